@@ -1,0 +1,3 @@
+//! The index port: a sink whose documents people search.
+
+pub mod elasticsearch;

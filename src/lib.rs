@@ -1,0 +1,14 @@
+//! sluice moves leads and chat sessions from Supabase through Kafka into Postgres and Elasticsearch, once each,
+//! and lets an assistant run and question that pipeline over MCP.
+//!
+//! Dependencies point inwards: [`domain`] knows nothing; [`engine`] knows the domain and the ports ([`source`],
+//! [`log`], [`sink`], [`store`], [`index`]); an adapter knows one port and one outside system.
+
+pub mod config;
+pub mod domain;
+pub mod fault;
+pub mod index;
+pub mod log;
+pub mod sink;
+pub mod source;
+pub mod store;

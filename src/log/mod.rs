@@ -1,0 +1,174 @@
+//! The log port: the ordered, partitioned record of events, and the dead letters beside it.
+//!
+//! A position is *accepted* nowhere in this port: [`Log::append`] returns only when every record is durable.
+
+pub mod kafka;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+
+/// The two topics sluice writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    Events,
+    DeadLetters,
+}
+
+/// A record to append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecord {
+    /// Decides the partition: records of one key keep their order.
+    pub key: Bytes,
+    pub value: Bytes,
+    pub headers: Vec<(&'static str, Bytes)>,
+}
+
+/// A record of the events topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    /// When the record was appended, if the log knows.
+    pub appended_at: Option<DateTime<Utc>>,
+    pub key: Option<Bytes>,
+    /// `None` for a tombstone.
+    pub value: Option<Bytes>,
+    pub headers: Vec<(String, Bytes)>,
+}
+
+/// An offset in a partition of the events topic. Whether it is that of a record or the next one to read is said
+/// where it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// What a partition holds: offsets `low..high`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Extent {
+    pub partition: i32,
+    /// The first offset that still exists.
+    pub low: i64,
+    /// One past the last offset.
+    pub high: i64,
+}
+
+/// Where reading of an assigned partition starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// This offset, as kept by the sink itself.
+    Offset(i64),
+    /// What the consumer group committed, else the first record.
+    Committed,
+}
+
+/// What a reader has to say next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// These partitions are ours now. Nothing of them is delivered until [`LogReader::start`].
+    Assigned(Vec<i32>),
+    /// These partitions are ours no more: whatever of them is held and not applied must be forgotten.
+    Revoked(Vec<i32>),
+    /// Records of started partitions, in order within each.
+    Records(Vec<Record>),
+    /// Nothing came within the wait.
+    Idle,
+}
+
+/// How much one [`Delivery::Records`] may hold, and how long to wait for the first record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    pub records: usize,
+    /// Bytes of keys and values; the record that crosses it is still included.
+    pub bytes: usize,
+    /// How long to wait for anything at all.
+    pub wait: Duration,
+}
+
+/// The log port.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Names this log among others: cluster and topic. Offsets of one log mean nothing in another.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn identity(&self) -> Result<String, Fault>;
+
+    /// Creates the topics that are missing; leaves those that exist as they are.
+    ///
+    /// # Errors
+    /// When the log can't be reached or refuses.
+    async fn ensure_topics(&self) -> Result<(), Fault>;
+
+    /// Appends records and returns, in the same order, the offset each one got. Returns only when all are durable.
+    ///
+    /// # Errors
+    /// When any record could not be made durable; some of the others may have been appended all the same.
+    async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault>;
+
+    /// Joins a consumer group of the events topic.
+    ///
+    /// # Errors
+    /// When the reader can't be made; an unreachable log is reported by the reader itself.
+    async fn reader(&self, group: &str) -> Result<Box<dyn LogReader>, Fault>;
+
+    /// What every partition of the events topic holds.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn extents(&self) -> Result<Vec<Extent>, Fault>;
+
+    /// The next offset each partition's group would read, where it ever committed one.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn committed(&self, group: &str) -> Result<Vec<Position>, Fault>;
+
+    /// The number of dead letters the log holds.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn dead_letter_count(&self) -> Result<u64, Fault>;
+}
+
+/// A member of a consumer group, owned by one drain.
+#[async_trait]
+pub trait LogReader: Send {
+    /// The next thing to act on. Must be called at least every few minutes (or [`LogReader::hold`]), or the group
+    /// takes the partitions away.
+    ///
+    /// # Errors
+    /// A fault of the log; the reader stays usable and the call may be repeated.
+    async fn next(&mut self, limits: BatchLimits) -> Result<Delivery, Fault>;
+
+    /// Starts, or restarts, delivery of assigned partitions at the given places; what was fetched before and not
+    /// yet delivered is dropped. Partitions that are not assigned any more are passed over. Returns where reading
+    /// really begins: an offset the log no longer holds (retention) or does not hold yet (a recreated topic)
+    /// becomes the first that exists, and is warned about.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Position>, Fault>;
+
+    /// Stays in the group for `pause` without delivering a record. Returns early when the assignment changes.
+    ///
+    /// # Errors
+    /// A fault of the log; the call may be repeated.
+    async fn hold(&mut self, pause: Duration) -> Result<(), Fault>;
+
+    /// Commits the next offset to read of each partition for the group.
+    ///
+    /// # Errors
+    /// When the group refuses (the partition is another's now) or the log can't be reached.
+    async fn commit(&mut self, next: &[Position]) -> Result<(), Fault>;
+
+    /// Leaves the group.
+    async fn close(self: Box<Self>);
+}

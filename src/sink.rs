@@ -1,0 +1,207 @@
+//! What every place that events are drained into must do, be it a store or an index.
+//!
+//! A sink promises that applying the same batch again changes nothing, and that when [`Sink::apply`] returns
+//! `Ok` the batch is durable.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    domain::{Event, Table},
+    fault::Fault,
+    log::{Position, StartAt},
+};
+
+/// An event at its place in the log.
+#[derive(Debug, Clone)]
+pub struct SinkEvent {
+    pub position: Position,
+    pub event: Event,
+    /// The record's value, as it stands in the log.
+    pub raw: Bytes,
+}
+
+/// A run of consecutive offsets of one partition that a batch covers, dead letters and holes included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub partition: i32,
+    /// The epoch the sink gave with the claim.
+    pub epoch: i64,
+    /// The offset the sink must stand at for this batch to be the right one.
+    pub first: i64,
+    /// Where the sink stands afterwards.
+    pub next: i64,
+}
+
+/// What is applied in one go.
+#[derive(Debug, Clone, Default)]
+pub struct SinkBatch {
+    /// Ascending by offset within each partition.
+    pub events: Vec<SinkEvent>,
+    /// One a partition. May cover offsets without an event.
+    pub spans: Vec<Span>,
+}
+
+impl SinkBatch {
+    /// The newest event of every entity of a table in this batch, in the order of their offsets.
+    ///
+    /// One statement can't upsert the same row twice, and a version that a later one replaces need not be written.
+    pub fn newest_of(&self, table: Table) -> Vec<&SinkEvent> {
+        let mut newest: HashMap<Uuid, usize> = HashMap::new();
+        for (i, candidate) in self.events.iter().enumerate() {
+            if candidate.event.table() != Some(table) {
+                continue;
+            }
+            newest
+                .entry(candidate.event.entidade.id)
+                .and_modify(|held| {
+                    // On equal versions the later offset wins, as it would event by event.
+                    if self.events[*held].event.entidade.versao <= candidate.event.entidade.versao {
+                        *held = i;
+                    }
+                })
+                .or_insert(i);
+        }
+        let mut chosen: Vec<usize> = newest.into_values().collect();
+        chosen.sort_unstable();
+        chosen.into_iter().map(|i| &self.events[i]).collect()
+    }
+}
+
+/// A partition this process may write, until somebody else claims it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub partition: i32,
+    /// Handed back in every [`Span`]; a later claim of the partition makes it worthless.
+    pub epoch: i64,
+    /// Where reading must start.
+    pub start: StartAt,
+}
+
+/// What a batch did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// Events that were not there before.
+    pub inserted: u64,
+    /// Events that were there already.
+    pub duplicates: u64,
+    /// Entities created or moved forward.
+    pub entities: u64,
+    /// Entities that already had this version or a later one.
+    pub stale: u64,
+}
+
+/// An event a sink can never take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its place in the log.
+    pub position: Position,
+    /// The sink's reason, without the event's values.
+    pub reason: String,
+}
+
+/// Why a batch was not applied.
+#[derive(Debug, Clone)]
+pub enum ApplyError {
+    /// These events can never be applied, the others can: park them, then apply the batch without them.
+    /// Never empty.
+    Rejected(Vec<Rejection>),
+    Fault(Fault),
+}
+
+impl From<Fault> for ApplyError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// How a sink is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SinkHealth {
+    pub version: String,
+    /// Documents or rows by table: `eventos_raw` or `eventos`, `leads`, `chat_sessions`.
+    pub counts: Vec<(String, u64)>,
+}
+
+/// A place events are drained into.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// `postgres`, `elasticsearch`: part of the consumer group's name, so it never changes.
+    fn name(&self) -> &'static str;
+
+    /// Brings tables or templates up to date. Safe to repeat, and for several processes at once.
+    ///
+    /// # Errors
+    /// When the sink can't be reached or refuses.
+    async fn prepare(&self) -> Result<(), Fault>;
+
+    /// Takes partitions of a log over from whoever wrote them before and tells where to read on.
+    ///
+    /// # Errors
+    /// When the sink can't be reached.
+    async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault>;
+
+    /// Applies a batch as a whole.
+    ///
+    /// # Errors
+    /// [`ApplyError::Rejected`] for events that can never be applied; otherwise a fault, after which nothing of
+    /// the batch counts as applied. A fault of kind [`crate::fault::FaultKind::Fenced`] means a claim was lost.
+    async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError>;
+
+    /// The next offset this sink needs of each partition, where it keeps them itself; `None` when the consumer
+    /// group's committed offsets are the truth.
+    ///
+    /// # Errors
+    /// When the sink can't be reached.
+    async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault>;
+
+    /// Makes everything applied so far visible to queries.
+    ///
+    /// # Errors
+    /// When the sink can't be reached.
+    async fn make_visible(&self) -> Result<(), Fault>;
+
+    /// Asks for version and counts.
+    ///
+    /// # Errors
+    /// When the sink can't be reached.
+    async fn health(&self) -> Result<SinkHealth, Fault>;
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::JsonObject;
+
+    fn lead_at(offset: i64, id: u128, updated_at: &str) -> SinkEvent {
+        let row: JsonObject = json!({"id": Uuid::from_u128(id), "updated_at": updated_at})
+            .as_object()
+            .cloned()
+            .expect("an object");
+        let event = Event::from_row(Table::Leads, row, DateTime::UNIX_EPOCH).expect("an event");
+        SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event }
+    }
+
+    #[test]
+    fn newest_of_keeps_the_highest_version_and_the_later_of_equals() {
+        let batch = SinkBatch {
+            events: vec![
+                lead_at(1, 1, "2026-01-02T00:00:00Z"),
+                lead_at(2, 2, "2026-01-01T00:00:00Z"),
+                lead_at(3, 1, "2026-01-01T00:00:00Z"),
+                lead_at(4, 2, "2026-01-01T00:00:00Z"),
+            ],
+            spans: Vec::new(),
+        };
+        let offsets: Vec<_> = batch.newest_of(Table::Leads).iter().map(|e| e.position.offset).collect();
+        assert_eq!(offsets, [1, 4]);
+        assert!(batch.newest_of(Table::ChatSessions).is_empty());
+    }
+}

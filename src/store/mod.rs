@@ -1,0 +1,195 @@
+//! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
+//! table has been read, and who is reading it now.
+
+pub mod postgres;
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{domain::Table, fault::Fault, log::Position, sink::Sink};
+
+/// How a sync stands. What the sinks have of it is not part of this: see the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncState {
+    /// Reading rows and appending events.
+    Running,
+    /// Everything it read is in the log.
+    Succeeded,
+    /// Stopped by an error; what it had appended stays.
+    Failed,
+    /// Stopped on request, between two pages.
+    Cancelled,
+    /// Its process ended before it did.
+    Interrupted,
+}
+
+/// What was asked of a sync.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncRequest {
+    pub table: Table,
+    /// How far back to look, in hours.
+    pub hours_ago: u32,
+    /// New events to append at most; rows that were appended before do not count.
+    pub limit: u32,
+    /// Only leads with this `status_lead`.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// Only chat sessions with at least this many messages.
+    #[serde(default)]
+    pub min_messages: Option<u32>,
+    /// Append also what was appended before (after a log was lost, say).
+    #[serde(default)]
+    pub full: bool,
+}
+
+/// What a sync has done so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncProgress {
+    pub pages: u64,
+    /// Rows the source returned.
+    pub rows_read: u64,
+    /// Events appended to the log, acknowledged.
+    pub appended: u64,
+    /// Rows whose current content had been appended before.
+    pub unchanged: u64,
+    /// Rows that could not become an event and went to the dead letters.
+    pub dead_letters: u64,
+    /// The next offset after the last event appended to each partition.
+    pub targets: Vec<Position>,
+    /// The limit was reached and the source has more.
+    pub more: bool,
+}
+
+/// A sync as remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SyncRecord {
+    pub id: Uuid,
+    pub request: SyncRequest,
+    pub state: SyncState,
+    pub progress: SyncProgress,
+    /// The log that was appended to.
+    pub log: String,
+    /// Host and process that runs or ran it.
+    pub owner: String,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Why it failed, what on, and what to do next.
+    pub error: Option<String>,
+    pub cancel_requested: bool,
+}
+
+/// The part of a table's history that is known to be in the log: every row last written in
+/// `from..=to` (and committed in time to be seen) has been appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    pub from: DateTime<Utc>,
+    pub to: DateTime<Utc>,
+}
+
+/// A new sync, before it runs.
+#[derive(Debug, Clone)]
+pub struct NewSync {
+    pub id: Uuid,
+    pub request: SyncRequest,
+    pub log: String,
+    pub owner: String,
+}
+
+/// What asking for a sync came to.
+pub enum Begun {
+    Started {
+        lease: Box<dyn SyncLease>,
+        /// What earlier syncs of this table have covered in this log.
+        coverage: Option<Coverage>,
+    },
+    /// Another sync of the table runs; `None` when it is ending just now.
+    Busy(Option<Box<SyncRecord>>),
+}
+
+/// What an operator wants of a running sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    GoOn,
+    Cancel,
+}
+
+/// An entity and the event that carries its newest content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Appended {
+    pub entity: Uuid,
+    pub event: Uuid,
+}
+
+/// How a sync ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncEnd {
+    pub state: SyncState,
+    pub progress: SyncProgress,
+    pub error: Option<String>,
+    /// The table's coverage from now on, where this sync moved it.
+    pub coverage: Option<Coverage>,
+}
+
+/// The right to sync one table, held by one process at a time. Everything is written over the connection that
+/// holds the lock, so a lease that was lost can't write.
+#[async_trait]
+pub trait SyncLease: Send {
+    /// Which of these were appended to this log before and are still their entity's newest appended content.
+    ///
+    /// # Errors
+    /// When the store can't be reached or the lease is lost.
+    async fn unchanged(&mut self, rows: &[Appended]) -> Result<HashSet<Appended>, Fault>;
+
+    /// Remembers, in one transaction, what has been appended and acknowledged, and how far the sync is.
+    ///
+    /// # Errors
+    /// When the store can't be reached or the lease is lost.
+    async fn checkpoint(&mut self, progress: &SyncProgress, appended: &[Appended]) -> Result<Control, Fault>;
+
+    /// Ends the sync and gives the lease back.
+    ///
+    /// # Errors
+    /// When the store can't be reached or the lease is lost.
+    async fn finish(self: Box<Self>, end: SyncEnd) -> Result<(), Fault>;
+}
+
+/// The store port.
+#[async_trait]
+pub trait Store: Sink {
+    /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
+    /// nobody holds the lease is marked interrupted.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn begin_sync(&self, new: NewSync) -> Result<Begun, Fault>;
+
+    /// A sync by its id. One that counts as running although nobody holds its table's lease is shown, and kept,
+    /// as interrupted.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn sync(&self, id: Uuid) -> Result<Option<SyncRecord>, Fault>;
+
+    /// The latest syncs, newest first.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault>;
+
+    /// Asks a running sync, in whatever process, to stop before its next page. `false` when it does not run.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn request_cancel(&self, id: Uuid) -> Result<bool, Fault>;
+
+    /// How far a table has been read into this log.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn coverage(&self, table: Table, log: &str) -> Result<Option<Coverage>, Fault>;
+}
