@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod domain;
+pub mod engine;
 pub mod fault;
 pub mod index;
 pub mod log;
