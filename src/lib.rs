@@ -10,6 +10,7 @@ pub mod engine;
 pub mod fault;
 pub mod index;
 pub mod log;
+pub mod mcp;
 pub mod sink;
 pub mod source;
 pub mod store;

@@ -26,7 +26,7 @@ use uuid::Uuid;
 pub use backoff::Backoff;
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
-pub use progress::{SinkProgress, SyncPhase, SyncStatus};
+pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
 pub use stats::{DrainReport, DrainState};
 pub use status::{Count, PartStatus, PipelineStatus};
 pub use sync::event_record;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -110,6 +111,12 @@ impl SyncStatus {
     }
 }
 
+/// Hears how a sync goes on while somebody waits for it.
+#[async_trait]
+pub trait SyncWatcher: Send {
+    async fn saw(&mut self, status: &SyncStatus);
+}
+
 impl Engine {
     /// How a sync is.
     ///
@@ -130,7 +137,7 @@ impl Engine {
     }
 
     /// Waits until everything the sync appended is queryable in every sink, but no longer than `patience`, and
-    /// returns how it then is. `tell` hears of every step.
+    /// returns how it then is. `watcher` hears of every step.
     ///
     /// # Errors
     /// When the sync is unknown or the store can't be reached.
@@ -138,14 +145,14 @@ impl Engine {
         &self,
         id: Uuid,
         patience: Duration,
-        mut tell: impl AsyncFnMut(&SyncStatus),
+        watcher: &mut dyn SyncWatcher,
     ) -> Result<SyncStatus, EngineError> {
         let until = tokio::time::Instant::now() + patience;
         let mut last: Option<SyncStatus> = None;
         loop {
             let status = self.sync_status(id).await?;
             if last.as_ref() != Some(&status) {
-                tell(&status).await;
+                watcher.saw(&status).await;
             }
             if status.is_final() || tokio::time::Instant::now() + LOOK_EVERY > until {
                 return Ok(status);

@@ -73,7 +73,7 @@ impl DrainReport {
 }
 
 /// Window over which the rate is taken.
-const RATE_WINDOW: Duration = Duration::from_secs(60);
+const RATE_WINDOW: Duration = Duration::from_mins(1);
 
 /// Shared between a drain, its supervisor and whoever asks.
 #[derive(Debug)]
