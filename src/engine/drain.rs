@@ -160,7 +160,7 @@ impl Session<'_> {
             let next = match claim.start {
                 // The sink compares with what it stored, even where the log made reading begin elsewhere.
                 StartAt::Offset(stored) => stored,
-                StartAt::Committed => at.offset,
+                StartAt::Beginning | StartAt::Committed => at.offset,
             };
             self.held.insert(claim.partition, Held { epoch: claim.epoch, next });
         }
