@@ -4,6 +4,7 @@
 //! Dependencies point inwards: [`domain`] knows nothing; [`engine`] knows the domain and the ports ([`source`],
 //! [`log`], [`sink`], [`store`], [`index`]); an adapter knows one port and one outside system.
 
+mod backoff;
 pub mod config;
 pub mod domain;
 pub mod engine;

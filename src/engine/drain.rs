@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    backoff::Backoff,
     dead_letters,
     stats::{DrainState, DrainStats},
 };
 use crate::{
+    backoff::Backoff,
     domain::Event,
     fault::{Fault, FaultKind},
     log::{BatchLimits, Delivery, Log, LogReader, Position, Record, StartAt, Topic},

@@ -1,6 +1,5 @@
 //! The engine: syncs, drains and what they report, over the ports alone.
 
-mod backoff;
 mod dead_letters;
 mod drain;
 mod lag;
@@ -23,7 +22,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 use uuid::Uuid;
 
-pub use backoff::Backoff;
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};

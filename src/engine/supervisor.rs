@@ -13,11 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    backoff::Backoff,
     drain::Drain,
     stats::{DrainReport, DrainState},
 };
-use crate::fault::Fault;
+use crate::{backoff::Backoff, fault::Fault};
 
 /// The drains of this process.
 pub struct Supervisor {
