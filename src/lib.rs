@@ -5,6 +5,7 @@
 //! [`log`], [`sink`], [`store`], [`index`]); an adapter knows one port and one outside system.
 
 mod backoff;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod engine;
@@ -12,6 +13,7 @@ pub mod fault;
 pub mod index;
 pub mod log;
 pub mod mcp;
+pub mod parts;
 pub mod sink;
 pub mod source;
 pub mod store;

@@ -205,9 +205,7 @@ impl Engine {
     /// # Errors
     /// When the sync is unknown or the store can't be reached.
     pub async fn cancel_sync(&self, id: Uuid) -> Result<bool, EngineError> {
-        if self.store.sync(id).await?.is_none() {
-            return Err(EngineError::UnknownSync(id));
-        }
+        self.known_sync(id).await?;
         let asked = self.store.request_cancel(id).await?;
         if let Some(sync) = self.lock_running().get(&id) {
             sync.cancel.cancel();

@@ -123,7 +123,7 @@ impl Engine {
     /// # Errors
     /// When it is unknown or the store can't be reached.
     pub async fn sync_status(&self, id: Uuid) -> Result<SyncStatus, EngineError> {
-        let record = self.store.sync(id).await?.ok_or(EngineError::UnknownSync(id))?;
+        let record = self.known_sync(id).await?;
         Ok(self.status_of(record).await)
     }
 
@@ -132,6 +132,7 @@ impl Engine {
     /// # Errors
     /// When the store can't be reached.
     pub async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncStatus>, Fault> {
+        self.store.prepare().await?;
         let records = self.store.recent_syncs(limit).await?;
         Ok(futures::future::join_all(records.into_iter().map(|record| self.status_of(record))).await)
     }
@@ -160,6 +161,12 @@ impl Engine {
             last = Some(status);
             self.look_again(id).await;
         }
+    }
+
+    pub(super) async fn known_sync(&self, id: Uuid) -> Result<SyncRecord, EngineError> {
+        // The first question to a new database may come before the first drain has made its tables.
+        self.store.prepare().await?;
+        self.store.sync(id).await?.ok_or(EngineError::UnknownSync(id))
     }
 
     /// Returns when a sync of this process has progressed, or after a moment.

@@ -3,9 +3,9 @@
 use rmcp::{
     ErrorData,
     handler::server::tool::IntoCallToolResult,
-    model::{CallToolResponse, CallToolResult, ContentBlock},
+    model::{CallToolResponse, CallToolResult, ContentBlock, JsonObject},
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::schema::without_nulls;
@@ -43,6 +43,16 @@ impl ToolError {
         let structured = json!({"error": {"kind": "invalid_argument", "field": field, "message": text}});
         Self { text, structured }
     }
+}
+
+/// Reads a tool's arguments; what is wrong with them is told by the argument's name.
+pub(super) fn arguments<T: DeserializeOwned>(given: JsonObject) -> Result<T, ToolError> {
+    serde_path_to_error::deserialize(Value::Object(given)).map_err(|error| {
+        let path = error.path().to_string();
+        // A path of "." is the object itself: a member is missing or unknown, and serde names it.
+        let field = if path == "." { "arguments" } else { &path };
+        ToolError::argument(field, error.inner())
+    })
 }
 
 impl From<EngineError> for ToolError {
@@ -91,5 +101,40 @@ impl IntoCallToolResult for ToolError {
         let mut result = CallToolResult::error(vec![ContentBlock::text(self.text)]);
         result.structured_content = Some(structured);
         Ok(result.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        limit: u32,
+    }
+
+    fn problem(given: Value) -> String {
+        let given = given.as_object().cloned().expect("an object");
+        match arguments::<Sample>(given) {
+            Ok(read) => panic!("{read:?} was read"),
+            Err(error) => error.text,
+        }
+    }
+
+    #[test]
+    fn a_refused_argument_is_named() {
+        assert!(problem(json!({"limit": "x"})).starts_with("limit: invalid type"));
+        assert!(problem(json!({})).contains("missing field `limit`"));
+        let unknown = problem(json!({"limit": 1, "limite": 2}));
+        assert!(unknown.contains("limite") && unknown.contains("expected `limit`"), "{unknown}");
+        assert_eq!(
+            arguments::<Sample>(JsonObject::from_iter([("limit".to_owned(), json!(3))]))
+                .ok()
+                .map(|s| s.limit),
+            Some(3)
+        );
     }
 }

@@ -36,6 +36,7 @@ fn tidied(schema: &JsonObject) -> Arc<JsonObject> {
 fn tidy(value: &mut Value) {
     match value {
         Value::Object(object) => {
+            require_only_what_is_never_null(object);
             if let Some(Value::Array(types)) = object.get_mut("type") {
                 types.retain(|kind| kind != "null");
                 if let [only] = types.as_slice() {
@@ -66,6 +67,24 @@ fn tidy(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(tidy),
         _ => {}
     }
+}
+
+fn require_only_what_is_never_null(object: &mut JsonObject) {
+    let Some(Value::Object(properties)) = object.get("properties") else { return };
+    let nullable: Vec<String> =
+        properties.iter().filter(|(_, schema)| allows_null(schema)).map(|(name, _)| name.clone()).collect();
+    if let Some(Value::Array(required)) = object.get_mut("required") {
+        required.retain(|name| !nullable.iter().any(|nullable| name == nullable));
+    }
+}
+
+fn allows_null(schema: &Value) -> bool {
+    let lists_null =
+        |kinds: &Value| kinds.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "null"));
+    schema.get("type").is_some_and(lists_null)
+        || schema.get("anyOf").and_then(Value::as_array).is_some_and(|choices| {
+            choices.iter().any(|choice| choice.get("type") == Some(&Value::from("null")))
+        })
 }
 
 /// Takes the nulls out, so that a missing member is missing.

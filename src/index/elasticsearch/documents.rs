@@ -128,6 +128,10 @@ mod tests {
             Bytes::from(serde_json::to_vec_pretty(&value).expect("JSON"))
         });
         let batch = SinkBatch { events: vec![spread], spans: Vec::new() };
-        assert_eq!(documents("", &batch)[0].lines.split(|byte| *byte == b'\n').count(), 3, "two lines, each ended");
+        assert_eq!(
+            documents("", &batch)[0].lines.split(|byte| *byte == b'\n').count(),
+            3,
+            "two lines, each ended"
+        );
     }
 }

@@ -126,7 +126,8 @@ impl KafkaReader {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
-            .set("session.timeout.ms", "15000")
+            // A worker that was killed is missed this long; the library beats from a thread of its own.
+            .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "2000")
             .set("max.poll.interval.ms", "300000")
             .set("fetch.wait.max.ms", "100")

@@ -5,8 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use async_trait::async_trait;
 use rmcp::{
     RoleServer,
-    handler::server::wrapper::Parameters,
-    model::{ProgressNotificationParam, ProgressToken},
+    model::{JsonObject, ProgressNotificationParam, ProgressToken},
     service::RequestContext,
     tool, tool_router,
 };
@@ -19,7 +18,7 @@ use crate::{
     engine::{SyncPhase, SyncStatus, SyncWatcher},
     mcp::{
         SluiceServer,
-        answer::{Answer, ToolError},
+        answer::{Answer, ToolError, arguments},
         schema,
     },
     store::SyncRequest,
@@ -134,9 +133,10 @@ impl SluiceServer {
     )]
     async fn sync_leads_from_supabase(
         &self,
-        Parameters(args): Parameters<SyncLeadsArgs>,
+        given: JsonObject,
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<SyncAnswer>, ToolError> {
+        let args: SyncLeadsArgs = arguments(given)?;
         let request = SyncRequest {
             table: Table::Leads,
             hours_ago: args.hours_ago,
@@ -160,9 +160,10 @@ impl SluiceServer {
     )]
     async fn sync_chat_sessions_from_supabase(
         &self,
-        Parameters(args): Parameters<SyncSessionsArgs>,
+        given: JsonObject,
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<SyncAnswer>, ToolError> {
+        let args: SyncSessionsArgs = arguments(given)?;
         let request = SyncRequest {
             table: Table::ChatSessions,
             hours_ago: args.hours_ago,
@@ -185,9 +186,10 @@ impl SluiceServer {
     )]
     async fn get_sync(
         &self,
-        Parameters(args): Parameters<GetSyncArgs>,
+        given: JsonObject,
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<SyncAnswer>, ToolError> {
+        let args: GetSyncArgs = arguments(given)?;
         let id = sync_id(&args.sync_id)?;
         let patience = if args.wait { LONGEST_WAIT } else { Duration::ZERO };
         let mut progress = Progress::of(&context);
@@ -203,10 +205,8 @@ impl SluiceServer {
         output_schema = schema::output::<CancelAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
-    async fn cancel_sync(
-        &self,
-        Parameters(args): Parameters<SyncIdArgs>,
-    ) -> Result<Answer<CancelAnswer>, ToolError> {
+    async fn cancel_sync(&self, given: JsonObject) -> Result<Answer<CancelAnswer>, ToolError> {
+        let args: SyncIdArgs = arguments(given)?;
         let id = sync_id(&args.sync_id)?;
         let cancelling = self.engine.cancel_sync(id).await?;
         let state = self.engine.sync_status(id).await?.state;

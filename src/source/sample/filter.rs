@@ -128,15 +128,6 @@ fn order(held: &Value, value: &str) -> Option<Ordering> {
     }
 }
 
-/// Compares two rows' values for `order`; nulls are the caller's affair.
-pub(super) fn order_values(a: &Value, b: &Value) -> Ordering {
-    let text = match b {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    order(a, &text).unwrap_or(Ordering::Equal)
-}
-
 /// `*` and `%` stand for anything.
 fn like(text: &str, pattern: &str) -> bool {
     let pattern = pattern.replace('*', "%");

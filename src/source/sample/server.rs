@@ -37,10 +37,9 @@ type SharedState = Arc<Mutex<State>>;
 
 impl State {
     pub(super) fn set_rows(&mut self, table: &str, rows: Vec<JsonObject>) {
-        if let Some(table) = self.tables.get_mut(table) {
-            table.rows.clear();
-        }
-        self.upsert(table, rows);
+        let Some(table) = self.tables.get_mut(table) else { return };
+        table.columns.extend(rows.iter().flat_map(|row| row.keys().cloned()));
+        table.rows = rows;
     }
 
     pub(super) fn upsert(&mut self, table: &str, rows: Vec<JsonObject>) {

@@ -1,14 +1,11 @@
 //! A table in memory, and one read of it as PostgREST would answer.
 
-use std::{cmp::Ordering, collections::BTreeSet};
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use serde_json::Value;
 
-use super::{
-    failure::Failure,
-    filter::{Filter, order_values},
-};
-use crate::domain::JsonObject;
+use super::{failure::Failure, filter::Filter};
+use crate::domain::{JsonObject, parse_instant};
 
 /// Rows and the columns they may have.
 #[derive(Debug, Clone, Default)]
@@ -71,9 +68,7 @@ impl SampleTable {
             .iter()
             .filter(|row| read.filters.iter().all(|filter| filter.holds(row) == Some(true)))
             .collect();
-        matching.sort_by(|a, b| {
-            read.order.iter().map(|order| order.of(a, b)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
-        });
+        matching.sort_by_cached_key(|row| read.order.iter().map(|order| order.key(row)).collect::<Vec<_>>());
         let total = matching.len();
         let limit = read.limit.unwrap_or(usize::MAX).min(most.unwrap_or(usize::MAX));
         let rows =
@@ -92,18 +87,43 @@ impl SampleTable {
 }
 
 impl Order {
-    fn of(&self, a: &JsonObject, b: &JsonObject) -> Ordering {
-        let held = |row: &JsonObject| row.get(&self.column).filter(|value| !value.is_null()).cloned();
-        match (held(a), held(b)) {
-            (None, None) => Ordering::Equal,
-            (None, Some(_)) if self.nulls_first => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(_), None) if self.nulls_first => Ordering::Greater,
-            (Some(_), None) => Ordering::Less,
-            (Some(a), Some(b)) if self.descending => order_values(&b, &a),
-            (Some(a), Some(b)) => order_values(&a, &b),
-        }
+    /// What a row is sorted by: instants and numbers as what they are, all else as text.
+    fn key(&self, row: &JsonObject) -> SortKey {
+        let value = match row.get(&self.column) {
+            None | Some(Value::Null) => {
+                return SortKey { null: if self.nulls_first { 0 } else { 2 }, value: None };
+            }
+            Some(Value::String(text)) => match parse_instant(text) {
+                Some(instant) => SortValue::Number(instant.timestamp_micros()),
+                None => SortValue::Text(text.clone()),
+            },
+            Some(Value::Number(number)) if number.is_i64() => {
+                SortValue::Number(number.as_i64().unwrap_or_default())
+            }
+            Some(other) => SortValue::Text(other.to_string()),
+        };
+        let value =
+            if self.descending { Directed::Descending(Reverse(value)) } else { Directed::Ascending(value) };
+        SortKey { null: 1, value: Some(value) }
     }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct SortKey {
+    null: u8,
+    value: Option<Directed>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Directed {
+    Ascending(SortValue),
+    Descending(Reverse<SortValue>),
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum SortValue {
+    Number(i64),
+    Text(String),
 }
 
 fn columns_of(select: &str) -> Option<Vec<String>> {

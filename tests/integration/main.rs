@@ -1,0 +1,16 @@
+//! Behaviour, shown on real services: a Kafka broker, a PostgreSQL server, an Elasticsearch or OpenSearch server.
+//!
+//! `tools/services start` starts them and `eval "$(tools/services env)"` leads here; `tools/test` does both. Without
+//! them these tests fail: they never skip.
+
+// A test that can't go on should say so and stop.
+#![allow(clippy::expect_used)]
+
+mod faults;
+mod log_kafka;
+mod mcp;
+mod source_supabase;
+mod store_postgres;
+mod support;
+mod sync;
+mod workers;
