@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+mod bench;
 mod logging;
 mod migrate;
 mod sample;
@@ -34,6 +35,8 @@ enum Command {
     Status(status::Options),
     /// Create or update tables, templates, indices and topics
     Migrate,
+    /// Measure the way from the topic to each sink; see tools/bench
+    Bench(bench::Options),
     /// Serve a sample Supabase with generated data, to try sluice without a project
     Sample(sample::Options),
 }
@@ -64,6 +67,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Sync(options) => sync::run(&settings()?, &options).await,
             Command::Status(options) => status::run(&settings()?, &options).await,
             Command::Migrate => migrate::run(&settings()?).await,
+            Command::Bench(options) => bench::run(&settings()?, &options).await,
             Command::Sample(options) => sample::run(&options).await,
         }
     });

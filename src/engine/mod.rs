@@ -25,7 +25,7 @@ use uuid::Uuid;
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
-pub use stats::{DrainReport, DrainState};
+pub use stats::{DrainReport, DrainState, DrainStats};
 pub use status::{Count, PartStatus, PipelineStatus};
 pub use sync::event_record;
 pub use window::OVERLAP;
@@ -37,7 +37,6 @@ use crate::{
     source::{Overview, Source, SourceHealth},
     store::{Begun, NewSync, Store, SyncProgress, SyncRecord, SyncRequest},
 };
-use stats::DrainStats;
 use supervisor::Supervisor;
 
 /// How the engine is to work.

@@ -1,0 +1,167 @@
+//! Measures the way from the topic to each sink, on the parts that are configured.
+
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Failure;
+use crate::{
+    config::Settings,
+    domain::{Event, Table},
+    engine::{Drain, DrainStats, EngineSettings, event_record},
+    index::elasticsearch::EsIndex,
+    log::{BatchLimits, Log, Topic, kafka::KafkaLog},
+    sink::Sink,
+    source::sample::Generator,
+    store::postgres::PgStore,
+};
+
+/// Records appended at a time, as many as a page of Supabase has.
+const PAGE: usize = 1000;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Events to append and to drain
+    #[arg(long, default_value_t = 200_000)]
+    events: usize,
+    /// How many of ten events are first versions of a lead; the others change one
+    #[arg(long, default_value_t = 8)]
+    new_of_ten: usize,
+}
+
+/// Appends generated events to the topic and drains them, one sink after the other.
+pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    // Generated events must not end up among real ones.
+    if !settings.kafka.topic.contains("bench") {
+        return Err(
+            "KAFKA_TOPIC has no `bench` in its name; run tools/bench, which sets everything apart".into()
+        );
+    }
+    let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(&settings.kafka)?);
+    let sinks: [Arc<dyn Sink>; 2] = [
+        Arc::new(PgStore::connect(&settings.postgres)?),
+        Arc::new(EsIndex::connect(&settings.elasticsearch)?),
+    ];
+    log.ensure_topics().await?;
+    let before: i64 = log.extents().await?.iter().map(|extent| extent.high).sum();
+    if before != 0 {
+        return Err(format!(
+            "topic {} holds {before} records already; start with an empty one",
+            settings.kafka.topic
+        )
+        .into());
+    }
+    let (seconds, bytes) = append(&*log, options).await?;
+    report("appended to the topic", options.events, seconds);
+    println!("{:<28} {:>9.0} bytes", "an event's envelope", ratio(bytes, options.events));
+    for sink in sinks {
+        sink.prepare().await?;
+        let seconds = drain(&log, &sink, settings, options.events).await?;
+        report(&format!("drained into {}", sink.name()), options.events, seconds);
+    }
+    if let Some(peak) = peak_memory() {
+        println!("{:<28} {:>9} MiB", "peak memory of this process", peak / 1024);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn append(log: &dyn Log, options: &Options) -> Result<(f64, usize), Failure> {
+    let mut generator = Generator::new(1, Utc::now(), 24);
+    let (mut seconds, mut bytes, mut left) = (0.0, 0, options.events);
+    let mut earlier = Vec::new();
+    while left > 0 {
+        let size = PAGE.min(left);
+        let mut rows = generator.leads((size * options.new_of_ten).div_ceil(10));
+        for row in earlier.iter().take(size - rows.len()) {
+            let mut changed: crate::domain::JsonObject = Clone::clone(row);
+            changed.insert("updated_at".to_owned(), Utc::now().to_rfc3339().into());
+            rows.push(changed);
+        }
+        earlier = rows.clone();
+        let now = Utc::now();
+        let events: Vec<Event> =
+            rows.into_iter().filter_map(|row| Event::from_row(Table::Leads, row, now).ok()).collect();
+        left = left.saturating_sub(events.len());
+        let records: Vec<_> = events.iter().map(|event| event_record(event, Uuid::nil())).collect();
+        bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
+        let began = Instant::now();
+        log.append(Topic::Events, records).await?;
+        seconds += began.elapsed().as_secs_f64();
+    }
+    Ok((seconds, bytes))
+}
+
+/// Drains everything into one sink and returns the seconds from the first record to the last commit.
+async fn drain(
+    log: &Arc<dyn Log>,
+    sink: &Arc<dyn Sink>,
+    settings: &Settings,
+    events: usize,
+) -> Result<f64, Failure> {
+    let stats = Arc::new(DrainStats::new(sink.name()));
+    let drain = Drain {
+        log: log.clone(),
+        sink: sink.clone(),
+        group: format!("{}.{}", settings.drain.group_prefix, sink.name()),
+        limits: BatchLimits {
+            records: settings.drain.batch_records,
+            bytes: settings.drain.batch_bytes,
+            wait: Duration::from_millis(500),
+        },
+        pauses: EngineSettings::PAUSES,
+        stats: stats.clone(),
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let stop = stop.clone();
+        async move { drain.run(&stop).await }
+    });
+    // Joining the group is no part of the throughput.
+    let mut began = None;
+    loop {
+        let report = stats.report();
+        let done = report.inserted + report.duplicates + report.dead_letters;
+        if began.is_none() && !report.partitions.is_empty() {
+            began = Some(Instant::now());
+        }
+        if usize::try_from(done).is_ok_and(|done| done >= events) {
+            break;
+        }
+        if running.is_finished() {
+            return Err(format!("the drain into {} ended: {:?}", sink.name(), running.await).into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let seconds = began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+    stop.cancel();
+    running.await??;
+    Ok(seconds)
+}
+
+fn report(what: &str, events: usize, seconds: f64) {
+    println!("{what:<28} {:>9.0} events/s ({events} in {seconds:.1} s)", events_per_second(events, seconds));
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn events_per_second(events: usize, seconds: f64) -> f64 {
+    events as f64 / seconds.max(f64::EPSILON)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn ratio(total: usize, count: usize) -> f64 {
+    total as f64 / count.max(1) as f64
+}
+
+/// The most this process ever had resident, in KiB, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
