@@ -17,7 +17,7 @@ use std::{
 };
 
 use futures::future::try_join_all;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 use uuid::Uuid;
@@ -91,6 +91,7 @@ pub struct Engine {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     sinks: Vec<Arc<dyn Sink>>,
+    store_ready: OnceCell<()>,
     supervisor: Supervisor,
     settings: EngineSettings,
     running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
@@ -128,6 +129,7 @@ impl Engine {
             log,
             store,
             sinks,
+            store_ready: OnceCell::new(),
             supervisor: Supervisor::new(drains),
             settings,
             running: Arc::default(),
@@ -243,6 +245,12 @@ impl Engine {
     /// The drains of this process.
     pub fn drain_reports(&self) -> Vec<DrainReport> {
         self.supervisor.reports()
+    }
+
+    /// The first question to a new database may come before a drain has made its tables.
+    async fn ready_store(&self) -> Result<&dyn Store, Fault> {
+        self.store_ready.get_or_try_init(|| self.store.prepare()).await?;
+        Ok(&*self.store)
     }
 
     fn drains_here(&self) -> bool {

@@ -132,8 +132,7 @@ impl Engine {
     /// # Errors
     /// When the store can't be reached.
     pub async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncStatus>, Fault> {
-        self.store.prepare().await?;
-        let records = self.store.recent_syncs(limit).await?;
+        let records = self.ready_store().await?.recent_syncs(limit).await?;
         Ok(futures::future::join_all(records.into_iter().map(|record| self.status_of(record))).await)
     }
 
@@ -164,9 +163,7 @@ impl Engine {
     }
 
     pub(super) async fn known_sync(&self, id: Uuid) -> Result<SyncRecord, EngineError> {
-        // The first question to a new database may come before the first drain has made its tables.
-        self.store.prepare().await?;
-        self.store.sync(id).await?.ok_or(EngineError::UnknownSync(id))
+        self.ready_store().await?.sync(id).await?.ok_or(EngineError::UnknownSync(id))
     }
 
     /// Returns when a sync of this process has progressed, or after a moment.

@@ -1,127 +1,178 @@
-//! What each Postgres error means for the engine, in one table.
+//! The one table that turns Postgres' errors into faults.
 //!
-//! Postgres quotes row values in its messages, so only SQLSTATE, constraint and column are repeated.
+//! Guarantee: no fault made here carries a row's values or the password. Postgres quotes values in the messages
+//! and details of data errors, so only the messages of classes that speak of the server itself are repeated.
 
-use std::fmt::Write as _;
+use sqlx::{error::DatabaseError, migrate::MigrateError};
 
-use sqlx::{Error, error::DatabaseError, postgres::PgDatabaseError};
-
-use super::PART;
 use crate::fault::{Fault, FaultKind};
 
-/// Translates an error met while doing `what` (which names its object).
-pub(super) fn fault(what: &str, error: Error) -> Fault {
-    match &error {
-        Error::Database(database) => {
-            let code = database.code().unwrap_or_default();
-            let (kind, advice) = verdict(&code);
-            Fault::new(PART, kind, format!("{what} failed: {}", describe(&**database)), advice)
+/// The part every fault of this adapter names.
+pub(super) const PART: &str = "postgres";
+
+/// What an error code means for the engine and for the operator.
+struct Meaning {
+    /// A whole SQLSTATE, or the two characters of its class.
+    code: &'static str,
+    kind: FaultKind,
+    advice: &'static str,
+}
+
+const fn transient(code: &'static str, advice: &'static str) -> Meaning {
+    Meaning { code, kind: FaultKind::Transient, advice }
+}
+
+const fn misconfigured(code: &'static str, advice: &'static str) -> Meaning {
+    Meaning { code, kind: FaultKind::Misconfigured, advice }
+}
+
+/// Whole codes stand before their class: the first match counts.
+const MEANINGS: &[Meaning] = &[
+    transient("08", "the connection broke; it is made again"),
+    misconfigured(
+        "0A",
+        "the server lacks a feature; use PostgreSQL 14 or later, without a transaction pooler",
+    ),
+    transient("25006", "the server is read-only, as during a failover; point DATABASE_URL at the primary"),
+    transient("25P03", "a transaction was left idle for too long; it is repeated"),
+    misconfigured("28", "check user and password in DATABASE_URL and the server's pg_hba.conf"),
+    misconfigured("3D", "create the database that DATABASE_URL names"),
+    misconfigured("3F", "create the schema that the user's search_path names"),
+    transient("40", "another transaction was in the way; it is repeated"),
+    misconfigured("42501", "grant the user the missing permission"),
+    misconfigured("42P01", "a table is missing; run `sluice migrate`"),
+    misconfigured("42703", "a column is missing; run `sluice migrate`"),
+    misconfigured(
+        "42P07",
+        "a table of that name is there already; give sluice a database or schema of its own",
+    ),
+    misconfigured("42883", "the server lacks a function; use PostgreSQL 14 or later"),
+    misconfigured("42", "the tables are not what sluice expects; run `sluice migrate`"),
+    transient("53100", "the server's disk is full; free some space"),
+    transient("53300", "the server has no connection left; lower the pool's size or raise max_connections"),
+    transient("53", "the server is short of something; it is tried again"),
+    transient("55", "another session holds a lock; it is tried again"),
+    transient(
+        "57014",
+        "the statement took too long; if it keeps happening raise the timeout or look for locks",
+    ),
+    transient("57", "the server is starting, stopping or was told to end the session; it is tried again"),
+    transient("58", "the server has trouble with its system; look at its log"),
+    misconfigured("P0", "a trigger refused the write; look at the triggers on sluice's tables"),
+    transient("XX", "the server reports an internal error; look at its log"),
+];
+
+/// Classes whose messages speak of the server, not of rows.
+const SPEAKING_CLASSES: &[&str] = &["08", "28", "3D", "3F", "40", "42", "53", "55", "57"];
+
+/// Turns an error into a fault. `attempt` says what was attempted, on what.
+pub(super) fn fault(attempt: &str, error: &sqlx::Error) -> Fault {
+    match error {
+        sqlx::Error::Database(database) => from_database(attempt, database.as_ref()),
+        sqlx::Error::Io(io) => Fault::transient(
+            PART,
+            format!("{attempt}: {io}"),
+            "check that the server runs and can be reached",
+        ),
+        sqlx::Error::PoolTimedOut => Fault::transient(
+            PART,
+            format!("{attempt}: no connection became free in time"),
+            "check that the server runs and can be reached, and that it is not overloaded",
+        ),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            Fault::transient(PART, format!("{attempt}: the connections are closed"), "it is tried again")
         }
-        Error::PoolTimedOut => Fault::transient(
+        sqlx::Error::Tls(tls) => Fault::misconfigured(
             PART,
-            format!("{what} failed: no connection within the timeout"),
-            "check that the server in DATABASE_URL runs and can be reached from here, or raise DATABASE_MAX_CONNECTIONS",
-        ),
-        Error::Io(io) => Fault::transient(
-            PART,
-            format!("{what} failed: {}", io.kind()),
-            "check that the server in DATABASE_URL runs and can be reached from here",
-        ),
-        Error::Tls(_) => Fault::misconfigured(
-            PART,
-            format!("{what} failed: {error}"),
+            format!("{attempt}: no TLS connection: {tls}"),
             "check sslmode and sslrootcert in DATABASE_URL",
         ),
-        Error::Configuration(_) => {
-            Fault::misconfigured(PART, format!("{what} failed: the address is refused"), "check DATABASE_URL")
-        }
-        Error::Protocol(_) | Error::WorkerCrashed | Error::PoolClosed => Fault::transient(
+        sqlx::Error::Configuration(_) => Fault::misconfigured(
             PART,
-            format!("{what} failed: the connection was lost"),
-            "tried again by itself; if it stays, look at the server's log",
+            format!("{attempt}: the connection is configured wrongly"),
+            "check DATABASE_URL",
         ),
-        _ => Fault::transient(
+        sqlx::Error::Migrate(migrate) => from_migration(migrate),
+        // A reply out of order: the connection is unusable, the next one will do.
+        sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => Fault::transient(
             PART,
-            format!("{what} failed: {}", kind_of(&error)),
-            "report this: it is a defect",
+            format!("{attempt}: the server's reply made no sense"),
+            "check that DATABASE_URL names a PostgreSQL server",
+        ),
+        // Decoding and column errors quote values.
+        _ => Fault::misconfigured(
+            PART,
+            format!("{attempt}: a stored row is not what sluice expects"),
+            "run `sluice migrate`; if it persists the tables were changed by hand",
         ),
     }
 }
 
-/// The data itself is wrong: no retry can help (classes 22, data exception, and 23, integrity violation).
-pub(super) fn is_bad_data(error: &Error) -> bool {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    // 54000: a value larger than the server can index or store.
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23") || code == "54000")
-}
-
-/// An error without the values Postgres puts into its messages.
-pub(super) fn describe(error: &dyn DatabaseError) -> String {
-    let code = error.code().unwrap_or_default();
-    let mut text = format!("SQLSTATE {code} ({})", meaning(&code));
-    if let Some(postgres) = error.try_downcast_ref::<PgDatabaseError>() {
-        for (name, value) in [
-            ("table", postgres.table()),
-            ("column", postgres.column()),
-            ("constraint", postgres.constraint()),
-        ] {
-            if let Some(value) = value {
-                let _ = write!(text, ", {name} {value}");
-            }
-        }
-    }
-    text
-}
-
-fn verdict(code: &str) -> (FaultKind, &'static str) {
-    use FaultKind::{Misconfigured, Transient};
-    match code {
-        "28P01" | "28000" => (Misconfigured, "check user and password in DATABASE_URL, and pg_hba.conf"),
-        "3D000" => (Misconfigured, "create the database named in DATABASE_URL"),
-        "42501" => (Misconfigured, "grant this user CREATE on the schema and all rights on sluice's tables"),
-        "42P01" | "42703" => (Misconfigured, "run `sluice migrate`: a table or column is missing"),
-        "25006" => (Misconfigured, "this server is read-only; name the primary in DATABASE_URL"),
-        "40001" | "40P01" | "55P03" => (Transient, "tried again by itself"),
-        "57014" => (Transient, "the statement took too long; tried again with a smaller batch"),
-        "53300" => (Transient, "raise the server's max_connections or lower DATABASE_MAX_CONNECTIONS"),
-        "53100" => (Transient, "the server's disk is full: make room"),
-        _ if code.starts_with("42") => {
-            (Misconfigured, "the schema is not what sluice expects; run `sluice migrate`")
-        }
-        _ => (Transient, "tried again by itself; if it stays, look at the server's log"),
-    }
-}
-
-fn meaning(code: &str) -> &'static str {
-    match code {
-        "22021" | "22P05" => "a character the server can't store",
-        "22003" => "a number out of range",
-        "22007" | "22008" => "a time out of range or badly written",
-        "22P02" => "a badly written value",
-        "23502" => "a value is missing",
-        "23505" => "a value is there already",
-        "28P01" | "28000" => "the login is refused",
-        "3D000" => "no such database",
-        "40001" => "a serialization failure",
-        "40P01" => "a deadlock",
-        "42501" => "no permission",
-        "42P01" => "no such table",
-        "53100" => "disk full",
-        "53300" => "too many connections",
-        "54000" => "a value is too large",
-        "57014" => "cancelled or timed out",
-        "57P01" | "57P02" | "57P03" => "the server is shutting down or starting",
-        _ => "see PostgreSQL's list of error codes",
-    }
-}
-
-fn kind_of(error: &Error) -> &'static str {
+/// Turns a failed migration into a fault.
+pub(super) fn from_migration(error: &MigrateError) -> Fault {
     match error {
-        Error::RowNotFound => "a row that must exist is missing",
-        Error::ColumnDecode { .. } | Error::Decode(_) => "an answer could not be read",
-        Error::Encode(_) => "a value could not be sent",
-        _ => "an unexpected error of the client",
+        MigrateError::Execute(error) => fault("migrate", error),
+        MigrateError::ExecuteMigration(error, version) => fault(&format!("migration {version}"), error),
+        MigrateError::VersionMismatch(version) => Fault::misconfigured(
+            PART,
+            format!("migration {version} was applied with another content"),
+            "use the release that applied it or a later one, or give sluice a database of its own",
+        ),
+        other => {
+            Fault::misconfigured(PART, format!("migrate: {other}"), "look at the table _sqlx_migrations")
+        }
     }
+}
+
+/// Whether one row's content made the server refuse, so that the same row is refused every time.
+pub(super) fn is_refused_content(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| refuses_content(&code))
+}
+
+/// Data exceptions, broken constraints, and content beyond a limit (an index entry, a json string, nesting).
+fn refuses_content(code: &str) -> bool {
+    code.starts_with("22") || code.starts_with("23") || matches!(code, "54000" | "54001")
+}
+
+/// Why the server refused a row, without anything of the row.
+pub(super) fn refusal(error: &sqlx::Error) -> String {
+    let Some(database) = error.as_database_error() else {
+        return "postgres refuses the row".to_owned();
+    };
+    let code = database.code().unwrap_or_default();
+    let what = match &*code {
+        "22001" => "a value is too long for its column",
+        "22003" => "a number is out of range",
+        "22007" | "22008" => "a time is out of range",
+        "22P02" | "22P05" | "22021" => "a text can't be stored",
+        "54000" => "a value is too large for an index or a json document",
+        "54001" => "a json document is nested too deeply",
+        code if code.starts_with("23") => "a constraint is violated",
+        _ => "a value can't be stored",
+    };
+    let on = match (database.table(), database.constraint()) {
+        (Some(table), Some(constraint)) => format!(", constraint {constraint} of {table}"),
+        (Some(table), None) => format!(", table {table}"),
+        (None, Some(constraint)) => format!(", constraint {constraint}"),
+        (None, None) => String::new(),
+    };
+    format!("{what} (SQLSTATE {code}{on})")
+}
+
+fn from_database(attempt: &str, error: &dyn DatabaseError) -> Fault {
+    let code = error.code().unwrap_or_default();
+    let (kind, advice) = meaning(&code);
+    let speaks = SPEAKING_CLASSES.iter().any(|class| code.starts_with(class));
+    let message = if speaks { error.message() } else { "the server reports an error" };
+    Fault::new(PART, kind, format!("{attempt}: {message} (SQLSTATE {code})"), advice)
+}
+
+/// An unknown code passes by itself: waiting loses nothing, and it is reported all the while.
+fn meaning(code: &str) -> (FaultKind, &'static str) {
+    MEANINGS
+        .iter()
+        .find(|meaning| code.starts_with(meaning.code))
+        .map_or((FaultKind::Transient, "look at the server's log"), |meaning| (meaning.kind, meaning.advice))
 }
 
 #[cfg(test)]
@@ -129,19 +180,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_passes_is_retried_and_what_needs_a_person_says_so() {
-        for code in ["40001", "40P01", "57P01", "53300", "08006"] {
-            assert_eq!(verdict(code).0, FaultKind::Transient, "{code}");
-        }
-        for code in ["28P01", "3D000", "42501", "42P01", "25006", "42883"] {
-            assert_eq!(verdict(code).0, FaultKind::Misconfigured, "{code}");
+    fn what_passes_by_itself_is_retried() {
+        for code in ["40001", "40P01", "57P01", "57P03", "53300", "53100", "57014", "08006", "55P03", "25006"]
+        {
+            assert_eq!(meaning(code).0, FaultKind::Transient, "{code}");
         }
     }
 
     #[test]
-    fn a_lost_connection_is_transient_and_names_the_setting() {
-        let fault = fault("applying a batch", Error::PoolTimedOut);
-        assert_eq!(fault.kind, FaultKind::Transient);
-        assert!(fault.advice.contains("DATABASE_URL"), "{fault}");
+    fn what_needs_a_person_is_misconfigured() {
+        for code in ["28P01", "28000", "42501", "3D000", "42P01", "42703", "42P07", "42601", "P0001"] {
+            assert_eq!(meaning(code).0, FaultKind::Misconfigured, "{code}");
+        }
+    }
+
+    #[test]
+    fn only_content_is_refused_for_good() {
+        for code in ["22003", "22P05", "23502", "23514", "54000", "54001"] {
+            assert!(refuses_content(code), "{code}");
+        }
+        for code in ["40001", "53100", "42P01", "57014", "54023", "XX000", "P0001"] {
+            assert!(!refuses_content(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_whole_code_stands_before_its_class() {
+        for (i, meaning) in MEANINGS.iter().enumerate() {
+            let shadowed = MEANINGS[..i].iter().any(|earlier| meaning.code.starts_with(earlier.code));
+            assert!(!shadowed, "{} is never reached", meaning.code);
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_transient_and_a_broken_row_is_not() {
+        let lost = sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert_eq!(fault("apply", &lost).kind, FaultKind::Transient);
+        let broken = sqlx::Error::ColumnDecode { index: "0".into(), source: "segredo".into() };
+        let fault = fault("sync", &broken);
+        assert_eq!(fault.kind, FaultKind::Misconfigured);
+        assert!(!fault.to_string().contains("segredo"), "{fault}");
     }
 }

@@ -1,6 +1,7 @@
 //! The harness: a pipeline of its own for every test, on the shared real servers.
 
 pub mod gate;
+pub mod postgres;
 pub mod rows;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -1,0 +1,57 @@
+-- What sluice remembers between runs. Nothing here is needed by queries; deleting it means reading again.
+
+CREATE TABLE sluice_offsets (
+    log text NOT NULL,
+    partition integer NOT NULL,
+    next_offset bigint,
+    epoch bigint NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (log, partition)
+) WITH (fillfactor = 50);
+
+COMMENT ON TABLE sluice_offsets IS
+    'How far each partition is applied; moves in the transaction that writes the rows, so it is the truth';
+COMMENT ON COLUMN sluice_offsets.next_offset IS 'Null until something of the partition was applied';
+COMMENT ON COLUMN sluice_offsets.epoch IS 'Grows with every claim: a worker with an older one can write nothing';
+
+CREATE TABLE sluice_syncs (
+    id uuid PRIMARY KEY,
+    table_name text NOT NULL,
+    log text NOT NULL,
+    request jsonb NOT NULL,
+    state text NOT NULL CHECK (state IN ('running', 'succeeded', 'failed', 'cancelled', 'interrupted')),
+    progress jsonb NOT NULL,
+    owner text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    error text,
+    cancel_requested boolean NOT NULL DEFAULT false
+);
+
+COMMENT ON TABLE sluice_syncs IS
+    'Every sync; one that runs holds an advisory lock on its table, and without that lock it counts as interrupted';
+
+CREATE INDEX sluice_syncs_started_at ON sluice_syncs (started_at DESC);
+CREATE INDEX sluice_syncs_running ON sluice_syncs (table_name) WHERE state = 'running';
+
+CREATE TABLE sluice_appended (
+    log text NOT NULL,
+    table_name text NOT NULL,
+    entity uuid NOT NULL,
+    event uuid NOT NULL,
+    PRIMARY KEY (log, table_name, entity)
+) WITH (fillfactor = 85);
+
+COMMENT ON TABLE sluice_appended IS
+    'The newest event of each entity that syncs appended to a log: what spares unchanged rows a second event';
+
+CREATE TABLE sluice_coverage (
+    log text NOT NULL,
+    table_name text NOT NULL,
+    covered_from timestamptz NOT NULL,
+    covered_to timestamptz NOT NULL,
+    PRIMARY KEY (log, table_name)
+);
+
+COMMENT ON TABLE sluice_coverage IS
+    'The part of a table''s history that is known to be in a log; the next sync reads on from covered_to';

@@ -1,0 +1,200 @@
+//! How connections are made, and how long anything may take.
+//!
+//! Guarantee: nothing but a migration waits for ever. The server ends a statement, or a transaction left idle, after the
+//! configured timeout; the client gives up on a server that does not answer at all a little later, and then
+//! throws the connection away.
+
+use std::{
+    future::Future,
+    ops::{Deref, DerefMut},
+    str::FromStr,
+    time::Duration,
+};
+
+use secrecy::ExposeSecret;
+use sqlx::{
+    ConnectOptions, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::faults::{self, PART};
+use crate::{config::PostgresSettings, fault::Fault};
+
+/// A call is a handful of statements, each bounded by the server: only a server that fell silent takes longer.
+const STATEMENTS_IN_A_CALL: u32 = 4;
+
+/// Idle connections are looked after, so that a network that drops them in silence is noticed.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// The way to the server: a lazily filled pool, and single connections that live as long as their user.
+#[derive(Clone)]
+pub(super) struct Connector {
+    pool: PgPool,
+    options: PgConnectOptions,
+    timeout: Duration,
+}
+
+impl Connector {
+    /// Prepares the way without going it: the server may be down.
+    pub(super) fn new(settings: &PostgresSettings) -> Result<Self, Fault> {
+        let url = settings.url.expose_secret();
+        // The parser takes any scheme, and its message may quote the URL, and with it the password.
+        let parsed = PgConnectOptions::from_str(url)
+            .ok()
+            .filter(|_| url.starts_with("postgres://") || url.starts_with("postgresql://"))
+            .ok_or_else(|| {
+                Fault::misconfigured(
+                    PART,
+                    "DATABASE_URL is not a URL of a PostgreSQL server",
+                    "write it as postgres://user:password@host:5432/database and percent-encode the password",
+                )
+            })?;
+        let bound = settings.timeout.as_millis().to_string();
+        // A worker that froze inside a transaction would otherwise keep its successor out.
+        let bounds =
+            [("statement_timeout", bound.as_str()), ("idle_in_transaction_session_timeout", bound.as_str())];
+        // The engine reports what is slow; statements in the log would repeat it for every batch.
+        let options = parsed.application_name("sluice").disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections.max(1))
+            .acquire_timeout(settings.timeout)
+            .idle_timeout(IDLE_TIMEOUT)
+            .connect_lazy_with(options.clone().options(bounds));
+        Ok(Self { pool, options, timeout: settings.timeout })
+    }
+
+    /// A connection of the pool, for one call.
+    pub(super) async fn acquire(&self, attempt: &str) -> Result<Borrowed, Fault> {
+        let connection = self.pool.acquire().await.map_err(|error| faults::fault(attempt, &error))?;
+        Ok(Borrowed { connection, settled: false })
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// A connection outside the pool, under a name DBAs can tell apart.
+    pub(super) async fn dedicated(
+        &self,
+        name: &str,
+        statement_timeout: Duration,
+    ) -> Result<PgConnection, Fault> {
+        let bound = statement_timeout.as_millis().to_string();
+        // The peer of a machine that vanished must learn it: until then the connection keeps its locks.
+        let settings = [
+            ("statement_timeout", bound.as_str()),
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
+        ];
+        let options = self.options.clone().application_name(name).options(settings);
+        self.bounded("connect", async move {
+            options.connect().await.map_err(|error| faults::fault("connect", &error))
+        })
+        .await
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Gives up when the server does not answer at all.
+    pub(super) async fn bounded<T, E: From<Fault>>(
+        &self,
+        attempt: &str,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        bounded(self.timeout, attempt, call).await
+    }
+}
+
+/// A pooled connection that goes back only when its user says that no reply is outstanding. Dropped in the middle
+/// of a call (given up on, cancelled) it is closed, and the server rolls back what it had begun.
+pub(super) struct Borrowed {
+    connection: PoolConnection<Postgres>,
+    settled: bool,
+}
+
+impl Borrowed {
+    /// Gives the connection back to the pool.
+    pub(super) fn give_back(mut self) {
+        self.settled = true;
+    }
+
+    /// Gives the connection back to the pool and names what failed, if anything did.
+    pub(super) fn settle<T>(self, attempt: &str, outcome: Result<T, sqlx::Error>) -> Result<T, Fault> {
+        self.give_back();
+        outcome.map_err(|error| faults::fault(attempt, &error))
+    }
+}
+
+impl Deref for Borrowed {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// Gives up when the server does not answer at all.
+pub(super) async fn bounded<T, E: From<Fault>>(
+    timeout: Duration,
+    attempt: &str,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    match tokio::time::timeout(timeout * STATEMENTS_IN_A_CALL, call).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(E::from(Fault::transient(
+            PART,
+            format!("{attempt}: the server does not answer"),
+            "check that the server runs and can be reached",
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind;
+
+    fn settings(url: &str) -> PostgresSettings {
+        PostgresSettings {
+            url: url.to_owned().into(),
+            max_connections: 2,
+            timeout: Duration::from_millis(300),
+        }
+    }
+
+    #[test]
+    fn an_unreadable_url_is_refused_without_its_password() {
+        for url in ["postgres://u:s3gredo@host:porta/db", "u:s3gredo@host", "mysql://u:s3gredo@host/db"] {
+            let fault = Connector::new(&settings(url)).err().expect("a fault");
+            assert_eq!(fault.kind, FaultKind::Misconfigured);
+            assert!(!fault.to_string().contains("s3gredo"), "{fault}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_down_is_noticed_only_when_needed_and_is_transient() {
+        let connector =
+            Connector::new(&settings("postgres://u:s3gredo@127.0.0.1:1/db")).expect("a connector");
+        let fault = connector.acquire("apply").await.err().expect("nobody listens there");
+        assert_eq!(fault.kind, FaultKind::Transient);
+        assert!(!fault.to_string().contains("s3gredo"), "{fault}");
+    }
+}

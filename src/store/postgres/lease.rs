@@ -1,0 +1,301 @@
+//! The lease on a table: one session, its advisory lock, and everything a running sync writes.
+//!
+//! Guarantee: at most one sync of a table runs, whatever the number of processes. The lock belongs to the session
+//! and everything is written over it, so a lease that is lost can't write, and one that is dropped, or whose
+//! process dies, is free as soon as the server sees the session end. This needs sessions: a pooler that hands a
+//! server's sessions around (transaction pooling) can't stand in between.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sqlx::{Connection, PgConnection, PgTransaction, error::DatabaseError, types::Json};
+use uuid::Uuid;
+
+use super::{
+    connection::{Connector, bounded},
+    faults::{self, PART},
+    syncs::{self, INTERRUPTED, LEASE_CLASS, lease_key, state_name},
+};
+use crate::{
+    domain::Table,
+    fault::{Fault, FaultKind},
+    store::{Appended, Begun, Control, Coverage, NewSync, SyncEnd, SyncLease, SyncProgress},
+};
+
+struct PgLease {
+    /// Never returned to a pool: closing it is what gives the lock back. Gone once a call over it was given up
+    /// on, since nobody knows what it would answer next.
+    session: Option<PgConnection>,
+    timeout: Duration,
+    sync: Uuid,
+    table: Table,
+    log: String,
+}
+
+/// Takes the table's lease, or tells who has it.
+pub(super) async fn begin(connector: &Connector, new: NewSync) -> Result<Begun, Fault> {
+    let table = new.request.table;
+    let attempt = format!("begin a sync of {table}");
+    let mut session = connector.dedicated(&format!("sluice sync {table}"), connector.timeout()).await?;
+    connector
+        .bounded(&attempt, async {
+            let to_fault = |error| begin_fault(&attempt, &error);
+            if !try_lock(&mut session, table).await.map_err(to_fault)? {
+                let running = syncs::running(&mut session, table).await.map_err(to_fault)?;
+                // A courtesy to the server; if it fails the session ends all the same.
+                let _ = session.close().await;
+                return Ok(Begun::Busy(running.map(Box::new)));
+            }
+            let coverage = record(&mut session, &new).await.map_err(to_fault)?;
+            let timeout = connector.timeout();
+            let lease = PgLease { session: Some(session), timeout, sync: new.id, table, log: new.log };
+            Ok(Begun::Started { lease: Box::new(lease), coverage })
+        })
+        .await
+}
+
+async fn try_lock(session: &mut PgConnection, table: Table) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
+        .bind(LEASE_CLASS)
+        .bind(lease_key(table))
+        .fetch_one(session)
+        .await
+}
+
+/// Says in the table of syncs that this one runs, and that those still said to run don't.
+async fn record(session: &mut PgConnection, new: &NewSync) -> Result<Option<Coverage>, sqlx::Error> {
+    let table = new.request.table;
+    let mut transaction = session.begin().await?;
+    sqlx::query(
+        "UPDATE sluice_syncs SET state = 'interrupted', finished_at = now(), error = $2
+         WHERE table_name = $1 AND state = 'running'",
+    )
+    .bind(table.name())
+    .bind(INTERRUPTED)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "INSERT INTO sluice_syncs (id, table_name, log, request, state, progress, owner)
+         VALUES ($1, $2, $3, $4, 'running', $5, $6)",
+    )
+    .bind(new.id)
+    .bind(table.name())
+    .bind(&new.log)
+    .bind(Json(&new.request))
+    .bind(Json(SyncProgress::default()))
+    .bind(&new.owner)
+    .execute(&mut *transaction)
+    .await?;
+    let coverage = syncs::coverage(&mut transaction, table, &new.log).await?;
+    transaction.commit().await?;
+    Ok(coverage)
+}
+
+#[async_trait]
+impl SyncLease for PgLease {
+    async fn unchanged(&mut self, rows: &[Appended]) -> Result<HashSet<Appended>, Fault> {
+        let call = async {
+            let mut session = self.session.take().ok_or_else(|| lost(self.table))?;
+            let outcome = unchanged(&mut session, &self.log, self.table, rows).await;
+            self.session = Some(session);
+            outcome.map_err(|error| lease_fault(self.table, &error))
+        };
+        bounded(self.timeout, "compare rows", call).await
+    }
+
+    async fn checkpoint(&mut self, progress: &SyncProgress, appended: &[Appended]) -> Result<Control, Fault> {
+        let call = async {
+            let mut session = self.session.take().ok_or_else(|| lost(self.table))?;
+            let outcome =
+                checkpoint(&mut session, self.sync, &self.log, self.table, progress, appended).await;
+            self.session = Some(session);
+            outcome.map_err(|error| lease_fault(self.table, &error))?.ok_or_else(|| lost(self.table))
+        };
+        bounded(self.timeout, "checkpoint a sync", call).await
+    }
+
+    async fn finish(self: Box<Self>, end: SyncEnd) -> Result<(), Fault> {
+        let Self { session, timeout, sync, table, log } = *self;
+        let call = async {
+            let mut session = session.ok_or_else(|| lost(table))?;
+            let ended = finish(&mut session, sync, &log, table, &end).await;
+            if !ended.map_err(|error| lease_fault(table, &error))? {
+                return Err(lost(table));
+            }
+            release(session, table).await;
+            Ok(())
+        };
+        bounded(timeout, "finish a sync", call).await
+    }
+}
+
+async fn unchanged(
+    session: &mut PgConnection,
+    log: &str,
+    table: Table,
+    rows: &[Appended],
+) -> Result<HashSet<Appended>, sqlx::Error> {
+    let (entities, events): (Vec<Uuid>, Vec<Uuid>) = rows.iter().map(|row| (row.entity, row.event)).unzip();
+    let known: Vec<(Uuid, Uuid)> = sqlx::query_as(
+        "SELECT a.entity, a.event FROM sluice_appended AS a
+         JOIN unnest($3::uuid[], $4::uuid[]) AS r(entity, event) ON a.entity = r.entity AND a.event = r.event
+         WHERE a.log = $1 AND a.table_name = $2",
+    )
+    .bind(log)
+    .bind(table.name())
+    .bind(&entities)
+    .bind(&events)
+    .fetch_all(session)
+    .await?;
+    Ok(known.into_iter().map(|(entity, event)| Appended { entity, event }).collect())
+}
+
+/// `None` when the sync does not count as running any more.
+async fn checkpoint(
+    session: &mut PgConnection,
+    sync: Uuid,
+    log: &str,
+    table: Table,
+    progress: &SyncProgress,
+    appended: &[Appended],
+) -> Result<Option<Control>, sqlx::Error> {
+    let mut transaction = session.begin().await?;
+    let cancel: Option<bool> = sqlx::query_scalar(
+        "UPDATE sluice_syncs SET progress = $2 WHERE id = $1 AND state = 'running' RETURNING cancel_requested",
+    )
+    .bind(sync)
+    .bind(Json(progress))
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(cancel) = cancel else { return Ok(None) };
+    remember(&mut transaction, log, table, appended).await?;
+    transaction.commit().await?;
+    Ok(Some(if cancel { Control::Cancel } else { Control::GoOn }))
+}
+
+/// `false` when the sync does not count as running any more.
+async fn finish(
+    session: &mut PgConnection,
+    sync: Uuid,
+    log: &str,
+    table: Table,
+    end: &SyncEnd,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = session.begin().await?;
+    let finished = sqlx::query(
+        "UPDATE sluice_syncs SET state = $2, progress = $3, error = $4, finished_at = now()
+         WHERE id = $1 AND state = 'running'",
+    )
+    .bind(sync)
+    .bind(state_name(end.state))
+    .bind(Json(&end.progress))
+    // A text may hold anything but this.
+    .bind(end.error.as_ref().map(|error| error.replace('\0', "")))
+    .execute(&mut *transaction)
+    .await?;
+    if finished.rows_affected() == 0 {
+        return Ok(false);
+    }
+    if let Some(coverage) = end.coverage {
+        cover(&mut transaction, log, table, coverage).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// The end of the sync is committed: the lock is free when the session ends, whether these calls succeed or not.
+async fn release(mut session: PgConnection, table: Table) {
+    let _ = sqlx::query("SELECT pg_advisory_unlock($1, $2)")
+        .bind(LEASE_CLASS)
+        .bind(lease_key(table))
+        .execute(&mut session)
+        .await;
+    let _ = session.close().await;
+}
+
+async fn remember(
+    transaction: &mut PgTransaction<'_>,
+    log: &str,
+    table: Table,
+    appended: &[Appended],
+) -> Result<(), sqlx::Error> {
+    // Sorted, and each entity once with its last event: a statement can't meet a row twice.
+    let newest: BTreeMap<Uuid, Uuid> = appended.iter().map(|one| (one.entity, one.event)).collect();
+    if newest.is_empty() {
+        return Ok(());
+    }
+    let (entities, events): (Vec<Uuid>, Vec<Uuid>) = newest.into_iter().unzip();
+    sqlx::query(
+        "INSERT INTO sluice_appended AS a (log, table_name, entity, event)
+         SELECT $1, $2, entity, event FROM unnest($3::uuid[], $4::uuid[]) AS r(entity, event)
+         ON CONFLICT (log, table_name, entity) DO UPDATE SET event = excluded.event
+         WHERE a.event <> excluded.event",
+    )
+    .bind(log)
+    .bind(table.name())
+    .bind(&entities)
+    .bind(&events)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn cover(
+    transaction: &mut PgTransaction<'_>,
+    log: &str,
+    table: Table,
+    coverage: Coverage,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO sluice_coverage (log, table_name, covered_from, covered_to) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (log, table_name) DO UPDATE
+         SET covered_from = excluded.covered_from, covered_to = excluded.covered_to",
+    )
+    .bind(log)
+    .bind(table.name())
+    .bind(coverage.from)
+    .bind(coverage.to)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// An id that is there already is the caller's mistake; everything else is the table's to judge.
+fn begin_fault(attempt: &str, error: &sqlx::Error) -> Fault {
+    if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) {
+        return Fault::new(
+            PART,
+            FaultKind::Invalid,
+            format!("{attempt}: its id was used before"),
+            "use a new id",
+        );
+    }
+    faults::fault(attempt, error)
+}
+
+/// Over this session a broken connection means more than elsewhere: the lock is gone with it.
+fn lease_fault(table: Table, error: &sqlx::Error) -> Fault {
+    let fault = faults::fault(&format!("sync {table}"), error);
+    let session_ended = match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        // Terminated, or the server is going down.
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| code.starts_with("57P0")),
+        _ => false,
+    };
+    if session_ended {
+        Fault { message: format!("{}; {}", lost(table).message, fault.message), ..fault }
+    } else {
+        fault
+    }
+}
+
+fn lost(table: Table) -> Fault {
+    Fault::transient(
+        PART,
+        format!("sync {table}: the lease is lost"),
+        "start the sync again; what was appended stays",
+    )
+}
