@@ -1,0 +1,61 @@
+# Shared by the scripts in this folder: messages, and what a bare machine still needs.
+# shellcheck shell=bash
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly ROOT
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Installs the packages whose check fails. Arguments: pairs of "check command" and "package".
+need() {
+    local missing=()
+    while [ $# -gt 0 ]; do
+        bash -c "$1" >/dev/null 2>&1 || missing+=("$2")
+        shift 2
+    done
+    [ ${#missing[@]} = 0 ] && return
+    command -v apt-get >/dev/null || die "missing: ${missing[*]} (Debian's names); install them and try again"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null \
+        || die "missing: ${missing[*]}; run as root: apt-get install ${missing[*]}"
+    say "installing ${missing[*]}"
+    as_root apt-get update -qq || die "apt-get update failed; check the network and the package sources"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+        >/dev/null || die "could not install ${missing[*]}; run apt-get install by hand to see why"
+}
+
+# The folder of PostgreSQL's server programs, newest first.
+postgres_bin() {
+    local found
+    found=$(find /usr/lib/postgresql -maxdepth 3 -name postgres -path '*/bin/*' 2>/dev/null | sort -V | tail -n 1)
+    if [ -n "$found" ]; then dirname "$found"; elif command -v postgres >/dev/null; then
+        dirname "$(command -v postgres)"
+    fi
+}
+
+need_for_services() {
+    need 'java -version' default-jre-headless \
+        'javac -version' default-jdk-headless \
+        'mvn --version' maven \
+        'curl --version' curl \
+        'psql --version' postgresql-client \
+        "ls /usr/lib/postgresql/*/bin/postgres || command -v postgres" postgresql
+}
+
+need_for_build() {
+    need 'cc --version' gcc \
+        'c++ --version' g++ \
+        'make --version' make \
+        'pkg-config --version' pkg-config \
+        'pkg-config --exists openssl' libssl-dev \
+        'pkg-config --exists zlib' zlib1g-dev
+    local have
+    have=$(rustc --version 2>/dev/null | cut -d' ' -f2) || true
+    [ -n "$have" ] || die "Rust is not installed; get 1.94 or newer from rustup.rs and try again"
+    [ "$(printf '1.94\n%s\n' "$have" | sort -V | head -n 1)" = 1.94 ] \
+        || die "Rust $have is too old; sluice needs 1.94 or newer (rustup update)"
+}
