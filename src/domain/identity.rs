@@ -94,7 +94,10 @@ mod tests {
     fn event_ids_are_stable_across_releases() {
         let row = object(json!({"id": "x", "nome": "João", "score_qualificacao": 80}));
         assert_eq!(canonical_json(&row), r#"{"id":"x","nome":"João","score_qualificacao":80}"#.as_bytes());
-        assert_eq!(event_id(Table::Leads, Uuid::from_u128(7), &row).to_string(), "4aedaea6-bbd5-53e3-bd11-09070ec4de27");
+        assert_eq!(
+            event_id(Table::Leads, Uuid::from_u128(7), &row).to_string(),
+            "4aedaea6-bbd5-53e3-bd11-09070ec4de27"
+        );
     }
 
     #[test]
