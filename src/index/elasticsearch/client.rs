@@ -1,6 +1,6 @@
 //! Requests and answers, and nothing about what they mean.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use elasticsearch::{
@@ -39,10 +39,16 @@ impl Answer {
 }
 
 /// The server.
-#[derive(Debug)]
 pub(super) struct Client {
     elasticsearch: Elasticsearch,
     origin: String,
+}
+
+/// The client would print its credentials.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -54,7 +60,7 @@ impl Client {
         let _ = url.set_password(None);
         url.set_query(None);
         let origin = url.origin().ascii_serialization();
-        let unusable = |error: &dyn std::fmt::Display| {
+        let unusable = |error: &dyn fmt::Display| {
             Fault::misconfigured(
                 PART,
                 format!("no client for {origin}: {error}"),
