@@ -1,90 +1,19 @@
-//! The Elasticsearch index against a real server, and against one that misbehaves on cue.
+//! The Elasticsearch index against a real server.
 
-use std::time::Duration;
-
-use bytes::Bytes;
-use chrono::{DateTime, TimeDelta};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sluice::{
-    domain::{Event, ManualEvent, Table},
-    fault::{Fault, FaultKind},
-    index::elasticsearch::EsIndex,
-    log::{Position, StartAt},
-    sink::{Applied, ApplyError, Sink, SinkBatch, SinkEvent},
+    fault::FaultKind,
+    log::Position,
+    sink::{Applied, ApplyError, Sink},
 };
 use uuid::Uuid;
 
 use crate::support::{
-    elasticsearch::{Corner, settings},
+    elasticsearch::Corner,
+    events::{LOG, applied, batch, fault, lead, manual, poison, session},
     fake_http::{FakeHttp, Reply},
 };
-
-const LOG: &str = "cluster/eventos";
-const ALL_WRITTEN: &str = r#"{"errors":false,"items":[]}"#;
-const BUSY_ITEM: &str =
-    r#"{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"busy"}}"#;
-
-fn item(offset: i64, event: Event) -> SinkEvent {
-    SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event }
-}
-
-/// A lead whose version is `version` seconds.
-fn lead(offset: i64, id: Uuid, version: i64, more: Value) -> SinkEvent {
-    let mut row = more.as_object().cloned().expect("an object");
-    row.insert("id".into(), json!(id));
-    let updated_at = DateTime::UNIX_EPOCH + TimeDelta::seconds(1_000_000 + version);
-    row.insert("updated_at".into(), json!(updated_at));
-    item(offset, Event::from_row(Table::Leads, row, DateTime::UNIX_EPOCH).expect("an event"))
-}
-
-fn session(offset: i64, row: Value) -> SinkEvent {
-    let row = row.as_object().cloned().expect("an object");
-    item(offset, Event::from_row(Table::ChatSessions, row, DateTime::UNIX_EPOCH).expect("an event"))
-}
-
-fn manual(offset: i64, metadata: Value) -> SinkEvent {
-    let event = ManualEvent {
-        id: None,
-        usuario: "ana".into(),
-        evento: "teste".into(),
-        valor: 1.0,
-        metadata: metadata.as_object().cloned().expect("an object"),
-    };
-    item(offset, Event::manual(event, DateTime::UNIX_EPOCH))
-}
-
-/// Valid for sluice and refused by every server: a member that is there twice.
-fn poison(offset: i64) -> SinkEvent {
-    let mut poisoned = manual(offset, json!({"chave": "segredo"}));
-    let text = String::from_utf8(poisoned.raw.to_vec()).expect("text");
-    poisoned.raw =
-        Bytes::from(text.replace(r#""chave":"segredo""#, r#""chave":"segredo","chave":"segredo""#));
-    poisoned
-}
-
-fn batch(events: Vec<SinkEvent>) -> SinkBatch {
-    SinkBatch { events, spans: Vec::new() }
-}
-
-async fn applied(index: &EsIndex, events: Vec<SinkEvent>) -> Applied {
-    index.apply(LOG, &batch(events)).await.expect("applied")
-}
-
-async fn fault(index: &EsIndex, events: Vec<SinkEvent>) -> Fault {
-    match index.apply(LOG, &batch(events)).await {
-        Err(ApplyError::Fault(fault)) => fault,
-        other => panic!("no fault: {other:?}"),
-    }
-}
-
-/// A prepared index in a corner of its own.
-async fn prepared() -> (Corner, EsIndex) {
-    let corner = Corner::new();
-    let index = corner.index();
-    index.prepare().await.expect("prepared");
-    (corner, index)
-}
 
 // --- indices ----------------------------------------------------------------------------------------------------
 
@@ -106,7 +35,7 @@ async fn preparing_twice_and_by_many_at_once_leaves_one_index_behind_each_alias(
 
 #[tokio::test]
 async fn an_alias_that_was_moved_to_a_rebuilt_index_is_left_where_it_is() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let alias = corner.alias("leads");
     let (status, _) = corner.ask("PUT", &format!("{alias}-000002"), None).await;
     assert_eq!(status, 200);
@@ -138,7 +67,7 @@ async fn an_index_that_bears_the_aliass_name_is_a_matter_for_a_person() {
 
 #[tokio::test]
 async fn a_missing_alias_is_no_poison_and_its_index_is_made_again_with_its_mapping() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let alias = corner.alias("leads");
     corner.ask("DELETE", &format!("{alias}-000001"), None).await;
     let events = vec![lead(1, Uuid::new_v4(), 1, json!({"nome": "Ana"}))];
@@ -153,7 +82,7 @@ async fn a_missing_alias_is_no_poison_and_its_index_is_made_again_with_its_mappi
 
 #[tokio::test]
 async fn an_index_that_lost_its_alias_is_not_guessed_to_be_the_right_one() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let alias = corner.alias("leads");
     corner.ask("DELETE", &format!("{alias}-000001/_alias/{alias}"), None).await;
     let events = vec![lead(1, Uuid::new_v4(), 1, json!({}))];
@@ -165,7 +94,7 @@ async fn an_index_that_lost_its_alias_is_not_guessed_to_be_the_right_one() {
 
 #[tokio::test]
 async fn a_write_block_is_no_poison_and_passes_when_it_is_removed() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let path = format!("{}-000001/_settings", corner.alias("leads"));
     let events = vec![lead(1, Uuid::new_v4(), 1, json!({}))];
     corner.ask("PUT", &path, Some(json!({"index.blocks.write": true}))).await;
@@ -176,7 +105,7 @@ async fn a_write_block_is_no_poison_and_passes_when_it_is_removed() {
 
 #[tokio::test]
 async fn a_full_disk_is_no_poison_and_passes_by_itself() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let path = format!("{}-000001/_settings", corner.alias("eventos"));
     corner.ask("PUT", &path, Some(json!({"index.blocks.read_only_allow_delete": true}))).await;
     let told = fault(&index, vec![manual(1, json!({}))]).await;
@@ -188,7 +117,7 @@ async fn a_full_disk_is_no_poison_and_passes_by_itself() {
 
 #[tokio::test]
 async fn an_applied_batch_is_visible_after_make_visible() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let id = Uuid::new_v4();
     let events = vec![
         lead(1, id, 1, json!({"nome": "Ana", "status_lead": "novo"})),
@@ -214,7 +143,7 @@ async fn an_applied_batch_is_visible_after_make_visible() {
 
 #[tokio::test]
 async fn the_same_batch_again_changes_nothing() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let id = Uuid::new_v4();
     let events = vec![lead(1, id, 1, json!({"nome": "Ana"})), manual(2, json!({}))];
     applied(&index, events.clone()).await;
@@ -227,7 +156,7 @@ async fn the_same_batch_again_changes_nothing() {
 
 #[tokio::test]
 async fn a_stale_version_never_goes_back() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let id = Uuid::new_v4();
     applied(&index, vec![lead(5, id, 9, json!({"nome": "nova"}))]).await;
     let outcome = applied(&index, vec![lead(3, id, 4, json!({"nome": "velha"}))]).await;
@@ -237,7 +166,7 @@ async fn a_stale_version_never_goes_back() {
 
 #[tokio::test]
 async fn the_same_event_twice_in_a_batch_is_one_document_and_one_duplicate() {
-    let (_corner, index) = prepared().await;
+    let (_corner, index) = Corner::prepared().await;
     let event = lead(1, Uuid::new_v4(), 1, json!({}));
     let mut copy = event.clone();
     copy.position.offset = 2;
@@ -247,7 +176,7 @@ async fn the_same_event_twice_in_a_batch_is_one_document_and_one_duplicate() {
 
 #[tokio::test]
 async fn poison_is_rejected_by_place_and_without_its_values_while_its_neighbours_are_applied() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let neighbours = [lead(6, Uuid::new_v4(), 1, json!({})), lead(8, Uuid::new_v4(), 1, json!({}))];
     let events = vec![neighbours[0].clone(), poison(7), neighbours[1].clone()];
     let Err(ApplyError::Rejected(rejections)) = index.apply(LOG, &batch(events)).await else {
@@ -267,7 +196,7 @@ async fn poison_is_rejected_by_place_and_without_its_values_while_its_neighbours
 
 #[tokio::test]
 async fn unknown_columns_of_any_name_and_type_are_kept_and_never_rejected() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let odd = [
         json!({"extra": 1}),
         json!({"extra": "texto"}),
@@ -295,7 +224,7 @@ async fn unknown_columns_of_any_name_and_type_are_kept_and_never_rejected() {
 
 #[tokio::test]
 async fn instants_beyond_what_the_server_dates_do_not_reject_a_document() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let far =
         json!({"id": Uuid::new_v4(), "started_at": "9999-12-31T23:59:59-12:00", "ip_address": "oculto"});
     let event = session(1, far);
@@ -306,7 +235,7 @@ async fn instants_beyond_what_the_server_dates_do_not_reject_a_document() {
 
 #[tokio::test]
 async fn dashboards_query_text_keywords_numbers_and_dates_as_before() {
-    let (corner, index) = prepared().await;
+    let (corner, index) = Corner::prepared().await;
     let events = vec![
         lead(
             1,
@@ -346,7 +275,7 @@ async fn dashboards_query_text_keywords_numbers_and_dates_as_before() {
 
 #[tokio::test]
 async fn a_large_batch_goes_in_several_requests_of_bounded_size() {
-    let (corner, _) = prepared().await;
+    let (corner, _) = Corner::prepared().await;
     let real = corner.url.clone();
     let proxy = FakeHttp::start(move |_, _| Reply::Forward(real.clone())).await;
     let index = corner.index_at(&proxy.url);
@@ -355,164 +284,4 @@ async fn a_large_batch_goes_in_several_requests_of_bounded_size() {
     let sizes: Vec<_> = proxy.requests().iter().map(|request| request.body.len()).collect();
     assert_eq!(sizes.len(), 3, "{sizes:?}");
     assert!(sizes.iter().all(|size| *size <= 8 * 1024 * 1024), "{sizes:?}");
-}
-
-#[tokio::test]
-async fn an_empty_batch_asks_nothing_of_the_server() {
-    let server = FakeHttp::start(|_, _| Reply::Hang).await;
-    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
-    assert_eq!(applied(&index, Vec::new()).await, Applied::default());
-    assert!(server.requests().is_empty());
-}
-
-#[tokio::test]
-async fn a_claim_reads_on_from_the_groups_offsets() {
-    let server = FakeHttp::start(|_, _| Reply::Hang).await;
-    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
-    let claims = index.claim(LOG, &[3, 5]).await.expect("claims");
-    assert_eq!(claims.iter().map(|claim| claim.partition).collect::<Vec<_>>(), [3, 5]);
-    assert!(claims.iter().all(|claim| claim.start == StartAt::Committed));
-    assert_eq!(index.applied(LOG).await.expect("nothing kept"), None);
-}
-
-// --- a server that misbehaves -----------------------------------------------------------------------------------
-
-async fn scripted(script: impl Fn(usize) -> Reply + Send + Sync + 'static) -> (FakeHttp, EsIndex) {
-    let server = FakeHttp::start(move |number, _| script(number)).await;
-    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
-    (server, index)
-}
-
-#[tokio::test]
-async fn a_busy_item_is_sent_again_alone() {
-    let answer =
-        format!(r#"{{"errors":true,"items":[{{"create":{{"status":201}}}},{{"create":{BUSY_ITEM}}}]}}"#);
-    let answer: &'static str = answer.leak();
-    let (server, index) =
-        scripted(move |number| Reply::Answer(200, if number == 0 { answer } else { ALL_WRITTEN })).await;
-    let events = vec![manual(1, json!({})), manual(2, json!({}))];
-    assert_eq!(applied(&index, events.clone()).await.inserted, 2);
-    let requests = server.requests();
-    assert_eq!(requests.len(), 2);
-    let lines = requests[1].lines();
-    assert_eq!(lines.len(), 2);
-    assert!(lines[0].contains(&events[1].event.id.to_string()), "{lines:?}");
-}
-
-#[tokio::test]
-async fn a_server_that_stays_busy_is_a_passing_fault() {
-    let (server, index) = scripted(|_| Reply::Answer(429, "")).await;
-    assert_eq!(fault(&index, vec![manual(1, json!({}))]).await.kind, FaultKind::Transient);
-    assert_eq!(server.requests().len(), 5, "one try and four more");
-}
-
-#[tokio::test]
-async fn a_long_pause_that_the_server_asks_for_is_handed_to_the_engine() {
-    let (server, index) = scripted(|_| Reply::AnswerWith(429, "retry-after: 30", "")).await;
-    let told = fault(&index, vec![manual(1, json!({}))]).await;
-    assert_eq!((told.kind, told.retry_after), (FaultKind::Transient, Some(Duration::from_secs(30))));
-    assert_eq!(server.requests().len(), 1);
-}
-
-#[tokio::test]
-async fn an_unavailable_server_is_asked_again_and_then_answers() {
-    let (server, index) = scripted(|number| match number {
-        0 => Reply::Answer(503, "<html>no backend</html>"),
-        _ => Reply::Answer(200, ALL_WRITTEN),
-    })
-    .await;
-    assert_eq!(applied(&index, vec![manual(1, json!({}))]).await.inserted, 1);
-    assert_eq!(server.requests().len(), 2);
-}
-
-#[tokio::test]
-async fn a_request_that_is_too_large_is_halved_until_only_the_large_document_is_left() {
-    let large = 5_000;
-    let server = FakeHttp::start(move |_, request| match request.body.len() {
-        size if size > large => Reply::Answer(413, ""),
-        _ => Reply::Answer(200, ALL_WRITTEN),
-    })
-    .await;
-    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
-    let mut events: Vec<_> = (0..20).map(|i| manual(i, json!({"texto": "x".repeat(100)}))).collect();
-    events[13] = manual(13, json!({"texto": "x".repeat(6_000)}));
-    let Err(ApplyError::Rejected(rejections)) = index.apply(LOG, &batch(events)).await else {
-        panic!("no rejection");
-    };
-    assert_eq!(rejections.iter().map(|r| r.position.offset).collect::<Vec<_>>(), [13]);
-    assert!(rejections[0].reason.contains("larger than the server takes"));
-    let taken: usize = server
-        .requests()
-        .iter()
-        .filter(|request| request.body.len() <= large)
-        .map(|request| request.lines().len() / 2)
-        .sum();
-    assert_eq!(taken, 19);
-}
-
-#[tokio::test]
-async fn refused_credentials_are_a_matter_for_a_person_and_are_not_told() {
-    let server =
-        FakeHttp::start(|_, _| Reply::Answer(401, r#"{"error":{"type":"security_exception"}}"#)).await;
-    let mut settings = settings(&server.url, "");
-    settings.username = Some("ana".into());
-    settings.password = Some("segredo".into());
-    let index = EsIndex::connect(&settings).expect("settings");
-    let told = fault(&index, vec![manual(1, json!({}))]).await;
-    assert_eq!(told.kind, FaultKind::Misconfigured);
-    assert!(told.message.contains(server.url.host_str().expect("a host")), "{told}");
-    assert!(!format!("{told:?}{index:?}").contains("segredo"), "{told:?}");
-    assert!(server.requests()[0].head.contains("authorization: basic"));
-    assert_eq!(server.requests().len(), 1, "asking again would lock the account");
-}
-
-#[tokio::test]
-async fn every_server_understands_the_content_types() {
-    let (server, index) = scripted(|_| Reply::Answer(200, ALL_WRITTEN)).await;
-    applied(&index, vec![manual(1, json!({}))]).await;
-    let head = &server.requests()[0].head;
-    assert!(head.contains("content-type: application/x-ndjson"), "{head}");
-    assert!(head.contains("accept: application/json"), "{head}");
-    assert!(!head.contains("vnd.elasticsearch"), "{head}");
-    assert!(head.contains("require_alias=true"), "{head}");
-}
-
-#[tokio::test]
-async fn a_server_that_hangs_is_given_up_on_in_time() {
-    let server = FakeHttp::start(|_, _| Reply::Hang).await;
-    let mut settings = settings(&server.url, "");
-    settings.timeout = Duration::from_millis(300);
-    let index = EsIndex::connect(&settings).expect("settings");
-    let told = fault(&index, vec![manual(1, json!({}))]).await;
-    assert_eq!(told.kind, FaultKind::Transient);
-    assert!(told.message.contains("no answer in time"), "{told}");
-    let told = index.health().await.expect_err("it hangs");
-    assert_eq!(told.kind, FaultKind::Transient);
-}
-
-#[tokio::test]
-async fn a_server_that_is_down_does_not_keep_the_adapter_from_being_made() {
-    let unused =
-        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    let url = format!("http://{unused}").parse().expect("a URL");
-    let index = EsIndex::connect(&settings(&url, "")).expect("settings");
-    let told = index.prepare().await.expect_err("nobody there");
-    assert_eq!(told.kind, FaultKind::Transient);
-    assert!(told.message.contains("refused"), "{told}");
-}
-
-#[tokio::test]
-async fn an_answer_that_is_lost_after_the_write_costs_nothing_but_a_repetition() {
-    let (corner, _) = prepared().await;
-    let real = corner.url.clone();
-    let proxy = FakeHttp::start(move |number, _| match number {
-        0 => Reply::ForwardAndLose(real.clone()),
-        _ => Reply::Forward(real.clone()),
-    })
-    .await;
-    let index = corner.index_at(&proxy.url);
-    let events = vec![lead(1, Uuid::new_v4(), 1, json!({})), manual(2, json!({}))];
-    assert_eq!(fault(&index, events.clone()).await.kind, FaultKind::Transient);
-    let outcome = applied(&index, events).await;
-    assert_eq!(outcome, Applied { duplicates: 2, stale: 1, ..Applied::default() });
 }

@@ -4,4 +4,5 @@
 #![allow(clippy::expect_used)]
 
 mod index_elasticsearch;
+mod index_elasticsearch_faults;
 mod support;

@@ -58,7 +58,7 @@ pub(super) fn reaction(status: u16, kind: &str, reason: &str) -> Reaction {
         (401, _) => Stop(Misconfigured, "check the user name and password, or the API key"),
         (403, _) => Stop(
             Misconfigured,
-            "grant the user create_index, write, read and manage on the indices, and manage_index_templates",
+            "grant the user monitor and manage_index_templates on the cluster, and manage, write and read on the indices",
         ),
         (413, _) => TooLarge,
         (400, _) => Refused,
@@ -166,7 +166,7 @@ pub(super) fn of_transport(
         return Fault::misconfigured(
             PART,
             message,
-            "make the system trust the server's certificate authority",
+            "make the system trust the server's certificate authority, or name its file in SSL_CERT_FILE",
         );
     }
     Fault::transient(PART, message, "check that the server runs and that the URL leads to it")

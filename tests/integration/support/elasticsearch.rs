@@ -3,7 +3,7 @@
 use std::{env, time::Duration};
 
 use serde_json::{Value, json};
-use sluice::{config::ElasticsearchSettings, index::elasticsearch::EsIndex};
+use sluice::{config::ElasticsearchSettings, index::elasticsearch::EsIndex, sink::Sink};
 use url::Url;
 use uuid::Uuid;
 
@@ -27,12 +27,16 @@ impl Corner {
         }
     }
 
-    pub fn settings(&self) -> ElasticsearchSettings {
-        settings(&self.url, &self.prefix)
+    /// With its indices made.
+    pub async fn prepared() -> (Self, EsIndex) {
+        let corner = Self::new();
+        let index = corner.index();
+        index.prepare().await.expect("prepared");
+        (corner, index)
     }
 
     pub fn index(&self) -> EsIndex {
-        EsIndex::connect(&self.settings()).expect("usable settings")
+        EsIndex::connect(&settings(&self.url, &self.prefix)).expect("usable settings")
     }
 
     /// An index that reaches this corner through another address.
