@@ -53,7 +53,8 @@ async fn main() {
             println!("{size:>6}  {new:>8.0}  {again:>8.0}");
         }
         for table in ["eventos", "leads", "chat_sessions"] {
-            for path in [format!("{prefix}{table}-000001"), format!("_index_template/{prefix}{table}")] {
+            for path in [format!("{prefix}{table}-000001"), format!("_index_template/sluice-{prefix}{table}")]
+            {
                 let url = url.join(&path).expect("a path");
                 reqwest::Client::new().delete(url).send().await.expect("removed");
             }

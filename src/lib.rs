@@ -4,11 +4,16 @@
 //! Dependencies point inwards: [`domain`] knows nothing; [`engine`] knows the domain and the ports ([`source`],
 //! [`log`], [`sink`], [`store`], [`index`]); an adapter knows one port and one outside system.
 
+mod backoff;
+pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod engine;
 pub mod fault;
 pub mod index;
 pub mod log;
+pub mod mcp;
+pub mod parts;
 pub mod sink;
 pub mod source;
 pub mod store;

@@ -126,7 +126,7 @@ impl Fields {
 }
 
 /// Reads a timestamp with or without a zone; without one it is UTC (`timestamp` columns carry none).
-pub(super) fn parse_instant(text: &str) -> Option<DateTime<Utc>> {
+pub fn parse_instant(text: &str) -> Option<DateTime<Utc>> {
     let text = text.trim();
     if let Ok(zoned) = DateTime::parse_from_rfc3339(text) {
         return Some(zoned.to_utc());

@@ -9,7 +9,7 @@ mod table;
 
 pub use chat_session::ChatSession;
 pub use event::{Categoria, Dados, DecodeError, ENVELOPE_VERSION, Entidade, Event, ManualEvent, TipoEvento};
-pub use fields::RowError;
+pub use fields::{RowError, parse_instant};
 pub use identity::{canonical_json, event_id, micros};
 pub use lead::{Lead, QUALIFIED_SCORE};
 pub use table::Table;

@@ -65,6 +65,8 @@ pub struct Extent {
 pub enum StartAt {
     /// This offset, as kept by the sink itself.
     Offset(i64),
+    /// The first record, whatever the consumer group committed: the sink has nothing of this partition.
+    Beginning,
     /// What the consumer group committed, else the first record.
     Committed,
 }

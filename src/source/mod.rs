@@ -4,6 +4,7 @@
 //! matched the query when the reading began and was not deleted meanwhile, however few rows the server returns at
 //! a time. A row that changes while it is read may be shown twice.
 
+pub mod sample;
 pub mod supabase;
 
 use async_trait::async_trait;
@@ -37,11 +38,12 @@ pub struct PageToken {
     pub(in crate::source) last: Option<(String, String)>,
 }
 
-/// A table is read in up to two passes: a NULL modification time never matches a time filter.
+/// A table is read in two passes: a NULL time never matches a time filter. Those rows come first, so that a read
+/// cut short later has seen all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) enum Pass {
-    Modified,
-    NeverModified,
+    Timeless,
+    Timed,
 }
 
 /// Some rows, in order.

@@ -1,8 +1,18 @@
-//! What is promised of the outside systems, held against real ones.
+//! Behaviour, shown on real services: a Kafka broker, a PostgreSQL server, an Elasticsearch or OpenSearch server.
+//!
+//! `tools/services start` starts them and `eval "$(tools/services env)"` leads here; `tools/test` does both. Without
+//! them these tests fail: they never skip.
 
-// Clippy's own exception for tests does not reach the helpers around them.
+// A test that can't go on should say so and stop.
 #![allow(clippy::expect_used)]
 
+mod faults;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
+mod log_kafka;
+mod mcp;
+mod source_supabase;
+mod store_postgres;
 mod support;
+mod sync;
+mod workers;

@@ -24,8 +24,8 @@ pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault>
 }
 
 async fn put_template(client: &Client, layout: &Layout<'_>) -> Result<(), Fault> {
-    let doing = format!("putting the index template {}", layout.alias);
-    let path = format!("_index_template/{}", layout.alias);
+    let doing = format!("putting the index template sluice-{}", layout.alias);
+    let path = format!("_index_template/sluice-{}", layout.alias);
     let answer = client.put(&path, &layout.template(), &doing).await?;
     succeeded(client, &answer, &doing)
 }

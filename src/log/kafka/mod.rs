@@ -1,1 +1,129 @@
+//! The log on Apache Kafka.
+//!
+//! A record is reported as appended only when all in-sync replicas have it, and the offsets of a group move only
+//! when a drain says so: nothing is committed or stored behind its back.
 
+mod admin;
+mod client;
+mod faults;
+mod producer;
+mod reader;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use rdkafka::config::ClientConfig;
+use tokio::sync::OnceCell;
+
+use self::{
+    admin::{Admin, WantedTopic},
+    producer::Producer,
+    reader::KafkaReader,
+};
+use super::{Extent, Log, LogReader, NewRecord, Position, Topic};
+use crate::{config::KafkaSettings, fault::Fault};
+
+const PART: &str = "kafka";
+
+/// The log on a Kafka cluster.
+pub struct KafkaLog {
+    config: ClientConfig,
+    timeout: Duration,
+    events: WantedTopic,
+    dead_letters: WantedTopic,
+    producer: Producer,
+    admin: Arc<Admin>,
+    cluster: OnceCell<String>,
+}
+
+impl KafkaLog {
+    /// Makes the clients; the brokers need not be up yet.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the settings.
+    pub fn connect(settings: &KafkaSettings) -> Result<Self, Fault> {
+        let config = client::base_config(settings);
+        let topic = |name: &str, partitions| WantedTopic {
+            name: name.to_owned(),
+            partitions,
+            replication_factor: settings.replication_factor,
+        };
+        Ok(Self {
+            timeout: settings.timeout,
+            events: topic(&settings.topic, settings.partitions),
+            // Dead letters are few and read by people, in order: one partition.
+            dead_letters: topic(&settings.dead_letter_topic, 1),
+            producer: Producer::new(config.clone(), settings.timeout.as_millis())?,
+            admin: Arc::new(Admin::new(config.clone(), settings.timeout)),
+            config,
+            cluster: OnceCell::new(),
+        })
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Admin) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let admin = self.admin.clone();
+        blocking(move || question(&admin)).await
+    }
+
+    async fn extents_of(&self, topic: &str) -> Result<Vec<Extent>, Fault> {
+        let topic = topic.to_owned();
+        self.ask(move |admin| admin.extents(&topic)).await
+    }
+}
+
+#[async_trait]
+impl Log for KafkaLog {
+    async fn identity(&self) -> Result<String, Fault> {
+        let cluster = self.cluster.get_or_try_init(|| self.ask(Admin::cluster_id)).await?;
+        Ok(format!("{cluster}/{}", self.events.name))
+    }
+
+    async fn ensure_topics(&self) -> Result<(), Fault> {
+        let topics = [self.events.clone(), self.dead_letters.clone()];
+        let wanted = topics.clone();
+        if self.ask(move |admin| admin.exist(&wanted)).await? {
+            return Ok(());
+        }
+        admin::create_topics(&self.config, self.timeout, &topics).await
+    }
+
+    async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
+        let topic = match topic {
+            Topic::Events => &self.events.name,
+            Topic::DeadLetters => &self.dead_letters.name,
+        };
+        self.producer.append(topic, records).await
+    }
+
+    async fn reader(&self, group: &str) -> Result<Box<dyn LogReader>, Fault> {
+        let reader = KafkaReader::join(self.config.clone(), &self.events.name, group, self.timeout)?;
+        Ok(Box::new(reader))
+    }
+
+    async fn extents(&self) -> Result<Vec<Extent>, Fault> {
+        self.extents_of(&self.events.name).await
+    }
+
+    async fn committed(&self, group: &str) -> Result<Vec<Position>, Fault> {
+        let (topic, group) = (self.events.name.clone(), group.to_owned());
+        self.ask(move |admin| admin.committed(&topic, &group)).await
+    }
+
+    async fn dead_letter_count(&self) -> Result<u64, Fault> {
+        let extents = self.extents_of(&self.dead_letters.name).await?;
+        let count: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+}
+
+/// Runs what blocks off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Fault::transient(PART, format!("a question to the log ended badly: {error}"), "report this"))
+    })
+}

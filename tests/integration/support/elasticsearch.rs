@@ -1,6 +1,6 @@
 //! A corner of a real Elasticsearch or OpenSearch server for each test.
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice::{config::ElasticsearchSettings, index::elasticsearch::EsIndex, sink::Sink};
@@ -16,10 +16,7 @@ pub struct Corner {
 
 impl Corner {
     pub fn new() -> Self {
-        let url = env::var("ELASTICSEARCH_URL").expect(
-            "ELASTICSEARCH_URL is not set: this test needs a real Elasticsearch or OpenSearch server \
-             (tools/services start elasticsearch)",
-        );
+        let url = super::service("ELASTICSEARCH_URL");
         Self {
             url: Url::parse(&url).expect("ELASTICSEARCH_URL is a URL"),
             prefix: format!("t{}-", Uuid::new_v4().simple()),
@@ -81,7 +78,7 @@ impl Corner {
             http.delete(format!("{url}{index}")).send().await?;
         }
         for table in ["eventos", "leads", "chat_sessions"] {
-            http.delete(format!("{url}_index_template/{prefix}{table}")).send().await?;
+            http.delete(format!("{url}_index_template/sluice-{prefix}{table}")).send().await?;
         }
         Ok(())
     }

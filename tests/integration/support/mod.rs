@@ -1,5 +1,203 @@
-//! The harness: real servers, and ones that misbehave on cue.
+//! The harness: a pipeline of its own for every test, on the shared real servers.
 
 pub mod elasticsearch;
 pub mod events;
 pub mod fake_http;
+pub mod gate;
+pub mod rows;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use sluice::{
+    config::Settings,
+    domain::Table,
+    engine::{Engine, SyncStatus, SyncWatcher},
+    parts,
+    source::sample::{SampleServer, keys},
+    store::SyncRequest,
+};
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+/// Longest wait for anything; reached only when something is broken.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A variable that leads to a real server.
+pub fn service(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: run tools/test, or tools/services start and eval \"$(tools/services env)\""
+        )
+    })
+}
+
+/// A sample source, a database, topics, groups and indices that nobody else uses.
+pub struct Pipeline {
+    pub source: SampleServer,
+    pub variables: BTreeMap<String, String>,
+    id: String,
+    admin_url: String,
+}
+
+impl Pipeline {
+    pub async fn new() -> Self {
+        let id = Uuid::new_v4().simple().to_string()[..12].to_owned();
+        let source = SampleServer::start(0).await.expect("a free port");
+        let admin_url = service("DATABASE_URL");
+        let mut admin = connect(&admin_url).await;
+        sqlx::query(&format!("CREATE DATABASE t_{id}")).execute(&mut admin).await.expect("a new database");
+        let mut database = url::Url::parse(&admin_url).expect("DATABASE_URL is a URL");
+        database.set_path(&format!("/t_{id}"));
+        let variables = [
+            ("SUPABASE_URL", source.url()),
+            ("SUPABASE_KEY", keys::SECRET.to_owned()),
+            ("SUPABASE_RETRY_SECONDS", "2".to_owned()),
+            ("KAFKA_BOOTSTRAP_SERVERS", service("KAFKA_BOOTSTRAP_SERVERS")),
+            ("KAFKA_TOPIC", format!("t-{id}")),
+            ("KAFKA_PARTITIONS", "3".to_owned()),
+            ("KAFKA_GROUP_PREFIX", format!("t-{id}")),
+            ("DATABASE_URL", database.to_string()),
+            ("DATABASE_MAX_CONNECTIONS", "4".to_owned()),
+            ("ELASTICSEARCH_URL", service("ELASTICSEARCH_URL")),
+            ("ELASTICSEARCH_INDEX_PREFIX", format!("t-{id}-")),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
+        Self { source, variables, id, admin_url }
+    }
+
+    /// Changes a setting for engines and processes made from here on.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.insert(name.to_owned(), value.into());
+    }
+
+    pub fn settings(&self) -> Settings {
+        Settings::load(self.variables.clone()).expect("valid settings")
+    }
+
+    /// An engine in this process, not yet draining.
+    pub fn engine(&self) -> Arc<Engine> {
+        parts::engine(&self.settings()).expect("an engine")
+    }
+
+    /// The real program, with this pipeline's settings and no others.
+    pub fn command(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
+        // Away from any .env of the developer's.
+        command.args(arguments).env_clear().envs(&self.variables).current_dir(std::env::temp_dir());
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// The one number a query answers with.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let mut connection = connect(&self.variables["DATABASE_URL"]).await;
+        let number = sqlx::query_scalar(sql).fetch_one(&mut connection).await;
+        number.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The one text a query answers with.
+    pub async fn text(&self, sql: &str) -> String {
+        let mut connection = connect(&self.variables["DATABASE_URL"]).await;
+        let text = sqlx::query_scalar(sql).fetch_one(&mut connection).await;
+        text.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Runs a statement.
+    pub async fn execute(&self, sql: &str) {
+        let mut connection = connect(&self.variables["DATABASE_URL"]).await;
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// What the index answers to a query in Lucene's syntax, as Kibana would put it.
+    pub async fn search(&self, index: &str, query: &str) -> Value {
+        let url = format!("{}/t-{}-{index}/_search", service("ELASTICSEARCH_URL"), self.id);
+        let request = reqwest::Client::new().get(url).query(&[("q", query), ("track_total_hits", "true")]);
+        request.send().await.expect("an answer").json().await.expect("JSON")
+    }
+
+    /// How many documents match.
+    pub async fn hits(&self, index: &str, query: &str) -> i64 {
+        let answer = self.search(index, query).await;
+        answer["hits"]["total"]["value"].as_i64().unwrap_or_else(|| panic!("no hits in {answer}"))
+    }
+
+    /// A document by its id.
+    pub async fn document(&self, index: &str, id: &str) -> Value {
+        let url = format!("{}/t-{}-{index}/_doc/{id}", service("ELASTICSEARCH_URL"), self.id);
+        reqwest::get(url).await.expect("an answer").json().await.expect("JSON")
+    }
+
+    /// Rows of the events table, of the rollup, and of both event stores must agree.
+    pub async fn assert_events(&self, expected: i64) {
+        assert_eq!(self.number("SELECT count(*) FROM eventos_raw").await, expected, "eventos_raw");
+        let rolled_up = self.number("SELECT coalesce(sum(total), 0)::bigint FROM eventos_agregados").await;
+        assert_eq!(rolled_up, expected, "eventos_agregados");
+        assert_eq!(self.hits("eventos", "*").await, expected, "the index of events");
+    }
+
+    /// As [`Pipeline::assert_events`], and every event by its identity: none missing, none of another making.
+    pub async fn assert_events_in_full(&self, expected: i64) {
+        self.assert_events(expected).await;
+        assert_eq!(self.number("SELECT count(DISTINCT entidade_id) FROM eventos_raw").await, expected);
+        assert_eq!(self.number("SELECT count(*) FROM leads").await, expected);
+        assert_eq!(self.hits("leads", "*").await, expected, "the index of leads");
+    }
+
+    /// Gives everything back to the servers.
+    pub async fn clean_up(self) {
+        let mut admin = connect(&self.admin_url).await;
+        sqlx::query(&format!("DROP DATABASE t_{} WITH (FORCE)", self.id))
+            .execute(&mut admin)
+            .await
+            .expect("the database is dropped");
+        let (client, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
+        for index in ["eventos", "leads", "chat_sessions"] {
+            let name = format!("t-{}-{index}", self.id);
+            for path in [format!("{name}-000001"), format!("_index_template/sluice-{name}")] {
+                client.delete(format!("{base}/{path}")).send().await.expect("an answer");
+            }
+        }
+        let topic = &self.variables["KAFKA_TOPIC"];
+        rows::delete_topics(&[topic, &format!("{topic}.dlq")]).await;
+    }
+}
+
+pub async fn connect(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.expect("PostgreSQL answers; is it running? tools/services start")
+}
+
+/// A request for everything of the last day.
+pub fn request(table: Table) -> SyncRequest {
+    SyncRequest { table, hours_ago: 24, limit: 100_000, status: None, min_messages: None, full: false }
+}
+
+/// Runs a sync and waits until it is queryable everywhere.
+pub async fn sync(engine: &Engine, request: SyncRequest) -> SyncStatus {
+    let id = engine.start_sync(request).await.expect("a sync");
+    finished(engine, id).await
+}
+
+/// Waits for a sync's end.
+pub async fn finished(engine: &Engine, id: Uuid) -> SyncStatus {
+    let status = engine.wait_for_sync(id, PATIENCE, &mut Deaf).await.expect("a status");
+    assert!(status.is_final(), "the sync did not end: {status:?}");
+    status
+}
+
+/// Polls until something holds.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < until, "not within {} s: {what}", PATIENCE.as_secs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits without wanting to hear of it.
+pub struct Deaf;
+
+#[async_trait::async_trait]
+impl SyncWatcher for Deaf {
+    async fn saw(&mut self, _: &SyncStatus) {}
+}

@@ -1,0 +1,66 @@
+//! Jittered exponential backoff: how long to leave a failing part alone.
+
+use std::time::Duration;
+
+/// Pauses that double from `first` to `longest`, each drawn from the upper half of its range so that several
+/// processes do not return at once.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, failures: 0 }
+    }
+
+    /// The pause after one more failure; `requested` is what the failing part asked for, and is a lower bound.
+    pub fn next_pause(&mut self, requested: Option<Duration>) -> Duration {
+        let full = self.first.saturating_mul(2_u32.saturating_pow(self.failures.min(30))).min(self.longest);
+        self.failures = self.failures.saturating_add(1);
+        let drawn = full.mul_f64(rand::random_range(0.5..=1.0));
+        requested.map_or(drawn, |pause| drawn.max(pause))
+    }
+
+    /// Forgets the failures: something worked.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Failures since the last success.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_longest_and_start_over_after_a_success() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        for full in [100, 200, 400, 800, 1000, 1000] {
+            let pause = backoff.next_pause(None);
+            assert!(pause >= Duration::from_millis(full / 2) && pause <= Duration::from_millis(full));
+        }
+        backoff.reset();
+        assert!(backoff.next_pause(None) <= Duration::from_millis(100));
+    }
+
+    #[test]
+    fn a_requested_pause_is_never_cut_short() {
+        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
+        assert_eq!(backoff.next_pause(Some(Duration::from_secs(9))), Duration::from_secs(9));
+    }
+
+    #[test]
+    fn a_thousand_failures_do_not_overflow() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        for _ in 0..1000 {
+            assert!(backoff.next_pause(None) <= Duration::from_secs(30));
+        }
+    }
+}

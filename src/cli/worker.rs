@@ -1,0 +1,13 @@
+use std::process::ExitCode;
+
+use super::{Failure, asked_to_stop};
+use crate::{config::Settings, parts};
+
+/// Drains until the process is asked to end.
+pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
+    let engine = parts::engine(settings)?;
+    engine.start_drains().await;
+    asked_to_stop().await;
+    engine.shut_down().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,133 @@
+//! Reads settings one by one and keeps every problem, so that a user sees all of them at once.
+
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+
+use secrecy::SecretString;
+use url::Url;
+
+/// Everything wrong with the settings, one line a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsError {
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the settings have {} problem(s):", self.problems.len())?;
+        for problem in &self.problems {
+            writeln!(f, "  {problem}")?;
+        }
+        write!(f, "set them in the environment or in .env; .env.example explains each")
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+/// The variables, and what was found wrong with them so far.
+pub(super) struct Reader {
+    variables: BTreeMap<String, String>,
+    problems: Vec<String>,
+}
+
+impl Reader {
+    pub(super) fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        // A variable set to nothing counts as not set: that is what `KEY=` in a .env file means to people.
+        let variables = variables
+            .into_iter()
+            .map(|(name, value)| (name, value.trim().to_owned()))
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        Self { variables, problems: Vec::new() }
+    }
+
+    pub(super) fn finish(self) -> Result<(), SettingsError> {
+        if self.problems.is_empty() { Ok(()) } else { Err(SettingsError { problems: self.problems }) }
+    }
+
+    /// Adds a problem; the value of a variable never belongs in it.
+    pub(super) fn problem(&mut self, name: &str, what: impl fmt::Display) {
+        self.problems.push(format!("{name}: {what}"));
+    }
+
+    pub(super) fn optional(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    pub(super) fn text(&self, name: &str, default: &str) -> String {
+        self.optional(name).unwrap_or_else(|| default.to_owned())
+    }
+
+    pub(super) fn required(&mut self, name: &str, example: &str) -> String {
+        self.optional(name).unwrap_or_else(|| {
+            self.problem(name, format_args!("is not set; give it a value such as {example}"));
+            String::new()
+        })
+    }
+
+    pub(super) fn secret(&self, name: &str) -> Option<SecretString> {
+        self.optional(name).map(SecretString::from)
+    }
+
+    pub(super) fn url(&mut self, name: &str, schemes: &[&str], example: &str) -> Url {
+        let text = self.required(name, example);
+        if !text.is_empty() {
+            match Url::parse(&text) {
+                Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => return url,
+                _ => self.problem(
+                    name,
+                    format_args!(
+                        "is not a URL starting with {}://; for example {example}",
+                        schemes.join(":// or ")
+                    ),
+                ),
+            }
+        }
+        placeholder()
+    }
+
+    pub(super) fn number<T>(&mut self, name: &str, default: T, range: std::ops::RangeInclusive<T>) -> T
+    where
+        T: FromStr + PartialOrd + fmt::Display + Copy,
+    {
+        let Some(text) = self.optional(name) else { return default };
+        match text.parse::<T>() {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                let (low, high) = (range.start(), range.end());
+                self.problem(name, format_args!("must be a whole number from {low} to {high}"));
+                default
+            }
+        }
+    }
+
+    pub(super) fn seconds(&mut self, name: &str, default: u64) -> Duration {
+        Duration::from_secs(self.number(name, default, 1..=3600))
+    }
+
+    pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
+        match self.optional(name).map(|text| text.to_lowercase()).as_deref() {
+            None => default,
+            Some("true" | "1" | "yes") => true,
+            Some("false" | "0" | "no") => false,
+            Some(_) => {
+                self.problem(name, "must be true or false");
+                default
+            }
+        }
+    }
+
+    pub(super) fn one_of(&mut self, name: &str, default: &str, choices: &[&str]) -> String {
+        let text = self.text(name, default).to_lowercase();
+        if choices.contains(&text.as_str()) {
+            return text;
+        }
+        self.problem(name, format_args!("must be one of {}", choices.join(", ")));
+        default.to_owned()
+    }
+}
+
+/// Stands where a URL was wrong; the settings are refused, so nobody ever sees it.
+#[allow(clippy::expect_used)]
+fn placeholder() -> Url {
+    Url::parse("http://invalid.invalid").expect("a constant URL parses")
+}

@@ -1,0 +1,338 @@
+//! The drain: reads the log and applies it to one sink, for ever.
+//!
+//! It promises that a record's offset moves only after the sink has made the record durable or the log has
+//! acknowledged its dead letter, that a passing fault is retried without limit, and that one bad record never holds
+//! up its neighbours. It holds one batch at a time; after any fault it drops the batch and reads it again, so there
+//! is no state that could disagree with the sink's.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    dead_letters,
+    stats::{DrainState, DrainStats},
+};
+use crate::{
+    backoff::Backoff,
+    domain::Event,
+    fault::{Fault, FaultKind},
+    log::{BatchLimits, Delivery, Log, LogReader, Position, Record, StartAt, Topic},
+    sink::{Applied, ApplyError, Rejection, Sink, SinkBatch, SinkEvent, Span},
+};
+
+/// Fewest records a batch is cut down to while a sink keeps failing.
+const SMALLEST_BATCH: usize = 100;
+
+/// What a drain needs.
+#[derive(Clone)]
+pub struct Drain {
+    pub log: Arc<dyn Log>,
+    pub sink: Arc<dyn Sink>,
+    /// The consumer group of this sink.
+    pub group: String,
+    pub limits: BatchLimits,
+    /// First and longest pause after a fault.
+    pub pauses: (Duration, Duration),
+    pub stats: Arc<DrainStats>,
+}
+
+/// A partition this drain owns.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    epoch: i64,
+    /// Where the sink stands.
+    next: i64,
+}
+
+struct Session<'a> {
+    drain: &'a Drain,
+    log_id: String,
+    reader: Box<dyn LogReader>,
+    held: BTreeMap<i32, Held>,
+    /// Assigned, but the claim failed so far.
+    unclaimed: HashSet<i32>,
+    /// Applied, but the group does not know yet.
+    uncommitted: BTreeMap<i32, i64>,
+    /// Records whose dead letter is acknowledged while their batch is not applied yet.
+    parked: HashSet<Position>,
+    backoff: Backoff,
+    batch_records: usize,
+}
+
+impl Drain {
+    /// Runs until `stop`.
+    ///
+    /// # Errors
+    /// When the sink or the log can't even be prepared; the supervisor starts it again.
+    pub async fn run(&self, stop: &CancellationToken) -> Result<(), Fault> {
+        self.stats.set_state(DrainState::Starting);
+        let Some(mut session) = stop.run_until_cancelled(self.open()).await.transpose()? else {
+            return Ok(());
+        };
+        self.stats.set_state(DrainState::Running);
+        info!(sink = self.sink.name(), group = self.group, "drain started");
+        // Stopping waits for the batch in hand: what was applied is also committed.
+        while !stop.is_cancelled() {
+            session.step(stop).await;
+        }
+        session.commit_pending().await.ok();
+        session.reader.close().await;
+        self.stats.set_partitions(Vec::new());
+        self.stats.set_state(DrainState::Stopped);
+        info!(sink = self.sink.name(), "drain stopped");
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<Session<'_>, Fault> {
+        self.sink.prepare().await?;
+        self.log.ensure_topics().await?;
+        let log_id = self.log.identity().await?;
+        let reader = self.log.reader(&self.group).await?;
+        Ok(Session {
+            drain: self,
+            log_id,
+            reader,
+            held: BTreeMap::new(),
+            unclaimed: HashSet::new(),
+            uncommitted: BTreeMap::new(),
+            parked: HashSet::new(),
+            backoff: Backoff::new(self.pauses.0, self.pauses.1),
+            batch_records: self.limits.records,
+        })
+    }
+}
+
+impl Session<'_> {
+    /// One delivery, dealt with; a fault is reported and waited out here, so the loop above has no error to handle.
+    async fn step(&mut self, stop: &CancellationToken) {
+        if let Err(fault) = self.advance(stop).await {
+            let sink = self.drain.sink.name();
+            let pause = self.backoff.next_pause(fault.retry_after);
+            self.drain.stats.failed(&fault);
+            warn!(sink, error = %fault, kind = ?fault.kind, failures = self.backoff.failures(), ?pause, "drain backs off");
+            stop.run_until_cancelled(self.wait_out(pause)).await;
+        }
+    }
+
+    async fn advance(&mut self, stop: &CancellationToken) -> Result<(), Fault> {
+        // In this order: a sink without offsets of its own is read on from the group's.
+        self.commit_pending().await?;
+        self.claim_assigned().await?;
+        let limits = BatchLimits { records: self.batch_records, ..self.drain.limits };
+        let Some(delivery) = stop.run_until_cancelled(self.reader.next(limits)).await else {
+            return Ok(());
+        };
+        match delivery? {
+            Delivery::Assigned(partitions) => {
+                debug!(sink = self.drain.sink.name(), ?partitions, "partitions assigned");
+                self.unclaimed.extend(partitions);
+            }
+            Delivery::Revoked(partitions) => {
+                debug!(sink = self.drain.sink.name(), ?partitions, "partitions revoked");
+                self.forget(&partitions);
+            }
+            Delivery::Records(records) => self.apply(records).await?,
+            Delivery::Idle => self.succeeded(),
+        }
+        Ok(())
+    }
+
+    async fn claim_assigned(&mut self) -> Result<(), Fault> {
+        if self.unclaimed.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<i32> = self.unclaimed.iter().copied().collect();
+        let claims = self.drain.sink.claim(&self.log_id, &partitions).await?;
+        let starts: Vec<(i32, StartAt)> = claims.iter().map(|claim| (claim.partition, claim.start)).collect();
+        let began = self.reader.start(&starts).await?;
+        for claim in claims {
+            let Some(at) = began.iter().find(|at| at.partition == claim.partition) else {
+                continue; // revoked meanwhile
+            };
+            let next = match claim.start {
+                // The sink compares with what it stored, even where the log made reading begin elsewhere.
+                StartAt::Offset(stored) => stored,
+                StartAt::Beginning | StartAt::Committed => at.offset,
+            };
+            self.held.insert(claim.partition, Held { epoch: claim.epoch, next });
+        }
+        self.unclaimed.clear();
+        self.report_partitions();
+        Ok(())
+    }
+
+    async fn apply(&mut self, records: Vec<Record>) -> Result<(), Fault> {
+        let outcome = self.try_apply(&records).await;
+        match outcome {
+            Ok((applied, spans)) => {
+                for span in spans {
+                    if let Some(held) = self.held.get_mut(&span.partition) {
+                        held.next = span.next;
+                    }
+                    self.uncommitted.insert(span.partition, span.next);
+                }
+                self.parked.clear();
+                self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
+                self.drain.stats.applied(applied);
+                self.succeeded();
+                Ok(())
+            }
+            Err(fault) => {
+                self.give_back(&records, fault.kind);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Applies a batch, parking what the sink refuses until it takes the rest.
+    async fn try_apply(&mut self, records: &[Record]) -> Result<(Applied, Vec<Span>), Fault> {
+        let (mut batch, undecodable) = self.batch_of(records);
+        self.park(records, undecodable).await?;
+        loop {
+            match self.drain.sink.apply(&self.log_id, &batch).await {
+                Ok(applied) => return Ok((applied, batch.spans)),
+                Err(ApplyError::Fault(fault)) => return Err(fault),
+                Err(ApplyError::Rejected(rejections)) => {
+                    let before = batch.events.len();
+                    let refused: HashSet<Position> = rejections.iter().map(|r| r.position).collect();
+                    self.park(records, rejections).await?;
+                    batch.events.retain(|event| !refused.contains(&event.position));
+                    if batch.events.len() == before {
+                        return Err(Fault::transient(
+                            self.drain.sink.name(),
+                            "the sink refused records that are not in the batch",
+                            "report this: it is a defect of the sink's adapter",
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    fn batch_of(&self, records: &[Record]) -> (SinkBatch, Vec<Rejection>) {
+        let mut batch = SinkBatch::default();
+        let mut undecodable = Vec::new();
+        let mut spans: BTreeMap<i32, Span> = BTreeMap::new();
+        for record in records {
+            let Some(held) = self.held.get(&record.partition) else { continue };
+            let position = Position { partition: record.partition, offset: record.offset };
+            spans
+                .entry(record.partition)
+                .or_insert(Span {
+                    partition: record.partition,
+                    epoch: held.epoch,
+                    first: held.next,
+                    next: held.next,
+                })
+                .next = record.offset + 1;
+            if self.parked.contains(&position) {
+                continue;
+            }
+            match Event::decode(record.value.as_deref()) {
+                Ok(event) => batch.events.push(SinkEvent {
+                    position,
+                    event,
+                    raw: record.value.clone().unwrap_or_else(Bytes::new),
+                }),
+                Err(error) => undecodable.push(Rejection { position, reason: error.to_string() }),
+            }
+        }
+        batch.spans = spans.into_values().collect();
+        (batch, undecodable)
+    }
+
+    /// Returns once the log has acknowledged every letter.
+    async fn park(&mut self, records: &[Record], rejections: Vec<Rejection>) -> Result<(), Fault> {
+        if rejections.is_empty() {
+            return Ok(());
+        }
+        let sink = self.drain.sink.name();
+        let now = Utc::now();
+        let mut letters = Vec::with_capacity(rejections.len());
+        for rejection in &rejections {
+            let at = rejection.position;
+            warn!(
+                sink,
+                partition = at.partition,
+                offset = at.offset,
+                error = rejection.reason,
+                "record parked as a dead letter"
+            );
+            if let Some(record) =
+                records.iter().find(|r| r.partition == at.partition && r.offset == at.offset)
+            {
+                letters.push(dead_letters::from_record(record, &self.log_id, sink, &rejection.reason, now));
+            }
+        }
+        let count = letters.len() as u64;
+        self.drain.log.append(Topic::DeadLetters, letters).await?;
+        self.parked.extend(rejections.into_iter().map(|rejection| rejection.position));
+        self.drain.stats.parked(count);
+        Ok(())
+    }
+
+    /// After a fault: the partitions of the batch will be read again, from where the sink stands.
+    fn give_back(&mut self, records: &[Record], kind: FaultKind) {
+        let partitions: HashSet<i32> = records.iter().map(|record| record.partition).collect();
+        if kind == FaultKind::Fenced {
+            self.parked.clear();
+        }
+        self.batch_records = (self.batch_records / 2).max(SMALLEST_BATCH.min(self.drain.limits.records));
+        // A claim tells where to read on, and takes the partition back from a worker that is gone.
+        for partition in partitions {
+            if self.held.remove(&partition).is_some() {
+                self.unclaimed.insert(partition);
+            }
+        }
+        self.report_partitions();
+    }
+
+    async fn commit_pending(&mut self) -> Result<(), Fault> {
+        if self.uncommitted.is_empty() {
+            return Ok(());
+        }
+        let next: Vec<Position> =
+            self.uncommitted.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
+        match self.reader.commit(&next).await {
+            Ok(()) => self.uncommitted.clear(),
+            // The partitions are another's now; it reads on from the last commit, and repeats change nothing.
+            Err(fault) if fault.kind == FaultKind::Fenced => self.uncommitted.clear(),
+            Err(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+
+    async fn wait_out(&mut self, pause: Duration) {
+        if let Err(fault) = self.reader.hold(pause).await {
+            debug!(sink = self.drain.sink.name(), error = %fault, "log failed while the drain was waiting");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn forget(&mut self, partitions: &[i32]) {
+        for partition in partitions {
+            self.held.remove(partition);
+            self.unclaimed.remove(partition);
+            self.uncommitted.remove(partition);
+        }
+        self.parked.retain(|position| !partitions.contains(&position.partition));
+        self.report_partitions();
+    }
+
+    fn succeeded(&mut self) {
+        self.backoff.reset();
+        self.drain.stats.set_state(DrainState::Running);
+    }
+
+    fn report_partitions(&self) {
+        self.drain.stats.set_partitions(self.held.keys().copied().collect());
+    }
+}

@@ -1,0 +1,268 @@
+//! The engine: syncs, drains and what they report, over the ports alone.
+
+mod dead_letters;
+mod drain;
+mod lag;
+mod progress;
+mod stats;
+mod status;
+mod supervisor;
+mod sync;
+mod window;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::future::try_join_all;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::error;
+use uuid::Uuid;
+
+pub use drain::Drain;
+pub use lag::{PartitionLag, SinkLag};
+pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
+pub use stats::{DrainReport, DrainState};
+pub use status::{Count, PartStatus, PipelineStatus};
+pub use sync::event_record;
+pub use window::OVERLAP;
+
+use crate::{
+    fault::Fault,
+    log::{BatchLimits, Log},
+    sink::Sink,
+    source::{Overview, Source, SourceHealth},
+    store::{Begun, NewSync, Store, SyncProgress, SyncRecord, SyncRequest},
+};
+use stats::DrainStats;
+use supervisor::Supervisor;
+
+/// How the engine is to work.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// Rows to ask the source for at a time.
+    pub page_size: u32,
+    /// Consumer groups are named `<prefix>.<sink>`.
+    pub group_prefix: String,
+    pub dead_letter_topic: String,
+    pub batch: BatchLimits,
+    /// First and longest pause after a fault.
+    pub pauses: (Duration, Duration),
+    /// Names this process to others: host and process id.
+    pub owner: String,
+}
+
+impl EngineSettings {
+    /// First and longest pause of a failing drain.
+    pub const PAUSES: (Duration, Duration) = supervisor::PAUSES;
+}
+
+/// Why a request to the engine came to nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error("{field}: {problem}")]
+    Invalid { field: &'static str, problem: String },
+    #[error("{}", busy_message(.0.as_deref()))]
+    Busy(Option<Box<SyncRecord>>),
+    #[error("sync_id: no sync {0} is known; list the latest with get_pipeline_status")]
+    UnknownSync(Uuid),
+}
+
+fn busy_message(running: Option<&SyncRecord>) -> String {
+    match running {
+        Some(running) => format!(
+            "a sync of {} runs already: {} since {} on {}; wait for it with get_sync or stop it with cancel_sync",
+            running.request.table,
+            running.id,
+            running.started_at.format("%Y-%m-%dT%H:%M:%SZ"),
+            running.owner
+        ),
+        None => "another sync of this table is just ending; try again".to_owned(),
+    }
+}
+
+/// Reads, logs, drains and answers.
+pub struct Engine {
+    source: Arc<dyn Source>,
+    log: Arc<dyn Log>,
+    store: Arc<dyn Store>,
+    sinks: Vec<Arc<dyn Sink>>,
+    supervisor: Supervisor,
+    settings: EngineSettings,
+    running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
+    tasks: TaskTracker,
+}
+
+struct RunningSync {
+    cancel: CancellationToken,
+    progress: watch::Receiver<SyncProgress>,
+}
+
+impl Engine {
+    /// Puts the parts together; starts nothing.
+    pub fn new(
+        source: Arc<dyn Source>,
+        log: Arc<dyn Log>,
+        store: Arc<dyn Store>,
+        index: Arc<dyn Sink>,
+        settings: EngineSettings,
+    ) -> Self {
+        let sinks: Vec<Arc<dyn Sink>> = vec![store.clone(), index];
+        let drains = sinks
+            .iter()
+            .map(|sink| Drain {
+                log: log.clone(),
+                sink: sink.clone(),
+                group: group_of(&settings, &**sink),
+                limits: settings.batch,
+                pauses: settings.pauses,
+                stats: Arc::new(DrainStats::new(sink.name())),
+            })
+            .collect();
+        Self {
+            source,
+            log,
+            store,
+            sinks,
+            supervisor: Supervisor::new(drains),
+            settings,
+            running: Arc::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Brings tables, templates and topics up to date.
+    ///
+    /// # Errors
+    /// When a part can't be reached or refuses.
+    pub async fn prepare(&self) -> Result<(), Fault> {
+        tokio::try_join!(
+            self.log.ensure_topics(),
+            try_join_all(self.sinks.iter().map(|sink| sink.prepare()))
+        )?;
+        Ok(())
+    }
+
+    /// Starts the drains of this process.
+    pub async fn start_drains(&self) {
+        self.supervisor.start().await;
+    }
+
+    /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends.
+    pub async fn shut_down(&self) {
+        for sync in self.lock_running().values() {
+            sync.cancel.cancel();
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.supervisor.stop().await;
+    }
+
+    /// Starts a sync in the background.
+    ///
+    /// # Errors
+    /// When the request is out of range, another sync of the table runs, or a part can't be reached.
+    pub async fn start_sync(&self, request: SyncRequest) -> Result<Uuid, EngineError> {
+        sync::check(&request).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
+        self.prepare().await?;
+        let log = self.log.identity().await?;
+        let id = Uuid::now_v7();
+        let new = NewSync { id, request: request.clone(), log, owner: self.settings.owner.clone() };
+        let (lease, coverage) = match self.store.begin_sync(new).await? {
+            Begun::Started { lease, coverage } => (lease, coverage),
+            Begun::Busy(running) => return Err(EngineError::Busy(running)),
+        };
+        let cancel = CancellationToken::new();
+        let (sender, receiver) = watch::channel(SyncProgress::default());
+        let run = sync::SyncRun {
+            id,
+            request,
+            source: self.source.clone(),
+            log: self.log.clone(),
+            coverage,
+            page_size: self.settings.page_size,
+            cancel: cancel.clone(),
+            progress: sender,
+        };
+        self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
+        let running = self.running.clone();
+        self.tasks.spawn(async move {
+            if let Err(fault) = run.run(lease).await {
+                error!(sync_id = %id, error = %fault, "the end of a sync could not be recorded");
+            }
+            running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        });
+        Ok(id)
+    }
+
+    /// Asks a sync to stop before its next page, whichever process runs it. `false` when it does not run any more.
+    ///
+    /// # Errors
+    /// When the sync is unknown or the store can't be reached.
+    pub async fn cancel_sync(&self, id: Uuid) -> Result<bool, EngineError> {
+        self.known_sync(id).await?;
+        let asked = self.store.request_cancel(id).await?;
+        if let Some(sync) = self.lock_running().get(&id) {
+            sync.cancel.cancel();
+        }
+        Ok(asked)
+    }
+
+    /// Every sink's lag.
+    ///
+    /// # Errors
+    /// When the log or a sink can't be reached.
+    pub async fn lag(&self) -> Result<Vec<SinkLag>, Fault> {
+        let log_id = self.log.identity().await?;
+        let extents = self.log.extents().await?;
+        try_join_all(self.sinks.iter().map(|sink| async {
+            let group = group_of(&self.settings, &**sink);
+            let standing = lag::standing(&*self.log, &log_id, &**sink, &group).await?;
+            Ok(lag::lag_of(sink.name(), &group, &standing, &extents))
+        }))
+        .await
+    }
+
+    /// Counts over the source.
+    ///
+    /// # Errors
+    /// When the source can't be reached or refuses.
+    pub async fn overview(&self) -> Result<(SourceHealth, Overview), Fault> {
+        tokio::try_join!(self.source.health(), self.source.overview())
+    }
+
+    /// What to tell a user whose sync found no row, when the key may be the reason.
+    pub fn empty_hint(&self) -> Option<String> {
+        self.source.empty_hint()
+    }
+
+    /// The drains of this process.
+    pub fn drain_reports(&self) -> Vec<DrainReport> {
+        self.supervisor.reports()
+    }
+
+    fn drains_here(&self) -> bool {
+        self.supervisor.started()
+    }
+
+    fn sinks(&self) -> &[Arc<dyn Sink>] {
+        &self.sinks
+    }
+
+    fn dead_letter_topic(&self) -> &str {
+        &self.settings.dead_letter_topic
+    }
+
+    fn lock_running(&self) -> MutexGuard<'_, HashMap<Uuid, RunningSync>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn group_of(settings: &EngineSettings, sink: &dyn Sink) -> String {
+    format!("{}.{}", settings.group_prefix, sink.name())
+}

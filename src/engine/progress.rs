@@ -1,0 +1,216 @@
+//! How far a sync has come, through the log and into every sink.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Engine, EngineError, group_of, lag};
+use crate::{
+    fault::Fault,
+    sink::Sink,
+    store::{SyncRecord, SyncState},
+};
+
+/// How often a waiting caller looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A sync's state as a user sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncPhase {
+    /// Reading rows and appending events.
+    Running,
+    /// Everything is in the log; a sink has not applied all of it yet.
+    Draining,
+    /// Everything it appended is queryable in every sink.
+    Done,
+    /// Stopped by an error; what it had appended stays and is drained.
+    Failed,
+    /// Stopped on request, between two pages.
+    Cancelled,
+    /// Its process ended before it did.
+    Interrupted,
+}
+
+/// One sink's share of a sync.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SinkProgress {
+    pub sink: String,
+    /// Records the sink still has to apply before it has everything of this sync; absent when it could not be asked.
+    pub pending: Option<i64>,
+    /// Everything of this sync can be queried here.
+    pub queryable: bool,
+    /// Why the sink could not be asked.
+    pub error: Option<String>,
+}
+
+/// A sync and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SyncStatus {
+    pub sync_id: Uuid,
+    pub table: String,
+    pub state: SyncPhase,
+    /// Rows the source returned.
+    pub rows_read: u64,
+    /// New events appended to the log.
+    pub appended: u64,
+    /// Rows whose content had been appended before.
+    pub unchanged: u64,
+    /// Rows that could not become an event and were parked.
+    pub dead_letters: u64,
+    /// The limit was reached and the source has more: call again to go on.
+    pub more: bool,
+    pub sinks: Vec<SinkProgress>,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Host and process that run it.
+    pub owner: String,
+    pub error: Option<String>,
+}
+
+impl SyncStatus {
+    /// Nothing more will happen to it.
+    pub fn is_final(&self) -> bool {
+        match self.state {
+            SyncPhase::Running | SyncPhase::Draining => false,
+            SyncPhase::Done => true,
+            SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted => {
+                self.sinks.iter().all(|sink| sink.queryable)
+            }
+        }
+    }
+
+    fn new(record: SyncRecord, sinks: Vec<SinkProgress>) -> Self {
+        let state = match record.state {
+            SyncState::Running => SyncPhase::Running,
+            SyncState::Succeeded if sinks.iter().all(|sink| sink.queryable) => SyncPhase::Done,
+            SyncState::Succeeded => SyncPhase::Draining,
+            SyncState::Failed => SyncPhase::Failed,
+            SyncState::Cancelled => SyncPhase::Cancelled,
+            SyncState::Interrupted => SyncPhase::Interrupted,
+        };
+        Self {
+            sync_id: record.id,
+            table: record.request.table.name().to_owned(),
+            state,
+            rows_read: record.progress.rows_read,
+            appended: record.progress.appended,
+            unchanged: record.progress.unchanged,
+            dead_letters: record.progress.dead_letters,
+            more: record.progress.more,
+            sinks,
+            started_at: record.started_at,
+            finished_at: record.finished_at,
+            owner: record.owner,
+            error: record.error,
+        }
+    }
+}
+
+/// Hears how a sync goes on while somebody waits for it.
+#[async_trait]
+pub trait SyncWatcher: Send {
+    async fn saw(&mut self, status: &SyncStatus);
+}
+
+impl Engine {
+    /// How a sync is.
+    ///
+    /// # Errors
+    /// When it is unknown or the store can't be reached.
+    pub async fn sync_status(&self, id: Uuid) -> Result<SyncStatus, EngineError> {
+        let record = self.known_sync(id).await?;
+        Ok(self.status_of(record).await)
+    }
+
+    /// The latest syncs, newest first.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    pub async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncStatus>, Fault> {
+        self.store.prepare().await?;
+        let records = self.store.recent_syncs(limit).await?;
+        Ok(futures::future::join_all(records.into_iter().map(|record| self.status_of(record))).await)
+    }
+
+    /// Waits until everything the sync appended is queryable in every sink, but no longer than `patience`, and
+    /// returns how it then is. `watcher` hears of every step.
+    ///
+    /// # Errors
+    /// When the sync is unknown or the store can't be reached.
+    pub async fn wait_for_sync(
+        &self,
+        id: Uuid,
+        patience: Duration,
+        watcher: &mut dyn SyncWatcher,
+    ) -> Result<SyncStatus, EngineError> {
+        let until = tokio::time::Instant::now() + patience;
+        let mut last: Option<SyncStatus> = None;
+        loop {
+            let status = self.sync_status(id).await?;
+            if last.as_ref() != Some(&status) {
+                watcher.saw(&status).await;
+            }
+            if status.is_final() || tokio::time::Instant::now() + LOOK_EVERY > until {
+                return Ok(status);
+            }
+            last = Some(status);
+            self.look_again(id).await;
+        }
+    }
+
+    pub(super) async fn known_sync(&self, id: Uuid) -> Result<SyncRecord, EngineError> {
+        // The first question to a new database may come before the first drain has made its tables.
+        self.store.prepare().await?;
+        self.store.sync(id).await?.ok_or(EngineError::UnknownSync(id))
+    }
+
+    /// Returns when a sync of this process has progressed, or after a moment.
+    async fn look_again(&self, id: Uuid) {
+        let progress = self.lock_running().get(&id).map(|sync| sync.progress.clone());
+        match progress {
+            Some(mut progress) => {
+                progress.mark_unchanged();
+                tokio::time::timeout(LOOK_EVERY, progress.changed()).await.ok();
+            }
+            None => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+
+    async fn status_of(&self, record: SyncRecord) -> SyncStatus {
+        let sinks = self.sinks.iter().map(|sink| self.progress_in(&**sink, &record));
+        let sinks = futures::future::join_all(sinks).await;
+        SyncStatus::new(record, sinks)
+    }
+
+    async fn progress_in(&self, sink: &dyn Sink, record: &SyncRecord) -> SinkProgress {
+        let asked = async {
+            let group = group_of(&self.settings, sink);
+            let standing = lag::standing(&*self.log, &record.log, sink, &group).await?;
+            let pending = lag::pending(&standing, &record.progress.targets);
+            // Applied is not yet visible where an index refreshes in its own time.
+            if pending == 0 && record.state != SyncState::Running && !record.progress.targets.is_empty() {
+                sink.make_visible().await?;
+            }
+            Ok::<_, Fault>(pending)
+        };
+        match asked.await {
+            Ok(pending) => SinkProgress {
+                sink: sink.name().to_owned(),
+                pending: Some(pending),
+                queryable: pending == 0 && record.state != SyncState::Running,
+                error: None,
+            },
+            Err(fault) => SinkProgress {
+                sink: sink.name().to_owned(),
+                pending: None,
+                queryable: false,
+                error: Some(fault.to_string()),
+            },
+        }
+    }
+}

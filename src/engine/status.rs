@@ -1,0 +1,171 @@
+//! How the pipeline is: every part asked at once, each answering for itself.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Engine, SinkLag, SyncStatus, stats::DrainReport};
+use crate::{fault::Fault, sink::Sink};
+
+/// How long one part may take to answer before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The whole pipeline's state.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PipelineStatus {
+    /// Every part answers, every drain runs, and nothing waits in the dead letters.
+    pub healthy: bool,
+    /// What is wrong and what to do about it; empty when all is well.
+    pub problems: Vec<String>,
+    pub source: PartStatus,
+    pub log: PartStatus,
+    pub sinks: Vec<PartStatus>,
+    /// The drains of this process; other workers have their own.
+    pub drains: Vec<DrainReport>,
+    pub lag: Vec<SinkLag>,
+    /// Dead letters in the log; absent when the log could not be asked.
+    pub dead_letters: Option<u64>,
+    /// The latest syncs, newest first.
+    pub recent_syncs: Vec<SyncStatus>,
+    pub checked_at: DateTime<Utc>,
+}
+
+/// One part's state.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PartStatus {
+    pub name: String,
+    pub ok: bool,
+    /// Version, host or topic: what was reached.
+    pub detail: String,
+    /// Rows, documents or records by table, index or topic.
+    pub counts: Vec<Count>,
+    pub error: Option<String>,
+}
+
+/// Something counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Count {
+    pub name: String,
+    pub count: u64,
+}
+
+impl PartStatus {
+    fn failed(name: &str, fault: &Fault) -> Self {
+        Self {
+            name: name.to_owned(),
+            ok: false,
+            detail: String::new(),
+            counts: Vec::new(),
+            error: Some(fault.to_string()),
+        }
+    }
+}
+
+impl Engine {
+    /// Asks every part. Never fails: a part that does is in the answer.
+    pub async fn status(&self) -> PipelineStatus {
+        if self.drains_here() {
+            // The drains are doing the same just now; a fault shows in the answers below.
+            within("postgres", self.prepare()).await.ok();
+        }
+        let (source, (log, dead_letters), sinks, lag, syncs) = tokio::join!(
+            self.source_status(),
+            self.log_status(),
+            join_all(self.sinks().iter().map(|sink| sink_status(&**sink))),
+            within("kafka", self.lag()),
+            within("postgres", self.recent_syncs(5)),
+        );
+        let drains = self.drain_reports();
+        let mut problems: Vec<String> =
+            [&source, &log].into_iter().chain(&sinks).filter_map(|part| part.error.clone()).collect();
+        if self.drains_here() {
+            problems.extend(drains.iter().filter(|drain| !drain.is_well()).map(|drain| {
+                let error = drain.last_error.as_deref().unwrap_or("no error yet");
+                format!("the drain into {} is {}: {error}", drain.sink, drain.state.as_str())
+            }));
+        }
+        if let Some(letters) = dead_letters.filter(|letters| *letters > 0) {
+            problems.push(format!(
+                "{letters} dead letters wait in {}; read their `error` header to see why",
+                self.dead_letter_topic()
+            ));
+        }
+        PipelineStatus {
+            healthy: problems.is_empty(),
+            problems,
+            source,
+            log,
+            sinks,
+            drains,
+            lag: lag.unwrap_or_default(),
+            dead_letters,
+            recent_syncs: syncs.unwrap_or_default(),
+            checked_at: Utc::now(),
+        }
+    }
+
+    async fn source_status(&self) -> PartStatus {
+        match within("supabase", self.source.health()).await {
+            Ok(health) => PartStatus {
+                name: "supabase".to_owned(),
+                ok: true,
+                detail: format!("{} with a {} key", health.host, health.key),
+                counts: Vec::new(),
+                error: health.warnings.first().cloned(),
+            },
+            Err(fault) => PartStatus::failed("supabase", &fault),
+        }
+    }
+
+    async fn log_status(&self) -> (PartStatus, Option<u64>) {
+        let asked = within("kafka", async {
+            let identity = self.log.identity().await?;
+            let extents = self.log.extents().await?;
+            let letters = self.log.dead_letter_count().await?;
+            Ok((identity, extents, letters))
+        });
+        match asked.await {
+            Ok((identity, extents, letters)) => {
+                let records: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
+                let part = PartStatus {
+                    name: "kafka".to_owned(),
+                    ok: true,
+                    detail: format!("{identity}, {} partitions", extents.len()),
+                    counts: vec![Count {
+                        name: "records".to_owned(),
+                        count: u64::try_from(records).unwrap_or_default(),
+                    }],
+                    error: None,
+                };
+                (part, Some(letters))
+            }
+            Err(fault) => (PartStatus::failed("kafka", &fault), None),
+        }
+    }
+}
+
+async fn sink_status(sink: &dyn Sink) -> PartStatus {
+    match within(sink.name(), sink.health()).await {
+        Ok(health) => PartStatus {
+            name: sink.name().to_owned(),
+            ok: true,
+            detail: health.version,
+            counts: health.counts.into_iter().map(|(name, count)| Count { name, count }).collect(),
+            error: None,
+        },
+        Err(fault) => PartStatus::failed(sink.name(), &fault),
+    }
+}
+
+async fn within<T>(part: &'static str, asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+        Err(Fault::transient(
+            part,
+            format!("no answer within {} s", PATIENCE.as_secs()),
+            "check that the server runs and that nothing on the way drops connections",
+        ))
+    })
+}

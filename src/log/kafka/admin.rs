@@ -1,0 +1,161 @@
+//! Questions to the cluster, and the topics it must have. Everything here blocks and runs off the async threads.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rdkafka::{
+    Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    config::ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+    error::RDKafkaErrorCode,
+};
+
+use super::{PART, client::QuietContext, faults::fault};
+use crate::{
+    fault::Fault,
+    log::{Extent, Position},
+};
+
+/// A topic that has to exist.
+#[derive(Debug, Clone)]
+pub(super) struct WantedTopic {
+    pub(super) name: String,
+    pub(super) partitions: i32,
+    pub(super) replication_factor: i32,
+}
+
+/// Clients kept for questions: making one costs a connection and a thread.
+pub(super) struct Admin {
+    config: ClientConfig,
+    timeout: Duration,
+    groups: Mutex<HashMap<String, Arc<BaseConsumer<QuietConsumer>>>>,
+}
+
+type QuietConsumer = super::reader::QueryContext;
+
+impl Admin {
+    pub(super) fn new(config: ClientConfig, timeout: Duration) -> Self {
+        Self { config, timeout, groups: Mutex::new(HashMap::new()) }
+    }
+
+    pub(super) fn cluster_id(&self) -> Result<String, Fault> {
+        let client = self.query_client("sluice.query")?;
+        client.client().fetch_cluster_id(self.timeout).ok_or_else(|| {
+            Fault::transient(
+                PART,
+                format!("no broker told the cluster's id within {} s", self.timeout.as_secs()),
+                "check that the brokers in KAFKA_BOOTSTRAP_SERVERS run and can be reached from here",
+            )
+        })
+    }
+
+    pub(super) fn extents(&self, topic: &str) -> Result<Vec<Extent>, Fault> {
+        let client = self.query_client("sluice.query")?;
+        self.partitions(&client, topic)?
+            .into_iter()
+            .map(|partition| {
+                let (low, high) = client
+                    .fetch_watermarks(topic, partition, self.timeout)
+                    .map_err(|error| fault(&format!("reading the offsets of {topic}/{partition}"), &error))?;
+                Ok(Extent { partition, low, high })
+            })
+            .collect()
+    }
+
+    pub(super) fn committed(&self, topic: &str, group: &str) -> Result<Vec<Position>, Fault> {
+        let client = self.query_client(group)?;
+        let mut asked = TopicPartitionList::new();
+        for partition in self.partitions(&client, topic)? {
+            asked.add_partition(topic, partition);
+        }
+        let answered = client
+            .committed_offsets(asked, self.timeout)
+            .map_err(|error| fault(&format!("reading the offsets of group {group}"), &error))?;
+        let positions = answered.elements().into_iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some(Position { partition: element.partition(), offset }),
+            _ => None,
+        });
+        Ok(positions.collect())
+    }
+
+    fn partitions(&self, client: &BaseConsumer<QuietConsumer>, topic: &str) -> Result<Vec<i32>, Fault> {
+        let what = || format!("reading the metadata of {topic}");
+        let metadata =
+            client.fetch_metadata(Some(topic), self.timeout).map_err(|error| fault(&what(), &error))?;
+        let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
+        let mut partitions: Vec<i32> = topic
+            .map(|topic| topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect())
+            .unwrap_or_default();
+        if partitions.is_empty() {
+            return Err(fault(
+                &what(),
+                &rdkafka::error::KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
+            ));
+        }
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    /// A client that may ask for a group's offsets and never joins it.
+    fn query_client(&self, group: &str) -> Result<Arc<BaseConsumer<QuietConsumer>>, Fault> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = groups.get(group) {
+            return Ok(client.clone());
+        }
+        let mut config = self.config.clone();
+        config.set("group.id", group).set("enable.auto.commit", "false");
+        let client: BaseConsumer<QuietConsumer> = config
+            .create_with_context(QuietConsumer::default())
+            .map_err(|error| fault(&format!("making a client for group {group}"), &error))?;
+        let client = Arc::new(client);
+        groups.insert(group.to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// Whether all of these topics exist.
+    pub(super) fn exist(&self, topics: &[WantedTopic]) -> Result<bool, Fault> {
+        let client = self.query_client("sluice.query")?;
+        let metadata =
+            client.fetch_metadata(None, self.timeout).map_err(|error| fault("listing the topics", &error))?;
+        Ok(topics.iter().all(|wanted| metadata.topics().iter().any(|topic| topic.name() == wanted.name)))
+    }
+}
+
+/// Creates what is missing and leaves what exists alone.
+pub(super) async fn create_topics(
+    config: &ClientConfig,
+    timeout: Duration,
+    topics: &[WantedTopic],
+) -> Result<(), Fault> {
+    let client: AdminClient<QuietContext> =
+        config.create_with_context(QuietContext).map_err(|error| fault("making an admin client", &error))?;
+    let new: Vec<NewTopic<'_>> = topics
+        .iter()
+        .map(|topic| {
+            NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(topic.replication_factor))
+                // The log is what a sink that was down, or an index built anew, is fed from: it forgets nothing
+                // unless an operator decides so.
+                .set("retention.ms", "-1")
+                .set("cleanup.policy", "delete")
+        })
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(timeout)).request_timeout(Some(timeout));
+    let outcome =
+        client.create_topics(&new, &options).await.map_err(|error| fault("creating the topics", &error))?;
+    for result in outcome {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, code)) => {
+                return Err(fault(
+                    &format!("creating topic {name}"),
+                    &rdkafka::error::KafkaError::AdminOp(code),
+                ));
+            }
+        }
+    }
+    Ok(())
+}

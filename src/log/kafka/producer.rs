@@ -1,0 +1,110 @@
+//! Appending: a batch is enqueued at once and awaited as a whole.
+
+use std::{collections::VecDeque, sync::Mutex, sync::PoisonError};
+
+use rdkafka::{
+    config::ClientConfig,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _},
+};
+
+use super::{PART, client::QuietContext, faults::fault};
+use crate::{
+    fault::Fault,
+    log::{NewRecord, Position},
+};
+
+type Client = FutureProducer<QuietContext>;
+
+/// An idempotent producer that is made anew when it can't go on.
+pub(super) struct Producer {
+    config: ClientConfig,
+    client: Mutex<Client>,
+}
+
+impl Producer {
+    pub(super) fn new(mut config: ClientConfig, timeout_ms: u128) -> Result<Self, Fault> {
+        config
+            // Implies acks=all and keeps the order of a partition through retries.
+            .set("enable.idempotence", "true")
+            .set("compression.type", "lz4")
+            // The Java client's choice for keyed records: whoever else writes a lead's event hits its partition.
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "5")
+            .set("batch.size", "1048576")
+            .set("message.timeout.ms", timeout_ms.to_string())
+            .set("queue.buffering.max.messages", "100000")
+            .set("queue.buffering.max.kbytes", "65536");
+        let client = create(&config)?;
+        Ok(Self { config, client: Mutex::new(client) })
+    }
+
+    /// Appends records; returns when all are acknowledged by all in-sync replicas.
+    pub(super) async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
+        let client = self.lock().clone();
+        let result = append_all(&client, topic, &records).await;
+        if result.is_err() && client.client().fatal_error().is_some() {
+            // An idempotent producer that lost its sequence refuses everything from then on.
+            *self.lock() = create(&self.config)?;
+        }
+        result
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn create(config: &ClientConfig) -> Result<Client, Fault> {
+    config.create_with_context(QuietContext).map_err(|error| fault("making a producer", &error))
+}
+
+async fn append_all(client: &Client, topic: &str, records: &[NewRecord]) -> Result<Vec<Position>, Fault> {
+    let what = || format!("appending {} records to {topic}", records.len());
+    let mut pending: VecDeque<DeliveryFuture> = VecDeque::with_capacity(records.len());
+    let mut positions = Vec::with_capacity(records.len());
+    for record in records {
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (key, value)| {
+                headers.insert(Header { key, value: Some(value.as_ref()) })
+            });
+        let mut outgoing =
+            FutureRecord::to(topic).key(record.key.as_ref()).payload(record.value.as_ref()).headers(headers);
+        loop {
+            match client.send_result(outgoing) {
+                Ok(delivery) => {
+                    pending.push_back(delivery);
+                    break;
+                }
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+                    // Backpressure: room comes with the next acknowledgement.
+                    match pending.pop_front() {
+                        Some(delivery) => positions.push(delivered(delivery, &what()).await?),
+                        None => tokio::task::yield_now().await,
+                    }
+                    outgoing = refused;
+                }
+                Err((error, _)) => return Err(fault(&what(), &error)),
+            }
+        }
+    }
+    for delivery in pending {
+        positions.push(delivered(delivery, &what()).await?);
+    }
+    Ok(positions)
+}
+
+async fn delivered(delivery: DeliveryFuture, what: &str) -> Result<Position, Fault> {
+    match delivery.await {
+        Ok(Ok(delivery)) => Ok(Position { partition: delivery.partition, offset: delivery.offset }),
+        Ok(Err((error, _))) => Err(fault(what, &error)),
+        Err(_) => Err(Fault::transient(
+            PART,
+            format!("{what} failed: the producer ended before the acknowledgement"),
+            "tried again by itself",
+        )),
+    }
+}

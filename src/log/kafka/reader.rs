@@ -1,0 +1,439 @@
+//! A member of a consumer group.
+//!
+//! No record of a partition is delivered before its [`LogReader::start`] nor after its revocation was reported, and
+//! after a start the first record delivered is at or after the offset asked for. librdkafka drops what was fetched
+//! before a seek; the reader checks that again, because everything above it relies on it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::DateTime;
+use futures::{FutureExt, StreamExt};
+use rdkafka::{
+    ClientContext, Message, Offset, TopicPartitionList,
+    config::{ClientConfig, RDKafkaLogLevel},
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, Headers},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+use tracing::{debug, warn};
+
+use super::{PART, blocking, client, faults::fault};
+use crate::{
+    fault::Fault,
+    log::{BatchLimits, Delivery, Extent, LogReader, Position, Record, StartAt},
+};
+
+/// How long to wait for one more record once a batch has begun: a fetch arrives in bursts.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// A seek is refused until the assignment has reached the fetcher.
+const SEEK_AGAIN: Duration = Duration::from_millis(20);
+
+/// For clients that only ask.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct QueryContext;
+
+impl ClientContext for QueryContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::forward_log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client::forward_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for QueryContext {}
+
+/// Tells the reader of every change of its assignment.
+struct GroupContext {
+    changes: mpsc::UnboundedSender<Delivery>,
+}
+
+impl ClientContext for GroupContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::forward_log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client::forward_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(partitions) = rebalance {
+            // The receiver is gone only when the reader is being closed.
+            self.changes.send(Delivery::Revoked(numbers(partitions))).ok();
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance {
+            if partitions.count() == 0 {
+                return;
+            }
+            // Nothing need be fetched before the sink has said where to begin.
+            if let Err(error) = consumer.pause(partitions) {
+                debug!(%error, "newly assigned partitions could not be paused");
+            }
+            self.changes.send(Delivery::Assigned(numbers(partitions))).ok();
+        }
+    }
+}
+
+fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
+    partitions
+        .elements()
+        .iter()
+        .map(rdkafka::topic_partition_list::TopicPartitionListElem::partition)
+        .collect()
+}
+
+pub(super) struct KafkaReader {
+    consumer: Arc<StreamConsumer<GroupContext>>,
+    topic: String,
+    group: String,
+    timeout: Duration,
+    changes: mpsc::UnboundedReceiver<Delivery>,
+    /// The lowest offset that may be delivered of each started partition.
+    started: HashMap<i32, i64>,
+    /// Records that slipped in while delivery was held back.
+    stash: VecDeque<Record>,
+}
+
+impl KafkaReader {
+    pub(super) fn join(
+        mut config: ClientConfig,
+        topic: &str,
+        group: &str,
+        timeout: Duration,
+    ) -> Result<Self, Fault> {
+        config
+            .set("group.id", group)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed")
+            // A worker that was killed is missed this long; the library beats from a thread of its own.
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "2000")
+            .set("max.poll.interval.ms", "300000")
+            .set("fetch.wait.max.ms", "100")
+            // Bounds what is fetched ahead of the sink, over all partitions.
+            .set("queued.max.messages.kbytes", "32768")
+            .set("fetch.max.bytes", "16777216");
+        let (sender, changes) = mpsc::unbounded_channel();
+        let what = || format!("joining group {group}");
+        let consumer: StreamConsumer<GroupContext> = config
+            .create_with_context(GroupContext { changes: sender })
+            .map_err(|error| fault(&what(), &error))?;
+        consumer.subscribe(&[topic]).map_err(|error| fault(&what(), &error))?;
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            topic: topic.to_owned(),
+            group: group.to_owned(),
+            timeout,
+            changes,
+            started: HashMap::new(),
+            stash: VecDeque::new(),
+        })
+    }
+
+    /// The oldest change of the assignment not reported yet.
+    fn next_change(&mut self) -> Option<Delivery> {
+        let change = self.changes.try_recv().ok()?;
+        if let Delivery::Assigned(partitions) | Delivery::Revoked(partitions) = &change {
+            for partition in partitions {
+                self.started.remove(partition);
+            }
+            self.stash.retain(|record| !partitions.contains(&record.partition));
+        }
+        Some(change)
+    }
+
+    /// A record that may be delivered, or nothing.
+    fn accept(&mut self, message: &BorrowedMessage<'_>) -> Option<Record> {
+        let lowest = self.started.get_mut(&message.partition())?;
+        if message.offset() < *lowest {
+            return None;
+        }
+        *lowest = message.offset() + 1;
+        Some(record_of(message))
+    }
+
+    async fn collect(&mut self, limits: BatchLimits) -> Result<Vec<Record>, Fault> {
+        let mut batch: Vec<Record> = Vec::new();
+        let mut bytes = 0;
+        while let Some(record) = self.stash.pop_front() {
+            bytes += size(&record);
+            batch.push(record);
+        }
+        let consumer = self.consumer.clone();
+        let mut stream = consumer.stream();
+        let until = Instant::now() + limits.wait;
+        while batch.len() < limits.records && bytes < limits.bytes && self.changes.is_empty() {
+            let message = match stream.next().now_or_never() {
+                Some(message) => message,
+                None if batch.is_empty() => match timeout_at(until, stream.next()).await {
+                    Ok(message) => message,
+                    Err(_) => break,
+                },
+                None => match timeout(LINGER, stream.next()).await {
+                    Ok(message) => message,
+                    Err(_) => break,
+                },
+            };
+            match message {
+                Some(Ok(message)) => {
+                    if let Some(record) = self.accept(&message) {
+                        bytes += size(&record);
+                        batch.push(record);
+                    }
+                }
+                // What was collected comes first; an error that stays will be met again.
+                Some(Err(_)) if !batch.is_empty() => break,
+                Some(Err(error)) => return Err(fault(&format!("reading {}", self.topic), &error)),
+                None => break,
+            }
+        }
+        Ok(batch)
+    }
+
+    fn list(&self, partitions: impl IntoIterator<Item = (i32, Offset)>) -> Result<TopicPartitionList, Fault> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in partitions {
+            list.add_partition_offset(&self.topic, partition, offset)
+                .map_err(|error| fault(&format!("naming {}/{partition}", self.topic), &error))?;
+        }
+        Ok(list)
+    }
+
+    /// Where reading of a partition really begins.
+    fn resolve(&self, partition: i32, at: StartAt, committed: Option<i64>, extent: Extent) -> i64 {
+        let wanted = match at {
+            StartAt::Offset(offset) => Some(offset),
+            StartAt::Beginning => None,
+            StartAt::Committed => committed,
+        };
+        match wanted {
+            None => extent.low,
+            Some(offset) if offset < extent.low => {
+                warn!(
+                    topic = self.topic,
+                    partition,
+                    offset,
+                    log_start = extent.low,
+                    "the log removed {} records before they were read here; raise the topic's retention",
+                    extent.low - offset
+                );
+                extent.low
+            }
+            Some(offset) if offset > extent.high => {
+                warn!(
+                    topic = self.topic,
+                    partition,
+                    offset,
+                    log_end = extent.high,
+                    "the log ends before the offset that was reached: it was recreated or cut; reading all of it"
+                );
+                extent.low
+            }
+            Some(offset) => offset,
+        }
+    }
+
+    async fn seek(&self, to: &[(i32, i64)]) -> Result<(), Fault> {
+        let until = Instant::now() + self.timeout;
+        let mut left: Vec<(i32, i64)> = to.to_vec();
+        loop {
+            let list =
+                self.list(left.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))))?;
+            let (consumer, patience) = (self.consumer.clone(), self.timeout);
+            let what = format!("seeking in {}", self.topic);
+            let answered = blocking(move || {
+                consumer.seek_partitions(list, patience).map_err(|error| fault(&what, &error))
+            })
+            .await?;
+            left.retain(|(partition, _)| {
+                answered
+                    .find_partition(&self.topic, *partition)
+                    .is_some_and(|element| element.error().is_err())
+            });
+            let Some(&(partition, _)) = left.first() else { return Ok(()) };
+            if Instant::now() > until {
+                return Err(Fault::transient(
+                    PART,
+                    format!(
+                        "seeking in {}/{partition} was refused for {} s",
+                        self.topic,
+                        self.timeout.as_secs()
+                    ),
+                    "tried again by itself; if it stays, look at the brokers' logs",
+                ));
+            }
+            // librdkafka has no event for "the fetcher knows the partition".
+            tokio::time::sleep(SEEK_AGAIN).await;
+        }
+    }
+}
+
+#[async_trait]
+impl LogReader for KafkaReader {
+    async fn next(&mut self, limits: BatchLimits) -> Result<Delivery, Fault> {
+        if let Some(change) = self.next_change() {
+            return Ok(change);
+        }
+        let mut batch = self.collect(limits).await?;
+        if batch.is_empty() {
+            return Ok(self.next_change().unwrap_or(Delivery::Idle));
+        }
+        if !self.changes.is_empty() {
+            // The change is reported first, and forgets what it takes away of these.
+            self.stash.extend(batch.drain(..));
+            if let Some(change) = self.next_change() {
+                return Ok(change);
+            }
+        }
+        Ok(Delivery::Records(batch))
+    }
+
+    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Position>, Fault> {
+        let consumer = self.consumer.clone();
+        let (topic, patience) = (self.topic.clone(), self.timeout);
+        let wanted = at.to_vec();
+        let asked = blocking(move || {
+            let assigned = consumer.assignment().map_err(|error| fault("reading the assignment", &error))?;
+            let wanted: Vec<_> = wanted
+                .into_iter()
+                .filter(|(partition, _)| assigned.find_partition(&topic, *partition).is_some())
+                .collect();
+            let mut list = TopicPartitionList::new();
+            for (partition, _) in &wanted {
+                list.add_partition(&topic, *partition);
+            }
+            let committed = if wanted.is_empty() {
+                list
+            } else {
+                consumer
+                    .committed_offsets(list, patience)
+                    .map_err(|error| fault(&format!("reading the group's offsets of {topic}"), &error))?
+            };
+            let mut answers = Vec::with_capacity(wanted.len());
+            for (partition, start) in wanted {
+                let committed = match committed.find_partition(&topic, partition).map(|e| e.offset()) {
+                    Some(Offset::Offset(offset)) => Some(offset),
+                    _ => None,
+                };
+                let (low, high) = consumer
+                    .fetch_watermarks(&topic, partition, patience)
+                    .map_err(|error| fault(&format!("reading the offsets of {topic}/{partition}"), &error))?;
+                answers.push((partition, start, committed, Extent { partition, low, high }));
+            }
+            Ok(answers)
+        })
+        .await?;
+        let begin: Vec<(i32, i64)> = asked
+            .into_iter()
+            .map(|(partition, start, committed, extent)| {
+                (partition, self.resolve(partition, start, committed, extent))
+            })
+            .collect();
+        if begin.is_empty() {
+            return Ok(Vec::new());
+        }
+        let stopped: Vec<i32> = begin.iter().map(|(partition, _)| *partition).collect();
+        self.stash.retain(|record| !stopped.contains(&record.partition));
+        self.seek(&begin).await?;
+        let list = self.list(begin.iter().map(|&(partition, _)| (partition, Offset::Invalid)))?;
+        self.consumer.resume(&list).map_err(|error| fault(&format!("resuming {}", self.topic), &error))?;
+        self.started.extend(begin.iter().copied());
+        Ok(begin.into_iter().map(|(partition, offset)| Position { partition, offset }).collect())
+    }
+
+    async fn hold(&mut self, pause: Duration) -> Result<(), Fault> {
+        let until = Instant::now() + pause;
+        let held = self.list(self.started.keys().map(|&partition| (partition, Offset::Invalid)))?;
+        let what = format!("pausing {}", self.topic);
+        self.consumer.pause(&held).map_err(|error| fault(&what, &error))?;
+        let consumer = self.consumer.clone();
+        let mut stream = consumer.stream();
+        while self.changes.is_empty() {
+            match timeout_at(until, stream.next()).await {
+                Err(_) | Ok(None) => break,
+                Ok(Some(Ok(message))) => {
+                    // Fetched before the pause took effect; librdkafka will not hand it out again.
+                    if let Some(record) = self.accept(&message) {
+                        self.stash.push_back(record);
+                    }
+                }
+                // The caller is waiting because something failed; more of the same changes nothing.
+                Ok(Some(Err(error))) => debug!(%error, "log failed while reading was held"),
+            }
+        }
+        drop(stream);
+        // A change may have taken some of them; the rest go on.
+        let assigned = self.consumer.assignment().map_err(|error| fault("reading the assignment", &error))?;
+        let still = self.list(
+            self.started
+                .keys()
+                .filter(|partition| assigned.find_partition(&self.topic, **partition).is_some())
+                .map(|&partition| (partition, Offset::Invalid)),
+        )?;
+        self.consumer.resume(&still).map_err(|error| fault(&format!("resuming {}", self.topic), &error))
+    }
+
+    async fn commit(&mut self, next: &[Position]) -> Result<(), Fault> {
+        let list = self.list(next.iter().map(|at| (at.partition, Offset::Offset(at.offset))))?;
+        let consumer = self.consumer.clone();
+        let what = format!("committing the offsets of group {}", self.group);
+        blocking(move || match consumer.commit(&list, CommitMode::Sync) {
+            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
+            Err(error) => Err(fault(&what, &error)),
+        })
+        .await
+    }
+
+    async fn close(self: Box<Self>) {
+        let consumer = self.consumer;
+        // Leaving the group polls until the broker has answered.
+        blocking(move || {
+            drop(consumer);
+            Ok(())
+        })
+        .await
+        .ok();
+    }
+}
+
+fn record_of(message: &BorrowedMessage<'_>) -> Record {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default())))
+            .collect()
+    });
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        appended_at: message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+        headers,
+    }
+}
+
+fn size(record: &Record) -> usize {
+    record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len)
+}

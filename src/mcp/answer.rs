@@ -1,0 +1,140 @@
+//! What a tool returns: structured content with a short text, or an error that teaches.
+
+use rmcp::{
+    ErrorData,
+    handler::server::tool::IntoCallToolResult,
+    model::{CallToolResponse, CallToolResult, ContentBlock, JsonObject},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::schema::without_nulls;
+use crate::{
+    engine::EngineError,
+    fault::{Fault, FaultKind},
+};
+
+/// A tool's success.
+pub(super) struct Answer<T> {
+    pub(super) text: String,
+    pub(super) content: T,
+}
+
+impl<T: Serialize> IntoCallToolResult for Answer<T> {
+    fn into_call_tool_result(self) -> Result<CallToolResponse, ErrorData> {
+        let mut structured = serde_json::to_value(&self.content)
+            .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        without_nulls(&mut structured);
+        let mut result = CallToolResult::success(vec![ContentBlock::text(self.text)]);
+        result.structured_content = Some(structured);
+        Ok(result.into())
+    }
+}
+
+/// A tool's failure: a result with `isError`, so that the model reads it and can act on it.
+pub(super) struct ToolError {
+    text: String,
+    structured: Value,
+}
+
+impl ToolError {
+    pub(super) fn argument(field: &str, problem: impl std::fmt::Display) -> Self {
+        let text = format!("{field}: {problem}");
+        let structured = json!({"error": {"kind": "invalid_argument", "field": field, "message": text}});
+        Self { text, structured }
+    }
+}
+
+/// Reads a tool's arguments; what is wrong with them is told by the argument's name.
+pub(super) fn arguments<T: DeserializeOwned>(given: JsonObject) -> Result<T, ToolError> {
+    serde_path_to_error::deserialize(Value::Object(given)).map_err(|error| {
+        let path = error.path().to_string();
+        // A path of "." is the object itself: a member is missing or unknown, and serde names it.
+        let field = if path == "." { "arguments" } else { &path };
+        ToolError::argument(field, error.inner())
+    })
+}
+
+impl From<EngineError> for ToolError {
+    fn from(error: EngineError) -> Self {
+        let text = error.to_string();
+        match error {
+            EngineError::Fault(fault) => fault.into(),
+            EngineError::Invalid { field, problem } => Self::argument(field, problem),
+            EngineError::Busy(running) => Self {
+                structured: json!({"error": {
+                    "kind": "busy",
+                    "message": text,
+                    "running_sync_id": running.map(|running| running.id),
+                }}),
+                text,
+            },
+            EngineError::UnknownSync(_) => Self {
+                structured: json!({"error": {"kind": "not_found", "field": "sync_id", "message": text}}),
+                text,
+            },
+        }
+    }
+}
+
+impl From<Fault> for ToolError {
+    fn from(fault: Fault) -> Self {
+        let kind = match fault.kind {
+            FaultKind::Transient => "temporary",
+            FaultKind::Misconfigured => "misconfigured",
+            FaultKind::Fenced => "conflict",
+            FaultKind::Invalid => "invalid_request",
+        };
+        Self {
+            text: fault.to_string(),
+            structured: json!({"error": {
+                "kind": kind, "part": fault.part, "message": fault.message, "next_step": fault.advice,
+            }}),
+        }
+    }
+}
+
+impl IntoCallToolResult for ToolError {
+    fn into_call_tool_result(self) -> Result<CallToolResponse, ErrorData> {
+        let mut structured = self.structured;
+        without_nulls(&mut structured);
+        let mut result = CallToolResult::error(vec![ContentBlock::text(self.text)]);
+        result.structured_content = Some(structured);
+        Ok(result.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        limit: u32,
+    }
+
+    fn problem(given: Value) -> String {
+        let given = given.as_object().cloned().expect("an object");
+        match arguments::<Sample>(given) {
+            Ok(read) => panic!("{read:?} was read"),
+            Err(error) => error.text,
+        }
+    }
+
+    #[test]
+    fn a_refused_argument_is_named() {
+        assert!(problem(json!({"limit": "x"})).starts_with("limit: invalid type"));
+        assert!(problem(json!({})).contains("missing field `limit`"));
+        let unknown = problem(json!({"limit": 1, "limite": 2}));
+        assert!(unknown.contains("limite") && unknown.contains("expected `limit`"), "{unknown}");
+        assert_eq!(
+            arguments::<Sample>(JsonObject::from_iter([("limit".to_owned(), json!(3))]))
+                .ok()
+                .map(|s| s.limit),
+            Some(3)
+        );
+    }
+}

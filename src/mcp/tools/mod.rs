@@ -1,0 +1,4 @@
+//! The tools, a file a group.
+
+mod status;
+mod sync;

@@ -1,0 +1,340 @@
+//! Tools that start, follow and stop syncs.
+
+use std::{fmt::Write as _, time::Duration};
+
+use async_trait::async_trait;
+use rmcp::{
+    RoleServer,
+    model::{JsonObject, ProgressNotificationParam, ProgressToken},
+    service::RequestContext,
+    tool, tool_router,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    domain::Table,
+    engine::{SyncPhase, SyncStatus, SyncWatcher},
+    mcp::{
+        SluiceServer,
+        answer::{Answer, ToolError, arguments},
+        schema,
+    },
+    store::SyncRequest,
+};
+
+/// The longest a call waits: clients give up at about 60 s, so a longer sync is followed with `get_sync`.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SyncLeadsArgs {
+    /// New events to append at most; leads that were synced before do not count. Default 100.
+    #[serde(default = "default_leads")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    limit: u32,
+    /// How far back to look for changed leads, in hours. Default 24.
+    #[serde(default = "default_hours")]
+    #[schemars(range(min = 1, max = 87_840))]
+    hours_ago: u32,
+    /// Only leads with this status_lead, for example "qualificado".
+    #[serde(default)]
+    status: Option<String>,
+    /// Wait (20 s at most) until the leads can be queried in every sink. Default true.
+    #[serde(default = "default_wait")]
+    wait: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SyncSessionsArgs {
+    /// New events to append at most; sessions that were synced before do not count. Default 50.
+    #[serde(default = "default_sessions")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    limit: u32,
+    /// How far back to look for sessions, in hours. Default 24.
+    #[serde(default = "default_hours")]
+    #[schemars(range(min = 1, max = 87_840))]
+    hours_ago: u32,
+    /// Only sessions with at least this many messages.
+    #[serde(default)]
+    min_messages: Option<u32>,
+    /// Wait (20 s at most) until the sessions can be queried in every sink. Default true.
+    #[serde(default = "default_wait")]
+    wait: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SyncIdArgs {
+    /// The id a sync tool answered with.
+    #[schemars(with = "Uuid")]
+    sync_id: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct GetSyncArgs {
+    /// The id a sync tool answered with.
+    #[schemars(with = "Uuid")]
+    sync_id: String,
+    /// Wait (20 s at most) until the sync is done. Default false.
+    #[serde(default)]
+    wait: bool,
+}
+
+fn default_leads() -> u32 {
+    100
+}
+
+fn default_sessions() -> u32 {
+    50
+}
+
+fn default_hours() -> u32 {
+    24
+}
+
+fn default_wait() -> bool {
+    true
+}
+
+/// A sync, and what to do next.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SyncAnswer {
+    #[serde(flatten)]
+    sync: SyncStatus,
+    /// What to call next, if anything.
+    next_step: Option<String>,
+}
+
+/// What became of a request to cancel.
+#[derive(Debug, Serialize, JsonSchema)]
+struct CancelAnswer {
+    sync_id: Uuid,
+    /// The sync was running and stops before its next page.
+    cancelling: bool,
+    /// How the sync stands now.
+    state: SyncPhase,
+}
+
+#[tool_router(router = sync_tools, vis = "pub(in crate::mcp)")]
+impl SluiceServer {
+    #[tool(
+        title = "Sync leads from Supabase",
+        description = "Reads leads changed in the last `hours_ago` hours from Supabase, appends each new version once to the \
+            Kafka topic, and by default waits until they can be queried in Postgres and Elasticsearch. Safe to repeat: \
+            what was synced before is not appended again. If `more` is true, call again to go on. \
+            Example: {\"hours_ago\": 48, \"limit\": 500, \"status\": \"qualificado\"}",
+        input_schema = schema::input::<SyncLeadsArgs>(),
+        output_schema = schema::output::<SyncAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
+    )]
+    async fn sync_leads_from_supabase(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<SyncAnswer>, ToolError> {
+        let args: SyncLeadsArgs = arguments(given)?;
+        let request = SyncRequest {
+            table: Table::Leads,
+            hours_ago: args.hours_ago,
+            limit: args.limit,
+            status: args.status,
+            min_messages: None,
+            full: false,
+        };
+        self.sync(request, args.wait, &context).await
+    }
+
+    #[tool(
+        title = "Sync chat sessions from Supabase",
+        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends \
+            each new version once to the Kafka topic, and by default waits until they can be queried in Postgres and \
+            Elasticsearch. Safe to repeat. If `more` is true, call again to go on. \
+            Example: {\"hours_ago\": 24, \"min_messages\": 3}",
+        input_schema = schema::input::<SyncSessionsArgs>(),
+        output_schema = schema::output::<SyncAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
+    )]
+    async fn sync_chat_sessions_from_supabase(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<SyncAnswer>, ToolError> {
+        let args: SyncSessionsArgs = arguments(given)?;
+        let request = SyncRequest {
+            table: Table::ChatSessions,
+            hours_ago: args.hours_ago,
+            limit: args.limit,
+            status: None,
+            min_messages: args.min_messages,
+            full: false,
+        };
+        self.sync(request, args.wait, &context).await
+    }
+
+    #[tool(
+        title = "Get a sync",
+        description = "How a sync stands: rows read, events appended, and for each sink how many records are still to be applied. \
+            Use it after a sync tool answered with state running or draining. \
+            Example: {\"sync_id\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\", \"wait\": true}",
+        input_schema = schema::input::<GetSyncArgs>(),
+        output_schema = schema::output::<SyncAnswer>(),
+        annotations(read_only_hint = true, open_world_hint = true)
+    )]
+    async fn get_sync(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<SyncAnswer>, ToolError> {
+        let args: GetSyncArgs = arguments(given)?;
+        let id = sync_id(&args.sync_id)?;
+        let patience = if args.wait { LONGEST_WAIT } else { Duration::ZERO };
+        let mut progress = Progress::of(&context);
+        let status = self.engine.wait_for_sync(id, patience, &mut progress).await?;
+        Ok(self.answer(status))
+    }
+
+    #[tool(
+        title = "Cancel a sync",
+        description = "Stops a running sync before its next page. What it appended stays and is drained into the sinks. \
+            Example: {\"sync_id\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\"}",
+        input_schema = schema::input::<SyncIdArgs>(),
+        output_schema = schema::output::<CancelAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn cancel_sync(&self, given: JsonObject) -> Result<Answer<CancelAnswer>, ToolError> {
+        let args: SyncIdArgs = arguments(given)?;
+        let id = sync_id(&args.sync_id)?;
+        let cancelling = self.engine.cancel_sync(id).await?;
+        let state = self.engine.sync_status(id).await?.state;
+        let text = if cancelling {
+            format!("Sync {id} stops before its next page.")
+        } else {
+            format!("Sync {id} does not run any more: it is {}.", phase(state))
+        };
+        Ok(Answer { text, content: CancelAnswer { sync_id: id, cancelling, state } })
+    }
+}
+
+impl SluiceServer {
+    async fn sync(
+        &self,
+        request: SyncRequest,
+        wait: bool,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Answer<SyncAnswer>, ToolError> {
+        let id = self.engine.start_sync(request).await?;
+        let patience = if wait { LONGEST_WAIT } else { Duration::ZERO };
+        let mut progress = Progress::of(context);
+        let waiting = self.engine.wait_for_sync(id, patience, &mut progress);
+        let status = match context.ct.run_until_cancelled(waiting).await {
+            Some(status) => status?,
+            None => {
+                // The client took its request back: stop the work it asked for, too.
+                self.engine.cancel_sync(id).await?;
+                self.engine.sync_status(id).await?
+            }
+        };
+        Ok(self.answer(status))
+    }
+
+    fn answer(&self, sync: SyncStatus) -> Answer<SyncAnswer> {
+        let next_step = self.next_step(&sync);
+        let mut text = format!(
+            "Sync {} of {}: {}. {} rows read, {} new events, {} unchanged, {} dead letters.",
+            sync.sync_id,
+            sync.table,
+            phase(sync.state),
+            sync.rows_read,
+            sync.appended,
+            sync.unchanged,
+            sync.dead_letters
+        );
+        for sink in sync.sinks.iter().filter(|sink| !sink.queryable && sync.state != SyncPhase::Running) {
+            match (&sink.error, sink.pending) {
+                (Some(error), _) => {
+                    let _ = write!(text, " {}: {error}.", sink.sink);
+                }
+                (None, Some(pending)) => {
+                    let _ = write!(text, " {} has {pending} records to apply.", sink.sink);
+                }
+                (None, None) => {}
+            }
+        }
+        for more in [&sync.error, &next_step].into_iter().flatten() {
+            text.push(' ');
+            text.push_str(more);
+        }
+        Answer { text, content: SyncAnswer { sync, next_step } }
+    }
+
+    fn next_step(&self, sync: &SyncStatus) -> Option<String> {
+        match sync.state {
+            SyncPhase::Running => {
+                Some("Call get_sync with this sync_id to follow it, or cancel_sync to stop it.".to_owned())
+            }
+            SyncPhase::Draining => Some(
+                "Everything is in the log; call get_sync with wait=true, or get_pipeline_status if it stays like this."
+                    .to_owned(),
+            ),
+            SyncPhase::Done if sync.more => Some("The source has more: call the same tool again to go on.".to_owned()),
+            SyncPhase::Done if sync.rows_read == 0 => self.engine.empty_hint(),
+            SyncPhase::Done => None,
+            SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted => {
+                Some("Call the same tool again to go on from where it stopped.".to_owned())
+            }
+        }
+    }
+}
+
+/// Progress notifications, where the client asked for them.
+struct Progress<'a> {
+    context: &'a RequestContext<RoleServer>,
+    token: Option<ProgressToken>,
+    steps: f64,
+}
+
+impl<'a> Progress<'a> {
+    fn of(context: &'a RequestContext<RoleServer>) -> Self {
+        Self { context, token: context.meta.get_progress_token(), steps: 0.0 }
+    }
+}
+
+#[async_trait]
+impl SyncWatcher for Progress<'_> {
+    async fn saw(&mut self, status: &SyncStatus) {
+        let Some(token) = self.token.clone() else { return };
+        // The protocol wants a number that only grows; rows and pending records don't share one.
+        self.steps += 1.0;
+        let pending: i64 = status.sinks.iter().filter_map(|sink| sink.pending).max().unwrap_or(0);
+        let message = format!(
+            "{}: {} rows read, {} new events, {pending} records to apply",
+            phase(status.state),
+            status.rows_read,
+            status.appended
+        );
+        let note = ProgressNotificationParam::new(token, self.steps).with_message(message);
+        // A client that went away is noticed by the call itself.
+        self.context.peer.notify_progress(note).await.ok();
+    }
+}
+
+fn sync_id(text: &str) -> Result<Uuid, ToolError> {
+    Uuid::parse_str(text.trim()).map_err(|_| {
+        ToolError::argument("sync_id", "is not a UUID; give the sync_id that a sync tool answered with")
+    })
+}
+
+fn phase(phase: SyncPhase) -> &'static str {
+    match phase {
+        SyncPhase::Running => "running",
+        SyncPhase::Draining => "draining",
+        SyncPhase::Done => "done",
+        SyncPhase::Failed => "failed",
+        SyncPhase::Cancelled => "cancelled",
+        SyncPhase::Interrupted => "interrupted",
+    }
+}

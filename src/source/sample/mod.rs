@@ -1,0 +1,180 @@
+//! A sample Supabase: an HTTP server of ours that answers as PostgREST does, for tests and demonstrations.
+//!
+//! It evaluates the query language for real and refuses what it does not understand, so that a query that works
+//! here is one that PostgREST understands, too.
+
+mod failure;
+mod filter;
+mod generate;
+mod server;
+mod table;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::Utc;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{failure::Failure, generate::Generator};
+use self::{server::State, table::SampleTable};
+use crate::domain::{JsonObject, Table};
+
+/// Keys the sample server takes. They open nothing else.
+pub mod keys {
+    pub const SECRET: &str = "sb_secret_sample";
+    pub const PUBLISHABLE: &str = "sb_publishable_sample";
+    /// A legacy key with the role `service_role`.
+    pub const SERVICE_ROLE: &str = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoic2VydmljZV9yb2xlIn0.sample";
+    /// A legacy key with the role `anon`.
+    pub const ANON: &str = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.sample";
+}
+
+/// What the server does instead of answering.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// Answers with a refusal.
+    Refuse(Failure),
+    /// Never answers.
+    Hang,
+    /// Answers well, but only after a while.
+    Delay(Duration),
+}
+
+/// A request as it came, without its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenRequest {
+    pub path: String,
+    /// Decoded names and values.
+    pub query: Vec<(String, String)>,
+    /// The names of the headers that carried a key.
+    pub key_headers: Vec<String>,
+    pub user_agent: String,
+    pub accept_encoding: String,
+    pub at: std::time::Instant,
+}
+
+/// A running sample server; dropping it stops it.
+#[derive(Debug)]
+pub struct SampleServer {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl SampleServer {
+    /// Starts an empty project on 127.0.0.1; port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub async fn start(port: u16) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(Mutex::new(State::default()));
+        for table in Table::ALL {
+            let columns = table.columns().iter().chain(table.forbidden_columns());
+            lock(&state).tables.insert(
+                table.name().to_owned(),
+                SampleTable { columns: columns.map(|name| (*name).to_owned()).collect(), rows: Vec::new() },
+            );
+        }
+        let stop = CancellationToken::new();
+        let serving = axum::serve(listener, server::router(state.clone()))
+            .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let task = tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the sample server ended");
+            }
+        });
+        Ok(Self { address, state, stop, task })
+    }
+
+    /// What SUPABASE_URL has to be.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns when the server has ended.
+    pub async fn ended(mut self) {
+        (&mut self.task).await.ok();
+    }
+
+    /// Replaces a table's rows. A column that is new to the table is added to it.
+    pub fn set_rows(&self, table: Table, rows: Vec<JsonObject>) {
+        self.lock().set_rows(table.name(), rows);
+    }
+
+    /// Inserts rows, or replaces those with the same id.
+    pub fn upsert(&self, table: Table, rows: Vec<JsonObject>) {
+        self.lock().upsert(table.name(), rows);
+    }
+
+    /// Changes a row where it stands and sets its `updated_at` to now, as a trigger would.
+    pub fn change(&self, table: Table, id: &Value, changes: Value) {
+        let mut changes = changes.as_object().cloned().unwrap_or_default();
+        if table.modified_column().is_some() {
+            changes.entry("updated_at").or_insert_with(|| json!(generate::spelled(Utc::now())));
+        }
+        self.lock().change(table.name(), id, &changes);
+    }
+
+    /// A table's rows.
+    pub fn rows(&self, table: Table) -> Vec<JsonObject> {
+        self.lock().tables.get(table.name()).map(|table| table.rows.clone()).unwrap_or_default()
+    }
+
+    /// Takes a column out of a table.
+    pub fn drop_column(&self, table: Table, column: &str) {
+        self.lock().drop_column(table.name(), column);
+    }
+
+    /// Takes a table away.
+    pub fn drop_table(&self, table: Table) {
+        self.lock().tables.remove(table.name());
+    }
+
+    /// Sets the silent cap on a page's rows; Supabase's is 1,000.
+    pub fn set_max_rows(&self, rows: Option<usize>) {
+        self.lock().max_rows = rows;
+    }
+
+    /// Whether row-level security hides everything from keys of low privilege.
+    pub fn set_row_level_security(&self, on: bool) {
+        self.lock().row_level_security = on;
+    }
+
+    /// Whether the project describes itself.
+    pub fn set_openapi(&self, on: bool) {
+        self.lock().openapi = on;
+    }
+
+    /// What to do with the next requests for rows, one each.
+    pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().script.extend(faults);
+    }
+
+    /// Every request so far, and forgets them.
+    pub fn take_requests(&self) -> Vec<SeenRequest> {
+        std::mem::take(&mut self.lock().seen)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl Drop for SampleServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.task.abort();
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

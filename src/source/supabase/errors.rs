@@ -1,0 +1,190 @@
+//! What PostgREST's answers mean for the engine, in one table.
+//!
+//! Code, message and hint are PostgREST's own words about the request. `details` may quote rows and is never read.
+
+use std::{fmt::Write as _, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::PART;
+use crate::fault::{Fault, FaultKind};
+
+/// PostgREST's error body; every member may be missing, and a gateway's body is no JSON at all.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct ErrorBody {
+    #[serde(default)]
+    pub(super) code: Option<String>,
+    #[serde(default)]
+    pub(super) message: Option<String>,
+    #[serde(default)]
+    pub(super) hint: Option<String>,
+}
+
+impl ErrorBody {
+    pub(super) fn read(body: &[u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_default()
+    }
+
+    pub(super) fn code(&self) -> &str {
+        self.code.as_deref().unwrap_or_default()
+    }
+
+    /// The column that error 42703 says does not exist.
+    pub(super) fn missing_column(&self) -> Option<&str> {
+        if self.code() != "42703" {
+            return None;
+        }
+        let (_, after) = self.message.as_deref()?.split_once("column ")?;
+        let (name, _) = after.split_once(" does not exist")?;
+        name.rsplit('.').next().map(|name| name.trim_matches('"'))
+    }
+}
+
+/// Whether a refused request is worth repeating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Retry,
+    /// The same with a smaller page: the statement took too long.
+    Smaller,
+    Stop,
+}
+
+pub(super) fn verdict(status: u16, code: &str) -> Verdict {
+    match (status, code) {
+        (_, "57014") => Verdict::Smaller,
+        (_, code) if code.starts_with("40") || code.starts_with("53") => Verdict::Retry,
+        (408 | 425 | 429 | 500 | 502..=504 | 520..=530, _) => Verdict::Retry,
+        _ => Verdict::Stop,
+    }
+}
+
+/// A refused request as a fault.
+pub(super) fn refused(what: &str, host: &str, status: u16, error: &ErrorBody) -> Fault {
+    let (kind, advice) = meaning(status, error.code());
+    let mut message = format!("{what} from {host} failed: HTTP {status}");
+    for (name, value) in
+        [("", &error.code), ("", &error.message), ("hint: ", &error.hint)].map(|(n, v)| (n, v.as_deref()))
+    {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            let value: String = value.chars().take(300).collect();
+            let _ = write!(message, ", {name}{value}");
+        }
+    }
+    Fault::new(PART, kind, message, advice)
+}
+
+fn meaning(status: u16, code: &str) -> (FaultKind, &'static str) {
+    use FaultKind::{Invalid, Misconfigured, Transient};
+    match (status, code) {
+        (_, "PGRST301" | "PGRST302" | "PGRST303") => (
+            Misconfigured,
+            "the key is no valid JWT of this project, or has expired: copy it anew from the project's API settings into SUPABASE_KEY",
+        ),
+        (_, "42501") => (
+            Misconfigured,
+            "the key's role may not read this table: grant SELECT, or use a secret key in SUPABASE_KEY",
+        ),
+        (_, "PGRST205" | "42P01") => (
+            Misconfigured,
+            "the table does not exist in this schema: check SUPABASE_URL and SUPABASE_SCHEMA, or create it",
+        ),
+        (_, "PGRST106" | "PGRST107") => (
+            Misconfigured,
+            "the schema is not exposed: add it to the project's API settings, or change SUPABASE_SCHEMA",
+        ),
+        (_, "42703") => (Misconfigured, "the table lacks a column that sluice can't do without"),
+        (_, "57014") => {
+            (Transient, "the statement took too long even for a small page: index the time column")
+        }
+        (401, _) => (
+            Misconfigured,
+            "the key is refused: copy it from the project's API settings into SUPABASE_KEY, and check that SUPABASE_URL is the same project",
+        ),
+        (403, _) => {
+            (Misconfigured, "access is refused: check the key's role and the project's network restrictions")
+        }
+        (404, _) => (Misconfigured, "nothing is served there: check SUPABASE_URL, without /rest/v1"),
+        (400 | 406 | 416, _) => (Invalid, "the request was not understood: check the filters given"),
+        (429, _) => (Transient, "the project limits its request rate: try again later"),
+        (500..=599, _) => {
+            (Transient, "the project does not answer properly: look at its status page and try again")
+        }
+        _ => (Misconfigured, "check SUPABASE_URL and SUPABASE_KEY"),
+    }
+}
+
+/// How long `Retry-After` asks to wait: seconds, or a date. RFC 9110, section 10.2.3.
+pub(super) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = DateTime::parse_from_rfc2822(value.trim()).ok()?;
+    (date.to_utc() - now).to_std().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(status: u16, code: &str) -> FaultKind {
+        let error = ErrorBody { code: Some(code.to_owned()), ..ErrorBody::default() };
+        refused("reading leads", "abc.supabase.co", status, &error).kind
+    }
+
+    #[test]
+    fn what_passes_is_retried() {
+        for (status, code) in [
+            (503, "PGRST000"),
+            (503, "PGRST002"),
+            (504, "PGRST003"),
+            (429, ""),
+            (500, "40001"),
+            (500, "53300"),
+            (502, ""),
+        ] {
+            assert_eq!(verdict(status, code), Verdict::Retry, "{status} {code}");
+        }
+        assert_eq!(verdict(500, "57014"), Verdict::Smaller);
+        for (status, code) in
+            [(401, "PGRST301"), (403, "42501"), (404, "PGRST205"), (400, "PGRST100"), (400, "42703")]
+        {
+            assert_eq!(verdict(status, code), Verdict::Stop, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_a_missing_permission_and_a_bad_request_are_told_apart() {
+        assert_eq!(kind(401, "PGRST301"), FaultKind::Misconfigured);
+        assert_eq!(kind(400, "PGRST100"), FaultKind::Invalid);
+        assert_eq!(kind(503, "PGRST000"), FaultKind::Transient);
+        let permission = refused("reading leads", "h", 403, &ErrorBody::read(br#"{"code":"42501","message":"permission denied for table leads","details":"segredo","hint":"ask"}"#));
+        let text = permission.to_string();
+        assert!(text.contains("42501, permission denied for table leads, hint: ask"), "{text}");
+        assert!(text.contains("grant SELECT") && !text.contains("segredo"), "{text}");
+    }
+
+    #[test]
+    fn a_gateway_s_html_is_an_answer_like_any_other() {
+        let fault = refused("reading leads", "h", 502, &ErrorBody::read(b"<html>Bad gateway</html>"));
+        assert_eq!(fault.kind, FaultKind::Transient);
+        assert!(!fault.message.contains("html"));
+    }
+
+    #[test]
+    fn the_missing_column_is_read_from_the_message() {
+        let error =
+            ErrorBody::read(br#"{"code":"42703","message":"column leads.updated_at does not exist"}"#);
+        assert_eq!(error.missing_column(), Some("updated_at"));
+        assert_eq!(ErrorBody::default().missing_column(), None);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = DateTime::parse_from_rfc2822("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date").to_utc();
+        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(Duration::from_secs(10)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:27 GMT", now), None);
+        assert_eq!(retry_after("amanhã", now), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! A row's whole way, and what a second look at it does.
+
+use serde_json::{Value, json};
+use sluice::{
+    domain::Table,
+    engine::{EngineError, SyncPhase},
+    store::SyncRequest,
+};
+
+use crate::support::{
+    Pipeline, request,
+    rows::{id, lead, leads, minutes_ago, object, session},
+    sync,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_brings_every_row_to_both_sinks_once() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(Table::Leads, leads(250));
+    pipeline.source.set_rows(Table::ChatSessions, (1..=40).map(|n| session(n, 5, 3)).collect());
+    let engine = pipeline.engine();
+    engine.start_drains().await;
+
+    let leads = sync(&engine, request(Table::Leads)).await;
+    let sessions = sync(&engine, request(Table::ChatSessions)).await;
+
+    assert_eq!((leads.state, leads.appended, leads.rows_read), (SyncPhase::Done, 250, 250));
+    assert_eq!((sessions.state, sessions.appended), (SyncPhase::Done, 40));
+    pipeline.assert_events(290).await;
+    assert_eq!(pipeline.number("SELECT count(*) FROM leads").await, 250);
+    assert_eq!(pipeline.number("SELECT count(*) FROM chat_sessions").await, 40);
+    assert_eq!(pipeline.hits("leads", "*").await, 250);
+    assert_eq!(pipeline.hits("chat_sessions", "*").await, 40);
+    // As the old dashboards ask.
+    assert_eq!(pipeline.hits("eventos", "categoria:vendas AND valor:>50").await, 98);
+    assert_eq!(pipeline.hits("leads", "status_lead.keyword:qualificado").await, 125);
+    let typed = "SELECT count(*) FROM leads WHERE interesse[2] = 'casa \"nova\", com {chaves}'
+                 AND localizacao->>'cidade' = 'São Paulo' AND metadata->>'origem' = 'indicação'";
+    assert_eq!(pipeline.number(typed).await, 250);
+
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_sync_of_the_same_rows_appends_nothing() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(Table::Leads, leads(60));
+    pipeline.source.set_rows(Table::ChatSessions, (1..=20).map(|n| session(n, 5, 3)).collect());
+    let engine = pipeline.engine();
+    engine.start_drains().await;
+    for table in Table::ALL {
+        sync(&engine, request(table)).await;
+    }
+    for table in Table::ALL {
+        let again = sync(&engine, request(table)).await;
+        assert_eq!((again.state, again.appended), (SyncPhase::Done, 0), "{table}");
+    }
+    // Even when told to append everything again, nothing is there twice.
+    for table in Table::ALL {
+        let full = sync(&engine, SyncRequest { full: true, ..request(table) }).await;
+        assert_eq!(full.appended, if table == Table::Leads { 60 } else { 20 }, "{table}");
+    }
+    pipeline.assert_events(80).await;
+    assert_eq!(pipeline.number("SELECT count(*) FROM leads").await, 60);
+
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_row_is_a_new_event_and_moves_its_entity_forward() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(Table::Leads, leads(30));
+    pipeline.source.set_rows(Table::ChatSessions, vec![session(7, 5, 3)]);
+    let engine = pipeline.engine();
+    engine.start_drains().await;
+    for table in Table::ALL {
+        sync(&engine, request(table)).await;
+    }
+
+    pipeline.source.change(
+        Table::Leads,
+        &json!(id(3)),
+        json!({"status_lead": "convertido", "score_qualificacao": 99}),
+    );
+    pipeline.source.change(
+        Table::ChatSessions,
+        &json!(id(7)),
+        json!({"total_messages": 8, "is_active": false}),
+    );
+    let leads = sync(&engine, request(Table::Leads)).await;
+    let sessions = sync(&engine, request(Table::ChatSessions)).await;
+
+    assert_eq!((leads.appended, sessions.appended), (1, 1));
+    pipeline.assert_events(33).await;
+    let status = format!("SELECT status_lead FROM leads WHERE id = '{}'", id(3));
+    assert_eq!(pipeline.text(&status).await, "convertido");
+    let messages = format!("SELECT total_messages FROM chat_sessions WHERE id = '{}'", id(7));
+    assert_eq!(pipeline.number(&messages).await, 8);
+    let document = pipeline.document("leads", &id(3)).await;
+    assert_eq!(document["_source"]["status_lead"], "convertido");
+    assert_eq!(pipeline.hits("eventos", "evento.keyword:lead_convertido").await, 1);
+
+    // Back to what it was: the content is known, but it is the newest again.
+    pipeline.source.change(
+        Table::ChatSessions,
+        &json!(id(7)),
+        json!({"total_messages": 3, "is_active": true}),
+    );
+    sync(&engine, request(Table::ChatSessions)).await;
+    assert_eq!(pipeline.number(&messages).await, 3);
+    pipeline.assert_events(33).await;
+
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_row_never_takes_an_entity_back() {
+    let pipeline = Pipeline::new().await;
+    let mut newer = lead(1, 10);
+    newer.insert("status_lead".to_owned(), json!("convertido"));
+    pipeline.source.set_rows(Table::Leads, vec![newer]);
+    let engine = pipeline.engine();
+    engine.start_drains().await;
+    sync(&engine, request(Table::Leads)).await;
+
+    // A replica that lags behind shows the row as it was an hour ago.
+    pipeline.source.set_rows(Table::Leads, vec![lead(1, 70)]);
+    let stale = sync(&engine, SyncRequest { full: true, ..request(Table::Leads) }).await;
+
+    assert_eq!(stale.appended, 1);
+    pipeline.assert_events(2).await;
+    assert_eq!(pipeline.text("SELECT status_lead FROM leads").await, "convertido");
+    let document = pipeline.document("leads", &id(1)).await;
+    assert_eq!(document["_source"]["status_lead"], "convertido");
+
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_is_parked_once_and_its_neighbours_are_applied() {
+    let pipeline = Pipeline::new().await;
+    let mut rows = leads(5);
+    rows.push(object(json!({"nome": "sem id", "updated_at": minutes_ago(4)})));
+    rows.push(object(json!({"id": id(9), "score_qualificacao": "muitos", "updated_at": minutes_ago(4)})));
+    pipeline.source.set_rows(Table::Leads, rows);
+    let engine = pipeline.engine();
+    engine.start_drains().await;
+
+    let first = sync(&engine, request(Table::Leads)).await;
+    assert_eq!((first.state, first.appended, first.dead_letters), (SyncPhase::Done, 5, 2));
+    pipeline.assert_events(5).await;
+    let again = sync(&engine, request(Table::Leads)).await;
+    assert_eq!((again.appended, again.dead_letters), (0, 0), "parked once");
+    assert_eq!(engine.status().await.dead_letters, Some(2));
+
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_with_a_limit_go_on_where_the_last_one_stopped() {
+    let mut pipeline = Pipeline::new().await;
+    pipeline.set("SUPABASE_PAGE_SIZE", "7");
+    pipeline.source.set_max_rows(Some(5));
+    let mut rows = leads(43);
+    for row in &mut rows[..10] {
+        row.insert("updated_at".to_owned(), Value::Null);
+    }
+    pipeline.source.set_rows(Table::Leads, rows);
+    let engine = pipeline.engine();
+    engine.start_drains().await;
+
+    let limited = SyncRequest { limit: 20, ..request(Table::Leads) };
+    let mut appended = Vec::new();
+    loop {
+        let status = sync(&engine, limited.clone()).await;
+        appended.push(status.appended);
+        if !status.more {
+            break;
+        }
+    }
+    assert_eq!(appended, [20, 20, 3]);
+    pipeline.assert_events(43).await;
+
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_take_what_they_name_and_leave_the_watermark_alone() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(Table::Leads, leads(20));
+    pipeline.source.set_rows(Table::ChatSessions, (1..=10_u32).map(|n| session(n.into(), 5, n)).collect());
+    let engine = pipeline.engine();
+    engine.start_drains().await;
+
+    let qualified = SyncRequest { status: Some("qualificado".into()), ..request(Table::Leads) };
+    assert_eq!(sync(&engine, qualified).await.appended, 10);
+    let talkative = SyncRequest { min_messages: Some(8), ..request(Table::ChatSessions) };
+    assert_eq!(sync(&engine, talkative).await.appended, 3);
+    let rest = sync(&engine, request(Table::Leads)).await;
+    assert_eq!((rest.appended, rest.unchanged), (10, 10), "the others are still found");
+    pipeline.assert_events(23).await;
+
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_sync_of_a_table_runs_at_a_time_and_the_second_caller_is_told_who_runs() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(Table::Leads, leads(3));
+    pipeline.source.script([sluice::source::sample::Fault::Hang]);
+    let (engine, other) = (pipeline.engine(), pipeline.engine());
+    let running = engine.start_sync(request(Table::Leads)).await.expect("a sync");
+
+    let refused = other.start_sync(request(Table::Leads)).await.expect_err("one at a time");
+    assert!(matches!(&refused, EngineError::Busy(Some(record)) if record.id == running), "{refused}");
+    assert!(refused.to_string().contains(&running.to_string()) && refused.to_string().contains("process"));
+    other.start_sync(request(Table::ChatSessions)).await.expect("another table is free");
+
+    // Whoever asks may stop it, from any process.
+    assert!(other.cancel_sync(running).await.expect("an answer"));
+    engine.cancel_sync(running).await.expect("an answer");
+    engine.start_drains().await;
+    let status = crate::support::finished(&engine, running).await;
+    assert_eq!(status.state, SyncPhase::Cancelled);
+
+    engine.shut_down().await;
+    other.shut_down().await;
+    pipeline.clean_up().await;
+}

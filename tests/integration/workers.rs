@@ -1,0 +1,108 @@
+//! Several processes at once, and processes that are killed.
+
+use std::process::Stdio;
+
+use sluice::{domain::Table, engine::SyncPhase};
+
+use crate::support::{
+    Pipeline, eventually, finished, request,
+    rows::{lead, leads},
+    sync,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_again_and_again_loses_nothing_and_repeats_nothing() {
+    const EVENTS: i64 = 6_000;
+    let mut pipeline = Pipeline::new().await;
+    pipeline.set("SLUICE_BATCH_RECORDS", "100");
+    pipeline.source.set_rows(Table::Leads, (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
+    let engine = pipeline.engine();
+    let id = engine.start_sync(request(Table::Leads)).await.expect("a sync");
+    eventually("everything is in the log", async || {
+        engine.lag().await.expect("the lag").iter().all(|lag| lag.total == EVENTS)
+    })
+    .await;
+
+    for _ in 0..4 {
+        let mut worker = pipeline.command(&["worker"]).stderr(Stdio::null()).spawn().expect("a worker");
+        let before = pipeline.number("SELECT count(*) FROM eventos_raw").await;
+        eventually("the worker is in the middle of it", async || {
+            pipeline.number("SELECT count(*) FROM eventos_raw").await > before + 300
+        })
+        .await;
+        // SIGKILL: no goodbye to the group, no commit.
+        worker.kill().await.expect("killed");
+    }
+    let between = pipeline.number("SELECT count(*) FROM eventos_raw").await;
+    assert!(between < EVENTS, "the kills came before the end: {between}");
+    let mut worker = pipeline.command(&["worker"]).stderr(Stdio::null()).spawn().expect("a worker");
+    let status = finished(&engine, id).await;
+    assert_eq!(status.state, SyncPhase::Done);
+    worker.kill().await.expect("killed");
+
+    pipeline.assert_events_in_full(EVENTS).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_share_the_partitions_and_hand_them_over_without_loss() {
+    let pipeline = Pipeline::new().await;
+    let (first, second) = (pipeline.engine(), pipeline.engine());
+    first.start_drains().await;
+    pipeline.source.set_rows(Table::Leads, leads(500));
+    sync(&first, request(Table::Leads)).await;
+
+    second.start_drains().await;
+    eventually("both have partitions of both sinks", async || {
+        [&first, &second]
+            .iter()
+            .all(|engine| engine.drain_reports().iter().all(|report| !report.partitions.is_empty()))
+    })
+    .await;
+    pipeline.source.upsert(Table::Leads, (1001..=1500).map(|n| lead(n, 1)).collect());
+    sync(&second, request(Table::Leads)).await;
+    pipeline.assert_events(1000).await;
+
+    first.shut_down().await;
+    eventually("the second has all of them", async || {
+        second.drain_reports().iter().all(|report| report.partitions.len() == 3)
+    })
+    .await;
+    pipeline.source.upsert(Table::Leads, (2001..=2300).map(|n| lead(n, 1)).collect());
+    sync(&second, request(Table::Leads)).await;
+    pipeline.assert_events(1300).await;
+
+    second.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_sync_shows_as_interrupted_and_the_next_one_goes_on() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(Table::Leads, leads(40));
+    pipeline.source.set_max_rows(Some(5));
+    let slow = || sluice::source::sample::Fault::Delay(std::time::Duration::from_millis(300));
+    pipeline.source.script(std::iter::repeat_with(slow).take(100));
+    let engine = pipeline.engine();
+    engine.prepare().await.expect("prepared");
+    let mut process = pipeline.command(&["sync", "leads"]).stderr(Stdio::null()).spawn().expect("a sync");
+    eventually("it has appended something", async || {
+        let syncs = engine.recent_syncs(1).await.expect("the syncs");
+        syncs.first().is_some_and(|sync| sync.appended > 0)
+    })
+    .await;
+    process.kill().await.expect("killed");
+    eventually("it shows as interrupted", async || {
+        engine.recent_syncs(1).await.expect("the syncs")[0].state == SyncPhase::Interrupted
+    })
+    .await;
+
+    engine.start_drains().await;
+    let next = sync(&engine, request(Table::Leads)).await;
+    assert_eq!(next.state, SyncPhase::Done);
+    assert!(next.unchanged > 0 && next.appended < 40, "{next:?}");
+    pipeline.assert_events(40).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
