@@ -24,7 +24,7 @@ async fn preparing_twice_and_by_many_at_once_leaves_one_index_behind_each_alias(
     for outcome in join_all(racers.iter().map(Sink::prepare)).await {
         outcome.expect("every racer ends well");
     }
-    racers[0].prepare().await.expect("again");
+    corner.index().prepare().await.expect("again");
     for table in ["eventos", "leads", "chat_sessions"] {
         let alias = corner.alias(table);
         let (_, indices) = corner.ask("GET", &format!("_alias/{alias}"), None).await;
@@ -44,7 +44,7 @@ async fn an_alias_that_was_moved_to_a_rebuilt_index_is_left_where_it_is() {
         {"add": {"index": format!("{alias}-000002"), "alias": alias}}
     ]});
     assert_eq!(corner.ask("POST", "_aliases", Some(actions)).await.0, 200);
-    index.prepare().await.expect("prepared");
+    corner.index().prepare().await.expect("prepared");
     let (_, indices) = corner.ask("GET", &format!("_alias/{alias}"), None).await;
     assert_eq!(
         indices.as_object().expect("indices").keys().collect::<Vec<_>>(),

@@ -65,7 +65,7 @@ pub(super) fn reaction(status: u16, kind: &str, reason: &str) -> Reaction {
         (408 | 425 | 429 | 500..=599, _) => Again,
         _ => Stop(
             Misconfigured,
-            "check that the URL is that of an Elasticsearch 7.17+ or OpenSearch 2+ server",
+            "check that ELASTICSEARCH_URL is that of an Elasticsearch 7.17+ or OpenSearch 2+ server",
         ),
     }
 }
@@ -161,7 +161,7 @@ pub(super) fn of_transport(
         root = deeper;
         chain.push_str(&deeper.to_string());
     }
-    let message = format!("{doing} on {origin}: {root}");
+    let message = format!("{doing} on {origin}: no connection: {root}");
     if chain.contains("certificate") {
         return Fault::misconfigured(
             PART,
@@ -169,7 +169,11 @@ pub(super) fn of_transport(
             "make the system trust the server's certificate authority, or name its file in SSL_CERT_FILE",
         );
     }
-    Fault::transient(PART, message, "check that the server runs and that the URL leads to it")
+    Fault::transient(
+        PART,
+        message,
+        "check that the server in ELASTICSEARCH_URL runs and can be reached from here",
+    )
 }
 
 /// An answer that is a success and yet makes no sense.
@@ -181,7 +185,7 @@ pub(super) fn of_nonsense(origin: &str, doing: &str, error: &serde_json::Error) 
     Fault::misconfigured(
         PART,
         format!("{doing} on {origin}: the answer is not one of Elasticsearch"),
-        "check that the URL is that of an Elasticsearch 7.17+ or OpenSearch 2+ server",
+        "check that ELASTICSEARCH_URL is that of an Elasticsearch 7.17+ or OpenSearch 2+ server",
     )
 }
 

@@ -58,6 +58,8 @@ const PART: &str = "elasticsearch";
 pub struct EsIndex {
     client: Client,
     names: Names,
+    /// Remembered: whoever starts a sync prepares, and must not need the index for it each time.
+    prepared: AtomicBool,
     /// An alias was missing at the last write: somebody removed it under a running drain.
     prepare_first: AtomicBool,
 }
@@ -71,6 +73,7 @@ impl EsIndex {
         Ok(Self {
             names: Names::new(&settings.index_prefix)?,
             client: Client::new(settings)?,
+            prepared: AtomicBool::new(false),
             prepare_first: AtomicBool::new(false),
         })
     }
@@ -92,7 +95,12 @@ impl Sink for EsIndex {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        schema::prepare(&self.client, &self.names).await
+        if self.prepared.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        schema::prepare(&self.client, &self.names).await?;
+        self.prepared.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn claim(&self, _log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
@@ -111,6 +119,7 @@ impl Sink for EsIndex {
             Ok(sent) => sent,
             Err(trouble) => {
                 if trouble.prepare_first {
+                    self.prepared.store(false, Ordering::Relaxed);
                     self.prepare_first.store(true, Ordering::Relaxed);
                 }
                 return Err(trouble.fault.into());
