@@ -7,6 +7,8 @@
 #![allow(clippy::expect_used)]
 
 mod faults;
+mod index_elasticsearch;
+mod index_elasticsearch_faults;
 mod log_kafka;
 mod mcp;
 mod source_supabase;

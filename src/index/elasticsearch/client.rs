@@ -1,125 +1,238 @@
-//! Requests to the server: plain content types, a bound on every call.
+//! Requests and answers, and nothing about what they mean.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use elasticsearch::{
+    Elasticsearch,
     auth::Credentials,
     http::{
         Method,
-        headers::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue},
-        transport::{SingleNodeConnectionPool, Transport, TransportBuilder},
+        headers::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT},
+        transport::{SingleNodeConnectionPool, TransportBuilder},
     },
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{
-    PART,
-    faults::{refused, unanswered},
-};
+use super::{PART, faults};
 use crate::{config::ElasticsearchSettings, fault::Fault};
 
-/// The versioned types of newer clients get a 406 from OpenSearch and from Elasticsearch before 8.
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+// The client's own types name a version (`compatible-with=9`) that every other server refuses with 406.
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
 
-/// An answer of any status.
+/// What the server said.
+#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// The pause it asked for.
+    pub(super) retry_after: Option<Duration>,
     pub(super) body: Bytes,
 }
 
+impl Answer {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// The server.
 pub(super) struct Client {
-    transport: Transport,
-    timeout: Duration,
-    /// Host and port, for messages.
-    pub(super) host: String,
+    elasticsearch: Elasticsearch,
+    origin: String,
+}
+
+/// The client would print its credentials.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 impl Client {
     pub(super) fn new(settings: &ElasticsearchSettings) -> Result<Self, Fault> {
-        let url = settings.url.clone();
-        let host = format!(
-            "{}:{}",
-            url.host_str().unwrap_or_default(),
-            url.port_or_known_default().unwrap_or_default()
-        );
-        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).timeout(settings.timeout);
-        if let (Some(username), Some(password)) = (&settings.username, &settings.password) {
-            builder = builder.auth(Credentials::Basic(username.clone(), password.expose_secret().to_owned()));
-        } else if let Some(key) = &settings.api_key {
-            builder = builder.auth(Credentials::EncodedApiKey(key.expose_secret().to_owned()));
-        }
-        let transport = builder.build().map_err(|error| {
+        let mut url = settings.url.clone();
+        let credentials = credentials(settings)?;
+        // In the URL they would reach error texts; `credentials` has taken them out already.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.set_query(None);
+        let origin = url.origin().ascii_serialization();
+        let unusable = |error: &dyn fmt::Display| {
             Fault::misconfigured(
                 PART,
-                format!("making a client for {host} failed: {error}"),
-                "check the ELASTICSEARCH_ settings",
+                format!("no client for {origin}: {error}"),
+                "check the server's settings",
             )
-        })?;
-        Ok(Self { transport, timeout: settings.timeout, host })
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(unusable(&"the URL is neither http nor https"));
+        }
+        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url))
+            .timeout(settings.timeout)
+            .enable_meta_header(false);
+        if let Some(credentials) = credentials {
+            builder = builder.auth(credentials);
+        }
+        let transport = builder.build().map_err(|error| unusable(&error))?;
+        Ok(Self { elasticsearch: Elasticsearch::new(transport), origin })
     }
 
-    /// Sends a request; an answer of any status is a success here.
-    pub(super) async fn ask(
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Asks and takes nothing but a success for an answer.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, doing: &str) -> Result<T, Fault> {
+        self.parse(self.send(Method::Get, path, JSON, None, doing).await?, doing)
+    }
+
+    /// Like [`Self::get`], for what changes something.
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, doing: &str) -> Result<T, Fault> {
+        self.parse(self.send(Method::Post, path, JSON, None, doing).await?, doing)
+    }
+
+    /// Asks; whatever is answered is the caller's to judge.
+    pub(super) async fn look(&self, path: &str, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Get, path, JSON, None, doing).await
+    }
+
+    /// Puts; whatever is answered is the caller's to judge.
+    pub(super) async fn put(&self, path: &str, body: &Value, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Put, path, JSON, Some(Bytes::from(body.to_string())), doing).await
+    }
+
+    /// Sends a bulk request; whatever is answered is the caller's to judge.
+    pub(super) async fn bulk(&self, body: Bytes, doing: &str) -> Result<Answer, Fault> {
+        // Without `require_alias` a missing index would be made up on the spot, with a guessed mapping.
+        const PATH: &str = "_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error.type,\
+                            items.*.error.reason,items.*.error.caused_by,error,status";
+        self.send(Method::Post, PATH, NDJSON, Some(body), doing).await
+    }
+
+    async fn send(
         &self,
-        what: &str,
         method: Method,
         path: &str,
-        content_type: HeaderValue,
+        content_type: &'static str,
         body: Option<Bytes>,
+        doing: &str,
     ) -> Result<Answer, Fault> {
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, content_type);
-        headers.insert(ACCEPT, JSON);
-        let sending = self.transport.send(method, path, headers, None::<&()>, body, Some(self.timeout));
-        let response = sending.await.map_err(|error| unanswered(what, &self.host, &error))?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(ACCEPT, HeaderValue::from_static(JSON));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sluice/", env!("CARGO_PKG_VERSION"))));
+        let fault = |error: elasticsearch::Error| {
+            faults::of_transport(&self.origin, doing, &error, error.is_timeout())
+        };
+        let sending = self.elasticsearch.send(method, path, headers, None::<&()>, body, None);
+        // The client's futures are large, and a drain holds several at once.
+        let response = Box::pin(sending).await.map_err(fault)?;
         let status = response.status_code().as_u16();
-        let body = response.bytes().await.map_err(|error| unanswered(what, &self.host, &error))?;
-        Ok(Answer { status, body })
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+            .map(Duration::from_secs);
+        let body = response.bytes().await.map_err(fault)?;
+        Ok(Answer { status, retry_after, body })
     }
 
-    /// Sends JSON and fails unless the answer is a success.
-    pub(super) async fn call(
-        &self,
-        what: &str,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Bytes, Fault> {
-        let body = body.map(|value| Bytes::from(value.to_string()));
-        let answer = self.ask(what, method, path, JSON, body).await?;
-        if (200..300).contains(&answer.status) {
-            return Ok(answer.body);
+    fn parse<T: DeserializeOwned>(&self, answer: Answer, doing: &str) -> Result<T, Fault> {
+        if !answer.is_success() {
+            return Err(faults::of_answer(&self.origin, doing, &answer, true));
         }
-        Err(refused(what, &self.host, answer.status, &answer.body))
+        serde_json::from_slice(&answer.body).map_err(|error| faults::of_nonsense(&self.origin, doing, &error))
     }
+}
 
-    /// As [`Client::call`], with the answer read as `T`.
-    pub(super) async fn read<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<T, Fault> {
-        let body = self.call(what, Method::Get, path, None).await?;
-        serde_json::from_slice(&body).map_err(|_| {
-            Fault::misconfigured(
+/// An API key before a user name, the settings before the URL.
+fn credentials(settings: &ElasticsearchSettings) -> Result<Option<Credentials>, Fault> {
+    if let Some(key) = settings.api_key.as_ref().map(SecretString::expose_secret) {
+        let key = key.trim();
+        // The client panics on a key that no header can carry.
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Fault::misconfigured(
                 PART,
-                format!("{what} on {} failed: the answer is not what Elasticsearch answers", self.host),
-                "check that ELASTICSEARCH_URL leads to Elasticsearch or OpenSearch",
-            )
-        })
+                "the API key holds characters that no key has",
+                "copy the key again, as one word",
+            ));
+        }
+        // Base64 has no colon: this is the `id:key` form.
+        return Ok(Some(match key.split_once(':') {
+            Some((id, secret)) => Credentials::ApiKey(id.to_owned(), secret.to_owned()),
+            None => Credentials::EncodedApiKey(key.to_owned()),
+        }));
     }
+    let password = || settings.password.as_ref().map_or("", SecretString::expose_secret).to_owned();
+    if let Some(username) = &settings.username {
+        return Ok(Some(Credentials::Basic(username.clone(), password())));
+    }
+    if settings.url.username().is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Credentials::Basic(
+        unescaped(settings.url.username()),
+        unescaped(settings.url.password().unwrap_or_default()),
+    )))
+}
 
-    /// Whether something is there.
-    pub(super) async fn exists(&self, what: &str, path: &str) -> Result<bool, Fault> {
-        let answer = self.ask(what, Method::Head, path, JSON, None).await?;
-        match answer.status {
-            200 => Ok(true),
-            404 => Ok(false),
-            status => Err(refused(what, &self.host, status, &answer.body)),
+/// In a URL a password's own `@` and `:` are escaped.
+fn unescaped(text: &str) -> String {
+    // A form's only other rule turns `+` into a space, which must not happen here.
+    let text = format!("v={}", text.replace('+', "%2B"));
+    url::form_urlencoded::parse(text.as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::fault::FaultKind;
+
+    fn settings(url: &str) -> ElasticsearchSettings {
+        ElasticsearchSettings {
+            url: Url::parse(url).expect("a URL"),
+            username: None,
+            password: None,
+            api_key: None,
+            index_prefix: String::new(),
+            timeout: Duration::from_secs(1),
         }
     }
 
-    pub(super) async fn bulk(&self, what: &str, path: &str, body: Bytes) -> Result<Answer, Fault> {
-        self.ask(what, Method::Post, path, NDJSON, Some(body)).await
+    #[test]
+    fn credentials_in_the_url_are_used_and_never_shown() {
+        let settings = settings("http://ana:seg%40re+do@es:9200/base?x=1");
+        let client = Client::new(&settings).expect("a client");
+        assert_eq!(client.origin(), "http://es:9200");
+        let Some(Credentials::Basic(user, password)) = credentials(&settings).expect("credentials") else {
+            panic!("no basic credentials");
+        };
+        assert_eq!((user.as_str(), password.as_str()), ("ana", "seg@re+do"));
+    }
+
+    #[test]
+    fn both_forms_of_an_api_key_are_understood() {
+        let mut settings = settings("http://es:9200");
+        settings.api_key = Some("id:segredo".into());
+        assert!(matches!(credentials(&settings), Ok(Some(Credentials::ApiKey(..)))));
+        settings.api_key = Some("aWQ6c2VncmVkbw==\n".into());
+        assert!(matches!(credentials(&settings), Ok(Some(Credentials::EncodedApiKey(..)))));
+        settings.api_key = Some("a\nb".into());
+        assert_eq!(credentials(&settings).expect_err("no key").kind, FaultKind::Misconfigured);
+    }
+
+    #[test]
+    fn a_url_of_another_kind_is_a_matter_of_settings() {
+        let fault = Client::new(&settings("ftp://es")).expect_err("no client");
+        assert_eq!(fault.kind, FaultKind::Misconfigured);
     }
 }

@@ -1,137 +1,228 @@
-//! What is written: events as they stand in the log, entities under their version.
+//! What a batch writes: pure, so that two workers always write the same.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use serde::Serialize;
-use serde_json::json;
 use uuid::Uuid;
 
+use super::{metadata, templates::Names};
 use crate::{
-    domain::{Dados, JsonObject, Table},
+    domain::{ChatSession, Dados, Event, JsonObject, Lead, Table},
     log::Position,
-    sink::{SinkBatch, SinkEvent},
+    sink::{Rejection, SinkBatch, SinkEvent},
 };
 
-/// One document of a bulk request.
-#[derive(Debug, Clone)]
-pub(super) struct Document {
-    /// The place of the event it was made of.
+/// What a document stands for, and so what a conflict about it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Immutable: a conflict is a duplicate.
+    Event,
+    /// The newest version counts: a conflict is a stale one.
+    Entity,
+}
+
+/// One document to write.
+#[derive(Debug)]
+pub(super) struct Operation {
+    /// The event it comes from.
     pub(super) position: Position,
-    /// An entity, rather than an event.
-    pub(super) entity: bool,
-    /// Action and source, each ended by a line break.
-    pub(super) lines: Bytes,
+    pub(super) kind: Kind,
+    /// The line that says what to do.
+    action: String,
+    /// The line to do it with.
+    document: Bytes,
+}
+
+impl Operation {
+    /// What it takes in a request.
+    pub(super) fn size(&self) -> usize {
+        self.action.len() + self.document.len() + 2
+    }
+
+    pub(super) fn write(&self, body: &mut Vec<u8>) {
+        body.extend_from_slice(self.action.as_bytes());
+        body.push(b'\n');
+        body.extend_from_slice(&self.document);
+        body.push(b'\n');
+    }
+}
+
+/// Everything a batch writes.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) operations: Vec<Operation>,
+    /// Events that no request may contain: one of them would have the whole request refused.
+    pub(super) refused: Vec<Rejection>,
+}
+
+pub(super) fn plan(names: &Names, batch: &SinkBatch) -> Plan {
+    let mut plan = Plan::default();
+    for item in &batch.events {
+        if has_impossible_version(item) {
+            let reason = "entidade.versao is negative, which no external version may be".to_owned();
+            plan.refused.push(Rejection { position: item.position, reason });
+            continue;
+        }
+        plan.operations.push(event_operation(names.events(), item));
+    }
+    for table in Table::ALL {
+        let newest = batch.newest_of(table).into_iter().filter(|item| !has_impossible_version(item));
+        plan.operations.extend(newest.filter_map(|item| entity_operation(names.entities(table), item)));
+    }
+    plan
+}
+
+fn has_impossible_version(item: &SinkEvent) -> bool {
+    item.event.table().is_some() && item.event.entidade.versao < 0
+}
+
+fn event_operation(alias: &str, item: &SinkEvent) -> Operation {
+    let action = format!(r#"{{"create":{{"_index":"{alias}","_id":"{}"}}}}"#, item.event.id);
+    Operation { position: item.position, kind: Kind::Event, action, document: event_document(item) }
+}
+
+/// The bytes of the log, unless they can't stand in a request as they are.
+fn event_document(item: &SinkEvent) -> Bytes {
+    if let Cow::Owned(metadata) = metadata::indexable(&item.event.metadata) {
+        return Event { metadata, ..item.event.clone() }.encode();
+    }
+    let is_one_line = !item.raw.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+    if is_one_line && !item.raw.is_empty() { item.raw.clone() } else { item.event.encode() }
+}
+
+fn entity_operation(alias: &str, item: &SinkEvent) -> Option<Operation> {
+    let entity = item.event.entidade;
+    let action = format!(
+        r#"{{"index":{{"_index":"{alias}","_id":"{}","version":{},"version_type":"external"}}}}"#,
+        entity.id, entity.versao
+    );
+    let row = match &item.event.dados {
+        Dados::Lead(lead) => Row::Lead(lead),
+        Dados::ChatSession(session) => Row::ChatSession(session),
+        Dados::Manual(_) => return None,
+    };
+    let document = EntityDocument {
+        row,
+        versao: entity.versao,
+        evento_id: item.event.id,
+        evento: &item.event.evento,
+        usuario: &item.event.usuario,
+        categoria: item.event.categoria.as_str(),
+        valor: item.event.valor,
+        timestamp: item.event.timestamp,
+        metadata: metadata::indexable(&item.event.metadata),
+    };
+    // Every key is a string and no member can fail to serialize, so this has no error to report.
+    let document = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
+    Some(Operation { position: item.position, kind: Kind::Entity, action, document })
 }
 
 #[derive(Serialize)]
-struct Entity<'a, T> {
+struct EntityDocument<'a> {
     #[serde(flatten)]
-    row: &'a T,
-    metadata: &'a JsonObject,
+    row: Row<'a>,
     versao: i64,
     evento_id: Uuid,
+    evento: &'a str,
+    usuario: &'a str,
+    categoria: &'a str,
+    valor: f64,
+    timestamp: chrono::DateTime<chrono::Utc>,
+    metadata: Cow<'a, JsonObject>,
 }
 
-/// The documents of a batch: its events, then the newest version of each of its entities.
-pub(super) fn documents(prefix: &str, batch: &SinkBatch) -> Vec<Document> {
-    let events = batch.events.iter().map(|sink| event(prefix, sink));
-    let entities = Table::ALL.into_iter().flat_map(|table| {
-        batch.newest_of(table).into_iter().filter_map(move |sink| entity(prefix, table, sink))
-    });
-    events.chain(entities).collect()
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Row<'a> {
+    Lead(&'a Lead),
+    ChatSession(&'a ChatSession),
 }
 
-/// An event never changes: it is created, or it is there already.
-fn event(prefix: &str, sink: &SinkEvent) -> Document {
-    let action = json!({"create": {"_index": format!("{prefix}eventos"), "_id": sink.event.id}});
-    // Other producers may write JSON over several lines; a bulk body may not.
-    let source = if sink.raw.contains(&b'\n') { sink.event.encode() } else { sink.raw.clone() };
-    Document { position: sink.position, entity: false, lines: lines(&action, &source) }
-}
-
-/// An entity is replaced by a higher version only.
-fn entity(prefix: &str, table: Table, sink: &SinkEvent) -> Option<Document> {
-    let event = &sink.event;
-    let source = match &event.dados {
-        Dados::Lead(lead) => source(&**lead, sink),
-        Dados::ChatSession(session) => source(&**session, sink),
-        Dados::Manual(_) => return None,
-    };
-    let action = json!({"index": {
-        "_index": format!("{prefix}{table}"),
-        "_id": event.entidade.id,
-        "version": event.entidade.versao,
-        "version_type": "external"
-    }});
-    Some(Document { position: sink.position, entity: true, lines: lines(&action, &source) })
-}
-
-fn source<T: Serialize>(row: &T, sink: &SinkEvent) -> Bytes {
-    let entity = Entity {
-        row,
-        metadata: &sink.event.metadata,
-        versao: sink.event.entidade.versao,
-        evento_id: sink.event.id,
-    };
-    // Text keys and plain values always serialize.
-    Bytes::from(serde_json::to_vec(&entity).unwrap_or_default())
-}
-
-fn lines(action: &serde_json::Value, source: &[u8]) -> Bytes {
-    let action = action.to_string();
-    let mut lines = BytesMut::with_capacity(action.len() + source.len() + 2);
-    lines.put_slice(action.as_bytes());
-    lines.put_u8(b'\n');
-    lines.put_slice(source);
-    lines.put_u8(b'\n');
-    lines.freeze()
+#[cfg(test)]
+pub(super) fn operation(offset: i64, kind: Kind, document: &str) -> Operation {
+    let action = r#"{"create":{"_index":"eventos","_id":"1"}}"#.to_owned();
+    let document = Bytes::copy_from_slice(document.as_bytes());
+    Operation { position: Position { partition: 0, offset }, kind, action, document }
 }
 
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::Event;
+    use crate::domain::ManualEvent;
 
-    fn sink_event(raw: impl FnOnce(&Event) -> Bytes) -> SinkEvent {
-        let row = json!({"id": Uuid::from_u128(1), "nome": "João", "updated_at": "1970-01-01T00:00:01Z"});
+    fn lead(offset: i64, row: Value) -> SinkEvent {
         let row = row.as_object().cloned().expect("an object");
         let event = Event::from_row(Table::Leads, row, DateTime::UNIX_EPOCH).expect("an event");
-        SinkEvent { position: Position { partition: 0, offset: 3 }, raw: raw(&event), event }
+        SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event }
+    }
+
+    fn planned(events: Vec<SinkEvent>) -> Plan {
+        plan(&Names::new("t_").expect("names"), &SinkBatch { events, spans: Vec::new() })
+    }
+
+    fn lines(operation: &Operation) -> (Value, Value) {
+        let mut body = Vec::new();
+        operation.write(&mut body);
+        assert_eq!(body.len(), operation.size());
+        let text = String::from_utf8(body).expect("text");
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        (serde_json::from_str(lines[0]).expect("JSON"), serde_json::from_str(lines[1]).expect("JSON"))
     }
 
     #[test]
-    fn a_batch_becomes_its_events_and_its_newest_entities() {
-        let batch = SinkBatch {
-            events: vec![sink_event(Event::encode), sink_event(Event::encode)],
-            spans: Vec::new(),
-        };
-        let documents = documents("t-", &batch);
-        assert_eq!(documents.iter().map(|d| d.entity).collect::<Vec<_>>(), [false, false, true]);
-        let lines: Vec<Value> = documents[2]
-            .lines
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).expect("a line of JSON"))
-            .collect();
-        assert_eq!(lines[0]["index"]["_index"], "t-leads");
-        assert_eq!(lines[0]["index"]["version"], 1_000_000);
-        assert_eq!(lines[1]["nome"], "João");
-        assert_eq!(lines[1]["versao"], 1_000_000);
-    }
-
-    #[test]
-    fn an_event_written_over_several_lines_is_put_on_one() {
-        let spread = sink_event(|event| {
-            let value: Value = serde_json::from_slice(&event.encode()).expect("JSON");
-            Bytes::from(serde_json::to_vec_pretty(&value).expect("JSON"))
-        });
-        let batch = SinkBatch { events: vec![spread], spans: Vec::new() };
-        assert_eq!(
-            documents("", &batch)[0].lines.split(|byte| *byte == b'\n').count(),
-            3,
-            "two lines, each ended"
+    fn an_event_is_created_under_its_id_and_its_entity_versioned_by_its_own() {
+        let id = Uuid::from_u128(9);
+        let item = lead(
+            4,
+            json!({"id": id, "nome": "Ana", "corretor": "Bia", "updated_at": "1970-01-01T00:00:01Z"}),
         );
+        let event_id = item.event.id;
+        let plan = planned(vec![item]);
+        let (action, document) = lines(&plan.operations[0]);
+        assert_eq!(action, json!({"create": {"_index": "t_eventos", "_id": event_id}}));
+        assert_eq!(document["dados"]["nome"], "Ana");
+        let (action, document) = lines(&plan.operations[1]);
+        let expected =
+            json!({"_index": "t_leads", "_id": id, "version": 1_000_000, "version_type": "external"});
+        assert_eq!(action, json!({ "index": expected }));
+        assert_eq!(document["nome"], "Ana");
+        assert_eq!(document["evento_id"], json!(event_id));
+        assert_eq!(document["metadata"]["corretor"], "Bia");
+    }
+
+    #[test]
+    fn an_envelope_of_several_lines_is_written_as_one() {
+        let mut item = lead(1, json!({"id": Uuid::from_u128(9)}));
+        let value: Value = serde_json::from_slice(&item.raw).expect("JSON");
+        item.raw = Bytes::from(serde_json::to_vec_pretty(&value).expect("JSON"));
+        assert_eq!(lines(&planned(vec![item]).operations[0]).1, value);
+    }
+
+    #[test]
+    fn a_version_before_1970_is_refused_before_it_spoils_a_request() {
+        let old = lead(7, json!({"id": Uuid::from_u128(9), "updated_at": "1969-01-01T00:00:00Z"}));
+        let good = lead(8, json!({"id": Uuid::from_u128(10)}));
+        let plan = planned(vec![old, good]);
+        assert_eq!(plan.refused.iter().map(|r| r.position.offset).collect::<Vec<_>>(), [7]);
+        assert_eq!(plan.operations.len(), 2);
+    }
+
+    #[test]
+    fn a_manual_event_has_no_entity() {
+        let manual = ManualEvent {
+            id: None,
+            usuario: "ana".into(),
+            evento: "teste".into(),
+            valor: 1.0,
+            metadata: JsonObject::new(),
+        };
+        let event = Event::manual(manual, DateTime::UNIX_EPOCH);
+        let item = SinkEvent { position: Position { partition: 0, offset: 0 }, raw: event.encode(), event };
+        assert_eq!(planned(vec![item]).operations.len(), 1);
     }
 }

@@ -1,146 +1,276 @@
-//! What the server's answers mean for the engine, in one table.
+//! What an answer or a broken connection means, in one table.
 //!
-//! Elasticsearch quotes field values in its reasons, so only the type of an error and the field's name are repeated.
+//! A dead letter must never be the price of an outage: only a status and a type that speak of the document itself
+//! count against the document.
 
 use serde::Deserialize;
 
-use super::PART;
+use super::{PART, client::Answer};
 use crate::fault::{Fault, FaultKind};
 
-/// The part of an error object that is safe to read.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct ErrorBody {
-    #[serde(rename = "type", default)]
-    pub(super) kind: String,
-    #[serde(default)]
-    pub(super) reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Envelope {
-    error: ErrorBody,
-}
-
-/// What one answer, of a request or of an item in a bulk, calls for.
+/// What to do about an answer that is not a success, be it to a request or to one document of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The server is busy: the same again, later.
+pub(super) enum Reaction {
+    /// The document is there in this version or a later one.
+    AlreadyThere,
+    /// The document, or the request, is wrong and stays so.
+    Refused,
+    /// More than the server takes at once.
+    TooLarge,
+    /// Overloaded or electing: soon again.
     Again,
-    /// The index or alias is not there: prepare, then the same again.
-    Unprepared,
-    /// Too much at once: the same in smaller parts.
-    Smaller,
-    /// This document can never be taken.
-    Never,
-    /// Needs a person.
-    Person,
+    /// An index or alias is missing: prepare, then again.
+    Prepare,
+    /// No use in asking again right now.
+    Stop(FaultKind, &'static str),
 }
 
-/// The table. `kind` is the error's type, such as `mapper_parsing_exception`.
-pub(super) fn verdict(status: u16, kind: &str) -> Verdict {
+/// The table.
+pub(super) fn reaction(status: u16, kind: &str, reason: &str) -> Reaction {
+    use FaultKind::{Misconfigured, Transient};
+    use Reaction::{Again, AlreadyThere, Prepare, Refused, Stop, TooLarge};
     match (status, kind) {
-        // A full disk or a read-only index is nobody's document's fault.
-        (_, "cluster_block_exception" | "es_rejected_execution_exception" | "circuit_breaking_exception") => {
-            Verdict::Again
+        (409, "version_conflict_engine_exception") => AlreadyThere,
+        (_, "cluster_block_exception") => match status {
+            429 => Stop(
+                Transient,
+                "free disk space or raise the flood-stage watermark: the index is read-only until then",
+            ),
+            403 => {
+                Stop(Misconfigured, "remove the block from the index (index.blocks.*) to let writes through")
+            }
+            _ => Stop(Transient, "wait for the cluster to elect a master, or look at its health"),
+        },
+        (_, "index_closed_exception") => Stop(Misconfigured, "open the index again"),
+        (_, "index_not_found_exception" | "aliases_not_found_exception") => Prepare,
+        (_, "invalid_alias_name_exception") => Stop(
+            Misconfigured,
+            "an index has the name that sluice needs for an alias: reindex it under another name and delete it, \
+             or set an index prefix",
+        ),
+        (400, "illegal_argument_exception") if reason.starts_with("no write index is defined for alias") => {
+            Stop(Misconfigured, "make one index of the alias its write index (is_write_index)")
         }
-        (404, _) | (_, "index_not_found_exception") => Verdict::Unprepared,
-        (401 | 403, _) => Verdict::Person,
-        (413, _) => Verdict::Smaller,
-        (408 | 429 | 500..=599, _) => Verdict::Again,
-        _ => Verdict::Never,
+        (400, "illegal_argument_exception") if reason.starts_with("pipeline with id [") => Stop(
+            Misconfigured,
+            "create the ingest pipeline that the index names, or remove it from the index's settings",
+        ),
+        (401, _) => Stop(Misconfigured, "check the user name and password, or the API key"),
+        (403, _) => Stop(
+            Misconfigured,
+            "grant the user monitor and manage_index_templates on the cluster, and manage, write and read on the indices",
+        ),
+        (413, _) => TooLarge,
+        (400, _) => Refused,
+        (408 | 425 | 429 | 500..=599, _) => Again,
+        _ => Stop(
+            Misconfigured,
+            "check that ELASTICSEARCH_URL is that of an Elasticsearch 7.17+ or OpenSearch 2+ server",
+        ),
     }
 }
 
-/// A refused request as a fault.
-pub(super) fn refused(what: &str, host: &str, status: u16, body: &[u8]) -> Fault {
-    let error = serde_json::from_slice::<Envelope>(body).map(|envelope| envelope.error).unwrap_or_default();
-    let (kind, advice) = match verdict(status, &error.kind) {
-        Verdict::Person => (
-            FaultKind::Misconfigured,
-            "check ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY, and the user's rights",
-        ),
-        Verdict::Unprepared => {
-            (FaultKind::Misconfigured, "an index or alias is missing; run `sluice migrate` to create it")
-        }
-        Verdict::Again if error.kind == "cluster_block_exception" => (
-            FaultKind::Transient,
-            "the index is blocked for writing, mostly because the disk is nearly full: make room",
-        ),
-        Verdict::Again => {
-            (FaultKind::Transient, "tried again by itself; if it stays, look at the server's log")
-        }
-        Verdict::Smaller => (FaultKind::Misconfigured, "raise the server's http.max_content_length"),
-        Verdict::Never => {
-            (FaultKind::Misconfigured, "the server does not take this request; check its version")
-        }
-    };
-    let kind_of_error = if error.kind.is_empty() { "no reason given" } else { &error.kind };
-    Fault::new(PART, kind, format!("{what} on {host} failed: HTTP {status}, {kind_of_error}"), advice)
+/// An error as the server describes it.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Cause {
+    #[serde(rename = "type", default)]
+    pub(super) kind: String,
+    pub(super) reason: Option<String>,
+    caused_by: Option<Box<Cause>>,
 }
 
-/// A request that got no answer.
-pub(super) fn unanswered(what: &str, host: &str, error: &elasticsearch::Error) -> Fault {
-    let reason = if error.is_timeout() { "no answer within the timeout" } else { "no connection" };
+impl Cause {
+    /// The cause at the bottom, where there is one.
+    pub(super) fn innermost(&self) -> Option<&Self> {
+        let mut at = self.caused_by.as_deref()?;
+        while let Some(deeper) = at.caused_by.as_deref() {
+            at = deeper;
+        }
+        Some(at)
+    }
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: ErrorText,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ErrorText {
+    Described(Cause),
+    Plain(String),
+}
+
+/// The error in an answer's body; an empty one where a proxy answered in the server's place.
+pub(super) fn cause_of(body: &[u8]) -> Cause {
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(ErrorBody { error: ErrorText::Described(cause) }) => cause,
+        Ok(ErrorBody { error: ErrorText::Plain(reason) }) => {
+            Cause { reason: Some(reason), ..Cause::default() }
+        }
+        Err(_) => Cause::default(),
+    }
+}
+
+/// Turns an answer that is not a success into a fault. `tell_reason` only where the request held no row.
+pub(super) fn of_answer(origin: &str, doing: &str, answer: &Answer, tell_reason: bool) -> Fault {
+    let cause = cause_of(&answer.body);
+    let reason = cause.reason.as_deref().unwrap_or_default();
+    let (kind, advice) = match reaction(answer.status, &cause.kind, reason) {
+        Reaction::Stop(kind, advice) => (kind, advice),
+        Reaction::Again => {
+            (FaultKind::Transient, "the server is overloaded or electing a master: it is asked again")
+        }
+        Reaction::Prepare => {
+            (FaultKind::Transient, "an index or alias is missing: it is created before the next write")
+        }
+        Reaction::AlreadyThere | Reaction::Refused | Reaction::TooLarge => (
+            FaultKind::Misconfigured,
+            "look at the server's log: it refuses what Elasticsearch 7.17+ and OpenSearch 2+ take",
+        ),
+    };
+    let mut message = format!("{doing} on {origin}: answered {}", answer.status);
+    for part in [cause.kind.as_str(), if tell_reason { reason } else { "" }] {
+        if !part.is_empty() {
+            message.push_str(": ");
+            message.extend(part.chars().take(300));
+        }
+    }
+    Fault::new(PART, kind, message, advice).with_retry_after(answer.retry_after)
+}
+
+/// Turns a request that got no answer into a fault.
+pub(super) fn of_transport(
+    origin: &str,
+    doing: &str,
+    error: &(dyn std::error::Error + 'static),
+    timed_out: bool,
+) -> Fault {
+    if timed_out {
+        return Fault::transient(
+            PART,
+            format!("{doing} on {origin}: no answer in time"),
+            "look at the server's load, or allow more time",
+        );
+    }
+    // Only the bottom of the chain says what happened, and only the top repeats the URL.
+    let mut root = error;
+    let mut chain = error.to_string();
+    while let Some(deeper) = root.source() {
+        root = deeper;
+        chain.push_str(&deeper.to_string());
+    }
+    let message = format!("{doing} on {origin}: no connection: {root}");
+    if chain.contains("certificate") {
+        return Fault::misconfigured(
+            PART,
+            message,
+            "make the system trust the server's certificate authority, or name its file in SSL_CERT_FILE",
+        );
+    }
     Fault::transient(
         PART,
-        format!("{what} on {host} failed: {reason}"),
+        message,
         "check that the server in ELASTICSEARCH_URL runs and can be reached from here",
     )
 }
 
-/// Why a document was refused, without its values.
-pub(super) fn safe_reason(error: &ErrorBody) -> String {
-    let field = error.reason.as_deref().and_then(|reason| {
-        let (_, after) = reason.split_once("field [")?;
-        let (name, _) = after.split_once(']')?;
-        let plain = |c: char| c.is_alphanumeric() || "._-".contains(c);
-        (name.len() <= 100 && name.chars().all(plain)).then(|| name.to_owned())
-    });
-    match field {
-        Some(field) => format!("{}: field {field}", error.kind),
-        None => error.kind.clone(),
+/// An answer that is a success and yet makes no sense.
+pub(super) fn of_nonsense(origin: &str, doing: &str, error: &serde_json::Error) -> Fault {
+    if error.is_eof() {
+        let message = format!("{doing} on {origin}: the answer is cut off");
+        return Fault::transient(PART, message, "it is asked again; a proxy between may limit answers");
     }
+    Fault::misconfigured(
+        PART,
+        format!("{doing} on {origin}: the answer is not one of Elasticsearch"),
+        "check that ELASTICSEARCH_URL is that of an Elasticsearch 7.17+ or OpenSearch 2+ server",
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
-    fn body(kind: &str, reason: &str) -> ErrorBody {
-        ErrorBody { kind: kind.to_owned(), reason: Some(reason.to_owned()) }
+    #[test]
+    fn only_what_speaks_of_the_document_counts_against_it() {
+        use Reaction::{Again, AlreadyThere, Prepare, Refused, TooLarge};
+        for (status, kind, expected) in [
+            (409, "version_conflict_engine_exception", AlreadyThere),
+            (400, "mapper_parsing_exception", Refused),
+            (400, "document_parsing_exception", Refused),
+            (400, "strict_dynamic_mapping_exception", Refused),
+            (400, "illegal_argument_exception", Refused),
+            (413, "", TooLarge),
+            (429, "es_rejected_execution_exception", Again),
+            (429, "circuit_breaking_exception", Again),
+            (500, "", Again),
+            (503, "unavailable_shards_exception", Again),
+            (404, "index_not_found_exception", Prepare),
+        ] {
+            assert_eq!(reaction(status, kind, ""), expected, "{status} {kind}");
+        }
     }
 
     #[test]
-    fn only_a_document_s_own_fault_makes_it_a_dead_letter() {
-        assert_eq!(verdict(400, "mapper_parsing_exception"), Verdict::Never);
-        assert_eq!(verdict(400, "illegal_argument_exception"), Verdict::Never);
-        assert_eq!(verdict(403, "cluster_block_exception"), Verdict::Again);
-        assert_eq!(verdict(429, "cluster_block_exception"), Verdict::Again);
-        assert_eq!(verdict(403, "security_exception"), Verdict::Person);
-        assert_eq!(verdict(429, "es_rejected_execution_exception"), Verdict::Again);
-        assert_eq!(verdict(503, "unavailable_shards_exception"), Verdict::Again);
-        assert_eq!(verdict(404, "index_not_found_exception"), Verdict::Unprepared);
-        assert_eq!(verdict(413, ""), Verdict::Smaller);
+    fn what_a_person_must_mend_is_never_the_documents_fault() {
+        for (status, kind, reason, expected) in [
+            (403, "cluster_block_exception", "", FaultKind::Misconfigured),
+            (429, "cluster_block_exception", "", FaultKind::Transient),
+            (503, "cluster_block_exception", "", FaultKind::Transient),
+            (400, "index_closed_exception", "closed", FaultKind::Misconfigured),
+            (
+                400,
+                "illegal_argument_exception",
+                "no write index is defined for alias [leads].",
+                FaultKind::Misconfigured,
+            ),
+            (
+                400,
+                "illegal_argument_exception",
+                "pipeline with id [x] does not exist",
+                FaultKind::Misconfigured,
+            ),
+            (401, "", "", FaultKind::Misconfigured),
+            (403, "security_exception", "", FaultKind::Misconfigured),
+            (405, "", "", FaultKind::Misconfigured),
+            (406, "", "", FaultKind::Misconfigured),
+        ] {
+            let Reaction::Stop(kind_of_fault, _) = reaction(status, kind, reason) else {
+                panic!("{status} {kind} must stop");
+            };
+            assert_eq!(kind_of_fault, expected, "{status} {kind}");
+        }
     }
 
     #[test]
-    fn a_reason_keeps_the_field_and_drops_the_value() {
-        let reason = "failed to parse field [score] of type [long] in document with id '1'. \
-                      Preview of field's value: 'segredo'";
+    fn a_fault_tells_type_and_origin_and_keeps_a_rows_values_out() {
+        let body = br#"{"error":{"type":"illegal_argument_exception","reason":"segredo"},"status":400}"#;
+        let answer = Answer { status: 400, retry_after: None, body: Bytes::from_static(body) };
+        let fault = of_answer("http://es:9200", "writing", &answer, false);
+        assert_eq!(fault.message, "writing on http://es:9200: answered 400: illegal_argument_exception");
+        assert!(of_answer("http://es:9200", "creating", &answer, true).message.ends_with(": segredo"));
+        let page = Answer { status: 502, retry_after: None, body: Bytes::from_static(b"<html>") };
+        assert_eq!(of_answer("o", "writing", &page, true).kind, FaultKind::Transient);
+    }
+
+    #[test]
+    fn errors_are_read_as_objects_and_as_plain_text() {
         assert_eq!(
-            safe_reason(&body("mapper_parsing_exception", reason)),
-            "mapper_parsing_exception: field score"
+            cause_of(br#"{"error":"alias [x] missing","status":404}"#).reason.as_deref(),
+            Some("alias [x] missing")
         );
-        assert_eq!(safe_reason(&body("x", "For input string: \"segredo\"")), "x");
-        assert_eq!(safe_reason(&body("x", "field [um segredo qualquer]")), "x");
-    }
-
-    #[test]
-    fn a_refusal_names_host_and_next_step_and_survives_a_body_that_is_no_json() {
-        let fault = refused("counting", "localhost:9200", 401, b"<html>segredo</html>");
-        assert_eq!(fault.kind, FaultKind::Misconfigured);
-        let text = fault.to_string();
-        assert!(text.contains("localhost:9200") && text.contains("ELASTICSEARCH_USERNAME"), "{text}");
-        assert!(!text.contains("segredo"), "{text}");
+        assert_eq!(
+            cause_of(
+                br#"{"error":{"type":"a","reason":null,"caused_by":{"type":"b","caused_by":{"type":"c"}}}}"#
+            )
+            .innermost()
+            .map(|c| c.kind.as_str()),
+            Some("c")
+        );
+        assert_eq!(cause_of(b"").kind, "");
     }
 }

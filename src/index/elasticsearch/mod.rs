@@ -1,74 +1,90 @@
-//! The index on Elasticsearch or OpenSearch.
+//! The index in Elasticsearch 7.17 to 9 or OpenSearch 2: events, leads and chat sessions as documents.
 //!
-//! Every document has the id of its event or entity and entities an external version, so writing the same batch
-//! again changes nothing; that is why the consumer group's offsets are enough here. Each item's own result is read:
-//! nothing that was refused counts as applied.
+//! # Guarantee
+//!
+//! Applying a batch again changes nothing, whoever applies it: an event's document is *created* under the event's
+//! id and never overwritten, an entity's document carries its `versao` as external version and is only replaced by
+//! a higher one. A conflict is therefore the proof that the work was done before: it is counted, not reported.
+//! [`Sink::apply`] returns `Ok` only when the server has answered for every single document, and a document is
+//! acknowledged after its translog is synced. Where to read on is the consumer group's affair: a batch that is
+//! delivered again is harmless.
+//!
+//! # Documents
+//!
+//! | alias | document | `_id` |
+//! |---|---|---|
+//! | `eventos` | the event envelope as it stands in the log | the event's id |
+//! | `leads`, `chat_sessions` | the row's columns, and `versao`, `evento_id`, `evento`, `usuario`, `categoria`, `valor`, `timestamp`, `metadata` of the event that brought it | the row's id |
+//!
+//! The names are aliases of versioned indices (`leads` of `leads-000001`): an index whose mapping has to change is
+//! built anew beside the old one and the alias moved, while readers and writers go on.
+//!
+//! Mappings are explicit and closed. What has no mapping stays in `_source`, so an unknown column can neither
+//! clash with another nor fill the cluster's state. A member of `metadata` that could still be refused, because it
+//! has a known member's name and another shape, is kept as `coluna_<name>`.
+//!
+//! `refresh_interval` is 5 s: refreshing each second, the default, costs a backfill dearly, and whoever can't wait
+//! calls [`Sink::make_visible`].
 
+mod backoff;
 mod bulk;
 mod client;
 mod documents;
 mod faults;
+mod metadata;
+mod outcome;
+mod reason;
+mod schema;
 mod templates;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use elasticsearch::http::Method;
 use serde::Deserialize;
 
-use self::{client::Client, templates::INDICES};
+use self::{client::Client, templates::Names};
 use crate::{
     config::ElasticsearchSettings,
-    fault::{Fault, FaultKind},
+    fault::Fault,
     log::{Position, StartAt},
-    sink::{Applied, ApplyError, Claim, Rejection, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
 
+/// What faults call this part.
 const PART: &str = "elasticsearch";
 
-/// The index on an Elasticsearch or OpenSearch server.
+/// The Elasticsearch or OpenSearch index.
+#[derive(Debug)]
 pub struct EsIndex {
     client: Client,
-    prefix: String,
+    names: Names,
+    /// Remembered: whoever starts a sync prepares, and must not need the index for it each time.
     prepared: AtomicBool,
-}
-
-#[derive(Deserialize)]
-struct Root {
-    version: Version,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    number: String,
-    /// Only OpenSearch says this.
-    #[serde(default)]
-    distribution: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Count {
-    count: u64,
+    /// An alias was missing at the last write: somebody removed it under a running drain.
+    prepare_first: AtomicBool,
 }
 
 impl EsIndex {
-    /// Makes the client; the server need not be up yet.
+    /// Makes the adapter; the server need not be up yet.
     ///
     /// # Errors
-    /// When the settings make no client.
+    /// When the settings can't be used: a prefix no index may have, a credential no header can carry.
     pub fn connect(settings: &ElasticsearchSettings) -> Result<Self, Fault> {
         Ok(Self {
+            names: Names::new(&settings.index_prefix)?,
             client: Client::new(settings)?,
-            prefix: settings.index_prefix.clone(),
             prepared: AtomicBool::new(false),
+            prepare_first: AtomicBool::new(false),
         })
     }
 
-    async fn count(&self, index: &str) -> Result<(String, u64), Fault> {
-        let alias = format!("{}{index}", self.prefix);
-        let count: Count =
-            self.client.read(&format!("counting {alias}"), &format!("/{alias}/_count")).await?;
-        Ok((alias, count.count))
+    async fn count(&self, alias: &str) -> Result<u64, Fault> {
+        #[derive(Deserialize)]
+        struct Count {
+            count: u64,
+        }
+        let counted: Count = self.client.get(&format!("{alias}/_count"), "counting documents").await?;
+        Ok(counted.count)
     }
 }
 
@@ -79,39 +95,44 @@ impl Sink for EsIndex {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        if !self.prepared.load(Ordering::Acquire) {
-            templates::prepare(&self.client, &self.prefix).await?;
-            self.prepared.store(true, Ordering::Release);
+        if self.prepared.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        schema::prepare(&self.client, &self.names).await?;
+        self.prepared.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     async fn claim(&self, _log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
+        // Nothing to fence: a worker that lost the partition can only write what is there already.
         let claim = |&partition| Claim { partition, epoch: 0, start: StartAt::Committed };
         Ok(partitions.iter().map(claim).collect())
     }
 
     async fn apply(&self, _log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
-        let rejected = unversionable(batch);
-        if !rejected.is_empty() {
-            return Err(ApplyError::Rejected(rejected));
+        if self.prepare_first.load(Ordering::Relaxed) {
+            self.prepare().await?;
+            self.prepare_first.store(false, Ordering::Relaxed);
         }
-        self.prepare().await?;
-        let documents = documents::documents(&self.prefix, batch);
-        let outcome = bulk::write(&self.client, documents).await.inspect_err(|fault| {
-            if fault.kind == FaultKind::Misconfigured {
-                // Somebody may have deleted an index: look again before the next attempt.
-                self.prepared.store(false, Ordering::Release);
+        let plan = documents::plan(&self.names, batch);
+        let mut sent = match bulk::send(&self.client, &plan.operations).await {
+            Ok(sent) => sent,
+            Err(trouble) => {
+                if trouble.prepare_first {
+                    self.prepared.store(false, Ordering::Relaxed);
+                    self.prepare_first.store(true, Ordering::Relaxed);
+                }
+                return Err(trouble.fault.into());
             }
-        })?;
-        if outcome.rejected.is_empty() {
-            return Ok(outcome.applied);
+        };
+        sent.rejected.extend(plan.refused);
+        if sent.rejected.is_empty() {
+            return Ok(sent.applied);
         }
-        let mut rejected = outcome.rejected;
-        // An event and its entity may both be refused.
-        rejected.sort_by_key(|rejection| rejection.position);
-        rejected.dedup_by_key(|rejection| rejection.position);
-        Err(ApplyError::Rejected(rejected))
+        // An event that is refused by both of its indices is still one event to park.
+        sent.rejected.sort_by_key(|rejection| rejection.position);
+        sent.rejected.dedup_by_key(|rejection| rejection.position);
+        Err(ApplyError::Rejected(sent.rejected))
     }
 
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
@@ -119,31 +140,48 @@ impl Sink for EsIndex {
     }
 
     async fn make_visible(&self) -> Result<(), Fault> {
-        let aliases: Vec<String> = INDICES.iter().map(|(name, _)| format!("{}{name}", self.prefix)).collect();
-        let path = format!("/{}/_refresh", aliases.join(","));
-        self.client.call("refreshing the indices", Method::Post, &path, None).await.map(|_| ())
+        let path = format!("{}/_refresh", self.names.all().join(","));
+        let refreshed: Refreshed = self.client.post(&path, "refreshing").await?;
+        if refreshed.shards.failed == 0 {
+            return Ok(());
+        }
+        Err(Fault::transient(
+            PART,
+            format!("refreshing on {}: {} shards failed", self.client.origin(), refreshed.shards.failed),
+            "look at the cluster's health; what was applied is safe and becomes visible when its shards are back",
+        ))
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
-        let root: Root = self.client.read("asking for the version", "/").await?;
-        let counts = futures::future::try_join_all(INDICES.iter().map(|(name, _)| self.count(name))).await?;
-        let product = match root.version.distribution.as_deref() {
-            Some("opensearch") => "OpenSearch",
-            _ => "Elasticsearch",
-        };
-        Ok(SinkHealth { version: format!("{product} {}", root.version.number), counts })
+        let info: Info = self.client.get("", "asking for the version").await?;
+        let distribution = info.version.distribution.as_deref().unwrap_or("elasticsearch");
+        let version = format!("{distribution} {}", info.version.number);
+        let mut counts = Vec::new();
+        for (table, alias) in templates::TABLES.iter().zip(self.names.all()) {
+            counts.push(((*table).to_owned(), self.count(alias).await?));
+        }
+        Ok(SinkHealth { version, counts })
     }
 }
 
-/// An external version below zero fails the whole request it is in, so it never gets there.
-fn unversionable(batch: &SinkBatch) -> Vec<Rejection> {
-    batch
-        .events
-        .iter()
-        .filter(|sink| sink.event.entidade.versao < 0)
-        .map(|sink| Rejection {
-            position: sink.position,
-            reason: "entidade.versao is below zero: the row's time lies before 1970".to_owned(),
-        })
-        .collect()
+#[derive(Deserialize)]
+struct Refreshed {
+    #[serde(rename = "_shards")]
+    shards: Shards,
+}
+
+#[derive(Deserialize)]
+struct Shards {
+    failed: u32,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    version: Version,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    number: String,
+    distribution: Option<String>,
 }

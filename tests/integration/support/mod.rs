@@ -1,5 +1,8 @@
 //! The harness: a pipeline of its own for every test, on the shared real servers.
 
+pub mod elasticsearch;
+pub mod events;
+pub mod fake_http;
 pub mod gate;
 pub mod postgres;
 pub mod rows;

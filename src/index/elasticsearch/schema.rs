@@ -1,0 +1,103 @@
+//! Brings templates, indices and aliases up to date; any number of processes may do so at once.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::{
+    PART,
+    client::{Answer, Client},
+    faults,
+    templates::{Layout, Names},
+};
+use crate::fault::Fault;
+
+pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault> {
+    for layout in names.layouts() {
+        put_template(client, &layout).await?;
+        if !alias_is_there(client, &layout).await? {
+            create_index(client, &layout).await?;
+        }
+        put_mapping(client, &layout).await?;
+    }
+    Ok(())
+}
+
+async fn put_template(client: &Client, layout: &Layout<'_>) -> Result<(), Fault> {
+    let doing = format!("putting the index template sluice-{}", layout.alias);
+    let path = format!("_index_template/sluice-{}", layout.alias);
+    let answer = client.put(&path, &layout.template(), &doing).await?;
+    succeeded(client, &answer, &doing)
+}
+
+/// An index made by an earlier release learns the fields that came since; those it has stay as they are.
+async fn put_mapping(client: &Client, layout: &Layout<'_>) -> Result<(), Fault> {
+    let doing = format!("updating the mapping of {}", layout.alias);
+    let path = format!("{}/_mapping?write_index_only=true", layout.alias);
+    let answer = client.put(&path, &layout.mappings, &doing).await?;
+    if answer.status != 400 {
+        return succeeded(client, &answer, &doing);
+    }
+    let mut fault = faults::of_answer(client.origin(), &doing, &answer, true);
+    "the index was made with another mapping: reindex it into a new one and move the alias, or set an index prefix"
+        .clone_into(&mut fault.advice);
+    Err(fault)
+}
+
+#[derive(Deserialize)]
+struct AliasedIndex {
+    aliases: HashMap<String, AliasProperties>,
+}
+
+#[derive(Deserialize)]
+struct AliasProperties {
+    is_write_index: Option<bool>,
+}
+
+async fn alias_is_there(client: &Client, layout: &Layout<'_>) -> Result<bool, Fault> {
+    let doing = format!("looking for the alias {}", layout.alias);
+    let answer = client.look(&format!("_alias/{}", layout.alias), &doing).await?;
+    if answer.status == 404 {
+        return Ok(false);
+    }
+    succeeded(client, &answer, &doing)?;
+    let indices: HashMap<String, AliasedIndex> = serde_json::from_slice(&answer.body)
+        .map_err(|error| faults::of_nonsense(client.origin(), &doing, &error))?;
+    let is_written = |index: &AliasedIndex| {
+        // An alias of a single index is written through unless it says otherwise.
+        let said = index.aliases.get(layout.alias).and_then(|alias| alias.is_write_index);
+        said.unwrap_or(indices.len() == 1)
+    };
+    if indices.values().any(is_written) {
+        return Ok(true);
+    }
+    Err(Fault::misconfigured(
+        PART,
+        format!("{doing} on {}: none of its {} indices is its write index", client.origin(), indices.len()),
+        "make one index of the alias its write index (is_write_index)",
+    ))
+}
+
+async fn create_index(client: &Client, layout: &Layout<'_>) -> Result<(), Fault> {
+    let index = layout.first_index();
+    let doing = format!("creating the index {index} with the alias {}", layout.alias);
+    let answer = client.put(&index, &layout.index(), &doing).await?;
+    let exists =
+        answer.status == 400 && faults::cause_of(&answer.body).kind == "resource_already_exists_exception";
+    // Index and alias come to be in one step: whoever was faster has made both.
+    if !exists || alias_is_there(client, layout).await? {
+        return if exists { Ok(()) } else { succeeded(client, &answer, &doing) };
+    }
+    Err(Fault::misconfigured(
+        PART,
+        format!("{doing} on {}: the index is there and the alias is not", client.origin()),
+        "add the alias to the index that holds the newest documents, or delete the index to start anew",
+    ))
+}
+
+fn succeeded(client: &Client, answer: &Answer, doing: &str) -> Result<(), Fault> {
+    if answer.is_success() {
+        return Ok(());
+    }
+    Err(faults::of_answer(client.origin(), doing, answer, true))
+}

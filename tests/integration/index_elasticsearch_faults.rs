@@ -1,0 +1,180 @@
+//! The Elasticsearch index against a server that misbehaves on cue.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sluice::{
+    fault::FaultKind,
+    index::elasticsearch::EsIndex,
+    log::StartAt,
+    sink::{Applied, ApplyError, Sink},
+};
+use uuid::Uuid;
+
+use crate::support::{
+    elasticsearch::{Corner, settings},
+    events::{LOG, applied, batch, fault, lead, manual},
+    fake_http::{FakeHttp, Reply},
+};
+
+const ALL_WRITTEN: &str = r#"{"errors":false,"items":[]}"#;
+const BUSY_ITEM: &str =
+    r#"{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"busy"}}"#;
+
+async fn scripted(script: impl Fn(usize) -> Reply + Send + Sync + 'static) -> (FakeHttp, EsIndex) {
+    let server = FakeHttp::start(move |number, _| script(number)).await;
+    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
+    (server, index)
+}
+
+#[tokio::test]
+async fn an_empty_batch_asks_nothing_of_the_server() {
+    let server = FakeHttp::start(|_, _| Reply::Hang).await;
+    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
+    assert_eq!(applied(&index, Vec::new()).await, Applied::default());
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_claim_reads_on_from_the_groups_offsets() {
+    let server = FakeHttp::start(|_, _| Reply::Hang).await;
+    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
+    let claims = index.claim(LOG, &[3, 5]).await.expect("claims");
+    assert_eq!(claims.iter().map(|claim| claim.partition).collect::<Vec<_>>(), [3, 5]);
+    assert!(claims.iter().all(|claim| claim.start == StartAt::Committed));
+    assert_eq!(index.applied(LOG).await.expect("nothing kept"), None);
+}
+
+#[tokio::test]
+async fn a_busy_item_is_sent_again_alone() {
+    let answer =
+        format!(r#"{{"errors":true,"items":[{{"create":{{"status":201}}}},{{"create":{BUSY_ITEM}}}]}}"#);
+    let answer: &'static str = answer.leak();
+    let (server, index) =
+        scripted(move |number| Reply::Answer(200, if number == 0 { answer } else { ALL_WRITTEN })).await;
+    let events = vec![manual(1, json!({})), manual(2, json!({}))];
+    assert_eq!(applied(&index, events.clone()).await.inserted, 2);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    let lines = requests[1].lines();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].contains(&events[1].event.id.to_string()), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_stays_busy_is_a_passing_fault() {
+    let (server, index) = scripted(|_| Reply::Answer(429, "")).await;
+    assert_eq!(fault(&index, vec![manual(1, json!({}))]).await.kind, FaultKind::Transient);
+    assert_eq!(server.requests().len(), 5, "one try and four more");
+}
+
+#[tokio::test]
+async fn a_long_pause_that_the_server_asks_for_is_handed_to_the_engine() {
+    let (server, index) = scripted(|_| Reply::AnswerWith(429, "retry-after: 30", "")).await;
+    let told = fault(&index, vec![manual(1, json!({}))]).await;
+    assert_eq!((told.kind, told.retry_after), (FaultKind::Transient, Some(Duration::from_secs(30))));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_unavailable_server_is_asked_again_and_then_answers() {
+    let (server, index) = scripted(|number| match number {
+        0 => Reply::Answer(503, "<html>no backend</html>"),
+        _ => Reply::Answer(200, ALL_WRITTEN),
+    })
+    .await;
+    assert_eq!(applied(&index, vec![manual(1, json!({}))]).await.inserted, 1);
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_halved_until_only_the_large_document_is_left() {
+    let large = 5_000;
+    let server = FakeHttp::start(move |_, request| match request.body.len() {
+        size if size > large => Reply::Answer(413, ""),
+        _ => Reply::Answer(200, ALL_WRITTEN),
+    })
+    .await;
+    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
+    let mut events: Vec<_> = (0..20).map(|i| manual(i, json!({"texto": "x".repeat(100)}))).collect();
+    events[13] = manual(13, json!({"texto": "x".repeat(6_000)}));
+    let Err(ApplyError::Rejected(rejections)) = index.apply(LOG, &batch(events)).await else {
+        panic!("no rejection");
+    };
+    assert_eq!(rejections.iter().map(|r| r.position.offset).collect::<Vec<_>>(), [13]);
+    assert!(rejections[0].reason.contains("larger than the server takes"));
+    let taken: usize = server
+        .requests()
+        .iter()
+        .filter(|request| request.body.len() <= large)
+        .map(|request| request.lines().len() / 2)
+        .sum();
+    assert_eq!(taken, 19);
+}
+
+#[tokio::test]
+async fn refused_credentials_are_a_matter_for_a_person_and_are_not_told() {
+    let server =
+        FakeHttp::start(|_, _| Reply::Answer(401, r#"{"error":{"type":"security_exception"}}"#)).await;
+    let mut settings = settings(&server.url, "");
+    settings.username = Some("ana".into());
+    settings.password = Some("segredo".into());
+    let index = EsIndex::connect(&settings).expect("settings");
+    let told = fault(&index, vec![manual(1, json!({}))]).await;
+    assert_eq!(told.kind, FaultKind::Misconfigured);
+    assert!(told.message.contains(server.url.host_str().expect("a host")), "{told}");
+    assert!(!format!("{told:?}{index:?}").contains("segredo"), "{told:?}");
+    assert!(server.requests()[0].head.contains("authorization: basic"));
+    assert_eq!(server.requests().len(), 1, "asking again would lock the account");
+}
+
+#[tokio::test]
+async fn every_server_understands_the_content_types() {
+    let (server, index) = scripted(|_| Reply::Answer(200, ALL_WRITTEN)).await;
+    applied(&index, vec![manual(1, json!({}))]).await;
+    let head = &server.requests()[0].head;
+    assert!(head.contains("content-type: application/x-ndjson"), "{head}");
+    assert!(head.contains("accept: application/json"), "{head}");
+    assert!(!head.contains("vnd.elasticsearch"), "{head}");
+    assert!(head.contains("require_alias=true"), "{head}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_given_up_on_in_time() {
+    let server = FakeHttp::start(|_, _| Reply::Hang).await;
+    let mut settings = settings(&server.url, "");
+    settings.timeout = Duration::from_millis(300);
+    let index = EsIndex::connect(&settings).expect("settings");
+    let told = fault(&index, vec![manual(1, json!({}))]).await;
+    assert_eq!(told.kind, FaultKind::Transient);
+    assert!(told.message.contains("no answer in time"), "{told}");
+    let told = index.health().await.expect_err("it hangs");
+    assert_eq!(told.kind, FaultKind::Transient);
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_does_not_keep_the_adapter_from_being_made() {
+    let unused =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let url = format!("http://{unused}").parse().expect("a URL");
+    let index = EsIndex::connect(&settings(&url, "")).expect("settings");
+    let told = index.prepare().await.expect_err("nobody there");
+    assert_eq!(told.kind, FaultKind::Transient);
+    assert!(told.message.contains("refused"), "{told}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_after_the_write_costs_nothing_but_a_repetition() {
+    let (corner, _) = Corner::prepared().await;
+    let real = corner.url.clone();
+    let proxy = FakeHttp::start(move |number, _| match number {
+        0 => Reply::ForwardAndLose(real.clone()),
+        _ => Reply::Forward(real.clone()),
+    })
+    .await;
+    let index = corner.index_at(&proxy.url);
+    let events = vec![lead(1, Uuid::new_v4(), 1, json!({})), manual(2, json!({}))];
+    assert_eq!(fault(&index, events.clone()).await.kind, FaultKind::Transient);
+    let outcome = applied(&index, events).await;
+    assert_eq!(outcome, Applied { duplicates: 2, stale: 1, ..Applied::default() });
+}

@@ -1,0 +1,67 @@
+//! Events at their places in a log, and a sink to apply them to.
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta};
+use serde_json::{Value, json};
+use sluice::{
+    domain::{Event, ManualEvent, Table},
+    fault::Fault,
+    log::Position,
+    sink::{Applied, ApplyError, Sink, SinkBatch, SinkEvent},
+};
+use uuid::Uuid;
+
+pub const LOG: &str = "cluster/eventos";
+
+pub fn item(offset: i64, event: Event) -> SinkEvent {
+    SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event }
+}
+
+/// A lead whose version is `version` seconds.
+pub fn lead(offset: i64, id: Uuid, version: i64, more: Value) -> SinkEvent {
+    let mut row = more.as_object().cloned().expect("an object");
+    row.insert("id".into(), json!(id));
+    let updated_at = DateTime::UNIX_EPOCH + TimeDelta::seconds(1_000_000 + version);
+    row.insert("updated_at".into(), json!(updated_at));
+    item(offset, Event::from_row(Table::Leads, row, DateTime::UNIX_EPOCH).expect("an event"))
+}
+
+pub fn session(offset: i64, row: Value) -> SinkEvent {
+    let row = row.as_object().cloned().expect("an object");
+    item(offset, Event::from_row(Table::ChatSessions, row, DateTime::UNIX_EPOCH).expect("an event"))
+}
+
+pub fn manual(offset: i64, metadata: Value) -> SinkEvent {
+    let event = ManualEvent {
+        id: None,
+        usuario: "ana".into(),
+        evento: "teste".into(),
+        valor: 1.0,
+        metadata: metadata.as_object().cloned().expect("an object"),
+    };
+    item(offset, Event::manual(event, DateTime::UNIX_EPOCH))
+}
+
+/// Valid for sluice and refused by every server: a member that is there twice.
+pub fn poison(offset: i64) -> SinkEvent {
+    let mut poisoned = manual(offset, json!({"chave": "segredo"}));
+    let text = String::from_utf8(poisoned.raw.to_vec()).expect("text");
+    poisoned.raw =
+        Bytes::from(text.replace(r#""chave":"segredo""#, r#""chave":"segredo","chave":"segredo""#));
+    poisoned
+}
+
+pub fn batch(events: Vec<SinkEvent>) -> SinkBatch {
+    SinkBatch { events, spans: Vec::new() }
+}
+
+pub async fn applied(sink: &dyn Sink, events: Vec<SinkEvent>) -> Applied {
+    sink.apply(LOG, &batch(events)).await.expect("applied")
+}
+
+pub async fn fault(sink: &dyn Sink, events: Vec<SinkEvent>) -> Fault {
+    match sink.apply(LOG, &batch(events)).await {
+        Err(ApplyError::Fault(fault)) => fault,
+        other => panic!("no fault: {other:?}"),
+    }
+}
