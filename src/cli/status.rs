@@ -53,6 +53,9 @@ fn print(status: &PipelineStatus) {
             sync.started_at.format("%Y-%m-%d %H:%M:%SZ")
         );
     }
+    for warning in &status.warnings {
+        println!("warning        {warning}");
+    }
     for problem in &status.problems {
         println!("problem        {problem}");
     }

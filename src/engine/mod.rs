@@ -170,7 +170,9 @@ impl Engine {
     /// When the request is out of range, another sync of the table runs, or a part can't be reached.
     pub async fn start_sync(&self, request: SyncRequest) -> Result<Uuid, EngineError> {
         sync::check(&request).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
-        self.prepare().await?;
+        // What a sync needs; an index that is down catches up later.
+        self.log.ensure_topics().await?;
+        self.ready_store().await?;
         let log = self.log.identity().await?;
         let id = Uuid::now_v7();
         let new = NewSync { id, request: request.clone(), log, owner: self.settings.owner.clone() };

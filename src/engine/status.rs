@@ -16,10 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// The whole pipeline's state.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PipelineStatus {
-    /// Every part answers, every drain runs, and nothing waits in the dead letters.
+    /// Every part answers and every drain runs.
     pub healthy: bool,
     /// What is wrong and what to do about it; empty when all is well.
     pub problems: Vec<String>,
+    /// What an operator should know although nothing fails.
+    pub warnings: Vec<String>,
     pub source: PartStatus,
     pub log: PartStatus,
     pub sinks: Vec<PartStatus>,
@@ -71,7 +73,7 @@ impl Engine {
             // The drains are doing the same just now; a fault shows in the answers below.
             within("postgres", self.prepare()).await.ok();
         }
-        let (source, (log, dead_letters), sinks, lag, syncs) = tokio::join!(
+        let ((source, mut warnings), (log, dead_letters), sinks, lag, syncs) = tokio::join!(
             self.source_status(),
             self.log_status(),
             join_all(self.sinks().iter().map(|sink| sink_status(&**sink))),
@@ -88,7 +90,7 @@ impl Engine {
             }));
         }
         if let Some(letters) = dead_letters.filter(|letters| *letters > 0) {
-            problems.push(format!(
+            warnings.push(format!(
                 "{letters} dead letters wait in {}; read their `error` header to see why",
                 self.dead_letter_topic()
             ));
@@ -96,6 +98,7 @@ impl Engine {
         PipelineStatus {
             healthy: problems.is_empty(),
             problems,
+            warnings,
             source,
             log,
             sinks,
@@ -107,16 +110,20 @@ impl Engine {
         }
     }
 
-    async fn source_status(&self) -> PartStatus {
+    /// The source, and its warnings.
+    async fn source_status(&self) -> (PartStatus, Vec<String>) {
         match within("supabase", self.source.health()).await {
-            Ok(health) => PartStatus {
-                name: "supabase".to_owned(),
-                ok: true,
-                detail: format!("{} with a {} key", health.host, health.key),
-                counts: Vec::new(),
-                error: health.warnings.first().cloned(),
-            },
-            Err(fault) => PartStatus::failed("supabase", &fault),
+            Ok(health) => {
+                let part = PartStatus {
+                    name: "supabase".to_owned(),
+                    ok: true,
+                    detail: format!("{} with a {} key", health.host, health.key),
+                    counts: Vec::new(),
+                    error: None,
+                };
+                (part, health.warnings)
+            }
+            Err(fault) => (PartStatus::failed("supabase", &fault), Vec::new()),
         }
     }
 

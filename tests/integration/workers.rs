@@ -7,6 +7,7 @@ use sluice::{domain::Table, engine::SyncPhase};
 use crate::support::{
     Pipeline, eventually, finished, request,
     rows::{lead, leads},
+    servers::Servers,
     sync,
 };
 
@@ -105,4 +106,42 @@ async fn a_killed_sync_shows_as_interrupted_and_the_next_one_goes_on() {
     pipeline.assert_events(40).await;
     engine.shut_down().await;
     pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_and_a_store_that_are_killed_under_way_lose_nothing_and_repeat_nothing() {
+    const EVENTS: i64 = 4_000;
+    let servers = Servers::start().await;
+    let mut pipeline = Pipeline::on(&servers.database_url()).await;
+    pipeline.set("KAFKA_BOOTSTRAP_SERVERS", servers.bootstrap_servers());
+    pipeline.set("KAFKA_REPLICATION_FACTOR", "1");
+    pipeline.set("SLUICE_BATCH_RECORDS", "100");
+    pipeline.source.set_rows(Table::Leads, (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
+    let engine = pipeline.engine();
+    let id = engine.start_sync(request(Table::Leads)).await.expect("a sync");
+    eventually("everything is in the log", async || {
+        engine.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == EVENTS))
+    })
+    .await;
+
+    engine.start_drains().await;
+    let applied = async || pipeline.number("SELECT count(*) FROM eventos_raw").await;
+    eventually("the drain is under way", async || applied().await > 300).await;
+    servers.kill("kafka").await;
+    servers.restart("kafka").await;
+    eventually("it goes on after the broker is back", async || applied().await > 1_500).await;
+    servers.kill("postgres").await;
+    eventually("the drain reports the store", async || {
+        let reports = engine.drain_reports();
+        let store = reports.iter().find(|report| report.sink == "postgres").expect("a drain");
+        store.last_error.as_deref().is_some_and(|error| error.contains("postgres"))
+    })
+    .await;
+    servers.restart("postgres").await;
+    assert!(applied().await < EVENTS, "the kills came before the end");
+
+    assert_eq!(finished(&engine, id).await.state, SyncPhase::Done);
+    pipeline.assert_events_in_full(EVENTS).await;
+    engine.shut_down().await;
+    pipeline.clean_up_indices().await;
 }

@@ -154,14 +154,18 @@ fn dashboard_text(dashboard: &Dashboard) -> String {
 }
 
 fn status_text(status: &PipelineStatus) -> String {
-    if status.healthy {
+    let mut text = if status.healthy {
         let behind: Vec<String> =
             status.lag.iter().map(|lag| format!("{} {} behind", lag.sink, lag.total)).collect();
-        return format!("All parts answer and no dead letters wait; {}.", behind.join(", "));
-    }
-    let mut text = format!("{} problem(s):", status.problems.len());
+        format!("All parts answer and all drains run; {}.", behind.join(", "))
+    } else {
+        format!("{} problem(s):", status.problems.len())
+    };
     for problem in &status.problems {
         let _ = write!(text, "\n- {problem}");
+    }
+    for warning in &status.warnings {
+        let _ = write!(text, "\nWarning: {warning}");
     }
     text
 }

@@ -6,6 +6,7 @@ pub mod fake_http;
 pub mod gate;
 pub mod postgres;
 pub mod rows;
+pub mod servers;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -43,9 +44,14 @@ pub struct Pipeline {
 
 impl Pipeline {
     pub async fn new() -> Self {
+        Self::on(&service("DATABASE_URL")).await
+    }
+
+    /// With its database on the server of `admin_url`.
+    pub async fn on(admin_url: &str) -> Self {
+        let admin_url = admin_url.to_owned();
         let id = Uuid::new_v4().simple().to_string()[..12].to_owned();
         let source = SampleServer::start(0).await.expect("a free port");
-        let admin_url = service("DATABASE_URL");
         let mut admin = connect(&admin_url).await;
         sqlx::query(&format!("CREATE DATABASE t_{id}")).execute(&mut admin).await.expect("a new database");
         let mut database = url::Url::parse(&admin_url).expect("DATABASE_URL is a URL");
@@ -152,6 +158,13 @@ impl Pipeline {
             .execute(&mut admin)
             .await
             .expect("the database is dropped");
+        let topic = &self.variables["KAFKA_TOPIC"];
+        rows::delete_topics(&[topic, &format!("{topic}.dlq")]).await;
+        self.clean_up_indices().await;
+    }
+
+    /// Gives back what is on the shared search server, where the rest is on servers that end with the test.
+    pub async fn clean_up_indices(&self) {
         let (client, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
         for index in ["eventos", "leads", "chat_sessions"] {
             let name = format!("t-{}-{index}", self.id);
@@ -159,8 +172,6 @@ impl Pipeline {
                 client.delete(format!("{base}/{path}")).send().await.expect("an answer");
             }
         }
-        let topic = &self.variables["KAFKA_TOPIC"];
-        rows::delete_topics(&[topic, &format!("{topic}.dlq")]).await;
     }
 }
 

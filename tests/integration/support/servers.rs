@@ -1,0 +1,95 @@
+//! Real servers of a test's own, to be killed: the shared ones have other tests' work in hand.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use tokio::process::Command;
+use uuid::Uuid;
+
+/// Kafka and PostgreSQL on ports and in a folder of their own; stopped and deleted when dropped.
+pub struct Servers {
+    folder: PathBuf,
+    ports: [(&'static str, u16); 2],
+}
+
+impl Servers {
+    pub async fn start() -> Self {
+        let folder = std::env::temp_dir().join(format!("sluice-{}", Uuid::new_v4().simple()));
+        std::fs::create_dir(&folder).expect("a new folder");
+        // PostgreSQL's user must be able to enter it.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::{PermissionsExt, symlink};
+            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+            let shared =
+                std::env::var("SLUICE_SERVICES_DIR").map_or_else(|_| root().join(".services"), PathBuf::from);
+            symlink(shared.join("libs"), folder.join("libs")).expect("a link to the jars");
+        }
+        let (kafka, postgres) = (free_ports(), free_ports());
+        let servers =
+            Self { folder, ports: [("SLUICE_KAFKA_PORT", kafka), ("SLUICE_POSTGRES_PORT", postgres)] };
+        servers.run("start", &["kafka", "postgres"]).await;
+        servers
+    }
+
+    pub fn bootstrap_servers(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0].1)
+    }
+
+    pub fn database_url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/sluice", self.ports[1].1)
+    }
+
+    /// SIGKILL: no goodbye, nothing flushed.
+    pub async fn kill(&self, service: &str) {
+        let pid_file = match service {
+            "postgres" => self.folder.join("data/postgres/postmaster.pid"),
+            other => self.folder.join(format!("run/{other}.pid")),
+        };
+        let text = std::fs::read_to_string(pid_file).expect("a pid file");
+        let pid = text.lines().next().expect("a pid");
+        assert!(Command::new("kill").args(["-9", pid]).status().await.expect("kill runs").success());
+    }
+
+    pub async fn restart(&self, service: &str) {
+        self.run("start", &[service]).await;
+    }
+
+    async fn run(&self, command: &str, services: &[&str]) {
+        let output = self.command(command, services).output().await.expect("tools/services runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn command(&self, command: &str, services: &[&str]) -> Command {
+        let mut process = Command::new(root().join("tools/services"));
+        process.arg(command).args(services).env("SLUICE_SERVICES_DIR", &self.folder);
+        process.envs(self.ports.map(|(name, port)| (name, port.to_string()))).stdin(Stdio::null());
+        process
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        let mut stop = self.command("stop", &["kafka", "postgres"]).into_std();
+        stop.stderr(Stdio::null()).status().ok();
+        std::fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The first of two neighbouring ports that are free.
+fn free_ports() -> u16 {
+    use std::net::TcpListener;
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = first.local_addr().expect("an address").port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port;
+        }
+    }
+}
