@@ -9,7 +9,10 @@ mod faults;
 mod producer;
 mod reader;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use rdkafka::config::ClientConfig;
@@ -21,7 +24,7 @@ use self::{
     reader::KafkaReader,
 };
 use super::{Extent, Log, LogReader, NewRecord, Position, Topic};
-use crate::{config::KafkaSettings, fault::Fault};
+use crate::{backoff::Backoff, config::KafkaSettings, fault::Fault};
 
 const PART: &str = "kafka";
 
@@ -68,6 +71,21 @@ impl KafkaLog {
         blocking(move || question(&admin)).await
     }
 
+    /// Waits until the brokers answer for new topics: the controller knows them before the brokers do.
+    async fn await_topics(&self) -> Result<(), Fault> {
+        let until = Instant::now() + self.timeout;
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        for topic in [&self.events.name, &self.dead_letters.name] {
+            while let Err(fault) = self.extents_of(topic).await {
+                if Instant::now() >= until {
+                    return Err(fault);
+                }
+                tokio::time::sleep(backoff.next_pause(None)).await;
+            }
+        }
+        Ok(())
+    }
+
     async fn extents_of(&self, topic: &str) -> Result<Vec<Extent>, Fault> {
         let topic = topic.to_owned();
         self.ask(move |admin| admin.extents(&topic)).await
@@ -87,7 +105,8 @@ impl Log for KafkaLog {
         if self.ask(move |admin| admin.exist(&wanted)).await? {
             return Ok(());
         }
-        admin::create_topics(&self.config, self.timeout, &topics).await
+        admin::create_topics(&self.config, self.timeout, &topics).await?;
+        self.await_topics().await
     }
 
     async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
