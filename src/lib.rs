@@ -8,6 +8,7 @@ mod backoff;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod embedded;
 pub mod engine;
 pub mod fault;
 pub mod index;

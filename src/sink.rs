@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -123,6 +124,8 @@ impl From<Fault> for ApplyError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SinkHealth {
     pub version: String,
+    /// The server's time, as far as it told; `None` for a part of this machine.
+    pub clock: Option<DateTime<Utc>>,
     /// Documents or rows by table: `eventos_raw` or `eventos`, `leads`, `chat_sessions`.
     pub counts: Vec<(String, u64)>,
 }

@@ -1,6 +1,7 @@
 //! The command line, one file a subcommand.
 
 mod bench;
+mod doctor;
 mod logging;
 mod migrate;
 mod sample;
@@ -33,6 +34,8 @@ enum Command {
     Sync(sync::Options),
     /// Ask every part how it is; exits with 1 when something is wrong
     Status(status::Options),
+    /// Examine every part and say what to do; exits with 1 when something fails
+    Doctor(doctor::Options),
     /// Create or update tables, templates, indices and topics
     Migrate,
     /// Measure the way from the topic to each sink; see tools/bench
@@ -66,6 +69,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Worker => worker::run(&settings()?).await,
             Command::Sync(options) => sync::run(&settings()?, &options).await,
             Command::Status(options) => status::run(&settings()?, &options).await,
+            Command::Doctor(options) => doctor::run(&settings()?, &options).await,
             Command::Migrate => migrate::run(&settings()?).await,
             Command::Bench(options) => bench::run(&settings()?, &options).await,
             Command::Sample(options) => sample::run(&options).await,

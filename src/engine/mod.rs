@@ -1,6 +1,7 @@
 //! The engine: syncs, drains and what they report, over the ports alone.
 
 mod dead_letters;
+mod doctor;
 mod drain;
 mod lag;
 mod progress;
@@ -22,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 use uuid::Uuid;
 
+pub use doctor::{Finding, Outcome};
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};

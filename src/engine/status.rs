@@ -167,7 +167,10 @@ async fn sink_status(sink: &dyn Sink) -> PartStatus {
     }
 }
 
-async fn within<T>(part: &'static str, asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+pub(super) async fn within<T>(
+    part: &'static str,
+    asked: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
         Err(Fault::transient(
             part,

@@ -1,3 +1,172 @@
 //! The index port: a sink whose documents people search.
 
+pub mod documents;
 pub mod elasticsearch;
+mod fields;
+mod metadata;
+pub mod query;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+pub use self::{
+    fields::{Field, FieldKind, Fields},
+    query::QueryError,
+};
+use crate::{domain::Table, fault::Fault, sink::Sink};
+
+/// Furthest a search may page, as the search servers' `index.max_result_window` has it.
+pub const SEARCH_WINDOW: u32 = 10_000;
+
+/// What can be searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexName {
+    /// Every event, as it stands in the log.
+    Eventos,
+    /// The newest state of every lead.
+    Leads,
+    /// The newest state of every chat session.
+    ChatSessions,
+}
+
+impl IndexName {
+    pub const ALL: [Self; 3] = [Self::Eventos, Self::Leads, Self::ChatSessions];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Eventos => "eventos",
+            Self::Leads => "leads",
+            Self::ChatSessions => "chat_sessions",
+        }
+    }
+
+    /// Where a table's entities are.
+    pub fn of(table: Table) -> Self {
+        match table {
+            Table::Leads => Self::Leads,
+            Table::ChatSessions => Self::ChatSessions,
+        }
+    }
+
+    /// The index of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|index| index.as_str() == name)
+    }
+
+    /// The mapping, in Elasticsearch's form: the one description of the fields for every adapter.
+    pub fn mapping(self) -> &'static str {
+        match self {
+            Self::Eventos => include_str!("mappings/eventos.json"),
+            Self::Leads => include_str!("mappings/leads.json"),
+            Self::ChatSessions => include_str!("mappings/chat_sessions.json"),
+        }
+    }
+}
+
+impl fmt::Display for IndexName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The order of hits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    /// By `timestamp`, the latest first.
+    #[default]
+    Newest,
+    /// By `timestamp`, the earliest first.
+    Oldest,
+    /// By how well they match.
+    Relevance,
+}
+
+/// A question to one index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchRequest {
+    pub index: IndexName,
+    /// In Lucene's syntax; `None` for everything.
+    pub query: Option<String>,
+    pub sort: Sort,
+    /// Hits to pass over; with `size` at most [`SEARCH_WINDOW`].
+    pub from: u32,
+    pub size: u32,
+    /// Counts by the most frequent values of these fields.
+    pub count_by: Vec<String>,
+    /// Counts by day (UTC) of `timestamp`.
+    pub count_by_day: bool,
+}
+
+/// A document that matches.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Hit {
+    pub id: Uuid,
+    /// The document.
+    pub source: Map<String, Value>,
+}
+
+/// Counts of one field's values, the most frequent first.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ValueCounts {
+    pub field: String,
+    pub values: Vec<ValueCount>,
+    /// Documents with a value that is not listed.
+    pub others: u64,
+}
+
+/// How often a value occurs.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ValueCount {
+    pub value: Value,
+    pub count: u64,
+}
+
+/// A day's count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DayCount {
+    /// `2026-11-24`, in UTC.
+    pub day: String,
+    pub count: u64,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SearchAnswer {
+    /// All that match, not only those in `hits`.
+    pub total: u64,
+    pub hits: Vec<Hit>,
+    pub counts: Vec<ValueCounts>,
+    /// Days with at least one document, in order.
+    pub days: Vec<DayCount>,
+}
+
+/// Most values a count lists.
+pub const COUNTED_VALUES: u32 = 20;
+
+/// Why a search has no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SearchError {
+    /// Nobody was asked: the question has no meaning here.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// The index port.
+#[async_trait]
+pub trait Index: Sink {
+    /// Answers a question from what is visible. A query that can't be understood in full is refused: zero hits
+    /// always means that nothing matches.
+    ///
+    /// # Errors
+    /// [`SearchError::Query`] tells what is wrong with the question; otherwise the index could not answer.
+    async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError>;
+}

@@ -2,6 +2,7 @@
 //!
 //! A position is *accepted* nowhere in this port: [`Log::append`] returns only when every record is durable.
 
+pub mod embedded;
 pub mod kafka;
 
 use std::time::Duration;

@@ -85,6 +85,8 @@ pub struct SourceHealth {
     pub host: String,
     /// The kind of key in use: `secret`, `publishable`, `service_role`, `anon`, `authenticated`, `unknown`.
     pub key: &'static str,
+    /// The server's time, as far as it told.
+    pub clock: Option<DateTime<Utc>>,
     /// What an operator should know although nothing failed, such as a key that row-level security may blind.
     pub warnings: Vec<String>,
 }

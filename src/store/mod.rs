@@ -2,6 +2,7 @@
 //! table has been read, and who is reading it now.
 
 pub mod postgres;
+pub mod sqlite;
 
 use std::collections::HashSet;
 

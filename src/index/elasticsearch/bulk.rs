@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     backoff::Backoff,
     client::Client,
-    documents::Operation,
+    operation::Operation,
     outcome::{self, Decision, Trouble, Verdict, WRITING},
 };
 use crate::sink::{Applied, Rejection};
@@ -112,7 +112,7 @@ fn body(operations: &[&Operation]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::documents::{Kind, operation},
+        super::operation::{Kind, operation},
         *,
     };
 

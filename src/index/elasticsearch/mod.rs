@@ -29,9 +29,8 @@
 mod backoff;
 mod bulk;
 mod client;
-mod documents;
 mod faults;
-mod metadata;
+mod operation;
 mod outcome;
 mod reason;
 mod schema;
@@ -42,10 +41,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use self::{client::Client, templates::Names};
+use self::{client::Client, operation::Operation, templates::Names};
 use crate::{
     config::ElasticsearchSettings,
     fault::Fault,
+    index::{IndexName, documents},
     log::{Position, StartAt},
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
@@ -114,8 +114,10 @@ impl Sink for EsIndex {
             self.prepare().await?;
             self.prepare_first.store(false, Ordering::Relaxed);
         }
-        let plan = documents::plan(&self.names, batch);
-        let mut sent = match bulk::send(&self.client, &plan.operations).await {
+        let plan = documents::plan(batch);
+        let operations: Vec<Operation> =
+            plan.documents.into_iter().map(|document| Operation::new(&self.names, document)).collect();
+        let mut sent = match bulk::send(&self.client, &operations).await {
             Ok(sent) => sent,
             Err(trouble) => {
                 if trouble.prepare_first {
@@ -157,10 +159,10 @@ impl Sink for EsIndex {
         let distribution = info.version.distribution.as_deref().unwrap_or("elasticsearch");
         let version = format!("{distribution} {}", info.version.number);
         let mut counts = Vec::new();
-        for (table, alias) in templates::TABLES.iter().zip(self.names.all()) {
-            counts.push(((*table).to_owned(), self.count(alias).await?));
+        for index in IndexName::ALL {
+            counts.push((index.to_string(), self.count(self.names.alias(index)).await?));
         }
-        Ok(SinkHealth { version, counts })
+        Ok(SinkHealth { version, clock: None, counts })
     }
 }
 

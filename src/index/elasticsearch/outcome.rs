@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use super::{
     PART,
     client::Answer,
-    documents::{Kind, Operation},
     faults::{self, Cause, Reaction},
+    operation::{Kind, Operation},
     reason,
 };
 use crate::{
@@ -203,7 +203,7 @@ pub(super) fn still_busy(origin: &str, documents: usize, pause: Option<Duration>
 mod tests {
     use bytes::Bytes;
 
-    use super::{super::documents::operation, *};
+    use super::{super::operation::operation, *};
 
     fn judged(kinds: &[Kind], status: u16, body: &str) -> Verdict {
         let operations: Vec<_> =

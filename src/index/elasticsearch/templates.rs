@@ -3,17 +3,9 @@
 use serde_json::{Value, json};
 
 use super::PART;
-use crate::{domain::Table, fault::Fault};
+use crate::{fault::Fault, index::IndexName};
 
-/// The events and the two tables, in the order of [`Names::all`].
-pub(super) const TABLES: [&str; 3] = ["eventos", "leads", "chat_sessions"];
-
-const SETTINGS: &str = include_str!("templates/settings.json");
-const MAPPINGS: [&str; 3] = [
-    include_str!("templates/eventos.json"),
-    include_str!("templates/leads.json"),
-    include_str!("templates/chat_sessions.json"),
-];
+const SETTINGS: &str = include_str!("settings.json");
 
 /// The aliases that are written and searched.
 #[derive(Debug)]
@@ -33,18 +25,15 @@ impl Names {
                 "use lower-case letters, digits, '-', '_' and '.', beginning with a letter or a digit",
             ));
         }
-        let aliases = TABLES.map(|table| format!("{prefix}{table}"));
+        let aliases = IndexName::ALL.map(|index| format!("{prefix}{index}"));
         Ok(Self { aliases, prefix_length: prefix.len() })
     }
 
-    pub(super) fn events(&self) -> &str {
-        &self.aliases[0]
-    }
-
-    pub(super) fn entities(&self, table: Table) -> &str {
-        match table {
-            Table::Leads => &self.aliases[1],
-            Table::ChatSessions => &self.aliases[2],
+    pub(super) fn alias(&self, index: IndexName) -> &str {
+        match index {
+            IndexName::Eventos => &self.aliases[0],
+            IndexName::Leads => &self.aliases[1],
+            IndexName::ChatSessions => &self.aliases[2],
         }
     }
 
@@ -54,13 +43,13 @@ impl Names {
 
     /// What must be there for every alias.
     pub(super) fn layouts(&self) -> Vec<Layout<'_>> {
-        let layout = |(alias, mappings)| Layout {
-            alias,
-            mappings: parse(mappings),
+        let layout = |index: IndexName| Layout {
+            alias: self.alias(index),
+            mappings: parse(index.mapping()),
             // `a-leads-*` lies within `a-*`: of two prefixes' templates the longer must win.
             priority: 100 + self.prefix_length,
         };
-        self.aliases.iter().map(String::as_str).zip(MAPPINGS).map(layout).collect()
+        IndexName::ALL.map(layout).into()
     }
 }
 
@@ -108,24 +97,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_embedded_file_is_json_and_closed_to_unknown_fields() {
+    fn the_settings_are_json() {
         assert!(serde_json::from_str::<Value>(SETTINGS).is_ok());
-        for mapping in MAPPINGS {
-            let mapping: Value = serde_json::from_str(mapping).expect("JSON");
-            assert_eq!(mapping["dynamic"], false);
-            assert_eq!(mapping["properties"]["metadata"]["dynamic"], false);
-        }
-    }
-
-    #[test]
-    fn every_typed_column_has_a_mapping() {
-        let names = Names::new("").expect("names");
-        for (table, layout) in Table::ALL.into_iter().zip(names.layouts().into_iter().skip(1)) {
-            assert_eq!(layout.alias, table.name());
-            for column in table.columns() {
-                assert!(layout.mappings["properties"].get(column).is_some(), "{table}.{column}");
-            }
-        }
     }
 
     #[test]
@@ -133,6 +106,6 @@ mod tests {
         for prefix in ["Loja_", "_a", "-a", "a,b", "a b", "a*", "a/", "ção"] {
             assert!(Names::new(prefix).is_err(), "{prefix}");
         }
-        assert_eq!(Names::new("loja-1_").expect("names").events(), "loja-1_eventos");
+        assert_eq!(Names::new("loja-1_").expect("names").alias(IndexName::Eventos), "loja-1_eventos");
     }
 }

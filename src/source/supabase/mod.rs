@@ -169,12 +169,12 @@ impl Source for SupabaseSource {
     }
 
     async fn health(&self) -> Result<SourceHealth, Fault> {
-        let leads = self.count(Table::Leads, None).await?;
+        let (leads, clock) = self.pulse().await?;
         let mut warnings = Vec::new();
         if leads == 0 {
             warnings.extend(self.empty_hint());
         }
-        Ok(SourceHealth { host: self.http.host.clone(), key: self.key.as_str(), warnings })
+        Ok(SourceHealth { host: self.http.host.clone(), key: self.key.as_str(), clock, warnings })
     }
 
     fn empty_hint(&self) -> Option<String> {

@@ -47,8 +47,26 @@ impl SupabaseSource {
         })
     }
 
+    /// Rows of `leads`, and the server's time.
+    pub(super) async fn pulse(&self) -> Result<(u64, Option<DateTime<Utc>>), Fault> {
+        let (count, reply) = self.counted(Table::Leads, None).await?;
+        let clock = reply.and_then(|reply| {
+            let date = reply.headers.get("date")?.to_str().ok()?;
+            DateTime::parse_from_rfc2822(date).ok().map(|date| date.to_utc())
+        });
+        Ok((count, clock))
+    }
+
+    async fn count(&self, table: Table, condition: Option<(&str, String)>) -> Result<u64, Fault> {
+        self.counted(table, condition).await.map(|(count, _)| count)
+    }
+
     /// Counts rows exactly. A condition on a column the project does not have holds for no row.
-    pub(super) async fn count(&self, table: Table, condition: Option<(&str, String)>) -> Result<u64, Fault> {
+    async fn counted(
+        &self,
+        table: Table,
+        condition: Option<(&str, String)>,
+    ) -> Result<(u64, Option<Reply>), Fault> {
         let mut query: Parameters = vec![parameter("select", "id"), parameter("limit", 1)];
         query.extend(condition.map(|(column, value)| parameter(column, value)));
         let what = format!("counting {table}");
@@ -60,14 +78,15 @@ impl SupabaseSource {
             accept: "application/json",
         };
         match self.http.get(&asked).await {
-            Ok(reply) => total(&reply).ok_or_else(|| {
-                Fault::misconfigured(
+            Ok(reply) => match total(&reply) {
+                Some(total) => Ok((total, Some(reply))),
+                None => Err(Fault::misconfigured(
                     super::PART,
                     format!("{what} from {} failed: the answer has no Content-Range", self.http.host),
                     "check that SUPABASE_URL leads to Supabase and that no proxy takes headers out",
-                )
-            }),
-            Err(Refusal::Answer { error, .. }) if error.missing_column().is_some() => Ok(0),
+                )),
+            },
+            Err(Refusal::Answer { error, .. }) if error.missing_column().is_some() => Ok((0, None)),
             Err(refusal) => Err(self.http.fault(&what, refusal)),
         }
     }

@@ -1,5 +1,6 @@
 //! How the store is: cheap enough to be asked every few seconds, whatever the tables hold.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::sink::SinkHealth;
@@ -10,8 +11,10 @@ const COUNTED_EXACTLY: i64 = 1_000_000;
 const TABLES: [&str; 3] = ["eventos_raw", "leads", "chat_sessions"];
 
 pub(super) async fn health(connection: &mut PgConnection) -> Result<SinkHealth, sqlx::Error> {
-    let version: String =
-        sqlx::query_scalar("SELECT current_setting('server_version')").fetch_one(&mut *connection).await?;
+    let (version, clock): (String, DateTime<Utc>) =
+        sqlx::query_as("SELECT current_setting('server_version'), clock_timestamp()")
+            .fetch_one(&mut *connection)
+            .await?;
     let mut counts = Vec::with_capacity(TABLES.len());
     for table in TABLES {
         let rows: i64 = sqlx::query_scalar(&format!(
@@ -23,5 +26,5 @@ pub(super) async fn health(connection: &mut PgConnection) -> Result<SinkHealth, 
         .await?;
         counts.push((table.to_owned(), u64::try_from(rows).unwrap_or_default()));
     }
-    Ok(SinkHealth { version, counts })
+    Ok(SinkHealth { version, clock: Some(clock), counts })
 }

@@ -68,7 +68,7 @@ fn holds_no_object(value: &Value) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::{super::templates::Names, *};
+    use super::{super::IndexName, *};
 
     fn object(value: Value) -> JsonObject {
         value.as_object().cloned().expect("an object")
@@ -99,9 +99,9 @@ mod tests {
 
     #[test]
     fn the_mapped_members_here_are_those_of_the_mapping() {
-        let names = Names::new("").expect("names");
-        for layout in names.layouts() {
-            let members = &layout.mappings["properties"]["metadata"]["properties"];
+        for index in IndexName::ALL {
+            let mapping: Value = serde_json::from_str(index.mapping()).expect("JSON");
+            let members = &mapping["properties"]["metadata"]["properties"];
             for (name, mapping) in members.as_object().expect("members") {
                 let fits = match mapped(name) {
                     Some(Mapped::Scalars) => mapping["type"] == "text" || mapping["type"] == "long",

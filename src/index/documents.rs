@@ -1,4 +1,4 @@
-//! What a batch writes: pure, so that two workers always write the same.
+//! What a batch writes into an index: pure, so that two workers always write the same.
 
 use std::borrow::Cow;
 
@@ -6,57 +6,37 @@ use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{metadata, templates::Names};
+use super::{IndexName, metadata};
 use crate::{
     domain::{ChatSession, Dados, Event, JsonObject, Lead, Table},
     log::Position,
     sink::{Rejection, SinkBatch, SinkEvent},
 };
 
-/// What a document stands for, and so what a conflict about it means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Immutable: a conflict is a duplicate.
-    Event,
-    /// The newest version counts: a conflict is a stale one.
-    Entity,
-}
-
 /// One document to write.
-#[derive(Debug)]
-pub(super) struct Operation {
+#[derive(Debug, Clone)]
+pub struct Document {
     /// The event it comes from.
-    pub(super) position: Position,
-    pub(super) kind: Kind,
-    /// The line that says what to do.
-    action: String,
-    /// The line to do it with.
-    document: Bytes,
-}
-
-impl Operation {
-    /// What it takes in a request.
-    pub(super) fn size(&self) -> usize {
-        self.action.len() + self.document.len() + 2
-    }
-
-    pub(super) fn write(&self, body: &mut Vec<u8>) {
-        body.extend_from_slice(self.action.as_bytes());
-        body.push(b'\n');
-        body.extend_from_slice(&self.document);
-        body.push(b'\n');
-    }
+    pub position: Position,
+    pub index: IndexName,
+    /// The event's id, or the row's.
+    pub id: Uuid,
+    /// Of an entity: only a higher one replaces it. An event has none: it is written once.
+    pub version: Option<i64>,
+    /// One line of JSON.
+    pub body: Bytes,
 }
 
 /// Everything a batch writes.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
-    pub(super) operations: Vec<Operation>,
-    /// Events that no request may contain: one of them would have the whole request refused.
-    pub(super) refused: Vec<Rejection>,
+pub struct Plan {
+    pub documents: Vec<Document>,
+    /// Events that no index takes.
+    pub refused: Vec<Rejection>,
 }
 
-pub(super) fn plan(names: &Names, batch: &SinkBatch) -> Plan {
+/// Plans a batch: every event, and the newest version of every entity.
+pub fn plan(batch: &SinkBatch) -> Plan {
     let mut plan = Plan::default();
     for item in &batch.events {
         if has_impossible_version(item) {
@@ -64,11 +44,17 @@ pub(super) fn plan(names: &Names, batch: &SinkBatch) -> Plan {
             plan.refused.push(Rejection { position: item.position, reason });
             continue;
         }
-        plan.operations.push(event_operation(names.events(), item));
+        plan.documents.push(Document {
+            position: item.position,
+            index: IndexName::Eventos,
+            id: item.event.id,
+            version: None,
+            body: event_body(item),
+        });
     }
     for table in Table::ALL {
         let newest = batch.newest_of(table).into_iter().filter(|item| !has_impossible_version(item));
-        plan.operations.extend(newest.filter_map(|item| entity_operation(names.entities(table), item)));
+        plan.documents.extend(newest.filter_map(|item| entity(table, item)));
     }
     plan
 }
@@ -77,13 +63,8 @@ fn has_impossible_version(item: &SinkEvent) -> bool {
     item.event.table().is_some() && item.event.entidade.versao < 0
 }
 
-fn event_operation(alias: &str, item: &SinkEvent) -> Operation {
-    let action = format!(r#"{{"create":{{"_index":"{alias}","_id":"{}"}}}}"#, item.event.id);
-    Operation { position: item.position, kind: Kind::Event, action, document: event_document(item) }
-}
-
 /// The bytes of the log, unless they can't stand in a request as they are.
-fn event_document(item: &SinkEvent) -> Bytes {
+fn event_body(item: &SinkEvent) -> Bytes {
     if let Cow::Owned(metadata) = metadata::indexable(&item.event.metadata) {
         return Event { metadata, ..item.event.clone() }.encode();
     }
@@ -91,18 +72,14 @@ fn event_document(item: &SinkEvent) -> Bytes {
     if is_one_line && !item.raw.is_empty() { item.raw.clone() } else { item.event.encode() }
 }
 
-fn entity_operation(alias: &str, item: &SinkEvent) -> Option<Operation> {
+fn entity(table: Table, item: &SinkEvent) -> Option<Document> {
     let entity = item.event.entidade;
-    let action = format!(
-        r#"{{"index":{{"_index":"{alias}","_id":"{}","version":{},"version_type":"external"}}}}"#,
-        entity.id, entity.versao
-    );
     let row = match &item.event.dados {
         Dados::Lead(lead) => Row::Lead(lead),
         Dados::ChatSession(session) => Row::ChatSession(session),
         Dados::Manual(_) => return None,
     };
-    let document = EntityDocument {
+    let body = EntityBody {
         row,
         versao: entity.versao,
         evento_id: item.event.id,
@@ -114,12 +91,18 @@ fn entity_operation(alias: &str, item: &SinkEvent) -> Option<Operation> {
         metadata: metadata::indexable(&item.event.metadata),
     };
     // Every key is a string and no member can fail to serialize, so this has no error to report.
-    let document = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
-    Some(Operation { position: item.position, kind: Kind::Entity, action, document })
+    let body = Bytes::from(serde_json::to_vec(&body).unwrap_or_default());
+    Some(Document {
+        position: item.position,
+        index: IndexName::of(table),
+        id: entity.id,
+        version: Some(entity.versao),
+        body,
+    })
 }
 
 #[derive(Serialize)]
-struct EntityDocument<'a> {
+struct EntityBody<'a> {
     #[serde(flatten)]
     row: Row<'a>,
     versao: i64,
@@ -140,13 +123,6 @@ enum Row<'a> {
 }
 
 #[cfg(test)]
-pub(super) fn operation(offset: i64, kind: Kind, document: &str) -> Operation {
-    let action = r#"{"create":{"_index":"eventos","_id":"1"}}"#.to_owned();
-    let document = Bytes::copy_from_slice(document.as_bytes());
-    Operation { position: Position { partition: 0, offset }, kind, action, document }
-}
-
-#[cfg(test)]
 mod tests {
     use chrono::DateTime;
     use serde_json::{Value, json};
@@ -161,17 +137,12 @@ mod tests {
     }
 
     fn planned(events: Vec<SinkEvent>) -> Plan {
-        plan(&Names::new("t_").expect("names"), &SinkBatch { events, spans: Vec::new() })
+        plan(&SinkBatch { events, spans: Vec::new() })
     }
 
-    fn lines(operation: &Operation) -> (Value, Value) {
-        let mut body = Vec::new();
-        operation.write(&mut body);
-        assert_eq!(body.len(), operation.size());
-        let text = String::from_utf8(body).expect("text");
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 2, "{text}");
-        (serde_json::from_str(lines[0]).expect("JSON"), serde_json::from_str(lines[1]).expect("JSON"))
+    fn body(document: &Document) -> Value {
+        assert!(!document.body.contains(&b'\n'));
+        serde_json::from_slice(&document.body).expect("JSON")
     }
 
     #[test]
@@ -183,13 +154,11 @@ mod tests {
         );
         let event_id = item.event.id;
         let plan = planned(vec![item]);
-        let (action, document) = lines(&plan.operations[0]);
-        assert_eq!(action, json!({"create": {"_index": "t_eventos", "_id": event_id}}));
-        assert_eq!(document["dados"]["nome"], "Ana");
-        let (action, document) = lines(&plan.operations[1]);
-        let expected =
-            json!({"_index": "t_leads", "_id": id, "version": 1_000_000, "version_type": "external"});
-        assert_eq!(action, json!({ "index": expected }));
+        let [event, entity] = &plan.documents[..] else { panic!("two documents") };
+        assert_eq!((event.index, event.id, event.version), (IndexName::Eventos, event_id, None));
+        assert_eq!(body(event)["dados"]["nome"], "Ana");
+        assert_eq!((entity.index, entity.id, entity.version), (IndexName::Leads, id, Some(1_000_000)));
+        let document = body(entity);
         assert_eq!(document["nome"], "Ana");
         assert_eq!(document["evento_id"], json!(event_id));
         assert_eq!(document["metadata"]["corretor"], "Bia");
@@ -200,7 +169,7 @@ mod tests {
         let mut item = lead(1, json!({"id": Uuid::from_u128(9)}));
         let value: Value = serde_json::from_slice(&item.raw).expect("JSON");
         item.raw = Bytes::from(serde_json::to_vec_pretty(&value).expect("JSON"));
-        assert_eq!(lines(&planned(vec![item]).operations[0]).1, value);
+        assert_eq!(body(&planned(vec![item]).documents[0]), value);
     }
 
     #[test]
@@ -209,7 +178,7 @@ mod tests {
         let good = lead(8, json!({"id": Uuid::from_u128(10)}));
         let plan = planned(vec![old, good]);
         assert_eq!(plan.refused.iter().map(|r| r.position.offset).collect::<Vec<_>>(), [7]);
-        assert_eq!(plan.operations.len(), 2);
+        assert_eq!(plan.documents.len(), 2);
     }
 
     #[test]
@@ -223,6 +192,6 @@ mod tests {
         };
         let event = Event::manual(manual, DateTime::UNIX_EPOCH);
         let item = SinkEvent { position: Position { partition: 0, offset: 0 }, raw: event.encode(), event };
-        assert_eq!(planned(vec![item]).operations.len(), 1);
+        assert_eq!(planned(vec![item]).documents.len(), 1);
     }
 }

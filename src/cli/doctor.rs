@@ -1,0 +1,35 @@
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Failure;
+use crate::{config::Settings, engine::Outcome, parts};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Print the findings as a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+/// Examines every part and prints what was found and what to do.
+pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let findings = parts::engine(settings)?.examine().await;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        for finding in &findings {
+            let mark = match finding.outcome {
+                Outcome::Ok => "ok",
+                Outcome::Warning => "WARNING",
+                Outcome::Failed => "FAILED",
+            };
+            println!("{mark:<8} {:<14} {:<22} {}", finding.part, finding.check, finding.detail);
+            if let Some(step) = &finding.next_step {
+                println!("{:<8} {:<14} {:<22} → {step}", "", "", "");
+            }
+        }
+    }
+    let failed = findings.iter().any(|finding| finding.outcome == Outcome::Failed);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

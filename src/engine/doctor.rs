@@ -1,0 +1,194 @@
+//! Examines every part as a person setting sluice up would, and says of each finding what to do.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Engine, status::within};
+use crate::{domain::Table, fault::Fault, sink::Sink, source::RowQuery};
+
+/// A clock further off than this makes versions and windows doubtful.
+const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
+
+/// How one check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Ok,
+    /// Works, but somebody should know.
+    Warning,
+    Failed,
+}
+
+/// One check of one part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Finding {
+    pub part: String,
+    pub check: String,
+    pub outcome: Outcome,
+    pub detail: String,
+    /// What to do, where anything is to be done.
+    pub next_step: Option<String>,
+}
+
+impl Finding {
+    fn ok(part: &str, check: &str, detail: impl Into<String>) -> Self {
+        Self::new(part, check, Outcome::Ok, detail.into(), None)
+    }
+
+    fn warning(part: &str, check: &str, detail: impl Into<String>, next_step: &str) -> Self {
+        Self::new(part, check, Outcome::Warning, detail.into(), Some(next_step.to_owned()))
+    }
+
+    fn failed(part: &str, check: &str, fault: Fault) -> Self {
+        Self::new(part, check, Outcome::Failed, fault.message, Some(fault.advice))
+    }
+
+    fn new(part: &str, check: &str, outcome: Outcome, detail: String, next_step: Option<String>) -> Self {
+        Self { part: part.to_owned(), check: check.to_owned(), outcome, detail, next_step }
+    }
+}
+
+impl Engine {
+    /// Examines every part; changes nothing. Never fails: a part that does is a finding.
+    pub async fn examine(&self) -> Vec<Finding> {
+        let (source, log, sinks) = tokio::join!(
+            self.examine_source(),
+            self.examine_log(),
+            futures::future::join_all(self.sinks().iter().map(|sink| examine_sink(&**sink))),
+        );
+        let mut findings = source;
+        findings.extend(log);
+        findings.extend(sinks.into_iter().flatten());
+        findings.extend(self.examine_lag().await);
+        findings
+    }
+
+    async fn examine_source(&self) -> Vec<Finding> {
+        const PART: &str = "source";
+        let health = match within(PART, self.source.health()).await {
+            Ok(health) => health,
+            Err(fault) => return vec![Finding::failed(PART, "reachable", fault)],
+        };
+        let mut findings =
+            vec![Finding::ok(PART, "reachable", format!("{} with a {} key", health.host, health.key))];
+        findings.extend(health.clock.map(|clock| skew(PART, clock, Utc::now())));
+        findings.extend(health.warnings.iter().map(|warning| {
+            Finding::warning(
+                PART,
+                "row-level security",
+                warning,
+                "use a secret key, or add a policy for this one",
+            )
+        }));
+        for table in Table::ALL {
+            let query = RowQuery {
+                table,
+                since: DateTime::UNIX_EPOCH,
+                status: None,
+                min_messages: None,
+                page_size: 1,
+            };
+            let check = format!("{table} readable");
+            findings.push(match within(PART, self.source.page(&query, None)).await {
+                Ok(_) => Finding::ok(PART, &check, "a page was read"),
+                Err(fault) => Finding::failed(PART, &check, fault),
+            });
+        }
+        findings
+    }
+
+    async fn examine_log(&self) -> Vec<Finding> {
+        const PART: &str = "log";
+        let identity = match within(PART, self.log.identity()).await {
+            Ok(identity) => identity,
+            Err(fault) => return vec![Finding::failed(PART, "reachable", fault)],
+        };
+        let mut findings = vec![Finding::ok(PART, "reachable", identity)];
+        findings.push(match within(PART, self.log.extents()).await {
+            Ok(extents) => {
+                let records: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
+                Finding::ok(
+                    PART,
+                    "topic of events",
+                    format!("{} partitions, {records} records", extents.len()),
+                )
+            }
+            Err(fault) => Finding::failed(PART, "topic of events", fault),
+        });
+        findings.push(match within(PART, self.log.dead_letter_count()).await {
+            Ok(0) => Finding::ok(PART, "dead letters", "none"),
+            Ok(letters) => Finding::warning(
+                PART,
+                "dead letters",
+                format!("{letters} wait in {}", self.dead_letter_topic()),
+                "read their `error` header, mend the cause, and produce them again",
+            ),
+            Err(fault) => Finding::failed(PART, "dead letters", fault),
+        });
+        findings
+    }
+
+    async fn examine_lag(&self) -> Vec<Finding> {
+        match within("log", self.lag()).await {
+            Ok(lag) => lag
+                .iter()
+                .map(|lag| match lag.total {
+                    0 => Finding::ok(&lag.sink, "lag", "none"),
+                    records => Finding::warning(
+                        &lag.sink,
+                        "lag",
+                        format!("{records} records behind"),
+                        "if it does not shrink, start `sluice worker` or look at the drain's last error",
+                    ),
+                })
+                .collect(),
+            // Whatever kept the lag from being told is a finding already.
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+async fn examine_sink(sink: &dyn Sink) -> Vec<Finding> {
+    let part = sink.name();
+    match within(part, sink.health()).await {
+        Ok(health) => {
+            let counts: Vec<String> =
+                health.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            let mut findings = vec![
+                Finding::ok(part, "reachable", health.version),
+                Finding::ok(part, "migrated", counts.join(", ")),
+            ];
+            findings.extend(health.clock.map(|clock| skew(part, clock, Utc::now())));
+            findings
+        }
+        Err(fault) => vec![Finding::failed(part, "reachable and migrated", fault)],
+    }
+}
+
+fn skew(part: &str, theirs: DateTime<Utc>, ours: DateTime<Utc>) -> Finding {
+    let skew = (theirs - ours).abs();
+    if skew <= TOLERATED_SKEW {
+        return Finding::ok(part, "clock", format!("within {} s of ours", skew.num_seconds() + 1));
+    }
+    Finding::warning(
+        part,
+        "clock",
+        format!("{} s away from ours", skew.num_seconds()),
+        "set both machines' clocks by NTP: sessions are ordered by the instant they are read",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_a_warning_with_a_next_step() {
+        let now = Utc::now();
+        assert_eq!(skew("postgres", now + TimeDelta::seconds(2), now).outcome, Outcome::Ok);
+        let off = skew("postgres", now - TimeDelta::minutes(5), now);
+        assert_eq!((off.outcome, off.detail.as_str()), (Outcome::Warning, "300 s away from ours"));
+        assert!(off.next_step.is_some());
+    }
+}

@@ -1,0 +1,91 @@
+//! A document as two lines of a bulk request.
+
+use bytes::Bytes;
+
+use super::templates::Names;
+use crate::{index::documents::Document, log::Position};
+
+/// What a document stands for, and so what a conflict about it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Immutable: a conflict is a duplicate.
+    Event,
+    /// The newest version counts: a conflict is a stale one.
+    Entity,
+}
+
+/// One document to write.
+#[derive(Debug)]
+pub(super) struct Operation {
+    /// The event it comes from.
+    pub(super) position: Position,
+    pub(super) kind: Kind,
+    /// The line that says what to do.
+    action: String,
+    /// The line to do it with.
+    document: Bytes,
+}
+
+impl Operation {
+    pub(super) fn new(names: &Names, document: Document) -> Self {
+        let (alias, id) = (names.alias(document.index), document.id);
+        let (kind, action) = match document.version {
+            None => (Kind::Event, format!(r#"{{"create":{{"_index":"{alias}","_id":"{id}"}}}}"#)),
+            Some(version) => (
+                Kind::Entity,
+                format!(
+                    r#"{{"index":{{"_index":"{alias}","_id":"{id}","version":{version},"version_type":"external"}}}}"#
+                ),
+            ),
+        };
+        Self { position: document.position, kind, action, document: document.body }
+    }
+
+    /// What it takes in a request.
+    pub(super) fn size(&self) -> usize {
+        self.action.len() + self.document.len() + 2
+    }
+
+    pub(super) fn write(&self, body: &mut Vec<u8>) {
+        body.extend_from_slice(self.action.as_bytes());
+        body.push(b'\n');
+        body.extend_from_slice(&self.document);
+        body.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+pub(super) fn operation(offset: i64, kind: Kind, document: &str) -> Operation {
+    let action = r#"{"create":{"_index":"eventos","_id":"1"}}"#.to_owned();
+    let document = Bytes::copy_from_slice(document.as_bytes());
+    Operation { position: Position { partition: 0, offset }, kind, action, document }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::index::IndexName;
+
+    fn action(index: IndexName, version: Option<i64>) -> Value {
+        let position = Position { partition: 0, offset: 1 };
+        let document =
+            Document { position, index, id: Uuid::from_u128(9), version, body: Bytes::from_static(b"{}") };
+        let operation = Operation::new(&Names::new("t_").expect("names"), document);
+        let mut body = Vec::new();
+        operation.write(&mut body);
+        assert_eq!(body.len(), operation.size());
+        let text = String::from_utf8(body).expect("text");
+        serde_json::from_str(text.lines().next().expect("a line")).expect("JSON")
+    }
+
+    #[test]
+    fn an_event_is_created_and_an_entity_replaced_by_its_version() {
+        let id = Uuid::from_u128(9);
+        assert_eq!(action(IndexName::Eventos, None), json!({"create": {"_index": "t_eventos", "_id": id}}));
+        let expected = json!({"_index": "t_leads", "_id": id, "version": 7, "version_type": "external"});
+        assert_eq!(action(IndexName::Leads, Some(7)), json!({ "index": expected }));
+    }
+}

@@ -1,0 +1,176 @@
+//! The log in the embedded file: the same offsets, groups and promises as a topic's, for one process.
+
+mod reader;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use chrono::Utc;
+use rusqlite::params;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+
+use self::reader::EmbeddedReader;
+use super::{Extent, Log, LogReader, NewRecord, Position, Topic};
+use crate::{embedded::EmbeddedDb, fault::Fault};
+
+/// As many as show everything that several partitions bring with them.
+const PARTITIONS: i32 = 3;
+
+/// The log in an embedded file.
+pub struct EmbeddedLog {
+    db: Arc<EmbeddedDb>,
+    /// Grows with every append, so that readers need not look again and again.
+    appended: watch::Sender<u64>,
+    /// A group has one member at a time: whoever holds its lock.
+    groups: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
+}
+
+impl EmbeddedLog {
+    pub fn new(db: Arc<EmbeddedDb>) -> Self {
+        Self { db, appended: watch::Sender::new(0), groups: Mutex::new(HashMap::new()) }
+    }
+}
+
+#[async_trait]
+impl Log for EmbeddedLog {
+    async fn identity(&self) -> Result<String, Fault> {
+        let id: String = self
+            .db
+            .read("reading the log's identity", |db| {
+                db.query_row("SELECT id FROM log_identity", [], |row| row.get(0))
+            })
+            .await?;
+        Ok(format!("embedded-{id}/eventos"))
+    }
+
+    async fn ensure_topics(&self) -> Result<(), Fault> {
+        // They came with the file.
+        Ok(())
+    }
+
+    async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
+        let topic = number(topic);
+        let positions = self
+            .db
+            .write("appending to the log", move |db| {
+                let mut end = db.prepare_cached(
+                    "SELECT coalesce(max(position) + 1, 0) FROM log_records WHERE topic = ? AND partition = ?",
+                )?;
+                let mut insert = db.prepare_cached(
+                    "INSERT INTO log_records (topic, partition, position, key, value, headers, appended_at)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
+                )?;
+                let now = Utc::now().timestamp_millis();
+                let mut ends: HashMap<i32, i64> = HashMap::new();
+                let mut positions = Vec::with_capacity(records.len());
+                for record in records {
+                    let partition = if topic == 0 { partition_of(&record.key) } else { 0 };
+                    let offset = match ends.get(&partition) {
+                        Some(offset) => *offset,
+                        None => end.query_row(params![topic, partition], |row| row.get(0))?,
+                    };
+                    let headers: Vec<(&str, String)> = record
+                        .headers
+                        .iter()
+                        .map(|(name, value)| (*name, String::from_utf8_lossy(value).into_owned()))
+                        .collect();
+                    let headers = serde_json::to_string(&headers).unwrap_or_default();
+                    insert.execute(params![
+                        topic,
+                        partition,
+                        offset,
+                        record.key.as_ref(),
+                        record.value.as_ref(),
+                        headers,
+                        now
+                    ])?;
+                    ends.insert(partition, offset + 1);
+                    positions.push(Position { partition, offset });
+                }
+                Ok(positions)
+            })
+            .await?;
+        self.appended.send_modify(|count| *count += 1);
+        Ok(positions)
+    }
+
+    async fn reader(&self, group: &str) -> Result<Box<dyn LogReader>, Fault> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let membership = groups.entry(group.to_owned()).or_default().clone();
+        Ok(Box::new(EmbeddedReader::new(self.db.clone(), group, membership, self.appended.subscribe())))
+    }
+
+    async fn extents(&self) -> Result<Vec<Extent>, Fault> {
+        let ends = self.db.read("reading the log's extent", |db| ends(db, Topic::Events)).await?;
+        Ok(ends.into_iter().map(|(partition, low, high)| Extent { partition, low, high }).collect())
+    }
+
+    async fn committed(&self, group: &str) -> Result<Vec<Position>, Fault> {
+        let group = group.to_owned();
+        self.db.read("reading a group's offsets", move |db| committed(db, &group)).await
+    }
+
+    async fn dead_letter_count(&self) -> Result<u64, Fault> {
+        let count: i64 = self
+            .db
+            .read("counting dead letters", |db| {
+                db.query_row("SELECT count(*) FROM log_records WHERE topic = 1", [], |row| row.get(0))
+            })
+            .await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+}
+
+fn number(topic: Topic) -> i32 {
+    match topic {
+        Topic::Events => 0,
+        Topic::DeadLetters => 1,
+    }
+}
+
+/// First offset and end of every partition.
+fn ends(db: &rusqlite::Connection, topic: Topic) -> rusqlite::Result<Vec<(i32, i64, i64)>> {
+    let mut statement = db.prepare_cached(
+        "SELECT coalesce(min(position), 0), coalesce(max(position) + 1, 0) FROM log_records
+         WHERE topic = ? AND partition = ?",
+    )?;
+    (0..PARTITIONS)
+        .map(|partition| {
+            statement
+                .query_row(params![number(topic), partition], |row| Ok((partition, row.get(0)?, row.get(1)?)))
+        })
+        .collect()
+}
+
+fn committed(db: &rusqlite::Connection, group: &str) -> rusqlite::Result<Vec<Position>> {
+    let mut statement = db.prepare_cached(
+        "SELECT partition, next_offset FROM log_groups WHERE group_name = ? ORDER BY partition",
+    )?;
+    let rows =
+        statement.query_map([group], |row| Ok(Position { partition: row.get(0)?, offset: row.get(1)? }))?;
+    rows.collect()
+}
+
+/// FNV-1a: the same key always hits the same partition, in every release.
+/// <http://www.isthe.com/chongo/tech/comp/fnv/>
+fn partition_of(key: &[u8]) -> i32 {
+    let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    i32::try_from(hash % u64::from(PARTITIONS.unsigned_abs())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_spread_over_all_partitions_and_stay_where_they_are() {
+        let partitions: Vec<i32> = (0..100).map(|n| partition_of(format!("k{n}").as_bytes())).collect();
+        assert!((0..PARTITIONS).all(|partition| partitions.iter().filter(|p| **p == partition).count() > 10));
+        assert_eq!(partition_of(b"5f0c2f6e"), partition_of(b"5f0c2f6e"));
+    }
+}

@@ -1,0 +1,174 @@
+//! A member of a consumer group of the embedded log.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::DateTime;
+use rusqlite::params;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, watch},
+    time::timeout,
+};
+use tracing::warn;
+
+use super::{PARTITIONS, committed, ends};
+use crate::{
+    embedded::EmbeddedDb,
+    fault::Fault,
+    log::{BatchLimits, Delivery, LogReader, Position, Record, StartAt, Topic},
+};
+
+pub(super) struct EmbeddedReader {
+    db: Arc<EmbeddedDb>,
+    group: String,
+    membership: Arc<Mutex<()>>,
+    /// Held while this reader is the group's member.
+    member: Option<OwnedMutexGuard<()>>,
+    appended: watch::Receiver<u64>,
+    /// The next offset of each started partition.
+    next: BTreeMap<i32, i64>,
+}
+
+impl EmbeddedReader {
+    pub(super) fn new(
+        db: Arc<EmbeddedDb>,
+        group: &str,
+        membership: Arc<Mutex<()>>,
+        appended: watch::Receiver<u64>,
+    ) -> Self {
+        Self { db, group: group.to_owned(), membership, member: None, appended, next: BTreeMap::new() }
+    }
+
+    async fn fetch(&mut self, limits: BatchLimits) -> Result<Vec<Record>, Fault> {
+        let next = self.next.clone();
+        let records = self
+            .db
+            .read("reading the log", move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT partition, position, key, value, headers, appended_at FROM log_records
+                     WHERE topic = 0 AND partition = ? AND position >= ? ORDER BY position LIMIT ?",
+                )?;
+                let (mut records, mut bytes) = (Vec::new(), 0);
+                for (partition, from) in next {
+                    let left = limits.records.saturating_sub(records.len());
+                    let mut rows = statement.query(params![partition, from, left])?;
+                    while let Some(row) = rows.next()? {
+                        if bytes >= limits.bytes {
+                            break;
+                        }
+                        let record = record(row)?;
+                        bytes += record.value.as_ref().map_or(0, Bytes::len);
+                        records.push(record);
+                    }
+                }
+                Ok(records)
+            })
+            .await?;
+        for record in &records {
+            self.next.insert(record.partition, record.offset + 1);
+        }
+        Ok(records)
+    }
+}
+
+#[async_trait]
+impl LogReader for EmbeddedReader {
+    async fn next(&mut self, limits: BatchLimits) -> Result<Delivery, Fault> {
+        if self.member.is_none() {
+            let Ok(member) = timeout(limits.wait, self.membership.clone().lock_owned()).await else {
+                return Ok(Delivery::Idle);
+            };
+            self.member = Some(member);
+            return Ok(Delivery::Assigned((0..PARTITIONS).collect()));
+        }
+        // Marked before looking, so that nothing appended in between is waited past.
+        self.appended.mark_unchanged();
+        let records = self.fetch(limits).await?;
+        if !records.is_empty() {
+            return Ok(Delivery::Records(records));
+        }
+        match timeout(limits.wait, self.appended.changed()).await {
+            Ok(Ok(())) => {
+                let records = self.fetch(limits).await?;
+                Ok(if records.is_empty() { Delivery::Idle } else { Delivery::Records(records) })
+            }
+            _ => Ok(Delivery::Idle),
+        }
+    }
+
+    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Position>, Fault> {
+        if self.member.is_none() {
+            return Ok(Vec::new());
+        }
+        let group = self.group.clone();
+        let (committed, extents) = self
+            .db
+            .read("reading the log's extent", move |db| {
+                Ok((committed(db, &group)?, ends(db, Topic::Events)?))
+            })
+            .await?;
+        let mut began = Vec::with_capacity(at.len());
+        for &(partition, start) in at {
+            let Some(&(_, low, high)) = extents.iter().find(|(p, _, _)| *p == partition) else { continue };
+            let wanted = match start {
+                StartAt::Offset(offset) => Some(offset),
+                StartAt::Beginning => None,
+                StartAt::Committed => {
+                    committed.iter().find(|at| at.partition == partition).map(|at| at.offset)
+                }
+            };
+            let offset = match wanted {
+                Some(offset) if offset < low || offset > high => {
+                    warn!(
+                        partition,
+                        offset, low, high, "the log does not hold that offset; reading all of it"
+                    );
+                    low
+                }
+                Some(offset) => offset,
+                None => low,
+            };
+            self.next.insert(partition, offset);
+            began.push(Position { partition, offset });
+        }
+        Ok(began)
+    }
+
+    async fn hold(&mut self, pause: Duration) -> Result<(), Fault> {
+        // Nobody can take the partitions away.
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    async fn commit(&mut self, next: &[Position]) -> Result<(), Fault> {
+        let (group, next) = (self.group.clone(), next.to_vec());
+        self.db
+            .write("committing offsets", move |db| {
+                let mut statement = db.prepare_cached(
+                    "INSERT INTO log_groups (group_name, partition, next_offset) VALUES (?, ?, ?)
+                     ON CONFLICT (group_name, partition) DO UPDATE SET next_offset = excluded.next_offset",
+                )?;
+                for at in next {
+                    statement.execute(params![group, at.partition, at.offset])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn close(self: Box<Self>) {}
+}
+
+fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+    let headers: String = row.get(4)?;
+    let headers: Vec<(String, String)> = serde_json::from_str(&headers).unwrap_or_default();
+    Ok(Record {
+        partition: row.get(0)?,
+        offset: row.get(1)?,
+        key: row.get::<_, Option<Vec<u8>>>(2)?.map(Bytes::from),
+        value: row.get::<_, Option<Vec<u8>>>(3)?.map(Bytes::from),
+        headers: headers.into_iter().map(|(name, value)| (name, Bytes::from(value))).collect(),
+        appended_at: DateTime::from_timestamp_millis(row.get(5)?),
+    })
+}

@@ -1,0 +1,112 @@
+//! A batch is one transaction, guarded by the offset and the epoch it expects.
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use rusqlite::{OptionalExtension, Transaction, params, params_from_iter, types::Value};
+
+use super::rows::{self, EVENT_COLUMNS, LEAD_COLUMNS, SESSION_COLUMNS};
+use crate::{
+    domain::{Dados, Event, Table},
+    sink::{Applied, SinkBatch, Span},
+};
+
+/// A batch's end: applied, or of somebody who lost the partition.
+pub(super) enum Outcome {
+    Applied(Applied),
+    Fenced(Span),
+}
+
+const WINDOW: TimeDelta = TimeDelta::minutes(5);
+
+pub(super) fn apply(db: &Transaction<'_>, log: &str, batch: &SinkBatch) -> rusqlite::Result<Outcome> {
+    for span in &batch.spans {
+        if !advance(db, log, span)? {
+            return Ok(Outcome::Fenced(*span));
+        }
+    }
+    let mut applied = Applied::default();
+    for sink in &batch.events {
+        if insert_event(db, rows::event(sink))? {
+            applied.inserted += 1;
+            count(db, &sink.event)?;
+        } else {
+            applied.duplicates += 1;
+        }
+    }
+    for table in Table::ALL {
+        for sink in batch.newest_of(table) {
+            let moved = match &sink.event.dados {
+                Dados::Lead(lead) => upsert(db, table, &LEAD_COLUMNS, rows::lead(lead, &sink.event))?,
+                Dados::ChatSession(session) => {
+                    upsert(db, table, &SESSION_COLUMNS, rows::session(session, &sink.event))?
+                }
+                Dados::Manual(_) => continue,
+            };
+            if moved { applied.entities += 1 } else { applied.stale += 1 }
+        }
+    }
+    Ok(Outcome::Applied(applied))
+}
+
+fn advance(db: &Transaction<'_>, log: &str, span: &Span) -> rusqlite::Result<bool> {
+    let moved = db
+        .prepare_cached(
+            "UPDATE sluice_offsets SET next_offset = ?5
+             WHERE log = ?1 AND partition = ?2 AND epoch = ?3 AND (next_offset = ?4 OR next_offset IS NULL)",
+        )?
+        .execute(params![log, span.partition, span.epoch, span.first, span.next])?;
+    Ok(moved == 1)
+}
+
+fn insert_event(db: &Transaction<'_>, values: Vec<Value>) -> rusqlite::Result<bool> {
+    let sql = format!(
+        "INSERT INTO eventos_raw ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    );
+    Ok(db.prepare_cached(&sql)?.execute(params_from_iter(values))? == 1)
+}
+
+/// Adds one event to its window.
+fn count(db: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
+    let begin = window(event.timestamp);
+    db.prepare_cached(
+        "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
+         VALUES (?, ?, ?, ?, 1, ?)
+         ON CONFLICT (janela_inicio, categoria, evento)
+         DO UPDATE SET total = total + 1, soma_valor = soma_valor + excluded.soma_valor",
+    )?
+    .execute(params![
+        rows::instant(begin),
+        rows::instant(begin + WINDOW),
+        event.categoria.as_str(),
+        event.evento,
+        event.valor
+    ])?;
+    Ok(())
+}
+
+/// The beginning of the five minutes an instant lies in.
+fn window(instant: DateTime<Utc>) -> DateTime<Utc> {
+    // Only instants beyond the years 1677 to 2262 can't be truncated; they are windows of their own.
+    instant.duration_trunc(WINDOW).unwrap_or(instant)
+}
+
+/// Creates an entity or moves it forward, never back.
+fn upsert(
+    db: &Transaction<'_>,
+    table: Table,
+    columns: &[&str],
+    values: Vec<Value>,
+) -> rusqlite::Result<bool> {
+    let marks = vec!["?"; columns.len()].join(", ");
+    let updates: Vec<String> =
+        columns[1..].iter().map(|column| format!("{column} = excluded.{column}")).collect();
+    let sql = format!(
+        "INSERT INTO {table} ({}) VALUES ({marks})
+         ON CONFLICT (id) DO UPDATE SET {}, sincronizado_em = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+         WHERE {table}.versao < excluded.versao RETURNING 1",
+        columns.join(", "),
+        updates.join(", ")
+    );
+    let moved: Option<i64> =
+        db.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0)).optional()?;
+    Ok(moved.is_some())
+}

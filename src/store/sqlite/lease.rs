@@ -1,0 +1,198 @@
+//! Syncs as remembered, and the lease that lets one sync of a table run at a time.
+//!
+//! Only one process writes the file, so a lease is a lock in that process; a sync that counts as running without
+//! one is of a process that ended.
+
+use std::{collections::HashSet, sync::Arc};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, types::Type};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
+
+use super::rows::instant;
+use crate::{
+    domain::Table,
+    embedded::EmbeddedDb,
+    fault::Fault,
+    store::{Appended, Control, Coverage, NewSync, SyncEnd, SyncLease, SyncProgress, SyncRecord, SyncState},
+};
+
+const COLUMNS: &str =
+    "id, request, state, progress, log, owner, started_at, finished_at, error, cancel_requested";
+
+pub(super) struct SqliteLease {
+    pub(super) db: Arc<EmbeddedDb>,
+    pub(super) id: Uuid,
+    pub(super) table: Table,
+    pub(super) log: String,
+    /// Freed when the lease is dropped, finished or not.
+    pub(super) _lock: OwnedMutexGuard<()>,
+}
+
+/// Marks what earlier processes left running, and writes the new sync.
+pub(super) fn register(db: &Transaction<'_>, new: &NewSync) -> rusqlite::Result<()> {
+    interrupt(db, new.request.table)?;
+    db.execute(
+        "INSERT INTO sluice_syncs (id, table_name, log, request, state, progress, owner, started_at)
+         VALUES (?, ?, ?, ?, 'running', ?, ?, ?)",
+        params![
+            new.id.to_string(),
+            new.request.table.name(),
+            new.log,
+            json(&new.request),
+            json(&SyncProgress::default()),
+            new.owner,
+            instant(Utc::now())
+        ],
+    )?;
+    Ok(())
+}
+
+/// Marks the running syncs of a table whose lease nobody holds.
+pub(super) fn interrupt(db: &Transaction<'_>, table: Table) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE sluice_syncs SET state = 'interrupted', finished_at = ?2,
+             error = 'its process ended before the sync did; start it again, it goes on where it was'
+         WHERE table_name = ?1 AND state = 'running'",
+        params![table.name(), instant(Utc::now())],
+    )?;
+    Ok(())
+}
+
+pub(super) fn by_id(db: &Connection, id: Uuid) -> rusqlite::Result<Option<SyncRecord>> {
+    let sql = format!("SELECT {COLUMNS} FROM sluice_syncs WHERE id = ?");
+    db.prepare_cached(&sql)?.query_row([id.to_string()], record).optional()
+}
+
+pub(super) fn running(db: &Connection, table: Table) -> rusqlite::Result<Option<SyncRecord>> {
+    let sql = format!("SELECT {COLUMNS} FROM sluice_syncs WHERE table_name = ? AND state = 'running'");
+    db.prepare_cached(&sql)?.query_row([table.name()], record).optional()
+}
+
+pub(super) fn latest(db: &Connection, limit: u32) -> rusqlite::Result<Vec<SyncRecord>> {
+    let sql = format!("SELECT {COLUMNS} FROM sluice_syncs ORDER BY started_at DESC, id DESC LIMIT ?");
+    db.prepare_cached(&sql)?.query_map([limit], record)?.collect()
+}
+
+pub(super) fn coverage(db: &Connection, table: Table, log: &str) -> rusqlite::Result<Option<Coverage>> {
+    db.query_row(
+        "SELECT covered_from, covered_to FROM sluice_coverage WHERE log = ? AND table_name = ?",
+        params![log, table.name()],
+        |row| Ok(Coverage { from: time(row, 0)?, to: time(row, 1)? }),
+    )
+    .optional()
+}
+
+#[async_trait]
+impl SyncLease for SqliteLease {
+    async fn unchanged(&mut self, rows: &[Appended]) -> Result<HashSet<Appended>, Fault> {
+        let (rows, log, table) = (rows.to_vec(), self.log.clone(), self.table);
+        self.db
+            .read("looking for what was appended", move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT 1 FROM sluice_appended WHERE log = ? AND table_name = ? AND entity = ? AND event = ?",
+                )?;
+                let mut known = HashSet::new();
+                for row in rows {
+                    if statement.exists(params![log, table.name(), row.entity.to_string(), row.event.to_string()])? {
+                        known.insert(row);
+                    }
+                }
+                Ok(known)
+            })
+            .await
+    }
+
+    async fn checkpoint(&mut self, progress: &SyncProgress, appended: &[Appended]) -> Result<Control, Fault> {
+        let (appended, progress) = (appended.to_vec(), json(progress));
+        let (id, log, table) = (self.id, self.log.clone(), self.table);
+        self.db
+            .write("writing a sync's progress", move |db| {
+                let mut remember = db.prepare_cached(
+                    "INSERT INTO sluice_appended (log, table_name, entity, event) VALUES (?, ?, ?, ?)
+                     ON CONFLICT (log, table_name, entity) DO UPDATE SET event = excluded.event",
+                )?;
+                for row in appended {
+                    let (entity, event) = (row.entity.to_string(), row.event.to_string());
+                    remember.execute(params![log, table.name(), entity, event])?;
+                }
+                let cancel: bool = db.query_row(
+                    "UPDATE sluice_syncs SET progress = ? WHERE id = ? RETURNING cancel_requested",
+                    params![progress, id.to_string()],
+                    |row| row.get(0),
+                )?;
+                Ok(if cancel { Control::Cancel } else { Control::GoOn })
+            })
+            .await
+    }
+
+    async fn finish(self: Box<Self>, end: SyncEnd) -> Result<(), Fault> {
+        let (id, log, table) = (self.id, self.log.clone(), self.table);
+        self.db
+            .write("writing a sync's end", move |db| {
+                db.execute(
+                    "UPDATE sluice_syncs SET state = ?, progress = ?, error = ?, finished_at = ? WHERE id = ?",
+                    params![
+                        json(&end.state).trim_matches('"'),
+                        json(&end.progress),
+                        end.error,
+                        instant(Utc::now()),
+                        id.to_string()
+                    ],
+                )?;
+                if let Some(coverage) = end.coverage {
+                    db.execute(
+                        "INSERT INTO sluice_coverage (log, table_name, covered_from, covered_to) VALUES (?, ?, ?, ?)
+                         ON CONFLICT (log, table_name)
+                         DO UPDATE SET covered_from = excluded.covered_from, covered_to = excluded.covered_to",
+                        params![log, table.name(), instant(coverage.from), instant(coverage.to)],
+                    )?;
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<SyncRecord> {
+    let state: String = row.get(2)?;
+    let finished_at: Option<String> = row.get(7)?;
+    Ok(SyncRecord {
+        id: parsed(row, 0)?,
+        request: from_json(row, 1)?,
+        state: serde_json::from_value(state.into()).unwrap_or(SyncState::Interrupted),
+        progress: from_json(row, 3)?,
+        log: row.get(4)?,
+        owner: row.get(5)?,
+        started_at: time(row, 6)?,
+        finished_at: finished_at.map(|_| time(row, 7)).transpose()?,
+        error: row.get(8)?,
+        cancel_requested: row.get(9)?,
+    })
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| unreadable(column, error))
+}
+
+fn parsed(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+    let text: String = row.get(column)?;
+    Uuid::parse_str(&text).map_err(|error| unreadable(column, error))
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<DateTime<Utc>> {
+    let text: String = row.get(column)?;
+    DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()).map_err(|error| unreadable(column, error))
+}
+
+fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}

@@ -1,0 +1,209 @@
+//! The store in the embedded file: the same tables, transactions and guards as in Postgres, for one process.
+
+mod apply;
+mod lease;
+mod rows;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rusqlite::params;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use self::{apply::Outcome, lease::SqliteLease};
+use super::{Begun, Coverage, NewSync, Store, SyncRecord};
+use crate::{
+    domain::Table,
+    embedded::EmbeddedDb,
+    fault::{Fault, FaultKind},
+    log::{Position, StartAt},
+    sink::{Applied, ApplyError, Claim, Rejection, Sink, SinkBatch, SinkHealth},
+};
+
+const PART: &str = "sqlite";
+
+/// The store in an embedded file.
+pub struct SqliteStore {
+    db: Arc<EmbeddedDb>,
+    /// The lease of each table of [`Table::ALL`].
+    leases: [Arc<Mutex<()>>; 2],
+}
+
+impl SqliteStore {
+    pub fn new(db: Arc<EmbeddedDb>) -> Self {
+        Self { db, leases: Default::default() }
+    }
+
+    fn lease_of(&self, table: Table) -> Arc<Mutex<()>> {
+        match table {
+            Table::Leads => self.leases[0].clone(),
+            Table::ChatSessions => self.leases[1].clone(),
+        }
+    }
+
+    /// What an earlier process left running is interrupted; another process's own syncs are let be.
+    async fn mark_interrupted(&self) -> Result<(), Fault> {
+        if !self.db.is_writable() {
+            return Ok(());
+        }
+        for table in Table::ALL {
+            // While the lease is held here, its sync is alive.
+            let Ok(lock) = self.lease_of(table).try_lock_owned() else { continue };
+            self.db
+                .write("looking for interrupted syncs", move |db| {
+                    let outcome = lease::interrupt(db, table);
+                    drop(lock);
+                    outcome
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sink for SqliteStore {
+    fn name(&self) -> &'static str {
+        PART
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        // The file is migrated when it is opened.
+        Ok(())
+    }
+
+    async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
+        let (log, partitions) = (log.to_owned(), partitions.to_vec());
+        self.db
+            .write("claiming partitions", move |db| {
+                let mut statement = db.prepare_cached(
+                    "INSERT INTO sluice_offsets (log, partition, epoch) VALUES (?, ?, 1)
+                     ON CONFLICT (log, partition) DO UPDATE SET epoch = epoch + 1 RETURNING epoch, next_offset",
+                )?;
+                partitions
+                    .into_iter()
+                    .map(|partition| {
+                        statement.query_row(params![log, partition], |row| {
+                            let next: Option<i64> = row.get(1)?;
+                            let start = next.map_or(StartAt::Beginning, StartAt::Offset);
+                            Ok(Claim { partition, epoch: row.get(0)?, start })
+                        })
+                    })
+                    .collect()
+            })
+            .await
+    }
+
+    async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
+        let rejected: Vec<Rejection> = batch
+            .events
+            .iter()
+            .filter(|sink| !sink.event.valor.is_finite())
+            .map(|sink| Rejection {
+                position: sink.position,
+                reason: "valor is not a finite number".to_owned(),
+            })
+            .collect();
+        if !rejected.is_empty() {
+            return Err(ApplyError::Rejected(rejected));
+        }
+        let (log, batch) = (log.to_owned(), batch.clone());
+        let outcome = self
+            .db
+            .write("applying a batch", move |db| match apply::apply(db, &log, &batch)? {
+                Outcome::Applied(applied) => Ok(Ok(applied)),
+                Outcome::Fenced(span) => {
+                    // Takes back what the spans before it moved; the commit that follows is of nothing.
+                    db.execute_batch("ROLLBACK; BEGIN")?;
+                    Ok(Err(span))
+                }
+            })
+            .await?;
+        outcome.map_err(|span| {
+            let message = format!(
+                "partition {} is not at offset {} under epoch {}",
+                span.partition, span.first, span.epoch
+            );
+            Fault::new(PART, FaultKind::Fenced, message, "the partition is claimed again").into()
+        })
+    }
+
+    async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {
+        let log = log.to_owned();
+        self.db
+            .read("reading the offsets", move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT partition, next_offset FROM sluice_offsets
+                     WHERE log = ? AND next_offset IS NOT NULL ORDER BY partition",
+                )?;
+                let rows = statement
+                    .query_map([log], |row| Ok(Position { partition: row.get(0)?, offset: row.get(1)? }))?;
+                rows.collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await
+            .map(Some)
+    }
+
+    async fn make_visible(&self) -> Result<(), Fault> {
+        // What is committed is visible.
+        Ok(())
+    }
+
+    async fn health(&self) -> Result<SinkHealth, Fault> {
+        self.db
+            .read("counting rows", |db| {
+                let mut counts = Vec::new();
+                for table in ["eventos_raw", "leads", "chat_sessions"] {
+                    let sql = format!("SELECT count(*) FROM {table}");
+                    let count: i64 = db.query_row(&sql, [], |row| row.get(0))?;
+                    counts.push((table.to_owned(), u64::try_from(count).unwrap_or_default()));
+                }
+                Ok(SinkHealth { version: format!("SQLite {}", rusqlite::version()), clock: None, counts })
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn begin_sync(&self, new: NewSync) -> Result<Begun, Fault> {
+        let (id, table, log) = (new.id, new.request.table, new.log.clone());
+        let Ok(lock) = self.lease_of(table).try_lock_owned() else {
+            let running =
+                self.db.read("reading the running sync", move |db| lease::running(db, table)).await?;
+            return Ok(Begun::Busy(running.map(Box::new)));
+        };
+        self.db.write("starting a sync", move |db| lease::register(db, &new)).await?;
+        let coverage = self.coverage(table, &log).await?;
+        let lease = SqliteLease { db: self.db.clone(), id, table, log, _lock: lock };
+        Ok(Begun::Started { lease: Box::new(lease), coverage })
+    }
+
+    async fn sync(&self, id: Uuid) -> Result<Option<SyncRecord>, Fault> {
+        self.mark_interrupted().await?;
+        self.db.read("reading a sync", move |db| lease::by_id(db, id)).await
+    }
+
+    async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
+        self.mark_interrupted().await?;
+        self.db.read("reading the latest syncs", move |db| lease::latest(db, limit)).await
+    }
+
+    async fn request_cancel(&self, id: Uuid) -> Result<bool, Fault> {
+        self.db
+            .write("cancelling a sync", move |db| {
+                let asked = db.execute(
+                    "UPDATE sluice_syncs SET cancel_requested = 1 WHERE id = ? AND state = 'running'",
+                    [id.to_string()],
+                )?;
+                Ok(asked == 1)
+            })
+            .await
+    }
+
+    async fn coverage(&self, table: Table, log: &str) -> Result<Option<Coverage>, Fault> {
+        let log = log.to_owned();
+        self.db.read("reading a table's coverage", move |db| lease::coverage(db, table, &log)).await
+    }
+}
