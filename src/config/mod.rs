@@ -1,5 +1,6 @@
 //! Every setting, typed and validated before anything starts. Secrets can't be printed.
 
+mod http;
 mod reader;
 
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+pub use http::{HostPattern, HttpSettings, OriginPattern, Token, parse_address};
 use reader::Reader;
 pub use reader::SettingsError;
 
@@ -18,6 +20,7 @@ pub struct Settings {
     pub postgres: PostgresSettings,
     pub elasticsearch: ElasticsearchSettings,
     pub drain: DrainSettings,
+    pub http: HttpSettings,
 }
 
 /// How sinks are drained.
@@ -107,6 +110,7 @@ impl Settings {
             postgres: PostgresSettings::read(&mut read),
             elasticsearch: ElasticsearchSettings::read(&mut read),
             drain: DrainSettings::read(&mut read),
+            http: HttpSettings::read(&mut read),
         };
         read.finish().map(|()| settings)
     }
