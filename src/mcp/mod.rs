@@ -5,6 +5,7 @@ mod answer;
 mod schema;
 mod server;
 mod tools;
+pub mod transport;
 
 pub use access::Access;
 pub use server::SluiceServer;
