@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::{Settings, SupabaseSettings},
+    data_folder::DataFolder,
     embedded::EmbeddedDb,
     engine::{Engine, EngineSettings},
     fault::Fault,
@@ -33,7 +34,7 @@ impl Parts {
     /// # Errors
     /// When a client refuses its settings or the data folder can't be used.
     pub fn open(settings: &Settings) -> Result<Self, Fault> {
-        let mut embedded = Embedded { settings, db: None };
+        let mut embedded = Embedded { settings, folder: None, db: None };
         Ok(Self {
             log: match &settings.kafka {
                 Some(kafka) => Arc::new(KafkaLog::connect(kafka)?),
@@ -57,18 +58,27 @@ impl Parts {
     }
 }
 
-/// Log and store share one file, which is opened once.
+/// What the embedded parts share: the folder, and log and store one file in it. Opened once, where needed.
 struct Embedded<'a> {
     settings: &'a Settings,
+    folder: Option<Arc<DataFolder>>,
     db: Option<Arc<EmbeddedDb>>,
 }
 
 impl Embedded<'_> {
+    fn folder(&mut self) -> Result<Arc<DataFolder>, Fault> {
+        if let Some(folder) = &self.folder {
+            return Ok(folder.clone());
+        }
+        let folder = DataFolder::open(&self.settings.data_dir, &owner())?;
+        Ok(self.folder.insert(folder).clone())
+    }
+
     fn db(&mut self) -> Result<Arc<EmbeddedDb>, Fault> {
         if let Some(db) = &self.db {
             return Ok(db.clone());
         }
-        let db = EmbeddedDb::open(&self.settings.data_dir, &owner())?;
+        let db = EmbeddedDb::in_folder(self.folder()?)?;
         Ok(self.db.insert(db).clone())
     }
 }
