@@ -72,12 +72,13 @@ fn default_port(scheme: &str) -> Option<u16> {
 /// A host in lower case, and its port.
 fn split(text: &str) -> Option<(String, Option<u16>)> {
     let authority: Authority = text.trim().parse().ok()?;
-    let port = match authority.port() {
-        Some(port) => Some(port.as_str().parse().ok()?),
-        None => None,
+    // Whoever is named before an @ leaves the host elsewhere than at the start.
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => None,
+        port => Some(port.strip_prefix(':')?.parse().ok()?),
     };
-    let plain = !authority.host().is_empty() && !authority.as_str().contains('@');
-    plain.then(|| (authority.host().trim_end_matches('.').to_ascii_lowercase(), port))
+    let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    (!host.is_empty()).then_some((host, port))
 }
 
 #[cfg(test)]

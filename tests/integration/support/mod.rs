@@ -4,6 +4,7 @@ pub mod elasticsearch;
 pub mod events;
 pub mod fake_http;
 pub mod gate;
+pub mod http;
 pub mod postgres;
 pub mod rows;
 pub mod servers;

@@ -1,0 +1,107 @@
+//! Probes, numbers, and the end.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sluice::source::sample::Fault;
+
+use crate::support::{
+    Pipeline, eventually,
+    http::{Events, HttpServer, call, initialize},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_parts_are_down_is_alive_but_not_ready_and_names_them() {
+    let server = HttpServer::start(&[]).await;
+    let get = async |path: &str| reqwest::get(format!("{}{path}", server.url)).await.expect("an answer");
+    assert_eq!(get("/healthz").await.status(), 200);
+    let ready = get("/readyz").await;
+    assert_eq!(ready.status(), 503);
+    let body: Value = ready.json().await.expect("JSON");
+    assert_eq!(body["failing"], serde_json::json!(["kafka", "postgres", "elasticsearch"]), "{body}");
+    assert!(body["problems"].as_array().is_some_and(|problems| problems.len() >= 3), "{body}");
+    let metrics = get("/metrics").await.text().await.expect("text");
+    for line in [
+        "sluice_part_up{part=\"supabase\"} 1",
+        "sluice_part_up{part=\"kafka\"} 0",
+        "sluice_drain_inserted_total{sink=\"postgres\"} 0",
+        "sluice_mcp_sessions{transport=\"sse\"} 0",
+    ] {
+        assert!(metrics.lines().any(|written| written == line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_at_once_ask_the_parts_once() {
+    let server = HttpServer::start(&[]).await;
+    let url = format!("{}/readyz", server.url);
+    futures::future::join_all((0..20).map(|_| reqwest::get(&url))).await;
+    let all = server.source().take_requests().len();
+    // By now the answer may be old, and one more probe asks anew.
+    let answer: Value = reqwest::get(&url).await.expect("an answer").json().await.expect("JSON");
+    assert!(answer["checked_at"].is_string());
+    eventually("an old answer is asked for anew", async || {
+        reqwest::get(&url).await.expect("an answer");
+        !server.source().take_requests().is_empty()
+    })
+    .await;
+    let one = server.source().take_requests().len();
+    assert_eq!(one, 0);
+    assert!((1..=2).contains(&all), "{all} requests to the source for 20 probes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_under_way_is_answered_before_the_server_ends_and_streams_are_closed() {
+    let mut server = HttpServer::start(&[]).await;
+    let mut stream = Events::of(reqwest::get(format!("{}/sse", server.url)).await.expect("a stream"));
+    stream.next().await.expect("an endpoint");
+    let opened = server.post(&initialize("2025-06-18")).send().await.expect("an answer");
+    let session = opened.headers()["mcp-session-id"].to_str().expect("text").to_owned();
+    server.source().script([Fault::Delay(Duration::from_secs(2))]);
+    let call = server.post(&call(2, "get_supabase_dashboard")).header("mcp-session-id", &session);
+    let mut answer = Events::of(call.send().await.expect("a stream"));
+    eventually("the call is under way", async || !server.source().take_requests().is_empty()).await;
+    server.terminate();
+    let answer = answer.message().await.expect("the answer").json();
+    assert_eq!(answer["result"]["structuredContent"]["leads_total"], 0, "{answer}");
+    assert!(stream.next().await.is_none(), "the stream ends");
+    assert!(server.process.wait().await.expect("an exit").success());
+    assert!(server.find("cut short").is_none());
+    assert!(reqwest::get(format!("{}/healthz", server.url)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_does_not_end_does_not_keep_the_server_from_ending() {
+    let mut server = HttpServer::start(&[("SLUICE_HTTP_SHUTDOWN_SECONDS", "1")]).await;
+    server.source().script([Fault::Hang]);
+    let opened = server.post(&initialize("2025-06-18")).send().await.expect("an answer");
+    let session = opened.headers()["mcp-session-id"].to_str().expect("text").to_owned();
+    let call = server.post(&call(2, "get_supabase_dashboard")).header("mcp-session-id", &session);
+    let _answer = call.send().await.expect("a stream");
+    eventually("the call is under way", async || !server.source().take_requests().is_empty()).await;
+    server.terminate();
+    assert!(server.process.wait().await.expect("an exit").success());
+    eventually("it is told", async || server.find("cut short").is_some()).await;
+}
+
+/// The one that needs the real services.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_parts_are_up_is_ready_and_drains_while_it_serves() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(sluice::domain::Table::Leads, crate::support::rows::leads(30));
+    let server = HttpServer::of(pipeline.command(&["serve", "--http", "127.0.0.1:0"])).await;
+    let client = server.connect_stateless(None).await;
+    let request = rmcp::model::CallToolRequestParams::new("sync_leads_from_supabase");
+    let synced = client.call_tool(request).await.expect("a result").structured_content.expect("content");
+    assert_eq!((&synced["state"], &synced["appended"]), (&"done".into(), &30.into()), "{synced}");
+    let ready = reqwest::get(format!("{}/readyz", server.url)).await.expect("an answer");
+    assert_eq!(ready.status(), 200, "{}", ready.text().await.expect("text"));
+    let metrics = reqwest::get(format!("{}/metrics", server.url)).await.expect("an answer").text().await;
+    let metrics = metrics.expect("text");
+    assert!(metrics.contains("sluice_drain_inserted_total{sink=\"postgres\"} 30"), "{metrics}");
+    assert!(metrics.contains("sluice_sink_lag_records{sink=\"elasticsearch\"} 0"), "{metrics}");
+    pipeline.assert_events(30).await;
+    drop(client);
+    drop(server);
+    pipeline.clean_up().await;
+}
