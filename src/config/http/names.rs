@@ -37,9 +37,9 @@ impl OriginPattern {
     /// `https://app.example.com` for the scheme's own port, `http://localhost:5173` for one, `http://localhost:*` for any.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_suffix(":*") {
-            let (scheme, host, port) = origin(rest)?;
-            // A port before the `:*` would be two ports.
-            return (port == default_port(&scheme)).then_some(Self { scheme, host, port: None });
+            let (scheme, rest) = rest.split_once("://")?;
+            let (host, port) = split(rest)?;
+            return port.is_none().then(|| Self { scheme: scheme.to_ascii_lowercase(), host, port: None });
         }
         let (scheme, host, port) = origin(text)?;
         Some(Self { scheme, host, port: Some(port?) })

@@ -45,8 +45,6 @@ async fn probes_at_once_ask_the_parts_once() {
         !server.source().take_requests().is_empty()
     })
     .await;
-    let one = server.source().take_requests().len();
-    assert_eq!(one, 0);
     assert!((1..=2).contains(&all), "{all} requests to the source for 20 probes");
 }
 
