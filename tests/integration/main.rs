@@ -10,6 +10,7 @@ mod faults;
 mod http;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
+mod log_conformance;
 mod log_kafka;
 mod mcp;
 mod source_supabase;

@@ -7,7 +7,7 @@ use sluice::source::sample::Fault;
 
 use crate::support::{
     Pipeline, eventually,
-    http::{Events, HttpServer, call, initialize},
+    http::{Events, HttpServer, call, initialize, initialized},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,6 +66,25 @@ async fn a_call_under_way_is_answered_before_the_server_ends_and_streams_are_clo
     assert!(server.process.wait().await.expect("an exit").success());
     assert!(server.find("cut short").is_none());
     assert!(reqwest::get(format!("{}/healthz", server.url)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_from_an_old_client_is_answered_before_its_stream_is_closed() {
+    let mut server = HttpServer::start(&[]).await;
+    let mut stream = Events::of(reqwest::get(format!("{}/sse", server.url)).await.expect("a stream"));
+    let endpoint = format!("{}{}", server.url, stream.next().await.expect("an endpoint").data);
+    let client = reqwest::Client::new();
+    client.post(&endpoint).json(&initialize("2024-11-05")).send().await.expect("an answer");
+    stream.next().await.expect("an answer");
+    client.post(&endpoint).json(&initialized()).send().await.expect("an answer");
+    server.source().script([Fault::Delay(Duration::from_secs(2))]);
+    client.post(&endpoint).json(&call(2, "get_supabase_dashboard")).send().await.expect("an answer");
+    eventually("the call is under way", async || !server.source().take_requests().is_empty()).await;
+    server.terminate();
+    let answer = stream.next().await.expect("the answer").json();
+    assert_eq!(answer["result"]["structuredContent"]["leads_total"], 0, "{answer}");
+    assert!(stream.next().await.is_none(), "the stream ends");
+    assert!(server.process.wait().await.expect("an exit").success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
