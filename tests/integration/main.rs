@@ -13,6 +13,7 @@ mod log_conformance;
 mod log_kafka;
 mod mcp;
 mod source_supabase;
+mod store_conformance;
 mod store_postgres;
 mod support;
 mod sync;

@@ -1,0 +1,4 @@
+//! What every store promises, on each adapter: the embedded one, which needs nothing, and Postgres.
+
+mod applying;
+mod leasing;
