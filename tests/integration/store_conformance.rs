@@ -2,3 +2,4 @@
 
 mod applying;
 mod leasing;
+mod questions;

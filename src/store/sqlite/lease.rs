@@ -249,12 +249,12 @@ fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Res
     serde_json::from_str(&text).map_err(|error| unreadable(column, error))
 }
 
-fn parsed(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+pub(super) fn parsed(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
     let text: String = row.get(column)?;
     Uuid::parse_str(&text).map_err(|error| unreadable(column, error))
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<DateTime<Utc>> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<DateTime<Utc>> {
     let text: String = row.get(column)?;
     DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()).map_err(|error| unreadable(column, error))
 }
