@@ -222,7 +222,8 @@ impl EventOrder {
 }
 
 impl EventCursor {
-    fn of(event: &StoredEvent, order: EventOrder) -> Self {
+    /// The place after an event.
+    pub fn of(event: &StoredEvent, order: EventOrder) -> Self {
         let at = match order {
             EventOrder::Newest | EventOrder::Oldest => event.timestamp,
             EventOrder::LatestStored => event.ingerido_em,

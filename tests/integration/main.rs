@@ -12,6 +12,7 @@ mod index_elasticsearch_faults;
 mod log_conformance;
 mod log_kafka;
 mod mcp;
+mod mcp_queries;
 mod source_supabase;
 mod store_conformance;
 mod store_postgres;
