@@ -6,6 +6,7 @@
 // A test that can't go on should say so and stop.
 #![allow(clippy::expect_used)]
 
+mod embedded_folder;
 mod faults;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
