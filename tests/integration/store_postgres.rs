@@ -1,6 +1,8 @@
 //! What only Postgres has of the store: migrations by several processes, its own types, what the server refuses,
 //! sessions. Everything else is in `store_conformance`.
 
+use std::time::Duration;
+
 use rand::{RngExt as _, distr::Alphanumeric};
 use serde_json::json;
 use sluice::{
@@ -8,7 +10,7 @@ use sluice::{
     fault::FaultKind,
     log::StartAt,
     sink::{ApplyError, Sink},
-    store::{SyncProgress, SyncState, postgres::PgStore},
+    store::{QueryLimits, Questions, SyncProgress, SyncState, postgres::PgStore},
 };
 use uuid::Uuid;
 
@@ -181,4 +183,56 @@ async fn a_lease_whose_session_ended_says_so_and_can_write_nothing() {
     lease.finish(ended(SyncState::Succeeded)).await.expect_err("the lease is lost");
     assert_eq!(state(&store, first).await, SyncState::Interrupted);
     assert_eq!(state(&store, second).await, SyncState::Running);
+}
+
+#[tokio::test]
+async fn statements_in_postgres_own_dialect_are_answered_as_they_were_written() {
+    let (_database, store) = migrated().await;
+    apply(&store, vec![lead(1, 0, "Ana"), lead(2, 1, "Bia"), session(3)]).await;
+    let limits = QueryLimits { rows: 50, bytes: 50_000, timeout: Duration::from_secs(10) };
+    for (sql, expected) in [
+        (
+            r"SELECT 'd''água', E'a\nb\'c', $$a'b$$, 'C:\x', ''",
+            json!([["d'água", "a\nb'c", "a'b", r"C:\x", ""]]),
+        ),
+        ("WITH leads AS (SELECT * FROM public.leads) SELECT count(*) FROM leads", json!([[2]])),
+        (
+            "SELECT d::date FROM generate_series(timestamp '2026-01-30', timestamp '2026-01-31', interval '1 day') AS d",
+            json!([["2026-01-30"], ["2026-01-31"]]),
+        ),
+        (
+            "SELECT extract(hour FROM \"timestamp\" AT TIME ZONE 'America/Sao_Paulo')::int FROM eventos_raw WHERE evento = 'chat_session'",
+            json!([[9]]),
+        ),
+        (
+            "SELECT date_trunc('hour', updated_at), count(*)::text || '!' FROM leads GROUP BY 1",
+            json!([["2026-05-01T12:00:00+00:00", "2!"]]),
+        ),
+        (
+            "SELECT i, count(*) FILTER (WHERE l.nome ~* '^a') FROM leads l, unnest(l.interesse) AS i WHERE i NOT LIKE '%{%' GROUP BY i",
+            json!([["apartamento", 1]]),
+        ),
+        ("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY valor) FROM eventos_raw", json!([[85]])),
+        (
+            "SELECT x.v FROM leads l CROSS JOIN LATERAL jsonb_each_text(l.metadata) AS x(k, v) WHERE x.k = 'corretor' LIMIT 1",
+            json!([["Bia"]]),
+        ),
+        ("SELECT DISTINCT ON (origem) nome FROM leads ORDER BY origem, versao DESC", json!([["Bia"]])),
+        (
+            "SELECT array(SELECT nome FROM leads ORDER BY nome), metadata ? 'empresa', dados #>> '{localizacao,uf}' FROM eventos_raw WHERE entidade_id = '00000000-0000-0000-0000-000000000001'",
+            json!([[["Ana", "Bia"], true, "SP"]]),
+        ),
+        (
+            "SELECT 'NaN'::float8, 'infinity'::timestamptz, 12345678901234567890::numeric, NULL, interval '90 minutes'",
+            json!([["NaN", "infinity", 12_345_678_901_234_567_890_u64, null, "01:30:00"]]),
+        ),
+    ] {
+        let answer = store.query(sql, limits).await.unwrap_or_else(|fault| panic!("{sql}: {fault}"));
+        assert_eq!(json!(answer.rows), expected, "{sql}");
+    }
+    let fault = store.query("SELECT nme FROM leads", limits).await.expect_err("no such column");
+    assert!(fault.message.contains("leads.nome"), "the server's hint is passed on: {fault}");
+    let fault =
+        store.query("SELECT 1 / (valor - valor)::int FROM eventos_raw", limits).await.expect_err("no number");
+    assert!(fault.message.contains("nullif"), "{fault}");
 }

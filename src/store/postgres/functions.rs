@@ -200,6 +200,7 @@ const JSON: &[&str] = &[
 ];
 
 const OTHERS: &[&str] = &[
+    "array",
     "array_length",
     "array_position",
     "array_positions",

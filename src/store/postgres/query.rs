@@ -24,7 +24,7 @@ pub(super) async fn query(
     let mut transaction = connection.begin_with("BEGIN READ ONLY").await.map_err(to_fault)?;
     sqlx::query(
         "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),
-                set_config('timezone', 'UTC', true)",
+                set_config('timezone', 'UTC', true), set_config('standard_conforming_strings', 'on', true)",
     )
     .bind(limits.timeout.as_millis().to_string())
     .execute(&mut *transaction)

@@ -1,8 +1,8 @@
 //! What may be asked of Postgres, decided on the parsed statement.
 //!
 //! Guarantee: only what was understood runs. The statement is parsed, every relation, function, type and clause in it
-//! is looked up in a list of what is allowed, and what is sent is written anew from what was checked, so no
-//! difference between two parsers' reading of a text can be used. Names of `WITH` count only where they are in
+//! is looked up in a list of what is allowed, and what is sent is written anew from what was checked and must read
+//! the same again, so no difference between two readings of a text can be used. Names of `WITH` count only where they are in
 //! scope: nobody reaches another table by naming a query after it.
 
 use std::ops::ControlFlow;
@@ -77,11 +77,7 @@ pub(super) fn checked(sql: &str) -> Result<String, Fault> {
     if sql.len() > LONGEST {
         return Err(refused(format!("it is longer than {LONGEST} bytes")));
     }
-    let mut statements =
-        Parser::parse_sql(&PostgreSqlDialect {}, sql).map_err(|error| refused(error.to_string()))?;
-    let (Some(mut statement), None) = (statements.pop(), statements.pop()) else {
-        return Err(refused("it must be exactly one statement".to_owned()));
-    };
+    let mut statement = parsed(sql).map_err(refused)?;
     if !matches!(statement, Statement::Query(_)) {
         return Err(refused("it does not begin with SELECT or WITH".to_owned()));
     }
@@ -95,9 +91,24 @@ pub(super) fn checked(sql: &str) -> Result<String, Fault> {
         }
         ControlFlow::<()>::Continue(())
     });
-    match statement.visit(&mut Check::default()) {
-        ControlFlow::Break(problem) => Err(refused(problem)),
-        ControlFlow::Continue(()) => Ok(statement.to_string()),
+    if let ControlFlow::Break(problem) = statement.visit(&mut Check::default()) {
+        return Err(refused(problem));
+    }
+    // The library writes some quotes in texts and names so that the text would end earlier.
+    let written = statement.to_string();
+    if parsed(&written).as_ref() != Ok(&statement) {
+        return Err(refused(
+            "a quote in a text stands beside a backslash or another quote; write it as chr(39)".to_owned(),
+        ));
+    }
+    Ok(written)
+}
+
+fn parsed(sql: &str) -> Result<Statement, String> {
+    let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, sql).map_err(|error| error.to_string())?;
+    match (statements.pop(), statements.pop()) {
+        (Some(statement), None) => Ok(statement),
+        _ => Err("it must be exactly one statement".to_owned()),
     }
 }
 
@@ -302,6 +313,15 @@ mod tests {
             "SELECT DISTINCT ON (entidade_id) * FROM eventos_raw ORDER BY entidade_id, versao DESC",
             "SELECT cast(valor AS numeric(10, 2)), '{1,2}'::int[], 'x'::varchar(3) FROM eventos_raw",
             "VALUES (1, 'a'), (2, 'b')",
+            r#"SELECT 'd''água', E'a\nb\'c', $$a'b$$, 'C:\x', '', nome AS "um ""nome"" só" FROM leads"#,
+            "SELECT count(*) OVER w FROM leads WINDOW w AS (PARTITION BY origem ORDER BY created_at)",
+            "SELECT array(SELECT nome FROM leads), ARRAY[1, 2], (ARRAY[1, 2])[1], nome = ANY('{a,b}'::text[]) FROM leads",
+            "SELECT origem, count(*) FROM leads GROUP BY ROLLUP (origem) ORDER BY grouping(origem)",
+            "SELECT substring(nome FROM 1 FOR 3), trim(both ' ' FROM nome), position('a' IN nome), nome ~* '^a' FROM leads",
+            "SELECT * FROM leads l LEFT JOIN chat_sessions c USING (id) WHERE l.nome ILIKE '%ana%' FETCH FIRST 3 ROWS ONLY",
+            "SELECT sum(valor) FROM eventos_raw WHERE (evento, categoria) IN (SELECT evento, categoria FROM eventos_agregados)",
+            "SELECT nome COLLATE \"C\", age(created_at), created_at::date - interval '1' month FROM leads",
+            "SELECT (metadata->'x'->>0)::int, dados @> '{\"a\": 1}', dados - 'a', dados || '{}' FROM eventos_raw",
         ] {
             if let Err(fault) = checked(sql) {
                 panic!("{sql}: {fault}");
@@ -370,6 +390,35 @@ mod tests {
             "COPY leads TO PROGRAM 'sh'",
             "EXPLAIN ANALYZE SELECT 1",
             "SET statement_timeout = 0",
+            r"SELECT '\'' , pg_read_file($$/etc/passwd$$) --'",
+            r#"SELECT 1 AS "\"" , pg_read_file($$/etc/passwd$$) --""#,
+            "SELECT 'a'''' || pg_sleep(1) || '''",
+            "SELECT array(SELECT usename FROM pg_shadow)",
+            "SELECT 'a' = ANY (SELECT usename FROM pg_shadow)",
+            "SELECT (ARRAY[1])[pg_sleep(1)::text::int]",
+            "SELECT ARRAY[pg_sleep(1)]",
+            "SELECT count(*) OVER w FROM leads WINDOW w AS (ORDER BY pg_sleep(1))",
+            "SELECT string_agg(nome, ',' ORDER BY pg_sleep(1)) FROM leads",
+            "SELECT mode() WITHIN GROUP (ORDER BY pg_sleep(1)) FROM leads",
+            "SELECT * FROM leads a JOIN leads b ON pg_sleep(1) IS NULL",
+            "SELECT DISTINCT ON (pg_sleep(1)) * FROM leads",
+            "SELECT 1 FROM leads GROUP BY pg_sleep(1)",
+            "SELECT 1 FROM leads GROUP BY ROLLUP (pg_sleep(1))",
+            "SELECT 1 FROM leads HAVING pg_sleep(1) IS NULL",
+            "SELECT 1 FROM generate_series(1, pg_sleep(1)::text::int)",
+            "SELECT 1 FROM unnest(ARRAY[pg_sleep(1)])",
+            "SELECT 1 FROM ROWS FROM (pg_ls_dir('/'))",
+            "VALUES (pg_sleep(1))",
+            "SELECT substring(pg_read_file('a') FROM 1), trim(pg_read_file('a'))",
+            "SELECT extract(day FROM pg_postmaster_start_time())",
+            "SELECT CASE pg_sleep(1) WHEN NULL THEN 1 END",
+            "SELECT nome FROM leads OFFSET pg_sleep(1)::text::int",
+            "SELECT xmltable.* FROM xmltable('/a' PASSING pg_read_file('a')::xml COLUMNS a text)",
+            "SELECT * FROM json_table(pg_read_file('a')::jsonb, '$' COLUMNS (a text PATH '$'))",
+            "SELECT 'x'::leads",
+            "SELECT '{1259}'::regclass[]",
+            "SELECT ARRAY[1259]::regclass[]",
+            "SELECT repeat('x', 1000000000)",
             "SELECT 1; SELECT 2",
             "SELECT $1",
             "",
