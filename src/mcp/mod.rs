@@ -5,5 +5,6 @@ mod bounded;
 mod schema;
 mod server;
 mod tools;
+mod views;
 
 pub use server::SluiceServer;
