@@ -2,10 +2,12 @@
 
 mod access;
 mod answer;
+mod bounded;
 mod schema;
 mod server;
 mod tools;
 pub mod transport;
+mod views;
 
 pub use access::Access;
 pub use server::SluiceServer;

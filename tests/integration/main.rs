@@ -6,6 +6,7 @@
 // A test that can't go on should say so and stop.
 #![allow(clippy::expect_used)]
 
+mod embedded_folder;
 mod faults;
 mod http;
 mod index_elasticsearch;
@@ -13,7 +14,9 @@ mod index_elasticsearch_faults;
 mod log_conformance;
 mod log_kafka;
 mod mcp;
+mod mcp_queries;
 mod source_supabase;
+mod store_conformance;
 mod store_postgres;
 mod support;
 mod sync;
