@@ -4,7 +4,9 @@ mod dead_letters;
 mod doctor;
 mod drain;
 mod lag;
+mod metrics;
 mod progress;
+mod recent;
 mod stats;
 mod status;
 mod supervisor;
@@ -14,7 +16,7 @@ mod window;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::try_join_all;
@@ -26,8 +28,10 @@ use uuid::Uuid;
 pub use doctor::{Finding, Outcome};
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
+pub use metrics::{EngineMetrics, FlowMetrics, SinkMetrics};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
-pub use stats::{DrainReport, DrainState, DrainStats};
+pub use recent::Distribution;
+pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
 pub use status::{Count, PartStatus, PipelineStatus};
 pub use sync::event_record;
 pub use window::OVERLAP;
@@ -39,6 +43,7 @@ use crate::{
     source::{Overview, Source, SourceHealth},
     store::{Begun, NewSync, Store, SyncProgress, SyncRecord, SyncRequest},
 };
+use metrics::Flow;
 use supervisor::Supervisor;
 
 /// How the engine is to work.
@@ -98,6 +103,11 @@ pub struct Engine {
     settings: EngineSettings,
     running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
     tasks: TaskTracker,
+    started: Instant,
+    /// What syncs read.
+    reads: Arc<Flow>,
+    /// What was appended to the log.
+    appends: Arc<Flow>,
 }
 
 struct RunningSync {
@@ -136,6 +146,9 @@ impl Engine {
             settings,
             running: Arc::default(),
             tasks: TaskTracker::new(),
+            started: Instant::now(),
+            reads: Arc::new(Flow::new()),
+            appends: Arc::new(Flow::new()),
         }
     }
 
@@ -193,6 +206,8 @@ impl Engine {
             page_size: self.settings.page_size,
             cancel: cancel.clone(),
             progress: sender,
+            reads: self.reads.clone(),
+            appends: self.appends.clone(),
         };
         self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
         let running = self.running.clone();

@@ -14,7 +14,7 @@ use tracing::error;
 
 use super::{
     drain::Drain,
-    stats::{DrainReport, DrainState},
+    stats::{DrainReport, DrainState, DrainStats},
 };
 use crate::{backoff::Backoff, fault::Fault};
 
@@ -64,7 +64,12 @@ impl Supervisor {
 
     /// How each drain is, in a fixed order.
     pub fn reports(&self) -> Vec<DrainReport> {
-        self.drains.iter().map(|drain| drain.stats.report()).collect()
+        self.stats().map(DrainStats::report).collect()
+    }
+
+    /// What each drain measured, in the same order.
+    pub fn stats(&self) -> impl Iterator<Item = &DrainStats> {
+        self.drains.iter().map(|drain| &*drain.stats)
     }
 }
 

@@ -4,7 +4,7 @@
 //! all appended; whatever interrupts it, the next one reads again what is not remembered, and nothing is appended
 //! that was appended before.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{dead_letters, window::Window};
+use super::{dead_letters, metrics::Flow, window::Window};
 use crate::{
     domain::{Dados, ENVELOPE_VERSION, Event, JsonObject, Table},
     fault::Fault,
@@ -35,6 +35,8 @@ pub struct SyncRun {
     pub page_size: u32,
     pub cancel: CancellationToken,
     pub progress: watch::Sender<SyncProgress>,
+    pub reads: Arc<Flow>,
+    pub appends: Arc<Flow>,
 }
 
 /// Why reading stopped, when nothing failed.
@@ -102,9 +104,11 @@ impl SyncRun {
         };
         let mut after = None;
         loop {
+            let begun = Instant::now();
             let page = self.cancel.run_until_cancelled(self.source.page(&query, after.as_ref()));
             let Some(page) = page.await else { return Ok(Stopped::Cancelled) };
             let page = page?;
+            self.reads.passed(page.rows.len() as u64, begun.elapsed());
             let next = page.next.clone();
             let page_watermark = page.watermark;
             let left = u64::from(self.request.limit) - progress.appended;
@@ -164,7 +168,9 @@ impl SyncRun {
             self.log.append(Topic::DeadLetters, letters).await?;
         }
         if appended > 0 {
+            let begun = Instant::now();
             let positions = self.log.append(Topic::Events, taken).await?;
+            self.appends.passed(appended, begun.elapsed());
             raise_targets(&mut progress.targets, &positions);
         }
         progress.pages += 1;

@@ -25,7 +25,7 @@ pub struct SluiceServer {
 
 impl SluiceServer {
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, tool_router: Self::sync_tools() + Self::status_tools() }
+        Self { engine, tool_router: Self::sync_tools() + Self::status_tools() + Self::operate_tools() }
     }
 }
 

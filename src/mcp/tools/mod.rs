@@ -1,4 +1,5 @@
 //! The tools, a file a group.
 
+mod operate;
 mod status;
 mod sync;
