@@ -20,7 +20,10 @@ use crate::fault::Fault;
 pub const PART: &str = "embedded";
 
 /// Numbered migrations; a file's place is its number.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_tables.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/sqlite/0001_tables.sql"),
+    include_str!("../migrations/sqlite/0002_operations.sql"),
+];
 
 /// An open folder.
 pub struct EmbeddedDb {

@@ -1,6 +1,7 @@
 //! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
 //! table has been read, and who is reading it now.
 
+mod operations;
 pub mod postgres;
 pub mod sqlite;
 
@@ -10,6 +11,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use operations::{
+    Operations, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter,
+};
 
 use crate::{domain::Table, fault::Fault, log::Position, sink::Sink};
 
@@ -161,7 +166,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink {
+pub trait Store: Sink + Operations {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///
@@ -180,7 +185,9 @@ pub trait Store: Sink {
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault>;
+    async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
+        self.syncs(&SyncFilter { limit, ..SyncFilter::default() }).await
+    }
 
     /// Asks a running sync, in whatever process, to stop before its next page. `false` when it does not run.
     ///
