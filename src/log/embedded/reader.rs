@@ -160,7 +160,7 @@ impl LogReader for EmbeddedReader {
     async fn close(self: Box<Self>) {}
 }
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+pub(super) fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
     let headers: String = row.get(4)?;
     let headers: Vec<(String, String)> = serde_json::from_str(&headers).unwrap_or_default();
     Ok(Record {
