@@ -1,5 +1,6 @@
 //! The engine: syncs, drains and what they report, over the ports alone.
 
+mod control;
 mod dead_letters;
 mod doctor;
 mod drain;
@@ -25,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 use uuid::Uuid;
 
+pub use control::SinkPause;
 pub use doctor::{Finding, Outcome};
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
@@ -98,7 +100,7 @@ pub struct Engine {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     sinks: Vec<Arc<dyn Sink>>,
-    store_ready: OnceCell<()>,
+    store_ready: Arc<OnceCell<()>>,
     supervisor: Supervisor,
     settings: EngineSettings,
     running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
@@ -141,7 +143,7 @@ impl Engine {
             log,
             store,
             sinks,
-            store_ready: OnceCell::new(),
+            store_ready: Arc::default(),
             supervisor: Supervisor::new(drains),
             settings,
             running: Arc::default(),
@@ -166,7 +168,16 @@ impl Engine {
 
     /// Starts the drains of this process.
     pub async fn start_drains(&self) {
-        self.supervisor.start().await;
+        let (store, ready) = (self.store.clone(), self.store_ready.clone());
+        self.supervisor
+            .start(move || {
+                let (store, ready) = (store.clone(), ready.clone());
+                async move {
+                    ready.get_or_try_init(|| store.prepare()).await?;
+                    store.pauses().await
+                }
+            })
+            .await;
     }
 
     /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends.

@@ -23,6 +23,8 @@ pub enum DrainState {
     Running,
     /// Something failed; it will try again by itself.
     BackingOff,
+    /// An operator paused the sink.
+    Paused,
 }
 
 impl DrainState {
@@ -32,6 +34,7 @@ impl DrainState {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::BackingOff => "backing off",
+            Self::Paused => "paused",
         }
     }
 }
@@ -56,7 +59,7 @@ pub struct DrainReport {
     pub batches: u64,
     /// Failures that were or will be tried again.
     pub retries: u64,
-    /// Times the supervisor had to start the drain anew.
+    /// Times the drain was started anew, because it ended or because an operator asked.
     pub restarts: u64,
     /// Events a second over the last minute.
     pub events_per_second: f64,
@@ -66,9 +69,9 @@ pub struct DrainReport {
 }
 
 impl DrainReport {
-    /// It does its work, or is about to.
+    /// It does its work, is about to, or was told not to.
     pub fn is_well(&self) -> bool {
-        matches!(self.state, DrainState::Running | DrainState::Starting)
+        matches!(self.state, DrainState::Running | DrainState::Starting | DrainState::Paused)
     }
 }
 

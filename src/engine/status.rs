@@ -7,7 +7,7 @@ use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Engine, SinkLag, SyncStatus, stats::DrainReport};
+use super::{Engine, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
 use crate::{fault::Fault, sink::Sink};
 
 /// How long one part may take to answer before it counts as failed.
@@ -28,6 +28,8 @@ pub struct PipelineStatus {
     /// The drains of this process; other workers have their own.
     pub drains: Vec<DrainReport>,
     pub lag: Vec<SinkLag>,
+    /// Sinks that an operator paused, in whatever process.
+    pub paused: Vec<SinkPause>,
     /// Dead letters in the log; absent when the log could not be asked.
     pub dead_letters: Option<u64>,
     /// The latest syncs, newest first.
@@ -95,6 +97,15 @@ impl Engine {
                 self.dead_letter_topic()
             ));
         }
+        let paused = within("postgres", self.paused_sinks()).await.unwrap_or_default();
+        warnings.extend(paused.iter().map(|pause| {
+            format!(
+                "{} is paused by {} since {}; what it has not applied waits in the log until resume_sink",
+                pause.sink,
+                pause.paused_by,
+                pause.since.format("%Y-%m-%dT%H:%M:%SZ")
+            )
+        }));
         PipelineStatus {
             healthy: problems.is_empty(),
             problems,
@@ -104,6 +115,7 @@ impl Engine {
             sinks,
             drains,
             lag: lag.unwrap_or_default(),
+            paused,
             dead_letters,
             recent_syncs: syncs.unwrap_or_default(),
             checked_at: Utc::now(),

@@ -214,13 +214,23 @@ impl SyncRun {
 
 /// The record of an event: keyed by its entity, so that one entity's events keep their order.
 pub fn event_record(event: &Event, sync_id: Uuid) -> NewRecord {
+    let mut record = record(event, sync_id);
+    record.headers.push(("sync_id", Bytes::from(sync_id.to_string())));
+    record
+}
+
+/// The record of a hand-made event, which is its own trace.
+pub(super) fn manual_record(event: &Event) -> NewRecord {
+    record(event, event.id)
+}
+
+fn record(event: &Event, trace: Uuid) -> NewRecord {
     NewRecord {
         key: Bytes::from(event.entidade.id.to_string()),
         value: event.encode(),
         headers: vec![
             ("schema", Bytes::from_static(ENVELOPE_VERSION.as_bytes())),
-            ("sync_id", Bytes::from(sync_id.to_string())),
-            ("traceparent", Bytes::from(traceparent(sync_id, event.id))),
+            ("traceparent", Bytes::from(traceparent(trace, event.id))),
         ],
     }
 }

@@ -19,7 +19,7 @@ pub use operations::{
 use crate::{domain::Table, fault::Fault, log::Position, sink::Sink};
 
 /// How a sync stands. What the sinks have of it is not part of this: see the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncState {
     /// Reading rows and appending events.
