@@ -21,6 +21,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     if !options.without_drains {
         engine.start_drains().await;
     }
+    engine.start_scheduler();
     let serving = SluiceServer::new(engine.clone()).serve(stdio());
     let service = tokio::select! {
         service = serving => service,

@@ -32,7 +32,13 @@ impl Engine {
     /// # Errors
     /// When the store can't be reached.
     pub async fn paused_sinks(&self) -> Result<Vec<SinkPause>, Fault> {
-        let known = self.ready_store().await?.pauses().await?;
+        self.ready_store().await?;
+        self.known_pauses().await
+    }
+
+    /// As [`Engine::paused_sinks`], on a store that may not be migrated yet.
+    pub(super) async fn known_pauses(&self) -> Result<Vec<SinkPause>, Fault> {
+        let known = self.store.pauses().await?;
         let paused = self.sinks.iter().filter_map(|sink| {
             let group = group_of(&self.settings, &**sink);
             let pause = known.iter().find(|pause| pause.consumer_group == group)?;

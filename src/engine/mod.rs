@@ -5,9 +5,12 @@ mod dead_letters;
 mod doctor;
 mod drain;
 mod lag;
+mod letters;
 mod metrics;
+mod operations;
 mod progress;
 mod recent;
+mod scheduler;
 mod stats;
 mod status;
 mod supervisor;
@@ -30,9 +33,14 @@ pub use control::SinkPause;
 pub use doctor::{Finding, Outcome};
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
+pub use letters::{
+    LeftLetter, Letter, LetterFilter, LetterPage, LetterState, MOST_SETTLED, Selection, SettleOutcome,
+    parse_letter_id, read_cursor, write_cursor,
+};
 pub use metrics::{EngineMetrics, FlowMetrics, SinkMetrics};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
 pub use recent::Distribution;
+pub use scheduler::ScheduleStatus;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
 pub use status::{Count, PartStatus, PipelineStatus};
 pub use sync::event_record;
@@ -105,6 +113,8 @@ pub struct Engine {
     settings: EngineSettings,
     running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
     tasks: TaskTracker,
+    /// Cancelled when the engine shuts down.
+    closing: CancellationToken,
     started: Instant,
     /// What syncs read.
     reads: Arc<Flow>,
@@ -148,6 +158,7 @@ impl Engine {
             settings,
             running: Arc::default(),
             tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
             started: Instant::now(),
             reads: Arc::new(Flow::new()),
             appends: Arc::new(Flow::new()),
@@ -182,6 +193,7 @@ impl Engine {
 
     /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends.
     pub async fn shut_down(&self) {
+        self.closing.cancel();
         for sync in self.lock_running().values() {
             sync.cancel.cancel();
         }

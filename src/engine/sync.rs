@@ -22,6 +22,9 @@ use crate::{
     store::{Appended, Control, Coverage, SyncEnd, SyncLease, SyncProgress, SyncRequest, SyncState},
 };
 
+/// The furthest a sync may look back.
+pub(super) const MOST_HOURS: u32 = 24 * 366 * 10;
+
 /// Fewest rows worth a round trip, however small the limit.
 const SMALLEST_PAGE: u32 = 100;
 
@@ -241,7 +244,7 @@ fn traceparent(sync_id: Uuid, event_id: Uuid) -> String {
     format!("00-{}-{span:016x}-01", sync_id.simple())
 }
 
-fn raise_targets(targets: &mut Vec<Position>, appended: &[Position]) {
+pub(super) fn raise_targets(targets: &mut Vec<Position>, appended: &[Position]) {
     for position in appended {
         let next = position.offset + 1;
         match targets.iter_mut().find(|target| target.partition == position.partition) {
@@ -257,7 +260,6 @@ fn raise_targets(targets: &mut Vec<Position>, appended: &[Position]) {
 /// # Errors
 /// Names the field, the value and the valid range.
 pub fn check(request: &SyncRequest) -> Result<(), (&'static str, String)> {
-    const MOST_HOURS: u32 = 24 * 366 * 10;
     const MOST_EVENTS: u32 = 1_000_000;
     if request.hours_ago == 0 || request.hours_ago > MOST_HOURS {
         return Err((

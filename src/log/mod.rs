@@ -65,8 +65,8 @@ pub struct Extent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogFacts {
     pub partitions: usize,
-    /// Copies of each partition, the fewest of any.
-    pub replicas: usize,
+    /// Copies of each partition, the fewest of any; `None` where there are no brokers to hold copies.
+    pub replicas: Option<usize>,
     /// Partitions with a copy that is behind.
     pub under_replicated: usize,
     /// How long records are kept; `None` for ever.

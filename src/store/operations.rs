@@ -76,7 +76,7 @@ pub struct Schedule {
     /// The process that runs it now.
     pub claimed_by: Option<String>,
     pub last_run: Option<ScheduledRun>,
-    /// When the last run that succeeded began.
+    /// When the last run that read everything began.
     pub last_success_at: Option<DateTime<Utc>>,
 }
 
@@ -88,14 +88,17 @@ pub struct ScheduledRun {
     pub sync_id: Option<Uuid>,
     pub began_at: DateTime<Utc>,
     pub ended_at: DateTime<Utc>,
+    /// The limit was reached; the next run goes on.
+    #[serde(default)]
+    pub more: bool,
     /// Why it was skipped or failed, and what to do.
     pub error: Option<String>,
 }
 
 impl ScheduledRun {
-    /// When it began, if it succeeded: what was written before is in the log.
+    /// When it began, if it read everything: what was written before is in the log.
     pub(super) fn success_at(&self) -> Option<DateTime<Utc>> {
-        (self.outcome == RunOutcome::Succeeded).then_some(self.began_at)
+        (self.outcome == RunOutcome::Succeeded && !self.more).then_some(self.began_at)
     }
 }
 

@@ -150,7 +150,7 @@ impl Log for EmbeddedLog {
 
     async fn facts(&self) -> Result<LogFacts, Fault> {
         let partitions = usize::try_from(PARTITIONS).unwrap_or_default();
-        Ok(LogFacts { partitions, replicas: 1, under_replicated: 0, retention: None })
+        Ok(LogFacts { partitions, replicas: None, under_replicated: 0, retention: None })
     }
 }
 

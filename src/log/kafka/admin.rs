@@ -110,7 +110,7 @@ impl Admin {
         let partitions = partitions.unwrap_or_default();
         Ok(LogFacts {
             partitions: partitions.len(),
-            replicas: partitions.iter().map(|one| one.replicas().len()).min().unwrap_or_default(),
+            replicas: partitions.iter().map(|one| one.replicas().len()).min(),
             under_replicated: partitions.iter().filter(|one| one.isr().len() < one.replicas().len()).count(),
             retention: None,
         })

@@ -1,5 +1,8 @@
 //! The tools, a file a group.
 
+mod dead_letters;
+mod doctor;
 mod operate;
+mod schedules;
 mod status;
 mod sync;
