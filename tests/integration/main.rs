@@ -6,12 +6,16 @@
 // A test that can't go on should say so and stop.
 #![allow(clippy::expect_used)]
 
+mod dead_letters;
 mod faults;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
 mod log_kafka;
 mod mcp;
+mod operations;
+mod schedules;
 mod source_supabase;
+mod store_operations;
 mod store_postgres;
 mod support;
 mod sync;
