@@ -5,6 +5,7 @@ mod dead_letters;
 mod doctor;
 mod drain;
 mod lag;
+mod letter_pages;
 mod letters;
 mod metrics;
 mod operations;
@@ -33,9 +34,9 @@ pub use control::SinkPause;
 pub use doctor::{Finding, Outcome};
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
+pub use letter_pages::{parse_letter_id, read_cursor, write_cursor};
 pub use letters::{
     LeftLetter, Letter, LetterFilter, LetterPage, LetterState, MOST_SETTLED, Selection, SettleOutcome,
-    parse_letter_id, read_cursor, write_cursor,
 };
 pub use metrics::{EngineMetrics, FlowMetrics, SinkMetrics};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};

@@ -10,6 +10,7 @@ mod dead_letters;
 mod faults;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
+mod log_conformance;
 mod log_kafka;
 mod mcp;
 mod operations;
