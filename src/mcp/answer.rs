@@ -32,6 +32,7 @@ impl<T: Serialize> IntoCallToolResult for Answer<T> {
 }
 
 /// A tool's failure: a result with `isError`, so that the model reads it and can act on it.
+#[derive(Debug)]
 pub(super) struct ToolError {
     text: String,
     structured: Value,
@@ -47,6 +48,12 @@ impl ToolError {
     fn not_found(field: &str, text: String) -> Self {
         let structured = json!({"error": {"kind": "not_found", "field": field, "message": text}});
         Self { text, structured }
+    }
+}
+
+impl std::fmt::Display for ToolError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

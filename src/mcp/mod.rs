@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod bounded;
+mod consent;
 mod schema;
 mod server;
 mod tools;

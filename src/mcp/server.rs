@@ -34,7 +34,16 @@ pub struct SluiceServer {
 
 impl SluiceServer {
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, tool_router: Self::sync_tools() + Self::status_tools() + Self::query_tools() }
+        Self {
+            engine,
+            tool_router: Self::sync_tools()
+                + Self::status_tools()
+                + Self::query_tools()
+                + Self::operate_tools()
+                + Self::dead_letter_tools()
+                + Self::schedule_tools()
+                + Self::doctor_tools(),
+        }
     }
 }
 

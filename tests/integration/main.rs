@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used)]
 
 mod embedded_folder;
+mod dead_letters;
 mod faults;
 mod http;
 mod index_elasticsearch;
@@ -17,6 +18,9 @@ mod mcp;
 mod mcp_queries;
 mod source_supabase;
 mod store_conformance;
+mod operations;
+mod schedules;
+mod store_operations;
 mod store_postgres;
 mod support;
 mod sync;

@@ -1,5 +1,9 @@
 //! The tools, a file a group.
 
 mod query;
+mod dead_letters;
+mod doctor;
+mod operate;
+mod schedules;
 mod status;
 mod sync;
