@@ -5,6 +5,7 @@ pub mod elasticsearch;
 mod fields;
 mod metadata;
 pub mod query;
+mod words;
 
 use std::fmt;
 
