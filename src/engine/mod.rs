@@ -34,6 +34,7 @@ pub use window::OVERLAP;
 
 use crate::{
     fault::Fault,
+    index::{Index, SearchAnswer, SearchError, SearchRequest},
     log::{BatchLimits, Log},
     sink::Sink,
     source::{Overview, Source, SourceHealth},
@@ -66,6 +67,8 @@ impl EngineSettings {
 pub enum EngineError {
     #[error(transparent)]
     Fault(#[from] Fault),
+    #[error(transparent)]
+    Search(#[from] SearchError),
     #[error("{field}: {problem}")]
     Invalid { field: &'static str, problem: String },
     #[error("{}", busy_message(.0.as_deref()))]
@@ -92,6 +95,7 @@ pub struct Engine {
     source: Arc<dyn Source>,
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
+    index: Arc<dyn Index>,
     sinks: Vec<Arc<dyn Sink>>,
     store_ready: OnceCell<()>,
     supervisor: Supervisor,
@@ -111,10 +115,10 @@ impl Engine {
         source: Arc<dyn Source>,
         log: Arc<dyn Log>,
         store: Arc<dyn Store>,
-        index: Arc<dyn Sink>,
+        index: Arc<dyn Index>,
         settings: EngineSettings,
     ) -> Self {
-        let sinks: Vec<Arc<dyn Sink>> = vec![store.clone(), index];
+        let sinks: Vec<Arc<dyn Sink>> = vec![store.clone(), index.clone()];
         let drains = sinks
             .iter()
             .map(|sink| Drain {
@@ -130,6 +134,7 @@ impl Engine {
             source,
             log,
             store,
+            index,
             sinks,
             store_ready: OnceCell::new(),
             supervisor: Supervisor::new(drains),
@@ -216,6 +221,14 @@ impl Engine {
             sync.cancel.cancel();
         }
         Ok(asked)
+    }
+
+    /// Searches the index.
+    ///
+    /// # Errors
+    /// When the request has no meaning, or the index can't be reached.
+    pub async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, EngineError> {
+        Ok(self.index.search(request).await?)
     }
 
     /// Every sink's lag.

@@ -12,6 +12,7 @@ use super::schema::without_nulls;
 use crate::{
     engine::EngineError,
     fault::{Fault, FaultKind},
+    index::SearchError,
 };
 
 /// A tool's success.
@@ -60,6 +61,7 @@ impl From<EngineError> for ToolError {
         let text = error.to_string();
         match error {
             EngineError::Fault(fault) => fault.into(),
+            EngineError::Search(error) => error.into(),
             EngineError::Invalid { field, problem } => Self::argument(field, problem),
             EngineError::Busy(running) => Self {
                 structured: json!({"error": {
@@ -72,6 +74,22 @@ impl From<EngineError> for ToolError {
             EngineError::UnknownSync(_) => Self {
                 structured: json!({"error": {"kind": "not_found", "field": "sync_id", "message": text}}),
                 text,
+            },
+        }
+    }
+}
+
+impl From<SearchError> for ToolError {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Fault(fault) => fault.into(),
+            SearchError::Request { field, problem } => Self::argument(field, problem),
+            SearchError::Query(error) => Self {
+                structured: json!({"error": {
+                    "kind": "invalid_argument", "field": "query", "at_character": error.at,
+                    "message": error.problem, "next_step": error.instead,
+                }}),
+                text: error.to_string(),
             },
         }
     }
