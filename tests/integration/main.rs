@@ -7,8 +7,10 @@
 #![allow(clippy::expect_used)]
 
 mod faults;
+mod index_conformance;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
+mod index_tantivy;
 mod log_conformance;
 mod log_kafka;
 mod mcp;

@@ -28,8 +28,9 @@ fn words(path: &str, words: &[&str]) -> Query {
     field(path, Test::Words(words.iter().map(|word| (*word).to_owned()).collect()))
 }
 
-fn group(must: &[Query], should: &[Query], must_not: &[Query]) -> Query {
-    Query::Bool(Clauses { must: must.to_vec(), should: should.to_vec(), must_not: must_not.to_vec() })
+fn group(must: &[&Query], should: &[&Query], must_not: &[&Query]) -> Query {
+    let owned = |queries: &[&Query]| queries.iter().map(|query| (*query).clone()).collect();
+    Query::Bool(Clauses { must: owned(must), should: owned(should), must_not: owned(must_not) })
 }
 
 #[test]
@@ -37,18 +38,18 @@ fn clauses_are_joined_as_lucene_joins_them() {
     let [a, b, c] = ["a", "b", "c"].map(|word| words("evento", &[word]));
     for (query, expected) in [
         ("evento:a", a.clone()),
-        ("evento:a evento:b", group(&[], &[a.clone(), b.clone()], &[])),
-        ("evento:a OR evento:b", group(&[], &[a.clone(), b.clone()], &[])),
-        ("evento:a || evento:b", group(&[], &[a.clone(), b.clone()], &[])),
-        ("evento:a AND evento:b", group(&[a.clone(), b.clone()], &[], &[])),
-        ("evento:a && evento:b", group(&[a.clone(), b.clone()], &[], &[])),
-        ("evento:a OR evento:b AND evento:c", group(&[b.clone(), c.clone()], &[a.clone()], &[])),
-        ("evento:a AND NOT evento:b", group(&[a.clone()], &[], &[b.clone()])),
-        ("evento:a AND !evento:b", group(&[a.clone()], &[], &[b.clone()])),
-        ("+evento:a -evento:b evento:c", group(&[a.clone()], &[c.clone()], &[b.clone()])),
-        ("NOT evento:a", group(&[Query::All], &[], &[a.clone()])),
-        ("evento:(a OR b)", group(&[], &[a.clone(), b.clone()], &[])),
-        ("evento:(a b) AND (evento:c)", group(&[group(&[], &[a, b], &[]), c], &[], &[])),
+        ("evento:a evento:b", group(&[], &[&a, &b], &[])),
+        ("evento:a OR evento:b", group(&[], &[&a, &b], &[])),
+        ("evento:a || evento:b", group(&[], &[&a, &b], &[])),
+        ("evento:a AND evento:b", group(&[&a, &b], &[], &[])),
+        ("evento:a && evento:b", group(&[&a, &b], &[], &[])),
+        ("evento:a OR evento:b AND evento:c", group(&[&b, &c], &[&a], &[])),
+        ("evento:a AND NOT evento:b", group(&[&a], &[], &[&b])),
+        ("evento:a AND !evento:b", group(&[&a], &[], &[&b])),
+        ("+evento:a -evento:b evento:c", group(&[&a], &[&c], &[&b])),
+        ("NOT evento:a", group(&[&Query::All], &[], &[&a])),
+        ("evento:(a OR b)", group(&[], &[&a, &b], &[])),
+        ("evento:(a b) AND (evento:c)", group(&[&group(&[], &[&a, &b], &[]), &c], &[], &[])),
     ] {
         assert_eq!(read(query), expected, "{query}");
     }

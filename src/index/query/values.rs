@@ -39,13 +39,13 @@ pub(super) fn is(field: &'static Field, text: &str, at: At, now: DateTime<Utc>) 
         }
         _ => {
             let edge = Some(Edge { value: text.to_owned(), inclusive: true });
-            let test = between(field, edge.clone(), edge, at, now)?;
-            if let Test::Longs(Bound::Included(low), Bound::Included(high)) = test
+            let range = between(field, edge.clone(), edge, at, now)?;
+            if let Test::Longs(Bound::Included(low), Bound::Included(high)) = range
                 && low > high
             {
                 return Err(unfit(field, text, at));
             }
-            test
+            range
         }
     })
 }

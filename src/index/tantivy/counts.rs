@@ -128,15 +128,21 @@ impl SegmentCollector for SegmentCounts {
                 }
                 Values::Wholes(column, step, counts) => {
                     let steps = column.values_for_doc(doc).map(|value| value.div_euclid(*step));
-                    once_each(steps).into_iter().for_each(|value| *counts.entry(value).or_default() += 1);
+                    for value in once_each(steps) {
+                        *counts.entry(value).or_default() += 1;
+                    }
                 }
                 Values::Doubles(column, counts) => {
                     let ordered = column.values_for_doc(doc).map(ordered);
-                    once_each(ordered).into_iter().for_each(|value| *counts.entry(value).or_default() += 1);
+                    for value in once_each(ordered) {
+                        *counts.entry(value).or_default() += 1;
+                    }
                 }
                 Values::Booleans(column, counts) => {
                     let values = column.values_for_doc(doc);
-                    once_each(values).into_iter().for_each(|value| *counts.entry(value).or_default() += 1);
+                    for value in once_each(values) {
+                        *counts.entry(value).or_default() += 1;
+                    }
                 }
                 Values::Absent => {}
             }

@@ -58,7 +58,7 @@ impl Layout {
                 // A date is its milliseconds: nanoseconds would end in 2262.
                 FieldKind::Long | FieldKind::Date => schema.add_i64_field(&name, FAST),
                 FieldKind::Double => schema.add_f64_field(&name, FAST),
-                FieldKind::Boolean => schema.add_bool_field(&name, FAST),
+                FieldKind::Boolean => schema.add_bool_field(&name, FAST | INDEXED),
                 FieldKind::Ip => schema.add_ip_addr_field(&name, FAST | INDEXED),
                 FieldKind::Stored => continue,
             };
@@ -164,9 +164,9 @@ fn double(value: &Value) -> Option<f64> {
 }
 
 fn boolean(value: &Value) -> Option<bool> {
-    value.as_bool().or(match value.as_str()? {
-        "true" => Some(true),
-        "false" => Some(false),
+    match value {
+        Value::Bool(boolean) => Some(*boolean),
+        Value::String(text) => text.parse().ok(),
         _ => None,
-    })
+    }
 }

@@ -1,6 +1,6 @@
 //! A question in tantivy's terms.
 
-use std::ops::Bound;
+use std::{fmt::Write as _, ops::Bound};
 
 use tantivy::{
     Term,
@@ -8,7 +8,7 @@ use tantivy::{
         AllQuery, BooleanQuery, BoostQuery, DisjunctionMaxQuery, EmptyQuery, FuzzyTermQuery, Occur,
         PhraseQuery, Query as Tantivy, RangeQuery, RegexQuery, TermQuery,
     },
-    schema::{Field as Column, IndexRecordOption},
+    schema::IndexRecordOption,
 };
 
 use super::schema::Layout;
@@ -48,44 +48,39 @@ pub(super) fn translate(layout: &Layout, query: &Query) -> tantivy::Result<Box<d
 fn tested(layout: &Layout, field: &Field, test: &Test) -> tantivy::Result<Box<dyn Tantivy>> {
     // A field that can't be searched was refused when the query was read.
     let Some(column) = layout.column(field) else { return Ok(Box::new(EmptyQuery)) };
-    let text = |text: &str| Term::from_field_text(column, text);
+    let of_text = |text: &str| Term::from_field_text(column, text);
     Ok(match test {
         Test::Exists => term(Term::from_field_text(layout.present, &field.path), IndexRecordOption::Basic),
-        Test::Is(value) => term(text(value), IndexRecordOption::Basic),
+        Test::Is(value) => term(of_text(value), IndexRecordOption::Basic),
         Test::Words(words) => match &words[..] {
-            [word] => term(text(word), IndexRecordOption::WithFreqs),
+            [word] => term(of_text(word), IndexRecordOption::WithFreqs),
             words => {
-                let words = words.iter().map(|word| term(text(word), IndexRecordOption::WithFreqs));
+                let words = words.iter().map(|word| term(of_text(word), IndexRecordOption::WithFreqs));
                 Box::new(BooleanQuery::union(words.collect()))
             }
         },
         Test::Phrase(words, slop) => match &words[..] {
-            [word] => term(text(word), IndexRecordOption::WithFreqs),
+            [word] => term(of_text(word), IndexRecordOption::WithFreqs),
             words => {
-                let mut phrase = PhraseQuery::new(words.iter().map(|word| text(word)).collect());
+                let mut phrase = PhraseQuery::new(words.iter().map(|word| of_text(word)).collect());
                 phrase.set_slop(*slop);
                 Box::new(phrase)
             }
         },
         Test::Shape(parts) => Box::new(RegexQuery::from_pattern(&pattern(parts), column)?),
-        Test::Like(word, edits) => Box::new(FuzzyTermQuery::new(text(word), *edits, true)),
-        Test::Texts(low, high) => between(low, high, |value| text(value)),
+        Test::Like(word, edits) => Box::new(FuzzyTermQuery::new(of_text(word), *edits, true)),
+        Test::Texts(low, high) => between(low, high, |value| of_text(value)),
         Test::Longs(low, high) | Test::Dates(low, high) => {
             between(low, high, |value| Term::from_field_i64(column, *value))
         }
         Test::Doubles(low, high) => between(low, high, |value| Term::from_field_f64(column, *value)),
         Test::Addresses(low, high) => between(low, high, |value| Term::from_field_ip_addr(column, *value)),
-        Test::Boolean(value) => boolean(column, *value),
+        Test::Boolean(value) => term(Term::from_field_bool(column, *value), IndexRecordOption::Basic),
     })
 }
 
 fn term(term: Term, option: IndexRecordOption) -> Box<dyn Tantivy> {
     Box::new(TermQuery::new(term, option))
-}
-
-fn boolean(column: Column, value: bool) -> Box<dyn Tantivy> {
-    let term = Term::from_field_bool(column, value);
-    Box::new(RangeQuery::new(Bound::Included(term.clone()), Bound::Included(term)))
 }
 
 fn between<T>(low: &Bound<T>, high: &Bound<T>, term: impl Fn(&T) -> Term) -> Box<dyn Tantivy> {
@@ -104,7 +99,7 @@ fn pattern(parts: &[Part]) -> String {
                     if c.is_alphanumeric() {
                         pattern.push(c);
                     } else {
-                        pattern.push_str(&format!("\\x{{{:x}}}", u32::from(c)));
+                        let _ = write!(pattern, "\\x{{{:x}}}", u32::from(c));
                     }
                 }
             }
