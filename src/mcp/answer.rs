@@ -38,6 +38,12 @@ pub(super) struct ToolError {
     structured: Value,
 }
 
+impl std::fmt::Display for ToolError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl ToolError {
     pub(super) fn argument(field: &str, problem: impl std::fmt::Display) -> Self {
         let text = format!("{field}: {problem}");

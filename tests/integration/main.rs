@@ -14,6 +14,7 @@ mod index_tantivy;
 mod log_conformance;
 mod log_kafka;
 mod mcp;
+mod mcp_search;
 mod source_supabase;
 mod store_postgres;
 mod support;

@@ -1,4 +1,5 @@
 //! The tools, a file a group.
 
+mod search;
 mod status;
 mod sync;
