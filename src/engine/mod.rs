@@ -5,6 +5,7 @@ mod doctor;
 mod drain;
 mod lag;
 mod progress;
+mod rebuild;
 mod stats;
 mod status;
 mod supervisor;
@@ -12,7 +13,7 @@ mod sync;
 mod window;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,6 +28,7 @@ pub use doctor::{Finding, Outcome};
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
+pub use rebuild::{RebuildPhase, RebuildStatus};
 pub use stats::{DrainReport, DrainState, DrainStats};
 pub use status::{Count, PartStatus, PipelineStatus};
 pub use sync::event_record;
@@ -34,7 +36,7 @@ pub use window::OVERLAP;
 
 use crate::{
     fault::Fault,
-    index::{Index, SearchAnswer, SearchError, SearchRequest},
+    index::{Index, IndexName, SearchAnswer, SearchError, SearchRequest},
     log::{BatchLimits, Log},
     sink::Sink,
     source::{Overview, Source, SourceHealth},
@@ -101,6 +103,9 @@ pub struct Engine {
     supervisor: Supervisor,
     settings: EngineSettings,
     running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
+    /// The latest of each index.
+    rebuilds: Mutex<BTreeMap<IndexName, watch::Receiver<RebuildStatus>>>,
+    stopping: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -128,6 +133,7 @@ impl Engine {
                 limits: settings.batch,
                 pauses: settings.pauses,
                 stats: Arc::new(DrainStats::new(sink.name())),
+                parks: true,
             })
             .collect();
         Self {
@@ -140,6 +146,8 @@ impl Engine {
             supervisor: Supervisor::new(drains),
             settings,
             running: Arc::default(),
+            rebuilds: Mutex::default(),
+            stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
     }
@@ -156,9 +164,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts the drains of this process.
-    pub async fn start_drains(&self) {
+    /// Starts the drains of this process, and goes on with rebuilds that another left behind.
+    pub async fn start_drains(self: &Arc<Self>) {
         self.supervisor.start().await;
+        self.resume_rebuilds();
     }
 
     /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends.
@@ -166,6 +175,7 @@ impl Engine {
         for sync in self.lock_running().values() {
             sync.cancel.cancel();
         }
+        self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.supervisor.stop().await;
@@ -280,6 +290,10 @@ impl Engine {
 
     fn dead_letter_topic(&self) -> &str {
         &self.settings.dead_letter_topic
+    }
+
+    fn lock_rebuilds(&self) -> MutexGuard<'_, BTreeMap<IndexName, watch::Receiver<RebuildStatus>>> {
+        self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_running(&self) -> MutexGuard<'_, HashMap<Uuid, RunningSync>> {

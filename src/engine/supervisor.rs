@@ -68,7 +68,8 @@ impl Supervisor {
     }
 }
 
-async fn keep_running(drain: Drain, stop: CancellationToken) {
+/// Runs a drain until `stop`, again after whatever ended it.
+pub(super) async fn keep_running(drain: Drain, stop: CancellationToken) {
     let mut backoff = Backoff::new(drain.pauses.0, drain.pauses.1);
     let drain = Arc::new(drain);
     while !stop.is_cancelled() {

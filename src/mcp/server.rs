@@ -34,7 +34,13 @@ pub struct SluiceServer {
 
 impl SluiceServer {
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, tool_router: Self::sync_tools() + Self::status_tools() + Self::search_tools() }
+        Self {
+            engine,
+            tool_router: Self::sync_tools()
+                + Self::status_tools()
+                + Self::search_tools()
+                + Self::rebuild_tools(),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod log_conformance;
 mod log_kafka;
 mod mcp;
 mod mcp_search;
+mod rebuild;
 mod source_supabase;
 mod store_postgres;
 mod support;

@@ -117,6 +117,7 @@ async fn every_tool_has_titles_schemas_and_annotations() {
             "get_pipeline_status",
             "get_supabase_dashboard",
             "get_sync",
+            "rebuild_index",
             "search_elasticsearch",
             "sync_chat_sessions_from_supabase",
             "sync_leads_from_supabase",

@@ -262,6 +262,8 @@ impl Shared {
     }
 
     fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Trouble> {
+        // Before it is asked who may write: to somebody who only looks on, a rebuild that is over is over.
+        self.building(rebuild)?;
         self.hold()?;
         let _writing = locked(&self.writing);
         let mut entry = self.entry(rebuild.index)?;
@@ -273,13 +275,19 @@ impl Shared {
 
     /// Forgets a rebuild and removes what does not serve.
     fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), Trouble> {
+        let is_over =
+            |entry: &Entry| entry.building.as_ref().is_none_or(|building| building.id != rebuild.id);
+        if is_over(&self.entry(rebuild.index)?) {
+            return Ok(());
+        }
         self.hold()?;
         let _writing = locked(&self.writing);
         let mut entry = self.entry(rebuild.index)?;
-        if entry.building.as_ref().is_some_and(|building| building.id == rebuild.id) {
-            entry.building = None;
-            shelf::write(&self.folder, rebuild.index, &entry)?;
+        if is_over(&entry) {
+            return Ok(());
         }
+        entry.building = None;
+        shelf::write(&self.folder, rebuild.index, &entry)?;
         let prefix = format!("{}-", rebuild.index);
         locked(&self.open).retain(|name, volume| {
             let stays = !name.starts_with(&prefix) || *name == entry.serving;

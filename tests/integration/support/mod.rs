@@ -192,7 +192,8 @@ impl Pipeline {
         let (client, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
         for index in ["eventos", "leads", "chat_sessions"] {
             let name = format!("t-{}-{index}", self.id);
-            for path in [format!("{name}-000001"), format!("_index_template/sluice-{name}")] {
+            let rebuilt = (1..=3).map(|number| format!("{name}-00000{number}"));
+            for path in rebuilt.chain([format!("_index_template/sluice-{name}")]) {
                 client.delete(format!("{base}/{path}")).send().await.expect("an answer");
             }
         }

@@ -189,7 +189,9 @@ fn shorten(value: &mut Value, longest: usize) {
         }
         Value::Array(items) => {
             items.truncate(longest);
-            items.iter_mut().for_each(|item| shorten(item, longest));
+            for item in items {
+                shorten(item, longest);
+            }
         }
         Value::Object(object) => {
             let beyond: Vec<String> = object.keys().skip(longest.max(20)).cloned().collect();
