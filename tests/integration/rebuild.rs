@@ -135,9 +135,19 @@ impl Place for Real {
 
     async fn delete_all(&self, index: IndexName) {
         let alias = format!("{}{index}", self.0.variables["ELASTICSEARCH_INDEX_PREFIX"]);
-        let url = format!("{}/{alias}/_delete_by_query?refresh=true", service("ELASTICSEARCH_URL"));
-        let answer = reqwest::Client::new().post(url).json(&json!({"query": {"match_all": {}}})).send().await;
-        assert!(answer.expect("an answer").status().is_success());
+        let (http, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
+        let all = format!("{base}/{alias}/_search?size=10000&_source=false");
+        let found: serde_json::Value = http.get(all).send().await.expect("hits").json().await.expect("JSON");
+        let hits = found["hits"]["hits"].as_array().expect("hits");
+        let deletions = hits.iter().map(|hit| format!("{}\n", json!({"delete": {"_id": hit["_id"]}})));
+        let deleted = http
+            .post(format!("{base}/{alias}/_bulk?refresh=true"))
+            .header("content-type", "application/x-ndjson")
+            .body(deletions.collect::<String>())
+            .send()
+            .await
+            .expect("an answer");
+        assert!(!hits.is_empty() && deleted.status().is_success());
     }
 
     async fn clean_up(self) {
