@@ -38,7 +38,7 @@ on_each_adapter! {
     the_tool_rebuilds_only_when_it_is_told_to,
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A pipeline of a test's own, and a hand in its index.
 trait Place: Sized {
