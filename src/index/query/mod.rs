@@ -6,6 +6,7 @@
 
 mod dates;
 mod lexer;
+mod names;
 mod parser;
 #[cfg(test)]
 mod tests;

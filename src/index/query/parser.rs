@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Clauses, Part, Query, QueryError, Test,
     lexer::{At, Lexer, Word, error},
+    names,
     values::{self, Edge},
 };
 use crate::index::{Field, FieldKind, Fields};
@@ -16,8 +17,6 @@ const LONGEST: usize = 10_000;
 const DEEPEST: usize = 50;
 /// Most tests of single fields a query comes to; the search servers stop at 1024.
 const MOST_TESTS: usize = 1000;
-/// Fields offered to somebody who named one that is not there.
-const OFFERED: usize = 5;
 
 pub(super) struct Parser<'a> {
     text: &'a str,
@@ -188,7 +187,7 @@ impl<'a> Parser<'a> {
             let query = self.exists(&field, value_at)?;
             return self.boosted(query);
         }
-        let field = self.field(&name.text(), at)?;
+        let field = names::field(self.fields, &name.text(), at)?;
         if matches!(self.lexer.peek(), None | Some(')')) {
             return Err(error(
                 at,
@@ -446,18 +445,6 @@ impl<'a> Parser<'a> {
         Err(error(at, format!("it comes to more than {MOST_TESTS} comparisons with fields"), instead))
     }
 
-    fn field(&self, name: &str, at: At) -> Result<&'static Field, QueryError> {
-        match self.fields.get(name) {
-            Some(field) if field.kind == FieldKind::Stored => Err(error(
-                at,
-                format!("`{name}` is kept in the documents and can't be searched"),
-                format!("search one of: {}", self.fields.known()),
-            )),
-            Some(field) => Ok(field),
-            None => Err(self.unknown(name, at)),
-        }
-    }
-
     fn exists(&mut self, name: &str, at: At) -> Result<Query, QueryError> {
         let inside = format!("{name}.");
         let members = self.fields.iter().filter(|field| {
@@ -468,22 +455,11 @@ impl<'a> Parser<'a> {
         });
         let members: Vec<_> = members.map(|field| (field, Test::Exists)).collect();
         if members.is_empty() {
-            let field = self.field(name, at)?;
+            let field = names::field(self.fields, name, at)?;
             return self.one(field, at, |_, _| Ok(Test::Exists));
         }
         self.count(members.len(), at)?;
         Ok(values::any(members))
-    }
-
-    fn unknown(&self, name: &str, at: At) -> QueryError {
-        let shown: String = name.chars().take(60).collect();
-        let close = self.fields.close_to(name, OFFERED);
-        let instead = if close.is_empty() {
-            format!("the fields are {}", self.fields.known())
-        } else {
-            format!("did you mean {}", close.join(" or "))
-        };
-        error(at, format!("there is no field `{shown}`"), instead)
     }
 }
 
