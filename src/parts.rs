@@ -8,9 +8,8 @@ use crate::{
     embedded::EmbeddedDb,
     engine::{Engine, EngineSettings},
     fault::Fault,
-    index::elasticsearch::EsIndex,
+    index::{Index, elasticsearch::EsIndex, tantivy::TantivyIndex},
     log::{BatchLimits, Log, embedded::EmbeddedLog, kafka::KafkaLog},
-    sink::Sink,
     source::{Source, sample::SampleSource, supabase::SupabaseSource},
     store::{Store, postgres::PgStore, sqlite::SqliteStore},
 };
@@ -25,7 +24,7 @@ const EMBEDDED_DEAD_LETTERS: &str = "eventos.dlq";
 pub struct Parts {
     pub log: Arc<dyn Log>,
     pub store: Arc<dyn Store>,
-    pub index: Arc<dyn Sink>,
+    pub index: Arc<dyn Index>,
 }
 
 impl Parts {
@@ -46,13 +45,7 @@ impl Parts {
             },
             index: match &settings.elasticsearch {
                 Some(elasticsearch) => Arc::new(EsIndex::connect(elasticsearch)?),
-                None => {
-                    return Err(Fault::misconfigured(
-                        "index",
-                        "no index is named",
-                        "set ELASTICSEARCH_URL: the embedded index is not part of this build yet",
-                    ));
-                }
+                None => Arc::new(TantivyIndex::new(settings.data_dir.join("index"))),
             },
         })
     }

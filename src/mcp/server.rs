@@ -42,7 +42,9 @@ impl SluiceServer {
                 + Self::operate_tools()
                 + Self::dead_letter_tools()
                 + Self::schedule_tools()
-                + Self::doctor_tools(),
+                + Self::doctor_tools()
+                + Self::search_tools()
+                + Self::rebuild_tools(),
         }
     }
 }

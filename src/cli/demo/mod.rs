@@ -57,7 +57,7 @@ pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCod
     empty(&folder)?;
     let source = Arc::new(SampleSource::start(&folder).await?);
     let Parts { log, store, index } = Parts::open(&settings)?;
-    let engine = Engine::new(source.clone(), log, store, index, engine_settings(&settings));
+    let engine = Arc::new(Engine::new(source.clone(), log, store, index, engine_settings(&settings)));
     engine.start_drains().await;
 
     heading("A first sync: from a sample Supabase through the log into the store and the index");

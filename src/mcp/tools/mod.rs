@@ -5,5 +5,7 @@ mod dead_letters;
 mod doctor;
 mod operate;
 mod schedules;
+mod rebuild;
+mod search;
 mod status;
 mod sync;
