@@ -45,6 +45,18 @@ impl ToolError {
     }
 }
 
+/// The answer to a client whose token only reads.
+pub(super) fn not_permitted(tool: &str) -> CallToolResponse {
+    let text = format!(
+        "{tool} changes something, and this client's token only reads; ask the operator for a token with full rights, or \
+         use a tool that tools/list shows"
+    );
+    let structured = json!({"error": {"kind": "not_permitted", "message": text}});
+    let mut result = CallToolResult::error(vec![ContentBlock::text(text)]);
+    result.structured_content = Some(structured);
+    result.into()
+}
+
 /// Reads a tool's arguments; what is wrong with them is told by the argument's name.
 pub(super) fn arguments<T: DeserializeOwned>(given: JsonObject) -> Result<T, ToolError> {
     serde_path_to_error::deserialize(Value::Object(given)).map_err(|error| {
