@@ -64,6 +64,8 @@ async function drive(client, era) {
 
   const refused = await client.callTool({ name: "get_sync", arguments: { sync_id: "x" } });
   check(refused.isError && refused.content[0].text.includes("sync_id"), `a bad argument gave ${JSON.stringify(refused)}`);
+  // The first TypeScript SDK, which many clients still have, holds this against the output schema even for an error.
+  check(refused.structuredContent === undefined, "an error has structured content");
   console.log(`typescript, ${revision}: ${tools.length} tools, ${sync.rows_read} rows read, ${sync.appended} new`);
 }
 

@@ -67,6 +67,7 @@ async def drive(client, era):
 
     refused = await client.call_tool("get_sync", {"sync_id": "x"})
     check(refused.is_error and "sync_id" in refused.content[0].text, f"a bad argument gave {refused}")
+    check(refused.structured_content is None, "an error has structured content")
     print(f"python, {revision}: {len(tools)} tools, {sync['rows_read']} rows read, {sync['appended']} new")
 
 
