@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use serde_json::Value;
 
-use super::variables::{self, Variable};
+use super::{
+    clients::{Client, Server},
+    variables::{self, Variable},
+    whole,
+};
 
 fn manifest() -> Value {
     serde_json::from_str(include_str!("../../../packaging/manifest.json")).expect("the manifest is JSON")
@@ -78,4 +83,26 @@ fn the_registry_entry_keeps_within_the_limits_of_its_schema() {
     assert!((1..=100).contains(&text(&server, "/title").chars().count()));
     assert_eq!(text(&server, "/packages/0/registryType"), "mcpb");
     assert_eq!(text(&server, "/packages/0/transport/type"), "stdio");
+}
+
+#[test]
+fn the_examples_are_what_the_program_prints() {
+    let environment = [
+        ("SUPABASE_URL", "https://abcdefgh.supabase.co"),
+        ("SUPABASE_KEY", "x"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "broker-1:9092"),
+        ("DATABASE_URL", "postgres://sluice:x@db:5432/sluice"),
+        ("ELASTICSEARCH_URL", "http://search:9200"),
+    ];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let (arguments, variables) = (["serve".to_owned()], variables::set(&environment));
+    for client in Client::value_variants() {
+        let server =
+            Server::Stdio { command: "/usr/local/bin/sluice", arguments: &arguments, variables: &variables };
+        let printed = whole(&client.configuration(&server, false).expect("a configuration"), "sluice");
+        let name = client.to_possible_value().expect("a name").get_name().to_owned();
+        let path = format!("{}/examples/clients/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let example = std::fs::read_to_string(&path).expect("an example for each client");
+        assert_eq!(serde_json::from_str::<Value>(&example).expect("JSON"), printed, "{path}");
+    }
 }
