@@ -9,12 +9,14 @@ use rmcp::{
         GetPromptRequestParams, GetPromptResponse, ListPromptsResult, ListResourceTemplatesResult,
         ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
         ReadResourceResponse, ReadResourceResult, RequestStateCodec, RequestStateError, ServerConfig,
+        SubscriptionFilter,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sluice::mcp::SluiceServer;
+use tokio::sync::broadcast;
 
 use super::{
     input,
@@ -25,12 +27,24 @@ use super::{
 pub struct Fixtures {
     sluice: SluiceServer,
     codec: Arc<RequestStateCodec>,
+    /// Tells open subscriptions that a list has changed, as the suite asks for.
+    changes: broadcast::Sender<Change>,
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Tools,
+    Prompts,
 }
 
 impl Fixtures {
     pub fn new(sluice: SluiceServer) -> Result<Self, RequestStateError> {
         let key: [u8; 32] = rand::random();
-        Ok(Self { sluice, codec: Arc::new(RequestStateCodec::try_new(key)?) })
+        Ok(Self {
+            sluice,
+            codec: Arc::new(RequestStateCodec::try_new(key)?),
+            changes: broadcast::Sender::new(16),
+        })
     }
 }
 
@@ -62,7 +76,7 @@ impl ServerHandler for Fixtures {
     fn get_info(&self) -> ServerConfig {
         let mut info = self.sluice.get_info();
         let capabilities = json!({
-            "tools": {}, "prompts": {}, "resources": {"subscribe": true}, "completions": {}, "logging": {},
+            "tools": {"listChanged": true}, "prompts": {"listChanged": true}, "resources": {"subscribe": true}, "completions": {}, "logging": {},
         });
         info.capabilities = serde_json::from_value(capabilities).unwrap_or_default();
         info
@@ -90,13 +104,42 @@ impl ServerHandler for Fixtures {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let name = request.name.to_string();
-        if name.starts_with("test_input_required_result_") {
+        let change = match name.as_str() {
+            "test_trigger_tool_change" => Some(Change::Tools),
+            "test_trigger_prompt_change" => Some(Change::Prompts),
+            _ => None,
+        };
+        if let Some(change) = change {
+            // Nobody may be listening.
+            self.changes.send(change).ok();
+        }
+        if name.starts_with("test_input_required_result_") || name == "test_streaming_elicitation" {
             return input::call(&self.codec, &name, request, &context);
         }
         if name.starts_with("test_") || name == tools::SCHEMA_TOOL {
             return tools::call(&name, request, context).await;
         }
         self.sluice.call_tool(request, context).await
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(requested.clone())
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            let change = tokio::select! {
+                () = context.cancelled() => return Ok(()),
+                change = changes.recv() => change,
+            };
+            // What the subscription did not ask for is refused by its own sink.
+            match change {
+                Ok(Change::Tools) => context.sink().notify_tool_list_changed().await.ok(),
+                Ok(Change::Prompts) => context.sink().notify_prompt_list_changed().await.ok(),
+                Err(_) => return Ok(()),
+            };
+        }
     }
 
     async fn list_resources(

@@ -49,10 +49,12 @@ pub fn call(
 
     let name_question = question("What is your name?", "name", "string");
     let text = match name.trim_start_matches("test_input_required_result_") {
-        "elicitation" => match given.get("user_name").and_then(|answer| answer["content"]["name"].as_str()) {
-            Some(name) => format!("Hello, {name}!"),
-            None => return ask(json!({"user_name": name_question}), None),
-        },
+        "elicitation" | "test_streaming_elicitation" => {
+            match given.get("user_name").and_then(|answer| answer["content"]["name"].as_str()) {
+                Some(name) => format!("Hello, {name}!"),
+                None => return ask(json!({"user_name": name_question}), None),
+            }
+        }
         "sampling" if has("capital_question") => {
             format!("The model said {}", given["capital_question"]["content"])
         }

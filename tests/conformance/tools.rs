@@ -35,6 +35,9 @@ pub const SIMPLE: &[&str] = &[
     "test_error_handling",
     "test_tool_with_progress",
     "test_missing_capability",
+    "test_trigger_tool_change",
+    "test_trigger_prompt_change",
+    "test_streaming_elicitation",
     "test_elicitation_sep1034_defaults",
     "test_elicitation_sep1330_enums",
     "test_input_required_result_elicitation",
@@ -139,6 +142,7 @@ pub async fn call(
         "test_elicitation_sep1330_enums" => {
             vec![text(elicit(&context, "Choices", choices(), &[], "Elicitation completed").await?)]
         }
+        "test_trigger_tool_change" | "test_trigger_prompt_change" => vec![text("Told whoever listens")],
         SCHEMA_TOOL => vec![text("Valid")],
         unknown => return Err(ErrorData::invalid_params(format!("no tool is named {unknown}"), None)),
     };
