@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used)]
 
 mod faults;
+mod http;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
 mod log_conformance;
