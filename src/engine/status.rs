@@ -7,9 +7,7 @@ use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{
-    Engine, RebuildStatus, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport,
-};
+use super::{Engine, RebuildStatus, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
 use crate::{fault::Fault, sink::Sink};
 
 /// How long one part may take to answer before it counts as failed.

@@ -6,8 +6,9 @@
 // A test that can't go on should say so and stop.
 #![allow(clippy::expect_used)]
 
-mod embedded_folder;
 mod dead_letters;
+mod embedded_folder;
+mod embedded_whole_way;
 mod faults;
 mod http;
 mod index_conformance;
@@ -19,11 +20,11 @@ mod log_kafka;
 mod mcp;
 mod mcp_queries;
 mod mcp_search;
+mod operations;
 mod rebuild;
+mod schedules;
 mod source_supabase;
 mod store_conformance;
-mod operations;
-mod schedules;
 mod store_operations;
 mod store_postgres;
 mod support;

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Longest wait for a sync; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Things that happen in the sample project between two syncs.
 const HURRIED: u64 = 40;
@@ -152,7 +152,7 @@ fn next_steps(folder: &Path) -> Result<(), Failure> {
     let call = format!("SLUICE_DATA_DIR={} {}", quoted(folder), quoted(&program));
     heading("Try next");
     println!("  {call} search 'categoria:vendas AND valor:>80' --count-by evento");
-    println!("  {call} search --index leads 'localizacao OR \"são joão\"~2 OR nome:gonç*'");
+    println!("  {call} search --index leads 'nome:gonc* AND score_qualificacao:[50 TO *]'");
     println!("  {call} sql 'SELECT status_lead, count(*) FROM leads GROUP BY 1 ORDER BY 2 DESC'");
     println!("  {call} doctor");
     heading("Give it to an MCP client, such as Claude Desktop (claude_desktop_config.json)");

@@ -1,11 +1,11 @@
 //! The tools, a file a group.
 
-mod query;
 mod dead_letters;
 mod doctor;
 mod operate;
-mod schedules;
+mod query;
 mod rebuild;
+mod schedules;
 mod search;
 mod status;
 mod sync;

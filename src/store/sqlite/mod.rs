@@ -2,9 +2,9 @@
 
 mod apply;
 mod lease;
+mod operations;
 mod query;
 mod questions;
-mod operations;
 mod rows;
 
 use std::{collections::BTreeSet, sync::Arc};
