@@ -32,6 +32,7 @@ impl<T: Serialize> IntoCallToolResult for Answer<T> {
 }
 
 /// A tool's failure: a result with `isError`, so that the model reads it and can act on it.
+#[derive(Debug)]
 pub(super) struct ToolError {
     text: String,
     structured: Value,
@@ -42,6 +43,12 @@ impl ToolError {
         let text = format!("{field}: {problem}");
         let structured = json!({"error": {"kind": "invalid_argument", "field": field, "message": text}});
         Self { text, structured }
+    }
+}
+
+impl std::fmt::Display for ToolError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The MCP server: the engine as tools.
 
 mod answer;
+mod consent;
 mod schema;
 mod server;
 mod tools;
