@@ -1,43 +1,111 @@
-//! Puts an engine together from the settings.
+//! Puts an engine together from the settings: each part the real one where it is named, else the embedded one.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    config::Settings,
+    config::{Settings, SupabaseSettings},
+    embedded::EmbeddedDb,
     engine::{Engine, EngineSettings},
     fault::Fault,
     index::elasticsearch::EsIndex,
-    log::{BatchLimits, kafka::KafkaLog},
-    source::supabase::SupabaseSource,
-    store::postgres::PgStore,
+    log::{BatchLimits, Log, embedded::EmbeddedLog, kafka::KafkaLog},
+    sink::Sink,
+    source::{Source, sample::SampleSource, supabase::SupabaseSource},
+    store::{Store, postgres::PgStore, sqlite::SqliteStore},
 };
 
 /// How long a drain waits for a record before it looks whether anything else is to be done.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// Makes every part; none is asked anything yet.
+/// Where dead letters are, for whoever is told to look there.
+const EMBEDDED_DEAD_LETTERS: &str = "eventos.dlq";
+
+/// The parts that hold events and what is known of them.
+pub struct Parts {
+    pub log: Arc<dyn Log>,
+    pub store: Arc<dyn Store>,
+    pub index: Arc<dyn Sink>,
+}
+
+impl Parts {
+    /// Opens the embedded parts and makes clients for the real ones; these are asked nothing yet.
+    ///
+    /// # Errors
+    /// When a client refuses its settings or the data folder can't be used.
+    pub fn open(settings: &Settings) -> Result<Self, Fault> {
+        let mut embedded = Embedded { settings, db: None };
+        Ok(Self {
+            log: match &settings.kafka {
+                Some(kafka) => Arc::new(KafkaLog::connect(kafka)?),
+                None => Arc::new(EmbeddedLog::new(embedded.db()?)),
+            },
+            store: match &settings.postgres {
+                Some(postgres) => Arc::new(PgStore::connect(postgres)?),
+                None => Arc::new(SqliteStore::new(embedded.db()?)),
+            },
+            index: match &settings.elasticsearch {
+                Some(elasticsearch) => Arc::new(EsIndex::connect(elasticsearch)?),
+                None => {
+                    return Err(Fault::misconfigured(
+                        "index",
+                        "no index is named",
+                        "set ELASTICSEARCH_URL: the embedded index is not part of this build yet",
+                    ));
+                }
+            },
+        })
+    }
+}
+
+/// Log and store share one file, which is opened once.
+struct Embedded<'a> {
+    settings: &'a Settings,
+    db: Option<Arc<EmbeddedDb>>,
+}
+
+impl Embedded<'_> {
+    fn db(&mut self) -> Result<Arc<EmbeddedDb>, Fault> {
+        if let Some(db) = &self.db {
+            return Ok(db.clone());
+        }
+        let db = EmbeddedDb::open(&self.settings.data_dir, &owner())?;
+        Ok(self.db.insert(db).clone())
+    }
+}
+
+/// An engine on the parts that the settings name; nothing runs yet but the sample project's server.
 ///
 /// # Errors
-/// When a client refuses its settings.
-pub fn engine(settings: &Settings) -> Result<Arc<Engine>, Fault> {
-    Ok(Arc::new(Engine::new(
-        Arc::new(SupabaseSource::new(&settings.supabase)?),
-        Arc::new(KafkaLog::connect(&settings.kafka)?),
-        Arc::new(PgStore::connect(&settings.postgres)?),
-        Arc::new(EsIndex::connect(&settings.elasticsearch)?),
-        EngineSettings {
-            page_size: settings.supabase.page_size,
-            group_prefix: settings.drain.group_prefix.clone(),
-            dead_letter_topic: settings.kafka.dead_letter_topic.clone(),
-            batch: BatchLimits {
-                records: settings.drain.batch_records,
-                bytes: settings.drain.batch_bytes,
-                wait: WAIT,
-            },
-            pauses: EngineSettings::PAUSES,
-            owner: owner(),
+/// As [`Parts::open`], and when the sample project can't be served.
+pub async fn engine(settings: &Settings) -> Result<Arc<Engine>, Fault> {
+    let source: Arc<dyn Source> = match &settings.supabase {
+        Some(supabase) => Arc::new(SupabaseSource::new(supabase)?),
+        None => Arc::new(SampleSource::start(&settings.data_dir).await?),
+    };
+    let parts = Parts::open(settings)?;
+    Ok(Arc::new(Engine::new(source, parts.log, parts.store, parts.index, engine_settings(settings))))
+}
+
+/// How an engine with these settings works.
+pub fn engine_settings(settings: &Settings) -> EngineSettings {
+    EngineSettings {
+        page_size: settings
+            .supabase
+            .as_ref()
+            .map_or(SupabaseSettings::PAGE_SIZE, |supabase| supabase.page_size),
+        group_prefix: settings.drain.group_prefix.clone(),
+        dead_letter_topic: settings
+            .kafka
+            .as_ref()
+            .map_or_else(|| EMBEDDED_DEAD_LETTERS.to_owned(), |kafka| kafka.dead_letter_topic.clone()),
+        batch: BatchLimits {
+            records: settings.drain.batch_records,
+            bytes: settings.drain.batch_bytes,
+            wait: WAIT,
         },
-    )))
+        pauses: EngineSettings::PAUSES,
+        owner: owner(),
+    }
 }
 
 /// Host and process, for whoever asks who runs a sync.

@@ -16,11 +16,10 @@ use crate::{
     config::Settings,
     domain::{Event, Table},
     engine::{Drain, DrainStats, EngineSettings, event_record},
-    index::elasticsearch::EsIndex,
-    log::{BatchLimits, Log, Topic, kafka::KafkaLog},
+    log::{Log, Topic},
+    parts::{Parts, engine_settings},
     sink::Sink,
     source::sample::Generator,
-    store::postgres::PgStore,
 };
 
 /// Records appended at a time, as many as a page of Supabase has.
@@ -38,23 +37,15 @@ pub(super) struct Options {
 
 /// Appends generated events to the topic and drains them, one sink after the other.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    // Generated events must not end up among real ones.
-    if !settings.kafka.topic.contains("bench") {
-        return Err(
-            "KAFKA_TOPIC has no `bench` in its name; run tools/bench, which sets everything apart".into()
-        );
-    }
-    let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(&settings.kafka)?);
-    let sinks: [Arc<dyn Sink>; 2] = [
-        Arc::new(PgStore::connect(&settings.postgres)?),
-        Arc::new(EsIndex::connect(&settings.elasticsearch)?),
-    ];
+    let Parts { log, store, index } = Parts::open(settings)?;
+    let sinks: [Arc<dyn Sink>; 2] = [store, index];
     log.ensure_topics().await?;
     let before: i64 = log.extents().await?.iter().map(|extent| extent.high).sum();
+    // Generated events must not end up among real ones.
     if before != 0 {
         return Err(format!(
-            "topic {} holds {before} records already; start with an empty one",
-            settings.kafka.topic
+            "the log {} holds {before} records already; run tools/bench, which sets everything apart",
+            log.identity().await?
         )
         .into());
     }
@@ -110,11 +101,7 @@ async fn drain(
         log: log.clone(),
         sink: sink.clone(),
         group: format!("{}.{}", settings.drain.group_prefix, sink.name()),
-        limits: BatchLimits {
-            records: settings.drain.batch_records,
-            bytes: settings.drain.batch_bytes,
-            wait: Duration::from_millis(500),
-        },
+        limits: engine_settings(settings).batch,
         pauses: EngineSettings::PAUSES,
         stats: stats.clone(),
     };

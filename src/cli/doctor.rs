@@ -14,7 +14,7 @@ pub(super) struct Options {
 
 /// Examines every part and prints what was found and what to do.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let findings = parts::engine(settings)?.examine().await;
+    let findings = parts::engine(settings).await?.examine().await;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {

@@ -5,7 +5,7 @@ use crate::{config::Settings, parts};
 
 /// Brings every part up to date.
 pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
-    parts::engine(settings)?.prepare().await?;
+    parts::engine(settings).await?.prepare().await?;
     println!("Tables, templates, indices and topics are up to date.");
     Ok(ExitCode::SUCCESS)
 }

@@ -1,16 +1,9 @@
 use std::process::ExitCode;
 
-use chrono::Utc;
 use clap::Args;
 
 use super::{Failure, asked_to_stop};
-use crate::{
-    domain::Table,
-    source::sample::{Generator, SampleServer, keys},
-};
-
-/// The cap of a real project.
-const MAX_ROWS: usize = 1000;
+use crate::source::sample::{Beginning, SampleProject, SampleServer, keys};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -18,10 +11,10 @@ pub(super) struct Options {
     #[arg(long, default_value_t = 54321)]
     port: u16,
     /// Leads to generate
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = Beginning::LEADS)]
     leads: usize,
     /// Chat sessions to generate
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = Beginning::SESSIONS)]
     sessions: usize,
     /// The same seed makes the same rows
     #[arg(long, default_value_t = 1)]
@@ -33,12 +26,8 @@ pub(super) async fn run(options: &Options) -> Result<ExitCode, Failure> {
     let server = SampleServer::start(options.port).await.map_err(|error| {
         format!("port {} on 127.0.0.1 can't be served: {error}; choose another with --port", options.port)
     })?;
-    let mut generator = Generator::new(options.seed, Utc::now(), 24);
-    let leads = generator.leads(options.leads);
-    let sessions = generator.sessions(options.sessions, &leads);
-    server.set_max_rows(Some(MAX_ROWS));
-    server.set_rows(Table::ChatSessions, sessions);
-    server.set_rows(Table::Leads, leads);
+    let beginning = Beginning::now(options.seed, options.leads, options.sessions);
+    server.set_project(SampleProject::new(beginning));
     println!("SUPABASE_URL={}", server.url());
     println!("SUPABASE_KEY={}", keys::SECRET);
     asked_to_stop().await;

@@ -16,7 +16,7 @@ pub(super) struct Options {
 
 /// Serves until the client closes stdin or the process is asked to end.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let engine = parts::engine(settings)?;
+    let engine = parts::engine(settings).await?;
     // The client is answered at once: a part that is down is something to report, not a reason to stay silent.
     if !options.without_drains {
         engine.start_drains().await;

@@ -18,7 +18,7 @@ pub(super) struct Options {
 
 /// Asks every part and prints the answers.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let status = parts::engine(settings)?.status().await;
+    let status = parts::engine(settings).await?.status().await;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {

@@ -46,7 +46,7 @@ enum What {
 
 /// Runs one sync and says what became of it.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let engine = parts::engine(settings)?;
+    let engine = parts::engine(settings).await?;
     let request = SyncRequest {
         table: match options.what {
             What::Leads => Table::Leads,

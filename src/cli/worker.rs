@@ -5,7 +5,7 @@ use crate::{config::Settings, parts};
 
 /// Drains until the process is asked to end.
 pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
-    let engine = parts::engine(settings)?;
+    let engine = parts::engine(settings).await?;
     engine.start_drains().await;
     asked_to_stop().await;
     engine.shut_down().await;

@@ -1,8 +1,12 @@
 //! Every setting, typed and validated before anything starts. Secrets can't be printed.
+//!
+//! A part is the real one where its address is set, else the embedded one. Nothing else decides, so a part that is
+//! named and does not answer is an error, and one whose address was forgotten while its other settings are there is
+//! one, too.
 
 mod reader;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use url::Url;
@@ -13,10 +17,16 @@ pub use reader::SettingsError;
 /// Everything sluice can be told. [`Settings::load`] is the reference of names, units and defaults.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub supabase: SupabaseSettings,
-    pub kafka: KafkaSettings,
-    pub postgres: PostgresSettings,
-    pub elasticsearch: ElasticsearchSettings,
+    /// `None` for the sample project.
+    pub supabase: Option<SupabaseSettings>,
+    /// `None` for the embedded log.
+    pub kafka: Option<KafkaSettings>,
+    /// `None` for the embedded store.
+    pub postgres: Option<PostgresSettings>,
+    /// `None` for the embedded index.
+    pub elasticsearch: Option<ElasticsearchSettings>,
+    /// Where the embedded parts keep their files.
+    pub data_dir: PathBuf,
     pub drain: DrainSettings,
 }
 
@@ -102,24 +112,54 @@ impl Settings {
     pub fn load(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
         let mut read = Reader::new(variables);
         let settings = Self {
-            supabase: SupabaseSettings::read(&mut read),
-            kafka: KafkaSettings::read(&mut read),
-            postgres: PostgresSettings::read(&mut read),
-            elasticsearch: ElasticsearchSettings::read(&mut read),
+            supabase: read
+                .part("SUPABASE_URL", &["SUPABASE_KEY", "SUPABASE_SCHEMA"])
+                .then(|| SupabaseSettings::read(&mut read)),
+            kafka: read
+                .part(
+                    "KAFKA_BOOTSTRAP_SERVERS",
+                    &["KAFKA_TOPIC", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_USERNAME"],
+                )
+                .then(|| KafkaSettings::read(&mut read)),
+            postgres: read
+                .part("DATABASE_URL", &["DATABASE_MAX_CONNECTIONS", "DATABASE_TIMEOUT_SECONDS"])
+                .then(|| PostgresSettings::read(&mut read)),
+            elasticsearch: read
+                .part(
+                    "ELASTICSEARCH_URL",
+                    &["ELASTICSEARCH_API_KEY", "ELASTICSEARCH_USERNAME", "ELASTICSEARCH_INDEX_PREFIX"],
+                )
+                .then(|| ElasticsearchSettings::read(&mut read)),
+            data_dir: data_dir(&mut read),
             drain: DrainSettings::read(&mut read),
         };
         read.finish().map(|()| settings)
     }
 }
 
+/// The user's data folder, unless told otherwise.
+fn data_dir(read: &mut Reader) -> PathBuf {
+    if let Some(named) = read.optional("SLUICE_DATA_DIR") {
+        return named.into();
+    }
+    let Some(folder) = dirs::data_local_dir() else {
+        read.problem("SLUICE_DATA_DIR", "is not set, and this system names no data folder for its user");
+        return PathBuf::new();
+    };
+    folder.join("sluice")
+}
+
 impl SupabaseSettings {
+    /// Rows asked for at a time, unless told otherwise: as many as Supabase gives.
+    pub const PAGE_SIZE: u32 = 1000;
+
     fn read(read: &mut Reader) -> Self {
         let key = read.required("SUPABASE_KEY", "sb_secret_… (the project's API settings show it)");
         Self {
             url: read.url("SUPABASE_URL", &["https", "http"], "https://abcdefgh.supabase.co"),
             key: SecretString::from(key),
             schema: read.text("SUPABASE_SCHEMA", "public"),
-            page_size: read.number("SUPABASE_PAGE_SIZE", 1000, 1..=10_000),
+            page_size: read.number("SUPABASE_PAGE_SIZE", Self::PAGE_SIZE, 1..=10_000),
             timeout: read.seconds("SUPABASE_TIMEOUT_SECONDS", 30),
             retry_for: read.seconds("SUPABASE_RETRY_SECONDS", 60),
             include_ip_address: read.flag("SUPABASE_INCLUDE_IP_ADDRESS", false),
@@ -229,7 +269,7 @@ impl ElasticsearchSettings {
 impl DrainSettings {
     fn read(read: &mut Reader) -> Self {
         Self {
-            group_prefix: read.text("KAFKA_GROUP_PREFIX", "sluice"),
+            group_prefix: read.text("SLUICE_GROUP_PREFIX", "sluice"),
             batch_records: read.number("SLUICE_BATCH_RECORDS", 5000, 1..=100_000),
             batch_bytes: read.number("SLUICE_BATCH_MIB", 16, 1..=256) * 1024 * 1024,
         }
@@ -263,15 +303,46 @@ mod tests {
     #[test]
     fn four_addresses_and_a_key_are_enough() {
         let settings = load(&[]).expect("valid settings");
-        assert_eq!(settings.kafka.topic, "eventos");
-        assert_eq!(settings.kafka.dead_letter_topic, "eventos.dlq");
-        assert!(!settings.supabase.include_ip_address);
+        let kafka = settings.kafka.expect("Kafka is named");
+        assert_eq!(kafka.topic, "eventos");
+        assert_eq!(kafka.dead_letter_topic, "eventos.dlq");
+        assert!(!settings.supabase.expect("Supabase is named").include_ip_address);
+    }
+
+    #[test]
+    fn what_is_not_named_is_embedded() {
+        let settings = Settings::load([("SLUICE_DATA_DIR".to_owned(), "/data".to_owned())]).expect("valid");
+        assert!(settings.supabase.is_none() && settings.kafka.is_none());
+        assert!(settings.postgres.is_none() && settings.elasticsearch.is_none());
+        assert_eq!(settings.data_dir, PathBuf::from("/data"));
+    }
+
+    #[test]
+    fn a_forgotten_address_is_no_choice_of_the_embedded_part() {
+        for (address, other) in [
+            ("SUPABASE_URL", "SUPABASE_KEY"),
+            ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC"),
+            ("DATABASE_URL", "DATABASE_MAX_CONNECTIONS"),
+            ("ELASTICSEARCH_URL", "ELASTICSEARCH_INDEX_PREFIX"),
+        ] {
+            let error =
+                Settings::load([(other.to_owned(), "5".to_owned())]).expect_err("an address is missing");
+            let text = error.to_string();
+            assert!(text.contains(&format!("{address}: is not set")) && text.contains(other), "{text}");
+        }
     }
 
     #[test]
     fn every_problem_is_listed_at_once() {
-        let error =
-            Settings::load([("KAFKA_PARTITIONS".to_owned(), "many".to_owned())]).expect_err("nothing is set");
+        let error = load(&[
+            ("SUPABASE_URL", "nada"),
+            ("SUPABASE_KEY", ""),
+            ("KAFKA_BOOTSTRAP_SERVERS", "nada"),
+            ("KAFKA_PARTITIONS", "many"),
+            ("DATABASE_URL", "nada"),
+            ("ELASTICSEARCH_URL", "nada"),
+        ])
+        .expect_err("nothing is right");
         for name in [
             "SUPABASE_URL",
             "SUPABASE_KEY",

@@ -49,6 +49,23 @@ impl Reader {
         self.problems.push(format!("{name}: {what}"));
     }
 
+    /// Whether a part is named by its address. One of `telling` without the address is a problem: whoever set it
+    /// meant the real part. Only names that are sluice's own tell: others' programs read `KAFKA_…`, too.
+    pub(super) fn part(&mut self, address: &str, telling: &[&str]) -> bool {
+        if self.variables.contains_key(address) {
+            return true;
+        }
+        if let Some(other) = telling.iter().find(|name| self.variables.contains_key(**name)) {
+            self.problem(
+                address,
+                format_args!(
+                    "is not set although {other} is; set it, or remove {other} for the embedded part"
+                ),
+            );
+        }
+        false
+    }
+
     pub(super) fn optional(&self, name: &str) -> Option<String> {
         self.variables.get(name).cloned()
     }

@@ -65,17 +65,17 @@ impl Engine {
     }
 
     async fn examine_source(&self) -> Vec<Finding> {
-        const PART: &str = "source";
-        let health = match within(PART, self.source.health()).await {
+        let part = self.source.name();
+        let health = match within(part, self.source.health()).await {
             Ok(health) => health,
-            Err(fault) => return vec![Finding::failed(PART, "reachable", fault)],
+            Err(fault) => return vec![Finding::failed(part, "reachable", fault)],
         };
         let mut findings =
-            vec![Finding::ok(PART, "reachable", format!("{} with a {} key", health.host, health.key))];
-        findings.extend(health.clock.map(|clock| skew(PART, clock, Utc::now())));
+            vec![Finding::ok(part, "reachable", format!("{} with a {} key", health.host, health.key))];
+        findings.extend(health.clock.map(|clock| skew(part, clock, Utc::now())));
         findings.extend(health.warnings.iter().map(|warning| {
             Finding::warning(
-                PART,
+                part,
                 "row-level security",
                 warning,
                 "use a secret key, or add a policy for this one",
@@ -90,47 +90,47 @@ impl Engine {
                 page_size: 1,
             };
             let check = format!("{table} readable");
-            findings.push(match within(PART, self.source.page(&query, None)).await {
-                Ok(_) => Finding::ok(PART, &check, "a page was read"),
-                Err(fault) => Finding::failed(PART, &check, fault),
+            findings.push(match within(part, self.source.page(&query, None)).await {
+                Ok(_) => Finding::ok(part, &check, "a page was read"),
+                Err(fault) => Finding::failed(part, &check, fault),
             });
         }
         findings
     }
 
     async fn examine_log(&self) -> Vec<Finding> {
-        const PART: &str = "log";
-        let identity = match within(PART, self.log.identity()).await {
+        let part = self.log.name();
+        let identity = match within(part, self.log.identity()).await {
             Ok(identity) => identity,
-            Err(fault) => return vec![Finding::failed(PART, "reachable", fault)],
+            Err(fault) => return vec![Finding::failed(part, "reachable", fault)],
         };
-        let mut findings = vec![Finding::ok(PART, "reachable", identity)];
-        findings.push(match within(PART, self.log.extents()).await {
+        let mut findings = vec![Finding::ok(part, "reachable", identity)];
+        findings.push(match within(part, self.log.extents()).await {
             Ok(extents) => {
                 let records: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
                 Finding::ok(
-                    PART,
+                    part,
                     "topic of events",
                     format!("{} partitions, {records} records", extents.len()),
                 )
             }
-            Err(fault) => Finding::failed(PART, "topic of events", fault),
+            Err(fault) => Finding::failed(part, "topic of events", fault),
         });
-        findings.push(match within(PART, self.log.dead_letter_count()).await {
-            Ok(0) => Finding::ok(PART, "dead letters", "none"),
+        findings.push(match within(part, self.log.dead_letter_count()).await {
+            Ok(0) => Finding::ok(part, "dead letters", "none"),
             Ok(letters) => Finding::warning(
-                PART,
+                part,
                 "dead letters",
                 format!("{letters} wait in {}", self.dead_letter_topic()),
                 "read their `error` header, mend the cause, and produce them again",
             ),
-            Err(fault) => Finding::failed(PART, "dead letters", fault),
+            Err(fault) => Finding::failed(part, "dead letters", fault),
         });
         findings
     }
 
     async fn examine_lag(&self) -> Vec<Finding> {
-        match within("log", self.lag()).await {
+        match within(self.log.name(), self.lag()).await {
             Ok(lag) => lag
                 .iter()
                 .map(|lag| match lag.total {

@@ -71,14 +71,14 @@ impl Engine {
     pub async fn status(&self) -> PipelineStatus {
         if self.drains_here() {
             // The drains are doing the same just now; a fault shows in the answers below.
-            within("postgres", self.prepare()).await.ok();
+            within(self.store.name(), self.prepare()).await.ok();
         }
         let ((source, mut warnings), (log, dead_letters), sinks, lag, syncs) = tokio::join!(
             self.source_status(),
             self.log_status(),
             join_all(self.sinks().iter().map(|sink| sink_status(&**sink))),
-            within("kafka", self.lag()),
-            within("postgres", self.recent_syncs(5)),
+            within(self.log.name(), self.lag()),
+            within(self.store.name(), self.recent_syncs(5)),
         );
         let drains = self.drain_reports();
         let mut problems: Vec<String> =
@@ -112,10 +112,11 @@ impl Engine {
 
     /// The source, and its warnings.
     async fn source_status(&self) -> (PartStatus, Vec<String>) {
-        match within("supabase", self.source.health()).await {
+        let name = self.source.name();
+        match within(name, self.source.health()).await {
             Ok(health) => {
                 let part = PartStatus {
-                    name: "supabase".to_owned(),
+                    name: name.to_owned(),
                     ok: true,
                     detail: format!("{} with a {} key", health.host, health.key),
                     counts: Vec::new(),
@@ -123,12 +124,13 @@ impl Engine {
                 };
                 (part, health.warnings)
             }
-            Err(fault) => (PartStatus::failed("supabase", &fault), Vec::new()),
+            Err(fault) => (PartStatus::failed(name, &fault), Vec::new()),
         }
     }
 
     async fn log_status(&self) -> (PartStatus, Option<u64>) {
-        let asked = within("kafka", async {
+        let name = self.log.name();
+        let asked = within(name, async {
             let identity = self.log.identity().await?;
             let extents = self.log.extents().await?;
             let letters = self.log.dead_letter_count().await?;
@@ -138,7 +140,7 @@ impl Engine {
             Ok((identity, extents, letters)) => {
                 let records: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
                 let part = PartStatus {
-                    name: "kafka".to_owned(),
+                    name: name.to_owned(),
                     ok: true,
                     detail: format!("{identity}, {} partitions", extents.len()),
                     counts: vec![Count {
@@ -149,7 +151,7 @@ impl Engine {
                 };
                 (part, Some(letters))
             }
-            Err(fault) => (PartStatus::failed("kafka", &fault), None),
+            Err(fault) => (PartStatus::failed(name, &fault), None),
         }
     }
 }

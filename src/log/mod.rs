@@ -98,6 +98,9 @@ pub struct BatchLimits {
 /// The log port.
 #[async_trait]
 pub trait Log: Send + Sync {
+    /// `kafka`, `embedded`: what status and faults call it.
+    fn name(&self) -> &'static str;
+
     /// Names this log among others: cluster and topic. Offsets of one log mean nothing in another.
     ///
     /// # Errors

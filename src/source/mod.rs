@@ -94,6 +94,9 @@ pub struct SourceHealth {
 /// The source port.
 #[async_trait]
 pub trait Source: Send + Sync {
+    /// `supabase`, `sample`: what status and faults call it.
+    fn name(&self) -> &'static str;
+
     /// The page after `after`, or the first one.
     ///
     /// # Errors

@@ -36,14 +36,14 @@ async fn an_index_that_is_down_catches_up_while_the_store_goes_on() {
     let gate = Gate::to(&authority(&pipeline.variables["ELASTICSEARCH_URL"])).await;
     pipeline.set("ELASTICSEARCH_URL", format!("http://{}", gate.address));
     pipeline.source.set_rows(Table::Leads, leads(20));
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.start_drains().await;
     sync(&engine, request(Table::Leads)).await;
 
     gate.shut();
     pipeline.source.upsert(Table::Leads, (101..=140).map(|n| lead(n, 1)).collect());
     // Not even a process that starts now needs the index to take in rows.
-    let syncing = pipeline.engine();
+    let syncing = pipeline.engine().await;
     let id = syncing.start_sync(request(Table::Leads)).await.expect("a sync");
     eventually("the store has everything", async || {
         pipeline.number("SELECT count(*) FROM eventos_raw").await == 60
@@ -79,7 +79,7 @@ async fn a_store_that_is_cut_off_repeats_nothing_when_it_is_back() {
     let gate = Gate::to(&authority(&direct)).await;
     pipeline.set("SLUICE_BATCH_RECORDS", "40");
     pipeline.source.set_rows(Table::Leads, leads(2000));
-    let syncing = pipeline.engine();
+    let syncing = pipeline.engine().await;
     let id = syncing.start_sync(request(Table::Leads)).await.expect("a sync");
     eventually("everything is in the log", async || lag(&syncing, "postgres").await == 2000).await;
 
@@ -92,7 +92,7 @@ async fn a_store_that_is_cut_off_repeats_nothing_when_it_is_back() {
     let mut cut = variables.clone();
     cut.insert("DATABASE_URL".to_owned(), url.to_string());
     pipeline.variables = cut;
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     pipeline.variables = variables;
     engine.start_drains().await;
     for step in 1..=6 {
@@ -120,7 +120,7 @@ async fn records_no_sink_can_take_are_parked_with_their_reason_and_their_neighbo
     // Elasticsearch takes this, Postgres never.
     poisoned.insert("nome".to_owned(), json!("nulo\0"));
     pipeline.source.set_rows(Table::Leads, vec![lead(1, 5), poisoned, lead(4, 5)]);
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.prepare().await.expect("prepared");
     let topic = &pipeline.variables["KAFKA_TOPIC"];
     produce(topic, "estranho", b"{isto nao e json").await;
@@ -144,7 +144,7 @@ async fn records_no_sink_can_take_are_parked_with_their_reason_and_their_neighbo
 async fn a_value_only_the_server_finds_bad_is_found_and_parked() {
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(Table::Leads, leads(50));
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.prepare().await.expect("prepared");
     // A rule of the operator's own that three of the rows break.
     pipeline.execute("ALTER TABLE leads ADD CONSTRAINT sem_sete CHECK (nome !~ ' (7|17|27)$')").await;
@@ -164,7 +164,7 @@ async fn a_value_only_the_server_finds_bad_is_found_and_parked() {
 async fn an_index_that_was_deleted_is_made_again_with_its_mapping() {
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(Table::Leads, leads(10));
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.start_drains().await;
     sync(&engine, request(Table::Leads)).await;
 

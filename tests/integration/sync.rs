@@ -18,7 +18,7 @@ async fn a_first_sync_brings_every_row_to_both_sinks_once() {
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(Table::Leads, leads(250));
     pipeline.source.set_rows(Table::ChatSessions, (1..=40).map(|n| session(n, 5, 3)).collect());
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.start_drains().await;
 
     let leads = sync(&engine, request(Table::Leads)).await;
@@ -47,7 +47,7 @@ async fn a_second_sync_of_the_same_rows_appends_nothing() {
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(Table::Leads, leads(60));
     pipeline.source.set_rows(Table::ChatSessions, (1..=20).map(|n| session(n, 5, 3)).collect());
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.start_drains().await;
     for table in Table::ALL {
         sync(&engine, request(table)).await;
@@ -73,7 +73,7 @@ async fn a_changed_row_is_a_new_event_and_moves_its_entity_forward() {
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(Table::Leads, leads(30));
     pipeline.source.set_rows(Table::ChatSessions, vec![session(7, 5, 3)]);
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.start_drains().await;
     for table in Table::ALL {
         sync(&engine, request(table)).await;
@@ -122,7 +122,7 @@ async fn a_stale_row_never_takes_an_entity_back() {
     let mut newer = lead(1, 10);
     newer.insert("status_lead".to_owned(), json!("convertido"));
     pipeline.source.set_rows(Table::Leads, vec![newer]);
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.start_drains().await;
     sync(&engine, request(Table::Leads)).await;
 
@@ -147,7 +147,7 @@ async fn a_bad_row_is_parked_once_and_its_neighbours_are_applied() {
     rows.push(object(json!({"nome": "sem id", "updated_at": minutes_ago(4)})));
     rows.push(object(json!({"id": id(9), "score_qualificacao": "muitos", "updated_at": minutes_ago(4)})));
     pipeline.source.set_rows(Table::Leads, rows);
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.start_drains().await;
 
     let first = sync(&engine, request(Table::Leads)).await;
@@ -171,7 +171,7 @@ async fn calls_with_a_limit_go_on_where_the_last_one_stopped() {
         row.insert("updated_at".to_owned(), Value::Null);
     }
     pipeline.source.set_rows(Table::Leads, rows);
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.start_drains().await;
 
     let limited = SyncRequest { limit: 20, ..request(Table::Leads) };
@@ -195,7 +195,7 @@ async fn filters_take_what_they_name_and_leave_the_watermark_alone() {
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(Table::Leads, leads(20));
     pipeline.source.set_rows(Table::ChatSessions, (1..=10_u32).map(|n| session(n.into(), 5, n)).collect());
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.start_drains().await;
 
     let qualified = SyncRequest { status: Some("qualificado".into()), ..request(Table::Leads) };
@@ -215,7 +215,7 @@ async fn one_sync_of_a_table_runs_at_a_time_and_the_second_caller_is_told_who_ru
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(Table::Leads, leads(3));
     pipeline.source.script([sluice::source::sample::Fault::Hang]);
-    let (engine, other) = (pipeline.engine(), pipeline.engine());
+    let (engine, other) = (pipeline.engine().await, pipeline.engine().await);
     let running = engine.start_sync(request(Table::Leads)).await.expect("a sync");
 
     let refused = other.start_sync(request(Table::Leads)).await.expect_err("one at a time");

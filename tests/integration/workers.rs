@@ -17,7 +17,7 @@ async fn a_worker_killed_again_and_again_loses_nothing_and_repeats_nothing() {
     let mut pipeline = Pipeline::new().await;
     pipeline.set("SLUICE_BATCH_RECORDS", "100");
     pipeline.source.set_rows(Table::Leads, (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     let id = engine.start_sync(request(Table::Leads)).await.expect("a sync");
     eventually("everything is in the log", async || {
         engine.lag().await.expect("the lag").iter().all(|lag| lag.total == EVENTS)
@@ -49,7 +49,7 @@ async fn a_worker_killed_again_and_again_loses_nothing_and_repeats_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_share_the_partitions_and_hand_them_over_without_loss() {
     let pipeline = Pipeline::new().await;
-    let (first, second) = (pipeline.engine(), pipeline.engine());
+    let (first, second) = (pipeline.engine().await, pipeline.engine().await);
     first.start_drains().await;
     pipeline.source.set_rows(Table::Leads, leads(500));
     sync(&first, request(Table::Leads)).await;
@@ -85,7 +85,7 @@ async fn a_killed_sync_shows_as_interrupted_and_the_next_one_goes_on() {
     pipeline.source.set_max_rows(Some(5));
     let slow = || sluice::source::sample::Fault::Delay(std::time::Duration::from_millis(300));
     pipeline.source.script(std::iter::repeat_with(slow).take(100));
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     engine.prepare().await.expect("prepared");
     let mut process = pipeline.command(&["sync", "leads"]).stderr(Stdio::null()).spawn().expect("a sync");
     eventually("it has appended something", async || {
@@ -117,7 +117,7 @@ async fn a_broker_and_a_store_that_are_killed_under_way_lose_nothing_and_repeat_
     pipeline.set("KAFKA_REPLICATION_FACTOR", "1");
     pipeline.set("SLUICE_BATCH_RECORDS", "100");
     pipeline.source.set_rows(Table::Leads, (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
-    let engine = pipeline.engine();
+    let engine = pipeline.engine().await;
     let id = engine.start_sync(request(Table::Leads)).await.expect("a sync");
     eventually("everything is in the log", async || {
         engine.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == EVENTS))

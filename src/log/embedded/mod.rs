@@ -14,7 +14,10 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use self::reader::EmbeddedReader;
 use super::{Extent, Log, LogReader, NewRecord, Position, Topic};
-use crate::{embedded::EmbeddedDb, fault::Fault};
+use crate::{
+    embedded::{EmbeddedDb, PART},
+    fault::Fault,
+};
 
 /// As many as show everything that several partitions bring with them.
 const PARTITIONS: i32 = 3;
@@ -36,6 +39,10 @@ impl EmbeddedLog {
 
 #[async_trait]
 impl Log for EmbeddedLog {
+    fn name(&self) -> &'static str {
+        PART
+    }
+
     async fn identity(&self) -> Result<String, Fault> {
         let id: String = self
             .db

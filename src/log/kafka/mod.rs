@@ -94,6 +94,10 @@ impl KafkaLog {
 
 #[async_trait]
 impl Log for KafkaLog {
+    fn name(&self) -> &'static str {
+        PART
+    }
+
     async fn identity(&self) -> Result<String, Fault> {
         let cluster = self.cluster.get_or_try_init(|| self.ask(Admin::cluster_id)).await?;
         Ok(format!("{cluster}/{}", self.events.name))

@@ -41,6 +41,7 @@ const CITIES: [(&str, &str); 6] = [
     ("Maceió", "AL"),
     ("Niterói", "RJ"),
 ];
+const DISTRICTS: [&str; 4] = ["Centro", "Jardim São João", "Vila Conceição", "Praia do Morro"];
 /// Skewed as a funnel is: most leads are new.
 const STATUSES: [(&str, u32); 6] = [
     ("novo", 50),
@@ -86,6 +87,32 @@ impl Generator {
         (0..count).map(|_| self.session(leads)).collect()
     }
 
+    /// A lead that has just come.
+    pub(super) fn new_lead(&mut self) -> JsonObject {
+        let mut lead = self.lead();
+        for time in ["created_at", "updated_at", "last_interaction_at"] {
+            lead.insert(time.to_owned(), json!(spelled(self.now)));
+        }
+        lead.insert("status_lead".to_owned(), json!("novo"));
+        lead
+    }
+
+    /// A chat that has just begun.
+    pub(super) fn new_session(&mut self, leads: &[JsonObject]) -> JsonObject {
+        let mut session = self.session(leads);
+        for missing in ["ended_at", "duration_seconds"] {
+            session.insert(missing.to_owned(), Value::Null);
+        }
+        session.insert("started_at".to_owned(), json!(spelled(self.now)));
+        session.insert("is_active".to_owned(), json!(true));
+        session
+    }
+
+    /// A number below `bound`, which is not zero.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        self.random.random_range(0..bound)
+    }
+
     fn lead(&mut self) -> JsonObject {
         let created = self.instant();
         // A change is never later than now.
@@ -100,7 +127,7 @@ impl Generator {
             "telefone": self.maybe(80, |g| json!(format!("+55 11 9{:08}", g.random.random_range(0..100_000_000)))),
             "nome_empresa": self.maybe(30, |g| json!(format!("{} & Filhos Ltda.", g.pick(&SURNAMES)))),
             "nome_projeto": self.maybe(60, |g| json!(format!("Residencial {}", g.pick(&SURNAMES)))),
-            "localizacao": self.maybe(70, |_| json!({"cidade": city.0, "uf": city.1, "pais": "BR"})),
+            "localizacao": self.maybe(70, |g| g.place(city)),
             "interesse": self.some(&INTERESTS, 3),
             "score_qualificacao": self.maybe(95, |g| json!(g.random.random_range(0..=100))),
             "status_lead": status,
@@ -129,7 +156,7 @@ impl Generator {
             "ip_address": format!("203.0.113.{}", self.random.random_range(1..255)),
             "total_messages": self.random.random_range(0..40),
             "duration_seconds": if active { Value::Null } else { json!(seconds) },
-            "pages_visited": self.some(&PAGES, 12),
+            "pages_visited": self.path(),
             "perguntas_feitas": self.some(&QUESTIONS, 4),
             "intencao_detectada": self.maybe(70, |g| json!(g.pick(&INTERESTS))),
             "nivel_interesse": self.maybe(70, |g| json!(g.pick(&["alto", "médio", "baixo"]))),
@@ -138,6 +165,22 @@ impl Generator {
             "is_active": active,
         });
         object(row)
+    }
+
+    fn place(&mut self, city: (&str, &str)) -> Value {
+        let mut place = json!({"cidade": city.0, "uf": city.1, "pais": "BR"});
+        if self.random.random_ratio(1, 3) {
+            place["bairro"] = json!(self.pick(&DISTRICTS));
+            let (lat, lng) = (self.random.random_range(-30.0..0.0), self.random.random_range(-54.0..-35.0));
+            place["coordenadas"] = json!({"lat": lat, "lng": lng});
+        }
+        place
+    }
+
+    /// Most visitors see a few pages, some none, one in twenty wanders about.
+    fn path(&mut self) -> Vec<String> {
+        let most = if self.random.random_ratio(1, 20) { 200 } else { 12 };
+        self.some(&PAGES, most)
     }
 
     fn instant(&mut self) -> DateTime<Utc> {

@@ -6,7 +6,9 @@
 mod failure;
 mod filter;
 mod generate;
+mod project;
 mod server;
+mod source;
 mod table;
 
 use std::{
@@ -20,7 +22,12 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub use self::{failure::Failure, generate::Generator};
+pub use self::{
+    failure::Failure,
+    generate::Generator,
+    project::{Beginning, SampleProject},
+    source::SampleSource,
+};
 use self::{server::State, table::SampleTable};
 use crate::domain::{JsonObject, Table};
 
@@ -33,6 +40,9 @@ pub mod keys {
     /// A legacy key with the role `anon`.
     pub const ANON: &str = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.sample";
 }
+
+/// The cap of a real project.
+const MAX_ROWS: usize = 1000;
 
 /// What the server does instead of answering.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,6 +114,18 @@ impl SampleServer {
         (&mut self.task).await.ok();
     }
 
+    /// Serves this project, as it is at the time of each request. Replaces all rows and caps pages as Supabase does.
+    pub fn set_project(&self, project: SampleProject) {
+        let mut state = self.lock();
+        state.max_rows = Some(MAX_ROWS);
+        state.set_project(project);
+    }
+
+    /// Lets `count` things happen to the project now: leads change and come, chats begin and end.
+    pub fn hurry(&self, count: u64) {
+        self.lock().hurry(count);
+    }
+
     /// Replaces a table's rows. A column that is new to the table is added to it.
     pub fn set_rows(&self, table: Table, rows: Vec<JsonObject>) {
         self.lock().set_rows(table.name(), rows);
@@ -160,7 +182,7 @@ impl SampleServer {
 
     /// Every request so far, and forgets them.
     pub fn take_requests(&self) -> Vec<SeenRequest> {
-        std::mem::take(&mut self.lock().seen)
+        std::mem::take(&mut self.lock().seen).into()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

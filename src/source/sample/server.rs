@@ -13,14 +13,15 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     routing::get,
 };
+use chrono::Utc;
 use serde_json::{Value, json};
 use tower_http::compression::CompressionLayer;
 
 use super::{
-    Failure, Fault, SeenRequest, keys, lock,
+    Failure, Fault, SampleProject, SeenRequest, keys, lock,
     table::{Found, Read, SampleTable},
 };
-use crate::domain::JsonObject;
+use crate::domain::{JsonObject, Table};
 
 /// Everything a test may set and see.
 #[derive(Debug, Default)]
@@ -30,8 +31,12 @@ pub(super) struct State {
     pub(super) row_level_security: bool,
     pub(super) openapi: bool,
     pub(super) script: VecDeque<Fault>,
-    pub(super) seen: Vec<SeenRequest>,
+    pub(super) seen: VecDeque<SeenRequest>,
+    project: Option<SampleProject>,
 }
+
+/// Requests remembered at most: a server may run for weeks.
+const MOST_SEEN: usize = 10_000;
 
 type SharedState = Arc<Mutex<State>>;
 
@@ -40,6 +45,40 @@ impl State {
         let Some(table) = self.tables.get_mut(table) else { return };
         table.columns.extend(rows.iter().flat_map(|row| row.keys().cloned()));
         table.rows = rows;
+    }
+
+    pub(super) fn set_project(&mut self, project: SampleProject) {
+        self.show(&project);
+        self.project = Some(project);
+    }
+
+    pub(super) fn hurry(&mut self, count: u64) {
+        if let Some(mut project) = self.project.take() {
+            project.hurry(count, Utc::now());
+            self.set_project(project);
+        }
+    }
+
+    /// What the project has come to by now.
+    fn catch_up(&mut self) {
+        if let Some(mut project) = self.project.take() {
+            if project.advance(Utc::now()) {
+                self.show(&project);
+            }
+            self.project = Some(project);
+        }
+    }
+
+    fn show(&mut self, project: &SampleProject) {
+        self.set_rows(Table::Leads.name(), project.leads().to_vec());
+        self.set_rows(Table::ChatSessions.name(), project.sessions().to_vec());
+    }
+
+    fn remember(&mut self, request: SeenRequest) {
+        if self.seen.len() == MOST_SEEN {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(request);
     }
 
     pub(super) fn upsert(&mut self, table: &str, rows: Vec<JsonObject>) {
@@ -120,7 +159,8 @@ async fn read_rows(
         url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
     let scripted = {
         let mut state = lock(&state);
-        state.seen.push(seen(&name, &parameters, &headers));
+        state.remember(seen(&name, &parameters, &headers));
+        state.catch_up();
         state.script.pop_front()
     };
     match scripted {

@@ -61,13 +61,27 @@ pub(super) struct Http {
     pub(super) host: String,
 }
 
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
 impl Http {
     pub(super) fn new(settings: &SupabaseSettings) -> Result<Self, Fault> {
         let refused = |problem: String, advice: &str| Fault::misconfigured(PART, problem, advice);
         let headers = key::headers(&settings.key).map_err(|_| {
             refused("the key holds characters no header can carry".to_owned(), "copy SUPABASE_KEY anew")
         })?;
-        let client = Client::builder()
+        let mut builder = Client::builder();
+        if is_loopback(&settings.url) {
+            // A proxy could not reach this machine's own loopback.
+            builder = builder.no_proxy();
+        }
+        let client = builder
             // Supabase refuses secret keys to anything that looks like a browser.
             .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)

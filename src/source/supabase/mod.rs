@@ -145,6 +145,10 @@ impl SupabaseSource {
 
 #[async_trait]
 impl Source for SupabaseSource {
+    fn name(&self) -> &'static str {
+        PART
+    }
+
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {
         let start = PageToken { pass: Pass::Timeless, last: None };
         let token = after.unwrap_or(&start);

@@ -63,7 +63,7 @@ impl Pipeline {
             ("KAFKA_BOOTSTRAP_SERVERS", service("KAFKA_BOOTSTRAP_SERVERS")),
             ("KAFKA_TOPIC", format!("t-{id}")),
             ("KAFKA_PARTITIONS", "3".to_owned()),
-            ("KAFKA_GROUP_PREFIX", format!("t-{id}")),
+            ("SLUICE_GROUP_PREFIX", format!("t-{id}")),
             ("DATABASE_URL", database.to_string()),
             ("DATABASE_MAX_CONNECTIONS", "4".to_owned()),
             ("ELASTICSEARCH_URL", service("ELASTICSEARCH_URL")),
@@ -83,8 +83,8 @@ impl Pipeline {
     }
 
     /// An engine in this process, not yet draining.
-    pub fn engine(&self) -> Arc<Engine> {
-        parts::engine(&self.settings()).expect("an engine")
+    pub async fn engine(&self) -> Arc<Engine> {
+        parts::engine(&self.settings()).await.expect("an engine")
     }
 
     /// The real program, with this pipeline's settings and no others.

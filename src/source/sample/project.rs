@@ -1,0 +1,214 @@
+//! A generated project that lives on: leads move through the funnel, visitors come and chat.
+//!
+//! What it holds at an instant follows from its seed and its beginning alone, so a project that is opened again
+//! shows the rows it showed before, and those that changed since.
+
+use std::{fs, io, path::Path};
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::generate::{Generator, spelled};
+use crate::domain::JsonObject;
+
+/// Something happens this often.
+const TICK: TimeDelta = TimeDelta::minutes(2);
+
+/// How far back the rows reach that a project begins with, in hours.
+const HISTORY: u32 = 24;
+
+/// Where a lead goes next, most likely; the last steps are final.
+const FUNNEL: [(&str, &[&str]); 4] = [
+    ("novo", &["em_contato", "em_contato", "qualificado", "perdido"]),
+    ("em_contato", &["qualificado", "qualificado", "perdido"]),
+    ("qualificado", &["proposta", "proposta", "perdido"]),
+    ("proposta", &["convertido", "perdido"]),
+];
+
+/// What makes a project: kept in a file, so that it can be opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beginning {
+    pub seed: u64,
+    pub began_at: DateTime<Utc>,
+    pub leads: usize,
+    pub sessions: usize,
+}
+
+impl Beginning {
+    /// Enough to page through, soon read.
+    pub const LEADS: usize = 500;
+    pub const SESSIONS: usize = 200;
+
+    /// A project that begins now.
+    pub fn now(seed: u64, leads: usize, sessions: usize) -> Self {
+        let now = Utc::now();
+        // Whole microseconds survive the file.
+        let began_at = now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now);
+        Self { seed, began_at, leads, sessions }
+    }
+}
+
+/// A project at some instant.
+#[derive(Debug)]
+pub struct SampleProject {
+    beginning: Beginning,
+    ticks: i64,
+    leads: Vec<JsonObject>,
+    sessions: Vec<JsonObject>,
+}
+
+impl SampleProject {
+    /// The rows a project begins with.
+    pub fn new(beginning: Beginning) -> Self {
+        let mut generator = Generator::new(beginning.seed, beginning.began_at, HISTORY);
+        let leads = generator.leads(beginning.leads);
+        let sessions = generator.sessions(beginning.sessions, &leads);
+        Self { beginning, ticks: 0, leads, sessions }
+    }
+
+    /// The project whose beginning `folder` remembers, or a new one there.
+    ///
+    /// # Errors
+    /// When the file can't be read, understood or written.
+    pub fn resume(folder: &Path) -> io::Result<Self> {
+        let path = folder.join("sample.json");
+        let beginning = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let beginning = Beginning::now(1, Beginning::LEADS, Beginning::SESSIONS);
+                fs::create_dir_all(folder)?;
+                // Renamed into place, so that no reader sees half of it.
+                let draft = folder.join(format!("sample.json.{}", std::process::id()));
+                fs::write(&draft, serde_json::to_vec(&beginning)?)?;
+                fs::rename(draft, path)?;
+                beginning
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self::new(beginning))
+    }
+
+    pub(super) fn leads(&self) -> &[JsonObject] {
+        &self.leads
+    }
+
+    pub(super) fn sessions(&self) -> &[JsonObject] {
+        &self.sessions
+    }
+
+    /// Lets everything happen that happens until `now`. Whether anything did.
+    pub(super) fn advance(&mut self, now: DateTime<Utc>) -> bool {
+        let due = (now - self.beginning.began_at).num_seconds() / TICK.num_seconds();
+        let something = due > self.ticks;
+        while self.ticks < due {
+            self.ticks += 1;
+            let tick = i32::try_from(self.ticks).unwrap_or(i32::MAX);
+            self.happen(self.ticks.unsigned_abs(), self.beginning.began_at + TICK * tick);
+        }
+        something
+    }
+
+    /// Lets `count` things happen at once, at `now`.
+    pub(super) fn hurry(&mut self, count: u64, now: DateTime<Utc>) {
+        for n in 0..count {
+            // Far from the numbers that time itself will reach.
+            self.happen(u64::MAX - now.timestamp_micros().unsigned_abs() - n, now);
+        }
+    }
+
+    fn happen(&mut self, number: u64, at: DateTime<Utc>) {
+        let seed = self.beginning.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number;
+        let mut generator = Generator::new(seed, at, 1);
+        match generator.below(10) {
+            0..=4 => self.move_lead(&mut generator, at),
+            5..=6 => {
+                let lead = generator.new_lead();
+                self.leads.push(lead);
+            }
+            7..=8 => {
+                let session = generator.new_session(&self.leads);
+                self.sessions.push(session);
+            }
+            _ => self.end_session(&mut generator, at),
+        }
+    }
+
+    fn move_lead(&mut self, generator: &mut Generator, at: DateTime<Utc>) {
+        if self.leads.is_empty() {
+            return;
+        }
+        let chosen = generator.below(self.leads.len());
+        let lead = &mut self.leads[chosen];
+        let status = lead.get("status_lead").and_then(Value::as_str).unwrap_or_default();
+        if let Some((_, steps)) = FUNNEL.iter().find(|(from, _)| *from == status) {
+            lead.insert("status_lead".to_owned(), json!(steps[generator.below(steps.len())]));
+        }
+        let score = lead.get("score_qualificacao").and_then(Value::as_i64).unwrap_or(20);
+        let gained = i64::try_from(generator.below(21)).unwrap_or_default() - 5;
+        lead.insert("score_qualificacao".to_owned(), json!((score + gained).clamp(0, 100)));
+        lead.insert("updated_at".to_owned(), json!(spelled(at)));
+        lead.insert("last_interaction_at".to_owned(), json!(spelled(at)));
+    }
+
+    fn end_session(&mut self, generator: &mut Generator, at: DateTime<Utc>) {
+        let active: Vec<usize> =
+            (0..self.sessions.len()).filter(|i| self.sessions[*i]["is_active"] == true).collect();
+        if active.is_empty() {
+            return;
+        }
+        let session = &mut self.sessions[active[generator.below(active.len())]];
+        let started = session["started_at"].as_str().and_then(crate::domain::parse_instant).unwrap_or(at);
+        session.insert("is_active".to_owned(), json!(false));
+        session.insert("ended_at".to_owned(), json!(spelled(at.max(started))));
+        session.insert("duration_seconds".to_owned(), json!((at - started).num_seconds().max(0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beginning() -> Beginning {
+        let began_at = DateTime::from_timestamp(1_780_000_000, 0).expect("an instant");
+        Beginning { seed: 7, began_at, leads: 100, sessions: 40 }
+    }
+
+    #[test]
+    fn a_project_opened_again_shows_what_it_showed_and_what_changed_since() {
+        let later = beginning().began_at + TimeDelta::days(3);
+        let (mut one, mut other) = (SampleProject::new(beginning()), SampleProject::new(beginning()));
+        assert_eq!(one.leads(), other.leads());
+        // One has been running all the time, the other is opened now.
+        for hour in 0..=72 {
+            one.advance(beginning().began_at + TimeDelta::hours(hour));
+        }
+        assert!(other.advance(later));
+        assert_eq!((one.leads(), one.sessions()), (other.leads(), other.sessions()));
+        assert!(!other.advance(later), "nothing happens twice");
+    }
+
+    #[test]
+    fn leads_change_and_arrive_and_nothing_is_of_the_future() {
+        let now = beginning().began_at + TimeDelta::days(1);
+        let mut project = SampleProject::new(beginning());
+        let before = project.leads().to_vec();
+        project.advance(now);
+        let changed = before.iter().zip(project.leads()).filter(|(before, after)| before != after).count();
+        assert!(changed > 50, "{changed} of 100 changed");
+        assert!(project.leads().len() > 200 && project.sessions().len() > 100);
+        for row in project.leads() {
+            let updated = row["updated_at"].as_str().and_then(crate::domain::parse_instant);
+            assert!(updated.is_none_or(|updated| updated <= now));
+        }
+    }
+
+    #[test]
+    fn the_beginning_survives_in_its_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = SampleProject::resume(folder.path()).expect("a project");
+        let again = SampleProject::resume(folder.path()).expect("the project");
+        assert_eq!(first.beginning, again.beginning);
+        assert_eq!(first.leads(), again.leads());
+    }
+}

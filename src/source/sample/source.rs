@@ -1,0 +1,91 @@
+//! The sample project as a source: its server, read over HTTP by the adapter that reads Supabase.
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use url::Url;
+
+use super::{SampleProject, SampleServer, keys};
+use crate::{
+    config::SupabaseSettings,
+    fault::Fault,
+    source::{Overview, Page, PageToken, RowQuery, Source, SourceHealth, supabase::SupabaseSource},
+};
+
+const PART: &str = "sample";
+
+/// A source on generated rows. Its server runs as long as it lives.
+pub struct SampleSource {
+    /// Stops with the source.
+    _server: SampleServer,
+    reader: SupabaseSource,
+}
+
+impl SampleSource {
+    /// Serves the project whose beginning is remembered in `folder` and makes a client for it.
+    ///
+    /// # Errors
+    /// When loopback can't be listened on, or the folder can't be read or written.
+    pub async fn start(folder: &Path) -> Result<Self, Fault> {
+        let project = SampleProject::resume(folder).map_err(|error| {
+            Fault::misconfigured(
+                PART,
+                format!("opening the sample project in {} failed: {error}", folder.display()),
+                "check that the folder can be written, or set SLUICE_DATA_DIR to another",
+            )
+        })?;
+        let server = SampleServer::start(0).await.map_err(|error| {
+            Fault::misconfigured(
+                PART,
+                format!("serving the sample project on 127.0.0.1 failed: {error}"),
+                "check that programs may listen on loopback here, or set SUPABASE_URL to a real project",
+            )
+        })?;
+        server.set_project(project);
+        let reader = SupabaseSource::new(&settings(&server)?)?;
+        Ok(Self { _server: server, reader })
+    }
+}
+
+fn settings(server: &SampleServer) -> Result<SupabaseSettings, Fault> {
+    let url = Url::parse(&server.url()).map_err(|error| {
+        Fault::misconfigured(PART, format!("the sample project's address is no URL: {error}"), "report this")
+    })?;
+    Ok(SupabaseSettings {
+        url,
+        key: keys::SECRET.into(),
+        schema: "public".to_owned(),
+        page_size: SupabaseSettings::PAGE_SIZE,
+        timeout: Duration::from_secs(30),
+        retry_for: Duration::from_secs(10),
+        include_ip_address: false,
+    })
+}
+
+#[async_trait]
+impl Source for SampleSource {
+    fn name(&self) -> &'static str {
+        PART
+    }
+
+    async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {
+        self.reader.page(query, after).await
+    }
+
+    async fn overview(&self) -> Result<Overview, Fault> {
+        self.reader.overview().await
+    }
+
+    async fn health(&self) -> Result<SourceHealth, Fault> {
+        let mut health = self.reader.health().await?;
+        health.warnings.push(
+            "the rows are generated samples: set SUPABASE_URL and SUPABASE_KEY to read a real project"
+                .to_owned(),
+        );
+        Ok(health)
+    }
+
+    fn empty_hint(&self) -> Option<String> {
+        None
+    }
+}
