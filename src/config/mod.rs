@@ -4,6 +4,7 @@
 //! named and does not answer is an error, and one whose address was forgotten while its other settings are there is
 //! one, too.
 
+mod http;
 mod reader;
 
 use std::{path::PathBuf, time::Duration};
@@ -11,6 +12,7 @@ use std::{path::PathBuf, time::Duration};
 use secrecy::SecretString;
 use url::Url;
 
+pub use http::{HostPattern, HttpSettings, OriginPattern, Token, parse_address};
 use reader::Reader;
 pub use reader::SettingsError;
 
@@ -28,6 +30,7 @@ pub struct Settings {
     /// Where the embedded parts keep their files.
     pub data_dir: PathBuf,
     pub drain: DrainSettings,
+    pub http: HttpSettings,
 }
 
 /// How sinks are drained.
@@ -132,6 +135,7 @@ impl Settings {
                 .then(|| ElasticsearchSettings::read(&mut read)),
             data_dir: data_dir(&mut read),
             drain: DrainSettings::read(&mut read),
+            http: HttpSettings::read(&mut read),
         };
         read.finish().map(|()| settings)
     }

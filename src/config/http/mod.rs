@@ -1,0 +1,217 @@
+//! How MCP is served over HTTP.
+
+mod names;
+mod tokens;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+pub use names::{HostPattern, OriginPattern};
+pub use tokens::Token;
+
+use super::reader::{Reader, SettingsError};
+
+/// Where clients of this machine, and no others, find the server.
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8765);
+
+/// Everything the HTTP side can be told.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    pub address: SocketAddr,
+    /// Who may connect; nobody is asked for one when there is none.
+    pub tokens: Vec<Token>,
+    pub allowed_hosts: Vec<HostPattern>,
+    pub allowed_origins: Vec<OriginPattern>,
+    /// Bytes a request's body may have.
+    pub max_body_bytes: usize,
+    /// Requests a client may send each second in the long run; `None` for any number.
+    pub requests_per_second: Option<NonZeroU32>,
+    /// Sessions open at once, of each transport.
+    pub max_sessions: usize,
+    /// How long a session may lie idle before it ends.
+    pub session_idle: Duration,
+    /// How long calls under way may take to end once the server is asked to.
+    pub grace: Duration,
+}
+
+impl HttpSettings {
+    pub(super) fn read(read: &mut Reader) -> Self {
+        let address = read.optional("SLUICE_HTTP_ADDRESS").map_or(ADDRESS, |text| {
+            parse_address(&text).unwrap_or_else(|problem| {
+                read.problem("SLUICE_HTTP_ADDRESS", problem);
+                ADDRESS
+            })
+        });
+        let hosts = ["localhost", "127.0.0.1", "[::1]"];
+        let origins = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
+        Self {
+            address,
+            tokens: tokens::read(read),
+            allowed_hosts: patterns(
+                read,
+                "SLUICE_HTTP_ALLOWED_HOSTS",
+                &hosts,
+                "sluice.example.com or sluice.example.com:8443",
+                HostPattern::parse,
+            ),
+            allowed_origins: patterns(
+                read,
+                "SLUICE_HTTP_ALLOWED_ORIGINS",
+                &origins,
+                "https://app.example.com or http://intranet:*",
+                OriginPattern::parse,
+            ),
+            max_body_bytes: read.number("SLUICE_HTTP_MAX_BODY_KIB", 1024, 1..=65_536) * 1024,
+            requests_per_second: NonZeroU32::new(read.number(
+                "SLUICE_HTTP_REQUESTS_PER_SECOND",
+                100,
+                0..=100_000,
+            )),
+            max_sessions: read.number("SLUICE_HTTP_MAX_SESSIONS", 1000, 1..=100_000),
+            session_idle: read.seconds("SLUICE_HTTP_SESSION_IDLE_SECONDS", 1800),
+            grace: read.seconds("SLUICE_HTTP_SHUTDOWN_SECONDS", 10),
+        }
+    }
+
+    /// These settings, on another address if one is given.
+    ///
+    /// # Errors
+    /// When other machines could connect and no token would stop them.
+    pub fn on(&self, address: Option<SocketAddr>) -> Result<Self, SettingsError> {
+        let address = address.unwrap_or(self.address);
+        if !address.ip().is_loopback() && self.tokens.is_empty() {
+            let problem = format!(
+                "{}: is needed to serve on {address}, where other machines can connect; give it a value such as \
+                 claude:full:<what `openssl rand -hex 32` prints>, or serve on {ADDRESS}",
+                tokens::TOKENS
+            );
+            return Err(SettingsError { problems: vec![problem] });
+        }
+        Ok(Self { address, ..self.clone() })
+    }
+}
+
+/// An address to serve on: `address:port`, `localhost:port`, or a port of this machine alone.
+///
+/// # Errors
+/// Says what an address looks like.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix("localhost:").unwrap_or(text);
+    if let Ok(port) = port.parse() {
+        return Ok(SocketAddr::new(ADDRESS.ip(), port));
+    }
+    text.parse().map_err(|_| format!("must be an IP address and a port, such as {ADDRESS} or 0.0.0.0:8765"))
+}
+
+/// What is always allowed, and what a variable adds to it.
+fn patterns<T>(
+    read: &mut Reader,
+    name: &str,
+    always: &[&str],
+    example: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Vec<T> {
+    let mut patterns: Vec<T> = always.iter().filter_map(|text| parse(text)).collect();
+    let added = read.optional(name).unwrap_or_default();
+    for text in added.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        match parse(text) {
+            Some(pattern) => patterns.push(pattern),
+            None => {
+                read.problem(name, format_args!("must list values such as {example}, separated by commas"));
+            }
+        }
+    }
+    patterns
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const SECRET: &str = "segredo-de-32-letras-e-numeros-1";
+
+    fn load(changes: &[(&str, &str)]) -> Result<HttpSettings, SettingsError> {
+        let mut read =
+            Reader::new(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let settings = HttpSettings::read(&mut read);
+        read.finish().map(|()| settings)
+    }
+
+    #[test]
+    fn nothing_set_serves_this_machine_without_a_token() {
+        let settings = load(&[]).expect("valid settings").on(None).expect("a loopback address");
+        assert_eq!(settings.address.to_string(), "127.0.0.1:8765");
+        assert!(settings.tokens.is_empty() && settings.requests_per_second.is_some());
+        assert_eq!(settings.max_body_bytes, 1024 * 1024);
+        assert_eq!((settings.allowed_hosts.len(), settings.allowed_origins.len()), (3, 3));
+    }
+
+    #[test]
+    fn an_address_others_can_reach_needs_a_token_whoever_names_it() {
+        let open = load(&[("SLUICE_HTTP_ADDRESS", "0.0.0.0:8765")]).expect("readable settings");
+        let error = open.on(None).expect_err("no token").to_string();
+        assert!(error.contains("SLUICE_HTTP_TOKENS:") && error.contains("0.0.0.0:8765"), "{error}");
+        assert!(load(&[]).expect("valid").on(Some("[::]:1".parse().expect("an address"))).is_err());
+        let tokens = format!("claude:full:{SECRET}");
+        assert!(load(&[("SLUICE_HTTP_TOKENS", &tokens)]).expect("valid").on(Some(open.address)).is_ok());
+    }
+
+    #[test]
+    fn tokens_come_from_the_variable_and_from_a_file() {
+        let path = std::env::temp_dir().join(format!("sluice-{}", uuid::Uuid::now_v7()));
+        std::fs::write(&path, format!("# who\n\nbot:read:{SECRET}b\n")).expect("written");
+        let list = format!("claude:full:{SECRET}, painel:read:{SECRET}a");
+        let file = path.to_string_lossy().into_owned();
+        let settings = load(&[("SLUICE_HTTP_TOKENS", &list), ("SLUICE_HTTP_TOKENS_FILE", &file)]);
+        std::fs::remove_file(&path).expect("removed");
+        let settings = settings.expect("valid settings");
+        let seen: Vec<(&str, bool)> =
+            settings.tokens.iter().map(|token| (token.name.as_str(), token.read_only)).collect();
+        assert_eq!(seen, [("claude", false), ("painel", true), ("bot", true)]);
+        assert_eq!(settings.tokens[0].secret.expose_secret(), SECRET);
+        assert!(!format!("{settings:?}").contains("segredo"));
+    }
+
+    #[test]
+    fn a_wrong_token_is_told_by_its_number_and_never_shown() {
+        for wrong in [
+            "segredo".to_owned(),
+            format!("{SECRET}:full"),
+            format!("a:admin:{SECRET}"),
+            "a:full:segredo".to_owned(),
+            format!("a b:full:{SECRET}"),
+            format!("a:full:{SECRET} {SECRET}"),
+        ] {
+            let text = load(&[("SLUICE_HTTP_TOKENS", &wrong)]).expect_err("a wrong token").to_string();
+            assert!(text.contains("SLUICE_HTTP_TOKENS: token 1"), "{text}");
+            assert!(!text.contains("segredo"), "{text}");
+        }
+        let twice = format!("a:full:{SECRET},a:read:{SECRET}2");
+        assert!(load(&[("SLUICE_HTTP_TOKENS", &twice)]).is_err());
+        assert!(load(&[("SLUICE_HTTP_TOKENS_FILE", "/nowhere/tokens")]).is_err());
+    }
+
+    #[test]
+    fn addresses_hosts_and_origins_are_checked() {
+        assert_eq!(parse_address("9000"), Ok(SocketAddr::new(ADDRESS.ip(), 9000)));
+        assert_eq!(parse_address("localhost:9000"), parse_address("127.0.0.1:9000"));
+        assert!(parse_address("[::1]:80").is_ok() && parse_address("example.com:80").is_err());
+        for (name, value) in [
+            ("SLUICE_HTTP_ADDRESS", "nada"),
+            ("SLUICE_HTTP_ALLOWED_HOSTS", "https://sluice.example"),
+            ("SLUICE_HTTP_ALLOWED_ORIGINS", "sluice.example"),
+            ("SLUICE_HTTP_MAX_BODY_KIB", "0"),
+            ("SLUICE_HTTP_REQUESTS_PER_SECOND", "-1"),
+        ] {
+            let text = load(&[(name, value)]).expect_err("a problem").to_string();
+            assert!(text.contains(&format!("{name}:")), "{text}");
+        }
+        let settings = load(&[("SLUICE_HTTP_ALLOWED_HOSTS", "sluice.example")]).expect("valid settings");
+        assert!(settings.allowed_hosts.iter().any(|host| host.matches("sluice.example:443")));
+    }
+}

@@ -1,0 +1,128 @@
+//! Which hosts and origins a request may name. A page on the open web can make a browser send requests to a server on
+//! this machine; what gives it away is the name it was reached by and the site it came from.
+
+use axum::http::uri::Authority;
+
+/// A host a request may be addressed to, on one port or on any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPattern {
+    host: String,
+    port: Option<u16>,
+}
+
+impl HostPattern {
+    /// `sluice.example.com` for any port, `sluice.example.com:8443` for one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = split(text)?;
+        Some(Self { host, port })
+    }
+
+    /// Whether a `Host` header names it.
+    pub fn matches(&self, header: &str) -> bool {
+        split(header)
+            .is_some_and(|(host, port)| host == self.host && (self.port.is_none() || port == self.port))
+    }
+}
+
+/// A site whose pages may send requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginPattern {
+    scheme: String,
+    host: String,
+    /// `None` for any.
+    port: Option<u16>,
+}
+
+impl OriginPattern {
+    /// `https://app.example.com` for the scheme's own port, `http://localhost:5173` for one, `http://localhost:*` for any.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(rest) = text.strip_suffix(":*") {
+            let (scheme, host, port) = origin(rest)?;
+            // A port before the `:*` would be two ports.
+            return (port == default_port(&scheme)).then_some(Self { scheme, host, port: None });
+        }
+        let (scheme, host, port) = origin(text)?;
+        Some(Self { scheme, host, port: Some(port?) })
+    }
+
+    /// Whether an `Origin` header names it. `null`, which sandboxed pages send, never does.
+    pub fn matches(&self, header: &str) -> bool {
+        origin(header).is_some_and(|(scheme, host, port)| {
+            scheme == self.scheme && host == self.host && (self.port.is_none() || port == self.port)
+        })
+    }
+}
+
+fn origin(text: &str) -> Option<(String, String, Option<u16>)> {
+    let (scheme, rest) = text.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let (host, port) = split(rest)?;
+    let port = port.or_else(|| default_port(&scheme));
+    Some((scheme, host, port))
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
+}
+
+/// A host in lower case, and its port.
+fn split(text: &str) -> Option<(String, Option<u16>)> {
+    let authority: Authority = text.trim().parse().ok()?;
+    let port = match authority.port() {
+        Some(port) => Some(port.as_str().parse().ok()?),
+        None => None,
+    };
+    let plain = !authority.host().is_empty() && !authority.as_str().contains('@');
+    plain.then(|| (authority.host().trim_end_matches('.').to_ascii_lowercase(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(pattern: &str, header: &str) -> bool {
+        HostPattern::parse(pattern).expect("a pattern").matches(header)
+    }
+
+    fn origin(pattern: &str, header: &str) -> bool {
+        OriginPattern::parse(pattern).expect("a pattern").matches(header)
+    }
+
+    #[test]
+    fn a_host_matches_by_name_and_where_it_is_given_by_port() {
+        assert!(host("localhost", "LocalHost:8765") && host("localhost", "localhost"));
+        assert!(host("[::1]", "[::1]:8765") && host("sluice.example:8443", "sluice.example:8443"));
+        assert!(
+            !host("sluice.example:8443", "sluice.example") && !host("localhost", "localhost.evil.example")
+        );
+        assert!(
+            !host("localhost", "evil@localhost")
+                && !host("localhost", "localhost:99999")
+                && !host("localhost", "")
+        );
+        assert!(HostPattern::parse("https://sluice.example").is_none() && HostPattern::parse("").is_none());
+    }
+
+    #[test]
+    fn an_origin_matches_by_scheme_host_and_port() {
+        assert!(
+            origin("http://localhost:*", "http://localhost:5173") && origin("http://[::1]:*", "http://[::1]")
+        );
+        assert!(origin("https://app.example", "https://app.example:443"));
+        assert!(!origin("https://app.example", "https://app.example:8443"));
+        assert!(!origin("https://app.example", "http://app.example"));
+        assert!(!origin("http://localhost:*", "http://localhost.evil.example"));
+        assert!(
+            !origin("http://localhost:*", "null") && !origin("http://localhost:*", "http://evil@localhost")
+        );
+        for wrong in
+            ["app.example", "https://app.example/x", "https://a:443:*", "null", "https://app.example:80:*"]
+        {
+            assert!(OriginPattern::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Bearer tokens: who may connect, and what each may do.
+
+use std::collections::BTreeSet;
+
+use secrecy::SecretString;
+
+use crate::config::reader::Reader;
+
+pub(super) const TOKENS: &str = "SLUICE_HTTP_TOKENS";
+pub(super) const TOKENS_FILE: &str = "SLUICE_HTTP_TOKENS_FILE";
+
+/// Fewer characters than this can be guessed.
+const SHORTEST: usize = 16;
+
+/// One client's key.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// Stands for the client in logs and limits.
+    pub name: String,
+    /// Whether only tools that change nothing may be called.
+    pub read_only: bool,
+    pub secret: SecretString,
+}
+
+/// Every token, from the variable and from the file it may be kept in instead.
+pub(super) fn read(read: &mut Reader) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    if let Some(list) = read.optional(TOKENS) {
+        tokens.extend(parse(read, TOKENS, list.split(',')));
+    }
+    if let Some(path) = read.optional(TOKENS_FILE) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+                tokens.extend(parse(read, TOKENS_FILE, lines));
+            }
+            Err(error) => read.problem(TOKENS_FILE, format_args!("the file can't be read: {}", error.kind())),
+        }
+    }
+    let mut names = BTreeSet::new();
+    if !tokens.iter().all(|token| names.insert(token.name.as_str())) {
+        read.problem(TOKENS, "every token needs a name of its own");
+    }
+    tokens
+}
+
+fn parse<'a>(read: &mut Reader, variable: &str, entries: impl Iterator<Item = &'a str>) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let entries = entries.map(str::trim).filter(|entry| !entry.is_empty());
+    for (number, entry) in entries.enumerate() {
+        match token(entry) {
+            Ok(token) => tokens.push(token),
+            Err(problem) => read.problem(variable, format_args!("token {} {problem}", number + 1)),
+        }
+    }
+    tokens
+}
+
+fn token(entry: &str) -> Result<Token, String> {
+    let mut parts = entry.splitn(3, ':');
+    let (Some(name), Some(rights), Some(secret)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("must be name:full:secret or name:read:secret".to_owned());
+    };
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > 32 || !name.chars().all(legal) {
+        return Err("needs a name of at most 32 letters, digits, '.', '_' or '-'".to_owned());
+    }
+    let read_only = match rights {
+        "full" => false,
+        "read" => true,
+        _ => return Err("has rights other than full or read".to_owned()),
+    };
+    // What the Authorization header can carry.
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
+    if secret.len() < SHORTEST || !secret.chars().all(legal) {
+        return Err(format!(
+            "needs a secret of at least {SHORTEST} letters, digits or any of -._~+/=, such as `openssl rand -hex 32` makes"
+        ));
+    }
+    Ok(Token { name: name.to_owned(), read_only, secret: SecretString::from(secret) })
+}
