@@ -4,6 +4,7 @@ mod bench;
 mod doctor;
 mod logging;
 mod migrate;
+mod offer;
 mod sample;
 mod serve;
 mod status;

@@ -1,52 +1,80 @@
-use std::process::ExitCode;
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use rmcp::{ServiceExt, transport::stdio};
 use tracing::info;
 
 use super::{Failure, asked_to_stop};
-use crate::{config::Settings, mcp::SluiceServer, parts};
+use crate::{
+    config::{HttpSettings, Settings, parse_address},
+    engine::Engine,
+    mcp::{Offer, SluiceServer, transport::http},
+    parts,
+};
 
 #[derive(Debug, Default, Args)]
 pub(super) struct Options {
     /// Only answer tools; leave draining to `sluice worker`
     #[arg(long)]
     without_drains: bool,
+    /// Serve over HTTP instead of stdin and stdout, on SLUICE_HTTP_ADDRESS or 127.0.0.1:8765 unless ADDR is given
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    #[allow(clippy::option_option)]
+    http: Option<Option<SocketAddr>>,
+    #[command(flatten)]
+    offer: super::offer::Options,
 }
 
 /// Serves until the client closes stdin or the process is asked to end.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let offer = options.offer.on(&settings.mcp);
+    if options.offer.list_tools {
+        print!("{}", super::offer::listed(&offer));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let http = options.http.map(|address| settings.http.on(address)).transpose()?;
     let engine = parts::engine(settings).await?;
     // The client is answered at once: a part that is down is something to report, not a reason to stay silent.
     if !options.without_drains {
         engine.start_drains().await;
     }
-    let serving = SluiceServer::new(engine.clone()).serve(stdio());
+    let served = match http {
+        Some(http) => over_http(&engine, &offer, &http).await,
+        None => over_stdio(&engine, &offer).await,
+    };
+    engine.shut_down().await;
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+async fn over_http(engine: &Arc<Engine>, offer: &Offer, settings: &HttpSettings) -> Result<(), Failure> {
+    let server = SluiceServer::new(engine.clone(), offer);
+    http::serve(engine.clone(), server, settings, asked_to_stop()).await.map_err(|error| {
+        let address = settings.address;
+        format!(
+            "{address} can't be served: {error}; choose another address with --http or SLUICE_HTTP_ADDRESS"
+        )
+        .into()
+    })
+}
+
+async fn over_stdio(engine: &Arc<Engine>, offer: &Offer) -> Result<(), Failure> {
+    let serving = SluiceServer::new(engine.clone(), offer).serve(stdio());
     let service = tokio::select! {
         service = serving => service,
-        () = asked_to_stop() => {
-            engine.shut_down().await;
-            return Ok(ExitCode::SUCCESS);
-        }
+        () = asked_to_stop() => return Ok(()),
     };
-    match service {
-        Ok(service) => {
-            info!("serving MCP on stdio");
-            let stop = service.cancellation_token();
-            let mut waiting = std::pin::pin!(service.waiting());
-            tokio::select! {
-                _ = &mut waiting => {}
-                () = asked_to_stop() => {
-                    stop.cancel();
-                    waiting.await.ok();
-                }
-            }
-            engine.shut_down().await;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => {
-            engine.shut_down().await;
-            Err(format!("the MCP session could not be opened: {error}; start sluice from an MCP client, or see `sluice --help`").into())
+    let service = service.map_err(|error| {
+        format!("the MCP session could not be opened: {error}; start sluice from an MCP client, or see `sluice --help`")
+    })?;
+    info!("serving MCP on stdio");
+    let stop = service.cancellation_token();
+    let mut waiting = std::pin::pin!(service.waiting());
+    tokio::select! {
+        _ = &mut waiting => {}
+        () = asked_to_stop() => {
+            stop.cancel();
+            waiting.await.ok();
         }
     }
+    Ok(())
 }

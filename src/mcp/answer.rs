@@ -52,6 +52,15 @@ impl std::fmt::Display for ToolError {
     }
 }
 
+/// The answer to a client that may not call a tool; `why` says what it, or the operator, can do.
+pub(super) fn not_permitted(tool: &str, why: &str) -> CallToolResponse {
+    let text = format!("{tool} {why}");
+    let structured = json!({"error": {"kind": "not_permitted", "message": text}});
+    let mut result = CallToolResult::error(vec![ContentBlock::text(text)]);
+    result.structured_content = Some(structured);
+    result.into()
+}
+
 /// Reads a tool's arguments; what is wrong with them is told by the argument's name.
 pub(super) fn arguments<T: DeserializeOwned>(given: JsonObject) -> Result<T, ToolError> {
     serde_path_to_error::deserialize(Value::Object(given)).map_err(|error| {

@@ -3,9 +3,13 @@
 mod access;
 mod answer;
 mod consent;
+mod offer;
 mod schema;
 mod server;
 mod tools;
+pub mod transport;
 
 pub use access::Access;
+pub use offer::Offer;
 pub use server::SluiceServer;
+pub use tools::{GROUPS, Group};

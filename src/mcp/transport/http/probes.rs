@@ -1,0 +1,95 @@
+//! What an operator's machinery asks: whether the process lives, whether the pipeline is well, and numbers to draw.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json,
+    extract::{ConnectInfo, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{guard::Guard, metrics, sessions::Sessions, sse::Streams};
+use crate::engine::{Engine, PipelineStatus};
+
+/// However often it is asked, the parts are asked once in this time.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Everything probes are answered from.
+pub(super) struct Probes {
+    pub(super) engine: Arc<Engine>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) streams: Arc<Streams>,
+    /// Cancelled once the server is asked to end.
+    pub(super) ending: CancellationToken,
+    pub(super) latest: Mutex<Option<(Instant, Arc<PipelineStatus>)>>,
+}
+
+impl Probes {
+    async fn status(&self) -> Arc<PipelineStatus> {
+        // Whoever asks meanwhile waits for the same answer.
+        let mut latest = self.latest.lock().await;
+        match &*latest {
+            Some((at, status)) if at.elapsed() < FRESH => status.clone(),
+            _ => {
+                let status = Arc::new(self.engine.status().await);
+                *latest = Some((Instant::now(), status.clone()));
+                status
+            }
+        }
+    }
+}
+
+/// As [`Probes::status`], in a task of its own: a probe that gives up must not throw away the answer the next one needs.
+async fn status_of(probes: &Arc<Probes>) -> Option<Arc<PipelineStatus>> {
+    let probes = probes.clone();
+    tokio::spawn(async move { probes.status().await }).await.ok()
+}
+
+/// The process runs and answers.
+pub(super) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Every part answers and every drain runs. What exactly is wrong is told only to those who may know.
+pub(super) async fn ready(
+    State(probes): State<Arc<Probes>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    if probes.ending.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "ending": true})))
+            .into_response();
+    }
+    let Some(status) = status_of(&probes).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let code = if status.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let parts = [&status.source, &status.log].into_iter().chain(&status.sinks);
+    let failing: Vec<&str> = parts.filter(|part| !part.ok).map(|part| part.name.as_str()).collect();
+    let mut body = json!({"ready": status.healthy, "failing": failing, "checked_at": status.checked_at});
+    if probes.guard.knows(&headers, peer.ip()) {
+        body["problems"] = json!(status.problems);
+    }
+    (code, Json(body)).into_response()
+}
+
+/// Numbers in Prometheus' text format.
+pub(super) async fn metrics(State(probes): State<Arc<Probes>>) -> Response {
+    let Some(status) = status_of(&probes).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    // The drains' own counters cost nothing and are never old.
+    let drains = probes.engine.drain_reports();
+    let sessions = [("streamable_http", probes.sessions.open().await), ("sse", probes.streams.open())];
+    let text = metrics::text(&status, &drains, &sessions);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
