@@ -4,6 +4,7 @@ mod access;
 mod answer;
 mod consent;
 mod offer;
+mod output;
 mod schema;
 mod server;
 mod tools;

@@ -12,7 +12,7 @@ use rmcp::{
 };
 use tracing::{Instrument, info_span};
 
-use super::{Access, Offer, offer::Toolbox, transport::http::RequestId};
+use super::{Access, Offer, offer::Toolbox, output::Outgoing, transport::http::RequestId};
 use crate::engine::Engine;
 
 const INSTRUCTIONS: &str = "\
@@ -30,12 +30,17 @@ const TOOLS_KEEP_MS: u64 = 300_000;
 pub struct SluiceServer {
     pub(super) engine: Arc<Engine>,
     toolbox: Arc<Toolbox>,
+    outgoing: Outgoing,
 }
 
 impl SluiceServer {
     /// A server with the tools of `offer`.
     pub fn new(engine: Arc<Engine>, offer: &Offer) -> Self {
-        Self { engine, toolbox: Arc::new(Toolbox::new(offer)) }
+        Self {
+            engine,
+            toolbox: Arc::new(Toolbox::new(offer)),
+            outgoing: Outgoing { reveal_pii: offer.reveal_pii },
+        }
     }
 }
 
@@ -77,6 +82,11 @@ impl ServerHandler for SluiceServer {
         // A session outlives the request that opened it: what is logged here belongs to this one.
         let span =
             info_span!("call", tool = %request.name, request_id = RequestId::behind(&context.extensions));
-        self.toolbox.router.call(ToolCallContext::new(self, request, context)).instrument(span).await
+        let answer =
+            self.toolbox.router.call(ToolCallContext::new(self, request, context)).instrument(span).await?;
+        Ok(match answer {
+            CallToolResponse::Complete(result) => self.outgoing.result(result).into(),
+            other => other,
+        })
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError},
+        output::fence,
         schema,
     },
     source::Overview,
@@ -147,6 +148,13 @@ fn dashboard_text(dashboard: &Dashboard) -> String {
         dashboard.sessions_total,
         dashboard.sessions_active,
     );
+    for (what, counts) in [("status", &dashboard.by_status), ("origin", &dashboard.by_origin)] {
+        let most: Vec<String> =
+            counts.iter().take(5).map(|c| format!("{} {}", fence::quoted(&c.name), c.count)).collect();
+        if !most.is_empty() {
+            let _ = write!(text, " By {what}: {}.", most.join(", "));
+        }
+    }
     for warning in &dashboard.warnings {
         let _ = write!(text, " Warning: {warning}.");
     }
