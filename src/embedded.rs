@@ -4,27 +4,38 @@
 //! the folder, and any other that opens it can read and is told who writes.
 
 use std::{
+    convert::Infallible,
     fs::{self, File, OpenOptions},
     io::{Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::Utc;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 
 /// What faults call this part.
 pub const PART: &str = "embedded";
 
+const LOCK: &str = "sluice.lock";
+
 /// Numbered migrations; a file's place is its number.
 const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_tables.sql")];
 
+/// How long to wait for another process to have made the file it holds.
+const MADE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Connections kept for the next question: as many as ask at once in an idle server.
+const IDLE_READERS: usize = 4;
+
 /// An open folder.
 pub struct EmbeddedDb {
-    reader: Arc<Mutex<Connection>>,
+    folder: PathBuf,
+    /// Readers wait neither for the writer nor for each other.
+    readers: Arc<Mutex<Vec<Connection>>>,
     writer: Writer,
 }
 
@@ -62,9 +73,8 @@ impl EmbeddedDb {
             }
             Err(holder) => Writer::Theirs(holder),
         };
-        let reader = connect(folder, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .map_err(|error| failed("opening sluice.db for reading", &error))?;
-        Ok(Arc::new(Self { reader: Arc::new(Mutex::new(reader)), writer }))
+        let reader = made(folder).map_err(|error| failed("opening sluice.db for reading", &error))?;
+        Ok(Arc::new(Self { folder: folder.to_owned(), readers: Arc::new(Mutex::new(vec![reader])), writer }))
     }
 
     /// Whether this process may write.
@@ -81,27 +91,38 @@ impl EmbeddedDb {
         what: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Fault> {
+        let Ok(outcome) = self.write_or_abort(what, |db| work(db).map(Ok::<T, Infallible>)).await?;
+        Ok(outcome)
+    }
+
+    /// As [`EmbeddedDb::write`], for a change that may turn out not to be ours to make: nothing of it stays when
+    /// `work` returns an inner error either.
+    ///
+    /// # Errors
+    /// When another process holds the folder, or SQLite refuses.
+    pub async fn write_or_abort<T: Send + 'static, E: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Result<T, E>> + Send + 'static,
+    ) -> Result<Result<T, E>, Fault> {
         let connection = match &self.writer {
             Writer::Ours { connection, .. } => connection.clone(),
-            Writer::Theirs(holder) => {
-                return Err(Fault::misconfigured(
-                    PART,
-                    format!("{what} failed: the data folder is held by {holder}"),
-                    "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder",
-                ));
-            }
+            Writer::Theirs(holder) => return Err(self.held_by(holder, what)),
         };
         blocking(what, move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // Dropped uncommitted, a transaction is rolled back.
             let outcome = work(&transaction)?;
-            transaction.commit()?;
+            if outcome.is_ok() {
+                transaction.commit()?;
+            }
             Ok(outcome)
         })
         .await
     }
 
-    /// Runs a question; it sees everything committed before it, and waits for no change.
+    /// Runs a question; it sees everything committed before it, and waits for no change and no other question.
     ///
     /// # Errors
     /// When SQLite refuses.
@@ -110,8 +131,45 @@ impl EmbeddedDb {
         what: &'static str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Fault> {
-        let connection = self.reader.clone();
-        blocking(what, move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner))).await
+        let (readers, folder) = (self.readers.clone(), self.folder.clone());
+        blocking(what, move || {
+            let idle = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = idle.map_or_else(|| reader(&folder), Ok)?;
+            let outcome = work(&connection)?;
+            let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
+            if readers.len() < IDLE_READERS {
+                readers.push(connection);
+            }
+            Ok(outcome)
+        })
+        .await
+    }
+
+    /// A connection of the caller's own, which can read and do nothing else.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn reader(&self) -> rusqlite::Result<Connection> {
+        reader(&self.folder)
+    }
+
+    fn held_by(&self, holder: &str, what: &str) -> Fault {
+        let free = OpenOptions::new()
+            .write(true)
+            .open(self.folder.join(LOCK))
+            .is_ok_and(|file| file.try_lock().is_ok());
+        if free {
+            return Fault::misconfigured(
+                PART,
+                format!("{what} failed: the data folder was held by {holder}, which has ended since"),
+                "start this process again: it can have the folder now",
+            );
+        }
+        Fault::misconfigured(
+            PART,
+            format!("{what} failed: the data folder is held by {holder}; this process can only read"),
+            "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder",
+        )
     }
 }
 
@@ -119,25 +177,42 @@ async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> rusqlite::Result<T> + Send + 'static,
 ) -> Result<T, Fault> {
-    let outcome = tokio::task::spawn_blocking(work).await;
-    let failed = |problem: String| {
-        // SQLite's messages name tables and columns, never values.
-        Fault::transient(
-            PART,
-            format!("{what} failed: {problem}"),
-            "check the disk's room and the folder's permissions",
-        )
-    };
-    match outcome {
+    match tokio::task::spawn_blocking(work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(error) => Err(failed(error.to_string())),
+        Ok(Err(error)) => Err(fault(what, &error)),
+        Err(error) => Err(Fault::transient(PART, format!("{what} ended badly: {error}"), "report this")),
     }
+}
+
+/// Whether an error passes by itself, and what to do about it.
+fn fault(what: &str, error: &rusqlite::Error) -> Fault {
+    let (kind, advice) = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => (FaultKind::Transient, "free some room on the data folder's disk"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (FaultKind::Transient, "another program uses sluice.db; it is tried again")
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
+            FaultKind::Misconfigured,
+            "sluice.db is damaged: move it away and sync again, or restore a copy of it",
+        ),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => (
+            FaultKind::Misconfigured,
+            "check that the folder can be written, or set SLUICE_DATA_DIR to another",
+        ),
+        _ => (FaultKind::Transient, "check the disk's room and the folder's permissions"),
+    };
+    // SQLite's own messages name tables and columns; those of conversions quote values.
+    let message = match error {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+        rusqlite::Error::SqliteFailure(code, None) => code.to_string(),
+        _ => "a stored row is not what sluice expects".to_owned(),
+    };
+    Fault::new(PART, kind, format!("{what} failed: {message}"), advice)
 }
 
 /// The lock, or who has it.
 fn hold(folder: &Path, owner: &str) -> std::io::Result<Result<File, String>> {
-    let path = folder.join("sluice.lock");
+    let path = folder.join(LOCK);
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
     match file.try_lock() {
         Ok(()) => {
@@ -168,9 +243,33 @@ fn connect(folder: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// A connection that can only read.
+fn reader(folder: &Path) -> rusqlite::Result<Connection> {
+    connect(folder, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+/// The first reader. Whoever holds the folder may be making the file just now.
+fn made(folder: &Path) -> rusqlite::Result<Connection> {
+    let until = Instant::now() + MADE_WITHIN;
+    loop {
+        let opened = reader(folder).and_then(|connection| Ok((version(&connection)?, connection)));
+        match opened {
+            Ok((version, connection)) if version >= MIGRATIONS.len() => return Ok(connection),
+            Err(error) if Instant::now() > until => return Err(error),
+            // An older release may hold it; its tables are read as far as they go.
+            Ok((_, connection)) if Instant::now() > until => return Ok(connection),
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let done: usize = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = version(&transaction)?;
     for migration in MIGRATIONS.iter().skip(done) {
         transaction.execute_batch(migration)?;
     }

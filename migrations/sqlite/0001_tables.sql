@@ -1,35 +1,37 @@
 -- The same tables as in Postgres, under the same names. JSON and lists are JSON text, instants are ISO 8601 in UTC with
--- microseconds, which sorts as text.
+-- microseconds, which sorts as text. Wide rows stand in tables with a rowid: in one without, a row of more than a
+-- quarter page takes a page of its own.
 
 CREATE TABLE eventos_raw (
-    id text PRIMARY KEY,
+    id text PRIMARY KEY NOT NULL,
     tipo_evento text NOT NULL,
     usuario text NOT NULL,
     evento text NOT NULL,
     valor real NOT NULL,
     "timestamp" text NOT NULL,
     categoria text NOT NULL,
-    metadata text NOT NULL,
-    dados text NOT NULL,
+    metadata "json text" NOT NULL,
+    dados "json text" NOT NULL,
     entidade_id text NOT NULL,
     versao integer NOT NULL,
     particao integer NOT NULL,
     posicao integer NOT NULL,
-    ingerido_em text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-) WITHOUT ROWID;
+    ingerido_em text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
+);
 
 CREATE INDEX eventos_raw_timestamp ON eventos_raw ("timestamp");
 CREATE INDEX eventos_raw_entidade ON eventos_raw (entidade_id, versao);
+CREATE INDEX eventos_raw_ingerido_em ON eventos_raw (ingerido_em);
 
 CREATE TABLE leads (
-    id text PRIMARY KEY,
+    id text PRIMARY KEY NOT NULL,
     nome text,
     email text,
     telefone text,
     nome_empresa text,
     nome_projeto text,
-    localizacao text,
-    interesse text NOT NULL,
+    localizacao "json text",
+    interesse "json text" NOT NULL,
     score_qualificacao integer,
     status_lead text,
     origem text,
@@ -39,31 +41,35 @@ CREATE TABLE leads (
     created_at text,
     updated_at text,
     last_interaction_at text,
-    metadata text NOT NULL,
+    metadata "json text" NOT NULL,
     versao integer NOT NULL,
     evento_id text NOT NULL,
-    sincronizado_em text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-) WITHOUT ROWID;
+    sincronizado_em text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
+);
+
+CREATE INDEX leads_email ON leads (lower(email));
 
 CREATE TABLE chat_sessions (
-    id text PRIMARY KEY,
+    id text PRIMARY KEY NOT NULL,
     lead_id text,
     user_agent text,
     ip_address text,
     total_messages integer,
     duration_seconds integer,
-    pages_visited text NOT NULL,
-    perguntas_feitas text NOT NULL,
+    pages_visited "json text" NOT NULL,
+    perguntas_feitas "json text" NOT NULL,
     intencao_detectada text,
     nivel_interesse text,
     started_at text,
     ended_at text,
-    is_active integer,
-    metadata text NOT NULL,
+    is_active boolean,
+    metadata "json text" NOT NULL,
     versao integer NOT NULL,
     evento_id text NOT NULL,
-    sincronizado_em text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-) WITHOUT ROWID;
+    sincronizado_em text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
+);
+
+CREATE INDEX chat_sessions_lead_id ON chat_sessions (lead_id);
 
 CREATE TABLE eventos_agregados (
     janela_inicio text NOT NULL,
@@ -129,7 +135,7 @@ CREATE TABLE log_records (
     headers text NOT NULL,
     appended_at integer NOT NULL,
     PRIMARY KEY (topic, partition, position)
-) WITHOUT ROWID;
+);
 
 CREATE TABLE log_groups (
     group_name text NOT NULL,

@@ -1,6 +1,7 @@
 //! The command line, one file a subcommand.
 
 mod bench;
+mod client_config;
 mod doctor;
 mod logging;
 mod migrate;
@@ -43,6 +44,8 @@ enum Command {
     Bench(bench::Options),
     /// Serve a sample Supabase with generated data, to try sluice without a project
     Sample(sample::Options),
+    /// Print what to put into an MCP client's configuration, or merge it into the client's file
+    ClientConfig(client_config::Options),
 }
 
 /// Something a command could not do, told to a person.
@@ -74,6 +77,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Migrate => migrate::run(&settings()?).await,
             Command::Bench(options) => bench::run(&settings()?, &options).await,
             Command::Sample(options) => sample::run(&options).await,
+            Command::ClientConfig(options) => {
+                read_env_file()?;
+                client_config::run(&options)
+            }
         }
     });
     // What still blocks by then, such as a read of stdin, must not hold the process.
@@ -86,6 +93,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 /// Loads the settings from the environment, and from `.env` for what is not set there.
 fn settings() -> Result<Settings, Failure> {
+    read_env_file()?;
+    Settings::load(std::env::vars()).map_err(|error: SettingsError| error.into())
+}
+
+/// Puts what `.env` sets, and the environment does not, into the environment.
+fn read_env_file() -> Result<(), Failure> {
     let path = std::path::Path::new(".env");
     if path.exists() {
         dotenvy::from_path(path).map_err(|error| match error {
@@ -96,7 +109,7 @@ fn settings() -> Result<Settings, Failure> {
             other => format!(".env: {other}"),
         })?;
     }
-    Settings::load(std::env::vars()).map_err(|error: SettingsError| error.into())
+    Ok(())
 }
 
 /// Returns when the process is asked to end.

@@ -180,6 +180,16 @@ impl Event {
         }
     }
 
+    /// Every instant the event carries in a column of its own.
+    pub fn instants(&self) -> impl Iterator<Item = DateTime<Utc>> {
+        let row = match &self.dados {
+            Dados::Lead(lead) => [lead.created_at, lead.updated_at, lead.last_interaction_at],
+            Dados::ChatSession(session) => [session.started_at, session.ended_at, None],
+            Dados::Manual(_) => [None, None, None],
+        };
+        std::iter::once(self.timestamp).chain(row.into_iter().flatten())
+    }
+
     /// The record's value: the envelope as compact JSON, without a line break.
     pub fn encode(&self) -> Bytes {
         let dados = match &self.dados {

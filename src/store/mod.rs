@@ -11,7 +11,15 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{domain::Table, fault::Fault, log::Position, sink::Sink};
+use crate::{
+    domain::Table,
+    fault::{Fault, FaultKind},
+    log::Position,
+    sink::{Sink, SinkBatch},
+};
+
+/// Rollups add values up: one that brings the sum near the end of doubles would block all that come after it.
+const LARGEST_VALUE: f64 = 1e300;
 
 /// How a sync stands. What the sinks have of it is not part of this: see the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +36,30 @@ pub enum SyncState {
     /// Its process ended before it did.
     Interrupted,
 }
+
+impl SyncState {
+    const ALL: [Self; 5] = [Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Interrupted];
+
+    /// The state's name in the tables of syncs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// What an interrupted sync's record says.
+const INTERRUPTED: &str =
+    "its process ended, or lost its connection, before the sync did; what it appended stays, sync again";
 
 /// What was asked of a sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,4 +225,53 @@ pub trait Store: Sink {
     /// # Errors
     /// When the store can't be reached.
     async fn coverage(&self, table: Table, log: &str) -> Result<Option<Coverage>, Fault>;
+}
+
+/// Whether a rollup can take the value.
+fn can_be_added_up(valor: f64) -> bool {
+    valor.is_finite() && valor.abs() <= LARGEST_VALUE
+}
+
+/// An event outside the spans would be written without the offset that proves it was.
+fn check_spans(part: &'static str, batch: &SinkBatch) -> Result<(), Fault> {
+    let covered = |partition: i32| batch.spans.iter().any(|span| span.partition == partition);
+    if batch.events.iter().all(|event| covered(event.position.partition)) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        part,
+        FaultKind::Invalid,
+        "apply: an event's partition is not among the batch's spans",
+        "hand over a span for every partition of the batch",
+    ))
+}
+
+/// What a worker learns whose claim is gone.
+fn fenced(part: &'static str, batch: &SinkBatch) -> Fault {
+    let partitions: Vec<String> = batch.spans.iter().map(|span| span.partition.to_string()).collect();
+    Fault::new(
+        part,
+        FaultKind::Fenced,
+        format!("another worker has taken over or moved on one of the partitions {}", partitions.join(", ")),
+        "the partitions are claimed again",
+    )
+}
+
+/// What a sync learns whose lease is gone.
+fn lost_lease(part: &'static str, table: Table) -> Fault {
+    Fault::transient(
+        part,
+        format!("sync {table}: the lease is lost"),
+        "start the sync again; what was appended stays",
+    )
+}
+
+/// What a caller learns who begins a sync under an id that is there already.
+fn used_id(part: &'static str, table: Table) -> Fault {
+    Fault::new(
+        part,
+        FaultKind::Invalid,
+        format!("begin a sync of {table}: its id was used before"),
+        "use a new id",
+    )
 }

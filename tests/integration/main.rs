@@ -9,6 +9,7 @@
 mod faults;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
+mod log_conformance;
 mod log_kafka;
 mod mcp;
 mod source_supabase;

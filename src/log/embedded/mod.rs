@@ -1,5 +1,6 @@
 //! The log in the embedded file: the same offsets, groups and promises as a topic's, for one process.
 
+mod headers;
 mod reader;
 
 use std::{
@@ -79,19 +80,13 @@ impl Log for EmbeddedLog {
                         Some(offset) => *offset,
                         None => end.query_row(params![topic, partition], |row| row.get(0))?,
                     };
-                    let headers: Vec<(&str, String)> = record
-                        .headers
-                        .iter()
-                        .map(|(name, value)| (*name, String::from_utf8_lossy(value).into_owned()))
-                        .collect();
-                    let headers = serde_json::to_string(&headers).unwrap_or_default();
                     insert.execute(params![
                         topic,
                         partition,
                         offset,
                         record.key.as_ref(),
                         record.value.as_ref(),
-                        headers,
+                        headers::encode(&record.headers),
                         now
                     ])?;
                     ends.insert(partition, offset + 1);
@@ -140,9 +135,10 @@ fn number(topic: Topic) -> i32 {
 
 /// First offset and end of every partition.
 fn ends(db: &rusqlite::Connection, topic: Topic) -> rusqlite::Result<Vec<(i32, i64, i64)>> {
+    // Both in one query would read the whole partition; each alone is a look at an end of the index.
     let mut statement = db.prepare_cached(
-        "SELECT coalesce(min(position), 0), coalesce(max(position) + 1, 0) FROM log_records
-         WHERE topic = ? AND partition = ?",
+        "SELECT coalesce((SELECT min(position) FROM log_records WHERE topic = ?1 AND partition = ?2), 0),
+                coalesce((SELECT max(position) + 1 FROM log_records WHERE topic = ?1 AND partition = ?2), 0)",
     )?;
     (0..PARTITIONS)
         .map(|partition| {

@@ -12,10 +12,10 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{PARTITIONS, committed, ends};
+use super::{PARTITIONS, committed, ends, headers};
 use crate::{
-    embedded::EmbeddedDb,
-    fault::Fault,
+    embedded::{EmbeddedDb, PART},
+    fault::{Fault, FaultKind},
     log::{BatchLimits, Delivery, LogReader, Position, Record, StartAt, Topic},
 };
 
@@ -28,6 +28,8 @@ pub(super) struct EmbeddedReader {
     appended: watch::Receiver<u64>,
     /// The next offset of each started partition.
     next: BTreeMap<i32, i64>,
+    /// Grows with every batch.
+    turn: usize,
 }
 
 impl EmbeddedReader {
@@ -37,11 +39,23 @@ impl EmbeddedReader {
         membership: Arc<Mutex<()>>,
         appended: watch::Receiver<u64>,
     ) -> Self {
-        Self { db, group: group.to_owned(), membership, member: None, appended, next: BTreeMap::new() }
+        Self {
+            db,
+            group: group.to_owned(),
+            membership,
+            member: None,
+            appended,
+            next: BTreeMap::new(),
+            turn: 0,
+        }
     }
 
     async fn fetch(&mut self, limits: BatchLimits) -> Result<Vec<Record>, Fault> {
-        let next = self.next.clone();
+        // The partition that came first last time comes last, so that a long one keeps none of the others waiting.
+        let mut next: Vec<(i32, i64)> =
+            self.next.iter().map(|(partition, offset)| (*partition, *offset)).collect();
+        let turns = next.len().max(1);
+        next.rotate_left(self.turn % turns);
         let records = self
             .db
             .read("reading the log", move |db| {
@@ -52,19 +66,24 @@ impl EmbeddedReader {
                 let (mut records, mut bytes) = (Vec::new(), 0);
                 for (partition, from) in next {
                     let left = limits.records.saturating_sub(records.len());
+                    if left == 0 || bytes >= limits.bytes {
+                        break;
+                    }
                     let mut rows = statement.query(params![partition, from, left])?;
-                    while let Some(row) = rows.next()? {
-                        if bytes >= limits.bytes {
-                            break;
-                        }
+                    while bytes < limits.bytes
+                        && let Some(row) = rows.next()?
+                    {
                         let record = record(row)?;
-                        bytes += record.value.as_ref().map_or(0, Bytes::len);
+                        bytes += size(&record);
                         records.push(record);
                     }
                 }
                 Ok(records)
             })
             .await?;
+        if !records.is_empty() {
+            self.turn = self.turn.wrapping_add(1);
+        }
         for record in &records {
             self.next.insert(record.partition, record.offset + 1);
         }
@@ -142,6 +161,14 @@ impl LogReader for EmbeddedReader {
     }
 
     async fn commit(&mut self, next: &[Position]) -> Result<(), Fault> {
+        if self.member.is_none() {
+            return Err(Fault::new(
+                PART,
+                FaultKind::Fenced,
+                format!("committing offsets of group {} failed: this reader is not its member", self.group),
+                "another reader of the group has the partitions; nothing to do",
+            ));
+        }
         let (group, next) = (self.group.clone(), next.to_vec());
         self.db
             .write("committing offsets", move |db| {
@@ -162,13 +189,16 @@ impl LogReader for EmbeddedReader {
 
 fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
     let headers: String = row.get(4)?;
-    let headers: Vec<(String, String)> = serde_json::from_str(&headers).unwrap_or_default();
     Ok(Record {
         partition: row.get(0)?,
         offset: row.get(1)?,
         key: row.get::<_, Option<Vec<u8>>>(2)?.map(Bytes::from),
         value: row.get::<_, Option<Vec<u8>>>(3)?.map(Bytes::from),
-        headers: headers.into_iter().map(|(name, value)| (name, Bytes::from(value))).collect(),
+        headers: headers::decode(&headers),
         appended_at: DateTime::from_timestamp_millis(row.get(5)?),
     })
+}
+
+fn size(record: &Record) -> usize {
+    record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len)
 }

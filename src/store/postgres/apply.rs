@@ -14,8 +14,9 @@ use super::{
     write,
 };
 use crate::{
-    fault::{Fault, FaultKind},
+    fault::Fault,
     sink::{Applied, ApplyError, SinkBatch},
+    store::{check_spans, fenced},
 };
 
 /// Applies a batch. When the server refuses it, looks about as long as `search_for` for the events at fault.
@@ -25,7 +26,7 @@ pub(super) async fn apply(
     batch: &SinkBatch,
     search_for: Duration,
 ) -> Result<Applied, ApplyError> {
-    check_spans(batch)?;
+    check_spans(PART, batch)?;
     let rows = Rows::of(batch);
 
     let mut transaction = connection.begin().await.map_err(|error| apply_fault(&error))?;
@@ -33,7 +34,7 @@ pub(super) async fn apply(
         offsets::advance(&mut transaction, log, &batch.spans).await.map_err(|error| apply_fault(&error))?;
     if !ours {
         transaction.rollback().await.map_err(|error| apply_fault(&error))?;
-        return Err(offsets::fenced(&batch.spans).into());
+        return Err(fenced(PART, batch).into());
     }
     let rejections = poison::visible(&rows);
     if !rejections.is_empty() {
@@ -64,7 +65,7 @@ async fn find_refused(
     let search = async {
         let mut transaction = connection.begin().await?;
         if !offsets::advance(&mut transaction, log, &batch.spans).await? {
-            return Ok(Err(offsets::fenced(&batch.spans)));
+            return Ok(Err(fenced(PART, batch)));
         }
         let rejections = poison::refused(&mut transaction, batch, deadline).await?;
         transaction.rollback().await?;
@@ -81,20 +82,6 @@ async fn find_refused(
         Ok(Err(fenced)) => fenced.into(),
         Err(error) => apply_fault(&error).into(),
     }
-}
-
-/// An event outside the spans would be written without the offset that proves it was.
-fn check_spans(batch: &SinkBatch) -> Result<(), Fault> {
-    let covered = |partition: i32| batch.spans.iter().any(|span| span.partition == partition);
-    if batch.events.iter().all(|event| covered(event.position.partition)) {
-        return Ok(());
-    }
-    Err(Fault::new(
-        PART,
-        FaultKind::Invalid,
-        "apply: an event's partition is not among the batch's spans",
-        "hand over a span for every partition of the batch",
-    ))
 }
 
 fn apply_fault(error: &sqlx::Error) -> Fault {

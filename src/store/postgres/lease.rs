@@ -17,12 +17,15 @@ use uuid::Uuid;
 use super::{
     connection::{Connector, bounded},
     faults::{self, PART},
-    syncs::{self, INTERRUPTED, LEASE_CLASS, lease_key, state_name},
+    syncs::{self, LEASE_CLASS, lease_key},
 };
 use crate::{
     domain::Table,
-    fault::{Fault, FaultKind},
-    store::{Appended, Begun, Control, Coverage, NewSync, SyncEnd, SyncLease, SyncProgress},
+    fault::Fault,
+    store::{
+        Appended, Begun, Control, Coverage, INTERRUPTED, NewSync, SyncEnd, SyncLease, SyncProgress,
+        lost_lease, used_id,
+    },
 };
 
 struct PgLease {
@@ -42,7 +45,7 @@ pub(super) async fn begin(connector: &Connector, new: NewSync) -> Result<Begun, 
     let mut session = connector.dedicated(&format!("sluice sync {table}"), connector.timeout()).await?;
     connector
         .bounded(&attempt, async {
-            let to_fault = |error| begin_fault(&attempt, &error);
+            let to_fault = |error| begin_fault(&attempt, table, &error);
             if !try_lock(&mut session, table).await.map_err(to_fault)? {
                 let running = syncs::running(&mut session, table).await.map_err(to_fault)?;
                 // A courtesy to the server; if it fails the session ends all the same.
@@ -190,7 +193,7 @@ async fn finish(
          WHERE id = $1 AND state = 'running'",
     )
     .bind(sync)
-    .bind(state_name(end.state))
+    .bind(end.state.as_str())
     .bind(Json(&end.progress))
     // A text may hold anything but this.
     .bind(end.error.as_ref().map(|error| error.replace('\0', "")))
@@ -264,14 +267,9 @@ async fn cover(
 }
 
 /// An id that is there already is the caller's mistake; everything else is the table's to judge.
-fn begin_fault(attempt: &str, error: &sqlx::Error) -> Fault {
+fn begin_fault(attempt: &str, table: Table, error: &sqlx::Error) -> Fault {
     if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) {
-        return Fault::new(
-            PART,
-            FaultKind::Invalid,
-            format!("{attempt}: its id was used before"),
-            "use a new id",
-        );
+        return used_id(PART, table);
     }
     faults::fault(attempt, error)
 }
@@ -293,9 +291,5 @@ fn lease_fault(table: Table, error: &sqlx::Error) -> Fault {
 }
 
 fn lost(table: Table) -> Fault {
-    Fault::transient(
-        PART,
-        format!("sync {table}: the lease is lost"),
-        "start the sync again; what was appended stays",
-    )
+    lost_lease(PART, table)
 }

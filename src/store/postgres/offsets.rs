@@ -7,9 +7,7 @@ use std::collections::BTreeSet;
 
 use sqlx::{FromRow, PgConnection};
 
-use super::faults::PART;
 use crate::{
-    fault::{Fault, FaultKind},
     log::{Position, StartAt},
     sink::{Claim, Span},
 };
@@ -82,15 +80,4 @@ pub(super) async fn applied(connection: &mut PgConnection, log: &str) -> Result<
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().map(|(partition, offset)| Position { partition, offset }).collect())
-}
-
-/// What a worker learns whose claim is gone.
-pub(super) fn fenced(spans: &[Span]) -> Fault {
-    let partitions: Vec<String> = spans.iter().map(|span| span.partition.to_string()).collect();
-    Fault::new(
-        PART,
-        FaultKind::Fenced,
-        format!("another worker has taken over or moved on one of the partitions {}", partitions.join(", ")),
-        "the partitions are claimed again",
-    )
 }

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::Datelike;
 use sqlx::{Acquire, PgConnection};
 
 use super::{
@@ -15,15 +15,12 @@ use super::{
     write::write,
 };
 use crate::{
-    domain::{Dados, Event},
     sink::{Rejection, SinkBatch, SinkEvent},
+    store::can_be_added_up,
 };
 
 /// The first year timestamptz can hold. Its last one is beyond chrono's.
 const FIRST_YEAR: i32 = -4712;
-
-/// Rollups add values up: one that brings the sum near the end of doubles would block all that come after it.
-const LARGEST_VALUE: f64 = 1e300;
 
 /// The events whose content shows that Postgres can't take them.
 pub(super) fn visible(rows: &Rows<'_>) -> Vec<Rejection> {
@@ -89,22 +86,13 @@ fn problem(row: &Row<'_>) -> Option<&'static str> {
     if holds_escaped_nul(&row.metadata) || holds_escaped_nul(&row.dados) {
         return Some("a text or key in metadata or dados holds a NUL character, which Postgres can't store");
     }
-    if !event.valor.is_finite() || event.valor.abs() > LARGEST_VALUE {
+    if !can_be_added_up(event.valor) {
         return Some("valor is not a number that can be added up");
     }
-    if instants(event).into_iter().flatten().any(|instant| instant.year() < FIRST_YEAR) {
+    if event.instants().any(|instant| instant.year() < FIRST_YEAR) {
         return Some("a time lies before the first one Postgres can store");
     }
     None
-}
-
-fn instants(event: &Event) -> [Option<DateTime<Utc>>; 4] {
-    let timestamp = Some(event.timestamp);
-    match &event.dados {
-        Dados::Lead(lead) => [timestamp, lead.created_at, lead.updated_at, lead.last_interaction_at],
-        Dados::ChatSession(session) => [timestamp, session.started_at, session.ended_at, None],
-        Dados::Manual(_) => [timestamp, None, None, None],
-    }
 }
 
 /// Whether JSON, as serde writes it, has a NUL in any text or key, however deep: `\u0000` behind a backslash that

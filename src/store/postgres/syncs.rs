@@ -10,15 +10,11 @@ use uuid::Uuid;
 
 use crate::{
     domain::Table,
-    store::{Coverage, SyncProgress, SyncRecord, SyncRequest, SyncState},
+    store::{Coverage, INTERRUPTED, SyncProgress, SyncRecord, SyncRequest, SyncState},
 };
 
 /// The first half of every lease's lock: "slui". The second half is the table.
 pub(super) const LEASE_CLASS: i32 = 0x736c_7569;
-
-/// What an interrupted sync's row says.
-pub(super) const INTERRUPTED: &str =
-    "its process ended, or lost its connection, before the sync did; what it appended stays, sync again";
 
 const RECORD: &str = "SELECT id, request, state, progress, log, owner, started_at, finished_at, error, \
                       cancel_requested FROM sluice_syncs";
@@ -28,16 +24,6 @@ pub(super) fn lease_key(table: Table) -> i32 {
     match table {
         Table::Leads => 1,
         Table::ChatSessions => 2,
-    }
-}
-
-pub(super) fn state_name(state: SyncState) -> &'static str {
-    match state {
-        SyncState::Running => "running",
-        SyncState::Succeeded => "succeeded",
-        SyncState::Failed => "failed",
-        SyncState::Cancelled => "cancelled",
-        SyncState::Interrupted => "interrupted",
     }
 }
 
@@ -59,16 +45,7 @@ impl TryFrom<Stored> for SyncRecord {
     type Error = sqlx::Error;
 
     fn try_from(stored: Stored) -> Result<Self, sqlx::Error> {
-        let states = [
-            SyncState::Running,
-            SyncState::Succeeded,
-            SyncState::Failed,
-            SyncState::Cancelled,
-            SyncState::Interrupted,
-        ];
-        let state = states
-            .into_iter()
-            .find(|state| state_name(*state) == stored.state)
+        let state = SyncState::from_name(&stored.state)
             .ok_or_else(|| sqlx::Error::Decode("an unknown state of a sync".into()))?;
         Ok(Self {
             id: stored.id,

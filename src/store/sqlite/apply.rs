@@ -1,27 +1,37 @@
 //! A batch is one transaction, guarded by the offset and the epoch it expects.
 
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use rusqlite::{OptionalExtension, Transaction, params, params_from_iter, types::Value};
 
-use super::rows::{self, EVENT_COLUMNS, LEAD_COLUMNS, SESSION_COLUMNS};
+use super::{
+    PART,
+    rows::{self, EVENT_COLUMNS, LEAD_COLUMNS, SESSION_COLUMNS},
+};
 use crate::{
     domain::{Dados, Event, Table},
-    sink::{Applied, SinkBatch, Span},
+    sink::{Applied, ApplyError, Rejection, SinkBatch, Span},
+    store::{can_be_added_up, fenced},
 };
-
-/// A batch's end: applied, or of somebody who lost the partition.
-pub(super) enum Outcome {
-    Applied(Applied),
-    Fenced(Span),
-}
 
 const WINDOW: TimeDelta = TimeDelta::minutes(5);
 
-pub(super) fn apply(db: &Transaction<'_>, log: &str, batch: &SinkBatch) -> rusqlite::Result<Outcome> {
+/// The years whose spelling sorts as text, and that SQLite's own functions know.
+const YEARS: std::ops::RangeInclusive<i32> = 0..=9999;
+
+/// Applies a batch, unless it is not ours to apply or holds what can never be.
+pub(super) fn apply(
+    db: &Transaction<'_>,
+    log: &str,
+    batch: &SinkBatch,
+) -> rusqlite::Result<Result<Applied, ApplyError>> {
     for span in &batch.spans {
         if !advance(db, log, span)? {
-            return Ok(Outcome::Fenced(*span));
+            return Ok(Err(fenced(PART, batch).into()));
         }
+    }
+    let rejections = rejections(batch);
+    if !rejections.is_empty() {
+        return Ok(Err(ApplyError::Rejected(rejections)));
     }
     let mut applied = Applied::default();
     for sink in &batch.events {
@@ -44,7 +54,25 @@ pub(super) fn apply(db: &Transaction<'_>, log: &str, batch: &SinkBatch) -> rusql
             if moved { applied.entities += 1 } else { applied.stale += 1 }
         }
     }
-    Ok(Outcome::Applied(applied))
+    Ok(Ok(applied))
+}
+
+fn rejections(batch: &SinkBatch) -> Vec<Rejection> {
+    let found = batch.events.iter().filter_map(|sink| {
+        let reason = problem(&sink.event)?.to_owned();
+        Some(Rejection { position: sink.position, reason })
+    });
+    found.collect()
+}
+
+fn problem(event: &Event) -> Option<&'static str> {
+    if !can_be_added_up(event.valor) {
+        return Some("valor is not a number that can be added up");
+    }
+    if event.instants().any(|instant| !YEARS.contains(&instant.year())) {
+        return Some("a time lies outside the years 0 to 9999, which SQLite knows");
+    }
+    None
 }
 
 fn advance(db: &Transaction<'_>, log: &str, span: &Span) -> rusqlite::Result<bool> {
@@ -83,10 +111,10 @@ fn count(db: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The beginning of the five minutes an instant lies in.
+/// The beginning of the five minutes an instant lies in, counted from the epoch in both directions.
 fn window(instant: DateTime<Utc>) -> DateTime<Utc> {
-    // Only instants beyond the years 1677 to 2262 can't be truncated; they are windows of their own.
-    instant.duration_trunc(WINDOW).unwrap_or(instant)
+    let seconds = instant.timestamp();
+    DateTime::from_timestamp(seconds - seconds.rem_euclid(WINDOW.num_seconds()), 0).unwrap_or(instant)
 }
 
 /// Creates an entity or moves it forward, never back.
@@ -101,7 +129,7 @@ fn upsert(
         columns[1..].iter().map(|column| format!("{column} = excluded.{column}")).collect();
     let sql = format!(
         "INSERT INTO {table} ({}) VALUES ({marks})
-         ON CONFLICT (id) DO UPDATE SET {}, sincronizado_em = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+         ON CONFLICT (id) DO UPDATE SET {}, sincronizado_em = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')
          WHERE {table}.versao < excluded.versao RETURNING 1",
         columns.join(", "),
         updates.join(", ")

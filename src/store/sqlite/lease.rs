@@ -3,41 +3,87 @@
 //! Only one process writes the file, so a lease is a lock in that process; a sync that counts as running without
 //! one is of a process that ended.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use super::rows::instant;
+use super::{PART, rows::instant};
 use crate::{
     domain::Table,
     embedded::EmbeddedDb,
     fault::Fault,
-    store::{Appended, Control, Coverage, NewSync, SyncEnd, SyncLease, SyncProgress, SyncRecord, SyncState},
+    store::{
+        Appended, Control, Coverage, INTERRUPTED, NewSync, SyncEnd, SyncLease, SyncProgress, SyncRecord,
+        SyncState, lost_lease,
+    },
 };
 
 const COLUMNS: &str =
     "id, request, state, progress, log, owner, started_at, finished_at, error, cancel_requested";
 
-pub(super) struct SqliteLease {
-    pub(super) db: Arc<EmbeddedDb>,
-    pub(super) id: Uuid,
-    pub(super) table: Table,
-    pub(super) log: String,
-    /// Freed when the lease is dropped, finished or not.
-    pub(super) _lock: OwnedMutexGuard<()>,
+/// The sync that has each table's lease. Entered before the sync's row is written and left after the row says how
+/// it ended, so a running row of a sync that is not here belongs to nobody.
+#[derive(Clone, Default)]
+pub(super) struct Leases(Arc<Mutex<HashMap<Table, Uuid>>>);
+
+impl Leases {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Table, Uuid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holds(&self, id: Uuid) -> bool {
+        self.lock().values().any(|held| *held == id)
+    }
 }
 
+pub(super) struct SqliteLease {
+    db: Arc<EmbeddedDb>,
+    leases: Leases,
+    id: Uuid,
+    table: Table,
+    log: String,
+}
+
+impl SqliteLease {
+    /// Takes the table's lease, unless another sync has it.
+    pub(super) fn take(db: Arc<EmbeddedDb>, leases: &Leases, new: &NewSync) -> Option<Self> {
+        let table = new.request.table;
+        let mut held = leases.lock();
+        if held.contains_key(&table) {
+            return None;
+        }
+        held.insert(table, new.id);
+        Some(Self { db, leases: leases.clone(), id: new.id, table, log: new.log.clone() })
+    }
+}
+
+impl Drop for SqliteLease {
+    /// Finished or not, the table is free.
+    fn drop(&mut self) {
+        self.leases.lock().remove(&self.table);
+    }
+}
+
+/// A sync's id is there already.
+pub(super) struct UsedId;
+
 /// Marks what earlier processes left running, and writes the new sync.
-pub(super) fn register(db: &Transaction<'_>, new: &NewSync) -> rusqlite::Result<()> {
-    interrupt(db, new.request.table)?;
-    db.execute(
+pub(super) fn register(
+    db: &Transaction<'_>,
+    leases: &Leases,
+    new: &NewSync,
+) -> rusqlite::Result<Result<(), UsedId>> {
+    interrupt(db, leases)?;
+    let written = db.execute(
         "INSERT INTO sluice_syncs (id, table_name, log, request, state, progress, owner, started_at)
-         VALUES (?, ?, ?, ?, 'running', ?, ?, ?)",
+         VALUES (?, ?, ?, ?, 'running', ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         params![
             new.id.to_string(),
             new.request.table.name(),
@@ -48,17 +94,25 @@ pub(super) fn register(db: &Transaction<'_>, new: &NewSync) -> rusqlite::Result<
             instant(Utc::now())
         ],
     )?;
-    Ok(())
+    Ok(if written == 1 { Ok(()) } else { Err(UsedId) })
 }
 
-/// Marks the running syncs of a table whose lease nobody holds.
-pub(super) fn interrupt(db: &Transaction<'_>, table: Table) -> rusqlite::Result<()> {
-    db.execute(
-        "UPDATE sluice_syncs SET state = 'interrupted', finished_at = ?2,
-             error = 'its process ended before the sync did; start it again, it goes on where it was'
-         WHERE table_name = ?1 AND state = 'running'",
-        params![table.name(), instant(Utc::now())],
-    )?;
+/// The syncs that count as running although nobody has their lease.
+pub(super) fn left_running(db: &Connection, leases: &Leases) -> rusqlite::Result<Vec<Uuid>> {
+    let mut statement = db.prepare_cached("SELECT id FROM sluice_syncs WHERE state = 'running'")?;
+    let running: Vec<Uuid> =
+        statement.query_map([], |row| parsed(row, 0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(running.into_iter().filter(|id| !leases.holds(*id)).collect())
+}
+
+/// Marks them.
+pub(super) fn interrupt(db: &Transaction<'_>, leases: &Leases) -> rusqlite::Result<()> {
+    for id in left_running(db, leases)? {
+        db.execute(
+            "UPDATE sluice_syncs SET state = 'interrupted', finished_at = ?2, error = ?3 WHERE id = ?1",
+            params![id.to_string(), instant(Utc::now()), INTERRUPTED],
+        )?;
+    }
     Ok(())
 }
 
@@ -109,8 +163,18 @@ impl SyncLease for SqliteLease {
     async fn checkpoint(&mut self, progress: &SyncProgress, appended: &[Appended]) -> Result<Control, Fault> {
         let (appended, progress) = (appended.to_vec(), json(progress));
         let (id, log, table) = (self.id, self.log.clone(), self.table);
-        self.db
-            .write("writing a sync's progress", move |db| {
+        let written = self
+            .db
+            .write_or_abort("writing a sync's progress", move |db| {
+                let cancel: Option<bool> = db
+                    .query_row(
+                        "UPDATE sluice_syncs SET progress = ? WHERE id = ? AND state = 'running'
+                         RETURNING cancel_requested",
+                        params![progress, id.to_string()],
+                        |row| row.get(0),
+                    )
+                    .optional()?;
+                let Some(cancel) = cancel else { return Ok(Err(lost_lease(PART, table))) };
                 let mut remember = db.prepare_cached(
                     "INSERT INTO sluice_appended (log, table_name, entity, event) VALUES (?, ?, ?, ?)
                      ON CONFLICT (log, table_name, entity) DO UPDATE SET event = excluded.event",
@@ -119,30 +183,31 @@ impl SyncLease for SqliteLease {
                     let (entity, event) = (row.entity.to_string(), row.event.to_string());
                     remember.execute(params![log, table.name(), entity, event])?;
                 }
-                let cancel: bool = db.query_row(
-                    "UPDATE sluice_syncs SET progress = ? WHERE id = ? RETURNING cancel_requested",
-                    params![progress, id.to_string()],
-                    |row| row.get(0),
-                )?;
-                Ok(if cancel { Control::Cancel } else { Control::GoOn })
+                Ok(Ok(if cancel { Control::Cancel } else { Control::GoOn }))
             })
-            .await
+            .await?;
+        written
     }
 
     async fn finish(self: Box<Self>, end: SyncEnd) -> Result<(), Fault> {
         let (id, log, table) = (self.id, self.log.clone(), self.table);
-        self.db
-            .write("writing a sync's end", move |db| {
-                db.execute(
-                    "UPDATE sluice_syncs SET state = ?, progress = ?, error = ?, finished_at = ? WHERE id = ?",
+        let written = self
+            .db
+            .write_or_abort("writing a sync's end", move |db| {
+                let ended = db.execute(
+                    "UPDATE sluice_syncs SET state = ?, progress = ?, error = ?, finished_at = ?
+                     WHERE id = ? AND state = 'running'",
                     params![
-                        json(&end.state).trim_matches('"'),
+                        end.state.as_str(),
                         json(&end.progress),
                         end.error,
                         instant(Utc::now()),
                         id.to_string()
                     ],
                 )?;
+                if ended == 0 {
+                    return Ok(Err(lost_lease(PART, table)));
+                }
                 if let Some(coverage) = end.coverage {
                     db.execute(
                         "INSERT INTO sluice_coverage (log, table_name, covered_from, covered_to) VALUES (?, ?, ?, ?)
@@ -151,9 +216,10 @@ impl SyncLease for SqliteLease {
                         params![log, table.name(), instant(coverage.from), instant(coverage.to)],
                     )?;
                 }
-                Ok(())
+                Ok(Ok(()))
             })
-            .await
+            .await?;
+        written
     }
 }
 
@@ -163,7 +229,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<SyncRecord> {
     Ok(SyncRecord {
         id: parsed(row, 0)?,
         request: from_json(row, 1)?,
-        state: serde_json::from_value(state.into()).unwrap_or(SyncState::Interrupted),
+        state: SyncState::from_name(&state).unwrap_or(SyncState::Interrupted),
         progress: from_json(row, 3)?,
         log: row.get(4)?,
         owner: row.get(5)?,

@@ -4,21 +4,20 @@ mod apply;
 mod lease;
 mod rows;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use rusqlite::params;
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use self::{apply::Outcome, lease::SqliteLease};
-use super::{Begun, Coverage, NewSync, Store, SyncRecord};
+use self::lease::{Leases, SqliteLease};
+use super::{Begun, Coverage, NewSync, Store, SyncRecord, check_spans, used_id};
 use crate::{
     domain::Table,
     embedded::EmbeddedDb,
-    fault::{Fault, FaultKind},
+    fault::Fault,
     log::{Position, StartAt},
-    sink::{Applied, ApplyError, Claim, Rejection, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
 
 const PART: &str = "sqlite";
@@ -26,37 +25,26 @@ const PART: &str = "sqlite";
 /// The store in an embedded file.
 pub struct SqliteStore {
     db: Arc<EmbeddedDb>,
-    /// The lease of each table of [`Table::ALL`].
-    leases: [Arc<Mutex<()>>; 2],
+    leases: Leases,
 }
 
 impl SqliteStore {
     pub fn new(db: Arc<EmbeddedDb>) -> Self {
-        Self { db, leases: Default::default() }
+        Self { db, leases: Leases::default() }
     }
 
-    fn lease_of(&self, table: Table) -> Arc<Mutex<()>> {
-        match table {
-            Table::Leads => self.leases[0].clone(),
-            Table::ChatSessions => self.leases[1].clone(),
-        }
-    }
-
-    /// What an earlier process left running is interrupted; another process's own syncs are let be.
+    /// What an earlier process, or a dropped lease, left running is interrupted; another process's own syncs are
+    /// let be.
     async fn mark_interrupted(&self) -> Result<(), Fault> {
         if !self.db.is_writable() {
             return Ok(());
         }
-        for table in Table::ALL {
-            // While the lease is held here, its sync is alive.
-            let Ok(lock) = self.lease_of(table).try_lock_owned() else { continue };
-            self.db
-                .write("looking for interrupted syncs", move |db| {
-                    let outcome = lease::interrupt(db, table);
-                    drop(lock);
-                    outcome
-                })
-                .await?;
+        let leases = self.leases.clone();
+        let left =
+            self.db.read("looking for interrupted syncs", move |db| lease::left_running(db, &leases)).await?;
+        if !left.is_empty() {
+            let leases = self.leases.clone();
+            self.db.write("marking interrupted syncs", move |db| lease::interrupt(db, &leases)).await?;
         }
         Ok(())
     }
@@ -74,7 +62,9 @@ impl Sink for SqliteStore {
     }
 
     async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
-        let (log, partitions) = (log.to_owned(), partitions.to_vec());
+        // No partition twice.
+        let partitions: BTreeSet<i32> = partitions.iter().copied().collect();
+        let log = log.to_owned();
         self.db
             .write("claiming partitions", move |db| {
                 let mut statement = db.prepare_cached(
@@ -96,37 +86,9 @@ impl Sink for SqliteStore {
     }
 
     async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
-        let rejected: Vec<Rejection> = batch
-            .events
-            .iter()
-            .filter(|sink| !sink.event.valor.is_finite())
-            .map(|sink| Rejection {
-                position: sink.position,
-                reason: "valor is not a finite number".to_owned(),
-            })
-            .collect();
-        if !rejected.is_empty() {
-            return Err(ApplyError::Rejected(rejected));
-        }
+        check_spans(PART, batch)?;
         let (log, batch) = (log.to_owned(), batch.clone());
-        let outcome = self
-            .db
-            .write("applying a batch", move |db| match apply::apply(db, &log, &batch)? {
-                Outcome::Applied(applied) => Ok(Ok(applied)),
-                Outcome::Fenced(span) => {
-                    // Takes back what the spans before it moved; the commit that follows is of nothing.
-                    db.execute_batch("ROLLBACK; BEGIN")?;
-                    Ok(Err(span))
-                }
-            })
-            .await?;
-        outcome.map_err(|span| {
-            let message = format!(
-                "partition {} is not at offset {} under epoch {}",
-                span.partition, span.first, span.epoch
-            );
-            Fault::new(PART, FaultKind::Fenced, message, "the partition is claimed again").into()
-        })
+        self.db.write_or_abort("applying a batch", move |db| apply::apply(db, &log, &batch)).await?
     }
 
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {
@@ -168,15 +130,17 @@ impl Sink for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn begin_sync(&self, new: NewSync) -> Result<Begun, Fault> {
-        let (id, table, log) = (new.id, new.request.table, new.log.clone());
-        let Ok(lock) = self.lease_of(table).try_lock_owned() else {
+        let (table, log) = (new.request.table, new.log.clone());
+        let Some(lease) = SqliteLease::take(self.db.clone(), &self.leases, &new) else {
             let running =
                 self.db.read("reading the running sync", move |db| lease::running(db, table)).await?;
             return Ok(Begun::Busy(running.map(Box::new)));
         };
-        self.db.write("starting a sync", move |db| lease::register(db, &new)).await?;
+        let leases = self.leases.clone();
+        let registered =
+            self.db.write_or_abort("starting a sync", move |db| lease::register(db, &leases, &new)).await?;
+        registered.map_err(|lease::UsedId| used_id(PART, table))?;
         let coverage = self.coverage(table, &log).await?;
-        let lease = SqliteLease { db: self.db.clone(), id, table, log, _lock: lock };
         Ok(Begun::Started { lease: Box::new(lease), coverage })
     }
 
@@ -191,6 +155,7 @@ impl Store for SqliteStore {
     }
 
     async fn request_cancel(&self, id: Uuid) -> Result<bool, Fault> {
+        self.mark_interrupted().await?;
         self.db
             .write("cancelling a sync", move |db| {
                 let asked = db.execute(

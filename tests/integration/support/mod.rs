@@ -3,7 +3,9 @@
 pub mod elasticsearch;
 pub mod events;
 pub mod fake_http;
+pub mod folder;
 pub mod gate;
+pub mod logs;
 pub mod postgres;
 pub mod rows;
 pub mod servers;
@@ -21,6 +23,27 @@ use sluice::{
 };
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
+
+/// A suite's tests, once for each adapter: the module's name tells which.
+macro_rules! on_each_adapter {
+    ($embedded:ident: $with_nothing:ty, $real:ident: $with_server:ty; $($test:ident),+ $(,)?) => {
+        mod $embedded {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test::<$with_nothing>().await;
+            })+
+        }
+        mod $real {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test::<$with_server>().await;
+            })+
+        }
+    };
+}
+pub(crate) use on_each_adapter;
 
 /// Longest wait for anything; reached only when something is broken.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -1,0 +1,156 @@
+//! `sluice client-config`: tells an MCP client of sluice.
+
+mod clients;
+mod file;
+mod merge;
+mod variables;
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+use chrono::Utc;
+use clap::Args;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::Failure;
+use clients::{Client, Configuration, Places, Server};
+use file::ConfigFile;
+use merge::Merged;
+use variables::Variable;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The client to configure
+    client: Client,
+    /// Merge it into the client's own file instead of printing it; a backup is kept beside the file
+    #[arg(long)]
+    write: bool,
+    /// The client's file, if it is not where the client keeps it by default
+    #[arg(long, requires = "write")]
+    path: Option<PathBuf>,
+    /// Replace a different server of that name
+    #[arg(long, requires = "write")]
+    force: bool,
+    /// The server's name in the client
+    #[arg(long, default_value = "sluice")]
+    name: String,
+    /// Put secrets into the configuration by value; without it by the name of their variable
+    #[arg(long)]
+    with_secrets: bool,
+    /// Lead the client to a server that runs, for example http://127.0.0.1:8080/mcp, instead of starting one
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    http: Option<Url>,
+    /// The variable that holds the token that --http needs
+    #[arg(long, value_name = "VARIABLE", requires = "http")]
+    token: Option<String>,
+    /// More arguments for `sluice serve`, such as -- --without-drains
+    #[arg(last = true, conflicts_with = "http")]
+    arguments: Vec<String>,
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err("not a URL starting with http:// or https://".to_owned()),
+    }
+}
+
+/// Prints or merges the configuration.
+pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let configuration = configuration(options, &environment)?;
+    if options.write {
+        write(options, &configuration)?;
+    } else {
+        println!("{}", serde_json::to_string_pretty(&whole(&configuration, &options.name))?);
+        for name in &configuration.unfilled {
+            eprintln!("replace <{name}> by its value, or use --with-secrets");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configuration(
+    options: &Options,
+    environment: &BTreeMap<String, String>,
+) -> Result<Configuration, Failure> {
+    if let Some(url) = &options.http {
+        let token = options
+            .token
+            .as_deref()
+            .map(|name| token(name, environment, options.with_secrets))
+            .transpose()?;
+        let server = Server::Http { url: url.as_str(), token: token.as_ref() };
+        return Ok(options.client.configuration(&server, options.with_secrets)?);
+    }
+    let program = std::env::current_exe()?;
+    let command = program
+        .to_str()
+        .ok_or("the path of this program is not UTF-8; move it to one that is and try again")?;
+    let arguments: Vec<String> =
+        std::iter::once("serve".to_owned()).chain(options.arguments.iter().cloned()).collect();
+    let variables = variables::set(environment);
+    let server = Server::Stdio { command, arguments: &arguments, variables: &variables };
+    Ok(options.client.configuration(&server, options.with_secrets)?)
+}
+
+/// A token is secret whatever its variable is called, and only its value has to be there.
+fn token(
+    name: &str,
+    environment: &BTreeMap<String, String>,
+    with_secrets: bool,
+) -> Result<Variable, Failure> {
+    match variables::variable(name, environment) {
+        Some(found) => Ok(Variable { secret: true, ..found }),
+        None if with_secrets => Err(format!("{name} is not set, so its value can't be written").into()),
+        None => Ok(Variable { name: name.to_owned(), value: String::new(), secret: true }),
+    }
+}
+
+/// The file as it would be with nothing else in it.
+fn whole(configuration: &Configuration, name: &str) -> Value {
+    let mut file = json!({configuration.section: {name: configuration.entry}});
+    if !configuration.inputs.is_empty() {
+        file["inputs"] = Value::from(configuration.inputs.clone());
+    }
+    file
+}
+
+fn write(options: &Options, configuration: &Configuration) -> Result<(), Failure> {
+    if !configuration.unfilled.is_empty() {
+        return Err(format!(
+            "this client reads no variables, and {} must not be written without your word; add --with-secrets",
+            configuration.unfilled.join(", ")
+        )
+        .into());
+    }
+    let path = match &options.path {
+        Some(path) => path.clone(),
+        None => options.client.path(&places())?,
+    };
+    let file = ConfigFile::read(&path)?;
+    let merged = merge::merge(file.text(), configuration, &options.name, options.force)
+        .map_err(|error| format!("{}: {error}", file.path().display()))?;
+    let path = file.path().display();
+    match merged {
+        Merged::Unchanged => println!("{path} has it already"),
+        Merged::Changed(text) => {
+            match file.replace(&text, Utc::now())? {
+                Some(backup) => println!("{path} is written; what was there is in {}", backup.display()),
+                None => println!("{path} is made"),
+            }
+            println!("restart the client to have it see '{}'", options.name);
+        }
+    }
+    Ok(())
+}
+
+fn places() -> Places {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    Places {
+        os: std::env::consts::OS,
+        home: std::env::home_dir().filter(|path| path.is_absolute()),
+        app_data: folder("APPDATA"),
+        config_home: folder("XDG_CONFIG_HOME"),
+    }
+}
