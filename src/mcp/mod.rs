@@ -2,15 +2,21 @@
 
 mod access;
 mod answer;
+mod completions;
 mod consent;
+mod logs;
 mod offer;
 mod output;
+mod prompts;
+mod resources;
 mod schema;
 mod server;
+mod session;
 mod tools;
 pub mod transport;
 
 pub use access::Access;
+pub use logs::ClientLog;
 pub use offer::Offer;
 pub use server::SluiceServer;
 pub use tools::{GROUPS, Group};

@@ -3,6 +3,7 @@
 
 pub mod postgres;
 pub mod sqlite;
+pub mod tables;
 
 use std::collections::HashSet;
 

@@ -79,7 +79,7 @@ fn named(value: &mut Value, kind: Kind) {
         Value::String(given) => *given = masked(given, kind),
         // A phone number kept as a number. Others count something: `"email": 12` is no address.
         Value::Number(number) if kind == Kind::Phone => {
-            *value = Value::String(masked(&number.to_string(), kind))
+            *value = Value::String(masked(&number.to_string(), kind));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| named(item, kind)),
         Value::Object(_) => self::value(value),

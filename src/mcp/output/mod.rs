@@ -4,7 +4,7 @@
 pub(in crate::mcp) mod fence;
 mod mask;
 
-use rmcp::model::{CallToolResult, ContentBlock, ReadResourceResult, ResourceContents};
+use rmcp::model::{CallToolResult, ContentBlock, ResourceContents};
 use serde_json::Value;
 
 /// How answers leave.
@@ -26,14 +26,6 @@ impl Outgoing {
         }
         if let Some(structured) = &mut result.structured_content {
             self.value(structured);
-        }
-        result
-    }
-
-    /// A resource as it may leave.
-    pub(super) fn resource(self, mut result: ReadResourceResult) -> ReadResourceResult {
-        for contents in &mut result.contents {
-            self.contents(contents);
         }
         result
     }

@@ -110,7 +110,8 @@ fn router(engine: Arc<Engine>, server: SluiceServer, settings: &HttpSettings, en
         .with_json_response(true)
         .with_max_request_body_bytes(settings.max_body_bytes)
         .with_cancellation_token(ending.closing.clone());
-    let streamable = StreamableHttpService::new(move || Ok(server.clone()), sessions.clone(), config);
+    let streamable =
+        StreamableHttpService::new(move || Ok(server.for_another_client()), sessions.clone(), config);
     let mcp = Router::new()
         .route("/mcp", any_service(streamable))
         .route_layer(middleware::from_fn_with_state(ending.calls.clone(), count_call))

@@ -127,7 +127,7 @@ async fn serve(
     ended: CancellationToken,
 ) {
     info!("stream opened");
-    match streams.server.clone().serve_with_ct(transport, ended.clone()).await {
+    match streams.server.for_another_client().serve_with_ct(transport, ended.clone()).await {
         Ok(running) => {
             running.waiting().await.ok();
         }
