@@ -12,8 +12,12 @@ mod resources;
 mod schema;
 mod server;
 mod session;
+mod tasks;
 mod tools;
 pub mod transport;
+
+#[cfg(test)]
+mod tests;
 
 pub use access::Access;
 pub use logs::ClientLog;

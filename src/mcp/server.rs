@@ -4,24 +4,28 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     handler::server::tool::ToolCallContext,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult,
-        GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
-        SubscriptionFilter,
+        CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
+        CompleteResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult,
+        Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+        PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
+        ServerCapabilities, ServerConfig, SubscriptionFilter, UpdateTaskParams,
     },
     service::{RequestContext, SubscriptionContext},
+    task_manager::TaskManager,
     tool_handler,
 };
 use tracing::{Instrument, info_span};
 
 use super::{
-    Access, Offer, logs,
+    Access, Offer,
+    consent::{Asking, Seal},
+    logs,
     offer::Toolbox,
     output::Outgoing,
     prompts,
     resources::{self, Uri, Watches},
     session::Session,
+    tasks,
     transport::http::RequestId,
 };
 use crate::engine::Engine;
@@ -42,7 +46,9 @@ pub struct SluiceServer {
     pub(super) engine: Arc<Engine>,
     pub(super) toolbox: Arc<Toolbox>,
     pub(super) outgoing: Outgoing,
-    watches: Arc<Watches>,
+    pub(super) tasks: TaskManager,
+    seal: Seal,
+    pub(super) watches: Arc<Watches>,
     session: Arc<Session>,
 }
 
@@ -52,6 +58,8 @@ impl SluiceServer {
         Self {
             toolbox: Arc::new(Toolbox::new(offer)),
             outgoing: Outgoing { reveal_pii: offer.reveal_pii },
+            tasks: TaskManager::new(),
+            seal: Seal::new(),
             watches: Watches::new(engine.clone()),
             session: Arc::default(),
             engine,
@@ -66,7 +74,7 @@ impl SluiceServer {
 }
 
 /// Whether the client speaks the stateless revision.
-fn is_stateless(context: &RequestContext<RoleServer>) -> bool {
+pub(super) fn is_stateless(context: &RequestContext<RoleServer>) -> bool {
     context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
 }
 
@@ -92,6 +100,7 @@ impl ServerHandler for SluiceServer {
             .enable_prompts()
             .enable_completions()
             .enable_logging()
+            .enable_tasks()
             .build();
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("sluice", env!("CARGO_PKG_VERSION")).with_title("sluice"))
@@ -110,7 +119,7 @@ impl ServerHandler for SluiceServer {
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        context: RequestContext<RoleServer>,
+        mut context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         if let Some(refusal) = self.toolbox.refusal(&request.name, Access::of(&context.extensions)) {
             return Ok(refusal);
@@ -118,11 +127,44 @@ impl ServerHandler for SluiceServer {
         // A session outlives the request that opened it: what is logged here belongs to this one.
         let span =
             info_span!("call", tool = %request.name, request_id = RequestId::behind(&context.extensions));
+        if tasks::wanted(&request, &context) {
+            return Ok(span.in_scope(|| self.start_task(request, context)).into());
+        }
+        let asking = Asking::new(self.seal.clone(), &request);
+        context.extensions.insert(asking.clone());
         let called = self.toolbox.router.call(ToolCallContext::new(self, request, context));
-        Ok(match called.instrument(span).await? {
+        let answer = called.instrument(span).await?;
+        if let Some(question) = asking.question() {
+            return Ok(question.into());
+        }
+        Ok(match answer {
             CallToolResponse::Complete(result) => self.outgoing.result(result).into(),
             other => other,
         })
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+    }
+
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks.update_task(&request.task_id, request.input_responses)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks.cancel_task(&request.task_id)
     }
 
     async fn list_resources(

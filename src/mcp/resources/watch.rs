@@ -13,7 +13,7 @@ use super::Uri;
 use crate::engine::Engine;
 
 /// How often a watched resource is looked at.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
 
 /// The resources being watched.
 pub(in crate::mcp) struct Watches {

@@ -19,7 +19,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
-        schema,
+        schema, tasks,
     },
     store::SyncRequest,
 };
@@ -227,7 +227,7 @@ impl SluiceServer {
         context: &RequestContext<RoleServer>,
     ) -> Result<Answer<SyncAnswer>, ToolError> {
         let id = self.engine.start_sync(request).await?;
-        let patience = if wait { LONGEST_WAIT } else { Duration::ZERO };
+        let patience = if wait { tasks::patience(context, LONGEST_WAIT) } else { Duration::ZERO };
         let mut progress = Progress::of(context);
         let waiting = self.engine.wait_for_sync(id, patience, &mut progress);
         let status = match context.ct.run_until_cancelled(waiting).await {
@@ -306,9 +306,6 @@ impl<'a> Progress<'a> {
 #[async_trait]
 impl SyncWatcher for Progress<'_> {
     async fn saw(&mut self, status: &SyncStatus) {
-        let Some(token) = self.token.clone() else { return };
-        // The protocol wants a number that only grows; rows and pending records don't share one.
-        self.steps += 1.0;
         let pending: i64 = status.sinks.iter().filter_map(|sink| sink.pending).max().unwrap_or(0);
         let message = format!(
             "{}: {} rows read, {} new events, {pending} records to apply",
@@ -316,6 +313,10 @@ impl SyncWatcher for Progress<'_> {
             status.rows_read,
             status.appended
         );
+        tasks::tell(self.context, &message);
+        let Some(token) = self.token.clone() else { return };
+        // The protocol wants a number that only grows; rows and pending records don't share one.
+        self.steps += 1.0;
         let note = ProgressNotificationParam::new(token, self.steps).with_message(message);
         // A client that went away is noticed by the call itself.
         self.context.peer.notify_progress(note).await.ok();
