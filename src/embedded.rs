@@ -199,6 +199,11 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
             FaultKind::Misconfigured,
             "check that the folder can be written, or set SLUICE_DATA_DIR to another",
         ),
+        // What SQLite says of a table or a column that is not there.
+        Some(ErrorCode::Unknown) => (
+            FaultKind::Misconfigured,
+            "sluice.db was changed by hand: undo it, or move the file away and sync again",
+        ),
         _ => (FaultKind::Transient, "check the disk's room and the folder's permissions"),
     };
     // SQLite's own messages name tables and columns; those of conversions quote values.

@@ -5,6 +5,7 @@ mod doctor;
 mod drain;
 mod lag;
 mod progress;
+mod queries;
 mod stats;
 mod status;
 mod supervisor;
@@ -27,6 +28,7 @@ pub use doctor::{Finding, Outcome};
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
+pub use queries::{LeadHistory, LeadKey};
 pub use stats::{DrainReport, DrainState, DrainStats};
 pub use status::{Count, PartStatus, PipelineStatus};
 pub use sync::event_record;
@@ -72,6 +74,8 @@ pub enum EngineError {
     Busy(Option<Box<SyncRecord>>),
     #[error("sync_id: no sync {0} is known; list the latest with get_pipeline_status")]
     UnknownSync(Uuid),
+    #[error("{}", unknown_lead(.0))]
+    UnknownLead(LeadKey),
 }
 
 fn busy_message(running: Option<&SyncRecord>) -> String {
@@ -85,6 +89,14 @@ fn busy_message(running: Option<&SyncRecord>) -> String {
         ),
         None => "another sync of this table is just ending; try again".to_owned(),
     }
+}
+
+fn unknown_lead(key: &LeadKey) -> String {
+    let (field, next) = match key {
+        LeadKey::Id(_) => ("id", "check it, or find the lead by its email"),
+        LeadKey::Email(_) => ("email", "check it, or find the lead with query_store"),
+    };
+    format!("{field}: no such lead is stored; {next}, or bring in what is new with sync_leads_from_supabase")
 }
 
 /// Reads, logs, drains and answers.

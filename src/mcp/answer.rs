@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::schema::without_nulls;
 use crate::{
-    engine::EngineError,
+    engine::{EngineError, LeadKey},
     fault::{Fault, FaultKind},
 };
 
@@ -42,6 +42,11 @@ impl ToolError {
     pub(super) fn argument(field: &str, problem: impl std::fmt::Display) -> Self {
         let text = format!("{field}: {problem}");
         let structured = json!({"error": {"kind": "invalid_argument", "field": field, "message": text}});
+        Self { text, structured }
+    }
+
+    fn not_found(field: &str, text: String) -> Self {
+        let structured = json!({"error": {"kind": "not_found", "field": field, "message": text}});
         Self { text, structured }
     }
 }
@@ -85,10 +90,9 @@ impl From<EngineError> for ToolError {
                 }}),
                 text,
             },
-            EngineError::UnknownSync(_) => Self {
-                structured: json!({"error": {"kind": "not_found", "field": "sync_id", "message": text}}),
-                text,
-            },
+            EngineError::UnknownSync(_) => Self::not_found("sync_id", text),
+            EngineError::UnknownLead(LeadKey::Id(_)) => Self::not_found("id", text),
+            EngineError::UnknownLead(LeadKey::Email(_)) => Self::not_found("email", text),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod answer;
+mod bounded;
 mod completions;
 mod consent;
 mod logs;

@@ -2,10 +2,16 @@
 //! table has been read, and who is reading it now.
 
 pub mod postgres;
+mod questions;
 pub mod sqlite;
 pub mod tables;
 
 use std::collections::HashSet;
+
+pub use questions::{
+    EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits, Questions,
+    READABLE, StoredEntity, StoredEvent,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -194,7 +200,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink {
+pub trait Store: Sink + Questions {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///
@@ -274,5 +280,25 @@ fn used_id(part: &'static str, table: Table) -> Fault {
         FaultKind::Invalid,
         format!("begin a sync of {table}: its id was used before"),
         "use a new id",
+    )
+}
+
+/// What a caller learns whose statement is not one that may be asked.
+fn refused_statement(part: &'static str, problem: impl std::fmt::Display) -> Fault {
+    Fault::new(
+        part,
+        FaultKind::Invalid,
+        format!("sql: {problem}"),
+        format!("ask one SELECT (WITH is fine) over {}", READABLE.join(", ")),
+    )
+}
+
+/// What a caller learns whose statement took too long.
+fn slow_statement(part: &'static str, limits: &QueryLimits) -> Fault {
+    Fault::new(
+        part,
+        FaultKind::Invalid,
+        format!("sql: it took longer than {} s and was stopped", limits.timeout.as_secs_f32()),
+        "narrow it: filter by timestamp, aggregate fewer rows, or read eventos_agregados instead of eventos_raw",
     )
 }

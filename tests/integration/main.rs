@@ -6,13 +6,16 @@
 // A test that can't go on should say so and stop.
 #![allow(clippy::expect_used)]
 
+mod embedded_folder;
 mod faults;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
 mod log_conformance;
 mod log_kafka;
 mod mcp;
+mod mcp_queries;
 mod source_supabase;
+mod store_conformance;
 mod store_postgres;
 mod support;
 mod sync;

@@ -22,7 +22,7 @@ use crate::support::{
 
 /// Remembers the progress it hears of.
 #[derive(Clone, Default)]
-struct Client {
+pub struct Client {
     progress: Arc<Mutex<Vec<ProgressNotificationParam>>>,
 }
 
@@ -32,28 +32,28 @@ impl ClientHandler for Client {
     }
 }
 
-type Session = RunningService<RoleClient, Client>;
+pub type Session = RunningService<RoleClient, Client>;
 
-async fn connect(pipeline: &Pipeline) -> (Session, Client) {
+pub async fn connect(pipeline: &Pipeline) -> (Session, Client) {
     let client = Client::default();
     let process = TokioChildProcess::new(pipeline.command(&[])).expect("the program starts");
     let session = client.clone().serve(process).await.expect("the session opens");
     (session, client)
 }
 
-async fn call(session: &Session, tool: &str, arguments: Value) -> CallToolResult {
+pub async fn call(session: &Session, tool: &str, arguments: Value) -> CallToolResult {
     let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(object(arguments));
     session.call_tool(request).await.expect("a result")
 }
 
 /// The structured content of a success.
-async fn answer(session: &Session, tool: &str, arguments: Value) -> Value {
+pub async fn answer(session: &Session, tool: &str, arguments: Value) -> Value {
     let result = call(session, tool, arguments).await;
     assert_ne!(result.is_error, Some(true), "{tool}: {result:?}");
     result.structured_content.expect("structured content")
 }
 
-fn text(result: &CallToolResult) -> String {
+pub fn text(result: &CallToolResult) -> String {
     result.content.iter().filter_map(|block| block.as_text()).map(|text| text.text.clone()).collect()
 }
 
@@ -110,9 +110,12 @@ async fn every_tool_has_titles_schemas_and_annotations() {
         [
             "cancel_sync",
             "check_kafka_lag",
+            "get_lead",
             "get_pipeline_status",
             "get_supabase_dashboard",
             "get_sync",
+            "query_raw_events",
+            "query_store",
             "sync_chat_sessions_from_supabase",
             "sync_leads_from_supabase",
         ]

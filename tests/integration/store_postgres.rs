@@ -1,21 +1,25 @@
-//! What the Postgres store promises, against a real server.
+//! What only Postgres has of the store: migrations by several processes, its own types, what the server refuses,
+//! sessions. Everything else is in `store_conformance`.
 
-mod applying;
-mod leasing;
+use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::{Value, json};
+use rand::{RngExt as _, distr::Alphanumeric};
+use serde_json::json;
 use sluice::{
-    domain::{Event, JsonObject, ManualEvent, Table},
-    log::{Position, StartAt},
-    sink::{Claim, Sink, SinkBatch, SinkEvent, Span},
-    store::postgres::PgStore,
+    domain::{Event, Table},
+    fault::FaultKind,
+    log::StartAt,
+    sink::{ApplyError, Sink},
+    store::{QueryLimits, Questions, SyncProgress, SyncState, postgres::PgStore},
 };
 use uuid::Uuid;
 
-use crate::support::postgres::TestDatabase;
-
-const LOG: &str = "cluster/eventos";
+use crate::support::{
+    postgres::TestDatabase,
+    stores::{
+        LOG, apply, batch, begun, claimed, ended, lead, manual, rejected_offsets, session, state, without,
+    },
+};
 
 async fn migrated() -> (TestDatabase, PgStore) {
     let database = TestDatabase::create().await;
@@ -24,80 +28,211 @@ async fn migrated() -> (TestDatabase, PgStore) {
     (database, store)
 }
 
-/// Partition 0, claimed.
-async fn claimed(store: &PgStore) -> Claim {
-    store.claim(LOG, &[0]).await.expect("a claim")[0]
+/// Everything a batch may change, in one text.
+async fn contents(database: &TestDatabase) -> String {
+    database
+        .one(
+            "SELECT concat_ws('|',
+                (SELECT json_agg(r ORDER BY r.id) FROM (SELECT id, evento, posicao, ingerido_em FROM eventos_raw) r),
+                (SELECT json_agg(l ORDER BY l.id) FROM leads l),
+                (SELECT json_agg(c ORDER BY c.id) FROM chat_sessions c),
+                (SELECT json_agg(a ORDER BY a.janela_inicio, a.evento) FROM eventos_agregados a),
+                (SELECT json_agg(o.next_offset ORDER BY o.partition) FROM sluice_offsets o))",
+        )
+        .await
 }
 
-fn instant(text: &str) -> DateTime<Utc> {
-    text.parse().expect("an instant")
+/// Too long for an index entry, and random so that it can't be compressed into one.
+fn endless_evento() -> String {
+    rand::rng().sample_iter(Alphanumeric).take(20_000).map(char::from).collect()
 }
 
-/// The whole of a lead, at a version that is `minutes` old or young.
-fn lead(id: u128, minutes: i64, nome: &str) -> Event {
-    let updated_at = instant("2026-05-01T12:00:00Z") + TimeDelta::minutes(minutes);
-    from_row(
-        Table::Leads,
-        json!({
-            "id": Uuid::from_u128(id), "nome": nome, "email": "ana@exemplo.com.br", "telefone": "+55 11 90000-0000",
-            "nome_empresa": "Padaria São João", "nome_projeto": "Alto da Serra",
-            "localizacao": {"cidade": "São Paulo", "uf": "SP"}, "interesse": ["apartamento", "a \"b\", {c}\\"],
-            "score_qualificacao": 85, "status_lead": "qualificado", "origem": "google", "utm_source": "s",
-            "utm_medium": "m", "utm_campaign": "c", "created_at": "2026-04-01T12:00:00Z",
-            "updated_at": updated_at, "last_interaction_at": null, "corretor": "Bia",
-        }),
-    )
+async fn end_sessions(database: &TestDatabase, name: &str) {
+    database
+        .execute(&format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = '{name}'"
+        ))
+        .await;
 }
 
-fn session(id: u128) -> Event {
-    from_row(
-        Table::ChatSessions,
-        json!({
-            "id": Uuid::from_u128(id), "lead_id": "l1", "user_agent": "Mozilla", "total_messages": 7,
-            "duration_seconds": 120, "pages_visited": ["/", "/planta"], "perguntas_feitas": [],
-            "intencao_detectada": "compra", "nivel_interesse": "alto", "started_at": "2026-05-01T12:00:00Z",
-            "ended_at": null, "is_active": true,
-        }),
-    )
+#[tokio::test]
+async fn migrations_run_twice_and_by_several_processes_at_once() {
+    let database = TestDatabase::create().await;
+    let stores: Vec<PgStore> =
+        (0..4).map(|_| PgStore::connect(&database.settings()).expect("a store")).collect();
+    let outcomes = futures::future::join_all(stores.iter().map(PgStore::prepare)).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    stores[0].prepare().await.expect("nothing is left to do");
+    let health = stores[0].health().await.expect("it answers");
+    assert_eq!(health.counts, [("eventos_raw".into(), 0), ("leads".into(), 0), ("chat_sessions".into(), 0)]);
+    let commented: i64 = database
+        .one(
+            "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+              AND relname <> '_sqlx_migrations' AND obj_description(oid) IS NOT NULL",
+        )
+        .await;
+    assert_eq!(commented, 8, "every table says what it is for");
 }
 
-fn manual(evento: &str, metadata: Value) -> Event {
-    let event = ManualEvent {
-        id: None,
-        usuario: "teste".to_owned(),
-        evento: evento.to_owned(),
-        valor: 1.0,
-        metadata: object(metadata),
+#[tokio::test]
+async fn every_column_holds_what_its_event_s_row_holds() {
+    let (database, store) = migrated().await;
+    apply(&store, vec![lead(1, 0, "Ana"), session(2), manual("teste", json!({"a": 1})), lead(3, 0, "Beto")])
+        .await;
+
+    let interesse: Vec<String> = database.one("SELECT interesse FROM leads WHERE nome = 'Ana'").await;
+    assert_eq!(interesse, ["apartamento", "a \"b\", {c}\\"]);
+    let differing: i64 = database
+        .one("SELECT count(*) FROM leads l JOIN eventos_raw r ON r.id = l.evento_id
+              WHERE (to_jsonb(l) - '{metadata,versao,evento_id,sincronizado_em,created_at,updated_at}'::text[])
+                 <> (r.dados - '{created_at,updated_at}'::text[])
+                 OR l.metadata <> r.metadata OR l.metadata->>'corretor' <> 'Bia' OR l.created_at IS NULL
+                 OR l.updated_at <> r.timestamp OR l.versao <> r.versao")
+        .await;
+    assert_eq!(differing, 0, "a lead's columns hold its event's row");
+    let differing: i64 = database
+        .one(
+            "SELECT count(*) FROM chat_sessions c JOIN eventos_raw r ON r.id = c.evento_id
+              WHERE (to_jsonb(c) - '{metadata,versao,evento_id,sincronizado_em,started_at}'::text[])
+                 <> (r.dados - 'started_at') OR c.started_at <> r.timestamp",
+        )
+        .await;
+    assert_eq!(differing, 0, "a session's columns hold its event's row");
+}
+
+#[tokio::test]
+async fn a_nul_in_any_text_is_rejected_and_the_rest_is_applied() {
+    let (database, store) = migrated().await;
+    let claim = claimed(&store).await;
+    let events: Vec<Event> = vec![
+        lead(1, 0, "a\0b"),
+        lead(2, 0, "Ana"),
+        manual("teste", json!({"a": [{"b\0": 1}]})),
+        manual("te\0ste", json!({})),
+        manual("teste", json!({"a": "only looks like \\u0000"})),
+    ];
+    let whole = batch(claim, events);
+    let rejected = rejected_offsets(store.apply(LOG, &whole).await);
+    assert_eq!(rejected, [0, 2, 3]);
+    assert_eq!(database.one::<i64>("SELECT count(*) FROM eventos_raw").await, 0);
+    let applied = store.apply(LOG, &without(&whole, &rejected)).await.expect("applied");
+    assert_eq!(applied.inserted, 2);
+    assert_eq!(claimed(&store).await.start, StartAt::Offset(5), "past the rejected ones as well");
+}
+
+#[tokio::test]
+async fn what_only_the_server_refuses_is_found_among_the_others() {
+    let (database, store) = migrated().await;
+    let claim = claimed(&store).await;
+    let mut events: Vec<Event> = (0..300).map(|i| lead(i, 0, "Ana")).collect();
+    events[17] = manual(&endless_evento(), json!({}));
+    events[299] = manual(&endless_evento(), json!({}));
+    events[120] = lead(120, 0, "proibida");
+    database.execute("ALTER TABLE leads ADD CONSTRAINT sem_proibidas CHECK (nome <> 'proibida')").await;
+    let whole = batch(claim, events);
+    let before = contents(&database).await;
+    let outcome = store.apply(LOG, &whole).await;
+    let Err(ApplyError::Rejected(rejections)) = &outcome else {
+        panic!("expected rejections, got {outcome:?}")
     };
-    Event::manual(event, instant("2026-05-01T12:00:00Z"))
+    assert_eq!(
+        rejections[1].reason,
+        "a constraint is violated (SQLSTATE 23514, constraint sem_proibidas of leads)"
+    );
+    assert!(rejections.iter().all(|rejection| rejection.reason.len() < 200), "no reason carries a value");
+    let rejected = rejected_offsets(outcome);
+    assert_eq!(rejected, [17, 120, 299]);
+    assert_eq!(contents(&database).await, before, "looking for them left nothing behind");
+    assert_eq!(store.apply(LOG, &without(&whole, &rejected)).await.expect("applied").inserted, 297);
 }
 
-fn from_row(table: Table, row: Value) -> Event {
-    Event::from_row(table, object(row), instant("2026-05-01T13:00:00Z")).expect("an event")
-}
-
-fn object(value: Value) -> JsonObject {
-    value.as_object().cloned().expect("an object")
-}
-
-/// A batch of partition 0 that follows the claim's start.
-fn batch(claim: Claim, events: Vec<Event>) -> SinkBatch {
-    let first = match claim.start {
-        StartAt::Offset(offset) => offset,
-        StartAt::Beginning | StartAt::Committed => 0,
+#[tokio::test]
+async fn a_store_comes_back_when_the_server_ended_its_sessions() {
+    let (database, store) = migrated().await;
+    let claim = claimed(&store).await;
+    database
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                  WHERE datname = current_database() AND application_name = 'sluice'",
+        )
+        .await;
+    let whole = batch(claim, vec![lead(1, 0, "Ana")]);
+    let outcome = match store.apply(LOG, &whole).await {
+        Err(ApplyError::Fault(fault)) => {
+            assert_eq!(fault.kind, FaultKind::Transient, "{fault}");
+            store.apply(LOG, &whole).await
+        }
+        other => other,
     };
-    batch_at(claim, first, events)
+    assert_eq!(outcome.expect("applied").inserted, 1);
+    assert_eq!(database.one::<Uuid>("SELECT id FROM leads").await, Uuid::from_u128(1));
 }
 
-fn batch_at(claim: Claim, first: i64, events: Vec<Event>) -> SinkBatch {
-    let events: Vec<SinkEvent> = (first..)
-        .zip(events)
-        .map(|(offset, event)| SinkEvent {
-            position: Position { partition: claim.partition, offset },
-            raw: event.encode(),
-            event,
-        })
-        .collect();
-    let next = first + i64::try_from(events.len()).expect("a small batch");
-    SinkBatch { events, spans: vec![Span { partition: claim.partition, epoch: claim.epoch, first, next }] }
+#[tokio::test]
+async fn a_lease_whose_session_ended_says_so_and_can_write_nothing() {
+    let (database, store) = migrated().await;
+    let (first, mut lease, _) = begun(&store, Table::Leads).await;
+    end_sessions(&database, "sluice sync leads").await;
+    assert_eq!(state(&store, first).await, SyncState::Interrupted, "seen although nobody began another");
+
+    let (second, _held, _) = begun(&store, Table::Leads).await;
+    let fault = lease.checkpoint(&SyncProgress::default(), &[]).await.expect_err("the lease is lost");
+    assert_eq!(fault.kind, FaultKind::Transient);
+    assert!(fault.message.contains("the lease is lost"), "{fault}");
+    lease.finish(ended(SyncState::Succeeded)).await.expect_err("the lease is lost");
+    assert_eq!(state(&store, first).await, SyncState::Interrupted);
+    assert_eq!(state(&store, second).await, SyncState::Running);
+}
+
+#[tokio::test]
+async fn statements_in_postgres_own_dialect_are_answered_as_they_were_written() {
+    let (_database, store) = migrated().await;
+    apply(&store, vec![lead(1, 0, "Ana"), lead(2, 1, "Bia"), session(3)]).await;
+    let limits = QueryLimits { rows: 50, bytes: 50_000, timeout: Duration::from_secs(10) };
+    for (sql, expected) in [
+        (
+            r"SELECT 'd''água', E'a\nb\'c', $$a'b$$, 'C:\x', ''",
+            json!([["d'água", "a\nb'c", "a'b", r"C:\x", ""]]),
+        ),
+        ("WITH leads AS (SELECT * FROM public.leads) SELECT count(*) FROM leads", json!([[2]])),
+        (
+            "SELECT d::date FROM generate_series(timestamp '2026-01-30', timestamp '2026-01-31', interval '1 day') AS d",
+            json!([["2026-01-30"], ["2026-01-31"]]),
+        ),
+        (
+            "SELECT extract(hour FROM \"timestamp\" AT TIME ZONE 'America/Sao_Paulo')::int FROM eventos_raw WHERE evento = 'chat_session'",
+            json!([[9]]),
+        ),
+        (
+            "SELECT date_trunc('hour', updated_at), count(*)::text || '!' FROM leads GROUP BY 1",
+            json!([["2026-05-01T12:00:00+00:00", "2!"]]),
+        ),
+        (
+            "SELECT i, count(*) FILTER (WHERE l.nome ~* '^a') FROM leads l, unnest(l.interesse) AS i WHERE i NOT LIKE '%{%' GROUP BY i",
+            json!([["apartamento", 1]]),
+        ),
+        ("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY valor) FROM eventos_raw", json!([[85]])),
+        (
+            "SELECT x.v FROM leads l CROSS JOIN LATERAL jsonb_each_text(l.metadata) AS x(k, v) WHERE x.k = 'corretor' LIMIT 1",
+            json!([["Bia"]]),
+        ),
+        ("SELECT DISTINCT ON (origem) nome FROM leads ORDER BY origem, versao DESC", json!([["Bia"]])),
+        (
+            "SELECT array(SELECT nome FROM leads ORDER BY nome), metadata ? 'empresa', dados #>> '{localizacao,uf}' FROM eventos_raw WHERE entidade_id = '00000000-0000-0000-0000-000000000001'",
+            json!([[["Ana", "Bia"], true, "SP"]]),
+        ),
+        (
+            "SELECT 'NaN'::float8, 'infinity'::timestamptz, 12345678901234567890::numeric, NULL, interval '90 minutes'",
+            json!([["NaN", "infinity", 12_345_678_901_234_567_890_u64, null, "01:30:00"]]),
+        ),
+    ] {
+        let answer = store.query(sql, limits).await.unwrap_or_else(|fault| panic!("{sql}: {fault}"));
+        assert_eq!(json!(answer.rows), expected, "{sql}");
+    }
+    let fault = store.query("SELECT nme FROM leads", limits).await.expect_err("no such column");
+    assert!(fault.message.contains("leads.nome"), "the server's hint is passed on: {fault}");
+    let fault =
+        store.query("SELECT 1 / (valor - valor)::int FROM eventos_raw", limits).await.expect_err("no number");
+    assert!(fault.message.contains("nullif"), "{fault}");
 }

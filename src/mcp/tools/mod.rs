@@ -1,5 +1,6 @@
 //! The tools, a file a group.
 
+mod query;
 mod status;
 mod sync;
 
@@ -27,4 +28,5 @@ pub const GROUPS: &[Group] = &[
         about: "how the source and the pipeline are",
         router: SluiceServer::status_tools,
     },
+    Group { name: "query", about: "events, entities and SQL, read only", router: SluiceServer::query_tools },
 ];

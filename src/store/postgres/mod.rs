@@ -9,11 +9,15 @@ mod apply;
 mod columns;
 mod connection;
 mod faults;
+mod functions;
 mod health;
 mod lease;
 mod offsets;
 mod poison;
+mod query;
+mod questions;
 mod rows;
+mod statement;
 mod syncs;
 mod write;
 

@@ -163,8 +163,7 @@ impl SyncLease for SqliteLease {
     async fn checkpoint(&mut self, progress: &SyncProgress, appended: &[Appended]) -> Result<Control, Fault> {
         let (appended, progress) = (appended.to_vec(), json(progress));
         let (id, log, table) = (self.id, self.log.clone(), self.table);
-        let written = self
-            .db
+        self.db
             .write_or_abort("writing a sync's progress", move |db| {
                 let cancel: Option<bool> = db
                     .query_row(
@@ -185,13 +184,12 @@ impl SyncLease for SqliteLease {
                 }
                 Ok(Ok(if cancel { Control::Cancel } else { Control::GoOn }))
             })
-            .await?;
-        written
+            .await?
     }
 
     async fn finish(self: Box<Self>, end: SyncEnd) -> Result<(), Fault> {
         let (id, log, table) = (self.id, self.log.clone(), self.table);
-        let written = self
+        self
             .db
             .write_or_abort("writing a sync's end", move |db| {
                 let ended = db.execute(
@@ -218,8 +216,7 @@ impl SyncLease for SqliteLease {
                 }
                 Ok(Ok(()))
             })
-            .await?;
-        written
+            .await?
     }
 }
 
@@ -249,12 +246,12 @@ fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Res
     serde_json::from_str(&text).map_err(|error| unreadable(column, error))
 }
 
-fn parsed(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+pub(super) fn parsed(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
     let text: String = row.get(column)?;
     Uuid::parse_str(&text).map_err(|error| unreadable(column, error))
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<DateTime<Utc>> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<DateTime<Utc>> {
     let text: String = row.get(column)?;
     DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()).map_err(|error| unreadable(column, error))
 }

@@ -2,6 +2,8 @@
 
 mod apply;
 mod lease;
+mod query;
+mod questions;
 mod rows;
 
 use std::{collections::BTreeSet, sync::Arc};

@@ -9,6 +9,7 @@ pub mod logs;
 pub mod postgres;
 pub mod rows;
 pub mod servers;
+pub mod stores;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

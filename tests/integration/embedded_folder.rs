@@ -1,0 +1,267 @@
+//! The embedded file as several processes and many tasks meet it: who may write, who can read, how fast it is.
+//!
+//! A second process is this test program again, told by a variable to open the folder.
+
+use std::{
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sluice::{
+    embedded::EmbeddedDb,
+    fault::{Fault, FaultKind},
+    log::{Log, StartAt, Topic, embedded::EmbeddedLog},
+    sink::Sink,
+    store::{EventFilter, EventOrder, Questions, Store, sqlite::SqliteStore},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+};
+
+use crate::support::{
+    folder::TestFolder,
+    logs::{join, read, records},
+    stores::{LOG, apply, batch, claimed, lead, new_sync},
+};
+
+/// The folder a second process is to open.
+const FOLDER: &str = "SLUICE_TEST_FOLDER";
+
+fn parts(folder: &Path, owner: &str) -> (EmbeddedLog, SqliteStore) {
+    let db = EmbeddedDb::open(folder, owner).expect("an open folder");
+    (EmbeddedLog::new(db.clone()), SqliteStore::new(db))
+}
+
+/// Everything that writes is refused, and tells who holds the folder.
+async fn refused_writes(log: &EmbeddedLog, store: &SqliteStore) -> Vec<Fault> {
+    let mut reader = log.reader("g").await.expect("a reader");
+    join(&mut *reader, StartAt::Beginning).await;
+    vec![
+        log.append(Topic::Events, records(1)).await.expect_err("refused"),
+        log.append(Topic::DeadLetters, records(1)).await.expect_err("refused"),
+        reader.commit(&[sluice::log::Position { partition: 0, offset: 1 }]).await.expect_err("refused"),
+        store.claim(LOG, &[0]).await.expect_err("refused"),
+        store.begin_sync(new_sync(sluice::domain::Table::Leads)).await.err().expect("refused"),
+        store.request_cancel(uuid::Uuid::nil()).await.expect_err("refused"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_opening_of_an_embedded_folder_reads_everything_and_is_told_who_writes() {
+    let folder = TestFolder::new();
+    let (log, store) = parts(folder.path(), "host-a, process 7");
+    log.append(Topic::Events, records(30)).await.expect("appended");
+    apply(&store, vec![lead(1, 0, "Ana")]).await;
+
+    let (other_log, other_store) = parts(folder.path(), "host-b, process 8");
+    for fault in refused_writes(&other_log, &other_store).await {
+        assert_eq!(fault.kind, FaultKind::Misconfigured, "{fault}");
+        assert!(fault.message.contains("held by host-a, process 7, since 20"), "{fault}");
+        assert!(fault.advice.contains("SLUICE_DATA_DIR"), "{fault}");
+    }
+    assert_eq!(other_log.identity().await.expect("it answers"), log.identity().await.expect("it answers"));
+    assert_eq!(other_log.extents().await.expect("it answers"), log.extents().await.expect("it answers"));
+    assert_eq!(
+        other_store.applied(LOG).await.expect("it answers"),
+        store.applied(LOG).await.expect("it answers")
+    );
+    // What is written from here on it sees as well.
+    apply(&store, vec![lead(2, 0, "Bia")]).await;
+    assert_eq!(other_store.health().await.expect("it answers").counts[1].1, 2);
+    let page =
+        other_store.events(&EventFilter::default(), EventOrder::Newest, None, 10).await.expect("events");
+    assert_eq!(page.events.len(), 2);
+    assert_eq!(other_store.recent_syncs(5).await.expect("it answers").len(), 0);
+
+    drop((log, store));
+    let fault = other_log.append(Topic::Events, records(1)).await.expect_err("it was opened for reading");
+    assert!(
+        fault.message.contains("has ended since") && fault.advice.contains("start this process again"),
+        "{fault}"
+    );
+    let (log, _store) = parts(folder.path(), "host-c");
+    log.append(Topic::Events, records(1)).await.expect("the folder is free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_that_open_an_embedded_folder_at_once_are_one_writer_and_one_reader() {
+    let folder = TestFolder::new();
+    let mut processes = Vec::new();
+    for _ in 0..2 {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args([
+            "--exact",
+            "embedded_folder::the_second_process_of_an_embedded_folder",
+            "--nocapture",
+            "--ignored",
+        ]);
+        command.env(FOLDER, folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        processes.push(command.spawn().expect("it starts"));
+    }
+    let mut said = Vec::new();
+    for process in &mut processes {
+        let mut lines = BufReader::new(process.stdout.take().expect("stdout")).lines();
+        // The harness says things of its own.
+        let line = loop {
+            let line = lines.next_line().await.expect("a line").expect("an answer before the end");
+            if let Some((_, line)) = line.split_once("opened: ") {
+                break line.to_owned();
+            }
+        };
+        said.push((line, lines));
+    }
+    let mut roles: Vec<&str> = said.iter().map(|(role, _)| role.as_str()).collect();
+    roles.sort_unstable();
+    assert_eq!(roles, ["reader", "writer"]);
+    for process in &mut processes {
+        process.stdin.take().expect("stdin").write_all(b"end\n").await.expect("told to end");
+    }
+    for mut process in processes {
+        assert!(process.wait().await.expect("it ends").success());
+    }
+}
+
+/// Not a test of its own: what the processes of the test above run.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs as the second process of another test"]
+async fn the_second_process_of_an_embedded_folder() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let (log, store) = parts(Path::new(&folder), &format!("process {}", std::process::id()));
+    match log.append(Topic::Events, records(3)).await {
+        Ok(_) => println!("opened: writer"),
+        Err(_) => {
+            let own = format!("process {},", std::process::id());
+            for fault in refused_writes(&log, &store).await {
+                assert!(
+                    fault.message.contains("held by process") && !fault.message.contains(&own),
+                    "{fault}"
+                );
+            }
+            println!("opened: reader");
+        }
+    }
+    // Until both have opened it.
+    let mut line = String::new();
+    tokio::io::AsyncBufReadExt::read_line(&mut BufReader::new(tokio::io::stdin()), &mut line)
+        .await
+        .expect("a line");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_write_and_read_an_embedded_folder_at_once_lose_nothing_and_do_not_wait_long() {
+    let folder = TestFolder::new();
+    let (log, store) = parts(folder.path(), "test");
+    let (log, store) = (Arc::new(log), Arc::new(store));
+    let done = Arc::new(AtomicBool::new(false));
+    let watching = tokio::spawn({
+        let (log, store, done) = (log.clone(), store.clone(), done.clone());
+        async move {
+            let (mut slowest, mut questions) = (Duration::ZERO, 0);
+            while !done.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                log.extents().await.expect("it answers");
+                store.applied(LOG).await.expect("it answers");
+                store
+                    .events(&EventFilter::default(), EventOrder::LatestStored, None, 20)
+                    .await
+                    .expect("events");
+                slowest = slowest.max(began.elapsed());
+                questions += 1;
+            }
+            (slowest, questions)
+        }
+    });
+    let claims = store.claim(LOG, &[0, 1]).await.expect("claims");
+    let appending = (0..4).map(|_| {
+        let log = log.clone();
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                log.append(Topic::Events, records(100)).await.expect("appended");
+            }
+        })
+    });
+    let applying = claims.into_iter().map(|claim| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for round in 0..10 {
+                let first = round * 100;
+                let ids = u128::try_from(claim.partition).expect("a number") * 10_000;
+                let events = (0..100).map(|n| lead(ids + n, round, "Ana")).collect();
+                store
+                    .apply(LOG, &crate::support::stores::batch_at(claim, first, events))
+                    .await
+                    .expect("applied");
+            }
+        })
+    });
+    for task in appending.collect::<Vec<_>>().into_iter().chain(applying.collect::<Vec<_>>()) {
+        task.await.expect("no task fails");
+    }
+    done.store(true, Ordering::Relaxed);
+    let (slowest, questions) = watching.await.expect("the watcher ends");
+    assert!(questions > 5, "{questions}");
+    assert!(slowest < Duration::from_secs(3), "a question took {slowest:?}");
+    let mut reader = log.reader("g").await.expect("a reader");
+    join(&mut *reader, StartAt::Beginning).await;
+    let mut seen: Vec<(i32, i64)> =
+        read(&mut *reader, 8000).await.iter().map(|record| (record.partition, record.offset)).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 8000, "every record once");
+    assert_eq!(store.health().await.expect("it answers").counts[0].1, 2000);
+    println!("slowest of {questions} questions under load: {slowest:?}");
+}
+
+/// Says how fast it is; fails only when something is badly wrong, such as a write to the disk for every row.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_folder_takes_thousands_of_events_a_second() {
+    let folder = TestFolder::new();
+    let (log, store) = parts(folder.path(), "test");
+    let claim = claimed(&store).await;
+    let events: Vec<_> = (0..10_000).map(|n| lead(n, 0, "Ana")).collect();
+    let began = Instant::now();
+    for part in events.chunks(1000) {
+        let records = part
+            .iter()
+            .map(|event| sluice::log::NewRecord {
+                key: event.entidade.id.to_string().into(),
+                value: event.encode(),
+                headers: vec![("schema", "1".into())],
+            })
+            .collect();
+        log.append(Topic::Events, records).await.expect("appended");
+    }
+    let appending = began.elapsed();
+    let began = Instant::now();
+    let whole = batch(claim, events);
+    for (i, part) in whole.events.chunks(1000).enumerate() {
+        let first = i64::try_from(i).expect("a small number") * 1000;
+        let spans = vec![sluice::sink::Span { first, next: first + 1000, ..whole.spans[0] }];
+        let part = sluice::sink::SinkBatch { events: part.to_vec(), spans };
+        assert_eq!(store.apply(LOG, &part).await.expect("applied").inserted, 1000);
+    }
+    let applying = began.elapsed();
+    let mut reader = log.reader("g").await.expect("a reader");
+    join(&mut *reader, StartAt::Beginning).await;
+    let began = Instant::now();
+    read(&mut *reader, 10_000).await;
+    println!(
+        "10,000 events: appended in {appending:?}, applied in {applying:?}, read in {:?}",
+        began.elapsed()
+    );
+    let began = Instant::now();
+    for n in 0..50 {
+        log.append(Topic::Events, vec![crate::support::logs::record(n, n)]).await.expect("appended");
+    }
+    println!("50 appends of one record each in {:?}", began.elapsed());
+    assert!(
+        appending < Duration::from_secs(20) && applying < Duration::from_secs(30),
+        "{appending:?} {applying:?}"
+    );
+}

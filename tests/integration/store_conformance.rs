@@ -1,0 +1,5 @@
+//! What every store promises, on each adapter: the embedded one, which needs nothing, and Postgres.
+
+mod applying;
+mod leasing;
+mod questions;
