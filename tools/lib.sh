@@ -59,3 +59,30 @@ need_for_build() {
     [ "$(printf '1.94\n%s\n' "$have" | sort -V | head -n 1)" = 1.94 ] \
         || die "Rust $have is too old; sluice needs 1.94 or newer (rustup update)"
 }
+
+# Other people's tools and clients, pinned by tools/suites.d. Node 22 comes with them, as distributions have older ones.
+SUITES=${SLUICE_SERVICES_DIR:-$ROOT/.services}/suites
+readonly SUITES
+
+need_for_suites() {
+    need 'npm --version' npm \
+        'python3 -m venv --help' python3-venv
+    mkdir -p "$SUITES"
+    (
+        flock 8
+        local from=$ROOT/tools/suites.d stamp=$SUITES/installed-from
+        cat "$from/package-lock.json" "$from/requirements.txt" | cmp -s - "$stamp" && exit
+        say "fetching the suites named in tools/suites.d"
+        rm -rf "$stamp" "$SUITES/node_modules" "$SUITES/python"
+        cp "$from/package.json" "$from/package-lock.json" "$SUITES"
+        # npm itself may run on an older Node than the tools want; what it installs brings its own.
+        npm --prefix "$SUITES" ci --no-audit --no-fund --loglevel=error >&2 || die "npm could not install $from/package.json"
+        python3 -m venv "$SUITES/python" || die "no Python environment could be made in $SUITES/python"
+        "$SUITES/python/bin/pip" install --quiet --disable-pip-version-check -r "$from/requirements.txt" >&2 \
+            || die "pip could not install $from/requirements.txt"
+        "$SUITES/node_modules/.bin/node" -e 'process.exit(parseInt(process.versions.node) < 22 ? 1 : 0)' \
+            || die "the Node that npm installed is older than 22"
+        cat "$from/package-lock.json" "$from/requirements.txt" >"$stamp"
+    ) 8>"$SUITES/lock"
+    export PATH=$SUITES/node_modules/.bin:$SUITES/python/bin:$PATH
+}

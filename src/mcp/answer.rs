@@ -3,7 +3,7 @@
 use rmcp::{
     ErrorData,
     handler::server::tool::IntoCallToolResult,
-    model::{CallToolResponse, CallToolResult, ContentBlock, JsonObject},
+    model::{CallToolResponse, CallToolResult, ContentBlock, JsonObject, MetaObject},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -13,6 +13,9 @@ use crate::{
     engine::{EngineError, LeadKey},
     fault::{Fault, FaultKind},
 };
+
+/// Where in `_meta` a failure's details are.
+const DETAILS: &str = "sluice/error";
 
 /// A tool's success.
 pub(super) struct Answer<T> {
@@ -61,9 +64,7 @@ impl std::fmt::Display for ToolError {
 pub(super) fn not_permitted(tool: &str, why: &str) -> CallToolResponse {
     let text = format!("{tool} {why}");
     let structured = json!({"error": {"kind": "not_permitted", "message": text}});
-    let mut result = CallToolResult::error(vec![ContentBlock::text(text)]);
-    result.structured_content = Some(structured);
-    result.into()
+    failed(text, structured).into()
 }
 
 /// Reads a tool's arguments; what is wrong with them is told by the argument's name.
@@ -116,12 +117,18 @@ impl From<Fault> for ToolError {
 
 impl IntoCallToolResult for ToolError {
     fn into_call_tool_result(self) -> Result<CallToolResponse, ErrorData> {
-        let mut structured = self.structured;
-        without_nulls(&mut structured);
-        let mut result = CallToolResult::error(vec![ContentBlock::text(self.text)]);
-        result.structured_content = Some(structured);
-        Ok(result.into())
+        Ok(failed(self.text, self.structured).into())
     }
+}
+
+/// A failure's details go into `_meta`. Clients built on the first TypeScript SDK hold structured content against the
+/// tool's output schema even where the result is an error, and would show that mismatch instead of the text.
+fn failed(text: String, mut structured: Value) -> CallToolResult {
+    without_nulls(&mut structured);
+    let mut result = CallToolResult::error(vec![ContentBlock::text(text)]);
+    let details = structured.get_mut("error").map(Value::take).unwrap_or_default();
+    result.meta = Some(MetaObject(JsonObject::from_iter([(DETAILS.to_owned(), details)])));
+    result
 }
 
 #[cfg(test)]
@@ -142,6 +149,17 @@ mod tests {
             Ok(read) => panic!("{read:?} was read"),
             Err(error) => error.text,
         }
+    }
+
+    #[test]
+    fn a_failure_has_no_structured_content_that_an_output_schema_could_refuse() {
+        let result = ToolError::argument("limit", "is 0").into_call_tool_result().expect("a result");
+        let CallToolResponse::Complete(result) = result else { panic!("{result:?} asks for more") };
+        let result = serde_json::to_value(result).expect("JSON");
+        assert_eq!(result["isError"], true);
+        assert_eq!(result.get("structuredContent"), None);
+        let details = json!({"kind": "invalid_argument", "field": "limit", "message": "limit: is 0"});
+        assert_eq!(result["_meta"], json!({"sluice/error": details}));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod clients;
 mod file;
 mod merge;
+#[cfg(test)]
+mod packaging;
 mod variables;
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
