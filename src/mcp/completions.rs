@@ -3,7 +3,13 @@
 use rmcp::model::{CompleteRequestParams, CompletionInfo, Reference};
 
 use super::{SluiceServer, tools::GROUPS};
-use crate::store::tables::TABLES;
+use crate::{
+    domain::TipoEvento,
+    store::{EventFilter, EventOrder, tables::TABLES},
+};
+
+/// Events looked through for leads to offer.
+const LATEST_LEADS: u32 = 100;
 
 impl SluiceServer {
     /// The values that begin with what was typed. A part that does not answer has none to offer: completing is a
@@ -17,11 +23,30 @@ impl SluiceServer {
                 let syncs = self.engine.recent_syncs(20).await.unwrap_or_default();
                 syncs.iter().map(|sync| sync.sync_id.to_string()).collect()
             }
+            (_, "lead_id") => self.lead_ids().await,
+            (Reference::Resource(lead), "id") if lead.uri.starts_with("sluice://leads/") => {
+                self.lead_ids().await
+            }
             (Reference::Resource(_), "table") => TABLES.iter().map(|table| table.table.to_owned()).collect(),
             (Reference::Resource(_), "group") => GROUPS.iter().map(|group| group.name.to_owned()).collect(),
             _ => Vec::new(),
         };
         matching(known, &request.argument.value)
+    }
+
+    /// The leads stored last.
+    async fn lead_ids(&self) -> Vec<String> {
+        let filter =
+            EventFilter { tipo_evento: Some(TipoEvento::Lead.as_str().to_owned()), ..EventFilter::default() };
+        let latest = self.engine.events(&filter, EventOrder::LatestStored, None, LATEST_LEADS).await;
+        let mut ids = Vec::new();
+        for event in latest.map(|page| page.events).unwrap_or_default() {
+            let id = event.entidade_id.to_string();
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids
     }
 
     async fn counted(&self, which: fn(crate::source::Overview) -> Vec<(String, u64)>) -> Vec<String> {

@@ -28,7 +28,7 @@ const QUESTION: &str = "consent";
 const YES: &str = "confirm";
 
 /// How long a person may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The key that seals notes; one a process, so a note does not outlive it.
 #[derive(Clone)]

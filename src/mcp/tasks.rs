@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::SluiceServer;
 
 /// How long a task may run; it is remembered as long again once it has ended.
-const LIFETIME: Duration = Duration::from_secs(3600);
+const LIFETIME: Duration = Duration::from_hours(1);
 
 /// How long a call that is a task waits for its work: a little less, so that it ends with an answer.
-const LONGEST_WAIT: Duration = Duration::from_secs(3540);
+const LONGEST_WAIT: Duration = Duration::from_mins(59);
 
 /// How often a client should look.
 const LOOK_EVERY_MS: u64 = 1000;

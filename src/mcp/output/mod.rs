@@ -27,6 +27,9 @@ impl Outgoing {
         if let Some(structured) = &mut result.structured_content {
             self.value(structured);
         }
+        for detail in result.meta.iter_mut().flat_map(|meta| meta.values_mut()) {
+            self.value(detail);
+        }
         result
     }
 

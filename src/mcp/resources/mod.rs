@@ -12,8 +12,11 @@ use serde_json::{Value, json};
 pub(super) use uri::{TEMPLATES, Uri};
 pub(super) use watch::Watches;
 
-use super::SluiceServer;
-use crate::store::tables::TABLES;
+use super::{SluiceServer, bounded::shorten};
+use crate::{
+    engine::{EngineError, LeadKey},
+    store::tables::TABLES,
+};
 
 const JSON: &str = "application/json";
 
@@ -68,6 +71,15 @@ impl SluiceServer {
         match uri {
             Uri::Status => as_json(&self.engine.status().await).map(Some),
             Uri::Schema(table) => as_json(table).map(Some),
+            Uri::Lead(id) => match self.engine.lead(&LeadKey::Id(*id)).await {
+                Ok(history) => {
+                    let mut history = as_json(&history)?;
+                    shorten(&mut history);
+                    Ok(Some(history))
+                }
+                Err(EngineError::UnknownLead(_)) => Ok(None),
+                Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
+            },
             Uri::Tools(group) => {
                 let tools = (group.router)().list_all();
                 let tools: Vec<Value> = tools

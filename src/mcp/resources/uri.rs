@@ -1,5 +1,6 @@
 use rmcp::ErrorData;
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{
     mcp::tools::{GROUPS, Group},
@@ -25,6 +26,7 @@ pub(in crate::mcp) const TEMPLATES: &[(&str, &str, &str)] = &[
 pub(in crate::mcp) enum Uri {
     Status,
     Schema(&'static StoreTable),
+    Lead(Uuid),
     Tools(&'static Group),
 }
 
@@ -38,6 +40,12 @@ impl Uri {
             Some(("schema", table)) => match StoreTable::from_name(table) {
                 Some(table) => Some(Self::Schema(table)),
                 None => return Err(unknown(address, "tables", TABLES.iter().map(|table| table.table))),
+            },
+            Some(("leads", id)) => match Uuid::parse_str(id) {
+                Ok(id) => Some(Self::Lead(id)),
+                Err(_) => {
+                    return Err(ErrorData::invalid_params(format!("{address}: a lead's id is a UUID"), None));
+                }
             },
             Some(("tools", group)) => match GROUPS.iter().find(|known| known.name == group) {
                 Some(group) => Some(Self::Tools(group)),

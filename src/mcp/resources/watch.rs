@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::Uri;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError, LeadKey};
 
 /// How often a watched resource is looked at.
 const EVERY: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
@@ -75,6 +75,12 @@ impl Watches {
                     (&part.name, part.ok).hash(&mut hasher);
                 }
             }
+            Uri::Lead(id) => match self.engine.lead(&LeadKey::Id(id)).await {
+                Ok(history) => (history.lead.versao, history.lead.evento_id).hash(&mut hasher),
+                // A lead that is not stored yet may come.
+                Err(EngineError::UnknownLead(_)) => {}
+                Err(_) => return None,
+            },
             Uri::Schema(_) | Uri::Tools(_) => return None,
         }
         Some(hasher.finish())

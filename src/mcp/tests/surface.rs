@@ -181,3 +181,54 @@ async fn a_long_call_is_a_task_for_clients_that_know_them_and_cancelling_it_ends
     assert_eq!(quick.is_error, Some(false), "{}", text(&quick));
     bench.engine.shut_down().await;
 }
+
+/// Syncs the sample project's leads into the embedded store, where its first event then is.
+async fn first_lead(bench: &Bench, connection: &Connection) -> String {
+    bench.engine.start_drains().await;
+    let synced = call(connection, "sync_leads_from_supabase", json!({"limit": 500, "wait": false})).await;
+    assert_eq!(synced.is_error, Some(false), "{}", text(&synced));
+    loop {
+        let page = call(connection, "query_raw_events", json!({"limit": 200, "order": "oldest"})).await;
+        let events = page.structured_content.expect("events")["events"].take();
+        if let Some(id) = events[0]["entidade_id"].as_str() {
+            return id.to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(deprecated)]
+async fn a_lead_is_read_masked_and_its_coming_is_told() {
+    // The sample project is the same everywhere: the first one tells whom to expect in the second.
+    let known = Bench::new().await;
+    let revealing = Offer { reveal_pii: true, ..Offer::default() };
+    let connection = connect(known.server(&revealing), Client::default(), Era::Stateless).await;
+    let id = first_lead(&known, &connection).await;
+    let uri = format!("sluice://leads/{id}");
+    let plain = read(&connection, &uri).await.to_string();
+    known.engine.shut_down().await;
+
+    let bench = Bench::new().await;
+    let server = bench.server(&Offer::default());
+    let client = Client::default();
+    let session = connect(server.clone(), client.clone(), Era::Sessions).await;
+    assert!(session.read_resource(ReadResourceRequestParams::new(&uri)).await.is_err(), "not stored yet");
+    session.subscribe(rmcp::model::SubscribeRequestParams::new(&uri)).await.expect("subscribed");
+    let looked = server.watches.watch(&uri, Uri::parse(&uri).expect("an address"));
+    eventually("a first look, to compare others with", || looked.borrow().is_some()).await;
+    first_lead(&bench, &session).await;
+    let updated = client.updated.clone();
+    eventually("the lead's coming is told", || updated.lock().expect("no poison").contains(&uri)).await;
+    let lead = read(&session, &uri).await;
+    assert_eq!(lead["id"], json!(id));
+    assert!(!lead.to_string().contains('@') || lead.to_string().contains("***@***"), "{lead}");
+    assert!(!lead.to_string().contains("exemplo.com.br") && !lead.to_string().contains("+55"), "{lead}");
+    assert!(
+        plain.contains("exemplo.com.br") || plain.contains("+55"),
+        "there was something to mask: {plain}"
+    );
+    let ids = session.complete_resource_simple("sluice://leads/{id}", "id", &id[..8]).await.expect("values");
+    assert!(ids.iter().all(|found| found.starts_with(&id[..8])));
+    bench.engine.shut_down().await;
+}
