@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod bounded;
+mod compact;
 mod completions;
 #[allow(dead_code)] // the tools that destroy something use it
 mod consent;

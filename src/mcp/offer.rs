@@ -10,6 +10,7 @@ use rmcp::{
 use super::{
     Access, SluiceServer,
     answer::not_permitted,
+    compact,
     tools::{GROUPS, Group},
 };
 
@@ -67,6 +68,8 @@ impl Toolbox {
                 } else if offer.read_only && !Access::ReadOnly.allows(&route.attr) {
                     left_out.insert(route.attr.name.clone(), LeftOut::Writes);
                 } else {
+                    let mut route = route;
+                    compact::tool(&mut route.attr);
                     router.add_route(route);
                 }
             }
@@ -167,6 +170,20 @@ mod tests {
         let why = refusal(&offer, "cancel_sync", Access::ReadOnly).expect("a refusal");
         assert!(why.contains("token"), "{why}");
         assert!(refusal(&offer, "drop_everything", Access::ReadOnly).is_none());
+    }
+
+    /// Every client pays for the list in every conversation: about 6,000 tokens, at four characters each.
+    const MOST_CHARACTERS: usize = 24_000;
+
+    #[test]
+    fn the_list_of_all_tools_stays_small() {
+        let tools = Toolbox::new(&Offer::default()).list(Access::Full);
+        let sizes: Vec<(usize, &str)> = tools
+            .iter()
+            .map(|tool| (serde_json::to_string(tool).expect("JSON").chars().count(), &*tool.name))
+            .collect();
+        let total: usize = sizes.iter().map(|(size, _)| size).sum();
+        assert!(total < MOST_CHARACTERS, "{total} characters: {sizes:?}");
     }
 
     #[test]

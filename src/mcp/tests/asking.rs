@@ -18,7 +18,7 @@ use super::*;
 use crate::mcp::consent;
 
 /// A server with one more tool, `forget`, which needs consent and counts what it does.
-async fn forgetful(bench: &Bench) -> (SluiceServer, Arc<AtomicUsize>) {
+fn forgetful(bench: &Bench) -> (SluiceServer, Arc<AtomicUsize>) {
     let mut server = bench.server(&Offer::default());
     let forgotten = Arc::new(AtomicUsize::new(0));
     let counter = forgotten.clone();
@@ -63,7 +63,7 @@ fn no() -> [ElicitResult; 3] {
 async fn a_user_who_can_be_asked_is_asked_in_both_eras_and_only_a_yes_counts() {
     let bench = Bench::new().await;
     for era in [Era::Sessions, Era::Stateless] {
-        let (server, forgotten) = forgetful(&bench).await;
+        let (server, forgotten) = forgetful(&bench);
         let client = able(no().into_iter().chain([yes()]));
         let connection = connect(server, client.clone(), era).await;
         for _ in 0..3 {
@@ -85,7 +85,7 @@ async fn a_user_who_can_be_asked_is_asked_in_both_eras_and_only_a_yes_counts() {
 async fn a_client_that_can_not_ask_says_confirm() {
     let bench = Bench::new().await;
     for era in [Era::Sessions, Era::Stateless] {
-        let (server, forgotten) = forgetful(&bench).await;
+        let (server, forgotten) = forgetful(&bench);
         let connection = connect(server, Client::default(), era).await;
         for arguments in [json!({}), json!({"confirm": false})] {
             let refused = call(&connection, "forget", arguments).await;
@@ -101,7 +101,7 @@ async fn a_client_that_can_not_ask_says_confirm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_note_is_good_for_the_same_call_and_consequence_only() {
     let bench = Bench::new().await;
-    let (server, forgotten) = forgetful(&bench).await;
+    let (server, forgotten) = forgetful(&bench);
     let connection = connect(server, able([]), Era::Stateless).await;
     let request = |what: &str| {
         CallToolRequestParams::new("forget")

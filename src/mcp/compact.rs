@@ -1,0 +1,173 @@
+//! Schemas as they are listed. A client reads the list in every conversation, so it says what a model needs to call a
+//! tool and what a program needs to check an answer, and no more; the documentation has all of it.
+
+use std::sync::Arc;
+
+use rmcp::model::{JsonObject, Tool};
+use serde_json::{Value, json};
+
+/// Characters an output schema may have before nested objects are listed without their members.
+const MOST_OUTPUT: usize = 600;
+
+/// Depth at which a schema that contains itself is cut off.
+const DEEPEST: usize = 6;
+
+/// Depth to which an output schema that is longer is listed.
+const SHALLOW: usize = 1;
+
+/// Makes a tool's schemas compact. Whatever was valid stays so.
+pub(super) fn tool(tool: &mut Tool) {
+    tool.input_schema = compacted(&tool.input_schema, Rules { describes: true, deepest: DEEPEST });
+    if let Some(output) = &tool.output_schema {
+        let mut compact = compacted(output, Rules { describes: false, deepest: DEEPEST });
+        if serde_json::to_string(&*compact).map_or(0, |text| text.len()) > MOST_OUTPUT {
+            compact = compacted(output, Rules { describes: false, deepest: SHALLOW });
+        }
+        tool.output_schema = Some(compact);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Rules {
+    /// Descriptions and lower bounds of zero stay.
+    describes: bool,
+    /// Objects nested deeper are listed without their members.
+    deepest: usize,
+}
+
+fn compacted(schema: &JsonObject, rules: Rules) -> Arc<JsonObject> {
+    let definitions = schema.get("$defs").and_then(Value::as_object);
+    match part(&Value::Object(schema.clone()), definitions, rules, 0) {
+        Value::Object(object) => Arc::new(object),
+        _ => Arc::default(),
+    }
+}
+
+fn part(schema: &Value, definitions: Option<&JsonObject>, rules: Rules, depth: usize) -> Value {
+    let Value::Object(schema) = schema else { return schema.clone() };
+    if let Some(named) = referred(schema, definitions) {
+        return part(&named, definitions, rules, depth);
+    }
+    if let Some(choice) = enumeration(schema) {
+        return part(&choice, definitions, rules, depth);
+    }
+    let too_deep = depth > 0 && depth >= rules.deepest && schema.contains_key("properties");
+    let mut compact = JsonObject::new();
+    for (keyword, value) in schema {
+        let value = match keyword.as_str() {
+            "$schema" | "$defs" => continue,
+            // What may be missing says little once members are.
+            "required" if rules.deepest == SHALLOW => continue,
+            "properties" | "required" | "additionalProperties" | "allOf" | "anyOf" | "oneOf" if too_deep => {
+                continue;
+            }
+            "description" if !rules.describes => continue,
+            "minimum" if !rules.describes => continue,
+            "properties" => members(value, definitions, rules, depth + 1),
+            "items" | "additionalProperties" => part(value, definitions, rules, depth),
+            "anyOf" | "oneOf" | "allOf" => match value {
+                Value::Array(choices) => {
+                    choices.iter().map(|choice| part(choice, definitions, rules, depth)).collect()
+                }
+                other => other.clone(),
+            },
+            _ => value.clone(),
+        };
+        compact.insert(keyword.clone(), value);
+    }
+    Value::Object(compact)
+}
+
+fn members(value: &Value, definitions: Option<&JsonObject>, rules: Rules, depth: usize) -> Value {
+    let Value::Object(members) = value else { return value.clone() };
+    let compact =
+        members.iter().map(|(name, schema)| (name.clone(), part(schema, definitions, rules, depth)));
+    Value::Object(compact.collect())
+}
+
+/// The schema that a reference means, with what stands beside the reference.
+pub(super) fn referred(schema: &JsonObject, definitions: Option<&JsonObject>) -> Option<Value> {
+    let name = schema.get("$ref")?.as_str()?.strip_prefix("#/$defs/")?;
+    let mut named = definitions?.get(name)?.as_object()?.clone();
+    named
+        .extend(schema.iter().filter(|(keyword, _)| *keyword != "$ref").map(|(k, v)| (k.clone(), v.clone())));
+    Some(Value::Object(named))
+}
+
+/// Constants, each with a description, as plain values.
+fn enumeration(schema: &JsonObject) -> Option<Value> {
+    let choices = schema.get("oneOf")?.as_array()?;
+    let mut values = Vec::new();
+    for choice in choices {
+        match (choice.get("const"), choice.get("enum").and_then(Value::as_array)) {
+            (Some(value), _) => values.push(value.clone()),
+            (None, Some(several)) => values.extend(several.iter().cloned()),
+            (None, None) => return None,
+        }
+    }
+    let mut plain = schema.clone();
+    plain.remove("oneOf");
+    plain.insert("type".to_owned(), json!("string"));
+    plain.insert("enum".to_owned(), Value::Array(values));
+    Some(Value::Object(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::JsonSchema;
+
+    use super::*;
+    use crate::mcp::schema;
+
+    #[derive(JsonSchema)]
+    #[allow(dead_code)]
+    struct Sample {
+        /// Told to models.
+        state: State,
+        parts: Vec<Part>,
+        /// The same again.
+        other: Option<State>,
+        description: u32,
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "snake_case")]
+    #[allow(dead_code)]
+    enum State {
+        /// It runs.
+        Running,
+        /// It does not.
+        Stopped,
+    }
+
+    #[derive(JsonSchema)]
+    #[allow(dead_code)]
+    struct Part {
+        /// Its name.
+        name: String,
+        inner: Option<Box<Part>>,
+    }
+
+    fn listed(schema: &JsonObject, describes: bool, deepest: usize) -> Value {
+        Value::Object((*compacted(schema, Rules { describes, deepest })).clone())
+    }
+
+    #[test]
+    fn arguments_keep_their_descriptions_and_choices_become_plain_values() {
+        let compact = listed(&schema::input::<Sample>(), true, DEEPEST);
+        let state =
+            json!({"type": "string", "enum": ["running", "stopped"], "description": "Told to models."});
+        assert_eq!(compact["properties"]["state"], state);
+        assert!(compact.get("$defs").is_none() && !compact.to_string().contains("$ref"), "{compact}");
+    }
+
+    #[test]
+    fn answers_keep_their_members_and_types_down_to_a_depth() {
+        let whole = listed(&schema::output::<Sample>(), false, DEEPEST);
+        assert_eq!(whole["required"], json!(["state", "parts", "description"]));
+        let compact = listed(&schema::output::<Sample>(), false, SHALLOW);
+        assert_eq!(compact["properties"]["parts"], json!({"type": "array", "items": {"type": "object"}}));
+        assert_eq!(compact["properties"]["description"], json!({"type": "integer"}));
+        assert!(compact.get("required").is_none(), "{compact}");
+    }
+}
