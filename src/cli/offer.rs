@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[derive(Debug, Default, Args)]
-pub(super) struct Options {
+pub(super) struct OfferOptions {
     /// Offer only tools that change nothing (also SLUICE_READ_ONLY=true)
     #[arg(long)]
     read_only: bool,
@@ -28,7 +28,7 @@ pub(super) struct Options {
     reveal_pii: bool,
 }
 
-impl Options {
+impl OfferOptions {
     /// What these options and the environment offer together.
     pub(super) fn on(&self, settings: &McpSettings) -> Offer {
         Offer {
@@ -70,7 +70,7 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Line {
         #[command(flatten)]
-        options: Options,
+        options: OfferOptions,
     }
 
     fn offer(arguments: &[&str]) -> Result<Offer, String> {

@@ -22,7 +22,7 @@ pub(super) struct Options {
     #[allow(clippy::option_option)]
     http: Option<Option<SocketAddr>>,
     #[command(flatten)]
-    offer: super::offer::Options,
+    offer: super::offer::OfferOptions,
 }
 
 /// Serves until the client closes stdin or the process is asked to end.

@@ -61,8 +61,7 @@ fn part(schema: &Value, definitions: Option<&JsonObject>, rules: Rules, depth: u
             "properties" | "required" | "additionalProperties" | "allOf" | "anyOf" | "oneOf" if too_deep => {
                 continue;
             }
-            "description" if !rules.describes => continue,
-            "minimum" if !rules.describes => continue,
+            "description" | "minimum" if !rules.describes => continue,
             "properties" => members(value, definitions, rules, depth + 1),
             "items" | "additionalProperties" => part(value, definitions, rules, depth),
             "anyOf" | "oneOf" | "allOf" => match value {

@@ -7,6 +7,7 @@ mod compact;
 mod completions;
 #[allow(dead_code)] // the tools that destroy something use it
 mod consent;
+mod docs;
 mod logs;
 mod offer;
 mod output;
@@ -23,6 +24,7 @@ pub mod transport;
 mod tests;
 
 pub use access::Access;
+pub use docs::documentation;
 pub use logs::ClientLog;
 pub use offer::Offer;
 pub use server::SluiceServer;
