@@ -58,6 +58,7 @@ struct Client {
     answers: Arc<Mutex<VecDeque<ElicitResult>>>,
     questions: Arc<Mutex<Vec<String>>>,
     updated: Arc<Mutex<Vec<String>>>,
+    progress: Arc<Mutex<Vec<f64>>>,
     logged: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -84,6 +85,14 @@ impl ClientHandler for Client {
         _: NotificationContext<RoleClient>,
     ) {
         self.updated.lock().expect("no poison").push(params.uri);
+    }
+
+    async fn on_progress(
+        &self,
+        params: rmcp::model::ProgressNotificationParam,
+        _: NotificationContext<RoleClient>,
+    ) {
+        self.progress.lock().expect("no poison").push(params.progress);
     }
 
     #[allow(deprecated)]

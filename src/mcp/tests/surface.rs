@@ -1,9 +1,10 @@
 //! Everything beside the tools themselves.
 
 use rmcp::model::{
-    CallToolResponse, CompletionContext, GetPromptRequestParams, GetTaskParams, ReadResourceRequestParams,
-    ServerNotification, SubscriptionFilter, TaskStatus,
+    CallToolRequest, CallToolResponse, ClientRequest, CompletionContext, GetPromptRequestParams,
+    GetTaskParams, ReadResourceRequestParams, ServerNotification, SubscriptionFilter, TaskStatus,
 };
+use rmcp::service::PeerRequestOptions;
 use serde_json::json;
 
 use super::*;
@@ -180,6 +181,30 @@ async fn a_long_call_is_a_task_for_clients_that_know_them_and_cancelling_it_ends
     let quick = call(&connection, "sync_chat_sessions_from_supabase", json!({"wait": false})).await;
     assert_eq!(quick.is_error, Some(false), "{}", text(&quick));
     bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_told_and_a_request_taken_back_ends_its_work_in_both_eras() {
+    for era in [Era::Sessions, Era::Stateless] {
+        let bench = Bench::new().await;
+        let client = Client::default();
+        let connection = connect(bench.server(&Offer::default()), client.clone(), era).await;
+        let request = CallToolRequestParams::new("sync_leads_from_supabase");
+        // The index is down, so the call waits for it; the client gives every request a token.
+        let request = ClientRequest::CallToolRequest(CallToolRequest::new(request));
+        let waiting = connection
+            .send_cancellable_request(request, PeerRequestOptions::no_options())
+            .await
+            .expect("the request is sent");
+        let progress = client.progress.clone();
+        eventually("progress is heard of", || !progress.lock().expect("no poison").is_empty()).await;
+        waiting.cancel(Some("enough".to_owned())).await.expect("taken back");
+        // Nothing is left that would hold up the end.
+        tokio::time::timeout(Duration::from_secs(10), bench.engine.shut_down())
+            .await
+            .expect("the engine ends");
+        assert!(progress.lock().expect("no poison").is_sorted());
+    }
 }
 
 /// Syncs the sample project's leads into the embedded store, where its first event then is.
