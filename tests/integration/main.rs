@@ -8,6 +8,7 @@
 
 mod embedded_folder;
 mod faults;
+mod http;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
 mod log_conformance;

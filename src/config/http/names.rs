@@ -37,9 +37,9 @@ impl OriginPattern {
     /// `https://app.example.com` for the scheme's own port, `http://localhost:5173` for one, `http://localhost:*` for any.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_suffix(":*") {
-            let (scheme, host, port) = origin(rest)?;
-            // A port before the `:*` would be two ports.
-            return (port == default_port(&scheme)).then_some(Self { scheme, host, port: None });
+            let (scheme, rest) = rest.split_once("://")?;
+            let (host, port) = split(rest)?;
+            return port.is_none().then(|| Self { scheme: scheme.to_ascii_lowercase(), host, port: None });
         }
         let (scheme, host, port) = origin(text)?;
         Some(Self { scheme, host, port: Some(port?) })
@@ -72,12 +72,13 @@ fn default_port(scheme: &str) -> Option<u16> {
 /// A host in lower case, and its port.
 fn split(text: &str) -> Option<(String, Option<u16>)> {
     let authority: Authority = text.trim().parse().ok()?;
-    let port = match authority.port() {
-        Some(port) => Some(port.as_str().parse().ok()?),
-        None => None,
+    // Whoever is named before an @ leaves the host elsewhere than at the start.
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => None,
+        port => Some(port.strip_prefix(':')?.parse().ok()?),
     };
-    let plain = !authority.host().is_empty() && !authority.as_str().contains('@');
-    plain.then(|| (authority.host().trim_end_matches('.').to_ascii_lowercase(), port))
+    let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    (!host.is_empty()).then_some((host, port))
 }
 
 #[cfg(test)]

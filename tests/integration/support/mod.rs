@@ -5,6 +5,7 @@ pub mod events;
 pub mod fake_http;
 pub mod folder;
 pub mod gate;
+pub mod http;
 pub mod logs;
 pub mod postgres;
 pub mod rows;

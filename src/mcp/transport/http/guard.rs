@@ -11,7 +11,7 @@ use std::{
 use axum::{
     Json,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -76,9 +76,9 @@ impl Guard {
         Ok(admitted)
     }
 
-    /// Whether a request carries what `admit` asks for, without counting it.
-    pub(super) fn knows(&self, headers: &HeaderMap, peer: IpAddr) -> bool {
-        self.doorman.admit(headers, peer).is_ok()
+    /// Whether a request would be let through, without counting it.
+    pub(super) fn trusts(&self, uri: &Uri, headers: &HeaderMap, peer: IpAddr) -> bool {
+        self.check_names(uri, headers).is_ok() && self.doorman.admit(headers, peer).is_ok()
     }
 
     fn count(&self, client: &Client) -> Result<(), Refusal> {
@@ -92,9 +92,9 @@ impl Guard {
         })
     }
 
-    fn check_names(&self, uri: &axum::http::Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn check_names(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
-        let host = text(header::HOST).or_else(|| uri.authority().map(axum::http::uri::Authority::as_str));
+        let host = text(header::HOST).or_else(|| uri.authority().map(Authority::as_str));
         let host = host.ok_or(Refusal::Host)?;
         if !self.settings.allowed_hosts.iter().any(|allowed| allowed.matches(host)) {
             return Err(Refusal::Host);

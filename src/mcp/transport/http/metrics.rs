@@ -10,7 +10,9 @@ const COUNTERS: [Counter; 8] = [
     ("sluice_drain_inserted_total", "Events applied that were not there before", |drain| drain.inserted),
     ("sluice_drain_duplicates_total", "Events that were there already", |drain| drain.duplicates),
     ("sluice_drain_entities_total", "Entities created or moved forward", |drain| drain.entities),
-    ("sluice_drain_stale_total", "Entities left alone, not being older", |drain| drain.stale),
+    ("sluice_drain_stale_total", "Entities left alone, having this version or a later one", |drain| {
+        drain.stale
+    }),
     ("sluice_drain_dead_letters_total", "Events parked as dead letters", |drain| drain.dead_letters),
     ("sluice_drain_batches_total", "Batches applied", |drain| drain.batches),
     ("sluice_drain_retries_total", "Failures tried again", |drain| drain.retries),

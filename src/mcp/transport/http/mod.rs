@@ -35,6 +35,9 @@ pub(in crate::mcp) use request_id::RequestId;
 use self::{guard::Guard, probes::Probes, sessions::Sessions, sse::Streams};
 use crate::{config::HttpSettings, engine::Engine, mcp::SluiceServer};
 
+/// The method of a message of the stateless revision, which names it beside the body.
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+
 /// How long connections may take to close once nothing is under way on them.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -147,9 +150,11 @@ fn cors(guard: Arc<Guard>) -> CorsLayer {
         .expose_headers(["mcp-session-id", "x-request-id", "www-authenticate"].map(HeaderName::from_static))
 }
 
-/// Keeps a call counted until its answer has been sent to the last byte; a stream that a GET opened is none.
+/// Keeps a call counted until its answer has been sent to the last byte. A stream that a GET or a subscription opened
+/// is none: it ends only when it is cut.
 async fn count_call(State(calls): State<TaskTracker>, request: Request, next: Next) -> Response {
-    if request.method() != Method::POST {
+    let subscribes = request.headers().get(METHOD).is_some_and(|method| method == "subscriptions/listen");
+    if request.method() != Method::POST || subscribes {
         return next.run(request).await;
     }
     let call = calls.token();

@@ -9,7 +9,7 @@ use std::{
 use axum::{
     Json,
     extract::{ConnectInfo, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -63,6 +63,7 @@ pub(super) async fn alive() -> &'static str {
 pub(super) async fn ready(
     State(probes): State<Arc<Probes>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     if probes.ending.is_cancelled() {
@@ -76,7 +77,7 @@ pub(super) async fn ready(
     let parts = [&status.source, &status.log].into_iter().chain(&status.sinks);
     let failing: Vec<&str> = parts.filter(|part| !part.ok).map(|part| part.name.as_str()).collect();
     let mut body = json!({"ready": status.healthy, "failing": failing, "checked_at": status.checked_at});
-    if probes.guard.knows(&headers, peer.ip()) {
+    if probes.guard.trusts(&uri, &headers, peer.ip()) {
         body["problems"] = json!(status.problems);
     }
     (code, Json(body)).into_response()

@@ -1,0 +1,191 @@
+//! Who is let in, and what each may do.
+
+use rmcp::model::CallToolRequestParams;
+use serde_json::{Value, json};
+
+use crate::support::http::{Events, HttpServer, call, command, initialize};
+use sluice::source::sample::SampleServer;
+
+const TOKENS: &str = "claude:full:segredo-completo-0001,painel:read:segredo-de-leitura-0002";
+const FULL: &str = "segredo-completo-0001";
+const READ: &str = "segredo-de-leitura-0002";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_token_nothing_but_the_probes_answers() {
+    let server = HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS)]).await;
+    let client = reqwest::Client::new();
+    for path in ["/mcp", "/sse", "/metrics"] {
+        let url = format!("{}{path}", server.url);
+        let none = client.get(&url).send().await.expect("an answer");
+        assert_eq!(
+            (none.status().as_u16(), &none.headers()["www-authenticate"]),
+            (401, &r#"Bearer realm="sluice""#.parse().expect("a header"))
+        );
+        let wrong = client.get(&url).bearer_auth("segredo-completo-0009").send().await.expect("an answer");
+        assert_eq!(wrong.status(), 401);
+        assert!(wrong.headers()["www-authenticate"].to_str().expect("text").contains("invalid_token"));
+    }
+    let alive = client.get(format!("{}/healthz", server.url)).send().await.expect("an answer");
+    assert_eq!(alive.status(), 200);
+    let body = client.get(format!("{}/readyz", server.url)).send().await.expect("an answer").text().await;
+    assert!(!body.expect("a body").contains("problems"), "an unknown caller is told no details");
+    let log = server.log();
+    assert!(log.contains("request refused") && !log.contains("segredo"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_reads_sees_and_calls_only_what_changes_nothing_in_both_eras() {
+    let server = HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS)]).await;
+    for (full, reader) in [
+        (server.connect(Some(FULL)).await, server.connect(Some(READ)).await),
+        (server.connect_stateless(Some(FULL)).await, server.connect_stateless(Some(READ)).await),
+    ] {
+        let all = full.list_all_tools().await.expect("the tools");
+        let seen = reader.list_all_tools().await.expect("the tools");
+        let reads = |tool: &rmcp::model::Tool| {
+            tool.annotations.as_ref().and_then(|annotations| annotations.read_only_hint) == Some(true)
+        };
+        assert!(seen.len() < all.len() && seen.iter().all(reads));
+        assert_eq!(seen.len(), all.iter().filter(|tool| reads(tool)).count());
+
+        let dashboard = CallToolRequestParams::new("get_supabase_dashboard");
+        assert_ne!(reader.call_tool(dashboard).await.expect("a result").is_error, Some(true));
+        let refused = reader.call_tool(CallToolRequestParams::new("sync_leads_from_supabase")).await;
+        let content = refused.expect("a result").structured_content.expect("content");
+        assert_eq!(content["error"]["kind"], "not_permitted");
+        let allowed = full.call_tool(CallToolRequestParams::new("sync_leads_from_supabase")).await;
+        let content = allowed.expect("a result").structured_content.expect("content");
+        assert_ne!(content["error"]["kind"], "not_permitted", "it fails for another reason: {content}");
+        full.cancel().await.expect("the session closes");
+        reader.cancel().await.expect("the session closes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_the_rights_of_who_uses_it_and_is_its_openers_alone() {
+    let server = HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS)]).await;
+    let opened = server.post(&initialize("2025-06-18")).bearer_auth(FULL).send().await.expect("an answer");
+    let session = opened.headers()["mcp-session-id"].to_str().expect("text").to_owned();
+    Events::of(opened).message().await.expect("an answer");
+    for (token, status) in [(READ, 404), (FULL, 200)] {
+        let request = server.post(&call(2, "get_supabase_dashboard")).bearer_auth(token);
+        let response = request.header("mcp-session-id", &session).send().await.expect("an answer");
+        assert_eq!(response.status(), status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_for_other_hosts_and_from_other_sites_are_refused_until_allowed() {
+    let closed = HttpServer::start(&[]).await;
+    let open = HttpServer::start(&[
+        ("SLUICE_HTTP_ALLOWED_HOSTS", "sluice.example"),
+        ("SLUICE_HTTP_ALLOWED_ORIGINS", "https://app.example"),
+    ])
+    .await;
+    for (header, value, setting) in [
+        ("host", "sluice.example", "SLUICE_HTTP_ALLOWED_HOSTS"),
+        ("origin", "https://app.example", "SLUICE_HTTP_ALLOWED_ORIGINS"),
+    ] {
+        let refused =
+            closed.post(&initialize("2025-06-18")).header(header, value).send().await.expect("an answer");
+        assert_eq!(refused.status(), 403);
+        assert!(refused.text().await.expect("text").contains(setting));
+        let sse = reqwest::Client::new().get(format!("{}/sse", closed.url)).header(header, value);
+        assert_eq!(sse.send().await.expect("an answer").status(), 403);
+        let allowed =
+            open.post(&initialize("2025-06-18")).header(header, value).send().await.expect("an answer");
+        assert_eq!(allowed.status(), 200, "{header}");
+    }
+    let local = closed.post(&initialize("2025-06-18")).header("origin", "http://localhost:6274");
+    let local = local.send().await.expect("an answer");
+    assert_eq!(local.headers()["access-control-allow-origin"], "http://localhost:6274");
+    let null =
+        closed.post(&initialize("2025-06-18")).header("origin", "null").send().await.expect("an answer");
+    assert_eq!(null.status(), 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_large_is_refused_with_and_without_a_length() {
+    let server = HttpServer::start(&[("SLUICE_HTTP_MAX_BODY_KIB", "16")]).await;
+    let large = json!({"jsonrpc": "2.0", "id": 1, "method": "x".repeat(20_000)});
+    assert_eq!(server.post(&large).send().await.expect("an answer").status(), 413);
+    let chunks = large.to_string().into_bytes().chunks(1000).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let status = chunked(&server, &chunks).await;
+    assert!(status.contains(" 413 "), "{status}");
+}
+
+/// Posts a body in chunks, and returns the status line.
+async fn chunked(server: &HttpServer, chunks: &[Vec<u8>]) -> String {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let address = server.url.trim_start_matches("http://");
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         accept: application/json, text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.expect("written");
+    for chunk in chunks {
+        let mut bytes = format!("{:x}\r\n", chunk.len()).into_bytes();
+        bytes.extend_from_slice(chunk);
+        bytes.extend_from_slice(b"\r\n");
+        // The server may stop reading before the end.
+        if stream.write_all(&bytes).await.is_err() {
+            break;
+        }
+    }
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await.expect("a status line");
+    line
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_too_often_is_told_when_to_return_and_others_are_not_held_up() {
+    let server =
+        HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS), ("SLUICE_HTTP_REQUESTS_PER_SECOND", "1")]).await;
+    let mut refused = None;
+    for _ in 0..10 {
+        let response = server.post(&call(1, "x")).bearer_auth(FULL).send().await.expect("an answer");
+        if response.status() == 429 {
+            refused = Some(response);
+            break;
+        }
+    }
+    let refused = refused.expect("the burst is used up");
+    let wait: u64 = refused.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
+    assert!((1..=5).contains(&wait));
+    let other = server.post(&initialize("2025-06-18")).bearer_auth(READ).send().await.expect("an answer");
+    assert_eq!(other.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_other_machines_is_not_served_without_a_token() {
+    let source = SampleServer::start(0).await.expect("a free port");
+    let refused =
+        command(&source, &["serve", "--http", "0.0.0.0:0"], &[]).output().await.expect("the program runs");
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && errors.contains("SLUICE_HTTP_TOKENS:"), "{errors}");
+    assert!(!errors.contains("serving"), "nothing starts: {errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_keeps_its_name_in_the_answer_and_in_every_line_about_it() {
+    let server = HttpServer::start(&[]).await;
+    let request = server.post(&initialize("2025-06-18")).header("x-request-id", "proxy-42");
+    let response = request.send().await.expect("an answer");
+    assert_eq!(response.headers()["x-request-id"], "proxy-42");
+    let made = server
+        .post(&initialize("2025-06-18"))
+        .header("x-request-id", "a b\"c")
+        .send()
+        .await
+        .expect("an answer");
+    let id = made.headers()["x-request-id"].to_str().expect("text").to_owned();
+    assert_eq!(id.len(), 36, "a UUID of the server's own: {id}");
+    crate::support::eventually("the requests are logged", async || server.log().contains(&id)).await;
+    let named = |line: &&str| line.contains("\"request answered\"");
+    for line in server.log().lines().filter(named) {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        assert!(line["span"]["request_id"].is_string(), "{line}");
+    }
+    assert!(!server.log().contains("a b"));
+}

@@ -1,0 +1,7 @@
+//! What needs no service: every part of the pipeline but the source is down on purpose, and the server answers all the
+//! same.
+
+mod access;
+mod legacy;
+mod life;
+mod streamable;
