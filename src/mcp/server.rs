@@ -41,8 +41,7 @@ theirs.";
 /// How long a client of the stateless revision may keep what changes only with the program.
 const KEEP_MS: u64 = 300_000;
 
-/// The MCP server. A clone serves the same engine, and what one client asked to be told of.
-#[derive(Clone)]
+/// The MCP server, and what one client asked to be told of.
 pub struct SluiceServer {
     pub(super) engine: Arc<Engine>,
     pub(super) toolbox: Arc<Toolbox>,
@@ -66,11 +65,20 @@ impl SluiceServer {
             engine,
         }
     }
+}
 
-    /// The same server for another client.
-    #[must_use]
-    pub fn for_another_client(&self) -> Self {
-        Self { session: Arc::default(), ..self.clone() }
+/// The same server for another client.
+impl Clone for SluiceServer {
+    fn clone(&self) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            toolbox: self.toolbox.clone(),
+            outgoing: self.outgoing,
+            tasks: self.tasks.clone(),
+            seal: self.seal.clone(),
+            watches: self.watches.clone(),
+            session: Arc::default(),
+        }
     }
 }
 

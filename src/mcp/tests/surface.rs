@@ -62,9 +62,9 @@ async fn a_change_of_health_is_told_to_subscribers_of_both_eras() {
     let bench = Bench::new().await;
     let server = bench.server(&Offer::default());
     let client = Client::default();
-    let session = connect(server.for_another_client(), client.clone(), Era::Sessions).await;
+    let session = connect(server.clone(), client.clone(), Era::Sessions).await;
     session.subscribe(rmcp::model::SubscribeRequestParams::new("sluice://status")).await.expect("subscribed");
-    let stateless = connect(server.for_another_client(), Client::default(), Era::Stateless).await;
+    let stateless = connect(server.clone(), Client::default(), Era::Stateless).await;
     let filter =
         SubscriptionFilter::builder().resource_subscriptions(["sluice://status", "sluice://nothing"]).build();
     let mut subscription = stateless.listen(filter).await.expect("a subscription");

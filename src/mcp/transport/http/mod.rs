@@ -24,7 +24,10 @@ use axum::{
     serve::ListenerExt,
 };
 use futures::StreamExt;
-use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{
+    ServerHandler, ServiceExt,
+    transport::{StreamableHttpServerConfig, StreamableHttpService},
+};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -33,7 +36,7 @@ use tracing::{info, warn};
 pub(in crate::mcp) use request_id::RequestId;
 
 use self::{guard::Guard, probes::Probes, sessions::Sessions, sse::Streams};
-use crate::{config::HttpSettings, engine::Engine, mcp::SluiceServer};
+use crate::{config::HttpSettings, engine::Engine};
 
 /// The method of a message of the stateless revision, which names it beside the body.
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
@@ -52,14 +55,14 @@ struct Ending {
     closing: CancellationToken,
 }
 
-/// Serves until `stop` is done; then takes no new connection, lets calls under way end as long as the settings allow,
+/// Serves until `stop` is done, each session and each request of the stateless revision by a clone of `server`; then takes no new connection, lets calls under way end as long as the settings allow,
 /// and closes what is open.
 ///
 /// # Errors
 /// When the address can't be served.
-pub async fn serve(
+pub async fn serve<H: ServerHandler + Clone>(
     engine: Arc<Engine>,
-    server: SluiceServer,
+    server: H,
     settings: &HttpSettings,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -92,11 +95,17 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(engine: Arc<Engine>, server: SluiceServer, settings: &HttpSettings, ending: &Ending) -> Router {
+fn router<H: ServerHandler + Clone>(
+    engine: Arc<Engine>,
+    server: H,
+    settings: &HttpSettings,
+    ending: &Ending,
+) -> Router {
     let guard = Arc::new(Guard::new(settings));
     let sessions = Arc::new(Sessions::new(settings));
-    let streams =
-        Streams::new(server.clone(), settings.max_sessions, ending.closing.clone(), ending.calls.clone());
+    let made = server.clone();
+    let made: sse::Server = Box::new(move || made.clone().into_dyn());
+    let streams = Streams::new(made, settings.max_sessions, ending.closing.clone(), ending.calls.clone());
     let streams = Arc::new(streams);
     let probes = Arc::new(Probes {
         engine,
@@ -113,8 +122,7 @@ fn router(engine: Arc<Engine>, server: SluiceServer, settings: &HttpSettings, en
         .with_json_response(true)
         .with_max_request_body_bytes(settings.max_body_bytes)
         .with_cancellation_token(ending.closing.clone());
-    let streamable =
-        StreamableHttpService::new(move || Ok(server.for_another_client()), sessions.clone(), config);
+    let streamable = StreamableHttpService::new(move || Ok(server.clone()), sessions.clone(), config);
     let mcp = Router::new()
         .route("/mcp", any_service(streamable))
         .route_layer(middleware::from_fn_with_state(ending.calls.clone(), count_call))

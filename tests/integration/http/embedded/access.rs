@@ -51,11 +51,14 @@ async fn a_token_that_reads_sees_and_calls_only_what_changes_nothing_in_both_era
         let dashboard = CallToolRequestParams::new("get_supabase_dashboard");
         assert_ne!(reader.call_tool(dashboard).await.expect("a result").is_error, Some(true));
         let refused = reader.call_tool(CallToolRequestParams::new("sync_leads_from_supabase")).await;
-        let content = refused.expect("a result").structured_content.expect("content");
-        assert_eq!(content["error"]["kind"], "not_permitted");
+        let details = refused.expect("a result").meta.expect("details").0;
+        assert_eq!(details["sluice/error"]["kind"], "not_permitted");
         let allowed = full.call_tool(CallToolRequestParams::new("sync_leads_from_supabase")).await;
-        let content = allowed.expect("a result").structured_content.expect("content");
-        assert_ne!(content["error"]["kind"], "not_permitted", "it fails for another reason: {content}");
+        let details = allowed.expect("a result").meta.expect("details").0;
+        assert_ne!(
+            details["sluice/error"]["kind"], "not_permitted",
+            "it fails for another reason: {details:?}"
+        );
         full.cancel().await.expect("the session closes");
         reader.cancel().await.expect("the session closes");
     }

@@ -22,21 +22,23 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::{StreamExt, stream};
-use rmcp::{ServiceExt, model::ClientJsonRpcMessage};
+use rmcp::{RoleServer, ServiceExt, model::ClientJsonRpcMessage, service::DynService};
 use serde::Deserialize;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
 
 use self::session::{PATIENCE, Session, open};
 use super::{client::Client, guard::refusal};
-use crate::mcp::SluiceServer;
 
 /// How often a comment shows both ends that the stream is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Makes what answers one session.
+pub(super) type Server = Box<dyn Fn() -> Box<dyn DynService<RoleServer>> + Send + Sync>;
+
 /// Every open stream.
 pub(super) struct Streams {
-    server: SluiceServer,
+    server: Server,
     most: usize,
     /// Ends every stream.
     closing: CancellationToken,
@@ -46,12 +48,7 @@ pub(super) struct Streams {
 
 impl Streams {
     /// At most `most` at once, until `closing` ends them; calls under way are counted in `calls`.
-    pub(super) fn new(
-        server: SluiceServer,
-        most: usize,
-        closing: CancellationToken,
-        calls: TaskTracker,
-    ) -> Self {
+    pub(super) fn new(server: Server, most: usize, closing: CancellationToken, calls: TaskTracker) -> Self {
         Self { server, most, closing, calls, sessions: Mutex::default() }
     }
 
@@ -127,7 +124,7 @@ async fn serve(
     ended: CancellationToken,
 ) {
     info!("stream opened");
-    match streams.server.for_another_client().serve_with_ct(transport, ended.clone()).await {
+    match (streams.server)().serve_with_ct(transport, ended.clone()).await {
         Ok(running) => {
             running.waiting().await.ok();
         }
