@@ -19,6 +19,7 @@ mod session;
 mod tasks;
 mod tools;
 pub mod transport;
+mod views;
 
 #[cfg(test)]
 mod tests;

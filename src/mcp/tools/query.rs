@@ -10,15 +10,16 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    domain::{JsonObject, TipoEvento},
+    domain::TipoEvento,
     engine::LeadKey,
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
-        bounded::{LARGEST_ANSWER, fitting, shorten},
+        bounded::{LARGEST_ANSWER, fitting},
         schema,
+        views::{EntityView, EventView},
     },
-    store::{EventCursor, EventFilter, EventOrder, QueryLimits, StoredEntity, StoredEvent},
+    store::{EventCursor, EventFilter, EventOrder, QueryLimits},
 };
 
 /// Events a page may hold.
@@ -135,76 +136,6 @@ fn default_events() -> u32 {
 
 fn default_rows() -> u32 {
     100
-}
-
-/// One version of a source row, as stored.
-#[derive(Debug, Serialize, JsonSchema)]
-struct EventView {
-    id: Uuid,
-    tipo_evento: String,
-    evento: String,
-    categoria: String,
-    usuario: String,
-    /// The lead's score or the session's message count.
-    valor: f64,
-    timestamp: DateTime<Utc>,
-    entidade_id: Uuid,
-    /// Orders the events of one entity: microseconds since the Unix epoch.
-    versao: i64,
-    #[schemars(with = "JsonObject")]
-    metadata: Value,
-    /// The whole source row.
-    #[schemars(with = "Option<JsonObject>")]
-    dados: Option<Value>,
-    particao: i32,
-    posicao: i64,
-    /// When the store took it in.
-    ingerido_em: DateTime<Utc>,
-}
-
-impl EventView {
-    fn new(event: StoredEvent, with_row: bool) -> Self {
-        Self {
-            id: event.id,
-            tipo_evento: event.tipo_evento,
-            evento: text(event.evento),
-            categoria: event.categoria,
-            usuario: text(event.usuario),
-            valor: event.valor,
-            timestamp: event.timestamp,
-            entidade_id: event.entidade_id,
-            versao: event.versao,
-            metadata: object(event.metadata),
-            dados: with_row.then(|| object(event.dados)),
-            particao: event.particao,
-            posicao: event.posicao,
-            ingerido_em: event.ingerido_em,
-        }
-    }
-}
-
-/// The current state of a lead or a chat session.
-#[derive(Debug, Serialize, JsonSchema)]
-struct EntityView {
-    /// The row, column by column.
-    #[schemars(with = "JsonObject")]
-    row: Value,
-    #[schemars(with = "JsonObject")]
-    metadata: Value,
-    versao: i64,
-    /// The event that carries this state.
-    evento_id: Uuid,
-}
-
-impl EntityView {
-    fn new(entity: StoredEntity) -> Self {
-        Self {
-            row: object(entity.row),
-            metadata: object(entity.metadata),
-            versao: entity.versao,
-            evento_id: entity.evento_id,
-        }
-    }
 }
 
 /// A page of events.
@@ -438,16 +369,4 @@ fn instant(field: &str, text: &str) -> Result<DateTime<Utc>, ToolError> {
     DateTime::parse_from_rfc3339(text).map(|instant| instant.to_utc()).or_else(|_| day()).map_err(|_| {
         ToolError::argument(field, "is not a time; write it as 2026-05-01T12:00:00Z or 2026-05-01")
     })
-}
-
-fn object(object: JsonObject) -> Value {
-    let mut value = Value::Object(object);
-    shorten(&mut value);
-    value
-}
-
-fn text(text: String) -> String {
-    let mut value = Value::String(text);
-    shorten(&mut value);
-    value.as_str().unwrap_or_default().to_owned()
 }
