@@ -23,7 +23,10 @@ pub const PART: &str = "embedded";
 const LOCK: &str = "sluice.lock";
 
 /// Numbered migrations; a file's place is its number.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_tables.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/sqlite/0001_tables.sql"),
+    include_str!("../migrations/sqlite/0002_operations.sql"),
+];
 
 /// How long to wait for another process to have made the file it holds.
 const MADE_WITHIN: Duration = Duration::from_secs(5);

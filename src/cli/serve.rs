@@ -38,6 +38,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     if !options.without_drains {
         engine.start_drains().await;
     }
+    engine.start_scheduler();
     let served = match http {
         Some(http) => over_http(&engine, &offer, &http).await,
         None => over_stdio(&engine, &offer).await,

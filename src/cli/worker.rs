@@ -7,6 +7,7 @@ use crate::{config::Settings, parts};
 pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
     let engine = parts::engine(settings).await?;
     engine.start_drains().await;
+    engine.start_scheduler();
     asked_to_stop().await;
     engine.shut_down().await;
     Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Engine, status::within};
-use crate::{domain::Table, fault::Fault, sink::Sink, source::RowQuery};
+use crate::{domain::Table, fault::Fault, log::LogFacts, sink::Sink, source::RowQuery};
 
 /// A clock further off than this makes versions and windows doubtful.
 const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
@@ -32,19 +32,25 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn ok(part: &str, check: &str, detail: impl Into<String>) -> Self {
+    pub(super) fn ok(part: &str, check: &str, detail: impl Into<String>) -> Self {
         Self::new(part, check, Outcome::Ok, detail.into(), None)
     }
 
-    fn warning(part: &str, check: &str, detail: impl Into<String>, next_step: &str) -> Self {
+    pub(super) fn warning(part: &str, check: &str, detail: impl Into<String>, next_step: &str) -> Self {
         Self::new(part, check, Outcome::Warning, detail.into(), Some(next_step.to_owned()))
     }
 
-    fn failed(part: &str, check: &str, fault: Fault) -> Self {
+    pub(super) fn failed(part: &str, check: &str, fault: Fault) -> Self {
         Self::new(part, check, Outcome::Failed, fault.message, Some(fault.advice))
     }
 
-    fn new(part: &str, check: &str, outcome: Outcome, detail: String, next_step: Option<String>) -> Self {
+    pub(super) fn new(
+        part: &str,
+        check: &str,
+        outcome: Outcome,
+        detail: String,
+        next_step: Option<String>,
+    ) -> Self {
         Self { part: part.to_owned(), check: check.to_owned(), outcome, detail, next_step }
     }
 }
@@ -61,6 +67,7 @@ impl Engine {
         findings.extend(log);
         findings.extend(sinks.into_iter().flatten());
         findings.extend(self.examine_lag().await);
+        findings.extend(self.examine_operations().await);
         findings
     }
 
@@ -116,16 +123,10 @@ impl Engine {
             }
             Err(fault) => Finding::failed(part, "topic of events", fault),
         });
-        findings.push(match within(part, self.log.dead_letter_count()).await {
-            Ok(0) => Finding::ok(part, "dead letters", "none"),
-            Ok(letters) => Finding::warning(
-                part,
-                "dead letters",
-                format!("{letters} wait in {}", self.dead_letter_topic()),
-                "read their `error` header, mend the cause, and produce them again",
-            ),
-            Err(fault) => Finding::failed(part, "dead letters", fault),
-        });
+        match within(part, self.log.facts()).await {
+            Ok(facts) => findings.extend(log_findings(part, facts)),
+            Err(fault) => findings.push(Finding::failed(part, "how the topic is kept", fault)),
+        }
         findings
     }
 
@@ -149,6 +150,37 @@ impl Engine {
     }
 }
 
+fn log_findings(part: &str, facts: LogFacts) -> Vec<Finding> {
+    let mut findings = vec![match facts.retention {
+        None => Finding::ok(part, "retention", "records are kept for ever"),
+        Some(kept) => Finding::warning(
+            part,
+            "retention",
+            format!("records are kept for {} hours", kept.as_secs() / 3600),
+            "set the topic's retention.ms to -1: what is gone from the log can't be drained or rebuilt from",
+        ),
+    }];
+    if let Some(replicas) = facts.replicas {
+        let detail = format!("{replicas} copies of each of {} partitions", facts.partitions);
+        findings.push(match (replicas, facts.under_replicated) {
+            (0 | 1, _) => Finding::warning(
+                part,
+                "replicas",
+                "one copy of each partition",
+                "losing its broker loses it: outside of a test, keep three copies",
+            ),
+            (_, 0) => Finding::ok(part, "replicas", detail),
+            (_, behind) => Finding::warning(
+                part,
+                "replicas",
+                format!("{detail}; {behind} partitions lack one"),
+                "bring back the brokers that hold them",
+            ),
+        });
+    }
+    findings
+}
+
 async fn examine_sink(sink: &dyn Sink) -> Vec<Finding> {
     let part = sink.name();
     match within(part, sink.health()).await {
@@ -157,12 +189,12 @@ async fn examine_sink(sink: &dyn Sink) -> Vec<Finding> {
                 health.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
             let mut findings = vec![
                 Finding::ok(part, "reachable", health.version),
-                Finding::ok(part, "migrated", counts.join(", ")),
+                Finding::ok(part, "holds", counts.join(", ")),
             ];
             findings.extend(health.clock.map(|clock| skew(part, clock, Utc::now())));
             findings
         }
-        Err(fault) => vec![Finding::failed(part, "reachable and migrated", fault)],
+        Err(fault) => vec![Finding::failed(part, "reachable and prepared", fault)],
     }
 }
 
@@ -190,5 +222,18 @@ mod tests {
         let off = skew("postgres", now - TimeDelta::minutes(5), now);
         assert_eq!((off.outcome, off.detail.as_str()), (Outcome::Warning, "300 s away from ours"));
         assert!(off.next_step.is_some());
+    }
+
+    #[test]
+    fn a_topic_that_forgets_or_has_one_copy_is_warned_about() {
+        let hour = std::time::Duration::from_hours(1);
+        let kept = |replicas, under_replicated, retention| {
+            let facts = LogFacts { partitions: 3, replicas, under_replicated, retention };
+            log_findings("kafka", facts).iter().map(|finding| finding.outcome).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(Some(3), 0, None), [Outcome::Ok, Outcome::Ok]);
+        assert_eq!(kept(Some(3), 1, Some(hour)), [Outcome::Warning, Outcome::Warning]);
+        assert_eq!(kept(Some(1), 0, None), [Outcome::Ok, Outcome::Warning]);
+        assert_eq!(kept(None, 0, None), [Outcome::Ok], "a log without brokers");
     }
 }

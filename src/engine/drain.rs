@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -170,6 +170,7 @@ impl Session<'_> {
     }
 
     async fn apply(&mut self, records: Vec<Record>) -> Result<(), Fault> {
+        let begun = Instant::now();
         let outcome = self.try_apply(&records).await;
         match outcome {
             Ok((applied, spans)) => {
@@ -181,7 +182,7 @@ impl Session<'_> {
                 }
                 self.parked.clear();
                 self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
-                self.drain.stats.applied(applied);
+                self.drain.stats.applied(&records, applied, begun.elapsed());
                 self.succeeded();
                 Ok(())
             }

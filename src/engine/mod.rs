@@ -1,11 +1,18 @@
 //! The engine: syncs, drains and what they report, over the ports alone.
 
+mod control;
 mod dead_letters;
 mod doctor;
 mod drain;
 mod lag;
+mod letter_pages;
+mod letters;
+mod metrics;
+mod operations;
 mod progress;
 mod queries;
+mod recent;
+mod scheduler;
 mod stats;
 mod status;
 mod supervisor;
@@ -15,7 +22,7 @@ mod window;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::try_join_all;
@@ -24,12 +31,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 use uuid::Uuid;
 
+pub use control::SinkPause;
 pub use doctor::{Finding, Outcome};
 pub use drain::Drain;
 pub use lag::{PartitionLag, SinkLag};
+pub use letter_pages::{parse_letter_id, read_cursor, write_cursor};
+pub use letters::{
+    LeftLetter, Letter, LetterFilter, LetterPage, LetterState, MOST_SETTLED, Selection, SettleOutcome,
+};
+pub use metrics::{EngineMetrics, FlowMetrics, SinkMetrics};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
 pub use queries::{LeadHistory, LeadKey};
-pub use stats::{DrainReport, DrainState, DrainStats};
+pub use recent::Distribution;
+pub use scheduler::ScheduleStatus;
+pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
 pub use status::{Count, PartStatus, PipelineStatus};
 pub use sync::event_record;
 pub use window::OVERLAP;
@@ -41,6 +56,7 @@ use crate::{
     source::{Overview, Source, SourceHealth},
     store::{Begun, NewSync, Store, SyncProgress, SyncRecord, SyncRequest},
 };
+use metrics::Flow;
 use supervisor::Supervisor;
 
 /// How the engine is to work.
@@ -105,11 +121,18 @@ pub struct Engine {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     sinks: Vec<Arc<dyn Sink>>,
-    store_ready: OnceCell<()>,
+    store_ready: Arc<OnceCell<()>>,
     supervisor: Supervisor,
     settings: EngineSettings,
     running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
     tasks: TaskTracker,
+    /// Cancelled when the engine shuts down.
+    closing: CancellationToken,
+    started: Instant,
+    /// What syncs read.
+    reads: Arc<Flow>,
+    /// What was appended to the log.
+    appends: Arc<Flow>,
 }
 
 struct RunningSync {
@@ -143,11 +166,15 @@ impl Engine {
             log,
             store,
             sinks,
-            store_ready: OnceCell::new(),
+            store_ready: Arc::default(),
             supervisor: Supervisor::new(drains),
             settings,
             running: Arc::default(),
             tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            started: Instant::now(),
+            reads: Arc::new(Flow::new()),
+            appends: Arc::new(Flow::new()),
         }
     }
 
@@ -165,11 +192,21 @@ impl Engine {
 
     /// Starts the drains of this process.
     pub async fn start_drains(&self) {
-        self.supervisor.start().await;
+        let (store, ready) = (self.store.clone(), self.store_ready.clone());
+        self.supervisor
+            .start(move || {
+                let (store, ready) = (store.clone(), ready.clone());
+                async move {
+                    ready.get_or_try_init(|| store.prepare()).await?;
+                    store.pauses().await
+                }
+            })
+            .await;
     }
 
     /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends.
     pub async fn shut_down(&self) {
+        self.closing.cancel();
         for sync in self.lock_running().values() {
             sync.cancel.cancel();
         }
@@ -205,6 +242,8 @@ impl Engine {
             page_size: self.settings.page_size,
             cancel: cancel.clone(),
             progress: sender,
+            reads: self.reads.clone(),
+            appends: self.appends.clone(),
         };
         self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
         let running = self.running.clone();

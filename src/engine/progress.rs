@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::{Engine, EngineError, group_of, lag};
 use crate::{
     fault::Fault,
+    log::Position,
     sink::Sink,
-    store::{SyncRecord, SyncState},
+    store::{SyncFilter, SyncRecord, SyncState},
 };
 
 /// How often a waiting caller looks again.
@@ -136,6 +137,36 @@ impl Engine {
         Ok(futures::future::join_all(records.into_iter().map(|record| self.status_of(record))).await)
     }
 
+    /// Syncs, newest first, and the id to go on from when there are more.
+    ///
+    /// # Errors
+    /// When the limit is out of range, `before` is unknown, or the store can't be reached.
+    pub async fn list_syncs(
+        &self,
+        filter: SyncFilter,
+    ) -> Result<(Vec<SyncStatus>, Option<Uuid>), EngineError> {
+        const MOST: u32 = 100;
+        if filter.limit == 0 || filter.limit > MOST {
+            let problem = format!("{} is out of range; give 1 to {MOST} syncs", filter.limit);
+            return Err(EngineError::Invalid { field: "limit", problem });
+        }
+        if let Some(before) = filter.before
+            && self.ready_store().await?.sync(before).await?.is_none()
+        {
+            let problem = "is of no sync; give the next_cursor of the call before".to_owned();
+            return Err(EngineError::Invalid { field: "cursor", problem });
+        }
+        let limit = filter.limit as usize;
+        let mut records =
+            self.ready_store().await?.syncs(&SyncFilter { limit: filter.limit + 1, ..filter }).await?;
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let next = records.last().filter(|_| more).map(|record| record.id);
+        let listed =
+            futures::future::join_all(records.into_iter().map(|record| self.status_of(record))).await;
+        Ok((listed, next))
+    }
+
     /// Waits until everything the sync appended is queryable in every sink, but no longer than `patience`, and
     /// returns how it then is. `watcher` hears of every step.
     ///
@@ -185,29 +216,60 @@ impl Engine {
     }
 
     async fn progress_in(&self, sink: &dyn Sink, record: &SyncRecord) -> SinkProgress {
+        let ended = record.state != SyncState::Running;
+        self.progress_to(sink, &record.log, &record.progress.targets, ended).await
+    }
+
+    /// How far a sink is from having everything below `targets`, which are all there will be when `ended`.
+    async fn progress_to(
+        &self,
+        sink: &dyn Sink,
+        log: &str,
+        targets: &[Position],
+        ended: bool,
+    ) -> SinkProgress {
         let asked = async {
             let group = group_of(&self.settings, sink);
-            let standing = lag::standing(&*self.log, &record.log, sink, &group).await?;
-            let pending = lag::pending(&standing, &record.progress.targets);
+            let standing = lag::standing(&*self.log, log, sink, &group).await?;
+            let pending = lag::pending(&standing, targets);
             // Applied is not yet visible where an index refreshes in its own time.
-            if pending == 0 && record.state != SyncState::Running && !record.progress.targets.is_empty() {
+            if pending == 0 && ended && !targets.is_empty() {
                 sink.make_visible().await?;
             }
             Ok::<_, Fault>(pending)
         };
+        let told = |pending, error| SinkProgress {
+            sink: sink.name().to_owned(),
+            queryable: pending == Some(0) && ended,
+            pending,
+            error,
+        };
         match asked.await {
-            Ok(pending) => SinkProgress {
-                sink: sink.name().to_owned(),
-                pending: Some(pending),
-                queryable: pending == 0 && record.state != SyncState::Running,
-                error: None,
-            },
-            Err(fault) => SinkProgress {
-                sink: sink.name().to_owned(),
-                pending: None,
-                queryable: false,
-                error: Some(fault.to_string()),
-            },
+            Ok(pending) => told(Some(pending), None),
+            Err(fault) => told(None, Some(fault.to_string())),
+        }
+    }
+
+    /// Waits until everything below `targets` is queryable in every sink, but no longer than `patience`, and
+    /// returns how far each then is.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    pub async fn wait_for_positions(
+        &self,
+        targets: &[Position],
+        patience: Duration,
+    ) -> Result<Vec<SinkProgress>, Fault> {
+        let log = self.log.identity().await?;
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let asked = self.sinks.iter().map(|sink| self.progress_to(&**sink, &log, targets, true));
+            let sinks = futures::future::join_all(asked).await;
+            let done = sinks.iter().all(|sink| sink.queryable);
+            if done || tokio::time::Instant::now() + LOOK_EVERY > until {
+                return Ok(sinks);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }

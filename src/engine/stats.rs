@@ -1,7 +1,6 @@
 //! What each drain reports of itself: counters, its state, its last error and last success.
 
 use std::{
-    collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -9,7 +8,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::{fault::Fault, sink::Applied};
+use super::recent::{Distribution, Rate, Recent};
+use crate::{fault::Fault, log::Record, sink::Applied};
 
 /// How a drain stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -23,6 +23,8 @@ pub enum DrainState {
     Running,
     /// Something failed; it will try again by itself.
     BackingOff,
+    /// An operator paused the sink.
+    Paused,
 }
 
 impl DrainState {
@@ -32,6 +34,7 @@ impl DrainState {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::BackingOff => "backing off",
+            Self::Paused => "paused",
         }
     }
 }
@@ -56,7 +59,7 @@ pub struct DrainReport {
     pub batches: u64,
     /// Failures that were or will be tried again.
     pub retries: u64,
-    /// Times the supervisor had to start the drain anew.
+    /// Times the drain was started anew, because it ended or because an operator asked.
     pub restarts: u64,
     /// Events a second over the last minute.
     pub events_per_second: f64,
@@ -66,14 +69,22 @@ pub struct DrainReport {
 }
 
 impl DrainReport {
-    /// It does its work, or is about to.
+    /// It does its work, is about to, or was told not to.
     pub fn is_well(&self) -> bool {
-        matches!(self.state, DrainState::Running | DrainState::Starting)
+        matches!(self.state, DrainState::Running | DrainState::Starting | DrainState::Paused)
     }
 }
 
-/// Window over which the rate is taken.
-const RATE_WINDOW: Duration = Duration::from_mins(1);
+/// How a sink's work is distributed, over the last five minutes.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+pub struct SinkTimes {
+    /// Records in a batch.
+    pub batch_records: Distribution,
+    /// How long applying a batch took, in milliseconds.
+    pub apply_ms: Distribution,
+    /// From appended to applied, for each record, in milliseconds; the log's clock and ours must agree.
+    pub end_to_end_ms: Distribution,
+}
 
 /// Shared between a drain, its supervisor and whoever asks.
 #[derive(Debug)]
@@ -84,8 +95,10 @@ pub struct DrainStats {
 #[derive(Debug)]
 struct Inner {
     report: DrainReport,
-    recent: VecDeque<(Instant, u64)>,
-    since: Instant,
+    rate: Rate,
+    batch_records: Recent,
+    apply: Recent,
+    end_to_end: Recent,
 }
 
 impl DrainStats {
@@ -107,18 +120,33 @@ impl DrainStats {
             last_error: None,
             last_error_at: None,
         };
-        Self { inner: Mutex::new(Inner { report, recent: VecDeque::new(), since: Instant::now() }) }
+        Self {
+            inner: Mutex::new(Inner {
+                report,
+                rate: Rate::new(Instant::now()),
+                batch_records: Recent::new(),
+                apply: Recent::new(),
+                end_to_end: Recent::new(),
+            }),
+        }
     }
 
     /// The account as of now.
-    #[allow(clippy::cast_precision_loss)]
     pub fn report(&self) -> DrainReport {
         let mut inner = self.lock();
-        inner.forget_old();
-        let events: u64 = inner.recent.iter().map(|(_, events)| events).sum();
-        let span = inner.since.elapsed().min(RATE_WINDOW).as_secs_f64().max(1.0);
-        inner.report.events_per_second = (events as f64 / span * 10.0).round() / 10.0;
+        inner.report.events_per_second = inner.rate.per_second(Instant::now());
         inner.report.clone()
+    }
+
+    /// The distributions as of now.
+    pub fn times(&self) -> SinkTimes {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        SinkTimes {
+            batch_records: inner.batch_records.values(now),
+            apply_ms: inner.apply.milliseconds(now),
+            end_to_end_ms: inner.end_to_end.milliseconds(now),
+        }
     }
 
     pub(super) fn set_state(&self, state: DrainState) {
@@ -129,7 +157,9 @@ impl DrainStats {
         self.lock().report.partitions = partitions;
     }
 
-    pub(super) fn applied(&self, applied: Applied) {
+    /// A batch of these records was applied.
+    pub(super) fn applied(&self, records: &[Record], applied: Applied, took: Duration) {
+        let (now, clock) = (Instant::now(), Utc::now());
         let mut inner = self.lock();
         inner.report.state = DrainState::Running;
         inner.report.inserted += applied.inserted;
@@ -137,9 +167,14 @@ impl DrainStats {
         inner.report.entities += applied.entities;
         inner.report.stale += applied.stale;
         inner.report.batches += 1;
-        inner.report.last_success_at = Some(Utc::now());
-        inner.recent.push_back((Instant::now(), applied.inserted + applied.duplicates));
-        inner.forget_old();
+        inner.report.last_success_at = Some(clock);
+        inner.rate.add(now, applied.inserted + applied.duplicates);
+        inner.batch_records.record(now, records.len() as u64);
+        inner.apply.record_time(now, took);
+        for appended_at in records.iter().filter_map(|record| record.appended_at) {
+            // A log whose clock is ahead appends in our future.
+            inner.end_to_end.record_time(now, (clock - appended_at).to_std().unwrap_or_default());
+        }
     }
 
     pub(super) fn parked(&self, letters: u64) {
@@ -164,14 +199,6 @@ impl DrainStats {
     }
 }
 
-impl Inner {
-    fn forget_old(&mut self) {
-        while self.recent.front().is_some_and(|(at, _)| at.elapsed() > RATE_WINDOW) {
-            self.recent.pop_front();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,10 +208,28 @@ mod tests {
         let stats = DrainStats::new("postgres");
         stats.failed(&Fault::transient("postgres", "no connection", "start it"));
         assert_eq!(stats.report().state, DrainState::BackingOff);
-        stats.applied(Applied { inserted: 5, duplicates: 1, ..Applied::default() });
+        let applied = Applied { inserted: 5, duplicates: 1, ..Applied::default() };
+        stats.applied(&[], applied, Duration::from_millis(3));
         let report = stats.report();
         assert_eq!(report.state, DrainState::Running);
         assert_eq!(report.last_error.as_deref(), Some("postgres: no connection; start it"));
         assert!(report.last_success_at.is_some() && report.events_per_second > 0.0);
+    }
+
+    #[test]
+    fn a_batch_is_measured_from_append_to_apply() {
+        let stats = DrainStats::new("postgres");
+        let record = |seconds| Record {
+            partition: 0,
+            offset: 0,
+            appended_at: Some(Utc::now() - chrono::TimeDelta::seconds(seconds)),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
+        stats.applied(&[record(2), record(-60)], Applied::default(), Duration::from_millis(30));
+        let times = stats.times();
+        assert_eq!((times.batch_records.count, times.end_to_end_ms.count), (1, 2));
+        assert!(times.end_to_end_ms.max >= 1900.0 && times.apply_ms.p50 >= 29.0, "{times:?}");
     }
 }

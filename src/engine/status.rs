@@ -7,7 +7,7 @@ use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Engine, SinkLag, SyncStatus, stats::DrainReport};
+use super::{Engine, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
 use crate::{fault::Fault, sink::Sink};
 
 /// How long one part may take to answer before it counts as failed.
@@ -28,7 +28,11 @@ pub struct PipelineStatus {
     /// The drains of this process; other workers have their own.
     pub drains: Vec<DrainReport>,
     pub lag: Vec<SinkLag>,
-    /// Dead letters in the log; absent when the log could not be asked.
+    /// Sinks that an operator paused, in whatever process.
+    pub paused: Vec<SinkPause>,
+    /// Syncs that run by themselves.
+    pub schedules: Vec<ScheduleStatus>,
+    /// Dead letters that nobody replayed or discarded yet; absent when log or store could not be asked.
     pub dead_letters: Option<u64>,
     /// The latest syncs, newest first.
     pub recent_syncs: Vec<SyncStatus>,
@@ -73,13 +77,17 @@ impl Engine {
             // The drains are doing the same just now; a fault shows in the answers below.
             within(self.store.name(), self.prepare()).await.ok();
         }
-        let ((source, mut warnings), (log, dead_letters), sinks, lag, syncs) = tokio::join!(
+        let ((source, mut warnings), log, dead_letters, sinks, lag, syncs, paused, schedules) = tokio::join!(
             self.source_status(),
             self.log_status(),
+            within(self.log.name(), self.open_letters()),
             join_all(self.sinks().iter().map(|sink| sink_status(&**sink))),
             within(self.log.name(), self.lag()),
             within(self.store.name(), self.recent_syncs(5)),
+            within(self.store.name(), self.paused_sinks()),
+            within(self.store.name(), self.schedules()),
         );
+        let dead_letters = dead_letters.ok();
         let drains = self.drain_reports();
         let mut problems: Vec<String> =
             [&source, &log].into_iter().chain(&sinks).filter_map(|part| part.error.clone()).collect();
@@ -91,10 +99,20 @@ impl Engine {
         }
         if let Some(letters) = dead_letters.filter(|letters| *letters > 0) {
             warnings.push(format!(
-                "{letters} dead letters wait in {}; read their `error` header to see why",
+                "{letters} dead letters wait in {}; list_dead_letters shows why, replay_dead_letters gives them another try",
                 self.dead_letter_topic()
             ));
         }
+        let (paused, schedules) = (paused.unwrap_or_default(), schedules.unwrap_or_default());
+        warnings.extend(schedules.iter().filter_map(ScheduleStatus::failure));
+        warnings.extend(paused.iter().map(|pause| {
+            format!(
+                "{} is paused by {} since {}; what it has not applied waits in the log until resume_sink",
+                pause.sink,
+                pause.paused_by,
+                pause.since.format("%Y-%m-%dT%H:%M:%SZ")
+            )
+        }));
         PipelineStatus {
             healthy: problems.is_empty(),
             problems,
@@ -104,6 +122,8 @@ impl Engine {
             sinks,
             drains,
             lag: lag.unwrap_or_default(),
+            paused,
+            schedules,
             dead_letters,
             recent_syncs: syncs.unwrap_or_default(),
             checked_at: Utc::now(),
@@ -128,18 +148,17 @@ impl Engine {
         }
     }
 
-    async fn log_status(&self) -> (PartStatus, Option<u64>) {
+    async fn log_status(&self) -> PartStatus {
         let name = self.log.name();
         let asked = within(name, async {
             let identity = self.log.identity().await?;
             let extents = self.log.extents().await?;
-            let letters = self.log.dead_letter_count().await?;
-            Ok((identity, extents, letters))
+            Ok((identity, extents))
         });
         match asked.await {
-            Ok((identity, extents, letters)) => {
+            Ok((identity, extents)) => {
                 let records: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
-                let part = PartStatus {
+                PartStatus {
                     name: name.to_owned(),
                     ok: true,
                     detail: format!("{identity}, {} partitions", extents.len()),
@@ -148,10 +167,9 @@ impl Engine {
                         count: u64::try_from(records).unwrap_or_default(),
                     }],
                     error: None,
-                };
-                (part, Some(letters))
+                }
             }
-            Err(fault) => (PartStatus::failed(name, &fault), None),
+            Err(fault) => PartStatus::failed(name, &fault),
         }
     }
 }

@@ -1,49 +1,118 @@
 //! Keeps one drain per sink running: whatever ends one, an error or a panic, it is started again and the reason kept.
+//!
+//! A sink that an operator paused runs nowhere: every process asks the store every few seconds and ends the drain's
+//! run, which leaves its group. So a pause costs nothing and needs neither the log nor the sink to answer, and a
+//! process that starts under a pause leaves the sink alone. Kafka forgets the offsets of a group that nobody is in
+//! after `offsets.retention.minutes` (a week, as delivered): an index then reads the topic again, which changes
+//! nothing in it.
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::Mutex, task::JoinHandle};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{debug, error, info};
 
 use super::{
     drain::Drain,
-    stats::{DrainReport, DrainState},
+    stats::{DrainReport, DrainState, DrainStats},
 };
-use crate::{backoff::Backoff, fault::Fault};
+use crate::{backoff::Backoff, fault::Fault, store::Pause};
+
+/// How often the store is asked which sinks are paused.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a drain waits at its start for the store to tell whether it is paused: sinks are independent, so one
+/// doesn't wait for the store for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// First and longest pause between attempts, unless a test wants others.
+pub const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 
 /// The drains of this process.
 pub struct Supervisor {
-    drains: Vec<Drain>,
+    workers: Vec<Arc<Worker>>,
     stop: CancellationToken,
     started: AtomicBool,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    ask: Arc<Notify>,
+    tasks: AsyncMutex<Vec<JoinHandle<()>>>,
+}
+
+/// A drain and what is wanted of it.
+struct Worker {
+    drain: Drain,
+    wanted: watch::Sender<Wanted>,
+    /// The number of the run that goes on, if any.
+    run: watch::Sender<Option<u64>>,
+    /// Ends the run that goes on.
+    end: Mutex<CancellationToken>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Nobody could be asked yet.
+    Unknown,
+    Running,
+    Paused,
+}
+
+/// What came of asking for a drain's restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    Restarted,
+    /// It ends once its sink has answered for the batch in hand.
+    Ending,
+    Paused,
+    /// This process has no drains.
+    NotHere,
 }
 
 impl Supervisor {
     pub fn new(drains: Vec<Drain>) -> Self {
+        let worker = |drain| {
+            Arc::new(Worker {
+                drain,
+                wanted: watch::Sender::new(Wanted::Unknown),
+                run: watch::Sender::new(None),
+                end: Mutex::new(CancellationToken::new()),
+            })
+        };
         Self {
-            drains,
+            workers: drains.into_iter().map(worker).collect(),
             stop: CancellationToken::new(),
             started: AtomicBool::new(false),
-            tasks: Mutex::new(Vec::new()),
+            ask: Arc::new(Notify::new()),
+            tasks: AsyncMutex::new(Vec::new()),
         }
     }
 
-    /// Starts every drain; does nothing when they run already.
-    pub async fn start(&self) {
+    /// Starts every drain; does nothing when they run already. `pauses` asks which sinks are paused.
+    pub async fn start<F, P>(&self, pauses: F)
+    where
+        F: Fn() -> P + Send + 'static,
+        P: Future<Output = Result<Vec<Pause>, Fault>> + Send,
+    {
         let mut tasks = self.tasks.lock().await;
         self.started.store(true, Ordering::Relaxed);
         if tasks.is_empty() {
             tasks.extend(
-                self.drains.iter().map(|drain| tokio::spawn(keep_running(drain.clone(), self.stop.clone()))),
+                self.workers
+                    .iter()
+                    .map(|worker| tokio::spawn(keep_running(worker.clone(), self.stop.clone()))),
             );
+            let (workers, stop, ask) = (self.workers.clone(), self.stop.clone(), self.ask.clone());
+            tasks.push(tokio::spawn(async move {
+                let watching = watch_pauses(&workers, pauses, &ask);
+                stop.run_until_cancelled(watching).await;
+            }));
         }
     }
 
@@ -64,36 +133,142 @@ impl Supervisor {
 
     /// How each drain is, in a fixed order.
     pub fn reports(&self) -> Vec<DrainReport> {
-        self.drains.iter().map(|drain| drain.stats.report()).collect()
+        self.stats().map(DrainStats::report).collect()
+    }
+
+    /// What each drain measured, in the same order.
+    pub fn stats(&self) -> impl Iterator<Item = &DrainStats> {
+        self.workers.iter().map(|worker| &*worker.drain.stats)
+    }
+
+    /// Asks the store at once, and waits until a sink's drain here is as wanted, but no longer than `patience`.
+    pub async fn heed(&self, sink: &str, runs: bool, patience: Duration) {
+        if !self.started() {
+            return;
+        }
+        self.ask.notify_one();
+        if let Some(worker) = self.worker(sink) {
+            let mut run = worker.run.subscribe();
+            let heeded = run.wait_for(|run| run.is_some() == runs);
+            tokio::time::timeout(patience, heeded).await.ok();
+        }
+    }
+
+    /// Ends a drain's run cleanly and starts it anew; waits for that no longer than `patience`.
+    pub async fn restart(&self, sink: &str, patience: Duration) -> Restart {
+        let Some(worker) = self.worker(sink).filter(|_| self.started()) else { return Restart::NotHere };
+        if *worker.wanted.borrow() == Wanted::Paused {
+            return Restart::Paused;
+        }
+        let mut run = worker.run.subscribe();
+        let before = *run.borrow_and_update();
+        worker.drain.stats.restarted();
+        worker.end().cancel();
+        info!(sink, "drain is restarted on request");
+        let anew = run.wait_for(|run| run.is_some() && *run != before);
+        match tokio::time::timeout(patience, anew).await {
+            Ok(_) => Restart::Restarted,
+            Err(_) => Restart::Ending,
+        }
+    }
+
+    fn worker(&self, sink: &str) -> Option<&Arc<Worker>> {
+        self.workers.iter().find(|worker| worker.drain.sink.name() == sink)
     }
 }
 
-async fn keep_running(drain: Drain, stop: CancellationToken) {
-    let mut backoff = Backoff::new(drain.pauses.0, drain.pauses.1);
-    let drain = Arc::new(drain);
-    while !stop.is_cancelled() {
+impl Worker {
+    fn end(&self) -> CancellationToken {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns once it may run.
+    async fn allowed(&self) {
+        let mut wanted = self.wanted.subscribe();
+        let told = wanted.wait_for(|wanted| *wanted != Wanted::Unknown);
+        let told = tokio::time::timeout(PATIENCE, told).await.is_ok();
+        if !told {
+            debug!(sink = self.drain.sink.name(), "the store does not tell whether the sink is paused");
+        }
+        if *self.wanted.borrow() == Wanted::Paused {
+            info!(sink = self.drain.sink.name(), "sink is paused");
+            self.drain.stats.set_state(DrainState::Paused);
+            // The sender lives as long as this worker.
+            wanted.wait_for(|wanted| *wanted != Wanted::Paused).await.ok();
+        }
+    }
+
+    async fn paused(&self) {
+        self.wanted.subscribe().wait_for(|wanted| *wanted == Wanted::Paused).await.ok();
+    }
+
+    /// One run, to its end: its own, or because it is to stop, to pause or to start anew.
+    async fn run(self: &Arc<Self>, number: u64, end: &CancellationToken) -> Result<(), Fault> {
+        self.run.send_replace(Some(number));
         // A task of its own, so that a panic ends one run and not the supervision.
-        let run = tokio::spawn({
-            let (drain, stop) = (drain.clone(), stop.clone());
-            async move { drain.run(&stop).await }
+        let mut run = tokio::spawn({
+            let (worker, end) = (self.clone(), end.clone());
+            async move { worker.drain.run(&end).await }
         });
-        let fault = match run.await {
-            Ok(Ok(())) => continue,
-            Ok(Err(fault)) => fault,
-            Err(panic) => Fault::transient(
-                drain.sink.name(),
-                format!("the drain of {} panicked: {panic}", drain.sink.name()),
-                "it was restarted; report this with the log lines before it",
-            ),
+        let outcome = tokio::select! {
+            outcome = &mut run => outcome,
+            () = self.paused() => {
+                end.cancel();
+                run.await
+            }
         };
+        self.run.send_replace(None);
+        let sink = self.drain.sink.name();
+        outcome.unwrap_or_else(|panic| {
+            Err(Fault::transient(
+                sink,
+                format!("the drain of {sink} panicked: {panic}"),
+                "it was restarted; report this with the log lines before it",
+            ))
+        })
+    }
+}
+
+async fn keep_running(worker: Arc<Worker>, stop: CancellationToken) {
+    let drain = &worker.drain;
+    let mut backoff = Backoff::new(drain.pauses.0, drain.pauses.1);
+    let mut number = 0;
+    while stop.run_until_cancelled(worker.allowed()).await.is_some() {
+        let end = stop.child_token();
+        *worker.end.lock().unwrap_or_else(PoisonError::into_inner) = end.clone();
+        number += 1;
+        let Err(fault) = worker.run(number, &end).await else { continue };
         drain.stats.failed(&fault);
         drain.stats.restarted();
         let pause = backoff.next_pause(fault.retry_after);
         error!(sink = drain.sink.name(), error = %fault, ?pause, "drain ended, starting it again");
-        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // Whoever asks for a restart or a pause need not wait.
+            () = end.cancelled() => {}
+            () = worker.paused() => {}
+        }
     }
     drain.stats.set_state(DrainState::Stopped);
 }
 
-/// First and longest pause between attempts, unless a test wants others.
-pub const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// Keeps every worker told; what the store said last holds while it can't be asked.
+async fn watch_pauses<F, P>(workers: &[Arc<Worker>], pauses: F, ask: &Notify)
+where
+    F: Fn() -> P,
+    P: Future<Output = Result<Vec<Pause>, Fault>>,
+{
+    loop {
+        match pauses().await {
+            Ok(known) => {
+                for worker in workers {
+                    let is_paused = known.iter().any(|pause| pause.consumer_group == worker.drain.group);
+                    let wanted = if is_paused { Wanted::Paused } else { Wanted::Running };
+                    worker.wanted.send_if_modified(|held| std::mem::replace(held, wanted) != wanted);
+                }
+            }
+            Err(fault) => debug!(error = %fault, "the store does not tell which sinks are paused"),
+        }
+        tokio::time::timeout(ASK_EVERY, ask.notified()).await.ok();
+    }
+}

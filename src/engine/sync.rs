@@ -4,7 +4,7 @@
 //! all appended; whatever interrupts it, the next one reads again what is not remembered, and nothing is appended
 //! that was appended before.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{dead_letters, window::Window};
+use super::{dead_letters, metrics::Flow, window::Window};
 use crate::{
     domain::{Dados, ENVELOPE_VERSION, Event, JsonObject, Table},
     fault::Fault,
@@ -21,6 +21,9 @@ use crate::{
     source::{Page, RowQuery, Source},
     store::{Appended, Control, Coverage, SyncEnd, SyncLease, SyncProgress, SyncRequest, SyncState},
 };
+
+/// The furthest a sync may look back.
+pub(super) const MOST_HOURS: u32 = 24 * 366 * 10;
 
 /// Fewest rows worth a round trip, however small the limit.
 const SMALLEST_PAGE: u32 = 100;
@@ -35,6 +38,8 @@ pub struct SyncRun {
     pub page_size: u32,
     pub cancel: CancellationToken,
     pub progress: watch::Sender<SyncProgress>,
+    pub reads: Arc<Flow>,
+    pub appends: Arc<Flow>,
 }
 
 /// Why reading stopped, when nothing failed.
@@ -102,9 +107,11 @@ impl SyncRun {
         };
         let mut after = None;
         loop {
+            let begun = Instant::now();
             let page = self.cancel.run_until_cancelled(self.source.page(&query, after.as_ref()));
             let Some(page) = page.await else { return Ok(Stopped::Cancelled) };
             let page = page?;
+            self.reads.passed(page.rows.len() as u64, begun.elapsed());
             let next = page.next.clone();
             let page_watermark = page.watermark;
             let left = u64::from(self.request.limit) - progress.appended;
@@ -164,7 +171,9 @@ impl SyncRun {
             self.log.append(Topic::DeadLetters, letters).await?;
         }
         if appended > 0 {
+            let begun = Instant::now();
             let positions = self.log.append(Topic::Events, taken).await?;
+            self.appends.passed(appended, begun.elapsed());
             raise_targets(&mut progress.targets, &positions);
         }
         progress.pages += 1;
@@ -208,13 +217,23 @@ impl SyncRun {
 
 /// The record of an event: keyed by its entity, so that one entity's events keep their order.
 pub fn event_record(event: &Event, sync_id: Uuid) -> NewRecord {
+    let mut record = record(event, sync_id);
+    record.headers.push(("sync_id", Bytes::from(sync_id.to_string())));
+    record
+}
+
+/// The record of a hand-made event, which is its own trace.
+pub(super) fn manual_record(event: &Event) -> NewRecord {
+    record(event, event.id)
+}
+
+fn record(event: &Event, trace: Uuid) -> NewRecord {
     NewRecord {
         key: Bytes::from(event.entidade.id.to_string()),
         value: event.encode(),
         headers: vec![
             ("schema", Bytes::from_static(ENVELOPE_VERSION.as_bytes())),
-            ("sync_id", Bytes::from(sync_id.to_string())),
-            ("traceparent", Bytes::from(traceparent(sync_id, event.id))),
+            ("traceparent", Bytes::from(traceparent(trace, event.id))),
         ],
     }
 }
@@ -225,7 +244,7 @@ fn traceparent(sync_id: Uuid, event_id: Uuid) -> String {
     format!("00-{}-{span:016x}-01", sync_id.simple())
 }
 
-fn raise_targets(targets: &mut Vec<Position>, appended: &[Position]) {
+pub(super) fn raise_targets(targets: &mut Vec<Position>, appended: &[Position]) {
     for position in appended {
         let next = position.offset + 1;
         match targets.iter_mut().find(|target| target.partition == position.partition) {
@@ -241,7 +260,6 @@ fn raise_targets(targets: &mut Vec<Position>, appended: &[Position]) {
 /// # Errors
 /// Names the field, the value and the valid range.
 pub fn check(request: &SyncRequest) -> Result<(), (&'static str, String)> {
-    const MOST_HOURS: u32 = 24 * 366 * 10;
     const MOST_EVENTS: u32 = 1_000_000;
     if request.hours_ago == 0 || request.hours_ago > MOST_HOURS {
         return Err((

@@ -30,7 +30,7 @@ pub struct NewRecord {
     pub headers: Vec<(&'static str, Bytes)>,
 }
 
-/// A record of the events topic.
+/// A record of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub partition: i32,
@@ -59,6 +59,18 @@ pub struct Extent {
     pub low: i64,
     /// One past the last offset.
     pub high: i64,
+}
+
+/// How the events topic is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogFacts {
+    pub partitions: usize,
+    /// Copies of each partition, the fewest of any; `None` where there are no brokers to hold copies.
+    pub replicas: Option<usize>,
+    /// Partitions with a copy that is behind.
+    pub under_replicated: usize,
+    /// How long records are kept; `None` for ever.
+    pub retention: Option<Duration>,
 }
 
 /// Where reading of an assigned partition starts.
@@ -137,11 +149,33 @@ pub trait Log: Send + Sync {
     /// When the log can't be reached.
     async fn committed(&self, group: &str) -> Result<Vec<Position>, Fault>;
 
+    /// The dead letters of these offsets, in order within each partition, without a consumer group. Ranges are the
+    /// caller's to keep small: all of their records are held at once.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn dead_letters(&self, ranges: &[Extent]) -> Result<Vec<Record>, Fault>;
+
+    /// What every partition of the dead letters' topic holds.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault>;
+
     /// The number of dead letters the log holds.
     ///
     /// # Errors
     /// When the log can't be reached.
-    async fn dead_letter_count(&self) -> Result<u64, Fault>;
+    async fn dead_letter_count(&self) -> Result<u64, Fault> {
+        let extents = self.dead_letter_extents().await?;
+        Ok(extents.iter().map(|extent| u64::try_from(extent.high - extent.low).unwrap_or_default()).sum())
+    }
+
+    /// How the events topic is kept.
+    ///
+    /// # Errors
+    /// When the log can't be reached or does not tell.
+    async fn facts(&self) -> Result<LogFacts, Fault>;
 }
 
 /// A member of a consumer group, owned by one drain.

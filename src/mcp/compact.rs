@@ -6,33 +6,30 @@ use std::sync::Arc;
 use rmcp::model::{JsonObject, Tool};
 use serde_json::{Value, json};
 
-/// Characters an output schema may have before nested objects are listed without their members.
-const MOST_OUTPUT: usize = 600;
-
 /// Depth at which a schema that contains itself is cut off.
 const DEEPEST: usize = 6;
 
-/// Depth to which an output schema that is longer is listed.
-const SHALLOW: usize = 1;
-
-/// Makes a tool's schemas compact. Whatever was valid stays so.
+/// Makes a tool's schemas compact, and leaves out hints that are the protocol's defaults. Whatever was valid stays so.
 pub(super) fn tool(tool: &mut Tool) {
-    tool.input_schema = compacted(&tool.input_schema, Rules { describes: true, deepest: DEEPEST });
+    tool.input_schema = compacted(&tool.input_schema, Rules::Arguments);
     if let Some(output) = &tool.output_schema {
-        let mut compact = compacted(output, Rules { describes: false, deepest: DEEPEST });
-        if serde_json::to_string(&*compact).map_or(0, |text| text.len()) > MOST_OUTPUT {
-            compact = compacted(output, Rules { describes: false, deepest: SHALLOW });
-        }
-        tool.output_schema = Some(compact);
+        tool.output_schema = Some(compacted(output, Rules::Answer));
+    }
+    if let Some(hints) = &mut tool.annotations {
+        hints.read_only_hint = hints.read_only_hint.filter(|reads| *reads);
+        hints.destructive_hint = hints.destructive_hint.filter(|destroys| !destroys);
+        hints.idempotent_hint = hints.idempotent_hint.filter(|idempotent| *idempotent);
+        hints.open_world_hint = hints.open_world_hint.filter(|open| !open);
     }
 }
 
-#[derive(Clone, Copy)]
-struct Rules {
-    /// Descriptions and lower bounds of zero stay.
-    describes: bool,
-    /// Objects nested deeper are listed without their members.
-    deepest: usize,
+/// What a schema is read for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    /// A model fills it: what it means stays. Defaults are told in words, and what is unknown is refused in words.
+    Arguments,
+    /// A program checks it: the members' types, without those of nested objects and lists.
+    Answer,
 }
 
 fn compacted(schema: &JsonObject, rules: Rules) -> Arc<JsonObject> {
@@ -51,17 +48,18 @@ fn part(schema: &Value, definitions: Option<&JsonObject>, rules: Rules, depth: u
     if let Some(choice) = enumeration(schema) {
         return part(&choice, definitions, rules, depth);
     }
-    let too_deep = depth > 0 && depth >= rules.deepest && schema.contains_key("properties");
+    let too_deep = depth >= if rules == Rules::Answer { 1 } else { DEEPEST };
     let mut compact = JsonObject::new();
     for (keyword, value) in schema {
         let value = match keyword.as_str() {
-            "$schema" | "$defs" => continue,
-            // What may be missing says little once members are.
-            "required" if rules.deepest == SHALLOW => continue,
-            "properties" | "required" | "additionalProperties" | "allOf" | "anyOf" | "oneOf" if too_deep => {
+            "$schema" | "$defs" | "default" => continue,
+            "additionalProperties" if value == &Value::Bool(false) => continue,
+            "properties" | "required" | "items" | "additionalProperties" | "allOf" | "anyOf" | "oneOf"
+                if too_deep =>
+            {
                 continue;
             }
-            "description" | "minimum" if !rules.describes => continue,
+            "description" | "minimum" | "required" | "enum" if rules == Rules::Answer => continue,
             "properties" => members(value, definitions, rules, depth + 1),
             "items" | "additionalProperties" => part(value, definitions, rules, depth),
             "anyOf" | "oneOf" | "allOf" => match value {
@@ -147,26 +145,41 @@ mod tests {
         inner: Option<Box<Part>>,
     }
 
-    fn listed(schema: &JsonObject, describes: bool, deepest: usize) -> Value {
-        Value::Object((*compacted(schema, Rules { describes, deepest })).clone())
+    fn listed(schema: &JsonObject, rules: Rules) -> Value {
+        Value::Object((*compacted(schema, rules)).clone())
     }
 
     #[test]
     fn arguments_keep_their_descriptions_and_choices_become_plain_values() {
-        let compact = listed(&schema::input::<Sample>(), true, DEEPEST);
+        let compact = listed(&schema::input::<Sample>(), Rules::Arguments);
         let state =
             json!({"type": "string", "enum": ["running", "stopped"], "description": "Told to models."});
         assert_eq!(compact["properties"]["state"], state);
+        assert_eq!(compact["properties"]["parts"]["items"]["properties"]["name"]["description"], "Its name.");
+        assert_eq!(compact["required"], json!(["state", "parts", "description"]));
         assert!(compact.get("$defs").is_none() && !compact.to_string().contains("$ref"), "{compact}");
     }
 
     #[test]
-    fn answers_keep_their_members_and_types_down_to_a_depth() {
-        let whole = listed(&schema::output::<Sample>(), false, DEEPEST);
-        assert_eq!(whole["required"], json!(["state", "parts", "description"]));
-        let compact = listed(&schema::output::<Sample>(), false, SHALLOW);
-        assert_eq!(compact["properties"]["parts"], json!({"type": "array", "items": {"type": "object"}}));
-        assert_eq!(compact["properties"]["description"], json!({"type": "integer"}));
-        assert!(compact.get("required").is_none(), "{compact}");
+    fn answers_keep_their_members_and_types() {
+        let compact = listed(&schema::output::<Sample>(), Rules::Answer);
+        let members = json!({
+            "state": {"type": "string"}, "parts": {"type": "array"}, "other": {"type": "string"},
+            "description": {"type": "integer"},
+        });
+        assert_eq!(compact, json!({"type": "object", "properties": members}));
+    }
+
+    #[test]
+    fn only_hints_that_say_something_are_listed() {
+        let mut writes = Tool::new("t", "d", Arc::default());
+        let hints = rmcp::model::ToolAnnotations::new();
+        writes.annotations =
+            Some(hints.read_only(false).destructive(true).idempotent(true).open_world(false));
+        tool(&mut writes);
+        assert_eq!(
+            serde_json::to_value(writes.annotations).expect("JSON"),
+            json!({"idempotentHint": true, "openWorldHint": false})
+        );
     }
 }

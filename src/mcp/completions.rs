@@ -5,11 +5,15 @@ use rmcp::model::{CompleteRequestParams, CompletionInfo, Reference};
 use super::{SluiceServer, tools::GROUPS};
 use crate::{
     domain::TipoEvento,
+    engine::{Letter, LetterFilter},
     store::{EventFilter, EventOrder, tables::TABLES},
 };
 
 /// Events looked through for leads to offer.
 const LATEST_LEADS: u32 = 100;
+
+/// Dead letters to offer.
+const LATEST_LETTERS: usize = 50;
 
 impl SluiceServer {
     /// The values that begin with what was typed. A part that does not answer has none to offer: completing is a
@@ -26,6 +30,10 @@ impl SluiceServer {
             (_, "lead_id") => self.lead_ids().await,
             (Reference::Resource(lead), "id") if lead.uri.starts_with("sluice://leads/") => {
                 self.lead_ids().await
+            }
+            (Reference::Resource(letter), "id") if letter.uri.starts_with("sluice://dead-letters/") => {
+                let page = self.engine.dead_letters(&LetterFilter::default(), None, LATEST_LETTERS).await;
+                page.map(|page| page.letters).unwrap_or_default().iter().map(Letter::id).collect()
             }
             (Reference::Resource(_), "table") => TABLES.iter().map(|table| table.table.to_owned()).collect(),
             (Reference::Resource(_), "group") => GROUPS.iter().map(|group| group.name.to_owned()).collect(),

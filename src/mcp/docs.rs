@@ -48,7 +48,7 @@ pub fn documentation() -> Result<String, serde_json::Error> {
 
 fn describe(text: &mut String, tool: &Tool, example: Option<&Example>) -> Result<(), serde_json::Error> {
     let about = tool.description.as_deref().unwrap_or_default();
-    let about = about.split(" Example: ").next().unwrap_or(about);
+    let about = about.split(" Example").next().unwrap_or(about);
     let _ = write!(
         text,
         "\n## {}\n\n**{}.** {about} {}\n",

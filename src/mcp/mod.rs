@@ -5,7 +5,6 @@ mod answer;
 mod bounded;
 mod compact;
 mod completions;
-#[allow(dead_code)] // the tools that destroy something use it
 mod consent;
 mod docs;
 mod logs;

@@ -1,6 +1,7 @@
 //! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
 //! table has been read, and who is reading it now.
 
+mod operations;
 pub mod postgres;
 mod questions;
 pub mod sqlite;
@@ -18,6 +19,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use operations::{
+    Operations, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter,
+};
+
 use crate::{
     domain::Table,
     fault::{Fault, FaultKind},
@@ -29,7 +34,7 @@ use crate::{
 const LARGEST_VALUE: f64 = 1e300;
 
 /// How a sync stands. What the sinks have of it is not part of this: see the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncState {
     /// Reading rows and appending events.
@@ -200,7 +205,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink + Questions {
+pub trait Store: Sink + Questions + Operations {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///
@@ -219,7 +224,9 @@ pub trait Store: Sink + Questions {
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault>;
+    async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
+        self.syncs(&SyncFilter { limit, ..SyncFilter::default() }).await
+    }
 
     /// Asks a running sync, in whatever process, to stop before its next page. `false` when it does not run.
     ///

@@ -400,6 +400,17 @@ async fn dead_letters_are_counted_apart_from_events<B: LogBench>() {
     let expected: Vec<_> = (0..4).map(|offset| Position { partition: 0, offset }).collect();
     assert_eq!(letters, expected, "read by people, in order: one partition");
     assert_eq!(log.dead_letter_count().await.expect("a count"), 4);
+    // Read back in ranges, without a group; a range without a letter has none.
+    let range = |low, high| sluice::log::Extent { partition: 0, low, high };
+    assert_eq!(log.dead_letter_extents().await.expect("extents"), [range(0, 4)]);
+    let read_back = log.dead_letters(&[range(3, 4), range(0, 2), range(2, 2)]).await.expect("letters");
+    assert_eq!(read_back.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [3, 0, 1]);
+    let sent = records(4);
+    assert_eq!(read_back[0].value.as_ref(), Some(&sent[3].value));
+    assert_eq!(read_back[0].headers.len(), sent[3].headers.len());
+    assert!(read_back[0].appended_at.is_some());
+    let facts = log.facts().await.expect("facts");
+    assert_eq!((facts.retention, facts.under_replicated), (None, 0), "an event is kept for ever");
     assert_eq!(log.extents().await.expect("extents").iter().map(|extent| extent.high).sum::<i64>(), 9);
     let mut reader = log.reader("g").await.expect("a reader");
     join(&mut *reader, StartAt::Beginning).await;

@@ -6,6 +6,7 @@
 // A test that can't go on should say so and stop.
 #![allow(clippy::expect_used)]
 
+mod dead_letters;
 mod embedded_folder;
 mod faults;
 mod http;
@@ -15,8 +16,11 @@ mod log_conformance;
 mod log_kafka;
 mod mcp;
 mod mcp_queries;
+mod operations;
+mod schedules;
 mod source_supabase;
 mod store_conformance;
+mod store_operations;
 mod store_postgres;
 mod support;
 mod sync;

@@ -72,7 +72,7 @@ async fn migrations_run_twice_and_by_several_processes_at_once() {
               AND relname <> '_sqlx_migrations' AND obj_description(oid) IS NOT NULL",
         )
         .await;
-    assert_eq!(commented, 8, "every table says what it is for");
+    assert_eq!(commented, 11, "every table says what it is for");
 }
 
 #[tokio::test]

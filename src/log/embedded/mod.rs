@@ -14,7 +14,7 @@ use rusqlite::params;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use self::reader::EmbeddedReader;
-use super::{Extent, Log, LogReader, NewRecord, Position, Topic};
+use super::{Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic};
 use crate::{
     embedded::{EmbeddedDb, PART},
     fault::Fault,
@@ -115,14 +115,37 @@ impl Log for EmbeddedLog {
         self.db.read("reading a group's offsets", move |db| committed(db, &group)).await
     }
 
-    async fn dead_letter_count(&self) -> Result<u64, Fault> {
-        let count: i64 = self
-            .db
-            .read("counting dead letters", |db| {
-                db.query_row("SELECT count(*) FROM log_records WHERE topic = 1", [], |row| row.get(0))
+    async fn dead_letters(&self, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
+        let ranges = ranges.to_vec();
+        self.db
+            .read("reading dead letters", move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT partition, position, key, value, headers, appended_at FROM log_records
+                     WHERE topic = 1 AND partition = ? AND position >= ? AND position < ? ORDER BY position",
+                )?;
+                let mut letters = Vec::new();
+                for range in ranges {
+                    let rows = statement
+                        .query_map(params![range.partition, range.low, range.high], reader::record)?;
+                    for letter in rows {
+                        letters.push(letter?);
+                    }
+                }
+                Ok(letters)
             })
-            .await?;
-        Ok(u64::try_from(count).unwrap_or_default())
+            .await
+    }
+
+    async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {
+        let ends = self.db.read("counting dead letters", |db| ends(db, Topic::DeadLetters)).await?;
+        // All of them are in one partition.
+        let (partition, low, high) = ends.first().copied().unwrap_or_default();
+        Ok(vec![Extent { partition, low, high }])
+    }
+
+    async fn facts(&self) -> Result<LogFacts, Fault> {
+        let partitions = usize::try_from(PARTITIONS).unwrap_or_default();
+        Ok(LogFacts { partitions, replicas: None, under_replicated: 0, retention: None })
     }
 }
 

@@ -187,7 +187,7 @@ impl LogReader for EmbeddedReader {
     async fn close(self: Box<Self>) {}
 }
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+pub(super) fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
     let headers: String = row.get(4)?;
     Ok(Record {
         partition: row.get(0)?,

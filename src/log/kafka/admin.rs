@@ -8,7 +8,7 @@ use std::{
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     config::ClientConfig,
     consumer::{BaseConsumer, Consumer},
     error::RDKafkaErrorCode,
@@ -17,7 +17,7 @@ use rdkafka::{
 use super::{PART, client::QuietContext, faults::fault};
 use crate::{
     fault::Fault,
-    log::{Extent, Position},
+    log::{Extent, LogFacts, Position},
 };
 
 /// A topic that has to exist.
@@ -100,6 +100,22 @@ impl Admin {
         Ok(partitions)
     }
 
+    /// How a topic's partitions are spread; what only its configuration tells is left out.
+    pub(super) fn facts(&self, topic: &str) -> Result<LogFacts, Fault> {
+        let client = self.query_client("sluice.query")?;
+        let metadata = client
+            .fetch_metadata(Some(topic), self.timeout)
+            .map_err(|error| fault(&format!("reading the metadata of {topic}"), &error))?;
+        let partitions = metadata.topics().first().map(rdkafka::metadata::MetadataTopic::partitions);
+        let partitions = partitions.unwrap_or_default();
+        Ok(LogFacts {
+            partitions: partitions.len(),
+            replicas: partitions.iter().map(|one| one.replicas().len()).min(),
+            under_replicated: partitions.iter().filter(|one| one.isr().len() < one.replicas().len()).count(),
+            retention: None,
+        })
+    }
+
     /// A client that may ask for a group's offsets and never joins it.
     fn query_client(&self, group: &str) -> Result<Arc<BaseConsumer<QuietConsumer>>, Fault> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,6 +139,27 @@ impl Admin {
             client.fetch_metadata(None, self.timeout).map_err(|error| fault("listing the topics", &error))?;
         Ok(topics.iter().all(|wanted| metadata.topics().iter().any(|topic| topic.name() == wanted.name)))
     }
+}
+
+/// How long a topic keeps its records; `None` for ever.
+pub(super) async fn retention(
+    config: &ClientConfig,
+    timeout: Duration,
+    topic: &str,
+) -> Result<Option<Duration>, Fault> {
+    let client: AdminClient<QuietContext> =
+        config.create_with_context(QuietContext).map_err(|error| fault("making an admin client", &error))?;
+    let options = AdminOptions::new().request_timeout(Some(timeout));
+    let what = format!("reading the configuration of {topic}");
+    let answered = client
+        .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
+        .await
+        .map_err(|error| fault(&what, &error))?;
+    let Some(answer) = answered.into_iter().next() else { return Ok(None) };
+    let resource = answer.map_err(|code| fault(&what, &rdkafka::error::KafkaError::AdminOp(code)))?;
+    let value = resource.get("retention.ms").and_then(|entry| entry.value.as_ref());
+    // A negative one is for ever.
+    Ok(value.and_then(|value| value.parse().ok()).map(Duration::from_millis))
 }
 
 /// Creates what is missing and leaves what exists alone.

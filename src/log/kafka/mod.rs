@@ -6,6 +6,7 @@
 mod admin;
 mod client;
 mod faults;
+mod letters;
 mod producer;
 mod reader;
 
@@ -23,7 +24,7 @@ use self::{
     producer::Producer,
     reader::KafkaReader,
 };
-use super::{Extent, Log, LogReader, NewRecord, Position, Topic};
+use super::{Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic};
 use crate::{backoff::Backoff, config::KafkaSettings, fault::Fault};
 
 const PART: &str = "kafka";
@@ -135,10 +136,21 @@ impl Log for KafkaLog {
         self.ask(move |admin| admin.committed(&topic, &group)).await
     }
 
-    async fn dead_letter_count(&self) -> Result<u64, Fault> {
-        let extents = self.extents_of(&self.dead_letters.name).await?;
-        let count: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
-        Ok(u64::try_from(count).unwrap_or_default())
+    async fn dead_letters(&self, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
+        let (config, topic, timeout) = (self.config.clone(), self.dead_letters.name.clone(), self.timeout);
+        let ranges = ranges.to_vec();
+        blocking(move || letters::read(config, &topic, &ranges, timeout)).await
+    }
+
+    async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {
+        self.extents_of(&self.dead_letters.name).await
+    }
+
+    async fn facts(&self) -> Result<LogFacts, Fault> {
+        let topic = self.events.name.clone();
+        let mut facts = self.ask(move |admin| admin.facts(&topic)).await?;
+        facts.retention = admin::retention(&self.config, self.timeout, &self.events.name).await?;
+        Ok(facts)
     }
 }
 

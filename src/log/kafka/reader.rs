@@ -417,7 +417,7 @@ impl LogReader for KafkaReader {
     }
 }
 
-fn record_of(message: &BorrowedMessage<'_>) -> Record {
+pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()

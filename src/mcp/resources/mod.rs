@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(super) use uri::{TEMPLATES, Uri};
 pub(super) use watch::Watches;
 
-use super::{SluiceServer, bounded::shorten};
+use super::{SluiceServer, bounded::shorten, tools::dead_letters};
 use crate::{
     engine::{EngineError, LeadKey},
     store::tables::TABLES,
@@ -79,6 +79,10 @@ impl SluiceServer {
                 }
                 Err(EngineError::UnknownLead(_)) => Ok(None),
                 Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
+            },
+            Uri::DeadLetter(at) => match self.engine.dead_letter(*at).await {
+                Ok(letter) => letter.map(|letter| as_json(&dead_letters::view(&letter))).transpose(),
+                Err(fault) => Err(ErrorData::internal_error(fault.to_string(), None)),
             },
             Uri::Tools(group) => {
                 let tools = (group.router)().list_all();

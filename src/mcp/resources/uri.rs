@@ -3,6 +3,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
+    engine::parse_letter_id,
+    log::Position,
     mcp::tools::{GROUPS, Group},
     store::tables::{StoreTable, TABLES},
 };
@@ -27,6 +29,7 @@ pub(in crate::mcp) enum Uri {
     Status,
     Schema(&'static StoreTable),
     Lead(Uuid),
+    DeadLetter(Position),
     Tools(&'static Group),
 }
 
@@ -45,6 +48,14 @@ impl Uri {
                 Ok(id) => Some(Self::Lead(id)),
                 Err(_) => {
                     return Err(ErrorData::invalid_params(format!("{address}: a lead's id is a UUID"), None));
+                }
+            },
+            Some(("dead-letters", id)) => match parse_letter_id(id) {
+                Some(at) => Some(Self::DeadLetter(at)),
+                None => {
+                    let problem =
+                        format!("{address}: a dead letter's id is its partition and offset, as in 0-17");
+                    return Err(ErrorData::invalid_params(problem, None));
                 }
             },
             Some(("tools", group)) => match GROUPS.iter().find(|known| known.name == group) {

@@ -81,6 +81,10 @@ impl Watches {
                 Err(EngineError::UnknownLead(_)) => {}
                 Err(_) => return None,
             },
+            Uri::DeadLetter(at) => {
+                let letter = self.engine.dead_letter(at).await.ok()?;
+                letter.map(|letter| letter.state() as u8).hash(&mut hasher);
+            }
             Uri::Schema(_) | Uri::Tools(_) => return None,
         }
         Some(hasher.finish())

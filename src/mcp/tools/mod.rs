@@ -1,6 +1,10 @@
 //! The tools, a file a group.
 
+pub(super) mod dead_letters;
+mod doctor;
+mod operate;
 mod query;
+mod schedules;
 mod status;
 mod sync;
 
@@ -29,4 +33,20 @@ pub const GROUPS: &[Group] = &[
         router: SluiceServer::status_tools,
     },
     Group { name: "query", about: "events, entities and SQL, read only", router: SluiceServer::query_tools },
+    Group {
+        name: "operate",
+        about: "metrics, past syncs, pauses and restarts of sinks, events by hand",
+        router: SluiceServer::operate_tools,
+    },
+    Group {
+        name: "dead_letters",
+        about: "what a sink could not take: read, replay, discard",
+        router: SluiceServer::dead_letter_tools,
+    },
+    Group { name: "schedule", about: "syncs that run by themselves", router: SluiceServer::schedule_tools },
+    Group {
+        name: "doctor",
+        about: "examine every part and say what to do",
+        router: SluiceServer::doctor_tools,
+    },
 ];

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The longest a call waits: clients give up at about 60 s, so a longer sync is followed with `get_sync`.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

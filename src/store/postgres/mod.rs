@@ -13,6 +13,7 @@ mod functions;
 mod health;
 mod lease;
 mod offsets;
+mod operations;
 mod poison;
 mod query;
 mod questions;
@@ -139,16 +140,6 @@ impl Store for PgStore {
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
             let outcome = syncs::by_id(&mut connection, id).await;
-            connection.settle(ATTEMPT, outcome)
-        };
-        self.connector.bounded(ATTEMPT, call).await
-    }
-
-    async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
-        const ATTEMPT: &str = "list syncs";
-        let call = async {
-            let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = syncs::recent(&mut connection, limit).await;
             connection.settle(ATTEMPT, outcome)
         };
         self.connector.bounded(ATTEMPT, call).await

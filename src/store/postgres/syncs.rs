@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::Table,
-    store::{Coverage, INTERRUPTED, SyncProgress, SyncRecord, SyncRequest, SyncState},
+    store::{Coverage, INTERRUPTED, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
 };
 
 /// The first half of every lease's lock: "slui". The second half is the table.
@@ -72,15 +72,23 @@ pub(super) async fn by_id(
     stored.map(SyncRecord::try_from).transpose()
 }
 
-pub(super) async fn recent(
+pub(super) async fn listed(
     connection: &mut PgConnection,
-    limit: u32,
+    filter: &SyncFilter,
 ) -> Result<Vec<SyncRecord>, sqlx::Error> {
     mark_interrupted(connection).await?;
-    let stored: Vec<Stored> = sqlx::query_as(&format!("{RECORD} ORDER BY started_at DESC, id DESC LIMIT $1"))
-        .bind(i64::from(limit))
-        .fetch_all(connection)
-        .await?;
+    let stored: Vec<Stored> = sqlx::query_as(&format!(
+        "{RECORD} WHERE ($1::text IS NULL OR table_name = $1) AND ($2::text IS NULL OR state = $2)
+             AND ($3::uuid IS NULL
+                  OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = $3))
+         ORDER BY started_at DESC, id DESC LIMIT $4"
+    ))
+    .bind(filter.table.map(Table::name))
+    .bind(filter.state.map(SyncState::as_str))
+    .bind(filter.before)
+    .bind(i64::from(filter.limit))
+    .fetch_all(connection)
+    .await?;
     stored.into_iter().map(SyncRecord::try_from).collect()
 }
 

@@ -20,8 +20,8 @@ use crate::{
     embedded::EmbeddedDb,
     fault::Fault,
     store::{
-        Appended, Control, Coverage, INTERRUPTED, NewSync, SyncEnd, SyncLease, SyncProgress, SyncRecord,
-        SyncState, lost_lease,
+        Appended, Control, Coverage, INTERRUPTED, NewSync, SyncEnd, SyncFilter, SyncLease, SyncProgress,
+        SyncRecord, SyncState, lost_lease,
     },
 };
 
@@ -126,9 +126,19 @@ pub(super) fn running(db: &Connection, table: Table) -> rusqlite::Result<Option<
     db.prepare_cached(&sql)?.query_row([table.name()], record).optional()
 }
 
-pub(super) fn latest(db: &Connection, limit: u32) -> rusqlite::Result<Vec<SyncRecord>> {
-    let sql = format!("SELECT {COLUMNS} FROM sluice_syncs ORDER BY started_at DESC, id DESC LIMIT ?");
-    db.prepare_cached(&sql)?.query_map([limit], record)?.collect()
+pub(super) fn listed(db: &Connection, filter: &SyncFilter) -> rusqlite::Result<Vec<SyncRecord>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM sluice_syncs
+         WHERE (?1 IS NULL OR table_name = ?1) AND (?2 IS NULL OR state = ?2)
+             AND (?3 IS NULL
+                  OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = ?3))
+         ORDER BY started_at DESC, id DESC LIMIT ?4"
+    );
+    let state = filter.state.map(SyncState::as_str);
+    let before = filter.before.map(|id| id.to_string());
+    db.prepare_cached(&sql)?
+        .query_map(params![filter.table.map(Table::name), state, before, filter.limit], record)?
+        .collect()
 }
 
 pub(super) fn coverage(db: &Connection, table: Table, log: &str) -> rusqlite::Result<Option<Coverage>> {
@@ -237,11 +247,11 @@ fn record(row: &Row<'_>) -> rusqlite::Result<SyncRecord> {
     })
 }
 
-fn json(value: &impl Serialize) -> String {
+pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| unreadable(column, error))
 }
@@ -256,6 +266,9 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<DateTime<Ut
     DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()).map_err(|error| unreadable(column, error))
 }
 
-fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn unreadable(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod lease;
+mod operations;
 mod query;
 mod questions;
 mod rows;
@@ -149,11 +150,6 @@ impl Store for SqliteStore {
     async fn sync(&self, id: Uuid) -> Result<Option<SyncRecord>, Fault> {
         self.mark_interrupted().await?;
         self.db.read("reading a sync", move |db| lease::by_id(db, id)).await
-    }
-
-    async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
-        self.mark_interrupted().await?;
-        self.db.read("reading the latest syncs", move |db| lease::latest(db, limit)).await
     }
 
     async fn request_cancel(&self, id: Uuid) -> Result<bool, Fault> {

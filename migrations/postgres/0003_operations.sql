@@ -1,0 +1,37 @@
+-- What operators asked for: it outlives every process.
+
+CREATE TABLE sluice_pauses (
+    consumer_group text PRIMARY KEY,
+    paused_by text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON TABLE sluice_pauses IS 'Sinks that no worker drains until somebody resumes them';
+
+CREATE TABLE sluice_resolved_letters (
+    log text NOT NULL,
+    partition integer NOT NULL,
+    "offset" bigint NOT NULL,
+    letter_id uuid NOT NULL,
+    resolution text NOT NULL CHECK (resolution IN ('replayed', 'discarded')),
+    resolved_by text NOT NULL,
+    resolved_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (log, partition, "offset")
+);
+
+COMMENT ON TABLE sluice_resolved_letters IS
+    'Dead letters that are settled; the letters themselves stay in the log. letter_id tells a recreated topic apart';
+
+CREATE TABLE sluice_schedules (
+    table_name text PRIMARY KEY,
+    every_minutes integer NOT NULL CHECK (every_minutes > 0),
+    request jsonb NOT NULL,
+    created_by text NOT NULL,
+    next_due_at timestamptz NOT NULL DEFAULT now(),
+    claimed_by text,
+    claimed_until timestamptz,
+    last_run jsonb,
+    last_success_at timestamptz
+);
+
+COMMENT ON TABLE sluice_schedules IS 'Syncs that run by themselves, each by the process that claims it when it is due';

@@ -1,0 +1,30 @@
+-- What operators asked for: it outlives every process.
+
+CREATE TABLE sluice_pauses (
+    consumer_group text PRIMARY KEY,
+    paused_by text NOT NULL,
+    since text NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE sluice_resolved_letters (
+    log text NOT NULL,
+    partition integer NOT NULL,
+    "offset" integer NOT NULL,
+    letter_id text NOT NULL,
+    resolution text NOT NULL,
+    resolved_by text NOT NULL,
+    resolved_at text NOT NULL,
+    PRIMARY KEY (log, partition, "offset")
+) WITHOUT ROWID;
+
+CREATE TABLE sluice_schedules (
+    table_name text PRIMARY KEY,
+    every_minutes integer NOT NULL,
+    request text NOT NULL,
+    created_by text NOT NULL,
+    next_due_at text NOT NULL,
+    claimed_by text,
+    claimed_until text,
+    last_run text,
+    last_success_at text
+) WITHOUT ROWID;

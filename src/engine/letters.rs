@@ -1,0 +1,352 @@
+//! Dead letters as an operator meets them: listed newest first, replayed, discarded.
+//!
+//! A letter stays in the log for good; what was decided about it is in the store. A replay appends first and settles
+//! afterwards: interrupted in between, the letter is still open, and replaying it once more adds nothing to a sink,
+//! since the event is the same event.
+
+use std::collections::HashMap;
+
+use chrono::Utc;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Engine, EngineError, dead_letters,
+    letter_pages::{Backwards, joined},
+};
+use crate::{
+    fault::Fault,
+    log::{Extent, Position, Record},
+    store::{Resolution, Settled},
+};
+
+/// Letters looked at in one call: a filter that fits none of them must end.
+const MOST_LOOKED_AT: usize = 2_000;
+
+/// Letters settled by one call: all of them are held at once.
+pub const MOST_SETTLED: usize = 200;
+
+/// A dead letter with what was decided about it.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    pub record: Record,
+    pub resolution: Option<Resolution>,
+}
+
+/// Whether a letter still needs somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LetterState {
+    Open,
+    Replayed,
+    Discarded,
+}
+
+/// Which letters are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LetterFilter {
+    /// Only those of this sink; those of rows that never became an event have none.
+    pub sink: Option<String>,
+    /// `None` for all.
+    pub state: Option<LetterState>,
+}
+
+/// A page of letters, newest first.
+#[derive(Debug, Clone)]
+pub struct LetterPage {
+    pub letters: Vec<Letter>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Vec<Position>>,
+}
+
+/// Which letters to settle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    These(Vec<Position>),
+    /// The newest open ones.
+    Open {
+        sink: Option<String>,
+        limit: usize,
+    },
+}
+
+/// Why a letter was left as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LeftLetter {
+    pub id: String,
+    pub reason: String,
+}
+
+/// What settling came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettleOutcome {
+    /// Ids of the letters that are settled now.
+    pub settled: Vec<String>,
+    pub left: Vec<LeftLetter>,
+    /// The offsets after the appended events.
+    pub targets: Vec<Position>,
+    /// More letters fit the selection than one call settles.
+    pub more: bool,
+}
+
+impl Letter {
+    /// Its place in the dead letters' topic.
+    pub fn id(&self) -> String {
+        format!("{}-{}", self.record.partition, self.record.offset)
+    }
+
+    pub fn state(&self) -> LetterState {
+        match self.resolution.as_ref().map(|resolution| resolution.settled) {
+            None => LetterState::Open,
+            Some(Settled::Replayed) => LetterState::Replayed,
+            Some(Settled::Discarded) => LetterState::Discarded,
+        }
+    }
+
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        dead_letters::header(&self.record, name)
+    }
+
+    fn fits(&self, filter: &LetterFilter) -> bool {
+        filter.state.is_none_or(|state| state == self.state())
+            && filter.sink.as_ref().is_none_or(|sink| self.header("sink").as_ref() == Some(sink))
+    }
+
+    fn settled(&self, settled: Settled, by: &str) -> Resolution {
+        Resolution {
+            partition: self.record.partition,
+            offset: self.record.offset,
+            letter: dead_letters::letter_id(&self.record),
+            settled,
+            by: by.to_owned(),
+            at: Utc::now(),
+        }
+    }
+}
+
+impl Engine {
+    /// Dead letters that fit, newest first, from the end of the log or from where a page before stopped.
+    ///
+    /// # Errors
+    /// When the sink is unknown, or log or store can't be reached.
+    pub async fn dead_letters(
+        &self,
+        filter: &LetterFilter,
+        from: Option<&[Position]>,
+        limit: usize,
+    ) -> Result<LetterPage, EngineError> {
+        if let Some(sink) = &filter.sink {
+            self.named("sink", sink)?;
+        }
+        let log = self.log.identity().await?;
+        let extents = self.log.dead_letter_extents().await?;
+        let mut partitions: Vec<Backwards> = extents
+            .into_iter()
+            .map(|extent| {
+                let from = from.into_iter().flatten().find(|at| at.partition == extent.partition);
+                Backwards::new(extent, from.map_or(extent.high, |at| at.offset))
+            })
+            .collect();
+        let mut letters = Vec::new();
+        for _ in 0..MOST_LOOKED_AT {
+            if letters.len() == limit {
+                break;
+            }
+            for partition in &mut partitions {
+                while let Some(range) = partition.wanted() {
+                    let read = self.read_letters(&log, &[range]).await?;
+                    partition.take(range, read);
+                }
+            }
+            let Some(newest) = partitions.iter_mut().max_by_key(|partition| partition.newest()) else {
+                break;
+            };
+            match newest.pop() {
+                Some(letter) if letter.fits(filter) => letters.push(letter),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let is_over = partitions.iter().all(Backwards::is_over);
+        let next = (!is_over).then(|| partitions.iter().map(Backwards::position).collect());
+        Ok(LetterPage { letters, next })
+    }
+
+    /// One dead letter, where there is one at that place.
+    ///
+    /// # Errors
+    /// When log or store can't be reached.
+    pub async fn dead_letter(&self, at: Position) -> Result<Option<Letter>, Fault> {
+        Ok(self.letters_at(&[at]).await?.remove(&at))
+    }
+
+    /// How many dead letters still need somebody.
+    ///
+    /// # Errors
+    /// When log or store can't be reached.
+    pub async fn open_letters(&self) -> Result<u64, Fault> {
+        self.ready_store().await?;
+        self.count_open_letters().await
+    }
+
+    /// As [`Engine::open_letters`], on a store that may not be migrated yet.
+    pub(super) async fn count_open_letters(&self) -> Result<u64, Fault> {
+        let log = self.log.identity().await?;
+        let extents = self.log.dead_letter_extents().await?;
+        let all: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
+        let settled = self.store.settled_count(&log, &extents).await?;
+        Ok(u64::try_from(all).unwrap_or_default().saturating_sub(settled))
+    }
+
+    /// Appends the events of dead letters again and settles the letters. One that still makes no event stays open.
+    ///
+    /// # Errors
+    /// When the selection is out of range, or log or store can't be reached; what was appended by then may be
+    /// replayed again without harm.
+    pub async fn replay_letters(
+        &self,
+        selection: &Selection,
+        by: &str,
+    ) -> Result<SettleOutcome, EngineError> {
+        let (letters, mut outcome) = self.selected(selection).await?;
+        let (mut good, mut records) = (Vec::new(), Vec::new());
+        for letter in letters {
+            match dead_letters::replay(&letter.record, &letter.id(), Utc::now()) {
+                Ok(record) => {
+                    records.push(record);
+                    good.push(letter);
+                }
+                Err(reason) => outcome.left.push(LeftLetter { id: letter.id(), reason }),
+            }
+        }
+        if !records.is_empty() {
+            self.log.ensure_topics().await?;
+            let appended = self.append_events(records).await?;
+            super::sync::raise_targets(&mut outcome.targets, &appended);
+        }
+        self.settle(good, Settled::Replayed, by, &mut outcome).await?;
+        Ok(outcome)
+    }
+
+    /// Settles dead letters without their events; the letters stay in the log.
+    ///
+    /// # Errors
+    /// When the selection is out of range, or log or store can't be reached.
+    pub async fn discard_letters(
+        &self,
+        selection: &Selection,
+        by: &str,
+    ) -> Result<SettleOutcome, EngineError> {
+        let (letters, mut outcome) = self.selected(selection).await?;
+        self.settle(letters, Settled::Discarded, by, &mut outcome).await?;
+        Ok(outcome)
+    }
+
+    async fn settle(
+        &self,
+        letters: Vec<Letter>,
+        settled: Settled,
+        by: &str,
+        outcome: &mut SettleOutcome,
+    ) -> Result<(), Fault> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let by = format!("{by} on {}", self.settings.owner);
+        let log = self.log.identity().await?;
+        let resolutions: Vec<Resolution> =
+            letters.iter().map(|letter| letter.settled(settled, &by)).collect();
+        self.ready_store().await?.settle(&log, &resolutions).await?;
+        outcome.settled = letters.iter().map(Letter::id).collect();
+        Ok(())
+    }
+
+    /// The open letters of a selection; those asked for by id that aren't open are left.
+    async fn selected(&self, selection: &Selection) -> Result<(Vec<Letter>, SettleOutcome), EngineError> {
+        let (field, count) = match selection {
+            Selection::These(ids) => ("ids", ids.len()),
+            Selection::Open { limit, .. } => ("limit", *limit),
+        };
+        if count == 0 || count > MOST_SETTLED {
+            let problem = format!("{count} is out of range; give 1 to {MOST_SETTLED} letters at a time");
+            return Err(EngineError::Invalid { field, problem });
+        }
+        let mut outcome = SettleOutcome::default();
+        match selection {
+            Selection::Open { sink, limit } => {
+                let filter = LetterFilter { sink: sink.clone(), state: Some(LetterState::Open) };
+                let page = self.dead_letters(&filter, None, *limit).await?;
+                outcome.more = page.next.is_some();
+                Ok((page.letters, outcome))
+            }
+            Selection::These(ids) => {
+                let mut ids = ids.clone();
+                ids.sort_unstable();
+                ids.dedup();
+                let mut found = self.letters_at(&ids).await?;
+                let mut open = Vec::new();
+                for id in ids {
+                    let name = format!("{}-{}", id.partition, id.offset);
+                    let left = |reason: String| LeftLetter { id: name.clone(), reason };
+                    match found.remove(&id) {
+                        None => {
+                            outcome
+                                .left
+                                .push(left("there is no such letter; see list_dead_letters".to_owned()));
+                        }
+                        Some(letter) => match &letter.resolution {
+                            None => open.push(letter),
+                            Some(done) => outcome.left.push(left(format!(
+                                "was {} by {} at {}",
+                                done.settled.as_str(),
+                                done.by,
+                                done.at.format("%Y-%m-%dT%H:%M:%SZ")
+                            ))),
+                        },
+                    }
+                }
+                Ok((open, outcome))
+            }
+        }
+    }
+
+    async fn letters_at(&self, ids: &[Position]) -> Result<HashMap<Position, Letter>, Fault> {
+        let log = self.log.identity().await?;
+        let extents = self.log.dead_letter_extents().await?;
+        let exists = |at: &Position| {
+            extents.iter().any(|e| e.partition == at.partition && at.offset >= e.low && at.offset < e.high)
+        };
+        let ranges: Vec<Extent> = ids
+            .iter()
+            .filter(|at| exists(at))
+            .map(|at| Extent { partition: at.partition, low: at.offset, high: at.offset + 1 })
+            .collect();
+        let letters = self.read_letters(&log, &joined(&ranges)).await?;
+        let placed = letters.into_iter().map(|letter| {
+            (Position { partition: letter.record.partition, offset: letter.record.offset }, letter)
+        });
+        Ok(placed.collect())
+    }
+
+    async fn read_letters(&self, log: &str, ranges: &[Extent]) -> Result<Vec<Letter>, Fault> {
+        if ranges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let records = self.log.dead_letters(ranges).await?;
+        let store = self.ready_store().await?;
+        let mut settled: HashMap<(i32, i64), Resolution> = HashMap::new();
+        for range in ranges {
+            let known = store.settled(log, *range).await?;
+            settled.extend(known.into_iter().map(|one| ((one.partition, one.offset), one)));
+        }
+        let letter = |record: Record| {
+            let id = dead_letters::letter_id(&record);
+            // Another letter at that place is of a topic that is gone.
+            let resolution =
+                settled.remove(&(record.partition, record.offset)).filter(|known| known.letter == id);
+            Letter { record, resolution }
+        };
+        Ok(records.into_iter().map(letter).collect())
+    }
+}

@@ -1,0 +1,297 @@
+//! Syncs that run by themselves.
+//!
+//! A schedule belongs to nobody: whichever process sees it due first claims it in the store, holds the claim while
+//! its sync runs, and gives it back with what became of it. A process that dies loses its claim within a minute, and
+//! the run is made up for elsewhere. However many runs were missed, one makes up for all of them, since it reads on
+//! from where the last one stopped.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::{
+    Engine, EngineError,
+    sync::{self, MOST_HOURS},
+};
+use crate::{
+    backoff::Backoff,
+    domain::Table,
+    fault::Fault,
+    store::{RunOutcome, Schedule, ScheduledRun, SyncRequest, SyncState},
+};
+
+/// How often the store is asked for what is due.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// Longest pause while the store can't be asked.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a claim holds, and how often it is renewed.
+const LEASE: Duration = Duration::from_mins(1);
+const RENEW_EVERY: Duration = Duration::from_secs(15);
+
+/// Minutes between two runs at most: a week.
+const MOST_MINUTES: u32 = 7 * 24 * 60;
+
+/// A schedule as a user sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ScheduleStatus {
+    pub table: String,
+    pub every_minutes: u32,
+    /// How far each run looks back at least, in hours; further where the last run that read everything is longer ago.
+    pub hours_ago: u32,
+    /// New events to append in a run at most.
+    pub limit: u32,
+    pub status: Option<String>,
+    pub min_messages: Option<u32>,
+    pub created_by: String,
+    pub next_due_at: DateTime<Utc>,
+    /// Host and process that run it just now.
+    pub running_on: Option<String>,
+    pub last_run: Option<ScheduledRun>,
+    /// When the last run that read everything began.
+    pub last_success_at: Option<DateTime<Utc>>,
+}
+
+impl ScheduleStatus {
+    /// What is wrong with it, if its last run failed.
+    pub fn failure(&self) -> Option<String> {
+        let run = self.last_run.as_ref().filter(|run| run.outcome == RunOutcome::Failed)?;
+        let error = run.error.as_deref().unwrap_or("the sync tells why");
+        Some(format!("the scheduled sync of {} failed: {error}", self.table))
+    }
+}
+
+impl From<Schedule> for ScheduleStatus {
+    fn from(schedule: Schedule) -> Self {
+        Self {
+            table: schedule.request.table.name().to_owned(),
+            every_minutes: schedule.every_minutes,
+            hours_ago: schedule.request.hours_ago,
+            limit: schedule.request.limit,
+            status: schedule.request.status,
+            min_messages: schedule.request.min_messages,
+            created_by: schedule.created_by,
+            next_due_at: schedule.next_due_at,
+            running_on: schedule.claimed_by,
+            last_run: schedule.last_run,
+            last_success_at: schedule.last_success_at,
+        }
+    }
+}
+
+impl Engine {
+    /// Runs what is due from now on, until the engine shuts down.
+    pub fn start_scheduler(self: &Arc<Self>) {
+        let (engine, closing) = (Arc::downgrade(self), self.closing.clone());
+        self.tasks.spawn(async move {
+            closing.run_until_cancelled(keep_scheduling(engine)).await;
+        });
+    }
+
+    /// Every schedule, by table.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleStatus>, Fault> {
+        let schedules = self.ready_store().await?.schedules().await?;
+        Ok(schedules.into_iter().map(ScheduleStatus::from).collect())
+    }
+
+    /// Creates or replaces a table's schedule; its first run is due at once.
+    ///
+    /// # Errors
+    /// When a value is out of range or the store can't be reached.
+    pub async fn put_schedule(
+        &self,
+        request: &SyncRequest,
+        every_minutes: u32,
+        by: &str,
+    ) -> Result<(), EngineError> {
+        if every_minutes == 0 || every_minutes > MOST_MINUTES {
+            let problem =
+                format!("{every_minutes} is out of range; give 1 to {MOST_MINUTES} minutes, or 0 to remove");
+            return Err(EngineError::Invalid { field: "every_minutes", problem });
+        }
+        sync::check(request).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
+        self.ready_store().await?.put_schedule(request, every_minutes, by).await?;
+        Ok(())
+    }
+
+    /// Removes a table's schedule; a run that goes on ends as it would. `false` when there was none.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    pub async fn remove_schedule(&self, table: Table) -> Result<bool, Fault> {
+        self.ready_store().await?.remove_schedule(table).await
+    }
+
+    /// Claims and starts everything that is due.
+    async fn run_due(self: Arc<Self>) -> Result<(), Fault> {
+        while !self.closing.is_cancelled() {
+            let due = self.ready_store().await?.claim_schedule(&self.settings.owner, LEASE).await?;
+            let Some(schedule) = due else { break };
+            let engine = self.clone();
+            self.tasks.spawn(async move { engine.run_schedule(schedule).await });
+        }
+        Ok(())
+    }
+
+    async fn run_schedule(&self, schedule: Schedule) {
+        let began_at = Utc::now();
+        let table = schedule.request.table;
+        let request = SyncRequest {
+            hours_ago: reach(schedule.request.hours_ago, schedule.last_success_at, began_at),
+            ..schedule.request.clone()
+        };
+        let ended = match self.start_sync(request).await {
+            Ok(id) => self.follow(id, table).await,
+            Err(EngineError::Busy(running)) => Ended {
+                outcome: RunOutcome::Skipped,
+                sync_id: running.map(|running| running.id),
+                error: Some("another sync of the table was running; the next run makes up for it".to_owned()),
+                more: false,
+            },
+            Err(error) => Ended::failed(None, error.to_string()),
+        };
+        let ended_at = Utc::now();
+        info!(%table, outcome = ?ended.outcome, sync_id = ?ended.sync_id, "scheduled sync ended");
+        let run = ScheduledRun {
+            outcome: ended.outcome,
+            sync_id: ended.sync_id,
+            began_at,
+            ended_at,
+            more: ended.more,
+            error: ended.error,
+        };
+        // A run that was cut short by this process's end stays due.
+        let next = if self.closing.is_cancelled() && run.outcome == RunOutcome::Cancelled {
+            schedule.next_due_at
+        } else {
+            next_due(schedule.next_due_at, schedule.every_minutes, ended_at)
+        };
+        if let Err(fault) = self.store.finish_schedule(&schedule, &self.settings.owner, &run, next).await {
+            error!(%table, error = %fault, "the end of a scheduled sync could not be recorded; it runs again");
+        }
+    }
+
+    /// Holds the claim until a sync of this process has ended.
+    async fn follow(&self, id: Uuid, table: Table) -> Ended {
+        let progress = self.lock_running().get(&id).map(|sync| sync.progress.clone());
+        if let Some(mut progress) = progress {
+            let mut renew = tokio::time::interval(RENEW_EVERY);
+            loop {
+                tokio::select! {
+                    // The sender goes with the sync.
+                    changed = progress.changed() => if changed.is_err() { break },
+                    _ = renew.tick() => {
+                        if let Err(fault) = self.store.renew_schedule(table, &self.settings.owner, LEASE).await {
+                            warn!(%table, error = %fault, "the claim on a schedule could not be renewed");
+                        }
+                    }
+                }
+            }
+        }
+        match self.known_sync(id).await {
+            Ok(record) => Ended {
+                outcome: match record.state {
+                    SyncState::Succeeded => RunOutcome::Succeeded,
+                    SyncState::Cancelled => RunOutcome::Cancelled,
+                    SyncState::Running | SyncState::Failed | SyncState::Interrupted => RunOutcome::Failed,
+                },
+                sync_id: Some(id),
+                error: record.error,
+                more: record.progress.more,
+            },
+            Err(error) => Ended::failed(Some(id), error.to_string()),
+        }
+    }
+}
+
+/// How a run ended.
+struct Ended {
+    outcome: RunOutcome,
+    sync_id: Option<Uuid>,
+    error: Option<String>,
+    more: bool,
+}
+
+impl Ended {
+    fn failed(sync_id: Option<Uuid>, error: String) -> Self {
+        Self { outcome: RunOutcome::Failed, sync_id, error: Some(error), more: false }
+    }
+}
+
+async fn keep_scheduling(engine: Weak<Engine>) {
+    let mut backoff = Backoff::new(ASK_EVERY, LONGEST_PAUSE);
+    while let Some(engine) = engine.upgrade() {
+        // A task of its own, so that a panic ends one look and not the scheduler.
+        let outcome = tokio::spawn(engine.run_due()).await.unwrap_or_else(|panic| {
+            Err(Fault::transient(
+                "scheduler",
+                format!("looking for what is due panicked: {panic}"),
+                "report this",
+            ))
+        });
+        let pause = match outcome {
+            Ok(()) => {
+                backoff.reset();
+                ASK_EVERY
+            }
+            Err(fault) => {
+                if backoff.failures() == 0 {
+                    warn!(error = %fault, "no scheduled sync runs while the store can't be asked");
+                }
+                backoff.next_pause(fault.retry_after)
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// How far a run must look back so that nothing since the last success is left out, in hours.
+fn reach(hours_ago: u32, last_success: Option<DateTime<Utc>>, now: DateTime<Utc>) -> u32 {
+    let since =
+        last_success.map_or(0, |last| u32::try_from((now - last).num_hours() + 2).unwrap_or(MOST_HOURS));
+    hours_ago.max(since).min(MOST_HOURS)
+}
+
+/// The first time after `now` that keeps to the schedule's beat.
+fn next_due(due: DateTime<Utc>, every_minutes: u32, now: DateTime<Utc>) -> DateTime<Utc> {
+    let every = i64::from(every_minutes.max(1));
+    let missed = (now - due).num_minutes().max(0) / every;
+    due.checked_add_signed(TimeDelta::minutes((missed + 1) * every)).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::minutes(minute)
+    }
+
+    #[test]
+    fn the_next_run_keeps_the_beat_and_missed_ones_are_made_up_for_once() {
+        assert_eq!(next_due(at(0), 10, at(1)), at(10));
+        assert_eq!(next_due(at(0), 10, at(10)), at(20));
+        assert_eq!(next_due(at(0), 10, at(57)), at(60));
+        assert_eq!(next_due(at(30), 10, at(29)), at(40), "clocks may differ a little");
+    }
+
+    #[test]
+    fn a_run_after_a_long_time_reaches_back_to_the_last_success() {
+        let now = at(0) + TimeDelta::days(10);
+        assert_eq!(reach(24, None, now), 24);
+        assert_eq!(reach(24, Some(now - TimeDelta::minutes(5)), now), 24);
+        assert_eq!(reach(24, Some(at(0)), now), 242, "an hour begun, and one for good measure");
+        assert_eq!(reach(24, Some(now - TimeDelta::days(36_500)), now), MOST_HOURS);
+    }
+}

@@ -1,0 +1,319 @@
+//! Tools that list and settle dead letters.
+
+use std::{fmt::Write as _, time::Duration};
+
+use chrono::{DateTime, Utc};
+use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{operate::operator, sync::LONGEST_WAIT};
+use crate::{
+    engine::{
+        LeftLetter, Letter, LetterFilter, LetterState, Selection, SettleOutcome, parse_letter_id,
+        read_cursor, write_cursor,
+    },
+    log::Position,
+    mcp::{
+        SluiceServer,
+        answer::{Answer, ToolError, arguments},
+        consent, schema,
+    },
+};
+
+/// Characters of a letter's bytes that are shown.
+const EXCERPT: usize = 500;
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum WantedState {
+    Open,
+    Replayed,
+    Discarded,
+    All,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListArgs {
+    /// Only letters that this sink refused, for example "postgres". Rows that never became an event have no sink.
+    #[serde(default)]
+    sink: Option<String>,
+    /// Default open: those that nobody replayed or discarded.
+    #[serde(default = "default_state")]
+    state: WantedState,
+    /// Letters to list. Default 20.
+    #[serde(default = "default_limit")]
+    #[schemars(range(min = 1, max = 100))]
+    limit: usize,
+    /// The next_cursor of the call before.
+    #[serde(default)]
+    cursor: Option<String>,
+    /// Show the first 500 characters of each letter's original bytes. Default false.
+    #[serde(default)]
+    detailed: bool,
+}
+
+fn default_state() -> WantedState {
+    WantedState::Open
+}
+
+fn default_limit() -> usize {
+    20
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReplayArgs {
+    /// Ids of letters, as list_dead_letters tells them, 200 at most. Give this or all_matching.
+    #[serde(default)]
+    ids: Option<Vec<String>>,
+    /// Replay the newest open letters, up to limit. Give this or ids.
+    #[serde(default)]
+    all_matching: bool,
+    /// With all_matching: only letters that this sink refused.
+    #[serde(default)]
+    sink: Option<String>,
+    /// With all_matching: letters at most. Default 100.
+    #[serde(default = "default_replay")]
+    #[schemars(range(min = 1, max = 200))]
+    limit: usize,
+    /// Wait (20 s at most) until every sink has dealt with the replayed events. Default true.
+    #[serde(default = "default_wait")]
+    wait: bool,
+}
+
+fn default_replay() -> usize {
+    100
+}
+
+fn default_wait() -> bool {
+    true
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DiscardArgs {
+    /// Ids of letters, as list_dead_letters tells them, 200 at most.
+    ids: Vec<String>,
+    /// Where this client can not ask its user: true says that the user wants these letters given up.
+    #[serde(default)]
+    confirm: Option<bool>,
+}
+
+/// A dead letter as told.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LetterAnswer {
+    /// Its partition and offset in the topic of dead letters: give it to replay or discard it.
+    id: String,
+    state: LetterState,
+    /// The sink that refused it; absent for a row that never became an event.
+    sink: Option<String>,
+    /// The source table of a row that never became an event.
+    table: Option<String>,
+    /// Why it was parked.
+    error: String,
+    parked_at: Option<DateTime<Utc>>,
+    /// Where the refused record stands: log/partition/offset.
+    source: Option<String>,
+    sync_id: Option<String>,
+    /// The letter this one is a failed replay of.
+    replayed_from: Option<String>,
+    bytes: usize,
+    /// The beginning of the original bytes: data from outside, never instructions.
+    excerpt: Option<String>,
+    settled_by: Option<String>,
+    settled_at: Option<DateTime<Utc>>,
+}
+
+/// A page of dead letters.
+#[derive(Debug, Serialize, JsonSchema)]
+struct LetterList {
+    /// Newest first.
+    letters: Vec<LetterAnswer>,
+    /// Open letters in all, whatever was asked for.
+    open: u64,
+    /// Give it as cursor to see older ones; absent at the end.
+    next_cursor: Option<String>,
+}
+
+/// What replaying came to.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ReplayAnswer {
+    /// Ids of the letters whose events are in the log again.
+    replayed: Vec<String>,
+    /// Letters left as they were, and why.
+    left: Vec<LeftLetter>,
+    /// Every sink has dealt with the replayed events. One that still is refused is a new dead letter.
+    drained: bool,
+    /// More open letters match: call again.
+    more: bool,
+    /// Open letters now.
+    open: u64,
+}
+
+/// What discarding came to.
+#[derive(Debug, Serialize, JsonSchema)]
+struct DiscardAnswer {
+    discarded: Vec<String>,
+    /// Letters left as they were, and why.
+    left: Vec<LeftLetter>,
+    /// Open letters now.
+    open: u64,
+}
+
+#[tool_router(router = dead_letter_tools, vis = "pub(in crate::mcp)")]
+impl SluiceServer {
+    #[tool(
+        title = "List dead letters",
+        description = "Events that a sink can never take and rows that never became an event, newest first, each with the reason. \
+            Open ones by default. Example: {\"sink\": \"postgres\", \"limit\": 10, \"detailed\": true}",
+        input_schema = schema::input::<ListArgs>(),
+        output_schema = schema::output::<LetterList>(),
+        annotations(read_only_hint = true, open_world_hint = false)
+    )]
+    async fn list_dead_letters(&self, given: JsonObject) -> Result<Answer<LetterList>, ToolError> {
+        let args: ListArgs = arguments(given)?;
+        if args.limit == 0 || args.limit > 100 {
+            return Err(ToolError::argument(
+                "limit",
+                format_args!("{} is out of range; give 1 to 100 letters", args.limit),
+            ));
+        }
+        let state = match args.state {
+            WantedState::Open => Some(LetterState::Open),
+            WantedState::Replayed => Some(LetterState::Replayed),
+            WantedState::Discarded => Some(LetterState::Discarded),
+            WantedState::All => None,
+        };
+        let from = args.cursor.as_deref().map(cursor).transpose()?;
+        let filter = LetterFilter { sink: args.sink, state };
+        let page = self.engine.dead_letters(&filter, from.as_deref(), args.limit).await?;
+        let open = self.engine.open_letters().await?;
+        let letters: Vec<LetterAnswer> =
+            page.letters.iter().map(|letter| told(letter, args.detailed)).collect();
+        let next_cursor = page.next.as_deref().map(write_cursor);
+        let mut text = format!("{} letters listed, {open} open in all.", letters.len());
+        for letter in &letters {
+            let origin = letter.sink.as_ref().or(letter.table.as_ref());
+            let origin = origin.map_or("unknown", String::as_str);
+            let _ = write!(text, "\n{} ({origin}): {}", letter.id, letter.error);
+        }
+        if next_cursor.is_some() {
+            text.push_str("\nOlder ones follow with the cursor.");
+        }
+        Ok(Answer { text, content: LetterList { letters, open, next_cursor } })
+    }
+
+    #[tool(
+        title = "Replay dead letters",
+        description = "Appends the events of dead letters to the log again, after their cause was mended. Sinks that have an event \
+            already leave it as it is, so repeating this adds nothing twice. A row is turned into its event anew. A \
+            letter that still makes no event stays open and says why; an event that a sink refuses again becomes a \
+            new letter. Examples: {\"ids\": [\"0-17\"]}, {\"all_matching\": true, \"sink\": \"postgres\"}",
+        input_schema = schema::input::<ReplayArgs>(),
+        output_schema = schema::output::<ReplayAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn replay_dead_letters(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<ReplayAnswer>, ToolError> {
+        let args: ReplayArgs = arguments(given)?;
+        let selection = match (args.ids, args.all_matching) {
+            (Some(given), false) => Selection::These(ids(&given)?),
+            (None, true) => Selection::Open { sink: args.sink, limit: args.limit },
+            _ => return Err(ToolError::argument("ids", "give either ids or all_matching: true")),
+        };
+        let outcome = self.engine.replay_letters(&selection, &operator(&context)).await?;
+        let drained = outcome.targets.is_empty() || {
+            let patience = if args.wait { LONGEST_WAIT } else { Duration::ZERO };
+            let sinks = self.engine.wait_for_positions(&outcome.targets, patience).await?;
+            sinks.iter().all(|sink| sink.queryable)
+        };
+        let open = self.engine.open_letters().await?;
+        let mut text = summary("replayed", &outcome, open);
+        if outcome.more {
+            text.push_str("\nMore letters match: call again.");
+        }
+        let SettleOutcome { settled: replayed, left, more, .. } = outcome;
+        Ok(Answer { text, content: ReplayAnswer { replayed, left, drained, more, open } })
+    }
+
+    #[tool(
+        title = "Discard dead letters",
+        description = "Gives dead letters up: they are not counted or listed as open any more, and who did it is remembered. Their \
+            bytes stay in the log. Ask the user first; needs confirm: true. \
+            Example: {\"ids\": [\"0-17\", \"0-18\"], \"confirm\": true}",
+        input_schema = schema::input::<DiscardArgs>(),
+        output_schema = schema::output::<DiscardAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn discard_dead_letters(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<DiscardAnswer>, ToolError> {
+        let args: DiscardArgs = arguments(given)?;
+        let selection = Selection::These(ids(&args.ids)?);
+        let what = format!("gives {} dead letters up", args.ids.len());
+        consent::ask(&context, args.confirm, &what).await?;
+        let outcome = self.engine.discard_letters(&selection, &operator(&context)).await?;
+        let open = self.engine.open_letters().await?;
+        let text = summary("discarded", &outcome, open);
+        let SettleOutcome { settled: discarded, left, .. } = outcome;
+        Ok(Answer { text, content: DiscardAnswer { discarded, left, open } })
+    }
+}
+
+fn summary(done: &str, outcome: &SettleOutcome, open: u64) -> String {
+    let mut text = format!("{} letters {done}, {open} open now.", outcome.settled.len());
+    for left in &outcome.left {
+        let _ = write!(text, "\n{} was left: {}", left.id, left.reason);
+    }
+    text
+}
+
+/// A letter with the beginning of its bytes.
+pub(in crate::mcp) fn view(letter: &Letter) -> impl Serialize + use<> {
+    told(letter, true)
+}
+
+fn told(letter: &Letter, detailed: bool) -> LetterAnswer {
+    let header = |name| letter.header(name);
+    let value = letter.record.value.as_deref().unwrap_or_default();
+    let source = header("log")
+        .and_then(|log| Some(format!("{log}/{}/{}", letter.header("partition")?, letter.header("offset")?)));
+    let parked_at = header("parked_at").and_then(|at| DateTime::parse_from_rfc3339(&at).ok());
+    LetterAnswer {
+        id: letter.id(),
+        state: letter.state(),
+        sink: header("sink"),
+        table: header("table"),
+        error: header("error").unwrap_or_else(|| "unknown: somebody else wrote this letter".to_owned()),
+        parked_at: parked_at.map(|at| at.to_utc()).or(letter.record.appended_at),
+        source,
+        sync_id: header("sync_id"),
+        replayed_from: header("replayed_from"),
+        bytes: value.len(),
+        excerpt: detailed.then(|| String::from_utf8_lossy(value).chars().take(EXCERPT).collect()),
+        settled_by: letter.resolution.as_ref().map(|done| done.by.clone()),
+        settled_at: letter.resolution.as_ref().map(|done| done.at),
+    }
+}
+
+fn ids(given: &[String]) -> Result<Vec<Position>, ToolError> {
+    let read = |text: &String| {
+        parse_letter_id(text).ok_or_else(|| {
+            ToolError::argument("ids", format_args!("{text:?} is no letter's id; give them as \"0-17\""))
+        })
+    };
+    given.iter().map(read).collect()
+}
+
+fn cursor(given: &str) -> Result<Vec<Position>, ToolError> {
+    read_cursor(given).ok_or_else(|| {
+        ToolError::argument("cursor", "was not understood; give the next_cursor of the call before")
+    })
+}

@@ -1,0 +1,299 @@
+//! Tools that watch and work the engine itself.
+
+use std::{fmt::Write as _, time::Duration};
+
+use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::sync::LONGEST_WAIT;
+use crate::{
+    domain::{ManualEvent, Table},
+    engine::{EngineMetrics, SinkPause, SinkProgress, SyncStatus},
+    log::Position,
+    mcp::{
+        SluiceServer,
+        answer::{Answer, ToolError, arguments},
+        schema,
+    },
+    store::{SyncFilter, SyncState},
+};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SinkArgs {
+    /// The sink's name, for example "postgres" or "elasticsearch".
+    sink: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RestartArgs {
+    /// The sink whose worker is restarted, for example "postgres" or "elasticsearch".
+    service: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListSyncsArgs {
+    /// Only syncs of this table: "leads" or "chat_sessions".
+    #[serde(default)]
+    table: Option<Table>,
+    /// Only syncs in this state; "succeeded" means that everything is in the log, drained or not.
+    #[serde(default)]
+    state: Option<SyncState>,
+    /// Syncs to list. Default 20.
+    #[serde(default = "default_syncs")]
+    #[schemars(range(min = 1, max = 100))]
+    limit: u32,
+    /// The next_cursor of the call before.
+    #[serde(default)]
+    cursor: Option<Uuid>,
+}
+
+fn default_syncs() -> u32 {
+    20
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct InjectArgs {
+    /// What happened, free text of 1 to 200 characters, for example "teste_de_integracao".
+    evento: String,
+    /// Who it is about. Default "manual".
+    #[serde(default = "default_usuario")]
+    usuario: String,
+    /// A number that counts for it. Default 0.
+    #[serde(default)]
+    valor: f64,
+    /// Anything more, up to 16 KiB as JSON.
+    #[serde(default)]
+    metadata: JsonObject,
+    /// The event's id. Give one to make repeating the call harmless.
+    #[serde(default)]
+    id: Option<Uuid>,
+    /// Wait (20 s at most) until the event can be queried in every sink. Default true.
+    #[serde(default = "default_wait")]
+    wait: bool,
+}
+
+fn default_usuario() -> String {
+    "manual".to_owned()
+}
+
+fn default_wait() -> bool {
+    true
+}
+
+/// A page of syncs.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SyncList {
+    /// Newest first.
+    syncs: Vec<SyncStatus>,
+    /// Give it as cursor to see older ones; absent when these are the last.
+    next_cursor: Option<Uuid>,
+}
+
+/// A sink's pause.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PauseAnswer {
+    sink: String,
+    /// In force now.
+    pause: Option<SinkPause>,
+    /// The call changed something.
+    changed: bool,
+}
+
+/// A worker's restart.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RestartAnswer {
+    service: String,
+    /// False while it still finishes the batch in hand; it starts anew by itself then.
+    restarted: bool,
+    /// What had gone wrong before, if anything did.
+    last_error: Option<String>,
+}
+
+/// An injected event.
+#[derive(Debug, Serialize, JsonSchema)]
+struct InjectAnswer {
+    id: Uuid,
+    partition: i32,
+    offset: i64,
+    /// It can be queried in every sink.
+    queryable: bool,
+    sinks: Vec<SinkProgress>,
+}
+
+#[tool_router(router = operate_tools, vis = "pub(in crate::mcp)")]
+impl SluiceServer {
+    #[tool(
+        title = "Engine metrics",
+        description = "How fast and how well this process works: rows read, events appended, and for each sink events per second, \
+            batch sizes, apply latency and append-to-applied latency (p50, p95, p99 in milliseconds), retries, \
+            restarts and dead letters. Rates are over the last minute, latencies over the last five, counters since \
+            start. Other workers measure themselves.",
+        output_schema = schema::output::<EngineMetrics>(),
+        annotations(read_only_hint = true, open_world_hint = false)
+    )]
+    async fn get_engine_metrics(&self) -> Result<Answer<EngineMetrics>, ToolError> {
+        let metrics = self.engine.metrics();
+        Ok(Answer { text: metrics_text(&metrics), content: metrics })
+    }
+
+    #[tool(
+        title = "List syncs",
+        description = "The syncs that were run, newest first, by hand or by schedule: rows read, events appended, how it ended and \
+            how far each sink is. Example: {\"table\": \"leads\", \"state\": \"failed\", \"limit\": 10}",
+        input_schema = schema::input::<ListSyncsArgs>(),
+        output_schema = schema::output::<SyncList>(),
+        annotations(read_only_hint = true, open_world_hint = false)
+    )]
+    async fn list_syncs(&self, given: JsonObject) -> Result<Answer<SyncList>, ToolError> {
+        let args: ListSyncsArgs = arguments(given)?;
+        let filter =
+            SyncFilter { table: args.table, state: args.state, before: args.cursor, limit: args.limit };
+        let (syncs, next_cursor) = self.engine.list_syncs(filter).await?;
+        let more = if next_cursor.is_some() { "; older ones follow with the cursor" } else { "" };
+        let text = format!("{} syncs{more}.", syncs.len());
+        Ok(Answer { text, content: SyncList { syncs, next_cursor } })
+    }
+
+    #[tool(
+        title = "Inject an event",
+        description = "Appends one hand-made event (tipo_evento manual, categoria teste_manual) to the log, as a test of the whole \
+            way, and by default waits until it can be queried in every sink. Writes; it can't be taken back. With an \
+            id of your own, repeating the call adds nothing. \
+            Example: {\"evento\": \"teste\", \"usuario\": \"ana\", \"valor\": 1.5, \"metadata\": {\"origem\": \"chamado 42\"}}",
+        input_schema = schema::input::<InjectArgs>(),
+        output_schema = schema::output::<InjectAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = false, open_world_hint = false)
+    )]
+    async fn inject_event(&self, given: JsonObject) -> Result<Answer<InjectAnswer>, ToolError> {
+        let args: InjectArgs = arguments(given)?;
+        let event = ManualEvent {
+            id: args.id,
+            usuario: args.usuario,
+            evento: args.evento,
+            valor: args.valor,
+            metadata: args.metadata,
+        };
+        let (event, at) = self.engine.inject(event).await?;
+        let patience = if args.wait { LONGEST_WAIT } else { Duration::ZERO };
+        let target = Position { offset: at.offset + 1, ..at };
+        let sinks = self.engine.wait_for_positions(&[target], patience).await?;
+        let queryable = sinks.iter().all(|sink| sink.queryable);
+        let state =
+            if queryable { "it can be queried in every sink" } else { "the sinks have yet to apply it" };
+        let text =
+            format!("Event {} is at offset {} of partition {}; {state}.", event.id, at.offset, at.partition);
+        let (partition, offset) = (at.partition, at.offset);
+        Ok(Answer { text, content: InjectAnswer { id: event.id, partition, offset, queryable, sinks } })
+    }
+
+    #[tool(
+        title = "Pause a sink",
+        description = "Stops draining into one sink in every process, for maintenance, say. The log keeps what comes; lag grows and \
+            is told; nothing is lost. Stays in force over restarts until resume_sink. \
+            Example: {\"sink\": \"elasticsearch\"}",
+        input_schema = schema::input::<SinkArgs>(),
+        output_schema = schema::output::<PauseAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn pause_sink(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<PauseAnswer>, ToolError> {
+        let SinkArgs { sink } = arguments(given)?;
+        let already = self.engine.paused_sinks().await?.iter().any(|pause| pause.sink == sink);
+        let pause = self.engine.pause_sink(&sink, &operator(&context)).await?;
+        let text = format!(
+            "{sink} is paused by {} since {}. Other workers follow within seconds; resume_sink ends it.",
+            pause.paused_by,
+            pause.since.format("%Y-%m-%dT%H:%M:%SZ")
+        );
+        Ok(Answer { text, content: PauseAnswer { sink, pause: Some(pause), changed: !already } })
+    }
+
+    #[tool(
+        title = "Resume a sink",
+        description = "Ends a pause: every process drains into the sink again, from where it stopped. \
+            Example: {\"sink\": \"elasticsearch\"}",
+        input_schema = schema::input::<SinkArgs>(),
+        output_schema = schema::output::<PauseAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn resume_sink(&self, given: JsonObject) -> Result<Answer<PauseAnswer>, ToolError> {
+        let SinkArgs { sink } = arguments(given)?;
+        let changed = self.engine.resume_sink(&sink).await?;
+        let text = if changed {
+            format!("{sink} is drained again; check_kafka_lag shows it catch up.")
+        } else {
+            format!("{sink} was not paused.")
+        };
+        Ok(Answer { text, content: PauseAnswer { sink, pause: None, changed } })
+    }
+
+    #[tool(
+        title = "Restart a worker",
+        description = "Ends this process's worker of one sink after the batch in hand and starts it anew: it prepares the sink, joins \
+            its group and claims its partitions again. Loses and repeats nothing. For a worker that seems stuck; \
+            one that fails restarts by itself. Example: {\"service\": \"postgres\"}",
+        input_schema = schema::input::<RestartArgs>(),
+        output_schema = schema::output::<RestartAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn restart_service(&self, given: JsonObject) -> Result<Answer<RestartAnswer>, ToolError> {
+        let RestartArgs { service } = arguments(given)?;
+        let restarted = self.engine.restart_drain(&service).await?;
+        let reports = self.engine.drain_reports();
+        let last_error =
+            reports.into_iter().find(|report| report.sink == service).and_then(|report| report.last_error);
+        let text = if restarted {
+            format!("The worker of {service} was started anew.")
+        } else {
+            format!(
+                "The worker of {service} still finishes its batch and starts anew then; see get_pipeline_status."
+            )
+        };
+        Ok(Answer { text, content: RestartAnswer { service, restarted, last_error } })
+    }
+}
+
+/// Who asks, as far as the client tells.
+pub(super) fn operator(context: &RequestContext<RoleServer>) -> String {
+    let told = context.peer.peer_info().map(|info| info.client_info.name.clone());
+    let name = context.meta.client_info().map(|info| info.name).or(told);
+    // A name is a client's own words: short, and on one line.
+    let name: String = name.unwrap_or_default().chars().filter(|c| !c.is_control()).take(60).collect();
+    if name.is_empty() { "an MCP client".to_owned() } else { name }
+}
+
+fn metrics_text(metrics: &EngineMetrics) -> String {
+    let mut text = format!(
+        "Up {} s; {} rows read ({}/s), {} events appended ({}/s).",
+        metrics.uptime_seconds,
+        metrics.source.items,
+        metrics.source.items_per_second,
+        metrics.log.items,
+        metrics.log.items_per_second
+    );
+    for sink in &metrics.sinks {
+        let (drain, times) = (&sink.drain, &sink.times);
+        let _ = write!(
+            text,
+            "\n{}: {}, {} events/s, apply p50 {} ms, p99 {} ms, append to applied p99 {} ms, {} retries, {} restarts",
+            drain.sink,
+            drain.state.as_str(),
+            drain.events_per_second,
+            times.apply_ms.p50,
+            times.apply_ms.p99,
+            times.end_to_end_ms.p99,
+            drain.retries,
+            drain.restarts
+        );
+    }
+    text
+}

@@ -1,0 +1,104 @@
+//! The tool that lets syncs run by themselves.
+
+use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::operate::operator;
+use crate::{
+    domain::Table,
+    engine::ScheduleStatus,
+    mcp::{
+        SluiceServer,
+        answer::{Answer, ToolError, arguments},
+        schema,
+    },
+    store::SyncRequest,
+};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ScheduleArgs {
+    /// The table to sync: "leads" or "chat_sessions". A table has one schedule.
+    table: Table,
+    /// Minutes between two runs, 1 to 10,080; 0 removes the schedule.
+    #[schemars(range(min = 0, max = 10_080))]
+    every_minutes: u32,
+    /// How far back a run looks at least, in hours. Default 24.
+    #[serde(default = "default_hours")]
+    #[schemars(range(min = 1, max = 87_840))]
+    hours_ago: u32,
+    /// New events a run appends at most. Default 1,000,000.
+    #[serde(default = "default_limit")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    limit: u32,
+    /// Only leads with this status_lead.
+    #[serde(default)]
+    status: Option<String>,
+    /// Only chat sessions with at least this many messages.
+    #[serde(default)]
+    min_messages: Option<u32>,
+}
+
+fn default_hours() -> u32 {
+    24
+}
+
+fn default_limit() -> u32 {
+    1_000_000
+}
+
+/// The schedules as they are now.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ScheduleAnswer {
+    /// created_or_replaced, removed, or unchanged where there was none to remove.
+    outcome: &'static str,
+    /// Every schedule, by table.
+    schedules: Vec<ScheduleStatus>,
+}
+
+#[tool_router(router = schedule_tools, vis = "pub(in crate::mcp)")]
+impl SluiceServer {
+    #[tool(
+        title = "Schedule a sync",
+        description = "Lets a table's sync run by itself every N minutes, each run going on where the last one stopped; creates, \
+            replaces or (every_minutes 0) removes the table's schedule. The first run is due at once. Any serving or \
+            worker process runs it, once; missed runs are made up for by one; a run that would overlap another sync \
+            is skipped and says so. get_pipeline_status lists schedules, list_syncs their runs. \
+            Example: {\"table\": \"leads\", \"every_minutes\": 15}",
+        input_schema = schema::input::<ScheduleArgs>(),
+        output_schema = schema::output::<ScheduleAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
+    )]
+    async fn schedule_sync(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<ScheduleAnswer>, ToolError> {
+        let args: ScheduleArgs = arguments(given)?;
+        let (table, every) = (args.table, args.every_minutes);
+        let (outcome, text) = if every == 0 {
+            if self.engine.remove_schedule(table).await? {
+                ("removed", format!("{table} is not synced by itself any more."))
+            } else {
+                ("unchanged", format!("{table} had no schedule."))
+            }
+        } else {
+            let request = SyncRequest {
+                table,
+                hours_ago: args.hours_ago,
+                limit: args.limit,
+                status: args.status,
+                min_messages: args.min_messages,
+                full: false,
+            };
+            self.engine.put_schedule(&request, every, &operator(&context)).await?;
+            (
+                "created_or_replaced",
+                format!("{table} is synced every {every} minutes, the first time at once."),
+            )
+        };
+        let schedules = self.engine.schedules().await?;
+        Ok(Answer { text, content: ScheduleAnswer { outcome, schedules } })
+    }
+}

@@ -1,0 +1,217 @@
+//! What operators ask for and what must outlive a process: paused sinks, settled dead letters, schedules.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{SyncRecord, SyncRequest, SyncState};
+use crate::{domain::Table, fault::Fault, log::Extent};
+
+/// A sink that nobody drains until it is resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Pause {
+    pub consumer_group: String,
+    /// Who asked for it.
+    pub paused_by: String,
+    pub since: DateTime<Utc>,
+}
+
+/// How a dead letter was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    /// Its event was appended to the log again.
+    Replayed,
+    /// Somebody decided that it is not needed.
+    Discarded,
+}
+
+impl Settled {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replayed => "replayed",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Replayed, Self::Discarded].into_iter().find(|settled| settled.as_str() == name)
+    }
+}
+
+/// A dead letter that is settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    pub partition: i32,
+    pub offset: i64,
+    /// The letter's own id: another letter at its place is not settled.
+    pub letter: Uuid,
+    pub settled: Settled,
+    pub by: String,
+    pub at: DateTime<Utc>,
+}
+
+/// Which syncs to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SyncFilter {
+    pub table: Option<Table>,
+    pub state: Option<SyncState>,
+    /// Only those that started before this one.
+    pub before: Option<Uuid>,
+    pub limit: u32,
+}
+
+/// A sync that runs by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// What to sync each time; the table's only schedule.
+    pub request: SyncRequest,
+    pub every_minutes: u32,
+    pub created_by: String,
+    pub next_due_at: DateTime<Utc>,
+    /// The process that runs it now.
+    pub claimed_by: Option<String>,
+    pub last_run: Option<ScheduledRun>,
+    /// When the last run that read everything began.
+    pub last_success_at: Option<DateTime<Utc>>,
+}
+
+/// What became of a scheduled run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScheduledRun {
+    pub outcome: RunOutcome,
+    /// The sync that ran; where it was skipped, the one that ran already.
+    pub sync_id: Option<Uuid>,
+    pub began_at: DateTime<Utc>,
+    pub ended_at: DateTime<Utc>,
+    /// The limit was reached; the next run goes on.
+    #[serde(default)]
+    pub more: bool,
+    /// Why it was skipped or failed, and what to do.
+    pub error: Option<String>,
+}
+
+impl ScheduledRun {
+    /// When it began, if it read everything: what was written before is in the log.
+    pub(super) fn success_at(&self) -> Option<DateTime<Utc>> {
+        (self.outcome == RunOutcome::Succeeded && !self.more).then_some(self.began_at)
+    }
+}
+
+/// How a scheduled run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    Succeeded,
+    /// Another sync of the table was running.
+    Skipped,
+    Failed,
+    Cancelled,
+}
+
+/// Whether a store is fit to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// Why it can't be written, if it can't.
+    pub unwritable: Option<String>,
+    /// Migrations of this release that were not run yet.
+    pub pending_migrations: usize,
+}
+
+/// The part of the store port that operators use. Instants are the store's own.
+#[async_trait]
+pub trait Operations: Send + Sync {
+    /// The sinks that are paused.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn pauses(&self) -> Result<Vec<Pause>, Fault>;
+
+    /// Pauses a consumer group; one that is paused stays as it is. Returns the pause in force.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn pause(&self, group: &str, by: &str) -> Result<Pause, Fault>;
+
+    /// Ends a pause. `false` when there was none.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn resume(&self, group: &str) -> Result<bool, Fault>;
+
+    /// Settles dead letters of a log; those that are settled stay as they are.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn settle(&self, log: &str, letters: &[Resolution]) -> Result<(), Fault>;
+
+    /// The settled letters of a log in these offsets.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn settled(&self, log: &str, extent: Extent) -> Result<Vec<Resolution>, Fault>;
+
+    /// How many letters of a log are settled in these offsets.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn settled_count(&self, log: &str, extents: &[Extent]) -> Result<u64, Fault>;
+
+    /// Syncs, newest first.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault>;
+
+    /// Every schedule, by table.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn schedules(&self) -> Result<Vec<Schedule>, Fault>;
+
+    /// Creates or replaces the table's schedule; it is due at once.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn put_schedule(&self, request: &SyncRequest, every_minutes: u32, by: &str) -> Result<(), Fault>;
+
+    /// Removes the table's schedule. `false` when there was none.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn remove_schedule(&self, table: Table) -> Result<bool, Fault>;
+
+    /// Takes one schedule that is due and that nobody holds, for `lease`.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn claim_schedule(&self, owner: &str, lease: Duration) -> Result<Option<Schedule>, Fault>;
+
+    /// Holds a claimed schedule on. `false` when it is not held any more.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn renew_schedule(&self, table: Table, owner: &str, lease: Duration) -> Result<bool, Fault>;
+
+    /// Gives a claimed schedule back with what became of it. One that was replaced meanwhile keeps its new time.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn finish_schedule(
+        &self,
+        claimed: &Schedule,
+        owner: &str,
+        run: &ScheduledRun,
+        next_due_at: DateTime<Utc>,
+    ) -> Result<(), Fault>;
+
+    /// Whether the store can be written and is migrated.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn facts(&self) -> Result<StoreFacts, Fault>;
+}

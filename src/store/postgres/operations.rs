@@ -1,0 +1,275 @@
+//! What operators ask for, in Postgres. A claim is one statement, so two processes never get the same schedule.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, postgres::types::PgInterval, types::Json};
+use uuid::Uuid;
+
+use super::{MIGRATOR, PgStore, syncs};
+use crate::{
+    domain::Table,
+    fault::Fault,
+    log::Extent,
+    store::{
+        Operations, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter, SyncRecord,
+        SyncRequest,
+    },
+};
+
+const SCHEDULE: &str =
+    "every_minutes, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at";
+
+/// Runs one call over a connection of the pool.
+macro_rules! over {
+    ($store:expr, $attempt:literal, $connection:ident => $call:expr) => {{
+        let call = async {
+            let mut borrowed = $store.connector.acquire($attempt).await?;
+            let outcome = {
+                let $connection: &mut PgConnection = &mut borrowed;
+                $call.await
+            };
+            borrowed.settle($attempt, outcome)
+        };
+        $store.connector.bounded($attempt, call).await
+    }};
+}
+
+#[derive(FromRow)]
+struct StoredSchedule {
+    every_minutes: i32,
+    request: Json<SyncRequest>,
+    created_by: String,
+    next_due_at: DateTime<Utc>,
+    claimed_by: Option<String>,
+    claimed_until: Option<DateTime<Utc>>,
+    last_run: Option<Json<ScheduledRun>>,
+    last_success_at: Option<DateTime<Utc>>,
+}
+
+impl From<StoredSchedule> for Schedule {
+    fn from(stored: StoredSchedule) -> Self {
+        let held = stored.claimed_until.is_some_and(|until| until > Utc::now());
+        Self {
+            request: stored.request.0,
+            every_minutes: stored.every_minutes.unsigned_abs(),
+            created_by: stored.created_by,
+            next_due_at: stored.next_due_at,
+            claimed_by: stored.claimed_by.filter(|_| held),
+            last_run: stored.last_run.map(|run| run.0),
+            last_success_at: stored.last_success_at,
+        }
+    }
+}
+
+type StoredResolution = (i32, i64, Uuid, String, String, DateTime<Utc>);
+
+fn resolution(stored: StoredResolution) -> Option<Resolution> {
+    let (partition, offset, letter, settled, by, at) = stored;
+    Some(Resolution { partition, offset, letter, settled: Settled::named(&settled)?, by, at })
+}
+
+#[async_trait]
+impl Operations for PgStore {
+    async fn pauses(&self) -> Result<Vec<Pause>, Fault> {
+        let rows: Vec<(String, String, DateTime<Utc>)> = over!(self, "read the pauses", connection =>
+            sqlx::query_as("SELECT consumer_group, paused_by, since FROM sluice_pauses ORDER BY 1")
+                .fetch_all(connection))?;
+        let pause = |(consumer_group, paused_by, since)| Pause { consumer_group, paused_by, since };
+        Ok(rows.into_iter().map(pause).collect())
+    }
+
+    async fn pause(&self, group: &str, by: &str) -> Result<Pause, Fault> {
+        let (paused_by, since): (String, DateTime<Utc>) = over!(self, "pause a sink", connection =>
+            // The update that changes nothing lets the row be returned.
+            sqlx::query_as(
+                "INSERT INTO sluice_pauses AS p (consumer_group, paused_by) VALUES ($1, $2)
+                 ON CONFLICT (consumer_group) DO UPDATE SET paused_by = p.paused_by
+                 RETURNING paused_by, since",
+            )
+            .bind(group)
+            .bind(by)
+            .fetch_one(connection))?;
+        Ok(Pause { consumer_group: group.to_owned(), paused_by, since })
+    }
+
+    async fn resume(&self, group: &str) -> Result<bool, Fault> {
+        let removed = over!(self, "resume a sink", connection =>
+            sqlx::query("DELETE FROM sluice_pauses WHERE consumer_group = $1").bind(group).execute(connection))?;
+        Ok(removed.rows_affected() > 0)
+    }
+
+    async fn settle(&self, log: &str, letters: &[Resolution]) -> Result<(), Fault> {
+        let partitions: Vec<i32> = letters.iter().map(|letter| letter.partition).collect();
+        let offsets: Vec<i64> = letters.iter().map(|letter| letter.offset).collect();
+        let ids: Vec<Uuid> = letters.iter().map(|letter| letter.letter).collect();
+        let settled: Vec<&str> = letters.iter().map(|letter| letter.settled.as_str()).collect();
+        let by: Vec<&str> = letters.iter().map(|letter| letter.by.as_str()).collect();
+        let at: Vec<DateTime<Utc>> = letters.iter().map(|letter| letter.at).collect();
+        over!(self, "settle dead letters", connection =>
+            sqlx::query(
+                "INSERT INTO sluice_resolved_letters AS l
+                     (log, partition, \"offset\", letter_id, resolution, resolved_by, resolved_at)
+                 SELECT DISTINCT ON (2, 3) $1, * FROM
+                     unnest($2::int4[], $3::int8[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[])
+                 ON CONFLICT (log, partition, \"offset\") DO UPDATE
+                 SET letter_id = excluded.letter_id, resolution = excluded.resolution,
+                     resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
+                 WHERE l.letter_id <> excluded.letter_id",
+            )
+            .bind(log)
+            .bind(&partitions)
+            .bind(&offsets)
+            .bind(&ids)
+            .bind(&settled)
+            .bind(&by)
+            .bind(&at)
+            .execute(connection))?;
+        Ok(())
+    }
+
+    async fn settled(&self, log: &str, extent: Extent) -> Result<Vec<Resolution>, Fault> {
+        let rows: Vec<StoredResolution> = over!(self, "read settled dead letters", connection =>
+            sqlx::query_as(
+                "SELECT partition, \"offset\", letter_id, resolution, resolved_by, resolved_at
+                 FROM sluice_resolved_letters
+                 WHERE log = $1 AND partition = $2 AND \"offset\" >= $3 AND \"offset\" < $4",
+            )
+            .bind(log)
+            .bind(extent.partition)
+            .bind(extent.low)
+            .bind(extent.high)
+            .fetch_all(connection))?;
+        Ok(rows.into_iter().filter_map(resolution).collect())
+    }
+
+    async fn settled_count(&self, log: &str, extents: &[Extent]) -> Result<u64, Fault> {
+        let column = |of: fn(&Extent) -> i64| extents.iter().map(of).collect::<Vec<i64>>();
+        let partitions: Vec<i32> = extents.iter().map(|extent| extent.partition).collect();
+        let count: i64 = over!(self, "count settled dead letters", connection =>
+            sqlx::query_scalar(
+                "SELECT count(*) FROM sluice_resolved_letters AS l
+                 JOIN unnest($2::int4[], $3::int8[], $4::int8[]) AS e(partition, low, high)
+                   ON l.partition = e.partition AND l.\"offset\" >= e.low AND l.\"offset\" < e.high
+                 WHERE l.log = $1",
+            )
+            .bind(log)
+            .bind(&partitions)
+            .bind(column(|extent| extent.low))
+            .bind(column(|extent| extent.high))
+            .fetch_one(connection))?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault> {
+        over!(self, "list syncs", connection => syncs::listed(connection, filter))
+    }
+
+    async fn schedules(&self) -> Result<Vec<Schedule>, Fault> {
+        let sql = format!("SELECT {SCHEDULE} FROM sluice_schedules ORDER BY table_name");
+        let rows: Vec<StoredSchedule> = over!(self, "read the schedules", connection =>
+            sqlx::query_as(&sql).fetch_all(connection))?;
+        Ok(rows.into_iter().map(Schedule::from).collect())
+    }
+
+    async fn put_schedule(&self, request: &SyncRequest, every_minutes: u32, by: &str) -> Result<(), Fault> {
+        over!(self, "write a schedule", connection =>
+            sqlx::query(
+                "INSERT INTO sluice_schedules (table_name, every_minutes, request, created_by) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (table_name) DO UPDATE
+                 SET every_minutes = excluded.every_minutes, request = excluded.request,
+                     created_by = excluded.created_by, next_due_at = excluded.next_due_at",
+            )
+            .bind(request.table.name())
+            .bind(i32::try_from(every_minutes).unwrap_or(i32::MAX))
+            .bind(Json(request))
+            .bind(by)
+            .execute(connection))?;
+        Ok(())
+    }
+
+    async fn remove_schedule(&self, table: Table) -> Result<bool, Fault> {
+        let removed = over!(self, "remove a schedule", connection =>
+            sqlx::query("DELETE FROM sluice_schedules WHERE table_name = $1").bind(table.name()).execute(connection))?;
+        Ok(removed.rows_affected() > 0)
+    }
+
+    async fn claim_schedule(&self, owner: &str, lease: Duration) -> Result<Option<Schedule>, Fault> {
+        let sql = format!(
+            "UPDATE sluice_schedules SET claimed_by = $1, claimed_until = now() + $2
+             WHERE table_name = (
+                 SELECT table_name FROM sluice_schedules
+                 WHERE next_due_at <= now() AND (claimed_until IS NULL OR claimed_until < now())
+                 ORDER BY next_due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+             ) RETURNING {SCHEDULE}"
+        );
+        let claimed: Option<StoredSchedule> = over!(self, "claim a schedule", connection =>
+            sqlx::query_as(&sql).bind(owner).bind(interval(lease)).fetch_optional(connection))?;
+        Ok(claimed.map(Schedule::from))
+    }
+
+    async fn renew_schedule(&self, table: Table, owner: &str, lease: Duration) -> Result<bool, Fault> {
+        let renewed = over!(self, "renew a schedule", connection =>
+            sqlx::query(
+                "UPDATE sluice_schedules SET claimed_until = now() + $3 WHERE table_name = $1 AND claimed_by = $2",
+            )
+            .bind(table.name())
+            .bind(owner)
+            .bind(interval(lease))
+            .execute(connection))?;
+        Ok(renewed.rows_affected() > 0)
+    }
+
+    async fn finish_schedule(
+        &self,
+        claimed: &Schedule,
+        owner: &str,
+        run: &ScheduledRun,
+        next_due_at: DateTime<Utc>,
+    ) -> Result<(), Fault> {
+        over!(self, "finish a scheduled run", connection =>
+            sqlx::query(
+                "UPDATE sluice_schedules
+                 SET claimed_by = NULL, claimed_until = NULL, last_run = $3,
+                     last_success_at = coalesce($4, last_success_at),
+                     next_due_at = CASE WHEN next_due_at > $5 THEN next_due_at ELSE $6 END
+                 WHERE table_name = $1 AND claimed_by = $2",
+            )
+            .bind(claimed.request.table.name())
+            .bind(owner)
+            .bind(Json(run))
+            .bind(run.success_at())
+            .bind(claimed.next_due_at)
+            .bind(next_due_at)
+            .execute(connection))?;
+        Ok(())
+    }
+
+    async fn facts(&self) -> Result<StoreFacts, Fault> {
+        let unwritable: Option<String> = over!(self, "examine the store", connection =>
+            sqlx::query_scalar(
+                "SELECT CASE
+                     WHEN pg_is_in_recovery() THEN 'the server is a standby'
+                     WHEN current_setting('transaction_read_only') = 'on' THEN 'transactions are read-only'
+                     ELSE (
+                         SELECT 'the user lacks INSERT or UPDATE on ' || string_agg(c.relname, ', ')
+                         FROM pg_class AS c
+                         WHERE c.oid IN (
+                             'eventos_raw'::regclass, 'leads'::regclass, 'chat_sessions'::regclass,
+                             'eventos_agregados'::regclass, 'sluice_offsets'::regclass, 'sluice_syncs'::regclass
+                         ) AND NOT (has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE'))
+                     )
+                 END",
+            )
+            .fetch_one(connection))?;
+        let done: Vec<i64> = over!(self, "read the migrations", connection =>
+            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection))?;
+        let pending_migrations = MIGRATOR.iter().filter(|one| !done.contains(&one.version)).count();
+        Ok(StoreFacts { unwritable, pending_migrations })
+    }
+}
+
+fn interval(length: Duration) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: i64::try_from(length.as_micros()).unwrap_or(i64::MAX) }
+}

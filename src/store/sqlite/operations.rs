@@ -1,0 +1,297 @@
+//! What operators ask for, in the embedded file.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+
+use super::{
+    SqliteStore, lease,
+    lease::{from_json, json, parsed, time, unreadable},
+    rows::instant,
+};
+use crate::{
+    domain::Table,
+    fault::Fault,
+    log::Extent,
+    store::{
+        Operations, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter, SyncRecord,
+        SyncRequest,
+    },
+};
+
+const SCHEDULE: &str =
+    "every_minutes, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at";
+
+#[async_trait]
+impl Operations for SqliteStore {
+    async fn pauses(&self) -> Result<Vec<Pause>, Fault> {
+        self.db
+            .read("reading the pauses", |db| {
+                db.prepare_cached("SELECT consumer_group, paused_by, since FROM sluice_pauses ORDER BY 1")?
+                    .query_map([], pause)?
+                    .collect()
+            })
+            .await
+    }
+
+    async fn pause(&self, group: &str, by: &str) -> Result<Pause, Fault> {
+        let (group, by) = (group.to_owned(), by.to_owned());
+        self.db
+            .write("pausing a sink", move |db| {
+                db.execute(
+                    "INSERT INTO sluice_pauses VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    params![group, by, instant(Utc::now())],
+                )?;
+                db.query_row(
+                    "SELECT consumer_group, paused_by, since FROM sluice_pauses WHERE consumer_group = ?",
+                    [group],
+                    pause,
+                )
+            })
+            .await
+    }
+
+    async fn resume(&self, group: &str) -> Result<bool, Fault> {
+        let group = group.to_owned();
+        self.db
+            .write("resuming a sink", move |db| {
+                Ok(db.execute("DELETE FROM sluice_pauses WHERE consumer_group = ?", [group])? == 1)
+            })
+            .await
+    }
+
+    async fn settle(&self, log: &str, letters: &[Resolution]) -> Result<(), Fault> {
+        let (log, letters) = (log.to_owned(), letters.to_vec());
+        self.db
+            .write("settling dead letters", move |db| {
+                let mut statement = db.prepare_cached(
+                    "INSERT INTO sluice_resolved_letters VALUES (?, ?, ?, ?, ?, ?, ?)
+                     ON CONFLICT (log, partition, \"offset\") DO UPDATE
+                     SET letter_id = excluded.letter_id, resolution = excluded.resolution,
+                         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
+                     WHERE letter_id <> excluded.letter_id",
+                )?;
+                for letter in letters {
+                    statement.execute(params![
+                        log,
+                        letter.partition,
+                        letter.offset,
+                        letter.letter.to_string(),
+                        letter.settled.as_str(),
+                        letter.by,
+                        instant(letter.at)
+                    ])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn settled(&self, log: &str, extent: Extent) -> Result<Vec<Resolution>, Fault> {
+        let log = log.to_owned();
+        self.db
+            .read("reading settled dead letters", move |db| {
+                db.prepare_cached(
+                    "SELECT partition, \"offset\", letter_id, resolution, resolved_by, resolved_at
+                     FROM sluice_resolved_letters
+                     WHERE log = ? AND partition = ? AND \"offset\" >= ? AND \"offset\" < ?",
+                )?
+                .query_map(params![log, extent.partition, extent.low, extent.high], resolution)?
+                .collect()
+            })
+            .await
+    }
+
+    async fn settled_count(&self, log: &str, extents: &[Extent]) -> Result<u64, Fault> {
+        let (log, extents) = (log.to_owned(), extents.to_vec());
+        self.db
+            .read("counting settled dead letters", move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT count(*) FROM sluice_resolved_letters
+                     WHERE log = ? AND partition = ? AND \"offset\" >= ? AND \"offset\" < ?",
+                )?;
+                let mut sum = 0;
+                for extent in extents {
+                    let count: i64 = statement
+                        .query_row(params![log, extent.partition, extent.low, extent.high], |row| {
+                            row.get(0)
+                        })?;
+                    sum += u64::try_from(count).unwrap_or_default();
+                }
+                Ok(sum)
+            })
+            .await
+    }
+
+    async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault> {
+        self.mark_interrupted().await?;
+        let filter = filter.clone();
+        self.db.read("listing syncs", move |db| lease::listed(db, &filter)).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<Schedule>, Fault> {
+        self.db
+            .read("reading the schedules", |db| {
+                db.prepare_cached(&format!("SELECT {SCHEDULE} FROM sluice_schedules ORDER BY table_name"))?
+                    .query_map([], schedule)?
+                    .collect()
+            })
+            .await
+    }
+
+    async fn put_schedule(&self, request: &SyncRequest, every_minutes: u32, by: &str) -> Result<(), Fault> {
+        let (request, by) = (request.clone(), by.to_owned());
+        self.db
+            .write("writing a schedule", move |db| {
+                db.execute(
+                    "INSERT INTO sluice_schedules (table_name, every_minutes, request, created_by, next_due_at)
+                     VALUES (?, ?, ?, ?, ?)
+                     ON CONFLICT (table_name) DO UPDATE
+                     SET every_minutes = excluded.every_minutes, request = excluded.request,
+                         created_by = excluded.created_by, next_due_at = excluded.next_due_at",
+                    params![request.table.name(), every_minutes, json(&request), by, instant(Utc::now())],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn remove_schedule(&self, table: Table) -> Result<bool, Fault> {
+        self.db
+            .write("removing a schedule", move |db| {
+                Ok(db.execute("DELETE FROM sluice_schedules WHERE table_name = ?", [table.name()])? == 1)
+            })
+            .await
+    }
+
+    async fn claim_schedule(&self, owner: &str, lease: Duration) -> Result<Option<Schedule>, Fault> {
+        let owner = owner.to_owned();
+        // Looking costs no write.
+        if !self.db.read("looking for due schedules", due).await? {
+            return Ok(None);
+        }
+        self.db
+            .write("claiming a schedule", move |db| {
+                let now = Utc::now();
+                db.query_row(
+                    &format!(
+                        "UPDATE sluice_schedules SET claimed_by = ?1, claimed_until = ?2
+                         WHERE table_name = (
+                             SELECT table_name FROM sluice_schedules
+                             WHERE next_due_at <= ?3 AND (claimed_until IS NULL OR claimed_until < ?3)
+                             ORDER BY next_due_at LIMIT 1
+                         ) RETURNING {SCHEDULE}"
+                    ),
+                    params![owner, instant(now + length(lease)), instant(now)],
+                    schedule,
+                )
+                .optional()
+            })
+            .await
+    }
+
+    async fn renew_schedule(&self, table: Table, owner: &str, lease: Duration) -> Result<bool, Fault> {
+        let owner = owner.to_owned();
+        self.db
+            .write("renewing a schedule", move |db| {
+                let renewed = db.execute(
+                    "UPDATE sluice_schedules SET claimed_until = ? WHERE table_name = ? AND claimed_by = ?",
+                    params![instant(Utc::now() + length(lease)), table.name(), owner],
+                )?;
+                Ok(renewed == 1)
+            })
+            .await
+    }
+
+    async fn finish_schedule(
+        &self,
+        claimed: &Schedule,
+        owner: &str,
+        run: &ScheduledRun,
+        next_due_at: DateTime<Utc>,
+    ) -> Result<(), Fault> {
+        let (claimed, owner, run) = (claimed.clone(), owner.to_owned(), run.clone());
+        self.db
+            .write("finishing a scheduled run", move |db| {
+                db.execute(
+                    "UPDATE sluice_schedules
+                     SET claimed_by = NULL, claimed_until = NULL, last_run = ?3,
+                         last_success_at = coalesce(?4, last_success_at),
+                         next_due_at = CASE WHEN next_due_at > ?5 THEN next_due_at ELSE ?6 END
+                     WHERE table_name = ?1 AND claimed_by = ?2",
+                    params![
+                        claimed.request.table.name(),
+                        owner,
+                        json(&run),
+                        run.success_at().map(instant),
+                        instant(claimed.next_due_at),
+                        instant(next_due_at)
+                    ],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn facts(&self) -> Result<StoreFacts, Fault> {
+        let unwritable = (!self.db.is_writable()).then(|| "another process holds the data folder".to_owned());
+        // The file is migrated when it is opened.
+        Ok(StoreFacts { unwritable, pending_migrations: 0 })
+    }
+}
+
+fn due(db: &Connection) -> rusqlite::Result<bool> {
+    db.prepare_cached(
+        "SELECT 1 FROM sluice_schedules
+         WHERE next_due_at <= ?1 AND (claimed_until IS NULL OR claimed_until < ?1)",
+    )?
+    .exists([instant(Utc::now())])
+}
+
+fn length(lease: Duration) -> TimeDelta {
+    TimeDelta::from_std(lease).unwrap_or(TimeDelta::MAX)
+}
+
+fn pause(row: &Row<'_>) -> rusqlite::Result<Pause> {
+    Ok(Pause { consumer_group: row.get(0)?, paused_by: row.get(1)?, since: time(row, 2)? })
+}
+
+fn resolution(row: &Row<'_>) -> rusqlite::Result<Resolution> {
+    let settled: String = row.get(3)?;
+    let settled = Settled::named(&settled).ok_or(rusqlite::Error::InvalidColumnType(
+        3,
+        "resolution".to_owned(),
+        Type::Text,
+    ))?;
+    Ok(Resolution {
+        partition: row.get(0)?,
+        offset: row.get(1)?,
+        letter: parsed(row, 2)?,
+        settled,
+        by: row.get(4)?,
+        at: time(row, 5)?,
+    })
+}
+
+fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
+    let at = |column| -> rusqlite::Result<Option<DateTime<Utc>>> {
+        let text: Option<String> = row.get(column)?;
+        text.map(|_| time(row, column)).transpose()
+    };
+    let held = at(5)?.is_some_and(|until| until > Utc::now());
+    let claimed_by: Option<String> = row.get(4)?;
+    let last_run: Option<String> = row.get(6)?;
+    Ok(Schedule {
+        every_minutes: row.get(0)?,
+        request: from_json(row, 1)?,
+        created_by: row.get(2)?,
+        next_due_at: time(row, 3)?,
+        claimed_by: claimed_by.filter(|_| held),
+        last_run: last_run
+            .map(|text| serde_json::from_str(&text).map_err(|error| unreadable(6, error)))
+            .transpose()?,
+        last_success_at: at(7)?,
+    })
+}

@@ -1,0 +1,150 @@
+//! Dead letters that are listed, replayed and discarded.
+
+use serde_json::{Value, json};
+use sluice::{
+    domain::Table,
+    engine::{LetterFilter, Selection},
+};
+
+use crate::support::{
+    Pipeline,
+    client::Client,
+    eventually, request,
+    rows::{lead, leads, minutes_ago, object, produce},
+    sync,
+};
+
+/// A rule of the operator's own that one lead breaks.
+const RULE: &str = "ALTER TABLE leads ADD CONSTRAINT sem_sete CHECK (nome !~ ' 7$')";
+
+fn ids(list: &Value) -> Vec<String> {
+    let letters = list["letters"].as_array().expect("letters");
+    letters.iter().map(|letter| letter["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_whose_cause_was_mended_is_replayed_and_a_repeated_replay_adds_nothing_twice() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(Table::Leads, leads(10));
+    let engine = pipeline.engine().await;
+    engine.prepare().await.expect("prepared");
+    pipeline.execute(RULE).await;
+    engine.start_drains().await;
+    sync(&engine, request(Table::Leads)).await;
+    assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 9);
+    assert_eq!(engine.status().await.dead_letters, Some(1));
+
+    // Not mended: it comes back as a new letter, and the old one is settled.
+    let all = Selection::Open { sink: Some("postgres".to_owned()), limit: 10 };
+    let early = engine.replay_letters(&all, "ana").await.expect("replayed");
+    assert_eq!((early.settled.len(), early.left.len()), (1, 0), "{early:?}");
+    eventually("the new letter is there", async || {
+        engine.dead_letters(&LetterFilter::default(), None, 10).await.expect("letters").letters.len() == 2
+            && engine.open_letters().await.expect("a count") == 1
+    })
+    .await;
+
+    pipeline.execute("ALTER TABLE leads DROP CONSTRAINT sem_sete").await;
+    let page = engine.dead_letters(&LetterFilter::default(), None, 10).await.expect("letters");
+    assert_eq!(page.letters.len(), 2);
+    assert_eq!(page.letters[0].header("replayed_from").as_deref(), Some(page.letters[1].id().as_str()));
+    let outcome = engine.replay_letters(&all, "ana").await.expect("replayed");
+    assert_eq!(outcome.settled, [page.letters[0].id()]);
+    engine.wait_for_positions(&outcome.targets, std::time::Duration::from_mins(1)).await.expect("drained");
+    pipeline.assert_events(10).await;
+
+    // The process ended between appending and settling: the letter is open still.
+    pipeline.execute("DELETE FROM sluice_resolved_letters").await;
+    assert_eq!(engine.open_letters().await.expect("a count"), 2);
+    let outcome = engine.replay_letters(&all, "ana").await.expect("replayed");
+    assert_eq!(outcome.settled.len(), 2);
+    let sinks = engine.wait_for_positions(&outcome.targets, std::time::Duration::from_mins(1)).await;
+    assert!(sinks.expect("drained").iter().all(|sink| sink.queryable));
+    pipeline.assert_events_in_full(10).await;
+    assert_eq!(engine.status().await.dead_letters, Some(0));
+
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_lists_replays_and_discards_letters_through_the_tools() {
+    let pipeline = Pipeline::new().await;
+    let mut rows = leads(3);
+    rows.push(object(json!({"nome": "sem id", "updated_at": minutes_ago(4)})));
+    let mut poisoned = lead(7, 5);
+    // Elasticsearch takes this, Postgres never.
+    poisoned.insert("nome".to_owned(), json!("nulo\0"));
+    rows.push(poisoned);
+    pipeline.source.set_rows(Table::Leads, rows);
+    let client = Client::of(&pipeline).await;
+    client.answer("sync_leads_from_supabase", json!({"limit": 100})).await;
+    produce(&pipeline.variables["KAFKA_TOPIC"], "estranho", b"{isto nao e json").await;
+    eventually("every letter is parked", async || {
+        client.answer("list_dead_letters", json!({})).await["open"] == 4
+    })
+    .await;
+
+    // Newest first, page by page.
+    let (mut listed, mut cursor) = (Vec::new(), Value::Null);
+    loop {
+        let mut arguments = json!({"limit": 1, "detailed": true});
+        if !cursor.is_null() {
+            arguments["cursor"] = cursor;
+        }
+        let page = client.answer("list_dead_letters", arguments).await;
+        listed.extend(page["letters"].as_array().expect("letters").iter().cloned());
+        cursor = page["next_cursor"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    assert_eq!(listed.len(), 4, "{listed:?}");
+    let offsets: Vec<i64> = listed
+        .iter()
+        .map(|letter| letter["id"].as_str().and_then(|id| id.split_once('-')?.1.parse().ok()).expect("an id"))
+        .collect();
+    assert_eq!(offsets, [3, 2, 1, 0]);
+    let row = listed.iter().find(|letter| letter["table"] == "leads").expect("the row without an id");
+    assert!(row["error"].as_str().is_some_and(|error| error.contains("leads.id")), "{row}");
+    assert!(row["excerpt"].as_str().is_some_and(|excerpt| excerpt.contains("sem id")), "{row}");
+    let brief = client.answer("list_dead_letters", json!({"sink": "postgres"})).await;
+    assert_eq!(ids(&brief).len(), 2, "the poison and the foreign record: {brief}");
+    assert!(brief["letters"][0].get("excerpt").is_none());
+
+    // What still is bad says so and stays open.
+    let row_id = row["id"].clone();
+    let replayed = client.answer("replay_dead_letters", json!({"ids": [row_id, "0-99"]})).await;
+    assert_eq!((&replayed["replayed"], &replayed["open"]), (&json!([]), &json!(4)), "{replayed}");
+    let reasons: Vec<&str> = replayed["left"]
+        .as_array()
+        .expect("left")
+        .iter()
+        .filter_map(|left| left["reason"].as_str())
+        .collect();
+    assert!(reasons.iter().any(|reason| reason.contains("the row still is bad")), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("no such letter")), "{reasons:?}");
+
+    let refusal = client.refusal("discard_dead_letters", json!({"ids": [row_id]})).await;
+    assert!(refusal.contains("confirm"), "{refusal}");
+    let discarded = client.answer("discard_dead_letters", json!({"ids": [row_id], "confirm": true})).await;
+    assert_eq!((&discarded["discarded"], &discarded["open"]), (&json!([row_id]), &json!(3)));
+    let again = client.answer("discard_dead_letters", json!({"ids": [row_id], "confirm": true})).await;
+    assert!(again["left"][0]["reason"].as_str().is_some_and(|reason| reason.contains("was discarded by")));
+    let gone = client.answer("list_dead_letters", json!({"state": "discarded"})).await;
+    assert_eq!(ids(&gone), [row_id.as_str().expect("an id")]);
+    assert_eq!(client.answer("get_pipeline_status", json!({})).await["dead_letters"], 3);
+
+    for (arguments, problem) in [
+        (json!({"ids": ["x"]}), "ids: \"x\" is no letter's id"),
+        (json!({}), "give either ids or all_matching"),
+        (json!({"all_matching": true, "sink": "spark"}), "sink: \"spark\" is no sink"),
+        (json!({"ids": []}), "ids: 0 is out of range; give 1 to 200"),
+    ] {
+        let refusal = client.refusal("replay_dead_letters", arguments).await;
+        assert!(refusal.contains(problem), "{refusal}");
+    }
+    assert!(client.refusal("list_dead_letters", json!({"cursor": "?"})).await.contains("cursor:"));
+    client.close().await;
+    pipeline.clean_up().await;
+}

@@ -1,0 +1,156 @@
+//! Syncs that run by themselves.
+
+use serde_json::json;
+use sluice::{
+    domain::Table,
+    engine::{Engine, ScheduleStatus},
+    store::{RunOutcome, ScheduledRun},
+};
+
+use crate::support::{
+    Pipeline,
+    client::Client,
+    eventually, request,
+    rows::{lead, leads},
+};
+
+async fn schedule(engine: &Engine) -> ScheduleStatus {
+    engine.schedules().await.expect("the schedules").remove(0)
+}
+
+async fn last_run(engine: &Engine) -> ScheduledRun {
+    schedule(engine).await.last_run.expect("a run")
+}
+
+/// As if so many runs of ten minutes had been missed.
+async fn make_due(pipeline: &Pipeline) {
+    pipeline.execute("UPDATE sluice_schedules SET next_due_at = now() - interval '65 minutes'").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduled_sync_runs_at_once_and_makes_up_for_missed_runs_by_one_in_one_process() {
+    let pipeline = Pipeline::new().await;
+    // Spread over hours, so that reading on from the last run is not reading all of it.
+    pipeline.source.set_rows(Table::Leads, (1..=20_u8).map(|n| lead(n.into(), 10 * i64::from(n))).collect());
+    let engine = pipeline.engine().await;
+    engine.put_schedule(&request(Table::Leads), 10, "ana").await.expect("scheduled");
+    let runs = async || pipeline.number("SELECT count(*) FROM sluice_syncs").await;
+    assert_eq!(runs().await, 0, "nobody schedules yet");
+
+    let other = pipeline.engine().await;
+    engine.start_scheduler();
+    other.start_scheduler();
+    engine.start_drains().await;
+    eventually("the first run ended", async || schedule(&engine).await.last_run.is_some()).await;
+    let first = last_run(&engine).await;
+    assert_eq!((first.outcome, first.more), (RunOutcome::Succeeded, false), "{first:?}");
+    assert!(schedule(&engine).await.next_due_at > first.ended_at);
+
+    pipeline.source.upsert(Table::Leads, (101..=105).map(|n| lead(n, 1)).collect());
+    make_due(&pipeline).await;
+    eventually("the missed runs are made up for", async || last_run(&engine).await != first).await;
+    let status = schedule(&engine).await;
+    assert!(status.next_due_at > chrono::Utc::now(), "{status:?}");
+    assert_eq!(runs().await, 2, "six were missed, one made up for them, in one of the two processes");
+    let second = last_run(&engine).await;
+    let sync = engine.sync_status(second.sync_id.expect("a sync")).await.expect("a status");
+    assert!(sync.appended == 5 && sync.rows_read < 25, "it went on where the first stopped: {sync:?}");
+
+    assert!(engine.remove_schedule(Table::Leads).await.expect("removed"));
+    assert_eq!(engine.schedules().await.expect("the schedules"), []);
+    engine.shut_down().await;
+    other.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_would_overlap_another_is_skipped_and_says_so() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(Table::Leads, leads(3));
+    pipeline.source.script([sluice::source::sample::Fault::Hang]);
+    let engine = pipeline.engine().await;
+    let by_hand = engine.start_sync(request(Table::Leads)).await.expect("a sync");
+    engine.put_schedule(&request(Table::Leads), 10, "ana").await.expect("scheduled");
+    engine.start_scheduler();
+
+    eventually("the run is over", async || schedule(&engine).await.last_run.is_some()).await;
+    let run = last_run(&engine).await;
+    assert_eq!((run.outcome, run.sync_id), (RunOutcome::Skipped, Some(by_hand)), "{run:?}");
+    assert!(run.error.is_some_and(|error| error.contains("another sync")));
+    engine.cancel_sync(by_hand).await.expect("cancelled");
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_run_is_told_with_its_reason_and_a_claim_that_was_left_behind_runs_again() {
+    let mut pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(Table::Leads, leads(3));
+    let good = pipeline.variables["SUPABASE_KEY"].clone();
+    pipeline.set("SUPABASE_KEY", "sb_secret_errada");
+    let engine = pipeline.engine().await;
+    engine.put_schedule(&request(Table::Leads), 10, "ana").await.expect("scheduled");
+    engine.start_scheduler();
+    eventually("the run is over", async || schedule(&engine).await.last_run.is_some()).await;
+    assert_eq!(last_run(&engine).await.outcome, RunOutcome::Failed);
+    let warnings = engine.status().await.warnings;
+    assert!(warnings.iter().any(|w| w.contains("the scheduled sync of leads failed")), "{warnings:?}");
+    let findings = engine.examine().await;
+    assert!(
+        findings.iter().any(|f| f.part == "schedules" && f.detail.contains("SUPABASE_KEY")),
+        "{findings:?}"
+    );
+    engine.shut_down().await;
+
+    // A process claimed it and died.
+    make_due(&pipeline).await;
+    pipeline
+        .execute(
+            "UPDATE sluice_schedules SET claimed_by = 'gone', claimed_until = now() + interval '3 seconds'",
+        )
+        .await;
+    pipeline.set("SUPABASE_KEY", good);
+    let engine = pipeline.engine().await;
+    engine.start_scheduler();
+    eventually("another process runs it", async || last_run(&engine).await.outcome == RunOutcome::Succeeded)
+        .await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_schedules_lists_and_removes_and_the_schedule_outlives_the_server() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(Table::Leads, leads(4));
+    let client = Client::of(&pipeline).await;
+    let made =
+        client.answer("schedule_sync", json!({"table": "leads", "every_minutes": 15, "hours_ago": 48})).await;
+    assert_eq!(made["schedules"][0]["every_minutes"], 15, "{made}");
+    eventually("it ran", async || {
+        let status = client.answer("get_pipeline_status", json!({})).await;
+        status["schedules"][0]["last_run"]["outcome"] == "succeeded"
+    })
+    .await;
+    client.close().await;
+
+    let client = Client::of(&pipeline).await;
+    let status = client.answer("get_pipeline_status", json!({})).await;
+    assert_eq!(status["schedules"][0]["table"], "leads", "{status}");
+    for (arguments, problem) in [
+        (json!({"table": "leads", "every_minutes": 20_000}), "every_minutes: 20000 is out of range"),
+        (
+            json!({"table": "leads", "every_minutes": 5, "min_messages": 2}),
+            "min_messages: leads have no messages",
+        ),
+        (json!({"table": "clientes", "every_minutes": 5}), "table"),
+    ] {
+        let refusal = client.refusal("schedule_sync", arguments).await;
+        assert!(refusal.contains(problem), "{refusal}");
+    }
+    let removed = client.answer("schedule_sync", json!({"table": "leads", "every_minutes": 0})).await;
+    assert_eq!((&removed["outcome"], &removed["schedules"]), (&json!("removed"), &json!([])));
+    let again = client.answer("schedule_sync", json!({"table": "leads", "every_minutes": 0})).await;
+    assert_eq!(again["outcome"], "unchanged");
+    client.close().await;
+    pipeline.clean_up().await;
+}
