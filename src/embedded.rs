@@ -1,26 +1,24 @@
 //! The one SQLite file that the embedded log and the embedded store share.
 //!
-//! Every change is a transaction that is on disk when the call returns. One process may write: it holds a lock on
-//! the folder, and any other that opens it can read and is told who writes.
+//! Every change is a transaction that is on disk when the call returns. One process may write: it holds the folder,
+//! and any other that opens it can read, is told who writes, and takes over when that process has ended.
 
 use std::{
     convert::Infallible,
-    fs::{self, File, OpenOptions},
-    io::{Read, Write},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::fault::{Fault, FaultKind};
+use crate::{
+    data_folder::DataFolder,
+    fault::{Fault, FaultKind},
+};
 
 /// What faults call this part.
 pub const PART: &str = "embedded";
-
-const LOCK: &str = "sluice.lock";
 
 /// Numbered migrations; a file's place is its number.
 const MIGRATIONS: [&str; 2] = [
@@ -34,55 +32,49 @@ const MADE_WITHIN: Duration = Duration::from_secs(5);
 /// Connections kept for the next question: as many as ask at once in an idle server.
 const IDLE_READERS: usize = 4;
 
-/// An open folder.
+/// An open file.
 pub struct EmbeddedDb {
-    folder: PathBuf,
+    folder: Arc<DataFolder>,
     /// Readers wait neither for the writer nor for each other.
     readers: Arc<Mutex<Vec<Connection>>>,
-    writer: Writer,
-}
-
-enum Writer {
-    Ours {
-        connection: Arc<Mutex<Connection>>,
-        /// Unlocked by the system when the process ends, however it ends.
-        _lock: File,
-    },
-    /// Who holds the folder.
-    Theirs(String),
+    /// Once this process holds the folder.
+    writer: Mutex<Option<Arc<Mutex<Connection>>>>,
 }
 
 impl EmbeddedDb {
-    /// Opens or creates the folder's file. Where another process holds the folder, only reading works.
+    /// As [`EmbeddedDb::in_folder`], for a folder that nothing else is in.
     ///
     /// # Errors
-    /// When the folder or its file can't be created, opened or migrated.
+    /// As [`EmbeddedDb::in_folder`], and when the folder can't be made.
     pub fn open(folder: &Path, owner: &str) -> Result<Arc<Self>, Fault> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| {
-            Fault::misconfigured(
-                PART,
-                format!("{what} in {} failed: {error}", folder.display()),
-                "check that the folder can be written, or set SLUICE_DATA_DIR to another",
-            )
-        };
-        fs::create_dir_all(folder).map_err(|error| failed("creating the data folder", &error))?;
-        let writer = match hold(folder, owner).map_err(|error| failed("locking the data folder", &error))? {
-            Ok(lock) => {
-                let mut connection =
-                    connect(folder, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
-                        .map_err(|error| failed("opening sluice.db", &error))?;
-                migrate(&mut connection).map_err(|error| failed("migrating sluice.db", &error))?;
-                Writer::Ours { connection: Arc::new(Mutex::new(connection)), _lock: lock }
-            }
-            Err(holder) => Writer::Theirs(holder),
-        };
-        let reader = made(folder).map_err(|error| failed("opening sluice.db for reading", &error))?;
-        Ok(Arc::new(Self { folder: folder.to_owned(), readers: Arc::new(Mutex::new(vec![reader])), writer }))
+        Self::in_folder(DataFolder::open(folder, owner)?)
     }
 
-    /// Whether this process may write.
+    /// Opens or creates the folder's file. While another process holds the folder, only reading works.
+    ///
+    /// # Errors
+    /// When the file can't be created, opened or migrated.
+    pub fn in_folder(folder: Arc<DataFolder>) -> Result<Arc<Self>, Fault> {
+        let writer = match folder.holder() {
+            Ok(Some(_)) => None,
+            // An error is told by whoever needs the lock.
+            Ok(None) | Err(_) => Some(writer(&folder, "opening sluice.db")?),
+        };
+        let reader = made(folder.path()).map_err(|error| fault("opening sluice.db for reading", &error))?;
+        Ok(Arc::new(Self { folder, readers: Arc::new(Mutex::new(vec![reader])), writer: Mutex::new(writer) }))
+    }
+
+    /// Whether this process may write; asking takes over a folder that has become free.
     pub fn is_writable(&self) -> bool {
-        matches!(self.writer, Writer::Ours { .. })
+        self.writer("taking over sluice.db").is_ok()
+    }
+
+    fn writer(&self, what: &str) -> Result<Arc<Mutex<Connection>>, Fault> {
+        let mut held = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = &*held {
+            return Ok(connection.clone());
+        }
+        Ok(held.insert(writer(&self.folder, what)?).clone())
     }
 
     /// Runs a change as one durable transaction; nothing of it stays when `work` fails.
@@ -108,10 +100,7 @@ impl EmbeddedDb {
         what: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Result<T, E>> + Send + 'static,
     ) -> Result<Result<T, E>, Fault> {
-        let connection = match &self.writer {
-            Writer::Ours { connection, .. } => connection.clone(),
-            Writer::Theirs(holder) => return Err(self.held_by(holder, what)),
-        };
+        let connection = self.writer(what)?;
         blocking(what, move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -137,7 +126,7 @@ impl EmbeddedDb {
         let (readers, folder) = (self.readers.clone(), self.folder.clone());
         blocking(what, move || {
             let idle = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = idle.map_or_else(|| reader(&folder), Ok)?;
+            let connection = idle.map_or_else(|| reader(folder.path()), Ok)?;
             let outcome = work(&connection)?;
             let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
             if readers.len() < IDLE_READERS {
@@ -153,27 +142,21 @@ impl EmbeddedDb {
     /// # Errors
     /// When SQLite refuses.
     pub fn reader(&self) -> rusqlite::Result<Connection> {
-        reader(&self.folder)
+        reader(self.folder.path())
     }
+}
 
-    fn held_by(&self, holder: &str, what: &str) -> Fault {
-        let free = OpenOptions::new()
-            .write(true)
-            .open(self.folder.join(LOCK))
-            .is_ok_and(|file| file.try_lock().is_ok());
-        if free {
-            return Fault::misconfigured(
-                PART,
-                format!("{what} failed: the data folder was held by {holder}, which has ended since"),
-                "start this process again: it can have the folder now",
-            );
-        }
-        Fault::misconfigured(
-            PART,
-            format!("{what} failed: the data folder is held by {holder}; this process can only read"),
-            "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder",
-        )
-    }
+/// Takes the folder, and opens and migrates its file.
+fn writer(folder: &DataFolder, what: &str) -> Result<Arc<Mutex<Connection>>, Fault> {
+    folder.hold(what)?;
+    let opened = connect(folder.path(), OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+        .and_then(|mut connection| {
+            migrate(&mut connection)?;
+            Ok(connection)
+        });
+    opened
+        .map(|connection| Arc::new(Mutex::new(connection)))
+        .map_err(|error| fault("opening and migrating sluice.db", &error))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -216,26 +199,6 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
         _ => "a stored row is not what sluice expects".to_owned(),
     };
     Fault::new(PART, kind, format!("{what} failed: {message}"), advice)
-}
-
-/// The lock, or who has it.
-fn hold(folder: &Path, owner: &str) -> std::io::Result<Result<File, String>> {
-    let path = folder.join(LOCK);
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)?;
-            write!(file, "{owner}, since {}", Utc::now().format("%Y-%m-%dT%H:%M:%SZ"))?;
-            file.flush()?;
-            Ok(Ok(file))
-        }
-        Err(fs::TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)?;
-            Ok(Err(if holder.is_empty() { "another process".to_owned() } else { holder }))
-        }
-        Err(fs::TryLockError::Error(error)) => Err(error),
-    }
 }
 
 fn connect(folder: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

@@ -7,6 +7,7 @@
 mod backoff;
 pub mod cli;
 pub mod config;
+pub mod data_folder;
 pub mod domain;
 pub mod embedded;
 pub mod engine;

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::{Settings, SupabaseSettings},
+    data_folder::DataFolder,
     embedded::EmbeddedDb,
     engine::{Engine, EngineSettings},
     fault::Fault,
-    index::elasticsearch::EsIndex,
+    index::{Index, elasticsearch::EsIndex, tantivy::TantivyIndex},
     log::{BatchLimits, Log, embedded::EmbeddedLog, kafka::KafkaLog},
-    sink::Sink,
     source::{Source, sample::SampleSource, supabase::SupabaseSource},
     store::{Store, postgres::PgStore, sqlite::SqliteStore},
 };
@@ -24,7 +24,7 @@ const EMBEDDED_DEAD_LETTERS: &str = "eventos.dlq";
 pub struct Parts {
     pub log: Arc<dyn Log>,
     pub store: Arc<dyn Store>,
-    pub index: Arc<dyn Sink>,
+    pub index: Arc<dyn Index>,
 }
 
 impl Parts {
@@ -33,7 +33,7 @@ impl Parts {
     /// # Errors
     /// When a client refuses its settings or the data folder can't be used.
     pub fn open(settings: &Settings) -> Result<Self, Fault> {
-        let mut embedded = Embedded { settings, db: None };
+        let mut embedded = Embedded { settings, folder: None, db: None };
         Ok(Self {
             log: match &settings.kafka {
                 Some(kafka) => Arc::new(KafkaLog::connect(kafka)?),
@@ -45,30 +45,33 @@ impl Parts {
             },
             index: match &settings.elasticsearch {
                 Some(elasticsearch) => Arc::new(EsIndex::connect(elasticsearch)?),
-                None => {
-                    return Err(Fault::misconfigured(
-                        "index",
-                        "no index is named",
-                        "set ELASTICSEARCH_URL: the embedded index is not part of this build yet",
-                    ));
-                }
+                None => Arc::new(TantivyIndex::new(settings.data_dir.join("index"))),
             },
         })
     }
 }
 
-/// Log and store share one file, which is opened once.
+/// What the embedded parts share: the folder, and log and store one file in it. Opened once, where needed.
 struct Embedded<'a> {
     settings: &'a Settings,
+    folder: Option<Arc<DataFolder>>,
     db: Option<Arc<EmbeddedDb>>,
 }
 
 impl Embedded<'_> {
+    fn folder(&mut self) -> Result<Arc<DataFolder>, Fault> {
+        if let Some(folder) = &self.folder {
+            return Ok(folder.clone());
+        }
+        let folder = DataFolder::open(&self.settings.data_dir, &owner())?;
+        Ok(self.folder.insert(folder).clone())
+    }
+
     fn db(&mut self) -> Result<Arc<EmbeddedDb>, Fault> {
         if let Some(db) = &self.db {
             return Ok(db.clone());
         }
-        let db = EmbeddedDb::open(&self.settings.data_dir, &owner())?;
+        let db = EmbeddedDb::in_folder(self.folder()?)?;
         Ok(self.db.insert(db).clone())
     }
 }

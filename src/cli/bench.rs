@@ -104,6 +104,7 @@ async fn drain(
         limits: engine_settings(settings).batch,
         pauses: EngineSettings::PAUSES,
         stats: stats.clone(),
+        parks: true,
     };
     let stop = CancellationToken::new();
     let running = tokio::spawn({

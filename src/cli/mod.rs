@@ -2,6 +2,7 @@
 
 mod bench;
 mod client_config;
+mod demo;
 mod docs;
 mod doctor;
 mod logging;
@@ -39,6 +40,8 @@ enum Command {
     Status(status::Options),
     /// Examine every part and say what to do; exits with 1 when something fails
     Doctor(doctor::Options),
+    /// Show the whole way on the embedded parts, with sample data and nothing else
+    Demo(demo::Options),
     /// Create or update tables, templates, indices and topics
     Migrate,
     /// Measure the way from the topic to each sink; see tools/bench
@@ -78,6 +81,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Sync(options) => sync::run(&settings()?, &options).await,
             Command::Status(options) => status::run(&settings()?, &options).await,
             Command::Doctor(options) => doctor::run(&settings()?, &options).await,
+            Command::Demo(options) => demo::run(settings()?, &options).await,
             Command::Migrate => migrate::run(&settings()?).await,
             Command::Bench(options) => bench::run(&settings()?, &options).await,
             Command::Sample(options) => sample::run(&options).await,

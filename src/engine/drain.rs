@@ -42,6 +42,9 @@ pub struct Drain {
     /// First and longest pause after a fault.
     pub pauses: (Duration, Duration),
     pub stats: Arc<DrainStats>,
+    /// Whether what the sink can never take becomes a dead letter. Where a record is only read again it was one
+    /// before, and is passed over.
+    pub parks: bool,
 }
 
 /// A partition this drain owns.
@@ -253,6 +256,10 @@ impl Session<'_> {
     /// Returns once the log has acknowledged every letter.
     async fn park(&mut self, records: &[Record], rejections: Vec<Rejection>) -> Result<(), Fault> {
         if rejections.is_empty() {
+            return Ok(());
+        }
+        if !self.drain.parks {
+            self.parked.extend(rejections.into_iter().map(|rejection| rejection.position));
             return Ok(());
         }
         let sink = self.drain.sink.name();

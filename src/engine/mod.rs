@@ -11,6 +11,7 @@ mod metrics;
 mod operations;
 mod progress;
 mod queries;
+mod rebuild;
 mod recent;
 mod scheduler;
 mod stats;
@@ -20,7 +21,7 @@ mod sync;
 mod window;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -42,6 +43,7 @@ pub use letters::{
 pub use metrics::{EngineMetrics, FlowMetrics, SinkMetrics};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
 pub use queries::{LeadHistory, LeadKey};
+pub use rebuild::{RebuildPhase, RebuildStatus};
 pub use recent::Distribution;
 pub use scheduler::ScheduleStatus;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
@@ -51,6 +53,7 @@ pub use window::OVERLAP;
 
 use crate::{
     fault::Fault,
+    index::{Index, IndexName, SearchAnswer, SearchError, SearchRequest},
     log::{BatchLimits, Log},
     sink::Sink,
     source::{Overview, Source, SourceHealth},
@@ -84,6 +87,8 @@ impl EngineSettings {
 pub enum EngineError {
     #[error(transparent)]
     Fault(#[from] Fault),
+    #[error(transparent)]
+    Search(#[from] SearchError),
     #[error("{field}: {problem}")]
     Invalid { field: &'static str, problem: String },
     #[error("{}", busy_message(.0.as_deref()))]
@@ -120,11 +125,14 @@ pub struct Engine {
     source: Arc<dyn Source>,
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
+    index: Arc<dyn Index>,
     sinks: Vec<Arc<dyn Sink>>,
     store_ready: Arc<OnceCell<()>>,
     supervisor: Supervisor,
     settings: EngineSettings,
     running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
+    /// The latest of each index.
+    rebuilds: Mutex<BTreeMap<IndexName, watch::Receiver<RebuildStatus>>>,
     tasks: TaskTracker,
     /// Cancelled when the engine shuts down.
     closing: CancellationToken,
@@ -146,10 +154,10 @@ impl Engine {
         source: Arc<dyn Source>,
         log: Arc<dyn Log>,
         store: Arc<dyn Store>,
-        index: Arc<dyn Sink>,
+        index: Arc<dyn Index>,
         settings: EngineSettings,
     ) -> Self {
-        let sinks: Vec<Arc<dyn Sink>> = vec![store.clone(), index];
+        let sinks: Vec<Arc<dyn Sink>> = vec![store.clone(), index.clone()];
         let drains = sinks
             .iter()
             .map(|sink| Drain {
@@ -159,17 +167,20 @@ impl Engine {
                 limits: settings.batch,
                 pauses: settings.pauses,
                 stats: Arc::new(DrainStats::new(sink.name())),
+                parks: true,
             })
             .collect();
         Self {
             source,
             log,
             store,
+            index,
             sinks,
             store_ready: Arc::default(),
             supervisor: Supervisor::new(drains),
             settings,
             running: Arc::default(),
+            rebuilds: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             started: Instant::now(),
@@ -190,8 +201,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts the drains of this process.
-    pub async fn start_drains(&self) {
+    /// Starts the drains of this process, and goes on with rebuilds that another left behind.
+    pub async fn start_drains(self: &Arc<Self>) {
         let (store, ready) = (self.store.clone(), self.store_ready.clone());
         self.supervisor
             .start(move || {
@@ -202,6 +213,7 @@ impl Engine {
                 }
             })
             .await;
+        self.resume_rebuilds();
     }
 
     /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends.
@@ -269,6 +281,14 @@ impl Engine {
         Ok(asked)
     }
 
+    /// Searches the index.
+    ///
+    /// # Errors
+    /// When the request has no meaning, or the index can't be reached.
+    pub async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, EngineError> {
+        Ok(self.index.search(request).await?)
+    }
+
     /// Every sink's lag.
     ///
     /// # Errors
@@ -318,6 +338,10 @@ impl Engine {
 
     fn dead_letter_topic(&self) -> &str {
         &self.settings.dead_letter_topic
+    }
+
+    fn lock_rebuilds(&self) -> MutexGuard<'_, BTreeMap<IndexName, watch::Receiver<RebuildStatus>>> {
+        self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_running(&self) -> MutexGuard<'_, HashMap<Uuid, RunningSync>> {

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Engine, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
+use super::{Engine, RebuildStatus, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
 use crate::{fault::Fault, sink::Sink};
 
 /// How long one part may take to answer before it counts as failed.
@@ -36,6 +36,8 @@ pub struct PipelineStatus {
     pub dead_letters: Option<u64>,
     /// The latest syncs, newest first.
     pub recent_syncs: Vec<SyncStatus>,
+    /// Rebuilds of indices that this process runs or ran.
+    pub rebuilds: Vec<RebuildStatus>,
     pub checked_at: DateTime<Utc>,
 }
 
@@ -126,6 +128,7 @@ impl Engine {
             schedules,
             dead_letters,
             recent_syncs: syncs.unwrap_or_default(),
+            rebuilds: self.rebuilds(),
             checked_at: Utc::now(),
         }
     }

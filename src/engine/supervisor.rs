@@ -77,16 +77,8 @@ pub enum Restart {
 
 impl Supervisor {
     pub fn new(drains: Vec<Drain>) -> Self {
-        let worker = |drain| {
-            Arc::new(Worker {
-                drain,
-                wanted: watch::Sender::new(Wanted::Unknown),
-                run: watch::Sender::new(None),
-                end: Mutex::new(CancellationToken::new()),
-            })
-        };
         Self {
-            workers: drains.into_iter().map(worker).collect(),
+            workers: drains.into_iter().map(|drain| Worker::new(drain, Wanted::Unknown)).collect(),
             stop: CancellationToken::new(),
             started: AtomicBool::new(false),
             ask: Arc::new(Notify::new()),
@@ -178,6 +170,15 @@ impl Supervisor {
 }
 
 impl Worker {
+    fn new(drain: Drain, wanted: Wanted) -> Arc<Self> {
+        Arc::new(Self {
+            drain,
+            wanted: watch::Sender::new(wanted),
+            run: watch::Sender::new(None),
+            end: Mutex::new(CancellationToken::new()),
+        })
+    }
+
     fn end(&self) -> CancellationToken {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -227,6 +228,11 @@ impl Worker {
             ))
         })
     }
+}
+
+/// Runs a drain that no operator pauses until `stop`, again after whatever ended it.
+pub(super) async fn keep_draining(drain: Drain, stop: CancellationToken) {
+    keep_running(Worker::new(drain, Wanted::Running), stop).await;
 }
 
 async fn keep_running(worker: Arc<Worker>, stop: CancellationToken) {

@@ -75,6 +75,30 @@ impl Fields {
         }
     }
 
+    /// What a term is looked for in where it names no field: every text and every id.
+    pub fn searched_by_default(&self) -> impl Iterator<Item = &Field> {
+        let holds_text = |field: &&Field| matches!(field.kind, FieldKind::Text | FieldKind::Keyword);
+        self.iter().filter(holds_text).filter(|field| field.path == field.source)
+    }
+
+    /// At most `most` paths that somebody who wrote `name` may have meant, the likeliest first.
+    pub fn close_to(&self, name: &str, most: usize) -> Vec<&str> {
+        let name = name.to_lowercase();
+        let mut close: Vec<(usize, &str)> = self
+            .iter()
+            .filter(|field| field.path == field.source && field.kind != FieldKind::Stored)
+            .filter_map(|field| {
+                let last = field.path.rsplit('.').next().unwrap_or(&field.path);
+                let distance = strsim::damerau_levenshtein(&name, &field.path.to_lowercase())
+                    .min(strsim::damerau_levenshtein(&name, last));
+                let contains = name.len() >= 4 && (last.contains(&name) || name.contains(last));
+                (distance <= 2.min(name.len() / 2) || contains).then_some((distance, field.path.as_str()))
+            })
+            .collect();
+        close.sort_unstable();
+        close.into_iter().take(most).map(|(_, path)| path).collect()
+    }
+
     /// The paths that may be asked for, sub-fields left out, for those who named another.
     pub fn known(&self) -> String {
         let paths = self.iter().filter(|field| field.path == field.source && field.kind != FieldKind::Stored);

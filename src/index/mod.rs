@@ -5,10 +5,13 @@ pub mod elasticsearch;
 mod fields;
 mod metadata;
 pub mod query;
+pub mod tantivy;
+mod words;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -104,6 +107,44 @@ pub struct SearchRequest {
     pub count_by_day: bool,
 }
 
+/// A request found to make sense.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) query: query::Query,
+    /// What is counted for each of `count_by`.
+    pub(crate) counted: Vec<&'static Field>,
+}
+
+impl SearchRequest {
+    /// Checks a request and reads its query; `now` is what `now` stands for.
+    pub(crate) fn question(&self, now: DateTime<Utc>) -> Result<Question, SearchError> {
+        if self.from.saturating_add(self.size) > SEARCH_WINDOW {
+            return Err(SearchError::Request {
+                field: "from",
+                problem: format!(
+                    "only the first {SEARCH_WINDOW} hits can be paged through; narrow the query, by a range of timestamp for example"
+                ),
+            });
+        }
+        let query = match &self.query {
+            Some(text) => query::parse(text, self.index, now)?,
+            None => query::Query::All,
+        };
+        let fields = Fields::of(self.index);
+        let counted = self.count_by.iter().map(|path| {
+            fields.countable(path).ok_or_else(|| {
+                let close = fields.close_to(path, 3);
+                let instead = if close.is_empty() { fields.known() } else { close.join(" or ") };
+                SearchError::Request {
+                    field: "count_by",
+                    problem: format!("{} has no countable field `{path}`; use {instead}", self.index),
+                }
+            })
+        });
+        Ok(Question { query, counted: counted.collect::<Result<_, _>>()? })
+    }
+}
+
 /// A document that matches.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Hit {
@@ -156,8 +197,24 @@ pub enum SearchError {
     /// Nobody was asked: the question has no meaning here.
     #[error(transparent)]
     Query(#[from] QueryError),
+    #[error("{field}: {problem}")]
+    Request { field: &'static str, problem: String },
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+/// A rebuild under way: a new index is filled from the log while the old one serves.
+///
+/// The new index itself remembers it, so any process can take it up. Once it serves, what was read from the log
+/// before the change may still be on its way into the old index: a rebuild ends only when all of that is in the new
+/// one too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuild {
+    pub id: Uuid,
+    pub index: IndexName,
+    pub started_at: DateTime<Utc>,
+    /// The new index serves already.
+    pub serves: bool,
 }
 
 /// The index port.
@@ -167,6 +224,35 @@ pub trait Index: Sink {
     /// always means that nothing matches.
     ///
     /// # Errors
-    /// [`SearchError::Query`] tells what is wrong with the question; otherwise the index could not answer.
+    /// [`SearchError::Query`] and [`SearchError::Request`] tell what is wrong with the question; otherwise the index
+    /// could not answer.
     async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError>;
+
+    /// The rebuilds that were begun and not ended, by whatever process.
+    ///
+    /// # Errors
+    /// When the index can't be reached.
+    async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault>;
+
+    /// Makes an empty index beside the one that serves, or joins the rebuild that is under way.
+    ///
+    /// # Errors
+    /// When the index can't be reached or refuses.
+    async fn begin_rebuild(&self, index: IndexName) -> Result<Rebuild, Fault>;
+
+    /// What writes into the index that is being built, and nowhere else.
+    fn rebuild_sink(&self, rebuild: &Rebuild) -> Arc<dyn Sink>;
+
+    /// Lets the new index serve in place of the old one, in one step. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// When the index can't be reached or refuses.
+    async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault>;
+
+    /// Removes the index that does not serve, the old one or one half-built, and forgets the rebuild. Repeating it
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// When the index can't be reached or refuses.
+    async fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), Fault>;
 }

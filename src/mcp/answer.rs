@@ -12,6 +12,7 @@ use super::schema::without_nulls;
 use crate::{
     engine::{EngineError, LeadKey},
     fault::{Fault, FaultKind},
+    index::SearchError,
 };
 
 /// Where in `_meta` a failure's details are.
@@ -41,6 +42,12 @@ pub(super) struct ToolError {
     structured: Value,
 }
 
+impl std::fmt::Display for ToolError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl ToolError {
     pub(super) fn argument(field: &str, problem: impl std::fmt::Display) -> Self {
         let text = format!("{field}: {problem}");
@@ -51,12 +58,6 @@ impl ToolError {
     fn not_found(field: &str, text: String) -> Self {
         let structured = json!({"error": {"kind": "not_found", "field": field, "message": text}});
         Self { text, structured }
-    }
-}
-
-impl std::fmt::Display for ToolError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
     }
 }
 
@@ -82,6 +83,7 @@ impl From<EngineError> for ToolError {
         let text = error.to_string();
         match error {
             EngineError::Fault(fault) => fault.into(),
+            EngineError::Search(error) => error.into(),
             EngineError::Invalid { field, problem } => Self::argument(field, problem),
             EngineError::Busy(running) => Self {
                 structured: json!({"error": {
@@ -94,6 +96,22 @@ impl From<EngineError> for ToolError {
             EngineError::UnknownSync(_) => Self::not_found("sync_id", text),
             EngineError::UnknownLead(LeadKey::Id(_)) => Self::not_found("id", text),
             EngineError::UnknownLead(LeadKey::Email(_)) => Self::not_found("email", text),
+        }
+    }
+}
+
+impl From<SearchError> for ToolError {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Fault(fault) => fault.into(),
+            SearchError::Request { field, problem } => Self::argument(field, problem),
+            SearchError::Query(error) => Self {
+                structured: json!({"error": {
+                    "kind": "invalid_argument", "field": "query", "at_character": error.at,
+                    "message": error.problem, "next_step": error.instead,
+                }}),
+                text: error.to_string(),
+            },
         }
     }
 }

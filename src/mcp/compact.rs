@@ -59,7 +59,8 @@ fn part(schema: &Value, definitions: Option<&JsonObject>, rules: Rules, depth: u
             {
                 continue;
             }
-            "description" | "minimum" | "required" | "enum" if rules == Rules::Answer => continue,
+            "description" | "minimum" | "required" | "enum" | "format" if rules == Rules::Answer => continue,
+            "minimum" if value == 0 => continue,
             "properties" => members(value, definitions, rules, depth + 1),
             "items" | "additionalProperties" => part(value, definitions, rules, depth),
             "anyOf" | "oneOf" | "allOf" => match value {
@@ -70,6 +71,10 @@ fn part(schema: &Value, definitions: Option<&JsonObject>, rules: Rules, depth: u
             },
             _ => value.clone(),
         };
+        // A choice between mere types, of which one takes anything, says nothing that a description does not.
+        if keyword == "anyOf" && says_nothing(&value) {
+            continue;
+        }
         compact.insert(keyword.clone(), value);
     }
     Value::Object(compact)
@@ -80,6 +85,15 @@ fn members(value: &Value, definitions: Option<&JsonObject>, rules: Rules, depth:
     let compact =
         members.iter().map(|(name, schema)| (name.clone(), part(schema, definitions, rules, depth)));
     Value::Object(compact.collect())
+}
+
+fn says_nothing(choices: &Value) -> bool {
+    let is_bare = |choice: &Value| {
+        choice.as_object().is_some_and(|choice| choice.keys().all(|keyword| keyword == "type"))
+    };
+    choices.as_array().is_some_and(|choices| {
+        choices.iter().all(is_bare) || choices.iter().any(|choice| choice == &json!({}))
+    })
 }
 
 /// The schema that a reference means, with what stands beside the reference.
@@ -168,6 +182,13 @@ mod tests {
             "description": {"type": "integer"},
         });
         assert_eq!(compact, json!({"type": "object", "properties": members}));
+    }
+
+    #[test]
+    fn a_value_of_any_type_is_listed_by_its_description() {
+        let scalar = json!({"anyOf": [{"type": "boolean"}, {"type": "number"}, {"type": "string"}]});
+        let value = json!({"description": "Any.", "anyOf": [scalar, {"type": "array", "items": scalar}]});
+        assert_eq!(part(&value, None, Rules::Arguments, 1), json!({"description": "Any."}));
     }
 
     #[test]

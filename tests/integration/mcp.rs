@@ -35,8 +35,12 @@ impl ClientHandler for Client {
 pub type Session = RunningService<RoleClient, Client>;
 
 pub async fn connect(pipeline: &Pipeline) -> (Session, Client) {
+    connect_to(pipeline.command(&[])).await
+}
+
+pub async fn connect_to(command: tokio::process::Command) -> (Session, Client) {
     let client = Client::default();
-    let process = TokioChildProcess::new(pipeline.command(&[])).expect("the program starts");
+    let process = TokioChildProcess::new(command).expect("the program starts");
     let session = client.clone().serve(process).await.expect("the session opens");
     (session, client)
 }
@@ -122,11 +126,13 @@ async fn every_tool_has_titles_schemas_and_annotations() {
             "pause_sink",
             "query_raw_events",
             "query_store",
+            "rebuild_index",
             "replay_dead_letters",
             "restart_service",
             "resume_sink",
             "run_doctor",
             "schedule_sync",
+            "search_elasticsearch",
             "sync_chat_sessions_from_supabase",
             "sync_leads_from_supabase",
         ]

@@ -10,7 +10,7 @@ use super::{
     operation::Operation,
     outcome::{self, Decision, Trouble, Verdict, WRITING},
 };
-use crate::sink::{Applied, Rejection};
+use crate::sink::{Applied, ApplyError, Rejection};
 
 /// Below the 10 MiB that small hosted servers take, and beyond the size that makes requests faster.
 const MAX_BODY: usize = 8 * 1024 * 1024;
@@ -23,6 +23,18 @@ pub(super) struct Sent {
 }
 
 impl Sent {
+    /// What the sink answers; `refused` are the events that were not even sent.
+    pub(super) fn outcome(mut self, refused: Vec<Rejection>) -> Result<Applied, ApplyError> {
+        self.rejected.extend(refused);
+        if self.rejected.is_empty() {
+            return Ok(self.applied);
+        }
+        // An event that is refused by both of its indices is still one event to park.
+        self.rejected.sort_by_key(|rejection| rejection.position);
+        self.rejected.dedup_by_key(|rejection| rejection.position);
+        Err(ApplyError::Rejected(self.rejected))
+    }
+
     fn absorb(&mut self, applied: Applied, rejected: Vec<Rejection>) {
         self.applied.inserted += applied.inserted;
         self.applied.duplicates += applied.duplicates;

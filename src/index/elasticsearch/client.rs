@@ -105,6 +105,16 @@ impl Client {
         self.send(Method::Put, path, JSON, Some(Bytes::from(body.to_string())), doing).await
     }
 
+    /// Posts; whatever is answered is the caller's to judge.
+    pub(super) async fn post_body(&self, path: &str, body: &Value, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Post, path, JSON, Some(Bytes::from(body.to_string())), doing).await
+    }
+
+    /// Deletes; whatever is answered is the caller's to judge.
+    pub(super) async fn delete(&self, path: &str, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Delete, path, JSON, None, doing).await
+    }
+
     /// Sends a bulk request; whatever is answered is the caller's to judge.
     pub(super) async fn bulk(&self, body: Bytes, doing: &str) -> Result<Answer, Fault> {
         // Without `require_alias` a missing index would be made up on the spot, with a guessed mapping.
@@ -141,7 +151,7 @@ impl Client {
         Ok(Answer { status, retry_after, body })
     }
 
-    fn parse<T: DeserializeOwned>(&self, answer: Answer, doing: &str) -> Result<T, Fault> {
+    pub(super) fn parse<T: DeserializeOwned>(&self, answer: Answer, doing: &str) -> Result<T, Fault> {
         if !answer.is_success() {
             return Err(faults::of_answer(&self.origin, doing, &answer, true));
         }

@@ -29,14 +29,20 @@
 mod backoff;
 mod bulk;
 mod client;
+mod dsl;
 mod faults;
 mod operation;
 mod outcome;
 mod reason;
+mod rebuild;
 mod schema;
+mod search;
 mod templates;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -45,7 +51,7 @@ use self::{client::Client, operation::Operation, templates::Names};
 use crate::{
     config::ElasticsearchSettings,
     fault::Fault,
-    index::{IndexName, documents},
+    index::{Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, documents},
     log::{Position, StartAt},
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
@@ -56,7 +62,7 @@ const PART: &str = "elasticsearch";
 /// The Elasticsearch or OpenSearch index.
 #[derive(Debug)]
 pub struct EsIndex {
-    client: Client,
+    client: Arc<Client>,
     names: Names,
     /// Remembered: whoever starts a sync prepares, and must not need the index for it each time.
     prepared: AtomicBool,
@@ -72,7 +78,7 @@ impl EsIndex {
     pub fn connect(settings: &ElasticsearchSettings) -> Result<Self, Fault> {
         Ok(Self {
             names: Names::new(&settings.index_prefix)?,
-            client: Client::new(settings)?,
+            client: Arc::new(Client::new(settings)?),
             prepared: AtomicBool::new(false),
             prepare_first: AtomicBool::new(false),
         })
@@ -104,9 +110,7 @@ impl Sink for EsIndex {
     }
 
     async fn claim(&self, _log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
-        // Nothing to fence: a worker that lost the partition can only write what is there already.
-        let claim = |&partition| Claim { partition, epoch: 0, start: StartAt::Committed };
-        Ok(partitions.iter().map(claim).collect())
+        Ok(claims(partitions))
     }
 
     async fn apply(&self, _log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
@@ -115,9 +119,12 @@ impl Sink for EsIndex {
             self.prepare_first.store(false, Ordering::Relaxed);
         }
         let plan = documents::plan(batch);
-        let operations: Vec<Operation> =
-            plan.documents.into_iter().map(|document| Operation::new(&self.names, document)).collect();
-        let mut sent = match bulk::send(&self.client, &operations).await {
+        let operations: Vec<Operation> = plan
+            .documents
+            .into_iter()
+            .map(|document| Operation::new(self.names.alias(document.index), document))
+            .collect();
+        let sent = match bulk::send(&self.client, &operations).await {
             Ok(sent) => sent,
             Err(trouble) => {
                 if trouble.prepare_first {
@@ -127,14 +134,7 @@ impl Sink for EsIndex {
                 return Err(trouble.fault.into());
             }
         };
-        sent.rejected.extend(plan.refused);
-        if sent.rejected.is_empty() {
-            return Ok(sent.applied);
-        }
-        // An event that is refused by both of its indices is still one event to park.
-        sent.rejected.sort_by_key(|rejection| rejection.position);
-        sent.rejected.dedup_by_key(|rejection| rejection.position);
-        Err(ApplyError::Rejected(sent.rejected))
+        sent.outcome(plan.refused)
     }
 
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
@@ -163,6 +163,40 @@ impl Sink for EsIndex {
             counts.push((index.to_string(), self.count(self.names.alias(index)).await?));
         }
         Ok(SinkHealth { version, clock: None, counts })
+    }
+}
+
+fn claims(partitions: &[i32]) -> Vec<Claim> {
+    // Nothing to fence: a worker that lost the partition can only write what is there already.
+    let claim = |&partition| Claim { partition, epoch: 0, start: StartAt::Committed };
+    partitions.iter().map(claim).collect()
+}
+
+#[async_trait]
+impl Index for EsIndex {
+    async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
+        search::search(&self.client, self.names.alias(request.index), request).await
+    }
+
+    async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {
+        rebuild::under_way(&self.client, &self.names).await
+    }
+
+    async fn begin_rebuild(&self, index: IndexName) -> Result<Rebuild, Fault> {
+        self.prepare().await?;
+        rebuild::begin(&self.client, &self.names, index).await
+    }
+
+    fn rebuild_sink(&self, rebuild: &Rebuild) -> Arc<dyn Sink> {
+        Arc::new(rebuild::RebuildSink::new(self.client.clone(), &self.names, rebuild.index))
+    }
+
+    async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault> {
+        rebuild::serve(&self.client, &self.names, rebuild).await
+    }
+
+    async fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), Fault> {
+        rebuild::end(&self.client, &self.names, rebuild).await
     }
 }
 

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::templates::Names;
 use crate::{index::documents::Document, log::Position};
 
 /// What a document stands for, and so what a conflict about it means.
@@ -27,8 +26,9 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    pub(super) fn new(names: &Names, document: Document) -> Self {
-        let (alias, id) = (names.alias(document.index), document.id);
+    /// `alias` is where to write.
+    pub(super) fn new(alias: &str, document: Document) -> Self {
+        let id = document.id;
         let (kind, action) = match document.version {
             None => (Kind::Event, format!(r#"{{"create":{{"_index":"{alias}","_id":"{id}"}}}}"#)),
             Some(version) => (
@@ -73,7 +73,7 @@ mod tests {
         let position = Position { partition: 0, offset: 1 };
         let document =
             Document { position, index, id: Uuid::from_u128(9), version, body: Bytes::from_static(b"{}") };
-        let operation = Operation::new(&Names::new("t_").expect("names"), document);
+        let operation = Operation::new(&format!("t_{index}"), document);
         let mut body = Vec::new();
         operation.write(&mut body);
         assert_eq!(body.len(), operation.size());

@@ -95,7 +95,7 @@ async fn create_index(client: &Client, layout: &Layout<'_>) -> Result<(), Fault>
     ))
 }
 
-fn succeeded(client: &Client, answer: &Answer, doing: &str) -> Result<(), Fault> {
+pub(super) fn succeeded(client: &Client, answer: &Answer, doing: &str) -> Result<(), Fault> {
     if answer.is_success() {
         return Ok(());
     }

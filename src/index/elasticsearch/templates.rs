@@ -43,13 +43,17 @@ impl Names {
 
     /// What must be there for every alias.
     pub(super) fn layouts(&self) -> Vec<Layout<'_>> {
-        let layout = |index: IndexName| Layout {
+        IndexName::ALL.map(|index| self.layout(index)).into()
+    }
+
+    /// What must be there for one alias.
+    pub(super) fn layout(&self, index: IndexName) -> Layout<'_> {
+        Layout {
             alias: self.alias(index),
             mappings: parse(index.mapping()),
             // `a-leads-*` lies within `a-*`: of two prefixes' templates the longer must win.
             priority: 100 + self.prefix_length,
-        };
-        IndexName::ALL.map(layout).into()
+        }
     }
 }
 
@@ -83,6 +87,22 @@ impl Layout<'_> {
             "aliases": { self.alias: { "is_write_index": true } },
             "settings": parse(SETTINGS),
             "mappings": self.mappings,
+        })
+    }
+
+    /// The alias that an index being rebuilt is written through.
+    pub(super) fn rebuild_alias(&self) -> String {
+        format!("{}-rebuild", self.alias)
+    }
+
+    /// An index that is being rebuilt: not behind its own alias yet, and with what it has to remember.
+    pub(super) fn rebuilt_index(&self, meta: &Value) -> Value {
+        let mut mappings = self.mappings.clone();
+        mappings["_meta"] = meta.clone();
+        json!({
+            "aliases": { self.rebuild_alias(): {} },
+            "settings": parse(SETTINGS),
+            "mappings": mappings,
         })
     }
 }

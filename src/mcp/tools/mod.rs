@@ -4,7 +4,9 @@ pub(super) mod dead_letters;
 mod doctor;
 mod operate;
 mod query;
+mod rebuild;
 mod schedules;
+mod search;
 mod status;
 mod sync;
 
@@ -49,4 +51,10 @@ pub const GROUPS: &[Group] = &[
         about: "examine every part and say what to do",
         router: SluiceServer::doctor_tools,
     },
+    Group {
+        name: "search",
+        about: "find documents in the index, and count them",
+        router: SluiceServer::search_tools,
+    },
+    Group { name: "rebuild", about: "make an index anew from the log", router: SluiceServer::rebuild_tools },
 ];

@@ -63,8 +63,7 @@ struct LagAnswer {
 impl SluiceServer {
     #[tool(
         title = "Supabase dashboard",
-        description = "Counts taken from Supabase itself, now: leads, qualified leads (score of at least 50) and their rate, leads of \
-            the last 24 hours, active chat sessions, leads by status and by origin, and how fresh the data is.",
+        description = "Counts from Supabase itself, now: leads, qualified ones (score of at least 50), those of the last 24 hours, active chat sessions, leads by status and by origin, and how fresh the data is.",
         output_schema = schema::output::<Dashboard>(),
         annotations(read_only_hint = true, open_world_hint = true)
     )]

@@ -123,9 +123,7 @@ struct CancelAnswer {
 impl SluiceServer {
     #[tool(
         title = "Sync leads from Supabase",
-        description = "Reads leads changed in the last `hours_ago` hours from Supabase, appends each new version once to the \
-            Kafka topic, and by default waits until they can be queried in Postgres and Elasticsearch. Safe to repeat: \
-            what was synced before is not appended again. If `more` is true, call again to go on. \
+        description = "Reads leads changed in the last `hours_ago` hours from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. If `more` is true, call again to go on. \
             Example: {\"hours_ago\": 48, \"limit\": 500, \"status\": \"qualificado\"}",
         input_schema = schema::input::<SyncLeadsArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
@@ -150,9 +148,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Sync chat sessions from Supabase",
-        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends \
-            each new version once to the Kafka topic, and by default waits until they can be queried in Postgres and \
-            Elasticsearch. Safe to repeat. If `more` is true, call again to go on. \
+        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. If `more` is true, call again to go on. \
             Example: {\"hours_ago\": 24, \"min_messages\": 3}",
         input_schema = schema::input::<SyncSessionsArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
@@ -178,7 +174,6 @@ impl SluiceServer {
     #[tool(
         title = "Get a sync",
         description = "How a sync stands: rows read, events appended, and for each sink how many records are still to be applied. \
-            Use it after a sync tool answered with state running or draining. \
             Example: {\"sync_id\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\", \"wait\": true}",
         input_schema = schema::input::<GetSyncArgs>(),
         output_schema = schema::output::<SyncAnswer>(),

@@ -13,6 +13,7 @@ mod table;
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -121,9 +122,13 @@ impl SampleServer {
         state.set_project(project);
     }
 
-    /// Lets `count` things happen to the project now: leads change and come, chats begin and end.
-    pub fn hurry(&self, count: u64) {
-        self.lock().hurry(count);
+    /// Lets `count` things happen to the project now, and remembers it in `folder`: leads change and come, chats
+    /// begin and end.
+    ///
+    /// # Errors
+    /// When the folder can't be written.
+    pub fn hurry(&self, folder: &Path, count: u64) -> std::io::Result<()> {
+        self.lock().hurry(folder, count)
     }
 
     /// Replaces a table's rows. A column that is new to the table is added to it.

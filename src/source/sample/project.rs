@@ -15,6 +15,9 @@ use crate::domain::JsonObject;
 /// Something happens this often.
 const TICK: TimeDelta = TimeDelta::minutes(2);
 
+/// Keeps a beginning.
+const FILE: &str = "sample.json";
+
 /// How far back the rows reach that a project begins with, in hours.
 const HISTORY: u32 = 24;
 
@@ -27,12 +30,15 @@ const FUNNEL: [(&str, &[&str]); 4] = [
 ];
 
 /// What makes a project: kept in a file, so that it can be opened again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beginning {
     pub seed: u64,
     pub began_at: DateTime<Utc>,
     pub leads: usize,
     pub sessions: usize,
+    /// When, and how many things, happened out of turn.
+    #[serde(default)]
+    hurried: Vec<(DateTime<Utc>, u64)>,
 }
 
 impl Beginning {
@@ -42,11 +48,23 @@ impl Beginning {
 
     /// A project that begins now.
     pub fn now(seed: u64, leads: usize, sessions: usize) -> Self {
-        let now = Utc::now();
-        // Whole microseconds survive the file.
-        let began_at = now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now);
-        Self { seed, began_at, leads, sessions }
+        Self { seed, began_at: whole_micros(Utc::now()), leads, sessions, hurried: Vec::new() }
     }
+}
+
+impl Beginning {
+    fn save(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        // Renamed into place, so that no reader sees half of it.
+        let draft = folder.join(format!("{FILE}.{}", std::process::id()));
+        fs::write(&draft, serde_json::to_vec(self)?)?;
+        fs::rename(draft, folder.join(FILE))
+    }
+}
+
+/// As a `timestamptz` has it.
+fn whole_micros(instant: DateTime<Utc>) -> DateTime<Utc> {
+    instant.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(instant)
 }
 
 /// A project at some instant.
@@ -59,12 +77,17 @@ pub struct SampleProject {
 }
 
 impl SampleProject {
-    /// The rows a project begins with.
+    /// The project as its beginning left it, and what was hurried since.
     pub fn new(beginning: Beginning) -> Self {
         let mut generator = Generator::new(beginning.seed, beginning.began_at, HISTORY);
         let leads = generator.leads(beginning.leads);
         let sessions = generator.sessions(beginning.sessions, &leads);
-        Self { beginning, ticks: 0, leads, sessions }
+        let mut project = Self { beginning, ticks: 0, leads, sessions };
+        for (at, count) in project.beginning.hurried.clone() {
+            project.advance(at);
+            project.happen_at_once(count, at);
+        }
+        project
     }
 
     /// The project whose beginning `folder` remembers, or a new one there.
@@ -72,16 +95,11 @@ impl SampleProject {
     /// # Errors
     /// When the file can't be read, understood or written.
     pub fn resume(folder: &Path) -> io::Result<Self> {
-        let path = folder.join("sample.json");
-        let beginning = match fs::read(&path) {
+        let beginning = match fs::read(folder.join(FILE)) {
             Ok(bytes) => serde_json::from_slice(&bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let beginning = Beginning::now(1, Beginning::LEADS, Beginning::SESSIONS);
-                fs::create_dir_all(folder)?;
-                // Renamed into place, so that no reader sees half of it.
-                let draft = folder.join(format!("sample.json.{}", std::process::id()));
-                fs::write(&draft, serde_json::to_vec(&beginning)?)?;
-                fs::rename(draft, path)?;
+                beginning.save(folder)?;
                 beginning
             }
             Err(error) => return Err(error),
@@ -109,11 +127,25 @@ impl SampleProject {
         something
     }
 
-    /// Lets `count` things happen at once, at `now`.
-    pub(super) fn hurry(&mut self, count: u64, now: DateTime<Utc>) {
+    /// Lets `count` things happen now, out of turn, and remembers it in `folder`.
+    ///
+    /// # Errors
+    /// When the file can't be written; then nothing has happened.
+    pub(super) fn hurry(&mut self, folder: &Path, count: u64, now: DateTime<Utc>) -> io::Result<()> {
+        let now = whole_micros(now);
+        let mut beginning = self.beginning.clone();
+        beginning.hurried.push((now, count));
+        beginning.save(folder)?;
+        self.beginning = beginning;
+        self.advance(now);
+        self.happen_at_once(count, now);
+        Ok(())
+    }
+
+    fn happen_at_once(&mut self, count: u64, at: DateTime<Utc>) {
         for n in 0..count {
             // Far from the numbers that time itself will reach.
-            self.happen(u64::MAX - now.timestamp_micros().unsigned_abs() - n, now);
+            self.happen(u64::MAX - at.timestamp_micros().unsigned_abs() - n, at);
         }
     }
 
@@ -171,7 +203,7 @@ mod tests {
 
     fn beginning() -> Beginning {
         let began_at = DateTime::from_timestamp(1_780_000_000, 0).expect("an instant");
-        Beginning { seed: 7, began_at, leads: 100, sessions: 40 }
+        Beginning { seed: 7, began_at, leads: 100, sessions: 40, hurried: Vec::new() }
     }
 
     #[test]
@@ -206,7 +238,9 @@ mod tests {
     #[test]
     fn the_beginning_survives_in_its_folder() {
         let folder = tempfile::tempdir().expect("a folder");
-        let first = SampleProject::resume(folder.path()).expect("a project");
+        let mut first = SampleProject::resume(folder.path()).expect("a project");
+        let now = first.beginning.began_at + TimeDelta::minutes(7);
+        first.hurry(folder.path(), 30, now).expect("written");
         let again = SampleProject::resume(folder.path()).expect("the project");
         assert_eq!(first.beginning, again.beginning);
         assert_eq!(first.leads(), again.leads());

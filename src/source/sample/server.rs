@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io,
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -52,11 +53,11 @@ impl State {
         self.project = Some(project);
     }
 
-    pub(super) fn hurry(&mut self, count: u64) {
-        if let Some(mut project) = self.project.take() {
-            project.hurry(count, Utc::now());
-            self.set_project(project);
-        }
+    pub(super) fn hurry(&mut self, folder: &std::path::Path, count: u64) -> io::Result<()> {
+        let Some(mut project) = self.project.take() else { return Ok(()) };
+        let hurried = project.hurry(folder, count, Utc::now());
+        self.set_project(project);
+        hurried
     }
 
     /// What the project has come to by now.

@@ -1,6 +1,9 @@
 //! The sample project as a source: its server, read over HTTP by the adapter that reads Supabase.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use url::Url;
@@ -17,8 +20,9 @@ const PART: &str = "sample";
 /// A source on generated rows. Its server runs as long as it lives.
 pub struct SampleSource {
     /// Stops with the source.
-    _server: SampleServer,
+    server: SampleServer,
     reader: SupabaseSource,
+    folder: PathBuf,
 }
 
 impl SampleSource {
@@ -43,7 +47,15 @@ impl SampleSource {
         })?;
         server.set_project(project);
         let reader = SupabaseSource::new(&settings(&server)?)?;
-        Ok(Self { _server: server, reader })
+        Ok(Self { server, reader, folder: folder.to_owned() })
+    }
+
+    /// Lets `count` things happen in the project now, as they otherwise do one every two minutes.
+    ///
+    /// # Errors
+    /// When the folder can't be written.
+    pub fn hurry(&self, count: u64) -> std::io::Result<()> {
+        self.server.hurry(&self.folder, count)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod fake_http;
 pub mod folder;
 pub mod gate;
 pub mod http;
+pub mod indices;
 pub mod logs;
 pub mod postgres;
 pub mod rows;
@@ -194,7 +195,8 @@ impl Pipeline {
         let (client, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
         for index in ["eventos", "leads", "chat_sessions"] {
             let name = format!("t-{}-{index}", self.id);
-            for path in [format!("{name}-000001"), format!("_index_template/sluice-{name}")] {
+            let rebuilt = (1..=3).map(|number| format!("{name}-00000{number}"));
+            for path in rebuilt.chain([format!("_index_template/sluice-{name}")]) {
                 client.delete(format!("{base}/{path}")).send().await.expect("an answer");
             }
         }

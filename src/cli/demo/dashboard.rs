@@ -1,0 +1,61 @@
+//! The dashboard as text.
+
+use std::fmt::Write as _;
+
+use console::style;
+
+use crate::{engine::PipelineStatus, source::Overview};
+
+/// Width of the longest bar, in characters.
+const BAR: u64 = 30;
+
+/// Bars a chart has at most.
+const MOST_BARS: usize = 8;
+
+/// Draws counts, charts and the parts.
+pub(super) fn drawn(overview: &Overview, status: &PipelineStatus) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "  {} leads   {} qualified (score >= 50)   {} in the last 24 h   {} chats, {} active",
+        style(overview.leads_total).bold().cyan(),
+        style(overview.leads_qualified).bold().cyan(),
+        style(overview.leads_last_24h).bold().cyan(),
+        style(overview.sessions_total).bold().cyan(),
+        style(overview.sessions_active).bold().cyan(),
+    );
+    chart(&mut text, "by status", &overview.by_status);
+    chart(&mut text, "by origin", &overview.by_origin);
+    text.push('\n');
+    for part in [&status.source, &status.log].into_iter().chain(&status.sinks) {
+        let counts: Vec<String> =
+            part.counts.iter().map(|count| format!("{} {}", count.count, count.name)).collect();
+        let mark = if part.ok { style("ok").green() } else { style("FAILS").red() };
+        let _ = writeln!(text, "  {:<10} {mark}  {}  {}", part.name, part.detail, counts.join(", "));
+    }
+    let lag: Vec<String> = status.lag.iter().map(|lag| format!("{} {}", lag.sink, lag.total)).collect();
+    let _ = writeln!(text, "  lag        {}", lag.join(", "));
+    text
+}
+
+fn chart(text: &mut String, title: &str, counts: &[(String, u64)]) {
+    let most = counts.iter().map(|(_, count)| *count).max().unwrap_or_default().max(1);
+    let _ = writeln!(text, "\n  {}", style(title).dim());
+    for (name, count) in counts.iter().take(MOST_BARS) {
+        let length = usize::try_from((count * BAR).div_ceil(most)).unwrap_or_default();
+        let _ = writeln!(text, "    {name:<14} {:>5} {}", count, style("█".repeat(length)).cyan());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_bar_is_the_most_frequent_and_none_that_counts_is_empty() {
+        let mut text = String::new();
+        chart(&mut text, "by status", &[("novo".to_owned(), 1000), ("convertido".to_owned(), 1)]);
+        let bars: Vec<usize> = text.lines().skip(2).map(|line| line.matches('█').count()).collect();
+        assert_eq!(bars, [30, 1]);
+    }
+}

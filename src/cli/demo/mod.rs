@@ -1,0 +1,209 @@
+//! `sluice demo`: the whole way on the embedded parts, in a folder of its own.
+
+mod dashboard;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use console::style;
+
+use super::Failure;
+use crate::{
+    config::Settings,
+    data_folder::DataFolder,
+    domain::Table,
+    engine::{Engine, SyncPhase, SyncStatus, SyncWatcher},
+    parts::{Parts, engine_settings},
+    source::sample::SampleSource,
+    store::SyncRequest,
+};
+
+/// Longest wait for a sync; reached only when something is broken.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Things that happen in the sample project between two syncs.
+const HURRIED: u64 = 40;
+
+/// What the folder of a demonstration holds; nothing else is ever removed from it.
+const OURS: [&str; 6] =
+    ["sluice.db", "sluice.db-wal", "sluice.db-shm", DataFolder::LOCK, "sample.json", "index"];
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Where the demonstration keeps its files; emptied first. Default: demo in sluice's data folder
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+}
+
+/// Shows a sync, changes, a sync that adds nothing, a dashboard, and what to try next.
+pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let began = Instant::now();
+    let folder = options.folder.clone().unwrap_or_else(|| settings.data_dir.join("demo"));
+    // Whatever real parts are named, a demonstration writes nothing there.
+    let settings = Settings {
+        supabase: None,
+        kafka: None,
+        postgres: None,
+        elasticsearch: None,
+        data_dir: folder.clone(),
+        ..settings
+    };
+    empty(&folder)?;
+    let source = Arc::new(SampleSource::start(&folder).await?);
+    let Parts { log, store, index } = Parts::open(&settings)?;
+    let engine = Arc::new(Engine::new(source.clone(), log, store, index, engine_settings(&settings)));
+    engine.start_drains().await;
+
+    heading("A first sync: from a sample Supabase through the log into the store and the index");
+    for table in Table::ALL {
+        tell(&sync(&engine, table).await?);
+    }
+    heading("Leads change and come, chats begin and end; the next sync brings only those");
+    source.hurry(HURRIED).map_err(|error| format!("changing the sample project failed: {error}"))?;
+    for table in Table::ALL {
+        tell(&sync(&engine, table).await?);
+    }
+    heading("The same again: nothing new, nothing twice");
+    for table in Table::ALL {
+        let status = sync(&engine, table).await?;
+        tell(&status);
+        if status.appended > 0 {
+            return Err(format!("{} events were appended a second time; report this", status.appended).into());
+        }
+    }
+    heading("The dashboard");
+    let (_, overview) = engine.overview().await?;
+    print!("{}", dashboard::drawn(&overview, &engine.status().await));
+    engine.shut_down().await;
+
+    next_steps(&folder)?;
+    println!("{}", style(format!("Done in {:.1} s.", began.elapsed().as_secs_f64())).dim());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes what an earlier demonstration left, and only that.
+fn empty(folder: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| -> Failure {
+        format!("emptying {} failed: {error}; name another with --folder", folder.display()).into()
+    };
+    if let Ok(mut entries) = folder.read_dir()
+        && let Some(foreign) = entries.find_map(|entry| {
+            let name = entry.ok()?.file_name().to_string_lossy().into_owned();
+            (!OURS.contains(&name.as_str())).then_some(name)
+        })
+    {
+        return Err(format!(
+            "{} holds {foreign}, which no demonstration made; name an empty folder with --folder",
+            folder.display()
+        )
+        .into());
+    }
+    // Held until all is removed, so that nobody else begins in between.
+    let held = DataFolder::open(folder, "sluice demo")?;
+    held.hold("emptying the folder of the demonstration")?;
+    for name in OURS.into_iter().filter(|name| *name != DataFolder::LOCK) {
+        let path = folder.join(name);
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
+    let request =
+        SyncRequest { table, hours_ago: 48, limit: 100_000, status: None, min_messages: None, full: false };
+    let id = engine.start_sync(request).await?;
+    let status = engine.wait_for_sync(id, PATIENCE, &mut Quiet).await?;
+    if status.state == SyncPhase::Done {
+        return Ok(status);
+    }
+    let problems = engine.status().await.problems.join("; ");
+    Err(format!("the sync of {table} is {:?}: {problems}", status.state).into())
+}
+
+fn heading(text: &str) {
+    println!("\n{}", style(text).bold());
+}
+
+fn tell(status: &SyncStatus) {
+    let sinks: Vec<&str> = status.sinks.iter().map(|sink| sink.sink.as_str()).collect();
+    println!(
+        "  {:<13} {:>4} rows read, {:>4} new events, {:>4} unchanged; queryable in {}",
+        status.table,
+        status.rows_read,
+        status.appended,
+        status.unchanged,
+        sinks.join(" and ")
+    );
+}
+
+fn next_steps(folder: &Path) -> Result<(), Failure> {
+    let program = std::env::current_exe()?;
+    let call = format!("SLUICE_DATA_DIR={} {}", quoted(folder), quoted(&program));
+    heading("Try next");
+    println!("  {call} search 'categoria:vendas AND valor:>80' --count-by evento");
+    println!("  {call} search --index leads 'localizacao OR \"são joão\"~2 OR nome:gonç*'");
+    println!("  {call} sql 'SELECT status_lead, count(*) FROM leads GROUP BY 1 ORDER BY 2 DESC'");
+    println!("  {call} doctor");
+    heading("Give it to an MCP client, such as Claude Desktop (claude_desktop_config.json)");
+    let entry = serde_json::json!({"mcpServers": {"sluice": {
+        "command": program, "args": ["serve"], "env": {"SLUICE_DATA_DIR": folder},
+    }}});
+    println!("{}", serde_json::to_string_pretty(&entry)?);
+    println!(
+        "\nWithout SLUICE_DATA_DIR, a bare `sluice serve` begins a sample project of its own; with SUPABASE_URL,"
+    );
+    println!("KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL and ELASTICSEARCH_URL each part becomes the real one.");
+    Ok(())
+}
+
+/// As a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+struct Quiet;
+
+#[async_trait::async_trait]
+impl SyncWatcher for Quiet {
+    async fn saw(&mut self, _: &SyncStatus) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_demonstration_made_is_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("index")).expect("made");
+        std::fs::write(folder.path().join("sample.json"), "{}").expect("written");
+        empty(folder.path()).expect("emptied");
+        assert!(!folder.path().join("index").exists() && !folder.path().join("sample.json").exists());
+        empty(folder.path()).expect("and again");
+
+        std::fs::write(folder.path().join("tese.txt"), "important").expect("written");
+        std::fs::write(folder.path().join("sample.json"), "{}").expect("written");
+        let refusal = empty(folder.path()).expect_err("somebody else's folder").to_string();
+        assert!(refusal.contains("tese.txt"), "{refusal}");
+        assert!(folder.path().join("sample.json").exists(), "nothing was touched");
+    }
+
+    #[test]
+    fn a_path_with_blanks_and_quotes_is_one_word() {
+        assert_eq!(quoted(Path::new("/a/b-c.d")), "/a/b-c.d");
+        assert_eq!(quoted(Path::new("/it's here")), r"'/it'\''s here'");
+    }
+}

@@ -1,0 +1,127 @@
+//! The folder the embedded parts keep their files in. Any process may read it; one at a time may write.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::Utc;
+
+use crate::fault::Fault;
+
+/// The folder, and the lock on it once this process has it.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    owner: String,
+    /// Unlocked by the system when the process ends, however it ends.
+    lock: Mutex<Option<File>>,
+}
+
+impl DataFolder {
+    /// The name of the file that is locked.
+    pub const LOCK: &'static str = "sluice.lock";
+
+    /// Makes the folder where it is missing. `owner` names this process to others.
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub fn open(path: &Path, owner: &str) -> Result<Arc<Self>, Fault> {
+        fs::create_dir_all(path).map_err(|error| unusable(path, "creating", &error))?;
+        Ok(Arc::new(Self { path: path.to_owned(), owner: owner.to_owned(), lock: Mutex::new(None) }))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the right to write, or keeps it. Asked before every change, so that whoever was second takes over when
+    /// the first has ended.
+    ///
+    /// # Errors
+    /// Who holds the folder; or the folder's own fault.
+    pub fn hold(&self, what: &str) -> Result<(), Fault> {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_some() {
+            return Ok(());
+        }
+        match try_lock(&self.path).map_err(|error| unusable(&self.path, "locking", &error))? {
+            Ok(mut file) => {
+                self.sign(&mut file).map_err(|error| unusable(&self.path, "signing the lock of", &error))?;
+                *lock = Some(file);
+                Ok(())
+            }
+            Err(holder) => Err(self.held_by(&holder, what)),
+        }
+    }
+
+    /// Whoever holds the folder, if it is not this process.
+    ///
+    /// # Errors
+    /// When the folder can't be asked.
+    pub fn holder(&self) -> io::Result<Option<String>> {
+        if self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(None);
+        }
+        Ok(try_lock(&self.path)?.err())
+    }
+
+    fn sign(&self, file: &mut File) -> io::Result<()> {
+        file.set_len(0)?;
+        write!(file, "{}, since {}", self.owner, Utc::now().format("%Y-%m-%dT%H:%M:%SZ"))?;
+        file.flush()
+    }
+
+    fn held_by(&self, holder: &str, what: &str) -> Fault {
+        Fault::misconfigured(
+            "embedded",
+            format!("{what} failed: {} is held by {holder}", self.path.display()),
+            "use that process's tools, or stop it: this one then takes over; or set SLUICE_DATA_DIR to another folder",
+        )
+    }
+}
+
+fn unusable(path: &Path, what: &str, error: &io::Error) -> Fault {
+    Fault::misconfigured(
+        "embedded",
+        format!("{what} the data folder {} failed: {error}", path.display()),
+        "check that the folder can be written, or set SLUICE_DATA_DIR to another",
+    )
+}
+
+/// The lock, or who has it.
+fn try_lock(folder: &Path) -> io::Result<Result<File, String>> {
+    let path = folder.join(DataFolder::LOCK);
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Ok(file)),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder)?;
+            Ok(Err(if holder.is_empty() { "another process".to_owned() } else { holder }))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_holds_the_folder_and_takes_over_when_it_is_free() {
+        let place = tempfile::tempdir().expect("a folder");
+        let first = DataFolder::open(place.path(), "host, process 1").expect("a folder");
+        let second = DataFolder::open(place.path(), "host, process 2").expect("the folder");
+        first.hold("writing").expect("free");
+        first.hold("writing again").expect("still ours");
+        let refusal = second.hold("writing").expect_err("held").to_string();
+        assert!(refusal.contains("host, process 1, since"), "{refusal}");
+        assert!(second.holder().expect("an answer").is_some());
+        drop(first);
+        second.hold("writing").expect("free again");
+        assert_eq!(second.holder().expect("an answer"), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! A question in the servers' query language.
+//!
+//! The text is not sent on as a `query_string`: what was understood here is what is asked there, so that nothing the
+//! servers would read differently, or silently find nothing for, gets through.
+
+use std::ops::Bound;
+
+use serde_json::{Value, json};
+
+use crate::index::{
+    Field,
+    query::{Part, Query, Test},
+};
+
+/// Terms a fuzzy word may stand for; the servers' own 50 would cut the answer short without a word.
+const FUZZY_TERMS: u32 = 1000;
+
+pub(super) fn query(asked: &Query) -> Value {
+    match asked {
+        Query::All => json!({ "match_all": {} }),
+        Query::Field(field, test) => tested(field, test),
+        Query::Any(choices) => {
+            json!({ "dis_max": { "queries": choices.iter().map(query).collect::<Vec<_>>() } })
+        }
+        Query::Bool(clauses) => {
+            let all = |queries: &[Query]| queries.iter().map(query).collect::<Vec<_>>();
+            json!({ "bool": {
+                "must": all(&clauses.must),
+                "should": all(&clauses.should),
+                "must_not": all(&clauses.must_not),
+            }})
+        }
+        Query::Boosted(inner, boost) => {
+            json!({ "bool": { "must": [query(inner)], "boost": boost } })
+        }
+    }
+}
+
+fn tested(field: &Field, test: &Test) -> Value {
+    let path = field.path.as_str();
+    match test {
+        Test::Exists => json!({ "exists": { "field": path } }),
+        Test::Words(words) => json!({ "match": { path: { "query": words.join(" ") } } }),
+        Test::Phrase(words, slop) => {
+            json!({ "match_phrase": { path: { "query": words.join(" "), "slop": slop } } })
+        }
+        Test::Is(value) => json!({ "term": { path: { "value": value } } }),
+        Test::Shape(parts) => json!({ "wildcard": { path: { "value": pattern(parts) } } }),
+        Test::Like(word, edits) => {
+            let fuzzy = json!({ "value": word, "fuzziness": edits, "max_expansions": FUZZY_TERMS });
+            json!({ "fuzzy": { path: fuzzy } })
+        }
+        Test::Boolean(value) => json!({ "term": { path: { "value": value } } }),
+        Test::Texts(low, high) => range(path, low, high, |text| json!(text)),
+        Test::Longs(low, high) => range(path, low, high, |long| json!(long)),
+        Test::Doubles(low, high) => range(path, low, high, |double| json!(double)),
+        Test::Addresses(low, high) => range(path, low, high, |address| json!(address)),
+        Test::Dates(low, high) => {
+            let mut asked = range(path, low, high, |millis| json!(millis));
+            asked["range"][path]["format"] = json!("epoch_millis");
+            asked
+        }
+    }
+}
+
+fn range<T>(path: &str, low: &Bound<T>, high: &Bound<T>, value: impl Fn(&T) -> Value) -> Value {
+    let mut bounds = json!({});
+    match low {
+        Bound::Included(low) => bounds["gte"] = value(low),
+        Bound::Excluded(low) => bounds["gt"] = value(low),
+        Bound::Unbounded => {}
+    }
+    match high {
+        Bound::Included(high) => bounds["lte"] = value(high),
+        Bound::Excluded(high) => bounds["lt"] = value(high),
+        Bound::Unbounded => {}
+    }
+    json!({ "range": { path: bounds } })
+}
+
+fn pattern(parts: &[Part]) -> String {
+    let mut pattern = String::new();
+    for part in parts {
+        match part {
+            Part::One => pattern.push('?'),
+            Part::Many => pattern.push('*'),
+            Part::Text(text) => {
+                for c in text.chars() {
+                    if matches!(c, '*' | '?' | '\\') {
+                        pattern.push('\\');
+                    }
+                    pattern.push(c);
+                }
+            }
+        }
+    }
+    pattern
+}

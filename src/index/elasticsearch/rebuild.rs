@@ -1,0 +1,250 @@
+//! Builds an index anew beside the one that serves.
+//!
+//! The new index remembers in its mapping's `_meta` that it is one being rebuilt, so whichever process looks can go
+//! on with it, and nothing else is ever taken for one. The alias moves in one step; `_meta` says until the end what
+//! the new index replaces.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{PART, bulk, claims, client::Client, faults, operation::Operation, schema, templates::Names};
+use crate::{
+    fault::Fault,
+    index::{IndexName, Rebuild, documents},
+    log::Position,
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+};
+
+/// What a new index remembers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Mark {
+    #[serde(flatten)]
+    rebuild: Rebuild,
+    replaces: String,
+}
+
+/// What stands behind an alias or beside it, by name.
+#[derive(Debug, Deserialize)]
+struct Standing {
+    #[serde(default)]
+    aliases: BTreeMap<String, Value>,
+    mappings: Mappings,
+}
+
+#[derive(Debug, Deserialize)]
+struct Mappings {
+    #[serde(default, rename = "_meta")]
+    meta: Meta,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Meta {
+    sluice_rebuild: Option<Mark>,
+}
+
+impl Standing {
+    fn mark(&self) -> Option<&Mark> {
+        self.mappings.meta.sluice_rebuild.as_ref()
+    }
+
+    fn serves(&self, alias: &str) -> bool {
+        self.aliases.contains_key(alias)
+    }
+}
+
+async fn standing(client: &Client, alias: &str) -> Result<BTreeMap<String, Standing>, Fault> {
+    let doing = format!("looking for the indices of {alias}");
+    let path = format!(
+        "{alias}-*?filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid&expand_wildcards=open"
+    );
+    let indices: BTreeMap<String, Value> = client.get(&path, &doing).await?;
+    let nonsense = |error: serde_json::Error| faults::of_nonsense(client.origin(), &doing, &error);
+    let prefix = format!("{alias}-");
+    indices
+        .into_iter()
+        // Another prefix's `leads-x-000001` matches too.
+        .filter(|(name, _)| number(name.strip_prefix(&prefix).unwrap_or_default()).is_some())
+        .map(|(name, mut index)| {
+            if index["mappings"].is_null() {
+                index["mappings"] = json!({});
+            }
+            Ok((name, serde_json::from_value(index).map_err(nonsense)?))
+        })
+        .collect()
+}
+
+fn number(suffix: &str) -> Option<u32> {
+    suffix.parse().ok().filter(|_| suffix.len() == 6 && suffix.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+pub(super) async fn under_way(client: &Client, names: &Names) -> Result<Vec<Rebuild>, Fault> {
+    let mut rebuilds = Vec::new();
+    for index in IndexName::ALL {
+        let alias = names.alias(index);
+        for index in standing(client, alias).await?.values() {
+            if let Some(mark) = index.mark() {
+                rebuilds.push(Rebuild { serves: index.serves(alias), ..mark.rebuild.clone() });
+            }
+        }
+    }
+    Ok(rebuilds)
+}
+
+pub(super) async fn begin(client: &Client, names: &Names, index: IndexName) -> Result<Rebuild, Fault> {
+    let alias = names.alias(index);
+    let indices = standing(client, alias).await?;
+    if let Some(under_way) = joined(alias, &indices) {
+        return Ok(under_way);
+    }
+    let Some((replaces, _)) = indices.iter().find(|(_, index)| index.serves(alias)) else {
+        return Err(Fault::misconfigured(
+            PART,
+            format!(
+                "rebuilding {alias} on {}: no index named {alias}-000001 or the like serves",
+                client.origin()
+            ),
+            "move the alias to an index of such a name first",
+        ));
+    };
+    let highest =
+        indices.keys().filter_map(|name| number(&name[alias.len() + 1..])).max().unwrap_or_default();
+    let name = format!("{alias}-{:06}", highest + 1);
+    let rebuild = Rebuild { id: Uuid::now_v7(), index, started_at: Utc::now(), serves: false };
+    let mark = Mark { rebuild: rebuild.clone(), replaces: replaces.clone() };
+    let body = names.layout(index).rebuilt_index(&json!({ "sluice_rebuild": mark }));
+    let doing = format!("creating the index {name}");
+    let answer = client.put(&name, &body, &doing).await?;
+    if answer.is_success() {
+        return Ok(rebuild);
+    }
+    // Somebody else began at the same moment.
+    if let Some(under_way) = joined(alias, &standing(client, alias).await?) {
+        return Ok(under_way);
+    }
+    Err(faults::of_answer(client.origin(), &doing, &answer, true))
+}
+
+fn joined(alias: &str, indices: &BTreeMap<String, Standing>) -> Option<Rebuild> {
+    indices.values().find_map(|index| {
+        let mark = index.mark()?;
+        Some(Rebuild { serves: index.serves(alias), ..mark.rebuild.clone() })
+    })
+}
+
+/// The index of a rebuild, by name; `None` when the rebuild is over.
+async fn index_of(client: &Client, alias: &str, id: Uuid) -> Result<Option<(String, Standing)>, Fault> {
+    let is_it = |index: &Standing| index.mark().is_some_and(|mark| mark.rebuild.id == id);
+    Ok(standing(client, alias).await?.into_iter().find(|(_, index)| is_it(index)))
+}
+
+pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> Result<(), Fault> {
+    let alias = names.alias(rebuild.index);
+    let Some((name, index)) = index_of(client, alias, rebuild.id).await? else {
+        return Err(over(rebuild));
+    };
+    let Some(mark) = index.mark().filter(|_| !index.serves(alias)) else { return Ok(()) };
+    let doing = format!("moving the alias {alias} to {name}");
+    let refreshed = client.post::<Value>(&format!("{name}/_refresh"), &doing).await?;
+    if refreshed["_shards"]["failed"] != 0 {
+        return Err(Fault::transient(PART, format!("{doing}: not all shards answer"), "it is tried again"));
+    }
+    let actions = json!({ "actions": [
+        { "remove": { "index": mark.replaces, "alias": alias } },
+        { "add": { "index": name, "alias": alias, "is_write_index": true } },
+    ]});
+    let answer = client.post_body("_aliases", &actions, &doing).await?;
+    // Somebody else who goes on with the same rebuild may have been faster.
+    if answer.is_success()
+        || index_of(client, alias, rebuild.id).await?.is_some_and(|(_, index)| index.serves(alias))
+    {
+        return Ok(());
+    }
+    Err(faults::of_answer(client.origin(), &doing, &answer, true))
+}
+
+pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Result<(), Fault> {
+    let alias = names.alias(rebuild.index);
+    let Some((name, index)) = index_of(client, alias, rebuild.id).await? else { return Ok(()) };
+    let Some(mark) = index.mark() else { return Ok(()) };
+    let unused = if index.serves(alias) { &mark.replaces } else { &name };
+    let doing = format!("removing the index {unused}");
+    let answer = client.delete(unused, &doing).await?;
+    if !answer.is_success() && answer.status != 404 {
+        return Err(faults::of_answer(client.origin(), &doing, &answer, true));
+    }
+    if *unused == name {
+        return Ok(());
+    }
+    let doing = format!("ending the rebuild of {alias}");
+    let actions = json!({ "actions": [{ "remove": { "index": name, "alias": names.layout(rebuild.index).rebuild_alias() } }] });
+    let answer = client.post_body("_aliases", &actions, &doing).await?;
+    if answer.status != 404 {
+        schema::succeeded(client, &answer, &doing)?;
+    }
+    let answer = client.put(&format!("{name}/_mapping"), &json!({ "_meta": {} }), &doing).await?;
+    schema::succeeded(client, &answer, &doing)
+}
+
+fn over(rebuild: &Rebuild) -> Fault {
+    Fault::new(
+        PART,
+        crate::fault::FaultKind::Invalid,
+        format!("the rebuild {} of {} is over", rebuild.id, rebuild.index),
+        "begin another with rebuild_index where it is wanted",
+    )
+}
+
+/// Writes into the index that is being built, through an alias of its own: once the rebuild is over there is none,
+/// and nothing is made up.
+#[derive(Debug)]
+pub(super) struct RebuildSink {
+    client: Arc<Client>,
+    alias: String,
+    index: IndexName,
+}
+
+impl RebuildSink {
+    pub(super) fn new(client: Arc<Client>, names: &Names, index: IndexName) -> Self {
+        Self { client, alias: names.layout(index).rebuild_alias(), index }
+    }
+}
+
+#[async_trait]
+impl Sink for RebuildSink {
+    fn name(&self) -> &'static str {
+        PART
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn claim(&self, _log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
+        Ok(claims(partitions))
+    }
+
+    async fn apply(&self, _log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
+        let plan = documents::plan(batch);
+        let ours = plan.documents.into_iter().filter(|document| document.index == self.index);
+        let operations: Vec<Operation> = ours.map(|document| Operation::new(&self.alias, document)).collect();
+        let sent = bulk::send(&self.client, &operations).await.map_err(|trouble| trouble.fault)?;
+        sent.outcome(plan.refused)
+    }
+
+    async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
+        Ok(None)
+    }
+
+    async fn make_visible(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn health(&self) -> Result<SinkHealth, Fault> {
+        Ok(SinkHealth { version: String::new(), clock: None, counts: Vec::new() })
+    }
+}

@@ -1,0 +1,143 @@
+//! Asks the server and reads its answer.
+
+use std::collections::HashMap;
+
+use chrono::Utc;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{client::Client, dsl};
+use crate::{
+    fault::Fault,
+    index::{
+        COUNTED_VALUES, DayCount, FieldKind, Hit, Question, SearchAnswer, SearchError, SearchRequest, Sort,
+        ValueCount, ValueCounts,
+    },
+};
+
+const SEARCHING: &str = "searching";
+const DAYS: &str = "days";
+
+pub(super) async fn search(
+    client: &Client,
+    alias: &str,
+    request: &SearchRequest,
+) -> Result<SearchAnswer, SearchError> {
+    let question = request.question(Utc::now())?;
+    let body = body(request, &question);
+    // Part of an answer is no answer.
+    let path = format!("{alias}/_search?allow_partial_search_results=false");
+    let answer = client.post_body(&path, &body, SEARCHING).await?;
+    let found: Found = client.parse(answer, SEARCHING)?;
+    Ok(read(found, request, &question)?)
+}
+
+fn body(request: &SearchRequest, question: &Question) -> Value {
+    let by_id = json!({ "id": { "order": "asc", "unmapped_type": "keyword" } });
+    let by_time = |order: &str| json!({ "timestamp": { "order": order } });
+    let sort = match request.sort {
+        Sort::Newest => json!([by_time("desc"), by_id]),
+        Sort::Oldest => json!([by_time("asc"), by_id]),
+        Sort::Relevance => json!([{ "_score": { "order": "desc" } }, by_id]),
+    };
+    let mut aggregations = Map::new();
+    for (i, field) in question.counted.iter().enumerate() {
+        let terms = json!({ "field": field.path, "size": COUNTED_VALUES,
+            "order": [{ "_count": "desc" }, { "_key": "asc" }] });
+        aggregations.insert(i.to_string(), json!({ "terms": terms }));
+    }
+    if request.count_by_day {
+        let days = json!({ "field": "timestamp", "calendar_interval": "day", "format": "yyyy-MM-dd",
+            "min_doc_count": 1 });
+        aggregations.insert(DAYS.to_owned(), json!({ "date_histogram": days }));
+    }
+    json!({
+        "query": dsl::query(&question.query),
+        "from": request.from,
+        "size": request.size,
+        "sort": sort,
+        "track_total_hits": true,
+        "aggs": aggregations,
+    })
+}
+
+#[derive(Deserialize)]
+struct Found {
+    hits: FoundHits,
+    #[serde(default)]
+    aggregations: HashMap<String, Aggregation>,
+}
+
+#[derive(Deserialize)]
+struct FoundHits {
+    total: Total,
+    hits: Vec<FoundHit>,
+}
+
+#[derive(Deserialize)]
+struct Total {
+    value: u64,
+}
+
+#[derive(Deserialize)]
+struct FoundHit {
+    #[serde(rename = "_id")]
+    id: String,
+    #[serde(rename = "_source")]
+    source: Map<String, Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct Aggregation {
+    #[serde(default)]
+    sum_other_doc_count: u64,
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Deserialize)]
+struct Bucket {
+    key: Value,
+    key_as_string: Option<String>,
+    doc_count: u64,
+}
+
+fn read(mut found: Found, request: &SearchRequest, question: &Question) -> Result<SearchAnswer, Fault> {
+    let hits = found.hits.hits.into_iter().map(|hit| {
+        let id = Uuid::try_parse(&hit.id).map_err(|_| {
+            Fault::misconfigured(
+                super::PART,
+                "searching: the index holds a document whose id is no UUID",
+                "somebody else writes into this index: remove that document, or set an index prefix",
+            )
+        })?;
+        Ok(Hit { id, source: hit.source })
+    });
+    let hits = hits.collect::<Result<_, Fault>>()?;
+    let days = found
+        .aggregations
+        .remove(DAYS)
+        .unwrap_or_default()
+        .buckets
+        .into_iter()
+        .filter_map(|bucket| Some(DayCount { day: bucket.key_as_string?, count: bucket.doc_count }));
+    let days = days.collect();
+    let mut counts = Vec::new();
+    for (i, (path, field)) in request.count_by.iter().zip(&question.counted).enumerate() {
+        let counted = found.aggregations.remove(&i.to_string()).unwrap_or_default();
+        let values = counted.buckets.into_iter().map(|bucket| ValueCount {
+            count: bucket.doc_count,
+            value: match (field.kind, bucket.key_as_string) {
+                (FieldKind::Boolean, Some(text)) => Value::Bool(text == "true"),
+                (FieldKind::Date, Some(text)) => Value::String(text),
+                _ => bucket.key,
+            },
+        });
+        counts.push(ValueCounts {
+            field: path.clone(),
+            values: values.collect(),
+            others: counted.sum_other_doc_count,
+        });
+    }
+    Ok(SearchAnswer { total: found.hits.total.value, hits, counts, days })
+}

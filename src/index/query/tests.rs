@@ -1,0 +1,236 @@
+use std::ops::Bound::{Excluded, Included, Unbounded};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::index::Fields;
+
+fn now() -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339("2026-11-25T10:20:30Z").expect("a date").to_utc()
+}
+
+fn read(query: &str) -> Query {
+    parse(query, IndexName::Eventos, now()).unwrap_or_else(|error| panic!("{query}: {error}"))
+}
+
+fn refused(query: &str) -> QueryError {
+    match parse(query, IndexName::Eventos, now()) {
+        Err(error) => error,
+        Ok(read) => panic!("{query} was read as {read:?}"),
+    }
+}
+
+fn field(path: &str, test: Test) -> Query {
+    Query::Field(Fields::of(IndexName::Eventos).get(path).expect("a field"), test)
+}
+
+fn words(path: &str, words: &[&str]) -> Query {
+    field(path, Test::Words(words.iter().map(|word| (*word).to_owned()).collect()))
+}
+
+fn group(must: &[&Query], should: &[&Query], must_not: &[&Query]) -> Query {
+    let owned = |queries: &[&Query]| queries.iter().map(|query| (*query).clone()).collect();
+    Query::Bool(Clauses { must: owned(must), should: owned(should), must_not: owned(must_not) })
+}
+
+#[test]
+fn clauses_are_joined_as_lucene_joins_them() {
+    let [a, b, c] = ["a", "b", "c"].map(|word| words("evento", &[word]));
+    for (query, expected) in [
+        ("evento:a", a.clone()),
+        ("evento:a evento:b", group(&[], &[&a, &b], &[])),
+        ("evento:a OR evento:b", group(&[], &[&a, &b], &[])),
+        ("evento:a || evento:b", group(&[], &[&a, &b], &[])),
+        ("evento:a AND evento:b", group(&[&a, &b], &[], &[])),
+        ("evento:a && evento:b", group(&[&a, &b], &[], &[])),
+        ("evento:a OR evento:b AND evento:c", group(&[&b, &c], &[&a], &[])),
+        ("evento:a AND NOT evento:b", group(&[&a], &[], &[&b])),
+        ("evento:a AND !evento:b", group(&[&a], &[], &[&b])),
+        ("+evento:a -evento:b evento:c", group(&[&a], &[&c], &[&b])),
+        ("NOT evento:a", group(&[&Query::All], &[], &[&a])),
+        ("evento:(a OR b)", group(&[], &[&a, &b], &[])),
+        ("evento:(a b) AND (evento:c)", group(&[&group(&[], &[&a, &b], &[]), &c], &[], &[])),
+    ] {
+        assert_eq!(read(query), expected, "{query}");
+    }
+}
+
+#[test]
+fn terms_phrases_and_patterns_are_read_as_their_fields_are_indexed() {
+    let part = |text: &str| Part::Text(text.into());
+    for (query, expected) in [
+        ("metadata.nome:Conceição", words("metadata.nome", &["conceicao"])),
+        ("usuario:joao@exemplo.com", words("usuario", &["joao", "exemplo.com"])),
+        ("categoria.keyword:Vendas", field("categoria.keyword", Test::Is("Vendas".into()))),
+        (
+            "metadata.nome:\"João da Silva\"~2",
+            field("metadata.nome", Test::Phrase(vec!["joao".into(), "da".into(), "silva".into()], 2)),
+        ),
+        ("metadata.nome:Conceiç*", field("metadata.nome", Test::Shape(vec![part("conceic"), Part::Many]))),
+        (
+            r"evento.keyword:l?ad\*_**",
+            field("evento.keyword", Test::Shape(vec![part("l"), Part::One, part("ad*_"), Part::Many])),
+        ),
+        ("metadata.nome:Joãu~1", field("metadata.nome", Test::Like("joau".into(), 1))),
+        ("metadata.nome:joao~", field("metadata.nome", Test::Like("joao".into(), 1))),
+        ("evento:a^2.5", Query::Boosted(Box::new(words("evento", &["a"])), 2.5)),
+        ("evento:*", field("evento", Test::Exists)),
+        ("_exists_:metadata.origem", field("metadata.origem", Test::Exists)),
+        ("*", Query::All),
+        ("*:*", Query::All),
+        (r"evento:\(a\)", words("evento", &["a"])),
+        (r#"usuario.keyword:"a \"b\" \\ c""#, field("usuario.keyword", Test::Is(r#"a "b" \ c"#.into()))),
+        (r"evento:\u0061", words("evento", &["a"])),
+        ("metadata.is_active:true", field("metadata.is_active", Test::Boolean(true))),
+    ] {
+        assert_eq!(read(query), expected, "{query}");
+    }
+    let Query::Any(anywhere) = read("joao") else { panic!("one field was chosen") };
+    assert_eq!(anywhere.len(), Fields::of(IndexName::Eventos).searched_by_default().count());
+    let Query::Any(members) = read("_exists_:metadata") else { panic!("an object has many members") };
+    assert_eq!(members.len(), 14);
+}
+
+#[test]
+fn ranges_and_comparisons_are_typed_with_their_bounds() {
+    let day = |text: &str| instant(text).expect("a date");
+    for (query, expected) in [
+        ("valor:>50", field("valor", Test::Doubles(Excluded(50.0), Unbounded))),
+        ("valor:<=-1.5", field("valor", Test::Doubles(Unbounded, Included(-1.5)))),
+        ("valor:[1 TO 2}", field("valor", Test::Doubles(Included(1.0), Excluded(2.0)))),
+        ("valor:-3", field("valor", Test::Doubles(Included(-3.0), Included(-3.0)))),
+        (
+            "metadata.total_messages:{1 TO *]",
+            field("metadata.total_messages", Test::Longs(Excluded(1), Unbounded)),
+        ),
+        (
+            "metadata.total_messages:[1.5 TO 3.5]",
+            field("metadata.total_messages", Test::Longs(Included(2), Included(3))),
+        ),
+        (
+            "timestamp:[2026-11-24 TO 2026-11-24]",
+            field("timestamp", Test::Dates(Included(day("2026-11-24")), Included(day("2026-11-25") - 1))),
+        ),
+        (
+            "timestamp:2026-11",
+            field("timestamp", Test::Dates(Included(day("2026-11-01")), Included(day("2026-12-01") - 1))),
+        ),
+        (
+            "timestamp:>2026-11-24",
+            field("timestamp", Test::Dates(Excluded(day("2026-11-25") - 1), Unbounded)),
+        ),
+        (
+            "timestamp:>=2026-11-24T10:00:00-03:00",
+            field("timestamp", Test::Dates(Included(day("2026-11-24T13:00:00Z")), Unbounded)),
+        ),
+        (
+            "timestamp:{\"2026-11-24T10:00:00Z\" TO now-1d/d}",
+            field(
+                "timestamp",
+                Test::Dates(Excluded(day("2026-11-24T10:00:00Z") + 999), Excluded(day("2026-11-24"))),
+            ),
+        ),
+        (
+            "evento.keyword:[a TO b]",
+            field("evento.keyword", Test::Texts(Included("a".into()), Included("b".into()))),
+        ),
+        ("valor:[* TO *]", field("valor", Test::Exists)),
+    ] {
+        assert_eq!(read(query), expected, "{query}");
+    }
+    let sessions = |query: &str| parse(query, IndexName::ChatSessions, now()).expect("a network");
+    let Query::Field(_, Test::Addresses(Included(first), Included(last))) =
+        sessions("ip_address:\"10.1.2.3/8\"")
+    else {
+        panic!("no range of addresses")
+    };
+    assert_eq!(
+        [first, last].map(|address| address.to_ipv4_mapped().expect("IPv4").to_string()),
+        ["10.0.0.0", "10.255.255.255"]
+    );
+}
+
+#[test]
+fn what_is_not_understood_is_refused_with_its_place_and_a_way_out() {
+    for (query, at, problem, instead) in [
+        ("origem:site", 1, "no field `origem`", "metadata.origem"),
+        ("categria:vendas", 1, "no field `categria`", "categoria"),
+        ("xyzzy:1", 1, "no field", "the fields are"),
+        ("dados:x", 1, "can't be searched", "categoria"),
+        ("evento:a AND valor:muito", 20, "`muito` does not fit `valor`", "valor:50.5"),
+        ("metadata.total_messages:1.5", 25, "whole number", "50"),
+        ("metadata.is_active:sim", 20, "true or false", "true"),
+        ("timestamp:ontem", 11, "a date", "now-7d"),
+        ("timestamp:2026-11-24T10:00", 24, "colon", "quotes"),
+        ("evento:[a TO b]", 8, "no order", "evento.keyword"),
+        ("valor:5*", 7, "only text has patterns", "TO *]"),
+        ("valor:5~", 7, "only text", "TO *]"),
+        ("usuario:*@exemplo.com", 9, "cut into words", "usuario.keyword"),
+        ("evento:\"!!\"", 8, "no word", "evento.keyword"),
+        ("/joa.*/", 1, "regular expressions", "pattern"),
+        ("evento:a&&evento:b", 17, "colon", "quotes"),
+        ("evento:a/b", 9, "slash", "quotes"),
+        ("(evento:a", 1, "never closed", ")"),
+        ("evento:a)", 9, "closes nothing", "\\)"),
+        ("\"evento", 1, "never closed", "\""),
+        ("valor:[1 TO 2", 7, "never closed", "]"),
+        ("valor:[1 2]", 10, "TO is missing", "[a TO b]"),
+        ("valor:[TO 2]", 8, "bound", "*"),
+        ("[1 TO 2]", 1, "needs a field", "field:"),
+        ("evento:a AND", 10, "nothing follows AND", "b"),
+        ("OR evento:a", 1, "nothing stands before OR", "b"),
+        ("evento:a AND OR evento:b", 10, "two operators", "one"),
+        ("evento:a and evento:b", 10, "small letters", "AND"),
+        ("evento:", 1, "nothing follows `evento:`", "value"),
+        ("", 1, "nothing to look for", "*"),
+        ("evento:()", 9, "nothing to look for", "*"),
+        ("evento:a^x", 9, "no weight", "^2"),
+        ("evento:a~7", 8, "edits", "~2"),
+        ("evento:a\\", 9, "backslash", "\\\\"),
+        ("evento:a -", 10, "nothing follows", "\\"),
+    ] {
+        let error = refused(query);
+        assert_eq!(error.at, at, "{query}: {error}");
+        assert!(error.problem.contains(problem), "{query}: {error}");
+        assert!(error.instead.contains(instead), "{query}: {error}");
+    }
+}
+
+#[test]
+fn a_query_too_deep_too_long_or_too_wide_is_refused() {
+    assert!(refused(&"(".repeat(200)).problem.contains("brackets"));
+    assert!(refused(&"a".repeat(20_000)).problem.contains("longer"));
+    assert!(refused(&"joao ".repeat(100)).problem.contains("comparisons"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_query_makes_the_parser_panic(
+        pieces in proptest::collection::vec(
+            prop_oneof![
+                Just("AND "), Just("OR "), Just("NOT "), Just("&&"), Just("||"), Just("+"), Just("-"), Just("!"),
+                Just("("), Just(")"), Just("["), Just("]"), Just("{"), Just("}"), Just(" TO "), Just("\""), Just("~"),
+                Just("^"), Just("*"), Just("?"), Just("\\"), Just("\\u00e9"), Just("/"), Just(":"), Just(" "),
+                Just(">"), Just("<="), Just("valor:"), Just("timestamp:"), Just("evento:"), Just("now-1d/d"),
+                Just("metadata.total_messages:"), Just("2026-11-24"), Just("||+1M"), Just("9999999999999999999"),
+                Just("João"), Just("é"), Just("1.5"), Just("_exists_:"), Just("💥"), Just("\u{0}"), Just("now+2147483647y"),
+            ],
+            0..14,
+        ),
+        tail in any::<String>(),
+    ) {
+        let query = pieces.concat() + &tail;
+        if let Err(error) = parse(&query, IndexName::Eventos, now()) {
+            prop_assert!(error.at >= 1 && error.at <= query.chars().count() + 1, "{error}");
+            prop_assert!(!error.problem.is_empty() && !error.instead.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_quoted_text_is_always_understood_where_it_holds_a_word(text in "[^\"\\\\]{0,30}") {
+        let query = format!("usuario.keyword:\"{text}\"");
+        prop_assert_eq!(read(&query), field("usuario.keyword", Test::Is(text)));
+    }
+}

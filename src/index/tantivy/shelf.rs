@@ -1,0 +1,107 @@
+//! The folder of all indices: which volume serves, which one is being built, and who may write.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::index::IndexName;
+
+/// What is known of an index's volumes. Written as a whole, so it is never half of anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// The folder of the volume that is written and searched.
+    pub(super) serving: String,
+    pub(super) building: Option<Building>,
+}
+
+/// A volume that is being built, until what it replaces is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Building {
+    pub(super) id: Uuid,
+    pub(super) volume: String,
+    pub(super) started_at: DateTime<Utc>,
+}
+
+impl Entry {
+    pub(super) fn first(index: IndexName) -> Self {
+        Self { serving: volume_name(index, 1), building: None }
+    }
+
+    /// The name of the volume after the one that serves.
+    pub(super) fn next_volume(&self, index: IndexName) -> String {
+        let number = self.serving.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
+        volume_name(index, number.unwrap_or(1) + 1)
+    }
+
+    fn names(&self, volume: &str) -> bool {
+        self.serving == volume || self.building.as_ref().is_some_and(|building| building.volume == volume)
+    }
+}
+
+fn volume_name(index: IndexName, number: u32) -> String {
+    format!("{index}-{number:06}")
+}
+
+fn path(folder: &Path, index: IndexName) -> PathBuf {
+    folder.join(format!("{index}.json"))
+}
+
+/// What is known of an index; `None` before it was made.
+pub(super) fn read(folder: &Path, index: IndexName) -> io::Result<Option<Entry>> {
+    match fs::read(path(folder, index)) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces what is known; on disk when it returns.
+pub(super) fn write(folder: &Path, index: IndexName, entry: &Entry) -> io::Result<()> {
+    let new = folder.join(format!("{index}.json.new"));
+    let mut file = File::create(&new)?;
+    file.write_all(&serde_json::to_vec(entry)?)?;
+    file.sync_all()?;
+    fs::rename(new, path(folder, index))?;
+    // The renaming itself is only on disk with the folder.
+    File::open(folder)?.sync_all()
+}
+
+/// Removes the volumes that nothing names: what a process left that ended between two steps.
+pub(super) fn tidy(folder: &Path, index: IndexName, entry: &Entry) -> io::Result<()> {
+    let prefix = format!("{index}-");
+    for found in fs::read_dir(folder)? {
+        let found = found?;
+        let name = found.file_name().to_string_lossy().into_owned();
+        if found.file_type()?.is_dir() && name.starts_with(&prefix) && !entry.names(&name) {
+            fs::remove_dir_all(found.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The right to write, or who has it. The system gives it back when the process ends, however it ends.
+pub(super) fn hold(folder: &Path) -> io::Result<Result<File, String>> {
+    let path = folder.join("writer.lock");
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0)?;
+            let now = Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
+            write!(file, "process {} since {now}", std::process::id())?;
+            file.flush()?;
+            Ok(Ok(file))
+        }
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder)?;
+            Ok(Err(if holder.is_empty() { "another process".to_owned() } else { holder }))
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}

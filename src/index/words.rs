@@ -1,0 +1,114 @@
+//! How text is cut into words, the same for every adapter: as the search servers' `standard` tokenizer with
+//! `lowercase` and `asciifolding` does it.
+
+use tantivy::tokenizer::{
+    AsciiFoldingFilter, LowerCaser, RawTokenizer, TextAnalyzer, Token, TokenStream, Tokenizer,
+};
+use unicode_segmentation::{UWordBoundIndices, UnicodeSegmentation};
+
+/// A longer word is cut, as the servers do.
+const LONGEST_WORD: usize = 255;
+
+/// Cuts, lowers and folds.
+pub(super) fn analyzer() -> TextAnalyzer {
+    TextAnalyzer::builder(Words::default()).filter(LowerCaser).filter(AsciiFoldingFilter).build()
+}
+
+/// The words of a text.
+pub(super) fn of(text: &str) -> Vec<String> {
+    collected(analyzer(), text)
+}
+
+/// Lower case and without accents, in one piece.
+pub(super) fn folded(text: &str) -> String {
+    let whole =
+        TextAnalyzer::builder(RawTokenizer::default()).filter(LowerCaser).filter(AsciiFoldingFilter).build();
+    collected(whole, text).pop().unwrap_or_default()
+}
+
+fn collected(mut analyzer: TextAnalyzer, text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    analyzer.token_stream(text).process(&mut |token| words.push(token.text.clone()));
+    words
+}
+
+/// Unicode's word boundaries (UAX #29), of which every piece with a letter or a digit is a word.
+#[derive(Clone, Default)]
+struct Words {
+    token: Token,
+}
+
+struct WordStream<'a> {
+    pieces: UWordBoundIndices<'a>,
+    /// What is left of a word too long for one token, and where it begins.
+    rest: (usize, &'a str),
+    token: &'a mut Token,
+}
+
+impl Tokenizer for Words {
+    type TokenStream<'a> = WordStream<'a>;
+
+    fn token_stream<'a>(&'a mut self, text: &'a str) -> WordStream<'a> {
+        self.token.reset();
+        WordStream { pieces: text.split_word_bound_indices(), rest: (0, ""), token: &mut self.token }
+    }
+}
+
+impl TokenStream for WordStream<'_> {
+    fn advance(&mut self) -> bool {
+        if self.rest.1.is_empty() {
+            let word = self.pieces.find(|(_, piece)| piece.chars().any(char::is_alphanumeric));
+            let Some(word) = word else { return false };
+            self.rest = word;
+        }
+        let (from, word) = self.rest;
+        let end = word.char_indices().nth(LONGEST_WORD).map_or(word.len(), |(at, _)| at);
+        let (head, tail) = word.split_at(end);
+        self.rest = (from + end, tail);
+        self.token.position = self.token.position.wrapping_add(1);
+        self.token.offset_from = from;
+        self.token.offset_to = from + end;
+        self.token.text.clear();
+        self.token.text.push_str(head);
+        true
+    }
+
+    fn token(&self) -> &Token {
+        self.token
+    }
+
+    fn token_mut(&mut self) -> &mut Token {
+        self.token
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_standard_tokenizer_folded() {
+        for (text, words) in [
+            ("João Conceição", &["joao", "conceicao"][..]),
+            ("lead_qualificado", &["lead_qualificado"]),
+            ("joao@exemplo.com.br", &["joao", "exemplo.com.br"]),
+            ("Av. Paulista, 1.000-B", &["av", "paulista", "1.000", "b"]),
+            (" !?… ", &[]),
+            ("Straße Ærø", &["strasse", "aero"]),
+        ] {
+            assert_eq!(of(text), words, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_word_longer_than_the_servers_take_is_cut() {
+        let lengths: Vec<usize> = of(&"é".repeat(300)).iter().map(String::len).collect();
+        assert_eq!(lengths, [255, 45]);
+    }
+
+    #[test]
+    fn folding_keeps_a_text_in_one_piece() {
+        assert_eq!(folded("São Paulo*"), "sao paulo*");
+        assert_eq!(folded(""), "");
+    }
+}

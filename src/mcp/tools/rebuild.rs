@@ -1,0 +1,108 @@
+//! The tool that builds indices anew.
+
+use std::{fmt::Write as _, time::Duration};
+
+use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::{RebuildPhase, RebuildStatus},
+    index::IndexName,
+    mcp::{
+        SluiceServer,
+        answer::{Answer, ToolError, arguments},
+        consent, schema,
+    },
+};
+
+/// Below the minute after which some clients give a call up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RebuildArgs {
+    /// Which index; default all three.
+    #[serde(default)]
+    index: Option<IndexName>,
+    /// The user agreed; needed where this client can't ask.
+    #[serde(default)]
+    confirm: Option<bool>,
+}
+
+/// What became of it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RebuildAnswer {
+    /// Every index serves anew and the old ones are gone.
+    done: bool,
+    rebuilds: Vec<RebuildStatus>,
+    /// What to call next, if anything.
+    next_step: Option<String>,
+}
+
+#[tool_router(router = rebuild_tools, vis = "pub(in crate::mcp)")]
+impl SluiceServer {
+    #[tool(
+        title = "Rebuild a search index",
+        description = "Builds an index anew from the log while the old one goes on serving, lets it take the old one's place, and \
+            removes the old one. For when documents or a mapping were changed by hand. Waits 20 s at most; the rebuild goes on in the background, survives a restart, and calling again follows it. Example: {\"index\": \"leads\", \"confirm\": true}",
+        input_schema = schema::input::<RebuildArgs>(),
+        output_schema = schema::output::<RebuildAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn rebuild_index(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<RebuildAnswer>, ToolError> {
+        let args: RebuildArgs = arguments(given)?;
+        let indices = args.index.map_or(IndexName::ALL.to_vec(), |index| vec![index]);
+        if !self.under_way(&indices) {
+            let names: Vec<&str> = indices.iter().map(|index| index.as_str()).collect();
+            let what = format!(
+                "builds {} anew and then removes what serves now; searches go on meanwhile",
+                names.join(", ")
+            );
+            consent::ask(&context, args.confirm, &what).await?;
+        }
+        self.engine.rebuild(&indices).await?;
+        let rebuilds = self.engine.wait_for_rebuilds(&indices, PATIENCE).await;
+        let done = rebuilds.iter().all(|rebuild| rebuild.phase == RebuildPhase::Done);
+        let next_step = (!done).then(|| {
+            "it goes on in the background: get_pipeline_status shows how far it is, and calling rebuild_index again waits for it"
+                .to_owned()
+        });
+        let each: Vec<String> = rebuilds.iter().map(told).collect();
+        Ok(Answer {
+            text: format!("{}.", each.join("; ")),
+            content: RebuildAnswer { done, rebuilds, next_step },
+        })
+    }
+}
+
+impl SluiceServer {
+    /// Following what was agreed to needs no consent again.
+    fn under_way(&self, indices: &[IndexName]) -> bool {
+        let running = self.engine.rebuilds();
+        indices
+            .iter()
+            .all(|index| running.iter().any(|one| one.index == *index && one.phase != RebuildPhase::Done))
+    }
+}
+
+fn told(rebuild: &RebuildStatus) -> String {
+    let pending = rebuild.pending.map_or_else(|| "some".to_owned(), |pending| pending.to_string());
+    let mut text = match rebuild.phase {
+        RebuildPhase::Building => {
+            format!("{}: being built, {pending} records to read; the old index serves", rebuild.index)
+        }
+        RebuildPhase::Finishing => {
+            format!("{}: the new index serves and reads the last {pending} records", rebuild.index)
+        }
+        RebuildPhase::Done => format!("{}: built anew", rebuild.index),
+    };
+    if let Some(error) = &rebuild.last_error {
+        let _ = write!(text, " (last error: {error})");
+    }
+    text
+}

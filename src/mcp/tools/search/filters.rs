@@ -1,0 +1,178 @@
+//! Structured conditions, put into Lucene's syntax: there is one language that the indices answer.
+
+use chrono::Utc;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    index::{IndexName, query},
+    mcp::answer::ToolError,
+};
+
+/// One condition.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    /// Like `valor`, `metadata.origem`, `status_lead.keyword`.
+    field: String,
+    op: Op,
+    /// Left out for exists and missing; a list for in.
+    #[serde(default)]
+    value: Option<Given>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Op {
+    Eq,
+    Ne,
+    Gt,
+    Gte,
+    Lt,
+    Lte,
+    In,
+    Prefix,
+    Contains,
+    Exists,
+    Missing,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Given {
+    One(Scalar),
+    Many(Vec<Scalar>),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Scalar {
+    Boolean(bool),
+    Whole(i64),
+    Number(f64),
+    Text(String),
+}
+
+impl Scalar {
+    fn text(&self) -> String {
+        match self {
+            Self::Boolean(boolean) => boolean.to_string(),
+            Self::Whole(whole) => whole.to_string(),
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text.clone(),
+        }
+    }
+}
+
+/// The query with every filter added; `None` where there is neither.
+pub(super) fn combined(
+    index: IndexName,
+    query: Option<&str>,
+    filters: &[Filter],
+) -> Result<Option<String>, ToolError> {
+    let query = query.filter(|query| !query.trim().is_empty());
+    if filters.is_empty() {
+        return Ok(query.map(str::to_owned));
+    }
+    let mut clauses = Vec::new();
+    if let Some(query) = query {
+        // By itself first: what is wrong with it stands where its writer put it.
+        query::parse(query, index, Utc::now()).map_err(crate::index::SearchError::from)?;
+        clauses.push(format!("+({query})"));
+    }
+    for (i, filter) in filters.iter().enumerate() {
+        let refused = |problem: String| ToolError::argument(&format!("filters[{i}]"), problem);
+        let clause = clause(filter).map_err(|problem| refused(problem.to_owned()))?;
+        query::parse(&clause, index, Utc::now())
+            .map_err(|error| refused(format!("{}; {}", error.problem, error.instead)))?;
+        clauses.push(clause);
+    }
+    Ok(Some(clauses.join(" ")))
+}
+
+fn clause(filter: &Filter) -> Result<String, &'static str> {
+    let field = escaped(&filter.field);
+    let one = || match &filter.value {
+        Some(Given::One(value)) => Ok(value.text()),
+        Some(Given::Many(_)) => Err("one value is wanted; use the op `in` for a list"),
+        None => Err("value is missing"),
+    };
+    Ok(match filter.op {
+        Op::Eq => format!("+{field}:{}", quoted(&one()?)),
+        Op::Ne => format!("-{field}:{}", quoted(&one()?)),
+        Op::Gt => format!("+{field}:>{}", quoted(&one()?)),
+        Op::Gte => format!("+{field}:>={}", quoted(&one()?)),
+        Op::Lt => format!("+{field}:<{}", quoted(&one()?)),
+        Op::Lte => format!("+{field}:<={}", quoted(&one()?)),
+        Op::Prefix => format!("+{field}:{}*", escaped(&one()?)),
+        Op::Contains => format!("+{field}:*{}*", escaped(&one()?)),
+        Op::Exists => format!("+_exists_:{field}"),
+        Op::Missing => format!("-_exists_:{field}"),
+        Op::In => match &filter.value {
+            Some(Given::Many(values)) if !values.is_empty() => {
+                let values: Vec<String> = values.iter().map(|value| quoted(&value.text())).collect();
+                format!("+{field}:({})", values.join(" OR "))
+            }
+            _ => return Err("`in` wants a list of at least one value"),
+        },
+    })
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Every sign stands for itself.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !c.is_alphanumeric() && !matches!(c, '.' | '_') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn combine(query: Option<&str>, filters: Value) -> Result<Option<String>, String> {
+        let filters: Vec<Filter> = serde_json::from_value(filters).expect("filters");
+        combined(IndexName::Leads, query, &filters).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn filters_become_clauses_whose_values_are_only_values() {
+        let filters = json!([
+            {"field": "score_qualificacao", "op": "gte", "value": 50},
+            {"field": "status_lead.keyword", "op": "in", "value": ["novo", "em \"contato\""]},
+            {"field": "email", "op": "exists"},
+            {"field": "origem", "op": "ne", "value": "site OR nome:x"},
+            {"field": "nome.keyword", "op": "prefix", "value": "Jo (*"},
+        ]);
+        let expected = "+(nome:ana OR nome:bia) +score_qualificacao:>=\"50\" \
+                        +status_lead.keyword:(\"novo\" OR \"em \\\"contato\\\"\") +_exists_:email \
+                        -origem:\"site OR nome:x\" +nome.keyword:Jo\\ \\(\\**";
+        assert_eq!(combine(Some("nome:ana OR nome:bia"), filters), Ok(Some(expected.to_owned())));
+        assert_eq!(combine(Some(" "), json!([])), Ok(None));
+    }
+
+    #[test]
+    fn a_wrong_filter_is_named_by_its_place() {
+        for (filter, problem) in [
+            (json!({"field": "nada", "op": "eq", "value": 1}), "no field `nada`"),
+            (json!({"field": "score_qualificacao", "op": "gt", "value": "muito"}), "whole number"),
+            (json!({"field": "nome", "op": "eq"}), "value is missing"),
+            (json!({"field": "nome", "op": "eq", "value": ["a"]}), "`in`"),
+            (json!({"field": "nome", "op": "in", "value": "a"}), "list"),
+        ] {
+            let fine = json!({"field": "nome", "op": "exists"});
+            let told = combine(None, json!([fine, filter])).expect_err("refused");
+            assert!(told.starts_with("filters[1]: ") && told.contains(problem), "{told}");
+        }
+    }
+}

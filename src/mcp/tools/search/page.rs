@@ -1,0 +1,271 @@
+//! Cuts an answer to a size that a model can take in, and says how to see the rest.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::SearchFound;
+use crate::{
+    index::{Hit, IndexName, SEARCH_WINDOW, SearchAnswer, SearchRequest, Sort},
+    mcp::answer::ToolError,
+};
+
+/// Bytes of an answer, about 15,000 tokens.
+const LARGEST: usize = 55_000;
+/// Bytes that the hits may take in any case.
+const LEAST_FOR_HITS: usize = 15_000;
+/// Days shown; the latest ones.
+const MOST_DAYS: usize = 400;
+
+/// How much of each document is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Detail {
+    #[default]
+    Concise,
+    Detailed,
+}
+
+/// Where the next page begins, of which question.
+pub(super) struct Cursor;
+
+impl Cursor {
+    /// Tells a question from another.
+    pub(super) fn question(index: IndexName, query: Option<&str>, sort: Sort) -> u32 {
+        let digest = Sha256::digest(format!("{index}\0{sort:?}\0{}", query.unwrap_or("*")));
+        u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+    }
+
+    fn write(from: u32, question: u32) -> String {
+        URL_SAFE_NO_PAD.encode([from.to_be_bytes(), question.to_be_bytes()].concat())
+    }
+
+    pub(super) fn read(cursor: &str, question: u32) -> Result<u32, ToolError> {
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().filter(|bytes| bytes.len() == 8);
+        let Some((from, asked)) = bytes.as_deref().and_then(|bytes| bytes.split_first_chunk::<4>()) else {
+            return Err(ToolError::argument(
+                "cursor",
+                "is none of ours; copy `next_cursor`, or leave it out",
+            ));
+        };
+        if asked != question.to_be_bytes() {
+            let problem = "belongs to another question; keep index, query, filters and sort as they were, \
+                           or leave the cursor out";
+            return Err(ToolError::argument("cursor", problem));
+        }
+        Ok(u32::from_be_bytes(*from))
+    }
+}
+
+/// As much of the answer as fits.
+pub(super) fn fit(
+    request: &SearchRequest,
+    detail: Detail,
+    answer: SearchAnswer,
+    question: u32,
+) -> SearchFound {
+    let SearchAnswer { total, hits, mut counts, mut days } = answer;
+    let mut hints = Vec::new();
+    for counted in &mut counts {
+        counted.values.iter_mut().for_each(|value| shorten(&mut value.value, 200));
+    }
+    if days.len() > MOST_DAYS {
+        days.drain(..days.len() - MOST_DAYS);
+        hints.push(format!(
+            "Only the latest {MOST_DAYS} days are counted here: narrow `timestamp` for others."
+        ));
+    }
+    let taken = size(&counts) + size(&days);
+    let room = LARGEST.saturating_sub(taken).max(LEAST_FOR_HITS);
+    let found = hits.len();
+    let shown = hits_that_fit(request.index, detail, hits, room);
+    let next = request.from + u32::try_from(shown.len()).unwrap_or_default();
+    if shown.len() < found {
+        hints.push(format!(
+            "Only {} of {found} hits fit: ask for fewer, use detail: concise, or go on with next_cursor.",
+            shown.len()
+        ));
+    }
+    let more = u64::from(next) < total && request.size > 0;
+    let reachable = next + request.size <= SEARCH_WINDOW;
+    if more && !reachable {
+        hints.push(format!(
+            "Hits beyond {SEARCH_WINDOW} can't be paged to: narrow the query, by `timestamp` for example."
+        ));
+    }
+    SearchFound {
+        index: request.index,
+        total,
+        hits: shown,
+        counts,
+        days,
+        next_cursor: (more && reachable).then(|| Cursor::write(next, question)),
+        hint: (!hints.is_empty()).then(|| hints.join(" ")),
+    }
+}
+
+fn hits_that_fit(index: IndexName, detail: Detail, hits: Vec<Hit>, room: usize) -> Vec<Map<String, Value>> {
+    let mut shown = Vec::new();
+    let mut taken = 0;
+    for hit in hits {
+        let mut document = Value::Object(match detail {
+            Detail::Concise => telling(index, hit.source),
+            Detail::Detailed => hit.source,
+        });
+        // One document alone must fit, however long its texts and lists are.
+        let mut longest = if detail == Detail::Concise { 200 } else { 4000 };
+        shorten(&mut document, longest);
+        while size(&document) > room && longest > 1 {
+            longest /= 4;
+            shorten(&mut document, longest);
+        }
+        taken += size(&document);
+        if taken > room && !shown.is_empty() {
+            break;
+        }
+        if let Value::Object(document) = document {
+            shown.push(document);
+        }
+    }
+    shown
+}
+
+fn telling(index: IndexName, source: Map<String, Value>) -> Map<String, Value> {
+    let fields: &[&str] = match index {
+        IndexName::Eventos => &[
+            "id",
+            "timestamp",
+            "tipo_evento",
+            "evento",
+            "usuario",
+            "valor",
+            "categoria",
+            "entidade",
+            "metadata",
+        ],
+        IndexName::Leads => &[
+            "id",
+            "nome",
+            "email",
+            "telefone",
+            "nome_empresa",
+            "nome_projeto",
+            "interesse",
+            "score_qualificacao",
+            "status_lead",
+            "origem",
+            "created_at",
+            "updated_at",
+        ],
+        IndexName::ChatSessions => &[
+            "id",
+            "lead_id",
+            "total_messages",
+            "duration_seconds",
+            "perguntas_feitas",
+            "intencao_detectada",
+            "nivel_interesse",
+            "started_at",
+            "ended_at",
+            "is_active",
+        ],
+    };
+    let is_told = |name: &str, value: &Value| {
+        fields.contains(&name) && !value.is_null() && !value.as_array().is_some_and(Vec::is_empty)
+    };
+    source.into_iter().filter(|(name, value)| is_told(name, value)).collect()
+}
+
+/// Cuts texts, lists and objects at any depth.
+fn shorten(value: &mut Value, longest: usize) {
+    match value {
+        Value::String(text) => {
+            if let Some((at, _)) = text.char_indices().nth(longest) {
+                text.truncate(at);
+                text.push('…');
+            }
+        }
+        Value::Array(items) => {
+            items.truncate(longest);
+            for item in items {
+                shorten(item, longest);
+            }
+        }
+        Value::Object(object) => {
+            let beyond: Vec<String> = object.keys().skip(longest.max(20)).cloned().collect();
+            for name in beyond {
+                object.remove(&name);
+            }
+            object.values_mut().for_each(|member| shorten(member, longest));
+        }
+        _ => {}
+    }
+}
+
+fn size(value: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |bytes| bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn request(size: u32) -> SearchRequest {
+        SearchRequest {
+            index: IndexName::Eventos,
+            query: None,
+            sort: Sort::Newest,
+            from: 40,
+            size,
+            count_by: Vec::new(),
+            count_by_day: false,
+        }
+    }
+
+    fn fitted(detail: Detail, hits: usize, text: usize, total: u64) -> SearchFound {
+        let source =
+            json!({"id": "x", "usuario": "é".repeat(text), "dados": {"l": vec!["y".repeat(text); 50]}});
+        let source = source.as_object().cloned().expect("an object");
+        let hits = (0..hits).map(|_| Hit { id: Uuid::nil(), source: source.clone() }).collect();
+        let answer = SearchAnswer { total, hits, ..SearchAnswer::default() };
+        fit(&request(100), detail, answer, 7)
+    }
+
+    #[test]
+    fn every_answer_is_bounded_and_goes_on_where_it_was_cut() {
+        for (detail, hits, text) in [
+            (Detail::Concise, 100, 100_000),
+            (Detail::Detailed, 100, 1000),
+            (Detail::Detailed, 100, 100_000),
+            (Detail::Detailed, 1, 3_000_000),
+        ] {
+            let found = fitted(detail, hits, text, 1000);
+            assert!(size(&found) < 60_000, "{detail:?} {hits} {text}: {}", size(&found));
+            assert!(!found.hits.is_empty());
+            let next =
+                Cursor::read(&found.next_cursor.expect("more"), 7).unwrap_or_else(|_| panic!("our cursor"));
+            assert_eq!(next as usize, 40 + found.hits.len());
+        }
+    }
+
+    #[test]
+    fn the_last_page_has_no_cursor_and_a_concise_hit_no_raw_row() {
+        let found = fitted(Detail::Concise, 10, 5, 50);
+        assert!(found.next_cursor.is_none() && found.hint.is_none());
+        assert!(found.hits[0].contains_key("usuario") && !found.hits[0].contains_key("dados"));
+    }
+
+    #[test]
+    fn a_cursor_of_another_question_or_none_at_all_is_refused() {
+        let cursor = Cursor::write(10, 7);
+        assert!(Cursor::read(&cursor, 8).is_err_and(|error| error.to_string().contains("another question")));
+        for cursor in ["", "abc", "!!", "AAAAAAAAAAAAAAAAAAAA"] {
+            assert!(Cursor::read(cursor, 7).is_err(), "{cursor}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The embedded index: what is its own, beside what every index promises.
+
+mod embedded {
+    use serde_json::json;
+    use sluice::{fault::FaultKind, index::IndexName};
+    use uuid::Uuid;
+
+    use crate::support::{
+        events::{applied, fault, lead, manual},
+        indices::{Embedded, IndexBench, search},
+    };
+
+    #[tokio::test]
+    async fn a_second_handle_reads_what_the_first_writes_and_is_told_who_writes() {
+        let bench = Embedded::new();
+        let writer = bench.prepared().await;
+        applied(&*writer, vec![lead(1, Uuid::new_v4(), 1, json!({"nome": "Ana"}))]).await;
+        let reader = bench.prepared().await;
+        assert_eq!(search(&*reader, IndexName::Leads, "nome:ana").await.total, 1);
+        applied(&*writer, vec![lead(2, Uuid::new_v4(), 1, json!({"nome": "Ana"}))]).await;
+        assert_eq!(search(&*reader, IndexName::Leads, "nome:ana").await.total, 2, "without being told");
+        let told = fault(&*reader, vec![manual(3, json!({}))]).await;
+        assert_eq!(told.kind, FaultKind::Misconfigured);
+        assert!(told.message.contains(&format!("process {}", std::process::id())), "{told}");
+        drop(writer);
+        assert_eq!(applied(&*reader, vec![manual(3, json!({}))]).await.inserted, 1, "the lock is free again");
+    }
+
+    #[tokio::test]
+    async fn an_index_nobody_has_made_says_so() {
+        let bench = Embedded::new();
+        let told = bench.open().health().await.expect_err("there is nothing");
+        assert!(told.message.contains("not made yet") && told.advice.contains("serve"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_reader_follows_a_rebuild_of_the_writers() {
+        let bench = Embedded::new();
+        let writer = bench.prepared().await;
+        applied(&*writer, vec![lead(1, Uuid::new_v4(), 1, json!({"nome": "Ana"}))]).await;
+        let reader = bench.prepared().await;
+        let rebuild = writer.begin_rebuild(IndexName::Leads).await.expect("a rebuild");
+        let sink = writer.rebuild_sink(&rebuild);
+        let anew = (1..=3).map(|n| lead(n, Uuid::new_v4(), 1, json!({"nome": "Bia"}))).collect();
+        applied(&*sink, anew).await;
+        assert_eq!(search(&*reader, IndexName::Leads, "*").await.total, 1);
+        writer.serve_rebuilt(&rebuild).await.expect("swapped");
+        writer.end_rebuild(&rebuild).await.expect("ended");
+        assert_eq!(search(&*reader, IndexName::Leads, "nome:bia").await.total, 3);
+        let volumes = std::fs::read_dir(bench.0.path().join("index")).expect("a folder");
+        let volumes = volumes.filter(|found| found.as_ref().is_ok_and(|found| found.path().is_dir()));
+        assert_eq!(volumes.count(), 3, "the old volume is gone");
+    }
+}

@@ -1,0 +1,74 @@
+//! The adapters of the index port, and what tests of indices do to any of them.
+
+use std::sync::Arc;
+
+use sluice::index::{Index, IndexName, SearchAnswer, SearchRequest, Sort, tantivy::TantivyIndex};
+
+use super::{elasticsearch::Corner, folder::TestFolder};
+
+/// An index of a test's own, on one adapter.
+pub trait IndexBench: Sized {
+    fn new() -> Self;
+
+    /// A handle, as a process has it. One at a time writes.
+    fn open(&self) -> Arc<dyn Index>;
+
+    /// A handle to an index that is made.
+    async fn prepared(&self) -> Arc<dyn Index> {
+        let index = self.open();
+        index.prepare().await.expect("prepared");
+        index
+    }
+
+    /// What the adapter's own query language finds, where it has one.
+    async fn asked_itself(&self, index: IndexName, query: &str) -> Option<u64>;
+}
+
+/// The index in a temporary folder.
+pub struct Embedded(pub TestFolder);
+
+impl IndexBench for Embedded {
+    fn new() -> Self {
+        Self(TestFolder::new())
+    }
+
+    fn open(&self) -> Arc<dyn Index> {
+        Arc::new(TantivyIndex::new(self.0.path().join("index")))
+    }
+
+    async fn asked_itself(&self, _: IndexName, _: &str) -> Option<u64> {
+        None
+    }
+}
+
+/// The index on the server that `ELASTICSEARCH_URL` names.
+impl IndexBench for Corner {
+    fn new() -> Self {
+        Self::new()
+    }
+
+    fn open(&self) -> Arc<dyn Index> {
+        Arc::new(self.index())
+    }
+
+    async fn asked_itself(&self, index: IndexName, query: &str) -> Option<u64> {
+        Some(self.search(index.as_str(), query).await.len() as u64)
+    }
+}
+
+/// Everything that matches, oldest first.
+pub fn request(index: IndexName, query: &str) -> SearchRequest {
+    SearchRequest {
+        index,
+        query: Some(query.to_owned()),
+        sort: Sort::Oldest,
+        from: 0,
+        size: 100,
+        count_by: Vec::new(),
+        count_by_day: false,
+    }
+}
+
+pub async fn search(index: &dyn Index, of: IndexName, query: &str) -> SearchAnswer {
+    index.search(&request(of, query)).await.unwrap_or_else(|error| panic!("{of}: {query}: {error}"))
+}
