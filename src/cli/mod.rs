@@ -9,7 +9,9 @@ mod logging;
 mod migrate;
 mod offer;
 mod sample;
+mod search;
 mod serve;
+mod sql;
 mod status;
 mod sync;
 mod worker;
@@ -42,6 +44,10 @@ enum Command {
     Doctor(doctor::Options),
     /// Show the whole way on the embedded parts, with sample data and nothing else
     Demo(demo::Options),
+    /// Search the index
+    Search(search::Options),
+    /// Ask the store by one read-only SQL statement
+    Sql(sql::Options),
     /// Create or update tables, templates, indices and topics
     Migrate,
     /// Measure the way from the topic to each sink; see tools/bench
@@ -82,6 +88,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Status(options) => status::run(&settings()?, &options).await,
             Command::Doctor(options) => doctor::run(&settings()?, &options).await,
             Command::Demo(options) => demo::run(settings()?, &options).await,
+            Command::Search(options) => search::run(&settings()?, &options).await,
+            Command::Sql(options) => sql::run(&settings()?, &options).await,
             Command::Migrate => migrate::run(&settings()?).await,
             Command::Bench(options) => bench::run(&settings()?, &options).await,
             Command::Sample(options) => sample::run(&options).await,

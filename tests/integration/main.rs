@@ -8,6 +8,7 @@
 
 mod dead_letters;
 mod embedded_folder;
+mod embedded_whole_way;
 mod faults;
 mod http;
 mod index_conformance;

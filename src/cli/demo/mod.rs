@@ -152,7 +152,7 @@ fn next_steps(folder: &Path) -> Result<(), Failure> {
     let call = format!("SLUICE_DATA_DIR={} {}", quoted(folder), quoted(&program));
     heading("Try next");
     println!("  {call} search 'categoria:vendas AND valor:>80' --count-by evento");
-    println!("  {call} search --index leads 'localizacao OR \"são joão\"~2 OR nome:gonç*'");
+    println!("  {call} search --index leads 'nome:gonc* AND score_qualificacao:[50 TO *]'");
     println!("  {call} sql 'SELECT status_lead, count(*) FROM leads GROUP BY 1 ORDER BY 2 DESC'");
     println!("  {call} doctor");
     heading("Give it to an MCP client, such as Claude Desktop (claude_desktop_config.json)");

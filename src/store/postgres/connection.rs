@@ -66,7 +66,11 @@ impl Connector {
 
     /// A connection of the pool, for one call.
     pub(super) async fn acquire(&self, attempt: &str) -> Result<Borrowed, Fault> {
-        let connection = self.pool.acquire().await.map_err(|error| faults::fault(attempt, &error))?;
+        let named = |error| {
+            let (host, port) = (self.options.get_host(), self.options.get_port());
+            faults::fault(&format!("{attempt} on {host}:{port}"), &error)
+        };
+        let connection = self.pool.acquire().await.map_err(named)?;
         Ok(Borrowed { connection, settled: false })
     }
 
@@ -89,8 +93,9 @@ impl Connector {
             ("tcp_keepalives_count", "3"),
         ];
         let options = self.options.clone().application_name(name).options(settings);
-        self.bounded("connect", async move {
-            options.connect().await.map_err(|error| faults::fault("connect", &error))
+        let attempt = format!("connecting to {}:{}", options.get_host(), options.get_port());
+        self.bounded(&attempt, async {
+            options.connect().await.map_err(|error| faults::fault(&attempt, &error))
         })
         .await
     }

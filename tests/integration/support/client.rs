@@ -14,7 +14,11 @@ pub struct Client(RunningService<RoleClient, ()>);
 
 impl Client {
     pub async fn of(pipeline: &Pipeline) -> Self {
-        let process = TokioChildProcess::new(pipeline.command(&[])).expect("the program starts");
+        Self::starting(pipeline.command(&[])).await
+    }
+
+    pub async fn starting(program: tokio::process::Command) -> Self {
+        let process = TokioChildProcess::new(program).expect("the program starts");
         Self(().serve(process).await.expect("the session opens"))
     }
 

@@ -1,0 +1,61 @@
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::Failure;
+use crate::{
+    config::Settings,
+    index::{IndexName, SearchRequest, Sort},
+    parts,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// What to look for, in Lucene's syntax: categoria:vendas AND valor:>50. Without it everything
+    query: Option<String>,
+    /// Where to look
+    #[arg(long, value_enum, default_value_t = Where::Eventos)]
+    index: Where,
+    /// Documents to print at most
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    limit: u32,
+    /// Count by the values of a field; may be given several times
+    #[arg(long, value_name = "FIELD")]
+    count_by: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Where {
+    Eventos,
+    Leads,
+    ChatSessions,
+}
+
+/// Searches the index and prints a JSON document a line, then the counts.
+pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let request = SearchRequest {
+        index: match options.index {
+            Where::Eventos => IndexName::Eventos,
+            Where::Leads => IndexName::Leads,
+            Where::ChatSessions => IndexName::ChatSessions,
+        },
+        query: options.query.clone(),
+        sort: Sort::Newest,
+        from: 0,
+        size: options.limit,
+        count_by: options.count_by.clone(),
+        count_by_day: false,
+    };
+    let answer = parts::engine(settings).await?.search(&request).await?;
+    for hit in &answer.hits {
+        println!("{}", serde_json::to_string(&hit.source)?);
+    }
+    for counts in &answer.counts {
+        for value in &counts.values {
+            println!("{:>8} {} {}", value.count, counts.field, value.value);
+        }
+    }
+    // Apart from the documents, so that a script reads only those.
+    eprintln!("{} of {} that match", answer.hits.len(), answer.total);
+    Ok(ExitCode::SUCCESS)
+}
