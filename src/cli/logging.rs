@@ -2,6 +2,8 @@ use std::io;
 
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
+use crate::mcp::ClientLog;
+
 /// Logs go to stderr as JSON lines: stdout belongs to the protocol, or to a command's answer.
 pub(super) fn start(default_level: &str) {
     let chosen = std::env::var("SLUICE_LOG").ok().filter(|text| !text.is_empty());
@@ -15,7 +17,7 @@ pub(super) fn start(default_level: &str) {
         },
     );
     let layer = fmt::layer().json().flatten_event(true).with_writer(io::stderr);
-    tracing_subscriber::registry().with(filter).with(layer).init();
+    tracing_subscriber::registry().with(filter).with(layer).with(ClientLog).init();
 }
 
 /// Libraries speak only of what goes wrong.

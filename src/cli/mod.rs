@@ -3,9 +3,11 @@
 mod bench;
 mod client_config;
 mod demo;
+mod docs;
 mod doctor;
 mod logging;
 mod migrate;
+mod offer;
 mod sample;
 mod search;
 mod serve;
@@ -54,6 +56,9 @@ enum Command {
     Sample(sample::Options),
     /// Print what to put into an MCP client's configuration, or merge it into the client's file
     ClientConfig(client_config::Options),
+    /// Print MCP_DOCUMENTATION.md
+    #[command(hide = true)]
+    Docs,
 }
 
 /// Something a command could not do, told to a person.
@@ -88,6 +93,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Migrate => migrate::run(&settings()?).await,
             Command::Bench(options) => bench::run(&settings()?, &options).await,
             Command::Sample(options) => sample::run(&options).await,
+            Command::Docs => docs::run(),
             Command::ClientConfig(options) => {
                 read_env_file()?;
                 client_config::run(&options)
@@ -138,4 +144,16 @@ async fn asked_to_stop() {
         }
     }
     interrupted.await.ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Arguments::command().debug_assert();
+    }
 }

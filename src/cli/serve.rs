@@ -8,7 +8,7 @@ use super::{Failure, asked_to_stop};
 use crate::{
     config::{HttpSettings, Settings, parse_address},
     engine::Engine,
-    mcp::{SluiceServer, transport::http},
+    mcp::{Offer, SluiceServer, transport::http},
     parts,
 };
 
@@ -21,10 +21,17 @@ pub(super) struct Options {
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     #[allow(clippy::option_option)]
     http: Option<Option<SocketAddr>>,
+    #[command(flatten)]
+    offer: super::offer::OfferOptions,
 }
 
 /// Serves until the client closes stdin or the process is asked to end.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let offer = options.offer.on(&settings.mcp);
+    if options.offer.list_tools {
+        print!("{}", super::offer::listed(&offer));
+        return Ok(ExitCode::SUCCESS);
+    }
     let http = options.http.map(|address| settings.http.on(address)).transpose()?;
     let engine = parts::engine(settings).await?;
     // The client is answered at once: a part that is down is something to report, not a reason to stay silent.
@@ -33,15 +40,15 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     }
     engine.start_scheduler();
     let served = match http {
-        Some(http) => over_http(&engine, &http).await,
-        None => over_stdio(&engine).await,
+        Some(http) => over_http(&engine, &offer, &http).await,
+        None => over_stdio(&engine, &offer).await,
     };
     engine.shut_down().await;
     served.map(|()| ExitCode::SUCCESS)
 }
 
-async fn over_http(engine: &Arc<Engine>, settings: &HttpSettings) -> Result<(), Failure> {
-    let server = SluiceServer::new(engine.clone());
+async fn over_http(engine: &Arc<Engine>, offer: &Offer, settings: &HttpSettings) -> Result<(), Failure> {
+    let server = SluiceServer::new(engine.clone(), offer);
     http::serve(engine.clone(), server, settings, asked_to_stop()).await.map_err(|error| {
         let address = settings.address;
         format!(
@@ -51,8 +58,8 @@ async fn over_http(engine: &Arc<Engine>, settings: &HttpSettings) -> Result<(), 
     })
 }
 
-async fn over_stdio(engine: &Arc<Engine>) -> Result<(), Failure> {
-    let serving = SluiceServer::new(engine.clone()).serve(stdio());
+async fn over_stdio(engine: &Arc<Engine>, offer: &Offer) -> Result<(), Failure> {
+    let serving = SluiceServer::new(engine.clone(), offer).serve(stdio());
     let service = tokio::select! {
         service = serving => service,
         () = asked_to_stop() => return Ok(()),

@@ -31,6 +31,16 @@ pub struct Settings {
     pub data_dir: PathBuf,
     pub drain: DrainSettings,
     pub http: HttpSettings,
+    pub mcp: McpSettings,
+}
+
+/// What MCP clients are shown.
+#[derive(Debug, Clone)]
+pub struct McpSettings {
+    /// Offer only tools that change nothing.
+    pub read_only: bool,
+    /// Show e-mail addresses, phone numbers and IP addresses instead of masking them.
+    pub reveal_pii: bool,
 }
 
 /// How sinks are drained.
@@ -136,6 +146,10 @@ impl Settings {
             data_dir: data_dir(&mut read),
             drain: DrainSettings::read(&mut read),
             http: HttpSettings::read(&mut read),
+            mcp: McpSettings {
+                read_only: read.flag("SLUICE_READ_ONLY", false),
+                reveal_pii: read.flag("SLUICE_REVEAL_PII", false),
+            },
         };
         read.finish().map(|()| settings)
     }

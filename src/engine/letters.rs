@@ -173,6 +173,14 @@ impl Engine {
         Ok(LetterPage { letters, next })
     }
 
+    /// One dead letter, where there is one at that place.
+    ///
+    /// # Errors
+    /// When log or store can't be reached.
+    pub async fn dead_letter(&self, at: Position) -> Result<Option<Letter>, Fault> {
+        Ok(self.letters_at(&[at]).await?.remove(&at))
+    }
+
     /// How many dead letters still need somebody.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Questions about what the store holds.
 
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Engine, EngineError};
@@ -25,7 +26,7 @@ pub enum LeadKey {
 }
 
 /// A lead and what happened to it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LeadHistory {
     pub id: Uuid,
     pub lead: StoredEntity,

@@ -61,12 +61,9 @@ impl ToolError {
     }
 }
 
-/// The answer to a client whose token only reads.
-pub(super) fn not_permitted(tool: &str) -> CallToolResponse {
-    let text = format!(
-        "{tool} changes something, and this client's token only reads; ask the operator for a token with full rights, or \
-         use a tool that tools/list shows"
-    );
+/// The answer to a client that may not call a tool; `why` says what it, or the operator, can do.
+pub(super) fn not_permitted(tool: &str, why: &str) -> CallToolResponse {
+    let text = format!("{tool} {why}");
     let structured = json!({"error": {"kind": "not_permitted", "message": text}});
     failed(text, structured).into()
 }

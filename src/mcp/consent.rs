@@ -1,31 +1,155 @@
 //! Consent: a tool that destroys something acts only after a person, or the caller on a person's behalf, said so.
+//!
+//! A client that can ask its user is made to: older ones by an elicitation while the call waits, stateless ones by an
+//! answer that says what is to be asked and a sealed note of what it was about, which comes back with the user's
+//! word. The note is good for the same call with the same consequence only. A client that can't ask says `confirm`.
 
-use super::answer::ToolError;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rmcp::{
+    RoleServer,
+    model::{
+        BooleanSchema, CallToolRequestParams, ClientCapabilities, ElicitRequest, ElicitRequestParams,
+        ElicitResult, ElicitationAction, ElicitationSchema, InputRequest, InputRequests, InputRequiredResult,
+        InputResponses, PrimitiveSchemaDefinition, RequestStateCodec, SealOptions,
+    },
+    service::RequestContext,
+};
+
+use super::{answer::ToolError, server::is_stateless};
+
+/// What the question is called in what goes to and fro.
+const QUESTION: &str = "consent";
+
+/// The one member of its answer.
+const YES: &str = "confirm";
+
+/// How long a person may take.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// The key that seals notes; one a process, so a note does not outlive it.
+#[derive(Clone)]
+pub(super) struct Seal(RequestStateCodec);
+
+impl Seal {
+    pub(super) fn new() -> Self {
+        Self(RequestStateCodec::new_unchecked(rand::random::<[u8; 32]>()))
+    }
+}
+
+/// What a call brings to a question, and the question it may leave behind.
+pub(super) struct Asking {
+    seal: Seal,
+    /// The call a note belongs to.
+    call: Vec<u8>,
+    note: Option<String>,
+    answers: Option<InputResponses>,
+    asked: Mutex<Option<InputRequiredResult>>,
+}
+
+impl Asking {
+    pub(super) fn new(seal: Seal, request: &CallToolRequestParams) -> Arc<Self> {
+        // Members of an object are sorted here, so the same arguments are the same bytes.
+        let call = serde_json::to_vec(&(&request.name, &request.arguments)).unwrap_or_default();
+        Arc::new(Self {
+            seal,
+            call,
+            note: request.request_state.clone(),
+            answers: request.input_responses.clone(),
+            asked: Mutex::default(),
+        })
+    }
+
+    /// The question that must go to the client in place of an answer.
+    pub(super) fn question(&self) -> Option<InputRequiredResult> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The user's word, where it was given for this call and this consequence.
+    fn word(&self, what: &str) -> Option<ElicitResult> {
+        let note = self.seal.0.open_with(self.note.as_deref()?, &self.call).ok()?;
+        let answer = self.answers.as_ref()?.get(QUESTION)?;
+        if note != what.as_bytes() {
+            return None;
+        }
+        serde_json::from_value(answer.clone()).ok()
+    }
+
+    fn ask(&self, what: &str) -> ToolError {
+        let options = SealOptions::new().associated_data(&self.call).ttl(PATIENCE);
+        let note = self.seal.0.seal_with(what.as_bytes(), &options);
+        let question = InputRequest::Elicitation(ElicitRequest::new(form(what)));
+        let questions = InputRequests::from([(QUESTION.to_owned(), question)]);
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(InputRequiredResult::new(Some(questions), Some(note)));
+        ToolError::argument(YES, format_args!("this {what}; the user has not been asked yet"))
+    }
+}
+
+/// Passes when a person, or the caller on a person's behalf, agreed. `what` finishes the sentence "this …", for
+/// example "deletes 12 dead letters for good"; it holds no personal data and is the same when the call comes again.
+///
+/// # Errors
+/// When nobody agreed; the tool returns the error as it is and has changed nothing.
+pub(super) async fn ask(
+    context: &RequestContext<RoleServer>,
+    confirm: Option<bool>,
+    what: &str,
+) -> Result<(), ToolError> {
+    if !context.client_capabilities().is_some_and(|client| can_ask(&client)) {
+        return confirmed(confirm, what);
+    }
+    if !is_stateless(context) {
+        return match context.peer.create_elicitation_with_timeout(form(what), Some(PATIENCE)).await {
+            Ok(word) => agreed(&word, what),
+            Err(error) => Err(ToolError::argument(
+                YES,
+                format_args!("this {what}, and the user could not be asked: {error}; nothing was done"),
+            )),
+        };
+    }
+    let Some(asking) = context.extensions.get::<Arc<Asking>>() else { return confirmed(confirm, what) };
+    match asking.word(what) {
+        Some(word) => agreed(&word, what),
+        None => Err(asking.ask(what)),
+    }
+}
+
+/// Forms are what a client can show that says no more than that it elicits.
+fn can_ask(client: &ClientCapabilities) -> bool {
+    client.elicitation.as_ref().is_some_and(|modes| modes.form.is_some() || modes.url.is_none())
+}
+
+fn form(what: &str) -> ElicitRequestParams {
+    let yes = BooleanSchema::new().title("Do it").with_default(false);
+    let mut schema =
+        ElicitationSchema::new([(YES.to_owned(), PrimitiveSchemaDefinition::Boolean(yes))].into());
+    schema.required = Some(vec![YES.to_owned()]);
+    ElicitRequestParams::FormElicitationParams {
+        meta: None,
+        message: format!("sluice: this {what}. Go on?"),
+        requested_schema: schema,
+    }
+}
+
+fn agreed(word: &ElicitResult, what: &str) -> Result<(), ToolError> {
+    let yes = word.content.as_ref().and_then(|content| content.get(YES)).and_then(serde_json::Value::as_bool);
+    if word.action == ElicitationAction::Accept && yes == Some(true) {
+        return Ok(());
+    }
+    Err(ToolError::argument(YES, format_args!("this {what}, and the user said no; nothing was done")))
+}
 
 /// Passes when the arguments carry `confirm: true`; otherwise the error tells what would happen and how to go on.
-/// `what` finishes the sentence "this …", for example "deletes 12 dead letters for good".
-#[allow(dead_code)]
-pub(super) fn confirmed(confirm: Option<bool>, what: &str) -> Result<(), ToolError> {
+fn confirmed(confirm: Option<bool>, what: &str) -> Result<(), ToolError> {
     if confirm == Some(true) {
         return Ok(());
     }
     Err(ToolError::argument(
-        "confirm",
+        YES,
         format_args!("this {what}; ask the user, then call again with the same arguments and confirm: true"),
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_plain_yes_confirms() {
-        assert!(confirmed(Some(true), "deletes 12 dead letters").is_ok());
-        for given in [None, Some(false)] {
-            let error = confirmed(given, "deletes 12 dead letters").expect_err("no consent");
-            let text = error.to_string();
-            assert!(text.contains("deletes 12 dead letters") && text.contains("confirm: true"), "{text}");
-        }
-    }
 }

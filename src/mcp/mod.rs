@@ -3,12 +3,29 @@
 mod access;
 mod answer;
 mod bounded;
+mod compact;
+mod completions;
 mod consent;
+mod docs;
+mod logs;
+mod offer;
+mod output;
+mod prompts;
+mod resources;
 mod schema;
 mod server;
+mod session;
+mod tasks;
 mod tools;
 pub mod transport;
 mod views;
 
+#[cfg(test)]
+mod tests;
+
 pub use access::Access;
+pub use docs::documentation;
+pub use logs::ClientLog;
+pub use offer::Offer;
 pub use server::SluiceServer;
+pub use tools::{GROUPS, Group};

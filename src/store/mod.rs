@@ -5,6 +5,7 @@ mod operations;
 pub mod postgres;
 mod questions;
 pub mod sqlite;
+pub mod tables;
 
 use std::collections::HashSet;
 

@@ -7,7 +7,7 @@ mod tools;
 
 use std::{error::Error, io};
 
-use sluice::{config::Settings, mcp::SluiceServer, mcp::transport::http, parts};
+use sluice::{config::Settings, mcp::Offer, mcp::SluiceServer, mcp::transport::http, parts};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use fixtures::Fixtures;
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let settings = Settings::load(std::env::vars())?;
     let address = settings.http.on(Some(([127, 0, 0, 1], 0).into()))?;
     let engine = parts::engine(&settings).await?;
-    let fixtures = Fixtures::new(SluiceServer::new(engine.clone()))?;
+    let fixtures = Fixtures::new(SluiceServer::new(engine.clone(), &Offer::default()))?;
     http::serve(engine.clone(), fixtures, &address, asked_to_stop()).await?;
     engine.shut_down().await;
     Ok(())

@@ -60,7 +60,7 @@ async fn what_was_synced_is_found_by_filter_by_sql_and_by_lead() {
     assert_eq!((&large["rows"], &large["truncated"]), (&json!([]), &json!(true)));
 
     let by_id = answer(&session, "get_lead", json!({"id": id(2)})).await;
-    assert_eq!(by_id["lead"]["row"]["email"], "joao2@exemplo.com.br");
+    assert_eq!(by_id["lead"]["row"]["email"], "j***@***", "masked unless asked for otherwise");
     assert_eq!(by_id["events"][0]["id"], by_id["lead"]["evento_id"]);
     assert_eq!(by_id["chat_sessions"][0]["row"]["id"], id(2));
     assert_eq!((&by_id["more_events"], &by_id["more_chat_sessions"]), (&json!(false), &json!(false)));

@@ -269,7 +269,7 @@ async fn the_tool_rebuilds_only_when_it_is_told_to<P: Place>() {
     let (client, _) = connect_to(place.command()).await;
     let result = call(&client, "rebuild_index", json!({"index": "leads"})).await;
     assert_eq!(result.is_error, Some(true));
-    assert!(text(&result).contains("confirm: must be true"), "{}", text(&result));
+    assert!(text(&result).contains("confirm: this builds leads anew"), "{}", text(&result));
     assert_eq!(place.index().rebuilds().await.expect("rebuilds"), []);
 
     let arguments = json!({"index": "leads", "confirm": true});

@@ -36,7 +36,7 @@ enum WantedState {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ListArgs {
-    /// Only letters that this sink refused, for example "postgres". Rows that never became an event have no sink.
+    /// Only letters that this sink refused, for example "postgres".
     #[serde(default)]
     sink: Option<String>,
     /// Default open: those that nobody replayed or discarded.
@@ -96,7 +96,7 @@ fn default_wait() -> bool {
 struct DiscardArgs {
     /// Ids of letters, as list_dead_letters tells them, 200 at most.
     ids: Vec<String>,
-    /// Must be true: the user wants these letters given up.
+    /// The user agreed; needed where this client can't ask.
     #[serde(default)]
     confirm: Option<bool>,
 }
@@ -207,10 +207,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Replay dead letters",
-        description = "Appends the events of dead letters to the log again, after their cause was mended. Sinks that have an event \
-            already leave it as it is, so repeating this adds nothing twice. A row is turned into its event anew. A \
-            letter that still makes no event stays open and says why; an event that a sink refuses again becomes a \
-            new letter. Examples: {\"ids\": [\"0-17\"]}, {\"all_matching\": true, \"sink\": \"postgres\"}",
+        description = "Appends the events of dead letters to the log again, after their cause was mended; repeating this adds nothing twice. A letter that still makes no event stays open and says why; an event that a sink refuses again becomes a new letter. Examples: {\"ids\": [\"0-17\"]}, {\"all_matching\": true, \"sink\": \"postgres\"}",
         input_schema = schema::input::<ReplayArgs>(),
         output_schema = schema::output::<ReplayAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
@@ -243,8 +240,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Discard dead letters",
-        description = "Gives dead letters up: they are not counted or listed as open any more, and who did it is remembered. Their \
-            bytes stay in the log. Ask the user first; needs confirm: true. \
+        description = "Gives dead letters up: they are not counted or listed as open any more, and who did it is remembered. Their bytes stay in the log. The user is asked first. \
             Example: {\"ids\": [\"0-17\", \"0-18\"], \"confirm\": true}",
         input_schema = schema::input::<DiscardArgs>(),
         output_schema = schema::output::<DiscardAnswer>(),
@@ -257,7 +253,8 @@ impl SluiceServer {
     ) -> Result<Answer<DiscardAnswer>, ToolError> {
         let args: DiscardArgs = arguments(given)?;
         let selection = Selection::These(ids(&args.ids)?);
-        consent::confirmed(args.confirm, &format!("gives {} dead letters up", args.ids.len()))?;
+        let what = format!("gives {} dead letters up", args.ids.len());
+        consent::ask(&context, args.confirm, &what).await?;
         let outcome = self.engine.discard_letters(&selection, &operator(&context)).await?;
         let open = self.engine.open_letters().await?;
         let text = summary("discarded", &outcome, open);
@@ -272,6 +269,11 @@ fn summary(done: &str, outcome: &SettleOutcome, open: u64) -> String {
         let _ = write!(text, "\n{} was left: {}", left.id, left.reason);
     }
     text
+}
+
+/// A letter with the beginning of its bytes.
+pub(in crate::mcp) fn view(letter: &Letter) -> impl Serialize + use<> {
+    told(letter, true)
 }
 
 fn told(letter: &Letter, detailed: bool) -> LetterAnswer {

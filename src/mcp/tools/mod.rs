@@ -1,6 +1,6 @@
 //! The tools, a file a group.
 
-mod dead_letters;
+pub(super) mod dead_letters;
 mod doctor;
 mod operate;
 mod query;
@@ -9,3 +9,52 @@ mod schedules;
 mod search;
 mod status;
 mod sync;
+
+use rmcp::handler::server::router::tool::ToolRouter;
+
+use super::SluiceServer;
+
+/// Tools that an operator offers together.
+pub struct Group {
+    pub name: &'static str,
+    /// What its tools are for, after the name of a group in a list.
+    pub about: &'static str,
+    pub(super) router: fn() -> ToolRouter<SluiceServer>,
+}
+
+/// Every group, in the order in which people are told of them.
+pub const GROUPS: &[Group] = &[
+    Group {
+        name: "sync",
+        about: "bring in what is new, follow and stop it",
+        router: SluiceServer::sync_tools,
+    },
+    Group {
+        name: "status",
+        about: "how the source and the pipeline are",
+        router: SluiceServer::status_tools,
+    },
+    Group { name: "query", about: "events, entities and SQL, read only", router: SluiceServer::query_tools },
+    Group {
+        name: "operate",
+        about: "metrics, past syncs, pauses and restarts of sinks, events by hand",
+        router: SluiceServer::operate_tools,
+    },
+    Group {
+        name: "dead_letters",
+        about: "what a sink could not take: read, replay, discard",
+        router: SluiceServer::dead_letter_tools,
+    },
+    Group { name: "schedule", about: "syncs that run by themselves", router: SluiceServer::schedule_tools },
+    Group {
+        name: "doctor",
+        about: "examine every part and say what to do",
+        router: SluiceServer::doctor_tools,
+    },
+    Group {
+        name: "search",
+        about: "find documents in the index, and count them",
+        router: SluiceServer::search_tools,
+    },
+    Group { name: "rebuild", about: "make an index anew from the log", router: SluiceServer::rebuild_tools },
+];

@@ -23,14 +23,14 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SinkArgs {
-    /// The sink's name, for example "postgres" or "elasticsearch".
+    /// For example "postgres".
     sink: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RestartArgs {
-    /// The sink whose worker is restarted, for example "postgres" or "elasticsearch".
+    /// A sink, for example "postgres".
     service: String,
 }
 
@@ -59,7 +59,7 @@ fn default_syncs() -> u32 {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct InjectArgs {
-    /// What happened, free text of 1 to 200 characters, for example "teste_de_integracao".
+    /// What happened, in 1 to 200 characters.
     evento: String,
     /// Who it is about. Default "manual".
     #[serde(default = "default_usuario")]
@@ -130,10 +130,7 @@ struct InjectAnswer {
 impl SluiceServer {
     #[tool(
         title = "Engine metrics",
-        description = "How fast and how well this process works: rows read, events appended, and for each sink events per second, \
-            batch sizes, apply latency and append-to-applied latency (p50, p95, p99 in milliseconds), retries, \
-            restarts and dead letters. Rates are over the last minute, latencies over the last five, counters since \
-            start. Other workers measure themselves. Takes no arguments.",
+        description = "How fast and how well this process works: rows read, events appended, and for each sink events per second, batch sizes, latencies (p50, p95, p99 in ms), retries, restarts and dead letters. Rates are over the last minute, latencies over five, counters since start.",
         output_schema = schema::output::<EngineMetrics>(),
         annotations(read_only_hint = true, open_world_hint = false)
     )]
@@ -162,9 +159,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Inject an event",
-        description = "Appends one hand-made event (tipo_evento manual, categoria teste_manual) to the log, as a test of the whole \
-            way, and by default waits until it can be queried in every sink. Writes; it can't be taken back. With an \
-            id of your own, repeating the call adds nothing. \
+        description = "Appends one hand-made event (tipo_evento manual, categoria teste_manual) to the log, as a test of the whole way. It can't be taken back. \
             Example: {\"evento\": \"teste\", \"usuario\": \"ana\", \"valor\": 1.5, \"metadata\": {\"origem\": \"chamado 42\"}}",
         input_schema = schema::input::<InjectArgs>(),
         output_schema = schema::output::<InjectAnswer>(),
@@ -238,9 +233,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Restart a worker",
-        description = "Ends this process's worker of one sink after the batch in hand and starts it anew: it prepares the sink, joins \
-            its group and claims its partitions again. Loses and repeats nothing. For a worker that seems stuck; \
-            one that fails restarts by itself. Example: {\"service\": \"postgres\"}",
+        description = "Ends this process's worker of one sink after the batch in hand and starts it anew. Loses and repeats nothing. For a worker that seems stuck; one that fails restarts by itself. Example: {\"service\": \"postgres\"}",
         input_schema = schema::input::<RestartArgs>(),
         output_schema = schema::output::<RestartAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use rmcp::{model::JsonObject, tool, tool_router};
+use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
-        schema,
+        consent, schema,
     },
 };
 
@@ -25,9 +25,9 @@ struct RebuildArgs {
     /// Which index; default all three.
     #[serde(default)]
     index: Option<IndexName>,
-    /// Must be true: the index that serves now is removed when the new one has taken its place.
+    /// The user agreed; needed where this client can't ask.
     #[serde(default)]
-    confirm: bool,
+    confirm: Option<bool>,
 }
 
 /// What became of it.
@@ -45,23 +45,26 @@ impl SluiceServer {
     #[tool(
         title = "Rebuild a search index",
         description = "Builds an index anew from the log while the old one goes on serving, lets it take the old one's place, and \
-            removes the old one. For when documents were deleted or changed by hand, or a mapping changed. Searches and \
-            new events are not disturbed. Waits 20 s at most; the rebuild goes on in the background, survives a restart, \
-            and calling again follows it. Example: {\"index\": \"leads\", \"confirm\": true}",
+            removes the old one. For when documents or a mapping were changed by hand. Waits 20 s at most; the rebuild goes on in the background, survives a restart, and calling again follows it. Example: {\"index\": \"leads\", \"confirm\": true}",
         input_schema = schema::input::<RebuildArgs>(),
         output_schema = schema::output::<RebuildAnswer>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
-    async fn rebuild_index(&self, given: JsonObject) -> Result<Answer<RebuildAnswer>, ToolError> {
+    async fn rebuild_index(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<RebuildAnswer>, ToolError> {
         let args: RebuildArgs = arguments(given)?;
-        if !args.confirm {
-            return Err(ToolError::argument(
-                "confirm",
-                "must be true: the index that serves now is removed once the new one has taken its place. Ask the user, \
-                 then call again with confirm: true",
-            ));
-        }
         let indices = args.index.map_or(IndexName::ALL.to_vec(), |index| vec![index]);
+        if !self.under_way(&indices) {
+            let names: Vec<&str> = indices.iter().map(|index| index.as_str()).collect();
+            let what = format!(
+                "builds {} anew and then removes what serves now; searches go on meanwhile",
+                names.join(", ")
+            );
+            consent::ask(&context, args.confirm, &what).await?;
+        }
         self.engine.rebuild(&indices).await?;
         let rebuilds = self.engine.wait_for_rebuilds(&indices, PATIENCE).await;
         let done = rebuilds.iter().all(|rebuild| rebuild.phase == RebuildPhase::Done);
@@ -74,6 +77,16 @@ impl SluiceServer {
             text: format!("{}.", each.join("; ")),
             content: RebuildAnswer { done, rebuilds, next_step },
         })
+    }
+}
+
+impl SluiceServer {
+    /// Following what was agreed to needs no consent again.
+    fn under_way(&self, indices: &[IndexName]) -> bool {
+        let running = self.engine.rebuilds();
+        indices
+            .iter()
+            .all(|index| running.iter().any(|one| one.index == *index && one.phase != RebuildPhase::Done))
     }
 }
 

@@ -86,8 +86,7 @@ impl SluiceServer {
     #[tool(
         title = "Search events, leads and chat sessions",
         description = "Full-text search with counts by value and by day; case and accents don't matter. Text fields are cut into \
-            words; for whole values append `.keyword`. Zero hits means that nothing matches: a query that is not \
-            understood is an error that says what to write. New events appear within seconds. \
+            words; for whole values append `.keyword`. A query that is not understood is an error that says what to write. \
             Example: {\"index\": \"leads\", \"query\": \"score_qualificacao:>=50 AND NOT status_lead:perdido\", \"count_by\": [\"origem\"]}",
         input_schema = schema::input::<SearchArgs>(),
         output_schema = schema::output::<SearchFound>(),

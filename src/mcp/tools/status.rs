@@ -13,6 +13,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError},
+        output::fence,
         schema,
     },
     source::Overview,
@@ -62,9 +63,7 @@ struct LagAnswer {
 impl SluiceServer {
     #[tool(
         title = "Supabase dashboard",
-        description = "Counts taken from Supabase itself, now: leads, qualified leads (score of at least 50) and their rate, leads of \
-            the last 24 hours, active chat sessions, leads by status and by origin, and how fresh the data is. \
-            Takes no arguments.",
+        description = "Counts from Supabase itself, now: leads, qualified ones (score of at least 50), those of the last 24 hours, active chat sessions, leads by status and by origin, and how fresh the data is.",
         output_schema = schema::output::<Dashboard>(),
         annotations(read_only_hint = true, open_world_hint = true)
     )]
@@ -77,7 +76,7 @@ impl SluiceServer {
     #[tool(
         title = "Pipeline status",
         description = "Whether everything runs: Supabase, Kafka, Postgres and Elasticsearch each asked now, the drains of this server, \
-            lag, dead letters and the latest syncs, with every problem and what to do about it. Takes no arguments.",
+            lag, dead letters and the latest syncs, with every problem and what to do about it.",
         output_schema = schema::output::<PipelineStatus>(),
         annotations(read_only_hint = true, open_world_hint = true)
     )]
@@ -89,8 +88,7 @@ impl SluiceServer {
     #[tool(
         title = "Kafka lag",
         description = "How many records of the topic each sink has still to apply, per partition, from real offsets: those Postgres \
-            committed together with the rows, and those the consumer group committed for Elasticsearch. Takes no \
-            arguments.",
+            committed together with the rows, and those the consumer group committed for Elasticsearch.",
         output_schema = schema::output::<LagAnswer>(),
         annotations(read_only_hint = true, open_world_hint = true)
     )]
@@ -147,6 +145,13 @@ fn dashboard_text(dashboard: &Dashboard) -> String {
         dashboard.sessions_total,
         dashboard.sessions_active,
     );
+    for (what, counts) in [("status", &dashboard.by_status), ("origin", &dashboard.by_origin)] {
+        let most: Vec<String> =
+            counts.iter().take(5).map(|c| format!("{} {}", fence::quoted(&c.name), c.count)).collect();
+        if !most.is_empty() {
+            let _ = write!(text, " By {what}: {}.", most.join(", "));
+        }
+    }
     for warning in &dashboard.warnings {
         let _ = write!(text, " Warning: {warning}.");
     }

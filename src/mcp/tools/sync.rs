@@ -19,7 +19,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
-        schema,
+        schema, tasks,
     },
     store::SyncRequest,
 };
@@ -123,9 +123,7 @@ struct CancelAnswer {
 impl SluiceServer {
     #[tool(
         title = "Sync leads from Supabase",
-        description = "Reads leads changed in the last `hours_ago` hours from Supabase, appends each new version once to the \
-            Kafka topic, and by default waits until they can be queried in Postgres and Elasticsearch. Safe to repeat: \
-            what was synced before is not appended again. If `more` is true, call again to go on. \
+        description = "Reads leads changed in the last `hours_ago` hours from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. If `more` is true, call again to go on. \
             Example: {\"hours_ago\": 48, \"limit\": 500, \"status\": \"qualificado\"}",
         input_schema = schema::input::<SyncLeadsArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
@@ -150,9 +148,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Sync chat sessions from Supabase",
-        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends \
-            each new version once to the Kafka topic, and by default waits until they can be queried in Postgres and \
-            Elasticsearch. Safe to repeat. If `more` is true, call again to go on. \
+        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. If `more` is true, call again to go on. \
             Example: {\"hours_ago\": 24, \"min_messages\": 3}",
         input_schema = schema::input::<SyncSessionsArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
@@ -178,7 +174,6 @@ impl SluiceServer {
     #[tool(
         title = "Get a sync",
         description = "How a sync stands: rows read, events appended, and for each sink how many records are still to be applied. \
-            Use it after a sync tool answered with state running or draining. \
             Example: {\"sync_id\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\", \"wait\": true}",
         input_schema = schema::input::<GetSyncArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
@@ -227,7 +222,7 @@ impl SluiceServer {
         context: &RequestContext<RoleServer>,
     ) -> Result<Answer<SyncAnswer>, ToolError> {
         let id = self.engine.start_sync(request).await?;
-        let patience = if wait { LONGEST_WAIT } else { Duration::ZERO };
+        let patience = if wait { tasks::patience(context, LONGEST_WAIT) } else { Duration::ZERO };
         let mut progress = Progress::of(context);
         let waiting = self.engine.wait_for_sync(id, patience, &mut progress);
         let status = match context.ct.run_until_cancelled(waiting).await {
@@ -306,9 +301,6 @@ impl<'a> Progress<'a> {
 #[async_trait]
 impl SyncWatcher for Progress<'_> {
     async fn saw(&mut self, status: &SyncStatus) {
-        let Some(token) = self.token.clone() else { return };
-        // The protocol wants a number that only grows; rows and pending records don't share one.
-        self.steps += 1.0;
         let pending: i64 = status.sinks.iter().filter_map(|sink| sink.pending).max().unwrap_or(0);
         let message = format!(
             "{}: {} rows read, {} new events, {pending} records to apply",
@@ -316,6 +308,10 @@ impl SyncWatcher for Progress<'_> {
             status.rows_read,
             status.appended
         );
+        tasks::tell(self.context, &message);
+        let Some(token) = self.token.clone() else { return };
+        // The protocol wants a number that only grows; rows and pending records don't share one.
+        self.steps += 1.0;
         let note = ProgressNotificationParam::new(token, self.steps).with_message(message);
         // A client that went away is noticed by the call itself.
         self.context.peer.notify_progress(note).await.ok();

@@ -1,0 +1,195 @@
+//! Which of the tools a server has: all of them, or those its operator picked.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use rmcp::{
+    handler::server::router::tool::ToolRouter,
+    model::{CallToolResponse, Tool},
+};
+
+use super::{
+    Access, SluiceServer,
+    answer::not_permitted,
+    compact,
+    tools::{GROUPS, Group},
+};
+
+/// What an operator offers to clients.
+#[derive(Debug, Clone, Default)]
+pub struct Offer {
+    /// The names of groups; empty for every group.
+    pub groups: Vec<String>,
+    /// Leave out what changes anything.
+    pub read_only: bool,
+    /// Show e-mail addresses, phone numbers and IP addresses as they are.
+    pub reveal_pii: bool,
+}
+
+impl Offer {
+    fn has(&self, group: &Group) -> bool {
+        self.groups.is_empty() || self.groups.iter().any(|name| name == group.name)
+    }
+
+    /// The tools on offer, a group at a time, each group's in the order of their names.
+    pub fn tools(&self) -> Vec<(&'static Group, Vec<Tool>)> {
+        let access = if self.read_only { Access::ReadOnly } else { Access::Full };
+        GROUPS
+            .iter()
+            .filter(|group| self.has(group))
+            .map(|group| {
+                let mut tools = (group.router)().list_all();
+                tools.retain(|tool| access.allows(tool));
+                (group, tools)
+            })
+            .filter(|(_, tools)| !tools.is_empty())
+            .collect()
+    }
+}
+
+/// The tools of a server, and why it has no others.
+pub(super) struct Toolbox {
+    pub(super) router: ToolRouter<SluiceServer>,
+    left_out: BTreeMap<Cow<'static, str>, LeftOut>,
+}
+
+enum LeftOut {
+    Group(&'static str),
+    Writes,
+}
+
+impl Toolbox {
+    pub(super) fn new(offer: &Offer) -> Self {
+        let mut router = ToolRouter::new();
+        let mut left_out = BTreeMap::new();
+        for group in GROUPS {
+            for route in (group.router)() {
+                if !offer.has(group) {
+                    left_out.insert(route.attr.name.clone(), LeftOut::Group(group.name));
+                } else if offer.read_only && !Access::ReadOnly.allows(&route.attr) {
+                    left_out.insert(route.attr.name.clone(), LeftOut::Writes);
+                } else {
+                    let mut route = route;
+                    compact::tool(&mut route.attr);
+                    router.add_route(route);
+                }
+            }
+        }
+        Self { router, left_out }
+    }
+
+    /// The tools for a client with these rights, always in the same order.
+    pub(super) fn list(&self, access: Access) -> Vec<Tool> {
+        let mut tools = self.router.list_all();
+        tools.retain(|tool| access.allows(tool));
+        tools
+    }
+
+    /// The answer to a call of a tool that exists, but not here or not for this client.
+    pub(super) fn refusal(&self, tool: &str, access: Access) -> Option<CallToolResponse> {
+        let why = match self.left_out.get(tool) {
+            Some(LeftOut::Group(group)) => format!(
+                "belongs to the tool group `{group}`, which this server does not offer; the operator can add `{group}` to \
+                 `sluice serve --tools`"
+            ),
+            Some(LeftOut::Writes) => "changes something, and this server only reads; the operator can start it without \
+                                      --read-only (or SLUICE_READ_ONLY)"
+                .to_owned(),
+            None if self.router.get(tool).is_some_and(|tool| !access.allows(tool)) => {
+                "changes something, and this client's token only reads; ask the operator for a token with full rights, \
+                 or use a tool that tools/list shows"
+                    .to_owned()
+            }
+            None => return None,
+        };
+        Some(not_permitted(tool, &why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(offer: &Offer) -> Vec<String> {
+        Toolbox::new(offer).list(Access::Full).into_iter().map(|tool| tool.name.into_owned()).collect()
+    }
+
+    fn refusal(offer: &Offer, tool: &str, access: Access) -> Option<String> {
+        match Toolbox::new(offer).refusal(tool, access)? {
+            CallToolResponse::Complete(result) => {
+                assert_eq!(result.is_error, Some(true));
+                Some(
+                    result
+                        .content
+                        .iter()
+                        .filter_map(|block| block.as_text())
+                        .map(|t| t.text.as_str())
+                        .collect(),
+                )
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_tool_says_whether_it_reads_and_has_a_name_of_its_own() {
+        let mut seen = std::collections::BTreeSet::new();
+        for group in GROUPS {
+            for tool in (group.router)().list_all() {
+                assert!(seen.insert(tool.name.clone()), "{} is there twice", tool.name);
+                let hints = tool.annotations.expect("annotations");
+                assert!(hints.read_only_hint.is_some(), "{}", tool.name);
+                if hints.read_only_hint == Some(false) {
+                    assert!(hints.destructive_hint.is_some(), "{}", tool.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_only_reads_has_no_tool_that_writes_and_says_why() {
+        let offer = Offer { read_only: true, ..Offer::default() };
+        let names = names(&offer);
+        assert!(names.iter().any(|name| name == "get_sync"));
+        assert!(!names.iter().any(|name| name == "sync_leads_from_supabase"));
+        let why = refusal(&offer, "sync_leads_from_supabase", Access::Full).expect("a refusal");
+        assert!(why.contains("--read-only"), "{why}");
+        assert!(refusal(&offer, "get_sync", Access::Full).is_none());
+    }
+
+    #[test]
+    fn a_group_left_out_is_named_to_whoever_calls_its_tools() {
+        let offer = Offer { groups: vec!["status".to_owned()], ..Offer::default() };
+        assert!(!names(&offer).iter().any(|name| name == "get_sync"));
+        let why = refusal(&offer, "get_sync", Access::Full).expect("a refusal");
+        assert!(why.contains("`sync`") && why.contains("--tools"), "{why}");
+    }
+
+    #[test]
+    fn a_token_that_only_reads_is_told_so_and_an_unknown_tool_is_nobodys() {
+        let offer = Offer::default();
+        let why = refusal(&offer, "cancel_sync", Access::ReadOnly).expect("a refusal");
+        assert!(why.contains("token"), "{why}");
+        assert!(refusal(&offer, "drop_everything", Access::ReadOnly).is_none());
+    }
+
+    /// Every client pays for the list in every conversation: about 6,000 tokens, at four characters each.
+    const MOST_CHARACTERS: usize = 24_000;
+
+    #[test]
+    fn the_list_of_all_tools_stays_small() {
+        let tools = Toolbox::new(&Offer::default()).list(Access::Full);
+        let sizes: Vec<(usize, &str)> = tools
+            .iter()
+            .map(|tool| (serde_json::to_string(tool).expect("JSON").chars().count(), &*tool.name))
+            .collect();
+        let total: usize = sizes.iter().map(|(size, _)| size).sum();
+        assert!(total < MOST_CHARACTERS, "{total} characters: {sizes:?}");
+    }
+
+    #[test]
+    fn tools_are_always_listed_in_the_same_order() {
+        let all = names(&Offer::default());
+        assert!(all.is_sorted(), "{all:?}");
+        assert_eq!(all, names(&Offer::default()));
+    }
+}

@@ -1,0 +1,106 @@
+//! Resources: what a client may read, and be told of when it changes, without calling a tool.
+
+mod uri;
+mod watch;
+
+use rmcp::{
+    ErrorData,
+    model::{ReadResourceResult, Resource, ResourceContents, ResourceTemplate},
+};
+use serde_json::{Value, json};
+
+pub(super) use uri::{TEMPLATES, Uri};
+pub(super) use watch::Watches;
+
+use super::{SluiceServer, bounded::shorten, tools::dead_letters};
+use crate::{
+    engine::{EngineError, LeadKey},
+    store::tables::TABLES,
+};
+
+const JSON: &str = "application/json";
+
+/// Resources that have an address of their own.
+pub(super) fn list() -> Vec<Resource> {
+    let status = Resource::new("sluice://status", "status")
+        .with_title("Pipeline status")
+        .with_description(
+            "every part, lag, dead letters and the latest syncs, asked now; tells when health changes",
+        )
+        .with_mime_type(JSON);
+    let schemas = TABLES.iter().map(|table| {
+        Resource::new(format!("sluice://schema/{}", table.table), format!("schema of {}", table.table))
+            .with_title(format!("Schema of {}", table.table))
+            .with_description(format!("columns, types and meaning: {}", table.about))
+            .with_mime_type(JSON)
+    });
+    std::iter::once(status).chain(schemas).collect()
+}
+
+/// Families of resources.
+pub(super) fn templates() -> Vec<ResourceTemplate> {
+    TEMPLATES
+        .iter()
+        .map(|(template, name, about)| {
+            ResourceTemplate::new(*template, *name)
+                .with_title(*name)
+                .with_description(*about)
+                .with_mime_type(JSON)
+        })
+        .collect()
+}
+
+impl SluiceServer {
+    /// A resource's content now.
+    ///
+    /// # Errors
+    /// When there is no such resource, or it can't be read now.
+    pub(super) async fn read(&self, address: &str, uri: &Uri) -> Result<ReadResourceResult, ErrorData> {
+        let content = self.content(uri).await?;
+        let mut content = content.ok_or_else(|| {
+            ErrorData::resource_not_found(format!("{address} does not exist"), Some(json!({"uri": address})))
+        })?;
+        super::schema::without_nulls(&mut content);
+        self.outgoing.value(&mut content);
+        Ok(ReadResourceResult::new(vec![
+            ResourceContents::text(content.to_string(), address).with_mime_type(JSON),
+        ]))
+    }
+
+    async fn content(&self, uri: &Uri) -> Result<Option<Value>, ErrorData> {
+        match uri {
+            Uri::Status => as_json(&self.engine.status().await).map(Some),
+            Uri::Schema(table) => as_json(table).map(Some),
+            Uri::Lead(id) => match self.engine.lead(&LeadKey::Id(*id)).await {
+                Ok(history) => {
+                    let mut history = as_json(&history)?;
+                    shorten(&mut history);
+                    Ok(Some(history))
+                }
+                Err(EngineError::UnknownLead(_)) => Ok(None),
+                Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
+            },
+            Uri::DeadLetter(at) => match self.engine.dead_letter(*at).await {
+                Ok(letter) => letter.map(|letter| as_json(&dead_letters::view(&letter))).transpose(),
+                Err(fault) => Err(ErrorData::internal_error(fault.to_string(), None)),
+            },
+            Uri::Tools(group) => {
+                let tools = (group.router)().list_all();
+                let tools: Vec<Value> = tools
+                    .iter()
+                    .map(|tool| {
+                        json!({
+                            "name": tool.name, "title": tool.title, "description": tool.description,
+                            "offered": self.toolbox.router.has_route(&tool.name),
+                        })
+                    })
+                    .collect();
+                Ok(Some(json!({"group": group.name, "about": group.about, "tools": tools})))
+            }
+        }
+    }
+}
+
+fn as_json(value: &impl serde::Serialize) -> Result<Value, ErrorData> {
+    serde_json::to_value(value).map_err(|error| ErrorData::internal_error(error.to_string(), None))
+}

@@ -1,0 +1,96 @@
+//! Looks at resources that clients subscribed to: one look for all of them, and none when nobody asks.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::Uri;
+use crate::engine::{Engine, EngineError, LeadKey};
+
+/// How often a watched resource is looked at.
+const EVERY: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
+
+/// The resources being watched.
+pub(in crate::mcp) struct Watches {
+    engine: Arc<Engine>,
+    every: Duration,
+    watched: Mutex<HashMap<String, watch::Sender<Option<u64>>>>,
+}
+
+impl Watches {
+    pub(in crate::mcp) fn new(engine: Arc<Engine>) -> Arc<Self> {
+        Arc::new(Self { engine, every: EVERY, watched: Mutex::default() })
+    }
+
+    /// Hears of every change from now on. What never changes is never heard of.
+    pub(in crate::mcp) fn watch(self: &Arc<Self>, address: &str, uri: Uri) -> watch::Receiver<Option<u64>> {
+        let mut watched = self.lock();
+        if let Some(sender) = watched.get(address) {
+            return sender.subscribe();
+        }
+        let (sender, receiver) = watch::channel(None);
+        if !uri.is_fixed() {
+            watched.insert(address.to_owned(), sender.clone());
+            tokio::spawn(self.clone().look(address.to_owned(), uri, sender));
+        }
+        receiver
+    }
+
+    async fn look(self: Arc<Self>, address: String, uri: Uri, sender: watch::Sender<Option<u64>>) {
+        loop {
+            if let Some(seen) = self.digest(uri).await {
+                // The first look is what later ones are compared with.
+                let known = *sender.borrow();
+                if known.is_none() {
+                    sender.send_if_modified(|value| {
+                        *value = Some(seen);
+                        false
+                    });
+                } else if known != Some(seen) {
+                    sender.send_replace(Some(seen));
+                }
+            }
+            tokio::time::sleep(self.every).await;
+            let mut watched = self.lock();
+            if sender.receiver_count() == 0 {
+                watched.remove(&address);
+                return;
+            }
+        }
+    }
+
+    /// A digest of what counts as a change; `None` when it could not be read just now.
+    async fn digest(&self, uri: Uri) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        match uri {
+            Uri::Status => {
+                let status = self.engine.status().await;
+                (status.healthy, status.problems.len()).hash(&mut hasher);
+                for part in [&status.source, &status.log].into_iter().chain(&status.sinks) {
+                    (&part.name, part.ok).hash(&mut hasher);
+                }
+            }
+            Uri::Lead(id) => match self.engine.lead(&LeadKey::Id(id)).await {
+                Ok(history) => (history.lead.versao, history.lead.evento_id).hash(&mut hasher),
+                // A lead that is not stored yet may come.
+                Err(EngineError::UnknownLead(_)) => {}
+                Err(_) => return None,
+            },
+            Uri::DeadLetter(at) => {
+                let letter = self.engine.dead_letter(at).await.ok()?;
+                letter.map(|letter| letter.state() as u8).hash(&mut hasher);
+            }
+            Uri::Schema(_) | Uri::Tools(_) => return None,
+        }
+        Some(hasher.finish())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Option<u64>>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,259 @@
+//! Everything beside the tools themselves.
+
+use rmcp::model::{
+    CallToolRequest, CallToolResponse, ClientRequest, CompletionContext, GetPromptRequestParams,
+    GetTaskParams, ReadResourceRequestParams, ServerNotification, SubscriptionFilter, TaskStatus,
+};
+use rmcp::service::PeerRequestOptions;
+use serde_json::json;
+
+use super::*;
+use crate::mcp::{ClientLog, resources::Uri};
+
+async fn read(connection: &Connection, uri: &str) -> Value {
+    let result = connection.read_resource(ReadResourceRequestParams::new(uri)).await.expect("a resource");
+    let contents = serde_json::to_value(&result.contents[0]).expect("JSON");
+    serde_json::from_str(contents["text"].as_str().expect("text")).expect("JSON inside")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_may_be_kept_by_stateless_clients_and_read_only_servers_have_no_tool_that_writes() {
+    let bench = Bench::new().await;
+    let read_only = Offer { read_only: true, ..Offer::default() };
+    let connection = connect(bench.server(&read_only), Client::default(), Era::Stateless).await;
+    let tools = connection.list_tools(None).await.expect("tools");
+    assert_eq!(tools.ttl_ms, Some(300_000));
+    assert_eq!(serde_json::to_value(tools.cache_scope).expect("JSON"), "private");
+    assert!(
+        tools.tools.iter().all(|tool| tool.annotations.as_ref().and_then(|a| a.read_only_hint) == Some(true))
+    );
+    let refused = call(&connection, "sync_leads_from_supabase", json!({})).await;
+    assert!(refused.is_error == Some(true) && text(&refused).contains("--read-only"), "{}", text(&refused));
+    let unknown = connection.call_tool(CallToolRequestParams::new("drop_everything")).await;
+    assert!(unknown.is_err(), "an unknown tool is the protocol's error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resources_are_listed_read_and_described_from_one_source() {
+    let bench = Bench::new().await;
+    for era in [Era::Sessions, Era::Stateless] {
+        let connection = connect(bench.server(&Offer::default()), Client::default(), era).await;
+        for resource in connection.list_all_resources().await.expect("resources") {
+            assert!(read(&connection, &resource.uri).await.is_object(), "{}", resource.uri);
+        }
+        let schema = read(&connection, "sluice://schema/leads").await;
+        assert_eq!(
+            schema["columns"][0],
+            json!({"name": "id", "type": "uuid", "meaning": "the lead's id, as in Supabase"})
+        );
+        let status = read(&connection, "sluice://status").await;
+        assert_eq!(status["healthy"], false, "nobody serves the index: {status}");
+        let tools = read(&connection, "sluice://tools/sync").await;
+        assert_eq!(tools["tools"][0]["offered"], true);
+        let missing =
+            connection.read_resource(ReadResourceRequestParams::new("sluice://schema/vendas")).await;
+        assert!(missing.expect_err("no such table").to_string().contains("eventos_agregados"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(deprecated)]
+async fn a_change_of_health_is_told_to_subscribers_of_both_eras() {
+    let bench = Bench::new().await;
+    let server = bench.server(&Offer::default());
+    let client = Client::default();
+    let session = connect(server.clone(), client.clone(), Era::Sessions).await;
+    session.subscribe(rmcp::model::SubscribeRequestParams::new("sluice://status")).await.expect("subscribed");
+    let stateless = connect(server.clone(), Client::default(), Era::Stateless).await;
+    let filter =
+        SubscriptionFilter::builder().resource_subscriptions(["sluice://status", "sluice://nothing"]).build();
+    let mut subscription = stateless.listen(filter).await.expect("a subscription");
+    assert_eq!(
+        subscription.acknowledged().resource_subscriptions,
+        Some(vec!["sluice://status".to_owned()]),
+        "what does not exist is not subscribed to"
+    );
+    let looked = server.watches.watch("sluice://status", Uri::Status);
+    eventually("a first look, to compare others with", || looked.borrow().is_some()).await;
+    // Drains into an index that nobody serves are another problem.
+    bench.engine.start_drains().await;
+    match subscription.next().await.expect("a notification") {
+        Some(ServerNotification::ResourceUpdatedNotification(note)) => {
+            assert_eq!(note.params.uri, "sluice://status");
+        }
+        other => panic!("{other:?}"),
+    }
+    let updated = client.updated.clone();
+    eventually("the session is told, too", || !updated.lock().expect("no poison").is_empty()).await;
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prompts_and_their_arguments_are_completed() {
+    let bench = Bench::new().await;
+    let connection = connect(bench.server(&Offer::default()), Client::default(), Era::Sessions).await;
+    let prompts = connection.list_all_prompts().await.expect("prompts");
+    assert_eq!(
+        prompts.iter().map(|prompt| prompt.name.as_str()).collect::<Vec<_>>(),
+        ["daily_lead_report", "diagnose_pipeline", "investigate_lead"]
+    );
+    let prompt =
+        connection.get_prompt(GetPromptRequestParams::new("daily_lead_report")).await.expect("a prompt");
+    assert_eq!(prompt.messages.len(), 1);
+    let statuses = connection
+        .complete_prompt_argument("daily_lead_report", "status", "Nov", None::<CompletionContext>)
+        .await
+        .expect("values");
+    assert_eq!(statuses.values, ["novo"], "from the source itself");
+    let tables =
+        connection.complete_resource_simple("sluice://schema/{table}", "table", "eve").await.expect("values");
+    assert_eq!(tables, ["eventos_raw", "eventos_agregados"]);
+    let groups =
+        connection.complete_resource_simple("sluice://tools/{group}", "group", "").await.expect("values");
+    assert!(groups.contains(&"sync".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(deprecated)]
+async fn log_events_above_the_level_reach_the_client_that_asked_and_are_masked() {
+    use rmcp::model::{LoggingLevel, SetLevelRequestParams};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    let bench = Bench::new().await;
+    let client = Client::default();
+    let connection = connect(bench.server(&Offer::default()), client.clone(), Era::Sessions).await;
+    connection.set_level(SetLevelRequestParams::new(LoggingLevel::Warning)).await.expect("set");
+    let logged = client.logged.clone();
+    let heard = || !logged.lock().expect("no poison").is_empty();
+    // The listener takes its place in its own time: say it until it is heard.
+    let saying = async {
+        while !heard() {
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(ClientLog), || {
+                tracing::info!("not asked for");
+                tracing::warn!(sink = "index", "could not write to maria@exemplo.com.br");
+            });
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), saying).await.expect("an event is heard of");
+    let events = client.logged.lock().expect("no poison").clone();
+    assert!(events.iter().all(|event| event["level"] == "warning"), "{events:?}");
+    assert_eq!(events[0]["data"], json!({"sink": "index", "message": "could not write to m***@***"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_call_is_a_task_for_clients_that_know_them_and_cancelling_it_ends_the_work() {
+    let bench = Bench::new().await;
+    let client =
+        Client { capabilities: ClientCapabilities::builder().enable_tasks().build(), ..Client::default() };
+    let connection = connect(bench.server(&Offer::default()), client, Era::Stateless).await;
+    // The index is down, so a sync can be waited for, but never seen done.
+    let task = match connection.call_tool_once(CallToolRequestParams::new("sync_leads_from_supabase")).await {
+        Ok(CallToolResponse::Task(created)) => created.task,
+        other => panic!("{other:?}"),
+    };
+    let state = async || {
+        connection.get_task(GetTaskParams::new(task.task_id.clone())).await.expect("a task").task.task
+    };
+    let told = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            let now = state().await;
+            assert_eq!(now.status, TaskStatus::Working);
+            if now.status_message.is_some_and(|message| message.contains("rows read")) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    told.await.expect("progress shows in the task");
+    connection
+        .cancel_task(rmcp::model::CancelTaskParams::new(task.task_id.clone()))
+        .await
+        .expect("cancelled");
+    let ended = tokio::time::timeout(Duration::from_secs(30), async {
+        while state().await.status == TaskStatus::Working {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    ended.await.expect("the task ends");
+    assert_eq!(state().await.status, TaskStatus::Cancelled);
+    // Not waited for, it is no task.
+    let quick = call(&connection, "sync_chat_sessions_from_supabase", json!({"wait": false})).await;
+    assert_eq!(quick.is_error, Some(false), "{}", text(&quick));
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_told_and_a_request_taken_back_ends_its_work_in_both_eras() {
+    for era in [Era::Sessions, Era::Stateless] {
+        let bench = Bench::new().await;
+        let client = Client::default();
+        let connection = connect(bench.server(&Offer::default()), client.clone(), era).await;
+        let request = CallToolRequestParams::new("sync_leads_from_supabase");
+        // The index is down, so the call waits for it; the client gives every request a token.
+        let request = ClientRequest::CallToolRequest(CallToolRequest::new(request));
+        let waiting = connection
+            .send_cancellable_request(request, PeerRequestOptions::no_options())
+            .await
+            .expect("the request is sent");
+        let progress = client.progress.clone();
+        eventually("progress is heard of", || !progress.lock().expect("no poison").is_empty()).await;
+        waiting.cancel(Some("enough".to_owned())).await.expect("taken back");
+        // Nothing is left that would hold up the end.
+        tokio::time::timeout(Duration::from_secs(10), bench.engine.shut_down())
+            .await
+            .expect("the engine ends");
+        assert!(progress.lock().expect("no poison").is_sorted());
+    }
+}
+
+/// Syncs the sample project's leads into the embedded store, where its first event then is.
+async fn first_lead(bench: &Bench, connection: &Connection) -> String {
+    bench.engine.start_drains().await;
+    let synced = call(connection, "sync_leads_from_supabase", json!({"limit": 500, "wait": false})).await;
+    assert_eq!(synced.is_error, Some(false), "{}", text(&synced));
+    loop {
+        let page = call(connection, "query_raw_events", json!({"limit": 200, "order": "oldest"})).await;
+        let events = page.structured_content.expect("events")["events"].take();
+        if let Some(id) = events[0]["entidade_id"].as_str() {
+            return id.to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(deprecated)]
+async fn a_lead_is_read_masked_and_its_coming_is_told() {
+    // The sample project is the same everywhere: the first one tells whom to expect in the second.
+    let known = Bench::new().await;
+    let revealing = Offer { reveal_pii: true, ..Offer::default() };
+    let connection = connect(known.server(&revealing), Client::default(), Era::Stateless).await;
+    let id = first_lead(&known, &connection).await;
+    let uri = format!("sluice://leads/{id}");
+    let plain = read(&connection, &uri).await.to_string();
+    known.engine.shut_down().await;
+
+    let bench = Bench::new().await;
+    let server = bench.server(&Offer::default());
+    let client = Client::default();
+    let session = connect(server.clone(), client.clone(), Era::Sessions).await;
+    assert!(session.read_resource(ReadResourceRequestParams::new(&uri)).await.is_err(), "not stored yet");
+    session.subscribe(rmcp::model::SubscribeRequestParams::new(&uri)).await.expect("subscribed");
+    let looked = server.watches.watch(&uri, Uri::parse(&uri).expect("an address"));
+    eventually("a first look, to compare others with", || looked.borrow().is_some()).await;
+    first_lead(&bench, &session).await;
+    let updated = client.updated.clone();
+    eventually("the lead's coming is told", || updated.lock().expect("no poison").contains(&uri)).await;
+    let lead = read(&session, &uri).await;
+    assert_eq!(lead["id"], json!(id));
+    assert!(!lead.to_string().contains('@') || lead.to_string().contains("***@***"), "{lead}");
+    assert!(!lead.to_string().contains("exemplo.com.br") && !lead.to_string().contains("+55"), "{lead}");
+    assert!(
+        plain.contains("exemplo.com.br") || plain.contains("+55"),
+        "there was something to mask: {plain}"
+    );
+    let ids = session.complete_resource_simple("sluice://leads/{id}", "id", &id[..8]).await.expect("values");
+    assert!(ids.iter().all(|found| found.starts_with(&id[..8])));
+    bench.engine.shut_down().await;
+}
