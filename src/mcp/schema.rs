@@ -37,6 +37,7 @@ fn tidy(value: &mut Value) {
     match value {
         Value::Object(object) => {
             require_only_what_is_never_null(object);
+            spell_out_anything(object);
             if let Some(Value::Array(types)) = object.get_mut("type") {
                 types.retain(|kind| kind != "null");
                 if let [only] = types.as_slice() {
@@ -66,6 +67,21 @@ fn tidy(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),
         _ => {}
+    }
+}
+
+/// JSON Schema lets `true` stand for a schema that takes any value; some clients want an object there.
+fn spell_out_anything(object: &mut JsonObject) {
+    let spell = |schema: &mut Value| {
+        if *schema == Value::Bool(true) {
+            *schema = Value::Object(JsonObject::new());
+        }
+    };
+    if let Some(items) = object.get_mut("items") {
+        spell(items);
+    }
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties.values_mut().for_each(spell);
     }
 }
 
@@ -118,12 +134,14 @@ mod tests {
     #[allow(dead_code)]
     struct Nested {
         name: Option<String>,
+        rows: Vec<Vec<Value>>,
+        value: Value,
     }
 
     #[test]
     fn schemas_know_neither_null_nor_rust_widths() {
         let text = serde_json::to_string(&*output::<Sample>()).expect("a schema");
-        for word in ["null", "uint64", "uint32", "double"] {
+        for word in ["null", "uint64", "uint32", "double", "true"] {
             assert!(!text.contains(word), "{word} in {text}");
         }
         assert!(text.contains("\"required\":[\"count\",\"rate\"]"), "{text}");
