@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params, params_from_iter, types::
 
 use super::{
     PART,
-    rows::{self, EVENT_COLUMNS, LEAD_COLUMNS, SESSION_COLUMNS},
+    rows::{self, ENTITY_COLUMNS, EVENT_COLUMNS},
 };
 use crate::{
     domain::{Dados, Event, Table},
@@ -45,10 +45,8 @@ pub(super) fn apply(
     for table in Table::ALL {
         for sink in batch.newest_of(table) {
             let moved = match &sink.event.dados {
-                Dados::Lead(lead) => upsert(db, table, &LEAD_COLUMNS, rows::lead(lead, &sink.event))?,
-                Dados::ChatSession(session) => {
-                    upsert(db, table, &SESSION_COLUMNS, rows::session(session, &sink.event))?
-                }
+                Dados::Lead(lead) => upsert(db, table, rows::lead(lead, &sink.event))?,
+                Dados::ChatSession(session) => upsert(db, table, rows::session(session, &sink.event))?,
                 Dados::Manual(_) => continue,
             };
             if moved { applied.entities += 1 } else { applied.stale += 1 }
@@ -118,12 +116,8 @@ fn window(instant: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 /// Creates an entity or moves it forward, never back.
-fn upsert(
-    db: &Transaction<'_>,
-    table: Table,
-    columns: &[&str],
-    values: Vec<Value>,
-) -> rusqlite::Result<bool> {
+fn upsert(db: &Transaction<'_>, table: Table, values: Vec<Value>) -> rusqlite::Result<bool> {
+    let columns: Vec<&str> = table.columns().iter().copied().chain(ENTITY_COLUMNS).collect();
     let marks = vec!["?"; columns.len()].join(", ");
     let updates: Vec<String> =
         columns[1..].iter().map(|column| format!("{column} = excluded.{column}")).collect();

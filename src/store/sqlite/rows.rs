@@ -12,47 +12,8 @@ use crate::{
 pub(super) const EVENT_COLUMNS: &str = "id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, \
      dados, entidade_id, versao, particao, posicao";
 
-pub(super) const LEAD_COLUMNS: [&str; 20] = [
-    "id",
-    "nome",
-    "email",
-    "telefone",
-    "nome_empresa",
-    "nome_projeto",
-    "localizacao",
-    "interesse",
-    "score_qualificacao",
-    "status_lead",
-    "origem",
-    "utm_source",
-    "utm_medium",
-    "utm_campaign",
-    "created_at",
-    "updated_at",
-    "last_interaction_at",
-    "metadata",
-    "versao",
-    "evento_id",
-];
-
-pub(super) const SESSION_COLUMNS: [&str; 16] = [
-    "id",
-    "lead_id",
-    "user_agent",
-    "ip_address",
-    "total_messages",
-    "duration_seconds",
-    "pages_visited",
-    "perguntas_feitas",
-    "intencao_detectada",
-    "nivel_interesse",
-    "started_at",
-    "ended_at",
-    "is_active",
-    "metadata",
-    "versao",
-    "evento_id",
-];
+/// What an entity has beside the columns of its table, and after them.
+pub(super) const ENTITY_COLUMNS: [&str; 3] = ["metadata", "versao", "evento_id"];
 
 pub(super) fn event(sink: &SinkEvent) -> Vec<Value> {
     let event = &sink.event;
