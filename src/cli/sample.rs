@@ -16,6 +16,9 @@ pub(super) struct Options {
     /// Chat sessions to generate
     #[arg(long, default_value_t = Beginning::SESSIONS)]
     sessions: usize,
+    /// Of these leads, so many that no event can be made of: dead letters to try things with
+    #[arg(long, default_value_t = 0)]
+    broken: usize,
     /// The same seed makes the same rows
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -26,7 +29,7 @@ pub(super) async fn run(options: &Options) -> Result<ExitCode, Failure> {
     let server = SampleServer::start(options.port).await.map_err(|error| {
         format!("port {} on 127.0.0.1 can't be served: {error}; choose another with --port", options.port)
     })?;
-    let beginning = Beginning::now(options.seed, options.leads, options.sessions);
+    let beginning = Beginning::now(options.seed, options.leads, options.sessions).with_broken(options.broken);
     server.set_project(SampleProject::new(beginning));
     println!("SUPABASE_URL={}", server.url());
     println!("SUPABASE_KEY={}", keys::SECRET);

@@ -17,6 +17,16 @@ pub(in crate::mcp) const TEMPLATES: &[(&str, &str, &str)] = &[
         "columns, types and meaning of a table that can be queried",
     ),
     (
+        "sluice://leads/{id}",
+        "A lead",
+        "a lead's current row, its latest events and chat sessions; tells when a new version is stored",
+    ),
+    (
+        "sluice://dead-letters/{id}",
+        "A dead letter",
+        "why it was parked, its first bytes, and what was decided; tells when it is replayed or discarded",
+    ),
+    (
         "sluice://tools/{group}",
         "Tools of a group",
         "what a group of tools does, and which of them are offered here",
@@ -102,5 +112,31 @@ mod tests {
             assert!(error.message.contains(expected), "{}", error.message);
         }
         assert!(matches!(Uri::parse("sluice://status"), Ok(Uri::Status)));
+    }
+
+    #[test]
+    fn every_family_that_is_read_is_told_of() {
+        let member = |template: &str| match template {
+            "sluice://schema/{table}" => "sluice://schema/leads",
+            "sluice://leads/{id}" => "sluice://leads/01a20fb4-72ff-7785-8adf-2d35fc925ee9",
+            "sluice://dead-letters/{id}" => "sluice://dead-letters/0-17",
+            "sluice://tools/{group}" => "sluice://tools/sync",
+            other => panic!("{other} has no member here"),
+        };
+        let told: Vec<_> = TEMPLATES
+            .iter()
+            .map(|(template, ..)| {
+                std::mem::discriminant(&Uri::parse(member(template)).ok().expect("a resource"))
+            })
+            .collect();
+        // Every kind but the status, which is one resource and no family.
+        for kind in [
+            Uri::Schema(&TABLES[0]),
+            Uri::Lead(Uuid::nil()),
+            Uri::DeadLetter(Position { partition: 0, offset: 0 }),
+            Uri::Tools(&GROUPS[0]),
+        ] {
+            assert!(told.contains(&std::mem::discriminant(&kind)));
+        }
     }
 }

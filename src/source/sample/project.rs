@@ -36,6 +36,9 @@ pub struct Beginning {
     pub began_at: DateTime<Utc>,
     pub leads: usize,
     pub sessions: usize,
+    /// Leads that no event can be made of.
+    #[serde(default)]
+    broken: usize,
     /// When, and how many things, happened out of turn.
     #[serde(default)]
     hurried: Vec<(DateTime<Utc>, u64)>,
@@ -48,7 +51,14 @@ impl Beginning {
 
     /// A project that begins now.
     pub fn now(seed: u64, leads: usize, sessions: usize) -> Self {
-        Self { seed, began_at: whole_micros(Utc::now()), leads, sessions, hurried: Vec::new() }
+        let began_at = whole_micros(Utc::now());
+        Self { seed, began_at, leads, sessions, broken: 0, hurried: Vec::new() }
+    }
+
+    /// The same, with so many of the leads broken: an object is where a list belongs.
+    #[must_use]
+    pub fn with_broken(self, broken: usize) -> Self {
+        Self { broken, ..self }
     }
 }
 
@@ -80,7 +90,10 @@ impl SampleProject {
     /// The project as its beginning left it, and what was hurried since.
     pub fn new(beginning: Beginning) -> Self {
         let mut generator = Generator::new(beginning.seed, beginning.began_at, HISTORY);
-        let leads = generator.leads(beginning.leads);
+        let mut leads = generator.leads(beginning.leads);
+        for lead in leads.iter_mut().take(beginning.broken) {
+            lead.insert("interesse".to_owned(), json!({"principal": "casa"}));
+        }
         let sessions = generator.sessions(beginning.sessions, &leads);
         let mut project = Self { beginning, ticks: 0, leads, sessions };
         for (at, count) in project.beginning.hurried.clone() {
@@ -200,10 +213,11 @@ impl SampleProject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Event, Table};
 
     fn beginning() -> Beginning {
         let began_at = DateTime::from_timestamp(1_780_000_000, 0).expect("an instant");
-        Beginning { seed: 7, began_at, leads: 100, sessions: 40, hurried: Vec::new() }
+        Beginning { seed: 7, began_at, leads: 100, sessions: 40, broken: 0, hurried: Vec::new() }
     }
 
     #[test]
@@ -233,6 +247,19 @@ mod tests {
             let updated = row["updated_at"].as_str().and_then(crate::domain::parse_instant);
             assert!(updated.is_none_or(|updated| updated <= now));
         }
+    }
+
+    #[test]
+    fn broken_leads_make_no_event_and_the_others_do() {
+        let project = SampleProject::new(beginning().with_broken(3));
+        let now = beginning().began_at;
+        let errors: Vec<String> = project
+            .leads()
+            .iter()
+            .filter_map(|lead| Event::from_row(Table::Leads, lead.clone(), now).err())
+            .map(|error| error.to_string())
+            .collect();
+        assert_eq!(errors, ["leads.interesse: expected a list of text, got an object"; 3]);
     }
 
     #[test]

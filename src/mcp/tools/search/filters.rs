@@ -1,7 +1,7 @@
 //! Structured conditions, put into Lucene's syntax: there is one language that the indices answer.
 
 use chrono::Utc;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::{
@@ -18,7 +18,16 @@ pub(super) struct Filter {
     op: Op,
     /// Left out for exists and missing; a list for in.
     #[serde(default)]
+    #[schemars(schema_with = "value_schema")]
     value: Option<Given>,
+}
+
+/// Said in full: an untagged choice of scalars would come out as "anything", which strict clients dislike.
+fn value_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"anyOf": [
+        {"type": "string"}, {"type": "number"}, {"type": "boolean"},
+        {"type": "array", "items": {"type": "string"}}
+    ]})
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
@@ -37,14 +46,14 @@ enum Op {
     Missing,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Given {
     One(Scalar),
     Many(Vec<Scalar>),
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Scalar {
     Boolean(bool),
