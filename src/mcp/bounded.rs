@@ -6,6 +6,9 @@ use serde_json::Value;
 /// Bytes of JSON one answer may have.
 pub(super) const LARGEST_ANSWER: usize = 60_000;
 
+/// What is around the rows of an answer.
+pub(super) const AROUND: usize = 4_000;
+
 /// Characters of a text, and items of a list, that are shown of a row.
 const LONGEST_TEXT: usize = 1_000;
 const LONGEST_LIST: usize = 50;

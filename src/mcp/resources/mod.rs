@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(super) use uri::{TEMPLATES, Uri};
 pub(super) use watch::Watches;
 
-use super::{SluiceServer, bounded::shorten, tools::dead_letters};
+use super::{SluiceServer, lead::LeadAnswer, tools::dead_letters};
 use crate::{
     engine::{EngineError, LeadKey},
     store::tables::TABLES,
@@ -72,11 +72,7 @@ impl SluiceServer {
             Uri::Status => as_json(&self.engine.status().await).map(Some),
             Uri::Schema(table) => as_json(table).map(Some),
             Uri::Lead(id) => match self.engine.lead(&LeadKey::Id(*id)).await {
-                Ok(history) => {
-                    let mut history = as_json(&history)?;
-                    shorten(&mut history);
-                    Ok(Some(history))
-                }
+                Ok(history) => as_json(&LeadAnswer::new(history)).map(Some),
                 Err(EngineError::UnknownLead(_)) => Ok(None),
                 Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
             },

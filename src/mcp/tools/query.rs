@@ -15,9 +15,10 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
-        bounded::{LARGEST_ANSWER, fitting},
+        bounded::{AROUND, LARGEST_ANSWER, fitting},
+        lead::LeadAnswer,
         schema,
-        views::{EntityView, EventView},
+        views::EventView,
     },
     store::{EventCursor, EventFilter, EventOrder, QueryLimits},
 };
@@ -30,9 +31,6 @@ const MOST_ROWS: u32 = 1_000;
 
 /// The longest a statement may run: a client gives up at about 60 s.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(15);
-
-/// What is around the rows of an answer.
-const AROUND: usize = 4_000;
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -166,22 +164,6 @@ struct SqlAnswer {
     truncated: bool,
 }
 
-/// A lead and what happened to it.
-#[derive(Debug, Serialize, JsonSchema)]
-struct LeadAnswer {
-    lead: EntityView,
-    /// Latest first, without their rows.
-    events: Vec<EventView>,
-    /// There are earlier events: ask query_raw_events with this entidade_id.
-    more_events: bool,
-    /// Latest first.
-    chat_sessions: Vec<EntityView>,
-    /// There are earlier sessions: ask query_store for chat_sessions of this lead_id.
-    more_chat_sessions: bool,
-    /// Further leads with the same address.
-    other_lead_ids: Vec<Uuid>,
-}
-
 #[tool_router(router = query_tools, vis = "pub(in crate::mcp)")]
 impl SluiceServer {
     #[tool(
@@ -295,29 +277,10 @@ impl SluiceServer {
             _ => return Err(ToolError::argument("id", "give either the lead's id or its email")),
         };
         let history = self.engine.lead(&key).await?;
-        let lead = EntityView::new(history.lead);
-        let size = serde_json::to_string(&lead).map_or(0, |json| json.len());
-        let mut room = (LARGEST_ANSWER - AROUND).saturating_sub(size);
-        let (all_events, all_sessions) = (history.events.len(), history.sessions.len());
-        // Half for each, and what the sessions leave goes to the events.
-        let mut half = room / 2;
-        let sessions = fitting(history.sessions.into_iter().map(EntityView::new).collect(), &mut half);
-        room = room - room / 2 + half;
-        let events = fitting(
-            history.events.into_iter().map(|event| EventView::new(event, false)).collect(),
-            &mut room,
-        );
-        let content = LeadAnswer {
-            more_events: history.more_events || events.len() < all_events,
-            more_chat_sessions: history.more_sessions || sessions.len() < all_sessions,
-            lead,
-            events,
-            chat_sessions: sessions,
-            other_lead_ids: history.others,
-        };
+        let id = history.id;
+        let content = LeadAnswer::new(history);
         let text = format!(
-            "Lead {}: {} events and {} chat sessions{}.",
-            history.id,
+            "Lead {id}: {} events and {} chat sessions{}.",
             content.events.len(),
             content.chat_sessions.len(),
             if content.more_events || content.more_chat_sessions {
