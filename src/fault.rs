@@ -27,7 +27,8 @@ pub enum FaultKind {
 /// Neither text may carry a secret or a row's values: both reach logs and tool answers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Fault {
-    /// The part that failed: `supabase`, `kafka`, `postgres`, `elasticsearch`.
+    /// The part that failed: `supabase`, `kafka`, `postgres`, `elasticsearch`, or of the embedded ones `sample`,
+    /// `embedded` (the log), `sqlite`, `tantivy`.
     pub part: &'static str,
     /// What was attempted and on what, then why it failed.
     pub message: String,
