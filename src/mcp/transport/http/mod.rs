@@ -55,8 +55,8 @@ struct Ending {
     closing: CancellationToken,
 }
 
-/// Serves until `stop` is done, each session and each request of the stateless revision by a clone of `server`; then takes no new connection, lets calls under way end as long as the settings allow,
-/// and closes what is open.
+/// Serves until `stop` is done, each session and each request of the stateless revision by a clone of `server`; then
+/// takes no new connection, lets calls under way end as long as the settings allow, and closes what is open.
 ///
 /// # Errors
 /// When the address can't be served.

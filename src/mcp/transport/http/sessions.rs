@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::RETRY_AFTER},
     middleware::Next,
     response::Response,
 };
@@ -24,6 +24,9 @@ use super::{client::Client, guard::refusal};
 use crate::config::HttpSettings;
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// How long a client should wait for another's session to end, in seconds.
+const FULL_FOR_SECONDS: u16 = 10;
 
 /// rmcp's sessions, bounded and owned.
 pub(super) struct Sessions {
@@ -121,7 +124,7 @@ impl SessionManager for Sessions {
     }
 }
 
-/// Keeps clients out of each other's sessions.
+/// Keeps clients out of each other's sessions, and says so when one is closed.
 pub(super) async fn keep_apart(
     State(sessions): State<Arc<Sessions>>,
     request: Request,
@@ -134,7 +137,17 @@ pub(super) async fn keep_apart(
         // As if it did not exist.
         return refusal(StatusCode::NOT_FOUND, "the session is unknown; initialize a new one");
     }
-    let response = next.run(request).await;
+    let closes = request.method() == Method::DELETE;
+    let mut response = next.run(request).await;
+    // rmcp says that it will close the session; it has, and clients complain of anything but a success.
+    if closes && response.status() == StatusCode::ACCEPTED {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+    }
+    // It takes every reason to open no session for a fault of the server's; being full is none.
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR && sessions.open().await >= sessions.most {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(FULL_FOR_SECONDS));
+    }
     if let (Some(session), Some(client)) = (session_of(response.headers()), client) {
         // One that ended at once must not be remembered for ever.
         if sessions.local.sessions.read().await.contains_key(session) {

@@ -99,7 +99,7 @@ async fn a_session_that_was_closed_or_never_was_is_not_found() {
     let client = reqwest::Client::new();
     let closed =
         client.delete(server.mcp()).header("mcp-session-id", &session).send().await.expect("an answer");
-    assert!(closed.status().is_success());
+    assert_eq!(closed.status(), 204);
     for id in [session.as_str(), "0b0e7e0a-0000-4000-8000-000000000000"] {
         let request = server.post(&call(1, "get_supabase_dashboard")).header("mcp-session-id", id);
         assert_eq!(request.send().await.expect("an answer").status(), 404);
@@ -111,7 +111,8 @@ async fn no_more_sessions_open_than_may_and_a_closed_one_makes_room() {
     let server = HttpServer::start(&[("SLUICE_HTTP_MAX_SESSIONS", "1")]).await;
     let session = open(&server).await;
     let refused = server.post(&initialize("2025-06-18")).send().await.expect("an answer");
-    assert_eq!(refused.status(), 500);
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
     assert!(refused.text().await.expect("text").contains("SLUICE_HTTP_MAX_SESSIONS"));
     let client = reqwest::Client::new();
     client.delete(server.mcp()).header("mcp-session-id", &session).send().await.expect("an answer");
