@@ -65,6 +65,11 @@ impl SluiceServer {
             engine,
         }
     }
+
+    /// The tasks under way, for a server around this one that has long calls of its own.
+    pub fn tasks(&self) -> &TaskManager {
+        &self.tasks
+    }
 }
 
 /// The same server for another client.

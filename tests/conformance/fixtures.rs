@@ -5,11 +5,11 @@ use std::sync::Arc;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult,
-        GetPromptRequestParams, GetPromptResponse, ListPromptsResult, ListResourceTemplatesResult,
-        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
-        ReadResourceResponse, ReadResourceResult, RequestStateCodec, RequestStateError, ServerConfig,
-        SubscriptionFilter,
+        CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult,
+        GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, ListPromptsResult,
+        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, RequestStateCodec,
+        RequestStateError, ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
     },
     service::{RequestContext, SubscriptionContext},
 };
@@ -19,7 +19,7 @@ use sluice::mcp::SluiceServer;
 use tokio::sync::broadcast;
 
 use super::{
-    input,
+    input, tasks,
     tools::{self, PIXEL},
 };
 
@@ -59,6 +59,17 @@ pub fn complete<T: DeserializeOwned>(mut value: Value) -> Result<T, ErrorData> {
     result(value)
 }
 
+/// The tools of the suite's own.
+fn tools() -> Result<Vec<Tool>, ErrorData> {
+    let without_arguments =
+        tools::SIMPLE.iter().chain(tasks::TOOLS).map(|name| (*name, json!({"type": "object"})));
+    let schemas = without_arguments.chain(tools::with_arguments());
+    let about = "Asked for by the conformance suite.";
+    schemas
+        .map(|(name, schema)| result(json!({"name": name, "description": about, "inputSchema": schema})))
+        .collect()
+}
+
 /// Results that may be kept say for how long, in the revision that knows it.
 fn cached<T: DeserializeOwned>(
     context: &RequestContext<RoleServer>,
@@ -77,6 +88,7 @@ impl ServerHandler for Fixtures {
         let mut info = self.sluice.get_info();
         let capabilities = json!({
             "tools": {"listChanged": true}, "prompts": {"listChanged": true}, "resources": {"subscribe": true}, "completions": {}, "logging": {},
+            "extensions": info.capabilities.extensions,
         });
         info.capabilities = serde_json::from_value(capabilities).unwrap_or_default();
         info
@@ -88,14 +100,13 @@ impl ServerHandler for Fixtures {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let mut list = self.sluice.list_tools(request, context).await?;
-        for (name, schema) in
-            tools::SIMPLE.iter().map(|name| (*name, json!({"type": "object"}))).chain(tools::with_arguments())
-        {
-            list.tools.push(result(json!({
-                "name": name, "description": "Asked for by the conformance suite.", "inputSchema": schema,
-            }))?);
-        }
+        list.tools.extend(tools()?);
         Ok(list)
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        let own = tools().ok()?.into_iter().find(|tool| tool.name == name);
+        own.or_else(|| self.sluice.get_tool(name))
     }
 
     async fn call_tool(
@@ -116,10 +127,37 @@ impl ServerHandler for Fixtures {
         if name.starts_with("test_input_required_result_") || name == "test_streaming_elicitation" {
             return input::call(&self.codec, &name, request, &context);
         }
-        if name.starts_with("test_") || name == tools::SCHEMA_TOOL {
+        if tasks::TOOLS.contains(&name.as_str()) {
+            return tasks::call(self.sluice.tasks(), &name, request, &context).await;
+        }
+        if name.starts_with("test_") || name == "greet" || name == tools::SCHEMA_TOOL {
             return tools::call(&name, request, context).await;
         }
         self.sluice.call_tool(request, context).await
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.sluice.get_task(request, context).await
+    }
+
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.sluice.update_task(request, context).await
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.sluice.cancel_task(request, context).await
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::fixtures::{complete, result};
 
-fn question(message: &str, property: &str, kind: &str) -> Value {
+pub fn question(message: &str, property: &str, kind: &str) -> Value {
     let schema = json!({"type": "object", "properties": {property: {"type": kind}}, "required": [property]});
     json!({"method": "elicitation/create", "params": {"mode": "form", "message": message, "requestedSchema": schema}})
 }

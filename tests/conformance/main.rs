@@ -3,6 +3,7 @@
 
 mod fixtures;
 mod input;
+mod tasks;
 mod tools;
 
 use std::{error::Error, io};

@@ -73,7 +73,16 @@ pub fn with_arguments() -> Vec<(&'static str, Value)> {
         "else": {"required": ["email"]},
         "additionalProperties": false,
     });
-    vec![("test_sampling", text("prompt")), ("test_elicitation", text("message")), (SCHEMA_TOOL, full)]
+    let mirrored = json!({"type": "object", "properties": {
+        "region": {"type": "string", "x-mcp-header": "Region"},
+    }});
+    vec![
+        ("test_sampling", text("prompt")),
+        ("test_elicitation", text("message")),
+        ("test_mirrored_argument", mirrored),
+        ("greet", text("name")),
+        (SCHEMA_TOOL, full),
+    ]
 }
 
 pub fn is_modern(context: &RequestContext<RoleServer>) -> bool {
@@ -143,6 +152,8 @@ pub async fn call(
             vec![text(elicit(&context, "Choices", choices(), &[], "Elicitation completed").await?)]
         }
         "test_trigger_tool_change" | "test_trigger_prompt_change" => vec![text("Told whoever listens")],
+        "test_mirrored_argument" => vec![text(argument(&request, "region"))],
+        "greet" => vec![text(format!("Hello, {}!", argument(&request, "name")))],
         SCHEMA_TOOL => vec![text("Valid")],
         unknown => return Err(ErrorData::invalid_params(format!("no tool is named {unknown}"), None)),
     };
