@@ -17,12 +17,20 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
-        consent, schema,
+        consent,
+        output::fence::quoted,
+        schema,
     },
 };
 
 /// Characters of a letter's bytes that are shown.
 const EXCERPT: usize = 500;
+
+/// Characters of all excerpts of a page: an answer must fit.
+const EXCERPTS: usize = 20_000;
+
+/// Characters of a reason; what others wrote into the topic may have any length.
+const LONGEST_REASON: usize = 300;
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -49,7 +57,7 @@ struct ListArgs {
     /// The next_cursor of the call before.
     #[serde(default)]
     cursor: Option<String>,
-    /// Show the first 500 characters of each letter's original bytes. Default false.
+    /// Show the first characters of each letter's original bytes, 500 at most. Default false.
     #[serde(default)]
     detailed: bool,
 }
@@ -190,14 +198,14 @@ impl SluiceServer {
         let filter = LetterFilter { sink: args.sink, state };
         let page = self.engine.dead_letters(&filter, from.as_deref(), args.limit).await?;
         let open = self.engine.open_letters().await?;
-        let letters: Vec<LetterAnswer> =
-            page.letters.iter().map(|letter| told(letter, args.detailed)).collect();
+        let excerpt = if args.detailed { EXCERPT.min(EXCERPTS / page.letters.len().max(1)) } else { 0 };
+        let letters: Vec<LetterAnswer> = page.letters.iter().map(|letter| told(letter, excerpt)).collect();
         let next_cursor = page.next.as_deref().map(write_cursor);
         let mut text = format!("{} letters listed, {open} open in all.", letters.len());
         for letter in &letters {
             let origin = letter.sink.as_ref().or(letter.table.as_ref());
             let origin = origin.map_or("unknown", String::as_str);
-            let _ = write!(text, "\n{} ({origin}): {}", letter.id, letter.error);
+            let _ = write!(text, "\n{} ({}): {}", letter.id, quoted(origin), quoted(&letter.error));
         }
         if next_cursor.is_some() {
             text.push_str("\nOlder ones follow with the cursor.");
@@ -273,11 +281,12 @@ fn summary(done: &str, outcome: &SettleOutcome, open: u64) -> String {
 
 /// A letter with the beginning of its bytes.
 pub(in crate::mcp) fn view(letter: &Letter) -> impl Serialize + use<> {
-    told(letter, true)
+    told(letter, EXCERPT)
 }
 
-fn told(letter: &Letter, detailed: bool) -> LetterAnswer {
-    let header = |name| letter.header(name);
+/// A letter with so many characters of its bytes.
+fn told(letter: &Letter, excerpt: usize) -> LetterAnswer {
+    let header = |name| letter.header(name).map(|text| text.chars().take(LONGEST_REASON).collect::<String>());
     let value = letter.record.value.as_deref().unwrap_or_default();
     let source = header("log")
         .and_then(|log| Some(format!("{log}/{}/{}", letter.header("partition")?, letter.header("offset")?)));
@@ -293,7 +302,7 @@ fn told(letter: &Letter, detailed: bool) -> LetterAnswer {
         sync_id: header("sync_id"),
         replayed_from: header("replayed_from"),
         bytes: value.len(),
-        excerpt: detailed.then(|| String::from_utf8_lossy(value).chars().take(EXCERPT).collect()),
+        excerpt: (excerpt > 0).then(|| String::from_utf8_lossy(value).chars().take(excerpt).collect()),
         settled_by: letter.resolution.as_ref().map(|done| done.by.clone()),
         settled_at: letter.resolution.as_ref().map(|done| done.at),
     }
