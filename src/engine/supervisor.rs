@@ -50,8 +50,7 @@ pub struct Supervisor {
 struct Worker {
     drain: Drain,
     wanted: watch::Sender<Wanted>,
-    /// The number of the run that goes on, if any.
-    run: watch::Sender<Option<u64>>,
+    standing: watch::Sender<Standing>,
     /// Ends the run that goes on.
     end: Mutex<CancellationToken>,
 }
@@ -62,6 +61,16 @@ enum Wanted {
     Unknown,
     Running,
     Paused,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Between two runs.
+    Ended,
+    /// Stands still until the pause ends, and says so.
+    Paused,
+    /// In the run of this number.
+    Runs(u64),
 }
 
 /// What came of asking for a drain's restart.
@@ -140,8 +149,12 @@ impl Supervisor {
         }
         self.ask.notify_one();
         if let Some(worker) = self.worker(sink) {
-            let mut run = worker.run.subscribe();
-            let heeded = run.wait_for(|run| run.is_some() == runs);
+            let mut standing = worker.standing.subscribe();
+            let heeded = standing.wait_for(|standing| match standing {
+                Standing::Ended => false,
+                Standing::Paused => !runs,
+                Standing::Runs(_) => runs,
+            });
             tokio::time::timeout(patience, heeded).await.ok();
         }
     }
@@ -152,12 +165,12 @@ impl Supervisor {
         if *worker.wanted.borrow() == Wanted::Paused {
             return Restart::Paused;
         }
-        let mut run = worker.run.subscribe();
-        let before = *run.borrow_and_update();
+        let mut standing = worker.standing.subscribe();
+        let before = *standing.borrow_and_update();
         worker.drain.stats.restarted();
         worker.end().cancel();
         info!(sink, "drain is restarted on request");
-        let anew = run.wait_for(|run| run.is_some() && *run != before);
+        let anew = standing.wait_for(|now| matches!(now, Standing::Runs(_)) && *now != before);
         match tokio::time::timeout(patience, anew).await {
             Ok(_) => Restart::Restarted,
             Err(_) => Restart::Ending,
@@ -174,7 +187,7 @@ impl Worker {
         Arc::new(Self {
             drain,
             wanted: watch::Sender::new(wanted),
-            run: watch::Sender::new(None),
+            standing: watch::Sender::new(Standing::Ended),
             end: Mutex::new(CancellationToken::new()),
         })
     }
@@ -194,6 +207,7 @@ impl Worker {
         if *self.wanted.borrow() == Wanted::Paused {
             info!(sink = self.drain.sink.name(), "sink is paused");
             self.drain.stats.set_state(DrainState::Paused);
+            self.standing.send_replace(Standing::Paused);
             // The sender lives as long as this worker.
             wanted.wait_for(|wanted| *wanted != Wanted::Paused).await.ok();
         }
@@ -205,7 +219,7 @@ impl Worker {
 
     /// One run, to its end: its own, or because it is to stop, to pause or to start anew.
     async fn run(self: &Arc<Self>, number: u64, end: &CancellationToken) -> Result<(), Fault> {
-        self.run.send_replace(Some(number));
+        self.standing.send_replace(Standing::Runs(number));
         // A task of its own, so that a panic ends one run and not the supervision.
         let mut run = tokio::spawn({
             let (worker, end) = (self.clone(), end.clone());
@@ -218,7 +232,7 @@ impl Worker {
                 run.await
             }
         };
-        self.run.send_replace(None);
+        self.standing.send_replace(Standing::Ended);
         let sink = self.drain.sink.name();
         outcome.unwrap_or_else(|panic| {
             Err(Fault::transient(

@@ -84,6 +84,11 @@ impl Toolbox {
         tools
     }
 
+    /// Whether a client with these rights may call a tool.
+    pub(super) fn offers(&self, tool: &str, access: Access) -> bool {
+        self.router.get(tool).is_some_and(|tool| access.allows(tool))
+    }
+
     /// The answer to a call of a tool that exists, but not here or not for this client.
     pub(super) fn refusal(&self, tool: &str, access: Access) -> Option<CallToolResponse> {
         let why = match self.left_out.get(tool) {
@@ -169,6 +174,11 @@ mod tests {
         let offer = Offer::default();
         let why = refusal(&offer, "cancel_sync", Access::ReadOnly).expect("a refusal");
         assert!(why.contains("token"), "{why}");
+        let toolbox = Toolbox::new(&offer);
+        assert!(toolbox.offers("get_sync", Access::ReadOnly));
+        assert!(
+            !toolbox.offers("cancel_sync", Access::ReadOnly) && toolbox.offers("cancel_sync", Access::Full)
+        );
         assert!(refusal(&offer, "drop_everything", Access::ReadOnly).is_none());
     }
 

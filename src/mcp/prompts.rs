@@ -7,7 +7,7 @@ use rmcp::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{offer::Toolbox, output::fence};
+use super::{access::Access, offer::Toolbox, output::fence};
 
 /// One argument of a prompt. The protocol knows only text; what it must look like is checked here.
 struct Argument {
@@ -19,7 +19,6 @@ struct Argument {
 
 /// One thing to do, left out where the tool it needs is not offered.
 struct Step {
-    /// Empty when it needs none.
     tool: &'static str,
     text: &'static str,
 }
@@ -147,7 +146,7 @@ pub(super) fn list() -> Vec<Prompt> {
         .collect()
 }
 
-/// A prompt with its arguments filled in, for the tools on offer.
+/// A prompt with its arguments filled in, for the tools that a client with these rights may call.
 ///
 /// # Errors
 /// Names the prompt or argument that is unknown, missing or not what it must be.
@@ -155,6 +154,7 @@ pub(super) fn get(
     name: &str,
     given: Option<&JsonObject>,
     toolbox: &Toolbox,
+    access: Access,
 ) -> Result<GetPromptResult, ErrorData> {
     let Some(plan) = PLANS.iter().find(|plan| plan.name == name) else {
         let known: Vec<&str> = PLANS.iter().map(|plan| plan.name).collect();
@@ -167,7 +167,7 @@ pub(super) fn get(
     let steps: Vec<String> = plan
         .steps
         .iter()
-        .filter(|step| step.tool.is_empty() || toolbox.router.has_route(step.tool))
+        .filter(|step| toolbox.offers(step.tool, access))
         .enumerate()
         .map(|(index, step)| format!("{}. {}", index + 1, filled(step.text)))
         .collect();
@@ -240,9 +240,13 @@ mod tests {
     use crate::mcp::Offer;
 
     fn text(name: &str, given: Value, offer: &Offer) -> Result<String, String> {
+        text_for(Access::Full, name, given, offer)
+    }
+
+    fn text_for(access: Access, name: &str, given: Value, offer: &Offer) -> Result<String, String> {
         let given = given.as_object().cloned();
-        let result =
-            get(name, given.as_ref(), &Toolbox::new(offer)).map_err(|error| error.message.into_owned())?;
+        let result = get(name, given.as_ref(), &Toolbox::new(offer), access)
+            .map_err(|error| error.message.into_owned())?;
         Ok(serde_json::to_string(&result.messages).expect("JSON"))
     }
 
@@ -256,13 +260,15 @@ mod tests {
 
     #[test]
     fn only_tools_on_offer_are_named() {
-        let offer = Offer { read_only: true, ..Offer::default() };
-        let text = text("daily_lead_report", json!({}), &offer).expect("a prompt");
-        assert!(
-            !text.contains("sync_leads_from_supabase") && text.contains("get_supabase_dashboard"),
-            "{text}"
-        );
-        assert!(text.contains("\\n1. ") && text.contains("\\n2. "), "steps are numbered anew: {text}");
+        let read_only = Offer { read_only: true, ..Offer::default() };
+        for (access, offer) in [(Access::Full, read_only), (Access::ReadOnly, Offer::default())] {
+            let text = text_for(access, "daily_lead_report", json!({}), &offer).expect("a prompt");
+            assert!(
+                !text.contains("sync_leads_from_supabase") && text.contains("get_supabase_dashboard"),
+                "{text}"
+            );
+            assert!(text.contains("\\n1. ") && text.contains("\\n2. "), "steps are numbered anew: {text}");
+        }
     }
 
     #[test]

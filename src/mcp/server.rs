@@ -203,7 +203,7 @@ impl ServerHandler for SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let uri = Uri::parse(&request.uri)?;
-        let result = self.read(&request.uri, &uri).await?;
+        let result = self.read(&request.uri, &uri, Access::of(&context.extensions)).await?;
         Ok(if uri.is_fixed() { kept!(result, context) } else { result }.into())
     }
 
@@ -269,9 +269,10 @@ impl ServerHandler for SluiceServer {
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        prompts::get(&request.name, request.arguments.as_ref(), &self.toolbox).map(Into::into)
+        let access = Access::of(&context.extensions);
+        prompts::get(&request.name, request.arguments.as_ref(), &self.toolbox, access).map(Into::into)
     }
 
     async fn complete(

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(super) use uri::{TEMPLATES, Uri};
 pub(super) use watch::Watches;
 
-use super::{SluiceServer, lead::LeadAnswer, tools::dead_letters};
+use super::{SluiceServer, access::Access, lead::LeadAnswer, tools::dead_letters};
 use crate::{
     engine::{EngineError, LeadKey},
     store::tables::TABLES,
@@ -51,12 +51,17 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
 }
 
 impl SluiceServer {
-    /// A resource's content now.
+    /// A resource's content now, for a client with these rights.
     ///
     /// # Errors
     /// When there is no such resource, or it can't be read now.
-    pub(super) async fn read(&self, address: &str, uri: &Uri) -> Result<ReadResourceResult, ErrorData> {
-        let content = self.content(uri).await?;
+    pub(super) async fn read(
+        &self,
+        address: &str,
+        uri: &Uri,
+        access: Access,
+    ) -> Result<ReadResourceResult, ErrorData> {
+        let content = self.content(uri, access).await?;
         let mut content = content.ok_or_else(|| {
             ErrorData::resource_not_found(format!("{address} does not exist"), Some(json!({"uri": address})))
         })?;
@@ -67,7 +72,7 @@ impl SluiceServer {
         ]))
     }
 
-    async fn content(&self, uri: &Uri) -> Result<Option<Value>, ErrorData> {
+    async fn content(&self, uri: &Uri, access: Access) -> Result<Option<Value>, ErrorData> {
         match uri {
             Uri::Status => as_json(&self.engine.status().await).map(Some),
             Uri::Schema(table) => as_json(table).map(Some),
@@ -87,7 +92,7 @@ impl SluiceServer {
                     .map(|tool| {
                         json!({
                             "name": tool.name, "title": tool.title, "description": tool.description,
-                            "offered": self.toolbox.router.has_route(&tool.name),
+                            "offered": self.toolbox.offers(&tool.name, access),
                         })
                     })
                     .collect();
