@@ -131,7 +131,7 @@ impl Engine {
     }
 
     async fn examine_lag(&self) -> Vec<Finding> {
-        match within(self.log.name(), self.lag()).await {
+        match within(self.log.name(), self.lag_as_it_is()).await {
             Ok(lag) => lag
                 .iter()
                 .map(|lag| match lag.total {

@@ -139,6 +139,7 @@ impl Engine {
         if let Some(sink) = &filter.sink {
             self.named("sink", sink)?;
         }
+        self.ready_log().await?;
         let log = self.log.identity().await?;
         let extents = self.log.dead_letter_extents().await?;
         let mut partitions: Vec<Backwards> = extents
@@ -186,11 +187,12 @@ impl Engine {
     /// # Errors
     /// When log or store can't be reached.
     pub async fn open_letters(&self) -> Result<u64, Fault> {
+        self.ready_log().await?;
         self.ready_store().await?;
         self.count_open_letters().await
     }
 
-    /// As [`Engine::open_letters`], on a store that may not be migrated yet.
+    /// As [`Engine::open_letters`], on a store that may not be migrated yet and a log that may have no topics.
     pub(super) async fn count_open_letters(&self) -> Result<u64, Fault> {
         let log = self.log.identity().await?;
         let extents = self.log.dead_letter_extents().await?;
@@ -312,6 +314,7 @@ impl Engine {
     }
 
     async fn letters_at(&self, ids: &[Position]) -> Result<HashMap<Position, Letter>, Fault> {
+        self.ready_log().await?;
         let log = self.log.identity().await?;
         let extents = self.log.dead_letter_extents().await?;
         let exists = |at: &Position| {

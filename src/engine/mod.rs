@@ -128,6 +128,7 @@ pub struct Engine {
     index: Arc<dyn Index>,
     sinks: Vec<Arc<dyn Sink>>,
     store_ready: Arc<OnceCell<()>>,
+    log_ready: OnceCell<()>,
     supervisor: Supervisor,
     settings: EngineSettings,
     running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
@@ -177,6 +178,7 @@ impl Engine {
             index,
             sinks,
             store_ready: Arc::default(),
+            log_ready: OnceCell::new(),
             supervisor: Supervisor::new(drains),
             settings,
             running: Arc::default(),
@@ -294,6 +296,12 @@ impl Engine {
     /// # Errors
     /// When the log or a sink can't be reached.
     pub async fn lag(&self) -> Result<Vec<SinkLag>, Fault> {
+        self.ready_log().await?;
+        self.lag_as_it_is().await
+    }
+
+    /// As [`Engine::lag`], of topics that may not be there: whoever examines must not change.
+    async fn lag_as_it_is(&self) -> Result<Vec<SinkLag>, Fault> {
         let log_id = self.log.identity().await?;
         let extents = self.log.extents().await?;
         try_join_all(self.sinks.iter().map(|sink| async {
@@ -320,6 +328,13 @@ impl Engine {
     /// The drains of this process.
     pub fn drain_reports(&self) -> Vec<DrainReport> {
         self.supervisor.reports()
+    }
+
+    /// The first question to a new log may come before a drain has made its topics. One that was deleted since is no
+    /// such log: that is told, not mended.
+    async fn ready_log(&self) -> Result<(), Fault> {
+        self.log_ready.get_or_try_init(|| self.log.ensure_topics()).await?;
+        Ok(())
     }
 
     /// The first question to a new database may come before a drain has made its tables.

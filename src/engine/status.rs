@@ -84,7 +84,7 @@ impl Engine {
             self.log_status(),
             within(self.log.name(), self.open_letters()),
             join_all(self.sinks().iter().map(|sink| sink_status(&**sink))),
-            within(self.log.name(), self.lag()),
+            within(self.log.name(), self.lag_as_it_is()),
             within(self.store.name(), self.recent_syncs(5)),
             within(self.store.name(), self.paused_sinks()),
             within(self.store.name(), self.schedules()),

@@ -199,3 +199,21 @@ async fn syncs_are_listed_page_by_page_and_by_table_and_state() {
     engine.shut_down().await;
     pipeline.clean_up().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_question_to_parts_that_nobody_prepared_is_answered() {
+    let pipeline = Pipeline::new().await;
+    for tool in ["check_kafka_lag", "list_dead_letters", "list_syncs", "query_raw_events"] {
+        // Each is the first in turn, or what it made would be there for the next.
+        let fresh = Pipeline::new().await;
+        let client = Client::starting(fresh.command(&["serve", "--without-drains"])).await;
+        client.answer(tool, json!({})).await;
+        client.close().await;
+        fresh.clean_up().await;
+    }
+    // Whoever only examines makes nothing.
+    let examined = pipeline.command(&["doctor"]).output().await.expect("it runs");
+    let said = String::from_utf8_lossy(&examined.stdout).into_owned();
+    assert!(!examined.status.success() && said.contains("sluice migrate"), "{said}");
+    pipeline.clean_up().await;
+}
