@@ -1,16 +1,25 @@
 //! Completions: what an argument of a prompt or of a resource's address may be.
 
-use rmcp::model::{CompleteRequestParams, CompletionInfo, Reference};
+use std::time::Duration;
 
-use super::{SluiceServer, tools::GROUPS};
+use rmcp::model::{CompleteRequestParams, CompletionInfo, Reference};
+use uuid::Uuid;
+
+use super::{SluiceServer, bounded::LARGEST_ANSWER, tools::GROUPS};
 use crate::{
     domain::TipoEvento,
     engine::{Letter, LetterFilter},
-    store::{EventFilter, EventOrder, tables::TABLES},
+    store::{EventFilter, EventOrder, QueryLimits, tables::TABLES},
 };
 
 /// Events looked through for leads to offer.
 const LATEST_LEADS: u32 = 100;
+
+/// Leads looked at where the beginning of an id was typed.
+const MOST_LEADS: usize = 1_000;
+
+/// How long the store may look for them, while somebody types.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Dead letters to offer.
 const LATEST_LETTERS: usize = 50;
@@ -27,9 +36,9 @@ impl SluiceServer {
                 let syncs = self.engine.recent_syncs(20).await.unwrap_or_default();
                 syncs.iter().map(|sync| sync.sync_id.to_string()).collect()
             }
-            (_, "lead_id") => self.lead_ids().await,
+            (_, "lead_id") => self.lead_ids(&request.argument.value).await,
             (Reference::Resource(lead), "id") if lead.uri.starts_with("sluice://leads/") => {
-                self.lead_ids().await
+                self.lead_ids(&request.argument.value).await
             }
             (Reference::Resource(letter), "id") if letter.uri.starts_with("sluice://dead-letters/") => {
                 let page = self.engine.dead_letters(&LetterFilter::default(), None, LATEST_LETTERS).await;
@@ -42,8 +51,23 @@ impl SluiceServer {
         matching(known, &request.argument.value)
     }
 
-    /// The leads stored last.
-    async fn lead_ids(&self) -> Vec<String> {
+    /// The leads whose id begins so; those stored last, where nothing was typed yet.
+    async fn lead_ids(&self, typed: &str) -> Vec<String> {
+        if typed.trim().is_empty() {
+            return self.latest_leads().await;
+        }
+        let Some((lowest, highest)) = ids_that_begin_with(typed) else { return Vec::new() };
+        // Bounds, not a pattern: those an index can find.
+        let statement = format!(
+            "SELECT id FROM leads WHERE id BETWEEN '{lowest}' AND '{highest}' ORDER BY id LIMIT {MOST_LEADS}"
+        );
+        let limits = QueryLimits { rows: MOST_LEADS, bytes: LARGEST_ANSWER, timeout: PATIENCE };
+        let answer = self.engine.query_store(&statement, limits).await;
+        let rows = answer.map(|(_, answer)| answer.rows).unwrap_or_default();
+        rows.iter().filter_map(|row| row.first()?.as_str().map(str::to_owned)).collect()
+    }
+
+    async fn latest_leads(&self) -> Vec<String> {
         let filter =
             EventFilter { tipo_evento: Some(TipoEvento::Lead.as_str().to_owned()), ..EventFilter::default() };
         let latest = self.engine.events(&filter, EventOrder::LatestStored, None, LATEST_LEADS).await;
@@ -70,6 +94,17 @@ impl SluiceServer {
     }
 }
 
+/// The lowest and the highest id that begins with what was typed; `None` where no id does.
+fn ids_that_begin_with(typed: &str) -> Option<(Uuid, Uuid)> {
+    let typed = typed.trim();
+    let filled = |digit: &str| {
+        let whole = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx".replace('x', digit);
+        let rest = whole.get(typed.len()..)?;
+        Uuid::try_parse(&format!("{typed}{rest}")).ok()
+    };
+    Some((filled("0")?, filled("f")?))
+}
+
 fn matching(known: Vec<String>, typed: &str) -> CompletionInfo {
     let typed = typed.trim().to_lowercase();
     let mut values: Vec<String> =
@@ -79,7 +114,8 @@ fn matching(known: Vec<String>, typed: &str) -> CompletionInfo {
     let more = total > values.len();
     let mut info = CompletionInfo::default();
     info.values = values;
-    info.total = u32::try_from(total).ok();
+    // More may match than were looked at.
+    info.total = u32::try_from(total).ok().filter(|_| total < MOST_LEADS);
     info.has_more = Some(more);
     info
 }
@@ -94,5 +130,22 @@ mod tests {
         assert_eq!(matching(known(12), "valor 1").values, ["Valor 1", "Valor 10", "Valor 11"]);
         let many = matching(known(250), "");
         assert_eq!((many.values.len(), many.total, many.has_more), (100, Some(250), Some(true)));
+        assert_eq!(matching(known(1_000), "").total, None, "nobody counted them all");
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_bounds_the_ids() {
+        let bounds =
+            |typed| ids_that_begin_with(typed).map(|(low, high)| (low.to_string(), high.to_string()));
+        let expected = |low: &str, high: &str| Some((low.to_owned(), high.to_owned()));
+        assert_eq!(
+            bounds("048D38bf-a"),
+            expected("048d38bf-a000-0000-0000-000000000000", "048d38bf-afff-ffff-ffff-ffffffffffff")
+        );
+        let whole = "01a20fb4-72ff-7785-8adf-2d35fc925ee9";
+        assert_eq!(bounds(whole), expected(whole, whole));
+        for none in ["maria", "048d38bfa", "0' OR '1", "01a20fb4-72ff-7785-8adf-2d35fc925ee9a", "ã"] {
+            assert_eq!(bounds(none), None, "{none}");
+        }
     }
 }

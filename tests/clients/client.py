@@ -162,15 +162,14 @@ async def rebuild(desk, asked):
 
 
 async def use_prompts(desk):
-    latest = await desk.answer("query_raw_events", tipo_evento="lead", order="latest_stored", limit=1)
-    lead = latest["events"][0]["entidade_id"]
+    lead = (await desk.answer("query_raw_events", tipo_evento="lead", limit=1))["events"][0]["entidade_id"]
     for prompt in (await desk.client.list_prompts()).prompts:
         arguments = {"lead_id": lead} if prompt.name == "investigate_lead" else {}
         messages = (await desk.client.get_prompt(prompt.name, arguments)).messages
         check(messages and messages[0].content.text, f"{prompt.name} says nothing")
     for reference, name, typed in (
         (PromptReference(name="investigate_lead"), "lead_id", lead[:8]),
-        (ResourceTemplateReference(uri="sluice://leads/{id}"), "id", lead[:8]),
+        (ResourceTemplateReference(uri="sluice://leads/{id}"), "id", ""),
         (ResourceTemplateReference(uri="sluice://schema/{table}"), "table", "lea"),
     ):
         completed = await desk.client.complete(reference, {"name": name, "value": typed})
