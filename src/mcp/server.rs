@@ -214,7 +214,7 @@ impl ServerHandler for SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let uri = Uri::parse(&request.uri)?;
-        let changes = self.watches.watch(&request.uri, uri);
+        let changes = self.watches.watch(&request.uri, uri)?;
         self.session.subscribe(request.uri, changes, context.peer);
         Ok(())
     }
@@ -236,11 +236,11 @@ impl ServerHandler for SluiceServer {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let uris = context.accepted().resource_subscriptions.iter().flatten();
-        let telling = uris.filter_map(|address| {
-            let mut changes = self.watches.watch(address, Uri::parse(address).ok()?);
+        let mut telling = Vec::new();
+        for address in context.accepted().resource_subscriptions.iter().flatten() {
+            let mut changes = self.watches.watch(address, Uri::parse(address)?)?;
             let sink = context.sink();
-            Some(async move {
+            telling.push(async move {
                 while changes.changed().await.is_ok() {
                     if sink.notify_resource_updated(address).await.is_err() {
                         return;
@@ -248,8 +248,8 @@ impl ServerHandler for SluiceServer {
                 }
                 // What never changes is subscribed to all the same.
                 std::future::pending::<()>().await;
-            })
-        });
+            });
+        }
         let telling = futures::future::join_all(telling);
         tokio::select! {
             () = context.cancelled() => {}

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use rmcp::ErrorData;
 use tokio::sync::watch;
 
 use super::Uri;
@@ -14,6 +15,9 @@ use crate::engine::{Engine, EngineError, LeadKey};
 
 /// How often a watched resource is looked at.
 const EVERY: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
+
+/// Resources looked at for all clients together: each look is a question to a part.
+const MOST: usize = if cfg!(test) { 3 } else { 500 };
 
 /// The resources being watched.
 pub(in crate::mcp) struct Watches {
@@ -28,17 +32,30 @@ impl Watches {
     }
 
     /// Hears of every change from now on. What never changes is never heard of.
-    pub(in crate::mcp) fn watch(self: &Arc<Self>, address: &str, uri: Uri) -> watch::Receiver<Option<u64>> {
+    ///
+    /// # Errors
+    /// When clients watch as many resources as may be.
+    pub(in crate::mcp) fn watch(
+        self: &Arc<Self>,
+        address: &str,
+        uri: Uri,
+    ) -> Result<watch::Receiver<Option<u64>>, ErrorData> {
         let mut watched = self.lock();
         if let Some(sender) = watched.get(address) {
-            return sender.subscribe();
+            return Ok(sender.subscribe());
         }
         let (sender, receiver) = watch::channel(None);
         if !uri.is_fixed() {
+            if watched.len() >= MOST {
+                let problem = format!(
+                    "{address}: {MOST} resources are watched already; unsubscribe from some, or read it"
+                );
+                return Err(ErrorData::invalid_request(problem, None));
+            }
             watched.insert(address.to_owned(), sender.clone());
             tokio::spawn(self.clone().look(address.to_owned(), uri, sender));
         }
-        receiver
+        Ok(receiver)
     }
 
     async fn look(self: Arc<Self>, address: String, uri: Uri, sender: watch::Sender<Option<u64>>) {

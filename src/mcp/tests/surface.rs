@@ -73,7 +73,7 @@ async fn a_change_of_health_is_told_to_subscribers_of_both_eras() {
         Some(vec!["sluice://status".to_owned()]),
         "what does not exist is not subscribed to"
     );
-    let looked = server.watches.watch("sluice://status", Uri::Status);
+    let looked = server.watches.watch("sluice://status", Uri::Status).expect("room");
     eventually("a first look, to compare others with", || looked.borrow().is_some()).await;
     // Drains into an index that nobody serves are another problem.
     bench.engine.start_drains().await;
@@ -85,6 +85,29 @@ async fn a_change_of_health_is_told_to_subscribers_of_both_eras() {
     }
     let updated = client.updated.clone();
     eventually("the session is told, too", || !updated.lock().expect("no poison").is_empty()).await;
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(deprecated)]
+async fn no_more_resources_are_watched_than_may_be_and_one_given_up_makes_room() {
+    let bench = Bench::new().await;
+    let session = connect(bench.server(&Offer::default()), Client::default(), Era::Sessions).await;
+    let uri = |n: u32| format!("sluice://dead-letters/0-{n}");
+    for n in 0..3 {
+        session.subscribe(rmcp::model::SubscribeRequestParams::new(uri(n))).await.expect("subscribed");
+    }
+    let one_more = async || session.subscribe(rmcp::model::SubscribeRequestParams::new(uri(3))).await;
+    let refusal = one_more().await.expect_err("too many").to_string();
+    assert!(refusal.contains("unsubscribe"), "{refusal}");
+    let fixed = rmcp::model::SubscribeRequestParams::new("sluice://schema/leads");
+    session.subscribe(fixed).await.expect("what never changes costs nothing");
+    session.unsubscribe(rmcp::model::UnsubscribeRequestParams::new(uri(0))).await.expect("unsubscribed");
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while one_more().await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "no room came free");
+        tokio::task::yield_now().await;
+    }
     bench.engine.shut_down().await;
 }
 
@@ -240,7 +263,7 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let session = connect(server.clone(), client.clone(), Era::Sessions).await;
     assert!(session.read_resource(ReadResourceRequestParams::new(&uri)).await.is_err(), "not stored yet");
     session.subscribe(rmcp::model::SubscribeRequestParams::new(&uri)).await.expect("subscribed");
-    let looked = server.watches.watch(&uri, Uri::parse(&uri).expect("an address"));
+    let looked = server.watches.watch(&uri, Uri::parse(&uri).expect("an address")).expect("room");
     eventually("a first look, to compare others with", || looked.borrow().is_some()).await;
     first_lead(&bench, &session).await;
     let updated = client.updated.clone();

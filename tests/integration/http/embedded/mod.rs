@@ -2,6 +2,7 @@
 //! same.
 
 mod access;
+mod hang_up;
 mod legacy;
 mod life;
 mod streamable;
