@@ -94,6 +94,14 @@ impl Engine {
         self.lock_rebuilds().values().map(|status| status.borrow().clone()).collect()
     }
 
+    /// The indices that are being built anew, by whatever process.
+    ///
+    /// # Errors
+    /// When the index can't be reached.
+    pub async fn rebuilds_under_way(&self) -> Result<Vec<IndexName>, Fault> {
+        Ok(self.index.rebuilds().await?.into_iter().map(|rebuild| rebuild.index).collect())
+    }
+
     /// Waits until the rebuilds of these indices are done, for at most `patience`.
     pub async fn wait_for_rebuilds(&self, indices: &[IndexName], patience: Duration) -> Vec<RebuildStatus> {
         let watched: Vec<_> = self

@@ -284,6 +284,21 @@ async fn the_tool_rebuilds_only_when_it_is_told_to<P: Place>() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn following_the_rebuild_of_another_process_needs_no_consent_again() {
+    let place: Real = with_leads_deleted(20).await;
+    let (client, _) = connect_to(place.command()).await;
+    // That process said yes, and left the rest to whoever comes.
+    let begun = place.index().begin_rebuild(IndexName::Leads).await.expect("a rebuild");
+    let followed = answer(&client, "rebuild_index", json!({"index": "leads"})).await;
+    assert_eq!(followed["rebuilds"][0]["id"], json!(begun.id), "{followed}");
+    eventually("it is finished", async || place.index().rebuilds().await.expect("rebuilds").is_empty()).await;
+    let both = call(&client, "rebuild_index", json!({})).await;
+    assert_eq!(both.is_error, Some(true), "what nobody agreed to is asked for");
+    client.cancel().await.expect("the session closes");
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_record_is_passed_over_and_not_parked_twice() {
     let place: Real = with_leads_deleted(10).await;
     produce(&place.0.variables["KAFKA_TOPIC"], "veneno", b"nada").await;

@@ -57,7 +57,9 @@ impl SluiceServer {
     ) -> Result<Answer<RebuildAnswer>, ToolError> {
         let args: RebuildArgs = arguments(given)?;
         let indices = args.index.map_or(IndexName::ALL.to_vec(), |index| vec![index]);
-        if !self.under_way(&indices) {
+        // Following what was agreed to, here or in another process, needs no consent again.
+        let under_way = self.engine.rebuilds_under_way().await?;
+        if !indices.iter().all(|index| under_way.contains(index)) {
             let names: Vec<&str> = indices.iter().map(|index| index.as_str()).collect();
             let what = format!(
                 "builds {} anew and then removes what serves now; searches go on meanwhile",
@@ -77,16 +79,6 @@ impl SluiceServer {
             text: format!("{}.", each.join("; ")),
             content: RebuildAnswer { done, rebuilds, next_step },
         })
-    }
-}
-
-impl SluiceServer {
-    /// Following what was agreed to needs no consent again.
-    fn under_way(&self, indices: &[IndexName]) -> bool {
-        let running = self.engine.rebuilds();
-        indices
-            .iter()
-            .all(|index| running.iter().any(|one| one.index == *index && one.phase != RebuildPhase::Done))
     }
 }
 
