@@ -80,14 +80,12 @@ impl Engine {
         let mut findings =
             vec![Finding::ok(part, "reachable", format!("{} with a {} key", health.host, health.key))];
         findings.extend(health.clock.map(|clock| skew(part, clock, Utc::now())));
-        findings.extend(health.warnings.iter().map(|warning| {
-            Finding::warning(
-                part,
-                "row-level security",
-                warning,
-                "use a secret key, or add a policy for this one",
-            )
-        }));
+        findings.extend(
+            health
+                .warnings
+                .iter()
+                .map(|warning| Finding::warning(part, warning.about, &warning.problem, warning.next_step)),
+        );
         for table in Table::ALL {
             let query = RowQuery {
                 table,

@@ -322,7 +322,7 @@ impl Engine {
 
     /// What to tell a user whose sync found no row, when the key may be the reason.
     pub fn empty_hint(&self) -> Option<String> {
-        self.source.empty_hint()
+        self.source.empty_hint().map(|hint| hint.to_string())
     }
 
     /// The drains of this process.

@@ -145,7 +145,7 @@ impl Engine {
                     counts: Vec::new(),
                     error: None,
                 };
-                (part, health.warnings)
+                (part, health.warnings.iter().map(ToString::to_string).collect())
             }
             Err(fault) => (PartStatus::failed(name, &fault), Vec::new()),
         }

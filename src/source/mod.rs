@@ -7,6 +7,8 @@
 pub mod sample;
 pub mod supabase;
 
+use std::fmt;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -88,7 +90,22 @@ pub struct SourceHealth {
     /// The server's time, as far as it told.
     pub clock: Option<DateTime<Utc>>,
     /// What an operator should know although nothing failed, such as a key that row-level security may blind.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<SourceWarning>,
+}
+
+/// Nothing failed, but somebody should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourceWarning {
+    /// What it is about, in a word or two.
+    pub about: &'static str,
+    pub problem: String,
+    pub next_step: &'static str,
+}
+
+impl fmt::Display for SourceWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.problem, self.next_step)
+    }
 }
 
 /// The source port.
@@ -116,5 +133,5 @@ pub trait Source: Send + Sync {
     async fn health(&self) -> Result<SourceHealth, Fault>;
 
     /// What to tell a user whose query found no row at all, when the reason may be the key and not the data.
-    fn empty_hint(&self) -> Option<String>;
+    fn empty_hint(&self) -> Option<SourceWarning>;
 }

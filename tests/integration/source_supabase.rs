@@ -210,7 +210,7 @@ async fn a_wrong_key_and_a_key_that_sees_nothing_are_told_apart() {
 
     let blind = SupabaseSource::new(&settings(&server, keys::PUBLISHABLE)).expect("a source");
     assert!(read(&blind, &query(Table::Leads, 10)).await.expect("no rows").is_empty());
-    assert!(blind.empty_hint().is_some_and(|hint| hint.contains("row-level security")));
+    assert!(blind.empty_hint().is_some_and(|hint| hint.problem.contains("row-level security")));
     assert_eq!(blind.health().await.expect("health").warnings.len(), 1);
     let seeing = source(&server);
     assert!(seeing.empty_hint().is_none() && seeing.health().await.expect("health").warnings.is_empty());

@@ -69,7 +69,8 @@ impl SluiceServer {
     )]
     async fn get_supabase_dashboard(&self) -> Result<Answer<Dashboard>, ToolError> {
         let (health, overview) = self.engine.overview().await?;
-        let dashboard = dashboard(health.host, health.key, health.warnings, overview);
+        let warnings = health.warnings.iter().map(ToString::to_string).collect();
+        let dashboard = dashboard(health.host, health.key, warnings, overview);
         Ok(Answer { text: dashboard_text(&dashboard), content: dashboard })
     }
 

@@ -12,7 +12,9 @@ use super::{SampleProject, SampleServer, keys};
 use crate::{
     config::SupabaseSettings,
     fault::Fault,
-    source::{Overview, Page, PageToken, RowQuery, Source, SourceHealth, supabase::SupabaseSource},
+    source::{
+        Overview, Page, PageToken, RowQuery, Source, SourceHealth, SourceWarning, supabase::SupabaseSource,
+    },
 };
 
 const PART: &str = "sample";
@@ -90,14 +92,15 @@ impl Source for SampleSource {
 
     async fn health(&self) -> Result<SourceHealth, Fault> {
         let mut health = self.reader.health().await?;
-        health.warnings.push(
-            "the rows are generated samples: set SUPABASE_URL and SUPABASE_KEY to read a real project"
-                .to_owned(),
-        );
+        health.warnings.push(SourceWarning {
+            about: "rows",
+            problem: "the rows are generated samples".to_owned(),
+            next_step: "set SUPABASE_URL and SUPABASE_KEY to read a real project",
+        });
         Ok(health)
     }
 
-    fn empty_hint(&self) -> Option<String> {
+    fn empty_hint(&self) -> Option<SourceWarning> {
         None
     }
 }

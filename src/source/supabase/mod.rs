@@ -25,7 +25,7 @@ use self::{
     key::KeyKind,
     query::Parameters,
 };
-use super::{Overview, Page, PageToken, Pass, RowQuery, Source, SourceHealth};
+use super::{Overview, Page, PageToken, Pass, RowQuery, Source, SourceHealth, SourceWarning};
 use crate::{
     config::SupabaseSettings,
     domain::{JsonObject, Table, parse_instant},
@@ -181,13 +181,14 @@ impl Source for SupabaseSource {
         Ok(SourceHealth { host: self.http.host.clone(), key: self.key.as_str(), clock, warnings })
     }
 
-    fn empty_hint(&self) -> Option<String> {
-        (!self.key.sees_everything()).then(|| {
-            format!(
-                "a {} key sees nothing where row-level security has no policy for it: \
-                 use a secret key in SUPABASE_KEY if there should be rows",
+    fn empty_hint(&self) -> Option<SourceWarning> {
+        (!self.key.sees_everything()).then(|| SourceWarning {
+            about: "row-level security",
+            problem: format!(
+                "a {} key sees nothing where row-level security has no policy for it",
                 self.key.as_str()
-            )
+            ),
+            next_step: "if there should be rows, use a secret key in SUPABASE_KEY, or add a policy for this one",
         })
     }
 }
