@@ -91,7 +91,9 @@ impl Fields {
                 let last = field.path.rsplit('.').next().unwrap_or(&field.path);
                 let distance = strsim::damerau_levenshtein(&name, &field.path.to_lowercase())
                     .min(strsim::damerau_levenshtein(&name, last));
-                let contains = name.len() >= 4 && (last.contains(&name) || name.contains(last));
+                // Short names are part of many others by chance: `id` of `cidade`.
+                let contains =
+                    (name.len() >= 4 && last.contains(&name)) || (last.len() >= 4 && name.contains(last));
                 (distance <= 2.min(name.len() / 2) || contains).then_some((distance, field.path.as_str()))
             })
             .collect();
@@ -165,6 +167,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_offered_instead_is_like_what_was_written() {
+        let fields = Fields::of(IndexName::Leads);
+        assert_eq!(fields.close_to("status", 3), ["status_lead"]);
+        assert_eq!(fields.close_to("scor_qualificacao", 1), ["score_qualificacao"]);
+        assert!(!fields.close_to("cidade", 3).contains(&"id"));
     }
 
     #[test]

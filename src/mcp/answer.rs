@@ -74,8 +74,24 @@ pub(super) fn arguments<T: DeserializeOwned>(given: JsonObject) -> Result<T, Too
         let path = error.path().to_string();
         // A path of "." is the object itself: a member is missing or unknown, and serde names it.
         let field = if path == "." { "arguments" } else { &path };
-        ToolError::argument(field, error.inner())
+        ToolError::argument(field, in_words(&error.inner().to_string()))
     })
+}
+
+/// A reason without the names that only this program has for types.
+fn in_words(reason: &str) -> String {
+    if let Some((_, why)) = reason.split_once("UUID parsing failed: ") {
+        return format!("is not a UUID: {why}");
+    }
+    let Some((before, expected)) = reason.rsplit_once("expected ") else { return reason.to_owned() };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "i8" | "i16" | "i32" | "i64" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        other => other,
+    };
+    format!("{before}expected {expected}")
 }
 
 impl From<EngineError> for ToolError {
@@ -181,8 +197,22 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_is_told_in_the_caller_s_words() {
+        assert_eq!(in_words("UUID parsing failed: invalid length: 1"), "is not a UUID: invalid length: 1");
+        assert_eq!(
+            in_words("unknown variant `x`, expected `a` or `b`"),
+            "unknown variant `x`, expected `a` or `b`"
+        );
+        assert_eq!(in_words("missing field `sql`"), "missing field `sql`");
+    }
+
+    #[test]
     fn a_refused_argument_is_named() {
-        assert!(problem(json!({"limit": "x"})).starts_with("limit: invalid type"));
+        assert_eq!(
+            problem(json!({"limit": "x"})),
+            "limit: invalid type: string \"x\", expected a whole number that is not negative"
+        );
+        assert!(problem(json!({"limit": -1})).ends_with("expected a whole number that is not negative"));
         assert!(problem(json!({})).contains("missing field `limit`"));
         let unknown = problem(json!({"limit": 1, "limite": 2}));
         assert!(unknown.contains("limite") && unknown.contains("expected `limit`"), "{unknown}");

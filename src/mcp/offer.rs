@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use rmcp::{
+    ErrorData,
     handler::server::router::tool::ToolRouter,
     model::{CallToolResponse, Tool},
 };
@@ -46,6 +47,9 @@ impl Offer {
     }
 }
 
+/// From this likeness on a name is taken for a slip of another: 1 is the same.
+const LIKE_ENOUGH: f64 = 0.8;
+
 /// The tools of a server, and why it has no others.
 pub(super) struct Toolbox {
     pub(super) router: ToolRouter<SluiceServer>,
@@ -87,6 +91,25 @@ impl Toolbox {
     /// Whether a client with these rights may call a tool.
     pub(super) fn offers(&self, tool: &str, access: Access) -> bool {
         self.router.get(tool).is_some_and(|tool| access.allows(tool))
+    }
+
+    /// What to say to whoever calls a tool that is nobody's: the one that was probably meant, or where they are listed.
+    pub(super) fn unknown(&self, tool: &str, access: Access) -> Option<ErrorData> {
+        if self.router.has_route(tool) || self.left_out.contains_key(tool) {
+            return None;
+        }
+        let likeness = |name: &str| strsim::jaro_winkler(tool, name);
+        let offered = self.list(access);
+        let meant = offered
+            .iter()
+            .map(|known| (likeness(&known.name), &known.name))
+            .filter(|(likeness, _)| *likeness >= LIKE_ENOUGH)
+            .max_by(|(one, _), (other, _)| one.total_cmp(other));
+        let instead = match meant {
+            Some((_, name)) => format!("did you mean `{name}`?"),
+            None => "tools/list tells which there are".to_owned(),
+        };
+        Some(ErrorData::invalid_params(format!("there is no tool `{tool}`; {instead}"), None))
     }
 
     /// The answer to a call of a tool that exists, but not here or not for this client.
@@ -180,6 +203,24 @@ mod tests {
             !toolbox.offers("cancel_sync", Access::ReadOnly) && toolbox.offers("cancel_sync", Access::Full)
         );
         assert!(refusal(&offer, "drop_everything", Access::ReadOnly).is_none());
+    }
+
+    #[test]
+    fn an_unknown_tool_is_told_of_the_one_that_was_meant() {
+        let toolbox = Toolbox::new(&Offer::default());
+        let told = |tool| toolbox.unknown(tool, Access::Full).map(|error| error.message.into_owned());
+        for (tool, expected) in [
+            ("get_spark_metrics", "`get_engine_metrics`"),
+            ("sync_leads", "`sync_leads_from_supabase`"),
+            ("check_lag", "`check_kafka_lag`"),
+            ("drop_everything", "tools/list"),
+        ] {
+            let said = told(tool).expect("an error");
+            assert!(said.contains(&format!("`{tool}`")) && said.contains(expected), "{said}");
+        }
+        assert_eq!(told("get_sync"), None);
+        let reader = toolbox.unknown("cancel_syncs", Access::ReadOnly).expect("an error");
+        assert!(!reader.message.contains("`cancel_sync`"), "what it may not call is not offered");
     }
 
     /// Every client pays for the list in every conversation: about 6,000 tokens, at four characters each.

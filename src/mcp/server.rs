@@ -141,6 +141,9 @@ impl ServerHandler for SluiceServer {
         // A session outlives the request that opened it: what is logged here belongs to this one.
         let span =
             info_span!("call", tool = %request.name, request_id = RequestId::behind(&context.extensions));
+        if let Some(unknown) = self.toolbox.unknown(&request.name, Access::of(&context.extensions)) {
+            return Err(unknown);
+        }
         if tasks::wanted(&request, &context) {
             return Ok(span.in_scope(|| self.start_task(request, context)).into());
         }
