@@ -261,7 +261,10 @@ impl SluiceServer {
     ) -> Result<Answer<DiscardAnswer>, ToolError> {
         let args: DiscardArgs = arguments(given)?;
         let selection = Selection::These(ids(&args.ids)?);
-        let what = format!("gives {} dead letters up", args.ids.len());
+        let what = match args.ids.len() {
+            1 => "gives a dead letter up".to_owned(),
+            several => format!("gives {several} dead letters up"),
+        };
         consent::ask(&context, args.confirm, &what).await?;
         let outcome = self.engine.discard_letters(&selection, &operator(&context)).await?;
         let open = self.engine.open_letters().await?;
