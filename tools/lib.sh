@@ -60,6 +60,14 @@ need_for_build() {
         || die "Rust $have is too old; sluice needs 1.94 or newer (rustup update)"
 }
 
+# Where a sluice that logs into a file serves HTTP; fails as long as it does not.
+http_address() { # log
+    local line
+    line=$(grep -s 'serving MCP over HTTP' "$1") || return
+    line=${line#*'"address":"'}
+    echo "http://${line%%'"'*}"
+}
+
 # Other people's tools and clients, pinned by tools/suites.d. Node 22 comes with them, as distributions have older ones.
 SUITES=${SLUICE_SERVICES_DIR:-$ROOT/.services}/suites
 readonly SUITES

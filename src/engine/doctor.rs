@@ -5,7 +5,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Engine, status::within};
-use crate::{domain::Table, fault::Fault, log::LogFacts, sink::Sink, source::RowQuery};
+use crate::{
+    domain::Table,
+    fault::Fault,
+    log::{LogFacts, records_in},
+    sink::Sink,
+    source::RowQuery,
+};
 
 /// A clock further off than this makes versions and windows doubtful.
 const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
@@ -112,7 +118,7 @@ impl Engine {
         let mut findings = vec![Finding::ok(part, "reachable", identity)];
         findings.push(match within(part, self.log.extents()).await {
             Ok(extents) => {
-                let records: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
+                let records = records_in(&extents);
                 Finding::ok(
                     part,
                     "topic of events",

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    log::{Extent, Position, Record},
+    log::{Extent, Position, Record, records_in},
     store::{Resolution, Settled},
 };
 
@@ -187,18 +187,16 @@ impl Engine {
     /// # Errors
     /// When log or store can't be reached.
     pub async fn open_letters(&self) -> Result<u64, Fault> {
-        self.ready_log().await?;
         self.ready_store().await?;
         self.count_open_letters().await
     }
 
-    /// As [`Engine::open_letters`], on a store that may not be migrated yet and a log that may have no topics.
+    /// As [`Engine::open_letters`], on a store that may not be migrated yet.
     pub(super) async fn count_open_letters(&self) -> Result<u64, Fault> {
         let log = self.log.identity().await?;
         let extents = self.log.dead_letter_extents().await?;
-        let all: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
         let settled = self.store.settled_count(&log, &extents).await?;
-        Ok(u64::try_from(all).unwrap_or_default().saturating_sub(settled))
+        Ok(records_in(&extents).saturating_sub(settled))
     }
 
     /// Appends the events of dead letters again and settles the letters. One that still makes no event stays open.

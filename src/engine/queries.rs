@@ -1,6 +1,5 @@
 //! Questions about what the store holds.
 
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Engine, EngineError};
@@ -26,7 +25,7 @@ pub enum LeadKey {
 }
 
 /// A lead and what happened to it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LeadHistory {
     pub id: Uuid,
     pub lead: StoredEntity,

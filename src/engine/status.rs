@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Engine, RebuildStatus, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
-use crate::{fault::Fault, sink::Sink};
+use crate::{fault::Fault, log::records_in, sink::Sink};
 
 /// How long one part may take to answer before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -159,19 +159,13 @@ impl Engine {
             Ok((identity, extents))
         });
         match asked.await {
-            Ok((identity, extents)) => {
-                let records: i64 = extents.iter().map(|extent| extent.high - extent.low).sum();
-                PartStatus {
-                    name: name.to_owned(),
-                    ok: true,
-                    detail: format!("{identity}, {} partitions", extents.len()),
-                    counts: vec![Count {
-                        name: "records".to_owned(),
-                        count: u64::try_from(records).unwrap_or_default(),
-                    }],
-                    error: None,
-                }
-            }
+            Ok((identity, extents)) => PartStatus {
+                name: name.to_owned(),
+                ok: true,
+                detail: format!("{identity}, {} partitions", extents.len()),
+                counts: vec![Count { name: "records".to_owned(), count: records_in(&extents) }],
+                error: None,
+            },
             Err(fault) => PartStatus::failed(name, &fault),
         }
     }

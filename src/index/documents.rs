@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// One document to write.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Document {
     /// The event it comes from.
     pub position: Position,

@@ -21,7 +21,12 @@ pub use self::{
     fields::{Field, FieldKind, Fields},
     query::QueryError,
 };
-use crate::{domain::Table, fault::Fault, sink::Sink};
+use crate::{
+    domain::Table,
+    fault::Fault,
+    log::StartAt,
+    sink::{Claim, Sink},
+};
 
 /// Furthest a search may page, as the search servers' `index.max_result_window` has it.
 pub const SEARCH_WINDOW: u32 = 10_000;
@@ -201,6 +206,13 @@ pub enum SearchError {
     Request { field: &'static str, problem: String },
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+/// Claims on partitions of which the consumer group keeps where to read on. There is nothing to fence: a worker that
+/// lost a partition can only write what is there already.
+fn claims(partitions: &[i32]) -> Vec<Claim> {
+    let claim = |&partition| Claim { partition, epoch: 0, start: StartAt::Committed };
+    partitions.iter().map(claim).collect()
 }
 
 /// A rebuild under way: a new index is filled from the log while the old one serves.

@@ -61,6 +61,11 @@ pub struct Extent {
     pub high: i64,
 }
 
+/// How many records there are in all.
+pub fn records_in(extents: &[Extent]) -> u64 {
+    extents.iter().map(|extent| u64::try_from(extent.high - extent.low).unwrap_or_default()).sum()
+}
+
 /// How the events topic is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogFacts {
@@ -167,8 +172,7 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// When the log can't be reached.
     async fn dead_letter_count(&self) -> Result<u64, Fault> {
-        let extents = self.dead_letter_extents().await?;
-        Ok(extents.iter().map(|extent| u64::try_from(extent.high - extent.low).unwrap_or_default()).sum())
+        Ok(records_in(&self.dead_letter_extents().await?))
     }
 
     /// How the events topic is kept.

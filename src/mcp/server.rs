@@ -135,13 +135,14 @@ impl ServerHandler for SluiceServer {
         request: CallToolRequestParams,
         mut context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        if let Some(refusal) = self.toolbox.refusal(&request.name, Access::of(&context.extensions)) {
+        let access = Access::of(&context.extensions);
+        if let Some(refusal) = self.toolbox.refusal(&request.name, access) {
             return Ok(refusal);
         }
         // A session outlives the request that opened it: what is logged here belongs to this one.
         let span =
             info_span!("call", tool = %request.name, request_id = RequestId::behind(&context.extensions));
-        if let Some(unknown) = self.toolbox.unknown(&request.name, Access::of(&context.extensions)) {
+        if let Some(unknown) = self.toolbox.unknown(&request.name, access) {
             return Err(unknown);
         }
         if tasks::wanted(&request, &context) {

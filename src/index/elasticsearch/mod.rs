@@ -51,8 +51,8 @@ use self::{client::Client, operation::Operation, templates::Names};
 use crate::{
     config::ElasticsearchSettings,
     fault::Fault,
-    index::{Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, documents},
-    log::{Position, StartAt},
+    index::{Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents},
+    log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
 
@@ -164,12 +164,6 @@ impl Sink for EsIndex {
         }
         Ok(SinkHealth { version, clock: None, counts })
     }
-}
-
-fn claims(partitions: &[i32]) -> Vec<Claim> {
-    // Nothing to fence: a worker that lost the partition can only write what is there already.
-    let claim = |&partition| Claim { partition, epoch: 0, start: StartAt::Committed };
-    partitions.iter().map(claim).collect()
 }
 
 #[async_trait]

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{PART, bulk, claims, client::Client, faults, operation::Operation, schema, templates::Names};
+use super::{PART, bulk, client::Client, faults, operation::Operation, schema, templates::Names};
 use crate::{
     fault::Fault,
-    index::{IndexName, Rebuild, documents},
+    index::{IndexName, Rebuild, claims, documents},
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
@@ -55,6 +55,11 @@ impl Standing {
     fn serves(&self, alias: &str) -> bool {
         self.aliases.contains_key(alias)
     }
+
+    fn rebuild(&self, alias: &str) -> Option<Rebuild> {
+        let mark = self.mark()?;
+        Some(Rebuild { serves: self.serves(alias), ..mark.rebuild.clone() })
+    }
 }
 
 async fn standing(client: &Client, alias: &str) -> Result<BTreeMap<String, Standing>, Fault> {
@@ -87,9 +92,7 @@ pub(super) async fn under_way(client: &Client, names: &Names) -> Result<Vec<Rebu
     for index in IndexName::ALL {
         let alias = names.alias(index);
         for index in standing(client, alias).await?.values() {
-            if let Some(mark) = index.mark() {
-                rebuilds.push(Rebuild { serves: index.serves(alias), ..mark.rebuild.clone() });
-            }
+            rebuilds.extend(index.rebuild(alias));
         }
     }
     Ok(rebuilds)
@@ -130,10 +133,7 @@ pub(super) async fn begin(client: &Client, names: &Names, index: IndexName) -> R
 }
 
 fn joined(alias: &str, indices: &BTreeMap<String, Standing>) -> Option<Rebuild> {
-    indices.values().find_map(|index| {
-        let mark = index.mark()?;
-        Some(Rebuild { serves: index.serves(alias), ..mark.rebuild.clone() })
-    })
+    indices.values().find_map(|index| index.rebuild(alias))
 }
 
 /// The index of a rebuild, by name; `None` when the rebuild is over.

@@ -37,10 +37,10 @@ use self::{
     trouble::Trouble,
     volume::Volume,
 };
-use super::{Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, documents};
+use super::{Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents};
 use crate::{
     fault::Fault,
-    log::{Position, StartAt},
+    log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
 
@@ -137,7 +137,11 @@ impl Shared {
     }
 
     /// Writes documents into the serving volumes, or all into the one of a rebuild.
-    fn write(&self, documents: &[documents::Document], only: Option<&Rebuild>) -> Result<Applied, Trouble> {
+    fn write(
+        &self,
+        mut documents: Vec<documents::Document>,
+        only: Option<&Rebuild>,
+    ) -> Result<Applied, Trouble> {
         self.hold()?;
         let _writing = locked(&self.writing);
         let mut applied = Applied::default();
@@ -147,8 +151,7 @@ impl Shared {
                 Some(_) => continue,
                 None => self.serving(index)?,
             };
-            let of_index: Vec<_> =
-                documents.iter().filter(|document| document.index == index).cloned().collect();
+            let of_index: Vec<_> = documents.extract_if(.., |document| document.index == index).collect();
             let more = if of_index.is_empty() { Applied::default() } else { volume.write(&of_index)? };
             applied.inserted += more.inserted;
             applied.duplicates += more.duplicates;
@@ -260,15 +263,9 @@ async fn apply(
 ) -> Result<Applied, ApplyError> {
     let plan = documents::plan(batch);
     let applied = index
-        .blocking("writing documents", move |shared| shared.write(&plan.documents, only.as_ref()))
+        .blocking("writing documents", move |shared| shared.write(plan.documents, only.as_ref()))
         .await?;
     if plan.refused.is_empty() { Ok(applied) } else { Err(ApplyError::Rejected(plan.refused)) }
-}
-
-fn claims(partitions: &[i32]) -> Vec<Claim> {
-    // Nothing to fence: what is written again is there already.
-    let claim = |&partition| Claim { partition, epoch: 0, start: StartAt::Committed };
-    partitions.iter().map(claim).collect()
 }
 
 #[async_trait]

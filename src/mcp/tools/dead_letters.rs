@@ -1,13 +1,16 @@
 //! Tools that list and settle dead letters.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{operate::operator, sync::LONGEST_WAIT};
+use super::{
+    operate::operator,
+    waiting::{default_wait, patience},
+};
 use crate::{
     engine::{
         LeftLetter, Letter, LetterFilter, LetterState, Selection, SettleOutcome, parse_letter_id,
@@ -93,10 +96,6 @@ struct ReplayArgs {
 
 fn default_replay() -> usize {
     100
-}
-
-fn default_wait() -> bool {
-    true
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -233,8 +232,7 @@ impl SluiceServer {
         };
         let outcome = self.engine.replay_letters(&selection, &operator(&context)).await?;
         let drained = outcome.targets.is_empty() || {
-            let patience = if args.wait { LONGEST_WAIT } else { Duration::ZERO };
-            let sinks = self.engine.wait_for_positions(&outcome.targets, patience).await?;
+            let sinks = self.engine.wait_for_positions(&outcome.targets, patience(args.wait)).await?;
             sinks.iter().all(|sink| sink.queryable)
         };
         let open = self.engine.open_letters().await?;

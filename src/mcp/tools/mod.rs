@@ -9,6 +9,7 @@ mod schedules;
 mod search;
 mod status;
 mod sync;
+mod waiting;
 
 use rmcp::handler::server::router::tool::ToolRouter;
 

@@ -1,13 +1,13 @@
 //! Tools that watch and work the engine itself.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::sync::LONGEST_WAIT;
+use super::waiting::{default_wait, patience};
 use crate::{
     domain::{ManualEvent, Table},
     engine::{EngineMetrics, SinkPause, SinkProgress, SyncStatus},
@@ -80,10 +80,6 @@ struct InjectArgs {
 
 fn default_usuario() -> String {
     "manual".to_owned()
-}
-
-fn default_wait() -> bool {
-    true
 }
 
 /// A page of syncs.
@@ -175,9 +171,8 @@ impl SluiceServer {
             metadata: args.metadata,
         };
         let (event, at) = self.engine.inject(event).await?;
-        let patience = if args.wait { LONGEST_WAIT } else { Duration::ZERO };
         let target = Position { offset: at.offset + 1, ..at };
-        let sinks = self.engine.wait_for_positions(&[target], patience).await?;
+        let sinks = self.engine.wait_for_positions(&[target], patience(args.wait)).await?;
         let queryable = sinks.iter().all(|sink| sink.queryable);
         let state =
             if queryable { "it can be queried in every sink" } else { "the sinks have yet to apply it" };

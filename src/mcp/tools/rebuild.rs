@@ -1,11 +1,12 @@
 //! The tool that builds indices anew.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::waiting::LONGEST_WAIT;
 use crate::{
     engine::{RebuildPhase, RebuildStatus},
     index::IndexName,
@@ -15,9 +16,6 @@ use crate::{
         consent, schema,
     },
 };
-
-/// Below the minute after which some clients give a call up.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -68,7 +66,7 @@ impl SluiceServer {
             consent::ask(&context, args.confirm, &what).await?;
         }
         self.engine.rebuild(&indices).await?;
-        let rebuilds = self.engine.wait_for_rebuilds(&indices, PATIENCE).await;
+        let rebuilds = self.engine.wait_for_rebuilds(&indices, LONGEST_WAIT).await;
         let done = rebuilds.iter().all(|rebuild| rebuild.phase == RebuildPhase::Done);
         let next_step = (!done).then(|| {
             "it goes on in the background: get_pipeline_status shows how far it is, and calling rebuild_index again waits for it"

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::waiting::{LONGEST_WAIT, default_wait, patience};
 use crate::{
     domain::Table,
     engine::{SyncPhase, SyncStatus, SyncWatcher},
@@ -23,9 +24,6 @@ use crate::{
     },
     store::SyncRequest,
 };
-
-/// The longest a call waits: clients give up at about 60 s, so a longer sync is followed with `get_sync`.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -94,10 +92,6 @@ fn default_sessions() -> u32 {
 
 fn default_hours() -> u32 {
     24
-}
-
-fn default_wait() -> bool {
-    true
 }
 
 /// A sync, and what to do next.
@@ -186,9 +180,8 @@ impl SluiceServer {
     ) -> Result<Answer<SyncAnswer>, ToolError> {
         let args: GetSyncArgs = arguments(given)?;
         let id = sync_id(&args.sync_id)?;
-        let patience = if args.wait { LONGEST_WAIT } else { Duration::ZERO };
         let mut progress = Progress::of(&context);
-        let status = self.engine.wait_for_sync(id, patience, &mut progress).await?;
+        let status = self.engine.wait_for_sync(id, patience(args.wait), &mut progress).await?;
         Ok(self.answer(status))
     }
 

@@ -138,6 +138,16 @@ pub fn initialize(version: &str) -> Value {
         "protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "script", "version": "1"}}})
 }
 
+/// A request of the stateless revision, which says with each who asks.
+pub fn stateless(id: u32, method: &str, mut params: Value) -> Value {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "script", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+}
+
 pub fn initialized() -> Value {
     json!({"jsonrpc": "2.0", "method": "notifications/initialized"})
 }

@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::support::{
     eventually,
-    http::{HttpServer, Session},
+    http::{HttpServer, Session, stateless},
     rows::leads,
 };
 
@@ -39,14 +39,9 @@ async fn a_stateless_client_that_hangs_up_stops_the_sync_it_waited_for() {
     let server = HttpServer::of(command).await;
     let watching = server.connect(None).await;
 
-    let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": {"name": "script", "version": "1"},
-        "io.modelcontextprotocol/clientCapabilities": {},
-    });
-    let params = json!({"name": "sync_leads_from_supabase", "arguments": {}, "_meta": meta});
+    let params = json!({"name": "sync_leads_from_supabase", "arguments": {}});
     let request = server
-        .post(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
+        .post(&stateless(1, "tools/call", params))
         .header("mcp-protocol-version", "2026-07-28")
         .header("mcp-method", "tools/call")
         .header("mcp-name", "sync_leads_from_supabase");

@@ -3,7 +3,7 @@
 use rmcp::model::{CallToolRequestParams, ProtocolVersion};
 use serde_json::{Value, json};
 
-use crate::support::http::{Events, HttpServer, call, initialize, initialized};
+use crate::support::http::{Events, HttpServer, call, initialize, initialized, stateless};
 
 /// An open session's id.
 async fn open(server: &HttpServer) -> String {
@@ -122,12 +122,7 @@ async fn no_more_sessions_open_than_may_and_a_closed_one_makes_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stateless_call_is_one_json_answer_without_a_session() {
     let server = HttpServer::start(&[]).await;
-    let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": {"name": "script", "version": "1"},
-        "io.modelcontextprotocol/clientCapabilities": {},
-    });
-    let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}});
+    let message = stateless(1, "tools/list", json!({}));
     let request =
         server.post(&message).header("mcp-protocol-version", "2026-07-28").header("mcp-method", "tools/list");
     let response = request.send().await.expect("an answer");
