@@ -1,15 +1,15 @@
 //! The folder the embedded parts keep their files in. Any process may read it; one at a time may write.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use chrono::Utc;
 
-use crate::fault::Fault;
+use crate::{fault::Fault, lock_file};
 
 /// The folder, and the lock on it once this process has it.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl DataFolder {
         if lock.is_some() {
             return Ok(());
         }
-        match try_lock(&self.path).map_err(|error| unusable(&self.path, "locking", &error))? {
+        match self.try_lock().map_err(|error| unusable(&self.path, "locking", &error))? {
             Ok(mut file) => {
                 self.sign(&mut file).map_err(|error| unusable(&self.path, "signing the lock of", &error))?;
                 *lock = Some(file);
@@ -65,13 +65,15 @@ impl DataFolder {
         if self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(None);
         }
-        Ok(try_lock(&self.path)?.err())
+        Ok(self.try_lock()?.err())
     }
 
     fn sign(&self, file: &mut File) -> io::Result<()> {
-        file.set_len(0)?;
-        write!(file, "{}, since {}", self.owner, Utc::now().format("%Y-%m-%dT%H:%M:%SZ"))?;
-        file.flush()
+        lock_file::sign(file, &format!("{}, since {}", self.owner, Utc::now().format("%Y-%m-%dT%H:%M:%SZ")))
+    }
+
+    fn try_lock(&self) -> io::Result<Result<File, String>> {
+        lock_file::try_lock(&self.path.join(Self::LOCK))
     }
 
     fn held_by(&self, holder: &str, what: &str) -> Fault {
@@ -89,21 +91,6 @@ fn unusable(path: &Path, what: &str, error: &io::Error) -> Fault {
         format!("{what} the data folder {} failed: {error}", path.display()),
         "check that the folder can be written, or set SLUICE_DATA_DIR to another",
     )
-}
-
-/// The lock, or who has it.
-fn try_lock(folder: &Path) -> io::Result<Result<File, String>> {
-    let path = folder.join(DataFolder::LOCK);
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Ok(file)),
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)?;
-            Ok(Err(if holder.is_empty() { "another process".to_owned() } else { holder }))
-        }
-        Err(TryLockError::Error(error)) => Err(error),
-    }
 }
 
 #[cfg(test)]

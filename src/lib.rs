@@ -13,6 +13,7 @@ pub mod embedded;
 pub mod engine;
 pub mod fault;
 pub mod index;
+mod lock_file;
 pub mod log;
 pub mod mcp;
 pub mod parts;

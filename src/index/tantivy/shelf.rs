@@ -1,8 +1,8 @@
 //! The folder of all indices: which volume serves, which one is being built, and who may write.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::index::IndexName;
+use crate::{index::IndexName, lock_file};
 
 /// What is known of an index's volumes. Written as a whole, so it is never half of anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,21 +87,10 @@ pub(super) fn tidy(folder: &Path, index: IndexName, entry: &Entry) -> io::Result
 
 /// The right to write, or who has it. The system gives it back when the process ends, however it ends.
 pub(super) fn hold(folder: &Path) -> io::Result<Result<File, String>> {
-    let path = folder.join("writer.lock");
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)?;
-            let now = Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
-            write!(file, "process {} since {now}", std::process::id())?;
-            file.flush()?;
-            Ok(Ok(file))
-        }
-        Err(fs::TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)?;
-            Ok(Err(if holder.is_empty() { "another process".to_owned() } else { holder }))
-        }
-        Err(fs::TryLockError::Error(error)) => Err(error),
+    let mut taken = lock_file::try_lock(&folder.join("writer.lock"))?;
+    if let Ok(file) = &mut taken {
+        let now = Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
+        lock_file::sign(file, &format!("process {} since {now}", std::process::id()))?;
     }
+    Ok(taken)
 }

@@ -106,8 +106,7 @@ impl Log for EmbeddedLog {
     }
 
     async fn extents(&self) -> Result<Vec<Extent>, Fault> {
-        let ends = self.db.read("reading the log's extent", |db| ends(db, Topic::Events)).await?;
-        Ok(ends.into_iter().map(|(partition, low, high)| Extent { partition, low, high }).collect())
+        self.db.read("reading the log's extent", |db| extents(db, Topic::Events)).await
     }
 
     async fn committed(&self, group: &str) -> Result<Vec<Position>, Fault> {
@@ -137,10 +136,10 @@ impl Log for EmbeddedLog {
     }
 
     async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {
-        let ends = self.db.read("counting dead letters", |db| ends(db, Topic::DeadLetters)).await?;
-        // All of them are in one partition.
-        let (partition, low, high) = ends.first().copied().unwrap_or_default();
-        Ok(vec![Extent { partition, low, high }])
+        let mut extents = self.db.read("counting dead letters", |db| extents(db, Topic::DeadLetters)).await?;
+        // All of them are in the first partition.
+        extents.truncate(1);
+        Ok(extents)
     }
 
     async fn facts(&self) -> Result<LogFacts, Fault> {
@@ -157,7 +156,7 @@ fn number(topic: Topic) -> i32 {
 }
 
 /// First offset and end of every partition.
-fn ends(db: &rusqlite::Connection, topic: Topic) -> rusqlite::Result<Vec<(i32, i64, i64)>> {
+fn extents(db: &rusqlite::Connection, topic: Topic) -> rusqlite::Result<Vec<Extent>> {
     // Both in one query would read the whole partition; each alone is a look at an end of the index.
     let mut statement = db.prepare_cached(
         "SELECT coalesce((SELECT min(position) FROM log_records WHERE topic = ?1 AND partition = ?2), 0),
@@ -165,8 +164,9 @@ fn ends(db: &rusqlite::Connection, topic: Topic) -> rusqlite::Result<Vec<(i32, i
     )?;
     (0..PARTITIONS)
         .map(|partition| {
-            statement
-                .query_row(params![number(topic), partition], |row| Ok((partition, row.get(0)?, row.get(1)?)))
+            statement.query_row(params![number(topic), partition], |row| {
+                Ok(Extent { partition, low: row.get(0)?, high: row.get(1)? })
+            })
         })
         .collect()
 }

@@ -12,11 +12,11 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{PARTITIONS, committed, ends, headers};
+use super::{PARTITIONS, committed, extents, headers};
 use crate::{
     embedded::{EmbeddedDb, PART},
     fault::{Fault, FaultKind},
-    log::{BatchLimits, Delivery, LogReader, Position, Record, StartAt, Topic},
+    log::{BatchLimits, Delivery, Extent, LogReader, Position, Record, StartAt, Topic},
 };
 
 pub(super) struct EmbeddedReader {
@@ -124,12 +124,15 @@ impl LogReader for EmbeddedReader {
         let (committed, extents) = self
             .db
             .read("reading the log's extent", move |db| {
-                Ok((committed(db, &group)?, ends(db, Topic::Events)?))
+                Ok((committed(db, &group)?, extents(db, Topic::Events)?))
             })
             .await?;
         let mut began = Vec::with_capacity(at.len());
         for &(partition, start) in at {
-            let Some(&(_, low, high)) = extents.iter().find(|(p, _, _)| *p == partition) else { continue };
+            let Some(&Extent { low, high, .. }) = extents.iter().find(|extent| extent.partition == partition)
+            else {
+                continue;
+            };
             let wanted = match start {
                 StartAt::Offset(offset) => Some(offset),
                 StartAt::Beginning => None,

@@ -1,7 +1,7 @@
 //! A batch is one transaction, guarded by the offset and the epoch it expects.
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use rusqlite::{OptionalExtension, Transaction, params, params_from_iter, types::Value};
+use rusqlite::{Transaction, params, params_from_iter};
 
 use super::{
     PART,
@@ -34,8 +34,9 @@ pub(super) fn apply(
         return Ok(Err(ApplyError::Rejected(rejections)));
     }
     let mut applied = Applied::default();
+    let mut insert = db.prepare_cached(&event_insert())?;
     for sink in &batch.events {
-        if insert_event(db, rows::event(sink))? {
+        if insert.execute(params_from_iter(rows::event(sink)))? == 1 {
             applied.inserted += 1;
             count(db, &sink.event)?;
         } else {
@@ -43,13 +44,14 @@ pub(super) fn apply(
         }
     }
     for table in Table::ALL {
+        let mut upsert = db.prepare_cached(&entity_upsert(table))?;
         for sink in batch.newest_of(table) {
-            let moved = match &sink.event.dados {
-                Dados::Lead(lead) => upsert(db, table, rows::lead(lead, &sink.event))?,
-                Dados::ChatSession(session) => upsert(db, table, rows::session(session, &sink.event))?,
+            let values = match &sink.event.dados {
+                Dados::Lead(lead) => rows::lead(lead, &sink.event),
+                Dados::ChatSession(session) => rows::session(session, &sink.event),
                 Dados::Manual(_) => continue,
             };
-            if moved { applied.entities += 1 } else { applied.stale += 1 }
+            if upsert.exists(params_from_iter(values))? { applied.entities += 1 } else { applied.stale += 1 }
         }
     }
     Ok(Ok(applied))
@@ -83,11 +85,10 @@ fn advance(db: &Transaction<'_>, log: &str, span: &Span) -> rusqlite::Result<boo
     Ok(moved == 1)
 }
 
-fn insert_event(db: &Transaction<'_>, values: Vec<Value>) -> rusqlite::Result<bool> {
-    let sql = format!(
+fn event_insert() -> String {
+    format!(
         "INSERT INTO eventos_raw ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-    );
-    Ok(db.prepare_cached(&sql)?.execute(params_from_iter(values))? == 1)
+    )
 }
 
 /// Adds one event to its window.
@@ -115,20 +116,17 @@ fn window(instant: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds - seconds.rem_euclid(WINDOW.num_seconds()), 0).unwrap_or(instant)
 }
 
-/// Creates an entity or moves it forward, never back.
-fn upsert(db: &Transaction<'_>, table: Table, values: Vec<Value>) -> rusqlite::Result<bool> {
+/// The statement that creates an entity or moves it forward, never back; it returns a row where it did.
+fn entity_upsert(table: Table) -> String {
     let columns: Vec<&str> = table.columns().iter().copied().chain(ENTITY_COLUMNS).collect();
     let marks = vec!["?"; columns.len()].join(", ");
     let updates: Vec<String> =
         columns[1..].iter().map(|column| format!("{column} = excluded.{column}")).collect();
-    let sql = format!(
+    format!(
         "INSERT INTO {table} ({}) VALUES ({marks})
          ON CONFLICT (id) DO UPDATE SET {}, sincronizado_em = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')
          WHERE {table}.versao < excluded.versao RETURNING 1",
         columns.join(", "),
         updates.join(", ")
-    );
-    let moved: Option<i64> =
-        db.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0)).optional()?;
-    Ok(moved.is_some())
+    )
 }
