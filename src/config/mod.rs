@@ -12,7 +12,7 @@ use std::{path::PathBuf, time::Duration};
 use secrecy::SecretString;
 use url::Url;
 
-pub use http::{HostPattern, HttpSettings, OriginPattern, Token, parse_address};
+pub use http::{HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, parse_address};
 use reader::Reader;
 pub use reader::SettingsError;
 
