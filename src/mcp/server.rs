@@ -14,7 +14,7 @@ use rmcp::{
     task_manager::TaskManager,
     tool_handler,
 };
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, error_span};
 
 use super::{
     Access, Offer,
@@ -22,10 +22,11 @@ use super::{
     logs,
     offer::Toolbox,
     output::Outgoing,
+    principal::Principal,
     prompts,
     resources::{self, Uri, Watches},
     session::Session,
-    tasks,
+    tasks::Tasks,
     transport::http::RequestId,
 };
 use crate::engine::Engine;
@@ -46,7 +47,7 @@ pub struct SluiceServer {
     pub(super) engine: Arc<Engine>,
     pub(super) toolbox: Arc<Toolbox>,
     pub(super) outgoing: Outgoing,
-    pub(super) tasks: TaskManager,
+    pub(super) tasks: Tasks,
     seal: Seal,
     pub(super) watches: Arc<Watches>,
     session: Arc<Session>,
@@ -58,7 +59,7 @@ impl SluiceServer {
         Self {
             toolbox: Arc::new(Toolbox::new(offer)),
             outgoing: Outgoing { reveal_pii: offer.reveal_pii },
-            tasks: TaskManager::new(),
+            tasks: Tasks::default(),
             seal: Seal::new(),
             watches: Watches::new(engine.clone()),
             session: Arc::default(),
@@ -66,9 +67,9 @@ impl SluiceServer {
         }
     }
 
-    /// The tasks under way, for a server around this one that has long calls of its own.
-    pub fn tasks(&self) -> &TaskManager {
-        &self.tasks
+    /// The tasks of whoever sent a request, for a server around this one that has long calls of its own.
+    pub fn tasks(&self, context: &RequestContext<RoleServer>) -> TaskManager {
+        self.tasks.of(&Principal::of(&context.extensions))
     }
 }
 
@@ -139,13 +140,14 @@ impl ServerHandler for SluiceServer {
         if let Some(refusal) = self.toolbox.refusal(&request.name, access) {
             return Ok(refusal);
         }
-        // A session outlives the request that opened it: what is logged here belongs to this one.
-        let span =
-            info_span!("call", tool = %request.name, request_id = RequestId::behind(&context.extensions));
+        // A session outlives the request that opened it: what is logged here belongs to this one. Whatever level is
+        // logged, events in here are the client's.
+        let request_id = RequestId::behind(&context.extensions);
+        let span = error_span!(logs::CALL, tool = %request.name, request_id, session = self.session.id());
         if let Some(unknown) = self.toolbox.unknown(&request.name, access) {
             return Err(unknown);
         }
-        if tasks::wanted(&request, &context) {
+        if self.becomes_task(&request, &context) {
             return Ok(span.in_scope(|| self.start_task(request, context)).into());
         }
         let asking = Asking::new(self.seal.clone(), &request);
@@ -164,25 +166,25 @@ impl ServerHandler for SluiceServer {
     async fn get_task(
         &self,
         request: GetTaskParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+        self.tasks(&context).get_task(&request.task_id).map(GetTaskResult::new)
     }
 
     async fn update_task(
         &self,
         request: UpdateTaskParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.tasks.update_task(&request.task_id, request.input_responses)
+        self.tasks(&context).update_task(&request.task_id, request.input_responses)
     }
 
     async fn cancel_task(
         &self,
         request: CancelTaskParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.tasks.cancel_task(&request.task_id)
+        self.tasks(&context).cancel_task(&request.task_id)
     }
 
     async fn list_resources(
@@ -218,7 +220,8 @@ impl ServerHandler for SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let uri = Uri::parse(&request.uri)?;
-        let changes = self.watches.watch(&request.uri, uri)?;
+        let principal = Principal::of(&context.extensions);
+        let changes = self.watches.watch(&principal, &request.uri, uri)?;
         self.session.subscribe(request.uri, changes, context.peer);
         Ok(())
     }
@@ -241,8 +244,9 @@ impl ServerHandler for SluiceServer {
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let mut telling = Vec::new();
+        let principal = Principal::of(&context.request_context().extensions);
         for address in context.accepted().resource_subscriptions.iter().flatten() {
-            let mut changes = self.watches.watch(address, Uri::parse(address)?)?;
+            let mut changes = self.watches.watch(&principal, address, Uri::parse(address)?)?;
             let sink = context.sink();
             telling.push(async move {
                 while changes.changed().await.is_ok() {
@@ -296,7 +300,11 @@ impl ServerHandler for SluiceServer {
         if is_stateless(&context) {
             return Err(ErrorData::method_not_found::<rmcp::model::SetLevelRequestMethod>());
         }
-        self.session.tell_log(logs::forward(context.peer, request.level, self.outgoing));
+        let heard = match Principal::of(&context.extensions) {
+            Principal::Process => logs::Heard::Everything,
+            _ => logs::Heard::CallsOf(self.session.id()),
+        };
+        self.session.tell_log(logs::forward(context.peer, heard, request.level, self.outgoing));
         Ok(())
     }
 }
