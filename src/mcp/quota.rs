@@ -5,6 +5,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use axum::http::request::Parts;
+use rmcp::model::Extensions;
+
 use super::principal::Principal;
 
 /// How many of something each client may hold, and how many it holds.
@@ -47,6 +50,11 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// What the transport counted a request by; kept by whatever works on longer than the request's context lasts.
+    pub(super) fn of(extensions: &Extensions) -> Option<Arc<Self>> {
+        extensions.get::<Parts>()?.extensions.get::<Arc<Self>>().cloned()
+    }
+
     pub(super) fn principal(&self) -> &Principal {
         &self.principal
     }

@@ -24,6 +24,7 @@ use super::{
     output::Outgoing,
     principal::Principal,
     prompts,
+    quota::Share,
     resources::{self, Uri, Watches},
     session::Session,
     tasks::Tasks,
@@ -147,6 +148,8 @@ impl ServerHandler for SluiceServer {
         if let Some(unknown) = self.toolbox.unknown(&request.name, access) {
             return Err(unknown);
         }
+        // A tool that needs nothing of the context lets go of it before it begins.
+        let _counted = Share::of(&context.extensions);
         if self.becomes_task(&request, &context) {
             return Ok(span.in_scope(|| self.start_task(request, context)).into());
         }

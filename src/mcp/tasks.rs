@@ -19,7 +19,7 @@ use rmcp::{
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{SluiceServer, principal::Principal};
+use super::{SluiceServer, principal::Principal, quota::Share};
 
 /// How long a task may run; it is remembered as long again once it has ended.
 const LIFETIME: Duration = Duration::from_hours(1);
@@ -133,6 +133,7 @@ impl SluiceServer {
         mut context: RequestContext<RoleServer>,
         task: TaskContext,
     ) -> Result<CallToolResult, TaskExit> {
+        let _counted = Share::of(&context.extensions);
         // The request is answered by now; from here on only the task can be cancelled.
         let cancel = CancellationToken::new();
         context.ct = cancel.clone();

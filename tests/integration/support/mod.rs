@@ -10,6 +10,7 @@ pub mod http;
 pub mod indices;
 pub mod logs;
 pub mod postgres;
+pub mod raw_http;
 pub mod rows;
 pub mod servers;
 pub mod stores;

@@ -2,7 +2,10 @@
 //! same.
 
 mod access;
+mod bodies;
 mod hang_up;
+mod http1;
 mod legacy;
 mod life;
+mod shares;
 mod streamable;
