@@ -2,6 +2,7 @@
 //! same.
 
 mod access;
+mod apart;
 mod bodies;
 mod hang_up;
 mod http1;
