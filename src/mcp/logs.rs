@@ -123,12 +123,7 @@ impl Visit for SessionField {
 }
 
 /// Sends a client events of at least `least`, until it is gone.
-pub(super) async fn forward(
-    peer: Peer<RoleServer>,
-    heard: Heard,
-    least: LoggingLevel,
-    outgoing: Outgoing,
-) {
+pub(super) async fn forward(peer: Peer<RoleServer>, heard: Heard, least: LoggingLevel, outgoing: Outgoing) {
     let mut events = EVENTS.subscribe();
     loop {
         let event = match events.recv().await {

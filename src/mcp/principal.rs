@@ -50,13 +50,16 @@ impl fmt::Display for Principal {
 /// The address that stands for all its holder has: one machine has many loopback addresses, and one customer of a
 /// provider a /64 of IPv6.
 pub(super) fn canonical(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        address if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+    let address = address.to_canonical();
+    if address.is_loopback() {
+        return Ipv4Addr::LOCALHOST.into();
+    }
+    match address {
+        IpAddr::V4(_) => address,
         IpAddr::V6(address) => {
             let network = u128::from(address) & !u128::from(u64::MAX);
             Ipv6Addr::from(network).into()
         }
-        address => address,
     }
 }
 

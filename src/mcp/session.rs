@@ -44,12 +44,7 @@ impl Session {
     }
 
     /// Tells the client whenever the resource changes.
-    pub(super) fn subscribe(
-        &self,
-        uri: String,
-        mut changes: Watched,
-        peer: Peer<RoleServer>,
-    ) {
+    pub(super) fn subscribe(&self, uri: String, mut changes: Watched, peer: Peer<RoleServer>) {
         let address = uri.clone();
         let telling = async move {
             while changes.changed().await.is_ok() {

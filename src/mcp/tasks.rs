@@ -104,7 +104,8 @@ impl SluiceServer {
         request: &CallToolRequestParams,
         context: &RequestContext<RoleServer>,
     ) -> bool {
-        let waits = request.arguments.as_ref().and_then(|given| given.get("wait")) != Some(&Value::Bool(false));
+        let waits =
+            request.arguments.as_ref().and_then(|given| given.get("wait")) != Some(&Value::Bool(false));
         waits
             && LONG.contains(&&*request.name)
             && context.client_capabilities().is_some_and(|client| client.supports_tasks())

@@ -236,7 +236,8 @@ mod tests {
         }
         let settings = load(&[("SLUICE_HTTP_ALLOWED_HOSTS", "sluice.example")]).expect("valid settings");
         assert!(settings.allowed_hosts.iter().any(|host| host.matches("sluice.example:443")));
-        let settings = load(&[("SLUICE_HTTP_PUBLIC_URL", "https://sluice.example/a")]).expect("valid settings");
+        let settings =
+            load(&[("SLUICE_HTTP_PUBLIC_URL", "https://sluice.example/a")]).expect("valid settings");
         assert!(settings.allowed_hosts.iter().any(|host| host.matches("sluice.example")), "clients use it");
     }
 }

@@ -34,7 +34,11 @@ impl PublicUrl {
         }
         // Whoever reads `//`, a dot segment or a % otherwise than the proxy does would be led elsewhere.
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
-        if url.path().contains("//") || text.contains("/.") || text.contains('%') || !url.path().chars().all(plain) {
+        if url.path().contains("//")
+            || text.contains("/.")
+            || text.contains('%')
+            || !url.path().chars().all(plain)
+        {
             return Err("must have a plain path, such as /sluice");
         }
         let ours = ["/mcp", "/sse"].iter().any(|end| url.path().trim_end_matches('/').ends_with(end));
@@ -80,7 +84,9 @@ mod tests {
             let url = PublicUrl::parse(text).expect(text);
             assert_eq!((url.path(), url.host().as_str()), (path, host));
         }
-        for (text, local) in [("http://localhost:8080/a", true), ("http://[::1]", true), ("https://a.b", false)] {
+        for (text, local) in
+            [("http://localhost:8080/a", true), ("http://[::1]", true), ("https://a.b", false)]
+        {
             assert_eq!(PublicUrl::parse(text).expect(text).is_local(), local, "{text}");
         }
     }

@@ -11,7 +11,7 @@ use tokio::{
 use super::http::HttpServer;
 
 /// Longest wait for anything; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub struct Raw {
     pub stream: TcpStream,

@@ -17,7 +17,8 @@ impl Readable {
     pub(super) fn by(headers: &HeaderMap) -> Self {
         let mut readable = Self { json: false, events: false };
         let given = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let mut ranges = given.flat_map(|value| value.split(',')).filter(|range| !range.trim().is_empty()).peekable();
+        let mut ranges =
+            given.flat_map(|value| value.split(',')).filter(|range| !range.trim().is_empty()).peekable();
         if ranges.peek().is_none() {
             return Self { json: true, events: true };
         }
@@ -37,7 +38,8 @@ impl Readable {
 /// `q=0`, in any of its spellings: the client can't read it.
 fn is_weight_of_nothing(parameter: &str) -> bool {
     parameter.split_once('=').is_some_and(|(name, weight)| {
-        name.trim().eq_ignore_ascii_case("q") && weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0)
+        name.trim().eq_ignore_ascii_case("q")
+            && weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0)
     })
 }
 

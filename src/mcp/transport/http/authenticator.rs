@@ -74,9 +74,7 @@ impl Authenticator {
                 found = Some(token);
             }
         }
-        found
-            .map(|token| (Principal::Token(token.name.clone()), token.access))
-            .ok_or(Unknown::WrongToken)
+        found.map(|token| (Principal::Token(token.name.clone()), token.access)).ok_or(Unknown::WrongToken)
     }
 }
 
@@ -131,8 +129,7 @@ mod tests {
         assert_eq!(nothing.authenticate(&HeaderMap::new(), PEER), Err(Unknown::NoToken));
         assert_eq!(authenticate(&format!("Basic {ONE}")), Err(Unknown::NoToken));
         assert_eq!(authenticate(ONE), Err(Unknown::NoToken));
-        let (cut, twice, both) =
-            (&ONE[1..], format!("{ONE} {ONE}"), format!("{ONE},{TWO}"));
+        let (cut, twice, both) = (&ONE[1..], format!("{ONE} {ONE}"), format!("{ONE},{TWO}"));
         for wrong in ["chave-tres-123456", cut, "", &twice, &both, &ONE.to_uppercase()] {
             assert!(authenticate(&format!("Bearer {wrong}")).is_err(), "{wrong}");
         }
@@ -148,7 +145,11 @@ mod tests {
             let page = authenticator(&[]).authenticate(&headers, PEER);
             assert_eq!(page, Ok((Principal::Page(PEER), Access::ReadOnly)), "{name}");
             let trusted = authenticator(&[("SLUICE_HTTP_PAGES_MAY_WRITE", "true")]);
-            assert_eq!(trusted.authenticate(&headers, PEER), Ok((Principal::Page(PEER), Access::Full)), "{name}");
+            assert_eq!(
+                trusted.authenticate(&headers, PEER),
+                Ok((Principal::Page(PEER), Access::Full)),
+                "{name}"
+            );
         }
     }
 

@@ -197,7 +197,10 @@ mod tests {
     const LIMITS: BodyLimits = BodyLimits { bytes: 200, time: Duration::from_millis(50) };
     const PING: &str = r#"{"jsonrpc": "2.0", "id": "á", "method": "ping"}"#;
 
-    async fn read(headers: &[(&'static str, &'static str)], body: impl Into<Body>) -> Result<Received, BodyError> {
+    async fn read(
+        headers: &[(&'static str, &'static str)],
+        body: impl Into<Body>,
+    ) -> Result<Received, BodyError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
@@ -241,7 +244,10 @@ mod tests {
         assert!(matches!(read(&[], PING).await, Err(BodyError::ContentType)));
         let gzip = [("content-type", "application/json"), ("content-encoding", "gzip")];
         let response = read(&gzip, PING).await.expect_err("compressed").into_response();
-        assert_eq!((response.status(), &response.headers()["accept-encoding"]), (StatusCode::UNSUPPORTED_MEDIA_TYPE, &"identity".parse().expect("a header")));
+        assert_eq!(
+            (response.status(), &response.headers()["accept-encoding"]),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, &"identity".parse().expect("a header"))
+        );
     }
 
     #[tokio::test]
@@ -257,7 +263,11 @@ mod tests {
             deep.leak().as_bytes(),
         ] {
             let (status, body) = refused(broken).await;
-            assert_eq!((status.as_u16(), &body["error"]["code"], &body["id"]), (400, &(-32_700).into(), &Value::Null), "{body}");
+            assert_eq!(
+                (status.as_u16(), &body["error"]["code"], &body["id"]),
+                (400, &(-32_700).into(), &Value::Null),
+                "{body}"
+            );
         }
         for (other, id) in [
             ("\"nada\"", Value::Null),
@@ -267,7 +277,11 @@ mod tests {
             ("{\"jsonrpc\": \"2.0\", \"id\": {}, \"method\": \"ping\"}", Value::Null),
         ] {
             let (status, body) = refused(other.as_bytes()).await;
-            assert_eq!((status.as_u16(), &body["error"]["code"], &body["id"]), (400, &(-32_600).into(), &id), "{body}");
+            assert_eq!(
+                (status.as_u16(), &body["error"]["code"], &body["id"]),
+                (400, &(-32_600).into(), &id),
+                "{body}"
+            );
         }
     }
 
@@ -276,7 +290,12 @@ mod tests {
         let json = [("content-type", "application/json")];
         let long = format!("{PING}{}", " ".repeat(200));
         assert!(matches!(read(&json, long.clone()).await, Err(BodyError::TooLarge(200))));
-        let pieces = futures::stream::iter(long.into_bytes().chunks(50).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect::<Vec<_>>());
+        let pieces = futures::stream::iter(
+            long.into_bytes()
+                .chunks(50)
+                .map(|piece| Ok::<_, std::io::Error>(piece.to_vec()))
+                .collect::<Vec<_>>(),
+        );
         let streamed = read(&json, Body::from_stream(pieces)).await;
         assert!(matches!(streamed, Err(BodyError::TooLarge(200))), "{streamed:?}");
         let endless = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());

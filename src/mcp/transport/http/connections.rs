@@ -291,12 +291,12 @@ mod tests {
         let connections = Connections::new(10, 2);
         let open: Vec<Connection> = (1..=4).map(|last| connections.open(from(last)).expect("room")).collect();
         let admit = |index: usize, name: &str| open[index].link().admit(&token(name));
-        let (_first, _second) = (admit(0, "a").expect("let in"), admit(1, "a").expect("let in"));
+        let (first, _second) = (admit(0, "a").expect("let in"), admit(1, "a").expect("let in"));
         assert_eq!(admit(2, "a").expect_err("two are at work"), TooManyOpen(2));
         let other = admit(2, "b").expect("another client");
         drop(other);
         // Connections of a proxy carry one client's request after another's.
-        drop(_first);
+        drop(first);
         let _again = admit(3, "a").expect("its idle one makes room");
         assert!(is_cut(&open[0]) && !is_cut(&open[1]) && !is_cut(&open[2]));
     }

@@ -11,7 +11,7 @@ use std::{
 use axum::{
     Json,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -124,7 +124,7 @@ impl Guard {
         }
         let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
         // A target may name a host, too, and that is the one a proxy goes by: whichever are there must be ours.
-        let named = [text(header::HOST), uri.authority().map(|authority| authority.as_str())];
+        let named = [text(header::HOST), uri.authority().map(Authority::as_str)];
         let mut named = named.into_iter().flatten().peekable();
         if named.peek().is_none() || !named.all(|host| self.allows_host(host)) {
             return Err(Refusal::Host);

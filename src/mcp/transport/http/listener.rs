@@ -36,7 +36,7 @@ const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Takes connections in and answers what comes over them by `app`.
 pub(super) struct Listener {
-    pub(super) listener: TcpListener,
+    pub(super) socket: TcpListener,
     pub(super) connections: Arc<Connections>,
     pub(super) app: Router,
     pub(super) io_timeout: Duration,
@@ -55,14 +55,14 @@ impl Listener {
             let accepted = tokio::select! {
                 biased;
                 () = self.asked.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
+                accepted = self.socket.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => match self.connections.open(peer.ip()) {
                     Ok(connection) => {
                         tasks.spawn(self.drive(stream, peer, connection, cut.clone()));
                     }
-                    Err(full) => self.turn_away(&stream, &full.to_string()),
+                    Err(full) => turn_away(&stream, &full.to_string()),
                 },
                 Err(error) if of_one_connection(&error) => {}
                 Err(error) => {
@@ -74,7 +74,7 @@ impl Listener {
             self.warn_of_crowding(&mut warned);
         }
         // Nobody can connect any more.
-        drop(self.listener);
+        drop(self.socket);
         self.connections.cut_unknown();
         tasks.close();
         closing.cancelled().await;
@@ -134,19 +134,10 @@ impl Listener {
         }
     }
 
-    /// Says no as far as it can be said without waiting for anybody.
-    fn turn_away(&self, stream: &TcpStream, reason: &str) {
-        let answer = format!(
-            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nretry-after: 1\r\n\
-             connection: close\r\n\r\n{reason}\n",
-            reason.len() + 1
-        );
-        stream.try_write(answer.as_bytes()).ok();
-    }
-
     fn warn_of_crowding(&self, warned: &mut Option<(Instant, (u64, u64))>) {
         let (cut, refused) = self.connections.crowded_out();
-        let (at, (before_cut, before_refused)) = warned.map_or((None, (0, 0)), |(at, before)| (Some(at), before));
+        let (at, (before_cut, before_refused)) =
+            warned.map_or((None, (0, 0)), |(at, before)| (Some(at), before));
         let is_new = (cut, refused) != (before_cut, before_refused);
         if is_new && at.is_none_or(|at: Instant| at.elapsed() >= WARNING_INTERVAL) {
             warn!(
@@ -157,6 +148,16 @@ impl Listener {
             *warned = Some((Instant::now(), (cut, refused)));
         }
     }
+}
+
+/// Says no as far as it can be said without waiting for anybody.
+fn turn_away(stream: &TcpStream, reason: &str) {
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nretry-after: 1\r\n\
+         connection: close\r\n\r\n{reason}\n",
+        reason.len() + 1
+    );
+    stream.try_write(answer.as_bytes()).ok();
 }
 
 /// Whether an error is about the connection that was to be taken in, and says nothing of the next.
@@ -174,7 +175,8 @@ pub(super) fn allow_files(connections: usize) {
         Ok(allowed) if allowed >= needed => {}
         Ok(allowed) => warn!(
             allowed,
-            needed, "the system lets this process open fewer files than connections may need; raise `ulimit -n`, or lower SLUICE_HTTP_MAX_CONNECTIONS"
+            needed,
+            "the system lets this process open fewer files than connections may need; raise `ulimit -n`, or lower SLUICE_HTTP_MAX_CONNECTIONS"
         ),
         Err(error) => warn!(%error, "how many files this process may open is unknown; see `ulimit -n`"),
     }

@@ -44,7 +44,10 @@ use self::{
     streamable::Streamable,
 };
 use super::super::quota::Quota;
-use crate::{config::HttpSettings, engine::Engine};
+use crate::{
+    config::{HttpSettings, PublicUrl},
+    engine::Engine,
+};
 
 /// Everything that is served.
 const PATHS: [&str; 6] = ["/mcp", "/sse", "/messages", "/healthz", "/readyz", "/metrics"];
@@ -74,14 +77,14 @@ pub async fn serve<H: ServerHandler + Clone>(
     settings: &HttpSettings,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let listener = TcpListener::bind(settings.address).await?;
-    let address = listener.local_addr()?;
+    let socket = TcpListener::bind(settings.address).await?;
+    let address = socket.local_addr()?;
     let limits = &settings.limits;
     allow_files(limits.connections);
     let connections = Connections::new(limits.connections, limits.connections_per_client);
     let shutdown = Shutdown::default();
     let listener = Listener {
-        listener,
+        socket,
         connections: connections.clone(),
         app: router(engine, server, settings, &shutdown, connections),
         io_timeout: limits.io_timeout,
@@ -139,16 +142,19 @@ fn router<H: ServerHandler + Clone>(
         .route("/readyz", get(probes::ready).with_state(probes))
         .merge(guarded);
     // A proxy may take away the path it serves this by, or leave it.
-    let prefix = settings.public_url.as_ref().map(|url| url.path()).filter(|path| !path.is_empty());
-    let served = match prefix {
+    let prefix = settings.public_url.as_ref().map(PublicUrl::path).filter(|path| !path.is_empty());
+    let app = match prefix {
         Some(prefix) => Router::new().nest(prefix, paths.clone()).merge(paths),
         None => paths,
     };
-    served.fallback(nothing_here).layer(middleware::from_fn(guard::name))
+    app.fallback(nothing_here).layer(middleware::from_fn(guard::name))
 }
 
 async fn nothing_here() -> Response {
-    refusal(StatusCode::NOT_FOUND, "nothing is served at this path; MCP is at /mcp, and at /sse for old clients")
+    refusal(
+        StatusCode::NOT_FOUND,
+        "nothing is served at this path; MCP is at /mcp, and at /sse for old clients",
+    )
 }
 
 /// Lets pages of allowed origins read what they are answered.

@@ -16,18 +16,37 @@ use rmcp::{
 use tokio::sync::Mutex;
 
 use crate::{
-    config::HttpSettings,
+    config::{HttpLimits, HttpSettings},
     mcp::{
         principal::Principal,
         quota::{Quota, Share},
     },
 };
 
+/// How many sessions of one transport there may be.
+pub(super) struct Room {
+    most: usize,
+    quota: Arc<Quota>,
+}
+
+impl Room {
+    pub(super) fn new(limits: &HttpLimits) -> Self {
+        Self { most: limits.sessions, quota: Quota::new(limits.sessions_per_client) }
+    }
+
+    /// The place of one more session of a client, where so many are open in all.
+    pub(super) fn take(&self, principal: &Principal, open: usize) -> Result<Share, NoRoom> {
+        if open >= self.most {
+            return Err(NoRoom::ForAnybody(self.most));
+        }
+        self.quota.take(principal).ok_or(NoRoom::ForThisClient(self.quota.most()))
+    }
+}
+
 /// rmcp's sessions, bounded and owned.
 pub(super) struct Sessions {
     local: LocalSessionManager,
-    most: usize,
-    quota: Arc<Quota>,
+    room: Room,
     owners: Mutex<HashMap<SessionId, Share>>,
 }
 
@@ -37,8 +56,8 @@ pub(super) enum NoRoom {
     #[error("{0} sessions are open already, see SLUICE_HTTP_MAX_SESSIONS; close one, or try again later")]
     ForAnybody(usize),
     #[error(
-        "this client has {0} sessions open already, see SLUICE_HTTP_MAX_SESSIONS_PER_CLIENT; close one with DELETE, or \
-         try again later"
+        "this client has {0} sessions open already, see SLUICE_HTTP_MAX_SESSIONS_PER_CLIENT; close one (by DELETE, \
+         or by leaving its stream at /sse), or try again later"
     )]
     ForThisClient(usize),
 }
@@ -65,13 +84,7 @@ impl Sessions {
     pub(super) fn new(settings: &HttpSettings) -> Self {
         let mut local = LocalSessionManager::default();
         local.session_config.keep_alive = Some(settings.session_idle);
-        let limits = &settings.limits;
-        Self {
-            local,
-            most: limits.sessions,
-            quota: Quota::new(limits.sessions_per_client),
-            owners: Mutex::default(),
-        }
+        Self { local, room: Room::new(&settings.limits), owners: Mutex::default() }
     }
 
     pub(super) async fn open(&self) -> usize {
@@ -95,13 +108,6 @@ impl Sessions {
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         (answer, refused)
     }
-
-    fn room_for(&self, principal: &Principal, open: usize) -> Result<Share, NoRoom> {
-        if open >= self.most {
-            return Err(NoRoom::ForAnybody(self.most));
-        }
-        self.quota.take(principal).ok_or(NoRoom::ForThisClient(self.quota.most()))
-    }
 }
 
 impl SessionManager for Sessions {
@@ -114,7 +120,7 @@ impl SessionManager for Sessions {
             opener.unwrap_or_else(|_| (Principal::of(&rmcp::model::Extensions::new()), Arc::default()));
         // Held until the session is counted: two that open at once must not both take the last place.
         let mut owners = self.owners.lock().await;
-        let share = self.room_for(&principal, owners.len()).inspect_err(|error| {
+        let share = self.room.take(&principal, owners.len()).inspect_err(|error| {
             *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(*error);
         })?;
         let (id, transport) = self.local.create_session().await?;

@@ -80,7 +80,9 @@ impl<H: ServerHandler + Clone> Streamable<H> {
     async fn post(&self, principal: &Principal, request: Request) -> Response {
         let readable = Readable::by(request.headers());
         if !readable.json && !readable.events {
-            return unreadable("answers are application/json or text/event-stream; send an Accept that has either");
+            return unreadable(
+                "answers are application/json or text/event-stream; send an Accept that has either",
+            );
         }
         let (mut parts, body) = request.into_parts();
         let Received { bytes, message } = match receive(&parts.headers, body, self.body).await {
@@ -158,7 +160,8 @@ pub(super) async fn serve<H: ServerHandler + Clone>(
         Method::GET => mcp.get(request).await,
         Method::DELETE => mcp.delete(session.as_deref(), request).await,
         _ => {
-            let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "MCP is spoken by POST, GET and DELETE");
+            let mut response =
+                refusal(StatusCode::METHOD_NOT_ALLOWED, "MCP is spoken by POST, GET and DELETE");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
             response
         }
@@ -198,7 +201,7 @@ pub(super) fn too_many_calls(most: usize, id: &Value) -> Response {
 }
 
 /// rmcp takes every reason to open no session for a fault of the server's; having no room is none.
-fn full(no_room: NoRoom, id: &Value) -> Response {
+pub(super) fn full(no_room: NoRoom, id: &Value) -> Response {
     info!(reason = %no_room, "request refused");
     let status = match no_room {
         NoRoom::ForAnybody(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -231,13 +234,14 @@ async fn in_json_where_it_failed(response: Response, id: Option<&Value>) -> Resp
         return unknown_session();
     }
     let reason = axum::body::to_bytes(body, MAX_REASON_BYTES).await.unwrap_or_default();
-    let mut reason = String::from_utf8_lossy(&reason).into_owned();
-    if reason.contains("Session ID is required") {
-        reason = "the header Mcp-Session-Id is missing: send initialize first, and with every other request the id that \
-                  its answer's header has"
-            .to_owned();
-    }
-    let mut response = refuse(status, SERVER_ERROR, id.unwrap_or(&Value::Null), &reason);
+    let reason = String::from_utf8_lossy(&reason);
+    let reason = if reason.contains("Session ID is required") {
+        "the header Mcp-Session-Id is missing: send initialize first, and with every other request the id that its \
+         answer's header has"
+    } else {
+        &reason
+    };
+    let mut response = refuse(status, SERVER_ERROR, id.unwrap_or(&Value::Null), reason);
     if let Some(allow) = parts.headers.get(header::ALLOW) {
         response.headers_mut().insert(header::ALLOW, allow.clone());
     }
@@ -258,5 +262,10 @@ async fn only_answer(response: Response, id: &Value) -> Response {
             return Response::from_parts(parts, Body::from(data));
         }
     }
-    refuse(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, id, "the server ends before the call does; try again")
+    refuse(
+        StatusCode::SERVICE_UNAVAILABLE,
+        SERVER_ERROR,
+        id,
+        "the server ends before the call does; try again",
+    )
 }

@@ -131,7 +131,10 @@ async fn a_page_without_a_token_may_only_read_unless_the_operator_allows_more() 
         .header(page.0, page.1);
     let listed: Value = listed.send().await.expect("an answer").json().await.expect("JSON");
     let tools = listed["result"]["tools"].as_array().expect("tools");
-    assert!(tools.len() > 3 && tools.iter().all(|tool| tool["annotations"]["readOnlyHint"] == true), "{listed}");
+    assert!(
+        tools.len() > 3 && tools.iter().all(|tool| tool["annotations"]["readOnlyHint"] == true),
+        "{listed}"
+    );
 
     let allowed = HttpServer::start(&[("SLUICE_HTTP_PAGES_MAY_WRITE", "true")]).await;
     let holder = HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS)]).await;
@@ -172,7 +175,8 @@ async fn probes_tell_a_stranger_whether_and_nothing_else() {
     let ready = client.get(format!("{}/readyz", server.url)).send().await.expect("an answer");
     assert_eq!(ready.status(), 503);
     assert_eq!(ready.json::<Value>().await.expect("JSON"), json!({"ready": false}));
-    let known = client.get(format!("{}/readyz", server.url)).bearer_auth(READ).send().await.expect("an answer");
+    let known =
+        client.get(format!("{}/readyz", server.url)).bearer_auth(READ).send().await.expect("an answer");
     let known: Value = known.json().await.expect("JSON");
     assert_eq!(known["failing"], json!(["kafka", "postgres", "elasticsearch"]), "{known}");
     let alive = client.get(format!("{}/healthz", server.url)).send().await.expect("an answer");

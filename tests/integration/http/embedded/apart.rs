@@ -42,7 +42,11 @@ async fn a_task_is_known_to_the_token_that_made_it_and_to_no_other() {
     source.script(std::iter::repeat_with(|| Fault::Delay(Duration::from_millis(300))).take(200));
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-    command.args(["serve", "--http", "127.0.0.1:0"]).env_clear().current_dir(folder.path()).kill_on_drop(true);
+    command
+        .args(["serve", "--http", "127.0.0.1:0"])
+        .env_clear()
+        .current_dir(folder.path())
+        .kill_on_drop(true);
     command.env("SLUICE_DATA_DIR", folder.path()).env("SLUICE_HTTP_TOKENS", TOKENS);
     command.env("SUPABASE_URL", source.url()).env("SUPABASE_KEY", keys::SECRET);
     let server = HttpServer::of(command).await;
@@ -57,7 +61,10 @@ async fn a_task_is_known_to_the_token_that_made_it_and_to_no_other() {
         params["inputResponses"] = json!({});
         let answer = ask(&server, OTHER, method, params).await;
         assert_eq!(answer["error"]["code"], -32_602, "{method}: {answer}");
-        assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("unknown task")), "{answer}");
+        assert!(
+            answer["error"]["message"].as_str().is_some_and(|text| text.contains("unknown task")),
+            "{answer}"
+        );
     }
     assert_eq!(state().await, "working", "the other's cancel changed nothing");
     ask(&server, OWNER, "tasks/cancel", named.clone()).await;
@@ -111,12 +118,14 @@ async fn a_client_hears_of_its_own_calls_and_of_nobody_elses() {
     // Two programs on one machine, without a token: nothing but their sessions tells them apart.
     let (session, other) = (open_for(&server, "none").await, open_for(&server, "none").await);
     let ask = async |session: &str, message: Value| {
-        let response = server.post(&message).header("mcp-session-id", session).send().await.expect("an answer");
+        let response =
+            server.post(&message).header("mcp-session-id", session).send().await.expect("an answer");
         Events::of(response).message().await.expect("an answer").json()
     };
     let mut heard = Vec::new();
     for session in [&session, &other] {
-        let level = json!({"jsonrpc": "2.0", "id": 1, "method": "logging/setLevel", "params": {"level": "debug"}});
+        let level =
+            json!({"jsonrpc": "2.0", "id": 1, "method": "logging/setLevel", "params": {"level": "debug"}});
         assert!(ask(session, level).await["result"].is_object());
         let stream = reqwest::Client::new().get(server.mcp()).header("mcp-session-id", session.as_str());
         heard.push(Events::of(stream.header("accept", "text/event-stream").send().await.expect("a stream")));

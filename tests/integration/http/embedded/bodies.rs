@@ -44,7 +44,8 @@ async fn whatever_a_client_accepts_of_the_two_types_it_is_answered_in_it() {
         assert_eq!(answer["result"]["protocolVersion"], "2025-06-18");
         let told = post(&server, accept, &initialized()).header("mcp-session-id", &session);
         assert_eq!(told.send().await.expect("an answer").status(), 202);
-        let called = post(&server, accept, &call(2, "get_supabase_dashboard")).header("mcp-session-id", &session);
+        let called =
+            post(&server, accept, &call(2, "get_supabase_dashboard")).header("mcp-session-id", &session);
         let (content_type, answer) = message(called.send().await.expect("an answer")).await;
         assert_eq!(content_type, in_session, "{accept:?}");
         assert_eq!(answer["result"]["structuredContent"]["leads_total"], 0, "{answer}");
@@ -110,7 +111,11 @@ async fn a_body_that_is_no_message_is_refused_with_its_code_on_both_transports()
             assert_eq!(response.status(), 400, "{body:?}");
             assert_eq!(response.headers()["content-type"], "application/json");
             let answer: Value = response.json().await.expect("JSON");
-            assert_eq!((&answer["error"]["code"], &answer["jsonrpc"]), (&json!(code), &json!("2.0")), "{answer}");
+            assert_eq!(
+                (&answer["error"]["code"], &answer["jsonrpc"]),
+                (&json!(code), &json!("2.0")),
+                "{answer}"
+            );
         }
         let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string().into_bytes();
         for headers in [
@@ -123,7 +128,10 @@ async fn a_body_that_is_no_message_is_refused_with_its_code_on_both_transports()
             let response = send(ping.clone(), headers).await;
             assert_eq!(response.status(), 415, "{url} {headers:?}");
             let answer: Value = response.json().await.expect("JSON");
-            assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("body")), "{answer}");
+            assert!(
+                answer["error"]["message"].as_str().is_some_and(|text| text.contains("body")),
+                "{answer}"
+            );
         }
     }
 }
@@ -135,8 +143,12 @@ async fn every_refusal_is_json_that_says_what_to_do() {
     assert_eq!(refused.status(), 400);
     let answer: Value = refused.json().await.expect("JSON");
     assert_eq!(answer["id"], 5);
-    assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("send initialize first")), "{answer}");
-    let unknown = server.post(&call(6, "x")).header("mcp-session-id", "nada").send().await.expect("an answer");
+    assert!(
+        answer["error"]["message"].as_str().is_some_and(|text| text.contains("send initialize first")),
+        "{answer}"
+    );
+    let unknown =
+        server.post(&call(6, "x")).header("mcp-session-id", "nada").send().await.expect("an answer");
     assert_eq!(unknown.status(), 404);
     let answer: Value = unknown.json().await.expect("JSON");
     assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("initialize")), "{answer}");

@@ -73,13 +73,17 @@ async fn a_head_that_is_not_http_1_as_it_is_written_is_refused() {
         "x: a\0b\r\n",
         "\x01: a\r\n",
     ] {
-        let text = exchange(&server, format!("POST /mcp HTTP/1.1\r\nhost: localhost\r\n{wrong}\r\n{{}}")).await;
+        let text =
+            exchange(&server, format!("POST /mcp HTTP/1.1\r\nhost: localhost\r\n{wrong}\r\n{{}}")).await;
         assert_eq!((status(&text), answers(&text)), (400, 1), "{wrong:?}: {text}");
     }
     let old = "POST /mcp HTTP/1.0\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
     assert_eq!(status(&exchange(&server, old).await), 400);
     let many = "x: y\r\n".repeat(200);
-    assert_eq!(status(&exchange(&server, format!("GET /mcp HTTP/1.1\r\nhost: localhost\r\n{many}\r\n")).await), 431);
+    assert_eq!(
+        status(&exchange(&server, format!("GET /mcp HTTP/1.1\r\nhost: localhost\r\n{many}\r\n")).await),
+        431
+    );
     let long = "y".repeat(40_000);
     let text = exchange(&server, format!("GET /mcp HTTP/1.1\r\nhost: localhost\r\nx: {long}\r\n\r\n")).await;
     assert_eq!(status(&text), 431);
@@ -142,7 +146,9 @@ async fn a_header_that_counts_may_be_there_once_only() {
         ("last-event-id", "0", "1"),
     ] {
         let host = if name == "host" { "" } else { "host: localhost\r\n" };
-        let head = format!("POST /mcp HTTP/1.1\r\n{host}{name}: {one}\r\n{name}: {other}\r\nconnection: close\r\n\r\n");
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\n{host}{name}: {one}\r\n{name}: {other}\r\nconnection: close\r\n\r\n"
+        );
         let text = exchange(&server, head).await;
         assert_eq!(status(&text), 400, "{name}: {text}");
         assert!(text.contains(&format!("the header {name} is there more than once")), "{text}");
@@ -197,7 +203,8 @@ async fn a_token_in_a_url_opens_nothing_and_reaches_no_log() {
         let response = client.post(format!("{}{path}", server.url)).send().await.expect("an answer");
         assert!([401, 405].contains(&response.status().as_u16()), "{path}: {}", response.status());
     }
-    let pasted = client.get(format!("{}/mcp/segredo-completo-0001", server.url)).send().await.expect("an answer");
+    let pasted =
+        client.get(format!("{}/mcp/segredo-completo-0001", server.url)).send().await.expect("an answer");
     assert_eq!(pasted.status(), 404);
     assert!(!pasted.text().await.expect("text").contains("segredo"));
     let named = client

@@ -88,7 +88,10 @@ async fn a_client_that_sends_too_slowly_or_never_reads_loses_its_connection() {
     // Their answers are more than all buffers between the two hold.
     deaf.send(request.repeat(1000)).await.expect("written");
     eventually("the connection is cut", async || metric(&server, "sluice_http_connections").await == 1).await;
-    assert!(metric(&server, "sluice_http_connections_cut_total").await == 0, "for being slow, not to make room");
+    assert!(
+        metric(&server, "sluice_http_connections_cut_total").await == 0,
+        "for being slow, not to make room"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,11 +172,16 @@ async fn calls_that_nobody_waits_for_count_until_they_end_and_can_be_taken_back(
         HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS), ("SLUICE_HTTP_MAX_CALLS_PER_CLIENT", "2")]).await;
     let session = open_for(&server, READ).await;
     let in_session = |message: &Value| {
-        server.post(message).header("mcp-session-id", &session).bearer_auth(READ).timeout(Duration::from_secs(60))
+        server
+            .post(message)
+            .header("mcp-session-id", &session)
+            .bearer_auth(READ)
+            .timeout(Duration::from_mins(1))
     };
     // A limit is no leak: each call gives back what it took.
     for number in 0..10 {
-        let response = in_session(&call(100 + number, "get_supabase_dashboard")).send().await.expect("an answer");
+        let response =
+            in_session(&call(100 + number, "get_supabase_dashboard")).send().await.expect("an answer");
         assert_eq!(response.status(), 200, "call {number}");
         Events::of(response).message().await.expect("an answer");
     }
@@ -200,7 +208,11 @@ async fn calls_that_nobody_waits_for_count_until_they_end_and_can_be_taken_back(
     let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
     assert_eq!(in_session(&cancel).send().await.expect("an answer").status(), 202);
     eventually("the cancelled call makes room", async || {
-        in_session(&json!({"jsonrpc": "2.0", "id": 10, "method": "ping"})).send().await.expect("an answer").status()
+        in_session(&json!({"jsonrpc": "2.0", "id": 10, "method": "ping"}))
+            .send()
+            .await
+            .expect("an answer")
+            .status()
             == 200
     })
     .await;

@@ -13,10 +13,7 @@ use std::{
 
 use axum::{
     Extension,
-    extract::{
-        Query, Request, State,
-        rejection::QueryRejection,
-    },
+    extract::{Query, Request, State, rejection::QueryRejection},
     http::{HeaderValue, Method, StatusCode, header},
     response::{
         IntoResponse, Response,
@@ -27,6 +24,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::{StreamExt, stream};
 use rmcp::{RoleServer, ServiceExt, service::DynService};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
 
@@ -34,7 +32,8 @@ use self::session::{PATIENCE, Session, open};
 use super::{
     body::{BodyLimits, Received, receive, request_id},
     guard::refusal,
-    streamable::too_many_calls,
+    sessions::{NoRoom, Room},
+    streamable::{full, too_many_calls},
 };
 use crate::{
     config::HttpSettings,
@@ -53,8 +52,7 @@ pub(super) type Server = Box<dyn Fn() -> Box<dyn DynService<RoleServer>> + Send 
 /// Every open stream.
 pub(super) struct Streams {
     server: Server,
-    most: usize,
-    quota: Arc<Quota>,
+    room: Room,
     calls: Arc<Quota>,
     body: BodyLimits,
     /// What stands before `/messages` where clients see it.
@@ -78,8 +76,7 @@ impl Streams {
         let limits = &settings.limits;
         Self {
             server,
-            most: limits.sessions,
-            quota: Quota::new(limits.sessions_per_client),
+            room: Room::new(limits),
             calls,
             body: BodyLimits { bytes: limits.body_bytes, time: limits.io_timeout },
             prefix: settings.public_url.as_ref().map(|url| url.path().to_owned()).unwrap_or_default(),
@@ -105,20 +102,9 @@ impl Streams {
     }
 
     /// Keeps a session for a client, if there is room for one more.
-    fn keep(&self, id: &str, principal: &Principal, session: Session) -> Result<(), Response> {
+    fn keep(&self, id: &str, principal: &Principal, session: Session) -> Result<(), NoRoom> {
         let mut sessions = self.sessions();
-        if sessions.len() >= self.most {
-            warn!(most = self.most, "stream refused, see SLUICE_HTTP_MAX_SESSIONS");
-            return Err(busy("as many streams are open as may be, see SLUICE_HTTP_MAX_SESSIONS; try again later"));
-        }
-        let Some(share) = self.quota.take(principal) else {
-            info!(most = self.quota.most(), "stream refused, see SLUICE_HTTP_MAX_SESSIONS_PER_CLIENT");
-            let mut response = busy(
-                "this client has as many streams open as it may, see SLUICE_HTTP_MAX_SESSIONS_PER_CLIENT; close one",
-            );
-            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-            return Err(response);
-        };
+        let share = self.room.take(principal, sessions.len())?;
         sessions.insert(id.to_owned(), (share, session));
         Ok(())
     }
@@ -153,13 +139,14 @@ pub(super) async fn stream(
     let id = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
     let ended = streams.closing.child_token();
     let (session, transport, messages) = open(ended.clone(), streams.unanswered.clone(), PATIENCE);
-    if let Err(refusal) = streams.keep(&id, &principal, session) {
-        return refusal;
+    if let Err(no_room) = streams.keep(&id, &principal, session) {
+        return full(no_room, &Value::Null);
     }
     let open_stream = OpenStream { streams: streams.clone(), id: id.clone(), ended: ended.clone() };
     let serving = serve(streams.clone(), id.clone(), transport, ended.clone());
     tokio::spawn(serving.instrument(Span::current()));
-    let first = Event::default().event("endpoint").data(format!("{}/messages?session_id={id}", streams.prefix));
+    let first =
+        Event::default().event("endpoint").data(format!("{}/messages?session_id={id}", streams.prefix));
     let events = stream::once(async move { first }).chain(messages).take_until(ended.cancelled_owned()).map(
         move |event| {
             let _until_the_stream_ends = &open_stream;
