@@ -96,12 +96,17 @@ impl IntoResponse for BodyError {
     }
 }
 
-/// Reads a body as a message.
+/// Reads a body as one message.
 pub(super) async fn receive(
     headers: &HeaderMap,
     body: Body,
     limits: BodyLimits,
 ) -> Result<Received, BodyError> {
+    parse(read(headers, body, limits).await?)
+}
+
+/// Reads a body that says it is JSON.
+pub(super) async fn read(headers: &HeaderMap, body: Body, limits: BodyLimits) -> Result<Bytes, BodyError> {
     if !is_json(headers) {
         return Err(BodyError::ContentType);
     }
@@ -123,18 +128,20 @@ pub(super) async fn receive(
         Ok(Err(error)) => return Err(BodyError::BrokenOff(error)),
         Err(_) => return Err(BodyError::Slow(limits.time)),
     };
-    let bytes = if bytes.starts_with(BYTE_ORDER_MARK) { bytes.slice(BYTE_ORDER_MARK.len()..) } else { bytes };
-    let message = parse(&bytes)?;
-    Ok(Received { bytes, message })
+    Ok(if bytes.starts_with(BYTE_ORDER_MARK) { bytes.slice(BYTE_ORDER_MARK.len()..) } else { bytes })
 }
 
-fn parse(bytes: &[u8]) -> Result<ClientJsonRpcMessage, BodyError> {
-    serde_json::from_slice(bytes).or_else(|_| {
-        let value: Value = serde_json::from_slice(bytes).map_err(BodyError::NotJson)?;
-        // An id that can't be one of a request's would only be misread.
-        let id = value.get("id").filter(|id| id.is_string() || id.is_i64() || id.is_u64());
-        Err(BodyError::NoMessage { id: id.cloned().unwrap_or_default() })
-    })
+/// Reads bytes as one message.
+pub(super) fn parse(bytes: Bytes) -> Result<Received, BodyError> {
+    match serde_json::from_slice(&bytes) {
+        Ok(message) => Ok(Received { bytes, message }),
+        Err(_) => {
+            let value: Value = serde_json::from_slice(&bytes).map_err(BodyError::NotJson)?;
+            // An id that can't be one of a request's would only be misread.
+            let id = value.get("id").filter(|id| id.is_string() || id.is_i64() || id.is_u64());
+            Err(BodyError::NoMessage { id: id.cloned().unwrap_or_default() })
+        }
+    }
 }
 
 /// JSON is UTF-8; whoever calls it something else has not written what is read here.
@@ -197,7 +204,7 @@ mod tests {
     const LIMITS: BodyLimits = BodyLimits { bytes: 200, time: Duration::from_millis(50) };
     const PING: &str = r#"{"jsonrpc": "2.0", "id": "á", "method": "ping"}"#;
 
-    async fn read(
+    async fn sent(
         headers: &[(&'static str, &'static str)],
         body: impl Into<Body>,
     ) -> Result<Received, BodyError> {
@@ -209,7 +216,7 @@ mod tests {
     }
 
     async fn refused(body: &'static [u8]) -> (StatusCode, Value) {
-        let error = read(&[("content-type", "application/json")], body).await.expect_err("no message");
+        let error = sent(&[("content-type", "application/json")], body).await.expect_err("no message");
         let response = error.into_response();
         let status = response.status();
         let bytes = axum::body::to_bytes(response.into_body(), 10_000).await.expect("a body");
@@ -225,25 +232,25 @@ mod tests {
             "application/json;charset=\"UTF-8\"",
             "application/json; charset=utf8; x=y",
         ] {
-            let received = read(&[("content-type", kind)], PING).await.expect(kind);
+            let received = sent(&[("content-type", kind)], PING).await.expect(kind);
             assert_eq!(request_id(&received.message), Some("á".into()), "{kind}");
         }
         let marked = [BYTE_ORDER_MARK, PING.as_bytes()].concat();
-        let received = read(&[("content-type", "application/json")], marked).await.expect("a message");
+        let received = sent(&[("content-type", "application/json")], marked).await.expect("a message");
         assert_eq!(received.bytes, PING.as_bytes());
         let identity = [("content-type", "application/json"), ("content-encoding", "identity")];
-        assert!(read(&identity, PING).await.is_ok());
+        assert!(sent(&identity, PING).await.is_ok());
     }
 
     #[tokio::test]
     async fn what_is_announced_as_something_else_is_refused_unread() {
         for kind in ["text/plain", "application/json; charset=iso-8859-1", "application/jsonl", "", "json"] {
-            let error = read(&[("content-type", kind)], PING).await.expect_err(kind);
+            let error = sent(&[("content-type", kind)], PING).await.expect_err(kind);
             assert!(matches!(error, BodyError::ContentType), "{kind}");
         }
-        assert!(matches!(read(&[], PING).await, Err(BodyError::ContentType)));
+        assert!(matches!(sent(&[], PING).await, Err(BodyError::ContentType)));
         let gzip = [("content-type", "application/json"), ("content-encoding", "gzip")];
-        let response = read(&gzip, PING).await.expect_err("compressed").into_response();
+        let response = sent(&gzip, PING).await.expect_err("compressed").into_response();
         assert_eq!(
             (response.status(), &response.headers()["accept-encoding"]),
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, &"identity".parse().expect("a header"))
@@ -289,17 +296,17 @@ mod tests {
     async fn a_body_that_is_too_long_or_never_ends_is_given_up() {
         let json = [("content-type", "application/json")];
         let long = format!("{PING}{}", " ".repeat(200));
-        assert!(matches!(read(&json, long.clone()).await, Err(BodyError::TooLarge(200))));
+        assert!(matches!(sent(&json, long.clone()).await, Err(BodyError::TooLarge(200))));
         let pieces = futures::stream::iter(
             long.into_bytes()
                 .chunks(50)
                 .map(|piece| Ok::<_, std::io::Error>(piece.to_vec()))
                 .collect::<Vec<_>>(),
         );
-        let streamed = read(&json, Body::from_stream(pieces)).await;
+        let streamed = sent(&json, Body::from_stream(pieces)).await;
         assert!(matches!(streamed, Err(BodyError::TooLarge(200))), "{streamed:?}");
         let endless = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
-        let slow = read(&json, endless).await.expect_err("slow");
+        let slow = sent(&json, endless).await.expect_err("slow");
         assert_eq!(slow.into_response().status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

@@ -234,11 +234,18 @@ fn known_path(path: &str) -> &'static str {
 }
 
 /// Turns away what a page on another site may have made a browser send, and what two programs could read in two ways.
-pub(super) async fn check_names(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.check_names(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    }
+pub(super) async fn check_names(
+    State(guard): State<Arc<Guard>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Err(refusal) = guard.check_names(request.uri(), request.headers()) else {
+        return next.run(request).await;
+    };
+    // Each is logged, so they must not come as fast as somebody likes.
+    let counted = guard.count(&Principal::Peer(canonical(peer.ip())));
+    counted.err().unwrap_or(refusal).into_response()
 }
 
 /// Lets in whom the tokens let in, as long as it holds no more connections than it may, and hands on who it is and

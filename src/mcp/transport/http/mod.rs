@@ -5,6 +5,7 @@
 
 mod accept;
 mod authenticator;
+mod batch;
 mod body;
 mod connections;
 mod guard;

@@ -7,7 +7,7 @@ use std::{
 
 use futures::Stream;
 use rmcp::{
-    model::{ClientJsonRpcMessage, ServerJsonRpcMessage},
+    model::{ClientJsonRpcMessage, JsonRpcMessage, ProtocolVersion, ServerJsonRpcMessage, ServerResult},
     transport::streamable_http_server::session::{
         ServerSseMessage, SessionId, SessionManager,
         local::{LocalSessionManager, LocalSessionManagerError},
@@ -47,7 +47,13 @@ impl Room {
 pub(super) struct Sessions {
     local: LocalSessionManager,
     room: Room,
-    owners: Mutex<HashMap<SessionId, Share>>,
+    owners: Mutex<HashMap<SessionId, Owned>>,
+}
+
+struct Owned {
+    share: Share,
+    /// What the session speaks, once that is agreed.
+    version: Option<ProtocolVersion>,
 }
 
 /// Why no session opens.
@@ -93,7 +99,12 @@ impl Sessions {
 
     /// Whose a session is; `None` when there is none of this id.
     pub(super) async fn owner(&self, session: &str) -> Option<Principal> {
-        self.owners.lock().await.get(session).map(|share| share.principal().clone())
+        self.owners.lock().await.get(session).map(|owned| owned.share.principal().clone())
+    }
+
+    /// What a session speaks.
+    pub(super) async fn version(&self, session: &str) -> Option<ProtocolVersion> {
+        self.owners.lock().await.get(session)?.version.clone()
     }
 
     /// Answers a client's request by `answering`: a session that this opens is the client's. The error is why none
@@ -124,7 +135,7 @@ impl SessionManager for Sessions {
             *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(*error);
         })?;
         let (id, transport) = self.local.create_session().await?;
-        owners.insert(id.clone(), share);
+        owners.insert(id.clone(), Owned { share, version: None });
         Ok((id, transport))
     }
 
@@ -133,7 +144,14 @@ impl SessionManager for Sessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<ServerJsonRpcMessage, Self::Error> {
-        Ok(self.local.initialize_session(id, message).await?)
+        let answer = self.local.initialize_session(id, message).await?;
+        if let JsonRpcMessage::Response(response) = &answer
+            && let ServerResult::InitializeResult(agreed) = &response.result
+            && let Some(owned) = self.owners.lock().await.get_mut(id)
+        {
+            owned.version = Some(agreed.protocol_version.clone());
+        }
+        Ok(answer)
     }
 
     async fn has_session(&self, id: &SessionId) -> Result<bool, Self::Error> {

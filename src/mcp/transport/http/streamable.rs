@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures::StreamExt;
@@ -23,7 +23,8 @@ use tracing::info;
 
 use super::{
     accept::{BOTH, Readable},
-    body::{BodyLimits, Received, receive, request_id, until_sent},
+    batch,
+    body::{BodyLimits, Received, parse, read, request_id, until_sent},
     guard::{refusal, refuse},
     sessions::{NoRoom, Sessions},
 };
@@ -36,6 +37,9 @@ const SUBSCRIBES: &str = "subscriptions/listen";
 
 /// How long a client should wait for another's session to end, in seconds.
 const FULL_FOR_SECONDS: u16 = 10;
+
+/// How each message of a batch is answered.
+const JSON_ALONE: Readable = Readable { json: true, events: false };
 
 /// JSON-RPC's code for what the server alone can define.
 const SERVER_ERROR: i32 = -32_000;
@@ -84,11 +88,28 @@ impl<H: ServerHandler + Clone> Streamable<H> {
                 "answers are application/json or text/event-stream; send an Accept that has either",
             );
         }
-        let (mut parts, body) = request.into_parts();
-        let Received { bytes, message } = match receive(&parts.headers, body, self.body).await {
-            Ok(received) => received,
+        let (parts, body) = request.into_parts();
+        let bytes = match read(&parts.headers, body, self.body).await {
+            Ok(bytes) => bytes,
             Err(error) => return error.into_response(),
         };
+        if batch::is_one(&bytes) {
+            return self.batch(principal, parts, &bytes, readable).await;
+        }
+        match parse(bytes) {
+            Ok(received) => self.answer(principal, parts, received, readable).await,
+            Err(error) => error.into_response(),
+        }
+    }
+
+    /// Answers one message.
+    async fn answer(
+        &self,
+        principal: &Principal,
+        mut parts: Parts,
+        Received { bytes, message }: Received,
+        readable: Readable,
+    ) -> Response {
         let id = request_id(&message);
         let subscribes = method(&message) == Some(SUBSCRIBES);
         if subscribes && !readable.events {
@@ -115,6 +136,33 @@ impl<H: ServerHandler + Clone> Streamable<H> {
             _ => response,
         };
         until_sent(response, unanswered)
+    }
+
+    /// Answers the messages of a batch, where the session's revision has any.
+    async fn batch(
+        &self,
+        principal: &Principal,
+        parts: Parts,
+        bytes: &Bytes,
+        readable: Readable,
+    ) -> Response {
+        let version = match session_of(&parts.headers) {
+            Some(session) => self.sessions.version(session).await,
+            None => None,
+        };
+        let messages = match batch::split(bytes, version.as_ref()) {
+            Ok(messages) => messages,
+            Err(error) => return error.into_response(),
+        };
+        let answers = messages.into_iter().map(async |message| match message {
+            Ok(received) => {
+                let response = self.answer(principal, parts.clone(), received, JSON_ALONE).await;
+                batch::answer_in(response).await
+            }
+            Err(refusal) => Some(refusal),
+        });
+        let answers = futures::future::join_all(answers).await.into_iter().flatten().collect();
+        batch::response(answers, readable)
     }
 
     async fn get(&self, mut request: Request) -> Response {

@@ -239,6 +239,26 @@ async fn a_client_that_asks_too_often_is_told_when_to_return_and_others_are_not_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn strangers_fill_no_log_however_fast_they_are_refused() {
+    let server =
+        HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS), ("SLUICE_HTTP_REQUESTS_PER_SECOND", "1")]).await;
+    let client = reqwest::Client::new();
+    for (name, value) in [("host", "evil.example"), ("authorization", "Bearer guessed")] {
+        let mut statuses = Vec::new();
+        for _ in 0..100 {
+            let request = client.get(format!("{}/metrics", server.url)).header(name, value);
+            statuses.push(request.send().await.expect("an answer").status().as_u16());
+        }
+        assert!(statuses.iter().filter(|status| **status == 429).count() > 50, "{name}: {statuses:?}");
+    }
+    let told = |line: &&str| line.contains("request refused") && line.contains("\"INFO\"");
+    let told = server.log().lines().filter(told).count();
+    assert!((2..100).contains(&told), "{told} lines for 200 requests");
+    let known = server.post(&initialize("2025-06-18")).bearer_auth(READ).send().await.expect("an answer");
+    assert_eq!(known.status(), 200, "who holds a token is not held up by them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_of_other_machines_is_not_served_without_a_token() {
     let source = SampleServer::start(0).await.expect("a free port");
     let refused =

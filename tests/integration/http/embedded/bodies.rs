@@ -158,3 +158,38 @@ async fn every_refusal_is_json_that_says_what_to_do() {
     let answer: Value = version.json().await.expect("JSON");
     assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("1999-01-01")), "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_answered_in_the_revision_that_has_them_and_in_no_other() {
+    let server = HttpServer::start(&[]).await;
+    let batch = json!([
+        {"jsonrpc": "2.0", "id": 1, "method": "ping"},
+        {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 99}},
+        call(2, "get_supabase_dashboard"),
+        {"id": 3}
+    ]);
+    for version in ["2025-03-26", "2025-06-18"] {
+        let opened = server.post(&initialize(version)).send().await.expect("an answer");
+        let session = opened.headers()["mcp-session-id"].to_str().expect("text").to_owned();
+        let send = async |message: &Value| {
+            server.post(message).header("mcp-session-id", &session).send().await.expect("an answer")
+        };
+        send(&initialized()).await;
+        let response = send(&batch).await;
+        if version != "2025-03-26" {
+            assert_eq!(response.status(), 400);
+            let refused: Value = response.json().await.expect("JSON");
+            assert_eq!(refused["error"]["code"], -32_600, "{refused}");
+            continue;
+        }
+        let (content_type, answers) = message(response).await;
+        assert_eq!(content_type, JSON);
+        let answers = answers.as_array().expect("an array");
+        let ids: Vec<&Value> = answers.iter().map(|answer| &answer["id"]).collect();
+        assert_eq!(ids, [&json!(1), &json!(2), &json!(3)]);
+        assert_eq!(answers[1]["result"]["structuredContent"]["leads_total"], 0, "{answers:?}");
+        assert_eq!(answers[2]["error"]["code"], -32_600);
+        let told = send(&json!([initialized(), initialized()])).await;
+        assert_eq!((told.status().as_u16(), told.text().await.expect("text")), (202, String::new()));
+    }
+}
