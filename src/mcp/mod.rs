@@ -2,6 +2,7 @@
 
 mod access;
 mod answer;
+mod arguments;
 mod bounded;
 mod compact;
 mod completions;
@@ -12,6 +13,7 @@ mod logs;
 mod offer;
 mod output;
 mod prompts;
+mod requests;
 mod resources;
 mod schema;
 mod server;
