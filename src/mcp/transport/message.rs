@@ -140,7 +140,8 @@ impl From<Problem> for Incoming {
 fn message(text: &str) -> Result<ClientJsonRpcMessage, Problem> {
     let envelope = Envelope::read(text).map_err(|error| {
         let nothing = Envelope::default();
-        if error.is_data() {
+        // A line of somebody's log may begin like a number, and be none.
+        if error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok() {
             return nothing.refuse(ErrorCode::INVALID_REQUEST, "not an object, as every message is");
         }
         nothing.refuse(ErrorCode::PARSE_ERROR, not_json(&error))

@@ -112,21 +112,16 @@ where
         tokio::time::sleep(grace.stop + grace.flush).await;
     };
     // The writer ends with the last answer; what calls are still busy with then is of use to nobody.
-    let ended = tokio::select! {
-        ended = session => ended,
-        written = &mut writing => {
-            if let Ok(Err(error)) = written {
-                warn!(%error, "the client reads no more answers, so the session ends");
-            }
-            return Ok(());
-        }
-        () = told_to_stop => {
-            warn!("the client does not read its last answers, so they are dropped");
-            return Ok(());
-        }
+    let (ended, written) = tokio::select! {
+        ended = session => (ended, timeout(grace.flush, writing).await.ok()),
+        written = &mut writing => (Ok(()), Some(written)),
+        () = told_to_stop => (Ok(()), None),
     };
-    if timeout(grace.flush, writing).await.is_err() {
-        warn!("the client does not read its last answers, so they are dropped");
+    match written {
+        Some(Ok(Ok(()))) => {}
+        Some(Ok(Err(error))) => warn!(%error, "the client reads no more answers, so the session ends"),
+        Some(Err(error)) => error!(%error, "the answers could not be written"),
+        None => warn!("the client does not read its last answers, so they are dropped"),
     }
     ended
 }
