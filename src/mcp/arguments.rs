@@ -36,12 +36,15 @@ impl Misplaced {
     }
 }
 
-/// The arguments as the schema has them.
+/// The arguments as the schema has them; a schema that names none takes any.
 ///
 /// # Errors
 /// Names an argument that the schema does not know, with the one that was probably meant, or one that is JSON in a
 /// text. Whatever else is wrong is left for whoever reads the arguments.
 pub(super) fn coerced(schema: &JsonObject, given: JsonObject) -> Result<JsonObject, ToolError> {
+    if !schema.contains_key("properties") {
+        return Ok(given);
+    }
     members(schema, given, "")
 }
 
@@ -238,7 +241,8 @@ mod tests {
             let error = read(given).expect_err(expected);
             assert!(error.contains(expected), "{error}");
         }
-        let nothing = coerced(&JsonObject::new(), JsonObject::from_iter([("x".to_owned(), json!(1))]));
+        let none = JsonObject::from_iter([("properties".to_owned(), json!({}))]);
+        let nothing = coerced(&none, JsonObject::from_iter([("x".to_owned(), json!(1))]));
         assert_eq!(
             nothing.expect_err("no argument").to_string(),
             "x: is no argument; leave it out, none is taken"
