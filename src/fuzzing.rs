@@ -13,3 +13,5 @@ pub fn sql_check(text: &str) {
         Err(fault) => panic!("{written:?}, written from {text:?}, is refused: {fault}"),
     }
 }
+
+pub use crate::mcp::transport::stdio::framing;

@@ -6,6 +6,7 @@
 //! only writes nor an endless line costs more memory than is set here.
 
 mod calls;
+mod fuzzing;
 mod lines;
 mod output;
 #[cfg(test)]
@@ -32,6 +33,8 @@ use tokio::{
 use tokio_util::{codec::FramedRead, sync::CancellationToken};
 use tracing::{error, info, warn};
 
+#[doc(hidden)]
+pub use self::fuzzing::framing;
 pub use self::lines::{Line, Lines, MAX_LINE};
 use self::{
     calls::Calls,
