@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 /// Reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long a call that is under way takes.
 const CALL: Duration = Duration::from_secs(4);

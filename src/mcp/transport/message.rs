@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId};
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, JsonRpcMessage, RequestId};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -105,12 +105,22 @@ fn batch(text: &str) -> Incoming {
         return Incoming::Refused(Refusal::new(ErrorCode::INVALID_REQUEST, problem));
     }
     let messages = items.into_iter().filter_map(|item| match message(item.get()).map_err(Incoming::from) {
-        Ok(message) => Some(Ok(message)),
+        Ok(message) => Some(alone_if_it_must(message)),
         Err(Incoming::Message(message)) => Some(Ok(*message)),
         Err(Incoming::Refused(refusal)) => Some(Err(refusal)),
         Err(_) => None,
     });
     Incoming::Batch(messages.collect())
+}
+
+fn alone_if_it_must(message: ClientJsonRpcMessage) -> Result<ClientJsonRpcMessage, Refusal> {
+    match &message {
+        JsonRpcMessage::Request(request) if request.request.method() == "initialize" => {
+            let problem = "initialize is no part of a batch; send it by itself";
+            Err(Refusal::of(&request.id, ErrorCode::INVALID_REQUEST, problem))
+        }
+        _ => Ok(message),
+    }
 }
 
 /// What is wrong with a message.
@@ -282,7 +292,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rmcp::model::JsonRpcMessage;
     use serde_json::json;
 
     use super::*;

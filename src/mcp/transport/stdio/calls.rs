@@ -183,7 +183,7 @@ impl Calls {
         let mut admitted = Vec::new();
         let mut refused = Vec::new();
         for item in items {
-            match item.and_then(alone_if_it_must).and_then(|message| self.admit_into(message, Some(key))) {
+            match item.and_then(|message| self.admit_into(message, Some(key))) {
                 Ok(one) => admitted.push(one),
                 Err(refusal) => refused.push(refusal.to_json()),
             }
@@ -274,15 +274,5 @@ impl Calls {
             self.answer(id, error)
         };
         ids.iter().filter_map(answer).collect()
-    }
-}
-
-fn alone_if_it_must(message: ClientJsonRpcMessage) -> Result<ClientJsonRpcMessage, Refusal> {
-    match &message {
-        JsonRpcMessage::Request(request) if request.request.method() == "initialize" => {
-            let problem = "initialize is no part of a batch; send it by itself";
-            Err(Refusal::of(&request.id, ErrorCode::INVALID_REQUEST, problem))
-        }
-        _ => Ok(message),
     }
 }
