@@ -129,21 +129,24 @@ fn read_env_file() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns when the process is asked to end.
-async fn asked_to_stop() {
-    let interrupted = tokio::signal::ctrl_c();
+/// Done when the process is asked to end, from this call on: who asks before the future is polled is heard, too.
+fn asked_to_stop() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
+    let (mut interrupts, mut terminations) = {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    };
+    async move {
+        #[cfg(unix)]
+        if let (Ok(interrupts), Ok(terminations)) = (&mut interrupts, &mut terminations) {
             tokio::select! {
-                _ = interrupted => {}
-                _ = terminated.recv() => {}
+                _ = interrupts.recv() => {}
+                _ = terminations.recv() => {}
             }
             return;
         }
+        tokio::signal::ctrl_c().await.ok();
     }
-    interrupted.await.ok();
 }
 
 #[cfg(test)]

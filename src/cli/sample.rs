@@ -26,6 +26,7 @@ pub(super) struct Options {
 
 /// Serves until the process is asked to end.
 pub(super) async fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let stop = asked_to_stop();
     let server = SampleServer::start(options.port).await.map_err(|error| {
         format!("port {} on 127.0.0.1 can't be served: {error}; choose another with --port", options.port)
     })?;
@@ -33,6 +34,6 @@ pub(super) async fn run(options: &Options) -> Result<ExitCode, Failure> {
     server.set_project(SampleProject::new(beginning));
     println!("SUPABASE_URL={}", server.url());
     println!("SUPABASE_KEY={}", keys::SECRET);
-    asked_to_stop().await;
+    stop.await;
     Ok(ExitCode::SUCCESS)
 }

@@ -58,6 +58,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         min_messages: options.min_messages,
         full: options.full,
     };
+    let stop = asked_to_stop();
     let id = engine.start_sync(request).await?;
     if options.wait {
         engine.start_drains().await;
@@ -74,7 +75,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     };
     let status = tokio::select! {
         status = following => status?,
-        () = asked_to_stop() => {
+        () = stop => {
             engine.cancel_sync(id).await?;
             engine.shut_down().await;
             engine.sync_status(id).await?

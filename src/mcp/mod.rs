@@ -2,6 +2,7 @@
 
 mod access;
 mod answer;
+mod arguments;
 mod bounded;
 mod compact;
 mod completions;
@@ -14,6 +15,7 @@ mod output;
 mod principal;
 mod prompts;
 mod quota;
+mod requests;
 mod resources;
 mod schema;
 mod server;

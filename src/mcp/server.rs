@@ -1,16 +1,18 @@
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
-    handler::server::tool::ToolCallContext,
+    handler::server::tool::{IntoCallToolResult, ToolCallContext},
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
-        CompleteResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult,
-        Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-        PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
-        ServerCapabilities, ServerConfig, SubscriptionFilter, UpdateTaskParams,
+        CompleteResult, CustomRequest, CustomResult, GetPromptRequestParams, GetPromptResponse,
+        GetTaskParams, GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+        SubscriptionFilter, UpdateTaskParams,
     },
-    service::{RequestContext, SubscriptionContext},
+    service::{RequestContext, Service, SubscriptionContext},
     task_manager::TaskManager,
     tool_handler,
 };
@@ -25,6 +27,7 @@ use super::{
     principal::Principal,
     prompts,
     quota::Share,
+    requests::{Reread, reread},
     resources::{self, Uri, Watches},
     session::Session,
     tasks::Tasks,
@@ -134,7 +137,7 @@ impl ServerHandler for SluiceServer {
 
     async fn call_tool(
         &self,
-        request: CallToolRequestParams,
+        mut request: CallToolRequestParams,
         mut context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let access = Access::of(&context.extensions);
@@ -150,6 +153,9 @@ impl ServerHandler for SluiceServer {
         }
         // A tool that needs nothing of the context lets go of it before it begins.
         let _counted = Share::of(&context.extensions);
+        if let Err(problem) = self.toolbox.coerce(&mut request, &context.extensions) {
+            return problem.into_call_tool_result();
+        }
         if self.becomes_task(&request, &context) {
             return Ok(span.in_scope(|| self.start_task(request, context)).into());
         }
@@ -292,6 +298,29 @@ impl ServerHandler for SluiceServer {
         _: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
         Ok(CompleteResult::new(self.completions(&request).await))
+    }
+
+    /// Also requests of known methods whose parameters rmcp could not read.
+    #[allow(refining_impl_trait)] // handling a request again is a recursion, which needs a type by name
+    fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        mut context: RequestContext<RoleServer>,
+    ) -> BoxFuture<'_, Result<CustomResult, ErrorData>> {
+        Box::pin(async move {
+            let request = match reread(&request) {
+                Reread::As(request) => request,
+                Reread::Misplaced(request, misplaced) => {
+                    context.extensions.insert(misplaced);
+                    request
+                }
+                Reread::Refused(error) => return Err(error),
+            };
+            let result = Service::handle_request(self, request, context).await?;
+            let result = serde_json::to_value(result)
+                .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+            Ok(CustomResult::new(result))
+        })
     }
 
     #[allow(deprecated)] // the stateless revision has no such request

@@ -24,6 +24,7 @@ mod operations;
 mod rebuild;
 mod schedules;
 mod source_supabase;
+mod stdio;
 mod store_conformance;
 mod store_operations;
 mod store_postgres;

@@ -1,3 +1,6 @@
-//! How clients reach the server besides stdio, which needs nothing of ours.
+//! How clients reach the server.
 
 pub mod http;
+pub mod message;
+pub mod stdio;
+mod strict;
