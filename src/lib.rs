@@ -4,6 +4,9 @@
 //! Dependencies point inwards: [`domain`] knows nothing; [`engine`] knows the domain and the ports ([`source`],
 //! [`log`], [`sink`], [`store`], [`index`]); an adapter knows one port and one outside system.
 
+// Output goes through the command line's own functions: these panic where nobody reads it.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod backoff;
 pub mod cli;
 pub mod config;
@@ -20,3 +23,4 @@ pub mod parts;
 pub mod sink;
 pub mod source;
 pub mod store;
+mod text;

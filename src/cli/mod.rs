@@ -8,6 +8,7 @@ mod doctor;
 mod logging;
 mod migrate;
 mod offer;
+mod output;
 mod sample;
 mod search;
 mod serve;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::output::OutputError;
 use crate::config::{Settings, SettingsError};
 
 /// Moves leads and chat sessions from Supabase through Kafka into Postgres and Elasticsearch, once each.
@@ -75,10 +77,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     logging::start(level);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: the runtime could not be started: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return told(&format!("the runtime could not be started: {error}").into()),
     };
     let outcome = runtime.block_on(async {
         match command {
@@ -102,10 +101,16 @@ pub fn run(arguments: Arguments) -> ExitCode {
     });
     // What still blocks by then, such as a read of stdin, must not hold the process.
     runtime.shutdown_background();
-    outcome.unwrap_or_else(|failure| {
-        eprintln!("error: {failure}");
-        ExitCode::FAILURE
-    })
+    outcome.unwrap_or_else(|failure| told(&failure))
+}
+
+/// Tells a person why a command failed. That nobody reads the output on is no failure to tell of.
+fn told(failure: &Failure) -> ExitCode {
+    if failure.downcast_ref::<OutputError>().is_some_and(OutputError::nobody_reads) {
+        return ExitCode::from(output::NOBODY_READS);
+    }
+    output::note(format_args!("error: {failure}"));
+    ExitCode::FAILURE
 }
 
 /// Loads the settings from the environment, and from `.env` for what is not set there.

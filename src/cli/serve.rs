@@ -4,7 +4,7 @@ use clap::Args;
 use rmcp::{ServiceExt, transport::stdio};
 use tracing::info;
 
-use super::{Failure, asked_to_stop};
+use super::{Failure, asked_to_stop, output};
 use crate::{
     config::{HttpSettings, Settings, parse_address},
     engine::Engine,
@@ -29,7 +29,7 @@ pub(super) struct Options {
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let offer = options.offer.on(&settings.mcp);
     if options.offer.list_tools {
-        print!("{}", super::offer::listed(&offer));
+        output::lines(super::offer::listed(&offer))?;
         return Ok(ExitCode::SUCCESS);
     }
     let http = options.http.map(|address| settings.http.on(address)).transpose()?;

@@ -14,7 +14,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::Failure;
+use super::{Failure, output};
 use clients::{Client, Configuration, Places, Server};
 use file::ConfigFile;
 use merge::Merged;
@@ -64,9 +64,9 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     if options.write {
         write(options, &configuration)?;
     } else {
-        println!("{}", serde_json::to_string_pretty(&whole(&configuration, &options.name))?);
+        output::pretty_json(&whole(&configuration, &options.name))?;
         for name in &configuration.unfilled {
-            eprintln!("replace <{name}> by its value, or use --with-secrets");
+            output::note(format_args!("replace <{name}> by its value, or use --with-secrets"));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -135,13 +135,18 @@ fn write(options: &Options, configuration: &Configuration) -> Result<(), Failure
         .map_err(|error| format!("{}: {error}", file.path().display()))?;
     let path = file.path().display();
     match merged {
-        Merged::Unchanged => println!("{path} has it already"),
+        Merged::Unchanged => output::line(format_args!("{path} has it already"))?,
         Merged::Changed(text) => {
             match file.replace(&text, Utc::now())? {
-                Some(backup) => println!("{path} is written; what was there is in {}", backup.display()),
-                None => println!("{path} is made"),
+                Some(backup) => {
+                    output::line(format_args!(
+                        "{path} is written; what was there is in {}",
+                        backup.display()
+                    ))?;
+                }
+                None => output::line(format_args!("{path} is made"))?,
             }
-            println!("restart the client to have it see '{}'", options.name);
+            output::line(format_args!("restart the client to have it see '{}'", options.name))?;
         }
     }
     Ok(())

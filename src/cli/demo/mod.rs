@@ -13,7 +13,10 @@ use std::{
 use clap::Args;
 use console::style;
 
-use super::Failure;
+use super::{
+    Failure,
+    output::{self, OutputError},
+};
 use crate::{
     config::Settings,
     data_folder::DataFolder,
@@ -60,30 +63,31 @@ pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCod
     let engine = Arc::new(Engine::new(source.clone(), log, store, index, engine_settings(&settings)));
     engine.start_drains().await;
 
-    heading("A first sync: from a sample Supabase through the log into the store and the index");
+    heading("A first sync: from a sample Supabase through the log into the store and the index")?;
     for table in Table::ALL {
-        tell(&sync(&engine, table).await?);
+        tell(&sync(&engine, table).await?)?;
     }
-    heading("Leads change and come, chats begin and end; the next sync brings only those");
+    heading("Leads change and come, chats begin and end; the next sync brings only those")?;
     source.hurry(HURRIED).map_err(|error| format!("changing the sample project failed: {error}"))?;
     for table in Table::ALL {
-        tell(&sync(&engine, table).await?);
+        tell(&sync(&engine, table).await?)?;
     }
-    heading("The same again: nothing new, nothing twice");
+    heading("The same again: nothing new, nothing twice")?;
     for table in Table::ALL {
         let status = sync(&engine, table).await?;
-        tell(&status);
+        tell(&status)?;
         if status.appended > 0 {
             return Err(format!("{} events were appended a second time; report this", status.appended).into());
         }
     }
-    heading("The dashboard");
+    heading("The dashboard")?;
     let (_, overview) = engine.overview().await?;
-    print!("{}", dashboard::drawn(&overview, &engine.status().await));
+    output::styled(dashboard::drawn(&overview, &engine.status().await))?;
     engine.shut_down().await;
 
     next_steps(&folder)?;
-    println!("{}", style(format!("Done in {:.1} s.", began.elapsed().as_secs_f64())).dim());
+    let seconds = began.elapsed().as_secs_f64();
+    output::styled(format_args!("{}\n", style(format!("Done in {seconds:.1} s.")).dim()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -131,39 +135,40 @@ async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
     Err(format!("the sync of {table} is {:?}: {problems}", status.state).into())
 }
 
-fn heading(text: &str) {
-    println!("\n{}", style(text).bold());
+fn heading(text: &str) -> Result<(), OutputError> {
+    output::styled(format_args!("\n{}\n", style(text).bold()))
 }
 
-fn tell(status: &SyncStatus) {
+fn tell(status: &SyncStatus) -> Result<(), OutputError> {
     let sinks: Vec<&str> = status.sinks.iter().map(|sink| sink.sink.as_str()).collect();
-    println!(
+    output::line(format_args!(
         "  {:<13} {:>4} rows read, {:>4} new events, {:>4} unchanged; queryable in {}",
         status.table,
         status.rows_read,
         status.appended,
         status.unchanged,
         sinks.join(" and ")
-    );
+    ))
 }
 
 fn next_steps(folder: &Path) -> Result<(), Failure> {
     let program = std::env::current_exe()?;
     let call = format!("SLUICE_DATA_DIR={} {}", quoted(folder), quoted(&program));
-    heading("Try next");
-    println!("  {call} search 'categoria:vendas AND valor:>80' --count-by evento");
-    println!("  {call} search --index leads 'nome:gonc* AND score_qualificacao:[50 TO *]'");
-    println!("  {call} sql 'SELECT status_lead, count(*) FROM leads GROUP BY 1 ORDER BY 2 DESC'");
-    println!("  {call} doctor");
-    heading("Give it to an MCP client, such as Claude Desktop (claude_desktop_config.json)");
-    let entry = serde_json::json!({"mcpServers": {"sluice": {
+    heading("Try next")?;
+    output::lines(format_args!(
+        "  {call} search 'categoria:vendas AND valor:>80' --count-by evento\n  \
+         {call} search --index leads 'nome:gonc* AND score_qualificacao:[50 TO *]'\n  \
+         {call} sql 'SELECT status_lead, count(*) FROM leads GROUP BY 1 ORDER BY 2 DESC'\n  \
+         {call} doctor\n"
+    ))?;
+    heading("Give it to an MCP client, such as Claude Desktop (claude_desktop_config.json)")?;
+    output::pretty_json(&serde_json::json!({"mcpServers": {"sluice": {
         "command": program, "args": ["serve"], "env": {"SLUICE_DATA_DIR": folder},
-    }}});
-    println!("{}", serde_json::to_string_pretty(&entry)?);
-    println!(
-        "\nWithout SLUICE_DATA_DIR, a bare `sluice serve` begins a sample project of its own; with SUPABASE_URL,"
-    );
-    println!("KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL and ELASTICSEARCH_URL each part becomes the real one.");
+    }}}))?;
+    output::lines(
+        "\nWithout SLUICE_DATA_DIR, a bare `sluice serve` begins a sample project of its own; with SUPABASE_URL,\n\
+         KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL and ELASTICSEARCH_URL each part becomes the real one.\n",
+    )?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The harness: a pipeline of its own for every test, on the shared real servers.
 
+pub mod cli;
 pub mod client;
 pub mod elasticsearch;
 pub mod events;

@@ -1,0 +1,3 @@
+//! What the command line may read, leave behind and print; no service is needed.
+
+mod output;
