@@ -20,6 +20,7 @@ mod lock_file;
 pub mod log;
 pub mod mcp;
 pub mod parts;
+mod private_files;
 pub mod sink;
 pub mod source;
 pub mod store;

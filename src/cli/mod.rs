@@ -22,7 +22,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::output::OutputError;
-use crate::config::{Settings, SettingsError};
+use crate::{
+    config::{Settings, SettingsError},
+    private_files,
+};
 
 /// Moves leads and chat sessions from Supabase through Kafka into Postgres and Elasticsearch, once each.
 #[derive(Debug, Parser)]
@@ -68,6 +71,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs a command to its end.
 pub fn run(arguments: Arguments) -> ExitCode {
+    private_files::for_owner_only();
     let command = arguments.command.unwrap_or(Command::Serve(serve::Options::default()));
     // Long-running commands log what they do; to a person at a terminal only what goes wrong matters.
     let level = match command {

@@ -135,9 +135,14 @@ fn write(options: &Options, configuration: &Configuration) -> Result<(), Failure
         .map_err(|error| format!("{}: {error}", file.path().display()))?;
     let path = file.path().display();
     match merged {
-        Merged::Unchanged => output::line(format_args!("{path} has it already"))?,
+        Merged::Unchanged => {
+            if options.with_secrets {
+                file.close_to_others()?;
+            }
+            output::line(format_args!("{path} has it already"))?;
+        }
         Merged::Changed(text) => {
-            match file.replace(&text, Utc::now())? {
+            match file.replace(&text, Utc::now(), options.with_secrets)? {
                 Some(backup) => {
                     output::line(format_args!(
                         "{path} is written; what was there is in {}",

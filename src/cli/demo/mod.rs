@@ -33,10 +33,6 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Things that happen in the sample project between two syncs.
 const HURRIED: u64 = 40;
 
-/// What the folder of a demonstration holds; nothing else is ever removed from it.
-const OURS: [&str; 6] =
-    ["sluice.db", "sluice.db-wal", "sluice.db-shm", DataFolder::LOCK, "sample.json", "index"];
-
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Where the demonstration keeps its files; emptied first. Default: demo in sluice's data folder
@@ -99,7 +95,7 @@ fn empty(folder: &Path) -> Result<(), Failure> {
     if let Ok(mut entries) = folder.read_dir()
         && let Some(foreign) = entries.find_map(|entry| {
             let name = entry.ok()?.file_name().to_string_lossy().into_owned();
-            (!OURS.contains(&name.as_str())).then_some(name)
+            (!DataFolder::FILES.contains(&name.as_str())).then_some(name)
         })
     {
         return Err(format!(
@@ -111,7 +107,7 @@ fn empty(folder: &Path) -> Result<(), Failure> {
     // Held until all is removed, so that nobody else begins in between.
     let held = DataFolder::open(folder, "sluice demo")?;
     held.hold("emptying the folder of the demonstration")?;
-    for name in OURS.into_iter().filter(|name| *name != DataFolder::LOCK) {
+    for name in DataFolder::FILES.into_iter().filter(|name| *name != DataFolder::LOCK) {
         let path = folder.join(name);
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };

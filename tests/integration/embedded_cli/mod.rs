@@ -1,3 +1,4 @@
 //! What the command line may read, leave behind and print; no service is needed.
 
 mod output;
+mod private_files;
