@@ -5,10 +5,12 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 use super::output;
 use crate::mcp::ClientLog;
 
+/// Where it is told which file gave what.
+pub(super) const SETTINGS_TARGET: &str = "sluice::settings";
+
 /// Logs go to stderr as JSON lines: stdout belongs to the protocol, or to a command's answer.
-pub(super) fn start(default_level: &str) {
-    let chosen = std::env::var("SLUICE_LOG").ok().filter(|text| !text.is_empty());
-    let filter = chosen.as_deref().map_or_else(
+pub(super) fn start(default_level: &str, chosen: Option<&str>) {
+    let filter = chosen.map_or_else(
         || quiet(default_level),
         |text| {
             EnvFilter::try_new(text).unwrap_or_else(|error| {
@@ -24,7 +26,7 @@ pub(super) fn start(default_level: &str) {
 
 /// Libraries speak only of what goes wrong.
 fn quiet(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("warn,sluice={level}"))
+    EnvFilter::new(format!("warn,sluice={level},{SETTINGS_TARGET}=info"))
 }
 
 /// stderr, which may be a terminal or gone. An event is written at once, so each text is whole.

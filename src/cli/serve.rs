@@ -25,6 +25,12 @@ pub(super) struct Options {
     offer: super::offer::OfferOptions,
 }
 
+impl Options {
+    pub(super) fn is_over_http(&self) -> bool {
+        self.http.is_some()
+    }
+}
+
 /// Serves until the client closes stdin or the process is asked to end.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let offer = options.offer.on(&settings.mcp);

@@ -7,14 +7,15 @@ mod merge;
 mod packaging;
 mod variables;
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use chrono::Utc;
 use clap::Args;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Failure, output};
+use super::{Failure, environment::Environment, output};
+use crate::config::Variables;
 use clients::{Client, Configuration, Places, Server};
 use file::ConfigFile;
 use merge::Merged;
@@ -58,9 +59,14 @@ fn http_url(text: &str) -> Result<Url, String> {
 }
 
 /// Prints or merges the configuration.
-pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let configuration = configuration(options, &environment)?;
+pub(super) fn run(options: &Options, environment: &Environment) -> Result<ExitCode, Failure> {
+    environment.variables.check()?;
+    // A file that was named the server reads itself, so that its secrets stay in one place.
+    let handed_on = match environment.named {
+        Some(_) => environment.variables.without_file(),
+        None => environment.variables.clone(),
+    };
+    let configuration = configuration(options, &handed_on)?;
     if options.write {
         write(options, &configuration)?;
     } else {
@@ -72,10 +78,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn configuration(
-    options: &Options,
-    environment: &BTreeMap<String, String>,
-) -> Result<Configuration, Failure> {
+fn configuration(options: &Options, environment: &Variables) -> Result<Configuration, Failure> {
     if let Some(url) = &options.http {
         let token = options
             .token
@@ -97,11 +100,7 @@ fn configuration(
 }
 
 /// A token is secret whatever its variable is called, and only its value has to be there.
-fn token(
-    name: &str,
-    environment: &BTreeMap<String, String>,
-    with_secrets: bool,
-) -> Result<Variable, Failure> {
+fn token(name: &str, environment: &Variables, with_secrets: bool) -> Result<Variable, Failure> {
     match variables::variable(name, environment) {
         Some(found) => Ok(Variable { secret: true, ..found }),
         None if with_secrets => Err(format!("{name} is not set, so its value can't be written").into()),

@@ -44,15 +44,7 @@ pub(super) struct Options {
 pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCode, Failure> {
     let began = Instant::now();
     let folder = options.folder.clone().unwrap_or_else(|| settings.data_dir.join("demo"));
-    // Whatever real parts are named, a demonstration writes nothing there.
-    let settings = Settings {
-        supabase: None,
-        kafka: None,
-        postgres: None,
-        elasticsearch: None,
-        data_dir: folder.clone(),
-        ..settings
-    };
+    let settings = Settings { data_dir: folder.clone(), ..settings };
     empty(&folder)?;
     let source = Arc::new(SampleSource::start(&folder).await?);
     let Parts { log, store, index } = Parts::open(&settings)?;

@@ -2,3 +2,4 @@
 
 mod output;
 mod private_files;
+mod settings;

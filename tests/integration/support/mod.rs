@@ -14,6 +14,8 @@ pub mod postgres;
 pub mod rows;
 pub mod servers;
 pub mod stores;
+#[cfg(unix)]
+pub mod terminal;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
