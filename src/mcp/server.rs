@@ -155,8 +155,16 @@ impl ServerHandler for SluiceServer {
         }
         let asking = Asking::new(self.seal.clone(), &request);
         context.extensions.insert(asking.clone());
-        let called = self.toolbox.router.call(ToolCallContext::new(self, request, context));
-        let answer = called.instrument(span).await?;
+        let only_reads = self.toolbox.offers(&request.name, Access::ReadOnly);
+        let taken_back = context.ct.clone();
+        let called = self.toolbox.router.call(ToolCallContext::new(self, request, context)).instrument(span);
+        let answer = tokio::select! {
+            answer = called => answer?,
+            // What only reads has nothing to bring to an end, and nobody waits for it any more.
+            () = taken_back.cancelled(), if only_reads => {
+                return Err(ErrorData::internal_error("the request was taken back", None));
+            }
+        };
         if let Some(question) = asking.question() {
             return Ok(question.into());
         }
