@@ -1,6 +1,6 @@
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     handler::server::tool::{IntoCallToolResult, ToolCallContext},
@@ -157,7 +157,13 @@ impl ServerHandler for SluiceServer {
         let asking = Asking::new(self.seal.clone(), &request);
         context.extensions.insert(asking.clone());
         let called = self.toolbox.router.call(ToolCallContext::new(self, request, context));
-        let answer = called.instrument(span).await?;
+        // rmcp never answers a request whose handler panics.
+        let answer = AssertUnwindSafe(called.instrument(span)).catch_unwind().await.unwrap_or_else(|_| {
+            Err(ErrorData::internal_error(
+                "the tool broke off; what it began may be done in part, see the log",
+                None,
+            ))
+        })?;
         if let Some(question) = asking.question() {
             return Ok(question.into());
         }
