@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, JsonRpcMessage, RequestId};
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage, RequestId};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -68,6 +68,13 @@ impl Refusal {
         let response = Response { jsonrpc: "2.0", id: self.id.as_deref(), error };
         // Nothing of it can fail to be JSON.
         serde_json::to_string(&response).unwrap_or_default()
+    }
+}
+
+impl From<JsonRpcError> for Refusal {
+    fn from(JsonRpcError { id, error, .. }: JsonRpcError) -> Self {
+        let id = id.and_then(|id| serde_json::value::to_raw_value(&id).ok());
+        Self { id, ..Self::new(error.code, error.message) }
     }
 }
 
