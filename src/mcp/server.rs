@@ -1,6 +1,6 @@
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     handler::server::tool::{IntoCallToolResult, ToolCallContext},
@@ -161,8 +161,22 @@ impl ServerHandler for SluiceServer {
         }
         let asking = Asking::new(self.seal.clone(), &request);
         context.extensions.insert(asking.clone());
+        let only_reads = self.toolbox.offers(&request.name, Access::ReadOnly);
+        let taken_back = context.ct.clone();
         let called = self.toolbox.router.call(ToolCallContext::new(self, request, context));
-        let answer = called.instrument(span).await?;
+        let answer = tokio::select! {
+            // rmcp never answers a request whose handler panics.
+            answer = AssertUnwindSafe(called.instrument(span)).catch_unwind() => answer.unwrap_or_else(|_| {
+                Err(ErrorData::internal_error(
+                    "the tool broke off; what it began may be done in part, see the log",
+                    None,
+                ))
+            })?,
+            // What only reads has nothing to bring to an end, and nobody waits for it any more.
+            () = taken_back.cancelled(), if only_reads => {
+                return Err(ErrorData::internal_error("the request was taken back", None));
+            }
+        };
         if let Some(question) = asking.question() {
             return Ok(question.into());
         }

@@ -18,6 +18,7 @@ use rmcp::{
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{SluiceServer, principal::Principal, quota::Share};
 
@@ -123,7 +124,7 @@ impl SluiceServer {
         let lifetime = u64::try_from(LIFETIME.as_millis()).unwrap_or(u64::MAX);
         let options = TaskOptions::new().with_ttl_ms(lifetime).with_poll_interval_ms(LOOK_EVERY_MS);
         let task = self.tasks.start(&principal, options, move |task| {
-            Box::pin(async move { server.run_task(request, context, task).await })
+            Box::pin(async move { server.run_task(request, context, task).await }.in_current_span())
         });
         CreateTaskResult::new(task)
     }

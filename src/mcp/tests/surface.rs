@@ -299,3 +299,24 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     assert!(ids.iter().all(|found| found.starts_with(&id[..8])));
     bench.engine.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_panics_is_answered_by_an_error_and_the_next_call_is_served() {
+    use rmcp::handler::server::{router::tool::ToolRoute, tool::ToolCallContext};
+
+    let bench = Bench::new().await;
+    let mut server = bench.server(&Offer::default());
+    let tool = rmcp::model::Tool::new("break", "breaks", Arc::default());
+    let route = ToolRoute::new_dyn(tool, |_: ToolCallContext<'_, SluiceServer>| {
+        Box::pin(async { panic!("as this test wants it") })
+    });
+    Arc::get_mut(&mut server.toolbox).expect("a new server").router.add_route(route);
+    for era in [Era::Sessions, Era::Stateless] {
+        let connection = connect(server.clone(), Client::default(), era).await;
+        let broken = connection.call_tool(CallToolRequestParams::new("break"));
+        let broken = tokio::time::timeout(Duration::from_secs(30), broken).await.expect("an answer");
+        let error = broken.expect_err("an error").to_string();
+        assert!(error.contains("broke off") && !error.contains("this test"), "{error}");
+        assert_ne!(call(&connection, "list_syncs", json!({})).await.is_error, Some(true));
+    }
+}

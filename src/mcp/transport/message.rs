@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, JsonRpcMessage, RequestId};
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage, RequestId};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -68,6 +68,13 @@ impl Refusal {
         let response = Response { jsonrpc: "2.0", id: self.id.as_deref(), error };
         // Nothing of it can fail to be JSON.
         serde_json::to_string(&response).unwrap_or_default()
+    }
+}
+
+impl From<JsonRpcError> for Refusal {
+    fn from(JsonRpcError { id, error, .. }: JsonRpcError) -> Self {
+        let id = id.and_then(|id| serde_json::value::to_raw_value(&id).ok());
+        Self { id, ..Self::new(error.code, error.message) }
     }
 }
 
@@ -162,21 +169,30 @@ fn message(text: &str) -> Result<ClientJsonRpcMessage, Problem> {
         }
         envelope.refuse(ErrorCode::PARSE_ERROR, not_json(&error))
     })?;
-    let (code, problem) = match envelope.problem() {
-        None => {
-            if envelope.params.is_some_and(is_nothing)
-                && let Value::Object(members) = &mut value
-            {
-                members.remove("params");
-            }
-            match serde_json::from_value(value) {
-                Ok(message) => return Ok(message),
-                Err(_) => (ErrorCode::INVALID_REQUEST, "not a message of JSON-RPC 2.0"),
-            }
-        }
-        Some(problem) => problem,
-    };
-    Err(envelope.refuse(code, problem))
+    if let Some((code, problem)) = envelope.problem() {
+        return Err(envelope.refuse(code, problem));
+    }
+    if envelope.params.is_some_and(is_nothing)
+        && let Value::Object(members) = &mut value
+    {
+        members.remove("params");
+    }
+    typed(value).map_err(|_| {
+        envelope.refuse(ErrorCode::INVALID_REQUEST, "no message: the server can't tell its kind")
+    })
+}
+
+/// A message by the members it has. rmcp would find out which it is by copying all of it several times.
+fn typed(mut message: Value) -> serde_json::Result<ClientJsonRpcMessage> {
+    let mut taken = |name: &str| message.get_mut(name).map(Value::take).filter(|member| !member.is_null());
+    let id = taken("id").map(serde_json::from_value::<RequestId>).transpose()?;
+    let (result, error) = (taken("result"), taken("error"));
+    Ok(match (id, result, error) {
+        (Some(id), None, None) => JsonRpcMessage::request(serde_json::from_value(message)?, id),
+        (None, None, None) => JsonRpcMessage::notification(serde_json::from_value(message)?),
+        (Some(id), Some(result), None) => JsonRpcMessage::response(serde_json::from_value(result)?, id),
+        (id, _, error) => JsonRpcMessage::error(serde_json::from_value(error.unwrap_or_default())?, id),
+    })
 }
 
 fn not_json(error: &serde_json::Error) -> String {

@@ -2,5 +2,6 @@
 
 pub mod http;
 pub mod message;
+mod opening;
 pub mod stdio;
 mod strict;

@@ -29,7 +29,7 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 const MAX_HEADERS: usize = 100;
 
 /// How long to wait when the system has no more connections to give.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(10);
 
 /// Somebody who connects too often fills no log.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
@@ -50,7 +50,7 @@ impl Listener {
     pub(super) async fn run(self, closing: CancellationToken, farewell: Duration) {
         let tasks = TaskTracker::new();
         let cut = CancellationToken::new();
-        let mut warned = None;
+        let (mut crowded, mut exhausted) = (None, None::<Instant>);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -66,12 +66,15 @@ impl Listener {
                 },
                 Err(error) if of_one_connection(&error) => {}
                 Err(error) => {
-                    warn!(%error, "connections can't be taken in; see SLUICE_HTTP_MAX_CONNECTIONS and `ulimit -n`");
+                    if exhausted.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+                        warn!(%error, "connections can't be taken in; see SLUICE_HTTP_MAX_CONNECTIONS and `ulimit -n`");
+                        exhausted = Some(Instant::now());
+                    }
                     self.connections.make_room();
                     sleep(EXHAUSTED_PAUSE).await;
                 }
             }
-            self.warn_of_crowding(&mut warned);
+            self.warn_of_crowding(&mut crowded);
         }
         // Nobody can connect any more.
         drop(self.socket);
@@ -93,7 +96,7 @@ impl Listener {
     ) -> impl Future<Output = ()> + Send + 'static {
         // Answers are small and awaited.
         if let Err(error) = stream.set_nodelay(true) {
-            warn!(%error, "a connection will be slower than it could be");
+            debug!(%error, "a connection will be slower than it could be");
         }
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.io_timeout));
@@ -166,18 +169,27 @@ fn of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Lets the process open as many files as its connections and its own files need, as far as the system does.
-pub(super) fn allow_files(connections: usize) {
+/// Lets the process open as many files as its connections and its own files need, as far as the system does. Returns
+/// how many connections there can be.
+pub(super) fn allow_files(connections: usize) -> usize {
     /// What everything but connections needs.
     const OTHERS: u64 = 256;
     let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHERS);
     match rlimit::increase_nofile_limit(needed) {
-        Ok(allowed) if allowed >= needed => {}
-        Ok(allowed) => warn!(
-            allowed,
-            needed,
-            "the system lets this process open fewer files than connections may need; raise `ulimit -n`, or lower SLUICE_HTTP_MAX_CONNECTIONS"
-        ),
-        Err(error) => warn!(%error, "how many files this process may open is unknown; see `ulimit -n`"),
+        Ok(allowed) if allowed >= needed => connections,
+        Ok(allowed) => {
+            let left = allowed.saturating_sub(OTHERS).max(allowed / 4).max(1);
+            let left = usize::try_from(left).unwrap_or(usize::MAX).min(connections);
+            warn!(
+                allowed,
+                connections = left,
+                "the system lets this process open fewer files than SLUICE_HTTP_MAX_CONNECTIONS needs; raise `ulimit -n`"
+            );
+            left
+        }
+        Err(error) => {
+            warn!(%error, "how many files this process may open is unknown; see `ulimit -n`");
+            connections
+        }
     }
 }

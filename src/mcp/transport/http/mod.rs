@@ -81,8 +81,9 @@ pub async fn serve<H: ServerHandler + Clone>(
     let socket = TcpListener::bind(settings.address).await?;
     let address = socket.local_addr()?;
     let limits = &settings.limits;
-    allow_files(limits.connections);
-    let connections = Connections::new(limits.connections, limits.connections_per_client);
+    let possible = allow_files(limits.connections);
+    let share = (limits.connections_per_client * possible / limits.connections).max(1);
+    let connections = Connections::new(possible, share);
     let shutdown = Shutdown::default();
     let listener = Listener {
         socket,

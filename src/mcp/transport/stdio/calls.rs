@@ -4,12 +4,11 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use rmcp::model::{
-    ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, GetExtensions, JsonRpcMessage,
-    ProtocolVersion, RequestId, RequestMetaObject, ServerJsonRpcMessage, ServerNotification, ServerResult,
+    ClientJsonRpcMessage, ClientNotification, ErrorCode, JsonRpcMessage, ProtocolVersion, RequestId,
+    ServerJsonRpcMessage, ServerNotification, ServerResult,
 };
-use tracing::debug;
 
-use crate::mcp::{requests, transport::message::Refusal};
+use crate::mcp::transport::{message::Refusal, opening::Opening};
 
 /// Requests that may be under way at once.
 pub(super) const MAX_IN_FLIGHT: usize = 128;
@@ -27,7 +26,7 @@ const SERVER_ERROR: ErrorCode = ErrorCode(-32000);
 
 #[derive(Default)]
 pub(super) struct Calls {
-    opened: bool,
+    opening: Opening,
     /// What `initialize` agreed on.
     revision: Option<ProtocolVersion>,
     in_flight: HashMap<RequestId, Call>,
@@ -71,15 +70,13 @@ impl Calls {
     }
 
     fn admit_into(&mut self, message: ClientJsonRpcMessage, batch: Option<u64>) -> Result<Admitted, Refusal> {
+        if !self.opening.lets_through(&message)? {
+            return Ok(Admitted::default());
+        }
         let mut line = None;
         match &message {
             JsonRpcMessage::Request(request) => {
-                self.open(&request.id, &request.request)?;
                 self.begin(&request.id, request.request.method() == METHOD_SUBSCRIBE, batch)?;
-            }
-            _ if !self.opened => {
-                debug!("a message before the session was opened is ignored");
-                return Ok(Admitted::default());
             }
             JsonRpcMessage::Notification(notification) => {
                 if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
@@ -98,38 +95,6 @@ impl Calls {
             }
         }
         Ok(Admitted { message: Some(message), line })
-    }
-
-    /// Until a session is open, only what can open one is let through: anything else would end it.
-    fn open(&mut self, id: &RequestId, request: &ClientRequest) -> Result<(), Refusal> {
-        if self.opened {
-            return Ok(());
-        }
-        match request {
-            ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_) => Ok(()),
-            ClientRequest::InitializeRequest(_) => {
-                self.opened = true;
-                Ok(())
-            }
-            ClientRequest::CustomRequest(custom) if custom.method == "initialize" => {
-                let refusal = requests::refusal(custom);
-                Err(Refusal::of(id, refusal.code, refusal.message))
-            }
-            request => {
-                let meta = request.extensions().get::<RequestMetaObject>().cloned().unwrap_or_default();
-                if !meta.missing_required_keys(&ProtocolVersion::V_2026_07_28).is_empty() {
-                    let problem = "no session is open: send initialize first, or give the request the _meta of \
-                                   revision 2026-07-28: io.modelcontextprotocol/protocolVersion and \
-                                   io.modelcontextprotocol/clientCapabilities";
-                    return Err(Refusal::of(id, ErrorCode::INVALID_PARAMS, problem));
-                }
-                // A revision that nobody knows is refused further on, and opens nothing.
-                self.opened = meta
-                    .protocol_version()
-                    .is_some_and(|asked| ProtocolVersion::KNOWN_VERSIONS.contains(&asked));
-                Ok(())
-            }
-        }
     }
 
     fn begin(&mut self, id: &RequestId, subscription: bool, batch: Option<u64>) -> Result<(), Refusal> {

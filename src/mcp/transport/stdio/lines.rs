@@ -5,9 +5,9 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, Decoder};
 
-/// Bytes a line may have. No message of a client's comes near it, and one as long as this takes some thirty times as
-/// much memory while it is read.
-pub const MAX_LINE: usize = 4 * 1024 * 1024;
+/// Bytes a line may have, as a body over HTTP unless somebody sets another size. No broker takes a larger event, and a
+/// line of this size that is made to take much memory takes some fifty times as much while it is read.
+pub const MAX_LINE: usize = 1024 * 1024;
 
 /// A line, without what ends it.
 #[derive(Debug, PartialEq, Eq)]
