@@ -22,7 +22,7 @@ pub use self::{
     query::QueryError,
 };
 use crate::{
-    domain::Table,
+    domain::{Catalog, Table},
     fault::Fault,
     log::StartAt,
     sink::{Claim, Sink},
@@ -31,55 +31,44 @@ use crate::{
 /// Furthest a search may page, as the search servers' `index.max_result_window` has it.
 pub const SEARCH_WINDOW: u32 = 10_000;
 
-/// What can be searched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+/// What can be searched: every event, or the newest state of a table's entities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IndexName {
     /// Every event, as it stands in the log.
     Eventos,
-    /// The newest state of every lead.
-    Leads,
-    /// The newest state of every chat session.
-    ChatSessions,
+    /// The newest state of every entity of a table.
+    Entities(Table),
 }
 
 impl IndexName {
-    pub const ALL: [Self; 3] = [Self::Eventos, Self::Leads, Self::ChatSessions];
+    /// Every index, in a fixed order: the events first.
+    pub fn all(catalog: Catalog) -> impl Iterator<Item = Self> + Clone {
+        std::iter::once(Self::Eventos).chain(catalog.tables().map(Self::Entities))
+    }
 
+    /// `eventos`, or the table's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Eventos => "eventos",
-            Self::Leads => "leads",
-            Self::ChatSessions => "chat_sessions",
-        }
-    }
-
-    /// Where a table's entities are.
-    pub fn of(table: Table) -> Self {
-        match table {
-            Table::Leads => Self::Leads,
-            Table::ChatSessions => Self::ChatSessions,
+            Self::Entities(table) => table.name(),
         }
     }
 
     /// The index of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|index| index.as_str() == name)
-    }
-
-    /// The mapping, in Elasticsearch's form: the one description of the fields for every adapter.
-    pub fn mapping(self) -> &'static str {
-        match self {
-            Self::Eventos => include_str!("mappings/eventos.json"),
-            Self::Leads => include_str!("mappings/leads.json"),
-            Self::ChatSessions => include_str!("mappings/chat_sessions.json"),
-        }
+    pub fn from_name(catalog: Catalog, name: &str) -> Option<Self> {
+        Self::all(catalog).find(|index| index.as_str() == name)
     }
 }
 
 impl fmt::Display for IndexName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for IndexName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -153,7 +142,8 @@ impl SearchRequest {
 /// A document that matches.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Hit {
-    pub id: Uuid,
+    /// The document's id: an event's, or an entity's key.
+    pub id: String,
     /// The document.
     pub source: Map<String, Value>,
 }
