@@ -40,12 +40,12 @@ impl Parts {
                 None => Arc::new(EmbeddedLog::new(embedded.db()?)),
             },
             store: match &settings.postgres {
-                Some(postgres) => Arc::new(PgStore::connect(postgres)?),
-                None => Arc::new(SqliteStore::new(embedded.db()?)),
+                Some(postgres) => Arc::new(PgStore::connect(postgres, settings.catalog)?),
+                None => Arc::new(SqliteStore::new(embedded.db()?, settings.catalog)),
             },
             index: match &settings.elasticsearch {
-                Some(elasticsearch) => Arc::new(EsIndex::connect(elasticsearch)?),
-                None => Arc::new(TantivyIndex::new(settings.data_dir.join("index"))),
+                Some(elasticsearch) => Arc::new(EsIndex::connect(elasticsearch, settings.catalog)?),
+                None => Arc::new(TantivyIndex::new(settings.data_dir.join("index"), settings.catalog)),
             },
         })
     }
@@ -86,7 +86,7 @@ pub async fn engine(settings: &Settings) -> Result<Arc<Engine>, Fault> {
         None => Arc::new(SampleSource::start(&settings.data_dir).await?),
     };
     let parts = Parts::open(settings)?;
-    Ok(Arc::new(Engine::new(source, parts.log, parts.store, parts.index, engine_settings(settings))))
+    Ok(Arc::new(Engine::new(settings.catalog, source, parts.log, parts.store, parts.index, engine_settings(settings))))
 }
 
 /// How an engine with these settings works.
@@ -107,6 +107,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
             wait: WAIT,
         },
         pauses: EngineSettings::PAUSES,
+        overlap: settings.overlap,
         owner: owner(),
     }
 }

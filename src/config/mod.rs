@@ -22,6 +22,10 @@ pub struct Settings {
     /// `None` for the sample project.
     pub supabase: Option<SupabaseSettings>,
     /// `None` for the embedded log.
+    /// The tables to move: those in the binary, and the user's own.
+    pub catalog: Catalog,
+    /// How far behind its coverage a scheduled sync reads again: rows are committed after the time they bear.
+    pub overlap: TimeDelta,
     pub kafka: Option<KafkaSettings>,
     /// `None` for the embedded store.
     pub postgres: Option<PostgresSettings>,
@@ -92,6 +96,8 @@ pub struct KafkaSettings {
     pub ssl_ca_location: Option<String>,
     /// Bound on making a batch durable, and on every question to the broker.
     pub timeout: Duration,
+    /// The largest record: topics that have to be created allow as much, and of others the smaller limit holds.
+    pub max_message_bytes: usize,
 }
 
 /// Where rows and progress are stored.
@@ -143,6 +149,8 @@ impl Settings {
                     &["ELASTICSEARCH_API_KEY", "ELASTICSEARCH_USERNAME", "ELASTICSEARCH_INDEX_PREFIX"],
                 )
                 .then(|| ElasticsearchSettings::read(&mut read)),
+            catalog: catalog(&mut read),
+            overlap: TimeDelta::minutes(read.number("SLUICE_OVERLAP_MINUTES", 10, 0..=10_080)),
             data_dir: data_dir(&mut read),
             drain: DrainSettings::read(&mut read),
             http: HttpSettings::read(&mut read),
@@ -153,6 +161,22 @@ impl Settings {
         };
         read.finish().map(|()| settings)
     }
+}
+
+/// The tables in the binary and those of the user's folder.
+fn catalog(read: &mut Reader) -> Catalog {
+    let zone = match read.text("SUPABASE_TIMEZONE", "UTC").parse() {
+        Ok(zone) => zone,
+        Err(_) => {
+            read.problem("SUPABASE_TIMEZONE", "is no time zone's name; for example America/Sao_Paulo");
+            Tz::UTC
+        }
+    };
+    let folder = read.optional("SLUICE_TABLES_DIR").map(PathBuf::from);
+    Catalog::load(folder.as_deref(), zone).unwrap_or_else(|error| {
+        read.problem("SLUICE_TABLES_DIR", format_args!("holds a file that is no table: {error}"));
+        Catalog::built_in()
+    })
 }
 
 /// The user's data folder, unless told otherwise.
@@ -186,6 +210,9 @@ impl SupabaseSettings {
 }
 
 impl KafkaSettings {
+    /// The largest record unless told otherwise, in bytes: a row is stored twice in it, once cut short.
+    pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+
     fn read(read: &mut Reader) -> Self {
         let topic = read.text("KAFKA_TOPIC", "eventos");
         let settings = Self {
@@ -204,6 +231,11 @@ impl KafkaSettings {
             sasl_password: read.secret("KAFKA_SASL_PASSWORD"),
             ssl_ca_location: read.optional("KAFKA_SSL_CA_LOCATION"),
             timeout: read.seconds("KAFKA_TIMEOUT_SECONDS", 30),
+            max_message_bytes: read.number(
+                "KAFKA_MAX_MESSAGE_BYTES",
+                Self::MAX_MESSAGE_BYTES,
+                16_384..=512 << 20,
+            ),
         };
         settings.check(read);
         settings

@@ -42,13 +42,18 @@ impl SourceRow {
     /// # Errors
     /// When it has no key: it then belongs in the dead letters.
     pub fn read(table: Table, json: Json) -> Result<Self, RowError> {
-        let json = without(&json, &table.definition().never_read).unwrap_or(json);
+        let json = Self::visible(table, &json);
         let no_object = RowError { table, column: &table.definition().key.column, problem: "the row is no object" };
         let row = Row::of(table, json.as_str()).ok_or(no_object)?;
         let key = row.key()?;
         let event_id = event_id(table, &key, &row.members);
         let modified = table.definition().time.modified.as_deref().and_then(|name| row.get(name).to_instant());
         Ok(Self { table, key, event_id, modified, json: json.clone() })
+    }
+
+    /// A row's text without the columns that never leave the project, should the server have sent them.
+    pub fn visible(table: Table, json: &Json) -> Json {
+        without(json, &table.definition().never_read).unwrap_or_else(|| json.clone())
     }
 
     /// The row's event, and the values in it that don't fit their columns.
