@@ -9,12 +9,16 @@ mod reader;
 
 use std::{path::PathBuf, time::Duration};
 
+use chrono::TimeDelta;
+use chrono_tz::Tz;
 use secrecy::SecretString;
 use url::Url;
 
 pub use http::{HostPattern, HttpSettings, OriginPattern, Token, parse_address};
 use reader::Reader;
 pub use reader::SettingsError;
+
+use crate::domain::Catalog;
 
 /// Everything sluice can be told. [`Settings::load`] is the reference of names, units and defaults.
 #[derive(Debug, Clone)]

@@ -10,13 +10,16 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{Number, Value, value::RawValue};
 
 /// What stands for a character that a text may not hold.
 const REPLACEMENT: &str = "\\ufffd";
 
 /// The largest power of ten, and the most digits, that Postgres's `numeric` is sure to hold.
 const MAX_NUMERIC_EXPONENT: u32 = 16_000;
+
+/// The deepest nesting that is taken apart for showing.
+const MAX_SHOWN_DEPTH: usize = 60;
 
 /// One JSON value as text, byte for byte as it was sent. Cheap to clone; its `Debug` shows no content.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -60,14 +63,14 @@ impl From<&RawValue> for Json {
     }
 }
 
-impl From<&serde_json::Value> for Json {
-    fn from(value: &serde_json::Value) -> Self {
+impl From<&Value> for Json {
+    fn from(value: &Value) -> Self {
         Self(Bytes::from(value.to_string()))
     }
 }
 
-impl From<&serde_json::Map<String, serde_json::Value>> for Json {
-    fn from(object: &serde_json::Map<String, serde_json::Value>) -> Self {
+impl From<&serde_json::Map<String, Value>> for Json {
+    fn from(object: &serde_json::Map<String, Value>) -> Self {
         // Every key is a string and no member can fail to serialize.
         Self(Bytes::from(serde_json::to_vec(object).unwrap_or_default()))
     }
@@ -236,9 +239,63 @@ pub(super) fn write_canonical(json: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// The value for showing. What serde's own value would change is text there: numbers that a double doesn't hold to
+/// the last digit, and whatever lies deeper than [`MAX_SHOWN_DEPTH`]. Lone surrogates are replaced; of a name that
+/// stands twice the last member counts.
+pub fn to_value(json: &str) -> Value {
+    shown(json.trim(), MAX_SHOWN_DEPTH)
+}
+
+fn shown(json: &str, depth: usize) -> Value {
+    match json.as_bytes().first() {
+        Some(b'{' | b'[') if depth == 0 => Value::from(json),
+        Some(b'{') => {
+            let members = Members::of(json).unwrap_or_default();
+            let shown = |member: &Member<'_>| (member.name.clone().into_owned(), shown(member.value, depth - 1));
+            Value::Object(members.iter().map(shown).collect())
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
+            items.into_iter().map(|item| shown(item.get(), depth - 1)).collect()
+        }
+        Some(b'"') => text(json).map_or(Value::Null, |text| Value::from(&*text)),
+        Some(b't') => Value::Bool(true),
+        Some(b'f') => Value::Bool(false),
+        Some(b'-' | b'0'..=b'9') => exact_number(json).map_or_else(|| Value::from(json), Value::Number),
+        _ => Value::Null,
+    }
+}
+
+/// `None` where no number of serde's is the same to the last digit.
+fn exact_number(digits: &str) -> Option<Number> {
+    if let Ok(number) = digits.parse::<i64>() {
+        return Some(number.into());
+    }
+    if let Ok(number) = digits.parse::<u64>() {
+        return Some(number.into());
+    }
+    let double: f64 = digits.parse().ok()?;
+    let number = Number::from_f64(double)?;
+    (decimal(digits)? == decimal(&number.to_string())?).then_some(number)
+}
+
+/// A number's sign, its digits without the zeros around them, and the power of ten of the last one.
+fn decimal(number: &str) -> Option<(bool, String, i64)> {
+    let (sign, unsigned) = number.strip_prefix('-').map_or((false, number), |rest| (true, rest));
+    let (digits, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let exponent: i64 = exponent.parse().ok()?;
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = format!("{whole}{fraction}");
+    let significant = all.trim_end_matches('0');
+    let power = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+    let power = power.checked_add(i64::try_from(all.len() - significant.len()).ok()?)?;
+    let significant = significant.trim_start_matches('0');
+    Some(if significant.is_empty() { (sign, String::new(), 0) } else { (sign, significant.to_owned(), power) })
+}
+
 /// A piece of valid JSON text. White space is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'a> {
+pub(crate) enum Token<'a> {
     /// A string or a name, quotes included.
     Text(&'a str),
     Number(&'a str),
@@ -246,7 +303,8 @@ enum Token<'a> {
     Other(&'a str),
 }
 
-fn tokens<'a>(json: &'a str) -> impl Iterator<Item = Token<'a>> {
+/// The pieces of a valid JSON text, in their order.
+pub(crate) fn tokens<'a>(json: &'a str) -> impl Iterator<Item = Token<'a>> {
     let mut rest = json;
     std::iter::from_fn(move || {
         rest = rest.trim_start_matches([' ', '\t', '\n', '\r']);
@@ -388,6 +446,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_loses_no_digit_and_no_depth() {
+        let value = to_value(
+            r#"{"a": 72.50, "b": 0.1, "c": 1e999, "d": 1234567890123456789012, "e": 0.10000000000000000555,
+                "f": -0.0, "g": 18446744073709551615, "h": "a\ud800", "i": [1e2, null, true], "j": 1, "j": 2}"#,
+        );
+        let expected = serde_json::json!({
+            "a": 72.5, "b": 0.1, "c": "1e999", "d": "1234567890123456789012", "e": "0.10000000000000000555",
+            "f": -0.0, "g": u64::MAX, "h": "a\u{fffd}", "i": [100.0, null, true], "j": 2
+        });
+        assert_eq!(value, expected);
+        let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+        let shown = to_value(&deep).to_string();
+        assert_eq!(shown.len(), deep.len() + 2, "the rest stands in quotes");
+    }
+
+    #[test]
     fn canonical_text_has_one_spelling_of_strings_and_every_digit() {
         assert_eq!(canonical(r#"{ "a" : [ 1.50 , "\u00e9\/" ] }"#), r#"{"a":[1.50,"é/"]}"#);
         assert_eq!(canonical(r#""\ud800""#), r#""\ud800""#);
@@ -419,6 +493,11 @@ mod tests {
             prop_assert_eq!(canonical(&pretty), canonical(&compact));
             let tokens_back: serde_json::Value = serde_json::from_str(&canonical(&pretty)).expect("JSON");
             prop_assert_eq!(tokens_back.to_string().len() > 0, true);
+        }
+
+        #[test]
+        fn what_a_value_holds_is_shown_as_it_is(value in any_json()) {
+            prop_assert_eq!(to_value(&value.to_string()), value);
         }
 
         #[test]

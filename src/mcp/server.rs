@@ -190,7 +190,7 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(kept!(ListResourcesResult::with_all_items(resources::list()), context))
+        Ok(kept!(ListResourcesResult::with_all_items(resources::list(self.engine.catalog())), context))
     }
 
     async fn list_resource_templates(
@@ -198,7 +198,7 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(kept!(ListResourceTemplatesResult::with_all_items(resources::templates()), context))
+        Ok(kept!(ListResourceTemplatesResult::with_all_items(resources::templates(self.engine.catalog())), context))
     }
 
     async fn read_resource(
@@ -206,7 +206,7 @@ impl ServerHandler for SluiceServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let uri = Uri::parse(&request.uri)?;
+        let uri = Uri::parse(self.engine.catalog(), &request.uri)?;
         let result = self.read(&request.uri, &uri, Access::of(&context.extensions)).await?;
         Ok(if uri.is_fixed() { kept!(result, context) } else { result }.into())
     }
@@ -217,7 +217,7 @@ impl ServerHandler for SluiceServer {
         request: rmcp::model::SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let uri = Uri::parse(&request.uri)?;
+        let uri = Uri::parse(self.engine.catalog(), &request.uri)?;
         let changes = self.watches.watch(&request.uri, uri)?;
         self.session.subscribe(request.uri, changes, context.peer);
         Ok(())
@@ -235,14 +235,14 @@ impl ServerHandler for SluiceServer {
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
         let uris = requested.resource_subscriptions.iter().flatten();
-        let known = uris.filter(|uri| Uri::parse(uri).is_ok()).cloned();
+        let known = uris.filter(|uri| Uri::parse(self.engine.catalog(), uri).is_ok()).cloned();
         Some(SubscriptionFilter::builder().resource_subscriptions(known).build())
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let mut telling = Vec::new();
         for address in context.accepted().resource_subscriptions.iter().flatten() {
-            let mut changes = self.watches.watch(address, Uri::parse(address)?)?;
+            let mut changes = self.watches.watch(address, Uri::parse(self.engine.catalog(), address)?)?;
             let sink = context.sink();
             telling.push(async move {
                 while changes.changed().await.is_ok() {

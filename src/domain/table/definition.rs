@@ -196,6 +196,9 @@ pub struct Column {
     /// Read only where the operator asks for it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub on_request: bool,
+    /// Shown where a row is told in short.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub brief: bool,
     /// Entities are looked up by it, in any case.
     #[serde(default, skip_serializing_if = "is_false")]
     pub lookup: bool,
@@ -208,7 +211,7 @@ pub struct Column {
 }
 
 /// What a column holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnKind {
     Text,
