@@ -54,7 +54,7 @@ pub use sync::event_record;
 use crate::{
     domain::{Catalog, Table, TableName},
     fault::Fault,
-    index::{Index, IndexName, SearchAnswer, SearchError, SearchRequest},
+    index::{Fields, Index, IndexName, SearchAnswer, SearchError, SearchRequest},
     log::{BatchLimits, Log},
     sink::Sink,
     source::{Source, SourceHealth, TableOverview},
@@ -314,6 +314,11 @@ impl Engine {
     /// When the request has no meaning, or the index can't be reached.
     pub async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, EngineError> {
         Ok(self.index.search(request).await?)
+    }
+
+    /// The fields that can be searched in an index.
+    pub fn search_fields(&self, index: IndexName) -> &'static Fields {
+        self.index.fields(index)
     }
 
     /// Every sink's lag.

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::{
-    index::{IndexName, query},
+    index::{Fields, query},
     mcp::answer::ToolError,
 };
 
@@ -75,7 +75,7 @@ impl Scalar {
 
 /// The query with every filter added; `None` where there is neither.
 pub(super) fn combined(
-    index: IndexName,
+    fields: &'static Fields,
     query: Option<&str>,
     filters: &[Filter],
 ) -> Result<Option<String>, ToolError> {
@@ -86,13 +86,13 @@ pub(super) fn combined(
     let mut clauses = Vec::new();
     if let Some(query) = query {
         // By itself first: what is wrong with it stands where its writer put it.
-        query::parse(query, index, Utc::now()).map_err(crate::index::SearchError::from)?;
+        query::parse(query, fields, Utc::now()).map_err(crate::index::SearchError::from)?;
         clauses.push(format!("+({query})"));
     }
     for (i, filter) in filters.iter().enumerate() {
         let refused = |problem: String| ToolError::argument(&format!("filters[{i}]"), problem);
         let clause = clause(filter).map_err(|problem| refused(problem.to_owned()))?;
-        query::parse(&clause, index, Utc::now())
+        query::parse(&clause, fields, Utc::now())
             .map_err(|error| refused(format!("{}; {}", error.problem, error.instead)))?;
         clauses.push(clause);
     }
