@@ -12,7 +12,7 @@ use std::{
 use serde_json::json;
 use sluice::{
     config::Settings,
-    domain::Table,
+    domain::Catalog,
     engine::{Engine, RebuildPhase},
     index::{Index, IndexName, SearchRequest, Sort, elasticsearch::EsIndex, tantivy::TantivyIndex},
     parts,
@@ -26,9 +26,17 @@ use crate::{
         folder::TestFolder,
         on_each_adapter, request,
         rows::{leads, produce, session},
-        service, sync,
+        service, sync, table,
     },
 };
+
+fn leads_index() -> IndexName {
+    IndexName::Entities(table("leads"))
+}
+
+fn every_index() -> Vec<IndexName> {
+    IndexName::all(Catalog::built_in()).collect()
+}
 
 on_each_adapter! {
     embedded: Embedded, real: Real;
@@ -126,7 +134,7 @@ impl Place for Real {
 
     fn index(&self) -> Arc<dyn Index> {
         let settings = self.settings().elasticsearch.expect("Elasticsearch is named");
-        Arc::new(EsIndex::connect(&settings).expect("usable settings"))
+        Arc::new(EsIndex::connect(&settings, Catalog::built_in()).expect("usable settings"))
     }
 
     fn command(&self) -> tokio::process::Command {
@@ -180,15 +188,15 @@ async fn done(engine: &Engine, indices: &[IndexName]) {
 /// So many leads, each with one event, and then the leads' documents are gone.
 async fn with_leads_deleted<P: Place>(count: u128) -> P {
     let place = P::new().await;
-    place.source().set_rows(Table::Leads, leads(count));
-    place.source().set_rows(Table::ChatSessions, (1..=9).map(|n| session(n, 5, 4)).collect());
+    place.source().set_rows(table("leads"), leads(count));
+    place.source().set_rows(table("chat_sessions"), (1..=9).map(|n| session(n, 5, 4)).collect());
     let engine = place.engine().await;
     engine.start_drains().await;
-    sync(&engine, request(Table::Leads)).await;
-    sync(&engine, request(Table::ChatSessions)).await;
+    sync(&engine, request(table("leads"))).await;
+    sync(&engine, request(table("chat_sessions"))).await;
     engine.shut_down().await;
     drop(engine);
-    place.delete_all(IndexName::Leads).await;
+    place.delete_all(leads_index()).await;
     place
 }
 
@@ -196,7 +204,7 @@ async fn documents_deleted_by_hand_come_back_while_searches_are_answered_and_wri
     let place: P = with_leads_deleted(400).await;
     let engine = place.engine().await;
     engine.start_drains().await;
-    assert_eq!(total(&engine, IndexName::Leads).await, 0);
+    assert_eq!(total(&engine, leads_index()).await, 0);
 
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let searching = tokio::spawn({
@@ -205,29 +213,29 @@ async fn documents_deleted_by_hand_come_back_while_searches_are_answered_and_wri
             while !stop.load(Ordering::Relaxed) {
                 let events = total(&engine, IndexName::Eventos).await;
                 assert!(events >= 409, "{events} events: fewer than there were");
-                total(&engine, IndexName::Leads).await;
+                total(&engine, leads_index()).await;
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         }
     });
-    engine.rebuild(&IndexName::ALL).await.expect("a rebuild");
-    let again = engine.rebuild(&[IndexName::Leads]).await.expect("the same");
+    engine.rebuild(&every_index()).await.expect("a rebuild");
+    let again = engine.rebuild(&[leads_index()]).await.expect("the same");
     assert_eq!(
         again[0].id,
-        engine.rebuilds().iter().find(|r| r.index == IndexName::Leads).expect("leads").id
+        engine.rebuilds().iter().find(|r| r.index == leads_index()).expect("leads").id
     );
     // Written while the new indices are filled and take over.
-    place.source().set_rows(Table::Leads, leads(450));
-    sync(&engine, request(Table::Leads)).await;
-    done(&engine, &IndexName::ALL).await;
+    place.source().set_rows(table("leads"), leads(450));
+    sync(&engine, request(table("leads"))).await;
+    done(&engine, &every_index()).await;
     stop.store(true, Ordering::Relaxed);
     searching.await.expect("every search was answered");
     assert!(answered.load(Ordering::Relaxed) > 0);
 
-    let leads = engine.search(&everything(IndexName::Leads)).await.expect("an answer").total;
+    let leads = engine.search(&everything(leads_index())).await.expect("an answer").total;
     assert_eq!(leads, 450);
     assert!(total(&engine, IndexName::Eventos).await >= 459);
-    assert_eq!(total(&engine, IndexName::ChatSessions).await, 9);
+    assert_eq!(total(&engine, IndexName::Entities(table("chat_sessions"))).await, 9);
     assert_eq!(place.index().rebuilds().await.expect("rebuilds"), []);
     let status = engine.status().await;
     assert_eq!((status.dead_letters, status.rebuilds.len()), (Some(0), 3));
@@ -237,13 +245,13 @@ async fn documents_deleted_by_hand_come_back_while_searches_are_answered_and_wri
 
 async fn a_rebuild_that_a_stopped_process_left_behind_is_finished_by_the_next<P: Place>() {
     let place: P = with_leads_deleted(100).await;
-    let begun = place.index().begin_rebuild(IndexName::Leads).await.expect("a rebuild");
+    let begun = place.index().begin_rebuild(leads_index()).await.expect("a rebuild");
     let engine = place.engine().await;
-    assert_eq!(total(&engine, IndexName::Leads).await, 0, "the half-built one does not serve");
+    assert_eq!(total(&engine, leads_index()).await, 0, "the half-built one does not serve");
     engine.start_drains().await;
     eventually("the rebuild is taken up", async || engine.rebuilds().iter().any(|r| r.id == begun.id)).await;
-    done(&engine, &[IndexName::Leads]).await;
-    assert_eq!(total(&engine, IndexName::Leads).await, 100);
+    done(&engine, &[leads_index()]).await;
+    assert_eq!(total(&engine, leads_index()).await, 100);
     assert_eq!(place.index().rebuilds().await.expect("rebuilds"), []);
     engine.shut_down().await;
     place.clean_up().await;
@@ -252,14 +260,14 @@ async fn a_rebuild_that_a_stopped_process_left_behind_is_finished_by_the_next<P:
 async fn a_rebuild_left_behind_after_the_change_is_finished_with_all_that_the_log_holds<P: Place>() {
     let place: P = with_leads_deleted(100).await;
     let index = place.index();
-    let begun = index.begin_rebuild(IndexName::Leads).await.expect("a rebuild");
+    let begun = index.begin_rebuild(leads_index()).await.expect("a rebuild");
     index.serve_rebuilt(&begun).await.expect("changed");
     drop(index);
     let engine = place.engine().await;
     engine.start_drains().await;
     eventually("the rebuild is taken up", async || engine.rebuilds().iter().any(|r| r.id == begun.id)).await;
-    done(&engine, &[IndexName::Leads]).await;
-    eventually("all documents are visible", async || total(&engine, IndexName::Leads).await == 100).await;
+    done(&engine, &[leads_index()]).await;
+    eventually("all documents are visible", async || total(&engine, leads_index()).await == 100).await;
     engine.shut_down().await;
     place.clean_up().await;
 }
@@ -288,7 +296,7 @@ async fn following_the_rebuild_of_another_process_needs_no_consent_again() {
     let place: Real = with_leads_deleted(20).await;
     let (client, _) = connect_to(place.command()).await;
     // That process said yes, and left the rest to whoever comes.
-    let begun = place.index().begin_rebuild(IndexName::Leads).await.expect("a rebuild");
+    let begun = place.index().begin_rebuild(leads_index()).await.expect("a rebuild");
     let followed = answer(&client, "rebuild_index", json!({"index": "leads"})).await;
     assert_eq!(followed["rebuilds"][0]["id"], json!(begun.id), "{followed}");
     eventually("it is finished", async || place.index().rebuilds().await.expect("rebuilds").is_empty()).await;
@@ -306,10 +314,10 @@ async fn a_poisoned_record_is_passed_over_and_not_parked_twice() {
     engine.start_drains().await;
     // Each sink parks it once.
     eventually("it is parked", async || engine.status().await.dead_letters == Some(2)).await;
-    engine.rebuild(&[IndexName::Leads]).await.expect("a rebuild");
-    done(&engine, &[IndexName::Leads]).await;
+    engine.rebuild(&[leads_index()]).await.expect("a rebuild");
+    done(&engine, &[leads_index()]).await;
     assert_eq!(engine.status().await.dead_letters, Some(2));
-    assert_eq!(total(&engine, IndexName::Leads).await, 10);
+    assert_eq!(total(&engine, leads_index()).await, 10);
     engine.shut_down().await;
     place.clean_up().await;
 }

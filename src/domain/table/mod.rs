@@ -8,6 +8,7 @@ use std::{
     hash::{Hash, Hasher},
     ops::Deref,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use chrono_tz::Tz;
@@ -128,9 +129,12 @@ pub enum CatalogError {
 impl Catalog {
     /// The tables in the binary alone, with timestamps in UTC.
     pub fn built_in() -> Self {
-        // The files are part of the binary and a test reads each.
-        let definitions = BUILT_IN.iter().filter_map(|(_, toml)| Definition::parse(toml).ok());
-        Self::of(definitions.collect(), Tz::UTC)
+        static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
+            // The files are part of the binary and a test reads each.
+            let definitions = BUILT_IN.iter().filter_map(|(_, toml)| Definition::parse(toml).ok());
+            Catalog::of(definitions.collect(), Tz::UTC)
+        });
+        *CATALOG
     }
 
     /// The tables in the binary and those of the user's folder: a file there replaces the built-in table of its name
