@@ -95,6 +95,9 @@ pub struct Applied {
     pub entities: u64,
     /// Entities that already had this version or a later one.
     pub stale: u64,
+    /// Pieces of the events' rows that the sink can't hold and replaced: NUL characters, lone surrogates, numbers beyond
+    /// any it knows. Counted at each delivery.
+    pub replaced: u64,
 }
 
 /// An event a sink can never take.

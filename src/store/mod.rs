@@ -1,6 +1,8 @@
 //! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
 //! table has been read, and who is reading it now.
 
+mod exact;
+mod layout;
 mod operations;
 pub mod postgres;
 mod questions;
@@ -11,7 +13,7 @@ use std::collections::HashMap;
 
 pub use questions::{
     EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits, Questions,
-    StoredEntity, readable, StoredEvent,
+    StoredEntity, StoredEvent, readable,
 };
 
 use async_trait::async_trait;
@@ -20,14 +22,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use operations::{
-    Operations, ParkedEntity, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter,
+    Operations, ParkedEntity, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, StoreFacts,
+    SyncFilter,
 };
 
 use crate::{
-    domain::{Catalog, Table, TableName},
+    domain::{Catalog, KeyKind, Table, TableName, can_be_added_up},
     fault::{Fault, FaultKind},
     log::Position,
-    sink::{Sink, SinkBatch},
+    sink::{Sink, SinkBatch, SinkEvent},
     source::Condition,
 };
 
@@ -274,6 +277,37 @@ fn check_spans(part: &'static str, batch: &SinkBatch) -> Result<(), Fault> {
     ))
 }
 
+/// The tables whose rows a store's health counts.
+fn counted(catalog: Catalog) -> impl Iterator<Item = &'static str> {
+    std::iter::once("eventos_raw").chain(catalog.tables().map(Table::name))
+}
+
+/// The longest key, as the domain has it.
+const MAX_KEY_BYTES: usize = 512;
+
+/// What no store takes of an envelope, whoever wrote it. Events of the engine's own making have none of it.
+fn envelope_problem(source: &SinkEvent) -> Option<&'static str> {
+    let event = &source.event;
+    if !can_be_added_up(event.valor) {
+        return Some("valor is not a number that can be added up");
+    }
+    let id = &event.entidade.id;
+    let is_key = source.table.is_none_or(|table| key(table, id).as_ref() == Some(id));
+    (!is_key).then_some("entidade.id is no key of its table in the one spelling it has everywhere")
+}
+
+/// A text as a key of the table in its one spelling; `None` where it is not of the key's type.
+fn key(table: Table, text: &str) -> Option<String> {
+    match table.definition().key.kind {
+        KeyKind::Uuid => Uuid::parse_str(text).ok().map(|id| id.to_string()),
+        KeyKind::Bigint => text.parse::<i64>().ok().map(|id| id.to_string()),
+        KeyKind::Text => {
+            let fits = (1..=MAX_KEY_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+            fits.then(|| text.to_owned())
+        }
+    }
+}
+
 /// What a worker learns whose claim is gone.
 fn fenced(part: &'static str, batch: &SinkBatch) -> Fault {
     let partitions: Vec<String> = batch.spans.iter().map(|span| span.partition.to_string()).collect();
@@ -286,7 +320,7 @@ fn fenced(part: &'static str, batch: &SinkBatch) -> Fault {
 }
 
 /// What a sync learns whose lease is gone.
-fn lost_lease(part: &'static str, table: Table) -> Fault {
+fn lost_lease(part: &'static str, table: &TableName) -> Fault {
     Fault::transient(
         part,
         format!("sync {table}: the lease is lost"),
@@ -295,7 +329,7 @@ fn lost_lease(part: &'static str, table: Table) -> Fault {
 }
 
 /// What a caller learns who begins a sync under an id that is there already.
-fn used_id(part: &'static str, table: Table) -> Fault {
+fn used_id(part: &'static str, table: &TableName) -> Fault {
     Fault::new(
         part,
         FaultKind::Invalid,
@@ -322,4 +356,31 @@ fn slow_statement(part: &'static str, limits: &QueryLimits) -> Fault {
         format!("sql: it took longer than {} s and was stopped", limits.timeout.as_secs_f32()),
         "narrow it: filter by timestamp, aggregate fewer rows, or read eventos_agregados instead of eventos_raw",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_of_its_table_s_type_and_has_one_spelling() {
+        let of = |kind: KeyKind, text: &str| {
+            let mut definition = Catalog::built_in().get("leads").expect("leads").definition().clone();
+            definition.key.kind = kind;
+            key(Table::new(definition), text)
+        };
+        let uuid = "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a01";
+        assert_eq!(of(KeyKind::Uuid, &uuid.to_uppercase()).as_deref(), Some(uuid));
+        assert_eq!(of(KeyKind::Bigint, "007").as_deref(), Some("7"));
+        assert_eq!(of(KeyKind::Text, "ção/1").as_deref(), Some("ção/1"));
+        for (kind, text) in [
+            (KeyKind::Uuid, "7"),
+            (KeyKind::Bigint, "9223372036854775808"),
+            (KeyKind::Text, ""),
+            (KeyKind::Text, "a\0"),
+            (KeyKind::Text, &*"a".repeat(513)),
+        ] {
+            assert_eq!(of(kind, text), None, "{kind:?} {text}");
+        }
+    }
 }

@@ -46,6 +46,9 @@ impl Settled {
     }
 }
 
+/// Who settles a letter whose row came mended.
+pub(super) const MENDED_BY: &str = "sluice";
+
 /// A dead letter that is settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolution {
@@ -133,7 +136,7 @@ pub enum RunOutcome {
 pub struct StoreFacts {
     /// Why it can't be written, if it can't.
     pub unwritable: Option<String>,
-    /// Migrations of this release that were not run yet.
+    /// Migrations of this release that were not run yet, and tables that are not as their definitions say.
     pub pending_migrations: usize,
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -175,7 +175,6 @@ pub trait Questions: Send + Sync {
 /// A value a condition compares with.
 pub(super) enum Operand<'a> {
     Text(&'a str),
-    Uuid(Uuid),
     Instant(DateTime<Utc>),
     Number(f64),
 }
@@ -194,10 +193,10 @@ impl EventFilter {
             ("evento", &self.evento),
             ("categoria", &self.categoria),
             ("usuario", &self.usuario),
+            ("entidade_id", &self.entidade),
         ];
         let texts = texts.into_iter().map(|(column, text)| (column, "=", text.as_deref().map(Operand::Text)));
         let others = [
-            ("entidade_id", "=", self.entidade.map(Operand::Uuid)),
             ("timestamp", ">=", self.from.map(Operand::Instant)),
             ("timestamp", "<", self.to.map(Operand::Instant)),
             ("valor", ">=", self.min_valor.map(Operand::Number)),
@@ -266,32 +265,9 @@ impl EventPage {
     }
 }
 
-impl StoredEntity {
-    /// Takes a row of an entity's table apart; `None` when it is not one.
-    pub(super) fn of(table: Table, mut row: JsonObject) -> Option<Self> {
-        let metadata = match row.remove("metadata") {
-            Some(Value::Object(metadata)) => metadata,
-            _ => JsonObject::new(),
-        };
-        let versao = row.remove("versao")?.as_i64()?;
-        let evento_id = Uuid::parse_str(row.remove("evento_id")?.as_str()?).ok()?;
-        row.remove("sincronizado_em");
-        // Both stores spell instants in their own way; a row that can't be typed stays as the store spells it.
-        let row = match table {
-            Table::Leads => spelled::<Lead>(row),
-            Table::ChatSessions => spelled::<ChatSession>(row),
-        };
-        Some(Self { row, metadata, versao, evento_id })
-    }
-}
-
-/// The row as the domain spells it.
-fn spelled<T: Serialize + DeserializeOwned>(row: JsonObject) -> JsonObject {
-    let typed = serde_json::from_value::<T>(Value::Object(row.clone()));
-    match typed.and_then(serde_json::to_value) {
-        Ok(Value::Object(spelled)) => spelled,
-        _ => row,
-    }
+/// An instant as clients are shown it.
+pub(super) fn spelled(instant: DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 #[cfg(test)]
