@@ -1,7 +1,6 @@
 //! Indices built anew from the log while they serve, on the embedded parts and on the real ones.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,22 +10,19 @@ use std::{
 
 use serde_json::json;
 use sluice::{
-    config::Settings,
     domain::Catalog,
     engine::{Engine, RebuildPhase},
-    index::{Index, IndexName, SearchRequest, Sort, elasticsearch::EsIndex, tantivy::TantivyIndex},
-    parts,
-    source::sample::{SampleServer, keys},
+    index::{IndexName, SearchRequest, Sort},
 };
 
 use crate::{
     mcp::{answer, call, connect_to, text},
     support::{
-        Pipeline, eventually,
-        folder::TestFolder,
-        on_each_adapter, request,
+        Pipeline, eventually, on_each_adapter,
+        place::{Embedded, Place, Real},
+        request,
         rows::{leads, produce, session},
-        service, sync, table,
+        sync, table,
     },
 };
 
@@ -47,121 +43,6 @@ on_each_adapter! {
 }
 
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A pipeline of a test's own, and a hand in its index.
-trait Place: Sized {
-    async fn new() -> Self;
-    fn source(&self) -> &SampleServer;
-    fn settings(&self) -> Settings;
-    fn index(&self) -> Arc<dyn Index>;
-    fn command(&self) -> tokio::process::Command;
-    /// Deletes every document of an index behind the engine's back, while no engine runs.
-    async fn delete_all(&self, index: IndexName);
-    async fn clean_up(self);
-
-    async fn engine(&self) -> Arc<Engine> {
-        parts::engine(&self.settings()).await.expect("an engine")
-    }
-}
-
-struct Embedded {
-    folder: TestFolder,
-    source: SampleServer,
-}
-
-impl Embedded {
-    fn variables(&self) -> Vec<(String, String)> {
-        vec![
-            ("SUPABASE_URL".to_owned(), self.source.url()),
-            ("SUPABASE_KEY".to_owned(), keys::SECRET.to_owned()),
-            ("SLUICE_DATA_DIR".to_owned(), self.folder.path().display().to_string()),
-        ]
-    }
-
-    fn index_folder(&self) -> PathBuf {
-        self.folder.path().join("index")
-    }
-}
-
-impl Place for Embedded {
-    async fn new() -> Self {
-        Self { folder: TestFolder::new(), source: SampleServer::start(0).await.expect("a free port") }
-    }
-
-    fn source(&self) -> &SampleServer {
-        &self.source
-    }
-
-    fn settings(&self) -> Settings {
-        Settings::load(self.variables()).expect("valid settings")
-    }
-
-    fn index(&self) -> Arc<dyn Index> {
-        Arc::new(TantivyIndex::new(self.index_folder()))
-    }
-
-    fn command(&self) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
-        command.env_clear().envs(self.variables()).current_dir(self.folder.path()).kill_on_drop(true);
-        command
-    }
-
-    async fn delete_all(&self, index: IndexName) {
-        let volume = self.index_folder().join(format!("{index}-000001"));
-        let opened = tantivy::Index::open_in_dir(volume).expect("the volume opens");
-        let mut writer = opened.writer::<tantivy::TantivyDocument>(30_000_000).expect("nobody writes");
-        writer.delete_all_documents().expect("deleted");
-        writer.commit().expect("committed");
-    }
-
-    async fn clean_up(self) {}
-}
-
-struct Real(Pipeline);
-
-impl Place for Real {
-    async fn new() -> Self {
-        Self(Pipeline::new().await)
-    }
-
-    fn source(&self) -> &SampleServer {
-        &self.0.source
-    }
-
-    fn settings(&self) -> Settings {
-        self.0.settings()
-    }
-
-    fn index(&self) -> Arc<dyn Index> {
-        let settings = self.settings().elasticsearch.expect("Elasticsearch is named");
-        Arc::new(EsIndex::connect(&settings, Catalog::built_in()).expect("usable settings"))
-    }
-
-    fn command(&self) -> tokio::process::Command {
-        self.0.command(&[])
-    }
-
-    async fn delete_all(&self, index: IndexName) {
-        let alias = format!("{}{index}", self.0.variables["ELASTICSEARCH_INDEX_PREFIX"]);
-        let (http, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
-        let all = format!("{base}/{alias}/_search?size=10000&_source=false");
-        let found: serde_json::Value = http.get(all).send().await.expect("hits").json().await.expect("JSON");
-        let hits = found["hits"]["hits"].as_array().expect("hits");
-        let deletions = hits.iter().map(|hit| format!("{}\n", json!({"delete": {"_id": hit["_id"]}})));
-        let deleted = http
-            .post(format!("{base}/{alias}/_bulk?refresh=true"))
-            .header("content-type", "application/x-ndjson")
-            .body(deletions.collect::<String>())
-            .send()
-            .await
-            .expect("an answer");
-        assert!(!hits.is_empty() && deleted.status().is_success());
-    }
-
-    async fn clean_up(self) {
-        self.0.clean_up().await;
-    }
-}
 
 fn everything(index: IndexName) -> SearchRequest {
     SearchRequest {
@@ -274,7 +155,7 @@ async fn a_rebuild_left_behind_after_the_change_is_finished_with_all_that_the_lo
 
 async fn the_tool_rebuilds_only_when_it_is_told_to<P: Place>() {
     let place: P = with_leads_deleted(60).await;
-    let (client, _) = connect_to(place.command()).await;
+    let (client, _) = connect_to(place.command(&[])).await;
     let result = call(&client, "rebuild_index", json!({"index": "leads"})).await;
     assert_eq!(result.is_error, Some(true));
     assert!(text(&result).contains("confirm: this builds leads anew"), "{}", text(&result));
@@ -294,7 +175,7 @@ async fn the_tool_rebuilds_only_when_it_is_told_to<P: Place>() {
 #[tokio::test(flavor = "multi_thread")]
 async fn following_the_rebuild_of_another_process_needs_no_consent_again() {
     let place: Real = with_leads_deleted(20).await;
-    let (client, _) = connect_to(place.command()).await;
+    let (client, _) = connect_to(place.command(&[])).await;
     // That process said yes, and left the rest to whoever comes.
     let begun = place.index().begin_rebuild(leads_index()).await.expect("a rebuild");
     let followed = answer(&client, "rebuild_index", json!({"index": "leads"})).await;

@@ -9,6 +9,7 @@ pub mod gate;
 pub mod http;
 pub mod indices;
 pub mod logs;
+pub mod place;
 pub mod postgres;
 pub mod rows;
 pub mod servers;
