@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use sha2::{Digest, Sha256};
-use sqlx::{Acquire, PgConnection, Row as _};
+use sqlx::{Acquire, Executor, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     faults::{self, PART},
 };
 use crate::{
-    domain::{Catalog, Column, Row, Table},
+    domain::{Catalog, Cell, Column, Row, Table},
     fault::Fault,
     store::{
         layout::{Found, Made, Plan, Types, layout, plan, report_filled},
@@ -61,6 +61,11 @@ pub(super) async fn tables(connection: &mut PgConnection, catalog: Catalog) -> R
         }
     }
     Ok(())
+}
+
+/// Runs statements without parameters.
+async fn run(connection: &mut PgConnection, statements: &str) -> Result<(), sqlx::Error> {
+    connection.execute(statements).await.map(drop)
 }
 
 /// What each table was last made with.
@@ -119,9 +124,7 @@ async fn make(connection: &mut PgConnection, table: Table) -> Result<(), sqlx::E
         })
         .collect();
     let mut transaction = connection.begin().await?;
-    sqlx::raw_sql(&format!("CREATE TABLE \"{table}\" ({}) WITH (fillfactor = 85)", columns.join(", ")))
-        .execute(&mut *transaction)
-        .await?;
+    run(&mut transaction, &format!("CREATE TABLE \"{table}\" ({}) WITH (fillfactor = 85)", columns.join(", "))).await?;
     remember(&mut transaction, table, &[]).await?;
     transaction.commit().await
 }
@@ -140,16 +143,16 @@ async fn change(
     }
     let mut transaction = connection.begin().await?;
     // Whoever writes the table with another layout is done before this goes on, and sees it afterwards.
-    sqlx::raw_sql(&format!("LOCK TABLE \"{table}\" IN SHARE ROW EXCLUSIVE MODE")).execute(&mut *transaction).await?;
+    run(&mut transaction, &format!("LOCK TABLE \"{table}\" IN SHARE ROW EXCLUSIVE MODE")).await?;
     for column in add {
         let (name, kind) = (&column.name, column_type(column.kind));
-        sqlx::raw_sql(&format!("ALTER TABLE \"{table}\" ADD COLUMN \"{name}\" {kind}"))
-            .execute(&mut *transaction)
-            .await?;
+        run(&mut transaction, &format!("ALTER TABLE \"{table}\" ADD COLUMN \"{name}\" {kind}")).await?;
     }
     let kept: Vec<&str> = StoreTable::of(table).columns.iter().map(|column| column.name).collect();
     let made_with = made.map(|made| made.layout.as_str()).unwrap_or_default();
-    for name in made_with.lines().filter_map(|line| line.split(' ').next()).filter(|name| !kept.contains(name)) {
+    let mut left_out: Vec<&str> = made_with.lines().filter_map(|line| line.split(' ').next()).collect();
+    left_out.retain(|name| !kept.contains(name));
+    for name in left_out {
         let left = "'Not in the table''s definition any more: holds what it held then, and is written no more'";
         // Somebody may have dropped it.
         let there: bool = sqlx::query_scalar(
@@ -160,9 +163,7 @@ async fn change(
         .fetch_one(&mut *transaction)
         .await?;
         if there {
-            sqlx::raw_sql(&format!("COMMENT ON COLUMN \"{table}\".\"{name}\" IS {left}"))
-                .execute(&mut *transaction)
-                .await?;
+            run(&mut transaction, &format!("COMMENT ON COLUMN \"{table}\".\"{name}\" IS {left}")).await?;
         }
     }
     remember(&mut transaction, table, &unfilled).await?;
@@ -194,8 +195,9 @@ async fn describe(connection: &mut PgConnection, table: Table) -> Result<(), sql
     .await?;
     let there: BTreeMap<String, String> = there.into_iter().collect();
     let described = StoreTable::of(table);
-    let of_columns = described.columns.iter().map(|column| (column.name, column.meaning));
-    for (name, meaning) in std::iter::once(("", described.about)).chain(of_columns) {
+    let mut meanings = vec![("", described.about)];
+    meanings.extend(described.columns.iter().map(|column| (column.name, column.meaning)));
+    for (name, meaning) in meanings {
         if meaning.is_empty() || there.get(name).is_some_and(|text| text == meaning) {
             continue;
         }
@@ -205,7 +207,7 @@ async fn describe(connection: &mut PgConnection, table: Table) -> Result<(), sql
             .bind(meaning.replace('\0', ""))
             .fetch_one(&mut *connection)
             .await?;
-        sqlx::raw_sql(&format!("COMMENT ON {of} IS {quoted}")).execute(&mut *connection).await?;
+        run(connection, &format!("COMMENT ON {of} IS {quoted}")).await?;
     }
     Ok(())
 }
@@ -214,15 +216,19 @@ async fn describe(connection: &mut PgConnection, table: Table) -> Result<(), sql
 /// none; and for what entities are looked up by. Those take values of any length.
 async fn index(connection: &mut PgConnection, table: Table) -> Result<(), sqlx::Error> {
     let definition = table.definition();
-    let created = definition.time.created.iter().map(|name| (name.as_str(), format!("(\"{name}\")")));
-    let looked_up = definition.columns.iter().filter_map(|column| {
-        let name = column.name.as_str();
-        match (column.lookup, &column.refers_to) {
-            (true, _) => Some((name, format!("USING hash (lower(\"{name}\"))"))),
-            (false, Some(_)) => Some((name, format!("USING hash (\"{name}\")"))),
-            _ => None,
-        }
-    });
+    let mut wanted = Vec::new();
+    if let Some(created) = &definition.time.created {
+        wanted.push((index_name(table, created), format!("(\"{created}\")")));
+    }
+    for column in &definition.columns {
+        let name = &column.name;
+        let of = match (column.lookup, &column.refers_to) {
+            (true, _) => format!("lower(\"{name}\")"),
+            (false, Some(_)) => format!("\"{name}\""),
+            _ => continue,
+        };
+        wanted.push((index_name(table, name), format!("USING hash ({of})")));
+    }
     let there: Vec<String> = sqlx::query_scalar(
         "SELECT c.relname::text FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
          WHERE i.indrelid = to_regclass(quote_ident($1))",
@@ -231,10 +237,9 @@ async fn index(connection: &mut PgConnection, table: Table) -> Result<(), sqlx::
     .fetch_all(&mut *connection)
     .await?;
     let there: HashSet<String> = there.into_iter().collect();
-    for (column, how) in created.chain(looked_up) {
-        let name = index_name(table, column);
+    for (name, how) in wanted {
         if !there.contains(&name) {
-            sqlx::raw_sql(&format!("CREATE INDEX \"{name}\" ON \"{table}\" {how}")).execute(&mut *connection).await?;
+            run(connection, &format!("CREATE INDEX \"{name}\" ON \"{table}\" {how}")).await?;
         }
     }
     Ok(())
@@ -259,9 +264,7 @@ async fn fill_columns(
     fill: &[&'static Column],
 ) -> Result<(), sqlx::Error> {
     // Nothing is known yet of a table that is filled, and every statement goes by keys.
-    sqlx::raw_sql("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
-        .execute(&mut *connection)
-        .await?;
+    run(connection, "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off").await?;
     let (mut after, mut filled, mut without_event) = (None, 0, 0);
     loop {
         let page = page(connection, table, after.as_deref()).await?;
@@ -279,7 +282,7 @@ async fn fill_columns(
         .bind(layout(table))
         .execute(&mut *connection)
         .await?;
-    sqlx::raw_sql("RESET enable_seqscan; RESET enable_hashjoin; RESET enable_mergejoin").execute(connection).await?;
+    run(connection, "RESET enable_seqscan; RESET enable_hashjoin; RESET enable_mergejoin").await?;
     report_filled(PART, table, fill, filled, without_event);
     Ok(())
 }
@@ -330,9 +333,8 @@ async fn fill_page(
     columns.extend(fill.iter().map(|column| columns::Column::new(&column.name, Values::of_kind(column.kind))));
     for entity in entities {
         let row = Row::of(table, entity.dados.as_deref().unwrap_or("{}"));
-        for (to_fill, values) in fill.iter().zip(&mut columns[2..]) {
-            let cell = row.as_ref().and_then(|row| row.cell(to_fill).ok()).unwrap_or(crate::domain::Cell::Null);
-            values.values.push(cell);
+        for (to_fill, column) in fill.iter().zip(&mut columns[2..]) {
+            column.values.push(row.as_ref().and_then(|row| row.cell(to_fill).ok()).unwrap_or(Cell::Null));
         }
     }
     let assignments: Vec<String> = fill.iter().map(|column| format!("\"{0}\" = n.\"{0}\"", column.name)).collect();
