@@ -1,7 +1,6 @@
 //! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
 //! table has been read, and who is reading it now.
 
-mod exact;
 mod layout;
 mod operations;
 pub mod postgres;

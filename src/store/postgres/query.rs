@@ -8,9 +8,9 @@ use sqlx::{Column, Connection, Executor, PgConnection, Statement, TypeInfo};
 
 use super::faults::{self, PART};
 use crate::{
-    domain::Catalog,
+    domain::{Catalog, json::to_value},
     fault::Fault,
-    store::{QueryAnswer, QueryColumn, QueryLimits, exact, refused_statement, slow_statement},
+    store::{QueryAnswer, QueryColumn, QueryLimits, refused_statement, slow_statement},
 };
 
 /// As many arguments as a function of Postgres takes.
@@ -66,7 +66,7 @@ pub(super) async fn query(
     transaction.rollback().await.map_err(to_fault)?;
     let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: lines.len() > limits.rows };
     for line in lines.into_iter().take(limits.rows) {
-        let Some(serde_json::Value::Array(row)) = line.as_deref().map(exact::json) else {
+        let Some(serde_json::Value::Array(row)) = line.as_deref().map(to_value) else {
             answer.truncated = true;
             break;
         };

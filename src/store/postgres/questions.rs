@@ -8,11 +8,11 @@ use sqlx::{PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
 
 use super::{PgStore, columns::storable, query, statement};
 use crate::{
-    domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table},
+    domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
         EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, Questions, StoredEntity,
-        StoredEvent, exact,
+        StoredEvent,
         questions::{Operand, spelled},
         tables::key_type,
     },
@@ -124,7 +124,7 @@ fn entity(table: Table, row: &PgRow) -> Result<StoredEntity, sqlx::Error> {
     let definition = table.definition();
     let key: String = row.try_get(0)?;
     let shown_key = match definition.key.kind {
-        KeyKind::Bigint => exact::number(&key),
+        KeyKind::Bigint => to_value(&key),
         KeyKind::Uuid | KeyKind::Text => Value::String(key.clone()),
     };
     let mut columns = JsonObject::new();
@@ -147,11 +147,11 @@ fn value(row: &PgRow, i: usize, column: &Column) -> Result<Value, sqlx::Error> {
     Ok(match column.kind {
         ColumnKind::Text => row.try_get::<Option<String>, _>(i)?.into(),
         ColumnKind::Integer => row.try_get::<Option<i64>, _>(i)?.into(),
-        ColumnKind::Number => row.try_get::<Option<&str>, _>(i)?.map(exact::number).into(),
+        ColumnKind::Number => row.try_get::<Option<&str>, _>(i)?.map(to_value).into(),
         ColumnKind::Boolean => row.try_get::<Option<bool>, _>(i)?.into(),
         ColumnKind::Timestamp => row.try_get::<Option<DateTime<Utc>>, _>(i)?.map(spelled).into(),
         ColumnKind::Date => row.try_get::<Option<NaiveDate>, _>(i)?.map(|date| date.to_string()).into(),
-        ColumnKind::Json => row.try_get::<Option<&str>, _>(i)?.map(exact::json).into(),
+        ColumnKind::Json => row.try_get::<Option<&str>, _>(i)?.map(to_value).into(),
         ColumnKind::List => row.try_get::<Option<Vec<String>>, _>(i)?.into(),
     })
 }

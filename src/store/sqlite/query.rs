@@ -16,10 +16,10 @@ use rusqlite::{
 use serde_json::{Number, Value};
 
 use crate::{
-    domain::Catalog,
+    domain::{Catalog, json::to_value},
     embedded::EmbeddedDb,
     fault::Fault,
-    store::{QueryAnswer, QueryColumn, QueryLimits, exact, readable, refused_statement, slow_statement},
+    store::{QueryAnswer, QueryColumn, QueryLimits, readable, refused_statement, slow_statement},
 };
 
 use super::{PART, rows::declared};
@@ -125,7 +125,7 @@ fn value(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<Valu
         }
         ValueRef::Text(text) => {
             let text = String::from_utf8_lossy(text);
-            if matches!(&*column.kind, "json" | "list") { exact::json(&text) } else { Value::String(text.into_owned()) }
+            if matches!(&*column.kind, "json" | "list") { to_value(&text) } else { Value::String(text.into_owned()) }
         }
         ValueRef::Blob(bytes) => Value::String(STANDARD.encode(bytes)),
     })

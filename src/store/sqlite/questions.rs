@@ -15,11 +15,11 @@ use super::{
     rows::instant,
 };
 use crate::{
-    domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table},
+    domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
         EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, Questions, StoredEntity,
-        StoredEvent, exact,
+        StoredEvent,
         questions::{Operand, spelled},
     },
 };
@@ -196,6 +196,6 @@ fn value(row: &Row<'_>, i: usize, column: &Column) -> rusqlite::Result<Value> {
             Some(_) => spelled(time(row, i)?).into(),
             None => Value::Null,
         },
-        ColumnKind::Json | ColumnKind::List => text()?.map(|text| exact::json(&text)).into(),
+        ColumnKind::Json | ColumnKind::List => text()?.map(|text| to_value(&text)).into(),
     })
 }

@@ -4,9 +4,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use rusqlite::types::Value;
 
 use crate::{
-    domain::{Cell, ColumnKind, KeyKind, Table},
+    domain::{Cell, ColumnKind, KeyKind, Table, json::to_value},
     sink::SinkEvent,
-    store::exact,
 };
 
 pub(super) const EVENT_COLUMNS: &str = "id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, \
@@ -106,7 +105,11 @@ fn number(digits: &str) -> Value {
     if let Ok(whole) = digits.parse() {
         return Value::Integer(whole);
     }
-    exact::double(digits).map_or_else(|| text(digits), Value::Real)
+    let double = match to_value(digits) {
+        serde_json::Value::Number(number) if number.is_f64() => number.as_f64(),
+        _ => None,
+    };
+    double.map_or_else(|| text(digits), Value::Real)
 }
 
 /// ISO 8601 in UTC with microseconds: sorts as text.
@@ -126,7 +129,7 @@ mod tests {
     fn a_number_keeps_every_digit() {
         assert_eq!(number("9223372036854775807"), Value::Integer(i64::MAX));
         assert_eq!(number("72.50"), Value::Real(72.5));
-        for digits in ["1234567890123456789012", "0.1234567890123456789", "1e999"] {
+        for digits in ["1234567890123456789012", "18446744073709551615", "0.1234567890123456789", "1e999"] {
             assert_eq!(number(digits), Value::Text(digits.to_owned()));
         }
     }
