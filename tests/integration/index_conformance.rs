@@ -31,7 +31,7 @@ on_each_adapter! {
     a_rebuild_is_joined_by_whoever_begins_it_again_and_can_be_given_up,
 }
 
-const NEVER: Applied = Applied { inserted: 0, duplicates: 0, entities: 0, stale: 0 };
+const NEVER: Applied = Applied { inserted: 0, duplicates: 0, entities: 0, stale: 0, replaced: 0 };
 
 fn id(n: u128) -> Uuid {
     Uuid::from_u128(0x5f0c_2f6e_7f0a_4f7a_9a55_0000_0000_0000 + n)

@@ -4,7 +4,7 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use rusqlite::{ErrorCode, Transaction, params, params_from_iter};
 
 use super::{
-    PART,
+    PART, prepare,
     rows::{self, EVENT_COLUMNS},
 };
 use crate::{
@@ -30,6 +30,11 @@ pub(super) fn apply(
             return Ok(Err(fenced(PART, batch).into()));
         }
     }
+    let written: Vec<Table> =
+        catalog.tables().filter(|table| batch.events.iter().any(|event| event.table == Some(*table))).collect();
+    if let Err(fault) = prepare::check(db, &written)? {
+        return Ok(Err(fault.into()));
+    }
     let mut rejections: Vec<Rejection> =
         batch.events.iter().filter_map(|sink| Some(rejection(sink, problem(sink)?))).collect();
     if !rejections.is_empty() {
@@ -47,13 +52,9 @@ pub(super) fn apply(
             None => rejections.push(rejection(sink, REFUSED)),
         }
     }
-    for table in catalog.tables() {
-        let newest = batch.newest_of(table);
-        if newest.is_empty() {
-            continue;
-        }
+    for table in written {
         let mut upsert = db.prepare_cached(&entity_upsert(table))?;
-        for sink in newest {
+        for sink in batch.newest_of(table) {
             match accepted(upsert.exists(params_from_iter(rows::entity(table, sink))))? {
                 Some(true) => applied.entities += 1,
                 Some(false) => applied.stale += 1,

@@ -71,7 +71,11 @@ impl Sink for SqliteStore {
 
     async fn prepare(&self) -> Result<(), Fault> {
         // The file is migrated when it is opened.
-        if self.db.is_writable() { self.make_tables().await } else { prepare::check(&self.db, self.catalog).await }
+        if self.db.is_writable() {
+            return self.make_tables().await;
+        }
+        let tables: Vec<Table> = self.catalog.tables().collect();
+        self.db.read("reading the tables' layouts", move |db| prepare::check(db, &tables)).await?
     }
 
     async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {

@@ -32,10 +32,11 @@ pub(super) async fn tables(db: &Arc<EmbeddedDb>, catalog: Catalog) -> Result<(),
     Ok(())
 }
 
-/// Whether the process that writes made the tables as this one's catalog says.
-pub(super) async fn check(db: &Arc<EmbeddedDb>, catalog: Catalog) -> Result<(), Fault> {
-    let layouts = db.read("reading the tables' layouts", layouts).await?;
-    catalog.tables().try_for_each(|table| check_layout(PART, table, layouts.get(table.name()).map(|(layout, _)| layout.as_str())))
+/// Whether tables were last made from the definitions that this process has.
+pub(super) fn check(db: &Connection, tables: &[Table]) -> rusqlite::Result<Result<(), Fault>> {
+    let layouts = layouts(db)?;
+    let made_with = |table: Table| layouts.get(table.name()).map(|(layout, _)| layout.as_str());
+    Ok(tables.iter().try_for_each(|table| check_layout(PART, *table, made_with(*table))))
 }
 
 /// How many tables are not, or not wholly, what the catalog says.
