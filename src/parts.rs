@@ -82,8 +82,8 @@ impl Embedded<'_> {
 /// As [`Parts::open`], and when the sample project can't be served.
 pub async fn engine(settings: &Settings) -> Result<Arc<Engine>, Fault> {
     let source: Arc<dyn Source> = match &settings.supabase {
-        Some(supabase) => Arc::new(SupabaseSource::new(supabase)?),
-        None => Arc::new(SampleSource::start(&settings.data_dir).await?),
+        Some(supabase) => Arc::new(SupabaseSource::new(supabase, settings.catalog)?),
+        None => Arc::new(SampleSource::start(&settings.data_dir, settings.catalog).await?),
     };
     let parts = Parts::open(settings)?;
     Ok(Arc::new(Engine::new(settings.catalog, source, parts.log, parts.store, parts.index, engine_settings(settings))))

@@ -77,8 +77,8 @@ pub struct SupabaseSettings {
     pub timeout: Duration,
     /// Bound on one read with its retries, after which it fails.
     pub retry_for: Duration,
-    /// Whether chat sessions carry their visitors' addresses.
-    pub include_ip_address: bool,
+    /// Columns, by their names downstream, that are read although their definitions say only on request.
+    pub include_columns: Vec<String>,
 }
 
 /// Where events are logged.
@@ -134,10 +134,11 @@ impl Settings {
     /// Lists every variable that is missing or wrong, never its value.
     pub fn load(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
         let mut read = Reader::new(variables);
+        let catalog = catalog(&mut read);
         let settings = Self {
             supabase: read
                 .part("SUPABASE_URL", &["SUPABASE_KEY", "SUPABASE_SCHEMA"])
-                .then(|| SupabaseSettings::read(&mut read)),
+                .then(|| SupabaseSettings::read(&mut read, catalog)),
             kafka: read
                 .part(
                     "KAFKA_BOOTSTRAP_SERVERS",
@@ -153,7 +154,7 @@ impl Settings {
                     &["ELASTICSEARCH_API_KEY", "ELASTICSEARCH_USERNAME", "ELASTICSEARCH_INDEX_PREFIX"],
                 )
                 .then(|| ElasticsearchSettings::read(&mut read)),
-            catalog: catalog(&mut read),
+            catalog,
             overlap: TimeDelta::minutes(read.number("SLUICE_OVERLAP_MINUTES", 10, 0..=10_080)),
             data_dir: data_dir(&mut read),
             drain: DrainSettings::read(&mut read),
@@ -199,7 +200,7 @@ impl SupabaseSettings {
     /// Rows asked for at a time, unless told otherwise: as many as Supabase gives.
     pub const PAGE_SIZE: u32 = 1000;
 
-    fn read(read: &mut Reader) -> Self {
+    fn read(read: &mut Reader, catalog: Catalog) -> Self {
         let key = read.required("SUPABASE_KEY", "sb_secret_… (the project's API settings show it)");
         Self {
             url: read.url("SUPABASE_URL", &["https", "http"], "https://abcdefgh.supabase.co"),
@@ -208,9 +209,19 @@ impl SupabaseSettings {
             page_size: read.number("SUPABASE_PAGE_SIZE", Self::PAGE_SIZE, 1..=10_000),
             timeout: read.seconds("SUPABASE_TIMEOUT_SECONDS", 30),
             retry_for: read.seconds("SUPABASE_RETRY_SECONDS", 60),
-            include_ip_address: read.flag("SUPABASE_INCLUDE_IP_ADDRESS", false),
+            include_columns: include_columns(read, catalog),
         }
     }
+}
+
+/// `SUPABASE_INCLUDE_<COLUMN>`, for each column that a definition reads only on request.
+fn include_columns(read: &mut Reader, catalog: Catalog) -> Vec<String> {
+    let columns = catalog.tables().flat_map(|table| table.definition().columns.iter());
+    let mut named: Vec<&str> = columns.filter(|column| column.on_request).map(|column| column.name.as_str()).collect();
+    named.sort_unstable();
+    named.dedup();
+    named.retain(|name| read.flag(&format!("SUPABASE_INCLUDE_{}", name.to_uppercase()), false));
+    named.into_iter().map(str::to_owned).collect()
 }
 
 impl KafkaSettings {
@@ -360,7 +371,9 @@ mod tests {
         let kafka = settings.kafka.expect("Kafka is named");
         assert_eq!(kafka.topic, "eventos");
         assert_eq!(kafka.dead_letter_topic, "eventos.dlq");
-        assert!(!settings.supabase.expect("Supabase is named").include_ip_address);
+        assert!(settings.supabase.expect("Supabase is named").include_columns.is_empty());
+        let settings = load(&[("SUPABASE_INCLUDE_IP_ADDRESS", "true")]).expect("valid settings");
+        assert_eq!(settings.supabase.expect("Supabase is named").include_columns, ["ip_address"]);
     }
 
     #[test]

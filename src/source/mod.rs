@@ -4,6 +4,7 @@
 //! matched the query when the reading began and was not deleted meanwhile, however few rows the server returns at
 //! a time. A row that changes while it is read may be shown twice.
 
+mod description;
 pub mod sample;
 pub mod supabase;
 
@@ -13,6 +14,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use self::description::{
+    Basis, DescribedColumn, Description, Difference, DifferenceKind, DiscoverError, differences, discover,
+};
 use crate::{
     domain::{Compare, Json, Table},
     fault::Fault,
@@ -31,7 +35,7 @@ pub struct RowQuery {
 }
 
 /// What a row's column must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Condition {
     /// The column's name downstream.
     pub column: String,
@@ -140,6 +144,33 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// As [`Source::page`].
     async fn overview(&self, table: Table) -> Result<TableOverview, Fault>;
+
+    /// A table's columns by their names in the project, as it told them last; `None` before it did. What is selected
+    /// follows from them where a column must not be read, and what is selected decides a row's identity: keep them
+    /// across processes, and hand them to [`Source::seed_columns`].
+    fn columns(&self, table: Table) -> Option<Vec<String>>;
+
+    /// Reminds the source of what the project told an earlier process. What it has been told itself counts more.
+    fn seed_columns(&self, table: Table, columns: Vec<String>);
+
+    /// The tables and views that the project serves in a schema, `None` for its usual one; nothing where it does not
+    /// tell.
+    ///
+    /// # Errors
+    /// As [`Source::page`].
+    async fn served(&self, schema: Option<&str>) -> Result<Option<Vec<String>>, Fault>;
+
+    /// What the project tells of a table or view; nothing where it has none of that name.
+    ///
+    /// # Errors
+    /// As [`Source::page`].
+    async fn describe(&self, schema: Option<&str>, table: &str) -> Result<Option<Description>, Fault>;
+
+    /// How the project's table differs from its definition.
+    ///
+    /// # Errors
+    /// As [`Source::page`].
+    async fn check(&self, table: Table) -> Result<Vec<Difference>, Fault>;
 
     /// How many rows of the table say that they were changed later than `now`; `None` where it has no such column.
     ///

@@ -56,7 +56,7 @@ pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCod
         ..settings
     };
     empty(&folder)?;
-    let source = Arc::new(SampleSource::start(&folder).await?);
+    let source = Arc::new(SampleSource::start(&folder, settings.catalog).await?);
     let Parts { log, store, index } = Parts::open(&settings)?;
     let engine = Arc::new(Engine::new(settings.catalog, source.clone(), log, store, index, engine_settings(&settings)));
     engine.start_drains().await;
