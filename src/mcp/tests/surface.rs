@@ -263,7 +263,7 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let session = connect(server.clone(), client.clone(), Era::Sessions).await;
     assert!(session.read_resource(ReadResourceRequestParams::new(&uri)).await.is_err(), "not stored yet");
     session.subscribe(rmcp::model::SubscribeRequestParams::new(&uri)).await.expect("subscribed");
-    let looked = server.watches.watch(&uri, Uri::parse(&uri).expect("an address")).expect("room");
+    let looked = server.watches.watch(&uri, Uri::parse(crate::domain::Catalog::built_in(), &uri).expect("an address")).expect("room");
     eventually("a first look, to compare others with", || looked.borrow().is_some()).await;
     first_lead(&bench, &session).await;
     let updated = client.updated.clone();

@@ -179,7 +179,6 @@ fn size(value: &impl serde::Serialize) -> usize {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use uuid::Uuid;
 
     use super::*;
 
@@ -199,7 +198,7 @@ mod tests {
         let source =
             json!({"id": "x", "usuario": "é".repeat(text), "dados": {"l": vec!["y".repeat(text); 50]}});
         let source = source.as_object().cloned().expect("an object");
-        let hits = (0..hits).map(|_| Hit { id: Uuid::nil(), source: source.clone() }).collect();
+        let hits = (0..hits).map(|_| Hit { id: String::new(), source: source.clone() }).collect();
         let answer = SearchAnswer { total, hits, ..SearchAnswer::default() };
         fit(&request(100), detail, answer, 7)
     }
