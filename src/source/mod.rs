@@ -4,7 +4,7 @@
 //! matched the query when the reading began and was not deleted meanwhile, however few rows the server returns at
 //! a time. A row that changes while it is read may be shown twice.
 
-mod description;
+pub mod description;
 pub mod sample;
 pub mod supabase;
 
@@ -14,9 +14,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use self::description::{
-    Basis, DescribedColumn, Description, Difference, DifferenceKind, DiscoverError, differences, discover,
-};
+use self::description::{Description, Difference};
 use crate::{
     domain::{Compare, Json, Table},
     fault::Fault,

@@ -15,7 +15,8 @@ use crate::{
     domain::{Catalog, Table},
     fault::Fault,
     source::{
-        Description, Difference, Page, PageToken, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
+        description::{Description, Difference},
+        Page, PageToken, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
         supabase::SupabaseSource,
     },
 };

@@ -12,9 +12,8 @@ use super::{
 use crate::{
     domain::{ColumnKind, Json, Members, Table, json, parse_instant},
     fault::Fault,
-    source::{
-        Basis, DescribedColumn, Description, Difference, DifferenceKind,
-        description::{differences, kind_of_format},
+    source::description::{
+        Basis, DescribedColumn, Description, Difference, DifferenceKind, differences, kind_of_format,
     },
 };
 

@@ -33,7 +33,8 @@ use self::{
     query::Parameters,
 };
 use super::{
-    Description, Difference, Page, PageToken, Pass, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
+    description::{Description, Difference},
+    Page, PageToken, Pass, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
 };
 use crate::{
     config::SupabaseSettings,
