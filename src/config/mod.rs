@@ -28,6 +28,10 @@ pub struct Settings {
     /// `None` for the embedded log.
     /// The tables to move: those in the binary, and the user's own.
     pub catalog: Catalog,
+    /// Where the user's own tables are defined.
+    pub tables_dir: PathBuf,
+    /// Nobody named that folder.
+    pub tables_dir_is_default: bool,
     /// How far behind its coverage a scheduled sync reads again: rows are committed after the time they bear.
     pub overlap: TimeDelta,
     pub kafka: Option<KafkaSettings>,
@@ -155,6 +159,8 @@ impl Settings {
                 )
                 .then(|| ElasticsearchSettings::read(&mut read)),
             catalog,
+            tables_dir: tables_dir(&mut read),
+            tables_dir_is_default: read.optional("SLUICE_TABLES_DIR").is_none(),
             overlap: TimeDelta::minutes(read.number("SLUICE_OVERLAP_MINUTES", 10, 0..=10_080)),
             data_dir: data_dir(&mut read),
             drain: DrainSettings::read(&mut read),
@@ -177,11 +183,17 @@ fn catalog(read: &mut Reader) -> Catalog {
             Tz::UTC
         }
     };
-    let folder = read.optional("SLUICE_TABLES_DIR").map(PathBuf::from);
+    let named = read.optional("SLUICE_TABLES_DIR").is_some();
+    let folder = Some(tables_dir(read)).filter(|folder| named || folder.is_dir());
     Catalog::load(folder.as_deref(), zone).unwrap_or_else(|error| {
         read.problem("SLUICE_TABLES_DIR", format_args!("holds a file that is no table: {error}"));
         Catalog::built_in()
     })
+}
+
+/// The folder of the user's definitions: in the data folder, unless told otherwise.
+fn tables_dir(read: &mut Reader) -> PathBuf {
+    read.optional("SLUICE_TABLES_DIR").map_or_else(|| data_dir(read).join("tables"), PathBuf::from)
 }
 
 /// The user's data folder, unless told otherwise.

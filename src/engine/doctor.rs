@@ -100,6 +100,7 @@ impl Engine {
                 Ok(_) => Finding::ok(part, &check, "a page was read"),
                 Err(fault) => Finding::failed(part, &check, fault),
             });
+            findings.extend(self.examine_definition(table).await);
             let now = health.clock.unwrap_or_else(Utc::now);
             if let Ok(Some(ahead @ 1..)) = within(part, self.source.rows_ahead(table, now)).await {
                 findings.push(Finding::warning(

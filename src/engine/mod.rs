@@ -10,6 +10,7 @@ mod letters;
 mod metrics;
 mod operations;
 mod progress;
+mod project;
 mod queries;
 mod rebuild;
 mod recent;

@@ -153,6 +153,7 @@ impl SyncRun {
         let mut reading = Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
             let limit = self.log.max_record(Topic::Events).await?;
+            let known = self.recall_columns().await?;
             let mut query = RowQuery {
                 table: self.table,
                 since: reading.window.since,
@@ -169,6 +170,7 @@ impl SyncRun {
                 let page = page?;
                 if is_first {
                     is_first = false;
+                    self.remember_columns(known.as_ref()).await?;
                     let is_off = (page.read_at - Utc::now()).abs() > TOLERATED_SKEW;
                     reading.window = plan(page.read_at);
                     if is_off && reading.window.since != query.since {
@@ -195,6 +197,25 @@ impl SyncRun {
         }
         .await;
         reading
+    }
+
+    /// What is selected decides a row's identity, so it must not depend on whether the project told this process of its
+    /// columns.
+    async fn recall_columns(&self) -> Result<Option<Vec<String>>, Fault> {
+        let known = self.store.known_columns(&self.table.into()).await?;
+        if let Some(columns) = &known {
+            self.source.seed_columns(self.table, columns.clone());
+        }
+        Ok(known)
+    }
+
+    async fn remember_columns(&self, known: Option<&Vec<String>>) -> Result<(), Fault> {
+        match self.source.columns(self.table) {
+            Some(columns) if known != Some(&columns) => {
+                self.store.remember_columns(&self.table.into(), &columns).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Appends what is new of a page, up to `left` events. Returns the modification time of the last row that is

@@ -11,7 +11,7 @@ use crate::support::{
     events::only_an_index_takes,
     client::Client,
     eventually, request,
-    rows::{lead, leads, minutes_ago, object, produce},
+    rows::{leads, minutes_ago, object, produce},
     sync,
 };
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::table;
 use crate::{
     mcp::{Session, answer, call, connect, text},
     support::{
@@ -99,7 +100,6 @@ async fn events_leads_and_sessions_are_found_counted_and_paged() {
 }
 
 mod embedded {
-    use crate::support::table;
 use super::*;
     use crate::{mcp::connect_to, support::folder::TestFolder};
 

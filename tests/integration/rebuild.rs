@@ -18,7 +18,7 @@ use sluice::{
 use crate::{
     mcp::{answer, call, connect_to, text},
     support::{
-        Pipeline, eventually, on_each_adapter,
+        eventually, on_each_adapter,
         place::{Embedded, Place, Real},
         request,
         rows::{leads, produce, session},
