@@ -223,8 +223,8 @@ mod tests {
         let old = table("{ name = 'nome', type = 'text' }, { name = 'nota', type = 'text' }");
         let there = [("id", "bigint"), ("nome", "text"), ("nota", "text")];
         assert_eq!(changed(old, &found(&there, Some(old))), (vec![], vec![]));
-        let gained = table("{ name = 'nome', type = 'text' }, { name = 'valor', type = 'number' }");
-        assert_eq!(changed(gained, &found(&there, Some(old))), (vec!["valor"], vec!["valor"]));
+        let gained = table("{ name = 'nome', type = 'text' }, { name = 'preco', type = 'number' }");
+        assert_eq!(changed(gained, &found(&there, Some(old))), (vec!["preco"], vec!["preco"]));
         let moved = table("{ name = 'nome', type = 'text', from = 'name' }");
         assert_eq!(changed(moved, &found(&there, Some(old))), (vec![], vec!["nome"]));
         // Left out for a while, its values are old.

@@ -269,7 +269,7 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let updated = client.updated.clone();
     eventually("the lead's coming is told", || updated.lock().expect("no poison").contains(&uri)).await;
     let lead = read(&session, &uri).await;
-    assert_eq!(lead["lead"]["row"]["id"], json!(id));
+    assert_eq!(lead["entity"]["row"]["id"], json!(id));
     assert!(!lead.to_string().contains('@') || lead.to_string().contains("***@***"), "{lead}");
     assert!(!lead.to_string().contains("exemplo.com.br") && !lead.to_string().contains("+55"), "{lead}");
     assert!(

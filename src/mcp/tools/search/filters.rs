@@ -182,7 +182,7 @@ mod tests {
     fn a_wrong_filter_is_named_by_its_place() {
         for (filter, problem) in [
             (json!({"field": "nada", "op": "eq", "value": 1}), "no field `nada`"),
-            (json!({"field": "score_qualificacao", "op": "gt", "value": "muito"}), "whole number"),
+            (json!({"field": "score_qualificacao", "op": "gt", "value": "muito"}), "which is a number"),
             (json!({"field": "nome", "op": "eq"}), "value is missing"),
             (json!({"field": "nome", "op": "eq", "value": ["a"]}), "`in`"),
             (json!({"field": "nome", "op": "in", "value": "a"}), "list"),
