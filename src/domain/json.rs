@@ -147,6 +147,15 @@ impl<'a> Members<'a> {
     }
 }
 
+impl<'m, 'a> IntoIterator for &'m Members<'a> {
+    type Item = &'m Member<'a>;
+    type IntoIter = std::slice::Iter<'m, Member<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 /// Names and values as they stand in the text: a name is read as raw text, too, since one with a lone surrogate is
 /// no Rust string.
 struct Raw<'a>(Vec<(&'a RawValue, &'a RawValue)>);
@@ -492,7 +501,7 @@ mod tests {
             let compact = serde_json::to_string(&value).expect("JSON");
             prop_assert_eq!(canonical(&pretty), canonical(&compact));
             let tokens_back: serde_json::Value = serde_json::from_str(&canonical(&pretty)).expect("JSON");
-            prop_assert_eq!(tokens_back.to_string().len() > 0, true);
+            prop_assert!(!tokens_back.to_string().is_empty());
         }
 
         #[test]

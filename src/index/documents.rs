@@ -86,9 +86,7 @@ pub(super) fn plan(batch: &SinkBatch, indices: Indices, now: DateTime<Utc>) -> P
 /// What would spoil a whole request, not only its own document.
 fn refusal(item: &SinkEvent) -> Option<&'static str> {
     let entity = &item.event.entidade;
-    if item.table.is_none() {
-        return None;
-    }
+    item.table?;
     if entity.versao < 0 {
         return Some("entidade.versao is negative, which no external version may be");
     }
@@ -113,7 +111,9 @@ fn entity_body(table: Table, item: &SinkEvent, fields: &Fields, now: &str) -> By
     let key = &table.definition().key;
     let mut body = Body::with_capacity(1024 + event.dados.as_str().len());
     match key.kind {
-        KeyKind::Bigint if event.entidade.id.parse::<i64>().is_ok() => body.json(&key.column, &event.entidade.id),
+        KeyKind::Bigint if event.entidade.id.parse::<i64>().is_ok() => {
+            body.json(&key.column, &event.entidade.id);
+        }
         _ => body.value(&key.column, &event.entidade.id),
     }
     for (column, cell) in event.row(table).cells() {
@@ -243,7 +243,12 @@ mod tests {
         let row = Json::try_from(Bytes::copy_from_slice(row.as_bytes())).expect("JSON");
         let row = SourceRow::read(table, row).expect("a row");
         let (event, _) = row.event(DateTime::UNIX_EPOCH, versao);
-        SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event, table: Some(table) }
+        SinkEvent {
+            position: Position { partition: 0, offset },
+            raw: event.encode(),
+            event,
+            table: Some(table),
+        }
     }
 
     fn id(n: u128) -> Uuid {
@@ -282,7 +287,10 @@ mod tests {
         let event_id = item.event.id;
         let plan = planned(vec![item]);
         let [event, entity] = &plan.documents[..] else { panic!("two documents") };
-        assert_eq!((event.index, &event.id, event.version), (IndexName::Eventos, &event_id.to_string(), None));
+        assert_eq!(
+            (event.index, &event.id, event.version),
+            (IndexName::Eventos, &event_id.to_string(), None)
+        );
         assert_eq!((entity.index.as_str(), &entity.id), ("leads", &id(9).to_string()));
         assert_eq!(entity.version, Some(1_000_000));
         assert!(text(event).contains(&format!(r#""dados":{row}"#)), "{}", text(event));
@@ -375,7 +383,8 @@ mod tests {
             "coluna_total_messages": "muitas", "telefone": 5
         });
         assert_eq!(indexable(&odd), expected);
-        let twice = Json::try_from(Bytes::from_static(br#"{"a":1,"a":2,"a\ud800":3,"a\ud801":4}"#)).expect("JSON");
+        let twice =
+            Json::try_from(Bytes::from_static(br#"{"a":1,"a":2,"a\ud800":3,"a\ud801":4}"#)).expect("JSON");
         let text = metadata(&twice, of("eventos"), Tz::UTC);
         assert_eq!(text, "{\"coluna_a\":1,\"a\":2,\"coluna_a\u{fffd}\":3,\"a\u{fffd}\":4}");
     }

@@ -159,7 +159,9 @@ impl Fields {
 
     /// How a member of `metadata` is indexed; `None` of one that is only kept.
     pub(super) fn member(&self, name: &str) -> Option<FieldKind> {
-        self.get(&format!("metadata.{name}")).filter(|field| field.path == field.source).map(|field| field.kind)
+        self.get(&format!("metadata.{name}"))
+            .filter(|field| field.path == field.source)
+            .map(|field| field.kind)
     }
 
     /// What a count by this field counts: a text's words say nothing, its whole values do.
@@ -181,7 +183,7 @@ impl Fields {
     /// At most `most` paths that somebody who wrote `name` may have meant, the likeliest first.
     pub fn close_to(&self, name: &str, most: usize) -> Vec<&str> {
         let name = name.to_lowercase();
-        let mut close: Vec<(usize, &str)> = self
+        let mut close: Vec<(usize, bool, &str)> = self
             .iter()
             .filter(|field| field.path == field.source && field.kind != FieldKind::Stored)
             .filter_map(|field| {
@@ -191,11 +193,15 @@ impl Fields {
                 // Short names are part of many others by chance: `id` of `cidade`.
                 let contains =
                     (name.len() >= 4 && last.contains(&name)) || (last.len() >= 4 && name.contains(last));
-                (distance <= 2.min(name.len() / 2) || contains).then_some((distance, field.path.as_str()))
+                (distance <= 2.min(name.len() / 2) || contains).then_some((
+                    distance,
+                    field.path.contains('.'),
+                    field.path.as_str(),
+                ))
             })
             .collect();
         close.sort_unstable();
-        close.into_iter().take(most).map(|(_, path)| path).collect()
+        close.into_iter().take(most).map(|(.., path)| path).collect()
     }
 
     /// The paths that may be asked for, sub-fields left out, for those who named another.
@@ -288,7 +294,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_offered_instead_is_like_what_was_written() {
         let fields = of("leads");
-        assert_eq!(fields.close_to("status", 3), ["status_lead"]);
+        assert_eq!(fields.close_to("status", 3), ["status_lead", "metadata.status_lead"]);
         assert_eq!(fields.close_to("scor_qualificacao", 1), ["score_qualificacao"]);
         assert!(!fields.close_to("cidade", 3).contains(&"id"));
     }

@@ -88,7 +88,9 @@ pub(super) fn of_cell(cell: &Cell<'_>, kind: FieldKind) -> String {
         Cell::Null => "null".to_owned(),
         Cell::Text(text) => quoted(text),
         Cell::Integer(number) => number.to_string(),
-        Cell::Number(digits) if kind == FieldKind::Double => double(digits).map_or("null".to_owned(), Cow::into_owned),
+        Cell::Number(digits) if kind == FieldKind::Double => {
+            double(digits).map_or("null".to_owned(), Cow::into_owned)
+        }
         Cell::Number(digits) => kept_number(digits).into_owned(),
         Cell::Boolean(value) => value.to_string(),
         Cell::Instant(instant) => quoted(&instant.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
@@ -122,7 +124,11 @@ fn scalar(json: &str, kind: FieldKind, zone: Tz) -> Option<Cow<'_, str>> {
     let plain = || json::text(json).map_or(Cow::Borrowed(json), |text| Cow::Owned(text.trim().to_owned()));
     Some(match kind {
         FieldKind::Text | FieldKind::Keyword | FieldKind::Ip | FieldKind::Stored => {
-            if json.starts_with('"') { Cow::Borrowed(json) } else { kept_number(json) }
+            if json.starts_with('"') {
+                Cow::Borrowed(json)
+            } else {
+                kept_number(json)
+            }
         }
         FieldKind::Long => Cow::Owned(long(&plain())?.to_string()),
         FieldKind::Double => Cow::Owned(double(&plain())?.into_owned()),
@@ -200,7 +206,11 @@ mod tests {
         let long_fraction = format!("0.{}", "9".repeat(900));
         for (cell, kind, expected) in [
             (Cell::Number("72.50"), FieldKind::Double, "72.50"),
-            (Cell::Number("123456789012345678901234567890"), FieldKind::Double, "123456789012345678901234567890"),
+            (
+                Cell::Number("123456789012345678901234567890"),
+                FieldKind::Double,
+                "123456789012345678901234567890",
+            ),
             (Cell::Number("007.5"), FieldKind::Double, "\"007.5\""),
             (Cell::Number("1e999"), FieldKind::Double, "null"),
             (Cell::Number(&digits), FieldKind::Double, "null"),

@@ -156,7 +156,11 @@ impl Sink for EsIndex {
             if refreshed.shards.failed > 0 {
                 return Err(Fault::transient(
                     PART,
-                    format!("refreshing on {}: {} shards failed", self.client.origin(), refreshed.shards.failed),
+                    format!(
+                        "refreshing on {}: {} shards failed",
+                        self.client.origin(),
+                        refreshed.shards.failed
+                    ),
                     "look at the cluster's health; what was applied is safe and becomes visible when its shards are back",
                 ));
             }

@@ -77,7 +77,8 @@ mod tests {
     fn action(version: Option<i64>) -> Value {
         let position = Position { partition: 0, offset: 1 };
         let index = IndexName::Eventos;
-        let document = Document { position, index, id: ID.to_owned(), version, body: Bytes::from_static(b"{}") };
+        let document =
+            Document { position, index, id: ID.to_owned(), version, body: Bytes::from_static(b"{}") };
         let operation = Operation::new("t_alias", document);
         let mut body = Vec::new();
         operation.write(&mut body);

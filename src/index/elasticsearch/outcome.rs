@@ -239,7 +239,10 @@ mod tests {
         let kinds =
             [Kind::Event, Kind::Event, Kind::Event, Kind::Event, Kind::Entity, Kind::Entity, Kind::Entity];
         let decision = decided(&kinds, body);
-        assert_eq!(decision.applied, Applied { inserted: 1, duplicates: 1, entities: 1, stale: 1, replaced: 0 });
+        assert_eq!(
+            decision.applied,
+            Applied { inserted: 1, duplicates: 1, entities: 1, stale: 1, replaced: 0 }
+        );
         assert_eq!(decision.again, [3, 6]);
         assert_eq!(decision.rejected.len(), 1);
         assert_eq!(decision.rejected[0].position.offset, 12);

@@ -207,10 +207,16 @@ mod tests {
     #[test]
     fn a_mapping_is_closed_and_types_what_the_definition_types() {
         let leads = mapping(of("leads"));
-        assert_eq!((&leads["dynamic"], &leads["properties"]["metadata"]["dynamic"]), (&json!(false), &json!(false)));
+        assert_eq!(
+            (&leads["dynamic"], &leads["properties"]["metadata"]["dynamic"]),
+            (&json!(false), &json!(false))
+        );
         let whole = json!({ "keyword": { "type": "keyword", "ignore_above": 1024 } });
         assert_eq!(leads["properties"]["nome"], json!({ "type": "text", "fields": whole }));
-        assert_eq!(leads["properties"]["id"], json!({ "type": "keyword", "ignore_above": 1024, "fields": whole }));
+        assert_eq!(
+            leads["properties"]["id"],
+            json!({ "type": "keyword", "ignore_above": 1024, "fields": whole })
+        );
         assert_eq!(leads["properties"]["score_qualificacao"], json!({ "type": "double" }));
         assert_eq!(leads["properties"]["localizacao"], json!({ "type": "object", "enabled": false }));
         let members = &leads["properties"]["metadata"]["properties"];

@@ -42,7 +42,8 @@ impl Entry {
     }
 
     fn names(&self, generation: &str) -> bool {
-        self.serving == generation || self.building.as_ref().is_some_and(|building| building.generation == generation)
+        self.serving == generation
+            || self.building.as_ref().is_some_and(|building| building.generation == generation)
     }
 }
 

@@ -17,7 +17,10 @@ pub(super) enum IndexError {
     Tantivy(TantivyError),
     Io(std::io::Error),
     /// The index was made with other columns; of those of another type one is named.
-    Outdated { index: IndexName, changed: Option<String> },
+    Outdated {
+        index: IndexName,
+        changed: Option<String>,
+    },
     /// Who holds the right to write.
     Held(String),
     NotMade(IndexName),
@@ -78,11 +81,9 @@ impl IndexError {
                 format!("the index {index} is not made yet"),
                 "start the process that writes it: `sluice serve` or `sluice worker`",
             ),
-            Self::NoRebuild(id) => (
-                FaultKind::Invalid,
-                format!("the rebuild {id} is over"),
-                "begin another where it is wanted",
-            ),
+            Self::NoRebuild(id) => {
+                (FaultKind::Invalid, format!("the rebuild {id} is over"), "begin another where it is wanted")
+            }
         };
         Fault::new(PART, kind, format!("{doing}: {problem}"), advice)
     }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use tantivy::{
-    DocAddress, DocSet, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher, TERMINATED,
-    TantivyDocument, TantivyError, Term,
+    DocAddress, DocSet, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher,
+    TERMINATED, TantivyDocument, TantivyError, Term,
     collector::{
         Count, TopDocs,
         sort_key::{SortBySimilarityScore, SortByStaticFastValue, SortByString},
@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{
     index::{
-        Field, Fields, Hit, IndexName, SearchAnswer, SearchRequest, Sort, documents::Document, query::Query as Asked,
-        words,
+        Field, Fields, Hit, IndexName, SearchAnswer, SearchRequest, Sort, documents::Document,
+        query::Query as Asked, words,
     },
     sink::Applied,
 };
@@ -81,7 +81,8 @@ impl Generation {
         };
         for segment in searcher.segment_readers() {
             let store = segment.get_store_reader(1)?;
-            let versions: Option<tantivy::columnar::Column<i64>> = segment.fast_fields().column_opt(VERSION)?;
+            let versions: Option<tantivy::columnar::Column<i64>> =
+                segment.fast_fields().column_opt(VERSION)?;
             for at in segment.doc_ids_alive() {
                 let document: TantivyDocument = store.get(at)?;
                 let bytes = |field| document.get_first(field).and_then(|value| value.as_bytes());
@@ -193,7 +194,11 @@ impl Generation {
             if request.count_by_day { counts.pop().map(by_day).unwrap_or_default() } else { Vec::new() };
         let counts = request.count_by.iter().zip(counted).zip(counts);
         let counts = counts.map(|((path, field), counts)| most_frequent(path, field.kind, counts)).collect();
-        let addresses = if request.size == 0 { Vec::new() } else { found(&searcher, &*query, request, &self.layout.id_order)? };
+        let addresses = if request.size == 0 {
+            Vec::new()
+        } else {
+            found(&searcher, &*query, request, &self.layout.id_order)?
+        };
         let hits = addresses.into_iter().map(|at| self.hit(&searcher, at)).collect::<tantivy::Result<_>>()?;
         Ok(SearchAnswer { total: total as u64, hits, counts, days })
     }

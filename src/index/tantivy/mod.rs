@@ -14,11 +14,11 @@
 //! number may read beside it.
 
 mod counts;
-mod schema;
 mod directory;
-mod translate;
 mod error;
 mod generation;
+mod schema;
+mod translate;
 
 use std::{
     collections::HashMap,
@@ -223,8 +223,11 @@ impl Shared {
             building.clone()
         } else {
             directory::tidy(&self.folder, index, &entry)?;
-            let building =
-                Building { id: Uuid::now_v7(), generation: entry.next_generation(index), started_at: Utc::now() };
+            let building = Building {
+                id: Uuid::now_v7(),
+                generation: entry.next_generation(index),
+                started_at: Utc::now(),
+            };
             self.generation(index, &building.generation)?;
             entry.building = Some(building.clone());
             directory::write(&self.folder, index, &entry)?;

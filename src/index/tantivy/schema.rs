@@ -147,7 +147,9 @@ fn each_scalar(json: &str, take: &mut impl FnMut(&str)) {
         Some(b'[') => {
             // A document's lists are JSON, as the document is.
             let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
-            items.into_iter().for_each(|item| each_scalar(item.get(), take));
+            for item in items {
+                each_scalar(item.get(), take);
+            }
         }
         Some(b'n' | b'{') | None => {}
         Some(_) => take(json),

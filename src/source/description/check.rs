@@ -57,8 +57,8 @@ impl Difference {
         problem: impl Into<String>,
         next_step: impl Into<String>,
     ) -> Self {
-        use DifferenceKind::{Key, MissingTable, Secret, Type};
-        let is_hint = !matches!(kind, MissingTable | Key | Secret | Type);
+        use DifferenceKind::{MissingColumn, Unknown, Unlisted};
+        let is_hint = matches!(kind, MissingColumn | Unlisted | Unknown);
         let column = column.map(str::to_owned);
         Self { kind, column, problem: problem.into(), next_step: next_step.into(), is_hint }
     }
@@ -79,17 +79,21 @@ fn key(table: Table, description: &Description, found: &mut Vec<Difference>) {
     let source = table.definition().key_source();
     let Some(described) = description.column(source) else {
         let primary = description.columns.iter().find(|column| column.is_key);
-        let next_step = match primary.map(|column| column.name.as_str()).or_else(|| close_to(source, description)) {
-            Some(other) => format!("name it in the definition's key: from = \"{other}\""),
-            None => "name the column that tells rows apart in the definition's key".to_owned(),
-        };
+        let next_step =
+            match primary.map(|column| column.name.as_str()).or_else(|| close_to(source, description)) {
+                Some(other) => format!("name it in the definition's key: from = \"{other}\""),
+                None => "name the column that tells rows apart in the definition's key".to_owned(),
+            };
         let problem = format!("the project's table has no column {source}, which is the key");
         return found.push(Difference::new(DifferenceKind::Key, Some(source), problem, next_step));
     };
     let fits = match key.kind {
         KeyKind::Text => true,
         KeyKind::Bigint => described.kind.is_none_or(|kind| kind == ColumnKind::Integer),
-        KeyKind::Uuid => described.format == "uuid" || (described.format.is_empty() && described.kind != Some(ColumnKind::Integer)),
+        KeyKind::Uuid => {
+            described.format == "uuid"
+                || (described.format.is_empty() && described.kind != Some(ColumnKind::Integer))
+        }
     };
     if !fits {
         let problem = format!("the key {source} is of the type {}", described.type_name());
@@ -101,11 +105,16 @@ fn key(table: Table, description: &Description, found: &mut Vec<Difference>) {
         let next_step = format!("write type = \"{kind}\" in the definition's key");
         found.push(Difference::new(DifferenceKind::Key, Some(source), problem, next_step));
     }
-    let others: Vec<&str> =
-        description.columns.iter().filter(|column| column.is_key && column.name != source).map(|c| c.name.as_str()).collect();
+    let others: Vec<&str> = description
+        .columns
+        .iter()
+        .filter(|column| column.is_key && column.name != source)
+        .map(|c| c.name.as_str())
+        .collect();
     if !others.is_empty() && !described.is_key {
         let problem = format!("the project's primary key is {}, not {source}", others.join(", "));
-        let next_step = format!("make sure that {source} is unique and never null, or define the other as the key");
+        let next_step =
+            format!("make sure that {source} is unique and never null, or define the other as the key");
         found.push(Difference::new(DifferenceKind::Key, Some(source), problem, next_step));
     }
 }
@@ -115,7 +124,9 @@ fn columns(table: Table, description: &Description, found: &mut Vec<Difference>)
         let source = column.source();
         let Some(described) = description.column(source) else {
             let next_step = match close_to(source, description).filter(|other| !table.lists_source(other)) {
-                Some(other) => format!("if it is called {other} there, write from = \"{other}\" for this column"),
+                Some(other) => {
+                    format!("if it is called {other} there, write from = \"{other}\" for this column")
+                }
                 None => "leave it so if the project has no such thing: it stays empty".to_owned(),
             };
             let problem = format!("the project's table has no column {source}");
@@ -123,8 +134,15 @@ fn columns(table: Table, description: &Description, found: &mut Vec<Difference>)
             continue;
         };
         let Some(kind) = described.kind.filter(|kind| !holds(column.kind, *kind)) else { continue };
-        let problem = format!("{source} is of the type {}, the definition says {}", described.type_name(), named(column.kind));
-        let next_step = format!("write type = \"{}\" for this column; the index and the store's table are rebuilt then", named(kind));
+        let problem = format!(
+            "{source} is of the type {}, the definition says {}",
+            described.type_name(),
+            named(column.kind)
+        );
+        let next_step = format!(
+            "write type = \"{}\" for this column; the index and the store's table are rebuilt then",
+            named(kind)
+        );
         found.push(Difference::new(DifferenceKind::Type, Some(source), problem, next_step));
     }
 }
@@ -132,21 +150,31 @@ fn columns(table: Table, description: &Description, found: &mut Vec<Difference>)
 fn time(table: Table, description: &Description, found: &mut Vec<Difference>) {
     let definition = table.definition();
     let time = &definition.time;
-    let is_there =
-        |name: &Option<String>| name.as_ref().is_some_and(|name| description.column(definition.source_of(name)).is_some());
+    let is_there = |name: &Option<String>| {
+        name.as_ref().is_some_and(|name| description.column(definition.source_of(name)).is_some())
+    };
     if is_there(&time.modified) {
         return;
     }
-    let next_step = "give the project's table such a column, kept by a trigger, and name it in [time] of the definition";
+    // A table whose rows end, or never change, may well have no such column.
+    let is_hint = time.modified.is_none() && is_there(&time.created);
+    if is_hint && is_there(&time.ended) {
+        return;
+    }
+    let next_step =
+        "give the project's table such a column, kept by a trigger, and name it in [time] of the definition";
     let (problem, next_step) = if is_there(&time.created) {
         (
             "no column tells when a row was changed: only new rows are found by a sync of the last hours",
             format!("{next_step}; or sync the whole table now and then"),
         )
     } else {
-        ("no column tells when a row was made or changed: every sync reads the whole table", next_step.to_owned())
+        (
+            "no column tells when a row was made or changed: every sync reads the whole table",
+            next_step.to_owned(),
+        )
     };
-    found.push(Difference::new(DifferenceKind::Time, None, problem, next_step));
+    found.push(Difference { is_hint, ..Difference::new(DifferenceKind::Time, None, problem, next_step) });
 }
 
 fn unlisted(table: Table, description: &Description, found: &mut Vec<Difference>) {
@@ -162,7 +190,10 @@ fn unlisted(table: Table, description: &Description, found: &mut Vec<Difference>
             found.push(Difference::new(DifferenceKind::Secret, Some(name), problem, next_step));
         }
         if !definition.lists_source(name) {
-            let problem = format!("{name} ({}) is not in the definition: it is kept in metadata and dados, without a type", column.type_name());
+            let problem = format!(
+                "{name} ({}) is not in the definition: it is kept in metadata and dados, without a type",
+                column.type_name()
+            );
             let next_step = "add it to [[columns]] to have a column of its own";
             found.push(Difference::new(DifferenceKind::Unlisted, Some(name), problem, next_step));
         }
@@ -284,7 +315,10 @@ mod tests {
         ] {
             assert!(found.contains(&expected), "{expected:?} is not in {found:?}");
         }
-        assert!(!found.contains(&of(DifferenceKind::Type, "score_qualificacao")), "a whole number is a number");
+        assert!(
+            !found.contains(&of(DifferenceKind::Type, "score_qualificacao")),
+            "a whole number is a number"
+        );
         let told = differences(leads(), &described(&[("id", "uuid"), ("emails", "text")]));
         let email = told.iter().find(|told| told.column.as_deref() == Some("email")).expect("told");
         assert!(email.next_step.contains("from = \"emails\""), "{email}");

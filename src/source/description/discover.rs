@@ -7,8 +7,8 @@ use super::{
     names::{is_personal, is_secret, singular, slug, words},
 };
 use crate::domain::{
-    Catalog, Column, ColumnKind, Dashboard, Definition, DefinitionError, EventRule, Key, RESERVED_COLUMNS, Search,
-    SourceTable, Time,
+    Catalog, Column, ColumnKind, Dashboard, Definition, DefinitionError, EventRule, Key, RESERVED_COLUMNS,
+    Search, SourceTable, Time,
 };
 
 /// Columns that `metadata` repeats at most.
@@ -19,20 +19,61 @@ const MAX_BRIEF: usize = 10;
 
 /// Names of creation times, the likeliest first.
 const CREATED: [&str; 15] = [
-    "created_at", "criado_em", "inserted_at", "created", "data_criacao", "created_on", "creation_date", "started_at",
-    "iniciado_em", "sent_at", "enviado_em", "occurred_at", "timestamp", "data", "date",
+    "created_at",
+    "criado_em",
+    "inserted_at",
+    "created",
+    "data_criacao",
+    "created_on",
+    "creation_date",
+    "started_at",
+    "iniciado_em",
+    "sent_at",
+    "enviado_em",
+    "occurred_at",
+    "timestamp",
+    "data",
+    "date",
 ];
 const MODIFIED: [&str; 12] = [
-    "updated_at", "atualizado_em", "modified_at", "last_modified", "modified", "updated", "data_atualizacao",
-    "alterado_em", "changed_at", "last_updated", "updated_on", "modificado_em",
+    "updated_at",
+    "atualizado_em",
+    "modified_at",
+    "last_modified",
+    "modified",
+    "updated",
+    "data_atualizacao",
+    "alterado_em",
+    "changed_at",
+    "last_updated",
+    "updated_on",
+    "modificado_em",
 ];
-const ENDED: [&str; 8] =
-    ["ended_at", "finished_at", "closed_at", "encerrado_em", "finalizado_em", "completed_at", "fim", "end_time"];
+const ENDED: [&str; 8] = [
+    "ended_at",
+    "finished_at",
+    "closed_at",
+    "encerrado_em",
+    "finalizado_em",
+    "completed_at",
+    "fim",
+    "end_time",
+];
 const ACTIVE: [&str; 4] = ["is_active", "active", "ativo", "em_andamento"];
 const STATUS: [&str; 8] = ["status", "estado", "state", "fase", "etapa", "stage", "papel", "role"];
 const USER: [&str; 12] = [
-    "email", "user_email", "usuario", "username", "user_name", "nome", "name", "user_id", "lead_id", "cliente_id",
-    "customer_id", "session_id",
+    "email",
+    "user_email",
+    "usuario",
+    "username",
+    "user_name",
+    "nome",
+    "name",
+    "user_id",
+    "lead_id",
+    "cliente_id",
+    "customer_id",
+    "session_id",
 ];
 const VALUE: [&str; 8] = ["valor", "amount", "total", "price", "preco", "value", "score", "quantidade"];
 
@@ -65,8 +106,12 @@ pub fn discover(description: &Description, catalog: Catalog) -> Result<Definitio
     let name = table_name(&description.table, catalog).ok_or_else(unnameable)?;
     let mut names = Names::default();
     let key_name = names.take(&key.name).ok_or_else(unnameable)?;
-    let secret: Vec<String> =
-        description.columns.iter().filter(|c| c.name != key.name && is_secret(&c.name, c.kind)).map(|c| c.name.clone()).collect();
+    let secret: Vec<String> = description
+        .columns
+        .iter()
+        .filter(|c| c.name != key.name && is_secret(&c.name, c.kind))
+        .map(|c| c.name.clone())
+        .collect();
     let mut columns: Vec<Column> = description
         .columns
         .iter()
@@ -83,7 +128,9 @@ pub fn discover(description: &Description, catalog: Catalog) -> Result<Definitio
     let definition = Definition {
         about: description.comment.clone().unwrap_or_else(|| match description.basis {
             Basis::Described => format!("rows of the project's {}", description.table),
-            Basis::Rows(rows) => format!("rows of the project's {}; types guessed from {rows} rows", description.table),
+            Basis::Rows(rows) => {
+                format!("rows of the project's {}; types guessed from {rows} rows", description.table)
+            }
         }),
         source: SourceTable {
             table: (description.table != name).then(|| description.table.clone()),
@@ -131,9 +178,17 @@ fn key_of(description: &Description) -> Result<&DescribedColumn, DiscoverError> 
         [key] => Ok(key),
         [] => {
             let table = singular(&description.table);
-            let named = ["id".to_owned(), "uuid".to_owned(), format!("{table}_id"), format!("id_{table}"), "codigo".to_owned()];
-            let scalar = |kind: Option<ColumnKind>| matches!(kind, Some(ColumnKind::Text | ColumnKind::Integer));
-            let found = named.iter().find_map(|name| description.column(name)).filter(|column| scalar(column.kind));
+            let named = [
+                "id".to_owned(),
+                "uuid".to_owned(),
+                format!("{table}_id"),
+                format!("id_{table}"),
+                "codigo".to_owned(),
+            ];
+            let scalar =
+                |kind: Option<ColumnKind>| matches!(kind, Some(ColumnKind::Text | ColumnKind::Integer));
+            let found =
+                named.iter().find_map(|name| description.column(name)).filter(|column| scalar(column.kind));
             found.ok_or_else(|| DiscoverError::NoKey(description.table.clone()))
         }
         _ => Err(DiscoverError::CompositeKey {
@@ -228,7 +283,13 @@ fn time_of(columns: &[Column]) -> Time {
     // A row that tells when it was changed need not be looked at again.
     let ended = if modified.is_none() && created.is_some() { find(&ENDED) } else { None };
     let active = ended.as_ref().and_then(|_| named(columns, &ACTIVE, |kind| kind == ColumnKind::Boolean));
-    Time { created, modified, ended: ended.clone(), active: active.map(|column| column.name.clone()), zone: None }
+    Time {
+        created,
+        modified,
+        ended: ended.clone(),
+        active: active.map(|column| column.name.clone()),
+        zone: None,
+    }
 }
 
 fn users(columns: &[Column]) -> Vec<String> {
@@ -301,7 +362,10 @@ mod tests {
         assert_eq!(definition.column("timestamp_origem").map(Column::source), Some("timestamp"));
         assert_eq!(definition.event.evento, "chat_message_{papel}");
         let session = definition.column("session_id").expect("a column");
-        assert_eq!((session.refers_to.as_deref(), session.search), (Some("chat_sessions"), Some(Search::Keyword)));
+        assert_eq!(
+            (session.refers_to.as_deref(), session.search),
+            (Some("chat_sessions"), Some(Search::Keyword))
+        );
     }
 
     #[test]
@@ -328,7 +392,10 @@ mod tests {
         assert_eq!(definition.name, "clientes_antigos");
         assert_eq!(definition.source.table.as_deref(), Some("Clientes Antigos"));
         let names: Vec<&str> = definition.columns.iter().map(|column| column.name.as_str()).collect();
-        assert!(names.starts_with(&["nome_completo", "nome_completo_2", "e_mail", "useremail", "cpf", "ip"]), "{names:?}");
+        assert!(
+            names.starts_with(&["nome_completo", "nome_completo_2", "e_mail", "useremail", "cpf", "ip"]),
+            "{names:?}"
+        );
         assert!(names.contains(&"dados_origem") && names.contains(&"valor_origem"), "{names:?}");
         for masked in ["e_mail", "useremail", "cpf", "ip"] {
             assert!(definition.column(masked).is_some_and(|column| column.masked), "{masked}");
@@ -337,7 +404,11 @@ mod tests {
         assert_eq!(definition.column("ip").and_then(|column| column.search), Some(Search::Ip));
         let Time { created, modified, ended, active, .. } = &definition.time;
         assert_eq!((created.as_deref(), modified.as_deref()), (Some("createdat"), Some("updatedat")));
-        assert_eq!((ended, active), (&None, &None), "a row that tells of its changes is read when it changes");
+        assert_eq!(
+            (ended, active),
+            (&None, &None),
+            "a row that tells of its changes is read when it changes"
+        );
         assert_eq!(definition.event.valor.as_deref(), Some("valor_origem"));
     }
 
@@ -354,9 +425,11 @@ mod tests {
 
     #[test]
     fn a_table_whose_names_are_taken_gets_others() {
-        let definition = discover(&described("lead", &[("id", "uuid")]), Catalog::built_in()).expect("a definition");
+        let definition =
+            discover(&described("lead", &[("id", "uuid")]), Catalog::built_in()).expect("a definition");
         assert_eq!((definition.name.as_str(), definition.entity.as_str()), ("lead", "lead_linha"));
-        let definition = discover(&described("eventos", &[("id", "uuid")]), Catalog::built_in()).expect("a definition");
+        let definition =
+            discover(&described("eventos", &[("id", "uuid")]), Catalog::built_in()).expect("a definition");
         assert_eq!(definition.name, "tabela_eventos");
     }
 }

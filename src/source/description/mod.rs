@@ -81,7 +81,13 @@ impl Description {
         };
         let columns: Vec<_> = order.into_iter().map(column).collect();
         let (schema, table) = (schema.map(str::to_owned), table.to_owned());
-        (!columns.is_empty()).then_some(Self { schema, table, comment: None, columns, basis: Basis::Rows(rows.len()) })
+        (!columns.is_empty()).then_some(Self {
+            schema,
+            table,
+            comment: None,
+            columns,
+            basis: Basis::Rows(rows.len()),
+        })
     }
 
     /// Corrects by some rows what a type's name does not tell: that its values are objects.
@@ -130,7 +136,10 @@ pub(super) fn kind_of_format(format: &str) -> ColumnKind {
         "timestamp with time zone" | "timestamp without time zone" => ColumnKind::Timestamp,
         "date" => ColumnKind::Date,
         "json" | "jsonb" => ColumnKind::Json,
-        name if ["geometry", "geography", "hstore"].iter().any(|json| name.rsplit('.').next() == Some(json)) => {
+        name if ["geometry", "geography", "hstore"]
+            .iter()
+            .any(|json| name.rsplit('.').next() == Some(json)) =>
+        {
             ColumnKind::Json
         }
         _ => ColumnKind::Text,

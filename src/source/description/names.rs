@@ -6,20 +6,53 @@ use tantivy::tokenizer::{AsciiFoldingFilter, LowerCaser, RawTokenizer, TextAnaly
 
 /// Credentials: what opens something must not leave the project.
 const SECRET: [&str; 13] = [
-    "token", "tokens", "password", "passwd", "senha", "secret", "secrets", "segredo", "hash", "salt", "apikey",
-    "credential", "credentials",
+    "token",
+    "tokens",
+    "password",
+    "passwd",
+    "senha",
+    "secret",
+    "secrets",
+    "segredo",
+    "hash",
+    "salt",
+    "apikey",
+    "credential",
+    "credentials",
 ];
 
 /// Credentials that may be numbers.
 const SECRET_NUMBERS: [&str; 2] = ["otp", "pin"];
 
 /// Pairs of words that mean one.
-const SECRET_PAIRS: [(&str, &str); 4] = [("api", "key"), ("private", "key"), ("access", "key"), ("signing", "key")];
+const SECRET_PAIRS: [(&str, &str); 4] =
+    [("api", "key"), ("private", "key"), ("access", "key"), ("signing", "key")];
 
 /// What tells who somebody is or how to reach them.
 const PERSONAL: [&str; 24] = [
-    "email", "mail", "telefone", "telefones", "fone", "phone", "phones", "celular", "mobile", "whatsapp", "cpf", "cnpj",
-    "rg", "cnh", "ssn", "passport", "passaporte", "documento", "document", "ip", "endereco", "address", "nascimento",
+    "email",
+    "mail",
+    "telefone",
+    "telefones",
+    "fone",
+    "phone",
+    "phones",
+    "celular",
+    "mobile",
+    "whatsapp",
+    "cpf",
+    "cnpj",
+    "rg",
+    "cnh",
+    "ssn",
+    "passport",
+    "passaporte",
+    "documento",
+    "document",
+    "ip",
+    "endereco",
+    "address",
+    "nascimento",
     "birthdate",
 ];
 
@@ -33,7 +66,8 @@ pub(super) fn slug(name: &str) -> String {
         }
     }
     let slug = slug.trim_matches('_');
-    let slug = if slug.starts_with(|c: char| c.is_ascii_digit()) { format!("c_{slug}") } else { slug.to_owned() };
+    let slug =
+        if slug.starts_with(|c: char| c.is_ascii_digit()) { format!("c_{slug}") } else { slug.to_owned() };
     slug.chars().take(60).collect()
 }
 
@@ -128,7 +162,8 @@ mod tests {
         assert!(!is_secret("tokens", Some(ColumnKind::Integer)), "a number of tokens");
         assert!(!is_secret("token_expires_at", Some(ColumnKind::Timestamp)));
         assert!(is_secret("pin", Some(ColumnKind::Integer)));
-        for name in ["email", "userEmail", "telefone_2", "CPF", "ip_address", "data_nascimento", "Endereço"] {
+        for name in ["email", "userEmail", "telefone_2", "CPF", "ip_address", "data_nascimento", "Endereço"]
+        {
             assert!(is_personal(name), "{name}");
         }
         for name in ["tipo", "zip", "emailing", "nome"] {

@@ -116,7 +116,9 @@ impl SampleColumn {
             "smallint" | "integer" | "bigint" => Typed::Whole(text.trim().parse().ok()?),
             "numeric" | "real" | "double precision" => Typed::Number(text.trim().parse().ok()?),
             "boolean" => Typed::Whole(i128::from(text.parse::<bool>().ok()?)),
-            "timestamp with time zone" => Typed::Whole(parse_instant(text, Tz::UTC)?.timestamp_micros().into()),
+            "timestamp with time zone" => {
+                Typed::Whole(parse_instant(text, Tz::UTC)?.timestamp_micros().into())
+            }
             // As Postgres reads it: a zone that stands there is passed over.
             "timestamp without time zone" => Typed::Whole(face(text)?.and_utc().timestamp_micros().into()),
             "date" => Typed::Text(parse_date(text)?.to_string()),
@@ -178,10 +180,8 @@ impl Ord for Typed {
             (Self::Number(one), Self::Number(other)) => one.total_cmp(other),
             (Self::Text(one), Self::Text(other)) => one.cmp(other),
             // Odd values among those of the type: after them all.
-            (Self::Text(_), _) => Ordering::Greater,
-            (_, Self::Text(_)) => Ordering::Less,
-            (Self::Whole(_), Self::Number(_)) => Ordering::Less,
-            (Self::Number(_), Self::Whole(_)) => Ordering::Greater,
+            (Self::Text(_), _) | (Self::Number(_), Self::Whole(_)) => Ordering::Greater,
+            (_, Self::Text(_)) | (Self::Whole(_), Self::Number(_)) => Ordering::Less,
         }
     }
 }

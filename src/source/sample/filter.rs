@@ -71,8 +71,12 @@ impl Filter {
                 Bound::In { column, values }
             }
             Self::Not(inner) => Bound::Not(Box::new(inner.bound(table)?)),
-            Self::All(filters) => Bound::All(filters.iter().map(|filter| filter.bound(table)).collect::<Result<_, _>>()?),
-            Self::Any(filters) => Bound::Any(filters.iter().map(|filter| filter.bound(table)).collect::<Result<_, _>>()?),
+            Self::All(filters) => {
+                Bound::All(filters.iter().map(|filter| filter.bound(table)).collect::<Result<_, _>>()?)
+            }
+            Self::Any(filters) => {
+                Bound::Any(filters.iter().map(|filter| filter.bound(table)).collect::<Result<_, _>>()?)
+            }
         })
     }
 }
@@ -91,7 +95,9 @@ impl Bound<'_> {
     /// SQL's three values: `None` is unknown, as a comparison with null is.
     pub(super) fn holds(&self, row: &Row) -> Option<bool> {
         match self {
-            Self::Compare { column, operator, value } => compare(column, row.get(&column.name), *operator, value),
+            Self::Compare { column, operator, value } => {
+                compare(column, row.get(&column.name), *operator, value)
+            }
             Self::In { column, values } => Some(values.contains(&column.held(row.get(&column.name))?)),
             Self::Not(inner) => inner.holds(row).map(|holds| !holds),
             Self::All(filters) => fold(filters.iter().map(|filter| filter.holds(row)), false),

@@ -62,7 +62,8 @@ const CAMPAIGNS: [(&str, &str, &str, i64, i64); 6] = [
     ("retorno-de-visita", "instagram", "remarketing", 21, 0),
 ];
 /// How busy each hour of the day is, in Brasília: nobody asks at night, most do before noon and after dinner.
-const HOURS: [u32; 24] = [3, 2, 1, 1, 1, 2, 5, 12, 24, 36, 42, 40, 30, 32, 40, 44, 42, 36, 30, 34, 40, 34, 20, 9];
+const HOURS: [u32; 24] =
+    [3, 2, 1, 1, 1, 2, 5, 12, 24, 36, 42, 40, 30, 32, 40, 44, 42, 36, 30, 34, 40, 34, 20, 9];
 /// How busy each day of the week is, from Monday.
 const WEEKDAYS: [u32; 7] = [10, 10, 9, 9, 8, 5, 4];
 /// Brasília is this far behind UTC.
@@ -131,10 +132,21 @@ impl Generator {
     }
 
     /// What was said in a session: `first` is the number of its first message, `from` and `to` bound their times.
-    pub(super) fn messages(&mut self, first: i64, session: &Value, count: i64, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<JsonObject> {
+    pub(super) fn messages(
+        &mut self,
+        first: i64,
+        session: &Value,
+        count: i64,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Vec<JsonObject> {
         let apart = (to - from) / i32::try_from(count.max(1)).unwrap_or(i32::MAX);
         let message = |n: i64| {
-            let (role, text) = if n % 2 == 0 { ("usuario", self.pick(&QUESTIONS)) } else { ("assistente", self.pick(&ANSWERS)) };
+            let (role, text) = if n % 2 == 0 {
+                ("usuario", self.pick(&QUESTIONS))
+            } else {
+                ("assistente", self.pick(&ANSWERS))
+            };
             object(json!({
                 "id": first + n,
                 "session_id": session,
@@ -188,7 +200,7 @@ impl Generator {
             "nome_projeto": self.maybe(60, |g| json!(format!("Residencial {}", g.pick(&SURNAMES)))),
             "localizacao": self.maybe(70, |g| g.place(city)),
             "interesse": self.some(&INTERESTS, 3),
-            "score_qualificacao": self.maybe(95, |g| g.score()),
+            "score_qualificacao": self.maybe(95, Self::score),
             "status_lead": status,
             "origem": origin,
             "utm_source": of_campaign(|(_, source, _)| source),
@@ -205,7 +217,8 @@ impl Generator {
     /// A campaign that ran when a lead came, for half of the leads.
     fn campaign(&mut self, at: DateTime<Utc>) -> Option<(&'static str, &'static str, &'static str)> {
         let ago = (self.now - at).num_days();
-        let running: Vec<_> = CAMPAIGNS.iter().filter(|(.., from, until)| (*until..=*from).contains(&ago)).collect();
+        let running: Vec<_> =
+            CAMPAIGNS.iter().filter(|(.., from, until)| (*until..=*from).contains(&ago)).collect();
         let (name, source, medium, ..) = running.choose(&mut self.random)?;
         self.random.random_ratio(1, 2).then_some((*name, *source, *medium))
     }
@@ -265,10 +278,15 @@ impl Generator {
         let busiest = HOURS.iter().max().unwrap_or(&1) * WEEKDAYS.iter().max().unwrap_or(&1);
         loop {
             let one = self.random.random_range(1..=seconds);
-            let back = if self.random.random_ratio(1, 3) { one.min(self.random.random_range(1..=seconds)) } else { one };
+            let back = if self.random.random_ratio(1, 3) {
+                one.min(self.random.random_range(1..=seconds))
+            } else {
+                one
+            };
             let at = self.now - TimeDelta::seconds(back);
             let there = at + BRASILIA;
-            let busy = HOURS[there.hour() as usize % 24] * WEEKDAYS[there.weekday().num_days_from_monday() as usize % 7];
+            let busy = HOURS[there.hour() as usize % 24]
+                * WEEKDAYS[there.weekday().num_days_from_monday() as usize % 7];
             if self.random.random_range(0..busiest) < busy {
                 return at + TimeDelta::microseconds(self.random.random_range(0..1_000_000));
             }
@@ -360,9 +378,12 @@ mod tests {
         let campaigns: std::collections::BTreeSet<_> =
             leads.iter().filter_map(|lead| lead["utm_campaign"].as_str()).collect();
         assert!(campaigns.len() >= 5, "{campaigns:?}");
-        let stale = leads.iter().filter(|lead| at(lead, "last_interaction_at").is_none_or(|at| now - at > TimeDelta::days(30)));
+        let stale = leads
+            .iter()
+            .filter(|lead| at(lead, "last_interaction_at").is_none_or(|at| now - at > TimeDelta::days(30)));
         assert!(stale.count() > 100);
-        let followed = leads.iter().filter_map(|lead| Some(at(lead, "updated_at")? - at(lead, "created_at")?));
+        let followed =
+            leads.iter().filter_map(|lead| Some(at(lead, "updated_at")? - at(lead, "created_at")?));
         assert!(followed.filter(|after| *after > TimeDelta::days(1)).count() > 100);
     }
 }

@@ -100,7 +100,9 @@ impl SampleServer {
         let state = Arc::new(Mutex::new(State::default()));
         for table in Catalog::built_in().tables() {
             let name = (schema_of(table).to_owned(), table.source_name().to_owned());
-            lock(&state).tables.insert(name, SampleTable { columns: SampleColumn::of(table), rows: Vec::new() });
+            lock(&state)
+                .tables
+                .insert(name, SampleTable { columns: SampleColumn::of(table), rows: Vec::new() });
         }
         let stop = CancellationToken::new();
         let serving = axum::serve(listener, server::router(state.clone()))
@@ -192,7 +194,8 @@ impl SampleServer {
 
     /// A table's rows.
     pub fn rows(&self, table: Table) -> Vec<JsonObject> {
-        let shown = |row: &Row| row.iter().map(|(name, value)| (name.clone(), to_value(value.as_str()))).collect();
+        let shown =
+            |row: &Row| row.iter().map(|(name, value)| (name.clone(), to_value(value.as_str()))).collect();
         let mut state = self.lock();
         let table = state.table(schema_of(table), table.source_name());
         table.map(|table| table.rows.iter().map(shown).collect()).unwrap_or_default()

@@ -81,6 +81,9 @@ fn whole_micros(instant: DateTime<Utc>) -> DateTime<Utc> {
     instant.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(instant)
 }
 
+/// A table's name, its columns where no definition in the binary has them, and its rows.
+pub(super) type ProjectTable<'a> = (&'static str, Option<Vec<SampleColumn>>, &'a [JsonObject]);
+
 /// A project at some instant.
 #[derive(Debug)]
 pub struct SampleProject {
@@ -132,13 +135,17 @@ impl SampleProject {
         Ok(Self::new(beginning))
     }
 
-    /// Every table with its rows, and its columns where no definition in the binary has them.
-    pub(super) fn tables(&self) -> [(&'static str, Option<Vec<SampleColumn>>, &[JsonObject]); 3] {
+    /// Every table as it is now.
+    pub(super) fn tables(&self) -> [ProjectTable<'_>; 3] {
         let of_messages = || {
             vec![
                 SampleColumn::key("id", "bigint").with_comment("numbered as they were said"),
-                SampleColumn::new("session_id", "uuid").refers_to("chat_sessions").with_comment("where it was said"),
-                SampleColumn::new("papel", "public.papel").one_of(&["usuario", "assistente"]).with_comment("who said it"),
+                SampleColumn::new("session_id", "uuid")
+                    .refers_to("chat_sessions")
+                    .with_comment("where it was said"),
+                SampleColumn::new("papel", "public.papel")
+                    .one_of(&["usuario", "assistente"])
+                    .with_comment("who said it"),
                 SampleColumn::new("conteudo", "text").with_comment("what was said"),
                 SampleColumn::new("tokens", "integer"),
                 SampleColumn::new("latencia_ms", "numeric").with_comment("how long the answer took"),
@@ -153,7 +160,14 @@ impl SampleProject {
     }
 
     /// Adds messages to a session.
-    fn say(&mut self, generator: &mut Generator, session: usize, count: i64, from: DateTime<Utc>, to: DateTime<Utc>) {
+    fn say(
+        &mut self,
+        generator: &mut Generator,
+        session: usize,
+        count: i64,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) {
         let first = i64::try_from(self.messages.len()).unwrap_or_default() + 1;
         self.messages.extend(generator.messages(first, &self.sessions[session]["id"], count, from, to));
     }
@@ -293,7 +307,9 @@ mod tests {
         for row in &project.leads {
             assert!(instant(row, "updated_at").is_none_or(|updated| updated <= now));
         }
-        assert!(project.messages.iter().all(|row| instant(row, "created_at").is_some_and(|said| said <= now)));
+        assert!(
+            project.messages.iter().all(|row| instant(row, "created_at").is_some_and(|said| said <= now))
+        );
     }
 
     #[test]
@@ -309,7 +325,8 @@ mod tests {
     fn as_many_messages_are_there_as_sessions_count() {
         let mut project = SampleProject::new(beginning());
         project.advance(beginning().began_at + TimeDelta::days(2));
-        let counted: i64 = project.sessions.iter().filter_map(|session| session["total_messages"].as_i64()).sum();
+        let counted: i64 =
+            project.sessions.iter().filter_map(|session| session["total_messages"].as_i64()).sum();
         assert_eq!(i64::try_from(project.messages.len()), Ok(counted));
         let ids: Vec<i64> = project.messages.iter().filter_map(|message| message["id"].as_i64()).collect();
         assert!(ids.is_sorted() && ids.first() == Some(&1) && ids.last() == Some(&counted));

@@ -156,7 +156,11 @@ async fn describe(Shared(state): Shared<SharedState>, headers: HeaderMap) -> Res
             None => Err(Failure::wrong_key()),
             // Supabase shows the description to keys of high privilege only.
             Some(Role::Privileged) if state.openapi => schema(&state, &headers).map(|schema| {
-                response(&state, state.describe(schema).to_string(), "application/openapi+json; charset=utf-8")
+                response(
+                    &state,
+                    state.describe(schema).to_string(),
+                    "application/openapi+json; charset=utf-8",
+                )
             }),
             Some(_) => Err(Failure::new(403, "42501", "permission denied for schema", None)),
         }

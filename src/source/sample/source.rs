@@ -15,8 +15,8 @@ use crate::{
     domain::{Catalog, Table},
     fault::Fault,
     source::{
-        description::{Description, Difference},
         Page, PageToken, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
+        description::{Description, Difference},
         supabase::SupabaseSource,
     },
 };

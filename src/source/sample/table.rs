@@ -69,7 +69,9 @@ impl Read {
             let number = || value.parse().map_err(|_| Failure::unparsable(value));
             match name.as_str() {
                 "select" => read.select = columns_of(value),
-                "order" => read.order = split(value, ',').iter().map(|text| order(text)).collect::<Result<_, _>>()?,
+                "order" => {
+                    read.order = split(value, ',').iter().map(|text| order(text)).collect::<Result<_, _>>()?;
+                }
                 "limit" => read.limit = Some(number()?),
                 "offset" => read.offset = number()?,
                 _ => read.filters.push(Filter::parameter(name, value)?),
@@ -101,8 +103,11 @@ impl SampleTable {
             return Err(Failure::unknown_column(name, unknown));
         }
         let filters = read.filters.iter().map(|filter| filter.bound(self)).collect::<Result<Vec<_>, _>>()?;
-        let mut matching: Vec<&Row> =
-            self.rows.iter().filter(|row| filters.iter().all(|filter| filter.holds(row) == Some(true))).collect();
+        let mut matching: Vec<&Row> = self
+            .rows
+            .iter()
+            .filter(|row| filters.iter().all(|filter| filter.holds(row) == Some(true)))
+            .collect();
         let orders: Vec<(&Order, &SampleColumn)> =
             read.order.iter().filter_map(|order| Some((order, self.column(&order.column)?))).collect();
         matching.sort_by_cached_key(|row| {
@@ -140,7 +145,9 @@ impl Order {
     fn key(&self, column: &SampleColumn, row: &Row) -> SortKey {
         match column.held(row.get(&self.column)) {
             None => SortKey { null: if self.nulls_first { 0 } else { 2 }, value: None },
-            Some(value) if self.descending => SortKey { null: 1, value: Some(Directed::Descending(Reverse(value))) },
+            Some(value) if self.descending => {
+                SortKey { null: 1, value: Some(Directed::Descending(Reverse(value))) }
+            }
             Some(value) => SortKey { null: 1, value: Some(Directed::Ascending(value)) },
         }
     }
@@ -213,7 +220,8 @@ mod tests {
     use super::*;
 
     fn table() -> SampleTable {
-        let rows = [r#"{"id": 1, "a": "x"}"#, r#"{"id": 2, "a": null}"#, r#"{"id": 10, "a": "b", "b c": 1e999}"#];
+        let rows =
+            [r#"{"id": 1, "a": "x"}"#, r#"{"id": 2, "a": null}"#, r#"{"id": 10, "a": "b", "b c": 1e999}"#];
         SampleTable {
             columns: vec![
                 SampleColumn::key("id", "bigint"),
@@ -246,7 +254,8 @@ mod tests {
 
     #[test]
     fn rows_are_answered_as_they_are_held() {
-        let rows = read(&[("select", "\"b c\",id"), ("order", "\"b c\".asc"), ("limit", "1")], None).expect("rows");
+        let rows =
+            read(&[("select", "\"b c\",id"), ("order", "\"b c\".asc"), ("limit", "1")], None).expect("rows");
         assert_eq!(rows, [r#"{"b c":1e999,"id":10}"#]);
         let all = read(&[("id", "eq.1")], None).expect("rows");
         assert_eq!(all, [r#"{"id":1,"a":"x","b c":null}"#], "every column, in the table's order");

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{describe::properties, query::name};
-use crate::domain::{Definition, Json, Table};
+use crate::domain::{Column, Definition, Json, Table};
 
 /// A table's columns by their names in the project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,8 +84,9 @@ impl Columns {
 /// The columns of a table that must not be selected, by their names in the project.
 pub(super) fn hidden(table: Table, asked_for: &[String]) -> Vec<&'static str> {
     let definition = table.definition();
-    let unasked = definition.columns.iter().filter(|column| column.on_request && !asked_for.contains(&column.name));
-    definition.never_read.iter().map(String::as_str).chain(unasked.map(|column| column.source())).collect()
+    let unasked =
+        definition.columns.iter().filter(|column| column.on_request && !asked_for.contains(&column.name));
+    definition.never_read.iter().map(String::as_str).chain(unasked.map(Column::source)).collect()
 }
 
 fn named_source(definition: &'static Definition, named: Option<&String>) -> Option<&'static str> {
@@ -112,14 +113,21 @@ mod tests {
         assert_eq!(columns.selection(&[]), "canal,\"com espaco\",id");
         assert_eq!(columns.selection(&["ip_address".to_owned()]), "canal,\"com espaco\",id,ip_address");
         let expected = Columns::expected(table("chat_sessions")).selection(&[]);
-        assert!(!expected.contains('*') && !expected.contains("session_token") && !expected.contains("ip_address"));
+        assert!(
+            !expected.contains('*')
+                && !expected.contains("session_token")
+                && !expected.contains("ip_address")
+        );
     }
 
     #[test]
     fn a_table_without_columns_to_hide_is_read_whole_whether_the_project_tells_or_not() {
         let openapi = json!({"definitions": {"leads": {"properties": {"id": {}, "nome": {}}}}});
         let listed = Columns::listed(table("leads"), &Json::from(&openapi)).expect("columns");
-        assert_eq!((listed.selection(&[]), Columns::expected(table("leads")).selection(&[])), ("*".into(), "*".into()));
+        assert_eq!(
+            (listed.selection(&[]), Columns::expected(table("leads")).selection(&[])),
+            ("*".into(), "*".into())
+        );
     }
 
     #[test]
@@ -134,7 +142,9 @@ mod tests {
 
     #[test]
     fn a_description_of_other_tables_says_nothing() {
-        for openapi in [json!({"definitions": {}}), json!("x"), json!({"definitions": {"leads": {"properties": {}}}})] {
+        for openapi in
+            [json!({"definitions": {}}), json!("x"), json!({"definitions": {"leads": {"properties": {}}}})]
+        {
             assert_eq!(Columns::listed(table("leads"), &Json::from(&openapi)), None);
         }
     }

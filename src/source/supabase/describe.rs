@@ -45,15 +45,22 @@ impl SupabaseSource {
     }
 
     /// A guess by rows; nothing where there is no such table.
-    async fn seen(&self, schema: Option<&str>, table: &str, select: &str) -> Result<Option<Description>, Fault> {
+    async fn seen(
+        &self,
+        schema: Option<&str>,
+        table: &str,
+        select: &str,
+    ) -> Result<Option<Description>, Fault> {
         match self.look(schema, table, select).await {
-            Ok((_, rows)) => Ok(Some(Description::of_rows(schema, table, &rows).unwrap_or_else(|| Description {
-                schema: schema.map(str::to_owned),
-                table: table.to_owned(),
-                comment: None,
-                columns: Vec::new(),
-                basis: Basis::Rows(0),
-            }))),
+            Ok((_, rows)) => {
+                Ok(Some(Description::of_rows(schema, table, &rows).unwrap_or_else(|| Description {
+                    schema: schema.map(str::to_owned),
+                    table: table.to_owned(),
+                    comment: None,
+                    columns: Vec::new(),
+                    basis: Basis::Rows(0),
+                })))
+            }
             Err(Refusal::Answer { error, .. }) if error.is_missing_table() => Ok(None),
             Err(refusal) => Err(self.http.fault(&format!("looking at {table}"), refusal)),
         }
@@ -75,12 +82,15 @@ impl SupabaseSource {
         let schema = definition.source.schema.as_deref();
         let description = match self.openapi(schema).await? {
             Some(openapi) => described(&openapi, schema, table.source_name()),
-            None if hidden(table, &self.asked_for).is_empty() => self.seen(schema, table.source_name(), "*").await?,
+            None if hidden(table, &self.asked_for).is_empty() => {
+                self.seen(schema, table.source_name(), "*").await?
+            }
             None => return self.differences_by_asking(table).await,
         };
         let Some(description) = description else { return Ok(vec![missing(table, self.http.schema())]) };
         if description.columns.is_empty() {
-            let problem = "the project does not describe itself to this key, and the table has no row to look at";
+            let problem =
+                "the project does not describe itself to this key, and the table has no row to look at";
             let next_step = "use a secret key in SUPABASE_KEY, or check again when there are rows";
             return Ok(vec![Difference::new(DifferenceKind::Unknown, None, problem, next_step)]);
         }
@@ -271,15 +281,15 @@ mod tests {
     #[test]
     fn a_table_is_read_as_postgrest_describes_it() {
         let openapi = json!({"swagger": "2.0", "definitions": {"mensagens": {
-            "description": "What was said.", "required": ["id"], "type": "object", "properties": {
-                "id": {"format": "bigint", "type": "integer", "description": "Note:\nThis is a Primary Key.<pk/>"},
-                "lead_id": {"format": "uuid", "type": "string",
-                    "description": "who\nsaid it\n\nNote:\nThis is a Foreign Key to `leads.id`.<fk table='leads' column='id'/>"},
-                "papel": {"format": "public.papel", "type": "string", "enum": ["user", "bot"]},
-                "tags": {"format": "text[]", "type": "array", "items": {"type": "string"}},
-                "extra": {"format": "jsonb"}, "nota": {"format": "numeric", "type": "number"},
-                "quando": {"format": "timestamp without time zone", "type": "string"}
-            }}}});
+        "description": "What was said.", "required": ["id"], "type": "object", "properties": {
+            "id": {"format": "bigint", "type": "integer", "description": "Note:\nThis is a Primary Key.<pk/>"},
+            "lead_id": {"format": "uuid", "type": "string",
+                "description": "who\nsaid it\n\nNote:\nThis is a Foreign Key to `leads.id`.<fk table='leads' column='id'/>"},
+            "papel": {"format": "public.papel", "type": "string", "enum": ["user", "bot"]},
+            "tags": {"format": "text[]", "type": "array", "items": {"type": "string"}},
+            "extra": {"format": "jsonb"}, "nota": {"format": "numeric", "type": "number"},
+            "quando": {"format": "timestamp without time zone", "type": "string"}
+        }}}});
         let openapi = Json::from(&openapi);
         let description = described(&openapi, None, "mensagens").expect("a description");
         assert_eq!(description.comment.as_deref(), Some("What was said."));

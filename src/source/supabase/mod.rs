@@ -33,8 +33,8 @@ use self::{
     query::Parameters,
 };
 use super::{
-    description::{Description, Difference},
     Page, PageToken, Pass, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
+    description::{Description, Difference},
 };
 use crate::{
     config::SupabaseSettings,
@@ -66,7 +66,7 @@ struct Known {
 }
 
 /// A page as it was read.
-struct Rows {
+struct ReadPage {
     rows: Vec<Json>,
     columns: Columns,
     asked_at: DateTime<Utc>,
@@ -124,7 +124,8 @@ impl SupabaseSource {
 
     /// The columns a table has: what the project tells now, else what it told last, else what the definition lists.
     async fn columns_now(&self, table: Table) -> Result<Columns, Fault> {
-        let remembered = self.known().get(&table).map(|known| known.columns.clone()).filter(|columns| columns.listed);
+        let remembered =
+            self.known().get(&table).map(|known| known.columns.clone()).filter(|columns| columns.listed);
         // What is selected does not depend on it, and a column that is missing is found out by asking.
         if hidden(table, &self.asked_for).is_empty() {
             return Ok(remembered.unwrap_or_else(|| Columns::expected(table)));
@@ -150,7 +151,7 @@ impl SupabaseSource {
 
     /// Reads one page of a pass, with fewer rows where the server can't give as many and without the columns that
     /// turn out to be missing.
-    async fn read(&self, query: &RowQuery, token: &PageToken, first: bool) -> Result<Rows, Fault> {
+    async fn read(&self, query: &RowQuery, token: &PageToken, first: bool) -> Result<ReadPage, Fault> {
         let table = query.table;
         let what = format!("reading {table}");
         let known = self.known().get(&table).cloned();
@@ -168,7 +169,7 @@ impl SupabaseSource {
                     known.page_size = Some(size.saturating_mul(2)).filter(|size| *size < query.page_size);
                     let columns = known.columns.clone();
                     self.known().insert(table, known);
-                    return Ok(Rows { rows, columns, asked_at: reply.asked_at });
+                    return Ok(ReadPage { rows, columns, asked_at: reply.asked_at });
                 }
                 Err(refusal) => refusal,
             };
@@ -236,7 +237,7 @@ impl Source for SupabaseSource {
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {
         let start = PageToken { pass: Pass::Timeless, last: None };
         let token = after.unwrap_or(&start);
-        let Rows { rows, columns, asked_at: read_at } = self.read(query, token, after.is_none()).await?;
+        let ReadPage { rows, columns, asked_at: read_at } = self.read(query, token, after.is_none()).await?;
         let time = columns.time();
         if rows.is_empty() {
             let timed = PageToken { pass: Pass::Timed, last: None };
@@ -342,7 +343,9 @@ fn last_place(table: Table, rows: &[Json], time: Option<&str>, pass: Pass) -> Op
 }
 
 fn watermark(table: Table, columns: &Columns, pass: Pass, at: &str) -> Option<DateTime<Utc>> {
-    (pass == Pass::Timed && columns.has_modification_time()).then(|| parse_instant(at, table.zone())).flatten()
+    (pass == Pass::Timed && columns.has_modification_time())
+        .then(|| parse_instant(at, table.zone()))
+        .flatten()
 }
 
 fn no_key(table: Table, host: &str) -> Fault {
@@ -370,4 +373,17 @@ fn is_of_the_table(refusal: &Refusal) -> bool {
 /// What a fault of such a refusal says, in one sentence.
 fn told(fault: &Fault) -> String {
     format!("{}; {}", fault.message, fault.advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_in_another_encoding_spoils_no_other_row() {
+        let body = Bytes::from_static(b"[{\"id\":1,\"nome\":\"Jo\xe3o\"},\n {\"id\":2, \"n\":1e999}]");
+        let Ok(rows) = rows_of(&body) else { panic!("no rows") };
+        let texts: Vec<&str> = rows.iter().map(Json::as_str).collect();
+        assert_eq!(texts, ["{\"id\":1,\"nome\":\"Jo\u{fffd}o\"}", "{\"id\":2, \"n\":1e999}"]);
+    }
 }

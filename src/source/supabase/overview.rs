@@ -35,15 +35,19 @@ impl SupabaseSource {
             let column = definition.source_of(created);
             let yesterday = quoted(&spelled(Utc::now() - TimeDelta::hours(24), table));
             let counted = self.counted(table, Some(format!("{}.gte.{yesterday}", name(column)))).await;
-            overview.last_24h = self.unless_missing(table, &mut overview.problem, counted)?.map(|(_, count)| count);
+            overview.last_24h =
+                self.unless_missing(table, &mut overview.problem, counted)?.map(|(_, count)| count);
             if overview.last_24h.is_some() {
                 let newest = self.newest(table, column).await;
                 overview.newest_at = self.unless_missing(table, &mut overview.problem, newest)?.flatten();
             }
         }
         for count in &definition.dashboard.counts {
-            let asked =
-                Condition { column: count.column.clone(), compare: count.compare, value: count.value.clone() };
+            let asked = Condition {
+                column: count.column.clone(),
+                compare: count.compare,
+                value: count.value.clone(),
+            };
             let counted = self.counted(table, Some(condition(table, &asked))).await;
             if let Some((_, counted)) = self.unless_missing(table, &mut overview.problem, counted)? {
                 overview.counts.push((count.name.clone(), counted));
@@ -82,10 +86,13 @@ impl SupabaseSource {
                     Refusal::Answer { error, .. } => error.missing_column().map(str::to_owned),
                     _ => None,
                 };
-                note(problem, match missing {
-                    Some(column) => format!("the project's table has no column {column}"),
-                    None => told(&self.http.fault(&what, refusal)),
-                });
+                note(
+                    problem,
+                    match missing {
+                        Some(column) => format!("the project's table has no column {column}"),
+                        None => told(&self.http.fault(&what, refusal)),
+                    },
+                );
                 Ok(None)
             }
             Err(refusal) => Err(self.http.fault(&what, refusal)),
@@ -93,7 +100,11 @@ impl SupabaseSource {
     }
 
     /// Counts rows exactly, under a condition of a logic tree.
-    pub(super) async fn counted(&self, table: Table, condition: Option<String>) -> Result<(Reply, u64), Refusal> {
+    pub(super) async fn counted(
+        &self,
+        table: Table,
+        condition: Option<String>,
+    ) -> Result<(Reply, u64), Refusal> {
         let definition = table.definition();
         let mut query: Parameters =
             vec![parameter("select", name(definition.key_source())), parameter("limit", 1)];
@@ -134,7 +145,8 @@ impl SupabaseSource {
         let sources: Vec<&str> = columns.iter().map(|column| definition.source_of(column)).collect();
         let key = definition.key_source();
         let named = name(key);
-        let select = std::iter::once(&key).chain(&sources).map(|source| name(source)).collect::<Vec<_>>().join(",");
+        let select =
+            std::iter::once(&key).chain(&sources).map(|source| name(source)).collect::<Vec<_>>().join(",");
         let mut counts: Vec<HashMap<String, u64>> = vec![HashMap::new(); columns.len()];
         let mut seen = 0;
         let mut last: Option<String> = None;
@@ -144,7 +156,8 @@ impl SupabaseSource {
                 parameter("order", format!("{named}.asc")),
                 parameter("limit", PAGE),
             ];
-            query.extend(last.as_ref().map(|last| parameter("and", format!("({named}.gt.{})", quoted(last)))));
+            query
+                .extend(last.as_ref().map(|last| parameter("and", format!("({named}.gt.{})", quoted(last)))));
             let schema = definition.source.schema.as_deref();
             let (_, rows) = self.rows(&what, table.source_name(), schema, &query).await?;
             let rows: Vec<Members<'_>> = rows.iter().filter_map(Json::members).collect();

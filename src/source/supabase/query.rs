@@ -171,7 +171,8 @@ mod tests {
         );
         let mut query = of(Table::new(definition.expect("a definition")));
         let compare = Compare::Eq;
-        query.conditions = vec![Condition { column: "telefone".into(), compare, value: "a,b(\"c\")\\".into() }];
+        query.conditions =
+            vec![Condition { column: "telefone".into(), compare, value: "a,b(\"c\")\\".into() }];
         let last = Some(("2026-05-01T09:00:00", "7\"a"));
         assert_eq!(value(asked(&query, Pass::Timed, last), "order"), "\"changed at\".asc,\"Código\".asc");
         assert_eq!(

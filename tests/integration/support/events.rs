@@ -1,6 +1,5 @@
 //! Events at their places in a log, and a sink to apply them to.
 
-use bytes::Bytes;
 use chrono::{DateTime, TimeDelta};
 use serde_json::{Value, json};
 use sluice::{
@@ -47,15 +46,6 @@ pub fn manual(offset: i64, metadata: Value) -> SinkEvent {
         metadata: Json::from(&metadata),
     };
     item(offset, Event::manual(event, DateTime::UNIX_EPOCH))
-}
-
-/// Valid for sluice and refused by every server: a member that is there twice.
-pub fn poison(offset: i64) -> SinkEvent {
-    let mut poisoned = manual(offset, json!({"chave": "segredo"}));
-    let text = String::from_utf8(poisoned.raw.to_vec()).expect("text");
-    poisoned.raw =
-        Bytes::from(text.replace(r#""chave":"segredo""#, r#""chave":"segredo","chave":"segredo""#));
-    poisoned
 }
 
 pub fn batch(events: Vec<SinkEvent>) -> SinkBatch {
