@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Engine, status::within};
+use super::{Engine, status::within, sync::TOLERATED_SKEW};
 use crate::{
     config::KafkaSettings,
     fault::Fault,
@@ -12,9 +12,6 @@ use crate::{
     sink::Sink,
     source::RowQuery,
 };
-
-/// A clock further off than this makes versions and windows doubtful.
-const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
 
 /// How one check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -102,7 +99,7 @@ impl Engine {
             });
             findings.extend(self.examine_definition(table).await);
             let now = health.clock.unwrap_or_else(Utc::now);
-            if let Ok(Some(ahead @ 1..)) = within(part, self.source.rows_ahead(table, now)).await {
+            if let Ok(Some(ahead @ 1..)) = within(part, self.source.rows_ahead(table, now + TOLERATED_SKEW)).await {
                 findings.push(Finding::warning(
                     part,
                     &format!("{table} dated ahead"),

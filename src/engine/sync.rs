@@ -41,8 +41,9 @@ const MIN_PAGE: u32 = 100;
 /// Bytes of records appended in one go: a page of large rows goes in several.
 const MAX_APPEND_BYTES: usize = 32 << 20;
 
-/// How far this machine's clock may be from the server's before the window is planned anew by the server's.
-const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
+/// How far a clock may be from the server's: this machine's before the window is planned anew by the server's, a
+/// client's before its row counts as dated ahead.
+pub(super) const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
 
 /// One sync, ready to run.
 pub struct SyncRun {
@@ -315,7 +316,7 @@ impl SyncRun {
                 taken.cut = true;
                 break;
             }
-            taken.ahead += u64::from(modified.is_some_and(|at| at > page.read_at));
+            taken.ahead += u64::from(modified.is_some_and(|at| at > page.read_at + TOLERATED_SKEW));
             taken.last_modified = taken.last_modified.max(outgoing.modified);
             if !is_unchanged {
                 last.insert(outgoing.appended.entity.clone(), outgoing.appended.clone());

@@ -88,6 +88,10 @@ async fn two_contents_under_one_time_are_applied_in_both_sinks<P: Place>() {
     engine.resume_sink(&sleeper).await.expect("resumed");
     let last = sync(&engine, request(table("leads"))).await;
     assert_eq!((last.appended, last.unchanged), (0, 1));
+    crate::support::eventually("both sinks are through", async || {
+        engine.lag().await.expect("lag").iter().all(|sink| sink.total == 0)
+    })
+    .await;
     assert_eq!(value(&engine, "SELECT nome FROM leads").await, "Outro Nome");
     assert_eq!(documents(&engine, leads_index(), None).await[0]["nome"], "Outro Nome");
     assert_eq!(value(&engine, "SELECT count(*) FROM eventos_raw").await, json!(2));
@@ -196,8 +200,9 @@ async fn every_digit_of_a_number_arrives<P: Place>() {
         .events(&sluice::store::EventFilter::default(), sluice::store::EventOrder::Newest, None, 10)
         .await
         .expect("events");
-    let dados: Value = serde_json::from_str(stored.events[0].dados.as_str()).expect("JSON");
-    assert_eq!(dados["medidas"], row["medidas"]);
+    let digits = serde_json::to_string(&doubles).expect("JSON");
+    let dados = stored.events[0].dados.as_str().replace(' ', "");
+    assert!(dados.contains(&digits), "{dados}");
     // A change in the last digit is a change.
     let last = f64::from_bits(doubles[7].to_bits() + 1);
     row["medidas"][7] = json!(last);
