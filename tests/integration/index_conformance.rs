@@ -656,7 +656,7 @@ async fn values_are_counted_by_field_and_by_day<B: IndexBench>() {
         counted,
         [
             json!([["casa", 2], ["apartamento novo", 1]]),
-            json!([[20, 1], [50, 1], [80, 1]]),
+            json!([[20.0, 1], [50.0, 1], [80.0, 1]]),
             json!([[20.0, 1], [50.0, 1], [80.0, 1]]),
             json!([["novo", 1], ["qualificado", 1]]),
         ]

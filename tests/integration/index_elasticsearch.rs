@@ -134,7 +134,7 @@ async fn poison_is_rejected_by_place_and_without_its_values_while_its_neighbours
     let (corner, index) = Corner::prepared().await;
     let neighbours = [lead(6, Uuid::new_v4(), 1, json!({})), lead(8, Uuid::new_v4(), 1, json!({}))];
     // Nothing that a row can hold is refused; somebody who closes the mapping makes it so.
-    let strict = json!({"properties": {"metadata": {"dynamic": "strict"}}});
+    let strict = json!({"properties": {"metadata": {"type": "object", "dynamic": "strict"}}});
     let path = format!("{}/_mapping", corner.alias("eventos"));
     assert_eq!(corner.ask("PUT", &path, Some(strict)).await.0, 200);
     let poison = manual(7, json!({"chave": "segredo"}));
