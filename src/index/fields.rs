@@ -36,6 +36,8 @@ pub struct Field {
 #[derive(Debug, Default)]
 pub struct Fields {
     by_path: BTreeMap<String, Field>,
+    /// How each member of `metadata` is indexed.
+    members: BTreeMap<String, FieldKind>,
     /// The field that holds the document's id.
     id: String,
 }
@@ -64,7 +66,8 @@ impl Indices {
 
     /// The fields of an index; none of one that is not of the catalog.
     pub(super) fn fields(self, index: IndexName) -> &'static Fields {
-        static NONE: Fields = Fields { by_path: BTreeMap::new(), id: String::new() };
+        static NONE: Fields =
+            Fields { by_path: BTreeMap::new(), members: BTreeMap::new(), id: String::new() };
         self.iter().find(|(known, _)| *known == index).map_or(&NONE, |(_, fields)| fields)
     }
 }
@@ -121,9 +124,10 @@ impl Fields {
     fn add_metadata(&mut self, table: Table) {
         let definition = table.definition();
         for (name, column) in &definition.event.metadata {
-            let path = format!("metadata.{name}");
-            if !self.by_path.contains_key(&path) {
-                self.add_whole(&path, definition.column(column).map_or(FieldKind::Keyword, kind_of));
+            if !self.members.contains_key(name) {
+                let kind = definition.column(column).map_or(FieldKind::Keyword, kind_of);
+                self.add_whole(&format!("metadata.{name}"), kind);
+                self.members.insert(name.clone(), kind);
             }
         }
     }
@@ -159,9 +163,7 @@ impl Fields {
 
     /// How a member of `metadata` is indexed; `None` of one that is only kept.
     pub(super) fn member(&self, name: &str) -> Option<FieldKind> {
-        self.get(&format!("metadata.{name}"))
-            .filter(|field| field.path == field.source)
-            .map(|field| field.kind)
+        self.members.get(name).copied()
     }
 
     /// What a count by this field counts: a text's words say nothing, its whole values do.

@@ -333,6 +333,9 @@ impl Definition {
         for filter in self.filters.keys() {
             plain_name("filter", filter)?;
         }
+        for member in self.event.metadata.keys() {
+            plain_name("member of metadata", member)?;
+        }
         self.check_types()
     }
 

@@ -133,12 +133,12 @@ impl Sink for EsIndex {
             .collect();
         let sent = match bulk::send(&self.client, &operations).await {
             Ok(sent) => sent,
-            Err(trouble) => {
-                if trouble.prepare_first {
+            Err(error) => {
+                if error.prepare_first {
                     self.prepared.store(false, Ordering::Relaxed);
                     self.prepare_first.store(true, Ordering::Relaxed);
                 }
-                return Err(trouble.fault.into());
+                return Err(error.fault.into());
             }
         };
         sent.outcome(plan.refused)

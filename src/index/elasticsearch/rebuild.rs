@@ -31,7 +31,7 @@ struct Mark {
 
 /// What stands behind an alias or beside it, by name.
 #[derive(Debug, Deserialize)]
-struct Standing {
+struct IndexState {
     #[serde(default)]
     aliases: BTreeMap<String, Value>,
     mappings: Mappings,
@@ -48,7 +48,7 @@ struct Meta {
     sluice_rebuild: Option<Mark>,
 }
 
-impl Standing {
+impl IndexState {
     fn mark(&self) -> Option<&Mark> {
         self.mappings.meta.sluice_rebuild.as_ref()
     }
@@ -63,13 +63,13 @@ impl Standing {
     }
 }
 
-async fn standing(client: &Client, alias: &str) -> Result<BTreeMap<String, Standing>, Fault> {
+async fn states(client: &Client, alias: &str) -> Result<BTreeMap<String, IndexState>, Fault> {
     let doing = format!("looking for the indices of {alias}");
     let path = format!(
         "{alias}-*?filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid&expand_wildcards=open"
     );
     let indices: BTreeMap<String, Value> = client.get(&path, &doing).await?;
-    let nonsense = |error: serde_json::Error| faults::of_nonsense(client.origin(), &doing, &error);
+    let malformed = |error: serde_json::Error| faults::fault_from_malformed(client.origin(), &doing, &error);
     let prefix = format!("{alias}-");
     indices
         .into_iter()
@@ -79,7 +79,7 @@ async fn standing(client: &Client, alias: &str) -> Result<BTreeMap<String, Stand
             if index["mappings"].is_null() {
                 index["mappings"] = json!({});
             }
-            Ok((name, serde_json::from_value(index).map_err(nonsense)?))
+            Ok((name, serde_json::from_value(index).map_err(malformed)?))
         })
         .collect()
 }
@@ -92,7 +92,7 @@ pub(super) async fn under_way(client: &Client, names: &Names) -> Result<Vec<Rebu
     let mut rebuilds = Vec::new();
     for index in names.indices().names() {
         let alias = names.alias(index);
-        let states = standing(client, &alias).await?;
+        let states = states(client, &alias).await?;
         rebuilds.extend(states.values().filter_map(|state| state.rebuild(index, &alias)));
     }
     Ok(rebuilds)
@@ -100,8 +100,8 @@ pub(super) async fn under_way(client: &Client, names: &Names) -> Result<Vec<Rebu
 
 pub(super) async fn begin(client: &Client, names: &Names, index: IndexName) -> Result<Rebuild, Fault> {
     let alias = &*names.alias(index);
-    let indices = standing(client, alias).await?;
-    if let Some(under_way) = joined(index, alias, &indices) {
+    let indices = states(client, alias).await?;
+    if let Some(under_way) = find_rebuild(index, alias, &indices) {
         return Ok(under_way);
     }
     let Some((replaces, _)) = indices.iter().find(|(_, index)| index.serves(alias)) else {
@@ -126,20 +126,20 @@ pub(super) async fn begin(client: &Client, names: &Names, index: IndexName) -> R
         return Ok(rebuild);
     }
     // Somebody else began at the same moment.
-    if let Some(under_way) = joined(index, alias, &standing(client, alias).await?) {
+    if let Some(under_way) = find_rebuild(index, alias, &states(client, alias).await?) {
         return Ok(under_way);
     }
-    Err(faults::of_answer(client.origin(), &doing, &answer, true))
+    Err(faults::fault_from_response(client.origin(), &doing, &answer, true))
 }
 
-fn joined(index: IndexName, alias: &str, states: &BTreeMap<String, Standing>) -> Option<Rebuild> {
+fn find_rebuild(index: IndexName, alias: &str, states: &BTreeMap<String, IndexState>) -> Option<Rebuild> {
     states.values().find_map(|state| state.rebuild(index, alias))
 }
 
 /// The index of a rebuild, by name; `None` when the rebuild is over.
-async fn index_of(client: &Client, alias: &str, id: Uuid) -> Result<Option<(String, Standing)>, Fault> {
-    let is_it = |index: &Standing| index.mark().is_some_and(|mark| mark.id == id);
-    Ok(standing(client, alias).await?.into_iter().find(|(_, index)| is_it(index)))
+async fn index_of(client: &Client, alias: &str, id: Uuid) -> Result<Option<(String, IndexState)>, Fault> {
+    let is_it = |index: &IndexState| index.mark().is_some_and(|mark| mark.id == id);
+    Ok(states(client, alias).await?.into_iter().find(|(_, index)| is_it(index)))
 }
 
 pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> Result<(), Fault> {
@@ -164,7 +164,7 @@ pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> 
     {
         return Ok(());
     }
-    Err(faults::of_answer(client.origin(), &doing, &answer, true))
+    Err(faults::fault_from_response(client.origin(), &doing, &answer, true))
 }
 
 pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Result<(), Fault> {
@@ -175,7 +175,7 @@ pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Re
     let doing = format!("removing the index {unused}");
     let answer = client.delete(unused, &doing).await?;
     if !answer.is_success() && answer.status != 404 {
-        return Err(faults::of_answer(client.origin(), &doing, &answer, true));
+        return Err(faults::fault_from_response(client.origin(), &doing, &answer, true));
     }
     if *unused == name {
         return Ok(());
@@ -233,7 +233,7 @@ impl Sink for RebuildSink {
         let plan = documents::plan(batch, self.names.indices(), Utc::now());
         let ours = plan.documents.into_iter().filter(|document| document.index == self.index);
         let operations: Vec<Operation> = ours.map(|document| Operation::new(&self.alias, document)).collect();
-        let sent = bulk::send(&self.client, &operations).await.map_err(|trouble| trouble.fault)?;
+        let sent = bulk::send(&self.client, &operations).await.map_err(|error| error.fault)?;
         sent.outcome(plan.refused)
     }
 

@@ -50,7 +50,7 @@ async fn put_mapping(client: &Client, layout: &Layout) -> Result<(), Fault> {
     if answer.status != 400 {
         return succeeded(client, &answer, &doing);
     }
-    let mut fault = faults::of_answer(client.origin(), &doing, &answer, true);
+    let mut fault = faults::fault_from_response(client.origin(), &doing, &answer, true);
     "a column's type has changed since the index was made: rebuild this index from the log, or give the column its old \
      type back in the table's definition"
         .clone_into(&mut fault.advice);
@@ -75,7 +75,7 @@ async fn alias_is_there(client: &Client, layout: &Layout) -> Result<bool, Fault>
     }
     succeeded(client, &answer, &doing)?;
     let indices: HashMap<String, AliasedIndex> = serde_json::from_slice(&answer.body)
-        .map_err(|error| faults::of_nonsense(client.origin(), &doing, &error))?;
+        .map_err(|error| faults::fault_from_malformed(client.origin(), &doing, &error))?;
     let is_written = |index: &AliasedIndex| {
         // An alias of a single index is written through unless it says otherwise.
         let said = index.aliases.get(&layout.alias).and_then(|alias| alias.is_write_index);
@@ -112,5 +112,5 @@ pub(super) fn succeeded(client: &Client, answer: &Answer, doing: &str) -> Result
     if answer.is_success() {
         return Ok(());
     }
-    Err(faults::of_answer(client.origin(), doing, answer, true))
+    Err(faults::fault_from_response(client.origin(), doing, answer, true))
 }

@@ -70,7 +70,8 @@ impl Read {
             match name.as_str() {
                 "select" => read.select = columns_of(value),
                 "order" => {
-                    read.order = split(value, ',').iter().map(|text| order(text)).collect::<Result<_, _>>()?;
+                    read.order =
+                        split(value, ',').iter().map(|text| order(text)).collect::<Result<_, _>>()?;
                 }
                 "limit" => read.limit = Some(number()?),
                 "offset" => read.offset = number()?,

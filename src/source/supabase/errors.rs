@@ -40,6 +40,11 @@ impl ErrorBody {
         name.rsplit('.').next().map(|name| name.trim_matches('"'))
     }
 
+    /// The key's role may not read the table; other tables it may.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.code() == "42501"
+    }
+
     /// The table or view that was asked for is not there.
     pub(super) fn is_missing_table(&self) -> bool {
         matches!(self.code(), "PGRST205" | "42P01")

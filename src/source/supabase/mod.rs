@@ -198,14 +198,23 @@ impl SupabaseSource {
 
     /// Rows of the first of the tables that is there, and the server's time.
     async fn pulse(&self) -> Result<(Option<u64>, Option<DateTime<Utc>>), Fault> {
+        let mut forbidden = None;
         for table in self.catalog.tables() {
             match self.counted(table, None).await {
                 Ok((reply, total)) => return Ok((Some(total), reply.clock)),
                 Err(Refusal::Answer { error, .. }) if error.is_missing_table() => {}
-                Err(refusal) => return Err(self.http.fault(&format!("counting {table}"), refusal)),
+                Err(refusal) => {
+                    let is_forbidden =
+                        matches!(&refusal, Refusal::Answer { error, .. } if error.is_forbidden());
+                    let fault = self.http.fault(&format!("counting {table}"), refusal);
+                    if !is_forbidden {
+                        return Err(fault);
+                    }
+                    forbidden.get_or_insert(fault);
+                }
             }
         }
-        Ok((None, None))
+        forbidden.map_or(Ok((None, None)), Err)
     }
 }
 
@@ -367,7 +376,7 @@ fn stuck(table: Table, host: &str) -> Fault {
 
 /// A refusal that is about one table or column alone, and not about reaching the project.
 fn is_of_the_table(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::Answer { status, .. } if *status != 401)
+    matches!(refusal, Refusal::Answer { status, error } if *status != 401 || error.is_forbidden())
 }
 
 /// What a fault of such a refusal says, in one sentence.
