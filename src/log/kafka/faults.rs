@@ -52,7 +52,7 @@ fn verdict(code: Code) -> (FaultKind, &'static str) {
             (Misconfigured, "the topic does not exist (any more); run `sluice migrate` to create it")
         }
         Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
-            (Misconfigured, "raise the topic's max.message.bytes: a row is larger than it allows")
+            (Transient, "the topic's max.message.bytes was lowered below KAFKA_MAX_MESSAGE_BYTES; raise it again")
         }
         Code::InvalidReplicationFactor => {
             (Misconfigured, "set KAFKA_REPLICATION_FACTOR to at most the number of brokers")
