@@ -40,7 +40,13 @@ async fn main() {
 }
 
 /// New events, the same again, newer versions: events per second of each.
-async fn run(base: &str, catalog: Catalog, size: usize, workers: usize, [first, newer]: [&[Event]; 2]) -> [f64; 3] {
+async fn run(
+    base: &str,
+    catalog: Catalog,
+    size: usize,
+    workers: usize,
+    [first, newer]: [&[Event]; 2],
+) -> [f64; 3] {
     let leads = catalog.get("leads").expect("leads are built in");
     let server = PgConnectOptions::from_str(base).expect("DATABASE_URL must be a URL of a PostgreSQL server");
     let mut connection = server.connect().await.expect("the server answers");
@@ -75,7 +81,13 @@ async fn run(base: &str, catalog: Catalog, size: usize, workers: usize, [first, 
 }
 
 /// A partition a worker, each in batches that follow what was applied before.
-async fn batches(store: &PgStore, leads: Table, size: usize, workers: usize, events: &[Event]) -> Vec<Vec<SinkBatch>> {
+async fn batches(
+    store: &PgStore,
+    leads: Table,
+    size: usize,
+    workers: usize,
+    events: &[Event],
+) -> Vec<Vec<SinkBatch>> {
     let partitions: Vec<i32> = (0..).take(workers).collect();
     let claims = store.claim(LOG, &partitions).await.expect("claimed");
     let applied = store.applied(LOG).await.expect("offsets").unwrap_or_default();

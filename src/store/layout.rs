@@ -50,7 +50,8 @@ pub(super) fn layout(table: Table) -> String {
     let definition = table.definition();
     let key = format!("{} {:?} {}", definition.key.column, definition.key.kind, definition.key_source());
     let listed = definition.columns.iter().map(|column| {
-        let zone = if column.kind == ColumnKind::Timestamp { format!(" {}", table.zone()) } else { String::new() };
+        let zone =
+            if column.kind == ColumnKind::Timestamp { format!(" {}", table.zone()) } else { String::new() };
         format!("{} {:?} {}{zone}", column.name, column.kind, column.source())
     });
     std::iter::once(key).chain(listed).collect::<Vec<_>>().join("\n").to_lowercase()
@@ -60,7 +61,12 @@ pub(super) fn layout(table: Table) -> String {
 ///
 /// # Errors
 /// When what is there can't become what the definition says.
-pub(super) fn plan(part: &'static str, table: Table, types: &Types, found: Option<&Found>) -> Result<Plan, Fault> {
+pub(super) fn plan(
+    part: &'static str,
+    table: Table,
+    types: &Types,
+    found: Option<&Found>,
+) -> Result<Plan, Fault> {
     let Some(found) = found else { return Ok(Plan::Make) };
     let Some(made) = &found.made else { return Err(not_ours(part, table)) };
     let (definition, wanted) = (table.definition(), layout(table));
@@ -76,7 +82,9 @@ pub(super) fn plan(part: &'static str, table: Table, types: &Types, found: Optio
         let name = column.name.as_str();
         match found.columns.get(name) {
             None => add.push(column),
-            Some(kind) if kind != (types.column)(column.kind) => return Err(other_type(part, table, column, kind)),
+            Some(kind) if kind != (types.column)(column.kind) => {
+                return Err(other_type(part, table, column, kind));
+            }
             Some(_) => {}
         }
         let is_new = !found.columns.contains_key(name) || made_with.get(name) != wanted.get(name);
@@ -101,19 +109,31 @@ pub(super) fn check_layout(part: &'static str, table: Table, made_with: Option<&
         return Ok(());
     }
     let (wanted, made_with) = (lines(&wanted), lines(made_with));
-    let mut differing: Vec<&str> =
-        wanted.iter().filter(|(name, rest)| made_with.get(*name) != Some(rest)).map(|(name, _)| *name).collect();
+    let mut differing: Vec<&str> = wanted
+        .iter()
+        .filter(|(name, rest)| made_with.get(*name) != Some(rest))
+        .map(|(name, _)| *name)
+        .collect();
     differing.extend(made_with.keys().filter(|name| !wanted.contains_key(*name)));
     differing.truncate(10);
     Err(Fault::misconfigured(
         part,
-        format!("{table} was made from another definition than this process has; they differ in: {}", differing.join(", ")),
+        format!(
+            "{table} was made from another definition than this process has; they differ in: {}",
+            differing.join(", ")
+        ),
         "give every process the same table definitions, then restart this one",
     ))
 }
 
 /// Logs what a table lacks after it was filled.
-pub(super) fn report_filled(part: &'static str, table: Table, fill: &[&'static Column], filled: u64, without_event: u64) {
+pub(super) fn report_filled(
+    part: &'static str,
+    table: Table,
+    fill: &[&'static Column],
+    filled: u64,
+    without_event: u64,
+) {
     let columns: Vec<&str> = fill.iter().map(|column| column.name.as_str()).collect();
     let columns = columns.join(", ");
     tracing::info!(store = part, %table, columns, rows = filled, "columns filled from the stored events");
@@ -165,7 +185,8 @@ fn other_type(part: &'static str, table: Table, column: &Column, there: &str) ->
     Fault::new(
         part,
         FaultKind::Misconfigured,
-        format!("{table}.{name} is {there} here, which is not what its definition says ({:?})", column.kind).to_lowercase(),
+        format!("{table}.{name} is {there} here, which is not what its definition says ({:?})", column.kind)
+            .to_lowercase(),
         format!(
             "undo that in the definition; or give the column another name there, with from = \"{}\", and it is added beside \
              the old one; or run ALTER TABLE {table} DROP COLUMN {name} (its index first, if it has one) and `sluice \
@@ -206,7 +227,9 @@ mod tests {
         match plan("postgres", table, &TYPES, Some(found)).expect("a plan") {
             Plan::Make => panic!("it is there"),
             Plan::Change { add, fill } => {
-                let names = |columns: Vec<&'static Column>| columns.iter().map(|column| column.name.as_str()).collect();
+                let names = |columns: Vec<&'static Column>| {
+                    columns.iter().map(|column| column.name.as_str()).collect()
+                };
                 (names(add), names(fill))
             }
         }
@@ -214,7 +237,9 @@ mod tests {
 
     #[test]
     fn a_layout_tells_every_column_its_type_and_where_it_is_read_from() {
-        let text = layout(table("{ name = 'nome', type = 'text', from = 'name' }, { name = 'em', type = 'timestamp' }"));
+        let text = layout(table(
+            "{ name = 'nome', type = 'text', from = 'name' }, { name = 'em', type = 'timestamp' }",
+        ));
         assert_eq!(text, "id bigint id\nnome text name\nem timestamp em utc");
     }
 
@@ -242,12 +267,18 @@ mod tests {
             assert_eq!(fault.kind, FaultKind::Misconfigured);
             fault.to_string()
         };
-        let text = refused(table("{ name = 'nota', type = 'text' }"), &found(&[("id", "bigint"), ("nota", "bigint")], Some(old)));
+        let text = refused(
+            table("{ name = 'nota', type = 'text' }"),
+            &found(&[("id", "bigint"), ("nota", "bigint")], Some(old)),
+        );
         assert!(text.contains("pedidos.nota is bigint here") && text.contains("DROP COLUMN nota"), "{text}");
         let text = refused(old, &found(&[("id", "uuid"), ("nota", "bigint")], Some(old)));
         assert!(text.contains("the key 'id bigint id'") && text.contains("DROP TABLE pedidos"), "{text}");
         let text = refused(old, &found(&[("id", "bigint"), ("nota", "bigint")], None));
-        assert!(text.contains("sluice did not make it") && text.contains("source = { table = \"pedidos\" }"), "{text}");
+        assert!(
+            text.contains("sluice did not make it") && text.contains("source = { table = \"pedidos\" }"),
+            "{text}"
+        );
     }
 
     #[test]

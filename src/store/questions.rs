@@ -95,7 +95,8 @@ pub struct EventPage {
 pub struct StoredEntity {
     /// The row's key in its one spelling.
     pub key: String,
-    /// The row, column by column as the table's definition lists them, the key first; instants as RFC 3339 in UTC.
+    /// The row by its columns' names in the definition, the key among them; instants as RFC 3339 in UTC, numbers that no
+    /// double is to the last digit as text.
     pub row: JsonObject,
     /// The columns without a type, and what the old pipeline's queries read.
     pub metadata: Json,

@@ -42,7 +42,10 @@ impl StoreTable {
     pub fn of(table: Table) -> Self {
         let definition = table.definition();
         let key = column(&definition.key.column, key_type(definition.key.kind), &definition.key.meaning);
-        let listed = definition.columns.iter().map(|listed| column(&listed.name, column_type(listed.kind), &listed.meaning));
+        let listed = definition
+            .columns
+            .iter()
+            .map(|listed| column(&listed.name, column_type(listed.kind), &listed.meaning));
         let columns = std::iter::once(key).chain(listed).chain(ENTITY_COLUMNS).collect();
         Self { table: table.name(), about: &definition.about, columns }
     }
@@ -75,8 +78,11 @@ const fn column(name: &'static str, kind: &'static str, meaning: &'static str) -
     Column { name, kind, meaning }
 }
 
-const METADATA: Column =
-    column("metadata", "jsonb", "what dashboards read, and the columns that the table's definition does not list");
+const METADATA: Column = column(
+    "metadata",
+    "jsonb",
+    "what dashboards read, and the columns that the table's definition does not list",
+);
 
 const VERSAO: Column = column(
     "versao",
@@ -98,12 +104,32 @@ fn events() -> StoreTable {
         about: "every event of the log, once",
         columns: vec![
             column("id", "uuid", "the event's id, derived from the row's content"),
-            column("tipo_evento", "text", "the entity of the row's table, such as lead or chat_session; or manual"),
+            column(
+                "tipo_evento",
+                "text",
+                "the entity of the row's table, such as lead or chat_session; or manual",
+            ),
             column("usuario", "text", "whom it is about: an e-mail address, a name or an id"),
-            column("evento", "text", "what the table's definition calls it, such as lead_novo; free text of a manual event"),
-            column("valor", "double precision", "the number that the table's definition chooses, such as a score; else 0"),
-            column("timestamp", "timestamptz", "when the row says it was last changed, else created, else when it was read"),
-            column("categoria", "text", "vendas, engajamento or another of the table's definition; or teste_manual"),
+            column(
+                "evento",
+                "text",
+                "what the table's definition calls it, such as lead_novo; free text of a manual event",
+            ),
+            column(
+                "valor",
+                "double precision",
+                "the number that the table's definition chooses, such as a score; else 0",
+            ),
+            column(
+                "timestamp",
+                "timestamptz",
+                "when the row says it was last changed, else created, else when it was read",
+            ),
+            column(
+                "categoria",
+                "text",
+                "vendas, engajamento or another of the table's definition; or teste_manual",
+            ),
             METADATA,
             column("dados", "jsonb", "the whole source row"),
             column("entidade_id", "text", "the key of the row it is a version of, as text"),

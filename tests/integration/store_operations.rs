@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use sluice::{
-    domain::{Catalog, TableName},
+    domain::TableName,
     log::Extent,
     store::{ParkedEntity, Resolution, RunOutcome, ScheduledRun, Settled, Store},
 };
@@ -102,7 +102,10 @@ async fn mended(store: &dyn Store) {
     let entities = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
     assert_eq!(store.settle_mended(LOG, &leads, &entities(&["a"])).await.expect("none"), 0);
     store
-        .note_parked(LOG, &[parked("a", 10, 20), parked("a", 11, 21), parked("b", 12, 22), parked("c", 13, 23)])
+        .note_parked(
+            LOG,
+            &[parked("a", 10, 20), parked("a", 11, 21), parked("b", 12, 22), parked("c", 13, 23)],
+        )
         .await
         .expect("noted");
     store.note_parked(LOG, &[parked("a", 10, 20)]).await.expect("noted again");

@@ -10,7 +10,9 @@ use sluice::{
     fault::FaultKind,
     log::{Extent, StartAt},
     sink::{ApplyError, Sink},
-    store::{Operations, QueryLimits, Questions, SyncProgress, SyncState, postgres::PgStore, tables::StoreTable},
+    store::{
+        Operations, QueryLimits, Questions, SyncProgress, SyncState, postgres::PgStore, tables::StoreTable,
+    },
 };
 use sqlx::Executor;
 use uuid::Uuid;
@@ -19,8 +21,8 @@ use crate::support::{
     eventually,
     postgres::TestDatabase,
     stores::{
-        LOG, apply, batch, begun, claimed, ended, from_row, lead, lead_with, manual, rejected_offsets, session, state,
-        verbatim, without,
+        LOG, apply, batch, begun, claimed, ended, from_row, lead, lead_with, manual, rejected_offsets,
+        session, state, verbatim, without,
     },
     table,
 };
@@ -63,8 +65,9 @@ async fn end_sessions(database: &TestDatabase, name: &str) {
 #[tokio::test]
 async fn migrations_run_twice_and_by_several_processes_at_once() {
     let database = TestDatabase::create().await;
-    let stores: Vec<PgStore> =
-        (0..4).map(|_| PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store")).collect();
+    let stores: Vec<PgStore> = (0..4)
+        .map(|_| PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store"))
+        .collect();
     let outcomes = futures::future::join_all(stores.iter().map(PgStore::prepare)).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     stores[0].prepare().await.expect("nothing is left to do");
@@ -77,7 +80,9 @@ async fn migrations_run_twice_and_by_several_processes_at_once() {
         )
         .await;
     let tables: i64 = database
-        .one("SELECT count(*) - 1 FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
+        .one(
+            "SELECT count(*) - 1 FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace",
+        )
         .await;
     assert_eq!(commented, tables, "every table says what it is for");
 }
@@ -126,7 +131,8 @@ async fn a_value_of_any_length_can_be_looked_up_by() {
     let (_database, store) = migrated().await;
     let long = endless_evento();
     apply(&store, vec![lead_with(1, 0, json!({"email": long}))]).await;
-    let found = store.entities_by(table("leads"), "email", &long.to_uppercase(), 9).await.expect("it answers");
+    let found =
+        store.entities_by(table("leads"), "email", &long.to_uppercase(), 9).await.expect("it answers");
     assert_eq!(found.len(), 1, "no index refuses it");
 }
 
@@ -146,7 +152,9 @@ async fn what_was_appended_last_is_looked_up_without_reading_what_else_is_rememb
                  SELECT '{LOG}', 7, n, gen_random_uuid(), 'discarded', 'ana' FROM generate_series(1, 50000) AS n"
         ))
         .await;
-    let entities: Vec<String> = database.connection().await
+    let entities: Vec<String> = database
+        .connection()
+        .await
         .fetch_all("SELECT md5(n::text) FROM generate_series(20001, 21000) AS n")
         .await
         .expect("names")
@@ -159,7 +167,8 @@ async fn what_was_appended_last_is_looked_up_without_reading_what_else_is_rememb
         assert_eq!(lease.last_appended(&entities).await.expect("it answers").len(), 1_000);
     }
     lease.finish(ended(SyncState::Succeeded)).await.expect("it finishes");
-    let extents: Vec<Extent> = (0..10).map(|n| Extent { partition: 7, low: n * 100, high: n * 100 + 10 }).collect();
+    let extents: Vec<Extent> =
+        (0..10).map(|n| Extent { partition: 7, low: n * 100, high: n * 100 + 10 }).collect();
     for round in 0..8 {
         assert_eq!(store.settled_count(LOG, &extents).await.expect("a count"), 99);
         let leads = TableName::from(table("leads"));
@@ -178,8 +187,11 @@ async fn what_was_appended_last_is_looked_up_without_reading_what_else_is_rememb
         read("sluice_appended").await >= 8_000 && read("sluice_parked_letters").await >= 1_000
     })
     .await;
-    let (appended, parked, settled) =
-        (read("sluice_appended").await, read("sluice_parked_letters").await, read("sluice_resolved_letters").await);
+    let (appended, parked, settled) = (
+        read("sluice_appended").await,
+        read("sluice_parked_letters").await,
+        read("sluice_resolved_letters").await,
+    );
     assert!(appended < 8_100, "{appended} rows of 50,000 were read for 8 times 1,000 entities");
     assert!(parked < 4_000, "{parked} rows were read to settle 1,000 letters");
     assert!(settled < 4_000, "{settled} rows were read to count 99 letters 8 times");
@@ -194,11 +206,13 @@ async fn every_column_holds_what_its_event_s_row_holds() {
     let interesse: Vec<String> = database.one("SELECT interesse FROM leads WHERE nome = 'Ana'").await;
     assert_eq!(interesse, ["apartamento", "a \"b\", {c}\\"]);
     let differing: i64 = database
-        .one("SELECT count(*) FROM leads l JOIN eventos_raw r ON r.id = l.evento_id
+        .one(
+            "SELECT count(*) FROM leads l JOIN eventos_raw r ON r.id = l.evento_id
               WHERE (to_jsonb(l) - '{metadata,versao,evento_id,processado_em,created_at,updated_at}'::text[])
                  <> (r.dados - '{created_at,updated_at,corretor}'::text[])
                  OR l.metadata <> r.metadata OR l.metadata->>'corretor' <> 'Bia' OR l.created_at IS NULL
-                 OR l.updated_at <> r.timestamp OR l.versao <> r.versao")
+                 OR l.updated_at <> r.timestamp OR l.versao <> r.versao",
+        )
         .await;
     assert_eq!(differing, 0, "a lead's columns hold its event's row");
     let differing: i64 = database

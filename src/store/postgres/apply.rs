@@ -50,7 +50,8 @@ pub(super) async fn apply(
         Ok(applied) => {
             // After the writing, which keeps everybody from changing the tables until the transaction ends.
             let layouts = prepare::layouts(&mut transaction).await.map_err(|error| apply_fault(&error))?;
-            let written = catalog.tables().filter(|table| batch.events.iter().any(|event| event.table == Some(*table)));
+            let written =
+                catalog.tables().filter(|table| batch.events.iter().any(|event| event.table == Some(*table)));
             for table in written {
                 check_layout(PART, table, layouts.get(table.name()).map(String::as_str))?;
             }

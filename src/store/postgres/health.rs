@@ -8,7 +8,10 @@ use crate::{domain::Catalog, sink::SinkHealth, store::counted};
 /// Beyond this many rows the planner's estimate is told instead of a count that reads the whole table.
 const COUNTED_EXACTLY: i64 = 1_000_000;
 
-pub(super) async fn health(connection: &mut PgConnection, catalog: Catalog) -> Result<SinkHealth, sqlx::Error> {
+pub(super) async fn health(
+    connection: &mut PgConnection,
+    catalog: Catalog,
+) -> Result<SinkHealth, sqlx::Error> {
     let (version, clock): (String, DateTime<Utc>) =
         sqlx::query_as("SELECT current_setting('server_version'), clock_timestamp()")
             .fetch_one(&mut *connection)

@@ -150,13 +150,10 @@ async fn last_appended(
     table: &TableName,
     entities: &[String],
 ) -> Result<HashMap<String, Appended>, sqlx::Error> {
-    let known: Vec<(String, Uuid, i64)> = sqlx::query_as(LAST_APPENDED)
-        .bind(log)
-        .bind(&table.0)
-        .bind(entities)
-        .fetch_all(session)
-        .await?;
-    let appended = |(entity, event, versao): (String, Uuid, i64)| (entity.clone(), Appended { entity, event, versao });
+    let known: Vec<(String, Uuid, i64)> =
+        sqlx::query_as(LAST_APPENDED).bind(log).bind(&table.0).bind(entities).fetch_all(session).await?;
+    let appended =
+        |(entity, event, versao): (String, Uuid, i64)| (entity.clone(), Appended { entity, event, versao });
     Ok(known.into_iter().map(appended).collect())
 }
 

@@ -101,7 +101,8 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "apply";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = apply::apply(&mut connection, self.catalog, log, batch, self.connector.timeout()).await;
+            let outcome =
+                apply::apply(&mut connection, self.catalog, log, batch, self.connector.timeout()).await;
             connection.give_back();
             outcome
         };

@@ -166,8 +166,10 @@ impl Operations for PgStore {
 
     async fn note_parked(&self, log: &str, letters: &[ParkedEntity]) -> Result<(), Fault> {
         // No row comes with such a key.
-        let letters: Vec<&ParkedEntity> =
-            letters.iter().filter(|letter| !letter.entity.contains('\0') && !letter.table.0.contains('\0')).collect();
+        let letters: Vec<&ParkedEntity> = letters
+            .iter()
+            .filter(|letter| !letter.entity.contains('\0') && !letter.table.0.contains('\0'))
+            .collect();
         let partitions: Vec<i32> = letters.iter().map(|letter| letter.partition).collect();
         let offsets: Vec<i64> = letters.iter().map(|letter| letter.offset).collect();
         let ids: Vec<Uuid> = letters.iter().map(|letter| letter.letter).collect();

@@ -78,7 +78,9 @@ pub(super) async fn layouts(connection: &mut PgConnection) -> Result<BTreeMap<St
 /// How many tables are not, or not wholly, what the catalog says.
 pub(super) async fn pending(connection: &mut PgConnection, catalog: Catalog) -> Result<usize, sqlx::Error> {
     let made: Vec<(String, String)> =
-        sqlx::query_as("SELECT table_name, layout FROM sluice_tables WHERE unfilled = '{}'").fetch_all(connection).await?;
+        sqlx::query_as("SELECT table_name, layout FROM sluice_tables WHERE unfilled = '{}'")
+            .fetch_all(connection)
+            .await?;
     let made: BTreeMap<String, String> = made.into_iter().collect();
     Ok(catalog.tables().filter(|table| made.get(table.name()) != Some(&layout(*table))).count())
 }
@@ -124,7 +126,11 @@ async fn make(connection: &mut PgConnection, table: Table) -> Result<(), sqlx::E
         })
         .collect();
     let mut transaction = connection.begin().await?;
-    run(&mut transaction, &format!("CREATE TABLE \"{table}\" ({}) WITH (fillfactor = 85)", columns.join(", "))).await?;
+    run(
+        &mut transaction,
+        &format!("CREATE TABLE \"{table}\" ({}) WITH (fillfactor = 85)", columns.join(", ")),
+    )
+    .await?;
     remember(&mut transaction, table, &[]).await?;
     transaction.commit().await
 }
@@ -153,7 +159,8 @@ async fn change(
     let mut left_out: Vec<&str> = made_with.lines().filter_map(|line| line.split(' ').next()).collect();
     left_out.retain(|name| !kept.contains(name));
     for name in left_out {
-        let left = "'Not in the table''s definition any more: holds what it held then, and is written no more'";
+        let left =
+            "'Not in the table''s definition any more: holds what it held then, and is written no more'";
         // Somebody may have dropped it.
         let there: bool = sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(quote_ident($1)) AND attname = $2)",
@@ -170,7 +177,11 @@ async fn change(
     transaction.commit().await
 }
 
-async fn remember(connection: &mut PgConnection, table: Table, unfilled: &[String]) -> Result<(), sqlx::Error> {
+async fn remember(
+    connection: &mut PgConnection,
+    table: Table,
+    unfilled: &[String],
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO sluice_tables (table_name, layout, unfilled) VALUES ($1, $2, $3)
          ON CONFLICT (table_name) DO UPDATE SET layout = excluded.layout, unfilled = excluded.unfilled",
@@ -201,7 +212,11 @@ async fn describe(connection: &mut PgConnection, table: Table) -> Result<(), sql
         if meaning.is_empty() || there.get(name).is_some_and(|text| text == meaning) {
             continue;
         }
-        let of = if name.is_empty() { format!("TABLE \"{table}\"") } else { format!("COLUMN \"{table}\".\"{name}\"") };
+        let of = if name.is_empty() {
+            format!("TABLE \"{table}\"")
+        } else {
+            format!("COLUMN \"{table}\".\"{name}\"")
+        };
         // Utility statements take no parameters.
         let quoted: String = sqlx::query_scalar("SELECT quote_literal($1)")
             .bind(meaning.replace('\0', ""))
@@ -252,8 +267,8 @@ fn index_name(table: Table, column: &str) -> String {
         return name;
     }
     let digest = Sha256::digest(name.as_bytes());
-    let short: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}.{short}", &name[..MAX_NAME - 9])
+    let short = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    format!("{}.{short:08x}", &name[..MAX_NAME - 9])
 }
 
 /// Projects the stored events again, batch by batch, into columns that their rows lack. A row that is written meanwhile
@@ -264,7 +279,8 @@ async fn fill_columns(
     fill: &[&'static Column],
 ) -> Result<(), sqlx::Error> {
     // Nothing is known yet of a table that is filled, and every statement goes by keys.
-    run(connection, "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off").await?;
+    run(connection, "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
+        .await?;
     let (mut after, mut filled, mut without_event) = (None, 0, 0);
     loop {
         let page = page(connection, table, after.as_deref()).await?;
@@ -295,7 +311,11 @@ struct Entity {
 }
 
 /// The next entities by key, and their events' rows.
-async fn page(connection: &mut PgConnection, table: Table, after: Option<&str>) -> Result<Vec<Entity>, sqlx::Error> {
+async fn page(
+    connection: &mut PgConnection,
+    table: Table,
+    after: Option<&str>,
+) -> Result<Vec<Entity>, sqlx::Error> {
     let key = &table.definition().key;
     let (column, kind) = (&key.column, key_type(key.kind));
     let beyond = if after.is_some() { format!("WHERE \"{column}\" > $3::{kind}") } else { String::new() };
@@ -327,17 +347,25 @@ async fn fill_page(
 ) -> Result<(), sqlx::Error> {
     let key = &table.definition().key;
     let mut columns = vec![
-        columns::Column::new("chave", Values::keys(key.kind, entities.iter().map(|entity| entity.key.as_str()))),
-        columns::Column::new("evento", Values::Uuid(entities.iter().map(|entity| Some(entity.evento_id)).collect())),
+        columns::Column::new(
+            "chave",
+            Values::keys(key.kind, entities.iter().map(|entity| entity.key.as_str())),
+        ),
+        columns::Column::new(
+            "evento",
+            Values::Uuid(entities.iter().map(|entity| Some(entity.evento_id)).collect()),
+        ),
     ];
-    columns.extend(fill.iter().map(|column| columns::Column::new(&column.name, Values::of_kind(column.kind))));
+    columns
+        .extend(fill.iter().map(|column| columns::Column::new(&column.name, Values::of_kind(column.kind))));
     for entity in entities {
         let row = Row::of(table, entity.dados.as_deref().unwrap_or("{}"));
         for (to_fill, column) in fill.iter().zip(&mut columns[2..]) {
             column.values.push(row.as_ref().and_then(|row| row.cell(to_fill).ok()).unwrap_or(Cell::Null));
         }
     }
-    let assignments: Vec<String> = fill.iter().map(|column| format!("\"{0}\" = n.\"{0}\"", column.name)).collect();
+    let assignments: Vec<String> =
+        fill.iter().map(|column| format!("\"{0}\" = n.\"{0}\"", column.name)).collect();
     let statement = format!(
         "WITH escritos AS (
              UPDATE \"{table}\" AS t SET {assignments} FROM ({select}) AS n

@@ -60,7 +60,10 @@ impl Questions for PgStore {
         let mut query = QueryBuilder::new(select(table));
         match column.kind {
             ColumnKind::Text if column.lookup => {
-                query.push(format!(" WHERE lower(\"{name}\") = lower(")).push_bind(storable(value.into())).push(")");
+                query
+                    .push(format!(" WHERE lower(\"{name}\") = lower("))
+                    .push_bind(storable(value.into()))
+                    .push(")");
             }
             ColumnKind::Integer => {
                 let Ok(number) = value.parse::<i64>() else { return Ok(Vec::new()) };
@@ -111,13 +114,14 @@ impl PgStore {
 /// An entity's columns in the order of [`entity`].
 fn select(table: Table) -> String {
     let definition = table.definition();
-    let mut columns = format!("SELECT \"{}\"::text", definition.key.column);
-    for column in &definition.columns {
+    let listed = definition.columns.iter().map(|column| {
         // What a double or a value of serde's would change is read as text.
-        let cast = if matches!(column.kind, ColumnKind::Number | ColumnKind::Json) { "::text" } else { "" };
-        columns.push_str(&format!(", \"{}\"{cast}", column.name));
-    }
-    format!("{columns}, metadata::text, versao, evento_id FROM \"{table}\"")
+        let is_text = matches!(column.kind, ColumnKind::Number | ColumnKind::Json);
+        format!("\"{}\"{}", column.name, if is_text { "::text" } else { "" })
+    });
+    let key = format!("\"{}\"::text", definition.key.column);
+    let columns: Vec<String> = std::iter::once(key).chain(listed).collect();
+    format!("SELECT {}, metadata::text, versao, evento_id FROM \"{table}\"", columns.join(", "))
 }
 
 fn entity(table: Table, row: &PgRow) -> Result<StoredEntity, sqlx::Error> {
@@ -147,11 +151,10 @@ fn value(row: &PgRow, i: usize, column: &Column) -> Result<Value, sqlx::Error> {
     Ok(match column.kind {
         ColumnKind::Text => row.try_get::<Option<String>, _>(i)?.into(),
         ColumnKind::Integer => row.try_get::<Option<i64>, _>(i)?.into(),
-        ColumnKind::Number => row.try_get::<Option<&str>, _>(i)?.map(to_value).into(),
         ColumnKind::Boolean => row.try_get::<Option<bool>, _>(i)?.into(),
         ColumnKind::Timestamp => row.try_get::<Option<DateTime<Utc>>, _>(i)?.map(spelled).into(),
         ColumnKind::Date => row.try_get::<Option<NaiveDate>, _>(i)?.map(|date| date.to_string()).into(),
-        ColumnKind::Json => row.try_get::<Option<&str>, _>(i)?.map(to_value).into(),
+        ColumnKind::Number | ColumnKind::Json => row.try_get::<Option<&str>, _>(i)?.map(to_value).into(),
         ColumnKind::List => row.try_get::<Option<Vec<String>>, _>(i)?.into(),
     })
 }

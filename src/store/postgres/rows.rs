@@ -66,7 +66,10 @@ impl<'a> Rows<'a> {
             Column::new("metadata", json(|row| &row.metadata)),
             Column::new("dados", json(|row| &row.dados)),
             Column::new("entidade_id", text(|source| &source.event.entidade.id)),
-            Column::new("versao", Values::Bigint(events().map(|event| Some(event.entidade.versao)).collect())),
+            Column::new(
+                "versao",
+                Values::Bigint(events().map(|event| Some(event.entidade.versao)).collect()),
+            ),
             Column::new("particao", Values::Integer(positions().map(|at| at.partition).collect())),
             Column::new("posicao", Values::Bigint(positions().map(|at| Some(at.offset)).collect())),
         ]
@@ -80,11 +83,8 @@ impl<'a> Rows<'a> {
         }
         let at: HashMap<Position, usize> =
             self.all.iter().enumerate().map(|(i, row)| (row.source.position, i)).collect();
-        let mut newest: Vec<&Row<'a>> = newest
-            .into_iter()
-            .filter_map(|source| at.get(&source.position))
-            .map(|i| &self.all[*i])
-            .collect();
+        let mut newest: Vec<&Row<'a>> =
+            newest.into_iter().filter_map(|source| at.get(&source.position)).map(|i| &self.all[*i]).collect();
         newest.sort_unstable_by_key(|row| &row.source.event.entidade.id);
         newest
     }
@@ -104,8 +104,11 @@ impl<'a> Row<'a> {
 pub(super) fn entity_columns<'r>(table: Table, rows: &[&'r Row<'_>]) -> Vec<Column<'r>> {
     let definition = table.definition();
     let events = || rows.iter().map(|row| &row.source.event);
-    let mut listed: Vec<Column<'r>> =
-        definition.columns.iter().map(|column| Column::new(&column.name, Values::of_kind(column.kind))).collect();
+    let mut listed: Vec<Column<'r>> = definition
+        .columns
+        .iter()
+        .map(|column| Column::new(&column.name, Values::of_kind(column.kind)))
+        .collect();
     for row in rows {
         for (column, (_, cell)) in listed.iter_mut().zip(row.source.event.row(table).cells()) {
             column.values.push(cell);

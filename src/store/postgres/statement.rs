@@ -93,7 +93,9 @@ pub(crate) fn checked(sql: &str, catalog: Catalog) -> Result<String, Fault> {
         }
         ControlFlow::<()>::Continue(())
     });
-    if let ControlFlow::Break(problem) = statement.visit(&mut Check { readable: &readable, scopes: Vec::new() }) {
+    if let ControlFlow::Break(problem) =
+        statement.visit(&mut Check { readable: &readable, scopes: Vec::new() })
+    {
         return Err(refused(problem));
     }
     // The library writes some quotes in texts and names so that the text would end earlier.

@@ -30,8 +30,10 @@ pub(super) fn apply(
             return Ok(Err(fenced(PART, batch).into()));
         }
     }
-    let written: Vec<Table> =
-        catalog.tables().filter(|table| batch.events.iter().any(|event| event.table == Some(*table))).collect();
+    let written: Vec<Table> = catalog
+        .tables()
+        .filter(|table| batch.events.iter().any(|event| event.table == Some(*table)))
+        .collect();
     if let Err(fault) = prepare::check(db, &written)? {
         return Ok(Err(fault.into()));
     }

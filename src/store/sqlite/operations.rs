@@ -7,8 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::{
-    SqliteStore, lease, prepare,
+    SqliteStore, lease,
     lease::{from_json, json, parsed, time, unreadable},
+    prepare,
     rows::instant,
 };
 use crate::{
@@ -176,11 +177,14 @@ impl Operations for SqliteStore {
                 let mut settled = 0;
                 for entity in parked {
                     let letters: Vec<(i32, i64, String)> = take
-                        .query_map(params![log, table.0, entity], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                        .query_map(params![log, table.0, entity], |row| {
+                            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                        })?
                         .collect::<rusqlite::Result<_>>()?;
                     for (partition, offset, letter) in letters {
                         let (how, now) = (Settled::Mended.as_str(), instant(Utc::now()));
-                        settled += settle.execute(params![log, partition, offset, letter, how, MENDED_BY, now])?;
+                        settled +=
+                            settle.execute(params![log, partition, offset, letter, how, MENDED_BY, now])?;
                     }
                 }
                 Ok(u64::try_from(settled).unwrap_or_default())
@@ -328,7 +332,8 @@ impl Operations for SqliteStore {
         let unwritable = (!self.db.is_writable()).then(|| "another process holds the data folder".to_owned());
         let catalog = self.catalog;
         // The file is migrated when it is opened.
-        let pending = self.db.read("reading the tables' layouts", move |db| prepare::pending(db, catalog)).await?;
+        let pending =
+            self.db.read("reading the tables' layouts", move |db| prepare::pending(db, catalog)).await?;
         Ok(StoreFacts { unwritable, pending_migrations: pending })
     }
 }

@@ -23,7 +23,8 @@ const FILL_ROWS: u32 = 500;
 /// Makes every table of the catalog.
 pub(super) async fn tables(db: &Arc<EmbeddedDb>, catalog: Catalog) -> Result<(), Fault> {
     for table in catalog.tables() {
-        let made = db.write_or_abort("making the tables of entities", move |db| make_or_change(db, table)).await?;
+        let made =
+            db.write_or_abort("making the tables of entities", move |db| make_or_change(db, table)).await?;
         let fill = made?;
         if !fill.is_empty() {
             fill_columns(db, table, fill).await?;
@@ -54,7 +55,10 @@ fn layouts(db: &Connection) -> rusqlite::Result<BTreeMap<String, (String, String
 }
 
 /// Returns the columns that are to be filled.
-fn make_or_change(db: &Transaction<'_>, table: Table) -> rusqlite::Result<Result<Vec<&'static Column>, Fault>> {
+fn make_or_change(
+    db: &Transaction<'_>,
+    table: Table,
+) -> rusqlite::Result<Result<Vec<&'static Column>, Fault>> {
     let found = find(db, table)?;
     let fill = match plan(PART, table, &TYPES, found.as_ref()) {
         Err(fault) => return Ok(Err(fault)),
@@ -106,7 +110,11 @@ fn find(db: &Connection, table: Table) -> rusqlite::Result<Option<Found>> {
 
 fn make(db: &Connection, table: Table) -> rusqlite::Result<()> {
     let definition = table.definition();
-    let key = format!("\"{}\" {} PRIMARY KEY NOT NULL", definition.key.column, declaration(rows::key_type(definition.key.kind)));
+    let key = format!(
+        "\"{}\" {} PRIMARY KEY NOT NULL",
+        definition.key.column,
+        declaration(rows::key_type(definition.key.kind))
+    );
     let listed = definition
         .columns
         .iter()

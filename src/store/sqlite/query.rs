@@ -48,7 +48,12 @@ pub(super) async fn query(
         .map_err(|error| Fault::transient(PART, format!("sql: it ended badly: {error}"), "report this"))?
 }
 
-fn answer(connection: &Connection, catalog: Catalog, sql: &str, limits: &QueryLimits) -> Result<QueryAnswer, Fault> {
+fn answer(
+    connection: &Connection,
+    catalog: Catalog,
+    sql: &str,
+    limits: &QueryLimits,
+) -> Result<QueryAnswer, Fault> {
     let to_fault = |error: Error| fault(&error, catalog, limits);
     let until = Instant::now() + limits.timeout;
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_VALUE);
@@ -125,7 +130,11 @@ fn value(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<Valu
         }
         ValueRef::Text(text) => {
             let text = String::from_utf8_lossy(text);
-            if matches!(&*column.kind, "json" | "list") { to_value(&text) } else { Value::String(text.into_owned()) }
+            if matches!(&*column.kind, "json" | "list") {
+                to_value(&text)
+            } else {
+                Value::String(text.into_owned())
+            }
         }
         ValueRef::Blob(bytes) => Value::String(STANDARD.encode(bytes)),
     })

@@ -117,6 +117,8 @@ async fn a_running_sync_of_a_live_process_is_never_taken_for_interrupted<B: Stor
     let bench = B::new().await;
     let store = bench.open();
     let other = bench.open();
+    let (_, lease) = begun_soon(&*store, table("chat_sessions")).await;
+    lease.finish(ended(SyncState::Succeeded)).await.expect("it finishes");
     let watch = tokio::spawn(async move {
         let mut seen = Vec::new();
         for _ in 0..150 {
@@ -170,15 +172,24 @@ async fn coverage_is_what_the_last_sync_left_for_each_table_and_log<B: StoreBenc
 async fn what_was_appended_last_of_each_entity_is_remembered<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
-    let one = |entity: &str, event, versao| Appended { entity: entity.to_owned(), event: Uuid::from_u128(event), versao };
-    let of = |all: &[Appended]| all.iter().map(|one| (one.entity.clone(), one.clone())).collect::<HashMap<_, _>>();
+    let one = |entity: &str, event, versao| Appended {
+        entity: entity.to_owned(),
+        event: Uuid::from_u128(event),
+        versao,
+    };
+    let of =
+        |all: &[Appended]| all.iter().map(|one| (one.entity.clone(), one.clone())).collect::<HashMap<_, _>>();
     let asked = ["a", "ção/1", "-7", "nunca", "a"].map(str::to_owned);
     let progress = SyncProgress::default();
     let (_, mut lease, _) = begun(&*store, table("leads")).await;
     assert!(lease.last_appended(&[]).await.expect("it answers").is_empty());
     let page = [one("a", 10, 5), one("ção/1", 20, 1), one("-7", 30, i64::MAX), one("a", 11, 6)];
     lease.checkpoint(&progress, &page).await.expect("it is remembered");
-    assert_eq!(lease.last_appended(&asked).await.expect("it answers"), of(&page[1..]), "the last of the page counts");
+    assert_eq!(
+        lease.last_appended(&asked).await.expect("it answers"),
+        of(&page[1..]),
+        "the last of the page counts"
+    );
     // The same content again, as when a row goes back to what it was.
     lease.checkpoint(&progress, &[one("a", 10, 9), one("-7", 30, 3)]).await.expect("it is remembered");
     let expected = of(&[one("a", 10, 9), one("ção/1", 20, 1), one("-7", 30, 3)]);
@@ -194,7 +205,8 @@ async fn what_was_appended_last_of_each_entity_is_remembered<B: StoreBench>() {
 /// The server sees the end of a session a moment after the client closed it.
 async fn begun_with(store: &dyn Store, new: NewSync) -> Box<dyn SyncLease> {
     for _ in 0..100 {
-        if let Begun::Started { lease, .. } = store.begin_sync(new.clone()).await.expect("the store answers") {
+        if let Begun::Started { lease, .. } = store.begin_sync(new.clone()).await.expect("the store answers")
+        {
             return lease;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

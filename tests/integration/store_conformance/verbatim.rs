@@ -189,7 +189,9 @@ impl Reader<'_> {
 fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<i64>().prop_map(|number| number.to_string()),
-        any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()).prop_map(|number| format!("{number:e}")),
+        any::<f64>()
+            .prop_filter("JSON has no others", |number| number.is_finite())
+            .prop_map(|number| format!("{number:e}")),
         "-?[1-9][0-9]{0,60}",
         "-?0\\.[0-9]{1,60}",
         "-?[1-9][0-9]{0,3}\\.[0-9]{1,20}[eE][+-]?[0-9]{1,3}",
@@ -249,8 +251,17 @@ fn object(value: impl Strategy<Value = String>) -> impl Strategy<Value = String>
 
 /// Rows of a lead whose columns, listed or not, hold anything.
 fn rows(count: u128) -> Vec<String> {
-    let columns = ["nome", "email", "localizacao", "interesse", "score_qualificacao", "created_at", "corretor", "outra"];
-    let column = (proptest::sample::select(&columns[..]), any_json());
+    const COLUMNS: [&str; 8] = [
+        "nome",
+        "email",
+        "localizacao",
+        "interesse",
+        "score_qualificacao",
+        "created_at",
+        "corretor",
+        "outra",
+    ];
+    let column = (proptest::sample::select(&COLUMNS[..]), any_json());
     let any_row = (proptest::collection::vec(column, 0..6), object(any_json()), blank());
     let mut runner = TestRunner::default();
     let row = |id: u128| {
@@ -301,7 +312,12 @@ async fn any_row_comes_out_with_every_key_digit_and_escape<B: Keeps>() {
             assert_eq!(stored.metadata.as_str(), event.metadata.as_str());
         } else {
             assert_eq!(meaning(stored.dados.as_str()).0, expected[i].0, "{}", sent[i]);
-            assert_eq!(meaning(stored.metadata.as_str()).0, meaning(event.metadata.as_str()).0, "{}", sent[i]);
+            assert_eq!(
+                meaning(stored.metadata.as_str()).0,
+                meaning(event.metadata.as_str()).0,
+                "{}",
+                sent[i]
+            );
         }
     }
 }

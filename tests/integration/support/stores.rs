@@ -88,7 +88,8 @@ impl Embedded {
 }
 
 impl StoreBench for Embedded {
-    const REFUSING_TRIGGER: &'static str = "CREATE TRIGGER recusa BEFORE INSERT ON leads WHEN new.nome = 'proibida'
+    const REFUSING_TRIGGER: &'static str =
+        "CREATE TRIGGER recusa BEFORE INSERT ON leads WHEN new.nome = 'proibida'
         BEGIN SELECT RAISE(ABORT, 'proibida não'); END";
 
     async fn empty() -> Self {
