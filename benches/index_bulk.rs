@@ -38,7 +38,7 @@ async fn main() {
         let events = if round == 0 { events / 4 } else { events };
         let prefix = format!("bench{}-", Uuid::new_v4().simple());
         let settings = ElasticsearchSettings {
-            url: url.clone(),
+            url: url.clone().into(),
             username: None,
             password: None,
             api_key: None,

@@ -45,7 +45,7 @@ impl Parts {
             },
             index: match &settings.elasticsearch {
                 Some(elasticsearch) => Arc::new(EsIndex::connect(elasticsearch)?),
-                None => Arc::new(TantivyIndex::new(settings.data_dir.join("index"))),
+                None => Arc::new(TantivyIndex::new(embedded.folder()?.path().join("index"))),
             },
         })
     }
@@ -83,7 +83,7 @@ impl Embedded<'_> {
 pub async fn engine(settings: &Settings) -> Result<Arc<Engine>, Fault> {
     let source: Arc<dyn Source> = match &settings.supabase {
         Some(supabase) => Arc::new(SupabaseSource::new(supabase)?),
-        None => Arc::new(SampleSource::start(&settings.data_dir).await?),
+        None => Arc::new(SampleSource::start(DataFolder::open(&settings.data_dir, &owner())?.path()).await?),
     };
     let parts = Parts::open(settings)?;
     Ok(Arc::new(Engine::new(source, parts.log, parts.store, parts.index, engine_settings(settings))))

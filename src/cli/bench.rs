@@ -11,7 +11,10 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Failure;
+use super::{
+    Failure,
+    output::{self, OutputError},
+};
 use crate::{
     config::Settings,
     domain::{Event, Table},
@@ -50,15 +53,15 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         .into());
     }
     let (seconds, bytes) = append(&*log, options).await?;
-    report("appended to the topic", options.events, seconds);
-    println!("{:<28} {:>9.0} bytes", "an event's envelope", ratio(bytes, options.events));
+    report("appended to the topic", options.events, seconds)?;
+    output::line(format_args!("{:<28} {:>9.0} bytes", "an event's envelope", ratio(bytes, options.events)))?;
     for sink in sinks {
         sink.prepare().await?;
         let seconds = drain(&log, &sink, settings, options.events).await?;
-        report(&format!("drained into {}", sink.name()), options.events, seconds);
+        report(&format!("drained into {}", sink.name()), options.events, seconds)?;
     }
     if let Some(peak) = peak_memory() {
-        println!("{:<28} {:>9} MiB", "peak memory of this process", peak / 1024);
+        output::line(format_args!("{:<28} {:>9} MiB", "peak memory of this process", peak / 1024))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -133,8 +136,9 @@ async fn drain(
     Ok(seconds)
 }
 
-fn report(what: &str, events: usize, seconds: f64) {
-    println!("{what:<28} {:>9.0} events/s ({events} in {seconds:.1} s)", events_per_second(events, seconds));
+fn report(what: &str, events: usize, seconds: f64) -> Result<(), OutputError> {
+    let rate = events_per_second(events, seconds);
+    output::line(format_args!("{what:<28} {rate:>9.0} events/s ({events} in {seconds:.1} s)"))
 }
 
 #[allow(clippy::cast_precision_loss)]

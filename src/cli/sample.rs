@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, asked_to_stop};
+use super::{Failure, asked_to_stop, output};
 use crate::source::sample::{Beginning, SampleProject, SampleServer, keys};
 
 #[derive(Debug, Args)]
@@ -32,8 +32,7 @@ pub(super) async fn run(options: &Options) -> Result<ExitCode, Failure> {
     })?;
     let beginning = Beginning::now(options.seed, options.leads, options.sessions).with_broken(options.broken);
     server.set_project(SampleProject::new(beginning));
-    println!("SUPABASE_URL={}", server.url());
-    println!("SUPABASE_KEY={}", keys::SECRET);
+    output::lines(format_args!("SUPABASE_URL={}\nSUPABASE_KEY={}\n", server.url(), keys::SECRET))?;
     stop.await;
     Ok(ExitCode::SUCCESS)
 }

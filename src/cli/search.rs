@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::Failure;
+use super::{Failure, output};
 use crate::{
     config::Settings,
     index::{IndexName, SearchRequest, Sort},
@@ -48,14 +48,14 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     };
     let answer = parts::engine(settings).await?.search(&request).await?;
     for hit in &answer.hits {
-        println!("{}", serde_json::to_string(&hit.source)?);
+        output::json(&hit.source)?;
     }
     for counts in &answer.counts {
         for value in &counts.values {
-            println!("{:>8} {} {}", value.count, counts.field, value.value);
+            output::line(format_args!("{:>8} {} {}", value.count, counts.field, value.value))?;
         }
     }
     // Apart from the documents, so that a script reads only those.
-    eprintln!("{} of {} that match", answer.hits.len(), answer.total);
+    output::note(format_args!("{} of {} that match", answer.hits.len(), answer.total));
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use clap::Args;
 use tracing::info;
 
-use super::{Failure, asked_to_stop};
+use super::{Failure, asked_to_stop, output};
 use crate::{
     config::{HttpSettings, Settings, parse_address},
     engine::Engine,
@@ -27,11 +27,17 @@ pub(super) struct Options {
     offer: super::offer::OfferOptions,
 }
 
+impl Options {
+    pub(super) fn is_over_http(&self) -> bool {
+        self.http.is_some()
+    }
+}
+
 /// Serves until the client closes stdin or the process is asked to end.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let offer = options.offer.on(&settings.mcp);
     if options.offer.list_tools {
-        print!("{}", super::offer::listed(&offer));
+        output::lines(super::offer::listed(&offer))?;
         return Ok(ExitCode::SUCCESS);
     }
     let http = options.http.map(|address| settings.http.on(address)).transpose()?;

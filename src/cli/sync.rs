@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, asked_to_stop};
+use super::{Failure, asked_to_stop, output};
 use crate::{
     config::Settings,
     domain::Table,
@@ -83,9 +83,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     };
     bar.bar.finish_and_clear();
     engine.shut_down().await;
-    println!("{}", summary(&status, options.wait));
+    output::line(summary(&status, options.wait))?;
     if let Some(hint) = engine.empty_hint().filter(|_| status.rows_read == 0) {
-        eprintln!("{hint}");
+        output::note(hint);
     }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -140,6 +140,6 @@ impl SyncWatcher for Bar {
                 let _ = write!(message, ", {}: {pending} to apply", sink.sink);
             }
         }
-        self.bar.set_message(message);
+        self.bar.set_message(output::on_one_line(&message).into_owned());
     }
 }

@@ -29,7 +29,7 @@ use std::{
 use futures::future::try_join_all;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::error;
+use tracing::{Instrument, error};
 use uuid::Uuid;
 
 pub use control::SinkPause;
@@ -261,12 +261,14 @@ impl Engine {
         };
         self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
         let running = self.running.clone();
-        self.tasks.spawn(async move {
+        let work = async move {
             if let Err(fault) = run.run(lease).await {
                 error!(sync_id = %id, error = %fault, "the end of a sync could not be recorded");
             }
             running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        });
+        };
+        // What it logs belongs to the call that asked for it.
+        self.tasks.spawn(work.in_current_span());
         Ok(id)
     }
 

@@ -135,8 +135,9 @@ impl Toolbox {
                                       --read-only (or SLUICE_READ_ONLY)"
                 .to_owned(),
             None if self.router.get(tool).is_some_and(|tool| !access.allows(tool)) => {
-                "changes something, and this client's token only reads; ask the operator for a token with full rights, \
-                 or use a tool that tools/list shows"
+                "changes something, and this client may only read; ask the operator for a token with full rights (for a \
+                 page in a browser without a token: for SLUICE_HTTP_PAGES_MAY_WRITE=true), or use a tool that \
+                 tools/list shows"
                     .to_owned()
             }
             None => return None,

@@ -16,7 +16,7 @@ use rmcp::{
     task_manager::TaskManager,
     tool_handler,
 };
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, error_span};
 
 use super::{
     Access, Offer,
@@ -24,11 +24,13 @@ use super::{
     logs,
     offer::Toolbox,
     output::Outgoing,
+    principal::Principal,
     prompts,
+    quota::Share,
     requests::{Reread, reread},
     resources::{self, Uri, Watches},
     session::Session,
-    tasks,
+    tasks::Tasks,
     transport::http::RequestId,
 };
 use crate::engine::Engine;
@@ -49,7 +51,7 @@ pub struct SluiceServer {
     pub(super) engine: Arc<Engine>,
     pub(super) toolbox: Arc<Toolbox>,
     pub(super) outgoing: Outgoing,
-    pub(super) tasks: TaskManager,
+    pub(super) tasks: Tasks,
     seal: Seal,
     pub(super) watches: Arc<Watches>,
     session: Arc<Session>,
@@ -61,7 +63,7 @@ impl SluiceServer {
         Self {
             toolbox: Arc::new(Toolbox::new(offer)),
             outgoing: Outgoing { reveal_pii: offer.reveal_pii },
-            tasks: TaskManager::new(),
+            tasks: Tasks::default(),
             seal: Seal::new(),
             watches: Watches::new(engine.clone()),
             session: Arc::default(),
@@ -69,9 +71,9 @@ impl SluiceServer {
         }
     }
 
-    /// The tasks under way, for a server around this one that has long calls of its own.
-    pub fn tasks(&self) -> &TaskManager {
-        &self.tasks
+    /// The tasks of whoever sent a request, for a server around this one that has long calls of its own.
+    pub fn tasks(&self, context: &RequestContext<RoleServer>) -> TaskManager {
+        self.tasks.of(&Principal::of(&context.extensions))
     }
 }
 
@@ -142,28 +144,39 @@ impl ServerHandler for SluiceServer {
         if let Some(refusal) = self.toolbox.refusal(&request.name, access) {
             return Ok(refusal);
         }
-        // A session outlives the request that opened it: what is logged here belongs to this one.
-        let span =
-            info_span!("call", tool = %request.name, request_id = RequestId::behind(&context.extensions));
+        // A session outlives the request that opened it: what is logged here belongs to this one. Whatever level is
+        // logged, events in here are the client's.
+        let request_id = RequestId::behind(&context.extensions);
+        let span = error_span!(logs::CALL, tool = %request.name, request_id, session = self.session.id());
         if let Some(unknown) = self.toolbox.unknown(&request.name, access) {
             return Err(unknown);
         }
+        // A tool that needs nothing of the context lets go of it before it begins.
+        let _counted = Share::of(&context.extensions);
         if let Err(problem) = self.toolbox.coerce(&mut request, &context.extensions) {
             return problem.into_call_tool_result();
         }
-        if tasks::wanted(&request, &context) {
+        if self.becomes_task(&request, &context) {
             return Ok(span.in_scope(|| self.start_task(request, context)).into());
         }
         let asking = Asking::new(self.seal.clone(), &request);
         context.extensions.insert(asking.clone());
+        let only_reads = self.toolbox.offers(&request.name, Access::ReadOnly);
+        let taken_back = context.ct.clone();
         let called = self.toolbox.router.call(ToolCallContext::new(self, request, context));
-        // rmcp never answers a request whose handler panics.
-        let answer = AssertUnwindSafe(called.instrument(span)).catch_unwind().await.unwrap_or_else(|_| {
-            Err(ErrorData::internal_error(
-                "the tool broke off; what it began may be done in part, see the log",
-                None,
-            ))
-        })?;
+        let answer = tokio::select! {
+            // rmcp never answers a request whose handler panics.
+            answer = AssertUnwindSafe(called.instrument(span)).catch_unwind() => answer.unwrap_or_else(|_| {
+                Err(ErrorData::internal_error(
+                    "the tool broke off; what it began may be done in part, see the log",
+                    None,
+                ))
+            })?,
+            // What only reads has nothing to bring to an end, and nobody waits for it any more.
+            () = taken_back.cancelled(), if only_reads => {
+                return Err(ErrorData::internal_error("the request was taken back", None));
+            }
+        };
         if let Some(question) = asking.question() {
             return Ok(question.into());
         }
@@ -176,25 +189,25 @@ impl ServerHandler for SluiceServer {
     async fn get_task(
         &self,
         request: GetTaskParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+        self.tasks(&context).get_task(&request.task_id).map(GetTaskResult::new)
     }
 
     async fn update_task(
         &self,
         request: UpdateTaskParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.tasks.update_task(&request.task_id, request.input_responses)
+        self.tasks(&context).update_task(&request.task_id, request.input_responses)
     }
 
     async fn cancel_task(
         &self,
         request: CancelTaskParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.tasks.cancel_task(&request.task_id)
+        self.tasks(&context).cancel_task(&request.task_id)
     }
 
     async fn list_resources(
@@ -230,7 +243,8 @@ impl ServerHandler for SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let uri = Uri::parse(&request.uri)?;
-        let changes = self.watches.watch(&request.uri, uri)?;
+        let principal = Principal::of(&context.extensions);
+        let changes = self.watches.watch(&principal, &request.uri, uri)?;
         self.session.subscribe(request.uri, changes, context.peer);
         Ok(())
     }
@@ -253,8 +267,9 @@ impl ServerHandler for SluiceServer {
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let mut telling = Vec::new();
+        let principal = Principal::of(&context.request_context().extensions);
         for address in context.accepted().resource_subscriptions.iter().flatten() {
-            let mut changes = self.watches.watch(address, Uri::parse(address)?)?;
+            let mut changes = self.watches.watch(&principal, address, Uri::parse(address)?)?;
             let sink = context.sink();
             telling.push(async move {
                 while changes.changed().await.is_ok() {
@@ -331,7 +346,11 @@ impl ServerHandler for SluiceServer {
         if is_stateless(&context) {
             return Err(ErrorData::method_not_found::<rmcp::model::SetLevelRequestMethod>());
         }
-        self.session.tell_log(logs::forward(context.peer, request.level, self.outgoing));
+        let heard = match Principal::of(&context.extensions) {
+            Principal::Process => logs::Heard::Everything,
+            _ => logs::Heard::CallsOf(self.session.id()),
+        };
+        self.session.tell_log(logs::forward(context.peer, heard, request.level, self.outgoing));
         Ok(())
     }
 }

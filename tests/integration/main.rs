@@ -7,6 +7,8 @@
 #![allow(clippy::expect_used)]
 
 mod dead_letters;
+#[cfg(unix)]
+mod embedded_cli;
 mod embedded_folder;
 mod embedded_whole_way;
 mod faults;

@@ -26,7 +26,7 @@ async fn server() -> SampleServer {
 
 fn settings(server: &SampleServer, key: &str) -> SupabaseSettings {
     SupabaseSettings {
-        url: server.url().parse().expect("a URL"),
+        url: server.url().parse::<url::Url>().expect("a URL").into(),
         key: key.into(),
         schema: "public".to_owned(),
         page_size: 1000,

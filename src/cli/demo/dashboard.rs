@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use console::style;
 
-use crate::{engine::PipelineStatus, source::Overview};
+use crate::{cli::output::on_one_line, engine::PipelineStatus, source::Overview};
 
 /// Width of the longest bar, in characters.
 const BAR: u64 = 30;
@@ -31,7 +31,13 @@ pub(super) fn drawn(overview: &Overview, status: &PipelineStatus) -> String {
         let counts: Vec<String> =
             part.counts.iter().map(|count| format!("{} {}", count.count, count.name)).collect();
         let mark = if part.ok { style("ok").green() } else { style("FAILS").red() };
-        let _ = writeln!(text, "  {:<10} {mark}  {}  {}", part.name, part.detail, counts.join(", "));
+        let _ = writeln!(
+            text,
+            "  {:<10} {mark}  {}  {}",
+            part.name,
+            on_one_line(&part.detail),
+            counts.join(", ")
+        );
     }
     let lag: Vec<String> = status.lag.iter().map(|lag| format!("{} {}", lag.sink, lag.total)).collect();
     let _ = writeln!(text, "  lag        {}", lag.join(", "));
@@ -43,6 +49,7 @@ fn chart(text: &mut String, title: &str, counts: &[(String, u64)]) {
     let _ = writeln!(text, "\n  {}", style(title).dim());
     for (name, count) in counts.iter().take(MOST_BARS) {
         let length = usize::try_from((count * BAR).div_ceil(most)).unwrap_or_default();
+        let name = on_one_line(name);
         let _ = writeln!(text, "    {name:<14} {:>5} {}", count, style("█".repeat(length)).cyan());
     }
 }

@@ -53,7 +53,7 @@ impl fmt::Debug for Client {
 
 impl Client {
     pub(super) fn new(settings: &ElasticsearchSettings) -> Result<Self, Fault> {
-        let mut url = settings.url.clone();
+        let mut url = (*settings.url).clone();
         let credentials = credentials(settings)?;
         // In the URL they would reach error texts; `credentials` has taken them out already.
         let _ = url.set_username("");
@@ -209,7 +209,7 @@ mod tests {
 
     fn settings(url: &str) -> ElasticsearchSettings {
         ElasticsearchSettings {
-            url: Url::parse(url).expect("a URL"),
+            url: Url::parse(url).expect("a URL").into(),
             username: None,
             password: None,
             api_key: None,

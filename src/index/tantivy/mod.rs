@@ -41,6 +41,7 @@ use super::{Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest,
 use crate::{
     fault::Fault,
     log::Position,
+    private_files,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
 
@@ -118,7 +119,7 @@ impl Shared {
     fn hold(&self) -> Result<(), Trouble> {
         let mut lock = locked(&self.lock);
         if lock.is_none() {
-            std::fs::create_dir_all(&self.folder)?;
+            private_files::folder(&self.folder)?;
             *lock = Some(shelf::hold(&self.folder)?.map_err(Trouble::Held)?);
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{index::IndexName, lock_file};
+use crate::{index::IndexName, lock_file, private_files};
 
 /// What is known of an index's volumes. Written as a whole, so it is never half of anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,13 +63,7 @@ pub(super) fn read(folder: &Path, index: IndexName) -> io::Result<Option<Entry>>
 
 /// Replaces what is known; on disk when it returns.
 pub(super) fn write(folder: &Path, index: IndexName, entry: &Entry) -> io::Result<()> {
-    let new = folder.join(format!("{index}.json.new"));
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(entry)?)?;
-    file.sync_all()?;
-    fs::rename(new, path(folder, index))?;
-    // The renaming itself is only on disk with the folder.
-    File::open(folder)?.sync_all()
+    private_files::replace(&path(folder, index), &serde_json::to_vec(entry)?)
 }
 
 /// Removes the volumes that nothing names: what a process left that ended between two steps.

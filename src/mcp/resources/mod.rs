@@ -10,7 +10,7 @@ use rmcp::{
 use serde_json::{Value, json};
 
 pub(super) use uri::{TEMPLATES, Uri};
-pub(super) use watch::Watches;
+pub(super) use watch::{Watched, Watches};
 
 use super::{SluiceServer, access::Access, lead::LeadAnswer, tools::dead_letters};
 use crate::{

@@ -8,7 +8,7 @@ use rmcp::service::PeerRequestOptions;
 use serde_json::json;
 
 use super::*;
-use crate::mcp::{ClientLog, resources::Uri};
+use crate::mcp::{ClientLog, principal::Principal, resources::Uri};
 
 async fn read(connection: &Connection, uri: &str) -> Value {
     let result = connection.read_resource(ReadResourceRequestParams::new(uri)).await.expect("a resource");
@@ -73,8 +73,8 @@ async fn a_change_of_health_is_told_to_subscribers_of_both_eras() {
         Some(vec!["sluice://status".to_owned()]),
         "what does not exist is not subscribed to"
     );
-    let looked = server.watches.watch("sluice://status", Uri::Status).expect("room");
-    eventually("a first look, to compare others with", || looked.borrow().is_some()).await;
+    let looked = server.watches.watch(&Principal::Process, "sluice://status", Uri::Status).expect("room");
+    eventually("a first look, to compare others with", || looked.changes.borrow().is_some()).await;
     // Drains into an index that nobody serves are another problem.
     bench.engine.start_drains().await;
     match subscription.next().await.expect("a notification") {
@@ -108,6 +108,24 @@ async fn no_more_resources_are_watched_than_may_be_and_one_given_up_makes_room()
         assert!(tokio::time::Instant::now() < deadline, "no room came free");
         tokio::task::yield_now().await;
     }
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_cannot_take_every_subscription() {
+    let bench = Bench::new().await;
+    let server = bench.server(&Offer::default());
+    let watch = |name: &str, n: u32| {
+        let address = format!("sluice://dead-letters/0-{n}");
+        let uri = Uri::parse(&address).expect("an address");
+        server.watches.watch(&Principal::Token(name.into()), &address, uri)
+    };
+    let held = [watch("greedy", 0).expect("room"), watch("greedy", 1).expect("room")];
+    let refusal = watch("greedy", 2).err().expect("its share is used up");
+    assert!(refusal.message.contains("this client has 2 subscriptions"), "{refusal}");
+    assert!(watch("other", 2).is_ok());
+    drop(held);
+    assert!(watch("greedy", 0).is_ok(), "what was given up makes room");
     bench.engine.shut_down().await;
 }
 
@@ -263,8 +281,9 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let session = connect(server.clone(), client.clone(), Era::Sessions).await;
     assert!(session.read_resource(ReadResourceRequestParams::new(&uri)).await.is_err(), "not stored yet");
     session.subscribe(rmcp::model::SubscribeRequestParams::new(&uri)).await.expect("subscribed");
-    let looked = server.watches.watch(&uri, Uri::parse(&uri).expect("an address")).expect("room");
-    eventually("a first look, to compare others with", || looked.borrow().is_some()).await;
+    let address = Uri::parse(&uri).expect("an address");
+    let looked = server.watches.watch(&Principal::Process, &uri, address).expect("room");
+    eventually("a first look, to compare others with", || looked.changes.borrow().is_some()).await;
     first_lead(&bench, &session).await;
     let updated = client.updated.clone();
     eventually("the lead's coming is told", || updated.lock().expect("no poison").contains(&uri)).await;

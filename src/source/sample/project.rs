@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::generate::{Generator, spelled};
-use crate::domain::JsonObject;
+use crate::{domain::JsonObject, private_files};
 
 /// Something happens this often.
 const TICK: TimeDelta = TimeDelta::minutes(2);
@@ -64,11 +64,7 @@ impl Beginning {
 
 impl Beginning {
     fn save(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        // Renamed into place, so that no reader sees half of it.
-        let draft = folder.join(format!("{FILE}.{}", std::process::id()));
-        fs::write(&draft, serde_json::to_vec(self)?)?;
-        fs::rename(draft, folder.join(FILE))
+        private_files::replace(&folder.join(FILE), &serde_json::to_vec(self)?)
     }
 }
 

@@ -66,7 +66,7 @@ fn settings(server: &SampleServer) -> Result<SupabaseSettings, Fault> {
         Fault::misconfigured(PART, format!("the sample project's address is no URL: {error}"), "report this")
     })?;
     Ok(SupabaseSettings {
-        url,
+        url: url.into(),
         key: keys::SECRET.into(),
         schema: "public".to_owned(),
         page_size: SupabaseSettings::PAGE_SIZE,

@@ -92,7 +92,7 @@ impl Http {
             .gzip(true)
             .build()
             .map_err(|error| refused(format!("the HTTP client could not be made: {error}"), "report this"))?;
-        let mut base = settings.url.clone();
+        let mut base = (*settings.url).clone();
         base.set_path(&format!("{}/rest/v1/", settings.url.path().trim_end_matches('/')));
         let host = match base.port() {
             Some(port) => format!("{}:{port}", base.host_str().unwrap_or_default()),

@@ -100,7 +100,7 @@ impl Drop for Corner {
 
 pub fn settings(url: &Url, prefix: &str) -> ElasticsearchSettings {
     ElasticsearchSettings {
-        url: url.clone(),
+        url: url.clone().into(),
         username: None,
         password: None,
         api_key: None,

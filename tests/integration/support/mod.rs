@@ -1,5 +1,6 @@
 //! The harness: a pipeline of its own for every test, on the shared real servers.
 
+pub mod cli;
 pub mod client;
 pub mod elasticsearch;
 pub mod events;
@@ -10,9 +11,12 @@ pub mod http;
 pub mod indices;
 pub mod logs;
 pub mod postgres;
+pub mod raw_http;
 pub mod rows;
 pub mod servers;
 pub mod stores;
+#[cfg(unix)]
+pub mod terminal;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

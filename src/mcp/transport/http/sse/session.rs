@@ -11,7 +11,10 @@ use axum::response::sse::Event;
 use futures::{Stream, StreamExt, stream};
 use rmcp::{
     RoleServer,
-    model::{ClientJsonRpcMessage, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
+    model::{
+        ClientJsonRpcMessage, ClientNotification, JsonRpcMessage, JsonRpcNotification, RequestId,
+        ServerJsonRpcMessage,
+    },
     transport::Transport,
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -85,8 +88,20 @@ pub(super) fn open(
 impl Session {
     /// Hands a message to the server; `false` when it has as many as it may, or ends.
     pub(super) async fn accept(&self, message: ClientJsonRpcMessage) -> bool {
-        if let JsonRpcMessage::Request(request) = &message {
-            lock(&self.pending).insert(request.id.clone(), self.calls.token());
+        match &message {
+            JsonRpcMessage::Request(request) => {
+                lock(&self.pending).insert(request.id.clone(), self.calls.token());
+            }
+            // What was taken back may never be answered.
+            JsonRpcMessage::Notification(JsonRpcNotification {
+                notification: ClientNotification::CancelledNotification(cancelled),
+                ..
+            }) => {
+                if let Some(id) = &cancelled.params.request_id {
+                    lock(&self.pending).remove(id);
+                }
+            }
+            _ => {}
         }
         match self.incoming.send_timeout(message, self.patience).await {
             Ok(()) => true,
@@ -194,6 +209,17 @@ mod tests {
         drop(session);
         drop(transport);
         assert!(events.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_taken_back_is_waited_for_no_longer() {
+        let calls = TaskTracker::new();
+        let (session, _transport, _events) = open(CancellationToken::new(), calls.clone(), SHORT);
+        assert!(session.accept(request(7)).await && session.accept(request(8)).await);
+        let cancelled =
+            json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
+        assert!(session.accept(serde_json::from_value(cancelled).expect("a notification")).await);
+        assert_eq!(calls.len(), 1);
     }
 
     #[tokio::test]
