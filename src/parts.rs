@@ -45,7 +45,9 @@ impl Parts {
             },
             index: match &settings.elasticsearch {
                 Some(elasticsearch) => Arc::new(EsIndex::connect(elasticsearch, settings.catalog)?),
-                None => Arc::new(TantivyIndex::new(embedded.folder()?.path().join("index"), settings.catalog)),
+                None => {
+                    Arc::new(TantivyIndex::new(embedded.folder()?.path().join("index"), settings.catalog))
+                }
             },
         })
     }
@@ -89,7 +91,14 @@ pub async fn engine(settings: &Settings) -> Result<Arc<Engine>, Fault> {
         }
     };
     let parts = Parts::open(settings)?;
-    Ok(Arc::new(Engine::new(settings.catalog, source, parts.log, parts.store, parts.index, engine_settings(settings))))
+    Ok(Arc::new(Engine::new(
+        settings.catalog,
+        source,
+        parts.log,
+        parts.store,
+        parts.index,
+        engine_settings(settings),
+    )))
 }
 
 /// How an engine with these settings works.

@@ -124,8 +124,11 @@ fn condition(text: &str) -> Option<Condition> {
     let (sign, compare) = SIGNS.into_iter().find(|(sign, _)| rest.starts_with(sign))?;
     let value = rest[sign.len()..].trim();
     let column = column.trim();
-    (!column.is_empty() && !value.is_empty())
-        .then(|| Condition { column: column.to_owned(), compare, value: value.to_owned() })
+    (!column.is_empty() && !value.is_empty()).then(|| Condition {
+        column: column.to_owned(),
+        compare,
+        value: value.to_owned(),
+    })
 }
 
 fn summary(status: &SyncStatus, waited: bool) -> String {
@@ -156,7 +159,11 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
         );
     }
     if status.ahead > 0 {
-        let _ = write!(text, "\n{} rows say that they were changed in the future; they are read each time", status.ahead);
+        let _ = write!(
+            text,
+            "\n{} rows say that they were changed in the future; they are read each time",
+            status.ahead
+        );
     }
     text
 }
@@ -199,7 +206,8 @@ mod tests {
     #[test]
     fn a_condition_is_a_column_a_sign_and_a_value() {
         let read = |text| condition(text).map(|one| (one.column, one.compare, one.value));
-        let expected = |column: &str, compare, value: &str| Some((column.to_owned(), compare, value.to_owned()));
+        let expected =
+            |column: &str, compare, value: &str| Some((column.to_owned(), compare, value.to_owned()));
         assert_eq!(read("score_qualificacao>=50"), expected("score_qualificacao", Compare::Gte, "50"));
         assert_eq!(read("origem = a=b"), expected("origem", Compare::Eq, "a=b"));
         assert_eq!(read("origem!=google"), expected("origem", Compare::Neq, "google"));

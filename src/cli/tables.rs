@@ -88,9 +88,11 @@ fn line(table: Table) -> String {
 async fn list_undefined(engine: &Engine, schema: Option<&str>) -> Result<ExitCode, Failure> {
     match engine.undefined_tables(schema).await? {
         None => {
-            return Err("the project does not tell which tables it has (its OpenAPI description is refused to this \
+            return Err(
+                "the project does not tell which tables it has (its OpenAPI description is refused to this \
                         key); name one: sluice tables discover NAME"
-                .into());
+                    .into(),
+            );
         }
         Some(names) if names.is_empty() => println!("Every table that the project serves is defined."),
         Some(names) => {
@@ -134,7 +136,9 @@ async fn discover(
 /// What a person should look at before the first sync.
 fn notes(definition: &Definition) {
     if definition.time.modified.is_none() {
-        eprintln!("No modification time was found: every sync reads the whole window. Set time.modified if there is one.");
+        eprintln!(
+            "No modification time was found: every sync reads the whole window. Set time.modified if there is one."
+        );
     }
     if !definition.never_read.is_empty() {
         eprintln!("Never read, as they look like secrets: {}.", definition.never_read.join(", "));
@@ -149,11 +153,16 @@ fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     }
     let mut options = std::fs::OpenOptions::new();
     options.write(true);
-    if force { options.create(true).truncate(true) } else { options.create_new(true) };
+    if force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
     let mut file = options.open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
             let path = path.display();
-            format!("{path} is there already; --force replaces it, --print shows what would be written").into()
+            format!("{path} is there already; --force replaces it, --print shows what would be written")
+                .into()
         }
         _ => failed(error),
     })?;

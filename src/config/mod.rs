@@ -290,7 +290,8 @@ impl SupabaseSettings {
 /// `SUPABASE_INCLUDE_<COLUMN>`, for each column that a definition reads only on request.
 fn include_columns(read: &mut Reader, catalog: Catalog) -> Vec<String> {
     let columns = catalog.tables().flat_map(|table| table.definition().columns.iter());
-    let mut named: Vec<&str> = columns.filter(|column| column.on_request).map(|column| column.name.as_str()).collect();
+    let mut named: Vec<&str> =
+        columns.filter(|column| column.on_request).map(|column| column.name.as_str()).collect();
     named.sort_unstable();
     named.dedup();
     named.retain(|name| read.flag(&format!("SUPABASE_INCLUDE_{}", name.to_uppercase()), false));

@@ -160,7 +160,9 @@ impl Event {
 
 /// An event of a table that this process has no definition of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no table defined here has entities of its tipo_evento; give this process the table's definition, then replay")]
+#[error(
+    "no table defined here has entities of its tipo_evento; give this process the table's definition, then replay"
+)]
 pub struct UnknownEntity;
 
 /// Whether a rollup can take the value.
@@ -262,7 +264,8 @@ mod tests {
         assert!(matches!(decode("segredo"), Err(DecodeError::NotJson { .. })));
         let missing = decode("{}").expect_err("nothing in it").to_string();
         assert!(missing.contains("missing field"), "{missing}");
-        let mut value: serde_json::Value = serde_json::from_slice(&event().encode()[..].replace_surrogates()).expect("JSON");
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&event().encode()[..].replace_surrogates()).expect("JSON");
         value["valor"] = json!("segredo");
         let bytes = Bytes::from(value.to_string());
         let wrong = Event::decode(Some(&bytes)).expect_err("a wrong type").to_string();

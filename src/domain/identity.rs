@@ -55,14 +55,21 @@ mod tests {
 
     #[test]
     fn column_order_layout_escapes_and_null_columns_do_not_change_an_event_id() {
-        let a = id("leads", "7", r#"{"id": "x", "nome": "Jos\u00e9", "email": null, "l": {"b": 1, "a": null}}"#);
+        let a =
+            id("leads", "7", r#"{"id": "x", "nome": "Jos\u00e9", "email": null, "l": {"b": 1, "a": null}}"#);
         let b = id("leads", "7", r#"{"l":{"b":1,"a":null},"nome":"José","id":"x"}"#);
         assert_eq!(a, b);
     }
 
     #[test]
     fn every_digit_counts() {
-        let rows = ["0.1", "0.10", "0.1000000000000000055511151231257827", "1234567890123456789012", "1234567890123456789013"];
+        let rows = [
+            "0.1",
+            "0.10",
+            "0.1000000000000000055511151231257827",
+            "1234567890123456789012",
+            "1234567890123456789013",
+        ];
         let ids: std::collections::HashSet<Uuid> =
             rows.iter().map(|number| id("leads", "7", &format!(r#"{{"n":{number}}}"#))).collect();
         assert_eq!(ids.len(), rows.len());

@@ -199,7 +199,8 @@ pub fn text(json: &str) -> Option<Cow<'_, str>> {
 /// The same value as `jsonb` can hold it, and how many pieces had to be replaced: NUL characters and lone surrogates
 /// by U+FFFD, numbers beyond `numeric` by their text.
 pub fn for_jsonb(json: &str) -> (Cow<'_, str>, usize) {
-    let suspicious = json.contains("\\u") || tokens(json).any(|token| matches!(token, Token::Number(n) if !fits_numeric(n)));
+    let suspicious = json.contains("\\u")
+        || tokens(json).any(|token| matches!(token, Token::Number(n) if !fits_numeric(n)));
     if !suspicious {
         return (Cow::Borrowed(json), 0);
     }
@@ -228,7 +229,8 @@ pub fn for_jsonb(json: &str) -> (Cow<'_, str>, usize) {
 pub fn fits_numeric(number: &str) -> bool {
     let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let exponent: i64 = exponent.parse().unwrap_or(i64::MAX);
-    digits.len() <= MAX_NUMERIC_EXPONENT as usize && exponent.unsigned_abs() <= u64::from(MAX_NUMERIC_EXPONENT)
+    digits.len() <= MAX_NUMERIC_EXPONENT as usize
+        && exponent.unsigned_abs() <= u64::from(MAX_NUMERIC_EXPONENT)
 }
 
 /// A value's text without white space between its parts and with one spelling of every string; numbers keep every
@@ -260,7 +262,8 @@ fn shown(json: &str, depth: usize) -> Value {
         Some(b'{' | b'[') if depth == 0 => Value::from(json),
         Some(b'{') => {
             let members = Members::of(json).unwrap_or_default();
-            let shown = |member: &Member<'_>| (member.name.clone().into_owned(), shown(member.value, depth - 1));
+            let shown =
+                |member: &Member<'_>| (member.name.clone().into_owned(), shown(member.value, depth - 1));
             Value::Object(members.iter().map(shown).collect())
         }
         Some(b'[') => {
@@ -299,7 +302,11 @@ fn decimal(number: &str) -> Option<(bool, String, i64)> {
     let power = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
     let power = power.checked_add(i64::try_from(all.len() - significant.len()).ok()?)?;
     let significant = significant.trim_start_matches('0');
-    Some(if significant.is_empty() { (sign, String::new(), 0) } else { (sign, significant.to_owned(), power) })
+    Some(if significant.is_empty() {
+        (sign, String::new(), 0)
+    } else {
+        (sign, significant.to_owned(), power)
+    })
 }
 
 /// A piece of valid JSON text. White space is left out.
@@ -364,7 +371,8 @@ fn replace_lone_surrogates(string: &str) -> (Cow<'_, str>, usize) {
         (0xD800..=0xDFFF, _) => Some(1),
         _ => None,
     };
-    let (replaced, count) = replace_escapes(string, |unit, next| is_lone(unit, next).filter(|units| *units == 1));
+    let (replaced, count) =
+        replace_escapes(string, |unit, next| is_lone(unit, next).filter(|units| *units == 1));
     (replaced.map_or(Cow::Borrowed(string), Cow::Owned), count)
 }
 
@@ -446,7 +454,8 @@ mod tests {
 
     #[test]
     fn jsonb_gets_what_it_can_hold_and_the_rest_is_counted() {
-        let (clean, replaced) = for_jsonb(r#"{"a":"x\u0000","b\u0000":"\ud800","c":"\\u0000","d":"\ud83d\ude00"}"#);
+        let (clean, replaced) =
+            for_jsonb(r#"{"a":"x\u0000","b\u0000":"\ud800","c":"\\u0000","d":"\ud83d\ude00"}"#);
         assert_eq!(clean, r#"{"a":"x\ufffd","b\ufffd":"\ufffd","c":"\\u0000","d":"\ud83d\ude00"}"#);
         assert_eq!(replaced, 3);
         let (clean, replaced) = for_jsonb(r#"{"a":1e999,"b":1e200000,"c":-1E-99999}"#);

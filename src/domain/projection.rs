@@ -102,14 +102,20 @@ impl<'a> Row<'a> {
             KeyKind::Uuid => Uuid::parse_str(text.trim())
                 .map(|id| id.to_string())
                 .map_err(|_| error("expected a uuid; is the key's type in the table's definition right?")),
-            KeyKind::Bigint => integer(&text)
-                .map(|id| id.to_string())
-                .ok_or_else(|| error("expected a whole number of 64 bits; is the key's type in the table's definition right?")),
-            KeyKind::Text if text.is_empty() || text.len() > MAX_KEY_BYTES => Err(error("expected a text of 1 to 512 bytes")),
+            KeyKind::Bigint => integer(&text).map(|id| id.to_string()).ok_or_else(|| {
+                error(
+                    "expected a whole number of 64 bits; is the key's type in the table's definition right?",
+                )
+            }),
+            KeyKind::Text if text.is_empty() || text.len() > MAX_KEY_BYTES => {
+                Err(error("expected a text of 1 to 512 bytes"))
+            }
             KeyKind::Text if text.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) => {
                 Err(error("expected a text without control characters and lone surrogates"))
             }
-            KeyKind::Text if value.starts_with(['{', '[']) => Err(error("expected a text, got an object or a list")),
+            KeyKind::Text if value.starts_with(['{', '[']) => {
+                Err(error("expected a text, got an object or a list"))
+            }
             KeyKind::Text => Ok(text.into_owned()),
         }
     }
@@ -231,7 +237,10 @@ mod tests {
     #[test]
     fn numbers_keep_their_digits_and_whole_ones_are_integers() {
         assert_eq!(read("72.50", ColumnKind::Number), Some(Cell::Number("72.50")));
-        assert_eq!(read("1234567890123456789012", ColumnKind::Number), Some(Cell::Number("1234567890123456789012")));
+        assert_eq!(
+            read("1234567890123456789012", ColumnKind::Number),
+            Some(Cell::Number("1234567890123456789012"))
+        );
         assert_eq!(read("\"12.5\"", ColumnKind::Number), Some(Cell::Number("12.5")));
         for none in ["\"NaN\"", "\"Infinity\"", "1e200000", "true", "[1]", "\"\"", "\"1,5\""] {
             assert_eq!(read(none, ColumnKind::Number), None, "{none}");
@@ -248,7 +257,10 @@ mod tests {
         assert_eq!(read("5511987654321", ColumnKind::Text), Some(Cell::Text("5511987654321".into())));
         assert_eq!(read(r#"{"a":1}"#, ColumnKind::Text), None);
         assert_eq!(read("\"casa\"", ColumnKind::List), Some(Cell::List(vec!["casa".into()])));
-        assert_eq!(read("[\"a\", null, 3]", ColumnKind::List), Some(Cell::List(vec!["a".into(), "3".into()])));
+        assert_eq!(
+            read("[\"a\", null, 3]", ColumnKind::List),
+            Some(Cell::List(vec!["a".into(), "3".into()]))
+        );
         assert_eq!(read("[{}]", ColumnKind::List), None);
     }
 
@@ -262,7 +274,8 @@ mod tests {
     }
 
     fn key(kind: KeyKind, row: &str) -> Result<String, RowError> {
-        let mut definition = crate::domain::Catalog::built_in().get("leads").expect("leads").definition().clone();
+        let mut definition =
+            crate::domain::Catalog::built_in().get("leads").expect("leads").definition().clone();
         definition.key.kind = kind;
         Row::of(Table::new(definition), row).expect("an object").key()
     }

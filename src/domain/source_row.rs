@@ -43,11 +43,13 @@ impl SourceRow {
     /// When it has no key: it then belongs in the dead letters.
     pub fn read(table: Table, json: Json) -> Result<Self, RowError> {
         let json = Self::visible(table, &json);
-        let no_object = RowError { table, column: &table.definition().key.column, problem: "the row is no object" };
+        let no_object =
+            RowError { table, column: &table.definition().key.column, problem: "the row is no object" };
         let row = Row::of(table, json.as_str()).ok_or(no_object)?;
         let key = row.key()?;
         let event_id = event_id(table, &key, &row.members);
-        let modified = table.definition().time.modified.as_deref().and_then(|name| row.get(name).to_instant());
+        let modified =
+            table.definition().time.modified.as_deref().and_then(|name| row.get(name).to_instant());
         Ok(Self { table, key, event_id, modified, json: json.clone() })
     }
 
@@ -118,7 +120,10 @@ fn metadata(row: &Row<'_>) -> Json {
     }
     for member in row.members.iter() {
         let listed = definition.lists_source(&member.name);
-        if listed || member.value == "null" || definition.never_read.iter().any(|hidden| *hidden == *member.name) {
+        if listed
+            || member.value == "null"
+            || definition.never_read.iter().any(|hidden| *hidden == *member.name)
+        {
             continue;
         }
         if definition.event.metadata.contains_key(&*member.name) {
@@ -251,7 +256,8 @@ mod tests {
 
     #[test]
     fn a_column_that_must_not_be_read_is_gone_before_anything_sees_it() {
-        let row = read("chat_sessions", &json!({"id": LEAD, "session_token": "segredo", "canal": "site"})).expect("a row");
+        let row = read("chat_sessions", &json!({"id": LEAD, "session_token": "segredo", "canal": "site"}))
+            .expect("a row");
         let same = read("chat_sessions", &json!({"id": LEAD, "canal": "site"})).expect("a row");
         assert_eq!(row.event_id, same.event_id);
         let (event, _) = row.event(read_at(), 1);
@@ -284,7 +290,11 @@ mod tests {
             "leads",
             &json!({"id": LEAD, "status_lead": format!("a\0{long}"), "email": long, "nota": long, "lista": [long]}),
         );
-        assert!(event.evento.len() <= MAX_EVENTO && event.evento.starts_with("lead_a\u{fffd}é"), "{}", event.evento);
+        assert!(
+            event.evento.len() <= MAX_EVENTO && event.evento.starts_with("lead_a\u{fffd}é"),
+            "{}",
+            event.evento
+        );
         assert!(event.usuario.len() <= MAX_USUARIO);
         let metadata = value(&event.metadata);
         assert!(metadata["nota"].as_str().expect("text").len() <= MAX_METADATA_VALUE + "…".len());

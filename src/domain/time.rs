@@ -41,7 +41,8 @@ fn in_zone(naive: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&naive) {
         LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => Some(instant.to_utc()),
         LocalResult::None => {
-            let before = zone.from_local_datetime(&naive.checked_sub_signed(TimeDelta::hours(3))?).earliest()?;
+            let before =
+                zone.from_local_datetime(&naive.checked_sub_signed(TimeDelta::hours(3))?).earliest()?;
             Some(before.to_utc() + TimeDelta::hours(3))
         }
     }

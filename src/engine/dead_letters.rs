@@ -84,7 +84,13 @@ pub fn from_row(
 }
 
 /// A source row whose event no record can hold.
-pub fn from_large_row(row: &SourceRow, size: usize, limit: usize, sync_id: Uuid, now: DateTime<Utc>) -> NewRecord {
+pub fn from_large_row(
+    row: &SourceRow,
+    size: usize,
+    limit: usize,
+    sync_id: Uuid,
+    now: DateTime<Utc>,
+) -> NewRecord {
     let id = row_letter_id(row.table, &row.json);
     let reason = format!(
         "{}: the row {} makes a record of {size} bytes, more than the {limit} that a record may have; shorten the row, or \
@@ -131,9 +137,11 @@ pub fn replay(catalog: Catalog, letter: &Record, now: DateTime<Utc>) -> Result<R
     let is_cut = header(letter, "size").is_some();
     if let Some(table) = header(letter, "table") {
         if is_cut {
-            return Err("the letter holds only the row's beginning; shorten the row at the source, or raise \
+            return Err(
+                "the letter holds only the row's beginning; shorten the row at the source, or raise \
                         KAFKA_MAX_MESSAGE_BYTES, and sync it"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         return from_parked_row(catalog, letter, &table, now).map(Replay::Record);
     }
@@ -154,7 +162,8 @@ pub fn replay(catalog: Catalog, letter: &Record, now: DateTime<Utc>) -> Result<R
 
 /// A parked record to be appended as it was.
 pub fn as_event(catalog: Catalog, mut record: NewRecord, letter: &Record) -> Result<NewRecord, String> {
-    let event = Event::decode(Some(&record.value)).map_err(|error| format!("it still is no event: {error}"))?;
+    let event =
+        Event::decode(Some(&record.value)).map_err(|error| format!("it still is no event: {error}"))?;
     event.table(catalog).map_err(|error| error.to_string())?;
     let kept = ["schema", "sync_id", "traceparent"].into_iter().filter_map(|name| {
         let (_, value) = letter.headers.iter().find(|(key, _)| key == name)?;
@@ -170,10 +179,15 @@ pub fn mark_replayed(record: &mut NewRecord, id: &str, now: DateTime<Utc>) {
     record.headers.push(("replayed_at", text(now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))));
 }
 
-fn from_parked_row(catalog: Catalog, letter: &Record, table: &str, now: DateTime<Utc>) -> Result<NewRecord, String> {
-    let table = catalog
-        .get(table)
-        .ok_or_else(|| format!("its table is not defined here; give this process the definition of {table}"))?;
+fn from_parked_row(
+    catalog: Catalog,
+    letter: &Record,
+    table: &str,
+    now: DateTime<Utc>,
+) -> Result<NewRecord, String> {
+    let table = catalog.get(table).ok_or_else(|| {
+        format!("its table is not defined here; give this process the definition of {table}")
+    })?;
     let row = Json::try_from(letter.value.clone().unwrap_or_default())
         .map_err(|_| "it holds no row any more".to_owned())?;
     let row = SourceRow::read(table, row).map_err(|error| format!("the row still is bad: {error}"))?;
@@ -275,7 +289,8 @@ mod tests {
 
     #[test]
     fn a_parked_record_keeps_its_bytes_and_tells_where_it_came_from() {
-        let letter = from_record(&record(b"{broken"), "c/eventos", "postgres", "value is not JSON", LIMIT, Utc::now());
+        let letter =
+            from_record(&record(b"{broken"), "c/eventos", "postgres", "value is not JSON", LIMIT, Utc::now());
         assert_eq!(&letter.value[..], b"{broken");
         for (name, value) in [
             ("sink", "postgres"),
@@ -287,7 +302,9 @@ mod tests {
         ] {
             assert_eq!(header(&letter, name).as_deref(), Some(value), "{name}");
         }
-        let of = |sink| header(&from_record(&record(b"{"), "c/eventos", sink, "x", LIMIT, Utc::now()), "dead_letter_id");
+        let of = |sink| {
+            header(&from_record(&record(b"{"), "c/eventos", sink, "x", LIMIT, Utc::now()), "dead_letter_id")
+        };
         assert_eq!(header(&letter, "dead_letter_id"), of("postgres"));
         assert_ne!(header(&letter, "dead_letter_id"), of("elasticsearch"));
     }
@@ -308,7 +325,9 @@ mod tests {
         let letter = from_large_row(&row, 200_000, LIMIT, Uuid::nil(), Utc::now());
         assert!(letter.size() < 5_000, "{}", letter.size());
         assert_eq!(header(&letter, "entity"), Some(row.key));
-        assert!(header(&letter, "size").is_some_and(|size| size.parse::<usize>().is_ok_and(|size| size > LIMIT)));
+        assert!(
+            header(&letter, "size").is_some_and(|size| size.parse::<usize>().is_ok_and(|size| size > LIMIT))
+        );
         assert!(header(&letter, "error").is_some_and(|error| error.contains("200000 bytes")));
     }
 

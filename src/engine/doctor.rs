@@ -90,8 +90,7 @@ impl Engine {
                 .map(|warning| Finding::warning(part, warning.about, &warning.problem, warning.next_step)),
         );
         for table in self.catalog.tables() {
-            let query =
-                RowQuery { table, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 1 };
+            let query = RowQuery { table, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 1 };
             let check = format!("{table} readable");
             findings.push(match within(part, self.source.page(&query, None)).await {
                 Ok(_) => Finding::ok(part, &check, "a page was read"),
@@ -99,7 +98,9 @@ impl Engine {
             });
             findings.extend(self.examine_definition(table).await);
             let now = health.clock.unwrap_or_else(Utc::now);
-            if let Ok(Some(ahead @ 1..)) = within(part, self.source.rows_ahead(table, now + TOLERATED_SKEW)).await {
+            if let Ok(Some(ahead @ 1..)) =
+                within(part, self.source.rows_ahead(table, now + TOLERATED_SKEW)).await
+            {
                 findings.push(Finding::warning(
                     part,
                     &format!("{table} dated ahead"),
@@ -245,7 +246,8 @@ mod tests {
     fn a_topic_that_forgets_or_has_one_copy_is_warned_about() {
         let hour = std::time::Duration::from_hours(1);
         let kept = |replicas, under_replicated, retention| {
-            let facts = LogFacts { partitions: 3, replicas, under_replicated, retention, max_message_bytes: None };
+            let facts =
+                LogFacts { partitions: 3, replicas, under_replicated, retention, max_message_bytes: None };
             log_findings("kafka", facts).iter().map(|finding| finding.outcome).collect::<Vec<_>>()
         };
         assert_eq!(kept(Some(3), 0, None), [Outcome::Ok, Outcome::Ok]);

@@ -119,7 +119,8 @@ fn busy_message(running: Option<&SyncRecord>) -> String {
 }
 
 fn unknown_table(name: &TableName, catalog: Catalog) -> String {
-    let close = catalog.tables().map(Table::name).filter(|known| strsim::damerau_levenshtein(known, &name.0) <= 3);
+    let close =
+        catalog.tables().map(Table::name).filter(|known| strsim::damerau_levenshtein(known, &name.0) <= 3);
     let meant = close.map(|known| format!("; did you mean {known}?")).next().unwrap_or_default();
     format!(
         "table: no table '{name}' is defined; there are {}{meant}; `sluice tables discover {name}` defines another",
@@ -132,7 +133,10 @@ fn unknown_entity(table: Table, key: &EntityKey) -> String {
         EntityKey::Key(_) => ("key", "check it, or find it with query_store"),
         EntityKey::Lookup { column, .. } => (column.as_str(), "check it, or find it with query_store"),
     };
-    format!("{field}: no such {} is stored; {next}, or bring in what is new with a sync of {table}", table.entity)
+    format!(
+        "{field}: no such {} is stored; {next}, or bring in what is new with a sync of {table}",
+        table.entity
+    )
 }
 
 /// Reads, logs, drains and answers.

@@ -117,7 +117,8 @@ impl Engine {
     fn referring_to(&self, table: Table) -> impl Iterator<Item = (Table, &'static str)> {
         self.catalog.tables().filter_map(move |other| {
             let refers = other.definition().columns.iter();
-            let column = refers.into_iter().find(|column| column.refers_to.as_deref() == Some(table.name()))?;
+            let column =
+                refers.into_iter().find(|column| column.refers_to.as_deref() == Some(table.name()))?;
             Some((other, column.name.as_str()))
         })
     }

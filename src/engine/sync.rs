@@ -151,7 +151,8 @@ impl SyncRun {
 
     async fn read(&self, lease: &mut dyn SyncLease, progress: &mut SyncProgress) -> Reading {
         let plan = |now| Window::plan(now, self.table, &self.request, self.coverage, self.overlap);
-        let mut reading = Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
+        let mut reading =
+            Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
             let limit = self.log.max_record(Topic::Events).await?;
             let known = self.recall_columns().await?;
@@ -455,7 +456,10 @@ pub(super) fn raise_targets(targets: &mut Vec<Position>, appended: &[Position]) 
 pub fn check(table: Table, request: &SyncRequest) -> Result<(), (&'static str, String)> {
     const MAX_EVENTS: u32 = 1_000_000;
     if request.hours_ago == 0 || request.hours_ago > MAX_HOURS {
-        return Err(("hours_ago", format!("{} is out of range; give 1 to {MAX_HOURS} hours", request.hours_ago)));
+        return Err((
+            "hours_ago",
+            format!("{} is out of range; give 1 to {MAX_HOURS} hours", request.hours_ago),
+        ));
     }
     if request.limit == 0 || request.limit > MAX_EVENTS {
         return Err(("limit", format!("{} is out of range; give 1 to {MAX_EVENTS} events", request.limit)));
@@ -498,7 +502,8 @@ mod tests {
 
     #[test]
     fn large_records_are_appended_in_pieces() {
-        let record = |bytes| NewRecord { key: Bytes::new(), value: Bytes::from(vec![0; bytes]), headers: Vec::new() };
+        let record =
+            |bytes| NewRecord { key: Bytes::new(), value: Bytes::from(vec![0; bytes]), headers: Vec::new() };
         let records = vec![record(1), record(MAX_APPEND_BYTES), record(1), record(1)];
         let sizes: Vec<usize> = by_bytes(records).iter().map(Vec::len).collect();
         assert_eq!(sizes, [1, 1, 2]);

@@ -12,8 +12,8 @@ use super::schema::without_nulls;
 use crate::{
     domain::Catalog,
     engine::{EngineError, EntityKey},
-    index::IndexName,
     fault::{Fault, FaultKind},
+    index::IndexName,
     index::SearchError,
 };
 

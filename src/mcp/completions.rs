@@ -45,7 +45,9 @@ impl SluiceServer {
                 let table = entity.uri.strip_prefix("sluice://").and_then(|uri| uri.split('/').next());
                 self.keys(table.unwrap_or_default(), &request.argument.value).await
             }
-            (Reference::Resource(_), "table") => readable(self.engine.catalog()).into_iter().map(str::to_owned).collect(),
+            (Reference::Resource(_), "table") => {
+                readable(self.engine.catalog()).into_iter().map(str::to_owned).collect()
+            }
             (Reference::Resource(_), "group") => GROUPS.iter().map(|group| group.name.to_owned()).collect(),
             _ => Vec::new(),
         };
@@ -85,7 +87,8 @@ impl SluiceServer {
     /// The values of a column that the dashboard breaks its table down by.
     async fn values_of(&self, table: &str, column: &str) -> Vec<String> {
         let overview = self.engine.overview().await.map(|(_, tables)| tables).unwrap_or_default();
-        let mut breakdowns = overview.into_iter().filter(|one| one.table == table).flat_map(|one| one.breakdowns);
+        let mut breakdowns =
+            overview.into_iter().filter(|one| one.table == table).flat_map(|one| one.breakdowns);
         let values = breakdowns.find(|one| one.column == column).map(|one| one.values).unwrap_or_default();
         let shown = |(mut name, _): (String, u64)| {
             self.outgoing.text(&mut name);

@@ -77,5 +77,9 @@ impl EntityAnswer {
 fn related_view(related: Related, room: &mut usize) -> RelatedView {
     let all = related.entities.len();
     let entities = fitting(related.entities.into_iter().map(EntityView::new).collect(), room);
-    RelatedView { table: related.table.name().to_owned(), more: related.more || entities.len() < all, entities }
+    RelatedView {
+        table: related.table.name().to_owned(),
+        more: related.more || entities.len() < all,
+        entities,
+    }
 }

@@ -223,7 +223,10 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(kept!(ListResourceTemplatesResult::with_all_items(resources::templates(self.engine.catalog())), context))
+        Ok(kept!(
+            ListResourceTemplatesResult::with_all_items(resources::templates(self.engine.catalog())),
+            context
+        ))
     }
 
     async fn read_resource(

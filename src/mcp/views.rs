@@ -120,7 +120,11 @@ fn value_of(value: &str, depth: usize) -> Value {
         _ => {
             let digits = value.split(['e', 'E']).next().unwrap_or_default();
             let digits = digits.bytes().filter(u8::is_ascii_digit).count();
-            let exact = if digits <= MAX_DIGITS { serde_json::from_str(value).ok() } else { value.parse().ok().map(|whole: i64| Value::from(whole)) };
+            let exact = if digits <= MAX_DIGITS {
+                serde_json::from_str(value).ok()
+            } else {
+                value.parse().ok().map(|whole: i64| Value::from(whole))
+            };
             exact.unwrap_or_else(|| Value::String(value.to_owned()))
         }
     }

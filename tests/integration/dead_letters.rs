@@ -1,15 +1,13 @@
 //! Dead letters that are listed, replayed and discarded.
 
 use serde_json::{Value, json};
-use sluice::{
-    engine::{LetterFilter, Selection},
-};
+use sluice::engine::{LetterFilter, Selection};
 
 use crate::support::table;
 use crate::support::{
     Pipeline,
-    events::only_an_index_takes,
     client::Client,
+    events::only_an_index_takes,
     eventually, request,
     rows::{leads, minutes_ago, object, produce},
     sync,

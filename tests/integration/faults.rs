@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice::{
-    engine::{DrainState, Engine},
-};
+use sluice::engine::{DrainState, Engine};
 
 use crate::support::table;
 use crate::support::{
-    Pipeline, eventually,
+    Pipeline,
     events::only_an_index_takes,
+    eventually,
     gate::Gate,
     request,
     rows::{id, lead, leads, produce},
@@ -211,5 +210,33 @@ async fn parts_that_are_down_are_reported_each_with_what_to_do() {
     }
     assert!(!shown.contains("senha"));
     pipeline.variables = good;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_record_too_large_to_be_copied_is_parked_by_reference_and_holds_nothing_up() {
+    let mut pipeline = Pipeline::new().await;
+    // As the brokers allow where nobody told them otherwise.
+    pipeline.set("KAFKA_MAX_MESSAGE_BYTES", "1048588");
+    pipeline.source.set_rows(table("leads"), leads(5));
+    let engine = pipeline.engine().await;
+    engine.prepare().await.expect("prepared");
+    let topic = &pipeline.variables["KAFKA_TOPIC"];
+    produce(topic, "estranho", &vec![b'x'; 1_048_300]).await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    eventually("each sink has parked it", async || engine.status().await.dead_letters == Some(2)).await;
+    pipeline.assert_events(5).await;
+    let page =
+        engine.dead_letters(&sluice::engine::LetterFilter::default(), None, 10).await.expect("letters");
+    for letter in &page.letters {
+        assert_eq!(letter.header("size").as_deref(), Some("1048300"));
+    }
+    let replayed = engine
+        .replay_letters(&sluice::engine::Selection::Open { sink: None, limit: 10 }, "teste")
+        .await
+        .expect("an outcome");
+    assert!(replayed.left.iter().all(|left| left.reason.contains("no event")), "{replayed:?}");
+    engine.shut_down().await;
     pipeline.clean_up().await;
 }

@@ -100,7 +100,7 @@ async fn events_leads_and_sessions_are_found_counted_and_paged() {
 }
 
 mod embedded {
-use super::*;
+    use super::*;
     use crate::{mcp::connect_to, support::folder::TestFolder};
 
     #[tokio::test(flavor = "multi_thread")]

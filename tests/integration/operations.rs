@@ -1,9 +1,7 @@
 //! What an operator does to a pipeline that runs: measures, pauses, restarts, injects, lists.
 
 use serde_json::{Value, json};
-use sluice::{
-    engine::{DrainState, Engine},
-};
+use sluice::engine::{DrainState, Engine};
 
 use crate::support::table;
 use crate::support::{

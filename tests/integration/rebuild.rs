@@ -101,10 +101,7 @@ async fn documents_deleted_by_hand_come_back_while_searches_are_answered_and_wri
     });
     engine.rebuild(&every_index()).await.expect("a rebuild");
     let again = engine.rebuild(&[leads_index()]).await.expect("the same");
-    assert_eq!(
-        again[0].id,
-        engine.rebuilds().iter().find(|r| r.index == leads_index()).expect("leads").id
-    );
+    assert_eq!(again[0].id, engine.rebuilds().iter().find(|r| r.index == leads_index()).expect("leads").id);
     // Written while the new indices are filled and take over.
     place.source().set_rows(table("leads"), leads(450));
     sync(&engine, request(table("leads"))).await;

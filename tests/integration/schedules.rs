@@ -31,7 +31,9 @@ async fn make_due(pipeline: &Pipeline) {
 async fn a_scheduled_sync_runs_at_once_and_makes_up_for_missed_runs_by_one_in_one_process() {
     let pipeline = Pipeline::new().await;
     // Spread over hours, so that reading on from the last run is not reading all of it.
-    pipeline.source.set_rows(table("leads"), (1..=20_u8).map(|n| lead(n.into(), 10 * i64::from(n))).collect());
+    pipeline
+        .source
+        .set_rows(table("leads"), (1..=20_u8).map(|n| lead(n.into(), 10 * i64::from(n))).collect());
     let engine = pipeline.engine().await;
     engine.put_schedule(&request(table("leads")), 10, "ana").await.expect("scheduled");
     let runs = async || pipeline.number("SELECT count(*) FROM sluice_syncs").await;

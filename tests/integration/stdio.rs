@@ -3,10 +3,7 @@
 use std::{process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
-use sluice::{
-
-    source::sample::{Fault, SampleServer, keys},
-};
+use sluice::source::sample::{Fault, SampleServer, keys};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},

@@ -43,7 +43,8 @@ async fn a_row_dated_ahead_holds_up_no_later_sync_and_is_named<P: Place>() {
     let mut ahead = lead(7, 5);
     ahead.insert("updated_at".into(), json!("2099-01-01T00:00:00+00:00"));
     let mut a_little_ahead = lead(8, 5);
-    a_little_ahead.insert("updated_at".into(), json!(spelled(chrono::Utc::now() + chrono::TimeDelta::hours(3))));
+    a_little_ahead
+        .insert("updated_at".into(), json!(spelled(chrono::Utc::now() + chrono::TimeDelta::hours(3))));
     let mut all = leads(3);
     all.extend([ahead, a_little_ahead]);
     place.source().set_rows(table("leads"), all);
@@ -138,7 +139,9 @@ async fn a_row_of_a_megabyte_goes_the_whole_way_and_one_too_large_is_parked_alon
     let page = engine.dead_letters(&LetterFilter::default(), None, 10).await.expect("letters");
     let [letter] = &page.letters[..] else { panic!("one letter: {page:?}") };
     assert_eq!(letter.header("entity"), Some(id(7)));
-    assert!(letter.header("size").is_some_and(|size| size.parse::<usize>().is_ok_and(|size| size > 9_000_000)));
+    assert!(
+        letter.header("size").is_some_and(|size| size.parse::<usize>().is_ok_and(|size| size > 9_000_000))
+    );
     assert!(letter.header("error").is_some_and(|error| error.contains("KAFKA_MAX_MESSAGE_BYTES")));
     assert!(letter.record.value.as_ref().is_some_and(|value| value.len() <= 1_024));
 
@@ -245,7 +248,11 @@ async fn the_same_bad_row_is_parked_once<P: Place>() {
     assert_eq!((first.appended, first.dead_letters), (2, 1));
     assert_eq!(engine.open_letters().await.expect("a count"), 1);
     let again = sync(&engine, request(table("leads"))).await;
-    assert_eq!((again.appended, again.unchanged, again.dead_letters), (0, 3, 0), "the same row is parked once");
+    assert_eq!(
+        (again.appended, again.unchanged, again.dead_letters),
+        (0, 3, 0),
+        "the same row is parked once"
+    );
     let page = engine.dead_letters(&LetterFilter::default(), None, 10).await.expect("letters");
     assert_eq!(page.letters[0].state(), LetterState::Open);
     assert!(engine.status().await.dead_letters == Some(1));

@@ -48,7 +48,14 @@ pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCod
     empty(&folder)?;
     let source = Arc::new(SampleSource::start(&folder, settings.catalog).await?);
     let Parts { log, store, index } = Parts::open(&settings)?;
-    let engine = Arc::new(Engine::new(settings.catalog, source.clone(), log, store, index, engine_settings(&settings)));
+    let engine = Arc::new(Engine::new(
+        settings.catalog,
+        source.clone(),
+        log,
+        store,
+        index,
+        engine_settings(&settings),
+    ));
     engine.start_drains().await;
 
     heading("A first sync: from a sample Supabase through the log into the store and the index")?;

@@ -256,8 +256,8 @@ impl Definition {
     /// # Errors
     /// Says which line is no TOML, or which name is wrong and how.
     pub fn parse(toml: &str) -> Result<Self, DefinitionError> {
-        let definition: Self =
-            toml::from_str(toml).map_err(|error| DefinitionError::Toml(error.to_string().trim().to_owned()))?;
+        let definition: Self = toml::from_str(toml)
+            .map_err(|error| DefinitionError::Toml(error.to_string().trim().to_owned()))?;
         definition.check()?;
         Ok(definition)
     }
@@ -311,10 +311,18 @@ impl Definition {
         for column in &self.columns {
             column_name(&column.name)?;
             if !names.insert(&column.name) {
-                return invalid("column", &column.name, "stands twice; give the second another name and `from`");
+                return invalid(
+                    "column",
+                    &column.name,
+                    "stands twice; give the second another name and `from`",
+                );
             }
             if self.never_read.iter().any(|hidden| hidden == column.source()) {
-                return invalid("column", &column.name, "is listed although never_read hides it; keep one of the two");
+                return invalid(
+                    "column",
+                    &column.name,
+                    "is listed although never_read hides it; keep one of the two",
+                );
             }
         }
         for hidden in &self.never_read {
@@ -447,7 +455,11 @@ fn plain_name(what: &'static str, name: &str) -> Result<(), DefinitionError> {
     let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
     if !plain || !begins || name.len() > MAX_NAME {
-        return invalid(what, name, "a name is a letter and then letters, digits and _, lower case, 63 at most");
+        return invalid(
+            what,
+            name,
+            "a name is a letter and then letters, digits and _, lower case, 63 at most",
+        );
     }
     Ok(())
 }
@@ -455,7 +467,11 @@ fn plain_name(what: &'static str, name: &str) -> Result<(), DefinitionError> {
 fn table_name(what: &'static str, name: &str) -> Result<(), DefinitionError> {
     plain_name(what, name)?;
     if RESERVED_TABLES.contains(&name) || name.starts_with("sluice_") || name.starts_with("pg_") {
-        return invalid(what, name, "is a name of sluice's own or of Postgres; choose another and set source.table");
+        return invalid(
+            what,
+            name,
+            "is a name of sluice's own or of Postgres; choose another and set source.table",
+        );
     }
     Ok(())
 }
@@ -463,7 +479,11 @@ fn table_name(what: &'static str, name: &str) -> Result<(), DefinitionError> {
 fn column_name(name: &str) -> Result<(), DefinitionError> {
     plain_name("column", name)?;
     if RESERVED_COLUMNS.contains(&name) {
-        return invalid("column", name, "is a name of sluice's own; give the column another and keep this one as `from`");
+        return invalid(
+            "column",
+            name,
+            "is a name of sluice's own; give the column another and keep this one as `from`",
+        );
     }
     Ok(())
 }
@@ -488,8 +508,11 @@ mod tests {
 
     #[test]
     fn a_definition_survives_being_written_and_read_again() {
-        for text in [SMALL, include_str!("../../../tables/leads.toml"), include_str!("../../../tables/chat_sessions.toml")]
-        {
+        for text in [
+            SMALL,
+            include_str!("../../../tables/leads.toml"),
+            include_str!("../../../tables/chat_sessions.toml"),
+        ] {
             let definition = Definition::parse(text).expect("a definition");
             let again = Definition::parse(&definition.to_toml().expect("TOML")).expect("a definition");
             assert_eq!(definition, again);

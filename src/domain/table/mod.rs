@@ -14,11 +14,11 @@ use std::{
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
+pub(super) use definition::placeholders;
 pub use definition::{
     Column, ColumnKind, Compare, Dashboard, Definition, DefinitionError, EventRule, Filter, Key, KeyKind,
     NamedCount, RESERVED_COLUMNS, Search, SourceTable, Time,
 };
-pub(super) use definition::placeholders;
 
 /// The definitions in the binary.
 const BUILT_IN: [(&str, &str); 2] = [
@@ -158,7 +158,8 @@ impl Catalog {
                 let problem = format!("another file defines the table '{}', too", definition.name);
                 return Err(CatalogError::Clash { file, problem });
             }
-            let clash = |known: &&Definition| known.entity == definition.entity && known.name != definition.name;
+            let clash =
+                |known: &&Definition| known.entity == definition.entity && known.name != definition.name;
             if let Some(known) = definitions.iter().find(clash) {
                 let problem = format!("its entity '{}' is that of the table '{}'", known.entity, known.name);
                 return Err(CatalogError::Clash { file, problem });
@@ -247,7 +248,8 @@ mod tests {
     fn files_that_clash_are_refused_by_name() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("a.toml"), own("lead", "pessoas")).expect("a file");
-        let error = Catalog::load(Some(folder.path()), Tz::UTC).expect_err("one entity, two tables").to_string();
+        let error =
+            Catalog::load(Some(folder.path()), Tz::UTC).expect_err("one entity, two tables").to_string();
         assert!(error.contains("a.toml") && error.contains("'lead'"), "{error}");
     }
 }

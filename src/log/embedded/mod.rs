@@ -151,7 +151,13 @@ impl Log for EmbeddedLog {
 
     async fn facts(&self) -> Result<LogFacts, Fault> {
         let partitions = usize::try_from(PARTITIONS).unwrap_or_default();
-        Ok(LogFacts { partitions, replicas: None, under_replicated: 0, retention: None, max_message_bytes: None })
+        Ok(LogFacts {
+            partitions,
+            replicas: None,
+            under_replicated: 0,
+            retention: None,
+            max_message_bytes: None,
+        })
     }
 }
 

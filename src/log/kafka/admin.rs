@@ -168,7 +168,10 @@ pub(super) async fn topic_limits(
     let untold = TopicLimits { retention: None, max_message_bytes: None };
     let resource = match answered.into_iter().next() {
         Some(Ok(resource)) => resource,
-        None | Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)) => {
+        None
+        | Some(Err(
+            RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed,
+        )) => {
             return Ok(untold);
         }
         Some(Err(code)) => return Err(fault(&what, &rdkafka::error::KafkaError::AdminOp(code))),

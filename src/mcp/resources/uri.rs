@@ -62,7 +62,9 @@ impl Uri {
                 Some(group) => Some(Self::Tools(group)),
                 None => return Err(unknown(address, "groups", GROUPS.iter().map(|group| group.name))),
             },
-            Some((table, key)) if !key.is_empty() => catalog.get(table).map(|table| Self::Entity(table, decoded(key))),
+            Some((table, key)) if !key.is_empty() => {
+                catalog.get(table).map(|table| Self::Entity(table, decoded(key)))
+            }
             _ => None,
         };
         found.ok_or_else(|| {

@@ -145,8 +145,12 @@ impl SluiceServer {
     )]
     async fn list_syncs(&self, given: JsonObject) -> Result<Answer<SyncList>, ToolError> {
         let args: ListSyncsArgs = arguments(given)?;
-        let filter =
-            SyncFilter { table: args.table.map(TableName), state: args.state, before: args.cursor, limit: args.limit };
+        let filter = SyncFilter {
+            table: args.table.map(TableName),
+            state: args.state,
+            before: args.cursor,
+            limit: args.limit,
+        };
         let (syncs, next_cursor) = self.engine.list_syncs(filter).await?;
         let more = if next_cursor.is_some() { "; older ones follow with the cursor" } else { "" };
         let text = format!("{} syncs{more}.", syncs.len());

@@ -107,7 +107,8 @@ impl SluiceServer {
             ));
         }
         let index = index_named(self.engine.catalog(), "index", &args.index)?;
-        let query = filters::combined(self.engine.search_fields(index), args.query.as_deref(), &args.filters)?;
+        let query =
+            filters::combined(self.engine.search_fields(index), args.query.as_deref(), &args.filters)?;
         let question = Cursor::question(index, query.as_deref(), args.sort);
         let request = SearchRequest {
             index,

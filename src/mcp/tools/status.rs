@@ -126,7 +126,8 @@ impl SluiceServer {
 
 fn table_counts(overview: TableOverview) -> TableCounts {
     let total = overview.total;
-    let named = |(name, count)| NamedCount { name, count, percent: percent(count, total.unwrap_or_default()) };
+    let named =
+        |(name, count)| NamedCount { name, count, percent: percent(count, total.unwrap_or_default()) };
     let column = |breakdown: Breakdown| ColumnCounts {
         partial: total.is_some_and(|total| breakdown.rows < total),
         values: shortened(breakdown.values),

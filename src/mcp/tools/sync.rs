@@ -322,7 +322,11 @@ impl SluiceServer {
             let _ = write!(text, " {}: {} values are not {}.", misfit.column, misfit.values, misfit.expected);
         }
         if sync.ahead > 0 {
-            let _ = write!(text, " {} rows say that they were changed in the future; they are read each time.", sync.ahead);
+            let _ = write!(
+                text,
+                " {} rows say that they were changed in the future; they are read each time.",
+                sync.ahead
+            );
         }
         for sink in sync.sinks.iter().filter(|sink| !sink.queryable && sync.state != SyncPhase::Running) {
             match (&sink.error, sink.pending) {

@@ -9,10 +9,7 @@ use std::{
 };
 
 use serde_json::json;
-use sluice::{
-
-    source::sample::{Failure, Fault, SampleServer, keys},
-};
+use sluice::source::sample::{Failure, Fault, SampleServer, keys};
 use tempfile::TempDir;
 use tokio::process::Child;
 

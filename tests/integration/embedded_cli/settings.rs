@@ -4,10 +4,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use sluice::{
-
-    source::sample::{SampleServer, keys},
-};
+use sluice::source::sample::{SampleServer, keys};
 use tempfile::TempDir;
 use tokio::process::Command;
 

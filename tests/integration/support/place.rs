@@ -22,8 +22,6 @@ pub trait Place: Sized {
     fn settings(&self) -> Settings;
     fn index(&self) -> Arc<dyn Index>;
     fn command(&self, arguments: &[&str]) -> tokio::process::Command;
-    /// Changes a setting for engines and processes made from here on.
-    fn set(&mut self, name: &str, value: &str);
     /// Deletes every document of an index behind the engine's back, while no engine runs.
     async fn delete_all(&self, index: IndexName);
     async fn clean_up(self);
@@ -36,19 +34,16 @@ pub trait Place: Sized {
 pub struct Embedded {
     folder: TestFolder,
     source: SampleServer,
-    more: BTreeMap<String, String>,
 }
 
 impl Embedded {
     fn variables(&self) -> BTreeMap<String, String> {
-        let mut variables = BTreeMap::from([
+        BTreeMap::from([
             ("SUPABASE_URL".to_owned(), self.source.url()),
             ("SUPABASE_KEY".to_owned(), keys::SECRET.to_owned()),
             ("SUPABASE_RETRY_SECONDS".to_owned(), "2".to_owned()),
             ("SLUICE_DATA_DIR".to_owned(), self.folder.path().display().to_string()),
-        ]);
-        variables.extend(self.more.clone());
-        variables
+        ])
     }
 
     fn index_folder(&self) -> PathBuf {
@@ -59,7 +54,7 @@ impl Embedded {
 impl Place for Embedded {
     async fn new() -> Self {
         let source = SampleServer::start(0).await.expect("a free port");
-        Self { folder: TestFolder::new(), source, more: BTreeMap::new() }
+        Self { folder: TestFolder::new(), source }
     }
 
     fn source(&self) -> &SampleServer {
@@ -79,10 +74,6 @@ impl Place for Embedded {
         command.args(arguments).env_clear().envs(self.variables());
         command.current_dir(self.folder.path()).kill_on_drop(true);
         command
-    }
-
-    fn set(&mut self, name: &str, value: &str) {
-        self.more.insert(name.to_owned(), value.to_owned());
     }
 
     async fn delete_all(&self, index: IndexName) {
@@ -118,10 +109,6 @@ impl Place for Real {
 
     fn command(&self, arguments: &[&str]) -> tokio::process::Command {
         self.0.command(arguments)
-    }
-
-    fn set(&mut self, name: &str, value: &str) {
-        self.0.set(name, value);
     }
 
     async fn delete_all(&self, index: IndexName) {

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice::{
-
-    source::sample::{Failure, Fault, SampleServer, keys},
-};
+use sluice::source::sample::{Failure, Fault, SampleServer, keys};
 use tokio::process::Command;
 
 use super::streamable::open_for;

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice::{
-    source::sample::{Fault, SampleServer, keys},
-};
+use sluice::source::sample::{Fault, SampleServer, keys};
 use tokio::process::Command;
 
 use crate::support::table;
