@@ -4,7 +4,7 @@ use std::{io::Write as _, path::Path, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::{Failure, output};
 use crate::{
     config::Settings,
     domain::{Definition, KeyKind, Table, TableName},
@@ -49,7 +49,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     match &options.command {
         None => {
             for table in settings.catalog.tables() {
-                println!("{}", line(table));
+                output::line(format_args!("{}", line(table)))?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -94,11 +94,11 @@ async fn list_undefined(engine: &Engine, schema: Option<&str>) -> Result<ExitCod
                     .into(),
             );
         }
-        Some(names) if names.is_empty() => println!("Every table that the project serves is defined."),
+        Some(names) if names.is_empty() => output::line("Every table that the project serves is defined.")?,
         Some(names) => {
-            println!("Not defined yet; `sluice tables discover NAME` writes a definition:");
+            output::line(format_args!("Not defined yet; `sluice tables discover NAME` writes a definition:"))?;
             for name in names {
-                println!("  {name}");
+                output::line(format_args!("  {name}"))?;
             }
         }
     }
@@ -114,20 +114,20 @@ async fn discover(
     let (definition, description) = engine.discover(options.schema.as_deref(), table).await?;
     let text = definition.to_toml()?;
     if options.print {
-        print!("{text}");
+        output::lines(&text)?;
     } else {
         let path = settings.tables_dir.join(format!("{}.toml", definition.name));
         write(&path, &text, options.force)?;
-        println!("Wrote {}: {} columns. Read it through, then:", path.display(), definition.columns.len());
-        println!("  sluice sync {} --wait", definition.name);
+        output::line(format_args!("Wrote {}: {} columns. Read it through, then:", path.display(), definition.columns.len()))?;
+        output::line(format_args!("  sluice sync {} --wait", definition.name))?;
         if settings.tables_dir_is_default {
-            println!("Other machines need the file, too: in the same place there, or in SLUICE_TABLES_DIR.");
+            output::line(format_args!("Other machines need the file, too: in the same place there, or in SLUICE_TABLES_DIR."))?;
         }
     }
     if let Basis::Rows(rows) = description.basis {
-        eprintln!(
+        output::note(format_args!(
             "The project does not describe itself to this key, so the types are guessed from {rows} rows: check them."
-        );
+        ));
     }
     notes(&definition);
     Ok(ExitCode::SUCCESS)
@@ -136,12 +136,12 @@ async fn discover(
 /// What a person should look at before the first sync.
 fn notes(definition: &Definition) {
     if definition.time.modified.is_none() {
-        eprintln!(
+        output::note(format_args!(
             "No modification time was found: every sync reads the whole window. Set time.modified if there is one."
-        );
+        ));
     }
     if !definition.never_read.is_empty() {
-        eprintln!("Never read, as they look like secrets: {}.", definition.never_read.join(", "));
+        output::note(format_args!("Never read, as they look like secrets: {}.", definition.never_read.join(", ")));
     }
 }
 
@@ -178,12 +178,12 @@ async fn check(engine: &Engine, settings: &Settings, table: Option<&str>) -> Res
     for table in tables {
         let differences = engine.check_table(table).await?;
         if differences.is_empty() {
-            println!("{table}: fits the project's table");
+            output::line(format_args!("{table}: fits the project's table"))?;
         }
         for difference in differences {
             must_mend |= !difference.is_hint;
             let mark = if difference.is_hint { "hint" } else { "mend" };
-            println!("{table}: {mark}: {}; {}", difference.problem, difference.next_step);
+            output::line(format_args!("{table}: {mark}: {}; {}", difference.problem, difference.next_step))?;
         }
     }
     Ok(if must_mend { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -76,6 +76,10 @@ async def sync_both(desk):
     await desk.until(
         "the sync of sessions", lambda sync: sync["state"] == "done", "sync_chat_sessions_from_supabase", limit=1000
     )
+    again = await desk.until(
+        "a sync of any table", lambda sync: sync["state"] == "done", "sync_table", table="leads", hours_ago=720, limit=1000,
+    )
+    check(again["table"] == "leads", f"another table was synced: {again}")
     listed = await desk.answer("list_syncs", table="leads", limit=100)
     check(any(one["sync_id"] == sync["sync_id"] for one in listed["syncs"]), "the sync is not listed")
     return sync
@@ -87,7 +91,7 @@ async def ask_how_it_is(desk, sync):
     check(any(s["sync_id"] == sync["sync_id"] for s in status["recent_syncs"]), "the sync is not among the recent ones")
     check((await desk.content("sluice://status"))["healthy"], "the resource says otherwise")
     dashboard = await desk.answer("get_supabase_dashboard")
-    check(dashboard["leads_total"] >= sync["rows_read"], f"{dashboard['leads_total']} leads in the source, {sync['rows_read']} read")
+    check(dashboard["tables"][0]["total"] >= sync["rows_read"], f"{dashboard['tables'][0]['total']} leads in the source, {sync['rows_read']} read")
     metrics = await desk.answer("get_engine_metrics")
     check(all(sink["state"] == "running" for sink in metrics["sinks"]), f"a sink does not run: {metrics['sinks']}")
     doctor = await desk.answer("run_doctor")
@@ -102,8 +106,10 @@ async def question_the_data(desk):
     check(not set(first) & set(then), "the second page repeats the first")
     id = events["events"][0]["entidade_id"]
     lead = await desk.answer("get_lead", id=id)
-    check(lead["lead"]["row"]["id"] == id and lead["events"], f"no lead {id}: {lead}")
-    check((await desk.content(f"sluice://leads/{id}"))["lead"]["row"]["id"] == id, "the resource is of another lead")
+    check(lead["entity"]["row"]["id"] == id and lead["events"], f"no lead {id}: {lead}")
+    check((await desk.content(f"sluice://leads/{id}"))["entity"]["row"]["id"] == id, "the resource is of another lead")
+    entity = await desk.answer("get_entity", table="leads", key=id)
+    check(entity["entity"] == lead["entity"], "an entity by its key is another than the lead")
 
     counted = await desk.answer("query_store", sql="SELECT count(*) AS leads FROM leads")
     stored = int(counted["rows"][0][0])

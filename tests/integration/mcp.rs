@@ -77,14 +77,14 @@ async fn leads_are_synced_followed_and_counted_through_the_tools() {
     assert_eq!(again["state"], "done");
 
     let dashboard = answer(&session, "get_supabase_dashboard", json!({})).await;
-    assert_eq!(dashboard["leads_total"], 80);
-    assert_eq!(dashboard["leads_qualified"], 31, "scores 50 to 80");
-    assert_eq!(dashboard["qualification_rate"], 38.8);
-    assert_eq!(dashboard["leads_last_24h"], 80);
-    assert_eq!(dashboard["sessions_active"], 9);
-    assert_eq!(dashboard["by_status"][0], json!({"name": "novo", "count": 40}));
-    assert_eq!(dashboard["by_origin"][0], json!({"name": "indicação", "count": 80}));
-    assert!(dashboard["newest_lead_at"].is_string());
+    assert_eq!(dashboard["tables"][0]["total"], 80);
+    let qualified = json!({"name": "qualified", "count": 31, "percent": 38.8});
+    assert_eq!(dashboard["tables"][0]["counts"][0], qualified, "scores 50 to 80");
+    assert_eq!(dashboard["tables"][0]["last_24h"], 80);
+    assert_eq!(dashboard["tables"][1]["counts"][0]["count"], 9);
+    assert_eq!(dashboard["tables"][0]["breakdowns"][0]["values"][0], json!({"name": "novo", "count": 40}));
+    assert_eq!(dashboard["tables"][0]["breakdowns"][1]["values"][0], json!({"name": "indicação", "count": 80}));
+    assert!(dashboard["tables"][0]["newest_at"].is_string());
 
     let lag = answer(&session, "check_kafka_lag", json!({})).await;
     assert_eq!(lag["total"], 0);

@@ -60,15 +60,15 @@ async fn what_was_synced_is_found_by_filter_by_sql_and_by_lead() {
     assert_eq!((&large["rows"], &large["truncated"]), (&json!([]), &json!(true)));
 
     let by_id = answer(&session, "get_lead", json!({"id": id(2)})).await;
-    assert_eq!(by_id["lead"]["row"]["email"], "j***@***", "masked unless asked for otherwise");
-    assert_eq!(by_id["events"][0]["id"], by_id["lead"]["evento_id"]);
+    assert_eq!(by_id["entity"]["row"]["email"], "j***@***", "masked unless asked for otherwise");
+    assert_eq!(by_id["events"][0]["id"], by_id["entity"]["evento_id"]);
     assert_eq!(by_id["chat_sessions"][0]["row"]["id"], id(2));
     assert_eq!((&by_id["more_events"], &by_id["more_chat_sessions"]), (&json!(false), &json!(false)));
     assert!(!by_id.to_string().contains("segredo-do-visitante"));
     let by_email = answer(&session, "get_lead", json!({"email": "JOAO2@exemplo.com.br"})).await;
     assert_eq!(by_email, by_id);
     let long = answer(&session, "get_lead", json!({"id": id(7)})).await;
-    let nome = long["lead"]["row"]["nome"].as_str().expect("a name");
+    let nome = long["entity"]["row"]["nome"].as_str().expect("a name");
     assert!(nome.ends_with("… (100000 characters)") && long.to_string().len() < 60_000);
 
     session.cancel().await.expect("the session closes");

@@ -225,7 +225,7 @@ impl SluiceServer {
         description = "Answers one read-only SQL statement (joins, WITH, window functions and aggregates are fine) in the store's \
             dialect: PostgreSQL, or SQLite where sluice runs embedded (times are ISO 8601 text there). It is stopped after 15 s. Tables: \
             eventos_raw (id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, dados, entidade_id, versao, \
-            ingerido_em); leads (id, nome, email, telefone, nome_empresa, nome_projeto, interesse, score_qualificacao, status_lead, origem, utm_source, created_at, updated_at, last_interaction_at); chat_sessions (id, lead_id, total_messages, duration_seconds, pages_visited, perguntas_feitas, intencao_detectada, nivel_interesse, started_at, ended_at, is_active), each with more, see sluice://schema/{table}; eventos_agregados (janela_inicio, \
+            processado_em); leads (id, nome, email, telefone, nome_empresa, nome_projeto, interesse, score_qualificacao, status_lead, origem, utm_source, created_at, updated_at, last_interaction_at); chat_sessions (id, lead_id, total_messages, duration_seconds, pages_visited, perguntas_feitas, intencao_detectada, nivel_interesse, started_at, ended_at, is_active), each with more, see sluice://schema/{table}; eventos_agregados (janela_inicio, \
             janela_fim, categoria, evento, total, soma_valor: windows of five minutes). \
             Example: {\"sql\": \"SELECT origem, count(*) FROM leads GROUP BY origem ORDER BY 2 DESC\"}",
         input_schema = schema::input::<SqlArgs>(),

@@ -37,6 +37,8 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![
         ("serve", vec!["serve", "--list-tools"]),
         ("sync", vec!["sync", "leads"]),
+        ("tables", vec!["tables"]),
+        ("tables", vec!["tables", "check"]),
         ("status", vec!["status"]),
         ("status", vec!["status", "--json"]),
         ("doctor", vec!["doctor"]),

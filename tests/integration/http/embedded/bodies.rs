@@ -48,7 +48,7 @@ async fn whatever_a_client_accepts_of_the_two_types_it_is_answered_in_it() {
             post(&server, accept, &call(2, "get_supabase_dashboard")).header("mcp-session-id", &session);
         let (content_type, answer) = message(called.send().await.expect("an answer")).await;
         assert_eq!(content_type, in_session, "{accept:?}");
-        assert_eq!(answer["result"]["structuredContent"]["leads_total"], 0, "{answer}");
+        assert_eq!(answer["result"]["structuredContent"]["tables"][0]["total"], 0, "{answer}");
 
         let params = json!({"name": "get_supabase_dashboard", "arguments": {}});
         let request = post(&server, accept, &stateless(3, "tools/call", params))
@@ -57,7 +57,7 @@ async fn whatever_a_client_accepts_of_the_two_types_it_is_answered_in_it() {
             .header("mcp-name", "get_supabase_dashboard");
         let (content_type, answer) = message(request.send().await.expect("an answer")).await;
         assert_eq!((content_type.as_str(), &answer["id"]), (without, &json!(3)), "{accept:?}");
-        assert_eq!(answer["result"]["structuredContent"]["leads_total"], 0, "{answer}");
+        assert_eq!(answer["result"]["structuredContent"]["tables"][0]["total"], 0, "{answer}");
     }
 }
 
@@ -187,7 +187,7 @@ async fn a_batch_is_answered_in_the_revision_that_has_them_and_in_no_other() {
         let answers = answers.as_array().expect("an array");
         let ids: Vec<&Value> = answers.iter().map(|answer| &answer["id"]).collect();
         assert_eq!(ids, [&json!(1), &json!(2), &json!(3)]);
-        assert_eq!(answers[1]["result"]["structuredContent"]["leads_total"], 0, "{answers:?}");
+        assert_eq!(answers[1]["result"]["structuredContent"]["tables"][0]["total"], 0, "{answers:?}");
         assert_eq!(answers[2]["error"]["code"], -32_600);
         let told = send(&json!([initialized(), initialized()])).await;
         assert_eq!((told.status().as_u16(), told.text().await.expect("text")), (202, String::new()));

@@ -35,7 +35,7 @@ async fn an_old_client_initializes_lists_and_calls() {
     assert!(tools["result"]["tools"].as_array().is_some_and(|tools| tools.len() > 5), "{tools}");
     assert_eq!(post(&endpoint, &call(3, "get_supabase_dashboard")).await, 202);
     let called = events.next().await.expect("an answer").json();
-    assert_eq!(called["result"]["structuredContent"]["leads_total"], 0, "{called}");
+    assert_eq!(called["result"]["structuredContent"]["tables"][0]["total"], 0, "{called}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

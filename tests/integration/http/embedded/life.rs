@@ -68,7 +68,7 @@ async fn a_call_under_way_is_answered_before_the_server_ends_and_streams_are_clo
     eventually("the call is under way", async || !server.source().take_requests().is_empty()).await;
     server.terminate();
     let answer = answer.message().await.expect("the answer").json();
-    assert_eq!(answer["result"]["structuredContent"]["leads_total"], 0, "{answer}");
+    assert_eq!(answer["result"]["structuredContent"]["tables"][0]["total"], 0, "{answer}");
     assert!(stream.next().await.is_none(), "the stream ends");
     assert!(server.process.wait().await.expect("an exit").success());
     assert!(server.find("cut short").is_none());
@@ -89,7 +89,7 @@ async fn a_call_from_an_old_client_is_answered_before_its_stream_is_closed() {
     eventually("the call is under way", async || !server.source().take_requests().is_empty()).await;
     server.terminate();
     let answer = stream.next().await.expect("the answer").json();
-    assert_eq!(answer["result"]["structuredContent"]["leads_total"], 0, "{answer}");
+    assert_eq!(answer["result"]["structuredContent"]["tables"][0]["total"], 0, "{answer}");
     assert!(stream.next().await.is_none(), "the stream ends");
     assert!(server.process.wait().await.expect("an exit").success());
 }
