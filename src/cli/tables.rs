@@ -96,7 +96,9 @@ async fn list_undefined(engine: &Engine, schema: Option<&str>) -> Result<ExitCod
         }
         Some(names) if names.is_empty() => output::line("Every table that the project serves is defined.")?,
         Some(names) => {
-            output::line(format_args!("Not defined yet; `sluice tables discover NAME` writes a definition:"))?;
+            output::line(format_args!(
+                "Not defined yet; `sluice tables discover NAME` writes a definition:"
+            ))?;
             for name in names {
                 output::line(format_args!("  {name}"))?;
             }
@@ -118,10 +120,16 @@ async fn discover(
     } else {
         let path = settings.tables_dir.join(format!("{}.toml", definition.name));
         write(&path, &text, options.force)?;
-        output::line(format_args!("Wrote {}: {} columns. Read it through, then:", path.display(), definition.columns.len()))?;
+        output::line(format_args!(
+            "Wrote {}: {} columns. Read it through, then:",
+            path.display(),
+            definition.columns.len()
+        ))?;
         output::line(format_args!("  sluice sync {} --wait", definition.name))?;
         if settings.tables_dir_is_default {
-            output::line(format_args!("Other machines need the file, too: in the same place there, or in SLUICE_TABLES_DIR."))?;
+            output::line(format_args!(
+                "Other machines need the file, too: in the same place there, or in SLUICE_TABLES_DIR."
+            ))?;
         }
     }
     if let Basis::Rows(rows) = description.basis {
@@ -141,7 +149,10 @@ fn notes(definition: &Definition) {
         ));
     }
     if !definition.never_read.is_empty() {
-        output::note(format_args!("Never read, as they look like secrets: {}.", definition.never_read.join(", ")));
+        output::note(format_args!(
+            "Never read, as they look like secrets: {}.",
+            definition.never_read.join(", ")
+        ));
     }
 }
 

@@ -99,7 +99,8 @@ async fn a_second_process_reads_is_told_who_writes_and_takes_over_when_the_first
 
     first.close().await;
     eventually("the second takes over", async || {
-        let synced = second.call("sync_chat_sessions_from_supabase", json!({"limit": 1000, "hours_ago": 2400})).await;
+        let synced =
+            second.call("sync_chat_sessions_from_supabase", json!({"limit": 1000, "hours_ago": 2400})).await;
         synced.structured_content.is_some_and(|sync| sync["appended"] == 200)
     })
     .await;

@@ -83,7 +83,10 @@ async fn leads_are_synced_followed_and_counted_through_the_tools() {
     assert_eq!(dashboard["tables"][0]["last_24h"], 80);
     assert_eq!(dashboard["tables"][1]["counts"][0]["count"], 9);
     assert_eq!(dashboard["tables"][0]["breakdowns"][0]["values"][0], json!({"name": "novo", "count": 40}));
-    assert_eq!(dashboard["tables"][0]["breakdowns"][1]["values"][0], json!({"name": "indicação", "count": 80}));
+    assert_eq!(
+        dashboard["tables"][0]["breakdowns"][1]["values"][0],
+        json!({"name": "indicação", "count": 80})
+    );
     assert!(dashboard["tables"][0]["newest_at"].is_string());
 
     let lag = answer(&session, "check_kafka_lag", json!({})).await;

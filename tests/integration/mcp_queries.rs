@@ -62,8 +62,8 @@ async fn what_was_synced_is_found_by_filter_by_sql_and_by_lead() {
     let by_id = answer(&session, "get_lead", json!({"id": id(2)})).await;
     assert_eq!(by_id["entity"]["row"]["email"], "j***@***", "masked unless asked for otherwise");
     assert_eq!(by_id["events"][0]["id"], by_id["entity"]["evento_id"]);
-    assert_eq!(by_id["chat_sessions"][0]["row"]["id"], id(2));
-    assert_eq!((&by_id["more_events"], &by_id["more_chat_sessions"]), (&json!(false), &json!(false)));
+    assert_eq!(by_id["related"][0]["entities"][0]["row"]["id"], id(2));
+    assert_eq!((&by_id["more_events"], &by_id["related"][0]["more"]), (&json!(false), &json!(false)));
     assert!(!by_id.to_string().contains("segredo-do-visitante"));
     let by_email = answer(&session, "get_lead", json!({"email": "JOAO2@exemplo.com.br"})).await;
     assert_eq!(by_email, by_id);
@@ -85,7 +85,6 @@ async fn what_can_t_be_asked_is_a_tool_error_that_says_what_can() {
         ("query_raw_events", json!({"limit": 201}), "limit: 201 is out of range"),
         ("query_raw_events", json!({"tipo_evento": "venda"}), "tipo_evento"),
         ("query_raw_events", json!({"from": "ontem"}), "from: is not a time"),
-        ("query_raw_events", json!({"entidade_id": "7"}), "entidade_id: is not a UUID"),
         ("query_raw_events", json!({"cursor": "x"}), "cursor: is not the next_cursor"),
         ("query_store", json!({}), "sql"),
         ("query_store", json!({"sql": "SELECT 1", "max_rows": 0}), "max_rows: 0 is out of range"),
@@ -93,7 +92,7 @@ async fn what_can_t_be_asked_is_a_tool_error_that_says_what_can() {
         (
             "query_store",
             json!({"sql": "SELECT * FROM pg_shadow"}),
-            "eventos_raw, leads, chat_sessions, eventos_agregados",
+            "eventos_raw, eventos_agregados, leads, chat_sessions",
         ),
         ("query_store", json!({"sql": "SELECT pg_read_file('/etc/passwd')"}), "pg_read_file is not among"),
         ("query_store", json!({"sql": "SELECT nme FROM leads"}), "leads.nome"),

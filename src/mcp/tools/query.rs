@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    domain::TableName,
+    domain::{MANUAL, TableName},
     engine::EntityKey,
     mcp::{
         SluiceServer,
@@ -182,7 +182,7 @@ impl SluiceServer {
         let order = args.order.of_store();
         let after = args.cursor.as_deref().map(|text| cursor(text, order)).transpose()?;
         let filter = EventFilter {
-            tipo_evento: args.tipo_evento,
+            tipo_evento: args.tipo_evento.map(|tipo| self.known_tipo(tipo)).transpose()?,
             evento: args.evento,
             categoria: args.categoria,
             usuario: args.usuario,
@@ -294,6 +294,19 @@ impl SluiceServer {
 }
 
 impl SluiceServer {
+    /// A `tipo_evento` that events can have: of another there are none, which an empty answer would not tell.
+    fn known_tipo(&self, tipo: String) -> Result<String, ToolError> {
+        let catalog = self.engine.catalog();
+        if tipo == MANUAL || catalog.of_entity(&tipo).is_some() {
+            return Ok(tipo);
+        }
+        let known: Vec<&str> = catalog.tables().map(|table| table.definition().entity.as_str()).collect();
+        Err(ToolError::argument(
+            "tipo_evento",
+            format!("no event is a '{tipo}'; use {} or {MANUAL}", known.join(", ")),
+        ))
+    }
+
     async fn entity(&self, table: &str, key: &EntityKey) -> Result<Answer<EntityAnswer>, ToolError> {
         let table = self.engine.table(&TableName(table.to_owned()))?;
         let content = EntityAnswer::new(self.engine.entity(table, key).await?);
