@@ -120,6 +120,7 @@ async fn every_tool_has_titles_schemas_and_annotations() {
             "check_kafka_lag",
             "discard_dead_letters",
             "get_engine_metrics",
+            "get_entity",
             "get_lead",
             "get_pipeline_status",
             "get_supabase_dashboard",
@@ -139,6 +140,7 @@ async fn every_tool_has_titles_schemas_and_annotations() {
             "search_elasticsearch",
             "sync_chat_sessions_from_supabase",
             "sync_leads_from_supabase",
+            "sync_table",
         ]
     );
     for tool in &tools {

@@ -274,6 +274,9 @@ impl SluiceServer {
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)))
             .map(|(name, value)| match table.filters.get(name) {
+                _ if value.trim().is_empty() => {
+                    Err(ToolError::argument(name, "is empty; leave it out to sync every row"))
+                }
                 Some(filter) => {
                     Ok(Condition { column: filter.column.clone(), compare: filter.compare, value })
                 }
