@@ -156,7 +156,7 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
 
 /// A name cut short is likelier than a misspelt one.
 fn likeness(name: &str, known: &str) -> f64 {
-    strsim::jaro_winkler(name, known) + f64::from(u8::from(!name.is_empty() && known.starts_with(name)))
+    strsim::jaro_winkler(name, known) + f64::from(u8::from(name.len() > 2 && known.starts_with(name)))
 }
 
 #[cfg(test)]
