@@ -229,7 +229,7 @@ async fn an_embedded_folder_takes_thousands_of_events_a_second() {
         let records = part
             .iter()
             .map(|event| sluice::log::NewRecord {
-                key: event.entidade.id.to_string().into(),
+                key: event.entidade.id.clone().into(),
                 value: event.encode(),
                 headers: vec![("schema", "1".into())],
             })

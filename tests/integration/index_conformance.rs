@@ -221,7 +221,7 @@ async fn no_json_that_a_project_can_send_parks_a_row<B: IndexBench>() {
         r#""nome": "a\u0000b", "x\u0000": "\u0000", "interesse": ["\u0000"]"#.to_owned(),
         r#""localizacao": {"a": 1, "a": 2}, "extra": {"b": [{"c": 1, "\u0063": 2}]}, "nome": {"x": 1, "x": 2}"#.to_owned(),
         format!(r#""nome": "{text}", "{}": 1"#, "n".repeat(60_000)),
-        format!("\"nome\": \"Ana\",\n  \"localizacao\": {{\r\n\t\"uf\":\n\"SP\"}}"),
+        "\"nome\": \"Ana\",\n  \"localizacao\": {\r\n\t\"uf\":\n\"SP\"}".to_string(),
         r#""updated_at": "infinity", "created_at": 5, "interesse": {"a": 1}, "telefone": 1e999"#.to_owned(),
     ];
     let rows: Vec<String> =
