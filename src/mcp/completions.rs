@@ -48,7 +48,11 @@ impl SluiceServer {
             (Reference::Resource(_), "group") => GROUPS.iter().map(|group| group.name.to_owned()).collect(),
             _ => Vec::new(),
         };
-        matching(known, &request.argument.value)
+        let may_leave = |mut value: String| {
+            self.outgoing.text(&mut value);
+            value
+        };
+        matching(known.into_iter().map(may_leave).collect(), &request.argument.value)
     }
 
     /// The leads whose id begins so; those stored last, where nothing was typed yet.
@@ -84,13 +88,7 @@ impl SluiceServer {
     async fn counted(&self, which: fn(crate::source::Overview) -> Vec<(String, u64)>) -> Vec<String> {
         let overview = self.engine.overview().await;
         let counts = overview.map(|(_, overview)| which(overview)).unwrap_or_default();
-        counts
-            .into_iter()
-            .map(|(mut name, _)| {
-                self.outgoing.text(&mut name);
-                name
-            })
-            .collect()
+        counts.into_iter().map(|(name, _)| name).collect()
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     consent::{Asking, Seal},
     logs,
     offer::Toolbox,
-    output::Outgoing,
+    output::{Masking, Outgoing},
     prompts,
     resources::{self, Uri, Watches},
     session::Session,
@@ -57,7 +57,7 @@ impl SluiceServer {
     pub fn new(engine: Arc<Engine>, offer: &Offer) -> Self {
         Self {
             toolbox: Arc::new(Toolbox::new(offer)),
-            outgoing: Outgoing { reveal_pii: offer.reveal_pii },
+            outgoing: Outgoing::new((!offer.reveal_pii).then(Masking::default)),
             tasks: TaskManager::new(),
             seal: Seal::new(),
             watches: Watches::new(engine.clone()),
@@ -78,7 +78,7 @@ impl Clone for SluiceServer {
         Self {
             engine: self.engine.clone(),
             toolbox: self.toolbox.clone(),
-            outgoing: self.outgoing,
+            outgoing: self.outgoing.clone(),
             tasks: self.tasks.clone(),
             seal: self.seal.clone(),
             watches: self.watches.clone(),
@@ -143,7 +143,7 @@ impl ServerHandler for SluiceServer {
         let span =
             info_span!("call", tool = %request.name, request_id = RequestId::behind(&context.extensions));
         if let Some(unknown) = self.toolbox.unknown(&request.name, access) {
-            return Err(unknown);
+            return Err(self.outgoing.error(unknown));
         }
         if tasks::wanted(&request, &context) {
             return Ok(span.in_scope(|| self.start_task(request, context)).into());
@@ -151,7 +151,7 @@ impl ServerHandler for SluiceServer {
         let asking = Asking::new(self.seal.clone(), &request);
         context.extensions.insert(asking.clone());
         let called = self.toolbox.router.call(ToolCallContext::new(self, request, context));
-        let answer = called.instrument(span).await?;
+        let answer = called.instrument(span).await.map_err(|error| self.outgoing.error(error))?;
         if let Some(question) = asking.question() {
             return Ok(question.into());
         }
@@ -206,8 +206,9 @@ impl ServerHandler for SluiceServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let uri = Uri::parse(&request.uri)?;
-        let result = self.read(&request.uri, &uri, Access::of(&context.extensions)).await?;
+        let uri = Uri::parse(&request.uri).map_err(|error| self.outgoing.error(error))?;
+        let result = self.read(&request.uri, &uri, Access::of(&context.extensions)).await;
+        let result = result.map_err(|error| self.outgoing.error(error))?;
         Ok(if uri.is_fixed() { kept!(result, context) } else { result }.into())
     }
 
@@ -217,8 +218,8 @@ impl ServerHandler for SluiceServer {
         request: rmcp::model::SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let uri = Uri::parse(&request.uri)?;
-        let changes = self.watches.watch(&request.uri, uri)?;
+        let watched = Uri::parse(&request.uri).and_then(|uri| self.watches.watch(&request.uri, uri));
+        let changes = watched.map_err(|error| self.outgoing.error(error))?;
         self.session.subscribe(request.uri, changes, context.peer);
         Ok(())
     }
@@ -276,7 +277,9 @@ impl ServerHandler for SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
         let access = Access::of(&context.extensions);
-        prompts::get(&request.name, request.arguments.as_ref(), &self.toolbox, access).map(Into::into)
+        prompts::get(&request.name, request.arguments.as_ref(), &self.toolbox, access)
+            .map(|prompt| self.outgoing.prompt(prompt).into())
+            .map_err(|error| self.outgoing.error(error))
     }
 
     async fn complete(
@@ -296,7 +299,7 @@ impl ServerHandler for SluiceServer {
         if is_stateless(&context) {
             return Err(ErrorData::method_not_found::<rmcp::model::SetLevelRequestMethod>());
         }
-        self.session.tell_log(logs::forward(context.peer, request.level, self.outgoing));
+        self.session.tell_log(logs::forward(context.peer, request.level, self.outgoing.clone()));
         Ok(())
     }
 }

@@ -44,14 +44,14 @@ static ESCAPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(r"(?:\x1b\[|\x{9b})[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)").ok()
 });
 
-/// Controls, direction marks and overrides, invisible separators and tags. Joiners stay: scripts and emoji need them.
-fn deceives(c: char) -> bool {
+/// Controls, separators of lines, direction marks and overrides, invisible separators and tags. Joiners stay: scripts and emoji need them.
+pub(super) fn deceives(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         '\u{61c}'
         | '\u{200b}'
         | '\u{200e}'..='\u{200f}'
-        | '\u{202a}'..='\u{202e}'
+        | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{2069}'
         | '\u{feff}'
         | '\u{fff9}'..='\u{fffb}'

@@ -77,12 +77,12 @@ impl SluiceServer {
             Uri::Status => as_json(&self.engine.status().await).map(Some),
             Uri::Schema(table) => as_json(table).map(Some),
             Uri::Lead(id) => match self.engine.lead(&LeadKey::Id(*id)).await {
-                Ok(history) => as_json(&LeadAnswer::new(history)).map(Some),
+                Ok(history) => as_json(&LeadAnswer::new(history, &self.outgoing)).map(Some),
                 Err(EngineError::UnknownLead(_)) => Ok(None),
                 Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
             },
             Uri::DeadLetter(at) => match self.engine.dead_letter(*at).await {
-                Ok(letter) => letter.map(|letter| as_json(&dead_letters::view(&letter))).transpose(),
+                Ok(letter) => letter.map(|letter| as_json(&dead_letters::view(&letter, &self.outgoing))).transpose(),
                 Err(fault) => Err(ErrorData::internal_error(fault.to_string(), None)),
             },
             Uri::Tools(group) => {

@@ -15,8 +15,9 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
-        bounded::{AROUND, LARGEST_ANSWER, fitting},
+        bounded::{AROUND, CUT, LARGEST_ANSWER, fitting},
         lead::LeadAnswer,
+        output::Dialect,
         schema,
         views::EventView,
     },
@@ -142,6 +143,8 @@ struct EventsAnswer {
     events: Vec<EventView>,
     /// Pass it as cursor for the next page; absent when these were the last.
     next_cursor: Option<String>,
+    /// How to see what is not shown.
+    hint: Option<String>,
 }
 
 /// A column of a statement's answer.
@@ -162,6 +165,8 @@ struct SqlAnswer {
     rows: Vec<Vec<Value>>,
     /// There are more rows than were returned.
     truncated: bool,
+    /// How to see what was not returned.
+    hint: Option<&'static str>,
 }
 
 #[tool_router(router = query_tools, vis = "pub(in crate::mcp)")]
@@ -197,7 +202,7 @@ impl SluiceServer {
         let cursors: Vec<EventCursor> =
             page.events.iter().map(|event| EventCursor::of(event, order)).collect();
         let views: Vec<EventView> =
-            page.events.into_iter().map(|event| EventView::new(event, args.include_dados)).collect();
+            page.events.into_iter().map(|event| EventView::new(event, args.include_dados, &self.outgoing)).collect();
         let events = fitting(views, &mut (LARGEST_ANSWER - AROUND));
         // What did not fit is the beginning of the next page.
         let next = match events.len() {
@@ -210,15 +215,12 @@ impl SluiceServer {
             }
             shown => cursors.get(shown - 1).copied(),
         };
-        let text = match next {
-            Some(_) => format!(
-                "{} events; pass next_cursor as cursor for more, or narrow the filters.",
-                events.len()
-            ),
-            None => format!("{} events; there are no more.", events.len()),
-        };
+        let is_cut = events.iter().any(|event| event.is_cut);
+        let more = next.map(|_| "there are more: pass next_cursor as cursor, or narrow the filters");
+        let hints: Vec<&str> = more.into_iter().chain(is_cut.then_some(CUT)).collect();
+        let hint = (!hints.is_empty()).then(|| hints.join("; "));
         let next_cursor = next.map(EventCursor::encode);
-        Ok(Answer { text, content: EventsAnswer { events, next_cursor } })
+        Ok(Answer(EventsAnswer { events, next_cursor, hint }))
     }
 
     #[tool(
@@ -241,14 +243,14 @@ impl SluiceServer {
             bytes: LARGEST_ANSWER - AROUND,
             timeout: LONGEST_STATEMENT,
         };
-        let (store, answer) = self.engine.query_store(&args.sql, limits).await?;
-        let text = match (answer.truncated, answer.rows.len()) {
-            (false, rows) => format!("{rows} rows from {store}."),
-            (true, 0) => {
-                "The first row is too large to be shown: select fewer columns, or parts of them.".to_owned()
-            }
-            (true, rows) => format!(
-                "The first {rows} rows from {store}; there are more. Aggregate, filter, select fewer columns, or page with ORDER BY and LIMIT."
+        let (store, mut answer) = self.engine.query_store(&args.sql, limits).await?;
+        let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
+        self.outgoing.answer(&args.sql, dialect, &mut answer);
+        let hint = match (answer.truncated, answer.rows.len()) {
+            (false, _) => None,
+            (true, 0) => Some("the first row is too large to be shown: select fewer columns, or parts of them"),
+            (true, _) => Some(
+                "there are more rows: aggregate, filter, select fewer columns, or page with ORDER BY and LIMIT",
             ),
         };
         let columns = answer
@@ -257,8 +259,8 @@ impl SluiceServer {
             .map(|column| ColumnView { name: column.name, r#type: column.kind })
             .collect();
         let content =
-            SqlAnswer { store: store.to_owned(), columns, rows: answer.rows, truncated: answer.truncated };
-        Ok(Answer { text, content })
+            SqlAnswer { store: store.to_owned(), columns, rows: answer.rows, truncated: answer.truncated, hint };
+        Ok(Answer(content))
     }
 
     #[tool(
@@ -276,20 +278,7 @@ impl SluiceServer {
             (None, Some(email)) if !email.trim().is_empty() => LeadKey::Email(email.trim().to_owned()),
             _ => return Err(ToolError::argument("id", "give either the lead's id or its email")),
         };
-        let history = self.engine.lead(&key).await?;
-        let id = history.id;
-        let content = LeadAnswer::new(history);
-        let text = format!(
-            "Lead {id}: {} events and {} chat sessions{}.",
-            content.events.len(),
-            content.chat_sessions.len(),
-            if content.more_events || content.more_chat_sessions {
-                ", the latest; there are more"
-            } else {
-                ""
-            },
-        );
-        Ok(Answer { text, content })
+        Ok(Answer(LeadAnswer::new(self.engine.lead(&key).await?, &self.outgoing)))
     }
 }
 

@@ -1,19 +1,15 @@
 //! Tools that tell how the source and the pipeline are.
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, Utc};
 use rmcp::{tool, tool_router};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    domain::QUALIFIED_SCORE,
     engine::{Count, PipelineStatus, SinkLag},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError},
-        output::fence,
         schema,
     },
     source::Overview,
@@ -71,7 +67,7 @@ impl SluiceServer {
         let (health, overview) = self.engine.overview().await?;
         let warnings = health.warnings.iter().map(ToString::to_string).collect();
         let dashboard = dashboard(health.host, health.key, warnings, overview);
-        Ok(Answer { text: dashboard_text(&dashboard), content: dashboard })
+        Ok(Answer(dashboard))
     }
 
     #[tool(
@@ -82,8 +78,7 @@ impl SluiceServer {
         annotations(read_only_hint = true, open_world_hint = true)
     )]
     async fn get_pipeline_status(&self) -> Result<Answer<PipelineStatus>, ToolError> {
-        let status = self.engine.status().await;
-        Ok(Answer { text: status_text(&status), content: status })
+        Ok(Answer(self.engine.status().await))
     }
 
     #[tool(
@@ -96,9 +91,7 @@ impl SluiceServer {
     async fn check_kafka_lag(&self) -> Result<Answer<LagAnswer>, ToolError> {
         let sinks = self.engine.lag().await?;
         let total = sinks.iter().map(|sink| sink.total).sum();
-        let each: Vec<String> =
-            sinks.iter().map(|sink| format!("{} is {} records behind", sink.sink, sink.total)).collect();
-        Ok(Answer { text: format!("{}.", each.join(", ")), content: LagAnswer { total, sinks } })
+        Ok(Answer(LagAnswer { total, sinks }))
     }
 }
 
@@ -133,47 +126,6 @@ fn shortened(counts: Vec<(String, u64)>) -> Vec<Count> {
         shown.push(Count { name: "(outros)".to_owned(), count: rest });
     }
     shown
-}
-
-fn dashboard_text(dashboard: &Dashboard) -> String {
-    let mut text = format!(
-        "{}: {} leads, {} qualified (score >= {QUALIFIED_SCORE}, {} %), {} in the last 24 h; {} chat sessions, {} active.",
-        dashboard.project,
-        dashboard.leads_total,
-        dashboard.leads_qualified,
-        dashboard.qualification_rate,
-        dashboard.leads_last_24h,
-        dashboard.sessions_total,
-        dashboard.sessions_active,
-    );
-    for (what, counts) in [("status", &dashboard.by_status), ("origin", &dashboard.by_origin)] {
-        let most: Vec<String> =
-            counts.iter().take(5).map(|c| format!("{} {}", fence::quoted(&c.name), c.count)).collect();
-        if !most.is_empty() {
-            let _ = write!(text, " By {what}: {}.", most.join(", "));
-        }
-    }
-    for warning in &dashboard.warnings {
-        let _ = write!(text, " Warning: {warning}.");
-    }
-    text
-}
-
-fn status_text(status: &PipelineStatus) -> String {
-    let mut text = if status.healthy {
-        let behind: Vec<String> =
-            status.lag.iter().map(|lag| format!("{} {} behind", lag.sink, lag.total)).collect();
-        format!("All parts answer and all drains run; {}.", behind.join(", "))
-    } else {
-        format!("{} problem(s):", status.problems.len())
-    };
-    for problem in &status.problems {
-        let _ = write!(text, "\n- {problem}");
-    }
-    for warning in &status.warnings {
-        let _ = write!(text, "\nWarning: {warning}");
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Tools that start, follow and stop syncs.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rmcp::{
@@ -198,12 +198,7 @@ impl SluiceServer {
         let id = sync_id(&args.sync_id)?;
         let cancelling = self.engine.cancel_sync(id).await?;
         let state = self.engine.sync_status(id).await?.state;
-        let text = if cancelling {
-            format!("Sync {id} stops before its next page.")
-        } else {
-            format!("Sync {id} does not run any more: it is {}.", phase(state))
-        };
-        Ok(Answer { text, content: CancelAnswer { sync_id: id, cancelling, state } })
+        Ok(Answer(CancelAnswer { sync_id: id, cancelling, state }))
     }
 }
 
@@ -231,32 +226,7 @@ impl SluiceServer {
 
     fn answer(&self, sync: SyncStatus) -> Answer<SyncAnswer> {
         let next_step = self.next_step(&sync);
-        let mut text = format!(
-            "Sync {} of {}: {}. {} rows read, {} new events, {} unchanged, {} dead letters.",
-            sync.sync_id,
-            sync.table,
-            phase(sync.state),
-            sync.rows_read,
-            sync.appended,
-            sync.unchanged,
-            sync.dead_letters
-        );
-        for sink in sync.sinks.iter().filter(|sink| !sink.queryable && sync.state != SyncPhase::Running) {
-            match (&sink.error, sink.pending) {
-                (Some(error), _) => {
-                    let _ = write!(text, " {}: {error}.", sink.sink);
-                }
-                (None, Some(pending)) => {
-                    let _ = write!(text, " {} has {pending} records to apply.", sink.sink);
-                }
-                (None, None) => {}
-            }
-        }
-        for more in [&sync.error, &next_step].into_iter().flatten() {
-            text.push(' ');
-            text.push_str(more);
-        }
-        Answer { text, content: SyncAnswer { sync, next_step } }
+        Answer(SyncAnswer { sync, next_step })
     }
 
     fn next_step(&self, sync: &SyncStatus) -> Option<String> {

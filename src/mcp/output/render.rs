@@ -1,0 +1,271 @@
+//! An answer as text, made from its structured form by shape alone: members are lines, lists of objects are tables.
+//! A client that shows its model only the text shows it every fact.
+//!
+//! What strangers wrote stays where it stands. In a cell of a table and on a line no sign is left that could end
+//! either, begin another, or be obeyed by whatever shows Markdown; text among members below the first level, where rows
+//! are, stands between `«` and `»` unless it is one plain word. `null`, a text of no characters and a member that is
+//! missing are three different things: `null`, `""` and nothing.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use serde_json::{Map, Value};
+
+use super::fence;
+
+/// Bytes after which a table stops. Answers are bounded before; signs that take two characters here are not known then.
+const MAX_BYTES: usize = 60_000;
+
+/// Lists longer than this inside an item of a list take lines of their own.
+const MAX_NESTED: usize = 2;
+
+/// Columns that an object inside an item may add to a table.
+const MAX_FLATTENED: usize = 20;
+
+/// From as many rows on, what is the same in all of them is said once.
+const MIN_COMMON: usize = 3;
+
+type Object = Map<String, Value>;
+
+/// The answer as text.
+pub(super) fn text(answer: &Value) -> String {
+    let mut out = String::new();
+    match answer {
+        Value::Object(members) => write_members(&mut out, members, 0),
+        other => out.push_str(&on_a_line(other, 0)),
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// What is short comes first: a client that cuts the end off cuts rows, not the cursor to more of them.
+fn write_members(out: &mut String, members: &Object, depth: usize) {
+    let table = sql_table(members);
+    let rest = || members.iter().filter(|(name, _)| table.is_none() || !matches!(name.as_str(), "columns" | "rows"));
+    for (name, value) in rest() {
+        match value {
+            Value::Object(inner) if !inner.is_empty() => {}
+            Value::Array(items) if items.iter().any(Value::is_object) => {}
+            Value::Array(items) if depth == 0 && items.iter().any(is_sentence) => {
+                let _ = writeln!(out, "{}:", label(name));
+                items.iter().for_each(|item| write_bullet(out, item, depth));
+            }
+            _ => {
+                let _ = writeln!(out, "{}{}: {}", indent(depth), label(name), on_a_line(value, depth));
+            }
+        }
+    }
+    for (name, value) in rest() {
+        if let Value::Object(inner) = value
+            && !inner.is_empty()
+        {
+            let _ = writeln!(out, "{}{}:", indent(depth), label(name));
+            write_members(out, inner, depth + 1);
+        }
+    }
+    for (name, value) in rest() {
+        if let Value::Array(items) = value
+            && items.iter().any(Value::is_object)
+        {
+            write_list(out, name, items, depth);
+        }
+    }
+    if let Some((header, rows)) = table {
+        let _ = writeln!(out, "{}rows ({}):", indent(depth), rows.len());
+        write_table(out, &header, rows.iter().map(|row| row.iter().map(Some).collect()), depth);
+    }
+}
+
+/// The table that an answer holds as `columns` and `rows`.
+fn sql_table(members: &Object) -> Option<(Vec<String>, Vec<&Vec<Value>>)> {
+    let columns = members.get("columns")?.as_array()?.iter();
+    let header = columns.map(|column| {
+        let name = column.as_str().or_else(|| column.get("name")?.as_str())?;
+        let kind = column.get("type").and_then(Value::as_str).map(|kind| format!(" ({kind})"));
+        Some(format!("{name}{}", kind.unwrap_or_default()))
+    });
+    let rows = members.get("rows")?.as_array()?.iter().map(Value::as_array);
+    Some((header.collect::<Option<_>>()?, rows.collect::<Option<_>>()?))
+}
+
+/// A list in which there are objects.
+fn write_list(out: &mut String, name: &str, items: &[Value], depth: usize) {
+    let objects: Vec<&Object> = items.iter().filter_map(Value::as_object).collect();
+    let _ = write!(out, "{}{} ({})", indent(depth), label(name), objects.len());
+    let is_long = |value: &Value| value.as_array().is_some_and(|list| list.len() > MAX_NESTED && list.iter().any(Value::is_object));
+    if objects.iter().any(|object| object.values().any(is_long)) {
+        out.push_str(":\n");
+        for object in objects {
+            let mut item = String::new();
+            write_members(&mut item, object, depth + 1);
+            let _ = write!(out, "{}- {}", indent(depth), item.trim_start());
+        }
+    } else {
+        let mut paths = paths(&objects);
+        let common = common(&objects, &mut paths);
+        out.push_str(if common.is_empty() { ":\n" } else { ", in each of them:\n" });
+        for (path, value) in common {
+            let _ = writeln!(out, "{}{}: {}", indent(depth + 1), label(&path.join(".")), on_a_line(value, depth + 1));
+        }
+        let header: Vec<String> = paths.iter().map(|path| path.join(".")).collect();
+        write_table(out, &header, objects.iter().map(|object| paths.iter().map(|path| at(object, path)).collect()), depth);
+    }
+    items.iter().filter(|item| !item.is_object()).for_each(|item| write_bullet(out, item, depth));
+}
+
+fn write_bullet(out: &mut String, item: &Value, depth: usize) {
+    let _ = writeln!(out, "{}- {}", indent(depth), on_a_line(item, depth));
+}
+
+fn write_table<'a>(out: &mut String, header: &[String], rows: impl ExactSizeIterator<Item = Vec<Option<&'a Value>>>, depth: usize) {
+    let indent = indent(depth);
+    let names: Vec<String> = header.iter().map(|name| in_a_cell(Some(&Value::String(name.clone())))).collect();
+    let _ = writeln!(out, "{indent}|{}|\n{indent}|{}", names.join("|"), "---|".repeat(header.len()));
+    let total = rows.len();
+    for (written, row) in rows.enumerate() {
+        let cells: Vec<String> = row.into_iter().map(in_a_cell).collect();
+        let row = format!("{indent}|{}|\n", cells.join("|"));
+        if written > 0 && out.len() + row.len() > MAX_BYTES {
+            let _ = writeln!(out, "{indent}… {} more rows have no room in this text: ask for fewer, or for less of each", total - written);
+            return;
+        }
+        out.push_str(&row);
+    }
+}
+
+/// Where in the objects of a list the values of a column are; objects inside them become columns, too.
+fn paths<'a>(objects: &[&'a Object]) -> Vec<Vec<&'a str>> {
+    let names: BTreeSet<&str> = objects.iter().flat_map(|object| object.keys().map(String::as_str)).collect();
+    let mut paths = Vec::new();
+    for name in names {
+        let values: Vec<&Value> = objects.iter().filter_map(|object| object.get(name)).collect();
+        let inner: Option<Vec<&Object>> =
+            values.iter().map(|value| value.as_object().filter(|inner| !inner.is_empty())).collect();
+        match inner.map(|inner| (self::paths(&inner), inner)) {
+            Some((below, inner)) if is_worth_columns(&below, &inner) => {
+                paths.extend(below.into_iter().map(|path| [vec![name], path].concat()));
+            }
+            _ => paths.push(vec![name]),
+        }
+    }
+    paths
+}
+
+/// Columns that are empty in most rows, and names that would not lead back to the value, are not worth it.
+fn is_worth_columns(paths: &[Vec<&str>], objects: &[&Object]) -> bool {
+    let filled: usize = paths.iter().map(|path| objects.iter().filter(|object| at(object, path).is_some()).count()).sum();
+    paths.len() <= MAX_FLATTENED
+        && filled * 2 >= paths.len() * objects.len()
+        && paths.iter().flatten().all(|name| is_plain(name) && !name.contains('.'))
+}
+
+fn at<'a>(object: &'a Object, path: &[&str]) -> Option<&'a Value> {
+    let (last, before) = path.split_last()?;
+    before.iter().try_fold(object, |object, name| object.get(*name)?.as_object())?.get(*last)
+}
+
+/// Takes the columns out that have the same value in every row.
+fn common<'a>(objects: &[&'a Object], paths: &mut Vec<Vec<&'a str>>) -> Vec<(Vec<&'a str>, &'a Value)> {
+    let mut common = Vec::new();
+    if objects.len() >= MIN_COMMON {
+        paths.retain(|path| {
+            let first = objects.first().and_then(|object| at(object, path));
+            let same = first.filter(|first| objects.iter().all(|object| at(object, path) == Some(*first)));
+            same.inspect(|value| common.push((path.clone(), *value))).is_none()
+        });
+        if paths.is_empty()
+            && let Some((path, _)) = common.pop()
+        {
+            paths.push(path);
+        }
+    }
+    common
+}
+
+fn indent(depth: usize) -> String {
+    "  ".repeat(depth)
+}
+
+fn label(name: &str) -> String {
+    if is_plain(name) { name.to_owned() } else { format!("«{}»", escaped(name)) }
+}
+
+fn on_a_line(value: &Value, depth: usize) -> String {
+    match value {
+        Value::String(text) if needs_quotes(text) || text == "none" => json(value),
+        Value::String(text) if depth == 0 || is_plain(text) => escaped(text),
+        Value::String(text) => format!("«{}»", escaped(text)),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Array(items) if items.iter().all(is_word) => {
+            items.iter().map(|item| in_a_cell(Some(item))).collect::<Vec<_>>().join(", ")
+        }
+        other => json(other),
+    }
+}
+
+fn in_a_cell(value: Option<&Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(Value::String(text)) if !needs_quotes(text) => escaped(text),
+        Some(value) => json(value),
+    }
+}
+
+/// A number, a truth value, or a text that is one word.
+fn is_word(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_plain(text) && !text.contains(',') && !needs_quotes(text),
+        Value::Number(_) | Value::Bool(_) => true,
+        _ => false,
+    }
+}
+
+fn is_sentence(value: &Value) -> bool {
+    value.is_string() && !is_word(value)
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-.:/@+*#%=,&?~$".contains(c))
+}
+
+/// Without quotes it would look like something else, or like nothing.
+fn needs_quotes(text: &str) -> bool {
+    text.is_empty() || text == "null" || text.starts_with('"') || text.trim().len() < text.len()
+}
+
+/// A text on one line, without a sign that means something in a table or to whatever shows Markdown.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '«' => out.push('‹'),
+            '»' => out.push('›'),
+            '\\' | '|' | '<' => out.extend(['\\', c]),
+            '!' if rest.peek() == Some(&'[') => out.push_str("\\!"),
+            c if fence::deceives(c) => out.push(char::REPLACEMENT_CHARACTER),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A value as JSON, the same signs spelled by their codes: it stays JSON.
+fn json(value: &Value) -> String {
+    let text = value.to_string();
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '|' => out.push_str("\\u007c"),
+            '<' => out.push_str("\\u003c"),
+            '!' if rest.peek() == Some(&'[') => out.push_str("\\u0021"),
+            '«' => out.push('‹'),
+            '»' => out.push('›'),
+            c if fence::deceives(c) => out.push(char::REPLACEMENT_CHARACTER),
+            c => out.push(c),
+        }
+    }
+    out
+}
