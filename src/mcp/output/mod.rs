@@ -3,7 +3,7 @@
 
 pub(in crate::mcp) mod fence;
 mod mask;
-mod render;
+pub(in crate::mcp) mod render;
 
 use std::{borrow::Cow, sync::Arc};
 

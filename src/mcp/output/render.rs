@@ -8,6 +8,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::fence;
@@ -18,6 +19,9 @@ const MAX_BYTES: usize = 60_000;
 /// Lists longer than this inside an item of a list take lines of their own.
 const MAX_NESTED: usize = 2;
 
+/// Columns for each row that a table may have: few rows of many columns are easier to read as lines.
+const MAX_COLUMNS_PER_ROW: usize = 6;
+
 /// Columns that an object inside an item may add to a table.
 const MAX_FLATTENED: usize = 20;
 
@@ -27,7 +31,7 @@ const MIN_COMMON: usize = 3;
 type Object = Map<String, Value>;
 
 /// The answer as text.
-pub(super) fn text(answer: &Value) -> String {
+pub(in crate::mcp) fn text(answer: &Value) -> String {
     let mut out = String::new();
     match answer {
         Value::Object(members) => write_members(&mut out, members, 0),
@@ -44,7 +48,7 @@ fn write_members(out: &mut String, members: &Object, depth: usize) {
     for (name, value) in rest() {
         match value {
             Value::Object(inner) if !inner.is_empty() => {}
-            Value::Array(items) if items.iter().any(Value::is_object) => {}
+            Value::Array(items) if items.iter().any(is_row) => {}
             Value::Array(items) if depth == 0 && items.iter().any(is_sentence) => {
                 let _ = writeln!(out, "{}:", label(name));
                 items.iter().for_each(|item| write_bullet(out, item, depth));
@@ -64,14 +68,14 @@ fn write_members(out: &mut String, members: &Object, depth: usize) {
     }
     for (name, value) in rest() {
         if let Value::Array(items) = value
-            && items.iter().any(Value::is_object)
+            && items.iter().any(is_row)
         {
             write_list(out, name, items, depth);
         }
     }
     if let Some((header, rows)) = table {
         let _ = writeln!(out, "{}rows ({}):", indent(depth), rows.len());
-        write_table(out, &header, rows.iter().map(|row| row.iter().map(Some).collect()), depth);
+        write_table(out, &header, rows.iter().map(|row| row.iter().map(|cell| in_a_cell(Some(cell))).collect()), depth);
     }
 }
 
@@ -89,10 +93,14 @@ fn sql_table(members: &Object) -> Option<(Vec<String>, Vec<&Vec<Value>>)> {
 
 /// A list in which there are objects.
 fn write_list(out: &mut String, name: &str, items: &[Value], depth: usize) {
-    let objects: Vec<&Object> = items.iter().filter_map(Value::as_object).collect();
+    let objects: Vec<&Object> = items.iter().filter(|item| is_row(item)).filter_map(Value::as_object).collect();
+    let mut paths = paths(&objects);
+    let is_wide = paths.len() > MAX_COLUMNS_PER_ROW * objects.len();
+    let is_long = |value: &Value| {
+        value.as_array().is_some_and(|list| list.len() > MAX_NESTED && list.iter().any(is_row))
+    };
     let _ = write!(out, "{}{} ({})", indent(depth), label(name), objects.len());
-    let is_long = |value: &Value| value.as_array().is_some_and(|list| list.len() > MAX_NESTED && list.iter().any(Value::is_object));
-    if objects.iter().any(|object| object.values().any(is_long)) {
+    if (is_wide && objects.len() == 1) || objects.iter().any(|object| object.values().any(is_long)) {
         out.push_str(":\n");
         for object in objects {
             let mut item = String::new();
@@ -100,36 +108,80 @@ fn write_list(out: &mut String, name: &str, items: &[Value], depth: usize) {
             let _ = write!(out, "{}- {}", indent(depth), item.trim_start());
         }
     } else {
-        let mut paths = paths(&objects);
         let common = common(&objects, &mut paths);
-        out.push_str(if common.is_empty() { ":\n" } else { ", in each of them:\n" });
+        out.push_str(match (common.is_empty(), is_wide) {
+            (true, false) => ":\n",
+            (true, true) => ", one a column:\n",
+            (false, false) => ", in each of them:\n",
+            (false, true) => ", one a column, in each of them:\n",
+        });
         for (path, value) in common {
-            let _ = writeln!(out, "{}{}: {}", indent(depth + 1), label(&path.join(".")), on_a_line(value, depth + 1));
+            let _ = writeln!(
+                out,
+                "{}{}: {}",
+                indent(depth + 1),
+                label(&path.join(".")),
+                on_a_line(value, depth + 1)
+            );
         }
-        let header: Vec<String> = paths.iter().map(|path| path.join(".")).collect();
-        write_table(out, &header, objects.iter().map(|object| paths.iter().map(|path| at(object, path)).collect()), depth);
+        if is_wide {
+            write_turned(out, &paths, &objects, depth);
+        } else {
+            let header: Vec<String> = paths.iter().map(|path| path.join(".")).collect();
+            let rows = objects.iter().map(|object| paths.iter().map(|path| in_a_cell(at(object, path))).collect());
+            write_table(out, &header, rows, depth);
+        }
     }
-    items.iter().filter(|item| !item.is_object()).for_each(|item| write_bullet(out, item, depth));
+    items.iter().filter(|item| !is_row(item)).for_each(|item| write_bullet(out, item, depth));
 }
 
 fn write_bullet(out: &mut String, item: &Value, depth: usize) {
     let _ = writeln!(out, "{}- {}", indent(depth), on_a_line(item, depth));
 }
 
-fn write_table<'a>(out: &mut String, header: &[String], rows: impl ExactSizeIterator<Item = Vec<Option<&'a Value>>>, depth: usize) {
-    let indent = indent(depth);
-    let names: Vec<String> = header.iter().map(|name| in_a_cell(Some(&Value::String(name.clone())))).collect();
-    let _ = writeln!(out, "{indent}|{}|\n{indent}|{}", names.join("|"), "---|".repeat(header.len()));
+fn write_table(
+    out: &mut String,
+    header: &[String],
+    rows: impl ExactSizeIterator<Item = Vec<String>>,
+    depth: usize,
+) {
+    let names: Vec<String> = header.iter().map(|name| name_in_a_cell(name)).collect();
+    write_row(out, &names, depth);
+    let _ = writeln!(out, "{}|{}", indent(depth), "---|".repeat(names.len()));
     let total = rows.len();
-    for (written, row) in rows.enumerate() {
-        let cells: Vec<String> = row.into_iter().map(in_a_cell).collect();
-        let row = format!("{indent}|{}|\n", cells.join("|"));
-        if written > 0 && out.len() + row.len() > MAX_BYTES {
-            let _ = writeln!(out, "{indent}… {} more rows have no room in this text: ask for fewer, or for less of each", total - written);
+    for (written, cells) in rows.enumerate() {
+        let before = out.len();
+        write_row(out, &cells, depth);
+        if written > 0 && out.len() > MAX_BYTES {
+            out.truncate(before);
+            let _ = writeln!(
+                out,
+                "{}… {} more rows have no room in this text: ask for fewer, or for less of each",
+                indent(depth),
+                total - written
+            );
             return;
         }
-        out.push_str(&row);
     }
+}
+
+/// A table of few objects with many members: each is a column.
+fn write_turned(out: &mut String, paths: &[Vec<&str>], objects: &[&Object], depth: usize) {
+    let numbers = (1..=objects.len()).map(|number| number.to_string());
+    write_row(out, &std::iter::once(String::new()).chain(numbers).collect::<Vec<_>>(), depth);
+    let _ = writeln!(out, "{}|{}", indent(depth), "---|".repeat(objects.len() + 1));
+    for path in paths {
+        let cells = objects.iter().map(|object| in_a_cell(at(object, path)));
+        write_row(out, &std::iter::once(name_in_a_cell(&path.join("."))).chain(cells).collect::<Vec<_>>(), depth);
+    }
+}
+
+fn write_row(out: &mut String, cells: &[String], depth: usize) {
+    let _ = writeln!(out, "{}|{}|", indent(depth), cells.join("|"));
+}
+
+fn name_in_a_cell(name: &str) -> String {
+    if needs_quotes(name) { json(&Value::from(name)) } else { escaped(name) }
 }
 
 /// Where in the objects of a list the values of a column are; objects inside them become columns, too.
@@ -186,12 +238,13 @@ fn indent(depth: usize) -> String {
 }
 
 fn label(name: &str) -> String {
-    if is_plain(name) { name.to_owned() } else { format!("«{}»", escaped(name)) }
+    if is_plain(name) && !name.contains(':') { name.to_owned() } else { format!("«{}»", escaped(name)) }
 }
 
 fn on_a_line(value: &Value, depth: usize) -> String {
     match value {
         Value::String(text) if needs_quotes(text) || text == "none" => json(value),
+        Value::String(text) if is_json(text) => json_text(text),
         Value::String(text) if depth == 0 || is_plain(text) => escaped(text),
         Value::String(text) => format!("«{}»", escaped(text)),
         Value::Array(items) if items.is_empty() => "none".to_owned(),
@@ -205,6 +258,7 @@ fn on_a_line(value: &Value, depth: usize) -> String {
 fn in_a_cell(value: Option<&Value>) -> String {
     match value {
         None => String::new(),
+        Some(Value::String(text)) if is_json(text) => json_text(text),
         Some(Value::String(text)) if !needs_quotes(text) => escaped(text),
         Some(value) => json(value),
     }
@@ -217,6 +271,10 @@ fn is_word(value: &Value) -> bool {
         Value::Number(_) | Value::Bool(_) => true,
         _ => false,
     }
+}
+
+fn is_row(value: &Value) -> bool {
+    value.as_object().is_some_and(|members| !members.is_empty())
 }
 
 fn is_sentence(value: &Value) -> bool {
@@ -251,13 +309,23 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// A value as JSON, the same signs spelled by their codes: it stays JSON.
 fn json(value: &Value) -> String {
-    let text = value.to_string();
+    json_text(&value.to_string())
+}
+
+/// A text that is a JSON object or list, as some stores keep them.
+fn is_json(text: &str) -> bool {
+    text.starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// JSON on one line, the same signs spelled by their codes: it stays JSON.
+fn json_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
         match c {
+            // Between values; inside of them they are spelled out.
+            '\n' | '\t' => out.push(' '),
             '|' => out.push_str("\\u007c"),
             '<' => out.push_str("\\u003c"),
             '!' if rest.peek() == Some(&'[') => out.push_str("\\u0021"),
