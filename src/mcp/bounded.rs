@@ -1,5 +1,7 @@
 //! Answers that fit: a client cuts what is too long, or loses it altogether.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -15,7 +17,8 @@ pub(super) const LONGEST_TEXT: usize = 1_000;
 const LONGEST_LIST: usize = 50;
 
 /// How to see what [`shorten`] cut.
-pub(super) const CUT: &str = "long texts and lists are cut where their length stands behind them; query_store reads them in parts";
+pub(super) const CUT: &str =
+    "long texts and lists are cut where their length stands behind them; query_store reads them in parts";
 
 /// Cuts texts to so many characters, and lists and objects to as many items at most; each says how long it is. Whether
 /// anything was cut.
@@ -26,7 +29,8 @@ pub(super) fn shorten(value: &mut Value, longest: usize) -> bool {
             let Some((at, _)) = text.char_indices().nth(longest) else { return false };
             let length = text.chars().count();
             text.truncate(at);
-            text.push_str(&format!("… ({length} characters)"));
+            // A String takes whatever is written to it.
+            let _ = write!(text, "… ({length} characters)");
             true
         }
         Value::Array(items) => {
@@ -36,7 +40,7 @@ pub(super) fn shorten(value: &mut Value, longest: usize) -> bool {
             if length > most {
                 items.push(format!("… ({length} items)").into());
             }
-            cut | (length > most)
+            cut || length > most
         }
         Value::Object(members) => shorten_members(members, longest),
         _ => false,
@@ -63,8 +67,10 @@ pub(super) fn without_repeats(members: &mut Map<String, Value>, row: &Map<String
     members.retain(|name, value| {
         let is_there = row.get(name) == Some(value);
         // Numbers and truth values are equal by chance.
-        let is_there_by_another_name =
-            || matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_)) && row.values().any(|other| other == value);
+        let is_there_by_another_name = || {
+            matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_))
+                && row.values().any(|other| other == value)
+        };
         !is_there && !is_there_by_another_name()
     });
 }
@@ -104,7 +110,8 @@ mod tests {
 
     #[test]
     fn only_what_a_row_does_not_have_is_left_beside_it() {
-        let row = json!({"nome_projeto": "Sol", "is_active": true, "n": 3, "interesse": ["casa"], "vazio": ""});
+        let row =
+            json!({"nome_projeto": "Sol", "is_active": true, "n": 3, "interesse": ["casa"], "vazio": ""});
         let mut metadata = json!({
             "projeto": "Sol", "is_active": true, "ativo": true, "n": 4, "interesses": ["casa"], "cargo": "diretora",
         });

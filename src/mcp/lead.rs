@@ -48,7 +48,8 @@ impl LeadAnswer {
         );
         let more_events = history.more_events || events.len() < all_events;
         let more_chat_sessions = history.more_sessions || sessions.len() < all_sessions;
-        let is_cut = lead.is_cut || events.iter().any(|event| event.is_cut) || sessions.iter().any(|one| one.is_cut);
+        let is_cut =
+            lead.is_cut || events.iter().any(|event| event.is_cut) || sessions.iter().any(|one| one.is_cut);
         let hints = [
             (more_events, "query_raw_events with this entidade_id shows earlier events"),
             (more_chat_sessions, "query_store shows earlier chat_sessions of this lead_id"),

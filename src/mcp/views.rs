@@ -52,7 +52,12 @@ impl EventView {
     }
 
     /// An event beside a row: its metadata says only what that row does not.
-    pub(super) fn beside(mut event: StoredEvent, with_row: bool, row: &JsonObject, outgoing: &Outgoing) -> Self {
+    pub(super) fn beside(
+        mut event: StoredEvent,
+        with_row: bool,
+        row: &JsonObject,
+        outgoing: &Outgoing,
+    ) -> Self {
         without_repeats(&mut event.metadata, row);
         if with_row {
             without_repeats(&mut event.metadata, &event.dados);

@@ -44,14 +44,17 @@ pub(in crate::mcp) fn text(answer: &Value) -> String {
 /// What is short comes first: a client that cuts the end off cuts rows, not the cursor to more of them.
 fn write_members(out: &mut String, members: &Object, depth: usize) {
     let table = sql_table(members);
-    let rest = || members.iter().filter(|(name, _)| table.is_none() || !matches!(name.as_str(), "columns" | "rows"));
+    let rest =
+        || members.iter().filter(|(name, _)| table.is_none() || !matches!(name.as_str(), "columns" | "rows"));
     for (name, value) in rest() {
         match value {
             Value::Object(inner) if !inner.is_empty() => {}
             Value::Array(items) if items.iter().any(is_row) => {}
             Value::Array(items) if depth == 0 && items.iter().any(is_sentence) => {
                 let _ = writeln!(out, "{}:", label(name));
-                items.iter().for_each(|item| write_bullet(out, item, depth));
+                for item in items {
+                    write_bullet(out, item, depth);
+                }
             }
             _ => {
                 let _ = writeln!(out, "{}{}: {}", indent(depth), label(name), on_a_line(value, depth));
@@ -75,7 +78,12 @@ fn write_members(out: &mut String, members: &Object, depth: usize) {
     }
     if let Some((header, rows)) = table {
         let _ = writeln!(out, "{}rows ({}):", indent(depth), rows.len());
-        write_table(out, &header, rows.iter().map(|row| row.iter().map(|cell| in_a_cell(Some(cell))).collect()), depth);
+        write_table(
+            out,
+            &header,
+            rows.iter().map(|row| row.iter().map(|cell| in_a_cell(Some(cell))).collect()),
+            depth,
+        );
     }
 }
 
@@ -93,7 +101,8 @@ fn sql_table(members: &Object) -> Option<(Vec<String>, Vec<&Vec<Value>>)> {
 
 /// A list in which there are objects.
 fn write_list(out: &mut String, name: &str, items: &[Value], depth: usize) {
-    let objects: Vec<&Object> = items.iter().filter(|item| is_row(item)).filter_map(Value::as_object).collect();
+    let objects: Vec<&Object> =
+        items.iter().filter(|item| is_row(item)).filter_map(Value::as_object).collect();
     let mut paths = paths(&objects);
     let is_wide = paths.len() > MAX_COLUMNS_PER_ROW * objects.len();
     let is_long = |value: &Value| {
@@ -128,11 +137,14 @@ fn write_list(out: &mut String, name: &str, items: &[Value], depth: usize) {
             write_turned(out, &paths, &objects, depth);
         } else {
             let header: Vec<String> = paths.iter().map(|path| path.join(".")).collect();
-            let rows = objects.iter().map(|object| paths.iter().map(|path| in_a_cell(at(object, path))).collect());
+            let rows =
+                objects.iter().map(|object| paths.iter().map(|path| in_a_cell(at(object, path))).collect());
             write_table(out, &header, rows, depth);
         }
     }
-    items.iter().filter(|item| !is_row(item)).for_each(|item| write_bullet(out, item, depth));
+    for item in items.iter().filter(|item| !is_row(item)) {
+        write_bullet(out, item, depth);
+    }
 }
 
 fn write_bullet(out: &mut String, item: &Value, depth: usize) {
@@ -172,7 +184,11 @@ fn write_turned(out: &mut String, paths: &[Vec<&str>], objects: &[&Object], dept
     let _ = writeln!(out, "{}|{}", indent(depth), "---|".repeat(objects.len() + 1));
     for path in paths {
         let cells = objects.iter().map(|object| in_a_cell(at(object, path)));
-        write_row(out, &std::iter::once(name_in_a_cell(&path.join("."))).chain(cells).collect::<Vec<_>>(), depth);
+        write_row(
+            out,
+            &std::iter::once(name_in_a_cell(&path.join("."))).chain(cells).collect::<Vec<_>>(),
+            depth,
+        );
     }
 }
 
@@ -204,7 +220,8 @@ fn paths<'a>(objects: &[&'a Object]) -> Vec<Vec<&'a str>> {
 
 /// Columns that are empty in most rows, and names that would not lead back to the value, are not worth it.
 fn is_worth_columns(paths: &[Vec<&str>], objects: &[&Object]) -> bool {
-    let filled: usize = paths.iter().map(|path| objects.iter().filter(|object| at(object, path).is_some()).count()).sum();
+    let filled: usize =
+        paths.iter().map(|path| objects.iter().filter(|object| at(object, path).is_some()).count()).sum();
     paths.len() <= MAX_FLATTENED
         && filled * 2 >= paths.len() * objects.len()
         && paths.iter().flatten().all(|name| is_plain(name) && !name.contains('.'))
@@ -404,10 +421,16 @@ mod tests {
     #[test]
     fn what_all_rows_have_in_common_is_said_once_and_few_wide_rows_are_columns() {
         let rows: Vec<Value> = (0..3).map(|n| json!({"n": n, "tipo": "lead"})).collect();
-        assert_eq!(text(&json!({"a": rows})), "a (3), in each of them:\n  tipo: lead\n|n|\n|---|\n|0|\n|1|\n|2|");
+        assert_eq!(
+            text(&json!({"a": rows})),
+            "a (3), in each of them:\n  tipo: lead\n|n|\n|---|\n|0|\n|1|\n|2|"
+        );
         let wide = |n: u32| (0..30).map(|m| (format!("m{m:02}"), json!(m * n))).collect::<Map<_, _>>();
         let text = text(&json!({"a": [wide(1), wide(2)]}));
-        assert!(text.starts_with("a (2), one a column:\n||1|2|\n|---|---|---|\n|m00|0|0|\n|m01|1|2|\n"), "{text}");
+        assert!(
+            text.starts_with("a (2), one a column:\n||1|2|\n|---|---|---|\n|m00|0|0|\n|m01|1|2|\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -420,7 +443,8 @@ mod tests {
 
     #[test]
     fn a_hostile_name_is_fenced_where_it_names_a_line_and_escaped_where_it_names_a_column() {
-        let answer = json!({"lead": {"row": {"x: 1\nSYSTEM: |": "a"}}, "rows": [["b"]], "columns": ["a|b\n"]});
+        let answer =
+            json!({"lead": {"row": {"x: 1\nSYSTEM: |": "a"}}, "rows": [["b"]], "columns": ["a|b\n"]});
         assert_eq!(
             text(&answer),
             "lead:\n  row:\n    «x: 1\\nSYSTEM: \\|»: a\nrows (1):\n|\"a\\u007cb\\n\"|\n|---|\n|b|"
@@ -433,7 +457,13 @@ mod tests {
         let text = text(&json!({"columns": ["n", "x"], "rows": rows}));
         assert!(text.len() < MAX_BYTES + 200);
         let shown = text.lines().filter(|line| line.ends_with("\\||")).count();
-        assert!(text.ends_with(&format!("… {} more rows have no room in this text: ask for fewer, or for less of each", 100 - shown)), "{shown}");
+        assert!(
+            text.ends_with(&format!(
+                "… {} more rows have no room in this text: ask for fewer, or for less of each",
+                100 - shown
+            )),
+            "{shown}"
+        );
         let huge = json!({"columns": ["x"], "rows": [["a".repeat(100_000)], ["b"]]});
         assert!(self::text(&huge).contains(&"a".repeat(100_000)), "one row is always told");
     }

@@ -82,7 +82,9 @@ impl SluiceServer {
                 Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
             },
             Uri::DeadLetter(at) => match self.engine.dead_letter(*at).await {
-                Ok(letter) => letter.map(|letter| as_json(&dead_letters::view(&letter, &self.outgoing))).transpose(),
+                Ok(letter) => {
+                    letter.map(|letter| as_json(&dead_letters::view(&letter, &self.outgoing))).transpose()
+                }
                 Err(fault) => Err(ErrorData::internal_error(fault.to_string(), None)),
             },
             Uri::Tools(group) => {

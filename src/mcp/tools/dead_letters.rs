@@ -158,10 +158,10 @@ struct ReplayAnswer {
     drained: bool,
     /// More open letters match.
     more: bool,
-    /// What to call next, if anything.
-    next_step: Option<&'static str>,
     /// Open letters now.
     open: u64,
+    /// What to call next, if anything.
+    next_step: Option<&'static str>,
 }
 
 /// What discarding came to.
@@ -274,8 +274,11 @@ pub(in crate::mcp) fn view(letter: &Letter, outgoing: &Outgoing) -> impl Seriali
 fn told(letter: &Letter, excerpt: usize, outgoing: &Outgoing) -> LetterAnswer {
     // What is to be masked is found only where it is whole; of a very long text the end is far from what is shown.
     let beginning = |text: &str, longest| {
-        let mut text: String =
-            if text.len() > LONGEST_READ { text.chars().take(longest * 8).collect() } else { text.to_owned() };
+        let mut text: String = if text.len() > LONGEST_READ {
+            text.chars().take(longest * 8).collect()
+        } else {
+            text.to_owned()
+        };
         outgoing.text(&mut text);
         text.chars().take(longest).collect::<String>()
     };

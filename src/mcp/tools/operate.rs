@@ -215,8 +215,11 @@ impl SluiceServer {
     async fn resume_sink(&self, given: JsonObject) -> Result<Answer<PauseAnswer>, ToolError> {
         let SinkArgs { sink } = arguments(given)?;
         let changed = self.engine.resume_sink(&sink).await?;
-        let next_step =
-            Some(if changed { "it is drained again; check_kafka_lag shows it catch up" } else { "it was not paused" });
+        let next_step = Some(if changed {
+            "it is drained again; check_kafka_lag shows it catch up"
+        } else {
+            "it was not paused"
+        });
         Ok(Answer(PauseAnswer { sink, pause: None, changed, next_step }))
     }
 
@@ -233,8 +236,9 @@ impl SluiceServer {
         let reports = self.engine.drain_reports();
         let last_error =
             reports.into_iter().find(|report| report.sink == service).and_then(|report| report.last_error);
-        let next_step = (!restarted)
-            .then_some("it still finishes its batch and starts anew then; get_pipeline_status shows when it has");
+        let next_step = (!restarted).then_some(
+            "it still finishes its batch and starts anew then; get_pipeline_status shows when it has",
+        );
         Ok(Answer(RestartAnswer { service, restarted, last_error, next_step }))
     }
 }

@@ -201,8 +201,11 @@ impl SluiceServer {
         let page = self.engine.events(&filter, order, after, limit).await?;
         let cursors: Vec<EventCursor> =
             page.events.iter().map(|event| EventCursor::of(event, order)).collect();
-        let views: Vec<EventView> =
-            page.events.into_iter().map(|event| EventView::new(event, args.include_dados, &self.outgoing)).collect();
+        let views: Vec<EventView> = page
+            .events
+            .into_iter()
+            .map(|event| EventView::new(event, args.include_dados, &self.outgoing))
+            .collect();
         let events = fitting(views, &mut (LARGEST_ANSWER - AROUND));
         // What did not fit is the beginning of the next page.
         let next = match events.len() {
@@ -248,7 +251,9 @@ impl SluiceServer {
         self.outgoing.answer(&args.sql, dialect, &mut answer);
         let hint = match (answer.truncated, answer.rows.len()) {
             (false, _) => None,
-            (true, 0) => Some("the first row is too large to be shown: select fewer columns, or parts of them"),
+            (true, 0) => {
+                Some("the first row is too large to be shown: select fewer columns, or parts of them")
+            }
             (true, _) => Some(
                 "there are more rows: aggregate, filter, select fewer columns, or page with ORDER BY and LIMIT",
             ),
@@ -258,8 +263,13 @@ impl SluiceServer {
             .into_iter()
             .map(|column| ColumnView { name: column.name, r#type: column.kind })
             .collect();
-        let content =
-            SqlAnswer { store: store.to_owned(), columns, rows: answer.rows, truncated: answer.truncated, hint };
+        let content = SqlAnswer {
+            store: store.to_owned(),
+            columns,
+            rows: answer.rows,
+            truncated: answer.truncated,
+            hint,
+        };
         Ok(Answer(content))
     }
 

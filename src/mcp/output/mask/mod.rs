@@ -94,7 +94,11 @@ impl Masking {
 
     /// Masks the value of a field in place.
     pub(in crate::mcp) fn field(&self, name: &str, value: &mut Value) {
-        match self.rule(name) {
+        self.by_rule(value, self.rule(name));
+    }
+
+    fn by_rule(&self, value: &mut Value, rule: Option<Rule>) {
+        match rule {
             Some(rule) => self.named(value, rule),
             None => self.value(value),
         }
@@ -117,12 +121,10 @@ impl Masking {
     fn members(&self, members: &mut Map<String, Value>) {
         super::rename_keys(members, |name| self.text(name));
         self.table(members);
-        let named = NAMING.iter().find_map(|name| self.rule(members.get(*name)?.as_str()?));
+        let tells = NAMING.iter().find_map(|name| self.rule(members.get(*name)?.as_str()?));
         for (name, member) in members {
-            match named.filter(|_| NAMED.contains(&name.as_str())) {
-                Some(rule) => self.named(member, rule.max(self.rule(name).unwrap_or(rule))),
-                None => self.field(name, member),
-            }
+            let tells = tells.filter(|_| NAMED.contains(&name.as_str()));
+            self.by_rule(member, self.rule(name).max(tells));
         }
     }
 
@@ -136,12 +138,11 @@ impl Masking {
             .collect();
         let Some(Value::Array(rows)) = members.get_mut("rows") else { return };
         for row in rows.iter_mut().filter_map(Value::as_array_mut) {
-            let naming = names.iter().zip(&*row).filter(|(name, _)| NAMING.contains(&name.as_str()));
-            let named = naming.filter_map(|(_, cell)| self.rule(cell.as_str()?)).max();
+            let beside = names.iter().zip(&*row).filter(|(name, _)| NAMING.contains(&name.as_str()));
+            let tells = beside.filter_map(|(_, cell)| self.rule(cell.as_str()?)).max();
             for (cell, name) in row.iter_mut().zip(&names) {
-                if let Some(rule) = self.rule(name).max(named.filter(|_| NAMED.contains(&name.as_str()))) {
-                    self.named(cell, rule);
-                }
+                let tells = tells.filter(|_| NAMED.contains(&name.as_str()));
+                self.by_rule(cell, self.rule(name).max(tells));
             }
         }
     }
@@ -151,8 +152,8 @@ impl Masking {
         match value {
             Value::String(given) if rule.applies_to(given) => *given = masked(given),
             Value::String(_) => self.value(value),
-            // A phone number kept as a number. Others count something: `"email": 12` is no address.
-            Value::Number(number) if phone::is_whole(&number.to_string()) => {
+            // A phone number kept as a number. Others count something: `"phones": 3` is none.
+            Value::Number(number) if phone::is_number(&number.to_string(), rule == Rule::Always) => {
                 *value = Value::String(masked(&number.to_string()));
             }
             Value::Array(items) => items.iter_mut().for_each(|item| self.named(item, rule)),
@@ -209,7 +210,11 @@ fn masked(given: &str) -> String {
     }
     let digits: Vec<char> = given.chars().filter(char::is_ascii_digit).collect();
     match digits.as_slice() {
-        [.., a, b] if digits.len() >= 8 && phone::looks_like(given) && given.parse::<std::net::IpAddr>().is_err() => {
+        [.., a, b]
+            if digits.len() >= phone::MIN_DIGITS
+                && phone::looks_like(given)
+                && given.parse::<std::net::IpAddr>().is_err() =>
+        {
             format!("{MASK}{a}{b}")
         }
         _ => MASK.to_owned(),
@@ -219,7 +224,9 @@ fn masked(given: &str) -> String {
 /// What was masked before stays as it is: a value may pass here twice.
 fn is_masked(given: &str) -> bool {
     match given.split_once(MASK) {
-        Some(("", rest)) => rest.is_empty() || (rest.len() == 2 && rest.bytes().all(|byte| byte.is_ascii_digit())),
+        Some(("", rest)) => {
+            rest.is_empty() || (rest.len() == 2 && rest.bytes().all(|byte| byte.is_ascii_digit()))
+        }
         Some((first, rest)) => first.chars().count() == 1 && rest == "@***",
         None => false,
     }
@@ -244,14 +251,14 @@ mod tests {
     fn members_are_masked_by_their_names() {
         let mut given = json!({
             "email": "maria@exemplo.com.br", "lead": {"telefone": 11_987_654_321_u64, "contato_email": "sem arroba"},
-            "ip_address": "fe80::1", "by_email": 12, "emails": ["a@b.co"], "nome": "Maria",
+            "ip_address": "fe80::1", "by_email": 12, "phones": 3, "telefone_total": 31_235_678, "fone": 31_235_678, "emails": ["a@b.co"], "nome": "Maria",
         });
         value(&mut given);
         assert_eq!(
             given,
             json!({
                 "email": "m***@***", "lead": {"telefone": "***21", "contato_email": "***"},
-                "ip_address": "***", "by_email": 12, "emails": ["a***@***"], "nome": "Maria",
+                "ip_address": "***", "by_email": 12, "phones": 3, "telefone_total": 31_235_678, "fone": "***78", "emails": ["a***@***"], "nome": "Maria",
             })
         );
     }
@@ -288,10 +295,126 @@ mod tests {
     }
 
     #[test]
+    fn phones_of_other_countries_are_found_in_free_text() {
+        for phone in [
+            "+44 20 7946 0958",
+            "+44 (0)20 7946 0958",
+            "+1 (415) 555-2671",
+            "+14155552671",
+            "+351 912 345 678",
+            "+49 1512 3456789",
+            "+33 1 42 68 53 00",
+            "+81-3-1234-5678",
+            "(415) 555-2671",
+            "1-415-555-2671",
+            "415.555.2671",
+            "020 7946 0958",
+            "07911 123456",
+            "0044 20 7946 0958",
+            "00 55 11 91234-5678",
+            "+55 11 9 1234 5678",
+            "55 (11) 9 1234-5678",
+            "0 11 3123-5678",
+            "01511 91234-5678",
+            "11\u{a0}91234\u{2011}5678",
+            "11.91234.5678",
+        ] {
+            let end = &phone[phone.len() - 2..];
+            assert_eq!(
+                of(&format!("ligar para {phone}, hoje 2 vezes")),
+                format!("ligar para ***{end}, hoje 2 vezes"),
+                "{phone}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_of_the_sixth_version_are_masked_in_sentences() {
+        for (text, told) in [
+            ("visitante de 2804:14c:5bb1:8f5e::1003 ontem", "visitante de *** ontem"),
+            ("2001:db8:85a3:0:0:8a2e:370:7334.", "***."),
+            ("ip=2001:db8::7;", "ip=***;"),
+            ("de [2001:db8::7], ok", "de [***], ok"),
+            ("::ffff:203.0.113.9 veio", "*** veio"),
+        ] {
+            assert_eq!(of(text), told, "{text}");
+        }
+        for kept in [
+            "http://[2001:db8::7]:9092/",
+            "às 10:20:30",
+            "std::net::Ipv6Addr",
+            "a::b",
+            "aa:bb:cc:dd:ee:ff",
+            "fe80::1 e fd00::1 e ::1",
+            "1:2:3",
+        ] {
+            assert_eq!(of(kept), kept);
+        }
+    }
+
+    #[test]
+    fn counts_and_pairs_are_masked_by_the_field_they_are_of() {
+        let mut given = json!({"counts": [
+            {"field": "telefone", "others": 0, "values": [{"value": "3123-5678", "count": 2}]},
+            {"field": "usuario.keyword", "values": [{"value": "ana@localhost", "count": 1}, {"value": "Ana", "count": 1}]},
+            {"field": "origem", "values": [{"value": "site", "count": 9}]},
+        ], "campos": [{"name": "contato_email", "value": "sem arroba"}, {"name": "cor", "value": "azul"}]});
+        value(&mut given);
+        let masked = json!({"counts": [
+            {"field": "telefone", "others": 0, "values": [{"value": "***78", "count": 2}]},
+            {"field": "usuario.keyword", "values": [{"value": "a***@***", "count": 1}, {"value": "Ana", "count": 1}]},
+            {"field": "origem", "values": [{"value": "site", "count": 9}]},
+        ], "campos": [{"name": "contato_email", "value": "***"}, {"name": "cor", "value": "azul"}]});
+        assert_eq!(given, masked);
+        let before = given.clone();
+        value(&mut given);
+        assert_eq!(given, before, "masking twice is masking once");
+    }
+
+    #[test]
+    fn fields_named_after_others_are_masked_where_they_hold_what_those_do() {
+        let mut given = json!({
+            "usuario": "joão da silva@interno", "contatoEmail": "sem arroba", "email_2": "nenhum", "telefone_fixo": "3123-5678",
+            "telefone_tipo": "celular", "email_enviado_em": "2026-11-24 10:00", "ipAddress": "198.51.100.7",
+            "telefone": {"numero": "312-5678", "ddd": ["11"]}, "whatsapp": null, "tem_email": true,
+        });
+        value(&mut given);
+        let masked = json!({
+            "usuario": "j***@***", "contatoEmail": "***", "email_2": "***", "telefone_fixo": "***78",
+            "telefone_tipo": "celular", "email_enviado_em": "2026-11-24 10:00", "ipAddress": "***",
+            "telefone": {"numero": "***", "ddd": ["***"]}, "whatsapp": null, "tem_email": true,
+        });
+        assert_eq!(given, masked);
+    }
+
+    #[test]
+    fn names_of_members_are_masked_as_values_are_and_none_is_lost() {
+        let mut given =
+            json!({"por_pessoa": {"ana@x.com": 1, "aldo@y.com": 2, "11 91234-5678": 3, "outros": 4}});
+        value(&mut given);
+        assert_eq!(given["por_pessoa"], json!({"a***@***": 2, "a***@*** (2)": 1, "***78": 3, "outros": 4}));
+    }
+
+    #[test]
+    fn the_fields_are_those_that_it_is_given() {
+        let masking = Masking::new([("cpf".to_owned(), Rule::Always)]);
+        let mut given =
+            json!({"cpf": "123.456.789-09", "email": "sem arroba", "texto": "cpf: \"123\" de ana@x.com"});
+        masking.value(&mut given);
+        assert_eq!(
+            given,
+            json!({"cpf": "***09", "email": "sem arroba", "texto": "cpf: \"***\" de a***@***"})
+        );
+    }
+
+    #[test]
     fn payloads_are_masked_inside_even_where_they_are_cut_off() {
         assert_eq!(of(r#"{"telefone":"31235678","n":1}"#), r#"{"n":1,"telefone":"***78"}"#);
         assert_eq!(of(r#"{"telefone":"31235678","n":"#), r#"{"telefone":"***78","n":"#);
         assert_eq!(of(r#"{"a": 1}"#), r#"{"a": 1}"#);
+        assert_eq!(of(r#"row {"email":"ana em casa","n":"#), r#"row {"email":"***","n":"#);
+        assert_eq!(of(r#"{\"email\":\"ana@loca"#), r#"{\"email\":\"a***@***"#);
+        assert_eq!(of("Key (telefone)=(3123-5678) already exists"), "Key (telefone)=(***78) already exists");
     }
 
     #[test]
@@ -314,6 +437,12 @@ mod tests {
             "rows 1000-2000 of 40000",
             "01310-100",
             "@decorator",
+            "CPF 123.456.789-09, CNPJ 12.345.678/0001-90",
+            "de 01/02/2026 10:20 a 05-02-2026",
+            "meses 01 02 03 04 05, 2024-2026",
+            "lat -23.55052012, lng 46.63330812",
+            "R$ 350.000,00 a 3000-5000",
+            "email: a combinar, tel: depois",
         ] {
             assert_eq!(of(kept), kept);
         }
@@ -335,7 +464,7 @@ mod tests {
         }
 
         #[test]
-        fn ids_instants_and_numbers_are_untouched(id in any::<u128>(), seconds in 0i64..4_000_000_000, micros in 0u32..1_000_000, count in 0u64..1_000_000_000) {
+        fn ids_instants_and_numbers_are_untouched(id in any::<u128>(), seconds in 1_000_000_000i64..4_000_000_000, micros in 0u32..1_000_000, count in 0u64..1_000_000_000) {
             let id = uuid::Uuid::from_u128(id).to_string();
             let at = chrono::DateTime::from_timestamp(seconds, micros * 1000).expect("an instant");
             for kept in [id.clone(), at.to_rfc3339(), at.to_string(), format!("{id} at {} of {count}", at.format("%Y-%m-%dT%H:%M:%S%.6fZ")), at.timestamp_micros().to_string()] {

@@ -7,6 +7,9 @@
 /// Digits of the longest number there is, with its prefix: 15 and `00`.
 const MAX_DIGITS: usize = 17;
 
+/// Digits of a number without its area code.
+pub(super) const MIN_DIGITS: usize = 8;
+
 /// Groups of digits that numbers are written in at most.
 const MAX_GROUPS: usize = 7;
 
@@ -28,10 +31,17 @@ pub(super) fn is_whole(text: &str) -> bool {
             && national(text.strip_prefix("55").filter(|_| text.len() > 11).unwrap_or(text)))
 }
 
+/// Whether a number may be a phone; one of a field that holds phones need not have an area's code.
+pub(super) fn is_number(digits: &str, of_a_phone: bool) -> bool {
+    is_whole(digits)
+        || (of_a_phone && digits.len() >= MIN_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Whether a text has the digits of a phone number and nothing that a number has not.
 pub(super) fn looks_like(text: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    (7..=MAX_DIGITS).contains(&digits) && text.chars().all(|c| c.is_ascii_digit() || is_separator(c) || c == '+')
+    (7..=MAX_DIGITS).contains(&digits)
+        && text.chars().all(|c| c.is_ascii_digit() || is_separator(c) || c == '+')
 }
 
 pub(super) fn is_separator(c: char) -> bool {
@@ -47,7 +57,8 @@ fn groups(run: &str) -> Vec<Group<'_>> {
     let mut groups = Vec::new();
     let mut at = 0;
     while groups.len() < MAX_GROUPS
-        && let Some(start) = run[at..].find(|c: char| c.is_ascii_digit()).map(|found| at + found) {
+        && let Some(start) = run[at..].find(|c: char| c.is_ascii_digit()).map(|found| at + found)
+    {
         let rest = &run[start..];
         let length = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         groups.push(Group { start, digits: &rest[..length] });
@@ -61,7 +72,7 @@ fn is_phone(run: &str, groups: &[Group<'_>]) -> bool {
         return groups.first().is_some_and(|only| alone(&run[..only.start], only.digits));
     };
     let length: usize = groups.iter().map(|group| group.digits.len()).sum();
-    if !(8..=MAX_DIGITS).contains(&length) {
+    if !(MIN_DIGITS..=MAX_DIGITS).contains(&length) {
         return false;
     }
     let digits: String = groups.iter().map(|group| group.digits).collect();
@@ -116,7 +127,7 @@ fn is_local(digits: &[u8]) -> bool {
 
 fn is_brazilian(groups: &[&str]) -> bool {
     let groups = match groups {
-        ["55", rest @ ..] | ["0", rest @ ..] => rest,
+        ["55" | "0", rest @ ..] => rest,
         groups => groups,
     };
     match groups {

@@ -53,7 +53,8 @@ impl Masking {
     }
 
     fn found(&self, given: &str, found: &Captures<'_>) -> Found {
-        let personal = |start: usize, end: usize| Found::Personal { start, end, mask: masked(&given[start..end]) };
+        let personal =
+            |start: usize, end: usize| Found::Personal { start, end, mask: masked(&given[start..end]) };
         if let Some(keep) = found.name("keep") {
             return Found::Other { next: keep.end() };
         }
@@ -114,7 +115,12 @@ fn emails(given: &str) -> Option<String> {
         if at < copied {
             continue;
         }
-        let local = given[copied..at].chars().rev().take_while(|c| in_local_part(*c)).map(char::len_utf8).sum::<usize>();
+        let local = given[copied..at]
+            .chars()
+            .rev()
+            .take_while(|c| in_local_part(*c))
+            .map(char::len_utf8)
+            .sum::<usize>();
         let domain = domain(&given[at + 1..]);
         if local > 0 && domain > 0 {
             out.push_str(&given[copied..at - local]);
@@ -213,7 +219,7 @@ static SHAPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
           | [0-9]{4}-[0-9]{2}-[0-9]{2}
             (?: [T\ ] [0-9]{2}:[0-9]{2} (?: :[0-9]{2} (?: \.[0-9]{1,9} )? )? (?: Z | [+-][0-9]{2}:?[0-9]{2} )? )?
           | [0-9]{1,2}/[0-9]{1,2}/[0-9]{4} (?: \ [0-9]{1,2}:[0-9]{2} (?: :[0-9]{2} )? )? )
-      | (?-u:\b) (?P<name> [A-Za-z_\u{c0}-\u{24f}] [A-Za-z0-9_.\u{c0}-\u{24f}-]{0,60} ) ["')\]]{0,2} [\ \t]{0,3} [:=] [\ \t]{0,3} (?:
+      | (?-u:\b) (?P<name> [A-Za-z_\u{c0}-\u{24f}] [A-Za-z0-9_.\u{c0}-\u{24f}-]{0,60} ) [\\"')\]]{0,3} [\ \t]{0,3} [:=] [\ \t]{0,3} (?:
             \\? " (?P<quoted> [^"\\]{1,300} )
           | [('\[]{0,2} (?P<bare> [^\s"',;|()\[\]]{1,80} (?: [\ ().-]{1,3} [0-9] [0-9().\ -]{0,30} )?
                         | \( [0-9] [0-9().\ -]{3,40} ) )
@@ -242,7 +248,9 @@ mod tests {
     #[test]
     fn a_hostile_text_is_read_in_time_that_grows_with_it() {
         let masking = Masking::default();
-        for piece in ["1", "a", "f:", "1 ", "a=", "email:", "+1", "(", "1.1.1.1.", "@", "a@a", "\u{a0}1", "2001:"] {
+        for piece in
+            ["1", "a", "f:", "1 ", "a=", "email:", "+1", "(", "1.1.1.1.", "@", "a@a", "\u{a0}1", "2001:"]
+        {
             let text = piece.repeat(60_000 / piece.len());
             let began = std::time::Instant::now();
             masking.sentence(&text);

@@ -96,7 +96,9 @@ pub(super) fn fit(
     }
     if is_cut {
         hints.push(match detail {
-            Detail::Concise => "Long texts and lists are cut; detail: detailed shows more of them.".to_owned(),
+            Detail::Concise => {
+                "Long texts and lists are cut; detail: detailed shows more of them.".to_owned()
+            }
             Detail::Detailed => "Long texts and lists are cut; query_store reads them in parts.".to_owned(),
         });
     }
