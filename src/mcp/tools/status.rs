@@ -83,8 +83,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Kafka lag",
-        description = "How many records of the topic each sink has still to apply, per partition, from real offsets: those Postgres \
-            committed together with the rows, and those the consumer group committed for Elasticsearch.",
+        description = "Records of the topic that each sink has still to apply, per partition, from the offsets it committed.",
         output_schema = schema::output::<LagAnswer>(),
         annotations(read_only_hint = true, open_world_hint = true)
     )]

@@ -117,7 +117,7 @@ struct CancelAnswer {
 impl SluiceServer {
     #[tool(
         title = "Sync leads from Supabase",
-        description = "Reads leads changed in the last `hours_ago` hours from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. If `more` is true, call again to go on. \
+        description = "Reads leads changed in the last `hours_ago` hours from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. \
             Example: {\"hours_ago\": 48, \"limit\": 500, \"status\": \"qualificado\"}",
         input_schema = schema::input::<SyncLeadsArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
@@ -142,7 +142,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Sync chat sessions from Supabase",
-        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. If `more` is true, call again to go on. \
+        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. \
             Example: {\"hours_ago\": 24, \"min_messages\": 3}",
         input_schema = schema::input::<SyncSessionsArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
