@@ -284,7 +284,7 @@ fn in_a_cell(value: Option<&Value>) -> String {
 /// A number, a truth value, or a text that is one word.
 fn is_word(value: &Value) -> bool {
     match value {
-        Value::String(text) => is_plain(text) && !text.contains(',') && !needs_quotes(text),
+        Value::String(text) => is_plain(text) && !text.contains(',') && !needs_quotes(text) && text != "none",
         Value::Number(_) | Value::Bool(_) => true,
         _ => false,
     }

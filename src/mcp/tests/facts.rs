@@ -81,7 +81,7 @@ fn is_word(value: &Value) -> bool {
     match value {
         Value::String(text) => {
             !text.is_empty()
-                && text != "null"
+                && !["null", "none"].contains(&text.as_str())
                 && text.chars().all(|c| c.is_alphanumeric() || "_-.:/@+*#%=&?~$".contains(c))
         }
         other => other.is_number() || other.is_boolean(),
@@ -287,17 +287,22 @@ fn lead(n: u32, name: &str) -> serde_json::Map<String, Value> {
 
 /// The sample project with a stranger's lead and some that make no event, synced into the embedded parts.
 async fn synced() -> (Bench, SampleServer, Connection) {
+    let (bench, source) = beside(vec![lead(1, HOSTILE), lead(2, "Zoé «de» Souza\r\n")]).await;
+    let client = able([yes(), yes(), yes()]);
+    let connection = connect(bench.server(&Offer::default()), client, Era::Stateless).await;
+    (bench, source, connection)
+}
+
+/// A bench whose source has these leads beside the sample project's.
+pub(super) async fn beside(leads: Vec<serde_json::Map<String, Value>>) -> (Bench, SampleServer) {
     let source = SampleServer::start(0).await.expect("a source");
-    let beginning = Beginning::now(1, 60, 20).with_broken(3);
-    source.set_project(SampleProject::new(beginning));
-    source.upsert(Table::Leads, vec![lead(1, HOSTILE), lead(2, "Zoé «de» Souza\r\n")]);
+    source.set_project(SampleProject::new(Beginning::now(1, 60, 20).with_broken(3)));
+    source.upsert(Table::Leads, leads);
     let settings =
         [("SUPABASE_URL".to_owned(), source.url()), ("SUPABASE_KEY".to_owned(), keys::SECRET.to_owned())];
     let bench = Bench::with(settings).await;
     bench.engine.start_drains().await;
-    let client = able([yes(), yes(), yes()]);
-    let connection = connect(bench.server(&Offer::default()), client, Era::Stateless).await;
-    (bench, source, connection)
+    (bench, source)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 mod asking;
 mod facts;
+mod masking;
 mod surface;
 
 use std::{

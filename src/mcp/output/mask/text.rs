@@ -61,14 +61,17 @@ impl Masking {
         if let Some(name) = found.name("name") {
             let quoted = found.name("quoted");
             let Some(value) = quoted.or_else(|| found.name("bare")) else { return Found::Nothing };
-            let is_masked = match self.rule(name.as_str()) {
-                None => false,
-                Some(rule) if quoted.is_some() => rule.applies_to(value.as_str()),
-                // Beside a name in a sentence any word may stand.
-                Some(_) => is_personal(value.as_str()),
+            let (text, is_masked) = match (self.rule(name.as_str()), quoted) {
+                (None, _) => ("", false),
+                (Some(rule), Some(quoted)) => (quoted.as_str(), rule.applies_to(quoted.as_str())),
+                // Beside a name in a sentence any word may stand, and the sentence's signs.
+                (Some(_), None) => {
+                    let text = value.as_str().trim_end_matches(|c: char| !c.is_alphanumeric() && c != '*');
+                    (text, is_personal(text))
+                }
             };
             if is_masked {
-                return personal(value.start(), value.end());
+                return personal(value.start(), value.start() + text.len());
             }
             return Found::Other { next: value.start() };
         }
@@ -221,7 +224,7 @@ static SHAPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
           | [0-9]{1,2}/[0-9]{1,2}/[0-9]{4} (?: \ [0-9]{1,2}:[0-9]{2} (?: :[0-9]{2} )? )? )
       | (?-u:\b) (?P<name> [A-Za-z_\u{c0}-\u{24f}] [A-Za-z0-9_.\u{c0}-\u{24f}-]{0,60} ) [\\"')\]]{0,3} [\ \t]{0,3} [:=] [\ \t]{0,3} (?:
             \\? " (?P<quoted> [^"\\]{1,300} )
-          | [('\[]{0,2} (?P<bare> [^\s"',;|()\[\]]{1,80} (?: [\ ().-]{1,3} [0-9] [0-9().\ -]{0,30} )?
+          | [('\[]{0,2} (?P<bare> [^\s"',;|()\[\]{}<>«»“”]{1,80} (?: [\ ().-]{1,3} [0-9] [0-9().\ -]{0,30} )?
                         | \( [0-9] [0-9().\ -]{3,40} ) )
       | (?P<ip4> [0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3} )
       | (?P<ip6> [0-9A-Fa-f]{0,4} : [0-9A-Fa-f:.]{0,41} [0-9A-Fa-f:] )
