@@ -13,6 +13,7 @@ const { countTokens } = createRequire(`${process.env.SLUICE_SUITES}/`)("gpt-toke
 function connect(command, args) {
   const server = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
   const waiting = new Map();
+  server.on("exit", (code) => waiting.forEach(({ reject }) => reject(new Error(`the server ended with ${code}`))));
   let last = 0;
   readline.createInterface({ input: server.stdout }).on("line", (line) => {
     const { id, result, error } = JSON.parse(line);
@@ -26,8 +27,6 @@ function connect(command, args) {
     tell: (method) => send({ method }),
     ask: (method, params) =>
       new Promise((resolve, reject) => {
-        server.once("exit", (code) => reject(new Error(`the server ended with ${code}`)));
-        server.setMaxListeners(0);
         waiting.set(++last, { resolve, reject });
         send({ id: last, method, params });
       }),
@@ -35,10 +34,10 @@ function connect(command, args) {
   };
 }
 
-const columns = "nome, email, telefone, origem, status_lead, score_qualificacao, updated_at";
-const sample = (sql) => ["query_store", { sql }];
+const COLUMNS = "nome, email, telefone, origem, status_lead, score_qualificacao, updated_at";
+const question = (sql) => ["query_store", { sql }];
 
-/** Calls as an assistant makes them; `seen` holds ids from answers before. */
+/** Calls as an assistant makes them; some take ids from answers before. */
 const CALLS = [
   ["sync_leads_from_supabase", { hours_ago: 720, limit: 1000 }],
   ["sync_chat_sessions_from_supabase", { hours_ago: 720, limit: 1000 }],
@@ -52,16 +51,16 @@ const CALLS = [
   ["query_raw_events", {}],
   ["query_raw_events", { limit: 5, include_dados: true }],
   ["get_lead", ({ entidade_id }) => ({ id: entidade_id })],
-  sample("SELECT count(*) AS leads FROM leads"),
-  sample("SELECT origem, count(*) AS n FROM leads GROUP BY origem ORDER BY n DESC"),
-  sample(`SELECT ${columns} FROM leads ORDER BY updated_at DESC LIMIT 20`),
-  sample(`SELECT ${columns} FROM leads ORDER BY updated_at DESC LIMIT 100`),
+  question("SELECT count(*) AS leads FROM leads"),
+  question("SELECT origem, count(*) AS n FROM leads GROUP BY origem ORDER BY n DESC"),
+  question(`SELECT ${COLUMNS} FROM leads ORDER BY updated_at DESC LIMIT 20`),
+  question(`SELECT ${COLUMNS} FROM leads ORDER BY updated_at DESC LIMIT 100`),
   ["search_elasticsearch", { query: "valor:>50" }],
   ["search_elasticsearch", { index: "leads", query: "score_qualificacao:>=50", count_by: ["origem", "status_lead"] }],
   ["search_elasticsearch", { index: "leads", limit: 3, detail: "detailed" }],
   ["list_dead_letters", { detailed: true }],
-  ["pause_sink", { sink: "sqlite" }],
-  ["resume_sink", { sink: "sqlite" }],
+  ["pause_sink", ({ sink }) => ({ sink })],
+  ["resume_sink", ({ sink }) => ({ sink })],
   ["schedule_sync", { table: "leads", every_minutes: 15 }],
 ];
 
@@ -73,7 +72,9 @@ function remember(value, seen) {
   }
 }
 
-const row = (name, ...values) => console.log([name.padEnd(74), ...values.map((v) => String(v).padStart(10))].join(" "));
+const WIDTH = 74;
+const row = (name, ...values) =>
+  console.log([name.padEnd(WIDTH), ...values.map((value) => String(value).padStart(10))].join(" "));
 
 async function main([command, ...args]) {
   const server = connect(command, args);
@@ -84,22 +85,21 @@ async function main([command, ...args]) {
   const { tools } = await server.ask("tools/list");
   // Clients commonly hand a model these three; output schemas and annotations are for themselves.
   const shown = tools.map(({ name, description, inputSchema }) => ({ name, description, inputSchema }));
-  row("tokens (o200k_base)", "");
+  row("in tokens (o200k_base)");
   row(`tools/list, ${tools.length} tools`, countTokens(JSON.stringify(tools)));
   row("of that, what models are shown", countTokens(JSON.stringify(shown)));
 
   row("answers", "text", "structured");
   const seen = {};
   for (const [name, given] of CALLS) {
-    const given_ = typeof given === "function" ? given(seen) : given;
-    const { content, structuredContent, isError } = await server.ask("tools/call", { name, arguments: given_ });
+    const args = typeof given === "function" ? given(seen) : given;
+    const call = `${name} ${JSON.stringify(args)}`;
+    const { content, structuredContent, isError } = await server.ask("tools/call", { name, arguments: args });
     const text = content.map((block) => block.text ?? "").join("");
-    if (isError) throw new Error(`${name} ${JSON.stringify(given_)}: ${text}`);
+    if (isError) throw new Error(`${call}: ${text}`);
     remember(structuredContent, seen);
-    const call = `${name} ${JSON.stringify(given_)}`;
-    const told = call.length > 74 ? `${call.slice(0, 73)}…` : call;
+    const told = call.length > WIDTH ? `${call.slice(0, WIDTH - 1)}…` : call;
     row(told, countTokens(text), countTokens(JSON.stringify(structuredContent)));
-    if (process.env.SHOW) console.log(text);
   }
   server.close();
 }
