@@ -12,6 +12,8 @@ pub mod domain;
 pub mod embedded;
 pub mod engine;
 pub mod fault;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod index;
 mod lock_file;
 pub mod log;

@@ -29,6 +29,7 @@ use sqlx::{Connection, migrate::Migrator};
 use uuid::Uuid;
 
 use self::connection::Connector;
+pub(crate) use self::statement::checked;
 use crate::{
     config::PostgresSettings,
     domain::Table,

@@ -72,7 +72,7 @@ const TYPES: [&str; 31] = [
 ];
 
 /// The statement as it may run, or why it may not.
-pub(super) fn checked(sql: &str) -> Result<String, Fault> {
+pub(crate) fn checked(sql: &str) -> Result<String, Fault> {
     let refused = |problem: String| refused_statement(PART, problem);
     if sql.len() > LONGEST {
         return Err(refused(format!("it is longer than {LONGEST} bytes")));
