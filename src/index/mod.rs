@@ -6,7 +6,7 @@ mod fields;
 mod metadata;
 pub mod query;
 pub mod tantivy;
-mod words;
+pub(crate) mod words;
 
 use std::{fmt, sync::Arc};
 

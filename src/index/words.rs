@@ -15,7 +15,7 @@ pub(super) fn analyzer() -> TextAnalyzer {
 }
 
 /// The words of a text.
-pub(super) fn of(text: &str) -> Vec<String> {
+pub(crate) fn of(text: &str) -> Vec<String> {
     collected(analyzer(), text)
 }
 

@@ -12,10 +12,7 @@ use crate::index::{
     query::{Part, Query, Test},
 };
 
-/// Terms a fuzzy word may stand for; the servers' own 50 would cut the answer short without a word.
-const FUZZY_TERMS: u32 = 1000;
-
-pub(super) fn query(asked: &Query) -> Value {
+pub(crate) fn query(asked: &Query) -> Value {
     match asked {
         Query::All => json!({ "match_all": {} }),
         Query::Field(field, test) => tested(field, test),
@@ -31,7 +28,15 @@ pub(super) fn query(asked: &Query) -> Value {
             }})
         }
         Query::Boosted(inner, boost) => {
-            json!({ "bool": { "must": [query(inner)], "boost": boost } })
+            let mut asked = query(inner);
+            // The servers count how deep queries are nested: a group takes its weight itself.
+            for group in ["bool", "dis_max"] {
+                if let Some(group) = asked.get_mut(group) {
+                    group["boost"] = json!(boost);
+                    return asked;
+                }
+            }
+            json!({ "bool": { "must": [asked], "boost": boost } })
         }
     }
 }
@@ -40,14 +45,15 @@ fn tested(field: &Field, test: &Test) -> Value {
     let path = field.path.as_str();
     match test {
         Test::Exists => json!({ "exists": { "field": path } }),
-        Test::Words(words) => json!({ "match": { path: { "query": words.join(" ") } } }),
+        Test::Words(words) => json!({ "match": { path: { "query": words.text } } }),
         Test::Phrase(words, slop) => {
-            json!({ "match_phrase": { path: { "query": words.join(" "), "slop": slop } } })
+            json!({ "match_phrase": { path: { "query": words.text, "slop": slop } } })
         }
         Test::Is(value) => json!({ "term": { path: { "value": value } } }),
         Test::Shape(parts) => json!({ "wildcard": { path: { "value": pattern(parts) } } }),
         Test::Like(word, edits) => {
-            let fuzzy = json!({ "value": word, "fuzziness": edits, "max_expansions": FUZZY_TERMS });
+            // Rewritten otherwise, only the 50 closest terms would count, and each as a clause, of which there may be 1024.
+            let fuzzy = json!({ "value": word, "fuzziness": edits, "rewrite": "constant_score" });
             json!({ "fuzzy": { path: fuzzy } })
         }
         Test::Boolean(value) => json!({ "term": { path: { "value": value } } }),

@@ -47,6 +47,7 @@ use std::sync::{
 use async_trait::async_trait;
 use serde::Deserialize;
 
+pub(crate) use self::dsl::query as query_dsl;
 use self::{client::Client, operation::Operation, templates::Names};
 use crate::{
     config::ElasticsearchSettings,

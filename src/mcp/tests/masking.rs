@@ -31,8 +31,13 @@ fn broken() -> serde_json::Map<String, Value> {
 async fn everything(bench: &Bench, offer: &Offer) -> Vec<(String, String)> {
     let connection = connect(bench.server(offer), Client::default(), Era::Sessions).await;
     call(&connection, "sync_leads_from_supabase", json!({"hours_ago": 10_000, "limit": 1000})).await;
-    let letters = call(&connection, "list_dead_letters", json!({})).await.structured_content.expect("letters");
-    let letter = letters["letters"].as_array().expect("letters").iter().find(|letter| letter["bytes"].as_u64() > Some(500));
+    let letters =
+        call(&connection, "list_dead_letters", json!({})).await.structured_content.expect("letters");
+    let letter = letters["letters"]
+        .as_array()
+        .expect("letters")
+        .iter()
+        .find(|letter| letter["bytes"].as_u64() > Some(500));
     let letter = letter.expect("the long letter")["id"].as_str().expect("an id").to_owned();
     let mut told = Vec::new();
     let sql = |sql: &str| ("query_store", json!({"sql": format!("{sql} WHERE id = '{LEAD}'")}));
@@ -41,26 +46,51 @@ async fn everything(bench: &Bench, offer: &Offer) -> Vec<(String, String)> {
         ("get_lead", json!({"id": LEAD})),
         ("query_raw_events", json!({"entidade_id": LEAD})),
         ("query_raw_events", json!({"entidade_id": LEAD, "include_dados": true})),
-        ("search_elasticsearch", json!({"query": format!("id:\"{LEAD}\""), "index": "leads", "detail": "detailed"})),
-        ("search_elasticsearch", json!({"index": "leads", "limit": 1, "count_by": ["telefone", "email", "origem", "status_lead"]})),
-        ("search_elasticsearch", json!({"index": "eventos", "limit": 100, "count_by": ["usuario", "metadata.telefone"]})),
+        (
+            "search_elasticsearch",
+            json!({"query": format!("id:\"{LEAD}\""), "index": "leads", "detail": "detailed"}),
+        ),
+        (
+            "search_elasticsearch",
+            json!({"index": "leads", "limit": 1, "count_by": ["telefone", "email", "origem", "status_lead"]}),
+        ),
+        (
+            "search_elasticsearch",
+            json!({"index": "eventos", "limit": 100, "count_by": ["usuario", "metadata.telefone"]}),
+        ),
         ("list_dead_letters", json!({"detailed": true, "limit": 100})),
         ("get_lead", json!({"email": "ninguem ana@exemplo.com.br"})),
         sql("SELECT * FROM leads"),
         sql("SELECT email AS a, telefone AS b, lower(email) FROM leads"),
         sql("SELECT group_concat(telefone || ' ' || email) AS x FROM leads"),
         sql("SELECT json_object('x', telefone, 'y', email) AS j, substr(nome, 980) AS n FROM leads"),
-        ("query_store", json!({"sql": "SELECT telefone, count(*) AS n FROM leads GROUP BY telefone ORDER BY n"})),
-        ("query_store", json!({"sql": "SELECT usuario AS quem, dados FROM eventos_raw ORDER BY ingerido_em", "max_rows": 100})),
+        (
+            "query_store",
+            json!({"sql": "SELECT telefone, count(*) AS n FROM leads GROUP BY telefone ORDER BY n"}),
+        ),
+        (
+            "query_store",
+            json!({"sql": "SELECT usuario AS quem, dados FROM eventos_raw ORDER BY ingerido_em", "max_rows": 100}),
+        ),
         ("search_elasticsearch", json!({"index": "leads", "query": "score_qualificacao:ana@exemplo.com.br"})),
         ("get_sync", json!({"sync_id": "ana@exemplo.com.br"})),
     ] {
         let result = call(&connection, tool, arguments.clone()).await;
         told.push((format!("{tool} {arguments}"), serde_json::to_string(&result).expect("JSON")));
     }
-    for uri in [format!("sluice://leads/{LEAD}"), format!("sluice://dead-letters/{letter}"), "sluice://leads/ana@exemplo.com.br".to_owned()] {
+    for uri in [
+        format!("sluice://leads/{LEAD}"),
+        format!("sluice://dead-letters/{letter}"),
+        "sluice://leads/ana@exemplo.com.br".to_owned(),
+    ] {
         let read = connection.read_resource(ReadResourceRequestParams::new(&uri)).await;
-        told.push((uri, read.map_or_else(|error| error.to_string(), |read| serde_json::to_string(&read.contents).expect("JSON"))));
+        told.push((
+            uri,
+            read.map_or_else(
+                |error| error.to_string(),
+                |read| serde_json::to_string(&read.contents).expect("JSON"),
+            ),
+        ));
     }
     for (prompt, arguments) in [
         ("daily_lead_report", json!({"status": "ana@exemplo.com.br", "origin": "tel: 3123-5678"})),
@@ -69,11 +99,15 @@ async fn everything(bench: &Bench, offer: &Offer) -> Vec<(String, String)> {
     ] {
         let arguments = arguments.as_object().cloned().expect("an object");
         let got = connection.get_prompt(GetPromptRequestParams::new(prompt).with_arguments(arguments)).await;
-        told.push((prompt.to_owned(), got.map_or_else(|error| error.to_string(), |got| serde_json::to_string(&got).expect("JSON"))));
+        told.push((
+            prompt.to_owned(),
+            got.map_or_else(|error| error.to_string(), |got| serde_json::to_string(&got).expect("JSON")),
+        ));
     }
     for (argument, typed) in [("status", "a"), ("origin", "indicada")] {
-        let values =
-            connection.complete_prompt_argument("daily_lead_report", argument, typed, None::<CompletionContext>).await;
+        let values = connection
+            .complete_prompt_argument("daily_lead_report", argument, typed, None::<CompletionContext>)
+            .await;
         told.push((format!("complete {argument}"), values.expect("values").values.join("\n")));
     }
     let unknown = connection.call_tool(CallToolRequestParams::new("ana@exemplo.com.br")).await;
@@ -97,7 +131,10 @@ async fn no_contact_leaves_by_any_way_unless_the_operator_wants_it_seen() {
     for (way, told) in everything(&bench, &revealing).await {
         // What was only asked for comes back in refusals alone.
         let some = CONTACTS.iter().any(|contact| told.contains(contact));
-        assert!(some || way.starts_with("get_sync") || way.starts_with("get_lead {\"email"), "there was nothing to mask in {way}: {told}");
+        assert!(
+            some || way.starts_with("get_sync") || way.starts_with("get_lead {\"email"),
+            "there was nothing to mask in {way}: {told}"
+        );
         seen += usize::from(some);
     }
     assert!(seen > 20);
