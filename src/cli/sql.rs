@@ -25,6 +25,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         let values: Vec<String> = row.iter().map(shown).collect();
         println!("{}", values.join("\t"));
     }
+    if let Some(warning) = &answer.warning {
+        eprintln!("warning: {warning}");
+    }
     if answer.truncated {
         eprintln!("there are more rows; raise --rows or narrow the statement");
     }

@@ -99,6 +99,10 @@ pub struct KafkaSettings {
 pub struct PostgresSettings {
     /// Holds the password.
     pub url: SecretString,
+    /// The same database, or a copy of it, under a login that may only read: questions run there.
+    pub read_url: Option<SecretString>,
+    /// Where the password of a login made for questions is kept.
+    pub data_dir: PathBuf,
     pub max_connections: u32,
     /// Bound on getting a connection and on a statement.
     pub timeout: Duration,
@@ -124,6 +128,7 @@ impl Settings {
     /// Lists every variable that is missing or wrong, never its value.
     pub fn load(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
         let mut read = Reader::new(variables);
+        let data_dir = data_dir(&mut read);
         let settings = Self {
             supabase: read
                 .part("SUPABASE_URL", &["SUPABASE_KEY", "SUPABASE_SCHEMA"])
@@ -135,15 +140,18 @@ impl Settings {
                 )
                 .then(|| KafkaSettings::read(&mut read)),
             postgres: read
-                .part("DATABASE_URL", &["DATABASE_MAX_CONNECTIONS", "DATABASE_TIMEOUT_SECONDS"])
-                .then(|| PostgresSettings::read(&mut read)),
+                .part(
+                    "DATABASE_URL",
+                    &["DATABASE_READ_URL", "DATABASE_MAX_CONNECTIONS", "DATABASE_TIMEOUT_SECONDS"],
+                )
+                .then(|| PostgresSettings::read(&mut read, data_dir.clone())),
             elasticsearch: read
                 .part(
                     "ELASTICSEARCH_URL",
                     &["ELASTICSEARCH_API_KEY", "ELASTICSEARCH_USERNAME", "ELASTICSEARCH_INDEX_PREFIX"],
                 )
                 .then(|| ElasticsearchSettings::read(&mut read)),
-            data_dir: data_dir(&mut read),
+            data_dir,
             drain: DrainSettings::read(&mut read),
             http: HttpSettings::read(&mut read),
             mcp: McpSettings {
@@ -243,11 +251,18 @@ impl KafkaSettings {
 }
 
 impl PostgresSettings {
-    fn read(read: &mut Reader) -> Self {
-        let url =
-            read.url("DATABASE_URL", &["postgres", "postgresql"], "postgres://sluice@localhost:5432/sluice");
+    const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
+
+    fn read(read: &mut Reader, data_dir: PathBuf) -> Self {
+        let url = read.url("DATABASE_URL", &Self::SCHEMES, "postgres://sluice@localhost:5432/sluice");
+        let read_url = read.optional("DATABASE_READ_URL").is_some().then(|| {
+            let example = "postgres://sluice_reader@localhost:5432/sluice";
+            read.url("DATABASE_READ_URL", &Self::SCHEMES, example)
+        });
         Self {
             url: SecretString::from(url.to_string()),
+            read_url: read_url.map(|url| SecretString::from(url.to_string())),
+            data_dir,
             max_connections: read.number("DATABASE_MAX_CONNECTIONS", 8, 3..=1000),
             timeout: read.seconds("DATABASE_TIMEOUT_SECONDS", 30),
         }
@@ -341,6 +356,7 @@ mod tests {
             ("SUPABASE_URL", "SUPABASE_KEY"),
             ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC"),
             ("DATABASE_URL", "DATABASE_MAX_CONNECTIONS"),
+            ("DATABASE_URL", "DATABASE_READ_URL"),
             ("ELASTICSEARCH_URL", "ELASTICSEARCH_INDEX_PREFIX"),
         ] {
             let error =
@@ -379,6 +395,7 @@ mod tests {
         for (name, value) in [
             ("SUPABASE_URL", "segredo"),
             ("DATABASE_URL", "mysql://u:segredo@h/d"),
+            ("DATABASE_READ_URL", "mysql://u:segredo@h/d"),
             ("KAFKA_BOOTSTRAP_SERVERS", "segredo"),
             ("SUPABASE_INCLUDE_IP_ADDRESS", "segredo"),
             ("SLUICE_BATCH_RECORDS", "0"),
@@ -399,7 +416,11 @@ mod tests {
 
     #[test]
     fn debug_output_shows_no_secret() {
-        let settings = load(&[("ELASTICSEARCH_API_KEY", "chave-segredo")]).expect("valid settings");
+        let settings = load(&[
+            ("ELASTICSEARCH_API_KEY", "chave-segredo"),
+            ("DATABASE_READ_URL", "postgres://leitor:senha@localhost/sluice"),
+        ])
+        .expect("valid settings");
         let text = format!("{settings:?}");
         assert!(!text.contains("segredo") && !text.contains("senha"), "{text}");
     }

@@ -4,15 +4,17 @@
 mod operations;
 pub mod postgres;
 mod questions;
+mod readable;
 pub mod sqlite;
 pub mod tables;
 
 use std::collections::HashSet;
 
 pub use questions::{
-    EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits, Questions,
-    READABLE, StoredEntity, StoredEvent,
+    AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
+    QuestionAccess, Questions, READABLE, StoredEntity, StoredEvent,
 };
+pub use readable::Readable;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -292,11 +294,16 @@ fn used_id(part: &'static str, table: Table) -> Fault {
 
 /// What a caller learns whose statement is not one that may be asked.
 fn refused_statement(part: &'static str, problem: impl std::fmt::Display) -> Fault {
+    refused_question(part, problem, &Readable::built_in())
+}
+
+/// The same where the tables that may be read are given.
+fn refused_question(part: &'static str, problem: impl std::fmt::Display, readable: &Readable) -> Fault {
     Fault::new(
         part,
         FaultKind::Invalid,
         format!("sql: {problem}"),
-        format!("ask one SELECT (WITH is fine) over {}", READABLE.join(", ")),
+        format!("ask one SELECT (WITH is fine) over {}", readable.names().join(", ")),
     )
 }
 

@@ -72,7 +72,7 @@ async fn migrations_run_twice_and_by_several_processes_at_once() {
               AND relname <> '_sqlx_migrations' AND obj_description(oid) IS NOT NULL",
         )
         .await;
-    assert_eq!(commented, 11, "every table says what it is for");
+    assert_eq!(commented, 12, "every table says what it is for");
 }
 
 #[tokio::test]
@@ -211,6 +211,10 @@ async fn statements_in_postgres_own_dialect_are_answered_as_they_were_written() 
         (
             "SELECT i, count(*) FILTER (WHERE l.nome ~* '^a') FROM leads l, unnest(l.interesse) AS i WHERE i NOT LIKE '%{%' GROUP BY i",
             json!([["apartamento", 1]]),
+        ),
+        (
+            "WITH RECURSIVE d(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM d WHERE n < 4) SELECT count(*) FROM d",
+            json!([[4]]),
         ),
         ("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY valor) FROM eventos_raw", json!([[85]])),
         (
