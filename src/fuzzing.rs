@@ -8,7 +8,11 @@ use sqlparser::{
     parser::Parser,
 };
 
-use crate::store::{Readable, postgres};
+pub use crate::mcp::transport::stdio::framing;
+use crate::{
+    domain::Catalog,
+    store::{Readable, postgres},
+};
 
 /// The schema that the readable tables are in.
 pub const SCHEMA: &str = "public";
@@ -28,7 +32,7 @@ pub struct PassedSql {
 /// # Panics
 /// When it does not.
 pub fn sql_check(text: &str) {
-    passed_sql(text, &Readable::built_in());
+    passed_sql(text, &Readable::of(Catalog::built_in()));
 }
 
 /// The same; with what passed, for a second opinion.

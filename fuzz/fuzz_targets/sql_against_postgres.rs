@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 use sluice::{
+    domain::Catalog,
     fuzzing::{self, PassedSql},
     store::Readable,
 };
 
 fuzz_target!(|text: &str| {
-    let Some(passed) = fuzzing::passed_sql(text, &Readable::built_in()) else { return };
+    let Some(passed) = fuzzing::passed_sql(text, &Readable::of(Catalog::built_in())) else { return };
     // What Postgres can't read can't run.
     let Ok(parsed) = pg_query::parse(&passed.sql, pg_query::ParserOptions::default()) else { return };
     let tree = serde_json::to_value(&parsed.protobuf).expect("a tree");
@@ -202,7 +203,7 @@ impl Reading<'_> {
 }
 
 fn readable_columns(table: &str) -> Option<Vec<String>> {
-    Readable::built_in().columns(table).map(<[_]>::to_vec)
+    Readable::of(Catalog::built_in()).columns(table).map(<[_]>::to_vec)
 }
 
 fn strings(list: &Value) -> Vec<String> {

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::{config::Settings, parts};
 
 #[derive(Debug, Args)]
@@ -19,9 +19,9 @@ pub(super) struct Options {
 /// Brings every part up to date.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     parts::engine(settings).await?.prepare().await?;
-    println!("Tables, templates, indices and topics are up to date.");
+    output::line("Tables, templates, indices and topics are up to date.")?;
     if options.create_reader {
-        println!("{}", parts::create_reader(settings, options.new_password).await?);
+        output::line(parts::create_reader(settings, options.new_password).await?)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{READABLE, tables::StoreTable};
+use super::{readable, tables::StoreTable};
+use crate::domain::Catalog;
 
 /// The tables that questions may read, and the columns of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,11 +23,11 @@ impl Readable {
         }
     }
 
-    /// The tables that sluice makes by itself.
-    pub fn built_in() -> Self {
-        Self::new(READABLE.iter().map(|name| {
-            let columns = StoreTable::from_name(name).map_or(&[][..], |table| table.columns);
-            ((*name).to_owned(), columns.iter().map(|column| column.name.to_owned()).collect())
+    /// The tables of events, and those of the catalog.
+    pub fn of(catalog: Catalog) -> Self {
+        Self::new(readable(catalog).into_iter().map(|name| {
+            let columns = StoreTable::named(catalog, name).map(|table| table.columns).unwrap_or_default();
+            (name.to_owned(), columns.iter().map(|column| column.name.to_owned()).collect())
         }))
     }
 
@@ -53,10 +54,14 @@ mod tests {
 
     #[test]
     fn every_readable_table_has_its_columns() {
-        let readable = Readable::built_in();
-        assert_eq!(readable.names(), READABLE);
-        assert!(READABLE.iter().all(|table| readable.has(table)
-            && readable.has_column(table, "evento") != table.starts_with(['l', 'c'])));
-        assert!(!readable.has("sluice_syncs") && !readable.has_column("leads", "total"));
+        let catalog = Catalog::built_in();
+        let readable = Readable::of(catalog);
+        assert_eq!(readable.names(), super::readable(catalog));
+        assert!(readable.has_column("eventos_agregados", "total"));
+        for table in catalog.tables() {
+            assert!(readable.has_column(table.name(), &table.definition().key.column));
+            assert!(readable.has_column(table.name(), "versao"));
+        }
+        assert!(!readable.has("sluice_syncs") && !readable.has_column("eventos_raw", "total"));
     }
 }

@@ -3,8 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, ErrorKind, Read as _, Write as _},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
 use super::{connection::parsed_url, faults::PART};
-use crate::{config::PostgresSettings, data_folder::DataFolder, fault::Fault};
+use crate::{config::PostgresSettings, fault::Fault, private_files};
 
 /// Where a login came from, and so what mends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +126,7 @@ impl KeptLogins {
 
     /// Keeps a login, in place of an earlier one for the same database.
     pub(super) fn keep(&self, database: &str, login: KeptLogin) -> Result<(), Fault> {
-        DataFolder::open(&self.folder, "")?;
+        private_files::folder(&self.folder).map_err(|error| self.unusable("writing", &error))?;
         let mut all = self.read()?;
         all.insert(database.to_owned(), login);
         self.write(&all).map_err(|error| self.unusable("writing", &error))
@@ -142,36 +141,14 @@ impl KeptLogins {
     }
 
     fn contents(&self) -> io::Result<BTreeMap<String, KeptLogin>> {
-        let path = self.path();
-        // A link would lead elsewhere: to what others may write.
-        if !fs::symlink_metadata(&path)?.is_file() {
-            return Err(io::Error::new(ErrorKind::InvalidData, "it is no file"));
-        }
-        let mut file = File::open(path)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            if file.metadata()?.permissions().mode() & 0o077 != 0 {
-                return Err(io::Error::new(
-                    ErrorKind::PermissionDenied,
-                    "others may read it; run `chmod 600` on it",
-                ));
-            }
-        }
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
+        let text = private_files::read(&self.path())?;
         // The parser's words would quote a password.
         serde_json::from_str(&text)
             .map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not what sluice wrote"))
     }
 
-    /// Whole or not at all, and readable for its owner alone from the first byte on.
     fn write(&self, all: &BTreeMap<String, KeptLogin>) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&serde_json::to_vec_pretty(all)?)?;
-        file.as_file().sync_all()?;
-        file.persist(self.path())?;
-        Ok(())
+        private_files::replace(&self.path(), &serde_json::to_vec_pretty(all)?)
     }
 
     fn unusable(&self, what: &str, error: &io::Error) -> Fault {
@@ -240,7 +217,10 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn the_file_is_its_owner_s_alone_or_is_refused() {
-        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        use std::{
+            fs,
+            os::unix::fs::{PermissionsExt as _, symlink},
+        };
         let folder = tempfile::tempdir().expect("a folder");
         let logins = logins(folder.path(), None);
         keep(&logins, "db:5433/dados", "segredo");
@@ -254,8 +234,7 @@ mod tests {
         let elsewhere = folder.path().join("elsewhere");
         fs::rename(&path, &elsewhere).expect("renamed");
         symlink(&elsewhere, &path).expect("a link");
-        let fault = logins.current().err().expect("refused").to_string();
-        assert!(fault.contains("it is no file"), "{fault}");
+        assert!(logins.current().is_err(), "a link, wherever it leads");
 
         fs::remove_file(&path).expect("removed");
         fs::write(&path, "{\"db:5433/dados\": \"segredo\"}").expect("written");

@@ -2,9 +2,9 @@
 //!
 //! Guarantee: rows, rollups and consumed offsets commit in one transaction that only the holder of the latest
 //! claim can make, so however often a batch is delivered, and by however many workers, it counts once. See
-//! [`offsets`] for the claim, [`write`] for why writing again changes nothing, [`poison`] for what is rejected and
-//! [`lease`] for why one sync of a table runs at a time. [`statement`], [`session`] and [`readers`] are the three walls
-//! between the questions of others and the server.
+//! [`offsets`] for the claim, [`write`] for why writing again changes nothing, [`poison`] for what is rejected,
+//! [`prepare`] for the tables of entities and [`lease`] for why one sync of a table runs at a time. [`statement`],
+//! [`session`] and [`readers`] are the three walls between the questions of others and the server.
 
 mod access;
 mod apply;
@@ -17,6 +17,7 @@ mod login;
 mod offsets;
 mod operations;
 mod poison;
+mod prepare;
 mod query;
 mod questions;
 mod readers;
@@ -38,7 +39,7 @@ pub(crate) use self::statement::{checked, is_allowed_function, is_allowed_type};
 use self::{connection::Connector, login::Logins, session::QuestionSessions};
 use crate::{
     config::PostgresSettings,
-    domain::Table,
+    domain::{Catalog, Table},
     fault::Fault,
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
@@ -55,6 +56,7 @@ const UNBOUNDED: Duration = Duration::ZERO;
 #[derive(Clone)]
 pub struct PgStore {
     connector: Connector,
+    catalog: Catalog,
     sessions: QuestionSessions,
     readable: Arc<Readable>,
     /// Where the tables are, once known.
@@ -62,19 +64,21 @@ pub struct PgStore {
 }
 
 impl PgStore {
-    /// Prepares the way to the server without going it: a drain starts while Postgres is down.
+    /// Prepares the way to the server without going it: a drain starts while Postgres is down. Entities of these tables
+    /// are kept.
     ///
     /// Must be called within a Tokio runtime.
     ///
     /// # Errors
     /// When the URL is not one of a PostgreSQL server.
-    pub fn connect(settings: &PostgresSettings) -> Result<Self, Fault> {
+    pub fn connect(settings: &PostgresSettings, catalog: Catalog) -> Result<Self, Fault> {
         let connector = Connector::new(settings)?;
         let logins = Logins::new(settings, connector.options().clone())?;
         Ok(Self {
             connector,
+            catalog,
             sessions: QuestionSessions::new(logins),
-            readable: Arc::new(Readable::built_in()),
+            readable: Arc::new(Readable::of(catalog)),
             schema: Arc::default(),
         })
     }
@@ -111,6 +115,7 @@ impl Sink for PgStore {
         let mut connection = self.connector.dedicated("sluice migrate", UNBOUNDED).await?;
         // Waits for its turn: another process may be at it.
         MIGRATOR.run_direct(&mut connection).await.map_err(|error| faults::from_migration(&error))?;
+        prepare::tables(&mut connection, self.catalog).await?;
         let logins = self.sessions.logins();
         if let Err(error) = readers::grant_all(&mut connection, logins, &self.readable).await {
             // Only questions miss it, and they say so.
@@ -136,7 +141,8 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "apply";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = apply::apply(&mut connection, log, batch, self.connector.timeout()).await;
+            let outcome =
+                apply::apply(&mut connection, self.catalog, log, batch, self.connector.timeout()).await;
             connection.give_back();
             outcome
         };
@@ -162,7 +168,7 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "ask for health";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = health::health(&mut connection).await;
+            let outcome = health::health(&mut connection, self.catalog).await;
             connection.settle(ATTEMPT, outcome)
         };
         self.connector.bounded(ATTEMPT, call).await
@@ -199,7 +205,7 @@ impl Store for PgStore {
         const ATTEMPT: &str = "read a table's coverage";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = syncs::coverage(&mut connection, table, log).await;
+            let outcome = syncs::coverage(&mut connection, table.name(), log).await;
             connection.settle(ATTEMPT, outcome)
         };
         self.connector.bounded(ATTEMPT, call).await

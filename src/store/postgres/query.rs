@@ -13,8 +13,9 @@ use super::{
     statement::Checked,
 };
 use crate::{
+    domain::{Catalog, json::to_value},
     fault::{Fault, FaultKind},
-    store::{QueryAnswer, QueryColumn, QueryLimits, Readable, refused_question, slow_statement},
+    store::{QueryAnswer, QueryColumn, QueryLimits, refused_statement, slow_statement},
 };
 
 /// As many arguments as a function of Postgres takes.
@@ -25,10 +26,10 @@ pub(super) async fn ask(
     mut session: Session,
     checked: &Checked,
     limits: &QueryLimits,
-    readable: &Readable,
+    catalog: Catalog,
 ) -> Result<QueryAnswer, Fault> {
     let warning = session.identity.warning();
-    let outcome = answer(session.connection(), checked, limits, readable).await;
+    let outcome = answer(session.connection(), checked, limits, catalog).await;
     // An answer that came is not withheld because the session could not be kept.
     if let Err(fault) = session.end().await {
         tracing::debug!(error = %fault, "a question's session was closed");
@@ -40,10 +41,10 @@ async fn answer(
     connection: &mut PgConnection,
     checked: &Checked,
     limits: &QueryLimits,
-    readable: &Readable,
+    catalog: Catalog,
 ) -> Result<QueryAnswer, Fault> {
-    let refused = |problem: String| refused_question(PART, problem, readable);
-    let to_fault = |error: sqlx::Error| fault(&error, limits, readable);
+    let refused = |problem: String| refused_statement(PART, catalog, problem);
+    let to_fault = |error: sqlx::Error| fault(&error, limits, catalog);
     if let Some(name) = callable(connection, &checked.attributes).await.map_err(to_fault)? {
         return Err(refused(format!(
             "PostgreSQL may read .{name} as the function {name}(); if it is a column, select it without what stands before the dot, or \
@@ -81,7 +82,7 @@ async fn answer(
     let mut answer =
         QueryAnswer { columns, rows: Vec::new(), truncated: lines.len() > limits.rows, warning: None };
     for line in lines.into_iter().take(limits.rows) {
-        let Some(row) = line.and_then(|line| serde_json::from_str(&line).ok()) else {
+        let Some(serde_json::Value::Array(row)) = line.as_deref().map(to_value) else {
             answer.truncated = true;
             break;
         };
@@ -117,10 +118,10 @@ async fn callable(
 }
 
 /// What went wrong, without a value: the server's words are repeated only where they speak of the statement.
-fn fault(error: &sqlx::Error, limits: &QueryLimits, readable: &Readable) -> Fault {
+fn fault(error: &sqlx::Error, limits: &QueryLimits, catalog: Catalog) -> Fault {
     let Some(database) = error.as_database_error() else { return faults::fault("sql", error) };
     let code = database.code().unwrap_or_default();
-    let refused_statement = |problem: String| refused_question(PART, problem, readable);
+    let refused = |problem: String| refused_statement(PART, catalog, problem);
     let words = || {
         let hint =
             database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().and_then(|error| error.hint());
@@ -140,12 +141,12 @@ fn fault(error: &sqlx::Error, limits: &QueryLimits, readable: &Readable) -> Faul
             "narrow it: filter, aggregate fewer rows, or sort and join less",
         ),
         "57014" | "55P03" => slow_statement(PART, limits),
-        "22012" => refused_statement("it divides by zero; use nullif(divisor, 0)".to_owned()),
-        code if code.starts_with("42") || code.starts_with("0A") => refused_statement(words()),
+        "22012" => refused("it divides by zero; use nullif(divisor, 0)".to_owned()),
+        code if code.starts_with("42") || code.starts_with("0A") => refused(words()),
         code if code.starts_with("22") || code.starts_with("21") || code.starts_with("54") => {
-            refused_statement(format!("a value in it, or in a row it reads, does not fit (SQLSTATE {code})"))
+            refused(format!("a value in it, or in a row it reads, does not fit (SQLSTATE {code})"))
         }
-        "25006" => refused_statement("it would change something".to_owned()),
+        "25006" => refused("it would change something".to_owned()),
         _ => faults::fault("sql", error),
     }
 }

@@ -2,6 +2,7 @@
 
 use sluice::{
     config::PostgresSettings,
+    domain::Catalog,
     fault::FaultKind,
     sink::Sink as _,
     store::{AccessWarning, Questions as _, postgres::PgStore},
@@ -15,7 +16,7 @@ async fn makers(database: &TestDatabase) -> PgStore {
     let maker = database.create_login("maker", "CREATEROLE").await;
     let owner = url::Url::parse(database.url()).expect("a URL").username().to_owned();
     database.execute_as_admin(&format!("GRANT {owner} TO {maker}")).await;
-    PgStore::connect(&database.settings_of(&maker)).expect("a store")
+    PgStore::connect(&database.settings_of(&maker), Catalog::built_in()).expect("a store")
 }
 
 async fn warnings(store: &PgStore) -> Vec<AccessWarning> {
@@ -37,7 +38,7 @@ async fn a_login_that_may_not_make_one_is_told_the_statements_for_somebody_who_m
     database.execute_as_admin(&statements.replace("a superuser also: ", "")).await;
     let read_url = setting.replace("PASSWORD", "a%20password");
     let named = PostgresSettings { read_url: Some(read_url.into()), ..database.settings() };
-    let store = PgStore::connect(&named).expect("a store");
+    let store = PgStore::connect(&named, Catalog::built_in()).expect("a store");
     store.query("SELECT count(*) FROM eventos_agregados", LIMITS).await.expect("it may read");
     breach(&database).await;
     assert_eq!(through_the_breach(&store, "SELECT session_user").await.expect("an answer"), login);
@@ -74,7 +75,7 @@ async fn a_reader_is_made_once_kept_and_brought_up_to_date() {
     let elsewhere = TestFolder::new();
     let maker = database.login("maker");
     let other = PostgresSettings { data_dir: elsewhere.path().join("data"), ..database.settings_of(&maker) };
-    let other = PgStore::connect(&other).expect("a store");
+    let other = PgStore::connect(&other, Catalog::built_in()).expect("a store");
     let fault = other.create_reader(false).await.expect_err("made elsewhere");
     assert!(fault.message.contains("exists already") && fault.advice.contains("--new-password"), "{fault}");
     let renewed = other.create_reader(true).await.expect("a new password");
@@ -99,8 +100,9 @@ async fn several_processes_grant_at_once() {
     let store = makers(&database).await;
     let login = store.create_reader(false).await.expect("it is made").login;
     database.execute(&format!("REVOKE SELECT ON leads, chat_sessions FROM {login}")).await;
-    let stores: Vec<PgStore> =
-        (0..4).map(|_| PgStore::connect(&database.settings()).expect("a store")).collect();
+    let stores: Vec<PgStore> = (0..4)
+        .map(|_| PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store"))
+        .collect();
     let outcomes = futures::future::join_all(stores.iter().map(PgStore::prepare)).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     store.query("SELECT count(*) FROM leads, chat_sessions", LIMITS).await.expect("granted");
@@ -115,7 +117,7 @@ async fn doctor_is_told_of_every_right_a_login_has_too_much() {
     assert!(answer.warning.is_some_and(|warning| warning.contains("sluice migrate --create-reader")));
 
     let superuser = PostgresSettings { url: database.admin_url().to_owned().into(), ..database.settings() };
-    let superuser = PgStore::connect(&superuser).expect("a store");
+    let superuser = PgStore::connect(&superuser, Catalog::built_in()).expect("a store");
     let access = superuser.question_access().await.expect("it answers").expect("Postgres has logins");
     assert!(access.refused.is_some_and(|fault| fault.message.contains("superuser")));
     assert_eq!((access.warnings.len(), access.warnings[0].about), (1, "own login"));
@@ -158,7 +160,7 @@ async fn doctor_is_told_of_every_right_a_login_has_too_much() {
         let [grant, next_step] = [grant, next_step].map(|text| text.replace("{}", &login));
         database.execute_as_admin(&grant).await;
         // Settings of a login count for new sessions.
-        let store = PgStore::connect(&database.settings()).expect("a store");
+        let store = PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store");
         let found = warnings(&store).await;
         let told = found.iter().find(|warning| warning.problem.contains(words));
         let told = told.unwrap_or_else(|| panic!("{grant}: {found:?}"));
@@ -171,7 +173,7 @@ async fn doctor_is_told_of_every_right_a_login_has_too_much() {
             None => advised.to_owned(),
         };
         database.execute_as_admin(&advised).await;
-        let store = PgStore::connect(&database.settings()).expect("a store");
+        let store = PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store");
         assert_eq!(warnings(&store).await, [], "{advised}");
     }
 }

@@ -9,6 +9,7 @@ mod sessions;
 use std::time::Duration;
 
 use sluice::{
+    domain::Catalog,
     sink::Sink,
     store::{QueryLimits, Questions, postgres::PgStore},
 };
@@ -20,7 +21,7 @@ const LIMITS: QueryLimits = QueryLimits { rows: 100, bytes: 100_000, timeout: Du
 /// A database with its tables, and the store on it as its owner.
 async fn migrated() -> (TestDatabase, PgStore) {
     let database = TestDatabase::create().await;
-    let store = PgStore::connect(&database.settings()).expect("a store");
+    let store = PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store");
     store.prepare().await.expect("migrations run");
     // Before PostgreSQL 15 everybody may create tables there, and doctor warns of it.
     let owner = url::Url::parse(database.url()).expect("a URL").username().to_owned();

@@ -1,6 +1,7 @@
 //! What each login reaches: through the check, and past it.
 
 use sluice::{
+    domain::Catalog,
     sink::Sink as _,
     store::{Questions as _, postgres::PgStore},
 };
@@ -74,7 +75,7 @@ async fn reached(database: &TestDatabase, store: &PgStore) -> Vec<(Reach, String
     let mut all = Vec::new();
     for (statement, ..) in ATTEMPTS {
         // Somebody else's session to be looked at, and ended.
-        let other = PgStore::connect(&database.settings()).expect("a store");
+        let other = PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store");
         other.health().await.expect("it answers");
         let outcome = through_the_breach(store, statement).await;
         all.push((
@@ -92,11 +93,11 @@ async fn past_the_check_the_reader_reaches_the_readable_tables_and_what_everybod
     breach(&database).await;
     let maker = database.create_login("maker", "CREATEROLE").await;
     database.execute_as_admin(&format!("GRANT {} TO {maker}", owner_of(&database))).await;
-    let as_maker = PgStore::connect(&database.settings_of(&maker)).expect("a store");
+    let as_maker = PgStore::connect(&database.settings_of(&maker), Catalog::built_in()).expect("a store");
 
     let by_owner = reached(&database, &owner).await;
     as_maker.create_reader(false).await.expect("it may make logins");
-    let reader = PgStore::connect(&database.settings()).expect("a store");
+    let reader = PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store");
     let login = through_the_breach(&reader, "SELECT session_user").await.expect("an answer");
     assert_eq!(login, database.login("sluice_reader"));
     let by_reader = reached(&database, &reader).await;
@@ -124,7 +125,7 @@ async fn a_superuser_asks_nothing_until_the_one_command_was_run() {
         url: database.admin_url().to_owned().into(),
         ..database.settings()
     };
-    let store = PgStore::connect(&superuser).expect("a store");
+    let store = PgStore::connect(&superuser, Catalog::built_in()).expect("a store");
     let fault = store.query("SELECT count(*) FROM leads", LIMITS).await.expect_err("a superuser");
     assert!(fault.message.contains("not run as postgres, a superuser"), "{fault}");
     assert!(fault.advice.starts_with("`sluice migrate --create-reader`"), "{fault}");
@@ -141,8 +142,11 @@ async fn a_superuser_asks_nothing_until_the_one_command_was_run() {
             read_url: Some(database.settings_of(&login).url),
             ..database.settings()
         };
-        let fault =
-            PgStore::connect(&named).expect("a store").query("SELECT 1", LIMITS).await.expect_err(role);
+        let fault = PgStore::connect(&named, Catalog::built_in())
+            .expect("a store")
+            .query("SELECT 1", LIMITS)
+            .await
+            .expect_err(role);
         assert!(fault.message.contains(words) && fault.advice.contains("DATABASE_READ_URL"), "{fault}");
         database.execute_as_admin(&format!("DROP ROLE {login}")).await;
     }

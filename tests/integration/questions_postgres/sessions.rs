@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sluice::{
     config::PostgresSettings,
+    domain::Catalog,
     fault::FaultKind,
     store::{EventFilter, EventOrder, QueryLimits, Questions as _, postgres::PgStore},
 };
@@ -83,7 +84,7 @@ async fn a_question_only_reads_even_past_the_check() {
 async fn questions_take_no_connection_of_the_drains_and_the_third_at_once_is_told_to_wait() {
     let (database, _store) = migrated().await;
     let settings = PostgresSettings { max_connections: 1, ..database.settings() };
-    let store = PgStore::connect(&settings).expect("a store");
+    let store = PgStore::connect(&settings, Catalog::built_in()).expect("a store");
     let slow = QueryLimits { timeout: Duration::from_secs(14), ..LIMITS };
     let asked = Instant::now();
     let questions: Vec<_> = (0..3)
@@ -136,10 +137,10 @@ async fn a_question_whose_asker_is_gone_ends_soon() {
 async fn a_question_that_needs_too_much_room_is_told_so() {
     let (database, _store) = migrated().await;
     let superuser = PostgresSettings { url: database.admin_url().to_owned().into(), ..database.settings() };
-    let store = PgStore::connect(&superuser).expect("a store");
+    let store = PgStore::connect(&superuser, Catalog::built_in()).expect("a store");
     let login = store.create_reader(false).await.expect("it is made").login;
     database.execute_as_admin(&format!("ALTER ROLE {login} SET temp_file_limit = '1MB'")).await;
-    let store = PgStore::connect(&database.settings()).expect("a store");
+    let store = PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store");
     let sql = "SELECT count(*) FROM generate_series(1, 10000000) AS a";
     let fault = store.query(sql, LIMITS).await.expect_err("too much");
     assert_eq!(fault.kind, FaultKind::Invalid, "{fault}");

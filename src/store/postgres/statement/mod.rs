@@ -108,9 +108,10 @@ fn folded(name: &Ident) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Catalog;
 
     fn allowed(sql: &str) -> Result<Checked, String> {
-        checked(sql, &Readable::built_in(), "public")
+        checked(sql, &Readable::of(Catalog::built_in()), "public")
     }
 
     fn problem(sql: &str) -> String {
@@ -398,7 +399,10 @@ mod tests {
             ),
             ("SELECT system_user, current_role", r#"SELECT "system_user", "current_role""#),
         ] {
-            assert_eq!(checked(sql, &Readable::built_in(), "meus dados").expect("allowed").sql, expected);
+            assert_eq!(
+                checked(sql, &Readable::of(Catalog::built_in()), "meus dados").expect("allowed").sql,
+                expected
+            );
         }
         let tables = Readable::new([("Meus \"Leads\"".to_owned(), vec!["Nome".to_owned()])]);
         let checked =
