@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, postgres::types::PgInterval, types::Json};
 use uuid::Uuid;
 
-use super::{MIGRATOR, PgStore, syncs};
+use super::{PgStore, migrations::MIGRATOR, syncs};
 use crate::{
     domain::Table,
     fault::Fault,

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Instant};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rusqlite::{
     Batch, Connection, Error, ErrorCode, Row, Statement,
+    fallible_iterator::FallibleIterator,
     hooks::{AuthAction, AuthContext, Authorization},
     limits::Limit,
     types::ValueRef,
@@ -38,20 +39,20 @@ pub(super) async fn query(
     limits: QueryLimits,
 ) -> Result<QueryAnswer, Fault> {
     let answered = tokio::task::spawn_blocking(move || {
-        let connection = db.reader().map_err(|error| fault(&error, &limits))?;
-        answer(&connection, &statement, &limits)
+        let mut connection = db.reader().map_err(|error| fault(&error, &limits))?;
+        answer(&mut connection, &statement, &limits)
     });
     answered
         .await
         .map_err(|error| Fault::transient(PART, format!("sql: it ended badly: {error}"), "report this"))?
 }
 
-fn answer(connection: &Connection, sql: &str, limits: &QueryLimits) -> Result<QueryAnswer, Fault> {
+fn answer(connection: &mut Connection, sql: &str, limits: &QueryLimits) -> Result<QueryAnswer, Fault> {
     let to_fault = |error: Error| fault(&error, limits);
     let until = Instant::now() + limits.timeout;
-    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_VALUE);
-    connection.progress_handler(STEPS, Some(move || Instant::now() > until));
-    connection.authorizer(Some(authorize));
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_VALUE).map_err(to_fault)?;
+    connection.progress_handler(STEPS, Some(move || Instant::now() > until)).map_err(to_fault)?;
+    connection.authorizer(Some(authorize)).map_err(to_fault)?;
     let mut statements = Batch::new(connection, sql);
     let Some(mut statement) = statements.next().map_err(to_fault)? else {
         return Err(refused_statement(PART, "it is empty"));
@@ -108,7 +109,7 @@ pub(super) fn columns(statement: &Statement<'_>) -> Vec<QueryColumn> {
         // What is computed has the type of each value.
         kind: column.decl_type().unwrap_or("any").to_lowercase().replace("json text", "json"),
     };
-    statement.columns().into_iter().map(of).collect()
+    statement.columns().map(of).collect()
 }
 
 /// A value as JSON, as its column declares it.
