@@ -27,6 +27,7 @@ mod source_supabase;
 mod store_conformance;
 mod store_operations;
 mod store_postgres;
+mod store_sqlite_sql;
 mod support;
 mod sync;
 mod workers;

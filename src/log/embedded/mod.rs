@@ -74,7 +74,7 @@ impl Log for EmbeddedLog {
                 let now = Utc::now().timestamp_millis();
                 let mut ends: HashMap<i32, i64> = HashMap::new();
                 let mut positions = Vec::with_capacity(records.len());
-                for record in records {
+                for record in &records {
                     let partition = if topic == 0 { partition_of(&record.key) } else { 0 };
                     let offset = match ends.get(&partition) {
                         Some(offset) => *offset,
@@ -123,7 +123,7 @@ impl Log for EmbeddedLog {
                      WHERE topic = 1 AND partition = ? AND position >= ? AND position < ? ORDER BY position",
                 )?;
                 let mut letters = Vec::new();
-                for range in ranges {
+                for range in &ranges {
                     let rows = statement
                         .query_map(params![range.partition, range.low, range.high], reader::record)?;
                     for letter in rows {

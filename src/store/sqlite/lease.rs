@@ -160,9 +160,9 @@ impl SyncLease for SqliteLease {
                     "SELECT 1 FROM sluice_appended WHERE log = ? AND table_name = ? AND entity = ? AND event = ?",
                 )?;
                 let mut known = HashSet::new();
-                for row in rows {
+                for row in &rows {
                     if statement.exists(params![log, table.name(), row.entity.to_string(), row.event.to_string()])? {
-                        known.insert(row);
+                        known.insert(*row);
                     }
                 }
                 Ok(known)
@@ -188,7 +188,7 @@ impl SyncLease for SqliteLease {
                     "INSERT INTO sluice_appended (log, table_name, entity, event) VALUES (?, ?, ?, ?)
                      ON CONFLICT (log, table_name, entity) DO UPDATE SET event = excluded.event",
                 )?;
-                for row in appended {
+                for row in &appended {
                     let (entity, event) = (row.entity.to_string(), row.event.to_string());
                     remember.execute(params![log, table.name(), entity, event])?;
                 }

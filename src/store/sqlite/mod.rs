@@ -13,8 +13,11 @@ use async_trait::async_trait;
 use rusqlite::params;
 use uuid::Uuid;
 
-use self::lease::{Leases, SqliteLease};
-use super::{Begun, Coverage, NewSync, Store, SyncRecord, check_spans, used_id};
+use self::{
+    lease::{Leases, SqliteLease},
+    query::{QueryRunner, Readable},
+};
+use super::{Begun, Coverage, NewSync, Store, SyncRecord, check_spans, tables::TABLES, used_id};
 use crate::{
     domain::Table,
     embedded::EmbeddedDb,
@@ -27,13 +30,15 @@ const PART: &str = "sqlite";
 
 /// The store in an embedded file.
 pub struct SqliteStore {
+    sql: QueryRunner,
     db: Arc<EmbeddedDb>,
     leases: Leases,
 }
 
 impl SqliteStore {
     pub fn new(db: Arc<EmbeddedDb>) -> Self {
-        Self { db, leases: Leases::default() }
+        let sql = QueryRunner::new(db.clone(), Readable::of(TABLES));
+        Self { sql, db, leases: Leases::default() }
     }
 
     /// What an earlier process, or a dropped lease, left running is interrupted; another process's own syncs are
@@ -75,8 +80,8 @@ impl Sink for SqliteStore {
                      ON CONFLICT (log, partition) DO UPDATE SET epoch = epoch + 1 RETURNING epoch, next_offset",
                 )?;
                 partitions
-                    .into_iter()
-                    .map(|partition| {
+                    .iter()
+                    .map(|&partition| {
                         statement.query_row(params![log, partition], |row| {
                             let next: Option<i64> = row.get(1)?;
                             let start = next.map_or(StartAt::Beginning, StartAt::Offset);
@@ -103,7 +108,7 @@ impl Sink for SqliteStore {
                      WHERE log = ? AND next_offset IS NOT NULL ORDER BY partition",
                 )?;
                 let rows = statement
-                    .query_map([log], |row| Ok(Position { partition: row.get(0)?, offset: row.get(1)? }))?;
+                    .query_map([&log], |row| Ok(Position { partition: row.get(0)?, offset: row.get(1)? }))?;
                 rows.collect::<rusqlite::Result<Vec<_>>>()
             })
             .await

@@ -46,7 +46,7 @@ impl Operations for SqliteStore {
                 )?;
                 db.query_row(
                     "SELECT consumer_group, paused_by, since FROM sluice_pauses WHERE consumer_group = ?",
-                    [group],
+                    [&group],
                     pause,
                 )
             })
@@ -57,7 +57,7 @@ impl Operations for SqliteStore {
         let group = group.to_owned();
         self.db
             .write("resuming a sink", move |db| {
-                Ok(db.execute("DELETE FROM sluice_pauses WHERE consumer_group = ?", [group])? == 1)
+                Ok(db.execute("DELETE FROM sluice_pauses WHERE consumer_group = ?", [&group])? == 1)
             })
             .await
     }
@@ -73,7 +73,7 @@ impl Operations for SqliteStore {
                          resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
                      WHERE letter_id <> excluded.letter_id",
                 )?;
-                for letter in letters {
+                for letter in &letters {
                     statement.execute(params![
                         log,
                         letter.partition,
@@ -113,7 +113,7 @@ impl Operations for SqliteStore {
                      WHERE log = ? AND partition = ? AND \"offset\" >= ? AND \"offset\" < ?",
                 )?;
                 let mut sum = 0;
-                for extent in extents {
+                for extent in &extents {
                     let count: i64 = statement
                         .query_row(params![log, extent.partition, extent.low, extent.high], |row| {
                             row.get(0)
