@@ -2,11 +2,14 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
+use chrono::Utc;
 use rusqlite::{
     Connection, Error, ffi,
     functions::{Context, FunctionFlags},
     types::ValueRef,
 };
+
+use super::{postgres, times::Moment};
 
 /// As long as the longest row worth reading.
 pub(super) const MAX_VALUE: usize = 4 << 20;
@@ -115,7 +118,8 @@ const BUILT_IN: [&str; 98] = [
 
 /// Whether a question may call it.
 pub(super) fn is_allowed(name: &str) -> bool {
-    BUILT_IN.iter().any(|function| function.eq_ignore_ascii_case(name))
+    let own = postgres::FUNCTIONS.iter().map(|(function, ..)| *function);
+    BUILT_IN.into_iter().chain(own).chain(["now"]).any(|function| function.eq_ignore_ascii_case(name))
 }
 
 const COMPUTES: FunctionFlags = FunctionFlags::SQLITE_UTF8
@@ -130,6 +134,12 @@ pub(super) fn register(connection: &Connection) -> rusqlite::Result<()> {
     for (name, start, end) in [("trim", true, true), ("ltrim", true, false), ("rtrim", false, true)] {
         connection.create_scalar_function(name, 2, COMPUTES, move |context| trim(context, start, end))?;
     }
+    for (name, arguments, call) in postgres::FUNCTIONS {
+        connection.create_scalar_function(name, arguments, COMPUTES, move |context| call(context))?;
+    }
+    // One instant for the whole statement.
+    let now = Moment::Instant(Utc::now()).write();
+    connection.create_scalar_function("now", 0, COMPUTES, move |_| Ok(now.clone()))?;
     Ok(())
 }
 
@@ -168,7 +178,7 @@ fn trim(context: &Context<'_>, start: bool, end: bool) -> rusqlite::Result<Optio
 }
 
 /// An argument as text, as SQLite would write it.
-fn text<'a>(context: &'a Context<'_>, i: usize) -> rusqlite::Result<Option<Cow<'a, str>>> {
+pub(super) fn text<'a>(context: &'a Context<'_>, i: usize) -> rusqlite::Result<Option<Cow<'a, str>>> {
     Ok(match context.get_raw(i) {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string().into()),
@@ -193,7 +203,7 @@ fn real(number: f64) -> String {
 }
 
 /// A value that a function has no answer for; the words must not repeat it.
-fn unfit(problem: &'static str) -> Error {
+pub(super) fn unfit(problem: &'static str) -> Error {
     Error::UserFunctionError(problem.into())
 }
 

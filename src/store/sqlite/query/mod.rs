@@ -6,8 +6,12 @@
 //! is done. There are two places, so questions never take the machine from the drains and syncs.
 
 mod answer;
+mod dialect;
 mod functions;
 mod guard;
+mod postgres;
+mod times;
+mod to_char;
 
 use std::{
     sync::{
@@ -25,6 +29,7 @@ use tokio::{
 };
 
 pub(super) use self::answer::{columns, value};
+use self::dialect::Kind;
 use super::PART;
 use crate::{
     embedded::{EmbeddedDb, MemoryPressure},
@@ -41,8 +46,8 @@ const GRACE: Duration = Duration::from_millis(250);
 /// What to do when memory runs out.
 const NARROWER: &str = "select, sort or group fewer rows and columns, or add LIMIT, and ask again";
 
-/// Enough for a statement of the greatest length that is one expression in another.
-const STACK: usize = 64 << 20;
+/// Enough for the deepest statement that is parsed, also where nothing is optimized.
+const STACK: usize = 32 << 20;
 
 /// Answers SQL over the readable tables of the embedded file.
 pub(super) struct QueryRunner {
@@ -51,14 +56,29 @@ pub(super) struct QueryRunner {
     slots: Arc<Semaphore>,
 }
 
-/// What a question may read.
+/// What a question may read, and what SQLite's types do not tell of it.
 pub(super) struct Readable {
     tables: Vec<String>,
+    /// The columns that are instants or booleans.
+    kinds: Vec<(String, Kind)>,
 }
 
 impl Readable {
     pub(super) fn of(tables: &[StoreTable]) -> Self {
-        Self { tables: tables.iter().map(|table| table.table.to_owned()).collect() }
+        let columns = tables.iter().flat_map(|table| table.columns);
+        let kinds = columns.filter_map(|column| {
+            let kind = match column.kind {
+                "timestamptz" => Kind::Instant,
+                "boolean" => Kind::Boolean,
+                _ => return None,
+            };
+            Some((column.name.to_owned(), kind))
+        });
+        Self { tables: tables.iter().map(|table| table.table.to_owned()).collect(), kinds: kinds.collect() }
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = (String, Kind)> {
+        self.kinds.iter().cloned()
     }
 
     fn has(&self, table: &str) -> bool {
@@ -172,17 +192,26 @@ impl Question {
         if self.sql.len() > guard::MAX_STATEMENT {
             return Err(refused_statement(PART, format!("it is longer than {} bytes", guard::MAX_STATEMENT)));
         }
+        let sql = match dialect::translate(&self.sql, &self.readable) {
+            Ok(sql) => sql,
+            Err((what, instead)) => {
+                return Err(foreign(
+                    format!("{what} is not known to this store, which speaks SQLite's dialect"),
+                    &instead,
+                ));
+            }
+        };
         let answered = db.reader().and_then(|mut connection| {
             let _ = opened.send(connection.get_interrupt_handle());
-            self.answer(&mut connection)
+            self.answer(&mut connection, &sql)
         });
         answered.unwrap_or_else(|error| Err(self.fault(&error)))
     }
 
     /// The inner error is one of the statement's, the outer one is SQLite's.
-    fn answer(&self, connection: &mut Connection) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
+    fn answer(&self, connection: &mut Connection, sql: &str) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
         guard::restrict(connection, &self.readable, self.deadline.clone())?;
-        answer::answer(connection, &self.sql, &self.limits, &self.deadline)
+        answer::answer(connection, sql, &self.limits, &self.deadline)
     }
 
     /// What went wrong, without a value: SQLite's own words name the statement's parts and the tables' columns.
@@ -212,7 +241,10 @@ impl Question {
                 "sql: it needs more memory than a statement may take",
                 NARROWER,
             ),
-            Some(ErrorCode::Unknown) => refused_statement(PART, words),
+            Some(ErrorCode::Unknown) => {
+                let function = words.strip_prefix("no such function: ").and_then(dialect::hint);
+                function.map_or_else(|| refused_statement(PART, words), |instead| foreign(words, instead))
+            }
             _ => Fault::transient(
                 PART,
                 "sql: sluice.db can't be read just now",
@@ -220,6 +252,11 @@ impl Question {
             ),
         }
     }
+}
+
+/// What a caller learns who wrote what only PostgreSQL has.
+fn foreign(problem: impl std::fmt::Display, instead: &str) -> Fault {
+    Fault::new(PART, FaultKind::Invalid, format!("sql: {problem}"), format!("write {instead}"))
 }
 
 /// What a caller learns whose question ended by a mistake of this program.
