@@ -4,3 +4,5 @@ mod applying;
 mod dialect;
 mod leasing;
 mod questions;
+mod tables;
+mod verbatim;

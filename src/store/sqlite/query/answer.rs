@@ -9,8 +9,9 @@ use serde_json::{Number, Value};
 
 use super::{Deadline, PART};
 use crate::{
+    domain::{Catalog, json::to_value},
     fault::Fault,
-    store::{QueryAnswer, QueryColumn, QueryLimits, refused_statement},
+    store::{QueryAnswer, QueryColumn, QueryLimits, refused_statement, sqlite::rows::declared},
 };
 
 /// As many as in Postgres.
@@ -18,11 +19,12 @@ const MAX_COLUMNS: usize = 100;
 
 pub(super) fn answer(
     connection: &Connection,
+    catalog: Catalog,
     sql: &str,
     limits: &QueryLimits,
     deadline: &Deadline,
 ) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
-    let refused = |problem: String| Ok(Err(refused_statement(PART, problem)));
+    let refused = |problem: String| Ok(Err(refused_statement(PART, catalog, problem)));
     let mut statements = Batch::new(connection, sql);
     let Some(mut statement) = statements.next()? else { return refused("it is empty".to_owned()) };
     // Reading on also shows a second statement that is wrong.
@@ -80,21 +82,17 @@ fn values(row: &Row<'_>, columns: &[QueryColumn], room: usize) -> rusqlite::Resu
 }
 
 /// The columns of a statement, with the types the tables declare.
-pub(in crate::store::sqlite) fn columns(statement: &Statement<'_>) -> Vec<QueryColumn> {
+fn columns(statement: &Statement<'_>) -> Vec<QueryColumn> {
     let of = |column: Column<'_>| QueryColumn {
         name: column.name().to_owned(),
         // What is computed has the type of each value.
-        kind: column.decl_type().unwrap_or("any").to_lowercase().replace("json text", "json"),
+        kind: declared(&column.decl_type().unwrap_or("any").to_lowercase()).to_owned(),
     };
     statement.columns().map(of).collect()
 }
 
 /// A value as JSON, as its column declares it.
-pub(in crate::store::sqlite) fn value(
-    row: &Row<'_>,
-    i: usize,
-    column: &QueryColumn,
-) -> rusqlite::Result<Value> {
+fn value(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<Value> {
     Ok(match row.get_ref(i)? {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) if column.kind == "boolean" => Value::Bool(number != 0),
@@ -104,8 +102,11 @@ pub(in crate::store::sqlite) fn value(
         }
         ValueRef::Text(text) => {
             let text = String::from_utf8_lossy(text);
-            let json = if column.kind == "json" { serde_json::from_str(&text).ok() } else { None };
-            json.unwrap_or_else(|| Value::String(text.into_owned()))
+            if matches!(&*column.kind, "json" | "list") {
+                to_value(&text)
+            } else {
+                Value::String(text.into_owned())
+            }
         }
         ValueRef::Blob(bytes) => Value::String(STANDARD.encode(bytes)),
     })

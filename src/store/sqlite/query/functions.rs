@@ -12,7 +12,7 @@ use rusqlite::{
 use super::{postgres, times::Moment};
 
 /// As long as the longest row worth reading.
-pub(super) const MAX_VALUE: usize = 4 << 20;
+pub(super) const MAX_VALUE: usize = 8 << 20;
 
 /// SQLite's own functions that only compute, and take time and room in proportion to what they are given.
 const BUILT_IN: [&str; 98] = [

@@ -14,6 +14,7 @@ mod times;
 mod to_char;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,13 +29,13 @@ use tokio::{
     time::timeout,
 };
 
-pub(super) use self::answer::{columns, value};
 use self::dialect::Kind;
 use super::PART;
 use crate::{
+    domain::Catalog,
     embedded::{EmbeddedDb, MemoryPressure},
     fault::{Fault, FaultKind},
-    store::{QueryAnswer, QueryLimits, refused_statement, slow_statement, tables::StoreTable},
+    store::{QueryAnswer, QueryLimits, readable, refused_statement, slow_statement, tables::tables},
 };
 
 /// Questions that run at the same time.
@@ -52,33 +53,31 @@ const STACK: usize = 32 << 20;
 /// Answers SQL over the readable tables of the embedded file.
 pub(super) struct QueryRunner {
     db: Arc<EmbeddedDb>,
+    catalog: Catalog,
     readable: Arc<Readable>,
     slots: Arc<Semaphore>,
 }
 
 /// What a question may read, and what SQLite's types do not tell of it.
-pub(super) struct Readable {
-    tables: Vec<String>,
-    /// The columns that are instants or booleans.
-    kinds: Vec<(String, Kind)>,
+struct Readable {
+    tables: Vec<&'static str>,
+    /// Columns whose values are not what SQLite takes them for.
+    kinds: HashMap<String, Kind>,
 }
 
 impl Readable {
-    pub(super) fn of(tables: &[StoreTable]) -> Self {
-        let columns = tables.iter().flat_map(|table| table.columns);
-        let kinds = columns.filter_map(|column| {
-            let kind = match column.kind {
-                "timestamptz" => Kind::Instant,
-                "boolean" => Kind::Boolean,
-                _ => return None,
-            };
-            Some((column.name.to_owned(), kind))
-        });
-        Self { tables: tables.iter().map(|table| table.table.to_owned()).collect(), kinds: kinds.collect() }
-    }
-
-    fn kinds(&self) -> impl Iterator<Item = (String, Kind)> {
-        self.kinds.iter().cloned()
+    fn of(catalog: Catalog) -> Self {
+        let mut kinds: HashMap<String, Option<Kind>> = HashMap::new();
+        for column in tables(catalog).iter().flat_map(|table| &table.columns) {
+            let kind = Kind::of_column(column.kind);
+            let known = kinds.entry(column.name.to_lowercase()).or_insert(kind);
+            // A name that means two things means nothing.
+            if *known != kind {
+                *known = None;
+            }
+        }
+        let kinds = kinds.into_iter().filter_map(|(name, kind)| Some((name, kind?)));
+        Self { tables: readable(catalog), kinds: kinds.collect() }
     }
 
     fn has(&self, table: &str) -> bool {
@@ -87,8 +86,13 @@ impl Readable {
 }
 
 impl QueryRunner {
-    pub(super) fn new(db: Arc<EmbeddedDb>, readable: Readable) -> Self {
-        Self { db, readable: Arc::new(readable), slots: Arc::new(Semaphore::new(MAX_RUNNING)) }
+    pub(super) fn new(db: Arc<EmbeddedDb>, catalog: Catalog) -> Self {
+        Self {
+            db,
+            catalog,
+            readable: Arc::new(Readable::of(catalog)),
+            slots: Arc::new(Semaphore::new(MAX_RUNNING)),
+        }
     }
 
     pub(super) async fn query(&self, sql: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
@@ -97,6 +101,7 @@ impl QueryRunner {
         let question = Question {
             sql: sql.to_owned(),
             limits,
+            catalog: self.catalog,
             readable: self.readable.clone(),
             deadline: deadline.clone(),
         };
@@ -183,6 +188,7 @@ impl Drop for Running {
 struct Question {
     sql: String,
     limits: QueryLimits,
+    catalog: Catalog,
     readable: Arc<Readable>,
     deadline: Deadline,
 }
@@ -190,7 +196,11 @@ struct Question {
 impl Question {
     fn ask(self, db: &EmbeddedDb, opened: oneshot::Sender<InterruptHandle>) -> Result<QueryAnswer, Fault> {
         if self.sql.len() > guard::MAX_STATEMENT {
-            return Err(refused_statement(PART, format!("it is longer than {} bytes", guard::MAX_STATEMENT)));
+            return Err(refused_statement(
+                PART,
+                self.catalog,
+                format!("it is longer than {} bytes", guard::MAX_STATEMENT),
+            ));
         }
         let sql = match dialect::translate(&self.sql, &self.readable) {
             Ok(sql) => sql,
@@ -211,7 +221,7 @@ impl Question {
     /// The inner error is one of the statement's, the outer one is SQLite's.
     fn answer(&self, connection: &mut Connection, sql: &str) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
         guard::restrict(connection, &self.readable, self.deadline.clone())?;
-        answer::answer(connection, sql, &self.limits, &self.deadline)
+        answer::answer(connection, self.catalog, sql, &self.limits, &self.deadline)
     }
 
     /// What went wrong, without a value: SQLite's own words name the statement's parts and the tables' columns.
@@ -232,9 +242,12 @@ impl Question {
             Some(ErrorCode::OperationInterrupted) => slow_statement(PART, &self.limits),
             Some(ErrorCode::AuthorizationForStatementDenied) => refused_statement(
                 PART,
+                self.catalog,
                 "it would read another table, call a function that does more than compute, or change something",
             ),
-            Some(ErrorCode::TooBig) => refused_statement(PART, "it reads or makes a value that is too large"),
+            Some(ErrorCode::TooBig) => {
+                refused_statement(PART, self.catalog, "it reads or makes a value that is too large")
+            }
             Some(ErrorCode::OutOfMemory) => Fault::new(
                 PART,
                 FaultKind::Invalid,
@@ -243,7 +256,10 @@ impl Question {
             ),
             Some(ErrorCode::Unknown) => {
                 let function = words.strip_prefix("no such function: ").and_then(dialect::hint);
-                function.map_or_else(|| refused_statement(PART, words), |instead| foreign(words, instead))
+                function.map_or_else(
+                    || refused_statement(PART, self.catalog, words),
+                    |instead| foreign(words, instead),
+                )
             }
             _ => Fault::transient(
                 PART,

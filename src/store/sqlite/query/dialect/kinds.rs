@@ -22,9 +22,22 @@ pub(in crate::store::sqlite::query) enum Kind {
     Day,
     Interval,
     Boolean,
+    /// `numeric`, of which SQLite may keep a whole number
+    Number,
 }
 
 impl Kind {
+    /// Of a column whose type PostgreSQL spells so.
+    pub(in crate::store::sqlite::query) fn of_column(spelled: &str) -> Option<Self> {
+        match spelled {
+            "timestamptz" => Some(Self::Instant),
+            "date" => Some(Self::Day),
+            "boolean" => Some(Self::Boolean),
+            "numeric" => Some(Self::Number),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_time(self) -> bool {
         matches!(self, Self::Instant | Self::Local | Self::Day)
     }
@@ -37,7 +50,7 @@ pub(super) struct Kinds {
 
 impl Kinds {
     pub(super) fn of(statement: &Statement, readable: &Readable) -> Self {
-        let mut kinds = Self { names: readable.kinds().collect() };
+        let mut kinds = Self { names: readable.kinds.clone() };
         // A query may use the names of one that stands behind it.
         for _ in 0..2 {
             let _ = statement.visit(&mut kinds);
@@ -97,6 +110,8 @@ impl Kinds {
                     },
                     "pg_at_time_zone" => self.in_zone(arguments.first()?),
                     "pg_boolean" => Some(Kind::Boolean),
+                    // Sums of whole numbers are `numeric`, too.
+                    "sum" | "avg" | "round" | "pg_number" => Some(Kind::Number),
                     "min" | "max" | "coalesce" | "nullif" | "greatest" | "least" | "lag" | "lead"
                     | "first_value" | "last_value" | "nth_value" | "ifnull" => first(),
                     _ => None,
@@ -123,6 +138,8 @@ impl Kinds {
             (Op::Minus, Some(a), Some(b)) if a.is_time() && b.is_time() => Some(Kind::Interval),
             (Op::Minus, Some(a), None) if a.is_time() && literal(right).is_some() => Some(Kind::Interval),
             (Op::Plus | Op::Minus, Some(Kind::Day), None) => Some(Kind::Day),
+            (Op::Plus | Op::Minus | Op::Multiply | Op::Divide, Some(Kind::Number), _)
+            | (Op::Plus | Op::Minus | Op::Multiply | Op::Divide, _, Some(Kind::Number)) => Some(Kind::Number),
             _ => None,
         }
     }

@@ -23,6 +23,12 @@ impl Translation<'_> {
     ) -> ControlFlow<Foreign, Option<Expr>> {
         use BinaryOperator as Op;
         let (a, b) = (self.kinds.of_expr(left), self.kinds.of_expr(right));
+        if *op == Op::Divide && [a, b].contains(&Some(Kind::Number)) {
+            // SQLite would cut what is left of two whole numbers.
+            *left = template("CAST(_0 AS REAL)", &[left]);
+        }
+        let other_than_number = |kind: &Kind| *kind != Kind::Number;
+        let (a, b) = (a.filter(other_than_number), b.filter(other_than_number));
         let made = |sql: &str, parts: &[&Expr]| ControlFlow::Continue(Some(template(sql, parts)));
         match (op, a, b) {
             (Op::Plus | Op::Minus, Some(time), Some(Kind::Interval)) if time.is_time() => {
@@ -99,6 +105,10 @@ impl Translation<'_> {
         }
         let (Some(kind), of_other) = (self.kinds.of_expr(at), self.kinds.of_expr(other)) else { return };
         if let Some(text) = literal(other) {
+            if kind == Kind::Number && text.trim().parse::<f64>().is_ok_and(f64::is_finite) {
+                *other = template("pg_number(_0)", &[other]);
+            }
+            let Some(text) = literal(other) else { return };
             // What is no time, or only its beginning, is compared as text.
             let moment = Moment::parse(text).ok();
             let moment = moment.and_then(|moment| match kind {
