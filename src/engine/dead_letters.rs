@@ -311,7 +311,14 @@ mod tests {
 
     #[test]
     fn a_record_too_large_to_be_copied_is_parked_by_reference_and_replayed_from_the_log() {
-        let letter = from_record(&record(&[b'x'; LIMIT]), "c/eventos", "postgres", "x", LIMIT, Utc::now());
+        let letter = from_record(
+            &record("x".repeat(LIMIT).as_bytes()),
+            "c/eventos",
+            "postgres",
+            "x",
+            LIMIT,
+            Utc::now(),
+        );
         assert!(letter.size() < 5_000, "{}", letter.size());
         assert_eq!(header(&letter, "size").as_deref(), Some("100000"));
         let replay = replay(Catalog::built_in(), &parked(letter), Utc::now()).expect("a place");

@@ -1,5 +1,7 @@
 //! An entity as tools and resources show it.
 
+use std::fmt::Write as _;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -64,7 +66,7 @@ impl EntityAnswer {
     pub(super) fn text(&self) -> String {
         let mut text = format!("{} {}: {} events", self.table, self.key, self.events.len());
         for related in &self.related {
-            text.push_str(&format!(", {} {}", related.entities.len(), related.table));
+            let _ = write!(text, ", {} {}", related.entities.len(), related.table);
         }
         if self.more_events || self.related.iter().any(|related| related.more) {
             text.push_str(", the latest; there are more");

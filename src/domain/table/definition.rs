@@ -178,6 +178,8 @@ pub struct NamedCount {
 }
 
 /// A column besides the key.
+// Each is a plain yes or no in the file.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {

@@ -322,6 +322,7 @@ async fn any_row_comes_out_with_every_key_digit_and_escape<B: Keeps>() {
     }
 }
 
+#[allow(clippy::similar_names)]
 async fn what_jsonb_can_t_hold_is_replaced_and_counted_and_parks_no_row<B: Keeps>() {
     let bench = B::new().await;
     let store = &*bench.open();

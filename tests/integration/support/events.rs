@@ -66,6 +66,6 @@ pub async fn fault(sink: &dyn Sink, events: Vec<SinkEvent>) -> Fault {
 /// An envelope that every index takes and Postgres never does.
 pub fn only_an_index_takes() -> String {
     let mut event = manual(0, json!({})).event;
-    event.usuario = "nulo\0".to_owned();
+    "nulo\0".clone_into(&mut event.usuario);
     String::from_utf8(event.encode().to_vec()).expect("text")
 }
