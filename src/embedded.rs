@@ -200,7 +200,8 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
         // What SQLite says of a table or a column that is not there.
         Some(ErrorCode::Unknown) => (
             FaultKind::Misconfigured,
-            "sluice.db was changed by hand: undo it, or move the file away and sync again",
+            "run `sluice migrate` with this process's table definitions; if that does not help sluice.db was changed by \
+             hand: undo it, or move the file away and sync again",
         ),
         _ => (FaultKind::Transient, "check the disk's room and the folder's permissions"),
     };

@@ -16,6 +16,7 @@ mod serve;
 mod sql;
 mod status;
 mod sync;
+mod tables;
 mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -44,6 +45,8 @@ enum Command {
     Worker,
     /// Read what is new in Supabase and append it to the topic
     Sync(sync::Options),
+    /// List the tables that are defined, check them, or define others from the project
+    Tables(tables::Options),
     /// Ask every part how it is; exits with 1 when something is wrong
     Status(status::Options),
     /// Examine every part and say what to do; exits with 1 when something fails
@@ -117,6 +120,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
         Command::Serve(options) => serve::run(&settings()?, &options).await,
         Command::Worker => worker::run(&settings()?).await,
         Command::Sync(options) => sync::run(&settings()?, &options).await,
+        Command::Tables(options) => tables::run(&settings()?, &options).await,
         Command::Status(options) => status::run(&settings()?, &options).await,
         Command::Doctor(options) => doctor::run(&settings()?, &options).await,
         // Whatever real parts are named, a demonstration writes nothing there.

@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::{Failure, output};
 use crate::{
@@ -13,9 +13,9 @@ use crate::{
 pub(super) struct Options {
     /// What to look for, in Lucene's syntax: categoria:vendas AND valor:>50. Without it everything
     query: Option<String>,
-    /// Where to look
-    #[arg(long, value_enum, default_value_t = Where::Eventos)]
-    index: Where,
+    /// Where to look: eventos, or a table as `sluice tables` lists them
+    #[arg(long, default_value = "eventos")]
+    index: String,
     /// Documents to print at most
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
     limit: u32,
@@ -24,21 +24,13 @@ pub(super) struct Options {
     count_by: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Where {
-    Eventos,
-    Leads,
-    ChatSessions,
-}
-
 /// Searches the index and prints a JSON document a line, then the counts.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let catalog = settings.catalog;
+    let index = IndexName::from_name(catalog, &options.index.replace('-', "_"))
+        .ok_or_else(|| format!("--index {}: there are eventos, {}", options.index, catalog.names()))?;
     let request = SearchRequest {
-        index: match options.index {
-            Where::Eventos => IndexName::Eventos,
-            Where::Leads => IndexName::Leads,
-            Where::ChatSessions => IndexName::ChatSessions,
-        },
+        index,
         query: options.query.clone(),
         sort: Sort::Newest,
         from: 0,

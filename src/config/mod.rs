@@ -15,6 +15,8 @@ mod variables;
 
 use std::{path::PathBuf, time::Duration};
 
+use chrono::TimeDelta;
+use chrono_tz::Tz;
 use secrecy::SecretString;
 
 pub use address::ServerUrl;
@@ -24,12 +26,22 @@ use reader::Reader;
 pub use reader::SettingsError;
 pub use variables::{ENV_FILE, Taken, Variables};
 
+use crate::domain::Catalog;
+
 /// Everything sluice can be told. [`Settings::load`] is the reference of names, units and defaults.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `None` for the sample project.
     pub supabase: Option<SupabaseSettings>,
     /// `None` for the embedded log.
+    /// The tables to move: those in the binary, and the user's own.
+    pub catalog: Catalog,
+    /// Where the user's own tables are defined.
+    pub tables_dir: PathBuf,
+    /// Nobody named that folder.
+    pub tables_dir_is_default: bool,
+    /// How far behind its coverage a scheduled sync reads again: rows are committed after the time they bear.
+    pub overlap: TimeDelta,
     pub kafka: Option<KafkaSettings>,
     /// `None` for the embedded store.
     pub postgres: Option<PostgresSettings>,
@@ -77,8 +89,8 @@ pub struct SupabaseSettings {
     pub timeout: Duration,
     /// Bound on one read with its retries, after which it fails.
     pub retry_for: Duration,
-    /// Whether chat sessions carry their visitors' addresses.
-    pub include_ip_address: bool,
+    /// Columns, by their names downstream, that are read although their definitions say only on request.
+    pub include_columns: Vec<String>,
 }
 
 /// Where events are logged.
@@ -100,6 +112,8 @@ pub struct KafkaSettings {
     pub ssl_ca_location: Option<String>,
     /// Bound on making a batch durable, and on every question to the broker.
     pub timeout: Duration,
+    /// The largest record: topics that have to be created allow as much, and of others the smaller limit holds.
+    pub max_message_bytes: usize,
 }
 
 /// Where rows and progress are stored.
@@ -140,13 +154,20 @@ impl Settings {
     /// As [`Settings::load`].
     pub fn from_variables(variables: Variables) -> Result<Self, SettingsError> {
         let mut read = Reader::new(variables);
+        let catalog = catalog(&mut read);
         let settings = Self {
-            supabase: read.part("SUPABASE_URL", "SUPABASE_").then(|| SupabaseSettings::read(&mut read)),
+            supabase: read
+                .part("SUPABASE_URL", "SUPABASE_")
+                .then(|| SupabaseSettings::read(&mut read, catalog)),
             kafka: read.part("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_").then(|| KafkaSettings::read(&mut read)),
             postgres: read.part("DATABASE_URL", "DATABASE_").then(|| PostgresSettings::read(&mut read)),
             elasticsearch: read
                 .part("ELASTICSEARCH_URL", "ELASTICSEARCH_")
                 .then(|| ElasticsearchSettings::read(&mut read)),
+            catalog,
+            tables_dir: tables_dir(&mut read),
+            tables_dir_is_default: read.optional("SLUICE_TABLES_DIR").is_none(),
+            overlap: TimeDelta::minutes(read.number("SLUICE_OVERLAP_MINUTES", 10, 0..=10_080)),
             data_dir: data_dir(&mut read),
             drain: DrainSettings::read(&mut read),
             http: HttpSettings::read(&mut read),
@@ -209,6 +230,28 @@ fn check_log(read: &mut Reader) {
     }
 }
 
+/// The tables in the binary and those of the user's folder.
+fn catalog(read: &mut Reader) -> Catalog {
+    let zone = match read.text("SUPABASE_TIMEZONE", "UTC").parse() {
+        Ok(zone) => zone,
+        Err(_) => {
+            read.problem("SUPABASE_TIMEZONE", "is no time zone's name; for example America/Sao_Paulo");
+            Tz::UTC
+        }
+    };
+    let named = read.optional("SLUICE_TABLES_DIR").is_some();
+    let folder = Some(tables_dir(read)).filter(|folder| named || folder.is_dir());
+    Catalog::load(folder.as_deref(), zone).unwrap_or_else(|error| {
+        read.problem("SLUICE_TABLES_DIR", format_args!("holds a file that is no table: {error}"));
+        Catalog::built_in()
+    })
+}
+
+/// The folder of the user's definitions: in the data folder, unless told otherwise.
+fn tables_dir(read: &mut Reader) -> PathBuf {
+    read.optional("SLUICE_TABLES_DIR").map_or_else(|| data_dir(read).join("tables"), PathBuf::from)
+}
+
 /// The user's data folder, unless told otherwise.
 fn data_dir(read: &mut Reader) -> PathBuf {
     if let Some(named) = read.optional("SLUICE_DATA_DIR") {
@@ -225,7 +268,7 @@ impl SupabaseSettings {
     /// Rows asked for at a time, unless told otherwise: as many as Supabase gives.
     pub const PAGE_SIZE: u32 = 1000;
 
-    fn read(read: &mut Reader) -> Self {
+    fn read(read: &mut Reader, catalog: Catalog) -> Self {
         let key = read.required("SUPABASE_KEY", "sb_secret_… (the project's API settings show it)");
         Self {
             url: address::base_without_user(
@@ -239,12 +282,26 @@ impl SupabaseSettings {
             page_size: read.number("SUPABASE_PAGE_SIZE", Self::PAGE_SIZE, 1..=10_000),
             timeout: read.seconds("SUPABASE_TIMEOUT_SECONDS", 30),
             retry_for: read.seconds("SUPABASE_RETRY_SECONDS", 60),
-            include_ip_address: read.flag("SUPABASE_INCLUDE_IP_ADDRESS", false),
+            include_columns: include_columns(read, catalog),
         }
     }
 }
 
+/// `SUPABASE_INCLUDE_<COLUMN>`, for each column that a definition reads only on request.
+fn include_columns(read: &mut Reader, catalog: Catalog) -> Vec<String> {
+    let columns = catalog.tables().flat_map(|table| table.definition().columns.iter());
+    let mut named: Vec<&str> =
+        columns.filter(|column| column.on_request).map(|column| column.name.as_str()).collect();
+    named.sort_unstable();
+    named.dedup();
+    named.retain(|name| read.flag(&format!("SUPABASE_INCLUDE_{}", name.to_uppercase()), false));
+    named.into_iter().map(str::to_owned).collect()
+}
+
 impl KafkaSettings {
+    /// The largest record unless told otherwise, in bytes: a row is stored twice in it, once cut short.
+    pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+
     fn read(read: &mut Reader) -> Self {
         let topic = read.text("KAFKA_TOPIC", "eventos");
         let settings = Self {
@@ -263,6 +320,11 @@ impl KafkaSettings {
             sasl_password: read.secret("KAFKA_SASL_PASSWORD"),
             ssl_ca_location: read.optional("KAFKA_SSL_CA_LOCATION"),
             timeout: read.seconds("KAFKA_TIMEOUT_SECONDS", 30),
+            max_message_bytes: read.number(
+                "KAFKA_MAX_MESSAGE_BYTES",
+                Self::MAX_MESSAGE_BYTES,
+                16_384..=512 << 20,
+            ),
         };
         settings.check(read);
         settings

@@ -28,7 +28,9 @@ fn four_addresses_and_a_key_are_enough() {
     let kafka = settings.kafka.expect("Kafka is named");
     assert_eq!(kafka.topic, "eventos");
     assert_eq!(kafka.dead_letter_topic, "eventos.dlq");
-    assert!(!settings.supabase.expect("Supabase is named").include_ip_address);
+    assert!(settings.supabase.expect("Supabase is named").include_columns.is_empty());
+    let settings = load(&[("SUPABASE_INCLUDE_IP_ADDRESS", "true")]).expect("valid settings");
+    assert_eq!(settings.supabase.expect("Supabase is named").include_columns, ["ip_address"]);
 }
 
 #[test]

@@ -148,10 +148,15 @@ pub(super) fn unknown(name: &str, known: &[&str]) -> String {
 /// The name that was probably meant.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
-        .map(|known| (strsim::jaro_winkler(&name.to_lowercase(), &known.to_lowercase()), known))
+        .map(|known| (likeness(&name.to_lowercase(), &known.to_lowercase()), known))
         .filter(|(likeness, _)| *likeness >= LIKE_ENOUGH)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, known)| known)
+}
+
+/// A name cut short is likelier than a misspelt one.
+fn likeness(name: &str, known: &str) -> f64 {
+    strsim::jaro_winkler(name, known) + f64::from(u8::from(!name.is_empty() && known.starts_with(name)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod compact;
 mod completions;
 mod consent;
 mod docs;
-mod lead;
+mod entity;
 mod logs;
 mod offer;
 mod output;

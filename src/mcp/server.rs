@@ -215,7 +215,7 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(kept!(ListResourcesResult::with_all_items(resources::list()), context))
+        Ok(kept!(ListResourcesResult::with_all_items(resources::list(self.engine.catalog())), context))
     }
 
     async fn list_resource_templates(
@@ -223,7 +223,10 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(kept!(ListResourceTemplatesResult::with_all_items(resources::templates()), context))
+        Ok(kept!(
+            ListResourceTemplatesResult::with_all_items(resources::templates(self.engine.catalog())),
+            context
+        ))
     }
 
     async fn read_resource(
@@ -231,7 +234,7 @@ impl ServerHandler for SluiceServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let uri = Uri::parse(&request.uri)?;
+        let uri = Uri::parse(self.engine.catalog(), &request.uri)?;
         let result = self.read(&request.uri, &uri, Access::of(&context.extensions)).await?;
         Ok(if uri.is_fixed() { kept!(result, context) } else { result }.into())
     }
@@ -242,7 +245,7 @@ impl ServerHandler for SluiceServer {
         request: rmcp::model::SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let uri = Uri::parse(&request.uri)?;
+        let uri = Uri::parse(self.engine.catalog(), &request.uri)?;
         let principal = Principal::of(&context.extensions);
         let changes = self.watches.watch(&principal, &request.uri, uri)?;
         self.session.subscribe(request.uri, changes, context.peer);
@@ -261,7 +264,7 @@ impl ServerHandler for SluiceServer {
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
         let uris = requested.resource_subscriptions.iter().flatten();
-        let known = uris.filter(|uri| Uri::parse(uri).is_ok()).cloned();
+        let known = uris.filter(|uri| Uri::parse(self.engine.catalog(), uri).is_ok()).cloned();
         Some(SubscriptionFilter::builder().resource_subscriptions(known).build())
     }
 
@@ -269,7 +272,8 @@ impl ServerHandler for SluiceServer {
         let mut telling = Vec::new();
         let principal = Principal::of(&context.request_context().extensions);
         for address in context.accepted().resource_subscriptions.iter().flatten() {
-            let mut changes = self.watches.watch(&principal, address, Uri::parse(address)?)?;
+            let uri = Uri::parse(self.engine.catalog(), address)?;
+            let mut changes = self.watches.watch(&principal, address, uri)?;
             let sink = context.sink();
             telling.push(async move {
                 while changes.changed().await.is_ok() {

@@ -32,4 +32,5 @@ mod store_operations;
 mod store_postgres;
 mod support;
 mod sync;
+mod untidy_rows;
 mod workers;

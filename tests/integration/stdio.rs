@@ -3,10 +3,7 @@
 use std::{process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
-use sluice::{
-    domain::Table,
-    source::sample::{Fault, SampleServer, keys},
-};
+use sluice::source::sample::{Fault, SampleServer, keys};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -264,7 +261,7 @@ async fn a_signal_during_or_right_after_the_handshake_ends_the_program_well() {
 /// A program with a call under way, and the source that takes its time.
 async fn with_a_call_under_way() -> (Program, SampleServer) {
     let source = SampleServer::start(0).await.expect("a free port");
-    source.set_rows(Table::Leads, leads(3));
+    source.set_rows(crate::support::table("leads"), leads(3));
     source.script([Fault::Delay(CALL)]);
     let settings = [("SUPABASE_URL", source.url()), ("SUPABASE_KEY", keys::SECRET.to_owned())];
     let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));

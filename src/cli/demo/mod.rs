@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::Settings,
     data_folder::DataFolder,
-    domain::Table,
+    domain::{Catalog, Table},
     engine::{Engine, SyncPhase, SyncStatus, SyncWatcher},
     parts::{Parts, engine_settings},
     source::sample::SampleSource,
@@ -44,24 +44,31 @@ pub(super) struct Options {
 pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCode, Failure> {
     let began = Instant::now();
     let folder = options.folder.clone().unwrap_or_else(|| settings.data_dir.join("demo"));
-    let settings = Settings { data_dir: folder.clone(), ..settings };
+    let settings = Settings { data_dir: folder.clone(), catalog: Catalog::built_in(), ..settings };
     empty(&folder)?;
-    let source = Arc::new(SampleSource::start(&folder).await?);
+    let source = Arc::new(SampleSource::start(&folder, settings.catalog).await?);
     let Parts { log, store, index } = Parts::open(&settings)?;
-    let engine = Arc::new(Engine::new(source.clone(), log, store, index, engine_settings(&settings)));
+    let engine = Arc::new(Engine::new(
+        settings.catalog,
+        source.clone(),
+        log,
+        store,
+        index,
+        engine_settings(&settings),
+    ));
     engine.start_drains().await;
 
     heading("A first sync: from a sample Supabase through the log into the store and the index")?;
-    for table in Table::ALL {
+    for table in settings.catalog.tables() {
         tell(&sync(&engine, table).await?)?;
     }
     heading("Leads change and come, chats begin and end; the next sync brings only those")?;
     source.hurry(HURRIED).map_err(|error| format!("changing the sample project failed: {error}"))?;
-    for table in Table::ALL {
+    for table in settings.catalog.tables() {
         tell(&sync(&engine, table).await?)?;
     }
     heading("The same again: nothing new, nothing twice")?;
-    for table in Table::ALL {
+    for table in settings.catalog.tables() {
         let status = sync(&engine, table).await?;
         tell(&status)?;
         if status.appended > 0 {
@@ -112,8 +119,14 @@ fn empty(folder: &Path) -> Result<(), Failure> {
 }
 
 async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
-    let request =
-        SyncRequest { table, hours_ago: 48, limit: 100_000, status: None, min_messages: None, full: false };
+    let request = SyncRequest {
+        table: table.into(),
+        hours_ago: 24 * 100,
+        limit: 100_000,
+        conditions: Vec::new(),
+        resume: false,
+        full: false,
+    };
     let id = engine.start_sync(request).await?;
     let status = engine.wait_for_sync(id, PATIENCE, &mut Quiet).await?;
     if status.state == SyncPhase::Done {

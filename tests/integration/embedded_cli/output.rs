@@ -9,10 +9,7 @@ use std::{
 };
 
 use serde_json::json;
-use sluice::{
-    domain::Table,
-    source::sample::{Failure, Fault, SampleServer, keys},
-};
+use sluice::source::sample::{Failure, Fault, SampleServer, keys};
 use tempfile::TempDir;
 use tokio::process::Child;
 
@@ -210,7 +207,7 @@ async fn nothing_that_strangers_wrote_reaches_the_terminal_as_a_command() {
     for column in ["nome", "status_lead", "origem", "email"] {
         row.insert(column.to_owned(), json!(HOSTILE));
     }
-    source.set_rows(Table::Leads, vec![row]);
+    source.set_rows(crate::support::table("leads"), vec![row]);
     let sluice = |arguments: &[&str]| {
         let mut command = sluice(folder.path(), arguments);
         command.envs([("SUPABASE_URL", source.url().as_str()), ("SUPABASE_KEY", keys::SECRET)]);

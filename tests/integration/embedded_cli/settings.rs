@@ -4,10 +4,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use sluice::{
-    domain::Table,
-    source::sample::{SampleServer, keys},
-};
+use sluice::source::sample::{SampleServer, keys};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -35,7 +32,7 @@ impl Place {
 
     async fn without_file() -> Self {
         let source = SampleServer::start(0).await.expect("a free port");
-        source.set_rows(Table::Leads, leads(3));
+        source.set_rows(crate::support::table("leads"), leads(3));
         Self { folder: tempfile::tempdir().expect("a folder"), source }
     }
 

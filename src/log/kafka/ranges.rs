@@ -35,7 +35,7 @@ pub(super) fn read(
         .set("fetch.wait.max.ms", "50");
     let consumer: BaseConsumer<reader::QueryContext> = config
         .create_with_context(reader::QueryContext)
-        .map_err(|error| fault("making a client that reads dead letters", &error))?;
+        .map_err(|error| fault("making a client that reads records", &error))?;
     let until = Instant::now() + timeout;
     let mut records = Vec::new();
     for range in ranges.iter().filter(|range| range.low < range.high) {

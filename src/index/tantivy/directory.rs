@@ -1,4 +1,4 @@
-//! The folder of all indices: which volume serves, which one is being built, and who may write.
+//! The folder of all indices: which generation of each serves, which one is being built, and who may write.
 
 use std::{
     fs::{self, File},
@@ -12,39 +12,42 @@ use uuid::Uuid;
 
 use crate::{index::IndexName, lock_file, private_files};
 
-/// What is known of an index's volumes. Written as a whole, so it is never half of anything.
+/// What is known of an index's generations. Written as a whole, so it is never half of anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// The folder of the volume that is written and searched.
+    /// The folder of the generation that is written and searched.
     pub(super) serving: String,
     pub(super) building: Option<Building>,
 }
 
-/// A volume that is being built, until what it replaces is gone.
+/// A generation that is being built, until what it replaces is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Building {
     pub(super) id: Uuid,
-    pub(super) volume: String,
+    pub(super) generation: String,
     pub(super) started_at: DateTime<Utc>,
 }
 
 impl Entry {
     pub(super) fn first(index: IndexName) -> Self {
-        Self { serving: volume_name(index, 1), building: None }
+        Self { serving: generation_name(index, 1), building: None }
     }
 
-    /// The name of the volume after the one that serves.
-    pub(super) fn next_volume(&self, index: IndexName) -> String {
-        let number = self.serving.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
-        volume_name(index, number.unwrap_or(1) + 1)
+    /// The name of the generation after those that there are.
+    pub(super) fn next_generation(&self, index: IndexName) -> String {
+        let building = self.building.as_ref().map(|building| building.generation.as_str());
+        let names = [Some(self.serving.as_str()), building];
+        let number = |name: &str| name.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
+        generation_name(index, names.into_iter().flatten().filter_map(number).max().unwrap_or(1) + 1)
     }
 
-    fn names(&self, volume: &str) -> bool {
-        self.serving == volume || self.building.as_ref().is_some_and(|building| building.volume == volume)
+    fn names(&self, generation: &str) -> bool {
+        self.serving == generation
+            || self.building.as_ref().is_some_and(|building| building.generation == generation)
     }
 }
 
-fn volume_name(index: IndexName, number: u32) -> String {
+fn generation_name(index: IndexName, number: u32) -> String {
     format!("{index}-{number:06}")
 }
 
@@ -66,7 +69,7 @@ pub(super) fn write(folder: &Path, index: IndexName, entry: &Entry) -> io::Resul
     private_files::replace(&path(folder, index), &serde_json::to_vec(entry)?)
 }
 
-/// Removes the volumes that nothing names: what a process left that ended between two steps.
+/// Removes the generations that nothing names: what a process left that ended between two steps.
 pub(super) fn tidy(folder: &Path, index: IndexName, entry: &Entry) -> io::Result<()> {
     let prefix = format!("{index}-");
     for found in fs::read_dir(folder)? {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use tantivy::{
-    DocAddress, DocSet, Index, IndexReader, IndexWriter, Order, ReloadPolicy, Searcher, TERMINATED,
-    TantivyDocument, TantivyError, Term,
+    DocAddress, DocSet, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher,
+    TERMINATED, TantivyDocument, TantivyError, Term,
     collector::{
         Count, TopDocs,
         sort_key::{SortBySimilarityScore, SortByStaticFastValue, SortByString},
@@ -18,17 +18,17 @@ use tantivy::{
     query::Query,
     schema::{IndexRecordOption, Value as _},
 };
-use uuid::Uuid;
 
 use super::{
     counts::{CountAll, Counted, by_day, most_frequent},
-    schema::{Layout, VERSION, WORDS},
+    error::IndexError,
+    schema::{Fit, Layout, VERSION, WORDS},
     translate::translate,
 };
 use crate::{
     index::{
-        Field, Hit, IndexName, SearchAnswer, SearchRequest, Sort, documents::Document, query::Query as Asked,
-        words,
+        Field, Fields, Hit, IndexName, SearchAnswer, SearchRequest, Sort, documents::Document,
+        query::Query as Asked, words,
     },
     sink::Applied,
 };
@@ -39,7 +39,7 @@ const THREADS: usize = 2;
 const MEMORY: usize = 32 * 1024 * 1024;
 
 /// One tantivy index.
-pub(super) struct Volume {
+pub(super) struct Generation {
     layout: Layout,
     index: Index,
     reader: IndexReader,
@@ -47,14 +47,55 @@ pub(super) struct Volume {
     writer: Mutex<Option<IndexWriter>>,
 }
 
-impl Volume {
-    pub(super) fn open(folder: &Path, name: IndexName) -> tantivy::Result<Self> {
+impl Generation {
+    /// Opens what is in the folder, or makes it. Fails when it was made with other fields.
+    pub(super) fn open(folder: &Path, index: IndexName, fields: &'static Fields) -> Result<Self, IndexError> {
         std::fs::create_dir_all(folder)?;
-        let layout = Layout::of(name);
-        let index = Index::open_or_create(MmapDirectory::open(folder)?, layout.schema.clone())?;
-        index.tokenizers().register(WORDS, words::analyzer());
-        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        Ok(Self { layout, index, reader, writer: Mutex::new(None) })
+        let layout = Layout::of(fields);
+        let directory = MmapDirectory::open(folder).map_err(TantivyError::from)?;
+        let made = if Index::exists(&directory).map_err(TantivyError::from)? {
+            let made = Index::open(directory)?;
+            match layout.fit(&made.schema()) {
+                Fit::Same => made,
+                Fit::Extended => return Err(IndexError::Outdated { index, changed: None }),
+                Fit::Changed(field) => return Err(IndexError::Outdated { index, changed: Some(field) }),
+            }
+        } else {
+            Index::create(directory, layout.schema.clone(), IndexSettings::default())?
+        };
+        made.tokenizers().register(WORDS, words::analyzer());
+        let reader = made.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        Ok(Self { layout, index: made, reader, writer: Mutex::new(None) })
+    }
+
+    /// Takes over every document of a generation that was made with other fields, under this one's. Returns when they
+    /// are on disk and visible.
+    pub(super) fn copy_from(&self, folder: &Path) -> Result<(), IndexError> {
+        let made = Index::open_in_dir(folder)?;
+        let searcher = made.reader()?.searcher();
+        let (id, source) = (made.schema().get_field("_id")?, made.schema().get_field("_source")?);
+        let mut held = self.lock();
+        let mut writer = match held.take() {
+            Some(writer) => writer,
+            None => self.new_writer()?,
+        };
+        for segment in searcher.segment_readers() {
+            let store = segment.get_store_reader(1)?;
+            let versions: Option<tantivy::columnar::Column<i64>> =
+                segment.fast_fields().column_opt(VERSION)?;
+            for at in segment.doc_ids_alive() {
+                let document: TantivyDocument = store.get(at)?;
+                let bytes = |field| document.get_first(field).and_then(|value| value.as_bytes());
+                let id = bytes(id).and_then(|id| std::str::from_utf8(id).ok()).ok_or_else(broken)?;
+                let version = versions.as_ref().and_then(|versions| versions.first(at));
+                let source = bytes(source).ok_or_else(broken)?;
+                writer.add_document(self.layout.document(id, version, source).ok_or_else(broken)?)?;
+            }
+        }
+        writer.commit()?;
+        self.reader.reload()?;
+        *held = Some(writer);
+        Ok(())
     }
 
     /// Writes documents that are newer than those that are there, and returns when they are on disk and visible.
@@ -81,10 +122,10 @@ impl Volume {
     fn write_with(&self, writer: &mut IndexWriter, documents: &[Document]) -> tantivy::Result<Applied> {
         let known = Known::new(&self.reader.searcher(), &self.layout)?;
         let mut applied = Applied::default();
-        let mut written: HashMap<Uuid, i64> = HashMap::new();
+        let mut written: HashMap<&str, i64> = HashMap::new();
         for document in documents {
             let term = Term::from_field_bytes(self.layout.id, document.id.as_bytes());
-            let here = match written.get(&document.id) {
+            let here = match written.get(document.id.as_str()) {
                 Some(version) => Some(*version),
                 None => known.version(&term)?,
             };
@@ -93,7 +134,7 @@ impl Volume {
                     applied.duplicates += 1;
                     continue;
                 }
-                (Some(version), Some(here)) if here >= version => {
+                (Some(version), Some(here)) if here > version => {
                     applied.stale += 1;
                     continue;
                 }
@@ -102,11 +143,11 @@ impl Volume {
                 }
                 (_, None) => {}
             }
-            let body = self.layout.document(document).ok_or_else(|| {
+            let body = self.layout.document(&document.id, document.version, &document.body);
+            writer.add_document(body.ok_or_else(|| {
                 TantivyError::InvalidArgument("a document's body is no JSON object".to_owned())
-            })?;
-            writer.add_document(body)?;
-            written.insert(document.id, document.version.unwrap_or_default());
+            })?)?;
+            written.insert(&document.id, document.version.unwrap_or_default());
             match document.version {
                 None => applied.inserted += 1,
                 Some(_) => applied.entities += 1,
@@ -153,19 +194,21 @@ impl Volume {
             if request.count_by_day { counts.pop().map(by_day).unwrap_or_default() } else { Vec::new() };
         let counts = request.count_by.iter().zip(counted).zip(counts);
         let counts = counts.map(|((path, field), counts)| most_frequent(path, field.kind, counts)).collect();
-        let addresses = if request.size == 0 { Vec::new() } else { found(&searcher, &*query, request)? };
+        let addresses = if request.size == 0 {
+            Vec::new()
+        } else {
+            found(&searcher, &*query, request, &self.layout.id_order)?
+        };
         let hits = addresses.into_iter().map(|at| self.hit(&searcher, at)).collect::<tantivy::Result<_>>()?;
         Ok(SearchAnswer { total: total as u64, hits, counts, days })
     }
 
     fn hit(&self, searcher: &Searcher, at: DocAddress) -> tantivy::Result<Hit> {
         let document: TantivyDocument = searcher.doc(at)?;
-        let broken = || TantivyError::InternalError("a document without its JSON".to_owned());
-        let source = document.get_first(self.layout.source).and_then(|value| value.as_bytes());
-        let source: serde_json::Map<_, _> =
-            serde_json::from_slice(source.ok_or_else(broken)?).map_err(|_| broken())?;
-        let id = source.get("id").and_then(|id| Uuid::try_parse(id.as_str()?).ok()).ok_or_else(broken)?;
-        Ok(Hit { id, source })
+        let bytes = |field| document.get_first(field).and_then(|value| value.as_bytes());
+        let id = bytes(self.layout.id).and_then(|id| String::from_utf8(id.to_vec()).ok());
+        let source = bytes(self.layout.source).and_then(|source| serde_json::from_slice(source).ok());
+        id.zip(source).and_then(|(id, source)| Hit::of(id, source)).ok_or_else(broken)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<IndexWriter>> {
@@ -173,14 +216,19 @@ impl Volume {
     }
 }
 
+fn broken() -> TantivyError {
+    TantivyError::InternalError("a document without its id or its JSON".to_owned())
+}
+
 /// The hits' places, in order. Ids break ties, so that pages neither repeat nor miss a document.
 fn found(
     searcher: &Searcher,
     query: &dyn Query,
     request: &SearchRequest,
+    id_order: &str,
 ) -> tantivy::Result<Vec<DocAddress>> {
     let top = TopDocs::with_limit(request.size as usize).and_offset(request.from as usize);
-    let by_id = (SortByString::for_field("id"), Order::Asc);
+    let by_id = (SortByString::for_field(id_order), Order::Asc);
     let by_time = |order| (SortByStaticFastValue::<i64>::for_field("timestamp"), order);
     Ok(match request.sort {
         Sort::Relevance => {
