@@ -75,7 +75,7 @@ fn answer(
         return Err(refused_statement(PART, catalog, "it has parameters; write the values into it"));
     }
     let columns = columns(&statement);
-    let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: false };
+    let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: false, warning: None };
     let mut bytes = 0;
     let mut rows = statement.query([]).map_err(to_fault)?;
     while let Some(row) = rows.next().map_err(to_fault)? {
