@@ -1,16 +1,18 @@
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use futures::{FutureExt, future::BoxFuture};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
-    handler::server::tool::ToolCallContext,
+    handler::server::tool::{IntoCallToolResult, ToolCallContext},
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
-        CompleteResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult,
-        Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-        PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
-        ServerCapabilities, ServerConfig, SubscriptionFilter, UpdateTaskParams,
+        CompleteResult, CustomRequest, CustomResult, GetPromptRequestParams, GetPromptResponse,
+        GetTaskParams, GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+        SubscriptionFilter, UpdateTaskParams,
     },
-    service::{RequestContext, SubscriptionContext},
+    service::{RequestContext, Service, SubscriptionContext},
     task_manager::TaskManager,
     tool_handler,
 };
@@ -25,6 +27,7 @@ use super::{
     principal::Principal,
     prompts,
     quota::Share,
+    requests::{Reread, reread},
     resources::{self, Uri, Watches},
     session::Session,
     tasks::Tasks,
@@ -134,7 +137,7 @@ impl ServerHandler for SluiceServer {
 
     async fn call_tool(
         &self,
-        request: CallToolRequestParams,
+        mut request: CallToolRequestParams,
         mut context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let access = Access::of(&context.extensions);
@@ -150,6 +153,9 @@ impl ServerHandler for SluiceServer {
         }
         // A tool that needs nothing of the context lets go of it before it begins.
         let _counted = Share::of(&context.extensions);
+        if let Err(problem) = self.toolbox.coerce(&mut request, &context.extensions) {
+            return problem.into_call_tool_result();
+        }
         if self.becomes_task(&request, &context) {
             return Ok(span.in_scope(|| self.start_task(request, context)).into());
         }
@@ -157,9 +163,15 @@ impl ServerHandler for SluiceServer {
         context.extensions.insert(asking.clone());
         let only_reads = self.toolbox.offers(&request.name, Access::ReadOnly);
         let taken_back = context.ct.clone();
-        let called = self.toolbox.router.call(ToolCallContext::new(self, request, context)).instrument(span);
+        let called = self.toolbox.router.call(ToolCallContext::new(self, request, context));
         let answer = tokio::select! {
-            answer = called => answer?,
+            // rmcp never answers a request whose handler panics.
+            answer = AssertUnwindSafe(called.instrument(span)).catch_unwind() => answer.unwrap_or_else(|_| {
+                Err(ErrorData::internal_error(
+                    "the tool broke off; what it began may be done in part, see the log",
+                    None,
+                ))
+            })?,
             // What only reads has nothing to bring to an end, and nobody waits for it any more.
             () = taken_back.cancelled(), if only_reads => {
                 return Err(ErrorData::internal_error("the request was taken back", None));
@@ -203,7 +215,7 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(kept!(ListResourcesResult::with_all_items(resources::list()), context))
+        Ok(kept!(ListResourcesResult::with_all_items(resources::list(self.engine.catalog())), context))
     }
 
     async fn list_resource_templates(
@@ -211,7 +223,10 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(kept!(ListResourceTemplatesResult::with_all_items(resources::templates()), context))
+        Ok(kept!(
+            ListResourceTemplatesResult::with_all_items(resources::templates(self.engine.catalog())),
+            context
+        ))
     }
 
     async fn read_resource(
@@ -219,7 +234,7 @@ impl ServerHandler for SluiceServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let uri = Uri::parse(&request.uri)?;
+        let uri = Uri::parse(self.engine.catalog(), &request.uri)?;
         let result = self.read(&request.uri, &uri, Access::of(&context.extensions)).await?;
         Ok(if uri.is_fixed() { kept!(result, context) } else { result }.into())
     }
@@ -230,7 +245,7 @@ impl ServerHandler for SluiceServer {
         request: rmcp::model::SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let uri = Uri::parse(&request.uri)?;
+        let uri = Uri::parse(self.engine.catalog(), &request.uri)?;
         let principal = Principal::of(&context.extensions);
         let changes = self.watches.watch(&principal, &request.uri, uri)?;
         self.session.subscribe(request.uri, changes, context.peer);
@@ -249,7 +264,7 @@ impl ServerHandler for SluiceServer {
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
         let uris = requested.resource_subscriptions.iter().flatten();
-        let known = uris.filter(|uri| Uri::parse(uri).is_ok()).cloned();
+        let known = uris.filter(|uri| Uri::parse(self.engine.catalog(), uri).is_ok()).cloned();
         Some(SubscriptionFilter::builder().resource_subscriptions(known).build())
     }
 
@@ -257,7 +272,8 @@ impl ServerHandler for SluiceServer {
         let mut telling = Vec::new();
         let principal = Principal::of(&context.request_context().extensions);
         for address in context.accepted().resource_subscriptions.iter().flatten() {
-            let mut changes = self.watches.watch(&principal, address, Uri::parse(address)?)?;
+            let uri = Uri::parse(self.engine.catalog(), address)?;
+            let mut changes = self.watches.watch(&principal, address, uri)?;
             let sink = context.sink();
             telling.push(async move {
                 while changes.changed().await.is_ok() {
@@ -300,6 +316,29 @@ impl ServerHandler for SluiceServer {
         _: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
         Ok(CompleteResult::new(self.completions(&request).await))
+    }
+
+    /// Also requests of known methods whose parameters rmcp could not read.
+    #[allow(refining_impl_trait)] // handling a request again is a recursion, which needs a type by name
+    fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        mut context: RequestContext<RoleServer>,
+    ) -> BoxFuture<'_, Result<CustomResult, ErrorData>> {
+        Box::pin(async move {
+            let request = match reread(&request) {
+                Reread::As(request) => request,
+                Reread::Misplaced(request, misplaced) => {
+                    context.extensions.insert(misplaced);
+                    request
+                }
+                Reread::Refused(error) => return Err(error),
+            };
+            let result = Service::handle_request(self, request, context).await?;
+            let result = serde_json::to_value(result)
+                .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+            Ok(CustomResult::new(result))
+        })
     }
 
     #[allow(deprecated)] // the stateless revision has no such request

@@ -3,14 +3,20 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
 
 use super::bounded::shorten;
 use crate::{
-    domain::JsonObject,
+    domain::{Json, JsonObject, Members, json},
     store::{StoredEntity, StoredEvent},
 };
+
+/// A value nested deeper is told by its text: no client draws it, and some can't read it.
+const MAX_DEPTH: usize = 32;
+
+/// The most digits that every double keeps.
+const MAX_DIGITS: usize = 15;
 
 /// One version of a source row, as stored.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -20,10 +26,10 @@ pub(super) struct EventView {
     evento: String,
     categoria: String,
     usuario: String,
-    /// The lead's score or the session's message count.
+    /// What the table's definition counts: a lead's score, a session's messages.
     valor: f64,
     timestamp: DateTime<Utc>,
-    entidade_id: Uuid,
+    entidade_id: String,
     /// Orders the events of one entity: microseconds since the Unix epoch.
     versao: i64,
     #[schemars(with = "JsonObject")]
@@ -34,7 +40,7 @@ pub(super) struct EventView {
     particao: i32,
     posicao: i64,
     /// When the store took it in.
-    ingerido_em: DateTime<Utc>,
+    processado_em: DateTime<Utc>,
 }
 
 impl EventView {
@@ -49,16 +55,16 @@ impl EventView {
             timestamp: event.timestamp,
             entidade_id: event.entidade_id,
             versao: event.versao,
-            metadata: object(event.metadata),
-            dados: with_row.then(|| object(event.dados)),
+            metadata: row(&event.metadata),
+            dados: with_row.then(|| row(&event.dados)),
             particao: event.particao,
             posicao: event.posicao,
-            ingerido_em: event.ingerido_em,
+            processado_em: event.processado_em,
         }
     }
 }
 
-/// The current state of a lead or a chat session.
+/// The current state of an entity.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct EntityView {
     /// The row, column by column.
@@ -75,7 +81,7 @@ impl EntityView {
     pub(super) fn new(entity: StoredEntity) -> Self {
         Self {
             row: object(entity.row),
-            metadata: object(entity.metadata),
+            metadata: row(&entity.metadata),
             versao: entity.versao,
             evento_id: entity.evento_id,
         }
@@ -88,8 +94,70 @@ fn object(object: JsonObject) -> Value {
     value
 }
 
+fn row(row: &Json) -> Value {
+    let mut value = value_of(row.as_str(), 0);
+    shorten(&mut value);
+    value
+}
+
+/// A value that JSON libraries read without loss: a number of more digits than a double keeps becomes a text.
+fn value_of(value: &str, depth: usize) -> Value {
+    match value.as_bytes().first() {
+        Some(b'{' | b'[') if depth == MAX_DEPTH => Value::String(value.to_owned()),
+        Some(b'{') => {
+            let members = Members::of(value).unwrap_or_default();
+            let member = |member: &json::Member<'_>| {
+                (member.name.clone().into_owned(), value_of(member.value, depth + 1))
+            };
+            Value::Object(members.iter().map(member).collect::<Map<_, _>>())
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
+            Value::Array(items.into_iter().map(|item| value_of(item.get(), depth + 1)).collect())
+        }
+        Some(b'"') => Value::String(json::text(value).unwrap_or_default().into_owned()),
+        Some(b't' | b'f' | b'n') => serde_json::from_str(value).unwrap_or_default(),
+        _ => {
+            let digits = value.split(['e', 'E']).next().unwrap_or_default();
+            let digits = digits.bytes().filter(u8::is_ascii_digit).count();
+            let exact = if digits <= MAX_DIGITS {
+                serde_json::from_str(value).ok()
+            } else {
+                value.parse().ok().map(|whole: i64| Value::from(whole))
+            };
+            exact.unwrap_or_else(|| Value::String(value.to_owned()))
+        }
+    }
+}
+
 fn text(text: String) -> String {
     let mut value = Value::String(text);
     shorten(&mut value);
     value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_number_that_a_double_would_change_is_shown_as_text() {
+        let shown = value_of(
+            r#"{"a": 72.50, "b": 1234567890123456789012, "c": 1e999, "d": 9007199254740993, "e": 0.1000000000000000055}"#,
+            0,
+        );
+        assert_eq!(
+            shown,
+            json!({"a": 72.5, "b": "1234567890123456789012", "c": "1e999", "d": 9_007_199_254_740_993_i64, "e": "0.1000000000000000055"})
+        );
+    }
+
+    #[test]
+    fn depth_and_odd_escapes_are_shown_all_the_same() {
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        assert!(value_of(&deep, 0).to_string().contains("[[[["));
+        assert_eq!(value_of(r#"["\ud800", true, null]"#, 0), json!(["\u{fffd}", true, null]));
+    }
 }

@@ -56,8 +56,8 @@ mod tests {
     use super::*;
 
     fn load(changes: &[(&str, &str)]) -> Result<HttpLimits, String> {
-        let mut read =
-            Reader::new(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let variables = changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut read = Reader::new(variables.collect());
         let limits = HttpLimits::read(&mut read);
         read.finish().map(|()| limits).map_err(|error| error.to_string())
     }

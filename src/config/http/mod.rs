@@ -145,8 +145,8 @@ mod tests {
     const SECRET: &str = "segredo-de-32-letras-e-numeros-1";
 
     fn load(changes: &[(&str, &str)]) -> Result<HttpSettings, SettingsError> {
-        let mut read =
-            Reader::new(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let variables = changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut read = Reader::new(variables.collect());
         let settings = HttpSettings::read(&mut read);
         read.finish().map(|()| settings)
     }

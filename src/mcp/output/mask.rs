@@ -14,6 +14,9 @@ use serde_json::Value;
 /// What stands for a masked value as a whole.
 const MASK: &str = "***";
 
+/// Digits of a phone number without its area code.
+const SHORTEST_PHONE: usize = 8;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Email,
@@ -77,8 +80,8 @@ fn table(members: &mut serde_json::Map<String, Value>) {
 fn named(value: &mut Value, kind: Kind) {
     match value {
         Value::String(given) => *given = masked(given, kind),
-        // A phone number kept as a number. Others count something: `"email": 12` is no address.
-        Value::Number(number) if kind == Kind::Phone => {
+        // A phone number kept as a number. Others count something: `"email": 12` is no address, `"phones": 3` no phone.
+        Value::Number(number) if kind == Kind::Phone && number.to_string().len() >= SHORTEST_PHONE => {
             *value = Value::String(masked(&number.to_string(), kind));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| named(item, kind)),
@@ -100,7 +103,7 @@ fn masked(given: &str, kind: Kind) -> String {
         Kind::Phone => {
             let digits: Vec<char> = given.chars().filter(char::is_ascii_digit).collect();
             match digits.as_slice() {
-                [.., a, b] if digits.len() >= 8 => format!("{MASK}{a}{b}"),
+                [.., a, b] if digits.len() >= SHORTEST_PHONE => format!("{MASK}{a}{b}"),
                 _ => MASK.to_owned(),
             }
         }

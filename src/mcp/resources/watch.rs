@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::Uri;
 use crate::{
-    engine::{Engine, EngineError, LeadKey},
+    engine::{Engine, EngineError, EntityKey},
     mcp::{
         principal::Principal,
         quota::{Quota, Share},
@@ -95,7 +95,7 @@ impl Watches {
 
     async fn look(self: Arc<Self>, address: String, uri: Uri, sender: watch::Sender<Option<u64>>) {
         loop {
-            if let Some(seen) = self.digest(uri).await {
+            if let Some(seen) = self.digest(&uri).await {
                 // The first look is what later ones are compared with.
                 let known = *sender.borrow();
                 if known.is_none() {
@@ -117,7 +117,7 @@ impl Watches {
     }
 
     /// A digest of what counts as a change; `None` when it could not be read just now.
-    async fn digest(&self, uri: Uri) -> Option<u64> {
+    async fn digest(&self, uri: &Uri) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         match uri {
             Uri::Status => {
@@ -127,14 +127,14 @@ impl Watches {
                     (&part.name, part.ok).hash(&mut hasher);
                 }
             }
-            Uri::Lead(id) => match self.engine.lead(&LeadKey::Id(id)).await {
-                Ok(history) => (history.lead.versao, history.lead.evento_id).hash(&mut hasher),
-                // A lead that is not stored yet may come.
-                Err(EngineError::UnknownLead(_)) => {}
+            Uri::Entity(table, key) => match self.engine.entity(*table, &EntityKey::Key(key.clone())).await {
+                Ok(history) => (history.entity.versao, history.entity.evento_id).hash(&mut hasher),
+                // One that is not stored yet may come.
+                Err(EngineError::UnknownEntity { .. }) => {}
                 Err(_) => return None,
             },
             Uri::DeadLetter(at) => {
-                let letter = self.engine.dead_letter(at).await.ok()?;
+                let letter = self.engine.dead_letter(*at).await.ok()?;
                 letter.map(|letter| letter.state() as u8).hash(&mut hasher);
             }
             Uri::Schema(_) | Uri::Tools(_) => return None,

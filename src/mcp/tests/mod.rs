@@ -34,6 +34,7 @@ impl Bench {
         let variables = [
             ("SLUICE_DATA_DIR".to_owned(), folder.path().display().to_string()),
             ("ELASTICSEARCH_URL".to_owned(), "http://127.0.0.1:1".to_owned()),
+            ("SLUICE_SAMPLE".to_owned(), "true".to_owned()),
         ];
         let settings = Settings::load(variables).expect("settings");
         Self { engine: parts::engine(&settings).await.expect("an engine"), _folder: folder }

@@ -117,7 +117,7 @@ async fn one_client_cannot_take_every_subscription() {
     let server = bench.server(&Offer::default());
     let watch = |name: &str, n: u32| {
         let address = format!("sluice://dead-letters/0-{n}");
-        let uri = Uri::parse(&address).expect("an address");
+        let uri = Uri::parse(bench.engine.catalog(), &address).expect("an address");
         server.watches.watch(&Principal::Token(name.into()), &address, uri)
     };
     let held = [watch("greedy", 0).expect("room"), watch("greedy", 1).expect("room")];
@@ -281,14 +281,14 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let session = connect(server.clone(), client.clone(), Era::Sessions).await;
     assert!(session.read_resource(ReadResourceRequestParams::new(&uri)).await.is_err(), "not stored yet");
     session.subscribe(rmcp::model::SubscribeRequestParams::new(&uri)).await.expect("subscribed");
-    let address = Uri::parse(&uri).expect("an address");
+    let address = Uri::parse(bench.engine.catalog(), &uri).expect("an address");
     let looked = server.watches.watch(&Principal::Process, &uri, address).expect("room");
     eventually("a first look, to compare others with", || looked.changes.borrow().is_some()).await;
     first_lead(&bench, &session).await;
     let updated = client.updated.clone();
     eventually("the lead's coming is told", || updated.lock().expect("no poison").contains(&uri)).await;
     let lead = read(&session, &uri).await;
-    assert_eq!(lead["lead"]["row"]["id"], json!(id));
+    assert_eq!(lead["entity"]["row"]["id"], json!(id));
     assert!(!lead.to_string().contains('@') || lead.to_string().contains("***@***"), "{lead}");
     assert!(!lead.to_string().contains("exemplo.com.br") && !lead.to_string().contains("+55"), "{lead}");
     assert!(
@@ -298,4 +298,25 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let ids = session.complete_resource_simple("sluice://leads/{id}", "id", &id[..8]).await.expect("values");
     assert!(ids.iter().all(|found| found.starts_with(&id[..8])));
     bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_panics_is_answered_by_an_error_and_the_next_call_is_served() {
+    use rmcp::handler::server::{router::tool::ToolRoute, tool::ToolCallContext};
+
+    let bench = Bench::new().await;
+    let mut server = bench.server(&Offer::default());
+    let tool = rmcp::model::Tool::new("break", "breaks", Arc::default());
+    let route = ToolRoute::new_dyn(tool, |_: ToolCallContext<'_, SluiceServer>| {
+        Box::pin(async { panic!("as this test wants it") })
+    });
+    Arc::get_mut(&mut server.toolbox).expect("a new server").router.add_route(route);
+    for era in [Era::Sessions, Era::Stateless] {
+        let connection = connect(server.clone(), Client::default(), era).await;
+        let broken = connection.call_tool(CallToolRequestParams::new("break"));
+        let broken = tokio::time::timeout(Duration::from_secs(30), broken).await.expect("an answer");
+        let error = broken.expect_err("an error").to_string();
+        assert!(error.contains("broke off") && !error.contains("this test"), "{error}");
+        assert_ne!(call(&connection, "list_syncs", json!({})).await.is_error, Some(true));
+    }
 }

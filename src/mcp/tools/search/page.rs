@@ -96,7 +96,7 @@ pub(super) fn fit(
         ));
     }
     SearchFound {
-        index: request.index,
+        index: request.index.as_str(),
         total,
         hits: shown,
         counts,
@@ -132,50 +132,18 @@ fn hits_that_fit(index: IndexName, detail: Detail, hits: Vec<Hit>, room: usize) 
     shown
 }
 
+/// The fields that tell what a document is about.
 fn telling(index: IndexName, source: Map<String, Value>) -> Map<String, Value> {
-    let fields: &[&str] = match index {
-        IndexName::Eventos => &[
-            "id",
-            "timestamp",
-            "tipo_evento",
-            "evento",
-            "usuario",
-            "valor",
-            "categoria",
-            "entidade",
-            "metadata",
-        ],
-        IndexName::Leads => &[
-            "id",
-            "nome",
-            "email",
-            "telefone",
-            "nome_empresa",
-            "nome_projeto",
-            "interesse",
-            "score_qualificacao",
-            "status_lead",
-            "origem",
-            "created_at",
-            "updated_at",
-        ],
-        IndexName::ChatSessions => &[
-            "id",
-            "lead_id",
-            "total_messages",
-            "duration_seconds",
-            "perguntas_feitas",
-            "intencao_detectada",
-            "nivel_interesse",
-            "started_at",
-            "ended_at",
-            "is_active",
-        ],
+    const OF_EVENTS: [&str; 9] =
+        ["id", "timestamp", "tipo_evento", "evento", "usuario", "valor", "categoria", "entidade", "metadata"];
+    let is_told = |name: &str| match index {
+        IndexName::Eventos => OF_EVENTS.contains(&name),
+        IndexName::Entities(table) => {
+            name == table.key.column || table.definition().column(name).is_some_and(|column| column.brief)
+        }
     };
-    let is_told = |name: &str, value: &Value| {
-        fields.contains(&name) && !value.is_null() && !value.as_array().is_some_and(Vec::is_empty)
-    };
-    source.into_iter().filter(|(name, value)| is_told(name, value)).collect()
+    let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    source.into_iter().filter(|(name, value)| is_told(name) && !is_empty(value)).collect()
 }
 
 /// Cuts texts, lists and objects at any depth.
@@ -211,7 +179,6 @@ fn size(value: &impl serde::Serialize) -> usize {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use uuid::Uuid;
 
     use super::*;
 
@@ -231,7 +198,7 @@ mod tests {
         let source =
             json!({"id": "x", "usuario": "é".repeat(text), "dados": {"l": vec!["y".repeat(text); 50]}});
         let source = source.as_object().cloned().expect("an object");
-        let hits = (0..hits).map(|_| Hit { id: Uuid::nil(), source: source.clone() }).collect();
+        let hits = (0..hits).map(|_| Hit { id: String::new(), source: source.clone() }).collect();
         let answer = SearchAnswer { total, hits, ..SearchAnswer::default() };
         fit(&request(100), detail, answer, 7)
     }

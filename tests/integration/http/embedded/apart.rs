@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice::{
-    domain::Table,
-    source::sample::{Failure, Fault, SampleServer, keys},
-};
+use sluice::source::sample::{Failure, Fault, SampleServer, keys};
 use tokio::process::Command;
 
 use super::streamable::open_for;
@@ -37,7 +34,7 @@ async fn ask(server: &HttpServer, token: &str, method: &str, params: Value) -> V
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_known_to_the_token_that_made_it_and_to_no_other() {
     let source = SampleServer::start(0).await.expect("a free port");
-    source.set_rows(Table::Leads, leads(100));
+    source.set_rows(crate::support::table("leads"), leads(100));
     source.set_max_rows(Some(2));
     source.script(std::iter::repeat_with(|| Fault::Delay(Duration::from_millis(300))).take(200));
     let folder = tempfile::tempdir().expect("a folder");

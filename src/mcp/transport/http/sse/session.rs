@@ -24,6 +24,8 @@ use tokio_util::{
 };
 use tracing::{error, warn};
 
+use crate::mcp::transport::opening::Opening;
+
 /// Messages that may wait in each direction.
 const QUEUE: usize = 64;
 
@@ -48,6 +50,7 @@ pub(super) struct SseTransport {
     outgoing: mpsc::Sender<ServerJsonRpcMessage>,
     ended: CancellationToken,
     patience: Duration,
+    opening: Opening,
 }
 
 /// Why a message could not be sent.
@@ -69,7 +72,7 @@ pub(super) fn open(
     let (outgoing, from_server) = mpsc::channel(QUEUE);
     let pending = Pending::default();
     let session = Session { incoming: to_server, pending: pending.clone(), calls, patience };
-    let transport = SseTransport { incoming, outgoing, ended, patience };
+    let transport = SseTransport { incoming, outgoing, ended, patience, opening: Opening::default() };
     let events = stream::unfold(from_server, async |mut messages| {
         let message: ServerJsonRpcMessage = messages.recv().await?;
         Some((message, messages))
@@ -137,7 +140,15 @@ impl Transport<RoleServer> for SseTransport {
     }
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
-        self.incoming.recv().await
+        loop {
+            let message = self.incoming.recv().await?;
+            match self.opening.lets_through(&message) {
+                Ok(true) => return Some(message),
+                Ok(false) => {}
+                // Nothing may be awaited here with a message in hand: who receives may give up at any time.
+                Err(error) => drop(tokio::spawn(self.send(JsonRpcMessage::Error(error)))),
+            }
+        }
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {
@@ -209,6 +220,24 @@ mod tests {
             json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
         assert!(session.accept(serde_json::from_value(cancelled).expect("a notification")).await);
         assert_eq!(calls.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_initialize_is_ignored_or_refused_and_ends_nothing() {
+        let (session, mut transport, events) = open(CancellationToken::new(), TaskTracker::new(), SHORT);
+        let mut events = std::pin::pin!(events);
+        let early = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list"});
+        for message in [early, call] {
+            assert!(session.accept(serde_json::from_value(message).expect("a message")).await);
+        }
+        assert!(session.accept(request(8)).await);
+        match transport.receive().await {
+            Some(JsonRpcMessage::Request(request)) => assert_eq!(request.id, RequestId::Number(8)),
+            other => panic!("{other:?}"),
+        }
+        let refusal = format!("{:?}", events.next().await.expect("an event"));
+        assert!(refusal.contains("send initialize first"), "{refusal}");
     }
 
     #[tokio::test]
