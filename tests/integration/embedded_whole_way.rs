@@ -6,6 +6,9 @@ use tokio::process::Command;
 
 use crate::support::{client::Client, eventually};
 
+/// As far back as the sample project reaches, in hours.
+const QUARTER: u32 = 91 * 24;
+
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
@@ -33,9 +36,11 @@ async fn a_bare_serve_syncs_the_sample_project_and_answers_from_store_and_index(
     let folder = folder();
     let session = serve(&folder).await;
 
-    let synced = session.answer("sync_leads_from_supabase", json!({"limit": 1000})).await;
+    let synced =
+        session.answer("sync_leads_from_supabase", json!({"limit": 1000, "hours_ago": QUARTER})).await;
     assert_eq!((&synced["state"], &synced["appended"]), (&json!("done"), &json!(500)), "{synced}");
-    let again = session.answer("sync_leads_from_supabase", json!({"limit": 1000})).await;
+    let again =
+        session.answer("sync_leads_from_supabase", json!({"limit": 1000, "hours_ago": QUARTER})).await;
     assert_eq!(again["appended"], 0, "nothing twice: {again}");
     let status = session.answer("get_pipeline_status", json!({})).await;
     assert_eq!(status["healthy"], true, "{status}");
@@ -66,9 +71,9 @@ async fn a_bare_serve_syncs_the_sample_project_and_answers_from_store_and_index(
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_synced_is_there_after_a_restart_and_is_not_appended_again() {
     let folder = folder();
-    let (done, first, errors) = output(&folder, &["sync", "leads", "--wait"]).await;
+    let (done, first, errors) = output(&folder, &["sync", "leads", "--hours", "2200", "--wait"]).await;
     assert!(done && first.contains("500 new events"), "{first}{errors}");
-    let (done, again, errors) = output(&folder, &["sync", "leads", "--wait"]).await;
+    let (done, again, errors) = output(&folder, &["sync", "leads", "--hours", "2200", "--wait"]).await;
     assert!(done && again.contains(" 0 new events"), "{again}{errors}");
 
     let (done, counted, errors) = output(&folder, &["sql", "SELECT count(*) AS n FROM eventos_raw"]).await;
@@ -85,7 +90,7 @@ async fn what_was_synced_is_there_after_a_restart_and_is_not_appended_again() {
 async fn a_second_process_reads_is_told_who_writes_and_takes_over_when_the_first_has_ended() {
     let folder = folder();
     let first = serve(&folder).await;
-    first.answer("sync_leads_from_supabase", json!({"limit": 1000})).await;
+    first.answer("sync_leads_from_supabase", json!({"limit": 1000, "hours_ago": QUARTER})).await;
 
     let second = serve(&folder).await;
     let counted = second.answer("query_store", json!({"sql": "SELECT count(*) AS n FROM leads"})).await;
@@ -99,7 +104,9 @@ async fn a_second_process_reads_is_told_who_writes_and_takes_over_when_the_first
 
     first.close().await;
     eventually("the second takes over", async || {
-        let synced = second.call("sync_chat_sessions_from_supabase", json!({"limit": 1000})).await;
+        let synced = second
+            .call("sync_chat_sessions_from_supabase", json!({"limit": 1000, "hours_ago": QUARTER}))
+            .await;
         synced.structured_content.is_some_and(|sync| sync["appended"] == 200)
     })
     .await;

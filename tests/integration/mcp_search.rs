@@ -29,7 +29,7 @@ async fn errors_teach(client: &Session) {
         ),
         (json!({"limit": 101}), "0 to 100"),
         (json!({"count_by": ["dados"]}), "count_by"),
-        (json!({"index": "lead"}), "index: unknown variant"),
+        (json!({"index": "lead"}), "index: there is no index 'lead'"),
         (json!({"cursor": "x"}), "cursor: is none of ours"),
         (json!({"q": "x"}), "unknown field `q`"),
     ] {
