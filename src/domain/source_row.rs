@@ -116,7 +116,7 @@ fn metadata(row: &Row<'_>) -> Json {
             push_member(&mut out, &format!("\"{name}\""), value);
         }
     }
-    for member in row.members.iter() {
+    for member in &row.members {
         let listed = definition.lists_source(&member.name);
         if listed || member.value == "null" || definition.never_read.iter().any(|hidden| *hidden == *member.name) {
             continue;

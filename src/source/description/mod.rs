@@ -62,7 +62,7 @@ impl Description {
         let mut kinds: BTreeMap<String, Option<ColumnKind>> = BTreeMap::new();
         let mut order: Vec<String> = Vec::new();
         for row in rows {
-            for member in row.members()?.iter() {
+            for member in &row.members()? {
                 let seen = kinds.entry(member.name.clone().into_owned()).or_insert_with(|| {
                     order.push(member.name.clone().into_owned());
                     None
