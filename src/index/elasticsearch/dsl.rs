@@ -102,3 +102,57 @@ fn pattern(parts: &[Part]) -> String {
     }
     pattern
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::index::{Fields, IndexName, query::Clauses};
+
+    /// A pattern as a server reads it.
+    fn read(pattern: &str) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut chars = pattern.chars();
+        while let Some(c) = chars.next() {
+            let c = match c {
+                '?' => {
+                    parts.push(Part::One);
+                    continue;
+                }
+                '*' => {
+                    parts.push(Part::Many);
+                    continue;
+                }
+                '\\' => chars.next().expect("a sign behind the backslash"),
+                c => c,
+            };
+            match parts.last_mut() {
+                Some(Part::Text(text)) => text.push(c),
+                _ => parts.push(Part::Text(c.to_string())),
+            }
+        }
+        parts
+    }
+
+    #[test]
+    fn a_group_takes_its_weight_itself_and_is_not_nested_for_it() {
+        let evento = Fields::of(IndexName::Eventos).get("evento").expect("a field");
+        let one = Query::Field(evento, Test::Exists);
+        let group = Query::Bool(Clauses { must: vec![one.clone()], ..Clauses::default() });
+        let asked = query(&Query::Boosted(Box::new(group), 2.0));
+        assert_eq!(asked["bool"]["boost"], 2.0);
+        assert!(asked["bool"]["must"][0].get("exists").is_some(), "{asked}");
+        let any = query(&Query::Boosted(Box::new(Query::Any(vec![one.clone()])), 3.0));
+        assert_eq!(any["dis_max"]["boost"], 3.0);
+        assert_eq!(query(&Query::Boosted(Box::new(one), 0.5))["bool"]["boost"], 0.5);
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_is_read_as_it_was_meant(text in r"[a*?\\]{0,8}", more in any::<String>()) {
+            let parts = [Part::Text(format!("{text}{more}x")), Part::Many, Part::Text(format!("x{text}")), Part::One];
+            prop_assert_eq!(read(&pattern(&parts)), parts);
+        }
+    }
+}

@@ -199,6 +199,7 @@ fn what_is_not_understood_is_refused_with_its_place_and_a_way_out() {
         ("evento:a~7", 8, "edits", "~2"),
         ("evento:a\\", 9, "backslash", "\\\\"),
         ("evento:a -", 10, "nothing follows", "\\"),
+        ("evento:\"a b A\"~2", 8, "twice", "the ~"),
         ("evento:AND", 8, "AND is an operator", "\"AND\""),
         ("evento.keyword:(a && || b)", 19, "two operators", "one"),
         ("NOT NOT evento:a", 1, "two operators", "one"),

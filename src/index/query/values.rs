@@ -63,7 +63,16 @@ pub(super) fn phrase(
     now: DateTime<Utc>,
 ) -> Result<Test, QueryError> {
     match field.kind {
-        FieldKind::Text => Ok(Test::Phrase(words_of(field, text, at)?, slop)),
+        FieldKind::Text => {
+            let words = words_of(field, text, at)?;
+            let again = |(n, word): (usize, &String)| words.words[..n].contains(word);
+            // The embedded index would take one word for both.
+            if slop > 0 && words.words.iter().enumerate().any(again) {
+                let problem = "a word stands twice in a phrase whose words may move";
+                return Err(error(at, problem, "leave out one of them, or the ~"));
+            }
+            Ok(Test::Phrase(words, slop))
+        }
         _ => is(field, text, at, now),
     }
 }

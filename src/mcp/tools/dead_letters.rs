@@ -27,8 +27,8 @@ use crate::{
 /// Characters of a letter's bytes that are shown.
 const EXCERPT: usize = 500;
 
-/// Characters of all excerpts of a page: an answer must fit.
-const EXCERPTS: usize = 20_000;
+/// Characters of all excerpts, and of all reasons, of a page: an answer must fit.
+const MAX_PAGE: usize = 10_000;
 
 /// Bytes of a letter that are read as a whole for its excerpt.
 const LONGEST_READ: usize = 64 << 10;
@@ -202,8 +202,11 @@ impl SluiceServer {
         let filter = LetterFilter { sink: args.sink, state };
         let page = self.engine.dead_letters(&filter, from.as_deref(), args.limit).await?;
         let open = self.engine.open_letters().await?;
-        let excerpt = if args.detailed { EXCERPT.min(EXCERPTS / page.letters.len().max(1)) } else { 0 };
-        let letters = page.letters.iter().map(|letter| told(letter, excerpt, &self.outgoing)).collect();
+        let share = MAX_PAGE / page.letters.len().max(1);
+        let (excerpt, reason) =
+            (if args.detailed { EXCERPT.min(share) } else { 0 }, LONGEST_REASON.min(share));
+        let letters =
+            page.letters.iter().map(|letter| told(letter, excerpt, reason, &self.outgoing)).collect();
         let next_cursor = page.next.as_deref().map(write_cursor);
         let hint = page.next.as_ref().map(|_| "there are older ones: pass next_cursor as cursor");
         Ok(Answer(LetterList { letters, open, next_cursor, hint }))
@@ -267,11 +270,11 @@ impl SluiceServer {
 
 /// A letter with the beginning of its bytes.
 pub(in crate::mcp) fn view(letter: &Letter, outgoing: &Outgoing) -> impl Serialize + use<> {
-    told(letter, EXCERPT, outgoing)
+    told(letter, EXCERPT, LONGEST_REASON, outgoing)
 }
 
-/// A letter with so many characters of its bytes.
-fn told(letter: &Letter, excerpt: usize, outgoing: &Outgoing) -> LetterAnswer {
+/// A letter with so many characters of its bytes and of its reason.
+fn told(letter: &Letter, excerpt: usize, reason: usize, outgoing: &Outgoing) -> LetterAnswer {
     // What is to be masked is found only where it is whole; of a very long text the end is far from what is shown.
     let beginning = |text: &str, longest| {
         let mut text: String = if text.len() > LONGEST_READ {
@@ -282,7 +285,7 @@ fn told(letter: &Letter, excerpt: usize, outgoing: &Outgoing) -> LetterAnswer {
         outgoing.text(&mut text);
         text.chars().take(longest).collect::<String>()
     };
-    let header = |name| letter.header(name).map(|text| beginning(&text, LONGEST_REASON));
+    let header = |name| letter.header(name).map(|text| beginning(&text, reason));
     let value = letter.record.value.as_deref().unwrap_or_default();
     let source = header("log")
         .and_then(|log| Some(format!("{log}/{}/{}", letter.header("partition")?, letter.header("offset")?)));
