@@ -10,11 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use sluice::{
     config::ElasticsearchSettings,
-    domain::{Event, Table},
+    domain::{Catalog, Json, SourceRow, Table},
     index::elasticsearch::EsIndex,
     log::Position,
     sink::{Sink, SinkBatch, SinkEvent},
@@ -31,6 +31,8 @@ async fn main() {
         .parse()
         .expect("ELASTICSEARCH_URL is a URL");
     let events: usize = env::args().find_map(|argument| argument.parse().ok()).unwrap_or(200_000);
+    let catalog = Catalog::built_in();
+    let leads = catalog.get("leads").expect("leads are built in");
     println!("{events} leads, an event and an entity each; events a second, one request at a time");
     println!("{:>6}  {:>8}  {:>8}", "batch", "new", "again");
     // The server's compiler warms up on the first round, which is not told.
@@ -38,17 +40,17 @@ async fn main() {
         let events = if round == 0 { events / 4 } else { events };
         let prefix = format!("bench{}-", Uuid::new_v4().simple());
         let settings = ElasticsearchSettings {
-            url: url.clone(),
+            url: url.clone().into(),
             username: None,
             password: None,
             api_key: None,
             index_prefix: prefix.clone(),
             timeout: Duration::from_mins(1),
         };
-        let index = EsIndex::connect(&settings).expect("usable settings");
+        let index = EsIndex::connect(&settings, catalog).expect("usable settings");
         index.prepare().await.expect("prepared");
-        let new = rate(&index, events, size).await;
-        let again = rate(&index, events, size).await;
+        let new = rate(&index, leads, events, size).await;
+        let again = rate(&index, leads, events, size).await;
         if round > 0 {
             println!("{size:>6}  {new:>8.0}  {again:>8.0}");
         }
@@ -64,10 +66,10 @@ async fn main() {
 
 /// Events a second, without the time it takes to make them.
 #[allow(clippy::cast_precision_loss)]
-async fn rate(index: &EsIndex, events: usize, size: usize) -> f64 {
+async fn rate(index: &EsIndex, leads: Table, events: usize, size: usize) -> f64 {
     let mut spent = Duration::ZERO;
     for first in (0..events).step_by(size) {
-        let events = (first..events.min(first + size)).map(lead).collect();
+        let events = (first..events.min(first + size)).map(|number| lead(leads, number)).collect();
         let batch = SinkBatch { events, spans: Vec::new() };
         let started = Instant::now();
         index.apply("bench/eventos", &batch).await.expect("applied");
@@ -76,7 +78,7 @@ async fn rate(index: &EsIndex, events: usize, size: usize) -> f64 {
     events as f64 / spent.as_secs_f64()
 }
 
-fn lead(number: usize) -> SinkEvent {
+fn lead(table: Table, number: usize) -> SinkEvent {
     let row = json!({
         "id": Uuid::from_u128(number as u128 + 1),
         "nome": format!("Pessoa Número {number}"),
@@ -85,8 +87,8 @@ fn lead(number: usize) -> SinkEvent {
         "status_lead": if number.is_multiple_of(3) { "qualificado" } else { "novo" },
         "updated_at": "2026-05-01T12:00:00Z",
     });
-    let row = row.as_object().cloned().expect("an object");
-    let event = Event::from_row(Table::Leads, row, DateTime::UNIX_EPOCH).expect("an event");
+    let row = SourceRow::read(table, Json::from(&row)).expect("a row");
+    let (event, _) = row.event(DateTime::<Utc>::UNIX_EPOCH, 1_000_000);
     let offset = i64::try_from(number).expect("a small number");
-    SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event }
+    SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event, table: Some(table) }
 }

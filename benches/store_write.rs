@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use sluice::{
     config::PostgresSettings,
-    domain::{Event, Table},
+    domain::{Catalog, Event, Json, SourceRow, Table},
     log::Position,
     sink::{Sink, SinkBatch, SinkEvent, Span},
     store::postgres::PgStore,
@@ -28,17 +28,26 @@ const LOG: &str = "bench/eventos";
 #[tokio::main]
 async fn main() {
     let base = std::env::var("DATABASE_URL").expect("DATABASE_URL must name a PostgreSQL server");
-    let (first, newer) = (events(0), events(1));
+    let catalog = Catalog::built_in();
+    let leads = catalog.get("leads").expect("leads are built in");
+    let (first, newer) = (events(leads, 0), events(leads, 1));
     println!("events/s, {LEADS} leads, single runs");
     println!("{:>10} {:>8} {:>10} {:>10} {:>10}", "batch", "workers", "new", "again", "newer");
     for (size, workers) in [(1_000, 1), (5_000, 1), (10_000, 1), (5_000, 2)] {
-        let rates = run(&base, size, workers, &first, &newer).await;
+        let rates = run(&base, catalog, size, workers, [&first, &newer]).await;
         println!("{size:>10} {workers:>8} {:>10.0} {:>10.0} {:>10.0}", rates[0], rates[1], rates[2]);
     }
 }
 
 /// New events, the same again, newer versions: events per second of each.
-async fn run(base: &str, size: usize, workers: usize, first: &[Event], newer: &[Event]) -> [f64; 3] {
+async fn run(
+    base: &str,
+    catalog: Catalog,
+    size: usize,
+    workers: usize,
+    [first, newer]: [&[Event]; 2],
+) -> [f64; 3] {
+    let leads = catalog.get("leads").expect("leads are built in");
     let server = PgConnectOptions::from_str(base).expect("DATABASE_URL must be a URL of a PostgreSQL server");
     let mut connection = server.connect().await.expect("the server answers");
     connection.execute("DROP DATABASE IF EXISTS sluice_bench WITH (FORCE)").await.expect("dropped");
@@ -47,11 +56,11 @@ async fn run(base: &str, size: usize, workers: usize, first: &[Event], newer: &[
     url.set_path("sluice_bench");
     let settings =
         PostgresSettings { url: url.to_string().into(), max_connections: 8, timeout: Duration::from_mins(1) };
-    let store = PgStore::connect(&settings).expect("a store");
+    let store = PgStore::connect(&settings, catalog).expect("a store");
     store.prepare().await.expect("migrations run");
     let mut rates = [0.0; 3];
     for (rate, events) in rates.iter_mut().zip([first, first, newer]) {
-        let batches = batches(&store, size, workers, events).await;
+        let batches = batches(&store, leads, size, workers, events).await;
         let started = Instant::now();
         let work = batches.into_iter().map(|batches| {
             let store = store.clone();
@@ -72,7 +81,13 @@ async fn run(base: &str, size: usize, workers: usize, first: &[Event], newer: &[
 }
 
 /// A partition a worker, each in batches that follow what was applied before.
-async fn batches(store: &PgStore, size: usize, workers: usize, events: &[Event]) -> Vec<Vec<SinkBatch>> {
+async fn batches(
+    store: &PgStore,
+    leads: Table,
+    size: usize,
+    workers: usize,
+    events: &[Event],
+) -> Vec<Vec<SinkBatch>> {
     let partitions: Vec<i32> = (0..).take(workers).collect();
     let claims = store.claim(LOG, &partitions).await.expect("claimed");
     let applied = store.applied(LOG).await.expect("offsets").unwrap_or_default();
@@ -87,6 +102,7 @@ async fn batches(store: &PgStore, size: usize, workers: usize, events: &[Event])
                 let place = |(offset, event): (i64, &Event)| SinkEvent {
                     position: Position { partition: claim.partition, offset },
                     raw: event.encode(),
+                    table: Some(leads),
                     event: event.clone(),
                 };
                 let batch = SinkBatch {
@@ -101,7 +117,7 @@ async fn batches(store: &PgStore, size: usize, workers: usize, events: &[Event])
         .collect()
 }
 
-fn events(version: i32) -> Vec<Event> {
+fn events(leads: Table, version: i32) -> Vec<Event> {
     let start: DateTime<Utc> = "2026-05-01T00:00:00Z".parse().expect("an instant");
     let lead = |i: u32| {
         let updated_at = start + TimeDelta::seconds(i64::from(i)) + TimeDelta::days(i64::from(version));
@@ -114,8 +130,8 @@ fn events(version: i32) -> Vec<Event> {
             "origem": "google", "utm_source": "google", "utm_medium": "cpc", "utm_campaign": "lançamento",
             "created_at": start, "updated_at": updated_at, "last_interaction_at": updated_at,
         });
-        let row = row.as_object().cloned().expect("an object");
-        Event::from_row(Table::Leads, row, start).expect("an event")
+        let row = SourceRow::read(leads, Json::from(&row)).expect("a row");
+        row.event(start, updated_at.timestamp_micros()).0
     };
     (0..LEADS).map(lead).collect()
 }

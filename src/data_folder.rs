@@ -1,7 +1,7 @@
 //! The folder the embedded parts keep their files in. Any process may read it; one at a time may write.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -9,7 +9,7 @@ use std::{
 
 use chrono::Utc;
 
-use crate::{fault::Fault, lock_file};
+use crate::{fault::Fault, lock_file, private_files};
 
 /// The folder, and the lock on it once this process has it.
 #[derive(Debug)]
@@ -24,13 +24,21 @@ impl DataFolder {
     /// The name of the file that is locked.
     pub const LOCK: &'static str = "sluice.lock";
 
-    /// Makes the folder where it is missing. `owner` names this process to others.
+    /// All that the embedded parts keep in it.
+    pub const FILES: [&'static str; 6] =
+        ["sluice.db", "sluice.db-wal", "sluice.db-shm", Self::LOCK, "sample.json", "index"];
+
+    /// Makes the folder where it is missing, and has it and the parts' files in it be their owner's alone. `owner`
+    /// names this process to others.
     ///
     /// # Errors
-    /// When the folder can't be made.
+    /// When the folder can't be made, or somebody else decides what is in it.
     pub fn open(path: &Path, owner: &str) -> Result<Arc<Self>, Fault> {
-        fs::create_dir_all(path).map_err(|error| unusable(path, "creating", &error))?;
-        Ok(Arc::new(Self { path: path.to_owned(), owner: owner.to_owned(), lock: Mutex::new(None) }))
+        let path = private_files::folder(path).map_err(|error| unusable(path, "opening", &error))?;
+        for name in Self::FILES {
+            private_files::tighten(&path.join(name)).map_err(|error| unusable(&path, "securing", &error))?;
+        }
+        Ok(Arc::new(Self { path, owner: owner.to_owned(), lock: Mutex::new(None) }))
     }
 
     pub fn path(&self) -> &Path {
@@ -89,7 +97,7 @@ fn unusable(path: &Path, what: &str, error: &io::Error) -> Fault {
     Fault::misconfigured(
         "embedded",
         format!("{what} the data folder {} failed: {error}", path.display()),
-        "check that the folder can be written, or set SLUICE_DATA_DIR to another",
+        "check that the folder is this user's and can be written, or set SLUICE_DATA_DIR to another",
     )
 }
 

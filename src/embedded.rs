@@ -15,10 +15,14 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use crate::{
     data_folder::DataFolder,
     fault::{Fault, FaultKind},
+    private_files,
 };
 
 /// What faults call this part.
 pub const PART: &str = "embedded";
+
+/// The file in the data folder.
+const FILE: &str = "sluice.db";
 
 /// Numbered migrations; a file's place is its number.
 const MIGRATIONS: [&str; 2] = [
@@ -149,6 +153,14 @@ impl EmbeddedDb {
 /// Takes the folder, and opens and migrates its file.
 fn writer(folder: &DataFolder, what: &str) -> Result<Arc<Mutex<Connection>>, Fault> {
     folder.hold(what)?;
+    // SQLite would make it for whomever the umask lets in.
+    private_files::open(&folder.path().join(FILE)).map_err(|error| {
+        Fault::misconfigured(
+            PART,
+            format!("{what} failed: {FILE} in {} can't be opened: {error}", folder.path().display()),
+            "check that it is a file that can be written, or set SLUICE_DATA_DIR to another folder",
+        )
+    })?;
     let opened = connect(folder.path(), OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
         .and_then(|mut connection| {
             migrate(&mut connection)?;
@@ -188,7 +200,8 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
         // What SQLite says of a table or a column that is not there.
         Some(ErrorCode::Unknown) => (
             FaultKind::Misconfigured,
-            "sluice.db was changed by hand: undo it, or move the file away and sync again",
+            "run `sluice migrate` with this process's table definitions; if that does not help sluice.db was changed by \
+             hand: undo it, or move the file away and sync again",
         ),
         _ => (FaultKind::Transient, "check the disk's room and the folder's permissions"),
     };
@@ -202,8 +215,8 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
 }
 
 fn connect(folder: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let connection =
-        Connection::open_with_flags(folder.join("sluice.db"), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(folder.join(FILE), flags)?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(64);
     if flags.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {

@@ -1,10 +1,13 @@
 //! What the fuzz targets call: one function a target, which panics when its property does not hold. See `fuzz/README.md`.
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::{
-    index::{IndexName, elasticsearch::query_dsl, query, words},
+    domain::Catalog,
+    index::{IndexName, Indices, elasticsearch::query_dsl, query, words},
     store::postgres,
 };
 
@@ -16,8 +19,8 @@ const MAX_GROUPS: usize = 20;
 /// # Panics
 /// When it does not.
 pub fn sql_check(text: &str) {
-    let Ok(written) = postgres::checked(text) else { return };
-    match postgres::checked(&written) {
+    let Ok(written) = postgres::checked(text, Catalog::built_in()) else { return };
+    match postgres::checked(&written, Catalog::built_in()) {
         Ok(again) => assert_eq!(again, written, "written differently the second time; from {text:?}"),
         Err(fault) => panic!("{written:?}, written from {text:?}, is refused: {fault}"),
     }
@@ -28,7 +31,8 @@ pub fn sql_check(text: &str) {
 /// # Panics
 /// When a refusal does not teach, or when a search server would be asked more than it takes.
 pub fn lucene(text: &str, index: IndexName, now: DateTime<Utc>) -> Option<query::Query> {
-    match query::parse(text, index, now) {
+    static INDICES: LazyLock<Indices> = LazyLock::new(|| Indices::of(Catalog::built_in()));
+    match query::parse(text, INDICES.fields(index), now) {
         Ok(read) => {
             let asked = query_dsl(&read);
             assert!(groups(&asked) <= MAX_GROUPS, "{text:?} is asked as {asked}");
@@ -60,3 +64,5 @@ fn groups(asked: &Value) -> usize {
         _ => 0,
     }
 }
+
+pub use crate::mcp::transport::stdio::framing;

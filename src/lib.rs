@@ -4,6 +4,9 @@
 //! Dependencies point inwards: [`domain`] knows nothing; [`engine`] knows the domain and the ports ([`source`],
 //! [`log`], [`sink`], [`store`], [`index`]); an adapter knows one port and one outside system.
 
+// Output goes through the command line's own functions: these panic where nobody reads it.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod backoff;
 pub mod cli;
 pub mod config;
@@ -19,6 +22,8 @@ mod lock_file;
 pub mod log;
 pub mod mcp;
 pub mod parts;
+mod private_files;
 pub mod sink;
 pub mod source;
 pub mod store;
+mod text;

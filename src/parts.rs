@@ -40,12 +40,14 @@ impl Parts {
                 None => Arc::new(EmbeddedLog::new(embedded.db()?)),
             },
             store: match &settings.postgres {
-                Some(postgres) => Arc::new(PgStore::connect(postgres)?),
-                None => Arc::new(SqliteStore::new(embedded.db()?)),
+                Some(postgres) => Arc::new(PgStore::connect(postgres, settings.catalog)?),
+                None => Arc::new(SqliteStore::new(embedded.db()?, settings.catalog)),
             },
             index: match &settings.elasticsearch {
-                Some(elasticsearch) => Arc::new(EsIndex::connect(elasticsearch)?),
-                None => Arc::new(TantivyIndex::new(settings.data_dir.join("index"))),
+                Some(elasticsearch) => Arc::new(EsIndex::connect(elasticsearch, settings.catalog)?),
+                None => {
+                    Arc::new(TantivyIndex::new(embedded.folder()?.path().join("index"), settings.catalog))
+                }
             },
         })
     }
@@ -82,11 +84,21 @@ impl Embedded<'_> {
 /// As [`Parts::open`], and when the sample project can't be served.
 pub async fn engine(settings: &Settings) -> Result<Arc<Engine>, Fault> {
     let source: Arc<dyn Source> = match &settings.supabase {
-        Some(supabase) => Arc::new(SupabaseSource::new(supabase)?),
-        None => Arc::new(SampleSource::start(&settings.data_dir).await?),
+        Some(supabase) => Arc::new(SupabaseSource::new(supabase, settings.catalog)?),
+        None => {
+            let folder = DataFolder::open(&settings.data_dir, &owner())?;
+            Arc::new(SampleSource::start(folder.path(), settings.catalog).await?)
+        }
     };
     let parts = Parts::open(settings)?;
-    Ok(Arc::new(Engine::new(source, parts.log, parts.store, parts.index, engine_settings(settings))))
+    Ok(Arc::new(Engine::new(
+        settings.catalog,
+        source,
+        parts.log,
+        parts.store,
+        parts.index,
+        engine_settings(settings),
+    )))
 }
 
 /// How an engine with these settings works.
@@ -107,6 +119,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
             wait: WAIT,
         },
         pauses: EngineSettings::PAUSES,
+        overlap: settings.overlap,
         owner: owner(),
     }
 }

@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::{
     domain::{Event, Table},
@@ -22,6 +21,8 @@ use crate::{
 pub struct SinkEvent {
     pub position: Position,
     pub event: Event,
+    /// The table whose entity the event carries; a manual event carries none.
+    pub table: Option<Table>,
     /// The record's value, as it stands in the log.
     pub raw: Bytes,
 }
@@ -52,13 +53,13 @@ impl SinkBatch {
     ///
     /// One statement can't upsert the same row twice, and a version that a later one replaces need not be written.
     pub fn newest_of(&self, table: Table) -> Vec<&SinkEvent> {
-        let mut newest: HashMap<Uuid, usize> = HashMap::new();
+        let mut newest: HashMap<&str, usize> = HashMap::new();
         for (i, candidate) in self.events.iter().enumerate() {
-            if candidate.event.table() != Some(table) {
+            if candidate.table != Some(table) {
                 continue;
             }
             newest
-                .entry(candidate.event.entidade.id)
+                .entry(&candidate.event.entidade.id)
                 .and_modify(|held| {
                     // On equal versions the later offset wins, as it would event by event.
                     if self.events[*held].event.entidade.versao <= candidate.event.entidade.versao {
@@ -94,6 +95,9 @@ pub struct Applied {
     pub entities: u64,
     /// Entities that already had this version or a later one.
     pub stale: u64,
+    /// Pieces of the events' rows that the sink can't hold and replaced: NUL characters, lone surrogates, numbers beyond
+    /// any it knows. Counted at each delivery.
+    pub replaced: u64,
 }
 
 /// An event a sink can never take.
@@ -126,7 +130,7 @@ pub struct SinkHealth {
     pub version: String,
     /// The server's time, as far as it told; `None` for a part of this machine.
     pub clock: Option<DateTime<Utc>>,
-    /// Documents or rows by table: `eventos_raw` or `eventos`, `leads`, `chat_sessions`.
+    /// Documents or rows: of `eventos_raw` or `eventos`, and of every table of the catalog.
     pub counts: Vec<(String, u64)>,
 }
 
@@ -178,33 +182,35 @@ pub trait Sink: Send + Sync {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use serde_json::json;
 
     use super::*;
-    use crate::domain::JsonObject;
+    use crate::domain::{Catalog, Json, SourceRow};
 
-    fn lead_at(offset: i64, id: u128, updated_at: &str) -> SinkEvent {
-        let row: JsonObject = json!({"id": Uuid::from_u128(id), "updated_at": updated_at})
-            .as_object()
-            .cloned()
-            .expect("an object");
-        let event = Event::from_row(Table::Leads, row, DateTime::UNIX_EPOCH).expect("an event");
-        SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event }
+    fn leads() -> Table {
+        Catalog::built_in().get("leads").expect("leads")
+    }
+
+    fn lead_at(offset: i64, id: u128, versao: i64) -> SinkEvent {
+        let row = Json::from(&serde_json::json!({"id": uuid::Uuid::from_u128(id)}));
+        let row = SourceRow::read(leads(), row).expect("a row");
+        let (event, _) = row.event(DateTime::UNIX_EPOCH, versao);
+        SinkEvent {
+            position: Position { partition: 0, offset },
+            table: Some(leads()),
+            raw: event.encode(),
+            event,
+        }
     }
 
     #[test]
     fn newest_of_keeps_the_highest_version_and_the_later_of_equals() {
         let batch = SinkBatch {
-            events: vec![
-                lead_at(1, 1, "2026-01-02T00:00:00Z"),
-                lead_at(2, 2, "2026-01-01T00:00:00Z"),
-                lead_at(3, 1, "2026-01-01T00:00:00Z"),
-                lead_at(4, 2, "2026-01-01T00:00:00Z"),
-            ],
+            events: vec![lead_at(1, 1, 2), lead_at(2, 2, 1), lead_at(3, 1, 1), lead_at(4, 2, 1)],
             spans: Vec::new(),
         };
-        let offsets: Vec<_> = batch.newest_of(Table::Leads).iter().map(|e| e.position.offset).collect();
+        let offsets: Vec<_> = batch.newest_of(leads()).iter().map(|e| e.position.offset).collect();
         assert_eq!(offsets, [1, 4]);
-        assert!(batch.newest_of(Table::ChatSessions).is_empty());
+        let sessions = Catalog::built_in().get("chat_sessions").expect("chat_sessions");
+        assert!(batch.newest_of(sessions).is_empty());
     }
 }

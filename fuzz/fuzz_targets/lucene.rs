@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 use sluice::{
-    domain::{Event, Table},
+    domain::{Catalog, Json, SourceRow, Table},
     fuzzing,
     index::{
         Field, FieldKind, Index, IndexName, SearchRequest, Sort,
@@ -26,9 +26,10 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 fuzz_target!(|text: &str| {
-    for index in [IndexName::Leads, IndexName::ChatSessions] {
+    let bench = &*BENCH;
+    for table in ["leads", "chat_sessions"] {
+        let index = IndexName::Entities(self::table(table));
         let Some(read) = fuzzing::lucene(text, index, Utc::now()) else { continue };
-        let bench = &*BENCH;
         let found = bench.found(index, text);
         let Some(expected) = bench.expected(index, &read) else { continue };
         assert_eq!(found, expected, "{index}, {text:?} was read as {read:?}");
@@ -48,16 +49,18 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let index = TantivyIndex::new(folder.path());
+        let index = TantivyIndex::new(folder.path(), Catalog::built_in());
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let rows = leads().into_iter().map(|row| (Table::Leads, row));
-        let rows = rows.chain(sessions().into_iter().map(|row| (Table::ChatSessions, row)));
+        let rows = leads().into_iter().map(|row| (table("leads"), row));
+        let rows = rows.chain(sessions().into_iter().map(|row| (table("chat_sessions"), row)));
         let events = (0..).zip(rows).map(|(n, (table, mut row))| {
             row.insert("id".to_owned(), json!(Uuid::from_u128(n as u128 + 1)));
             let at = DateTime::UNIX_EPOCH + TimeDelta::seconds(1_000_000 + n * 50_000);
             row.insert("updated_at".to_owned(), json!(at));
-            let event = Event::from_row(table, row, at).expect("an event");
-            SinkEvent { position: Position { partition: 0, offset: n }, raw: event.encode(), event }
+            let row = SourceRow::read(table, Json::from(&row)).expect("a row");
+            let event = row.event(at, 1).0;
+            let position = Position { partition: 0, offset: n };
+            SinkEvent { position, raw: event.encode(), event, table: Some(table) }
         });
         let batch = SinkBatch { events: events.collect(), spans: Vec::new() };
         let mut bench = Self { index, runtime, leads: Vec::new(), sessions: Vec::new(), _folder: folder };
@@ -65,8 +68,8 @@ impl Bench {
             bench.index.prepare().await.expect("prepared");
             bench.index.apply("fuzz", &batch).await.expect("applied");
         });
-        bench.leads = bench.hits(IndexName::Leads, "*");
-        bench.sessions = bench.hits(IndexName::ChatSessions, "*");
+        bench.leads = bench.hits(IndexName::Entities(table("leads")), "*");
+        bench.sessions = bench.hits(IndexName::Entities(table("chat_sessions")), "*");
         bench
     }
 
@@ -92,7 +95,7 @@ impl Bench {
 
     /// `None` where it takes more to tell.
     fn expected(&self, index: IndexName, query: &Query) -> Option<BTreeSet<String>> {
-        let documents = if index == IndexName::Leads { &self.leads } else { &self.sessions };
+        let documents = if index.as_str() == "leads" { &self.leads } else { &self.sessions };
         let mut found = BTreeSet::new();
         for document in documents {
             if matches(query, document)? {
@@ -101,6 +104,10 @@ impl Bench {
         }
         Some(found)
     }
+}
+
+fn table(name: &str) -> Table {
+    Catalog::built_in().get(name).expect("a built-in table")
 }
 
 fn id(document: &Map<String, Value>) -> String {

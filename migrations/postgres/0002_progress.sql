@@ -37,13 +37,16 @@ CREATE INDEX sluice_syncs_running ON sluice_syncs (table_name) WHERE state = 'ru
 CREATE TABLE sluice_appended (
     log text NOT NULL,
     table_name text NOT NULL,
-    entity uuid NOT NULL,
+    entity text NOT NULL,
     event uuid NOT NULL,
+    versao bigint NOT NULL,
     PRIMARY KEY (log, table_name, entity)
 ) WITH (fillfactor = 85);
 
 COMMENT ON TABLE sluice_appended IS
-    'The newest event of each entity that syncs appended to a log: what spares unchanged rows a second event';
+    'The last event of each entity that syncs appended to a log: what spares unchanged rows a second event';
+COMMENT ON COLUMN sluice_appended.entity IS 'The key of the row, as text';
+COMMENT ON COLUMN sluice_appended.versao IS 'The version that event was given; the next one is larger';
 
 CREATE TABLE sluice_coverage (
     log text NOT NULL,
@@ -55,3 +58,11 @@ CREATE TABLE sluice_coverage (
 
 COMMENT ON TABLE sluice_coverage IS
     'The part of a table''s history that is known to be in a log; the next sync reads on from covered_to';
+
+CREATE TABLE sluice_source_columns (
+    table_name text PRIMARY KEY,
+    columns text[] NOT NULL,
+    told_at timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON TABLE sluice_source_columns IS 'The columns each table had when the project last told of them';

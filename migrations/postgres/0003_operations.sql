@@ -13,7 +13,7 @@ CREATE TABLE sluice_resolved_letters (
     partition integer NOT NULL,
     "offset" bigint NOT NULL,
     letter_id uuid NOT NULL,
-    resolution text NOT NULL CHECK (resolution IN ('replayed', 'discarded')),
+    resolution text NOT NULL CHECK (resolution IN ('replayed', 'discarded', 'mended')),
     resolved_by text NOT NULL,
     resolved_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (log, partition, "offset")
@@ -21,6 +21,21 @@ CREATE TABLE sluice_resolved_letters (
 
 COMMENT ON TABLE sluice_resolved_letters IS
     'Dead letters that are settled; the letters themselves stay in the log. letter_id tells a recreated topic apart';
+
+CREATE TABLE sluice_parked_letters (
+    log text NOT NULL,
+    partition integer NOT NULL,
+    "offset" bigint NOT NULL,
+    letter_id uuid NOT NULL,
+    table_name text NOT NULL,
+    entity text NOT NULL,
+    PRIMARY KEY (log, partition, "offset")
+);
+
+COMMENT ON TABLE sluice_parked_letters IS
+    'Letters that are open because an entity''s row could not be taken: they are settled when the row comes mended';
+
+CREATE INDEX sluice_parked_letters_entity ON sluice_parked_letters USING hash (entity);
 
 CREATE TABLE sluice_schedules (
     table_name text PRIMARY KEY,

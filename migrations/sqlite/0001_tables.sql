@@ -1,14 +1,15 @@
--- The same tables as in Postgres, under the same names. JSON and lists are JSON text, instants are ISO 8601 in UTC with
--- microseconds, which sorts as text. Wide rows stand in tables with a rowid: in one without, a row of more than a
--- quarter page takes a page of its own.
+-- The same tables as in Postgres, under the same names; those of entities are made from their definitions. JSON and
+-- lists are JSON text, instants are ISO 8601 in UTC with microseconds, which sorts as text; the declared types tell them
+-- apart. Wide rows stand in tables with a rowid: in one without, a row of more than a quarter page takes a page of its
+-- own.
 
 CREATE TABLE eventos_raw (
-    id text PRIMARY KEY NOT NULL,
+    id "uuid text" PRIMARY KEY NOT NULL,
     tipo_evento text NOT NULL,
     usuario text NOT NULL,
     evento text NOT NULL,
     valor real NOT NULL,
-    "timestamp" text NOT NULL,
+    "timestamp" "timestamp text" NOT NULL,
     categoria text NOT NULL,
     metadata "json text" NOT NULL,
     dados "json text" NOT NULL,
@@ -16,64 +17,16 @@ CREATE TABLE eventos_raw (
     versao integer NOT NULL,
     particao integer NOT NULL,
     posicao integer NOT NULL,
-    ingerido_em text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
+    processado_em "timestamp text" NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
 );
 
 CREATE INDEX eventos_raw_timestamp ON eventos_raw ("timestamp");
 CREATE INDEX eventos_raw_entidade ON eventos_raw (entidade_id, versao);
-CREATE INDEX eventos_raw_ingerido_em ON eventos_raw (ingerido_em);
-
-CREATE TABLE leads (
-    id text PRIMARY KEY NOT NULL,
-    nome text,
-    email text,
-    telefone text,
-    nome_empresa text,
-    nome_projeto text,
-    localizacao "json text",
-    interesse "json text" NOT NULL,
-    score_qualificacao integer,
-    status_lead text,
-    origem text,
-    utm_source text,
-    utm_medium text,
-    utm_campaign text,
-    created_at text,
-    updated_at text,
-    last_interaction_at text,
-    metadata "json text" NOT NULL,
-    versao integer NOT NULL,
-    evento_id text NOT NULL,
-    sincronizado_em text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
-);
-
-CREATE INDEX leads_email ON leads (lower(email));
-
-CREATE TABLE chat_sessions (
-    id text PRIMARY KEY NOT NULL,
-    lead_id text,
-    user_agent text,
-    ip_address text,
-    total_messages integer,
-    duration_seconds integer,
-    pages_visited "json text" NOT NULL,
-    perguntas_feitas "json text" NOT NULL,
-    intencao_detectada text,
-    nivel_interesse text,
-    started_at text,
-    ended_at text,
-    is_active boolean,
-    metadata "json text" NOT NULL,
-    versao integer NOT NULL,
-    evento_id text NOT NULL,
-    sincronizado_em text NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
-);
-
-CREATE INDEX chat_sessions_lead_id ON chat_sessions (lead_id);
+CREATE INDEX eventos_raw_processado_em ON eventos_raw (processado_em);
 
 CREATE TABLE eventos_agregados (
-    janela_inicio text NOT NULL,
-    janela_fim text NOT NULL,
+    janela_inicio "timestamp text" NOT NULL,
+    janela_fim "timestamp text" NOT NULL,
     categoria text NOT NULL,
     evento text NOT NULL,
     total integer NOT NULL,
@@ -82,6 +35,17 @@ CREATE TABLE eventos_agregados (
 ) WITHOUT ROWID;
 
 -- What sluice must remember.
+
+CREATE TABLE sluice_tables (
+    table_name text PRIMARY KEY,
+    layout text NOT NULL,
+    unfilled text NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE sluice_source_columns (
+    table_name text PRIMARY KEY,
+    columns text NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE sluice_offsets (
     log text NOT NULL,
@@ -110,6 +74,7 @@ CREATE TABLE sluice_appended (
     table_name text NOT NULL,
     entity text NOT NULL,
     event text NOT NULL,
+    versao integer NOT NULL,
     PRIMARY KEY (log, table_name, entity)
 ) WITHOUT ROWID;
 

@@ -17,6 +17,18 @@ CREATE TABLE sluice_resolved_letters (
     PRIMARY KEY (log, partition, "offset")
 ) WITHOUT ROWID;
 
+CREATE TABLE sluice_parked_letters (
+    log text NOT NULL,
+    partition integer NOT NULL,
+    "offset" integer NOT NULL,
+    letter_id text NOT NULL,
+    table_name text NOT NULL,
+    entity text NOT NULL,
+    PRIMARY KEY (log, partition, "offset")
+) WITHOUT ROWID;
+
+CREATE INDEX sluice_parked_letters_entity ON sluice_parked_letters (log, table_name, entity);
+
 CREATE TABLE sluice_schedules (
     table_name text PRIMARY KEY,
     every_minutes integer NOT NULL,

@@ -11,15 +11,19 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Failure;
+use super::{
+    Failure,
+    output::{self, OutputError},
+};
 use crate::{
     config::Settings,
-    domain::{Event, Table},
+    domain::{Event, Json, SourceRow, micros},
     engine::{Drain, DrainStats, EngineSettings, event_record},
     log::{Log, Topic},
     parts::{Parts, engine_settings},
     sink::Sink,
     source::sample::Generator,
+    store::Store,
 };
 
 /// Records appended at a time, as many as a page of Supabase has.
@@ -38,7 +42,7 @@ pub(super) struct Options {
 /// Appends generated events to the topic and drains them, one sink after the other.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let Parts { log, store, index } = Parts::open(settings)?;
-    let sinks: [Arc<dyn Sink>; 2] = [store, index];
+    let sinks: [Arc<dyn Sink>; 2] = [store.clone(), index];
     log.ensure_topics().await?;
     let before: i64 = log.extents().await?.iter().map(|extent| extent.high).sum();
     // Generated events must not end up among real ones.
@@ -49,21 +53,22 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         )
         .into());
     }
-    let (seconds, bytes) = append(&*log, options).await?;
-    report("appended to the topic", options.events, seconds);
-    println!("{:<28} {:>9.0} bytes", "an event's envelope", ratio(bytes, options.events));
+    let (seconds, bytes) = append(&*log, settings, options).await?;
+    report("appended to the topic", options.events, seconds)?;
+    output::line(format_args!("{:<28} {:>9.0} bytes", "an event's envelope", ratio(bytes, options.events)))?;
     for sink in sinks {
         sink.prepare().await?;
-        let seconds = drain(&log, &sink, settings, options.events).await?;
-        report(&format!("drained into {}", sink.name()), options.events, seconds);
+        let seconds = drain(&log, &sink, &store, settings, options.events).await?;
+        report(&format!("drained into {}", sink.name()), options.events, seconds)?;
     }
     if let Some(peak) = peak_memory() {
-        println!("{:<28} {:>9} MiB", "peak memory of this process", peak / 1024);
+        output::line(format_args!("{:<28} {:>9} MiB", "peak memory of this process", peak / 1024))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn append(log: &dyn Log, options: &Options) -> Result<(f64, usize), Failure> {
+async fn append(log: &dyn Log, settings: &Settings, options: &Options) -> Result<(f64, usize), Failure> {
+    let leads = settings.catalog.get("leads").ok_or("no table leads is defined")?;
     let mut generator = Generator::new(1, Utc::now(), 24);
     let (mut seconds, mut bytes, mut left) = (0.0, 0, options.events);
     let mut earlier = Vec::new();
@@ -77,8 +82,8 @@ async fn append(log: &dyn Log, options: &Options) -> Result<(f64, usize), Failur
         }
         earlier = rows.clone();
         let now = Utc::now();
-        let events: Vec<Event> =
-            rows.into_iter().filter_map(|row| Event::from_row(Table::Leads, row, now).ok()).collect();
+        let rows = rows.iter().filter_map(|row| SourceRow::read(leads, Json::from(row)).ok());
+        let events: Vec<Event> = rows.map(|row| row.event(now, micros(now)).0).collect();
         left = left.saturating_sub(events.len());
         let records: Vec<_> = events.iter().map(|event| event_record(event, Uuid::nil())).collect();
         bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
@@ -93,13 +98,16 @@ async fn append(log: &dyn Log, options: &Options) -> Result<(f64, usize), Failur
 async fn drain(
     log: &Arc<dyn Log>,
     sink: &Arc<dyn Sink>,
+    store: &Arc<dyn Store>,
     settings: &Settings,
     events: usize,
 ) -> Result<f64, Failure> {
     let stats = Arc::new(DrainStats::new(sink.name()));
     let drain = Drain {
+        catalog: settings.catalog,
         log: log.clone(),
         sink: sink.clone(),
+        store: store.clone(),
         group: format!("{}.{}", settings.drain.group_prefix, sink.name()),
         limits: engine_settings(settings).batch,
         pauses: EngineSettings::PAUSES,
@@ -133,8 +141,9 @@ async fn drain(
     Ok(seconds)
 }
 
-fn report(what: &str, events: usize, seconds: f64) {
-    println!("{what:<28} {:>9.0} events/s ({events} in {seconds:.1} s)", events_per_second(events, seconds));
+fn report(what: &str, events: usize, seconds: f64) -> Result<(), OutputError> {
+    let rate = events_per_second(events, seconds);
+    output::line(format_args!("{what:<28} {rate:>9.0} events/s ({events} in {seconds:.1} s)"))
 }
 
 #[allow(clippy::cast_precision_loss)]

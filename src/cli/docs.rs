@@ -1,10 +1,10 @@
 use std::process::ExitCode;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::mcp;
 
 /// Prints the documentation of what MCP clients are offered.
 pub(super) fn run() -> Result<ExitCode, Failure> {
-    print!("{}", mcp::documentation()?);
+    output::lines(mcp::documentation()?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::{config::Settings, engine::Outcome, parts};
 
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub(super) struct Options {
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let findings = parts::engine(settings).await?.examine().await;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        output::pretty_json(&findings)?;
     } else {
         for finding in &findings {
             let mark = match finding.outcome {
@@ -24,9 +24,12 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
                 Outcome::Warning => "WARNING",
                 Outcome::Failed => "FAILED",
             };
-            println!("{mark:<8} {:<14} {:<22} {}", finding.part, finding.check, finding.detail);
+            output::line(format_args!(
+                "{mark:<8} {:<14} {:<22} {}",
+                finding.part, finding.check, finding.detail
+            ))?;
             if let Some(step) = &finding.next_step {
-                println!("{:<8} {:<14} {:<22} → {step}", "", "", "");
+                output::line(format_args!("{:<8} {:<14} {:<22} → {step}", "", "", ""))?;
             }
         }
     }

@@ -5,27 +5,34 @@ mod client_config;
 mod demo;
 mod docs;
 mod doctor;
+mod environment;
 mod logging;
 mod migrate;
 mod offer;
+mod output;
 mod sample;
 mod search;
 mod serve;
 mod sql;
 mod status;
 mod sync;
+mod tables;
 mod worker;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Settings, SettingsError};
+use self::{environment::Environment, output::OutputError};
+use crate::{config::Settings, private_files};
 
 /// Moves leads and chat sessions from Supabase through Kafka into Postgres and Elasticsearch, once each.
 #[derive(Debug, Parser)]
 #[command(version, about, long_about = None)]
 pub struct Arguments {
+    /// Read settings from this file; what the environment sets goes first (also SLUICE_ENV_FILE)
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -38,6 +45,8 @@ enum Command {
     Worker,
     /// Read what is new in Supabase and append it to the topic
     Sync(sync::Options),
+    /// List the tables that are defined, check them, or define others from the project
+    Tables(tables::Options),
     /// Ask every part how it is; exits with 1 when something is wrong
     Status(status::Options),
     /// Examine every part and say what to do; exits with 1 when something fails
@@ -64,86 +73,100 @@ enum Command {
 /// Something a command could not do, told to a person.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+impl Command {
+    /// Whether the current folder's file of settings is this command's, when a person typed it. Clients start a
+    /// server over stdio in whatever folder they are in.
+    fn reads_folders_file(&self) -> bool {
+        match self {
+            Self::Serve(options) => options.is_over_http(),
+            Self::Sample(_) | Self::Docs => false,
+            _ => true,
+        }
+    }
+}
+
 /// Runs a command to its end.
 pub fn run(arguments: Arguments) -> ExitCode {
+    private_files::for_owner_only();
     let command = arguments.command.unwrap_or(Command::Serve(serve::Options::default()));
+    let folders_file = command.reads_folders_file() && environment::is_typed();
+    match environment::gather(arguments.env_file.as_deref(), folders_file) {
+        Ok(environment) => run_in(command, environment),
+        Err(failure) => told(&failure),
+    }
+}
+
+fn run_in(command: Command, environment: Environment) -> ExitCode {
     // Long-running commands log what they do; to a person at a terminal only what goes wrong matters.
     let level = match command {
         Command::Serve(_) | Command::Worker => "info",
         _ => "warn",
     };
-    logging::start(level);
+    logging::start(level, environment.variables.get("SLUICE_LOG"));
+    environment.log();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: the runtime could not be started: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return told(&format!("the runtime could not be started: {error}").into()),
     };
-    let outcome = runtime.block_on(async {
-        match command {
-            Command::Serve(options) => serve::run(&settings()?, &options).await,
-            Command::Worker => worker::run(&settings()?).await,
-            Command::Sync(options) => sync::run(&settings()?, &options).await,
-            Command::Status(options) => status::run(&settings()?, &options).await,
-            Command::Doctor(options) => doctor::run(&settings()?, &options).await,
-            Command::Demo(options) => demo::run(settings()?, &options).await,
-            Command::Search(options) => search::run(&settings()?, &options).await,
-            Command::Sql(options) => sql::run(&settings()?, &options).await,
-            Command::Migrate => migrate::run(&settings()?).await,
-            Command::Bench(options) => bench::run(&settings()?, &options).await,
-            Command::Sample(options) => sample::run(&options).await,
-            Command::Docs => docs::run(),
-            Command::ClientConfig(options) => {
-                read_env_file()?;
-                client_config::run(&options)
-            }
-        }
-    });
+    let outcome = runtime.block_on(carry_out(command, environment));
     // What still blocks by then, such as a read of stdin, must not hold the process.
     runtime.shutdown_background();
-    outcome.unwrap_or_else(|failure| {
-        eprintln!("error: {failure}");
-        ExitCode::FAILURE
-    })
+    outcome.unwrap_or_else(|failure| told(&failure))
 }
 
-/// Loads the settings from the environment, and from `.env` for what is not set there.
-fn settings() -> Result<Settings, Failure> {
-    read_env_file()?;
-    Settings::load(std::env::vars()).map_err(|error: SettingsError| error.into())
-}
-
-/// Puts what `.env` sets, and the environment does not, into the environment.
-fn read_env_file() -> Result<(), Failure> {
-    let path = std::path::Path::new(".env");
-    if path.exists() {
-        dotenvy::from_path(path).map_err(|error| match error {
-            // The line would show a secret.
-            dotenvy::Error::LineParse(_, position) => {
-                format!(".env: can't be read near character {position} of a line; quote values with special characters")
-            }
-            other => format!(".env: {other}"),
-        })?;
+async fn carry_out(command: Command, environment: Environment) -> Result<ExitCode, Failure> {
+    let settings = || Settings::from_variables(environment.variables.clone());
+    match command {
+        Command::Serve(options) => serve::run(&settings()?, &options).await,
+        Command::Worker => worker::run(&settings()?).await,
+        Command::Sync(options) => sync::run(&settings()?, &options).await,
+        Command::Tables(options) => tables::run(&settings()?, &options).await,
+        Command::Status(options) => status::run(&settings()?, &options).await,
+        Command::Doctor(options) => doctor::run(&settings()?, &options).await,
+        // Whatever real parts are named, a demonstration writes nothing there.
+        Command::Demo(options) => {
+            demo::run(Settings::from_variables(environment.variables.without_parts())?, &options).await
+        }
+        Command::Search(options) => search::run(&settings()?, &options).await,
+        Command::Sql(options) => sql::run(&settings()?, &options).await,
+        Command::Migrate => migrate::run(&settings()?).await,
+        Command::Bench(options) => bench::run(&settings()?, &options).await,
+        Command::Sample(options) => {
+            environment.variables.check()?;
+            sample::run(&options).await
+        }
+        Command::Docs => docs::run(),
+        Command::ClientConfig(options) => client_config::run(&options, &environment),
     }
-    Ok(())
 }
 
-/// Returns when the process is asked to end.
-async fn asked_to_stop() {
-    let interrupted = tokio::signal::ctrl_c();
+/// Tells a person why a command failed. That nobody reads the output on is no failure to tell of.
+fn told(failure: &Failure) -> ExitCode {
+    if failure.downcast_ref::<OutputError>().is_some_and(OutputError::nobody_reads) {
+        return ExitCode::from(output::NOBODY_READS);
+    }
+    output::note(format_args!("error: {failure}"));
+    ExitCode::FAILURE
+}
+
+/// Done when the process is asked to end, from this call on: who asks before the future is polled is heard, too.
+fn asked_to_stop() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
+    let (mut interrupts, mut terminations) = {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    };
+    async move {
+        #[cfg(unix)]
+        if let (Ok(interrupts), Ok(terminations)) = (&mut interrupts, &mut terminations) {
             tokio::select! {
-                _ = interrupted => {}
-                _ = terminated.recv() => {}
+                _ = interrupts.recv() => {}
+                _ = terminations.recv() => {}
             }
             return;
         }
+        tokio::signal::ctrl_c().await.ok();
     }
-    interrupted.await.ok();
 }
 
 #[cfg(test)]

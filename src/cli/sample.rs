@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, asked_to_stop};
+use super::{Failure, asked_to_stop, output};
 use crate::source::sample::{Beginning, SampleProject, SampleServer, keys};
 
 #[derive(Debug, Args)]
@@ -26,13 +26,13 @@ pub(super) struct Options {
 
 /// Serves until the process is asked to end.
 pub(super) async fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let stop = asked_to_stop();
     let server = SampleServer::start(options.port).await.map_err(|error| {
         format!("port {} on 127.0.0.1 can't be served: {error}; choose another with --port", options.port)
     })?;
     let beginning = Beginning::now(options.seed, options.leads, options.sessions).with_broken(options.broken);
     server.set_project(SampleProject::new(beginning));
-    println!("SUPABASE_URL={}", server.url());
-    println!("SUPABASE_KEY={}", keys::SECRET);
-    asked_to_stop().await;
+    output::lines(format_args!("SUPABASE_URL={}\nSUPABASE_KEY={}\n", server.url(), keys::SECRET))?;
+    stop.await;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,8 @@
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::{
     config::Settings,
     index::{IndexName, SearchRequest, Sort},
@@ -13,9 +13,9 @@ use crate::{
 pub(super) struct Options {
     /// What to look for, in Lucene's syntax: categoria:vendas AND valor:>50. Without it everything
     query: Option<String>,
-    /// Where to look
-    #[arg(long, value_enum, default_value_t = Where::Eventos)]
-    index: Where,
+    /// Where to look: eventos, or a table as `sluice tables` lists them
+    #[arg(long, default_value = "eventos")]
+    index: String,
     /// Documents to print at most
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
     limit: u32,
@@ -24,21 +24,13 @@ pub(super) struct Options {
     count_by: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Where {
-    Eventos,
-    Leads,
-    ChatSessions,
-}
-
 /// Searches the index and prints a JSON document a line, then the counts.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let catalog = settings.catalog;
+    let index = IndexName::from_name(catalog, &options.index.replace('-', "_"))
+        .ok_or_else(|| format!("--index {}: there are eventos, {}", options.index, catalog.names()))?;
     let request = SearchRequest {
-        index: match options.index {
-            Where::Eventos => IndexName::Eventos,
-            Where::Leads => IndexName::Leads,
-            Where::ChatSessions => IndexName::ChatSessions,
-        },
+        index,
         query: options.query.clone(),
         sort: Sort::Newest,
         from: 0,
@@ -48,14 +40,14 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     };
     let answer = parts::engine(settings).await?.search(&request).await?;
     for hit in &answer.hits {
-        println!("{}", serde_json::to_string(&hit.source)?);
+        output::json(&hit.source)?;
     }
     for counts in &answer.counts {
         for value in &counts.values {
-            println!("{:>8} {} {}", value.count, counts.field, value.value);
+            output::line(format_args!("{:>8} {} {}", value.count, counts.field, value.value))?;
         }
     }
     // Apart from the documents, so that a script reads only those.
-    eprintln!("{} of {} that match", answer.hits.len(), answer.total);
+    output::note(format_args!("{} of {} that match", answer.hits.len(), answer.total));
     Ok(ExitCode::SUCCESS)
 }

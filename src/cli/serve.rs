@@ -1,14 +1,16 @@
 use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use clap::Args;
-use rmcp::{ServiceExt, transport::stdio};
 use tracing::info;
 
-use super::{Failure, asked_to_stop};
+use super::{Failure, asked_to_stop, output};
 use crate::{
     config::{HttpSettings, Settings, parse_address},
     engine::Engine,
-    mcp::{Offer, SluiceServer, transport::http},
+    mcp::{
+        Offer, SluiceServer,
+        transport::{http, stdio},
+    },
     parts,
 };
 
@@ -25,14 +27,21 @@ pub(super) struct Options {
     offer: super::offer::OfferOptions,
 }
 
+impl Options {
+    pub(super) fn is_over_http(&self) -> bool {
+        self.http.is_some()
+    }
+}
+
 /// Serves until the client closes stdin or the process is asked to end.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let offer = options.offer.on(&settings.mcp);
     if options.offer.list_tools {
-        print!("{}", super::offer::listed(&offer));
+        output::lines(super::offer::listed(&offer))?;
         return Ok(ExitCode::SUCCESS);
     }
     let http = options.http.map(|address| settings.http.on(address)).transpose()?;
+    let stop = asked_to_stop();
     let engine = parts::engine(settings).await?;
     // The client is answered at once: a part that is down is something to report, not a reason to stay silent.
     if !options.without_drains {
@@ -40,16 +49,21 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     }
     engine.start_scheduler();
     let served = match http {
-        Some(http) => over_http(&engine, &offer, &http).await,
-        None => over_stdio(&engine, &offer).await,
+        Some(http) => over_http(&engine, &offer, &http, stop).await,
+        None => over_stdio(&engine, &offer, stop).await,
     };
     engine.shut_down().await;
     served.map(|()| ExitCode::SUCCESS)
 }
 
-async fn over_http(engine: &Arc<Engine>, offer: &Offer, settings: &HttpSettings) -> Result<(), Failure> {
+async fn over_http(
+    engine: &Arc<Engine>,
+    offer: &Offer,
+    settings: &HttpSettings,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
     let server = SluiceServer::new(engine.clone(), offer);
-    http::serve(engine.clone(), server, settings, asked_to_stop()).await.map_err(|error| {
+    http::serve(engine.clone(), server, settings, stop).await.map_err(|error| {
         let address = settings.address;
         format!(
             "{address} can't be served: {error}; choose another address with --http or SLUICE_HTTP_ADDRESS"
@@ -58,24 +72,15 @@ async fn over_http(engine: &Arc<Engine>, offer: &Offer, settings: &HttpSettings)
     })
 }
 
-async fn over_stdio(engine: &Arc<Engine>, offer: &Offer) -> Result<(), Failure> {
-    let serving = SluiceServer::new(engine.clone(), offer).serve(stdio());
-    let service = tokio::select! {
-        service = serving => service,
-        () = asked_to_stop() => return Ok(()),
-    };
-    let service = service.map_err(|error| {
-        format!("the MCP session could not be opened: {error}; start sluice from an MCP client, or see `sluice --help`")
-    })?;
+async fn over_stdio(
+    engine: &Arc<Engine>,
+    offer: &Offer,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let (input, output) = rmcp::transport::stdio_pipes();
     info!("serving MCP on stdio");
-    let stop = service.cancellation_token();
-    let mut waiting = std::pin::pin!(service.waiting());
-    tokio::select! {
-        _ = &mut waiting => {}
-        () = asked_to_stop() => {
-            stop.cancel();
-            waiting.await.ok();
-        }
-    }
-    Ok(())
+    stdio::serve(SluiceServer::new(engine.clone(), offer), input, output, stop).await.map_err(|error| {
+        format!("the MCP session could not be opened: {error}; start sluice from an MCP client, or see `sluice --help`")
+            .into()
+    })
 }

@@ -3,7 +3,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 use serde_json::Value;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::{config::Settings, parts, store::QueryLimits};
 
 #[derive(Debug, Args)]
@@ -19,14 +19,14 @@ pub(super) struct Options {
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let limits = QueryLimits { rows: options.rows, bytes: 64 * 1024 * 1024, timeout: Duration::from_mins(1) };
     let (_, answer) = parts::engine(settings).await?.query_store(&options.statement, limits).await?;
-    let names: Vec<&str> = answer.columns.iter().map(|column| column.name.as_str()).collect();
-    println!("{}", names.join("\t"));
+    let names: Vec<String> = answer.columns.iter().map(|column| cell(&column.name)).collect();
+    output::line(names.join("\t"))?;
     for row in &answer.rows {
         let values: Vec<String> = row.iter().map(shown).collect();
-        println!("{}", values.join("\t"));
+        output::line(values.join("\t"))?;
     }
     if answer.truncated {
-        eprintln!("there are more rows; raise --rows or narrow the statement");
+        output::note("there are more rows; raise --rows or narrow the statement");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -35,7 +35,11 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.replace(['\t', '\n', '\r'], " "),
+        Value::String(text) => cell(text),
         other => other.to_string(),
     }
+}
+
+fn cell(text: &str) -> String {
+    text.replace(['\t', '\n', '\r'], " ")
 }

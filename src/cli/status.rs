@@ -2,7 +2,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Failure;
+use super::{
+    Failure,
+    output::{self, OutputError},
+};
 use crate::{
     config::Settings,
     engine::{PartStatus, PipelineStatus},
@@ -20,30 +23,30 @@ pub(super) struct Options {
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let status = parts::engine(settings).await?.status().await;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        output::pretty_json(&status)?;
     } else {
-        print(&status);
+        print(&status)?;
     }
     Ok(if status.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(status: &PipelineStatus) {
+fn print(status: &PipelineStatus) -> Result<(), OutputError> {
     for part in [&status.source, &status.log].into_iter().chain(&status.sinks) {
-        print_part(part);
+        print_part(part)?;
     }
     for lag in &status.lag {
-        println!(
+        output::line(format_args!(
             "lag            {}: {} records, from the {}",
             lag.sink,
             lag.total,
             lag.offsets_from.replace('_', " ")
-        );
+        ))?;
     }
     if let Some(letters) = status.dead_letters {
-        println!("dead letters   {letters}");
+        output::line(format_args!("dead letters   {letters}"))?;
     }
     for sync in &status.recent_syncs {
-        println!(
+        output::line(format_args!(
             "sync           {} of {}: {:?}, {} new, {} unchanged, at {}",
             sync.sync_id,
             sync.table,
@@ -51,19 +54,20 @@ fn print(status: &PipelineStatus) {
             sync.appended,
             sync.unchanged,
             sync.started_at.format("%Y-%m-%d %H:%M:%SZ")
-        );
+        ))?;
     }
     for warning in &status.warnings {
-        println!("warning        {warning}");
+        output::line(format_args!("warning        {warning}"))?;
     }
     for problem in &status.problems {
-        println!("problem        {problem}");
+        output::line(format_args!("problem        {problem}"))?;
     }
+    Ok(())
 }
 
-fn print_part(part: &PartStatus) {
+fn print_part(part: &PartStatus) -> Result<(), OutputError> {
     let counts: Vec<String> =
         part.counts.iter().map(|count| format!("{} {}", count.count, count.name)).collect();
     let mark = if part.ok { "ok" } else { "FAILS" };
-    println!("{:<14} {mark} {} {}", part.name, part.detail, counts.join(", "));
+    output::line(format_args!("{:<14} {mark} {} {}", part.name, part.detail, counts.join(", ")))
 }

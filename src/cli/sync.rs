@@ -1,23 +1,23 @@
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use async_trait::async_trait;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, asked_to_stop};
+use super::{Failure, asked_to_stop, output};
 use crate::{
     config::Settings,
-    domain::Table,
+    domain::{Compare, Table, TableName},
     engine::{SyncPhase, SyncStatus, SyncWatcher},
     parts,
+    source::Condition,
     store::SyncRequest,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// What to sync
-    #[arg(value_enum)]
-    what: What,
+    /// The table to sync, as `sluice tables` lists them
+    table: String,
     /// How far back to look, in hours
     #[arg(long, default_value_t = 24)]
     hours: u32,
@@ -30,6 +30,12 @@ pub(super) struct Options {
     /// Only chat sessions with at least this many messages
     #[arg(long)]
     min_messages: Option<u32>,
+    /// Only rows whose column compares so: score_qualificacao>=50, origem=google; may be given several times
+    #[arg(long = "where", value_name = "CONDITION")]
+    conditions: Vec<String>,
+    /// Read on from where earlier syncs stopped, as schedules do, instead of the whole window
+    #[arg(long)]
+    resume: bool,
     /// Drain here, too, and wait until everything can be queried in both sinks
     #[arg(long)]
     wait: bool,
@@ -38,26 +44,20 @@ pub(super) struct Options {
     full: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum What {
-    Leads,
-    ChatSessions,
-}
-
 /// Runs one sync and says what became of it.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let engine = parts::engine(settings).await?;
+    // Typed with a dash, as everything else on a command line.
+    let name = TableName(options.table.replace('-', "_"));
     let request = SyncRequest {
-        table: match options.what {
-            What::Leads => Table::Leads,
-            What::ChatSessions => Table::ChatSessions,
-        },
+        conditions: conditions(engine.table(&name)?, options)?,
+        table: name,
         hours_ago: options.hours,
         limit: options.limit,
-        status: options.status.clone(),
-        min_messages: options.min_messages,
+        resume: options.resume,
         full: options.full,
     };
+    let stop = asked_to_stop();
     let id = engine.start_sync(request).await?;
     if options.wait {
         engine.start_drains().await;
@@ -74,7 +74,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     };
     let status = tokio::select! {
         status = following => status?,
-        () = asked_to_stop() => {
+        () = stop => {
             engine.cancel_sync(id).await?;
             engine.shut_down().await;
             engine.sync_status(id).await?
@@ -82,12 +82,53 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     };
     bar.bar.finish_and_clear();
     engine.shut_down().await;
-    println!("{}", summary(&status, options.wait));
+    output::line(summary(&status, options.wait))?;
     if let Some(hint) = engine.empty_hint().filter(|_| status.rows_read == 0) {
-        eprintln!("{hint}");
+        output::note(hint);
     }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What the rows must be: by the names that the table's definition gives to conditions, and by its columns.
+fn conditions(table: Table, options: &Options) -> Result<Vec<Condition>, Failure> {
+    let least = options.min_messages.map(|least| least.to_string());
+    let named = [("status", options.status.clone()), ("min_messages", least)];
+    let mut conditions = Vec::new();
+    for (name, value) in named.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        let Some(filter) = table.filters.get(name) else {
+            let flag = name.replace('_', "-");
+            return Err(format!("--{flag}: the definition of {table} has no such filter; use --where").into());
+        };
+        conditions.push(Condition { column: filter.column.clone(), compare: filter.compare, value });
+    }
+    for text in &options.conditions {
+        conditions.push(condition(text).ok_or_else(|| -> Failure {
+            format!("--where {text}: write a column, one of = != > >= < <= and a value: origem=google").into()
+        })?);
+    }
+    Ok(conditions)
+}
+
+fn condition(text: &str) -> Option<Condition> {
+    const SIGNS: [(&str, Compare); 6] = [
+        (">=", Compare::Gte),
+        ("<=", Compare::Lte),
+        ("!=", Compare::Neq),
+        (">", Compare::Gt),
+        ("<", Compare::Lt),
+        ("=", Compare::Eq),
+    ];
+    let at = text.find(['>', '<', '!', '='])?;
+    let (column, rest) = text.split_at(at);
+    let (sign, compare) = SIGNS.into_iter().find(|(sign, _)| rest.starts_with(sign))?;
+    let value = rest[sign.len()..].trim();
+    let column = column.trim();
+    (!column.is_empty() && !value.is_empty()).then(|| Condition {
+        column: column.to_owned(),
+        compare,
+        value: value.to_owned(),
+    })
 }
 
 fn summary(status: &SyncStatus, waited: bool) -> String {
@@ -101,7 +142,7 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
         SyncPhase::Interrupted => "interrupted",
     };
     let error = status.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-    format!(
+    let mut text = format!(
         "Sync {} of {}: {state}{error}. {} rows read, {} new events, {} unchanged, {} dead letters.",
         status.sync_id,
         status.table,
@@ -109,7 +150,22 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
         status.appended,
         status.unchanged,
         status.dead_letters
-    )
+    );
+    for misfit in &status.misfits {
+        let _ = write!(
+            text,
+            "\n{}: {} values are not {}; null in the column, kept in dados",
+            misfit.column, misfit.values, misfit.expected
+        );
+    }
+    if status.ahead > 0 {
+        let _ = write!(
+            text,
+            "\n{} rows say that they were changed in the future; they are read each time",
+            status.ahead
+        );
+    }
+    text
 }
 
 /// Drawn only on a terminal; indicatif sees to that.
@@ -139,6 +195,24 @@ impl SyncWatcher for Bar {
                 let _ = write!(message, ", {}: {pending} to apply", sink.sink);
             }
         }
-        self.bar.set_message(message);
+        self.bar.set_message(output::on_one_line(&message).into_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_is_a_column_a_sign_and_a_value() {
+        let read = |text| condition(text).map(|one| (one.column, one.compare, one.value));
+        let expected =
+            |column: &str, compare, value: &str| Some((column.to_owned(), compare, value.to_owned()));
+        assert_eq!(read("score_qualificacao>=50"), expected("score_qualificacao", Compare::Gte, "50"));
+        assert_eq!(read("origem = a=b"), expected("origem", Compare::Eq, "a=b"));
+        assert_eq!(read("origem!=google"), expected("origem", Compare::Neq, "google"));
+        for none in ["origem", "=google", "origem=", "origem!google", ""] {
+            assert_eq!(read(none), None, "{none}");
+        }
     }
 }

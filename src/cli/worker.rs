@@ -5,10 +5,11 @@ use crate::{config::Settings, parts};
 
 /// Drains until the process is asked to end.
 pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
+    let stop = asked_to_stop();
     let engine = parts::engine(settings).await?;
     engine.start_drains().await;
     engine.start_scheduler();
-    asked_to_stop().await;
+    stop.await;
     engine.shut_down().await;
     Ok(ExitCode::SUCCESS)
 }

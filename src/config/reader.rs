@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 use secrecy::SecretString;
 use url::Url;
 
+use super::{known, variables::Variables};
+
 /// Everything wrong with the settings, one line a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
@@ -17,7 +19,10 @@ impl fmt::Display for SettingsError {
         for problem in &self.problems {
             writeln!(f, "  {problem}")?;
         }
-        write!(f, "set them in the environment or in .env; .env.example explains each")
+        write!(
+            f,
+            "set them in the environment, or in a file that --env-file names; .env.example explains each"
+        )
     }
 }
 
@@ -30,14 +35,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        // A variable set to nothing counts as not set: that is what `KEY=` in a .env file means to people.
-        let variables = variables
-            .into_iter()
-            .map(|(name, value)| (name, value.trim().to_owned()))
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
-        Self { variables, problems: Vec::new() }
+    pub(super) fn new(variables: Variables) -> Self {
+        let mut reader = Self { variables: BTreeMap::new(), problems: Vec::new() };
+        for (name, problem) in variables.problems() {
+            reader.problem(&name, problem);
+        }
+        reader.variables = variables.into_settings();
+        reader
     }
 
     pub(super) fn finish(self) -> Result<(), SettingsError> {
@@ -49,13 +53,20 @@ impl Reader {
         self.problems.push(format!("{name}: {what}"));
     }
 
-    /// Whether a part is named by its address. One of `telling` without the address is a problem: whoever set it
-    /// meant the real part. Only names that are sluice's own tell: others' programs read `KAFKA_…`, too.
-    pub(super) fn part(&mut self, address: &str, telling: &[&str]) -> bool {
+    /// Whether a setting is the subject of a problem.
+    pub(super) fn has_problem(&self, name: &str) -> bool {
+        self.problems
+            .iter()
+            .any(|problem| problem.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')))
+    }
+
+    /// Whether a part is named by its address. Any of its other settings without the address is a problem: whoever
+    /// set it meant the real part.
+    pub(super) fn part(&mut self, address: &str, prefix: &str) -> bool {
         if self.variables.contains_key(address) {
             return true;
         }
-        if let Some(other) = telling.iter().find(|name| self.variables.contains_key(**name)) {
+        if let Some(other) = self.variables.keys().find(|name| name.starts_with(prefix)).cloned() {
             self.problem(
                 address,
                 format_args!(
@@ -67,6 +78,7 @@ impl Reader {
     }
 
     pub(super) fn optional(&self, name: &str) -> Option<String> {
+        debug_assert!(known::is_known(name), "{name} is read and .env.example does not explain it");
         self.variables.get(name).cloned()
     }
 
@@ -89,7 +101,7 @@ impl Reader {
         let text = self.required(name, example);
         if !text.is_empty() {
             match Url::parse(&text) {
-                Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => return url,
+                Ok(url) if schemes.contains(&url.scheme()) && !url.cannot_be_a_base() => return url,
                 _ => self.problem(
                     name,
                     format_args!(
@@ -122,13 +134,17 @@ impl Reader {
     }
 
     pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
-        match self.optional(name).map(|text| text.to_lowercase()).as_deref() {
-            None => default,
-            Some("true" | "1" | "yes") => true,
-            Some("false" | "0" | "no") => false,
-            Some(_) => {
+        self.choice(name).unwrap_or(default)
+    }
+
+    /// A flag that makes a difference by being set at all.
+    pub(super) fn choice(&mut self, name: &str) -> Option<bool> {
+        match self.optional(name)?.to_lowercase().as_str() {
+            "true" | "1" | "yes" => Some(true),
+            "false" | "0" | "no" => Some(false),
+            _ => {
                 self.problem(name, "must be true or false");
-                default
+                None
             }
         }
     }

@@ -1,126 +1,93 @@
 //! Identity decides everything about deduplication: the same row content is always the same event.
 
-use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{JsonObject, Table};
+use super::{
+    Table,
+    json::{Members, write_canonical},
+};
 
 /// UUIDv5 namespace of every event that comes from a source row. Changing it makes every row a new event.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_5b3a_2f0e_5c49_9a57_51c1_ce00_0001);
 
-/// The event id of one version of a row: UUIDv5 of table, row id and digest of the canonical JSON.
-pub fn event_id(table: Table, row_id: Uuid, row: &JsonObject) -> Uuid {
-    let mut name = Vec::with_capacity(96);
+/// The event id of one version of a row: UUIDv5 of table, key and digest of the row's canonical text.
+pub fn event_id(table: Table, key: &str, row: &Members<'_>) -> Uuid {
+    let mut name = Vec::with_capacity(128);
     name.extend_from_slice(table.name().as_bytes());
     name.push(0);
-    name.extend_from_slice(row_id.as_bytes());
+    name.extend_from_slice(key.as_bytes());
     name.push(0);
-    name.extend_from_slice(&Sha256::digest(canonical_json(row)));
+    name.extend_from_slice(&Sha256::digest(canonical(row)));
     Uuid::new_v5(&NAMESPACE, &name)
 }
 
-/// A row as bytes that do not depend on key order. A null column is left out, so that a column added empty, or
-/// missing on one project, does not turn every row into a new version.
-pub fn canonical_json(row: &JsonObject) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
-    write_object(row, true, &mut out);
-    out
-}
-
-/// Microseconds since the Unix epoch: the unit of an entity's `versao`.
-pub fn micros(instant: DateTime<Utc>) -> i64 {
-    instant.timestamp_micros()
-}
-
-fn write_object(object: &JsonObject, skip_nulls: bool, out: &mut Vec<u8>) {
-    // serde_json's map keeps insertion order as soon as any dependency asks for it: sort here, always.
-    let mut members: Vec<_> = object.iter().filter(|(_, value)| !(skip_nulls && value.is_null())).collect();
-    members.sort_unstable_by_key(|(key, _)| *key);
+/// A row as text that does not depend on the order of its columns, on white space or on how a character is escaped;
+/// every digit of a number counts. A null column is left out, so that a column added empty, or missing on one
+/// project, does not turn every row into a new version.
+pub fn canonical(row: &Members<'_>) -> Vec<u8> {
+    let mut members: Vec<_> = row.iter().filter(|member| member.value != "null").collect();
+    // Stable: of a name that stands twice the order counts.
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut out = Vec::with_capacity(1024);
     out.push(b'{');
-    for (i, (key, value)) in members.into_iter().enumerate() {
+    for (i, member) in members.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
-        write_scalar(&Value::String(key.clone()), out);
+        write_canonical(member.raw_name, &mut out);
         out.push(b':');
-        write_value(value, out);
+        write_canonical(member.value, &mut out);
     }
     out.push(b'}');
-}
-
-fn write_value(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Object(object) => write_object(object, false, out),
-        Value::Array(items) => {
-            out.push(b'[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                write_value(item, out);
-            }
-            out.push(b']');
-        }
-        scalar => write_scalar(scalar, out),
-    }
-}
-
-fn write_scalar(value: &Value, out: &mut Vec<u8>) {
-    out.extend_from_slice(value.to_string().as_bytes());
+    out
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
     use super::*;
+    use crate::domain::Catalog;
 
-    fn object(value: Value) -> JsonObject {
-        value.as_object().cloned().expect("an object")
+    fn id(table: &str, key: &str, row: &str) -> Uuid {
+        let table = Catalog::built_in().get(table).expect("a table");
+        event_id(table, key, &Members::of(row).expect("an object"))
     }
 
     #[test]
-    fn key_order_and_null_columns_do_not_change_an_event_id() {
-        let id = Uuid::from_u128(7);
-        let a = object(json!({"id": "x", "nome": "Ana", "email": null, "l": {"b": 1, "a": null}}));
-        let b = object(json!({"l": {"a": null, "b": 1}, "nome": "Ana", "id": "x"}));
-        assert_eq!(event_id(Table::Leads, id, &a), event_id(Table::Leads, id, &b));
+    fn column_order_layout_escapes_and_null_columns_do_not_change_an_event_id() {
+        let a =
+            id("leads", "7", r#"{"id": "x", "nome": "Jos\u00e9", "email": null, "l": {"b": 1, "a": null}}"#);
+        let b = id("leads", "7", r#"{"l":{"b":1,"a":null},"nome":"José","id":"x"}"#);
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn every_digit_counts() {
+        let rows = [
+            "0.1",
+            "0.10",
+            "0.1000000000000000055511151231257827",
+            "1234567890123456789012",
+            "1234567890123456789013",
+        ];
+        let ids: std::collections::HashSet<Uuid> =
+            rows.iter().map(|number| id("leads", "7", &format!(r#"{{"n":{number}}}"#))).collect();
+        assert_eq!(ids.len(), rows.len());
+    }
+
+    #[test]
+    fn table_key_and_content_each_change_an_event_id() {
+        let base = id("leads", "1", r#"{"nome":"Ana"}"#);
+        assert_ne!(base, id("chat_sessions", "1", r#"{"nome":"Ana"}"#));
+        assert_ne!(base, id("leads", "2", r#"{"nome":"Ana"}"#));
+        assert_ne!(base, id("leads", "1", r#"{"nome":"Ana "}"#));
     }
 
     #[test]
     fn event_ids_are_stable_across_releases() {
-        let row = object(json!({"id": "x", "nome": "João", "score_qualificacao": 80}));
-        assert_eq!(canonical_json(&row), r#"{"id":"x","nome":"João","score_qualificacao":80}"#.as_bytes());
-        assert_eq!(
-            event_id(Table::Leads, Uuid::from_u128(7), &row).to_string(),
-            "4aedaea6-bbd5-53e3-bd11-09070ec4de27"
-        );
-    }
-
-    #[test]
-    fn table_row_and_content_each_change_an_event_id() {
-        let row = object(json!({"id": "x", "nome": "Ana"}));
-        let other = object(json!({"id": "x", "nome": "Ana "}));
-        let base = event_id(Table::Leads, Uuid::from_u128(1), &row);
-        assert_ne!(base, event_id(Table::ChatSessions, Uuid::from_u128(1), &row));
-        assert_ne!(base, event_id(Table::Leads, Uuid::from_u128(2), &row));
-        assert_ne!(base, event_id(Table::Leads, Uuid::from_u128(1), &other));
-    }
-
-    proptest! {
-        #[test]
-        fn canonical_json_is_json_and_ignores_insertion_order(
-            members in proptest::collection::btree_map("[a-z\"\\\\é]{1,6}", any::<i64>(), 0..8)
-        ) {
-            let forward: JsonObject = members.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
-            let backward: JsonObject =
-                members.iter().rev().map(|(k, v)| (k.clone(), json!(v))).collect();
-            prop_assert_eq!(canonical_json(&forward), canonical_json(&backward));
-            let parsed: Value = serde_json::from_slice(&canonical_json(&forward)).expect("valid");
-            prop_assert_eq!(parsed, Value::Object(forward));
-        }
+        let row = r#"{"id": "x", "nome": "João", "score_qualificacao": 80}"#;
+        let members = Members::of(row).expect("an object");
+        assert_eq!(canonical(&members), r#"{"id":"x","nome":"João","score_qualificacao":80}"#.as_bytes());
+        assert_eq!(id("leads", "7", row).to_string(), "8066e8eb-f491-5023-b9a6-a94f675d9956");
     }
 }

@@ -1,18 +1,32 @@
-//! Leads, chat sessions and the events they become: pure, no I/O.
+//! Tables as data, rows as they are, and the events they become: pure, no I/O.
 
-mod chat_session;
 mod event;
-mod fields;
 mod identity;
-mod lead;
+pub mod json;
+mod projection;
+mod source_row;
 mod table;
+mod time;
 
-pub use chat_session::ChatSession;
-pub use event::{Categoria, Dados, DecodeError, ENVELOPE_VERSION, Entidade, Event, ManualEvent, TipoEvento};
-pub use fields::{RowError, parse_instant};
-pub use identity::{canonical_json, event_id, micros};
-pub use lead::{Lead, QUALIFIED_SCORE};
-pub use table::Table;
+use chrono::{DateTime, Utc};
 
-/// A JSON object as PostgREST returns a row.
+pub use event::{
+    DecodeError, ENVELOPE_VERSION, Entidade, Event, MANUAL, ManualEvent, UnknownEntity, can_be_added_up,
+};
+pub use identity::{canonical, event_id};
+pub use json::{Json, Members};
+pub use projection::{Cell, Misfit, Row, RowError};
+pub use source_row::SourceRow;
+pub use table::{
+    Catalog, CatalogError, Column, ColumnKind, Compare, Dashboard, Definition, DefinitionError, EventRule,
+    Filter, Key, KeyKind, NamedCount, RESERVED_COLUMNS, Search, SourceTable, Table, TableName, Time,
+};
+pub use time::{parse_date, parse_instant};
+
+/// A JSON object that sluice itself writes or shows; rows are never turned into one.
 pub type JsonObject = serde_json::Map<String, serde_json::Value>;
+
+/// Microseconds since the Unix epoch: the unit of an entity's `versao`.
+pub fn micros(instant: DateTime<Utc>) -> i64 {
+    instant.timestamp_micros()
+}

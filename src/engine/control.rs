@@ -1,5 +1,5 @@
 //! What an operator may do to the drains: pause, resume, start anew. A pause is kept in the store, and every worker
-//! of the sink heeds it within seconds.
+//! of the sink obeys it within seconds.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use super::{Engine, EngineError, group_of, supervisor::Restart};
 use crate::{
-    domain::{Event, ManualEvent},
+    domain::{Event, ManualEvent, can_be_added_up},
     fault::Fault,
     log::{Position, Topic},
     sink::Sink,
 };
 
 /// How long a call waits for a drain to do as it is told.
-const PATIENCE: Duration = Duration::from_secs(15);
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A sink that an operator paused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -60,7 +60,7 @@ impl Engine {
         let group = group_of(&self.settings, self.named("sink", sink)?);
         let by = format!("{by} on {}", self.settings.owner);
         let pause = self.ready_store().await?.pause(&group, &by).await?;
-        self.supervisor.heed(sink, false, PATIENCE).await;
+        self.supervisor.apply_pause(sink, false, CONTROL_TIMEOUT).await;
         Ok(SinkPause { sink: sink.to_owned(), paused_by: pause.paused_by, since: pause.since })
     }
 
@@ -71,7 +71,7 @@ impl Engine {
     pub async fn resume_sink(&self, sink: &str) -> Result<bool, EngineError> {
         let group = group_of(&self.settings, self.named("sink", sink)?);
         let resumed = self.ready_store().await?.resume(&group).await?;
-        self.supervisor.heed(sink, true, PATIENCE).await;
+        self.supervisor.apply_pause(sink, true, CONTROL_TIMEOUT).await;
         Ok(resumed)
     }
 
@@ -83,7 +83,7 @@ impl Engine {
     pub async fn restart_drain(&self, sink: &str) -> Result<bool, EngineError> {
         self.named("service", sink)?;
         let refused = |problem: &str| EngineError::Invalid { field: "service", problem: problem.to_owned() };
-        match self.supervisor.restart(sink, PATIENCE).await {
+        match self.supervisor.restart(sink, CONTROL_TIMEOUT).await {
             Restart::Restarted => Ok(true),
             Restart::Ending => Ok(false),
             Restart::Paused => Err(refused("is paused, so there is nothing to restart; call resume_sink")),
@@ -146,15 +146,12 @@ fn check_manual(event: &ManualEvent) -> Result<(), (&'static str, String)> {
             return Err((field, "holds a NUL character, which Postgres can't store".to_owned()));
         }
     }
-    if !event.valor.is_finite() {
-        return Err(("valor", "is not a finite number".to_owned()));
+    if !can_be_added_up(event.valor) {
+        return Err(("valor", "is not a number that can be added up".to_owned()));
     }
-    let metadata = serde_json::to_string(&event.metadata).unwrap_or_default();
+    let metadata = event.metadata.as_str();
     if metadata.len() > MOST_BYTES {
         return Err(("metadata", format!("has {} bytes as JSON; give at most {MOST_BYTES}", metadata.len())));
-    }
-    if metadata.contains("\\u0000") {
-        return Err(("metadata", "holds a NUL character, which Postgres can't store".to_owned()));
     }
     Ok(())
 }
@@ -164,6 +161,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::Json;
 
     fn refused(change: impl FnOnce(&mut ManualEvent)) -> &'static str {
         let mut event = ManualEvent {
@@ -171,7 +169,7 @@ mod tests {
             usuario: "ana".into(),
             evento: "teste".into(),
             valor: 1.0,
-            metadata: crate::domain::JsonObject::new(),
+            metadata: Json::empty_object(),
         };
         assert_eq!(check_manual(&event), Ok(()));
         change(&mut event);
@@ -184,8 +182,7 @@ mod tests {
         assert_eq!(refused(|event| event.evento = "a\0".into()), "evento");
         assert_eq!(refused(|event| event.usuario = "a".repeat(201)), "usuario");
         assert_eq!(refused(|event| event.valor = f64::NAN), "valor");
-        assert_eq!(refused(|event| drop(event.metadata.insert("a".into(), json!("\0")))), "metadata");
-        let long = json!("a".repeat(20_000));
-        assert_eq!(refused(|event| drop(event.metadata.insert("a".into(), long))), "metadata");
+        let long = Json::from(&json!({"a": "a".repeat(20_000)}));
+        assert_eq!(refused(|event| event.metadata = long), "metadata");
     }
 }

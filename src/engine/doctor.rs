@@ -1,20 +1,17 @@
 //! Examines every part as a person setting sluice up would, and says of each finding what to do.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Engine, status::within};
+use super::{Engine, status::within, sync::TOLERATED_SKEW};
 use crate::{
-    domain::Table,
+    config::KafkaSettings,
     fault::Fault,
     log::{LogFacts, records_in},
     sink::Sink,
     source::RowQuery,
 };
-
-/// A clock further off than this makes versions and windows doubtful.
-const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
 
 /// How one check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -92,19 +89,25 @@ impl Engine {
                 .iter()
                 .map(|warning| Finding::warning(part, warning.about, &warning.problem, warning.next_step)),
         );
-        for table in Table::ALL {
-            let query = RowQuery {
-                table,
-                since: DateTime::UNIX_EPOCH,
-                status: None,
-                min_messages: None,
-                page_size: 1,
-            };
+        for table in self.catalog.tables() {
+            let query = RowQuery { table, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 1 };
             let check = format!("{table} readable");
             findings.push(match within(part, self.source.page(&query, None)).await {
                 Ok(_) => Finding::ok(part, &check, "a page was read"),
                 Err(fault) => Finding::failed(part, &check, fault),
             });
+            findings.extend(self.examine_definition(table).await);
+            let now = health.clock.unwrap_or_else(Utc::now);
+            if let Ok(Some(ahead @ 1..)) =
+                within(part, self.source.rows_ahead(table, now + TOLERATED_SKEW)).await
+            {
+                findings.push(Finding::warning(
+                    part,
+                    &format!("{table} dated ahead"),
+                    format!("{ahead} rows say that they were changed later than the server's time"),
+                    "a client's clock wrote them; they are read at every sync until the column is mended at the source",
+                ));
+            }
         }
         findings
     }
@@ -164,6 +167,15 @@ fn log_findings(part: &str, facts: LogFacts) -> Vec<Finding> {
             "set the topic's retention.ms to -1: what is gone from the log can't be drained or rebuilt from",
         ),
     }];
+    if let Some(bytes) = facts.max_message_bytes.filter(|bytes| *bytes < KafkaSettings::MAX_MESSAGE_BYTES) {
+        findings.push(Finding::warning(
+            part,
+            "largest record",
+            format!("the topic takes records of at most {bytes} bytes"),
+            "set the topic's max.message.bytes to that of KAFKA_MAX_MESSAGE_BYTES (8388608 unless set): larger rows are \
+             parked as dead letters",
+        ));
+    }
     if let Some(replicas) = facts.replicas {
         let detail = format!("{replicas} copies of each of {} partitions", facts.partitions);
         findings.push(match (replicas, facts.under_replicated) {
@@ -211,12 +223,14 @@ fn skew(part: &str, theirs: DateTime<Utc>, ours: DateTime<Utc>) -> Finding {
         part,
         "clock",
         format!("{} s away from ours", skew.num_seconds()),
-        "set both machines' clocks by NTP: sessions are ordered by the instant they are read",
+        "set both machines' clocks by NTP: windows are planned by them",
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     #[test]
@@ -232,7 +246,8 @@ mod tests {
     fn a_topic_that_forgets_or_has_one_copy_is_warned_about() {
         let hour = std::time::Duration::from_hours(1);
         let kept = |replicas, under_replicated, retention| {
-            let facts = LogFacts { partitions: 3, replicas, under_replicated, retention };
+            let facts =
+                LogFacts { partitions: 3, replicas, under_replicated, retention, max_message_bytes: None };
             log_findings("kafka", facts).iter().map(|finding| finding.outcome).collect::<Vec<_>>()
         };
         assert_eq!(kept(Some(3), 0, None), [Outcome::Ok, Outcome::Ok]);

@@ -6,7 +6,7 @@
 //! is no state that could disagree with the sink's.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use super::{
     dead_letters,
@@ -22,20 +23,24 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    domain::Event,
+    domain::{Catalog, Event, TableName},
     fault::{Fault, FaultKind},
     log::{BatchLimits, Delivery, Log, LogReader, Position, Record, StartAt, Topic},
     sink::{Applied, ApplyError, Rejection, Sink, SinkBatch, SinkEvent, Span},
+    store::{ParkedEntity, Store},
 };
 
 /// Fewest records a batch is cut down to while a sink keeps failing.
-const SMALLEST_BATCH: usize = 100;
+const MIN_BATCH: usize = 100;
 
 /// What a drain needs.
 #[derive(Clone)]
 pub struct Drain {
+    pub catalog: Catalog,
     pub log: Arc<dyn Log>,
     pub sink: Arc<dyn Sink>,
+    /// Where it is noted which entities have open letters.
+    pub store: Arc<dyn Store>,
     /// The consumer group of this sink.
     pub group: String,
     pub limits: BatchLimits,
@@ -66,6 +71,8 @@ struct Session<'a> {
     uncommitted: BTreeMap<i32, i64>,
     /// Records whose dead letter is acknowledged while their batch is not applied yet.
     parked: HashSet<Position>,
+    /// Letters that are acknowledged while the store does not know of them yet.
+    unnoted: Vec<ParkedEntity>,
     backoff: Backoff,
     batch_records: usize,
 }
@@ -107,6 +114,7 @@ impl Drain {
             unclaimed: HashSet::new(),
             uncommitted: BTreeMap::new(),
             parked: HashSet::new(),
+            unnoted: Vec::new(),
             backoff: Backoff::new(self.pauses.0, self.pauses.1),
             batch_records: self.limits.records,
         })
@@ -127,6 +135,7 @@ impl Session<'_> {
 
     async fn advance(&mut self, stop: &CancellationToken) -> Result<(), Fault> {
         // In this order: a sink without offsets of its own is read on from the group's.
+        self.note_parked().await?;
         self.commit_pending().await?;
         self.claim_assigned().await?;
         let limits = BatchLimits { records: self.batch_records, ..self.drain.limits };
@@ -240,13 +249,19 @@ impl Session<'_> {
             if self.parked.contains(&position) {
                 continue;
             }
-            match Event::decode(record.value.as_deref()) {
-                Ok(event) => batch.events.push(SinkEvent {
+            let decoded = Event::decode(record.value.as_ref()).map_err(|error| error.to_string());
+            let known = decoded.and_then(|event| match event.table(self.drain.catalog) {
+                Ok(table) => Ok((event, table)),
+                Err(error) => Err(error.to_string()),
+            });
+            match known {
+                Ok((event, table)) => batch.events.push(SinkEvent {
                     position,
                     event,
+                    table,
                     raw: record.value.clone().unwrap_or_else(Bytes::new),
                 }),
-                Err(error) => undecodable.push(Rejection { position, reason: error.to_string() }),
+                Err(reason) => undecodable.push(Rejection { position, reason }),
             }
         }
         batch.spans = spans.into_values().collect();
@@ -264,26 +279,46 @@ impl Session<'_> {
         }
         let sink = self.drain.sink.name();
         let now = Utc::now();
-        let mut letters = Vec::with_capacity(rejections.len());
+        let limit = self.drain.log.max_record(Topic::DeadLetters).await?;
+        let by_position: HashMap<Position, &Record> = records
+            .iter()
+            .map(|record| (Position { partition: record.partition, offset: record.offset }, record))
+            .collect();
+        let (mut letters, mut entities) = (Vec::with_capacity(rejections.len()), Vec::new());
         for rejection in &rejections {
-            let at = rejection.position;
-            warn!(
-                sink,
-                partition = at.partition,
-                offset = at.offset,
-                error = rejection.reason,
-                "record parked as a dead letter"
-            );
-            if let Some(record) =
-                records.iter().find(|r| r.partition == at.partition && r.offset == at.offset)
-            {
-                letters.push(dead_letters::from_record(record, &self.log_id, sink, &rejection.reason, now));
+            if let Some(record) = by_position.get(&rejection.position) {
+                let log = &self.log_id;
+                letters.push(dead_letters::from_record(record, log, sink, &rejection.reason, limit, now));
+                entities.push(dead_letters::entity_of(self.drain.catalog, record));
             }
         }
+        let ids: Vec<Uuid> = letters.iter().map(dead_letters::new_letter_id).collect();
         let count = letters.len() as u64;
-        self.drain.log.append(Topic::DeadLetters, letters).await?;
+        let positions = self.drain.log.append(Topic::DeadLetters, letters).await?;
+        for rejection in &rejections {
+            let Position { partition, offset } = rejection.position;
+            warn!(sink, partition, offset, error = rejection.reason, "record parked as a dead letter");
+        }
+        for ((entity, letter), at) in entities.into_iter().zip(ids).zip(positions) {
+            self.unnoted.extend(entity.map(|(table, entity)| ParkedEntity {
+                table: TableName::from(table),
+                entity,
+                partition: at.partition,
+                offset: at.offset,
+                letter,
+            }));
+        }
         self.parked.extend(rejections.into_iter().map(|rejection| rejection.position));
         self.drain.stats.parked(count);
+        self.note_parked().await
+    }
+
+    /// Tells the store which entities have open letters; what it could not be told is told before anything else.
+    async fn note_parked(&mut self) -> Result<(), Fault> {
+        if !self.unnoted.is_empty() {
+            self.drain.store.note_parked(&self.log_id, &self.unnoted).await?;
+            self.unnoted.clear();
+        }
         Ok(())
     }
 
@@ -293,7 +328,7 @@ impl Session<'_> {
         if kind == FaultKind::Fenced {
             self.parked.clear();
         }
-        self.batch_records = (self.batch_records / 2).max(SMALLEST_BATCH.min(self.drain.limits.records));
+        self.batch_records = (self.batch_records / 2).max(MIN_BATCH.min(self.drain.limits.records));
         // A claim tells where to read on, and takes the partition back from a worker that is gone.
         for partition in partitions {
             if self.held.remove(&partition).is_some() {

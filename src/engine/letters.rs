@@ -11,12 +11,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Engine, EngineError, dead_letters,
+    Engine, EngineError,
+    dead_letters::{self, Replay},
     letter_pages::{Backwards, joined},
 };
 use crate::{
     fault::Fault,
-    log::{Extent, Position, Record, records_in},
+    log::{Extent, NewRecord, Position, Record, Topic, records_in},
     store::{Resolution, Settled},
 };
 
@@ -40,6 +41,8 @@ pub enum LetterState {
     Open,
     Replayed,
     Discarded,
+    /// The row came again with other content, and was taken.
+    Mended,
 }
 
 /// Which letters are wanted.
@@ -100,6 +103,7 @@ impl Letter {
             None => LetterState::Open,
             Some(Settled::Replayed) => LetterState::Replayed,
             Some(Settled::Discarded) => LetterState::Discarded,
+            Some(Settled::Mended) => LetterState::Mended,
         }
     }
 
@@ -212,8 +216,9 @@ impl Engine {
         let (letters, mut outcome) = self.selected(selection).await?;
         let (mut good, mut records) = (Vec::new(), Vec::new());
         for letter in letters {
-            match dead_letters::replay(&letter.record, &letter.id(), Utc::now()) {
-                Ok(record) => {
+            match self.replay_of(&letter).await? {
+                Ok(mut record) => {
+                    dead_letters::mark_replayed(&mut record, &letter.id(), Utc::now());
                     records.push(record);
                     good.push(letter);
                 }
@@ -227,6 +232,28 @@ impl Engine {
         }
         self.settle(good, Settled::Replayed, by, &mut outcome).await?;
         Ok(outcome)
+    }
+
+    /// The record that gives a letter's event to the log again, or why there is none.
+    async fn replay_of(&self, letter: &Letter) -> Result<Result<NewRecord, String>, Fault> {
+        let at = match dead_letters::replay(self.catalog, &letter.record, Utc::now()) {
+            Ok(Replay::Record(record)) => return Ok(Ok(record)),
+            Ok(Replay::FromLog(at)) => at,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if letter.header("log") != Some(self.log.identity().await?) {
+            return Ok(Err("its record is in another log, or in one that is gone".to_owned()));
+        }
+        let range = Extent { partition: at.partition, low: at.offset, high: at.offset + 1 };
+        let Some(record) = self.log.records(Topic::Events, &[range]).await?.pop() else {
+            return Ok(Err("the log does not hold its record any more; sync the row again".to_owned()));
+        };
+        let record = NewRecord {
+            key: record.key.unwrap_or_default(),
+            value: record.value.unwrap_or_default(),
+            headers: Vec::new(),
+        };
+        Ok(dead_letters::as_event(self.catalog, record, &letter.record))
     }
 
     /// Settles dead letters without their events; the letters stay in the log.
@@ -334,7 +361,7 @@ impl Engine {
         if ranges.is_empty() {
             return Ok(Vec::new());
         }
-        let records = self.log.dead_letters(ranges).await?;
+        let records = self.log.records(Topic::DeadLetters, ranges).await?;
         let store = self.ready_store().await?;
         let mut settled: HashMap<(i32, i64), Resolution> = HashMap::new();
         for range in ranges {

@@ -10,6 +10,7 @@ mod letters;
 mod metrics;
 mod operations;
 mod progress;
+mod project;
 mod queries;
 mod rebuild;
 mod recent;
@@ -21,15 +22,16 @@ mod sync;
 mod window;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use chrono::TimeDelta;
 use futures::future::try_join_all;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::error;
+use tracing::{Instrument, error};
 use uuid::Uuid;
 
 pub use control::SinkPause;
@@ -42,21 +44,21 @@ pub use letters::{
 };
 pub use metrics::{EngineMetrics, FlowMetrics, SinkMetrics};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
-pub use queries::{LeadHistory, LeadKey};
+pub use queries::{EntityHistory, EntityKey, Related};
 pub use rebuild::{RebuildPhase, RebuildStatus};
 pub use recent::Distribution;
 pub use scheduler::ScheduleStatus;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
 pub use status::{Count, PartStatus, PipelineStatus};
 pub use sync::event_record;
-pub use window::OVERLAP;
 
 use crate::{
+    domain::{Catalog, Table, TableName},
     fault::Fault,
-    index::{Index, IndexName, SearchAnswer, SearchError, SearchRequest},
+    index::{Fields, Index, IndexName, SearchAnswer, SearchError, SearchRequest},
     log::{BatchLimits, Log},
     sink::Sink,
-    source::{Overview, Source, SourceHealth},
+    source::{Source, SourceHealth, TableOverview},
     store::{Begun, NewSync, Store, SyncProgress, SyncRecord, SyncRequest},
 };
 use metrics::Flow;
@@ -73,6 +75,8 @@ pub struct EngineSettings {
     pub batch: BatchLimits,
     /// First and longest pause after a fault.
     pub pauses: (Duration, Duration),
+    /// How far behind its coverage a sync that resumes reads again.
+    pub overlap: TimeDelta,
     /// Names this process to others: host and process id.
     pub owner: String,
 }
@@ -95,8 +99,10 @@ pub enum EngineError {
     Busy(Option<Box<SyncRecord>>),
     #[error("sync_id: no sync {0} is known; list the latest with get_pipeline_status")]
     UnknownSync(Uuid),
-    #[error("{}", unknown_lead(.0))]
-    UnknownLead(LeadKey),
+    #[error("{}", unknown_table(.name, *.catalog))]
+    UnknownTable { name: TableName, catalog: Catalog },
+    #[error("{}", unknown_entity(*.table, .key))]
+    UnknownEntity { table: Table, key: EntityKey },
 }
 
 fn busy_message(running: Option<&SyncRecord>) -> String {
@@ -112,16 +118,30 @@ fn busy_message(running: Option<&SyncRecord>) -> String {
     }
 }
 
-fn unknown_lead(key: &LeadKey) -> String {
+fn unknown_table(name: &TableName, catalog: Catalog) -> String {
+    let close =
+        catalog.tables().map(Table::name).filter(|known| strsim::damerau_levenshtein(known, &name.0) <= 3);
+    let meant = close.map(|known| format!("; did you mean {known}?")).next().unwrap_or_default();
+    format!(
+        "table: no table '{name}' is defined; there are {}{meant}; `sluice tables discover {name}` defines another",
+        catalog.names()
+    )
+}
+
+fn unknown_entity(table: Table, key: &EntityKey) -> String {
     let (field, next) = match key {
-        LeadKey::Id(_) => ("id", "check it, or find the lead by its email"),
-        LeadKey::Email(_) => ("email", "check it, or find the lead with query_store"),
+        EntityKey::Key(_) => ("key", "check it, or find it with query_store"),
+        EntityKey::Lookup { column, .. } => (column.as_str(), "check it, or find it with query_store"),
     };
-    format!("{field}: no such lead is stored; {next}, or bring in what is new with sync_leads_from_supabase")
+    format!(
+        "{field}: no such {} is stored; {next}, or bring in what is new with a sync of {table}",
+        table.entity
+    )
 }
 
 /// Reads, logs, drains and answers.
 pub struct Engine {
+    catalog: Catalog,
     source: Arc<dyn Source>,
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
@@ -133,7 +153,7 @@ pub struct Engine {
     settings: EngineSettings,
     running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
     /// The latest of each index.
-    rebuilds: Mutex<BTreeMap<IndexName, watch::Receiver<RebuildStatus>>>,
+    rebuilds: Mutex<HashMap<IndexName, watch::Receiver<RebuildStatus>>>,
     tasks: TaskTracker,
     /// Cancelled when the engine shuts down.
     closing: CancellationToken,
@@ -152,6 +172,7 @@ struct RunningSync {
 impl Engine {
     /// Puts the parts together; starts nothing.
     pub fn new(
+        catalog: Catalog,
         source: Arc<dyn Source>,
         log: Arc<dyn Log>,
         store: Arc<dyn Store>,
@@ -162,8 +183,10 @@ impl Engine {
         let drains = sinks
             .iter()
             .map(|sink| Drain {
+                catalog,
                 log: log.clone(),
                 sink: sink.clone(),
+                store: store.clone(),
                 group: group_of(&settings, &**sink),
                 limits: settings.batch,
                 pauses: settings.pauses,
@@ -172,6 +195,7 @@ impl Engine {
             })
             .collect();
         Self {
+            catalog,
             source,
             log,
             store,
@@ -234,13 +258,15 @@ impl Engine {
     /// # Errors
     /// When the request is out of range, another sync of the table runs, or a part can't be reached.
     pub async fn start_sync(&self, request: SyncRequest) -> Result<Uuid, EngineError> {
-        sync::check(&request).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
+        let table = self.table(&request.table)?;
+        sync::check(table, &request).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
         // What a sync needs; an index that is down catches up later.
         self.log.ensure_topics().await?;
         self.ready_store().await?;
         let log = self.log.identity().await?;
         let id = Uuid::now_v7();
         let new = NewSync { id, request: request.clone(), log, owner: self.settings.owner.clone() };
+        let log_id = new.log.clone();
         let (lease, coverage) = match self.store.begin_sync(new).await? {
             Begun::Started { lease, coverage } => (lease, coverage),
             Begun::Busy(running) => return Err(EngineError::Busy(running)),
@@ -249,11 +275,15 @@ impl Engine {
         let (sender, receiver) = watch::channel(SyncProgress::default());
         let run = sync::SyncRun {
             id,
+            table,
             request,
             source: self.source.clone(),
             log: self.log.clone(),
+            log_id,
+            store: self.store.clone(),
             coverage,
             page_size: self.settings.page_size,
+            overlap: self.settings.overlap,
             cancel: cancel.clone(),
             progress: sender,
             reads: self.reads.clone(),
@@ -261,12 +291,14 @@ impl Engine {
         };
         self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
         let running = self.running.clone();
-        self.tasks.spawn(async move {
+        let work = async move {
             if let Err(fault) = run.run(lease).await {
                 error!(sync_id = %id, error = %fault, "the end of a sync could not be recorded");
             }
             running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        });
+        };
+        // What it logs belongs to the call that asked for it.
+        self.tasks.spawn(work.in_current_span());
         Ok(id)
     }
 
@@ -291,6 +323,11 @@ impl Engine {
         Ok(self.index.search(request).await?)
     }
 
+    /// The fields that can be searched in an index.
+    pub fn search_fields(&self, index: IndexName) -> &'static Fields {
+        self.index.fields(index)
+    }
+
     /// Every sink's lag.
     ///
     /// # Errors
@@ -312,12 +349,27 @@ impl Engine {
         .await
     }
 
-    /// Counts over the source.
+    /// Counts over every table of the source; what the project lacks is told of its table.
     ///
     /// # Errors
     /// When the source can't be reached or refuses.
-    pub async fn overview(&self) -> Result<(SourceHealth, Overview), Fault> {
-        tokio::try_join!(self.source.health(), self.source.overview())
+    pub async fn overview(&self) -> Result<(SourceHealth, Vec<TableOverview>), Fault> {
+        let tables = try_join_all(self.catalog.tables().map(|table| self.source.overview(table)));
+        tokio::try_join!(self.source.health(), tables)
+    }
+
+    /// Every table this process knows.
+    pub fn catalog(&self) -> Catalog {
+        self.catalog
+    }
+
+    /// The table of that name.
+    ///
+    /// # Errors
+    /// When none is defined: the error names those that are.
+    pub fn table(&self, name: &TableName) -> Result<Table, EngineError> {
+        let unknown = || EngineError::UnknownTable { name: name.clone(), catalog: self.catalog };
+        self.catalog.get(&name.0).ok_or_else(unknown)
     }
 
     /// What to tell a user whose sync found no row, when the key may be the reason.
@@ -355,7 +407,7 @@ impl Engine {
         &self.settings.dead_letter_topic
     }
 
-    fn lock_rebuilds(&self) -> MutexGuard<'_, BTreeMap<IndexName, watch::Receiver<RebuildStatus>>> {
+    fn lock_rebuilds(&self) -> MutexGuard<'_, HashMap<IndexName, watch::Receiver<RebuildStatus>>> {
         self.rebuilds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

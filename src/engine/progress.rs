@@ -13,7 +13,7 @@ use crate::{
     fault::Fault,
     log::Position,
     sink::Sink,
-    store::{SyncFilter, SyncRecord, SyncState},
+    store::{ColumnMisfits, SyncFilter, SyncRecord, SyncState},
 };
 
 /// How often a waiting caller looks again.
@@ -63,6 +63,10 @@ pub struct SyncStatus {
     pub unchanged: u64,
     /// Rows that could not become an event and were parked.
     pub dead_letters: u64,
+    /// Values that did not fit their columns: null there, kept in `dados`.
+    pub misfits: Vec<ColumnMisfits>,
+    /// Rows that say they were changed later than the server's time: they are read at every sync.
+    pub ahead: u64,
     /// The limit was reached and the source has more: call again to go on.
     pub more: bool,
     pub sinks: Vec<SinkProgress>,
@@ -96,12 +100,14 @@ impl SyncStatus {
         };
         Self {
             sync_id: record.id,
-            table: record.request.table.name().to_owned(),
+            table: record.request.table.0,
             state,
             rows_read: record.progress.rows_read,
             appended: record.progress.appended,
             unchanged: record.progress.unchanged,
             dead_letters: record.progress.dead_letters,
+            misfits: record.progress.misfits,
+            ahead: record.progress.ahead,
             more: record.progress.more,
             sinks,
             started_at: record.started_at,

@@ -1,44 +1,51 @@
 //! Questions about what the store holds.
 
-use uuid::Uuid;
-
 use super::{Engine, EngineError};
 use crate::{
-    domain::{Table, TipoEvento},
+    domain::Table,
     fault::Fault,
     store::{
         EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, StoredEntity, StoredEvent,
     },
 };
 
-/// The latest events of a lead that are told.
-const LEAD_EVENTS: u32 = 50;
+/// The latest events of an entity that are told.
+const ENTITY_EVENTS: u32 = 50;
 
-/// The latest chat sessions of a lead that are told, and the most leads of one address.
-const LEAD_ENTITIES: u32 = 20;
+/// The most entities that are told of each table that refers to one, and of one looked-up value.
+const MAX_ENTITIES: u32 = 20;
 
-/// How a lead is named.
+/// How an entity is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LeadKey {
-    Id(Uuid),
-    Email(String),
+pub enum EntityKey {
+    /// By its key.
+    Key(String),
+    /// By the value of a column that entities are looked up by.
+    Lookup { column: String, value: String },
 }
 
-/// A lead and what happened to it.
+/// An entity and what happened to it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LeadHistory {
-    pub id: Uuid,
-    pub lead: StoredEntity,
+pub struct EntityHistory {
+    pub table: Table,
+    pub entity: StoredEntity,
     /// Its events, latest first.
     pub events: Vec<StoredEvent>,
     /// There are earlier events than these.
     pub more_events: bool,
-    /// Its chat sessions, latest first.
-    pub sessions: Vec<StoredEntity>,
-    /// There are earlier sessions than these.
-    pub more_sessions: bool,
-    /// Further leads with the same address, where it was asked by address.
-    pub others: Vec<Uuid>,
+    /// Entities of other tables that refer to it.
+    pub related: Vec<Related>,
+    /// Keys of further entities with the same value, where it was looked up.
+    pub others: Vec<String>,
+}
+
+/// Entities of one table that refer to another's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Related {
+    pub table: Table,
+    /// The latest first.
+    pub entities: Vec<StoredEntity>,
+    pub more: bool,
 }
 
 impl Engine {
@@ -69,46 +76,58 @@ impl Engine {
         Ok((store.name(), store.query(statement, limits).await?))
     }
 
-    /// A lead with its latest events and chat sessions.
+    /// An entity with its latest events and what refers to it.
     ///
     /// # Errors
-    /// When no such lead is stored, or the store can't be reached.
-    pub async fn lead(&self, key: &LeadKey) -> Result<LeadHistory, EngineError> {
+    /// When no such entity is stored, or the store can't be reached.
+    pub async fn entity(&self, table: Table, key: &EntityKey) -> Result<EntityHistory, EngineError> {
         let store = self.ready_store().await?;
         let mut found = match key {
-            LeadKey::Id(id) => store.entity(Table::Leads, *id).await?.into_iter().collect(),
-            LeadKey::Email(email) => store.leads_by_email(email, LEAD_ENTITIES).await?,
+            EntityKey::Key(key) => store.entity(table, key).await?.into_iter().collect(),
+            EntityKey::Lookup { column, value } => {
+                store.entities_by(table, column, value, MAX_ENTITIES).await?
+            }
         }
-        .into_iter()
-        .filter_map(|lead| Some((id_of(&lead)?, lead)));
-        let (id, lead) = found.next().ok_or_else(|| EngineError::UnknownLead(key.clone()))?;
-        let others = found.map(|(id, _)| id).collect();
+        .into_iter();
+        let unknown = || EngineError::UnknownEntity { table, key: key.clone() };
+        let entity: StoredEntity = found.next().ok_or_else(unknown)?;
+        let others = found.map(|other| other.key).collect();
 
         let filter = EventFilter {
-            tipo_evento: Some(TipoEvento::Lead.as_str().to_owned()),
-            entidade: Some(id),
+            tipo_evento: Some(table.entity.clone()),
+            entidade: Some(entity.key.clone()),
             ..EventFilter::default()
         };
-        let of_lead = id.to_string();
-        let (page, mut sessions) = tokio::try_join!(
-            store.events(&filter, EventOrder::Newest, None, LEAD_EVENTS),
-            store.sessions_of(&of_lead, LEAD_ENTITIES + 1),
-        )?;
-        let shown = usize::try_from(LEAD_ENTITIES).unwrap_or(usize::MAX);
-        let more_sessions = sessions.len() > shown;
-        sessions.truncate(shown);
-        Ok(LeadHistory {
-            id,
-            lead,
+        let related = futures::future::try_join_all(
+            self.referring_to(table).map(|(other, column)| self.related(other, column, &entity.key)),
+        );
+        let page = store.events(&filter, EventOrder::Newest, None, ENTITY_EVENTS);
+        let (page, related) = tokio::try_join!(page, related)?;
+        Ok(EntityHistory {
+            table,
             more_events: page.next.is_some(),
             events: page.events,
-            sessions,
-            more_sessions,
+            related,
+            entity,
             others,
         })
     }
-}
 
-fn id_of(lead: &StoredEntity) -> Option<Uuid> {
-    lead.row.get("id")?.as_str()?.parse().ok()
+    /// The tables with a column that holds keys of this one, and that column.
+    fn referring_to(&self, table: Table) -> impl Iterator<Item = (Table, &'static str)> {
+        self.catalog.tables().filter_map(move |other| {
+            let refers = other.definition().columns.iter();
+            let column =
+                refers.into_iter().find(|column| column.refers_to.as_deref() == Some(table.name()))?;
+            Some((other, column.name.as_str()))
+        })
+    }
+
+    async fn related(&self, table: Table, column: &str, key: &str) -> Result<Related, Fault> {
+        let shown = usize::try_from(MAX_ENTITIES).unwrap_or(usize::MAX);
+        let mut entities = self.store.entities_by(table, column, key, MAX_ENTITIES + 1).await?;
+        let more = entities.len() > shown;
+        entities.truncate(shown);
+        Ok(Related { table, entities, more })
+    }
 }

@@ -42,6 +42,7 @@ pub enum RebuildPhase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RebuildStatus {
     pub id: Uuid,
+    #[schemars(with = "String")]
     pub index: IndexName,
     pub phase: RebuildPhase,
     /// Records of the log still to be read in this phase; absent before the log was asked.
@@ -155,6 +156,8 @@ impl Engine {
         let status = sender.borrow().clone();
         let group = format!("{}.{}.rebuild-{}", self.settings.group_prefix, self.index.name(), rebuild.id);
         let drain = Drain {
+            catalog: self.catalog,
+            store: self.store.clone(),
             log: self.log.clone(),
             sink: self.index.rebuild_sink(&rebuild),
             group,

@@ -18,12 +18,13 @@ use uuid::Uuid;
 
 use super::{
     Engine, EngineError,
-    sync::{self, MOST_HOURS},
+    sync::{self, MAX_HOURS},
 };
 use crate::{
     backoff::Backoff,
-    domain::Table,
+    domain::TableName,
     fault::Fault,
+    source::Condition,
     store::{RunOutcome, Schedule, ScheduledRun, SyncRequest, SyncState},
 };
 
@@ -31,14 +32,14 @@ use crate::{
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// Longest pause while the store can't be asked.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long a claim holds, and how often it is renewed.
 const LEASE: Duration = Duration::from_mins(1);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 
 /// Minutes between two runs at most: a week.
-const MOST_MINUTES: u32 = 7 * 24 * 60;
+const MAX_MINUTES: u32 = 7 * 24 * 60;
 
 /// A schedule as a user sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -49,8 +50,8 @@ pub struct ScheduleStatus {
     pub hours_ago: u32,
     /// New events to append in a run at most.
     pub limit: u32,
-    pub status: Option<String>,
-    pub min_messages: Option<u32>,
+    /// Only rows that meet all of these.
+    pub conditions: Vec<Condition>,
     pub created_by: String,
     pub next_due_at: DateTime<Utc>,
     /// Host and process that run it just now.
@@ -72,12 +73,11 @@ impl ScheduleStatus {
 impl From<Schedule> for ScheduleStatus {
     fn from(schedule: Schedule) -> Self {
         Self {
-            table: schedule.request.table.name().to_owned(),
+            table: schedule.request.table.0,
             every_minutes: schedule.every_minutes,
             hours_ago: schedule.request.hours_ago,
             limit: schedule.request.limit,
-            status: schedule.request.status,
-            min_messages: schedule.request.min_messages,
+            conditions: schedule.request.conditions,
             created_by: schedule.created_by,
             next_due_at: schedule.next_due_at,
             running_on: schedule.claimed_by,
@@ -115,12 +115,13 @@ impl Engine {
         every_minutes: u32,
         by: &str,
     ) -> Result<(), EngineError> {
-        if every_minutes == 0 || every_minutes > MOST_MINUTES {
+        if every_minutes == 0 || every_minutes > MAX_MINUTES {
             let problem =
-                format!("{every_minutes} is out of range; give 1 to {MOST_MINUTES} minutes, or 0 to remove");
+                format!("{every_minutes} is out of range; give 1 to {MAX_MINUTES} minutes, or 0 to remove");
             return Err(EngineError::Invalid { field: "every_minutes", problem });
         }
-        sync::check(request).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
+        let table = self.table(&request.table)?;
+        sync::check(table, request).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
         self.ready_store().await?.put_schedule(request, every_minutes, by).await?;
         Ok(())
     }
@@ -129,7 +130,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the store can't be reached.
-    pub async fn remove_schedule(&self, table: Table) -> Result<bool, Fault> {
+    pub async fn remove_schedule(&self, table: &TableName) -> Result<bool, Fault> {
         self.ready_store().await?.remove_schedule(table).await
     }
 
@@ -146,13 +147,14 @@ impl Engine {
 
     async fn run_schedule(&self, schedule: Schedule) {
         let began_at = Utc::now();
-        let table = schedule.request.table;
+        let table = schedule.request.table.clone();
         let request = SyncRequest {
             hours_ago: reach(schedule.request.hours_ago, schedule.last_success_at, began_at),
+            resume: true,
             ..schedule.request.clone()
         };
         let ended = match self.start_sync(request).await {
-            Ok(id) => self.follow(id, table).await,
+            Ok(id) => self.follow(id, &table).await,
             Err(EngineError::Busy(running)) => Ended {
                 outcome: RunOutcome::Skipped,
                 sync_id: running.map(|running| running.id),
@@ -183,7 +185,7 @@ impl Engine {
     }
 
     /// Holds the claim until a sync of this process has ended.
-    async fn follow(&self, id: Uuid, table: Table) -> Ended {
+    async fn follow(&self, id: Uuid, table: &TableName) -> Ended {
         let progress = self.lock_running().get(&id).map(|sync| sync.progress.clone());
         if let Some(mut progress) = progress {
             let mut renew = tokio::time::interval(RENEW_EVERY);
@@ -230,7 +232,7 @@ impl Ended {
 }
 
 async fn keep_scheduling(engine: Weak<Engine>) {
-    let mut backoff = Backoff::new(ASK_EVERY, LONGEST_PAUSE);
+    let mut backoff = Backoff::new(ASK_EVERY, MAX_PAUSE);
     while let Some(engine) = engine.upgrade() {
         // A task of its own, so that a panic ends one look and not the scheduler.
         let outcome = tokio::spawn(engine.run_due()).await.unwrap_or_else(|panic| {
@@ -259,8 +261,8 @@ async fn keep_scheduling(engine: Weak<Engine>) {
 /// How far a run must look back so that nothing since the last success is left out, in hours.
 fn reach(hours_ago: u32, last_success: Option<DateTime<Utc>>, now: DateTime<Utc>) -> u32 {
     let since =
-        last_success.map_or(0, |last| u32::try_from((now - last).num_hours() + 2).unwrap_or(MOST_HOURS));
-    hours_ago.max(since).min(MOST_HOURS)
+        last_success.map_or(0, |last| u32::try_from((now - last).num_hours() + 2).unwrap_or(MAX_HOURS));
+    hours_ago.max(since).min(MAX_HOURS)
 }
 
 /// The first time after `now` that keeps to the schedule's beat.
@@ -292,6 +294,6 @@ mod tests {
         assert_eq!(reach(24, None, now), 24);
         assert_eq!(reach(24, Some(now - TimeDelta::minutes(5)), now), 24);
         assert_eq!(reach(24, Some(at(0)), now), 242, "an hour begun, and one for good measure");
-        assert_eq!(reach(24, Some(now - TimeDelta::days(36_500)), now), MOST_HOURS);
+        assert_eq!(reach(24, Some(now - TimeDelta::days(36_500)), now), MAX_HOURS);
     }
 }

@@ -143,7 +143,7 @@ impl Supervisor {
     }
 
     /// Asks the store at once, and waits until a sink's drain here is as wanted, but no longer than `patience`.
-    pub async fn heed(&self, sink: &str, runs: bool, patience: Duration) {
+    pub async fn apply_pause(&self, sink: &str, runs: bool, patience: Duration) {
         if !self.started() {
             return;
         }

@@ -1,48 +1,65 @@
 //! Which part of a table a sync must read, and what the table's coverage is afterwards: an algebra of intervals,
 //! without I/O.
 //!
-//! Coverage says "every row last written in `from..=to` is in the log". It only ever claims what was read without a
-//! gap; where two intervals don't touch, the newer one is kept, since re-reading costs time and a gap costs rows.
+//! Coverage says "every row that said, before `to`, that it was last written in `from..=to` is in the log". It only
+//! ever claims what was read without a gap, and nothing beyond the server's time when reading began, whatever the
+//! rows say; where two intervals don't touch, the newer one is kept, since re-reading costs time and a gap costs rows.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::store::{Coverage, SyncRequest};
-
-/// How far behind the watermark reading starts again: `updated_at` is assigned before its transaction commits, so
-/// a row can appear behind rows that were already read.
-pub const OVERLAP: TimeDelta = TimeDelta::minutes(2);
+use crate::{
+    domain::Table,
+    store::{Coverage, SyncRequest},
+};
 
 /// What one sync is to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
+    /// The server's time when reading began.
+    began: DateTime<Utc>,
     /// How far back the caller wants to look.
     start: DateTime<Utc>,
     /// Read rows last written at or after this.
     pub since: DateTime<Utc>,
     before: Option<Coverage>,
-    /// A filtered read sees only some of the rows and proves nothing about the others.
+    /// A filtered read sees only some of the rows and proves nothing about the others; and where rows don't tell when
+    /// they were modified there is nothing to read on from.
     counts: bool,
 }
 
 impl Window {
-    /// Plans a sync. `coverage` is what earlier syncs left behind.
-    pub fn plan(now: DateTime<Utc>, request: &SyncRequest, coverage: Option<Coverage>) -> Self {
+    /// Plans a sync. `now` is the server's time, `coverage` what earlier syncs left behind, `overlap` how far behind
+    /// it reading starts again, since rows are committed after the time they bear.
+    pub fn plan(
+        now: DateTime<Utc>,
+        table: Table,
+        request: &SyncRequest,
+        coverage: Option<Coverage>,
+        overlap: TimeDelta,
+    ) -> Self {
         let start = now
             .checked_sub_signed(TimeDelta::hours(i64::from(request.hours_ago)))
             .unwrap_or(DateTime::UNIX_EPOCH);
-        let filtered = request.status.is_some() || request.min_messages.is_some();
-        let resumable = request.table.modified_column().is_some() && !request.full && !filtered;
-        let since = match coverage {
-            Some(known) if resumable && known.from <= start => start.max(known.to - OVERLAP),
+        // A client's clock may have put an earlier release's coverage into the future.
+        let before = coverage.map(|known| Coverage { to: known.to.min(now), ..known });
+        let counts = table.time.modified.is_some() && request.conditions.is_empty();
+        let since = match before {
+            Some(known) if counts && request.resume && !request.full && known.from <= start => {
+                start.max(known.to.checked_sub_signed(overlap).unwrap_or(known.to))
+            }
             _ => start,
         };
-        Self { start, since, before: coverage, counts: !filtered }
+        Self { began: now, start, since, before, counts }
     }
 
-    /// The coverage after everything from `since` up to `read_up_to` was appended; `None` leaves it as it was.
-    pub fn covered(&self, read_up_to: Option<DateTime<Utc>>) -> Option<Coverage> {
-        let to = read_up_to.filter(|_| self.counts)?;
-        let mut after = Coverage { from: self.start, to };
+    /// The coverage after everything from `since` on was appended up to the row that was last written at `read_up_to`,
+    /// or to the end where `exhausted`; `None` leaves it as it was.
+    pub fn covered(&self, read_up_to: Option<DateTime<Utc>>, exhausted: bool) -> Option<Coverage> {
+        if !self.counts {
+            return None;
+        }
+        let to = if exhausted { self.began } else { read_up_to?.min(self.began) };
+        let mut after = Coverage { from: self.since, to };
         if let Some(before) = self.before {
             let touches = self.since <= before.to && to >= before.from;
             if touches {
@@ -50,88 +67,122 @@ impl Window {
                 after.to = after.to.max(before.to);
             }
         }
-        Some(after)
+        (after.from <= after.to).then_some(after)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Table;
+    use crate::{
+        domain::{Catalog, Compare},
+        source::Condition,
+    };
+
+    const OVERLAP: TimeDelta = TimeDelta::minutes(10);
 
     fn at(hour: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::hours(hour)
     }
 
     fn request(hours_ago: u32) -> SyncRequest {
-        SyncRequest {
-            table: Table::Leads,
-            hours_ago,
-            limit: 100,
-            status: None,
-            min_messages: None,
-            full: false,
-        }
+        let table = crate::domain::TableName("leads".to_owned());
+        SyncRequest { table, hours_ago, limit: 100, conditions: Vec::new(), resume: true, full: false }
     }
 
     fn covered(from: i64, to: i64) -> Option<Coverage> {
         Some(Coverage { from: at(from), to: at(to) })
     }
 
-    #[test]
-    fn a_first_sync_reads_the_whole_window() {
-        let window = Window::plan(at(100), &request(24), None);
-        assert_eq!(window.since, at(76));
-        assert_eq!(window.covered(Some(at(99))), covered(76, 99));
+    fn plan_of(table: &str, now: i64, request: &SyncRequest, coverage: Option<Coverage>) -> Window {
+        let table = Catalog::built_in().get(table).expect("a table");
+        Window::plan(at(now), table, request, coverage, OVERLAP)
+    }
+
+    fn plan(now: i64, request: &SyncRequest, coverage: Option<Coverage>) -> Window {
+        plan_of("leads", now, request, coverage)
     }
 
     #[test]
-    fn the_next_sync_resumes_behind_the_watermark_with_overlap() {
-        let window = Window::plan(at(101), &request(24), covered(76, 99));
+    fn a_first_sync_reads_the_whole_window_and_covers_it_up_to_the_servers_time() {
+        let window = plan(100, &request(24), None);
+        assert_eq!(window.since, at(76));
+        assert_eq!(window.covered(Some(at(99)), true), covered(76, 100));
+        assert_eq!(window.covered(None, true), covered(76, 100), "nothing there is known, too");
+        assert_eq!(window.covered(Some(at(99)), false), covered(76, 99));
+        assert_eq!(window.covered(None, false), None, "cut short before it read anything");
+    }
+
+    #[test]
+    fn a_row_dated_ahead_moves_the_coverage_no_further_than_the_servers_time() {
+        let window = plan(100, &request(24), None);
+        assert_eq!(window.covered(Some(at(900_000)), true), covered(76, 100));
+        assert_eq!(window.covered(Some(at(900_000)), false), covered(76, 100));
+    }
+
+    #[test]
+    fn a_stored_coverage_in_the_future_is_corrected() {
+        let window = plan(101, &request(24), covered(76, 900_000));
+        assert_eq!(window.since, at(101) - OVERLAP);
+        assert_eq!(window.covered(None, true), covered(76, 101));
+    }
+
+    #[test]
+    fn the_next_sync_resumes_behind_the_coverage_with_overlap() {
+        let window = plan(101, &request(24), covered(76, 99));
         assert_eq!(window.since, at(99) - OVERLAP);
-        assert_eq!(window.covered(Some(at(101))), covered(76, 101));
+        assert_eq!(window.covered(Some(at(100)), true), covered(76, 101));
+    }
+
+    #[test]
+    fn a_sync_that_does_not_resume_reads_what_was_asked_for() {
+        let asked = SyncRequest { resume: false, ..request(24) };
+        assert_eq!(plan(101, &asked, covered(10, 100)).since, at(77));
+        let full = SyncRequest { full: true, ..request(24) };
+        assert_eq!(plan(101, &full, covered(10, 100)).since, at(77));
     }
 
     #[test]
     fn looking_further_back_than_ever_reads_all_of_it() {
-        let window = Window::plan(at(101), &request(48), covered(76, 99));
+        let window = plan(101, &request(48), covered(76, 99));
         assert_eq!(window.since, at(53));
-        assert_eq!(window.covered(Some(at(100))), covered(53, 100));
-        assert_eq!(window.covered(Some(at(80))), covered(53, 99), "cut short inside what was known");
-        assert_eq!(window.covered(Some(at(60))), covered(53, 60), "a gap is never claimed");
+        assert_eq!(window.covered(Some(at(100)), false), covered(53, 100));
+        assert_eq!(window.covered(Some(at(80)), false), covered(53, 99), "cut short inside what was known");
+        assert_eq!(window.covered(Some(at(60)), false), covered(53, 60), "a gap is never claimed");
     }
 
     #[test]
     fn a_window_after_the_coverage_does_not_claim_the_gap() {
-        let window = Window::plan(at(200), &request(24), covered(76, 99));
+        let window = plan(200, &request(24), covered(76, 99));
         assert_eq!(window.since, at(176));
-        assert_eq!(window.covered(Some(at(199))), covered(176, 199));
+        assert_eq!(window.covered(Some(at(199)), true), covered(176, 200));
     }
 
     #[test]
     fn a_filtered_sync_neither_uses_nor_moves_the_coverage() {
-        let filtered = SyncRequest { status: Some("novo".into()), ..request(24) };
-        let window = Window::plan(at(101), &filtered, covered(76, 99));
+        let condition =
+            Condition { column: "status_lead".into(), compare: Compare::Eq, value: "novo".into() };
+        let filtered = SyncRequest { conditions: vec![condition], ..request(24) };
+        let window = plan(101, &filtered, covered(76, 99));
         assert_eq!(window.since, at(77));
-        assert_eq!(window.covered(Some(at(101))), None);
+        assert_eq!(window.covered(Some(at(101)), true), None);
     }
 
     #[test]
     fn a_table_without_modification_times_is_always_read_whole() {
-        let sessions = SyncRequest { table: Table::ChatSessions, ..request(24) };
-        assert_eq!(Window::plan(at(101), &sessions, covered(76, 99)).since, at(77));
+        let window = plan_of("chat_sessions", 101, &request(24), covered(76, 99));
+        assert_eq!(window.since, at(77));
+        assert_eq!(window.covered(None, true), None);
     }
 
     #[test]
-    fn nothing_read_moves_nothing_and_an_absurd_reach_is_the_epoch() {
-        let window = Window::plan(at(100), &request(u32::MAX), None);
-        assert_eq!(window.covered(None), None);
-        assert!(window.since <= DateTime::UNIX_EPOCH);
+    fn an_absurd_reach_is_the_epoch() {
+        assert!(plan(100, &request(u32::MAX), None).since <= DateTime::UNIX_EPOCH);
     }
 
     #[test]
-    fn the_watermark_never_goes_back() {
-        let window = Window::plan(at(101), &request(24), covered(76, 99));
-        assert_eq!(window.covered(Some(at(98))), covered(76, 99));
+    fn the_coverage_never_goes_back() {
+        let window = plan(101, &request(24), covered(76, 99));
+        assert_eq!(window.covered(Some(at(98)), false), covered(76, 99));
     }
 }

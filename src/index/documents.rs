@@ -1,197 +1,391 @@
-//! What a batch writes into an index: pure, so that two workers always write the same.
+//! What a batch writes into an index: pure, so that two workers write the same.
+//!
+//! An event's document is the envelope as it stands in the log, every digit of `dados` and every escape kept, and
+//! when it was written. An entity's document is its row as the table's definition types it, and what the event says
+//! besides. A value that its field can't hold is null in an entity's document; a member of `metadata` that would be
+//! refused is kept as `coluna_<name>`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use chrono_tz::Tz;
 use serde::Serialize;
-use uuid::Uuid;
 
-use super::{IndexName, metadata};
+use super::{
+    Fields, IndexName,
+    fields::Indices,
+    values::{MAX_DEPTH, MAX_METADATA_DEPTH, MAX_NAME, fitting, kept, of_cell, quoted},
+};
 use crate::{
-    domain::{ChatSession, Dados, Event, JsonObject, Lead, Table},
+    domain::{Event, Json, KeyKind, Table},
     log::Position,
     sink::{Rejection, SinkBatch, SinkEvent},
 };
 
+/// The longest id that a search server takes, in bytes.
+const MAX_ID: usize = 512;
+
 /// One document to write.
 #[derive(Debug)]
-pub struct Document {
+pub(super) struct Document {
     /// The event it comes from.
-    pub position: Position,
-    pub index: IndexName,
-    /// The event's id, or the row's.
-    pub id: Uuid,
-    /// Of an entity: only a higher one replaces it. An event has none: it is written once.
-    pub version: Option<i64>,
+    pub(super) position: Position,
+    pub(super) index: IndexName,
+    /// The event's id, or the row's key.
+    pub(super) id: String,
+    /// Of an entity: a lower one does not replace it. An event has none: it is written once.
+    pub(super) version: Option<i64>,
     /// One line of JSON.
-    pub body: Bytes,
+    pub(super) body: Bytes,
 }
 
 /// Everything a batch writes.
 #[derive(Debug, Default)]
-pub struct Plan {
-    pub documents: Vec<Document>,
+pub(super) struct Plan {
+    pub(super) documents: Vec<Document>,
     /// Events that no index takes.
-    pub refused: Vec<Rejection>,
+    pub(super) refused: Vec<Rejection>,
 }
 
-/// Plans a batch: every event, and the newest version of every entity.
-pub fn plan(batch: &SinkBatch) -> Plan {
+/// Plans a batch: every event, and the newest version of every entity. `now` is when it is written.
+pub(super) fn plan(batch: &SinkBatch, indices: Indices, now: DateTime<Utc>) -> Plan {
+    let now = now.to_rfc3339_opts(SecondsFormat::Micros, true);
     let mut plan = Plan::default();
+    let events = indices.fields(IndexName::Eventos);
+    let mut tables: Vec<Table> = Vec::new();
     for item in &batch.events {
-        if has_impossible_version(item) {
-            let reason = "entidade.versao is negative, which no external version may be".to_owned();
-            plan.refused.push(Rejection { position: item.position, reason });
+        if let Some(reason) = refusal(item) {
+            plan.refused.push(Rejection { position: item.position, reason: reason.to_owned() });
             continue;
         }
+        tables.extend(item.table.filter(|table| !tables.contains(table)));
         plan.documents.push(Document {
             position: item.position,
             index: IndexName::Eventos,
-            id: item.event.id,
+            id: item.event.id.to_string(),
             version: None,
-            body: event_body(item),
+            body: event_body(item, events, &now),
         });
     }
-    for table in Table::ALL {
-        let newest = batch.newest_of(table).into_iter().filter(|item| !has_impossible_version(item));
-        plan.documents.extend(newest.filter_map(|item| entity(table, item)));
+    for table in tables {
+        let index = IndexName::Entities(table);
+        let fields = indices.fields(index);
+        let newest = batch.newest_of(table).into_iter().filter(|item| refusal(item).is_none());
+        plan.documents.extend(newest.map(|item| Document {
+            position: item.position,
+            index,
+            id: item.event.entidade.id.clone(),
+            version: Some(item.event.entidade.versao),
+            body: entity_body(table, item, fields, &now),
+        }));
     }
     plan
 }
 
-fn has_impossible_version(item: &SinkEvent) -> bool {
-    item.event.table().is_some() && item.event.entidade.versao < 0
-}
-
-/// The bytes of the log, unless they can't stand in a request as they are.
-fn event_body(item: &SinkEvent) -> Bytes {
-    if let Cow::Owned(metadata) = metadata::indexable(&item.event.metadata) {
-        return Event { metadata, ..item.event.clone() }.encode();
+/// What would spoil a whole request, not only its own document.
+fn refusal(item: &SinkEvent) -> Option<&'static str> {
+    let entity = &item.event.entidade;
+    item.table?;
+    if entity.versao < 0 {
+        return Some("entidade.versao is negative, which no external version may be");
     }
-    let is_one_line = !item.raw.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
-    if is_one_line && !item.raw.is_empty() { item.raw.clone() } else { item.event.encode() }
+    (entity.id.is_empty() || entity.id.len() > MAX_ID).then_some("entidade.id is no text of 1 to 512 bytes")
 }
 
-fn entity(table: Table, item: &SinkEvent) -> Option<Document> {
-    let entity = item.event.entidade;
-    let row = match &item.event.dados {
-        Dados::Lead(lead) => Row::Lead(lead),
-        Dados::ChatSession(session) => Row::ChatSession(session),
-        Dados::Manual(_) => return None,
-    };
-    let body = EntityBody {
-        row,
-        versao: entity.versao,
-        evento_id: item.event.id,
-        evento: &item.event.evento,
-        usuario: &item.event.usuario,
-        categoria: item.event.categoria.as_str(),
-        valor: item.event.valor,
-        timestamp: item.event.timestamp,
-        metadata: metadata::indexable(&item.event.metadata),
-    };
-    // Every key is a string and no member can fail to serialize, so this has no error to report.
-    let body = Bytes::from(serde_json::to_vec(&body).unwrap_or_default());
-    Some(Document {
-        position: item.position,
-        index: IndexName::of(table),
-        id: entity.id,
-        version: Some(entity.versao),
-        body,
-    })
+fn event_body(item: &SinkEvent, fields: &Fields, now: &str) -> Bytes {
+    let event = &item.event;
+    let mut body = Body::with_capacity(512 + event.metadata.as_str().len() + event.dados.as_str().len());
+    body.value("id", &event.id);
+    body.value("tipo_evento", &event.tipo_evento);
+    body.said(event);
+    body.value("entidade", &event.entidade);
+    body.json("metadata", &metadata(&event.metadata, fields, zone(item)));
+    body.json("dados", &kept(event.dados.as_str(), MAX_DEPTH));
+    body.value("processado_em", now);
+    body.end()
 }
 
-#[derive(Serialize)]
-struct EntityBody<'a> {
-    #[serde(flatten)]
-    row: Row<'a>,
-    versao: i64,
-    evento_id: Uuid,
-    evento: &'a str,
-    usuario: &'a str,
-    categoria: &'a str,
-    valor: f64,
-    timestamp: chrono::DateTime<chrono::Utc>,
-    metadata: Cow<'a, JsonObject>,
+fn entity_body(table: Table, item: &SinkEvent, fields: &Fields, now: &str) -> Bytes {
+    let event = &item.event;
+    let key = &table.definition().key;
+    let mut body = Body::with_capacity(1024 + event.dados.as_str().len());
+    match key.kind {
+        KeyKind::Bigint if event.entidade.id.parse::<i64>().is_ok() => {
+            body.json(&key.column, &event.entidade.id);
+        }
+        _ => body.value(&key.column, &event.entidade.id),
+    }
+    for (column, cell) in event.row(table).cells() {
+        let kind = fields.get(&column.name).map_or(super::FieldKind::Stored, |field| field.kind);
+        body.json(&column.name, &of_cell(&cell, kind));
+    }
+    body.value("versao", &event.entidade.versao);
+    body.value("evento_id", &event.id);
+    body.said(event);
+    body.json("metadata", &metadata(&event.metadata, fields, zone(item)));
+    body.value("processado_em", now);
+    body.end()
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Row<'a> {
-    Lead(&'a Lead),
-    ChatSession(&'a ChatSession),
+fn zone(item: &SinkEvent) -> Tz {
+    item.table.map_or(Tz::UTC, Table::zone)
+}
+
+/// The same object with every member under a name, and in a shape, that no server refuses.
+fn metadata(metadata: &Json, fields: &Fields, zone: Tz) -> String {
+    let members = metadata.members().unwrap_or_default();
+    let members: Vec<_> = members.iter().map(|member| (&*member.name, member.value)).collect();
+    let mut written: Vec<Option<(Cow<'_, str>, Cow<'_, str>)>> = vec![None; members.len()];
+    let mut names: HashSet<String> = HashSet::with_capacity(members.len());
+    // From the end: of a name that stands twice the last member is the one that counts.
+    for (at, (name, value)) in members.iter().enumerate().rev() {
+        let value = match fields.member(name) {
+            Some(kind) => fitting(value, kind, zone),
+            // Older servers refuse names of white space, and all read a meaning into dots.
+            None if name.trim().is_empty() || name.contains('.') || name.len() > MAX_NAME => None,
+            None => Some(kept(value, MAX_METADATA_DEPTH)),
+        };
+        if let Some(value) = value
+            && names.insert((*name).to_owned())
+        {
+            written[at] = Some((Cow::Borrowed(name), value));
+        }
+    }
+    for (at, (name, value)) in members.iter().enumerate() {
+        if written[at].is_none() {
+            let short: String = name.chars().take(200).collect();
+            let mut renamed = format!("coluna_{}", short.replace('.', "_"));
+            while fields.member(&renamed).is_some() || !names.insert(renamed.clone()) {
+                renamed.push('_');
+            }
+            written[at] = Some((Cow::Owned(renamed), kept(value, MAX_METADATA_DEPTH)));
+        }
+    }
+    let mut out = String::with_capacity(metadata.as_str().len() + 2);
+    out.push('{');
+    for (name, value) in written.into_iter().flatten() {
+        if out.len() > 1 {
+            out.push(',');
+        }
+        out.push_str(&quoted(&name));
+        out.push(':');
+        out.push_str(&value);
+    }
+    out.push('}');
+    out
+}
+
+/// A document being written.
+struct Body(Vec<u8>);
+
+impl Body {
+    fn with_capacity(bytes: usize) -> Self {
+        let mut body = Vec::with_capacity(bytes);
+        body.push(b'{');
+        Self(body)
+    }
+
+    /// What an event says, the same in both kinds of documents.
+    fn said(&mut self, event: &Event) {
+        self.value("usuario", &event.usuario);
+        self.value("evento", &event.evento);
+        self.value("valor", &event.valor);
+        self.value("timestamp", &event.timestamp);
+        self.value("categoria", &event.categoria);
+    }
+
+    fn value<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        self.name(name);
+        // Texts and numbers always serialize.
+        let _ = serde_json::to_writer(&mut self.0, value);
+    }
+
+    fn json(&mut self, name: &str, json: &str) {
+        self.name(name);
+        if json.contains(['\n', '\r']) {
+            // Within a text they are escaped, so these only lay it out.
+            self.0.extend(json.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+        } else {
+            self.0.extend_from_slice(json.as_bytes());
+        }
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        // The names of fields need no escapes.
+        self.0.push(b'"');
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn end(mut self) -> Bytes {
+        self.0.push(b'}');
+        Bytes::from(self.0)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
     use serde_json::{Value, json};
+    use uuid::Uuid;
 
     use super::*;
-    use crate::domain::ManualEvent;
+    use crate::{
+        domain::{Catalog, ManualEvent, SourceRow},
+        index::fields::tests::of,
+    };
 
-    fn lead(offset: i64, row: Value) -> SinkEvent {
-        let row = row.as_object().cloned().expect("an object");
-        let event = Event::from_row(Table::Leads, row, DateTime::UNIX_EPOCH).expect("an event");
-        SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event }
+    fn lead(offset: i64, row: &str, versao: i64) -> SinkEvent {
+        let table = Catalog::built_in().get("leads").expect("leads");
+        let row = Json::try_from(Bytes::copy_from_slice(row.as_bytes())).expect("JSON");
+        let row = SourceRow::read(table, row).expect("a row");
+        let (event, _) = row.event(DateTime::UNIX_EPOCH, versao);
+        SinkEvent {
+            position: Position { partition: 0, offset },
+            raw: event.encode(),
+            event,
+            table: Some(table),
+        }
+    }
+
+    fn id(n: u128) -> Uuid {
+        Uuid::from_u128(n)
     }
 
     fn planned(events: Vec<SinkEvent>) -> Plan {
-        plan(&SinkBatch { events, spans: Vec::new() })
+        let indices = Indices::of(Catalog::built_in());
+        plan(&SinkBatch { events, spans: Vec::new() }, indices, DateTime::UNIX_EPOCH)
+    }
+
+    fn text(document: &Document) -> &str {
+        std::str::from_utf8(&document.body).expect("text")
     }
 
     fn body(document: &Document) -> Value {
-        assert!(!document.body.contains(&b'\n'));
         serde_json::from_slice(&document.body).expect("JSON")
     }
 
-    #[test]
-    fn an_event_is_created_under_its_id_and_its_entity_versioned_by_its_own() {
-        let id = Uuid::from_u128(9);
-        let item = lead(
-            4,
-            json!({"id": id, "nome": "Ana", "corretor": "Bia", "updated_at": "1970-01-01T00:00:01Z"}),
-        );
-        let event_id = item.event.id;
-        let plan = planned(vec![item]);
-        let [event, entity] = &plan.documents[..] else { panic!("two documents") };
-        assert_eq!((event.index, event.id, event.version), (IndexName::Eventos, event_id, None));
-        assert_eq!(body(event)["dados"]["nome"], "Ana");
-        assert_eq!((entity.index, entity.id, entity.version), (IndexName::Leads, id, Some(1_000_000)));
-        let document = body(entity);
-        assert_eq!(document["nome"], "Ana");
-        assert_eq!(document["evento_id"], json!(event_id));
-        assert_eq!(document["metadata"]["corretor"], "Bia");
-    }
-
-    #[test]
-    fn an_envelope_of_several_lines_is_written_as_one() {
-        let mut item = lead(1, json!({"id": Uuid::from_u128(9)}));
-        let value: Value = serde_json::from_slice(&item.raw).expect("JSON");
-        item.raw = Bytes::from(serde_json::to_vec_pretty(&value).expect("JSON"));
-        assert_eq!(body(&planned(vec![item]).documents[0]), value);
-    }
-
-    #[test]
-    fn a_version_before_1970_is_refused_before_it_spoils_a_request() {
-        let old = lead(7, json!({"id": Uuid::from_u128(9), "updated_at": "1969-01-01T00:00:00Z"}));
-        let good = lead(8, json!({"id": Uuid::from_u128(10)}));
-        let plan = planned(vec![old, good]);
-        assert_eq!(plan.refused.iter().map(|r| r.position.offset).collect::<Vec<_>>(), [7]);
-        assert_eq!(plan.documents.len(), 2);
-    }
-
-    #[test]
-    fn a_manual_event_has_no_entity() {
+    fn manual(metadata: &str) -> SinkEvent {
         let manual = ManualEvent {
             id: None,
             usuario: "ana".into(),
             evento: "teste".into(),
             valor: 1.0,
-            metadata: JsonObject::new(),
+            metadata: Json::try_from(Bytes::copy_from_slice(metadata.as_bytes())).expect("JSON"),
         };
         let event = Event::manual(manual, DateTime::UNIX_EPOCH);
-        let item = SinkEvent { position: Position { partition: 0, offset: 0 }, raw: event.encode(), event };
-        assert_eq!(planned(vec![item]).documents.len(), 1);
+        SinkEvent { position: Position { partition: 0, offset: 0 }, raw: event.encode(), event, table: None }
+    }
+
+    #[test]
+    fn an_event_is_written_under_its_id_and_its_entity_versioned_by_its_own() {
+        let row = format!(r#"{{"id":"{}","nome":"Ana","score_qualificacao":72.50,"corretor":"Bia"}}"#, id(9));
+        let item = lead(4, &row, 1_000_000);
+        let event_id = item.event.id;
+        let plan = planned(vec![item]);
+        let [event, entity] = &plan.documents[..] else { panic!("two documents") };
+        assert_eq!(
+            (event.index, &event.id, event.version),
+            (IndexName::Eventos, &event_id.to_string(), None)
+        );
+        assert_eq!((entity.index.as_str(), &entity.id), ("leads", &id(9).to_string()));
+        assert_eq!(entity.version, Some(1_000_000));
+        assert!(text(event).contains(&format!(r#""dados":{row}"#)), "{}", text(event));
+        let document = body(entity);
+        assert_eq!(document["nome"], "Ana");
+        assert_eq!(document["evento_id"], json!(event_id));
+        assert_eq!(document["metadata"]["corretor"], "Bia");
+        assert_eq!(document["email"], Value::Null);
+        assert!(text(entity).contains(r#""score_qualificacao":72.50,"#), "{}", text(entity));
+        for document in [event, entity] {
+            assert_eq!(body(document)["processado_em"], "1970-01-01T00:00:00.000000Z");
+        }
+    }
+
+    #[test]
+    fn no_row_is_changed_or_refused_for_what_its_values_are() {
+        let row = format!(
+            "{{\"id\":\"{}\",\n \"nome\":{{\"a\":1}}, \"email\":\"\\ud800\\u0000\", \"score_qualificacao\":1e999,\r\n\
+             \"localizacao\":{{\"a\":1,\"a\":2}}, \"x\":{{\"a\":1,\"a\":2}}, \"\":1, \"n\":12345678901234567890.10}}",
+            id(9)
+        );
+        let plan = planned(vec![lead(1, &row, 1)]);
+        assert!(plan.refused.is_empty());
+        let [event, entity] = &plan.documents[..] else { panic!("two documents") };
+        for document in [event, entity] {
+            assert!(!document.body.contains(&b'\n') && !document.body.contains(&b'\r'));
+        }
+        // The text of what servers refuse, whole.
+        let told = body(event);
+        let kept = told["dados"].as_str().expect("a text");
+        assert_eq!(kept, row);
+        assert_eq!(told["metadata"]["coluna_nome"], json!({"a": 1}));
+        assert_eq!(told["metadata"]["x"], r#"{"a":1,"a":2}"#);
+        assert_eq!(told["metadata"]["coluna_"], 1);
+        let told = body(entity);
+        assert_eq!((&told["nome"], &told["score_qualificacao"]), (&Value::Null, &Value::Null));
+        assert_eq!(told["email"], "\u{fffd}\u{0}");
+        assert_eq!(told["localizacao"], r#"{"a":1,"a":2}"#);
+    }
+
+    #[test]
+    fn an_envelope_of_several_lines_is_written_as_one() {
+        let row = format!("{{\n  \"id\": \"{}\",\n  \"notas\": [1,\n 2]\n}}", id(9));
+        let plan = planned(vec![lead(1, &row, 1)]);
+        assert_eq!(body(&plan.documents[0])["dados"]["notas"], json!([1, 2]));
+        assert!(plan.documents.iter().all(|document| !document.body.contains(&b'\n')));
+    }
+
+    #[test]
+    fn what_would_spoil_a_whole_request_is_refused_before_it_is_sent() {
+        let row = |n| format!(r#"{{"id":"{}"}}"#, id(n));
+        let negative = lead(7, &row(9), -1);
+        let mut unnamed = lead(8, &row(10), 1);
+        unnamed.event.entidade.id = String::new();
+        let mut long = lead(9, &row(11), 1);
+        long.event.entidade.id = "x".repeat(513);
+        let plan = planned(vec![negative, unnamed, long, lead(10, &row(12), 1)]);
+        assert_eq!(plan.refused.iter().map(|r| r.position.offset).collect::<Vec<_>>(), [7, 8, 9]);
+        assert_eq!(plan.documents.len(), 2);
+    }
+
+    #[test]
+    fn a_manual_event_has_no_entity() {
+        assert_eq!(planned(vec![manual("{}")]).documents.len(), 1);
+    }
+
+    fn indexable(object: &Value) -> Value {
+        let text = metadata(&Json::from(object), of("eventos"), Tz::UTC);
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    #[test]
+    fn the_metadata_of_every_ordinary_event_is_left_alone() {
+        let ordinary = json!({
+            "nome": "Ana", "interesses": ["casa", null], "localizacao": {"uf": "SP"}, "total_messages": 3,
+            "is_active": true, "corretor": {"nome": "Bia", "": 1}, "empresa": null
+        });
+        assert_eq!(indexable(&ordinary), ordinary);
+    }
+
+    #[test]
+    fn a_member_that_would_be_refused_is_kept_under_another_name() {
+        let odd = json!({
+            "nome": {"primeiro": "Ana"}, "coluna_nome": 1, "interesses": [["casa", {"a": 1}]], "is_active": "sim",
+            "": 1, "a.b": 2, "..": 3, "total_messages": "muitas", "telefone": 5
+        });
+        let expected = json!({
+            "coluna_nome": 1, "coluna_nome_": {"primeiro": "Ana"}, "coluna_interesses": [["casa", {"a": 1}]],
+            "coluna_is_active": "sim", "coluna_": 1, "coluna_a_b": 2, "coluna___": 3,
+            "coluna_total_messages": "muitas", "telefone": 5
+        });
+        assert_eq!(indexable(&odd), expected);
+        let twice =
+            Json::try_from(Bytes::from_static(br#"{"a":1,"a":2,"a\ud800":3,"a\ud801":4}"#)).expect("JSON");
+        let text = metadata(&twice, of("eventos"), Tz::UTC);
+        assert_eq!(text, "{\"coluna_a\":1,\"a\":2,\"coluna_a\u{fffd}\":3,\"a\u{fffd}\":4}");
     }
 }

@@ -1,10 +1,9 @@
-//! The fields of an index, read from its mapping.
+//! The fields of an index, made from the tables' definitions.
 
-use std::{collections::BTreeMap, sync::LazyLock};
-
-use serde_json::Value;
+use std::collections::BTreeMap;
 
 use super::IndexName;
+use crate::domain::{Catalog, Column, ColumnKind, Search, Table};
 
 /// How a field is indexed, and so what may be asked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,35 +33,137 @@ pub struct Field {
 }
 
 /// The fields of one index, by path.
-#[derive(Debug)]
-pub struct Fields(BTreeMap<String, Field>);
+#[derive(Debug, Default)]
+pub struct Fields {
+    by_path: BTreeMap<String, Field>,
+    /// How each member of `metadata` is indexed.
+    members: BTreeMap<String, FieldKind>,
+    /// The field that holds the document's id.
+    id: String,
+}
+
+/// Every index of a catalog with its fields. Made once by an adapter, and lives as long as definitions do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Indices(&'static [(IndexName, Fields)]);
+
+impl Indices {
+    pub(crate) fn of(catalog: Catalog) -> Self {
+        let fields = |index| match index {
+            IndexName::Eventos => Fields::of_events(catalog),
+            IndexName::Entities(table) => Fields::of_entities(table),
+        };
+        let indices: Vec<_> = IndexName::all(catalog).map(|index| (index, fields(index))).collect();
+        Self(Vec::leak(indices))
+    }
+
+    pub(super) fn names(self) -> impl Iterator<Item = IndexName> + Clone {
+        self.0.iter().map(|(index, _)| *index)
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = (IndexName, &'static Fields)> {
+        self.0.iter().map(|(index, fields)| (*index, fields))
+    }
+
+    /// The fields of an index; none of one that is not of the catalog.
+    pub(crate) fn fields(self, index: IndexName) -> &'static Fields {
+        static NONE: Fields =
+            Fields { by_path: BTreeMap::new(), members: BTreeMap::new(), id: String::new() };
+        self.iter().find(|(known, _)| *known == index).map_or(&NONE, |(_, fields)| fields)
+    }
+}
 
 impl Fields {
-    /// The fields of an index.
-    pub fn of(index: IndexName) -> &'static Self {
-        static ALL: LazyLock<[Fields; 3]> = LazyLock::new(|| IndexName::ALL.map(Fields::read));
-        match index {
-            IndexName::Eventos => &ALL[0],
-            IndexName::Leads => &ALL[1],
-            IndexName::ChatSessions => &ALL[2],
+    /// Every event. A member of `metadata` is of the kind that the first table gives it: a table that is added later
+    /// changes no index that is there, and values of its own that don't fit are kept beside it.
+    fn of_events(catalog: Catalog) -> Self {
+        let mut fields = Self { id: "id".to_owned(), ..Self::default() };
+        fields.add_whole("id", FieldKind::Keyword);
+        for text in ["tipo_evento", "usuario", "evento", "categoria"] {
+            fields.add_whole(text, FieldKind::Text);
+        }
+        fields.add("entidade.id", FieldKind::Keyword);
+        fields.add("entidade.versao", FieldKind::Long);
+        for (name, kind) in [
+            ("valor", FieldKind::Double),
+            ("timestamp", FieldKind::Date),
+            ("processado_em", FieldKind::Date),
+            ("dados", FieldKind::Stored),
+        ] {
+            fields.add(name, kind);
+        }
+        for table in catalog.tables() {
+            fields.add_metadata(table);
+        }
+        fields
+    }
+
+    /// The newest state of a table's entities.
+    fn of_entities(table: Table) -> Self {
+        let definition = table.definition();
+        let mut fields = Self { id: definition.key.column.clone(), ..Self::default() };
+        fields.add_whole(&definition.key.column, FieldKind::Keyword);
+        for column in &definition.columns {
+            fields.add_whole(&column.name, kind_of(column));
+        }
+        for text in ["usuario", "evento", "categoria"] {
+            fields.add_whole(text, FieldKind::Text);
+        }
+        for (name, kind) in [
+            ("versao", FieldKind::Long),
+            ("evento_id", FieldKind::Keyword),
+            ("valor", FieldKind::Double),
+            ("timestamp", FieldKind::Date),
+            ("processado_em", FieldKind::Date),
+        ] {
+            fields.add(name, kind);
+        }
+        fields.add_metadata(table);
+        fields
+    }
+
+    fn add_metadata(&mut self, table: Table) {
+        let definition = table.definition();
+        for (name, column) in &definition.event.metadata {
+            if !self.members.contains_key(name) {
+                let kind = definition.column(column).map_or(FieldKind::Keyword, kind_of);
+                self.add_whole(&format!("metadata.{name}"), kind);
+                self.members.insert(name.clone(), kind);
+            }
         }
     }
 
-    fn read(index: IndexName) -> Self {
-        // The files are part of the binary and a test reads each.
-        let mapping: Value = serde_json::from_str(index.mapping()).unwrap_or_default();
-        let mut fields = BTreeMap::new();
-        collect("", &mapping["properties"], &mut fields);
-        Self(fields)
+    fn add(&mut self, path: &str, kind: FieldKind) {
+        let field = Field { path: path.to_owned(), source: path.to_owned(), kind };
+        self.by_path.insert(path.to_owned(), field);
+    }
+
+    /// A field, and what holds of a text its whole values.
+    fn add_whole(&mut self, path: &str, kind: FieldKind) {
+        self.add(path, kind);
+        if matches!(kind, FieldKind::Text | FieldKind::Keyword | FieldKind::Ip) {
+            let whole = format!("{path}.keyword");
+            let field = Field { path: whole.clone(), source: path.to_owned(), kind: FieldKind::Keyword };
+            self.by_path.insert(whole, field);
+        }
     }
 
     /// The field of that path.
     pub fn get(&self, path: &str) -> Option<&Field> {
-        self.0.get(path)
+        self.by_path.get(path)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Field> {
-        self.0.values()
+        self.by_path.values()
+    }
+
+    /// The path of the field that holds the document's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How a member of `metadata` is indexed; `None` of one that is only kept.
+    pub(super) fn member(&self, name: &str) -> Option<FieldKind> {
+        self.members.get(name).copied()
     }
 
     /// What a count by this field counts: a text's words say nothing, its whole values do.
@@ -84,7 +185,7 @@ impl Fields {
     /// At most `most` paths that somebody who wrote `name` may have meant, the likeliest first.
     pub fn close_to(&self, name: &str, most: usize) -> Vec<&str> {
         let name = name.to_lowercase();
-        let mut close: Vec<(usize, &str)> = self
+        let mut close: Vec<(usize, bool, &str)> = self
             .iter()
             .filter(|field| field.path == field.source && field.kind != FieldKind::Stored)
             .filter_map(|field| {
@@ -94,11 +195,15 @@ impl Fields {
                 // Short names are part of many others by chance: `id` of `cidade`.
                 let contains =
                     (name.len() >= 4 && last.contains(&name)) || (last.len() >= 4 && name.contains(last));
-                (distance <= 2.min(name.len() / 2) || contains).then_some((distance, field.path.as_str()))
+                (distance <= 2.min(name.len() / 2) || contains).then_some((
+                    distance,
+                    field.path.contains('.'),
+                    field.path.as_str(),
+                ))
             })
             .collect();
         close.sort_unstable();
-        close.into_iter().take(most).map(|(_, path)| path).collect()
+        close.into_iter().take(most).map(|(.., path)| path).collect()
     }
 
     /// The paths that may be asked for, sub-fields left out, for those who named another.
@@ -108,79 +213,99 @@ impl Fields {
     }
 }
 
-fn collect(prefix: &str, properties: &Value, into: &mut BTreeMap<String, Field>) {
-    for (name, mapping) in properties.as_object().into_iter().flatten() {
-        let path = format!("{prefix}{name}");
-        let kind = match mapping["type"].as_str() {
-            Some("text") => FieldKind::Text,
-            Some("keyword") => FieldKind::Keyword,
-            Some("long") => FieldKind::Long,
-            Some("double") => FieldKind::Double,
-            Some("boolean") => FieldKind::Boolean,
-            Some("date") => FieldKind::Date,
-            Some("ip") => FieldKind::Ip,
-            _ if mapping["enabled"] == false => FieldKind::Stored,
-            _ => {
-                collect(&format!("{path}."), &mapping["properties"], into);
-                continue;
-            }
-        };
-        for (sub, _) in mapping["fields"].as_object().into_iter().flatten() {
-            let sub = format!("{path}.{sub}");
-            into.insert(sub.clone(), Field { path: sub, source: path.clone(), kind: FieldKind::Keyword });
-        }
-        into.insert(path.clone(), Field { source: path.clone(), path, kind });
+/// By its type; of texts and lists as the definition says.
+fn kind_of(column: &Column) -> FieldKind {
+    match (column.kind, column.search()) {
+        (ColumnKind::Json, _) | (_, Search::None) => FieldKind::Stored,
+        (ColumnKind::Text | ColumnKind::List, Search::Keyword) => FieldKind::Keyword,
+        (ColumnKind::Text | ColumnKind::List, Search::Ip) => FieldKind::Ip,
+        (ColumnKind::Text | ColumnKind::List, Search::Text) => FieldKind::Text,
+        (ColumnKind::Integer, _) => FieldKind::Long,
+        (ColumnKind::Number, _) => FieldKind::Double,
+        (ColumnKind::Boolean, _) => FieldKind::Boolean,
+        (ColumnKind::Timestamp | ColumnKind::Date, _) => FieldKind::Date,
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::sync::LazyLock;
+
+    use chrono_tz::Tz;
+
     use super::*;
+    use crate::domain::Definition;
 
-    #[test]
-    fn every_mapping_is_json_closed_to_unknown_fields_and_of_known_types() {
-        for index in IndexName::ALL {
-            let mapping: Value = serde_json::from_str(index.mapping()).expect("JSON");
-            assert_eq!(mapping["dynamic"], false);
-            assert_eq!(mapping["properties"]["metadata"]["dynamic"], false);
-            assert!(Fields::of(index).iter().count() > 20);
-        }
+    /// Fields of the built-in tables.
+    pub(in crate::index) fn of(name: &str) -> &'static Fields {
+        static BUILT_IN: LazyLock<Indices> = LazyLock::new(|| Indices::of(Catalog::built_in()));
+        BUILT_IN.fields(IndexName::from_name(Catalog::built_in(), name).expect("an index"))
     }
 
     #[test]
-    fn every_typed_column_has_a_field() {
-        for table in crate::domain::Table::ALL {
-            for column in table.columns() {
-                assert!(Fields::of(IndexName::of(table)).get(column).is_some(), "{table}.{column}");
+    fn every_column_has_a_field_of_its_kind() {
+        let fields = of("chat_sessions");
+        for (path, kind) in [
+            ("id", FieldKind::Keyword),
+            ("lead_id", FieldKind::Keyword),
+            ("lead_id.keyword", FieldKind::Keyword),
+            ("ip_address", FieldKind::Ip),
+            ("ip_address.keyword", FieldKind::Keyword),
+            ("total_messages", FieldKind::Long),
+            ("duration_seconds", FieldKind::Double),
+            ("pages_visited", FieldKind::Text),
+            ("started_at", FieldKind::Date),
+            ("is_active", FieldKind::Boolean),
+            ("processado_em", FieldKind::Date),
+            ("metadata.total_messages", FieldKind::Long),
+        ] {
+            assert_eq!(fields.get(path).map(|field| field.kind), Some(kind), "{path}");
+        }
+        assert_eq!(of("leads").get("localizacao").map(|field| field.kind), Some(FieldKind::Stored));
+        for index in ["leads", "chat_sessions"] {
+            let table = Catalog::built_in().get(index).expect("a table");
+            for column in &table.columns {
+                assert!(of(index).get(&column.name).is_some(), "{index}.{}", column.name);
             }
         }
     }
 
     #[test]
-    fn a_path_means_the_same_kind_in_every_index() {
-        for index in IndexName::ALL {
-            for field in Fields::of(index).iter() {
-                for other in IndexName::ALL {
-                    if let Some(twin) = Fields::of(other).get(&field.path) {
-                        assert_eq!(twin.kind, field.kind, "{}", field.path);
-                    }
-                }
-            }
-        }
+    fn of_two_tables_the_first_says_what_a_member_of_metadata_is() {
+        let table = |name: &str, kind: &str| {
+            let toml = format!(
+                "name = \"{name}\"\nabout = \"x\"\nentity = \"e_{name}\"\nkey = {{ column = \"codigo\", type = \"bigint\" }}\n\
+                 columns = [{{ name = \"total\", type = \"{kind}\" }}]\n[event]\ncategoria = \"c\"\nevento = \"e\"\n\
+                 metadata = {{ total = \"total\" }}\n"
+            );
+            Definition::parse(&toml).expect("a definition")
+        };
+        let catalog = Catalog::of(vec![table("a", "integer"), table("b", "text")], Tz::UTC);
+        let indices = Indices::of(catalog);
+        let kind = |index: &str| {
+            let index = IndexName::from_name(catalog, index).expect("an index");
+            indices.fields(index).get("metadata.total").map(|field| field.kind)
+        };
+        assert_eq!(kind("eventos"), Some(FieldKind::Long));
+        assert_eq!(kind("b"), Some(FieldKind::Text));
+        assert_eq!(indices.fields(IndexName::from_name(catalog, "b").expect("b")).id(), "codigo");
+        let other = IndexName::from_name(Catalog::built_in(), "leads").expect("leads");
+        assert_eq!(indices.fields(other).iter().count(), 0, "an index of another catalog has no fields here");
     }
 
     #[test]
     fn what_is_offered_instead_is_like_what_was_written() {
-        let fields = Fields::of(IndexName::Leads);
-        assert_eq!(fields.close_to("status", 3), ["status_lead"]);
+        let fields = of("leads");
+        assert_eq!(fields.close_to("status", 3), ["status_lead", "metadata.status_lead"]);
         assert_eq!(fields.close_to("scor_qualificacao", 1), ["score_qualificacao"]);
         assert!(!fields.close_to("cidade", 3).contains(&"id"));
     }
 
     #[test]
     fn paths_lead_to_members_and_sub_fields() {
-        let fields = Fields::of(IndexName::Eventos);
+        let fields = of("eventos");
         assert_eq!(fields.get("metadata.origem").map(|f| f.kind), Some(FieldKind::Text));
+        assert_eq!(fields.get("metadata.status_lead.keyword").map(|f| f.kind), Some(FieldKind::Keyword));
         assert_eq!(fields.get("categoria.keyword").map(|f| f.source.as_str()), Some("categoria"));
         assert_eq!(fields.countable("categoria").map(|f| f.path.as_str()), Some("categoria.keyword"));
         assert_eq!(fields.get("dados").map(|f| f.kind), Some(FieldKind::Stored));

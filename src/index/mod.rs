@@ -1,28 +1,29 @@
 //! The index port: a sink whose documents people search.
 
-pub mod documents;
+mod documents;
 pub mod elasticsearch;
 mod fields;
-mod metadata;
 pub mod query;
 pub mod tantivy;
+mod values;
 pub(crate) mod words;
 
-use std::{fmt, sync::Arc};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
+pub(crate) use self::fields::Indices;
 pub use self::{
     fields::{Field, FieldKind, Fields},
     query::QueryError,
 };
 use crate::{
-    domain::Table,
+    domain::{Catalog, JsonObject, Table, json},
     fault::Fault,
     log::StartAt,
     sink::{Claim, Sink},
@@ -31,55 +32,56 @@ use crate::{
 /// Furthest a search may page, as the search servers' `index.max_result_window` has it.
 pub const SEARCH_WINDOW: u32 = 10_000;
 
-/// What can be searched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+/// What can be searched: every event, or the newest state of a table's entities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IndexName {
     /// Every event, as it stands in the log.
     Eventos,
-    /// The newest state of every lead.
-    Leads,
-    /// The newest state of every chat session.
-    ChatSessions,
+    /// The newest state of every entity of a table.
+    Entities(Table),
 }
 
 impl IndexName {
-    pub const ALL: [Self; 3] = [Self::Eventos, Self::Leads, Self::ChatSessions];
+    /// Every index, in a fixed order: the events first.
+    pub fn all(catalog: Catalog) -> impl Iterator<Item = Self> + Clone {
+        std::iter::once(Self::Eventos).chain(catalog.tables().map(Self::Entities))
+    }
 
+    /// `eventos`, or the table's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Eventos => "eventos",
-            Self::Leads => "leads",
-            Self::ChatSessions => "chat_sessions",
-        }
-    }
-
-    /// Where a table's entities are.
-    pub fn of(table: Table) -> Self {
-        match table {
-            Table::Leads => Self::Leads,
-            Table::ChatSessions => Self::ChatSessions,
+            Self::Entities(table) => table.name(),
         }
     }
 
     /// The index of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|index| index.as_str() == name)
+    pub fn from_name(catalog: Catalog, name: &str) -> Option<Self> {
+        Self::all(catalog).find(|index| index.as_str() == name)
     }
+}
 
-    /// The mapping, in Elasticsearch's form: the one description of the fields for every adapter.
-    pub fn mapping(self) -> &'static str {
-        match self {
-            Self::Eventos => include_str!("mappings/eventos.json"),
-            Self::Leads => include_str!("mappings/leads.json"),
-            Self::ChatSessions => include_str!("mappings/chat_sessions.json"),
-        }
+impl Ord for IndexName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl PartialOrd for IndexName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 impl fmt::Display for IndexName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for IndexName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -114,15 +116,15 @@ pub struct SearchRequest {
 
 /// A request found to make sense.
 #[derive(Debug)]
-pub(crate) struct Question {
-    pub(crate) query: query::Query,
+struct Question {
+    query: query::Query,
     /// What is counted for each of `count_by`.
-    pub(crate) counted: Vec<&'static Field>,
+    counted: Vec<&'static Field>,
 }
 
 impl SearchRequest {
-    /// Checks a request and reads its query; `now` is what `now` stands for.
-    pub(crate) fn question(&self, now: DateTime<Utc>) -> Result<Question, SearchError> {
+    /// Checks a request and reads its query. `fields` are those of its index; `now` is what `now` stands for.
+    fn question(&self, fields: &'static Fields, now: DateTime<Utc>) -> Result<Question, SearchError> {
         if self.from.saturating_add(self.size) > SEARCH_WINDOW {
             return Err(SearchError::Request {
                 field: "from",
@@ -132,10 +134,9 @@ impl SearchRequest {
             });
         }
         let query = match &self.query {
-            Some(text) => query::parse(text, self.index, now)?,
+            Some(text) => query::parse(text, fields, now)?,
             None => query::Query::All,
         };
-        let fields = Fields::of(self.index);
         let counted = self.count_by.iter().map(|path| {
             fields.countable(path).ok_or_else(|| {
                 let close = fields.close_to(path, 3);
@@ -153,9 +154,23 @@ impl SearchRequest {
 /// A document that matches.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Hit {
-    pub id: Uuid,
-    /// The document.
-    pub source: Map<String, Value>,
+    /// The document's id: an event's, or an entity's key.
+    pub id: String,
+    /// The document, for showing: see [`json::to_value`].
+    pub source: JsonObject,
+}
+
+impl Hit {
+    /// `source` is the document as the index holds it; `None` where it is no object.
+    fn of(id: String, source: &RawValue) -> Option<Self> {
+        let Value::Object(mut source) = json::to_value(source.get()) else { return None };
+        // A row that no server takes as JSON is held as its text.
+        if let Some(Value::String(dados)) = source.get("dados") {
+            let row = json::to_value(dados);
+            source.insert("dados".to_owned(), row);
+        }
+        Some(Self { id, source })
+    }
 }
 
 /// Counts of one field's values, the most frequent first.
@@ -193,6 +208,9 @@ pub struct SearchAnswer {
     pub days: Vec<DayCount>,
 }
 
+/// The longest value that is found as a whole, in UTF-16 units: the `ignore_above` of keywords.
+const MAX_KEYWORD: usize = 1024;
+
 /// Most values a count lists.
 pub const COUNTED_VALUES: u32 = 20;
 
@@ -208,6 +226,11 @@ pub enum SearchError {
     Fault(#[from] Fault),
 }
 
+/// What an index calls itself whose name leads nowhere.
+fn unknown_index(index: IndexName) -> SearchError {
+    SearchError::Request { field: "index", problem: format!("there is no index {index} here") }
+}
+
 /// Claims on partitions of which the consumer group keeps where to read on. There is nothing to fence: a worker that
 /// lost a partition can only write what is there already.
 fn claims(partitions: &[i32]) -> Vec<Claim> {
@@ -220,7 +243,7 @@ fn claims(partitions: &[i32]) -> Vec<Claim> {
 /// The new index itself remembers it, so any process can take it up. Once it serves, what was read from the log
 /// before the change may still be on its way into the old index: a rebuild ends only when all of that is in the new
 /// one too.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rebuild {
     pub id: Uuid,
     pub index: IndexName,
@@ -239,6 +262,10 @@ pub trait Index: Sink {
     /// [`SearchError::Query`] and [`SearchError::Request`] tell what is wrong with the question; otherwise the index
     /// could not answer.
     async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError>;
+
+    /// The fields that can be asked for in an index: what [`query::parse`] reads a query by. None where the index is
+    /// of another catalog.
+    fn fields(&self, index: IndexName) -> &'static Fields;
 
     /// The rebuilds that were begun and not ended, by whatever process.
     ///

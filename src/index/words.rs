@@ -10,7 +10,7 @@ use tantivy::tokenizer::{
 use unicode_segmentation::{UWordBoundIndices, UnicodeSegmentation};
 
 /// A longer word is cut, as the servers do.
-const LONGEST_WORD: usize = 255;
+const MAX_WORD: usize = 255;
 
 /// Cuts, lowers and folds.
 pub(super) fn analyzer() -> TextAnalyzer {
@@ -65,7 +65,7 @@ impl TokenStream for WordStream<'_> {
             self.rest = word;
         }
         let (from, word) = self.rest;
-        let end = word.char_indices().nth(LONGEST_WORD).map_or(word.len(), |(at, _)| at);
+        let end = word.char_indices().nth(MAX_WORD).map_or(word.len(), |(at, _)| at);
         let (head, tail) = word.split_at(end);
         self.rest = (from + end, tail);
         self.token.position = self.token.position.wrapping_add(1);

@@ -30,6 +30,14 @@ pub struct NewRecord {
     pub headers: Vec<(&'static str, Bytes)>,
 }
 
+impl NewRecord {
+    /// Bytes it takes in a log, generously: what a broker adds to a record and its headers is counted in.
+    pub fn size(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len() + 16).sum::<usize>();
+        self.key.len() + self.value.len() + headers + 256
+    }
+}
+
 /// A record of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -76,6 +84,8 @@ pub struct LogFacts {
     pub under_replicated: usize,
     /// How long records are kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// The largest record the topic allows; `None` where only the setting bounds it.
+    pub max_message_bytes: Option<usize>,
 }
 
 /// Where reading of an assigned partition starts.
@@ -154,12 +164,19 @@ pub trait Log: Send + Sync {
     /// When the log can't be reached.
     async fn committed(&self, group: &str) -> Result<Vec<Position>, Fault>;
 
-    /// The dead letters of these offsets, in order within each partition, without a consumer group. Ranges are the
+    /// The largest record that can be appended, in bytes as [`NewRecord::size`] counts them: the smaller of the
+    /// setting and of what the topic allows.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn max_record(&self, topic: Topic) -> Result<usize, Fault>;
+
+    /// The records of these offsets, in order within each partition, without a consumer group. Ranges are the
     /// caller's to keep small: all of their records are held at once.
     ///
     /// # Errors
     /// When the log can't be reached.
-    async fn dead_letters(&self, ranges: &[Extent]) -> Result<Vec<Record>, Fault>;
+    async fn records(&self, topic: Topic, ranges: &[Extent]) -> Result<Vec<Record>, Fault>;
 
     /// What every partition of the dead letters' topic holds.
     ///

@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 
 use super::schema::without_nulls;
 use crate::{
-    engine::{EngineError, LeadKey},
+    domain::Catalog,
+    engine::{EngineError, EntityKey},
     fault::{Fault, FaultKind},
+    index::IndexName,
     index::SearchError,
 };
 
@@ -107,8 +109,11 @@ impl From<EngineError> for ToolError {
                 text,
             },
             EngineError::UnknownSync(_) => Self::not_found("sync_id", text),
-            EngineError::UnknownLead(LeadKey::Id(_)) => Self::not_found("id", text),
-            EngineError::UnknownLead(LeadKey::Email(_)) => Self::not_found("email", text),
+            EngineError::UnknownTable { .. } => Self::not_found("table", text),
+            EngineError::UnknownEntity { key: EntityKey::Key(_), .. } => Self::not_found("key", text),
+            EngineError::UnknownEntity { key: EntityKey::Lookup { column, .. }, .. } => {
+                Self::not_found(&column, text)
+            }
         }
     }
 }
@@ -160,6 +165,13 @@ fn failed(text: String, mut structured: Value) -> CallToolResult {
     let details = structured.get_mut("error").map(Value::take).unwrap_or_default();
     result.meta = Some(MetaObject(JsonObject::from_iter([(DETAILS.to_owned(), details)])));
     result
+}
+
+/// The index of that name.
+pub(super) fn index_named(catalog: Catalog, field: &str, name: &str) -> Result<IndexName, ToolError> {
+    IndexName::from_name(catalog, name).ok_or_else(|| {
+        ToolError::argument(field, format!("there is no index '{name}'; use eventos, {}", catalog.names()))
+    })
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::{SluiceServer, bounded::LARGEST_ANSWER, tools::GROUPS};
 use crate::{
-    domain::TipoEvento,
+    domain::{KeyKind, Table},
     engine::{Letter, LetterFilter},
-    store::{EventFilter, EventOrder, QueryLimits, tables::TABLES},
+    store::{EventFilter, EventOrder, QueryLimits, readable},
 };
 
 /// Events looked through for leads to offer.
@@ -30,21 +30,24 @@ impl SluiceServer {
     pub(super) async fn completions(&self, request: &CompleteRequestParams) -> CompletionInfo {
         let known = match (&request.r#ref, request.argument.name.as_str()) {
             (Reference::Prompt(_), "hours") => ["24", "48", "168", "720"].map(str::to_owned).into(),
-            (Reference::Prompt(_), "status") => self.counted(|overview| overview.by_status).await,
-            (Reference::Prompt(_), "origin") => self.counted(|overview| overview.by_origin).await,
+            (Reference::Prompt(_), "status") => self.values_of("leads", "status_lead").await,
+            (Reference::Prompt(_), "origin") => self.values_of("leads", "origem").await,
             (_, "sync_id") => {
                 let syncs = self.engine.recent_syncs(20).await.unwrap_or_default();
                 syncs.iter().map(|sync| sync.sync_id.to_string()).collect()
             }
-            (_, "lead_id") => self.lead_ids(&request.argument.value).await,
-            (Reference::Resource(lead), "id") if lead.uri.starts_with("sluice://leads/") => {
-                self.lead_ids(&request.argument.value).await
-            }
+            (_, "lead_id") => self.keys("leads", &request.argument.value).await,
             (Reference::Resource(letter), "id") if letter.uri.starts_with("sluice://dead-letters/") => {
                 let page = self.engine.dead_letters(&LetterFilter::default(), None, LATEST_LETTERS).await;
                 page.map(|page| page.letters).unwrap_or_default().iter().map(Letter::id).collect()
             }
-            (Reference::Resource(_), "table") => TABLES.iter().map(|table| table.table.to_owned()).collect(),
+            (Reference::Resource(entity), "id") => {
+                let table = entity.uri.strip_prefix("sluice://").and_then(|uri| uri.split('/').next());
+                self.keys(table.unwrap_or_default(), &request.argument.value).await
+            }
+            (Reference::Resource(_), "table") => {
+                readable(self.engine.catalog()).into_iter().map(str::to_owned).collect()
+            }
             (Reference::Resource(_), "group") => GROUPS.iter().map(|group| group.name.to_owned()).collect(),
             _ => Vec::new(),
         };
@@ -55,15 +58,17 @@ impl SluiceServer {
         matching(known.into_iter().map(may_leave).collect(), &request.argument.value)
     }
 
-    /// The leads whose id begins so; those stored last, where nothing was typed yet.
-    async fn lead_ids(&self, typed: &str) -> Vec<String> {
-        if typed.trim().is_empty() {
-            return self.latest_leads().await;
+    /// The keys of a table's entities that begin so; those stored last, where nothing was typed yet.
+    async fn keys(&self, table: &str, typed: &str) -> Vec<String> {
+        let Some(table) = self.engine.catalog().get(table) else { return Vec::new() };
+        if typed.trim().is_empty() || table.key.kind != KeyKind::Uuid {
+            return self.latest_keys(table).await;
         }
         let Some((lowest, highest)) = ids_that_begin_with(typed) else { return Vec::new() };
+        let key = &table.key.column;
         // Bounds, not a pattern: those an index can find.
         let statement = format!(
-            "SELECT id FROM leads WHERE id BETWEEN '{lowest}' AND '{highest}' ORDER BY id LIMIT {MOST_LEADS}"
+            "SELECT {key} FROM {table} WHERE {key} BETWEEN '{lowest}' AND '{highest}' ORDER BY {key} LIMIT {MOST_LEADS}"
         );
         let limits = QueryLimits { rows: MOST_LEADS, bytes: LARGEST_ANSWER, timeout: PATIENCE };
         let answer = self.engine.query_store(&statement, limits).await;
@@ -71,24 +76,25 @@ impl SluiceServer {
         rows.iter().filter_map(|row| row.first()?.as_str().map(str::to_owned)).collect()
     }
 
-    async fn latest_leads(&self) -> Vec<String> {
-        let filter =
-            EventFilter { tipo_evento: Some(TipoEvento::Lead.as_str().to_owned()), ..EventFilter::default() };
+    async fn latest_keys(&self, table: Table) -> Vec<String> {
+        let filter = EventFilter { tipo_evento: Some(table.entity.clone()), ..EventFilter::default() };
         let latest = self.engine.events(&filter, EventOrder::LatestStored, None, LATEST_LEADS).await;
-        let mut ids = Vec::new();
+        let mut keys = Vec::new();
         for event in latest.map(|page| page.events).unwrap_or_default() {
-            let id = event.entidade_id.to_string();
-            if !ids.contains(&id) {
-                ids.push(id);
+            if !keys.contains(&event.entidade_id) {
+                keys.push(event.entidade_id);
             }
         }
-        ids
+        keys
     }
 
-    async fn counted(&self, which: fn(crate::source::Overview) -> Vec<(String, u64)>) -> Vec<String> {
-        let overview = self.engine.overview().await;
-        let counts = overview.map(|(_, overview)| which(overview)).unwrap_or_default();
-        counts.into_iter().map(|(name, _)| name).collect()
+    /// The values of a column that the dashboard breaks its table down by.
+    async fn values_of(&self, table: &str, column: &str) -> Vec<String> {
+        let overview = self.engine.overview().await.map(|(_, tables)| tables).unwrap_or_default();
+        let mut breakdowns =
+            overview.into_iter().filter(|one| one.table == table).flat_map(|one| one.breakdowns);
+        let values = breakdowns.find(|one| one.column == column).map(|one| one.values).unwrap_or_default();
+        values.into_iter().map(|(name, _)| name).collect()
     }
 }
 

@@ -197,10 +197,10 @@ fn describe_resources(text: &mut String) {
         "\n## Resources\n\nAll are JSON. `resources/subscribe`, or `subscriptions/listen` in 2026-07-28, tells of changes.\n\n\
          | resource | holds |\n|---|---|\n",
     );
-    for resource in resources::list() {
+    for resource in resources::list(crate::domain::Catalog::built_in()) {
         let _ = writeln!(text, "| `{}` | {} |", resource.uri, resource.description.unwrap_or_default());
     }
-    for template in resources::templates() {
+    for template in resources::templates(crate::domain::Catalog::built_in()) {
         let _ =
             writeln!(text, "| `{}` | {} |", template.uri_template, template.description.unwrap_or_default());
     }

@@ -1,5 +1,8 @@
 //! Log events for clients that asked for them: `logging/setLevel` of the older revisions. They are the program's own
 //! lines, which carry no personal data; a client gets none that the operator's SLUICE_LOG leaves out.
+//!
+//! Over stdio, where whoever started the process listens alone, these are all. Over HTTP a client hears of its own
+//! session's calls, and of the syncs they started, only: what others ask for, and when, is not its business.
 #![allow(deprecated)] // of interest to older clients only
 
 use std::sync::{Arc, LazyLock};
@@ -13,17 +16,34 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
+    span::{Attributes, Id},
 };
-use tracing_subscriber::{Layer, layer::Context};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use super::output::Outgoing;
 
 /// Events kept for a client that reads slowly; it misses the oldest of more.
 const KEPT: usize = 256;
 
+/// The span of a tool's call; its field `session` says of which session.
+pub(super) const CALL: &str = "call";
+const SESSION: &str = "session";
+
 static EVENTS: LazyLock<broadcast::Sender<Arc<LogEvent>>> = LazyLock::new(|| broadcast::Sender::new(KEPT));
 
+/// Which events a client hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    Everything,
+    CallsOf(u64),
+}
+
+/// The session a call is of, beside its span.
+struct CallOf(u64);
+
 struct LogEvent {
+    /// The session whose call it happened in.
+    session: Option<u64>,
     level: Level,
     target: &'static str,
     data: Value,
@@ -32,8 +52,20 @@ struct LogEvent {
 /// Takes note of the program's log events for clients.
 pub struct ClientLog;
 
-impl<S: Subscriber> Layer<S> for ClientLog {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ClientLog {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let metadata = attributes.metadata();
+        if metadata.name() != CALL || !metadata.target().starts_with("sluice") {
+            return;
+        }
+        let mut session = SessionField(None);
+        attributes.record(&mut session);
+        if let (Some(session), Some(span)) = (session.0, context.span(id)) {
+            span.extensions_mut().insert(CallOf(session));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
         // What libraries say of a connection would answer itself, one notification for another.
         if EVENTS.receiver_count() == 0 || !metadata.target().starts_with("sluice") {
@@ -41,8 +73,13 @@ impl<S: Subscriber> Layer<S> for ClientLog {
         }
         let mut fields = Fields(Map::new());
         event.record(&mut fields);
-        let noted =
-            LogEvent { level: *metadata.level(), target: metadata.target(), data: Value::Object(fields.0) };
+        let mut around = context.event_scope(event).into_iter().flatten();
+        let noted = LogEvent {
+            session: around.find_map(|span| span.extensions().get::<CallOf>().map(|call| call.0)),
+            level: *metadata.level(),
+            target: metadata.target(),
+            data: Value::Object(fields.0),
+        };
         // Nobody listening any more is no failure.
         EVENTS.send(Arc::new(noted)).ok();
     }
@@ -72,8 +109,21 @@ impl Visit for Fields {
     }
 }
 
+/// Reads the one field that says whose call a span is.
+struct SessionField(Option<u64>);
+
+impl Visit for SessionField {
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == SESSION {
+            self.0 = Some(value);
+        }
+    }
+}
+
 /// Sends a client events of at least `least`, until it is gone.
-pub(super) async fn forward(peer: Peer<RoleServer>, least: LoggingLevel, outgoing: Outgoing) {
+pub(super) async fn forward(peer: Peer<RoleServer>, heard: Heard, least: LoggingLevel, outgoing: Outgoing) {
     let mut events = EVENTS.subscribe();
     loop {
         let event = match events.recv().await {
@@ -81,8 +131,12 @@ pub(super) async fn forward(peer: Peer<RoleServer>, least: LoggingLevel, outgoin
             Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return,
         };
+        let is_heard = match heard {
+            Heard::Everything => true,
+            Heard::CallsOf(session) => event.session == Some(session),
+        };
         let level = protocol_level(event.level);
-        if severity(level) < severity(least) {
+        if !is_heard || severity(level) < severity(least) {
             continue;
         }
         let mut data = event.data.clone();

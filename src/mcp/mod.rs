@@ -2,16 +2,20 @@
 
 mod access;
 mod answer;
+mod arguments;
 mod bounded;
 mod compact;
 mod completions;
 mod consent;
 mod docs;
-mod lead;
+mod entity;
 mod logs;
 mod offer;
 mod output;
+mod principal;
 mod prompts;
+mod quota;
+mod requests;
 mod resources;
 mod schema;
 mod server;

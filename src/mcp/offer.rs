@@ -5,12 +5,13 @@ use std::{borrow::Cow, collections::BTreeMap};
 use rmcp::{
     ErrorData,
     handler::server::router::tool::ToolRouter,
-    model::{CallToolResponse, Tool},
+    model::{CallToolRequestParams, CallToolResponse, Extensions, Tool},
 };
 
 use super::{
     Access, SluiceServer,
-    answer::not_permitted,
+    answer::{ToolError, not_permitted},
+    arguments::{Misplaced, coerced, nearest},
     compact,
     tools::{GROUPS, Group},
 };
@@ -46,9 +47,6 @@ impl Offer {
             .collect()
     }
 }
-
-/// From this likeness on a name is taken for a slip of another: 1 is the same.
-const LIKE_ENOUGH: f64 = 0.8;
 
 /// The tools of a server, and why it has no others.
 pub(super) struct Toolbox {
@@ -98,18 +96,32 @@ impl Toolbox {
         if self.router.has_route(tool) || self.left_out.contains_key(tool) {
             return None;
         }
-        let likeness = |name: &str| strsim::jaro_winkler(tool, name);
         let offered = self.list(access);
-        let meant = offered
-            .iter()
-            .map(|known| (likeness(&known.name), &known.name))
-            .filter(|(likeness, _)| *likeness >= LIKE_ENOUGH)
-            .max_by(|(one, _), (other, _)| one.total_cmp(other));
-        let instead = match meant {
-            Some((_, name)) => format!("did you mean `{name}`?"),
+        let instead = match nearest(tool, offered.iter().map(|tool| &*tool.name)) {
+            Some(name) => format!("did you mean `{name}`?"),
             None => "tools/list tells which there are".to_owned(),
         };
         Some(ErrorData::invalid_params(format!("there is no tool `{tool}`; {instead}"), None))
+    }
+
+    /// Makes the arguments of a call what the tool's published schema says.
+    ///
+    /// # Errors
+    /// When they plainly mean something else, or nothing.
+    pub(super) fn coerce(
+        &self,
+        call: &mut CallToolRequestParams,
+        extensions: &Extensions,
+    ) -> Result<(), ToolError> {
+        if let Some(misplaced) = extensions.get::<Misplaced>() {
+            return Err(ToolError::argument("arguments", misplaced.problem()));
+        }
+        if let Some(tool) = self.router.get(&call.name)
+            && let Some(given) = call.arguments.take()
+        {
+            call.arguments = Some(coerced(&tool.input_schema, given)?);
+        }
+        Ok(())
     }
 
     /// The answer to a call of a tool that exists, but not here or not for this client.
@@ -123,8 +135,9 @@ impl Toolbox {
                                       --read-only (or SLUICE_READ_ONLY)"
                 .to_owned(),
             None if self.router.get(tool).is_some_and(|tool| !access.allows(tool)) => {
-                "changes something, and this client's token only reads; ask the operator for a token with full rights, \
-                 or use a tool that tools/list shows"
+                "changes something, and this client may only read; ask the operator for a token with full rights (for a \
+                 page in a browser without a token: for SLUICE_HTTP_PAGES_MAY_WRITE=true), or use a tool that \
+                 tools/list shows"
                     .to_owned()
             }
             None => return None,
@@ -223,8 +236,8 @@ mod tests {
         assert!(!reader.message.contains("`cancel_sync`"), "what it may not call is not offered");
     }
 
-    /// Every client pays for the list in every conversation: about 6,000 tokens, at four characters each.
-    const MOST_CHARACTERS: usize = 24_000;
+    /// Every client pays for the list in every conversation: about 6,700 tokens, at four characters each.
+    const MOST_CHARACTERS: usize = 27_000;
 
     #[test]
     fn the_list_of_all_tools_stays_small() {

@@ -1,5 +1,7 @@
 //! Prompts: ways through the tools that people ask for again and again.
 
+use std::borrow::Cow;
+
 use rmcp::{
     ErrorData,
     model::{GetPromptResult, JsonObject, Prompt, PromptArgument, PromptMessage, Role},
@@ -7,7 +9,7 @@ use rmcp::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{access::Access, offer::Toolbox, output::fence};
+use super::{access::Access, arguments, offer::Toolbox, output::fence};
 
 /// One argument of a prompt. The protocol knows only text; what it must look like is checked here.
 struct Argument {
@@ -158,7 +160,9 @@ pub(super) fn get(
 ) -> Result<GetPromptResult, ErrorData> {
     let Some(plan) = PLANS.iter().find(|plan| plan.name == name) else {
         let known: Vec<&str> = PLANS.iter().map(|plan| plan.name).collect();
-        return Err(refused(format!("there is no prompt `{name}`; there are {}", known.join(", "))));
+        let meant = arguments::nearest(name, known.iter().copied());
+        let meant = meant.map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+        return Err(refused(format!("there is no prompt `{name}`; {meant}there are {}", known.join(", "))));
     };
     let values = plan.values(given)?;
     let filled = |text: &str| {
@@ -180,21 +184,18 @@ impl Plan {
         let known = |name: &str| self.arguments.iter().any(|argument| argument.name == name);
         if let Some(unknown) = given.into_iter().flat_map(JsonObject::keys).find(|name| !known(name)) {
             let names: Vec<&str> = self.arguments.iter().map(|argument| argument.name).collect();
-            return Err(refused(format!(
-                "{unknown}: is no argument of {}; it takes {}",
-                self.name,
-                names.join(", ")
-            )));
+            return Err(refused(format!("{unknown}: {}", arguments::unknown(unknown, &names))));
         }
         self.arguments
             .iter()
             .map(|argument| {
                 let text = match given.and_then(|given| given.get(argument.name)) {
-                    None | Some(Value::Null) => "",
-                    Some(Value::String(text)) => text.trim(),
+                    None | Some(Value::Null) => Cow::default(),
+                    Some(Value::String(text)) => text.trim().into(),
+                    Some(Value::Number(number)) => arguments::plain(number).into(),
                     Some(_) => return Err(refused(format!("{}: must be text", argument.name))),
                 };
-                let value = match text {
+                let value = match &*text {
                     "" if argument.required => {
                         return Err(refused(format!(
                             "{}: is missing; give {}",
@@ -259,6 +260,15 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_taken_for_their_texts_and_null_for_nothing() {
+        for hours in [json!("48"), json!(48), json!(48.0)] {
+            let given = json!({"hours": hours, "status": null});
+            let text = text("daily_lead_report", given, &Offer::default()).expect("a prompt");
+            assert!(text.contains("last 48 hours") && text.contains("status: not given"), "{hours}: {text}");
+        }
+    }
+
+    #[test]
     fn only_tools_on_offer_are_named() {
         let read_only = Offer { read_only: true, ..Offer::default() };
         for (access, offer) in [(Access::Full, read_only), (Access::ReadOnly, Offer::default())] {
@@ -278,7 +288,10 @@ mod tests {
             ("investigate_lead", json!({}), "lead_id: is missing"),
             ("investigate_lead", json!({"lead_id": "maria"}), "lead_id: must be a UUID"),
             ("daily_lead_report", json!({"hours": "0"}), "hours: must be"),
-            ("daily_lead_report", json!({"hour": "1"}), "hour: is no argument"),
+            ("daily_lead_report", json!({"hours": [24]}), "hours: must be text"),
+            ("daily_lead_report", json!({"hours": 24.5}), "hours: must be a whole number"),
+            ("daily_lead_report", json!({"hour": "1"}), "hour: is no argument; did you mean `hours`?"),
+            ("daily_lead_reports", json!({}), "did you mean `daily_lead_report`?"),
             ("weekly", json!({}), "daily_lead_report, diagnose_pipeline, investigate_lead"),
         ] {
             let error = text(name, given, &all).expect_err(expected);

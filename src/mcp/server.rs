@@ -1,20 +1,22 @@
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use futures::{FutureExt, future::BoxFuture};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
-    handler::server::tool::ToolCallContext,
+    handler::server::tool::{IntoCallToolResult, ToolCallContext},
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
-        CompleteResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult,
-        Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-        PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
-        ServerCapabilities, ServerConfig, SubscriptionFilter, UpdateTaskParams,
+        CompleteResult, CustomRequest, CustomResult, GetPromptRequestParams, GetPromptResponse,
+        GetTaskParams, GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+        SubscriptionFilter, UpdateTaskParams,
     },
-    service::{RequestContext, SubscriptionContext},
+    service::{RequestContext, Service, SubscriptionContext},
     task_manager::TaskManager,
     tool_handler,
 };
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, error_span};
 
 use super::{
     Access, Offer,
@@ -22,10 +24,13 @@ use super::{
     logs,
     offer::Toolbox,
     output::{Masking, Outgoing},
+    principal::Principal,
     prompts,
+    quota::Share,
+    requests::{Reread, reread},
     resources::{self, Uri, Watches},
     session::Session,
-    tasks,
+    tasks::Tasks,
     transport::http::RequestId,
 };
 use crate::engine::Engine;
@@ -46,7 +51,7 @@ pub struct SluiceServer {
     pub(super) engine: Arc<Engine>,
     pub(super) toolbox: Arc<Toolbox>,
     pub(super) outgoing: Outgoing,
-    pub(super) tasks: TaskManager,
+    pub(super) tasks: Tasks,
     seal: Seal,
     pub(super) watches: Arc<Watches>,
     session: Arc<Session>,
@@ -57,8 +62,8 @@ impl SluiceServer {
     pub fn new(engine: Arc<Engine>, offer: &Offer) -> Self {
         Self {
             toolbox: Arc::new(Toolbox::new(offer)),
-            outgoing: Outgoing::new((!offer.reveal_pii).then(Masking::default)),
-            tasks: TaskManager::new(),
+            outgoing: Outgoing::new((!offer.reveal_pii).then(Masking::default), engine.catalog()),
+            tasks: Tasks::default(),
             seal: Seal::new(),
             watches: Watches::new(engine.clone()),
             session: Arc::default(),
@@ -66,9 +71,9 @@ impl SluiceServer {
         }
     }
 
-    /// The tasks under way, for a server around this one that has long calls of its own.
-    pub fn tasks(&self) -> &TaskManager {
-        &self.tasks
+    /// The tasks of whoever sent a request, for a server around this one that has long calls of its own.
+    pub fn tasks(&self, context: &RequestContext<RoleServer>) -> TaskManager {
+        self.tasks.of(&Principal::of(&context.extensions))
     }
 }
 
@@ -132,26 +137,47 @@ impl ServerHandler for SluiceServer {
 
     async fn call_tool(
         &self,
-        request: CallToolRequestParams,
+        mut request: CallToolRequestParams,
         mut context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let access = Access::of(&context.extensions);
         if let Some(refusal) = self.toolbox.refusal(&request.name, access) {
             return Ok(refusal);
         }
-        // A session outlives the request that opened it: what is logged here belongs to this one.
-        let span =
-            info_span!("call", tool = %request.name, request_id = RequestId::behind(&context.extensions));
+        // A session outlives the request that opened it: what is logged here belongs to this one. Whatever level is
+        // logged, events in here are the client's.
+        let request_id = RequestId::behind(&context.extensions);
+        let span = error_span!(logs::CALL, tool = %request.name, request_id, session = self.session.id());
         if let Some(unknown) = self.toolbox.unknown(&request.name, access) {
             return Err(self.outgoing.error(unknown));
         }
-        if tasks::wanted(&request, &context) {
+        // A tool that needs nothing of the context lets go of it before it begins.
+        let _counted = Share::of(&context.extensions);
+        if let Err(problem) = self.toolbox.coerce(&mut request, &context.extensions) {
+            return problem.into_call_tool_result();
+        }
+        if self.becomes_task(&request, &context) {
             return Ok(span.in_scope(|| self.start_task(request, context)).into());
         }
         let asking = Asking::new(self.seal.clone(), &request);
         context.extensions.insert(asking.clone());
+        let only_reads = self.toolbox.offers(&request.name, Access::ReadOnly);
+        let taken_back = context.ct.clone();
         let called = self.toolbox.router.call(ToolCallContext::new(self, request, context));
-        let answer = called.instrument(span).await.map_err(|error| self.outgoing.error(error))?;
+        let answer = tokio::select! {
+            // rmcp never answers a request whose handler panics.
+            answer = AssertUnwindSafe(called.instrument(span)).catch_unwind() => answer.unwrap_or_else(|_| {
+                Err(ErrorData::internal_error(
+                    "the tool broke off; what it began may be done in part, see the log",
+                    None,
+                ))
+            }),
+            // What only reads has nothing to bring to an end, and nobody waits for it any more.
+            () = taken_back.cancelled(), if only_reads => {
+                return Err(ErrorData::internal_error("the request was taken back", None));
+            }
+        };
+        let answer = answer.map_err(|error| self.outgoing.error(error))?;
         if let Some(question) = asking.question() {
             return Ok(question.into());
         }
@@ -164,25 +190,25 @@ impl ServerHandler for SluiceServer {
     async fn get_task(
         &self,
         request: GetTaskParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+        self.tasks(&context).get_task(&request.task_id).map(GetTaskResult::new)
     }
 
     async fn update_task(
         &self,
         request: UpdateTaskParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.tasks.update_task(&request.task_id, request.input_responses)
+        self.tasks(&context).update_task(&request.task_id, request.input_responses)
     }
 
     async fn cancel_task(
         &self,
         request: CancelTaskParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.tasks.cancel_task(&request.task_id)
+        self.tasks(&context).cancel_task(&request.task_id)
     }
 
     async fn list_resources(
@@ -190,7 +216,7 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(kept!(ListResourcesResult::with_all_items(resources::list()), context))
+        Ok(kept!(ListResourcesResult::with_all_items(resources::list(self.engine.catalog())), context))
     }
 
     async fn list_resource_templates(
@@ -198,7 +224,10 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(kept!(ListResourceTemplatesResult::with_all_items(resources::templates()), context))
+        Ok(kept!(
+            ListResourceTemplatesResult::with_all_items(resources::templates(self.engine.catalog())),
+            context
+        ))
     }
 
     async fn read_resource(
@@ -206,7 +235,8 @@ impl ServerHandler for SluiceServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let uri = Uri::parse(&request.uri).map_err(|error| self.outgoing.error(error))?;
+        let uri = Uri::parse(self.engine.catalog(), &request.uri);
+        let uri = uri.map_err(|error| self.outgoing.error(error))?;
         let result = self.read(&request.uri, &uri, Access::of(&context.extensions)).await;
         let result = result.map_err(|error| self.outgoing.error(error))?;
         Ok(if uri.is_fixed() { kept!(result, context) } else { result }.into())
@@ -218,7 +248,9 @@ impl ServerHandler for SluiceServer {
         request: rmcp::model::SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let watched = Uri::parse(&request.uri).and_then(|uri| self.watches.watch(&request.uri, uri));
+        let principal = Principal::of(&context.extensions);
+        let watched = Uri::parse(self.engine.catalog(), &request.uri)
+            .and_then(|uri| self.watches.watch(&principal, &request.uri, uri));
         let changes = watched.map_err(|error| self.outgoing.error(error))?;
         self.session.subscribe(request.uri, changes, context.peer);
         Ok(())
@@ -236,14 +268,16 @@ impl ServerHandler for SluiceServer {
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
         let uris = requested.resource_subscriptions.iter().flatten();
-        let known = uris.filter(|uri| Uri::parse(uri).is_ok()).cloned();
+        let known = uris.filter(|uri| Uri::parse(self.engine.catalog(), uri).is_ok()).cloned();
         Some(SubscriptionFilter::builder().resource_subscriptions(known).build())
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let mut telling = Vec::new();
+        let principal = Principal::of(&context.request_context().extensions);
         for address in context.accepted().resource_subscriptions.iter().flatten() {
-            let mut changes = self.watches.watch(address, Uri::parse(address)?)?;
+            let uri = Uri::parse(self.engine.catalog(), address)?;
+            let mut changes = self.watches.watch(&principal, address, uri)?;
             let sink = context.sink();
             telling.push(async move {
                 while changes.changed().await.is_ok() {
@@ -290,6 +324,29 @@ impl ServerHandler for SluiceServer {
         Ok(CompleteResult::new(self.completions(&request).await))
     }
 
+    /// Also requests of known methods whose parameters rmcp could not read.
+    #[allow(refining_impl_trait)] // handling a request again is a recursion, which needs a type by name
+    fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        mut context: RequestContext<RoleServer>,
+    ) -> BoxFuture<'_, Result<CustomResult, ErrorData>> {
+        Box::pin(async move {
+            let request = match reread(&request) {
+                Reread::As(request) => request,
+                Reread::Misplaced(request, misplaced) => {
+                    context.extensions.insert(misplaced);
+                    request
+                }
+                Reread::Refused(error) => return Err(error),
+            };
+            let result = Service::handle_request(self, request, context).await?;
+            let result = serde_json::to_value(result)
+                .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+            Ok(CustomResult::new(result))
+        })
+    }
+
     #[allow(deprecated)] // the stateless revision has no such request
     async fn set_level(
         &self,
@@ -299,7 +356,11 @@ impl ServerHandler for SluiceServer {
         if is_stateless(&context) {
             return Err(ErrorData::method_not_found::<rmcp::model::SetLevelRequestMethod>());
         }
-        self.session.tell_log(logs::forward(context.peer, request.level, self.outgoing.clone()));
+        let heard = match Principal::of(&context.extensions) {
+            Principal::Process => logs::Heard::Everything,
+            _ => logs::Heard::CallsOf(self.session.id()),
+        };
+        self.session.tell_log(logs::forward(context.peer, heard, request.level, self.outgoing.clone()));
         Ok(())
     }
 }

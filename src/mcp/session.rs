@@ -2,17 +2,29 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rmcp::{Peer, RoleServer, model::ResourceUpdatedNotificationParam};
-use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::resources::Watched;
+
 /// The tasks that tell one client.
-#[derive(Default)]
 pub(super) struct Session {
+    /// No other session of this process has it.
+    id: u64,
     tasks: Mutex<HashMap<Told, AbortOnDropHandle<()>>>,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), tasks: Mutex::default() }
+    }
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -22,18 +34,17 @@ enum Told {
 }
 
 impl Session {
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Tells the client of log events by `forwarding`, in place of what it was told before.
     pub(super) fn tell_log(&self, forwarding: impl Future<Output = ()> + Send + 'static) {
         self.lock().insert(Told::Log, AbortOnDropHandle::new(tokio::spawn(forwarding)));
     }
 
     /// Tells the client whenever the resource changes.
-    pub(super) fn subscribe(
-        &self,
-        uri: String,
-        mut changes: watch::Receiver<Option<u64>>,
-        peer: Peer<RoleServer>,
-    ) {
+    pub(super) fn subscribe(&self, uri: String, mut changes: Watched, peer: Peer<RoleServer>) {
         let address = uri.clone();
         let telling = async move {
             while changes.changed().await.is_ok() {

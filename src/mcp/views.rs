@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
 
 use super::{
@@ -11,9 +11,15 @@ use super::{
     output::Outgoing,
 };
 use crate::{
-    domain::JsonObject,
+    domain::{Json, JsonObject, Members, json},
     store::{StoredEntity, StoredEvent},
 };
+
+/// A value nested deeper is told by its text: no client draws it, and some can't read it.
+const MAX_DEPTH: usize = 32;
+
+/// The most digits that every double keeps.
+const MAX_DIGITS: usize = 15;
 
 /// One version of a source row, as stored.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -23,10 +29,10 @@ pub(super) struct EventView {
     evento: String,
     categoria: String,
     usuario: String,
-    /// The lead's score or the session's message count.
+    /// What the table's definition counts: a lead's score, a session's messages.
     valor: f64,
     timestamp: DateTime<Utc>,
-    entidade_id: Uuid,
+    entidade_id: String,
     /// Orders the events of one entity: microseconds since the Unix epoch.
     versao: i64,
     /// Of this only what dados does not have, where dados is shown.
@@ -38,7 +44,7 @@ pub(super) struct EventView {
     particao: i32,
     posicao: i64,
     /// When the store took it in.
-    ingerido_em: DateTime<Utc>,
+    processado_em: DateTime<Utc>,
     /// Something was too long.
     #[serde(skip)]
     pub(super) is_cut: bool,
@@ -52,19 +58,16 @@ impl EventView {
     }
 
     /// An event beside a row: its metadata says only what that row does not.
-    pub(super) fn beside(
-        mut event: StoredEvent,
-        with_row: bool,
-        row: &JsonObject,
-        outgoing: &Outgoing,
-    ) -> Self {
-        without_repeats(&mut event.metadata, row);
-        if with_row {
-            without_repeats(&mut event.metadata, &event.dados);
+    pub(super) fn beside(event: StoredEvent, with_row: bool, row: &JsonObject, outgoing: &Outgoing) -> Self {
+        let mut metadata = members(&event.metadata);
+        let dados = with_row.then(|| members(&event.dados));
+        without_repeats(&mut metadata, row);
+        if let Some(dados) = &dados {
+            without_repeats(&mut metadata, dados);
         }
         let mut is_cut = false;
-        let metadata = (!event.metadata.is_empty()).then(|| object(event.metadata, outgoing, &mut is_cut));
-        let dados = with_row.then(|| object(event.dados, outgoing, &mut is_cut));
+        let metadata = (!metadata.is_empty()).then(|| object(metadata, outgoing, &mut is_cut));
+        let dados = dados.map(|dados| object(dados, outgoing, &mut is_cut));
         Self {
             id: event.id,
             tipo_evento: event.tipo_evento,
@@ -79,13 +82,13 @@ impl EventView {
             dados,
             particao: event.particao,
             posicao: event.posicao,
-            ingerido_em: event.ingerido_em,
+            processado_em: event.processado_em,
             is_cut,
         }
     }
 }
 
-/// The current state of a lead or a chat session.
+/// The current state of an entity.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct EntityView {
     /// The row, column by column.
@@ -104,12 +107,13 @@ pub(super) struct EntityView {
 
 impl EntityView {
     /// What of an entity may leave.
-    pub(super) fn new(mut entity: StoredEntity, outgoing: &Outgoing) -> Self {
-        without_repeats(&mut entity.metadata, &entity.row);
+    pub(super) fn new(entity: StoredEntity, outgoing: &Outgoing) -> Self {
+        let mut metadata = members(&entity.metadata);
+        without_repeats(&mut metadata, &entity.row);
         let mut is_cut = false;
         Self {
             row: object(entity.row, outgoing, &mut is_cut),
-            metadata: (!entity.metadata.is_empty()).then(|| object(entity.metadata, outgoing, &mut is_cut)),
+            metadata: (!metadata.is_empty()).then(|| object(metadata, outgoing, &mut is_cut)),
             versao: entity.versao,
             evento_id: entity.evento_id,
             is_cut,
@@ -125,9 +129,73 @@ fn object(object: JsonObject, outgoing: &Outgoing, is_cut: &mut bool) -> Value {
     value
 }
 
+/// The members of a row as JSON libraries read them.
+fn members(row: &Json) -> JsonObject {
+    match value_of(row.as_str(), 0) {
+        Value::Object(members) => members,
+        _ => JsonObject::new(),
+    }
+}
+
+/// A value that JSON libraries read without loss: a number of more digits than a double keeps becomes a text.
+fn value_of(value: &str, depth: usize) -> Value {
+    match value.as_bytes().first() {
+        Some(b'{' | b'[') if depth == MAX_DEPTH => Value::String(value.to_owned()),
+        Some(b'{') => {
+            let members = Members::of(value).unwrap_or_default();
+            let member = |member: &json::Member<'_>| {
+                (member.name.clone().into_owned(), value_of(member.value, depth + 1))
+            };
+            Value::Object(members.iter().map(member).collect::<Map<_, _>>())
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
+            Value::Array(items.into_iter().map(|item| value_of(item.get(), depth + 1)).collect())
+        }
+        Some(b'"') => Value::String(json::text(value).unwrap_or_default().into_owned()),
+        Some(b't' | b'f' | b'n') => serde_json::from_str(value).unwrap_or_default(),
+        _ => {
+            let digits = value.split(['e', 'E']).next().unwrap_or_default();
+            let digits = digits.bytes().filter(u8::is_ascii_digit).count();
+            let exact = if digits <= MAX_DIGITS {
+                serde_json::from_str(value).ok()
+            } else {
+                value.parse().ok().map(|whole: i64| Value::from(whole))
+            };
+            exact.unwrap_or_else(|| Value::String(value.to_owned()))
+        }
+    }
+}
+
 fn text(mut text: String, outgoing: &Outgoing, is_cut: &mut bool) -> String {
     outgoing.text(&mut text);
     let mut value = Value::String(text);
     *is_cut |= shorten(&mut value, LONGEST_TEXT);
     value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_number_that_a_double_would_change_is_shown_as_text() {
+        let shown = value_of(
+            r#"{"a": 72.50, "b": 1234567890123456789012, "c": 1e999, "d": 9007199254740993, "e": 0.1000000000000000055}"#,
+            0,
+        );
+        assert_eq!(
+            shown,
+            json!({"a": 72.5, "b": "1234567890123456789012", "c": "1e999", "d": 9_007_199_254_740_993_i64, "e": "0.1000000000000000055"})
+        );
+    }
+
+    #[test]
+    fn depth_and_odd_escapes_are_shown_all_the_same() {
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        assert!(value_of(&deep, 0).to_string().contains("[[[["));
+        assert_eq!(value_of(r#"["\ud800", true, null]"#, 0), json!(["\u{fffd}", true, null]));
+    }
 }

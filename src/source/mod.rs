@@ -4,6 +4,7 @@
 //! matched the query when the reading began and was not deleted meanwhile, however few rows the server returns at
 //! a time. A row that changes while it is read may be shown twice.
 
+pub mod description;
 pub mod sample;
 pub mod supabase;
 
@@ -11,10 +12,11 @@ use std::fmt;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use self::description::{Description, Difference};
 use crate::{
-    domain::{JsonObject, Table},
+    domain::{Compare, Json, Table},
     fault::Fault,
 };
 
@@ -24,12 +26,19 @@ pub struct RowQuery {
     pub table: Table,
     /// Rows last written at or after this instant. For a table without a modification column: created at or after.
     pub since: DateTime<Utc>,
-    /// Only leads with this `status_lead`.
-    pub status: Option<String>,
-    /// Only chat sessions with at least this many messages.
-    pub min_messages: Option<u32>,
+    /// All of these must hold.
+    pub conditions: Vec<Condition>,
     /// Rows to ask for at a time; the server may return fewer.
     pub page_size: u32,
+}
+
+/// What a row's column must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Condition {
+    /// The column's name downstream.
+    pub column: String,
+    pub compare: Compare,
+    pub value: String,
 }
 
 /// Where the next page starts. Made by the source, opaque to everybody else.
@@ -51,8 +60,9 @@ pub(in crate::source) enum Pass {
 /// Some rows, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    pub rows: Vec<JsonObject>,
-    /// The instant just before the server was asked.
+    /// Each as the server sent it, byte for byte.
+    pub rows: Vec<Json>,
+    /// The server's time when it was asked, or this machine's just before where it does not tell.
     pub read_at: DateTime<Utc>,
     /// The modification time of the last row: every row changed before it has been shown. `None` where the table
     /// has no modification time or the page shows rows that were never modified.
@@ -61,23 +71,30 @@ pub struct Page {
     pub next: Option<PageToken>,
 }
 
-/// Counts for the dashboard, taken from the source itself.
+/// Counts of one table for the dashboard, taken from the source itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct TableOverview {
+    /// The table's name.
+    pub table: String,
+    /// `None` where the project has no such table, or it can't be counted: see `problem`.
+    pub total: Option<u64>,
+    /// Rows created in the last 24 hours, where the table has a creation time.
+    pub last_24h: Option<u64>,
+    /// What the table's definition counts, by name; without those whose column the project lacks.
+    pub counts: Vec<(String, u64)>,
+    pub breakdowns: Vec<Breakdown>,
+    pub newest_at: Option<DateTime<Utc>>,
+    /// What is missing and what to do.
+    pub problem: Option<String>,
+}
+
+/// Rows by the values of one column, most first; null counts as `sem_<column>`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Overview {
-    pub leads_total: u64,
-    /// Leads with a score of at least [`crate::domain::QUALIFIED_SCORE`].
-    pub leads_qualified: u64,
-    pub leads_last_24h: u64,
-    pub sessions_total: u64,
-    pub sessions_active: u64,
-    /// Leads by `status_lead`, most first; null counts as `sem_status`.
-    pub by_status: Vec<(String, u64)>,
-    /// Leads by `origem`, most first; null counts as `sem_origem`.
-    pub by_origin: Vec<(String, u64)>,
-    /// Rows behind `by_status` and `by_origin`; fewer than `leads_total` when the count was cut short.
-    pub breakdown_rows: u64,
-    pub newest_lead_at: Option<DateTime<Utc>>,
-    pub newest_session_at: Option<DateTime<Utc>>,
+pub struct Breakdown {
+    pub column: String,
+    pub values: Vec<(String, u64)>,
+    /// Rows behind the values; fewer than the table has when the count was cut short.
+    pub rows: u64,
 }
 
 /// How the source is.
@@ -120,11 +137,44 @@ pub trait Source: Send + Sync {
     /// A fault of the server or of the network, after the retries the server's answers allow.
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault>;
 
-    /// Counts over the whole source.
+    /// Counts over a whole table. A table or column that is missing is told in the answer, not by an error.
     ///
     /// # Errors
     /// As [`Source::page`].
-    async fn overview(&self) -> Result<Overview, Fault>;
+    async fn overview(&self, table: Table) -> Result<TableOverview, Fault>;
+
+    /// A table's columns by their names in the project, as it told them last; `None` before it did. What is selected
+    /// follows from them where a column must not be read, and what is selected decides a row's identity: keep them
+    /// across processes, and hand them to [`Source::seed_columns`].
+    fn columns(&self, table: Table) -> Option<Vec<String>>;
+
+    /// Reminds the source of what the project told an earlier process. What it has been told itself counts more.
+    fn seed_columns(&self, table: Table, columns: Vec<String>);
+
+    /// The tables and views that the project serves in a schema, `None` for its usual one; nothing where it does not
+    /// tell.
+    ///
+    /// # Errors
+    /// As [`Source::page`].
+    async fn served(&self, schema: Option<&str>) -> Result<Option<Vec<String>>, Fault>;
+
+    /// What the project tells of a table or view; nothing where it has none of that name.
+    ///
+    /// # Errors
+    /// As [`Source::page`].
+    async fn describe(&self, schema: Option<&str>, table: &str) -> Result<Option<Description>, Fault>;
+
+    /// How the project's table differs from its definition.
+    ///
+    /// # Errors
+    /// As [`Source::page`].
+    async fn check(&self, table: Table) -> Result<Vec<Difference>, Fault>;
+
+    /// How many rows of the table say that they were changed later than `now`; `None` where it has no such column.
+    ///
+    /// # Errors
+    /// As [`Source::page`].
+    async fn rows_ahead(&self, table: Table, now: DateTime<Utc>) -> Result<Option<u64>, Fault>;
 
     /// Asks for something small.
     ///

@@ -1,17 +1,18 @@
 //! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
 //! table has been read, and who is reading it now.
 
+mod layout;
 mod operations;
 pub mod postgres;
 mod questions;
 pub mod sqlite;
 pub mod tables;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 pub use questions::{
     EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits, Questions,
-    READABLE, StoredEntity, StoredEvent,
+    StoredEntity, StoredEvent, readable,
 };
 
 use async_trait::async_trait;
@@ -20,18 +21,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use operations::{
-    Operations, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter,
+    Operations, ParkedEntity, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, StoreFacts,
+    SyncFilter,
 };
 
 use crate::{
-    domain::Table,
+    domain::{Catalog, KeyKind, Table, TableName, can_be_added_up},
     fault::{Fault, FaultKind},
     log::Position,
-    sink::{Sink, SinkBatch},
+    sink::{Sink, SinkBatch, SinkEvent},
+    source::Condition,
 };
-
-/// Rollups add values up: one that brings the sum near the end of doubles would block all that come after it.
-const LARGEST_VALUE: f64 = 1e300;
 
 /// How a sync stands. What the sinks have of it is not part of this: see the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -76,17 +76,18 @@ const INTERRUPTED: &str =
 /// What was asked of a sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncRequest {
-    pub table: Table,
+    pub table: TableName,
     /// How far back to look, in hours.
     pub hours_ago: u32,
     /// New events to append at most; rows that were appended before do not count.
     pub limit: u32,
-    /// Only leads with this `status_lead`.
+    /// Only rows that meet all of these.
     #[serde(default)]
-    pub status: Option<String>,
-    /// Only chat sessions with at least this many messages.
+    pub conditions: Vec<Condition>,
+    /// Read on from where earlier syncs stopped, where that lies in the window: what schedules do. Otherwise the
+    /// window is read whole.
     #[serde(default)]
-    pub min_messages: Option<u32>,
+    pub resume: bool,
     /// Append also what was appended before (after a log was lost, say).
     #[serde(default)]
     pub full: bool,
@@ -104,10 +105,25 @@ pub struct SyncProgress {
     pub unchanged: u64,
     /// Rows that could not become an event and went to the dead letters.
     pub dead_letters: u64,
+    /// Values of appended rows that did not fit their columns and are null there, by column.
+    #[serde(default)]
+    pub misfits: Vec<ColumnMisfits>,
+    /// Rows that say they were changed later than the server's time: they are read each time.
+    #[serde(default)]
+    pub ahead: u64,
     /// The next offset after the last event appended to each partition.
     pub targets: Vec<Position>,
     /// The limit was reached and the source has more.
     pub more: bool,
+}
+
+/// Values that did not fit a column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ColumnMisfits {
+    pub column: String,
+    pub values: u64,
+    /// What they are not: `whole numbers`.
+    pub expected: String,
 }
 
 /// A sync as remembered.
@@ -163,11 +179,15 @@ pub enum Control {
     Cancel,
 }
 
-/// An entity and the event that carries its newest content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What was appended last of an entity.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Appended {
-    pub entity: Uuid,
+    /// The row's key in its one spelling.
+    pub entity: String,
+    /// The event of its newest content.
     pub event: Uuid,
+    /// The version that event was given; the next one is larger.
+    pub versao: i64,
 }
 
 /// How a sync ended.
@@ -184,11 +204,12 @@ pub struct SyncEnd {
 /// holds the lock, so a lease that was lost can't write.
 #[async_trait]
 pub trait SyncLease: Send {
-    /// Which of these were appended to this log before and are still their entity's newest appended content.
+    /// What was appended to this log last of each of these entities; those never appended are left out. Takes as long
+    /// whatever the number of remembered entities.
     ///
     /// # Errors
     /// When the store can't be reached or the lease is lost.
-    async fn unchanged(&mut self, rows: &[Appended]) -> Result<HashSet<Appended>, Fault>;
+    async fn last_appended(&mut self, entities: &[String]) -> Result<HashMap<String, Appended>, Fault>;
 
     /// Remembers, in one transaction, what has been appended and acknowledged, and how far the sync is.
     ///
@@ -241,11 +262,6 @@ pub trait Store: Sink + Questions + Operations {
     async fn coverage(&self, table: Table, log: &str) -> Result<Option<Coverage>, Fault>;
 }
 
-/// Whether a rollup can take the value.
-fn can_be_added_up(valor: f64) -> bool {
-    valor.is_finite() && valor.abs() <= LARGEST_VALUE
-}
-
 /// An event outside the spans would be written without the offset that proves it was.
 fn check_spans(part: &'static str, batch: &SinkBatch) -> Result<(), Fault> {
     let covered = |partition: i32| batch.spans.iter().any(|span| span.partition == partition);
@@ -260,6 +276,37 @@ fn check_spans(part: &'static str, batch: &SinkBatch) -> Result<(), Fault> {
     ))
 }
 
+/// The tables whose rows a store's health counts.
+fn counted(catalog: Catalog) -> impl Iterator<Item = &'static str> {
+    std::iter::once("eventos_raw").chain(catalog.tables().map(Table::name))
+}
+
+/// The longest key, as the domain has it.
+const MAX_KEY_BYTES: usize = 512;
+
+/// What no store takes of an envelope, whoever wrote it. Events of the engine's own making have none of it.
+fn envelope_problem(source: &SinkEvent) -> Option<&'static str> {
+    let event = &source.event;
+    if !can_be_added_up(event.valor) {
+        return Some("valor is not a number that can be added up");
+    }
+    let id = &event.entidade.id;
+    let is_key = source.table.is_none_or(|table| key(table, id).as_ref() == Some(id));
+    (!is_key).then_some("entidade.id is no key of its table in the one spelling it has everywhere")
+}
+
+/// A text as a key of the table in its one spelling; `None` where it is not of the key's type.
+fn key(table: Table, text: &str) -> Option<String> {
+    match table.definition().key.kind {
+        KeyKind::Uuid => Uuid::parse_str(text).ok().map(|id| id.to_string()),
+        KeyKind::Bigint => text.parse::<i64>().ok().map(|id| id.to_string()),
+        KeyKind::Text => {
+            let fits = (1..=MAX_KEY_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+            fits.then(|| text.to_owned())
+        }
+    }
+}
+
 /// What a worker learns whose claim is gone.
 fn fenced(part: &'static str, batch: &SinkBatch) -> Fault {
     let partitions: Vec<String> = batch.spans.iter().map(|span| span.partition.to_string()).collect();
@@ -272,7 +319,7 @@ fn fenced(part: &'static str, batch: &SinkBatch) -> Fault {
 }
 
 /// What a sync learns whose lease is gone.
-fn lost_lease(part: &'static str, table: Table) -> Fault {
+fn lost_lease(part: &'static str, table: &TableName) -> Fault {
     Fault::transient(
         part,
         format!("sync {table}: the lease is lost"),
@@ -281,7 +328,7 @@ fn lost_lease(part: &'static str, table: Table) -> Fault {
 }
 
 /// What a caller learns who begins a sync under an id that is there already.
-fn used_id(part: &'static str, table: Table) -> Fault {
+fn used_id(part: &'static str, table: &TableName) -> Fault {
     Fault::new(
         part,
         FaultKind::Invalid,
@@ -291,12 +338,12 @@ fn used_id(part: &'static str, table: Table) -> Fault {
 }
 
 /// What a caller learns whose statement is not one that may be asked.
-fn refused_statement(part: &'static str, problem: impl std::fmt::Display) -> Fault {
+fn refused_statement(part: &'static str, catalog: Catalog, problem: impl std::fmt::Display) -> Fault {
     Fault::new(
         part,
         FaultKind::Invalid,
         format!("sql: {problem}"),
-        format!("ask one SELECT (WITH is fine) over {}", READABLE.join(", ")),
+        format!("ask one SELECT (WITH is fine) over {}", readable(catalog).join(", ")),
     )
 }
 
@@ -308,4 +355,31 @@ fn slow_statement(part: &'static str, limits: &QueryLimits) -> Fault {
         format!("sql: it took longer than {} s and was stopped", limits.timeout.as_secs_f32()),
         "narrow it: filter by timestamp, aggregate fewer rows, or read eventos_agregados instead of eventos_raw",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_of_its_table_s_type_and_has_one_spelling() {
+        let of = |kind: KeyKind, text: &str| {
+            let mut definition = Catalog::built_in().get("leads").expect("leads").definition().clone();
+            definition.key.kind = kind;
+            key(Table::new(definition), text)
+        };
+        let uuid = "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a01";
+        assert_eq!(of(KeyKind::Uuid, &uuid.to_uppercase()).as_deref(), Some(uuid));
+        assert_eq!(of(KeyKind::Bigint, "007").as_deref(), Some("7"));
+        assert_eq!(of(KeyKind::Text, "ção/1").as_deref(), Some("ção/1"));
+        for (kind, text) in [
+            (KeyKind::Uuid, "7"),
+            (KeyKind::Bigint, "9223372036854775808"),
+            (KeyKind::Text, ""),
+            (KeyKind::Text, "a\0"),
+            (KeyKind::Text, &*"a".repeat(513)),
+        ] {
+            assert_eq!(of(kind, text), None, "{kind:?} {text}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{SyncRecord, SyncRequest, SyncState};
-use crate::{domain::Table, fault::Fault, log::Extent};
+use crate::{domain::TableName, fault::Fault, log::Extent};
 
 /// A sink that nobody drains until it is resumed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -28,6 +28,8 @@ pub enum Settled {
     Replayed,
     /// Somebody decided that it is not needed.
     Discarded,
+    /// The row came again with other content, and was taken.
+    Mended,
 }
 
 impl Settled {
@@ -35,13 +37,17 @@ impl Settled {
         match self {
             Self::Replayed => "replayed",
             Self::Discarded => "discarded",
+            Self::Mended => "mended",
         }
     }
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Replayed, Self::Discarded].into_iter().find(|settled| settled.as_str() == name)
+        [Self::Replayed, Self::Discarded, Self::Mended].into_iter().find(|settled| settled.as_str() == name)
     }
 }
+
+/// Who settles a letter whose row came mended.
+pub(super) const MENDED_BY: &str = "sluice";
 
 /// A dead letter that is settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +61,22 @@ pub struct Resolution {
     pub at: DateTime<Utc>,
 }
 
+/// A letter that is open because an entity's event can't be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedEntity {
+    pub table: TableName,
+    /// The row's key in its one spelling.
+    pub entity: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// The letter's own id.
+    pub letter: Uuid,
+}
+
 /// Which syncs to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SyncFilter {
-    pub table: Option<Table>,
+    pub table: Option<TableName>,
     pub state: Option<SyncState>,
     /// Only those that started before this one.
     pub before: Option<Uuid>,
@@ -118,7 +136,7 @@ pub enum RunOutcome {
 pub struct StoreFacts {
     /// Why it can't be written, if it can't.
     pub unwritable: Option<String>,
-    /// Migrations of this release that were not run yet.
+    /// Migrations of this release that were not run yet, and tables that are not as their definitions say.
     pub pending_migrations: usize,
 }
 
@@ -161,6 +179,30 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn settled_count(&self, log: &str, extents: &[Extent]) -> Result<u64, Fault>;
 
+    /// Remembers that letters are open for entities, so that they can settle themselves.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn note_parked(&self, log: &str, letters: &[ParkedEntity]) -> Result<(), Fault>;
+
+    /// Settles, as mended, the open letters that were noted for these entities of a table; tells how many.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn settle_mended(&self, log: &str, table: &TableName, entities: &[String]) -> Result<u64, Fault>;
+
+    /// What the columns of a table were when the project last told, by their names there.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn known_columns(&self, table: &TableName) -> Result<Option<Vec<String>>, Fault>;
+
+    /// Remembers what the project told of a table's columns.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn remember_columns(&self, table: &TableName, columns: &[String]) -> Result<(), Fault>;
+
     /// Syncs, newest first.
     ///
     /// # Errors
@@ -183,7 +225,7 @@ pub trait Operations: Send + Sync {
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn remove_schedule(&self, table: Table) -> Result<bool, Fault>;
+    async fn remove_schedule(&self, table: &TableName) -> Result<bool, Fault>;
 
     /// Takes one schedule that is due and that nobody holds, for `lease`.
     ///
@@ -195,7 +237,7 @@ pub trait Operations: Send + Sync {
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn renew_schedule(&self, table: Table, owner: &str, lease: Duration) -> Result<bool, Fault>;
+    async fn renew_schedule(&self, table: &TableName, owner: &str, lease: Duration) -> Result<bool, Fault>;
 
     /// Gives a claimed schedule back with what became of it. One that was replaced meanwhile keeps its new time.
     ///

@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    domain::{ChatSession, JsonObject, Lead, Table},
+    domain::{Catalog, Json, JsonObject, Table},
     fault::Fault,
 };
 
 /// The tables a question may read.
-pub const READABLE: [&str; 4] = ["eventos_raw", "leads", "chat_sessions", "eventos_agregados"];
+pub fn readable(catalog: Catalog) -> Vec<&'static str> {
+    ["eventos_raw", "eventos_agregados"].into_iter().chain(catalog.tables().map(Table::name)).collect()
+}
 
 /// Which events; what is `None` is not asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,7 +26,8 @@ pub struct EventFilter {
     pub evento: Option<String>,
     pub categoria: Option<String>,
     pub usuario: Option<String>,
-    pub entidade: Option<Uuid>,
+    /// The key of an entity.
+    pub entidade: Option<String>,
     /// From this instant of the events' own time on.
     pub from: Option<DateTime<Utc>>,
     /// Before this instant.
@@ -67,14 +70,16 @@ pub struct StoredEvent {
     pub valor: f64,
     pub timestamp: DateTime<Utc>,
     pub categoria: String,
-    pub metadata: JsonObject,
-    /// The whole source row.
-    pub dados: JsonObject,
-    pub entidade_id: Uuid,
+    pub metadata: Json,
+    /// The whole source row, every digit kept.
+    pub dados: Json,
+    /// The row's key in its one spelling.
+    pub entidade_id: String,
     pub versao: i64,
     pub particao: i32,
     pub posicao: i64,
-    pub ingerido_em: DateTime<Utc>,
+    /// When the store took it in.
+    pub processado_em: DateTime<Utc>,
 }
 
 /// Some events, and where the next ones begin.
@@ -88,10 +93,13 @@ pub struct EventPage {
 /// An entity's current state.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StoredEntity {
-    /// The row, column by column.
+    /// The row's key in its one spelling.
+    pub key: String,
+    /// The row by its columns' names in the definition, the key among them; instants as RFC 3339 in UTC, numbers that no
+    /// double is to the last digit as text.
     pub row: JsonObject,
     /// The columns without a type, and what the old pipeline's queries read.
-    pub metadata: JsonObject,
+    pub metadata: Json,
     pub versao: i64,
     /// The event that carries this state.
     pub evento_id: Uuid,
@@ -138,25 +146,26 @@ pub trait Questions: Send + Sync {
         limit: u32,
     ) -> Result<EventPage, Fault>;
 
-    /// The current row of a lead or a chat session.
+    /// The current row of an entity; `None` also where the key is not of the table's type.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn entity(&self, table: Table, id: Uuid) -> Result<Option<StoredEntity>, Fault>;
+    async fn entity(&self, table: Table, key: &str) -> Result<Option<StoredEntity>, Fault>;
 
-    /// Leads with this address, in whatever case it is written, the latest changed first. It need not be unique.
+    /// Entities whose text column holds this value, in any case where the column is one that entities are looked up
+    /// by, else exactly; the latest version first. `column` is one of the table's definition.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn leads_by_email(&self, email: &str, limit: u32) -> Result<Vec<StoredEntity>, Fault>;
+    async fn entities_by(
+        &self,
+        table: Table,
+        column: &str,
+        value: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredEntity>, Fault>;
 
-    /// A lead's chat sessions, the latest started first.
-    ///
-    /// # Errors
-    /// When the store can't be reached.
-    async fn sessions_of(&self, lead_id: &str, limit: u32) -> Result<Vec<StoredEntity>, Fault>;
-
-    /// Answers one SQL statement that only reads, and only the tables of [`READABLE`].
+    /// Answers one SQL statement that only reads, and only the tables of [`readable`].
     ///
     /// # Errors
     /// Of kind [`crate::fault::FaultKind::Invalid`] when the statement is not one that may be asked, or takes too
@@ -167,7 +176,6 @@ pub trait Questions: Send + Sync {
 /// A value a condition compares with.
 pub(super) enum Operand<'a> {
     Text(&'a str),
-    Uuid(Uuid),
     Instant(DateTime<Utc>),
     Number(f64),
 }
@@ -186,10 +194,10 @@ impl EventFilter {
             ("evento", &self.evento),
             ("categoria", &self.categoria),
             ("usuario", &self.usuario),
+            ("entidade_id", &self.entidade),
         ];
         let texts = texts.into_iter().map(|(column, text)| (column, "=", text.as_deref().map(Operand::Text)));
         let others = [
-            ("entidade_id", "=", self.entidade.map(Operand::Uuid)),
             ("timestamp", ">=", self.from.map(Operand::Instant)),
             ("timestamp", "<", self.to.map(Operand::Instant)),
             ("valor", ">=", self.min_valor.map(Operand::Number)),
@@ -207,7 +215,7 @@ impl EventOrder {
     pub(super) fn column(self) -> &'static str {
         match self {
             Self::Newest | Self::Oldest => "timestamp",
-            Self::LatestStored => "ingerido_em",
+            Self::LatestStored => "processado_em",
         }
     }
 
@@ -226,7 +234,7 @@ impl EventCursor {
     pub fn of(event: &StoredEvent, order: EventOrder) -> Self {
         let at = match order {
             EventOrder::Newest | EventOrder::Oldest => event.timestamp,
-            EventOrder::LatestStored => event.ingerido_em,
+            EventOrder::LatestStored => event.processado_em,
         };
         Self { order, micros: at.timestamp_micros(), id: event.id }
     }
@@ -258,32 +266,9 @@ impl EventPage {
     }
 }
 
-impl StoredEntity {
-    /// Takes a row of an entity's table apart; `None` when it is not one.
-    pub(super) fn of(table: Table, mut row: JsonObject) -> Option<Self> {
-        let metadata = match row.remove("metadata") {
-            Some(Value::Object(metadata)) => metadata,
-            _ => JsonObject::new(),
-        };
-        let versao = row.remove("versao")?.as_i64()?;
-        let evento_id = Uuid::parse_str(row.remove("evento_id")?.as_str()?).ok()?;
-        row.remove("sincronizado_em");
-        // Both stores spell instants in their own way; a row that can't be typed stays as the store spells it.
-        let row = match table {
-            Table::Leads => spelled::<Lead>(row),
-            Table::ChatSessions => spelled::<ChatSession>(row),
-        };
-        Some(Self { row, metadata, versao, evento_id })
-    }
-}
-
-/// The row as the domain spells it.
-fn spelled<T: Serialize + DeserializeOwned>(row: JsonObject) -> JsonObject {
-    let typed = serde_json::from_value::<T>(Value::Object(row.clone()));
-    match typed.and_then(serde_json::to_value) {
-        Ok(Value::Object(spelled)) => spelled,
-        _ => row,
-    }
+/// An instant as clients are shown it.
+pub(super) fn spelled(instant: DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
-//! What the store's tables hold, for whoever asks: the one description of their columns' meaning, held to the
-//! migrations by a test.
+//! What the store's tables hold: those of entities as their definitions say, the others as the migrations make them,
+//! which a test holds this description to.
 
 use serde::Serialize;
 
+use crate::domain::{Catalog, ColumnKind, KeyKind, Table};
+
 /// A table that can be queried.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoreTable {
     pub table: &'static str,
     pub about: &'static str,
-    pub columns: &'static [Column],
+    pub columns: Vec<Column>,
 }
 
 /// One of its columns.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Column {
     pub name: &'static str,
     /// As Postgres spells it. The embedded store keeps instants as ISO 8601 text in UTC, JSON and lists as JSON text.
@@ -21,10 +23,54 @@ pub struct Column {
     pub meaning: &'static str,
 }
 
+/// Every table that can be queried: those of the catalog, then those of events.
+pub fn tables(catalog: Catalog) -> Vec<StoreTable> {
+    catalog.tables().map(StoreTable::of).chain([events(), rollup()]).collect()
+}
+
 impl StoreTable {
     /// The table of that name.
-    pub fn from_name(name: &str) -> Option<&'static Self> {
-        TABLES.iter().find(|table| table.table == name)
+    pub fn named(catalog: Catalog, name: &str) -> Option<Self> {
+        match name {
+            "eventos_raw" => Some(events()),
+            "eventos_agregados" => Some(rollup()),
+            _ => catalog.get(name).map(Self::of),
+        }
+    }
+
+    /// The table of a definition's entities: the key, the definition's columns, and sluice's own.
+    pub fn of(table: Table) -> Self {
+        let definition = table.definition();
+        let key = column(&definition.key.column, key_type(definition.key.kind), &definition.key.meaning);
+        let listed = definition
+            .columns
+            .iter()
+            .map(|listed| column(&listed.name, column_type(listed.kind), &listed.meaning));
+        let columns = std::iter::once(key).chain(listed).chain(ENTITY_COLUMNS).collect();
+        Self { table: table.name(), about: &definition.about, columns }
+    }
+}
+
+/// Postgres's type for a key.
+pub(super) fn key_type(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Uuid => "uuid",
+        KeyKind::Bigint => "bigint",
+        KeyKind::Text => "text",
+    }
+}
+
+/// Postgres's type for a column.
+pub(super) fn column_type(kind: ColumnKind) -> &'static str {
+    match kind {
+        ColumnKind::Text => "text",
+        ColumnKind::Integer => "bigint",
+        ColumnKind::Number => "numeric",
+        ColumnKind::Boolean => "boolean",
+        ColumnKind::Timestamp => "timestamptz",
+        ColumnKind::Date => "date",
+        ColumnKind::Json => "jsonb",
+        ColumnKind::List => "text[]",
     }
 }
 
@@ -32,99 +78,87 @@ const fn column(name: &'static str, kind: &'static str, meaning: &'static str) -
     Column { name, kind, meaning }
 }
 
-const VERSAO: Column =
-    column("versao", "bigint", "orders the versions of one entity: microseconds since the Unix epoch");
+const METADATA: Column = column(
+    "metadata",
+    "jsonb",
+    "what dashboards read, and the columns that the table's definition does not list",
+);
 
-/// Every table that can be queried, the entities first.
-pub const TABLES: &[StoreTable] = &[
-    StoreTable {
-        table: "leads",
-        about: "the current state of each lead",
-        columns: &[
-            column("id", "uuid", "the lead's id, as in Supabase"),
-            column("nome", "text", "the person's name"),
-            column("email", "text", "the e-mail address; neither required nor unique"),
-            column("telefone", "text", "the phone number as it was typed"),
-            column("nome_empresa", "text", "the company"),
-            column("nome_projeto", "text", "the project the lead is interested in"),
-            column("localizacao", "jsonb", "the place, in whatever shape the site sent"),
-            column("interesse", "text[]", "topics of interest"),
-            column("score_qualificacao", "bigint", "the score; at least 50 counts as qualified"),
-            column("status_lead", "text", "novo, qualificado, em_contato or another of the project's own"),
-            column("origem", "text", "where the lead came from"),
-            column("utm_source", "text", "campaign source"),
-            column("utm_medium", "text", "campaign medium"),
-            column("utm_campaign", "text", "campaign name"),
-            column("created_at", "timestamptz", "when the lead came to be"),
-            column("updated_at", "timestamptz", "when the lead was last changed"),
-            column("last_interaction_at", "timestamptz", "when the person was last heard of"),
-            column("metadata", "jsonb", "what dashboards read, and the columns sluice has no type for"),
-            VERSAO,
-            column("evento_id", "uuid", "the event that carries this state"),
-            column("sincronizado_em", "timestamptz", "when this state was written here"),
-        ],
-    },
-    StoreTable {
-        table: "chat_sessions",
-        about: "the current state of each chat session",
-        columns: &[
-            column("id", "uuid", "the session's id, as in Supabase"),
-            column("lead_id", "text", "the lead who chatted, where known"),
-            column("user_agent", "text", "the visitor's browser"),
-            column("ip_address", "text", "the visitor's address; empty unless the operator asked for it"),
-            column("total_messages", "bigint", "messages exchanged"),
-            column("duration_seconds", "bigint", "length of the session, in seconds"),
-            column("pages_visited", "text[]", "pages the visitor saw"),
-            column("perguntas_feitas", "text[]", "questions the visitor asked"),
-            column("intencao_detectada", "text", "what the visitor seems to want"),
-            column("nivel_interesse", "text", "how interested the visitor seems"),
-            column("started_at", "timestamptz", "when the session began"),
-            column("ended_at", "timestamptz", "when the session ended"),
-            column("is_active", "boolean", "whether it still runs"),
-            column("metadata", "jsonb", "what dashboards read, and the columns sluice has no type for"),
-            VERSAO,
-            column("evento_id", "uuid", "the event that carries this state"),
-            column("sincronizado_em", "timestamptz", "when this state was written here"),
-        ],
-    },
+const VERSAO: Column = column(
+    "versao",
+    "bigint",
+    "orders the versions of one entity: microseconds since the Unix epoch by the server's clock, or the last version and one",
+);
+
+/// What every entity has beside the columns of its definition, and after them.
+pub(super) const ENTITY_COLUMNS: [Column; 4] = [
+    METADATA,
+    VERSAO,
+    column("evento_id", "uuid", "the event that carries this state"),
+    column("processado_em", "timestamptz", "when this state was written here"),
+];
+
+fn events() -> StoreTable {
     StoreTable {
         table: "eventos_raw",
         about: "every event of the log, once",
-        columns: &[
+        columns: vec![
             column("id", "uuid", "the event's id, derived from the row's content"),
-            column("tipo_evento", "text", "lead, chat_session or manual"),
+            column(
+                "tipo_evento",
+                "text",
+                "the entity of the row's table, such as lead or chat_session; or manual",
+            ),
             column("usuario", "text", "whom it is about: an e-mail address, a name or an id"),
-            column("evento", "text", "lead_<status_lead>, chat_session, or free text of a manual event"),
-            column("valor", "double precision", "the lead's score or the session's message count"),
-            column("timestamp", "timestamptz", "when the row was last changed"),
-            column("categoria", "text", "vendas, engajamento or teste_manual"),
-            column("metadata", "jsonb", "what dashboards read, and the columns sluice has no type for"),
+            column(
+                "evento",
+                "text",
+                "what the table's definition calls it, such as lead_novo; free text of a manual event",
+            ),
+            column(
+                "valor",
+                "double precision",
+                "the number that the table's definition chooses, such as a score; else 0",
+            ),
+            column(
+                "timestamp",
+                "timestamptz",
+                "when the row says it was last changed, else created, else when it was read",
+            ),
+            column(
+                "categoria",
+                "text",
+                "vendas, engajamento or another of the table's definition; or teste_manual",
+            ),
+            METADATA,
             column("dados", "jsonb", "the whole source row"),
-            column("entidade_id", "uuid", "the lead or chat session it is a version of"),
+            column("entidade_id", "text", "the key of the row it is a version of, as text"),
             VERSAO,
             column("particao", "integer", "the partition it was first applied from"),
             column("posicao", "bigint", "the offset it was first applied from"),
-            column("ingerido_em", "timestamptz", "when it was written here"),
+            column("processado_em", "timestamptz", "when it was written here"),
         ],
-    },
+    }
+}
+
+fn rollup() -> StoreTable {
     StoreTable {
         table: "eventos_agregados",
         about: "eventos_raw counted in windows of five minutes of the events' own time",
-        columns: &[
+        columns: vec![
             column("janela_inicio", "timestamptz", "the window's beginning"),
             column("janela_fim", "timestamptz", "the window's end"),
-            column("categoria", "text", "vendas, engajamento or teste_manual"),
+            column("categoria", "text", "as in eventos_raw"),
             column("evento", "text", "as in eventos_raw"),
             column("total", "bigint", "events in the window"),
             column("soma_valor", "double precision", "sum of their valor"),
         ],
-    },
-];
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Table;
 
     /// Name and type of every column that a migration creates in `table`.
     fn migrated(table: &str) -> Vec<(String, String)> {
@@ -144,8 +178,8 @@ mod tests {
     }
 
     #[test]
-    fn the_description_is_what_the_migrations_make() {
-        for table in TABLES {
+    fn the_tables_of_events_are_described_as_the_migrations_make_them() {
+        for table in [events(), rollup()] {
             let described: Vec<(String, String)> =
                 table.columns.iter().map(|column| (column.name.to_owned(), column.kind.to_owned())).collect();
             assert_eq!(described, migrated(table.table), "{}", table.table);
@@ -153,12 +187,16 @@ mod tests {
     }
 
     #[test]
-    fn every_column_of_a_source_table_is_described() {
-        for table in Table::ALL {
-            let described = StoreTable::from_name(table.name()).expect("a description");
-            for name in table.columns() {
-                assert!(described.columns.iter().any(|column| column.name == *name), "{table}.{name}");
-            }
-        }
+    fn a_definition_s_table_has_its_key_its_columns_and_sluice_s_own() {
+        let catalog = Catalog::built_in();
+        let described = StoreTable::named(catalog, "leads").expect("leads");
+        let names: Vec<&str> = described.columns.iter().map(|column| column.name).collect();
+        assert_eq!((names[0], described.columns[0].kind), ("id", "uuid"));
+        assert_eq!(names[names.len() - 4..], ["metadata", "versao", "evento_id", "processado_em"]);
+        let listed = catalog.get("leads").expect("leads").definition().columns.len();
+        assert_eq!(names.len(), listed + 5);
+        let all: Vec<&str> = tables(catalog).iter().map(|table| table.table).collect();
+        assert_eq!(all, ["leads", "chat_sessions", "eventos_raw", "eventos_agregados"]);
+        assert_eq!(StoreTable::named(catalog, "sluice_syncs"), None);
     }
 }

@@ -128,7 +128,7 @@ impl ServerHandler for Fixtures {
             return input::call(&self.codec, &name, request, &context);
         }
         if tasks::TOOLS.contains(&name.as_str()) {
-            return tasks::call(self.sluice.tasks(), &name, request, &context).await;
+            return tasks::call(&self.sluice.tasks(&context), &name, request, &context).await;
         }
         if name.starts_with("test_") || name == "greet" || name == tools::SCHEMA_TOOL {
             return tools::call(&name, request, context).await;

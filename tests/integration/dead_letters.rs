@@ -1,16 +1,15 @@
 //! Dead letters that are listed, replayed and discarded.
 
 use serde_json::{Value, json};
-use sluice::{
-    domain::Table,
-    engine::{LetterFilter, Selection},
-};
+use sluice::engine::{LetterFilter, Selection};
 
+use crate::support::table;
 use crate::support::{
     Pipeline,
     client::Client,
+    events::only_an_index_takes,
     eventually, request,
-    rows::{lead, leads, minutes_ago, object, produce},
+    rows::{leads, minutes_ago, object, produce},
     sync,
 };
 
@@ -25,12 +24,12 @@ fn ids(list: &Value) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_whose_cause_was_mended_is_replayed_and_a_repeated_replay_adds_nothing_twice() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(10));
+    pipeline.source.set_rows(table("leads"), leads(10));
     let engine = pipeline.engine().await;
     engine.prepare().await.expect("prepared");
     pipeline.execute(RULE).await;
     engine.start_drains().await;
-    sync(&engine, request(Table::Leads)).await;
+    sync(&engine, request(table("leads"))).await;
     assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 9);
     assert_eq!(engine.status().await.dead_letters, Some(1));
 
@@ -72,13 +71,10 @@ async fn a_client_lists_replays_and_discards_letters_through_the_tools() {
     let pipeline = Pipeline::new().await;
     let mut rows = leads(3);
     rows.push(object(json!({"nome": "sem id", "updated_at": minutes_ago(4)})));
-    let mut poisoned = lead(7, 5);
-    // Elasticsearch takes this, Postgres never.
-    poisoned.insert("nome".to_owned(), json!("nulo\0"));
-    rows.push(poisoned);
-    pipeline.source.set_rows(Table::Leads, rows);
+    pipeline.source.set_rows(table("leads"), rows);
     let client = Client::of(&pipeline).await;
     client.answer("sync_leads_from_supabase", json!({"limit": 100})).await;
+    produce(&pipeline.variables["KAFKA_TOPIC"], "estranho", only_an_index_takes().as_bytes()).await;
     produce(&pipeline.variables["KAFKA_TOPIC"], "estranho", b"{isto nao e json").await;
     eventually("every letter is parked", async || {
         client.answer("list_dead_letters", json!({})).await["open"] == 4

@@ -13,6 +13,7 @@ use std::{
 };
 
 use sluice::{
+    domain::Catalog,
     embedded::EmbeddedDb,
     fault::{Fault, FaultKind},
     log::{Log, StartAt, Topic, embedded::EmbeddedLog},
@@ -24,6 +25,7 @@ use tokio::{
     process::Command,
 };
 
+use crate::support::table;
 use crate::support::{
     folder::TestFolder,
     logs::{join, read, records},
@@ -35,7 +37,7 @@ const FOLDER: &str = "SLUICE_TEST_FOLDER";
 
 fn parts(folder: &Path, owner: &str) -> (EmbeddedLog, SqliteStore) {
     let db = EmbeddedDb::open(folder, owner).expect("an open folder");
-    (EmbeddedLog::new(db.clone()), SqliteStore::new(db))
+    (EmbeddedLog::new(db.clone()), SqliteStore::new(db, Catalog::built_in()))
 }
 
 /// Everything that writes is refused, and tells who holds the folder.
@@ -47,7 +49,7 @@ async fn refused_writes(log: &EmbeddedLog, store: &SqliteStore) -> Vec<Fault> {
         log.append(Topic::DeadLetters, records(1)).await.expect_err("refused"),
         reader.commit(&[sluice::log::Position { partition: 0, offset: 1 }]).await.expect_err("refused"),
         store.claim(LOG, &[0]).await.expect_err("refused"),
-        store.begin_sync(new_sync(sluice::domain::Table::Leads)).await.err().expect("refused"),
+        store.begin_sync(new_sync(table("leads"))).await.err().expect("refused"),
         store.request_cancel(uuid::Uuid::nil()).await.expect_err("refused"),
     ]
 }

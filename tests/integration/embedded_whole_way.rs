@@ -131,6 +131,7 @@ async fn a_named_part_that_does_not_answer_is_an_error_and_no_fallback() {
     let mut command = sluice(&folder, &["sync", "leads"]);
     // Nobody listens on the discard port here.
     command.env("DATABASE_URL", "postgres://sluice@127.0.0.1:9/sluice").env("DATABASE_TIMEOUT_SECONDS", "2");
+    command.env("SLUICE_SAMPLE", "true");
     let output = command.output().await.expect("the program runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{errors}");

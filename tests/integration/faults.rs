@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice::{
-    domain::Table,
-    engine::{DrainState, Engine},
-};
+use sluice::engine::{DrainState, Engine};
 
+use crate::support::table;
 use crate::support::{
-    Pipeline, eventually,
+    Pipeline,
+    events::only_an_index_takes,
+    eventually,
     gate::Gate,
     request,
     rows::{id, lead, leads, produce},
@@ -35,16 +35,16 @@ async fn an_index_that_is_down_catches_up_while_the_store_goes_on() {
     let mut pipeline = Pipeline::new().await;
     let gate = Gate::to(&authority(&pipeline.variables["ELASTICSEARCH_URL"])).await;
     pipeline.set("ELASTICSEARCH_URL", format!("http://{}", gate.address));
-    pipeline.source.set_rows(Table::Leads, leads(20));
+    pipeline.source.set_rows(table("leads"), leads(20));
     let engine = pipeline.engine().await;
     engine.start_drains().await;
-    sync(&engine, request(Table::Leads)).await;
+    sync(&engine, request(table("leads"))).await;
 
     gate.shut();
-    pipeline.source.upsert(Table::Leads, (101..=140).map(|n| lead(n, 1)).collect());
+    pipeline.source.upsert(table("leads"), (101..=140).map(|n| lead(n, 1)).collect());
     // Not even a process that starts now needs the index to take in rows.
     let syncing = pipeline.engine().await;
-    let id = syncing.start_sync(request(Table::Leads)).await.expect("a sync");
+    let id = syncing.start_sync(request(table("leads"))).await.expect("a sync");
     eventually("the store has everything", async || {
         pipeline.number("SELECT count(*) FROM eventos_raw").await == 60
     })
@@ -78,9 +78,9 @@ async fn a_store_that_is_cut_off_repeats_nothing_when_it_is_back() {
     let direct = pipeline.variables["DATABASE_URL"].clone();
     let gate = Gate::to(&authority(&direct)).await;
     pipeline.set("SLUICE_BATCH_RECORDS", "40");
-    pipeline.source.set_rows(Table::Leads, leads(2000));
+    pipeline.source.set_rows(table("leads"), leads(2000));
     let syncing = pipeline.engine().await;
-    let id = syncing.start_sync(request(Table::Leads)).await.expect("a sync");
+    let id = syncing.start_sync(request(table("leads"))).await.expect("a sync");
     eventually("everything is in the log", async || lag(&syncing, "postgres").await == 2000).await;
 
     // The drain's way to the store is cut again and again in the middle of its work.
@@ -116,18 +116,16 @@ async fn a_store_that_is_cut_off_repeats_nothing_when_it_is_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_no_sink_can_take_are_parked_with_their_reason_and_their_neighbours_applied() {
     let pipeline = Pipeline::new().await;
-    let mut poisoned = lead(2, 5);
-    // Elasticsearch takes this, Postgres never.
-    poisoned.insert("nome".to_owned(), json!("nulo\0"));
-    pipeline.source.set_rows(Table::Leads, vec![lead(1, 5), poisoned, lead(4, 5)]);
+    pipeline.source.set_rows(table("leads"), vec![lead(1, 5), lead(4, 5)]);
     let engine = pipeline.engine().await;
     engine.prepare().await.expect("prepared");
     let topic = &pipeline.variables["KAFKA_TOPIC"];
     produce(topic, "estranho", b"{isto nao e json").await;
     produce(topic, "estranho", br#"{"id": "nem isto e um evento"}"#).await;
+    produce(topic, "estranho", only_an_index_takes().as_bytes()).await;
     engine.start_drains().await;
 
-    sync(&engine, request(Table::Leads)).await;
+    sync(&engine, request(table("leads"))).await;
     eventually("the foreign records are parked, too", async || engine.status().await.dead_letters == Some(5))
         .await;
     assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 2, "without the poison");
@@ -143,13 +141,13 @@ async fn records_no_sink_can_take_are_parked_with_their_reason_and_their_neighbo
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_only_the_server_finds_bad_is_found_and_parked() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(50));
+    pipeline.source.set_rows(table("leads"), leads(50));
     let engine = pipeline.engine().await;
     engine.prepare().await.expect("prepared");
     // A rule of the operator's own that three of the rows break.
     pipeline.execute("ALTER TABLE leads ADD CONSTRAINT sem_sete CHECK (nome !~ ' (7|17|27)$')").await;
     engine.start_drains().await;
-    sync(&engine, request(Table::Leads)).await;
+    sync(&engine, request(table("leads"))).await;
 
     assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 47);
     assert_eq!(pipeline.number("SELECT count(*) FROM leads").await, 47);
@@ -163,18 +161,18 @@ async fn a_value_only_the_server_finds_bad_is_found_and_parked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_was_deleted_is_made_again_with_its_mapping() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(10));
+    pipeline.source.set_rows(table("leads"), leads(10));
     let engine = pipeline.engine().await;
     engine.start_drains().await;
-    sync(&engine, request(Table::Leads)).await;
+    sync(&engine, request(table("leads"))).await;
 
     let prefix = &pipeline.variables["ELASTICSEARCH_INDEX_PREFIX"];
     let base = &pipeline.variables["ELASTICSEARCH_URL"];
     let client = reqwest::Client::new();
     let deleted = client.delete(format!("{base}/{prefix}leads-000001")).send().await.expect("an answer");
     assert!(deleted.status().is_success());
-    pipeline.source.change(Table::Leads, &json!(id(1)), json!({"status_lead": "convertido"}));
-    sync(&engine, request(Table::Leads)).await;
+    pipeline.source.change(table("leads"), &json!(id(1)), json!({"status_lead": "convertido"}));
+    sync(&engine, request(table("leads"))).await;
 
     let mapping: Value = reqwest::get(format!("{base}/{prefix}leads/_mapping"))
         .await
@@ -212,5 +210,33 @@ async fn parts_that_are_down_are_reported_each_with_what_to_do() {
     }
     assert!(!shown.contains("senha"));
     pipeline.variables = good;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_record_too_large_to_be_copied_is_parked_by_reference_and_holds_nothing_up() {
+    let mut pipeline = Pipeline::new().await;
+    // As the brokers allow where nobody told them otherwise.
+    pipeline.set("KAFKA_MAX_MESSAGE_BYTES", "1048588");
+    pipeline.source.set_rows(table("leads"), leads(5));
+    let engine = pipeline.engine().await;
+    engine.prepare().await.expect("prepared");
+    let topic = &pipeline.variables["KAFKA_TOPIC"];
+    produce(topic, "estranho", &vec![b'x'; 1_048_300]).await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    eventually("each sink has parked it", async || engine.status().await.dead_letters == Some(2)).await;
+    pipeline.assert_events(5).await;
+    let page =
+        engine.dead_letters(&sluice::engine::LetterFilter::default(), None, 10).await.expect("letters");
+    for letter in &page.letters {
+        assert_eq!(letter.header("size").as_deref(), Some("1048300"));
+    }
+    let replayed = engine
+        .replay_letters(&sluice::engine::Selection::Open { sink: None, limit: 10 }, "teste")
+        .await
+        .expect("an outcome");
+    assert!(replayed.left.iter().all(|left| left.reason.contains("no event")), "{replayed:?}");
+    engine.shut_down().await;
     pipeline.clean_up().await;
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sluice::{
+    domain::Catalog,
     fault::FaultKind,
     index::elasticsearch::EsIndex,
     log::StartAt,
@@ -23,14 +24,14 @@ const BUSY_ITEM: &str =
 
 async fn scripted(script: impl Fn(usize) -> Reply + Send + Sync + 'static) -> (FakeHttp, EsIndex) {
     let server = FakeHttp::start(move |number, _| script(number)).await;
-    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
+    let index = EsIndex::connect(&settings(&server.url, ""), Catalog::built_in()).expect("settings");
     (server, index)
 }
 
 #[tokio::test]
 async fn an_empty_batch_asks_nothing_of_the_server() {
     let server = FakeHttp::start(|_, _| Reply::Hang).await;
-    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
+    let index = EsIndex::connect(&settings(&server.url, ""), Catalog::built_in()).expect("settings");
     assert_eq!(applied(&index, Vec::new()).await, Applied::default());
     assert!(server.requests().is_empty());
 }
@@ -38,7 +39,7 @@ async fn an_empty_batch_asks_nothing_of_the_server() {
 #[tokio::test]
 async fn a_claim_reads_on_from_the_groups_offsets() {
     let server = FakeHttp::start(|_, _| Reply::Hang).await;
-    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
+    let index = EsIndex::connect(&settings(&server.url, ""), Catalog::built_in()).expect("settings");
     let claims = index.claim(LOG, &[3, 5]).await.expect("claims");
     assert_eq!(claims.iter().map(|claim| claim.partition).collect::<Vec<_>>(), [3, 5]);
     assert!(claims.iter().all(|claim| claim.start == StartAt::Committed));
@@ -95,7 +96,7 @@ async fn a_request_that_is_too_large_is_halved_until_only_the_large_document_is_
         _ => Reply::Answer(200, ALL_WRITTEN),
     })
     .await;
-    let index = EsIndex::connect(&settings(&server.url, "")).expect("settings");
+    let index = EsIndex::connect(&settings(&server.url, ""), Catalog::built_in()).expect("settings");
     let mut events: Vec<_> = (0..20).map(|i| manual(i, json!({"texto": "x".repeat(100)}))).collect();
     events[13] = manual(13, json!({"texto": "x".repeat(6_000)}));
     let Err(ApplyError::Rejected(rejections)) = index.apply(LOG, &batch(events)).await else {
@@ -119,7 +120,7 @@ async fn refused_credentials_are_a_matter_for_a_person_and_are_not_told() {
     let mut settings = settings(&server.url, "");
     settings.username = Some("ana".into());
     settings.password = Some("segredo".into());
-    let index = EsIndex::connect(&settings).expect("settings");
+    let index = EsIndex::connect(&settings, Catalog::built_in()).expect("settings");
     let told = fault(&index, vec![manual(1, json!({}))]).await;
     assert_eq!(told.kind, FaultKind::Misconfigured);
     assert!(told.message.contains(server.url.host_str().expect("a host")), "{told}");
@@ -144,7 +145,7 @@ async fn a_server_that_hangs_is_given_up_on_in_time() {
     let server = FakeHttp::start(|_, _| Reply::Hang).await;
     let mut settings = settings(&server.url, "");
     settings.timeout = Duration::from_millis(300);
-    let index = EsIndex::connect(&settings).expect("settings");
+    let index = EsIndex::connect(&settings, Catalog::built_in()).expect("settings");
     let told = fault(&index, vec![manual(1, json!({}))]).await;
     assert_eq!(told.kind, FaultKind::Transient);
     assert!(told.message.contains("no answer in time"), "{told}");
@@ -157,7 +158,7 @@ async fn a_server_that_is_down_does_not_keep_the_adapter_from_being_made() {
     let unused =
         std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let url = format!("http://{unused}").parse().expect("a URL");
-    let index = EsIndex::connect(&settings(&url, "")).expect("settings");
+    let index = EsIndex::connect(&settings(&url, ""), Catalog::built_in()).expect("settings");
     let told = index.prepare().await.expect_err("nobody there");
     assert_eq!(told.kind, FaultKind::Transient);
     assert!(told.message.contains("refused"), "{told}");
@@ -176,5 +177,5 @@ async fn an_answer_that_is_lost_after_the_write_costs_nothing_but_a_repetition()
     let events = vec![lead(1, Uuid::new_v4(), 1, json!({})), manual(2, json!({}))];
     assert_eq!(fault(&index, events.clone()).await.kind, FaultKind::Transient);
     let outcome = applied(&index, events).await;
-    assert_eq!(outcome, Applied { duplicates: 2, stale: 1, ..Applied::default() });
+    assert_eq!(outcome, Applied { duplicates: 2, entities: 1, ..Applied::default() });
 }

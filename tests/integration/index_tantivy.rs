@@ -2,12 +2,12 @@
 
 mod embedded {
     use serde_json::json;
-    use sluice::{fault::FaultKind, index::IndexName};
+    use sluice::fault::FaultKind;
     use uuid::Uuid;
 
     use crate::support::{
         events::{applied, fault, lead, manual},
-        indices::{Embedded, IndexBench, search},
+        indices::{Embedded, IndexBench, entities, search},
     };
 
     #[tokio::test]
@@ -16,9 +16,9 @@ mod embedded {
         let writer = bench.prepared().await;
         applied(&*writer, vec![lead(1, Uuid::new_v4(), 1, json!({"nome": "Ana"}))]).await;
         let reader = bench.prepared().await;
-        assert_eq!(search(&*reader, IndexName::Leads, "nome:ana").await.total, 1);
+        assert_eq!(search(&*reader, entities("leads"), "nome:ana").await.total, 1);
         applied(&*writer, vec![lead(2, Uuid::new_v4(), 1, json!({"nome": "Ana"}))]).await;
-        assert_eq!(search(&*reader, IndexName::Leads, "nome:ana").await.total, 2, "without being told");
+        assert_eq!(search(&*reader, entities("leads"), "nome:ana").await.total, 2, "without being told");
         let told = fault(&*reader, vec![manual(3, json!({}))]).await;
         assert_eq!(told.kind, FaultKind::Misconfigured);
         assert!(told.message.contains(&format!("process {}", std::process::id())), "{told}");
@@ -39,16 +39,16 @@ mod embedded {
         let writer = bench.prepared().await;
         applied(&*writer, vec![lead(1, Uuid::new_v4(), 1, json!({"nome": "Ana"}))]).await;
         let reader = bench.prepared().await;
-        let rebuild = writer.begin_rebuild(IndexName::Leads).await.expect("a rebuild");
+        let rebuild = writer.begin_rebuild(entities("leads")).await.expect("a rebuild");
         let sink = writer.rebuild_sink(&rebuild);
         let anew = (1..=3).map(|n| lead(n, Uuid::new_v4(), 1, json!({"nome": "Bia"}))).collect();
         applied(&*sink, anew).await;
-        assert_eq!(search(&*reader, IndexName::Leads, "*").await.total, 1);
+        assert_eq!(search(&*reader, entities("leads"), "*").await.total, 1);
         writer.serve_rebuilt(&rebuild).await.expect("swapped");
         writer.end_rebuild(&rebuild).await.expect("ended");
-        assert_eq!(search(&*reader, IndexName::Leads, "nome:bia").await.total, 3);
-        let volumes = std::fs::read_dir(bench.0.path().join("index")).expect("a folder");
-        let volumes = volumes.filter(|found| found.as_ref().is_ok_and(|found| found.path().is_dir()));
-        assert_eq!(volumes.count(), 3, "the old volume is gone");
+        assert_eq!(search(&*reader, entities("leads"), "nome:bia").await.total, 3);
+        let generations = std::fs::read_dir(bench.0.path().join("index")).expect("a folder");
+        let generations = generations.filter(|found| found.as_ref().is_ok_and(|found| found.path().is_dir()));
+        assert_eq!(generations.count(), 3, "the old generation is gone");
     }
 }

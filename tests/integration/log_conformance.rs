@@ -403,7 +403,8 @@ async fn dead_letters_are_counted_apart_from_events<B: LogBench>() {
     // Read back in ranges, without a group; a range without a letter has none.
     let range = |low, high| sluice::log::Extent { partition: 0, low, high };
     assert_eq!(log.dead_letter_extents().await.expect("extents"), [range(0, 4)]);
-    let read_back = log.dead_letters(&[range(3, 4), range(0, 2), range(2, 2)]).await.expect("letters");
+    let read_back =
+        log.records(Topic::DeadLetters, &[range(3, 4), range(0, 2), range(2, 2)]).await.expect("letters");
     assert_eq!(read_back.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [3, 0, 1]);
     let sent = records(4);
     assert_eq!(read_back[0].value.as_ref(), Some(&sent[3].value));

@@ -7,6 +7,8 @@
 #![allow(clippy::expect_used)]
 
 mod dead_letters;
+#[cfg(unix)]
+mod embedded_cli;
 mod embedded_folder;
 mod embedded_whole_way;
 mod faults;
@@ -25,9 +27,11 @@ mod operations;
 mod rebuild;
 mod schedules;
 mod source_supabase;
+mod stdio;
 mod store_conformance;
 mod store_operations;
 mod store_postgres;
 mod support;
 mod sync;
+mod untidy_rows;
 mod workers;

@@ -12,9 +12,10 @@ use rmcp::{
     transport::TokioChildProcess,
 };
 use serde_json::{Value, json};
-use sluice::{domain::Table, source::sample::Fault};
+use sluice::source::sample::Fault;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use crate::support::table;
 use crate::support::{
     Pipeline, eventually,
     rows::{id, leads, object, session},
@@ -64,8 +65,8 @@ pub fn text(result: &CallToolResult) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn leads_are_synced_followed_and_counted_through_the_tools() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(80));
-    pipeline.source.set_rows(Table::ChatSessions, (1..=9).map(|n| session(n, 5, 4)).collect());
+    pipeline.source.set_rows(table("leads"), leads(80));
+    pipeline.source.set_rows(table("chat_sessions"), (1..=9).map(|n| session(n, 5, 4)).collect());
     let (session, _) = connect(&pipeline).await;
 
     let synced = answer(&session, "sync_leads_from_supabase", json!({"limit": 500})).await;
@@ -183,7 +184,7 @@ async fn errors_are_tool_errors_that_name_what_is_wrong_and_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_sync_reports_progress_and_can_be_followed_and_cancelled() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(10));
+    pipeline.source.set_rows(table("leads"), leads(10));
     pipeline.source.set_max_rows(Some(2));
     let slow = || Fault::Delay(std::time::Duration::from_millis(700));
     pipeline.source.script(std::iter::repeat_with(slow).take(60));
@@ -217,7 +218,7 @@ async fn a_long_sync_reports_progress_and_can_be_followed_and_cancelled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stdout_carries_only_json_rpc_and_stderr_only_json_lines_without_personal_data() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(5));
+    pipeline.source.set_rows(table("leads"), leads(5));
     let mut command = pipeline.command(&["serve"]);
     command.stdin(std::process::Stdio::piped());
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());

@@ -1,7 +1,7 @@
 //! The tools that ask what is stored, as a client meets them.
 
+use crate::support::table;
 use serde_json::{Value, json};
-use sluice::domain::Table;
 
 use crate::{
     mcp::{answer, call, connect, text},
@@ -16,8 +16,8 @@ async fn what_was_synced_is_found_by_filter_by_sql_and_by_lead() {
     let pipeline = Pipeline::new().await;
     let mut rows = leads(45);
     rows[6].insert("nome".to_owned(), json!("x".repeat(100_000)));
-    pipeline.source.set_rows(Table::Leads, rows);
-    pipeline.source.set_rows(Table::ChatSessions, (1..=3).map(|n| session(n, 5, 4)).collect());
+    pipeline.source.set_rows(table("leads"), rows);
+    pipeline.source.set_rows(table("chat_sessions"), (1..=3).map(|n| session(n, 5, 4)).collect());
     let (session, _) = connect(&pipeline).await;
     answer(&session, "sync_leads_from_supabase", json!({})).await;
     answer(&session, "sync_chat_sessions_from_supabase", json!({})).await;

@@ -1,8 +1,8 @@
 //! The search tool, through a real client, on both indices.
 
 use serde_json::{Value, json};
-use sluice::domain::Table;
 
+use crate::support::table;
 use crate::{
     mcp::{Session, answer, call, connect, text},
     support::{
@@ -31,7 +31,7 @@ async fn errors_teach(client: &Session) {
         (json!({"count_by": ["dados"]}), "count_by"),
         (json!({"index": "lead"}), "index: unknown variant"),
         (json!({"cursor": "x"}), "cursor: is none of ours"),
-        (json!({"q": "x"}), "unknown field `q`"),
+        (json!({"q": "x"}), "q: is no argument; there are"),
     ] {
         let text = refused(client, arguments.clone()).await;
         assert!(text.contains(told), "{arguments}: {text}");
@@ -55,8 +55,8 @@ async fn all_ids(client: &Session, mut arguments: Value) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_leads_and_sessions_are_found_counted_and_paged() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(80));
-    pipeline.source.set_rows(Table::ChatSessions, (1..=9).map(|n| session(n, 5, 4)).collect());
+    pipeline.source.set_rows(table("leads"), leads(80));
+    pipeline.source.set_rows(table("chat_sessions"), (1..=9).map(|n| session(n, 5, 4)).collect());
     let (client, _) = connect(&pipeline).await;
     answer(&client, "sync_leads_from_supabase", json!({"limit": 500})).await;
     answer(&client, "sync_chat_sessions_from_supabase", json!({})).await;

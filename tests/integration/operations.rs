@@ -1,11 +1,9 @@
 //! What an operator does to a pipeline that runs: measures, pauses, restarts, injects, lists.
 
 use serde_json::{Value, json};
-use sluice::{
-    domain::Table,
-    engine::{DrainState, Engine},
-};
+use sluice::engine::{DrainState, Engine};
 
+use crate::support::table;
 use crate::support::{
     Pipeline,
     client::Client,
@@ -21,11 +19,11 @@ fn state(engine: &Engine, sink: &str) -> DrainState {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_sink_stands_still_in_every_process_while_the_other_goes_on() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(20));
+    pipeline.source.set_rows(table("leads"), leads(20));
     let (engine, other) = (pipeline.engine().await, pipeline.engine().await);
     engine.start_drains().await;
     other.start_drains().await;
-    sync(&engine, request(Table::Leads)).await;
+    sync(&engine, request(table("leads"))).await;
 
     let pause = engine.pause_sink("elasticsearch", "ana").await.expect("paused");
     assert!(pause.paused_by.starts_with("ana on "), "{pause:?}");
@@ -33,8 +31,8 @@ async fn a_paused_sink_stands_still_in_every_process_while_the_other_goes_on() {
     eventually("the other process heeds it", async || state(&other, "elasticsearch") == DrainState::Paused)
         .await;
 
-    pipeline.source.upsert(Table::Leads, (101..=130).map(|n| lead(n, 1)).collect());
-    let id = engine.start_sync(request(Table::Leads)).await.expect("a sync");
+    pipeline.source.upsert(table("leads"), (101..=130).map(|n| lead(n, 1)).collect());
+    let id = engine.start_sync(request(table("leads"))).await.expect("a sync");
     eventually("the store has everything", async || {
         pipeline.number("SELECT count(*) FROM eventos_raw").await == 50
     })
@@ -70,19 +68,19 @@ async fn a_paused_sink_stands_still_in_every_process_while_the_other_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_worker_goes_on_where_it_was() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(20));
+    pipeline.source.set_rows(table("leads"), leads(20));
     let engine = pipeline.engine().await;
     let refused = engine.restart_drain("postgres").await.expect_err("no drains here");
     assert!(refused.to_string().contains("service: is not drained by this process"), "{refused}");
     engine.start_drains().await;
-    sync(&engine, request(Table::Leads)).await;
+    sync(&engine, request(table("leads"))).await;
 
     assert!(engine.restart_drain("postgres").await.expect("restarted"));
     let report =
         engine.drain_reports().into_iter().find(|report| report.sink == "postgres").expect("a drain");
     assert_eq!(report.restarts, 1);
-    pipeline.source.upsert(Table::Leads, (101..=110).map(|n| lead(n, 1)).collect());
-    sync(&engine, request(Table::Leads)).await;
+    pipeline.source.upsert(table("leads"), (101..=110).map(|n| lead(n, 1)).collect());
+    sync(&engine, request(table("leads"))).await;
     pipeline.assert_events(30).await;
 
     engine.pause_sink("postgres", "ana").await.expect("paused");
@@ -95,10 +93,10 @@ async fn a_restarted_worker_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_done_is_measured_on_every_side() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(120));
+    pipeline.source.set_rows(table("leads"), leads(120));
     let engine = pipeline.engine().await;
     engine.start_drains().await;
-    sync(&engine, request(Table::Leads)).await;
+    sync(&engine, request(table("leads"))).await;
 
     let metrics = engine.metrics();
     assert_eq!((metrics.source.items, metrics.log.items), (120, 120));
@@ -175,10 +173,10 @@ async fn a_client_injects_pauses_restarts_and_measures_through_the_tools() {
 #[tokio::test(flavor = "multi_thread")]
 async fn syncs_are_listed_page_by_page_and_by_table_and_state() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(3));
+    pipeline.source.set_rows(table("leads"), leads(3));
     let engine = pipeline.engine().await;
     engine.start_drains().await;
-    for table in [Table::Leads, Table::ChatSessions, Table::Leads, Table::Leads] {
+    for table in [table("leads"), table("chat_sessions"), table("leads"), table("leads")] {
         sync(&engine, request(table)).await;
     }
     let client = Client::of(&pipeline).await;

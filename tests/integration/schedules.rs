@@ -2,11 +2,11 @@
 
 use serde_json::json;
 use sluice::{
-    domain::Table,
     engine::{Engine, ScheduleStatus},
     store::{RunOutcome, ScheduledRun},
 };
 
+use crate::support::table;
 use crate::support::{
     Pipeline,
     client::Client,
@@ -31,9 +31,11 @@ async fn make_due(pipeline: &Pipeline) {
 async fn a_scheduled_sync_runs_at_once_and_makes_up_for_missed_runs_by_one_in_one_process() {
     let pipeline = Pipeline::new().await;
     // Spread over hours, so that reading on from the last run is not reading all of it.
-    pipeline.source.set_rows(Table::Leads, (1..=20_u8).map(|n| lead(n.into(), 10 * i64::from(n))).collect());
+    pipeline
+        .source
+        .set_rows(table("leads"), (1..=20_u8).map(|n| lead(n.into(), 10 * i64::from(n))).collect());
     let engine = pipeline.engine().await;
-    engine.put_schedule(&request(Table::Leads), 10, "ana").await.expect("scheduled");
+    engine.put_schedule(&request(table("leads")), 10, "ana").await.expect("scheduled");
     let runs = async || pipeline.number("SELECT count(*) FROM sluice_syncs").await;
     assert_eq!(runs().await, 0, "nobody schedules yet");
 
@@ -46,7 +48,7 @@ async fn a_scheduled_sync_runs_at_once_and_makes_up_for_missed_runs_by_one_in_on
     assert_eq!((first.outcome, first.more), (RunOutcome::Succeeded, false), "{first:?}");
     assert!(schedule(&engine).await.next_due_at > first.ended_at);
 
-    pipeline.source.upsert(Table::Leads, (101..=105).map(|n| lead(n, 1)).collect());
+    pipeline.source.upsert(table("leads"), (101..=105).map(|n| lead(n, 1)).collect());
     make_due(&pipeline).await;
     eventually("the missed runs are made up for", async || last_run(&engine).await != first).await;
     let status = schedule(&engine).await;
@@ -56,7 +58,7 @@ async fn a_scheduled_sync_runs_at_once_and_makes_up_for_missed_runs_by_one_in_on
     let sync = engine.sync_status(second.sync_id.expect("a sync")).await.expect("a status");
     assert!(sync.appended == 5 && sync.rows_read < 25, "it went on where the first stopped: {sync:?}");
 
-    assert!(engine.remove_schedule(Table::Leads).await.expect("removed"));
+    assert!(engine.remove_schedule(&table("leads").into()).await.expect("removed"));
     assert_eq!(engine.schedules().await.expect("the schedules"), []);
     engine.shut_down().await;
     other.shut_down().await;
@@ -66,11 +68,11 @@ async fn a_scheduled_sync_runs_at_once_and_makes_up_for_missed_runs_by_one_in_on
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_would_overlap_another_is_skipped_and_says_so() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(3));
+    pipeline.source.set_rows(table("leads"), leads(3));
     pipeline.source.script([sluice::source::sample::Fault::Hang]);
     let engine = pipeline.engine().await;
-    let by_hand = engine.start_sync(request(Table::Leads)).await.expect("a sync");
-    engine.put_schedule(&request(Table::Leads), 10, "ana").await.expect("scheduled");
+    let by_hand = engine.start_sync(request(table("leads"))).await.expect("a sync");
+    engine.put_schedule(&request(table("leads")), 10, "ana").await.expect("scheduled");
     engine.start_scheduler();
 
     eventually("the run is over", async || schedule(&engine).await.last_run.is_some()).await;
@@ -85,11 +87,11 @@ async fn a_run_that_would_overlap_another_is_skipped_and_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_run_is_told_with_its_reason_and_a_claim_that_was_left_behind_runs_again() {
     let mut pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(3));
+    pipeline.source.set_rows(table("leads"), leads(3));
     let good = pipeline.variables["SUPABASE_KEY"].clone();
     pipeline.set("SUPABASE_KEY", "sb_secret_errada");
     let engine = pipeline.engine().await;
-    engine.put_schedule(&request(Table::Leads), 10, "ana").await.expect("scheduled");
+    engine.put_schedule(&request(table("leads")), 10, "ana").await.expect("scheduled");
     engine.start_scheduler();
     eventually("the run is over", async || schedule(&engine).await.last_run.is_some()).await;
     assert_eq!(last_run(&engine).await.outcome, RunOutcome::Failed);
@@ -121,7 +123,7 @@ async fn a_failed_run_is_told_with_its_reason_and_a_claim_that_was_left_behind_r
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_schedules_lists_and_removes_and_the_schedule_outlives_the_server() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(4));
+    pipeline.source.set_rows(table("leads"), leads(4));
     let client = Client::of(&pipeline).await;
     let made =
         client.answer("schedule_sync", json!({"table": "leads", "every_minutes": 15, "hours_ago": 48})).await;
@@ -140,7 +142,7 @@ async fn a_client_schedules_lists_and_removes_and_the_schedule_outlives_the_serv
         (json!({"table": "leads", "every_minutes": 20_000}), "every_minutes: 20000 is out of range"),
         (
             json!({"table": "leads", "every_minutes": 5, "min_messages": 2}),
-            "min_messages: leads have no messages",
+            "min_messages: the definition of leads has no such filter",
         ),
         (json!({"table": "clientes", "every_minutes": 5}), "table"),
     ] {

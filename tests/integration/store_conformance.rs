@@ -3,3 +3,5 @@
 mod applying;
 mod leasing;
 mod questions;
+mod tables;
+mod verbatim;

@@ -4,48 +4,51 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use sluice::{
-    domain::Table,
-    embedded::EmbeddedDb,
+    domain::TableName,
     log::Extent,
-    sink::Sink,
-    store::{
-        Operations, Resolution, RunOutcome, ScheduledRun, Settled, Store, postgres::PgStore,
-        sqlite::SqliteStore,
-    },
+    store::{ParkedEntity, Resolution, RunOutcome, ScheduledRun, Settled, Store},
 };
 use uuid::Uuid;
 
-use crate::support::{postgres::TestDatabase, request};
+use crate::support::{
+    request,
+    stores::{Embedded, Postgres, StoreBench, catalog},
+    table,
+};
 
 const LOG: &str = "cluster/eventos";
 const LEASE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn postgres_keeps_what_operators_ask_for() {
-    let database = TestDatabase::create().await;
-    let store = PgStore::connect(&database.settings()).expect("a store");
-    assert!(store.facts().await.is_err(), "nothing was migrated yet");
-    store.prepare().await.expect("migrations run");
-    keeps_its_promises(&store).await;
-    store.close().await;
+    let bench = Postgres::empty().await;
+    assert!(bench.open().facts().await.is_err(), "nothing was migrated yet");
+    bench.open().prepare().await.expect("migrations run");
+    keeps_its_promises(&bench).await;
 }
 
 #[tokio::test]
 async fn the_embedded_store_keeps_what_operators_ask_for() {
-    let folder = std::env::temp_dir().join(format!("sluice-ops-{}", Uuid::new_v4().simple()));
-    let db = EmbeddedDb::open(&folder, "a test").expect("a folder");
-    let store = SqliteStore::new(db);
-    keeps_its_promises(&store).await;
-    drop(store);
-    std::fs::remove_dir_all(&folder).expect("the folder is removed");
+    let bench = Embedded::empty().await;
+    let facts = bench.open().facts().await.expect("facts");
+    assert_eq!((facts.unwritable, facts.pending_migrations), (None, 2), "no table of entities is made yet");
+    bench.open().prepare().await.expect("the tables are made");
+    keeps_its_promises(&bench).await;
 }
 
-async fn keeps_its_promises(store: &dyn Store) {
+async fn keeps_its_promises<B: StoreBench>(bench: &B) {
+    let store = &*bench.open();
     pauses(store).await;
     letters(store).await;
+    mended(store).await;
+    columns(store).await;
     schedules(store).await;
     let facts = store.facts().await.expect("facts");
     assert_eq!((facts.unwritable, facts.pending_migrations), (None, 0));
+    let pedidos = "name = 'pedidos'\nabout = 'x'\nentity = 'pedido'\nkey = { column = 'id', type = 'bigint' }\n\
+                   event = { categoria = 'c', evento = 'e' }";
+    let other = bench.open_with(catalog(&[pedidos])).facts().await.expect("facts");
+    assert_eq!(other.pending_migrations, 1, "a table that another process defines is still to be made");
 }
 
 async fn pauses(store: &dyn Store) {
@@ -81,15 +84,81 @@ async fn letters(store: &dyn Store) {
     assert_eq!(store.settled(LOG, extent(5, 6)).await.expect("letters"), [newer]);
 }
 
+async fn mended(store: &dyn Store) {
+    let leads = TableName::from(table("leads"));
+    let parked = |entity: &str, offset, letter| ParkedEntity {
+        table: leads.clone(),
+        entity: entity.to_owned(),
+        partition: 1,
+        offset,
+        letter: Uuid::from_u128(letter),
+    };
+    let settled = async || {
+        let found = store.settled(LOG, Extent { partition: 1, low: 0, high: 99 }).await.expect("letters");
+        let mut found: Vec<_> = found.iter().map(|one| (one.offset, one.settled, one.by.clone())).collect();
+        found.sort_by_key(|one| one.0);
+        found
+    };
+    let entities = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
+    assert_eq!(store.settle_mended(LOG, &leads, &entities(&["a"])).await.expect("none"), 0);
+    store
+        .note_parked(
+            LOG,
+            &[parked("a", 10, 20), parked("a", 11, 21), parked("b", 12, 22), parked("c", 13, 23)],
+        )
+        .await
+        .expect("noted");
+    store.note_parked(LOG, &[parked("a", 10, 20)]).await.expect("noted again");
+    let discarded = Resolution {
+        partition: 1,
+        offset: 11,
+        letter: Uuid::from_u128(21),
+        settled: Settled::Discarded,
+        by: "ana".to_owned(),
+        at: "2026-05-01T12:00:00Z".parse().expect("an instant"),
+    };
+    store.settle(LOG, &[discarded]).await.expect("settled");
+    let sessions = TableName::from(table("chat_sessions"));
+    assert_eq!(store.settle_mended(LOG, &sessions, &entities(&["a", "b"])).await.expect("none"), 0);
+    assert_eq!(store.settle_mended("other", &leads, &entities(&["a", "b"])).await.expect("none"), 0);
+    let mended = entities(&["a", "b", "d", "a"]);
+    assert_eq!(store.settle_mended(LOG, &leads, &mended).await.expect("settled"), 2);
+    let sluice = "sluice".to_owned();
+    assert_eq!(
+        settled().await,
+        [
+            (10, Settled::Mended, sluice.clone()),
+            (11, Settled::Discarded, "ana".to_owned()),
+            (12, Settled::Mended, sluice.clone())
+        ],
+        "c is still broken, and the first word stays"
+    );
+    assert_eq!(store.settle_mended(LOG, &leads, &mended).await.expect("none"), 0, "once");
+    // A letter of a new topic at a settled place.
+    store.note_parked(LOG, &[parked("a", 12, 99)]).await.expect("noted");
+    assert_eq!(store.settle_mended(LOG, &leads, &mended).await.expect("settled"), 1);
+}
+
+async fn columns(store: &dyn Store) {
+    let leads = TableName::from(table("leads"));
+    assert_eq!(store.known_columns(&leads).await.expect("it answers"), None);
+    for columns in [vec!["id".to_owned(), "Número \"x\"".to_owned()], vec!["id".to_owned()]] {
+        store.remember_columns(&leads, &columns).await.expect("remembered");
+        assert_eq!(store.known_columns(&leads).await.expect("it answers"), Some(columns));
+    }
+    assert_eq!(store.known_columns(&TableName("outra".to_owned())).await.expect("it answers"), None);
+}
+
 async fn schedules(store: &dyn Store) {
-    let leads = request(Table::Leads);
+    let leads = request(table("leads"));
+    let name = leads.table.clone();
     store.put_schedule(&leads, 10, "ana").await.expect("scheduled");
     let claimed = store.claim_schedule("one", LEASE).await.expect("an answer").expect("it is due");
     assert_eq!((&claimed.request, claimed.every_minutes), (&leads, 10));
     assert_eq!(claimed.claimed_by.as_deref(), Some("one"));
     assert!(store.claim_schedule("two", LEASE).await.expect("an answer").is_none(), "it is held");
-    assert!(store.renew_schedule(Table::Leads, "one", LEASE).await.expect("renewed"));
-    assert!(!store.renew_schedule(Table::Leads, "two", LEASE).await.expect("an answer"));
+    assert!(store.renew_schedule(&name, "one", LEASE).await.expect("renewed"));
+    assert!(!store.renew_schedule(&name, "two", LEASE).await.expect("an answer"));
 
     let run = ScheduledRun {
         outcome: RunOutcome::Succeeded,
@@ -124,6 +193,6 @@ async fn schedules(store: &dyn Store) {
     assert!(left.is_some());
     let taken = store.claim_schedule("two", LEASE).await.expect("an answer").expect("nobody holds it");
     assert_eq!(taken.claimed_by.as_deref(), Some("two"));
-    assert!(store.remove_schedule(Table::Leads).await.expect("removed"));
-    assert!(!store.remove_schedule(Table::Leads).await.expect("an answer"));
+    assert!(store.remove_schedule(&name).await.expect("removed"));
+    assert!(!store.remove_schedule(&name).await.expect("an answer"));
 }

@@ -6,24 +6,30 @@ use std::time::Duration;
 use rand::{RngExt as _, distr::Alphanumeric};
 use serde_json::json;
 use sluice::{
-    domain::{Event, Table},
+    domain::{Catalog, Event, TableName},
     fault::FaultKind,
-    log::StartAt,
+    log::{Extent, StartAt},
     sink::{ApplyError, Sink},
-    store::{QueryLimits, Questions, SyncProgress, SyncState, postgres::PgStore},
+    store::{
+        Operations, QueryLimits, Questions, SyncProgress, SyncState, postgres::PgStore, tables::StoreTable,
+    },
 };
+use sqlx::Executor;
 use uuid::Uuid;
 
 use crate::support::{
+    eventually,
     postgres::TestDatabase,
     stores::{
-        LOG, apply, batch, begun, claimed, ended, lead, manual, rejected_offsets, session, state, without,
+        LOG, apply, batch, begun, claimed, ended, from_row, lead, lead_with, manual, rejected_offsets,
+        session, state, verbatim, without,
     },
+    table,
 };
 
 async fn migrated() -> (TestDatabase, PgStore) {
     let database = TestDatabase::create().await;
-    let store = PgStore::connect(&database.settings()).expect("a store");
+    let store = PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store");
     store.prepare().await.expect("migrations run");
     (database, store)
 }
@@ -33,7 +39,7 @@ async fn contents(database: &TestDatabase) -> String {
     database
         .one(
             "SELECT concat_ws('|',
-                (SELECT json_agg(r ORDER BY r.id) FROM (SELECT id, evento, posicao, ingerido_em FROM eventos_raw) r),
+                (SELECT json_agg(r ORDER BY r.id) FROM (SELECT id, evento, posicao, processado_em FROM eventos_raw) r),
                 (SELECT json_agg(l ORDER BY l.id) FROM leads l),
                 (SELECT json_agg(c ORDER BY c.id) FROM chat_sessions c),
                 (SELECT json_agg(a ORDER BY a.janela_inicio, a.evento) FROM eventos_agregados a),
@@ -59,8 +65,9 @@ async fn end_sessions(database: &TestDatabase, name: &str) {
 #[tokio::test]
 async fn migrations_run_twice_and_by_several_processes_at_once() {
     let database = TestDatabase::create().await;
-    let stores: Vec<PgStore> =
-        (0..4).map(|_| PgStore::connect(&database.settings()).expect("a store")).collect();
+    let stores: Vec<PgStore> = (0..4)
+        .map(|_| PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store"))
+        .collect();
     let outcomes = futures::future::join_all(stores.iter().map(PgStore::prepare)).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     stores[0].prepare().await.expect("nothing is left to do");
@@ -72,7 +79,122 @@ async fn migrations_run_twice_and_by_several_processes_at_once() {
               AND relname <> '_sqlx_migrations' AND obj_description(oid) IS NOT NULL",
         )
         .await;
-    assert_eq!(commented, 11, "every table says what it is for");
+    let tables: i64 = database
+        .one(
+            "SELECT count(*) - 1 FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace",
+        )
+        .await;
+    assert_eq!(commented, tables, "every table says what it is for");
+}
+
+#[tokio::test]
+async fn a_table_of_entities_has_the_types_comments_and_indexes_its_definition_asks_for() {
+    let (database, store) = migrated().await;
+    let described = StoreTable::of(table("leads"));
+    let columns: String = database
+        .one(
+            "SELECT string_agg(attname || ' ' || replace(format_type(atttypid, atttypmod), 'timestamp with time zone', 'timestamptz')
+                    || ' ' || col_description(attrelid, attnum), E'\n' ORDER BY attnum)
+             FROM pg_attribute WHERE attrelid = 'leads'::regclass AND attnum > 0",
+        )
+        .await;
+    let expected: Vec<String> = described
+        .columns
+        .iter()
+        .map(|column| format!("{} {} {}", column.name, column.kind, column.meaning))
+        .collect();
+    assert_eq!(columns.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(database.one::<String>("SELECT obj_description('leads'::regclass)").await, described.about);
+    let indexes: Vec<String> = database
+        .one(
+            "SELECT array_agg(indexdef ORDER BY indexname) FROM pg_indexes WHERE tablename IN ('leads', 'chat_sessions')
+             AND indexname NOT LIKE '%_pkey'",
+        )
+        .await;
+    assert_eq!(
+        indexes,
+        [
+            "CREATE INDEX \"chat_sessions.lead_id\" ON public.chat_sessions USING hash (lead_id)",
+            "CREATE INDEX \"chat_sessions.started_at\" ON public.chat_sessions USING btree (started_at)",
+            "CREATE INDEX \"leads.created_at\" ON public.leads USING btree (created_at)",
+            "CREATE INDEX \"leads.email\" ON public.leads USING hash (lower(email))",
+        ]
+    );
+    database.execute("ALTER TABLE leads DROP COLUMN email").await;
+    store.prepare().await.expect("the column is made anew");
+    let index: i64 = database.one("SELECT count(*) FROM pg_indexes WHERE indexname = 'leads.email'").await;
+    assert_eq!(index, 1, "with its index");
+}
+
+#[tokio::test]
+async fn a_value_of_any_length_can_be_looked_up_by() {
+    let (_database, store) = migrated().await;
+    let long = endless_evento();
+    apply(&store, vec![lead_with(1, 0, json!({"email": long}))]).await;
+    let found =
+        store.entities_by(table("leads"), "email", &long.to_uppercase(), 9).await.expect("it answers");
+    assert_eq!(found.len(), 1, "no index refuses it");
+}
+
+#[tokio::test]
+async fn what_was_appended_last_is_looked_up_without_reading_what_else_is_remembered() {
+    let (database, store) = migrated().await;
+    // As in a first sync: the server has not looked at the tables yet, nor will it.
+    database
+        .execute(&format!(
+            "ALTER TABLE sluice_appended SET (autovacuum_enabled = off);
+             ALTER TABLE sluice_parked_letters SET (autovacuum_enabled = off);
+             ALTER TABLE sluice_resolved_letters SET (autovacuum_enabled = off);
+             INSERT INTO sluice_appended SELECT '{LOG}', 'leads', md5(n::text), gen_random_uuid(), n FROM generate_series(1, 50000) AS n;
+             INSERT INTO sluice_parked_letters
+                 SELECT '{LOG}', 0, n, gen_random_uuid(), 'leads', md5(n::text) FROM generate_series(1, 50000) AS n;
+             INSERT INTO sluice_resolved_letters
+                 SELECT '{LOG}', 7, n, gen_random_uuid(), 'discarded', 'ana' FROM generate_series(1, 50000) AS n"
+        ))
+        .await;
+    let entities: Vec<String> = database
+        .connection()
+        .await
+        .fetch_all("SELECT md5(n::text) FROM generate_series(20001, 21000) AS n")
+        .await
+        .expect("names")
+        .iter()
+        .map(|row| sqlx::Row::get(row, 0))
+        .collect();
+    let (_, mut lease, _) = begun(&store, table("leads")).await;
+    // A statement is planned for any values once it was run a few times.
+    for _ in 0..8 {
+        assert_eq!(lease.last_appended(&entities).await.expect("it answers").len(), 1_000);
+    }
+    lease.finish(ended(SyncState::Succeeded)).await.expect("it finishes");
+    let extents: Vec<Extent> =
+        (0..10).map(|n| Extent { partition: 7, low: n * 100, high: n * 100 + 10 }).collect();
+    for round in 0..8 {
+        assert_eq!(store.settled_count(LOG, &extents).await.expect("a count"), 99);
+        let leads = TableName::from(table("leads"));
+        let settled = store.settle_mended(LOG, &leads, &entities).await.expect("settled");
+        assert_eq!(settled, if round == 0 { 1_000 } else { 0 });
+    }
+    // What a session has read is told when it ends.
+    store.close().await;
+    let read = async |table: &str| -> i64 {
+        let sql = format!(
+            "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = '{table}'"
+        );
+        database.one(&sql).await
+    };
+    eventually("the sessions have told", async || {
+        read("sluice_appended").await >= 8_000 && read("sluice_parked_letters").await >= 1_000
+    })
+    .await;
+    let (appended, parked, settled) = (
+        read("sluice_appended").await,
+        read("sluice_parked_letters").await,
+        read("sluice_resolved_letters").await,
+    );
+    assert!(appended < 8_100, "{appended} rows of 50,000 were read for 8 times 1,000 entities");
+    assert!(parked < 4_000, "{parked} rows were read to settle 1,000 letters");
+    assert!(settled < 4_000, "{settled} rows were read to count 99 letters 8 times");
 }
 
 #[tokio::test]
@@ -84,17 +206,19 @@ async fn every_column_holds_what_its_event_s_row_holds() {
     let interesse: Vec<String> = database.one("SELECT interesse FROM leads WHERE nome = 'Ana'").await;
     assert_eq!(interesse, ["apartamento", "a \"b\", {c}\\"]);
     let differing: i64 = database
-        .one("SELECT count(*) FROM leads l JOIN eventos_raw r ON r.id = l.evento_id
-              WHERE (to_jsonb(l) - '{metadata,versao,evento_id,sincronizado_em,created_at,updated_at}'::text[])
-                 <> (r.dados - '{created_at,updated_at}'::text[])
+        .one(
+            "SELECT count(*) FROM leads l JOIN eventos_raw r ON r.id = l.evento_id
+              WHERE (to_jsonb(l) - '{metadata,versao,evento_id,processado_em,created_at,updated_at}'::text[])
+                 <> (r.dados - '{created_at,updated_at,corretor}'::text[])
                  OR l.metadata <> r.metadata OR l.metadata->>'corretor' <> 'Bia' OR l.created_at IS NULL
-                 OR l.updated_at <> r.timestamp OR l.versao <> r.versao")
+                 OR l.updated_at <> r.timestamp OR l.versao <> r.versao",
+        )
         .await;
     assert_eq!(differing, 0, "a lead's columns hold its event's row");
     let differing: i64 = database
         .one(
             "SELECT count(*) FROM chat_sessions c JOIN eventos_raw r ON r.id = c.evento_id
-              WHERE (to_jsonb(c) - '{metadata,versao,evento_id,sincronizado_em,started_at}'::text[])
+              WHERE (to_jsonb(c) - '{metadata,versao,evento_id,processado_em,started_at}'::text[])
                  <> (r.dados - 'started_at') OR c.started_at <> r.timestamp",
         )
         .await;
@@ -102,23 +226,51 @@ async fn every_column_holds_what_its_event_s_row_holds() {
 }
 
 #[tokio::test]
-async fn a_nul_in_any_text_is_rejected_and_the_rest_is_applied() {
+async fn a_nul_in_an_envelope_s_own_texts_is_rejected_and_the_rest_is_applied() {
     let (database, store) = migrated().await;
     let claim = claimed(&store).await;
     let events: Vec<Event> = vec![
         lead(1, 0, "a\0b"),
-        lead(2, 0, "Ana"),
+        Event { usuario: "a\0b".to_owned(), ..lead(2, 0, "Ana") },
         manual("teste", json!({"a": [{"b\0": 1}]})),
         manual("te\0ste", json!({})),
         manual("teste", json!({"a": "only looks like \\u0000"})),
     ];
     let whole = batch(claim, events);
     let rejected = rejected_offsets(store.apply(LOG, &whole).await);
-    assert_eq!(rejected, [0, 2, 3]);
+    assert_eq!(rejected, [1, 3]);
     assert_eq!(database.one::<i64>("SELECT count(*) FROM eventos_raw").await, 0);
     let applied = store.apply(LOG, &without(&whole, &rejected)).await.expect("applied");
-    assert_eq!(applied.inserted, 2);
+    assert_eq!((applied.inserted, applied.replaced), (3, 2), "what stands in rows and metadata is replaced");
     assert_eq!(claimed(&store).await.start, StartAt::Offset(5), "past the rejected ones as well");
+}
+
+#[tokio::test]
+async fn a_document_nested_beyond_what_the_server_takes_is_rejected_alone() {
+    let (_database, store) = migrated().await;
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let row = format!("{{\"id\":\"{}\",\"corretor\":{deep}}}", Uuid::from_u128(2));
+    let events = vec![lead(1, 0, "Ana"), from_row(table("leads"), &verbatim(row), 1), lead(3, 0, "Bia")];
+    let whole = batch(claimed(&store).await, events);
+    let rejected = rejected_offsets(store.apply(LOG, &whole).await);
+    assert_eq!(rejected, [1]);
+    assert_eq!(store.apply(LOG, &without(&whole, &rejected)).await.expect("applied").inserted, 2);
+}
+
+#[tokio::test]
+async fn a_trigger_that_refuses_everything_parks_nothing() {
+    let (database, store) = migrated().await;
+    database
+        .execute(
+            "CREATE FUNCTION recusa() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'não'; END $$;
+             CREATE TRIGGER recusa BEFORE INSERT ON eventos_raw FOR EACH ROW EXECUTE FUNCTION recusa()",
+        )
+        .await;
+    let whole = batch(claimed(&store).await, (0..20).map(|id| lead(id, 0, "Ana")).collect());
+    let outcome = store.apply(LOG, &whole).await;
+    let Err(ApplyError::Fault(fault)) = outcome else { panic!("expected a fault, got {outcome:?}") };
+    assert_eq!(fault.kind, FaultKind::Misconfigured);
+    assert!(fault.to_string().contains("a trigger refuses every event"), "{fault}");
 }
 
 #[tokio::test]
@@ -172,11 +324,11 @@ async fn a_store_comes_back_when_the_server_ended_its_sessions() {
 #[tokio::test]
 async fn a_lease_whose_session_ended_says_so_and_can_write_nothing() {
     let (database, store) = migrated().await;
-    let (first, mut lease, _) = begun(&store, Table::Leads).await;
+    let (first, mut lease, _) = begun(&store, table("leads")).await;
     end_sessions(&database, "sluice sync leads").await;
     assert_eq!(state(&store, first).await, SyncState::Interrupted, "seen although nobody began another");
 
-    let (second, _held, _) = begun(&store, Table::Leads).await;
+    let (second, _held, _) = begun(&store, table("leads")).await;
     let fault = lease.checkpoint(&SyncProgress::default(), &[]).await.expect_err("the lease is lost");
     assert_eq!(fault.kind, FaultKind::Transient);
     assert!(fault.message.contains("the lease is lost"), "{fault}");

@@ -2,8 +2,9 @@
 
 use std::process::Stdio;
 
-use sluice::{domain::Table, engine::SyncPhase};
+use sluice::engine::SyncPhase;
 
+use crate::support::table;
 use crate::support::{
     Pipeline, eventually, finished, request,
     rows::{lead, leads},
@@ -16,9 +17,9 @@ async fn a_worker_killed_again_and_again_loses_nothing_and_repeats_nothing() {
     const EVENTS: i64 = 6_000;
     let mut pipeline = Pipeline::new().await;
     pipeline.set("SLUICE_BATCH_RECORDS", "100");
-    pipeline.source.set_rows(Table::Leads, (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
+    pipeline.source.set_rows(table("leads"), (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
     let engine = pipeline.engine().await;
-    let id = engine.start_sync(request(Table::Leads)).await.expect("a sync");
+    let id = engine.start_sync(request(table("leads"))).await.expect("a sync");
     eventually("everything is in the log", async || {
         engine.lag().await.expect("the lag").iter().all(|lag| lag.total == EVENTS)
     })
@@ -51,8 +52,8 @@ async fn two_workers_share_the_partitions_and_hand_them_over_without_loss() {
     let pipeline = Pipeline::new().await;
     let (first, second) = (pipeline.engine().await, pipeline.engine().await);
     first.start_drains().await;
-    pipeline.source.set_rows(Table::Leads, leads(500));
-    sync(&first, request(Table::Leads)).await;
+    pipeline.source.set_rows(table("leads"), leads(500));
+    sync(&first, request(table("leads"))).await;
 
     second.start_drains().await;
     eventually("both have partitions of both sinks", async || {
@@ -61,8 +62,8 @@ async fn two_workers_share_the_partitions_and_hand_them_over_without_loss() {
             .all(|engine| engine.drain_reports().iter().all(|report| !report.partitions.is_empty()))
     })
     .await;
-    pipeline.source.upsert(Table::Leads, (1001..=1500).map(|n| lead(n, 1)).collect());
-    sync(&second, request(Table::Leads)).await;
+    pipeline.source.upsert(table("leads"), (1001..=1500).map(|n| lead(n, 1)).collect());
+    sync(&second, request(table("leads"))).await;
     pipeline.assert_events(1000).await;
 
     first.shut_down().await;
@@ -70,8 +71,8 @@ async fn two_workers_share_the_partitions_and_hand_them_over_without_loss() {
         second.drain_reports().iter().all(|report| report.partitions.len() == 3)
     })
     .await;
-    pipeline.source.upsert(Table::Leads, (2001..=2300).map(|n| lead(n, 1)).collect());
-    sync(&second, request(Table::Leads)).await;
+    pipeline.source.upsert(table("leads"), (2001..=2300).map(|n| lead(n, 1)).collect());
+    sync(&second, request(table("leads"))).await;
     pipeline.assert_events(1300).await;
 
     second.shut_down().await;
@@ -81,7 +82,7 @@ async fn two_workers_share_the_partitions_and_hand_them_over_without_loss() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_sync_shows_as_interrupted_and_the_next_one_goes_on() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(40));
+    pipeline.source.set_rows(table("leads"), leads(40));
     pipeline.source.set_max_rows(Some(5));
     let slow = || sluice::source::sample::Fault::Delay(std::time::Duration::from_millis(300));
     pipeline.source.script(std::iter::repeat_with(slow).take(100));
@@ -100,7 +101,7 @@ async fn a_killed_sync_shows_as_interrupted_and_the_next_one_goes_on() {
     .await;
 
     engine.start_drains().await;
-    let next = sync(&engine, request(Table::Leads)).await;
+    let next = sync(&engine, request(table("leads"))).await;
     assert_eq!(next.state, SyncPhase::Done);
     assert!(next.unchanged > 0 && next.appended < 40, "{next:?}");
     pipeline.assert_events(40).await;
@@ -116,9 +117,9 @@ async fn a_broker_and_a_store_that_are_killed_under_way_lose_nothing_and_repeat_
     pipeline.set("KAFKA_BOOTSTRAP_SERVERS", servers.bootstrap_servers());
     pipeline.set("KAFKA_REPLICATION_FACTOR", "1");
     pipeline.set("SLUICE_BATCH_RECORDS", "100");
-    pipeline.source.set_rows(Table::Leads, (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
+    pipeline.source.set_rows(table("leads"), (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
     let engine = pipeline.engine().await;
-    let id = engine.start_sync(request(Table::Leads)).await.expect("a sync");
+    let id = engine.start_sync(request(table("leads"))).await.expect("a sync");
     eventually("everything is in the log", async || {
         engine.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == EVENTS))
     })

@@ -9,6 +9,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
+use crate::private_files;
+
 /// A file as it was read, to be replaced as a whole.
 #[derive(Debug)]
 pub(super) struct ConfigFile {
@@ -25,18 +27,26 @@ pub(super) enum FileError {
     Io { path: PathBuf, done: &'static str, source: io::Error },
     #[error("{0} is a link to a file that is not there; make that file or name another with --path")]
     Dangling(PathBuf),
+    #[error("{0} belongs to another user; run this as that user, or name another file with --path")]
+    Foreign(PathBuf),
     #[error("{0} was changed by another program meanwhile and was left alone; try again")]
     Raced(PathBuf),
 }
 
 impl ConfigFile {
-    /// Reads a file; one that is not there is empty.
+    /// Reads a file; one that is not there is empty. A link is followed where this user laid it, as those do who
+    /// keep such files elsewhere.
     ///
     /// # Errors
-    /// When it can't be read, is not UTF-8 or is a link to nothing.
+    /// When it can't be read, is not UTF-8, is a link to nothing or somebody else's.
     pub(super) fn read(path: &Path) -> Result<Self, FileError> {
+        let foreign =
+            |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| !private_files::is_trusted(&found));
         match fs::canonicalize(path) {
             Ok(real) => {
+                if let Some(foreign) = [path, &real].into_iter().find(|path| foreign(path)) {
+                    return Err(FileError::Foreign(foreign.to_owned()));
+                }
                 let text = fs::read_to_string(&real).map_err(failed(&real, "read"))?;
                 Ok(Self { path: real, text: Some(text) })
             }
@@ -58,11 +68,27 @@ impl ConfigFile {
         &self.path
     }
 
-    /// Replaces the content in one step and returns where the old one is kept, if there was one.
+    /// Takes the permissions of all but the owner.
+    ///
+    /// # Errors
+    /// When they can't be changed.
+    pub(super) fn close_to_others(&self) -> Result<(), FileError> {
+        let found = fs::metadata(&self.path).map_err(failed(&self.path, "read"))?;
+        private_files::close_to_others(&self.path, &found)
+            .map_err(failed(&self.path, "closed to other users"))
+    }
+
+    /// Replaces the content in one step and returns where the old one is kept, if there was one. Where the new one
+    /// `has_secrets` it is its owner's alone, whoever could read the old one; the old one is so in any case.
     ///
     /// # Errors
     /// When something can't be written, or another program wrote first; the file is then as it was.
-    pub(super) fn replace(&self, text: &str, now: DateTime<Utc>) -> Result<Option<PathBuf>, FileError> {
+    pub(super) fn replace(
+        &self,
+        text: &str,
+        now: DateTime<Utc>,
+        has_secrets: bool,
+    ) -> Result<Option<PathBuf>, FileError> {
         let folder = match self.path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -82,8 +108,10 @@ impl ConfigFile {
                 Err(error) => Err(failed(&self.path, "written")(error.error)),
             };
         };
-        let permissions = fs::metadata(&self.path).map_err(failed(&self.path, "read"))?.permissions();
-        fs::set_permissions(new.path(), permissions).map_err(failed(new.path(), "written"))?;
+        if !has_secrets {
+            let permissions = fs::metadata(&self.path).map_err(failed(&self.path, "read"))?.permissions();
+            fs::set_permissions(new.path(), permissions).map_err(failed(new.path(), "written"))?;
+        }
         let backup = self.back_up(now)?;
         let current = fs::read_to_string(&self.path).map_err(failed(&self.path, "read"))?;
         if current != *old {
@@ -99,7 +127,12 @@ impl ConfigFile {
         let mut name: OsString = self.path.clone().into_os_string();
         name.push(now.format(".%Y%m%dT%H%M%S%.6fZ.bak").to_string());
         let backup = PathBuf::from(name);
-        fs::copy(&self.path, &backup).map_err(failed(&backup, "written"))?;
+        let content = fs::read(&self.path).map_err(failed(&self.path, "read"))?;
+        let written = private_files::create(&backup).and_then(|mut file| {
+            file.write_all(&content)?;
+            file.sync_all()
+        });
+        written.map_err(failed(&backup, "written"))?;
         Ok(backup)
     }
 }
@@ -132,7 +165,7 @@ mod tests {
         let path = folder.path().join("a/b/mcp.json");
         let file = ConfigFile::read(&path).expect("an empty file");
         assert_eq!(file.text(), "");
-        assert_eq!(file.replace("{}", Utc::now()).expect("a file"), None);
+        assert_eq!(file.replace("{}", Utc::now(), false).expect("a file"), None);
         assert_eq!(fs::read_to_string(&path).expect("the file"), "{}");
         assert_eq!(names(&folder.path().join("a/b")), ["mcp.json"]);
     }
@@ -142,7 +175,8 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("mcp.json");
         fs::write(&path, "old").expect("a file");
-        let backup = ConfigFile::read(&path).expect("the file").replace("new", Utc::now()).expect("replaced");
+        let backup =
+            ConfigFile::read(&path).expect("the file").replace("new", Utc::now(), false).expect("replaced");
         assert_eq!(fs::read_to_string(backup.expect("a backup")).expect("the backup"), "old");
         assert_eq!(fs::read_to_string(&path).expect("the file"), "new");
         assert_eq!(names(folder.path()).len(), 2, "no temporary file stays");
@@ -154,10 +188,10 @@ mod tests {
         let path = folder.path().join("mcp.json");
         let absent = ConfigFile::read(&path).expect("an empty file");
         fs::write(&path, "theirs").expect("a file");
-        assert!(matches!(absent.replace("ours", Utc::now()), Err(FileError::Raced(_))));
+        assert!(matches!(absent.replace("ours", Utc::now(), false), Err(FileError::Raced(_))));
         let file = ConfigFile::read(&path).expect("the file");
         fs::write(&path, "theirs again").expect("a file");
-        assert!(matches!(file.replace("ours", Utc::now()), Err(FileError::Raced(_))));
+        assert!(matches!(file.replace("ours", Utc::now(), false), Err(FileError::Raced(_))));
         assert_eq!(fs::read_to_string(&path).expect("the file"), "theirs again");
         assert_eq!(names(folder.path()), ["mcp.json"]);
     }
@@ -171,10 +205,30 @@ mod tests {
         fs::write(&real, "old").expect("a file");
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).expect("permissions");
         symlink(&real, &link).expect("a link");
-        ConfigFile::read(&link).expect("the file").replace("new", Utc::now()).expect("replaced");
+        ConfigFile::read(&link).expect("the file").replace("new", Utc::now(), false).expect("replaced");
         assert!(fs::symlink_metadata(&link).expect("the link").is_symlink());
         assert_eq!(fs::read_to_string(&real).expect("the file"), "new");
         assert_eq!(fs::metadata(&real).expect("the file").permissions().mode() & 0o777, 0o640);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_gets_secrets_is_closed_to_others_and_its_backup_always_is() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = folder();
+        let path = folder.path().join("mcp.json");
+        let mode = |path: &Path| fs::metadata(path).expect("the file").permissions().mode() & 0o777;
+        fs::write(&path, "old").expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("permissions");
+        let file = ConfigFile::read(&path).expect("the file");
+        let backup = file.replace("new", Utc::now(), false).expect("replaced").expect("a backup");
+        assert_eq!((mode(&path), mode(&backup)), (0o644, 0o600));
+        let file = ConfigFile::read(&path).expect("the file");
+        let backup = file.replace("secret", Utc::now(), true).expect("replaced").expect("a backup");
+        assert_eq!((mode(&path), mode(&backup)), (0o600, 0o600));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).expect("permissions");
+        ConfigFile::read(&path).expect("the file").close_to_others().expect("closed");
+        assert_eq!(mode(&path), 0o600);
     }
 
     #[cfg(unix)]
@@ -186,7 +240,7 @@ mod tests {
         symlink(folder.path().join("gone.json"), &link).expect("a link");
         assert!(matches!(ConfigFile::read(&link), Err(FileError::Dangling(_))));
         let path = folder.path().join("new.json");
-        ConfigFile::read(&path).expect("an empty file").replace("{}", Utc::now()).expect("made");
+        ConfigFile::read(&path).expect("an empty file").replace("{}", Utc::now(), false).expect("made");
         assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
     }
 }

@@ -7,14 +7,15 @@ mod merge;
 mod packaging;
 mod variables;
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use chrono::Utc;
 use clap::Args;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::Failure;
+use super::{Failure, environment::Environment, output};
+use crate::config::Variables;
 use clients::{Client, Configuration, Places, Server};
 use file::ConfigFile;
 use merge::Merged;
@@ -58,24 +59,26 @@ fn http_url(text: &str) -> Result<Url, String> {
 }
 
 /// Prints or merges the configuration.
-pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let configuration = configuration(options, &environment)?;
+pub(super) fn run(options: &Options, environment: &Environment) -> Result<ExitCode, Failure> {
+    environment.variables.check()?;
+    // A file that was named the server reads itself, so that its secrets stay in one place.
+    let handed_on = match environment.named {
+        Some(_) => environment.variables.without_file(),
+        None => environment.variables.clone(),
+    };
+    let configuration = configuration(options, &handed_on)?;
     if options.write {
         write(options, &configuration)?;
     } else {
-        println!("{}", serde_json::to_string_pretty(&whole(&configuration, &options.name))?);
+        output::pretty_json(&whole(&configuration, &options.name))?;
         for name in &configuration.unfilled {
-            eprintln!("replace <{name}> by its value, or use --with-secrets");
+            output::note(format_args!("replace <{name}> by its value, or use --with-secrets"));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn configuration(
-    options: &Options,
-    environment: &BTreeMap<String, String>,
-) -> Result<Configuration, Failure> {
+fn configuration(options: &Options, environment: &Variables) -> Result<Configuration, Failure> {
     if let Some(url) = &options.http {
         let token = options
             .token
@@ -97,11 +100,7 @@ fn configuration(
 }
 
 /// A token is secret whatever its variable is called, and only its value has to be there.
-fn token(
-    name: &str,
-    environment: &BTreeMap<String, String>,
-    with_secrets: bool,
-) -> Result<Variable, Failure> {
+fn token(name: &str, environment: &Variables, with_secrets: bool) -> Result<Variable, Failure> {
     match variables::variable(name, environment) {
         Some(found) => Ok(Variable { secret: true, ..found }),
         None if with_secrets => Err(format!("{name} is not set, so its value can't be written").into()),
@@ -135,13 +134,23 @@ fn write(options: &Options, configuration: &Configuration) -> Result<(), Failure
         .map_err(|error| format!("{}: {error}", file.path().display()))?;
     let path = file.path().display();
     match merged {
-        Merged::Unchanged => println!("{path} has it already"),
-        Merged::Changed(text) => {
-            match file.replace(&text, Utc::now())? {
-                Some(backup) => println!("{path} is written; what was there is in {}", backup.display()),
-                None => println!("{path} is made"),
+        Merged::Unchanged => {
+            if options.with_secrets {
+                file.close_to_others()?;
             }
-            println!("restart the client to have it see '{}'", options.name);
+            output::line(format_args!("{path} has it already"))?;
+        }
+        Merged::Changed(text) => {
+            match file.replace(&text, Utc::now(), options.with_secrets)? {
+                Some(backup) => {
+                    output::line(format_args!(
+                        "{path} is written; what was there is in {}",
+                        backup.display()
+                    ))?;
+                }
+                None => output::line(format_args!("{path} is made"))?,
+            }
+            output::line(format_args!("restart the client to have it see '{}'", options.name))?;
         }
     }
     Ok(())

@@ -1,7 +1,5 @@
 //! What the bundle and the registry entry tell clients agrees with what this program reads.
 
-use std::collections::BTreeMap;
-
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -21,8 +19,13 @@ fn server() -> Value {
 
 /// The setting of that name, if sluice has one; the value is one that carries a password where that is possible.
 fn setting(name: &str) -> Variable {
-    let value = if name == "DATABASE_URL" { "postgres://u:p@h/d" } else { "x" };
-    let environment = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    let value = match name {
+        "DATABASE_URL" => "postgres://u:p@h/d",
+        "ELASTICSEARCH_URL" => "https://u:p@h",
+        "SUPABASE_URL" => "https://h",
+        _ => "x",
+    };
+    let environment = std::iter::once((name.to_owned(), value.to_owned())).collect();
     let found = variables::set(&environment).pop();
     found.unwrap_or_else(|| panic!("{name} is no setting that .env.example explains"))
 }
@@ -94,7 +97,8 @@ fn the_examples_are_what_the_program_prints() {
         ("DATABASE_URL", "postgres://sluice:x@db:5432/sluice"),
         ("ELASTICSEARCH_URL", "http://search:9200"),
     ];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let environment =
+        environment.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let (arguments, variables) = (["serve".to_owned()], variables::set(&environment));
     for client in Client::value_variants() {
         let server =

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use console::style;
 
-use crate::{engine::PipelineStatus, source::Overview};
+use crate::{cli::output::on_one_line, engine::PipelineStatus, source::TableOverview};
 
 /// Width of the longest bar, in characters.
 const BAR: u64 = 30;
@@ -13,25 +13,34 @@ const BAR: u64 = 30;
 const MOST_BARS: usize = 8;
 
 /// Draws counts, charts and the parts.
-pub(super) fn drawn(overview: &Overview, status: &PipelineStatus) -> String {
+pub(super) fn drawn(overview: &[TableOverview], status: &PipelineStatus) -> String {
     let mut text = String::new();
-    let _ = writeln!(
-        text,
-        "  {} leads   {} qualified (score >= 50)   {} in the last 24 h   {} chats, {} active",
-        style(overview.leads_total).bold().cyan(),
-        style(overview.leads_qualified).bold().cyan(),
-        style(overview.leads_last_24h).bold().cyan(),
-        style(overview.sessions_total).bold().cyan(),
-        style(overview.sessions_active).bold().cyan(),
-    );
-    chart(&mut text, "by status", &overview.by_status);
-    chart(&mut text, "by origin", &overview.by_origin);
+    for table in overview {
+        let number = |count: u64| style(count).bold().cyan();
+        let _ = write!(text, "  {} {}", number(table.total.unwrap_or_default()), table.table);
+        for (name, count) in &table.counts {
+            let _ = write!(text, "   {} {name}", number(*count));
+        }
+        if let Some(count) = table.last_24h {
+            let _ = write!(text, "   {} in the last 24 h", number(count));
+        }
+        text.push('\n');
+    }
+    for breakdown in overview.iter().flat_map(|table| &table.breakdowns) {
+        chart(&mut text, &format!("by {}", breakdown.column), &breakdown.values);
+    }
     text.push('\n');
     for part in [&status.source, &status.log].into_iter().chain(&status.sinks) {
         let counts: Vec<String> =
             part.counts.iter().map(|count| format!("{} {}", count.count, count.name)).collect();
         let mark = if part.ok { style("ok").green() } else { style("FAILS").red() };
-        let _ = writeln!(text, "  {:<10} {mark}  {}  {}", part.name, part.detail, counts.join(", "));
+        let _ = writeln!(
+            text,
+            "  {:<10} {mark}  {}  {}",
+            part.name,
+            on_one_line(&part.detail),
+            counts.join(", ")
+        );
     }
     let lag: Vec<String> = status.lag.iter().map(|lag| format!("{} {}", lag.sink, lag.total)).collect();
     let _ = writeln!(text, "  lag        {}", lag.join(", "));
@@ -43,6 +52,7 @@ fn chart(text: &mut String, title: &str, counts: &[(String, u64)]) {
     let _ = writeln!(text, "\n  {}", style(title).dim());
     for (name, count) in counts.iter().take(MOST_BARS) {
         let length = usize::try_from((count * BAR).div_ceil(most)).unwrap_or_default();
+        let name = on_one_line(name);
         let _ = writeln!(text, "    {name:<14} {:>5} {}", count, style("█".repeat(length)).cyan());
     }
 }

@@ -13,11 +13,14 @@ use std::{
 use clap::Args;
 use console::style;
 
-use super::Failure;
+use super::{
+    Failure,
+    output::{self, OutputError},
+};
 use crate::{
     config::Settings,
     data_folder::DataFolder,
-    domain::Table,
+    domain::{Catalog, Table},
     engine::{Engine, SyncPhase, SyncStatus, SyncWatcher},
     parts::{Parts, engine_settings},
     source::sample::SampleSource,
@@ -30,10 +33,6 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Things that happen in the sample project between two syncs.
 const HURRIED: u64 = 40;
 
-/// What the folder of a demonstration holds; nothing else is ever removed from it.
-const OURS: [&str; 6] =
-    ["sluice.db", "sluice.db-wal", "sluice.db-shm", DataFolder::LOCK, "sample.json", "index"];
-
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Where the demonstration keeps its files; emptied first. Default: demo in sluice's data folder
@@ -45,45 +44,45 @@ pub(super) struct Options {
 pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCode, Failure> {
     let began = Instant::now();
     let folder = options.folder.clone().unwrap_or_else(|| settings.data_dir.join("demo"));
-    // Whatever real parts are named, a demonstration writes nothing there.
-    let settings = Settings {
-        supabase: None,
-        kafka: None,
-        postgres: None,
-        elasticsearch: None,
-        data_dir: folder.clone(),
-        ..settings
-    };
+    let settings = Settings { data_dir: folder.clone(), catalog: Catalog::built_in(), ..settings };
     empty(&folder)?;
-    let source = Arc::new(SampleSource::start(&folder).await?);
+    let source = Arc::new(SampleSource::start(&folder, settings.catalog).await?);
     let Parts { log, store, index } = Parts::open(&settings)?;
-    let engine = Arc::new(Engine::new(source.clone(), log, store, index, engine_settings(&settings)));
+    let engine = Arc::new(Engine::new(
+        settings.catalog,
+        source.clone(),
+        log,
+        store,
+        index,
+        engine_settings(&settings),
+    ));
     engine.start_drains().await;
 
-    heading("A first sync: from a sample Supabase through the log into the store and the index");
-    for table in Table::ALL {
-        tell(&sync(&engine, table).await?);
+    heading("A first sync: from a sample Supabase through the log into the store and the index")?;
+    for table in settings.catalog.tables() {
+        tell(&sync(&engine, table).await?)?;
     }
-    heading("Leads change and come, chats begin and end; the next sync brings only those");
+    heading("Leads change and come, chats begin and end; the next sync brings only those")?;
     source.hurry(HURRIED).map_err(|error| format!("changing the sample project failed: {error}"))?;
-    for table in Table::ALL {
-        tell(&sync(&engine, table).await?);
+    for table in settings.catalog.tables() {
+        tell(&sync(&engine, table).await?)?;
     }
-    heading("The same again: nothing new, nothing twice");
-    for table in Table::ALL {
+    heading("The same again: nothing new, nothing twice")?;
+    for table in settings.catalog.tables() {
         let status = sync(&engine, table).await?;
-        tell(&status);
+        tell(&status)?;
         if status.appended > 0 {
             return Err(format!("{} events were appended a second time; report this", status.appended).into());
         }
     }
-    heading("The dashboard");
+    heading("The dashboard")?;
     let (_, overview) = engine.overview().await?;
-    print!("{}", dashboard::drawn(&overview, &engine.status().await));
+    output::styled(dashboard::drawn(&overview, &engine.status().await))?;
     engine.shut_down().await;
 
     next_steps(&folder)?;
-    println!("{}", style(format!("Done in {:.1} s.", began.elapsed().as_secs_f64())).dim());
+    let seconds = began.elapsed().as_secs_f64();
+    output::styled(format_args!("{}\n", style(format!("Done in {seconds:.1} s.")).dim()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -95,7 +94,7 @@ fn empty(folder: &Path) -> Result<(), Failure> {
     if let Ok(mut entries) = folder.read_dir()
         && let Some(foreign) = entries.find_map(|entry| {
             let name = entry.ok()?.file_name().to_string_lossy().into_owned();
-            (!OURS.contains(&name.as_str())).then_some(name)
+            (!DataFolder::FILES.contains(&name.as_str())).then_some(name)
         })
     {
         return Err(format!(
@@ -107,7 +106,7 @@ fn empty(folder: &Path) -> Result<(), Failure> {
     // Held until all is removed, so that nobody else begins in between.
     let held = DataFolder::open(folder, "sluice demo")?;
     held.hold("emptying the folder of the demonstration")?;
-    for name in OURS.into_iter().filter(|name| *name != DataFolder::LOCK) {
+    for name in DataFolder::FILES.into_iter().filter(|name| *name != DataFolder::LOCK) {
         let path = folder.join(name);
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
@@ -120,8 +119,14 @@ fn empty(folder: &Path) -> Result<(), Failure> {
 }
 
 async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
-    let request =
-        SyncRequest { table, hours_ago: 48, limit: 100_000, status: None, min_messages: None, full: false };
+    let request = SyncRequest {
+        table: table.into(),
+        hours_ago: 24 * 100,
+        limit: 100_000,
+        conditions: Vec::new(),
+        resume: false,
+        full: false,
+    };
     let id = engine.start_sync(request).await?;
     let status = engine.wait_for_sync(id, PATIENCE, &mut Quiet).await?;
     if status.state == SyncPhase::Done {
@@ -131,39 +136,40 @@ async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
     Err(format!("the sync of {table} is {:?}: {problems}", status.state).into())
 }
 
-fn heading(text: &str) {
-    println!("\n{}", style(text).bold());
+fn heading(text: &str) -> Result<(), OutputError> {
+    output::styled(format_args!("\n{}\n", style(text).bold()))
 }
 
-fn tell(status: &SyncStatus) {
+fn tell(status: &SyncStatus) -> Result<(), OutputError> {
     let sinks: Vec<&str> = status.sinks.iter().map(|sink| sink.sink.as_str()).collect();
-    println!(
+    output::line(format_args!(
         "  {:<13} {:>4} rows read, {:>4} new events, {:>4} unchanged; queryable in {}",
         status.table,
         status.rows_read,
         status.appended,
         status.unchanged,
         sinks.join(" and ")
-    );
+    ))
 }
 
 fn next_steps(folder: &Path) -> Result<(), Failure> {
     let program = std::env::current_exe()?;
     let call = format!("SLUICE_DATA_DIR={} {}", quoted(folder), quoted(&program));
-    heading("Try next");
-    println!("  {call} search 'categoria:vendas AND valor:>80' --count-by evento");
-    println!("  {call} search --index leads 'nome:gonc* AND score_qualificacao:[50 TO *]'");
-    println!("  {call} sql 'SELECT status_lead, count(*) FROM leads GROUP BY 1 ORDER BY 2 DESC'");
-    println!("  {call} doctor");
-    heading("Give it to an MCP client, such as Claude Desktop (claude_desktop_config.json)");
-    let entry = serde_json::json!({"mcpServers": {"sluice": {
+    heading("Try next")?;
+    output::lines(format_args!(
+        "  {call} search 'categoria:vendas AND valor:>80' --count-by evento\n  \
+         {call} search --index leads 'nome:gonc* AND score_qualificacao:[50 TO *]'\n  \
+         {call} sql 'SELECT status_lead, count(*) FROM leads GROUP BY 1 ORDER BY 2 DESC'\n  \
+         {call} doctor\n"
+    ))?;
+    heading("Give it to an MCP client, such as Claude Desktop (claude_desktop_config.json)")?;
+    output::pretty_json(&serde_json::json!({"mcpServers": {"sluice": {
         "command": program, "args": ["serve"], "env": {"SLUICE_DATA_DIR": folder},
-    }}});
-    println!("{}", serde_json::to_string_pretty(&entry)?);
-    println!(
-        "\nWithout SLUICE_DATA_DIR, a bare `sluice serve` begins a sample project of its own; with SUPABASE_URL,"
-    );
-    println!("KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL and ELASTICSEARCH_URL each part becomes the real one.");
+    }}}))?;
+    output::lines(
+        "\nWithout SLUICE_DATA_DIR, a bare `sluice serve` begins a sample project of its own; with SUPABASE_URL,\n\
+         KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL and ELASTICSEARCH_URL each part becomes the real one.\n",
+    )?;
     Ok(())
 }
 

@@ -1,15 +1,18 @@
 //! How MCP is served over HTTP.
 
+mod limits;
 mod names;
+mod public_url;
 mod tokens;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
     time::Duration,
 };
 
+pub use limits::HttpLimits;
 pub use names::{HostPattern, OriginPattern};
+pub use public_url::PublicUrl;
 pub use tokens::Token;
 
 use super::reader::{Reader, SettingsError};
@@ -25,12 +28,11 @@ pub struct HttpSettings {
     pub tokens: Vec<Token>,
     pub allowed_hosts: Vec<HostPattern>,
     pub allowed_origins: Vec<OriginPattern>,
-    /// Bytes a request's body may have.
-    pub max_body_bytes: usize,
-    /// Requests a client may send each second in the long run; `None` for any number.
-    pub requests_per_second: Option<NonZeroU32>,
-    /// Sessions open at once, of each transport.
-    pub max_sessions: usize,
+    /// Whether a page in a browser may change things without a token.
+    pub pages_may_write: bool,
+    /// Where clients find the server, if that is elsewhere than its own address.
+    pub public_url: Option<PublicUrl>,
+    pub limits: HttpLimits,
     /// How long a session may lie idle before it ends.
     pub session_idle: Duration,
     /// How long calls under way may take to end once the server is asked to.
@@ -47,16 +49,19 @@ impl HttpSettings {
         });
         let hosts = ["localhost", "127.0.0.1", "[::1]"];
         let origins = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
+        let mut allowed_hosts = patterns(
+            read,
+            "SLUICE_HTTP_ALLOWED_HOSTS",
+            &hosts,
+            "sluice.example.com or sluice.example.com:8443",
+            HostPattern::parse,
+        );
+        let public_url = PublicUrl::read(read);
+        allowed_hosts.extend(public_url.as_ref().and_then(|url| HostPattern::parse(&url.host())));
         Self {
             address,
             tokens: tokens::read(read),
-            allowed_hosts: patterns(
-                read,
-                "SLUICE_HTTP_ALLOWED_HOSTS",
-                &hosts,
-                "sluice.example.com or sluice.example.com:8443",
-                HostPattern::parse,
-            ),
+            allowed_hosts,
             allowed_origins: patterns(
                 read,
                 "SLUICE_HTTP_ALLOWED_ORIGINS",
@@ -64,28 +69,32 @@ impl HttpSettings {
                 "https://app.example.com or http://intranet:*",
                 OriginPattern::parse,
             ),
-            max_body_bytes: read.number("SLUICE_HTTP_MAX_BODY_KIB", 1024, 1..=65_536) * 1024,
-            requests_per_second: NonZeroU32::new(read.number(
-                "SLUICE_HTTP_REQUESTS_PER_SECOND",
-                100,
-                0..=100_000,
-            )),
-            max_sessions: read.number("SLUICE_HTTP_MAX_SESSIONS", 1000, 1..=100_000),
+            pages_may_write: read.flag("SLUICE_HTTP_PAGES_MAY_WRITE", false),
+            public_url,
+            limits: HttpLimits::read(read),
             session_idle: read.seconds("SLUICE_HTTP_SESSION_IDLE_SECONDS", 1800),
-            grace: read.seconds("SLUICE_HTTP_SHUTDOWN_SECONDS", 10),
+            grace: read.seconds("SLUICE_HTTP_SHUTDOWN_SECONDS", 7),
         }
     }
 
     /// These settings, on another address if one is given.
     ///
     /// # Errors
-    /// When other machines could connect and no token would stop them.
+    /// When other machines could connect, at the address or through a proxy, and no token would stop them.
     pub fn on(&self, address: Option<SocketAddr>) -> Result<Self, SettingsError> {
         let address = address.unwrap_or(self.address);
-        if !address.ip().is_loopback() && self.tokens.is_empty() {
+        let public = self.public_url.as_ref().is_some_and(|url| !url.is_local());
+        let (whence, instead) = if !address.ip().is_loopback() {
+            (format!("to serve on {address}"), format!("serve on {ADDRESS}"))
+        } else if public {
+            ("behind SLUICE_HTTP_PUBLIC_URL".to_owned(), "remove that".to_owned())
+        } else {
+            return Ok(Self { address, ..self.clone() });
+        };
+        if self.tokens.is_empty() {
             let problem = format!(
-                "{}: is needed to serve on {address}, where other machines can connect; give it a value such as \
-                 claude:full:<what `openssl rand -hex 32` prints>, or serve on {ADDRESS}",
+                "{}: is needed {whence}, where other machines can connect; give it a value such as \
+                 claude:full:<what `openssl rand -hex 32` prints>, or {instead}",
                 tokens::TOKENS
             );
             return Err(SettingsError { problems: vec![problem] });
@@ -136,8 +145,8 @@ mod tests {
     const SECRET: &str = "segredo-de-32-letras-e-numeros-1";
 
     fn load(changes: &[(&str, &str)]) -> Result<HttpSettings, SettingsError> {
-        let mut read =
-            Reader::new(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let variables = changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut read = Reader::new(variables.collect());
         let settings = HttpSettings::read(&mut read);
         read.finish().map(|()| settings)
     }
@@ -146,8 +155,9 @@ mod tests {
     fn nothing_set_serves_this_machine_without_a_token() {
         let settings = load(&[]).expect("valid settings").on(None).expect("a loopback address");
         assert_eq!(settings.address.to_string(), "127.0.0.1:8765");
-        assert!(settings.tokens.is_empty() && settings.requests_per_second.is_some());
-        assert_eq!(settings.max_body_bytes, 1024 * 1024);
+        assert!(settings.tokens.is_empty() && !settings.pages_may_write);
+        assert_eq!((settings.limits.body_bytes, settings.public_url.clone()), (1024 * 1024, None));
+        assert!(settings.limits.requests_per_second.is_some());
         assert_eq!((settings.allowed_hosts.len(), settings.allowed_origins.len()), (3, 3));
     }
 
@@ -159,6 +169,17 @@ mod tests {
         assert!(load(&[]).expect("valid").on(Some("[::]:1".parse().expect("an address"))).is_err());
         let tokens = format!("claude:full:{SECRET}");
         assert!(load(&[("SLUICE_HTTP_TOKENS", &tokens)]).expect("valid").on(Some(open.address)).is_ok());
+    }
+
+    #[test]
+    fn a_public_url_needs_a_token_although_the_address_is_this_machines() {
+        let public = ("SLUICE_HTTP_PUBLIC_URL", "https://sluice.example/a");
+        let error = load(&[public]).expect("readable settings").on(None).expect_err("no token").to_string();
+        assert!(error.contains("SLUICE_HTTP_TOKENS:") && error.contains("SLUICE_HTTP_PUBLIC_URL"), "{error}");
+        let tokens = format!("claude:full:{SECRET}");
+        assert!(load(&[public, ("SLUICE_HTTP_TOKENS", &tokens)]).expect("valid").on(None).is_ok());
+        let local = load(&[("SLUICE_HTTP_PUBLIC_URL", "http://localhost:8080/a")]).expect("valid");
+        assert!(local.on(None).is_ok());
     }
 
     #[test]
@@ -207,11 +228,16 @@ mod tests {
             ("SLUICE_HTTP_ALLOWED_ORIGINS", "sluice.example"),
             ("SLUICE_HTTP_MAX_BODY_KIB", "0"),
             ("SLUICE_HTTP_REQUESTS_PER_SECOND", "-1"),
+            ("SLUICE_HTTP_PUBLIC_URL", "sluice.example"),
+            ("SLUICE_HTTP_PAGES_MAY_WRITE", "perhaps"),
         ] {
             let text = load(&[(name, value)]).expect_err("a problem").to_string();
             assert!(text.contains(&format!("{name}:")), "{text}");
         }
         let settings = load(&[("SLUICE_HTTP_ALLOWED_HOSTS", "sluice.example")]).expect("valid settings");
         assert!(settings.allowed_hosts.iter().any(|host| host.matches("sluice.example:443")));
+        let settings =
+            load(&[("SLUICE_HTTP_PUBLIC_URL", "https://sluice.example/a")]).expect("valid settings");
+        assert!(settings.allowed_hosts.iter().any(|host| host.matches("sluice.example")), "clients use it");
     }
 }

@@ -7,7 +7,7 @@ use rand::RngExt;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The engine backs off without end; in here only a hiccup is bridged, so that the log's reader stays alive.
 const MAX_RETRIES: u32 = 4;
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// The retries of one request.
 #[derive(Debug, Default)]
@@ -18,10 +18,10 @@ pub(super) struct Backoff {
 impl Backoff {
     /// The pause before the next try; `None` when there is none any more, or the server asked for a longer one.
     pub(super) fn next(&mut self, asked_for: Option<Duration>) -> Option<Duration> {
-        if self.taken == MAX_RETRIES || asked_for.is_some_and(|pause| pause > LONGEST_PAUSE) {
+        if self.taken == MAX_RETRIES || asked_for.is_some_and(|pause| pause > MAX_PAUSE) {
             return None;
         }
-        let ceiling = (FIRST_PAUSE * 2_u32.pow(self.taken)).min(LONGEST_PAUSE);
+        let ceiling = (FIRST_PAUSE * 2_u32.pow(self.taken)).min(MAX_PAUSE);
         self.taken += 1;
         // Half fixed, half drawn: workers that were refused together do not come back together.
         let drawn = ceiling.mul_f64(rand::rng().random_range(0.5..=1.0));

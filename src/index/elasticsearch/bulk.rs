@@ -8,7 +8,7 @@ use super::{
     backoff::Backoff,
     client::Client,
     operation::Operation,
-    outcome::{self, Decision, Trouble, Verdict, WRITING},
+    outcome::{self, BulkError, Decision, Verdict, WRITING},
 };
 use crate::sink::{Applied, ApplyError, Rejection};
 
@@ -17,12 +17,12 @@ const MAX_BODY: usize = 8 * 1024 * 1024;
 
 /// What became of a batch.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
+pub(super) struct BulkOutcome {
     pub(super) applied: Applied,
     pub(super) rejected: Vec<Rejection>,
 }
 
-impl Sent {
+impl BulkOutcome {
     /// What the sink answers; `refused` are the events that were not even sent.
     pub(super) fn outcome(mut self, refused: Vec<Rejection>) -> Result<Applied, ApplyError> {
         self.rejected.extend(refused);
@@ -45,8 +45,8 @@ impl Sent {
 }
 
 /// Sends all; a poisoned document does not keep the others from being written.
-pub(super) async fn send(client: &Client, operations: &[Operation]) -> Result<Sent, Trouble> {
-    let mut sent = Sent::default();
+pub(super) async fn send(client: &Client, operations: &[Operation]) -> Result<BulkOutcome, BulkError> {
+    let mut sent = BulkOutcome::default();
     let mut requests: VecDeque<Vec<&Operation>> = requests(operations, MAX_BODY).into();
     while let Some(request) = requests.pop_front() {
         let Some(too_large) = send_request(client, request, &mut sent).await? else { continue };
@@ -65,19 +65,19 @@ pub(super) async fn send(client: &Client, operations: &[Operation]) -> Result<Se
 async fn send_request<'a>(
     client: &Client,
     mut pending: Vec<&'a Operation>,
-    sent: &mut Sent,
-) -> Result<Option<Vec<&'a Operation>>, Trouble> {
+    sent: &mut BulkOutcome,
+) -> Result<Option<Vec<&'a Operation>>, BulkError> {
     let mut backoff = Backoff::default();
     loop {
         let answer = client.bulk(body(&pending), WRITING).await?;
         let fault = match outcome::judge(client.origin(), &pending, &answer) {
             Verdict::Split => return Ok(Some(pending)),
-            Verdict::Stop(trouble) => return Err(trouble),
+            Verdict::Stop(error) => return Err(error),
             Verdict::Again(fault) => fault,
-            Verdict::Decided(Decision { applied, rejected, again, trouble }) => {
+            Verdict::Decided(Decision { applied, rejected, again, error }) => {
                 sent.absorb(applied, rejected);
-                if let Some(trouble) = trouble {
-                    return Err(trouble);
+                if let Some(error) = error {
+                    return Err(error);
                 }
                 if again.is_empty() {
                     return Ok(None);

@@ -53,7 +53,7 @@ impl fmt::Debug for Client {
 
 impl Client {
     pub(super) fn new(settings: &ElasticsearchSettings) -> Result<Self, Fault> {
-        let mut url = settings.url.clone();
+        let mut url = (*settings.url).clone();
         let credentials = credentials(settings)?;
         // In the URL they would reach error texts; `credentials` has taken them out already.
         let _ = url.set_username("");
@@ -136,7 +136,7 @@ impl Client {
         headers.insert(ACCEPT, HeaderValue::from_static(JSON));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sluice/", env!("CARGO_PKG_VERSION"))));
         let fault = |error: elasticsearch::Error| {
-            faults::of_transport(&self.origin, doing, &error, error.is_timeout())
+            faults::fault_from_transport(&self.origin, doing, &error, error.is_timeout())
         };
         let sending = self.elasticsearch.send(method, path, headers, None::<&()>, body, None);
         // The client's futures are large, and a drain holds several at once.
@@ -153,9 +153,10 @@ impl Client {
 
     pub(super) fn parse<T: DeserializeOwned>(&self, answer: Answer, doing: &str) -> Result<T, Fault> {
         if !answer.is_success() {
-            return Err(faults::of_answer(&self.origin, doing, &answer, true));
+            return Err(faults::fault_from_response(&self.origin, doing, &answer, true));
         }
-        serde_json::from_slice(&answer.body).map_err(|error| faults::of_nonsense(&self.origin, doing, &error))
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| faults::fault_from_malformed(&self.origin, doing, &error))
     }
 }
 
@@ -209,7 +210,7 @@ mod tests {
 
     fn settings(url: &str) -> ElasticsearchSettings {
         ElasticsearchSettings {
-            url: Url::parse(url).expect("a URL"),
+            url: Url::parse(url).expect("a URL").into(),
             username: None,
             password: None,
             api_key: None,

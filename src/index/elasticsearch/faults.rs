@@ -114,7 +114,7 @@ pub(super) fn cause_of(body: &[u8]) -> Cause {
 }
 
 /// Turns an answer that is not a success into a fault. `tell_reason` only where the request held no row.
-pub(super) fn of_answer(origin: &str, doing: &str, answer: &Answer, tell_reason: bool) -> Fault {
+pub(super) fn fault_from_response(origin: &str, doing: &str, answer: &Answer, tell_reason: bool) -> Fault {
     let cause = cause_of(&answer.body);
     let reason = cause.reason.as_deref().unwrap_or_default();
     let (kind, advice) = match reaction(answer.status, &cause.kind, reason) {
@@ -141,7 +141,7 @@ pub(super) fn of_answer(origin: &str, doing: &str, answer: &Answer, tell_reason:
 }
 
 /// Turns a request that got no answer into a fault.
-pub(super) fn of_transport(
+pub(super) fn fault_from_transport(
     origin: &str,
     doing: &str,
     error: &(dyn std::error::Error + 'static),
@@ -177,7 +177,7 @@ pub(super) fn of_transport(
 }
 
 /// An answer that is a success and yet makes no sense.
-pub(super) fn of_nonsense(origin: &str, doing: &str, error: &serde_json::Error) -> Fault {
+pub(super) fn fault_from_malformed(origin: &str, doing: &str, error: &serde_json::Error) -> Fault {
     if error.is_eof() {
         let message = format!("{doing} on {origin}: the answer is cut off");
         return Fault::transient(PART, message, "it is asked again; a proxy between may limit answers");
@@ -250,11 +250,13 @@ mod tests {
     fn a_fault_tells_type_and_origin_and_keeps_a_rows_values_out() {
         let body = br#"{"error":{"type":"illegal_argument_exception","reason":"segredo"},"status":400}"#;
         let answer = Answer { status: 400, retry_after: None, body: Bytes::from_static(body) };
-        let fault = of_answer("http://es:9200", "writing", &answer, false);
+        let fault = fault_from_response("http://es:9200", "writing", &answer, false);
         assert_eq!(fault.message, "writing on http://es:9200: answered 400: illegal_argument_exception");
-        assert!(of_answer("http://es:9200", "creating", &answer, true).message.ends_with(": segredo"));
+        assert!(
+            fault_from_response("http://es:9200", "creating", &answer, true).message.ends_with(": segredo")
+        );
         let page = Answer { status: 502, retry_after: None, body: Bytes::from_static(b"<html>") };
-        assert_eq!(of_answer("o", "writing", &page, true).kind, FaultKind::Transient);
+        assert_eq!(fault_from_response("o", "writing", &page, true).kind, FaultKind::Transient);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The index in Elasticsearch 7.17 to 9 or OpenSearch 2: events, leads and chat sessions as documents.
+//! The index in Elasticsearch 7.17 to 9 or OpenSearch 2: every event, and the newest state of every entity.
 //!
 //! # Guarantee
 //!
 //! Applying a batch again changes nothing, whoever applies it: an event's document is *created* under the event's
-//! id and never overwritten, an entity's document carries its `versao` as external version and is only replaced by
-//! a higher one. A conflict is therefore the proof that the work was done before: it is counted, not reported.
+//! id and never overwritten, an entity's document carries its `versao` as external version and is never replaced by
+//! a lower one. A conflict is therefore the proof that the work was done before: it is counted, not reported.
 //! [`Sink::apply`] returns `Ok` only when the server has answered for every single document, and a document is
 //! acknowledged after its translog is synced. Where to read on is the consumer group's affair: a batch that is
 //! delivered again is harmless.
@@ -13,15 +13,15 @@
 //!
 //! | alias | document | `_id` |
 //! |---|---|---|
-//! | `eventos` | the event envelope as it stands in the log | the event's id |
-//! | `leads`, `chat_sessions` | the row's columns, and `versao`, `evento_id`, `evento`, `usuario`, `categoria`, `valor`, `timestamp`, `metadata` of the event that brought it | the row's id |
+//! | `eventos` | the event envelope as it stands in the log, and `processado_em` | the event's id |
+//! | each table's name | the row's columns, and `versao`, `evento_id`, `evento`, `usuario`, `categoria`, `valor`, `timestamp`, `metadata` of the event that brought it, and `processado_em` | the row's key |
 //!
 //! The names are aliases of versioned indices (`leads` of `leads-000001`): an index whose mapping has to change is
 //! built anew beside the old one and the alias moved, while readers and writers go on.
 //!
-//! Mappings are explicit and closed. What has no mapping stays in `_source`, so an unknown column can neither
-//! clash with another nor fill the cluster's state. A member of `metadata` that could still be refused, because it
-//! has a known member's name and another shape, is kept as `coluna_<name>`.
+//! Mappings are made from the tables' definitions, explicit and closed. What has no mapping stays in `_source`, so an
+//! unknown column can neither clash with another nor fill the cluster's state. A column that is added to a definition
+//! is added to the index; one whose type changed is refused until the index is rebuilt.
 //!
 //! `refresh_interval` is 5 s: refreshing each second, the default, costs a backfill dearly, and whoever can't wait
 //! calls [`Sink::make_visible`].
@@ -45,14 +45,20 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use chrono::Utc;
+use futures::future::try_join_all;
 use serde::Deserialize;
 
 pub(crate) use self::dsl::query as query_dsl;
 use self::{client::Client, operation::Operation, templates::Names};
 use crate::{
     config::ElasticsearchSettings,
+    domain::Catalog,
     fault::Fault,
-    index::{Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents},
+    index::{
+        Fields, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents,
+        fields::Indices, unknown_index,
+    },
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
@@ -64,7 +70,7 @@ const PART: &str = "elasticsearch";
 #[derive(Debug)]
 pub struct EsIndex {
     client: Arc<Client>,
-    names: Names,
+    names: Arc<Names>,
     /// Remembered: whoever starts a sync prepares, and must not need the index for it each time.
     prepared: AtomicBool,
     /// An alias was missing at the last write: somebody removed it under a running drain.
@@ -76,22 +82,23 @@ impl EsIndex {
     ///
     /// # Errors
     /// When the settings can't be used: a prefix no index may have, a credential no header can carry.
-    pub fn connect(settings: &ElasticsearchSettings) -> Result<Self, Fault> {
+    pub fn connect(settings: &ElasticsearchSettings, catalog: Catalog) -> Result<Self, Fault> {
         Ok(Self {
-            names: Names::new(&settings.index_prefix)?,
+            names: Arc::new(Names::new(&settings.index_prefix, Indices::of(catalog))?),
             client: Arc::new(Client::new(settings)?),
             prepared: AtomicBool::new(false),
             prepare_first: AtomicBool::new(false),
         })
     }
 
-    async fn count(&self, alias: &str) -> Result<u64, Fault> {
+    async fn count(&self, index: IndexName) -> Result<(String, u64), Fault> {
         #[derive(Deserialize)]
         struct Count {
             count: u64,
         }
-        let counted: Count = self.client.get(&format!("{alias}/_count"), "counting documents").await?;
-        Ok(counted.count)
+        let path = format!("{}/_count", self.names.alias(index));
+        let counted: Count = self.client.get(&path, "counting documents").await?;
+        Ok((index.to_string(), counted.count))
     }
 }
 
@@ -119,20 +126,20 @@ impl Sink for EsIndex {
             self.prepare().await?;
             self.prepare_first.store(false, Ordering::Relaxed);
         }
-        let plan = documents::plan(batch);
+        let plan = documents::plan(batch, self.names.indices(), Utc::now());
         let operations: Vec<Operation> = plan
             .documents
             .into_iter()
-            .map(|document| Operation::new(self.names.alias(document.index), document))
+            .map(|document| Operation::new(&self.names.alias(document.index), document))
             .collect();
         let sent = match bulk::send(&self.client, &operations).await {
             Ok(sent) => sent,
-            Err(trouble) => {
-                if trouble.prepare_first {
+            Err(error) => {
+                if error.prepare_first {
                     self.prepared.store(false, Ordering::Relaxed);
                     self.prepare_first.store(true, Ordering::Relaxed);
                 }
-                return Err(trouble.fault.into());
+                return Err(error.fault.into());
             }
         };
         sent.outcome(plan.refused)
@@ -143,26 +150,30 @@ impl Sink for EsIndex {
     }
 
     async fn make_visible(&self) -> Result<(), Fault> {
-        let path = format!("{}/_refresh", self.names.all().join(","));
-        let refreshed: Refreshed = self.client.post(&path, "refreshing").await?;
-        if refreshed.shards.failed == 0 {
-            return Ok(());
+        // A server takes 4 KiB of address.
+        for aliases in self.names.all().chunks(20) {
+            let path = format!("{}/_refresh", aliases.join(","));
+            let refreshed: Refreshed = self.client.post(&path, "refreshing").await?;
+            if refreshed.shards.failed > 0 {
+                return Err(Fault::transient(
+                    PART,
+                    format!(
+                        "refreshing on {}: {} shards failed",
+                        self.client.origin(),
+                        refreshed.shards.failed
+                    ),
+                    "look at the cluster's health; what was applied is safe and becomes visible when its shards are back",
+                ));
+            }
         }
-        Err(Fault::transient(
-            PART,
-            format!("refreshing on {}: {} shards failed", self.client.origin(), refreshed.shards.failed),
-            "look at the cluster's health; what was applied is safe and becomes visible when its shards are back",
-        ))
+        Ok(())
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
         let info: Info = self.client.get("", "asking for the version").await?;
         let distribution = info.version.distribution.as_deref().unwrap_or("elasticsearch");
         let version = format!("{distribution} {}", info.version.number);
-        let mut counts = Vec::new();
-        for index in IndexName::ALL {
-            counts.push((index.to_string(), self.count(self.names.alias(index)).await?));
-        }
+        let counts = try_join_all(self.names.indices().names().map(|index| self.count(index))).await?;
         Ok(SinkHealth { version, clock: None, counts })
     }
 }
@@ -170,7 +181,14 @@ impl Sink for EsIndex {
 #[async_trait]
 impl Index for EsIndex {
     async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
-        search::search(&self.client, self.names.alias(request.index), request).await
+        if !self.names.indices().names().any(|index| index == request.index) {
+            return Err(unknown_index(request.index));
+        }
+        search::search(&self.client, &self.names, request).await
+    }
+
+    fn fields(&self, index: IndexName) -> &'static Fields {
+        self.names.indices().fields(index)
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {
@@ -178,12 +196,13 @@ impl Index for EsIndex {
     }
 
     async fn begin_rebuild(&self, index: IndexName) -> Result<Rebuild, Fault> {
-        self.prepare().await?;
+        // Not prepared as a whole: an index whose columns' types have changed can't be, and is rebuilt for that.
+        schema::ensure(&self.client, &self.names.layout(index)).await?;
         rebuild::begin(&self.client, &self.names, index).await
     }
 
     fn rebuild_sink(&self, rebuild: &Rebuild) -> Arc<dyn Sink> {
-        Arc::new(rebuild::RebuildSink::new(self.client.clone(), &self.names, rebuild.index))
+        Arc::new(rebuild::RebuildSink::new(self.client.clone(), self.names.clone(), rebuild.index))
     }
 
     async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault> {

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::{index::documents::Document, log::Position};
+use crate::{
+    index::{documents::Document, values::quoted},
+    log::Position,
+};
 
 /// What a document stands for, and so what a conflict about it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +31,14 @@ pub(super) struct Operation {
 impl Operation {
     /// `alias` is where to write.
     pub(super) fn new(alias: &str, document: Document) -> Self {
-        let id = document.id;
+        // A key is any text.
+        let id = quoted(&document.id);
         let (kind, action) = match document.version {
-            None => (Kind::Event, format!(r#"{{"create":{{"_index":"{alias}","_id":"{id}"}}}}"#)),
+            None => (Kind::Event, format!(r#"{{"create":{{"_index":"{alias}","_id":{id}}}}}"#)),
             Some(version) => (
                 Kind::Entity,
                 format!(
-                    r#"{{"index":{{"_index":"{alias}","_id":"{id}","version":{version},"version_type":"external"}}}}"#
+                    r#"{{"index":{{"_index":"{alias}","_id":{id},"version":{version},"version_type":"external_gte"}}}}"#
                 ),
             ),
         };
@@ -64,16 +68,18 @@ pub(super) fn operation(offset: i64, kind: Kind, document: &str) -> Operation {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use uuid::Uuid;
 
     use super::*;
     use crate::index::IndexName;
 
-    fn action(index: IndexName, version: Option<i64>) -> Value {
+    const ID: &str = "a \"b\"\n\\";
+
+    fn action(version: Option<i64>) -> Value {
         let position = Position { partition: 0, offset: 1 };
+        let index = IndexName::Eventos;
         let document =
-            Document { position, index, id: Uuid::from_u128(9), version, body: Bytes::from_static(b"{}") };
-        let operation = Operation::new(&format!("t_{index}"), document);
+            Document { position, index, id: ID.to_owned(), version, body: Bytes::from_static(b"{}") };
+        let operation = Operation::new("t_alias", document);
         let mut body = Vec::new();
         operation.write(&mut body);
         assert_eq!(body.len(), operation.size());
@@ -83,9 +89,8 @@ mod tests {
 
     #[test]
     fn an_event_is_created_and_an_entity_replaced_by_its_version() {
-        let id = Uuid::from_u128(9);
-        assert_eq!(action(IndexName::Eventos, None), json!({"create": {"_index": "t_eventos", "_id": id}}));
-        let expected = json!({"_index": "t_leads", "_id": id, "version": 7, "version_type": "external"});
-        assert_eq!(action(IndexName::Leads, Some(7)), json!({ "index": expected }));
+        assert_eq!(action(None), json!({"create": {"_index": "t_alias", "_id": ID}}));
+        let expected = json!({"_index": "t_alias", "_id": ID, "version": 7, "version_type": "external_gte"});
+        assert_eq!(action(Some(7)), json!({ "index": expected }));
     }
 }

@@ -23,13 +23,13 @@ pub(super) const WRITING: &str = "writing documents";
 
 /// A fault that ends a batch.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct BulkError {
     pub(super) fault: Fault,
     /// Indices or aliases are missing.
     pub(super) prepare_first: bool,
 }
 
-impl From<Fault> for Trouble {
+impl From<Fault> for BulkError {
     fn from(fault: Fault) -> Self {
         Self { fault, prepare_first: false }
     }
@@ -44,7 +44,7 @@ pub(super) enum Verdict {
     Split,
     /// Nothing was done; soon again.
     Again(Fault),
-    Stop(Trouble),
+    Stop(BulkError),
 }
 
 /// What became of the documents of a request.
@@ -55,7 +55,7 @@ pub(super) struct Decision {
     /// Indices of the operations to send again.
     pub(super) again: Vec<usize>,
     /// Set when some document met what no retry mends.
-    pub(super) trouble: Option<Trouble>,
+    pub(super) error: Option<BulkError>,
 }
 
 impl Decision {
@@ -89,11 +89,11 @@ pub(super) fn judge(origin: &str, operations: &[&Operation], answer: &Answer) ->
         };
     }
     let cause = faults::cause_of(&answer.body);
-    let fault = faults::of_answer(origin, WRITING, answer, false);
+    let fault = faults::fault_from_response(origin, WRITING, answer, false);
     match faults::reaction(answer.status, &cause.kind, cause.reason.as_deref().unwrap_or_default()) {
         Reaction::TooLarge => Verdict::Split,
         Reaction::Again => Verdict::Again(fault),
-        Reaction::Prepare => Verdict::Stop(Trouble { fault, prepare_first: true }),
+        Reaction::Prepare => Verdict::Stop(BulkError { fault, prepare_first: true }),
         Reaction::AlreadyThere | Reaction::Refused | Reaction::Stop(..) => Verdict::Stop(fault.into()),
     }
 }
@@ -120,8 +120,8 @@ struct ItemResult {
 }
 
 fn decide(origin: &str, operations: &[&Operation], answer: &Answer) -> Result<Decision, Fault> {
-    let nonsense = |error: serde_json::Error| faults::of_nonsense(origin, WRITING, &error);
-    let bulk: BulkAnswer<'_> = serde_json::from_slice(&answer.body).map_err(nonsense)?;
+    let malformed = |error: serde_json::Error| faults::fault_from_malformed(origin, WRITING, &error);
+    let bulk: BulkAnswer<'_> = serde_json::from_slice(&answer.body).map_err(malformed)?;
     let mut decision = Decision::default();
     if !bulk.errors {
         for operation in operations {
@@ -129,7 +129,7 @@ fn decide(origin: &str, operations: &[&Operation], answer: &Answer) -> Result<De
         }
         return Ok(decision);
     }
-    let items: Vec<Item> = serde_json::from_str(bulk.items.map_or("[]", RawValue::get)).map_err(nonsense)?;
+    let items: Vec<Item> = serde_json::from_str(bulk.items.map_or("[]", RawValue::get)).map_err(malformed)?;
     if items.len() != operations.len() {
         return Err(Fault::transient(
             PART,
@@ -162,7 +162,7 @@ fn decide_one(
         let message = format!("{WRITING} on {origin}: {}", reason::of(status, cause));
         Fault::new(PART, kind, message, advice)
     };
-    let trouble = match faults::reaction(status, &cause.kind, cause.reason.as_deref().unwrap_or_default()) {
+    let error = match faults::reaction(status, &cause.kind, cause.reason.as_deref().unwrap_or_default()) {
         Reaction::AlreadyThere => return decision.already_there(operation.kind),
         Reaction::Again => return decision.again.push(i),
         Reaction::Refused => {
@@ -170,7 +170,7 @@ fn decide_one(
             return decision.rejected.push(Rejection { position: operation.position, reason });
         }
         Reaction::TooLarge => return decision.rejected.push(too_large(operation)),
-        Reaction::Prepare => Trouble {
+        Reaction::Prepare => BulkError {
             fault: stopped(
                 FaultKind::Transient,
                 "an index or alias was removed: it is created again before the next write; documents that went with it \
@@ -181,9 +181,9 @@ fn decide_one(
         Reaction::Stop(kind, advice) => stopped(kind, advice).into(),
     };
     // The first is told; that an alias is missing is never forgotten over another.
-    match &mut decision.trouble {
-        Some(held) => held.prepare_first |= trouble.prepare_first,
-        none => *none = Some(trouble),
+    match &mut decision.error {
+        Some(held) => held.prepare_first |= error.prepare_first,
+        none => *none = Some(error),
     }
 }
 
@@ -239,12 +239,15 @@ mod tests {
         let kinds =
             [Kind::Event, Kind::Event, Kind::Event, Kind::Event, Kind::Entity, Kind::Entity, Kind::Entity];
         let decision = decided(&kinds, body);
-        assert_eq!(decision.applied, Applied { inserted: 1, duplicates: 1, entities: 1, stale: 1 });
+        assert_eq!(
+            decision.applied,
+            Applied { inserted: 1, duplicates: 1, entities: 1, stale: 1, replaced: 0 }
+        );
         assert_eq!(decision.again, [3, 6]);
         assert_eq!(decision.rejected.len(), 1);
         assert_eq!(decision.rejected[0].position.offset, 12);
         assert!(!decision.rejected[0].reason.contains("segredo"));
-        assert!(decision.trouble.is_none());
+        assert!(decision.error.is_none());
     }
 
     #[test]
@@ -255,10 +258,10 @@ mod tests {
         ]}"#;
         let decision = decided(&[Kind::Event, Kind::Entity], body);
         assert!(decision.rejected.is_empty());
-        let trouble = decision.trouble.expect("trouble");
-        assert!(trouble.prepare_first);
-        assert_eq!(trouble.fault.kind, FaultKind::Transient);
-        assert!(trouble.fault.advice.contains("disk"), "{}", trouble.fault);
+        let error = decision.error.expect("error");
+        assert!(error.prepare_first);
+        assert_eq!(error.fault.kind, FaultKind::Transient);
+        assert!(error.fault.advice.contains("disk"), "{}", error.fault);
     }
 
     #[test]
@@ -269,15 +272,15 @@ mod tests {
             r#"{"errors":true,"items":[{"create":{"status":201}}]}"#,
         );
         assert!(
-            matches!(verdict, Verdict::Stop(Trouble { fault, .. }) if fault.kind == FaultKind::Transient)
+            matches!(verdict, Verdict::Stop(BulkError { fault, .. }) if fault.kind == FaultKind::Transient)
         );
         let verdict = judged(&[Kind::Event], 200, r#"{"errors":true,"items":[{"crea"#);
         assert!(
-            matches!(verdict, Verdict::Stop(Trouble { fault, .. }) if fault.kind == FaultKind::Transient)
+            matches!(verdict, Verdict::Stop(BulkError { fault, .. }) if fault.kind == FaultKind::Transient)
         );
         let verdict = judged(&[Kind::Event], 200, "<html>");
         assert!(
-            matches!(verdict, Verdict::Stop(Trouble { fault, .. }) if fault.kind == FaultKind::Misconfigured)
+            matches!(verdict, Verdict::Stop(BulkError { fault, .. }) if fault.kind == FaultKind::Misconfigured)
         );
     }
 

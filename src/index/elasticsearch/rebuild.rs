@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -23,14 +23,15 @@ use crate::{
 /// What a new index remembers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Mark {
-    #[serde(flatten)]
-    rebuild: Rebuild,
+    id: Uuid,
+    started_at: DateTime<Utc>,
+    /// The index that served when it was begun.
     replaces: String,
 }
 
 /// What stands behind an alias or beside it, by name.
 #[derive(Debug, Deserialize)]
-struct Standing {
+struct IndexState {
     #[serde(default)]
     aliases: BTreeMap<String, Value>,
     mappings: Mappings,
@@ -47,7 +48,7 @@ struct Meta {
     sluice_rebuild: Option<Mark>,
 }
 
-impl Standing {
+impl IndexState {
     fn mark(&self) -> Option<&Mark> {
         self.mappings.meta.sluice_rebuild.as_ref()
     }
@@ -56,19 +57,19 @@ impl Standing {
         self.aliases.contains_key(alias)
     }
 
-    fn rebuild(&self, alias: &str) -> Option<Rebuild> {
-        let mark = self.mark()?;
-        Some(Rebuild { serves: self.serves(alias), ..mark.rebuild.clone() })
+    fn rebuild(&self, index: IndexName, alias: &str) -> Option<Rebuild> {
+        let Mark { id, started_at, .. } = *self.mark()?;
+        Some(Rebuild { id, index, started_at, serves: self.serves(alias) })
     }
 }
 
-async fn standing(client: &Client, alias: &str) -> Result<BTreeMap<String, Standing>, Fault> {
+async fn states(client: &Client, alias: &str) -> Result<BTreeMap<String, IndexState>, Fault> {
     let doing = format!("looking for the indices of {alias}");
     let path = format!(
         "{alias}-*?filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid&expand_wildcards=open"
     );
     let indices: BTreeMap<String, Value> = client.get(&path, &doing).await?;
-    let nonsense = |error: serde_json::Error| faults::of_nonsense(client.origin(), &doing, &error);
+    let malformed = |error: serde_json::Error| faults::fault_from_malformed(client.origin(), &doing, &error);
     let prefix = format!("{alias}-");
     indices
         .into_iter()
@@ -78,7 +79,7 @@ async fn standing(client: &Client, alias: &str) -> Result<BTreeMap<String, Stand
             if index["mappings"].is_null() {
                 index["mappings"] = json!({});
             }
-            Ok((name, serde_json::from_value(index).map_err(nonsense)?))
+            Ok((name, serde_json::from_value(index).map_err(malformed)?))
         })
         .collect()
 }
@@ -89,19 +90,18 @@ fn number(suffix: &str) -> Option<u32> {
 
 pub(super) async fn under_way(client: &Client, names: &Names) -> Result<Vec<Rebuild>, Fault> {
     let mut rebuilds = Vec::new();
-    for index in IndexName::ALL {
+    for index in names.indices().names() {
         let alias = names.alias(index);
-        for index in standing(client, alias).await?.values() {
-            rebuilds.extend(index.rebuild(alias));
-        }
+        let states = states(client, &alias).await?;
+        rebuilds.extend(states.values().filter_map(|state| state.rebuild(index, &alias)));
     }
     Ok(rebuilds)
 }
 
 pub(super) async fn begin(client: &Client, names: &Names, index: IndexName) -> Result<Rebuild, Fault> {
-    let alias = names.alias(index);
-    let indices = standing(client, alias).await?;
-    if let Some(under_way) = joined(alias, &indices) {
+    let alias = &*names.alias(index);
+    let indices = states(client, alias).await?;
+    if let Some(under_way) = find_rebuild(index, alias, &indices) {
         return Ok(under_way);
     }
     let Some((replaces, _)) = indices.iter().find(|(_, index)| index.serves(alias)) else {
@@ -118,7 +118,7 @@ pub(super) async fn begin(client: &Client, names: &Names, index: IndexName) -> R
         indices.keys().filter_map(|name| number(&name[alias.len() + 1..])).max().unwrap_or_default();
     let name = format!("{alias}-{:06}", highest + 1);
     let rebuild = Rebuild { id: Uuid::now_v7(), index, started_at: Utc::now(), serves: false };
-    let mark = Mark { rebuild: rebuild.clone(), replaces: replaces.clone() };
+    let mark = Mark { id: rebuild.id, started_at: rebuild.started_at, replaces: replaces.clone() };
     let body = names.layout(index).rebuilt_index(&json!({ "sluice_rebuild": mark }));
     let doing = format!("creating the index {name}");
     let answer = client.put(&name, &body, &doing).await?;
@@ -126,24 +126,24 @@ pub(super) async fn begin(client: &Client, names: &Names, index: IndexName) -> R
         return Ok(rebuild);
     }
     // Somebody else began at the same moment.
-    if let Some(under_way) = joined(alias, &standing(client, alias).await?) {
+    if let Some(under_way) = find_rebuild(index, alias, &states(client, alias).await?) {
         return Ok(under_way);
     }
-    Err(faults::of_answer(client.origin(), &doing, &answer, true))
+    Err(faults::fault_from_response(client.origin(), &doing, &answer, true))
 }
 
-fn joined(alias: &str, indices: &BTreeMap<String, Standing>) -> Option<Rebuild> {
-    indices.values().find_map(|index| index.rebuild(alias))
+fn find_rebuild(index: IndexName, alias: &str, states: &BTreeMap<String, IndexState>) -> Option<Rebuild> {
+    states.values().find_map(|state| state.rebuild(index, alias))
 }
 
 /// The index of a rebuild, by name; `None` when the rebuild is over.
-async fn index_of(client: &Client, alias: &str, id: Uuid) -> Result<Option<(String, Standing)>, Fault> {
-    let is_it = |index: &Standing| index.mark().is_some_and(|mark| mark.rebuild.id == id);
-    Ok(standing(client, alias).await?.into_iter().find(|(_, index)| is_it(index)))
+async fn index_of(client: &Client, alias: &str, id: Uuid) -> Result<Option<(String, IndexState)>, Fault> {
+    let is_it = |index: &IndexState| index.mark().is_some_and(|mark| mark.id == id);
+    Ok(states(client, alias).await?.into_iter().find(|(_, index)| is_it(index)))
 }
 
 pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> Result<(), Fault> {
-    let alias = names.alias(rebuild.index);
+    let alias = &*names.alias(rebuild.index);
     let Some((name, index)) = index_of(client, alias, rebuild.id).await? else {
         return Err(over(rebuild));
     };
@@ -164,18 +164,18 @@ pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> 
     {
         return Ok(());
     }
-    Err(faults::of_answer(client.origin(), &doing, &answer, true))
+    Err(faults::fault_from_response(client.origin(), &doing, &answer, true))
 }
 
 pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Result<(), Fault> {
-    let alias = names.alias(rebuild.index);
+    let alias = &*names.alias(rebuild.index);
     let Some((name, index)) = index_of(client, alias, rebuild.id).await? else { return Ok(()) };
     let Some(mark) = index.mark() else { return Ok(()) };
     let unused = if index.serves(alias) { &mark.replaces } else { &name };
     let doing = format!("removing the index {unused}");
     let answer = client.delete(unused, &doing).await?;
     if !answer.is_success() && answer.status != 404 {
-        return Err(faults::of_answer(client.origin(), &doing, &answer, true));
+        return Err(faults::fault_from_response(client.origin(), &doing, &answer, true));
     }
     if *unused == name {
         return Ok(());
@@ -195,7 +195,7 @@ fn over(rebuild: &Rebuild) -> Fault {
         PART,
         crate::fault::FaultKind::Invalid,
         format!("the rebuild {} of {} is over", rebuild.id, rebuild.index),
-        "begin another with rebuild_index where it is wanted",
+        "begin another where it is wanted",
     )
 }
 
@@ -204,13 +204,14 @@ fn over(rebuild: &Rebuild) -> Fault {
 #[derive(Debug)]
 pub(super) struct RebuildSink {
     client: Arc<Client>,
+    names: Arc<Names>,
     alias: String,
     index: IndexName,
 }
 
 impl RebuildSink {
-    pub(super) fn new(client: Arc<Client>, names: &Names, index: IndexName) -> Self {
-        Self { client, alias: names.layout(index).rebuild_alias(), index }
+    pub(super) fn new(client: Arc<Client>, names: Arc<Names>, index: IndexName) -> Self {
+        Self { client, alias: names.layout(index).rebuild_alias(), names, index }
     }
 }
 
@@ -229,10 +230,10 @@ impl Sink for RebuildSink {
     }
 
     async fn apply(&self, _log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
-        let plan = documents::plan(batch);
+        let plan = documents::plan(batch, self.names.indices(), Utc::now());
         let ours = plan.documents.into_iter().filter(|document| document.index == self.index);
         let operations: Vec<Operation> = ours.map(|document| Operation::new(&self.alias, document)).collect();
-        let sent = bulk::send(&self.client, &operations).await.map_err(|trouble| trouble.fault)?;
+        let sent = bulk::send(&self.client, &operations).await.map_err(|error| error.fault)?;
         sent.outcome(plan.refused)
     }
 

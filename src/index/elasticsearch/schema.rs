@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{
     PART,
@@ -14,32 +15,44 @@ use crate::fault::Fault;
 
 pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault> {
     for layout in names.layouts() {
-        put_template(client, &layout).await?;
-        if !alias_is_there(client, &layout).await? {
-            create_index(client, &layout).await?;
-        }
+        ensure(client, &layout).await?;
         put_mapping(client, &layout).await?;
     }
     Ok(())
 }
 
-async fn put_template(client: &Client, layout: &Layout<'_>) -> Result<(), Fault> {
+/// Template, index and alias, whatever the columns of an index that is there.
+pub(super) async fn ensure(client: &Client, layout: &Layout) -> Result<(), Fault> {
+    put_template(client, layout).await?;
+    if !alias_is_there(client, layout).await? {
+        create_index(client, layout).await?;
+    }
+    Ok(())
+}
+
+async fn put_template(client: &Client, layout: &Layout) -> Result<(), Fault> {
     let doing = format!("putting the index template sluice-{}", layout.alias);
     let path = format!("_index_template/sluice-{}", layout.alias);
     let answer = client.put(&path, &layout.template(), &doing).await?;
     succeeded(client, &answer, &doing)
 }
 
-/// An index made by an earlier release learns the fields that came since; those it has stay as they are.
-async fn put_mapping(client: &Client, layout: &Layout<'_>) -> Result<(), Fault> {
+/// An index that is there learns the columns that were defined since; those it has stay as they are.
+async fn put_mapping(client: &Client, layout: &Layout) -> Result<(), Fault> {
     let doing = format!("updating the mapping of {}", layout.alias);
+    if let Some(limit) = layout.field_limit {
+        let settings = json!({ "index.mapping.total_fields.limit": limit });
+        let answer = client.put(&format!("{}/_settings", layout.alias), &settings, &doing).await?;
+        succeeded(client, &answer, &doing)?;
+    }
     let path = format!("{}/_mapping?write_index_only=true", layout.alias);
     let answer = client.put(&path, &layout.mappings, &doing).await?;
     if answer.status != 400 {
         return succeeded(client, &answer, &doing);
     }
-    let mut fault = faults::of_answer(client.origin(), &doing, &answer, true);
-    "the index was made with another mapping: reindex it into a new one and move the alias, or set an index prefix"
+    let mut fault = faults::fault_from_response(client.origin(), &doing, &answer, true);
+    "a column's type has changed since the index was made: rebuild this index from the log, or give the column its old \
+     type back in the table's definition"
         .clone_into(&mut fault.advice);
     Err(fault)
 }
@@ -54,7 +67,7 @@ struct AliasProperties {
     is_write_index: Option<bool>,
 }
 
-async fn alias_is_there(client: &Client, layout: &Layout<'_>) -> Result<bool, Fault> {
+async fn alias_is_there(client: &Client, layout: &Layout) -> Result<bool, Fault> {
     let doing = format!("looking for the alias {}", layout.alias);
     let answer = client.look(&format!("_alias/{}", layout.alias), &doing).await?;
     if answer.status == 404 {
@@ -62,10 +75,10 @@ async fn alias_is_there(client: &Client, layout: &Layout<'_>) -> Result<bool, Fa
     }
     succeeded(client, &answer, &doing)?;
     let indices: HashMap<String, AliasedIndex> = serde_json::from_slice(&answer.body)
-        .map_err(|error| faults::of_nonsense(client.origin(), &doing, &error))?;
+        .map_err(|error| faults::fault_from_malformed(client.origin(), &doing, &error))?;
     let is_written = |index: &AliasedIndex| {
         // An alias of a single index is written through unless it says otherwise.
-        let said = index.aliases.get(layout.alias).and_then(|alias| alias.is_write_index);
+        let said = index.aliases.get(&layout.alias).and_then(|alias| alias.is_write_index);
         said.unwrap_or(indices.len() == 1)
     };
     if indices.values().any(is_written) {
@@ -78,7 +91,7 @@ async fn alias_is_there(client: &Client, layout: &Layout<'_>) -> Result<bool, Fa
     ))
 }
 
-async fn create_index(client: &Client, layout: &Layout<'_>) -> Result<(), Fault> {
+async fn create_index(client: &Client, layout: &Layout) -> Result<(), Fault> {
     let index = layout.first_index();
     let doing = format!("creating the index {index} with the alias {}", layout.alias);
     let answer = client.put(&index, &layout.index(), &doing).await?;
@@ -99,5 +112,5 @@ pub(super) fn succeeded(client: &Client, answer: &Answer, doing: &str) -> Result
     if answer.is_success() {
         return Ok(());
     }
-    Err(faults::of_answer(client.origin(), doing, answer, true))
+    Err(faults::fault_from_response(client.origin(), doing, answer, true))
 }

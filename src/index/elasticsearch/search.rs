@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use chrono::Utc;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use uuid::Uuid;
+use serde_json::{Map, Value, json, value::RawValue};
 
-use super::{client::Client, dsl};
+use super::{client::Client, dsl, templates::Names};
 use crate::{
+    domain::json::to_value,
     fault::Fault,
     index::{
         COUNTED_VALUES, DayCount, FieldKind, Hit, Question, SearchAnswer, SearchError, SearchRequest, Sort,
@@ -21,20 +21,21 @@ const DAYS: &str = "days";
 
 pub(super) async fn search(
     client: &Client,
-    alias: &str,
+    names: &Names,
     request: &SearchRequest,
 ) -> Result<SearchAnswer, SearchError> {
-    let question = request.question(Utc::now())?;
-    let body = body(request, &question);
+    let fields = names.indices().fields(request.index);
+    let question = request.question(fields, Utc::now())?;
+    let body = body(request, &question, fields.id());
     // Part of an answer is no answer.
-    let path = format!("{alias}/_search?allow_partial_search_results=false");
+    let path = format!("{}/_search?allow_partial_search_results=false", names.alias(request.index));
     let answer = client.post_body(&path, &body, SEARCHING).await?;
     let found: Found = client.parse(answer, SEARCHING)?;
     Ok(read(found, request, &question)?)
 }
 
-fn body(request: &SearchRequest, question: &Question) -> Value {
-    let by_id = json!({ "id": { "order": "asc", "unmapped_type": "keyword" } });
+fn body(request: &SearchRequest, question: &Question, id: &str) -> Value {
+    let by_id = json!({ id: { "order": "asc", "unmapped_type": "keyword" } });
     let by_time = |order: &str| json!({ "timestamp": { "order": order } });
     let sort = match request.sort {
         Sort::Newest => json!([by_time("desc"), by_id]),
@@ -84,8 +85,9 @@ struct Total {
 struct FoundHit {
     #[serde(rename = "_id")]
     id: String,
+    /// As text: serde's own value holds neither every number nor every escape.
     #[serde(rename = "_source")]
-    source: Map<String, Value>,
+    source: Box<RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -97,21 +99,20 @@ struct Aggregation {
 
 #[derive(Deserialize)]
 struct Bucket {
-    key: Value,
+    key: Box<RawValue>,
     key_as_string: Option<String>,
     doc_count: u64,
 }
 
 fn read(mut found: Found, request: &SearchRequest, question: &Question) -> Result<SearchAnswer, Fault> {
     let hits = found.hits.hits.into_iter().map(|hit| {
-        let id = Uuid::try_parse(&hit.id).map_err(|_| {
+        Hit::of(hit.id, &hit.source).ok_or_else(|| {
             Fault::misconfigured(
                 super::PART,
-                "searching: the index holds a document whose id is no UUID",
+                "searching: the index holds a document that is no object",
                 "somebody else writes into this index: remove that document, or set an index prefix",
             )
-        })?;
-        Ok(Hit { id, source: hit.source })
+        })
     });
     let hits = hits.collect::<Result<_, Fault>>()?;
     let days = found
@@ -130,7 +131,7 @@ fn read(mut found: Found, request: &SearchRequest, question: &Question) -> Resul
             value: match (field.kind, bucket.key_as_string) {
                 (FieldKind::Boolean, Some(text)) => Value::Bool(text == "true"),
                 (FieldKind::Date, Some(text)) => Value::String(text),
-                _ => bucket.key,
+                _ => to_value(bucket.key.get()),
             },
         });
         counts.push(ValueCounts {

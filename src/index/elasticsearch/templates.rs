@@ -1,71 +1,87 @@
 //! The names of the indices, and what they must look like.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde_json::{Map, Value, json};
 
 use super::PART;
-use crate::{fault::Fault, index::IndexName};
+use crate::{
+    fault::Fault,
+    index::{FieldKind, Fields, IndexName, MAX_KEYWORD, fields::Indices},
+};
 
 const SETTINGS: &str = include_str!("settings.json");
+
+/// Fields that a server lets an index have unless told otherwise.
+const DEFAULT_FIELDS: usize = 1000;
 
 /// The aliases that are written and searched.
 #[derive(Debug)]
 pub(super) struct Names {
-    aliases: [String; 3],
-    prefix_length: usize,
+    aliases: Vec<(IndexName, String)>,
+    indices: Indices,
+    prefix: String,
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str) -> Result<Self, Fault> {
+    pub(super) fn new(prefix: &str, indices: Indices) -> Result<Self, Fault> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.');
         let starts_well = !prefix.starts_with(['_', '-', '.']);
-        if !prefix.chars().all(allowed) || !starts_well || prefix.len() > 200 {
+        if !prefix.chars().all(allowed) || !starts_well || prefix.len() > 180 {
             return Err(Fault::misconfigured(
                 PART,
                 "the index prefix is not one that names of indices may have",
-                "use lower-case letters, digits, '-', '_' and '.', beginning with a letter or a digit",
+                "use lower-case letters, digits, '-', '_' and '.', 180 at most, beginning with a letter or a digit",
             ));
         }
-        let aliases = IndexName::ALL.map(|index| format!("{prefix}{index}"));
-        Ok(Self { aliases, prefix_length: prefix.len() })
+        let aliases = indices.names().map(|index| (index, format!("{prefix}{index}"))).collect();
+        Ok(Self { aliases, indices, prefix: prefix.to_owned() })
     }
 
-    pub(super) fn alias(&self, index: IndexName) -> &str {
-        match index {
-            IndexName::Eventos => &self.aliases[0],
-            IndexName::Leads => &self.aliases[1],
-            IndexName::ChatSessions => &self.aliases[2],
+    pub(super) fn indices(&self) -> Indices {
+        self.indices
+    }
+
+    pub(super) fn alias(&self, index: IndexName) -> Cow<'_, str> {
+        match self.aliases.iter().find(|(known, _)| *known == index) {
+            Some((_, alias)) => Cow::Borrowed(alias),
+            None => Cow::Owned(format!("{}{index}", self.prefix)),
         }
     }
 
-    pub(super) fn all(&self) -> [&str; 3] {
-        [&self.aliases[0], &self.aliases[1], &self.aliases[2]]
+    pub(super) fn all(&self) -> Vec<&str> {
+        self.aliases.iter().map(|(_, alias)| alias.as_str()).collect()
     }
 
     /// What must be there for every alias.
-    pub(super) fn layouts(&self) -> Vec<Layout<'_>> {
-        IndexName::ALL.map(|index| self.layout(index)).into()
+    pub(super) fn layouts(&self) -> impl Iterator<Item = Layout> {
+        self.indices.names().map(|index| self.layout(index))
     }
 
     /// What must be there for one alias.
-    pub(super) fn layout(&self, index: IndexName) -> Layout<'_> {
+    pub(super) fn layout(&self, index: IndexName) -> Layout {
+        let fields = self.indices.fields(index);
         Layout {
-            alias: self.alias(index),
-            mappings: parse(index.mapping()),
+            alias: self.alias(index).into_owned(),
+            mappings: mapping(fields),
+            field_limit: Some(fields.iter().count() + 100).filter(|fields| *fields > DEFAULT_FIELDS),
             // `a-leads-*` lies within `a-*`: of two prefixes' templates the longer must win.
-            priority: 100 + self.prefix_length,
+            priority: 100 + self.prefix.len(),
         }
     }
 }
 
 /// One alias with the index behind it.
 #[derive(Debug)]
-pub(super) struct Layout<'a> {
-    pub(super) alias: &'a str,
+pub(super) struct Layout {
+    pub(super) alias: String,
     pub(super) mappings: Value,
+    /// Where a server's own limit is too low for the tables there are.
+    pub(super) field_limit: Option<usize>,
     priority: usize,
 }
 
-impl Layout<'_> {
+impl Layout {
     /// The first index behind the alias. A rebuild makes `-000002` and moves the alias.
     pub(super) fn first_index(&self) -> String {
         format!("{}-000001", self.alias)
@@ -76,16 +92,17 @@ impl Layout<'_> {
         json!({
             "index_patterns": [format!("{}-*", self.alias)],
             "priority": self.priority,
-            "template": { "settings": parse(SETTINGS), "mappings": self.mappings },
+            "template": { "settings": self.settings(), "mappings": self.mappings },
             "_meta": { "managed_by": "sluice" },
         })
     }
 
     /// The first index. It spells its mapping out: somebody else's template of a higher priority must not win.
     pub(super) fn index(&self) -> Value {
+        let alias = &self.alias;
         json!({
-            "aliases": { self.alias: { "is_write_index": true } },
-            "settings": parse(SETTINGS),
+            "aliases": { alias: { "is_write_index": true } },
+            "settings": self.settings(),
             "mappings": self.mappings,
         })
     }
@@ -101,20 +118,78 @@ impl Layout<'_> {
         mappings["_meta"] = meta.clone();
         json!({
             "aliases": { self.rebuild_alias(): {} },
-            "settings": parse(SETTINGS),
+            "settings": self.settings(),
             "mappings": mappings,
         })
     }
+
+    fn settings(&self) -> Value {
+        // The file is part of the binary and a test reads it: an empty object is never seen.
+        let mut settings: Value = serde_json::from_str(SETTINGS).unwrap_or_else(|_| json!({}));
+        if let Some(limit) = self.field_limit {
+            settings["index"]["mapping"]["total_fields"] = json!({ "limit": limit });
+        }
+        settings
+    }
 }
 
-/// The files are part of the binary and a test reads each: an empty object is never seen.
-fn parse(json: &str) -> Value {
-    serde_json::from_str(json).unwrap_or_else(|_| json!({}))
+/// The mapping of an index with these fields, closed to all others.
+fn mapping(fields: &Fields) -> Value {
+    let mut properties = Map::new();
+    properties.insert("metadata".to_owned(), closed(Map::new()));
+    for field in fields.iter().filter(|field| field.path == field.source) {
+        let mut mapping = json!({ "type": type_of(field.kind) });
+        match field.kind {
+            FieldKind::Keyword => mapping["ignore_above"] = json!(MAX_KEYWORD),
+            FieldKind::Stored => mapping["enabled"] = json!(false),
+            _ => {}
+        }
+        if fields.get(&format!("{}.keyword", field.path)).is_some() {
+            mapping["fields"] = json!({ "keyword": { "type": "keyword", "ignore_above": MAX_KEYWORD } });
+        }
+        match field.path.split_once('.') {
+            None => _ = properties.insert(field.path.clone(), mapping),
+            Some((object, name)) => {
+                let object = properties.entry(object).or_insert_with(|| closed(Map::new()));
+                object["properties"][name] = mapping;
+            }
+        }
+    }
+    let mut mapping = closed(properties);
+    if let Some(mapping) = mapping.as_object_mut() {
+        mapping.remove("type");
+    }
+    mapping
+}
+
+fn closed(properties: Map<String, Value>) -> Value {
+    json!({ "type": "object", "dynamic": false, "properties": properties })
+}
+
+fn type_of(kind: FieldKind) -> &'static str {
+    match kind {
+        FieldKind::Text => "text",
+        FieldKind::Keyword => "keyword",
+        FieldKind::Long => "long",
+        FieldKind::Double => "double",
+        FieldKind::Boolean => "boolean",
+        FieldKind::Date => "date",
+        FieldKind::Ip => "ip",
+        FieldKind::Stored => "object",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        domain::{Catalog, Definition},
+        index::fields::tests::of,
+    };
+
+    fn names(prefix: &str) -> Result<Names, Fault> {
+        Names::new(prefix, Indices::of(Catalog::built_in()))
+    }
 
     #[test]
     fn the_settings_are_json() {
@@ -124,8 +199,47 @@ mod tests {
     #[test]
     fn a_prefix_that_no_index_may_have_is_refused() {
         for prefix in ["Loja_", "_a", "-a", "a,b", "a b", "a*", "a/", "ção"] {
-            assert!(Names::new(prefix).is_err(), "{prefix}");
+            assert!(names(prefix).is_err(), "{prefix}");
         }
-        assert_eq!(Names::new("loja-1_").expect("names").alias(IndexName::Eventos), "loja-1_eventos");
+        assert_eq!(names("loja-1_").expect("names").alias(IndexName::Eventos), "loja-1_eventos");
+    }
+
+    #[test]
+    fn a_mapping_is_closed_and_types_what_the_definition_types() {
+        let leads = mapping(of("leads"));
+        assert_eq!(
+            (&leads["dynamic"], &leads["properties"]["metadata"]["dynamic"]),
+            (&json!(false), &json!(false))
+        );
+        let whole = json!({ "keyword": { "type": "keyword", "ignore_above": 1024 } });
+        assert_eq!(leads["properties"]["nome"], json!({ "type": "text", "fields": whole }));
+        assert_eq!(
+            leads["properties"]["id"],
+            json!({ "type": "keyword", "ignore_above": 1024, "fields": whole })
+        );
+        assert_eq!(leads["properties"]["score_qualificacao"], json!({ "type": "double" }));
+        assert_eq!(leads["properties"]["localizacao"], json!({ "type": "object", "enabled": false }));
+        let members = &leads["properties"]["metadata"]["properties"];
+        assert_eq!(members["origem"], json!({ "type": "text", "fields": whole }));
+        let events = mapping(of("eventos"));
+        assert_eq!(events["properties"]["entidade"]["properties"]["versao"], json!({ "type": "long" }));
+        assert_eq!(events["properties"]["metadata"]["properties"].as_object().map(Map::len), Some(16));
+    }
+
+    #[test]
+    fn a_table_wider_than_the_servers_limit_raises_it() {
+        let columns: Vec<String> =
+            (0..600).map(|n| format!("{{ name = \"c{n}\", type = \"text\" }}")).collect();
+        let toml = format!(
+            "name = \"larga\"\nabout = \"x\"\nentity = \"linha\"\nkey = {{ column = \"id\", type = \"bigint\" }}\n\
+             event = {{ categoria = \"c\", evento = \"e\" }}\ncolumns = [{}]\n",
+            columns.join(", ")
+        );
+        let catalog = Catalog::of(vec![Definition::parse(&toml).expect("a definition")], chrono_tz::Tz::UTC);
+        let names = Names::new("", Indices::of(catalog)).expect("names");
+        let layouts: Vec<Layout> = names.layouts().collect();
+        assert_eq!(layouts[0].field_limit, None);
+        let limit = layouts[1].index()["settings"]["index"]["mapping"]["total_fields"]["limit"].as_u64();
+        assert!(limit.is_some_and(|limit| limit > 1200), "{limit:?}");
     }
 }

@@ -16,7 +16,7 @@ use std::{fmt, net::Ipv6Addr, ops::Bound};
 
 use chrono::{DateTime, Utc};
 
-use super::{Field, IndexName};
+use super::{Field, Fields};
 pub(super) use dates::instant;
 
 /// A question understood in full.
@@ -104,10 +104,10 @@ impl fmt::Display for QueryError {
 
 impl std::error::Error for QueryError {}
 
-/// Reads a query to an index. `now` is what `now` stands for.
+/// Reads a query to an index with these fields. `now` is what `now` stands for.
 ///
 /// # Errors
 /// What is wrong with it, where, and what to write instead.
-pub fn parse(query: &str, index: IndexName, now: DateTime<Utc>) -> Result<Query, QueryError> {
-    parser::Parser::new(query, super::Fields::of(index), now).read()
+pub fn parse(query: &str, fields: &'static Fields, now: DateTime<Utc>) -> Result<Query, QueryError> {
+    parser::Parser::new(query, fields, now).read()
 }

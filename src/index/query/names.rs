@@ -7,7 +7,7 @@ use super::{
 use crate::index::{Field, FieldKind, Fields};
 
 /// Fields offered to somebody who named one that is not there.
-const OFFERED: usize = 5;
+const MAX_OFFERED: usize = 5;
 
 /// The searchable field of that path.
 pub(super) fn field(fields: &'static Fields, name: &str, at: At) -> Result<&'static Field, QueryError> {
@@ -24,7 +24,7 @@ pub(super) fn field(fields: &'static Fields, name: &str, at: At) -> Result<&'sta
 
 fn unknown(fields: &Fields, name: &str, at: At) -> QueryError {
     let shown = shown(name);
-    let close = fields.close_to(name, OFFERED);
+    let close = fields.close_to(name, MAX_OFFERED);
     let instead = if close.is_empty() {
         format!("the fields are {}", fields.known())
     } else {

@@ -12,11 +12,11 @@ use super::{
 use crate::index::{Field, FieldKind, Fields};
 
 /// Longest query, in characters.
-const LONGEST: usize = 10_000;
+const MAX_LENGTH: usize = 10_000;
 /// Deepest nesting: the search servers stop at 20, with what stands around and inside the innermost group.
-const DEEPEST: usize = 15;
+const MAX_DEPTH: usize = 15;
 /// Most tests of single fields a query comes to; the search servers stop at 1024.
-const MOST_TESTS: usize = 1000;
+const MAX_TESTS: usize = 1000;
 
 pub(super) struct Parser<'a> {
     text: &'a str,
@@ -46,10 +46,10 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn read(mut self) -> Result<Query, QueryError> {
-        if self.text.chars().count() > LONGEST {
+        if self.text.chars().count() > MAX_LENGTH {
             return Err(error(
-                LONGEST,
-                format!("it is longer than {LONGEST} characters"),
+                MAX_LENGTH,
+                format!("it is longer than {MAX_LENGTH} characters"),
                 "ask in several queries",
             ));
         }
@@ -268,10 +268,10 @@ impl<'a> Parser<'a> {
         let at = self.lexer.at();
         self.lexer.take("(");
         self.depth += 1;
-        if self.depth > DEEPEST {
+        if self.depth > MAX_DEPTH {
             return Err(error(
                 at,
-                format!("more than {DEEPEST} brackets are open"),
+                format!("more than {MAX_DEPTH} brackets are open"),
                 "ask in several queries",
             ));
         }
@@ -465,12 +465,12 @@ impl<'a> Parser<'a> {
 
     fn count(&mut self, tests: usize, at: At) -> Result<(), QueryError> {
         self.tests += tests;
-        if self.tests <= MOST_TESTS {
+        if self.tests <= MAX_TESTS {
             return Ok(());
         }
         let instead =
             "name the fields, put several values into one group of a field, or ask in several queries";
-        Err(error(at, format!("it comes to more than {MOST_TESTS} comparisons with fields"), instead))
+        Err(error(at, format!("it comes to more than {MAX_TESTS} comparisons with fields"), instead))
     }
 
     fn exists(&mut self, name: &str, at: At) -> Result<Query, QueryError> {

@@ -3,25 +3,25 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use proptest::prelude::*;
 
 use super::*;
-use crate::index::Fields;
+use crate::index::fields::tests::of;
 
 fn now() -> DateTime<Utc> {
     DateTime::parse_from_rfc3339("2026-11-25T10:20:30Z").expect("a date").to_utc()
 }
 
 fn read(query: &str) -> Query {
-    parse(query, IndexName::Eventos, now()).unwrap_or_else(|error| panic!("{query}: {error}"))
+    parse(query, of("eventos"), now()).unwrap_or_else(|error| panic!("{query}: {error}"))
 }
 
 fn refused(query: &str) -> QueryError {
-    match parse(query, IndexName::Eventos, now()) {
+    match parse(query, of("eventos"), now()) {
         Err(error) => error,
         Ok(read) => panic!("{query} was read as {read:?}"),
     }
 }
 
 fn field(path: &str, test: Test) -> Query {
-    Query::Field(Fields::of(IndexName::Eventos).get(path).expect("a field"), test)
+    Query::Field(of("eventos").get(path).expect("a field"), test)
 }
 
 fn written(text: &str, words: &[&str]) -> Words {
@@ -90,9 +90,9 @@ fn terms_phrases_and_patterns_are_read_as_their_fields_are_indexed() {
         assert_eq!(read(query), expected, "{query}");
     }
     let Query::Any(anywhere) = read("joao") else { panic!("one field was chosen") };
-    assert_eq!(anywhere.len(), Fields::of(IndexName::Eventos).searched_by_default().count());
+    assert_eq!(anywhere.len(), of("eventos").searched_by_default().count());
     let Query::Any(members) = read("_exists_:metadata") else { panic!("an object has many members") };
-    assert_eq!(members.len(), 14);
+    assert_eq!(members.len(), 15);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn ranges_and_comparisons_are_typed_with_their_bounds() {
     ] {
         assert_eq!(read(query), expected, "{query}");
     }
-    let sessions = |query: &str| parse(query, IndexName::ChatSessions, now()).expect("a network");
+    let sessions = |query: &str| parse(query, of("chat_sessions"), now()).expect("a network");
     let Query::Field(_, Test::Addresses(Included(first), Included(last))) =
         sessions("ip_address:\"10.1.2.3/8\"")
     else {
@@ -250,7 +250,7 @@ proptest! {
         tail in any::<String>(),
     ) {
         let query = pieces.concat() + &tail;
-        if let Err(error) = parse(&query, IndexName::Eventos, now()) {
+        if let Err(error) = parse(&query, of("eventos"), now()) {
             prop_assert!(error.at >= 1 && error.at <= query.chars().count() + 1, "{error}");
             prop_assert!(!error.problem.is_empty() && !error.instead.is_empty());
         }

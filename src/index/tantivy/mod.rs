@@ -2,23 +2,23 @@
 //!
 //! # Guarantee
 //!
-//! The same as the Elasticsearch adapter's: an event is written once and an entity only replaced by a higher
-//! version, whoever applies a batch and how often. What is there, and in which version, is asked of the index
+//! The same as the Elasticsearch adapter's: an event is written once and an entity never replaced by a lower version,
+//! whoever applies a batch and how often. What is there, and in which version, is asked of the index
 //! itself, so it holds across restarts. [`Sink::apply`] returns when the commit is on disk and visible. Where to
 //! read on is the consumer group's affair.
 //!
 //! # Folder
 //!
-//! Every index is a *volume*, a folder of tantivy's like `leads-000001`; `leads.json` names the one that serves and
+//! Every index is a *generation*, a folder of tantivy's like `leads-000001`; `leads.json` names the one that serves and
 //! the one that is being built to replace it. One process may write: it takes a lock with its first write. Any
 //! number may read beside it.
 
 mod counts;
+mod directory;
+mod error;
+mod generation;
 mod schema;
-mod shelf;
 mod translate;
-mod trouble;
-mod volume;
 
 use std::{
     collections::HashMap,
@@ -33,14 +33,19 @@ use chrono::Utc;
 use uuid::Uuid;
 
 use self::{
-    shelf::{Building, Entry},
-    trouble::Trouble,
-    volume::Volume,
+    directory::{Building, Entry},
+    error::IndexError,
+    generation::Generation,
 };
-use super::{Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents};
+use super::{
+    Fields, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents,
+    fields::Indices, unknown_index,
+};
 use crate::{
+    domain::Catalog,
     fault::Fault,
     log::Position,
+    private_files,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
 
@@ -55,18 +60,20 @@ pub struct TantivyIndex {
 
 struct Shared {
     folder: PathBuf,
+    indices: Indices,
     /// The lock of the one who writes.
     lock: Mutex<Option<File>>,
-    open: Mutex<HashMap<String, Arc<Volume>>>,
-    /// Held while it is decided which volume is written, and while it is written: a swap waits for it.
+    open: Mutex<HashMap<String, Arc<Generation>>>,
+    /// Held while it is decided which generation is written, and while it is written: a swap waits for it.
     writing: Mutex<()>,
 }
 
 impl TantivyIndex {
     /// An index in a folder, which is made by [`Sink::prepare`]; nothing is touched yet.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
+    pub fn new(folder: impl Into<PathBuf>, catalog: Catalog) -> Self {
         let shared = Shared {
             folder: folder.into(),
+            indices: Indices::of(catalog),
             lock: Mutex::default(),
             open: Mutex::default(),
             writing: Mutex::default(),
@@ -78,11 +85,11 @@ impl TantivyIndex {
     async fn blocking<T: Send + 'static>(
         &self,
         doing: &'static str,
-        work: impl FnOnce(&Shared) -> Result<T, Trouble> + Send + 'static,
+        work: impl FnOnce(&Shared) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, Fault> {
         let shared = self.shared.clone();
         let outcome = tokio::task::spawn_blocking(move || {
-            work(&shared).map_err(|trouble| trouble.into_fault(doing, &shared.folder))
+            work(&shared).map_err(|error| error.into_fault(doing, &shared.folder))
         });
         outcome.await.unwrap_or_else(|panic| {
             Err(Fault::transient(
@@ -95,64 +102,107 @@ impl TantivyIndex {
 }
 
 impl Shared {
-    fn entry(&self, index: IndexName) -> Result<Entry, Trouble> {
-        shelf::read(&self.folder, index)?.ok_or(Trouble::NotMade(index))
+    fn entry(&self, index: IndexName) -> Result<Entry, IndexError> {
+        directory::read(&self.folder, index)?.ok_or(IndexError::NotMade(index))
     }
 
-    fn serving(&self, index: IndexName) -> Result<Arc<Volume>, Trouble> {
+    fn serving(&self, index: IndexName) -> Result<Arc<Generation>, IndexError> {
         let entry = self.entry(index)?;
-        self.volume(index, &entry.serving)
+        self.generation(index, &entry.serving)
     }
 
-    fn volume(&self, index: IndexName, name: &str) -> Result<Arc<Volume>, Trouble> {
+    fn generation(&self, index: IndexName, name: &str) -> Result<Arc<Generation>, IndexError> {
         let mut open = locked(&self.open);
-        if let Some(volume) = open.get(name) {
-            return Ok(volume.clone());
+        if let Some(generation) = open.get(name) {
+            return Ok(generation.clone());
         }
-        let volume = Arc::new(Volume::open(&self.folder.join(name), index)?);
-        open.insert(name.to_owned(), volume.clone());
-        Ok(volume)
+        let fields = self.indices.fields(index);
+        let generation = Arc::new(Generation::open(&self.folder.join(name), index, fields)?);
+        open.insert(name.to_owned(), generation.clone());
+        Ok(generation)
     }
 
     /// Takes the right to write, for as long as this process lives.
-    fn hold(&self) -> Result<(), Trouble> {
+    fn hold(&self) -> Result<(), IndexError> {
         let mut lock = locked(&self.lock);
         if lock.is_none() {
-            std::fs::create_dir_all(&self.folder)?;
-            *lock = Some(shelf::hold(&self.folder)?.map_err(Trouble::Held)?);
+            private_files::folder(&self.folder)?;
+            *lock = Some(directory::hold(&self.folder)?.map_err(IndexError::Held)?);
         }
         Ok(())
     }
 
-    fn prepare(&self) -> Result<(), Trouble> {
-        for index in IndexName::ALL {
-            if shelf::read(&self.folder, index)?.is_none() {
+    /// Makes what is missing. A definition that has other columns than its index, but none of another type, is
+    /// followed: the documents move into a generation that has them.
+    fn prepare(&self) -> Result<(), IndexError> {
+        for index in self.indices.names() {
+            let Some(mut entry) = directory::read(&self.folder, index)? else {
                 self.hold()?;
                 let entry = Entry::first(index);
-                self.volume(index, &entry.serving)?;
-                shelf::write(&self.folder, index, &entry)?;
+                self.generation(index, &entry.serving)?;
+                directory::write(&self.folder, index, &entry)?;
+                continue;
+            };
+            let mut moved = self.extended(index, &mut entry, |entry| &mut entry.serving)?;
+            if entry.building.is_some() {
+                moved |= self.extended(index, &mut entry, |entry| match &mut entry.building {
+                    Some(building) => &mut building.generation,
+                    None => &mut entry.serving,
+                })?;
+            }
+            if moved {
+                directory::tidy(&self.folder, index, &entry)?;
             }
         }
         Ok(())
     }
 
-    /// Writes documents into the serving volumes, or all into the one of a rebuild.
+    /// Whether a generation had to be replaced because fields came or went.
+    fn extended(
+        &self,
+        index: IndexName,
+        entry: &mut Entry,
+        named: impl Fn(&mut Entry) -> &mut String,
+    ) -> Result<bool, IndexError> {
+        let old = named(entry).clone();
+        match self.generation(index, &old) {
+            Ok(_) => return Ok(false),
+            Err(IndexError::Outdated { changed: None, .. }) => {}
+            Err(error) => return Err(error),
+        }
+        self.hold()?;
+        let _writing = locked(&self.writing);
+        let new = entry.next_generation(index);
+        // What a process left that ended before it was named is no beginning.
+        directory::tidy(&self.folder, index, entry)?;
+        self.generation(index, &new)?.copy_from(&self.folder.join(old))?;
+        *named(entry) = new;
+        directory::write(&self.folder, index, entry)?;
+        Ok(true)
+    }
+
+    /// Writes documents into the serving generations, or all into the one of a rebuild.
     fn write(
         &self,
         mut documents: Vec<documents::Document>,
         only: Option<&Rebuild>,
-    ) -> Result<Applied, Trouble> {
+    ) -> Result<Applied, IndexError> {
         self.hold()?;
         let _writing = locked(&self.writing);
+        let mut indices: Vec<IndexName> = match only {
+            Some(rebuild) => vec![rebuild.index],
+            None => documents.iter().map(|document| document.index).collect(),
+        };
+        indices.sort_unstable();
+        indices.dedup();
         let mut applied = Applied::default();
-        for index in IndexName::ALL {
-            let volume = match only {
-                Some(rebuild) if rebuild.index == index => self.building(rebuild)?,
-                Some(_) => continue,
+        for index in indices {
+            let generation = match only {
+                Some(rebuild) => self.building(rebuild)?,
                 None => self.serving(index)?,
             };
             let of_index: Vec<_> = documents.extract_if(.., |document| document.index == index).collect();
-            let more = if of_index.is_empty() { Applied::default() } else { volume.write(&of_index)? };
+            let more = if of_index.is_empty() { Applied::default() } else { generation.write(&of_index)? };
             applied.inserted += more.inserted;
             applied.duplicates += more.duplicates;
             applied.entities += more.entities;
@@ -161,33 +211,36 @@ impl Shared {
         Ok(applied)
     }
 
-    fn building(&self, rebuild: &Rebuild) -> Result<Arc<Volume>, Trouble> {
+    fn building(&self, rebuild: &Rebuild) -> Result<Arc<Generation>, IndexError> {
         let building = self.entry(rebuild.index)?.building.filter(|building| building.id == rebuild.id);
-        self.volume(rebuild.index, &building.ok_or(Trouble::NoRebuild(rebuild.id))?.volume)
+        self.generation(rebuild.index, &building.ok_or(IndexError::NoRebuild(rebuild.id))?.generation)
     }
 
-    fn begin_rebuild(&self, index: IndexName) -> Result<Rebuild, Trouble> {
+    fn begin_rebuild(&self, index: IndexName) -> Result<Rebuild, IndexError> {
         self.hold()?;
         let _writing = locked(&self.writing);
         let mut entry = self.entry(index)?;
         let building = if let Some(building) = &entry.building {
             building.clone()
         } else {
-            shelf::tidy(&self.folder, index, &entry)?;
-            let building =
-                Building { id: Uuid::now_v7(), volume: entry.next_volume(index), started_at: Utc::now() };
-            self.volume(index, &building.volume)?;
+            directory::tidy(&self.folder, index, &entry)?;
+            let building = Building {
+                id: Uuid::now_v7(),
+                generation: entry.next_generation(index),
+                started_at: Utc::now(),
+            };
+            self.generation(index, &building.generation)?;
             entry.building = Some(building.clone());
-            shelf::write(&self.folder, index, &entry)?;
+            directory::write(&self.folder, index, &entry)?;
             building
         };
         Ok(rebuild_of(index, &entry, &building))
     }
 
-    fn rebuilds(&self) -> Result<Vec<Rebuild>, Trouble> {
+    fn rebuilds(&self) -> Result<Vec<Rebuild>, IndexError> {
         let mut rebuilds = Vec::new();
-        for index in IndexName::ALL {
-            if let Some(entry) = shelf::read(&self.folder, index)?
+        for index in self.indices.names() {
+            if let Some(entry) = directory::read(&self.folder, index)?
                 && let Some(building) = &entry.building
             {
                 rebuilds.push(rebuild_of(index, &entry, building));
@@ -196,20 +249,20 @@ impl Shared {
         Ok(rebuilds)
     }
 
-    fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Trouble> {
+    fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), IndexError> {
         // Before it is asked who may write: to somebody who only looks on, a rebuild that is over is over.
         self.building(rebuild)?;
         self.hold()?;
         let _writing = locked(&self.writing);
         let mut entry = self.entry(rebuild.index)?;
         let building = entry.building.clone().filter(|building| building.id == rebuild.id);
-        entry.serving = building.ok_or(Trouble::NoRebuild(rebuild.id))?.volume;
-        shelf::write(&self.folder, rebuild.index, &entry)?;
+        entry.serving = building.ok_or(IndexError::NoRebuild(rebuild.id))?.generation;
+        directory::write(&self.folder, rebuild.index, &entry)?;
         Ok(())
     }
 
     /// Forgets a rebuild and removes what does not serve.
-    fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), Trouble> {
+    fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), IndexError> {
         let is_over =
             |entry: &Entry| entry.building.as_ref().is_none_or(|building| building.id != rebuild.id);
         if is_over(&self.entry(rebuild.index)?) {
@@ -222,16 +275,16 @@ impl Shared {
             return Ok(());
         }
         entry.building = None;
-        shelf::write(&self.folder, rebuild.index, &entry)?;
+        directory::write(&self.folder, rebuild.index, &entry)?;
         let prefix = format!("{}-", rebuild.index);
-        locked(&self.open).retain(|name, volume| {
+        locked(&self.open).retain(|name, generation| {
             let stays = !name.starts_with(&prefix) || *name == entry.serving;
             if !stays {
-                volume.close();
+                generation.close();
             }
             stays
         });
-        shelf::tidy(&self.folder, rebuild.index, &entry)?;
+        directory::tidy(&self.folder, rebuild.index, &entry)?;
         Ok(())
     }
 }
@@ -241,7 +294,7 @@ fn rebuild_of(index: IndexName, entry: &Entry, building: &Building) -> Rebuild {
         id: building.id,
         index,
         started_at: building.started_at,
-        serves: entry.serving == building.volume,
+        serves: entry.serving == building.generation,
     }
 }
 
@@ -261,7 +314,7 @@ async fn apply(
     batch: &SinkBatch,
     only: Option<Rebuild>,
 ) -> Result<Applied, ApplyError> {
-    let plan = documents::plan(batch);
+    let plan = documents::plan(batch, index.shared.indices, Utc::now());
     let applied = index
         .blocking("writing documents", move |shared| shared.write(plan.documents, only.as_ref()))
         .await?;
@@ -292,7 +345,7 @@ impl Sink for TantivyIndex {
 
     async fn make_visible(&self) -> Result<(), Fault> {
         self.blocking("refreshing the index", |shared| {
-            for index in IndexName::ALL {
+            for index in shared.indices.names() {
                 shared.serving(index)?.refresh()?;
             }
             Ok(())
@@ -303,10 +356,10 @@ impl Sink for TantivyIndex {
     async fn health(&self) -> Result<SinkHealth, Fault> {
         let counts = self.blocking("counting documents", |shared| {
             let mut counts = Vec::new();
-            for index in IndexName::ALL {
-                let volume = shared.serving(index)?;
-                volume.refresh()?;
-                counts.push((index.to_string(), volume.count()));
+            for index in shared.indices.names() {
+                let generation = shared.serving(index)?;
+                generation.refresh()?;
+                counts.push((index.to_string(), generation.count()));
             }
             Ok(counts)
         });
@@ -318,14 +371,21 @@ impl Sink for TantivyIndex {
 #[async_trait]
 impl Index for TantivyIndex {
     async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
-        let question = request.question(Utc::now())?;
+        if !self.shared.indices.names().any(|index| index == request.index) {
+            return Err(unknown_index(request.index));
+        }
+        let question = request.question(self.fields(request.index), Utc::now())?;
         let request = request.clone();
         let answer = self.blocking("searching", move |shared| {
-            let volume = shared.serving(request.index)?;
-            volume.refresh()?;
-            Ok(volume.search(&request, &question.query, &question.counted)?)
+            let generation = shared.serving(request.index)?;
+            generation.refresh()?;
+            Ok(generation.search(&request, &question.query, &question.counted)?)
         });
         Ok(answer.await?)
+    }
+
+    fn fields(&self, index: IndexName) -> &'static Fields {
+        self.shared.indices.fields(index)
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {
@@ -351,7 +411,7 @@ impl Index for TantivyIndex {
     }
 }
 
-/// Writes into the volume that is being built.
+/// Writes into the generation that is being built.
 struct RebuildSink {
     index: TantivyIndex,
     rebuild: Rebuild,

@@ -1,11 +1,11 @@
 //! An index's fields as tantivy keeps them, and a document's values under them.
 //!
 //! Values are taken as the search servers take them: lists and single values alike, numbers in text as numbers,
-//! what does not fit its field left out of it. The document itself is kept whole.
+//! what does not fit its field left out of it. The document itself is kept whole, byte for byte.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{borrow::Cow, collections::HashMap, net::IpAddr};
 
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use tantivy::{
     TantivyDocument,
     schema::{
@@ -14,14 +14,15 @@ use tantivy::{
     },
 };
 
-use crate::index::{Field, FieldKind, Fields, IndexName, documents::Document, query};
+use crate::{
+    domain::{Members, json},
+    index::{Field, FieldKind, Fields, MAX_KEYWORD, query},
+};
 
 /// The name of the analyzer of texts.
 pub(super) const WORDS: &str = "words";
 /// The version of an entity.
 pub(super) const VERSION: &str = "_version";
-/// A longer value is no keyword: `ignore_above` of the mappings, in UTF-16 units.
-const LONGEST_KEYWORD: usize = 1024;
 
 /// Where everything of one index is kept.
 #[derive(Debug)]
@@ -34,23 +35,36 @@ pub(super) struct Layout {
     pub(super) present: Column,
     /// The document, as JSON.
     pub(super) source: Column,
+    /// The name of the column that ids are ordered by.
+    pub(super) id_order: String,
     fields: Vec<(&'static Field, Column)>,
     by_path: HashMap<&'static str, Column>,
 }
 
+/// How an index that is there stands to the layout it should have.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    Same,
+    /// Fields came or went; those of the same name are of the same type.
+    Extended,
+    /// This field is of another type.
+    Changed(String),
+}
+
 impl Layout {
-    pub(super) fn of(index: IndexName) -> Self {
+    pub(super) fn of(fields: &'static Fields) -> Self {
         let mut schema = Schema::builder();
         let words = TextFieldIndexing::default()
             .set_tokenizer(WORDS)
             .set_index_option(IndexRecordOption::WithFreqsAndPositions);
         let words = TextOptions::default().set_indexing_options(words);
-        let id = schema.add_bytes_field("_id", BytesOptions::default().set_indexed());
+        let id = schema.add_bytes_field("_id", BytesOptions::default().set_indexed().set_stored());
         let version = schema.add_i64_field(VERSION, FAST);
         let present = schema.add_text_field("_present", STRING);
         let source = schema.add_bytes_field("_source", STORED);
-        let mut fields = Vec::new();
-        for field in Fields::of(index).iter() {
+        let id_order = column_name(fields.id());
+        let mut columns = Vec::new();
+        for field in fields.iter() {
             let name = column_name(&field.path);
             let column = match field.kind {
                 FieldKind::Text => schema.add_text_field(&name, words.clone()),
@@ -62,10 +76,10 @@ impl Layout {
                 FieldKind::Ip => schema.add_ip_addr_field(&name, FAST | INDEXED),
                 FieldKind::Stored => continue,
             };
-            fields.push((field, column));
+            columns.push((field, column));
         }
-        let by_path = fields.iter().map(|(field, column)| (field.path.as_str(), *column)).collect();
-        Self { schema: schema.build(), id, version, present, source, fields, by_path }
+        let by_path = columns.iter().map(|(field, column)| (field.path.as_str(), *column)).collect();
+        Self { schema: schema.build(), id, version, present, source, id_order, fields: columns, by_path }
     }
 
     /// Where a searchable field is kept.
@@ -73,18 +87,40 @@ impl Layout {
         self.by_path.get(field.path.as_str()).copied()
     }
 
+    /// Whether an index that was made with this schema can be used.
+    pub(super) fn fit(&self, made: &Schema) -> Fit {
+        if *made == self.schema {
+            return Fit::Same;
+        }
+        let changed = self.schema.fields().find(|(_, entry)| {
+            made.get_field(entry.name()).is_ok_and(|column| made.get_field_entry(column) != *entry)
+        });
+        match changed {
+            Some((_, entry)) => Fit::Changed(entry.name().replace('/', ".")),
+            None => Fit::Extended,
+        }
+    }
+
     /// What is to be added for a document. `None` when its body is no JSON object.
-    pub(super) fn document(&self, document: &Document) -> Option<TantivyDocument> {
-        let body: Map<String, Value> = serde_json::from_slice(&document.body).ok()?;
-        let mut out = TantivyDocument::with_capacity(document.body.len() * 3);
-        out.add_bytes(self.id, document.id.as_bytes());
-        out.add_bytes(self.source, &document.body);
-        if let Some(version) = document.version {
+    pub(super) fn document(&self, id: &str, version: Option<i64>, body: &[u8]) -> Option<TantivyDocument> {
+        let members = by_name(std::str::from_utf8(body).ok()?)?;
+        let mut inner: HashMap<&str, HashMap<Cow<'_, str>, &str>> = HashMap::new();
+        let mut out = TantivyDocument::with_capacity(body.len() * 3);
+        out.add_bytes(self.id, id.as_bytes());
+        out.add_bytes(self.source, body);
+        if let Some(version) = version {
             out.add_i64(self.version, version);
         }
         for (field, column) in &self.fields {
+            let value = match field.source.split_once('.') {
+                None => members.get(field.source.as_str()),
+                Some((object, name)) => inner
+                    .entry(object)
+                    .or_insert_with(|| members.get(object).and_then(|json| by_name(json)).unwrap_or_default())
+                    .get(name),
+            };
             let mut has_value = false;
-            if let Some(value) = member(&body, &field.source) {
+            if let Some(value) = value {
                 each_scalar(value, &mut |scalar| has_value |= add(&mut out, field.kind, *column, scalar));
             }
             if has_value {
@@ -100,73 +136,55 @@ pub(super) fn column_name(path: &str) -> String {
     path.replace('.', "/")
 }
 
-fn member<'a>(body: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    match path.split_once('.') {
-        None => body.get(path),
-        Some((head, tail)) => member(body.get(head)?.as_object()?, tail),
-    }
+/// An object's members; `None` where the text is no object.
+fn by_name(json: &str) -> Option<HashMap<Cow<'_, str>, &str>> {
+    let members = Members::of(json)?;
+    Some(members.iter().map(|member| (member.name.clone(), member.value)).collect())
 }
 
-fn each_scalar(value: &Value, take: &mut impl FnMut(&Value)) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| each_scalar(item, take)),
-        Value::Null | Value::Object(_) => {}
-        scalar => take(scalar),
+fn each_scalar(json: &str, take: &mut impl FnMut(&str)) {
+    match json.as_bytes().first() {
+        Some(b'[') => {
+            // A document's lists are JSON, as the document is.
+            let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
+            for item in items {
+                each_scalar(item.get(), take);
+            }
+        }
+        Some(b'n' | b'{') | None => {}
+        Some(_) => take(json),
     }
 }
 
 /// Whether the value fits its field.
-fn add(out: &mut TantivyDocument, kind: FieldKind, column: Column, value: &Value) -> bool {
-    let text = || value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+fn add(out: &mut TantivyDocument, kind: FieldKind, column: Column, json: &str) -> bool {
+    let text = json::text(json).unwrap_or(Cow::Borrowed(json));
     match kind {
         FieldKind::Text => {
-            out.add_text(column, text());
+            out.add_text(column, text);
             true
         }
         FieldKind::Keyword => {
-            let text = text();
-            let fits = text.encode_utf16().count() <= LONGEST_KEYWORD;
+            let fits = text.encode_utf16().count() <= MAX_KEYWORD;
             if fits {
                 out.add_text(column, text);
             }
             fits
         }
-        FieldKind::Long => long(value).map(|long| out.add_i64(column, long)).is_some(),
-        FieldKind::Double => double(value).map(|double| out.add_f64(column, double)).is_some(),
-        FieldKind::Boolean => boolean(value).map(|boolean| out.add_bool(column, boolean)).is_some(),
-        FieldKind::Date => {
-            let millis = value.as_i64().or_else(|| query::instant(value.as_str()?));
-            millis.map(|millis| out.add_i64(column, millis)).is_some()
+        FieldKind::Long => text.parse().map(|long: i64| out.add_i64(column, long)).is_ok(),
+        FieldKind::Double => {
+            let double = text.parse().ok().filter(|double: &f64| double.is_finite());
+            double.map(|double| out.add_f64(column, double)).is_some()
         }
+        FieldKind::Boolean => text.parse().map(|boolean: bool| out.add_bool(column, boolean)).is_ok(),
+        FieldKind::Date => query::instant(&text).map(|millis| out.add_i64(column, millis)).is_some(),
         FieldKind::Ip => {
-            let address = value.as_str().and_then(|text| text.parse::<IpAddr>().ok());
-            let address = address.map(|address| match address {
+            let address = text.parse().map(|address| match address {
                 IpAddr::V4(address) => address.to_ipv6_mapped(),
                 IpAddr::V6(address) => address,
             });
-            address.map(|address| out.add_ip_addr(column, address)).is_some()
+            address.map(|address| out.add_ip_addr(column, address)).is_ok()
         }
         FieldKind::Stored => false,
-    }
-}
-
-/// A whole number; a fraction is cut off.
-#[allow(clippy::cast_possible_truncation)]
-fn long(value: &Value) -> Option<i64> {
-    if let Some(long) = value.as_i64().or_else(|| value.as_str()?.parse().ok()) {
-        return Some(long);
-    }
-    double(value).filter(|double| double.abs() < 9.2e18).map(|double| double as i64)
-}
-
-fn double(value: &Value) -> Option<f64> {
-    value.as_f64().or_else(|| value.as_str()?.parse().ok()).filter(|double| double.is_finite())
-}
-
-fn boolean(value: &Value) -> Option<bool> {
-    match value {
-        Value::Bool(boolean) => Some(*boolean),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
     }
 }

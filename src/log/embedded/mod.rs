@@ -16,9 +16,13 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use self::reader::EmbeddedReader;
 use super::{Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic};
 use crate::{
+    config::KafkaSettings,
     embedded::{EmbeddedDb, PART},
     fault::Fault,
 };
+
+/// The largest record, in bytes: what the real log allows by default, so that both refuse the same rows.
+const MAX_RECORD: usize = KafkaSettings::MAX_MESSAGE_BYTES;
 
 /// As many as show everything that several partitions bring with them.
 const PARTITIONS: i32 = 3;
@@ -114,23 +118,26 @@ impl Log for EmbeddedLog {
         self.db.read("reading a group's offsets", move |db| committed(db, &group)).await
     }
 
-    async fn dead_letters(&self, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
+    async fn max_record(&self, _: Topic) -> Result<usize, Fault> {
+        Ok(MAX_RECORD)
+    }
+
+    async fn records(&self, topic: Topic, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
         let ranges = ranges.to_vec();
         self.db
-            .read("reading dead letters", move |db| {
+            .read("reading records", move |db| {
                 let mut statement = db.prepare_cached(
                     "SELECT partition, position, key, value, headers, appended_at FROM log_records
-                     WHERE topic = 1 AND partition = ? AND position >= ? AND position < ? ORDER BY position",
+                     WHERE topic = ? AND partition = ? AND position >= ? AND position < ? ORDER BY position",
                 )?;
-                let mut letters = Vec::new();
+                let mut records = Vec::new();
                 for range in ranges {
-                    let rows = statement
-                        .query_map(params![range.partition, range.low, range.high], reader::record)?;
-                    for letter in rows {
-                        letters.push(letter?);
+                    let place = params![number(topic), range.partition, range.low, range.high];
+                    for record in statement.query_map(place, reader::record)? {
+                        records.push(record?);
                     }
                 }
-                Ok(letters)
+                Ok(records)
             })
             .await
     }
@@ -144,7 +151,13 @@ impl Log for EmbeddedLog {
 
     async fn facts(&self) -> Result<LogFacts, Fault> {
         let partitions = usize::try_from(PARTITIONS).unwrap_or_default();
-        Ok(LogFacts { partitions, replicas: None, under_replicated: 0, retention: None })
+        Ok(LogFacts {
+            partitions,
+            replicas: None,
+            under_replicated: 0,
+            retention: None,
+            max_message_bytes: None,
+        })
     }
 }
 

@@ -26,6 +26,15 @@ pub(super) struct WantedTopic {
     pub(super) name: String,
     pub(super) partitions: i32,
     pub(super) replication_factor: i32,
+    pub(super) max_message_bytes: usize,
+}
+
+/// What a topic's configuration says of its records.
+pub(super) struct TopicLimits {
+    /// How long they are kept; `None` for ever.
+    pub(super) retention: Option<Duration>,
+    /// The largest; `None` where the user may not ask.
+    pub(super) max_message_bytes: Option<usize>,
 }
 
 /// Clients kept for questions: making one costs a connection and a thread.
@@ -113,6 +122,7 @@ impl Admin {
             replicas: partitions.iter().map(|one| one.replicas().len()).min(),
             under_replicated: partitions.iter().filter(|one| one.isr().len() < one.replicas().len()).count(),
             retention: None,
+            max_message_bytes: None,
         })
     }
 
@@ -141,12 +151,12 @@ impl Admin {
     }
 }
 
-/// How long a topic keeps its records; `None` for ever.
-pub(super) async fn retention(
+/// Asks for a topic's configuration. A user who may not ask is told the least.
+pub(super) async fn topic_limits(
     config: &ClientConfig,
     timeout: Duration,
     topic: &str,
-) -> Result<Option<Duration>, Fault> {
+) -> Result<TopicLimits, Fault> {
     let client: AdminClient<QuietContext> =
         config.create_with_context(QuietContext).map_err(|error| fault("making an admin client", &error))?;
     let options = AdminOptions::new().request_timeout(Some(timeout));
@@ -155,11 +165,23 @@ pub(super) async fn retention(
         .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
         .await
         .map_err(|error| fault(&what, &error))?;
-    let Some(answer) = answered.into_iter().next() else { return Ok(None) };
-    let resource = answer.map_err(|code| fault(&what, &rdkafka::error::KafkaError::AdminOp(code)))?;
-    let value = resource.get("retention.ms").and_then(|entry| entry.value.as_ref());
-    // A negative one is for ever.
-    Ok(value.and_then(|value| value.parse().ok()).map(Duration::from_millis))
+    let untold = TopicLimits { retention: None, max_message_bytes: None };
+    let resource = match answered.into_iter().next() {
+        Some(Ok(resource)) => resource,
+        None
+        | Some(Err(
+            RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed,
+        )) => {
+            return Ok(untold);
+        }
+        Some(Err(code)) => return Err(fault(&what, &rdkafka::error::KafkaError::AdminOp(code))),
+    };
+    let value = |name| resource.get(name).and_then(|entry| entry.value.as_ref());
+    Ok(TopicLimits {
+        // A negative one is for ever.
+        retention: value("retention.ms").and_then(|value| value.parse().ok()).map(Duration::from_millis),
+        max_message_bytes: value("max.message.bytes").and_then(|value| value.parse().ok()),
+    })
 }
 
 /// Creates what is missing and leaves what exists alone.
@@ -170,13 +192,16 @@ pub(super) async fn create_topics(
 ) -> Result<(), Fault> {
     let client: AdminClient<QuietContext> =
         config.create_with_context(QuietContext).map_err(|error| fault("making an admin client", &error))?;
+    let sizes: Vec<String> = topics.iter().map(|topic| topic.max_message_bytes.to_string()).collect();
     let new: Vec<NewTopic<'_>> = topics
         .iter()
-        .map(|topic| {
+        .zip(&sizes)
+        .map(|(topic, max_message_bytes)| {
             NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(topic.replication_factor))
                 // The log is what a sink that was down, or an index built anew, is fed from: it forgets nothing
                 // unless an operator decides so.
                 .set("retention.ms", "-1")
+                .set("max.message.bytes", max_message_bytes)
                 .set("cleanup.policy", "delete")
         })
         .collect();

@@ -51,9 +51,10 @@ fn verdict(code: Code) -> (FaultKind, &'static str) {
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
             (Misconfigured, "the topic does not exist (any more); run `sluice migrate` to create it")
         }
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
-            (Misconfigured, "raise the topic's max.message.bytes: a row is larger than it allows")
-        }
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => (
+            Transient,
+            "the topic's max.message.bytes was lowered below KAFKA_MAX_MESSAGE_BYTES; raise it again",
+        ),
         Code::InvalidReplicationFactor => {
             (Misconfigured, "set KAFKA_REPLICATION_FACTOR to at most the number of brokers")
         }

@@ -6,8 +6,8 @@
 mod admin;
 mod client;
 mod faults;
-mod letters;
 mod producer;
+mod ranges;
 mod reader;
 
 use std::{
@@ -29,6 +29,12 @@ use crate::{backoff::Backoff, config::KafkaSettings, fault::Fault};
 
 const PART: &str = "kafka";
 
+/// What a broker allows where nobody told it otherwise: assumed where a topic's own limit may not be asked.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
+
+/// How long a topic's limit is taken for what it was: an operator may raise it.
+const ALLOWED_FOR: Duration = Duration::from_mins(1);
+
 /// The log on a Kafka cluster.
 pub struct KafkaLog {
     config: ClientConfig,
@@ -38,6 +44,9 @@ pub struct KafkaLog {
     producer: Producer,
     admin: Arc<Admin>,
     cluster: OnceCell<String>,
+    max_message_bytes: usize,
+    /// What each topic allowed when it was last asked.
+    allowed: tokio::sync::Mutex<[Option<(Instant, usize)>; 2]>,
 }
 
 impl KafkaLog {
@@ -51,16 +60,19 @@ impl KafkaLog {
             name: name.to_owned(),
             partitions,
             replication_factor: settings.replication_factor,
+            max_message_bytes: settings.max_message_bytes,
         };
         Ok(Self {
             timeout: settings.timeout,
             events: topic(&settings.topic, settings.partitions),
             // Dead letters are few and read by people, in order: one partition.
             dead_letters: topic(&settings.dead_letter_topic, 1),
-            producer: Producer::new(config.clone(), settings.timeout.as_millis())?,
+            producer: Producer::new(config.clone(), settings)?,
             admin: Arc::new(Admin::new(config.clone(), settings.timeout)),
             config,
             cluster: OnceCell::new(),
+            max_message_bytes: settings.max_message_bytes,
+            allowed: tokio::sync::Mutex::default(),
         })
     }
 
@@ -85,6 +97,13 @@ impl KafkaLog {
             }
         }
         Ok(())
+    }
+
+    fn name_of(&self, topic: Topic) -> &str {
+        match topic {
+            Topic::Events => &self.events.name,
+            Topic::DeadLetters => &self.dead_letters.name,
+        }
     }
 
     async fn extents_of(&self, topic: &str) -> Result<Vec<Extent>, Fault> {
@@ -115,11 +134,7 @@ impl Log for KafkaLog {
     }
 
     async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
-        let topic = match topic {
-            Topic::Events => &self.events.name,
-            Topic::DeadLetters => &self.dead_letters.name,
-        };
-        self.producer.append(topic, records).await
+        self.producer.append(self.name_of(topic), records).await
     }
 
     async fn reader(&self, group: &str) -> Result<Box<dyn LogReader>, Fault> {
@@ -136,10 +151,25 @@ impl Log for KafkaLog {
         self.ask(move |admin| admin.committed(&topic, &group)).await
     }
 
-    async fn dead_letters(&self, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
-        let (config, topic, timeout) = (self.config.clone(), self.dead_letters.name.clone(), self.timeout);
+    async fn max_record(&self, topic: Topic) -> Result<usize, Fault> {
+        let mut allowed = self.allowed.lock().await;
+        let known = &mut allowed[usize::from(topic == Topic::DeadLetters)];
+        let bytes = match *known {
+            Some((asked, bytes)) if asked.elapsed() < ALLOWED_FOR => bytes,
+            _ => {
+                let bytes = admin::topic_limits(&self.config, self.timeout, self.name_of(topic)).await?;
+                let bytes = bytes.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
+                *known = Some((Instant::now(), bytes));
+                bytes
+            }
+        };
+        Ok(bytes.min(self.max_message_bytes))
+    }
+
+    async fn records(&self, topic: Topic, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
+        let (config, topic, timeout) = (self.config.clone(), self.name_of(topic).to_owned(), self.timeout);
         let ranges = ranges.to_vec();
-        blocking(move || letters::read(config, &topic, &ranges, timeout)).await
+        blocking(move || ranges::read(config, &topic, &ranges, timeout)).await
     }
 
     async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {
@@ -149,7 +179,9 @@ impl Log for KafkaLog {
     async fn facts(&self) -> Result<LogFacts, Fault> {
         let topic = self.events.name.clone();
         let mut facts = self.ask(move |admin| admin.facts(&topic)).await?;
-        facts.retention = admin::retention(&self.config, self.timeout, &self.events.name).await?;
+        let limits = admin::topic_limits(&self.config, self.timeout, &self.events.name).await?;
+        facts.retention = limits.retention;
+        facts.max_message_bytes = limits.max_message_bytes;
         Ok(facts)
     }
 }

@@ -11,6 +11,7 @@ use rdkafka::{
 
 use super::{PART, client::QuietContext, faults::fault};
 use crate::{
+    config::KafkaSettings,
     fault::Fault,
     log::{NewRecord, Position},
 };
@@ -24,7 +25,7 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    pub(super) fn new(mut config: ClientConfig, timeout_ms: u128) -> Result<Self, Fault> {
+    pub(super) fn new(mut config: ClientConfig, settings: &KafkaSettings) -> Result<Self, Fault> {
         config
             // Implies acks=all and keeps the order of a partition through retries.
             .set("enable.idempotence", "true")
@@ -33,7 +34,9 @@ impl Producer {
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "5")
             .set("batch.size", "1048576")
-            .set("message.timeout.ms", timeout_ms.to_string())
+            .set("message.timeout.ms", settings.timeout.as_millis().to_string())
+            // The client's own limit is 1,000,000 bytes, whatever the topic allows.
+            .set("message.max.bytes", settings.max_message_bytes.to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "65536");
         let client = create(&config)?;

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::text::deceives;
+
 /// Longest text of a stranger in a sentence of ours, in characters; structured content carries it whole.
 const LONGEST: usize = 120;
 
@@ -43,22 +45,6 @@ pub(super) fn neutral(text: &str) -> Option<String> {
 static ESCAPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(r"(?:\x1b\[|\x{9b})[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)").ok()
 });
-
-/// Controls, separators of lines, direction marks and overrides, invisible separators and tags. Joiners stay: scripts and emoji need them.
-pub(super) fn deceives(c: char) -> bool {
-    match c {
-        '\n' | '\t' => false,
-        '\u{61c}'
-        | '\u{200b}'
-        | '\u{200e}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{2069}'
-        | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}' => true,
-        other => other.is_control(),
-    }
-}
 
 #[cfg(test)]
 mod tests {

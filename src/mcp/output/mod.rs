@@ -15,18 +15,22 @@ use serde_json::{Map, Value};
 
 pub(super) use mask::{Dialect, Masking};
 
-use crate::store::{QueryAnswer, tables::TABLES};
+use crate::{
+    domain::Catalog,
+    store::{QueryAnswer, tables},
+};
 
 /// How answers leave.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
     /// The fields that are masked; `None` where e-mail addresses, phone numbers and IP addresses go out as they are.
     masking: Option<Arc<Masking>>,
+    catalog: Catalog,
 }
 
 impl Outgoing {
-    pub(super) fn new(masking: Option<Masking>) -> Self {
-        Self { masking: masking.map(Arc::new) }
+    pub(super) fn new(masking: Option<Masking>, catalog: Catalog) -> Self {
+        Self { masking: masking.map(Arc::new), catalog }
     }
 
     /// A tool's answer as it may leave. What was found is told as text, too.
@@ -66,8 +70,8 @@ impl Outgoing {
     /// What a statement answered as it may leave: a masked field is masked by whatever name the statement gave it.
     pub(super) fn answer(&self, sql: &str, dialect: Dialect, answer: &mut QueryAnswer) {
         let Some(masking) = &self.masking else { return };
-        let json = TABLES
-            .iter()
+        let json = tables::tables(self.catalog)
+            .into_iter()
             .flat_map(|table| table.columns)
             .filter(|column| column.kind == "jsonb")
             .map(|column| column.name);
@@ -165,7 +169,7 @@ mod tests {
 
     #[test]
     fn text_and_structured_content_leave_clean_and_masked() {
-        let result = Outgoing::new(Some(Masking::default())).result(answer());
+        let result = Outgoing::new(Some(Masking::default()), Catalog::built_in()).result(answer());
         let all = serde_json::to_string(&result).expect("JSON");
         for hidden in ["maria@", "98765", "4321\"", "\\u001b", "\u{202e}", "[31m"] {
             assert!(!all.contains(hidden), "{hidden} in {all}");
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn an_operator_who_asked_for_it_sees_personal_data_but_never_control_characters() {
-        let result = Outgoing::new(None).result(answer());
+        let result = Outgoing::new(None, Catalog::built_in()).result(answer());
         let all = serde_json::to_string(&result).expect("JSON");
         assert!(all.contains("\"email\":\"maria@exemplo.com.br\"") && all.contains("98765-4321"), "{all}");
         assert!(!all.contains("\\u001b") && !all.contains('\u{202e}'), "{all}");

@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::fence;
+use crate::text::deceives;
 
 /// Bytes after which a table stops. Answers are bounded before; signs that take two characters here are not known then.
 const MAX_BYTES: usize = 60_000;
@@ -319,7 +319,7 @@ fn escaped(text: &str) -> String {
             '»' => out.push('›'),
             '\\' | '|' | '<' => out.extend(['\\', c]),
             '!' if rest.peek() == Some(&'[') => out.push_str("\\!"),
-            c if fence::deceives(c) => out.push(char::REPLACEMENT_CHARACTER),
+            c if deceives(c) => out.push(char::REPLACEMENT_CHARACTER),
             c => out.push(c),
         }
     }
@@ -348,7 +348,7 @@ fn json_text(text: &str) -> String {
             '!' if rest.peek() == Some(&'[') => out.push_str("\\u0021"),
             '«' => out.push('‹'),
             '»' => out.push('›'),
-            c if fence::deceives(c) => out.push(char::REPLACEMENT_CHARACTER),
+            c if deceives(c) => out.push(char::REPLACEMENT_CHARACTER),
             c => out.push(c),
         }
     }

@@ -10,25 +10,26 @@ use rmcp::{
 use serde_json::{Value, json};
 
 pub(super) use uri::{TEMPLATES, Uri};
-pub(super) use watch::Watches;
+pub(super) use watch::{Watched, Watches};
 
-use super::{SluiceServer, access::Access, lead::LeadAnswer, tools::dead_letters};
+use super::{SluiceServer, access::Access, entity::EntityAnswer, tools::dead_letters};
 use crate::{
-    engine::{EngineError, LeadKey},
-    store::tables::TABLES,
+    domain::Catalog,
+    engine::{EngineError, EntityKey},
+    store::tables::{StoreTable, tables},
 };
 
 const JSON: &str = "application/json";
 
 /// Resources that have an address of their own.
-pub(super) fn list() -> Vec<Resource> {
+pub(super) fn list(catalog: Catalog) -> Vec<Resource> {
     let status = Resource::new("sluice://status", "status")
         .with_title("Pipeline status")
         .with_description(
             "every part, lag, dead letters and the latest syncs, asked now; tells when health changes",
         )
         .with_mime_type(JSON);
-    let schemas = TABLES.iter().map(|table| {
+    let schemas = tables(catalog).into_iter().map(|table| {
         Resource::new(format!("sluice://schema/{}", table.table), format!("schema of {}", table.table))
             .with_title(format!("Schema of {}", table.table))
             .with_description(format!("columns, types and meaning: {}", table.about))
@@ -38,16 +39,18 @@ pub(super) fn list() -> Vec<Resource> {
 }
 
 /// Families of resources.
-pub(super) fn templates() -> Vec<ResourceTemplate> {
-    TEMPLATES
-        .iter()
-        .map(|(template, name, about)| {
-            ResourceTemplate::new(*template, *name)
-                .with_title(*name)
-                .with_description(*about)
-                .with_mime_type(JSON)
-        })
-        .collect()
+pub(super) fn templates(catalog: Catalog) -> Vec<ResourceTemplate> {
+    let template = |address: &str, name: &str, about: &str| {
+        ResourceTemplate::new(address, name).with_title(name).with_description(about).with_mime_type(JSON)
+    };
+    let entities = catalog.tables().map(|table| {
+        let about = format!(
+            "the current row of a {}, its latest events and what refers to it; tells when a new version is stored",
+            table.entity
+        );
+        template(&format!("sluice://{table}/{{id}}"), &format!("A {}", table.entity.replace('_', " ")), &about)
+    });
+    TEMPLATES.iter().map(|(address, name, about)| template(address, name, about)).chain(entities).collect()
 }
 
 impl SluiceServer {
@@ -75,10 +78,10 @@ impl SluiceServer {
     async fn content(&self, uri: &Uri, access: Access) -> Result<Option<Value>, ErrorData> {
         match uri {
             Uri::Status => as_json(&self.engine.status().await).map(Some),
-            Uri::Schema(table) => as_json(table).map(Some),
-            Uri::Lead(id) => match self.engine.lead(&LeadKey::Id(*id)).await {
-                Ok(history) => as_json(&LeadAnswer::new(history, &self.outgoing)).map(Some),
-                Err(EngineError::UnknownLead(_)) => Ok(None),
+            Uri::Schema(table) => as_json(&StoreTable::named(self.engine.catalog(), table)).map(Some),
+            Uri::Entity(table, key) => match self.engine.entity(*table, &EntityKey::Key(key.clone())).await {
+                Ok(history) => as_json(&EntityAnswer::new(history, &self.outgoing)).map(Some),
+                Err(EngineError::UnknownEntity { .. }) => Ok(None),
                 Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
             },
             Uri::DeadLetter(at) => match self.engine.dead_letter(*at).await {

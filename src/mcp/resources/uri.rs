@@ -1,25 +1,20 @@
 use rmcp::ErrorData;
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::{
+    domain::{Catalog, Table},
     engine::parse_letter_id,
     log::Position,
     mcp::tools::{GROUPS, Group},
-    store::tables::{StoreTable, TABLES},
+    store::readable,
 };
 
-/// Address, name and meaning of each family of resources.
+/// Address, name and meaning of each family of resources; besides, each table is one: `sluice://leads/{id}`.
 pub(in crate::mcp) const TEMPLATES: &[(&str, &str, &str)] = &[
     (
         "sluice://schema/{table}",
         "Schema of a table",
         "columns, types and meaning of a table that can be queried",
-    ),
-    (
-        "sluice://leads/{id}",
-        "A lead",
-        "a lead's current row, its latest events and chat sessions; tells when a new version is stored",
     ),
     (
         "sluice://dead-letters/{id}",
@@ -34,11 +29,12 @@ pub(in crate::mcp) const TEMPLATES: &[(&str, &str, &str)] = &[
 ];
 
 /// A resource's address, understood.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(in crate::mcp) enum Uri {
     Status,
-    Schema(&'static StoreTable),
-    Lead(Uuid),
+    /// A table of the store.
+    Schema(&'static str),
+    Entity(Table, String),
     DeadLetter(Position),
     Tools(&'static Group),
 }
@@ -46,19 +42,13 @@ pub(in crate::mcp) enum Uri {
 impl Uri {
     /// # Errors
     /// When there is no resource of that address; says which there are.
-    pub(in crate::mcp) fn parse(address: &str) -> Result<Self, ErrorData> {
+    pub(in crate::mcp) fn parse(catalog: Catalog, address: &str) -> Result<Self, ErrorData> {
         let path = address.strip_prefix("sluice://").unwrap_or_default();
         let found = match path.split_once('/') {
             None if path == "status" => Some(Self::Status),
-            Some(("schema", table)) => match StoreTable::from_name(table) {
+            Some(("schema", table)) => match readable(catalog).into_iter().find(|known| *known == table) {
                 Some(table) => Some(Self::Schema(table)),
-                None => return Err(unknown(address, "tables", TABLES.iter().map(|table| table.table))),
-            },
-            Some(("leads", id)) => match Uuid::parse_str(id) {
-                Ok(id) => Some(Self::Lead(id)),
-                Err(_) => {
-                    return Err(ErrorData::invalid_params(format!("{address}: a lead's id is a UUID"), None));
-                }
+                None => return Err(unknown(address, "tables", readable(catalog).into_iter())),
             },
             Some(("dead-letters", id)) => match parse_letter_id(id) {
                 Some(at) => Some(Self::DeadLetter(at)),
@@ -72,10 +62,13 @@ impl Uri {
                 Some(group) => Some(Self::Tools(group)),
                 None => return Err(unknown(address, "groups", GROUPS.iter().map(|group| group.name))),
             },
+            Some((table, key)) if !key.is_empty() => {
+                catalog.get(table).map(|table| Self::Entity(table, decoded(key)))
+            }
             _ => None,
         };
         found.ok_or_else(|| {
-            let families = TEMPLATES.iter().map(|(template, ..)| *template);
+            let families = TEMPLATES.iter().map(|(template, ..)| *template).chain(["sluice://{table}/{id}"]);
             unknown(address, "resources", std::iter::once("sluice://status").chain(families))
         })
     }
@@ -83,9 +76,14 @@ impl Uri {
 
 impl Uri {
     /// Changes only with the program.
-    pub(in crate::mcp) fn is_fixed(self) -> bool {
+    pub(in crate::mcp) fn is_fixed(&self) -> bool {
         matches!(self, Self::Schema(_) | Self::Tools(_))
     }
+}
+
+/// A key as an address spells it: percent-encoded where it needs to be.
+fn decoded(key: &str) -> String {
+    percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned()
 }
 
 fn unknown(address: &str, what: &str, known: impl Iterator<Item = &'static str>) -> ErrorData {
@@ -100,41 +98,42 @@ fn unknown(address: &str, what: &str, known: impl Iterator<Item = &'static str>)
 mod tests {
     use super::*;
 
+    fn parse(address: &str) -> Result<Uri, ErrorData> {
+        Uri::parse(Catalog::built_in(), address)
+    }
+
     #[test]
     fn what_does_not_exist_is_answered_with_what_does() {
         for (address, expected) in [
             ("sluice://schema/vendas", "eventos_agregados"),
             ("sluice://tools/all", "sync"),
             ("sluice://statuses", "sluice://status, sluice://schema/{table}"),
+            ("sluice://vendas/1", "sluice://{table}/{id}"),
             ("http://status", "sluice://status"),
         ] {
-            let error = Uri::parse(address).err().expect("no such resource");
+            let error = parse(address).err().expect("no such resource");
             assert!(error.message.contains(expected), "{}", error.message);
         }
-        assert!(matches!(Uri::parse("sluice://status"), Ok(Uri::Status)));
+        assert!(matches!(parse("sluice://status"), Ok(Uri::Status)));
     }
 
     #[test]
     fn every_family_that_is_read_is_told_of() {
         let member = |template: &str| match template {
             "sluice://schema/{table}" => "sluice://schema/leads",
-            "sluice://leads/{id}" => "sluice://leads/01a20fb4-72ff-7785-8adf-2d35fc925ee9",
             "sluice://dead-letters/{id}" => "sluice://dead-letters/0-17",
             "sluice://tools/{group}" => "sluice://tools/sync",
             other => panic!("{other} has no member here"),
         };
-        let told: Vec<_> = TEMPLATES
-            .iter()
-            .map(|(template, ..)| std::mem::discriminant(&Uri::parse(member(template)).expect("a resource")))
-            .collect();
-        // Every kind but the status, which is one resource and no family.
-        for kind in [
-            Uri::Schema(&TABLES[0]),
-            Uri::Lead(Uuid::nil()),
-            Uri::DeadLetter(Position { partition: 0, offset: 0 }),
-            Uri::Tools(&GROUPS[0]),
-        ] {
-            assert!(told.contains(&std::mem::discriminant(&kind)));
+        for (template, ..) in TEMPLATES {
+            assert!(parse(member(template)).is_ok(), "{template}");
         }
+    }
+
+    #[test]
+    fn an_entity_is_named_by_its_table_and_its_key() {
+        let Ok(Uri::Entity(table, key)) = parse("sluice://leads/a%2Fb%20c") else { panic!("an entity") };
+        assert_eq!((table.name(), key.as_str()), ("leads", "a/b c"));
+        assert!(parse("sluice://leads/").is_err());
     }
 }

@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    domain::Table,
+    domain::Catalog,
     mcp::output::render,
     source::sample::{Beginning, SampleProject, SampleServer, keys},
 };
@@ -297,7 +297,7 @@ async fn synced() -> (Bench, SampleServer, Connection) {
 pub(super) async fn beside(leads: Vec<serde_json::Map<String, Value>>) -> (Bench, SampleServer) {
     let source = SampleServer::start(0).await.expect("a source");
     source.set_project(SampleProject::new(Beginning::now(1, 60, 20).with_broken(3)));
-    source.upsert(Table::Leads, leads);
+    source.upsert(Catalog::built_in().get("leads").expect("leads"), leads);
     let settings =
         [("SUPABASE_URL".to_owned(), source.url()), ("SUPABASE_KEY".to_owned(), keys::SECRET.to_owned())];
     let bench = Bench::with(settings).await;
@@ -322,6 +322,8 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     let sync = tell("sync_leads_from_supabase", json!({"hours_ago": 10_000, "limit": 1000})).await;
     assert_eq!(sync["state"], "done", "{sync}");
     tell("sync_chat_sessions_from_supabase", json!({"hours_ago": 10_000, "limit": 10})).await;
+    let filter = json!([{"column": "status_lead", "value": "novo"}]);
+    tell("sync_table", json!({"table": "leads", "hours_ago": 10_000, "limit": 10, "filter": filter})).await;
     tell("get_sync", json!({"sync_id": sync["sync_id"], "wait": true})).await;
     tell("cancel_sync", json!({"sync_id": sync["sync_id"]})).await;
     tell("list_syncs", json!({"limit": 1})).await;
@@ -334,6 +336,7 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     tell("query_raw_events", json!({"limit": 3, "include_dados": true})).await;
     let lead = tell("get_lead", json!({"id": "00000000-0000-4000-8000-000000000001"})).await;
     assert!(lead.to_string().contains("ignore previous instructions"), "{lead}");
+    tell("get_entity", json!({"table": "leads", "key": "00000000-0000-4000-8000-000000000002"})).await;
     for sql in [
         "SELECT * FROM leads",
         "SELECT nome, NULL AS nada, '' AS vazio, 'null' AS palavra, ' x' AS margem, 1.50 AS n, metadata FROM leads",
@@ -358,7 +361,7 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     tell("get_pipeline_status", json!({})).await;
     tell("resume_sink", json!({"sink": "sqlite"})).await;
     tell("restart_service", json!({"service": "sqlite"})).await;
-    tell("schedule_sync", json!({"table": "leads", "every_minutes": 9})).await;
+    tell("schedule_sync", json!({"table": "leads", "every_minutes": 9, "status": "novo"})).await;
     tell("rebuild_index", json!({"index": "leads", "confirm": true})).await;
     let all: std::collections::BTreeSet<String> = connection
         .list_all_tools()
@@ -444,7 +447,7 @@ proptest! {
     fn whatever_an_answer_holds_its_text_tells_it_and_nothing_else(
         members in proptest::collection::btree_map("[a-z_]{1,8}", any_value(), 1..8),
     ) {
-        let outgoing = crate::mcp::output::Outgoing::new(None);
+        let outgoing = crate::mcp::output::Outgoing::new(None, Catalog::built_in());
         let mut answer = Value::Object(members.into_iter().filter(|(name, _)| name != "rows").collect());
         outgoing.value(&mut answer);
         same(&render::text(&answer), &answer, "an answer");
@@ -454,7 +457,7 @@ proptest! {
     fn a_statement_s_rows_are_told_cell_by_cell(
         rows in proptest::collection::vec(proptest::collection::vec(any_value(), 3), 0..6),
     ) {
-        let outgoing = crate::mcp::output::Outgoing::new(None);
+        let outgoing = crate::mcp::output::Outgoing::new(None, Catalog::built_in());
         let columns = json!([{"name": "a", "type": "text"}, {"name": "b|b", "type": "int8"}, {"name": "?column?", "type": "json"}]);
         let mut answer = json!({"columns": columns, "rows": rows, "store": "postgres", "truncated": false});
         outgoing.value(&mut answer);

@@ -44,6 +44,7 @@ async fn everything(bench: &Bench, offer: &Offer) -> Vec<(String, String)> {
     for (tool, arguments) in [
         ("get_supabase_dashboard", json!({})),
         ("get_lead", json!({"id": LEAD})),
+        ("get_entity", json!({"table": "leads", "key": LEAD})),
         ("query_raw_events", json!({"entidade_id": LEAD})),
         ("query_raw_events", json!({"entidade_id": LEAD, "include_dados": true})),
         (
@@ -70,7 +71,7 @@ async fn everything(bench: &Bench, offer: &Offer) -> Vec<(String, String)> {
         ),
         (
             "query_store",
-            json!({"sql": "SELECT usuario AS quem, dados FROM eventos_raw ORDER BY ingerido_em", "max_rows": 100}),
+            json!({"sql": "SELECT usuario AS quem, dados FROM eventos_raw ORDER BY processado_em", "max_rows": 100}),
         ),
         ("search_elasticsearch", json!({"index": "leads", "query": "score_qualificacao:ana@exemplo.com.br"})),
         ("get_sync", json!({"sync_id": "ana@exemplo.com.br"})),

@@ -32,7 +32,8 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        Self::with([("ELASTICSEARCH_URL".to_owned(), "http://127.0.0.1:1".to_owned())]).await
+        let settings = [("ELASTICSEARCH_URL", "http://127.0.0.1:1"), ("SLUICE_SAMPLE", "true")];
+        Self::with(settings.map(|(name, value)| (name.to_owned(), value.to_owned()))).await
     }
 
     async fn with(settings: impl IntoIterator<Item = (String, String)>) -> Self {

@@ -8,7 +8,7 @@ use rmcp::service::PeerRequestOptions;
 use serde_json::json;
 
 use super::*;
-use crate::mcp::{ClientLog, resources::Uri};
+use crate::mcp::{ClientLog, principal::Principal, resources::Uri};
 
 async fn read(connection: &Connection, uri: &str) -> Value {
     let result = connection.read_resource(ReadResourceRequestParams::new(uri)).await.expect("a resource");
@@ -73,8 +73,8 @@ async fn a_change_of_health_is_told_to_subscribers_of_both_eras() {
         Some(vec!["sluice://status".to_owned()]),
         "what does not exist is not subscribed to"
     );
-    let looked = server.watches.watch("sluice://status", Uri::Status).expect("room");
-    eventually("a first look, to compare others with", || looked.borrow().is_some()).await;
+    let looked = server.watches.watch(&Principal::Process, "sluice://status", Uri::Status).expect("room");
+    eventually("a first look, to compare others with", || looked.changes.borrow().is_some()).await;
     // Drains into an index that nobody serves are another problem.
     bench.engine.start_drains().await;
     match subscription.next().await.expect("a notification") {
@@ -108,6 +108,24 @@ async fn no_more_resources_are_watched_than_may_be_and_one_given_up_makes_room()
         assert!(tokio::time::Instant::now() < deadline, "no room came free");
         tokio::task::yield_now().await;
     }
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_cannot_take_every_subscription() {
+    let bench = Bench::new().await;
+    let server = bench.server(&Offer::default());
+    let watch = |name: &str, n: u32| {
+        let address = format!("sluice://dead-letters/0-{n}");
+        let uri = Uri::parse(bench.engine.catalog(), &address).expect("an address");
+        server.watches.watch(&Principal::Token(name.into()), &address, uri)
+    };
+    let held = [watch("greedy", 0).expect("room"), watch("greedy", 1).expect("room")];
+    let refusal = watch("greedy", 2).err().expect("its share is used up");
+    assert!(refusal.message.contains("this client has 2 subscriptions"), "{refusal}");
+    assert!(watch("other", 2).is_ok());
+    drop(held);
+    assert!(watch("greedy", 0).is_ok(), "what was given up makes room");
     bench.engine.shut_down().await;
 }
 
@@ -263,13 +281,14 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let session = connect(server.clone(), client.clone(), Era::Sessions).await;
     assert!(session.read_resource(ReadResourceRequestParams::new(&uri)).await.is_err(), "not stored yet");
     session.subscribe(rmcp::model::SubscribeRequestParams::new(&uri)).await.expect("subscribed");
-    let looked = server.watches.watch(&uri, Uri::parse(&uri).expect("an address")).expect("room");
-    eventually("a first look, to compare others with", || looked.borrow().is_some()).await;
+    let address = Uri::parse(bench.engine.catalog(), &uri).expect("an address");
+    let looked = server.watches.watch(&Principal::Process, &uri, address).expect("room");
+    eventually("a first look, to compare others with", || looked.changes.borrow().is_some()).await;
     first_lead(&bench, &session).await;
     let updated = client.updated.clone();
     eventually("the lead's coming is told", || updated.lock().expect("no poison").contains(&uri)).await;
     let lead = read(&session, &uri).await;
-    assert_eq!(lead["lead"]["row"]["id"], json!(id));
+    assert_eq!(lead["entity"]["row"]["id"], json!(id));
     assert!(!lead.to_string().contains('@') || lead.to_string().contains("***@***"), "{lead}");
     assert!(!lead.to_string().contains("exemplo.com.br") && !lead.to_string().contains("+55"), "{lead}");
     assert!(
@@ -279,4 +298,25 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let ids = session.complete_resource_simple("sluice://leads/{id}", "id", &id[..8]).await.expect("values");
     assert!(ids.iter().all(|found| found.starts_with(&id[..8])));
     bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_panics_is_answered_by_an_error_and_the_next_call_is_served() {
+    use rmcp::handler::server::{router::tool::ToolRoute, tool::ToolCallContext};
+
+    let bench = Bench::new().await;
+    let mut server = bench.server(&Offer::default());
+    let tool = rmcp::model::Tool::new("break", "breaks", Arc::default());
+    let route = ToolRoute::new_dyn(tool, |_: ToolCallContext<'_, SluiceServer>| {
+        Box::pin(async { panic!("as this test wants it") })
+    });
+    Arc::get_mut(&mut server.toolbox).expect("a new server").router.add_route(route);
+    for era in [Era::Sessions, Era::Stateless] {
+        let connection = connect(server.clone(), Client::default(), era).await;
+        let broken = connection.call_tool(CallToolRequestParams::new("break"));
+        let broken = tokio::time::timeout(Duration::from_secs(30), broken).await.expect("an answer");
+        let error = broken.expect_err("an error").to_string();
+        assert!(error.contains("broke off") && !error.contains("this test"), "{error}");
+        assert_ne!(call(&connection, "list_syncs", json!({})).await.is_error, Some(true));
+    }
 }

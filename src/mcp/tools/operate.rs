@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::waiting::{default_wait, patience};
 use crate::{
-    domain::{ManualEvent, Table},
+    domain::{Json, ManualEvent, TableName},
     engine::{EngineMetrics, SinkPause, SinkProgress, SyncStatus},
     log::Position,
     mcp::{
@@ -35,9 +35,9 @@ struct RestartArgs {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ListSyncsArgs {
-    /// Only syncs of this table: "leads" or "chat_sessions".
+    /// Only syncs of this table, for example "leads".
     #[serde(default)]
-    table: Option<Table>,
+    table: Option<String>,
     /// Only syncs in this state; "succeeded" means that everything is in the log, drained or not.
     #[serde(default)]
     state: Option<SyncState>,
@@ -150,8 +150,12 @@ impl SluiceServer {
     )]
     async fn list_syncs(&self, given: JsonObject) -> Result<Answer<SyncList>, ToolError> {
         let args: ListSyncsArgs = arguments(given)?;
-        let filter =
-            SyncFilter { table: args.table, state: args.state, before: args.cursor, limit: args.limit };
+        let filter = SyncFilter {
+            table: args.table.map(TableName),
+            state: args.state,
+            before: args.cursor,
+            limit: args.limit,
+        };
         let (syncs, next_cursor) = self.engine.list_syncs(filter).await?;
         let hint = next_cursor.map(|_| "there are older ones: pass next_cursor as cursor");
         Ok(Answer(SyncList { syncs, next_cursor, hint }))
@@ -172,7 +176,7 @@ impl SluiceServer {
             usuario: args.usuario,
             evento: args.evento,
             valor: args.valor,
-            metadata: args.metadata,
+            metadata: Json::from(&args.metadata),
         };
         let (event, at) = self.engine.inject(event).await?;
         let target = Position { offset: at.offset + 1, ..at };

@@ -7,16 +7,15 @@ use rmcp::{tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use uuid::Uuid;
 
 use crate::{
-    domain::TipoEvento,
-    engine::LeadKey,
+    domain::TableName,
+    engine::EntityKey,
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
         bounded::{AROUND, CUT, LARGEST_ANSWER, fitting},
-        lead::LeadAnswer,
+        entity::EntityAnswer,
         output::Dialect,
         schema,
         views::EventView,
@@ -32,14 +31,6 @@ const MOST_ROWS: u32 = 1_000;
 
 /// The longest a statement may run: a client gives up at about 60 s.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(15);
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Tipo {
-    Lead,
-    ChatSession,
-    Manual,
-}
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -66,8 +57,9 @@ impl Order {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EventsArgs {
+    /// Exactly: "lead", "chat_session", "manual", or another table's entity.
     #[serde(default)]
-    tipo_evento: Option<Tipo>,
+    tipo_evento: Option<String>,
     /// Exactly, for example "lead_qualificado".
     #[serde(default)]
     evento: Option<String>,
@@ -77,9 +69,8 @@ struct EventsArgs {
     /// Exactly: a lead's email, or the lead id of a session.
     #[serde(default)]
     usuario: Option<String>,
-    /// The id of a lead or a chat session.
+    /// The key of a lead, a chat session or another entity.
     #[serde(default)]
-    #[schemars(with = "Option<Uuid>")]
     entidade_id: Option<String>,
     /// The events' time from here on: RFC 3339 or a date (UTC).
     #[serde(default)]
@@ -122,11 +113,19 @@ struct SqlArgs {
 struct LeadArgs {
     /// The lead's id. Give this or email.
     #[serde(default)]
-    #[schemars(with = "Option<Uuid>")]
     id: Option<String>,
     /// The lead's address, in any case. Give this or id.
     #[serde(default)]
     email: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EntityArgs {
+    /// A table's name, as the dashboard lists them.
+    table: String,
+    /// The row's key.
+    key: String,
 }
 
 fn default_events() -> u32 {
@@ -188,11 +187,11 @@ impl SluiceServer {
         let order = args.order.of_store();
         let after = args.cursor.as_deref().map(|text| cursor(text, order)).transpose()?;
         let filter = EventFilter {
-            tipo_evento: args.tipo_evento.map(|tipo| tipo_name(tipo).to_owned()),
+            tipo_evento: args.tipo_evento,
             evento: args.evento,
             categoria: args.categoria,
             usuario: args.usuario,
-            entidade: args.entidade_id.as_deref().map(|text| uuid("entidade_id", text)).transpose()?,
+            entidade: args.entidade_id.map(|key| key.trim().to_owned()),
             from: args.from.as_deref().map(|text| instant("from", text)).transpose()?,
             to: args.to.as_deref().map(|text| instant("to", text)).transpose()?,
             min_valor: args.min_valor,
@@ -231,7 +230,7 @@ impl SluiceServer {
         description = "Answers one read-only SQL statement (joins, WITH, window functions and aggregates are fine) in the store's \
             dialect: PostgreSQL, or SQLite where sluice runs embedded (times are ISO 8601 text there). It is stopped after 15 s. Tables: \
             eventos_raw (id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, dados, entidade_id, versao, \
-            ingerido_em); leads (id, nome, email, telefone, nome_empresa, nome_projeto, interesse, score_qualificacao, status_lead, origem, utm_source, created_at, updated_at, last_interaction_at); chat_sessions (id, lead_id, total_messages, duration_seconds, pages_visited, perguntas_feitas, intencao_detectada, nivel_interesse, started_at, ended_at, is_active), each with more, see sluice://schema/{table}; eventos_agregados (janela_inicio, \
+            processado_em); leads (id, nome, email, telefone, nome_empresa, nome_projeto, interesse, score_qualificacao, status_lead, origem, utm_source, created_at, updated_at, last_interaction_at); chat_sessions (id, lead_id, total_messages, duration_seconds, pages_visited, perguntas_feitas, intencao_detectada, nivel_interesse, started_at, ended_at, is_active), each with more, see sluice://schema/{table}; eventos_agregados (janela_inicio, \
             janela_fim, categoria, evento, total, soma_valor: windows of five minutes). \
             Example: {\"sql\": \"SELECT origem, count(*) FROM leads GROUP BY origem ORDER BY 2 DESC\"}",
         input_schema = schema::input::<SqlArgs>(),
@@ -278,25 +277,38 @@ impl SluiceServer {
         description = "One lead: its current row, its latest 50 events and its latest 20 chat sessions, from the store. Find it by id, \
             or by email (the latest changed, where several leads share it). Example: {\"email\": \"ana@exemplo.com.br\"}",
         input_schema = schema::input::<LeadArgs>(),
-        output_schema = schema::output::<LeadAnswer>(),
+        output_schema = schema::output::<EntityAnswer>(),
         annotations(read_only_hint = true, open_world_hint = false)
     )]
-    async fn get_lead(&self, given: rmcp::model::JsonObject) -> Result<Answer<LeadAnswer>, ToolError> {
+    async fn get_lead(&self, given: rmcp::model::JsonObject) -> Result<Answer<EntityAnswer>, ToolError> {
         let args: LeadArgs = arguments(given)?;
         let key = match (args.id, args.email) {
-            (Some(id), None) => LeadKey::Id(uuid("id", &id)?),
-            (None, Some(email)) if !email.trim().is_empty() => LeadKey::Email(email.trim().to_owned()),
+            (Some(id), None) => EntityKey::Key(id.trim().to_owned()),
+            (None, Some(email)) if !email.trim().is_empty() => {
+                EntityKey::Lookup { column: "email".to_owned(), value: email.trim().to_owned() }
+            }
             _ => return Err(ToolError::argument("id", "give either the lead's id or its email")),
         };
-        Ok(Answer(LeadAnswer::new(self.engine.lead(&key).await?, &self.outgoing)))
+        self.entity("leads", &key).await
+    }
+
+    #[tool(
+        title = "Get an entity",
+        description = "One row of any table by its key: its current state, its latest 50 events, and rows of other tables that refer to it.             Example: {\"table\": \"chat_sessions\", \"key\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\"}",
+        input_schema = schema::input::<EntityArgs>(),
+        output_schema = schema::output::<EntityAnswer>(),
+        annotations(read_only_hint = true, open_world_hint = false)
+    )]
+    async fn get_entity(&self, given: rmcp::model::JsonObject) -> Result<Answer<EntityAnswer>, ToolError> {
+        let args: EntityArgs = arguments(given)?;
+        self.entity(&args.table, &EntityKey::Key(args.key.trim().to_owned())).await
     }
 }
 
-fn tipo_name(tipo: Tipo) -> &'static str {
-    match tipo {
-        Tipo::Lead => TipoEvento::Lead.as_str(),
-        Tipo::ChatSession => TipoEvento::ChatSession.as_str(),
-        Tipo::Manual => TipoEvento::Manual.as_str(),
+impl SluiceServer {
+    async fn entity(&self, table: &str, key: &EntityKey) -> Result<Answer<EntityAnswer>, ToolError> {
+        let table = self.engine.table(&TableName(table.to_owned()))?;
+        Ok(Answer(EntityAnswer::new(self.engine.entity(table, key).await?, &self.outgoing)))
     }
 }
 
@@ -305,10 +317,6 @@ fn in_range(field: &str, given: u32, most: u32) -> Result<u32, ToolError> {
         return Ok(given);
     }
     Err(ToolError::argument(field, format!("{given} is out of range; it must be 1 to {most}")))
-}
-
-fn uuid(field: &str, text: &str) -> Result<Uuid, ToolError> {
-    Uuid::parse_str(text.trim()).map_err(|_| ToolError::argument(field, "is not a UUID"))
 }
 
 fn cursor(text: &str, order: EventOrder) -> Result<EventCursor, ToolError> {

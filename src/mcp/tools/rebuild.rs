@@ -10,7 +10,7 @@ use crate::{
     index::IndexName,
     mcp::{
         SluiceServer,
-        answer::{Answer, ToolError, arguments},
+        answer::{Answer, ToolError, arguments, index_named},
         consent, schema,
     },
 };
@@ -18,9 +18,9 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RebuildArgs {
-    /// Which index; default all three.
+    /// Which index: "eventos" or a table's name; default all.
     #[serde(default)]
-    index: Option<IndexName>,
+    index: Option<String>,
     /// The user agreed; needed where this client can't ask.
     #[serde(default)]
     confirm: Option<bool>,
@@ -52,7 +52,11 @@ impl SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<RebuildAnswer>, ToolError> {
         let args: RebuildArgs = arguments(given)?;
-        let indices = args.index.map_or(IndexName::ALL.to_vec(), |index| vec![index]);
+        let catalog = self.engine.catalog();
+        let indices = match args.index {
+            Some(name) => vec![index_named(catalog, "index", &name)?],
+            None => IndexName::all(catalog).collect(),
+        };
         // Following what was agreed to, here or in another process, needs no consent again.
         let under_way = self.engine.rebuilds_under_way().await?;
         if !indices.iter().all(|index| under_way.contains(index)) {

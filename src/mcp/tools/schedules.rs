@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::operate::operator;
 use crate::{
-    domain::Table,
+    domain::TableName,
     engine::ScheduleStatus,
     mcp::{
         SluiceServer,
@@ -19,8 +19,8 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ScheduleArgs {
-    /// The table to sync: "leads" or "chat_sessions". A table has one schedule.
-    table: Table,
+    /// The table to sync, for example "leads". A table has one schedule.
+    table: String,
     /// Minutes between two runs, 1 to 10,080; 0 removes the schedule.
     #[schemars(range(min = 0, max = 10_080))]
     every_minutes: u32,
@@ -73,18 +73,16 @@ impl SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<ScheduleAnswer>, ToolError> {
         let args: ScheduleArgs = arguments(given)?;
-        let (table, every) = (args.table, args.every_minutes);
+        let (table, every) = (TableName(args.table), args.every_minutes);
         let outcome = if every == 0 {
-            if self.engine.remove_schedule(table).await? { "removed" } else { "unchanged" }
+            if self.engine.remove_schedule(&table).await? { "removed" } else { "unchanged" }
         } else {
-            let request = SyncRequest {
-                table,
-                hours_ago: args.hours_ago,
-                limit: args.limit,
-                status: args.status,
-                min_messages: args.min_messages,
-                full: false,
-            };
+            let least = args.min_messages.map(|least| least.to_string());
+            let conditions =
+                self.named_filters(&table.0, [("status", args.status), ("min_messages", least)])?;
+            let (hours_ago, limit) = (args.hours_ago, args.limit);
+            let request =
+                SyncRequest { table: table.clone(), hours_ago, limit, conditions, resume: true, full: false };
             self.engine.put_schedule(&request, every, &operator(&context)).await?;
             "created_or_replaced"
         };

@@ -12,7 +12,7 @@ use crate::{
         answer::{Answer, ToolError},
         schema,
     },
-    source::Overview,
+    source::{Breakdown, TableOverview},
 };
 
 /// Statuses and origins shown, most first; the rest is summed up.
@@ -25,26 +25,43 @@ struct Dashboard {
     project: String,
     /// The kind of key in use.
     key: String,
-    leads_total: u64,
-    /// Leads with a score of at least 50.
-    leads_qualified: u64,
-    /// Qualified leads in percent of all leads, one decimal.
-    qualification_rate: f64,
-    /// Leads created in the last 24 hours.
-    leads_last_24h: u64,
-    sessions_total: u64,
-    sessions_active: u64,
-    /// Leads by status_lead, most first.
-    by_status: Vec<Count>,
-    /// Leads by origem, most first.
-    by_origin: Vec<Count>,
-    /// True when by_status and by_origin cover only a part of a very large table.
-    breakdown_partial: bool,
-    newest_lead_at: Option<DateTime<Utc>>,
-    newest_session_at: Option<DateTime<Utc>>,
+    tables: Vec<TableCounts>,
     /// When these numbers were taken.
     checked_at: DateTime<Utc>,
     warnings: Vec<String>,
+}
+
+/// One table at a glance.
+#[derive(Debug, Serialize, JsonSchema)]
+struct TableCounts {
+    table: String,
+    /// Absent where the table can't be counted.
+    total: Option<u64>,
+    /// Rows created in the last 24 hours.
+    last_24h: Option<u64>,
+    /// What the table's definition counts, such as qualified leads, and what percentage of all rows that is.
+    counts: Vec<NamedCount>,
+    /// Rows by the values of a column, most first.
+    breakdowns: Vec<ColumnCounts>,
+    newest_at: Option<DateTime<Utc>>,
+    /// What is missing and what to do.
+    problem: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct NamedCount {
+    name: String,
+    count: u64,
+    /// One decimal.
+    percent: f64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ColumnCounts {
+    column: String,
+    values: Vec<Count>,
+    /// True when they cover only a part of a very large table.
+    partial: bool,
 }
 
 /// Every sink's lag.
@@ -59,14 +76,20 @@ struct LagAnswer {
 impl SluiceServer {
     #[tool(
         title = "Supabase dashboard",
-        description = "Counts from Supabase itself, now: leads, qualified ones (score of at least 50), those of the last 24 hours, active chat sessions, leads by status and by origin, and how fresh the data is.",
+        description = "Counts from Supabase itself, now: rows of each table, those of the last 24 hours, qualified leads, active chat sessions, leads by status and by origin, and how fresh the data is.",
         output_schema = schema::output::<Dashboard>(),
         annotations(read_only_hint = true, open_world_hint = true)
     )]
     async fn get_supabase_dashboard(&self) -> Result<Answer<Dashboard>, ToolError> {
         let (health, overview) = self.engine.overview().await?;
         let warnings = health.warnings.iter().map(ToString::to_string).collect();
-        let dashboard = dashboard(health.host, health.key, warnings, overview);
+        let dashboard = Dashboard {
+            project: health.host,
+            key: health.key.to_owned(),
+            tables: overview.into_iter().map(table_counts).collect(),
+            checked_at: Utc::now(),
+            warnings,
+        };
         Ok(Answer(dashboard))
     }
 
@@ -94,27 +117,29 @@ impl SluiceServer {
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
-fn dashboard(project: String, key: &str, warnings: Vec<String>, overview: Overview) -> Dashboard {
-    let total = overview.leads_total;
-    let rate = if total == 0 { 0.0 } else { overview.leads_qualified as f64 * 100.0 / total as f64 };
-    Dashboard {
-        project,
-        key: key.to_owned(),
-        leads_total: total,
-        leads_qualified: overview.leads_qualified,
-        qualification_rate: (rate * 10.0).round() / 10.0,
-        leads_last_24h: overview.leads_last_24h,
-        sessions_total: overview.sessions_total,
-        sessions_active: overview.sessions_active,
-        by_status: shortened(overview.by_status),
-        by_origin: shortened(overview.by_origin),
-        breakdown_partial: overview.breakdown_rows < total,
-        newest_lead_at: overview.newest_lead_at,
-        newest_session_at: overview.newest_session_at,
-        checked_at: Utc::now(),
-        warnings,
+fn table_counts(overview: TableOverview) -> TableCounts {
+    let total = overview.total;
+    let named =
+        |(name, count)| NamedCount { name, count, percent: percent(count, total.unwrap_or_default()) };
+    let column = |breakdown: Breakdown| ColumnCounts {
+        partial: total.is_some_and(|total| breakdown.rows < total),
+        values: shortened(breakdown.values),
+        column: breakdown.column,
+    };
+    TableCounts {
+        table: overview.table,
+        total,
+        last_24h: overview.last_24h,
+        counts: overview.counts.into_iter().map(named).collect(),
+        breakdowns: overview.breakdowns.into_iter().map(column).collect(),
+        newest_at: overview.newest_at,
+        problem: overview.problem,
     }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { (part as f64 * 1000.0 / whole as f64).round() / 10.0 }
 }
 
 fn shortened(counts: Vec<(String, u64)>) -> Vec<Count> {
@@ -132,22 +157,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_project_has_a_rate_of_zero_and_a_long_tail_is_summed_up() {
-        let overview = Overview {
-            leads_total: 0,
-            leads_qualified: 0,
-            leads_last_24h: 0,
-            sessions_total: 0,
-            sessions_active: 0,
-            by_status: (0..25).map(|i| (format!("s{i}"), 2)).collect(),
-            by_origin: Vec::new(),
-            breakdown_rows: 0,
-            newest_lead_at: None,
-            newest_session_at: None,
+    fn an_empty_table_has_a_rate_of_zero_and_a_long_tail_is_summed_up() {
+        let overview = TableOverview {
+            table: "leads".into(),
+            total: Some(0),
+            counts: vec![("qualified".into(), 0)],
+            breakdowns: vec![Breakdown {
+                column: "status_lead".into(),
+                values: (0..25).map(|i| (format!("s{i}"), 2)).collect(),
+                rows: 0,
+            }],
+            ..TableOverview::default()
         };
-        let dashboard = dashboard("p".into(), "secret", Vec::new(), overview);
-        assert!(dashboard.qualification_rate.abs() < f64::EPSILON && !dashboard.breakdown_partial);
-        assert_eq!(dashboard.by_status.len(), 21);
-        assert_eq!(dashboard.by_status[20], Count { name: "(outros)".into(), count: 10 });
+        let counts = table_counts(overview);
+        assert!(counts.counts[0].percent.abs() < f64::EPSILON && !counts.breakdowns[0].partial);
+        let values = &counts.breakdowns[0].values;
+        assert_eq!(values.len(), 21);
+        assert_eq!(values[20], Count { name: "(outros)".into(), count: 10 });
     }
 }

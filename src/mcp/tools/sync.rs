@@ -15,13 +15,14 @@ use uuid::Uuid;
 
 use super::waiting::{LONGEST_WAIT, default_wait, patience};
 use crate::{
-    domain::Table,
+    domain::{Compare, TableName},
     engine::{SyncPhase, SyncStatus, SyncWatcher},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
         schema, tasks,
     },
+    source::Condition,
     store::SyncRequest,
 };
 
@@ -82,6 +83,48 @@ struct GetSyncArgs {
     wait: bool,
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SyncTableArgs {
+    /// A table's name, as the dashboard lists them.
+    table: String,
+    /// New events to append at most. Default 100.
+    #[serde(default = "default_leads")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    limit: u32,
+    /// How far back to look for changed rows, in hours. Default 24.
+    #[serde(default = "default_hours")]
+    #[schemars(range(min = 1, max = 87_840))]
+    hours_ago: u32,
+    /// Only rows that meet all of these.
+    #[serde(default)]
+    filter: Vec<ColumnFilter>,
+    /// Wait (20 s at most) until the rows can be queried in every sink. Default true.
+    #[serde(default = "default_wait")]
+    wait: bool,
+}
+
+/// What a column must be.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ColumnFilter {
+    column: String,
+    /// Default eq.
+    #[serde(default = "default_compare")]
+    compare: Compare,
+    value: String,
+}
+
+impl From<ColumnFilter> for Condition {
+    fn from(filter: ColumnFilter) -> Self {
+        Self { column: filter.column, compare: filter.compare, value: filter.value }
+    }
+}
+
+fn default_compare() -> Compare {
+    Compare::Eq
+}
+
 fn default_leads() -> u32 {
     100
 }
@@ -129,14 +172,8 @@ impl SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<SyncAnswer>, ToolError> {
         let args: SyncLeadsArgs = arguments(given)?;
-        let request = SyncRequest {
-            table: Table::Leads,
-            hours_ago: args.hours_ago,
-            limit: args.limit,
-            status: args.status,
-            min_messages: None,
-            full: false,
-        };
+        let conditions = self.named_filters("leads", [("status", args.status)])?;
+        let request = request("leads", args.hours_ago, args.limit, conditions);
         self.sync(request, args.wait, &context).await
     }
 
@@ -154,14 +191,27 @@ impl SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<SyncAnswer>, ToolError> {
         let args: SyncSessionsArgs = arguments(given)?;
-        let request = SyncRequest {
-            table: Table::ChatSessions,
-            hours_ago: args.hours_ago,
-            limit: args.limit,
-            status: None,
-            min_messages: args.min_messages,
-            full: false,
-        };
+        let least = args.min_messages.map(|least| least.to_string());
+        let conditions = self.named_filters("chat_sessions", [("min_messages", least)])?;
+        let request = request("chat_sessions", args.hours_ago, args.limit, conditions);
+        self.sync(request, args.wait, &context).await
+    }
+
+    #[tool(
+        title = "Sync any table from Supabase",
+        description = "As the two tools above, for any defined table. Example: {\"table\": \"chat_messages\", \"hours_ago\": 48, \"filter\": [{\"column\": \"papel\", \"value\": \"visitante\"}]}",
+        input_schema = schema::input::<SyncTableArgs>(),
+        output_schema = schema::output::<SyncAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
+    )]
+    async fn sync_table(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<SyncAnswer>, ToolError> {
+        let args: SyncTableArgs = arguments(given)?;
+        let conditions = args.filter.into_iter().map(Condition::from).collect();
+        let request = request(&args.table, args.hours_ago, args.limit, conditions);
         self.sync(request, args.wait, &context).await
     }
 
@@ -202,7 +252,34 @@ impl SluiceServer {
     }
 }
 
+fn request(table: &str, hours_ago: u32, limit: u32, conditions: Vec<Condition>) -> SyncRequest {
+    let table = TableName(table.to_owned());
+    SyncRequest { table, hours_ago, limit, conditions, resume: false, full: false }
+}
+
 impl SluiceServer {
+    /// The conditions that a table's definition has under these names, for those that were given a value.
+    pub(super) fn named_filters<const N: usize>(
+        &self,
+        table: &str,
+        given: [(&str, Option<String>); N],
+    ) -> Result<Vec<Condition>, ToolError> {
+        let table = self.engine.table(&TableName(table.to_owned()))?;
+        given
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .map(|(name, value)| match table.filters.get(name) {
+                Some(filter) => {
+                    Ok(Condition { column: filter.column.clone(), compare: filter.compare, value })
+                }
+                None => Err(ToolError::argument(
+                    name,
+                    format!("the definition of {table} has no such filter; leave it out, or use sync_table's filter"),
+                )),
+            })
+            .collect()
+    }
+
     async fn sync(
         &self,
         request: SyncRequest,

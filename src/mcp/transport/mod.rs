@@ -1,3 +1,7 @@
-//! How clients reach the server besides stdio, which needs nothing of ours.
+//! How clients reach the server.
 
 pub mod http;
+pub mod message;
+mod opening;
+pub mod stdio;
+mod strict;

@@ -40,11 +40,11 @@ impl Failure {
         Self::new(400, "42703", &format!("column {table}.{column} does not exist"), None)
     }
 
-    pub(super) fn unknown_table(table: &str) -> Self {
+    pub(super) fn unknown_table(schema: &str, table: &str) -> Self {
         Self::new(
             404,
             "PGRST205",
-            &format!("Could not find the table 'public.{table}' in the schema cache"),
+            &format!("Could not find the table '{schema}.{table}' in the schema cache"),
             Some("Perhaps you meant the table 'public.leads'"),
         )
     }

@@ -2,12 +2,12 @@
 //!
 //! Grammar: <https://docs.postgrest.org/en/stable/references/api/tables_views.html#horizontal-filtering>.
 
-use std::cmp::Ordering;
-
-use serde_json::Value;
-
-use super::failure::Failure;
-use crate::domain::{JsonObject, parse_instant};
+use super::{
+    column::{SampleColumn, Typed},
+    failure::Failure,
+    table::{Row, SampleTable, unquoted},
+};
+use crate::domain::{Json, json};
 
 /// A condition on a row.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +41,7 @@ impl Filter {
             "or" => Self::Any(parser.list()?),
             "not.and" => Self::Not(Box::new(Self::All(parser.list()?))),
             "not.or" => Self::Not(Box::new(Self::Any(parser.list()?))),
-            column => return top_level(column, value),
+            column => return top_level(&unquoted(column), value),
         };
         if parser.rest.is_empty() { Ok(filter) } else { Err(Failure::unparsable(value)) }
     }
@@ -55,16 +55,50 @@ impl Filter {
         }
     }
 
+    /// With every value read as its column's type.
+    pub(super) fn bound<'a>(&'a self, table: &'a SampleTable) -> Result<Bound<'a>, Failure> {
+        let column = |name: &str| table.column(name).ok_or_else(|| Failure::unknown_column("", name));
+        Ok(match self {
+            Self::Compare { column: name, operator, value } => {
+                let column = column(name)?;
+                let is_typed = !matches!(operator, Operator::Is | Operator::Like | Operator::Ilike);
+                let value = if is_typed { column.given(value)? } else { Typed::Text(value.clone()) };
+                Bound::Compare { column, operator: *operator, value }
+            }
+            Self::In { column: name, values } => {
+                let column = column(name)?;
+                let values = values.iter().map(|value| column.given(value)).collect::<Result<_, _>>()?;
+                Bound::In { column, values }
+            }
+            Self::Not(inner) => Bound::Not(Box::new(inner.bound(table)?)),
+            Self::All(filters) => {
+                Bound::All(filters.iter().map(|filter| filter.bound(table)).collect::<Result<_, _>>()?)
+            }
+            Self::Any(filters) => {
+                Bound::Any(filters.iter().map(|filter| filter.bound(table)).collect::<Result<_, _>>()?)
+            }
+        })
+    }
+}
+
+/// A filter on a table's columns.
+#[derive(Debug)]
+pub(super) enum Bound<'a> {
+    Compare { column: &'a SampleColumn, operator: Operator, value: Typed },
+    In { column: &'a SampleColumn, values: Vec<Typed> },
+    Not(Box<Bound<'a>>),
+    All(Vec<Bound<'a>>),
+    Any(Vec<Bound<'a>>),
+}
+
+impl Bound<'_> {
     /// SQL's three values: `None` is unknown, as a comparison with null is.
-    pub(super) fn holds(&self, row: &JsonObject) -> Option<bool> {
+    pub(super) fn holds(&self, row: &Row) -> Option<bool> {
         match self {
             Self::Compare { column, operator, value } => {
-                compare(row.get(column).unwrap_or(&Value::Null), *operator, value)
+                compare(column, row.get(&column.name), *operator, value)
             }
-            Self::In { column, values } => {
-                let held = row.get(column).filter(|held| !held.is_null())?;
-                Some(values.iter().any(|value| order(held, value) == Some(Ordering::Equal)))
-            }
+            Self::In { column, values } => Some(values.contains(&column.held(row.get(&column.name))?)),
             Self::Not(inner) => inner.holds(row).map(|holds| !holds),
             Self::All(filters) => fold(filters.iter().map(|filter| filter.holds(row)), false),
             Self::Any(filters) => fold(filters.iter().map(|filter| filter.holds(row)), true),
@@ -85,26 +119,24 @@ fn fold(values: impl Iterator<Item = Option<bool>>, decisive: bool) -> Option<bo
     (!unknown).then_some(!decisive)
 }
 
-fn compare(held: &Value, operator: Operator, value: &str) -> Option<bool> {
-    if operator == Operator::Is {
-        return Some(match value {
-            "null" => held.is_null(),
-            "not_null" => !held.is_null(),
-            "true" => *held == Value::Bool(true),
-            _ => *held == Value::Bool(false),
+fn compare(column: &SampleColumn, held: Option<&Json>, operator: Operator, value: &Typed) -> Option<bool> {
+    let held_text = held.map_or("null", Json::as_str);
+    if let (Operator::Is, Typed::Text(value)) = (operator, value) {
+        return Some(match value.as_str() {
+            "null" => held_text == "null",
+            "not_null" => held_text != "null",
+            word => held_text == word,
         });
     }
-    if held.is_null() {
-        return None;
-    }
-    if let Operator::Like | Operator::Ilike = operator {
-        let text = held.as_str().map_or_else(|| held.to_string(), str::to_owned);
+    let typed = column.held(held)?;
+    if let (Operator::Like | Operator::Ilike, Typed::Text(pattern)) = (operator, value) {
+        let text = json::text(held_text).map_or_else(|| held_text.to_owned(), std::borrow::Cow::into_owned);
         return Some(match operator {
-            Operator::Like => like(&text, value),
-            _ => like(&text.to_lowercase(), &value.to_lowercase()),
+            Operator::Like => like(&text, pattern),
+            _ => like(&text.to_lowercase(), &pattern.to_lowercase()),
         });
     }
-    let ordering = order(held, value)?;
+    let ordering = typed.cmp(value);
     Some(match operator {
         Operator::Eq => ordering.is_eq(),
         Operator::Neq => ordering.is_ne(),
@@ -113,19 +145,6 @@ fn compare(held: &Value, operator: Operator, value: &str) -> Option<bool> {
         Operator::Lt => ordering.is_lt(),
         _ => ordering.is_le(),
     })
-}
-
-/// Compares as the column's type would: numbers, booleans, instants, else text.
-fn order(held: &Value, value: &str) -> Option<Ordering> {
-    match held {
-        Value::Number(number) => number.as_f64()?.partial_cmp(&value.parse().ok()?),
-        Value::Bool(flag) => Some(flag.cmp(&value.parse().ok()?)),
-        Value::String(text) => match (parse_instant(text), parse_instant(value)) {
-            (Some(held), Some(value)) => Some(held.cmp(&value)),
-            _ => Some(text.as_str().cmp(value)),
-        },
-        _ => None,
-    }
 }
 
 /// `*` and `%` stand for anything.
@@ -210,7 +229,7 @@ impl Parser<'_> {
             let filter = if any { Filter::Any(filters) } else { Filter::All(filters) };
             return Ok(if negated { Filter::Not(Box::new(filter)) } else { filter });
         }
-        let column = self.until_dot()?;
+        let column = self.column()?;
         let mut name = self.until_dot()?;
         let negated = name == "not";
         if negated {
@@ -259,6 +278,15 @@ impl Parser<'_> {
         Err(Failure::unparsable(self.rest))
     }
 
+    fn column(&mut self) -> Result<String, Failure> {
+        if !self.rest.starts_with('"') {
+            return self.until_dot();
+        }
+        let column = self.value()?;
+        self.expect('.')?;
+        Ok(column)
+    }
+
     fn until_dot(&mut self) -> Result<String, Failure> {
         let (word, rest) = self.rest.split_once('.').ok_or_else(|| Failure::unparsable(self.rest))?;
         self.rest = rest;
@@ -278,38 +306,46 @@ impl Parser<'_> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use super::{super::table::row_of_text, *};
 
-    use super::*;
-
-    fn holds(name: &str, value: &str, row: Value) -> Option<bool> {
-        let row = row.as_object().cloned().expect("an object");
-        Filter::parameter(name, value).expect("a filter").holds(&row)
+    /// Whether a filter holds of a row with a number `n`, an instant `t`, a clock's face `w`, and texts.
+    fn holds(name: &str, value: &str, row: &str) -> Option<bool> {
+        let row = row_of_text(row).expect("an object");
+        let column = |name: &String| match name.as_str() {
+            "n" => SampleColumn::new(name, "bigint"),
+            "t" => SampleColumn::new(name, "timestamp with time zone"),
+            "w" => SampleColumn::new(name, "timestamp without time zone"),
+            _ => SampleColumn::new(name, "text"),
+        };
+        let table = SampleTable { columns: row.keys().map(column).collect(), rows: Vec::new() };
+        let filter = Filter::parameter(name, value).expect("a filter");
+        filter.bound(&table).expect("values of the types").holds(&row)
     }
 
     #[test]
     fn times_numbers_and_texts_are_compared_as_what_they_are() {
-        let row = json!({"n": 9, "t": "2026-05-01T12:00:00+00:00", "s": "a"});
-        assert_eq!(holds("n", "lt.10", row.clone()), Some(true));
-        assert_eq!(holds("t", "eq.2026-05-01T09:00:00-03:00", row.clone()), Some(true));
-        assert_eq!(holds("s", "gt.b", row.clone()), Some(false));
-        assert_eq!(holds("n", "in.(1,9)", row), Some(true));
+        let row = r#"{"n": 9007199254740993, "t": "2026-05-01T12:00:00+00:00", "w": "2026-05-01T12:00:00", "s": "a"}"#;
+        assert_eq!(holds("n", "gt.9007199254740992", row), Some(true));
+        assert_eq!(holds("t", "eq.2026-05-01T09:00:00-03:00", row), Some(true));
+        assert_eq!(holds("w", "eq.2026-05-01T12:00:00-03:00", row), Some(true), "the zone is passed over");
+        assert_eq!(holds("s", "gt.b", row), Some(false));
+        assert_eq!(holds("n", "in.(1,9007199254740993)", row), Some(true));
     }
 
     #[test]
     fn null_matches_nothing_but_is_null() {
-        let row = json!({"a": null});
-        assert_eq!(holds("a", "gt.1", row.clone()), None);
-        assert_eq!(holds("a", "not.eq.1", row.clone()), None);
-        assert_eq!(holds("a", "is.null", row.clone()), Some(true));
-        assert_eq!(holds("or", "(a.eq.1,a.is.null)", row.clone()), Some(true));
+        let row = r#"{"a": null}"#;
+        assert_eq!(holds("a", "gt.1", row), None);
+        assert_eq!(holds("a", "not.eq.1", row), None);
+        assert_eq!(holds("a", "is.null", row), Some(true));
+        assert_eq!(holds("or", "(a.eq.1,a.is.null)", row), Some(true));
         assert_eq!(holds("and", "(a.eq.1,a.is.null)", row), None);
     }
 
     #[test]
-    fn nested_trees_and_quoted_values_are_understood() {
-        let row = json!({"t": "x,y(\"z\")", "id": 3});
-        let filter = r#"(t.gt."zzz",and(t.eq."x,y(\"z\")",id.gt.2))"#;
+    fn nested_trees_quoted_names_and_quoted_values_are_understood() {
+        let row = r#"{"o outro": "x,y(\"z\")", "n": 3}"#;
+        let filter = r#"("o outro".gt."zzz",and("o outro".eq."x,y(\"z\")",n.gt.2))"#;
         assert_eq!(holds("or", filter, row), Some(true));
     }
 

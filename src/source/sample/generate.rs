@@ -1,6 +1,6 @@
 //! Believable Brazilian leads and chat sessions, the same for the same seed.
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Timelike, Utc};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -52,6 +52,29 @@ const STATUSES: [(&str, u32); 6] = [
     ("convertido", 2),
 ];
 const ORIGINS: [&str; 6] = ["google", "instagram", "indicação", "site", "facebook", "whatsapp"];
+/// Campaigns: name, source, medium, and from how many days ago until how many days ago they ran.
+const CAMPAIGNS: [(&str, &str, &str, i64, i64); 6] = [
+    ("lançamento-verão", "google", "cpc", 95, 50),
+    ("feirão-da-casa", "facebook", "cpc", 60, 30),
+    ("primeiro-imóvel", "instagram", "social", 40, 12),
+    ("indique-um-amigo", "newsletter", "email", 95, 0),
+    ("black-friday", "google", "cpc", 14, 0),
+    ("retorno-de-visita", "instagram", "remarketing", 21, 0),
+];
+/// How busy each hour of the day is, in Brasília: nobody asks at night, most do before noon and after dinner.
+const HOURS: [u32; 24] =
+    [3, 2, 1, 1, 1, 2, 5, 12, 24, 36, 42, 40, 30, 32, 40, 44, 42, 36, 30, 34, 40, 34, 20, 9];
+/// How busy each day of the week is, from Monday.
+const WEEKDAYS: [u32; 7] = [10, 10, 9, 9, 8, 5, 4];
+/// Brasília is this far behind UTC.
+const BRASILIA: TimeDelta = TimeDelta::hours(-3);
+const ANSWERS: [&str; 5] = [
+    "Os apartamentos começam em R$ 320 mil, com entrada facilitada.",
+    "Sim, trabalhamos com financiamento pela Caixa e por bancos privados.",
+    "Cada unidade tem uma vaga coberta; há vagas extras à venda.",
+    "Claro! Temos horários amanhã às 10h e às 15h. Qual prefere?",
+    "Fica a 400 m da estação, cinco minutos a pé.",
+];
 const INTERESTS: [&str; 6] = ["apartamento", "casa", "lote", "cobertura", "investimento", "aluguel"];
 const QUESTIONS: [&str; 5] = [
     "Qual o preço?",
@@ -108,6 +131,35 @@ impl Generator {
         session
     }
 
+    /// What was said in a session: `first` is the number of its first message, `from` and `to` bound their times.
+    pub(super) fn messages(
+        &mut self,
+        first: i64,
+        session: &Value,
+        count: i64,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Vec<JsonObject> {
+        let apart = (to - from) / i32::try_from(count.max(1)).unwrap_or(i32::MAX);
+        let message = |n: i64| {
+            let (role, text) = if n % 2 == 0 {
+                ("usuario", self.pick(&QUESTIONS))
+            } else {
+                ("assistente", self.pick(&ANSWERS))
+            };
+            object(json!({
+                "id": first + n,
+                "session_id": session,
+                "papel": role,
+                "conteudo": text,
+                "tokens": text.len() / 4 + self.below(9),
+                "latencia_ms": if n % 2 == 0 { Value::Null } else { json!(300 + self.below(2_500)) },
+                "created_at": spelled(from + apart * i32::try_from(n).unwrap_or_default()),
+            }))
+        };
+        (0..count).map(message).collect()
+    }
+
     /// A number below `bound`, which is not zero.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         self.random.random_range(0..bound)
@@ -115,11 +167,30 @@ impl Generator {
 
     fn lead(&mut self) -> JsonObject {
         let created = self.instant();
-        // A change is never later than now.
-        let updated = (created + TimeDelta::seconds(self.random.random_range(0..7200))).min(self.now);
-        let name = format!("{} {}", self.pick(&NAMES), self.pick(&SURNAMES));
         let status = self.status();
+        let is_new = status == "novo";
+        // A new lead may wait for days; others were followed up. A change is never later than now.
+        let longest = if is_new { 7200 } else { 20 * 86_400 };
+        let updated = (created + TimeDelta::seconds(self.random.random_range(0..longest))).min(self.now);
+        // Heard of lately, long before anybody last touched the row, or never.
+        let heard = match self.random.random_range(0..10) {
+            0..=3 => json!(spelled(updated)),
+            4..=6 => {
+                let between = (updated - created).num_seconds().max(1);
+                json!(spelled(created + TimeDelta::seconds(self.random.random_range(0..between) / 4)))
+            }
+            _ => Value::Null,
+        };
+        let name = format!("{} {}", self.pick(&NAMES), self.pick(&SURNAMES));
         let city = self.pick(&CITIES);
+        let campaign = self.campaign(created);
+        let origin = match campaign {
+            Some((_, source, ..)) if ORIGINS.contains(&source) => json!(source),
+            _ => self.maybe(90, |g| json!(g.pick(&ORIGINS))),
+        };
+        let of_campaign = |told: fn((&'static str, &'static str, &'static str)) -> &'static str| {
+            campaign.map_or(Value::Null, |campaign| json!(told(campaign)))
+        };
         let row = json!({
             "id": self.uuid(),
             "nome": name,
@@ -129,18 +200,36 @@ impl Generator {
             "nome_projeto": self.maybe(60, |g| json!(format!("Residencial {}", g.pick(&SURNAMES)))),
             "localizacao": self.maybe(70, |g| g.place(city)),
             "interesse": self.some(&INTERESTS, 3),
-            "score_qualificacao": self.maybe(95, |g| json!(g.random.random_range(0..=100))),
+            "score_qualificacao": self.maybe(95, Self::score),
             "status_lead": status,
-            "origem": self.maybe(90, |g| json!(g.pick(&ORIGINS))),
-            "utm_source": self.maybe(50, |g| json!(g.pick(&ORIGINS))),
-            "utm_medium": self.maybe(40, |_| json!("cpc")),
-            "utm_campaign": self.maybe(30, |_| json!("lançamento-verão")),
+            "origem": origin,
+            "utm_source": of_campaign(|(_, source, _)| source),
+            "utm_medium": of_campaign(|(_, _, medium)| medium),
+            "utm_campaign": of_campaign(|(name, ..)| name),
             "created_at": spelled(created),
             // A row nobody has touched since it came.
-            "updated_at": self.maybe(90, |_| json!(spelled(updated))),
-            "last_interaction_at": self.maybe(60, |_| json!(spelled(updated))),
+            "updated_at": if is_new { self.maybe(80, |_| json!(spelled(updated))) } else { json!(spelled(updated)) },
+            "last_interaction_at": heard,
         });
         object(row)
+    }
+
+    /// A campaign that ran when a lead came, for half of the leads.
+    fn campaign(&mut self, at: DateTime<Utc>) -> Option<(&'static str, &'static str, &'static str)> {
+        let ago = (self.now - at).num_days();
+        let running: Vec<_> =
+            CAMPAIGNS.iter().filter(|(.., from, until)| (*until..=*from).contains(&ago)).collect();
+        let (name, source, medium, ..) = running.choose(&mut self.random)?;
+        self.random.random_ratio(1, 2).then_some((*name, *source, *medium))
+    }
+
+    /// Most are whole, as a model gives them some are not.
+    fn score(&mut self) -> Value {
+        let whole = self.random.random_range(0..=100);
+        if whole < 100 && self.random.random_ratio(1, 5) {
+            return json!(f64::from(whole) + 0.5);
+        }
+        json!(whole)
     }
 
     fn session(&mut self, leads: &[JsonObject]) -> JsonObject {
@@ -183,12 +272,25 @@ impl Generator {
         self.some(&PAGES, most)
     }
 
+    /// More lately than long ago, by day more than by night, on working days more than on others.
     fn instant(&mut self) -> DateTime<Utc> {
-        let seconds = i64::from(self.hours) * 3600;
-        // More lately than long ago.
-        let back =
-            self.random.random_range(1..=seconds.max(2)).min(self.random.random_range(1..=seconds.max(2)));
-        self.now - TimeDelta::seconds(back) + TimeDelta::microseconds(self.random.random_range(0..1_000_000))
+        let seconds = (i64::from(self.hours) * 3600).max(2);
+        let busiest = HOURS.iter().max().unwrap_or(&1) * WEEKDAYS.iter().max().unwrap_or(&1);
+        loop {
+            let one = self.random.random_range(1..=seconds);
+            let back = if self.random.random_ratio(1, 3) {
+                one.min(self.random.random_range(1..=seconds))
+            } else {
+                one
+            };
+            let at = self.now - TimeDelta::seconds(back);
+            let there = at + BRASILIA;
+            let busy = HOURS[there.hour() as usize % 24]
+                * WEEKDAYS[there.weekday().num_days_from_monday() as usize % 7];
+            if self.random.random_range(0..busiest) < busy {
+                return at + TimeDelta::microseconds(self.random.random_range(0..1_000_000));
+            }
+        }
     }
 
     fn status(&mut self) -> Value {
@@ -236,7 +338,7 @@ fn object(value: Value) -> JsonObject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Event, Table};
+    use crate::domain::{Catalog, Json, SourceRow};
 
     #[test]
     fn the_same_seed_makes_the_same_rows_and_every_row_is_an_event() {
@@ -250,10 +352,38 @@ mod tests {
         let (leads, sessions) = rows(1);
         assert_eq!((&leads, &sessions), (&rows(1).0, &rows(1).1));
         assert_ne!(leads, rows(2).0);
-        for (table, rows) in [(Table::Leads, leads), (Table::ChatSessions, sessions)] {
+        for (table, rows) in [("leads", leads), ("chat_sessions", sessions)] {
+            let table = Catalog::built_in().get(table).expect("a table");
             for row in rows {
-                Event::from_row(table, row, now).expect("an event");
+                let row = SourceRow::read(table, Json::from(&row)).expect("a row");
+                assert!(row.event(now, 1).1.is_empty(), "a value does not fit");
             }
         }
+    }
+
+    #[test]
+    fn leads_come_by_day_and_over_all_the_weeks_from_several_campaigns() {
+        let now = DateTime::from_timestamp(1_780_000_000, 0).expect("an instant");
+        let leads = Generator::new(1, now, 90 * 24).leads(500);
+        let at = |lead: &JsonObject, name: &str| {
+            lead[name].as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok()).map(|at| at.to_utc())
+        };
+        let created: Vec<_> = leads.iter().filter_map(|lead| at(lead, "created_at")).collect();
+        let by_day = created.iter().filter(|at| (8..22).contains(&(**at + BRASILIA).hour())).count();
+        assert!(by_day > 420, "{by_day} of 500 came by day");
+        for week in 0..12 {
+            let of_week = created.iter().filter(|at| (now - **at).num_weeks() == week).count();
+            assert!(of_week >= 10, "{of_week} came {week} weeks ago");
+        }
+        let campaigns: std::collections::BTreeSet<_> =
+            leads.iter().filter_map(|lead| lead["utm_campaign"].as_str()).collect();
+        assert!(campaigns.len() >= 5, "{campaigns:?}");
+        let stale = leads
+            .iter()
+            .filter(|lead| at(lead, "last_interaction_at").is_none_or(|at| now - at > TimeDelta::days(30)));
+        assert!(stale.count() > 100);
+        let followed =
+            leads.iter().filter_map(|lead| Some(at(lead, "updated_at")? - at(lead, "created_at")?));
+        assert!(followed.filter(|after| *after > TimeDelta::days(1)).count() > 100);
     }
 }

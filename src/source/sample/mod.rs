@@ -3,6 +3,7 @@
 //! It evaluates the query language for real and refuses what it does not understand, so that a query that works
 //! here is one that PostgREST understands, too.
 
+mod column;
 mod failure;
 mod filter;
 mod generate;
@@ -18,19 +19,23 @@ use std::{
     time::Duration,
 };
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    column::SampleColumn,
     failure::Failure,
     generate::Generator,
     project::{Beginning, SampleProject},
     source::SampleSource,
 };
-use self::{server::State, table::SampleTable};
-use crate::domain::{JsonObject, Table};
+use self::{
+    server::{PUBLIC, State},
+    table::{Row, SampleTable, row_of, row_of_text},
+};
+use crate::domain::{Catalog, Json, JsonObject, Table, json::to_value};
 
 /// Keys the sample server takes. They open nothing else.
 pub mod keys {
@@ -54,6 +59,10 @@ pub enum Fault {
     Hang,
     /// Answers well, but only after a while.
     Delay(Duration),
+    /// Answers half of what it should, with 200.
+    CutOff,
+    /// Answers with a page for people, with 200.
+    WebPage,
 }
 
 /// A request as it came, without its keys.
@@ -62,6 +71,8 @@ pub struct SeenRequest {
     pub path: String,
     /// Decoded names and values.
     pub query: Vec<(String, String)>,
+    /// The schema it named.
+    pub schema: String,
     /// The names of the headers that carried a key.
     pub key_headers: Vec<String>,
     pub user_agent: String,
@@ -87,12 +98,11 @@ impl SampleServer {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
         let state = Arc::new(Mutex::new(State::default()));
-        for table in Table::ALL {
-            let columns = table.columns().iter().chain(table.forbidden_columns());
-            lock(&state).tables.insert(
-                table.name().to_owned(),
-                SampleTable { columns: columns.map(|name| (*name).to_owned()).collect(), rows: Vec::new() },
-            );
+        for table in Catalog::built_in().tables() {
+            let name = (schema_of(table).to_owned(), table.source_name().to_owned());
+            lock(&state)
+                .tables
+                .insert(name, SampleTable { columns: SampleColumn::of(table), rows: Vec::new() });
         }
         let stop = CancellationToken::new();
         let serving = axum::serve(listener, server::router(state.clone()))
@@ -131,38 +141,74 @@ impl SampleServer {
         self.lock().hurry(folder, count)
     }
 
+    /// Makes a table, or makes it anew, with rows of JSON text: what serde's values can't hold is answered as it is.
+    ///
+    /// # Errors
+    /// When a row is no JSON object.
+    pub fn create_table(
+        &self,
+        schema: &str,
+        name: &str,
+        columns: Vec<SampleColumn>,
+        rows: &[impl AsRef<str>],
+    ) -> serde_json::Result<()> {
+        let mut table = SampleTable { columns, rows: rows_of_text(rows)? };
+        table.learn(&table.rows.clone());
+        self.lock().tables.insert((schema.to_owned(), name.to_owned()), table);
+        Ok(())
+    }
+
     /// Replaces a table's rows. A column that is new to the table is added to it.
     pub fn set_rows(&self, table: Table, rows: Vec<JsonObject>) {
-        self.lock().set_rows(table.name(), rows);
+        self.lock().set_rows(schema_of(table), table.source_name(), rows.iter().map(row_of).collect());
     }
 
-    /// Inserts rows, or replaces those with the same id.
+    /// As [`Self::set_rows`], with rows of JSON text.
+    ///
+    /// # Errors
+    /// When a row is no JSON object.
+    pub fn set_text_rows(&self, table: Table, rows: &[impl AsRef<str>]) -> serde_json::Result<()> {
+        let rows = rows_of_text(rows)?;
+        self.lock().set_rows(schema_of(table), table.source_name(), rows);
+        Ok(())
+    }
+
+    /// Inserts rows, or replaces those with the same key.
     pub fn upsert(&self, table: Table, rows: Vec<JsonObject>) {
-        self.lock().upsert(table.name(), rows);
+        let rows = rows.iter().map(row_of).collect();
+        let key = table.definition().key_source();
+        self.lock().upsert(schema_of(table), table.source_name(), key, rows);
     }
 
-    /// Changes a row where it stands and sets its `updated_at` to now, as a trigger would.
+    /// Changes a row where it stands and sets its modification time to now, as a trigger would.
     pub fn change(&self, table: Table, id: &Value, changes: Value) {
+        let definition = table.definition();
         let mut changes = changes.as_object().cloned().unwrap_or_default();
-        if table.modified_column().is_some() {
-            changes.entry("updated_at").or_insert_with(|| json!(generate::spelled(Utc::now())));
+        if let Some(modified) = &definition.time.modified {
+            let now = json!(generate::spelled(Utc::now()));
+            changes.entry(definition.source_of(modified)).or_insert(now);
         }
-        self.lock().change(table.name(), id, &changes);
+        let key = (definition.key_source(), &Json::from(id));
+        self.lock().change(schema_of(table), table.source_name(), key, &row_of(&changes));
     }
 
     /// A table's rows.
     pub fn rows(&self, table: Table) -> Vec<JsonObject> {
-        self.lock().tables.get(table.name()).map(|table| table.rows.clone()).unwrap_or_default()
+        let shown =
+            |row: &Row| row.iter().map(|(name, value)| (name.clone(), to_value(value.as_str()))).collect();
+        let mut state = self.lock();
+        let table = state.table(schema_of(table), table.source_name());
+        table.map(|table| table.rows.iter().map(shown).collect()).unwrap_or_default()
     }
 
     /// Takes a column out of a table.
     pub fn drop_column(&self, table: Table, column: &str) {
-        self.lock().drop_column(table.name(), column);
+        self.lock().drop_column(schema_of(table), table.source_name(), column);
     }
 
     /// Takes a table away.
     pub fn drop_table(&self, table: Table) {
-        self.lock().tables.remove(table.name());
+        self.lock().tables.remove(&(schema_of(table).to_owned(), table.source_name().to_owned()));
     }
 
     /// Sets the silent cap on a page's rows; Supabase's is 1,000.
@@ -178,6 +224,16 @@ impl SampleServer {
     /// Whether the project describes itself.
     pub fn set_openapi(&self, on: bool) {
         self.lock().openapi = on;
+    }
+
+    /// What to do with the next requests for the project's description of itself, one each.
+    pub fn script_openapi(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().openapi_script.extend(faults);
+    }
+
+    /// How far the clock that answers are dated by is ahead of this machine's.
+    pub fn set_clock(&self, ahead: TimeDelta) {
+        self.lock().clock = ahead;
     }
 
     /// What to do with the next requests for rows, one each.
@@ -200,6 +256,14 @@ impl Drop for SampleServer {
         self.stop.cancel();
         self.task.abort();
     }
+}
+
+fn schema_of(table: Table) -> &'static str {
+    table.definition().source.schema.as_deref().unwrap_or(PUBLIC)
+}
+
+fn rows_of_text(rows: &[impl AsRef<str>]) -> serde_json::Result<Vec<Row>> {
+    rows.iter().map(|row| row_of_text(row.as_ref())).collect()
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

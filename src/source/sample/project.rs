@@ -6,11 +6,18 @@
 use std::{fs, io, path::Path};
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::generate::{Generator, spelled};
-use crate::domain::JsonObject;
+use super::{
+    SampleColumn,
+    generate::{Generator, spelled},
+};
+use crate::{
+    domain::{JsonObject, parse_instant},
+    private_files,
+};
 
 /// Something happens this often.
 const TICK: TimeDelta = TimeDelta::minutes(2);
@@ -19,7 +26,7 @@ const TICK: TimeDelta = TimeDelta::minutes(2);
 const FILE: &str = "sample.json";
 
 /// How far back the rows reach that a project begins with, in hours.
-const HISTORY: u32 = 24;
+const HISTORY: u32 = 90 * 24;
 
 /// Where a lead goes next, most likely; the last steps are final.
 const FUNNEL: [(&str, &[&str]); 4] = [
@@ -36,7 +43,7 @@ pub struct Beginning {
     pub began_at: DateTime<Utc>,
     pub leads: usize,
     pub sessions: usize,
-    /// Leads that no event can be made of.
+    /// Leads without a key, of which no event can be made.
     #[serde(default)]
     broken: usize,
     /// When, and how many things, happened out of turn.
@@ -55,7 +62,7 @@ impl Beginning {
         Self { seed, began_at, leads, sessions, broken: 0, hurried: Vec::new() }
     }
 
-    /// The same, with so many of the leads broken: an object is where a list belongs.
+    /// The same, with so many of the leads broken: they have no key.
     #[must_use]
     pub fn with_broken(self, broken: usize) -> Self {
         Self { broken, ..self }
@@ -64,11 +71,7 @@ impl Beginning {
 
 impl Beginning {
     fn save(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        // Renamed into place, so that no reader sees half of it.
-        let draft = folder.join(format!("{FILE}.{}", std::process::id()));
-        fs::write(&draft, serde_json::to_vec(self)?)?;
-        fs::rename(draft, folder.join(FILE))
+        private_files::replace(&folder.join(FILE), &serde_json::to_vec(self)?)
     }
 }
 
@@ -77,6 +80,9 @@ fn whole_micros(instant: DateTime<Utc>) -> DateTime<Utc> {
     instant.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(instant)
 }
 
+/// A table's name, its columns where no definition in the binary has them, and its rows.
+pub(super) type ProjectTable<'a> = (&'static str, Option<Vec<SampleColumn>>, &'a [JsonObject]);
+
 /// A project at some instant.
 #[derive(Debug)]
 pub struct SampleProject {
@@ -84,6 +90,7 @@ pub struct SampleProject {
     ticks: i64,
     leads: Vec<JsonObject>,
     sessions: Vec<JsonObject>,
+    messages: Vec<JsonObject>,
 }
 
 impl SampleProject {
@@ -92,10 +99,17 @@ impl SampleProject {
         let mut generator = Generator::new(beginning.seed, beginning.began_at, HISTORY);
         let mut leads = generator.leads(beginning.leads);
         for lead in leads.iter_mut().take(beginning.broken) {
-            lead.insert("interesse".to_owned(), json!({"principal": "casa"}));
+            lead.insert("id".to_owned(), Value::Null);
         }
         let sessions = generator.sessions(beginning.sessions, &leads);
-        let mut project = Self { beginning, ticks: 0, leads, sessions };
+        let mut project = Self { beginning, ticks: 0, leads, sessions, messages: Vec::new() };
+        for session in 0..project.sessions.len() {
+            let row = &project.sessions[session];
+            let count = row["total_messages"].as_i64().unwrap_or_default();
+            let (from, to) = (instant(row, "started_at"), instant(row, "ended_at"));
+            let from = from.unwrap_or(project.beginning.began_at);
+            project.say(&mut generator, session, count, from, to.unwrap_or(project.beginning.began_at));
+        }
         for (at, count) in project.beginning.hurried.clone() {
             project.advance(at);
             project.happen_at_once(count, at);
@@ -120,12 +134,41 @@ impl SampleProject {
         Ok(Self::new(beginning))
     }
 
-    pub(super) fn leads(&self) -> &[JsonObject] {
-        &self.leads
+    /// Every table as it is now.
+    pub(super) fn tables(&self) -> [ProjectTable<'_>; 3] {
+        let of_messages = || {
+            vec![
+                SampleColumn::key("id", "bigint").with_comment("numbered as they were said"),
+                SampleColumn::new("session_id", "uuid")
+                    .refers_to("chat_sessions")
+                    .with_comment("where it was said"),
+                SampleColumn::new("papel", "public.papel")
+                    .one_of(&["usuario", "assistente"])
+                    .with_comment("who said it"),
+                SampleColumn::new("conteudo", "text").with_comment("what was said"),
+                SampleColumn::new("tokens", "integer"),
+                SampleColumn::new("latencia_ms", "numeric").with_comment("how long the answer took"),
+                SampleColumn::new("created_at", "timestamp with time zone"),
+            ]
+        };
+        [
+            ("leads", None, &self.leads),
+            ("chat_sessions", None, &self.sessions),
+            ("chat_messages", Some(of_messages()), &self.messages),
+        ]
     }
 
-    pub(super) fn sessions(&self) -> &[JsonObject] {
-        &self.sessions
+    /// Adds messages to a session.
+    fn say(
+        &mut self,
+        generator: &mut Generator,
+        session: usize,
+        count: i64,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) {
+        let first = i64::try_from(self.messages.len()).unwrap_or_default() + 1;
+        self.messages.extend(generator.messages(first, &self.sessions[session]["id"], count, from, to));
     }
 
     /// Lets everything happen that happens until `now`. Whether anything did.
@@ -172,8 +215,10 @@ impl SampleProject {
                 self.leads.push(lead);
             }
             7..=8 => {
-                let session = generator.new_session(&self.leads);
+                let mut session = generator.new_session(&self.leads);
+                session.insert("total_messages".to_owned(), json!(2));
                 self.sessions.push(session);
+                self.say(&mut generator, self.sessions.len() - 1, 2, at, at);
             }
             _ => self.end_session(&mut generator, at),
         }
@@ -189,9 +234,9 @@ impl SampleProject {
         if let Some((_, steps)) = FUNNEL.iter().find(|(from, _)| *from == status) {
             lead.insert("status_lead".to_owned(), json!(steps[generator.below(steps.len())]));
         }
-        let score = lead.get("score_qualificacao").and_then(Value::as_i64).unwrap_or(20);
-        let gained = i64::try_from(generator.below(21)).unwrap_or_default() - 5;
-        lead.insert("score_qualificacao".to_owned(), json!((score + gained).clamp(0, 100)));
+        let score = lead.get("score_qualificacao").and_then(Value::as_f64).unwrap_or(20.0);
+        let gained = i32::try_from(generator.below(21)).unwrap_or_default() - 5;
+        lead.insert("score_qualificacao".to_owned(), json!((score + f64::from(gained)).clamp(0.0, 100.0)));
         lead.insert("updated_at".to_owned(), json!(spelled(at)));
         lead.insert("last_interaction_at".to_owned(), json!(spelled(at)));
     }
@@ -202,18 +247,33 @@ impl SampleProject {
         if active.is_empty() {
             return;
         }
-        let session = &mut self.sessions[active[generator.below(active.len())]];
-        let started = session["started_at"].as_str().and_then(crate::domain::parse_instant).unwrap_or(at);
+        let chosen = active[generator.below(active.len())];
+        let more = i64::try_from(generator.below(12)).unwrap_or_default();
+        let session = &mut self.sessions[chosen];
+        let started = instant(session, "started_at").unwrap_or(at);
+        let said = session["total_messages"].as_i64().unwrap_or_default();
+        session.insert("total_messages".to_owned(), json!(said + more));
         session.insert("is_active".to_owned(), json!(false));
         session.insert("ended_at".to_owned(), json!(spelled(at.max(started))));
         session.insert("duration_seconds".to_owned(), json!((at - started).num_seconds().max(0)));
+        self.say(generator, chosen, more, started, at.max(started));
     }
+}
+
+fn instant(row: &JsonObject, name: &str) -> Option<DateTime<Utc>> {
+    parse_instant(row.get(name)?.as_str()?, Tz::UTC)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Event, Table};
+    use crate::domain::{Catalog, Json, SourceRow};
+
+    impl SampleProject {
+        fn state(&self) -> [&[JsonObject]; 3] {
+            [&self.leads, &self.sessions, &self.messages]
+        }
+    }
 
     fn beginning() -> Beginning {
         let began_at = DateTime::from_timestamp(1_780_000_000, 0).expect("an instant");
@@ -224,13 +284,13 @@ mod tests {
     fn a_project_opened_again_shows_what_it_showed_and_what_changed_since() {
         let later = beginning().began_at + TimeDelta::days(3);
         let (mut one, mut other) = (SampleProject::new(beginning()), SampleProject::new(beginning()));
-        assert_eq!(one.leads(), other.leads());
+        assert_eq!(one.state(), other.state());
         // One has been running all the time, the other is opened now.
         for hour in 0..=72 {
             one.advance(beginning().began_at + TimeDelta::hours(hour));
         }
         assert!(other.advance(later));
-        assert_eq!((one.leads(), one.sessions()), (other.leads(), other.sessions()));
+        assert_eq!(one.state(), other.state());
         assert!(!other.advance(later), "nothing happens twice");
     }
 
@@ -238,28 +298,37 @@ mod tests {
     fn leads_change_and_arrive_and_nothing_is_of_the_future() {
         let now = beginning().began_at + TimeDelta::days(1);
         let mut project = SampleProject::new(beginning());
-        let before = project.leads().to_vec();
+        let before = project.leads.clone();
         project.advance(now);
-        let changed = before.iter().zip(project.leads()).filter(|(before, after)| before != after).count();
+        let changed = before.iter().zip(&project.leads).filter(|(before, after)| before != after).count();
         assert!(changed > 50, "{changed} of 100 changed");
-        assert!(project.leads().len() > 200 && project.sessions().len() > 100);
-        for row in project.leads() {
-            let updated = row["updated_at"].as_str().and_then(crate::domain::parse_instant);
-            assert!(updated.is_none_or(|updated| updated <= now));
+        assert!(project.leads.len() > 200 && project.sessions.len() > 100);
+        for row in &project.leads {
+            assert!(instant(row, "updated_at").is_none_or(|updated| updated <= now));
         }
+        assert!(
+            project.messages.iter().all(|row| instant(row, "created_at").is_some_and(|said| said <= now))
+        );
     }
 
     #[test]
     fn broken_leads_make_no_event_and_the_others_do() {
         let project = SampleProject::new(beginning().with_broken(3));
-        let now = beginning().began_at;
-        let errors: Vec<String> = project
-            .leads()
-            .iter()
-            .filter_map(|lead| Event::from_row(Table::Leads, lead.clone(), now).err())
-            .map(|error| error.to_string())
-            .collect();
-        assert_eq!(errors, ["leads.interesse: expected a list of text, got an object"; 3]);
+        let table = Catalog::built_in().get("leads").expect("leads");
+        let rows = project.leads.iter().map(|lead| SourceRow::read(table, Json::from(lead)));
+        let errors: Vec<String> = rows.filter_map(|row| row.err().map(|error| error.to_string())).collect();
+        assert_eq!(errors, ["leads.id: missing; a row needs its key"; 3]);
+    }
+
+    #[test]
+    fn as_many_messages_are_there_as_sessions_count() {
+        let mut project = SampleProject::new(beginning());
+        project.advance(beginning().began_at + TimeDelta::days(2));
+        let counted: i64 =
+            project.sessions.iter().filter_map(|session| session["total_messages"].as_i64()).sum();
+        assert_eq!(i64::try_from(project.messages.len()), Ok(counted));
+        let ids: Vec<i64> = project.messages.iter().filter_map(|message| message["id"].as_i64()).collect();
+        assert!(ids.is_sorted() && ids.first() == Some(&1) && ids.last() == Some(&counted));
     }
 
     #[test]
@@ -270,6 +339,6 @@ mod tests {
         first.hurry(folder.path(), 30, now).expect("written");
         let again = SampleProject::resume(folder.path()).expect("the project");
         assert_eq!(first.beginning, again.beginning);
-        assert_eq!(first.leads(), again.leads());
+        assert_eq!(first.state(), again.state());
     }
 }

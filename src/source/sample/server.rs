@@ -14,37 +14,48 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     routing::get,
 };
-use chrono::Utc;
-use serde_json::{Value, json};
+use chrono::{TimeDelta, Utc};
+use serde_json::{Map, Value, json};
 use tower_http::compression::CompressionLayer;
 
 use super::{
     Failure, Fault, SampleProject, SeenRequest, keys, lock,
-    table::{Found, Read, SampleTable},
+    table::{Found, Read, Row, SampleTable},
 };
-use crate::domain::{JsonObject, Table};
+use crate::domain::Json;
+
+/// The schema of requests that name none.
+pub(super) const PUBLIC: &str = "public";
 
 /// Everything a test may set and see.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) tables: BTreeMap<String, SampleTable>,
+    /// By schema and name.
+    pub(super) tables: BTreeMap<(String, String), SampleTable>,
     pub(super) max_rows: Option<usize>,
     pub(super) row_level_security: bool,
     pub(super) openapi: bool,
+    /// How far the clock that answers are dated by is ahead.
+    pub(super) clock: TimeDelta,
     pub(super) script: VecDeque<Fault>,
+    pub(super) openapi_script: VecDeque<Fault>,
     pub(super) seen: VecDeque<SeenRequest>,
     project: Option<SampleProject>,
 }
 
 /// Requests remembered at most: a server may run for weeks.
-const MOST_SEEN: usize = 10_000;
+const MAX_SEEN: usize = 10_000;
 
 type SharedState = Arc<Mutex<State>>;
 
 impl State {
-    pub(super) fn set_rows(&mut self, table: &str, rows: Vec<JsonObject>) {
-        let Some(table) = self.tables.get_mut(table) else { return };
-        table.columns.extend(rows.iter().flat_map(|row| row.keys().cloned()));
+    pub(super) fn table(&mut self, schema: &str, name: &str) -> Option<&mut SampleTable> {
+        self.tables.get_mut(&(schema.to_owned(), name.to_owned()))
+    }
+
+    pub(super) fn set_rows(&mut self, schema: &str, name: &str, rows: Vec<Row>) {
+        let Some(table) = self.table(schema, name) else { return };
+        table.learn(&rows);
         table.rows = rows;
     }
 
@@ -71,52 +82,56 @@ impl State {
     }
 
     fn show(&mut self, project: &SampleProject) {
-        self.set_rows(Table::Leads.name(), project.leads().to_vec());
-        self.set_rows(Table::ChatSessions.name(), project.sessions().to_vec());
+        for (name, columns, rows) in project.tables() {
+            let rows: Vec<Row> = rows.iter().map(super::table::row_of).collect();
+            self.tables
+                .entry((PUBLIC.to_owned(), name.to_owned()))
+                .or_insert_with(|| SampleTable { columns: columns.unwrap_or_default(), rows: Vec::new() });
+            self.set_rows(PUBLIC, name, rows);
+        }
     }
 
     fn remember(&mut self, request: SeenRequest) {
-        if self.seen.len() == MOST_SEEN {
+        if self.seen.len() == MAX_SEEN {
             self.seen.pop_front();
         }
         self.seen.push_back(request);
     }
 
-    pub(super) fn upsert(&mut self, table: &str, rows: Vec<JsonObject>) {
-        let Some(table) = self.tables.get_mut(table) else { return };
+    pub(super) fn upsert(&mut self, schema: &str, name: &str, key: &str, rows: Vec<Row>) {
+        let Some(table) = self.table(schema, name) else { return };
+        table.learn(&rows);
         for row in rows {
-            table.columns.extend(row.keys().cloned());
-            let id = row.get("id").filter(|id| !id.is_null());
-            match table.rows.iter_mut().find(|held| id.is_some() && held.get("id") == id) {
+            let id = row.get(key).filter(|id| id.as_str() != "null");
+            match table.rows.iter_mut().find(|held| id.is_some() && held.get(key) == id) {
                 Some(held) => *held = row,
                 None => table.rows.push(row),
             }
         }
     }
 
-    pub(super) fn change(&mut self, table: &str, id: &Value, changes: &JsonObject) {
-        let Some(table) = self.tables.get_mut(table) else { return };
-        for row in table.rows.iter_mut().filter(|row| row.get("id") == Some(id)) {
+    pub(super) fn change(&mut self, schema: &str, name: &str, key: (&str, &Json), changes: &Row) {
+        let Some(table) = self.table(schema, name) else { return };
+        for row in table.rows.iter_mut().filter(|row| row.get(key.0) == Some(key.1)) {
             row.extend(changes.clone());
         }
     }
 
-    pub(super) fn drop_column(&mut self, table: &str, column: &str) {
-        if let Some(table) = self.tables.get_mut(table) {
-            table.columns.remove(column);
+    pub(super) fn drop_column(&mut self, schema: &str, name: &str, column: &str) {
+        if let Some(table) = self.table(schema, name) {
+            table.columns.retain(|held| held.name != column);
             for row in &mut table.rows {
                 row.remove(column);
             }
         }
     }
 
-    fn describe(&self) -> Value {
-        let definitions: serde_json::Map<String, Value> = self
-            .tables
-            .iter()
-            .map(|(name, table)| {
-                let properties: serde_json::Map<String, Value> =
-                    table.columns.iter().map(|column| (column.clone(), json!({}))).collect();
+    fn describe(&self, schema: &str) -> Value {
+        let of_schema = self.tables.iter().filter(|((of, _), _)| of == schema);
+        let definitions: Map<String, Value> = of_schema
+            .map(|((_, name), table)| {
+                let properties: Map<String, Value> =
+                    table.columns.iter().map(|column| (column.name.clone(), column.described())).collect();
                 (name.clone(), json!({"type": "object", "properties": properties}))
             })
             .collect();
@@ -134,20 +149,23 @@ pub(super) fn router(state: SharedState) -> Router {
 }
 
 async fn describe(Shared(state): Shared<SharedState>, headers: HeaderMap) -> Response<Body> {
-    let state = lock(&state);
-    match role(&headers) {
-        None => Failure::wrong_key().into_response(),
-        // Supabase shows the description to keys of high privilege only.
-        Some(Role::Privileged) if state.openapi => {
-            let mut response = Response::new(Body::from(state.describe().to_string()));
-            response.headers_mut().insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/openapi+json; charset=utf-8"),
-            );
-            response
+    let scripted = lock(&state).openapi_script.pop_front();
+    let answer = {
+        let state = lock(&state);
+        match role(&headers) {
+            None => Err(Failure::wrong_key()),
+            // Supabase shows the description to keys of high privilege only.
+            Some(Role::Privileged) if state.openapi => schema(&state, &headers).map(|schema| {
+                response(
+                    &state,
+                    state.describe(schema).to_string(),
+                    "application/openapi+json; charset=utf-8",
+                )
+            }),
+            Some(_) => Err(Failure::new(403, "42501", "permission denied for schema", None)),
         }
-        Some(_) => Failure::new(403, "42501", "permission denied for schema", None).into_response(),
-    }
+    };
+    scripted_or(scripted, answer.unwrap_or_else(Failure::into_response)).await
 }
 
 async fn read_rows(
@@ -164,13 +182,30 @@ async fn read_rows(
         state.catch_up();
         state.script.pop_front()
     };
-    match scripted {
-        Some(Fault::Refuse(failure)) => return failure.into_response(),
-        Some(Fault::Hang) => std::future::pending().await,
-        Some(Fault::Delay(pause)) => tokio::time::sleep(pause).await,
-        None => {}
+    if let Some(Fault::Delay(pause)) = &scripted {
+        tokio::time::sleep(*pause).await;
     }
-    answer(&lock(&state), &name, &parameters, &headers).unwrap_or_else(Failure::into_response)
+    let answer = answer(&lock(&state), &name, &parameters, &headers);
+    scripted_or(scripted, answer.unwrap_or_else(Failure::into_response)).await
+}
+
+/// The answer, or what a test wants in its place.
+async fn scripted_or(scripted: Option<Fault>, answer: Response<Body>) -> Response<Body> {
+    match scripted {
+        Some(Fault::Refuse(failure)) => failure.into_response(),
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::CutOff) => {
+            let (parts, body) = answer.into_parts();
+            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+            Response::from_parts(parts, Body::from(body.slice(..body.len() / 2)))
+        }
+        Some(Fault::WebPage) => {
+            let mut page = Response::new(Body::from("<!doctype html><title>We will be back soon</title>"));
+            page.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            page
+        }
+        Some(Fault::Delay(_)) | None => answer,
+    }
 }
 
 fn answer(
@@ -180,7 +215,9 @@ fn answer(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
     let role = role(headers).ok_or_else(Failure::wrong_key)?;
-    let table = state.tables.get(name).ok_or_else(|| Failure::unknown_table(name))?;
+    let schema = schema(state, headers)?;
+    let table = state.tables.get(&(schema.to_owned(), name.to_owned()));
+    let table = table.ok_or_else(|| Failure::unknown_table(schema, name))?;
     let mut read = Read::parse(parameters)?;
     if let Some((first, last)) = range(headers) {
         read.offset = first;
@@ -202,15 +239,32 @@ fn answer(
         rows => format!("{}-{}", read.offset, read.offset + rows - 1),
     };
     let total = if counted { found.total.to_string() } else { "*".to_owned() };
-    let body = Value::Array(found.rows.into_iter().map(Value::Object).collect()).to_string();
-    let mut response = Response::new(Body::from(body));
+    let body = format!("[{}]", found.rows.join(", \n "));
+    let mut response = response(state, body, "application/json; charset=utf-8");
     *response.status_mut() = if partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     if let Ok(range) = HeaderValue::try_from(format!("{shown}/{total}")) {
-        headers.insert(header::CONTENT_RANGE, range);
+        response.headers_mut().insert(header::CONTENT_RANGE, range);
     }
     Ok(response)
+}
+
+fn response(state: &State, body: String, content_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    let date = (Utc::now() + state.clock).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(date) = HeaderValue::try_from(date) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The schema that a request names.
+fn schema<'a>(state: &State, headers: &'a HeaderMap) -> Result<&'a str, Failure> {
+    let named = headers.get("accept-profile").and_then(|value| value.to_str().ok()).unwrap_or(PUBLIC);
+    if named == PUBLIC || state.tables.keys().any(|(schema, _)| schema == named) {
+        return Ok(named);
+    }
+    Err(Failure::new(406, "PGRST106", &format!("Invalid schema: {named}"), None))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,6 +305,7 @@ fn seen(table: &str, query: &[(String, String)], headers: &HeaderMap) -> SeenReq
     SeenRequest {
         path: table.to_owned(),
         query: query.to_vec(),
+        schema: text("accept-profile"),
         key_headers: key_headers.map(str::to_owned).collect(),
         user_agent: text("user-agent"),
         accept_encoding: text("accept-encoding"),

@@ -6,14 +6,18 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use url::Url;
 
 use super::{SampleProject, SampleServer, keys};
 use crate::{
     config::SupabaseSettings,
+    domain::{Catalog, Table},
     fault::Fault,
     source::{
-        Overview, Page, PageToken, RowQuery, Source, SourceHealth, SourceWarning, supabase::SupabaseSource,
+        Page, PageToken, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
+        description::{Description, Difference},
+        supabase::SupabaseSource,
     },
 };
 
@@ -32,7 +36,7 @@ impl SampleSource {
     ///
     /// # Errors
     /// When loopback can't be listened on, or the folder can't be read or written.
-    pub async fn start(folder: &Path) -> Result<Self, Fault> {
+    pub async fn start(folder: &Path, catalog: Catalog) -> Result<Self, Fault> {
         let project = SampleProject::resume(folder).map_err(|error| {
             Fault::misconfigured(
                 PART,
@@ -48,7 +52,7 @@ impl SampleSource {
             )
         })?;
         server.set_project(project);
-        let reader = SupabaseSource::new(&settings(&server)?)?;
+        let reader = SupabaseSource::new(&settings(&server)?, catalog)?;
         Ok(Self { server, reader, folder: folder.to_owned() })
     }
 
@@ -66,13 +70,13 @@ fn settings(server: &SampleServer) -> Result<SupabaseSettings, Fault> {
         Fault::misconfigured(PART, format!("the sample project's address is no URL: {error}"), "report this")
     })?;
     Ok(SupabaseSettings {
-        url,
+        url: url.into(),
         key: keys::SECRET.into(),
         schema: "public".to_owned(),
         page_size: SupabaseSettings::PAGE_SIZE,
         timeout: Duration::from_secs(30),
         retry_for: Duration::from_secs(10),
-        include_ip_address: false,
+        include_columns: Vec::new(),
     })
 }
 
@@ -86,8 +90,32 @@ impl Source for SampleSource {
         self.reader.page(query, after).await
     }
 
-    async fn overview(&self) -> Result<Overview, Fault> {
-        self.reader.overview().await
+    async fn overview(&self, table: Table) -> Result<TableOverview, Fault> {
+        self.reader.overview(table).await
+    }
+
+    fn columns(&self, table: Table) -> Option<Vec<String>> {
+        self.reader.columns(table)
+    }
+
+    fn seed_columns(&self, table: Table, columns: Vec<String>) {
+        self.reader.seed_columns(table, columns);
+    }
+
+    async fn served(&self, schema: Option<&str>) -> Result<Option<Vec<String>>, Fault> {
+        self.reader.served(schema).await
+    }
+
+    async fn describe(&self, schema: Option<&str>, table: &str) -> Result<Option<Description>, Fault> {
+        self.reader.describe(schema, table).await
+    }
+
+    async fn check(&self, table: Table) -> Result<Vec<Difference>, Fault> {
+        self.reader.check(table).await
+    }
+
+    async fn rows_ahead(&self, table: Table, now: DateTime<Utc>) -> Result<Option<u64>, Fault> {
+        self.reader.rows_ahead(table, now).await
     }
 
     async fn health(&self) -> Result<SourceHealth, Fault> {

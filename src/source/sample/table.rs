@@ -1,17 +1,26 @@
 //! A table in memory, and one read of it as PostgREST would answer.
+//!
+//! Values are held as the JSON text that is answered: `1e999`, deep nesting and lone surrogates are none of serde's.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::{cmp::Reverse, collections::BTreeMap};
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{failure::Failure, filter::Filter};
-use crate::domain::{JsonObject, parse_instant};
+use super::{
+    column::{SampleColumn, Typed},
+    failure::Failure,
+    filter::Filter,
+};
+use crate::domain::{Json, JsonObject};
+
+/// A row: JSON text by column.
+pub(super) type Row = BTreeMap<String, Json>;
 
 /// Rows and the columns they may have.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SampleTable {
-    pub(super) columns: BTreeSet<String>,
-    pub(super) rows: Vec<JsonObject>,
+    pub(super) columns: Vec<SampleColumn>,
+    pub(super) rows: Vec<Row>,
 }
 
 /// One read.
@@ -33,9 +42,24 @@ struct Order {
 
 /// What a read came to.
 pub(super) struct Found {
-    pub(super) rows: Vec<JsonObject>,
+    /// As JSON text.
+    pub(super) rows: Vec<String>,
     /// All rows that match, whatever the limits.
     pub(super) total: usize,
+}
+
+/// A row of serde's values.
+pub(super) fn row_of(object: &JsonObject) -> Row {
+    object.iter().map(|(name, value)| (name.clone(), Json::from(value))).collect()
+}
+
+/// A row of JSON text.
+///
+/// # Errors
+/// When the text is no object.
+pub(super) fn row_of_text(text: &str) -> serde_json::Result<Row> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
+    Ok(members.into_iter().map(|(name, value)| (name, Json::from(value))).collect())
 }
 
 impl Read {
@@ -45,7 +69,10 @@ impl Read {
             let number = || value.parse().map_err(|_| Failure::unparsable(value));
             match name.as_str() {
                 "select" => read.select = columns_of(value),
-                "order" => read.order = value.split(',').map(order).collect::<Result<_, _>>()?,
+                "order" => {
+                    read.order =
+                        split(value, ',').iter().map(|text| order(text)).collect::<Result<_, _>>()?;
+                }
                 "limit" => read.limit = Some(number()?),
                 "offset" => read.offset = number()?,
                 _ => read.filters.push(Filter::parameter(name, value)?),
@@ -56,55 +83,74 @@ impl Read {
 }
 
 impl SampleTable {
+    pub(super) fn column(&self, name: &str) -> Option<&SampleColumn> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Adds the columns that rows have and the table has not.
+    pub(super) fn learn(&mut self, rows: &[Row]) {
+        for name in rows.iter().flat_map(BTreeMap::keys) {
+            if self.column(name).is_none() {
+                self.columns.push(SampleColumn::new(name, "text"));
+            }
+        }
+    }
+
     pub(super) fn read(&self, name: &str, read: &Read, most: Option<usize>) -> Result<Found, Failure> {
         let mut named: Vec<&str> = read.order.iter().map(|order| order.column.as_str()).collect();
         read.filters.iter().for_each(|filter| filter.columns(&mut named));
         named.extend(read.select.iter().flatten().map(String::as_str));
-        if let Some(unknown) = named.into_iter().find(|column| !self.columns.contains(*column)) {
+        if let Some(unknown) = named.into_iter().find(|column| self.column(column).is_none()) {
             return Err(Failure::unknown_column(name, unknown));
         }
-        let mut matching: Vec<&JsonObject> = self
+        let filters = read.filters.iter().map(|filter| filter.bound(self)).collect::<Result<Vec<_>, _>>()?;
+        let mut matching: Vec<&Row> = self
             .rows
             .iter()
-            .filter(|row| read.filters.iter().all(|filter| filter.holds(row) == Some(true)))
+            .filter(|row| filters.iter().all(|filter| filter.holds(row) == Some(true)))
             .collect();
-        matching.sort_by_cached_key(|row| read.order.iter().map(|order| order.key(row)).collect::<Vec<_>>());
+        let orders: Vec<(&Order, &SampleColumn)> =
+            read.order.iter().filter_map(|order| Some((order, self.column(&order.column)?))).collect();
+        matching.sort_by_cached_key(|row| {
+            orders.iter().map(|(order, column)| order.key(column, row)).collect::<Vec<_>>()
+        });
         let total = matching.len();
         let limit = read.limit.unwrap_or(usize::MAX).min(most.unwrap_or(usize::MAX));
         let rows =
-            matching.into_iter().skip(read.offset).take(limit).map(|row| self.selected(row, read)).collect();
+            matching.into_iter().skip(read.offset).take(limit).map(|row| self.shown(row, read)).collect();
         Ok(Found { rows, total })
     }
 
     /// A row shows every column, null where it holds nothing.
-    fn selected(&self, row: &JsonObject, read: &Read) -> JsonObject {
+    fn shown(&self, row: &Row, read: &Read) -> String {
         let names: Vec<&String> = match &read.select {
             Some(names) => names.iter().collect(),
-            None => self.columns.iter().collect(),
+            None => self.columns.iter().map(|column| &column.name).collect(),
         };
-        names.into_iter().map(|name| (name.clone(), row.get(name).cloned().unwrap_or(Value::Null))).collect()
+        let mut text = String::from("{");
+        for name in names {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            // A name always serializes.
+            text.push_str(&serde_json::to_string(name).unwrap_or_default());
+            text.push(':');
+            text.push_str(row.get(name).map_or("null", Json::as_str));
+        }
+        text.push('}');
+        text
     }
 }
 
 impl Order {
-    /// What a row is sorted by: instants and numbers as what they are, all else as text.
-    fn key(&self, row: &JsonObject) -> SortKey {
-        let value = match row.get(&self.column) {
-            None | Some(Value::Null) => {
-                return SortKey { null: if self.nulls_first { 0 } else { 2 }, value: None };
+    fn key(&self, column: &SampleColumn, row: &Row) -> SortKey {
+        match column.held(row.get(&self.column)) {
+            None => SortKey { null: if self.nulls_first { 0 } else { 2 }, value: None },
+            Some(value) if self.descending => {
+                SortKey { null: 1, value: Some(Directed::Descending(Reverse(value))) }
             }
-            Some(Value::String(text)) => match parse_instant(text) {
-                Some(instant) => SortValue::Number(instant.timestamp_micros()),
-                None => SortValue::Text(text.clone()),
-            },
-            Some(Value::Number(number)) if number.is_i64() => {
-                SortValue::Number(number.as_i64().unwrap_or_default())
-            }
-            Some(other) => SortValue::Text(other.to_string()),
-        };
-        let value =
-            if self.descending { Directed::Descending(Reverse(value)) } else { Directed::Ascending(value) };
-        SortKey { null: 1, value: Some(value) }
+            Some(value) => SortKey { null: 1, value: Some(Directed::Ascending(value)) },
+        }
     }
 }
 
@@ -116,27 +162,48 @@ struct SortKey {
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Directed {
-    Ascending(SortValue),
-    Descending(Reverse<SortValue>),
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum SortValue {
-    Number(i64),
-    Text(String),
+    Ascending(Typed),
+    Descending(Reverse<Typed>),
 }
 
 fn columns_of(select: &str) -> Option<Vec<String>> {
-    (select != "*").then(|| select.split(',').map(|name| name.trim_matches('"').to_owned()).collect())
+    (select != "*").then(|| split(select, ',').iter().map(|name| unquoted(name)).collect())
+}
+
+/// The pieces between signs that stand in no quotes.
+pub(super) fn split(text: &str, sign: char) -> Vec<&str> {
+    let (mut pieces, mut from, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            c if c == sign && !quoted => {
+                pieces.push(&text[from..at]);
+                from = at + c.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    pieces.push(&text[from..]);
+    pieces
+}
+
+/// A name without its quotes.
+pub(super) fn unquoted(name: &str) -> String {
+    match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(name) => name.replace("\\\"", "\"").replace("\\\\", "\\"),
+        None => name.to_owned(),
+    }
 }
 
 fn order(text: &str) -> Result<Order, Failure> {
-    let mut words = text.split('.');
-    let column = words.next().unwrap_or_default().to_owned();
-    let mut order = Order { column, descending: false, nulls_first: false };
+    let words = split(text, '.');
+    let (column, words) = words.split_first().ok_or_else(|| Failure::unparsable(text))?;
+    let mut order = Order { column: unquoted(column), descending: false, nulls_first: false };
     let mut nulls = None;
     for word in words {
-        match word {
+        match *word {
             "asc" => order.descending = false,
             "desc" => order.descending = true,
             "nullsfirst" => nulls = Some(true),
@@ -151,31 +218,48 @@ fn order(text: &str) -> Result<Order, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn table() -> SampleTable {
-        let rows = json!([{"id": 1, "a": "x"}, {"id": 2, "a": null}, {"id": 3, "a": "b"}]);
+        let rows =
+            [r#"{"id": 1, "a": "x"}"#, r#"{"id": 2, "a": null}"#, r#"{"id": 10, "a": "b", "b c": 1e999}"#];
         SampleTable {
-            columns: ["id", "a"].map(str::to_owned).into(),
-            rows: rows.as_array().into_iter().flatten().filter_map(|row| row.as_object().cloned()).collect(),
+            columns: vec![
+                SampleColumn::key("id", "bigint"),
+                SampleColumn::new("a", "text"),
+                SampleColumn::new("b c", "numeric"),
+            ],
+            rows: rows.iter().map(|row| row_of_text(row).expect("a row")).collect(),
         }
     }
 
-    fn ids(parameters: &[(&str, &str)], most: Option<usize>) -> Vec<i64> {
+    fn read(parameters: &[(&str, &str)], most: Option<usize>) -> Result<Vec<String>, Failure> {
         let parameters: Vec<_> = parameters.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let read = Read::parse(&parameters).expect("a query");
-        let found = table().read("t", &read, most).expect("rows");
-        found.rows.iter().filter_map(|row| row["id"].as_i64()).collect()
+        Ok(table().read("t", &Read::parse(&parameters)?, most)?.rows)
+    }
+
+    fn ids(parameters: &[(&str, &str)], most: Option<usize>) -> Vec<String> {
+        let parameters: Vec<_> = parameters.iter().copied().chain([("select", "id")]).collect();
+        read(&parameters, most).expect("rows")
     }
 
     #[test]
     fn order_limit_and_offset_are_postgrest_s() {
-        assert_eq!(ids(&[("order", "a.asc")], None), [3, 1, 2]);
-        assert_eq!(ids(&[("order", "a.desc")], None), [2, 1, 3]);
-        assert_eq!(ids(&[("order", "a.desc.nullslast"), ("limit", "1"), ("offset", "1")], None), [3]);
-        assert_eq!(ids(&[("order", "id.asc")], Some(2)), [1, 2], "the cap is silent");
+        let [one, two, ten] = ["{\"id\":1}", "{\"id\":2}", "{\"id\":10}"].map(str::to_owned);
+        assert_eq!(ids(&[("order", "a.asc")], None), [ten.clone(), one.clone(), two.clone()]);
+        assert_eq!(ids(&[("order", "a.desc")], None), [two.clone(), one.clone(), ten.clone()]);
+        assert_eq!(ids(&[("order", "id.desc")], None), [ten.clone(), two.clone(), one.clone()], "as numbers");
+        assert_eq!(ids(&[("order", "a.desc.nullslast"), ("limit", "1"), ("offset", "1")], None), [ten]);
+        assert_eq!(ids(&[("order", "id.asc")], Some(2)), [one, two], "the cap is silent");
+    }
+
+    #[test]
+    fn rows_are_answered_as_they_are_held() {
+        let rows =
+            read(&[("select", "\"b c\",id"), ("order", "\"b c\".asc"), ("limit", "1")], None).expect("rows");
+        assert_eq!(rows, [r#"{"b c":1e999,"id":10}"#]);
+        let all = read(&[("id", "eq.1")], None).expect("rows");
+        assert_eq!(all, [r#"{"id":1,"a":"x","b c":null}"#], "every column, in the table's order");
     }
 
     #[test]
@@ -183,9 +267,14 @@ mod tests {
         for (name, value) in
             [("select", "id,z"), ("order", "z.asc"), ("z", "eq.1"), ("or", "(id.eq.1,z.eq.1)")]
         {
-            let read = Read::parse(&[(name.to_owned(), value.to_owned())]).expect("a query");
-            let failure = table().read("t", &read, None).err().expect("a refusal");
+            let failure = read(&[(name, value)], None).expect_err("a refusal");
             assert!(failure.body.contains("column t.z does not exist"), "{}", failure.body);
         }
+    }
+
+    #[test]
+    fn a_value_that_is_none_of_the_columns_type_is_refused() {
+        let failure = read(&[("id", "gt.abc")], None).expect_err("a refusal");
+        assert!(failure.body.contains("22P02"), "{}", failure.body);
     }
 }

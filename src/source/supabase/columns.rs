@@ -1,87 +1,118 @@
-//! Which columns a table has, as far as the project tells.
+//! Which of a table's columns are read.
+//!
+//! A row's identity is its content, so what is selected must not change from one read to the next. A table without
+//! columns to hide is asked for `*`. Another is asked for what the project listed last, less what must not be read;
+//! a listing that fails never shortens it.
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use super::{describe::properties, query::name};
+use crate::domain::{Column, Definition, Json, Table};
 
-use crate::domain::Table;
-
-/// A table's columns.
+/// A table's columns by their names in the project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Columns {
     table: Table,
     names: BTreeSet<String>,
-    /// The project listed them; otherwise they are those sluice knows, and there may be others.
-    listed: bool,
+    /// The project listed them; otherwise they are those of the definition, and there may be others.
+    pub(super) listed: bool,
 }
 
 impl Columns {
-    /// What sluice expects, where the project does not tell.
+    /// What the definition lists, where the project does not tell.
     pub(super) fn expected(table: Table) -> Self {
-        let names = table.columns().iter().map(|name| (*name).to_owned()).collect();
+        let definition = table.definition();
+        let columns = definition.columns.iter().map(|column| column.source().to_owned());
+        let names = columns.chain([definition.key_source().to_owned()]).collect();
         Self { table, names, listed: false }
     }
 
-    /// Reads PostgREST's OpenAPI description.
-    pub(super) fn listed(table: Table, openapi: &[u8]) -> Option<Self> {
-        let document: Value = serde_json::from_slice(openapi).ok()?;
-        let properties = document.get("definitions")?.get(table.name())?.get("properties")?.as_object()?;
-        let names: BTreeSet<String> = properties.keys().cloned().collect();
+    /// Reads PostgREST's OpenAPI description; nothing where it does not tell of the table.
+    pub(super) fn listed(table: Table, openapi: &Json) -> Option<Self> {
+        let properties = properties(openapi, table.source_name())?;
+        Self::named(table, properties.iter().map(|property| property.name.clone().into_owned()).collect())
+    }
+
+    /// These, which the project listed at some time.
+    pub(super) fn named(table: Table, names: Vec<String>) -> Option<Self> {
+        let names: BTreeSet<String> = names.into_iter().collect();
         (!names.is_empty()).then_some(Self { table, names, listed: true })
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.names.contains(name)
+    pub(super) fn names(&self) -> Vec<String> {
+        self.names.iter().cloned().collect()
+    }
+
+    /// By its name in the project.
+    pub(super) fn has(&self, source: &str) -> bool {
+        self.names.contains(source)
     }
 
     /// `false` when it was not there either.
-    pub(super) fn remove(&mut self, name: &str) -> bool {
-        self.names.remove(name)
+    pub(super) fn remove(&mut self, source: &str) -> bool {
+        self.names.remove(source)
+    }
+
+    /// The name in the project of a column that the definition names, where the project has it.
+    pub(super) fn source(&self, named: Option<&String>) -> Option<&'static str> {
+        named_source(self.table.definition(), named).filter(|source| self.has(source))
     }
 
     /// The column rows are ordered and filtered by.
     pub(super) fn time(&self) -> Option<&'static str> {
-        let candidates = [self.table.modified_column(), Some(self.table.created_column())];
-        candidates.into_iter().flatten().find(|name| self.has(name))
+        let time = &self.table.definition().time;
+        self.source(time.modified.as_ref()).or_else(|| self.source(time.created.as_ref()))
     }
 
     /// Whether that column grows with every change, so that it can carry a watermark.
     pub(super) fn has_modification_time(&self) -> bool {
-        self.table.modified_column().is_some_and(|name| self.has(name))
+        self.source(self.table.definition().time.modified.as_ref()).is_some()
     }
 
-    /// What to select. A table with columns that must not leave the project is never asked for `*`.
-    pub(super) fn selection(&self, include_ip_address: bool) -> String {
-        if self.table.forbidden_columns().is_empty() && !self.listed {
+    /// What to select. `asked_for` names the columns that are read only where the operator asks for them, by their
+    /// names downstream.
+    pub(super) fn selection(&self, asked_for: &[String]) -> String {
+        let hidden = hidden(self.table, asked_for);
+        if hidden.is_empty() {
             return "*".to_owned();
         }
-        let forbidden = self.table.forbidden_columns();
-        let wanted = |name: &&String| {
-            !forbidden.contains(&name.as_str()) && (include_ip_address || *name != "ip_address")
-        };
-        let names: Vec<String> = self.names.iter().filter(wanted).map(|name| quoted(name)).collect();
-        names.join(",")
+        let wanted = self.names.iter().filter(|name| !hidden.contains(&name.as_str()));
+        wanted.map(|wanted| name(wanted)).collect::<Vec<_>>().join(",")
     }
 }
 
-/// A column's name as `select` takes it.
-fn quoted(name: &str) -> String {
-    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")) }
+/// The columns of a table that must not be selected, by their names in the project.
+pub(super) fn hidden(table: Table, asked_for: &[String]) -> Vec<&'static str> {
+    let definition = table.definition();
+    let unasked =
+        definition.columns.iter().filter(|column| column.on_request && !asked_for.contains(&column.name));
+    definition.never_read.iter().map(String::as_str).chain(unasked.map(Column::source)).collect()
+}
+
+fn named_source(definition: &'static Definition, named: Option<&String>) -> Option<&'static str> {
+    let column = definition.column(named?)?;
+    Some(column.source())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::domain::Catalog;
+
+    fn table(name: &str) -> Table {
+        Catalog::built_in().get(name).expect("a table")
+    }
 
     #[test]
-    fn a_session_token_is_never_selected_and_an_address_only_on_request() {
-        let openapi = br#"{"definitions": {"chat_sessions": {"properties":
-            {"id": {}, "session_token": {}, "ip_address": {}, "canal": {}, "com espaco": {}}}}}"#;
-        let columns = Columns::listed(Table::ChatSessions, openapi).expect("columns");
-        assert_eq!(columns.selection(false), "canal,\"com espaco\",id");
-        assert_eq!(columns.selection(true), "canal,\"com espaco\",id,ip_address");
-        let expected = Columns::expected(Table::ChatSessions).selection(false);
+    fn what_must_not_be_read_is_never_selected_and_other_columns_only_on_request() {
+        let openapi = json!({"definitions": {"chat_sessions": {"properties":
+            {"id": {}, "session_token": {}, "ip_address": {}, "canal": {}, "com espaco": {}}}}});
+        let columns = Columns::listed(table("chat_sessions"), &Json::from(&openapi)).expect("columns");
+        assert_eq!(columns.selection(&[]), "canal,\"com espaco\",id");
+        assert_eq!(columns.selection(&["ip_address".to_owned()]), "canal,\"com espaco\",id,ip_address");
+        let expected = Columns::expected(table("chat_sessions")).selection(&[]);
         assert!(
             !expected.contains('*')
                 && !expected.contains("session_token")
@@ -90,8 +121,18 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_updated_at_is_read_by_its_creation() {
-        let mut columns = Columns::expected(Table::Leads);
+    fn a_table_without_columns_to_hide_is_read_whole_whether_the_project_tells_or_not() {
+        let openapi = json!({"definitions": {"leads": {"properties": {"id": {}, "nome": {}}}}});
+        let listed = Columns::listed(table("leads"), &Json::from(&openapi)).expect("columns");
+        assert_eq!(
+            (listed.selection(&[]), Columns::expected(table("leads")).selection(&[])),
+            ("*".into(), "*".into())
+        );
+    }
+
+    #[test]
+    fn a_table_without_modification_time_is_read_by_its_creation() {
+        let mut columns = Columns::expected(table("leads"));
         assert_eq!((columns.time(), columns.has_modification_time()), (Some("updated_at"), true));
         columns.remove("updated_at");
         assert_eq!((columns.time(), columns.has_modification_time()), (Some("created_at"), false));
@@ -101,7 +142,10 @@ mod tests {
 
     #[test]
     fn a_description_of_other_tables_says_nothing() {
-        assert_eq!(Columns::listed(Table::Leads, br#"{"definitions": {}}"#), None);
-        assert_eq!(Columns::listed(Table::Leads, b"<html>"), None);
+        for openapi in
+            [json!({"definitions": {}}), json!("x"), json!({"definitions": {"leads": {"properties": {}}}})]
+        {
+            assert_eq!(Columns::listed(table("leads"), &Json::from(&openapi)), None);
+        }
     }
 }

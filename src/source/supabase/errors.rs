@@ -39,6 +39,16 @@ impl ErrorBody {
         let (name, _) = after.split_once(" does not exist")?;
         name.rsplit('.').next().map(|name| name.trim_matches('"'))
     }
+
+    /// The key's role may not read the table; other tables it may.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.code() == "42501"
+    }
+
+    /// The table or view that was asked for is not there.
+    pub(super) fn is_missing_table(&self) -> bool {
+        matches!(self.code(), "PGRST205" | "42P01")
+    }
 }
 
 /// Whether a refused request is worth repeating.
@@ -87,13 +97,16 @@ fn meaning(status: u16, code: &str) -> (FaultKind, &'static str) {
         ),
         (_, "PGRST205" | "42P01") => (
             Misconfigured,
-            "the table does not exist in this schema: check SUPABASE_URL and SUPABASE_SCHEMA, or create it",
+            "the table does not exist in this schema: check SUPABASE_URL and SUPABASE_SCHEMA, create it, or name it in source.table of its definition",
         ),
         (_, "PGRST106" | "PGRST107") => (
             Misconfigured,
             "the schema is not exposed: add it to the project's API settings, or change SUPABASE_SCHEMA",
         ),
-        (_, "42703") => (Misconfigured, "the table lacks a column that sluice can't do without"),
+        (_, "42703") => (
+            Misconfigured,
+            "the table lacks this column: leave it out of what is asked for, or name it as the project does in `from` of its definition",
+        ),
         (_, "57014") => {
             (Transient, "the statement took too long even for a small page: index the time column")
         }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chrono::Utc;
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use reqwest::{
     Client, Response,
-    header::{HeaderMap, RETRY_AFTER},
+    header::{DATE, HeaderMap, RETRY_AFTER},
     redirect,
 };
 use tokio::time::Instant;
@@ -18,10 +18,14 @@ use super::{
     errors::{ErrorBody, Verdict, refused, retry_after, verdict},
     key,
 };
-use crate::{backoff::Backoff, config::SupabaseSettings, fault::Fault};
+use crate::{
+    backoff::Backoff,
+    config::SupabaseSettings,
+    fault::{Fault, FaultKind},
+};
 
 /// The largest answer that is read. A page of a thousand rows is far below.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// First and longest pause between two attempts; `Retry-After` may ask for more.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -30,6 +34,10 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 pub(super) struct Reply {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// The server's time when it answered, as far as it told.
+    pub(super) clock: Option<DateTime<Utc>>,
+    /// The server's time when it was asked: what it shows was committed before.
+    pub(super) asked_at: DateTime<Utc>,
 }
 
 /// Why a request came to nothing.
@@ -39,7 +47,19 @@ pub(super) enum Refusal {
         status: u16,
         error: ErrorBody,
     },
+    /// The answer is larger than what is read.
+    TooLarge,
     Fault(Fault),
+}
+
+/// Why an answer of the right status is none.
+pub(super) enum Unreadable {
+    /// It ends in the middle.
+    CutOff,
+    /// A page for people: a proxy's or a gateway's.
+    WebPage,
+    /// Something else than this.
+    Not(&'static str),
 }
 
 /// What is asked for.
@@ -48,6 +68,8 @@ pub(super) struct Request<'a> {
     pub(super) what: &'a str,
     /// Below `/rest/v1/`.
     pub(super) path: &'a str,
+    /// The schema that serves it, where it is not the settings' own.
+    pub(super) schema: Option<&'a str>,
     pub(super) query: &'a [(String, String)],
     pub(super) prefer: &'a str,
     pub(super) accept: &'a str,
@@ -92,7 +114,7 @@ impl Http {
             .gzip(true)
             .build()
             .map_err(|error| refused(format!("the HTTP client could not be made: {error}"), "report this"))?;
-        let mut base = settings.url.clone();
+        let mut base = (*settings.url).clone();
         base.set_path(&format!("{}/rest/v1/", settings.url.path().trim_end_matches('/')));
         let host = match base.port() {
             Some(port) => format!("{}:{port}", base.host_str().unwrap_or_default()),
@@ -101,18 +123,31 @@ impl Http {
         Ok(Self { client, base, schema: settings.schema.clone(), retry_for: settings.retry_for, host })
     }
 
-    /// Sends a GET, and again while the answer allows it and the time for retries lasts.
-    pub(super) async fn get(&self, request: &Request<'_>) -> Result<Reply, Refusal> {
+    /// The schema of tables whose definition names none.
+    pub(super) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Sends a GET and reads the answer, and again while the answer allows it and the time for retries lasts.
+    pub(super) async fn get<T>(
+        &self,
+        request: &Request<'_>,
+        read: impl Fn(&Reply) -> Result<T, Unreadable>,
+    ) -> Result<(Reply, T), Refusal> {
         let until = Instant::now() + self.retry_for;
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         loop {
             let (refusal, asked) = match self.try_get(request).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => match read(&reply) {
+                    Ok(found) => return Ok((reply, found)),
+                    Err(unreadable) => (Refusal::Fault(self.unreadable(request.what, &unreadable)), None),
+                },
                 Err(failed) => failed,
             };
             let again = match &refusal {
                 Refusal::Answer { status, error } => verdict(*status, error.code()) == Verdict::Retry,
-                Refusal::Fault(_) => true,
+                Refusal::TooLarge => false,
+                Refusal::Fault(fault) => fault.kind == FaultKind::Transient,
             };
             let pause = backoff.next_pause(asked);
             if !again || Instant::now() + pause > until {
@@ -131,39 +166,34 @@ impl Http {
     async fn try_get(&self, request: &Request<'_>) -> Result<Reply, (Refusal, Option<Duration>)> {
         let unanswered =
             |error: reqwest::Error| (Refusal::Fault(self.unanswered(request.what, &error)), None);
-        let url = self.base.join(request.path).map_err(|_| {
+        let address = self.base.join(request.path).map_err(|_| {
             let fault = Fault::misconfigured(PART, "the table's address can't be made", "check SUPABASE_URL");
             (Refusal::Fault(fault), None)
         })?;
+        let begun = Instant::now();
         let response = self
             .client
-            .get(url)
+            .get(address)
             .query(request.query)
             .header("Accept", request.accept)
-            .header("Accept-Profile", &self.schema)
+            .header("Accept-Profile", request.schema.unwrap_or(&self.schema))
             .header("Prefer", request.prefer)
             .send()
             .await
             .map_err(unanswered)?;
         let status = response.status();
         let headers = response.headers().clone();
+        let clock = clock(&headers);
+        // An answer begins after what it shows was read, so the way there counts, too.
+        let elapsed = TimeDelta::from_std(begun.elapsed()).unwrap_or_default();
+        let asked_at = clock.unwrap_or_else(Utc::now) - elapsed;
         let body = match read_body(response).await {
             Ok(Some(body)) => body,
-            Ok(None) => {
-                let fault = Fault::misconfigured(
-                    PART,
-                    format!(
-                        "{} from {}: the answer is larger than {MOST_BYTES} bytes",
-                        request.what, self.host
-                    ),
-                    "lower SUPABASE_PAGE_SIZE",
-                );
-                return Err((Refusal::Fault(fault), None));
-            }
+            Ok(None) => return Err((Refusal::TooLarge, None)),
             Err(error) => return Err(unanswered(error)),
         };
         if status.is_success() {
-            return Ok(Reply { headers, body });
+            return Ok(Reply { headers, body, clock, asked_at });
         }
         let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let asked = asked.and_then(|value| retry_after(value, Utc::now()));
@@ -174,7 +204,33 @@ impl Http {
     pub(super) fn fault(&self, what: &str, refusal: Refusal) -> Fault {
         match refusal {
             Refusal::Answer { status, error } => refused(what, &self.host, status, &error),
+            Refusal::TooLarge => Fault::misconfigured(
+                PART,
+                format!("{what} from {} failed: a single row is larger than {MAX_BYTES} bytes", self.host),
+                "name the column that holds so much in never_read of the table's definition",
+            ),
             Refusal::Fault(fault) => fault,
+        }
+    }
+
+    fn unreadable(&self, what: &str, unreadable: &Unreadable) -> Fault {
+        let told = |problem: &str| format!("{what} from {} failed: {problem}", self.host);
+        match unreadable {
+            Unreadable::CutOff => Fault::transient(
+                PART,
+                told("the answer is cut off"),
+                "it is tried again; if it lasts, lower SUPABASE_PAGE_SIZE, and look at proxies between here and the project",
+            ),
+            Unreadable::WebPage => Fault::transient(
+                PART,
+                told("the answer is a web page where data should be"),
+                "it is tried again; if it lasts, check that SUPABASE_URL is the project's API and not a page or a proxy before it",
+            ),
+            Unreadable::Not(expected) => Fault::misconfigured(
+                PART,
+                told(&format!("the answer is not {expected}")),
+                "check that SUPABASE_URL leads to a Supabase project",
+            ),
         }
     }
 
@@ -185,7 +241,7 @@ impl Http {
         } else if error.is_connect() {
             "no connection"
         } else {
-            "the connection broke"
+            "the connection broke, or the answer is cut off"
         };
         Fault::transient(
             PART,
@@ -195,14 +251,64 @@ impl Http {
     }
 }
 
+/// What a body that is not the expected JSON is.
+pub(super) fn unreadable(body: &[u8], error: &serde_json::Error, expected: &'static str) -> Unreadable {
+    let begins_with = |sign: u8| body.trim_ascii_start().first() == Some(&sign);
+    if begins_with(b'<') {
+        Unreadable::WebPage
+    } else if error.is_eof() {
+        Unreadable::CutOff
+    } else {
+        Unreadable::Not(expected)
+    }
+}
+
+/// The `Date` of an answer. One of another age is no clock of a server's.
+fn clock(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let date = DateTime::parse_from_rfc2822(headers.get(DATE)?.to_str().ok()?).ok()?.to_utc();
+    (2020..=2200).contains(&date.year()).then_some(date)
+}
+
 /// `None` when the body is too large.
 async fn read_body(mut response: Response) -> Result<Option<Bytes>, reqwest::Error> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MOST_BYTES {
+        if body.len() + chunk.len() > MAX_BYTES {
             return Ok(None);
         }
         body.extend_from_slice(&chunk);
     }
     Ok(Some(body.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(body: &str) -> Unreadable {
+        let error = serde_json::from_str::<Vec<serde_json::Value>>(body).expect_err("no list");
+        unreadable(body.as_bytes(), &error, "a list of rows")
+    }
+
+    #[test]
+    fn half_an_answer_and_a_web_page_are_told_from_something_else() {
+        for cut in ["", "[", "[{\"id\": 1}, {\"na", "[1,"] {
+            assert!(matches!(why(cut), Unreadable::CutOff), "{cut}");
+        }
+        assert!(matches!(why("  <html>maintenance</html>"), Unreadable::WebPage));
+        for other in ["{\"rows\": []}", "nothing", "42"] {
+            assert!(matches!(why(other), Unreadable::Not("a list of rows")), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_the_servers_clock_where_it_can_be() {
+        let dated = |date: &'static str| {
+            clock(&HeaderMap::from_iter([(DATE, reqwest::header::HeaderValue::from_static(date))]))
+        };
+        assert_eq!(dated("Wed, 25 Nov 2026 10:20:30 GMT").map(|at| at.timestamp()), Some(1_795_602_030));
+        assert_eq!(dated("Thu, 01 Jan 1970 00:00:00 GMT"), None);
+        assert_eq!(dated("amanha"), None);
+        assert_eq!(clock(&HeaderMap::new()), None);
+    }
 }

@@ -1,8 +1,13 @@
 //! The source on Supabase: PostgREST, read by keyset pages.
 //!
-//! Supabase caps a page in silence, so only an empty page is the end of a pass; and a page is the most that is held.
+//! # Guarantee
+//!
+//! A page's rows are the bytes that the server sent, so one odd row never spoils its page. Supabase caps a page in
+//! silence, so only an empty page is the end of a pass; and a page is the most that is held. What is selected does not
+//! change because the project once refuses to describe itself: see [`columns`]. Instants are the server's own.
 
 mod columns;
+mod describe;
 mod errors;
 mod http;
 mod key;
@@ -10,39 +15,61 @@ mod overview;
 mod query;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use self::{
-    columns::Columns,
+    columns::{Columns, hidden},
     errors::{Verdict, verdict},
-    http::{Http, Refusal, Request},
+    http::{Http, Refusal, Reply, Request, Unreadable, unreadable},
     key::KeyKind,
     query::Parameters,
 };
-use super::{Overview, Page, PageToken, Pass, RowQuery, Source, SourceHealth, SourceWarning};
+use super::{
+    Page, PageToken, Pass, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
+    description::{Description, Difference},
+};
 use crate::{
     config::SupabaseSettings,
-    domain::{JsonObject, Table, parse_instant},
+    domain::{Catalog, Json, Table, json, parse_instant},
     fault::Fault,
 };
 
 const PART: &str = "supabase";
 
-/// The smallest page a slow statement is cut down to.
-const SMALLEST_PAGE: u32 = 10;
+/// The smallest page a slow statement is cut down to; large rows are read one by one if need be.
+const MIN_SLOW_PAGE: u32 = 10;
 
 /// The source on a Supabase project.
 pub struct SupabaseSource {
     http: Http,
     key: KeyKind,
-    include_ip_address: bool,
-    columns: Mutex<HashMap<Table, Columns>>,
+    catalog: Catalog,
+    /// Columns that are read although they are read only on request, by their names downstream.
+    asked_for: Vec<String>,
+    known: Mutex<HashMap<Table, Known>>,
+}
+
+/// What is remembered of a table.
+#[derive(Clone)]
+struct Known {
+    columns: Columns,
+    /// Rows that the server gave at a time, where it could not give as many as were asked for.
+    page_size: Option<u32>,
+}
+
+/// A page as it was read.
+struct ReadPage {
+    rows: Vec<Json>,
+    columns: Columns,
+    asked_at: DateTime<Utc>,
 }
 
 impl SupabaseSource {
@@ -50,97 +77,164 @@ impl SupabaseSource {
     ///
     /// # Errors
     /// When the settings make no client.
-    pub fn new(settings: &SupabaseSettings) -> Result<Self, Fault> {
+    pub fn new(settings: &SupabaseSettings, catalog: Catalog) -> Result<Self, Fault> {
         Ok(Self {
             http: Http::new(settings)?,
             key: KeyKind::of(&settings.key),
-            include_ip_address: settings.include_ip_address,
-            columns: Mutex::new(HashMap::new()),
+            catalog,
+            asked_for: settings.include_columns.clone(),
+            known: Mutex::new(HashMap::new()),
         })
     }
 
     async fn rows(
         &self,
         what: &str,
-        table: Table,
+        path: &str,
+        schema: Option<&str>,
         query: &[(String, String)],
-    ) -> Result<Vec<JsonObject>, Refusal> {
+    ) -> Result<(Reply, Vec<Json>), Refusal> {
         let request =
-            Request { what, path: table.name(), query, prefer: "timezone=UTC", accept: "application/json" };
-        let reply = self.http.get(&request).await?;
-        serde_json::from_slice(&reply.body).map_err(|_| {
-            Refusal::Fault(Fault::misconfigured(
-                PART,
-                format!("{what} from {} failed: the answer is no list of rows", self.http.host),
-                "check that SUPABASE_URL leads to a Supabase project",
-            ))
-        })
+            Request { what, path, schema, query, prefer: "timezone=UTC", accept: "application/json" };
+        self.http.get(&request, |reply| rows_of(&reply.body)).await
     }
 
-    /// Asks the project which columns a table has. It may refuse to tell: then those sluice knows are tried.
-    async fn discover(&self, table: Table) -> Columns {
+    /// The project's description of itself; nothing where it refuses to tell.
+    async fn openapi(&self, schema: Option<&str>) -> Result<Option<Json>, Fault> {
+        let what = "listing columns";
         let request = Request {
-            what: "listing columns",
+            what,
             path: "",
+            schema,
             query: &[],
             prefer: "timezone=UTC",
             accept: "application/openapi+json",
         };
-        let listed = match self.http.get(&request).await {
-            Ok(reply) => Columns::listed(table, &reply.body),
-            Err(_) => None,
+        let read = |reply: &Reply| {
+            Json::try_from(reply.body.clone())
+                .map_err(|error| unreadable(&reply.body, &error, "a description of the project"))
         };
-        let columns = listed.unwrap_or_else(|| Columns::expected(table));
-        self.remember(table, columns.clone());
-        columns
-    }
-
-    fn remember(&self, table: Table, columns: Columns) {
-        self.columns.lock().unwrap_or_else(PoisonError::into_inner).insert(table, columns);
-    }
-
-    async fn columns(&self, table: Table, first_page: bool) -> Columns {
-        let known = self.columns.lock().unwrap_or_else(PoisonError::into_inner).get(&table).cloned();
-        match known {
-            Some(columns) if !first_page => columns,
-            _ => self.discover(table).await,
+        match self.http.get(&request, read).await {
+            Ok((_, openapi)) => Ok(Some(openapi)),
+            // Only the key's role and the project's own settings can refuse it.
+            Err(Refusal::Answer { status: 401 | 403 | 404 | 406, .. }) => Ok(None),
+            Err(refusal) => Err(self.http.fault(what, refusal)),
         }
     }
 
-    /// Reads one page of a pass, with a smaller size where the statement takes too long and without the columns
-    /// that turn out to be missing.
-    async fn read(
-        &self,
-        query: &RowQuery,
-        token: &PageToken,
-        first: bool,
-    ) -> Result<(Vec<JsonObject>, Columns), Fault> {
+    /// The columns a table has: what the project tells now, else what it told last, else what the definition lists.
+    async fn columns_now(&self, table: Table) -> Result<Columns, Fault> {
+        let remembered =
+            self.known().get(&table).map(|known| known.columns.clone()).filter(|columns| columns.listed);
+        // What is selected does not depend on it, and a column that is missing is found out by asking.
+        if hidden(table, &self.asked_for).is_empty() {
+            return Ok(remembered.unwrap_or_else(|| Columns::expected(table)));
+        }
+        let openapi = match self.openapi(table.definition().source.schema.as_deref()).await {
+            Ok(openapi) => openapi,
+            Err(fault) => match remembered {
+                Some(remembered) => {
+                    tracing::warn!(%table, error = %fault, "the project does not list columns now: those it listed before are read");
+                    return Ok(remembered);
+                }
+                // With fewer columns every row would be another one.
+                None => return Err(fault),
+            },
+        };
+        let listed = openapi.and_then(|openapi| Columns::listed(table, &openapi));
+        Ok(listed.or(remembered).unwrap_or_else(|| Columns::expected(table)))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Table, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads one page of a pass, with fewer rows where the server can't give as many and without the columns that
+    /// turn out to be missing.
+    async fn read(&self, query: &RowQuery, token: &PageToken, first: bool) -> Result<ReadPage, Fault> {
         let table = query.table;
         let what = format!("reading {table}");
-        let mut columns = self.columns(table, first).await;
-        let mut size = query.page_size;
+        let known = self.known().get(&table).cloned();
+        let mut known = match known {
+            Some(known) if !first => known,
+            _ => Known { columns: self.columns_now(table).await?, page_size: None },
+        };
+        let source = &table.definition().source;
+        let mut size = known.page_size.map_or(query.page_size, |size| size.min(query.page_size)).max(1);
         loop {
-            let parameters: Parameters = query::page(query, &columns, token, size, self.include_ip_address);
-            let refusal = match self.rows(&what, table, &parameters).await {
-                Ok(rows) => return Ok((rows, columns)),
+            let parameters: Parameters = query::page(query, &known.columns, token, size, &self.asked_for);
+            let asked = self.rows(&what, table.source_name(), source.schema.as_deref(), &parameters).await;
+            let refusal = match asked {
+                Ok((reply, rows)) => {
+                    known.page_size = Some(size.saturating_mul(2)).filter(|size| *size < query.page_size);
+                    let columns = known.columns.clone();
+                    self.known().insert(table, known);
+                    return Ok(ReadPage { rows, columns, asked_at: reply.asked_at });
+                }
                 Err(refusal) => refusal,
             };
-            if let Refusal::Answer { status, error } = &refusal {
-                if let Some(column) = error.missing_column()
-                    && column != "id"
-                    && columns.remove(column)
-                {
-                    self.remember(table, columns.clone());
+            match &refusal {
+                Refusal::TooLarge if size > 1 => {
+                    size /= 2;
                     continue;
                 }
-                if verdict(*status, error.code()) == Verdict::Smaller && size > SMALLEST_PAGE {
-                    size = (size / 2).max(SMALLEST_PAGE);
-                    continue;
+                Refusal::Answer { status, error } => {
+                    if let Some(column) = error.missing_column()
+                        && !is_needed(query, column)
+                        && known.columns.remove(column)
+                    {
+                        continue;
+                    }
+                    if verdict(*status, error.code()) == Verdict::Smaller && size > MIN_SLOW_PAGE {
+                        size = (size / 2).max(MIN_SLOW_PAGE);
+                        continue;
+                    }
                 }
+                Refusal::TooLarge | Refusal::Fault(_) => {}
             }
             return Err(self.http.fault(&what, refusal));
         }
     }
+
+    /// Rows of the first of the tables that is there, and the server's time.
+    async fn pulse(&self) -> Result<(Option<u64>, Option<DateTime<Utc>>), Fault> {
+        let mut forbidden = None;
+        for table in self.catalog.tables() {
+            match self.counted(table, None).await {
+                Ok((reply, total)) => return Ok((Some(total), reply.clock)),
+                Err(Refusal::Answer { error, .. }) if error.is_missing_table() => {}
+                Err(refusal) => {
+                    let is_forbidden =
+                        matches!(&refusal, Refusal::Answer { error, .. } if error.is_forbidden());
+                    let fault = self.http.fault(&format!("counting {table}"), refusal);
+                    if !is_forbidden {
+                        return Err(fault);
+                    }
+                    forbidden.get_or_insert(fault);
+                }
+            }
+        }
+        forbidden.map_or(Ok((None, None)), Err)
+    }
+}
+
+/// Whether reading without the column would read other rows than were asked for.
+fn is_needed(query: &RowQuery, source: &str) -> bool {
+    let definition = query.table.definition();
+    source == definition.key_source()
+        || query.conditions.iter().any(|asked| definition.source_of(&asked.column) == source)
+}
+
+/// The rows of an answer, each as the server sent it.
+fn rows_of(body: &Bytes) -> Result<Vec<Json>, Unreadable> {
+    // A database in another encoding can send what is no text: only the row it is in is changed.
+    let body = match String::from_utf8_lossy(body) {
+        Cow::Borrowed(_) => body.clone(),
+        Cow::Owned(mended) => Bytes::from(mended),
+    };
+    let rows: Vec<&RawValue> =
+        serde_json::from_slice(&body).map_err(|error| unreadable(&body, &error, "a list of rows"))?;
+    Ok(rows.into_iter().map(|row| Json::within(&body, row)).collect())
 }
 
 #[async_trait]
@@ -152,31 +246,76 @@ impl Source for SupabaseSource {
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {
         let start = PageToken { pass: Pass::Timeless, last: None };
         let token = after.unwrap_or(&start);
-        let read_at = Utc::now();
-        let (rows, columns) = self.read(query, token, after.is_none()).await?;
+        let ReadPage { rows, columns, asked_at: read_at } = self.read(query, token, after.is_none()).await?;
         let time = columns.time();
         if rows.is_empty() {
             let timed = PageToken { pass: Pass::Timed, last: None };
             let next = (token.pass == Pass::Timeless && time.is_some()).then_some(timed);
             return Ok(Page { rows, read_at, watermark: None, next });
         }
-        let last = last_key(&rows, time, token.pass).ok_or_else(|| no_key(query.table, &self.http.host))?;
+        let last = last_place(query.table, &rows, time, token.pass);
+        let last = last.ok_or_else(|| no_key(query.table, &self.http.host))?;
         if token.last.as_ref() == Some(&last) {
             return Err(stuck(query.table, &self.http.host));
         }
-        let watermark = watermark(&columns, token.pass, &last.0);
+        let watermark = watermark(query.table, &columns, token.pass, &last.0);
         Ok(Page { rows, read_at, watermark, next: Some(PageToken { pass: token.pass, last: Some(last) }) })
     }
 
-    async fn overview(&self) -> Result<Overview, Fault> {
-        self.count_everything().await
+    async fn overview(&self, table: Table) -> Result<TableOverview, Fault> {
+        self.overview_of(table).await
+    }
+
+    fn columns(&self, table: Table) -> Option<Vec<String>> {
+        let known = self.known();
+        known.get(&table).filter(|known| known.columns.listed).map(|known| known.columns.names())
+    }
+
+    fn seed_columns(&self, table: Table, columns: Vec<String>) {
+        let mut known = self.known();
+        let is_told = known.get(&table).is_some_and(|known| known.columns.listed);
+        if let Some(columns) = Columns::named(table, columns)
+            && !is_told
+        {
+            known.insert(table, Known { columns, page_size: None });
+        }
+    }
+
+    async fn served(&self, schema: Option<&str>) -> Result<Option<Vec<String>>, Fault> {
+        Ok(self.openapi(schema).await?.as_ref().map(describe::tables))
+    }
+
+    async fn describe(&self, schema: Option<&str>, table: &str) -> Result<Option<Description>, Fault> {
+        self.description(schema, table).await
+    }
+
+    async fn check(&self, table: Table) -> Result<Vec<Difference>, Fault> {
+        self.differences_of(table).await
+    }
+
+    async fn rows_ahead(&self, table: Table, now: DateTime<Utc>) -> Result<Option<u64>, Fault> {
+        let Some(modified) = &table.definition().time.modified else { return Ok(None) };
+        let column = table.definition().source_of(modified);
+        let later = format!("{}.gt.{}", query::name(column), query::quoted(&query::spelled(now, table)));
+        match self.counted(table, Some(later)).await {
+            Ok((_, count)) => Ok(Some(count)),
+            Err(Refusal::Answer { error, .. }) if error.missing_column() == Some(column) => Ok(None),
+            Err(refusal) => Err(self.http.fault(&format!("counting {table}"), refusal)),
+        }
     }
 
     async fn health(&self) -> Result<SourceHealth, Fault> {
-        let (leads, clock) = self.pulse().await?;
+        let (rows, clock) = self.pulse().await?;
         let mut warnings = Vec::new();
-        if leads == 0 {
+        if rows == Some(0) {
             warnings.extend(self.empty_hint());
+        }
+        if rows.is_none() {
+            warnings.push(SourceWarning {
+                about: "tables",
+                problem: format!("the project serves none of the tables {}", self.catalog.names()),
+                next_step: "check SUPABASE_URL and SUPABASE_SCHEMA, or define the tables it has",
+            });
         }
         Ok(SourceHealth { host: self.http.host.clone(), key: self.key.as_str(), clock, warnings })
     }
@@ -193,32 +332,37 @@ impl Source for SupabaseSource {
     }
 }
 
-/// Time and id of the last row that has them, as the server spelt them. A row without an id is a dead letter, not
+/// Time and key of the last row that has them, as the server spelt them. A row without a key is a dead letter, not
 /// an end.
-fn last_key(rows: &[JsonObject], time: Option<&str>, pass: Pass) -> Option<(String, String)> {
+fn last_place(table: Table, rows: &[Json], time: Option<&str>, pass: Pass) -> Option<(String, String)> {
     rows.iter().rev().find_map(|row| {
-        let id = match row.get("id")? {
-            Value::String(id) => id.clone(),
-            Value::Number(id) => id.to_string(),
-            _ => return None,
+        let members = row.members()?;
+        let verbatim = |name: &str| {
+            let value = members.get(name)?;
+            let is_scalar = !value.starts_with(['{', '[']);
+            is_scalar.then(|| json::text(value).map_or_else(|| value.to_owned(), Cow::into_owned))
         };
+        let key = verbatim(table.definition().key_source())?;
         let at = match (pass, time) {
-            (Pass::Timed, Some(time)) => row.get(time)?.as_str()?.to_owned(),
+            (Pass::Timed, Some(time)) => verbatim(time)?,
             _ => String::new(),
         };
-        Some((at, id))
+        Some((at, key))
     })
 }
 
-fn watermark(columns: &Columns, pass: Pass, at: &str) -> Option<DateTime<Utc>> {
-    (pass == Pass::Timed && columns.has_modification_time()).then(|| parse_instant(at)).flatten()
+fn watermark(table: Table, columns: &Columns, pass: Pass, at: &str) -> Option<DateTime<Utc>> {
+    (pass == Pass::Timed && columns.has_modification_time())
+        .then(|| parse_instant(at, table.zone()))
+        .flatten()
 }
 
 fn no_key(table: Table, host: &str) -> Fault {
+    let key = table.definition().key_source();
     Fault::misconfigured(
         PART,
-        format!("reading {table} from {host} failed: a whole page of rows has no id to go on from"),
-        "give the table or view an id column that is never null",
+        format!("reading {table} from {host} failed: a whole page of rows has no {key} to go on from"),
+        "name the column that tells rows apart, and is never null, as the key in the table's definition",
     )
 }
 
@@ -226,6 +370,29 @@ fn stuck(table: Table, host: &str) -> Fault {
     Fault::misconfigured(
         PART,
         format!("reading {table} from {host} failed: the server showed the same page again"),
-        "check that no proxy or cache between here and Supabase ignores the query",
+        "check that no proxy or cache between here and Supabase ignores the query, and that the key is unique",
     )
+}
+
+/// A refusal that is about one table or column alone, and not about reaching the project.
+fn is_of_the_table(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Answer { status, error } if *status != 401 || error.is_forbidden())
+}
+
+/// What a fault of such a refusal says, in one sentence.
+fn told(fault: &Fault) -> String {
+    format!("{}; {}", fault.message, fault.advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_in_another_encoding_spoils_no_other_row() {
+        let body = Bytes::from_static(b"[{\"id\":1,\"nome\":\"Jo\xe3o\"},\n {\"id\":2, \"n\":1e999}]");
+        let Ok(rows) = rows_of(&body) else { panic!("no rows") };
+        let texts: Vec<&str> = rows.iter().map(Json::as_str).collect();
+        assert_eq!(texts, ["{\"id\":1,\"nome\":\"Jo\u{fffd}o\"}", "{\"id\":2, \"n\":1e999}"]);
+    }
 }

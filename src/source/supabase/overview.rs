@@ -3,156 +3,204 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::future::try_join_all;
 
 use super::{
     SupabaseSource,
-    http::{Refusal, Reply, Request},
-    query::{Parameters, parameter, quoted, spelled},
+    http::{Refusal, Reply, Request, Unreadable},
+    is_of_the_table,
+    query::{Parameters, condition, name, parameter, quoted, spelled},
+    told,
 };
 use crate::{
-    domain::{JsonObject, QUALIFIED_SCORE, Table, parse_instant},
+    domain::{Json, Members, Table, json, parse_instant},
     fault::Fault,
-    source::Overview,
+    source::{Breakdown, Condition, TableOverview},
 };
 
-/// Rows the breakdown reads at most.
-const MOST_ROWS: u64 = 50_000;
+/// Rows the breakdowns read at most.
+const MAX_ROWS: u64 = 50_000;
 const PAGE: u32 = 1000;
 
 impl SupabaseSource {
-    pub(super) async fn count_everything(&self) -> Result<Overview, Fault> {
-        let yesterday = spelled(Utc::now() - TimeDelta::hours(24));
-        let (leads, sessions) = (Table::Leads, Table::ChatSessions);
-        let counts = try_join_all([
-            self.count(leads, None),
-            self.count(leads, Some(("score_qualificacao", format!("gte.{QUALIFIED_SCORE}")))),
-            self.count(leads, Some(("created_at", format!("gte.{yesterday}")))),
-            self.count(sessions, None),
-            self.count(sessions, Some(("is_active", "is.true".to_owned()))),
-        ]);
-        let (counts, (by_status, by_origin, rows), newest_lead_at, newest_session_at) =
-            tokio::try_join!(counts, self.breakdown(), self.newest(leads), self.newest(sessions))?;
-        Ok(Overview {
-            leads_total: counts[0],
-            leads_qualified: counts[1],
-            leads_last_24h: counts[2],
-            sessions_total: counts[3],
-            sessions_active: counts[4],
-            by_status,
-            by_origin,
-            breakdown_rows: rows,
-            newest_lead_at,
-            newest_session_at,
-        })
+    /// Counts what is there; what is missing is told, and left out.
+    pub(super) async fn overview_of(&self, table: Table) -> Result<TableOverview, Fault> {
+        let mut overview = TableOverview { table: table.name().to_owned(), ..TableOverview::default() };
+        let total = self.counted(table, None).await;
+        overview.total = self.unless_missing(table, &mut overview.problem, total)?.map(|(_, total)| total);
+        if overview.total.is_none() {
+            return Ok(overview);
+        }
+        let definition = table.definition();
+        if let Some(created) = &definition.time.created {
+            let column = definition.source_of(created);
+            let yesterday = quoted(&spelled(Utc::now() - TimeDelta::hours(24), table));
+            let counted = self.counted(table, Some(format!("{}.gte.{yesterday}", name(column)))).await;
+            overview.last_24h =
+                self.unless_missing(table, &mut overview.problem, counted)?.map(|(_, count)| count);
+            if overview.last_24h.is_some() {
+                let newest = self.newest(table, column).await;
+                overview.newest_at = self.unless_missing(table, &mut overview.problem, newest)?.flatten();
+            }
+        }
+        for count in &definition.dashboard.counts {
+            let asked = Condition {
+                column: count.column.clone(),
+                compare: count.compare,
+                value: count.value.clone(),
+            };
+            let counted = self.counted(table, Some(condition(table, &asked))).await;
+            if let Some((_, counted)) = self.unless_missing(table, &mut overview.problem, counted)? {
+                overview.counts.push((count.name.clone(), counted));
+            }
+        }
+        let mut columns: Vec<&str> = definition.dashboard.breakdowns.iter().map(String::as_str).collect();
+        while !columns.is_empty() {
+            let counted = self.breakdowns(table, &columns).await;
+            let missing = match &counted {
+                Err(Refusal::Answer { error, .. }) => error.missing_column().map(str::to_owned),
+                _ => None,
+            };
+            let asked = columns.len();
+            columns.retain(|column| Some(definition.source_of(column)) != missing.as_deref());
+            let breakdowns = self.unless_missing(table, &mut overview.problem, counted)?;
+            if columns.len() == asked {
+                overview.breakdowns = breakdowns.unwrap_or_default();
+                break;
+            }
+        }
+        Ok(overview)
     }
 
-    /// Rows of `leads`, and the server's time.
-    pub(super) async fn pulse(&self) -> Result<(u64, Option<DateTime<Utc>>), Fault> {
-        let (count, reply) = self.counted(Table::Leads, None).await?;
-        let clock = reply.and_then(|reply| {
-            let date = reply.headers.get("date")?.to_str().ok()?;
-            DateTime::parse_from_rfc2822(date).ok().map(|date| date.to_utc())
-        });
-        Ok((count, clock))
-    }
-
-    async fn count(&self, table: Table, condition: Option<(&str, String)>) -> Result<u64, Fault> {
-        self.counted(table, condition).await.map(|(count, _)| count)
-    }
-
-    /// Counts rows exactly. A condition on a column the project does not have holds for no row.
-    async fn counted(
+    /// What was found, or nothing and a word in `problem` where the table, a column of it or the time for it lacks.
+    fn unless_missing<T>(
         &self,
         table: Table,
-        condition: Option<(&str, String)>,
-    ) -> Result<(u64, Option<Reply>), Fault> {
-        let mut query: Parameters = vec![parameter("select", "id"), parameter("limit", 1)];
-        query.extend(condition.map(|(column, value)| parameter(column, value)));
+        problem: &mut Option<String>,
+        outcome: Result<T, Refusal>,
+    ) -> Result<Option<T>, Fault> {
         let what = format!("counting {table}");
-        let asked = Request {
-            what: &what,
-            path: table.name(),
-            query: &query,
-            prefer: "count=exact",
-            accept: "application/json",
-        };
-        match self.http.get(&asked).await {
-            Ok(reply) => match total(&reply) {
-                Some(total) => Ok((total, Some(reply))),
-                None => Err(Fault::misconfigured(
-                    super::PART,
-                    format!("{what} from {} failed: the answer has no Content-Range", self.http.host),
-                    "check that SUPABASE_URL leads to Supabase and that no proxy takes headers out",
-                )),
-            },
-            Err(Refusal::Answer { error, .. }) if error.missing_column().is_some() => Ok((0, None)),
+        match outcome {
+            Ok(found) => Ok(Some(found)),
+            Err(refusal) if is_of_the_table(&refusal) => {
+                let missing = match &refusal {
+                    Refusal::Answer { error, .. } => error.missing_column().map(str::to_owned),
+                    _ => None,
+                };
+                note(
+                    problem,
+                    match missing {
+                        Some(column) => format!("the project's table has no column {column}"),
+                        None => told(&self.http.fault(&what, refusal)),
+                    },
+                );
+                Ok(None)
+            }
             Err(refusal) => Err(self.http.fault(&what, refusal)),
         }
     }
 
-    async fn newest(&self, table: Table) -> Result<Option<DateTime<Utc>>, Fault> {
-        let column = table.created_column();
-        let query = [
-            parameter("select", column),
-            parameter("order", format!("{column}.desc.nullslast")),
-            parameter("limit", 1),
-        ];
-        let what = format!("looking for the newest of {table}");
-        let rows = match self.rows(&what, table, &query).await {
-            Ok(rows) => rows,
-            Err(Refusal::Answer { error, .. }) if error.missing_column().is_some() => return Ok(None),
-            Err(refusal) => return Err(self.http.fault(&what, refusal)),
+    /// Counts rows exactly, under a condition of a logic tree.
+    pub(super) async fn counted(
+        &self,
+        table: Table,
+        condition: Option<String>,
+    ) -> Result<(Reply, u64), Refusal> {
+        let definition = table.definition();
+        let mut query: Parameters =
+            vec![parameter("select", name(definition.key_source())), parameter("limit", 1)];
+        query.extend(condition.map(|condition| parameter("and", format!("({condition})"))));
+        let asked = Request {
+            what: &format!("counting {table}"),
+            path: definition.source_name(),
+            schema: definition.source.schema.as_deref(),
+            query: &query,
+            prefer: "count=exact",
+            accept: "application/json",
         };
-        Ok(rows.first().and_then(|row| row.get(column)?.as_str().and_then(parse_instant)))
+        let total = |reply: &Reply| total(reply).ok_or(Unreadable::Not("a page with its Content-Range"));
+        self.http.get(&asked, total).await
     }
 
-    /// Leads by status and by origin, and the number of rows behind them.
-    async fn breakdown(&self) -> Result<(Breakdown, Breakdown, u64), Fault> {
-        let what = "counting leads by status and origin";
-        let (mut statuses, mut origins) = (HashMap::new(), HashMap::new());
+    async fn newest(&self, table: Table, column: &str) -> Result<Option<DateTime<Utc>>, Refusal> {
+        let named = name(column);
+        let query = [
+            parameter("select", &named),
+            parameter("order", format!("{named}.desc.nullslast")),
+            parameter("limit", 1),
+        ];
+        let schema = table.definition().source.schema.as_deref();
+        let what = format!("looking for the newest of {table}");
+        let (_, rows) = self.rows(&what, table.source_name(), schema, &query).await?;
+        let newest = rows.first().and_then(Json::members).and_then(|row| {
+            let text = json::text(row.get(column)?)?;
+            parse_instant(&text, table.zone())
+        });
+        Ok(newest)
+    }
+
+    /// Rows by the values of each of these columns.
+    async fn breakdowns(&self, table: Table, columns: &[&str]) -> Result<Vec<Breakdown>, Refusal> {
+        let definition = table.definition();
+        let what = format!("counting {table} by {}", columns.join(" and "));
+        let sources: Vec<&str> = columns.iter().map(|column| definition.source_of(column)).collect();
+        let key = definition.key_source();
+        let named = name(key);
+        let select =
+            std::iter::once(&key).chain(&sources).map(|source| name(source)).collect::<Vec<_>>().join(",");
+        let mut counts: Vec<HashMap<String, u64>> = vec![HashMap::new(); columns.len()];
         let mut seen = 0;
         let mut last: Option<String> = None;
-        while seen < MOST_ROWS {
+        while seen < MAX_ROWS {
             let mut query = vec![
-                parameter("select", "id,status_lead,origem"),
-                parameter("order", "id.asc"),
+                parameter("select", &select),
+                parameter("order", format!("{named}.asc")),
                 parameter("limit", PAGE),
             ];
-            query.extend(last.as_ref().map(|id| parameter("and", format!("(id.gt.{})", quoted(id)))));
-            let rows = self
-                .rows(what, Table::Leads, &query)
-                .await
-                .map_err(|refusal| self.http.fault(what, refusal))?;
-            let next = rows.last().and_then(|row| row.get("id")?.as_str().map(str::to_owned));
+            query
+                .extend(last.as_ref().map(|last| parameter("and", format!("({named}.gt.{})", quoted(last)))));
+            let schema = definition.source.schema.as_deref();
+            let (_, rows) = self.rows(&what, table.source_name(), schema, &query).await?;
+            let rows: Vec<Members<'_>> = rows.iter().filter_map(Json::members).collect();
+            let next = rows.iter().rev().find_map(|row| row.get(key).map(spelt));
             if next.is_none() || next == last {
                 break;
             }
             last = next;
             for row in &rows {
                 seen += 1;
-                tally(&mut statuses, row, "status_lead", "sem_status");
-                tally(&mut origins, row, "origem", "sem_origem");
+                for ((counts, column), source) in counts.iter_mut().zip(columns).zip(&sources) {
+                    let value = row.get(source).map_or_else(|| format!("sem_{column}"), spelt);
+                    *counts.entry(value).or_default() += 1;
+                }
             }
         }
-        Ok((sorted(statuses), sorted(origins), seen))
+        let breakdown = |(column, counts): (&&str, _)| Breakdown {
+            column: (*column).to_owned(),
+            values: most_first(counts),
+            rows: seen,
+        };
+        Ok(columns.iter().zip(counts).map(breakdown).collect())
     }
 }
 
-type Breakdown = Vec<(String, u64)>;
+/// A value as its text, or as the server spelt it.
+fn spelt(value: &str) -> String {
+    json::text(value).map_or_else(|| value.to_owned(), std::borrow::Cow::into_owned)
+}
 
-fn tally(counts: &mut HashMap<String, u64>, row: &JsonObject, column: &str, missing: &str) {
-    let value = row.get(column).and_then(|value| value.as_str()).unwrap_or(missing);
-    match counts.get_mut(value) {
-        Some(count) => *count += 1,
-        None => {
-            counts.insert(value.to_owned(), 1);
+fn note(problem: &mut Option<String>, said: String) {
+    match problem {
+        Some(problem) if problem.contains(&said) => {}
+        Some(problem) => {
+            problem.push_str("; ");
+            problem.push_str(&said);
         }
+        None => *problem = Some(said),
     }
 }
 
-fn sorted(counts: HashMap<String, u64>) -> Breakdown {
-    let mut counts: Breakdown = counts.into_iter().collect();
+fn most_first(counts: HashMap<String, u64>) -> Vec<(String, u64)> {
+    let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     counts
 }

@@ -1,4 +1,4 @@
-//! The query of one page: keyset, ordered by (time, id).
+//! The query of one page: keyset, ordered by time and key.
 //!
 //! PostgREST's operators are described at <https://docs.postgrest.org/en/stable/references/api/tables_views.html>.
 
@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::columns::Columns;
 use crate::{
     domain::Table,
-    source::{PageToken, Pass, RowQuery},
+    source::{Condition, PageToken, Pass, RowQuery},
 };
 
 /// Name and value of each parameter.
@@ -19,75 +19,78 @@ pub(super) fn page(
     columns: &Columns,
     token: &PageToken,
     size: u32,
-    include_ip_address: bool,
+    asked_for: &[String],
 ) -> Parameters {
-    let mut parameters =
-        vec![parameter("select", columns.selection(include_ip_address)), parameter("limit", size)];
-    // A table may have no time at all: then every row is read, by id.
-    let time = columns.time();
+    let mut parameters = vec![parameter("select", columns.selection(asked_for)), parameter("limit", size)];
+    let key = name(query.table.definition().key_source());
+    // A table may have no time at all: then every row is read, by key.
+    let time = columns.time().map(name);
     let mut conditions: Vec<String> = Vec::new();
     match (token.pass, time) {
         (Pass::Timed, Some(time)) => {
-            parameters.push(parameter("order", format!("{time}.asc,id.asc")));
-            conditions.push(recent(query, columns, time));
-            if let Some((at, id)) = &token.last {
-                let (at, id) = (quoted(at), quoted(id));
-                conditions.push(format!("or({time}.gt.{at},and({time}.eq.{at},id.gt.{id}))"));
+            parameters.push(parameter("order", format!("{time}.asc,{key}.asc")));
+            conditions.push(recent(query, columns, &time));
+            if let Some((at, last)) = &token.last {
+                let (at, last) = (quoted(at), quoted(last));
+                conditions.push(format!("or({time}.gt.{at},and({time}.eq.{at},{key}.gt.{last}))"));
             }
         }
         (Pass::Timeless | Pass::Timed, time) => {
-            parameters.push(parameter("order", "id.asc"));
+            parameters.push(parameter("order", format!("{key}.asc")));
             if let Some(time) = time {
                 conditions.push(format!("{time}.is.null"));
-                conditions.extend(created_recently(query, columns, time));
+                conditions.extend(created_recently(query, columns, &time));
             }
-            if let Some((_, id)) = &token.last {
-                conditions.push(format!("id.gt.{}", quoted(id)));
+            if let Some((_, last)) = &token.last {
+                conditions.push(format!("{key}.gt.{}", quoted(last)));
             }
         }
     }
-    if let Some(status) = &query.status {
-        conditions.push(format!("status_lead.eq.{}", quoted(status)));
-    }
-    if let Some(least) = query.min_messages {
-        conditions.push(format!("total_messages.gte.{least}"));
-    }
+    conditions.extend(query.conditions.iter().map(|asked| condition(query.table, asked)));
     if !conditions.is_empty() {
         parameters.push(parameter("and", format!("({})", conditions.join(","))));
     }
     parameters
 }
 
-/// Rows of the window. A session that began before it and still goes on, or ended in it, belongs to it.
+/// A condition inside a logic tree, by the column's name in the project.
+pub(super) fn condition(table: Table, asked: &Condition) -> String {
+    let column = name(table.definition().source_of(&asked.column));
+    format!("{column}.{}.{}", asked.compare.as_str(), quoted(&asked.value))
+}
+
+/// Rows of the window. A row that came before it and still goes on, or ended in it, belongs to it where the
+/// definition says so.
 fn recent(query: &RowQuery, columns: &Columns, time: &str) -> String {
-    let since = quoted(&spelled(query.since));
-    let begun = format!("{time}.gte.{since}");
-    if query.table != Table::ChatSessions {
-        return begun;
-    }
-    let mut any = vec![begun];
-    if columns.has("is_active") {
-        any.push("is_active.is.true".to_owned());
-    }
-    if columns.has("ended_at") {
-        any.push(format!("ended_at.gte.{since}"));
-    }
-    format!("or({})", any.join(","))
+    let since = quoted(&spelled(query.since, query.table));
+    let rule = &query.table.definition().time;
+    let mut any = vec![format!("{time}.gte.{since}")];
+    any.extend(columns.source(rule.active.as_ref()).map(|active| format!("{}.is.true", name(active))));
+    any.extend(columns.source(rule.ended.as_ref()).map(|ended| format!("{}.gte.{since}", name(ended))));
+    if let [only] = &any[..] { only.clone() } else { format!("or({})", any.join(",")) }
 }
 
 /// A row that was never modified is bounded by its creation, where it tells.
 fn created_recently(query: &RowQuery, columns: &Columns, time: &str) -> Option<String> {
-    let created = query.table.created_column();
-    (created != time && columns.has(created))
-        .then(|| format!("or({created}.gte.{},{created}.is.null)", quoted(&spelled(query.since))))
+    let created = name(columns.source(query.table.definition().time.created.as_ref())?);
+    let since = quoted(&spelled(query.since, query.table));
+    (created != time).then(|| format!("or({created}.gte.{since},{created}.is.null)"))
 }
 
 pub(super) fn parameter(name: &str, value: impl ToString) -> (String, String) {
     (name.to_owned(), value.to_string())
 }
 
-pub(super) fn spelled(instant: DateTime<Utc>) -> String {
-    instant.to_rfc3339_opts(SecondsFormat::Micros, true)
+/// An instant in the table's zone: a column without a zone is compared by the clock's face alone, one with a zone by
+/// the instant.
+pub(super) fn spelled(instant: DateTime<Utc>, table: Table) -> String {
+    instant.with_timezone(&table.zone()).to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// A column's name as every parameter takes it.
+pub(super) fn name(column: &str) -> String {
+    let plain = column.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if plain { column.to_owned() } else { quoted(column) }
 }
 
 /// A value inside a logic tree, where commas, dots, colons and parentheses have a meaning.
@@ -97,40 +100,86 @@ pub(super) fn quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use chrono_tz::Tz;
 
-    fn query(table: Table) -> RowQuery {
-        RowQuery { table, since: DateTime::UNIX_EPOCH, status: None, min_messages: None, page_size: 10 }
+    use super::*;
+    use crate::domain::{Catalog, Compare, Definition};
+
+    fn query(table: &str) -> RowQuery {
+        of(Catalog::built_in().get(table).expect("a table"))
     }
 
-    fn condition(query: &RowQuery, pass: Pass, last: Option<(&str, &str)>) -> String {
-        let token = PageToken { pass, last: last.map(|(at, id)| (at.to_owned(), id.to_owned())) };
-        let parameters = page(query, &Columns::expected(query.table), &token, 10, false);
-        parameters.into_iter().find(|(name, _)| name == "and").map(|(_, value)| value).unwrap_or_default()
+    fn of(table: Table) -> RowQuery {
+        RowQuery { table, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 10 }
+    }
+
+    fn asked(query: &RowQuery, pass: Pass, last: Option<(&str, &str)>) -> Parameters {
+        let token = PageToken { pass, last: last.map(|(at, key)| (at.to_owned(), key.to_owned())) };
+        page(query, &Columns::expected(query.table), &token, 10, &[])
+    }
+
+    fn value(parameters: Parameters, name: &str) -> String {
+        parameters.into_iter().find(|(named, _)| named == name).map(|(_, value)| value).unwrap_or_default()
+    }
+
+    fn conditions(query: &RowQuery, pass: Pass, last: Option<(&str, &str)>) -> String {
+        value(asked(query, pass, last), "and")
     }
 
     #[test]
-    fn pages_continue_after_the_last_time_and_id() {
+    fn pages_continue_after_the_last_time_and_key() {
         assert_eq!(
-            condition(&query(Table::Leads), Pass::Timed, Some(("2026-05-01T12:00:00+00:00", "x"))),
+            conditions(&query("leads"), Pass::Timed, Some(("2026-05-01T12:00:00+00:00", "x"))),
             "(updated_at.gte.\"1970-01-01T00:00:00.000000Z\",or(updated_at.gt.\"2026-05-01T12:00:00+00:00\",\
              and(updated_at.eq.\"2026-05-01T12:00:00+00:00\",id.gt.\"x\")))"
         );
     }
 
     #[test]
-    fn rows_without_a_time_are_read_by_id() {
+    fn rows_without_a_time_are_read_by_key() {
         assert_eq!(
-            condition(&query(Table::Leads), Pass::Timeless, Some(("", "x"))),
+            conditions(&query("leads"), Pass::Timeless, Some(("", "x"))),
             "(updated_at.is.null,or(created_at.gte.\"1970-01-01T00:00:00.000000Z\",created_at.is.null),id.gt.\"x\")"
         );
-        assert_eq!(condition(&query(Table::ChatSessions), Pass::Timeless, None), "(started_at.is.null)");
+        assert_eq!(conditions(&query("chat_sessions"), Pass::Timeless, None), "(started_at.is.null)");
     }
 
     #[test]
-    fn values_with_reserved_characters_are_quoted() {
-        let query = RowQuery { status: Some("a,b(\"c\")\\".to_owned()), ..query(Table::Leads) };
-        let condition = condition(&query, Pass::Timed, None);
-        assert!(condition.ends_with(r#"status_lead.eq."a,b(\"c\")\\")"#), "{condition}");
+    fn a_row_that_goes_on_or_ended_in_the_window_belongs_to_it() {
+        assert_eq!(
+            conditions(&query("chat_sessions"), Pass::Timed, None),
+            "(or(started_at.gte.\"1970-01-01T00:00:00.000000Z\",is_active.is.true,\
+             ended_at.gte.\"1970-01-01T00:00:00.000000Z\"))"
+        );
+    }
+
+    #[test]
+    fn names_are_those_of_the_project_and_values_are_quoted() {
+        let definition = Definition::parse(
+            r#"
+            name = "pedidos"
+            about = "orders"
+            entity = "pedido"
+            key = { column = "codigo", from = "Código", type = "text" }
+            time = { modified = "mudou_em", zone = "America/Sao_Paulo" }
+            event = { categoria = "vendas", evento = "pedido" }
+            columns = [
+                { name = "mudou_em", from = "changed at", type = "timestamp" },
+                { name = "telefone", from = "phone", type = "text" },
+            ]
+            "#,
+        );
+        let mut query = of(Table::new(definition.expect("a definition")));
+        let compare = Compare::Eq;
+        query.conditions =
+            vec![Condition { column: "telefone".into(), compare, value: "a,b(\"c\")\\".into() }];
+        let last = Some(("2026-05-01T09:00:00", "7\"a"));
+        assert_eq!(value(asked(&query, Pass::Timed, last), "order"), "\"changed at\".asc,\"Código\".asc");
+        assert_eq!(
+            conditions(&query, Pass::Timed, last),
+            "(\"changed at\".gte.\"1969-12-31T21:00:00.000000-03:00\",or(\"changed at\".gt.\"2026-05-01T09:00:00\",\
+             and(\"changed at\".eq.\"2026-05-01T09:00:00\",\"Código\".gt.\"7\\\"a\")),phone.eq.\"a,b(\\\"c\\\")\\\\\")"
+        );
+        assert_eq!(query.table.zone(), Tz::America__Sao_Paulo);
     }
 }

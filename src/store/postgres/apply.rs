@@ -1,7 +1,8 @@
 //! Applying a batch: offsets, entities, events and rollups in one transaction.
 //!
 //! Guarantee: either everything of the batch is committed, its offsets included, or nothing is. A worker whose
-//! claim was lost changes nothing, not even the dead letters: it learns that first.
+//! claim was lost changes nothing, not even the dead letters: it learns that first. Nor does one whose definition of a
+//! table is not the one the table was last made from.
 
 use std::time::{Duration, Instant};
 
@@ -9,19 +10,23 @@ use sqlx::{Acquire, PgConnection};
 
 use super::{
     faults::{self, PART},
-    offsets, poison,
+    offsets,
+    poison::{self, Refused},
+    prepare,
     rows::Rows,
     write,
 };
 use crate::{
+    domain::Catalog,
     fault::Fault,
     sink::{Applied, ApplyError, SinkBatch},
-    store::{check_spans, fenced},
+    store::{check_spans, fenced, layout::check_layout},
 };
 
 /// Applies a batch. When the server refuses it, looks about as long as `search_for` for the events at fault.
 pub(super) async fn apply(
     connection: &mut PgConnection,
+    catalog: Catalog,
     log: &str,
     batch: &SinkBatch,
     search_for: Duration,
@@ -41,14 +46,21 @@ pub(super) async fn apply(
         transaction.rollback().await.map_err(|error| apply_fault(&error))?;
         return Err(ApplyError::Rejected(rejections));
     }
-    match write::write(&mut transaction, batch, &rows).await {
+    match write::write(&mut transaction, catalog, batch, &rows).await {
         Ok(applied) => {
+            // After the writing, which keeps everybody from changing the tables until the transaction ends.
+            let layouts = prepare::layouts(&mut transaction).await.map_err(|error| apply_fault(&error))?;
+            let written =
+                catalog.tables().filter(|table| batch.events.iter().any(|event| event.table == Some(*table)));
+            for table in written {
+                check_layout(PART, table, layouts.get(table.name()).map(String::as_str))?;
+            }
             transaction.commit().await.map_err(|error| apply_fault(&error))?;
             Ok(applied)
         }
         Err(error) if faults::is_refused_content(&error) => {
             transaction.rollback().await.map_err(|error| apply_fault(&error))?;
-            Err(find_refused(connection, log, batch, Instant::now() + search_for).await)
+            Err(find_refused(connection, catalog, log, batch, Instant::now() + search_for).await)
         }
         // The transaction is rolled back as it is dropped; after most of these the connection is gone anyway.
         Err(error) => Err(apply_fault(&error).into()),
@@ -58,6 +70,7 @@ pub(super) async fn apply(
 /// Looks for the events a refused batch has to do without, in a transaction that is rolled back.
 async fn find_refused(
     connection: &mut PgConnection,
+    catalog: Catalog,
     log: &str,
     batch: &SinkBatch,
     deadline: Instant,
@@ -67,18 +80,24 @@ async fn find_refused(
         if !offsets::advance(&mut transaction, log, &batch.spans).await? {
             return Ok(Err(fenced(PART, batch)));
         }
-        let rejections = poison::refused(&mut transaction, batch, deadline).await?;
+        let refused = poison::refused(&mut transaction, catalog, batch, deadline).await?;
         transaction.rollback().await?;
-        Ok(Ok(rejections))
+        Ok(Ok(refused))
     };
     match search.await {
-        Ok(Ok(rejections)) if rejections.is_empty() => Fault::transient(
+        Ok(Ok(Refused::Events(rejections))) if rejections.is_empty() => Fault::transient(
             PART,
             "apply: the batch was refused as a whole but each of its events is taken",
             "it is tried again; if it persists look at constraints and triggers on sluice's tables",
         )
         .into(),
-        Ok(Ok(rejections)) => ApplyError::Rejected(rejections),
+        Ok(Ok(Refused::Events(rejections))) => ApplyError::Rejected(rejections),
+        Ok(Ok(Refused::Everything)) => Fault::misconfigured(
+            PART,
+            "apply: a trigger refuses every event (SQLSTATE P0001)",
+            "look at the triggers on sluice's tables: no single row is to blame",
+        )
+        .into(),
         Ok(Err(fenced)) => fenced.into(),
         Err(error) => apply_fault(&error).into(),
     }

@@ -10,6 +10,9 @@ use crate::fault::{Fault, FaultKind};
 /// The part every fault of this adapter names.
 pub(super) const PART: &str = "postgres";
 
+/// What a trigger raises.
+const RAISED: &str = "P0001";
+
 /// What an error code means for the engine and for the operator.
 struct Meaning {
     /// A whole SQLSTATE, or the two characters of its class.
@@ -129,9 +132,15 @@ pub(super) fn is_refused_content(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| refuses_content(&code))
 }
 
-/// Data exceptions, broken constraints, and content beyond a limit (an index entry, a json string, nesting).
+/// Whether a trigger refused.
+pub(super) fn is_raised(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == RAISED)
+}
+
+/// Data exceptions, broken constraints, content beyond a limit (an index entry, a json string, nesting), and what a
+/// trigger objects to.
 fn refuses_content(code: &str) -> bool {
-    code.starts_with("22") || code.starts_with("23") || matches!(code, "54000" | "54001")
+    code.starts_with("22") || code.starts_with("23") || matches!(code, "54000" | "54001" | RAISED)
 }
 
 /// Why the server refused a row, without anything of the row.
@@ -147,6 +156,7 @@ pub(super) fn refusal(error: &sqlx::Error) -> String {
         "22P02" | "22P05" | "22021" => "a text can't be stored",
         "54000" => "a value is too large for an index or a json document",
         "54001" => "a json document is nested too deeply",
+        RAISED => "a trigger refuses it",
         code if code.starts_with("23") => "a constraint is violated",
         _ => "a value can't be stored",
     };
@@ -196,10 +206,10 @@ mod tests {
 
     #[test]
     fn only_content_is_refused_for_good() {
-        for code in ["22003", "22P05", "23502", "23514", "54000", "54001"] {
+        for code in ["22003", "22P05", "23502", "23514", "54000", "54001", "P0001"] {
             assert!(refuses_content(code), "{code}");
         }
-        for code in ["40001", "53100", "42P01", "57014", "54023", "XX000", "P0001"] {
+        for code in ["40001", "53100", "42P01", "57014", "54023", "XX000", "P0002"] {
             assert!(!refuses_content(code), "{code}");
         }
     }

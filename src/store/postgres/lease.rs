@@ -6,7 +6,7 @@
 //! server's sessions around (transaction pooling) can't stand in between.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
@@ -17,10 +17,10 @@ use uuid::Uuid;
 use super::{
     connection::{Connector, bounded},
     faults::{self, PART},
-    syncs::{self, LEASE_CLASS, lease_key},
+    syncs::{self, lease_lock},
 };
 use crate::{
-    domain::Table,
+    domain::TableName,
     fault::Fault,
     store::{
         Appended, Begun, Control, Coverage, INTERRUPTED, NewSync, SyncEnd, SyncLease, SyncProgress,
@@ -28,55 +28,62 @@ use crate::{
     },
 };
 
+/// `OFFSET 0` keeps the look-up from being turned into a join.
+const LAST_APPENDED: &str = "SELECT a.entity, a.event, a.versao FROM unnest($3::text[]) AS r(entity)
+    CROSS JOIN LATERAL (
+        SELECT entity, event, versao FROM sluice_appended
+        WHERE log = $1 AND table_name = $2 AND entity = r.entity OFFSET 0
+    ) AS a";
+
 struct PgLease {
     /// Never returned to a pool: closing it is what gives the lock back. Gone once a call over it was given up
     /// on, since nobody knows what it would answer next.
     session: Option<PgConnection>,
     timeout: Duration,
     sync: Uuid,
-    table: Table,
+    table: TableName,
     log: String,
 }
 
 /// Takes the table's lease, or tells who has it.
 pub(super) async fn begin(connector: &Connector, new: NewSync) -> Result<Begun, Fault> {
-    let table = new.request.table;
+    let table = new.request.table.clone();
     let attempt = format!("begin a sync of {table}");
     let mut session = connector.dedicated(&format!("sluice sync {table}"), connector.timeout()).await?;
     connector
         .bounded(&attempt, async {
-            let to_fault = |error| begin_fault(&attempt, table, &error);
-            if !try_lock(&mut session, table).await.map_err(to_fault)? {
-                let running = syncs::running(&mut session, table).await.map_err(to_fault)?;
+            let to_fault = |error| begin_fault(&attempt, &table, &error);
+            if !try_lock(&mut session, &table).await.map_err(to_fault)? {
+                let running = syncs::running(&mut session, &table).await.map_err(to_fault)?;
                 // A courtesy to the server; if it fails the session ends all the same.
                 let _ = session.close().await;
                 return Ok(Begun::Busy(running.map(Box::new)));
             }
             let coverage = record(&mut session, &new).await.map_err(to_fault)?;
             let timeout = connector.timeout();
-            let lease = PgLease { session: Some(session), timeout, sync: new.id, table, log: new.log };
+            let lease =
+                PgLease { session: Some(session), timeout, sync: new.id, table: table.clone(), log: new.log };
             Ok(Begun::Started { lease: Box::new(lease), coverage })
         })
         .await
 }
 
-async fn try_lock(session: &mut PgConnection, table: Table) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
-        .bind(LEASE_CLASS)
-        .bind(lease_key(table))
+async fn try_lock(session: &mut PgConnection, table: &TableName) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(&format!("SELECT pg_try_advisory_lock({})", lease_lock("$1")))
+        .bind(&table.0)
         .fetch_one(session)
         .await
 }
 
 /// Says in the table of syncs that this one runs, and that those still said to run don't.
 async fn record(session: &mut PgConnection, new: &NewSync) -> Result<Option<Coverage>, sqlx::Error> {
-    let table = new.request.table;
+    let table = &new.request.table.0;
     let mut transaction = session.begin().await?;
     sqlx::query(
         "UPDATE sluice_syncs SET state = 'interrupted', finished_at = now(), error = $2
          WHERE table_name = $1 AND state = 'running'",
     )
-    .bind(table.name())
+    .bind(table)
     .bind(INTERRUPTED)
     .execute(&mut *transaction)
     .await?;
@@ -85,7 +92,7 @@ async fn record(session: &mut PgConnection, new: &NewSync) -> Result<Option<Cove
          VALUES ($1, $2, $3, $4, 'running', $5, $6)",
     )
     .bind(new.id)
-    .bind(table.name())
+    .bind(table)
     .bind(&new.log)
     .bind(Json(&new.request))
     .bind(Json(SyncProgress::default()))
@@ -99,23 +106,23 @@ async fn record(session: &mut PgConnection, new: &NewSync) -> Result<Option<Cove
 
 #[async_trait]
 impl SyncLease for PgLease {
-    async fn unchanged(&mut self, rows: &[Appended]) -> Result<HashSet<Appended>, Fault> {
+    async fn last_appended(&mut self, entities: &[String]) -> Result<HashMap<String, Appended>, Fault> {
         let call = async {
-            let mut session = self.session.take().ok_or_else(|| lost(self.table))?;
-            let outcome = unchanged(&mut session, &self.log, self.table, rows).await;
+            let mut session = self.session.take().ok_or_else(|| lost(&self.table))?;
+            let outcome = last_appended(&mut session, &self.log, &self.table, entities).await;
             self.session = Some(session);
-            outcome.map_err(|error| lease_fault(self.table, &error))
+            outcome.map_err(|error| lease_fault(&self.table, &error))
         };
         bounded(self.timeout, "compare rows", call).await
     }
 
     async fn checkpoint(&mut self, progress: &SyncProgress, appended: &[Appended]) -> Result<Control, Fault> {
         let call = async {
-            let mut session = self.session.take().ok_or_else(|| lost(self.table))?;
+            let mut session = self.session.take().ok_or_else(|| lost(&self.table))?;
             let outcome =
-                checkpoint(&mut session, self.sync, &self.log, self.table, progress, appended).await;
+                checkpoint(&mut session, self.sync, &self.log, &self.table, progress, appended).await;
             self.session = Some(session);
-            outcome.map_err(|error| lease_fault(self.table, &error))?.ok_or_else(|| lost(self.table))
+            outcome.map_err(|error| lease_fault(&self.table, &error))?.ok_or_else(|| lost(&self.table))
         };
         bounded(self.timeout, "checkpoint a sync", call).await
     }
@@ -123,37 +130,31 @@ impl SyncLease for PgLease {
     async fn finish(self: Box<Self>, end: SyncEnd) -> Result<(), Fault> {
         let Self { session, timeout, sync, table, log } = *self;
         let call = async {
-            let mut session = session.ok_or_else(|| lost(table))?;
-            let ended = finish(&mut session, sync, &log, table, &end).await;
-            if !ended.map_err(|error| lease_fault(table, &error))? {
-                return Err(lost(table));
+            let mut session = session.ok_or_else(|| lost(&table))?;
+            let ended = finish(&mut session, sync, &log, &table, &end).await;
+            if !ended.map_err(|error| lease_fault(&table, &error))? {
+                return Err(lost(&table));
             }
-            release(session, table).await;
+            release(session, &table).await;
             Ok(())
         };
         bounded(timeout, "finish a sync", call).await
     }
 }
 
-async fn unchanged(
+/// One look-up an entity, whatever the server thinks of the table: it knows nothing of one that grows under it, and
+/// a join would read all that is remembered.
+async fn last_appended(
     session: &mut PgConnection,
     log: &str,
-    table: Table,
-    rows: &[Appended],
-) -> Result<HashSet<Appended>, sqlx::Error> {
-    let (entities, events): (Vec<Uuid>, Vec<Uuid>) = rows.iter().map(|row| (row.entity, row.event)).unzip();
-    let known: Vec<(Uuid, Uuid)> = sqlx::query_as(
-        "SELECT a.entity, a.event FROM sluice_appended AS a
-         JOIN unnest($3::uuid[], $4::uuid[]) AS r(entity, event) ON a.entity = r.entity AND a.event = r.event
-         WHERE a.log = $1 AND a.table_name = $2",
-    )
-    .bind(log)
-    .bind(table.name())
-    .bind(&entities)
-    .bind(&events)
-    .fetch_all(session)
-    .await?;
-    Ok(known.into_iter().map(|(entity, event)| Appended { entity, event }).collect())
+    table: &TableName,
+    entities: &[String],
+) -> Result<HashMap<String, Appended>, sqlx::Error> {
+    let known: Vec<(String, Uuid, i64)> =
+        sqlx::query_as(LAST_APPENDED).bind(log).bind(&table.0).bind(entities).fetch_all(session).await?;
+    let appended =
+        |(entity, event, versao): (String, Uuid, i64)| (entity.clone(), Appended { entity, event, versao });
+    Ok(known.into_iter().map(appended).collect())
 }
 
 /// `None` when the sync does not count as running any more.
@@ -161,7 +162,7 @@ async fn checkpoint(
     session: &mut PgConnection,
     sync: Uuid,
     log: &str,
-    table: Table,
+    table: &TableName,
     progress: &SyncProgress,
     appended: &[Appended],
 ) -> Result<Option<Control>, sqlx::Error> {
@@ -184,7 +185,7 @@ async fn finish(
     session: &mut PgConnection,
     sync: Uuid,
     log: &str,
-    table: Table,
+    table: &TableName,
     end: &SyncEnd,
 ) -> Result<bool, sqlx::Error> {
     let mut transaction = session.begin().await?;
@@ -210,10 +211,9 @@ async fn finish(
 }
 
 /// The end of the sync is committed: the lock is free when the session ends, whether these calls succeed or not.
-async fn release(mut session: PgConnection, table: Table) {
-    let _ = sqlx::query("SELECT pg_advisory_unlock($1, $2)")
-        .bind(LEASE_CLASS)
-        .bind(lease_key(table))
+async fn release(mut session: PgConnection, table: &TableName) {
+    let _ = sqlx::query(&format!("SELECT pg_advisory_unlock({})", lease_lock("$1")))
+        .bind(&table.0)
         .execute(&mut session)
         .await;
     let _ = session.close().await;
@@ -222,25 +222,28 @@ async fn release(mut session: PgConnection, table: Table) {
 async fn remember(
     transaction: &mut PgTransaction<'_>,
     log: &str,
-    table: Table,
+    table: &TableName,
     appended: &[Appended],
 ) -> Result<(), sqlx::Error> {
     // Sorted, and each entity once with its last event: a statement can't meet a row twice.
-    let newest: BTreeMap<Uuid, Uuid> = appended.iter().map(|one| (one.entity, one.event)).collect();
+    let newest: BTreeMap<&str, &Appended> = appended.iter().map(|one| (one.entity.as_str(), one)).collect();
     if newest.is_empty() {
         return Ok(());
     }
-    let (entities, events): (Vec<Uuid>, Vec<Uuid>) = newest.into_iter().unzip();
+    let events: Vec<Uuid> = newest.values().map(|one| one.event).collect();
+    let versions: Vec<i64> = newest.values().map(|one| one.versao).collect();
+    let entities: Vec<&str> = newest.into_keys().collect();
     sqlx::query(
-        "INSERT INTO sluice_appended AS a (log, table_name, entity, event)
-         SELECT $1, $2, entity, event FROM unnest($3::uuid[], $4::uuid[]) AS r(entity, event)
-         ON CONFLICT (log, table_name, entity) DO UPDATE SET event = excluded.event
-         WHERE a.event <> excluded.event",
+        "INSERT INTO sluice_appended AS a (log, table_name, entity, event, versao)
+         SELECT $1, $2, r.* FROM unnest($3::text[], $4::uuid[], $5::int8[]) AS r(entity, event, versao)
+         ON CONFLICT (log, table_name, entity) DO UPDATE SET event = excluded.event, versao = excluded.versao
+         WHERE (a.event, a.versao) <> (excluded.event, excluded.versao)",
     )
     .bind(log)
-    .bind(table.name())
+    .bind(&table.0)
     .bind(&entities)
     .bind(&events)
+    .bind(&versions)
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -249,7 +252,7 @@ async fn remember(
 async fn cover(
     transaction: &mut PgTransaction<'_>,
     log: &str,
-    table: Table,
+    table: &TableName,
     coverage: Coverage,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
@@ -258,7 +261,7 @@ async fn cover(
          SET covered_from = excluded.covered_from, covered_to = excluded.covered_to",
     )
     .bind(log)
-    .bind(table.name())
+    .bind(&table.0)
     .bind(coverage.from)
     .bind(coverage.to)
     .execute(&mut **transaction)
@@ -267,7 +270,7 @@ async fn cover(
 }
 
 /// An id that is there already is the caller's mistake; everything else is the table's to judge.
-fn begin_fault(attempt: &str, table: Table, error: &sqlx::Error) -> Fault {
+fn begin_fault(attempt: &str, table: &TableName, error: &sqlx::Error) -> Fault {
     if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) {
         return used_id(PART, table);
     }
@@ -275,7 +278,7 @@ fn begin_fault(attempt: &str, table: Table, error: &sqlx::Error) -> Fault {
 }
 
 /// Over this session a broken connection means more than elsewhere: the lock is gone with it.
-fn lease_fault(table: Table, error: &sqlx::Error) -> Fault {
+fn lease_fault(table: &TableName, error: &sqlx::Error) -> Fault {
     let fault = faults::fault(&format!("sync {table}"), error);
     let session_ended = match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
@@ -290,6 +293,6 @@ fn lease_fault(table: Table, error: &sqlx::Error) -> Fault {
     }
 }
 
-fn lost(table: Table) -> Fault {
+fn lost(table: &TableName) -> Fault {
     lost_lease(PART, table)
 }

@@ -2,8 +2,8 @@
 //!
 //! Guarantee: rows, rollups and consumed offsets commit in one transaction that only the holder of the latest
 //! claim can make, so however often a batch is delivered, and by however many workers, it counts once. See
-//! [`offsets`] for the claim, [`write`] for why writing again changes nothing, [`poison`] for what is rejected and
-//! [`lease`] for why one sync of a table runs at a time.
+//! [`offsets`] for the claim, [`write`] for why writing again changes nothing, [`poison`] for what is rejected,
+//! [`prepare`] for the tables of entities and [`lease`] for why one sync of a table runs at a time.
 
 mod apply;
 mod columns;
@@ -15,6 +15,7 @@ mod lease;
 mod offsets;
 mod operations;
 mod poison;
+mod prepare;
 mod query;
 mod questions;
 mod rows;
@@ -32,7 +33,7 @@ use self::connection::Connector;
 pub(crate) use self::statement::checked;
 use crate::{
     config::PostgresSettings,
-    domain::Table,
+    domain::{Catalog, Table},
     fault::Fault,
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
@@ -49,17 +50,19 @@ const UNBOUNDED: Duration = Duration::ZERO;
 #[derive(Clone)]
 pub struct PgStore {
     connector: Connector,
+    catalog: Catalog,
 }
 
 impl PgStore {
-    /// Prepares the way to the server without going it: a drain starts while Postgres is down.
+    /// Prepares the way to the server without going it: a drain starts while Postgres is down. Entities of these tables
+    /// are kept.
     ///
     /// Must be called within a Tokio runtime.
     ///
     /// # Errors
     /// When the URL is not one of a PostgreSQL server.
-    pub fn connect(settings: &PostgresSettings) -> Result<Self, Fault> {
-        Ok(Self { connector: Connector::new(settings)? })
+    pub fn connect(settings: &PostgresSettings, catalog: Catalog) -> Result<Self, Fault> {
+        Ok(Self { connector: Connector::new(settings)?, catalog })
     }
 
     /// Closes the pool's connections once the calls that use them are done. Leases keep theirs.
@@ -78,6 +81,7 @@ impl Sink for PgStore {
         let mut connection = self.connector.dedicated("sluice migrate", UNBOUNDED).await?;
         // Waits for its turn: another process may be at it.
         MIGRATOR.run_direct(&mut connection).await.map_err(|error| faults::from_migration(&error))?;
+        prepare::tables(&mut connection, self.catalog).await?;
         // A courtesy to the server.
         let _ = connection.close().await;
         Ok(())
@@ -97,7 +101,8 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "apply";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = apply::apply(&mut connection, log, batch, self.connector.timeout()).await;
+            let outcome =
+                apply::apply(&mut connection, self.catalog, log, batch, self.connector.timeout()).await;
             connection.give_back();
             outcome
         };
@@ -123,7 +128,7 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "ask for health";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = health::health(&mut connection).await;
+            let outcome = health::health(&mut connection, self.catalog).await;
             connection.settle(ATTEMPT, outcome)
         };
         self.connector.bounded(ATTEMPT, call).await
@@ -160,7 +165,7 @@ impl Store for PgStore {
         const ATTEMPT: &str = "read a table's coverage";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = syncs::coverage(&mut connection, table, log).await;
+            let outcome = syncs::coverage(&mut connection, table.name(), log).await;
             connection.settle(ATTEMPT, outcome)
         };
         self.connector.bounded(ATTEMPT, call).await

@@ -7,14 +7,14 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, postgres::types::PgInterval, types::Json};
 use uuid::Uuid;
 
-use super::{MIGRATOR, PgStore, syncs};
+use super::{MIGRATOR, PgStore, prepare, syncs};
 use crate::{
-    domain::Table,
+    domain::TableName,
     fault::Fault,
     log::Extent,
     store::{
-        Operations, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter, SyncRecord,
-        SyncRequest,
+        Operations, ParkedEntity, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter,
+        SyncRecord, SyncRequest, counted, operations::MENDED_BY,
     },
 };
 
@@ -149,10 +149,12 @@ impl Operations for PgStore {
         let partitions: Vec<i32> = extents.iter().map(|extent| extent.partition).collect();
         let count: i64 = over!(self, "count settled dead letters", connection =>
             sqlx::query_scalar(
-                "SELECT count(*) FROM sluice_resolved_letters AS l
-                 JOIN unnest($2::int4[], $3::int8[], $4::int8[]) AS e(partition, low, high)
-                   ON l.partition = e.partition AND l.\"offset\" >= e.low AND l.\"offset\" < e.high
-                 WHERE l.log = $1",
+                "SELECT coalesce(sum(l.letters), 0)::int8
+                 FROM unnest($2::int4[], $3::int8[], $4::int8[]) AS e(partition, low, high)
+                 CROSS JOIN LATERAL (
+                     SELECT count(*) AS letters FROM sluice_resolved_letters
+                     WHERE log = $1 AND partition = e.partition AND \"offset\" >= e.low AND \"offset\" < e.high
+                 ) AS l",
             )
             .bind(log)
             .bind(&partitions)
@@ -160,6 +162,86 @@ impl Operations for PgStore {
             .bind(column(|extent| extent.high))
             .fetch_one(connection))?;
         Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    async fn note_parked(&self, log: &str, letters: &[ParkedEntity]) -> Result<(), Fault> {
+        // No row comes with such a key.
+        let letters: Vec<&ParkedEntity> = letters
+            .iter()
+            .filter(|letter| !letter.entity.contains('\0') && !letter.table.0.contains('\0'))
+            .collect();
+        let partitions: Vec<i32> = letters.iter().map(|letter| letter.partition).collect();
+        let offsets: Vec<i64> = letters.iter().map(|letter| letter.offset).collect();
+        let ids: Vec<Uuid> = letters.iter().map(|letter| letter.letter).collect();
+        let tables: Vec<&str> = letters.iter().map(|letter| letter.table.0.as_str()).collect();
+        let entities: Vec<&str> = letters.iter().map(|letter| letter.entity.as_str()).collect();
+        over!(self, "note parked rows", connection =>
+            sqlx::query(
+                "INSERT INTO sluice_parked_letters (log, partition, \"offset\", letter_id, table_name, entity)
+                 SELECT DISTINCT ON (2, 3) $1, *
+                 FROM unnest($2::int4[], $3::int8[], $4::uuid[], $5::text[], $6::text[])
+                 ON CONFLICT (log, partition, \"offset\") DO UPDATE
+                 SET letter_id = excluded.letter_id, table_name = excluded.table_name, entity = excluded.entity",
+            )
+            .bind(log)
+            .bind(&partitions)
+            .bind(&offsets)
+            .bind(&ids)
+            .bind(&tables)
+            .bind(&entities)
+            .execute(connection))?;
+        Ok(())
+    }
+
+    async fn settle_mended(&self, log: &str, table: &TableName, entities: &[String]) -> Result<u64, Fault> {
+        let settled: i64 = over!(self, "settle letters of mended rows", connection =>
+            // One look-up an entity, whatever the server thinks of the table.
+            sqlx::query_scalar(
+                "WITH mended AS (
+                     DELETE FROM sluice_parked_letters AS p WHERE p.ctid = ANY (ARRAY(
+                         SELECT l.place FROM unnest($3::text[]) AS r(entity) CROSS JOIN LATERAL (
+                             SELECT ctid AS place FROM sluice_parked_letters
+                             WHERE log = $1 AND table_name = $2 AND entity = r.entity OFFSET 0
+                         ) AS l
+                     )) RETURNING p.log, p.partition, p.\"offset\", p.letter_id
+                 ), settled AS (
+                     INSERT INTO sluice_resolved_letters AS l
+                         (log, partition, \"offset\", letter_id, resolution, resolved_by)
+                     SELECT log, partition, \"offset\", letter_id, $4, $5 FROM mended
+                     ON CONFLICT (log, partition, \"offset\") DO UPDATE
+                     SET letter_id = excluded.letter_id, resolution = excluded.resolution,
+                         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
+                     WHERE l.letter_id <> excluded.letter_id
+                     RETURNING 1
+                 )
+                 SELECT count(*) FROM settled",
+            )
+            .bind(log)
+            .bind(&table.0)
+            .bind(entities)
+            .bind(Settled::Mended.as_str())
+            .bind(MENDED_BY)
+            .fetch_one(connection))?;
+        Ok(u64::try_from(settled).unwrap_or_default())
+    }
+
+    async fn known_columns(&self, table: &TableName) -> Result<Option<Vec<String>>, Fault> {
+        over!(self, "read a table's columns", connection =>
+            sqlx::query_scalar("SELECT columns FROM sluice_source_columns WHERE table_name = $1")
+                .bind(&table.0)
+                .fetch_optional(connection))
+    }
+
+    async fn remember_columns(&self, table: &TableName, columns: &[String]) -> Result<(), Fault> {
+        over!(self, "remember a table's columns", connection =>
+            sqlx::query(
+                "INSERT INTO sluice_source_columns (table_name, columns) VALUES ($1, $2)
+                 ON CONFLICT (table_name) DO UPDATE SET columns = excluded.columns, told_at = now()",
+            )
+            .bind(&table.0)
+            .bind(columns)
+            .execute(connection))?;
+        Ok(())
     }
 
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault> {
@@ -181,7 +263,7 @@ impl Operations for PgStore {
                  SET every_minutes = excluded.every_minutes, request = excluded.request,
                      created_by = excluded.created_by, next_due_at = excluded.next_due_at",
             )
-            .bind(request.table.name())
+            .bind(&request.table.0)
             .bind(i32::try_from(every_minutes).unwrap_or(i32::MAX))
             .bind(Json(request))
             .bind(by)
@@ -189,9 +271,9 @@ impl Operations for PgStore {
         Ok(())
     }
 
-    async fn remove_schedule(&self, table: Table) -> Result<bool, Fault> {
+    async fn remove_schedule(&self, table: &TableName) -> Result<bool, Fault> {
         let removed = over!(self, "remove a schedule", connection =>
-            sqlx::query("DELETE FROM sluice_schedules WHERE table_name = $1").bind(table.name()).execute(connection))?;
+            sqlx::query("DELETE FROM sluice_schedules WHERE table_name = $1").bind(&table.0).execute(connection))?;
         Ok(removed.rows_affected() > 0)
     }
 
@@ -209,12 +291,12 @@ impl Operations for PgStore {
         Ok(claimed.map(Schedule::from))
     }
 
-    async fn renew_schedule(&self, table: Table, owner: &str, lease: Duration) -> Result<bool, Fault> {
+    async fn renew_schedule(&self, table: &TableName, owner: &str, lease: Duration) -> Result<bool, Fault> {
         let renewed = over!(self, "renew a schedule", connection =>
             sqlx::query(
                 "UPDATE sluice_schedules SET claimed_until = now() + $3 WHERE table_name = $1 AND claimed_by = $2",
             )
-            .bind(table.name())
+            .bind(&table.0)
             .bind(owner)
             .bind(interval(lease))
             .execute(connection))?;
@@ -236,7 +318,7 @@ impl Operations for PgStore {
                      next_due_at = CASE WHEN next_due_at > $5 THEN next_due_at ELSE $6 END
                  WHERE table_name = $1 AND claimed_by = $2",
             )
-            .bind(claimed.request.table.name())
+            .bind(&claimed.request.table.0)
             .bind(owner)
             .bind(Json(run))
             .bind(run.success_at())
@@ -247,6 +329,8 @@ impl Operations for PgStore {
     }
 
     async fn facts(&self) -> Result<StoreFacts, Fault> {
+        let tables: Vec<&str> =
+            counted(self.catalog).chain(["eventos_agregados", "sluice_offsets", "sluice_syncs"]).collect();
         let unwritable: Option<String> = over!(self, "examine the store", connection =>
             sqlx::query_scalar(
                 "SELECT CASE
@@ -254,19 +338,18 @@ impl Operations for PgStore {
                      WHEN current_setting('transaction_read_only') = 'on' THEN 'transactions are read-only'
                      ELSE (
                          SELECT 'the user lacks INSERT or UPDATE on ' || string_agg(c.relname, ', ')
-                         FROM pg_class AS c
-                         WHERE c.oid IN (
-                             'eventos_raw'::regclass, 'leads'::regclass, 'chat_sessions'::regclass,
-                             'eventos_agregados'::regclass, 'sluice_offsets'::regclass, 'sluice_syncs'::regclass
-                         ) AND NOT (has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE'))
+                         FROM unnest($1::text[]) AS t(name) JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(t.name))
+                         WHERE NOT (has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE'))
                      )
                  END",
             )
+            .bind(&tables)
             .fetch_one(connection))?;
         let done: Vec<i64> = over!(self, "read the migrations", connection =>
             sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection))?;
-        let pending_migrations = MIGRATOR.iter().filter(|one| !done.contains(&one.version)).count();
-        Ok(StoreFacts { unwritable, pending_migrations })
+        let migrations = MIGRATOR.iter().filter(|one| !done.contains(&one.version)).count();
+        let tables = over!(self, "read the tables' layouts", connection => prepare::pending(connection, self.catalog))?;
+        Ok(StoreFacts { unwritable, pending_migrations: migrations + tables })
     }
 }
 

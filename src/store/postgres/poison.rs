@@ -1,8 +1,8 @@
 //! Finding the events that Postgres can never take.
 //!
 //! Guarantee: only an event whose own content is at fault is rejected, never one that met an outage, and no
-//! reason carries a value. What can be seen is seen before anything is sent. What only the server sees is found
-//! by halving the batch inside a transaction that is rolled back in the end.
+//! reason carries a value. What can be seen is seen before anything is sent: envelopes that sluice never writes. What only
+//! the server sees is found by halving the batch inside a transaction that is rolled back in the end.
 
 use std::time::Instant;
 
@@ -15,12 +15,23 @@ use super::{
     write::write,
 };
 use crate::{
+    domain::Catalog,
     sink::{Rejection, SinkBatch, SinkEvent},
-    store::can_be_added_up,
+    store::envelope_problem,
 };
 
 /// The first year timestamptz can hold. Its last one is beyond chrono's.
 const FIRST_YEAR: i32 = -4712;
+
+/// When a trigger refuses all of a batch, and that is so many, it is not the events that are at fault.
+const MANY: usize = 8;
+
+/// What the server refuses of a batch.
+pub(super) enum Refused {
+    Events(Vec<Rejection>),
+    /// A trigger refuses whatever it is given.
+    Everything,
+}
 
 /// The events whose content shows that Postgres can't take them.
 pub(super) fn visible(rows: &Rows<'_>) -> Vec<Rejection> {
@@ -36,17 +47,23 @@ pub(super) fn visible(rows: &Rows<'_>) -> Vec<Rejection> {
 /// Past `deadline` it returns what it has, as soon as that is anything: the others are found the next time.
 pub(super) async fn refused(
     connection: &mut PgConnection,
+    catalog: Catalog,
     batch: &SinkBatch,
     deadline: Instant,
-) -> Result<Vec<Rejection>, sqlx::Error> {
+) -> Result<Refused, sqlx::Error> {
     let mut rejections = Vec::new();
+    let mut only_triggers = true;
     let mut open: Vec<&[SinkEvent]> = vec![&batch.events];
     while let Some(events) = open.pop() {
         if !rejections.is_empty() && Instant::now() > deadline {
             break;
         }
-        let Err(error) = try_write(connection, events).await? else { continue };
+        let Err(error) = try_write(connection, catalog, events).await? else {
+            only_triggers = false;
+            continue;
+        };
         if let [event] = events {
+            only_triggers &= faults::is_raised(&error);
             rejections.push(Rejection { position: event.position, reason: faults::refusal(&error) });
             continue;
         }
@@ -54,18 +71,22 @@ pub(super) async fn refused(
         // The first half is tried first.
         open.extend([second, first]);
     }
+    if only_triggers && rejections.len() >= MANY && rejections.len() == batch.events.len() {
+        return Ok(Refused::Everything);
+    }
     rejections.sort_unstable_by_key(|rejection| rejection.position);
-    Ok(rejections)
+    Ok(Refused::Events(rejections))
 }
 
 /// Writes events behind a savepoint: the inner result is the server's refusal of their content.
 async fn try_write(
     connection: &mut PgConnection,
+    catalog: Catalog,
     events: &[SinkEvent],
 ) -> Result<Result<(), sqlx::Error>, sqlx::Error> {
     let part = SinkBatch { events: events.to_vec(), spans: Vec::new() };
     let mut savepoint = connection.begin().await?;
-    match write(&mut savepoint, &part, &Rows::of(&part)).await {
+    match write(&mut savepoint, catalog, &part, &Rows::of(&part)).await {
         Ok(_) => {
             savepoint.commit().await?;
             Ok(Ok(()))
@@ -80,51 +101,12 @@ async fn try_write(
 
 fn problem(row: &Row<'_>) -> Option<&'static str> {
     let event = &row.source.event;
-    if event.usuario.contains('\0') || event.evento.contains('\0') {
-        return Some("a text holds a NUL character, which Postgres can't store");
+    let texts = [&event.tipo_evento, &event.usuario, &event.evento, &event.categoria, &event.entidade.id];
+    if texts.into_iter().any(|text| text.contains('\0')) {
+        return Some("a text of the envelope holds a NUL character, which Postgres can't store");
     }
-    if holds_escaped_nul(&row.metadata) || holds_escaped_nul(&row.dados) {
-        return Some("a text or key in metadata or dados holds a NUL character, which Postgres can't store");
+    if event.timestamp.year() < FIRST_YEAR {
+        return Some("timestamp lies before the first one Postgres can store");
     }
-    if !can_be_added_up(event.valor) {
-        return Some("valor is not a number that can be added up");
-    }
-    if event.instants().any(|instant| instant.year() < FIRST_YEAR) {
-        return Some("a time lies before the first one Postgres can store");
-    }
-    None
-}
-
-/// Whether JSON, as serde writes it, has a NUL in any text or key, however deep: `\u0000` behind a backslash that
-/// is not itself escaped.
-fn holds_escaped_nul(json: &str) -> bool {
-    json.match_indices("\\u0000").any(|(at, _)| {
-        let backslashes_before = json[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
-        backslashes_before % 2 == 0
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_nul_is_found_at_any_depth_and_in_keys() {
-        for value in
-            [json!({"a": "x\0"}), json!({"a": [{"b": "\0"}]}), json!({"a\0": 1}), json!({"a": "\\\0"})]
-        {
-            assert!(holds_escaped_nul(&value.to_string()), "{value}");
-        }
-    }
-
-    #[test]
-    fn text_that_only_looks_like_a_nul_is_not_one() {
-        for value in
-            [json!({"a": "\\u0000"}), json!({"a": "u0000"}), json!({"a": "\\\\u0000"}), json!("\u{1}")]
-        {
-            assert!(!holds_escaped_nul(&value.to_string()), "{value}");
-        }
-    }
+    envelope_problem(row.source)
 }

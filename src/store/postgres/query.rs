@@ -8,6 +8,7 @@ use sqlx::{Column, Connection, Executor, PgConnection, Statement, TypeInfo};
 
 use super::faults::{self, PART};
 use crate::{
+    domain::{Catalog, json::to_value},
     fault::Fault,
     store::{QueryAnswer, QueryColumn, QueryLimits, refused_statement, slow_statement},
 };
@@ -17,10 +18,11 @@ const MOST_COLUMNS: usize = 100;
 
 pub(super) async fn query(
     connection: &mut PgConnection,
+    catalog: Catalog,
     checked: &str,
     limits: &QueryLimits,
 ) -> Result<QueryAnswer, Fault> {
-    let to_fault = |error: sqlx::Error| fault(&error, limits);
+    let to_fault = |error: sqlx::Error| fault(&error, catalog, limits);
     let mut transaction = connection.begin_with("BEGIN READ ONLY").await.map_err(to_fault)?;
     sqlx::query(
         "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),
@@ -43,6 +45,7 @@ pub(super) async fn query(
     if columns.is_empty() || columns.len() > MOST_COLUMNS {
         return Err(refused_statement(
             PART,
+            catalog,
             format!("it has {} columns; select 1 to {MOST_COLUMNS}", columns.len()),
         ));
     }
@@ -63,7 +66,7 @@ pub(super) async fn query(
     transaction.rollback().await.map_err(to_fault)?;
     let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: lines.len() > limits.rows };
     for line in lines.into_iter().take(limits.rows) {
-        let Some(row) = line.and_then(|line| serde_json::from_str(&line).ok()) else {
+        let Some(serde_json::Value::Array(row)) = line.as_deref().map(to_value) else {
             answer.truncated = true;
             break;
         };
@@ -73,7 +76,7 @@ pub(super) async fn query(
 }
 
 /// What went wrong, without a value: the server's words are repeated only where they speak of the statement.
-fn fault(error: &sqlx::Error, limits: &QueryLimits) -> Fault {
+fn fault(error: &sqlx::Error, catalog: Catalog, limits: &QueryLimits) -> Fault {
     let Some(database) = error.as_database_error() else { return faults::fault("sql", error) };
     let code = database.code().unwrap_or_default();
     let words = || {
@@ -84,15 +87,16 @@ fn fault(error: &sqlx::Error, limits: &QueryLimits) -> Fault {
     };
     match &*code {
         "57014" | "55P03" => slow_statement(PART, limits),
-        "22012" => refused_statement(PART, "it divides by zero; use nullif(divisor, 0)"),
-        code if code.starts_with("42") || code.starts_with("0A") => refused_statement(PART, words()),
+        "22012" => refused_statement(PART, catalog, "it divides by zero; use nullif(divisor, 0)"),
+        code if code.starts_with("42") || code.starts_with("0A") => refused_statement(PART, catalog, words()),
         code if code.starts_with("22") || code.starts_with("21") || code.starts_with("54") => {
             refused_statement(
                 PART,
+                catalog,
                 format!("a value in it, or in a row it reads, does not fit (SQLSTATE {code})"),
             )
         }
-        "25006" => refused_statement(PART, "it would change something"),
+        "25006" => refused_statement(PART, catalog, "it would change something"),
         _ => faults::fault("sql", error),
     }
 }

@@ -1,18 +1,25 @@
 //! Answers about events and entities.
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow, types::Json};
-use uuid::Uuid;
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, Utc};
+use serde_json::Value;
+use sqlx::{PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
 
-use super::{PgStore, query, statement};
+use super::{PgStore, columns::storable, query, statement};
 use crate::{
-    domain::{JsonObject, Table},
+    domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
         EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, Questions, StoredEntity,
-        StoredEvent, questions::Operand,
+        StoredEvent,
+        questions::{Operand, spelled},
+        tables::key_type,
     },
 };
+
+const EVENT: &str = "SELECT id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata::text, dados::text, \
+                     entidade_id, versao, particao, posicao, processado_em FROM eventos_raw WHERE true";
 
 #[async_trait]
 impl Questions for PgStore {
@@ -32,32 +39,54 @@ impl Questions for PgStore {
         self.connector.bounded(ATTEMPT, call).await
     }
 
-    async fn entity(&self, table: Table, id: Uuid) -> Result<Option<StoredEntity>, Fault> {
-        let mut query = QueryBuilder::new(format!("SELECT to_jsonb(t) FROM {table} AS t WHERE id = "));
-        query.push_bind(id);
+    async fn entity(&self, table: Table, key: &str) -> Result<Option<StoredEntity>, Fault> {
+        let of = &table.definition().key;
+        let Some(key) = crate::store::key(table, key) else { return Ok(None) };
+        let mut query = QueryBuilder::new(format!("{} WHERE \"{}\" = ", select(table), of.column));
+        query.push_bind(key).push(format!("::{}", key_type(of.kind)));
         Ok(self.entities("read an entity", table, query).await?.pop())
     }
 
-    async fn leads_by_email(&self, email: &str, limit: u32) -> Result<Vec<StoredEntity>, Fault> {
-        let mut query = QueryBuilder::new("SELECT to_jsonb(t) FROM leads AS t WHERE lower(email) = lower(");
-        query.push_bind(email.replace('\0', "")).push(") ORDER BY versao DESC, id LIMIT ");
+    async fn entities_by(
+        &self,
+        table: Table,
+        column: &str,
+        value: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredEntity>, Fault> {
+        let definition = table.definition();
+        let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
+        let name = &column.name;
+        let mut query = QueryBuilder::new(select(table));
+        match column.kind {
+            ColumnKind::Text if column.lookup => {
+                query
+                    .push(format!(" WHERE lower(\"{name}\") = lower("))
+                    .push_bind(storable(value.into()))
+                    .push(")");
+            }
+            ColumnKind::Integer => {
+                let Ok(number) = value.parse::<i64>() else { return Ok(Vec::new()) };
+                query.push(format!(" WHERE \"{name}\" = ")).push_bind(number);
+            }
+            ColumnKind::Text => {
+                query.push(format!(" WHERE \"{name}\" = ")).push_bind(storable(value.into()));
+            }
+            _ => {
+                query.push(format!(" WHERE \"{name}\"::text = ")).push_bind(storable(value.into()));
+            }
+        }
+        query.push(format!(" ORDER BY versao DESC, \"{}\" LIMIT ", definition.key.column));
         query.push_bind(i64::from(limit));
-        self.entities("look for leads", Table::Leads, query).await
-    }
-
-    async fn sessions_of(&self, lead_id: &str, limit: u32) -> Result<Vec<StoredEntity>, Fault> {
-        let mut query = QueryBuilder::new("SELECT to_jsonb(t) FROM chat_sessions AS t WHERE lead_id = ");
-        query.push_bind(lead_id.replace('\0', "")).push(" ORDER BY started_at DESC NULLS LAST, id LIMIT ");
-        query.push_bind(i64::from(limit));
-        self.entities("read a lead's sessions", Table::ChatSessions, query).await
+        self.entities("look for entities", table, query).await
     }
 
     async fn query(&self, sql: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
         const ATTEMPT: &str = "answer a statement";
-        let checked = statement::checked(sql)?;
+        let checked = statement::checked(sql, self.catalog)?;
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = query::query(&mut connection, &checked, &limits).await;
+            let outcome = query::query(&mut connection, self.catalog, &checked, &limits).await;
             connection.give_back();
             outcome
         };
@@ -74,12 +103,65 @@ impl PgStore {
     ) -> Result<Vec<StoredEntity>, Fault> {
         let call = async {
             let mut connection = self.connector.acquire(attempt).await?;
-            let outcome = query.build_query_scalar::<Json<JsonObject>>().fetch_all(&mut *connection).await;
-            connection.settle(attempt, outcome)
+            let outcome = query.build().fetch_all(&mut *connection).await;
+            let entities = outcome.and_then(|rows| rows.iter().map(|row| entity(table, row)).collect());
+            connection.settle(attempt, entities)
         };
-        let rows = self.connector.bounded(attempt, call).await?;
-        Ok(rows.into_iter().filter_map(|row| StoredEntity::of(table, row.0)).collect())
+        self.connector.bounded(attempt, call).await
     }
+}
+
+/// An entity's columns in the order of [`entity`].
+fn select(table: Table) -> String {
+    let definition = table.definition();
+    let listed = definition.columns.iter().map(|column| {
+        // What a double or a value of serde's would change is read as text.
+        let is_text = matches!(column.kind, ColumnKind::Number | ColumnKind::Json);
+        format!("\"{}\"{}", column.name, if is_text { "::text" } else { "" })
+    });
+    let key = format!("\"{}\"::text", definition.key.column);
+    let columns: Vec<String> = std::iter::once(key).chain(listed).collect();
+    format!("SELECT {}, metadata::text, versao, evento_id FROM \"{table}\"", columns.join(", "))
+}
+
+fn entity(table: Table, row: &PgRow) -> Result<StoredEntity, sqlx::Error> {
+    let definition = table.definition();
+    let key: String = row.try_get(0)?;
+    let shown_key = match definition.key.kind {
+        KeyKind::Bigint => to_value(&key),
+        KeyKind::Uuid | KeyKind::Text => Value::String(key.clone()),
+    };
+    let mut columns = JsonObject::new();
+    columns.insert(definition.key.column.clone(), shown_key);
+    for (i, column) in definition.columns.iter().enumerate() {
+        columns.insert(column.name.clone(), value(row, i + 1, column)?);
+    }
+    let next = definition.columns.len() + 1;
+    Ok(StoredEntity {
+        key,
+        row: columns,
+        metadata: json(row, next)?,
+        versao: row.try_get(next + 1)?,
+        evento_id: row.try_get(next + 2)?,
+    })
+}
+
+/// A column's value as clients are shown it.
+fn value(row: &PgRow, i: usize, column: &Column) -> Result<Value, sqlx::Error> {
+    Ok(match column.kind {
+        ColumnKind::Text => row.try_get::<Option<String>, _>(i)?.into(),
+        ColumnKind::Integer => row.try_get::<Option<i64>, _>(i)?.into(),
+        ColumnKind::Boolean => row.try_get::<Option<bool>, _>(i)?.into(),
+        ColumnKind::Timestamp => row.try_get::<Option<DateTime<Utc>>, _>(i)?.map(spelled).into(),
+        ColumnKind::Date => row.try_get::<Option<NaiveDate>, _>(i)?.map(|date| date.to_string()).into(),
+        ColumnKind::Number | ColumnKind::Json => row.try_get::<Option<&str>, _>(i)?.map(to_value).into(),
+        ColumnKind::List => row.try_get::<Option<Vec<String>>, _>(i)?.into(),
+    })
+}
+
+fn json(row: &PgRow, i: usize) -> Result<Json, sqlx::Error> {
+    let text: String = row.try_get(i)?;
+    Json::try_from(Bytes::from(text)).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 async fn events(
@@ -89,14 +171,13 @@ async fn events(
     after: Option<EventCursor>,
     limit: u32,
 ) -> Result<EventPage, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new("SELECT * FROM eventos_raw WHERE true");
+    let mut query = QueryBuilder::<Postgres>::new(EVENT);
     for condition in filter.conditions() {
         query.push(format!(" AND \"{}\" {} ", condition.column, condition.operator));
         match condition.value {
             // No stored text holds a NUL.
             Operand::Text(text) if text.contains('\0') => query.push("NULL"),
             Operand::Text(text) => query.push_bind(text),
-            Operand::Uuid(id) => query.push_bind(id),
             Operand::Instant(at) => query.push_bind(at),
             Operand::Number(number) => query.push_bind(number),
         };
@@ -115,19 +196,19 @@ async fn events(
 
 fn event(row: &PgRow) -> Result<StoredEvent, sqlx::Error> {
     Ok(StoredEvent {
-        id: row.try_get("id")?,
-        tipo_evento: row.try_get("tipo_evento")?,
-        usuario: row.try_get("usuario")?,
-        evento: row.try_get("evento")?,
-        valor: row.try_get("valor")?,
-        timestamp: row.try_get("timestamp")?,
-        categoria: row.try_get("categoria")?,
-        metadata: row.try_get::<Json<JsonObject>, _>("metadata")?.0,
-        dados: row.try_get::<Json<JsonObject>, _>("dados")?.0,
-        entidade_id: row.try_get("entidade_id")?,
-        versao: row.try_get("versao")?,
-        particao: row.try_get("particao")?,
-        posicao: row.try_get("posicao")?,
-        ingerido_em: row.try_get("ingerido_em")?,
+        id: row.try_get(0)?,
+        tipo_evento: row.try_get(1)?,
+        usuario: row.try_get(2)?,
+        evento: row.try_get(3)?,
+        valor: row.try_get(4)?,
+        timestamp: row.try_get(5)?,
+        categoria: row.try_get(6)?,
+        metadata: json(row, 7)?,
+        dados: json(row, 8)?,
+        entidade_id: row.try_get(9)?,
+        versao: row.try_get(10)?,
+        particao: row.try_get(11)?,
+        posicao: row.try_get(12)?,
+        processado_em: row.try_get(13)?,
     })
 }

@@ -3,23 +3,22 @@
 //! Guarantee: rows are unique and sorted by their key, so that a statement never meets a row twice and two
 //! workers never wait for each other in a circle.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
-use chrono::{DateTime, Utc};
-
-use super::columns::{Column, Values, list_literal};
+use super::columns::{Column, Values};
 use crate::{
-    domain::{ChatSession, Dados, Lead, Table},
+    domain::{Table, json::for_jsonb},
     log::Position,
     sink::{SinkBatch, SinkEvent},
 };
 
-/// An event and its JSON members as text: the server parses them, so they are written once and never read here.
+/// An event, and its JSON as jsonb can hold it.
 pub(super) struct Row<'a> {
     pub(super) source: &'a SinkEvent,
-    pub(super) metadata: String,
-    pub(super) dados: String,
-    localizacao: Option<String>,
+    metadata: Cow<'a, str>,
+    dados: Cow<'a, str>,
+    /// Pieces that jsonb can't hold.
+    replaced: usize,
 }
 
 /// What a batch becomes.
@@ -40,161 +39,89 @@ impl<'a> Rows<'a> {
         Self { all, distinct }
     }
 
+    /// How many pieces of the rows jsonb can't hold.
+    pub(super) fn replaced(&self) -> usize {
+        self.distinct.iter().map(|i| self.all[*i].replaced).sum()
+    }
+
     /// The columns of `eventos_raw`.
     pub(super) fn event_columns(&self) -> Vec<Column<'_>> {
         let rows: Vec<&Row<'_>> = self.distinct.iter().map(|i| &self.all[*i]).collect();
-        let text =
-            |of: fn(&SinkEvent) -> &str| Values::Text(rows.iter().map(|row| Some(of(row.source))).collect());
+        let events = || rows.iter().map(|row| &row.source.event);
+        let text = |of: fn(&SinkEvent) -> &str| {
+            Values::Text(rows.iter().map(|row| Some(Cow::Borrowed(of(row.source)))).collect())
+        };
+        let json = |of: for<'r> fn(&'r Row<'_>) -> &'r str| {
+            Values::Json(rows.iter().map(|row| Some(Cow::Borrowed(of(row)))).collect())
+        };
+        let positions = || rows.iter().map(|row| row.source.position);
         vec![
-            Column::new("id", Values::Uuid(rows.iter().map(|row| row.source.event.id).collect())),
-            Column::new("tipo_evento", text(|source| source.event.tipo().as_str())),
+            Column::new("id", Values::Uuid(events().map(|event| Some(event.id)).collect())),
+            Column::new("tipo_evento", text(|source| &source.event.tipo_evento)),
             Column::new("usuario", text(|source| &source.event.usuario)),
             Column::new("evento", text(|source| &source.event.evento)),
-            Column::new("valor", Values::Double(rows.iter().map(|row| row.source.event.valor).collect())),
-            Column::new(
-                "timestamp",
-                Values::Instant(rows.iter().map(|row| Some(row.source.event.timestamp)).collect()),
-            ),
-            Column::new("categoria", text(|source| source.event.categoria.as_str())),
-            Column::new(
-                "metadata",
-                Values::Json(rows.iter().map(|row| Some(row.metadata.as_str())).collect()),
-            ),
-            Column::new("dados", Values::Json(rows.iter().map(|row| Some(row.dados.as_str())).collect())),
-            Column::new(
-                "entidade_id",
-                Values::Uuid(rows.iter().map(|row| row.source.event.entidade.id).collect()),
-            ),
+            Column::new("valor", Values::Double(events().map(|event| event.valor).collect())),
+            Column::new("timestamp", Values::Instant(events().map(|event| Some(event.timestamp)).collect())),
+            Column::new("categoria", text(|source| &source.event.categoria)),
+            Column::new("metadata", json(|row| &row.metadata)),
+            Column::new("dados", json(|row| &row.dados)),
+            Column::new("entidade_id", text(|source| &source.event.entidade.id)),
             Column::new(
                 "versao",
-                Values::Bigint(rows.iter().map(|row| Some(row.source.event.entidade.versao)).collect()),
+                Values::Bigint(events().map(|event| Some(event.entidade.versao)).collect()),
             ),
-            Column::new(
-                "particao",
-                Values::Integer(rows.iter().map(|row| row.source.position.partition).collect()),
-            ),
-            Column::new(
-                "posicao",
-                Values::Bigint(rows.iter().map(|row| Some(row.source.position.offset)).collect()),
-            ),
+            Column::new("particao", Values::Integer(positions().map(|at| at.partition).collect())),
+            Column::new("posicao", Values::Bigint(positions().map(|at| Some(at.offset)).collect())),
         ]
     }
 
     /// The newest row of each entity of a table, sorted by the entity.
     pub(super) fn newest_of(&self, batch: &SinkBatch, table: Table) -> Vec<&Row<'a>> {
+        let newest = batch.newest_of(table);
+        if newest.is_empty() {
+            return Vec::new();
+        }
         let at: HashMap<Position, usize> =
             self.all.iter().enumerate().map(|(i, row)| (row.source.position, i)).collect();
-        let mut newest: Vec<&Row<'a>> = batch
-            .newest_of(table)
-            .into_iter()
-            .filter_map(|source| at.get(&source.position))
-            .map(|i| &self.all[*i])
-            .collect();
-        newest.sort_unstable_by_key(|row| row.source.event.entidade.id);
+        let mut newest: Vec<&Row<'a>> =
+            newest.into_iter().filter_map(|source| at.get(&source.position)).map(|i| &self.all[*i]).collect();
+        newest.sort_unstable_by_key(|row| &row.source.event.entidade.id);
         newest
     }
 }
 
 impl<'a> Row<'a> {
     fn of(source: &'a SinkEvent) -> Self {
-        // Every key is a string and no member can fail to serialize: there is no error to report.
-        let (dados, localizacao) = match &source.event.dados {
-            Dados::Lead(lead) => (serde_json::to_string(lead), lead.localizacao.as_ref()),
-            Dados::ChatSession(session) => (serde_json::to_string(session), None),
-            Dados::Manual(object) => (serde_json::to_string(object), None),
-        };
-        Self {
-            source,
-            metadata: serde_json::to_string(&source.event.metadata).unwrap_or_default(),
-            dados: dados.unwrap_or_default(),
-            localizacao: localizacao.map(ToString::to_string),
-        }
+        let (metadata, in_metadata) = for_jsonb(source.event.metadata.as_str());
+        let (dados, in_dados) = for_jsonb(source.event.dados.as_str());
+        // A row's metadata repeats its dados.
+        let replaced = if source.table.is_some() { in_dados } else { in_dados + in_metadata };
+        Self { source, metadata, dados, replaced }
     }
 }
 
 /// The columns of a table of entities.
-pub(super) fn entity_columns<'c>(table: Table, rows: &[&'c Row<'_>]) -> Vec<Column<'c>> {
-    let mut columns = match table {
-        Table::Leads => lead_columns(rows),
-        Table::ChatSessions => session_columns(rows),
-    };
+pub(super) fn entity_columns<'r>(table: Table, rows: &[&'r Row<'_>]) -> Vec<Column<'r>> {
+    let definition = table.definition();
     let events = || rows.iter().map(|row| &row.source.event);
+    let mut listed: Vec<Column<'r>> = definition
+        .columns
+        .iter()
+        .map(|column| Column::new(&column.name, Values::of_kind(column.kind)))
+        .collect();
+    for row in rows {
+        for (column, (_, cell)) in listed.iter_mut().zip(row.source.event.row(table).cells()) {
+            column.values.push(cell);
+        }
+    }
+    let keys = rows.iter().map(|row| row.source.event.entidade.id.as_str());
+    let mut columns = vec![Column::new(&definition.key.column, Values::keys(definition.key.kind, keys))];
+    columns.append(&mut listed);
+    let metadata = rows.iter().map(|row| Some(Cow::Borrowed(&*row.metadata)));
     columns.extend([
-        Column::new("id", Values::Uuid(events().map(|event| event.entidade.id).collect())),
-        Column::new("metadata", Values::Json(rows.iter().map(|row| Some(row.metadata.as_str())).collect())),
+        Column::new("metadata", Values::Json(metadata.collect())),
         Column::new("versao", Values::Bigint(events().map(|event| Some(event.entidade.versao)).collect())),
-        Column::new("evento_id", Values::Uuid(events().map(|event| event.id).collect())),
+        Column::new("evento_id", Values::Uuid(events().map(|event| Some(event.id)).collect())),
     ]);
     columns
-}
-
-fn lead_columns<'c>(rows: &[&'c Row<'_>]) -> Vec<Column<'c>> {
-    let leads: Vec<&'c Lead> = rows
-        .iter()
-        .filter_map(|row| match &row.source.event.dados {
-            Dados::Lead(lead) => Some(lead.as_ref()),
-            _ => None,
-        })
-        .collect();
-    let text = |of: fn(&Lead) -> Option<&str>| Values::Text(leads.iter().map(|lead| of(lead)).collect());
-    let instant =
-        |of: fn(&Lead) -> Option<DateTime<Utc>>| Values::Instant(leads.iter().map(|lead| of(lead)).collect());
-    vec![
-        Column::new("nome", text(|lead| lead.nome.as_deref())),
-        Column::new("email", text(|lead| lead.email.as_deref())),
-        Column::new("telefone", text(|lead| lead.telefone.as_deref())),
-        Column::new("nome_empresa", text(|lead| lead.nome_empresa.as_deref())),
-        Column::new("nome_projeto", text(|lead| lead.nome_projeto.as_deref())),
-        Column::new("localizacao", Values::Json(rows.iter().map(|row| row.localizacao.as_deref()).collect())),
-        Column::new(
-            "interesse",
-            Values::List(leads.iter().map(|lead| list_literal(&lead.interesse)).collect()),
-        ),
-        Column::new(
-            "score_qualificacao",
-            Values::Bigint(leads.iter().map(|lead| lead.score_qualificacao).collect()),
-        ),
-        Column::new("status_lead", text(|lead| lead.status_lead.as_deref())),
-        Column::new("origem", text(|lead| lead.origem.as_deref())),
-        Column::new("utm_source", text(|lead| lead.utm_source.as_deref())),
-        Column::new("utm_medium", text(|lead| lead.utm_medium.as_deref())),
-        Column::new("utm_campaign", text(|lead| lead.utm_campaign.as_deref())),
-        Column::new("created_at", instant(|lead| lead.created_at)),
-        Column::new("updated_at", instant(|lead| lead.updated_at)),
-        Column::new("last_interaction_at", instant(|lead| lead.last_interaction_at)),
-    ]
-}
-
-fn session_columns<'c>(rows: &[&'c Row<'_>]) -> Vec<Column<'c>> {
-    let sessions: Vec<&'c ChatSession> = rows
-        .iter()
-        .filter_map(|row| match &row.source.event.dados {
-            Dados::ChatSession(session) => Some(session.as_ref()),
-            _ => None,
-        })
-        .collect();
-    let text =
-        |of: fn(&ChatSession) -> Option<&str>| Values::Text(sessions.iter().map(|row| of(row)).collect());
-    let bigint =
-        |of: fn(&ChatSession) -> Option<i64>| Values::Bigint(sessions.iter().map(|row| of(row)).collect());
-    let list = |of: fn(&ChatSession) -> &[String]| {
-        Values::List(sessions.iter().map(|row| list_literal(of(row))).collect())
-    };
-    let instant = |of: fn(&ChatSession) -> Option<DateTime<Utc>>| {
-        Values::Instant(sessions.iter().map(|row| of(row)).collect())
-    };
-    vec![
-        Column::new("lead_id", text(|row| row.lead_id.as_deref())),
-        Column::new("user_agent", text(|row| row.user_agent.as_deref())),
-        Column::new("ip_address", text(|row| row.ip_address.as_deref())),
-        Column::new("total_messages", bigint(|row| row.total_messages)),
-        Column::new("duration_seconds", bigint(|row| row.duration_seconds)),
-        Column::new("pages_visited", list(|row| &row.pages_visited)),
-        Column::new("perguntas_feitas", list(|row| &row.perguntas_feitas)),
-        Column::new("intencao_detectada", text(|row| row.intencao_detectada.as_deref())),
-        Column::new("nivel_interesse", text(|row| row.nivel_interesse.as_deref())),
-        Column::new("started_at", instant(|row| row.started_at)),
-        Column::new("ended_at", instant(|row| row.ended_at)),
-        Column::new("is_active", Values::Boolean(sessions.iter().map(|row| row.is_active).collect())),
-    ]
 }

@@ -18,8 +18,9 @@ use sqlparser::{
 
 use super::{faults::PART, functions::is_allowed_function};
 use crate::{
+    domain::Catalog,
     fault::Fault,
-    store::{READABLE, refused_statement},
+    store::{readable, refused_statement},
 };
 
 /// Longer statements are not people's or assistants' questions.
@@ -72,8 +73,9 @@ const TYPES: [&str; 31] = [
 ];
 
 /// The statement as it may run, or why it may not.
-pub(crate) fn checked(sql: &str) -> Result<String, Fault> {
-    let refused = |problem: String| refused_statement(PART, problem);
+pub(crate) fn checked(sql: &str, catalog: Catalog) -> Result<String, Fault> {
+    let refused = |problem: String| refused_statement(PART, catalog, problem);
+    let readable = readable(catalog);
     if sql.len() > LONGEST {
         return Err(refused(format!("it is longer than {LONGEST} bytes")));
     }
@@ -85,13 +87,15 @@ pub(crate) fn checked(sql: &str) -> Result<String, Fault> {
     let _ = visit_relations_mut(&mut statement, |name| {
         if let [schema, table] = names(name).as_slice()
             && schema == "public"
-            && READABLE.contains(&table.as_str())
+            && readable.contains(&table.as_str())
         {
             name.0.remove(0);
         }
         ControlFlow::<()>::Continue(())
     });
-    if let ControlFlow::Break(problem) = statement.visit(&mut Check::default()) {
+    if let ControlFlow::Break(problem) =
+        statement.visit(&mut Check { readable: &readable, scopes: Vec::new() })
+    {
         return Err(refused(problem));
     }
     // The library writes some quotes in texts and names so that the text would end earlier.
@@ -113,13 +117,14 @@ fn parsed(sql: &str) -> Result<Statement, String> {
 }
 
 /// Walks the statement; breaks with what is wrong.
-#[derive(Default)]
-struct Check {
+struct Check<'a> {
+    /// The tables that may be read.
+    readable: &'a [&'static str],
     /// What each enclosing query names in its `WITH`.
     scopes: Vec<Vec<String>>,
 }
 
-impl Visitor for Check {
+impl Visitor for Check<'_> {
     type Break = String;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<String> {
@@ -132,7 +137,7 @@ impl Visitor for Check {
         if let Some(with) = query.with.as_ref().filter(|with| !with.recursive) {
             // Without RECURSIVE such a name inside is not the query's, but a table's.
             for (i, cte) in with.cte_tables.iter().enumerate() {
-                let mut stray = Reads { of: &named[i..] };
+                let mut stray = Reads { of: &named[i..], readable: self.readable };
                 cte.query.visit(&mut stray)?;
             }
         }
@@ -181,11 +186,11 @@ impl Visitor for Check {
     }
 }
 
-impl Check {
+impl Check<'_> {
     fn relation(&self, name: &ObjectName) -> ControlFlow<String> {
         if let [table] = names(name).as_slice() {
             let in_scope = self.scopes.iter().flatten().any(|named| named == table);
-            if in_scope || READABLE.contains(&table.as_str()) {
+            if in_scope || self.readable.contains(&table.as_str()) {
                 return ControlFlow::Continue(());
             }
         }
@@ -196,6 +201,7 @@ impl Check {
 /// Finds names that are read although they are not in scope.
 struct Reads<'a> {
     of: &'a [String],
+    readable: &'a [&'static str],
 }
 
 impl Visitor for Reads<'_> {
@@ -205,7 +211,7 @@ impl Visitor for Reads<'_> {
         if let TableFactor::Table { name, args: None, .. } = factor
             && let [table] = names(name).as_slice()
             && self.of.contains(table)
-            && !READABLE.contains(&table.as_str())
+            && !self.readable.contains(&table.as_str())
         {
             return refuse(format!(
                 "{table} is read inside of WITH before it is known; write WITH RECURSIVE"
@@ -285,7 +291,7 @@ mod tests {
     use super::*;
 
     fn problem(sql: &str) -> String {
-        match checked(sql) {
+        match checked(sql, Catalog::built_in()) {
             Ok(statement) => panic!("allowed: {statement}"),
             Err(fault) => fault.to_string(),
         }
@@ -323,7 +329,7 @@ mod tests {
             "SELECT nome COLLATE \"C\", age(created_at), created_at::date - interval '1' month FROM leads",
             "SELECT (metadata->'x'->>0)::int, dados @> '{\"a\": 1}', dados - 'a', dados || '{}' FROM eventos_raw",
         ] {
-            if let Err(fault) = checked(sql) {
+            if let Err(fault) = checked(sql, Catalog::built_in()) {
                 panic!("{sql}: {fault}");
             }
         }

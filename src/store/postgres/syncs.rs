@@ -9,23 +9,18 @@ use sqlx::{FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{
-    domain::Table,
+    domain::TableName,
     store::{Coverage, INTERRUPTED, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
 };
 
-/// The first half of every lease's lock: "slui". The second half is the table.
-pub(super) const LEASE_CLASS: i32 = 0x736c_7569;
+/// The advisory lock that is a table's lease, given an expression for the table's name: one for each of the database's
+/// schemas, which may each hold a store.
+pub(super) fn lease_lock(table: &str) -> String {
+    format!("hashtextextended('sluice sync ' || current_schema() || ' ' || {table}, 0)")
+}
 
 const RECORD: &str = "SELECT id, request, state, progress, log, owner, started_at, finished_at, error, \
                       cancel_requested FROM sluice_syncs";
-
-/// The second half of a lease's lock.
-pub(super) fn lease_key(table: Table) -> i32 {
-    match table {
-        Table::Leads => 1,
-        Table::ChatSessions => 2,
-    }
-}
 
 #[derive(FromRow)]
 struct Stored {
@@ -83,7 +78,7 @@ pub(super) async fn listed(
                   OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = $3))
          ORDER BY started_at DESC, id DESC LIMIT $4"
     ))
-    .bind(filter.table.map(Table::name))
+    .bind(filter.table.as_ref().map(|table| &table.0))
     .bind(filter.state.map(SyncState::as_str))
     .bind(filter.before)
     .bind(i64::from(filter.limit))
@@ -95,12 +90,12 @@ pub(super) async fn listed(
 /// The sync that holds a table's lease; none while it is between taking the lease and saying so, or ending.
 pub(super) async fn running(
     connection: &mut PgConnection,
-    table: Table,
+    table: &TableName,
 ) -> Result<Option<SyncRecord>, sqlx::Error> {
     let stored: Option<Stored> = sqlx::query_as(&format!(
         "{RECORD} WHERE table_name = $1 AND state = 'running' ORDER BY started_at DESC LIMIT 1"
     ))
-    .bind(table.name())
+    .bind(&table.0)
     .fetch_optional(connection)
     .await?;
     stored.map(SyncRecord::try_from).transpose()
@@ -118,14 +113,14 @@ pub(super) async fn request_cancel(connection: &mut PgConnection, id: Uuid) -> R
 
 pub(super) async fn coverage(
     connection: &mut PgConnection,
-    table: Table,
+    table: &str,
     log: &str,
 ) -> Result<Option<Coverage>, sqlx::Error> {
     let covered: Option<(DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
         "SELECT covered_from, covered_to FROM sluice_coverage WHERE log = $1 AND table_name = $2",
     )
     .bind(log)
-    .bind(table.name())
+    .bind(table)
     .fetch_optional(connection)
     .await?;
     Ok(covered.map(|(from, to)| Coverage { from, to }))
@@ -136,22 +131,18 @@ pub(super) async fn coverage(
 /// A sync that ends meanwhile is safe: the locks are read after the rows, and a row that was changed since is
 /// looked at again before it is updated.
 async fn mark_interrupted(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let (keys, names): (Vec<i32>, Vec<&str>) =
-        Table::ALL.into_iter().map(|table| (lease_key(table), table.name())).unzip();
-    sqlx::query(
+    // A lock of one number stands in the server's list in two halves.
+    sqlx::query(&format!(
         "UPDATE sluice_syncs AS s SET state = 'interrupted', finished_at = now(), error = $1
-         FROM unnest($2::int4[], $3::text[]) AS leases(key, name)
-         WHERE s.state = 'running' AND s.table_name = leases.name AND NOT EXISTS (
+         WHERE s.state = 'running' AND NOT EXISTS (
              SELECT FROM pg_locks AS l
-             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-               AND l.classid = $4::int4::oid AND l.objid = leases.key::oid
+               AND (l.classid::bigint << 32) | l.objid::bigint = {}
          )",
-    )
+        lease_lock("s.table_name")
+    ))
     .bind(INTERRUPTED)
-    .bind(&keys)
-    .bind(&names)
-    .bind(LEASE_CLASS)
     .execute(connection)
     .await?;
     Ok(())

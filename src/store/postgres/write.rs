@@ -1,7 +1,7 @@
 //! The statements that write a batch's rows, inside the caller's transaction.
 //!
 //! Guarantee: writing the same rows again changes nothing. An event is inserted once and counted once, by the
-//! statement that inserted it; an entity only ever moves to a higher version.
+//! statement that inserted it; an entity never moves to a lower version.
 //!
 //! Rows travel as one array a column, taken apart by `unnest`. COPY into a temporary table was measured against
 //! it (`benches/store_write.rs`, 100,000 leads in batches of 5,000, one worker, two busy cores): 15 and 13 thousand
@@ -15,18 +15,19 @@ use super::{
     rows::{Rows, entity_columns},
 };
 use crate::{
-    domain::Table,
+    domain::{Catalog, Table},
     sink::{Applied, SinkBatch},
 };
 
 /// Writes everything a batch becomes.
 pub(super) async fn write(
     connection: &mut PgConnection,
+    catalog: Catalog,
     batch: &SinkBatch,
     rows: &Rows<'_>,
 ) -> Result<Applied, sqlx::Error> {
-    let mut applied = Applied::default();
-    for table in Table::ALL {
+    let mut applied = Applied { replaced: count(rows.replaced()), ..Applied::default() };
+    for table in catalog.tables() {
         let (written, stale) = upsert_entities(connection, batch, rows, table).await?;
         applied.entities += written;
         applied.stale += stale;
@@ -80,16 +81,19 @@ async fn upsert_entities(
         return Ok((0, 0));
     }
     let columns = entity_columns(table, &newest);
+    let key = &table.definition().key.column;
     let assignments: Vec<String> = columns
         .iter()
-        .filter(|column| column.name != "id")
+        .filter(|column| column.name != key)
         .map(|column| format!("\"{0}\" = excluded.\"{0}\"", column.name))
         .collect();
+    // Of equal versions the one that comes later stays; the same event again changes nothing.
     let statement = format!(
         "WITH escritos AS (
-             INSERT INTO {table} AS t ({names}) {select}
-             ON CONFLICT (id) DO UPDATE
-             SET {assignments}, sincronizado_em = now() WHERE t.versao < excluded.versao
+             INSERT INTO \"{table}\" AS t ({names}) {select}
+             ON CONFLICT (\"{key}\") DO UPDATE
+             SET {assignments}, processado_em = now()
+             WHERE t.versao < excluded.versao OR (t.versao = excluded.versao AND t.evento_id <> excluded.evento_id)
              RETURNING 1
          )
          SELECT count(*) FROM escritos",

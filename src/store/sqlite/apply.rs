@@ -1,16 +1,16 @@
 //! A batch is one transaction, guarded by the offset and the epoch it expects.
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use rusqlite::{Transaction, params, params_from_iter};
+use rusqlite::{ErrorCode, Transaction, params, params_from_iter};
 
 use super::{
-    PART,
-    rows::{self, ENTITY_COLUMNS, EVENT_COLUMNS},
+    PART, prepare,
+    rows::{self, EVENT_COLUMNS},
 };
 use crate::{
-    domain::{Dados, Event, Table},
-    sink::{Applied, ApplyError, Rejection, SinkBatch, Span},
-    store::{can_be_added_up, fenced},
+    domain::{Catalog, Event, Table},
+    sink::{Applied, ApplyError, Rejection, SinkBatch, SinkEvent, Span},
+    store::{envelope_problem, fenced},
 };
 
 const WINDOW: TimeDelta = TimeDelta::minutes(5);
@@ -21,6 +21,7 @@ const YEARS: std::ops::RangeInclusive<i32> = 0..=9999;
 /// Applies a batch, unless it is not ours to apply or holds what can never be.
 pub(super) fn apply(
     db: &Transaction<'_>,
+    catalog: Catalog,
     log: &str,
     batch: &SinkBatch,
 ) -> rusqlite::Result<Result<Applied, ApplyError>> {
@@ -29,50 +30,68 @@ pub(super) fn apply(
             return Ok(Err(fenced(PART, batch).into()));
         }
     }
-    let rejections = rejections(batch);
+    let written: Vec<Table> = catalog
+        .tables()
+        .filter(|table| batch.events.iter().any(|event| event.table == Some(*table)))
+        .collect();
+    if let Err(fault) = prepare::check(db, &written)? {
+        return Ok(Err(fault.into()));
+    }
+    let mut rejections: Vec<Rejection> =
+        batch.events.iter().filter_map(|sink| Some(rejection(sink, problem(sink)?))).collect();
     if !rejections.is_empty() {
         return Ok(Err(ApplyError::Rejected(rejections)));
     }
     let mut applied = Applied::default();
     let mut insert = db.prepare_cached(&event_insert())?;
     for sink in &batch.events {
-        if insert.execute(params_from_iter(rows::event(sink)))? == 1 {
-            applied.inserted += 1;
-            count(db, &sink.event)?;
-        } else {
-            applied.duplicates += 1;
+        match accepted(insert.execute(params_from_iter(rows::event(sink))))? {
+            Some(1) => {
+                applied.inserted += 1;
+                count(db, &sink.event)?;
+            }
+            Some(_) => applied.duplicates += 1,
+            None => rejections.push(rejection(sink, REFUSED)),
         }
     }
-    for table in Table::ALL {
+    for table in written {
         let mut upsert = db.prepare_cached(&entity_upsert(table))?;
         for sink in batch.newest_of(table) {
-            let values = match &sink.event.dados {
-                Dados::Lead(lead) => rows::lead(lead, &sink.event),
-                Dados::ChatSession(session) => rows::session(session, &sink.event),
-                Dados::Manual(_) => continue,
-            };
-            if upsert.exists(params_from_iter(values))? { applied.entities += 1 } else { applied.stale += 1 }
+            match accepted(upsert.exists(params_from_iter(rows::entity(table, sink))))? {
+                Some(true) => applied.entities += 1,
+                Some(false) => applied.stale += 1,
+                None => rejections.push(rejection(sink, REFUSED)),
+            }
         }
     }
-    Ok(Ok(applied))
+    if rejections.is_empty() {
+        return Ok(Ok(applied));
+    }
+    rejections.sort_unstable_by_key(|rejection| rejection.position);
+    rejections.dedup_by_key(|rejection| rejection.position);
+    Ok(Err(ApplyError::Rejected(rejections)))
 }
 
-fn rejections(batch: &SinkBatch) -> Vec<Rejection> {
-    let found = batch.events.iter().filter_map(|sink| {
-        let reason = problem(&sink.event)?.to_owned();
-        Some(Rejection { position: sink.position, reason })
-    });
-    found.collect()
+/// Nothing of sluice's own refuses a row.
+const REFUSED: &str = "a constraint or a trigger that somebody added to the table refuses it";
+
+/// The statement's outcome; `None` where the row itself is refused, which undoes no other statement.
+fn accepted<T>(outcome: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Ok(None),
+        other => other.map(Some),
+    }
 }
 
-fn problem(event: &Event) -> Option<&'static str> {
-    if !can_be_added_up(event.valor) {
-        return Some("valor is not a number that can be added up");
+fn rejection(sink: &SinkEvent, reason: &str) -> Rejection {
+    Rejection { position: sink.position, reason: reason.to_owned() }
+}
+
+fn problem(sink: &SinkEvent) -> Option<&'static str> {
+    if !YEARS.contains(&sink.event.timestamp.year()) {
+        return Some("timestamp lies outside the years 0 to 9999, which SQLite knows");
     }
-    if event.instants().any(|instant| !YEARS.contains(&instant.year())) {
-        return Some("a time lies outside the years 0 to 9999, which SQLite knows");
-    }
-    None
+    envelope_problem(sink)
 }
 
 fn advance(db: &Transaction<'_>, log: &str, span: &Span) -> rusqlite::Result<bool> {
@@ -87,7 +106,8 @@ fn advance(db: &Transaction<'_>, log: &str, span: &Span) -> rusqlite::Result<boo
 
 fn event_insert() -> String {
     format!(
-        "INSERT INTO eventos_raw ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        "INSERT INTO eventos_raw ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO NOTHING"
     )
 }
 
@@ -103,7 +123,7 @@ fn count(db: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
     .execute(params![
         rows::instant(begin),
         rows::instant(begin + WINDOW),
-        event.categoria.as_str(),
+        event.categoria,
         event.evento,
         event.valor
     ])?;
@@ -116,17 +136,21 @@ fn window(instant: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds - seconds.rem_euclid(WINDOW.num_seconds()), 0).unwrap_or(instant)
 }
 
-/// The statement that creates an entity or moves it forward, never back; it returns a row where it did.
+/// The statement that creates an entity or moves it forward, never back; it returns a row where it did. Of equal
+/// versions the one that comes later stays; the same event again changes nothing.
 fn entity_upsert(table: Table) -> String {
-    let columns: Vec<&str> = table.columns().iter().copied().chain(ENTITY_COLUMNS).collect();
+    let columns = rows::entity_columns(table);
     let marks = vec!["?"; columns.len()].join(", ");
     let updates: Vec<String> =
-        columns[1..].iter().map(|column| format!("{column} = excluded.{column}")).collect();
+        columns[1..].iter().map(|column| format!("\"{column}\" = excluded.\"{column}\"")).collect();
+    let columns: Vec<String> = columns.iter().map(|column| format!("\"{column}\"")).collect();
     format!(
-        "INSERT INTO {table} ({}) VALUES ({marks})
-         ON CONFLICT (id) DO UPDATE SET {}, sincronizado_em = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')
-         WHERE {table}.versao < excluded.versao RETURNING 1",
+        "INSERT INTO \"{table}\" AS t ({}) VALUES ({marks})
+         ON CONFLICT ({}) DO UPDATE SET {}, processado_em = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')
+         WHERE t.versao < excluded.versao OR (t.versao = excluded.versao AND t.evento_id <> excluded.evento_id)
+         RETURNING 1",
         columns.join(", "),
+        columns[0],
         updates.join(", ")
     )
 }

@@ -4,7 +4,7 @@
 //! one is of a process that ended.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{PART, rows::instant};
 use crate::{
-    domain::Table,
+    domain::TableName,
     embedded::EmbeddedDb,
     fault::Fault,
     store::{
@@ -31,10 +31,10 @@ const COLUMNS: &str =
 /// The sync that has each table's lease. Entered before the sync's row is written and left after the row says how
 /// it ended, so a running row of a sync that is not here belongs to nobody.
 #[derive(Clone, Default)]
-pub(super) struct Leases(Arc<Mutex<HashMap<Table, Uuid>>>);
+pub(super) struct Leases(Arc<Mutex<HashMap<TableName, Uuid>>>);
 
 impl Leases {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Table, Uuid>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TableName, Uuid>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -47,19 +47,19 @@ pub(super) struct SqliteLease {
     db: Arc<EmbeddedDb>,
     leases: Leases,
     id: Uuid,
-    table: Table,
+    table: TableName,
     log: String,
 }
 
 impl SqliteLease {
     /// Takes the table's lease, unless another sync has it.
     pub(super) fn take(db: Arc<EmbeddedDb>, leases: &Leases, new: &NewSync) -> Option<Self> {
-        let table = new.request.table;
+        let table = new.request.table.clone();
         let mut held = leases.lock();
         if held.contains_key(&table) {
             return None;
         }
-        held.insert(table, new.id);
+        held.insert(table.clone(), new.id);
         Some(Self { db, leases: leases.clone(), id: new.id, table, log: new.log.clone() })
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn register(
          VALUES (?, ?, ?, ?, 'running', ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         params![
             new.id.to_string(),
-            new.request.table.name(),
+            new.request.table.0,
             new.log,
             json(&new.request),
             json(&SyncProgress::default()),
@@ -121,9 +121,9 @@ pub(super) fn by_id(db: &Connection, id: Uuid) -> rusqlite::Result<Option<SyncRe
     db.prepare_cached(&sql)?.query_row([id.to_string()], record).optional()
 }
 
-pub(super) fn running(db: &Connection, table: Table) -> rusqlite::Result<Option<SyncRecord>> {
+pub(super) fn running(db: &Connection, table: &TableName) -> rusqlite::Result<Option<SyncRecord>> {
     let sql = format!("SELECT {COLUMNS} FROM sluice_syncs WHERE table_name = ? AND state = 'running'");
-    db.prepare_cached(&sql)?.query_row([table.name()], record).optional()
+    db.prepare_cached(&sql)?.query_row([&table.0], record).optional()
 }
 
 pub(super) fn listed(db: &Connection, filter: &SyncFilter) -> rusqlite::Result<Vec<SyncRecord>> {
@@ -137,14 +137,14 @@ pub(super) fn listed(db: &Connection, filter: &SyncFilter) -> rusqlite::Result<V
     let state = filter.state.map(SyncState::as_str);
     let before = filter.before.map(|id| id.to_string());
     db.prepare_cached(&sql)?
-        .query_map(params![filter.table.map(Table::name), state, before, filter.limit], record)?
+        .query_map(params![filter.table.as_ref().map(|table| &table.0), state, before, filter.limit], record)?
         .collect()
 }
 
-pub(super) fn coverage(db: &Connection, table: Table, log: &str) -> rusqlite::Result<Option<Coverage>> {
+pub(super) fn coverage(db: &Connection, table: &str, log: &str) -> rusqlite::Result<Option<Coverage>> {
     db.query_row(
         "SELECT covered_from, covered_to FROM sluice_coverage WHERE log = ? AND table_name = ?",
-        params![log, table.name()],
+        params![log, table],
         |row| Ok(Coverage { from: time(row, 0)?, to: time(row, 1)? }),
     )
     .optional()
@@ -152,17 +152,20 @@ pub(super) fn coverage(db: &Connection, table: Table, log: &str) -> rusqlite::Re
 
 #[async_trait]
 impl SyncLease for SqliteLease {
-    async fn unchanged(&mut self, rows: &[Appended]) -> Result<HashSet<Appended>, Fault> {
-        let (rows, log, table) = (rows.to_vec(), self.log.clone(), self.table);
+    async fn last_appended(&mut self, entities: &[String]) -> Result<HashMap<String, Appended>, Fault> {
+        let (entities, log, table) = (entities.to_vec(), self.log.clone(), self.table.clone());
         self.db
             .read("looking for what was appended", move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT 1 FROM sluice_appended WHERE log = ? AND table_name = ? AND entity = ? AND event = ?",
+                    "SELECT event, versao FROM sluice_appended WHERE log = ? AND table_name = ? AND entity = ?",
                 )?;
-                let mut known = HashSet::new();
-                for row in rows {
-                    if statement.exists(params![log, table.name(), row.entity.to_string(), row.event.to_string()])? {
-                        known.insert(row);
+                let mut known = HashMap::new();
+                for entity in entities {
+                    let found = statement
+                        .query_row(params![log, table.0, entity], |row| Ok((parsed(row, 0)?, row.get(1)?)))
+                        .optional()?;
+                    if let Some((event, versao)) = found {
+                        known.insert(entity.clone(), Appended { entity, event, versao });
                     }
                 }
                 Ok(known)
@@ -172,7 +175,7 @@ impl SyncLease for SqliteLease {
 
     async fn checkpoint(&mut self, progress: &SyncProgress, appended: &[Appended]) -> Result<Control, Fault> {
         let (appended, progress) = (appended.to_vec(), json(progress));
-        let (id, log, table) = (self.id, self.log.clone(), self.table);
+        let (id, log, table) = (self.id, self.log.clone(), self.table.clone());
         self.db
             .write_or_abort("writing a sync's progress", move |db| {
                 let cancel: Option<bool> = db
@@ -183,14 +186,14 @@ impl SyncLease for SqliteLease {
                         |row| row.get(0),
                     )
                     .optional()?;
-                let Some(cancel) = cancel else { return Ok(Err(lost_lease(PART, table))) };
+                let Some(cancel) = cancel else { return Ok(Err(lost_lease(PART, &table))) };
                 let mut remember = db.prepare_cached(
-                    "INSERT INTO sluice_appended (log, table_name, entity, event) VALUES (?, ?, ?, ?)
-                     ON CONFLICT (log, table_name, entity) DO UPDATE SET event = excluded.event",
+                    "INSERT INTO sluice_appended (log, table_name, entity, event, versao) VALUES (?, ?, ?, ?, ?)
+                     ON CONFLICT (log, table_name, entity)
+                     DO UPDATE SET event = excluded.event, versao = excluded.versao",
                 )?;
                 for row in appended {
-                    let (entity, event) = (row.entity.to_string(), row.event.to_string());
-                    remember.execute(params![log, table.name(), entity, event])?;
+                    remember.execute(params![log, table.0, row.entity, row.event.to_string(), row.versao])?;
                 }
                 Ok(Ok(if cancel { Control::Cancel } else { Control::GoOn }))
             })
@@ -198,7 +201,7 @@ impl SyncLease for SqliteLease {
     }
 
     async fn finish(self: Box<Self>, end: SyncEnd) -> Result<(), Fault> {
-        let (id, log, table) = (self.id, self.log.clone(), self.table);
+        let (id, log, table) = (self.id, self.log.clone(), self.table.clone());
         self
             .db
             .write_or_abort("writing a sync's end", move |db| {
@@ -214,14 +217,14 @@ impl SyncLease for SqliteLease {
                     ],
                 )?;
                 if ended == 0 {
-                    return Ok(Err(lost_lease(PART, table)));
+                    return Ok(Err(lost_lease(PART, &table)));
                 }
                 if let Some(coverage) = end.coverage {
                     db.execute(
                         "INSERT INTO sluice_coverage (log, table_name, covered_from, covered_to) VALUES (?, ?, ?, ?)
                          ON CONFLICT (log, table_name)
                          DO UPDATE SET covered_from = excluded.covered_from, covered_to = excluded.covered_to",
-                        params![log, table.name(), instant(coverage.from), instant(coverage.to)],
+                        params![log, table.0, instant(coverage.from), instant(coverage.to)],
                     )?;
                 }
                 Ok(Ok(()))

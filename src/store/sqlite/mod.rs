@@ -3,6 +3,7 @@
 mod apply;
 mod lease;
 mod operations;
+mod prepare;
 mod query;
 mod questions;
 mod rows;
@@ -11,12 +12,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use rusqlite::params;
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use self::lease::{Leases, SqliteLease};
-use super::{Begun, Coverage, NewSync, Store, SyncRecord, check_spans, used_id};
+use super::{Begun, Coverage, NewSync, Store, SyncRecord, check_spans, counted, used_id};
 use crate::{
-    domain::Table,
+    domain::{Catalog, Table},
     embedded::EmbeddedDb,
     fault::Fault,
     log::{Position, StartAt},
@@ -28,12 +30,20 @@ const PART: &str = "sqlite";
 /// The store in an embedded file.
 pub struct SqliteStore {
     db: Arc<EmbeddedDb>,
+    catalog: Catalog,
     leases: Leases,
+    /// Set once this process, as the one that writes, has made the tables of entities.
+    prepared: OnceCell<()>,
 }
 
 impl SqliteStore {
-    pub fn new(db: Arc<EmbeddedDb>) -> Self {
-        Self { db, leases: Leases::default() }
+    /// The store of these tables' entities; they are made when it is prepared.
+    pub fn new(db: Arc<EmbeddedDb>, catalog: Catalog) -> Self {
+        Self { db, catalog, leases: Leases::default(), prepared: OnceCell::new() }
+    }
+
+    async fn make_tables(&self) -> Result<(), Fault> {
+        self.prepared.get_or_try_init(|| prepare::tables(&self.db, self.catalog)).await.copied()
     }
 
     /// What an earlier process, or a dropped lease, left running is interrupted; another process's own syncs are
@@ -61,7 +71,11 @@ impl Sink for SqliteStore {
 
     async fn prepare(&self) -> Result<(), Fault> {
         // The file is migrated when it is opened.
-        Ok(())
+        if self.db.is_writable() {
+            return self.make_tables().await;
+        }
+        let tables: Vec<Table> = self.catalog.tables().collect();
+        self.db.read("reading the tables' layouts", move |db| prepare::check(db, &tables)).await?
     }
 
     async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
@@ -90,8 +104,10 @@ impl Sink for SqliteStore {
 
     async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
         check_spans(PART, batch)?;
-        let (log, batch) = (log.to_owned(), batch.clone());
-        self.db.write_or_abort("applying a batch", move |db| apply::apply(db, &log, &batch)).await?
+        // A process that took the folder over was not the one to make the tables when it began.
+        self.make_tables().await?;
+        let (log, batch, catalog) = (log.to_owned(), batch.clone(), self.catalog);
+        self.db.write_or_abort("applying a batch", move |db| apply::apply(db, catalog, &log, &batch)).await?
     }
 
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {
@@ -116,11 +132,12 @@ impl Sink for SqliteStore {
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
+        let catalog = self.catalog;
         self.db
-            .read("counting rows", |db| {
+            .read("counting rows", move |db| {
                 let mut counts = Vec::new();
-                for table in ["eventos_raw", "leads", "chat_sessions"] {
-                    let sql = format!("SELECT count(*) FROM {table}");
+                for table in counted(catalog) {
+                    let sql = format!("SELECT count(*) FROM \"{table}\"");
                     let count: i64 = db.query_row(&sql, [], |row| row.get(0))?;
                     counts.push((table.to_owned(), u64::try_from(count).unwrap_or_default()));
                 }
@@ -133,17 +150,18 @@ impl Sink for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn begin_sync(&self, new: NewSync) -> Result<Begun, Fault> {
-        let (table, log) = (new.request.table, new.log.clone());
+        let (table, log) = (new.request.table.clone(), new.log.clone());
         let Some(lease) = SqliteLease::take(self.db.clone(), &self.leases, &new) else {
             let running =
-                self.db.read("reading the running sync", move |db| lease::running(db, table)).await?;
+                self.db.read("reading the running sync", move |db| lease::running(db, &table)).await?;
             return Ok(Begun::Busy(running.map(Box::new)));
         };
         let leases = self.leases.clone();
         let registered =
             self.db.write_or_abort("starting a sync", move |db| lease::register(db, &leases, &new)).await?;
-        registered.map_err(|lease::UsedId| used_id(PART, table))?;
-        let coverage = self.coverage(table, &log).await?;
+        registered.map_err(|lease::UsedId| used_id(PART, &table))?;
+        let coverage =
+            self.db.read("reading a table's coverage", move |db| lease::coverage(db, &table.0, &log)).await?;
         Ok(Begun::Started { lease: Box::new(lease), coverage })
     }
 
@@ -167,6 +185,6 @@ impl Store for SqliteStore {
 
     async fn coverage(&self, table: Table, log: &str) -> Result<Option<Coverage>, Fault> {
         let log = log.to_owned();
-        self.db.read("reading a table's coverage", move |db| lease::coverage(db, table, &log)).await
+        self.db.read("reading a table's coverage", move |db| lease::coverage(db, table.name(), &log)).await
     }
 }

@@ -9,20 +9,28 @@ use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 use super::{
     SqliteStore, lease,
     lease::{from_json, json, parsed, time, unreadable},
+    prepare,
     rows::instant,
 };
 use crate::{
-    domain::Table,
+    domain::TableName,
     fault::Fault,
     log::Extent,
     store::{
-        Operations, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter, SyncRecord,
-        SyncRequest,
+        Operations, ParkedEntity, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter,
+        SyncRecord, SyncRequest, operations::MENDED_BY,
     },
 };
 
 const SCHEDULE: &str =
     "every_minutes, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at";
+
+/// The first word about a letter stays; another letter at its place is of a new topic.
+const SETTLE: &str = "INSERT INTO sluice_resolved_letters VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (log, partition, \"offset\") DO UPDATE
+    SET letter_id = excluded.letter_id, resolution = excluded.resolution,
+        resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
+    WHERE letter_id <> excluded.letter_id";
 
 #[async_trait]
 impl Operations for SqliteStore {
@@ -66,13 +74,7 @@ impl Operations for SqliteStore {
         let (log, letters) = (log.to_owned(), letters.to_vec());
         self.db
             .write("settling dead letters", move |db| {
-                let mut statement = db.prepare_cached(
-                    "INSERT INTO sluice_resolved_letters VALUES (?, ?, ?, ?, ?, ?, ?)
-                     ON CONFLICT (log, partition, \"offset\") DO UPDATE
-                     SET letter_id = excluded.letter_id, resolution = excluded.resolution,
-                         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
-                     WHERE letter_id <> excluded.letter_id",
-                )?;
+                let mut statement = db.prepare_cached(SETTLE)?;
                 for letter in letters {
                     statement.execute(params![
                         log,
@@ -125,6 +127,96 @@ impl Operations for SqliteStore {
             .await
     }
 
+    async fn note_parked(&self, log: &str, letters: &[ParkedEntity]) -> Result<(), Fault> {
+        let (log, letters) = (log.to_owned(), letters.to_vec());
+        self.db
+            .write("noting parked rows", move |db| {
+                let mut statement = db.prepare_cached(
+                    "INSERT INTO sluice_parked_letters (log, partition, \"offset\", letter_id, table_name, entity)
+                     VALUES (?, ?, ?, ?, ?, ?)
+                     ON CONFLICT (log, partition, \"offset\") DO UPDATE
+                     SET letter_id = excluded.letter_id, table_name = excluded.table_name, entity = excluded.entity",
+                )?;
+                for letter in letters {
+                    let id = letter.letter.to_string();
+                    statement.execute(params![log, letter.partition, letter.offset, id, letter.table.0, letter.entity])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn settle_mended(&self, log: &str, table: &TableName, entities: &[String]) -> Result<u64, Fault> {
+        let (log, table, entities) = (log.to_owned(), table.clone(), entities.to_vec());
+        // Looking costs no write, and most often there is none.
+        let sought = (log.clone(), table.clone(), entities);
+        let parked = self.db.read("looking for letters of mended rows", move |db| {
+            let (log, table, entities) = sought;
+            let mut statement = db.prepare_cached(
+                "SELECT 1 FROM sluice_parked_letters WHERE log = ? AND table_name = ? AND entity = ?",
+            )?;
+            let mut parked = Vec::new();
+            for entity in entities {
+                if statement.exists(params![log, table.0, entity])? {
+                    parked.push(entity);
+                }
+            }
+            Ok(parked)
+        });
+        let parked = parked.await?;
+        if parked.is_empty() {
+            return Ok(0);
+        }
+        self.db
+            .write("settling letters of mended rows", move |db| {
+                let mut take = db.prepare_cached(
+                    "DELETE FROM sluice_parked_letters WHERE log = ? AND table_name = ? AND entity = ?
+                     RETURNING partition, \"offset\", letter_id",
+                )?;
+                let mut settle = db.prepare_cached(SETTLE)?;
+                let mut settled = 0;
+                for entity in parked {
+                    let letters: Vec<(i32, i64, String)> = take
+                        .query_map(params![log, table.0, entity], |row| {
+                            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                        })?
+                        .collect::<rusqlite::Result<_>>()?;
+                    for (partition, offset, letter) in letters {
+                        let (how, now) = (Settled::Mended.as_str(), instant(Utc::now()));
+                        settled +=
+                            settle.execute(params![log, partition, offset, letter, how, MENDED_BY, now])?;
+                    }
+                }
+                Ok(u64::try_from(settled).unwrap_or_default())
+            })
+            .await
+    }
+
+    async fn known_columns(&self, table: &TableName) -> Result<Option<Vec<String>>, Fault> {
+        let table = table.clone();
+        self.db
+            .read("reading a table's columns", move |db| {
+                db.prepare_cached("SELECT columns FROM sluice_source_columns WHERE table_name = ?")?
+                    .query_row([table.0], |row| from_json(row, 0))
+                    .optional()
+            })
+            .await
+    }
+
+    async fn remember_columns(&self, table: &TableName, columns: &[String]) -> Result<(), Fault> {
+        let (table, columns) = (table.clone(), json(&columns));
+        self.db
+            .write("remembering a table's columns", move |db| {
+                db.execute(
+                    "INSERT INTO sluice_source_columns (table_name, columns) VALUES (?, ?)
+                     ON CONFLICT (table_name) DO UPDATE SET columns = excluded.columns",
+                    params![table.0, columns],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault> {
         self.mark_interrupted().await?;
         let filter = filter.clone();
@@ -151,17 +243,18 @@ impl Operations for SqliteStore {
                      ON CONFLICT (table_name) DO UPDATE
                      SET every_minutes = excluded.every_minutes, request = excluded.request,
                          created_by = excluded.created_by, next_due_at = excluded.next_due_at",
-                    params![request.table.name(), every_minutes, json(&request), by, instant(Utc::now())],
+                    params![request.table.0, every_minutes, json(&request), by, instant(Utc::now())],
                 )?;
                 Ok(())
             })
             .await
     }
 
-    async fn remove_schedule(&self, table: Table) -> Result<bool, Fault> {
+    async fn remove_schedule(&self, table: &TableName) -> Result<bool, Fault> {
+        let table = table.clone();
         self.db
             .write("removing a schedule", move |db| {
-                Ok(db.execute("DELETE FROM sluice_schedules WHERE table_name = ?", [table.name()])? == 1)
+                Ok(db.execute("DELETE FROM sluice_schedules WHERE table_name = ?", [table.0])? == 1)
             })
             .await
     }
@@ -192,13 +285,13 @@ impl Operations for SqliteStore {
             .await
     }
 
-    async fn renew_schedule(&self, table: Table, owner: &str, lease: Duration) -> Result<bool, Fault> {
-        let owner = owner.to_owned();
+    async fn renew_schedule(&self, table: &TableName, owner: &str, lease: Duration) -> Result<bool, Fault> {
+        let (table, owner) = (table.clone(), owner.to_owned());
         self.db
             .write("renewing a schedule", move |db| {
                 let renewed = db.execute(
                     "UPDATE sluice_schedules SET claimed_until = ? WHERE table_name = ? AND claimed_by = ?",
-                    params![instant(Utc::now() + length(lease)), table.name(), owner],
+                    params![instant(Utc::now() + length(lease)), table.0, owner],
                 )?;
                 Ok(renewed == 1)
             })
@@ -222,7 +315,7 @@ impl Operations for SqliteStore {
                          next_due_at = CASE WHEN next_due_at > ?5 THEN next_due_at ELSE ?6 END
                      WHERE table_name = ?1 AND claimed_by = ?2",
                     params![
-                        claimed.request.table.name(),
+                        claimed.request.table.0,
                         owner,
                         json(&run),
                         run.success_at().map(instant),
@@ -237,8 +330,11 @@ impl Operations for SqliteStore {
 
     async fn facts(&self) -> Result<StoreFacts, Fault> {
         let unwritable = (!self.db.is_writable()).then(|| "another process holds the data folder".to_owned());
+        let catalog = self.catalog;
         // The file is migrated when it is opened.
-        Ok(StoreFacts { unwritable, pending_migrations: 0 })
+        let pending =
+            self.db.read("reading the tables' layouts", move |db| prepare::pending(db, catalog)).await?;
+        Ok(StoreFacts { unwritable, pending_migrations: pending })
     }
 }
 

@@ -16,12 +16,13 @@ use rusqlite::{
 use serde_json::{Number, Value};
 
 use crate::{
+    domain::{Catalog, json::to_value},
     embedded::EmbeddedDb,
     fault::Fault,
-    store::{QueryAnswer, QueryColumn, QueryLimits, READABLE, refused_statement, slow_statement},
+    store::{QueryAnswer, QueryColumn, QueryLimits, readable, refused_statement, slow_statement},
 };
 
-use super::PART;
+use super::{PART, rows::declared};
 
 /// Steps of SQLite's machine between two looks at the clock.
 const STEPS: i32 = 10_000;
@@ -34,37 +35,44 @@ const TABLE_FUNCTIONS: [&str; 2] = ["json_each", "json_tree"];
 
 pub(super) async fn query(
     db: Arc<EmbeddedDb>,
+    catalog: Catalog,
     statement: String,
     limits: QueryLimits,
 ) -> Result<QueryAnswer, Fault> {
     let answered = tokio::task::spawn_blocking(move || {
-        let connection = db.reader().map_err(|error| fault(&error, &limits))?;
-        answer(&connection, &statement, &limits)
+        let connection = db.reader().map_err(|error| fault(&error, catalog, &limits))?;
+        answer(&connection, catalog, &statement, &limits)
     });
     answered
         .await
         .map_err(|error| Fault::transient(PART, format!("sql: it ended badly: {error}"), "report this"))?
 }
 
-fn answer(connection: &Connection, sql: &str, limits: &QueryLimits) -> Result<QueryAnswer, Fault> {
-    let to_fault = |error: Error| fault(&error, limits);
+fn answer(
+    connection: &Connection,
+    catalog: Catalog,
+    sql: &str,
+    limits: &QueryLimits,
+) -> Result<QueryAnswer, Fault> {
+    let to_fault = |error: Error| fault(&error, catalog, limits);
     let until = Instant::now() + limits.timeout;
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_VALUE);
     connection.progress_handler(STEPS, Some(move || Instant::now() > until));
-    connection.authorizer(Some(authorize));
+    let readable = readable(catalog);
+    connection.authorizer(Some(move |context: AuthContext<'_>| authorize(&readable, context)));
     let mut statements = Batch::new(connection, sql);
     let Some(mut statement) = statements.next().map_err(to_fault)? else {
-        return Err(refused_statement(PART, "it is empty"));
+        return Err(refused_statement(PART, catalog, "it is empty"));
     };
     // Reading on also shows a second statement that is wrong.
     if !matches!(statements.next(), Ok(None)) {
-        return Err(refused_statement(PART, "there is more than one statement"));
+        return Err(refused_statement(PART, catalog, "there is more than one statement"));
     }
     if !statement.readonly() || statement.column_count() == 0 {
-        return Err(refused_statement(PART, "it does not read"));
+        return Err(refused_statement(PART, catalog, "it does not read"));
     }
     if statement.parameter_count() > 0 {
-        return Err(refused_statement(PART, "it has parameters; write the values into it"));
+        return Err(refused_statement(PART, catalog, "it has parameters; write the values into it"));
     }
     let columns = columns(&statement);
     let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: false };
@@ -88,12 +96,12 @@ fn answer(connection: &Connection, sql: &str, limits: &QueryLimits) -> Result<Qu
     Ok(answer)
 }
 
-fn authorize(context: AuthContext<'_>) -> Authorization {
+fn authorize(readable: &[&str], context: AuthContext<'_>) -> Authorization {
     let allowed = match context.action {
         AuthAction::Select | AuthAction::Recursive => true,
         // A subquery's own columns bear no table's name.
         AuthAction::Read { table_name, .. } => {
-            READABLE.iter().chain(&TABLE_FUNCTIONS).any(|name| table_name.eq_ignore_ascii_case(name))
+            readable.iter().chain(&TABLE_FUNCTIONS).any(|name| table_name.eq_ignore_ascii_case(name))
         }
         AuthAction::Function { function_name } => !function_name.eq_ignore_ascii_case("load_extension"),
         _ => false,
@@ -102,17 +110,17 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
 }
 
 /// The columns of a statement, with the types the tables declare.
-pub(super) fn columns(statement: &Statement<'_>) -> Vec<QueryColumn> {
+fn columns(statement: &Statement<'_>) -> Vec<QueryColumn> {
     let of = |column: rusqlite::Column<'_>| QueryColumn {
         name: column.name().to_owned(),
         // What is computed has the type of each value.
-        kind: column.decl_type().unwrap_or("any").to_lowercase().replace("json text", "json"),
+        kind: declared(&column.decl_type().unwrap_or("any").to_lowercase()).to_owned(),
     };
     statement.columns().into_iter().map(of).collect()
 }
 
 /// A value as JSON, as its column declares it.
-pub(super) fn value(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<Value> {
+fn value(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<Value> {
     Ok(match row.get_ref(i)? {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) if column.kind == "boolean" => Value::Bool(number != 0),
@@ -122,15 +130,18 @@ pub(super) fn value(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::
         }
         ValueRef::Text(text) => {
             let text = String::from_utf8_lossy(text);
-            let json = if column.kind == "json" { serde_json::from_str(&text).ok() } else { None };
-            json.unwrap_or_else(|| Value::String(text.into_owned()))
+            if matches!(&*column.kind, "json" | "list") {
+                to_value(&text)
+            } else {
+                Value::String(text.into_owned())
+            }
         }
         ValueRef::Blob(bytes) => Value::String(STANDARD.encode(bytes)),
     })
 }
 
 /// What went wrong, without a value: SQLite's own words name the statement's parts and the tables' columns.
-fn fault(error: &Error, limits: &QueryLimits) -> Fault {
+fn fault(error: &Error, catalog: Catalog, limits: &QueryLimits) -> Fault {
     let (code, words) = match error {
         Error::SqlInputError { error, msg, .. } => (Some(error.code), msg.as_str()),
         Error::SqliteFailure(error, words) => {
@@ -141,10 +152,10 @@ fn fault(error: &Error, limits: &QueryLimits) -> Fault {
     match code {
         Some(ErrorCode::OperationInterrupted) => slow_statement(PART, limits),
         Some(ErrorCode::AuthorizationForStatementDenied) => {
-            refused_statement(PART, "it would read another table, or do something else than read")
+            refused_statement(PART, catalog, "it would read another table, or do something else than read")
         }
-        Some(ErrorCode::TooBig) => refused_statement(PART, "it makes a value that is too large"),
-        Some(ErrorCode::Unknown) => refused_statement(PART, words),
+        Some(ErrorCode::TooBig) => refused_statement(PART, catalog, "it makes a value that is too large"),
+        Some(ErrorCode::Unknown) => refused_statement(PART, catalog, words),
         _ => Fault::transient(
             PART,
             "sql: sluice.db can't be read just now",

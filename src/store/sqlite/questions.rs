@@ -1,27 +1,31 @@
 //! Answers about events and entities, and JSON made of rows.
 
 use async_trait::async_trait;
-use rusqlite::{Row, Statement, params, params_from_iter, types::Value as SqlValue};
-use serde_json::Value;
-use uuid::Uuid;
+use bytes::Bytes;
+use rusqlite::{
+    Params, Row, Statement, params, params_from_iter,
+    types::{Value as SqlValue, ValueRef},
+};
+use serde_json::{Number, Value};
 
 use super::{
     SqliteStore,
-    lease::{parsed, time},
-    query,
+    lease::{parsed, time, unreadable},
+    query, rows,
     rows::instant,
 };
 use crate::{
-    domain::{JsonObject, Table},
+    domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
         EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, Questions, StoredEntity,
-        StoredEvent, questions::Operand,
+        StoredEvent,
+        questions::{Operand, spelled},
     },
 };
 
 const EVENT: &str = "SELECT id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, dados, \
-                     entidade_id, versao, particao, posicao, ingerido_em FROM eventos_raw";
+                     entidade_id, versao, particao, posicao, processado_em FROM eventos_raw";
 
 #[async_trait]
 impl Questions for SqliteStore {
@@ -40,40 +44,47 @@ impl Questions for SqliteStore {
         Ok(EventPage::of(read.await?, order, limit))
     }
 
-    async fn entity(&self, table: Table, id: Uuid) -> Result<Option<StoredEntity>, Fault> {
+    async fn entity(&self, table: Table, key: &str) -> Result<Option<StoredEntity>, Fault> {
+        let Some(key) = crate::store::key(table, key) else { return Ok(None) };
         let read = self.db.read("reading an entity", move |db| {
-            let mut statement = db.prepare_cached(&format!("SELECT * FROM {table} WHERE id = ?"))?;
-            entities(table, &mut statement, params![id.to_string()])
+            let sql = format!("{} WHERE \"{}\" = ?", select(table), table.definition().key.column);
+            entities(table, &mut *db.prepare_cached(&sql)?, params![rows::key(table, &key)])
         });
         Ok(read.await?.pop())
     }
 
-    async fn leads_by_email(&self, email: &str, limit: u32) -> Result<Vec<StoredEntity>, Fault> {
-        let email = email.to_owned();
+    async fn entities_by(
+        &self,
+        table: Table,
+        column: &str,
+        value: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredEntity>, Fault> {
+        let definition = table.definition();
+        let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
+        let name = &column.name;
+        let mut sought = SqlValue::Text(value.to_owned());
+        let condition = match column.kind {
+            ColumnKind::Text if column.lookup => format!("lower(\"{name}\") = lower(?)"),
+            ColumnKind::Integer => {
+                let Ok(number) = value.parse() else { return Ok(Vec::new()) };
+                sought = SqlValue::Integer(number);
+                format!("\"{name}\" = ?")
+            }
+            ColumnKind::Text => format!("\"{name}\" = ?"),
+            _ => format!("CAST(\"{name}\" AS text) = ?"),
+        };
+        let key = &definition.key.column;
+        let sql = format!("{} WHERE {condition} ORDER BY versao DESC, \"{key}\" LIMIT ?", select(table));
         self.db
-            .read("looking for leads", move |db| {
-                let mut statement = db.prepare_cached(
-                    "SELECT * FROM leads WHERE lower(email) = lower(?) ORDER BY versao DESC, id LIMIT ?",
-                )?;
-                entities(Table::Leads, &mut statement, params![email, limit])
-            })
-            .await
-    }
-
-    async fn sessions_of(&self, lead_id: &str, limit: u32) -> Result<Vec<StoredEntity>, Fault> {
-        let lead_id = lead_id.to_owned();
-        self.db
-            .read("reading a lead's sessions", move |db| {
-                let mut statement = db.prepare_cached(
-                    "SELECT * FROM chat_sessions WHERE lead_id = ? ORDER BY started_at DESC NULLS LAST, id LIMIT ?",
-                )?;
-                entities(Table::ChatSessions, &mut statement, params![lead_id, limit])
+            .read("looking for entities", move |db| {
+                entities(table, &mut *db.prepare_cached(&sql)?, params![sought, limit])
             })
             .await
     }
 
     async fn query(&self, statement: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
-        query::query(self.db.clone(), statement.to_owned(), limits).await
+        query::query(self.db.clone(), self.catalog, statement.to_owned(), limits).await
     }
 }
 
@@ -88,7 +99,6 @@ fn event_query(
         wheres.push(format!("\"{}\" {} ?", condition.column, condition.operator));
         values.push(match condition.value {
             Operand::Text(text) => SqlValue::Text(text.to_owned()),
-            Operand::Uuid(id) => SqlValue::Text(id.to_string()),
             Operand::Instant(at) => SqlValue::Text(instant(at)),
             Operand::Number(number) => SqlValue::Real(number),
         });
@@ -112,36 +122,80 @@ fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
         valor: row.get(4)?,
         timestamp: time(row, 5)?,
         categoria: row.get(6)?,
-        metadata: object(&row.get::<_, String>(7)?),
-        dados: object(&row.get::<_, String>(8)?),
-        entidade_id: parsed(row, 9)?,
+        metadata: json(row, 7)?,
+        dados: json(row, 8)?,
+        entidade_id: row.get(9)?,
         versao: row.get(10)?,
         particao: row.get(11)?,
         posicao: row.get(12)?,
-        ingerido_em: time(row, 13)?,
+        processado_em: time(row, 13)?,
     })
 }
 
-fn object(text: &str) -> JsonObject {
-    serde_json::from_str(text).unwrap_or_default()
+fn json(row: &Row<'_>, i: usize) -> rusqlite::Result<Json> {
+    let text: String = row.get(i)?;
+    Json::try_from(Bytes::from(text)).map_err(|error| unreadable(i, error))
+}
+
+/// An entity's columns in the order of [`entity`].
+fn select(table: Table) -> String {
+    let columns: Vec<String> =
+        rows::entity_columns(table).into_iter().map(|column| format!("\"{column}\"")).collect();
+    format!("SELECT {} FROM \"{table}\"", columns.join(", "))
 }
 
 fn entities(
     table: Table,
     statement: &mut Statement<'_>,
-    values: impl rusqlite::Params,
+    values: impl Params,
 ) -> rusqlite::Result<Vec<StoredEntity>> {
-    let columns = query::columns(statement);
-    let rows = statement.query_map(values, |row| {
-        columns
-            .iter()
-            .enumerate()
-            .map(|(i, column)| Ok((column.name.clone(), query::value(row, i, column)?)))
-            .collect::<rusqlite::Result<serde_json::Map<String, Value>>>()
-    })?;
-    let mut found = Vec::new();
-    for row in rows {
-        found.extend(StoredEntity::of(table, row?));
+    statement.query_map(values, |row| entity(table, row))?.collect()
+}
+
+fn entity(table: Table, row: &Row<'_>) -> rusqlite::Result<StoredEntity> {
+    let definition = table.definition();
+    let (key, shown_key) = match definition.key.kind {
+        KeyKind::Bigint => {
+            let key: i64 = row.get(0)?;
+            (key.to_string(), Value::from(key))
+        }
+        KeyKind::Uuid | KeyKind::Text => {
+            let key: String = row.get(0)?;
+            (key.clone(), Value::String(key))
+        }
+    };
+    let mut columns = JsonObject::new();
+    columns.insert(definition.key.column.clone(), shown_key);
+    for (i, column) in definition.columns.iter().enumerate() {
+        columns.insert(column.name.clone(), value(row, i + 1, column)?);
     }
-    Ok(found)
+    let next = definition.columns.len() + 1;
+    Ok(StoredEntity {
+        key,
+        row: columns,
+        metadata: json(row, next)?,
+        versao: row.get(next + 1)?,
+        evento_id: parsed(row, next + 2)?,
+    })
+}
+
+/// A column's value as clients are shown it.
+fn value(row: &Row<'_>, i: usize, column: &Column) -> rusqlite::Result<Value> {
+    let text = || row.get::<_, Option<String>>(i);
+    Ok(match column.kind {
+        ColumnKind::Text | ColumnKind::Date => text()?.into(),
+        ColumnKind::Integer => row.get::<_, Option<i64>>(i)?.into(),
+        ColumnKind::Number => match row.get_ref(i)? {
+            ValueRef::Integer(number) => number.into(),
+            ValueRef::Real(number) => Number::from_f64(number).into(),
+            ValueRef::Text(_) => text()?.into(),
+            ValueRef::Null | ValueRef::Blob(_) => Value::Null,
+        },
+        ColumnKind::Boolean => row.get::<_, Option<bool>>(i)?.into(),
+        ColumnKind::Timestamp => match text()? {
+            Some(_) => spelled(time(row, i)?).into(),
+            None => Value::Null,
+        },
+        ColumnKind::Json | ColumnKind::List => text()?.map(|text| to_value(&text)).into(),
+    })
 }

@@ -2,87 +2,114 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use rusqlite::types::Value;
-use serde::Serialize;
 
 use crate::{
-    domain::{ChatSession, Dados, Event, Lead},
+    domain::{Cell, ColumnKind, KeyKind, Table, json::to_value},
     sink::SinkEvent,
 };
 
 pub(super) const EVENT_COLUMNS: &str = "id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, \
      dados, entidade_id, versao, particao, posicao";
 
-/// What an entity has beside the columns of its table, and after them.
-pub(super) const ENTITY_COLUMNS: [&str; 3] = ["metadata", "versao", "evento_id"];
+/// A key's declared type. The last word decides how SQLite stores a value, the first what it is.
+pub(super) fn key_type(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Uuid => "uuid text",
+        KeyKind::Bigint => "integer",
+        KeyKind::Text => "text",
+    }
+}
 
-pub(super) fn event(sink: &SinkEvent) -> Vec<Value> {
+/// A column's declared type.
+pub(super) fn column_type(kind: ColumnKind) -> &'static str {
+    match kind {
+        ColumnKind::Text => "text",
+        ColumnKind::Integer => "integer",
+        // SQLite leaves such a value as it is; as a number's type it would make doubles of texts and lose digits.
+        ColumnKind::Number => "number blob",
+        ColumnKind::Boolean => "boolean",
+        ColumnKind::Timestamp => "timestamp text",
+        ColumnKind::Date => "date text",
+        ColumnKind::Json => "json text",
+        ColumnKind::List => "list text",
+    }
+}
+
+/// What a declared type says a value is.
+pub(super) fn declared(column_type: &str) -> &str {
+    column_type.strip_suffix(" text").or_else(|| column_type.strip_suffix(" blob")).unwrap_or(column_type)
+}
+
+pub(super) fn event(sink: &SinkEvent) -> [Value; 13] {
     let event = &sink.event;
-    let dados = match &event.dados {
-        Dados::Lead(lead) => json(lead),
-        Dados::ChatSession(session) => json(session),
-        Dados::Manual(object) => json(object),
-    };
-    vec![
+    [
         text(event.id),
-        text(event.tipo().as_str()),
+        text(&event.tipo_evento),
         text(&event.usuario),
         text(&event.evento),
         Value::Real(event.valor),
         text(instant(event.timestamp)),
-        text(event.categoria.as_str()),
-        json(&event.metadata),
-        dados,
-        text(event.entidade.id),
+        text(&event.categoria),
+        text(event.metadata.as_str()),
+        text(event.dados.as_str()),
+        text(&event.entidade.id),
         Value::Integer(event.entidade.versao),
         Value::Integer(sink.position.partition.into()),
         Value::Integer(sink.position.offset),
     ]
 }
 
-pub(super) fn lead(lead: &Lead, event: &Event) -> Vec<Value> {
-    vec![
-        text(lead.id),
-        optional(lead.nome.as_ref()),
-        optional(lead.email.as_ref()),
-        optional(lead.telefone.as_ref()),
-        optional(lead.nome_empresa.as_ref()),
-        optional(lead.nome_projeto.as_ref()),
-        optional(lead.localizacao.as_ref()),
-        json(&lead.interesse),
-        integer(lead.score_qualificacao),
-        optional(lead.status_lead.as_ref()),
-        optional(lead.origem.as_ref()),
-        optional(lead.utm_source.as_ref()),
-        optional(lead.utm_medium.as_ref()),
-        optional(lead.utm_campaign.as_ref()),
-        optional(lead.created_at.map(instant)),
-        optional(lead.updated_at.map(instant)),
-        optional(lead.last_interaction_at.map(instant)),
-        json(&event.metadata),
-        Value::Integer(event.entidade.versao),
-        text(event.id),
-    ]
+/// The values of [`entity_columns`].
+pub(super) fn entity(table: Table, sink: &SinkEvent) -> Vec<Value> {
+    let event = &sink.event;
+    let mut values = vec![key(table, &event.entidade.id)];
+    values.extend(event.row(table).cells().map(|(_, cell)| value(cell)));
+    values.extend([text(event.metadata.as_str()), Value::Integer(event.entidade.versao), text(event.id)]);
+    values
 }
 
-pub(super) fn session(session: &ChatSession, event: &Event) -> Vec<Value> {
-    vec![
-        text(session.id),
-        optional(session.lead_id.as_ref()),
-        optional(session.user_agent.as_ref()),
-        optional(session.ip_address.as_ref()),
-        integer(session.total_messages),
-        integer(session.duration_seconds),
-        json(&session.pages_visited),
-        json(&session.perguntas_feitas),
-        optional(session.intencao_detectada.as_ref()),
-        optional(session.nivel_interesse.as_ref()),
-        optional(session.started_at.map(instant)),
-        optional(session.ended_at.map(instant)),
-        integer(session.is_active.map(i64::from)),
-        json(&event.metadata),
-        Value::Integer(event.entidade.versao),
-        text(event.id),
-    ]
+/// The columns of an entity's table that are written, the key first.
+pub(super) fn entity_columns(table: Table) -> Vec<&'static str> {
+    let definition = table.definition();
+    let mut columns = vec![definition.key.column.as_str()];
+    columns.extend(definition.columns.iter().map(|column| column.name.as_str()));
+    columns.extend(["metadata", "versao", "evento_id"]);
+    columns
+}
+
+/// A key as its column has it.
+pub(super) fn key(table: Table, key: &str) -> Value {
+    match table.definition().key.kind {
+        KeyKind::Bigint => key.parse().map_or(Value::Null, Value::Integer),
+        KeyKind::Uuid | KeyKind::Text => text(key),
+    }
+}
+
+pub(super) fn value(cell: Cell<'_>) -> Value {
+    match cell {
+        Cell::Null => Value::Null,
+        Cell::Text(value) => Value::Text(value.into_owned()),
+        Cell::Integer(number) => Value::Integer(number),
+        Cell::Number(digits) => number(digits),
+        Cell::Boolean(value) => Value::Integer(value.into()),
+        Cell::Instant(at) => text(instant(at)),
+        Cell::Date(date) => text(date),
+        Cell::Json(json) => text(json),
+        // Texts always serialize.
+        Cell::List(items) => Value::Text(serde_json::to_string(&items).unwrap_or_default()),
+    }
+}
+
+/// A number as SQLite's own where that keeps every digit, else as text.
+fn number(digits: &str) -> Value {
+    if let Ok(whole) = digits.parse() {
+        return Value::Integer(whole);
+    }
+    let double = match to_value(digits) {
+        serde_json::Value::Number(number) if number.is_f64() => number.as_f64(),
+        _ => None,
+    };
+    double.map_or_else(|| text(digits), Value::Real)
 }
 
 /// ISO 8601 in UTC with microseconds: sorts as text.
@@ -94,15 +121,16 @@ fn text(value: impl ToString) -> Value {
     Value::Text(value.to_string())
 }
 
-fn optional(value: Option<impl ToString>) -> Value {
-    value.map_or(Value::Null, text)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn integer(value: Option<i64>) -> Value {
-    value.map_or(Value::Null, Value::Integer)
-}
-
-fn json(value: &impl Serialize) -> Value {
-    // Rows and maps with text keys always serialize.
-    Value::Text(serde_json::to_string(value).unwrap_or_default())
+    #[test]
+    fn a_number_keeps_every_digit() {
+        assert_eq!(number("9223372036854775807"), Value::Integer(i64::MAX));
+        assert_eq!(number("72.50"), Value::Real(72.5));
+        for digits in ["1234567890123456789012", "18446744073709551615", "0.1234567890123456789", "1e999"] {
+            assert_eq!(number(digits), Value::Text(digits.to_owned()));
+        }
+    }
 }

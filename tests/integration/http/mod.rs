@@ -3,14 +3,14 @@
 mod embedded;
 
 use rmcp::model::CallToolRequestParams;
-use sluice::domain::Table;
 
+use crate::support::table;
 use crate::support::{Pipeline, http::HttpServer, rows::leads};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_parts_are_up_is_ready_and_drains_while_it_serves() {
     let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(Table::Leads, leads(30));
+    pipeline.source.set_rows(table("leads"), leads(30));
     let server = HttpServer::of(pipeline.command(&["serve", "--http", "127.0.0.1:0"])).await;
     let client = server.connect_stateless(None).await;
     let request = CallToolRequestParams::new("sync_leads_from_supabase");

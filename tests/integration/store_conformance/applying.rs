@@ -6,8 +6,9 @@ use sluice::{
     domain::Event,
     fault::FaultKind,
     log::{Position, StartAt},
-    sink::{Applied, SinkBatch, Span},
+    sink::{Applied, ApplyError, SinkBatch, Span},
 };
+use uuid::Uuid;
 
 use crate::support::{
     on_each_adapter,
@@ -29,6 +30,8 @@ on_each_adapter! {
     an_entity_never_goes_back_to_an_older_version,
     an_event_twice_in_a_batch_counts_once,
     what_can_never_be_stored_is_rejected_and_the_rest_is_applied,
+    a_row_that_a_trigger_refuses_is_rejected_alone,
+    of_an_entity_s_events_the_one_read_last_stays,
     a_failed_batch_leaves_nothing_behind,
     workers_on_the_same_entities_do_not_get_in_each_other_s_way,
     rollups_count_every_row_in_its_five_minutes_whatever_the_year,
@@ -43,7 +46,7 @@ async fn a_batch_lands_in_every_table_and_moves_the_offset<B: StoreBench>() {
     assert_eq!(store.applied(LOG).await.expect("offsets"), Some(vec![]), "a claim is no progress");
     let events = vec![lead(1, 0, "Ana"), session(2), manual("teste", json!({"a": 1})), lead(3, 0, "Beto")];
     let applied = store.apply(LOG, &batch(claim, events)).await.expect("applied");
-    assert_eq!(applied, Applied { inserted: 4, duplicates: 0, entities: 3, stale: 0 });
+    assert_eq!(applied, Applied { inserted: 4, entities: 3, ..Applied::default() });
     let counts = store.health().await.expect("it answers").counts;
     assert_eq!(counts, [("eventos_raw".into(), 4), ("leads".into(), 2), ("chat_sessions".into(), 1)]);
     assert_eq!(store.applied(LOG).await.expect("offsets"), Some(vec![Position { partition: 0, offset: 4 }]));
@@ -72,7 +75,7 @@ async fn the_same_events_delivered_again_change_nothing<B: StoreBench>() {
     let claim = claimed(&*store).await;
     assert_eq!(claim.start, StartAt::Offset(3));
     let applied = store.apply(LOG, &batch(claim, events)).await.expect("applied");
-    assert_eq!(applied, Applied { inserted: 0, duplicates: 3, entities: 0, stale: 2 });
+    assert_eq!(applied, Applied { duplicates: 3, stale: 2, ..Applied::default() });
     assert_eq!(bench.contents().await, before);
     assert_eq!(store.applied(LOG).await.expect("offsets"), Some(vec![Position { partition: 0, offset: 6 }]));
 }
@@ -154,7 +157,7 @@ async fn an_entity_never_goes_back_to_an_older_version<B: StoreBench>() {
     let store = bench.open();
     apply(&*store, vec![lead(1, 10, "nova")]).await;
     let applied = apply(&*store, vec![lead(1, 0, "velha"), lead(1, 5, "média")]).await;
-    assert_eq!(applied, Applied { inserted: 2, duplicates: 0, entities: 0, stale: 1 });
+    assert_eq!(applied, Applied { inserted: 2, stale: 1, ..Applied::default() });
     assert_eq!(bench.texts("SELECT nome FROM leads").await, ["nova"]);
     assert_eq!(apply(&*store, vec![lead(1, 30, "última"), lead(1, 20, "penúltima")]).await.entities, 1);
     assert_eq!(bench.texts("SELECT nome FROM leads").await, ["última"]);
@@ -165,7 +168,7 @@ async fn an_event_twice_in_a_batch_counts_once<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
     let applied = apply(&*store, vec![lead(1, 0, "Ana"), lead(1, 0, "Ana"), lead(2, 0, "Beto")]).await;
-    assert_eq!(applied, Applied { inserted: 2, duplicates: 1, entities: 2, stale: 0 });
+    assert_eq!(applied, Applied { inserted: 2, duplicates: 1, entities: 2, ..Applied::default() });
     assert_eq!(bench.number("SELECT sum(total) FROM eventos_agregados").await, 2);
     assert_eq!(
         bench.texts("SELECT CAST(posicao AS text) FROM eventos_raw ORDER BY posicao").await,
@@ -173,10 +176,16 @@ async fn an_event_twice_in_a_batch_counts_once<B: StoreBench>() {
     );
 }
 
+/// Envelopes that sluice never writes, among rows that are as odd as rows may be.
 async fn what_can_never_be_stored_is_rejected_and_the_rest_is_applied<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
     let with_value = |valor: f64| Event { valor, ..manual("teste", json!({})) };
+    let with_key = |id: &str| {
+        let mut event = lead(9, 0, "Ana");
+        id.clone_into(&mut event.entidade.id);
+        event
+    };
     let mut too_early = manual("teste", json!({}));
     too_early.timestamp = instant("-5000-01-01T00:00:00Z");
     let events = vec![
@@ -185,15 +194,72 @@ async fn what_can_never_be_stored_is_rejected_and_the_rest_is_applied<B: StoreBe
         with_value(f64::NAN),
         too_early,
         with_value(-1e301),
-        lead_with(3, 0, json!({"created_at": "-5000-01-01T00:00:00Z"})),
+        lead_with(3, 0, json!({"created_at": "-5000-01-01T00:00:00Z", "nome": "a\0b"})),
         with_value(1e299),
+        with_key("7"),
+        with_key(&Uuid::from_u128(0xabc).to_string().to_uppercase()),
+        with_key(""),
     ];
     let whole = batch(claimed(&*store).await, events);
     let rejected = rejected_offsets(store.apply(LOG, &whole).await);
-    assert_eq!(rejected, [0, 2, 3, 4, 5]);
+    assert_eq!(rejected, [0, 2, 3, 4, 7, 8, 9]);
     assert!(bench.contents().await.is_empty());
-    assert_eq!(store.apply(LOG, &without(&whole, &rejected)).await.expect("applied").inserted, 2);
-    assert_eq!(claimed(&*store).await.start, StartAt::Offset(7), "past the rejected ones as well");
+    assert_eq!(store.apply(LOG, &without(&whole, &rejected)).await.expect("applied").inserted, 3);
+    assert_eq!(claimed(&*store).await.start, StartAt::Offset(10), "past the rejected ones as well");
+}
+
+async fn a_row_that_a_trigger_refuses_is_rejected_alone<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = bench.open();
+    bench.execute(B::REFUSING_TRIGGER).await;
+    let events = (0..20).map(|id| lead(id, 0, if id == 7 { "proibida" } else { "Ana" })).collect();
+    let whole = batch(claimed(&*store).await, events);
+    let outcome = store.apply(LOG, &whole).await;
+    let Err(ApplyError::Rejected(rejections)) = &outcome else {
+        panic!("expected a rejection, got {outcome:?}")
+    };
+    assert!(
+        rejections[0].reason.contains("trigger") && !rejections[0].reason.contains("proibida"),
+        "{rejections:?}"
+    );
+    let rejected = rejected_offsets(outcome);
+    assert_eq!(rejected, [7]);
+    assert!(bench.contents().await.is_empty());
+    assert_eq!(store.apply(LOG, &without(&whole, &rejected)).await.expect("applied").entities, 19);
+}
+
+async fn of_an_entity_s_events_the_one_read_last_stays<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = bench.open();
+    let nome = async || bench.texts("SELECT nome FROM leads").await;
+    apply(&*store, vec![lead(1, 10, "primeira")]).await;
+    let version = lead(1, 10, "primeira").entidade.versao;
+    let at = |nome: &str, versao: i64| {
+        let mut event = lead(1, 10, nome);
+        event.entidade.versao = versao;
+        event
+    };
+    // Read later although its own clock says the same.
+    assert_eq!(apply(&*store, vec![at("segunda", version + 1)]).await.entities, 1);
+    assert_eq!(nome().await, ["segunda"]);
+    // Of equal versions the later offset, in one batch and in the next.
+    assert_eq!(
+        apply(&*store, vec![at("terceira", version + 2), at("quarta", version + 2)]).await.entities,
+        1
+    );
+    assert_eq!(nome().await, ["quarta"]);
+    let applied = apply(&*store, vec![at("terceira", version + 2)]).await;
+    assert_eq!((applied.duplicates, applied.entities), (1, 1));
+    assert_eq!(nome().await, ["terceira"]);
+    // Content that returns moves the entity although its event is known.
+    let applied = apply(&*store, vec![at("primeira", version + 3)]).await;
+    assert_eq!((applied.duplicates, applied.entities), (1, 1));
+    assert_eq!(nome().await, ["primeira"]);
+    assert_eq!(bench.number("SELECT versao FROM leads").await, version + 3);
+    assert_eq!(apply(&*store, vec![at("segunda", version + 1)]).await.stale, 1);
+    assert_eq!(nome().await, ["primeira"]);
+    assert_eq!(bench.number("SELECT count(*) FROM eventos_raw").await, 4, "each content is one event");
+    assert_eq!(bench.number("SELECT sum(total) FROM eventos_agregados").await, 4);
 }
 
 async fn a_failed_batch_leaves_nothing_behind<B: StoreBench>() {

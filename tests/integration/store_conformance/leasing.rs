@@ -1,9 +1,9 @@
 //! Syncs, their leases and what they remember.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sluice::{
-    domain::Table,
+    domain::{Table, TableName},
     fault::FaultKind,
     log::Position,
     store::{
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::support::{
     on_each_adapter,
     stores::{Embedded, LOG, Postgres, StoreBench, begun, ended, instant, new_sync, state},
+    table,
 };
 
 on_each_adapter! {
@@ -26,38 +27,31 @@ on_each_adapter! {
     a_running_sync_of_a_live_process_is_never_taken_for_interrupted,
     a_cancel_reaches_the_sync_at_its_next_checkpoint,
     coverage_is_what_the_last_sync_left_for_each_table_and_log,
-    only_an_entity_s_newest_appended_content_counts_as_unchanged,
+    what_was_appended_last_of_each_entity_is_remembered,
+    a_table_that_nobody_here_defines_has_a_lease_too,
     an_id_that_was_used_before_is_refused_and_the_lease_is_free_again,
 }
 
-/// The server sees the end of a session a moment after the client closed it.
 async fn begun_soon(store: &dyn Store, table: Table) -> (Uuid, Box<dyn SyncLease>) {
-    for _ in 0..100 {
-        let new = new_sync(table);
-        let id = new.id;
-        if let Begun::Started { lease, .. } = store.begin_sync(new).await.expect("the store answers") {
-            return (id, lease);
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the lease is not given back");
+    let new = new_sync(table);
+    (new.id, begun_with(store, new).await)
 }
 
 async fn one_sync_of_a_table_runs_at_a_time_and_the_second_is_told_who<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
     let other = bench.open();
-    let (id, lease, _) = begun(&*store, Table::Leads).await;
-    let Begun::Busy(Some(running)) = other.begin_sync(new_sync(Table::Leads)).await.expect("it answers")
+    let (id, lease, _) = begun(&*store, table("leads")).await;
+    let Begun::Busy(Some(running)) = other.begin_sync(new_sync(table("leads"))).await.expect("it answers")
     else {
         panic!("two syncs of one table");
     };
     assert_eq!((running.id, running.owner.as_str(), running.state), (id, "host/1", SyncState::Running));
-    begun(&*other, Table::ChatSessions).await;
+    begun(&*other, table("chat_sessions")).await;
 
     lease.finish(ended(SyncState::Succeeded)).await.expect("it finishes");
     assert_eq!(state(&*other, id).await, SyncState::Succeeded);
-    begun(&*other, Table::Leads).await;
+    begun(&*other, table("leads")).await;
 }
 
 async fn many_that_ask_at_once_get_one_lease<B: StoreBench>() {
@@ -65,7 +59,7 @@ async fn many_that_ask_at_once_get_one_lease<B: StoreBench>() {
     let store = bench.open();
     let stores: Vec<Arc<dyn Store>> = (0..8).map(|_| bench.open()).collect();
     let outcomes =
-        futures::future::join_all(stores.iter().map(|s| s.begin_sync(new_sync(Table::Leads)))).await;
+        futures::future::join_all(stores.iter().map(|s| s.begin_sync(new_sync(table("leads"))))).await;
     let started = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Begun::Started { .. }))).count();
     assert_eq!(started, 1);
     assert!(outcomes.iter().all(Result::is_ok));
@@ -79,7 +73,7 @@ async fn many_that_ask_at_once_get_one_lease<B: StoreBench>() {
 async fn a_sync_remembers_its_progress_and_its_end<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
-    let (id, mut lease, _) = begun(&*store, Table::Leads).await;
+    let (id, mut lease, _) = begun(&*store, table("leads")).await;
     let progress = SyncProgress {
         pages: 2,
         rows_read: 1_500,
@@ -110,9 +104,9 @@ async fn a_sync_remembers_its_progress_and_its_end<B: StoreBench>() {
 async fn a_dropped_lease_is_free_and_its_sync_interrupted<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
-    let (first, lease, _) = begun(&*store, Table::Leads).await;
+    let (first, lease, _) = begun(&*store, table("leads")).await;
     drop(lease);
-    let (second, _lease) = begun_soon(&*store, Table::Leads).await;
+    let (second, _lease) = begun_soon(&*store, table("leads")).await;
     let record = store.sync(first).await.expect("it answers").expect("it is known");
     assert_eq!(record.state, SyncState::Interrupted);
     assert!(record.error.is_some() && record.finished_at.is_some());
@@ -123,6 +117,8 @@ async fn a_running_sync_of_a_live_process_is_never_taken_for_interrupted<B: Stor
     let bench = B::new().await;
     let store = bench.open();
     let other = bench.open();
+    let (_, lease) = begun_soon(&*store, table("chat_sessions")).await;
+    lease.finish(ended(SyncState::Succeeded)).await.expect("it finishes");
     let watch = tokio::spawn(async move {
         let mut seen = Vec::new();
         for _ in 0..150 {
@@ -131,7 +127,7 @@ async fn a_running_sync_of_a_live_process_is_never_taken_for_interrupted<B: Stor
         seen
     });
     while !watch.is_finished() {
-        let (_, lease) = begun_soon(&*store, Table::ChatSessions).await;
+        let (_, lease) = begun_soon(&*store, table("chat_sessions")).await;
         lease.finish(ended(SyncState::Succeeded)).await.expect("it finishes");
     }
     let seen = watch.await.expect("the watcher ends");
@@ -142,7 +138,7 @@ async fn a_running_sync_of_a_live_process_is_never_taken_for_interrupted<B: Stor
 async fn a_cancel_reaches_the_sync_at_its_next_checkpoint<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
-    let (id, mut lease, _) = begun(&*store, Table::Leads).await;
+    let (id, mut lease, _) = begun(&*store, table("leads")).await;
     let progress = SyncProgress::default();
     assert_eq!(lease.checkpoint(&progress, &[]).await.expect("it answers"), Control::GoOn);
     let other = bench.open();
@@ -156,47 +152,89 @@ async fn a_cancel_reaches_the_sync_at_its_next_checkpoint<B: StoreBench>() {
 async fn coverage_is_what_the_last_sync_left_for_each_table_and_log<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
-    assert_eq!(store.coverage(Table::Leads, LOG).await.expect("it answers"), None);
+    assert_eq!(store.coverage(table("leads"), LOG).await.expect("it answers"), None);
     let covered =
         Coverage { from: instant("2026-05-01T00:00:00Z"), to: instant("2026-05-02T00:00:00.000001Z") };
-    let (_, lease, before) = begun(&*store, Table::Leads).await;
+    let (_, lease, before) = begun(&*store, table("leads")).await;
     assert_eq!(before, None);
     let end = SyncEnd { coverage: Some(covered), ..ended(SyncState::Succeeded) };
     lease.finish(end).await.expect("it finishes");
 
-    let (_, lease) = begun_soon(&*store, Table::Leads).await;
+    let (_, lease) = begun_soon(&*store, table("leads")).await;
     lease.finish(ended(SyncState::Failed)).await.expect("it finishes");
-    assert_eq!(store.coverage(Table::Leads, LOG).await.expect("it answers"), Some(covered), "untouched");
-    assert_eq!(store.coverage(Table::ChatSessions, LOG).await.expect("it answers"), None);
-    assert_eq!(store.coverage(Table::Leads, "other").await.expect("it answers"), None);
-    let (_, _lease, again) = begun(&*store, Table::Leads).await;
+    assert_eq!(store.coverage(table("leads"), LOG).await.expect("it answers"), Some(covered), "untouched");
+    assert_eq!(store.coverage(table("chat_sessions"), LOG).await.expect("it answers"), None);
+    assert_eq!(store.coverage(table("leads"), "other").await.expect("it answers"), None);
+    let (_, _lease, again) = begun(&*store, table("leads")).await;
     assert_eq!(again, Some(covered));
 }
 
-async fn only_an_entity_s_newest_appended_content_counts_as_unchanged<B: StoreBench>() {
+async fn what_was_appended_last_of_each_entity_is_remembered<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
-    let pair = |entity, event| Appended { entity: Uuid::from_u128(entity), event: Uuid::from_u128(event) };
+    let one = |entity: &str, event, versao| Appended {
+        entity: entity.to_owned(),
+        event: Uuid::from_u128(event),
+        versao,
+    };
+    let of =
+        |all: &[Appended]| all.iter().map(|one| (one.entity.clone(), one.clone())).collect::<HashMap<_, _>>();
+    let asked = ["a", "ção/1", "-7", "nunca", "a"].map(str::to_owned);
     let progress = SyncProgress::default();
-    let (_, mut lease, _) = begun(&*store, Table::Leads).await;
-    lease.checkpoint(&progress, &[pair(1, 10), pair(2, 20), pair(1, 11)]).await.expect("it is remembered");
-    let asked = [pair(1, 10), pair(1, 11), pair(2, 20), pair(3, 30)];
-    let unchanged = lease.unchanged(&asked).await.expect("it answers");
-    assert_eq!(unchanged, HashSet::from([pair(1, 11), pair(2, 20)]));
-    lease.checkpoint(&progress, &[pair(2, 21)]).await.expect("it is remembered");
-    assert_eq!(lease.unchanged(&asked).await.expect("it answers"), HashSet::from([pair(1, 11)]));
-    let (_, mut sessions, _) = begun(&*store, Table::ChatSessions).await;
-    assert!(sessions.unchanged(&asked).await.expect("it answers").is_empty(), "tables do not mix");
+    let (_, mut lease, _) = begun(&*store, table("leads")).await;
+    assert!(lease.last_appended(&[]).await.expect("it answers").is_empty());
+    let page = [one("a", 10, 5), one("ção/1", 20, 1), one("-7", 30, i64::MAX), one("a", 11, 6)];
+    lease.checkpoint(&progress, &page).await.expect("it is remembered");
+    assert_eq!(
+        lease.last_appended(&asked).await.expect("it answers"),
+        of(&page[1..]),
+        "the last of the page counts"
+    );
+    // The same content again, as when a row goes back to what it was.
+    lease.checkpoint(&progress, &[one("a", 10, 9), one("-7", 30, 3)]).await.expect("it is remembered");
+    let expected = of(&[one("a", 10, 9), one("ção/1", 20, 1), one("-7", 30, 3)]);
+    assert_eq!(lease.last_appended(&asked).await.expect("it answers"), expected);
+    let (_, mut sessions, _) = begun(&*store, table("chat_sessions")).await;
+    assert!(sessions.last_appended(&asked).await.expect("it answers").is_empty(), "tables do not mix");
+    let elsewhere = NewSync { log: "other".to_owned(), ..new_sync(table("leads")) };
+    drop(lease);
+    let mut other = begun_with(&*store, elsewhere).await;
+    assert!(other.last_appended(&asked).await.expect("it answers").is_empty(), "nor do logs");
+}
+
+/// The server sees the end of a session a moment after the client closed it.
+async fn begun_with(store: &dyn Store, new: NewSync) -> Box<dyn SyncLease> {
+    for _ in 0..100 {
+        if let Begun::Started { lease, .. } = store.begin_sync(new.clone()).await.expect("the store answers")
+        {
+            return lease;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the lease is not given back");
+}
+
+async fn a_table_that_nobody_here_defines_has_a_lease_too<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = bench.open();
+    let mut new = new_sync(table("leads"));
+    new.request.table = TableName("tabela_de_outro".to_owned());
+    let lease = begun_with(&*store, new.clone()).await;
+    let again = store.begin_sync(NewSync { id: Uuid::now_v7(), ..new.clone() }).await.expect("it answers");
+    assert!(matches!(again, Begun::Busy(Some(running)) if running.id == new.id));
+    begun(&*store, table("leads")).await;
+    assert_eq!(state(&*store, new.id).await, SyncState::Running, "it is not taken for interrupted");
+    lease.finish(ended(SyncState::Succeeded)).await.expect("it finishes");
 }
 
 async fn an_id_that_was_used_before_is_refused_and_the_lease_is_free_again<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
-    let (id, lease, _) = begun(&*store, Table::Leads).await;
+    let (id, lease, _) = begun(&*store, table("leads")).await;
     lease.finish(ended(SyncState::Succeeded)).await.expect("it finishes");
-    let again = NewSync { id, ..new_sync(Table::Leads) };
+    let again = NewSync { id, ..new_sync(table("leads")) };
     let outcome = store.begin_sync(again).await;
     assert_eq!(outcome.err().map(|fault| fault.kind), Some(FaultKind::Invalid));
     assert_eq!(state(&*store, id).await, SyncState::Succeeded, "the earlier one is left alone");
-    begun_soon(&*store, Table::Leads).await;
+    begun_soon(&*store, table("leads")).await;
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sluice::{
-    domain::{Event, Table},
+    domain::Event,
     fault::{Fault, FaultKind},
     store::{EventCursor, EventFilter, EventOrder, QueryAnswer, QueryLimits, Store},
 };
@@ -15,6 +15,7 @@ use crate::support::{
     stores::{
         Embedded, Postgres, StoreBench, apply, instant, lead, lead_with, manual, session, session_with,
     },
+    table,
 };
 
 on_each_adapter! {
@@ -22,7 +23,7 @@ on_each_adapter! {
     events_are_found_by_every_filter,
     pages_of_events_follow_each_other_without_a_gap_in_every_order,
     an_entity_is_its_newest_row_whatever_its_times,
-    leads_are_found_by_address_and_sessions_by_lead,
+    entities_are_found_by_what_a_column_holds,
     a_statement_s_rows_come_with_names_types_and_json_values,
     statements_that_read_in_every_way_are_answered,
     an_answer_ends_at_its_limits_and_says_so,
@@ -59,7 +60,11 @@ async fn filled<B: StoreBench>() -> (B, std::sync::Arc<dyn Store>) {
 async fn found(store: &dyn Store, filter: EventFilter) -> Vec<u128> {
     let page = store.events(&filter, EventOrder::Oldest, None, 50).await.expect("events");
     assert_eq!(page.next, None);
-    page.events.iter().map(|event| event.entidade_id.as_u128()).collect()
+    page.events.iter().map(|event| Uuid::parse_str(&event.entidade_id).expect("a uuid").as_u128()).collect()
+}
+
+fn key(id: u128) -> String {
+    Uuid::from_u128(id).to_string()
 }
 
 fn only(set: impl FnOnce(&mut EventFilter)) -> EventFilter {
@@ -77,7 +82,7 @@ async fn events_are_found_by_every_filter<B: StoreBench>() {
     assert_eq!(found(store, only(|f| f.evento = text("lead_novo"))).await, [2]);
     assert_eq!(found(store, only(|f| f.categoria = text("engajamento"))).await, [10, 11]);
     assert_eq!(found(store, only(|f| f.usuario = text("OUTRA@exemplo.com.br"))).await, [3]);
-    assert_eq!(found(store, only(|f| f.entidade = Some(Uuid::from_u128(1)))).await, [1, 1]);
+    assert_eq!(found(store, only(|f| f.entidade = Some(key(1)))).await, [1, 1]);
     assert_eq!(found(store, only(|f| f.max_valor = Some(10.0))).await.len(), 4, "the bound is included");
     assert_eq!(found(store, only(|f| f.min_valor = Some(85.0))).await, [1, 3, 1]);
     let spring = only(|f| {
@@ -101,7 +106,7 @@ async fn events_are_found_by_every_filter<B: StoreBench>() {
         (encoded["dados"].clone(), encoded["metadata"].clone())
     );
     assert_eq!((event.particao, event.posicao), (0, 1));
-    assert!((chrono::Utc::now() - event.ingerido_em).num_seconds().abs() < 60);
+    assert!((chrono::Utc::now() - event.processado_em).num_seconds().abs() < 60);
 }
 
 async fn pages_of_events_follow_each_other_without_a_gap_in_every_order<B: StoreBench>() {
@@ -130,7 +135,7 @@ async fn pages_of_events_follow_each_other_without_a_gap_in_every_order<B: Store
             EventOrder::Newest => seen.is_sorted_by(|a, b| (a.timestamp, a.id) > (b.timestamp, b.id)),
             EventOrder::Oldest => seen.is_sorted_by(|a, b| (a.timestamp, a.id) < (b.timestamp, b.id)),
             EventOrder::LatestStored => {
-                seen.is_sorted_by(|a, b| (a.ingerido_em, a.id) > (b.ingerido_em, b.id))
+                seen.is_sorted_by(|a, b| (a.processado_em, a.id) > (b.processado_em, b.id))
             }
         };
         assert!(sorted, "{order:?}");
@@ -139,19 +144,25 @@ async fn pages_of_events_follow_each_other_without_a_gap_in_every_order<B: Store
 
 async fn an_entity_is_its_newest_row_whatever_its_times<B: StoreBench>() {
     let (_bench, store) = filled::<B>().await;
-    let lead = store.entity(Table::Leads, Uuid::from_u128(1)).await.expect("it answers").expect("a lead");
+    let lead = store.entity(table("leads"), &key(1)).await.expect("it answers").expect("a lead");
     let expected = lead_with(1, 30, json!({"nome": "Ana Maria"}));
     let encoded: Value = serde_json::from_slice(&expected.encode()).expect("JSON");
-    assert_eq!(json!(lead.row), encoded["dados"]);
+    let mut listed = encoded["dados"].as_object().cloned().expect("an object");
+    listed.remove("corretor").expect("a column that the definition does not list");
+    assert_eq!(lead.row, listed);
     assert_eq!(json!(lead.metadata), encoded["metadata"]);
-    assert_eq!((lead.versao, lead.evento_id), (expected.entidade.versao, expected.id));
-    let chat =
-        store.entity(Table::ChatSessions, Uuid::from_u128(10)).await.expect("it answers").expect("a session");
+    assert_eq!((lead.key, lead.versao, lead.evento_id), (key(1), expected.entidade.versao, expected.id));
+    let chat = store.entity(table("chat_sessions"), &key(10)).await.expect("it answers").expect("a session");
     assert_eq!(
         (&chat.row["is_active"], &chat.row["pages_visited"]),
         (&json!(true), &json!(["/", "/planta"]))
     );
-    assert_eq!(store.entity(Table::Leads, Uuid::from_u128(10)).await.expect("it answers"), None);
+    assert_eq!(store.entity(table("leads"), &key(10)).await.expect("it answers"), None);
+    for other in ["", "7", "a\0", "' OR true --"] {
+        assert_eq!(store.entity(table("leads"), other).await.expect("it answers"), None, "{other}");
+    }
+    let upper = store.entity(table("leads"), &key(1).to_uppercase()).await.expect("it answers");
+    assert_eq!(upper.map(|lead| lead.key), Some(key(1)), "however the key is spelled");
 
     let early = lead_with(
         5,
@@ -159,28 +170,37 @@ async fn an_entity_is_its_newest_row_whatever_its_times<B: StoreBench>() {
         json!({"created_at": "0001-01-01T00:00:00Z", "last_interaction_at": "9999-12-31T23:59:59.999999Z"}),
     );
     apply(&*store, vec![early]).await;
-    let lead = store.entity(Table::Leads, Uuid::from_u128(5)).await.expect("it answers").expect("a lead");
+    let lead = store.entity(table("leads"), &key(5)).await.expect("it answers").expect("a lead");
     assert_eq!(lead.row["created_at"], "0001-01-01T00:00:00Z");
     assert_eq!(lead.row["last_interaction_at"], "9999-12-31T23:59:59.999999Z");
 }
 
-async fn leads_are_found_by_address_and_sessions_by_lead<B: StoreBench>() {
+async fn entities_are_found_by_what_a_column_holds<B: StoreBench>() {
     let (_bench, store) = filled::<B>().await;
-    let ids = |found: Vec<sluice::store::StoredEntity>| -> Vec<Value> {
-        found.into_iter().map(|entity| entity.row["id"].clone()).collect()
+    let by = async |name: &str, column: &str, value: &str, limit: u32| -> Vec<String> {
+        let found = store.entities_by(table(name), column, value, limit).await.expect("it answers");
+        found.into_iter().map(|entity| entity.key).collect()
     };
-    let lead_id = |id| json!(Uuid::from_u128(id));
-    let by = store.leads_by_email("ANA@exemplo.com.br", 10).await.expect("it answers");
-    assert_eq!(ids(by), [lead_id(1), lead_id(2)], "the latest changed first");
     assert_eq!(
-        ids(store.leads_by_email("outra@EXEMPLO.com.br", 10).await.expect("it answers")),
-        [lead_id(3)]
+        by("leads", "email", "ANA@exemplo.com.br", 10).await,
+        [key(1), key(2)],
+        "the latest changed first"
     );
-    assert!(store.leads_by_email("' OR true --\0", 10).await.expect("it answers").is_empty());
-    let of = Uuid::from_u128(1).to_string();
-    assert_eq!(ids(store.sessions_of(&of, 10).await.expect("it answers")), [lead_id(11), lead_id(10)]);
-    assert_eq!(ids(store.sessions_of(&of, 1).await.expect("it answers")), [lead_id(11)]);
-    assert!(store.sessions_of("ninguém", 10).await.expect("it answers").is_empty());
+    assert_eq!(by("leads", "email", "outra@EXEMPLO.com.br", 10).await, [key(3)]);
+    assert_eq!(
+        by("leads", "nome", "ana maria", 10).await,
+        [""; 0],
+        "only a look-up column is found in any case"
+    );
+    assert_eq!(by("leads", "nome", "Ana Maria", 10).await, [key(1)]);
+    assert_eq!(by("leads", "email", "' OR true --\0", 10).await, [""; 0]);
+    assert_eq!(by("leads", "no_such_column", "x", 10).await, [""; 0]);
+    assert_eq!(by("chat_sessions", "lead_id", &key(1), 10).await, [key(10), key(11)]);
+    assert_eq!(by("chat_sessions", "lead_id", &key(1), 1).await, [key(10)]);
+    assert_eq!(by("chat_sessions", "lead_id", "ninguém", 10).await, [""; 0]);
+    assert_eq!(by("chat_sessions", "total_messages", "7", 10).await, [key(10), key(11)]);
+    assert_eq!(by("chat_sessions", "total_messages", "sete", 10).await, [""; 0]);
+    assert_eq!(by("chat_sessions", "is_active", "nada", 10).await, [""; 0]);
 }
 
 async fn ask(store: &dyn Store, sql: &str) -> QueryAnswer {
@@ -256,7 +276,7 @@ async fn statements_that_read_in_every_way_are_answered<B: StoreBench>() {
         ),
         ("SELECT count(*) FILTER (WHERE valor > 50) FROM eventos_raw", json!([[3]])),
         (
-            "SELECT count(*) FROM eventos_raw WHERE entidade_id IN (SELECT id FROM leads) AND \"timestamp\" >= '2026-05-01'",
+            "SELECT count(*) FROM eventos_raw WHERE entidade_id IN (SELECT CAST(id AS text) FROM leads) AND \"timestamp\" >= '2026-05-01'",
             json!([[4]]),
         ),
         ("SELECT 1 UNION ALL SELECT 2 ORDER BY 1 DESC", json!([[2], [1]])),
@@ -326,7 +346,7 @@ async fn what_may_not_be_asked_is_refused_and_says_what_may<B: StoreBench>() {
         assert_eq!(fault.kind, FaultKind::Invalid, "{sql}: {fault}");
         assert!(fault.message.starts_with("sql: "), "{sql}: {fault}");
         assert!(
-            fault.advice.contains("eventos_raw, leads, chat_sessions, eventos_agregados"),
+            fault.advice.contains("eventos_raw, eventos_agregados, leads, chat_sessions"),
             "{sql}: {fault}"
         );
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice::{config::ElasticsearchSettings, index::elasticsearch::EsIndex, sink::Sink};
+use sluice::{config::ElasticsearchSettings, domain::Catalog, index::elasticsearch::EsIndex, sink::Sink};
 use url::Url;
 use uuid::Uuid;
 
@@ -33,12 +33,17 @@ impl Corner {
     }
 
     pub fn index(&self) -> EsIndex {
-        EsIndex::connect(&settings(&self.url, &self.prefix)).expect("usable settings")
+        self.index_of(Catalog::built_in())
+    }
+
+    /// The index of other tables.
+    pub fn index_of(&self, catalog: Catalog) -> EsIndex {
+        EsIndex::connect(&settings(&self.url, &self.prefix), catalog).expect("usable settings")
     }
 
     /// An index that reaches this corner through another address.
     pub fn index_at(&self, url: &Url) -> EsIndex {
-        EsIndex::connect(&settings(url, &self.prefix)).expect("usable settings")
+        EsIndex::connect(&settings(url, &self.prefix), Catalog::built_in()).expect("usable settings")
     }
 
     /// The alias of a table here.
@@ -67,7 +72,7 @@ impl Corner {
         found["hits"]["hits"].as_array().expect("hits").iter().map(|hit| hit["_source"].clone()).collect()
     }
 
-    pub async fn document(&self, table: &str, id: Uuid) -> Value {
+    pub async fn document(&self, table: &str, id: impl std::fmt::Display) -> Value {
         self.ask("GET", &format!("{}/_doc/{id}", self.alias(table)), None).await.1
     }
 
@@ -77,9 +82,7 @@ impl Corner {
         for index in http.get(list).send().await?.text().await?.split_whitespace() {
             http.delete(format!("{url}{index}")).send().await?;
         }
-        for table in ["eventos", "leads", "chat_sessions"] {
-            http.delete(format!("{url}_index_template/sluice-{prefix}{table}")).send().await?;
-        }
+        http.delete(format!("{url}_index_template/sluice-{prefix}*")).send().await?;
         Ok(())
     }
 }
@@ -100,7 +103,7 @@ impl Drop for Corner {
 
 pub fn settings(url: &Url, prefix: &str) -> ElasticsearchSettings {
     ElasticsearchSettings {
-        url: url.clone(),
+        url: url.clone().into(),
         username: None,
         password: None,
         api_key: None,

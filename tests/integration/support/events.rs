@@ -1,34 +1,40 @@
 //! Events at their places in a log, and a sink to apply them to.
 
-use bytes::Bytes;
 use chrono::{DateTime, TimeDelta};
 use serde_json::{Value, json};
 use sluice::{
-    domain::{Event, ManualEvent, Table},
+    domain::{Catalog, Event, Json, ManualEvent, SourceRow, Table},
     fault::Fault,
     log::Position,
     sink::{Applied, ApplyError, Sink, SinkBatch, SinkEvent},
 };
 use uuid::Uuid;
 
+use super::table;
+
 pub const LOG: &str = "cluster/eventos";
 
 pub fn item(offset: i64, event: Event) -> SinkEvent {
-    SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event }
+    let table = event.table(Catalog::built_in()).expect("a table that is known");
+    SinkEvent { position: Position { partition: 0, offset }, raw: event.encode(), event, table }
 }
 
-/// A lead whose version is `version` seconds.
-pub fn lead(offset: i64, id: Uuid, version: i64, more: Value) -> SinkEvent {
+/// A lead whose version is `versao`.
+pub fn lead(offset: i64, id: Uuid, versao: i64, more: Value) -> SinkEvent {
     let mut row = more.as_object().cloned().expect("an object");
     row.insert("id".into(), json!(id));
-    let updated_at = DateTime::UNIX_EPOCH + TimeDelta::seconds(1_000_000 + version);
+    let updated_at = DateTime::UNIX_EPOCH + TimeDelta::seconds(1_000_000 + versao);
     row.insert("updated_at".into(), json!(updated_at));
-    item(offset, Event::from_row(Table::Leads, row, DateTime::UNIX_EPOCH).expect("an event"))
+    item(offset, event(table("leads"), &Json::from(&row), versao))
 }
 
 pub fn session(offset: i64, row: Value) -> SinkEvent {
-    let row = row.as_object().cloned().expect("an object");
-    item(offset, Event::from_row(Table::ChatSessions, row, DateTime::UNIX_EPOCH).expect("an event"))
+    item(offset, event(table("chat_sessions"), &Json::from(&row), 0))
+}
+
+/// A row's event, of this version.
+pub fn event(table: Table, row: &Json, versao: i64) -> Event {
+    SourceRow::read(table, row.clone()).expect("a row").event(DateTime::UNIX_EPOCH, versao).0
 }
 
 pub fn manual(offset: i64, metadata: Value) -> SinkEvent {
@@ -37,18 +43,9 @@ pub fn manual(offset: i64, metadata: Value) -> SinkEvent {
         usuario: "ana".into(),
         evento: "teste".into(),
         valor: 1.0,
-        metadata: metadata.as_object().cloned().expect("an object"),
+        metadata: Json::from(&metadata),
     };
     item(offset, Event::manual(event, DateTime::UNIX_EPOCH))
-}
-
-/// Valid for sluice and refused by every server: a member that is there twice.
-pub fn poison(offset: i64) -> SinkEvent {
-    let mut poisoned = manual(offset, json!({"chave": "segredo"}));
-    let text = String::from_utf8(poisoned.raw.to_vec()).expect("text");
-    poisoned.raw =
-        Bytes::from(text.replace(r#""chave":"segredo""#, r#""chave":"segredo","chave":"segredo""#));
-    poisoned
 }
 
 pub fn batch(events: Vec<SinkEvent>) -> SinkBatch {
@@ -64,4 +61,11 @@ pub async fn fault(sink: &dyn Sink, events: Vec<SinkEvent>) -> Fault {
         Err(ApplyError::Fault(fault)) => fault,
         other => panic!("no fault: {other:?}"),
     }
+}
+
+/// An envelope that every index takes and Postgres never does.
+pub fn only_an_index_takes() -> String {
+    let mut event = manual(0, json!({})).event;
+    event.usuario = "nulo\0".to_owned();
+    String::from_utf8(event.encode().to_vec()).expect("text")
 }

@@ -2,20 +2,31 @@
 
 use std::sync::Arc;
 
-use sluice::index::{Index, IndexName, SearchAnswer, SearchRequest, Sort, tantivy::TantivyIndex};
+use sluice::{
+    domain::Catalog,
+    index::{Index, IndexName, SearchAnswer, SearchRequest, Sort, tantivy::TantivyIndex},
+};
 
-use super::{elasticsearch::Corner, folder::TestFolder};
+use super::{elasticsearch::Corner, folder::TestFolder, table};
 
 /// An index of a test's own, on one adapter.
 pub trait IndexBench: Sized {
     fn new() -> Self;
 
-    /// A handle, as a process has it. One at a time writes.
-    fn open(&self) -> Arc<dyn Index>;
+    /// A handle, as a process with these tables has it. One at a time writes.
+    fn open_with(&self, catalog: Catalog) -> Arc<dyn Index>;
+
+    fn open(&self) -> Arc<dyn Index> {
+        self.open_with(Catalog::built_in())
+    }
 
     /// A handle to an index that is made.
     async fn prepared(&self) -> Arc<dyn Index> {
-        let index = self.open();
+        self.prepared_with(Catalog::built_in()).await
+    }
+
+    async fn prepared_with(&self, catalog: Catalog) -> Arc<dyn Index> {
+        let index = self.open_with(catalog);
         index.prepare().await.expect("prepared");
         index
     }
@@ -32,8 +43,8 @@ impl IndexBench for Embedded {
         Self(TestFolder::new())
     }
 
-    fn open(&self) -> Arc<dyn Index> {
-        Arc::new(TantivyIndex::new(self.0.path().join("index")))
+    fn open_with(&self, catalog: Catalog) -> Arc<dyn Index> {
+        Arc::new(TantivyIndex::new(self.0.path().join("index"), catalog))
     }
 
     async fn asked_itself(&self, _: IndexName, _: &str) -> Option<u64> {
@@ -47,13 +58,18 @@ impl IndexBench for Corner {
         Self::new()
     }
 
-    fn open(&self) -> Arc<dyn Index> {
-        Arc::new(self.index())
+    fn open_with(&self, catalog: Catalog) -> Arc<dyn Index> {
+        Arc::new(self.index_of(catalog))
     }
 
     async fn asked_itself(&self, index: IndexName, query: &str) -> Option<u64> {
         Some(self.search(index.as_str(), query).await.len() as u64)
     }
+}
+
+/// The index of the entities of a table in the binary.
+pub fn entities(name: &str) -> IndexName {
+    IndexName::Entities(table(name))
 }
 
 /// Everything that matches, oldest first.

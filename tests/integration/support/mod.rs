@@ -1,5 +1,6 @@
 //! The harness: a pipeline of its own for every test, on the shared real servers.
 
+pub mod cli;
 pub mod client;
 pub mod elasticsearch;
 pub mod events;
@@ -9,20 +10,27 @@ pub mod gate;
 pub mod http;
 pub mod indices;
 pub mod logs;
+pub mod place;
 pub mod postgres;
+pub mod raw_http;
 pub mod rows;
 pub mod servers;
 pub mod stores;
+#[cfg(unix)]
+pub mod terminal;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use sluice::{
     config::Settings,
-    domain::Table,
+    domain::{Catalog, Table},
     engine::{Engine, SyncStatus, SyncWatcher},
     parts,
-    source::sample::{SampleServer, keys},
+    source::{
+        Condition,
+        sample::{SampleServer, keys},
+    },
     store::SyncRequest,
 };
 use sqlx::{Connection, PgConnection};
@@ -207,9 +215,27 @@ pub async fn connect(url: &str) -> PgConnection {
     PgConnection::connect(url).await.expect("PostgreSQL answers; is it running? tools/services start")
 }
 
+/// A table in the binary.
+pub fn table(name: &str) -> Table {
+    Catalog::built_in().get(name).unwrap_or_else(|| panic!("no table {name} is in the binary"))
+}
+
 /// A request for everything of the last day.
 pub fn request(table: Table) -> SyncRequest {
-    SyncRequest { table, hours_ago: 24, limit: 100_000, status: None, min_messages: None, full: false }
+    SyncRequest {
+        table: table.into(),
+        hours_ago: 24,
+        limit: 100_000,
+        conditions: Vec::new(),
+        resume: false,
+        full: false,
+    }
+}
+
+/// What a column must be, by the name that a table's definition gives to the condition.
+pub fn condition(table: Table, filter: &str, value: &str) -> Condition {
+    let filter = &table.definition().filters[filter];
+    Condition { column: filter.column.clone(), compare: filter.compare, value: value.to_owned() }
 }
 
 /// Runs a sync and waits until it is queryable everywhere.

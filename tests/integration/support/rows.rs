@@ -90,5 +90,6 @@ pub async fn delete_topics(topics: &[&str]) {
 pub fn config() -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", service("KAFKA_BOOTSTRAP_SERVERS"));
+    config.set("message.max.bytes", "16000000");
     config
 }

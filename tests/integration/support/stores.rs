@@ -2,32 +2,51 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use sluice::{
-    domain::{Event, ManualEvent, Table},
+    domain::{Catalog, Definition, Event, Json, ManualEvent, SourceRow, Table},
     embedded::EmbeddedDb,
     fault::FaultKind,
     log::{Position, StartAt},
     sink::{Applied, ApplyError, Claim, SinkBatch, SinkEvent, Span},
     store::{
-        Begun, Coverage, NewSync, Store, SyncEnd, SyncLease, SyncProgress, SyncRequest, SyncState,
-        postgres::PgStore, sqlite::SqliteStore,
+        Begun, Coverage, NewSync, Store, SyncEnd, SyncLease, SyncProgress, SyncState, postgres::PgStore,
+        sqlite::SqliteStore,
     },
 };
 use sqlx::Executor;
 use uuid::Uuid;
 
-use super::{folder::TestFolder, postgres::TestDatabase, rows::object};
+use super::{folder::TestFolder, postgres::TestDatabase, request, rows::object, table};
 
 pub const LOG: &str = "cluster/eventos";
 
-/// A store of a test's own, on one adapter, its tables made.
+/// A store of a test's own, on one adapter.
 pub trait StoreBench: Sized {
-    async fn new() -> Self;
+    /// Makes a trigger that refuses a lead of a certain name.
+    const REFUSING_TRIGGER: &'static str;
+
+    /// A store of the built-in tables, which are made.
+    async fn new() -> Self {
+        let bench = Self::empty().await;
+        bench.open().prepare().await.expect("the tables are made");
+        bench
+    }
+
+    /// A store in which nothing is made yet.
+    async fn empty() -> Self;
+
     /// The store, as another worker has it.
-    fn open(&self) -> Arc<dyn Store>;
+    fn open(&self) -> Arc<dyn Store> {
+        self.open_with(Catalog::built_in())
+    }
+
+    /// The store, as a worker with these definitions has it.
+    fn open_with(&self, catalog: Catalog) -> Arc<dyn Store>;
+
     /// Runs statements past the store.
     async fn execute(&self, statements: &str);
     /// The first column of a query, which must be text.
@@ -42,9 +61,9 @@ pub trait StoreBench: Sized {
     async fn contents(&self) -> Vec<String> {
         let mut all = Vec::new();
         for sql in [
-            "SELECT id || ' ' || evento || ' ' || posicao || ' ' || ingerido_em FROM eventos_raw ORDER BY id",
-            "SELECT id || ' ' || nome || ' ' || versao || ' ' || sincronizado_em FROM leads ORDER BY id",
-            "SELECT id || ' ' || versao || ' ' || sincronizado_em FROM chat_sessions ORDER BY id",
+            "SELECT id || ' ' || evento || ' ' || posicao || ' ' || processado_em FROM eventos_raw ORDER BY id",
+            "SELECT id || ' ' || nome || ' ' || versao || ' ' || processado_em FROM leads ORDER BY id",
+            "SELECT id || ' ' || versao || ' ' || processado_em FROM chat_sessions ORDER BY id",
             "SELECT janela_inicio || ' ' || evento || ' ' || total || ' ' || soma_valor FROM eventos_agregados
              ORDER BY janela_inicio, evento",
         ] {
@@ -57,7 +76,9 @@ pub trait StoreBench: Sized {
 /// The store in a file of a temporary folder.
 pub struct Embedded {
     folder: TestFolder,
-    store: Arc<SqliteStore>,
+    db: Arc<EmbeddedDb>,
+    /// Only one process writes, so every worker has this one.
+    built_in: Arc<SqliteStore>,
 }
 
 impl Embedded {
@@ -67,14 +88,23 @@ impl Embedded {
 }
 
 impl StoreBench for Embedded {
-    async fn new() -> Self {
+    const REFUSING_TRIGGER: &'static str =
+        "CREATE TRIGGER recusa BEFORE INSERT ON leads WHEN new.nome = 'proibida'
+        BEGIN SELECT RAISE(ABORT, 'proibida não'); END";
+
+    async fn empty() -> Self {
         let folder = TestFolder::new();
         let db = EmbeddedDb::open(folder.path(), "test").expect("an open folder");
-        Self { folder, store: Arc::new(SqliteStore::new(db)) }
+        let built_in = Arc::new(SqliteStore::new(db.clone(), Catalog::built_in()));
+        Self { folder, db, built_in }
     }
 
     fn open(&self) -> Arc<dyn Store> {
-        self.store.clone()
+        self.built_in.clone()
+    }
+
+    fn open_with(&self, catalog: Catalog) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::new(self.db.clone(), catalog))
     }
 
     async fn execute(&self, statements: &str) {
@@ -93,14 +123,17 @@ impl StoreBench for Embedded {
 pub struct Postgres(pub TestDatabase);
 
 impl StoreBench for Postgres {
-    async fn new() -> Self {
-        let bench = Self(TestDatabase::create().await);
-        bench.open().prepare().await.expect("migrations run");
-        bench
+    const REFUSING_TRIGGER: &'static str = "CREATE FUNCTION recusa() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION '% não', new.nome; END $$;
+        CREATE TRIGGER recusa BEFORE INSERT ON leads FOR EACH ROW WHEN (new.nome = 'proibida')
+        EXECUTE FUNCTION recusa()";
+
+    async fn empty() -> Self {
+        Self(TestDatabase::create().await)
     }
 
-    fn open(&self) -> Arc<dyn Store> {
-        Arc::new(PgStore::connect(&self.0.settings()).expect("a store"))
+    fn open_with(&self, catalog: Catalog) -> Arc<dyn Store> {
+        Arc::new(PgStore::connect(&self.0.settings(), catalog).expect("a store"))
     }
 
     async fn execute(&self, statements: &str) {
@@ -114,6 +147,12 @@ impl StoreBench for Postgres {
     }
 }
 
+/// A catalog of these definitions alone.
+pub fn catalog(definitions: &[&str]) -> Catalog {
+    let parse = |toml: &&str| Definition::parse(toml).unwrap_or_else(|error| panic!("{toml}: {error}"));
+    Catalog::of(definitions.iter().map(parse).collect(), chrono_tz::UTC)
+}
+
 /// Partition 0, claimed.
 pub async fn claimed(store: &dyn Store) -> Claim {
     store.claim(LOG, &[0]).await.expect("a claim")[0]
@@ -121,7 +160,12 @@ pub async fn claimed(store: &dyn Store) -> Claim {
 
 /// Applies events of partition 0 after all that came before.
 pub async fn apply(store: &dyn Store, events: Vec<Event>) -> Applied {
-    store.apply(LOG, &batch(claimed(store).await, events)).await.expect("applied")
+    apply_of(Catalog::built_in(), store, events).await
+}
+
+/// As [`apply`], of these tables.
+pub async fn apply_of(catalog: Catalog, store: &dyn Store, events: Vec<Event>) -> Applied {
+    store.apply(LOG, &batch_of(catalog, claimed(store).await, events)).await.expect("applied")
 }
 
 pub fn instant(text: &str) -> DateTime<Utc> {
@@ -145,7 +189,7 @@ pub fn lead_with(id: u128, minutes: i64, more: Value) -> Event {
         "updated_at": updated_at, "last_interaction_at": null, "corretor": "Bia",
     }));
     row.extend(object(more));
-    from_row(Table::Leads, Value::Object(row))
+    from_row(table("leads"), &Json::from(&row), updated_at.timestamp_micros())
 }
 
 pub fn session(id: u128) -> Event {
@@ -154,13 +198,13 @@ pub fn session(id: u128) -> Event {
 
 pub fn session_with(id: u128, more: Value) -> Event {
     let mut row = object(json!({
-        "id": Uuid::from_u128(id), "lead_id": "l1", "user_agent": "Mozilla", "total_messages": 7,
+        "id": Uuid::from_u128(id), "lead_id": "l1", "user_agent": "Mozilla", "ip_address": null, "total_messages": 7,
         "duration_seconds": 120, "pages_visited": ["/", "/planta"], "perguntas_feitas": [],
         "intencao_detectada": "compra", "nivel_interesse": "alto", "started_at": "2026-05-01T12:00:00Z",
         "ended_at": null, "is_active": true,
     }));
     row.extend(object(more));
-    from_row(Table::ChatSessions, Value::Object(row))
+    from_row(table("chat_sessions"), &Json::from(&row), 1)
 }
 
 pub fn manual(evento: &str, metadata: Value) -> Event {
@@ -169,33 +213,48 @@ pub fn manual(evento: &str, metadata: Value) -> Event {
         usuario: "teste".to_owned(),
         evento: evento.to_owned(),
         valor: 1.0,
-        metadata: object(metadata),
+        metadata: Json::from(&metadata),
     };
     Event::manual(event, instant("2026-05-01T12:00:00Z"))
 }
 
-pub fn from_row(table: Table, row: Value) -> Event {
-    Event::from_row(table, object(row), instant("2026-05-01T13:00:00Z")).expect("an event")
+/// A row's event, at this version.
+pub fn from_row(table: Table, row: &Json, versao: i64) -> Event {
+    let row = SourceRow::read(table, row.clone()).expect("a row");
+    row.event(instant("2026-05-01T13:00:00Z"), versao).0
+}
+
+/// JSON as it was written.
+pub fn verbatim(text: impl Into<String>) -> Json {
+    Json::try_from(Bytes::from(text.into())).expect("JSON")
 }
 
 /// A batch of partition 0 that follows the claim's start.
 pub fn batch(claim: Claim, events: Vec<Event>) -> SinkBatch {
+    batch_of(Catalog::built_in(), claim, events)
+}
+
+/// As [`batch`], of these tables.
+pub fn batch_of(catalog: Catalog, claim: Claim, events: Vec<Event>) -> SinkBatch {
     let first = match claim.start {
         StartAt::Offset(offset) => offset,
         StartAt::Beginning | StartAt::Committed => 0,
     };
-    batch_at(claim, first, events)
+    placed(catalog, claim, first, events)
 }
 
 pub fn batch_at(claim: Claim, first: i64, events: Vec<Event>) -> SinkBatch {
-    let events: Vec<SinkEvent> = (first..)
-        .zip(events)
-        .map(|(offset, event)| SinkEvent {
-            position: Position { partition: claim.partition, offset },
-            raw: event.encode(),
-            event,
-        })
-        .collect();
+    placed(Catalog::built_in(), claim, first, events)
+}
+
+fn placed(catalog: Catalog, claim: Claim, first: i64, events: Vec<Event>) -> SinkBatch {
+    let place = |(offset, event): (i64, Event)| SinkEvent {
+        position: Position { partition: claim.partition, offset },
+        table: event.table(catalog).expect("a table of the catalog"),
+        raw: event.encode(),
+        event,
+    };
+    let events: Vec<SinkEvent> = (first..).zip(events).map(place).collect();
     let next = first + i64::try_from(events.len()).expect("a small batch");
     SinkBatch { events, spans: vec![Span { partition: claim.partition, epoch: claim.epoch, first, next }] }
 }
@@ -222,9 +281,7 @@ pub fn kind(outcome: Result<Applied, ApplyError>) -> FaultKind {
 }
 
 pub fn new_sync(table: Table) -> NewSync {
-    let request =
-        SyncRequest { table, hours_ago: 24, limit: 100, status: None, min_messages: None, full: false };
-    NewSync { id: Uuid::now_v7(), request, log: LOG.to_owned(), owner: "host/1".to_owned() }
+    NewSync { id: Uuid::now_v7(), request: request(table), log: LOG.to_owned(), owner: "host/1".to_owned() }
 }
 
 pub async fn begun(store: &dyn Store, table: Table) -> (Uuid, Box<dyn SyncLease>, Option<Coverage>) {

@@ -40,7 +40,7 @@ const FIELDS: &[(&str, Rule)] = &[
 ];
 
 /// Members that say which field the member beside them holds a value of, as in `{"field": "telefone", "value": …}`.
-const NAMING: [&str; 5] = ["field", "key", "name", "campo", "chave"];
+const NAMING: [&str; 7] = ["field", "column", "key", "name", "campo", "coluna", "chave"];
 const NAMED: [&str; 4] = ["value", "values", "valor", "valores"];
 
 /// When the value of a field is masked.
@@ -123,7 +123,9 @@ impl Masking {
         self.table(members);
         let tells = NAMING.iter().find_map(|name| self.rule(members.get(*name)?.as_str()?));
         for (name, member) in members {
-            let tells = tells.filter(|_| NAMED.contains(&name.as_str()));
+            // A number of values is none of them.
+            let counts = name == "values" && member.is_number();
+            let tells = tells.filter(|_| !counts && NAMED.contains(&name.as_str()));
             self.by_rule(member, self.rule(name).max(tells));
         }
     }
@@ -159,7 +161,9 @@ impl Masking {
             Value::Array(items) => items.iter_mut().for_each(|item| self.named(item, rule)),
             Value::Object(members) => {
                 super::rename_keys(members, |name| self.text(name));
-                members.values_mut().for_each(|member| self.named(member, rule));
+                let counts = |name: &str, member: &Value| name == "count" && member.is_number();
+                let rest = members.iter_mut().filter(|(name, member)| !counts(name, member));
+                rest.for_each(|(_, member)| self.named(member, rule));
             }
             _ => {}
         }
@@ -369,6 +373,22 @@ mod tests {
         let before = given.clone();
         value(&mut given);
         assert_eq!(given, before, "masking twice is masking once");
+    }
+
+    #[test]
+    fn a_column_s_conditions_and_values_are_masked_and_its_counts_are_not() {
+        let mut given = json!({
+            "conditions": [{"column": "telefone", "compare": "eq", "value": "3123-5678"}],
+            "misfits": [{"column": "telefone", "expected": "text", "values": 31_235_678}],
+            "breakdowns": [{"column": "telefone", "values": [{"name": "3123-5678", "count": 31_235_678}]}],
+        });
+        value(&mut given);
+        let masked = json!({
+            "conditions": [{"column": "telefone", "compare": "eq", "value": "***78"}],
+            "misfits": [{"column": "telefone", "expected": "text", "values": 31_235_678}],
+            "breakdowns": [{"column": "telefone", "values": [{"name": "***78", "count": 31_235_678}]}],
+        });
+        assert_eq!(given, masked);
     }
 
     #[test]

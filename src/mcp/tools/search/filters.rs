@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::{
-    index::{IndexName, query},
+    index::{Fields, query},
     mcp::answer::ToolError,
 };
 
@@ -75,7 +75,7 @@ impl Scalar {
 
 /// The query with every filter added; `None` where there is neither.
 pub(super) fn combined(
-    index: IndexName,
+    fields: &'static Fields,
     query: Option<&str>,
     filters: &[Filter],
 ) -> Result<Option<String>, ToolError> {
@@ -86,13 +86,13 @@ pub(super) fn combined(
     let mut clauses = Vec::new();
     if let Some(query) = query {
         // By itself first: what is wrong with it stands where its writer put it.
-        query::parse(query, index, Utc::now()).map_err(crate::index::SearchError::from)?;
+        query::parse(query, fields, Utc::now()).map_err(crate::index::SearchError::from)?;
         clauses.push(format!("+({query})"));
     }
     for (i, filter) in filters.iter().enumerate() {
         let refused = |problem: String| ToolError::argument(&format!("filters[{i}]"), problem);
         let clause = clause(filter).map_err(|problem| refused(problem.to_owned()))?;
-        query::parse(&clause, index, Utc::now())
+        query::parse(&clause, fields, Utc::now())
             .map_err(|error| refused(format!("{}; {}", error.problem, error.instead)))?;
         clauses.push(clause);
     }
@@ -148,10 +148,18 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::{
+        domain::Catalog,
+        index::{Index, IndexName, tantivy::TantivyIndex},
+    };
 
     fn combine(query: Option<&str>, filters: Value) -> Result<Option<String>, String> {
         let filters: Vec<Filter> = serde_json::from_value(filters).expect("filters");
-        combined(IndexName::Leads, query, &filters).map_err(|error| error.to_string())
+        let catalog = Catalog::built_in();
+        // Opened by the first question only, and there is none.
+        let index = TantivyIndex::new("nowhere", catalog);
+        let leads = IndexName::from_name(catalog, "leads").expect("leads");
+        combined(index.fields(leads), query, &filters).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -174,7 +182,7 @@ mod tests {
     fn a_wrong_filter_is_named_by_its_place() {
         for (filter, problem) in [
             (json!({"field": "nada", "op": "eq", "value": 1}), "no field `nada`"),
-            (json!({"field": "score_qualificacao", "op": "gt", "value": "muito"}), "whole number"),
+            (json!({"field": "score_qualificacao", "op": "gt", "value": "muito"}), "which is a number"),
             (json!({"field": "nome", "op": "eq"}), "value is missing"),
             (json!({"field": "nome", "op": "eq", "value": ["a"]}), "`in`"),
             (json!({"field": "nome", "op": "in", "value": "a"}), "list"),

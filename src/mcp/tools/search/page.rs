@@ -113,7 +113,7 @@ pub(super) fn fit(
         ));
     }
     SearchFound {
-        index: request.index,
+        index: request.index.as_str(),
         total,
         hits: shown,
         counts,
@@ -177,50 +177,18 @@ fn once(mut source: Map<String, Value>) -> Map<String, Value> {
     source
 }
 
+/// The fields that tell what a document is about.
 fn telling(index: IndexName, source: Map<String, Value>) -> Map<String, Value> {
-    let fields: &[&str] = match index {
-        IndexName::Eventos => &[
-            "id",
-            "timestamp",
-            "tipo_evento",
-            "evento",
-            "usuario",
-            "valor",
-            "categoria",
-            "entidade",
-            "metadata",
-        ],
-        IndexName::Leads => &[
-            "id",
-            "nome",
-            "email",
-            "telefone",
-            "nome_empresa",
-            "nome_projeto",
-            "interesse",
-            "score_qualificacao",
-            "status_lead",
-            "origem",
-            "created_at",
-            "updated_at",
-        ],
-        IndexName::ChatSessions => &[
-            "id",
-            "lead_id",
-            "total_messages",
-            "duration_seconds",
-            "perguntas_feitas",
-            "intencao_detectada",
-            "nivel_interesse",
-            "started_at",
-            "ended_at",
-            "is_active",
-        ],
+    const OF_EVENTS: [&str; 9] =
+        ["id", "timestamp", "tipo_evento", "evento", "usuario", "valor", "categoria", "entidade", "metadata"];
+    let is_told = |name: &str| match index {
+        IndexName::Eventos => OF_EVENTS.contains(&name),
+        IndexName::Entities(table) => {
+            name == table.key.column || table.definition().column(name).is_some_and(|column| column.brief)
+        }
     };
-    let is_told = |name: &str, value: &Value| {
-        fields.contains(&name) && !value.is_null() && !value.as_array().is_some_and(Vec::is_empty)
-    };
-    source.into_iter().filter(|(name, value)| is_told(name, value)).collect()
+    let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    source.into_iter().filter(|(name, value)| is_told(name) && !is_empty(value)).collect()
 }
 
 fn size(value: &impl serde::Serialize) -> usize {
@@ -230,7 +198,6 @@ fn size(value: &impl serde::Serialize) -> usize {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use uuid::Uuid;
 
     use super::*;
 
@@ -250,9 +217,9 @@ mod tests {
         let source =
             json!({"id": "x", "usuario": "é".repeat(text), "dados": {"l": vec!["y".repeat(text); 50]}});
         let source = source.as_object().cloned().expect("an object");
-        let hits = (0..hits).map(|_| Hit { id: Uuid::nil(), source: source.clone() }).collect();
+        let hits = (0..hits).map(|_| Hit { id: String::new(), source: source.clone() }).collect();
         let answer = SearchAnswer { total, hits, ..SearchAnswer::default() };
-        fit(&request(100), detail, answer, 7, &Outgoing::new(None))
+        fit(&request(100), detail, answer, 7, &Outgoing::new(None, crate::domain::Catalog::built_in()))
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What a request passes before it reaches MCP: it is named, its host and origin are checked, its sender is made out
-//! and kept from sending too much.
+//! What a request passes before it reaches MCP: it is named, its headers, host and origin are checked, its sender is
+//! made out and kept from sending too much and from holding too many connections.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,22 +11,48 @@ use std::{
 use axum::{
     Json,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::Authority},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock};
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{Instrument, Span, debug, field::Empty, info, info_span};
 
 use super::{
-    client::{Client, Doorman, Unknown},
+    PATHS,
+    authenticator::{Authenticator, SEC_FETCH_SITE, Unknown},
+    body::until_sent,
+    connections::{Link, TooManyOpen},
     request_id::{self, RequestId},
 };
-use crate::{config::HttpSettings, mcp::Access};
+use crate::{
+    config::HttpSettings,
+    mcp::{
+        Access,
+        principal::{Principal, canonical},
+    },
+};
+
+/// Headers whose second value would be read by one program and not by the next.
+const SINGLE: [HeaderName; 10] = [
+    header::HOST,
+    header::ORIGIN,
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    SEC_FETCH_SITE,
+    HeaderName::from_static("mcp-session-id"),
+    HeaderName::from_static("mcp-protocol-version"),
+    HeaderName::from_static("mcp-method"),
+    HeaderName::from_static("mcp-name"),
+    HeaderName::from_static("last-event-id"),
+];
 
 /// A client may send so many seconds' worth of requests at once.
 const BURST_SECONDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
+
+/// JSON-RPC's code for what the server alone can define.
+const SERVER_ERROR: i32 = -32_000;
 
 /// Clients remembered before those that have been quiet are forgotten.
 const REMEMBERED: usize = 10_000;
@@ -34,13 +60,15 @@ const REMEMBERED: usize = 10_000;
 /// Decides who gets through.
 pub(super) struct Guard {
     settings: HttpSettings,
-    doorman: Doorman,
-    limiter: Option<DefaultKeyedRateLimiter<Client>>,
+    authenticator: Authenticator,
+    limiter: Option<DefaultKeyedRateLimiter<Principal>>,
 }
 
 /// Why a request was turned away.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Refusal {
+    #[error("the header {0} is there more than once; send it once")]
+    Ambiguous(HeaderName),
     #[error("the host this request is addressed to is not allowed; add it to SLUICE_HTTP_ALLOWED_HOSTS")]
     Host,
     #[error("the origin of this request is not allowed; add it to SLUICE_HTTP_ALLOWED_ORIGINS")]
@@ -49,60 +77,71 @@ enum Refusal {
     Unknown(#[from] Unknown),
     #[error("too many requests; try again in {} s", .0.as_secs())]
     TooMany(Duration),
-    #[error("the body has more than {0} bytes, see SLUICE_HTTP_MAX_BODY_KIB")]
-    TooLarge(usize),
+    #[error(transparent)]
+    TooManyOpen(#[from] TooManyOpen),
 }
 
 impl Guard {
     pub(super) fn new(settings: &HttpSettings) -> Self {
-        let limiter = settings.requests_per_second.map(|rate| {
+        let limiter = settings.limits.requests_per_second.map(|rate| {
             let burst = rate.saturating_mul(BURST_SECONDS);
             DefaultKeyedRateLimiter::hashmap(Quota::per_second(rate).allow_burst(burst))
         });
-        Self { settings: settings.clone(), doorman: Doorman::new(&settings.tokens), limiter }
+        Self { settings: settings.clone(), authenticator: Authenticator::new(settings), limiter }
     }
 
     /// The sender and its rights; counts the request, let through or not.
-    fn admit(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(Client, Access), Refusal> {
-        let admitted = self.doorman.admit(headers, peer);
+    fn admit(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(Principal, Access), Refusal> {
+        let admitted = self.authenticator.authenticate(headers, peer);
         // Guessing tokens is limited, too.
-        let sender = admitted.as_ref().map_or(Client::Peer(peer), |(client, _)| client.clone());
+        let stranger = || Principal::Peer(canonical(peer));
+        let sender = admitted.as_ref().map_or_else(|_| stranger(), |(principal, _)| principal.clone());
         self.count(&sender)?;
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let admitted = admitted?;
-        if length.is_some_and(|length: usize| length > self.settings.max_body_bytes) {
-            return Err(Refusal::TooLarge(self.settings.max_body_bytes));
-        }
-        Ok(admitted)
+        Ok(admitted?)
     }
 
     /// Whether a request would be let through, without counting it.
     pub(super) fn trusts(&self, uri: &Uri, headers: &HeaderMap, peer: IpAddr) -> bool {
-        self.check_names(uri, headers).is_ok() && self.doorman.admit(headers, peer).is_ok()
+        self.check_names(uri, headers).is_ok() && self.authenticator.authenticate(headers, peer).is_ok()
     }
 
-    fn count(&self, client: &Client) -> Result<(), Refusal> {
+    fn count(&self, principal: &Principal) -> Result<(), Refusal> {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         if limiter.len() > REMEMBERED {
             limiter.retain_recent();
         }
-        limiter.check_key(client).map_err(|early| {
+        limiter.check_key(principal).map_err(|early| {
             let wait = early.wait_time_from(limiter.clock().now());
             Refusal::TooMany(Duration::from_secs(wait.as_secs() + 1))
         })
     }
 
     fn check_names(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        for name in SINGLE {
+            if headers.get_all(&name).iter().nth(1).is_some() {
+                return Err(Refusal::Ambiguous(name));
+            }
+        }
         let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
-        let host = text(header::HOST).or_else(|| uri.authority().map(Authority::as_str));
-        let host = host.ok_or(Refusal::Host)?;
-        if !self.settings.allowed_hosts.iter().any(|allowed| allowed.matches(host)) {
+        // A target may name a host, too, and that is the one a proxy goes by: whichever are there must be ours.
+        let named = [text(header::HOST), uri.authority().map(Authority::as_str)];
+        let mut named = named.into_iter().flatten().peekable();
+        if named.peek().is_none() || !named.all(|host| self.allows_host(host)) {
             return Err(Refusal::Host);
         }
         match text(header::ORIGIN) {
-            Some(origin) if !self.allows_origin(origin) => Err(Refusal::Origin),
-            _ => Ok(()),
+            Some(origin) if self.allows_origin(origin) => Ok(()),
+            Some(_) => Err(Refusal::Origin),
+            // A page need not say where it comes from to make a browser send a GET.
+            None => match text(SEC_FETCH_SITE) {
+                None | Some("none" | "same-origin") => Ok(()),
+                Some(_) => Err(Refusal::Origin),
+            },
         }
+    }
+
+    fn allows_host(&self, host: &str) -> bool {
+        self.settings.allowed_hosts.iter().any(|allowed| allowed.matches(host))
     }
 
     pub(super) fn allows_origin(&self, origin: &str) -> bool {
@@ -113,12 +152,16 @@ impl Guard {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         // The path, the sender and the request's id are in the span.
-        info!(reason = %self, "request refused");
+        match self {
+            // Somebody who sends too much must not fill the log with it.
+            Self::TooMany(_) => debug!(reason = %self, "request refused"),
+            _ => info!(reason = %self, "request refused"),
+        }
         let status = match self {
+            Self::Ambiguous(_) => StatusCode::BAD_REQUEST,
             Self::Host | Self::Origin => StatusCode::FORBIDDEN,
             Self::Unknown(_) => StatusCode::UNAUTHORIZED,
-            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooMany(_) | Self::TooManyOpen(_) => StatusCode::TOO_MANY_REQUESTS,
         };
         let mut response = refusal(status, &self.to_string());
         match self {
@@ -132,7 +175,10 @@ impl IntoResponse for Refusal {
             Self::TooMany(wait) => {
                 response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().into());
             }
-            Self::Host | Self::Origin | Self::TooLarge(_) => {}
+            Self::TooManyOpen(_) => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::Ambiguous(_) | Self::Host | Self::Origin => {}
         }
         response
     }
@@ -140,7 +186,12 @@ impl IntoResponse for Refusal {
 
 /// A refusal as clients of MCP read it: an error that answers no request in particular.
 pub(super) fn refusal(status: StatusCode, message: &str) -> Response {
-    let body = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32_000, "message": message}});
+    refuse(status, SERVER_ERROR, &Value::Null, message)
+}
+
+/// A refusal with a code of JSON-RPC, of one request where it is known.
+pub(super) fn refuse(status: StatusCode, code: i32, id: &Value, message: &str) -> Response {
+    let body = json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}});
     (status, Json(body)).into_response()
 }
 
@@ -155,12 +206,13 @@ pub(super) async fn name(
         "request",
         request_id = id.as_str(),
         method = %request.method(),
-        path = request.uri().path(),
+        path = known_path(request.uri().path()),
         peer = %peer.ip(),
         client = Empty,
     );
     request.extensions_mut().insert(id.clone());
     let begun = Instant::now();
+    let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     let mut response = next.run(request).instrument(span.clone()).await;
     span.in_scope(|| {
         debug!(status = response.status().as_u16(), elapsed = ?begun.elapsed(), "request answered");
@@ -168,31 +220,53 @@ pub(super) async fn name(
     if let Some(id) = id.header() {
         response.headers_mut().insert(request_id::HEADER, id);
     }
+    // Such a request may have had a length besides, which something in front may have believed; what that took for its
+    // body is no next request here.
+    if is_chunked {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
-/// Turns away what a page on another site may have made a browser send.
-pub(super) async fn check_names(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.check_names(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    }
+/// A path that can be logged. People paste tokens into the strangest places.
+fn known_path(path: &str) -> &'static str {
+    PATHS.into_iter().find(|known| path.ends_with(known)).unwrap_or("another")
 }
 
-/// Lets in whom the tokens let in, and hands on who it is and what it may do.
+/// Turns away what a page on another site may have made a browser send, and what two programs could read in two ways.
+pub(super) async fn check_names(
+    State(guard): State<Arc<Guard>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Err(refusal) = guard.check_names(request.uri(), request.headers()) else {
+        return next.run(request).await;
+    };
+    // Each is logged, so they must not come as fast as somebody likes.
+    let counted = guard.count(&Principal::Peer(canonical(peer.ip())));
+    counted.err().unwrap_or(refusal).into_response()
+}
+
+/// Lets in whom the tokens let in, as long as it holds no more connections than it may, and hands on who it is and
+/// what it may do.
 pub(super) async fn admit(
     State(guard): State<Arc<Guard>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match guard.admit(request.headers(), peer.ip()) {
-        Ok((client, access)) => {
-            Span::current().record("client", tracing::field::display(&client));
-            request.extensions_mut().insert(client);
-            request.extensions_mut().insert(access);
-            next.run(request).await
-        }
-        Err(refusal) => refusal.into_response(),
-    }
+    let (principal, access) = match guard.admit(request.headers(), peer.ip()) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal.into_response(),
+    };
+    Span::current().record("client", tracing::field::display(&principal));
+    let link = request.extensions_mut().remove::<Link>();
+    let at_work = match link.map(|link| link.admit(&principal)).transpose() {
+        Ok(at_work) => at_work,
+        Err(error) => return Refusal::from(error).into_response(),
+    };
+    request.extensions_mut().insert(principal);
+    request.extensions_mut().insert(access);
+    until_sent(next.run(request).await, at_work)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use super::connections::Connections;
 use crate::engine::{DrainReport, DrainState, PartStatus, PipelineStatus};
 
 /// What a drain counts, under its name and with its explanation.
@@ -20,7 +21,12 @@ const COUNTERS: [Counter; 8] = [
 ];
 
 /// What an instant's numbers look like to Prometheus.
-pub(super) fn text(status: &PipelineStatus, drains: &[DrainReport], sessions: &[(&str, usize)]) -> String {
+pub(super) fn text(
+    status: &PipelineStatus,
+    drains: &[DrainReport],
+    sessions: &[(&str, usize)],
+    connections: &Connections,
+) -> String {
     let mut page = Page::default();
     let parts: Vec<&PartStatus> = [&status.source, &status.log].into_iter().chain(&status.sinks).collect();
     page.family("sluice_part_up", "gauge", "1 while the part answers", "part", &parts, |part| {
@@ -54,6 +60,14 @@ pub(super) fn text(status: &PipelineStatus, drains: &[DrainReport], sessions: &[
     page.family("sluice_mcp_sessions", "gauge", "Sessions open now", "transport", sessions, |session| {
         *session
     });
+    let (cut, refused) = connections.crowded_out();
+    for (name, kind, help, value) in [
+        ("sluice_http_connections", "gauge", "Connections open now", connections.count() as u64),
+        ("sluice_http_connections_cut_total", "counter", "Idle connections cut to make room", cut),
+        ("sluice_http_connections_refused_total", "counter", "Connections there was no room for", refused),
+    ] {
+        let _ = writeln!(page.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+    }
     page.0
 }
 

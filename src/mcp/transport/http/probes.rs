@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{guard::Guard, metrics, sessions::Sessions, sse::Streams};
+use super::{connections::Connections, guard::Guard, metrics, sessions::Sessions, sse::Streams};
 use crate::engine::{Engine, PipelineStatus};
 
 /// However often it is asked, the parts are asked once in this time.
@@ -28,6 +28,7 @@ pub(super) struct Probes {
     pub(super) guard: Arc<Guard>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) streams: Arc<Streams>,
+    pub(super) connections: Arc<Connections>,
     /// Cancelled once the server is asked to end.
     pub(super) ending: CancellationToken,
     pub(super) latest: Mutex<Option<(Instant, Arc<PipelineStatus>)>>,
@@ -59,7 +60,8 @@ pub(super) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// Every part answers and every drain runs. What exactly is wrong is told only to those who may know.
+/// Every part answers and every drain runs. What exactly is wrong, and that there are parts at all, is told only to
+/// those who may know.
 pub(super) async fn ready(
     State(probes): State<Arc<Probes>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -74,10 +76,12 @@ pub(super) async fn ready(
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let code = if status.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let parts = [&status.source, &status.log].into_iter().chain(&status.sinks);
-    let failing: Vec<&str> = parts.filter(|part| !part.ok).map(|part| part.name.as_str()).collect();
-    let mut body = json!({"ready": status.healthy, "failing": failing, "checked_at": status.checked_at});
+    let mut body = json!({"ready": status.healthy});
     if probes.guard.trusts(&uri, &headers, peer.ip()) {
+        let parts = [&status.source, &status.log].into_iter().chain(&status.sinks);
+        let failing: Vec<&str> = parts.filter(|part| !part.ok).map(|part| part.name.as_str()).collect();
+        body["failing"] = json!(failing);
+        body["checked_at"] = json!(status.checked_at);
         body["problems"] = json!(status.problems);
     }
     (code, Json(body)).into_response()
@@ -91,6 +95,6 @@ pub(super) async fn metrics(State(probes): State<Arc<Probes>>) -> Response {
     // The drains' own counters cost nothing and are never old.
     let drains = probes.engine.drain_reports();
     let sessions = [("streamable_http", probes.sessions.open().await), ("sse", probes.streams.open())];
-    let text = metrics::text(&status, &drains, &sessions);
+    let text = metrics::text(&status, &drains, &sessions, &probes.connections);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -1,70 +1,123 @@
-//! Sessions of the revisions that have them: so many at once, and each its opener's alone.
+//! Sessions of the revisions that have them: so many at once for all clients and for each, and each its opener's alone.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
-use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::RETRY_AFTER},
-    middleware::Next,
-    response::Response,
-};
 use futures::Stream;
 use rmcp::{
-    model::{ClientJsonRpcMessage, ServerJsonRpcMessage},
+    model::{ClientJsonRpcMessage, JsonRpcMessage, ProtocolVersion, ServerJsonRpcMessage, ServerResult},
     transport::streamable_http_server::session::{
         ServerSseMessage, SessionId, SessionManager,
         local::{LocalSessionManager, LocalSessionManagerError},
     },
 };
+use tokio::sync::Mutex;
 
-use super::{client::Client, guard::refusal};
-use crate::config::HttpSettings;
+use crate::{
+    config::{HttpLimits, HttpSettings},
+    mcp::{
+        principal::Principal,
+        quota::{Quota, Share},
+    },
+};
 
-const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+/// How many sessions of one transport there may be.
+pub(super) struct Room {
+    most: usize,
+    quota: Arc<Quota>,
+}
 
-/// How long a client should wait for another's session to end, in seconds.
-const FULL_FOR_SECONDS: u16 = 10;
+impl Room {
+    pub(super) fn new(limits: &HttpLimits) -> Self {
+        Self { most: limits.sessions, quota: Quota::new(limits.sessions_per_client) }
+    }
+
+    /// The place of one more session of a client, where so many are open in all.
+    pub(super) fn take(&self, principal: &Principal, open: usize) -> Result<Share, NoRoom> {
+        if open >= self.most {
+            return Err(NoRoom::ForAnybody(self.most));
+        }
+        self.quota.take(principal).ok_or(NoRoom::ForThisClient(self.quota.most()))
+    }
+}
 
 /// rmcp's sessions, bounded and owned.
 pub(super) struct Sessions {
     local: LocalSessionManager,
-    most: usize,
-    owners: Mutex<HashMap<SessionId, Client>>,
+    room: Room,
+    owners: Mutex<HashMap<SessionId, Owned>>,
+}
+
+struct Owned {
+    share: Share,
+    /// What the session speaks, once that is agreed.
+    version: Option<ProtocolVersion>,
+}
+
+/// Why no session opens.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(super) enum NoRoom {
+    #[error("{0} sessions are open already, see SLUICE_HTTP_MAX_SESSIONS; close one, or try again later")]
+    ForAnybody(usize),
+    #[error(
+        "this client has {0} sessions open already, see SLUICE_HTTP_MAX_SESSIONS_PER_CLIENT; close one (by DELETE, \
+         or by leaving its stream at /sse), or try again later"
+    )]
+    ForThisClient(usize),
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionsError {
-    #[error("{0} sessions are open already, see SLUICE_HTTP_MAX_SESSIONS; close one, or try again later")]
-    Full(usize),
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     #[error(transparent)]
     Local(#[from] LocalSessionManagerError),
+}
+
+tokio::task_local! {
+    /// Whose request is being answered: rmcp opens a session without saying for whom.
+    static OPENER: Opener;
+}
+
+struct Opener {
+    principal: Principal,
+    refused: Arc<std::sync::Mutex<Option<NoRoom>>>,
 }
 
 impl Sessions {
     pub(super) fn new(settings: &HttpSettings) -> Self {
         let mut local = LocalSessionManager::default();
         local.session_config.keep_alive = Some(settings.session_idle);
-        Self { local, most: settings.max_sessions, owners: Mutex::default() }
+        Self { local, room: Room::new(&settings.limits), owners: Mutex::default() }
     }
 
     pub(super) async fn open(&self) -> usize {
-        self.local.sessions.read().await.len()
+        self.owners.lock().await.len()
     }
 
-    fn owners(&self) -> MutexGuard<'_, HashMap<SessionId, Client>> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whose a session is; `None` when there is none of this id.
+    pub(super) async fn owner(&self, session: &str) -> Option<Principal> {
+        self.owners.lock().await.get(session).map(|owned| owned.share.principal().clone())
     }
 
-    /// A token's session is no other token's; where nobody needs a token, knowing the id must do.
-    fn may_use(&self, session: &str, client: &Client) -> bool {
-        let owners = self.owners();
-        match (owners.get(session), client) {
-            (Some(Client::Token(owner)), Client::Token(name)) => owner == name,
-            _ => true,
-        }
+    /// What a session speaks.
+    pub(super) async fn version(&self, session: &str) -> Option<ProtocolVersion> {
+        self.owners.lock().await.get(session)?.version.clone()
+    }
+
+    /// Answers a client's request by `answering`: a session that this opens is the client's. The error is why none
+    /// could be opened.
+    pub(super) async fn opened_by<T>(
+        principal: &Principal,
+        answering: impl Future<Output = T>,
+    ) -> (T, Option<NoRoom>) {
+        let refused = Arc::default();
+        let opener = Opener { principal: principal.clone(), refused: Arc::clone(&refused) };
+        let answer = OPENER.scope(opener, answering).await;
+        let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        (answer, refused)
     }
 }
 
@@ -73,10 +126,17 @@ impl SessionManager for Sessions {
     type Transport = <LocalSessionManager as SessionManager>::Transport;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
-        if self.open().await >= self.most {
-            return Err(SessionsError::Full(self.most));
-        }
-        Ok(self.local.create_session().await?)
+        let opener = OPENER.try_with(|opener| (opener.principal.clone(), opener.refused.clone()));
+        let (principal, refused) =
+            opener.unwrap_or_else(|_| (Principal::of(&rmcp::model::Extensions::new()), Arc::default()));
+        // Held until the session is counted: two that open at once must not both take the last place.
+        let mut owners = self.owners.lock().await;
+        let share = self.room.take(&principal, owners.len()).inspect_err(|error| {
+            *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(*error);
+        })?;
+        let (id, transport) = self.local.create_session().await?;
+        owners.insert(id.clone(), Owned { share, version: None });
+        Ok((id, transport))
     }
 
     async fn initialize_session(
@@ -84,7 +144,14 @@ impl SessionManager for Sessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<ServerJsonRpcMessage, Self::Error> {
-        Ok(self.local.initialize_session(id, message).await?)
+        let answer = self.local.initialize_session(id, message).await?;
+        if let JsonRpcMessage::Response(response) = &answer
+            && let ServerResult::InitializeResult(agreed) = &response.result
+            && let Some(owned) = self.owners.lock().await.get_mut(id)
+        {
+            owned.version = Some(agreed.protocol_version.clone());
+        }
+        Ok(answer)
     }
 
     async fn has_session(&self, id: &SessionId) -> Result<bool, Self::Error> {
@@ -92,7 +159,7 @@ impl SessionManager for Sessions {
     }
 
     async fn close_session(&self, id: &SessionId) -> Result<(), Self::Error> {
-        self.owners().remove(id);
+        self.owners.lock().await.remove(id);
         Ok(self.local.close_session(id).await?)
     }
 
@@ -122,41 +189,4 @@ impl SessionManager for Sessions {
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
         Ok(self.local.resume(id, last_event_id).await?)
     }
-}
-
-/// Keeps clients out of each other's sessions, and says so when one is closed.
-pub(super) async fn keep_apart(
-    State(sessions): State<Arc<Sessions>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let client = request.extensions().get::<Client>().cloned();
-    if let (Some(session), Some(client)) = (session_of(request.headers()), &client)
-        && !sessions.may_use(session, client)
-    {
-        // As if it did not exist.
-        return refusal(StatusCode::NOT_FOUND, "the session is unknown; initialize a new one");
-    }
-    let closes = request.method() == Method::DELETE;
-    let mut response = next.run(request).await;
-    // rmcp says that it will close the session; it has, and clients complain of anything but a success.
-    if closes && response.status() == StatusCode::ACCEPTED {
-        *response.status_mut() = StatusCode::NO_CONTENT;
-    }
-    // It takes every reason to open no session for a fault of the server's; being full is none.
-    if response.status() == StatusCode::INTERNAL_SERVER_ERROR && sessions.open().await >= sessions.most {
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(FULL_FOR_SECONDS));
-    }
-    if let (Some(session), Some(client)) = (session_of(response.headers()), client) {
-        // One that ended at once must not be remembered for ever.
-        if sessions.local.sessions.read().await.contains_key(session) {
-            sessions.owners().insert(session.into(), client);
-        }
-    }
-    response
-}
-
-fn session_of(headers: &HeaderMap) -> Option<&str> {
-    headers.get(SESSION)?.to_str().ok()
 }

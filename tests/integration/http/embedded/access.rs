@@ -3,7 +3,7 @@
 use rmcp::model::CallToolRequestParams;
 use serde_json::{Value, json};
 
-use crate::support::http::{Events, HttpServer, call, command, initialize};
+use crate::support::http::{Events, HttpServer, call, command, initialize, stateless};
 use sluice::source::sample::SampleServer;
 
 const TOKENS: &str = "claude:full:segredo-completo-0001,painel:read:segredo-de-leitura-0002";
@@ -108,6 +108,84 @@ async fn requests_for_other_hosts_and_from_other_sites_are_refused_until_allowed
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_without_a_token_may_only_read_unless_the_operator_allows_more() {
+    let page = ("origin", "http://localhost:5173");
+    let sync = async |server: &HttpServer, token: &str| {
+        let request = server.post(&stateless(1, "tools/call", json!({"name": "sync_leads_from_supabase"})));
+        let request = request
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", "tools/call")
+            .header("mcp-name", "sync_leads_from_supabase")
+            .header(page.0, page.1)
+            .bearer_auth(token);
+        request.send().await.expect("an answer").json::<Value>().await.expect("JSON")
+    };
+    let closed = HttpServer::start(&[]).await;
+    let refused = sync(&closed, "none").await;
+    assert_eq!(refused["result"]["_meta"]["sluice/error"]["kind"], "not_permitted", "{refused}");
+    assert!(refused.to_string().contains("SLUICE_HTTP_PAGES_MAY_WRITE"), "{refused}");
+    let listed = closed
+        .post(&stateless(2, "tools/list", json!({})))
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/list")
+        .header(page.0, page.1);
+    let listed: Value = listed.send().await.expect("an answer").json().await.expect("JSON");
+    let tools = listed["result"]["tools"].as_array().expect("tools");
+    assert!(
+        tools.len() > 3 && tools.iter().all(|tool| tool["annotations"]["readOnlyHint"] == true),
+        "{listed}"
+    );
+
+    let allowed = HttpServer::start(&[("SLUICE_HTTP_PAGES_MAY_WRITE", "true")]).await;
+    let holder = HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS)]).await;
+    for (server, token) in [(&allowed, "none"), (&holder, FULL)] {
+        let answer = sync(server, token).await;
+        assert_eq!(answer["result"]["isError"], true, "its parts are down: {answer}");
+        assert_ne!(answer["result"]["_meta"]["sluice/error"]["kind"], "not_permitted", "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_site_that_hides_its_origin_opens_no_stream() {
+    let server = HttpServer::start(&[("SLUICE_HTTP_MAX_SESSIONS", "8")]).await;
+    let get = async |site: Option<&str>, origin: Option<&str>| {
+        let mut request = reqwest::Client::new().get(format!("{}/sse", server.url));
+        for (name, value) in [("sec-fetch-site", site), ("origin", origin)] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
+        request.send().await.expect("an answer")
+    };
+    for site in ["cross-site", "same-site", "nonsense"] {
+        assert_eq!(get(Some(site), None).await.status(), 403, "{site}");
+    }
+    let allowed = Some("http://localhost:5173");
+    // A page that may connect has a share of its own: the programs of this machine keep theirs.
+    let held = [get(Some("cross-site"), allowed).await, get(Some("cross-site"), allowed).await];
+    assert!(held.iter().all(|stream| stream.status() == 200));
+    assert_eq!(get(Some("cross-site"), allowed).await.status(), 429);
+    assert_eq!(get(None, None).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_tell_a_stranger_whether_and_nothing_else() {
+    let server = HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS)]).await;
+    let client = reqwest::Client::new();
+    let ready = client.get(format!("{}/readyz", server.url)).send().await.expect("an answer");
+    assert_eq!(ready.status(), 503);
+    assert_eq!(ready.json::<Value>().await.expect("JSON"), json!({"ready": false}));
+    let known =
+        client.get(format!("{}/readyz", server.url)).bearer_auth(READ).send().await.expect("an answer");
+    let known: Value = known.json().await.expect("JSON");
+    assert_eq!(known["failing"], json!(["kafka", "postgres", "elasticsearch"]), "{known}");
+    let alive = client.get(format!("{}/healthz", server.url)).send().await.expect("an answer");
+    let headers: Vec<String> = alive.headers().keys().map(ToString::to_string).collect();
+    assert!(!headers.contains(&"server".to_owned()), "{headers:?}");
+    assert_eq!(alive.text().await.expect("text"), "ok\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_too_large_is_refused_with_and_without_a_length() {
     let server = HttpServer::start(&[("SLUICE_HTTP_MAX_BODY_KIB", "16")]).await;
     let large = json!({"jsonrpc": "2.0", "id": 1, "method": "x".repeat(20_000)});
@@ -158,6 +236,26 @@ async fn a_client_that_asks_too_often_is_told_when_to_return_and_others_are_not_
     assert!((1..=5).contains(&wait));
     let other = server.post(&initialize("2025-06-18")).bearer_auth(READ).send().await.expect("an answer");
     assert_eq!(other.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_fill_no_log_however_fast_they_are_refused() {
+    let server =
+        HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS), ("SLUICE_HTTP_REQUESTS_PER_SECOND", "1")]).await;
+    let client = reqwest::Client::new();
+    for (name, value) in [("host", "evil.example"), ("authorization", "Bearer guessed")] {
+        let mut statuses = Vec::new();
+        for _ in 0..100 {
+            let request = client.get(format!("{}/metrics", server.url)).header(name, value);
+            statuses.push(request.send().await.expect("an answer").status().as_u16());
+        }
+        assert!(statuses.iter().filter(|status| **status == 429).count() > 50, "{name}: {statuses:?}");
+    }
+    let told = |line: &&str| line.contains("request refused") && line.contains("\"INFO\"");
+    let told = server.log().lines().filter(told).count();
+    assert!((2..100).contains(&told), "{told} lines for 200 requests");
+    let known = server.post(&initialize("2025-06-18")).bearer_auth(READ).send().await.expect("an answer");
+    assert_eq!(known.status(), 200, "who holds a token is not held up by them");
 }
 
 #[tokio::test(flavor = "multi_thread")]

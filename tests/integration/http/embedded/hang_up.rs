@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice::{
-    domain::Table,
-    source::sample::{Fault, SampleServer, keys},
-};
+use sluice::source::sample::{Fault, SampleServer, keys};
 use tokio::process::Command;
 
+use crate::support::table;
 use crate::support::{
     eventually,
     http::{HttpServer, Session, stateless},
@@ -24,7 +22,7 @@ async fn last_sync(session: &Session) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stateless_client_that_hangs_up_stops_the_sync_it_waited_for() {
     let source = SampleServer::start(0).await.expect("a free port");
-    source.set_rows(Table::Leads, leads(100));
+    source.set_rows(table("leads"), leads(100));
     source.set_max_rows(Some(2));
     source.script(std::iter::repeat_with(|| Fault::Delay(Duration::from_millis(300))).take(200));
     let folder = tempfile::tempdir().expect("a folder");

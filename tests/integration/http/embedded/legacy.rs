@@ -81,3 +81,34 @@ async fn a_token_cannot_post_into_another_tokens_session() {
     }
     assert_eq!(events.next().await.expect("an answer").json()["id"], 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_path_the_endpoint_is_where_clients_find_it_and_served_with_and_without_the_path() {
+    const TOKENS: &str = "dono:full:segredo-do-dono-123456";
+    let server = HttpServer::start(&[
+        ("SLUICE_HTTP_PUBLIC_URL", "https://tools.example.com/sluice/"),
+        ("SLUICE_HTTP_TOKENS", TOKENS),
+    ])
+    .await;
+    let client = reqwest::Client::new();
+    for prefix in ["", "/sluice"] {
+        let stream = client
+            .get(format!("{}{prefix}/sse", server.url))
+            .bearer_auth("segredo-do-dono-123456")
+            .header("host", "tools.example.com");
+        let mut events = Events::of(stream.send().await.expect("a stream"));
+        let endpoint = events.next().await.expect("an event").data;
+        assert!(endpoint.starts_with("/sluice/messages?session_id="), "{endpoint}");
+        // A proxy that takes the path away leaves the rest.
+        let arrives = endpoint.strip_prefix("/sluice").expect("the path").to_owned();
+        for (path, message) in [(endpoint, initialize("2024-11-05")), (arrives, initialized())] {
+            let posted = client.post(format!("{}{path}", server.url)).bearer_auth("segredo-do-dono-123456");
+            assert_eq!(posted.json(&message).send().await.expect("an answer").status(), 202, "{path}");
+        }
+        assert_eq!(events.next().await.expect("an answer").json()["id"], 1);
+    }
+    let listed = client.post(format!("{}/sluice/mcp", server.url)).json(&initialize("2025-06-18"));
+    assert_eq!(listed.send().await.expect("an answer").status(), 401, "it asks for a token there, too");
+    let alive = client.get(format!("{}/sluice/healthz", server.url)).send().await.expect("an answer");
+    assert_eq!(alive.status(), 200);
+}

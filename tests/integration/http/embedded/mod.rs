@@ -2,7 +2,11 @@
 //! same.
 
 mod access;
+mod apart;
+mod bodies;
 mod hang_up;
+mod http1;
 mod legacy;
 mod life;
+mod shares;
 mod streamable;

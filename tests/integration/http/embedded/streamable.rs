@@ -7,13 +7,18 @@ use crate::support::http::{Events, HttpServer, call, initialize, initialized, st
 
 /// An open session's id.
 async fn open(server: &HttpServer) -> String {
-    let response = server.post(&initialize("2025-06-18")).send().await.expect("an answer");
+    open_for(server, "none-is-needed").await
+}
+
+/// The id of a session that a token opened.
+pub async fn open_for(server: &HttpServer, token: &str) -> String {
+    let opening = server.post(&initialize("2025-06-18")).bearer_auth(token);
+    let response = opening.send().await.expect("an answer");
     let session = response.headers()["mcp-session-id"].to_str().expect("text").to_owned();
     let answer = Events::of(response).message().await.expect("an answer").json();
     assert_eq!(answer["result"]["protocolVersion"], "2025-06-18");
-    let told =
-        server.post(&initialized()).header("mcp-session-id", &session).send().await.expect("an answer");
-    assert_eq!(told.status(), 202);
+    let told = server.post(&initialized()).header("mcp-session-id", &session).bearer_auth(token);
+    assert_eq!(told.send().await.expect("an answer").status(), 202);
     session
 }
 

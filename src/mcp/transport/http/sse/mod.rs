@@ -12,9 +12,9 @@ use std::{
 };
 
 use axum::{
-    body::Bytes,
-    extract::{FromRequest, Query, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    Extension,
+    extract::{Query, Request, State, rejection::QueryRejection},
+    http::{HeaderValue, Method, StatusCode, header},
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -22,13 +22,26 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::{StreamExt, stream};
-use rmcp::{RoleServer, ServiceExt, model::ClientJsonRpcMessage, service::DynService};
+use rmcp::{RoleServer, ServiceExt, service::DynService};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, info, warn};
 
 use self::session::{PATIENCE, Session, open};
-use super::{client::Client, guard::refusal};
+use super::{
+    body::{BodyLimits, Received, receive, request_id},
+    guard::refusal,
+    sessions::{NoRoom, Room},
+    streamable::{full, too_many_calls},
+};
+use crate::{
+    config::HttpSettings,
+    mcp::{
+        principal::Principal,
+        quota::{Quota, Share},
+    },
+};
 
 /// How often a comment shows both ends that the stream is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -39,46 +52,72 @@ pub(super) type Server = Box<dyn Fn() -> Box<dyn DynService<RoleServer>> + Send 
 /// Every open stream.
 pub(super) struct Streams {
     server: Server,
-    most: usize,
+    room: Room,
+    calls: Arc<Quota>,
+    body: BodyLimits,
+    /// What stands before `/messages` where clients see it.
+    prefix: String,
     /// Ends every stream.
     closing: CancellationToken,
-    calls: TaskTracker,
-    sessions: Mutex<HashMap<String, (Client, Session)>>,
+    unanswered: TaskTracker,
+    sessions: Mutex<HashMap<String, (Share, Session)>>,
 }
 
 impl Streams {
-    /// At most `most` at once, until `closing` ends them; calls under way are counted in `calls`.
-    pub(super) fn new(server: Server, most: usize, closing: CancellationToken, calls: TaskTracker) -> Self {
-        Self { server, most, closing, calls, sessions: Mutex::default() }
+    /// Streams until `closing` ends them; calls under way are counted in `calls`, and until their answers have left in
+    /// `unanswered`.
+    pub(super) fn new(
+        server: Server,
+        settings: &HttpSettings,
+        calls: Arc<Quota>,
+        closing: CancellationToken,
+        unanswered: TaskTracker,
+    ) -> Self {
+        let limits = &settings.limits;
+        Self {
+            server,
+            room: Room::new(limits),
+            calls,
+            body: BodyLimits { bytes: limits.body_bytes, time: limits.io_timeout },
+            prefix: settings.public_url.as_ref().map(|url| url.path().to_owned()).unwrap_or_default(),
+            closing,
+            unanswered,
+            sessions: Mutex::default(),
+        }
     }
 
     pub(super) fn open(&self) -> usize {
         self.sessions().len()
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<String, (Client, Session)>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<String, (Share, Session)>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, id: &str, client: &Client) -> Option<Session> {
+    /// Another's session is as unknown as one that does not exist.
+    fn find(&self, id: &str, principal: &Principal) -> Option<Session> {
         let sessions = self.sessions();
-        let (owner, session) = sessions.get(id)?;
-        match (owner, client) {
-            // Where nobody needs a token, knowing the id must do.
-            (Client::Token(owner), Client::Token(name)) if owner != name => None,
-            _ => Some(session.clone()),
-        }
+        let (share, session) = sessions.get(id)?;
+        (share.principal() == principal).then(|| session.clone())
+    }
+
+    /// Keeps a session for a client, if there is room for one more.
+    fn keep(&self, id: &str, principal: &Principal, session: Session) -> Result<(), NoRoom> {
+        let mut sessions = self.sessions();
+        let share = self.room.take(principal, sessions.len())?;
+        sessions.insert(id.to_owned(), (share, session));
+        Ok(())
     }
 }
 
 /// Forgets the session when its stream is dropped, which is how a client leaves.
-struct Leaving {
+struct OpenStream {
     streams: Arc<Streams>,
     id: String,
     ended: CancellationToken,
 }
 
-impl Drop for Leaving {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         self.streams.sessions().remove(&self.id);
         self.ended.cancel();
@@ -88,26 +127,29 @@ impl Drop for Leaving {
 /// `GET /sse`.
 pub(super) async fn stream(
     State(streams): State<Arc<Streams>>,
-    axum::Extension(client): axum::Extension<Client>,
+    Extension(principal): Extension<Principal>,
+    method: Method,
 ) -> Response {
+    // Who only wants the head would open a session to close it.
+    if method != Method::GET {
+        let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "a stream is opened by GET");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        return response;
+    }
     let id = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
     let ended = streams.closing.child_token();
-    let (session, transport, messages) = open(ended.clone(), streams.calls.clone(), PATIENCE);
-    {
-        let mut sessions = streams.sessions();
-        if sessions.len() >= streams.most {
-            warn!(most = streams.most, "stream refused, see SLUICE_HTTP_MAX_SESSIONS");
-            return busy("as many streams are open as may be; try again later");
-        }
-        sessions.insert(id.clone(), (client, session));
+    let (session, transport, messages) = open(ended.clone(), streams.unanswered.clone(), PATIENCE);
+    if let Err(no_room) = streams.keep(&id, &principal, session) {
+        return full(no_room, &Value::Null);
     }
-    let leaving = Leaving { streams: streams.clone(), id: id.clone(), ended: ended.clone() };
+    let open_stream = OpenStream { streams: streams.clone(), id: id.clone(), ended: ended.clone() };
     let serving = serve(streams.clone(), id.clone(), transport, ended.clone());
     tokio::spawn(serving.instrument(Span::current()));
-    let first = Event::default().event("endpoint").data(format!("/messages?session_id={id}"));
+    let first =
+        Event::default().event("endpoint").data(format!("{}/messages?session_id={id}", streams.prefix));
     let events = stream::once(async move { first }).chain(messages).take_until(ended.cancelled_owned()).map(
         move |event| {
-            let _until_the_stream_ends = &leaving;
+            let _until_the_stream_ends = &open_stream;
             Ok::<_, Infallible>(event)
         },
     );
@@ -144,21 +186,27 @@ pub(super) struct Target {
 /// `POST /messages?session_id=…`.
 pub(super) async fn message(
     State(streams): State<Arc<Streams>>,
-    Query(target): Query<Target>,
-    axum::Extension(client): axum::Extension<Client>,
+    Extension(principal): Extension<Principal>,
+    target: Result<Query<Target>, QueryRejection>,
     request: Request,
 ) -> Response {
-    let Some(session) = streams.find(&target.session_id, &client) else {
+    let Ok(Query(target)) = target else {
+        return refusal(StatusCode::BAD_REQUEST, "session_id: is missing; post to what GET /sse names first");
+    };
+    let Some(session) = streams.find(&target.session_id, &principal) else {
         return refusal(StatusCode::NOT_FOUND, "session_id: no stream has this id; open one with GET /sse");
     };
-    let (parts, body) = request.into_parts();
-    let body = match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
-        Ok(body) => body,
-        Err(rejection) => return refusal(rejection.status(), &rejection.body_text()),
+    let (mut parts, body) = request.into_parts();
+    let mut message = match receive(&parts.headers, body, streams.body).await {
+        Ok(Received { message, .. }) => message,
+        Err(error) => return error.into_response(),
     };
-    let Ok(mut message) = serde_json::from_slice::<ClientJsonRpcMessage>(&body) else {
-        return refusal(StatusCode::BAD_REQUEST, "the body is not a JSON-RPC message");
-    };
+    if let Some(id) = request_id(&message) {
+        let Some(call) = streams.calls.take(&principal) else {
+            return too_many_calls(streams.calls.most(), &id);
+        };
+        parts.extensions.insert(Arc::new(call));
+    }
     message.insert_extension(parts);
     if session.accept(message).await {
         (StatusCode::ACCEPTED, "Accepted").into_response()

@@ -11,7 +11,10 @@ use axum::response::sse::Event;
 use futures::{Stream, StreamExt, stream};
 use rmcp::{
     RoleServer,
-    model::{ClientJsonRpcMessage, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
+    model::{
+        ClientJsonRpcMessage, ClientNotification, JsonRpcMessage, JsonRpcNotification, RequestId,
+        ServerJsonRpcMessage,
+    },
     transport::Transport,
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -20,6 +23,8 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 use tracing::{error, warn};
+
+use crate::mcp::transport::opening::Opening;
 
 /// Messages that may wait in each direction.
 const QUEUE: usize = 64;
@@ -45,6 +50,7 @@ pub(super) struct SseTransport {
     outgoing: mpsc::Sender<ServerJsonRpcMessage>,
     ended: CancellationToken,
     patience: Duration,
+    opening: Opening,
 }
 
 /// Why a message could not be sent.
@@ -66,7 +72,7 @@ pub(super) fn open(
     let (outgoing, from_server) = mpsc::channel(QUEUE);
     let pending = Pending::default();
     let session = Session { incoming: to_server, pending: pending.clone(), calls, patience };
-    let transport = SseTransport { incoming, outgoing, ended, patience };
+    let transport = SseTransport { incoming, outgoing, ended, patience, opening: Opening::default() };
     let events = stream::unfold(from_server, async |mut messages| {
         let message: ServerJsonRpcMessage = messages.recv().await?;
         Some((message, messages))
@@ -82,8 +88,20 @@ pub(super) fn open(
 impl Session {
     /// Hands a message to the server; `false` when it has as many as it may, or ends.
     pub(super) async fn accept(&self, message: ClientJsonRpcMessage) -> bool {
-        if let JsonRpcMessage::Request(request) = &message {
-            lock(&self.pending).insert(request.id.clone(), self.calls.token());
+        match &message {
+            JsonRpcMessage::Request(request) => {
+                lock(&self.pending).insert(request.id.clone(), self.calls.token());
+            }
+            // What was taken back may never be answered.
+            JsonRpcMessage::Notification(JsonRpcNotification {
+                notification: ClientNotification::CancelledNotification(cancelled),
+                ..
+            }) => {
+                if let Some(id) = &cancelled.params.request_id {
+                    lock(&self.pending).remove(id);
+                }
+            }
+            _ => {}
         }
         match self.incoming.send_timeout(message, self.patience).await {
             Ok(()) => true,
@@ -122,7 +140,15 @@ impl Transport<RoleServer> for SseTransport {
     }
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
-        self.incoming.recv().await
+        loop {
+            let message = self.incoming.recv().await?;
+            match self.opening.lets_through(&message) {
+                Ok(true) => return Some(message),
+                Ok(false) => {}
+                // Nothing may be awaited here with a message in hand: who receives may give up at any time.
+                Err(error) => drop(tokio::spawn(self.send(JsonRpcMessage::Error(error)))),
+            }
+        }
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {
@@ -183,6 +209,35 @@ mod tests {
         drop(session);
         drop(transport);
         assert!(events.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_taken_back_is_waited_for_no_longer() {
+        let calls = TaskTracker::new();
+        let (session, _transport, _events) = open(CancellationToken::new(), calls.clone(), SHORT);
+        assert!(session.accept(request(7)).await && session.accept(request(8)).await);
+        let cancelled =
+            json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
+        assert!(session.accept(serde_json::from_value(cancelled).expect("a notification")).await);
+        assert_eq!(calls.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_initialize_is_ignored_or_refused_and_ends_nothing() {
+        let (session, mut transport, events) = open(CancellationToken::new(), TaskTracker::new(), SHORT);
+        let mut events = std::pin::pin!(events);
+        let early = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list"});
+        for message in [early, call] {
+            assert!(session.accept(serde_json::from_value(message).expect("a message")).await);
+        }
+        assert!(session.accept(request(8)).await);
+        match transport.receive().await {
+            Some(JsonRpcMessage::Request(request)) => assert_eq!(request.id, RequestId::Number(8)),
+            other => panic!("{other:?}"),
+        }
+        let refusal = format!("{:?}", events.next().await.expect("an event"));
+        assert!(refusal.contains("send initialize first"), "{refusal}");
     }
 
     #[tokio::test]

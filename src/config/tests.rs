@@ -1,0 +1,169 @@
+//! What settings are accepted, and how what is wrong with them is told.
+
+use super::*;
+
+fn load(changes: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    let mut variables: std::collections::BTreeMap<String, String> = [
+        ("SUPABASE_URL", "https://abc.supabase.co"),
+        ("SUPABASE_KEY", "sb_secret_segredo"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"),
+        ("DATABASE_URL", "postgres://sluice:senha@localhost/sluice"),
+        ("ELASTICSEARCH_URL", "http://localhost:9200"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    for (name, value) in changes {
+        variables.insert((*name).to_owned(), (*value).to_owned());
+    }
+    Settings::load(variables)
+}
+
+fn problems(changes: &[(&str, &str)]) -> String {
+    load(changes).expect_err("settings that can't be right").to_string()
+}
+
+#[test]
+fn four_addresses_and_a_key_are_enough() {
+    let settings = load(&[]).expect("valid settings");
+    let kafka = settings.kafka.expect("Kafka is named");
+    assert_eq!(kafka.topic, "eventos");
+    assert_eq!(kafka.dead_letter_topic, "eventos.dlq");
+    assert!(settings.supabase.expect("Supabase is named").include_columns.is_empty());
+    let settings = load(&[("SUPABASE_INCLUDE_IP_ADDRESS", "true")]).expect("valid settings");
+    assert_eq!(settings.supabase.expect("Supabase is named").include_columns, ["ip_address"]);
+}
+
+#[test]
+fn what_is_not_named_is_embedded() {
+    let settings = Settings::load([("SLUICE_DATA_DIR".to_owned(), "/data".to_owned())]).expect("valid");
+    assert!(settings.supabase.is_none() && settings.kafka.is_none());
+    assert!(settings.postgres.is_none() && settings.elasticsearch.is_none());
+    assert_eq!(settings.data_dir, PathBuf::from("/data"));
+}
+
+#[test]
+fn a_forgotten_address_is_no_choice_of_the_embedded_part() {
+    for (address, other) in [
+        ("SUPABASE_URL", "SUPABASE_KEY"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC"),
+        ("DATABASE_URL", "DATABASE_MAX_CONNECTIONS"),
+        ("ELASTICSEARCH_URL", "ELASTICSEARCH_INDEX_PREFIX"),
+    ] {
+        let error = Settings::load([(other.to_owned(), "5".to_owned())]).expect_err("an address is missing");
+        let text = error.to_string();
+        assert!(text.contains(&format!("{address}: is not set")) && text.contains(other), "{text}");
+    }
+}
+
+#[test]
+fn generated_rows_reach_a_real_part_only_where_they_are_asked_for_by_name() {
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    for (name, value) in [
+        ("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"),
+        ("DATABASE_URL", "postgres://sluice@localhost/sluice"),
+        ("ELASTICSEARCH_URL", "http://localhost:9200"),
+    ] {
+        let text = Settings::load(pairs(&[(name, value)])).expect_err("refused").to_string();
+        assert!(text.contains("SUPABASE_URL: is not set") && text.contains(name), "{text}");
+        assert!(text.contains("SLUICE_SAMPLE=true"), "{text}");
+        let asked = Settings::load(pairs(&[(name, value), ("SLUICE_SAMPLE", "true")])).expect("asked for");
+        assert!(asked.supabase.is_none());
+    }
+    assert!(Settings::load(pairs(&[])).is_ok());
+    let refused = Settings::load(pairs(&[("SLUICE_SAMPLE", "false")])).expect_err("refused").to_string();
+    assert!(refused.contains("SUPABASE_URL: is not set"), "{refused}");
+    assert!(problems(&[("SLUICE_SAMPLE", "true")]).contains("SLUICE_SAMPLE: asks for generated rows"));
+    assert!(load(&[("SLUICE_SAMPLE", "false")]).is_ok());
+}
+
+#[test]
+fn a_misspelt_name_is_listed_with_all_other_problems() {
+    let error = Settings::load(
+        [("SUPABSE_URL", "x"), ("DATABASE_URL", "nada"), ("SLUICE_REDONLY", "true"), ("KAFKA_HOME", "/opt")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    )
+    .expect_err("refused");
+    for expected in [
+        "SUPABSE_URL: is no setting; did you mean SUPABASE_URL?",
+        "DATABASE_URL: is not a URL",
+        "SUPABASE_URL: is not",
+        "SLUICE_REDONLY: is no setting; did you mean SLUICE_READ_ONLY?",
+    ] {
+        assert_eq!(
+            error.problems.iter().filter(|p| p.starts_with(expected)).count(),
+            1,
+            "{expected} in {error}"
+        );
+    }
+    assert!(!error.to_string().contains("KAFKA_HOME"), "{error}");
+}
+
+#[test]
+fn a_log_level_that_is_none_is_a_problem_and_no_silence() {
+    for right in ["info", "DEBUG", "warn,sluice=debug, librdkafka=info", "off"] {
+        assert!(load(&[("SLUICE_LOG", right)]).is_ok(), "{right}");
+    }
+    for wrong in ["inof", "sluice=verbose", "sluice", "warn,=debug"] {
+        assert!(problems(&[("SLUICE_LOG", wrong)]).contains("SLUICE_LOG: must be one of"), "{wrong}");
+    }
+}
+
+#[test]
+fn every_problem_is_listed_at_once() {
+    let error = load(&[
+        ("SUPABASE_URL", "nada"),
+        ("SUPABASE_KEY", ""),
+        ("KAFKA_BOOTSTRAP_SERVERS", "nada"),
+        ("KAFKA_PARTITIONS", "many"),
+        ("DATABASE_URL", "nada"),
+        ("ELASTICSEARCH_URL", "nada"),
+    ])
+    .expect_err("nothing is right");
+    for name in [
+        "SUPABASE_URL",
+        "SUPABASE_KEY",
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "DATABASE_URL",
+        "ELASTICSEARCH_URL",
+        "KAFKA_PARTITIONS",
+    ] {
+        let named = error.problems.iter().filter(|p| p.starts_with(&format!("{name}:"))).count();
+        assert_eq!(named, 1, "{name} in {error}");
+    }
+}
+
+#[test]
+fn a_problem_names_the_variable_and_hides_its_value() {
+    for (name, value) in [
+        ("SUPABASE_URL", "segredo"),
+        ("DATABASE_URL", "mysql://u:segredo@h/d"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "segredo"),
+        ("SUPABASE_INCLUDE_IP_ADDRESS", "segredo"),
+        ("SLUICE_BATCH_RECORDS", "0"),
+        ("KAFKA_TOPIC", "eventos novos"),
+        ("ELASTICSEARCH_INDEX_PREFIX", "_Segredo"),
+    ] {
+        let text = problems(&[(name, value)]);
+        assert!(text.contains(&format!("{name}:")), "{text}");
+        assert!(!text.to_lowercase().contains("segredo"), "{text}");
+    }
+}
+
+#[test]
+fn sasl_needs_its_credentials() {
+    let text = problems(&[("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")]);
+    assert!(text.contains("KAFKA_SASL_USERNAME") && text.contains("KAFKA_SASL_PASSWORD"), "{text}");
+}
+
+#[test]
+fn debug_output_shows_no_secret() {
+    for changes in [
+        [("ELASTICSEARCH_API_KEY", "chave-segredo"), ("ELASTICSEARCH_URL", "http://es:9200")],
+        [("ELASTICSEARCH_URL", "http://ana:segredo@es:9200"), ("DATABASE_URL", "postgres://u:segredo@h/d")],
+    ] {
+        let text = format!("{:?}", load(&changes).expect("valid settings"));
+        assert!(!text.contains("segredo") && !text.contains("senha"), "{text}");
+    }
+}

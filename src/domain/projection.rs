@@ -1,0 +1,305 @@
+//! A row's values as the types its table defines. A value that does not fit its column is null there and told by
+//! name; a problem never repeats a value, since it ends up in logs and answers and values are personal data.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{
+    Table,
+    json::{self, Members},
+    table::{Column, ColumnKind, KeyKind},
+    time::{parse_date, parse_instant},
+};
+
+/// The longest key: an index takes no longer document ids.
+const MAX_KEY_BYTES: usize = 512;
+
+/// One value, as its column's type.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell<'a> {
+    Null,
+    Text(Cow<'a, str>),
+    Integer(i64),
+    /// The digits as they were sent; Postgres's `numeric` holds them.
+    Number(&'a str),
+    Boolean(bool),
+    Instant(DateTime<Utc>),
+    Date(NaiveDate),
+    /// JSON text, byte for byte.
+    Json(&'a str),
+    List(Vec<Cow<'a, str>>),
+}
+
+/// A value that is not what its column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Misfit {
+    pub column: &'static str,
+    pub kind: ColumnKind,
+}
+
+/// Why a source row can't become an event: it has no key to go by.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{table}.{column}: {problem}")]
+pub struct RowError {
+    pub table: Table,
+    pub column: &'static str,
+    pub problem: &'static str,
+}
+
+/// A row and the definition to read it by.
+#[derive(Debug)]
+pub struct Row<'a> {
+    pub table: Table,
+    pub members: Members<'a>,
+}
+
+impl<'a> Row<'a> {
+    /// Takes a row apart; `None` where the text is no object.
+    pub fn of(table: Table, row: &'a str) -> Option<Self> {
+        Some(Self { table, members: Members::of(row)? })
+    }
+
+    /// The value of a column, or that it does not fit.
+    ///
+    /// # Errors
+    /// The misfit; the column is null then.
+    pub fn cell(&self, column: &'static Column) -> Result<Cell<'a>, Misfit> {
+        let Some(value) = self.members.get(column.source()) else { return Ok(Cell::Null) };
+        cell(value, column.kind, self.table.zone()).ok_or(Misfit { column: &column.name, kind: column.kind })
+    }
+
+    /// The value of the column of that name; null where it does not fit or there is none.
+    pub fn get(&self, name: &str) -> Cell<'a> {
+        let column = self.table.definition().column(name);
+        column.and_then(|column| self.cell(column).ok()).unwrap_or(Cell::Null)
+    }
+
+    /// Every column's value, in the definition's order; misfits are null.
+    pub fn cells(&self) -> impl Iterator<Item = (&'static Column, Cell<'a>)> {
+        self.table.definition().columns.iter().map(|column| (column, self.cell(column).unwrap_or(Cell::Null)))
+    }
+
+    /// The values that don't fit.
+    pub fn misfits(&self) -> impl Iterator<Item = Misfit> {
+        self.table.definition().columns.iter().filter_map(|column| self.cell(column).err())
+    }
+
+    /// The row's key in the one spelling it has everywhere.
+    ///
+    /// # Errors
+    /// When it is missing or not of the key's type.
+    pub fn key(&self) -> Result<String, RowError> {
+        let key = &self.table.definition().key;
+        let error = |problem| RowError { table: self.table, column: &key.column, problem };
+        let value = self.members.get(self.table.definition().key_source());
+        let value = value.ok_or_else(|| error("missing; a row needs its key"))?;
+        let text = json::text(value).unwrap_or(Cow::Borrowed(value));
+        match key.kind {
+            KeyKind::Uuid => Uuid::parse_str(text.trim())
+                .map(|id| id.to_string())
+                .map_err(|_| error("expected a uuid; is the key's type in the table's definition right?")),
+            KeyKind::Bigint => integer(&text).map(|id| id.to_string()).ok_or_else(|| {
+                error(
+                    "expected a whole number of 64 bits; is the key's type in the table's definition right?",
+                )
+            }),
+            KeyKind::Text if text.is_empty() || text.len() > MAX_KEY_BYTES => {
+                Err(error("expected a text of 1 to 512 bytes"))
+            }
+            KeyKind::Text if text.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) => {
+                Err(error("expected a text without control characters and lone surrogates"))
+            }
+            KeyKind::Text if value.starts_with(['{', '[']) => {
+                Err(error("expected a text, got an object or a list"))
+            }
+            KeyKind::Text => Ok(text.into_owned()),
+        }
+    }
+}
+
+impl Cell<'_> {
+    /// The value as a text, where it is a scalar that is not null.
+    pub fn to_text(&self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.clone().into_owned()),
+            Self::Integer(number) => Some(number.to_string()),
+            Self::Number(number) => Some((*number).to_owned()),
+            Self::Boolean(value) => Some(value.to_string()),
+            Self::Instant(instant) => Some(instant.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)),
+            Self::Date(date) => Some(date.to_string()),
+            Self::Null | Self::Json(_) | Self::List(_) => None,
+        }
+    }
+
+    /// The value as a double, where it is a finite number.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn to_double(&self) -> Option<f64> {
+        match self {
+            Self::Integer(number) => Some(*number as f64),
+            Self::Number(number) => number.parse().ok().filter(|number: &f64| number.is_finite()),
+            _ => None,
+        }
+    }
+
+    /// The value as an instant, where it is a time; a day begins at midnight in UTC.
+    pub fn to_instant(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Instant(instant) => Some(*instant),
+            Self::Date(date) => Some(date.and_hms_opt(0, 0, 0)?.and_utc()),
+            _ => None,
+        }
+    }
+}
+
+impl ColumnKind {
+    /// What misfits of the kind are not, in the plural: `whole numbers`.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Text => "texts",
+            Self::Integer => "whole numbers",
+            Self::Number => "numbers",
+            Self::Boolean => "true or false",
+            Self::Timestamp => "timestamps",
+            Self::Date => "dates",
+            Self::Json => "JSON",
+            Self::List => "lists of texts",
+        }
+    }
+}
+
+/// `None` where the value does not fit the kind.
+fn cell(value: &str, kind: ColumnKind, zone: Tz) -> Option<Cell<'_>> {
+    Some(match kind {
+        ColumnKind::Text => Cell::Text(scalar(value)?),
+        ColumnKind::Integer => Cell::Integer(integer(unquoted(value)?)?),
+        ColumnKind::Number => Cell::Number(number(unquoted(value)?)?),
+        ColumnKind::Boolean => Cell::Boolean(unquoted(value)?.parse().ok()?),
+        ColumnKind::Timestamp => Cell::Instant(parse_instant(&json::text(value)?, zone)?),
+        ColumnKind::Date => Cell::Date(parse_date(&json::text(value)?)?),
+        ColumnKind::Json => Cell::Json(value),
+        ColumnKind::List => Cell::List(list(value)?),
+    })
+}
+
+/// A text, or a number or boolean by its JSON spelling, as some projects keep phones in a bigint.
+fn scalar(value: &str) -> Option<Cow<'_, str>> {
+    match value.as_bytes().first()? {
+        b'"' => json::text(value),
+        b'{' | b'[' => None,
+        _ => Some(Cow::Borrowed(value)),
+    }
+}
+
+/// A number or word, also where it was sent as a text.
+fn unquoted(value: &str) -> Option<&str> {
+    let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value).trim();
+    (!inner.contains('\\')).then_some(inner)
+}
+
+/// A whole number of 64 bits, also where it is spelt with a fraction of zeros or an exponent.
+#[allow(clippy::cast_possible_truncation)]
+fn integer(text: &str) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let number: f64 = number(text)?.parse().ok()?;
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+}
+
+/// The digits of a number that `numeric` holds.
+fn number(text: &str) -> Option<&str> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E'));
+    (plain && json::fits_numeric(text) && text.parse::<f64>().is_ok()).then_some(text)
+}
+
+/// A list of texts; a lone text is a list of one, nulls in it are dropped.
+fn list(value: &str) -> Option<Vec<Cow<'_, str>>> {
+    if !value.starts_with('[') {
+        return Some(vec![scalar(value)?]);
+    }
+    let items: Vec<&RawValue> = serde_json::from_str(value).ok()?;
+    items.into_iter().map(RawValue::get).filter(|item| *item != "null").map(scalar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &str, kind: ColumnKind) -> Option<Cell<'_>> {
+        cell(value, kind, Tz::UTC)
+    }
+
+    #[test]
+    fn numbers_keep_their_digits_and_whole_ones_are_integers() {
+        assert_eq!(read("72.50", ColumnKind::Number), Some(Cell::Number("72.50")));
+        assert_eq!(
+            read("1234567890123456789012", ColumnKind::Number),
+            Some(Cell::Number("1234567890123456789012"))
+        );
+        assert_eq!(read("\"12.5\"", ColumnKind::Number), Some(Cell::Number("12.5")));
+        for none in ["\"NaN\"", "\"Infinity\"", "1e200000", "true", "[1]", "\"\"", "\"1,5\""] {
+            assert_eq!(read(none, ColumnKind::Number), None, "{none}");
+        }
+        assert_eq!(read("80.0", ColumnKind::Integer), Some(Cell::Integer(80)));
+        assert_eq!(read("9223372036854775807", ColumnKind::Integer), Some(Cell::Integer(i64::MAX)));
+        for none in ["80.5", "9223372036854775808", "1e300", "\"oitenta\""] {
+            assert_eq!(read(none, ColumnKind::Integer), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn texts_take_scalars_and_lists_take_a_lone_one() {
+        assert_eq!(read("5511987654321", ColumnKind::Text), Some(Cell::Text("5511987654321".into())));
+        assert_eq!(read(r#"{"a":1}"#, ColumnKind::Text), None);
+        assert_eq!(read("\"casa\"", ColumnKind::List), Some(Cell::List(vec!["casa".into()])));
+        assert_eq!(
+            read("[\"a\", null, 3]", ColumnKind::List),
+            Some(Cell::List(vec!["a".into(), "3".into()]))
+        );
+        assert_eq!(read("[{}]", ColumnKind::List), None);
+    }
+
+    #[test]
+    fn times_and_booleans_are_read_and_others_refused() {
+        assert!(matches!(read("\"2026-05-01 12:00:00-03\"", ColumnKind::Timestamp), Some(Cell::Instant(_))));
+        assert_eq!(read("\"infinity\"", ColumnKind::Timestamp), None);
+        assert_eq!(read("1767225600", ColumnKind::Timestamp), None);
+        assert_eq!(read("\"true\"", ColumnKind::Boolean), Some(Cell::Boolean(true)));
+        assert_eq!(read("1", ColumnKind::Boolean), None);
+    }
+
+    fn key(kind: KeyKind, row: &str) -> Result<String, RowError> {
+        let mut definition =
+            crate::domain::Catalog::built_in().get("leads").expect("leads").definition().clone();
+        definition.key.kind = kind;
+        Row::of(Table::new(definition), row).expect("an object").key()
+    }
+
+    #[test]
+    fn a_key_has_one_spelling_and_its_own_type() {
+        let uuid = "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a01";
+        let upper = format!(r#"{{"id":"{}"}}"#, uuid.to_uppercase());
+        assert_eq!(key(KeyKind::Uuid, &upper).as_deref(), Ok(uuid));
+        assert_eq!(key(KeyKind::Bigint, r#"{"id":9007199254740993}"#).as_deref(), Ok("9007199254740993"));
+        assert_eq!(key(KeyKind::Bigint, r#"{"id":"007"}"#).as_deref(), Ok("7"));
+        assert_eq!(key(KeyKind::Text, r#"{"id":"ção/1"}"#).as_deref(), Ok("ção/1"));
+        for (kind, row) in [
+            (KeyKind::Uuid, r#"{"id":7}"#),
+            (KeyKind::Uuid, r#"{"id":null}"#),
+            (KeyKind::Uuid, "{}"),
+            (KeyKind::Bigint, r#"{"id":1.5}"#),
+            (KeyKind::Bigint, r#"{"id":9223372036854775808}"#),
+            (KeyKind::Text, r#"{"id":""}"#),
+            (KeyKind::Text, r#"{"id":"a\u0000"}"#),
+            (KeyKind::Text, r#"{"id":"\ud800"}"#),
+            (KeyKind::Text, r#"{"id":["a"]}"#),
+        ] {
+            assert!(key(kind, row).is_err(), "{kind:?} {row}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The folder of all indices: which generation of each serves, which one is being built, and who may write.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{index::IndexName, lock_file, private_files};
+
+/// What is known of an index's generations. Written as a whole, so it is never half of anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// The folder of the generation that is written and searched.
+    pub(super) serving: String,
+    pub(super) building: Option<Building>,
+}
+
+/// A generation that is being built, until what it replaces is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Building {
+    pub(super) id: Uuid,
+    pub(super) generation: String,
+    pub(super) started_at: DateTime<Utc>,
+}
+
+impl Entry {
+    pub(super) fn first(index: IndexName) -> Self {
+        Self { serving: generation_name(index, 1), building: None }
+    }
+
+    /// The name of the generation after those that there are.
+    pub(super) fn next_generation(&self, index: IndexName) -> String {
+        let building = self.building.as_ref().map(|building| building.generation.as_str());
+        let names = [Some(self.serving.as_str()), building];
+        let number = |name: &str| name.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
+        generation_name(index, names.into_iter().flatten().filter_map(number).max().unwrap_or(1) + 1)
+    }
+
+    fn names(&self, generation: &str) -> bool {
+        self.serving == generation
+            || self.building.as_ref().is_some_and(|building| building.generation == generation)
+    }
+}
+
+fn generation_name(index: IndexName, number: u32) -> String {
+    format!("{index}-{number:06}")
+}
+
+fn path(folder: &Path, index: IndexName) -> PathBuf {
+    folder.join(format!("{index}.json"))
+}
+
+/// What is known of an index; `None` before it was made.
+pub(super) fn read(folder: &Path, index: IndexName) -> io::Result<Option<Entry>> {
+    match fs::read(path(folder, index)) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces what is known; on disk when it returns.
+pub(super) fn write(folder: &Path, index: IndexName, entry: &Entry) -> io::Result<()> {
+    private_files::replace(&path(folder, index), &serde_json::to_vec(entry)?)
+}
+
+/// Removes the generations that nothing names: what a process left that ended between two steps.
+pub(super) fn tidy(folder: &Path, index: IndexName, entry: &Entry) -> io::Result<()> {
+    let prefix = format!("{index}-");
+    for found in fs::read_dir(folder)? {
+        let found = found?;
+        let name = found.file_name().to_string_lossy().into_owned();
+        if found.file_type()?.is_dir() && name.starts_with(&prefix) && !entry.names(&name) {
+            fs::remove_dir_all(found.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The right to write, or who has it. The system gives it back when the process ends, however it ends.
+pub(super) fn hold(folder: &Path) -> io::Result<Result<File, String>> {
+    let mut taken = lock_file::try_lock(&folder.join("writer.lock"))?;
+    if let Ok(file) = &mut taken {
+        let now = Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
+        lock_file::sign(file, &format!("process {} since {now}", std::process::id()))?;
+    }
+    Ok(taken)
+}

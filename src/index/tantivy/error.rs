@@ -1,0 +1,90 @@
+//! What a failure in the folder means, and what to do about it.
+
+use std::path::Path;
+
+use tantivy::TantivyError;
+use uuid::Uuid;
+
+use super::PART;
+use crate::{
+    fault::{Fault, FaultKind},
+    index::IndexName,
+};
+
+/// What can go wrong in the folder.
+#[derive(Debug)]
+pub(super) enum IndexError {
+    Tantivy(TantivyError),
+    Io(std::io::Error),
+    /// The index was made with other columns; of those of another type one is named.
+    Outdated {
+        index: IndexName,
+        changed: Option<String>,
+    },
+    /// Who holds the right to write.
+    Held(String),
+    NotMade(IndexName),
+    NoRebuild(Uuid),
+}
+
+impl From<TantivyError> for IndexError {
+    fn from(error: TantivyError) -> Self {
+        Self::Tantivy(error)
+    }
+}
+
+impl From<std::io::Error> for IndexError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl IndexError {
+    pub(super) fn into_fault(self, doing: &str, folder: &Path) -> Fault {
+        let doing = format!("{doing} in {}", folder.display());
+        let (kind, problem, advice) = match self {
+            Self::Outdated { index, changed: Some(field) } => (
+                FaultKind::Misconfigured,
+                format!("the index {index} was made when {field} had another type"),
+                "rebuild this index from the log, or give the column its old type back in the table's definition",
+            ),
+            Self::Outdated { index, changed: None } => (
+                FaultKind::Misconfigured,
+                format!("the index {index} lacks columns that were defined since it was made"),
+                "start the process that writes it, `sluice serve` or `sluice worker`, with the same definitions: it adds them",
+            ),
+            Self::Tantivy(TantivyError::LockFailure(error, _)) => (
+                FaultKind::Misconfigured,
+                format!("it is locked: {error}"),
+                "stop the other process that writes into this folder",
+            ),
+            Self::Tantivy(TantivyError::InvalidArgument(error)) => {
+                (FaultKind::Invalid, error, "use a simpler pattern: fewer * and ?")
+            }
+            Self::Tantivy(error) => (
+                FaultKind::Transient,
+                error.to_string(),
+                "check the disk's room and the folder's permissions; a broken index is made anew by rebuilding it",
+            ),
+            Self::Io(error) => (
+                FaultKind::Transient,
+                error.to_string(),
+                "check the disk's room and the folder's permissions",
+            ),
+            Self::Held(holder) => (
+                FaultKind::Misconfigured,
+                format!("the index is held by {holder}"),
+                "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder",
+            ),
+            Self::NotMade(index) => (
+                FaultKind::Transient,
+                format!("the index {index} is not made yet"),
+                "start the process that writes it: `sluice serve` or `sluice worker`",
+            ),
+            Self::NoRebuild(id) => {
+                (FaultKind::Invalid, format!("the rebuild {id} is over"), "begin another where it is wanted")
+            }
+        };
+        Fault::new(PART, kind, format!("{doing}: {problem}"), advice)
+    }
+}

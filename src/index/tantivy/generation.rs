@@ -1,0 +1,289 @@
+//! One tantivy index in a folder of its own.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
+};
+
+use tantivy::{
+    DocAddress, DocSet, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher,
+    TERMINATED, TantivyDocument, TantivyError, Term,
+    collector::{
+        Count, TopDocs,
+        sort_key::{SortBySimilarityScore, SortByStaticFastValue, SortByString},
+    },
+    directory::MmapDirectory,
+    query::Query,
+    schema::{IndexRecordOption, Value as _},
+};
+
+use super::{
+    counts::{CountAll, Counted, by_day, most_frequent},
+    error::IndexError,
+    schema::{Fit, Layout, VERSION, WORDS},
+    translate::translate,
+};
+use crate::{
+    index::{
+        Field, Fields, Hit, IndexName, SearchAnswer, SearchRequest, Sort, documents::Document,
+        query::Query as Asked, words,
+    },
+    sink::Applied,
+};
+
+/// Most threads that build segments: each leaves a segment behind with every commit.
+const THREADS: usize = 2;
+/// Bytes a thread gathers before it writes a segment.
+const MEMORY: usize = 32 * 1024 * 1024;
+
+/// One tantivy index.
+pub(super) struct Generation {
+    layout: Layout,
+    index: Index,
+    reader: IndexReader,
+    /// Made by the first write, so that who only reads locks nobody out.
+    writer: Mutex<Option<IndexWriter>>,
+}
+
+impl Generation {
+    /// Opens what is in the folder, or makes it. Fails when it was made with other fields.
+    pub(super) fn open(folder: &Path, index: IndexName, fields: &'static Fields) -> Result<Self, IndexError> {
+        std::fs::create_dir_all(folder)?;
+        let layout = Layout::of(fields);
+        let directory = MmapDirectory::open(folder).map_err(TantivyError::from)?;
+        let made = if Index::exists(&directory).map_err(TantivyError::from)? {
+            let made = Index::open(directory)?;
+            match layout.fit(&made.schema()) {
+                Fit::Same => made,
+                Fit::Extended => return Err(IndexError::Outdated { index, changed: None }),
+                Fit::Changed(field) => return Err(IndexError::Outdated { index, changed: Some(field) }),
+            }
+        } else {
+            Index::create(directory, layout.schema.clone(), IndexSettings::default())?
+        };
+        made.tokenizers().register(WORDS, words::analyzer());
+        let reader = made.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        Ok(Self { layout, index: made, reader, writer: Mutex::new(None) })
+    }
+
+    /// Takes over every document of a generation that was made with other fields, under this one's. Returns when they
+    /// are on disk and visible.
+    pub(super) fn copy_from(&self, folder: &Path) -> Result<(), IndexError> {
+        let made = Index::open_in_dir(folder)?;
+        let searcher = made.reader()?.searcher();
+        let (id, source) = (made.schema().get_field("_id")?, made.schema().get_field("_source")?);
+        let mut held = self.lock();
+        let mut writer = match held.take() {
+            Some(writer) => writer,
+            None => self.new_writer()?,
+        };
+        for segment in searcher.segment_readers() {
+            let store = segment.get_store_reader(1)?;
+            let versions: Option<tantivy::columnar::Column<i64>> =
+                segment.fast_fields().column_opt(VERSION)?;
+            for at in segment.doc_ids_alive() {
+                let document: TantivyDocument = store.get(at)?;
+                let bytes = |field| document.get_first(field).and_then(|value| value.as_bytes());
+                let id = bytes(id).and_then(|id| std::str::from_utf8(id).ok()).ok_or_else(broken)?;
+                let version = versions.as_ref().and_then(|versions| versions.first(at));
+                let source = bytes(source).ok_or_else(broken)?;
+                writer.add_document(self.layout.document(id, version, source).ok_or_else(broken)?)?;
+            }
+        }
+        writer.commit()?;
+        self.reader.reload()?;
+        *held = Some(writer);
+        Ok(())
+    }
+
+    /// Writes documents that are newer than those that are there, and returns when they are on disk and visible.
+    pub(super) fn write(&self, documents: &[Document]) -> tantivy::Result<Applied> {
+        let mut held = self.lock();
+        // Taken out: after a fault it is dropped, and with it whatever was not committed.
+        let mut writer = match held.take() {
+            Some(writer) => writer,
+            None => self.new_writer()?,
+        };
+        let applied = self.write_with(&mut writer, documents)?;
+        *held = Some(writer);
+        Ok(applied)
+    }
+
+    fn new_writer(&self) -> tantivy::Result<IndexWriter> {
+        let threads = available_parallelism().map_or(1, usize::from).min(THREADS);
+        let writer = self.index.writer_with_num_threads(threads, threads * MEMORY)?;
+        // Another process may have written since this one looked.
+        self.reader.reload()?;
+        Ok(writer)
+    }
+
+    fn write_with(&self, writer: &mut IndexWriter, documents: &[Document]) -> tantivy::Result<Applied> {
+        let known = Known::new(&self.reader.searcher(), &self.layout)?;
+        let mut applied = Applied::default();
+        let mut written: HashMap<&str, i64> = HashMap::new();
+        for document in documents {
+            let term = Term::from_field_bytes(self.layout.id, document.id.as_bytes());
+            let here = match written.get(document.id.as_str()) {
+                Some(version) => Some(*version),
+                None => known.version(&term)?,
+            };
+            match (document.version, here) {
+                (None, Some(_)) => {
+                    applied.duplicates += 1;
+                    continue;
+                }
+                (Some(version), Some(here)) if here > version => {
+                    applied.stale += 1;
+                    continue;
+                }
+                (Some(_), Some(_)) => {
+                    writer.delete_term(term);
+                }
+                (_, None) => {}
+            }
+            let body = self.layout.document(&document.id, document.version, &document.body);
+            writer.add_document(body.ok_or_else(|| {
+                TantivyError::InvalidArgument("a document's body is no JSON object".to_owned())
+            })?)?;
+            written.insert(&document.id, document.version.unwrap_or_default());
+            match document.version {
+                None => applied.inserted += 1,
+                Some(_) => applied.entities += 1,
+            }
+        }
+        if !written.is_empty() {
+            writer.commit()?;
+            self.reader.reload()?;
+        }
+        Ok(applied)
+    }
+
+    /// Looks again whether another process has written.
+    pub(super) fn refresh(&self) -> tantivy::Result<()> {
+        if self.lock().is_none() {
+            self.reader.reload()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.reader.searcher().num_docs()
+    }
+
+    /// Lets the writer go, and its lock with it.
+    pub(super) fn close(&self) {
+        drop(self.lock().take());
+    }
+
+    pub(super) fn search(
+        &self,
+        request: &SearchRequest,
+        asked: &Asked,
+        counted: &[&Field],
+    ) -> tantivy::Result<SearchAnswer> {
+        let searcher = self.reader.searcher();
+        let query = translate(&self.layout, asked)?;
+        let mut columns: Vec<Counted> = counted.iter().map(|field| Counted::values(field)).collect();
+        if request.count_by_day {
+            columns.push(Counted::days("timestamp"));
+        }
+        let (total, mut counts) = searcher.search(&*query, &(Count, CountAll(columns)))?;
+        let days =
+            if request.count_by_day { counts.pop().map(by_day).unwrap_or_default() } else { Vec::new() };
+        let counts = request.count_by.iter().zip(counted).zip(counts);
+        let counts = counts.map(|((path, field), counts)| most_frequent(path, field.kind, counts)).collect();
+        let addresses = if request.size == 0 {
+            Vec::new()
+        } else {
+            found(&searcher, &*query, request, &self.layout.id_order)?
+        };
+        let hits = addresses.into_iter().map(|at| self.hit(&searcher, at)).collect::<tantivy::Result<_>>()?;
+        Ok(SearchAnswer { total: total as u64, hits, counts, days })
+    }
+
+    fn hit(&self, searcher: &Searcher, at: DocAddress) -> tantivy::Result<Hit> {
+        let document: TantivyDocument = searcher.doc(at)?;
+        let bytes = |field| document.get_first(field).and_then(|value| value.as_bytes());
+        let id = bytes(self.layout.id).and_then(|id| String::from_utf8(id.to_vec()).ok());
+        let source = bytes(self.layout.source).and_then(|source| serde_json::from_slice(source).ok());
+        id.zip(source).and_then(|(id, source)| Hit::of(id, source)).ok_or_else(broken)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<IndexWriter>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn broken() -> TantivyError {
+    TantivyError::InternalError("a document without its id or its JSON".to_owned())
+}
+
+/// The hits' places, in order. Ids break ties, so that pages neither repeat nor miss a document.
+fn found(
+    searcher: &Searcher,
+    query: &dyn Query,
+    request: &SearchRequest,
+    id_order: &str,
+) -> tantivy::Result<Vec<DocAddress>> {
+    let top = TopDocs::with_limit(request.size as usize).and_offset(request.from as usize);
+    let by_id = (SortByString::for_field(id_order), Order::Asc);
+    let by_time = |order| (SortByStaticFastValue::<i64>::for_field("timestamp"), order);
+    Ok(match request.sort {
+        Sort::Relevance => {
+            let by_score = (SortBySimilarityScore, Order::Desc);
+            let found = searcher.search(query, &top.order_by((by_score, by_id)))?;
+            found.into_iter().map(|(_, at)| at).collect()
+        }
+        Sort::Newest => {
+            let found = searcher.search(query, &top.order_by((by_time(Order::Desc), by_id)))?;
+            found.into_iter().map(|(_, at)| at).collect()
+        }
+        Sort::Oldest => {
+            let found = searcher.search(query, &top.order_by((by_time(Order::Asc), by_id)))?;
+            found.into_iter().map(|(_, at)| at).collect()
+        }
+    })
+}
+
+/// The versions of what is there.
+struct Known {
+    segments: Vec<Segment>,
+}
+
+struct Segment {
+    ids: std::sync::Arc<tantivy::InvertedIndexReader>,
+    versions: Option<tantivy::columnar::Column<i64>>,
+    alive: Option<tantivy::fastfield::AliveBitSet>,
+}
+
+impl Known {
+    fn new(searcher: &Searcher, layout: &Layout) -> tantivy::Result<Self> {
+        let open = |segment: &tantivy::SegmentReader| {
+            Ok(Segment {
+                ids: segment.inverted_index(layout.id)?,
+                versions: segment.fast_fields().column_opt(VERSION)?,
+                alive: segment.alive_bitset().cloned(),
+            })
+        };
+        Ok(Self { segments: searcher.segment_readers().iter().map(open).collect::<tantivy::Result<_>>()? })
+    }
+
+    /// The version of a document that is there; zero where it has none.
+    fn version(&self, id: &Term) -> tantivy::Result<Option<i64>> {
+        for segment in &self.segments {
+            let Some(info) = segment.ids.get_term_info(id)? else { continue };
+            let mut postings = segment.ids.read_postings_from_terminfo(&info, IndexRecordOption::Basic)?;
+            let mut doc = postings.doc();
+            while doc != TERMINATED {
+                if segment.alive.as_ref().is_none_or(|alive| alive.is_alive(doc)) {
+                    let version = segment.versions.as_ref().and_then(|versions| versions.first(doc));
+                    return Ok(Some(version.unwrap_or_default()));
+                }
+                doc = postings.advance();
+            }
+        }
+        Ok(None)
+    }
+}

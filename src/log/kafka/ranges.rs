@@ -1,0 +1,82 @@
+//! Reading a topic back without a consumer group: assign, seek, read up to a known end.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    config::ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+};
+
+use super::{PART, faults::fault, reader};
+use crate::{
+    fault::Fault,
+    log::{Extent, Record},
+};
+
+/// Required by the library, joined by nobody.
+const GROUP: &str = "sluice.query";
+
+/// Reads the records of these offsets. Blocks.
+pub(super) fn read(
+    mut config: ClientConfig,
+    topic: &str,
+    ranges: &[Extent],
+    timeout: Duration,
+) -> Result<Vec<Record>, Fault> {
+    let what = || format!("reading {topic}");
+    config
+        .set("group.id", GROUP)
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "error")
+        // Tells where a partition ends, when the last offsets hold no record.
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "50");
+    let consumer: BaseConsumer<reader::QueryContext> = config
+        .create_with_context(reader::QueryContext)
+        .map_err(|error| fault("making a client that reads records", &error))?;
+    let until = Instant::now() + timeout;
+    let mut records = Vec::new();
+    for range in ranges.iter().filter(|range| range.low < range.high) {
+        let mut place = TopicPartitionList::new();
+        place
+            .add_partition_offset(topic, range.partition, Offset::Offset(range.low))
+            .and_then(|()| consumer.assign(&place))
+            .map_err(|error| fault(&what(), &error))?;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Fault::transient(
+                    PART,
+                    format!("{topic} was not read within {} s", timeout.as_secs()),
+                    "ask for fewer at a time, or check that the brokers answer",
+                ));
+            }
+            match consumer.poll(left) {
+                // Of the range before: it was fetched before the assignment changed.
+                Some(Ok(message))
+                    if message.partition() != range.partition || message.offset() < range.low => {}
+                Some(Ok(message)) if message.offset() >= range.high => break,
+                Some(Ok(message)) => {
+                    let is_last = message.offset() + 1 == range.high;
+                    records.push(reader::record_of(&message));
+                    if is_last {
+                        break;
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) if partition == range.partition => break,
+                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                // Retention may take the oldest between two questions.
+                Some(Err(error))
+                    if error.rdkafka_error_code()
+                        == Some(rdkafka::error::RDKafkaErrorCode::AutoOffsetReset) =>
+                {
+                    break;
+                }
+                Some(Err(error)) => return Err(fault(&what(), &error)),
+            }
+        }
+    }
+    Ok(records)
+}

@@ -1,0 +1,90 @@
+//! An entity as tools and resources show it.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    bounded::{AROUND, CUT, LARGEST_ANSWER, fitting},
+    output::Outgoing,
+    views::{EntityView, EventView},
+};
+use crate::engine::{EntityHistory, Related};
+
+/// An entity and what happened to it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct EntityAnswer {
+    pub table: String,
+    pub key: String,
+    pub entity: EntityView,
+    /// Latest first, without their rows; their metadata says only what the entity's row does not.
+    pub events: Vec<EventView>,
+    /// There are earlier events: ask query_raw_events with this key as entidade_id.
+    pub more_events: bool,
+    /// Entities of other tables that refer to this one, the chat sessions of a lead for example.
+    pub related: Vec<RelatedView>,
+    /// Keys of further entities with the same value, where one was looked up by it.
+    pub other_keys: Vec<String>,
+    /// How to see what is not shown.
+    pub hint: Option<String>,
+}
+
+/// Entities of one table that refer to another's.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct RelatedView {
+    pub table: String,
+    /// Latest first.
+    pub entities: Vec<EntityView>,
+    /// There are more: ask query_store.
+    pub more: bool,
+}
+
+impl EntityAnswer {
+    /// As much of a history as an answer holds.
+    pub(super) fn new(history: EntityHistory, outgoing: &Outgoing) -> Self {
+        let key = history.entity.key.clone();
+        let row = history.entity.row.clone();
+        let entity = EntityView::new(history.entity, outgoing);
+        let size = serde_json::to_string(&entity).map_or(0, |json| json.len());
+        let mut room = (LARGEST_ANSWER - AROUND).saturating_sub(size);
+        // Half for each, and what the related leave goes to the events.
+        let mut half = room / 2;
+        let related: Vec<RelatedView> =
+            history.related.into_iter().map(|related| related_view(related, outgoing, &mut half)).collect();
+        room = room - room / 2 + half;
+        let all_events = history.events.len();
+        let views =
+            history.events.into_iter().map(|event| EventView::beside(event, false, &row, outgoing)).collect();
+        let events = fitting(views, &mut room);
+        let more_events = history.more_events || events.len() < all_events;
+        let is_cut = entity.is_cut
+            || events.iter().any(|event| event.is_cut)
+            || related.iter().flat_map(|related| &related.entities).any(|one| one.is_cut);
+        let hints = [
+            (more_events, "query_raw_events with this key as entidade_id shows earlier events"),
+            (related.iter().any(|related| related.more), "query_store shows more of the related rows"),
+            (is_cut, CUT),
+        ];
+        let hints: Vec<&str> = hints.into_iter().filter_map(|(holds, hint)| holds.then_some(hint)).collect();
+        Self {
+            hint: (!hints.is_empty()).then(|| hints.join("; ")),
+            table: history.table.name().to_owned(),
+            key,
+            more_events,
+            entity,
+            events,
+            related,
+            other_keys: history.others,
+        }
+    }
+}
+
+fn related_view(related: Related, outgoing: &Outgoing, room: &mut usize) -> RelatedView {
+    let all = related.entities.len();
+    let views = related.entities.into_iter().map(|entity| EntityView::new(entity, outgoing)).collect();
+    let entities = fitting(views, room);
+    RelatedView {
+        table: related.table.name().to_owned(),
+        more: related.more || entities.len() < all,
+        entities,
+    }
+}

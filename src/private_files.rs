@@ -1,0 +1,280 @@
+//! Files that hold rows, keys or who holds what: for their owner alone, and never reached through a link that
+//! somebody else may have laid.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+/// Has every file and folder that this process makes be its owner's alone, whichever library makes it.
+pub(crate) fn for_owner_only() {
+    #[cfg(unix)]
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+}
+
+/// Makes a folder where it is missing, has it be its owner's alone, and tells where it really is.
+///
+/// # Errors
+/// When it can't be made, or others decide what is in it.
+pub(crate) fn folder(path: &Path) -> io::Result<PathBuf> {
+    if let Ok(found) = fs::symlink_metadata(path)
+        && found.is_symlink()
+        && !is_trusted(&found)
+    {
+        return Err(refused("is a link that another user made"));
+    }
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)?;
+    let path = path.canonicalize()?;
+    secure_folder(&path, &fs::metadata(&path)?)?;
+    Ok(path)
+}
+
+#[cfg(unix)]
+fn secure_folder(path: &Path, found: &Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    const SHARED: u32 = 0o1000;
+    if !is_trusted(found) {
+        return Err(refused(&format!("belongs to the user {}", found.uid())));
+    }
+    if found.mode() & SHARED != 0 {
+        return Err(refused("is shared by all users; name a folder inside it"));
+    }
+    if !is_open_to_others(found.mode()) {
+        return Ok(());
+    }
+    if is_own(found) {
+        return fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    }
+    // A volume that the system mounted; the files in it are still their owner's alone.
+    if found.mode() & 0o022 != 0 {
+        tracing::warn!(folder = %path.display(), "the folder belongs to root and others can write to it, too");
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn secure_folder(_: &Path, _: &Metadata) -> io::Result<()> {
+    Ok(())
+}
+
+/// Has what is there already be its owner's alone, with all that is in it. What is not there needs nothing.
+///
+/// # Errors
+/// When it is a link, which whoever opens it would follow, or can't be changed.
+pub(crate) fn tighten(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if found.is_symlink() {
+        return Err(refused(&format!(
+            "holds a link, {}, and none is followed there; remove it",
+            path.display()
+        )));
+    }
+    close_to_others(path, &found)?;
+    if found.is_dir() {
+        for entry in fs::read_dir(path)? {
+            tighten(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the permissions of all but the owner.
+#[cfg(unix)]
+pub(crate) fn close_to_others(path: &Path, found: &Metadata) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = found.permissions().mode() & 0o7777;
+    if !is_open_to_others(mode) || !is_own(found) {
+        return Ok(());
+    }
+    match fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700)) {
+        // A writer's draft, gone by now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn close_to_others(_: &Path, _: &Metadata) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+const fn is_open_to_others(mode: u32) -> bool {
+    const OTHERS: u32 = 0o077;
+    mode & OTHERS != 0
+}
+
+/// Opens a file for reading and writing and makes it where it is missing; a link is refused, wherever it leads.
+///
+/// # Errors
+/// When it is a link or no file, or can't be opened.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    with_restrictions(&mut options);
+    let file = options.open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(refused("is no file"));
+    }
+    close_to_others(path, &found)?;
+    Ok(file)
+}
+
+/// Makes a file that is not there yet.
+///
+/// # Errors
+/// When something of that name is there, or it can't be made.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    with_restrictions(&mut options);
+    options.open(path)
+}
+
+#[cfg(unix)]
+fn with_restrictions(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    options.mode(0o600).custom_flags(no_follow);
+}
+
+#[cfg(not(unix))]
+fn with_restrictions(_: &mut OpenOptions) {}
+
+/// Replaces a file as a whole; on disk when it returns. No reader sees half of it.
+///
+/// # Errors
+/// When its folder can't be written.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut draft = tempfile::NamedTempFile::new_in(folder)?;
+    draft.write_all(content)?;
+    draft.as_file().sync_all()?;
+    draft.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder)
+}
+
+/// A renaming is only on disk with its folder.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether nobody but this user, and the system's, can have made it.
+#[cfg(unix)]
+pub(crate) fn is_trusted(found: &Metadata) -> bool {
+    is_own(found) || std::os::unix::fs::MetadataExt::uid(found) == 0
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_trusted(_: &Metadata) -> bool {
+    true
+}
+
+#[cfg(unix)]
+fn is_own(found: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::uid(found) == rustix::process::geteuid().as_raw()
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, format!("it {why}"))
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("something there").permissions().mode() & 0o7777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
+    }
+
+    #[test]
+    fn a_folder_is_made_for_its_owner_alone_and_an_open_one_is_closed() {
+        let place = tempfile::tempdir().expect("a folder");
+        let made = folder(&place.path().join("a/b")).expect("made");
+        assert_eq!((mode(&made), mode(&place.path().join("a"))), (0o700, 0o700));
+        set_mode(&made, 0o2775);
+        folder(&made).expect("closed");
+        assert_eq!(mode(&made), 0o700);
+        let link = place.path().join("link");
+        symlink(&made, &link).expect("a link");
+        assert_eq!(folder(&link).expect("the user's own link"), made.canonicalize().expect("a path"));
+    }
+
+    #[test]
+    fn a_folder_that_all_users_share_is_refused_and_left_as_it_is() {
+        let place = tempfile::tempdir().expect("a folder");
+        set_mode(place.path(), 0o1777);
+        let refusal = folder(place.path()).expect_err("shared").to_string();
+        assert!(refusal.contains("name a folder inside it"), "{refusal}");
+        assert_eq!(mode(place.path()), 0o1777);
+    }
+
+    #[test]
+    fn what_is_there_is_closed_to_others_all_the_way_down_and_a_link_is_refused() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (inner, file) = (place.path().join("index/leads"), place.path().join("index/leads/a.store"));
+        fs::create_dir_all(&inner).expect("folders");
+        fs::write(&file, "x").expect("a file");
+        set_mode(&file, 0o644);
+        set_mode(&inner, 0o755);
+        tighten(&place.path().join("index")).expect("closed");
+        assert_eq!((mode(&file), mode(&inner)), (0o600, 0o700));
+        tighten(&place.path().join("nothing")).expect("nothing to do");
+        symlink("/etc/passwd", inner.join("b.store")).expect("a link");
+        let refusal = tighten(&place.path().join("index")).expect_err("a link").to_string();
+        assert!(refusal.contains("b.store"), "{refusal}");
+    }
+
+    #[test]
+    fn a_file_is_opened_for_its_owner_alone_and_not_through_a_link() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (path, link) = (place.path().join("a"), place.path().join("link"));
+        open(&path).expect("made");
+        assert_eq!(mode(&path), 0o600);
+        set_mode(&path, 0o666);
+        open(&path).expect("opened");
+        assert_eq!(mode(&path), 0o600);
+        let target = place.path().join("target");
+        for target in [&path, &target] {
+            symlink(target, &link).expect("a link");
+            assert!(open(&link).is_err() && create(&link).is_err());
+            fs::remove_file(&link).expect("removed");
+        }
+        assert!(!target.exists(), "nothing was made behind the link");
+        assert!(open(place.path()).is_err() && create(&path).is_err());
+    }
+
+    #[test]
+    fn replacing_a_link_leaves_its_target_alone() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (target, link) = (place.path().join("target"), place.path().join("link"));
+        fs::write(&target, "theirs").expect("a file");
+        symlink(&target, &link).expect("a link");
+        replace(&link, b"ours").expect("replaced");
+        assert_eq!(fs::read_to_string(&target).expect("the target"), "theirs");
+        assert_eq!(fs::read_to_string(&link).expect("the file"), "ours");
+        assert_eq!(mode(&link), 0o600);
+    }
+}

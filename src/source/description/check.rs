@@ -1,0 +1,326 @@
+//! How a project's table differs from its definition.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Basis, Description, names::is_secret};
+use crate::domain::{ColumnKind, KeyKind, Table};
+
+/// What differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DifferenceKind {
+    /// The project serves no such table.
+    MissingTable,
+    /// The key is not there, or of another type: no row can be read.
+    Key,
+    /// A column of the definition is not there: it stays empty.
+    MissingColumn,
+    /// A column is of another type: values that don't fit stay empty.
+    Type,
+    /// Nothing tells when a row was changed, or made.
+    Time,
+    /// Rows that were changed seem not to say so.
+    Trigger,
+    /// A column that the definition does not list: it is kept without a type.
+    Unlisted,
+    /// A column that is read looks like a credential.
+    Secret,
+    /// The project does not describe itself, and there is no row to look at.
+    Unknown,
+}
+
+/// One difference, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Difference {
+    pub kind: DifferenceKind,
+    /// The column's name in the project, or where it lacks there, downstream.
+    pub column: Option<String>,
+    pub problem: String,
+    pub next_step: String,
+    /// Nothing is lost by it: worth knowing, not worth an alarm.
+    pub is_hint: bool,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.problem, self.next_step)
+    }
+}
+
+impl Difference {
+    pub(in crate::source) fn new(
+        kind: DifferenceKind,
+        column: Option<&str>,
+        problem: impl Into<String>,
+        next_step: impl Into<String>,
+    ) -> Self {
+        use DifferenceKind::{MissingColumn, Unknown, Unlisted};
+        let is_hint = matches!(kind, MissingColumn | Unlisted | Unknown);
+        let column = column.map(str::to_owned);
+        Self { kind, column, problem: problem.into(), next_step: next_step.into(), is_hint }
+    }
+}
+
+/// Compares a table's definition with what the project tells of it.
+pub fn differences(table: Table, description: &Description) -> Vec<Difference> {
+    let mut found = Vec::new();
+    key(table, description, &mut found);
+    columns(table, description, &mut found);
+    time(table, description, &mut found);
+    unlisted(table, description, &mut found);
+    found
+}
+
+fn key(table: Table, description: &Description, found: &mut Vec<Difference>) {
+    let key = &table.definition().key;
+    let source = table.definition().key_source();
+    let Some(described) = description.column(source) else {
+        let primary = description.columns.iter().find(|column| column.is_key);
+        let next_step =
+            match primary.map(|column| column.name.as_str()).or_else(|| close_to(source, description)) {
+                Some(other) => format!("name it in the definition's key: from = \"{other}\""),
+                None => "name the column that tells rows apart in the definition's key".to_owned(),
+            };
+        let problem = format!("the project's table has no column {source}, which is the key");
+        return found.push(Difference::new(DifferenceKind::Key, Some(source), problem, next_step));
+    };
+    let fits = match key.kind {
+        KeyKind::Text => true,
+        KeyKind::Bigint => described.kind.is_none_or(|kind| kind == ColumnKind::Integer),
+        KeyKind::Uuid => {
+            described.format == "uuid"
+                || (described.format.is_empty() && described.kind != Some(ColumnKind::Integer))
+        }
+    };
+    if !fits {
+        let problem = format!("the key {source} is of the type {}", described.type_name());
+        let kind = match described.key_kind() {
+            KeyKind::Uuid => "uuid",
+            KeyKind::Bigint => "bigint",
+            KeyKind::Text => "text",
+        };
+        let next_step = format!("write type = \"{kind}\" in the definition's key");
+        found.push(Difference::new(DifferenceKind::Key, Some(source), problem, next_step));
+    }
+    let others: Vec<&str> = description
+        .columns
+        .iter()
+        .filter(|column| column.is_key && column.name != source)
+        .map(|c| c.name.as_str())
+        .collect();
+    if !others.is_empty() && !described.is_key {
+        let problem = format!("the project's primary key is {}, not {source}", others.join(", "));
+        let next_step =
+            format!("make sure that {source} is unique and never null, or define the other as the key");
+        found.push(Difference::new(DifferenceKind::Key, Some(source), problem, next_step));
+    }
+}
+
+fn columns(table: Table, description: &Description, found: &mut Vec<Difference>) {
+    for column in &table.definition().columns {
+        let source = column.source();
+        let Some(described) = description.column(source) else {
+            let next_step = match close_to(source, description).filter(|other| !table.lists_source(other)) {
+                Some(other) => {
+                    format!("if it is called {other} there, write from = \"{other}\" for this column")
+                }
+                None => "leave it so if the project has no such thing: it stays empty".to_owned(),
+            };
+            let problem = format!("the project's table has no column {source}");
+            found.push(Difference::new(DifferenceKind::MissingColumn, Some(source), problem, next_step));
+            continue;
+        };
+        let Some(kind) = described.kind.filter(|kind| !holds(column.kind, *kind)) else { continue };
+        let problem = format!(
+            "{source} is of the type {}, the definition says {}",
+            described.type_name(),
+            named(column.kind)
+        );
+        let next_step = format!(
+            "write type = \"{}\" for this column; the index and the store's table are rebuilt then",
+            named(kind)
+        );
+        found.push(Difference::new(DifferenceKind::Type, Some(source), problem, next_step));
+    }
+}
+
+fn time(table: Table, description: &Description, found: &mut Vec<Difference>) {
+    let definition = table.definition();
+    let time = &definition.time;
+    let is_there = |name: &Option<String>| {
+        name.as_ref().is_some_and(|name| description.column(definition.source_of(name)).is_some())
+    };
+    if is_there(&time.modified) {
+        return;
+    }
+    // A table whose rows end, or never change, may well have no such column.
+    let is_hint = time.modified.is_none() && is_there(&time.created);
+    if is_hint && is_there(&time.ended) {
+        return;
+    }
+    let next_step =
+        "give the project's table such a column, kept by a trigger, and name it in [time] of the definition";
+    let (problem, next_step) = if is_there(&time.created) {
+        (
+            "no column tells when a row was changed: only new rows are found by a sync of the last hours",
+            format!("{next_step}; or sync the whole table now and then"),
+        )
+    } else {
+        (
+            "no column tells when a row was made or changed: every sync reads the whole table",
+            next_step.to_owned(),
+        )
+    };
+    found.push(Difference { is_hint, ..Difference::new(DifferenceKind::Time, None, problem, next_step) });
+}
+
+fn unlisted(table: Table, description: &Description, found: &mut Vec<Difference>) {
+    let definition = table.definition();
+    for column in &description.columns {
+        let name = column.name.as_str();
+        if definition.never_read.iter().any(|hidden| hidden == name) {
+            continue;
+        }
+        if is_secret(name, column.kind) {
+            let problem = format!("{name} looks like a credential and is read");
+            let next_step = format!("add \"{name}\" to never_read of the definition, unless it is none");
+            found.push(Difference::new(DifferenceKind::Secret, Some(name), problem, next_step));
+        }
+        if !definition.lists_source(name) {
+            let problem = format!(
+                "{name} ({}) is not in the definition: it is kept in metadata and dados, without a type",
+                column.type_name()
+            );
+            let next_step = "add it to [[columns]] to have a column of its own";
+            found.push(Difference::new(DifferenceKind::Unlisted, Some(name), problem, next_step));
+        }
+    }
+    if let Basis::Rows(rows) = description.basis {
+        let problem = format!("the project does not describe itself to this key: {rows} rows were looked at");
+        let next_step = "use a secret key in SUPABASE_KEY for certainty";
+        found.push(Difference::new(DifferenceKind::Unknown, None, problem, next_step));
+    }
+}
+
+/// Whether a column of the one kind holds what the project has.
+fn holds(defined: ColumnKind, described: ColumnKind) -> bool {
+    use ColumnKind::{Boolean, Date, Integer, Json, List, Number, Text, Timestamp};
+    match defined {
+        Json => true,
+        Text => !matches!(described, Json | List),
+        Number => matches!(described, Number | Integer),
+        List => matches!(described, List | Text),
+        Timestamp | Date => matches!(described, Timestamp | Date),
+        Integer | Boolean => defined == described,
+    }
+}
+
+fn named(kind: ColumnKind) -> &'static str {
+    match kind {
+        ColumnKind::Text => "text",
+        ColumnKind::Integer => "integer",
+        ColumnKind::Number => "number",
+        ColumnKind::Boolean => "boolean",
+        ColumnKind::Timestamp => "timestamp",
+        ColumnKind::Date => "date",
+        ColumnKind::Json => "json",
+        ColumnKind::List => "list",
+    }
+}
+
+fn close_to<'a>(name: &str, description: &'a Description) -> Option<&'a str> {
+    let distance = |column: &&str| strsim::damerau_levenshtein(&name.to_lowercase(), &column.to_lowercase());
+    let names = description.columns.iter().map(|column| column.name.as_str());
+    names.min_by_key(distance).filter(|closest| distance(closest) <= 2.max(name.len() / 4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::Catalog,
+        source::description::{DescribedColumn, kind_of_format},
+    };
+
+    fn described(columns: &[(&str, &str)]) -> Description {
+        let column = |(name, format): &(&str, &str)| DescribedColumn {
+            name: (*name).to_owned(),
+            kind: Some(kind_of_format(format)),
+            format: (*format).to_owned(),
+            is_key: *name == "id",
+            comment: None,
+            values: Vec::new(),
+            refers_to: None,
+        };
+        Description {
+            schema: None,
+            table: "leads".to_owned(),
+            comment: None,
+            columns: columns.iter().map(column).collect(),
+            basis: Basis::Described,
+        }
+    }
+
+    fn leads() -> Table {
+        Catalog::built_in().get("leads").expect("leads")
+    }
+
+    fn found(columns: &[(&str, &str)]) -> Vec<(DifferenceKind, Option<String>)> {
+        let found = differences(leads(), &described(columns)).into_iter();
+        found.map(|difference| (difference.kind, difference.column)).collect()
+    }
+
+    fn of(kind: DifferenceKind, column: &str) -> (DifferenceKind, Option<String>) {
+        (kind, Some(column.to_owned()))
+    }
+
+    #[test]
+    fn a_project_as_it_is_defined_differs_in_nothing() {
+        let mut columns = vec![("id", "uuid")];
+        columns.extend(leads().definition().columns.iter().map(|column| {
+            let format = match column.kind {
+                ColumnKind::Text => "text",
+                ColumnKind::Number => "numeric",
+                ColumnKind::List => "text[]",
+                ColumnKind::Json => "jsonb",
+                _ => "timestamp with time zone",
+            };
+            (column.name.as_str(), format)
+        }));
+        assert_eq!(found(&columns), []);
+    }
+
+    #[test]
+    fn wrong_names_types_and_times_are_each_told() {
+        let found = found(&[
+            ("id", "bigint"),
+            ("nome", "jsonb"),
+            ("emails", "text"),
+            ("score_qualificacao", "integer"),
+            ("created_at", "timestamp with time zone"),
+            ("corretor", "text"),
+            ("reset_token", "text"),
+        ]);
+        for expected in [
+            of(DifferenceKind::Key, "id"),
+            of(DifferenceKind::Type, "nome"),
+            of(DifferenceKind::MissingColumn, "email"),
+            of(DifferenceKind::MissingColumn, "updated_at"),
+            (DifferenceKind::Time, None),
+            of(DifferenceKind::Unlisted, "corretor"),
+            of(DifferenceKind::Secret, "reset_token"),
+        ] {
+            assert!(found.contains(&expected), "{expected:?} is not in {found:?}");
+        }
+        assert!(
+            !found.contains(&of(DifferenceKind::Type, "score_qualificacao")),
+            "a whole number is a number"
+        );
+        let told = differences(leads(), &described(&[("id", "uuid"), ("emails", "text")]));
+        let email = told.iter().find(|told| told.column.as_deref() == Some("email")).expect("told");
+        assert!(email.next_step.contains("from = \"emails\""), "{email}");
+    }
+}

@@ -1,0 +1,5 @@
+//! What the command line may read, leave behind and print; no service is needed.
+
+mod output;
+mod private_files;
+mod settings;

@@ -1,0 +1,161 @@
+//! The same pipeline on the embedded parts and on the real ones, for tests that both must pass.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use sluice::{
+    config::Settings,
+    domain::Catalog,
+    engine::Engine,
+    index::{Index, IndexName, SearchRequest, Sort, elasticsearch::EsIndex, tantivy::TantivyIndex},
+    parts,
+    source::sample::{SampleServer, keys},
+    store::QueryLimits,
+};
+
+use super::{Pipeline, folder::TestFolder, service};
+
+/// A pipeline of a test's own, and a hand in its index.
+pub trait Place: Sized {
+    async fn new() -> Self;
+    fn source(&self) -> &SampleServer;
+    fn settings(&self) -> Settings;
+    fn index(&self) -> Arc<dyn Index>;
+    fn command(&self, arguments: &[&str]) -> tokio::process::Command;
+    /// Deletes every document of an index behind the engine's back, while no engine runs.
+    async fn delete_all(&self, index: IndexName);
+    async fn clean_up(self);
+
+    async fn engine(&self) -> Arc<Engine> {
+        parts::engine(&self.settings()).await.expect("an engine")
+    }
+}
+
+pub struct Embedded {
+    folder: TestFolder,
+    source: SampleServer,
+}
+
+impl Embedded {
+    fn variables(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("SUPABASE_URL".to_owned(), self.source.url()),
+            ("SUPABASE_KEY".to_owned(), keys::SECRET.to_owned()),
+            ("SUPABASE_RETRY_SECONDS".to_owned(), "2".to_owned()),
+            ("SLUICE_DATA_DIR".to_owned(), self.folder.path().display().to_string()),
+        ])
+    }
+
+    fn index_folder(&self) -> PathBuf {
+        self.folder.path().join("index")
+    }
+}
+
+impl Place for Embedded {
+    async fn new() -> Self {
+        let source = SampleServer::start(0).await.expect("a free port");
+        Self { folder: TestFolder::new(), source }
+    }
+
+    fn source(&self) -> &SampleServer {
+        &self.source
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::load(self.variables()).expect("valid settings")
+    }
+
+    fn index(&self) -> Arc<dyn Index> {
+        Arc::new(TantivyIndex::new(self.index_folder(), Catalog::built_in()))
+    }
+
+    fn command(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
+        command.args(arguments).env_clear().envs(self.variables());
+        command.current_dir(self.folder.path()).kill_on_drop(true);
+        command
+    }
+
+    async fn delete_all(&self, index: IndexName) {
+        let generation = self.index_folder().join(format!("{index}-000001"));
+        let opened = tantivy::Index::open_in_dir(generation).expect("the generation opens");
+        let mut writer = opened.writer::<tantivy::TantivyDocument>(30_000_000).expect("nobody writes");
+        writer.delete_all_documents().expect("deleted");
+        writer.commit().expect("committed");
+    }
+
+    async fn clean_up(self) {}
+}
+
+pub struct Real(pub Pipeline);
+
+impl Place for Real {
+    async fn new() -> Self {
+        Self(Pipeline::new().await)
+    }
+
+    fn source(&self) -> &SampleServer {
+        &self.0.source
+    }
+
+    fn settings(&self) -> Settings {
+        self.0.settings()
+    }
+
+    fn index(&self) -> Arc<dyn Index> {
+        let settings = self.settings().elasticsearch.expect("Elasticsearch is named");
+        Arc::new(EsIndex::connect(&settings, Catalog::built_in()).expect("usable settings"))
+    }
+
+    fn command(&self, arguments: &[&str]) -> tokio::process::Command {
+        self.0.command(arguments)
+    }
+
+    async fn delete_all(&self, index: IndexName) {
+        let alias = format!("{}{index}", self.0.variables["ELASTICSEARCH_INDEX_PREFIX"]);
+        let (http, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
+        let all = format!("{base}/{alias}/_search?size=10000&_source=false");
+        let found: Value = http.get(all).send().await.expect("hits").json().await.expect("JSON");
+        let hits = found["hits"]["hits"].as_array().expect("hits");
+        let deletions = hits.iter().map(|hit| format!("{}\n", json!({"delete": {"_id": hit["_id"]}})));
+        let deleted = http
+            .post(format!("{base}/{alias}/_bulk?refresh=true"))
+            .header("content-type", "application/x-ndjson")
+            .body(deletions.collect::<String>())
+            .send()
+            .await
+            .expect("an answer");
+        assert!(!hits.is_empty() && deleted.status().is_success());
+    }
+
+    async fn clean_up(self) {
+        self.0.clean_up().await;
+    }
+}
+
+/// The rows that a statement answers with.
+pub async fn rows(engine: &Engine, sql: &str) -> Vec<Vec<Value>> {
+    let limits = QueryLimits { rows: 1_000, bytes: 1 << 20, timeout: Duration::from_secs(20) };
+    let (_, answer) = engine.query_store(sql, limits).await.unwrap_or_else(|fault| panic!("{sql}: {fault}"));
+    answer.rows
+}
+
+/// The one value that a statement answers with.
+pub async fn value(engine: &Engine, sql: &str) -> Value {
+    rows(engine, sql).await.pop().and_then(|mut row| row.pop()).unwrap_or_else(|| panic!("{sql}: no row"))
+}
+
+/// The documents of an index that match, at most 100.
+pub async fn documents(engine: &Engine, index: IndexName, query: Option<&str>) -> Vec<Value> {
+    let request = SearchRequest {
+        index,
+        query: query.map(str::to_owned),
+        sort: Sort::Newest,
+        from: 0,
+        size: 100,
+        count_by: Vec::new(),
+        count_by_day: false,
+    };
+    let answer = engine.search(&request).await.expect("an answer");
+    answer.hits.into_iter().map(|hit| Value::Object(hit.source)).collect()
+}
