@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::index::{Fields, IndexName, query::Clauses};
+    use crate::index::{fields::tests::of, query::Clauses};
 
     /// A pattern as a server reads it.
     fn read(pattern: &str) -> Vec<Part> {
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_group_takes_its_weight_itself_and_is_not_nested_for_it() {
-        let evento = Fields::of(IndexName::Eventos).get("evento").expect("a field");
+        let evento = of("eventos").get("evento").expect("a field");
         let one = Query::Field(evento, Test::Exists);
         let group = Query::Bool(Clauses { must: vec![one.clone()], ..Clauses::default() });
         let asked = query(&Query::Boosted(Box::new(group), 2.0));
