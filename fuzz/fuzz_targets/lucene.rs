@@ -191,9 +191,9 @@ fn passes(field: &Field, test: &Test, document: &Map<String, Value>) -> Option<b
         Test::Phrase(asked, 0) => words().any(|words| words.windows(asked.words.len()).any(|at| at == asked.words)),
         Test::Phrase(..) => return None,
         Test::Is(text) => keywords().any(|value| value == text),
-        Test::Shape(parts) => terms().iter().any(|term| fits(parts, &term.chars().collect::<Vec<_>>())),
+        Test::Shape(parts) => terms().iter().any(|term| fits(parts, term)),
         Test::Like(word, edits) => terms().iter().any(|term| strsim::osa_distance(term, word) <= usize::from(*edits)),
-        Test::Texts(low, high) => keywords().any(|text| (low.as_ref(), high.as_ref()).contains(&text)),
+        Test::Texts(low, high) => keywords().any(|text| (low.as_ref(), high.as_ref()).contains(text)),
         Test::Longs(low, high) => longs().any(|long| (*low, *high).contains(&long)),
         Test::Doubles(low, high) => {
             values.iter().filter_map(|value| value.as_f64()).any(|double| within(double, low, high))
@@ -238,15 +238,19 @@ fn gather<'a>(value: Option<&'a Value>, into: &mut Vec<&'a Value>) {
     }
 }
 
-/// Whether a term has the shape of a pattern.
-fn fits(parts: &[Part], term: &[char]) -> bool {
-    let Some((part, rest)) = parts.split_first() else { return term.is_empty() };
-    match part {
-        Part::One => !term.is_empty() && fits(rest, &term[1..]),
-        Part::Many => rest.is_empty() || (0..=term.len()).any(|skipped| fits(rest, &term[skipped..])),
-        Part::Text(text) => {
-            let text: Vec<char> = text.chars().collect();
-            term.starts_with(&text) && fits(rest, &term[text.len()..])
-        }
+/// Whether a term has the shape of a pattern: after each piece, the beginnings of the term that it may have taken.
+fn fits(parts: &[Part], term: &str) -> bool {
+    let term: Vec<char> = term.chars().collect();
+    let mut taken = BTreeSet::from([0]);
+    for part in parts {
+        taken = match part {
+            Part::One => taken.into_iter().filter(|at| *at < term.len()).map(|at| at + 1).collect(),
+            Part::Many => taken.first().map_or_else(BTreeSet::new, |first| (*first..=term.len()).collect()),
+            Part::Text(text) => {
+                let text: Vec<char> = text.chars().collect();
+                taken.into_iter().filter(|at| term[*at..].starts_with(&text)).map(|at| at + text.len()).collect()
+            }
+        };
     }
+    taken.contains(&term.len())
 }

@@ -15,9 +15,9 @@ use crate::support::{
     table,
 };
 
-/// Questions asked, the same in every run; SLUICE_TEST_QUESTIONS asks more.
+/// Questions asked, the same in every run; TEST_QUESTIONS asks more.
 fn questions() -> usize {
-    std::env::var("SLUICE_TEST_QUESTIONS").ok().and_then(|number| number.parse().ok()).unwrap_or(400)
+    std::env::var("TEST_QUESTIONS").ok().and_then(|number| number.parse().ok()).unwrap_or(400)
 }
 
 fn documents() -> Vec<SinkEvent> {
