@@ -145,14 +145,18 @@ fn sessions() -> Vec<Map<String, Value>> {
 }
 
 fn matches(query: &Query, document: &Map<String, Value>) -> Option<bool> {
-    let all = |queries: &[Query]| queries.iter().map(|query| matches(query, document)).collect::<Option<Vec<_>>>();
+    let all =
+        |queries: &[Query]| queries.iter().map(|query| matches(query, document)).collect::<Option<Vec<_>>>();
     Some(match query {
         Query::All => true,
         Query::Field(field, test) => passes(field, test, document)?,
         Query::Any(choices) => all(choices)?.contains(&true),
         Query::Bool(clauses) => {
-            let (must, should, must_not) = (all(&clauses.must)?, all(&clauses.should)?, all(&clauses.must_not)?);
-            !must.contains(&false) && !must_not.contains(&true) && (!must.is_empty() || should.contains(&true))
+            let (must, should, must_not) =
+                (all(&clauses.must)?, all(&clauses.should)?, all(&clauses.must_not)?);
+            !must.contains(&false)
+                && !must_not.contains(&true)
+                && (!must.is_empty() || should.contains(&true))
         }
         Query::Boosted(query, _) => matches(query, document)?,
     })
@@ -177,7 +181,11 @@ fn passes(field: &Field, test: &Test, document: &Map<String, Value>) -> Option<b
         })
     };
     let terms = || -> Vec<String> {
-        if field.kind == FieldKind::Text { words().flatten().collect() } else { keywords().cloned().collect() }
+        if field.kind == FieldKind::Text {
+            words().flatten().collect()
+        } else {
+            keywords().cloned().collect()
+        }
     };
     Some(match test {
         Test::Exists => match field.kind {
@@ -188,11 +196,15 @@ fn passes(field: &Field, test: &Test, document: &Map<String, Value>) -> Option<b
             _ => !values.is_empty(),
         },
         Test::Words(asked) => words().flatten().any(|word| asked.words.contains(&word)),
-        Test::Phrase(asked, 0) => words().any(|words| words.windows(asked.words.len()).any(|at| at == asked.words)),
+        Test::Phrase(asked, 0) => {
+            words().any(|words| words.windows(asked.words.len()).any(|at| at == asked.words))
+        }
         Test::Phrase(..) => return None,
         Test::Is(text) => keywords().any(|value| value == text),
         Test::Shape(parts) => terms().iter().any(|term| fits(parts, term)),
-        Test::Like(word, edits) => terms().iter().any(|term| strsim::osa_distance(term, word) <= usize::from(*edits)),
+        Test::Like(word, edits) => {
+            terms().iter().any(|term| strsim::osa_distance(term, word) <= usize::from(*edits))
+        }
         Test::Texts(low, high) => keywords().any(|text| (low.as_ref(), high.as_ref()).contains(text)),
         Test::Longs(low, high) => longs().any(|long| (*low, *high).contains(&long)),
         Test::Doubles(low, high) => {
@@ -248,7 +260,11 @@ fn fits(parts: &[Part], term: &str) -> bool {
             Part::Many => taken.first().map_or_else(BTreeSet::new, |first| (*first..=term.len()).collect()),
             Part::Text(text) => {
                 let text: Vec<char> = text.chars().collect();
-                taken.into_iter().filter(|at| term[*at..].starts_with(&text)).map(|at| at + text.len()).collect()
+                taken
+                    .into_iter()
+                    .filter(|at| term[*at..].starts_with(&text))
+                    .map(|at| at + text.len())
+                    .collect()
             }
         };
     }
