@@ -185,8 +185,8 @@ async fn calls_that_nobody_waits_for_count_until_they_end_and_can_be_taken_back(
         assert_eq!(response.status(), 200, "call {number}");
         Events::of(response).message().await.expect("an answer");
     }
+    server.source().script(std::iter::repeat_n(Fault::Hang, 100));
     for id in [7, 8] {
-        server.source().script([Fault::Hang]);
         server.source().take_requests();
         let hanging = in_session(&call(id, "get_supabase_dashboard")).send().await.expect("a stream");
         eventually("the call is under way", async || !server.source().take_requests().is_empty()).await;
