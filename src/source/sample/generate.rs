@@ -171,6 +171,7 @@ impl Generator {
         let is_new = status == "novo";
         // A new lead may wait for days; others were followed up. A change is never later than now.
         let longest = if is_new { 7200 } else { 20 * 86_400 };
+        let longest = (self.now - created).num_seconds().clamp(1, longest);
         let updated = (created + TimeDelta::seconds(self.random.random_range(0..longest))).min(self.now);
         // Heard of lately, long before anybody last touched the row, or never.
         let heard = match self.random.random_range(0..10) {
