@@ -15,8 +15,12 @@ use serde_json::{Number, Value, value::RawValue};
 /// What stands for a character that a text may not hold.
 const REPLACEMENT: &str = "\\ufffd";
 
-/// The largest power of ten, and the most digits, that Postgres's `numeric` is sure to hold.
-const MAX_NUMERIC_EXPONENT: u32 = 16_000;
+/// The most digits, written out without an exponent, that Postgres's `numeric` is sure to hold.
+const MAX_NUMERIC_DIGITS: u64 = 16_000;
+
+/// How many digits the exponents of one text's numbers may stand for: jsonb writes them out whenever it is read, and
+/// what becomes too long for one text could never be read again.
+const MAX_WRITTEN_OUT: u64 = 16 << 20;
 
 /// The deepest nesting that is taken apart for showing.
 const MAX_SHOWN_DEPTH: usize = 60;
@@ -199,11 +203,13 @@ pub fn text(json: &str) -> Option<Cow<'_, str>> {
 /// The same value as `jsonb` can hold it, and how many pieces had to be replaced: NUL characters and lone surrogates
 /// by U+FFFD, numbers beyond `numeric` by their text.
 pub fn for_jsonb(json: &str) -> (Cow<'_, str>, usize) {
-    let suspicious = json.contains("\\u")
-        || tokens(json).any(|token| matches!(token, Token::Number(n) if !fits_numeric(n)));
+    let mut fits = numbers_that_fit();
+    let suspicious =
+        json.contains("\\u") || tokens(json).any(|token| matches!(token, Token::Number(number) if !fits(number)));
     if !suspicious {
         return (Cow::Borrowed(json), 0);
     }
+    let mut fits = numbers_that_fit();
     let mut out = String::with_capacity(json.len());
     let mut replaced = 0;
     for token in tokens(json) {
@@ -213,7 +219,7 @@ pub fn for_jsonb(json: &str) -> (Cow<'_, str>, usize) {
                 out.push_str(&clean);
                 replaced += count;
             }
-            Token::Number(number) if !fits_numeric(number) => {
+            Token::Number(number) if !fits(number) => {
                 out.push('"');
                 out.push_str(number);
                 out.push('"');
@@ -225,12 +231,25 @@ pub fn for_jsonb(json: &str) -> (Cow<'_, str>, usize) {
     if replaced == 0 { (Cow::Borrowed(json), 0) } else { (Cow::Owned(out), replaced) }
 }
 
+/// Tells of one text's numbers, in their order, which jsonb holds.
+fn numbers_that_fit() -> impl FnMut(&str) -> bool {
+    let mut room = MAX_WRITTEN_OUT;
+    move |number| {
+        let digits = number.split_once(['e', 'E']).map_or(0, |(_, exponent)| magnitude(exponent));
+        let fits = fits_numeric(number) && digits <= room;
+        room -= if fits { digits } else { 0 };
+        fits
+    }
+}
+
 /// Whether Postgres's `numeric` holds the number.
 pub fn fits_numeric(number: &str) -> bool {
     let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let exponent: i64 = exponent.parse().unwrap_or(i64::MAX);
-    digits.len() <= MAX_NUMERIC_EXPONENT as usize
-        && exponent.unsigned_abs() <= u64::from(MAX_NUMERIC_EXPONENT)
+    magnitude(exponent).saturating_add(digits.len() as u64) <= MAX_NUMERIC_DIGITS
+}
+
+fn magnitude(exponent: &str) -> u64 {
+    exponent.parse::<i64>().unwrap_or(i64::MAX).unsigned_abs()
 }
 
 /// A value's text without white space between its parts and with one spelling of every string; numbers keep every
@@ -461,6 +480,11 @@ mod tests {
         let (clean, replaced) = for_jsonb(r#"{"a":1e999,"b":1e200000,"c":-1E-99999}"#);
         assert_eq!((&*clean, replaced), (r#"{"a":1e999,"b":"1e200000","c":"-1E-99999"}"#, 2));
         assert!(matches!(for_jsonb(r#"{"a": "\u00e9"}"#), (Cow::Borrowed(_), 0)));
+        // Each side of the point counts: numeric holds 16,383 digits behind it.
+        assert!(fits_numeric("1.5e-15000") && !fits_numeric(&format!("0.{}e-9000", "1".repeat(9_000))));
+        let (clean, replaced) = for_jsonb(&format!("[{}0]", "1e9999,".repeat(2_000)));
+        assert_eq!(replaced, 323, "not more than what can be read again");
+        assert!(clean.ends_with("\"1e9999\",0]"), "the first ones fit");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use sluice::{
     log::{Extent, StartAt},
     sink::{ApplyError, Sink},
     store::{
-        Operations, QueryLimits, Questions, SyncProgress, SyncState, postgres::PgStore, tables::StoreTable,
+        EventFilter, EventOrder, Operations, QueryLimits, Questions, SyncProgress, SyncState,
+        postgres::PgStore, tables::StoreTable,
     },
 };
 use sqlx::Executor;
@@ -243,6 +244,29 @@ async fn a_nul_in_an_envelope_s_own_texts_is_rejected_and_the_rest_is_applied() 
     let applied = store.apply(LOG, &without(&whole, &rejected)).await.expect("applied");
     assert_eq!((applied.inserted, applied.replaced), (3, 2), "what stands in rows and metadata is replaced");
     assert_eq!(claimed(&store).await.start, StartAt::Offset(5), "past the rejected ones as well");
+}
+
+#[tokio::test]
+async fn numbers_at_their_limits_are_taken_and_their_row_can_be_read_again() {
+    let (_database, store) = migrated().await;
+    let edges = [
+        "1e15990".to_owned(),
+        "9".repeat(15_990),
+        format!("0.{}e-7900", "1".repeat(8_000)),
+        format!("-{}.5e7900", "1".repeat(8_000)),
+    ];
+    let many = "1e15000,".repeat(50_000);
+    let row = format!("{{\"id\":\"{}\",\"corretor\":[{},{many}0]}}", Uuid::from_u128(1), edges.join(","));
+    let applied = apply(&store, vec![from_row(table("leads"), &verbatim(row), 1)]).await;
+    assert_eq!((applied.inserted, applied.entities), (1, 1));
+    assert!(
+        applied.replaced > 48_000,
+        "written out they would be longer than any text: {}",
+        applied.replaced
+    );
+    let page = store.events(&EventFilter::default(), EventOrder::Newest, None, 1).await.expect("it is read");
+    let dados = page.events[0].dados.as_str();
+    assert!(dados.contains(&edges[1]) && dados.contains("\"1e15000\"") && dados.len() < 40_000_000);
 }
 
 #[tokio::test]
