@@ -1,0 +1,245 @@
+//! Tables that somebody defined: columns of every kind, keys of every type, and definitions that change.
+
+use chrono_tz::Tz;
+use serde_json::{Value, json};
+use sluice::{
+    domain::{Catalog, Definition, Table},
+    fault::FaultKind,
+    index::{IndexName, SearchError},
+    sink::Applied,
+};
+
+use super::{NEVER, hits, of_text, only};
+use crate::support::{
+    elasticsearch::Corner,
+    events::applied,
+    indices::{Embedded, IndexBench, entities, request, search},
+    on_each_adapter,
+};
+
+on_each_adapter! {
+    embedded: Embedded, elasticsearch: Corner;
+    a_table_with_a_column_of_every_kind_is_searched_by_each,
+    keys_of_any_type_and_text_find_their_documents,
+    a_column_that_is_added_is_searched_and_the_documents_there_are_stay,
+    a_column_of_another_type_is_refused_until_the_index_is_rebuilt,
+}
+
+/// A table of one's own, as a file of the user's defines it.
+fn defined(name: &str, key: &str, rest: &str) -> Definition {
+    let toml = format!(
+        "name = \"{name}\"\nabout = \"x\"\nentity = \"um_{name}\"\nkey = {{ column = \"codigo\", type = \"{key}\" }}\n{rest}"
+    );
+    Definition::parse(&toml).unwrap_or_else(|error| panic!("{toml}: {error}"))
+}
+
+fn catalog_of(definitions: Vec<Definition>) -> (Catalog, Table) {
+    let catalog = Catalog::of(definitions, Tz::America__Sao_Paulo);
+    (catalog, catalog.tables().last().expect("a table"))
+}
+
+async fn a_table_with_a_column_of_every_kind_is_searched_by_each<B: IndexBench>() {
+    let (catalog, pedidos) = catalog_of(vec![defined(
+        "pedidos",
+        "bigint",
+        r#"
+        [event]
+        categoria = "vendas"
+        evento = "pedido_{fase}"
+        metadata = { fase = "fase", quanto = "quanto", quando = "quando", partes = "partes" }
+        [[columns]]
+        name = "fase"
+        type = "text"
+        [[columns]]
+        name = "nota_fiscal"
+        type = "text"
+        search = "keyword"
+        [[columns]]
+        name = "origem_ip"
+        type = "text"
+        search = "ip"
+        [[columns]]
+        name = "segredo"
+        type = "text"
+        search = "none"
+        [[columns]]
+        name = "itens"
+        type = "integer"
+        [[columns]]
+        name = "quanto"
+        type = "number"
+        [[columns]]
+        name = "pago"
+        type = "boolean"
+        [[columns]]
+        name = "quando"
+        type = "timestamp"
+        [[columns]]
+        name = "entrega"
+        type = "date"
+        [[columns]]
+        name = "extra"
+        type = "json"
+        [[columns]]
+        name = "partes"
+        type = "list"
+        "#,
+    )]);
+    let bench = B::new();
+    let index = bench.prepared_with(catalog).await;
+    let row = r#"{"codigo": 9007199254740993, "fase": "Em São Paulo", "nota_fiscal": "NF 1/A", "origem_ip": "10.1.2.3",
+        "segredo": "oculto", "itens": 9223372036854775807, "quanto": 12345678901234567890.125, "pago": true,
+        "quando": "2026-05-01 09:30:00", "entrega": "2026-05-02", "extra": {"a": 1e999}, "partes": ["porta", "janela azul"]}"#;
+    let nothing = r#"{"codigo": 2}"#;
+    applied(&*index, vec![of_text(1, pedidos, row), of_text(2, pedidos, nothing)]).await;
+    let of = IndexName::Entities(pedidos);
+    let mut wrong = Vec::new();
+    for (query, expected) in [
+        ("codigo:9007199254740993", 1),
+        ("fase:sao AND fase.keyword:\"Em São Paulo\"", 1),
+        ("nota_fiscal:\"NF 1/A\"", 1),
+        ("nota_fiscal:nf", 0),
+        ("origem_ip:\"10.0.0.0/8\"", 1),
+        ("itens:9223372036854775807", 1),
+        ("itens:>9223372036854775806", 1),
+        ("quanto:>1e19", 1),
+        ("pago:true", 1),
+        ("quando:[2026-05-01T12:30:00Z TO 2026-05-01T12:30:00Z]", 1),
+        ("entrega:2026-05-02", 1),
+        ("partes:janela", 1),
+        ("partes.keyword:porta", 1),
+        ("metadata.fase:paulo AND metadata.quanto:>1 AND metadata.partes:azul", 1),
+        ("metadata.quando:2026-05-01", 1),
+        ("evento:pedido_em AND categoria:vendas", 1),
+        ("evento.keyword:pedido_sem_status", 1),
+        ("NOT _exists_:quanto", 1),
+        ("_exists_:metadata", 1),
+    ] {
+        let found = hits(&*index, of, query).await;
+        if found != expected {
+            wrong.push(format!("{query}: expected {expected}, found {found}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for stored in ["segredo:oculto", "extra:x"] {
+        let refused = index.search(&request(of, stored)).await;
+        assert!(matches!(refused, Err(SearchError::Query(_))), "{stored}: {refused:?}");
+    }
+    let document = only(&*index, of, "pago:true").await;
+    assert_eq!(document["codigo"], 9_007_199_254_740_993_i64);
+    assert_eq!(
+        (&document["quanto"], &document["segredo"]),
+        (&json!("12345678901234567890.125"), &json!("oculto"))
+    );
+    assert_eq!(document["extra"], json!({"a": "1e999"}));
+    assert_eq!(
+        hits(&*index, IndexName::Eventos, "metadata.quanto:>1e19 AND tipo_evento:um_pedidos").await,
+        1
+    );
+    let mut asked = request(of, "*");
+    asked.count_by = ["itens", "entrega", "pago", "partes"].map(str::to_owned).into();
+    let counts = index.search(&asked).await.expect("an answer").counts;
+    let first: Vec<&Value> = counts.iter().map(|counts| &counts.values[0].value).collect();
+    assert_eq!(
+        first,
+        [&json!(i64::MAX), &json!("2026-05-02T00:00:00.000Z"), &json!(true), &json!("janela azul")]
+    );
+}
+
+async fn keys_of_any_type_and_text_find_their_documents<B: IndexBench>() {
+    let rule = "event = { categoria = \"c\", evento = \"e\" }";
+    let (catalog, coisas) =
+        catalog_of(vec![defined("numeros", "bigint", rule), defined("coisas", "text", rule)]);
+    let numeros = catalog.get("numeros").expect("a table");
+    let bench = B::new();
+    let index = bench.prepared_with(catalog).await;
+    let keys = ["ção/1", "a b", "\"q\"\\", "_x", &"é".repeat(256)];
+    let texts = (0..).zip(keys).map(|(n, key)| of_text(n, coisas, &json!({"codigo": key}).to_string()));
+    let numbers = [-5, 0, i64::MAX].map(|key| of_text(100, numeros, &json!({"codigo": key}).to_string()));
+    let outcome = applied(&*index, texts.chain(numbers).collect()).await;
+    assert_eq!(outcome, Applied { inserted: 8, entities: 8, ..NEVER });
+    index.make_visible().await.expect("visible");
+    let ids = async |table: Table| {
+        let hits = search(&*index, IndexName::Entities(table), "*").await.hits;
+        let mut ids: Vec<String> = hits.into_iter().map(|hit| hit.id).collect();
+        ids.sort();
+        ids
+    };
+    let mut expected = keys.map(str::to_owned);
+    expected.sort();
+    assert_eq!(ids(coisas).await, expected);
+    assert_eq!(ids(numeros).await, ["-5", "0", "9223372036854775807"]);
+    for key in keys {
+        let quoted = key.replace('\\', "\\\\").replace('"', "\\\"");
+        assert_eq!(
+            hits(&*index, IndexName::Entities(coisas), &format!("codigo:\"{quoted}\"")).await,
+            1,
+            "{key}"
+        );
+    }
+    let other = index.search(&request(entities("leads"), "*")).await;
+    assert!(matches!(other, Err(SearchError::Request { field: "index", .. })), "{other:?}");
+}
+
+const RULE: &str = "event = { categoria = \"c\", evento = \"e\", metadata = { nota = \"nota\" } }\n";
+
+async fn a_column_that_is_added_is_searched_and_the_documents_there_are_stay<B: IndexBench>() {
+    let columns = |more: &str| format!("{RULE}columns = [{{ name = \"nota\", type = \"text\" }}{more}]");
+    let (first, before) = catalog_of(vec![defined("coisas", "bigint", &columns(""))]);
+    let bench = B::new();
+    let index = bench.prepared_with(first).await;
+    let rows =
+        (1..=40).map(|n| of_text(n, before, &format!(r#"{{"codigo":{n},"nota":"antiga","cor":"azul"}}"#)));
+    applied(&*index, rows.collect()).await;
+    // A rebuild that is under way goes on all the same.
+    let rebuild = index.begin_rebuild(IndexName::Entities(before)).await.expect("a rebuild");
+    applied(&*index.rebuild_sink(&rebuild), vec![of_text(1, before, r#"{"codigo":1,"nota":"antiga"}"#)])
+        .await;
+    drop(index);
+
+    let (then, after) =
+        catalog_of(vec![defined("coisas", "bigint", &columns(", { name = \"cor\", type = \"text\" }"))]);
+    let index = bench.prepared_with(then).await;
+    let of = IndexName::Entities(after);
+    assert_eq!(hits(&*index, of, "nota:antiga").await, 40);
+    let newer = of_text(41, after, r#"{"codigo":1,"nota":"antiga","cor":"verde"}"#);
+    let newer = applied(&*index, vec![newer, of_text(42, after, r#"{"codigo":99,"cor":"verde"}"#)]).await;
+    assert_eq!(newer, Applied { inserted: 2, entities: 2, ..NEVER });
+    assert_eq!(hits(&*index, of, "cor:verde").await, 2);
+    assert_eq!(hits(&*index, of, "nota:antiga").await, 40, "no document was lost or doubled");
+    assert_eq!(hits(&*index, IndexName::Eventos, "*").await, 42);
+    let same =
+        applied(&*index, vec![of_text(43, after, r#"{"codigo":1,"nota":"antiga","cor":"verde"}"#)]).await;
+    assert_eq!(same, Applied { duplicates: 1, entities: 1, ..NEVER }, "versions and ids were kept");
+    assert_eq!(index.rebuilds().await.expect("rebuilds")[0].id, rebuild.id);
+    index.end_rebuild(&rebuild).await.expect("given up");
+    drop(index);
+    let index = bench.prepared_with(then).await;
+    assert_eq!(hits(&*index, of, "*").await, 41);
+}
+
+async fn a_column_of_another_type_is_refused_until_the_index_is_rebuilt<B: IndexBench>() {
+    let columns = |kind: &str| format!("{RULE}columns = [{{ name = \"nota\", type = \"{kind}\" }}]");
+    let (first, before) = catalog_of(vec![defined("coisas", "bigint", &columns("text"))]);
+    let bench = B::new();
+    let index = bench.prepared_with(first).await;
+    let row = r#"{"codigo":1,"nota":"72.5"}"#;
+    applied(&*index, vec![of_text(1, before, row)]).await;
+    drop(index);
+
+    let (then, after) = catalog_of(vec![defined("coisas", "bigint", &columns("number"))]);
+    let index = bench.open_with(then);
+    let told = index.prepare().await.expect_err("another type");
+    assert_eq!(told.kind, FaultKind::Misconfigured);
+    assert!(told.message.contains("nota") && told.advice.contains("rebuild this index"), "{told}");
+    for of in [IndexName::Eventos, IndexName::Entities(after)] {
+        let rebuild = index.begin_rebuild(of).await.expect("a rebuild");
+        let outcome = applied(&*index.rebuild_sink(&rebuild), vec![of_text(1, after, row)]).await;
+        assert_eq!(outcome.inserted + outcome.entities, 1);
+        index.serve_rebuilt(&rebuild).await.expect("swapped");
+        index.end_rebuild(&rebuild).await.expect("ended");
+    }
+    index.prepare().await.expect("prepared");
+    assert_eq!(hits(&*index, IndexName::Entities(after), "nota:>72").await, 1);
+    assert_eq!(hits(&*index, IndexName::Eventos, "metadata.nota:>72").await, 1);
+}
