@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Basis, Description, names::is_secret};
+use super::{Basis, DescribedColumn, Description, names::is_secret};
 use crate::domain::{ColumnKind, KeyKind, Table};
 
 /// What differs.
@@ -22,6 +22,8 @@ pub enum DifferenceKind {
     Type,
     /// Nothing tells when a row was changed, or made.
     Time,
+    /// Timestamps carry no zone: which one they are in is a setting.
+    Zone,
     /// Rows that were changed seem not to say so.
     Trigger,
     /// A column that the definition does not list: it is kept without a type.
@@ -57,8 +59,8 @@ impl Difference {
         problem: impl Into<String>,
         next_step: impl Into<String>,
     ) -> Self {
-        use DifferenceKind::{MissingColumn, Unknown, Unlisted};
-        let is_hint = matches!(kind, MissingColumn | Unlisted | Unknown);
+        use DifferenceKind::{MissingColumn, Unknown, Unlisted, Zone};
+        let is_hint = matches!(kind, MissingColumn | Unlisted | Unknown | Zone);
         let column = column.map(str::to_owned);
         Self { kind, column, problem: problem.into(), next_step: next_step.into(), is_hint }
     }
@@ -70,6 +72,7 @@ pub fn differences(table: Table, description: &Description) -> Vec<Difference> {
     key(table, description, &mut found);
     columns(table, description, &mut found);
     time(table, description, &mut found);
+    zone(table, description, &mut found);
     unlisted(table, description, &mut found);
     found
 }
@@ -177,6 +180,22 @@ fn time(table: Table, description: &Description, found: &mut Vec<Difference>) {
     found.push(Difference { is_hint, ..Difference::new(DifferenceKind::Time, None, problem, next_step) });
 }
 
+fn zone(table: Table, description: &Description, found: &mut Vec<Difference>) {
+    let without = |column: &&DescribedColumn| column.format.starts_with("timestamp without");
+    let named: Vec<&str> = description
+        .columns
+        .iter()
+        .filter(without)
+        .map(|column| column.name.as_str())
+        .filter(|name| table.definition().lists_source(name))
+        .collect();
+    if !named.is_empty() {
+        let problem = format!("{} carry no zone and are read in {}", named.join(", "), table.zone());
+        let next_step = "if the project's clients write another zone's time, name it in SUPABASE_TIMEZONE, or as zone in [time] of the definition";
+        found.push(Difference::new(DifferenceKind::Zone, None, problem, next_step));
+    }
+}
+
 fn unlisted(table: Table, description: &Description, found: &mut Vec<Difference>) {
     let definition = table.definition();
     for column in &description.columns {
@@ -240,10 +259,7 @@ fn close_to<'a>(name: &str, description: &'a Description) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::Catalog,
-        source::description::{DescribedColumn, kind_of_format},
-    };
+    use crate::{domain::Catalog, source::description::kind_of_format};
 
     fn described(columns: &[(&str, &str)]) -> Description {
         let column = |(name, format): &(&str, &str)| DescribedColumn {
@@ -300,7 +316,7 @@ mod tests {
             ("nome", "jsonb"),
             ("emails", "text"),
             ("score_qualificacao", "integer"),
-            ("created_at", "timestamp with time zone"),
+            ("created_at", "timestamp without time zone"),
             ("corretor", "text"),
             ("reset_token", "text"),
         ]);
@@ -310,6 +326,7 @@ mod tests {
             of(DifferenceKind::MissingColumn, "email"),
             of(DifferenceKind::MissingColumn, "updated_at"),
             (DifferenceKind::Time, None),
+            (DifferenceKind::Zone, None),
             of(DifferenceKind::Unlisted, "corretor"),
             of(DifferenceKind::Secret, "reset_token"),
         ] {
