@@ -482,9 +482,10 @@ mod tests {
         assert!(matches!(for_jsonb(r#"{"a": "\u00e9"}"#), (Cow::Borrowed(_), 0)));
         // Each side of the point counts: numeric holds 16,383 digits behind it.
         assert!(fits_numeric("1.5e-15000") && !fits_numeric(&format!("0.{}e-9000", "1".repeat(9_000))));
-        let (clean, replaced) = for_jsonb(&format!("[{}0]", "1e9999,".repeat(2_000)));
+        let many = format!("[{}0]", "1e9999,".repeat(2_000));
+        let (clean, replaced) = for_jsonb(&many);
         assert_eq!(replaced, 323, "not more than what can be read again");
-        assert!(clean.ends_with("\"1e9999\",0]"), "the first ones fit");
+        assert!(clean.starts_with("[1e9999,") && clean.ends_with("\"1e9999\",0]"), "the first ones fit");
     }
 
     #[test]
