@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rand::{RngExt as _, distr::Alphanumeric};
+use secrecy::ExposeSecret;
 use serde_json::json;
 use sluice::{
     domain::{Catalog, Event, TableName},
@@ -125,6 +126,28 @@ async fn a_table_of_entities_has_the_types_comments_and_indexes_its_definition_a
     store.prepare().await.expect("the column is made anew");
     let index: i64 = database.one("SELECT count(*) FROM pg_indexes WHERE indexname = 'leads.email'").await;
     assert_eq!(index, 1, "with its index");
+}
+
+#[tokio::test]
+async fn schemas_of_one_database_hold_stores_that_know_nothing_of_each_other() {
+    let database = TestDatabase::create().await;
+    // What a project's own table looks like to a sluice that shares its database.
+    database.execute("CREATE TABLE public.leads (id bigint); CREATE SCHEMA a; CREATE SCHEMA b").await;
+    let mut held = Vec::new();
+    for schema in ["a", "b"] {
+        let mut settings = database.settings();
+        let url = format!("{}?options=-c%20search_path%3D{schema},public", settings.url.expose_secret());
+        settings.url = url.into();
+        let store = PgStore::connect(&settings, Catalog::built_in()).expect("a store");
+        store.prepare().await.expect("its tables are made");
+        assert_eq!(apply(&store, vec![lead(1, 0, schema)]).await.entities, 1);
+        held.push(begun(&store, table("leads")).await);
+        assert_eq!(state(&store, held[held.len() - 1].0).await, SyncState::Running);
+        assert_eq!(store.facts().await.expect("facts").pending_migrations, 0);
+    }
+    assert_eq!(database.one::<String>("SELECT string_agg(nome, ',') FROM a.leads").await, "a");
+    assert_eq!(database.one::<String>("SELECT string_agg(nome, ',') FROM b.leads").await, "b");
+    assert_eq!(database.one::<i64>("SELECT count(*) FROM public.leads").await, 0);
 }
 
 #[tokio::test]

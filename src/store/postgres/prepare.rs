@@ -348,11 +348,11 @@ async fn fill_page(
     let key = &table.definition().key;
     let mut columns = vec![
         columns::Column::new(
-            "chave",
+            "Key",
             Values::keys(key.kind, entities.iter().map(|entity| entity.key.as_str())),
         ),
         columns::Column::new(
-            "evento",
+            "Event",
             Values::Uuid(entities.iter().map(|entity| Some(entity.evento_id)).collect()),
         ),
     ];
@@ -367,11 +367,11 @@ async fn fill_page(
     let assignments: Vec<String> =
         fill.iter().map(|column| format!("\"{0}\" = n.\"{0}\"", column.name)).collect();
     let statement = format!(
-        "WITH escritos AS (
+        "WITH sluice_escritos AS (
              UPDATE \"{table}\" AS t SET {assignments} FROM ({select}) AS n
-             WHERE t.\"{key}\" = n.chave AND t.evento_id = n.evento RETURNING 1
+             WHERE t.\"{key}\" = n.\"Key\" AND t.evento_id = n.\"Event\" RETURNING 1
          )
-         SELECT count(*) FROM escritos",
+         SELECT count(*) FROM sluice_escritos",
         assignments = assignments.join(", "),
         select = columns::select(&columns),
         key = key.column,

@@ -89,14 +89,14 @@ async fn upsert_entities(
         .collect();
     // Of equal versions the one that comes later stays; the same event again changes nothing.
     let statement = format!(
-        "WITH escritos AS (
+        "WITH sluice_escritos AS (
              INSERT INTO \"{table}\" AS t ({names}) {select}
              ON CONFLICT (\"{key}\") DO UPDATE
              SET {assignments}, processado_em = now()
              WHERE t.versao < excluded.versao OR (t.versao = excluded.versao AND t.evento_id <> excluded.evento_id)
              RETURNING 1
          )
-         SELECT count(*) FROM escritos",
+         SELECT count(*) FROM sluice_escritos",
         names = names(&columns),
         select = select(&columns),
         assignments = assignments.join(", "),

@@ -22,6 +22,7 @@ on_each_adapter! {
     embedded: Embedded, postgres: Postgres;
     a_table_of_every_kind_of_column_keeps_each_value_and_its_type,
     keys_of_each_type_keep_their_type_and_their_value,
+    a_table_of_many_columns_and_a_hard_name_is_written_and_read,
     a_column_that_a_definition_gains_is_added_and_filled_without_losing_a_row,
     a_fill_that_was_interrupted_is_done_by_the_next_to_begin,
     a_changed_type_is_refused_and_each_way_out_works,
@@ -204,6 +205,25 @@ async fn keys_of_each_type_keep_their_type_and_their_value<B: StoreBench>() {
     }
 }
 
+async fn a_table_of_many_columns_and_a_hard_name_is_written_and_read<B: StoreBench>() {
+    let bench = B::empty().await;
+    // As statements of ours name what they work with, and more columns than a function takes arguments.
+    for name in ["escritos", "sluice", "novas", "t", "excluded"] {
+        let columns: Vec<String> = (0..150).map(|i| format!("{{ name = 'c{i}', type = 'text' }}")).collect();
+        let toml = pedidos(&columns.join(", ")).replace("'pedidos'", &format!("'{name}'"));
+        let catalog = catalog(&[&toml]);
+        let store = &*bench.open_with(catalog);
+        store.prepare().await.expect("the table is made");
+        let table = catalog.get(name).expect("the table");
+        for versao in 0..2 {
+            let row = format!(r#"{{"id":7,"c0":"a{versao}","c149":"z{versao}"}}"#);
+            apply_of(catalog, store, vec![from_row(table, &verbatim(row), versao)]).await;
+        }
+        let row = entity(store, catalog, name, "7").await.row;
+        assert_eq!((&row["c0"], &row["c149"], row.len()), (&json!("a1"), &json!("z1"), 151), "{name}");
+    }
+}
+
 /// A table of one column, and of more.
 fn pedidos(columns: &str) -> String {
     format!(
@@ -236,7 +256,8 @@ async fn a_column_that_a_definition_gains_is_added_and_filled_without_losing_a_r
     let wide = format!(
         "{NOME}, {{ name = 'nota', type = 'number' }}, {{ name = 'cliente', type = 'integer', refers_to = 'pedidos' }},
          {{ name = 'quando', type = 'timestamp' }}, {{ name = 'dia', from = 'quando', type = 'date' }},
-         {{ name = 'extra', type = 'json' }}, {{ name = 'itens', type = 'list' }}, {{ name = 'apelido', from = 'nome', type = 'text', lookup = true }}"
+         {{ name = 'extra', type = 'json' }}, {{ name = 'itens', type = 'list' }}, {{ name = 'apelido', from = 'nome', type = 'text', lookup = true }},
+         {{ name = 'chave', from = 'nome', type = 'text' }}, {{ name = 't', from = 'nome', type = 'text' }}"
     );
     let (narrow, wide) = (catalog(&[&pedidos(NOME)]), catalog(&[&pedidos(&wide)]));
     let bench = B::empty().await;
