@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use sluice::{
     domain::{Catalog, Event, Json},
+    embedded::EmbeddedDb,
     fault::{Fault, FaultKind},
-    sink::{Applied, ApplyError},
-    store::{QueryLimits, Store, StoredEntity},
+    sink::{Applied, ApplyError, Sink},
+    store::{QueryLimits, Store, StoredEntity, sqlite::SqliteStore},
 };
 
 use crate::support::{
+    folder::TestFolder,
     on_each_adapter,
     stores::{
         Embedded, LOG, Postgres, StoreBench, apply, apply_of, batch_of, catalog, claimed, from_row, lead,
@@ -459,4 +461,32 @@ async fn a_process_with_another_definition_writes_nothing<B: StoreBench>() {
     assert_eq!(entity(&*new, wide, "pedidos", "1").await.row["nota"], 1.5);
     let shown: Value = json!(entity(&*new, wide, "pedidos", "1").await.row);
     assert_eq!(shown, json!({"id": 1, "nome": "n1", "nota": 1.5}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_takes_an_embedded_folder_over_makes_its_tables_its_own() {
+    let (narrow, wide) = (
+        catalog(&[&pedidos(NOME)]),
+        catalog(&[&pedidos(&format!("{NOME}, {{ name = 'nota', type = 'number' }}"))]),
+    );
+    let event = |catalog: Catalog, id: u32| {
+        from_row(catalog.get("pedidos").expect("the table"), &verbatim(pedido(id, 0)), 0)
+    };
+    let folder = TestFolder::new();
+    let opened = |owner: &str, catalog: Catalog| {
+        SqliteStore::new(EmbeddedDb::open(folder.path(), owner).expect("an open folder"), catalog)
+    };
+    let one = opened("one", narrow);
+    one.prepare().await.expect("the table is made");
+    apply_of(narrow, &one, vec![event(narrow, 1)]).await;
+    opened("another", narrow).prepare().await.expect("with the same definitions there is nothing to do");
+    let two = opened("two", wide);
+    let fault = two.prepare().await.expect_err("it can't make the column");
+    assert!(fault.message.contains("differ in: nota"), "{fault}");
+    drop(one);
+    // It began long ago, and is not asked to prepare again.
+    apply_of(wide, &two, vec![event(wide, 2)]).await;
+    for key in ["1", "2"] {
+        assert_eq!(entity(&two, wide, "pedidos", key).await.row["nota"], 0.5, "{key}");
+    }
 }
