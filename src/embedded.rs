@@ -6,7 +6,10 @@
 use std::{
     convert::Infallible,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -33,6 +36,12 @@ const MIGRATIONS: [&str; 2] = [
 /// How long to wait for another process to have made the file it holds.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
 
+/// The most memory SQLite takes in this process, whatever is asked of it: ten times what writing and reading take.
+const MAX_HEAP: i64 = 256 << 20;
+
+/// A statement looks at the clock often, but not within one step.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
+
 /// Connections kept for the next question: as many as ask at once in an idle server.
 const IDLE_READERS: usize = 4;
 
@@ -43,6 +52,37 @@ pub struct EmbeddedDb {
     readers: Arc<Mutex<Vec<Connection>>>,
     /// Once this process holds the folder.
     writer: Mutex<Option<Arc<Mutex<Connection>>>>,
+    pressure: Arc<MemoryPressure>,
+}
+
+/// SQLite's memory is limited for the whole process, and one statement of somebody else's can take it all. So a call
+/// of sluice's own that gets none asks for it back, and tries again; statements of others end when they are asked.
+#[derive(Default)]
+pub struct MemoryPressure {
+    asked: AtomicU64,
+}
+
+impl MemoryPressure {
+    /// How often memory was asked back.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn outlasted<T>(&self, mut attempt: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let until = Instant::now() + GIVEN_BACK_WITHIN;
+        loop {
+            match attempt() {
+                Err(error)
+                    if error.sqlite_error_code() == Some(ErrorCode::OutOfMemory)
+                        && Instant::now() < until =>
+                {
+                    self.asked.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
 }
 
 impl EmbeddedDb {
@@ -65,7 +105,12 @@ impl EmbeddedDb {
             Ok(None) | Err(_) => Some(writer(&folder, "opening sluice.db")?),
         };
         let reader = made(folder.path()).map_err(|error| fault("opening sluice.db for reading", &error))?;
-        Ok(Arc::new(Self { folder, readers: Arc::new(Mutex::new(vec![reader])), writer: Mutex::new(writer) }))
+        Ok(Arc::new(Self {
+            folder,
+            readers: Arc::new(Mutex::new(vec![reader])),
+            writer: Mutex::new(writer),
+            pressure: Arc::default(),
+        }))
     }
 
     /// Whether this process may write; asking takes over a folder that has become free.
@@ -88,9 +133,9 @@ impl EmbeddedDb {
     pub async fn write<T: Send + 'static>(
         &self,
         what: &'static str,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Fault> {
-        let Ok(outcome) = self.write_or_abort(what, |db| work(db).map(Ok::<T, Infallible>)).await?;
+        let Ok(outcome) = self.write_or_abort(what, move |db| work(db).map(Ok::<T, Infallible>)).await?;
         Ok(outcome)
     }
 
@@ -102,18 +147,20 @@ impl EmbeddedDb {
     pub async fn write_or_abort<T: Send + 'static, E: Send + 'static>(
         &self,
         what: &'static str,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Result<T, E>> + Send + 'static,
+        work: impl Fn(&Transaction<'_>) -> rusqlite::Result<Result<T, E>> + Send + 'static,
     ) -> Result<Result<T, E>, Fault> {
-        let connection = self.writer(what)?;
+        let (connection, pressure) = (self.writer(what)?, self.pressure.clone());
         blocking(what, move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            // Dropped uncommitted, a transaction is rolled back.
-            let outcome = work(&transaction)?;
-            if outcome.is_ok() {
-                transaction.commit()?;
-            }
-            Ok(outcome)
+            let (outcome, committed) = pressure.outlasted(|| {
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let outcome = work(&transaction)?;
+                // Dropped uncommitted, a transaction is rolled back.
+                let committed = if outcome.is_ok() { transaction.commit() } else { Ok(()) };
+                Ok((outcome, committed))
+            })?;
+            // Whether a commit that failed is on disk is not known, so it is not tried again here.
+            committed.map(|()| outcome)
         })
         .await
     }
@@ -125,13 +172,13 @@ impl EmbeddedDb {
     pub async fn read<T: Send + 'static>(
         &self,
         what: &'static str,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Fault> {
-        let (readers, folder) = (self.readers.clone(), self.folder.clone());
+        let (readers, folder, pressure) = (self.readers.clone(), self.folder.clone(), self.pressure.clone());
         blocking(what, move || {
             let idle = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = idle.map_or_else(|| reader(folder.path()), Ok)?;
-            let outcome = work(&connection)?;
+            let connection = idle.map_or_else(|| pressure.outlasted(|| reader(folder.path())), Ok)?;
+            let outcome = pressure.outlasted(|| work(&connection))?;
             let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
             if readers.len() < IDLE_READERS {
                 readers.push(connection);
@@ -139,6 +186,11 @@ impl EmbeddedDb {
             Ok(outcome)
         })
         .await
+    }
+
+    /// What statements of others must watch.
+    pub fn pressure(&self) -> Arc<MemoryPressure> {
+        self.pressure.clone()
     }
 
     /// A connection of the caller's own, which can read and do nothing else.
@@ -218,6 +270,8 @@ fn connect(folder: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(folder.join(FILE), flags)?;
     connection.busy_timeout(Duration::from_secs(10))?;
+    // Answers with the limit of the whole process, which only ever gets lower.
+    connection.pragma_update_and_check(None, "hard_heap_limit", MAX_HEAP, |_| Ok(()))?;
     connection.set_prepared_statement_cache_capacity(64);
     if flags.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
         connection.pragma_update(None, "journal_mode", "WAL")?;

@@ -63,6 +63,11 @@ impl Engine {
         self.ready_store().await?.events(filter, order, after, limit).await
     }
 
+    /// The store's name, which decides the dialect of SQL.
+    pub fn store_name(&self) -> &'static str {
+        self.store.name()
+    }
+
     /// What the store answers to one SQL statement that reads, and the store's name: it decides the dialect.
     ///
     /// # Errors

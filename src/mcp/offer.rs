@@ -13,7 +13,7 @@ use super::{
     answer::{ToolError, not_permitted},
     arguments::{Misplaced, coerced, nearest},
     compact,
-    tools::{GROUPS, Group},
+    tools::{GROUPS, Group, query},
 };
 
 /// What an operator offers to clients.
@@ -77,6 +77,16 @@ impl Toolbox {
             }
         }
         Self { router, left_out }
+    }
+
+    /// Says which dialect of SQL the store speaks right now.
+    pub(super) fn speaking(mut self, store: &str) -> Self {
+        let dialect = if store == "postgres" { "PostgreSQL's dialect" } else { query::SQLITE_DIALECT };
+        for route in self.router.map.values_mut().filter(|route| route.attr.name == "query_store") {
+            let description = route.attr.description.as_deref().unwrap_or_default();
+            route.attr.description = Some(description.replacen(query::ANY_DIALECT, dialect, 1).into());
+        }
+        self
     }
 
     /// The tools for a client with these rights, always in the same order.
@@ -203,6 +213,23 @@ mod tests {
         assert!(!names(&offer).iter().any(|name| name == "get_sync"));
         let why = refusal(&offer, "get_sync", Access::Full).expect("a refusal");
         assert!(why.contains("`sync`") && why.contains("--tools"), "{why}");
+    }
+
+    #[test]
+    fn the_dialect_of_the_store_at_hand_is_described() {
+        let description = |store: &str| {
+            let toolbox = Toolbox::new(&Offer::default()).speaking(store);
+            let tool = toolbox.list(Access::Full).into_iter().find(|tool| tool.name == "query_store");
+            tool.expect("the tool").description.expect("a description").into_owned()
+        };
+        let (postgres, sqlite) = (description("postgres"), description("sqlite"));
+        assert!(postgres.contains("in PostgreSQL's dialect.") && !postgres.contains("SQLite"), "{postgres}");
+        for spelled in
+            ["date_trunc", "now() - interval '7 days'", "ILIKE", "unnest(interesse)", "in SQLite's dialect;"]
+        {
+            assert!(sqlite.contains(spelled), "{sqlite}");
+        }
+        assert!(!sqlite.contains("where sluice runs embedded"), "{sqlite}");
     }
 
     #[test]

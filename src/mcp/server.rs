@@ -61,7 +61,7 @@ impl SluiceServer {
     /// A server with the tools of `offer`.
     pub fn new(engine: Arc<Engine>, offer: &Offer) -> Self {
         Self {
-            toolbox: Arc::new(Toolbox::new(offer)),
+            toolbox: Arc::new(Toolbox::new(offer).speaking(engine.store_name())),
             outgoing: Outgoing { reveal_pii: offer.reveal_pii },
             tasks: Tasks::default(),
             seal: Seal::new(),

@@ -30,6 +30,7 @@ mod stdio;
 mod store_conformance;
 mod store_operations;
 mod store_postgres;
+mod store_sqlite_sql;
 mod support;
 mod sync;
 mod untidy_rows;

@@ -1,6 +1,7 @@
 //! What every store promises, on each adapter: the embedded one, which needs nothing, and Postgres.
 
 mod applying;
+mod dialect;
 mod leasing;
 mod questions;
 mod tables;

@@ -78,7 +78,7 @@ impl Log for EmbeddedLog {
                 let now = Utc::now().timestamp_millis();
                 let mut ends: HashMap<i32, i64> = HashMap::new();
                 let mut positions = Vec::with_capacity(records.len());
-                for record in records {
+                for record in &records {
                     let partition = if topic == 0 { partition_of(&record.key) } else { 0 };
                     let offset = match ends.get(&partition) {
                         Some(offset) => *offset,
@@ -131,7 +131,7 @@ impl Log for EmbeddedLog {
                      WHERE topic = ? AND partition = ? AND position >= ? AND position < ? ORDER BY position",
                 )?;
                 let mut records = Vec::new();
-                for range in ranges {
+                for range in &ranges {
                     let place = params![number(topic), range.partition, range.low, range.high];
                     for record in statement.query_map(place, reader::record)? {
                         records.push(record?);

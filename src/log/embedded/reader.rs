@@ -64,7 +64,7 @@ impl EmbeddedReader {
                      WHERE topic = 0 AND partition = ? AND position >= ? ORDER BY position LIMIT ?",
                 )?;
                 let (mut records, mut bytes) = (Vec::new(), 0);
-                for (partition, from) in next {
+                for (partition, from) in &next {
                     let left = limits.records.saturating_sub(records.len());
                     if left == 0 || bytes >= limits.bytes {
                         break;
@@ -179,7 +179,7 @@ impl LogReader for EmbeddedReader {
                     "INSERT INTO log_groups (group_name, partition, next_offset) VALUES (?, ?, ?)
                      ON CONFLICT (group_name, partition) DO UPDATE SET next_offset = excluded.next_offset",
                 )?;
-                for at in next {
+                for at in &next {
                     statement.execute(params![group, at.partition, at.offset])?;
                 }
                 Ok(())

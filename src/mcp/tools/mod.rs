@@ -3,7 +3,7 @@
 pub(super) mod dead_letters;
 mod doctor;
 mod operate;
-mod query;
+pub(super) mod query;
 mod rebuild;
 mod schedules;
 mod search;

@@ -25,6 +25,14 @@ use crate::{
 /// Events a page may hold.
 const MOST_EVENTS: u32 = 200;
 
+/// What the description of `query_store` says of the dialect where no store is known.
+pub(in crate::mcp) const ANY_DIALECT: &str = "PostgreSQL's dialect, or SQLite's where sluice runs embedded";
+
+/// What it says of the embedded store's.
+pub(in crate::mcp) const SQLITE_DIALECT: &str = "SQLite's dialect; PostgreSQL's date_trunc, to_char, extract, AT TIME ZONE, \
+    now() - interval '7 days', ILIKE, FROM leads, unnest(interesse) AS i, x = ANY(interesse) and ::casts are known, too. LIKE ignores \
+    case; times are ISO 8601 text in UTC, JSON and lists JSON text";
+
 /// Rows a statement may answer.
 const MOST_ROWS: u32 = 1_000;
 
@@ -222,8 +230,8 @@ impl SluiceServer {
 
     #[tool(
         title = "Query the store with SQL",
-        description = "Answers one read-only SQL statement (joins, WITH, window functions and aggregates are fine) in the store's \
-            dialect: PostgreSQL, or SQLite where sluice runs embedded (times are ISO 8601 text there). It is stopped after 15 s. Tables: \
+        description = "Answers one read-only SQL statement (joins, WITH, window functions and aggregates are fine) in \
+            PostgreSQL's dialect, or SQLite's where sluice runs embedded. It is stopped after 15 s. Tables: \
             eventos_raw (id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, dados, entidade_id, versao, \
             processado_em); leads (id, nome, email, telefone, nome_empresa, nome_projeto, interesse, score_qualificacao, status_lead, origem, utm_source, created_at, updated_at, last_interaction_at); chat_sessions (id, lead_id, total_messages, duration_seconds, pages_visited, perguntas_feitas, intencao_detectada, nivel_interesse, started_at, ended_at, is_active), each with more, see sluice://schema/{table}; eventos_agregados (janela_inicio, \
             janela_fim, categoria, evento, total, soma_valor: windows of five minutes). \

@@ -3,7 +3,8 @@
 //! Guarantee: no fault made here carries a row's values or the password. Postgres quotes values in the messages
 //! and details of data errors, so only the messages of classes that speak of the server itself are repeated.
 
-use sqlx::{error::DatabaseError, migrate::MigrateError};
+use sqlx::error::DatabaseError;
+use sqlx_core::migrate::MigrateError;
 
 use crate::fault::{Fault, FaultKind};
 

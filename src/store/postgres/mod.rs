@@ -12,6 +12,7 @@ mod faults;
 mod functions;
 mod health;
 mod lease;
+mod migrations;
 mod offsets;
 mod operations;
 mod poison;
@@ -26,11 +27,11 @@ mod write;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{Connection, migrate::Migrator};
+use sqlx::Connection;
 use uuid::Uuid;
 
-use self::connection::Connector;
 pub(crate) use self::statement::checked;
+use self::{connection::Connector, migrations::MIGRATOR};
 use crate::{
     config::PostgresSettings,
     domain::{Catalog, Table},
@@ -39,9 +40,6 @@ use crate::{
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
     store::{Begun, Coverage, NewSync, Store, SyncRecord},
 };
-
-/// A later release's migrations are left alone, so that workers can be upgraded one by one.
-static MIGRATOR: Migrator = Migrator { ignore_missing: true, ..sqlx::migrate!("migrations/postgres") };
 
 /// Building an index on a full table takes what it takes.
 const UNBOUNDED: Duration = Duration::ZERO;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, postgres::types::PgInterval, types::Json};
 use uuid::Uuid;
 
-use super::{MIGRATOR, PgStore, prepare, syncs};
+use super::{PgStore, migrations::MIGRATOR, prepare, syncs};
 use crate::{
     domain::TableName,
     fault::Fault,

@@ -160,12 +160,12 @@ impl SyncLease for SqliteLease {
                     "SELECT event, versao FROM sluice_appended WHERE log = ? AND table_name = ? AND entity = ?",
                 )?;
                 let mut known = HashMap::new();
-                for entity in entities {
+                for entity in &entities {
                     let found = statement
                         .query_row(params![log, table.0, entity], |row| Ok((parsed(row, 0)?, row.get(1)?)))
                         .optional()?;
                     if let Some((event, versao)) = found {
-                        known.insert(entity.clone(), Appended { entity, event, versao });
+                        known.insert(entity.clone(), Appended { entity: entity.clone(), event, versao });
                     }
                 }
                 Ok(known)
@@ -192,7 +192,7 @@ impl SyncLease for SqliteLease {
                      ON CONFLICT (log, table_name, entity)
                      DO UPDATE SET event = excluded.event, versao = excluded.versao",
                 )?;
-                for row in appended {
+                for row in &appended {
                     remember.execute(params![log, table.0, row.entity, row.event.to_string(), row.versao])?;
                 }
                 Ok(Ok(if cancel { Control::Cancel } else { Control::GoOn }))

@@ -15,7 +15,10 @@ use rusqlite::params;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use self::lease::{Leases, SqliteLease};
+use self::{
+    lease::{Leases, SqliteLease},
+    query::QueryRunner,
+};
 use super::{Begun, Coverage, NewSync, Store, SyncRecord, check_spans, counted, used_id};
 use crate::{
     domain::{Catalog, Table},
@@ -29,6 +32,7 @@ const PART: &str = "sqlite";
 
 /// The store in an embedded file.
 pub struct SqliteStore {
+    sql: QueryRunner,
     db: Arc<EmbeddedDb>,
     catalog: Catalog,
     leases: Leases,
@@ -39,7 +43,8 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// The store of these tables' entities; they are made when it is prepared.
     pub fn new(db: Arc<EmbeddedDb>, catalog: Catalog) -> Self {
-        Self { db, catalog, leases: Leases::default(), prepared: OnceCell::new() }
+        let sql = QueryRunner::new(db.clone(), catalog);
+        Self { sql, db, catalog, leases: Leases::default(), prepared: OnceCell::new() }
     }
 
     async fn make_tables(&self) -> Result<(), Fault> {
@@ -89,8 +94,8 @@ impl Sink for SqliteStore {
                      ON CONFLICT (log, partition) DO UPDATE SET epoch = epoch + 1 RETURNING epoch, next_offset",
                 )?;
                 partitions
-                    .into_iter()
-                    .map(|partition| {
+                    .iter()
+                    .map(|&partition| {
                         statement.query_row(params![log, partition], |row| {
                             let next: Option<i64> = row.get(1)?;
                             let start = next.map_or(StartAt::Beginning, StartAt::Offset);
@@ -119,7 +124,7 @@ impl Sink for SqliteStore {
                      WHERE log = ? AND next_offset IS NOT NULL ORDER BY partition",
                 )?;
                 let rows = statement
-                    .query_map([log], |row| Ok(Position { partition: row.get(0)?, offset: row.get(1)? }))?;
+                    .query_map([&log], |row| Ok(Position { partition: row.get(0)?, offset: row.get(1)? }))?;
                 rows.collect::<rusqlite::Result<Vec<_>>>()
             })
             .await

@@ -54,7 +54,7 @@ impl Operations for SqliteStore {
                 )?;
                 db.query_row(
                     "SELECT consumer_group, paused_by, since FROM sluice_pauses WHERE consumer_group = ?",
-                    [group],
+                    [&group],
                     pause,
                 )
             })
@@ -65,7 +65,7 @@ impl Operations for SqliteStore {
         let group = group.to_owned();
         self.db
             .write("resuming a sink", move |db| {
-                Ok(db.execute("DELETE FROM sluice_pauses WHERE consumer_group = ?", [group])? == 1)
+                Ok(db.execute("DELETE FROM sluice_pauses WHERE consumer_group = ?", [&group])? == 1)
             })
             .await
     }
@@ -75,7 +75,7 @@ impl Operations for SqliteStore {
         self.db
             .write("settling dead letters", move |db| {
                 let mut statement = db.prepare_cached(SETTLE)?;
-                for letter in letters {
+                for letter in &letters {
                     statement.execute(params![
                         log,
                         letter.partition,
@@ -115,7 +115,7 @@ impl Operations for SqliteStore {
                      WHERE log = ? AND partition = ? AND \"offset\" >= ? AND \"offset\" < ?",
                 )?;
                 let mut sum = 0;
-                for extent in extents {
+                for extent in &extents {
                     let count: i64 = statement
                         .query_row(params![log, extent.partition, extent.low, extent.high], |row| {
                             row.get(0)
@@ -137,7 +137,7 @@ impl Operations for SqliteStore {
                      ON CONFLICT (log, partition, \"offset\") DO UPDATE
                      SET letter_id = excluded.letter_id, table_name = excluded.table_name, entity = excluded.entity",
                 )?;
-                for letter in letters {
+                for letter in &letters {
                     let id = letter.letter.to_string();
                     statement.execute(params![log, letter.partition, letter.offset, id, letter.table.0, letter.entity])?;
                 }
@@ -151,14 +151,14 @@ impl Operations for SqliteStore {
         // Looking costs no write, and most often there is none.
         let sought = (log.clone(), table.clone(), entities);
         let parked = self.db.read("looking for letters of mended rows", move |db| {
-            let (log, table, entities) = sought;
+            let (log, table, entities) = &sought;
             let mut statement = db.prepare_cached(
                 "SELECT 1 FROM sluice_parked_letters WHERE log = ? AND table_name = ? AND entity = ?",
             )?;
             let mut parked = Vec::new();
             for entity in entities {
                 if statement.exists(params![log, table.0, entity])? {
-                    parked.push(entity);
+                    parked.push(entity.clone());
                 }
             }
             Ok(parked)
@@ -175,7 +175,7 @@ impl Operations for SqliteStore {
                 )?;
                 let mut settle = db.prepare_cached(SETTLE)?;
                 let mut settled = 0;
-                for entity in parked {
+                for entity in &parked {
                     let letters: Vec<(i32, i64, String)> = take
                         .query_map(params![log, table.0, entity], |row| {
                             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -197,7 +197,7 @@ impl Operations for SqliteStore {
         self.db
             .read("reading a table's columns", move |db| {
                 db.prepare_cached("SELECT columns FROM sluice_source_columns WHERE table_name = ?")?
-                    .query_row([table.0], |row| from_json(row, 0))
+                    .query_row([&table.0], |row| from_json(row, 0))
                     .optional()
             })
             .await
@@ -254,7 +254,7 @@ impl Operations for SqliteStore {
         let table = table.clone();
         self.db
             .write("removing a schedule", move |db| {
-                Ok(db.execute("DELETE FROM sluice_schedules WHERE table_name = ?", [table.0])? == 1)
+                Ok(db.execute("DELETE FROM sluice_schedules WHERE table_name = ?", [&table.0])? == 1)
             })
             .await
     }

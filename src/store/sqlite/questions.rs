@@ -11,7 +11,7 @@ use serde_json::{Number, Value};
 use super::{
     SqliteStore,
     lease::{parsed, time, unreadable},
-    query, rows,
+    rows,
     rows::instant,
 };
 use crate::{
@@ -39,7 +39,7 @@ impl Questions for SqliteStore {
         let (sql, values) = event_query(filter, order, after, limit);
         let read = self.db.read("reading events", move |db| {
             let mut statement = db.prepare_cached(&sql)?;
-            statement.query_map(params_from_iter(values), event)?.collect::<rusqlite::Result<Vec<_>>>()
+            statement.query_map(params_from_iter(&values), event)?.collect::<rusqlite::Result<Vec<_>>>()
         });
         Ok(EventPage::of(read.await?, order, limit))
     }
@@ -84,7 +84,7 @@ impl Questions for SqliteStore {
     }
 
     async fn query(&self, statement: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
-        query::query(self.db.clone(), self.catalog, statement.to_owned(), limits).await
+        self.sql.query(statement, limits).await
     }
 }
 

@@ -1,0 +1,43 @@
+//! The migrations, compiled in.
+
+use std::sync::LazyLock;
+
+use sqlx_core::migrate::{Migration, MigrationType, Migrator};
+
+/// Numbered migrations; a file's place is its number.
+const MIGRATIONS: [(&str, &str); 3] = [
+    ("events", include_str!("../../../migrations/postgres/0001_events.sql")),
+    ("progress", include_str!("../../../migrations/postgres/0002_progress.sql")),
+    ("operations", include_str!("../../../migrations/postgres/0003_operations.sql")),
+];
+
+/// A later release's migrations are left alone, so that workers can be upgraded one by one.
+pub(super) static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let migration = |(version, (name, sql)): (i64, &(&'static str, &'static str))| {
+        Migration::new(version, (*name).into(), MigrationType::Simple, (*sql).into(), false)
+    };
+    Migrator {
+        migrations: (1..).zip(&MIGRATIONS).map(migration).collect(),
+        ignore_missing: true,
+        ..Migrator::DEFAULT
+    }
+});
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_a_migration_at_its_number() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/postgres");
+        let files: BTreeSet<String> = std::fs::read_dir(folder)
+            .expect("the folder of migrations")
+            .map(|file| file.expect("a file").file_name().into_string().expect("a name"))
+            .collect();
+        let compiled: BTreeSet<String> =
+            MIGRATOR.iter().map(|one| format!("{:04}_{}.sql", one.version, one.description)).collect();
+        assert_eq!(compiled, files);
+    }
+}

@@ -1,0 +1,113 @@
+//! Runs the statement and makes JSON of its rows, no more of it than fits into an answer.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rusqlite::{
+    Batch, Column, Connection, Error, Row, Statement, fallible_iterator::FallibleIterator, ffi,
+    types::ValueRef,
+};
+use serde_json::{Number, Value};
+
+use super::{Deadline, PART};
+use crate::{
+    domain::{Catalog, json::to_value},
+    fault::Fault,
+    store::{QueryAnswer, QueryColumn, QueryLimits, refused_statement, sqlite::rows::declared},
+};
+
+/// As many as in Postgres.
+const MAX_COLUMNS: usize = 100;
+
+pub(super) fn answer(
+    connection: &Connection,
+    catalog: Catalog,
+    sql: &str,
+    limits: &QueryLimits,
+    deadline: &Deadline,
+) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
+    let refused = |problem: String| Ok(Err(refused_statement(PART, catalog, problem)));
+    let mut statements = Batch::new(connection, sql);
+    let Some(mut statement) = statements.next()? else { return refused("it is empty".to_owned()) };
+    // Reading on also shows a second statement that is wrong.
+    if !matches!(statements.next(), Ok(None)) {
+        return refused("there is more than one statement".to_owned());
+    }
+    if !statement.readonly() || statement.column_count() == 0 {
+        return refused("it does not read".to_owned());
+    }
+    if statement.parameter_count() > 0 {
+        return refused("it has parameters; write the values into it".to_owned());
+    }
+    if statement.column_count() > MAX_COLUMNS {
+        return refused(format!("it has {} columns; select {MAX_COLUMNS} at most", statement.column_count()));
+    }
+    let columns = columns(&statement);
+    let mut bytes: usize = columns.iter().map(|column| column.name.len()).sum();
+    if bytes > limits.bytes {
+        return refused("the names of its columns are too long; give them short ones".to_owned());
+    }
+    // An interruption while it was prepared is forgotten when it begins to run.
+    if deadline.is_over() {
+        return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None));
+    }
+    let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: false };
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let Some(values) = values(row, &answer.columns, limits.bytes - bytes)? else {
+            answer.truncated = true;
+            break;
+        };
+        bytes += serde_json::to_string(&values).map_or(0, |text| text.len());
+        if answer.rows.len() == limits.rows || bytes > limits.bytes {
+            answer.truncated = true;
+            break;
+        }
+        answer.rows.push(values);
+    }
+    Ok(Ok(answer))
+}
+
+/// The row's values, or none if they can't fit; nothing is copied then.
+fn values(row: &Row<'_>, columns: &[QueryColumn], room: usize) -> rusqlite::Result<Option<Vec<Value>>> {
+    let mut bytes = 0;
+    for i in 0..columns.len() {
+        bytes += match row.get_ref(i)? {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
+            _ => 1,
+        };
+    }
+    if bytes > room {
+        return Ok(None);
+    }
+    columns.iter().enumerate().map(|(i, column)| value(row, i, column)).collect::<Result<_, _>>().map(Some)
+}
+
+/// The columns of a statement, with the types the tables declare.
+fn columns(statement: &Statement<'_>) -> Vec<QueryColumn> {
+    let of = |column: Column<'_>| QueryColumn {
+        name: column.name().to_owned(),
+        // What is computed has the type of each value.
+        kind: declared(&column.decl_type().unwrap_or("any").to_lowercase()).to_owned(),
+    };
+    statement.columns().map(of).collect()
+}
+
+/// A value as JSON, as its column declares it.
+fn value(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<Value> {
+    Ok(match row.get_ref(i)? {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) if column.kind == "boolean" => Value::Bool(number != 0),
+        ValueRef::Integer(number) => number.into(),
+        ValueRef::Real(number) => {
+            Number::from_f64(number).map_or_else(|| Value::String(number.to_string()), Value::Number)
+        }
+        ValueRef::Text(text) => {
+            let text = String::from_utf8_lossy(text);
+            if matches!(&*column.kind, "json" | "list") {
+                to_value(&text)
+            } else {
+                Value::String(text.into_owned())
+            }
+        }
+        ValueRef::Blob(bytes) => Value::String(STANDARD.encode(bytes)),
+    })
+}

@@ -1,0 +1,195 @@
+//! Expressions taken apart and put together.
+
+use std::ops::ControlFlow;
+
+use sqlparser::{
+    ast::{
+        BinaryOperator, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, InTarget, Interval,
+        ObjectName, TrimWhereField, Value, visit_expressions_mut,
+    },
+    dialect::PostgreSqlDialect,
+    parser::Parser,
+};
+
+/// A text literal's content.
+pub(super) fn literal(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text),
+            _ => None,
+        },
+        Expr::Nested(inner) => literal(inner),
+        _ => None,
+    }
+}
+
+pub(super) fn quoted(text: impl Into<String>) -> Expr {
+    Expr::Value(Value::SingleQuotedString(text.into()).into())
+}
+
+/// An expression of SQLite's with `_0`, `_1`, … replaced.
+pub(super) fn template(sql: &str, parts: &[&Expr]) -> Expr {
+    let parsed =
+        Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_expr());
+    let Ok(mut made) = parsed else { return quoted(sql) };
+    let _ = visit_expressions_mut(&mut made, |expr| {
+        if let Expr::Identifier(name) = expr
+            && let Some(part) = name.value.strip_prefix('_').and_then(|n| n.parse::<usize>().ok())
+            && let Some(part) = parts.get(part)
+        {
+            *expr = (*part).clone();
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    made
+}
+
+/// The library writes a call of `trim` with two arguments as no database reads it.
+pub(super) fn trimmed(of: &Expr, what: Option<&Expr>, side: Option<&TrimWhereField>) -> Expr {
+    let (left, right) = match side {
+        Some(TrimWhereField::Leading) => (true, false),
+        Some(TrimWhereField::Trailing) => (false, true),
+        _ => (true, true),
+    };
+    let mut made = of.clone();
+    for name in
+        [(left, "ltrim"), (right, "rtrim")].into_iter().filter_map(|(wanted, name)| wanted.then_some(name))
+    {
+        made = match what {
+            Some(what) => template(&format!("{name}(_0, _1)"), &[&made, what]),
+            None => template(&format!("{name}(_0)"), &[&made]),
+        };
+    }
+    made
+}
+
+pub(super) fn take(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::Value(Value::Null.into()))
+}
+
+pub(super) fn function_name(name: &ObjectName) -> String {
+    name.0.last().and_then(|part| part.as_ident()).map(|name| name.value.to_lowercase()).unwrap_or_default()
+}
+
+/// The arguments of a call that has nothing but arguments.
+pub(super) fn plain_arguments(arguments: &FunctionArguments) -> Vec<&Expr> {
+    let FunctionArguments::List(list) = arguments else { return Vec::new() };
+    list.args
+        .iter()
+        .filter_map(|argument| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        })
+        .collect()
+}
+
+/// As PostgreSQL names a column that was given no name.
+pub(super) fn column_name(expr: &Expr) -> String {
+    match expr {
+        Expr::Identifier(name) => name.value.clone(),
+        Expr::CompoundIdentifier(parts) => parts.last().map(|name| name.value.clone()).unwrap_or_default(),
+        Expr::Cast { expr, .. } | Expr::Nested(expr) => column_name(expr),
+        Expr::Function(call) => function_name(&call.name),
+        Expr::Extract { .. } => "extract".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Types that SQLite's own casts name, too, and mean by them what SQLite means.
+pub(super) fn is_own_type(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Text
+            | DataType::Integer(None)
+            | DataType::Int(None)
+            | DataType::Real
+            | DataType::Blob(None)
+    )
+}
+
+/// `now() - '7 days'::interval`: a text beside an interval is a time.
+pub(super) fn timed(expr: &Expr) -> Expr {
+    if literal(expr).is_some() { template("pg_timestamptz(_0)", &[expr]) } else { expr.clone() }
+}
+
+pub(super) fn nested(expr: &Expr) -> Expr {
+    Expr::Nested(Box::new(expr.clone()))
+}
+
+pub(super) fn unnested(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(inner) => unnested(inner),
+        other => other,
+    }
+}
+
+/// An interval's text: `'7 days'`, and `'7' DAY` as `'7' || ' day'`.
+pub(super) fn interval_text(interval: &Interval) -> Expr {
+    match &interval.leading_field {
+        None => (*interval.value).clone(),
+        Some(field) => {
+            let unit = quoted(format!(" {}", field.to_string().to_lowercase()));
+            template("(_0 || _1)", &[&nested(&interval.value), &unit])
+        }
+    }
+}
+
+/// `x = ANY(list)`, or `x <> ALL(list)`, of a list in a column, a written one or a query.
+pub(super) fn any_of(left: &Expr, right: &Expr, negated: bool) -> Expr {
+    let not = if negated { "NOT " } else { "" };
+    match unnested(right) {
+        Expr::Subquery(query) => Expr::In {
+            expr: Box::new(left.clone()),
+            target: InTarget::Subquery(query.clone()),
+            negated,
+            global: false,
+        },
+        Expr::Array(array) => Expr::In {
+            expr: Box::new(left.clone()),
+            target: InTarget::List(array.elem.clone()),
+            negated,
+            global: false,
+        },
+        list => template(&format!("({not}_0 IN (SELECT value FROM json_each(_1)))"), &[left, list]),
+    }
+}
+
+/// Every `->>` in it as text, as PostgreSQL answers it; SQLite makes numbers of numbers and 1 of `true`.
+pub(super) fn json_text(expr: &Expr) -> Option<Expr> {
+    let mut made = expr.clone();
+    let mut found = false;
+    let _ = visit_expressions_mut(&mut made, |expr| {
+        if let Expr::BinaryOp { left, op: BinaryOperator::LongArrow, right } = expr {
+            let path = match literal(right) {
+                Some(path) if path.starts_with('$') => quoted(path),
+                Some(key) => quoted(json_key(key)),
+                None => template("'$[' || _0 || ']'", &[right]),
+            };
+            *expr = template(
+                "CASE json_type(_0, _2) WHEN 'text' THEN _3 WHEN 'null' THEN NULL ELSE CAST(_0 -> _1 AS TEXT) END",
+                &[left, right, &path, &template("json_extract(_0, _1)", &[left, &path])],
+            );
+            found = true;
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    found.then_some(made)
+}
+
+/// `{a,0,b}` as `$."a"[0]."b"`.
+pub(super) fn json_path(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('{')?.strip_suffix('}')?;
+    let step = |step: &str| {
+        let step = step.trim().trim_matches('"');
+        if step.bytes().all(|byte| byte.is_ascii_digit()) {
+            format!("[{step}]")
+        } else {
+            format!(".\"{step}\"")
+        }
+    };
+    Some(std::iter::once("$".to_owned()).chain(inner.split(',').map(step)).collect())
+}
+
+pub(super) fn json_key(key: &str) -> String {
+    format!("$.\"{key}\"")
+}

@@ -1,0 +1,69 @@
+//! How SQLite spells what only PostgreSQL has.
+
+pub(super) const CAST: &str = "CAST(x AS INTEGER), CAST(x AS REAL) or CAST(x AS TEXT)";
+pub(super) const DIFFERENCE: &str =
+    "extract(epoch FROM a - b) for seconds, or (julianday(a) - julianday(b)) for days";
+pub(super) const DISTINCT_ON: &str =
+    "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY a ORDER BY b DESC) AS n FROM t) WHERE n = 1";
+pub(super) const ELEMENT: &str = "x ->> 0 for the first element";
+pub(super) const INTERVAL: &str = "now() - interval '7 days', or datetime('now', '-7 days')";
+pub(super) const JSON_CONTAINS: &str =
+    "x ->> 'key' = 'value', or EXISTS (SELECT 1 FROM json_each(x) WHERE value = 'a')";
+pub(super) const JSON_PATH: &str = "x ->> '$.a.b'";
+pub(super) const LATERAL: &str = "a subquery in SELECT, or json_each(t.x) in FROM";
+pub(super) const PERCENTILE: &str =
+    "SELECT x FROM t ORDER BY x LIMIT 1 OFFSET (SELECT count(*) / 2 FROM t) for the median";
+pub(super) const ROLLUP: &str = "one GROUP BY and UNION ALL for each total";
+pub(super) const UNNEST: &str = "FROM leads, json_each(leads.interesse) AS i, with i.value for the element";
+
+const FUNCTIONS: [(&str, &str); 41] = [
+    ("age", DIFFERENCE),
+    ("array_agg", "json_group_array(x)"),
+    ("array_length", "json_array_length(x)"),
+    ("array_position", "(SELECT key FROM json_each(x) WHERE value = 'a')"),
+    ("array_to_string", "(SELECT group_concat(value, ', ') FROM json_each(x))"),
+    ("bool_and", "min(x)"),
+    ("bool_or", "max(x)"),
+    ("cardinality", "json_array_length(x)"),
+    ("corr", "avg(x * y) - avg(x) * avg(y) and the deviations by hand"),
+    ("date_bin", "datetime(unixepoch(x) / 900 * 900, 'unixepoch')"),
+    ("every", "min(x)"),
+    (
+        "generate_series",
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 29) SELECT date('now', -i || ' days') FROM n",
+    ),
+    ("initcap", "upper(substr(x, 1, 1)) || substr(x, 2)"),
+    ("json_agg", "json_group_array(x)"),
+    ("json_each_text", "json_each(x), with the columns key and value"),
+    ("json_object_agg", "json_group_object(k, v)"),
+    ("json_object_keys", "json_each(x), with the column key"),
+    ("json_typeof", "json_type(x)"),
+    ("jsonb_agg", "json_group_array(x)"),
+    ("jsonb_each", "json_each(x), with the columns key and value"),
+    ("jsonb_each_text", "json_each(x), with the columns key and value"),
+    ("jsonb_object_agg", "json_group_object(k, v)"),
+    ("jsonb_object_keys", "json_each(x), with the column key"),
+    ("jsonb_typeof", "json_type(x)"),
+    ("lpad", "printf('%5s', x)"),
+    ("make_date", "printf('%04d-%02d-%02d', y, m, d)"),
+    ("make_interval", INTERVAL),
+    ("md5", "hex(x)"),
+    ("regexp_match", "x ~ 'pattern' to test, substr and instr to cut"),
+    ("regexp_matches", "x ~ 'pattern' to test, substr and instr to cut"),
+    ("regexp_replace", "replace(x, 'old', 'new')"),
+    ("reverse", "no function of its own"),
+    ("rpad", "printf('%-5s', x)"),
+    ("stddev", "sqrt(avg(x * x) - avg(x) * avg(x))"),
+    ("stddev_pop", "sqrt(avg(x * x) - avg(x) * avg(x))"),
+    ("string_to_array", "split_part(x, ',', 1)"),
+    ("to_date", "date(x)"),
+    ("to_json", "json_quote(x)"),
+    ("to_jsonb", "json_quote(x)"),
+    ("variance", "avg(x * x) - avg(x) * avg(x)"),
+    ("width_bucket", "CASE WHEN x < 50 THEN 1 ELSE 2 END"),
+];
+
+/// What to write for a function of PostgreSQL's that this store has not.
+pub(in crate::store::sqlite::query) fn of_function(name: &str) -> Option<&'static str> {
+    FUNCTIONS.iter().find(|(function, _)| *function == name).map(|(_, instead)| *instead)
+}
