@@ -4,4 +4,3 @@ pub mod http;
 pub mod message;
 mod opening;
 pub mod stdio;
-mod strict;
