@@ -9,6 +9,7 @@ mod batch;
 mod body;
 mod connections;
 mod guard;
+mod in_flight;
 mod listener;
 mod metrics;
 mod probes;

@@ -26,6 +26,7 @@ use super::{
     batch,
     body::{BodyLimits, Received, parse, read, request_id, until_sent},
     guard::{refusal, refuse},
+    in_flight::{self, InFlight},
     sessions::{NoRoom, Sessions},
 };
 use crate::mcp::{principal::Principal, quota::Quota};
@@ -52,6 +53,7 @@ pub(super) struct Streamable<H> {
     events: StreamableHttpService<H, Sessions>,
     sessions: Arc<Sessions>,
     calls: Arc<Quota>,
+    in_flight: Arc<InFlight>,
     /// Calls whose answer has not been sent to the last byte.
     unanswered: TaskTracker,
     body: BodyLimits,
@@ -78,7 +80,15 @@ impl<H: ServerHandler + Clone> Streamable<H> {
             let server = server.clone();
             StreamableHttpService::new(move || Ok(server.clone()), sessions.clone(), config)
         };
-        Self { json: answering(true), events: answering(false), sessions, calls, unanswered, body }
+        Self {
+            json: answering(true),
+            events: answering(false),
+            sessions,
+            calls,
+            in_flight: Arc::default(),
+            unanswered,
+            body,
+        }
     }
 
     async fn post(&self, principal: &Principal, request: Request) -> Response {
@@ -115,6 +125,15 @@ impl<H: ServerHandler + Clone> Streamable<H> {
         if subscribes && !readable.events {
             return unreadable("a subscription is a stream; send an Accept that has text/event-stream");
         }
+        let under_way = match (session_of(&parts.headers), &message) {
+            (Some(session), JsonRpcMessage::Request(request)) => {
+                let Some(under_way) = self.in_flight.begin(session, &request.id) else {
+                    return in_flight::refused(&id.unwrap_or_default());
+                };
+                Some(under_way)
+            }
+            _ => None,
+        };
         // What answers or ends a call must get through for calls to end at all.
         if let Some(id) = &id {
             let Some(call) = self.calls.take(principal) else {
@@ -135,7 +154,7 @@ impl<H: ServerHandler + Clone> Streamable<H> {
             Some(id) if !readable.events && is_stream(&response) => only_answer(response, &id).await,
             _ => response,
         };
-        until_sent(response, unanswered)
+        until_sent(response, (unanswered, under_way))
     }
 
     /// Answers the messages of a batch, where the session's revision has any.

@@ -112,3 +112,20 @@ async fn behind_a_path_the_endpoint_is_where_clients_find_it_and_served_with_and
     let alive = client.get(format!("{}/sluice/healthz", server.url)).send().await.expect("an answer");
     assert_eq!(alive.status(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_before_initialize_ends_no_stream_and_an_id_in_use_is_refused() {
+    let server = HttpServer::start(&[]).await;
+    let (mut events, endpoint) = open(&server).await;
+    assert_eq!(post(&endpoint, &initialized()).await, 202);
+    assert_eq!(post(&endpoint, &call(1, "list_syncs")).await, 202);
+    let early = events.next().await.expect("an answer").json();
+    assert_eq!((&early["id"], &early["error"]["code"]), (&json!(1), &json!(-32602)), "{early}");
+    assert_eq!(post(&endpoint, &initialize("2024-11-05")).await, 202);
+    assert_eq!(events.next().await.expect("an answer").json()["result"]["protocolVersion"], "2024-11-05");
+    server.source().script([sluice::source::sample::Fault::Delay(std::time::Duration::from_secs(3))]);
+    assert_eq!(post(&endpoint, &call(5, "get_supabase_dashboard")).await, 202);
+    assert_eq!(post(&endpoint, &json!({"jsonrpc": "2.0", "id": 5, "method": "ping"})).await, 400);
+    let answer = events.next().await.expect("an answer").json();
+    assert_eq!(answer["result"]["structuredContent"]["leads_total"], 0, "{answer}");
+}

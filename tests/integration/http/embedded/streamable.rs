@@ -138,3 +138,23 @@ async fn a_stateless_call_is_one_json_answer_without_a_session() {
     assert_eq!(answer["result"]["cacheScope"], "private");
     assert!(answer["result"]["ttlMs"].as_u64().is_some_and(|ttl| ttl > 0), "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_given_to_two_requests_at_once_is_refused_for_the_second_and_the_first_is_answered() {
+    let server = HttpServer::start(&[]).await;
+    let session = open(&server).await;
+    server.source().script([sluice::source::sample::Fault::Delay(std::time::Duration::from_secs(3))]);
+    let slow = server.post(&call(5, "get_supabase_dashboard")).header("mcp-session-id", &session);
+    let mut first = Events::of(slow.send().await.expect("an answer"));
+    let ping = json!({"jsonrpc": "2.0", "id": 5, "method": "ping"});
+    let second = server.post(&ping).header("mcp-session-id", &session).send().await.expect("an answer");
+    assert_eq!(second.status(), 400);
+    let refusal: Value = second.json().await.expect("JSON");
+    assert_eq!((&refusal["id"], &refusal["error"]["code"]), (&json!(5), &json!(-32600)), "{refusal}");
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(60), first.message());
+    let answer = answer.await.expect("the first is answered").expect("an answer").json();
+    assert_eq!(answer["result"]["structuredContent"]["leads_total"], 0, "{answer}");
+    drop(first);
+    let again = server.post(&ping).header("mcp-session-id", &session).send().await.expect("an answer");
+    assert_eq!(again.status(), 200, "the id is free again");
+}

@@ -22,7 +22,7 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::{StreamExt, stream};
-use rmcp::{RoleServer, ServiceExt, service::DynService};
+use rmcp::{RoleServer, ServiceExt, model::JsonRpcMessage, service::DynService};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +32,7 @@ use self::session::{PATIENCE, Session, open};
 use super::{
     body::{BodyLimits, Received, receive, request_id},
     guard::refusal,
+    in_flight,
     sessions::{NoRoom, Room},
     streamable::{full, too_many_calls},
 };
@@ -202,6 +203,9 @@ pub(super) async fn message(
         Err(error) => return error.into_response(),
     };
     if let Some(id) = request_id(&message) {
+        if matches!(&message, JsonRpcMessage::Request(request) if session.is_under_way(&request.id)) {
+            return in_flight::refused(&id);
+        }
         let Some(call) = streams.calls.take(&principal) else {
             return too_many_calls(streams.calls.most(), &id);
         };

@@ -86,6 +86,11 @@ pub(super) fn open(
 }
 
 impl Session {
+    /// Whether a request of this id is still to be answered.
+    pub(super) fn is_under_way(&self, id: &RequestId) -> bool {
+        lock(&self.pending).contains_key(id)
+    }
+
     /// Hands a message to the server; `false` when it has as many as it may, or ends.
     pub(super) async fn accept(&self, message: ClientJsonRpcMessage) -> bool {
         match &message {
