@@ -1,5 +1,5 @@
-//! Bodies: what a client sends is read as one JSON-RPC message, within a size and a time; what it is sent keeps what
-//! it holds until the last byte.
+//! Bodies: what a client sends is read within a size and a time; what it is sent keeps what it holds until the last
+//! byte.
 
 use std::{
     pin::Pin,
@@ -22,23 +22,14 @@ use serde_json::Value;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::guard::{refusal, refuse};
-
-/// Some write it before UTF-8 although JSON has none.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+use super::guard::refusal;
+use crate::mcp::transport::message::{self, Incoming, Refusal};
 
 /// How a message may be sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyLimits {
     pub(super) bytes: usize,
     pub(super) time: Duration,
-}
-
-/// A message, and the bytes it was read from.
-#[derive(Debug)]
-pub(super) struct Received {
-    pub(super) bytes: Bytes,
-    pub(super) message: ClientJsonRpcMessage,
 }
 
 /// Why a body is no message.
@@ -54,41 +45,21 @@ pub(super) enum BodyError {
     Slow(Duration),
     #[error("the body broke off: {0}")]
     BrokenOff(BytesRejection),
-    #[error("the body is not JSON: {0}")]
-    NotJson(serde_json::Error),
-    #[error(
-        "the body is JSON, but not a message of JSON-RPC 2.0: an object with \"jsonrpc\": \"2.0\", a \"method\", and for \
-         a request an \"id\" that is a string or a whole number"
-    )]
-    NoMessage { id: Value },
-}
-
-impl BodyError {
-    /// The code of JSON-RPC, where it has one for this.
-    fn code(&self) -> Option<ErrorCode> {
-        match self {
-            Self::NotJson(_) => Some(ErrorCode::PARSE_ERROR),
-            Self::NoMessage { .. } => Some(ErrorCode::INVALID_REQUEST),
-            _ => None,
-        }
-    }
+    #[error("the body is {}", .0.problem)]
+    NoMessage(Refusal),
 }
 
 impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
         info!(reason = %self, "request refused");
-        let message = self.to_string();
-        if let Some(code) = self.code() {
-            let id = if let Self::NoMessage { id } = self { id } else { Value::Null };
-            return refuse(StatusCode::BAD_REQUEST, code.0, &id, &message);
-        }
-        let status = match self {
+        let status = match &self {
+            Self::NoMessage(refusal) => return refused(refusal),
             Self::ContentType | Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
-            _ => StatusCode::BAD_REQUEST,
+            Self::BrokenOff(_) => StatusCode::BAD_REQUEST,
         };
-        let mut response = refusal(status, &message);
+        let mut response = refusal(status, &self.to_string());
         if matches!(self, Self::Encoded) {
             response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
@@ -96,17 +67,29 @@ impl IntoResponse for BodyError {
     }
 }
 
-/// Reads a body as one message.
+/// A message that can't be served, as JSON-RPC says it.
+pub(super) fn refused(refusal: &Refusal) -> Response {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (StatusCode::BAD_REQUEST, json, refusal.to_json()).into_response()
+}
+
+/// Reads a body as what it holds.
 pub(super) async fn receive(
     headers: &HeaderMap,
     body: Body,
     limits: BodyLimits,
-) -> Result<Received, BodyError> {
-    parse(read(headers, body, limits).await?)
+) -> Result<Incoming, BodyError> {
+    let no_message = |code, problem| Err(BodyError::NoMessage(Refusal::new(code, problem)));
+    match message::read(&read(headers, body, limits).await?) {
+        Incoming::Blank => no_message(ErrorCode::PARSE_ERROR, "empty: send one JSON-RPC message"),
+        Incoming::Useless(problem) => no_message(ErrorCode::INVALID_REQUEST, problem),
+        Incoming::Refused(refusal) => Err(BodyError::NoMessage(refusal)),
+        incoming => Ok(incoming),
+    }
 }
 
 /// Reads a body that says it is JSON.
-pub(super) async fn read(headers: &HeaderMap, body: Body, limits: BodyLimits) -> Result<Bytes, BodyError> {
+async fn read(headers: &HeaderMap, body: Body, limits: BodyLimits) -> Result<Bytes, BodyError> {
     if !is_json(headers) {
         return Err(BodyError::ContentType);
     }
@@ -120,27 +103,13 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limits: BodyLimits) ->
     }
     let mut request = Request::new(body);
     DefaultBodyLimit::max(limits.bytes).apply(&mut request);
-    let bytes = match timeout(limits.time, Bytes::from_request(request, &())).await {
-        Ok(Ok(bytes)) => bytes,
+    match timeout(limits.time, Bytes::from_request(request, &())).await {
+        Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)))) => {
-            return Err(BodyError::TooLarge(limits.bytes));
+            Err(BodyError::TooLarge(limits.bytes))
         }
-        Ok(Err(error)) => return Err(BodyError::BrokenOff(error)),
-        Err(_) => return Err(BodyError::Slow(limits.time)),
-    };
-    Ok(if bytes.starts_with(BYTE_ORDER_MARK) { bytes.slice(BYTE_ORDER_MARK.len()..) } else { bytes })
-}
-
-/// Reads bytes as one message.
-pub(super) fn parse(bytes: Bytes) -> Result<Received, BodyError> {
-    match serde_json::from_slice(&bytes) {
-        Ok(message) => Ok(Received { bytes, message }),
-        Err(_) => {
-            let value: Value = serde_json::from_slice(&bytes).map_err(BodyError::NotJson)?;
-            // An id that can't be one of a request's would only be misread.
-            let id = value.get("id").filter(|id| id.is_string() || id.is_i64() || id.is_u64());
-            Err(BodyError::NoMessage { id: id.cloned().unwrap_or_default() })
-        }
+        Ok(Err(error)) => Err(BodyError::BrokenOff(error)),
+        Err(_) => Err(BodyError::Slow(limits.time)),
     }
 }
 
@@ -207,7 +176,7 @@ mod tests {
     async fn sent(
         headers: &[(&'static str, &'static str)],
         body: impl Into<Body>,
-    ) -> Result<Received, BodyError> {
+    ) -> Result<Incoming, BodyError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
@@ -223,6 +192,13 @@ mod tests {
         (status, serde_json::from_slice(&bytes).expect("JSON"))
     }
 
+    fn id(incoming: Incoming) -> Option<Value> {
+        match incoming {
+            Incoming::Message(message) => request_id(&message),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[tokio::test]
     async fn json_is_read_however_it_is_announced() {
         for kind in [
@@ -233,11 +209,8 @@ mod tests {
             "application/json; charset=utf8; x=y",
         ] {
             let received = sent(&[("content-type", kind)], PING).await.expect(kind);
-            assert_eq!(request_id(&received.message), Some("á".into()), "{kind}");
+            assert_eq!(id(received), Some("á".into()), "{kind}");
         }
-        let marked = [BYTE_ORDER_MARK, PING.as_bytes()].concat();
-        let received = sent(&[("content-type", "application/json")], marked).await.expect("a message");
-        assert_eq!(received.bytes, PING.as_bytes());
         let identity = [("content-type", "application/json"), ("content-encoding", "identity")];
         assert!(sent(&identity, PING).await.is_ok());
     }
@@ -251,28 +224,27 @@ mod tests {
         assert!(matches!(sent(&[], PING).await, Err(BodyError::ContentType)));
         let gzip = [("content-type", "application/json"), ("content-encoding", "gzip")];
         let response = sent(&gzip, PING).await.expect_err("compressed").into_response();
-        assert_eq!(
-            (response.status(), &response.headers()["accept-encoding"]),
-            (StatusCode::UNSUPPORTED_MEDIA_TYPE, &"identity".parse().expect("a header"))
-        );
+        assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(response.headers()["accept-encoding"], "identity");
     }
 
     #[tokio::test]
     async fn broken_json_is_a_parse_error_and_other_json_no_request() {
         let deep = "[".repeat(200);
-        for broken in [
-            "".as_bytes(),
-            b"{",
-            b"nada",
-            b"{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"\\ud83d\"}",
-            b"{\"jsonrpc\": \"2.0\", \"id\": 1e999, \"method\": \"ping\"}",
-            b"{\"jsonrpc\": \"2.0\", \"id\": \"\xff\", \"method\": \"ping\"}",
-            deep.leak().as_bytes(),
+        for (broken, id) in [
+            ("".as_bytes(), Value::Null),
+            (b" \n", Value::Null),
+            (b"{", Value::Null),
+            (b"nada", Value::Null),
+            (b"{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"\\ud83d\"}", 1.into()),
+            (b"{\"jsonrpc\": \"2.0\", \"id\": 1e999, \"method\": \"ping\"}", Value::Null),
+            (b"{\"jsonrpc\": \"2.0\", \"id\": \"\xff\", \"method\": \"ping\"}", Value::Null),
+            (deep.leak().as_bytes(), Value::Null),
         ] {
             let (status, body) = refused(broken).await;
             assert_eq!(
                 (status.as_u16(), &body["error"]["code"], &body["id"]),
-                (400, &(-32_700).into(), &Value::Null),
+                (400, &(-32_700).into(), &id),
                 "{body}"
             );
         }
@@ -282,6 +254,8 @@ mod tests {
             ("{\"id\": 7, \"method\": \"ping\"}", 7.into()),
             ("{\"jsonrpc\": \"1.0\", \"id\": \"a\", \"method\": \"ping\"}", "a".into()),
             ("{\"jsonrpc\": \"2.0\", \"id\": {}, \"method\": \"ping\"}", Value::Null),
+            ("{\"jsonrpc\": \"2.0\", \"id\": 1, \"id\": 2, \"method\": \"ping\"}", Value::Null),
+            ("{\"jsonrpc\": \"2.0\", \"result\": 7}", Value::Null),
         ] {
             let (status, body) = refused(other.as_bytes()).await;
             assert_eq!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    body::{Body, Bytes},
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -24,12 +24,17 @@ use tracing::info;
 use super::{
     accept::{BOTH, Readable},
     batch,
-    body::{BodyLimits, Received, parse, read, request_id, until_sent},
+    body::{BodyLimits, receive, refused, request_id, until_sent},
     guard::{refusal, refuse},
     in_flight::{self, InFlight},
     sessions::{NoRoom, Sessions},
 };
-use crate::mcp::{principal::Principal, quota::Quota};
+use crate::mcp::{
+    principal::Principal,
+    quota::Quota,
+    requests,
+    transport::message::{Incoming, Refusal},
+};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -99,15 +104,10 @@ impl<H: ServerHandler + Clone> Streamable<H> {
             );
         }
         let (parts, body) = request.into_parts();
-        let bytes = match read(&parts.headers, body, self.body).await {
-            Ok(bytes) => bytes,
-            Err(error) => return error.into_response(),
-        };
-        if batch::is_one(&bytes) {
-            return self.batch(principal, parts, &bytes, readable).await;
-        }
-        match parse(bytes) {
-            Ok(received) => self.answer(principal, parts, received, readable).await,
+        match receive(&parts.headers, body, self.body).await {
+            Ok(Incoming::Message(message)) => self.answer(principal, parts, *message, readable).await,
+            Ok(Incoming::Batch(messages)) => self.batch(principal, parts, messages, readable).await,
+            Ok(_) => StatusCode::ACCEPTED.into_response(),
             Err(error) => error.into_response(),
         }
     }
@@ -117,7 +117,7 @@ impl<H: ServerHandler + Clone> Streamable<H> {
         &self,
         principal: &Principal,
         mut parts: Parts,
-        Received { bytes, message }: Received,
+        message: ClientJsonRpcMessage,
         readable: Readable,
     ) -> Response {
         let id = request_id(&message);
@@ -125,6 +125,13 @@ impl<H: ServerHandler + Clone> Streamable<H> {
         if subscribes && !readable.events {
             return unreadable("a subscription is a stream; send an Accept that has text/event-stream");
         }
+        if let Some(refusal) = opens_nothing(&message) {
+            return refused(&refusal);
+        }
+        // As it was understood: what is behind reads it once more, and must not read anything else.
+        let Ok(bytes) = serde_json::to_vec(&message) else {
+            return refusal(StatusCode::INTERNAL_SERVER_ERROR, "the message can't be handed on");
+        };
         let under_way = match (session_of(&parts.headers), &message) {
             (Some(session), JsonRpcMessage::Request(request)) => {
                 let Some(under_way) = self.in_flight.begin(session, &request.id) else {
@@ -162,23 +169,23 @@ impl<H: ServerHandler + Clone> Streamable<H> {
         &self,
         principal: &Principal,
         parts: Parts,
-        bytes: &Bytes,
+        messages: Vec<Result<ClientJsonRpcMessage, Refusal>>,
         readable: Readable,
     ) -> Response {
-        let version = match session_of(&parts.headers) {
+        let revision = match session_of(&parts.headers) {
             Some(session) => self.sessions.version(session).await,
             None => None,
         };
-        let messages = match batch::split(bytes, version.as_ref()) {
-            Ok(messages) => messages,
-            Err(error) => return error.into_response(),
-        };
+        if let Err(refusal) = batch::are_known(revision.as_ref()) {
+            info!(reason = %refusal.problem, "request refused");
+            return refused(&refusal);
+        }
         let answers = messages.into_iter().map(async |message| match message {
-            Ok(received) => {
-                let response = self.answer(principal, parts.clone(), received, JSON_ALONE).await;
+            Ok(message) => {
+                let response = self.answer(principal, parts.clone(), message, JSON_ALONE).await;
                 batch::answer_in(response).await
             }
-            Err(refusal) => Some(refusal),
+            Err(refusal) => serde_json::from_str(&refusal.to_json()).ok(),
         });
         let answers = futures::future::join_all(answers).await.into_iter().flatten().collect();
         batch::response(answers, readable)
@@ -242,6 +249,18 @@ fn session_of(headers: &HeaderMap) -> Option<&str> {
 fn method(message: &ClientJsonRpcMessage) -> Option<&str> {
     match message {
         JsonRpcMessage::Request(request) => Some(ClientRequest::method(&request.request)),
+        _ => None,
+    }
+}
+
+/// Why a request that should open a session can't: rmcp would ask it for the session's id.
+fn opens_nothing(message: &ClientJsonRpcMessage) -> Option<Refusal> {
+    let JsonRpcMessage::Request(request) = message else { return None };
+    match &request.request {
+        ClientRequest::CustomRequest(custom) if custom.method == "initialize" => {
+            let error = requests::refusal(custom);
+            Some(Refusal::of(&request.id, error.code, error.message))
+        }
         _ => None,
     }
 }

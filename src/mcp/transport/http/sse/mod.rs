@@ -30,7 +30,7 @@ use tracing::{Instrument, Span, info, warn};
 
 use self::session::{PATIENCE, Session, open};
 use super::{
-    body::{BodyLimits, Received, receive, request_id},
+    body::{BodyLimits, receive, request_id},
     guard::refusal,
     in_flight,
     sessions::{NoRoom, Room},
@@ -41,6 +41,7 @@ use crate::{
     mcp::{
         principal::Principal,
         quota::{Quota, Share},
+        transport::message::Incoming,
     },
 };
 
@@ -199,7 +200,14 @@ pub(super) async fn message(
     };
     let (mut parts, body) = request.into_parts();
     let mut message = match receive(&parts.headers, body, streams.body).await {
-        Ok(Received { message, .. }) => message,
+        Ok(Incoming::Message(message)) => *message,
+        // Its answers would have to come out of the stream together.
+        Ok(_) => {
+            return refusal(
+                StatusCode::BAD_REQUEST,
+                "batches are not taken here; send each message by itself",
+            );
+        }
         Err(error) => return error.into_response(),
     };
     if let Some(id) = request_id(&message) {
