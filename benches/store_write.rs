@@ -1,4 +1,4 @@
-//! How fast the Postgres store applies batches: `DATABASE_URL=… cargo bench --bench store_write`.
+//! How fast the Postgres store applies batches: `DATABASE_ADMIN_URL=… cargo bench --bench store_write`.
 //!
 //! 100,000 leads, first as new events, then delivered again, then each in a newer version, for several sizes of
 //! batch and numbers of workers. Every row of the table is one run in a database of its own.
@@ -27,7 +27,7 @@ const LOG: &str = "bench/eventos";
 
 #[tokio::main]
 async fn main() {
-    let base = std::env::var("DATABASE_URL").expect("DATABASE_URL must name a PostgreSQL server");
+    let base = std::env::var("DATABASE_ADMIN_URL").expect("DATABASE_ADMIN_URL must name a PostgreSQL server");
     let catalog = Catalog::built_in();
     let leads = catalog.get("leads").expect("leads are built in");
     let (first, newer) = (events(leads, 0), events(leads, 1));
@@ -48,14 +48,19 @@ async fn run(
     [first, newer]: [&[Event]; 2],
 ) -> [f64; 3] {
     let leads = catalog.get("leads").expect("leads are built in");
-    let server = PgConnectOptions::from_str(base).expect("DATABASE_URL must be a URL of a PostgreSQL server");
+    let server = PgConnectOptions::from_str(base).expect("DATABASE_ADMIN_URL must be a URL of a server");
     let mut connection = server.connect().await.expect("the server answers");
     connection.execute("DROP DATABASE IF EXISTS sluice_bench WITH (FORCE)").await.expect("dropped");
     connection.execute("CREATE DATABASE sluice_bench").await.expect("created");
-    let mut url = url::Url::parse(base).expect("DATABASE_URL must be a URL");
+    let mut url = url::Url::parse(base).expect("DATABASE_ADMIN_URL must be a URL");
     url.set_path("sluice_bench");
-    let settings =
-        PostgresSettings { url: url.to_string().into(), max_connections: 8, timeout: Duration::from_mins(1) };
+    let settings = PostgresSettings {
+        url: url.to_string().into(),
+        read_url: None,
+        data_dir: std::env::temp_dir(),
+        max_connections: 8,
+        timeout: Duration::from_mins(1),
+    };
     let store = PgStore::connect(&settings, catalog).expect("a store");
     store.prepare().await.expect("migrations run");
     let mut rates = [0.0; 3];

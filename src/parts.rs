@@ -7,11 +7,15 @@ use crate::{
     data_folder::DataFolder,
     embedded::EmbeddedDb,
     engine::{Engine, EngineSettings},
-    fault::Fault,
+    fault::{Fault, FaultKind},
     index::{Index, elasticsearch::EsIndex, tantivy::TantivyIndex},
     log::{BatchLimits, Log, embedded::EmbeddedLog, kafka::KafkaLog},
     source::{Source, sample::SampleSource, supabase::SupabaseSource},
-    store::{Store, postgres::PgStore, sqlite::SqliteStore},
+    store::{
+        Store,
+        postgres::{CreatedReader, PgStore},
+        sqlite::SqliteStore,
+    },
 };
 
 /// How long a drain waits for a record before it looks whether anything else is to be done.
@@ -99,6 +103,22 @@ pub async fn engine(settings: &Settings) -> Result<Arc<Engine>, Fault> {
         parts.index,
         engine_settings(settings),
     )))
+}
+
+/// Makes the login that questions to Postgres run under.
+///
+/// # Errors
+/// As [`PgStore::create_reader`]; and where the store is the embedded one, which has no logins.
+pub async fn create_reader(settings: &Settings, new_password: bool) -> Result<CreatedReader, Fault> {
+    let Some(postgres) = &settings.postgres else {
+        return Err(Fault::new(
+            "sqlite",
+            FaultKind::Invalid,
+            "the embedded store has no logins; questions to it can't write",
+            "leave out --create-reader, or set DATABASE_URL",
+        ));
+    };
+    PgStore::connect(postgres, settings.catalog)?.create_reader(new_password).await
 }
 
 /// How an engine with these settings works.

@@ -129,6 +129,26 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Reads a file that holds a secret.
+///
+/// # Errors
+/// When it is a link or no file, or others could read it, too; else as reading does.
+pub(crate) fn read(path: &Path) -> io::Result<String> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    with_restrictions(&mut options);
+    let file = options.open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(refused("is no file"));
+    }
+    #[cfg(unix)]
+    if is_open_to_others(std::os::unix::fs::MetadataExt::mode(&found)) {
+        return Err(refused("can be read by others; run `chmod 600` on it"));
+    }
+    io::read_to_string(file)
+}
+
 /// Makes a file that is not there yet.
 ///
 /// # Errors

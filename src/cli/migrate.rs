@@ -1,11 +1,27 @@
 use std::process::ExitCode;
 
+use clap::Args;
+
 use super::{Failure, output};
 use crate::{config::Settings, parts};
 
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Also make the Postgres login that questions run under: it may read the tables that can be queried, and nothing
+    /// else. Its password is kept in the data folder
+    #[arg(long)]
+    create_reader: bool,
+    /// Give that login a new password; what uses the old one is shut out
+    #[arg(long, requires = "create_reader")]
+    new_password: bool,
+}
+
 /// Brings every part up to date.
-pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
+pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     parts::engine(settings).await?.prepare().await?;
     output::line("Tables, templates, indices and topics are up to date.")?;
+    if options.create_reader {
+        output::line(parts::create_reader(settings, options.new_password).await?)?;
+    }
     Ok(ExitCode::SUCCESS)
 }

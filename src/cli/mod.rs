@@ -58,7 +58,7 @@ enum Command {
     /// Ask the store by one read-only SQL statement
     Sql(sql::Options),
     /// Create or update tables, templates, indices and topics
-    Migrate,
+    Migrate(migrate::Options),
     /// Measure the way from the topic to each sink; see tools/bench
     Bench(bench::Options),
     /// Serve a sample Supabase with generated data, to try sluice without a project
@@ -129,7 +129,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
         }
         Command::Search(options) => search::run(&settings()?, &options).await,
         Command::Sql(options) => sql::run(&settings()?, &options).await,
-        Command::Migrate => migrate::run(&settings()?).await,
+        Command::Migrate(options) => migrate::run(&settings()?, &options).await,
         Command::Bench(options) => bench::run(&settings()?, &options).await,
         Command::Sample(options) => {
             environment.variables.check()?;

@@ -25,6 +25,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         let values: Vec<String> = row.iter().map(shown).collect();
         output::line(values.join("\t"))?;
     }
+    if let Some(warning) = &answer.warning {
+        output::note(format_args!("warning: {warning}"));
+    }
     if answer.truncated {
         output::note("there are more rows; raise --rows or narrow the statement");
     }

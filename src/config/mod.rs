@@ -121,6 +121,10 @@ pub struct KafkaSettings {
 pub struct PostgresSettings {
     /// Holds the password.
     pub url: SecretString,
+    /// The same database, or a copy of it, under a login that may only read: questions run there.
+    pub read_url: Option<SecretString>,
+    /// Where the password of a login made for questions is kept.
+    pub data_dir: PathBuf,
     pub max_connections: u32,
     /// Bound on getting a connection and on a statement.
     pub timeout: Duration,
@@ -155,12 +159,15 @@ impl Settings {
     pub fn from_variables(variables: Variables) -> Result<Self, SettingsError> {
         let mut read = Reader::new(variables);
         let catalog = catalog(&mut read);
+        let data_dir = data_dir(&mut read);
         let settings = Self {
             supabase: read
                 .part("SUPABASE_URL", "SUPABASE_")
                 .then(|| SupabaseSettings::read(&mut read, catalog)),
             kafka: read.part("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_").then(|| KafkaSettings::read(&mut read)),
-            postgres: read.part("DATABASE_URL", "DATABASE_").then(|| PostgresSettings::read(&mut read)),
+            postgres: read
+                .part("DATABASE_URL", "DATABASE_")
+                .then(|| PostgresSettings::read(&mut read, data_dir.clone())),
             elasticsearch: read
                 .part("ELASTICSEARCH_URL", "ELASTICSEARCH_")
                 .then(|| ElasticsearchSettings::read(&mut read)),
@@ -168,7 +175,7 @@ impl Settings {
             tables_dir: tables_dir(&mut read),
             tables_dir_is_default: read.optional("SLUICE_TABLES_DIR").is_none(),
             overlap: TimeDelta::minutes(read.number("SLUICE_OVERLAP_MINUTES", 10, 0..=10_080)),
-            data_dir: data_dir(&mut read),
+            data_dir,
             drain: DrainSettings::read(&mut read),
             http: HttpSettings::read(&mut read),
             mcp: McpSettings {
@@ -364,9 +371,13 @@ impl KafkaSettings {
 }
 
 impl PostgresSettings {
-    fn read(read: &mut Reader) -> Self {
+    fn read(read: &mut Reader, data_dir: PathBuf) -> Self {
+        let names_another = read.optional("DATABASE_READ_URL").is_some();
+        let read_url = names_another.then(|| address::database(read, "DATABASE_READ_URL").to_string());
         Self {
             url: SecretString::from(address::database(read, "DATABASE_URL").to_string()),
+            read_url: read_url.map(SecretString::from),
+            data_dir,
             max_connections: read.number("DATABASE_MAX_CONNECTIONS", 8, 3..=1000),
             timeout: read.seconds("DATABASE_TIMEOUT_SECONDS", 30),
         }

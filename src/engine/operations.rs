@@ -1,7 +1,10 @@
 //! What the doctor finds of operations: a store fit to be written, pauses, open dead letters, schedules.
 
 use super::{Engine, Finding, Outcome, ScheduleStatus, status::within};
-use crate::{fault::Fault, store::StoreFacts};
+use crate::{
+    fault::Fault,
+    store::{AccessWarning, QuestionAccess, StoreFacts},
+};
 
 impl Engine {
     /// Changes nothing, so a store that was never migrated is a finding.
@@ -11,6 +14,12 @@ impl Engine {
             Ok(facts) => store_findings(part, &facts),
             Err(fault) => return vec![Finding::failed(part, "writable and migrated", fault)],
         };
+        match within(part, self.store.question_access()).await {
+            Ok(access) => {
+                findings.extend(access.into_iter().flat_map(|access| access_findings(part, access)));
+            }
+            Err(fault) => findings.push(Finding::failed(part, "questions", fault)),
+        }
         let (letters, pauses, schedules) = tokio::join!(
             within(self.log.name(), self.count_open_letters()),
             within(part, self.known_pauses()),
@@ -65,6 +74,22 @@ fn store_findings(part: &str, facts: &StoreFacts) -> Vec<Finding> {
         ),
     };
     vec![writable, migrated]
+}
+
+fn access_findings(part: &str, access: QuestionAccess) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = access
+        .warnings
+        .into_iter()
+        .map(|AccessWarning { about, problem, next_step }| Finding::warning(part, about, problem, &next_step))
+        .collect();
+    match access.refused {
+        Some(fault) => findings.push(Finding::failed(part, "questions", fault)),
+        None if findings.iter().all(|finding| finding.check != "questions") => {
+            findings.push(Finding::ok(part, "questions", access.summary));
+        }
+        None => {}
+    }
+    findings
 }
 
 fn schedule_findings(schedules: Result<Vec<ScheduleStatus>, Fault>) -> Vec<Finding> {

@@ -5,15 +5,17 @@ mod layout;
 mod operations;
 pub mod postgres;
 mod questions;
+mod readable;
 pub mod sqlite;
 pub mod tables;
 
 use std::collections::HashMap;
 
 pub use questions::{
-    EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits, Questions,
-    StoredEntity, StoredEvent, readable,
+    AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
+    QuestionAccess, Questions, StoredEntity, StoredEvent, readable,
 };
+pub use readable::Readable;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -129,6 +129,27 @@ pub struct QueryAnswer {
     pub rows: Vec<Vec<Value>>,
     /// There are more rows than the limits allow.
     pub truncated: bool,
+    /// What the operator should mend, although the statement was answered.
+    pub warning: Option<String>,
+}
+
+/// Under whom questions run.
+#[derive(Debug, Clone)]
+pub struct QuestionAccess {
+    /// The login, and what it may read.
+    pub summary: String,
+    /// Why questions are refused, if they are.
+    pub refused: Option<Fault>,
+    /// What somebody should know.
+    pub warnings: Vec<AccessWarning>,
+}
+
+/// A login may do more than it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessWarning {
+    pub about: &'static str,
+    pub problem: String,
+    pub next_step: String,
 }
 
 /// What a store answers. Nothing here changes anything.
@@ -164,6 +185,14 @@ pub trait Questions: Send + Sync {
         value: &str,
         limit: u32,
     ) -> Result<Vec<StoredEntity>, Fault>;
+
+    /// Under whom questions run, where the store has logins.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn question_access(&self) -> Result<Option<QuestionAccess>, Fault> {
+        Ok(None)
+    }
 
     /// Answers one SQL statement that only reads, and only the tables of [`readable`].
     ///

@@ -23,6 +23,7 @@ mod mcp;
 mod mcp_queries;
 mod mcp_search;
 mod operations;
+mod questions_postgres;
 mod rebuild;
 mod schedules;
 mod source_supabase;

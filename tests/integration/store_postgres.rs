@@ -411,6 +411,10 @@ async fn statements_in_postgres_own_dialect_are_answered_as_they_were_written() 
             "SELECT i, count(*) FILTER (WHERE l.nome ~* '^a') FROM leads l, unnest(l.interesse) AS i WHERE i NOT LIKE '%{%' GROUP BY i",
             json!([["apartamento", 1]]),
         ),
+        (
+            "WITH RECURSIVE d(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM d WHERE n < 4) SELECT count(*) FROM d",
+            json!([[4]]),
+        ),
         ("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY valor) FROM eventos_raw", json!([[85]])),
         (
             "SELECT x.v FROM leads l CROSS JOIN LATERAL jsonb_each_text(l.metadata) AS x(k, v) WHERE x.k = 'corretor' LIMIT 1",

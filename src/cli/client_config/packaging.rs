@@ -20,7 +20,7 @@ fn server() -> Value {
 /// The setting of that name, if sluice has one; the value is one that carries a password where that is possible.
 fn setting(name: &str) -> Variable {
     let value = match name {
-        "DATABASE_URL" => "postgres://u:p@h/d",
+        "DATABASE_URL" | "DATABASE_READ_URL" => "postgres://u:p@h/d",
         "ELASTICSEARCH_URL" => "https://u:p@h",
         "SUPABASE_URL" => "https://h",
         _ => "x",

@@ -169,6 +169,9 @@ struct SqlAnswer {
     rows: Vec<Vec<Value>>,
     /// There are more rows than were returned.
     truncated: bool,
+    /// What the operator should mend; the rows are as asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 #[tool_router(router = query_tools, vis = "pub(in crate::mcp)")]
@@ -258,13 +261,22 @@ impl SluiceServer {
                 "The first {rows} rows from {store}; there are more. Aggregate, filter, select fewer columns, or page with ORDER BY and LIMIT."
             ),
         };
+        let text = match &answer.warning {
+            Some(warning) => format!("{text} Warning for the operator: {warning}."),
+            None => text,
+        };
         let columns = answer
             .columns
             .into_iter()
             .map(|column| ColumnView { name: column.name, r#type: column.kind })
             .collect();
-        let content =
-            SqlAnswer { store: store.to_owned(), columns, rows: answer.rows, truncated: answer.truncated };
+        let content = SqlAnswer {
+            store: store.to_owned(),
+            columns,
+            rows: answer.rows,
+            truncated: answer.truncated,
+            warning: answer.warning,
+        };
         Ok(Answer { text, content })
     }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ConnectOptions, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
@@ -25,7 +25,7 @@ use crate::{config::PostgresSettings, fault::Fault};
 const STATEMENTS_IN_A_CALL: u32 = 4;
 
 /// Idle connections are looked after, so that a network that drops them in silence is noticed.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The way to the server: a lazily filled pool, and single connections that live as long as their user.
 #[derive(Clone)]
@@ -38,18 +38,7 @@ pub(super) struct Connector {
 impl Connector {
     /// Prepares the way without going it: the server may be down.
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, Fault> {
-        let url = settings.url.expose_secret();
-        // The parser takes any scheme, and its message may quote the URL, and with it the password.
-        let parsed = PgConnectOptions::from_str(url)
-            .ok()
-            .filter(|_| url.starts_with("postgres://") || url.starts_with("postgresql://"))
-            .ok_or_else(|| {
-                Fault::misconfigured(
-                    PART,
-                    "DATABASE_URL is not a URL of a PostgreSQL server",
-                    "write it as postgres://user:password@host:5432/database and percent-encode the password",
-                )
-            })?;
+        let parsed = parsed_url("DATABASE_URL", &settings.url)?;
         let bound = settings.timeout.as_millis().to_string();
         // A worker that froze inside a transaction would otherwise keep its successor out.
         let bounds =
@@ -71,7 +60,12 @@ impl Connector {
             faults::fault(&format!("{attempt} on {host}:{port}"), &error)
         };
         let connection = self.pool.acquire().await.map_err(named)?;
-        Ok(Borrowed { connection, settled: false })
+        Ok(Borrowed::new(connection))
+    }
+
+    /// How connections are made.
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
     }
 
     pub(super) async fn close(&self) {
@@ -114,6 +108,22 @@ impl Connector {
     }
 }
 
+/// What a URL says, or that it is none.
+pub(super) fn parsed_url(variable: &str, url: &SecretString) -> Result<PgConnectOptions, Fault> {
+    let url = url.expose_secret();
+    // The parser takes any scheme, and its message may quote the URL, and with it the password.
+    PgConnectOptions::from_str(url)
+        .ok()
+        .filter(|_| url.starts_with("postgres://") || url.starts_with("postgresql://"))
+        .ok_or_else(|| {
+            Fault::misconfigured(
+                PART,
+                format!("{variable} is not a URL of a PostgreSQL server"),
+                "write it as postgres://user:password@host:5432/database and percent-encode the password",
+            )
+        })
+}
+
 /// A pooled connection that goes back only when its user says that no reply is outstanding. Dropped in the middle
 /// of a call (given up on, cancelled) it is closed, and the server rolls back what it had begun.
 pub(super) struct Borrowed {
@@ -122,6 +132,10 @@ pub(super) struct Borrowed {
 }
 
 impl Borrowed {
+    pub(super) fn new(connection: PoolConnection<Postgres>) -> Self {
+        Self { connection, settled: false }
+    }
+
     /// Gives the connection back to the pool.
     pub(super) fn give_back(mut self) {
         self.settled = true;
@@ -180,6 +194,8 @@ mod tests {
     fn settings(url: &str) -> PostgresSettings {
         PostgresSettings {
             url: url.to_owned().into(),
+            read_url: None,
+            data_dir: std::env::temp_dir(),
             max_connections: 2,
             timeout: Duration::from_millis(300),
         }

@@ -5,10 +5,11 @@ use std::sync::LazyLock;
 use sqlx_core::migrate::{Migration, MigrationType, Migrator};
 
 /// Numbered migrations; a file's place is its number.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("events", include_str!("../../../migrations/postgres/0001_events.sql")),
     ("progress", include_str!("../../../migrations/postgres/0002_progress.sql")),
     ("operations", include_str!("../../../migrations/postgres/0003_operations.sql")),
+    ("readers", include_str!("../../../migrations/postgres/0004_readers.sql")),
 ];
 
 /// A later release's migrations are left alone, so that workers can be upgraded one by one.

@@ -3,15 +3,17 @@
 //! Guarantee: rows, rollups and consumed offsets commit in one transaction that only the holder of the latest
 //! claim can make, so however often a batch is delivered, and by however many workers, it counts once. See
 //! [`offsets`] for the claim, [`write`] for why writing again changes nothing, [`poison`] for what is rejected,
-//! [`prepare`] for the tables of entities and [`lease`] for why one sync of a table runs at a time.
+//! [`prepare`] for the tables of entities and [`lease`] for why one sync of a table runs at a time. [`statement`],
+//! [`session`] and [`readers`] are the three walls between the questions of others and the server.
 
+mod access;
 mod apply;
 mod columns;
 mod connection;
 mod faults;
-mod functions;
 mod health;
 mod lease;
+mod login;
 mod migrations;
 mod offsets;
 mod operations;
@@ -19,26 +21,30 @@ mod poison;
 mod prepare;
 mod query;
 mod questions;
+mod readers;
 mod rows;
+mod session;
 mod statement;
 mod syncs;
 mod write;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::Connection;
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-pub(crate) use self::statement::checked;
-use self::{connection::Connector, migrations::MIGRATOR};
+pub use self::readers::CreatedReader;
+pub(crate) use self::statement::{checked, is_allowed_function, is_allowed_type};
+use self::{connection::Connector, login::Logins, migrations::MIGRATOR, session::QuestionSessions};
 use crate::{
     config::PostgresSettings,
     domain::{Catalog, Table},
     fault::Fault,
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
-    store::{Begun, Coverage, NewSync, Store, SyncRecord},
+    store::{Begun, Coverage, NewSync, Readable, Store, SyncRecord},
 };
 
 /// Building an index on a full table takes what it takes.
@@ -49,6 +55,10 @@ const UNBOUNDED: Duration = Duration::ZERO;
 pub struct PgStore {
     connector: Connector,
     catalog: Catalog,
+    sessions: QuestionSessions,
+    readable: Arc<Readable>,
+    /// Where the tables are, once known.
+    schema: Arc<OnceCell<String>>,
 }
 
 impl PgStore {
@@ -60,12 +70,36 @@ impl PgStore {
     /// # Errors
     /// When the URL is not one of a PostgreSQL server.
     pub fn connect(settings: &PostgresSettings, catalog: Catalog) -> Result<Self, Fault> {
-        Ok(Self { connector: Connector::new(settings)?, catalog })
+        let connector = Connector::new(settings)?;
+        let logins = Logins::new(settings, connector.options().clone())?;
+        Ok(Self {
+            connector,
+            catalog,
+            sessions: QuestionSessions::new(logins),
+            readable: Arc::new(Readable::of(catalog)),
+            schema: Arc::default(),
+        })
     }
 
-    /// Closes the pool's connections once the calls that use them are done. Leases keep theirs.
+    /// Closes the pools' connections once the calls that use them are done. Leases keep theirs.
     pub async fn close(&self) {
         self.connector.close().await;
+        self.sessions.close().await;
+    }
+
+    /// Makes the login that questions run under from then on, or brings it up to date.
+    ///
+    /// # Errors
+    /// When it may not be made, with the statements for somebody who may; when it was made elsewhere and
+    /// `new_password` does not allow to change its password.
+    pub async fn create_reader(&self, new_password: bool) -> Result<CreatedReader, Fault> {
+        let mut connection = self.connector.dedicated("sluice migrate", self.connector.timeout()).await?;
+        let logins = self.sessions.logins();
+        let created = readers::create(&mut connection, logins, &self.readable, new_password).await?;
+        let _ = connection.close().await;
+        // Made is not yet usable: the server may let it in from nowhere.
+        self.sessions.begin(self.connector.timeout()).await?.end().await?;
+        Ok(created)
     }
 }
 
@@ -80,6 +114,12 @@ impl Sink for PgStore {
         // Waits for its turn: another process may be at it.
         MIGRATOR.run_direct(&mut connection).await.map_err(|error| faults::from_migration(&error))?;
         prepare::tables(&mut connection, self.catalog).await?;
+        let logins = self.sessions.logins();
+        if let Err(error) = readers::grant_all(&mut connection, logins, &self.readable).await {
+            // Only questions miss it, and they say so.
+            let fault = faults::fault("grant the logins for questions what they may read", &error);
+            tracing::warn!(error = %fault, "a login for questions may lack a table");
+        }
         // A courtesy to the server.
         let _ = connection.close().await;
         Ok(())

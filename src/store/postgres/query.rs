@@ -1,39 +1,58 @@
-//! One SQL statement of somebody else's, checked before by [`super::statement`].
+//! One SQL statement of somebody else's, checked before by [`super::statement`], in a session of [`super::session`].
 //!
-//! Guarantee: whatever the role may do, the statement runs in a transaction that only reads and is rolled back, for
-//! no longer than its timeout, and no more leaves the server than the limits allow. The server makes each row JSON,
-//! so that every type it knows can be answered.
+//! Guarantee: no more leaves the server than the limits allow. The server makes each row JSON, so that every type
+//! it knows can be answered.
 
-use sqlx::{Column, Connection, Executor, PgConnection, Statement, TypeInfo};
+use std::collections::BTreeSet;
 
-use super::faults::{self, PART};
+use sqlx::{Column, Executor, PgConnection, Statement, TypeInfo};
+
+use super::{
+    faults::{self, PART},
+    session::Session,
+    statement::Checked,
+};
 use crate::{
     domain::{Catalog, json::to_value},
-    fault::Fault,
+    fault::{Fault, FaultKind},
     store::{QueryAnswer, QueryColumn, QueryLimits, refused_statement, slow_statement},
 };
 
 /// As many arguments as a function of Postgres takes.
-const MOST_COLUMNS: usize = 100;
+const MAX_COLUMNS: usize = 100;
 
-pub(super) async fn query(
-    connection: &mut PgConnection,
-    catalog: Catalog,
-    checked: &str,
+/// Answers a checked statement and ends the session it was asked in.
+pub(super) async fn ask(
+    mut session: Session,
+    checked: &Checked,
     limits: &QueryLimits,
+    catalog: Catalog,
 ) -> Result<QueryAnswer, Fault> {
-    let to_fault = |error: sqlx::Error| fault(&error, catalog, limits);
-    let mut transaction = connection.begin_with("BEGIN READ ONLY").await.map_err(to_fault)?;
-    sqlx::query(
-        "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),
-                set_config('timezone', 'UTC', true), set_config('standard_conforming_strings', 'on', true)",
-    )
-    .bind(limits.timeout.as_millis().to_string())
-    .execute(&mut *transaction)
-    .await
-    .map_err(to_fault)?;
+    let warning = session.identity.warning();
+    let outcome = answer(session.connection(), checked, limits, catalog).await;
+    // An answer that came is not withheld because the session could not be kept.
+    if let Err(fault) = session.end().await {
+        tracing::debug!(error = %fault, "a question's session was closed");
+    }
+    outcome.map(|answer| QueryAnswer { warning, ..answer })
+}
+
+async fn answer(
+    connection: &mut PgConnection,
+    checked: &Checked,
+    limits: &QueryLimits,
+    catalog: Catalog,
+) -> Result<QueryAnswer, Fault> {
+    let refused = |problem: String| refused_statement(PART, catalog, problem);
+    let to_fault = |error: sqlx::Error| fault(&error, limits, catalog);
+    if let Some(name) = callable(connection, &checked.attributes).await.map_err(to_fault)? {
+        return Err(refused(format!(
+            "PostgreSQL may read .{name} as the function {name}(); if it is a column, select it without what stands before the dot, or \
+             under another name in a subquery"
+        )));
+    }
     // Over this protocol a text is one statement.
-    let prepared = (&mut *transaction).prepare(checked).await.map_err(to_fault)?;
+    let prepared = connection.prepare(&checked.sql).await.map_err(to_fault)?;
     let columns: Vec<QueryColumn> = prepared
         .columns()
         .iter()
@@ -42,29 +61,26 @@ pub(super) async fn query(
             kind: column.type_info().name().to_lowercase(),
         })
         .collect();
-    if columns.is_empty() || columns.len() > MOST_COLUMNS {
-        return Err(refused_statement(
-            PART,
-            catalog,
-            format!("it has {} columns; select 1 to {MOST_COLUMNS}", columns.len()),
-        ));
+    if columns.is_empty() || columns.len() > MAX_COLUMNS {
+        return Err(refused(format!("it has {} columns; select 1 to {MAX_COLUMNS}", columns.len())));
     }
     let names: Vec<String> = (0..columns.len()).map(|i| format!("c{i}")).collect();
     let names = names.join(", ");
     let limited = format!(
         "SELECT CASE WHEN sum(octet_length(linha)) OVER (ROWS UNBOUNDED PRECEDING) <= $1 THEN linha END
-         FROM (SELECT json_build_array({names})::text AS linha FROM (\n{checked}\n) AS q({names}) LIMIT $2) AS linhas"
+         FROM (SELECT json_build_array({names})::text AS linha FROM (\n{}\n) AS q({names}) LIMIT $2) AS linhas",
+        checked.sql
     );
     let asked = i64::try_from(limits.rows).unwrap_or(i64::MAX - 1) + 1;
     let lines: Vec<Option<String>> = sqlx::query_scalar(&limited)
         .bind(i64::try_from(limits.bytes).unwrap_or(i64::MAX))
         .bind(asked)
         .persistent(false)
-        .fetch_all(&mut *transaction)
+        .fetch_all(connection)
         .await
         .map_err(to_fault)?;
-    transaction.rollback().await.map_err(to_fault)?;
-    let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: lines.len() > limits.rows };
+    let mut answer =
+        QueryAnswer { columns, rows: Vec::new(), truncated: lines.len() > limits.rows, warning: None };
     for line in lines.into_iter().take(limits.rows) {
         let Some(serde_json::Value::Array(row)) = line.as_deref().map(to_value) else {
             answer.truncated = true;
@@ -75,10 +91,37 @@ pub(super) async fn query(
     Ok(answer)
 }
 
+/// One of the names that Postgres could call behind a dot: a type, or a function that one argument is enough for.
+/// Where functions are found in `pg_catalog` alone, those that are immutable only compute.
+async fn callable(
+    connection: &mut PgConnection,
+    names: &BTreeSet<String>,
+) -> Result<Option<String>, sqlx::Error> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    sqlx::query_scalar(
+        "SELECT name FROM unnest($1::text[]) AS name
+         WHERE EXISTS (SELECT FROM pg_type WHERE typname = name AND typnamespace = 'pg_catalog'::regnamespace)
+            OR EXISTS (
+                SELECT FROM pg_proc
+                WHERE proname = name AND pronamespace = 'pg_catalog'::regnamespace AND provolatile <> 'i'
+                  AND pronargs >= 1 AND (pronargs - pronargdefaults <= 1 OR provariadic <> 0)
+            )
+         LIMIT 1",
+    )
+    .bind(names)
+    .persistent(false)
+    .fetch_optional(connection)
+    .await
+}
+
 /// What went wrong, without a value: the server's words are repeated only where they speak of the statement.
-fn fault(error: &sqlx::Error, catalog: Catalog, limits: &QueryLimits) -> Fault {
+fn fault(error: &sqlx::Error, limits: &QueryLimits, catalog: Catalog) -> Fault {
     let Some(database) = error.as_database_error() else { return faults::fault("sql", error) };
     let code = database.code().unwrap_or_default();
+    let refused = |problem: String| refused_statement(PART, catalog, problem);
     let words = || {
         let hint =
             database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().and_then(|error| error.hint());
@@ -86,17 +129,24 @@ fn fault(error: &sqlx::Error, catalog: Catalog, limits: &QueryLimits) -> Fault {
         format!("{}{hint}", database.message())
     };
     match &*code {
+        "42501" => Fault::misconfigured(
+            PART,
+            format!("sql: {}", database.message()),
+            "run `sluice migrate`: it grants the login that questions run under what it lacks",
+        ),
+        "53400" | "53200" => Fault::new(
+            PART,
+            FaultKind::Invalid,
+            "sql: it needs more temporary space or memory than it may take".to_owned(),
+            "narrow it: filter, aggregate fewer rows, or sort and join less",
+        ),
         "57014" | "55P03" => slow_statement(PART, limits),
-        "22012" => refused_statement(PART, catalog, "it divides by zero; use nullif(divisor, 0)"),
-        code if code.starts_with("42") || code.starts_with("0A") => refused_statement(PART, catalog, words()),
+        "22012" => refused("it divides by zero; use nullif(divisor, 0)".to_owned()),
+        code if code.starts_with("42") || code.starts_with("0A") => refused(words()),
         code if code.starts_with("22") || code.starts_with("21") || code.starts_with("54") => {
-            refused_statement(
-                PART,
-                catalog,
-                format!("a value in it, or in a row it reads, does not fit (SQLSTATE {code})"),
-            )
+            refused(format!("a value in it, or in a row it reads, does not fit (SQLSTATE {code})"))
         }
-        "25006" => refused_statement(PART, catalog, "it would change something"),
+        "25006" => refused("it would change something".to_owned()),
         _ => faults::fault("sql", error),
     }
 }

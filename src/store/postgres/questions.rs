@@ -6,14 +6,15 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
 
-use super::{PgStore, columns::storable, query, statement};
+use super::{PgStore, access, columns::storable, faults::PART, query, readers, statement};
 use crate::{
     domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
-        EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, Questions, StoredEntity,
-        StoredEvent,
+        EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, QuestionAccess, Questions,
+        StoredEntity, StoredEvent,
         questions::{Operand, spelled},
+        refused_statement,
         tables::key_type,
     },
 };
@@ -83,18 +84,40 @@ impl Questions for PgStore {
 
     async fn query(&self, sql: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
         const ATTEMPT: &str = "answer a statement";
-        let checked = statement::checked(sql, self.catalog)?;
         let call = async {
-            let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = query::query(&mut connection, self.catalog, &checked, &limits).await;
-            connection.give_back();
-            outcome
+            let checked = statement::checked(sql, &self.readable, self.schema().await?)
+                .map_err(|problem| refused_statement(PART, self.catalog, problem))?;
+            let session = self.sessions.begin(limits.timeout).await?;
+            query::ask(session, &checked, &limits, self.catalog).await
         };
         self.connector.bounded(ATTEMPT, call).await
+    }
+
+    async fn question_access(&self) -> Result<Option<QuestionAccess>, Fault> {
+        const ATTEMPT: &str = "look at the logins";
+        let call = async {
+            let mut connection = self.connector.acquire(ATTEMPT).await?;
+            let own = access::of_own_login(&mut connection, &self.readable).await;
+            let own = connection.settle(ATTEMPT, own)?;
+            let session = self.sessions.begin_as_anybody(self.connector.timeout()).await?;
+            access::of_questions(session, own, self.schema().await?, &self.readable).await
+        };
+        self.connector.bounded(ATTEMPT, call).await.map(Some)
     }
 }
 
 impl PgStore {
+    /// The schema that sluice's tables are in.
+    async fn schema(&self) -> Result<&str, Fault> {
+        const ATTEMPT: &str = "look for the tables";
+        let find = || async {
+            let mut connection = self.connector.acquire(ATTEMPT).await?;
+            let found = readers::schema(&mut connection).await;
+            connection.settle(ATTEMPT, found)
+        };
+        self.schema.get_or_try_init(find).await.map(String::as_str)
+    }
+
     async fn entities(
         &self,
         attempt: &str,

@@ -36,6 +36,8 @@ use sluice::{
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use self::postgres::{on_database, owned_database};
+
 /// A suite's tests, once for each adapter: the module's name tells which.
 macro_rules! on_each_adapter {
     ($embedded:ident: $with_nothing:ty, $real:ident: $with_server:ty; $($test:ident),+ $(,)?) => {
@@ -79,18 +81,18 @@ pub struct Pipeline {
 
 impl Pipeline {
     pub async fn new() -> Self {
-        Self::on(&service("DATABASE_URL")).await
+        Self::on(&service("DATABASE_ADMIN_URL"), &service("DATABASE_URL")).await
     }
 
-    /// With its database on the server of `admin_url`.
-    pub async fn on(admin_url: &str) -> Self {
+    /// With its database on the server of `admin_url`, for the login of `own_url`.
+    pub async fn on(admin_url: &str, own_url: &str) -> Self {
         let admin_url = admin_url.to_owned();
         let id = Uuid::new_v4().simple().to_string()[..12].to_owned();
         let source = SampleServer::start(0).await.expect("a free port");
         let mut admin = connect(&admin_url).await;
-        sqlx::query(&format!("CREATE DATABASE t_{id}")).execute(&mut admin).await.expect("a new database");
-        let mut database = url::Url::parse(&admin_url).expect("DATABASE_URL is a URL");
-        database.set_path(&format!("/t_{id}"));
+        let name = format!("t_{id}");
+        let statement = owned_database(&name, own_url);
+        sqlx::query(&statement).execute(&mut admin).await.expect("a new database");
         let variables = [
             ("SUPABASE_URL", source.url()),
             ("SUPABASE_KEY", keys::SECRET.to_owned()),
@@ -99,7 +101,7 @@ impl Pipeline {
             ("KAFKA_TOPIC", format!("t-{id}")),
             ("KAFKA_PARTITIONS", "3".to_owned()),
             ("SLUICE_GROUP_PREFIX", format!("t-{id}")),
-            ("DATABASE_URL", database.to_string()),
+            ("DATABASE_URL", on_database(own_url, &name)),
             ("DATABASE_MAX_CONNECTIONS", "4".to_owned()),
             ("ELASTICSEARCH_URL", service("ELASTICSEARCH_URL")),
             ("ELASTICSEARCH_INDEX_PREFIX", format!("t-{id}-")),

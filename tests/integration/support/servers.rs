@@ -16,6 +16,11 @@ pub struct Servers {
 
 impl Servers {
     pub async fn start() -> Self {
+        Self::start_some(&["kafka", "postgres"]).await
+    }
+
+    /// Only some of them.
+    pub async fn start_some(services: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("sluice-{}", Uuid::new_v4().simple()));
         std::fs::create_dir(&folder).expect("a new folder");
         // PostgreSQL's user must be able to enter it.
@@ -30,7 +35,7 @@ impl Servers {
         let (kafka, postgres) = (free_ports(), free_ports());
         let servers =
             Self { folder, ports: [("SLUICE_KAFKA_PORT", kafka), ("SLUICE_POSTGRES_PORT", postgres)] };
-        servers.run("start", &["kafka", "postgres"]).await;
+        servers.run("start", services).await;
         servers
     }
 
@@ -38,8 +43,32 @@ impl Servers {
         format!("127.0.0.1:{}", self.ports[0].1)
     }
 
+    /// As the login that owns sluice's database.
     pub fn database_url(&self) -> String {
+        format!("postgres://sluice@127.0.0.1:{}/sluice", self.ports[1].1)
+    }
+
+    /// As a superuser.
+    pub fn admin_url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/sluice", self.ports[1].1)
+    }
+
+    /// Lets a login in only by its password; all others need none.
+    pub async fn require_password(&self, login: &str) {
+        let path = self.folder.join("data/postgres/pg_hba.conf");
+        let rules = std::fs::read_to_string(&path).expect("the server's rules");
+        std::fs::write(&path, format!("host all {login} 127.0.0.1/32 scram-sha-256\n{rules}"))
+            .expect("written");
+        let mut admin = super::connect(&self.admin_url()).await;
+        sqlx::query("SELECT pg_reload_conf()").execute(&mut admin).await.expect("reloaded");
+        super::eventually("the rule counts", async || {
+            let counts = sqlx::query_scalar::<_, bool>(
+                "SELECT EXISTS (SELECT FROM pg_hba_file_rules WHERE $1 = ANY(user_name))
+                    AND pg_conf_load_time() > pg_postmaster_start_time()",
+            );
+            counts.bind(login).fetch_one(&mut admin).await.expect("an answer")
+        })
+        .await;
     }
 
     /// SIGKILL: no goodbye, nothing flushed.

@@ -227,6 +227,47 @@ const OTHERS: &[&str] = &[
 ];
 
 /// Whether a function, by its name as Postgres folds it, may be called.
-pub(super) fn is_allowed_function(name: &str) -> bool {
+pub(crate) fn is_allowed_function(name: &str) -> bool {
     [AGGREGATES, WINDOW, TEXT, NUMBERS, TIMES, JSON, OTHERS].iter().any(|group| group.contains(&name))
+}
+
+/// Types values may be turned into; those of the catalog would tell its names.
+const TYPES: &[&str] = &[
+    "bigint",
+    "bool",
+    "boolean",
+    "bpchar",
+    "char",
+    "character",
+    "character varying",
+    "date",
+    "decimal",
+    "double precision",
+    "float",
+    "float4",
+    "float8",
+    "int",
+    "int2",
+    "int4",
+    "int8",
+    "integer",
+    "interval",
+    "json",
+    "jsonb",
+    "numeric",
+    "real",
+    "smallint",
+    "text",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timestamp with time zone",
+    "timestamp without time zone",
+    "uuid",
+    "varchar",
+];
+
+/// Whether a value may be turned into a type, by its name in lower case and without length or brackets.
+pub(crate) fn is_allowed_type(name: &str) -> bool {
+    TYPES.contains(&name)
 }

@@ -1,0 +1,9 @@
+-- The logins that may read what questions may ask of: every process that migrates grants them the tables that are new.
+
+CREATE TABLE sluice_readers (
+    login text PRIMARY KEY,
+    since timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON TABLE sluice_readers IS
+    'Logins that questions run under: SELECT on the tables that can be queried, and nothing else';
