@@ -44,10 +44,10 @@ pub struct Fields {
 
 /// Every index of a catalog with its fields. Made once by an adapter, and lives as long as definitions do.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Indices(&'static [(IndexName, Fields)]);
+pub(crate) struct Indices(&'static [(IndexName, Fields)]);
 
 impl Indices {
-    pub(super) fn of(catalog: Catalog) -> Self {
+    pub(crate) fn of(catalog: Catalog) -> Self {
         let fields = |index| match index {
             IndexName::Eventos => Fields::of_events(catalog),
             IndexName::Entities(table) => Fields::of_entities(table),
@@ -65,7 +65,7 @@ impl Indices {
     }
 
     /// The fields of an index; none of one that is not of the catalog.
-    pub(super) fn fields(self, index: IndexName) -> &'static Fields {
+    pub(crate) fn fields(self, index: IndexName) -> &'static Fields {
         static NONE: Fields =
             Fields { by_path: BTreeMap::new(), members: BTreeMap::new(), id: String::new() };
         self.iter().find(|(known, _)| *known == index).map_or(&NONE, |(_, fields)| fields)

@@ -6,7 +6,7 @@ mod fields;
 pub mod query;
 pub mod tantivy;
 mod values;
-mod words;
+pub(crate) mod words;
 
 use std::{cmp::Ordering, fmt, sync::Arc};
 
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
+pub(crate) use self::fields::Indices;
 pub use self::{
     fields::{Field, FieldKind, Fields},
     query::QueryError,

@@ -1,6 +1,9 @@
 //! How text is cut into words, the same for every adapter: as the search servers' `standard` tokenizer with
 //! `lowercase` and `asciifolding` does it.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use tantivy::tokenizer::{
     AsciiFoldingFilter, LowerCaser, RawTokenizer, TextAnalyzer, Token, TokenStream, Tokenizer,
 };
@@ -15,7 +18,7 @@ pub(super) fn analyzer() -> TextAnalyzer {
 }
 
 /// The words of a text.
-pub(super) fn of(text: &str) -> Vec<String> {
+pub(crate) fn of(text: &str) -> Vec<String> {
     collected(analyzer(), text)
 }
 
@@ -32,7 +35,7 @@ fn collected(mut analyzer: TextAnalyzer, text: &str) -> Vec<String> {
     words
 }
 
-/// Unicode's word boundaries (UAX #29), of which every piece with a letter or a digit is a word.
+/// Unicode's word boundaries (UAX #29), of which every piece with a letter, a digit or a pictograph is a word.
 #[derive(Clone, Default)]
 struct Words {
     token: Token,
@@ -57,7 +60,7 @@ impl Tokenizer for Words {
 impl TokenStream for WordStream<'_> {
     fn advance(&mut self) -> bool {
         if self.rest.1.is_empty() {
-            let word = self.pieces.find(|(_, piece)| piece.chars().any(char::is_alphanumeric));
+            let word = self.pieces.find(|(_, piece)| is_word(piece));
             let Some(word) = word else { return false };
             self.rest = word;
         }
@@ -82,6 +85,15 @@ impl TokenStream for WordStream<'_> {
     }
 }
 
+fn is_word(piece: &str) -> bool {
+    piece.bytes().any(|byte| byte.is_ascii_alphanumeric())
+        || (!piece.is_ascii() && WORDS.as_ref().is_some_and(|words| words.is_match(piece)))
+}
+
+/// Fractions and raised numbers are no digits to the servers.
+static WORDS: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"[\p{Alphabetic}\d\p{Extended_Pictographic}\p{Regional_Indicator}]").ok());
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +105,9 @@ mod tests {
             ("lead_qualificado", &["lead_qualificado"]),
             ("joao@exemplo.com.br", &["joao", "exemplo.com.br"]),
             ("Av. Paulista, 1.000-B", &["av", "paulista", "1.000", "b"]),
-            (" !?… ", &[]),
+            (" !?… ½ ²", &[]),
+            ("oi 👍🏽 tudo❤️bem 🇧🇷", &["oi", "👍🏽", "tudo", "❤\u{fe0f}", "bem", "🇧🇷"]),
+            ("٣ Ⅷ", &["٣", "ⅷ"]),
             ("Straße Ærø", &["strasse", "aero"]),
         ] {
             assert_eq!(of(text), words, "{text}");

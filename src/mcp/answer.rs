@@ -1,4 +1,4 @@
-//! What a tool returns: structured content with a short text, or an error that teaches.
+//! What a tool returns: what it found, as structured content and as a text of the same, or an error that teaches.
 
 use rmcp::{
     ErrorData,
@@ -20,18 +20,15 @@ use crate::{
 /// Where in `_meta` a failure's details are.
 const DETAILS: &str = "sluice/error";
 
-/// A tool's success.
-pub(super) struct Answer<T> {
-    pub(super) text: String,
-    pub(super) content: T,
-}
+/// A tool's success. Its text is made where it leaves, from what may leave.
+pub(super) struct Answer<T>(pub(super) T);
 
 impl<T: Serialize> IntoCallToolResult for Answer<T> {
     fn into_call_tool_result(self) -> Result<CallToolResponse, ErrorData> {
-        let mut structured = serde_json::to_value(&self.content)
+        let mut structured = serde_json::to_value(&self.0)
             .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
         without_nulls(&mut structured);
-        let mut result = CallToolResult::success(vec![ContentBlock::text(self.text)]);
+        let mut result = CallToolResult::success(Vec::new());
         result.structured_content = Some(structured);
         Ok(result.into())
     }

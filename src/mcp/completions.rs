@@ -51,7 +51,11 @@ impl SluiceServer {
             (Reference::Resource(_), "group") => GROUPS.iter().map(|group| group.name.to_owned()).collect(),
             _ => Vec::new(),
         };
-        matching(known, &request.argument.value)
+        let may_leave = |mut value: String| {
+            self.outgoing.text(&mut value);
+            value
+        };
+        matching(known.into_iter().map(may_leave).collect(), &request.argument.value)
     }
 
     /// The keys of a table's entities that begin so; those stored last, where nothing was typed yet.
@@ -90,11 +94,7 @@ impl SluiceServer {
         let mut breakdowns =
             overview.into_iter().filter(|one| one.table == table).flat_map(|one| one.breakdowns);
         let values = breakdowns.find(|one| one.column == column).map(|one| one.values).unwrap_or_default();
-        let shown = |(mut name, _): (String, u64)| {
-            self.outgoing.text(&mut name);
-            name
-        };
-        values.into_iter().map(shown).collect()
+        values.into_iter().map(|(name, _)| name).collect()
     }
 }
 

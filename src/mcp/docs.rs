@@ -70,10 +70,10 @@ fn describe(text: &mut String, tool: &Tool, example: Option<&Example>) -> Result
     if let Some(example) = example {
         let arguments = serde_json::to_string(&example.arguments)?;
         let answer = serde_json::to_string_pretty(&example.answer)?;
-        let said = serde_json::to_string(&example.text)?;
         let _ = write!(
             text,
-            "\n```jsonc\n// arguments\n{arguments}\n// text\n{said}\n// structuredContent\n{answer}\n```\n"
+            "\n```jsonc\n// arguments\n{arguments}\n// structuredContent\n{answer}\n```\n\n```text\n{}\n```\n",
+            example.text
         );
     }
     Ok(())

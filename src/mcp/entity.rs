@@ -1,12 +1,11 @@
 //! An entity as tools and resources show it.
 
-use std::fmt::Write as _;
-
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    bounded::{AROUND, LARGEST_ANSWER, fitting},
+    bounded::{AROUND, CUT, LARGEST_ANSWER, fitting},
+    output::Outgoing,
     views::{EntityView, EventView},
 };
 use crate::engine::{EntityHistory, Related};
@@ -17,7 +16,7 @@ pub(super) struct EntityAnswer {
     pub table: String,
     pub key: String,
     pub entity: EntityView,
-    /// Latest first, without their rows.
+    /// Latest first, without their rows; their metadata says only what the entity's row does not.
     pub events: Vec<EventView>,
     /// There are earlier events: ask query_raw_events with this key as entidade_id.
     pub more_events: bool,
@@ -25,6 +24,8 @@ pub(super) struct EntityAnswer {
     pub related: Vec<RelatedView>,
     /// Keys of further entities with the same value, where one was looked up by it.
     pub other_keys: Vec<String>,
+    /// How to see what is not shown.
+    pub hint: Option<String>,
 }
 
 /// Entities of one table that refer to another's.
@@ -39,46 +40,48 @@ pub(super) struct RelatedView {
 
 impl EntityAnswer {
     /// As much of a history as an answer holds.
-    pub(super) fn new(history: EntityHistory) -> Self {
+    pub(super) fn new(history: EntityHistory, outgoing: &Outgoing) -> Self {
         let key = history.entity.key.clone();
-        let entity = EntityView::new(history.entity);
+        let row = history.entity.row.clone();
+        let entity = EntityView::new(history.entity, outgoing);
         let size = serde_json::to_string(&entity).map_or(0, |json| json.len());
         let mut room = (LARGEST_ANSWER - AROUND).saturating_sub(size);
         // Half for each, and what the related leave goes to the events.
         let mut half = room / 2;
-        let related = history.related.into_iter().map(|related| related_view(related, &mut half)).collect();
+        let related: Vec<RelatedView> =
+            history.related.into_iter().map(|related| related_view(related, outgoing, &mut half)).collect();
         room = room - room / 2 + half;
         let all_events = history.events.len();
-        let views = history.events.into_iter().map(|event| EventView::new(event, false)).collect();
+        let views =
+            history.events.into_iter().map(|event| EventView::beside(event, false, &row, outgoing)).collect();
         let events = fitting(views, &mut room);
+        let more_events = history.more_events || events.len() < all_events;
+        let is_cut = entity.is_cut
+            || events.iter().any(|event| event.is_cut)
+            || related.iter().flat_map(|related| &related.entities).any(|one| one.is_cut);
+        let hints = [
+            (more_events, "query_raw_events with this key as entidade_id shows earlier events"),
+            (related.iter().any(|related| related.more), "query_store shows more of the related rows"),
+            (is_cut, CUT),
+        ];
+        let hints: Vec<&str> = hints.into_iter().filter_map(|(holds, hint)| holds.then_some(hint)).collect();
         Self {
+            hint: (!hints.is_empty()).then(|| hints.join("; ")),
             table: history.table.name().to_owned(),
             key,
-            more_events: history.more_events || events.len() < all_events,
+            more_events,
             entity,
             events,
             related,
             other_keys: history.others,
         }
     }
-
-    /// The answer in a sentence.
-    pub(super) fn text(&self) -> String {
-        let mut text = format!("{} {}: {} events", self.table, self.key, self.events.len());
-        for related in &self.related {
-            let _ = write!(text, ", {} {}", related.entities.len(), related.table);
-        }
-        if self.more_events || self.related.iter().any(|related| related.more) {
-            text.push_str(", the latest; there are more");
-        }
-        text.push('.');
-        text
-    }
 }
 
-fn related_view(related: Related, room: &mut usize) -> RelatedView {
+fn related_view(related: Related, outgoing: &Outgoing, room: &mut usize) -> RelatedView {
     let all = related.entities.len();
-    let entities = fitting(related.entities.into_iter().map(EntityView::new).collect(), room);
+    let views = related.entities.into_iter().map(|entity| EntityView::new(entity, outgoing)).collect();
+    let entities = fitting(views, room);
     RelatedView {
         table: related.table.name().to_owned(),
         more: related.more || entities.len() < all,

@@ -156,7 +156,7 @@ impl SluiceServer {
                 "a task can't be answered by another task or a question",
                 None,
             ))),
-            Err(error) => Err(TaskExit::Error(error)),
+            Err(error) => Err(TaskExit::Error(self.outgoing.error(error))),
         }
     }
 }

@@ -6,7 +6,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
 
-use super::bounded::shorten;
+use super::{
+    bounded::{LONGEST_TEXT, shorten, without_repeats},
+    output::Outgoing,
+};
 use crate::{
     domain::{Json, JsonObject, Members, json},
     store::{StoredEntity, StoredEvent},
@@ -32,8 +35,9 @@ pub(super) struct EventView {
     entidade_id: String,
     /// Orders the events of one entity: microseconds since the Unix epoch.
     versao: i64,
-    #[schemars(with = "JsonObject")]
-    metadata: Value,
+    /// Of this only what dados does not have, where dados is shown.
+    #[schemars(with = "Option<JsonObject>")]
+    metadata: Option<Value>,
     /// The whole source row.
     #[schemars(with = "Option<JsonObject>")]
     dados: Option<Value>,
@@ -41,25 +45,45 @@ pub(super) struct EventView {
     posicao: i64,
     /// When the store took it in.
     processado_em: DateTime<Utc>,
+    /// Something was too long.
+    #[serde(skip)]
+    pub(super) is_cut: bool,
 }
 
 impl EventView {
-    pub(super) fn new(event: StoredEvent, with_row: bool) -> Self {
+    /// What of an event may leave.
+    pub(super) fn new(event: StoredEvent, with_row: bool, outgoing: &Outgoing) -> Self {
+        let no_row = JsonObject::new();
+        Self::beside(event, with_row, &no_row, outgoing)
+    }
+
+    /// An event beside a row: its metadata says only what that row does not.
+    pub(super) fn beside(event: StoredEvent, with_row: bool, row: &JsonObject, outgoing: &Outgoing) -> Self {
+        let mut metadata = members(&event.metadata);
+        let dados = with_row.then(|| members(&event.dados));
+        without_repeats(&mut metadata, row);
+        if let Some(dados) = &dados {
+            without_repeats(&mut metadata, dados);
+        }
+        let mut is_cut = false;
+        let metadata = (!metadata.is_empty()).then(|| object(metadata, outgoing, &mut is_cut));
+        let dados = dados.map(|dados| object(dados, outgoing, &mut is_cut));
         Self {
             id: event.id,
             tipo_evento: event.tipo_evento,
-            evento: text(event.evento),
+            evento: text(event.evento, outgoing, &mut is_cut),
             categoria: event.categoria,
-            usuario: text(event.usuario),
+            usuario: text(event.usuario, outgoing, &mut is_cut),
             valor: event.valor,
             timestamp: event.timestamp,
             entidade_id: event.entidade_id,
             versao: event.versao,
-            metadata: row(&event.metadata),
-            dados: with_row.then(|| row(&event.dados)),
+            metadata,
+            dados,
             particao: event.particao,
             posicao: event.posicao,
             processado_em: event.processado_em,
+            is_cut,
         }
     }
 }
@@ -70,34 +94,47 @@ pub(super) struct EntityView {
     /// The row, column by column.
     #[schemars(with = "JsonObject")]
     row: Value,
-    #[schemars(with = "JsonObject")]
-    metadata: Value,
+    /// Columns that sluice has no type for.
+    #[schemars(with = "Option<JsonObject>")]
+    metadata: Option<Value>,
     versao: i64,
     /// The event that carries this state.
     evento_id: Uuid,
+    /// Something was too long.
+    #[serde(skip)]
+    pub(super) is_cut: bool,
 }
 
 impl EntityView {
-    pub(super) fn new(entity: StoredEntity) -> Self {
+    /// What of an entity may leave.
+    pub(super) fn new(entity: StoredEntity, outgoing: &Outgoing) -> Self {
+        let mut metadata = members(&entity.metadata);
+        without_repeats(&mut metadata, &entity.row);
+        let mut is_cut = false;
         Self {
-            row: object(entity.row),
-            metadata: row(&entity.metadata),
+            row: object(entity.row, outgoing, &mut is_cut),
+            metadata: (!metadata.is_empty()).then(|| object(metadata, outgoing, &mut is_cut)),
             versao: entity.versao,
             evento_id: entity.evento_id,
+            is_cut,
         }
     }
 }
 
-fn object(object: JsonObject) -> Value {
+/// Masked first: half of an address does not look like one.
+fn object(object: JsonObject, outgoing: &Outgoing, is_cut: &mut bool) -> Value {
     let mut value = Value::Object(object);
-    shorten(&mut value);
+    outgoing.value(&mut value);
+    *is_cut |= shorten(&mut value, LONGEST_TEXT);
     value
 }
 
-fn row(row: &Json) -> Value {
-    let mut value = value_of(row.as_str(), 0);
-    shorten(&mut value);
-    value
+/// The members of a row as JSON libraries read them.
+fn members(row: &Json) -> JsonObject {
+    match value_of(row.as_str(), 0) {
+        Value::Object(members) => members,
+        _ => JsonObject::new(),
+    }
 }
 
 /// A value that JSON libraries read without loss: a number of more digits than a double keeps becomes a text.
@@ -130,9 +167,10 @@ fn value_of(value: &str, depth: usize) -> Value {
     }
 }
 
-fn text(text: String) -> String {
+fn text(mut text: String, outgoing: &Outgoing, is_cut: &mut bool) -> String {
+    outgoing.text(&mut text);
     let mut value = Value::String(text);
-    shorten(&mut value);
+    *is_cut |= shorten(&mut value, LONGEST_TEXT);
     value.as_str().unwrap_or_default().to_owned()
 }
 

@@ -4,12 +4,13 @@ client.py legacy|modern stdio COMMAND ARGUMENT...
 client.py legacy|modern http|sse URL
 
 The source must hold a lead that no event can be made of for each time this runs (`sluice sample --broken`). The SDK
-checks every answer against the tool's output schema.
+checks every answer against the tool's output schema; this, that its text tells the same facts.
 """
 
 import asyncio
 import json
 import os
+import re
 import sys
 import uuid
 
@@ -20,6 +21,10 @@ from mcp_types import ElicitResult, PromptReference, ResourceTemplateReference
 MODERN = "2026-07-28"
 PATIENCE_SECONDS = 90
 UNFINISHED = ("running", "draining")
+# Words of the text's own: what stands between facts.
+GRAMMAR = {"in", "each", "of", "them", "one", "a", "column", "none"}
+# Names that a table of columns and rows does without.
+UNTOLD = {"columns", "name", "type"}
 
 
 class Wrong(Exception):
@@ -29,6 +34,19 @@ class Wrong(Exception):
 def check(holds, what):
     if not holds:
         raise Wrong(what)
+
+
+def words(text):
+    return set(re.findall(r"\w+", text))
+
+
+def check_facts(tool, text, content):
+    """Some clients show a model only the text, others only structured content: both must have the same facts."""
+    told, found = words(text), words(json.dumps(content, ensure_ascii=False))
+    check(found <= told | UNTOLD, f"{tool} does not tell {found - told} in its text: {text}")
+    # Lists and columns are numbered.
+    made_up = {word for word in told - found - GRAMMAR if not (word.isdigit() and int(word) <= 1000)}
+    check(not made_up, f"{tool} tells {made_up} in its text only: {text}")
 
 
 class Desk:
@@ -43,6 +61,7 @@ class Desk:
         result = await self.client.call_tool(tool, arguments, progress_callback=arguments.pop("progress", None))
         check(not result.is_error, f"{tool}: {result.content}")
         check(result.content and result.content[0].text, f"{tool} has no text")
+        check_facts(tool, result.content[0].text, result.structured_content)
         return result.structured_content
 
     async def until(self, what, holds, tool, **arguments):

@@ -16,6 +16,7 @@ mod http;
 mod index_conformance;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;
+mod index_questions;
 mod index_tantivy;
 mod log_conformance;
 mod log_kafka;

@@ -12,10 +12,7 @@ use crate::index::{
     query::{Part, Query, Test},
 };
 
-/// Terms a fuzzy word may stand for; the servers' own 50 would cut the answer short without a word.
-const FUZZY_TERMS: u32 = 1000;
-
-pub(super) fn query(asked: &Query) -> Value {
+pub(crate) fn query(asked: &Query) -> Value {
     match asked {
         Query::All => json!({ "match_all": {} }),
         Query::Field(field, test) => tested(field, test),
@@ -31,7 +28,15 @@ pub(super) fn query(asked: &Query) -> Value {
             }})
         }
         Query::Boosted(inner, boost) => {
-            json!({ "bool": { "must": [query(inner)], "boost": boost } })
+            let mut asked = query(inner);
+            // The servers count how deep queries are nested: a group takes its weight itself.
+            for group in ["bool", "dis_max"] {
+                if let Some(group) = asked.get_mut(group) {
+                    group["boost"] = json!(boost);
+                    return asked;
+                }
+            }
+            json!({ "bool": { "must": [asked], "boost": boost } })
         }
     }
 }
@@ -40,14 +45,15 @@ fn tested(field: &Field, test: &Test) -> Value {
     let path = field.path.as_str();
     match test {
         Test::Exists => json!({ "exists": { "field": path } }),
-        Test::Words(words) => json!({ "match": { path: { "query": words.join(" ") } } }),
+        Test::Words(words) => json!({ "match": { path: { "query": words.text } } }),
         Test::Phrase(words, slop) => {
-            json!({ "match_phrase": { path: { "query": words.join(" "), "slop": slop } } })
+            json!({ "match_phrase": { path: { "query": words.text, "slop": slop } } })
         }
         Test::Is(value) => json!({ "term": { path: { "value": value } } }),
         Test::Shape(parts) => json!({ "wildcard": { path: { "value": pattern(parts) } } }),
         Test::Like(word, edits) => {
-            let fuzzy = json!({ "value": word, "fuzziness": edits, "max_expansions": FUZZY_TERMS });
+            // Rewritten otherwise, only the 50 closest terms would count, and each as a clause, of which there may be 1024.
+            let fuzzy = json!({ "value": word, "fuzziness": edits, "rewrite": "constant_score" });
             json!({ "fuzzy": { path: fuzzy } })
         }
         Test::Boolean(value) => json!({ "term": { path: { "value": value } } }),
@@ -95,4 +101,58 @@ fn pattern(parts: &[Part]) -> String {
         }
     }
     pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::index::{fields::tests::of, query::Clauses};
+
+    /// A pattern as a server reads it.
+    fn read(pattern: &str) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut chars = pattern.chars();
+        while let Some(c) = chars.next() {
+            let c = match c {
+                '?' => {
+                    parts.push(Part::One);
+                    continue;
+                }
+                '*' => {
+                    parts.push(Part::Many);
+                    continue;
+                }
+                '\\' => chars.next().expect("a sign behind the backslash"),
+                c => c,
+            };
+            match parts.last_mut() {
+                Some(Part::Text(text)) => text.push(c),
+                _ => parts.push(Part::Text(c.to_string())),
+            }
+        }
+        parts
+    }
+
+    #[test]
+    fn a_group_takes_its_weight_itself_and_is_not_nested_for_it() {
+        let evento = of("eventos").get("evento").expect("a field");
+        let one = Query::Field(evento, Test::Exists);
+        let group = Query::Bool(Clauses { must: vec![one.clone()], ..Clauses::default() });
+        let asked = query(&Query::Boosted(Box::new(group), 2.0));
+        assert_eq!(asked["bool"]["boost"], 2.0);
+        assert!(asked["bool"]["must"][0].get("exists").is_some(), "{asked}");
+        let any = query(&Query::Boosted(Box::new(Query::Any(vec![one.clone()])), 3.0));
+        assert_eq!(any["dis_max"]["boost"], 3.0);
+        assert_eq!(query(&Query::Boosted(Box::new(one), 0.5))["bool"]["boost"], 0.5);
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_is_read_as_it_was_meant(text in r"[a*?\\]{0,8}", more in any::<String>()) {
+            let parts = [Part::Text(format!("{text}{more}x")), Part::Many, Part::Text(format!("x{text}")), Part::One];
+            prop_assert_eq!(read(&pattern(&parts)), parts);
+        }
+    }
 }

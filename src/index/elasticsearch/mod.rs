@@ -49,6 +49,7 @@ use chrono::Utc;
 use futures::future::try_join_all;
 use serde::Deserialize;
 
+pub(crate) use self::dsl::query as query_dsl;
 use self::{client::Client, operation::Operation, templates::Names};
 use crate::{
     config::ElasticsearchSettings,

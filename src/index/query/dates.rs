@@ -16,8 +16,16 @@ pub(in crate::index) fn instant(text: &str) -> Option<i64> {
     plain(text).map(|span| span.first)
 }
 
+/// The years a date may be in: the servers read no others.
+const FIRST: i64 = -62_167_219_200_000;
+const LAST: i64 = 253_402_300_799_999;
+
 /// Reads a date, or `now` or `<date>||` with steps: `now-7d`, `now/d`, `2026-11-01||+1M/d`.
 pub(super) fn span(text: &str, now: DateTime<Utc>) -> Option<Span> {
+    any_span(text, now).filter(|span| FIRST <= span.first && span.last <= LAST)
+}
+
+fn any_span(text: &str, now: DateTime<Utc>) -> Option<Span> {
     let (base, steps) = match text.strip_prefix("now") {
         Some(steps) => (now, steps),
         None => match text.split_once("||") {

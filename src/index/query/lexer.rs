@@ -23,13 +23,17 @@ impl Word {
         self.0.iter().any(|(c, escaped)| !escaped && matches!(c, '*' | '?'))
     }
 
-    /// Its pieces; runs of `*` are one.
+    /// Its pieces. Runs of `*` are one, and come behind every `?` beside them: `*?` is what `?*` is.
     pub(super) fn parts(&self) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
         for &(c, escaped) in &self.0 {
             match (c, escaped, parts.last_mut()) {
                 ('*', false, Some(Part::Many)) => {}
                 ('*', false, _) => parts.push(Part::Many),
+                ('?', false, Some(many @ Part::Many)) => {
+                    *many = Part::One;
+                    parts.push(Part::Many);
+                }
                 ('?', false, _) => parts.push(Part::One),
                 (c, _, Some(Part::Text(text))) => text.push(c),
                 (c, _, _) => parts.push(Part::Text(c.to_string())),
@@ -184,6 +188,11 @@ fn is_term(c: char) -> bool {
             c,
             '+' | '-' | '!' | '(' | ')' | ':' | '^' | '[' | ']' | '"' | '{' | '}' | '~' | '/' | '\\'
         )
+}
+
+/// The beginning of what was written, for an error to repeat.
+pub(super) fn shown(text: &str) -> &str {
+    text.char_indices().nth(40).map_or(text, |(end, _)| &text[..end])
 }
 
 pub(super) fn error(at: At, problem: impl Into<String>, instead: impl Into<String>) -> QueryError {

@@ -47,10 +47,10 @@ pub struct Clauses {
 pub enum Test {
     /// It has a value.
     Exists,
-    /// It holds any of these words; never empty.
-    Words(Vec<String>),
-    /// It holds these words in this order, with so many moves between them; never empty.
-    Phrase(Vec<String>, u32),
+    /// It holds any of these words.
+    Words(Words),
+    /// It holds these words in this order, with so many moves between them.
+    Phrase(Words, u32),
     /// It is this text.
     Is(String),
     /// One of its terms has this shape.
@@ -66,6 +66,15 @@ pub enum Test {
     Boolean(bool),
     /// Addresses; IPv4 ones as mapped into IPv6.
     Addresses(Bound<Ipv6Addr>, Bound<Ipv6Addr>),
+}
+
+/// Words that a text is cut into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words {
+    /// As it was written: a server cuts it as it cut its documents.
+    pub text: String,
+    /// As the embedded index cuts it; never empty.
+    pub words: Vec<String>,
 }
 
 /// A piece of a pattern.

@@ -2,7 +2,7 @@
 
 use super::{
     QueryError,
-    lexer::{At, error},
+    lexer::{At, error, shown},
 };
 use crate::index::{Field, FieldKind, Fields};
 
@@ -23,7 +23,7 @@ pub(super) fn field(fields: &'static Fields, name: &str, at: At) -> Result<&'sta
 }
 
 fn unknown(fields: &Fields, name: &str, at: At) -> QueryError {
-    let shown: String = name.chars().take(60).collect();
+    let shown = shown(name);
     let close = fields.close_to(name, MAX_OFFERED);
     let instead = if close.is_empty() {
         format!("the fields are {}", fields.known())

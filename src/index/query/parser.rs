@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Clauses, Part, Query, QueryError, Test,
-    lexer::{At, Lexer, Word, error},
+    lexer::{At, Lexer, Word, error, shown},
     names,
     values::{self, Edge},
 };
@@ -13,8 +13,8 @@ use crate::index::{Field, FieldKind, Fields};
 
 /// Longest query, in characters.
 const MAX_LENGTH: usize = 10_000;
-/// Deepest nesting: far beyond what anybody writes, and far below what a stack takes.
-const MAX_DEPTH: usize = 50;
+/// Deepest nesting: the search servers stop at 20, with what stands around and inside the innermost group.
+const MAX_DEPTH: usize = 15;
 /// Most tests of single fields a query comes to; the search servers stop at 1024.
 const MAX_TESTS: usize = 1000;
 
@@ -33,6 +33,9 @@ enum Occur {
     Should,
     MustNot,
 }
+
+/// Heaviest weight, groups' and their terms' multiplied: the servers' scores are small floats, and end in infinity.
+const MAX_BOOST: f32 = 1_000_000.0;
 
 /// What a term is asked of: one field, or every text.
 type Scope = Option<&'static Field>;
@@ -94,7 +97,7 @@ impl<'a> Parser<'a> {
                     (None, None) => self.group(clauses),
                 };
             }
-            if self.lexer.take_operator("AND") || self.lexer.take_operator("OR") {
+            if self.operator(modifier.is_some()) {
                 return Err(error(at, "two operators follow each other", "leave one of them"));
             }
             let clause = self.clause(scope)?;
@@ -118,6 +121,13 @@ impl<'a> Parser<'a> {
             return Some("AND");
         }
         (self.lexer.take_operator("OR") || self.lexer.take("||")).then_some("OR")
+    }
+
+    /// Takes an operator where none may stand: another one was before it.
+    fn operator(&mut self, after_modifier: bool) -> bool {
+        ["AND", "OR"].into_iter().any(|operator| self.lexer.take_operator(operator))
+            || ["&&", "||"].into_iter().any(|operator| self.lexer.take(operator))
+            || (after_modifier && self.modifier().is_some())
     }
 
     fn modifier(&mut self) -> Option<Occur> {
@@ -235,6 +245,15 @@ impl<'a> Parser<'a> {
                 "write a term there, or \\ before a sign that is meant as such",
             ));
         }
+        if let Some(operator) =
+            ["AND", "OR", "NOT", "&&", "||"].into_iter().find(|operator| word.is(operator))
+        {
+            return Err(error(
+                at,
+                format!("{operator} is an operator, and stands where a term is expected"),
+                format!("write \"{operator}\" for the word"),
+            ));
+        }
         if self.lexer.peek() == Some('/') {
             return Err(error(
                 self.lexer.at(),
@@ -295,7 +314,7 @@ impl<'a> Parser<'a> {
             "0" => Ok(Some(0)),
             "1" => Ok(Some(1)),
             "2" => Ok(Some(2)),
-            other => Err(error(at, format!("~{other} is no number of edits"), "write ~, ~1 or ~2")),
+            other => Err(error(at, format!("~{} is no number of edits", shown(other)), "write ~, ~1 or ~2")),
         }
     }
 
@@ -308,7 +327,7 @@ impl<'a> Parser<'a> {
             slop = number.parse().ok().filter(|slop| *slop <= 100).ok_or_else(|| {
                 error(
                     at,
-                    format!("~{number} is no distance between words"),
+                    format!("~{} is no distance between words", shown(&number)),
                     "write ~1 to ~100 after a phrase",
                 )
             })?;
@@ -400,9 +419,17 @@ impl<'a> Parser<'a> {
         }
         let number = self.lexer.number();
         let boost = number.parse::<f32>().ok().filter(|boost| boost.is_finite() && *boost >= 0.0);
-        let boost = boost
-            .ok_or_else(|| error(at, format!("^{number} is no weight"), "write a number after it: term^2"))?;
-        Ok(Query::Boosted(Box::new(query), boost))
+        let boost = boost.ok_or_else(|| {
+            error(at, format!("^{} is no weight", shown(&number)), "write a number after it: term^2")
+        })?;
+        if boost * heaviest(&query) > MAX_BOOST {
+            let problem = format!("weights come to more than {MAX_BOOST} here");
+            return Err(error(at, problem, "write smaller ones: only how they compare matters"));
+        }
+        Ok(match query {
+            Query::Boosted(query, inner) => Query::Boosted(query, inner * boost),
+            query => Query::Boosted(Box::new(query), boost),
+        })
     }
 
     /// One field's test, counted.
@@ -412,8 +439,9 @@ impl<'a> Parser<'a> {
         at: At,
         test: impl FnOnce(At, DateTime<Utc>) -> Result<Test, QueryError>,
     ) -> Result<Query, QueryError> {
-        self.count(1, at)?;
-        Ok(Query::Field(field, test(at, self.now)?))
+        let test = test(at, self.now)?;
+        self.count(values::cost(&test), at)?;
+        Ok(Query::Field(field, test))
     }
 
     /// The test of the scope's field, or of every field that holds text.
@@ -431,7 +459,7 @@ impl<'a> Parser<'a> {
             .searched_by_default()
             .map(|field| Ok((field, test(field, at, self.now)?)))
             .collect::<Result<_, QueryError>>()?;
-        self.count(tests.len(), at)?;
+        self.count(tests.iter().map(|(_, test)| values::cost(test)).sum(), at)?;
         Ok(values::any(tests))
     }
 
@@ -460,6 +488,18 @@ impl<'a> Parser<'a> {
         }
         self.count(members.len(), at)?;
         Ok(values::any(members))
+    }
+}
+
+/// The heaviest weight in a query, those of groups multiplied with those in them.
+fn heaviest(query: &Query) -> f32 {
+    match query {
+        Query::All | Query::Field(..) => 1.0,
+        Query::Boosted(query, boost) => boost * heaviest(query),
+        Query::Any(choices) => choices.iter().map(heaviest).fold(1.0, f32::max),
+        Query::Bool(Clauses { must, should, must_not }) => {
+            must.iter().chain(should).chain(must_not).map(heaviest).fold(1.0, f32::max)
+        }
     }
 }
 

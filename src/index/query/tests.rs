@@ -24,8 +24,12 @@ fn field(path: &str, test: Test) -> Query {
     Query::Field(of("eventos").get(path).expect("a field"), test)
 }
 
-fn words(path: &str, words: &[&str]) -> Query {
-    field(path, Test::Words(words.iter().map(|word| (*word).to_owned()).collect()))
+fn written(text: &str, words: &[&str]) -> Words {
+    Words { text: text.to_owned(), words: words.iter().map(|word| (*word).to_owned()).collect() }
+}
+
+fn words(path: &str, text: &str, words: &[&str]) -> Query {
+    field(path, Test::Words(written(text, words)))
 }
 
 fn group(must: &[&Query], should: &[&Query], must_not: &[&Query]) -> Query {
@@ -35,7 +39,7 @@ fn group(must: &[&Query], should: &[&Query], must_not: &[&Query]) -> Query {
 
 #[test]
 fn clauses_are_joined_as_lucene_joins_them() {
-    let [a, b, c] = ["a", "b", "c"].map(|word| words("evento", &[word]));
+    let [a, b, c] = ["a", "b", "c"].map(|word| words("evento", word, &[word]));
     for (query, expected) in [
         ("evento:a", a.clone()),
         ("evento:a evento:b", group(&[], &[&a, &b], &[])),
@@ -59,12 +63,12 @@ fn clauses_are_joined_as_lucene_joins_them() {
 fn terms_phrases_and_patterns_are_read_as_their_fields_are_indexed() {
     let part = |text: &str| Part::Text(text.into());
     for (query, expected) in [
-        ("metadata.nome:Conceição", words("metadata.nome", &["conceicao"])),
-        ("usuario:joao@exemplo.com", words("usuario", &["joao", "exemplo.com"])),
+        ("metadata.nome:Conceição", words("metadata.nome", "Conceição", &["conceicao"])),
+        ("usuario:joao@exemplo.com", words("usuario", "joao@exemplo.com", &["joao", "exemplo.com"])),
         ("categoria.keyword:Vendas", field("categoria.keyword", Test::Is("Vendas".into()))),
         (
             "metadata.nome:\"João da Silva\"~2",
-            field("metadata.nome", Test::Phrase(vec!["joao".into(), "da".into(), "silva".into()], 2)),
+            field("metadata.nome", Test::Phrase(written("João da Silva", &["joao", "da", "silva"]), 2)),
         ),
         ("metadata.nome:Conceiç*", field("metadata.nome", Test::Shape(vec![part("conceic"), Part::Many]))),
         (
@@ -73,14 +77,14 @@ fn terms_phrases_and_patterns_are_read_as_their_fields_are_indexed() {
         ),
         ("metadata.nome:Joãu~1", field("metadata.nome", Test::Like("joau".into(), 1))),
         ("metadata.nome:joao~", field("metadata.nome", Test::Like("joao".into(), 1))),
-        ("evento:a^2.5", Query::Boosted(Box::new(words("evento", &["a"])), 2.5)),
+        ("evento:a^2.5", Query::Boosted(Box::new(words("evento", "a", &["a"])), 2.5)),
         ("evento:*", field("evento", Test::Exists)),
         ("_exists_:metadata.origem", field("metadata.origem", Test::Exists)),
         ("*", Query::All),
         ("*:*", Query::All),
-        (r"evento:\(a\)", words("evento", &["a"])),
+        (r"evento:\(a\)", words("evento", "(a)", &["a"])),
         (r#"usuario.keyword:"a \"b\" \\ c""#, field("usuario.keyword", Test::Is(r#"a "b" \ c"#.into()))),
-        (r"evento:\u0061", words("evento", &["a"])),
+        (r"evento:\u0061", words("evento", "a", &["a"])),
         ("metadata.is_active:true", field("metadata.is_active", Test::Boolean(true))),
     ] {
         assert_eq!(read(query), expected, "{query}");
@@ -135,6 +139,13 @@ fn ranges_and_comparisons_are_typed_with_their_bounds() {
             field("evento.keyword", Test::Texts(Included("a".into()), Included("b".into()))),
         ),
         ("valor:[* TO *]", field("valor", Test::Exists)),
+        (
+            "evento.keyword:a*??*",
+            field(
+                "evento.keyword",
+                Test::Shape(vec![Part::Text("a".into()), Part::One, Part::One, Part::Many]),
+            ),
+        ),
     ] {
         assert_eq!(read(query), expected, "{query}");
     }
@@ -188,6 +199,17 @@ fn what_is_not_understood_is_refused_with_its_place_and_a_way_out() {
         ("evento:a~7", 8, "edits", "~2"),
         ("evento:a\\", 9, "backslash", "\\\\"),
         ("evento:a -", 10, "nothing follows", "\\"),
+        ("evento:\"a b A\"~2", 8, "twice", "the ~"),
+        ("evento:AND", 8, "AND is an operator", "\"AND\""),
+        ("evento.keyword:(a && || b)", 19, "two operators", "one"),
+        ("NOT NOT evento:a", 1, "two operators", "one"),
+        ("+NOT evento:a", 1, "two operators", "one"),
+        ("evento:a AND NOT -evento:b", 10, "two operators", "one"),
+        ("evento:a^10000000", 9, "more than 1000000", "smaller"),
+        ("((evento:a^100000)^100000)", 19, "more than 1000000", "smaller"),
+        ("timestamp:now-9999y", 11, "a date", "now-7d"),
+        ("timestamp:[-99999999999999999 TO *]", 11, "a date", "now-7d"),
+        ("evento:*a???????", 8, "6 ?", "fewer"),
     ] {
         let error = refused(query);
         assert_eq!(error.at, at, "{query}: {error}");
@@ -198,7 +220,13 @@ fn what_is_not_understood_is_refused_with_its_place_and_a_way_out() {
 
 #[test]
 fn a_query_too_deep_too_long_or_too_wide_is_refused() {
-    assert!(refused(&"(".repeat(200)).problem.contains("brackets"));
+    assert!(refused(&"(".repeat(16)).problem.contains("brackets"));
+    assert!(refused(&format!("evento:{}*", "a".repeat(200))).problem.contains("pattern is too long"));
+    assert!(refused(&format!("evento:{}~", "a".repeat(201))).problem.contains("fuzzy"));
+    assert!(refused(&format!("evento:\"a\"~{}", "9".repeat(5000))).to_string().len() < 200);
+    let words: Vec<String> = (0..1001).map(|n| format!("a{n}")).collect();
+    assert!(refused(&format!("evento:({})", words.join(" "))).problem.contains("comparisons"));
+    assert!(refused(&format!("evento:{}", words.join(","))).problem.contains("comparisons"));
     assert!(refused(&"a".repeat(20_000)).problem.contains("longer"));
     assert!(refused(&"joao ".repeat(100)).problem.contains("comparisons"));
 }
@@ -232,5 +260,20 @@ proptest! {
     fn a_quoted_text_is_always_understood_where_it_holds_a_word(text in "[^\"\\\\]{0,30}") {
         let query = format!("usuario.keyword:\"{text}\"");
         prop_assert_eq!(read(&query), field("usuario.keyword", Test::Is(text)));
+    }
+}
+
+#[test]
+fn zero_is_zero_whatever_its_sign() {
+    for (query, low, high) in [
+        ("valor:0", Included(-0.0_f64), Included(0.0_f64)),
+        ("valor:[-0 TO -0]", Included(-0.0), Included(0.0)),
+        ("valor:{-0 TO 1}", Excluded(0.0), Excluded(1.0)),
+        ("valor:{-1 TO 0}", Excluded(-1.0), Excluded(-0.0)),
+    ] {
+        let Query::Field(_, Test::Doubles(from, to)) = read(query) else { panic!("{query}") };
+        // Zeros are equal: their signs are in their bits.
+        let bits = |bound: Bound<f64>| bound.map(f64::to_bits);
+        assert_eq!((bits(from), bits(to)), (bits(low), bits(high)), "{query}");
     }
 }

@@ -8,10 +8,17 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use super::{
-    Part, Query, QueryError, Test, dates,
-    lexer::{At, Word, error},
+    Part, Query, QueryError, Test, Words, dates,
+    lexer::{At, Word, error, shown},
 };
 use crate::index::{Field, FieldKind, words};
+
+/// Longest pattern and fuzzy word, in characters: what they are turned into grows with them, and the servers stop at
+/// about twice as many.
+const MAX_PATTERN: usize = 200;
+
+/// Most `?` behind a `*`: each may double what the pattern is turned into.
+const MAX_LOOSE: usize = 6;
 
 /// Whether a bound includes its value.
 #[derive(Debug, Clone)]
@@ -23,10 +30,7 @@ pub(super) struct Edge {
 /// A value by itself; `at` is where it stands.
 pub(super) fn is(field: &'static Field, text: &str, at: At, now: DateTime<Utc>) -> Result<Test, QueryError> {
     Ok(match field.kind {
-        FieldKind::Text => match words::of(text) {
-            words if words.is_empty() => return Err(no_words(field, at)),
-            words => Test::Words(words),
-        },
+        FieldKind::Text => Test::Words(words_of(field, text, at)?),
         FieldKind::Keyword => Test::Is(text.to_owned()),
         FieldKind::Boolean => match text {
             "true" => Test::Boolean(true),
@@ -59,11 +63,35 @@ pub(super) fn phrase(
     now: DateTime<Utc>,
 ) -> Result<Test, QueryError> {
     match field.kind {
-        FieldKind::Text => match words::of(text) {
-            words if words.is_empty() => Err(no_words(field, at)),
-            words => Ok(Test::Phrase(words, slop)),
-        },
+        FieldKind::Text => {
+            let words = words_of(field, text, at)?;
+            let again = |(n, word): (usize, &String)| words.words[..n].contains(word);
+            // The embedded index would take one word for both.
+            if slop > 0 && words.words.iter().enumerate().any(again) {
+                let problem = "a word stands twice in a phrase whose words may move";
+                return Err(error(at, problem, "leave out one of them, or the ~"));
+            }
+            Ok(Test::Phrase(words, slop))
+        }
         _ => is(field, text, at, now),
+    }
+}
+
+fn words_of(field: &Field, text: &str, at: At) -> Result<Words, QueryError> {
+    let words = words::of(text);
+    if words.is_empty() {
+        return Err(no_words(field, at));
+    }
+    Ok(Words { text: text.to_owned(), words })
+}
+
+/// How many comparisons of the index a test comes to, near enough.
+pub(super) fn cost(test: &Test) -> usize {
+    match test {
+        Test::Words(words) => words.words.len(),
+        // Each becomes a machine that reads every term.
+        Test::Shape(_) | Test::Like(..) => 10,
+        _ => 1,
     }
 }
 
@@ -79,7 +107,13 @@ pub(super) fn between(
         FieldKind::Long => Test::Longs(long(field, low, true, at)?, long(field, high, false, at)?),
         FieldKind::Double => {
             let read = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
-            Test::Doubles(bound(field, low, at, read)?, bound(field, high, at, read)?)
+            // The indices hold that -0 is less than 0.
+            let zero =
+                |bound: Bound<f64>, zero: f64| bound.map(|number| if number == 0.0 { zero } else { number });
+            let (low, high) = (bound(field, low, at, read)?, bound(field, high, at, read)?);
+            let low_zero = if matches!(low, Bound::Excluded(_)) { 0.0 } else { -0.0 };
+            let high_zero = if matches!(high, Bound::Excluded(_)) { -0.0 } else { 0.0 };
+            Test::Doubles(zero(low, low_zero), zero(high, high_zero))
         }
         FieldKind::Date => {
             let span =
@@ -127,6 +161,15 @@ pub(super) fn shape(field: &'static Field, word: &Word, at: At) -> Result<Test, 
     let parts = word.parts();
     if parts == [Part::Many] {
         return Ok(Test::Exists);
+    }
+    let length: usize = parts.iter().map(|part| text_of(part).map_or(1, |text| text.chars().count())).sum();
+    let behind = parts.iter().skip_while(|part| **part != Part::Many);
+    if length > MAX_PATTERN || behind.filter(|part| **part == Part::One).count() > MAX_LOOSE {
+        return Err(error(
+            at,
+            format!("the pattern is too long, or more than {MAX_LOOSE} ? stand behind a *"),
+            format!("write at most {MAX_PATTERN} characters and fewer ?"),
+        ));
     }
     match field.kind {
         FieldKind::Keyword => Ok(Test::Shape(parts)),
@@ -178,6 +221,13 @@ pub(super) fn like(field: &'static Field, text: &str, edits: Option<u8>, at: At)
             ));
         }
     };
+    if term.chars().count() > MAX_PATTERN {
+        return Err(error(
+            at,
+            format!("a word of more than {MAX_PATTERN} characters can't be fuzzy"),
+            "leave out the ~, or write a part of it with *",
+        ));
+    }
     let edits = edits.unwrap_or(match term.chars().count() {
         0..=2 => 0,
         3..=5 => 1,
@@ -242,7 +292,7 @@ fn mapped(address: IpAddr) -> Ipv6Addr {
 }
 
 fn unfit(field: &Field, text: &str, at: At) -> QueryError {
-    let shown: String = text.chars().take(40).collect();
+    let shown = shown(text);
     error(
         at,
         format!("`{shown}` does not fit `{}`, which is {}", field.path, named(field.kind)),

@@ -36,13 +36,25 @@ pub(super) fn translate(layout: &Layout, query: &Query) -> tantivy::Result<Box<d
             let mut translated = Vec::new();
             for (occur, group) in groups {
                 for clause in group {
-                    translated.push((occur, translate(layout, clause)?));
+                    let clause = translate(layout, clause)?;
+                    translated.push((occur, if occur == Occur::MustNot { excluded(clause) } else { clause }));
                 }
             }
             Box::new(BooleanQuery::new(translated))
         }
         Query::Boosted(query, boost) => Box::new(BoostQuery::new(translate(layout, query)?, *boost)),
     })
+}
+
+/// What is excluded is looked up behind where it already stands, which phrases do not take (debug assertions of
+/// tantivy 0.27 say so). Unions do: one of the clause with itself is the clause.
+fn excluded(clause: Box<dyn Tantivy>) -> Box<dyn Tantivy> {
+    let mut has_phrase = false;
+    clause.query_terms(&mut |_, needs_positions| has_phrase |= needs_positions);
+    if !has_phrase {
+        return clause;
+    }
+    Box::new(DisjunctionMaxQuery::new(vec![clause.box_clone(), clause]))
 }
 
 fn tested(layout: &Layout, field: &Field, test: &Test) -> tantivy::Result<Box<dyn Tantivy>> {
@@ -52,14 +64,14 @@ fn tested(layout: &Layout, field: &Field, test: &Test) -> tantivy::Result<Box<dy
     Ok(match test {
         Test::Exists => term(Term::from_field_text(layout.present, &field.path), IndexRecordOption::Basic),
         Test::Is(value) => term(of_text(value), IndexRecordOption::Basic),
-        Test::Words(words) => match &words[..] {
+        Test::Words(words) => match &words.words[..] {
             [word] => term(of_text(word), IndexRecordOption::WithFreqs),
             words => {
                 let words = words.iter().map(|word| term(of_text(word), IndexRecordOption::WithFreqs));
                 Box::new(BooleanQuery::union(words.collect()))
             }
         },
-        Test::Phrase(words, slop) => match &words[..] {
+        Test::Phrase(words, slop) => match &words.words[..] {
             [word] => term(of_text(word), IndexRecordOption::WithFreqs),
             words => {
                 let mut phrase = PhraseQuery::new(words.iter().map(|word| of_text(word)).collect());

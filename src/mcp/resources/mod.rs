@@ -80,12 +80,14 @@ impl SluiceServer {
             Uri::Status => as_json(&self.engine.status().await).map(Some),
             Uri::Schema(table) => as_json(&StoreTable::named(self.engine.catalog(), table)).map(Some),
             Uri::Entity(table, key) => match self.engine.entity(*table, &EntityKey::Key(key.clone())).await {
-                Ok(history) => as_json(&EntityAnswer::new(history)).map(Some),
+                Ok(history) => as_json(&EntityAnswer::new(history, &self.outgoing)).map(Some),
                 Err(EngineError::UnknownEntity { .. }) => Ok(None),
                 Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
             },
             Uri::DeadLetter(at) => match self.engine.dead_letter(*at).await {
-                Ok(letter) => letter.map(|letter| as_json(&dead_letters::view(&letter))).transpose(),
+                Ok(letter) => {
+                    letter.map(|letter| as_json(&dead_letters::view(&letter, &self.outgoing))).transpose()
+                }
                 Err(fault) => Err(ErrorData::internal_error(fault.to_string(), None)),
             },
             Uri::Tools(group) => {

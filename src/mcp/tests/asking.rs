@@ -40,14 +40,14 @@ fn forgetful(bench: &Bench) -> (SluiceServer, Arc<AtomicUsize>) {
     (server, forgotten)
 }
 
-fn able(answers: impl IntoIterator<Item = ElicitResult>) -> Client {
+pub(super) fn able(answers: impl IntoIterator<Item = ElicitResult>) -> Client {
     let mut capabilities = ClientCapabilities::default();
     capabilities.elicitation =
         Some(ElicitationCapability::new().with_form(FormElicitationCapability::default()));
     Client { capabilities, answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Client::default() }
 }
 
-fn yes() -> ElicitResult {
+pub(super) fn yes() -> ElicitResult {
     ElicitResult::new(ElicitationAction::Accept).with_content(json!({"confirm": true}))
 }
 

@@ -1,6 +1,8 @@
 //! The server as a client meets it, in one process: embedded parts, and an index that nobody serves.
 
 mod asking;
+mod facts;
+mod masking;
 mod surface;
 
 use std::{
@@ -30,12 +32,14 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        let settings = [("ELASTICSEARCH_URL", "http://127.0.0.1:1"), ("SLUICE_SAMPLE", "true")];
+        Self::with(settings.map(|(name, value)| (name.to_owned(), value.to_owned()))).await
+    }
+
+    async fn with(settings: impl IntoIterator<Item = (String, String)>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let variables = [
-            ("SLUICE_DATA_DIR".to_owned(), folder.path().display().to_string()),
-            ("ELASTICSEARCH_URL".to_owned(), "http://127.0.0.1:1".to_owned()),
-            ("SLUICE_SAMPLE".to_owned(), "true".to_owned()),
-        ];
+        let data = ("SLUICE_DATA_DIR".to_owned(), folder.path().display().to_string());
+        let variables = settings.into_iter().chain([data]);
         let settings = Settings::load(variables).expect("settings");
         Self { engine: parts::engine(&settings).await.expect("an engine"), _folder: folder }
     }

@@ -1,7 +1,5 @@
 //! Tools that list and settle dead letters.
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, Utc};
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
 use schemars::JsonSchema;
@@ -21,7 +19,7 @@ use crate::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
         consent,
-        output::fence::quoted,
+        output::Outgoing,
         schema,
     },
 };
@@ -29,8 +27,11 @@ use crate::{
 /// Characters of a letter's bytes that are shown.
 const EXCERPT: usize = 500;
 
-/// Characters of all excerpts of a page: an answer must fit.
-const EXCERPTS: usize = 20_000;
+/// Characters of all excerpts, and of all reasons, of a page: an answer must fit.
+const MAX_PAGE: usize = 10_000;
+
+/// Bytes of a letter that are read as a whole for its excerpt.
+const LONGEST_READ: usize = 64 << 10;
 
 /// Characters of a reason; what others wrote into the topic may have any length.
 const LONGEST_REASON: usize = 300;
@@ -142,6 +143,8 @@ struct LetterList {
     open: u64,
     /// Give it as cursor to see older ones; absent at the end.
     next_cursor: Option<String>,
+    /// How to see more, where there is more.
+    hint: Option<&'static str>,
 }
 
 /// What replaying came to.
@@ -153,10 +156,12 @@ struct ReplayAnswer {
     left: Vec<LeftLetter>,
     /// Every sink has dealt with the replayed events. One that still is refused is a new dead letter.
     drained: bool,
-    /// More open letters match: call again.
+    /// More open letters match.
     more: bool,
     /// Open letters now.
     open: u64,
+    /// What to call next, if anything.
+    next_step: Option<&'static str>,
 }
 
 /// What discarding came to.
@@ -197,19 +202,14 @@ impl SluiceServer {
         let filter = LetterFilter { sink: args.sink, state };
         let page = self.engine.dead_letters(&filter, from.as_deref(), args.limit).await?;
         let open = self.engine.open_letters().await?;
-        let excerpt = if args.detailed { EXCERPT.min(EXCERPTS / page.letters.len().max(1)) } else { 0 };
-        let letters: Vec<LetterAnswer> = page.letters.iter().map(|letter| told(letter, excerpt)).collect();
+        let share = MAX_PAGE / page.letters.len().max(1);
+        let (excerpt, reason) =
+            (if args.detailed { EXCERPT.min(share) } else { 0 }, LONGEST_REASON.min(share));
+        let letters =
+            page.letters.iter().map(|letter| told(letter, excerpt, reason, &self.outgoing)).collect();
         let next_cursor = page.next.as_deref().map(write_cursor);
-        let mut text = format!("{} letters listed, {open} open in all.", letters.len());
-        for letter in &letters {
-            let origin = letter.sink.as_ref().or(letter.table.as_ref());
-            let origin = origin.map_or("unknown", String::as_str);
-            let _ = write!(text, "\n{} ({}): {}", letter.id, quoted(origin), quoted(&letter.error));
-        }
-        if next_cursor.is_some() {
-            text.push_str("\nOlder ones follow with the cursor.");
-        }
-        Ok(Answer { text, content: LetterList { letters, open, next_cursor } })
+        let hint = page.next.as_ref().map(|_| "there are older ones: pass next_cursor as cursor");
+        Ok(Answer(LetterList { letters, open, next_cursor, hint }))
     }
 
     #[tool(
@@ -236,12 +236,9 @@ impl SluiceServer {
             sinks.iter().all(|sink| sink.queryable)
         };
         let open = self.engine.open_letters().await?;
-        let mut text = summary("replayed", &outcome, open);
-        if outcome.more {
-            text.push_str("\nMore letters match: call again.");
-        }
         let SettleOutcome { settled: replayed, left, more, .. } = outcome;
-        Ok(Answer { text, content: ReplayAnswer { replayed, left, drained, more, open } })
+        let next_step = more.then_some("more letters match: call again");
+        Ok(Answer(ReplayAnswer { replayed, left, drained, more, open, next_step }))
     }
 
     #[tool(
@@ -266,28 +263,29 @@ impl SluiceServer {
         consent::ask(&context, args.confirm, &what).await?;
         let outcome = self.engine.discard_letters(&selection, &operator(&context)).await?;
         let open = self.engine.open_letters().await?;
-        let text = summary("discarded", &outcome, open);
         let SettleOutcome { settled: discarded, left, .. } = outcome;
-        Ok(Answer { text, content: DiscardAnswer { discarded, left, open } })
+        Ok(Answer(DiscardAnswer { discarded, left, open }))
     }
-}
-
-fn summary(done: &str, outcome: &SettleOutcome, open: u64) -> String {
-    let mut text = format!("{} letters {done}, {open} open now.", outcome.settled.len());
-    for left in &outcome.left {
-        let _ = write!(text, "\n{} was left: {}", left.id, left.reason);
-    }
-    text
 }
 
 /// A letter with the beginning of its bytes.
-pub(in crate::mcp) fn view(letter: &Letter) -> impl Serialize + use<> {
-    told(letter, EXCERPT)
+pub(in crate::mcp) fn view(letter: &Letter, outgoing: &Outgoing) -> impl Serialize + use<> {
+    told(letter, EXCERPT, LONGEST_REASON, outgoing)
 }
 
-/// A letter with so many characters of its bytes.
-fn told(letter: &Letter, excerpt: usize) -> LetterAnswer {
-    let header = |name| letter.header(name).map(|text| text.chars().take(LONGEST_REASON).collect::<String>());
+/// A letter with so many characters of its bytes and of its reason.
+fn told(letter: &Letter, excerpt: usize, reason: usize, outgoing: &Outgoing) -> LetterAnswer {
+    // What is to be masked is found only where it is whole; of a very long text the end is far from what is shown.
+    let beginning = |text: &str, longest| {
+        let mut text: String = if text.len() > LONGEST_READ {
+            text.chars().take(longest * 8).collect()
+        } else {
+            text.to_owned()
+        };
+        outgoing.text(&mut text);
+        text.chars().take(longest).collect::<String>()
+    };
+    let header = |name| letter.header(name).map(|text| beginning(&text, reason));
     let value = letter.record.value.as_deref().unwrap_or_default();
     let source = header("log")
         .and_then(|log| Some(format!("{log}/{}/{}", letter.header("partition")?, letter.header("offset")?)));
@@ -303,7 +301,7 @@ fn told(letter: &Letter, excerpt: usize) -> LetterAnswer {
         sync_id: header("sync_id"),
         replayed_from: header("replayed_from"),
         bytes: value.len(),
-        excerpt: (excerpt > 0).then(|| String::from_utf8_lossy(value).chars().take(excerpt).collect()),
+        excerpt: (excerpt > 0).then(|| beginning(&String::from_utf8_lossy(value), excerpt)),
         settled_by: letter.resolution.as_ref().map(|done| done.by.clone()),
         settled_at: letter.resolution.as_ref().map(|done| done.at),
     }

@@ -1,7 +1,5 @@
 //! Tools that watch and work the engine itself.
 
-use std::fmt::Write as _;
-
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -89,6 +87,8 @@ struct SyncList {
     syncs: Vec<SyncStatus>,
     /// Give it as cursor to see older ones; absent when these are the last.
     next_cursor: Option<Uuid>,
+    /// How to see more, where there is more.
+    hint: Option<&'static str>,
 }
 
 /// A sink's pause.
@@ -99,6 +99,8 @@ struct PauseAnswer {
     pause: Option<SinkPause>,
     /// The call changed something.
     changed: bool,
+    /// What happens now.
+    next_step: Option<&'static str>,
 }
 
 /// A worker's restart.
@@ -109,6 +111,8 @@ struct RestartAnswer {
     restarted: bool,
     /// What had gone wrong before, if anything did.
     last_error: Option<String>,
+    /// What to call next, if anything.
+    next_step: Option<&'static str>,
 }
 
 /// An injected event.
@@ -120,19 +124,20 @@ struct InjectAnswer {
     /// It can be queried in every sink.
     queryable: bool,
     sinks: Vec<SinkProgress>,
+    /// What to call next, if anything.
+    next_step: Option<&'static str>,
 }
 
 #[tool_router(router = operate_tools, vis = "pub(in crate::mcp)")]
 impl SluiceServer {
     #[tool(
         title = "Engine metrics",
-        description = "How fast and how well this process works: rows read, events appended, and for each sink events per second, batch sizes, latencies (p50, p95, p99 in ms), retries, restarts and dead letters. Rates are over the last minute, latencies over five, counters since start.",
+        description = "Rates of this process: rows read, events appended, and for each sink events per second, batch sizes, latencies (p50, p95, p99 in ms), retries, restarts and dead letters. Rates are over the last minute, latencies over five, counters since start.",
         output_schema = schema::output::<EngineMetrics>(),
         annotations(read_only_hint = true, open_world_hint = false)
     )]
     async fn get_engine_metrics(&self) -> Result<Answer<EngineMetrics>, ToolError> {
-        let metrics = self.engine.metrics();
-        Ok(Answer { text: metrics_text(&metrics), content: metrics })
+        Ok(Answer(self.engine.metrics()))
     }
 
     #[tool(
@@ -152,9 +157,8 @@ impl SluiceServer {
             limit: args.limit,
         };
         let (syncs, next_cursor) = self.engine.list_syncs(filter).await?;
-        let more = if next_cursor.is_some() { "; older ones follow with the cursor" } else { "" };
-        let text = format!("{} syncs{more}.", syncs.len());
-        Ok(Answer { text, content: SyncList { syncs, next_cursor } })
+        let hint = next_cursor.map(|_| "there are older ones: pass next_cursor as cursor");
+        Ok(Answer(SyncList { syncs, next_cursor, hint }))
     }
 
     #[tool(
@@ -178,12 +182,9 @@ impl SluiceServer {
         let target = Position { offset: at.offset + 1, ..at };
         let sinks = self.engine.wait_for_positions(&[target], patience(args.wait)).await?;
         let queryable = sinks.iter().all(|sink| sink.queryable);
-        let state =
-            if queryable { "it can be queried in every sink" } else { "the sinks have yet to apply it" };
-        let text =
-            format!("Event {} is at offset {} of partition {}; {state}.", event.id, at.offset, at.partition);
+        let next_step = (!queryable).then_some("it is in the log; check_kafka_lag shows the sinks catch up");
         let (partition, offset) = (at.partition, at.offset);
-        Ok(Answer { text, content: InjectAnswer { id: event.id, partition, offset, queryable, sinks } })
+        Ok(Answer(InjectAnswer { id: event.id, partition, offset, queryable, sinks, next_step }))
     }
 
     #[tool(
@@ -203,12 +204,8 @@ impl SluiceServer {
         let SinkArgs { sink } = arguments(given)?;
         let already = self.engine.paused_sinks().await?.iter().any(|pause| pause.sink == sink);
         let pause = self.engine.pause_sink(&sink, &operator(&context)).await?;
-        let text = format!(
-            "{sink} is paused by {} since {}. Other workers follow within seconds; resume_sink ends it.",
-            pause.paused_by,
-            pause.since.format("%Y-%m-%dT%H:%M:%SZ")
-        );
-        Ok(Answer { text, content: PauseAnswer { sink, pause: Some(pause), changed: !already } })
+        let next_step = Some("workers of other processes pause within seconds; resume_sink ends it");
+        Ok(Answer(PauseAnswer { sink, pause: Some(pause), changed: !already, next_step }))
     }
 
     #[tool(
@@ -222,17 +219,17 @@ impl SluiceServer {
     async fn resume_sink(&self, given: JsonObject) -> Result<Answer<PauseAnswer>, ToolError> {
         let SinkArgs { sink } = arguments(given)?;
         let changed = self.engine.resume_sink(&sink).await?;
-        let text = if changed {
-            format!("{sink} is drained again; check_kafka_lag shows it catch up.")
+        let next_step = Some(if changed {
+            "it is drained again; check_kafka_lag shows it catch up"
         } else {
-            format!("{sink} was not paused.")
-        };
-        Ok(Answer { text, content: PauseAnswer { sink, pause: None, changed } })
+            "it was not paused"
+        });
+        Ok(Answer(PauseAnswer { sink, pause: None, changed, next_step }))
     }
 
     #[tool(
         title = "Restart a worker",
-        description = "Ends this process's worker of one sink after the batch in hand and starts it anew. Loses and repeats nothing. For a worker that seems stuck; one that fails restarts by itself. Example: {\"service\": \"postgres\"}",
+        description = "Ends this process's worker of one sink after the batch in hand and starts it anew; nothing is lost or repeated. For a worker that seems stuck; one that fails restarts by itself. Example: {\"service\": \"postgres\"}",
         input_schema = schema::input::<RestartArgs>(),
         output_schema = schema::output::<RestartAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
@@ -243,14 +240,10 @@ impl SluiceServer {
         let reports = self.engine.drain_reports();
         let last_error =
             reports.into_iter().find(|report| report.sink == service).and_then(|report| report.last_error);
-        let text = if restarted {
-            format!("The worker of {service} was started anew.")
-        } else {
-            format!(
-                "The worker of {service} still finishes its batch and starts anew then; see get_pipeline_status."
-            )
-        };
-        Ok(Answer { text, content: RestartAnswer { service, restarted, last_error } })
+        let next_step = (!restarted).then_some(
+            "it still finishes its batch and starts anew then; get_pipeline_status shows when it has",
+        );
+        Ok(Answer(RestartAnswer { service, restarted, last_error, next_step }))
     }
 }
 
@@ -261,31 +254,4 @@ pub(super) fn operator(context: &RequestContext<RoleServer>) -> String {
     // A name is a client's own words: short, and on one line.
     let name: String = name.unwrap_or_default().chars().filter(|c| !c.is_control()).take(60).collect();
     if name.is_empty() { "an MCP client".to_owned() } else { name }
-}
-
-fn metrics_text(metrics: &EngineMetrics) -> String {
-    let mut text = format!(
-        "Up {} s; {} rows read ({}/s), {} events appended ({}/s).",
-        metrics.uptime_seconds,
-        metrics.source.items,
-        metrics.source.items_per_second,
-        metrics.log.items,
-        metrics.log.items_per_second
-    );
-    for sink in &metrics.sinks {
-        let (drain, times) = (&sink.drain, &sink.times);
-        let _ = write!(
-            text,
-            "\n{}: {}, {} events/s, apply p50 {} ms, p99 {} ms, append to applied p99 {} ms, {} retries, {} restarts",
-            drain.sink,
-            drain.state.as_str(),
-            drain.events_per_second,
-            times.apply_ms.p50,
-            times.apply_ms.p99,
-            times.end_to_end_ms.p99,
-            drain.retries,
-            drain.restarts
-        );
-    }
-    text
 }

@@ -14,8 +14,9 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
-        bounded::{AROUND, LARGEST_ANSWER, fitting},
+        bounded::{AROUND, CUT, LARGEST_ANSWER, fitting},
         entity::EntityAnswer,
+        output::Dialect,
         schema,
         views::EventView,
     },
@@ -149,6 +150,8 @@ struct EventsAnswer {
     events: Vec<EventView>,
     /// Pass it as cursor for the next page; absent when these were the last.
     next_cursor: Option<String>,
+    /// How to see what is not shown.
+    hint: Option<String>,
 }
 
 /// A column of a statement's answer.
@@ -172,6 +175,8 @@ struct SqlAnswer {
     /// What the operator should mend; the rows are as asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
+    /// How to see what was not returned.
+    hint: Option<&'static str>,
 }
 
 #[tool_router(router = query_tools, vis = "pub(in crate::mcp)")]
@@ -206,8 +211,11 @@ impl SluiceServer {
         let page = self.engine.events(&filter, order, after, limit).await?;
         let cursors: Vec<EventCursor> =
             page.events.iter().map(|event| EventCursor::of(event, order)).collect();
-        let views: Vec<EventView> =
-            page.events.into_iter().map(|event| EventView::new(event, args.include_dados)).collect();
+        let views: Vec<EventView> = page
+            .events
+            .into_iter()
+            .map(|event| EventView::new(event, args.include_dados, &self.outgoing))
+            .collect();
         let events = fitting(views, &mut (LARGEST_ANSWER - AROUND));
         // What did not fit is the beginning of the next page.
         let next = match events.len() {
@@ -220,15 +228,12 @@ impl SluiceServer {
             }
             shown => cursors.get(shown - 1).copied(),
         };
-        let text = match next {
-            Some(_) => format!(
-                "{} events; pass next_cursor as cursor for more, or narrow the filters.",
-                events.len()
-            ),
-            None => format!("{} events; there are no more.", events.len()),
-        };
+        let is_cut = events.iter().any(|event| event.is_cut);
+        let more = next.map(|_| "there are more: pass next_cursor as cursor, or narrow the filters");
+        let hints: Vec<&str> = more.into_iter().chain(is_cut.then_some(CUT)).collect();
+        let hint = (!hints.is_empty()).then(|| hints.join("; "));
         let next_cursor = next.map(EventCursor::encode);
-        Ok(Answer { text, content: EventsAnswer { events, next_cursor } })
+        Ok(Answer(EventsAnswer { events, next_cursor, hint }))
     }
 
     #[tool(
@@ -251,19 +256,17 @@ impl SluiceServer {
             bytes: LARGEST_ANSWER - AROUND,
             timeout: LONGEST_STATEMENT,
         };
-        let (store, answer) = self.engine.query_store(&args.sql, limits).await?;
-        let text = match (answer.truncated, answer.rows.len()) {
-            (false, rows) => format!("{rows} rows from {store}."),
+        let (store, mut answer) = self.engine.query_store(&args.sql, limits).await?;
+        let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
+        self.outgoing.answer(&args.sql, dialect, &mut answer);
+        let hint = match (answer.truncated, answer.rows.len()) {
+            (false, _) => None,
             (true, 0) => {
-                "The first row is too large to be shown: select fewer columns, or parts of them.".to_owned()
+                Some("the first row is too large to be shown: select fewer columns, or parts of them")
             }
-            (true, rows) => format!(
-                "The first {rows} rows from {store}; there are more. Aggregate, filter, select fewer columns, or page with ORDER BY and LIMIT."
+            (true, _) => Some(
+                "there are more rows: aggregate, filter, select fewer columns, or page with ORDER BY and LIMIT",
             ),
-        };
-        let text = match &answer.warning {
-            Some(warning) => format!("{text} Warning for the operator: {warning}."),
-            None => text,
         };
         let columns = answer
             .columns
@@ -276,8 +279,9 @@ impl SluiceServer {
             rows: answer.rows,
             truncated: answer.truncated,
             warning: answer.warning,
+            hint,
         };
-        Ok(Answer { text, content })
+        Ok(Answer(content))
     }
 
     #[tool(
@@ -329,8 +333,7 @@ impl SluiceServer {
 
     async fn entity(&self, table: &str, key: &EntityKey) -> Result<Answer<EntityAnswer>, ToolError> {
         let table = self.engine.table(&TableName(table.to_owned()))?;
-        let content = EntityAnswer::new(self.engine.entity(table, key).await?);
-        Ok(Answer { text: content.text(), content })
+        Ok(Answer(EntityAnswer::new(self.engine.entity(table, key).await?, &self.outgoing)))
     }
 }
 

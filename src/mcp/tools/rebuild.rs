@@ -1,7 +1,5 @@
 //! The tool that builds indices anew.
 
-use std::fmt::Write as _;
-
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -76,27 +74,6 @@ impl SluiceServer {
             "it goes on in the background: get_pipeline_status shows how far it is, and calling rebuild_index again waits for it"
                 .to_owned()
         });
-        let each: Vec<String> = rebuilds.iter().map(told).collect();
-        Ok(Answer {
-            text: format!("{}.", each.join("; ")),
-            content: RebuildAnswer { done, rebuilds, next_step },
-        })
+        Ok(Answer(RebuildAnswer { done, rebuilds, next_step }))
     }
-}
-
-fn told(rebuild: &RebuildStatus) -> String {
-    let pending = rebuild.pending.map_or_else(|| "some".to_owned(), |pending| pending.to_string());
-    let mut text = match rebuild.phase {
-        RebuildPhase::Building => {
-            format!("{}: being built, {pending} records to read; the old index serves", rebuild.index)
-        }
-        RebuildPhase::Finishing => {
-            format!("{}: the new index serves and reads the last {pending} records", rebuild.index)
-        }
-        RebuildPhase::Done => format!("{}: built anew", rebuild.index),
-    };
-    if let Some(error) = &rebuild.last_error {
-        let _ = write!(text, " (last error: {error})");
-    }
-    text
 }

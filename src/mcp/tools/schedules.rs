@@ -74,12 +74,8 @@ impl SluiceServer {
     ) -> Result<Answer<ScheduleAnswer>, ToolError> {
         let args: ScheduleArgs = arguments(given)?;
         let (table, every) = (TableName(args.table), args.every_minutes);
-        let (outcome, text) = if every == 0 {
-            if self.engine.remove_schedule(&table).await? {
-                ("removed", format!("{table} is not synced by itself any more."))
-            } else {
-                ("unchanged", format!("{table} had no schedule."))
-            }
+        let outcome = if every == 0 {
+            if self.engine.remove_schedule(&table).await? { "removed" } else { "unchanged" }
         } else {
             let least = args.min_messages.map(|least| least.to_string());
             let conditions =
@@ -88,12 +84,9 @@ impl SluiceServer {
             let request =
                 SyncRequest { table: table.clone(), hours_ago, limit, conditions, resume: true, full: false };
             self.engine.put_schedule(&request, every, &operator(&context)).await?;
-            (
-                "created_or_replaced",
-                format!("{table} is synced every {every} minutes, the first time at once."),
-            )
+            "created_or_replaced"
         };
         let schedules = self.engine.schedules().await?;
-        Ok(Answer { text, content: ScheduleAnswer { outcome, schedules } })
+        Ok(Answer(ScheduleAnswer { outcome, schedules }))
     }
 }

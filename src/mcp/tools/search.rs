@@ -124,27 +124,7 @@ impl SluiceServer {
             count_by: args.count_by,
             count_by_day: args.count_by_day,
         };
-        let found = page::fit(&request, args.detail, self.engine.search(&request).await?, question);
-        Ok(Answer { text: text(&request, &found), content: found })
+        let answer = self.engine.search(&request).await?;
+        Ok(Answer(page::fit(&request, args.detail, answer, question, &self.outgoing)))
     }
-}
-
-fn text(request: &SearchRequest, found: &SearchFound) -> String {
-    let mut text = match found.hits.len() {
-        0 => format!("{} documents of {} match.", found.total, request.index),
-        shown => {
-            let first = u64::from(request.from) + 1;
-            format!(
-                "{} documents of {} match; these are {first} to {}.",
-                found.total,
-                request.index,
-                u64::from(request.from) + shown as u64
-            )
-        }
-    };
-    if let Some(hint) = &found.hint {
-        text.push(' ');
-        text.push_str(hint);
-    }
-    text
 }

@@ -1,7 +1,5 @@
 //! Tools that tell how the source and the pipeline are.
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, Utc};
 use rmcp::{tool, tool_router};
 use schemars::JsonSchema;
@@ -12,7 +10,6 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError},
-        output::fence,
         schema,
     },
     source::{Breakdown, TableOverview},
@@ -93,7 +90,7 @@ impl SluiceServer {
             checked_at: Utc::now(),
             warnings,
         };
-        Ok(Answer { text: dashboard_text(&dashboard), content: dashboard })
+        Ok(Answer(dashboard))
     }
 
     #[tool(
@@ -104,23 +101,19 @@ impl SluiceServer {
         annotations(read_only_hint = true, open_world_hint = true)
     )]
     async fn get_pipeline_status(&self) -> Result<Answer<PipelineStatus>, ToolError> {
-        let status = self.engine.status().await;
-        Ok(Answer { text: status_text(&status), content: status })
+        Ok(Answer(self.engine.status().await))
     }
 
     #[tool(
         title = "Kafka lag",
-        description = "How many records of the topic each sink has still to apply, per partition, from real offsets: those Postgres \
-            committed together with the rows, and those the consumer group committed for Elasticsearch.",
+        description = "Records of the topic that each sink has still to apply, per partition, from the offsets it committed.",
         output_schema = schema::output::<LagAnswer>(),
         annotations(read_only_hint = true, open_world_hint = true)
     )]
     async fn check_kafka_lag(&self) -> Result<Answer<LagAnswer>, ToolError> {
         let sinks = self.engine.lag().await?;
         let total = sinks.iter().map(|sink| sink.total).sum();
-        let each: Vec<String> =
-            sinks.iter().map(|sink| format!("{} is {} records behind", sink.sink, sink.total)).collect();
-        Ok(Answer { text: format!("{}.", each.join(", ")), content: LagAnswer { total, sinks } })
+        Ok(Answer(LagAnswer { total, sinks }))
     }
 }
 
@@ -157,52 +150,6 @@ fn shortened(counts: Vec<(String, u64)>) -> Vec<Count> {
         shown.push(Count { name: "(outros)".to_owned(), count: rest });
     }
     shown
-}
-
-fn dashboard_text(dashboard: &Dashboard) -> String {
-    let mut text = format!("{}:", dashboard.project);
-    for table in &dashboard.tables {
-        let total = table.total.map_or_else(|| "not countable".to_owned(), |total| total.to_string());
-        let _ = write!(text, "\n{}: {total}", table.table);
-        if let Some(count) = table.last_24h {
-            let _ = write!(text, ", {count} in the last 24 h");
-        }
-        for NamedCount { name, count, percent } in &table.counts {
-            let _ = write!(text, ", {count} {name} ({percent} %)");
-        }
-        text.push('.');
-        for breakdown in &table.breakdowns {
-            let most = breakdown.values.iter().take(5);
-            let most: Vec<String> = most.map(|c| format!("{} {}", fence::quoted(&c.name), c.count)).collect();
-            if !most.is_empty() {
-                let _ = write!(text, " By {}: {}.", breakdown.column, most.join(", "));
-            }
-        }
-        if let Some(problem) = &table.problem {
-            let _ = write!(text, " {problem}.");
-        }
-    }
-    for warning in &dashboard.warnings {
-        let _ = write!(text, "\nWarning: {warning}.");
-    }
-    text
-}
-
-fn status_text(status: &PipelineStatus) -> String {
-    let mut text = if status.healthy {
-        let behind: Vec<String> =
-            status.lag.iter().map(|lag| format!("{} {} behind", lag.sink, lag.total)).collect();
-        format!("All parts answer and all drains run; {}.", behind.join(", "))
-    } else {
-        format!("{} problem(s):", status.problems.len())
-    };
-    for problem in &status.problems {
-        let _ = write!(text, "\n- {problem}");
-    }
-    for warning in &status.warnings {
-        let _ = write!(text, "\nWarning: {warning}");
-    }
-    text
 }
 
 #[cfg(test)]

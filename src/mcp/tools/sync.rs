@@ -1,6 +1,6 @@
 //! Tools that start, follow and stop syncs.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rmcp::{
@@ -160,7 +160,7 @@ struct CancelAnswer {
 impl SluiceServer {
     #[tool(
         title = "Sync leads from Supabase",
-        description = "Reads leads changed in the last `hours_ago` hours from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. If `more` is true, call again to go on. \
+        description = "Reads leads changed in the last `hours_ago` hours from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. \
             Example: {\"hours_ago\": 48, \"limit\": 500, \"status\": \"qualificado\"}",
         input_schema = schema::input::<SyncLeadsArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
@@ -179,7 +179,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Sync chat sessions from Supabase",
-        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. If `more` is true, call again to go on. \
+        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. \
             Example: {\"hours_ago\": 24, \"min_messages\": 3}",
         input_schema = schema::input::<SyncSessionsArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
@@ -248,12 +248,7 @@ impl SluiceServer {
         let id = sync_id(&args.sync_id)?;
         let cancelling = self.engine.cancel_sync(id).await?;
         let state = self.engine.sync_status(id).await?.state;
-        let text = if cancelling {
-            format!("Sync {id} stops before its next page.")
-        } else {
-            format!("Sync {id} does not run any more: it is {}.", phase(state))
-        };
-        Ok(Answer { text, content: CancelAnswer { sync_id: id, cancelling, state } })
+        Ok(Answer(CancelAnswer { sync_id: id, cancelling, state }))
     }
 }
 
@@ -311,42 +306,7 @@ impl SluiceServer {
 
     fn answer(&self, sync: SyncStatus) -> Answer<SyncAnswer> {
         let next_step = self.next_step(&sync);
-        let mut text = format!(
-            "Sync {} of {}: {}. {} rows read, {} new events, {} unchanged, {} dead letters.",
-            sync.sync_id,
-            sync.table,
-            phase(sync.state),
-            sync.rows_read,
-            sync.appended,
-            sync.unchanged,
-            sync.dead_letters
-        );
-        for misfit in &sync.misfits {
-            let _ = write!(text, " {}: {} values are not {}.", misfit.column, misfit.values, misfit.expected);
-        }
-        if sync.ahead > 0 {
-            let _ = write!(
-                text,
-                " {} rows say that they were changed in the future; they are read each time.",
-                sync.ahead
-            );
-        }
-        for sink in sync.sinks.iter().filter(|sink| !sink.queryable && sync.state != SyncPhase::Running) {
-            match (&sink.error, sink.pending) {
-                (Some(error), _) => {
-                    let _ = write!(text, " {}: {error}.", sink.sink);
-                }
-                (None, Some(pending)) => {
-                    let _ = write!(text, " {} has {pending} records to apply.", sink.sink);
-                }
-                (None, None) => {}
-            }
-        }
-        for more in [&sync.error, &next_step].into_iter().flatten() {
-            text.push(' ');
-            text.push_str(more);
-        }
-        Answer { text, content: SyncAnswer { sync, next_step } }
+        Answer(SyncAnswer { sync, next_step })
     }
 
     fn next_step(&self, sync: &SyncStatus) -> Option<String> {

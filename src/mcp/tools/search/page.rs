@@ -9,13 +9,15 @@ use sha2::{Digest, Sha256};
 use super::SearchFound;
 use crate::{
     index::{Hit, IndexName, SEARCH_WINDOW, SearchAnswer, SearchRequest, Sort},
-    mcp::answer::ToolError,
+    mcp::{
+        answer::ToolError,
+        bounded::{AROUND, LARGEST_ANSWER, shorten, without_repeats},
+        output::Outgoing,
+    },
 };
 
-/// Bytes of an answer, about 15,000 tokens.
-const LARGEST: usize = 55_000;
 /// Bytes that the hits may take in any case.
-const LEAST_FOR_HITS: usize = 15_000;
+const LEAST_FOR_HITS: usize = 10_000;
 /// Days shown; the latest ones.
 const MOST_DAYS: usize = 400;
 
@@ -65,11 +67,15 @@ pub(super) fn fit(
     detail: Detail,
     answer: SearchAnswer,
     question: u32,
+    outgoing: &Outgoing,
 ) -> SearchFound {
     let SearchAnswer { total, hits, mut counts, mut days } = answer;
     let mut hints = Vec::new();
     for counted in &mut counts {
-        counted.values.iter_mut().for_each(|value| shorten(&mut value.value, 200));
+        for value in &mut counted.values {
+            outgoing.field(&counted.field, &mut value.value);
+            shorten(&mut value.value, 200);
+        }
     }
     if days.len() > MOST_DAYS {
         days.drain(..days.len() - MOST_DAYS);
@@ -78,9 +84,9 @@ pub(super) fn fit(
         ));
     }
     let taken = size(&counts) + size(&days);
-    let room = LARGEST.saturating_sub(taken).max(LEAST_FOR_HITS);
+    let room = (LARGEST_ANSWER - AROUND).saturating_sub(taken).max(LEAST_FOR_HITS);
     let found = hits.len();
-    let shown = hits_that_fit(request.index, detail, hits, room);
+    let (shown, is_cut) = hits_that_fit(request.index, detail, hits, room, outgoing);
     let next = request.from + u32::try_from(shown.len()).unwrap_or_default();
     if shown.len() < found {
         hints.push(format!(
@@ -88,8 +94,19 @@ pub(super) fn fit(
             shown.len()
         ));
     }
+    if is_cut {
+        hints.push(match detail {
+            Detail::Concise => {
+                "Long texts and lists are cut; detail: detailed shows more of them.".to_owned()
+            }
+            Detail::Detailed => "Long texts and lists are cut; query_store reads them in parts.".to_owned(),
+        });
+    }
     let more = u64::from(next) < total && request.size > 0;
     let reachable = next + request.size <= SEARCH_WINDOW;
+    if more && reachable && shown.len() == found {
+        hints.push("There are more hits: pass next_cursor as cursor, or narrow the query.".to_owned());
+    }
     if more && !reachable {
         hints.push(format!(
             "Hits beyond {SEARCH_WINDOW} can't be paged to: narrow the query, by `timestamp` for example."
@@ -106,30 +123,58 @@ pub(super) fn fit(
     }
 }
 
-fn hits_that_fit(index: IndexName, detail: Detail, hits: Vec<Hit>, room: usize) -> Vec<Map<String, Value>> {
-    let mut shown = Vec::new();
+/// The first hits that fit, and whether anything in them was cut.
+fn hits_that_fit(
+    index: IndexName,
+    detail: Detail,
+    hits: Vec<Hit>,
+    room: usize,
+    outgoing: &Outgoing,
+) -> (Vec<Map<String, Value>>, bool) {
+    let (mut shown, mut is_cut) = (Vec::new(), false);
     let mut taken = 0;
     for hit in hits {
-        let mut document = Value::Object(match detail {
+        let mut whole = Value::Object(match detail {
             Detail::Concise => telling(index, hit.source),
-            Detail::Detailed => hit.source,
+            Detail::Detailed => once(hit.source),
         });
+        outgoing.value(&mut whole);
         // One document alone must fit, however long its texts and lists are.
         let mut longest = if detail == Detail::Concise { 200 } else { 4000 };
-        shorten(&mut document, longest);
+        let (mut document, mut cut) = shortened(&whole, longest);
         while size(&document) > room && longest > 1 {
             longest /= 4;
-            shorten(&mut document, longest);
+            (document, cut) = shortened(&whole, longest);
         }
         taken += size(&document);
         if taken > room && !shown.is_empty() {
             break;
         }
+        is_cut |= cut;
         if let Value::Object(document) = document {
             shown.push(document);
         }
     }
-    shown
+    (shown, is_cut)
+}
+
+fn shortened(whole: &Value, longest: usize) -> (Value, bool) {
+    let mut document = whole.clone();
+    let cut = shorten(&mut document, longest);
+    (document, cut)
+}
+
+/// A document in which nothing of its row is repeated.
+fn once(mut source: Map<String, Value>) -> Map<String, Value> {
+    let Some(Value::Object(mut metadata)) = source.remove("metadata") else { return source };
+    match source.get("dados") {
+        Some(Value::Object(row)) => without_repeats(&mut metadata, row),
+        _ => without_repeats(&mut metadata, &source),
+    }
+    if !metadata.is_empty() {
+        source.insert("metadata".to_owned(), Value::Object(metadata));
+    }
+    source
 }
 
 /// The fields that tell what a document is about.
@@ -144,32 +189,6 @@ fn telling(index: IndexName, source: Map<String, Value>) -> Map<String, Value> {
     };
     let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
     source.into_iter().filter(|(name, value)| is_told(name) && !is_empty(value)).collect()
-}
-
-/// Cuts texts, lists and objects at any depth.
-fn shorten(value: &mut Value, longest: usize) {
-    match value {
-        Value::String(text) => {
-            if let Some((at, _)) = text.char_indices().nth(longest) {
-                text.truncate(at);
-                text.push('…');
-            }
-        }
-        Value::Array(items) => {
-            items.truncate(longest);
-            for item in items {
-                shorten(item, longest);
-            }
-        }
-        Value::Object(object) => {
-            let beyond: Vec<String> = object.keys().skip(longest.max(20)).cloned().collect();
-            for name in beyond {
-                object.remove(&name);
-            }
-            object.values_mut().for_each(|member| shorten(member, longest));
-        }
-        _ => {}
-    }
 }
 
 fn size(value: &impl serde::Serialize) -> usize {
@@ -200,7 +219,7 @@ mod tests {
         let source = source.as_object().cloned().expect("an object");
         let hits = (0..hits).map(|_| Hit { id: String::new(), source: source.clone() }).collect();
         let answer = SearchAnswer { total, hits, ..SearchAnswer::default() };
-        fit(&request(100), detail, answer, 7)
+        fit(&request(100), detail, answer, 7, &Outgoing::new(None, crate::domain::Catalog::built_in()))
     }
 
     #[test]
@@ -212,7 +231,7 @@ mod tests {
             (Detail::Detailed, 1, 3_000_000),
         ] {
             let found = fitted(detail, hits, text, 1000);
-            assert!(size(&found) < 60_000, "{detail:?} {hits} {text}: {}", size(&found));
+            assert!(size(&found) < LARGEST_ANSWER, "{detail:?} {hits} {text}: {}", size(&found));
             assert!(!found.hits.is_empty());
             let next =
                 Cursor::read(&found.next_cursor.expect("more"), 7).unwrap_or_else(|_| panic!("our cursor"));

@@ -49,7 +49,7 @@ pub(super) fn answer(
     if deadline.is_over() {
         return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None));
     }
-    let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: false };
+    let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: false, warning: None };
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let Some(values) = values(row, &answer.columns, limits.bytes - bytes)? else {

@@ -1,4 +1,4 @@
-//! What the fuzz targets call: one function a target, which panics when its property does not hold. See `fuzz/README.md`.
+//! The check of a Postgres statement.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -8,7 +8,6 @@ use sqlparser::{
     parser::Parser,
 };
 
-pub use crate::mcp::transport::stdio::framing;
 use crate::{
     domain::Catalog,
     store::{Readable, postgres},

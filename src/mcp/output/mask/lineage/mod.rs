@@ -1,0 +1,95 @@
+//! Where the columns of a statement's answer come from: an alias, a function or an aggregate takes a field's name
+//! away, but not what is in it.
+//!
+//! What a masked field flows into is masked like the field: through expressions, subqueries, `WITH`, set operations
+//! and JSON paths. Comparisons, counts and lengths say nothing of the value. Scopes are not told apart: a name that
+//! carries a masked field anywhere carries it everywhere, so what is not understood is masked too often, not too rarely.
+
+mod expressions;
+mod names;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+use self::names::Names;
+use super::{Masking, NAMED, NAMING, Rule};
+
+/// How a store reads statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::mcp) enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+/// What may be in a column, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Plain,
+    /// A field that holds an address only in some rows.
+    Sometimes,
+    /// A whole row, or JSON: inside it names stand beside the values.
+    Row,
+    /// A masked field, or something made of it.
+    Field,
+    /// One of which numbers are masked, too.
+    Hidden,
+}
+
+impl From<Option<Rule>> for Source {
+    fn from(rule: Option<Rule>) -> Self {
+        match rule {
+            None => Self::Plain,
+            Some(Rule::IfPersonal) => Self::Sometimes,
+            Some(Rule::Always) => Self::Field,
+            Some(Rule::Hidden) => Self::Hidden,
+        }
+    }
+}
+
+impl Masking {
+    /// Masks the rows that a statement answered with; `json` names the columns of the tables that hold JSON.
+    pub(in crate::mcp) fn rows(
+        &self,
+        sql: &str,
+        dialect: Dialect,
+        json: impl Iterator<Item = &'static str>,
+        columns: &[String],
+        rows: &mut [Vec<Value>],
+    ) {
+        let mut names = Names::new(self, json);
+        let sources = names.sources(sql, dialect, columns);
+        let learned = Self { fields: names.fields() };
+        let naming: Vec<usize> =
+            (0..columns.len()).filter(|at| NAMING.contains(&columns[*at].as_str())).collect();
+        for row in rows {
+            let tells =
+                naming.iter().filter_map(|at| row.get(*at)?.as_str()).map(|name| learned.rule(name)).max();
+            for (at, cell) in row.iter_mut().enumerate() {
+                let source = sources.get(at).copied().unwrap_or(Source::Field);
+                match tells.filter(|_| columns.get(at).is_some_and(|name| NAMED.contains(&name.as_str()))) {
+                    // The name of JSON's member stands in the cell beside its value.
+                    Some(rule) if source <= Source::Row => learned.by_rule(cell, rule),
+                    _ => learned.by_source(cell, source),
+                }
+            }
+        }
+    }
+
+    fn by_source(&self, cell: &mut Value, source: Source) {
+        match source {
+            Source::Hidden => self.named(cell, Rule::Hidden),
+            Source::Field => self.named(cell, Rule::Always),
+            Source::Row if is_loose_text(cell) => self.named(cell, Rule::Always),
+            Source::Sometimes => self.named(cell, Rule::IfPersonal),
+            Source::Row | Source::Plain => self.value(cell),
+        }
+    }
+}
+
+/// A text of a row in which no names are left beside the values.
+fn is_loose_text(cell: &Value) -> bool {
+    let Value::String(text) = cell else { return false };
+    !text.is_empty() && !matches!(serde_json::from_str::<Value>(text), Ok(Value::Object(_) | Value::Array(_)))
+}

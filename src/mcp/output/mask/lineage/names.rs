@@ -1,0 +1,258 @@
+//! The names in a statement, and what each may carry.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::ControlFlow,
+};
+
+use sqlparser::{
+    ast::{Query, Select, SelectItem, SetExpr, Statement, TableAlias, TableFactor, Visit, Visitor},
+    dialect::{PostgreSqlDialect, SQLiteDialect},
+    parser::Parser,
+};
+
+use super::{
+    Dialect, Masking, NAMING, Rule, Source,
+    expressions::{implied_name, last_name},
+    shape::Shape,
+};
+
+/// Longer statements are not followed; what they answer is masked as a whole where they name a masked field.
+pub(super) const MAX_LENGTH: usize = 20_000;
+
+/// A name is learned from the names before it; more rounds than this no statement needs that somebody wrote.
+const MAX_ROUNDS: usize = 20;
+
+/// The names in a statement, and what each may carry.
+pub(super) struct Names<'a> {
+    masking: &'a Masking,
+    /// What columns carry.
+    known: HashMap<String, Source>,
+    /// Tables and what stands for them: named as a value, each is a whole row.
+    relations: HashSet<String>,
+    /// Something was there that is not followed.
+    lost: bool,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(masking: &'a Masking, json: impl Iterator<Item = &'static str>) -> Self {
+        let known = json.map(|name| (name.to_owned(), Source::Row)).collect();
+        Self { masking, known, relations: HashSet::new(), lost: false }
+    }
+
+    /// What is masked in JSON of this statement: the fields by their names, and by those it gave them.
+    pub(super) fn fields(&self) -> BTreeMap<String, Rule> {
+        let mut fields = self.masking.fields.clone();
+        for (name, source) in &self.known {
+            let rule = match source {
+                Source::Hidden => Rule::Hidden,
+                Source::Field => Rule::Always,
+                Source::Sometimes => Rule::IfPersonal,
+                Source::Row | Source::Plain => continue,
+            };
+            let known = fields.entry(name.clone()).or_insert(rule);
+            *known = rule.max(*known);
+        }
+        fields
+    }
+
+    pub(super) fn sources(&mut self, sql: &str, dialect: Dialect, columns: &[String]) -> Vec<Source> {
+        let parsed = if sql.len() > MAX_LENGTH {
+            None
+        } else {
+            match dialect {
+                Dialect::Postgres => Parser::parse_sql(&PostgreSqlDialect {}, sql),
+                Dialect::Sqlite => Parser::parse_sql(&SQLiteDialect {}, sql),
+            }
+            .ok()
+        };
+        let by_name = |names: &Self| columns.iter().map(|name| names.column(name)).collect::<Vec<_>>();
+        let [Statement::Query(query)] = parsed.as_deref().unwrap_or_default() else {
+            return self.unless_named(sql, by_name(self));
+        };
+        let mut rounds = 0;
+        loop {
+            let before = (self.known.clone(), self.relations.len());
+            let _ = query.visit(self);
+            if before == (self.known.clone(), self.relations.len()) {
+                break;
+            }
+            rounds += 1;
+            if rounds == MAX_ROUNDS {
+                self.lost = true;
+                break;
+            }
+        }
+        if self.lost {
+            return self.unless_named(sql, by_name(self));
+        }
+        let shape = self.query(query);
+        let mut sources = by_name(self);
+        for (at, source) in sources.iter_mut().enumerate() {
+            *source = (*source).max(shape.at(at, columns.len()));
+        }
+        sources
+    }
+
+    /// Everything, where a statement that was not understood names a masked field.
+    fn unless_named(&self, sql: &str, by_name: Vec<Source>) -> Vec<Source> {
+        match self.in_words(sql) {
+            Source::Plain => by_name,
+            _ => vec![Source::Field; by_name.len()],
+        }
+    }
+
+    /// The worst of the fields that a text names.
+    pub(super) fn in_words(&self, text: &str) -> Source {
+        let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.map(|word| self.masking.rule(word).into()).max().unwrap_or(Source::Plain)
+    }
+
+    /// What a name among expressions stands for.
+    pub(super) fn of(&self, name: &str) -> Source {
+        let row = if self.relations.contains(&name.to_lowercase()) { Source::Row } else { Source::Plain };
+        row.max(self.column(name))
+    }
+
+    fn column(&self, name: &str) -> Source {
+        let known = self.known.get(&name.to_lowercase()).copied().unwrap_or(Source::Plain);
+        known.max(self.masking.rule(name).into())
+    }
+
+    fn learn(&mut self, name: &str, source: Source) {
+        if source > Source::Plain {
+            let known = self.known.entry(name.to_lowercase()).or_insert(source);
+            *known = (*known).max(source);
+        }
+    }
+
+    /// The columns of a query.
+    pub(super) fn query(&self, query: &Query) -> Shape {
+        self.set(&query.body)
+    }
+
+    fn set(&self, set: &SetExpr) -> Shape {
+        let mut rights = Vec::new();
+        let mut set = set;
+        // A long UNION leans to the left.
+        while let SetExpr::SetOperation { left, right, .. } = set {
+            rights.push(right);
+            set = left;
+        }
+        let mut shape = match set {
+            SetExpr::Select(select) => self.select(select),
+            SetExpr::Query(query) => self.query(query),
+            SetExpr::Values(values) => {
+                let rows = values.rows.iter().map(|row| {
+                    Shape::exactly(row.content.iter().map(|expr| (self.expr(expr), None)).collect())
+                });
+                rows.reduce(Shape::or).unwrap_or_else(|| Shape::exactly(Vec::new()))
+            }
+            _ => Shape::unknown(),
+        };
+        for right in rights {
+            shape = shape.or(self.set(right));
+        }
+        shape
+    }
+
+    fn select(&self, select: &Select) -> Shape {
+        let mut shape = Shape::exactly(Vec::new());
+        for item in &select.projection {
+            match item {
+                SelectItem::UnnamedExpr(expr) => shape.push(self.expr(expr), implied_name(expr)),
+                SelectItem::ExprWithAlias { expr, alias } => {
+                    shape.push(self.expr(expr), Some(alias.value.clone()));
+                }
+                SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => shape.star(),
+                SelectItem::ExprWithAliases { .. } => return Shape::unknown(),
+            }
+        }
+        shape
+    }
+
+    /// Takes the names that a list after a table's alias gives to the columns of `shape`.
+    fn rename(&mut self, alias: Option<&TableAlias>, shape: &Shape) {
+        let columns = alias.map(|alias| alias.columns.as_slice()).unwrap_or_default();
+        for (at, column) in columns.iter().enumerate() {
+            self.learn(&column.name.value, shape.at(at, columns.len()));
+        }
+    }
+
+    /// A function in FROM: its column has the alias's name, and JSON is taken apart into keys and values.
+    fn table_function(&mut self, name: Option<&str>, alias: Option<&TableAlias>, source: Source) {
+        let shape = Shape::all(source);
+        for name in ["value", "atom"] {
+            self.learn(name, source);
+        }
+        if let Some(name) = alias.map(|alias| alias.name.value.as_str()).or(name) {
+            self.learn(name, source);
+        }
+        let columns = alias.map(|alias| alias.columns.as_slice()).unwrap_or_default();
+        if !columns.iter().any(|column| NAMING.contains(&column.name.value.to_lowercase().as_str())) {
+            self.rename(alias, &shape);
+        }
+    }
+}
+
+/// Learns what the statement's own names carry.
+impl Visitor for Names<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let shape = self.query(&cte.query);
+            self.rename(Some(&cte.alias), &shape);
+            self.relations.insert(cte.alias.name.value.to_lowercase());
+        }
+        // What a query's columns carry is theirs by whatever name the query gives them.
+        for (source, name) in self.query(query).named() {
+            match name {
+                Some(name) => self.learn(&name, source),
+                None => self.lost |= source > Source::Plain,
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
+        match table {
+            TableFactor::Table { name, alias, args, .. } => {
+                let name = last_name(name);
+                if let Some(arguments) = args {
+                    let source = self.call(&name.to_lowercase(), &arguments.args);
+                    self.table_function(Some(&name), alias.as_ref(), source);
+                } else {
+                    self.relations.insert(name.to_lowercase());
+                    // The columns of a table by other names: which is which is not known here.
+                    self.rename(alias.as_ref(), &Shape::unknown());
+                }
+            }
+            TableFactor::Derived { subquery, alias, .. } => {
+                let shape = self.query(subquery);
+                self.rename(alias.as_ref(), &shape);
+            }
+            TableFactor::Function { name, args, alias, .. } => {
+                let name = last_name(name);
+                let source = self.call(&name.to_lowercase(), args);
+                self.table_function(Some(&name), alias.as_ref(), source);
+            }
+            TableFactor::TableFunction { expr, alias } => {
+                let source = self.expr(expr);
+                self.table_function(None, alias.as_ref(), source);
+            }
+            TableFactor::UNNEST { array_exprs, alias, .. } => {
+                let source = array_exprs.iter().map(|expr| self.expr(expr)).max().unwrap_or(Source::Plain);
+                self.table_function(Some("unnest"), alias.as_ref(), source);
+            }
+            TableFactor::NestedJoin { .. } => {}
+            _ => self.lost = true,
+        }
+        if let TableFactor::Table { alias: Some(alias), args: None, .. }
+        | TableFactor::Derived { alias: Some(alias), .. } = table
+        {
+            self.relations.insert(alias.name.value.to_lowercase());
+        }
+        ControlFlow::Continue(())
+    }
+}
