@@ -204,8 +204,8 @@ pub fn text(json: &str) -> Option<Cow<'_, str>> {
 /// by U+FFFD, numbers beyond `numeric` by their text.
 pub fn for_jsonb(json: &str) -> (Cow<'_, str>, usize) {
     let mut fits = numbers_that_fit();
-    let suspicious =
-        json.contains("\\u") || tokens(json).any(|token| matches!(token, Token::Number(number) if !fits(number)));
+    let suspicious = json.contains("\\u")
+        || tokens(json).any(|token| matches!(token, Token::Number(number) if !fits(number)));
     if !suspicious {
         return (Cow::Borrowed(json), 0);
     }

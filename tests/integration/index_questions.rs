@@ -33,7 +33,10 @@ fn documents() -> Vec<SinkEvent> {
         json!({"nome": "日本 語", "origem": "💥", "nome_empresa": "São-Paulo_2 1.000,5"}),
         json!({}),
     ];
-    (1..).zip(rows).map(|(n, row)| lead(n, Uuid::from_u128(n as u128), n * 50_000, row)).collect()
+    (1..)
+        .zip(rows)
+        .map(|(n, row)| lead(n, Uuid::from_u128(n.unsigned_abs().into()), n * 50_000, row))
+        .collect()
 }
 
 fn one_of(words: &'static str) -> impl Strategy<Value = &'static str> + Clone {
@@ -99,9 +102,9 @@ fn clause() -> impl Strategy<Value = String> {
 
 fn question() -> impl Strategy<Value = String> {
     let modifier = select(vec!["", "", "", "", "+", "-", "!", "NOT ", "NOT NOT ", "+NOT ", "NOT -"]);
-    let modified = (modifier, clause(), select(vec!["", "", "", "^2", "^0", "^0.5"]))
+    let with_modifier = (modifier, clause(), select(vec!["", "", "", "^2", "^0", "^0.5"]))
         .prop_map(|(modifier, clause, weight)| format!("{modifier}{clause}{weight}"));
-    modified.prop_recursive(3, 12, 3, |inner| {
+    with_modifier.prop_recursive(3, 12, 3, |inner| {
         let joint = select(vec![
             " ",
             " AND ",

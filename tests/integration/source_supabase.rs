@@ -25,7 +25,7 @@ async fn server() -> SampleServer {
 
 fn settings(url: &str, key: &str) -> SupabaseSettings {
     SupabaseSettings {
-        url: url.parse().expect("a URL"),
+        url: url.parse::<url::Url>().expect("a URL").into(),
         key: key.into(),
         schema: "public".to_owned(),
         page_size: 1000,
@@ -52,7 +52,7 @@ async fn pages(source: &SupabaseSource, query: &RowQuery) -> Result<Vec<Page>, P
     let (mut pages, mut after) = (Vec::new(), None);
     loop {
         let page = source.page(query, after.as_ref()).await?;
-        after = page.next.clone();
+        after.clone_from(&page.next);
         pages.push(page);
         if after.is_none() {
             return Ok(pages);

@@ -19,6 +19,7 @@ on_each_adapter! {
     hits_are_sorted_and_paged_without_gap_or_repeat,
 }
 
+#[allow(clippy::too_many_lines)]
 async fn every_query_finds_what_the_search_servers_find<B: IndexBench>() {
     use IndexName::Eventos;
     let (leads, sessions) = (entities("leads"), entities("chat_sessions"));

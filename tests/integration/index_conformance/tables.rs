@@ -38,6 +38,7 @@ fn catalog_of(definitions: Vec<Definition>) -> (Catalog, Table) {
     (catalog, catalog.tables().last().expect("a table"))
 }
 
+#[allow(clippy::too_many_lines)]
 async fn a_table_with_a_column_of_every_kind_is_searched_by_each<B: IndexBench>() {
     let (catalog, pedidos) = catalog_of(vec![defined(
         "pedidos",

@@ -46,7 +46,9 @@ async fn what_is_selected_does_not_follow_a_project_that_tells_now_and_then() {
     let server = server().await;
     let sessions = table("chat_sessions");
     let mut rows: Vec<JsonObject> = (1..=5).map(|n| session(n, 5, 3)).collect();
-    rows.iter_mut().for_each(|row| _ = row.insert("canal".to_owned(), json!("site")));
+    for row in &mut rows {
+        row.insert("canal".to_owned(), json!("site"));
+    }
     server.set_rows(sessions, rows);
     let events = async |source: &SupabaseSource| {
         let rows = texts(source, &query(sessions, 10)).await.expect("rows");

@@ -92,7 +92,8 @@ impl Masking {
                 let rule = if is_text { Rule::Always } else { Rule::Hidden };
                 let is_contact = masking.rule(&column.name).is_some();
                 let repeated = definition.event.metadata.iter().filter(|(_, of)| **of == column.name);
-                let names = std::iter::once(&column.name).chain(&column.from).chain(repeated.map(|(name, _)| name));
+                let names =
+                    std::iter::once(&column.name).chain(&column.from).chain(repeated.map(|(name, _)| name));
                 masking.fields.extend(names.map(|name| (name.to_lowercase(), rule)));
                 // A contact is known by its looks, and the name that stands for a missing one may be seen.
                 if !is_contact && definition.event.usuario.contains(&column.name) {

@@ -26,9 +26,10 @@ pub(super) fn leading(run: &str) -> Option<usize> {
 /// A whole text that is nothing but a number: also without separators, as forms and columns of numbers give it.
 pub(super) fn is_whole(text: &str) -> bool {
     let text = text.trim();
-    leading(text) == Some(text.len())
-        || (text.bytes().all(|byte| byte.is_ascii_digit())
-            && national(text.strip_prefix("55").filter(|_| text.len() > 11).unwrap_or(text)))
+    looks_like(text)
+        && (leading(text) == Some(text.len())
+            || (text.bytes().all(|byte| byte.is_ascii_digit())
+                && national(text.strip_prefix("55").filter(|_| text.len() > 11).unwrap_or(text))))
 }
 
 /// Whether a number may be a phone; one of a field that holds phones need not have an area's code.
@@ -175,6 +176,13 @@ mod tests {
             ("(11) 3123-5678 (11) 3123-9999", "(11) 3123-5678"),
         ] {
             assert_eq!(leading(run), Some(phone.len()), "{run}");
+        }
+    }
+
+    #[test]
+    fn digits_between_letters_are_none() {
+        for id in ["feab00dd-7bde-529b-acdf-9becea3e7430", "a11b91234c5678"] {
+            assert!(!is_whole(id), "{id}");
         }
     }
 

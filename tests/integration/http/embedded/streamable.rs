@@ -151,7 +151,7 @@ async fn an_id_given_to_two_requests_at_once_is_refused_for_the_second_and_the_f
     assert_eq!(second.status(), 400);
     let refusal: Value = second.json().await.expect("JSON");
     assert_eq!((&refusal["id"], &refusal["error"]["code"]), (&json!(5), &json!(-32600)), "{refusal}");
-    let answer = tokio::time::timeout(std::time::Duration::from_secs(60), first.message());
+    let answer = tokio::time::timeout(std::time::Duration::from_mins(1), first.message());
     let answer = answer.await.expect("the first is answered").expect("an answer").json();
     assert_eq!(answer["result"]["structuredContent"]["leads_total"], 0, "{answer}");
     drop(first);
