@@ -71,7 +71,7 @@ async fn everything(bench: &Bench, offer: &Offer) -> Vec<(String, String)> {
         ),
         (
             "query_store",
-            json!({"sql": "SELECT usuario AS quem, dados FROM eventos_raw ORDER BY processado_em", "max_rows": 100}),
+            json!({"sql": format!("SELECT usuario AS quem, dados FROM eventos_raw WHERE entidade_id = '{LEAD}'")}),
         ),
         ("search_elasticsearch", json!({"index": "leads", "query": "score_qualificacao:ana@exemplo.com.br"})),
         ("get_sync", json!({"sync_id": "ana@exemplo.com.br"})),
