@@ -82,15 +82,11 @@ impl Engine {
     /// When there is no such sink, it is paused, or this process drains nothing.
     pub async fn restart_drain(&self, sink: &str) -> Result<bool, EngineError> {
         self.named("service", sink)?;
-        let refused = |problem: &str| EngineError::Invalid { field: "service", problem: problem.to_owned() };
         match self.supervisor.restart(sink, CONTROL_TIMEOUT).await {
             Restart::Restarted => Ok(true),
             Restart::Ending => Ok(false),
-            Restart::Paused => Err(refused("is paused, so there is nothing to restart; call resume_sink")),
-            Restart::NotHere => Err(refused(
-                "is not drained by this process; restart the `sluice worker` that does, or serve without \
-                 --without-drains",
-            )),
+            Restart::Paused => Err(EngineError::Paused { sink: sink.to_owned() }),
+            Restart::NotHere => Err(EngineError::NotDrainedHere { sink: sink.to_owned() }),
         }
     }
 

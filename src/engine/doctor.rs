@@ -9,6 +9,7 @@ use crate::{
     config::KafkaSettings,
     fault::Fault,
     log::{LogFacts, records_in},
+    next_step::NextStep,
     sink::Sink,
     source::RowQuery,
 };
@@ -31,7 +32,8 @@ pub struct Finding {
     pub outcome: Outcome,
     pub detail: String,
     /// What to do, where anything is to be done.
-    pub next_step: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub next_step: Option<NextStep>,
 }
 
 impl Finding {
@@ -39,8 +41,13 @@ impl Finding {
         Self::new(part, check, Outcome::Ok, detail.into(), None)
     }
 
-    pub(super) fn warning(part: &str, check: &str, detail: impl Into<String>, next_step: &str) -> Self {
-        Self::new(part, check, Outcome::Warning, detail.into(), Some(next_step.to_owned()))
+    pub(super) fn warning(
+        part: &str,
+        check: &str,
+        detail: impl Into<String>,
+        next_step: impl Into<NextStep>,
+    ) -> Self {
+        Self::new(part, check, Outcome::Warning, detail.into(), Some(next_step.into()))
     }
 
     pub(super) fn failed(part: &str, check: &str, fault: Fault) -> Self {
@@ -52,7 +59,7 @@ impl Finding {
         check: &str,
         outcome: Outcome,
         detail: String,
-        next_step: Option<String>,
+        next_step: Option<NextStep>,
     ) -> Self {
         Self { part: part.to_owned(), check: check.to_owned(), outcome, detail, next_step }
     }
@@ -147,7 +154,7 @@ impl Engine {
                         &lag.sink,
                         "lag",
                         format!("{records} records behind"),
-                        "if it does not shrink, start `sluice worker` or look at the drain's last error",
+                        NextStep::WatchLag,
                     ),
                 })
                 .collect(),

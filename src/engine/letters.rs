@@ -18,6 +18,7 @@ use super::{
 use crate::{
     fault::Fault,
     log::{Extent, NewRecord, Position, Record, Topic, records_in},
+    next_step::{NextStep, Remark},
     store::{Resolution, Settled},
 };
 
@@ -77,7 +78,8 @@ pub enum Selection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LeftLetter {
     pub id: String,
-    pub reason: String,
+    #[schemars(with = "String")]
+    pub reason: Remark,
 }
 
 /// What settling came to.
@@ -222,7 +224,7 @@ impl Engine {
                     records.push(record);
                     good.push(letter);
                 }
-                Err(reason) => outcome.left.push(LeftLetter { id: letter.id(), reason }),
+                Err(reason) => outcome.left.push(LeftLetter { id: letter.id(), reason: reason.into() }),
             }
         }
         if !records.is_empty() {
@@ -315,21 +317,24 @@ impl Engine {
                 let mut open = Vec::new();
                 for id in ids {
                     let name = format!("{}-{}", id.partition, id.offset);
-                    let left = |reason: String| LeftLetter { id: name.clone(), reason };
+                    let left = |reason: Remark| LeftLetter { id: name.clone(), reason };
                     match found.remove(&id) {
                         None => {
                             outcome
                                 .left
-                                .push(left("there is no such letter; see list_dead_letters".to_owned()));
+                                .push(left(Remark::new("there is no such letter", NextStep::ListLetters)));
                         }
                         Some(letter) => match &letter.resolution {
                             None => open.push(letter),
-                            Some(done) => outcome.left.push(left(format!(
-                                "was {} by {} at {}",
-                                done.settled.as_str(),
-                                done.by,
-                                done.at.format("%Y-%m-%dT%H:%M:%SZ")
-                            ))),
+                            Some(done) => outcome.left.push(left(
+                                format!(
+                                    "was {} by {} at {}",
+                                    done.settled.as_str(),
+                                    done.by,
+                                    done.at.format("%Y-%m-%dT%H:%M:%SZ")
+                                )
+                                .into(),
+                            )),
                         },
                     }
                 }

@@ -4,6 +4,7 @@ mod control;
 mod dead_letters;
 mod doctor;
 mod drain;
+mod error;
 mod lag;
 mod letter_pages;
 mod letters;
@@ -37,6 +38,7 @@ use uuid::Uuid;
 pub use control::SinkPause;
 pub use doctor::{Finding, Outcome};
 pub use drain::Drain;
+pub use error::EngineError;
 pub use lag::{PartitionLag, SinkLag};
 pub use letter_pages::{parse_letter_id, read_cursor, write_cursor};
 pub use letters::{
@@ -55,11 +57,11 @@ pub use sync::event_record;
 use crate::{
     domain::{Catalog, Table, TableName},
     fault::Fault,
-    index::{Fields, Index, IndexName, SearchAnswer, SearchError, SearchRequest},
+    index::{Fields, Index, IndexName, SearchAnswer, SearchRequest},
     log::{BatchLimits, Log},
     sink::Sink,
     source::{Source, SourceHealth, TableOverview},
-    store::{Begun, NewSync, Store, SyncProgress, SyncRecord, SyncRequest},
+    store::{Begun, NewSync, Store, SyncProgress, SyncRequest},
 };
 use metrics::Flow;
 use supervisor::Supervisor;
@@ -84,59 +86,6 @@ pub struct EngineSettings {
 impl EngineSettings {
     /// First and longest pause of a failing drain.
     pub const PAUSES: (Duration, Duration) = supervisor::PAUSES;
-}
-
-/// Why a request to the engine came to nothing.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum EngineError {
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    #[error(transparent)]
-    Search(#[from] SearchError),
-    #[error("{field}: {problem}")]
-    Invalid { field: &'static str, problem: String },
-    #[error("{}", busy_message(.0.as_deref()))]
-    Busy(Option<Box<SyncRecord>>),
-    #[error("sync_id: no sync {0} is known; list the latest with get_pipeline_status")]
-    UnknownSync(Uuid),
-    #[error("{}", unknown_table(.name, *.catalog))]
-    UnknownTable { name: TableName, catalog: Catalog },
-    #[error("{}", unknown_entity(*.table, .key))]
-    UnknownEntity { table: Table, key: EntityKey },
-}
-
-fn busy_message(running: Option<&SyncRecord>) -> String {
-    match running {
-        Some(running) => format!(
-            "a sync of {} runs already: {} since {} on {}; wait for it with get_sync or stop it with cancel_sync",
-            running.request.table,
-            running.id,
-            running.started_at.format("%Y-%m-%dT%H:%M:%SZ"),
-            running.owner
-        ),
-        None => "another sync of this table is just ending; try again".to_owned(),
-    }
-}
-
-fn unknown_table(name: &TableName, catalog: Catalog) -> String {
-    let close =
-        catalog.tables().map(Table::name).filter(|known| strsim::damerau_levenshtein(known, &name.0) <= 3);
-    let meant = close.map(|known| format!("; did you mean {known}?")).next().unwrap_or_default();
-    format!(
-        "table: no table '{name}' is defined; there are {}{meant}; `sluice tables discover {name}` defines another",
-        catalog.names()
-    )
-}
-
-fn unknown_entity(table: Table, key: &EntityKey) -> String {
-    let (field, next) = match key {
-        EntityKey::Key(_) => ("key", "check it, or find it with query_store"),
-        EntityKey::Lookup { column, .. } => (column.as_str(), "check it, or find it with query_store"),
-    };
-    format!(
-        "{field}: no such {} is stored; {next}, or bring in what is new with a sync of {table}",
-        table.entity
-    )
 }
 
 /// Reads, logs, drains and answers.

@@ -3,6 +3,7 @@
 use super::{Engine, Finding, Outcome, ScheduleStatus, status::within};
 use crate::{
     fault::Fault,
+    next_step::NextStep,
     store::{AccessWarning, QuestionAccess, StoreFacts},
 };
 
@@ -31,7 +32,7 @@ impl Engine {
                 self.log.name(),
                 "dead letters",
                 format!("{letters} open in {}", self.dead_letter_topic()),
-                "list_dead_letters shows why; mend the cause, then replay_dead_letters or discard_dead_letters",
+                NextStep::SettleLetters,
             ),
             Err(fault) => Finding::failed(self.log.name(), "dead letters", fault),
         });
@@ -39,12 +40,8 @@ impl Engine {
             Ok(pauses) => findings.extend(pauses.iter().map(|pause| {
                 let since = pause.since.format("%Y-%m-%dT%H:%M:%SZ");
                 let detail = format!("by {} since {since}", pause.paused_by);
-                Finding::warning(
-                    &pause.sink,
-                    "paused",
-                    detail,
-                    "call resume_sink once it may be drained again",
-                )
+                let resume = NextStep::ResumeSink { sink: pause.sink.clone() };
+                Finding::warning(&pause.sink, "paused", detail, resume)
             })),
             Err(fault) => findings.push(Finding::failed(part, "pauses", fault)),
         }
@@ -61,7 +58,7 @@ fn store_findings(part: &str, facts: &StoreFacts) -> Vec<Finding> {
         Some(reason) => {
             let step =
                 "connect to the primary, as a user that owns the tables or was granted INSERT and UPDATE";
-            Finding::new(part, "writable", Outcome::Failed, reason.clone(), Some(step.to_owned()))
+            Finding::new(part, "writable", Outcome::Failed, reason.clone(), Some(step.into()))
         }
     };
     let migrated = match facts.pending_migrations {
@@ -70,7 +67,7 @@ fn store_findings(part: &str, facts: &StoreFacts) -> Vec<Finding> {
             part,
             "migrated",
             format!("{pending} migrations of this release were not run"),
-            "run `sluice migrate`; a worker does so when it starts",
+            NextStep::Migrate,
         ),
     };
     vec![writable, migrated]
@@ -80,7 +77,7 @@ fn access_findings(part: &str, access: QuestionAccess) -> Vec<Finding> {
     let mut findings: Vec<Finding> = access
         .warnings
         .into_iter()
-        .map(|AccessWarning { about, problem, next_step }| Finding::warning(part, about, problem, &next_step))
+        .map(|AccessWarning { about, problem, next_step }| Finding::warning(part, about, problem, next_step))
         .collect();
     match access.refused {
         Some(fault) => findings.push(Finding::failed(part, "questions", fault)),

@@ -64,7 +64,7 @@ impl Engine {
                 let mut findings: Vec<Finding> = differences
                     .into_iter()
                     .filter(|difference| !difference.is_hint)
-                    .map(|one| Finding::warning(part, &check, one.problem, &one.next_step))
+                    .map(|one| Finding::warning(part, &check, one.problem, one.next_step))
                     .collect();
                 if findings.is_empty() {
                     findings.push(Finding::ok(part, &check, "fits the project's table"));

@@ -8,7 +8,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Engine, RebuildStatus, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
-use crate::{fault::Fault, log::records_in, sink::Sink};
+use crate::{
+    fault::Fault,
+    log::records_in,
+    next_step::{NextStep, Remark},
+    sink::Sink,
+};
 
 /// How long one part may take to answer before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -19,9 +24,11 @@ pub struct PipelineStatus {
     /// Every part answers and every drain runs.
     pub healthy: bool,
     /// What is wrong and what to do about it; empty when all is well.
-    pub problems: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub problems: Vec<Remark>,
     /// What an operator should know although nothing fails.
-    pub warnings: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub warnings: Vec<Remark>,
     pub source: PartStatus,
     pub log: PartStatus,
     pub sinks: Vec<PartStatus>,
@@ -60,6 +67,15 @@ pub struct Count {
     pub count: u64,
 }
 
+impl PipelineStatus {
+    /// Has a front find its words for what can be done.
+    #[must_use]
+    pub fn worded(mut self, words: fn(&NextStep) -> String) -> Self {
+        self.problems.iter_mut().chain(&mut self.warnings).for_each(|remark| remark.word(words));
+        self
+    }
+}
+
 impl PartStatus {
     fn failed(name: &str, fault: &Fault) -> Self {
         Self {
@@ -91,29 +107,27 @@ impl Engine {
         );
         let dead_letters = dead_letters.ok();
         let drains = self.drain_reports();
-        let mut problems: Vec<String> =
-            [&source, &log].into_iter().chain(&sinks).filter_map(|part| part.error.clone()).collect();
+        let parts = [&source, &log].into_iter().chain(&sinks);
+        let mut problems: Vec<Remark> = parts.filter_map(|part| Some(part.error.clone()?.into())).collect();
         if self.drains_here() {
             problems.extend(drains.iter().filter(|drain| !drain.is_well()).map(|drain| {
                 let error = drain.last_error.as_deref().unwrap_or("no error yet");
-                format!("the drain into {} is {}: {error}", drain.sink, drain.state.as_str())
+                format!("the drain into {} is {}: {error}", drain.sink, drain.state.as_str()).into()
             }));
         }
         if let Some(letters) = dead_letters.filter(|letters| *letters > 0) {
-            warnings.push(format!(
-                "{letters} dead letters wait in {}; list_dead_letters shows why, replay_dead_letters gives them another try",
-                self.dead_letter_topic()
-            ));
+            let problem = format!("{letters} dead letters wait in {}", self.dead_letter_topic());
+            warnings.push(Remark::new(problem, NextStep::SettleLetters));
         }
         let (paused, schedules) = (paused.unwrap_or_default(), schedules.unwrap_or_default());
-        warnings.extend(schedules.iter().filter_map(ScheduleStatus::failure));
+        warnings.extend(schedules.iter().filter_map(ScheduleStatus::failure).map(Remark::from));
         warnings.extend(paused.iter().map(|pause| {
-            format!(
-                "{} is paused by {} since {}; what it has not applied waits in the log until resume_sink",
-                pause.sink,
-                pause.paused_by,
-                pause.since.format("%Y-%m-%dT%H:%M:%SZ")
-            )
+            let since = pause.since.format("%Y-%m-%dT%H:%M:%SZ");
+            let problem = format!(
+                "{} is paused by {} since {since}; what it has not applied waits in the log",
+                pause.sink, pause.paused_by
+            );
+            Remark::new(problem, NextStep::ResumeSink { sink: pause.sink.clone() })
         }));
         PipelineStatus {
             healthy: problems.is_empty(),
@@ -134,7 +148,7 @@ impl Engine {
     }
 
     /// The source, and its warnings.
-    async fn source_status(&self) -> (PartStatus, Vec<String>) {
+    async fn source_status(&self) -> (PartStatus, Vec<Remark>) {
         let name = self.source.name();
         match within(name, self.source.health()).await {
             Ok(health) => {
@@ -145,7 +159,7 @@ impl Engine {
                     counts: Vec::new(),
                     error: None,
                 };
-                (part, health.warnings.iter().map(ToString::to_string).collect())
+                (part, health.warnings.iter().map(|warning| warning.to_string().into()).collect())
             }
             Err(fault) => (PartStatus::failed(name, &fault), Vec::new()),
         }

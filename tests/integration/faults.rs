@@ -59,7 +59,9 @@ async fn an_index_that_is_down_catches_up_while_the_store_goes_on() {
     assert_eq!(drain(&reports, "postgres").state, DrainState::Running);
     assert_eq!(lag(&engine, "elasticsearch").await, 40);
     let status = engine.status().await;
-    assert!(!status.healthy && status.problems.iter().any(|problem| problem.contains("elasticsearch")));
+    assert!(
+        !status.healthy && status.problems.iter().any(|problem| problem.problem.contains("elasticsearch"))
+    );
 
     gate.open();
     let done = crate::support::finished(&engine, id).await;
@@ -236,7 +238,7 @@ async fn a_foreign_record_too_large_to_be_copied_is_parked_by_reference_and_hold
         .replay_letters(&sluice::engine::Selection::Open { sink: None, limit: 10 }, "teste")
         .await
         .expect("an outcome");
-    assert!(replayed.left.iter().all(|left| left.reason.contains("no event")), "{replayed:?}");
+    assert!(replayed.left.iter().all(|left| left.reason.problem.contains("no event")), "{replayed:?}");
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

@@ -18,6 +18,7 @@ use super::{
     output::{self, OutputError},
 };
 use crate::{
+    cli::next_step::worded,
     config::Settings,
     data_folder::DataFolder,
     domain::{Catalog, Table},
@@ -132,7 +133,14 @@ async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
     if status.state == SyncPhase::Done {
         return Ok(status);
     }
-    let problems = engine.status().await.problems.join("; ");
+    let problems = engine
+        .status()
+        .await
+        .problems
+        .iter()
+        .map(|problem| problem.clone().worded(worded))
+        .collect::<Vec<_>>()
+        .join("; ");
     Err(format!("the sync of {table} is {:?}: {problems}", status.state).into())
 }
 

@@ -19,6 +19,7 @@ use crate::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
         consent,
+        next_step::worded,
         output::Outgoing,
         schema,
     },
@@ -236,7 +237,10 @@ impl SluiceServer {
             sinks.iter().all(|sink| sink.queryable)
         };
         let open = self.engine.open_letters().await?;
-        let SettleOutcome { settled: replayed, left, more, .. } = outcome;
+        let SettleOutcome { settled: replayed, mut left, more, .. } = outcome;
+        for letter in &mut left {
+            letter.reason.word(worded);
+        }
         let next_step = more.then_some("more letters match: call again");
         Ok(Answer(ReplayAnswer { replayed, left, drained, more, open, next_step }))
     }
@@ -263,7 +267,10 @@ impl SluiceServer {
         consent::ask(&context, args.confirm, &what).await?;
         let outcome = self.engine.discard_letters(&selection, &operator(&context)).await?;
         let open = self.engine.open_letters().await?;
-        let SettleOutcome { settled: discarded, left, .. } = outcome;
+        let SettleOutcome { settled: discarded, mut left, .. } = outcome;
+        for letter in &mut left {
+            letter.reason.word(worded);
+        }
         Ok(Answer(DiscardAnswer { discarded, left, open }))
     }
 }

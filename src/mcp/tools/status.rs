@@ -10,6 +10,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError},
+        next_step::worded,
         schema,
     },
     source::{Breakdown, TableOverview},
@@ -101,7 +102,7 @@ impl SluiceServer {
         annotations(read_only_hint = true, open_world_hint = true)
     )]
     async fn get_pipeline_status(&self) -> Result<Answer<PipelineStatus>, ToolError> {
-        Ok(Answer(self.engine.status().await))
+        Ok(Answer(self.engine.status().await.worded(worded)))
     }
 
     #[tool(

@@ -17,7 +17,10 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{connections::Connections, guard::Guard, metrics, sessions::Sessions, sse::Streams};
-use crate::engine::{Engine, PipelineStatus};
+use crate::{
+    engine::{Engine, PipelineStatus},
+    mcp::next_step::worded,
+};
 
 /// However often it is asked, the parts are asked once in this time.
 const FRESH: Duration = Duration::from_secs(1);
@@ -41,7 +44,7 @@ impl Probes {
         match &*latest {
             Some((at, status)) if at.elapsed() < FRESH => status.clone(),
             _ => {
-                let status = Arc::new(self.engine.status().await);
+                let status = Arc::new(self.engine.status().await.worded(worded));
                 *latest = Some((Instant::now(), status.clone()));
                 status
             }
