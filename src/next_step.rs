@@ -155,46 +155,92 @@ impl Serialize for Remark {
     }
 }
 
-/// One of each, for the tests of whoever words them.
+/// For the tests of whoever words steps.
 #[cfg(test)]
-pub(crate) fn one_of_each() -> Vec<NextStep> {
-    let table = || "leads".to_owned();
-    let each = vec![
-        NextStep::Words("try again".to_owned()),
-        NextStep::SeeStatus,
-        NextStep::ListSyncs,
-        NextStep::FollowSync(Uuid::nil()),
-        NextStep::FindEntity { table: table() },
-        NextStep::SyncWhole { table: table() },
-        NextStep::DefineTable { name: table() },
-        NextStep::ListLetters,
-        NextStep::SettleLetters,
-        NextStep::ResumeSink { sink: "postgres".to_owned() },
-        NextStep::WatchLag,
-        NextStep::RestartDrainingProcess,
-        NextStep::StartWriter,
-        NextStep::Migrate,
-        NextStep::RebuildIndex { index: table() },
-    ];
-    for step in &each {
-        // A new step has no arm here: add it above, too.
-        match step {
-            NextStep::Words(_)
-            | NextStep::SeeStatus
-            | NextStep::ListSyncs
-            | NextStep::FollowSync(_)
-            | NextStep::FindEntity { .. }
-            | NextStep::SyncWhole { .. }
-            | NextStep::DefineTable { .. }
-            | NextStep::ListLetters
-            | NextStep::SettleLetters
-            | NextStep::ResumeSink { .. }
-            | NextStep::WatchLag
-            | NextStep::RestartDrainingProcess
-            | NextStep::StartWriter
-            | NextStep::Migrate
-            | NextStep::RebuildIndex { .. } => {}
+pub(crate) mod testing {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
+
+    use super::*;
+
+    /// One of each.
+    pub(crate) fn one_of_each() -> Vec<NextStep> {
+        let table = || "leads".to_owned();
+        let each = vec![
+            NextStep::Words("try again".to_owned()),
+            NextStep::SeeStatus,
+            NextStep::ListSyncs,
+            NextStep::FollowSync(Uuid::nil()),
+            NextStep::FindEntity { table: table() },
+            NextStep::SyncWhole { table: table() },
+            NextStep::DefineTable { name: table() },
+            NextStep::ListLetters,
+            NextStep::SettleLetters,
+            NextStep::ResumeSink { sink: "postgres".to_owned() },
+            NextStep::WatchLag,
+            NextStep::RestartDrainingProcess,
+            NextStep::StartWriter,
+            NextStep::Migrate,
+            NextStep::RebuildIndex { index: table() },
+        ];
+        for step in &each {
+            // A new step has no arm here: add it above, too.
+            match step {
+                NextStep::Words(_)
+                | NextStep::SeeStatus
+                | NextStep::ListSyncs
+                | NextStep::FollowSync(_)
+                | NextStep::FindEntity { .. }
+                | NextStep::SyncWhole { .. }
+                | NextStep::DefineTable { .. }
+                | NextStep::ListLetters
+                | NextStep::SettleLetters
+                | NextStep::ResumeSink { .. }
+                | NextStep::WatchLag
+                | NextStep::RestartDrainingProcess
+                | NextStep::StartWriter
+                | NextStep::Migrate
+                | NextStep::RebuildIndex { .. } => {}
+            }
+        }
+        each
+    }
+
+    /// Every text in the code, with its file's path in `src`. Methods are called like what they do: only a name in a
+    /// text is a tool's.
+    pub(crate) fn texts_of_code() -> Vec<(PathBuf, String)> {
+        let mut texts = Vec::new();
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+        visit(root, &mut |path, code| {
+            let path = path.strip_prefix(root).expect("in src");
+            texts.extend(texts_in(code).into_iter().map(|text| (path.to_owned(), text)));
+        });
+        texts
+    }
+
+    fn visit(folder: &Path, look: &mut impl FnMut(&Path, &str)) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                visit(&path, look);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                look(&path, &fs::read_to_string(&path).expect("code"));
+            }
         }
     }
-    each
+
+    /// What stands between quotation marks, over lines.
+    fn texts_in(code: &str) -> Vec<String> {
+        let lines: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let code = lines.join("\n").replace(r"\\", "").replace(r#"\""#, "").replace("'\"'", "");
+        code.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_text_over_two_lines_is_looked_through() {
+        let code = "say(\"it is paused: \\\n  call it_again\"); // and\nengine.hold('\"')";
+        assert_eq!(texts_in(code), ["it is paused: \\\n  call it_again"]);
+    }
 }

@@ -59,7 +59,10 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::{cli::Arguments, next_step::one_of_each};
+    use crate::{
+        cli::Arguments,
+        next_step::testing::{one_of_each, texts_of_code},
+    };
 
     #[test]
     fn every_step_is_a_command_that_the_parser_takes() {
@@ -72,6 +75,21 @@ mod tests {
                     error.kind() == clap::error::ErrorKind::MissingRequiredArgument
                 });
                 assert!(is_known, "{step:?}: {command}: {}", parsed.expect_err("an error"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_that_a_text_names_is_there() {
+        let parser = Arguments::command();
+        for (path, text) in texts_of_code() {
+            for (_, rest) in text.match_indices("`sluice ").map(|(at, found)| text.split_at(at + found.len()))
+            {
+                let name: String =
+                    rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+                let is_known =
+                    name.is_empty() || name.starts_with('-') || parser.find_subcommand(&name).is_some();
+                assert!(is_known, "{}: there is no command {name}: {text:?}", path.display());
             }
         }
     }

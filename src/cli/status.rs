@@ -22,7 +22,7 @@ pub(super) struct Options {
 
 /// Asks every part and prints the answers.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let status = parts::engine(settings).await?.status().await.worded(worded);
+    let status = parts::engine(settings).await?.inspection.status().await.worded(worded);
     if options.json {
         output::pretty_json(&status)?;
     } else {

@@ -97,6 +97,14 @@ impl EngineError {
     }
 }
 
+/// The table of that name.
+///
+/// # Errors
+/// When none is defined: the error names those that are.
+pub fn table_named(catalog: Catalog, name: &TableName) -> Result<Table, EngineError> {
+    catalog.get(&name.0).ok_or_else(|| EngineError::UnknownTable { name: name.clone(), catalog })
+}
+
 fn unknown_table(name: &TableName, catalog: Catalog) -> String {
     let close =
         catalog.tables().map(Table::name).filter(|known| strsim::damerau_levenshtein(known, &name.0) <= 3);

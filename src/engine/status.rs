@@ -1,13 +1,19 @@
 //! How the pipeline is: every part asked at once, each answering for itself.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Engine, RebuildStatus, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
+use super::{
+    Appender, Drains, EngineMetrics, Letters, RebuildStatus, Rebuilds, ScheduleStatus, Schedules, SinkLag,
+    SinkMetrics, SinkPause, SyncStatus, Syncs, shared::Shared, stats::DrainReport,
+};
 use crate::{
     fault::Fault,
     log::records_in,
@@ -88,35 +94,64 @@ impl PartStatus {
     }
 }
 
-impl Engine {
+/// Tells how everything is.
+pub struct Inspection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) appender: Arc<Appender>,
+    pub(super) syncs: Arc<Syncs>,
+    pub(super) schedules: Arc<Schedules>,
+    pub(super) drains: Arc<Drains>,
+    pub(super) letters: Arc<Letters>,
+    pub(super) rebuilds: Arc<Rebuilds>,
+    pub(super) started: Instant,
+}
+
+impl Inspection {
+    /// What this process measured; asks no part.
+    pub fn metrics(&self) -> EngineMetrics {
+        let sinks = self
+            .drains
+            .stats()
+            .map(|stats| SinkMetrics { drain: stats.report(), times: stats.times() })
+            .collect();
+        EngineMetrics {
+            uptime_seconds: self.started.elapsed().as_secs(),
+            source: self.syncs.reads(),
+            log: self.appender.report(),
+            sinks,
+            measured_at: Utc::now(),
+        }
+    }
+
     /// Asks every part. Never fails: a part that does is in the answer.
     pub async fn status(&self) -> PipelineStatus {
-        if self.drains_here() {
+        if self.drains.started() {
             // The drains are doing the same just now; a fault shows in the answers below.
-            within(self.store.name(), self.prepare()).await.ok();
+            within(self.shared.store.name(), self.shared.prepare()).await.ok();
         }
         let ((source, mut warnings), log, dead_letters, sinks, lag, syncs, paused, schedules) = tokio::join!(
             self.source_status(),
             self.log_status(),
-            within(self.log.name(), self.open_letters()),
-            join_all(self.sinks().iter().map(|sink| sink_status(&**sink))),
-            within(self.log.name(), self.lag_as_it_is()),
-            within(self.store.name(), self.recent_syncs(5)),
-            within(self.store.name(), self.paused_sinks()),
-            within(self.store.name(), self.schedules()),
+            within(self.shared.log.name(), self.letters.open_count()),
+            join_all(self.shared.sinks.iter().map(|sink| sink_status(&**sink))),
+            within(self.shared.log.name(), self.drains.lag_as_it_is()),
+            within(self.shared.store.name(), self.syncs.recent(5)),
+            within(self.shared.store.name(), self.drains.paused()),
+            within(self.shared.store.name(), self.schedules.list()),
         );
         let dead_letters = dead_letters.ok();
-        let drains = self.drain_reports();
+        let drains = self.drains.reports();
         let parts = [&source, &log].into_iter().chain(&sinks);
         let mut problems: Vec<Remark> = parts.filter_map(|part| Some(part.error.clone()?.into())).collect();
-        if self.drains_here() {
+        if self.drains.started() {
             problems.extend(drains.iter().filter(|drain| !drain.is_well()).map(|drain| {
                 let error = drain.last_error.as_deref().unwrap_or("no error yet");
                 format!("the drain into {} is {}: {error}", drain.sink, drain.state.as_str()).into()
             }));
         }
         if let Some(letters) = dead_letters.filter(|letters| *letters > 0) {
-            let problem = format!("{letters} dead letters wait in {}", self.dead_letter_topic());
+            let problem =
+                format!("{letters} dead letters wait in {}", self.shared.settings.dead_letter_topic);
             warnings.push(Remark::new(problem, NextStep::SettleLetters));
         }
         let (paused, schedules) = (paused.unwrap_or_default(), schedules.unwrap_or_default());
@@ -142,15 +177,15 @@ impl Engine {
             schedules,
             dead_letters,
             recent_syncs: syncs.unwrap_or_default(),
-            rebuilds: self.rebuilds(),
+            rebuilds: self.rebuilds.latest(),
             checked_at: Utc::now(),
         }
     }
 
     /// The source, and its warnings.
     async fn source_status(&self) -> (PartStatus, Vec<Remark>) {
-        let name = self.source.name();
-        match within(name, self.source.health()).await {
+        let name = self.shared.source.name();
+        match within(name, self.shared.source.health()).await {
             Ok(health) => {
                 let part = PartStatus {
                     name: name.to_owned(),
@@ -166,10 +201,10 @@ impl Engine {
     }
 
     async fn log_status(&self) -> PartStatus {
-        let name = self.log.name();
+        let name = self.shared.log.name();
         let asked = within(name, async {
-            let identity = self.log.identity().await?;
-            let extents = self.log.extents().await?;
+            let identity = self.shared.log.identity().await?;
+            let extents = self.shared.log.extents().await?;
             Ok((identity, extents))
         });
         match asked.await {

@@ -47,10 +47,13 @@ fn operators(step: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, path::Path};
+    use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{mcp::GROUPS, next_step::one_of_each};
+    use crate::{
+        mcp::GROUPS,
+        next_step::testing::{one_of_each, texts_of_code},
+    };
 
     fn tools() -> BTreeSet<String> {
         let tools = GROUPS.iter().flat_map(|group| (group.router)().list_all());
@@ -72,47 +75,16 @@ mod tests {
         }
     }
 
-    /// Files of code outside of the two fronts.
-    fn visit(folder: &Path, look: &mut impl FnMut(&Path, &str)) {
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.ends_with("src/mcp") || path.ends_with("src/cli") {
-                continue;
-            }
-            if path.is_dir() {
-                visit(&path, look);
-            } else if path.extension().is_some_and(|end| end == "rs") {
-                look(&path, &fs::read_to_string(&path).expect("code"));
-            }
-        }
-    }
-
-    /// What stands between quotation marks, over lines. Methods are called like what they do: only a name in a text
-    /// is a tool's.
-    fn texts_in(code: &str) -> Vec<String> {
-        let lines: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-        let code = lines.join("\n").replace(r"\\", "").replace(r#"\""#, "").replace("'\"'", "");
-        code.split('"').skip(1).step_by(2).map(str::to_owned).collect()
-    }
-
     #[test]
     fn no_code_but_the_fronts_names_a_tool_in_a_text() {
         let tools = tools();
         let mut named = Vec::new();
-        visit(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut |path, code| {
-            for text in texts_in(code) {
+        for (path, text) in texts_of_code() {
+            if !path.starts_with("mcp") && !path.starts_with("cli") {
                 let found = names_in(&text).filter(|name| tools.contains(*name));
                 named.extend(found.map(|name| format!("{}: {name} in {text:?}", path.display())));
             }
-        });
+        }
         assert_eq!(named, Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_text_over_two_lines_is_looked_through() {
-        let code = "say(\"it is paused: \\\n  call resume_sink\"); // and\nengine.pause_sink('\"')";
-        let found: Vec<String> =
-            texts_in(code).iter().flat_map(|text| names_in(text)).map(str::to_owned).collect();
-        assert_eq!(found, ["resume_sink"]);
     }
 }

@@ -77,8 +77,8 @@ pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCod
         }
     }
     heading("The dashboard")?;
-    let (_, overview) = engine.overview().await?;
-    output::styled(dashboard::drawn(&overview, &engine.status().await))?;
+    let (_, overview) = engine.project.overview().await?;
+    output::styled(dashboard::drawn(&overview, &engine.inspection.status().await))?;
     engine.shut_down().await;
 
     next_steps(&folder)?;
@@ -128,12 +128,13 @@ async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
         resume: false,
         full: false,
     };
-    let id = engine.start_sync(request).await?;
-    let status = engine.wait_for_sync(id, PATIENCE, &mut Quiet).await?;
+    let id = engine.syncs.start(request).await?;
+    let status = engine.syncs.wait_for(id, PATIENCE, &mut Quiet).await?;
     if status.state == SyncPhase::Done {
         return Ok(status);
     }
     let problems = engine
+        .inspection
         .status()
         .await
         .problems

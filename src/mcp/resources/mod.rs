@@ -77,14 +77,16 @@ impl SluiceServer {
 
     async fn content(&self, uri: &Uri, access: Access) -> Result<Option<Value>, ErrorData> {
         match uri {
-            Uri::Status => as_json(&self.engine.status().await.worded(worded)).map(Some),
-            Uri::Schema(table) => as_json(&StoreTable::named(self.engine.catalog(), table)).map(Some),
-            Uri::Entity(table, key) => match self.engine.entity(*table, &EntityKey::Key(key.clone())).await {
-                Ok(history) => as_json(&EntityAnswer::new(history, &self.outgoing)).map(Some),
-                Err(EngineError::UnknownEntity { .. }) => Ok(None),
-                Err(error) => Err(ErrorData::internal_error(error.remark().worded(worded), None)),
-            },
-            Uri::DeadLetter(at) => match self.engine.dead_letter(*at).await {
+            Uri::Status => as_json(&self.engine.inspection.status().await.worded(worded)).map(Some),
+            Uri::Schema(table) => as_json(&StoreTable::named(self.engine.catalog, table)).map(Some),
+            Uri::Entity(table, key) => {
+                match self.engine.questions.entity(*table, &EntityKey::Key(key.clone())).await {
+                    Ok(history) => as_json(&EntityAnswer::new(history, &self.outgoing)).map(Some),
+                    Err(EngineError::UnknownEntity { .. }) => Ok(None),
+                    Err(error) => Err(ErrorData::internal_error(error.remark().worded(worded), None)),
+                }
+            }
+            Uri::DeadLetter(at) => match self.engine.letters.get(*at).await {
                 Ok(letter) => {
                     letter.map(|letter| as_json(&dead_letters::view(&letter, &self.outgoing))).transpose()
                 }

@@ -37,7 +37,7 @@ impl SluiceServer {
         annotations(read_only_hint = true, open_world_hint = true)
     )]
     async fn run_doctor(&self) -> Result<Answer<DoctorAnswer>, ToolError> {
-        let mut findings = self.engine.examine().await;
+        let mut findings = self.engine.doctor.examine().await;
         findings
             .iter_mut()
             .filter_map(|finding| finding.next_step.as_mut())
