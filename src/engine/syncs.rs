@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The furthest a sync may look back.
-pub(super) const MAX_HOURS: u32 = 24 * 366 * 10;
+pub(super) const MAX_HOURS: u32 = 876_600;
 
 /// The syncs of every process; those that run here can be watched closely.
 pub struct Syncs {

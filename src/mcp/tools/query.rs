@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    domain::{MANUAL, TableName},
+    domain::{KeyKind, MANUAL, TableName},
     engine::{EntityKey, table_named},
     mcp::{
         SluiceServer,
@@ -313,7 +313,7 @@ impl SluiceServer {
     )]
     async fn get_entity(&self, given: rmcp::model::JsonObject) -> Result<Answer<EntityAnswer>, ToolError> {
         let args: EntityArgs = arguments(given)?;
-        self.entity(&args.table, &EntityKey::Key(args.key.trim().to_owned())).await
+        self.entity(&args.table, &EntityKey::Key(args.key)).await
     }
 }
 
@@ -333,7 +333,12 @@ impl SluiceServer {
 
     async fn entity(&self, table: &str, key: &EntityKey) -> Result<Answer<EntityAnswer>, ToolError> {
         let table = table_named(self.engine.catalog, &TableName(table.to_owned()))?;
-        Ok(Answer(EntityAnswer::new(self.engine.questions.entity(table, key).await?, &self.outgoing)))
+        // Only a key that is a text may begin or end with a space.
+        let trimmed = match key {
+            EntityKey::Key(key) if table.key.kind != KeyKind::Text => EntityKey::Key(key.trim().to_owned()),
+            key => key.clone(),
+        };
+        Ok(Answer(EntityAnswer::new(self.engine.questions.entity(table, &trimmed).await?, &self.outgoing)))
     }
 }
 
