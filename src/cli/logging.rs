@@ -38,9 +38,9 @@ fn quiet(level: &str) -> EnvFilter {
 
 /// Libraries print whole requests, answers and parameters of statements below `warn`: no filter lets them.
 fn holds_no_values(event: &Metadata<'_>) -> bool {
-    let is_own = OWN_TARGETS
-        .iter()
-        .any(|own| event.target().strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with("::")));
+    let is_own = OWN_TARGETS.iter().any(|own| {
+        event.target().strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    });
     is_own || *event.level() <= Level::WARN
 }
 
@@ -101,10 +101,20 @@ mod tests {
 
     #[test]
     fn no_setting_lets_a_library_write_what_it_was_given() {
-        for chosen in [None, Some("debug"), Some("TRACE"), Some(" trace "), Some("sluice=debug,rmcp=trace"), Some("rmcp::service=debug,info")] {
+        for chosen in [
+            None,
+            Some("debug"),
+            Some("TRACE"),
+            Some(" trace "),
+            Some("sluice=debug,rmcp=trace"),
+            Some("rmcp::service=debug,info"),
+        ] {
             let logged = logged(chosen);
             assert!(!logged.contains("ana@"), "{chosen:?} lets through {logged}");
-            assert!(logged.contains("it went wrong") || chosen.is_some_and(|text| text.starts_with("sluice=")), "{logged}");
+            assert!(
+                logged.contains("it went wrong") || chosen.is_some_and(|text| text.starts_with("sluice=")),
+                "{logged}"
+            );
         }
     }
 
