@@ -80,7 +80,8 @@ fn is_word(value: &Value) -> bool {
     match value {
         Value::String(text) => {
             !text.is_empty()
-                && !["null", "none"].contains(&text.as_str())
+                && text != "none"
+                && serde_json::from_str::<Value>(text).is_err()
                 && text.chars().all(|c| c.is_alphanumeric() || "_-.:/@+*#%=&?~$".contains(c))
         }
         other => other.is_number() || other.is_boolean(),

@@ -117,9 +117,7 @@ fn masked(given: &str) -> String {
     let digits: Vec<char> = given.chars().filter(char::is_ascii_digit).collect();
     match digits.as_slice() {
         [.., a, b]
-            if digits.len() >= phone::MIN_DIGITS
-                && phone::looks_like(given)
-                && given.parse::<std::net::IpAddr>().is_err() =>
+            if digits.len() >= phone::MIN_DIGITS && phone::looks_like(given) && text::ip(given).is_none() =>
         {
             format!("{MASK}{a}{b}")
         }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
     ops::Range,
     sync::LazyLock,
 };
@@ -105,7 +105,10 @@ impl Masking {
             let with_port = is_port(&given[ip.end()..]);
             return if !stands_alone(given, ip.start(), ip.end()) {
                 Found::Nothing
-            } else if with_port || is_version(&given[..ip.start()]) || !public_v4(ip.as_str()) {
+            } else if with_port
+                || is_version(&given[..ip.start()])
+                || !self::ip(ip.as_str()).is_some_and(is_public)
+            {
                 Found::Other { next: ip.end() }
             } else {
                 personal(ip.start(), ip.end())
@@ -177,7 +180,7 @@ fn domain(text: &str) -> usize {
     if let Some(rest) = text.strip_prefix('[') {
         let literal = rest.bytes().take(MAX_LITERAL).position(|byte| byte == b']').map(|end| &rest[..end]);
         let ip = literal.map(|literal| literal.strip_prefix("IPv6:").unwrap_or(literal));
-        let is_ip = ip.is_some_and(|ip| ip.parse::<IpAddr>().is_ok());
+        let is_ip = ip.is_some_and(|ip| self::ip(ip).is_some());
         return literal.filter(|_| is_ip).map_or(0, |literal| literal.len() + 2);
     }
     let end: usize = text.chars().take_while(|c| in_name(*c) || *c == '.').map(char::len_utf8).sum();
@@ -223,15 +226,17 @@ pub(super) fn is_personal(value: &str) -> bool {
     let is_inside =
         |at: usize| value[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '"' | '*'));
     value.match_indices('@').any(|(at, _)| is_inside(at))
-        || value.parse::<IpAddr>().is_ok()
+        || ip(value).is_some()
         || (phone::looks_like(value) && !is_date())
 }
 
-fn public_v4(text: &str) -> bool {
-    // Zeros before a number are no sign of another base to whoever wrote them.
-    let parts: Option<Vec<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
-    let parts: Option<[u8; 4]> = parts.and_then(|parts| parts.try_into().ok());
-    parts.is_some_and(|parts| is_public(Ipv4Addr::from(parts).into()))
+/// The IP address that a text is. Zeros before a number are no sign of another base to whoever wrote them.
+pub(super) fn ip(text: &str) -> Option<IpAddr> {
+    let four = || -> Option<[u8; 4]> {
+        let parts: Option<Vec<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
+        parts?.try_into().ok()
+    };
+    text.parse().ok().or_else(|| four().map(IpAddr::from))
 }
 
 /// Whether the text before four numbers says that they are a version's.
