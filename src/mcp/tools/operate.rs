@@ -85,8 +85,8 @@ fn exact_double<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Er
         Value::String(text) if text.parse::<f64>().is_ok() => None,
         _ => return Err(D::Error::custom("expected a number")),
     };
-    let is_kept =
-        |double: &f64| !(given.is_i64() || given.is_u64()) || format!("{double:.0}") == given.to_string();
+    let (is_whole, digits) = (given.is_i64() || given.is_u64(), given.to_string());
+    let is_kept = |double: &f64| !is_whole || format!("{double:.0}") == digits;
     number.filter(is_kept).ok_or_else(|| D::Error::custom("can't be kept to its last digit; round it"))
 }
 
