@@ -321,7 +321,10 @@ impl SluiceServer {
             SyncPhase::Done if sync.more => Some("The source has more: call the same tool again to go on.".to_owned()),
             SyncPhase::Done if sync.rows_read == 0 => self.engine.project.empty_hint(),
             SyncPhase::Done => None,
-            SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted => {
+            SyncPhase::Failed => Some(
+                "Mend what error names; the same tool, called again, goes on from where this one stopped.".to_owned(),
+            ),
+            SyncPhase::Cancelled | SyncPhase::Interrupted => {
                 Some("Call the same tool again to go on from where it stopped.".to_owned())
             }
         }

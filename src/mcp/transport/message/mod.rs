@@ -19,6 +19,7 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 
 use self::strict::Strict;
+use crate::domain::json::with_exact_numbers;
 
 /// Messages a batch may have.
 pub const MAX_BATCH: usize = 100;
@@ -167,7 +168,9 @@ fn message(text: &str) -> Result<ClientJsonRpcMessage, Problem> {
         }
         nothing.refuse(ErrorCode::PARSE_ERROR, not_json(&error))
     })?;
-    let Strict(mut value) = serde_json::from_str(text).map_err(|error| {
+    // A number that would be changed by reading it reaches the tool as the text it is.
+    let exact = with_exact_numbers(text);
+    let Strict(mut value) = serde_json::from_str(&exact).map_err(|error| {
         if error.is_data() {
             return envelope.refuse(ErrorCode::INVALID_REQUEST, error.to_string());
         }

@@ -207,3 +207,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_number_that_reading_would_change_is_kept_as_text() {
+    let line = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"n":12345678901234567890123,"m":0.1000000000000000055,"k":1.50,"t":"1e400"}}}"#;
+    let Incoming::Message(message) = read(line) else { panic!("no message") };
+    let message = serde_json::to_value(&message).expect("JSON");
+    let kept = json!({"n": "12345678901234567890123", "m": "0.1000000000000000055", "k": 1.5, "t": "1e400"});
+    assert_eq!(message["params"]["arguments"], kept);
+}
