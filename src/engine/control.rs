@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Engine, EngineError, group_of, supervisor::Restart};
+use super::{Engine, EngineError, reading::group_base, supervisor::Restart};
 use crate::{
     domain::{Event, ManualEvent, can_be_added_up},
     fault::Fault,
@@ -40,7 +40,7 @@ impl Engine {
     pub(super) async fn known_pauses(&self) -> Result<Vec<SinkPause>, Fault> {
         let known = self.store.pauses().await?;
         let paused = self.sinks.iter().filter_map(|sink| {
-            let group = group_of(&self.settings, &**sink);
+            let group = group_base(&self.settings, &**sink);
             let pause = known.iter().find(|pause| pause.consumer_group == group)?;
             Some(SinkPause {
                 sink: sink.name().to_owned(),
@@ -57,7 +57,7 @@ impl Engine {
     /// # Errors
     /// When there is no such sink or the store can't be reached.
     pub async fn pause_sink(&self, sink: &str, by: &str) -> Result<SinkPause, EngineError> {
-        let group = group_of(&self.settings, self.named("sink", sink)?);
+        let group = group_base(&self.settings, self.named("sink", sink)?);
         let by = format!("{by} on {}", self.settings.owner);
         let pause = self.ready_store().await?.pause(&group, &by).await?;
         self.supervisor.apply_pause(sink, false, CONTROL_TIMEOUT).await;
@@ -69,7 +69,7 @@ impl Engine {
     /// # Errors
     /// When there is no such sink or the store can't be reached.
     pub async fn resume_sink(&self, sink: &str) -> Result<bool, EngineError> {
-        let group = group_of(&self.settings, self.named("sink", sink)?);
+        let group = group_base(&self.settings, self.named("sink", sink)?);
         let resumed = self.ready_store().await?.resume(&group).await?;
         self.supervisor.apply_pause(sink, true, CONTROL_TIMEOUT).await;
         Ok(resumed)

@@ -118,7 +118,7 @@ impl Engine {
             Ok(identity) => identity,
             Err(fault) => return vec![Finding::failed(part, "reachable", fault)],
         };
-        let mut findings = vec![Finding::ok(part, "reachable", identity)];
+        let mut findings = vec![Finding::ok(part, "reachable", identity.to_string())];
         findings.push(match within(part, self.log.extents()).await {
             Ok(extents) => {
                 let records = records_in(&extents);

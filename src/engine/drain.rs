@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{
     dead_letters,
+    reading::Reading,
     stats::{DrainState, DrainStats},
 };
 use crate::{
@@ -29,6 +30,9 @@ use crate::{
     sink::{Applied, ApplyError, Rejection, Sink, SinkBatch, SinkEvent, Span},
     store::{ParkedEntity, Store},
 };
+
+/// How often it is looked whether log and sink are still those that the drain began with.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Fewest records a batch is cut down to while a sink keeps failing.
 const MIN_BATCH: usize = 100;
@@ -41,7 +45,7 @@ pub struct Drain {
     pub sink: Arc<dyn Sink>,
     /// Where it is noted which entities have open letters.
     pub store: Arc<dyn Store>,
-    /// The consumer group of this sink.
+    /// What the name of this sink's consumer group begins with; the rest says which log and which sink these are.
     pub group: String,
     pub limits: BatchLimits,
     /// First and longest pause after a fault.
@@ -62,7 +66,15 @@ struct Held {
 
 struct Session<'a> {
     drain: &'a Drain,
+    reading: Reading,
+    /// The log's identity.
     log_id: String,
+    /// When it was last looked whether `reading` still holds.
+    looked: Instant,
+    /// It does not: this run ends, and the next one begins anew.
+    replaced: bool,
+    /// Pieces that the store has still to remember.
+    unmet: Option<Reading>,
     reader: Box<dyn LogReader>,
     held: BTreeMap<i32, Held>,
     /// Assigned, but the claim failed so far.
@@ -88,12 +100,14 @@ impl Drain {
             return Ok(());
         };
         self.stats.set_state(DrainState::Running);
-        info!(sink = self.sink.name(), group = self.group, "drain started");
+        info!(sink = self.sink.name(), group = session.reading.group, "drain started");
         // Stopping waits for the batch in hand: what was applied is also committed.
-        while !stop.is_cancelled() {
+        while !stop.is_cancelled() && !session.replaced {
             session.step(stop).await;
         }
-        session.commit_pending().await.ok();
+        if !session.replaced {
+            session.commit_pending().await.ok();
+        }
         session.reader.close().await;
         self.stats.set_partitions(Vec::new());
         self.stats.set_state(DrainState::Stopped);
@@ -101,14 +115,31 @@ impl Drain {
         Ok(())
     }
 
+    /// Has the store remember log and sink; says so where one of them is another than it was.
+    async fn meet(&self, reading: &Reading) -> Result<(), Fault> {
+        if self.store.meet_log(&reading.log).await?.is_some() {
+            warn!(place = reading.log.place, id = reading.log.id, "the log was made anew since it was last met");
+        }
+        for piece in &reading.sink {
+            if self.store.meet_sink(piece).await?.is_some() {
+                warn!(place = piece.place, id = piece.id, "it was made anew since it was last met");
+            }
+        }
+        Ok(())
+    }
+
     async fn open(&self) -> Result<Session<'_>, Fault> {
         self.sink.prepare().await?;
         self.log.ensure_topics().await?;
-        let log_id = self.log.identity().await?;
-        let reader = self.log.reader(&self.group).await?;
+        let reading = Reading::of(&*self.log, &*self.sink, &self.group).await?;
+        let reader = self.log.reader(&reading.group).await?;
         Ok(Session {
             drain: self,
-            log_id,
+            log_id: reading.log.to_string(),
+            unmet: Some(reading.clone()),
+            reading,
+            looked: Instant::now(),
+            replaced: false,
             reader,
             held: BTreeMap::new(),
             unclaimed: HashSet::new(),
@@ -134,6 +165,10 @@ impl Session<'_> {
     }
 
     async fn advance(&mut self, stop: &CancellationToken) -> Result<(), Fault> {
+        self.look().await?;
+        if self.replaced {
+            return Ok(());
+        }
         // In this order: a sink without offsets of its own is read on from the group's.
         self.note_parked().await?;
         self.commit_pending().await?;
@@ -153,6 +188,30 @@ impl Session<'_> {
             }
             Delivery::Records(records) => self.apply(records).await?,
             Delivery::Idle => self.succeeded(),
+        }
+        Ok(())
+    }
+
+    /// Looks whether log and sink are still those that this run began with, and has the store remember them.
+    async fn look(&mut self) -> Result<(), Fault> {
+        if let Some(reading) = self.unmet.take()
+            && let Err(fault) = self.drain.meet(&reading).await
+        {
+            // An index is drained while the store is down.
+            debug!(sink = self.drain.sink.name(), error = %fault, "the store could not be told of log and sink");
+            self.unmet = Some(reading);
+        }
+        if self.looked.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        let now = Reading::of(&*self.drain.log, &*self.drain.sink, &self.drain.group).await?;
+        self.looked = Instant::now();
+        for identity in now.replaced(&self.reading) {
+            warn!(
+                sink = self.drain.sink.name(), place = identity.place, id = identity.id,
+                "what is drained, or drained into, was replaced: beginning anew"
+            );
+            self.replaced = true;
         }
         Ok(())
     }
@@ -316,7 +375,8 @@ impl Session<'_> {
     /// Tells the store which entities have open letters; what it could not be told is told before anything else.
     async fn note_parked(&mut self) -> Result<(), Fault> {
         if !self.unnoted.is_empty() {
-            self.drain.store.note_parked(&self.log_id, &self.unnoted).await?;
+            let letters = self.drain.log.dead_letters_identity().await?.to_string();
+            self.drain.store.note_parked(&letters, &self.unnoted).await?;
             self.unnoted.clear();
         }
         Ok(())

@@ -144,7 +144,7 @@ impl Engine {
             self.named("sink", sink)?;
         }
         self.ready_log().await?;
-        let log = self.log.identity().await?;
+        let log = self.log.dead_letters_identity().await?.to_string();
         let extents = self.log.dead_letter_extents().await?;
         let mut partitions: Vec<Backwards> = extents
             .into_iter()
@@ -197,7 +197,7 @@ impl Engine {
 
     /// As [`Engine::open_letters`], on a store that may not be migrated yet.
     pub(super) async fn count_open_letters(&self) -> Result<u64, Fault> {
-        let log = self.log.identity().await?;
+        let log = self.log.dead_letters_identity().await?.to_string();
         let extents = self.log.dead_letter_extents().await?;
         let settled = self.store.settled_count(&log, &extents).await?;
         Ok(records_in(&extents).saturating_sub(settled))
@@ -241,7 +241,7 @@ impl Engine {
             Ok(Replay::FromLog(at)) => at,
             Err(reason) => return Ok(Err(reason)),
         };
-        if letter.header("log") != Some(self.log.identity().await?) {
+        if letter.header("log") != Some(self.log.identity().await?.to_string()) {
             return Ok(Err("its record is in another log, or in one that is gone".to_owned()));
         }
         let range = Extent { partition: at.partition, low: at.offset, high: at.offset + 1 };
@@ -281,7 +281,7 @@ impl Engine {
             return Ok(());
         }
         let by = format!("{by} on {}", self.settings.owner);
-        let log = self.log.identity().await?;
+        let log = self.log.dead_letters_identity().await?.to_string();
         let resolutions: Vec<Resolution> =
             letters.iter().map(|letter| letter.settled(settled, &by)).collect();
         self.ready_store().await?.settle(&log, &resolutions).await?;
@@ -340,7 +340,7 @@ impl Engine {
 
     async fn letters_at(&self, ids: &[Position]) -> Result<HashMap<Position, Letter>, Fault> {
         self.ready_log().await?;
-        let log = self.log.identity().await?;
+        let log = self.log.dead_letters_identity().await?.to_string();
         let extents = self.log.dead_letter_extents().await?;
         let exists = |at: &Position| {
             extents.iter().any(|e| e.partition == at.partition && at.offset >= e.low && at.offset < e.high)

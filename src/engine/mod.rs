@@ -12,6 +12,7 @@ mod operations;
 mod progress;
 mod project;
 mod queries;
+mod reading;
 mod rebuild;
 mod recent;
 mod scheduler;
@@ -62,6 +63,7 @@ use crate::{
     store::{Begun, NewSync, Store, SyncProgress, SyncRecord, SyncRequest},
 };
 use metrics::Flow;
+use reading::Reading;
 use supervisor::Supervisor;
 
 /// How the engine is to work.
@@ -187,7 +189,7 @@ impl Engine {
                 log: log.clone(),
                 sink: sink.clone(),
                 store: store.clone(),
-                group: group_of(&settings, &**sink),
+                group: reading::group_base(&settings, &**sink),
                 limits: settings.batch,
                 pauses: settings.pauses,
                 stats: Arc::new(DrainStats::new(sink.name())),
@@ -264,6 +266,9 @@ impl Engine {
         self.log.ensure_topics().await?;
         self.ready_store().await?;
         let log = self.log.identity().await?;
+        self.store.meet_log(&log).await?;
+        let letters = self.log.dead_letters_identity().await?.to_string();
+        let log = log.to_string();
         let id = Uuid::now_v7();
         let new = NewSync { id, request: request.clone(), log, owner: self.settings.owner.clone() };
         let log_id = new.log.clone();
@@ -271,6 +276,7 @@ impl Engine {
             Begun::Started { lease, coverage } => (lease, coverage),
             Begun::Busy(running) => return Err(EngineError::Busy(running)),
         };
+        let owed = self.store.owed().await?.into_iter().find(|owed| owed.table == request.table);
         let cancel = CancellationToken::new();
         let (sender, receiver) = watch::channel(SyncProgress::default());
         let run = sync::SyncRun {
@@ -280,8 +286,10 @@ impl Engine {
             source: self.source.clone(),
             log: self.log.clone(),
             log_id,
+            letters,
             store: self.store.clone(),
             coverage,
+            owed,
             page_size: self.settings.page_size,
             overlap: self.settings.overlap,
             cancel: cancel.clone(),
@@ -339,14 +347,19 @@ impl Engine {
 
     /// As [`Engine::lag`], of topics that may not be there: whoever examines must not change.
     async fn lag_as_it_is(&self) -> Result<Vec<SinkLag>, Fault> {
-        let log_id = self.log.identity().await?;
         let extents = self.log.extents().await?;
         try_join_all(self.sinks.iter().map(|sink| async {
-            let group = group_of(&self.settings, &**sink);
-            let standing = lag::standing(&*self.log, &log_id, &**sink, &group).await?;
-            Ok(lag::lag_of(sink.name(), &group, &standing, &extents))
+            let reading = self.reading(&**sink).await?;
+            let standing =
+                lag::standing(&*self.log, &reading.log.to_string(), &**sink, &reading.group).await?;
+            Ok(lag::lag_of(sink.name(), &reading.group, &standing, &extents))
         }))
         .await
+    }
+
+    /// Which log this sink is drained from now, and which sink it is.
+    async fn reading(&self, sink: &dyn Sink) -> Result<Reading, Fault> {
+        Reading::of(&*self.log, sink, &reading::group_base(&self.settings, sink)).await
     }
 
     /// Counts over every table of the source; what the project lacks is told of its table.
@@ -414,8 +427,4 @@ impl Engine {
     fn lock_running(&self) -> MutexGuard<'_, HashMap<Uuid, RunningSync>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn group_of(settings: &EngineSettings, sink: &dyn Sink) -> String {
-    format!("{}.{}", settings.group_prefix, sink.name())
 }

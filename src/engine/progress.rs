@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Engine, EngineError, group_of, lag};
+use super::{Engine, EngineError, lag};
 use crate::{
     fault::Fault,
     log::Position,
@@ -235,8 +235,8 @@ impl Engine {
         ended: bool,
     ) -> SinkProgress {
         let asked = async {
-            let group = group_of(&self.settings, sink);
-            let standing = lag::standing(&*self.log, log, sink, &group).await?;
+            let reading = self.reading(sink).await?;
+            let standing = lag::standing(&*self.log, log, sink, &reading.group).await?;
             let pending = lag::pending(&standing, targets);
             // Applied is not yet visible where an index refreshes in its own time.
             if pending == 0 && ended && !targets.is_empty() {
@@ -266,7 +266,7 @@ impl Engine {
         targets: &[Position],
         patience: Duration,
     ) -> Result<Vec<SinkProgress>, Fault> {
-        let log = self.log.identity().await?;
+        let log = self.log.identity().await?.to_string();
         let until = tokio::time::Instant::now() + patience;
         loop {
             let asked = self.sinks.iter().map(|sink| self.progress_to(&**sink, &log, targets, true));

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Engine, EngineError, drain::Drain, stats::DrainStats, supervisor};
+use super::{Engine, EngineError, drain::Drain, reading::Reading, stats::DrainStats, supervisor};
 use crate::{
     backoff::Backoff,
     fault::{Fault, FaultKind},
@@ -229,7 +229,8 @@ impl Run {
 
     async fn read_up_to(&self, ends: Vec<Extent>) -> Result<(), Fault> {
         loop {
-            let pending = pending(&ends, &self.log.committed(&self.drain.group).await?);
+            let reading = Reading::of(&*self.log, &*self.drain.sink, &self.drain.group).await?;
+            let pending = pending(&ends, &self.log.committed(&reading.group).await?);
             let report = self.drain.stats.report();
             self.status.send_modify(|status| {
                 status.pending = Some(pending);

@@ -8,7 +8,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Engine, RebuildStatus, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
-use crate::{fault::Fault, log::records_in, sink::Sink};
+use crate::{
+    fault::Fault,
+    log::records_in,
+    sink::Sink,
+    store::{Notice, TOLD_FOR},
+};
 
 /// How long one part may take to answer before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -32,6 +37,8 @@ pub struct PipelineStatus {
     pub paused: Vec<SinkPause>,
     /// Syncs that run by themselves.
     pub schedules: Vec<ScheduleStatus>,
+    /// What was found replaced, cut or restored within the last week.
+    pub notices: Vec<Notice>,
     /// Dead letters that nobody replayed or discarded yet; absent when log or store could not be asked.
     pub dead_letters: Option<u64>,
     /// The latest syncs, newest first.
@@ -79,7 +86,7 @@ impl Engine {
             // The drains are doing the same just now; a fault shows in the answers below.
             within(self.store.name(), self.prepare()).await.ok();
         }
-        let ((source, mut warnings), log, dead_letters, sinks, lag, syncs, paused, schedules) = tokio::join!(
+        let ((source, mut warnings), log, dead_letters, sinks, lag, syncs, paused, schedules, notices) = tokio::join!(
             self.source_status(),
             self.log_status(),
             within(self.log.name(), self.open_letters()),
@@ -88,6 +95,7 @@ impl Engine {
             within(self.store.name(), self.recent_syncs(5)),
             within(self.store.name(), self.paused_sinks()),
             within(self.store.name(), self.schedules()),
+            within(self.store.name(), self.store.notices(Utc::now() - TOLD_FOR)),
         );
         let dead_letters = dead_letters.ok();
         let drains = self.drain_reports();
@@ -105,6 +113,8 @@ impl Engine {
                 self.dead_letter_topic()
             ));
         }
+        let notices = notices.unwrap_or_default();
+        warnings.extend(notices.iter().map(Notice::sentence));
         let (paused, schedules) = (paused.unwrap_or_default(), schedules.unwrap_or_default());
         warnings.extend(schedules.iter().filter_map(ScheduleStatus::failure));
         warnings.extend(paused.iter().map(|pause| {
@@ -126,6 +136,7 @@ impl Engine {
             lag: lag.unwrap_or_default(),
             paused,
             schedules,
+            notices,
             dead_letters,
             recent_syncs: syncs.unwrap_or_default(),
             rebuilds: self.rebuilds(),

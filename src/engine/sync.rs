@@ -27,7 +27,7 @@ use crate::{
     log::{Log, NewRecord, Position, Topic},
     source::{Page, RowQuery, Source},
     store::{
-        Appended, ColumnMisfits, Control, Coverage, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
+        Appended, ColumnMisfits, Control, Coverage, Owed, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
         SyncRequest, SyncState,
     },
 };
@@ -54,8 +54,12 @@ pub struct SyncRun {
     pub log: Arc<dyn Log>,
     /// The log's identity.
     pub log_id: String,
+    /// The identity of where its dead letters are.
+    pub letters: String,
     pub store: Arc<dyn Store>,
     pub coverage: Option<Coverage>,
+    /// What of the table's history was lost from a log, and is read again.
+    pub owed: Option<Owed>,
     pub page_size: u32,
     /// How far behind the coverage a sync that resumes reads again.
     pub overlap: TimeDelta,
@@ -146,11 +150,16 @@ impl SyncRun {
             unchanged = progress.unchanged, dead_letters = progress.dead_letters, ahead = progress.ahead, "sync ended"
         );
         lease.finish(SyncEnd { state, progress, error, coverage }).await?;
+        if let Some(owed) = self.owed.as_ref().filter(|_| exhausted && reading.window.reaches_owed()) {
+            self.store.settle_owed(owed).await?;
+            info!(sync_id = %self.id, %table, from = %owed.from, "what a log had lost is read again");
+        }
         Ok(state)
     }
 
     async fn read(&self, lease: &mut dyn SyncLease, progress: &mut SyncProgress) -> Reading {
-        let plan = |now| Window::plan(now, self.table, &self.request, self.coverage, self.overlap);
+        let owed = self.owed.as_ref().map(|owed| owed.from);
+        let plan = |now| Window::plan(now, self.table, &self.request, self.coverage, owed, self.overlap);
         let mut reading =
             Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
@@ -242,6 +251,15 @@ impl SyncRun {
             }
             self.appends.passed(appended, begun.elapsed());
         }
+        // What went into another topic than this sync began with is remembered of neither.
+        let now = self.log.identity().await?.to_string();
+        if now != self.log_id {
+            return Err(Fault::transient(
+                self.log.name(),
+                format!("the topic was deleted and made anew while {} was synced", self.table),
+                "start the sync again: it appends everything to the new topic",
+            ));
+        }
         for (column, values) in taken.misfits {
             *misfits.entry(column).or_default() += values;
         }
@@ -259,7 +277,7 @@ impl SyncRun {
         if appended > 0 {
             let entities: Vec<String> = remembered.into_iter().map(|one| one.entity).collect();
             let table = TableName::from(self.table);
-            let mended = self.store.settle_mended(&self.log_id, &table, &entities).await?;
+            let mended = self.store.settle_mended(&self.letters, &table, &entities).await?;
             if mended > 0 {
                 info!(sync_id = %self.id, table = %self.table, mended, "dead letters settled: their rows came again, mended");
             }
@@ -374,7 +392,7 @@ impl SyncRun {
                 Some(ParkedEntity { partition: at.partition, offset: at.offset, ..parked? })
             })
             .collect();
-        self.store.note_parked(&self.log_id, &noted).await
+        self.store.note_parked(&self.letters, &noted).await
     }
 }
 

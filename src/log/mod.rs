@@ -12,7 +12,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
+use crate::{fault::Fault, identity::Identity};
 
 /// The two topics sluice writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,11 +128,18 @@ pub trait Log: Send + Sync {
     /// `kafka`, `embedded`: what status and faults call it.
     fn name(&self) -> &'static str;
 
-    /// Names this log among others: cluster and topic. Offsets of one log mean nothing in another.
+    /// Which log this is now: cluster and topic by name, and the id the topic got when it was created. Offsets of one
+    /// log mean nothing in another, and one made anew under the same name is another.
     ///
     /// # Errors
-    /// When the log can't be reached.
-    async fn identity(&self) -> Result<String, Fault>;
+    /// When the log can't be reached or its topic is not there.
+    async fn identity(&self) -> Result<Identity, Fault>;
+
+    /// As [`Log::identity`], of where the dead letters are.
+    ///
+    /// # Errors
+    /// When the log can't be reached or its topic is not there.
+    async fn dead_letters_identity(&self) -> Result<Identity, Fault>;
 
     /// Creates the topics that are missing; leaves those that exist as they are.
     ///
