@@ -118,7 +118,11 @@ impl Drain {
     /// Has the store remember log and sink; says so where one of them is another than it was.
     async fn meet(&self, reading: &Reading) -> Result<(), Fault> {
         if self.store.meet_log(&reading.log).await?.is_some() {
-            warn!(place = reading.log.place, id = reading.log.id, "the log was made anew since it was last met");
+            warn!(
+                place = reading.log.place,
+                id = reading.log.id,
+                "the log was made anew since it was last met"
+            );
         }
         for piece in &reading.sink {
             if self.store.meet_sink(piece).await?.is_some() {
@@ -208,7 +212,9 @@ impl Session<'_> {
         self.looked = Instant::now();
         for identity in now.replaced(&self.reading) {
             warn!(
-                sink = self.drain.sink.name(), place = identity.place, id = identity.id,
+                sink = self.drain.sink.name(),
+                place = identity.place,
+                id = identity.id,
                 "what is drained, or drained into, was replaced: beginning anew"
             );
             self.replaced = true;

@@ -27,8 +27,8 @@ use crate::{
     log::{Log, NewRecord, Position, Topic},
     source::{Page, RowQuery, Source},
     store::{
-        Appended, ColumnMisfits, Control, Coverage, Owed, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
-        SyncRequest, SyncState,
+        Appended, ColumnMisfits, Control, Coverage, Owed, ParkedEntity, Store, SyncEnd, SyncLease,
+        SyncProgress, SyncRequest, SyncState,
     },
 };
 

@@ -24,7 +24,8 @@ async fn noticed(engine: &Engine, kind: NoticeKind) -> bool {
 async fn a_topic_made_anew_while_nothing_runs_is_filled_from_the_source_and_read_from_its_beginning() {
     let pipeline = Pipeline::new().await;
     let topic = &pipeline.variables["KAFKA_TOPIC"];
-    pipeline.source.set_rows(table("leads"), leads(150));
+    let rows = leads(250);
+    pipeline.source.set_rows(table("leads"), rows[..150].to_vec());
     let engine = pipeline.engine().await;
     engine.start_drains().await;
     assert_eq!(sync(&engine, request(table("leads"))).await.appended, 150);
@@ -32,7 +33,7 @@ async fn a_topic_made_anew_while_nothing_runs_is_filled_from_the_source_and_read
     drop(engine);
 
     delete_topics_for_good(&[topic]).await;
-    pipeline.source.set_rows(table("leads"), leads(250));
+    pipeline.source.set_rows(table("leads"), rows);
     let engine = pipeline.engine().await;
     engine.start_drains().await;
     let again = sync(&engine, request(table("leads"))).await;
@@ -48,7 +49,8 @@ async fn a_topic_made_anew_while_nothing_runs_is_filled_from_the_source_and_read
 async fn a_topic_made_anew_under_live_drains_loses_none_of_its_first_records() {
     let pipeline = Pipeline::new().await;
     let topic = &pipeline.variables["KAFKA_TOPIC"];
-    pipeline.source.set_rows(table("leads"), leads(150));
+    let rows = leads(250);
+    pipeline.source.set_rows(table("leads"), rows[..150].to_vec());
     let engine = pipeline.engine().await;
     engine.start_drains().await;
     sync(&engine, request(table("leads"))).await;
@@ -57,7 +59,7 @@ async fn a_topic_made_anew_under_live_drains_loses_none_of_its_first_records() {
     // Another process makes it anew and appends, before the drains of this one may have noticed anything.
     let other = pipeline.engine().await;
     other.prepare().await.expect("the topic is there again");
-    pipeline.source.set_rows(table("leads"), leads(250));
+    pipeline.source.set_rows(table("leads"), rows);
     let id = other.start_sync(request(table("leads"))).await.expect("a sync");
     eventually("both sinks have all of it", async || {
         other.sync_status(id).await.expect("a status").state == SyncPhase::Done

@@ -75,7 +75,9 @@ pub(super) async fn of(client: &Client, names: &Names) -> Result<Option<Vec<Iden
             let ids: Vec<String> = indices
                 .values()
                 .filter(|index| index.aliases.contains_key(*alias))
-                .map(|index| id_of(&index.settings.index.uuid, index.mappings.meta.sluice_stands_for.as_ref()))
+                .map(|index| {
+                    id_of(&index.settings.index.uuid, index.mappings.meta.sluice_stands_for.as_ref())
+                })
                 .collect();
             if ids.is_empty() {
                 return Ok(None);

@@ -54,9 +54,8 @@ impl TopicId {
             Some(client) => client,
             None => held.insert(self.connect().map_err(|error| fault(&what(), &error))?),
         };
-        let metadata = client
-            .fetch_metadata(Some(&self.topic), self.timeout)
-            .map_err(|error| fault(&what(), &error))?;
+        let metadata =
+            client.fetch_metadata(Some(&self.topic), self.timeout).map_err(|error| fault(&what(), &error))?;
         let is_there = metadata
             .topics()
             .first()
@@ -148,11 +147,13 @@ mod tests {
 
     #[test]
     fn the_id_is_read_from_the_line_about_this_topic_only() {
-        let line = "[thrd:main]: Topic eventos changed id from AAAAAAAAAAAAAAAAAAAAAA to 7tUQxHkYRZ2rq1x9mX3b5A";
+        let line =
+            "[thrd:main]: Topic eventos changed id from AAAAAAAAAAAAAAAAAAAAAA to 7tUQxHkYRZ2rq1x9mX3b5A";
         assert_eq!(changed_id("eventos", line), Some(Some("7tUQxHkYRZ2rq1x9mX3b5A".to_owned())));
         assert_eq!(changed_id("eventos.dlq", line), None);
         assert_eq!(changed_id("eventos", "[thrd:main]: Topic eventos [0] Leader 1 Epoch 0"), None);
-        let gone = "[thrd:main]: Topic eventos changed id from 7tUQxHkYRZ2rq1x9mX3b5A to AAAAAAAAAAAAAAAAAAAAAA";
+        let gone =
+            "[thrd:main]: Topic eventos changed id from 7tUQxHkYRZ2rq1x9mX3b5A to AAAAAAAAAAAAAAAAAAAAAA";
         assert_eq!(changed_id("eventos", gone), Some(None));
     }
 }

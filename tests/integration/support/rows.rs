@@ -92,7 +92,8 @@ pub async fn delete_topics_for_good(topics: &[&str]) {
     delete_topics(topics).await;
     super::eventually("the topics are gone", async || {
         let admin: AdminClient<DefaultClientContext> = config().create().expect("an admin client");
-        let known = admin.inner().fetch_metadata(None, std::time::Duration::from_secs(20)).expect("the topics");
+        let known =
+            admin.inner().fetch_metadata(None, std::time::Duration::from_secs(20)).expect("the topics");
         !known.topics().iter().any(|topic| topics.contains(&topic.name()))
     })
     .await;
