@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
-    dead_letters,
+    dead_letters, gaps,
     reading::Reading,
     stats::{DrainState, DrainStats},
 };
@@ -26,9 +26,9 @@ use crate::{
     backoff::Backoff,
     domain::{Catalog, Event, TableName},
     fault::{Fault, FaultKind},
-    log::{BatchLimits, Delivery, Log, LogReader, Position, Record, StartAt, Topic},
+    log::{BatchLimits, Delivery, Extent, Log, LogReader, Position, Record, StartAt, Topic},
     sink::{Applied, ApplyError, Rejection, Sink, SinkBatch, SinkEvent, Span},
-    store::{ParkedEntity, Store},
+    store::{Notice, NoticeKind, ParkedEntity, Store},
 };
 
 /// How often it is looked whether log and sink are still those that the drain began with.
@@ -71,6 +71,8 @@ struct Session<'a> {
     log_id: String,
     /// When it was last looked whether `reading` still holds.
     looked: Instant,
+    /// When it was last looked whether nothing but holes is left.
+    passed: Instant,
     /// It does not: this run ends, and the next one begins anew.
     replaced: bool,
     /// Pieces that the store has still to remember.
@@ -132,6 +134,28 @@ impl Drain {
         Ok(())
     }
 
+    /// Has the store remember what is told to operators, before anything moves past it.
+    async fn note(&self, notice: &Notice) -> Result<(), Fault> {
+        warn!(sink = self.sink.name(), notice = notice.sentence(), "noticed");
+        self.store.note(notice).await
+    }
+
+    async fn note_removed(&self, log: &str, removed: &[Extent]) -> Result<(), Fault> {
+        for gone in removed {
+            let notice = Notice {
+                kind: NoticeKind::RecordsRemoved,
+                part: self.sink.name().to_owned(),
+                log: log.to_owned(),
+                partition: Some(gone.partition),
+                from: gone.low,
+                to: gone.high,
+                noticed_at: Utc::now(),
+            };
+            self.note(&notice).await?;
+        }
+        Ok(())
+    }
+
     async fn open(&self) -> Result<Session<'_>, Fault> {
         self.sink.prepare().await?;
         self.log.ensure_topics().await?;
@@ -143,6 +167,7 @@ impl Drain {
             unmet: Some(reading.clone()),
             reading,
             looked: Instant::now(),
+            passed: Instant::now(),
             replaced: false,
             reader,
             held: BTreeMap::new(),
@@ -191,7 +216,10 @@ impl Session<'_> {
                 self.forget(&partitions);
             }
             Delivery::Records(records) => self.apply(records).await?,
-            Delivery::Idle => self.succeeded(),
+            Delivery::Idle => {
+                self.pass_holes().await?;
+                self.succeeded();
+            }
         }
         Ok(())
     }
@@ -208,8 +236,19 @@ impl Session<'_> {
         if self.looked.elapsed() < LOOK_EVERY {
             return Ok(());
         }
-        let now = Reading::of(&*self.drain.log, &*self.drain.sink, &self.drain.group).await?;
+        let now = Reading::of(&*self.drain.log, &*self.drain.sink, &self.drain.group).await;
         self.looked = Instant::now();
+        let now = match now {
+            Ok(now) => now,
+            // Something of the sink was deleted: the next run makes it anew.
+            Err(fault) if fault.part == self.drain.sink.name() && fault.kind == FaultKind::Misconfigured => {
+                warn!(sink = self.drain.sink.name(), error = %fault, "the sink is not what it was: beginning anew");
+                self.drain.stats.failed(&fault);
+                self.replaced = true;
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
         for identity in now.replaced(&self.reading) {
             warn!(
                 sink = self.drain.sink.name(),
@@ -234,6 +273,13 @@ impl Session<'_> {
             let Some(at) = began.iter().find(|at| at.partition == claim.partition) else {
                 continue; // revoked meanwhile
             };
+            let stored = match claim.start {
+                StartAt::Offset(stored) => Some(stored),
+                StartAt::Beginning | StartAt::Committed => None,
+            };
+            for notice in gaps::notices_of_start(self.drain.sink.name(), &self.log_id, stored, at) {
+                self.drain.note(&notice).await?;
+            }
             let next = match claim.start {
                 // The sink compares with what it stored, even where the log made reading begin elsewhere.
                 StartAt::Offset(stored) => stored,
@@ -251,12 +297,7 @@ impl Session<'_> {
         let outcome = self.try_apply(&records).await;
         match outcome {
             Ok((applied, spans)) => {
-                for span in spans {
-                    if let Some(held) = self.held.get_mut(&span.partition) {
-                        held.next = span.next;
-                    }
-                    self.uncommitted.insert(span.partition, span.next);
-                }
+                self.moved(spans);
                 self.parked.clear();
                 self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
                 self.drain.stats.applied(&records, applied, begun.elapsed());
@@ -264,14 +305,71 @@ impl Session<'_> {
                 Ok(())
             }
             Err(fault) => {
-                self.give_back(&records, fault.kind);
+                self.give_back(records.iter().map(|record| record.partition), fault.kind);
                 Err(fault)
             }
         }
     }
 
+    /// Moves past offsets that no reader is ever given, once nothing else is left: they are no lag.
+    async fn pass_holes(&mut self) -> Result<(), Fault> {
+        if self.passed.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        self.passed = Instant::now();
+        let extents = self.drain.log.extents().await?;
+        let mut spans = Vec::new();
+        for extent in &extents {
+            let Some(held) = self.held.get(&extent.partition).filter(|held| held.next < extent.high) else {
+                continue;
+            };
+            let jump = Extent { low: held.next, ..*extent };
+            self.drain.note_removed(&self.log_id, &gaps::removed(&[jump], &extents)).await?;
+            let left = Extent { low: held.next.max(extent.low), ..*extent };
+            if left.low == left.high || self.drain.log.holds_none(left).await? {
+                spans.push(Span {
+                    partition: extent.partition,
+                    epoch: held.epoch,
+                    first: held.next,
+                    next: extent.high,
+                });
+            }
+        }
+        if spans.is_empty() {
+            return Ok(());
+        }
+        let batch = SinkBatch { events: Vec::new(), spans };
+        match self.drain.sink.apply(&self.log_id, &batch).await {
+            Ok(_) => self.moved(batch.spans),
+            Err(ApplyError::Fault(fault)) => {
+                self.give_back(batch.spans.iter().map(|span| span.partition), fault.kind);
+                return Err(fault);
+            }
+            // Nothing to reject.
+            Err(ApplyError::Rejected(_)) => {}
+        }
+        Ok(())
+    }
+
+    /// The sink stands where these spans end.
+    fn moved(&mut self, spans: Vec<Span>) {
+        for span in spans {
+            if let Some(held) = self.held.get_mut(&span.partition) {
+                held.next = span.next;
+            }
+            self.uncommitted.insert(span.partition, span.next);
+        }
+    }
+
     /// Applies a batch, parking what the sink refuses until it takes the rest.
     async fn try_apply(&mut self, records: &[Record]) -> Result<(Applied, Vec<Span>), Fault> {
+        let positions =
+            records.iter().map(|record| Position { partition: record.partition, offset: record.offset });
+        let jumps = gaps::jumps(|partition| self.held.get(&partition).map(|held| held.next), positions);
+        if !jumps.is_empty() {
+            let extents = self.drain.log.extents().await?;
+            self.drain.note_removed(&self.log_id, &gaps::removed(&jumps, &extents)).await?;
+        }
         let (mut batch, undecodable) = self.batch_of(records);
         self.park(records, undecodable).await?;
         loop {
@@ -389,8 +487,8 @@ impl Session<'_> {
     }
 
     /// After a fault: the partitions of the batch will be read again, from where the sink stands.
-    fn give_back(&mut self, records: &[Record], kind: FaultKind) {
-        let partitions: HashSet<i32> = records.iter().map(|record| record.partition).collect();
+    fn give_back(&mut self, partitions: impl Iterator<Item = i32>, kind: FaultKind) {
+        let partitions: HashSet<i32> = partitions.collect();
         if kind == FaultKind::Fenced {
             self.parked.clear();
         }

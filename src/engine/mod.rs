@@ -4,11 +4,13 @@ mod control;
 mod dead_letters;
 mod doctor;
 mod drain;
+mod gaps;
 mod lag;
 mod letter_pages;
 mod letters;
 mod metrics;
 mod operations;
+mod owed;
 mod progress;
 mod project;
 mod queries;
@@ -242,6 +244,7 @@ impl Engine {
             })
             .await;
         self.resume_rebuilds();
+        self.start_settling();
     }
 
     /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends.

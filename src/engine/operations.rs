@@ -1,9 +1,11 @@
 //! What the doctor finds of operations: a store fit to be written, pauses, open dead letters, schedules.
 
+use chrono::Utc;
+
 use super::{Engine, Finding, Outcome, ScheduleStatus, status::within};
 use crate::{
     fault::Fault,
-    store::{AccessWarning, QuestionAccess, StoreFacts},
+    store::{AccessWarning, NoticeKind, QuestionAccess, StoreFacts, TOLD_FOR},
 };
 
 impl Engine {
@@ -19,6 +21,14 @@ impl Engine {
                 findings.extend(access.into_iter().flat_map(|access| access_findings(part, access)));
             }
             Err(fault) => findings.push(Finding::failed(part, "questions", fault)),
+        }
+        let since = Utc::now() - TOLD_FOR;
+        match within(part, self.store.notices(since)).await {
+            Ok(notices) => findings.extend(notices.iter().map(|notice| {
+                let check = notice.kind.as_str().replace('_', " ");
+                Finding::warning(&notice.part, &check, notice.sentence(), next_step(notice.kind))
+            })),
+            Err(fault) => findings.push(Finding::failed(part, "notices", fault)),
         }
         let (letters, pauses, schedules) = tokio::join!(
             within(self.log.name(), self.count_open_letters()),
@@ -52,6 +62,18 @@ impl Engine {
             schedules.map(|schedules| schedules.into_iter().map(ScheduleStatus::from).collect()),
         ));
         findings
+    }
+}
+
+fn next_step(kind: NoticeKind) -> &'static str {
+    match kind {
+        NoticeKind::RecordsRemoved => {
+            "nothing, once the tables were synced again; give the topic a retention.ms of -1"
+        }
+        NoticeKind::LogReplaced
+        | NoticeKind::SinkReplaced
+        | NoticeKind::LogCut
+        | NoticeKind::StoreWentBack => "nothing, once the lag is 0; find out who did it if you did not",
     }
 }
 

@@ -13,11 +13,26 @@ use crate::{
     fault::Fault,
     log::Position,
     sink::Sink,
-    store::{ColumnMisfits, SyncFilter, SyncRecord, SyncState},
+    store::{ColumnMisfits, Notice, NoticeKind, SyncFilter, SyncRecord, SyncState},
 };
 
 /// How often a waiting caller looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What is told of a sync whose topic is gone.
+const GONE: &str = "the topic it appended to was deleted and made anew since; what this sink had not applied of it is read \
+                    from the source again";
+
+/// Whether the last record below one of these targets was removed before the sink had applied it.
+fn removes(notice: &Notice, sink: &str, log: &str, targets: &[Position]) -> bool {
+    notice.kind == NoticeKind::RecordsRemoved
+        && notice.part == sink
+        && notice.log == log
+        && targets.iter().any(|target| {
+            notice.partition == Some(target.partition)
+                && (notice.from..notice.to).contains(&(target.offset - 1))
+        })
+}
 
 /// A sync's state as a user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -45,6 +60,8 @@ pub struct SinkProgress {
     pub pending: Option<i64>,
     /// Everything of this sync can be queried here.
     pub queryable: bool,
+    /// Records of this sync are gone from the log and were never applied here.
+    pub lost: bool,
     /// Why the sink could not be asked.
     pub error: Option<String>,
 }
@@ -84,7 +101,7 @@ impl SyncStatus {
             SyncPhase::Running | SyncPhase::Draining => false,
             SyncPhase::Done => true,
             SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted => {
-                self.sinks.iter().all(|sink| sink.queryable)
+                self.sinks.iter().all(|sink| sink.queryable || sink.lost)
             }
         }
     }
@@ -93,11 +110,13 @@ impl SyncStatus {
         let state = match record.state {
             SyncState::Running => SyncPhase::Running,
             SyncState::Succeeded if sinks.iter().all(|sink| sink.queryable) => SyncPhase::Done,
+            SyncState::Succeeded if sinks.iter().all(|sink| sink.queryable || sink.lost) => SyncPhase::Failed,
             SyncState::Succeeded => SyncPhase::Draining,
             SyncState::Failed => SyncPhase::Failed,
             SyncState::Cancelled => SyncPhase::Cancelled,
             SyncState::Interrupted => SyncPhase::Interrupted,
         };
+        let lost = sinks.iter().find(|sink| sink.lost).and_then(|sink| sink.error.clone());
         Self {
             sync_id: record.id,
             table: record.request.table.0,
@@ -113,7 +132,7 @@ impl SyncStatus {
             started_at: record.started_at,
             finished_at: record.finished_at,
             owner: record.owner,
-            error: record.error,
+            error: record.error.or(lost),
         }
     }
 }
@@ -236,23 +255,46 @@ impl Engine {
     ) -> SinkProgress {
         let asked = async {
             let reading = self.reading(sink).await?;
+            let is_gone = log != reading.log.to_string();
             let standing = lag::standing(&*self.log, log, sink, &reading.group).await?;
+            if is_gone && !standing.from_store {
+                // The group's offsets went with the topic.
+                return Ok((None, ended.then(|| GONE.to_owned())));
+            }
             let pending = lag::pending(&standing, targets);
+            if ended && pending > 0 && is_gone {
+                return Ok((Some(pending), Some(GONE.to_owned())));
+            }
+            if ended && pending == 0 && !targets.is_empty() {
+                let notices = self.store.notices(DateTime::UNIX_EPOCH).await?;
+                if let Some(removed) =
+                    notices.iter().find(|notice| removes(notice, sink.name(), log, targets))
+                {
+                    return Ok((Some(0), Some(removed.sentence())));
+                }
+            }
             // Applied is not yet visible where an index refreshes in its own time.
             if pending == 0 && ended && !targets.is_empty() {
                 sink.make_visible().await?;
             }
-            Ok::<_, Fault>(pending)
+            Ok::<_, Fault>((Some(pending), None))
         };
-        let told = |pending, error| SinkProgress {
-            sink: sink.name().to_owned(),
-            queryable: pending == Some(0) && ended,
-            pending,
-            error,
-        };
+        let sink = sink.name().to_owned();
         match asked.await {
-            Ok(pending) => told(Some(pending), None),
-            Err(fault) => told(None, Some(fault.to_string())),
+            Ok((pending, lost)) => SinkProgress {
+                sink,
+                queryable: pending == Some(0) && ended && lost.is_none(),
+                pending,
+                lost: lost.is_some(),
+                error: lost,
+            },
+            Err(fault) => SinkProgress {
+                sink,
+                queryable: false,
+                pending: None,
+                lost: false,
+                error: Some(fault.to_string()),
+            },
         }
     }
 

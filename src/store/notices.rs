@@ -28,7 +28,8 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
-    const ALL: [Self; 5] =
+    /// Every kind.
+    pub const ALL: [Self; 5] =
         [Self::LogReplaced, Self::SinkReplaced, Self::RecordsRemoved, Self::LogCut, Self::StoreWentBack];
 
     /// Its name in the table of notices, and in metrics.

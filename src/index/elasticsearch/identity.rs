@@ -30,7 +30,7 @@ pub(super) fn id_of(uuid: &str, stands_for: Option<&StandsFor>) -> String {
 #[derive(Debug, Deserialize)]
 struct Behind {
     #[serde(default)]
-    aliases: BTreeMap<String, serde::de::IgnoredAny>,
+    aliases: BTreeMap<String, serde_json::Value>,
     #[serde(default)]
     mappings: Mappings,
     settings: Settings,

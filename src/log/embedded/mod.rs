@@ -147,6 +147,18 @@ impl Log for EmbeddedLog {
             .await
     }
 
+    async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
+        self.db
+            .read("looking for records", move |db| {
+                db.prepare_cached(
+                    "SELECT NOT EXISTS (SELECT 1 FROM log_records
+                     WHERE topic = 0 AND partition = ? AND position >= ? AND position < ?)",
+                )?
+                .query_row(params![range.partition, range.low, range.high], |row| row.get(0))
+            })
+            .await
+    }
+
     async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {
         let mut extents = self.db.read("counting dead letters", |db| extents(db, Topic::DeadLetters)).await?;
         // All of them are in the first partition.

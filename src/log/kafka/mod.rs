@@ -12,6 +12,7 @@ mod reader;
 mod topic_id;
 
 use std::{
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -192,6 +193,19 @@ impl Log for KafkaLog {
         let (config, topic, timeout) = (self.config.clone(), self.name_of(topic).to_owned(), self.timeout);
         let ranges = ranges.to_vec();
         blocking(move || ranges::read(config, &topic, &ranges, timeout)).await
+    }
+
+    async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
+        let (config, topic, timeout) = (self.config.clone(), self.events.name.clone(), self.timeout);
+        blocking(move || {
+            let mut is_empty = true;
+            ranges::each(config, &topic, &[range], timeout, |_| {
+                is_empty = false;
+                ControlFlow::Break(())
+            })?;
+            Ok(is_empty)
+        })
+        .await
     }
 
     async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {

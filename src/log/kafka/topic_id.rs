@@ -119,7 +119,8 @@ impl Listener {
 impl ClientContext for Listener {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if let Some(id) = changed_id(&self.topic, message) {
-            self.heard.lock().unwrap_or_else(PoisonError::into_inner).id = id;
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).id =
+                Some(id).filter(|id| !id.is_empty() && *id != NO_ID).map(str::to_owned);
         } else if !matches!(level, RDKafkaLogLevel::Debug) {
             client::forward_log(level, facility, message);
         }
@@ -133,12 +134,12 @@ impl ClientContext for Listener {
 impl ConsumerContext for Listener {}
 
 /// The id that a line of the log says the topic has now; `None` for any other line.
-fn changed_id(topic: &str, line: &str) -> Option<Option<String>> {
+fn changed_id<'a>(topic: &str, line: &'a str) -> Option<&'a str> {
     // Lines begin with the thread that wrote them: "[thrd:main]: Topic …".
     let (_, said) = line.split_once("Topic ")?;
     let (of, to) = said.split_once(" changed id from ")?;
     let (_, id) = to.split_once(" to ")?;
-    (of == topic).then(|| Some(id.trim().to_owned()).filter(|id| !id.is_empty() && id != NO_ID))
+    (of == topic).then(|| id.trim())
 }
 
 #[cfg(test)]
@@ -149,11 +150,11 @@ mod tests {
     fn the_id_is_read_from_the_line_about_this_topic_only() {
         let line =
             "[thrd:main]: Topic eventos changed id from AAAAAAAAAAAAAAAAAAAAAA to 7tUQxHkYRZ2rq1x9mX3b5A";
-        assert_eq!(changed_id("eventos", line), Some(Some("7tUQxHkYRZ2rq1x9mX3b5A".to_owned())));
+        assert_eq!(changed_id("eventos", line), Some("7tUQxHkYRZ2rq1x9mX3b5A"));
         assert_eq!(changed_id("eventos.dlq", line), None);
         assert_eq!(changed_id("eventos", "[thrd:main]: Topic eventos [0] Leader 1 Epoch 0"), None);
         let gone =
             "[thrd:main]: Topic eventos changed id from 7tUQxHkYRZ2rq1x9mX3b5A to AAAAAAAAAAAAAAAAAAAAAA";
-        assert_eq!(changed_id("eventos", gone), Some(None));
+        assert_eq!(changed_id("eventos", gone), Some(NO_ID));
     }
 }

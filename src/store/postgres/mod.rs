@@ -116,7 +116,7 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "ask which store this is";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = identity::of(&mut connection).await;
+            let outcome = identity::of(&mut connection, self.catalog).await;
             connection.settle(ATTEMPT, outcome)
         };
         let identity = self.connector.bounded(ATTEMPT, call).await?;

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::{PgStore, operations::over};
+use super::{PgStore, faults::PART, operations::over};
 use crate::{
     domain::TableName,
     fault::Fault,
@@ -90,6 +90,23 @@ async fn owe(connection: &mut PgConnection, log: &str) -> Result<(), sqlx::Error
     .bind(log)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// A table that sluice had made is not there: the log is read again from its beginning, whoever reads it now.
+pub(super) async fn table_was_dropped(connection: &mut PgConnection, table: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO sluice_notices (kind, part, log, partition, from_offset, to_offset)
+         VALUES ($1, $2, '', -1, 0, 0)
+         ON CONFLICT (kind, part, log, partition, from_offset, to_offset) DO UPDATE SET noticed_at = now()",
+    )
+    .bind(NoticeKind::SinkReplaced.as_str())
+    .bind(format!("{PART}/{table}"))
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("UPDATE sluice_offsets SET next_offset = NULL, epoch = epoch + 1, updated_at = now()")
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use uuid::Uuid;
 
-use super::{SqliteStore, lease::time, rows::instant};
+use super::{PART, SqliteStore, lease::time, rows::instant};
 use crate::{
     domain::TableName,
     fault::Fault,
@@ -64,6 +64,16 @@ fn owe(db: &Transaction<'_>, log: &str) -> rusqlite::Result<()> {
          SET owed_from = min(owed_from, excluded.owed_from), since = excluded.since",
         params![log, instant(Utc::now())],
     )?;
+    Ok(())
+}
+
+/// A table that sluice had made is not there: the log is read again from its beginning, whoever reads it now.
+pub(super) fn table_was_dropped(db: &Transaction<'_>, table: &str) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT OR REPLACE INTO sluice_notices VALUES (?, ?, '', -1, 0, 0, ?)",
+        params![NoticeKind::SinkReplaced.as_str(), format!("{PART}/{table}"), instant(Utc::now())],
+    )?;
+    db.execute("UPDATE sluice_offsets SET next_offset = NULL, epoch = epoch + 1", [])?;
     Ok(())
 }
 
