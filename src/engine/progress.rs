@@ -1,38 +1,12 @@
 //! How far a sync has come, through the log and into every sink.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Engine, EngineError, lag};
-use crate::{
-    fault::Fault,
-    log::Position,
-    sink::Sink,
-    store::{ColumnMisfits, Notice, NoticeKind, SyncFilter, SyncRecord, SyncState},
-};
-
-/// How often a waiting caller looks again.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// What is told of a sync whose topic is gone.
-const GONE: &str = "the topic it appended to was deleted and made anew since; what this sink had not applied of it is read \
-                    from the source again";
-
-/// Whether the last record below one of these targets was removed before the sink had applied it.
-fn removes(notice: &Notice, sink: &str, log: &str, targets: &[Position]) -> bool {
-    notice.kind == NoticeKind::RecordsRemoved
-        && notice.part == sink
-        && notice.log == log
-        && targets.iter().any(|target| {
-            notice.partition == Some(target.partition)
-                && (notice.from..notice.to).contains(&(target.offset - 1))
-        })
-}
+use crate::store::{ColumnMisfits, SyncRecord, SyncState};
 
 /// A sync's state as a user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -106,7 +80,7 @@ impl SyncStatus {
         }
     }
 
-    fn new(record: SyncRecord, sinks: Vec<SinkProgress>) -> Self {
+    pub(super) fn new(record: SyncRecord, sinks: Vec<SinkProgress>) -> Self {
         let state = match record.state {
             SyncState::Running => SyncPhase::Running,
             SyncState::Succeeded if sinks.iter().all(|sink| sink.queryable) => SyncPhase::Done,
@@ -141,183 +115,4 @@ impl SyncStatus {
 #[async_trait]
 pub trait SyncWatcher: Send {
     async fn saw(&mut self, status: &SyncStatus);
-}
-
-impl Engine {
-    /// How a sync is.
-    ///
-    /// # Errors
-    /// When it is unknown or the store can't be reached.
-    pub async fn sync_status(&self, id: Uuid) -> Result<SyncStatus, EngineError> {
-        let record = self.known_sync(id).await?;
-        Ok(self.status_of(record).await)
-    }
-
-    /// The latest syncs, newest first.
-    ///
-    /// # Errors
-    /// When the store can't be reached.
-    pub async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncStatus>, Fault> {
-        let records = self.ready_store().await?.recent_syncs(limit).await?;
-        Ok(futures::future::join_all(records.into_iter().map(|record| self.status_of(record))).await)
-    }
-
-    /// Syncs, newest first, and the id to go on from when there are more.
-    ///
-    /// # Errors
-    /// When the limit is out of range, `before` is unknown, or the store can't be reached.
-    pub async fn list_syncs(
-        &self,
-        filter: SyncFilter,
-    ) -> Result<(Vec<SyncStatus>, Option<Uuid>), EngineError> {
-        const MOST: u32 = 100;
-        if filter.limit == 0 || filter.limit > MOST {
-            let problem = format!("{} is out of range; give 1 to {MOST} syncs", filter.limit);
-            return Err(EngineError::Invalid { field: "limit", problem });
-        }
-        if let Some(before) = filter.before
-            && self.ready_store().await?.sync(before).await?.is_none()
-        {
-            let problem = "is of no sync; give the next_cursor of the call before".to_owned();
-            return Err(EngineError::Invalid { field: "cursor", problem });
-        }
-        let limit = filter.limit as usize;
-        let mut records =
-            self.ready_store().await?.syncs(&SyncFilter { limit: filter.limit + 1, ..filter }).await?;
-        let more = records.len() > limit;
-        records.truncate(limit);
-        let next = records.last().filter(|_| more).map(|record| record.id);
-        let listed =
-            futures::future::join_all(records.into_iter().map(|record| self.status_of(record))).await;
-        Ok((listed, next))
-    }
-
-    /// Waits until everything the sync appended is queryable in every sink, but no longer than `patience`, and
-    /// returns how it then is. `watcher` hears of every step.
-    ///
-    /// # Errors
-    /// When the sync is unknown or the store can't be reached.
-    pub async fn wait_for_sync(
-        &self,
-        id: Uuid,
-        patience: Duration,
-        watcher: &mut dyn SyncWatcher,
-    ) -> Result<SyncStatus, EngineError> {
-        let until = tokio::time::Instant::now() + patience;
-        let mut last: Option<SyncStatus> = None;
-        loop {
-            let status = self.sync_status(id).await?;
-            if last.as_ref() != Some(&status) {
-                watcher.saw(&status).await;
-            }
-            if status.is_final() || tokio::time::Instant::now() + LOOK_EVERY > until {
-                return Ok(status);
-            }
-            last = Some(status);
-            self.look_again(id).await;
-        }
-    }
-
-    pub(super) async fn known_sync(&self, id: Uuid) -> Result<SyncRecord, EngineError> {
-        self.ready_store().await?.sync(id).await?.ok_or(EngineError::UnknownSync(id))
-    }
-
-    /// Returns when a sync of this process has progressed, or after a moment.
-    async fn look_again(&self, id: Uuid) {
-        let progress = self.lock_running().get(&id).map(|sync| sync.progress.clone());
-        match progress {
-            Some(mut progress) => {
-                progress.mark_unchanged();
-                tokio::time::timeout(LOOK_EVERY, progress.changed()).await.ok();
-            }
-            None => tokio::time::sleep(LOOK_EVERY).await,
-        }
-    }
-
-    async fn status_of(&self, record: SyncRecord) -> SyncStatus {
-        let sinks = self.sinks.iter().map(|sink| self.progress_in(&**sink, &record));
-        let sinks = futures::future::join_all(sinks).await;
-        SyncStatus::new(record, sinks)
-    }
-
-    async fn progress_in(&self, sink: &dyn Sink, record: &SyncRecord) -> SinkProgress {
-        let ended = record.state != SyncState::Running;
-        self.progress_to(sink, &record.log, &record.progress.targets, ended).await
-    }
-
-    /// How far a sink is from having everything below `targets`, which are all there will be when `ended`.
-    async fn progress_to(
-        &self,
-        sink: &dyn Sink,
-        log: &str,
-        targets: &[Position],
-        ended: bool,
-    ) -> SinkProgress {
-        let asked = async {
-            let reading = self.reading(sink).await?;
-            let is_gone = log != reading.log.to_string();
-            let standing = lag::standing(&*self.log, log, sink, &reading.group).await?;
-            if is_gone && !standing.from_store {
-                // The group's offsets went with the topic.
-                return Ok((None, ended.then(|| GONE.to_owned())));
-            }
-            let pending = lag::pending(&standing, targets);
-            if ended && pending > 0 && is_gone {
-                return Ok((Some(pending), Some(GONE.to_owned())));
-            }
-            if ended && pending == 0 && !targets.is_empty() {
-                let notices = self.store.notices(DateTime::UNIX_EPOCH).await?;
-                if let Some(removed) =
-                    notices.iter().find(|notice| removes(notice, sink.name(), log, targets))
-                {
-                    return Ok((Some(0), Some(removed.sentence())));
-                }
-            }
-            // Applied is not yet visible where an index refreshes in its own time.
-            if pending == 0 && ended && !targets.is_empty() {
-                sink.make_visible().await?;
-            }
-            Ok::<_, Fault>((Some(pending), None))
-        };
-        let sink = sink.name().to_owned();
-        match asked.await {
-            Ok((pending, lost)) => SinkProgress {
-                sink,
-                queryable: pending == Some(0) && ended && lost.is_none(),
-                pending,
-                lost: lost.is_some(),
-                error: lost,
-            },
-            Err(fault) => SinkProgress {
-                sink,
-                queryable: false,
-                pending: None,
-                lost: false,
-                error: Some(fault.to_string()),
-            },
-        }
-    }
-
-    /// Waits until everything below `targets` is queryable in every sink, but no longer than `patience`, and
-    /// returns how far each then is.
-    ///
-    /// # Errors
-    /// When the log can't be reached.
-    pub async fn wait_for_positions(
-        &self,
-        targets: &[Position],
-        patience: Duration,
-    ) -> Result<Vec<SinkProgress>, Fault> {
-        let log = self.log.identity().await?.to_string();
-        let until = tokio::time::Instant::now() + patience;
-        loop {
-            let asked = self.sinks.iter().map(|sink| self.progress_to(&**sink, &log, targets, true));
-            let sinks = futures::future::join_all(asked).await;
-            let done = sinks.iter().all(|sink| sink.queryable);
-            if done || tokio::time::Instant::now() + LOOK_EVERY > until {
-                return Ok(sinks);
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
 }

@@ -1,6 +1,5 @@
 //! Which log a sink is drained from, and which sink that is: what everything remembered of a drain is bound to.
 
-use super::EngineSettings;
 use crate::{
     fault::Fault,
     identity::{Identity, group_name},
@@ -30,9 +29,4 @@ impl Reading {
         let known = |identity: &&Identity| **identity != before.log && !before.sink.contains(identity);
         std::iter::once(&self.log).chain(&self.sink).filter(known)
     }
-}
-
-/// What the names of a sink's consumer groups begin with: its pauses hold for all of them.
-pub(super) fn group_base(settings: &EngineSettings, sink: &dyn Sink) -> String {
-    format!("{}.{}", settings.group_prefix, sink.name())
 }

@@ -92,7 +92,7 @@ pub(super) fn missing(origin: &str) -> Fault {
     Fault::misconfigured(
         PART,
         format!("asking which indices these are on {origin}: an index or its alias is missing"),
-        "a drain makes it anew and fills it from the log; or run `sluice migrate`",
+        "a drain makes it anew and fills it from the log",
     )
 }
 

@@ -7,6 +7,7 @@ use crate::{
     domain::{Catalog, Table},
     fault::Fault,
     identity::Identity,
+    next_step::NextStep,
 };
 
 /// The server's own id, the database's and that of the table that holds the offsets; `None` before it was made,
@@ -38,5 +39,5 @@ pub(super) async fn of(
 }
 
 pub(super) fn not_prepared() -> Fault {
-    Fault::misconfigured(PART, "ask which store this is: a table is missing", "run `sluice migrate`")
+    Fault::misconfigured(PART, "ask which store this is: a table is missing", NextStep::Migrate)
 }

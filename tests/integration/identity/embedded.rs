@@ -40,12 +40,12 @@ async fn healed(engine: &Engine, rows: u64) {
             count_by: Vec::new(),
             count_by_day: false,
         };
-        engine.search(&request).await.map(|answer| answer.total).ok()
+        engine.questions.search(&request).await.map(|answer| answer.total).ok()
     };
     eventually("both sinks hold all rows", async || {
         found(IndexName::Entities(table("leads"))).await == Some(rows)
             && found(IndexName::Eventos).await == Some(rows)
-            && engine.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == 0))
+            && engine.drains.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == 0))
     })
     .await;
     for counted in ["count(*) FROM leads", "count(*) FROM eventos_raw", "sum(total) FROM eventos_agregados"] {

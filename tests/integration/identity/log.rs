@@ -63,7 +63,7 @@ async fn a_topic_made_anew_under_live_drains_loses_none_of_its_first_records() {
     other.prepare().await.expect("the topic is there again");
     healed(&pipeline, &engine, 250).await;
     told(&engine, NoticeKind::LogReplaced).await;
-    let status = engine.sync_status(before.sync_id).await.expect("a status");
+    let status = engine.syncs.status(before.sync_id).await.expect("a status");
     assert!(status.is_final(), "a sync into the old topic is over: {status:?}");
     engine.shut_down().await;
     other.shut_down().await;
@@ -83,9 +83,9 @@ async fn records_removed_before_a_sink_had_them_are_told_end_the_sync_and_come_a
 
     pipeline.source.set_rows(table("leads"), rows);
     let appending = pipeline.engine().await;
-    let id = appending.start_sync(request(table("leads"))).await.expect("a sync");
+    let id = appending.syncs.start(request(table("leads"))).await.expect("a sync");
     eventually("all is appended", async || {
-        appending.sync_status(id).await.expect("a status").state == SyncPhase::Draining
+        appending.syncs.status(id).await.expect("a status").state == SyncPhase::Draining
     })
     .await;
     remove_everything(&pipeline.variables["KAFKA_TOPIC"], 3).await;
@@ -154,16 +154,19 @@ async fn marks_of_transactions_and_aborted_records_are_no_lag_and_no_rebuild_wai
     tokio::task::spawn_blocking(move || transactions(&topic_name, &payload)).await.expect("produced");
 
     eventually("nothing is left to apply", async || {
-        let lag = engine.lag().await.expect("the lag");
+        let lag = engine.drains.lag().await.expect("the lag");
         lag.iter().all(|lag| lag.total == 0)
             && pipeline.number("SELECT count(*) FROM eventos_raw").await == 31
     })
     .await;
     let all: Vec<IndexName> = IndexName::all(Catalog::built_in()).collect();
-    engine.rebuild(&all).await.expect("a rebuild");
-    let rebuilt = engine.wait_for_rebuilds(&all, Duration::from_mins(1)).await;
+    engine.rebuilds.begin(&all).await.expect("a rebuild");
+    let rebuilt = engine.rebuilds.wait_for(&all, Duration::from_mins(1)).await;
     assert!(rebuilt.iter().all(|rebuild| rebuild.phase == RebuildPhase::Done), "{rebuilt:?}");
-    assert_eq!((pipeline.hits("leads", "*").await, engine.status().await.dead_letters), (30, Some(0)));
+    assert_eq!(
+        (pipeline.hits("leads", "*").await, engine.inspection.status().await.dead_letters),
+        (30, Some(0))
+    );
     engine.shut_down().await;
     pipeline.clean_up().await;
 }
@@ -201,7 +204,7 @@ async fn partitions_added_under_live_drains_are_drained_within_seconds() {
     admin.create_partitions([&more], &AdminOptions::new()).await.expect("an answer");
     let added = tokio::time::Instant::now();
     eventually("the new ones are drained", async || {
-        engine.drain_reports().iter().all(|report| report.partitions.len() == 6)
+        engine.drains.reports().iter().all(|report| report.partitions.len() == 6)
     })
     .await;
     assert!(added.elapsed() < Duration::from_secs(40), "after {:?}", added.elapsed());

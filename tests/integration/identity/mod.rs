@@ -15,7 +15,7 @@ async fn healed(pipeline: &Pipeline, engine: &Engine, rows: i64) {
         pipeline.try_number("SELECT count(*) FROM leads").await == Some(rows)
             && pipeline.try_hits("leads", "*").await == Some(rows)
             && pipeline.try_hits("eventos", "*").await == Some(rows)
-            && engine.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == 0))
+            && engine.drains.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == 0))
     })
     .await;
     pipeline.assert_events_in_full(rows).await;
@@ -24,13 +24,13 @@ async fn healed(pipeline: &Pipeline, engine: &Engine, rows: i64) {
 /// Status tells of it, doctor too.
 async fn told(engine: &Engine, kind: NoticeKind) {
     eventually("status tells of it", async || {
-        let status = engine.status().await;
-        status
-            .notices
-            .iter()
-            .any(|notice| notice.kind == kind && status.warnings.contains(&notice.sentence()))
+        let status = engine.inspection.status().await;
+        status.notices.iter().any(|notice| {
+            notice.kind == kind
+                && status.warnings.iter().any(|warning| warning.to_string() == notice.sentence())
+        })
     })
     .await;
     let check = kind.as_str().replace('_', " ");
-    assert!(engine.examine().await.iter().any(|finding| finding.check == check), "doctor tells of it");
+    assert!(engine.doctor.examine().await.iter().any(|finding| finding.check == check), "doctor tells of it");
 }

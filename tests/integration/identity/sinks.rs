@@ -56,16 +56,16 @@ async fn a_rebuild_takes_no_identity_away() {
     let engine = pipeline.engine().await;
     engine.start_drains().await;
     sync(&engine, request(table("leads"))).await;
-    let group = async || engine.lag().await.expect("the lag")[1].consumer_group.clone();
+    let group = async || engine.drains.lag().await.expect("the lag")[1].consumer_group.clone();
     let before = group().await;
     let index = sluice::index::IndexName::Entities(table("leads"));
     for _ in 0..2 {
-        engine.rebuild(&[index]).await.expect("a rebuild");
-        engine.wait_for_rebuilds(&[index], std::time::Duration::from_mins(1)).await;
+        engine.rebuilds.begin(&[index]).await.expect("a rebuild");
+        engine.rebuilds.wait_for(&[index], std::time::Duration::from_mins(1)).await;
         assert_eq!(group().await, before, "the topic is not read again");
     }
     healed(&pipeline, &engine, 20).await;
-    assert!(engine.status().await.notices.is_empty());
+    assert!(engine.inspection.status().await.notices.is_empty());
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

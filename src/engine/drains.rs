@@ -1,0 +1,262 @@
+//! The drains as an operator meets them: how far each is, paused, resumed, started anew. A pause is kept in the
+//! store, and every worker of the sink obeys it within seconds.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use futures::future::{join_all, try_join_all};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    EngineError, SinkProgress,
+    drain::Drain,
+    lag::{self, SinkLag},
+    shared::Shared,
+    stats::{DrainReport, DrainStats},
+    supervisor::{Restart, Supervisor},
+};
+use crate::{
+    fault::Fault,
+    log::Position,
+    sink::Sink,
+    store::{Notice, NoticeKind},
+};
+
+/// How long a call waits for a drain to do as it is told.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often a waiting caller looks again.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What is told of a sync whose topic is gone.
+const GONE: &str = "the topic it appended to was deleted and made anew since; what this sink had not applied of it is read \
+                    from the source again";
+
+/// Whether the last record below one of these targets was removed before the sink had applied it.
+fn removes(notice: &Notice, sink: &str, log: &str, targets: &[Position]) -> bool {
+    notice.kind == NoticeKind::RecordsRemoved
+        && notice.part == sink
+        && notice.log == log
+        && targets.iter().any(|target| {
+            notice.partition == Some(target.partition)
+                && (notice.from..notice.to).contains(&(target.offset - 1))
+        })
+}
+
+/// A sink that an operator paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SinkPause {
+    pub sink: String,
+    pub paused_by: String,
+    pub since: DateTime<Utc>,
+}
+
+/// One drain for each sink.
+pub struct Drains {
+    shared: Arc<Shared>,
+    supervisor: Supervisor,
+}
+
+impl Drains {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let drains = shared.sinks.iter().map(|sink| Drain {
+            catalog: shared.catalog,
+            log: shared.log.clone(),
+            sink: sink.clone(),
+            store: shared.store.clone(),
+            group: shared.group_of(&**sink),
+            limits: shared.settings.batch,
+            pauses: shared.settings.pauses,
+            stats: Arc::new(DrainStats::new(sink.name())),
+            parks: true,
+        });
+        Self { supervisor: Supervisor::new(drains.collect()), shared }
+    }
+
+    pub(super) async fn start(&self) {
+        let shared = self.shared.clone();
+        let pauses = move || {
+            let shared = shared.clone();
+            async move { shared.ready_store().await?.pauses().await }
+        };
+        self.supervisor.start(pauses).await;
+    }
+
+    pub(super) async fn stop(&self) {
+        self.supervisor.stop().await;
+    }
+
+    /// Whether this process drains at all.
+    pub(super) fn started(&self) -> bool {
+        self.supervisor.started()
+    }
+
+    /// How each drain of this process is.
+    pub fn reports(&self) -> Vec<DrainReport> {
+        self.stats().map(DrainStats::report).collect()
+    }
+
+    /// What each drain of this process measured.
+    pub(super) fn stats(&self) -> impl Iterator<Item = &DrainStats> {
+        self.supervisor.stats()
+    }
+
+    /// Every sink's lag.
+    ///
+    /// # Errors
+    /// When the log or a sink can't be reached.
+    pub async fn lag(&self) -> Result<Vec<SinkLag>, Fault> {
+        self.shared.ready_log().await?;
+        self.lag_as_it_is().await
+    }
+
+    /// As [`Drains::lag`], of topics that may not be there: doctor never creates topics.
+    pub(super) async fn lag_as_it_is(&self) -> Result<Vec<SinkLag>, Fault> {
+        let log = &*self.shared.log;
+        let extents = log.extents().await?;
+        try_join_all(self.shared.sinks.iter().map(|sink| async {
+            let reading = self.shared.reading(&**sink).await?;
+            let standing = lag::standing(log, &reading.log.to_string(), &**sink, &reading.group).await?;
+            Ok(lag::lag_of(sink.name(), &reading.group, &standing, &extents))
+        }))
+        .await
+    }
+
+    /// Waits until everything below `targets` is queryable in every sink, but no longer than `patience`, and
+    /// returns how far each then is.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    pub async fn wait_for(
+        &self,
+        targets: &[Position],
+        patience: Duration,
+    ) -> Result<Vec<SinkProgress>, Fault> {
+        let log_id = self.shared.log.identity().await?.to_string();
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let sinks = self.progress_to(&log_id, targets, true).await;
+            let done = sinks.iter().all(|sink| sink.queryable);
+            if done || tokio::time::Instant::now() + LOOK_EVERY > until {
+                return Ok(sinks);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// How far each sink is from having everything below `targets`, which are all there will be when `ended`.
+    pub(super) async fn progress_to(
+        &self,
+        log_id: &str,
+        targets: &[Position],
+        ended: bool,
+    ) -> Vec<SinkProgress> {
+        join_all(self.shared.sinks.iter().map(|sink| self.sink_progress(&**sink, log_id, targets, ended)))
+            .await
+    }
+
+    async fn sink_progress(
+        &self,
+        sink: &dyn Sink,
+        log_id: &str,
+        targets: &[Position],
+        ended: bool,
+    ) -> SinkProgress {
+        let asked = async {
+            let reading = self.shared.reading(sink).await?;
+            let is_gone = log_id != reading.log.to_string();
+            let standing = lag::standing(&*self.shared.log, log_id, sink, &reading.group).await?;
+            if is_gone && !standing.from_store {
+                // The group's offsets went with the topic.
+                return Ok((None, ended.then(|| GONE.to_owned())));
+            }
+            let pending = lag::pending(&standing, targets);
+            if ended && pending > 0 && is_gone {
+                return Ok((Some(pending), Some(GONE.to_owned())));
+            }
+            if ended && pending == 0 && !targets.is_empty() {
+                let notices = self.shared.store.notices(DateTime::UNIX_EPOCH).await?;
+                if let Some(removed) =
+                    notices.iter().find(|notice| removes(notice, sink.name(), log_id, targets))
+                {
+                    return Ok((Some(0), Some(removed.sentence())));
+                }
+            }
+            // Applied is not yet visible where an index refreshes in its own time.
+            if pending == 0 && ended && !targets.is_empty() {
+                sink.make_visible().await?;
+            }
+            Ok::<_, Fault>((Some(pending), None))
+        };
+        let (pending, lost, error) = match asked.await {
+            Ok((pending, why_lost)) => (pending, why_lost.is_some(), why_lost),
+            Err(fault) => (None, false, Some(fault.to_string())),
+        };
+        let queryable = pending == Some(0) && ended && !lost;
+        SinkProgress { sink: sink.name().to_owned(), queryable, lost, pending, error }
+    }
+
+    /// The sinks that are paused, whichever processes drain them.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    pub async fn paused(&self) -> Result<Vec<SinkPause>, Fault> {
+        self.shared.ready_store().await?;
+        self.known_pauses().await
+    }
+
+    /// As [`Drains::paused`], on a store that may not be migrated yet.
+    pub(super) async fn known_pauses(&self) -> Result<Vec<SinkPause>, Fault> {
+        let known = self.shared.store.pauses().await?;
+        let paused = self.shared.sinks.iter().filter_map(|sink| {
+            let group = self.shared.group_of(&**sink);
+            let pause = known.iter().find(|pause| pause.consumer_group == group)?;
+            Some(SinkPause {
+                sink: sink.name().to_owned(),
+                paused_by: pause.paused_by.clone(),
+                since: pause.since,
+            })
+        });
+        Ok(paused.collect())
+    }
+
+    /// Pauses a sink in every process; this one's drain has stopped when the call returns, unless its sink keeps it
+    /// waiting.
+    ///
+    /// # Errors
+    /// When there is no such sink or the store can't be reached.
+    pub async fn pause(&self, sink: &str, by: &str) -> Result<SinkPause, EngineError> {
+        let group = self.shared.group_of(self.shared.sink("sink", sink)?);
+        let by = format!("{by} on {}", self.shared.settings.owner);
+        let pause = self.shared.ready_store().await?.pause(&group, &by).await?;
+        self.supervisor.apply_pause(sink, false, CONTROL_TIMEOUT).await;
+        Ok(SinkPause { sink: sink.to_owned(), paused_by: pause.paused_by, since: pause.since })
+    }
+
+    /// Ends a sink's pause in every process. `false` when it was not paused.
+    ///
+    /// # Errors
+    /// When there is no such sink or the store can't be reached.
+    pub async fn resume(&self, sink: &str) -> Result<bool, EngineError> {
+        let group = self.shared.group_of(self.shared.sink("sink", sink)?);
+        let resumed = self.shared.ready_store().await?.resume(&group).await?;
+        self.supervisor.apply_pause(sink, true, CONTROL_TIMEOUT).await;
+        Ok(resumed)
+    }
+
+    /// Ends this process's drain of a sink cleanly and starts it anew; its last error is kept. `false` when it has
+    /// not ended yet because its sink is slow to answer.
+    ///
+    /// # Errors
+    /// When there is no such sink, it is paused, or this process drains nothing.
+    pub async fn restart(&self, sink: &str) -> Result<bool, EngineError> {
+        self.shared.sink("service", sink)?;
+        match self.supervisor.restart(sink, CONTROL_TIMEOUT).await {
+            Restart::Restarted => Ok(true),
+            Restart::Ending => Ok(false),
+            Restart::Paused => Err(EngineError::Paused { sink: sink.to_owned() }),
+            Restart::NotHere => Err(EngineError::NotDrainedHere { sink: sink.to_owned() }),
+        }
+    }
+}
