@@ -17,6 +17,7 @@ pub mod engine;
 pub mod fault;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod identity;
 pub mod index;
 mod lock_file;
 pub mod log;
