@@ -14,7 +14,9 @@ use rmcp::{
     },
 };
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
+use super::in_flight::Tracked;
 use crate::{
     config::{HttpLimits, HttpSettings},
     mcp::{
@@ -48,6 +50,8 @@ pub(super) struct Sessions {
     local: LocalSessionManager,
     room: Room,
     owners: Mutex<HashMap<SessionId, Owned>>,
+    /// The server ends.
+    asked: CancellationToken,
 }
 
 struct Owned {
@@ -87,10 +91,11 @@ struct Opener {
 }
 
 impl Sessions {
-    pub(super) fn new(settings: &HttpSettings) -> Self {
+    /// Sessions whose users are asked nothing any more once `asked` is cancelled.
+    pub(super) fn new(settings: &HttpSettings, asked: CancellationToken) -> Self {
         let mut local = LocalSessionManager::default();
         local.session_config.keep_alive = Some(settings.session_idle);
-        Self { local, room: Room::new(&settings.limits), owners: Mutex::default() }
+        Self { local, room: Room::new(&settings.limits), owners: Mutex::default(), asked }
     }
 
     pub(super) async fn open(&self) -> usize {
@@ -123,7 +128,7 @@ impl Sessions {
 
 impl SessionManager for Sessions {
     type Error = SessionsError;
-    type Transport = <LocalSessionManager as SessionManager>::Transport;
+    type Transport = Tracked<<LocalSessionManager as SessionManager>::Transport>;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
         let opener = OPENER.try_with(|opener| (opener.principal.clone(), opener.refused.clone()));
@@ -136,7 +141,7 @@ impl SessionManager for Sessions {
         })?;
         let (id, transport) = self.local.create_session().await?;
         owners.insert(id.clone(), Owned { share, version: None });
-        Ok((id, transport))
+        Ok((id, Tracked::new(transport, self.asked.child_token())))
     }
 
     async fn initialize_session(

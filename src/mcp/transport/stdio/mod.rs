@@ -216,13 +216,13 @@ impl<R: AsyncRead + Send + Unpin> StdioTransport<R> {
                 () = self.shared.ended.notified() => {}
                 () = self.stopping.cancelled(), if !self.stopping.is_cancelled() => {}
                 () = self.output.closed() => return Err(Gone),
-                () = sleep_until(deadline) => {
-                    let abandoned = self.shared.calls().abandon(ABANDONED);
-                    warn!(calls = abandoned.len(), "the server ends before calls that were under way");
-                    self.last.extend(abandoned);
-                    break;
-                }
+                () = sleep_until(deadline) => break,
             }
+        }
+        let abandoned = self.shared.calls().abandon(ABANDONED);
+        if !abandoned.is_empty() {
+            warn!(calls = abandoned.len(), "the server ends before calls that were under way");
+            self.last.extend(abandoned);
         }
         loop {
             let room = self.output.room().await?;
