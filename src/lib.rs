@@ -23,6 +23,7 @@ pub mod log;
 pub mod mcp;
 pub mod parts;
 mod private_files;
+mod redaction;
 pub mod sink;
 pub mod source;
 pub mod store;

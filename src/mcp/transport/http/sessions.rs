@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures::Stream;
@@ -83,6 +86,9 @@ pub(super) enum SessionsError {
 tokio::task_local! {
     /// Whose request is being answered: rmcp opens a session without saying for whom.
     static OPENER: Opener;
+    /// Set where the stream that is to be resumed is not known any more: rmcp answers with one that ends at once, which
+    /// a client takes for a connection that broke, and resumes again.
+    static LOST: Arc<AtomicBool>;
 }
 
 struct Opener {
@@ -123,6 +129,15 @@ impl Sessions {
         let answer = OPENER.scope(opener, answering).await;
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         (answer, refused)
+    }
+}
+
+impl Sessions {
+    /// Answers a request by `answering`, which may resume a stream; and whether there was none to resume.
+    pub(super) async fn resumed_by<T>(answering: impl Future<Output = T>) -> (T, bool) {
+        let lost = Arc::<AtomicBool>::default();
+        let answer = LOST.scope(lost.clone(), answering).await;
+        (answer, lost.load(Ordering::Relaxed))
     }
 }
 
@@ -192,6 +207,10 @@ impl SessionManager for Sessions {
         id: &SessionId,
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
-        Ok(self.local.resume(id, last_event_id).await?)
+        let resumed = self.local.resume(id, last_event_id).await;
+        if resumed.is_err() {
+            LOST.try_with(|lost| lost.store(true, Ordering::Relaxed)).ok();
+        }
+        Ok(resumed?)
     }
 }

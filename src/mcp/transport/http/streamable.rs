@@ -201,7 +201,15 @@ impl<H: ServerHandler + Clone> Streamable<H> {
             return unreadable("what a GET opens is a stream; send an Accept that has text/event-stream");
         }
         request.headers_mut().insert(header::ACCEPT, BOTH);
-        in_json_where_it_failed(self.events.handle(request).await.map(Body::new), None).await
+        let (response, is_lost) = Sessions::resumed_by(self.events.handle(request)).await;
+        if is_lost {
+            return refusal(
+                StatusCode::BAD_REQUEST,
+                "nothing is kept of the stream that Last-Event-ID names; open one without it, and ask again what was \
+                 not answered",
+            );
+        }
+        in_json_where_it_failed(response.map(Body::new), None).await
     }
 
     async fn delete(&self, session: Option<&str>, request: Request) -> Response {

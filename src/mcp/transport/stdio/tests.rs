@@ -219,6 +219,7 @@ async fn a_request_of_the_stateless_revision_opens_its_session_and_one_of_no_rev
 async fn lines_that_are_no_messages_are_answered_one_by_one_and_the_next_is_served() {
     let mut client = Client::with_session("2025-06-18").await;
     client.write(format!("{}\n", "x".repeat(MAX_LINE + 7))).await;
+    client.write(format!(r#"{{"id":9,"params":{{"a":"{}"}}}}"#, "x".repeat(MAX_LINE)) + "\n").await;
     client.write(b"\n\r\n\xEF\xBB\xBF\n").await;
     client.write(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{\"a\":\"\xFF\"}}\n").await;
     client.write("{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\",\"params\":{\"a\":\"\\ud83d\"}}\n").await;
@@ -227,11 +228,22 @@ async fn lines_that_are_no_messages_are_answered_one_by_one_and_the_next_is_serv
     client.write(format!("{}", ping(3))).await;
     client.hang_up();
     let answers = client.rest().await;
-    assert_eq!(ids(&answers), [&json!(null), &json!(1), &json!(2), &json!(1.5), &json!(null), &json!(3)]);
+    assert_eq!(
+        ids(&answers),
+        [&json!(null), &json!(9), &json!(1), &json!(2), &json!(1.5), &json!(null), &json!(3)]
+    );
     let codes: Vec<_> = answers.iter().map(|answer| answer["error"]["code"].clone()).collect();
     assert_eq!(
         codes,
-        [json!(-32700), json!(-32700), json!(-32700), json!(-32600), json!(-32600), json!(null)]
+        [
+            json!(-32700),
+            json!(-32700),
+            json!(-32700),
+            json!(-32700),
+            json!(-32600),
+            json!(-32600),
+            json!(null)
+        ]
     );
 }
 
