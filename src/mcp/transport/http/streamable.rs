@@ -134,14 +134,11 @@ impl<H: ServerHandler + Clone> Streamable<H> {
         let Ok(bytes) = serde_json::to_vec(&message) else {
             return refusal(StatusCode::INTERNAL_SERVER_ERROR, "the message can't be handed on");
         };
-        match (session_of(&parts.headers), &message) {
-            (Some(session), JsonRpcMessage::Request(request)) => {
-                let Some(under_way) = self.in_flight.begin(session, &request.id) else {
-                    return in_flight::refused(&id.unwrap_or_default());
-                };
-                parts.extensions.insert(under_way);
-            }
-            _ => {}
+        if let (Some(session), JsonRpcMessage::Request(request)) = (session_of(&parts.headers), &message) {
+            let Some(under_way) = self.in_flight.begin(session, &request.id) else {
+                return in_flight::refused(&id.unwrap_or_default());
+            };
+            parts.extensions.insert(under_way);
         }
         if !readable.events {
             parts.extensions.insert(ReadsAnswersOnly);

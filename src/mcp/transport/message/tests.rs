@@ -58,7 +58,7 @@ fn a_text_refused_by_its_beginning_is_answered_by_the_id_that_stands_there() {
     let long = "x".repeat(100);
     for (beginning, id) in [
         (format!(r#"{{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{{"a":"{long}"#), json!(9)),
-        (format!("\u{feff}") + &format!(r#"{{"id":"á","params":{{"a":"{long}"#), json!("á")),
+        ("\u{feff}".to_owned() + &format!(r#"{{"id":"á","params":{{"a":"{long}"#), json!("á")),
         (format!(r#"{{"id":1.5,"method":"{long}"#), json!(1.5)),
         (format!(r#"{{"method":"x","params":{{"id":7,"a":"{long}"#), Value::Null),
         (format!(r#"{{"id":1,"id":2,"params":{{"a":"{long}"#), Value::Null),

@@ -49,7 +49,7 @@ impl ServerHandler for Server {
             let asking = context.peer.create_elicitation(ElicitRequestParams::FormElicitationParams {
                 meta: None,
                 message: "?".to_owned(),
-                requested_schema: ElicitationSchema::new(Default::default()),
+                requested_schema: ElicitationSchema::new([].into()),
             });
             tokio::select! {
                 answer = asking => drop(answer.map_err(|error| ErrorData::internal_error(error.to_string(), None))?),
