@@ -25,6 +25,7 @@ pub mod mcp;
 pub mod next_step;
 pub mod parts;
 mod private_files;
+mod redaction;
 pub mod sink;
 pub mod source;
 pub mod store;

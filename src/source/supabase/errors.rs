@@ -8,7 +8,10 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::PART;
-use crate::fault::{Fault, FaultKind};
+use crate::{
+    fault::{Fault, FaultKind},
+    redaction::Redaction,
+};
 
 /// PostgREST's error body; every member may be missing, and a gateway's body is no JSON at all.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -24,6 +27,12 @@ pub(super) struct ErrorBody {
 impl ErrorBody {
     pub(super) fn read(body: &[u8]) -> Self {
         serde_json::from_slice(body).unwrap_or_default()
+    }
+
+    /// Without what the request was sent with: a gateway may repeat it.
+    pub(super) fn redacted(self, redaction: &Redaction) -> Self {
+        let clean = |text: Option<String>| text.map(|text| redaction.text(&text));
+        Self { code: clean(self.code), message: clean(self.message), hint: clean(self.hint) }
     }
 
     pub(super) fn code(&self) -> &str {
