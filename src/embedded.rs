@@ -113,6 +113,11 @@ impl EmbeddedDb {
         }))
     }
 
+    /// The folder of the file.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Whether this process may write; asking takes over a folder that has become free.
     pub fn is_writable(&self) -> bool {
         self.writer("taking over sluice.db").is_ok()

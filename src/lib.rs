@@ -17,6 +17,7 @@ pub mod engine;
 pub mod fault;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod identity;
 pub mod index;
 mod lock_file;
 pub mod log;
@@ -24,6 +25,7 @@ pub mod mcp;
 pub mod next_step;
 pub mod parts;
 mod private_files;
+mod redaction;
 pub mod sink;
 pub mod source;
 pub mod store;

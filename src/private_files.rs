@@ -77,6 +77,7 @@ pub(crate) fn tighten(path: &Path) -> io::Result<()> {
             path.display()
         )));
     }
+    has_one_name(path, &found)?;
     close_to_others(path, &found)?;
     if found.is_dir() {
         for entry in fs::read_dir(path)? {
@@ -112,10 +113,28 @@ const fn is_open_to_others(mode: u32) -> bool {
     mode & OTHERS != 0
 }
 
-/// Opens a file for reading and writing and makes it where it is missing; a link is refused, wherever it leads.
+/// A hard link is a link that nobody sees: what is written to a file is written under its other names, too.
+#[cfg(unix)]
+fn has_one_name(path: &Path, found: &Metadata) -> io::Result<()> {
+    if found.is_file() && std::os::unix::fs::MetadataExt::nlink(found) > 1 {
+        return Err(refused(&format!(
+            "has a second name, {} being a hard link; remove the other, or put a copy in its place",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn has_one_name(_: &Path, _: &Metadata) -> io::Result<()> {
+    Ok(())
+}
+
+/// Opens a file for reading and writing and makes it where it is missing; a link is refused, wherever it leads and
+/// whatever kind it is.
 ///
 /// # Errors
-/// When it is a link or no file, or can't be opened.
+/// When it is a link, has other names or is no file, or can't be opened.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -125,6 +144,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     if !found.is_file() {
         return Err(refused("is no file"));
     }
+    has_one_name(path, &found)?;
     close_to_others(path, &found)?;
     Ok(file)
 }
@@ -284,6 +304,24 @@ mod tests {
         }
         assert!(!target.exists(), "nothing was made behind the link");
         assert!(open(place.path()).is_err() && create(&path).is_err());
+    }
+
+    #[test]
+    fn a_file_with_a_second_name_is_left_as_it_is() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (victim, link) = (place.path().join("victim"), place.path().join("sluice.lock"));
+        fs::write(&victim, "theirs").expect("a file");
+        set_mode(&victim, 0o644);
+        fs::hard_link(&victim, &link).expect("a link");
+        for refusal in [open(&link).expect_err("a link"), tighten(&link).expect_err("a link")] {
+            assert!(refusal.to_string().contains("hard link"), "{refusal}");
+        }
+        assert_eq!(
+            (fs::read_to_string(&victim).expect("the file").as_str(), mode(&victim)),
+            ("theirs", 0o644)
+        );
+        fs::remove_file(&victim).expect("removed");
+        assert!(open(&link).is_ok() && tighten(&link).is_ok());
     }
 
     #[test]

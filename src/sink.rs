@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     domain::{Event, Table},
     fault::Fault,
+    identity::Identity,
     log::{Position, StartAt},
 };
 
@@ -139,6 +140,13 @@ pub struct SinkHealth {
 pub trait Sink: Send + Sync {
     /// `postgres`, `elasticsearch`: part of the consumer group's name, so it never changes.
     fn name(&self) -> &'static str;
+
+    /// Which store or index this is now, piece by piece: where one of them was emptied, made anew or restored, or is
+    /// another of the same name, its identity is another.
+    ///
+    /// # Errors
+    /// When the sink can't be reached or is not prepared.
+    async fn identities(&self) -> Result<Vec<Identity>, Fault>;
 
     /// Brings tables or templates up to date. Safe to repeat, and for several processes at once.
     ///

@@ -59,6 +59,38 @@ CREATE TABLE sluice_coverage (
 COMMENT ON TABLE sluice_coverage IS
     'The part of a table''s history that is known to be in a log; the next sync reads on from covered_to';
 
+CREATE TABLE sluice_parts (
+    place text PRIMARY KEY,
+    id text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON TABLE sluice_parts IS
+    'What is written to, as it was met last: another id at the same place means that it was replaced';
+
+CREATE TABLE sluice_notices (
+    kind text NOT NULL,
+    part text NOT NULL,
+    log text NOT NULL,
+    partition integer NOT NULL,
+    from_offset bigint NOT NULL,
+    to_offset bigint NOT NULL,
+    noticed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (kind, part, log, partition, from_offset, to_offset)
+);
+
+COMMENT ON TABLE sluice_notices IS
+    'What was found replaced, cut or restored under sluice; an operator is told of it for a week';
+
+CREATE TABLE sluice_owed (
+    table_name text PRIMARY KEY,
+    owed_from timestamptz NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+COMMENT ON TABLE sluice_owed IS
+    'Tables whose history since owed_from was lost from the log and is read from the source again by the next syncs';
+
 CREATE TABLE sluice_source_columns (
     table_name text PRIMARY KEY,
     columns text[] NOT NULL,

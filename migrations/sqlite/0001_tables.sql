@@ -86,6 +86,28 @@ CREATE TABLE sluice_coverage (
     PRIMARY KEY (log, table_name)
 ) WITHOUT ROWID;
 
+CREATE TABLE sluice_parts (
+    place text PRIMARY KEY,
+    id text NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE sluice_notices (
+    kind text NOT NULL,
+    part text NOT NULL,
+    log text NOT NULL,
+    partition integer NOT NULL,
+    from_offset integer NOT NULL,
+    to_offset integer NOT NULL,
+    noticed_at text NOT NULL,
+    PRIMARY KEY (kind, part, log, partition, from_offset, to_offset)
+) WITHOUT ROWID;
+
+CREATE TABLE sluice_owed (
+    table_name text PRIMARY KEY,
+    owed_from text NOT NULL,
+    since text NOT NULL
+) WITHOUT ROWID;
+
 -- The embedded log.
 
 CREATE TABLE log_identity (id text NOT NULL);

@@ -1,6 +1,7 @@
 use std::io::{self, Write};
 
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing::{Level, Metadata, level_filters::LevelFilter};
+use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*};
 
 use super::output;
 use crate::mcp::ClientLog;
@@ -8,25 +9,39 @@ use crate::mcp::ClientLog;
 /// Where it is told which file gave what.
 pub(super) const SETTINGS_TARGET: &str = "sluice::settings";
 
+/// What writes its own lines and no more: sluice, and the client of Kafka whose lines it repeats.
+const OWN_TARGETS: [&str; 2] = ["sluice", "librdkafka"];
+
 /// Logs go to stderr as JSON lines: stdout belongs to the protocol, or to a command's answer.
 pub(super) fn start(default_level: &str, chosen: Option<&str>) {
-    let filter = chosen.map_or_else(
-        || quiet(default_level),
-        |text| {
-            EnvFilter::try_new(text).unwrap_or_else(|error| {
-                output::note(format_args!("SLUICE_LOG: {error}; logging at {default_level}"));
-                quiet(default_level)
-            })
-        },
-    );
     // A log that can't be written must not be told of on the same stderr.
     let layer = fmt::layer().json().flatten_event(true).with_writer(|| Terminal).log_internal_errors(false);
-    tracing_subscriber::registry().with(filter).with(layer).with(ClientLog).init();
+    let lines = tracing_subscriber::registry().with(filter_fn(holds_no_values));
+    lines.with(filter(default_level, chosen)).with(layer).with(ClientLog).init();
+}
+
+fn filter(default_level: &str, chosen: Option<&str>) -> EnvFilter {
+    let Some(text) = chosen else { return quiet(default_level) };
+    if text.trim().parse::<LevelFilter>().is_ok() {
+        return quiet(text.trim());
+    }
+    EnvFilter::try_new(text).unwrap_or_else(|error| {
+        output::note(format_args!("SLUICE_LOG: {error}; logging at {default_level}"));
+        quiet(default_level)
+    })
 }
 
 /// Libraries speak only of what goes wrong.
 fn quiet(level: &str) -> EnvFilter {
     EnvFilter::new(format!("warn,sluice={level},{SETTINGS_TARGET}=info"))
+}
+
+/// Libraries print whole requests, answers and parameters of statements below `warn`: no filter lets them.
+fn holds_no_values(event: &Metadata<'_>) -> bool {
+    let is_own = OWN_TARGETS.iter().any(|own| {
+        event.target().strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    });
+    is_own || *event.level() <= Level::WARN
 }
 
 /// stderr, which may be a terminal or gone. An event is written at once, so each text is whole.
@@ -41,5 +56,74 @@ impl Write for Terminal {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no poison").extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(chosen: Option<&str>) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = fmt::layer().json().with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry()
+            .with(filter_fn(holds_no_values))
+            .with(filter("info", chosen))
+            .with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!(target: "rmcp::service", "ana@exemplo.com.br");
+            tracing::info!(target: "tokio_postgres::query", "ana@exemplo.com.br");
+            tracing::trace!(target: "hyper", "ana@exemplo.com.br");
+            tracing::warn!(target: "rmcp::service", "it went wrong");
+            tracing::debug!(target: "sluice::engine", "a step");
+            tracing::debug!(target: "librdkafka", "a broker");
+        });
+        let bytes = lines.0.lock().expect("no poison").clone();
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    #[test]
+    fn no_setting_lets_a_library_write_what_it_was_given() {
+        for chosen in [
+            None,
+            Some("debug"),
+            Some("TRACE"),
+            Some(" trace "),
+            Some("sluice=debug,rmcp=trace"),
+            Some("rmcp::service=debug,info"),
+        ] {
+            let logged = logged(chosen);
+            assert!(!logged.contains("ana@"), "{chosen:?} lets through {logged}");
+            assert!(
+                logged.contains("it went wrong") || chosen.is_some_and(|text| text.starts_with("sluice=")),
+                "{logged}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_level_is_that_of_the_programs_own_lines_and_a_filter_names_others() {
+        assert!(!logged(None).contains("a step"));
+        assert!(logged(Some("debug")).contains("a step") && !logged(Some("debug")).contains("a broker"));
+        let named = logged(Some("sluice=debug,librdkafka=debug"));
+        assert!(named.contains("a step") && named.contains("a broker"), "{named}");
+        assert!(!logged(Some("not a filter!=")).contains("a step"));
     }
 }

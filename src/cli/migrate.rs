@@ -18,8 +18,14 @@ pub(super) struct Options {
 
 /// Brings every part up to date.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    parts::engine(settings).await?.prepare().await?;
+    let engine = parts::engine(settings).await?;
+    // Before the first migration there is nothing to compare with.
+    let known = engine.notices().await.unwrap_or_default();
+    engine.prepare().await?;
     output::line("Tables, templates, indices and topics are up to date.")?;
+    for notice in engine.notices().await?.iter().filter(|notice| !known.contains(notice)) {
+        output::line(format_args!("note: {}", notice.sentence()))?;
+    }
     if options.create_reader {
         output::line(parts::create_reader(settings, options.new_password).await?)?;
     }

@@ -12,7 +12,7 @@ use std::{
 use serde::Serialize;
 
 use super::Failure;
-use crate::text::deceives;
+use crate::text::characters;
 
 /// What a shell reports for a program that ended because nobody read on: 128 and the number of SIGPIPE.
 pub(super) const NOBODY_READS: u8 = 141;
@@ -70,30 +70,35 @@ fn print(text: &str) -> Result<(), OutputError> {
 
 /// The text with everything spelt out that a terminal would obey or not show; lines stay lines.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
-    escaped(text, deceives, |c, visible| visible.extend(c.escape_unicode()))
+    escaped(text, |_| false, |c, visible| visible.extend(c.escape_unicode()))
 }
 
 /// As [`visible`], on one line: a value can't look like the next line of a report.
 pub(super) fn on_one_line(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| c == '\n' || deceives(c), |c, visible| visible.extend(c.escape_default()))
+    escaped(text, |c| c == '\n', |c, visible| visible.extend(c.escape_default()))
 }
 
 /// JSON with the same content. Its own layout has no other control characters than line breaks.
 pub(super) fn json_visible(text: &str) -> Cow<'_, str> {
-    escaped(text, deceives, |c, visible| {
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            let _ = write!(visible, "\\u{unit:04x}");
-        }
-    })
+    escaped(
+        text,
+        |_| false,
+        |c, visible| {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(visible, "\\u{unit:04x}");
+            }
+        },
+    )
 }
 
 fn escaped(text: &str, is_bad: impl Fn(char) -> bool, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    if !text.contains(&is_bad) {
+    let characters = || characters(text).map(|(c, deceives)| (c, deceives || is_bad(c)));
+    if characters().all(|(_, is_bad)| !is_bad) {
         return Cow::Borrowed(text);
     }
     let mut visible = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_bad(c) {
+    for (c, is_bad) in characters() {
+        if is_bad {
             escape(c, &mut visible);
         } else {
             visible.push(c);
@@ -108,6 +113,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::text::deceives;
 
     #[test]
     fn what_a_terminal_obeys_is_spelt_out() {
@@ -117,6 +123,7 @@ mod tests {
         );
         assert_eq!(on_one_line("ok\nFAILED\r\u{7f}"), "ok\\nFAILED\\r\\u{7f}");
         assert_eq!(visible("João 👩‍💻"), "João 👩‍💻");
+        assert_eq!(visible("a\u{200d}b\u{ad}\u{3164}"), "a\\u{200d}b\\u{ad}\\u{3164}");
     }
 
     proptest! {

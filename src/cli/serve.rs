@@ -3,7 +3,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use clap::Args;
 use tracing::info;
 
-use super::{Failure, asked_to_stop, output};
+use super::{Failure, output};
 use crate::{
     config::{HttpSettings, Settings, parse_address},
     engine::Engine,
@@ -34,14 +34,17 @@ impl Options {
 }
 
 /// Serves until the client closes stdin or the process is asked to end.
-pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    settings: &Settings,
+    options: &Options,
+    stop: impl Future<Output = ()>,
+) -> Result<ExitCode, Failure> {
     let offer = options.offer.on(&settings.mcp);
     if options.offer.list_tools {
         output::lines(super::offer::listed(&offer))?;
         return Ok(ExitCode::SUCCESS);
     }
     let http = options.http.map(|address| settings.http.on(address)).transpose()?;
-    let stop = asked_to_stop();
     let engine = parts::engine(settings).await?;
     // The client is answered at once: a part that is down is something to report, not a reason to stay silent.
     if !options.without_drains {

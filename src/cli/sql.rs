@@ -15,7 +15,7 @@ pub(super) struct Options {
     rows: usize,
 }
 
-/// Asks the store and prints the columns' names and the rows, separated by tabs.
+/// Asks the store and prints the columns' names and the rows, separated by tabs, as `COPY` writes them.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let limits = QueryLimits { rows: options.rows, bytes: 64 * 1024 * 1024, timeout: Duration::from_mins(1) };
     let (_, answer) = parts::engine(settings).await?.questions.sql(&options.statement, limits).await?;
@@ -34,15 +34,36 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Text as it is but for what would break the table, all else as JSON.
+/// Text but for what would break the table, and all else as JSON; `\N` stands for no value.
 fn shown(value: &Value) -> String {
     match value {
-        Value::Null => String::new(),
+        Value::Null => "\\N".to_owned(),
         Value::String(text) => cell(text),
         other => other.to_string(),
     }
 }
 
 fn cell(text: &str) -> String {
-    text.replace(['\t', '\n', '\r'], " ")
+    text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_cell_tells_its_value_from_any_other() {
+        for (value, told) in [
+            (json!(null), r"\N"),
+            (json!(""), ""),
+            (json!(r"\N"), r"\\N"),
+            (json!("a\tb\nc\r"), r"a\tb\nc\r"),
+            (json!(r"a\tb"), r"a\\tb"),
+            (json!({"a": "\n"}), r#"{"a":"\n"}"#),
+        ] {
+            assert_eq!(shown(&value), told);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 
@@ -13,6 +13,9 @@ use crate::{
     parts,
 };
 
+/// How long parts may take to be made ready before they are asked as they are.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(8);
+
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Print everything as one JSON object
@@ -22,7 +25,10 @@ pub(super) struct Options {
 
 /// Asks every part and prints the answers.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let status = parts::engine(settings).await?.inspection.status().await.worded(worded);
+    let engine = parts::engine(settings).await?;
+    // A part that can't be prepared says so below.
+    tokio::time::timeout(PREPARE_TIMEOUT, engine.prepare()).await.ok();
+    let status = engine.inspection.status().await.worded(worded);
     if options.json {
         output::pretty_json(&status)?;
     } else {

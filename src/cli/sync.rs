@@ -135,6 +135,9 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
     let state = match status.state {
         SyncPhase::Done if status.more => "done, and the source has more: run it again",
         SyncPhase::Done => "done",
+        SyncPhase::Draining if !waited && status.more => {
+            "in the log; a worker drains it, and the source has more: run it again"
+        }
         SyncPhase::Draining if !waited => "in the log; a worker drains it",
         SyncPhase::Running | SyncPhase::Draining => "going on",
         SyncPhase::Failed => "failed",

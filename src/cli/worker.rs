@@ -1,11 +1,10 @@
 use std::process::ExitCode;
 
-use super::{Failure, asked_to_stop};
+use super::Failure;
 use crate::{config::Settings, parts};
 
 /// Drains until the process is asked to end.
-pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
-    let stop = asked_to_stop();
+pub(super) async fn run(settings: &Settings, stop: impl Future<Output = ()>) -> Result<ExitCode, Failure> {
     let engine = parts::engine(settings).await?;
     engine.start_drains().await;
     engine.schedules.start();

@@ -80,7 +80,8 @@ fn is_slip(name: &str, known: &str) -> bool {
 fn nearest(name: &str) -> Option<&'static str> {
     let rest = name.strip_prefix(PREFIX)?;
     let likeness = |known: &str| strsim::jaro_winkler(rest, known.strip_prefix(PREFIX).unwrap_or_default());
-    let nearest = names().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    let ours = names().filter(|known| known.starts_with(PREFIX));
+    let nearest = ours.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(nearest) > 0.8).then_some(nearest)
 }
 
@@ -150,8 +151,10 @@ mod tests {
 
     #[test]
     fn an_unknown_name_of_sluices_own_is_a_mistake_even_where_nothing_is_near() {
-        let told = mistaken("SLUICE_FROBNICATION_INTERVAL").expect("a mistake");
-        assert!(told.contains(".env.example"), "{told}");
+        for name in ["SLUICE_FROBNICATION_INTERVAL", "SLUICE_"] {
+            let told = mistaken(name).expect("a mistake");
+            assert!(told.contains(".env.example"), "{name}: {told}");
+        }
     }
 
     #[test]

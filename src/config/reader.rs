@@ -1,6 +1,11 @@
 //! Reads settings one by one and keeps every problem, so that a user sees all of them at once.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use url::Url;
@@ -31,12 +36,15 @@ impl std::error::Error for SettingsError {}
 /// The variables, and what was found wrong with them so far.
 pub(super) struct Reader {
     variables: BTreeMap<String, String>,
+    /// Variables that are no settings.
+    others: BTreeSet<String>,
     problems: Vec<String>,
 }
 
 impl Reader {
     pub(super) fn new(variables: Variables) -> Self {
-        let mut reader = Self { variables: BTreeMap::new(), problems: Vec::new() };
+        let others = variables.others().map(str::to_owned).collect();
+        let mut reader = Self { variables: BTreeMap::new(), others, problems: Vec::new() };
         for (name, problem) in variables.problems() {
             reader.problem(&name, problem);
         }
@@ -60,11 +68,20 @@ impl Reader {
             .any(|problem| problem.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')))
     }
 
+    /// Whether a variable is set that is no setting.
+    pub(super) fn other_is_set(&self, name: &str) -> bool {
+        self.others.contains(name)
+    }
+
     /// Whether a part is named by its address. Any of its other settings without the address is a problem: whoever
     /// set it meant the real part.
     pub(super) fn part(&mut self, address: &str, prefix: &str) -> bool {
         if self.variables.contains_key(address) {
             return true;
+        }
+        // It was set, and to what has been told.
+        if self.has_problem(address) {
+            return false;
         }
         if let Some(other) = self.variables.keys().find(|name| name.starts_with(prefix)).cloned() {
             self.problem(
@@ -88,7 +105,9 @@ impl Reader {
 
     pub(super) fn required(&mut self, name: &str, example: &str) -> String {
         self.optional(name).unwrap_or_else(|| {
-            self.problem(name, format_args!("is not set; give it a value such as {example}"));
+            if !self.has_problem(name) {
+                self.problem(name, format_args!("is not set; give it a value such as {example}"));
+            }
             String::new()
         })
     }

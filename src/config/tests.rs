@@ -167,3 +167,16 @@ fn debug_output_shows_no_secret() {
         assert!(!text.contains("segredo") && !text.contains("senha"), "{text}");
     }
 }
+
+#[test]
+fn a_value_that_a_file_sets_wrongly_is_not_said_to_be_missing() {
+    for (file, name) in [
+        ("SUPABASE_URL=https://abc.supabase.co\nSUPABASE_KEY=a$b\n", "SUPABASE_KEY"),
+        ("SUPABASE_URL=https://a$b\nSUPABASE_KEY=segredo\n", "SUPABASE_URL"),
+    ] {
+        let mut variables = Variables::default();
+        variables.add_file(std::path::Path::new(".env"), file).expect("a file of settings");
+        let text = Settings::from_variables(variables).expect_err("a problem").to_string();
+        assert!(text.contains(&format!("{name}: has one of")) && !text.contains("is not set"), "{text}");
+    }
+}

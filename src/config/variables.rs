@@ -254,6 +254,11 @@ impl Variables {
         Some((password.to_owned(), problem))
     }
 
+    /// The names of what is set and no setting.
+    pub(super) fn others(&self) -> impl Iterator<Item = &str> {
+        self.others.keys().map(String::as_str).filter(|name| !self.emptied.contains(*name))
+    }
+
     pub(super) fn into_settings(self) -> BTreeMap<String, String> {
         self.settings.into_iter().map(|(name, variable)| (name, variable.value)).collect()
     }

@@ -297,6 +297,24 @@ fn shown(json: &str, depth: usize) -> Value {
     }
 }
 
+/// The same JSON with those numbers as texts that serde's own value would change; the others stay as they are written.
+pub(crate) fn with_exact_numbers(json: &str) -> Cow<'_, str> {
+    let changes = |token: &Token<'_>| matches!(token, Token::Number(number) if exact_number(number).is_none() && number.parse().is_ok_and(f64::is_finite));
+    if !tokens(json).any(|token| changes(&token)) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for token in tokens(json) {
+        let (Token::Text(text) | Token::Number(text) | Token::Other(text)) = token;
+        if changes(&token) {
+            out.extend(["\"", text, "\""]);
+        } else {
+            out.push_str(text);
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// `None` where no number of serde's is the same to the last digit.
 fn exact_number(digits: &str) -> Option<Number> {
     if let Ok(number) = digits.parse::<i64>() {

@@ -200,15 +200,26 @@ fn unquoted(value: &str) -> Option<&str> {
     (!inner.contains('\\')).then_some(inner)
 }
 
-/// A whole number of 64 bits, also where it is spelt with a fraction of zeros or an exponent.
-#[allow(clippy::cast_possible_truncation)]
+/// A whole number of 64 bits, also where it is spelt with a fraction of zeros or an exponent: told by its digits.
 fn integer(text: &str) -> Option<i64> {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
     if let Ok(number) = text.parse() {
         return Some(number);
     }
-    let number: f64 = number(text)?.parse().ok()?;
-    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+    let number = number(text)?;
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (sign, mantissa) = match mantissa.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", mantissa.strip_prefix('+').unwrap_or(mantissa)),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_end_matches('0');
+    let point = i64::try_from(whole.len()).ok()? + exponent.parse::<i64>().ok()?;
+    if significant.trim_start_matches('0').is_empty() {
+        return Some(0);
+    }
+    let zeros = usize::try_from(point).ok()?.checked_sub(significant.len())?;
+    (zeros <= 20).then(|| format!("{sign}{significant}{}", "0".repeat(zeros)).parse().ok())?
 }
 
 /// The digits of a number that `numeric` holds.
@@ -247,7 +258,25 @@ mod tests {
         }
         assert_eq!(read("80.0", ColumnKind::Integer), Some(Cell::Integer(80)));
         assert_eq!(read("9223372036854775807", ColumnKind::Integer), Some(Cell::Integer(i64::MAX)));
-        for none in ["80.5", "9223372036854775808", "1e300", "\"oitenta\""] {
+        for (whole, number) in [
+            ("9007199254740993.0", 9_007_199_254_740_993),
+            ("-1.5e1", -15),
+            ("0.00", 0),
+            ("12e3", 12_000),
+            ("100.0e-2", 1),
+        ] {
+            assert_eq!(read(whole, ColumnKind::Integer), Some(Cell::Integer(number)), "{whole}");
+        }
+        for none in [
+            "80.5",
+            "9223372036854775808",
+            "1e300",
+            "\"oitenta\"",
+            "9007199254740992.9",
+            "0.99999999999999999999",
+            "1.00000000000000000001",
+            "15e-1",
+        ] {
             assert_eq!(read(none, ColumnKind::Integer), None, "{none}");
         }
     }

@@ -17,6 +17,9 @@ use crate::{
 /// UUIDv5 namespace of dead letters of log records.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_5b3a_2f0e_5c49_9a57_51c1_ce00_0002);
 
+/// Characters of a key that a letter shows.
+const MAX_SHOWN_KEY: usize = 512;
+
 /// UUIDv5 namespace of dead letters of rows.
 const ROW_NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_5b3a_2f0e_5c49_9a57_51c1_ce00_0003);
 
@@ -77,7 +80,9 @@ pub fn from_row(
     let mut headers = common(id, &error.to_string(), now);
     headers.push(("table", text(table.name())));
     headers.push(("sync_id", text(sync_id)));
-    headers.extend(key_as_sent(table, row).map(|key| ("entity", text(key))));
+    let shown =
+        |key: String| text(key.chars().filter(|c| !c.is_control()).take(MAX_SHOWN_KEY).collect::<String>());
+    headers.extend(key_as_sent(table, row).map(|key| ("entity", shown(key))));
     let value = Bytes::copy_from_slice(SourceRow::visible(table, row).as_str().as_bytes());
     let whole = NewRecord { key: text(id), value, headers };
     if whole.size() <= limit { whole } else { by_reference(whole) }
@@ -117,8 +122,7 @@ pub fn row_letter_id(table: Table, row: &Json) -> Uuid {
 pub fn key_as_sent(table: Table, row: &Json) -> Option<String> {
     let members = row.members()?;
     let key = members.get(table.key_source())?;
-    let key = json::text(key).map_or_else(|| key.to_owned(), std::borrow::Cow::into_owned);
-    Some(key.chars().filter(|c| !c.is_control()).take(512).collect())
+    Some(json::text(key).map_or_else(|| key.to_owned(), std::borrow::Cow::into_owned))
 }
 
 /// What a replay appends.

@@ -18,6 +18,7 @@ use crate::{
     next_step::NextStep,
     sink::Sink,
     source::RowQuery,
+    store::TOLD_FOR,
 };
 
 /// How one check came out.
@@ -139,7 +140,7 @@ impl Doctor {
             Ok(identity) => identity,
             Err(fault) => return vec![Finding::failed(part, "reachable", fault)],
         };
-        let mut findings = vec![Finding::ok(part, "reachable", identity)];
+        let mut findings = vec![Finding::ok(part, "reachable", identity.to_string())];
         findings.push(match within(part, self.shared.log.extents()).await {
             Ok(extents) => {
                 let records = records_in(&extents);
@@ -213,6 +214,10 @@ impl Doctor {
             }
             Err(fault) => findings.push(Finding::failed(part, "questions", fault)),
         }
+        findings.extend(operations::notice_findings(
+            part,
+            within(part, store.notices(Utc::now() - TOLD_FOR)).await,
+        ));
         let (letters, pauses, schedules) = tokio::join!(
             within(log.name(), self.letters.open_count_as_it_is()),
             within(part, self.drains.known_pauses()),

@@ -18,17 +18,21 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
-    dead_letters,
+    dead_letters, gaps,
+    reading::Reading,
     stats::{DrainState, DrainStats},
 };
 use crate::{
     backoff::Backoff,
     domain::{Catalog, Event, TableName},
     fault::{Fault, FaultKind},
-    log::{BatchLimits, Delivery, Log, LogReader, Position, Record, StartAt, Topic},
+    log::{BatchLimits, Delivery, Extent, Log, LogReader, Position, Record, StartAt, Topic},
     sink::{Applied, ApplyError, Rejection, Sink, SinkBatch, SinkEvent, Span},
-    store::{ParkedEntity, Store},
+    store::{Notice, NoticeKind, ParkedEntity, Store},
 };
+
+/// How often it is looked whether log and sink are still those that the drain began with.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Fewest records a batch is cut down to while a sink keeps failing.
 const MIN_BATCH: usize = 100;
@@ -41,7 +45,7 @@ pub struct Drain {
     pub sink: Arc<dyn Sink>,
     /// Where it is noted which entities have open letters.
     pub store: Arc<dyn Store>,
-    /// The consumer group of this sink.
+    /// What the name of this sink's consumer group begins with; the rest says which log and which sink these are.
     pub group: String,
     pub limits: BatchLimits,
     /// First and longest pause after a fault.
@@ -62,7 +66,17 @@ struct Held {
 
 struct Session<'a> {
     drain: &'a Drain,
+    reading: Reading,
+    /// The log's identity.
     log_id: String,
+    /// When it was last looked whether `reading` still holds.
+    looked: Instant,
+    /// When it was last looked whether nothing but holes is left.
+    passed: Instant,
+    /// It does not: this run ends, and the next one begins anew.
+    replaced: bool,
+    /// Pieces that the store has still to remember.
+    unmet: Option<Reading>,
     reader: Box<dyn LogReader>,
     held: BTreeMap<i32, Held>,
     /// Assigned, but the claim failed so far.
@@ -88,12 +102,14 @@ impl Drain {
             return Ok(());
         };
         self.stats.set_state(DrainState::Running);
-        info!(sink = self.sink.name(), group = self.group, "drain started");
+        info!(sink = self.sink.name(), group = session.reading.group, "drain started");
         // Stopping waits for the batch in hand: what was applied is also committed.
-        while !stop.is_cancelled() {
+        while !stop.is_cancelled() && !session.replaced {
             session.step(stop).await;
         }
-        session.commit_pending().await.ok();
+        if !session.replaced {
+            session.commit_pending().await.ok();
+        }
         session.reader.close().await;
         self.stats.set_partitions(Vec::new());
         self.stats.set_state(DrainState::Stopped);
@@ -101,14 +117,58 @@ impl Drain {
         Ok(())
     }
 
+    /// Has the store remember log and sink; says so where one of them is another than it was.
+    async fn meet(&self, reading: &Reading) -> Result<(), Fault> {
+        if self.store.meet_log(&reading.log).await?.is_some() {
+            warn!(
+                place = reading.log.place,
+                id = reading.log.id,
+                "the log was made anew since it was last met"
+            );
+        }
+        for piece in &reading.sink {
+            if self.store.meet_sink(piece).await?.is_some() {
+                warn!(place = piece.place, id = piece.id, "it was made anew since it was last met");
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the store remember what is told to operators, before anything moves past it.
+    async fn note(&self, notice: &Notice) -> Result<(), Fault> {
+        warn!(sink = self.sink.name(), notice = notice.sentence(), "noticed");
+        self.store.note(notice).await
+    }
+
+    async fn note_removed(&self, log: &str, removed: &[Extent]) -> Result<(), Fault> {
+        for gone in removed {
+            let notice = Notice {
+                kind: NoticeKind::RecordsRemoved,
+                part: self.sink.name().to_owned(),
+                log: log.to_owned(),
+                partition: Some(gone.partition),
+                from: gone.low,
+                to: gone.high,
+                noticed_at: Utc::now(),
+            };
+            self.note(&notice).await?;
+        }
+        Ok(())
+    }
+
     async fn open(&self) -> Result<Session<'_>, Fault> {
         self.sink.prepare().await?;
         self.log.ensure_topics().await?;
-        let log_id = self.log.identity().await?;
-        let reader = self.log.reader(&self.group).await?;
+        let reading = Reading::of(&*self.log, &*self.sink, &self.group).await?;
+        let reader = self.log.reader(&reading.group).await?;
         Ok(Session {
             drain: self,
-            log_id,
+            log_id: reading.log.to_string(),
+            unmet: Some(reading.clone()),
+            reading,
+            looked: Instant::now(),
+            passed: Instant::now(),
+            replaced: false,
             reader,
             held: BTreeMap::new(),
             unclaimed: HashSet::new(),
@@ -134,6 +194,10 @@ impl Session<'_> {
     }
 
     async fn advance(&mut self, stop: &CancellationToken) -> Result<(), Fault> {
+        self.look().await?;
+        if self.replaced {
+            return Ok(());
+        }
         // In this order: a sink without offsets of its own is read on from the group's.
         self.note_parked().await?;
         self.commit_pending().await?;
@@ -152,7 +216,47 @@ impl Session<'_> {
                 self.forget(&partitions);
             }
             Delivery::Records(records) => self.apply(records).await?,
-            Delivery::Idle => self.succeeded(),
+            Delivery::Idle => {
+                self.pass_holes().await?;
+                self.succeeded();
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether log and sink are still those that this run began with, and has the store remember them.
+    async fn look(&mut self) -> Result<(), Fault> {
+        if let Some(reading) = self.unmet.take()
+            && let Err(fault) = self.drain.meet(&reading).await
+        {
+            // An index is drained while the store is down.
+            debug!(sink = self.drain.sink.name(), error = %fault, "the store could not be told of log and sink");
+            self.unmet = Some(reading);
+        }
+        if self.looked.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        let now = Reading::of(&*self.drain.log, &*self.drain.sink, &self.drain.group).await;
+        self.looked = Instant::now();
+        let now = match now {
+            Ok(now) => now,
+            // Something of the sink was deleted: the next run makes it anew.
+            Err(fault) if fault.part == self.drain.sink.name() && fault.kind == FaultKind::Misconfigured => {
+                warn!(sink = self.drain.sink.name(), error = %fault, "the sink is not what it was: beginning anew");
+                self.drain.stats.failed(&fault);
+                self.replaced = true;
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
+        for identity in now.replaced(&self.reading) {
+            warn!(
+                sink = self.drain.sink.name(),
+                place = identity.place,
+                id = identity.id,
+                "what is drained, or drained into, was replaced: beginning anew"
+            );
+            self.replaced = true;
         }
         Ok(())
     }
@@ -169,6 +273,13 @@ impl Session<'_> {
             let Some(at) = began.iter().find(|at| at.partition == claim.partition) else {
                 continue; // revoked meanwhile
             };
+            let stored = match claim.start {
+                StartAt::Offset(stored) => Some(stored),
+                StartAt::Beginning | StartAt::Committed => None,
+            };
+            for notice in gaps::notices_of_start(self.drain.sink.name(), &self.log_id, stored, at) {
+                self.drain.note(&notice).await?;
+            }
             let next = match claim.start {
                 // The sink compares with what it stored, even where the log made reading begin elsewhere.
                 StartAt::Offset(stored) => stored,
@@ -186,12 +297,7 @@ impl Session<'_> {
         let outcome = self.try_apply(&records).await;
         match outcome {
             Ok((applied, spans)) => {
-                for span in spans {
-                    if let Some(held) = self.held.get_mut(&span.partition) {
-                        held.next = span.next;
-                    }
-                    self.uncommitted.insert(span.partition, span.next);
-                }
+                self.moved(spans);
                 self.parked.clear();
                 self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
                 self.drain.stats.applied(&records, applied, begun.elapsed());
@@ -199,14 +305,71 @@ impl Session<'_> {
                 Ok(())
             }
             Err(fault) => {
-                self.give_back(&records, fault.kind);
+                self.give_back(records.iter().map(|record| record.partition), fault.kind);
                 Err(fault)
             }
         }
     }
 
+    /// Moves past offsets that no reader is ever given, once nothing else is left: they are no lag.
+    async fn pass_holes(&mut self) -> Result<(), Fault> {
+        if self.passed.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        self.passed = Instant::now();
+        let extents = self.drain.log.extents().await?;
+        let mut spans = Vec::new();
+        for extent in &extents {
+            let Some(held) = self.held.get(&extent.partition).filter(|held| held.next < extent.high) else {
+                continue;
+            };
+            let jump = Extent { low: held.next, ..*extent };
+            self.drain.note_removed(&self.log_id, &gaps::removed(&[jump], &extents)).await?;
+            let left = Extent { low: held.next.max(extent.low), ..*extent };
+            if left.low == left.high || self.drain.log.holds_none(left).await? {
+                spans.push(Span {
+                    partition: extent.partition,
+                    epoch: held.epoch,
+                    first: held.next,
+                    next: extent.high,
+                });
+            }
+        }
+        if spans.is_empty() {
+            return Ok(());
+        }
+        let batch = SinkBatch { events: Vec::new(), spans };
+        match self.drain.sink.apply(&self.log_id, &batch).await {
+            Ok(_) => self.moved(batch.spans),
+            Err(ApplyError::Fault(fault)) => {
+                self.give_back(batch.spans.iter().map(|span| span.partition), fault.kind);
+                return Err(fault);
+            }
+            // Nothing to reject.
+            Err(ApplyError::Rejected(_)) => {}
+        }
+        Ok(())
+    }
+
+    /// The sink stands where these spans end.
+    fn moved(&mut self, spans: Vec<Span>) {
+        for span in spans {
+            if let Some(held) = self.held.get_mut(&span.partition) {
+                held.next = span.next;
+            }
+            self.uncommitted.insert(span.partition, span.next);
+        }
+    }
+
     /// Applies a batch, parking what the sink refuses until it takes the rest.
     async fn try_apply(&mut self, records: &[Record]) -> Result<(Applied, Vec<Span>), Fault> {
+        let positions =
+            records.iter().map(|record| Position { partition: record.partition, offset: record.offset });
+        let jumps = gaps::jumps(|partition| self.held.get(&partition).map(|held| held.next), positions);
+        if !jumps.is_empty() {
+            let extents = self.drain.log.extents().await?;
+            self.drain.note_removed(&self.log_id, &gaps::removed(&jumps, &extents)).await?;
+        }
         let (mut batch, undecodable) = self.batch_of(records);
         self.park(records, undecodable).await?;
         loop {
@@ -316,15 +479,16 @@ impl Session<'_> {
     /// Tells the store which entities have open letters; what it could not be told is told before anything else.
     async fn note_parked(&mut self) -> Result<(), Fault> {
         if !self.unnoted.is_empty() {
-            self.drain.store.note_parked(&self.log_id, &self.unnoted).await?;
+            let letters = self.drain.log.dead_letters_identity().await?.to_string();
+            self.drain.store.note_parked(&letters, &self.unnoted).await?;
             self.unnoted.clear();
         }
         Ok(())
     }
 
     /// After a fault: the partitions of the batch will be read again, from where the sink stands.
-    fn give_back(&mut self, records: &[Record], kind: FaultKind) {
-        let partitions: HashSet<i32> = records.iter().map(|record| record.partition).collect();
+    fn give_back(&mut self, partitions: impl Iterator<Item = i32>, kind: FaultKind) {
+        let partitions: HashSet<i32> = partitions.collect();
         if kind == FaultKind::Fenced {
             self.parked.clear();
         }

@@ -16,13 +16,33 @@ use super::{
     stats::{DrainReport, DrainStats},
     supervisor::{Restart, Supervisor},
 };
-use crate::{fault::Fault, log::Position, sink::Sink};
+use crate::{
+    fault::Fault,
+    log::Position,
+    sink::Sink,
+    store::{Notice, NoticeKind},
+};
 
 /// How long a call waits for a drain to do as it is told.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often a waiting caller looks again.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What is told of a sync whose topic is gone.
+const GONE: &str = "the topic it appended to was deleted and made anew since; what this sink had not applied of it is read \
+                    from the source again";
+
+/// Whether the last record below one of these targets was removed before the sink had applied it.
+fn removes(notice: &Notice, sink: &str, log: &str, targets: &[Position]) -> bool {
+    notice.kind == NoticeKind::RecordsRemoved
+        && notice.part == sink
+        && notice.log == log
+        && targets.iter().any(|target| {
+            notice.partition == Some(target.partition)
+                && (notice.from..notice.to).contains(&(target.offset - 1))
+        })
+}
 
 /// A sink that an operator paused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -94,12 +114,11 @@ impl Drains {
     /// As [`Drains::lag`], of topics and tables that may not be there: doctor creates neither.
     pub(super) async fn lag_as_it_is(&self) -> Result<Vec<SinkLag>, Fault> {
         let log = &*self.shared.log;
-        let log_id = log.identity().await?;
         let extents = log.extents().await?;
         try_join_all(self.shared.sinks.iter().map(|sink| async {
-            let group = self.shared.group_of(&**sink);
-            let standing = lag::standing(log, &log_id, &**sink, &group).await?;
-            Ok(lag::lag_of(sink.name(), &group, &standing, &extents))
+            let reading = self.shared.reading(&**sink).await?;
+            let standing = lag::standing(log, &reading.log.to_string(), &**sink, &reading.group).await?;
+            Ok(lag::lag_of(sink.name(), &reading.group, &standing, &extents))
         }))
         .await
     }
@@ -114,7 +133,7 @@ impl Drains {
         targets: &[Position],
         patience: Duration,
     ) -> Result<Vec<SinkProgress>, Fault> {
-        let log_id = self.shared.log.identity().await?;
+        let log_id = self.shared.log.identity().await?.to_string();
         let until = tokio::time::Instant::now() + patience;
         loop {
             let sinks = self.progress_to(&log_id, targets, true).await;
@@ -145,21 +164,37 @@ impl Drains {
         ended: bool,
     ) -> SinkProgress {
         let asked = async {
-            let group = self.shared.group_of(sink);
-            let standing = lag::standing(&*self.shared.log, log_id, sink, &group).await?;
+            let reading = self.shared.reading(sink).await?;
+            let is_gone = log_id != reading.log.to_string();
+            let standing = lag::standing(&*self.shared.log, log_id, sink, &reading.group).await?;
+            if is_gone && !standing.from_store {
+                // The group's offsets went with the topic.
+                return Ok((None, ended.then(|| GONE.to_owned())));
+            }
             let pending = lag::pending(&standing, targets);
+            if ended && pending > 0 && is_gone {
+                return Ok((Some(pending), Some(GONE.to_owned())));
+            }
+            if ended && pending == 0 && !targets.is_empty() {
+                let notices = self.shared.store.notices(DateTime::UNIX_EPOCH).await?;
+                if let Some(removed) =
+                    notices.iter().find(|notice| removes(notice, sink.name(), log_id, targets))
+                {
+                    return Ok((Some(0), Some(removed.sentence())));
+                }
+            }
             // Applied is not yet visible where an index refreshes in its own time.
             if pending == 0 && ended && !targets.is_empty() {
                 sink.make_visible().await?;
             }
-            Ok::<_, Fault>(pending)
+            Ok::<_, Fault>((Some(pending), None))
         };
-        let (pending, error) = match asked.await {
-            Ok(pending) => (Some(pending), None),
-            Err(fault) => (None, Some(fault.to_string())),
+        let (pending, lost, error) = match asked.await {
+            Ok((pending, why_lost)) => (pending, why_lost.is_some(), why_lost),
+            Err(fault) => (None, false, Some(fault.to_string())),
         };
-        let queryable = pending == Some(0) && ended;
-        SinkProgress { sink: sink.name().to_owned(), queryable, pending, error }
+        let queryable = pending == Some(0) && ended && !lost;
+        SinkProgress { sink: sink.name().to_owned(), queryable, lost, pending, error }
     }
 
     /// The sinks that are paused, whichever processes drain them.

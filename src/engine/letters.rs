@@ -158,7 +158,7 @@ impl Letters {
             self.shared.sink("sink", sink)?;
         }
         self.shared.ready_log().await?;
-        let log = self.shared.log.identity().await?;
+        let log = self.shared.log.dead_letters_identity().await?.to_string();
         let extents = self.shared.log.dead_letter_extents().await?;
         let mut partitions: Vec<Backwards> = extents
             .into_iter()
@@ -211,7 +211,7 @@ impl Letters {
 
     /// As [`Letters::open_count`], on a store that may not be migrated yet.
     pub(super) async fn open_count_as_it_is(&self) -> Result<u64, Fault> {
-        let log = self.shared.log.identity().await?;
+        let log = self.shared.log.dead_letters_identity().await?.to_string();
         let extents = self.shared.log.dead_letter_extents().await?;
         let settled = self.shared.store.settled_count(&log, &extents).await?;
         Ok(records_in(&extents).saturating_sub(settled))
@@ -250,7 +250,7 @@ impl Letters {
             Ok(Replay::FromLog(at)) => at,
             Err(reason) => return Ok(Err(reason)),
         };
-        if letter.header("log") != Some(self.shared.log.identity().await?) {
+        if letter.header("log") != Some(self.shared.log.identity().await?.to_string()) {
             return Ok(Err("its record is in another log, or in one that is gone".to_owned()));
         }
         let range = Extent { partition: at.partition, low: at.offset, high: at.offset + 1 };
@@ -286,7 +286,7 @@ impl Letters {
             return Ok(());
         }
         let by = format!("{by} on {}", self.shared.settings.owner);
-        let log = self.shared.log.identity().await?;
+        let log = self.shared.log.dead_letters_identity().await?.to_string();
         let resolutions: Vec<Resolution> =
             letters.iter().map(|letter| letter.settled(settled, &by)).collect();
         self.shared.ready_store().await?.settle(&log, &resolutions).await?;
@@ -348,7 +348,7 @@ impl Letters {
 
     async fn letters_at(&self, ids: &[Position]) -> Result<HashMap<Position, Letter>, Fault> {
         self.shared.ready_log().await?;
-        let log = self.shared.log.identity().await?;
+        let log = self.shared.log.dead_letters_identity().await?.to_string();
         let extents = self.shared.log.dead_letter_extents().await?;
         let exists = |at: &Position| {
             extents.iter().any(|e| e.partition == at.partition && at.offset >= e.low && at.offset < e.high)

@@ -6,15 +6,18 @@ mod doctor;
 mod drain;
 mod drains;
 mod error;
+mod gaps;
 mod lag;
 mod letter_pages;
 mod letters;
 mod metrics;
 mod operations;
+mod owed;
 mod page;
 mod progress;
 mod project;
 mod questions;
+mod reading;
 mod rebuild;
 mod recent;
 mod schedules;
@@ -31,7 +34,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 
 pub use appender::{Appender, event_record};
 pub use doctor::{Doctor, Finding, Outcome};
@@ -61,7 +64,7 @@ use crate::{
     index::Index,
     log::{BatchLimits, Log},
     source::Source,
-    store::Store,
+    store::{Notice, Store, TOLD_FOR},
 };
 use shared::Shared;
 
@@ -159,10 +162,19 @@ impl Engine {
         self.shared.prepare().await
     }
 
+    /// What was noticed within the last week: parts that were found replaced, cut or restored.
+    ///
+    /// # Errors
+    /// When the store can't be reached or is not migrated.
+    pub async fn notices(&self) -> Result<Vec<Notice>, Fault> {
+        self.shared.store.notices(Utc::now() - TOLD_FOR).await
+    }
+
     /// Starts the drains of this process, and goes on with rebuilds that another left behind.
     pub async fn start_drains(&self) {
         self.drains.start().await;
         self.rebuilds.resume();
+        owed::keep_settling(&self.shared, &self.syncs);
     }
 
     /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends.

@@ -4,8 +4,34 @@ use super::{Finding, Outcome, ScheduleStatus, SinkPause};
 use crate::{
     fault::Fault,
     next_step::NextStep,
-    store::{AccessWarning, QuestionAccess, Schedule, StoreFacts},
+    store::{AccessWarning, Notice, NoticeKind, QuestionAccess, Schedule, StoreFacts},
 };
+
+/// What was found replaced, cut or restored lately.
+pub(super) fn notice_findings(part: &str, notices: Result<Vec<Notice>, Fault>) -> Vec<Finding> {
+    match notices {
+        Ok(notices) => {
+            let finding = |notice: &Notice| {
+                let check = notice.kind.as_str().replace('_', " ");
+                Finding::warning(&notice.part, &check, notice.sentence(), next_step(notice.kind))
+            };
+            notices.iter().map(finding).collect()
+        }
+        Err(fault) => vec![Finding::failed(part, "notices", fault)],
+    }
+}
+
+fn next_step(kind: NoticeKind) -> &'static str {
+    match kind {
+        NoticeKind::RecordsRemoved => {
+            "nothing, once the tables were synced again; give the topic a retention.ms of -1"
+        }
+        NoticeKind::LogReplaced
+        | NoticeKind::SinkReplaced
+        | NoticeKind::LogCut
+        | NoticeKind::StoreWentBack => "nothing, once the lag is 0; find out who did it if you did not",
+    }
+}
 
 pub(super) fn store_findings(part: &str, facts: &StoreFacts) -> Vec<Finding> {
     let writable = match &facts.unwritable {

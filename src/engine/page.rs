@@ -139,13 +139,15 @@ impl<'a> Rows<'a> {
 impl Outgoing {
     fn event(row: &SourceRow, last: Option<&Appended>, read_at: DateTime<Utc>, asked: Asked) -> Self {
         let versao = last.map_or(i64::MIN, |last| last.versao.saturating_add(1)).max(micros(read_at));
-        let appended = Appended { entity: row.key.clone(), event: row.event_id, versao };
+        let mut appended = Appended { entity: row.key.clone(), event: row.event_id, versao };
         let (event, misfits) = row.event(read_at, versao);
         let record = event_record(&event, asked.sync_id);
         let (size, limit) = (record.size(), asked.max_record);
         let (record, letter) = if size > limit {
             let letter = dead_letters::from_large_row(row, size, limit, asked.sync_id, Utc::now());
-            (letter, Some(dead_letters::row_letter_id(row.table, &row.json)))
+            // It was not appended: once the log takes it, it is new.
+            appended.event = dead_letters::row_letter_id(row.table, &row.json);
+            (letter, Some(appended.event))
         } else {
             (record, None)
         };
@@ -223,5 +225,9 @@ mod tests {
         assert!(cut.cut && cut.events.len() == 1 && cut.appended.len() == 1);
         let large = taken(&page, Asked { max_record: 1_000, ..ASKED }, HashMap::new());
         assert_eq!((large.events.len(), large.letters.len(), large.cut), (0, 2, false));
+        let again = taken(&page, Asked { max_record: 1_000, ..ASKED }, large.appended.clone());
+        assert_eq!((again.events.len(), again.letters.len(), again.unchanged), (0, 0, 2), "parked once");
+        let raised = taken(&page, ASKED, large.appended);
+        assert_eq!((raised.events.len(), raised.letters.len()), (2, 0), "the limit was raised, as advised");
     }
 }

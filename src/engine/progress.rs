@@ -34,6 +34,8 @@ pub struct SinkProgress {
     pub pending: Option<i64>,
     /// Everything of this sync can be queried here.
     pub queryable: bool,
+    /// Records of this sync are gone from the log and were never applied here.
+    pub lost: bool,
     /// Why the sink could not be asked.
     pub error: Option<String>,
 }
@@ -73,7 +75,7 @@ impl SyncStatus {
             SyncPhase::Running | SyncPhase::Draining => false,
             SyncPhase::Done => true,
             SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted => {
-                self.sinks.iter().all(|sink| sink.queryable)
+                self.sinks.iter().all(|sink| sink.queryable || sink.lost)
             }
         }
     }
@@ -82,11 +84,13 @@ impl SyncStatus {
         let state = match record.state {
             SyncState::Running => SyncPhase::Running,
             SyncState::Succeeded if sinks.iter().all(|sink| sink.queryable) => SyncPhase::Done,
+            SyncState::Succeeded if sinks.iter().all(|sink| sink.queryable || sink.lost) => SyncPhase::Failed,
             SyncState::Succeeded => SyncPhase::Draining,
             SyncState::Failed => SyncPhase::Failed,
             SyncState::Cancelled => SyncPhase::Cancelled,
             SyncState::Interrupted => SyncPhase::Interrupted,
         };
+        let lost = sinks.iter().find(|sink| sink.lost).and_then(|sink| sink.error.clone());
         Self {
             sync_id: record.id,
             table: record.request.table.0,
@@ -102,7 +106,7 @@ impl SyncStatus {
             started_at: record.started_at,
             finished_at: record.finished_at,
             owner: record.owner,
-            error: record.error,
+            error: record.error.or(lost),
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{EngineError, drain::Drain, shared::Shared, stats::DrainStats, supervisor};
+use super::{EngineError, drain::Drain, reading::Reading, shared::Shared, stats::DrainStats, supervisor};
 use crate::{
     backoff::Backoff,
     fault::{Fault, FaultKind},
@@ -249,7 +249,10 @@ impl Run {
 
     async fn read_up_to(&self, ends: Vec<Extent>) -> Result<(), Fault> {
         loop {
-            let pending = pending(&ends, &self.log.committed(&self.drain.group).await?);
+            let reading = Reading::of(&*self.log, &*self.drain.sink, &self.drain.group).await?;
+            // A topic that was made anew meanwhile may never reach what it had.
+            let ends = reachable(&ends, &self.log.extents().await?);
+            let pending = pending(&ends, &self.log.committed(&reading.group).await?);
             let report = self.drain.stats.report();
             self.status.send_modify(|status| {
                 status.pending = Some(pending);
@@ -262,6 +265,15 @@ impl Run {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// The ends, where the log still has them.
+fn reachable(ends: &[Extent], now: &[Extent]) -> Vec<Extent> {
+    let end = |end: &Extent| {
+        let now = now.iter().find(|now| now.partition == end.partition)?;
+        Some(Extent { low: now.low, high: end.high.min(now.high), ..*end })
+    };
+    ends.iter().filter_map(end).collect()
 }
 
 /// Records below the ends that are not read yet.

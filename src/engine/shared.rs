@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{EngineError, EngineSettings};
+use super::{EngineError, EngineSettings, reading::Reading};
 use crate::{
     domain::Catalog, fault::Fault, index::Index, log::Log, sink::Sink, source::Source, store::Store,
 };
@@ -85,7 +85,12 @@ impl Shared {
         })
     }
 
-    /// A sink's consumer group.
+    /// Which log a sink is drained from now, and which sink it is.
+    pub(super) async fn reading(&self, sink: &dyn Sink) -> Result<Reading, Fault> {
+        Reading::of(&*self.log, sink, &self.group_of(sink)).await
+    }
+
+    /// What the names of a sink's consumer groups begin with: its pauses hold for all of them.
     pub(super) fn group_of(&self, sink: &dyn Sink) -> String {
         format!("{}.{}", self.settings.group_prefix, sink.name())
     }

@@ -19,6 +19,7 @@ use crate::{
     log::records_in,
     next_step::{NextStep, Remark},
     sink::Sink,
+    store::{Notice, TOLD_FOR},
 };
 
 /// How long one part may take to answer before it counts as failed.
@@ -45,6 +46,8 @@ pub struct PipelineStatus {
     pub paused: Vec<SinkPause>,
     /// Syncs that run by themselves.
     pub schedules: Vec<ScheduleStatus>,
+    /// What was found replaced, cut or restored within the last week.
+    pub notices: Vec<Notice>,
     /// Dead letters that nobody replayed or discarded yet; absent when log or store could not be asked.
     pub dead_letters: Option<u64>,
     /// The latest syncs, newest first.
@@ -129,7 +132,7 @@ impl Inspection {
             // The drains are doing the same just now; a fault shows in the answers below.
             within(self.shared.store.name(), self.shared.prepare()).await.ok();
         }
-        let ((source, mut warnings), log, dead_letters, sinks, lag, syncs, paused, schedules) = tokio::join!(
+        let ((source, mut warnings), log, dead_letters, sinks, lag, syncs, paused, schedules, notices) = tokio::join!(
             self.source_status(),
             self.log_status(),
             within(self.shared.log.name(), self.letters.open_count()),
@@ -138,6 +141,7 @@ impl Inspection {
             within(self.shared.store.name(), self.syncs.recent(5)),
             within(self.shared.store.name(), self.drains.paused()),
             within(self.shared.store.name(), self.schedules.list()),
+            within(self.shared.store.name(), self.shared.store.notices(Utc::now() - TOLD_FOR)),
         );
         let dead_letters = dead_letters.ok();
         let drains = self.drains.reports();
@@ -154,6 +158,8 @@ impl Inspection {
                 format!("{letters} dead letters wait in {}", self.shared.settings.dead_letter_topic);
             warnings.push(Remark::new(problem, NextStep::SettleLetters));
         }
+        let notices = notices.unwrap_or_default();
+        warnings.extend(notices.iter().map(|notice| notice.sentence().into()));
         let (paused, schedules) = (paused.unwrap_or_default(), schedules.unwrap_or_default());
         warnings.extend(schedules.iter().filter_map(ScheduleStatus::failure).map(Remark::from));
         warnings.extend(paused.iter().map(|pause| {
@@ -175,6 +181,7 @@ impl Inspection {
             lag: lag.unwrap_or_default(),
             paused,
             schedules,
+            notices,
             dead_letters,
             recent_syncs: syncs.unwrap_or_default(),
             rebuilds: self.rebuilds.latest(),

@@ -24,8 +24,8 @@ use crate::{
     log::{Log, NewRecord, Topic},
     source::{Page, RowQuery, Source},
     store::{
-        Appended, Control, Coverage, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress, SyncRequest,
-        SyncState,
+        Appended, Control, Coverage, Owed, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
+        SyncRequest, SyncState,
     },
 };
 
@@ -41,9 +41,13 @@ pub(super) struct SyncRun {
     pub(super) log: Arc<dyn Log>,
     /// The log's identity.
     pub(super) log_id: String,
+    /// The identity of where its dead letters are.
+    pub(super) letters: String,
     pub(super) store: Arc<dyn Store>,
     pub(super) appender: Arc<Appender>,
     pub(super) coverage: Option<Coverage>,
+    /// What of the table's history was lost from a log, and is read again.
+    pub(super) owed: Option<Owed>,
     pub(super) page_size: u32,
     /// How far behind the coverage a sync that resumes reads again.
     pub(super) overlap: TimeDelta,
@@ -104,11 +108,16 @@ impl SyncRun {
             unchanged = progress.unchanged, dead_letters = progress.dead_letters, ahead = progress.ahead, "sync ended"
         );
         lease.finish(SyncEnd { state, progress, error, coverage }).await?;
+        if let Some(owed) = self.owed.as_ref().filter(|_| exhausted && reading.window.reaches_owed()) {
+            self.store.settle_owed(owed).await?;
+            info!(sync_id = %self.id, %table, from = %owed.from, "what a log had lost is read again");
+        }
         Ok(state)
     }
 
     async fn read(&self, lease: &mut dyn SyncLease, progress: &mut SyncProgress) -> Reading {
-        let plan = |now| Window::plan(now, self.table, &self.request, self.coverage, self.overlap);
+        let owed = self.owed.as_ref().map(|owed| owed.from);
+        let plan = |now| Window::plan(now, self.table, &self.request, self.coverage, owed, self.overlap);
         let mut reading =
             Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
@@ -198,6 +207,15 @@ impl SyncRun {
         if appended > 0 {
             self.appender.append(taken.events, &mut progress.targets).await?;
         }
+        // What went into another topic than this sync began with is remembered of neither.
+        let now = self.log.identity().await?.to_string();
+        if now != self.log_id {
+            return Err(Fault::transient(
+                self.log.name(),
+                format!("the topic was deleted and made anew while {} was synced", self.table),
+                "start the sync again: it appends everything to the new topic",
+            ));
+        }
         for (column, values) in taken.misfits {
             *misfits.entry(column).or_default() += values;
         }
@@ -215,7 +233,7 @@ impl SyncRun {
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);
-            let mended = self.store.settle_mended(&self.log_id, &table, &entities).await?;
+            let mended = self.store.settle_mended(&self.letters, &table, &entities).await?;
             if mended > 0 {
                 info!(sync_id = %self.id, table = %self.table, mended, "dead letters settled: their rows came again, mended");
             }
@@ -240,6 +258,6 @@ impl SyncRun {
                 Some(ParkedEntity { partition: at.partition, offset: at.offset, ..parked? })
             })
             .collect();
-        self.store.note_parked(&self.log_id, &noted).await
+        self.store.note_parked(&self.letters, &noted).await
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The furthest a sync may look back.
-pub(super) const MAX_HOURS: u32 = 24 * 366 * 10;
+pub(super) const MAX_HOURS: u32 = 876_600;
 
 /// The syncs of every process; those that run here can be watched closely.
 pub struct Syncs {
@@ -60,7 +60,10 @@ impl Syncs {
         // What a sync needs; an index that is down catches up later.
         log.ensure_topics().await?;
         self.shared.ready_store().await?;
-        let log_id = log.identity().await?;
+        let identity = log.identity().await?;
+        store.meet_log(&identity).await?;
+        let letters = log.dead_letters_identity().await?.to_string();
+        let log_id = identity.to_string();
         let id = Uuid::now_v7();
         let new =
             NewSync { id, request: request.clone(), log: log_id.clone(), owner: settings.owner.clone() };
@@ -68,6 +71,7 @@ impl Syncs {
             Begun::Started { lease, coverage } => (lease, coverage),
             Begun::Busy(running) => return Err(EngineError::Busy(running)),
         };
+        let owed = store.owed().await?.into_iter().find(|owed| owed.table == request.table);
         let cancel = CancellationToken::new();
         let (sender, receiver) = watch::channel(SyncProgress::default());
         let run = SyncRun {
@@ -77,9 +81,11 @@ impl Syncs {
             source: source.clone(),
             log: log.clone(),
             log_id,
+            letters,
             store: store.clone(),
             appender: self.appender.clone(),
             coverage,
+            owed,
             page_size: settings.page_size,
             overlap: settings.overlap,
             cancel: cancel.clone(),

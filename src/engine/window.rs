@@ -25,16 +25,20 @@ pub struct Window {
     /// A filtered read sees only some of the rows and proves nothing about the others; and where rows don't tell when
     /// they were modified there is nothing to read on from.
     counts: bool,
+    /// It begins where what is owed begins, or before.
+    owed: bool,
 }
 
 impl Window {
     /// Plans a sync. `now` is the server's time, `coverage` what earlier syncs left behind, `overlap` how far behind
-    /// it reading starts again, since rows are committed after the time they bear.
+    /// it reading starts again, since rows are committed after the time they bear; what is `owed` since then is read again
+    /// whatever was covered.
     pub fn plan(
         now: DateTime<Utc>,
         table: Table,
         request: &SyncRequest,
         coverage: Option<Coverage>,
+        owed: Option<DateTime<Utc>>,
         overlap: TimeDelta,
     ) -> Self {
         let start = now
@@ -43,13 +47,20 @@ impl Window {
         // A client's clock may have put an earlier release's coverage into the future.
         let before = coverage.map(|known| Coverage { to: known.to.min(now), ..known });
         let counts = table.time.modified.is_some() && request.conditions.is_empty();
+        let owed = owed.filter(|_| counts);
         let since = match before {
+            _ if owed.is_some() => owed.unwrap_or(start).min(start),
             Some(known) if counts && request.resume && !request.full && known.from <= start => {
                 start.max(known.to.checked_sub_signed(overlap).unwrap_or(known.to))
             }
             _ => start,
         };
-        Self { began: now, start, since, before, counts }
+        Self { began: now, start, since, before, counts, owed: owed.is_some() }
+    }
+
+    /// Whether reading to the end settles what was owed.
+    pub fn reaches_owed(&self) -> bool {
+        self.owed
     }
 
     /// The coverage after everything from `since` on was appended up to the row that was last written at `read_up_to`,
@@ -96,7 +107,7 @@ mod tests {
 
     fn plan_of(table: &str, now: i64, request: &SyncRequest, coverage: Option<Coverage>) -> Window {
         let table = Catalog::built_in().get(table).expect("a table");
-        Window::plan(at(now), table, request, coverage, OVERLAP)
+        Window::plan(at(now), table, request, coverage, None, OVERLAP)
     }
 
     fn plan(now: i64, request: &SyncRequest, coverage: Option<Coverage>) -> Window {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
+use crate::{fault::Fault, identity::Identity};
 
 /// The two topics sluice writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct Extent {
     pub partition: i32,
     /// The first offset that still exists.
     pub low: i64,
-    /// One past the last offset.
+    /// One past the last offset that a reader can get to: what an open transaction holds back lies beyond it.
     pub high: i64,
 }
 
@@ -99,10 +99,49 @@ pub enum StartAt {
     Committed,
 }
 
+/// Where reading of a partition really starts, and what it was decided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    pub partition: i32,
+    pub offset: i64,
+    /// What was asked for, by the sink or else by what the group committed; `None` where neither has anything.
+    pub asked: Option<i64>,
+    /// What the group committed.
+    pub committed: Option<i64>,
+    /// What the partition holds.
+    pub extent: Extent,
+}
+
+impl Started {
+    /// An offset the log no longer holds (retention), or does not hold yet (it was cut), becomes the first that
+    /// exists. `is_cut` where the log was seen to begin again below what had been read.
+    fn resolve(at: StartAt, committed: Option<i64>, extent: Extent, is_cut: bool) -> Self {
+        let asked = match at {
+            StartAt::Offset(offset) => Some(offset),
+            StartAt::Beginning => None,
+            StartAt::Committed => committed,
+        };
+        let held = |offset: &i64| !is_cut && (extent.low..=extent.high).contains(offset);
+        let offset = asked.filter(held).unwrap_or(extent.low);
+        Self { partition: extent.partition, offset, asked, committed, extent }
+    }
+
+    /// Offsets `from..to` that were removed before they were read.
+    pub fn removed(&self) -> Option<(i64, i64)> {
+        self.asked.filter(|asked| *asked < self.offset).map(|asked| (asked, self.offset))
+    }
+
+    /// What had been reached and where the log ends now, where that is before it.
+    pub fn cut(&self) -> Option<(i64, i64)> {
+        self.asked.filter(|asked| *asked > self.offset).map(|asked| (asked, self.extent.high))
+    }
+}
+
 /// What a reader has to say next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// These partitions are ours now. Nothing of them is delivered until [`LogReader::start`].
+    /// These partitions are ours now, or ours still and must be started again because the log was cut below what had
+    /// been delivered. Nothing of them is delivered until [`LogReader::start`].
     Assigned(Vec<i32>),
     /// These partitions are ours no more: whatever of them is held and not applied must be forgotten.
     Revoked(Vec<i32>),
@@ -128,11 +167,18 @@ pub trait Log: Send + Sync {
     /// `kafka`, `embedded`: what status and faults call it.
     fn name(&self) -> &'static str;
 
-    /// Names this log among others: cluster and topic. Offsets of one log mean nothing in another.
+    /// Which log this is now: cluster and topic by name, and the id the topic got when it was created. Offsets of one
+    /// log mean nothing in another, and one made anew under the same name is another.
     ///
     /// # Errors
-    /// When the log can't be reached.
-    async fn identity(&self) -> Result<String, Fault>;
+    /// When the log can't be reached or its topic is not there.
+    async fn identity(&self) -> Result<Identity, Fault>;
+
+    /// As [`Log::identity`], of where the dead letters are.
+    ///
+    /// # Errors
+    /// When the log can't be reached or its topic is not there.
+    async fn dead_letters_identity(&self) -> Result<Identity, Fault>;
 
     /// Creates the topics that are missing; leaves those that exist as they are.
     ///
@@ -178,6 +224,14 @@ pub trait Log: Send + Sync {
     /// When the log can't be reached.
     async fn records(&self, topic: Topic, ranges: &[Extent]) -> Result<Vec<Record>, Fault>;
 
+    /// Whether no reader is ever given a record of these offsets: they hold nothing but the marks of transactions,
+    /// records that were aborted, and what compaction or retention left of others. The range must end where
+    /// [`Log::extents`] said that the partition ends, or before.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn holds_none(&self, range: Extent) -> Result<bool, Fault>;
+
     /// What every partition of the dead letters' topic holds.
     ///
     /// # Errors
@@ -211,12 +265,11 @@ pub trait LogReader: Send {
 
     /// Starts, or restarts, delivery of assigned partitions at the given places; what was fetched before and not
     /// yet delivered is dropped. Partitions that are not assigned any more are passed over. Returns where reading
-    /// really begins: an offset the log no longer holds (retention) or does not hold yet (a recreated topic)
-    /// becomes the first that exists, and is warned about.
+    /// really begins: see [`Started`].
     ///
     /// # Errors
     /// When the log can't be reached.
-    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Position>, Fault>;
+    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Started>, Fault>;
 
     /// Stays in the group for `pause` without delivering a record. Returns early when the assignment changes.
     ///
@@ -232,4 +285,26 @@ pub trait LogReader: Send {
 
     /// Leaves the group.
     async fn close(self: Box<Self>);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_starts_where_it_was_asked_to_or_else_at_the_first_record_there_is() {
+        let extent = Extent { partition: 1, low: 10, high: 50 };
+        let started = |at, committed, is_cut| {
+            let started = Started::resolve(at, committed, extent, is_cut);
+            (started.offset, started.removed(), started.cut())
+        };
+        assert_eq!(started(StartAt::Offset(30), None, false), (30, None, None));
+        assert_eq!(started(StartAt::Offset(50), None, false), (50, None, None), "everything is read");
+        assert_eq!(started(StartAt::Beginning, Some(30), false), (10, None, None));
+        assert_eq!(started(StartAt::Committed, Some(30), false), (30, None, None));
+        assert_eq!(started(StartAt::Committed, None, false), (10, None, None));
+        assert_eq!(started(StartAt::Offset(4), None, false), (10, Some((4, 10)), None));
+        assert_eq!(started(StartAt::Offset(90), None, false), (10, None, Some((90, 50))));
+        assert_eq!(started(StartAt::Offset(30), None, true), (10, None, Some((30, 50))), "grown again since");
+    }
 }

@@ -53,6 +53,19 @@ impl ToolError {
         let structured = json!({"error": {"kind": "invalid_argument", "field": field, "message": text}});
         Self { text, structured }
     }
+
+    /// The same of a tool whose argument has another name.
+    pub(super) fn renamed(mut self, field: &str, name: &str) -> Self {
+        let error = &mut self.structured["error"];
+        if error["field"] == field
+            && let Some(rest) = self.text.strip_prefix(&format!("{field}: "))
+        {
+            self.text = format!("{name}: {rest}");
+            error["field"] = name.into();
+            error["message"] = self.text.as_str().into();
+        }
+        self
+    }
 }
 
 /// The answer to a client that may not call a tool; `why` says what it, or the operator, can do.
@@ -201,6 +214,17 @@ mod tests {
         assert_eq!(result.get("structuredContent"), None);
         let details = json!({"kind": "invalid_argument", "field": "limit", "message": "limit: is 0"});
         assert_eq!(result["_meta"], json!({"sluice/error": details}));
+    }
+
+    #[test]
+    fn an_argument_goes_by_the_name_that_the_tool_has_for_it() {
+        let error = ToolError::argument("key", "no such lead").renamed("key", "id");
+        assert_eq!(error.text, "id: no such lead");
+        assert_eq!(
+            (&error.structured["error"]["field"], &error.structured["error"]["message"]),
+            (&json!("id"), &json!("id: no such lead"))
+        );
+        assert_eq!(ToolError::argument("table", "key: x").renamed("key", "id").text, "table: key: x");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use rmcp::model::JsonObject;
 use serde_json::{Number, Value};
 
 use super::answer::ToolError;
+use crate::domain::json;
 
 /// From this likeness on a name is taken for a slip of another: 1 is the same.
 const LIKE_ENOUGH: f64 = 0.8;
@@ -115,9 +116,13 @@ fn holds(text: &str, first: char) -> bool {
     text.trim_start().starts_with(first) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-/// The number that a text spells as JSON does.
+/// The number that a text spells as JSON does, unless reading it would change it.
 fn number(text: &str) -> Option<Number> {
-    serde_json::from_str(text.trim()).ok()
+    serde_json::from_str::<Number>(text.trim()).ok()?;
+    match json::to_value(text) {
+        Value::Number(number) => Some(number),
+        _ => None,
+    }
 }
 
 /// A whole number, however it is written.
@@ -189,6 +194,7 @@ mod tests {
             (json!({"limit": 24.0}), json!({"limit": 24})),
             (json!({"limit": -3e2}), json!({"limit": -300})),
             (json!({"share": "0.5"}), json!({"share": 0.5})),
+            (json!({"share": "12345678901234567890123"}), json!({"share": "12345678901234567890123"})),
             (json!({"wait": "False"}), json!({"wait": false})),
             (json!({"status": 24}), json!({"status": "24"})),
             (json!({"status": 24.0}), json!({"status": "24"})),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Bytes of JSON one answer may have. With its text, which is no longer, it stays below the 25,000 tokens at which
 /// clients cut.
@@ -62,10 +62,41 @@ fn shorten_members(members: &mut Map<String, Value>, longest: usize) -> bool {
     true
 }
 
-/// Takes out of `members` what `row` has already, be it by another name.
+/// As [`shorten`], and the more the less room there is: what it leaves has no more bytes of JSON than that.
+pub(super) fn shorten_to(value: &mut Value, mut longest: usize, room: usize) -> bool {
+    let whole = value.clone();
+    let mut cut = shorten(value, longest);
+    while size(value) > room && longest > 1 {
+        longest /= 4;
+        *value = whole.clone();
+        cut = shorten(value, longest);
+    }
+    // Many small values in many others: each is told by its size.
+    if size(value) > room
+        && let Value::Object(members) = value
+    {
+        let share = room / (members.len() + 1);
+        cut = true;
+        for (name, member) in members.iter_mut().filter(|(name, member)| size(member) + name.len() > share) {
+            let bytes = whole.get(name).map_or(0, size);
+            *member = format!("… ({bytes} bytes)").into();
+        }
+        if size(value) > room {
+            *value = json!({"…": format!("({} bytes)", size(&whole))});
+        }
+    }
+    cut
+}
+
+/// Bytes of a value as JSON.
+pub(super) fn size(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |bytes| bytes.len())
+}
+
+/// Takes out of `members` what `row` has already, be it by another name, or has the whole of.
 pub(super) fn without_repeats(members: &mut Map<String, Value>, row: &Map<String, Value>) {
     members.retain(|name, value| {
-        let is_there = row.get(name) == Some(value);
+        let is_there = row.get(name).is_some_and(|whole| whole == value || is_rest_of(value, whole));
         // Numbers and truth values are equal by chance.
         let is_there_by_another_name = || {
             matches!(value, Value::String(_) | Value::Array(_) | Value::Object(_))
@@ -75,12 +106,20 @@ pub(super) fn without_repeats(members: &mut Map<String, Value>, row: &Map<String
     });
 }
 
+/// Whether a value is what an event's metadata keeps of one too long for it: its beginning, or its size.
+fn is_rest_of(value: &Value, whole: &Value) -> bool {
+    let Value::String(value) = value else { return false };
+    match whole {
+        Value::String(whole) => value.strip_suffix('…').is_some_and(|begin| whole.starts_with(begin)),
+        _ => value.starts_with('(') && value.ends_with(" bytes, see dados)"),
+    }
+}
+
 /// As many of the first items as fit into what is left of the answer.
 pub(super) fn fitting<T: Serialize>(items: Vec<T>, room: &mut usize) -> Vec<T> {
     let mut kept = Vec::with_capacity(items.len());
     for item in items {
-        let size = serde_json::to_string(&item).map_or(0, |json| json.len() + 1);
-        let Some(left) = room.checked_sub(size) else { break };
+        let Some(left) = room.checked_sub(size(&item) + 1) else { break };
         *room = left;
         kept.push(item);
     }
@@ -89,8 +128,6 @@ pub(super) fn fitting<T: Serialize>(items: Vec<T>, room: &mut usize) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -106,6 +143,35 @@ mod tests {
         assert_eq!(value["c"], "curto");
         assert_eq!(value["d"]["…"], "(1200 members)");
         assert!(!shorten(&mut json!({"a": ["curto"], "b": [1]}), LONGEST_TEXT));
+    }
+
+    #[test]
+    fn whatever_a_value_holds_it_is_cut_to_the_room_there_is() {
+        let many: Map<String, Value> =
+            (0..3000).map(|n| (format!("m{n:04}"), json!("x".repeat(300)))).collect();
+        let deep: Value = (0..40)
+            .map(|_| (0..40).map(|_| json!([many.len(), [1, 2, 3], {"a": "b"}])).collect::<Value>())
+            .collect();
+        for whole in [
+            json!({"nome": "á".repeat(60_007), "localizacao": many}),
+            json!({"a": deep, "b": deep, "c": 1}),
+            json!({"n": 1}),
+        ] {
+            let mut value = whole.clone();
+            let cut = shorten_to(&mut value, LONGEST_TEXT, 5_000);
+            assert!(size(&value) <= 5_000, "{} bytes", size(&value));
+            assert_eq!(cut, value != whole);
+        }
+    }
+
+    #[test]
+    fn what_metadata_keeps_of_a_long_value_is_not_told_beside_the_value() {
+        let row = json!({"nome": "abcdef", "interesses": ["a", "b"], "origem": "xyz"});
+        let mut metadata =
+            json!({"nome": "abc…", "interesses": "(25890 bytes, see dados)", "origem": "abc…"});
+        let (Value::Object(row), Value::Object(members)) = (row, &mut metadata) else { panic!("objects") };
+        without_repeats(members, &row);
+        assert_eq!(metadata, json!({"origem": "abc…"}));
     }
 
     #[test]

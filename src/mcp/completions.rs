@@ -51,11 +51,13 @@ impl SluiceServer {
             (Reference::Resource(_), "group") => GROUPS.iter().map(|group| group.name.to_owned()).collect(),
             _ => Vec::new(),
         };
-        let may_leave = |mut value: String| {
-            self.outgoing.text(&mut value);
-            value
+        // What is masked or cleaned would be looked for as it is offered, and not be found.
+        let may_leave = |value: &String| {
+            let mut shown = value.clone();
+            self.outgoing.text(&mut shown);
+            shown == *value
         };
-        matching(known.into_iter().map(may_leave).collect(), &request.argument.value)
+        matching(known.into_iter().filter(may_leave).collect(), &request.argument.value)
     }
 
     /// The keys of a table's entities that begin so; those stored last, where nothing was typed yet.

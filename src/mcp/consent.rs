@@ -3,21 +3,28 @@
 //! A client that can ask its user is made to: older ones by an elicitation while the call waits, stateless ones by an
 //! answer that says what is to be asked and a sealed note of what it was about, which comes back with the user's
 //! word. The note is good for the same call with the same consequence only. A client that can't ask says `confirm`.
+//!
+//! A call that is taken back, or whose session ends, while its question waits has changed nothing and will not: the
+//! question is withdrawn, and an answer that comes late is an answer to nothing.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use axum::http::request::Parts;
 use rmcp::{
     RoleServer,
     model::{
-        BooleanSchema, CallToolRequestParams, ClientCapabilities, ElicitRequest, ElicitRequestParams,
-        ElicitResult, ElicitationAction, ElicitationSchema, InputRequest, InputRequests, InputRequiredResult,
-        InputResponses, PrimitiveSchemaDefinition, RequestStateCodec, SealOptions,
+        BooleanSchema, CallToolRequestParams, ClientCapabilities, ClientResult, ElicitRequest,
+        ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationSchema, Extensions, InputRequest,
+        InputRequests, InputRequiredResult, InputResponses, PrimitiveSchemaDefinition, RequestStateCodec,
+        SealOptions, ServerRequest,
     },
-    service::RequestContext,
+    service::{PeerRequestOptions, RequestContext, RequestHandle},
 };
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{answer::ToolError, server::is_stateless};
 
@@ -29,6 +36,18 @@ const YES: &str = "confirm";
 
 /// How long a person may take.
 const PATIENCE: Duration = Duration::from_mins(10);
+
+/// How long the client may take to be told that a question is withdrawn.
+const WITHDRAWAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Says, among the extensions of a request's HTTP head, that its client reads nothing before the answer, so that no
+/// question would reach it.
+#[derive(Clone)]
+pub(super) struct ReadsAnswersOnly;
+
+/// Until when the client behind a request can be asked; among the extensions of its context.
+#[derive(Clone)]
+pub(super) struct AskedUntil(pub(super) CancellationToken);
 
 /// The key that seals notes; one a process, so a note does not outlive it.
 #[derive(Clone)]
@@ -103,19 +122,60 @@ pub(super) async fn ask(
         return confirmed(confirm, what);
     }
     if !is_stateless(context) {
-        return match context.peer.create_elicitation_with_timeout(form(what), Some(PATIENCE)).await {
-            Ok(word) => agreed(&word, what),
-            Err(error) => Err(ToolError::argument(
-                YES,
-                format_args!("this {what}, and the user could not be asked: {error}; nothing was done"),
-            )),
-        };
+        if reads_answers_only(&context.extensions) {
+            return confirmed(confirm, what);
+        }
+        return ask_meanwhile(context, what).await;
     }
     let Some(asking) = context.extensions.get::<Arc<Asking>>() else { return confirmed(confirm, what) };
     match asking.word(what) {
         Some(word) => agreed(&word, what),
         None => Err(asking.ask(what)),
     }
+}
+
+/// Asks the user while the call waits.
+async fn ask_meanwhile(context: &RequestContext<RoleServer>, what: &str) -> Result<(), ToolError> {
+    let unasked = |why: &dyn std::fmt::Display| {
+        let problem = format_args!("this {what}, and the user could not be asked: {why}; nothing was done");
+        ToolError::argument(YES, problem)
+    };
+    let question = ServerRequest::ElicitRequest(ElicitRequest::new(form(what)));
+    let asked = context.peer.send_request_with_option(question, PeerRequestOptions::no_options()).await;
+    let mut asked = asked.map_err(|error| unasked(&error))?;
+    let until = context.extensions.get::<AskedUntil>().map_or_else(CancellationToken::new, |at| at.0.clone());
+    let word = tokio::select! {
+        // A word that comes together with the end of its question comes too late.
+        biased;
+        () = context.ct.cancelled() => {
+            withdraw(asked, "the call was taken back");
+            return Err(unasked(&"the call was taken back before an answer came"));
+        }
+        () = until.cancelled() => {
+            withdraw(asked, "the session ends");
+            return Err(unasked(&"the session ended before an answer came"));
+        }
+        word = timeout(PATIENCE, &mut asked.rx) => word,
+    };
+    match word {
+        Ok(Ok(Ok(ClientResult::ElicitResult(word)))) => agreed(&word, what),
+        Ok(Ok(Ok(_))) => Err(unasked(&"the client answered something else")),
+        Ok(Ok(Err(error))) => Err(unasked(&error)),
+        Ok(Err(_)) => Err(unasked(&"the session ended before an answer came")),
+        Err(_) => {
+            withdraw(asked, "no answer came in time");
+            Err(unasked(&format_args!("no answer came within {} minutes", PATIENCE.as_secs() / 60)))
+        }
+    }
+}
+
+/// Tells the client to ask no more. The call does not wait for that: a session that ends may send nothing any more.
+fn withdraw(question: RequestHandle<RoleServer>, why: &'static str) {
+    tokio::spawn(timeout(WITHDRAWAL_TIMEOUT, question.cancel(Some(why.to_owned()))));
+}
+
+fn reads_answers_only(extensions: &Extensions) -> bool {
+    extensions.get::<Parts>().is_some_and(|parts| parts.extensions.get::<ReadsAnswersOnly>().is_some())
 }
 
 /// Forms are what a client can show that says no more than that it elicits.

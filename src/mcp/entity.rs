@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    bounded::{AROUND, CUT, LARGEST_ANSWER, fitting},
+    bounded::{AROUND, CUT, LARGEST_ANSWER, fitting, size},
     output::Outgoing,
     views::{EntityView, EventView},
 };
@@ -44,8 +44,7 @@ impl EntityAnswer {
         let key = history.entity.key.clone();
         let row = history.entity.row.clone();
         let entity = EntityView::new(history.entity, outgoing);
-        let size = serde_json::to_string(&entity).map_or(0, |json| json.len());
-        let mut room = (LARGEST_ANSWER - AROUND).saturating_sub(size);
+        let mut room = (LARGEST_ANSWER - AROUND).saturating_sub(size(&entity));
         // Half for each, and what the related leave goes to the events.
         let mut half = room / 2;
         let related: Vec<RelatedView> =

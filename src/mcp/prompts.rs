@@ -219,8 +219,8 @@ fn refused(problem: String) -> ErrorData {
 
 fn hours(text: &str) -> Result<String, &'static str> {
     match text.parse::<u32>() {
-        Ok(hours @ 1..=87_840) => Ok(hours.to_string()),
-        _ => Err("must be a whole number of hours from 1 to 87840"),
+        Ok(hours @ 1..=876_600) => Ok(hours.to_string()),
+        _ => Err("must be a whole number of hours from 1 to 876600"),
     }
 }
 

@@ -103,12 +103,26 @@ fn allows_null(schema: &Value) -> bool {
         })
 }
 
+/// Members that hold what strangers wrote: a column without a value is missing there, too, but inside a value null stays.
+const ROWS: [&str; 5] = ["row", "rows", "metadata", "dados", "hits"];
+
 /// Takes the nulls out, so that a missing member is missing.
 pub(super) fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(object) => {
             object.retain(|_, member| !member.is_null());
-            object.values_mut().for_each(without_nulls);
+            for (name, member) in object {
+                match member {
+                    member if !ROWS.contains(&name.as_str()) => without_nulls(member),
+                    Value::Object(row) => row.retain(|_, column| !column.is_null()),
+                    Value::Array(rows) => {
+                        rows.iter_mut()
+                            .filter_map(Value::as_object_mut)
+                            .for_each(|row| row.retain(|_, column| !column.is_null()));
+                    }
+                    _ => {}
+                }
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(without_nulls),
         _ => {}

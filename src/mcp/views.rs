@@ -7,7 +7,7 @@ use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
 
 use super::{
-    bounded::{LONGEST_TEXT, shorten, without_repeats},
+    bounded::{LONGEST_TEXT, shorten, shorten_to, without_repeats},
     output::Outgoing,
 };
 use crate::{
@@ -17,6 +17,10 @@ use crate::{
 
 /// A value nested deeper is told by its text: no client draws it, and some can't read it.
 const MAX_DEPTH: usize = 32;
+
+/// Bytes of JSON that a row may have, and what is told beside it: one of each fits into any answer.
+const ROOM_OF_ROW: usize = 14_000;
+const ROOM_BESIDE: usize = 6_000;
 
 /// The most digits that every double keeps.
 const MAX_DIGITS: usize = 15;
@@ -65,9 +69,12 @@ impl EventView {
         if let Some(dados) = &dados {
             without_repeats(&mut metadata, dados);
         }
+        if !with_row {
+            point_to_dados(&mut metadata);
+        }
         let mut is_cut = false;
-        let metadata = (!metadata.is_empty()).then(|| object(metadata, outgoing, &mut is_cut));
-        let dados = dados.map(|dados| object(dados, outgoing, &mut is_cut));
+        let metadata = (!metadata.is_empty()).then(|| object(metadata, ROOM_BESIDE, outgoing, &mut is_cut));
+        let dados = dados.map(|dados| object(dados, ROOM_OF_ROW, outgoing, &mut is_cut));
         Self {
             id: event.id,
             tipo_evento: event.tipo_evento,
@@ -110,10 +117,11 @@ impl EntityView {
     pub(super) fn new(entity: StoredEntity, outgoing: &Outgoing) -> Self {
         let mut metadata = members(&entity.metadata);
         without_repeats(&mut metadata, &entity.row);
+        point_to_dados(&mut metadata);
         let mut is_cut = false;
         Self {
-            row: object(entity.row, outgoing, &mut is_cut),
-            metadata: (!metadata.is_empty()).then(|| object(metadata, outgoing, &mut is_cut)),
+            row: object(entity.row, ROOM_OF_ROW, outgoing, &mut is_cut),
+            metadata: (!metadata.is_empty()).then(|| object(metadata, ROOM_BESIDE, outgoing, &mut is_cut)),
             versao: entity.versao,
             evento_id: entity.evento_id,
             is_cut,
@@ -121,11 +129,23 @@ impl EntityView {
     }
 }
 
+/// Says where the whole of a value is, of which metadata keeps the size, beside no row.
+fn point_to_dados(metadata: &mut JsonObject) {
+    for value in metadata.values_mut() {
+        if let Value::String(text) = value
+            && let Some(size) =
+                text.strip_prefix('(').and_then(|text| text.strip_suffix(" bytes, see dados)"))
+        {
+            *text = format!("({size} bytes: query_raw_events with include_dados shows it)");
+        }
+    }
+}
+
 /// Masked first: half of an address does not look like one.
-fn object(object: JsonObject, outgoing: &Outgoing, is_cut: &mut bool) -> Value {
+fn object(object: JsonObject, room: usize, outgoing: &Outgoing, is_cut: &mut bool) -> Value {
     let mut value = Value::Object(object);
     outgoing.value(&mut value);
-    *is_cut |= shorten(&mut value, LONGEST_TEXT);
+    *is_cut |= shorten_to(&mut value, LONGEST_TEXT, room);
     value
 }
 

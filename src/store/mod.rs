@@ -2,6 +2,7 @@
 //! table has been read, and who is reading it now.
 
 mod layout;
+mod notices;
 mod operations;
 pub mod postgres;
 mod questions;
@@ -22,6 +23,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use notices::{Notice, NoticeKind, Notices, Owed, TOLD_FOR};
 pub use operations::{
     Operations, ParkedEntity, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, StoreFacts,
     SyncFilter,
@@ -228,7 +230,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink + Questions + Operations {
+pub trait Store: Sink + Questions + Operations + Notices {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///

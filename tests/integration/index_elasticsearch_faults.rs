@@ -130,6 +130,34 @@ async fn refused_credentials_are_a_matter_for_a_person_and_are_not_told() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_repeats_the_credentials_does_not_have_them_told() {
+    for pair in [true, false] {
+        // Base64 of ana:segredo.
+        let server = FakeHttp::start(|_, _| {
+            Reply::Answer(
+                401,
+                r#"{"error":{"type":"security_exception","reason":"no: Basic YW5hOnNlZ3JlZG8=, ApiKey YW5hOnNlZ3JlZG8, segredo"}}"#,
+            )
+        })
+        .await;
+        let mut settings = settings(&server.url, "");
+        if pair {
+            settings.username = Some("ana".into());
+            settings.password = Some("segredo".into());
+        } else {
+            settings.api_key = Some("YW5hOnNlZ3JlZG8=".into());
+        }
+        let index = EsIndex::connect(&settings, Catalog::built_in()).expect("settings");
+        for told in [index.health().await.expect_err("refused"), index.prepare().await.expect_err("refused")]
+        {
+            let text = format!("{told} {told:?}");
+            assert!(text.contains("no: Basic ***"), "{text}");
+            assert!(!text.contains("segredo") && !text.contains("YW5hOnNlZ3JlZG8"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_server_understands_the_content_types() {
     let (server, index) = scripted(|_| Reply::Answer(200, ALL_WRITTEN)).await;
     applied(&index, vec![manual(1, json!({}))]).await;

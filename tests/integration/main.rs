@@ -13,6 +13,7 @@ mod embedded_folder;
 mod embedded_whole_way;
 mod faults;
 mod http;
+mod identity;
 mod index_conformance;
 mod index_elasticsearch;
 mod index_elasticsearch_faults;

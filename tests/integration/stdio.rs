@@ -38,10 +38,14 @@ impl Program {
     }
 
     fn with(settings: &[(&str, &str)]) -> Self {
-        let folder = TestFolder::new();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-        command.arg("serve").env_clear().current_dir(folder.path()).kill_on_drop(true);
-        command.env("SLUICE_DATA_DIR", folder.path().join("data")).envs(settings.iter().copied());
+        command.arg("serve").env_clear().envs(settings.iter().copied());
+        Self::of(command, TestFolder::new())
+    }
+
+    fn of(mut command: Command, folder: TestFolder) -> Self {
+        command.current_dir(folder.path()).kill_on_drop(true);
+        command.env("SLUICE_DATA_DIR", folder.path().join("data"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("the program starts");
         let input = process.stdin.take();
@@ -188,7 +192,7 @@ async fn a_line_of_a_hundred_megabytes_takes_little_memory_and_the_next_is_serve
     }
     program.write(b"\"}}\n").await;
     let refusal = program.heard().await;
-    assert_eq!((&refusal["error"]["code"], &refusal["id"]), (&json!(-32700), &Value::Null), "{refusal}");
+    assert_eq!((&refusal["error"]["code"], &refusal["id"]), (&json!(-32700), &json!(1)), "{refusal}");
     let ping = json!({"jsonrpc": "2.0", "id": 2, "method": "ping"});
     assert_eq!(program.answer_to(&ping).await["id"], 2);
     let taken = program.most_memory().saturating_sub(before);
@@ -238,7 +242,7 @@ async fn a_request_before_any_session_is_answered_and_either_kind_of_session_can
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_during_or_right_after_the_handshake_ends_the_program_well() {
-    for signal in ["-INT", "-TERM"] {
+    for signal in ["-INT", "-TERM", "-HUP"] {
         // Right after the answer to initialize.
         let mut program = Program::start();
         assert!(program.answer_to(&initialize("2025-06-18")).await["result"].is_object());
@@ -256,6 +260,19 @@ async fn a_signal_during_or_right_after_the_handshake_ends_the_program_well() {
             program.ended().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_was_told_to_outlive_its_terminal_does() {
+    let folder = TestFolder::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" serve", env!("CARGO_BIN_EXE_sluice")]);
+    command.env("SLUICE_SAMPLE", "true");
+    let mut program = Program::of(command, folder).in_session("2025-06-18").await;
+    program.signal("-HUP");
+    let ping = json!({"jsonrpc": "2.0", "id": 0, "method": "ping"});
+    assert_eq!(program.answer_to(&ping).await["id"], 0);
+    program.hang_up().await;
 }
 
 /// A program with a call under way, and the source that takes its time.

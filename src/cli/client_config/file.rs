@@ -29,6 +29,8 @@ pub(super) enum FileError {
     Dangling(PathBuf),
     #[error("{0} belongs to another user; run this as that user, or name another file with --path")]
     Foreign(PathBuf),
+    #[error("{0} is no regular file and would be replaced by one; name another with --path")]
+    NoFile(PathBuf),
     #[error("{0} was changed by another program meanwhile and was left alone; try again")]
     Raced(PathBuf),
 }
@@ -38,7 +40,7 @@ impl ConfigFile {
     /// keep such files elsewhere.
     ///
     /// # Errors
-    /// When it can't be read, is not UTF-8, is a link to nothing or somebody else's.
+    /// When it can't be read, is not UTF-8, is no regular file, a link to nothing or somebody else's.
     pub(super) fn read(path: &Path) -> Result<Self, FileError> {
         let foreign =
             |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| !private_files::is_trusted(&found));
@@ -46,6 +48,10 @@ impl ConfigFile {
             Ok(real) => {
                 if let Some(foreign) = [path, &real].into_iter().find(|path| foreign(path)) {
                     return Err(FileError::Foreign(foreign.to_owned()));
+                }
+                // A device or a pipe must not even be opened: that alone may do something, or wait for ever.
+                if !fs::metadata(&real).map_err(failed(&real, "read"))?.is_file() {
+                    return Err(FileError::NoFile(real));
                 }
                 let text = fs::read_to_string(&real).map_err(failed(&real, "read"))?;
                 Ok(Self { path: real, text: Some(text) })
@@ -194,6 +200,18 @@ mod tests {
         assert!(matches!(file.replace("ours", Utc::now(), false), Err(FileError::Raced(_))));
         assert_eq!(fs::read_to_string(&path).expect("the file"), "theirs again");
         assert_eq!(names(folder.path()), ["mcp.json"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_neither_read_nor_replaced() {
+        let folder = folder();
+        let link = folder.path().join("mcp.json");
+        std::os::unix::fs::symlink("/dev/null", &link).expect("a link");
+        for path in [link.as_path(), folder.path()] {
+            let refusal = ConfigFile::read(path).expect_err("no file");
+            assert!(matches!(refusal, FileError::NoFile(_)), "{refusal}");
+        }
     }
 
     #[cfg(unix)]

@@ -26,6 +26,8 @@ pub struct HttpSettings {
     pub address: SocketAddr,
     /// Who may connect; nobody is asked for one when there is none.
     pub tokens: Vec<Token>,
+    /// Whether a client's token is set, which the server does not read.
+    clients_token_is_set: bool,
     pub allowed_hosts: Vec<HostPattern>,
     pub allowed_origins: Vec<OriginPattern>,
     /// Whether a page in a browser may change things without a token.
@@ -61,6 +63,7 @@ impl HttpSettings {
         Self {
             address,
             tokens: tokens::read(read),
+            clients_token_is_set: read.other_is_set(tokens::CLIENTS_TOKEN),
             allowed_hosts,
             allowed_origins: patterns(
                 read,
@@ -80,9 +83,19 @@ impl HttpSettings {
     /// These settings, on another address if one is given.
     ///
     /// # Errors
-    /// When other machines could connect, at the address or through a proxy, and no token would stop them.
+    /// When other machines could connect, at the address or through a proxy, and no token would stop them; or when a
+    /// token is set that no server reads.
     pub fn on(&self, address: Option<SocketAddr>) -> Result<Self, SettingsError> {
         let address = address.unwrap_or(self.address);
+        if self.tokens.is_empty() && self.clients_token_is_set {
+            let problem = format!(
+                "{}: is a client's, and nobody would be asked for it; did you mean {}? To serve without a token, set it to \
+                 nothing",
+                tokens::CLIENTS_TOKEN,
+                tokens::TOKENS
+            );
+            return Err(SettingsError { problems: vec![problem] });
+        }
         let public = self.public_url.as_ref().is_some_and(|url| !url.is_local());
         let (whence, instead) = if !address.ip().is_loopback() {
             (format!("to serve on {address}"), format!("serve on {ADDRESS}"))
@@ -185,7 +198,8 @@ mod tests {
     #[test]
     fn tokens_come_from_the_variable_and_from_a_file() {
         let path = std::env::temp_dir().join(format!("sluice-{}", uuid::Uuid::now_v7()));
-        std::fs::write(&path, format!("# who\n\nbot:read:{SECRET}b\n")).expect("written");
+        crate::private_files::replace(&path, format!("# who\n\nbot:read:{SECRET}b\n").as_bytes())
+            .expect("written");
         let list = format!("claude:full:{SECRET}, painel:read:{SECRET}a");
         let file = path.to_string_lossy().into_owned();
         let settings = load(&[("SLUICE_HTTP_TOKENS", &list), ("SLUICE_HTTP_TOKENS_FILE", &file)]);
@@ -212,9 +226,58 @@ mod tests {
             assert!(text.contains("SLUICE_HTTP_TOKENS: token 1"), "{text}");
             assert!(!text.contains("segredo"), "{text}");
         }
-        let twice = format!("a:full:{SECRET},a:read:{SECRET}2");
-        assert!(load(&[("SLUICE_HTTP_TOKENS", &twice)]).is_err());
+        for (twice, what) in [
+            (format!("a:full:{SECRET},a:read:{SECRET}2"), "name"),
+            (format!("a:full:{SECRET},b:read:{SECRET}"), "secret"),
+        ] {
+            let text = load(&[("SLUICE_HTTP_TOKENS", &twice)]).expect_err("one of two").to_string();
+            assert!(text.contains(&format!("every token needs a {what} of its own")), "{text}");
+        }
         assert!(load(&[("SLUICE_HTTP_TOKENS_FILE", "/nowhere/tokens")]).is_err());
+    }
+
+    #[test]
+    fn tokens_that_are_none_do_not_leave_the_server_open() {
+        for list in [",", " , ,", ",,"] {
+            let text = load(&[("SLUICE_HTTP_TOKENS", list)]).expect_err("no token").to_string();
+            assert!(text.contains("SLUICE_HTTP_TOKENS: is set and names no token"), "{text}");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        for content in ["", "\n \n", "# claude:full:later\n"] {
+            crate::private_files::replace(&path, content.as_bytes()).expect("written");
+            let file = path.to_string_lossy();
+            let text = load(&[("SLUICE_HTTP_TOKENS_FILE", &file)]).expect_err("no token").to_string();
+            assert!(text.contains("SLUICE_HTTP_TOKENS_FILE: is set and names no token"), "{text}");
+        }
+        let clients = [("SLUICE_TOKEN", "claude:full:segredo-de-32-letras-e-numeros-1")];
+        let text = load(&clients).expect("readable settings").on(None).expect_err("no server's").to_string();
+        assert!(text.contains("did you mean SLUICE_HTTP_TOKENS?") && !text.contains("segredo"), "{text}");
+        let tokens = format!("claude:full:{SECRET}");
+        let both = [("SLUICE_TOKEN", SECRET), ("SLUICE_HTTP_TOKENS", tokens.as_str())];
+        assert!(load(&both).expect("valid settings").on(None).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_of_tokens_that_others_may_read_or_that_is_a_link_is_refused() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, link) = (folder.path().join("tokens"), folder.path().join("link"));
+        std::fs::write(&path, format!("claude:full:{SECRET}\n")).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("permissions");
+        symlink(&path, &link).expect("a link");
+        let refused = |path: &std::path::Path| {
+            load(&[("SLUICE_HTTP_TOKENS_FILE", &path.to_string_lossy())])
+                .map(drop)
+                .map_err(|error| error.to_string())
+        };
+        assert!(refused(&path).expect_err("open to all").contains("chmod 600"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("permissions");
+        assert_eq!(refused(&path), Ok(()));
+        assert!(
+            refused(&link).expect_err("a link").contains("SLUICE_HTTP_TOKENS_FILE: the file can't be read")
+        );
     }
 
     #[test]
@@ -225,6 +288,7 @@ mod tests {
         for (name, value) in [
             ("SLUICE_HTTP_ADDRESS", "nada"),
             ("SLUICE_HTTP_ALLOWED_HOSTS", "https://sluice.example"),
+            ("SLUICE_HTTP_ALLOWED_HOSTS", "*"),
             ("SLUICE_HTTP_ALLOWED_ORIGINS", "sluice.example"),
             ("SLUICE_HTTP_MAX_BODY_KIB", "0"),
             ("SLUICE_HTTP_REQUESTS_PER_SECOND", "-1"),

@@ -13,7 +13,7 @@ pub struct HostPattern {
 impl HostPattern {
     /// `sluice.example.com` for any port, `sluice.example.com:8443` for one.
     pub fn parse(text: &str) -> Option<Self> {
-        let (host, port) = split(text)?;
+        let (host, port) = pattern(text)?;
         Some(Self { host, port })
     }
 
@@ -38,11 +38,11 @@ impl OriginPattern {
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_suffix(":*") {
             let (scheme, rest) = rest.split_once("://")?;
-            let (host, port) = split(rest)?;
+            let (host, port) = pattern(rest)?;
             return port.is_none().then(|| Self { scheme: scheme.to_ascii_lowercase(), host, port: None });
         }
         let (scheme, host, port) = origin(text)?;
-        Some(Self { scheme, host, port: Some(port?) })
+        Some(Self { scheme, host: literal(host)?, port: Some(port?) })
     }
 
     /// Whether an `Origin` header names it. `null`, which sandboxed pages send, never does.
@@ -51,6 +51,16 @@ impl OriginPattern {
             scheme == self.scheme && host == self.host && (self.port.is_none() || port == self.port)
         })
     }
+}
+
+/// A host that is meant as it stands. Whoever writes `*` means more than that sign, and would be refused silently.
+fn literal(host: String) -> Option<String> {
+    (!host.contains('*')).then_some(host)
+}
+
+fn pattern(text: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = split(text)?;
+    Some((literal(host)?, port))
 }
 
 fn origin(text: &str) -> Option<(String, String, Option<u16>)> {
@@ -105,7 +115,9 @@ mod tests {
                 && !host("localhost", "localhost:99999")
                 && !host("localhost", "")
         );
-        assert!(HostPattern::parse("https://sluice.example").is_none() && HostPattern::parse("").is_none());
+        for wrong in ["https://sluice.example", "", "*", "*:8443", "*.sluice.example"] {
+            assert!(HostPattern::parse(wrong).is_none(), "{wrong}");
+        }
     }
 
     #[test]
@@ -120,9 +132,16 @@ mod tests {
         assert!(
             !origin("http://localhost:*", "null") && !origin("http://localhost:*", "http://evil@localhost")
         );
-        for wrong in
-            ["app.example", "https://app.example/x", "https://a:443:*", "null", "https://app.example:80:*"]
-        {
+        for wrong in [
+            "https://*",
+            "https://*.app.example",
+            "http://*:*",
+            "app.example",
+            "https://app.example/x",
+            "https://a:443:*",
+            "null",
+            "https://app.example:80:*",
+        ] {
             assert!(OriginPattern::parse(wrong).is_none(), "{wrong}");
         }
     }

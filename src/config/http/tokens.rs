@@ -1,13 +1,16 @@
 //! Bearer tokens: who may connect, and what each may do.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::reader::Reader;
+use crate::{config::reader::Reader, private_files};
 
 pub(super) const TOKENS: &str = "SLUICE_HTTP_TOKENS";
 pub(super) const TOKENS_FILE: &str = "SLUICE_HTTP_TOKENS_FILE";
+
+/// What examples call the variable that a client keeps its token in.
+pub(super) const CLIENTS_TOKEN: &str = "SLUICE_TOKEN";
 
 /// Fewer characters than this can be guessed.
 const SHORTEST: usize = 16;
@@ -22,32 +25,45 @@ pub struct Token {
     pub secret: SecretString,
 }
 
-/// Every token, from the variable and from the file it may be kept in instead.
+/// Every token, from the variable and from the file it may be kept in instead. Whoever set one of them wants nobody let
+/// in without a token.
 pub(super) fn read(read: &mut Reader) -> Vec<Token> {
     let mut tokens = Vec::new();
     if let Some(list) = read.optional(TOKENS) {
         tokens.extend(parse(read, TOKENS, list.split(',')));
     }
     if let Some(path) = read.optional(TOKENS_FILE) {
-        match std::fs::read_to_string(path) {
+        match private_files::read(Path::new(&path)) {
             Ok(text) => {
                 let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
                 tokens.extend(parse(read, TOKENS_FILE, lines));
             }
-            Err(error) => read.problem(TOKENS_FILE, format_args!("the file can't be read: {}", error.kind())),
+            Err(error) => read.problem(TOKENS_FILE, format_args!("the file can't be read: {error}")),
         }
     }
-    let mut names = BTreeSet::new();
+    let (mut names, mut secrets) = (BTreeSet::new(), BTreeSet::new());
     if !tokens.iter().all(|token| names.insert(token.name.as_str())) {
         read.problem(TOKENS, "every token needs a name of its own");
+    }
+    if !tokens.iter().all(|token| secrets.insert(token.secret.expose_secret())) {
+        read.problem(
+            TOKENS,
+            "every token needs a secret of its own: two clients with one can't be told apart",
+        );
     }
     tokens
 }
 
 fn parse<'a>(read: &mut Reader, variable: &str, entries: impl Iterator<Item = &'a str>) -> Vec<Token> {
     let mut tokens = Vec::new();
-    let entries = entries.map(str::trim).filter(|entry| !entry.is_empty());
-    for (number, entry) in entries.enumerate() {
+    let entries: Vec<&str> = entries.map(str::trim).filter(|entry| !entry.is_empty()).collect();
+    if entries.is_empty() {
+        read.problem(
+            variable,
+            "is set and names no token; add one such as claude:full:<what `openssl rand -hex 32` prints>, or remove it",
+        );
+    }
+    for (number, entry) in entries.into_iter().enumerate() {
         match token(entry) {
             Ok(token) => tokens.push(token),
             Err(problem) => read.problem(variable, format_args!("token {} {problem}", number + 1)),

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{PART, faults};
-use crate::{config::ElasticsearchSettings, fault::Fault};
+use crate::{config::ElasticsearchSettings, fault::Fault, redaction::Redaction};
 
 // The client's own types name a version (`compatible-with=9`) that every other server refuses with 406.
 const JSON: &str = "application/json";
@@ -42,6 +42,7 @@ impl Answer {
 pub(super) struct Client {
     elasticsearch: Elasticsearch,
     origin: String,
+    redaction: Redaction,
 }
 
 /// The client would print its credentials.
@@ -73,11 +74,12 @@ impl Client {
         let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url))
             .timeout(settings.timeout)
             .enable_meta_header(false);
+        let redaction = redaction(credentials.as_ref());
         if let Some(credentials) = credentials {
             builder = builder.auth(credentials);
         }
         let transport = builder.build().map_err(|error| unusable(&error))?;
-        Ok(Self { elasticsearch: Elasticsearch::new(transport), origin })
+        Ok(Self { elasticsearch: Elasticsearch::new(transport), origin, redaction })
     }
 
     /// Scheme, host and port.
@@ -148,7 +150,14 @@ impl Client {
             .and_then(|value| value.to_str().ok()?.trim().parse().ok())
             .map(Duration::from_secs);
         let body = response.bytes().await.map_err(fault)?;
-        Ok(Answer { status, retry_after, body })
+        let mut answer = Answer { status, retry_after, body };
+        if !answer.is_success()
+            && let Ok(mut told) = serde_json::from_slice(&answer.body)
+        {
+            self.redaction.value(&mut told);
+            answer.body = told.to_string().into();
+        }
+        Ok(answer)
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self, answer: Answer, doing: &str) -> Result<T, Fault> {
@@ -189,6 +198,17 @@ fn credentials(settings: &ElasticsearchSettings) -> Result<Option<Credentials>, 
         unescaped(settings.url.username()),
         unescaped(settings.url.password().unwrap_or_default()),
     )))
+}
+
+/// What an error must not repeat: a gateway may tell what it was sent.
+fn redaction(credentials: Option<&Credentials>) -> Redaction {
+    match credentials {
+        Some(Credentials::Basic(name, secret) | Credentials::ApiKey(name, secret)) => {
+            Redaction::of_pair(name, secret)
+        }
+        Some(Credentials::EncodedApiKey(key)) => Redaction::of_encoded(key),
+        _ => Redaction::of_nothing(),
+    }
 }
 
 /// In a URL a password's own `@` and `:` are escaped.

@@ -31,6 +31,7 @@ mod bulk;
 mod client;
 mod dsl;
 mod faults;
+mod identity;
 mod operation;
 mod outcome;
 mod reason;
@@ -55,6 +56,7 @@ use crate::{
     config::ElasticsearchSettings,
     domain::Catalog,
     fault::Fault,
+    identity::Identity,
     index::{
         Fields, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents,
         fields::Indices, unknown_index,
@@ -106,6 +108,15 @@ impl EsIndex {
 impl Sink for EsIndex {
     fn name(&self) -> &'static str {
         PART
+    }
+
+    async fn identities(&self) -> Result<Vec<Identity>, Fault> {
+        let found = identity::of(&self.client, &self.names).await?;
+        found.ok_or_else(|| {
+            // Whoever asked begins anew, and makes what is missing.
+            self.prepared.store(false, Ordering::Relaxed);
+            identity::missing(self.client.origin())
+        })
     }
 
     async fn prepare(&self) -> Result<(), Fault> {

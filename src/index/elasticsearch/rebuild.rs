@@ -12,9 +12,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{PART, bulk, client::Client, faults, operation::Operation, schema, templates::Names};
+use super::{
+    PART, bulk,
+    client::Client,
+    faults,
+    identity::{self, StandsFor},
+    operation::Operation,
+    schema,
+    templates::Names,
+};
 use crate::{
     fault::Fault,
+    identity::Identity,
     index::{IndexName, Rebuild, claims, documents},
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
@@ -35,6 +44,7 @@ struct IndexState {
     #[serde(default)]
     aliases: BTreeMap<String, Value>,
     mappings: Mappings,
+    settings: Settings,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,11 +56,26 @@ struct Mappings {
 #[derive(Debug, Default, Deserialize)]
 struct Meta {
     sluice_rebuild: Option<Mark>,
+    sluice_stands_for: Option<StandsFor>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Settings {
+    index: IndexSettings,
+}
+
+#[derive(Debug, Deserialize)]
+struct IndexSettings {
+    uuid: String,
 }
 
 impl IndexState {
     fn mark(&self) -> Option<&Mark> {
         self.mappings.meta.sluice_rebuild.as_ref()
+    }
+
+    fn id(&self) -> String {
+        identity::id_of(&self.settings.index.uuid, self.mappings.meta.sluice_stands_for.as_ref())
     }
 
     fn serves(&self, alias: &str) -> bool {
@@ -149,6 +174,13 @@ pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> 
     };
     let Some(mark) = index.mark().filter(|_| !index.serves(alias)) else { return Ok(()) };
     let doing = format!("moving the alias {alias} to {name}");
+    if let Some(replaced) = states(client, alias).await?.get(&mark.replaces) {
+        // Before it serves: nobody shall take it for an index that was made anew by hand.
+        let taken = StandsFor { id: replaced.id(), uuid: index.settings.index.uuid.clone() };
+        let meta = json!({ "_meta": { "sluice_rebuild": mark, "sluice_stands_for": taken } });
+        let answer = client.put(&format!("{name}/_mapping"), &meta, &doing).await?;
+        schema::succeeded(client, &answer, &doing)?;
+    }
     let refreshed = client.post::<Value>(&format!("{name}/_refresh"), &doing).await?;
     if refreshed["_shards"]["failed"] != 0 {
         return Err(Fault::transient(PART, format!("{doing}: not all shards answer"), "it is tried again"));
@@ -186,7 +218,11 @@ pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Re
     if answer.status != 404 {
         schema::succeeded(client, &answer, &doing)?;
     }
-    let answer = client.put(&format!("{name}/_mapping"), &json!({ "_meta": {} }), &doing).await?;
+    let meta = match &index.mappings.meta.sluice_stands_for {
+        Some(taken) => json!({ "sluice_stands_for": taken }),
+        None => json!({}),
+    };
+    let answer = client.put(&format!("{name}/_mapping"), &json!({ "_meta": meta }), &doing).await?;
     schema::succeeded(client, &answer, &doing)
 }
 
@@ -219,6 +255,11 @@ impl RebuildSink {
 impl Sink for RebuildSink {
     fn name(&self) -> &'static str {
         PART
+    }
+
+    async fn identities(&self) -> Result<Vec<Identity>, Fault> {
+        // Its group bears the id of the rebuild.
+        Ok(Vec::new())
     }
 
     async fn prepare(&self) -> Result<(), Fault> {

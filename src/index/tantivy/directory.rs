@@ -18,6 +18,9 @@ pub(super) struct Entry {
     /// The folder of the generation that is written and searched.
     pub(super) serving: String,
     pub(super) building: Option<Building>,
+    /// Another where the index was made anew; generations that a rebuild makes keep it.
+    #[serde(default)]
+    pub(super) id: Uuid,
 }
 
 /// A generation that is being built, until what it replaces is gone.
@@ -30,7 +33,7 @@ pub(super) struct Building {
 
 impl Entry {
     pub(super) fn first(index: IndexName) -> Self {
-        Self { serving: generation_name(index, 1), building: None }
+        Self { serving: generation_name(index, 1), building: None, id: Uuid::now_v7() }
     }
 
     /// The name of the generation after those that there are.

@@ -44,6 +44,7 @@ use super::{
 use crate::{
     domain::Catalog,
     fault::Fault,
+    identity::Identity,
     log::Position,
     private_files,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
@@ -122,6 +123,19 @@ impl Shared {
         Ok(generation)
     }
 
+    /// Of every index; a copy of the folder is another.
+    fn identities(&self) -> Result<Vec<Identity>, IndexError> {
+        let identity = |index| {
+            let entry = self.entry(index)?;
+            if !self.folder.join(&entry.serving).is_dir() {
+                return Err(IndexError::NotMade(index));
+            }
+            let place = self.folder.join(index.as_str()).display().to_string();
+            Ok(Identity { place, id: entry.id.to_string() })
+        };
+        self.indices.names().map(identity).collect()
+    }
+
     /// Takes the right to write, for as long as this process lives.
     fn hold(&self) -> Result<(), IndexError> {
         let mut lock = locked(&self.lock);
@@ -135,6 +149,11 @@ impl Shared {
     /// Makes what is missing. A definition that has other columns than its index, but none of another type, is
     /// followed: the documents move into a generation that has them.
     fn prepare(&self) -> Result<(), IndexError> {
+        if !self.folder.is_dir() {
+            // Deleted under this process: what it holds of it is in no folder any more.
+            *locked(&self.lock) = None;
+            locked(&self.open).clear();
+        }
         for index in self.indices.names() {
             let Some(mut entry) = directory::read(&self.folder, index)? else {
                 self.hold()?;
@@ -143,6 +162,12 @@ impl Shared {
                 directory::write(&self.folder, index, &entry)?;
                 continue;
             };
+            if !self.folder.join(&entry.serving).is_dir() {
+                self.hold()?;
+                locked(&self.open).remove(&entry.serving);
+                entry.id = Uuid::now_v7();
+                directory::write(&self.folder, index, &entry)?;
+            }
             let mut moved = self.extended(index, &mut entry, |entry| &mut entry.serving)?;
             if entry.building.is_some() {
                 moved |= self.extended(index, &mut entry, |entry| match &mut entry.building {
@@ -327,6 +352,10 @@ impl Sink for TantivyIndex {
         PART
     }
 
+    async fn identities(&self) -> Result<Vec<Identity>, Fault> {
+        self.blocking("asking which indices these are", Shared::identities).await
+    }
+
     async fn prepare(&self) -> Result<(), Fault> {
         self.blocking("preparing the index", Shared::prepare).await
     }
@@ -421,6 +450,11 @@ struct RebuildSink {
 impl Sink for RebuildSink {
     fn name(&self) -> &'static str {
         PART
+    }
+
+    async fn identities(&self) -> Result<Vec<Identity>, Fault> {
+        // Its group bears the id of the rebuild.
+        Ok(Vec::new())
     }
 
     async fn prepare(&self) -> Result<(), Fault> {

@@ -19,6 +19,7 @@ use crate::{
     config::KafkaSettings,
     embedded::{EmbeddedDb, PART},
     fault::Fault,
+    identity::Identity,
 };
 
 /// The largest record, in bytes: what the real log allows by default, so that both refuse the same rows.
@@ -48,14 +49,18 @@ impl Log for EmbeddedLog {
         PART
     }
 
-    async fn identity(&self) -> Result<String, Fault> {
+    async fn identity(&self) -> Result<Identity, Fault> {
         let id: String = self
             .db
             .read("reading the log's identity", |db| {
                 db.query_row("SELECT id FROM log_identity", [], |row| row.get(0))
             })
             .await?;
-        Ok(format!("embedded-{id}/eventos"))
+        Ok(Identity { place: "embedded/eventos".to_owned(), id })
+    }
+
+    async fn dead_letters_identity(&self) -> Result<Identity, Fault> {
+        Ok(Identity { place: "embedded/eventos.dlq".to_owned(), ..self.identity().await? })
     }
 
     async fn ensure_topics(&self) -> Result<(), Fault> {
@@ -138,6 +143,18 @@ impl Log for EmbeddedLog {
                     }
                 }
                 Ok(records)
+            })
+            .await
+    }
+
+    async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
+        self.db
+            .read("looking for records", move |db| {
+                db.prepare_cached(
+                    "SELECT NOT EXISTS (SELECT 1 FROM log_records
+                     WHERE topic = 0 AND partition = ? AND position >= ? AND position < ?)",
+                )?
+                .query_row(params![range.partition, range.low, range.high], |row| row.get(0))
             })
             .await
     }

@@ -10,13 +10,12 @@ use tokio::{
     sync::{Mutex, OwnedMutexGuard, watch},
     time::timeout,
 };
-use tracing::warn;
 
 use super::{PARTITIONS, committed, extents, headers};
 use crate::{
     embedded::{EmbeddedDb, PART},
     fault::{Fault, FaultKind},
-    log::{BatchLimits, Delivery, Extent, LogReader, Position, Record, StartAt, Topic},
+    log::{BatchLimits, Delivery, LogReader, Position, Record, StartAt, Started, Topic},
 };
 
 pub(super) struct EmbeddedReader {
@@ -116,7 +115,7 @@ impl LogReader for EmbeddedReader {
         }
     }
 
-    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Position>, Fault> {
+    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Started>, Fault> {
         if self.member.is_none() {
             return Ok(Vec::new());
         }
@@ -129,30 +128,11 @@ impl LogReader for EmbeddedReader {
             .await?;
         let mut began = Vec::with_capacity(at.len());
         for &(partition, start) in at {
-            let Some(&Extent { low, high, .. }) = extents.iter().find(|extent| extent.partition == partition)
-            else {
-                continue;
-            };
-            let wanted = match start {
-                StartAt::Offset(offset) => Some(offset),
-                StartAt::Beginning => None,
-                StartAt::Committed => {
-                    committed.iter().find(|at| at.partition == partition).map(|at| at.offset)
-                }
-            };
-            let offset = match wanted {
-                Some(offset) if offset < low || offset > high => {
-                    warn!(
-                        partition,
-                        offset, low, high, "the log does not hold that offset; reading all of it"
-                    );
-                    low
-                }
-                Some(offset) => offset,
-                None => low,
-            };
-            self.next.insert(partition, offset);
-            began.push(Position { partition, offset });
+            let Some(&extent) = extents.iter().find(|extent| extent.partition == partition) else { continue };
+            let committed = committed.iter().find(|at| at.partition == partition).map(|at| at.offset);
+            let started = Started::resolve(start, committed, extent, false);
+            self.next.insert(partition, started.offset);
+            began.push(started);
         }
         Ok(began)
     }

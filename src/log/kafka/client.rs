@@ -18,6 +18,8 @@ pub(super) fn base_config(settings: &KafkaSettings) -> ClientConfig {
         .set("security.protocol", &settings.security_protocol)
         // Brokers close idle connections; that is no error worth a line.
         .set("log.connection.close", "false")
+        // Partitions that are added, and a topic that is made anew, are seen within seconds, not five minutes.
+        .set("topic.metadata.refresh.interval.ms", "5000")
         // Reconnect within seconds of a broker's return, not minutes.
         .set("reconnect.backoff.max.ms", "3000")
         .set_log_level(RDKafkaLogLevel::Warning);

@@ -9,8 +9,10 @@ mod faults;
 mod producer;
 mod ranges;
 mod reader;
+mod topic_id;
 
 use std::{
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,9 +25,10 @@ use self::{
     admin::{Admin, WantedTopic},
     producer::Producer,
     reader::KafkaReader,
+    topic_id::TopicId,
 };
 use super::{Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic};
-use crate::{backoff::Backoff, config::KafkaSettings, fault::Fault};
+use crate::{backoff::Backoff, config::KafkaSettings, fault::Fault, identity::Identity};
 
 const PART: &str = "kafka";
 
@@ -43,6 +46,8 @@ pub struct KafkaLog {
     dead_letters: WantedTopic,
     producer: Producer,
     admin: Arc<Admin>,
+    event_topic: Arc<TopicId>,
+    letter_topic: Arc<TopicId>,
     cluster: OnceCell<String>,
     max_message_bytes: usize,
     /// What each topic allowed when it was last asked.
@@ -69,6 +74,12 @@ impl KafkaLog {
             dead_letters: topic(&settings.dead_letter_topic, 1),
             producer: Producer::new(config.clone(), settings)?,
             admin: Arc::new(Admin::new(config.clone(), settings.timeout)),
+            event_topic: Arc::new(TopicId::new(config.clone(), &settings.topic, settings.timeout)),
+            letter_topic: Arc::new(TopicId::new(
+                config.clone(),
+                &settings.dead_letter_topic,
+                settings.timeout,
+            )),
             config,
             cluster: OnceCell::new(),
             max_message_bytes: settings.max_message_bytes,
@@ -106,6 +117,15 @@ impl KafkaLog {
         }
     }
 
+    async fn identity_of(&self, topic: &Arc<TopicId>) -> Result<Identity, Fault> {
+        let cluster = self.cluster.get_or_try_init(|| self.ask(Admin::cluster_id)).await?;
+        let place = format!("{cluster}/{}", topic.name());
+        let topic = topic.clone();
+        // Brokers before Kafka 2.8 give topics no id: there, a topic is known by its name alone.
+        let id = blocking(move || topic.ask()).await?.unwrap_or_default();
+        Ok(Identity { place, id })
+    }
+
     async fn extents_of(&self, topic: &str) -> Result<Vec<Extent>, Fault> {
         let topic = topic.to_owned();
         self.ask(move |admin| admin.extents(&topic)).await
@@ -118,9 +138,12 @@ impl Log for KafkaLog {
         PART
     }
 
-    async fn identity(&self) -> Result<String, Fault> {
-        let cluster = self.cluster.get_or_try_init(|| self.ask(Admin::cluster_id)).await?;
-        Ok(format!("{cluster}/{}", self.events.name))
+    async fn identity(&self) -> Result<Identity, Fault> {
+        self.identity_of(&self.event_topic).await
+    }
+
+    async fn dead_letters_identity(&self) -> Result<Identity, Fault> {
+        self.identity_of(&self.letter_topic).await
     }
 
     async fn ensure_topics(&self) -> Result<(), Fault> {
@@ -170,6 +193,19 @@ impl Log for KafkaLog {
         let (config, topic, timeout) = (self.config.clone(), self.name_of(topic).to_owned(), self.timeout);
         let ranges = ranges.to_vec();
         blocking(move || ranges::read(config, &topic, &ranges, timeout)).await
+    }
+
+    async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
+        let (config, topic, timeout) = (self.config.clone(), self.events.name.clone(), self.timeout);
+        blocking(move || {
+            let mut is_empty = true;
+            ranges::each(config, &topic, &[range], timeout, |_| {
+                is_empty = false;
+                ControlFlow::Break(())
+            })?;
+            Ok(is_empty)
+        })
+        .await
     }
 
     async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {

@@ -1,6 +1,9 @@
 //! Reading a topic back without a consumer group: assign, seek, read up to a known end.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -20,11 +23,27 @@ const GROUP: &str = "sluice.query";
 
 /// Reads the records of these offsets. Blocks.
 pub(super) fn read(
-    mut config: ClientConfig,
+    config: ClientConfig,
     topic: &str,
     ranges: &[Extent],
     timeout: Duration,
 ) -> Result<Vec<Record>, Fault> {
+    let mut records = Vec::new();
+    each(config, topic, ranges, timeout, |record| {
+        records.push(record);
+        ControlFlow::Continue(())
+    })?;
+    Ok(records)
+}
+
+/// Hands the records of these offsets over, one by one, until it is told to stop. Blocks.
+pub(super) fn each(
+    mut config: ClientConfig,
+    topic: &str,
+    ranges: &[Extent],
+    timeout: Duration,
+    mut take: impl FnMut(Record) -> ControlFlow<()>,
+) -> Result<(), Fault> {
     let what = || format!("reading {topic}");
     config
         .set("group.id", GROUP)
@@ -37,7 +56,6 @@ pub(super) fn read(
         .create_with_context(reader::QueryContext)
         .map_err(|error| fault("making a client that reads records", &error))?;
     let until = Instant::now() + timeout;
-    let mut records = Vec::new();
     for range in ranges.iter().filter(|range| range.low < range.high) {
         let mut place = TopicPartitionList::new();
         place
@@ -60,7 +78,9 @@ pub(super) fn read(
                 Some(Ok(message)) if message.offset() >= range.high => break,
                 Some(Ok(message)) => {
                     let is_last = message.offset() + 1 == range.high;
-                    records.push(reader::record_of(&message));
+                    if take(reader::record_of(&message)).is_break() {
+                        return Ok(());
+                    }
                     if is_last {
                         break;
                     }
@@ -78,5 +98,5 @@ pub(super) fn read(
             }
         }
     }
-    Ok(records)
+    Ok(())
 }

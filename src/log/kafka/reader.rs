@@ -5,7 +5,7 @@
 //! before a seek; the reader checks that again, because everything above it relies on it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -25,12 +25,12 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{PART, blocking, client, faults::fault};
 use crate::{
     fault::Fault,
-    log::{BatchLimits, Delivery, Extent, LogReader, Position, Record, StartAt},
+    log::{BatchLimits, Delivery, Extent, LogReader, Position, Record, StartAt, Started},
 };
 
 /// How long to wait for one more record once a batch has begun: a fetch arrives in bursts.
@@ -108,6 +108,8 @@ pub(super) struct KafkaReader {
     changes: mpsc::UnboundedReceiver<Delivery>,
     /// The lowest offset that may be delivered of each started partition.
     started: HashMap<i32, i64>,
+    /// Partitions that began again below what had been delivered: somebody cut the log.
+    cut: HashSet<i32>,
     /// Records that slipped in while delivery was held back.
     stash: VecDeque<Record>,
 }
@@ -147,26 +149,38 @@ impl KafkaReader {
             timeout,
             changes,
             started: HashMap::new(),
+            cut: HashSet::new(),
             stash: VecDeque::new(),
         })
     }
 
     /// The oldest change of the assignment not reported yet.
     fn next_change(&mut self) -> Option<Delivery> {
-        let change = self.changes.try_recv().ok()?;
+        let change = self.changes.try_recv().ok().or_else(|| self.next_cut())?;
         if let Delivery::Assigned(partitions) | Delivery::Revoked(partitions) = &change {
             for partition in partitions {
                 self.started.remove(partition);
+                if matches!(change, Delivery::Revoked(_)) {
+                    self.cut.remove(partition);
+                }
             }
             self.stash.retain(|record| !partitions.contains(&record.partition));
         }
         Some(change)
     }
 
+    /// Partitions that are ours and have to be started again.
+    fn next_cut(&self) -> Option<Delivery> {
+        let cut = self.cut.iter().filter(|partition| self.started.contains_key(partition));
+        Some(Delivery::Assigned(cut.copied().collect())).filter(|cut| *cut != Delivery::Assigned(Vec::new()))
+    }
+
     /// A record that may be delivered, or nothing.
     fn accept(&mut self, message: &BorrowedMessage<'_>) -> Option<Record> {
         let lowest = self.started.get_mut(&message.partition())?;
         if message.offset() < *lowest {
+            // librdkafka goes back to the first record when the offset it wants is beyond the end.
+            self.cut.insert(message.partition());
             return None;
         }
         *lowest = message.offset() + 1;
@@ -184,6 +198,9 @@ impl KafkaReader {
         let mut stream = consumer.stream();
         let until = Instant::now() + limits.wait;
         while batch.len() < limits.records && bytes < limits.bytes && self.changes.is_empty() {
+            if self.next_cut().is_some() {
+                break;
+            }
             let message = match stream.next().now_or_never() {
                 Some(message) => message,
                 None if batch.is_empty() => match timeout_at(until, stream.next()).await {
@@ -218,40 +235,6 @@ impl KafkaReader {
                 .map_err(|error| fault(&format!("naming {}/{partition}", self.topic), &error))?;
         }
         Ok(list)
-    }
-
-    /// Where reading of a partition really begins.
-    fn resolve(&self, partition: i32, at: StartAt, committed: Option<i64>, extent: Extent) -> i64 {
-        let wanted = match at {
-            StartAt::Offset(offset) => Some(offset),
-            StartAt::Beginning => None,
-            StartAt::Committed => committed,
-        };
-        match wanted {
-            None => extent.low,
-            Some(offset) if offset < extent.low => {
-                warn!(
-                    topic = self.topic,
-                    partition,
-                    offset,
-                    log_start = extent.low,
-                    "the log removed {} records before they were read here; raise the topic's retention",
-                    extent.low - offset
-                );
-                extent.low
-            }
-            Some(offset) if offset > extent.high => {
-                warn!(
-                    topic = self.topic,
-                    partition,
-                    offset,
-                    log_end = extent.high,
-                    "the log ends before the offset that was reached: it was recreated or cut; reading all of it"
-                );
-                extent.low
-            }
-            Some(offset) => offset,
-        }
     }
 
     async fn seek(&self, to: &[(i32, i64)]) -> Result<(), Fault> {
@@ -299,7 +282,7 @@ impl LogReader for KafkaReader {
         if batch.is_empty() {
             return Ok(self.next_change().unwrap_or(Delivery::Idle));
         }
-        if !self.changes.is_empty() {
+        if !self.changes.is_empty() || self.next_cut().is_some() {
             // The change is reported first, and forgets what it takes away of these.
             self.stash.extend(batch.drain(..));
             if let Some(change) = self.next_change() {
@@ -309,7 +292,7 @@ impl LogReader for KafkaReader {
         Ok(Delivery::Records(batch))
     }
 
-    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Position>, Fault> {
+    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Started>, Fault> {
         let consumer = self.consumer.clone();
         let (topic, patience) = (self.topic.clone(), self.timeout);
         let wanted = at.to_vec();
@@ -344,12 +327,13 @@ impl LogReader for KafkaReader {
             Ok(answers)
         })
         .await?;
-        let begin: Vec<(i32, i64)> = asked
+        let started: Vec<Started> = asked
             .into_iter()
             .map(|(partition, start, committed, extent)| {
-                (partition, self.resolve(partition, start, committed, extent))
+                Started::resolve(start, committed, extent, self.cut.contains(&partition))
             })
             .collect();
+        let begin: Vec<(i32, i64)> = started.iter().map(|at| (at.partition, at.offset)).collect();
         if begin.is_empty() {
             return Ok(Vec::new());
         }
@@ -358,8 +342,9 @@ impl LogReader for KafkaReader {
         self.seek(&begin).await?;
         let list = self.list(begin.iter().map(|&(partition, _)| (partition, Offset::Invalid)))?;
         self.consumer.resume(&list).map_err(|error| fault(&format!("resuming {}", self.topic), &error))?;
-        self.started.extend(begin.iter().copied());
-        Ok(begin.into_iter().map(|(partition, offset)| Position { partition, offset }).collect())
+        self.cut.retain(|partition| !stopped.contains(partition));
+        self.started.extend(begin);
+        Ok(started)
     }
 
     async fn hold(&mut self, pause: Duration) -> Result<(), Fault> {
@@ -369,7 +354,7 @@ impl LogReader for KafkaReader {
         self.consumer.pause(&held).map_err(|error| fault(&what, &error))?;
         let consumer = self.consumer.clone();
         let mut stream = consumer.stream();
-        while self.changes.is_empty() {
+        while self.changes.is_empty() && self.next_cut().is_none() {
             match timeout_at(until, stream.next()).await {
                 Err(_) | Ok(None) => break,
                 Ok(Some(Ok(message))) => {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::text::deceives;
+use crate::text::characters;
 
 /// Longest text of a stranger in a sentence of ours, in characters; structured content carries it whole.
 const LONGEST: usize = 120;
@@ -34,11 +34,15 @@ pub(in crate::mcp) fn quoted(text: &str) -> String {
 
 /// The text without what a terminal would obey or a reader can't see; `None` when there is no such thing in it.
 pub(super) fn neutral(text: &str) -> Option<String> {
-    if !text.chars().any(deceives) {
+    if !characters(text).any(|(_, deceives)| deceives) {
         return None;
     }
     let text = ESCAPES.as_ref().map_or(text.into(), |escapes| escapes.replace_all(text, ""));
-    Some(text.chars().map(|c| if deceives(c) { char::REPLACEMENT_CHARACTER } else { c }).collect())
+    Some(
+        characters(&text)
+            .map(|(c, deceives)| if deceives { char::REPLACEMENT_CHARACTER } else { c })
+            .collect(),
+    )
 }
 
 /// Terminal control sequences: CSI, and OSC up to its end.
@@ -51,6 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::text::deceives;
 
     #[test]
     fn a_name_can_neither_end_its_quotation_nor_begin_a_line() {

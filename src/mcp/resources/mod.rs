@@ -69,7 +69,10 @@ impl SluiceServer {
             ErrorData::resource_not_found(format!("{address} does not exist"), Some(json!({"uri": address})))
         })?;
         super::schema::without_nulls(&mut content);
-        self.outgoing.value(&mut content);
+        // What tools are for is the program's own text, examples of addresses included.
+        if !matches!(uri, Uri::Tools(_)) {
+            self.outgoing.value(&mut content);
+        }
         Ok(ReadResourceResult::new(vec![
             ResourceContents::text(content.to_string(), address).with_mime_type(JSON),
         ]))

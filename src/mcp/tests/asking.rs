@@ -13,6 +13,7 @@ use rmcp::{
     },
 };
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::*;
 use crate::mcp::consent;
@@ -129,4 +130,45 @@ async fn a_note_is_good_for_the_same_call_and_consequence_only() {
         CallToolResponse::Complete(result) => assert_eq!(text(&result), "forgotten"),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_taken_back_while_its_question_waits_changes_nothing_whatever_is_answered_late() {
+    let bench = Bench::new().await;
+    let (server, forgotten) = forgetful(&bench);
+    let (near, far) = tokio::io::duplex(1 << 20);
+    tokio::spawn(async move {
+        if let Ok(running) = server.serve(far).await {
+            running.waiting().await.ok();
+        }
+    });
+    let (output, mut input) = tokio::io::split(near);
+    let mut output = BufReader::new(output).lines();
+    let mut say = async |message: Value| {
+        input.write_all(format!("{message}\n").as_bytes()).await.expect("written");
+    };
+    let mut heard = async || -> Value {
+        let line = tokio::time::timeout(Duration::from_secs(30), output.next_line()).await;
+        let line = line.expect("a line in time").expect("a line").expect("no end");
+        serde_json::from_str(&line).expect("JSON")
+    };
+    say(json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {"elicitation": {}},
+        "clientInfo": {"name": "test", "version": "1"}}}))
+    .await;
+    assert_eq!(heard().await["id"], 1);
+    say(json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+    say(json!({"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": "forget"}})).await;
+    let question = heard().await;
+    assert_eq!(question["method"], "elicitation/create", "{question}");
+    say(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}})).await;
+    let withdrawn = heard().await;
+    assert_eq!(
+        (&withdrawn["method"], &withdrawn["params"]["requestId"]),
+        (&json!("notifications/cancelled"), &question["id"])
+    );
+    say(json!({"jsonrpc": "2.0", "id": question["id"], "result": yes()})).await;
+    say(json!({"jsonrpc": "2.0", "id": 6, "method": "ping"})).await;
+    assert_eq!(heard().await["id"], 6);
+    assert_eq!(forgotten.load(Ordering::SeqCst), 0);
 }

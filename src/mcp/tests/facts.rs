@@ -40,9 +40,8 @@ fn structured(facts: &mut Facts, path: &str, value: &Value) {
                 structured(facts, &below(path, name), member);
             }
         }
-        Value::Array(items) if items.iter().any(is_row) => {
-            let (objects, others): (Vec<_>, Vec<_>) = items.iter().partition(|item| is_row(item));
-            for (n, item) in objects.into_iter().chain(others).enumerate() {
+        Value::Array(items) if !items.is_empty() && items.iter().all(is_row) => {
+            for (n, item) in items.iter().enumerate() {
                 structured(facts, &format!("{path}[{n}]"), item);
             }
         }
@@ -81,7 +80,8 @@ fn is_word(value: &Value) -> bool {
     match value {
         Value::String(text) => {
             !text.is_empty()
-                && !["null", "none"].contains(&text.as_str())
+                && text != "none"
+                && serde_json::from_str::<Value>(text).is_err()
                 && text.chars().all(|c| c.is_alphanumeric() || "_-.:/@+*#%=&?~$".contains(c))
         }
         other => other.is_number() || other.is_boolean(),
@@ -152,7 +152,6 @@ fn list(facts: &mut Facts, path: &str, is_turned: bool, lines: &mut Peekable<Lin
     let mut n = 0;
     if at_depth(lines, depth).is_some_and(|line| line.starts_with("- ")) {
         while let Some(first) = at_depth(lines, depth).and_then(|line| line.strip_prefix("- ")) {
-            // What is no object stands behind all that are.
             let is_object =
                 lines.clone().nth(1).is_some_and(|next| next.starts_with(&"  ".repeat(depth + 1)))
                     || first.split_once(": ").is_some_and(|(name, _)| !name.contains(' '));

@@ -3,6 +3,7 @@
 mod asking;
 mod facts;
 mod masking;
+mod sizes;
 mod surface;
 
 use std::{

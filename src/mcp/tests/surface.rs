@@ -218,6 +218,15 @@ async fn a_long_call_is_a_task_for_clients_that_know_them_and_cancelling_it_ends
     });
     ended.await.expect("the task ends");
     assert_eq!(state().await.status, TaskStatus::Cancelled);
+    let generic = CallToolRequestParams::new("sync_table")
+        .with_arguments(json!({"table": "leads"}).as_object().cloned().expect("an object"));
+    match connection.call_tool_once(generic).await {
+        Ok(CallToolResponse::Task(created)) => {
+            let cancel = rmcp::model::CancelTaskParams::new(created.task.task_id);
+            connection.cancel_task(cancel).await.expect("cancelled");
+        }
+        other => panic!("{other:?}"),
+    }
     // Not waited for, it is no task.
     let quick = call(&connection, "sync_chat_sessions_from_supabase", json!({"wait": false})).await;
     assert_eq!(quick.is_error, Some(false), "{}", text(&quick));

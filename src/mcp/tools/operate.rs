@@ -2,7 +2,8 @@
 
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::waiting::{default_wait, patience};
@@ -63,7 +64,7 @@ struct InjectArgs {
     #[serde(default = "default_usuario")]
     usuario: String,
     /// A number that counts for it. Default 0.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "exact_double")]
     valor: f64,
     /// Anything more, up to 16 KiB as JSON.
     #[serde(default)]
@@ -74,6 +75,19 @@ struct InjectArgs {
     /// Wait (20 s at most) until the event can be queried in every sink. Default true.
     #[serde(default = "default_wait")]
     wait: bool,
+}
+
+/// A number that a double holds to its last digit: another would be stored in its place.
+fn exact_double<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let given = Value::deserialize(deserializer)?;
+    let number = match &given {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) if text.parse::<f64>().is_ok() => None,
+        _ => return Err(D::Error::custom("expected a number")),
+    };
+    let (is_whole, digits) = (given.is_i64() || given.is_u64(), given.to_string());
+    let is_kept = |double: &f64| !is_whole || format!("{double:.0}") == digits;
+    number.filter(is_kept).ok_or_else(|| D::Error::custom("can't be kept to its last digit; round it"))
 }
 
 fn default_usuario() -> String {
@@ -254,4 +268,30 @@ pub(super) fn operator(context: &RequestContext<RoleServer>) -> String {
     // A name is a client's own words: short, and on one line.
     let name: String = name.unwrap_or_default().chars().filter(|c| !c.is_control()).take(60).collect();
     if name.is_empty() { "an MCP client".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_number_that_would_be_stored_as_another_is_refused() {
+        let valor = |valor: Value| {
+            let given = json!({"evento": "teste", "valor": valor}).as_object().cloned().expect("an object");
+            arguments::<InjectArgs>(given).map(|args| args.valor)
+        };
+        for (given, kept) in [
+            (json!(1), 1.0),
+            (json!(-0.5), -0.5),
+            (json!(9_007_199_254_740_992_i64), 9_007_199_254_740_992.0),
+        ] {
+            let valor = valor(given).expect("a number");
+            assert!((valor - kept).abs() < f64::EPSILON, "{valor}");
+        }
+        for refused in [json!(9_007_199_254_740_993_i64), json!("12345678901234567890123"), json!(u64::MAX)] {
+            assert!(valor(refused).is_err_and(|error| error.to_string().contains("round it")));
+        }
+    }
 }

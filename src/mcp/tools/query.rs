@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    domain::{MANUAL, TableName},
+    domain::{KeyKind, MANUAL, TableName},
     engine::{EntityKey, table_named},
     mcp::{
         SluiceServer,
@@ -220,13 +220,8 @@ impl SluiceServer {
         // What did not fit is the beginning of the next page.
         let next = match events.len() {
             all if all == cursors.len() => page.next,
-            0 => {
-                return Err(ToolError::argument(
-                    "include_dados",
-                    "an event is too large to be shown; ask without, or with query_store",
-                ));
-            }
-            shown => cursors.get(shown - 1).copied(),
+            // One event always fits.
+            shown => cursors.get(shown.saturating_sub(1)).copied(),
         };
         let is_cut = events.iter().any(|event| event.is_cut);
         let more = next.map(|_| "there are more: pass next_cursor as cursor, or narrow the filters");
@@ -294,6 +289,7 @@ impl SluiceServer {
     )]
     async fn get_lead(&self, given: rmcp::model::JsonObject) -> Result<Answer<EntityAnswer>, ToolError> {
         let args: LeadArgs = arguments(given)?;
+        let is_by_id = args.id.is_some();
         let key = match (args.id, args.email) {
             (Some(id), None) => EntityKey::Key(id.trim().to_owned()),
             (None, Some(email)) if !email.trim().is_empty() => {
@@ -301,7 +297,10 @@ impl SluiceServer {
             }
             _ => return Err(ToolError::argument("id", "give either the lead's id or its email")),
         };
-        self.entity("leads", &key).await
+        // Here the key is called id.
+        self.entity("leads", &key)
+            .await
+            .map_err(|error| if is_by_id { error.renamed("key", "id") } else { error })
     }
 
     #[tool(
@@ -313,7 +312,7 @@ impl SluiceServer {
     )]
     async fn get_entity(&self, given: rmcp::model::JsonObject) -> Result<Answer<EntityAnswer>, ToolError> {
         let args: EntityArgs = arguments(given)?;
-        self.entity(&args.table, &EntityKey::Key(args.key.trim().to_owned())).await
+        self.entity(&args.table, &EntityKey::Key(args.key)).await
     }
 }
 
@@ -333,7 +332,12 @@ impl SluiceServer {
 
     async fn entity(&self, table: &str, key: &EntityKey) -> Result<Answer<EntityAnswer>, ToolError> {
         let table = table_named(self.engine.catalog, &TableName(table.to_owned()))?;
-        Ok(Answer(EntityAnswer::new(self.engine.questions.entity(table, key).await?, &self.outgoing)))
+        // Only a key that is a text may begin or end with a space.
+        let trimmed = match key {
+            EntityKey::Key(key) if table.key.kind != KeyKind::Text => EntityKey::Key(key.trim().to_owned()),
+            key => key.clone(),
+        };
+        Ok(Answer(EntityAnswer::new(self.engine.questions.entity(table, &trimmed).await?, &self.outgoing)))
     }
 }
 

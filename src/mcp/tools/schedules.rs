@@ -26,7 +26,7 @@ struct ScheduleArgs {
     every_minutes: u32,
     /// How far back a run looks at least, in hours. Default 24.
     #[serde(default = "default_hours")]
-    #[schemars(range(min = 1, max = 87_840))]
+    #[schemars(range(min = 1, max = 876_600))]
     hours_ago: u32,
     /// New events a run appends at most. Default 1,000,000.
     #[serde(default = "default_limit")]

@@ -35,7 +35,7 @@ struct SyncLeadsArgs {
     limit: u32,
     /// How far back to look for changed leads, in hours. Default 24.
     #[serde(default = "default_hours")]
-    #[schemars(range(min = 1, max = 87_840))]
+    #[schemars(range(min = 1, max = 876_600))]
     hours_ago: u32,
     /// Only leads with this status_lead, for example "qualificado".
     #[serde(default)]
@@ -54,7 +54,7 @@ struct SyncSessionsArgs {
     limit: u32,
     /// How far back to look for sessions, in hours. Default 24.
     #[serde(default = "default_hours")]
-    #[schemars(range(min = 1, max = 87_840))]
+    #[schemars(range(min = 1, max = 876_600))]
     hours_ago: u32,
     /// Only sessions with at least this many messages.
     #[serde(default)]
@@ -94,7 +94,7 @@ struct SyncTableArgs {
     limit: u32,
     /// How far back to look for changed rows, in hours. Default 24.
     #[serde(default = "default_hours")]
-    #[schemars(range(min = 1, max = 87_840))]
+    #[schemars(range(min = 1, max = 876_600))]
     hours_ago: u32,
     /// Only rows that meet all of these.
     #[serde(default)]
@@ -321,7 +321,10 @@ impl SluiceServer {
             SyncPhase::Done if sync.more => Some("The source has more: call the same tool again to go on.".to_owned()),
             SyncPhase::Done if sync.rows_read == 0 => self.engine.project.empty_hint(),
             SyncPhase::Done => None,
-            SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted => {
+            SyncPhase::Failed => Some(
+                "Mend what error names; the same tool, called again, goes on from where this one stopped.".to_owned(),
+            ),
+            SyncPhase::Cancelled | SyncPhase::Interrupted => {
                 Some("Call the same tool again to go on from where it stopped.".to_owned())
             }
         }

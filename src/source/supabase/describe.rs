@@ -129,7 +129,9 @@ impl SupabaseSource {
                 }
                 Err(refusal) => {
                     let column = match &refusal {
-                        Refusal::Answer { error, .. } => error.missing_column().map(str::to_owned),
+                        Refusal::Answer { error, .. } => {
+                            error.missing_column(table.source_name()).map(str::to_owned)
+                        }
                         _ => None,
                     };
                     let before = selected.len();

@@ -8,7 +8,10 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::PART;
-use crate::fault::{Fault, FaultKind};
+use crate::{
+    fault::{Fault, FaultKind},
+    redaction::Redaction,
+};
 
 /// PostgREST's error body; every member may be missing, and a gateway's body is no JSON at all.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -26,18 +29,28 @@ impl ErrorBody {
         serde_json::from_slice(body).unwrap_or_default()
     }
 
+    /// Without what the request was sent with: a gateway may repeat it.
+    pub(super) fn redacted(self, redaction: &Redaction) -> Self {
+        let clean = |text: Option<String>| text.map(|text| redaction.text(&text));
+        Self { code: clean(self.code), message: clean(self.message), hint: clean(self.hint) }
+    }
+
     pub(super) fn code(&self) -> &str {
         self.code.as_deref().unwrap_or_default()
     }
 
-    /// The column that error 42703 says does not exist.
-    pub(super) fn missing_column(&self) -> Option<&str> {
+    /// The column that error 42703 says `table` lacks. Its name may have dots, as the table's may.
+    pub(super) fn missing_column(&self, table: &str) -> Option<&str> {
         if self.code() != "42703" {
             return None;
         }
         let (_, after) = self.message.as_deref()?.split_once("column ")?;
-        let (name, _) = after.split_once(" does not exist")?;
-        name.rsplit('.').next().map(|name| name.trim_matches('"'))
+        let (told, _) = after.rsplit_once(" does not exist")?;
+        if let Some(quoted) = told.strip_prefix('"') {
+            return quoted.strip_suffix('"');
+        }
+        let of_table = told.strip_prefix(table).and_then(|rest| rest.strip_prefix('.'));
+        of_table.or_else(|| told.split_once('.').map(|(_, name)| name)).or(Some(told))
     }
 
     /// The key's role may not read the table; other tables it may.
@@ -186,10 +199,19 @@ mod tests {
 
     #[test]
     fn the_missing_column_is_read_from_the_message() {
-        let error =
-            ErrorBody::read(br#"{"code":"42703","message":"column leads.updated_at does not exist"}"#);
-        assert_eq!(error.missing_column(), Some("updated_at"));
-        assert_eq!(ErrorBody::default().missing_column(), None);
+        for (told, table, column) in [
+            ("leads.updated_at", "leads", "updated_at"),
+            ("leads.a.b", "leads", "a.b"),
+            ("v1.leads.a.b", "v1.leads", "a.b"),
+            ("pgrst_source.nome", "leads", "nome"),
+            ("\"a.b\"", "leads", "a.b"),
+        ] {
+            let message = format!("column {told} does not exist");
+            let error =
+                ErrorBody { code: Some("42703".to_owned()), message: Some(message), ..ErrorBody::default() };
+            assert_eq!(error.missing_column(table), Some(column), "{told}");
+        }
+        assert_eq!(ErrorBody::default().missing_column("leads"), None);
     }
 
     #[test]

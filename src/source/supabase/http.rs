@@ -9,6 +9,7 @@ use reqwest::{
     header::{DATE, HeaderMap, RETRY_AFTER},
     redirect,
 };
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tracing::debug;
 use url::Url;
@@ -22,6 +23,7 @@ use crate::{
     backoff::Backoff,
     config::SupabaseSettings,
     fault::{Fault, FaultKind},
+    redaction::Redaction,
 };
 
 /// The largest answer that is read. A page of a thousand rows is far below.
@@ -80,6 +82,7 @@ pub(super) struct Http {
     base: Url,
     schema: String,
     retry_for: Duration,
+    redaction: Redaction,
     pub(super) host: String,
 }
 
@@ -120,7 +123,14 @@ impl Http {
             Some(port) => format!("{}:{port}", base.host_str().unwrap_or_default()),
             None => base.host_str().unwrap_or_default().to_owned(),
         };
-        Ok(Self { client, base, schema: settings.schema.clone(), retry_for: settings.retry_for, host })
+        Ok(Self {
+            client,
+            base,
+            schema: settings.schema.clone(),
+            retry_for: settings.retry_for,
+            redaction: Redaction::of(settings.key.expose_secret()),
+            host,
+        })
     }
 
     /// The schema of tables whose definition names none.
@@ -197,7 +207,13 @@ impl Http {
         }
         let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let asked = asked.and_then(|value| retry_after(value, Utc::now()));
-        Err((Refusal::Answer { status: status.as_u16(), error: ErrorBody::read(&body) }, asked))
+        Err((
+            Refusal::Answer {
+                status: status.as_u16(),
+                error: ErrorBody::read(&body).redacted(&self.redaction),
+            },
+            asked,
+        ))
     }
 
     /// A refusal that nothing more can be done about.

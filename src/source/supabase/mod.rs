@@ -182,7 +182,7 @@ impl SupabaseSource {
                     continue;
                 }
                 Refusal::Answer { status, error } => {
-                    if let Some(column) = error.missing_column()
+                    if let Some(column) = error.missing_column(table.source_name())
                         && !is_needed(query, column)
                         && known.columns.remove(column)
                     {
@@ -312,7 +312,11 @@ impl Source for SupabaseSource {
         let later = format!("{}.gt.{}", query::name(column), query::quoted(&query::spelled(now, table)));
         match self.counted(table, Some(later)).await {
             Ok((_, count)) => Ok(Some(count)),
-            Err(Refusal::Answer { error, .. }) if error.missing_column() == Some(column) => Ok(None),
+            Err(Refusal::Answer { error, .. })
+                if error.missing_column(table.source_name()) == Some(column) =>
+            {
+                Ok(None)
+            }
             Err(refusal) => Err(self.http.fault(&format!("counting {table}"), refusal)),
         }
     }

@@ -57,7 +57,9 @@ impl SupabaseSource {
         while !columns.is_empty() {
             let counted = self.breakdowns(table, &columns).await;
             let missing = match &counted {
-                Err(Refusal::Answer { error, .. }) => error.missing_column().map(str::to_owned),
+                Err(Refusal::Answer { error, .. }) => {
+                    error.missing_column(table.source_name()).map(str::to_owned)
+                }
                 _ => None,
             };
             let asked = columns.len();
@@ -83,7 +85,9 @@ impl SupabaseSource {
             Ok(found) => Ok(Some(found)),
             Err(refusal) if is_of_the_table(&refusal) => {
                 let missing = match &refusal {
-                    Refusal::Answer { error, .. } => error.missing_column().map(str::to_owned),
+                    Refusal::Answer { error, .. } => {
+                        error.missing_column(table.source_name()).map(str::to_owned)
+                    }
                     _ => None,
                 };
                 note(

@@ -2,7 +2,7 @@
 //!
 //! PostgREST's operators are described at <https://docs.postgrest.org/en/stable/references/api/tables_views.html>.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Offset, SecondsFormat, TimeDelta, Utc};
 
 use super::columns::Columns;
 use crate::{
@@ -98,7 +98,11 @@ pub(super) fn parameter(name: &str, value: impl ToString) -> (String, String) {
 /// An instant in the table's zone: a column without a zone is compared by the clock's face alone, one with a zone by
 /// the instant.
 pub(super) fn spelled(instant: DateTime<Utc>, table: Table) -> String {
-    instant.with_timezone(&table.zone()).to_rfc3339_opts(SecondsFormat::Micros, true)
+    let offset = |at: DateTime<Utc>| at.with_timezone(&table.zone()).offset().fix().local_minus_utc();
+    // Where clocks go back, what is written later may bear an earlier face.
+    let back = (offset(instant) - offset(instant + TimeDelta::hours(3))).max(0);
+    let earliest = instant - TimeDelta::seconds(back.into());
+    earliest.with_timezone(&table.zone()).to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 /// A column's name as every parameter takes it.

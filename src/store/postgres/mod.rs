@@ -12,9 +12,11 @@ mod columns;
 mod connection;
 mod faults;
 mod health;
+mod identity;
 mod lease;
 mod login;
 mod migrations;
+mod notices;
 mod offsets;
 mod operations;
 mod poison;
@@ -42,6 +44,7 @@ use crate::{
     config::PostgresSettings,
     domain::{Catalog, Table},
     fault::Fault,
+    identity::Identity,
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
     store::{Begun, Coverage, NewSync, Readable, Store, SyncRecord},
@@ -107,6 +110,17 @@ impl PgStore {
 impl Sink for PgStore {
     fn name(&self) -> &'static str {
         faults::PART
+    }
+
+    async fn identities(&self) -> Result<Vec<Identity>, Fault> {
+        const ATTEMPT: &str = "ask which store this is";
+        let call = async {
+            let mut connection = self.connector.acquire(ATTEMPT).await?;
+            let outcome = identity::of(&mut connection, self.catalog).await;
+            connection.settle(ATTEMPT, outcome)
+        };
+        let identity = self.connector.bounded(ATTEMPT, call).await?;
+        identity.map(|identity| vec![identity]).ok_or_else(identity::not_prepared)
     }
 
     async fn prepare(&self) -> Result<(), Fault> {

@@ -35,6 +35,7 @@ macro_rules! over {
         $store.connector.bounded($attempt, call).await
     }};
 }
+pub(super) use over;
 
 #[derive(FromRow)]
 struct StoredSchedule {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     columns::{self, Values},
     faults::{self, PART},
+    notices,
 };
 use crate::{
     domain::{Catalog, Cell, Column, Row, Table},
@@ -77,10 +78,12 @@ pub(super) async fn layouts(connection: &mut PgConnection) -> Result<BTreeMap<St
 
 /// How many tables are not, or not wholly, what the catalog says.
 pub(super) async fn pending(connection: &mut PgConnection, catalog: Catalog) -> Result<usize, sqlx::Error> {
-    let made: Vec<(String, String)> =
-        sqlx::query_as("SELECT table_name, layout FROM sluice_tables WHERE unfilled = '{}'")
-            .fetch_all(connection)
-            .await?;
+    let made: Vec<(String, String)> = sqlx::query_as(
+        "SELECT table_name, layout FROM sluice_tables WHERE unfilled = '{}'
+               AND to_regclass(quote_ident(table_name)) IS NOT NULL",
+    )
+    .fetch_all(connection)
+    .await?;
     let made: BTreeMap<String, String> = made.into_iter().collect();
     Ok(catalog.tables().filter(|table| made.get(table.name()) != Some(&layout(*table))).count())
 }
@@ -126,6 +129,14 @@ async fn make(connection: &mut PgConnection, table: Table) -> Result<(), sqlx::E
         })
         .collect();
     let mut transaction = connection.begin().await?;
+    let was_made: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM sluice_tables WHERE table_name = $1)")
+            .bind(table.name())
+            .fetch_one(&mut *transaction)
+            .await?;
+    if was_made {
+        notices::table_was_dropped(&mut transaction, table.name()).await?;
+    }
     run(
         &mut transaction,
         &format!("CREATE TABLE \"{table}\" ({}) WITH (fillfactor = 85)", columns.join(", ")),

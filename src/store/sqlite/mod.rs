@@ -2,6 +2,7 @@
 
 mod apply;
 mod lease;
+mod notices;
 mod operations;
 mod prepare;
 mod query;
@@ -24,6 +25,7 @@ use crate::{
     domain::{Catalog, Table},
     embedded::EmbeddedDb,
     fault::Fault,
+    identity::Identity,
     log::{Position, StartAt},
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
@@ -72,6 +74,18 @@ impl SqliteStore {
 impl Sink for SqliteStore {
     fn name(&self) -> &'static str {
         PART
+    }
+
+    async fn identities(&self) -> Result<Vec<Identity>, Fault> {
+        let file: String = self
+            .db
+            .read("asking which store this is", |db| {
+                db.query_row("SELECT id FROM log_identity", [], |row| row.get(0))
+            })
+            .await?;
+        // A copy of the folder is another store.
+        let id = format!("{file}-{}", self.db.folder().display());
+        Ok(vec![Identity { place: PART.to_owned(), id }])
     }
 
     async fn prepare(&self) -> Result<(), Fault> {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_iter, types::Value};
 
-use super::{PART, rows};
+use super::{PART, notices, rows};
 use crate::{
     domain::{Catalog, Column, Row, Table},
     embedded::EmbeddedDb,
@@ -63,6 +63,9 @@ fn make_or_change(
     let fill = match plan(PART, table, &TYPES, found.as_ref()) {
         Err(fault) => return Ok(Err(fault)),
         Ok(Plan::Make) => {
+            if layouts(db)?.contains_key(table.name()) {
+                notices::table_was_dropped(db, table.name())?;
+            }
             make(db, table)?;
             Vec::new()
         }

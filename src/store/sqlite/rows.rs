@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use rusqlite::types::Value;
 
 use crate::{
-    domain::{Cell, ColumnKind, KeyKind, Table, json::to_value},
+    domain::{Cell, ColumnKind, KeyKind, Table},
     sink::SinkEvent,
 };
 
@@ -100,16 +100,12 @@ pub(super) fn value(cell: Cell<'_>) -> Value {
     }
 }
 
-/// A number as SQLite's own where that keeps every digit, else as text.
+/// A number as SQLite compares, sums and orders it: the nearest that it has. Every digit is in the event's `dados`.
 fn number(digits: &str) -> Value {
     if let Ok(whole) = digits.parse() {
         return Value::Integer(whole);
     }
-    let double = match to_value(digits) {
-        serde_json::Value::Number(number) if number.is_f64() => number.as_f64(),
-        _ => None,
-    };
-    double.map_or_else(|| text(digits), Value::Real)
+    digits.parse().map_or_else(|_| text(digits), Value::Real)
 }
 
 /// ISO 8601 in UTC with microseconds: sorts as text.
@@ -126,11 +122,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_keeps_every_digit() {
+    fn a_number_is_one_whatever_its_digits() {
         assert_eq!(number("9223372036854775807"), Value::Integer(i64::MAX));
         assert_eq!(number("72.50"), Value::Real(72.5));
-        for digits in ["1234567890123456789012", "18446744073709551615", "0.1234567890123456789", "1e999"] {
-            assert_eq!(number(digits), Value::Text(digits.to_owned()));
+        for (digits, nearest) in [
+            ("1234567890123456789012", 1_234_567_890_123_456_789_012.0),
+            ("-7.6666666666666667", -23.0 / 3.0),
+            ("1e999", f64::INFINITY),
+        ] {
+            assert_eq!(number(digits), Value::Real(nearest));
         }
     }
 }

@@ -32,6 +32,17 @@ async fn synced() -> TempDir {
     folder
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn status_of_a_folder_that_nothing_ran_in_yet_finds_nothing_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let outcome = run(sluice(folder.path(), &["status"])).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(
+        !outcome.stdout.contains("problem") && outcome.stdout.contains("sqlite         ok"),
+        "{outcome:?}"
+    );
+}
+
 /// A call of each command that ends by itself, and whether it prints something in any case.
 fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![

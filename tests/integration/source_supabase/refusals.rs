@@ -58,6 +58,26 @@ async fn a_wrong_key_and_a_key_that_sees_nothing_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_repeats_the_key_does_not_have_it_told() {
+    let key = "sb_secret_4QmV0c3RhLWVoLXVtYS1jaGF2ZQ";
+    let server = server().await;
+    for (status, code) in [(401, "PGRST301"), (503, "PGRST000")] {
+        let told = format!("bad key {key}, Bearer {key}, {}…", &key[..20]);
+        let refusal = || Fault::Refuse(Failure::new(status, code, &told, Some(&told)));
+        server.script(std::iter::repeat_with(refusal).take(100));
+        let impatient =
+            SupabaseSettings { retry_for: Duration::from_millis(100), ..settings(&server.url(), key) };
+        let source = source_with(&impatient);
+        let fault = read(&source, &query(table("leads"), 10)).await.expect_err("refused");
+        let health = source.health().await.expect_err("refused");
+        for fault in [fault, health] {
+            let text = format!("{fault} {fault:?}");
+            assert!(text.contains("bad key ***") && !text.contains(&key[..16]), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn passing_refusals_are_asked_again_and_a_requested_pause_is_kept() {
     let server = server().await;
     server.set_rows(table("leads"), vec![lead(1, 5)]);

@@ -140,6 +140,12 @@ impl Pipeline {
         number.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    /// As [`Pipeline::number`], of what may not be there just now.
+    pub async fn try_number(&self, sql: &str) -> Option<i64> {
+        let mut connection = PgConnection::connect(&self.variables["DATABASE_URL"]).await.ok()?;
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await.ok()
+    }
+
     /// The one text a query answers with.
     pub async fn text(&self, sql: &str) -> String {
         let mut connection = connect(&self.variables["DATABASE_URL"]).await;
@@ -164,6 +170,11 @@ impl Pipeline {
     pub async fn hits(&self, index: &str, query: &str) -> i64 {
         let answer = self.search(index, query).await;
         answer["hits"]["total"]["value"].as_i64().unwrap_or_else(|| panic!("no hits in {answer}"))
+    }
+
+    /// As [`Pipeline::hits`], of what may not be there just now.
+    pub async fn try_hits(&self, index: &str, query: &str) -> Option<i64> {
+        self.search(index, query).await["hits"]["total"]["value"].as_i64()
     }
 
     /// A document by its id.

@@ -87,6 +87,18 @@ pub async fn delete_topics(topics: &[&str]) {
     admin.delete_topics(topics, &AdminOptions::new()).await.expect("an answer about the topics");
 }
 
+/// Deletes topics and waits until no broker knows them.
+pub async fn delete_topics_for_good(topics: &[&str]) {
+    delete_topics(topics).await;
+    super::eventually("the topics are gone", async || {
+        let admin: AdminClient<DefaultClientContext> = config().create().expect("an admin client");
+        let known =
+            admin.inner().fetch_metadata(None, std::time::Duration::from_secs(20)).expect("the topics");
+        !known.topics().iter().any(|topic| topics.contains(&topic.name()))
+    })
+    .await;
+}
+
 pub fn config() -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", service("KAFKA_BOOTSTRAP_SERVERS"));

@@ -4,46 +4,24 @@
 //! It keeps an assistant from seeing contacts by accident; it is no access control: whoever may write SQL may also ask
 //! for the letters of an address one by one. What only looks similar (ids, instants, offsets, numbers) stays as it is.
 
+mod fields;
+mod fold;
 mod lineage;
 mod phone;
 mod text;
+mod tree;
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 pub(in crate::mcp) use lineage::Dialect;
 
+use self::{fields::FIELDS, tree::Tree};
 use crate::domain::{Catalog, ColumnKind};
 
 /// What stands for a masked value as a whole.
 const MASK: &str = "***";
-
-/// The fields that are masked in any table: names that contacts commonly have.
-const FIELDS: &[(&str, Rule)] = &[
-    ("email", Rule::Always),
-    ("emails", Rule::Always),
-    ("mail", Rule::Always),
-    ("telefone", Rule::Always),
-    ("telefones", Rule::Always),
-    ("phone", Rule::Always),
-    ("phones", Rule::Always),
-    ("celular", Rule::Always),
-    ("celulares", Rule::Always),
-    ("whatsapp", Rule::Always),
-    ("fone", Rule::Always),
-    ("tel", Rule::Always),
-    ("ip", Rule::Always),
-    ("ip_address", Rule::Always),
-    // An e-mail address where there is one, else a name or an id.
-    ("usuario", Rule::IfPersonal),
-    ("contato", Rule::IfPersonal),
-    ("contact", Rule::IfPersonal),
-];
-
-/// Members that say which field the member beside them holds a value of, as in `{"field": "telefone", "value": …}`.
-const NAMING: [&str; 7] = ["field", "column", "key", "name", "campo", "coluna", "chave"];
-const NAMED: [&str; 4] = ["value", "values", "valor", "valores"];
 
 /// When the value of a field is masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,128 +82,24 @@ impl Masking {
         masking
     }
 
-    /// How a field of this name is masked.
-    fn rule(&self, name: &str) -> Option<Rule> {
-        if let Some(rule) = self.fields.get(&name.to_lowercase()) {
-            return Some(*rule);
-        }
-        let words = words(name);
-        let whole = words.join("_");
-        let last = words.iter().rev().find(|word| !matches!(word.as_str(), "keyword" | ""));
-        if let Some(rule) = self.fields.get(&whole).or_else(|| self.fields.get(last?)) {
-            return Some(*rule);
-        }
-        // `email_status` is no address, but `email_2` may be one.
-        words.iter().any(|word| self.fields.contains_key(word)).then_some(Rule::IfPersonal)
-    }
-
     /// Masks the value of a field in place.
     pub(in crate::mcp) fn field(&self, name: &str, value: &mut Value) {
         self.by_rule(value, self.rule(name));
     }
 
-    fn by_rule(&self, value: &mut Value, rule: Option<Rule>) {
-        match rule {
-            Some(rule) => self.named(value, rule),
-            None => self.value(value),
-        }
-    }
-
     /// Masks a value in place, at any depth.
     pub(in crate::mcp) fn value(&self, value: &mut Value) {
-        match value {
-            Value::String(given) => {
-                if let Some(masked) = self.text(given) {
-                    *given = masked;
-                }
-            }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
-            Value::Object(members) => self.members(members),
-            _ => {}
-        }
+        self.by_rule(value, None);
     }
 
-    fn members(&self, members: &mut Map<String, Value>) {
-        super::rename_keys(members, |name| self.text(name));
-        self.table(members);
-        let tells = NAMING.iter().find_map(|name| self.rule(members.get(*name)?.as_str()?));
-        for (name, member) in members {
-            // A number of values is none of them.
-            let counts = name == "values" && member.is_number();
-            let tells = tells.filter(|_| !counts && NAMED.contains(&name.as_str()));
-            self.by_rule(member, self.rule(name).max(tells));
-        }
-    }
-
-    /// A table as `columns` and `rows` keeps the names apart from the values.
-    fn table(&self, members: &mut Map<String, Value>) {
-        let Some(Value::Array(columns)) = members.get("columns") else { return };
-        let names: Vec<String> = columns
-            .iter()
-            .map(|column| column.as_str().or_else(|| column.get("name").and_then(Value::as_str)))
-            .map(|name| name.unwrap_or_default().to_owned())
-            .collect();
-        let Some(Value::Array(rows)) = members.get_mut("rows") else { return };
-        for row in rows.iter_mut().filter_map(Value::as_array_mut) {
-            let beside = names.iter().zip(&*row).filter(|(name, _)| NAMING.contains(&name.as_str()));
-            let tells = beside.filter_map(|(_, cell)| self.rule(cell.as_str()?)).max();
-            for (cell, name) in row.iter_mut().zip(&names) {
-                let tells = tells.filter(|_| NAMED.contains(&name.as_str()));
-                self.by_rule(cell, self.rule(name).max(tells));
-            }
-        }
-    }
-
-    /// Masks a value whose name says what it is, and everything in it.
-    fn named(&self, value: &mut Value, rule: Rule) {
-        match value {
-            Value::String(given) if rule.applies_to(given) => *given = masked(given),
-            Value::String(_) => self.value(value),
-            Value::Number(_) | Value::Bool(_) if rule == Rule::Hidden => *value = MASK.into(),
-            // A phone number kept as a number. Others count something: `"phones": 3` is none.
-            Value::Number(number) if phone::is_number(&number.to_string(), rule >= Rule::Always) => {
-                *value = Value::String(masked(&number.to_string()));
-            }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.named(item, rule)),
-            Value::Object(members) => {
-                super::rename_keys(members, |name| self.text(name));
-                let counts = |name: &str, member: &Value| name == "count" && member.is_number();
-                let rest = members.iter_mut().filter(|(name, member)| !counts(name, member));
-                rest.for_each(|(_, member)| self.named(member, rule));
-            }
-            _ => {}
-        }
-    }
-
-    /// The text with what is personal in it masked; `None` when nothing is.
+    /// The text with what is personal in it masked; `None` when nothing is. What a text of JSON says otherwise, to its
+    /// last digit and space, stays.
     pub(in crate::mcp) fn text(&self, given: &str) -> Option<String> {
-        if given.trim_start().starts_with(['{', '['])
-            && let Ok(mut inner) = serde_json::from_str::<Value>(given)
-        {
-            let before = inner.clone();
-            self.value(&mut inner);
-            return (inner != before).then(|| inner.to_string());
-        }
-        self.sentence(given)
-    }
-}
-
-/// The words of a name: `contatoEmail`, `contato_email` and `contato.e-mail2` have the same last one, near enough.
-fn words(name: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut was_small = false;
-    for c in name.chars() {
-        let begins = c.is_uppercase() && was_small;
-        was_small = c.is_lowercase();
-        if begins || !c.is_alphabetic() {
-            words.push(String::new());
-        }
-        if let (true, Some(word)) = (c.is_alphabetic(), words.last_mut()) {
-            word.extend(c.to_lowercase());
+        match Tree::read(given) {
+            Some(tree) => self.json(given, &tree),
+            None => self.sentence(given),
         }
     }
-    words.retain(|word| !word.is_empty());
-    words
 }
 
 /// What stands for a value: enough is left of an address or a number to tell two of them apart.
@@ -243,9 +117,7 @@ fn masked(given: &str) -> String {
     let digits: Vec<char> = given.chars().filter(char::is_ascii_digit).collect();
     match digits.as_slice() {
         [.., a, b]
-            if digits.len() >= phone::MIN_DIGITS
-                && phone::looks_like(given)
-                && given.parse::<std::net::IpAddr>().is_err() =>
+            if digits.len() >= phone::MIN_DIGITS && phone::looks_like(given) && text::ip(given).is_none() =>
         {
             format!("{MASK}{a}{b}")
         }
@@ -505,7 +377,7 @@ mod tests {
 
     #[test]
     fn payloads_are_masked_inside_even_where_they_are_cut_off() {
-        assert_eq!(of(r#"{"telefone":"31235678","n":1}"#), r#"{"n":1,"telefone":"***78"}"#);
+        assert_eq!(of(r#"{"telefone":"31235678","n":1}"#), r#"{"telefone":"***78","n":1}"#);
         assert_eq!(of(r#"{"telefone":"31235678","n":"#), r#"{"telefone":"***78","n":"#);
         assert_eq!(of(r#"{"a": 1}"#), r#"{"a": 1}"#);
         assert_eq!(of(r#"row {"email":"ana em casa","n":"#), r#"row {"email":"***","n":"#);

@@ -23,6 +23,21 @@ pub(super) fn leading(run: &str) -> Option<usize> {
     })
 }
 
+/// The bytes of the number at the beginning of a run that stands beside a phone's name: it need not have an area's code.
+pub(super) fn of_a_phone(run: &str) -> Option<usize> {
+    leading(run).or_else(|| {
+        let mut digits = 0;
+        let ends = groups(run).into_iter().map(|group| {
+            digits += group.digits.len();
+            (digits, group.start + group.digits.len())
+        });
+        ends.into_iter()
+            .find(|(digits, _)| *digits >= MIN_DIGITS)
+            .filter(|(digits, _)| *digits <= 9)
+            .map(|(_, end)| end)
+    })
+}
+
 /// A whole text that is nothing but a number: also without separators, as forms and columns of numbers give it.
 pub(super) fn is_whole(text: &str) -> bool {
     let text = text.trim();

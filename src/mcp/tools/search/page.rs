@@ -11,7 +11,7 @@ use crate::{
     index::{Hit, IndexName, SEARCH_WINDOW, SearchAnswer, SearchRequest, Sort},
     mcp::{
         answer::ToolError,
-        bounded::{AROUND, LARGEST_ANSWER, shorten, without_repeats},
+        bounded::{AROUND, LARGEST_ANSWER, shorten, shorten_to, size, without_repeats},
         output::Outgoing,
     },
 };
@@ -134,18 +134,14 @@ fn hits_that_fit(
     let (mut shown, mut is_cut) = (Vec::new(), false);
     let mut taken = 0;
     for hit in hits {
-        let mut whole = Value::Object(match detail {
+        let mut document = Value::Object(match detail {
             Detail::Concise => telling(index, hit.source),
             Detail::Detailed => once(hit.source),
         });
-        outgoing.value(&mut whole);
+        outgoing.value(&mut document);
         // One document alone must fit, however long its texts and lists are.
-        let mut longest = if detail == Detail::Concise { 200 } else { 4000 };
-        let (mut document, mut cut) = shortened(&whole, longest);
-        while size(&document) > room && longest > 1 {
-            longest /= 4;
-            (document, cut) = shortened(&whole, longest);
-        }
+        let longest = if detail == Detail::Concise { 200 } else { 4000 };
+        let cut = shorten_to(&mut document, longest, room);
         taken += size(&document);
         if taken > room && !shown.is_empty() {
             break;
@@ -156,12 +152,6 @@ fn hits_that_fit(
         }
     }
     (shown, is_cut)
-}
-
-fn shortened(whole: &Value, longest: usize) -> (Value, bool) {
-    let mut document = whole.clone();
-    let cut = shorten(&mut document, longest);
-    (document, cut)
 }
 
 /// A document in which nothing of its row is repeated.
@@ -189,10 +179,6 @@ fn telling(index: IndexName, source: Map<String, Value>) -> Map<String, Value> {
     };
     let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
     source.into_iter().filter(|(name, value)| is_told(name) && !is_empty(value)).collect()
-}
-
-fn size(value: &impl serde::Serialize) -> usize {
-    serde_json::to_vec(value).map_or(0, |bytes| bytes.len())
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::fmt::{Display, Write as _};
 
 use super::connections::Connections;
-use crate::engine::{DrainReport, DrainState, PartStatus, PipelineStatus};
+use crate::{
+    engine::{DrainReport, DrainState, PartStatus, PipelineStatus},
+    store::NoticeKind,
+};
 
 /// What a drain counts, under its name and with its explanation.
 type Counter = (&'static str, &'static str, fn(&DrainReport) -> u64);
@@ -46,6 +49,18 @@ pub(super) fn text(
             "# HELP sluice_dead_letters Dead letters in the log\n# TYPE sluice_dead_letters gauge\nsluice_dead_letters {letters}"
         );
     }
+    let mut notices: Vec<(&str, usize)> = Vec::new();
+    for kind in NoticeKind::ALL {
+        notices.push((kind.as_str(), status.notices.iter().filter(|notice| notice.kind == kind).count()));
+    }
+    page.family(
+        "sluice_notices",
+        "gauge",
+        "Times within a week that a part was found replaced, cut or restored",
+        "kind",
+        &notices,
+        |notice| *notice,
+    );
     for (name, help, of) in COUNTERS {
         page.family(name, "counter", help, "sink", drains, |drain| (drain.sink.as_str(), of(drain)));
     }

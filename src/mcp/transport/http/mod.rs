@@ -114,14 +114,14 @@ fn router<H: ServerHandler + Clone>(
 ) -> Router {
     let limits = &settings.limits;
     let guard = Arc::new(Guard::new(settings));
-    let sessions = Arc::new(Sessions::new(settings));
-    let calls = Quota::new(limits.calls_per_client);
     let Shutdown { asked, unanswered, closing } = shutdown;
+    let sessions = Arc::new(Sessions::new(settings, asked.clone()));
+    let calls = Quota::new(limits.calls_per_client);
     let body = BodyLimits { bytes: limits.body_bytes, time: limits.io_timeout };
     let streamable =
         Streamable::new(&server, sessions.clone(), calls.clone(), body, unanswered.clone(), closing);
     let made: sse::Server = Box::new(move || server.clone().into_dyn());
-    let streams = Arc::new(Streams::new(made, settings, calls, closing.clone(), unanswered.clone()));
+    let streams = Arc::new(Streams::new(made, settings, calls, shutdown));
     let probes = Arc::new(Probes {
         engine,
         guard: guard.clone(),

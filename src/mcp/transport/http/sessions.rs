@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures::Stream;
@@ -14,7 +17,9 @@ use rmcp::{
     },
 };
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
+use super::in_flight::Tracked;
 use crate::{
     config::{HttpLimits, HttpSettings},
     mcp::{
@@ -48,6 +53,8 @@ pub(super) struct Sessions {
     local: LocalSessionManager,
     room: Room,
     owners: Mutex<HashMap<SessionId, Owned>>,
+    /// The server ends.
+    asked: CancellationToken,
 }
 
 struct Owned {
@@ -79,6 +86,9 @@ pub(super) enum SessionsError {
 tokio::task_local! {
     /// Whose request is being answered: rmcp opens a session without saying for whom.
     static OPENER: Opener;
+    /// Set where the stream that is to be resumed is not known any more: rmcp answers with one that ends at once, which
+    /// a client takes for a connection that broke, and resumes again.
+    static LOST: Arc<AtomicBool>;
 }
 
 struct Opener {
@@ -87,10 +97,11 @@ struct Opener {
 }
 
 impl Sessions {
-    pub(super) fn new(settings: &HttpSettings) -> Self {
+    /// Sessions whose users are asked nothing any more once `asked` is cancelled.
+    pub(super) fn new(settings: &HttpSettings, asked: CancellationToken) -> Self {
         let mut local = LocalSessionManager::default();
         local.session_config.keep_alive = Some(settings.session_idle);
-        Self { local, room: Room::new(&settings.limits), owners: Mutex::default() }
+        Self { local, room: Room::new(&settings.limits), owners: Mutex::default(), asked }
     }
 
     pub(super) async fn open(&self) -> usize {
@@ -121,9 +132,18 @@ impl Sessions {
     }
 }
 
+impl Sessions {
+    /// Answers a request by `answering`, which may resume a stream; and whether there was none to resume.
+    pub(super) async fn resumed_by<T>(answering: impl Future<Output = T>) -> (T, bool) {
+        let lost = Arc::<AtomicBool>::default();
+        let answer = LOST.scope(lost.clone(), answering).await;
+        (answer, lost.load(Ordering::Relaxed))
+    }
+}
+
 impl SessionManager for Sessions {
     type Error = SessionsError;
-    type Transport = <LocalSessionManager as SessionManager>::Transport;
+    type Transport = Tracked<<LocalSessionManager as SessionManager>::Transport>;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
         let opener = OPENER.try_with(|opener| (opener.principal.clone(), opener.refused.clone()));
@@ -136,7 +156,7 @@ impl SessionManager for Sessions {
         })?;
         let (id, transport) = self.local.create_session().await?;
         owners.insert(id.clone(), Owned { share, version: None });
-        Ok((id, transport))
+        Ok((id, Tracked::new(transport, self.asked.child_token())))
     }
 
     async fn initialize_session(
@@ -187,6 +207,10 @@ impl SessionManager for Sessions {
         id: &SessionId,
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
-        Ok(self.local.resume(id, last_event_id).await?)
+        let resumed = self.local.resume(id, last_event_id).await;
+        if resumed.is_err() {
+            LOST.try_with(|lost| lost.store(true, Ordering::Relaxed)).ok();
+        }
+        Ok(resumed?)
     }
 }

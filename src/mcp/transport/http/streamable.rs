@@ -30,6 +30,7 @@ use super::{
     sessions::{NoRoom, Sessions},
 };
 use crate::mcp::{
+    consent::ReadsAnswersOnly,
     principal::Principal,
     quota::Quota,
     requests,
@@ -133,15 +134,15 @@ impl<H: ServerHandler + Clone> Streamable<H> {
         let Ok(bytes) = serde_json::to_vec(&message) else {
             return refusal(StatusCode::INTERNAL_SERVER_ERROR, "the message can't be handed on");
         };
-        let under_way = match (session_of(&parts.headers), &message) {
-            (Some(session), JsonRpcMessage::Request(request)) => {
-                let Some(under_way) = self.in_flight.begin(session, &request.id) else {
-                    return in_flight::refused(&id.unwrap_or_default());
-                };
-                Some(under_way)
-            }
-            _ => None,
-        };
+        if let (Some(session), JsonRpcMessage::Request(request)) = (session_of(&parts.headers), &message) {
+            let Some(under_way) = self.in_flight.begin(session, &request.id) else {
+                return in_flight::refused(&id.unwrap_or_default());
+            };
+            parts.extensions.insert(under_way);
+        }
+        if !readable.events {
+            parts.extensions.insert(ReadsAnswersOnly);
+        }
         // What answers or ends a call must get through for calls to end at all.
         if let Some(id) = &id {
             let Some(call) = self.calls.take(principal) else {
@@ -162,7 +163,7 @@ impl<H: ServerHandler + Clone> Streamable<H> {
             Some(id) if !readable.events && is_stream(&response) => only_answer(response, &id).await,
             _ => response,
         };
-        until_sent(response, (unanswered, under_way))
+        until_sent(response, unanswered)
     }
 
     /// Answers the messages of a batch, where the session's revision has any.
@@ -197,7 +198,15 @@ impl<H: ServerHandler + Clone> Streamable<H> {
             return unreadable("what a GET opens is a stream; send an Accept that has text/event-stream");
         }
         request.headers_mut().insert(header::ACCEPT, BOTH);
-        in_json_where_it_failed(self.events.handle(request).await.map(Body::new), None).await
+        let (response, is_lost) = Sessions::resumed_by(self.events.handle(request)).await;
+        if is_lost {
+            return refusal(
+                StatusCode::BAD_REQUEST,
+                "nothing is kept of the stream that Last-Event-ID names; open one without it, and ask again what was \
+                 not answered",
+            );
+        }
+        in_json_where_it_failed(response.map(Body::new), None).await
     }
 
     async fn delete(&self, session: Option<&str>, request: Request) -> Response {

@@ -19,6 +19,7 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 
 use self::strict::Strict;
+use crate::domain::json::with_exact_numbers;
 
 /// Messages a batch may have.
 pub const MAX_BATCH: usize = 100;
@@ -104,6 +105,24 @@ pub fn read(bytes: &[u8]) -> Incoming {
     }
 }
 
+/// What to do about a text that is refused for its length, by its beginning: whoever waits for an answer is told by the
+/// id that stands there.
+pub fn refuse_beginning(bytes: &[u8], problem: String) -> Incoming {
+    let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+    let readable = match std::str::from_utf8(bytes) {
+        Ok(_) => bytes.len(),
+        Err(error) => error.valid_up_to(),
+    };
+    let text = std::str::from_utf8(&bytes[..readable]).unwrap_or_default();
+    let mut beginning = Beginning::default();
+    // It ends in the middle, and what was read until there counts.
+    serde::de::DeserializeSeed::deserialize(&mut beginning, &mut serde_json::Deserializer::from_str(text))
+        .ok();
+    let envelope = Envelope { id: beginning.id, two_ids: beginning.two_ids, ..Envelope::default() };
+    let Problem { refusal, .. } = envelope.refuse(ErrorCode::PARSE_ERROR, problem);
+    Problem { refusal, answers: beginning.answers }.into()
+}
+
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 fn batch(text: &str) -> Incoming {
@@ -167,7 +186,9 @@ fn message(text: &str) -> Result<ClientJsonRpcMessage, Problem> {
         }
         nothing.refuse(ErrorCode::PARSE_ERROR, not_json(&error))
     })?;
-    let Strict(mut value) = serde_json::from_str(text).map_err(|error| {
+    // A number that would be changed by reading it reaches the tool as the text it is.
+    let exact = with_exact_numbers(text);
+    let Strict(mut value) = serde_json::from_str(&exact).map_err(|error| {
         if error.is_data() {
             return envelope.refuse(ErrorCode::INVALID_REQUEST, error.to_string());
         }
@@ -264,6 +285,47 @@ fn can_be_repeated(id: &RawValue) -> bool {
     let text = id.get();
     !text.contains(char::REPLACEMENT_CHARACTER)
         && matches!(serde_json::from_str(text), Ok(Value::String(_) | Value::Number(_)))
+}
+
+/// What the beginning of a message tells of it.
+#[derive(Default)]
+struct Beginning<'a> {
+    id: Option<&'a RawValue>,
+    two_ids: bool,
+    /// It is no request but answers one.
+    answers: bool,
+}
+
+impl<'de> serde::de::DeserializeSeed<'de> for &mut Beginning<'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Beginning<'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON-RPC message")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            match name.as_ref() {
+                "id" => {
+                    self.two_ids = self.id.is_some();
+                    self.id = Some(map.next_value()?);
+                    continue;
+                }
+                "result" | "error" => self.answers = true,
+                _ => {}
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {

@@ -54,6 +54,40 @@ fn a_text_that_can_t_be_read_to_the_end_is_a_parse_error_of_the_request_it_is() 
 }
 
 #[test]
+fn a_text_refused_by_its_beginning_is_answered_by_the_id_that_stands_there() {
+    let long = "x".repeat(100);
+    for (beginning, id) in [
+        (format!(r#"{{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{{"a":"{long}"#), json!(9)),
+        ("\u{feff}".to_owned() + &format!(r#"{{"id":"á","params":{{"a":"{long}"#), json!("á")),
+        (format!(r#"{{"id":1.5,"method":"{long}"#), json!(1.5)),
+        (format!(r#"{{"method":"x","params":{{"id":7,"a":"{long}"#), Value::Null),
+        (format!(r#"{{"id":1,"id":2,"params":{{"a":"{long}"#), Value::Null),
+        (format!(r#"{{"id":{{}},"params":{{"a":"{long}"#), Value::Null),
+        (format!(r#"[{{"id":1,"a":"{long}"#), Value::Null),
+        (long.clone(), Value::Null),
+    ] {
+        match refuse_beginning(beginning.as_bytes(), "too long".to_owned()) {
+            Incoming::Refused(refusal) => {
+                let told: Value = serde_json::from_str(&refusal.to_json()).expect("JSON");
+                assert_eq!((&told["id"], &told["error"]["code"]), (&id, &json!(-32700)), "{beginning}");
+            }
+            other => panic!("{beginning}: {other:?}"),
+        }
+    }
+    let cut = [br#"{"id":3,"params":{"a":"S"#.as_slice(), b"\xE3"].concat();
+    assert!(
+        matches!(refuse_beginning(&cut, String::new()), Incoming::Refused(refusal) if refusal.id.is_some())
+    );
+    let answer = format!(r#"{{"id":4,"result":{{"a":"{long}"#);
+    match refuse_beginning(answer.as_bytes(), "too long".to_owned()) {
+        Incoming::Message(message) => assert!(
+            matches!(&*message, JsonRpcMessage::Error(error) if error.id == Some(RequestId::Number(4)))
+        ),
+        other => panic!("an answer is answered: {other:?}"),
+    }
+}
+
+#[test]
 fn json_that_is_no_message_is_an_invalid_request() {
     for (text, id) in [
         ("7", Value::Null),
@@ -206,4 +240,13 @@ proptest! {
             other => prop_assert!(false, "{:?}", other),
         }
     }
+}
+
+#[test]
+fn a_number_that_reading_would_change_is_kept_as_text() {
+    let line = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"n":12345678901234567890123,"m":0.1000000000000000055,"k":1.50,"t":"1e400"}}}"#;
+    let Incoming::Message(message) = read(line) else { panic!("no message") };
+    let message = serde_json::to_value(&message).expect("JSON");
+    let kept = json!({"n": "12345678901234567890123", "m": "0.1000000000000000055", "k": 1.5, "t": "1e400"});
+    assert_eq!(message["params"]["arguments"], kept);
 }

@@ -1,11 +1,14 @@
 //! What is under way between a client and the server on one stream: whose requests are still to be answered, which of
 //! their answers belong to one batch, and what the session has agreed on. It does no I/O.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
-use rmcp::model::{
-    ClientJsonRpcMessage, ClientNotification, ErrorCode, JsonRpcMessage, ProtocolVersion, RequestId,
-    ServerJsonRpcMessage, ServerNotification, ServerResult,
+use rmcp::{
+    model::{
+        ClientJsonRpcMessage, ClientNotification, ErrorCode, GetExtensions, JsonRpcMessage, ProtocolVersion,
+        RequestId, ServerJsonRpcMessage, ServerNotification, ServerResult,
+    },
+    service::OriginatingRequestId,
 };
 
 use crate::mcp::transport::{message::Refusal, opening::Opening};
@@ -30,8 +33,9 @@ pub(super) struct Calls {
     /// What `initialize` agreed on.
     revision: Option<ProtocolVersion>,
     in_flight: HashMap<RequestId, Call>,
-    /// What the server has asked the client and not been told yet.
-    asked: HashSet<RequestId>,
+    /// What the server has asked the client and not been told yet, each with the request that waits for it. A question
+    /// goes with its request: whoever waits for an answer that nobody needs any more waits for ever.
+    asked: HashMap<RequestId, RequestId>,
     /// Ids of requests that the client took back, the latest last. What was busy with one may still have an answer to
     /// it, which would be taken for that to another request of the same id.
     taken_back: VecDeque<RequestId>,
@@ -170,9 +174,15 @@ impl Calls {
         (!answers.is_empty()).then(|| format!("[{}]", answers.join(",")))
     }
 
+    /// A request is answered or will not be.
+    fn end(&mut self, id: &RequestId) -> Option<Call> {
+        self.asked.retain(|_, waiting| waiting != id);
+        self.in_flight.remove(id)
+    }
+
     /// A request is no longer to be answered; returns what that completes.
     fn take_back(&mut self, id: &RequestId) -> Option<String> {
-        let call = self.in_flight.remove(id)?;
+        let call = self.end(id)?;
         if self.taken_back.len() == MAX_TAKEN_BACK {
             self.taken_back.pop_front();
         }
@@ -187,7 +197,11 @@ impl Calls {
         let json = serde_json::to_string(message).ok()?;
         let id = match message {
             JsonRpcMessage::Request(request) => {
-                self.asked.insert(request.id.clone());
+                if let Some(origin) = request.request.extensions().get::<OriginatingRequestId>()
+                    && self.in_flight.contains_key(&origin.0)
+                {
+                    self.asked.insert(request.id.clone(), origin.0.clone());
+                }
                 return Some(json);
             }
             JsonRpcMessage::Notification(notification) => {
@@ -211,7 +225,7 @@ impl Calls {
     }
 
     fn answer(&mut self, id: &RequestId, json: String) -> Option<String> {
-        let Some(key) = self.in_flight.remove(id)?.batch else { return Some(json) };
+        let Some(key) = self.end(id)?.batch else { return Some(json) };
         let batch = self.batches.get_mut(&key)?;
         batch.unanswered -= 1;
         batch.answers.push(json);
@@ -227,7 +241,8 @@ impl Calls {
 
     /// Whether no more answers are to be expected from a client that says nothing any more.
     pub(super) fn is_idle(&self) -> bool {
-        self.in_flight.values().filter(|call| !call.subscription).count() <= self.asked.len()
+        let mut calls = self.in_flight.iter().filter(|(_, call)| !call.subscription);
+        calls.all(|(id, _)| self.asked.values().any(|waiting| waiting == id))
     }
 
     /// Answers in the server's place what it can't answer any more.

@@ -13,16 +13,36 @@ pub const MAX_LINE: usize = 1024 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     Whole(Bytes),
-    /// Longer than it may be; its bytes are gone, and those still to come are skipped.
-    TooLong,
+    /// Longer than it may be: its beginning, as long as a line may be. Bytes still to come are skipped.
+    TooLong(Bytes),
 }
 
 /// Splits at line feeds. Memory is bounded whatever comes, and what follows an overlong line is read as ever.
-pub struct Lines(AnyDelimiterCodec);
+pub struct Lines {
+    codec: AnyDelimiterCodec,
+    longest: usize,
+}
 
 impl Lines {
     pub fn new(longest: usize) -> Self {
-        Self(AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), Vec::new(), longest))
+        Self { codec: AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), Vec::new(), longest), longest }
+    }
+
+    /// An overlong line is no error of the stream's: a stream ends with its first.
+    fn line(
+        &self,
+        decoded: Result<Option<Bytes>, AnyDelimiterCodecError>,
+        buffer: &BytesMut,
+    ) -> io::Result<Option<Line>> {
+        match decoded {
+            Ok(line) => Ok(line.map(Line::Whole)),
+            // The codec skips the line from the next call on, and has taken nothing of it yet.
+            Err(AnyDelimiterCodecError::MaxChunkLengthExceeded) => {
+                let beginning = &buffer[..self.longest.min(buffer.len())];
+                Ok(Some(Line::TooLong(Bytes::copy_from_slice(beginning))))
+            }
+            Err(AnyDelimiterCodecError::Io(error)) => Err(error),
+        }
     }
 }
 
@@ -31,20 +51,13 @@ impl Decoder for Lines {
     type Error = io::Error;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Line>> {
-        line(self.0.decode(buffer))
+        let decoded = self.codec.decode(buffer);
+        self.line(decoded, buffer)
     }
 
     fn decode_eof(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Line>> {
-        line(self.0.decode_eof(buffer))
-    }
-}
-
-/// An overlong line is no error of the stream's: a stream ends with its first.
-fn line(decoded: Result<Option<Bytes>, AnyDelimiterCodecError>) -> io::Result<Option<Line>> {
-    match decoded {
-        Ok(line) => Ok(line.map(Line::Whole)),
-        Err(AnyDelimiterCodecError::MaxChunkLengthExceeded) => Ok(Some(Line::TooLong)),
-        Err(AnyDelimiterCodecError::Io(error)) => Err(error),
+        let decoded = self.codec.decode_eof(buffer);
+        self.line(decoded, buffer)
     }
 }
 
@@ -83,7 +96,8 @@ mod tests {
     #[test]
     fn an_overlong_line_is_told_of_once_and_the_next_is_read() {
         let pieces: [&[u8]; 6] = [b"123456789", b"0123456789", b"01234", b"\nab", b"c\n123456789\n", b"d\n"];
-        assert_eq!(lines(&pieces), [Line::TooLong, whole("abc"), Line::TooLong, whole("d")]);
-        assert_eq!(lines(&[b"123456789", b"0"]), [Line::TooLong]);
+        let too_long = || Line::TooLong(Bytes::from_static(b"12345678"));
+        assert_eq!(lines(&pieces), [too_long(), whole("abc"), too_long(), whole("d")]);
+        assert_eq!(lines(&[b"123456789", b"0"]), [too_long()]);
     }
 }

@@ -21,7 +21,7 @@ use std::{
 use futures::StreamExt;
 use rmcp::{
     RoleServer, ServerHandler, ServiceExt,
-    model::{ClientJsonRpcMessage, ErrorCode, ServerJsonRpcMessage},
+    model::{ClientJsonRpcMessage, ServerJsonRpcMessage},
     service::ServerInitializeError,
     transport::Transport,
 };
@@ -40,7 +40,7 @@ use self::{
     calls::Calls,
     output::{Gone, Output},
 };
-use super::message::{Incoming, Refusal, read};
+use super::message::{Incoming, read, refuse_beginning};
 
 /// How long the end of a session may take.
 #[derive(Debug, Clone, Copy)]
@@ -216,13 +216,13 @@ impl<R: AsyncRead + Send + Unpin> StdioTransport<R> {
                 () = self.shared.ended.notified() => {}
                 () = self.stopping.cancelled(), if !self.stopping.is_cancelled() => {}
                 () = self.output.closed() => return Err(Gone),
-                () = sleep_until(deadline) => {
-                    let abandoned = self.shared.calls().abandon(ABANDONED);
-                    warn!(calls = abandoned.len(), "the server ends before calls that were under way");
-                    self.last.extend(abandoned);
-                    break;
-                }
+                () = sleep_until(deadline) => break,
             }
+        }
+        let abandoned = self.shared.calls().abandon(ABANDONED);
+        if !abandoned.is_empty() {
+            warn!(calls = abandoned.len(), "the server ends before calls that were under way");
+            self.last.extend(abandoned);
         }
         loop {
             let room = self.output.room().await?;
@@ -241,9 +241,9 @@ impl<R: AsyncRead + Send + Unpin> StdioTransport<R> {
 fn take(line: &Line, calls: &mut Calls) -> (Vec<ClientJsonRpcMessage>, Option<String>) {
     let (incoming, bytes) = match line {
         Line::Whole(bytes) => (read(bytes), bytes.len()),
-        Line::TooLong => {
+        Line::TooLong(beginning) => {
             let problem = format!("a line has at most {MAX_LINE} bytes, and this one has more");
-            (Incoming::Refused(Refusal::new(ErrorCode::PARSE_ERROR, problem)), MAX_LINE)
+            (refuse_beginning(beginning, problem), MAX_LINE)
         }
     };
     let admitted = match incoming {

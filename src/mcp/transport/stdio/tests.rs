@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ServerCapabilities,
-        ServerConfig,
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ElicitRequestParams,
+        ElicitationSchema, ServerCapabilities, ServerConfig,
     },
     service::RequestContext,
 };
@@ -23,7 +23,7 @@ use super::*;
 const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(200);
 
-/// A server whose tool `wait` waits until the test lets it go.
+/// A server whose tool `wait` waits until the test lets it go, and whose tool `ask` asks the user.
 #[derive(Clone)]
 struct Server {
     gate: Arc<Semaphore>,
@@ -42,6 +42,17 @@ impl ServerHandler for Server {
         if request.name == "wait" {
             tokio::select! {
                 permit = self.gate.acquire() => permit.map(tokio::sync::SemaphorePermit::forget).expect("open"),
+                () = context.ct.cancelled() => {}
+            }
+        }
+        if request.name == "ask" {
+            let asking = context.peer.create_elicitation(ElicitRequestParams::FormElicitationParams {
+                meta: None,
+                message: "?".to_owned(),
+                requested_schema: ElicitationSchema::new([].into()),
+            });
+            tokio::select! {
+                answer = asking => drop(answer.map_err(|error| ErrorData::internal_error(error.to_string(), None))?),
                 () = context.ct.cancelled() => {}
             }
         }
@@ -120,7 +131,7 @@ impl Client {
 
 fn initialize(revision: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": "open", "method": "initialize", "params": {"protocolVersion": revision,
-        "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}})
+        "capabilities": {"elicitation": {}}, "clientInfo": {"name": "test", "version": "1"}}})
 }
 
 fn ping(id: impl Into<Value>) -> Value {
@@ -208,6 +219,7 @@ async fn a_request_of_the_stateless_revision_opens_its_session_and_one_of_no_rev
 async fn lines_that_are_no_messages_are_answered_one_by_one_and_the_next_is_served() {
     let mut client = Client::with_session("2025-06-18").await;
     client.write(format!("{}\n", "x".repeat(MAX_LINE + 7))).await;
+    client.write(format!(r#"{{"id":9,"params":{{"a":"{}"}}}}"#, "x".repeat(MAX_LINE)) + "\n").await;
     client.write(b"\n\r\n\xEF\xBB\xBF\n").await;
     client.write(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{\"a\":\"\xFF\"}}\n").await;
     client.write("{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\",\"params\":{\"a\":\"\\ud83d\"}}\n").await;
@@ -216,11 +228,22 @@ async fn lines_that_are_no_messages_are_answered_one_by_one_and_the_next_is_serv
     client.write(format!("{}", ping(3))).await;
     client.hang_up();
     let answers = client.rest().await;
-    assert_eq!(ids(&answers), [&json!(null), &json!(1), &json!(2), &json!(1.5), &json!(null), &json!(3)]);
+    assert_eq!(
+        ids(&answers),
+        [&json!(null), &json!(9), &json!(1), &json!(2), &json!(1.5), &json!(null), &json!(3)]
+    );
     let codes: Vec<_> = answers.iter().map(|answer| answer["error"]["code"].clone()).collect();
     assert_eq!(
         codes,
-        [json!(-32700), json!(-32700), json!(-32700), json!(-32600), json!(-32600), json!(null)]
+        [
+            json!(-32700),
+            json!(-32700),
+            json!(-32700),
+            json!(-32700),
+            json!(-32600),
+            json!(-32600),
+            json!(null)
+        ]
     );
 }
 
@@ -418,6 +441,57 @@ async fn a_client_that_closes_its_end_ends_the_session_at_the_next_answer() {
 #[tokio::test]
 async fn more_requests_than_may_be_under_way_wait_for_those_before_them() {
     let mut client = Client::with_session("2025-06-18").await;
+    let most = calls::MAX_IN_FLIGHT;
+    for id in 0..most * 2 {
+        client.say(&call(id, "wait")).await;
+    }
+    client.gate.add_permits(most * 2);
+    client.hang_up();
+    let answers = client.rest().await;
+    assert_eq!(answers.len(), most * 2);
+    assert!(answers.iter().all(|answer| answer["result"].is_object()), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_call_whose_question_is_never_answered_is_told_that_the_session_ends() {
+    for by_signal in [false, true] {
+        let mut client = Client::with_session("2025-06-18").await;
+        client.say(&call(1, "ask")).await;
+        assert_eq!(client.heard().await["method"], "elicitation/create");
+        if by_signal {
+            client.stop.cancel();
+        } else {
+            client.hang_up();
+        }
+        let answers = client.rest().await;
+        assert_eq!((ids(&answers), &answers[0]["error"]["code"]), (vec![&json!(1)], &json!(-32000)));
+    }
+}
+
+#[tokio::test]
+async fn a_question_goes_with_its_request_and_hides_no_other_call() {
+    let mut client = Client::with_session("2025-06-18").await;
+    client.say(&call(1, "ask")).await;
+    assert_eq!(client.heard().await["method"], "elicitation/create");
+    client.say(&cancel(1)).await;
+    client.say(&call(2, "wait")).await;
+    client.hang_up();
+    // There is nothing to see of a server that waits as it should.
+    assert!(timeout(SHORT, client.output.next_line()).await.is_err(), "the call is not waited for");
+    client.gate.add_permits(1);
+    let answers = client.rest().await;
+    assert_eq!(
+        (ids(&answers), &answers[0]["result"]["content"][0]["text"]),
+        (vec![&json!(2)], &json!("wait"))
+    );
+}
+
+#[tokio::test]
+async fn a_question_that_went_with_its_request_lets_further_requests_wait_for_room() {
+    let mut client = Client::with_session("2025-06-18").await;
+    client.say(&call("asked", "ask")).await;
+    assert_eq!(client.heard().await["method"], "elicitation/create");
+    client.say(&cancel("asked")).await;
     let most = calls::MAX_IN_FLIGHT;
     for id in 0..most * 2 {
         client.say(&call(id, "wait")).await;

@@ -3,6 +3,7 @@
 
 mod access;
 mod apart;
+mod asked;
 mod bodies;
 mod hang_up;
 mod http1;

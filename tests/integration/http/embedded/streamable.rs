@@ -158,3 +158,20 @@ async fn an_id_given_to_two_requests_at_once_is_refused_for_the_second_and_the_f
     let again = server.post(&ping).header("mcp-session-id", &session).send().await.expect("an answer");
     assert_eq!(again.status(), 200, "the id is free again");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_not_known_any_more_can_t_be_resumed() {
+    let server = HttpServer::start(&[]).await;
+    let session = open(&server).await;
+    for unknown in ["0/99", "nada"] {
+        let resume = reqwest::Client::new()
+            .get(server.mcp())
+            .header("accept", "text/event-stream")
+            .header("mcp-session-id", &session)
+            .header("last-event-id", unknown);
+        let refused = resume.send().await.expect("an answer");
+        assert_eq!(refused.status(), 400, "{unknown}");
+        let reason = refused.text().await.expect("text");
+        assert!(reason.contains("Last-Event-ID") && reason.contains("open one without it"), "{reason}");
+    }
+}

@@ -14,7 +14,7 @@ mod tests;
 use serde_json::Value;
 
 use self::names::Names;
-use super::{Masking, NAMED, NAMING, Rule};
+use super::{Masking, Rule, Tree, fields};
 
 /// How a store reads statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +62,14 @@ impl Masking {
         let sources = names.sources(sql, dialect, columns);
         let learned = Self { fields: names.fields() };
         let naming: Vec<usize> =
-            (0..columns.len()).filter(|at| NAMING.contains(&columns[*at].as_str())).collect();
+            (0..columns.len()).filter(|at| fields::names_another(&columns[*at])).collect();
         for row in rows {
             let tells =
                 naming.iter().filter_map(|at| row.get(*at)?.as_str()).map(|name| learned.rule(name)).max();
             for (at, cell) in row.iter_mut().enumerate() {
                 let source = sources.get(at).copied().unwrap_or(Source::Field);
-                match tells.filter(|_| columns.get(at).is_some_and(|name| NAMED.contains(&name.as_str()))) {
+                match tells.filter(|_| columns.get(at).is_some_and(|name| fields::is_named_by_another(name)))
+                {
                     // The name of JSON's member stands in the cell beside its value.
                     Some(rule) if source <= Source::Row => learned.by_rule(cell, rule),
                     _ => learned.by_source(cell, source),
@@ -78,18 +79,18 @@ impl Masking {
     }
 
     fn by_source(&self, cell: &mut Value, source: Source) {
-        match source {
-            Source::Hidden => self.named(cell, Rule::Hidden),
-            Source::Field => self.named(cell, Rule::Always),
-            Source::Row if is_loose_text(cell) => self.named(cell, Rule::Always),
-            Source::Sometimes => self.named(cell, Rule::IfPersonal),
-            Source::Row | Source::Plain => self.value(cell),
-        }
+        let rule = match source {
+            Source::Hidden => Some(Rule::Hidden),
+            Source::Field => Some(Rule::Always),
+            Source::Row if is_loose_text(cell) => Some(Rule::Always),
+            Source::Sometimes => Some(Rule::IfPersonal),
+            Source::Row | Source::Plain => None,
+        };
+        self.by_rule(cell, rule);
     }
 }
 
 /// A text of a row in which no names are left beside the values.
 fn is_loose_text(cell: &Value) -> bool {
-    let Value::String(text) = cell else { return false };
-    !text.is_empty() && !matches!(serde_json::from_str::<Value>(text), Ok(Value::Object(_) | Value::Array(_)))
+    cell.as_str().is_some_and(|text| !text.is_empty() && !Tree::is_json(text))
 }

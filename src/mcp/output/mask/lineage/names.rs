@@ -12,10 +12,11 @@ use sqlparser::{
 };
 
 use super::{
-    Dialect, Masking, NAMING, Rule, Source,
+    Dialect, Masking, Rule, Source,
     expressions::{implied_name, last_name},
     shape::Shape,
 };
+use crate::mcp::output::mask::fields;
 
 /// Longer statements are not followed; what they answer is masked as a whole where they name a masked field.
 pub(super) const MAX_LENGTH: usize = 20_000;
@@ -189,7 +190,7 @@ impl<'a> Names<'a> {
             self.learn(name, source);
         }
         let columns = alias.map(|alias| alias.columns.as_slice()).unwrap_or_default();
-        if !columns.iter().any(|column| NAMING.contains(&column.name.value.to_lowercase().as_str())) {
+        if !columns.iter().any(|column| fields::names_another(&column.name.value.to_lowercase())) {
             self.rename(alias, &shape);
         }
     }

@@ -30,6 +30,7 @@ use tracing::{Instrument, Span, info, warn};
 
 use self::session::{PATIENCE, Session, open};
 use super::{
+    Shutdown,
     body::{BodyLimits, receive, request_id},
     guard::refusal,
     in_flight,
@@ -39,6 +40,7 @@ use super::{
 use crate::{
     config::HttpSettings,
     mcp::{
+        consent::AskedUntil,
         principal::Principal,
         quota::{Quota, Share},
         transport::message::Incoming,
@@ -59,6 +61,8 @@ pub(super) struct Streams {
     body: BodyLimits,
     /// What stands before `/messages` where clients see it.
     prefix: String,
+    /// The server ends: nobody is asked anything any more.
+    asked: CancellationToken,
     /// Ends every stream.
     closing: CancellationToken,
     unanswered: TaskTracker,
@@ -66,14 +70,12 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Streams until `closing` ends them; calls under way are counted in `calls`, and until their answers have left in
-    /// `unanswered`.
+    /// Streams until `shutdown` ends them; calls under way are counted in `calls`.
     pub(super) fn new(
         server: Server,
         settings: &HttpSettings,
         calls: Arc<Quota>,
-        closing: CancellationToken,
-        unanswered: TaskTracker,
+        shutdown: &Shutdown,
     ) -> Self {
         let limits = &settings.limits;
         Self {
@@ -82,8 +84,9 @@ impl Streams {
             calls,
             body: BodyLimits { bytes: limits.body_bytes, time: limits.io_timeout },
             prefix: settings.public_url.as_ref().map(|url| url.path().to_owned()).unwrap_or_default(),
-            closing,
-            unanswered,
+            asked: shutdown.asked.clone(),
+            closing: shutdown.closing.clone(),
+            unanswered: shutdown.unanswered.clone(),
             sessions: Mutex::default(),
         }
     }
@@ -220,6 +223,7 @@ pub(super) async fn message(
         parts.extensions.insert(Arc::new(call));
     }
     message.insert_extension(parts);
+    message.insert_extension(AskedUntil(streams.asked.clone()));
     if session.accept(message).await {
         (StatusCode::ACCEPTED, "Accepted").into_response()
     } else {

@@ -2,7 +2,7 @@
 //! does not read what it asked for is dropped.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,6 +24,7 @@ use tokio_util::{
 };
 use tracing::{error, warn};
 
+use super::super::in_flight::MAX_TAKEN_BACK;
 use crate::mcp::transport::opening::Opening;
 
 /// Messages that may wait in each direction.
@@ -32,8 +33,26 @@ const QUEUE: usize = 64;
 /// How long a message may wait for room in its queue.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Requests not answered yet; while there is one, a call is under way.
-type Pending = Arc<Mutex<HashMap<RequestId, TaskTrackerToken>>>;
+type Pending = Arc<Mutex<Requests>>;
+
+#[derive(Default)]
+struct Requests {
+    /// Not answered yet; while there is one, a call is under way.
+    unanswered: HashMap<RequestId, TaskTrackerToken>,
+    /// What may still be answered although nobody waits, the latest last.
+    taken_back: VecDeque<RequestId>,
+}
+
+impl Requests {
+    fn take_back(&mut self, id: &RequestId) {
+        if self.unanswered.remove(id).is_some() {
+            if self.taken_back.len() == MAX_TAKEN_BACK {
+                self.taken_back.pop_front();
+            }
+            self.taken_back.push_back(id.clone());
+        }
+    }
+}
 
 /// Where a client's messages go in.
 #[derive(Clone)]
@@ -86,16 +105,17 @@ pub(super) fn open(
 }
 
 impl Session {
-    /// Whether a request of this id is still to be answered.
+    /// Whether an answer to a request of this id may still come, be it to one that was taken back.
     pub(super) fn is_under_way(&self, id: &RequestId) -> bool {
-        lock(&self.pending).contains_key(id)
+        let requests = lock(&self.pending);
+        requests.unanswered.contains_key(id) || requests.taken_back.contains(id)
     }
 
     /// Hands a message to the server; `false` when it has as many as it may, or ends.
     pub(super) async fn accept(&self, message: ClientJsonRpcMessage) -> bool {
         match &message {
             JsonRpcMessage::Request(request) => {
-                lock(&self.pending).insert(request.id.clone(), self.calls.token());
+                lock(&self.pending).unanswered.insert(request.id.clone(), self.calls.token());
             }
             // What was taken back may never be answered.
             JsonRpcMessage::Notification(JsonRpcNotification {
@@ -103,7 +123,7 @@ impl Session {
                 ..
             }) => {
                 if let Some(id) = &cancelled.params.request_id {
-                    lock(&self.pending).remove(id);
+                    lock(&self.pending).take_back(id);
                 }
             }
             _ => {}
@@ -115,7 +135,7 @@ impl Session {
                 | mpsc::error::SendTimeoutError::Closed(message),
             ) => {
                 if let JsonRpcMessage::Request(request) = &message {
-                    lock(&self.pending).remove(&request.id);
+                    lock(&self.pending).unanswered.remove(&request.id);
                 }
                 false
             }
@@ -176,11 +196,11 @@ fn answered(pending: &Pending, message: &ServerJsonRpcMessage) {
         _ => None,
     };
     if let Some(id) = id {
-        lock(pending).remove(id);
+        lock(pending).unanswered.remove(id);
     }
 }
 
-fn lock(pending: &Pending) -> std::sync::MutexGuard<'_, HashMap<RequestId, TaskTrackerToken>> {
+fn lock(pending: &Pending) -> std::sync::MutexGuard<'_, Requests> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -225,6 +245,8 @@ mod tests {
             json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
         assert!(session.accept(serde_json::from_value(cancelled).expect("a notification")).await);
         assert_eq!(calls.len(), 1);
+        assert!(session.is_under_way(&RequestId::Number(7)), "its answer would be taken for another's");
+        assert!(!session.is_under_way(&RequestId::Number(9)));
     }
 
     #[tokio::test]

@@ -1,0 +1,110 @@
+//! Which indices stand behind the aliases: one that was deleted and made anew, or restored from a snapshot, is another.
+//!
+//! The server gives every index a uuid. An index that a rebuild made holds all that the one before it held, so it stands
+//! for that one: its mapping's `_meta` says so, together with its own uuid, because a snapshot restores `_meta` too.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PART, client::Client, templates::Names};
+use crate::{fault::Fault, identity::Identity};
+
+/// Aliases asked for in one request: a server takes 4 KiB of address.
+const ALIASES: usize = 20;
+
+/// What an index remembers that took another's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StandsFor {
+    /// The identity that it took over.
+    pub(super) id: String,
+    /// The uuid of the index that took it over.
+    pub(super) uuid: String,
+}
+
+/// The identity of an index with this uuid.
+pub(super) fn id_of(uuid: &str, stands_for: Option<&StandsFor>) -> String {
+    stands_for.filter(|taken| taken.uuid == uuid).map_or(uuid, |taken| &taken.id).to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+struct Behind {
+    #[serde(default)]
+    aliases: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    mappings: Mappings,
+    settings: Settings,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Mappings {
+    #[serde(default, rename = "_meta")]
+    meta: Meta,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Meta {
+    sluice_stands_for: Option<StandsFor>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Settings {
+    index: IndexSettings,
+}
+
+#[derive(Debug, Deserialize)]
+struct IndexSettings {
+    uuid: String,
+}
+
+/// The identity of what stands behind each alias; `None` where one leads nowhere.
+pub(super) async fn of(client: &Client, names: &Names) -> Result<Option<Vec<Identity>>, Fault> {
+    const DOING: &str = "asking which indices these are";
+    let mut identities = Vec::new();
+    for aliases in names.all().chunks(ALIASES) {
+        let path = format!(
+            "{}?filter_path=*.aliases,*.mappings._meta,*.settings.index.uuid&ignore_unavailable=true",
+            aliases.join(",")
+        );
+        let answer = client.look(&path, DOING).await?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        let indices: BTreeMap<String, Behind> = client.parse(answer, DOING)?;
+        for alias in aliases {
+            let ids: Vec<String> = indices
+                .values()
+                .filter(|index| index.aliases.contains_key(*alias))
+                .map(|index| {
+                    id_of(&index.settings.index.uuid, index.mappings.meta.sluice_stands_for.as_ref())
+                })
+                .collect();
+            if ids.is_empty() {
+                return Ok(None);
+            }
+            identities.push(Identity { place: format!("{}/{alias}", client.origin()), id: ids.join("+") });
+        }
+    }
+    Ok(Some(identities))
+}
+
+pub(super) fn missing(origin: &str) -> Fault {
+    Fault::misconfigured(
+        PART,
+        format!("asking which indices these are on {origin}: an index or its alias is missing"),
+        "a drain makes it anew and fills it from the log",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_stands_for_another_only_under_its_own_uuid() {
+        let taken = StandsFor { id: "first".to_owned(), uuid: "second".to_owned() };
+        assert_eq!(id_of("second", Some(&taken)), "first", "a rebuild took over");
+        assert_eq!(id_of("third", Some(&taken)), "third", "a snapshot of it was restored");
+        assert_eq!(id_of("first", None), "first");
+    }
+}

@@ -1,0 +1,126 @@
+//! What a field's name says of its value: the one place that knows the names contacts have.
+
+use super::{Masking, Rule};
+
+/// The fields that are masked in any table: names that contacts commonly have.
+pub(super) const FIELDS: &[(&str, Rule)] = &[
+    ("email", Rule::Always),
+    ("emails", Rule::Always),
+    ("mail", Rule::Always),
+    ("telefone", Rule::Always),
+    ("telefones", Rule::Always),
+    ("phone", Rule::Always),
+    ("phones", Rule::Always),
+    ("celular", Rule::Always),
+    ("celulares", Rule::Always),
+    ("whatsapp", Rule::Always),
+    ("zap", Rule::Always),
+    ("fone", Rule::Always),
+    ("tel", Rule::Always),
+    ("ip", Rule::Always),
+    ("ip_address", Rule::Always),
+    // An e-mail address or a number where there is one, else a name, an id, or a kind of device.
+    ("usuario", Rule::IfPersonal),
+    ("contato", Rule::IfPersonal),
+    ("contact", Rule::IfPersonal),
+    ("mobile", Rule::IfPersonal),
+];
+
+/// Words of a name that say something about a contact, such as that there is one: `tem_email`, `telefone_tipo`.
+const ABOUT: &[&str] = &[
+    "tem",
+    "has",
+    "is",
+    "sem",
+    "com",
+    "aceita",
+    "accepts",
+    "recebe",
+    "permite",
+    "allow",
+    "opt",
+    "optin",
+    "tipo",
+    "type",
+    "kind",
+    "status",
+    "valido",
+    "valid",
+    "verificado",
+    "verified",
+    "confirmado",
+    "confirmed",
+];
+
+/// Last words of a name that add nothing to the one before: `phoneNumber`, `emailAddress`, `usuario.keyword`.
+const ADDED: &[&str] = &["keyword", "number", "numero", "address", "endereco"];
+
+/// Members that say which field the member beside them holds a value of, as in `{"field": "telefone", "value": …}`.
+const NAMING: [&str; 15] = [
+    "field", "column", "key", "name", "label", "title", "type", "id", "question", "campo", "coluna", "chave",
+    "nome", "tipo", "pergunta",
+];
+const NAMED: [&str; 7] = ["value", "values", "val", "valor", "valores", "answer", "resposta"];
+
+/// Longer texts name no field.
+const MAX_NAME: usize = 100;
+
+/// Words of a text that is a name; of one with more the field is a part, as in a form's question.
+const MAX_WORDS: usize = 4;
+
+/// Whether the member of this name says which field its neighbour is.
+pub(super) fn names_another(name: &str) -> bool {
+    NAMING.contains(&name)
+}
+
+/// Whether the member of this name is the one its neighbour names.
+pub(super) fn is_named_by_another(name: &str) -> bool {
+    NAMED.contains(&name)
+}
+
+/// Whether a name says something about a contact instead of holding it.
+pub(super) fn is_about(name: &str) -> bool {
+    words(name).iter().any(|word| ABOUT.contains(&word.as_str()))
+}
+
+impl Masking {
+    /// How a field of this name is masked.
+    pub(super) fn rule(&self, name: &str) -> Option<Rule> {
+        if name.len() > MAX_NAME {
+            return None;
+        }
+        if let Some(rule) = self.fields.get(&name.to_lowercase()) {
+            return Some(*rule);
+        }
+        let words = words(name);
+        let is_known = |word: &String| self.fields.contains_key(word);
+        let is_sentence = words.len() > MAX_WORDS && name.contains(' ');
+        if is_sentence || words.iter().any(|word| ABOUT.contains(&word.as_str())) {
+            return words.iter().any(is_known).then_some(Rule::IfPersonal);
+        }
+        let last = words.iter().rev().find(|word| !ADDED.contains(&word.as_str()));
+        if let Some(rule) = self.fields.get(&words.join("_")).or_else(|| self.fields.get(last?)) {
+            return Some(*rule);
+        }
+        // `email_enviado` is no address, but `email_2` may be one.
+        words.iter().any(is_known).then_some(Rule::IfPersonal)
+    }
+}
+
+/// The words of a name: `contatoEmail`, `contato_email` and `contato.e-mail2` have the same last one, near enough.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_small = false;
+    for c in name.chars() {
+        let begins = c.is_uppercase() && was_small;
+        was_small = c.is_lowercase();
+        if begins || !c.is_alphabetic() {
+            words.push(String::new());
+        }
+        if let (true, Some(word)) = (c.is_alphabetic(), words.last_mut()) {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}

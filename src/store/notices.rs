@@ -1,0 +1,179 @@
+//! What a store remembers of the parts around it, so that one that was replaced, cut or restored is recognized, told of
+//! and made up for, whichever process meets it first.
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{domain::TableName, fault::Fault, identity::Identity};
+
+/// How long an operator is told of a notice.
+pub const TOLD_FOR: TimeDelta = TimeDelta::days(7);
+
+/// What was noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// The topic is another than it was: it was deleted and made anew.
+    LogReplaced,
+    /// A store or an index is another than it was: emptied, made anew, restored or copied.
+    SinkReplaced,
+    /// The log removed records before a sink had applied them.
+    RecordsRemoved,
+    /// The log ends before what a sink had applied of it: it was cut, or restored from an older state.
+    LogCut,
+    /// A store stands before what it had applied: it was restored from an older state.
+    StoreWentBack,
+}
+
+impl NoticeKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::LogReplaced, Self::SinkReplaced, Self::RecordsRemoved, Self::LogCut, Self::StoreWentBack];
+
+    /// Its name in the table of notices, and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LogReplaced => "log_replaced",
+            Self::SinkReplaced => "sink_replaced",
+            Self::RecordsRemoved => "records_removed",
+            Self::LogCut => "log_cut",
+            Self::StoreWentBack => "store_went_back",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// Something noticed of a part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Notice {
+    pub kind: NoticeKind,
+    /// The part's place, or the sink's name.
+    pub part: String,
+    /// The log it was noticed in, or the id of what is there now.
+    pub log: String,
+    /// The partition, and the offsets `from..to` in question; of a part that was replaced there are none.
+    pub partition: Option<i32>,
+    pub from: i64,
+    pub to: i64,
+    pub noticed_at: DateTime<Utc>,
+}
+
+impl Notice {
+    /// What happened, and what was or is done about it.
+    pub fn sentence(&self) -> String {
+        let Self { part, from, to, .. } = self;
+        let partition = self.partition.unwrap_or_default();
+        let told = match self.kind {
+            NoticeKind::LogReplaced => format!(
+                "the topic {part} was deleted and made anew: both sinks read the new one from its beginning, and the \
+                 next syncs read the tables again from where earlier ones began"
+            ),
+            NoticeKind::SinkReplaced => format!(
+                "{part} is another than it was (made anew, emptied, restored or copied): it is filled from the beginning \
+                 of the log"
+            ),
+            NoticeKind::RecordsRemoved => format!(
+                "records {from} to {} of partition {partition} were removed from the log before {part} had applied them \
+                 (its retention, or somebody deleted records): the next syncs append all rows again; set the topic's \
+                 retention.ms to -1",
+                to - 1
+            ),
+            NoticeKind::LogCut => format!(
+                "partition {partition} of the log ends at {to}, before {from}, which {part} had reached: it was cut or \
+                 restored, and is read again from its beginning"
+            ),
+            NoticeKind::StoreWentBack => format!(
+                "{part} stands at {to} of partition {partition} and had reached {from}: it was restored from an older \
+                 state, and is filled again from there"
+            ),
+        };
+        format!("{told} (noticed {})", self.noticed_at.format("%Y-%m-%dT%H:%M:%SZ"))
+    }
+
+    /// Whether rows may be missing that only the source still has.
+    pub fn owes(&self) -> bool {
+        matches!(self.kind, NoticeKind::RecordsRemoved)
+    }
+}
+
+/// A table whose history must be read from the source again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Owed {
+    #[schemars(with = "String")]
+    pub table: TableName,
+    /// Rows last written since then.
+    pub from: DateTime<Utc>,
+    /// When it came to be owed; tells one debt from the next.
+    pub since: DateTime<Utc>,
+}
+
+/// The part of the store port that tells one part from another of the same name.
+#[async_trait]
+pub trait Notices: Send + Sync {
+    /// Remembers the log as it is. Where it replaced another at the same place, that is noticed, every table that was
+    /// read into the old one is owed, and the old id returned: to one caller only.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn meet_log(&self, log: &Identity) -> Result<Option<String>, Fault>;
+
+    /// Remembers a sink's piece as it is; as [`Notices::meet_log`], but the log owes nothing for it.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault>;
+
+    /// Remembers something noticed; the same again changes nothing. Where it owes, all that was read into this log is
+    /// owed, and what was appended to it counts as appended no more.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn note(&self, notice: &Notice) -> Result<(), Fault>;
+
+    /// What was noticed since then, the latest first.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn notices(&self, since: DateTime<Utc>) -> Result<Vec<Notice>, Fault>;
+
+    /// The tables that are owed.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn owed(&self) -> Result<Vec<Owed>, Fault>;
+
+    /// Settles a debt; one that came to be since stays.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn settle_owed(&self, owed: &Owed) -> Result<(), Fault>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_says_what_happened_and_what_is_done() {
+        for kind in NoticeKind::ALL {
+            let notice = Notice {
+                kind,
+                part: "postgres".to_owned(),
+                log: "c/eventos/a".to_owned(),
+                partition: Some(2),
+                from: 10,
+                to: 60,
+                noticed_at: DateTime::UNIX_EPOCH,
+            };
+            let sentence = notice.sentence();
+            assert!(sentence.contains("postgres") && sentence.contains("1970-01-01"), "{sentence}");
+            assert_eq!(NoticeKind::from_name(kind.as_str()), Some(kind));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What is remembered of the parts around the store, in Postgres.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use super::{PgStore, faults::PART, operations::over};
+use crate::{
+    domain::TableName,
+    fault::Fault,
+    identity::Identity,
+    store::{Notice, NoticeKind, Notices, Owed},
+};
+
+/// One process alone learns of a change: the row is locked until its notice is committed.
+async fn meet(
+    connection: &mut PgConnection,
+    met: &Identity,
+    kind: NoticeKind,
+) -> Result<Option<String>, sqlx::Error> {
+    let known: Option<String> = sqlx::query_scalar("SELECT id FROM sluice_parts WHERE place = $1")
+        .bind(&met.place)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if known.as_ref() == Some(&met.id) {
+        return Ok(None);
+    }
+    let mut transaction = connection.begin().await?;
+    sqlx::query("INSERT INTO sluice_parts (place, id) VALUES ($1, $2) ON CONFLICT (place) DO NOTHING")
+        .bind(&met.place)
+        .bind(&met.id)
+        .execute(&mut *transaction)
+        .await?;
+    let before: String = sqlx::query_scalar("SELECT id FROM sluice_parts WHERE place = $1 FOR UPDATE")
+        .bind(&met.place)
+        .fetch_one(&mut *transaction)
+        .await?;
+    if before == met.id {
+        transaction.commit().await?;
+        return Ok(None);
+    }
+    sqlx::query("UPDATE sluice_parts SET id = $2, since = now() WHERE place = $1")
+        .bind(&met.place)
+        .bind(&met.id)
+        .execute(&mut *transaction)
+        .await?;
+    let notice = Notice {
+        kind,
+        part: met.place.clone(),
+        log: met.id.clone(),
+        partition: None,
+        from: 0,
+        to: 0,
+        noticed_at: Utc::now(),
+    };
+    insert(&mut transaction, &notice).await?;
+    if kind == NoticeKind::LogReplaced {
+        let old = Identity { place: met.place.clone(), id: before.clone() };
+        owe(&mut transaction, &old.to_string()).await?;
+    }
+    transaction.commit().await?;
+    Ok(Some(before))
+}
+
+/// `false` when it was there.
+async fn insert(connection: &mut PgConnection, notice: &Notice) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query(
+        "INSERT INTO sluice_notices (kind, part, log, partition, from_offset, to_offset)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+    )
+    .bind(notice.kind.as_str())
+    .bind(&notice.part)
+    .bind(&notice.log)
+    .bind(notice.partition.unwrap_or(-1))
+    .bind(notice.from)
+    .bind(notice.to)
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+async fn owe(connection: &mut PgConnection, log: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO sluice_owed AS o (table_name, owed_from)
+         SELECT table_name, covered_from FROM sluice_coverage WHERE log = $1
+         ON CONFLICT (table_name) DO UPDATE
+         SET owed_from = least(o.owed_from, excluded.owed_from), since = clock_timestamp()",
+    )
+    .bind(log)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A table that sluice had made is not there: the log is read again from its beginning, whoever reads it now.
+pub(super) async fn table_was_dropped(connection: &mut PgConnection, table: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO sluice_notices (kind, part, log, partition, from_offset, to_offset)
+         VALUES ($1, $2, '', -1, 0, 0)
+         ON CONFLICT (kind, part, log, partition, from_offset, to_offset) DO UPDATE SET noticed_at = now()",
+    )
+    .bind(NoticeKind::SinkReplaced.as_str())
+    .bind(format!("{PART}/{table}"))
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("UPDATE sluice_offsets SET next_offset = NULL, epoch = epoch + 1, updated_at = now()")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn note(connection: &mut PgConnection, notice: &Notice) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    if insert(&mut transaction, notice).await? && notice.owes() {
+        // The versions stay: the next ones must be larger.
+        sqlx::query("UPDATE sluice_appended SET event = $2 WHERE log = $1")
+            .bind(&notice.log)
+            .bind(Uuid::nil())
+            .execute(&mut *transaction)
+            .await?;
+        owe(&mut transaction, &notice.log).await?;
+    }
+    transaction.commit().await
+}
+
+type Stored = (String, String, String, i32, i64, i64, DateTime<Utc>);
+
+fn notice(stored: Stored) -> Option<Notice> {
+    let (kind, part, log, partition, from, to, noticed_at) = stored;
+    let kind = NoticeKind::from_name(&kind)?;
+    let partition = Some(partition).filter(|partition| *partition >= 0);
+    Some(Notice { kind, part, log, partition, from, to, noticed_at })
+}
+
+#[async_trait]
+impl Notices for PgStore {
+    async fn meet_log(&self, log: &Identity) -> Result<Option<String>, Fault> {
+        over!(self, "remember which log this is", connection => meet(connection, log, NoticeKind::LogReplaced))
+    }
+
+    async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault> {
+        over!(self, "remember which sink this is", connection => meet(connection, piece, NoticeKind::SinkReplaced))
+    }
+
+    async fn note(&self, notice: &Notice) -> Result<(), Fault> {
+        over!(self, "remember a notice", connection => note(connection, notice))
+    }
+
+    async fn notices(&self, since: DateTime<Utc>) -> Result<Vec<Notice>, Fault> {
+        let stored: Vec<Stored> = over!(self, "read the notices", connection =>
+            sqlx::query_as(
+                "SELECT kind, part, log, partition, from_offset, to_offset, noticed_at FROM sluice_notices
+                 WHERE noticed_at >= $1 ORDER BY noticed_at DESC, part, partition LIMIT 200",
+            )
+            .bind(since)
+            .fetch_all(connection))?;
+        Ok(stored.into_iter().filter_map(notice).collect())
+    }
+
+    async fn owed(&self) -> Result<Vec<Owed>, Fault> {
+        let stored: Vec<(String, DateTime<Utc>, DateTime<Utc>)> = over!(self, "read what is owed", connection =>
+            sqlx::query_as("SELECT table_name, owed_from, since FROM sluice_owed ORDER BY 1").fetch_all(connection))?;
+        let owed = |(table, from, since)| Owed { table: TableName(table), from, since };
+        Ok(stored.into_iter().map(owed).collect())
+    }
+
+    async fn settle_owed(&self, owed: &Owed) -> Result<(), Fault> {
+        over!(self, "settle what was owed", connection =>
+            sqlx::query("DELETE FROM sluice_owed WHERE table_name = $1 AND since = $2")
+                .bind(&owed.table.0)
+                .bind(owed.since)
+                .execute(connection))?;
+        Ok(())
+    }
+}

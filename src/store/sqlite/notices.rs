@@ -1,0 +1,173 @@
+//! What is remembered of the parts around the store, in the embedded file.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use uuid::Uuid;
+
+use super::{PART, SqliteStore, lease::time, rows::instant};
+use crate::{
+    domain::TableName,
+    fault::Fault,
+    identity::Identity,
+    store::{Notice, NoticeKind, Notices, Owed},
+};
+
+fn known(db: &rusqlite::Connection, place: &str) -> rusqlite::Result<Option<String>> {
+    db.prepare_cached("SELECT id FROM sluice_parts WHERE place = ?")?
+        .query_row([place], |row| row.get(0))
+        .optional()
+}
+
+fn meet(db: &Transaction<'_>, met: &Identity, kind: NoticeKind) -> rusqlite::Result<Option<String>> {
+    let before = known(db, &met.place)?;
+    db.execute("INSERT OR REPLACE INTO sluice_parts (place, id) VALUES (?, ?)", params![met.place, met.id])?;
+    let Some(before) = before.filter(|before| *before != met.id) else { return Ok(None) };
+    let notice = Notice {
+        kind,
+        part: met.place.clone(),
+        log: met.id.clone(),
+        partition: None,
+        from: 0,
+        to: 0,
+        noticed_at: Utc::now(),
+    };
+    insert(db, &notice)?;
+    if kind == NoticeKind::LogReplaced {
+        let old = Identity { place: met.place.clone(), id: before.clone() };
+        owe(db, &old.to_string())?;
+    }
+    Ok(Some(before))
+}
+
+/// `false` when it was there.
+fn insert(db: &Transaction<'_>, notice: &Notice) -> rusqlite::Result<bool> {
+    let inserted = db.execute(
+        "INSERT INTO sluice_notices VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        params![
+            notice.kind.as_str(),
+            notice.part,
+            notice.log,
+            notice.partition.unwrap_or(-1),
+            notice.from,
+            notice.to,
+            instant(notice.noticed_at)
+        ],
+    )?;
+    Ok(inserted == 1)
+}
+
+fn owe(db: &Transaction<'_>, log: &str) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO sluice_owed SELECT table_name, covered_from, ?2 FROM sluice_coverage WHERE log = ?1
+         ON CONFLICT (table_name) DO UPDATE
+         SET owed_from = min(owed_from, excluded.owed_from), since = excluded.since",
+        params![log, instant(Utc::now())],
+    )?;
+    Ok(())
+}
+
+/// A table that sluice had made is not there: the log is read again from its beginning, whoever reads it now.
+pub(super) fn table_was_dropped(db: &Transaction<'_>, table: &str) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT OR REPLACE INTO sluice_notices VALUES (?, ?, '', -1, 0, 0, ?)",
+        params![NoticeKind::SinkReplaced.as_str(), format!("{PART}/{table}"), instant(Utc::now())],
+    )?;
+    db.execute("UPDATE sluice_offsets SET next_offset = NULL, epoch = epoch + 1", [])?;
+    Ok(())
+}
+
+fn notice(row: &Row<'_>) -> rusqlite::Result<Option<Notice>> {
+    let Some(kind) = NoticeKind::from_name(&row.get::<_, String>(0)?) else { return Ok(None) };
+    let partition: i32 = row.get(3)?;
+    Ok(Some(Notice {
+        kind,
+        part: row.get(1)?,
+        log: row.get(2)?,
+        partition: Some(partition).filter(|partition| *partition >= 0),
+        from: row.get(4)?,
+        to: row.get(5)?,
+        noticed_at: time(row, 6)?,
+    }))
+}
+
+impl SqliteStore {
+    async fn meet(&self, met: &Identity, kind: NoticeKind) -> Result<Option<String>, Fault> {
+        let place = met.place.clone();
+        let before = self.db.read("reading which part this is", move |db| known(db, &place)).await?;
+        if before.as_ref() == Some(&met.id) {
+            return Ok(None);
+        }
+        let met = met.clone();
+        self.db.write("remembering which part this is", move |db| meet(db, &met, kind)).await
+    }
+}
+
+#[async_trait]
+impl Notices for SqliteStore {
+    async fn meet_log(&self, log: &Identity) -> Result<Option<String>, Fault> {
+        self.meet(log, NoticeKind::LogReplaced).await
+    }
+
+    async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault> {
+        self.meet(piece, NoticeKind::SinkReplaced).await
+    }
+
+    async fn note(&self, notice: &Notice) -> Result<(), Fault> {
+        let notice = notice.clone();
+        self.db
+            .write("remembering a notice", move |db| {
+                if insert(db, &notice)? && notice.owes() {
+                    // The versions stay: the next ones must be larger.
+                    db.execute(
+                        "UPDATE sluice_appended SET event = ?2 WHERE log = ?1",
+                        params![notice.log, Uuid::nil().to_string()],
+                    )?;
+                    owe(db, &notice.log)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn notices(&self, since: DateTime<Utc>) -> Result<Vec<Notice>, Fault> {
+        self.db
+            .read("reading the notices", move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT kind, part, log, partition, from_offset, to_offset, noticed_at FROM sluice_notices
+                     WHERE noticed_at >= ? ORDER BY noticed_at DESC, part, partition LIMIT 200",
+                )?;
+                let mut notices = Vec::new();
+                for found in statement.query_map([instant(since)], notice)? {
+                    notices.extend(found?);
+                }
+                Ok(notices)
+            })
+            .await
+    }
+
+    async fn owed(&self) -> Result<Vec<Owed>, Fault> {
+        self.db
+            .read("reading what is owed", |db| {
+                db.prepare_cached("SELECT table_name, owed_from, since FROM sluice_owed ORDER BY 1")?
+                    .query_map([], |row| {
+                        Ok(Owed { table: TableName(row.get(0)?), from: time(row, 1)?, since: time(row, 2)? })
+                    })?
+                    .collect()
+            })
+            .await
+    }
+
+    async fn settle_owed(&self, owed: &Owed) -> Result<(), Fault> {
+        let owed = owed.clone();
+        self.db
+            .write("settling what was owed", move |db| {
+                db.execute(
+                    "DELETE FROM sluice_owed WHERE table_name = ? AND since = ?",
+                    params![owed.table.0, instant(owed.since)],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+}

@@ -1,0 +1,199 @@
+//! Stores and indices: made anew, emptied, restored, two of a name.
+
+use sluice::store::NoticeKind;
+
+use super::{healed, told};
+use crate::support::{Pipeline, connect, request, rows::leads, service, sync, table};
+
+async fn delete_index(pipeline: &Pipeline, index: &str) {
+    let name = format!("{}{index}-000001", pipeline.variables["ELASTICSEARCH_INDEX_PREFIX"]);
+    let url = format!("{}/{name}", service("ELASTICSEARCH_URL"));
+    let answer = reqwest::Client::new().delete(url).send().await.expect("an answer");
+    assert!(answer.status().is_success(), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_deleted_under_a_live_drain_is_made_anew_with_all_of_its_documents() {
+    let pipeline = Pipeline::new().await;
+    let rows = leads(65);
+    pipeline.source.set_rows(table("leads"), rows[..60].to_vec());
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+
+    delete_index(&pipeline, "leads").await;
+    pipeline.source.set_rows(table("leads"), rows);
+    sync(&engine, request(table("leads"))).await;
+    healed(&pipeline, &engine, 65).await;
+    told(&engine, NoticeKind::SinkReplaced).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_deleted_while_nothing_runs_is_made_anew_with_all_of_its_documents() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(60));
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    engine.shut_down().await;
+    drop(engine);
+
+    delete_index(&pipeline, "leads").await;
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    healed(&pipeline, &engine, 60).await;
+    told(&engine, NoticeKind::SinkReplaced).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_takes_no_identity_away() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(20));
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    let group = async || engine.drains.lag().await.expect("the lag")[1].consumer_group.clone();
+    let before = group().await;
+    let index = sluice::index::IndexName::Entities(table("leads"));
+    for _ in 0..2 {
+        engine.rebuilds.begin(&[index]).await.expect("a rebuild");
+        engine.rebuilds.wait_for(&[index], std::time::Duration::from_mins(1)).await;
+        assert_eq!(group().await, before, "the topic is not read again");
+    }
+    healed(&pipeline, &engine, 20).await;
+    assert!(engine.inspection.status().await.notices.is_empty());
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_under_one_group_prefix_each_hold_everything() {
+    let first = Pipeline::new().await;
+    let mut second = Pipeline::new().await;
+    for name in ["KAFKA_TOPIC", "SLUICE_GROUP_PREFIX"] {
+        second.set(name, first.variables[name].clone());
+    }
+    first.source.set_rows(table("leads"), leads(200));
+    let (one, two) = (first.engine().await, second.engine().await);
+    one.start_drains().await;
+    two.start_drains().await;
+    sync(&one, request(table("leads"))).await;
+    healed(&first, &one, 200).await;
+    healed(&second, &two, 200).await;
+    one.shut_down().await;
+    two.shut_down().await;
+    second.clean_up().await;
+    first.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_dropped_under_a_live_drain_is_made_anew_with_all_of_its_rows() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(40));
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    pipeline.execute("DROP TABLE leads").await;
+    healed(&pipeline, &engine, 40).await;
+    told(&engine, NoticeKind::SinkReplaced).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_makes_a_dropped_table_anew_says_so_and_the_next_drain_fills_it() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(40));
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    engine.shut_down().await;
+    drop(engine);
+    pipeline.execute("DROP TABLE leads").await;
+
+    let migrated = pipeline.command(&["migrate"]).output().await.expect("it runs");
+    let text = String::from_utf8_lossy(&migrated.stdout);
+    assert!(migrated.status.success() && text.contains("postgres/leads is another than it was"), "{text}");
+    let again = pipeline.command(&["migrate"]).output().await.expect("it runs");
+    assert!(!String::from_utf8_lossy(&again.stdout).contains("postgres/leads"), "it is told once");
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    healed(&pipeline, &engine, 40).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_emptied_under_a_live_drain_is_filled_again() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(80));
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    pipeline.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
+    healed(&pipeline, &engine, 80).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_restored_from_an_older_copy_is_told_of_and_filled_again() {
+    let pipeline = Pipeline::new().await;
+    let rows = leads(150);
+    pipeline.source.set_rows(table("leads"), rows[..50].to_vec());
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    engine.shut_down().await;
+    drop(engine);
+    let name = url::Url::parse(&pipeline.variables["DATABASE_URL"]).expect("a URL").path()[1..].to_owned();
+    let mut admin = connect(&service("DATABASE_ADMIN_URL")).await;
+    let mut run = async |statement: String| {
+        sqlx::raw_sql(&statement)
+            .execute(&mut admin)
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+    };
+    run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+    run(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")).await;
+    run(format!("CREATE DATABASE {name}_old TEMPLATE {name} OWNER sluice")).await;
+    run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+
+    pipeline.source.set_rows(table("leads"), rows);
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    engine.shut_down().await;
+    drop(engine);
+    run(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    run(format!("ALTER DATABASE {name}_old RENAME TO {name}")).await;
+
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    healed(&pipeline, &engine, 150).await;
+    told(&engine, NoticeKind::SinkReplaced).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_set_back_in_a_store_are_told_of_and_everything_counts_once() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(60));
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    engine.shut_down().await;
+    drop(engine);
+    pipeline.execute("UPDATE sluice_offsets SET next_offset = 1 WHERE next_offset > 1").await;
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    healed(&pipeline, &engine, 60).await;
+    told(&engine, NoticeKind::StoreWentBack).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
