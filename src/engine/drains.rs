@@ -107,11 +107,11 @@ impl Drains {
     /// # Errors
     /// When the log or a sink can't be reached.
     pub async fn lag(&self) -> Result<Vec<SinkLag>, Fault> {
-        self.shared.ready_log().await?;
+        tokio::try_join!(self.shared.ready_log(), self.shared.ready_store())?;
         self.lag_as_it_is().await
     }
 
-    /// As [`Drains::lag`], of topics that may not be there: doctor never creates topics.
+    /// As [`Drains::lag`], of topics and tables that may not be there: doctor creates neither.
     pub(super) async fn lag_as_it_is(&self) -> Result<Vec<SinkLag>, Fault> {
         let log = &*self.shared.log;
         let extents = log.extents().await?;
