@@ -24,6 +24,7 @@ mod mcp;
 mod mcp_queries;
 mod mcp_search;
 mod operations;
+mod processes;
 mod questions_postgres;
 mod rebuild;
 mod schedules;
