@@ -5,6 +5,7 @@ mod client_config;
 mod demo;
 mod docs;
 mod doctor;
+mod ending;
 mod environment;
 mod logging;
 mod migrate;
@@ -147,26 +148,6 @@ fn told(failure: &Failure) -> ExitCode {
     }
     output::note(format_args!("error: {failure}"));
     ExitCode::FAILURE
-}
-
-/// Done when the process is asked to end, from this call on: who asks before the future is polled is heard, too.
-fn asked_to_stop() -> impl Future<Output = ()> {
-    #[cfg(unix)]
-    let (mut interrupts, mut terminations) = {
-        use tokio::signal::unix::{SignalKind, signal};
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    };
-    async move {
-        #[cfg(unix)]
-        if let (Ok(interrupts), Ok(terminations)) = (&mut interrupts, &mut terminations) {
-            tokio::select! {
-                _ = interrupts.recv() => {}
-                _ = terminations.recv() => {}
-            }
-            return;
-        }
-        tokio::signal::ctrl_c().await.ok();
-    }
 }
 
 #[cfg(test)]

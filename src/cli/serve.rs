@@ -3,7 +3,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use clap::Args;
 use tracing::info;
 
-use super::{Failure, asked_to_stop, output};
+use super::{Failure, ending::Ending, output};
 use crate::{
     config::{HttpSettings, Settings, parse_address},
     engine::Engine,
@@ -41,18 +41,26 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         return Ok(ExitCode::SUCCESS);
     }
     let http = options.http.map(|address| settings.http.on(address)).transpose()?;
-    let stop = asked_to_stop();
+    let ending = http.as_ref().map_or_else(Ending::new, |http| Ending::after(http.grace));
     let engine = parts::engine(settings).await?;
     // The client is answered at once: a part that is down is something to report, not a reason to stay silent.
     if !options.without_drains {
         engine.start_drains().await;
     }
     engine.start_scheduler();
+    // Drains and syncs need not wait for the last answers.
+    let stop = {
+        let (ending, engine) = (ending.clone(), engine.clone());
+        async move {
+            ending.asked().await;
+            engine.begin_shut_down();
+        }
+    };
     let served = match http {
         Some(http) => over_http(&engine, &offer, &http, stop).await,
         None => over_stdio(&engine, &offer, stop).await,
     };
-    engine.shut_down().await;
+    ending.shut_down(&engine).await;
     served.map(|()| ExitCode::SUCCESS)
 }
 

@@ -1,15 +1,15 @@
 use std::process::ExitCode;
 
-use super::{Failure, asked_to_stop};
+use super::{Failure, ending::Ending};
 use crate::{config::Settings, parts};
 
 /// Drains until the process is asked to end.
 pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
-    let stop = asked_to_stop();
+    let ending = Ending::new();
     let engine = parts::engine(settings).await?;
     engine.start_drains().await;
     engine.start_scheduler();
-    stop.await;
-    engine.shut_down().await;
+    ending.asked().await;
+    ending.shut_down(&engine).await;
     Ok(ExitCode::SUCCESS)
 }

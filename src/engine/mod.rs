@@ -64,6 +64,9 @@ use crate::{
 use metrics::Flow;
 use supervisor::Supervisor;
 
+/// How long ending may take: what is under way then is cut.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// How the engine is to work.
 #[derive(Debug, Clone)]
 pub struct EngineSettings {
@@ -157,6 +160,8 @@ pub struct Engine {
     tasks: TaskTracker,
     /// Cancelled when the engine shuts down.
     closing: CancellationToken,
+    /// Cancelled when what is still under way then is given up on.
+    abandoned: CancellationToken,
     started: Instant,
     /// What syncs read.
     reads: Arc<Flow>,
@@ -209,6 +214,7 @@ impl Engine {
             rebuilds: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            abandoned: CancellationToken::new(),
             started: Instant::now(),
             reads: Arc::new(Flow::new()),
             appends: Arc::new(Flow::new()),
@@ -242,15 +248,39 @@ impl Engine {
         self.resume_rebuilds();
     }
 
-    /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends.
+    /// Ends within [`SHUTDOWN_TIMEOUT`]; see [`Engine::shut_down_by`].
     pub async fn shut_down(&self) {
+        self.shut_down_by(tokio::time::Instant::now() + SHUTDOWN_TIMEOUT).await;
+    }
+
+    /// Asks syncs to end between two pages and drains after the batch in hand; [`Engine::shut_down_by`] waits for it.
+    pub fn begin_shut_down(&self) {
         self.closing.cancel();
         for sync in self.lock_running().values() {
             sync.cancel.cancel();
         }
+        self.supervisor.begin_stop();
+    }
+
+    /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends. What
+    /// has not ended by `deadline` is cut. Returns what that left behind, for people.
+    pub async fn shut_down_by(&self, deadline: tokio::time::Instant) -> Vec<String> {
+        self.begin_shut_down();
         self.tasks.close();
-        self.tasks.wait().await;
-        self.supervisor.stop().await;
+        let ended = async { tokio::join!(self.tasks.wait(), self.supervisor.stopped()) };
+        if tokio::time::timeout_at(deadline, ended).await.is_ok() {
+            return Vec::new();
+        }
+        let syncs = self.lock_running().keys().map(|id| {
+            format!("sync {id} is cut where a part does not answer: it shows as interrupted, and the next one reads on from its last page")
+        }).collect::<Vec<_>>();
+        self.abandoned.cancel();
+        let mut left = self.supervisor.cut();
+        left.extend(syncs);
+        if left.is_empty() {
+            left.push("something in the background had not ended and is cut; it is taken up again by the next process".to_owned());
+        }
+        left
     }
 
     /// Starts a sync in the background.
@@ -290,9 +320,10 @@ impl Engine {
             appends: self.appends.clone(),
         };
         self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
-        let running = self.running.clone();
+        let (running, abandoned) = (self.running.clone(), self.abandoned.clone());
         let work = async move {
-            if let Err(fault) = run.run(lease).await {
+            // Cut, it drops the lease: the sync shows as interrupted.
+            if let Some(Err(fault)) = abandoned.run_until_cancelled(run.run(lease)).await {
                 error!(sync_id = %id, error = %fault, "the end of a sync could not be recorded");
             }
             running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
