@@ -4,6 +4,7 @@ mod control;
 mod dead_letters;
 mod doctor;
 mod drain;
+mod heartbeat;
 mod lag;
 mod letter_pages;
 mod letters;
@@ -37,6 +38,7 @@ use uuid::Uuid;
 pub use control::SinkPause;
 pub use doctor::{Finding, Outcome};
 pub use drain::Drain;
+pub use heartbeat::DrainElsewhere;
 pub use lag::{PartitionLag, SinkLag};
 pub use letter_pages::{parse_letter_id, read_cursor, write_cursor};
 pub use letters::{
@@ -245,6 +247,7 @@ impl Engine {
                 }
             })
             .await;
+        self.start_heartbeat();
         self.resume_rebuilds();
     }
 

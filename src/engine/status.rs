@@ -7,7 +7,9 @@ use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Engine, RebuildStatus, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
+use super::{
+    DrainElsewhere, Engine, RebuildStatus, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport,
+};
 use crate::{fault::Fault, log::records_in, sink::Sink};
 
 /// How long one part may take to answer before it counts as failed.
@@ -27,6 +29,8 @@ pub struct PipelineStatus {
     pub sinks: Vec<PartStatus>,
     /// The drains of this process; other workers have their own.
     pub drains: Vec<DrainReport>,
+    /// The drains of other processes, by their own word of the last half minute.
+    pub drains_elsewhere: Vec<DrainElsewhere>,
     pub lag: Vec<SinkLag>,
     /// Sinks that an operator paused, in whatever process.
     pub paused: Vec<SinkPause>,
@@ -79,7 +83,7 @@ impl Engine {
             // The drains are doing the same just now; a fault shows in the answers below.
             within(self.store.name(), self.prepare()).await.ok();
         }
-        let ((source, mut warnings), log, dead_letters, sinks, lag, syncs, paused, schedules) = tokio::join!(
+        let ((source, mut warnings), log, dead_letters, sinks, lag, syncs, paused, schedules, elsewhere) = tokio::join!(
             self.source_status(),
             self.log_status(),
             within(self.log.name(), self.open_letters()),
@@ -88,6 +92,7 @@ impl Engine {
             within(self.store.name(), self.recent_syncs(5)),
             within(self.store.name(), self.paused_sinks()),
             within(self.store.name(), self.schedules()),
+            within(self.store.name(), self.drains_elsewhere()),
         );
         let dead_letters = dead_letters.ok();
         let drains = self.drain_reports();
@@ -99,6 +104,8 @@ impl Engine {
                 format!("the drain into {} is {}: {error}", drain.sink, drain.state.as_str())
             }));
         }
+        let drains_elsewhere = elsewhere.unwrap_or_default();
+        problems.extend(drains_elsewhere.iter().filter_map(DrainElsewhere::problem));
         if let Some(letters) = dead_letters.filter(|letters| *letters > 0) {
             warnings.push(format!(
                 "{letters} dead letters wait in {}; list_dead_letters shows why, replay_dead_letters gives them another try",
@@ -106,7 +113,7 @@ impl Engine {
             ));
         }
         let (paused, schedules) = (paused.unwrap_or_default(), schedules.unwrap_or_default());
-        warnings.extend(schedules.iter().filter_map(ScheduleStatus::failure));
+        problems.extend(schedules.iter().filter_map(ScheduleStatus::failure));
         warnings.extend(paused.iter().map(|pause| {
             format!(
                 "{} is paused by {} since {}; what it has not applied waits in the log until resume_sink",
@@ -123,6 +130,7 @@ impl Engine {
             log,
             sinks,
             drains,
+            drains_elsewhere,
             lag: lag.unwrap_or_default(),
             paused,
             schedules,

@@ -145,7 +145,8 @@ impl Supervisor {
     /// Gives up on the drains that have not ended; returns what that leaves behind, for people.
     pub fn cut(&self) -> Vec<String> {
         self.cut.cancel();
-        let running = self.workers.iter().filter(|worker| matches!(*worker.standing.borrow(), Standing::Runs(_)));
+        let running =
+            self.workers.iter().filter(|worker| matches!(*worker.standing.borrow(), Standing::Runs(_)));
         running
             .map(|worker| {
                 let sink = worker.drain.sink.name();

@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use operations::{
-    Operations, ParkedEntity, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, StoreFacts,
-    SyncFilter,
+    DrainBeat, Operations, ParkedEntity, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled,
+    StoreFacts, SyncFilter,
 };
 
 use crate::{

@@ -95,8 +95,9 @@ async fn a_failed_run_is_told_with_its_reason_and_a_claim_that_was_left_behind_r
     engine.start_scheduler();
     eventually("the run is over", async || schedule(&engine).await.last_run.is_some()).await;
     assert_eq!(last_run(&engine).await.outcome, RunOutcome::Failed);
-    let warnings = engine.status().await.warnings;
-    assert!(warnings.iter().any(|w| w.contains("the scheduled sync of leads failed")), "{warnings:?}");
+    let status = engine.status().await;
+    let told = status.problems.iter().any(|problem| problem.contains("the scheduled sync of leads failed"));
+    assert!(told && !status.healthy, "{status:?}");
     let findings = engine.examine().await;
     assert!(
         findings.iter().any(|f| f.part == "schedules" && f.detail.contains("SUPABASE_KEY")),
