@@ -8,7 +8,7 @@
 //! larger. No clock that a client writes decides order.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Instant,
 };
@@ -102,6 +102,8 @@ struct Taken {
     letters: Vec<(NewRecord, Option<ParkedEntity>)>,
     /// By entity, so that of a row that a page shows twice the last content is remembered.
     appended: HashMap<String, Appended>,
+    /// Entities that an event was made of, so that their open letters are settled.
+    mended: BTreeSet<String>,
     misfits: Misfits,
     unchanged: u64,
     ahead: u64,
@@ -257,7 +259,7 @@ impl SyncRun {
             self.cancel.cancel();
         }
         if appended > 0 {
-            let entities: Vec<String> = remembered.into_iter().map(|one| one.entity).collect();
+            let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);
             let mended = self.store.settle_mended(&self.log_id, &table, &entities).await?;
             if mended > 0 {
@@ -308,11 +310,13 @@ impl SyncRun {
                     letter,
                 });
                 taken.letters.push((outgoing.record, parked));
+                taken.mended.remove(&outgoing.appended.entity);
             } else if (taken.events.len() as u64) < left {
                 for misfit in outgoing.misfits.drain(..) {
                     *taken.misfits.entry((misfit.column, misfit.kind)).or_default() += 1;
                 }
                 taken.events.push(outgoing.record);
+                taken.mended.insert(outgoing.appended.entity.clone());
             } else {
                 taken.cut = true;
                 break;

@@ -134,6 +134,11 @@ async fn a_row_of_a_megabyte_goes_the_whole_way_and_one_too_large_is_parked_alon
     engine.start_drains().await;
     let first = sync(&engine, request(table("leads"))).await;
     assert_eq!((first.state, first.appended, first.dead_letters), (SyncPhase::Done, 4, 1));
+    assert_eq!(
+        engine.open_letters().await.expect("a count"),
+        1,
+        "its neighbours settle no letter of its own"
+    );
     let again = sync(&engine, request(table("leads"))).await;
     assert_eq!((again.appended, again.dead_letters), (0, 0), "parked once");
     assert_eq!(value(&engine, "SELECT count(*) FROM leads").await, json!(4));
