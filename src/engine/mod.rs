@@ -13,6 +13,7 @@ mod operations;
 mod progress;
 mod project;
 mod queries;
+mod read_back;
 mod rebuild;
 mod recent;
 mod scheduler;
@@ -61,7 +62,7 @@ use crate::{
     log::{BatchLimits, Log},
     sink::Sink,
     source::{Source, SourceHealth, TableOverview},
-    store::{Begun, NewSync, Store, SyncProgress, SyncRecord, SyncRequest},
+    store::{Begun, NewSync, Store, SyncFilter, SyncProgress, SyncRecord, SyncRequest},
 };
 use metrics::Flow;
 use supervisor::Supervisor;
@@ -304,6 +305,14 @@ impl Engine {
             Begun::Started { lease, coverage } => (lease, coverage),
             Begun::Busy(running) => return Err(EngineError::Busy(running)),
         };
+        let earlier = SyncFilter {
+            table: Some(request.table.clone()),
+            before: Some(id),
+            limit: read_back::LOOK_BACK,
+            ..SyncFilter::default()
+        };
+        // Dropped on a fault, the lease is given back.
+        let unremembered = read_back::unremembered(&self.store.syncs(&earlier).await?, &log_id);
         let cancel = CancellationToken::new();
         let (sender, receiver) = watch::channel(SyncProgress::default());
         let run = sync::SyncRun {
@@ -315,6 +324,7 @@ impl Engine {
             log_id,
             store: self.store.clone(),
             coverage,
+            unremembered,
             page_size: self.settings.page_size,
             overlap: self.settings.overlap,
             cancel: cancel.clone(),

@@ -1,8 +1,9 @@
 //! A sync: reads source rows and appends their events to the log.
 //!
 //! It remembers an event only after the log has acknowledged it, and moves the coverage only over rows that were
-//! all appended; whatever interrupts it, the next one reads again what is not remembered. Events of the page in hand
-//! may then be appended again: they are the same events, and change nothing in a sink.
+//! all appended; whatever interrupts it, the next one reads again what is not remembered. It first looks into the log
+//! for what of that was appended all the same, so that no event stands there twice; [`super::read_back`] says where
+//! that ends. A row that is parked as a dead letter at that moment may be parked twice, as the same letter.
 //!
 //! An entity's version is given here: the server's time at reading, or one more than its last version if that is
 //! larger. No clock that a client writes decides order.
@@ -24,7 +25,7 @@ use super::{dead_letters, metrics::Flow, window::Window};
 use crate::{
     domain::{ColumnKind, ENVELOPE_VERSION, Event, Json, Misfit, SourceRow, Table, TableName, micros},
     fault::Fault,
-    log::{Log, NewRecord, Position, Topic},
+    log::{Extent, Log, NewRecord, Position, Topic},
     source::{Page, RowQuery, Source},
     store::{
         Appended, ColumnMisfits, Control, Coverage, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
@@ -56,6 +57,8 @@ pub struct SyncRun {
     pub log_id: String,
     pub store: Arc<dyn Store>,
     pub coverage: Option<Coverage>,
+    /// Where an earlier sync that broke off may have appended more than it remembered.
+    pub unremembered: Option<Vec<Position>>,
     pub page_size: u32,
     /// How far behind the coverage a sync that resumes reads again.
     pub overlap: TimeDelta,
@@ -157,6 +160,9 @@ impl SyncRun {
             Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
             let limit = self.log.max_record(Topic::Events).await?;
+            if let Some(from) = &self.unremembered {
+                self.read_back(lease, from, progress).await?;
+            }
             let known = self.recall_columns().await?;
             let mut query = RowQuery {
                 table: self.table,
@@ -236,11 +242,20 @@ impl SyncRun {
         let taken = self.take(lease, &page, left, limit).await?;
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;
+        // Where the log ends once this page is remembered; until then it is read back from where it ended before.
+        let mut remembered = progress.remembered.clone();
         if appended > 0 {
+            if remembered.is_empty() || self.unremembered.as_ref() == Some(&remembered) {
+                let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
+                remembered = self.log.extents().await?.iter().map(end).collect();
+                progress.remembered.clone_from(&remembered);
+                lease.checkpoint(progress, &[]).await?;
+            }
             let begun = Instant::now();
             for records in by_bytes(taken.events) {
                 let positions = self.log.append(Topic::Events, records).await?;
                 raise_targets(&mut progress.targets, &positions);
+                raise_targets(&mut remembered, &positions);
             }
             self.appends.passed(appended, begun.elapsed());
         }
@@ -254,10 +269,12 @@ impl SyncRun {
         progress.dead_letters += parked;
         progress.ahead += taken.ahead;
         progress.misfits = told(misfits);
-        let remembered: Vec<Appended> = taken.appended.into_values().collect();
-        if lease.checkpoint(progress, &remembered).await? == Control::Cancel {
+        let appended_now: Vec<Appended> = taken.appended.into_values().collect();
+        let checkpointed = SyncProgress { remembered, ..progress.clone() };
+        if lease.checkpoint(&checkpointed, &appended_now).await? == Control::Cancel {
             self.cancel.cancel();
         }
+        progress.remembered = checkpointed.remembered;
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);

@@ -116,6 +116,10 @@ pub struct SyncProgress {
     pub ahead: u64,
     /// The next offset after the last event appended to each partition.
     pub targets: Vec<Position>,
+    /// Where each partition ended when all that this sync had appended was remembered: what it appended behind may
+    /// not be. Empty before it appended anything.
+    #[serde(default)]
+    pub remembered: Vec<Position>,
     /// The limit was reached and the source has more.
     pub more: bool,
 }

@@ -367,3 +367,96 @@ async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero(
     engine.shut_down().await;
     pipeline.clean_up().await;
 }
+
+/// The first page of a sync is in the log, and the store does not let it be remembered; then `end` ends that.
+async fn a_sync_that_can_not_remember_its_page(
+    pipeline: &Pipeline,
+    end: impl AsyncFnOnce(&mut tokio::process::Child),
+) {
+    let engine = pipeline.engine().await;
+    engine.prepare().await.expect("prepared");
+    let mut other = connect(&pipeline.variables["DATABASE_URL"]).await;
+    let mut lock = other.begin().await.expect("a transaction");
+    sqlx::raw_sql("LOCK TABLE sluice_appended IN EXCLUSIVE MODE").execute(&mut *lock).await.expect("locked");
+    let mut process = pipeline
+        .command(&["sync", "leads"])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a sync");
+    eventually("a page is in the log", async || {
+        engine.lag().await.expect("the lag").iter().all(|lag| lag.total == 20)
+    })
+    .await;
+    eventually("the store keeps it waiting", async || {
+        pipeline
+            .number(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name LIKE 'sluice sync%' AND wait_event_type = 'Lock'",
+            )
+            .await
+            > 0
+    })
+    .await;
+    end(&mut process).await;
+    lock.rollback().await.expect("given back");
+    process.wait().await.expect("an end");
+    engine.shut_down().await;
+}
+
+/// Another sync brings the rest, and no event a second time.
+async fn nothing_is_appended_twice(pipeline: Pipeline) {
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    // Its server sees that the session of the one before is gone.
+    let mut begun = None;
+    eventually("the table is free", async || {
+        begun = engine.start_sync(request(table("leads"))).await.ok();
+        begun.is_some()
+    })
+    .await;
+    let next = crate::support::finished(&engine, begun.expect("a sync")).await;
+    assert_eq!((next.appended, next.unchanged), (40, 20), "{next:?}");
+    let records: i64 = engine
+        .lag()
+        .await
+        .expect("the lag")
+        .iter()
+        .filter(|lag| lag.sink == "postgres")
+        .flat_map(|lag| &lag.partitions)
+        .map(|partition| partition.log_end_offset)
+        .sum();
+    assert_eq!(records, 60, "each event stands once in the topic");
+    pipeline.assert_events_in_full(60).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_killed_before_it_could_remember_a_page_leaves_no_event_to_be_appended_twice() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(60));
+    pipeline.source.set_max_rows(Some(20));
+    a_sync_that_can_not_remember_its_page(&pipeline, async |process| {
+        process.kill().await.expect("killed");
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name LIKE 'sluice sync%'";
+        pipeline.number(ended).await;
+    })
+    .await;
+    nothing_is_appended_twice(pipeline).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_loses_the_store_before_it_could_remember_a_page_leaves_no_event_to_be_appended_twice() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(60));
+    pipeline.source.set_max_rows(Some(20));
+    a_sync_that_can_not_remember_its_page(&pipeline, async |_| {
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name LIKE 'sluice sync%'";
+        assert_eq!(pipeline.number(ended).await, 1);
+    })
+    .await;
+    nothing_is_appended_twice(pipeline).await;
+}
