@@ -10,6 +10,7 @@ mod dead_letters;
 #[cfg(unix)]
 mod embedded_cli;
 mod embedded_folder;
+mod embedded_kills;
 mod embedded_whole_way;
 mod faults;
 mod http;
