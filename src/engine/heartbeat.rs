@@ -66,9 +66,9 @@ impl Engine {
         });
     }
 
-    /// The drains of other processes.
+    /// The drains of other processes. Makes no table: a store that has none yet knows of no drain.
     pub(super) async fn drains_elsewhere(&self) -> Result<Vec<DrainElsewhere>, Fault> {
-        let beats = self.ready_store().await?.drain_beats(BELIEVED_FOR).await?;
+        let beats = self.store.drain_beats(BELIEVED_FOR).await?;
         let others = beats.into_iter().filter(|beat| beat.owner != self.settings.owner);
         let of_sink = others.filter_map(|beat| {
             let sink =

@@ -20,10 +20,11 @@ impl Engine {
             }
             Err(fault) => findings.push(Finding::failed(part, "questions", fault)),
         }
-        let (letters, pauses, schedules) = tokio::join!(
+        let (letters, pauses, schedules, elsewhere) = tokio::join!(
             within(self.log.name(), self.count_open_letters()),
             within(part, self.known_pauses()),
             within(part, self.store.schedules()),
+            within(part, self.drains_elsewhere()),
         );
         findings.push(match letters {
             Ok(0) => Finding::ok(self.log.name(), "dead letters", "none open"),
@@ -48,6 +49,12 @@ impl Engine {
             })),
             Err(fault) => findings.push(Finding::failed(part, "pauses", fault)),
         }
+        let failing = elsewhere.into_iter().flatten();
+        findings.extend(failing.filter_map(|drain| {
+            let problem = drain.problem()?;
+            let next_step = "mend what the error names; the drain tries again by itself".to_owned();
+            Some(Finding::new(&drain.sink, "drained elsewhere", Outcome::Failed, problem, Some(next_step)))
+        }));
         findings.extend(schedule_findings(
             schedules.map(|schedules| schedules.into_iter().map(ScheduleStatus::from).collect()),
         ));
@@ -99,11 +106,12 @@ fn schedule_findings(schedules: Result<Vec<ScheduleStatus>, Fault>) -> Vec<Findi
         Ok(schedules) => schedules
             .iter()
             .map(|schedule| match schedule.failure() {
-                Some(failure) => Finding::warning(
+                Some(failure) => Finding::new(
                     PART,
                     &schedule.table,
+                    Outcome::Failed,
                     failure,
-                    "mend the cause; the next run makes up for it",
+                    Some("mend the cause; the next run makes up for it".to_owned()),
                 ),
                 None => {
                     let every = format!("every {} minutes", schedule.every_minutes);

@@ -346,6 +346,11 @@ async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero(
         assert!(is_told().await, "and stays one while it tries again and again");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+    let findings = engine.examine().await;
+    assert!(
+        findings.iter().any(|one| one.check == "drained elsewhere" && one.part == "postgres"),
+        "{findings:?}"
+    );
     let output = pipeline.command(&["status"]).output().await.expect("it runs");
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
     let status = engine.status().await;
