@@ -78,7 +78,7 @@ struct Session<'a> {
     uncommitted: BTreeMap<i32, i64>,
     /// Since when the group has refused every commit.
     refused_since: Option<Instant>,
-    /// Partitions whose batch failed, and when: that nothing comes before it is read again is no success.
+    /// Partitions whose batch failed, and since when it may be read again: that nothing comes before is no success.
     owed: Option<(HashSet<i32>, Instant)>,
     /// Records whose dead letter is acknowledged while their batch is not applied yet.
     parked: HashSet<Position>,
@@ -143,6 +143,9 @@ impl Session<'_> {
             self.drain.stats.failed(&fault);
             warn!(sink, error = %fault, kind = ?fault.kind, failures = self.backoff.failures(), ?pause, "drain backs off");
             stop.run_until_cancelled(self.wait_out(pause)).await;
+            if let Some((_, since)) = &mut self.owed {
+                *since = Instant::now();
+            }
         }
     }
 
@@ -165,8 +168,7 @@ impl Session<'_> {
                 self.forget(&partitions);
             }
             Delivery::Records(records) => self.apply(records).await?,
-            Delivery::Idle
-                if self.owed.as_ref().is_some_and(|(_, since)| since.elapsed() < READ_AGAIN_WITHIN) => {}
+            Delivery::Idle if self.owes_a_batch() || self.is_refused_for_long() => {}
             Delivery::Idle => self.succeeded(),
         }
         Ok(())
@@ -375,17 +377,34 @@ impl Session<'_> {
             Err(fault) if fault.kind == FaultKind::Fenced => {
                 let since = *self.refused_since.get_or_insert_with(Instant::now);
                 debug!(sink = self.drain.sink.name(), error = %fault, "commit refused, repeated later");
-                if since.elapsed() < REFUSED_FOR {
-                    return Ok(());
+                if self.is_refused_for_long() {
+                    self.tell_refusal(&fault, since.elapsed());
                 }
-                Err(Fault::transient(
-                    fault.part,
-                    format!("{}, for {} s by now", fault.message, since.elapsed().as_secs()),
-                    "it is tried again; what was applied is not lost. If it stays, look at the group's members and the brokers' logs",
-                ))
+                // Whatever is revoked must be heard of.
+                Ok(())
             }
             Err(fault) => Err(fault),
         }
+    }
+
+    fn owes_a_batch(&self) -> bool {
+        self.owed.as_ref().is_some_and(|(_, since)| since.elapsed() < READ_AGAIN_WITHIN)
+    }
+
+    fn is_refused_for_long(&self) -> bool {
+        self.refused_since.is_some_and(|since| since.elapsed() >= REFUSED_FOR)
+    }
+
+    fn tell_refusal(&self, fault: &Fault, refused_for: Duration) {
+        let told = Fault::transient(
+            fault.part,
+            format!("{}, for {} s by now", fault.message, refused_for.as_secs()),
+            "it is tried again, and what was applied is not lost; if it stays, look at the group's members and the brokers' logs",
+        );
+        if self.drain.stats.report().failing_since.is_none() {
+            warn!(sink = self.drain.sink.name(), error = %told, "the group takes no commit");
+        }
+        self.drain.stats.failed(&told);
     }
 
     async fn wait_out(&mut self, pause: Duration) {

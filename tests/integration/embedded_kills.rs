@@ -41,7 +41,10 @@ async fn documents(index: &TantivyIndex, name: IndexName) -> BTreeMap<String, Ve
         };
         let answer = index.search(&request).await.expect("an answer");
         for hit in &answer.hits {
-            found.entry(hit.id.clone()).or_default().push(hit.source["versao"].as_i64().unwrap_or_default());
+            found
+                .entry(hit.id.clone())
+                .or_default()
+                .push(hit.source.get("versao").and_then(Value::as_i64).unwrap_or_default());
         }
         if answer.hits.len() < 500 {
             return found;

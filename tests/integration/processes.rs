@@ -364,6 +364,11 @@ async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero(
         status.healthy && status.drains_elsewhere.len() == 2
     })
     .await;
+    eventually("everything is applied", async || {
+        pipeline.number("SELECT count(*) FROM eventos_raw").await == 30
+            && pipeline.hits("eventos", "*").await == 30
+    })
+    .await;
     pipeline.assert_events(30).await;
     let id = worker.id().expect("a running process").to_string();
     tokio::process::Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs");
