@@ -83,7 +83,7 @@ impl Ending {
         *self.begun.get_or_init(|| {
             let within = self.within;
             let last = thread::Builder::new().name("ending".to_owned()).spawn(move || {
-                thread::sleep(within - LAST_WORD);
+                thread::sleep(within.saturating_sub(LAST_WORD));
                 output::note(format_args!(
                     "error: something still hangs {} s after this process was asked to end, so it ends as it is; \
                      what was not committed is read again",

@@ -47,7 +47,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     if !options.without_drains {
         engine.start_drains().await;
     }
-    engine.start_scheduler();
+    engine.schedules.start();
     // Drains and syncs need not wait for the last answers.
     let stop = {
         let (ending, engine) = (ending.clone(), engine.clone());

@@ -8,7 +8,7 @@ use super::{Failure, ending::Ending, output};
 use crate::{
     config::Settings,
     domain::{Compare, Table, TableName},
-    engine::{SyncPhase, SyncStatus, SyncWatcher},
+    engine::{SyncPhase, SyncStatus, SyncWatcher, table_named},
     parts,
     source::Condition,
     store::SyncRequest,
@@ -50,7 +50,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     // Typed with a dash, as everything else on a command line.
     let name = TableName(options.table.replace('-', "_"));
     let request = SyncRequest {
-        conditions: conditions(engine.table(&name)?, options)?,
+        conditions: conditions(table_named(engine.catalog, &name)?, options)?,
         table: name,
         hours_ago: options.hours,
         limit: options.limit,
@@ -59,7 +59,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     };
     let ending = Ending::new();
     let id = tokio::select! {
-        id = engine.start_sync(request) => id?,
+        id = engine.syncs.start(request) => id?,
         () = ending.asked() => return Err("ended on request before the sync had begun".into()),
     };
     if options.wait {
@@ -68,7 +68,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     let mut bar = Bar::new(options.wait);
     let following = async {
         loop {
-            let status = engine.wait_for_sync(id, Duration::from_secs(1), &mut bar).await?;
+            let status = engine.syncs.wait_for(id, Duration::from_secs(1), &mut bar).await?;
             let appended = !matches!(status.state, SyncPhase::Running);
             if status.is_final() || (appended && !options.wait) {
                 return Ok::<_, Failure>(status);
@@ -83,7 +83,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     ending.shut_down(&engine).await;
     let status = match status {
         Some(status) => status,
-        None => ending.in_time(engine.sync_status(id)).await.ok_or_else(|| -> Failure {
+        None => ending.in_time(engine.syncs.status(id)).await.ok_or_else(|| -> Failure {
             format!(
                 "sync {id} was ended on request, and a part does not answer what became of it; `sluice status` tells"
             )
@@ -91,7 +91,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         })??,
     };
     output::line(summary(&status, options.wait))?;
-    if let Some(hint) = engine.empty_hint().filter(|_| status.rows_read == 0) {
+    if let Some(hint) = engine.project.empty_hint().filter(|_| status.rows_read == 0) {
         output::note(hint);
     }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);

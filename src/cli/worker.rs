@@ -8,7 +8,7 @@ pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
     let ending = Ending::new();
     let engine = parts::engine(settings).await?;
     engine.start_drains().await;
-    engine.start_scheduler();
+    engine.schedules.start();
     ending.asked().await;
     ending.shut_down(&engine).await;
     Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Engine, group_of, stats::DrainReport};
+use super::{Drains, stats::DrainReport};
 use crate::{fault::Fault, store::DrainBeat};
 
 /// How often it is looked whether something changed.
@@ -53,26 +53,29 @@ impl DrainElsewhere {
     }
 }
 
-impl Engine {
-    /// Tells others of this process's drains from now on, until the engine shuts down.
+impl Drains {
+    /// Tells others of this process's drains from now on, until they shut down.
     pub(super) fn start_heartbeat(self: &Arc<Self>) {
-        let (engine, closing) = (Arc::downgrade(self), self.closing.clone());
-        let store = self.store.clone();
-        let owner = self.settings.owner.clone();
-        self.tasks.spawn(async move {
-            closing.run_until_cancelled(keep_telling(engine)).await;
+        let (drains, closing) = (Arc::downgrade(self), self.shared.closing.clone());
+        let store = self.shared.store.clone();
+        let owner = self.shared.settings.owner.clone();
+        self.shared.tasks.spawn(async move {
+            closing.run_until_cancelled(keep_telling(drains)).await;
             let forgotten = tokio::time::timeout(FAREWELL_TIMEOUT, store.forget_drains(&owner)).await;
             debug!(?forgotten, "the drains of this process are told of no more");
         });
     }
 
     /// The drains of other processes. Makes no table: a store that has none yet knows of no drain.
-    pub(super) async fn drains_elsewhere(&self) -> Result<Vec<DrainElsewhere>, Fault> {
-        let beats = self.store.drain_beats(BELIEVED_FOR).await?;
-        let others = beats.into_iter().filter(|beat| beat.owner != self.settings.owner);
+    pub(super) async fn elsewhere(&self) -> Result<Vec<DrainElsewhere>, Fault> {
+        let beats = self.shared.store.drain_beats(BELIEVED_FOR).await?;
+        let others = beats.into_iter().filter(|beat| beat.owner != self.shared.settings.owner);
         let of_sink = others.filter_map(|beat| {
-            let sink =
-                self.sinks.iter().find(|sink| group_of(&self.settings, &***sink) == beat.consumer_group)?;
+            let sink = self
+                .shared
+                .sinks
+                .iter()
+                .find(|sink| self.shared.group_of(&***sink) == beat.consumer_group)?;
             Some(DrainElsewhere {
                 sink: sink.name().to_owned(),
                 owner: beat.owner,
@@ -87,33 +90,33 @@ impl Engine {
 
     fn beats(&self) -> Vec<DrainBeat> {
         let beat = |report: DrainReport| {
-            let sink = self.sinks.iter().find(|sink| sink.name() == report.sink)?;
+            let sink = self.shared.sinks.iter().find(|sink| sink.name() == report.sink)?;
             Some(DrainBeat {
-                consumer_group: group_of(&self.settings, &**sink),
-                owner: self.settings.owner.clone(),
+                consumer_group: self.shared.group_of(&**sink),
+                owner: self.shared.settings.owner.clone(),
                 state: report.state.as_str().to_owned(),
                 last_error: report.failing_since.and(report.last_error),
                 failing_since: report.failing_since,
                 seen_at: DateTime::UNIX_EPOCH,
             })
         };
-        self.drain_reports().into_iter().filter_map(beat).collect()
+        self.reports().into_iter().filter_map(beat).collect()
     }
 }
 
-async fn keep_telling(engine: Weak<Engine>) {
+async fn keep_telling(drains: Weak<Drains>) {
     let mut told: Option<(Vec<DrainBeat>, Instant)> = None;
-    while let Some(engine) = engine.upgrade() {
-        let beats = engine.beats();
+    while let Some(here) = drains.upgrade() {
+        let beats = here.beats();
         let is_news = told.as_ref().is_none_or(|(last, at)| *last != beats || at.elapsed() >= REPEAT_EVERY);
         if is_news {
-            let telling = async { engine.ready_store().await?.report_drains(&beats).await };
+            let telling = async { here.shared.ready_store().await?.report_drains(&beats).await };
             match telling.await {
                 Ok(()) => told = Some((beats, Instant::now())),
                 Err(fault) => debug!(error = %fault, "how the drains are could not be told"),
             }
         }
-        drop(engine);
+        drop(here);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -45,16 +45,26 @@ pub struct Condition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageToken {
     pub(in crate::source) pass: Pass,
-    /// Time and id of the last row seen in this pass, as the server spelt them; `None` at its beginning.
-    pub(in crate::source) last: Option<(String, String)>,
+    /// Where the last row seen in this pass stands; `None` at its beginning.
+    pub(in crate::source) last: Option<Place>,
 }
 
-/// A table is read in two passes: a NULL time never matches a time filter. Those rows come first, so that a read
-/// cut short later has seen all of them.
+/// A place among the rows of a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::source) enum Place {
+    /// Time and key of a row, as the server spelt them.
+    Row { at: String, key: String },
+    /// So many rows from the beginning: rows without a key can't be told apart.
+    Count(usize),
+}
+
+/// A table is read in passes. A NULL time never matches a time filter: those rows come first, so that a read cut short
+/// later has seen all of them. Nor does a NULL key match one: those rows make no event, and come last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) enum Pass {
     Timeless,
     Timed,
+    Keyless,
 }
 
 /// Some rows, in order.

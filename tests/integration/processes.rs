@@ -202,9 +202,9 @@ async fn ended(mut process: tokio::process::Child) -> (Duration, String) {
 async fn with_everything_in_the_log(pipeline: &Pipeline, count: u128) -> Arc<sluice::engine::Engine> {
     pipeline.source.set_rows(table("leads"), leads(count));
     let engine = pipeline.engine().await;
-    engine.start_sync(request(table("leads"))).await.expect("a sync");
+    engine.syncs.start(request(table("leads"))).await.expect("a sync");
     eventually("everything is in the log", async || {
-        let lag = engine.lag().await.expect("the lag");
+        let lag = engine.drains.lag().await.expect("the lag");
         lag.iter().all(|lag| u128::try_from(lag.total).is_ok_and(|total| total == count))
     })
     .await;
@@ -323,7 +323,7 @@ async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero(
     let pipeline = Pipeline::new().await;
     let engine = with_everything_in_the_log(&pipeline, 30).await;
     engine.prepare().await.expect("prepared");
-    let status = engine.status().await;
+    let status = engine.inspection.status().await;
     assert!(status.healthy && status.drains_elsewhere.is_empty(), "{status:?}");
     pipeline
         .execute(
@@ -333,8 +333,9 @@ async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero(
         .await;
     let mut worker = pipeline.command(&["worker"]).stderr(Stdio::null()).spawn().expect("a worker");
     let is_told = async || {
-        let status = engine.status().await;
-        let told = |problem: &String| {
+        let status = engine.inspection.status().await;
+        let told = |remark: &sluice::next_step::Remark| {
+            let problem = &remark.problem;
             problem.contains("the drain into postgres on")
                 && problem.contains("has failed since 20")
                 && problem.contains("every row of leads is refused")
@@ -346,21 +347,21 @@ async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero(
         assert!(is_told().await, "and stays one while it tries again and again");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    let findings = engine.examine().await;
+    let findings = engine.doctor.examine().await;
     assert!(
         findings.iter().any(|one| one.check == "drained elsewhere" && one.part == "postgres"),
         "{findings:?}"
     );
     let output = pipeline.command(&["status"]).output().await.expect("it runs");
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
-    let status = engine.status().await;
+    let status = engine.inspection.status().await;
     let index =
         status.drains_elsewhere.iter().find(|drain| drain.sink == "elasticsearch").expect("its drain");
     assert_eq!((index.state.as_str(), index.failing_since), ("running", None), "{index:?}");
 
     pipeline.execute("DROP TRIGGER recusa ON eventos_raw").await;
     eventually("it works again, and that is told, too", async || {
-        let status = engine.status().await;
+        let status = engine.inspection.status().await;
         status.healthy && status.drains_elsewhere.len() == 2
     })
     .await;
@@ -395,7 +396,7 @@ async fn a_sync_that_can_not_remember_its_page(
         .spawn()
         .expect("a sync");
     eventually("a page is in the log", async || {
-        engine.lag().await.expect("the lag").iter().all(|lag| lag.total == 20)
+        engine.drains.lag().await.expect("the lag").iter().all(|lag| lag.total == 20)
     })
     .await;
     eventually("the store keeps it waiting", async || {
@@ -421,13 +422,14 @@ async fn nothing_is_appended_twice(pipeline: Pipeline) {
     // Its server sees that the session of the one before is gone.
     let mut begun = None;
     eventually("the table is free", async || {
-        begun = engine.start_sync(request(table("leads"))).await.ok();
+        begun = engine.syncs.start(request(table("leads"))).await.ok();
         begun.is_some()
     })
     .await;
     let next = crate::support::finished(&engine, begun.expect("a sync")).await;
     assert_eq!((next.appended, next.unchanged), (40, 20), "{next:?}");
     let records: i64 = engine
+        .drains
         .lag()
         .await
         .expect("the lag")

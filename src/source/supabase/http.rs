@@ -268,7 +268,7 @@ fn not_before(fault: Fault, asked: Duration, waits: Duration) -> Fault {
         "start it again after that; a sync waits {} s at most, which SUPABASE_RETRY_SECONDS sets",
         waits.as_secs()
     );
-    Fault { message, advice, ..fault }.with_retry_after(Some(asked))
+    Fault { message, advice: advice.into(), ..fault }.with_retry_after(Some(asked))
 }
 
 /// What a body that is not the expected JSON is.

@@ -44,7 +44,10 @@ async fn a_wrong_key_and_a_key_that_sees_nothing_are_told_apart() {
     let wrong = source_with(&settings(&server.url(), "sb_secret_errada"));
     let fault = read(&wrong, &query(table("leads"), 10)).await.expect_err("refused");
     assert_eq!(fault.kind, FaultKind::Misconfigured);
-    assert!(fault.advice.contains("SUPABASE_KEY") && !fault.to_string().contains("errada"), "{fault}");
+    assert!(
+        fault.advice.to_string().contains("SUPABASE_KEY") && !fault.to_string().contains("errada"),
+        "{fault}"
+    );
 
     let blind = source_with(&settings(&server.url(), keys::PUBLISHABLE));
     assert!(read(&blind, &query(table("leads"), 10)).await.expect("no rows").is_empty());
@@ -80,7 +83,7 @@ async fn a_pause_too_long_to_wait_out_is_named_at_once_with_when_to_come_again()
         assert_eq!(fault.kind, FaultKind::Transient);
         assert!(fault.message.contains("HTTP 429") && fault.message.contains(named), "{fault}");
         assert!(
-            fault.advice.contains("after that") && fault.advice.contains("SUPABASE_RETRY_SECONDS"),
+            fault.to_string().contains("after that") && fault.to_string().contains("SUPABASE_RETRY_SECONDS"),
             "{fault}"
         );
     }
