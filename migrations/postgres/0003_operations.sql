@@ -50,3 +50,15 @@ CREATE TABLE sluice_schedules (
 );
 
 COMMENT ON TABLE sluice_schedules IS 'Syncs that run by themselves, each by the process that claims it when it is due';
+
+CREATE TABLE sluice_drains (
+    consumer_group text NOT NULL,
+    owner text NOT NULL,
+    state text NOT NULL,
+    failing_since timestamptz,
+    last_error text,
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (consumer_group, owner)
+);
+
+COMMENT ON TABLE sluice_drains IS 'What every process says of its drains; an old word is of a process that is gone';

@@ -40,3 +40,13 @@ CREATE TABLE sluice_schedules (
     last_run text,
     last_success_at text
 ) WITHOUT ROWID;
+
+CREATE TABLE sluice_drains (
+    consumer_group text NOT NULL,
+    owner text NOT NULL,
+    state text NOT NULL,
+    failing_since text,
+    last_error text,
+    seen_at text NOT NULL,
+    PRIMARY KEY (consumer_group, owner)
+) WITHOUT ROWID;

@@ -5,6 +5,7 @@ mod client_config;
 mod demo;
 mod docs;
 mod doctor;
+mod ending;
 mod environment;
 mod logging;
 mod migrate;
@@ -120,11 +121,11 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
     match command {
         // Who asks these to end while they begin is heard, too.
         Command::Serve(options) => {
-            let stop = asked_to_stop();
+            let stop = ending::signals();
             serve::run(&settings()?, &options, stop).await
         }
         Command::Worker => {
-            let stop = asked_to_stop();
+            let stop = ending::signals();
             worker::run(&settings()?, stop).await
         }
         Command::Sync(options) => sync::run(&settings()?, &options).await,
@@ -155,43 +156,6 @@ fn told(failure: &Failure) -> ExitCode {
     }
     output::note(format_args!("error: {}", next_step::failure(failure)));
     ExitCode::FAILURE
-}
-
-/// Done when the process is asked to end, from this call on: who asks before the future is polled is heard, too.
-fn asked_to_stop() -> impl Future<Output = ()> {
-    #[cfg(unix)]
-    let (mut interrupts, mut terminations, mut hangups) = {
-        use tokio::signal::unix::{SignalKind, signal};
-        let hangups = (!ignores_hangups()).then(|| signal(SignalKind::hangup()).ok()).flatten();
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), hangups)
-    };
-    async move {
-        #[cfg(unix)]
-        if let (Ok(interrupts), Ok(terminations)) = (&mut interrupts, &mut terminations) {
-            let hung_up = async {
-                match &mut hangups {
-                    Some(hangups) => hangups.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                _ = interrupts.recv() => {}
-                _ = terminations.recv() => {}
-                _ = hung_up => {}
-            }
-            return;
-        }
-        tokio::signal::ctrl_c().await.ok();
-    }
-}
-
-/// Whether the process was started so that it outlives its terminal, as `nohup` starts it. A handler would undo that.
-#[cfg(unix)]
-fn ignores_hangups() -> bool {
-    const HANGUP: u64 = 1;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & HANGUP != 0)
 }
 
 #[cfg(test)]

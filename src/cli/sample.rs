@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, asked_to_stop, output};
+use super::{Failure, ending, output};
 use crate::source::sample::{Beginning, SampleProject, SampleServer, keys};
 
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub(super) struct Options {
 
 /// Serves until the process is asked to end.
 pub(super) async fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let stop = asked_to_stop();
+    let stop = ending::signals();
     let server = SampleServer::start(options.port).await.map_err(|error| {
         format!("port {} on 127.0.0.1 can't be served: {error}; choose another with --port", options.port)
     })?;

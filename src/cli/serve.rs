@@ -1,9 +1,9 @@
-use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use tracing::info;
 
-use super::{Failure, output};
+use super::{Failure, ending::Ending, output};
 use crate::{
     config::{HttpSettings, Settings, parse_address},
     engine::Engine,
@@ -37,7 +37,7 @@ impl Options {
 pub(super) async fn run(
     settings: &Settings,
     options: &Options,
-    stop: impl Future<Output = ()>,
+    stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<ExitCode, Failure> {
     let offer = options.offer.on(&settings.mcp);
     if options.offer.list_tools {
@@ -45,17 +45,26 @@ pub(super) async fn run(
         return Ok(ExitCode::SUCCESS);
     }
     let http = options.http.map(|address| settings.http.on(address)).transpose()?;
+    let ending = Ending::after(http.as_ref().map_or(Duration::ZERO, |http| http.grace), stop);
     let engine = parts::engine(settings).await?;
     // The client is answered at once: a part that is down is something to report, not a reason to stay silent.
     if !options.without_drains {
         engine.start_drains().await;
     }
     engine.schedules.start();
+    // Drains and syncs need not wait for the last answers.
+    let stop = {
+        let (ending, engine) = (ending.clone(), engine.clone());
+        async move {
+            ending.asked().await;
+            engine.begin_shut_down();
+        }
+    };
     let served = match http {
         Some(http) => over_http(&engine, &offer, &http, stop).await,
         None => over_stdio(&engine, &offer, stop).await,
     };
-    engine.shut_down().await;
+    ending.shut_down(&engine).await;
     served.map(|()| ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,11 @@ use async_trait::async_trait;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, asked_to_stop, output};
+use super::{
+    Failure,
+    ending::{self, Ending},
+    output,
+};
 use crate::{
     config::Settings,
     domain::{Compare, Table, TableName},
@@ -57,8 +61,11 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         resume: options.resume,
         full: options.full,
     };
-    let stop = asked_to_stop();
-    let id = engine.syncs.start(request).await?;
+    let ending = Ending::new(ending::signals());
+    let id = tokio::select! {
+        id = engine.syncs.start(request) => id?,
+        () = ending.asked() => return Err("ended on request before the sync had begun".into()),
+    };
     if options.wait {
         engine.start_drains().await;
     }
@@ -73,15 +80,20 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         }
     };
     let status = tokio::select! {
-        status = following => status?,
-        () = stop => {
-            engine.syncs.cancel(id).await?;
-            engine.shut_down().await;
-            engine.syncs.status(id).await?
-        }
+        status = following => Some(status?),
+        () = ending.asked() => None,
     };
     bar.bar.finish_and_clear();
-    engine.shut_down().await;
+    ending.shut_down(&engine).await;
+    let status = match status {
+        Some(status) => status,
+        None => ending.in_time(engine.syncs.status(id)).await.ok_or_else(|| -> Failure {
+            format!(
+                "sync {id} was ended on request, and a part does not answer what became of it; `sluice status` tells"
+            )
+            .into()
+        })??,
+    };
     output::line(summary(&status, options.wait))?;
     if let Some(hint) = engine.project.empty_hint().filter(|_| status.rows_read == 0) {
         output::note(hint);

@@ -1,14 +1,18 @@
 use std::process::ExitCode;
 
-use super::Failure;
+use super::{Failure, ending::Ending};
 use crate::{config::Settings, parts};
 
 /// Drains until the process is asked to end.
-pub(super) async fn run(settings: &Settings, stop: impl Future<Output = ()>) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    settings: &Settings,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<ExitCode, Failure> {
+    let ending = Ending::new(stop);
     let engine = parts::engine(settings).await?;
     engine.start_drains().await;
     engine.schedules.start();
-    stop.await;
-    engine.shut_down().await;
+    ending.asked().await;
+    ending.shut_down(&engine).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -218,13 +218,15 @@ impl Doctor {
             part,
             within(part, store.notices(Utc::now() - TOLD_FOR)).await,
         ));
-        let (letters, pauses, schedules) = tokio::join!(
+        let (letters, pauses, schedules, elsewhere) = tokio::join!(
             within(log.name(), self.letters.open_count_as_it_is()),
             within(part, self.drains.known_pauses()),
             within(part, store.schedules()),
+            within(part, self.drains.elsewhere()),
         );
         findings.push(operations::letters_finding(log.name(), &settings.dead_letter_topic, letters));
         findings.extend(operations::pause_findings(part, pauses));
+        findings.extend(operations::elsewhere_findings(&elsewhere.unwrap_or_default()));
         findings.extend(operations::schedule_findings(schedules));
         findings
     }

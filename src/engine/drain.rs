@@ -37,6 +37,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Fewest records a batch is cut down to while a sink keeps failing.
 const MIN_BATCH: usize = 100;
 
+/// How long a group may refuse commits: a rebalance ends within the session timeout of a member that died amid it,
+/// and begins again at most a few times.
+const REFUSED_FOR: Duration = Duration::from_mins(1);
+
+/// How long reading a failed batch again may take: longer, and its records are gone from the log.
+const READ_AGAIN_WITHIN: Duration = Duration::from_secs(10);
+
 /// What a drain needs.
 #[derive(Clone)]
 pub struct Drain {
@@ -83,6 +90,10 @@ struct Session<'a> {
     unclaimed: HashSet<i32>,
     /// Applied, but the group does not know yet.
     uncommitted: BTreeMap<i32, i64>,
+    /// Since when the group has refused every commit.
+    refused_since: Option<Instant>,
+    /// Partitions whose batch failed, and since when it may be read again: that nothing comes before is no success.
+    owed: Option<(HashSet<i32>, Instant)>,
     /// Records whose dead letter is acknowledged while their batch is not applied yet.
     parked: HashSet<Position>,
     /// Letters that are acknowledged while the store does not know of them yet.
@@ -173,6 +184,8 @@ impl Drain {
             held: BTreeMap::new(),
             unclaimed: HashSet::new(),
             uncommitted: BTreeMap::new(),
+            refused_since: None,
+            owed: None,
             parked: HashSet::new(),
             unnoted: Vec::new(),
             backoff: Backoff::new(self.pauses.0, self.pauses.1),
@@ -190,6 +203,9 @@ impl Session<'_> {
             self.drain.stats.failed(&fault);
             warn!(sink, error = %fault, kind = ?fault.kind, failures = self.backoff.failures(), ?pause, "drain backs off");
             stop.run_until_cancelled(self.wait_out(pause)).await;
+            if let Some((_, since)) = &mut self.owed {
+                *since = Instant::now();
+            }
         }
     }
 
@@ -216,6 +232,7 @@ impl Session<'_> {
                 self.forget(&partitions);
             }
             Delivery::Records(records) => self.apply(records).await?,
+            Delivery::Idle if self.owes_a_batch() || self.is_refused_for_long() => {}
             Delivery::Idle => {
                 self.pass_holes().await?;
                 self.succeeded();
@@ -286,6 +303,10 @@ impl Session<'_> {
                 StartAt::Beginning | StartAt::Committed => at.offset,
             };
             self.held.insert(claim.partition, Held { epoch: claim.epoch, next });
+            // What is read again is committed again.
+            if self.uncommitted.get(&claim.partition).is_some_and(|&offset| at.offset < offset) {
+                self.uncommitted.remove(&claim.partition);
+            }
         }
         self.unclaimed.clear();
         self.report_partitions();
@@ -493,6 +514,7 @@ impl Session<'_> {
             self.parked.clear();
         }
         self.batch_records = (self.batch_records / 2).max(MIN_BATCH.min(self.drain.limits.records));
+        self.owed = Some((partitions.clone(), Instant::now()));
         // A claim tells where to read on, and takes the partition back from a worker that is gone.
         for partition in partitions {
             if self.held.remove(&partition).is_some() {
@@ -509,12 +531,44 @@ impl Session<'_> {
         let next: Vec<Position> =
             self.uncommitted.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
         match self.reader.commit(&next).await {
-            Ok(()) => self.uncommitted.clear(),
-            // The partitions are another's now; it reads on from the last commit, and repeats change nothing.
-            Err(fault) if fault.kind == FaultKind::Fenced => self.uncommitted.clear(),
-            Err(fault) => return Err(fault),
+            Ok(()) => {
+                self.uncommitted.clear();
+                self.refused_since = None;
+                Ok(())
+            }
+            // The group is moving partitions and takes nothing from anybody. Those that go are forgotten as they are
+            // revoked; those that stay are committed afterwards, since nobody else will do it.
+            Err(fault) if fault.kind == FaultKind::Fenced => {
+                let since = *self.refused_since.get_or_insert_with(Instant::now);
+                debug!(sink = self.drain.sink.name(), error = %fault, "commit refused, repeated later");
+                if self.is_refused_for_long() {
+                    self.tell_refusal(&fault, since.elapsed());
+                }
+                // Whatever is revoked must be heard of.
+                Ok(())
+            }
+            Err(fault) => Err(fault),
         }
-        Ok(())
+    }
+
+    fn owes_a_batch(&self) -> bool {
+        self.owed.as_ref().is_some_and(|(_, since)| since.elapsed() < READ_AGAIN_WITHIN)
+    }
+
+    fn is_refused_for_long(&self) -> bool {
+        self.refused_since.is_some_and(|since| since.elapsed() >= REFUSED_FOR)
+    }
+
+    fn tell_refusal(&self, fault: &Fault, refused_for: Duration) {
+        let told = Fault::transient(
+            fault.part,
+            format!("{}, for {} s by now", fault.message, refused_for.as_secs()),
+            "it is tried again, and what was applied is not lost; if it stays, look at the group's members and the brokers' logs",
+        );
+        if self.drain.stats.report().failing_since.is_none() {
+            warn!(sink = self.drain.sink.name(), error = %told, "the group takes no commit");
+        }
+        self.drain.stats.failed(&told);
     }
 
     async fn wait_out(&mut self, pause: Duration) {
@@ -531,10 +585,19 @@ impl Session<'_> {
             self.uncommitted.remove(partition);
         }
         self.parked.retain(|position| !partitions.contains(&position.partition));
+        if self.uncommitted.is_empty() {
+            self.refused_since = None;
+        }
+        // What failed is another's to apply now.
+        self.owed.take_if(|(owed, _)| {
+            owed.retain(|partition| !partitions.contains(partition));
+            owed.is_empty()
+        });
         self.report_partitions();
     }
 
     fn succeeded(&mut self) {
+        self.owed = None;
         self.backoff.reset();
         self.drain.stats.set_state(DrainState::Running);
     }

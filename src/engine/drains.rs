@@ -54,7 +54,7 @@ pub struct SinkPause {
 
 /// One drain for each sink.
 pub struct Drains {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     supervisor: Supervisor,
 }
 
@@ -83,8 +83,19 @@ impl Drains {
         self.supervisor.start(pauses).await;
     }
 
-    pub(super) async fn stop(&self) {
-        self.supervisor.stop().await;
+    /// Tells every drain to end after the batch in hand.
+    pub(super) fn begin_stop(&self) {
+        self.supervisor.begin_stop();
+    }
+
+    /// Returns when every drain has.
+    pub(super) async fn stopped(&self) {
+        self.supervisor.stopped().await;
+    }
+
+    /// Gives up on those that have not; returns what that leaves behind.
+    pub(super) fn cut(&self) -> Vec<String> {
+        self.supervisor.cut()
     }
 
     /// Whether this process drains at all.

@@ -7,6 +7,7 @@ mod drain;
 mod drains;
 mod error;
 mod gaps;
+mod heartbeat;
 mod lag;
 mod letter_pages;
 mod letters;
@@ -17,6 +18,7 @@ mod page;
 mod progress;
 mod project;
 mod questions;
+mod read_back;
 mod reading;
 mod rebuild;
 mod recent;
@@ -41,6 +43,7 @@ pub use doctor::{Doctor, Finding, Outcome};
 pub use drain::Drain;
 pub use drains::{Drains, SinkPause};
 pub use error::{EngineError, table_named};
+pub use heartbeat::DrainElsewhere;
 pub use lag::{PartitionLag, SinkLag};
 pub use letter_pages::{parse_letter_id, read_cursor, write_cursor};
 pub use letters::{
@@ -67,6 +70,9 @@ use crate::{
     store::{Notice, Store, TOLD_FOR},
 };
 use shared::Shared;
+
+/// How long ending may take: what is under way then is cut.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How the engine is to work.
 #[derive(Debug, Clone)]
@@ -173,16 +179,43 @@ impl Engine {
     /// Starts the drains of this process, and goes on with rebuilds that another left behind.
     pub async fn start_drains(&self) {
         self.drains.start().await;
+        self.drains.start_heartbeat();
         self.rebuilds.resume();
         owed::keep_settling(&self.shared, &self.syncs);
     }
 
-    /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends.
+    /// Ends within [`SHUTDOWN_TIMEOUT`]; see [`Engine::shut_down_by`].
     pub async fn shut_down(&self) {
+        self.shut_down_by(tokio::time::Instant::now() + SHUTDOWN_TIMEOUT).await;
+    }
+
+    /// Asks syncs to end between two pages and drains after the batch in hand; [`Engine::shut_down_by`] waits for it.
+    pub fn begin_shut_down(&self) {
         self.shared.closing.cancel();
         self.syncs.cancel_all();
+        self.drains.begin_stop();
+    }
+
+    /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends. What
+    /// has not ended by `deadline` is cut. Returns what that left behind, for people.
+    pub async fn shut_down_by(&self, deadline: tokio::time::Instant) -> Vec<String> {
+        self.begin_shut_down();
         self.shared.tasks.close();
-        self.shared.tasks.wait().await;
-        self.drains.stop().await;
+        let ended = async { tokio::join!(self.shared.tasks.wait(), self.drains.stopped()) };
+        if tokio::time::timeout_at(deadline, ended).await.is_ok() {
+            return Vec::new();
+        }
+        let syncs = self.syncs.running_here().into_iter().map(|id| {
+            format!("sync {id} is cut where a part does not answer: it shows as interrupted, and the next one reads on from its last page")
+        });
+        let mut left: Vec<String> = syncs.collect();
+        self.shared.abandoned.cancel();
+        left.extend(self.drains.cut());
+        if left.is_empty() {
+            left.push(
+                "something in the background had not ended and is cut; it is taken up again by the next process".to_owned(),
+            );
+        }
+        left
     }
 }

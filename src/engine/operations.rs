@@ -1,6 +1,6 @@
 //! What doctor makes of what it was told of operations: a store fit to be written, pauses, open dead letters, schedules.
 
-use super::{Finding, Outcome, ScheduleStatus, SinkPause};
+use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause};
 use crate::{
     fault::Fault,
     next_step::NextStep,
@@ -98,6 +98,21 @@ pub(super) fn pause_findings(part: &str, pauses: Result<Vec<SinkPause>, Fault>) 
     }
 }
 
+/// Drains of other processes that fail.
+pub(super) fn elsewhere_findings(drains: &[DrainElsewhere]) -> Vec<Finding> {
+    let finding = |drain: &DrainElsewhere| {
+        let next_step = "mend what the error names; the drain tries again by itself".into();
+        Some(Finding::new(
+            &drain.sink,
+            "drained elsewhere",
+            Outcome::Failed,
+            drain.problem()?,
+            Some(next_step),
+        ))
+    };
+    drains.iter().filter_map(finding).collect()
+}
+
 pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<Finding> {
     const PART: &str = "schedules";
     match schedules {
@@ -106,11 +121,12 @@ pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<
             .into_iter()
             .map(ScheduleStatus::from)
             .map(|schedule| match schedule.failure() {
-                Some(failure) => Finding::warning(
+                Some(failure) => Finding::new(
                     PART,
                     &schedule.table,
+                    Outcome::Failed,
                     failure,
-                    "mend the cause; the next run makes up for it",
+                    Some("mend the cause; the next run makes up for it".into()),
                 ),
                 None => {
                     let every = format!("every {} minutes", schedule.every_minutes);

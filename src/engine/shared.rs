@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
     /// Cancelled when the engine shuts down.
     pub(super) closing: CancellationToken,
+    /// Cancelled when what is still under way then is given up on.
+    pub(super) abandoned: CancellationToken,
     store_ready: OnceCell<()>,
     log_ready: OnceCell<()>,
 }
@@ -47,6 +49,7 @@ impl Shared {
             settings,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            abandoned: CancellationToken::new(),
             store_ready: OnceCell::new(),
             log_ready: OnceCell::new(),
         }

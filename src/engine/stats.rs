@@ -64,6 +64,8 @@ pub struct DrainReport {
     /// Events a second over the last minute.
     pub events_per_second: f64,
     pub last_success_at: Option<DateTime<Utc>>,
+    /// Since when it has failed; absent where it does its work.
+    pub failing_since: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
     pub last_error_at: Option<DateTime<Utc>>,
 }
@@ -71,7 +73,8 @@ pub struct DrainReport {
 impl DrainReport {
     /// It does its work, is about to, or was told not to.
     pub fn is_well(&self) -> bool {
-        matches!(self.state, DrainState::Running | DrainState::Starting | DrainState::Paused)
+        let works = matches!(self.state, DrainState::Running | DrainState::Starting | DrainState::Paused);
+        works && self.failing_since.is_none()
     }
 }
 
@@ -117,6 +120,7 @@ impl DrainStats {
             restarts: 0,
             events_per_second: 0.0,
             last_success_at: None,
+            failing_since: None,
             last_error: None,
             last_error_at: None,
         };
@@ -150,7 +154,12 @@ impl DrainStats {
     }
 
     pub(super) fn set_state(&self, state: DrainState) {
-        self.lock().report.state = state;
+        let mut inner = self.lock();
+        inner.report.state = state;
+        // One that starts again has not worked yet.
+        if !matches!(state, DrainState::Starting | DrainState::BackingOff) {
+            inner.report.failing_since = None;
+        }
     }
 
     pub(super) fn set_partitions(&self, partitions: Vec<i32>) {
@@ -162,6 +171,7 @@ impl DrainStats {
         let (now, clock) = (Instant::now(), Utc::now());
         let mut inner = self.lock();
         inner.report.state = DrainState::Running;
+        inner.report.failing_since = None;
         inner.report.inserted += applied.inserted;
         inner.report.duplicates += applied.duplicates;
         inner.report.entities += applied.entities;
@@ -186,7 +196,9 @@ impl DrainStats {
         inner.report.state = DrainState::BackingOff;
         inner.report.retries += 1;
         inner.report.last_error = Some(fault.to_string());
-        inner.report.last_error_at = Some(Utc::now());
+        let now = Utc::now();
+        inner.report.failing_since.get_or_insert(now);
+        inner.report.last_error_at = Some(now);
     }
 
     pub(super) fn restarted(&self) {
@@ -208,10 +220,14 @@ mod tests {
         let stats = DrainStats::new("postgres");
         stats.failed(&Fault::transient("postgres", "no connection", "start it"));
         assert_eq!(stats.report().state, DrainState::BackingOff);
+        let since = stats.report().failing_since.expect("it fails");
+        stats.set_state(DrainState::Starting);
+        stats.failed(&Fault::transient("postgres", "no connection", "start it"));
+        assert_eq!(stats.report().failing_since, Some(since), "starting anew is no success");
         let applied = Applied { inserted: 5, duplicates: 1, ..Applied::default() };
         stats.applied(&[], applied, Duration::from_millis(3));
         let report = stats.report();
-        assert_eq!(report.state, DrainState::Running);
+        assert_eq!((report.state, report.failing_since), (DrainState::Running, None));
         assert_eq!(report.last_error.as_deref(), Some("postgres: no connection; start it"));
         assert!(report.last_success_at.is_some() && report.events_per_second > 0.0);
     }

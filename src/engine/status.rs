@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Appender, Drains, EngineMetrics, Letters, RebuildStatus, Rebuilds, ScheduleStatus, Schedules, SinkLag,
-    SinkMetrics, SinkPause, SyncStatus, Syncs, shared::Shared, stats::DrainReport,
+    Appender, DrainElsewhere, Drains, EngineMetrics, Letters, RebuildStatus, Rebuilds, ScheduleStatus,
+    Schedules, SinkLag, SinkMetrics, SinkPause, SyncStatus, Syncs, shared::Shared, stats::DrainReport,
 };
 use crate::{
     fault::Fault,
@@ -41,6 +41,8 @@ pub struct PipelineStatus {
     pub sinks: Vec<PartStatus>,
     /// The drains of this process; other workers have their own.
     pub drains: Vec<DrainReport>,
+    /// The drains of other processes, by their own word of the last half minute.
+    pub drains_elsewhere: Vec<DrainElsewhere>,
     pub lag: Vec<SinkLag>,
     /// Sinks that an operator paused, in whatever process.
     pub paused: Vec<SinkPause>,
@@ -132,7 +134,18 @@ impl Inspection {
             // The drains are doing the same just now; a fault shows in the answers below.
             within(self.shared.store.name(), self.shared.prepare()).await.ok();
         }
-        let ((source, mut warnings), log, dead_letters, sinks, lag, syncs, paused, schedules, notices) = tokio::join!(
+        let (
+            (source, mut warnings),
+            log,
+            dead_letters,
+            sinks,
+            lag,
+            syncs,
+            paused,
+            schedules,
+            notices,
+            elsewhere,
+        ) = tokio::join!(
             self.source_status(),
             self.log_status(),
             within(self.shared.log.name(), self.letters.open_count()),
@@ -142,6 +155,7 @@ impl Inspection {
             within(self.shared.store.name(), self.drains.paused()),
             within(self.shared.store.name(), self.schedules.list()),
             within(self.shared.store.name(), self.shared.store.notices(Utc::now() - TOLD_FOR)),
+            within(self.shared.store.name(), self.drains.elsewhere()),
         );
         let dead_letters = dead_letters.ok();
         let drains = self.drains.reports();
@@ -153,6 +167,8 @@ impl Inspection {
                 format!("the drain into {} is {}: {error}", drain.sink, drain.state.as_str()).into()
             }));
         }
+        let drains_elsewhere = elsewhere.unwrap_or_default();
+        problems.extend(drains_elsewhere.iter().filter_map(DrainElsewhere::problem).map(Remark::from));
         if let Some(letters) = dead_letters.filter(|letters| *letters > 0) {
             let problem =
                 format!("{letters} dead letters wait in {}", self.shared.settings.dead_letter_topic);
@@ -161,7 +177,7 @@ impl Inspection {
         let notices = notices.unwrap_or_default();
         warnings.extend(notices.iter().map(|notice| notice.sentence().into()));
         let (paused, schedules) = (paused.unwrap_or_default(), schedules.unwrap_or_default());
-        warnings.extend(schedules.iter().filter_map(ScheduleStatus::failure).map(Remark::from));
+        problems.extend(schedules.iter().filter_map(ScheduleStatus::failure).map(Remark::from));
         warnings.extend(paused.iter().map(|pause| {
             let since = pause.since.format("%Y-%m-%dT%H:%M:%SZ");
             let problem = format!(
@@ -178,6 +194,7 @@ impl Inspection {
             log,
             sinks,
             drains,
+            drains_elsewhere,
             lag: lag.unwrap_or_default(),
             paused,
             schedules,

@@ -41,6 +41,8 @@ pub const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::
 pub struct Supervisor {
     workers: Vec<Arc<Worker>>,
     stop: CancellationToken,
+    /// Cancelled when runs that do not end are given up on.
+    cut: CancellationToken,
     started: AtomicBool,
     ask: Arc<Notify>,
     tasks: AsyncMutex<Vec<JoinHandle<()>>>,
@@ -53,6 +55,8 @@ struct Worker {
     standing: watch::Sender<Standing>,
     /// Ends the run that goes on.
     end: Mutex<CancellationToken>,
+    /// Ends it wherever it is.
+    cut: CancellationToken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,9 +90,14 @@ pub enum Restart {
 
 impl Supervisor {
     pub fn new(drains: Vec<Drain>) -> Self {
+        let cut = CancellationToken::new();
         Self {
-            workers: drains.into_iter().map(|drain| Worker::new(drain, Wanted::Unknown)).collect(),
+            workers: drains
+                .into_iter()
+                .map(|drain| Worker::new(drain, Wanted::Unknown, cut.clone()))
+                .collect(),
             stop: CancellationToken::new(),
+            cut,
             started: AtomicBool::new(false),
             ask: Arc::new(Notify::new()),
             tasks: AsyncMutex::new(Vec::new()),
@@ -117,14 +126,36 @@ impl Supervisor {
         }
     }
 
-    /// Lets every drain finish the batch in hand, leave its group and end.
-    pub async fn stop(&self) {
+    /// Tells every drain to finish the batch in hand, leave its group and end.
+    pub fn begin_stop(&self) {
         self.stop.cancel();
-        for task in self.tasks.lock().await.drain(..) {
+    }
+
+    /// Returns when every drain that was told to stop has ended.
+    pub async fn stopped(&self) {
+        let mut tasks = self.tasks.lock().await;
+        while let Some(task) = tasks.last_mut() {
             if let Err(error) = task.await {
                 error!(%error, "a drain's supervisor ended badly");
             }
+            tasks.pop();
         }
+    }
+
+    /// Gives up on the drains that have not ended; returns what that leaves behind, for people.
+    pub fn cut(&self) -> Vec<String> {
+        self.cut.cancel();
+        let running =
+            self.workers.iter().filter(|worker| matches!(*worker.standing.borrow(), Standing::Runs(_)));
+        running
+            .map(|worker| {
+                let sink = worker.drain.sink.name();
+                format!(
+                    "the drain into {sink} is cut where a part does not answer: of its batch in hand nothing counts \
+                     that was not committed, and the next worker reads it again"
+                )
+            })
+            .collect()
     }
 
     /// Whether this process drains at all.
@@ -178,12 +209,13 @@ impl Supervisor {
 }
 
 impl Worker {
-    fn new(drain: Drain, wanted: Wanted) -> Arc<Self> {
+    fn new(drain: Drain, wanted: Wanted, cut: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             drain,
             wanted: watch::Sender::new(wanted),
             standing: watch::Sender::new(Standing::Ended),
             end: Mutex::new(CancellationToken::new()),
+            cut,
         })
     }
 
@@ -220,14 +252,23 @@ impl Worker {
             let (worker, end) = (self.clone(), end.clone());
             async move { worker.drain.run(&end).await }
         });
-        let outcome = tokio::select! {
-            outcome = &mut run => outcome,
-            () = self.paused() => {
-                end.cancel();
-                run.await
+        let abort = run.abort_handle();
+        let ended = async {
+            tokio::select! {
+                outcome = &mut run => outcome,
+                () = self.paused() => {
+                    end.cancel();
+                    run.await
+                }
             }
         };
+        let outcome = self.cut.run_until_cancelled(ended).await;
         self.standing.send_replace(Standing::Ended);
+        let Some(outcome) = outcome else {
+            // Not awaited: what it holds may not even let itself be dropped.
+            abort.abort();
+            return Ok(());
+        };
         let sink = self.drain.sink.name();
         outcome.unwrap_or_else(|panic| {
             Err(Fault::transient(
@@ -241,7 +282,7 @@ impl Worker {
 
 /// Runs a drain that no operator pauses until `stop`, again after whatever ended it.
 pub(super) async fn keep_draining(drain: Drain, stop: CancellationToken) {
-    keep_running(Worker::new(drain, Wanted::Running), stop).await;
+    keep_running(Worker::new(drain, Wanted::Running, CancellationToken::new()), stop).await;
 }
 
 async fn keep_running(worker: Arc<Worker>, stop: CancellationToken) {

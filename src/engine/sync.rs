@@ -1,8 +1,9 @@
 //! A sync: reads source rows and appends their events to the log.
 //!
 //! It remembers an event only after the log has acknowledged it, and moves the coverage only over rows that were
-//! all appended; whatever interrupts it, the next one reads again what is not remembered. Events of the page in hand
-//! may then be appended again: they are the same events, and change nothing in a sink.
+//! all appended; whatever interrupts it, the next one reads again what is not remembered. It first looks into the log
+//! for what of that was appended all the same, so that no event stands there twice; [`super::read_back`] says where
+//! that ends. A row that is parked as a dead letter at that moment may be parked twice, as the same letter.
 
 use std::{sync::Arc, time::Instant};
 
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     domain::{Table, TableName},
     fault::Fault,
-    log::{Log, NewRecord, Topic},
+    log::{Extent, Log, NewRecord, Position, Topic},
     source::{Page, RowQuery, Source},
     store::{
         Appended, Control, Coverage, Owed, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
@@ -48,6 +49,8 @@ pub(super) struct SyncRun {
     pub(super) coverage: Option<Coverage>,
     /// What of the table's history was lost from a log, and is read again.
     pub(super) owed: Option<Owed>,
+    /// Where an earlier sync that broke off may have appended more than it remembered.
+    pub(super) unremembered: Option<Vec<Position>>,
     pub(super) page_size: u32,
     /// How far behind the coverage a sync that resumes reads again.
     pub(super) overlap: TimeDelta,
@@ -122,6 +125,9 @@ impl SyncRun {
             Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
             let limit = self.log.max_record(Topic::Events).await?;
+            if let Some(from) = &self.unremembered {
+                self.read_back(lease, from, progress).await?;
+            }
             let known = self.recall_columns().await?;
             let mut query = RowQuery {
                 table: self.table,
@@ -204,8 +210,20 @@ impl SyncRun {
         let taken = rows.take(asked, last);
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;
+        // Where the log ends once this page is remembered; until then it is read back from where it ended before.
+        let mut remembered = progress.remembered.clone();
         if appended > 0 {
-            self.appender.append(taken.events, &mut progress.targets).await?;
+            if remembered.is_empty() || self.unremembered.as_ref() == Some(&remembered) {
+                let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
+                remembered = self.log.extents().await?.iter().map(end).collect();
+                progress.remembered.clone_from(&remembered);
+                lease.checkpoint(progress, &[]).await?;
+            }
+            let mut ends = Vec::new();
+            let appending = self.appender.append(taken.events, &mut ends).await;
+            raise(&mut progress.targets, &ends);
+            raise(&mut remembered, &ends);
+            appending?;
         }
         // What went into another topic than this sync began with is remembered of neither.
         let now = self.log.identity().await?.to_string();
@@ -226,10 +244,12 @@ impl SyncRun {
         progress.dead_letters += parked;
         progress.ahead += taken.ahead;
         progress.misfits = page::named(misfits);
-        let remembered: Vec<Appended> = taken.appended.into_values().collect();
-        if lease.checkpoint(progress, &remembered).await? == Control::Cancel {
+        let appended_now: Vec<Appended> = taken.appended.into_values().collect();
+        let checkpointed = SyncProgress { remembered, ..progress.clone() };
+        if lease.checkpoint(&checkpointed, &appended_now).await? == Control::Cancel {
             self.cancel.cancel();
         }
+        progress.remembered = checkpointed.remembered;
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);
@@ -260,4 +280,15 @@ impl SyncRun {
             .collect();
         self.store.note_parked(&self.letters, &noted).await
     }
+}
+
+/// Moves positions on to those of the same partitions.
+fn raise(positions: &mut Vec<Position>, to: &[Position]) {
+    for at in to {
+        match positions.iter_mut().find(|known| known.partition == at.partition) {
+            Some(known) => known.offset = known.offset.max(at.offset),
+            None => positions.push(*at),
+        }
+    }
+    positions.sort_unstable();
 }

@@ -18,6 +18,7 @@ use super::{
     drains::{Drains, LOOK_EVERY},
     error::table_named,
     metrics::{Flow, FlowMetrics},
+    read_back,
     shared::Shared,
     sync::SyncRun,
 };
@@ -72,6 +73,14 @@ impl Syncs {
             Begun::Busy(running) => return Err(EngineError::Busy(running)),
         };
         let owed = store.owed().await?.into_iter().find(|owed| owed.table == request.table);
+        let earlier = SyncFilter {
+            table: Some(request.table.clone()),
+            before: Some(id),
+            limit: read_back::LOOK_BACK,
+            ..SyncFilter::default()
+        };
+        // Dropped on a fault, the lease is given back.
+        let unremembered = read_back::unremembered(&store.syncs(&earlier).await?, &log_id);
         let cancel = CancellationToken::new();
         let (sender, receiver) = watch::channel(SyncProgress::default());
         let run = SyncRun {
@@ -86,6 +95,7 @@ impl Syncs {
             appender: self.appender.clone(),
             coverage,
             owed,
+            unremembered,
             page_size: settings.page_size,
             overlap: settings.overlap,
             cancel: cancel.clone(),
@@ -93,9 +103,10 @@ impl Syncs {
             reads: self.reads.clone(),
         };
         self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
-        let running = self.running.clone();
+        let (running, abandoned) = (self.running.clone(), self.shared.abandoned.clone());
         let work = async move {
-            if let Err(fault) = run.run(lease).await {
+            // Cut, it drops the lease: the sync shows as interrupted.
+            if let Some(Err(fault)) = abandoned.run_until_cancelled(run.run(lease)).await {
                 error!(sync_id = %id, error = %fault, "the end of a sync could not be recorded");
             }
             running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -123,6 +134,11 @@ impl Syncs {
         for sync in self.lock_running().values() {
             sync.cancel.cancel();
         }
+    }
+
+    /// The syncs of this process that have not ended.
+    pub(super) fn running_here(&self) -> Vec<Uuid> {
+        self.lock_running().keys().copied().collect()
     }
 
     /// How a sync is.

@@ -271,7 +271,7 @@ pub trait LogReader: Send {
     /// When the log can't be reached.
     async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Started>, Fault>;
 
-    /// Stays in the group for `pause` without delivering a record. Returns early when the assignment changes.
+    /// Stays in the group for `pause` without delivering a record, however the assignment changes meanwhile.
     ///
     /// # Errors
     /// A fault of the log; the call may be repeated.

@@ -7,6 +7,7 @@ mod operations;
 pub mod postgres;
 mod questions;
 mod readable;
+mod refusals;
 pub mod sqlite;
 pub mod tables;
 
@@ -25,8 +26,8 @@ use uuid::Uuid;
 
 pub use notices::{Notice, NoticeKind, Notices, Owed, TOLD_FOR};
 pub use operations::{
-    Operations, ParkedEntity, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, StoreFacts,
-    SyncFilter,
+    DrainBeat, Operations, ParkedEntity, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled,
+    StoreFacts, SyncFilter,
 };
 
 use crate::{
@@ -117,6 +118,10 @@ pub struct SyncProgress {
     pub ahead: u64,
     /// The next offset after the last event appended to each partition.
     pub targets: Vec<Position>,
+    /// Where each partition ended when all that this sync had appended was remembered: what it appended behind may
+    /// not be. Empty before it appended anything.
+    #[serde(default)]
+    pub remembered: Vec<Position>,
     /// The limit was reached and the source has more.
     pub more: bool,
 }
@@ -278,6 +283,20 @@ fn check_spans(part: &'static str, batch: &SinkBatch) -> Result<(), Fault> {
         "apply: an event's partition is not among the batch's spans",
         "hand over a span for every partition of the batch",
     ))
+}
+
+/// The table an event's row goes to; that of all events where it has no other.
+fn table_of(event: &SinkEvent) -> &'static str {
+    event.table.map_or("eventos_raw", Table::name)
+}
+
+/// What a drain learns when somebody's rule refuses whatever a table is given.
+fn refuses_everything(part: &'static str, table: &str, rows: usize, reason: &str) -> Fault {
+    Fault::misconfigured(
+        part,
+        format!("apply: every row of {table} is refused, {rows} in sequence by now: {reason}"),
+        "look at the triggers and constraints on sluice's tables: no single row is to blame, so none is parked",
+    )
 }
 
 /// The tables whose rows a store's health counts.

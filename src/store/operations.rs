@@ -20,6 +20,20 @@ pub struct Pause {
     pub since: DateTime<Utc>,
 }
 
+/// What a process says of one of its drains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainBeat {
+    pub consumer_group: String,
+    /// Host and process.
+    pub owner: String,
+    pub state: String,
+    /// Since when it has failed; absent where it does its work.
+    pub failing_since: Option<DateTime<Utc>>,
+    pub last_error: Option<String>,
+    /// When it was said, by the store's clock; not read when it is written.
+    pub seen_at: DateTime<Utc>,
+}
+
 /// How a dead letter was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -160,6 +174,24 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// When the store can't be reached.
     async fn resume(&self, group: &str) -> Result<bool, Fault>;
+
+    /// Keeps what a process says of its drains, in place of what it said before.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn report_drains(&self, beats: &[DrainBeat]) -> Result<(), Fault>;
+
+    /// Forgets what a process said of its drains.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn forget_drains(&self, owner: &str) -> Result<(), Fault>;
+
+    /// What processes said of their drains no longer than `within` ago.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn drain_beats(&self, within: Duration) -> Result<Vec<DrainBeat>, Fault>;
 
     /// Settles dead letters of a log; those that are settled stay as they are.
     ///

@@ -87,3 +87,28 @@ async fn a_broker_that_is_not_there_is_a_passing_fault_that_says_what_to_check()
         assert!(fault.advice.to_string().contains("KAFKA_BOOTSTRAP_SERVERS"), "{fault}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holding_lasts_as_long_as_asked_while_a_rebalance_waits_and_keeps_the_membership() {
+    let bench = Kafka::new().await;
+    let log = bench.open().await;
+    let mut first = log.reader("g").await.expect("a reader");
+    join(&mut *first, StartAt::Beginning).await;
+    let mut second = log.reader("g").await.expect("a reader");
+    let joining = tokio::spawn(async move {
+        let partitions = join(&mut *second, StartAt::Beginning).await;
+        (second, partitions)
+    });
+    // The first gives partitions up meanwhile, or the second would never get any.
+    let begun = std::time::Instant::now();
+    first.hold(Duration::from_secs(8)).await.expect("held");
+    assert!(begun.elapsed() >= Duration::from_secs(8), "{:?}", begun.elapsed());
+    let (second, partitions) = joining.await.expect("joined");
+    assert!(begun.elapsed() < Duration::from_secs(20), "the second joined meanwhile: {:?}", begun.elapsed());
+    assert!(!partitions.is_empty());
+    let delivery = first.next(crate::support::logs::LIMITS).await.expect("a delivery");
+    assert!(matches!(delivery, sluice::log::Delivery::Revoked(_)), "{delivery:?}");
+    second.close().await;
+    first.close().await;
+    bench.clean_up().await;
+}

@@ -10,6 +10,7 @@ mod dead_letters;
 #[cfg(unix)]
 mod embedded_cli;
 mod embedded_folder;
+mod embedded_kills;
 mod embedded_whole_way;
 mod faults;
 mod http;
@@ -25,6 +26,7 @@ mod mcp;
 mod mcp_queries;
 mod mcp_search;
 mod operations;
+mod processes;
 mod questions_postgres;
 mod rebuild;
 mod schedules;

@@ -95,11 +95,10 @@ async fn a_failed_run_is_told_with_its_reason_and_a_claim_that_was_left_behind_r
     engine.schedules.start();
     eventually("the run is over", async || schedule(&engine).await.last_run.is_some()).await;
     assert_eq!(last_run(&engine).await.outcome, RunOutcome::Failed);
-    let warnings = engine.inspection.status().await.warnings;
-    assert!(
-        warnings.iter().any(|w| w.problem.contains("the scheduled sync of leads failed")),
-        "{warnings:?}"
-    );
+    let status = engine.inspection.status().await;
+    let told =
+        status.problems.iter().any(|problem| problem.problem.contains("the scheduled sync of leads failed"));
+    assert!(told && !status.healthy, "{status:?}");
     let findings = engine.doctor.examine().await;
     assert!(
         findings.iter().any(|f| f.part == "schedules" && f.detail.contains("SUPABASE_KEY")),

@@ -317,7 +317,26 @@ async fn a_trigger_that_refuses_everything_parks_nothing() {
     let outcome = store.apply(LOG, &whole).await;
     let Err(ApplyError::Fault(fault)) = outcome else { panic!("expected a fault, got {outcome:?}") };
     assert_eq!(fault.kind, FaultKind::Misconfigured);
-    assert!(fault.to_string().contains("a trigger refuses every event"), "{fault}");
+    assert!(fault.to_string().contains("every row of leads is refused, 20 in sequence"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_trigger_may_refuse_a_row_under_a_code_of_its_own() {
+    let (database, store) = migrated().await;
+    database
+        .execute(
+            "CREATE FUNCTION recusa() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN RAISE EXCEPTION '% não', new.nome USING ERRCODE = 'LD001'; END $$;
+             CREATE TRIGGER recusa BEFORE INSERT ON leads FOR EACH ROW WHEN (new.nome = 'proibida')
+                EXECUTE FUNCTION recusa()",
+        )
+        .await;
+    let events = (0..20).map(|id| lead(id, 0, if id == 7 { "proibida" } else { "Ana" })).collect();
+    let whole = batch(claimed(&store).await, events);
+    let outcome = store.apply(LOG, &whole).await;
+    let Err(ApplyError::Rejected(rejections)) = &outcome else { panic!("no rejection: {outcome:?}") };
+    assert_eq!(rejections[0].reason, "a trigger refuses it (SQLSTATE LD001)");
+    assert_eq!(rejected_offsets(outcome), [7]);
 }
 
 #[tokio::test]

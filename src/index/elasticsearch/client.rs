@@ -23,6 +23,10 @@ use crate::{config::ElasticsearchSettings, fault::Fault, redaction::Redaction};
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
+/// The longest pause a server is granted: a drain looks again sooner than a server that names hours, or centuries, and
+/// may have been restarted since.
+const MAX_REQUESTED_PAUSE: Duration = Duration::from_mins(5);
+
 /// What the server said.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -148,7 +152,7 @@ impl Client {
             .headers()
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .map(Duration::from_secs);
+            .map(|seconds| Duration::from_secs(seconds).min(MAX_REQUESTED_PAUSE));
         let body = response.bytes().await.map_err(fault)?;
         let mut answer = Answer { status, retry_after, body };
         if !answer.is_success()

@@ -114,6 +114,10 @@ impl Generation {
     fn new_writer(&self) -> tantivy::Result<IndexWriter> {
         let threads = available_parallelism().map_or(1, usize::from).min(THREADS);
         let writer = self.index.writer_with_num_threads(threads, threads * MEMORY)?;
+        // A new writer's first operation is stamped as the last commit was. A merge of committed segments takes all
+        // deletions up to that stamp for committed ones, and leaves out segments that were written under it: a first
+        // deletion would be forgotten there, and a document stand in two versions. So nothing gets that stamp.
+        writer.run([])?;
         // Another process may have written since this one looked.
         self.reader.reload()?;
         Ok(writer)
@@ -285,5 +289,69 @@ impl Known {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tantivy::merge_policy::NoMergePolicy;
+
+    use super::*;
+    use crate::{domain::Catalog, index::fields::Indices, log::Position};
+
+    fn lead(id: &str, version: i64) -> Document {
+        Document {
+            position: Position { partition: 0, offset: version },
+            index: leads(),
+            id: id.to_owned(),
+            version: Some(version),
+            body: Bytes::from_static(br#"{"nome": "Ana"}"#),
+        }
+    }
+
+    fn leads() -> IndexName {
+        IndexName::Entities(Catalog::built_in().get("leads").expect("leads"))
+    }
+
+    /// What a process leaves that was killed while segments were merged: as many as are merged at once, the
+    /// smallest of them with a deletion of the last commit, the largest without.
+    fn leave_unmerged(folder: &Path, layout: &Layout) {
+        let index = Index::open_in_dir(folder).expect("an index");
+        index.tokenizers().register(WORDS, words::analyzer());
+        let mut writer: IndexWriter = index.writer_with_num_threads(1, MEMORY).expect("a writer");
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        for segment in 0..8 {
+            let mut ids: Vec<String> = (0..20 - segment).map(|n| format!("{segment}-{n}")).collect();
+            if segment == 7 {
+                ids.push("changed".to_owned());
+            }
+            for id in ids {
+                let document = layout.document(&id, Some(1), b"{}").expect("a document");
+                writer.add_document(document).expect("added");
+            }
+            writer.commit().expect("committed");
+        }
+        writer.delete_term(Term::from_field_bytes(layout.id, b"7-0"));
+        writer.commit().expect("committed");
+    }
+
+    #[test]
+    fn a_document_replaced_first_after_a_kill_amid_a_merge_stands_once() {
+        let folder = std::env::temp_dir().join(format!("sluice-{}", uuid::Uuid::new_v4().simple()));
+        let fields = Indices::of(Catalog::built_in()).fields(leads());
+        leave_unmerged(&folder, &Generation::open(&folder, leads(), fields).expect("an index").layout);
+
+        let generation = Generation::open(&folder, leads(), fields).expect("an index");
+        generation.write(&[lead("changed", 2)]).expect("written");
+        let writer = generation.lock().take().expect("a writer");
+        writer.wait_merging_threads().expect("merged");
+        generation.reader.reload().expect("reloaded");
+        let searcher = generation.reader.searcher();
+        assert!(searcher.segment_readers().len() < 8, "the segments were merged");
+        let id = Term::from_field_bytes(generation.layout.id, b"changed");
+        let query = tantivy::query::TermQuery::new(id, IndexRecordOption::Basic);
+        assert_eq!(searcher.search(&query, &Count).expect("an answer"), 1);
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 }

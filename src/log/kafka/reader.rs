@@ -354,7 +354,9 @@ impl LogReader for KafkaReader {
         self.consumer.pause(&held).map_err(|error| fault(&what, &error))?;
         let consumer = self.consumer.clone();
         let mut stream = consumer.stream();
-        while self.changes.is_empty() && self.next_cut().is_none() {
+        // To the end, whatever changes meanwhile: the caller would fail at once again. Reading on is what keeps the
+        // membership.
+        loop {
             match timeout_at(until, stream.next()).await {
                 Err(_) | Ok(None) => break,
                 Ok(Some(Ok(message))) => {

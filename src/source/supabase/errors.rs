@@ -140,13 +140,17 @@ fn meaning(status: u16, code: &str) -> (FaultKind, &'static str) {
     }
 }
 
+/// No server means more: a clock can't be moved on by an age of the universe.
+const MAX_PAUSE: Duration = Duration::from_hours(365 * 24);
+
 /// How long `Retry-After` asks to wait: seconds, or a date. RFC 9110, section 10.2.3.
 pub(super) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(value.parse().map_or(MAX_PAUSE, |seconds| Duration::from_secs(seconds).min(MAX_PAUSE)));
     }
-    let date = DateTime::parse_from_rfc2822(value.trim()).ok()?;
-    (date.to_utc() - now).to_std().ok()
+    let date = DateTime::parse_from_rfc2822(value).ok()?;
+    (date.to_utc() - now).to_std().ok().map(|pause| pause.min(MAX_PAUSE))
 }
 
 #[cfg(test)]
@@ -221,5 +225,8 @@ mod tests {
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(Duration::from_secs(10)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:27 GMT", now), None);
         assert_eq!(retry_after("amanhã", now), None);
+        assert_eq!(retry_after("18446744073709551615", now), Some(MAX_PAUSE));
+        assert_eq!(retry_after("99999999999999999999999", now), Some(MAX_PAUSE));
+        assert_eq!(retry_after("", now), None);
     }
 }

@@ -56,8 +56,8 @@ pub(super) enum Refusal {
 
 /// Why an answer of the right status is none.
 pub(super) enum Unreadable {
-    /// It ends in the middle.
-    CutOff,
+    /// It begins as it should and breaks off, or goes on as something else, after so many bytes.
+    CutOff(usize),
     /// A page for people: a proxy's or a gateway's.
     WebPage,
     /// Something else than this.
@@ -160,11 +160,15 @@ impl Http {
                 Refusal::Fault(fault) => fault.kind == FaultKind::Transient,
             };
             let pause = backoff.next_pause(asked);
-            if !again || Instant::now() + pause > until {
+            if !again || pause > until.saturating_duration_since(Instant::now()) {
                 return Err(match refusal {
-                    Refusal::Answer { status, error } if again => Refusal::Fault(
-                        refused(request.what, &self.host, status, &error).with_retry_after(asked),
-                    ),
+                    Refusal::Answer { status, error } if again => {
+                        let fault = refused(request.what, &self.host, status, &error);
+                        Refusal::Fault(match asked {
+                            Some(asked) if again => not_before(fault, asked, self.retry_for),
+                            _ => fault,
+                        })
+                    }
                     other => other,
                 });
             }
@@ -232,9 +236,9 @@ impl Http {
     fn unreadable(&self, what: &str, unreadable: &Unreadable) -> Fault {
         let told = |problem: &str| format!("{what} from {} failed: {problem}", self.host);
         match unreadable {
-            Unreadable::CutOff => Fault::transient(
+            Unreadable::CutOff(bytes) => Fault::transient(
                 PART,
-                told("the answer is cut off"),
+                told(&format!("the answer is cut off after {bytes} bytes")),
                 "it is tried again; if it lasts, lower SUPABASE_PAGE_SIZE, and look at proxies between here and the project",
             ),
             Unreadable::WebPage => Fault::transient(
@@ -267,13 +271,32 @@ impl Http {
     }
 }
 
+/// A refusal that asks for a longer pause than is waited out: names it, and when to come again.
+fn not_before(fault: Fault, asked: Duration, waits: Duration) -> Fault {
+    let at = Utc::now() + TimeDelta::from_std(asked).unwrap_or_default();
+    let message = format!(
+        "{}; it asks to be left alone for {} s, until {}",
+        fault.message,
+        asked.as_secs(),
+        at.format("%Y-%m-%dT%H:%M:%SZ")
+    );
+    let advice = format!(
+        "start it again after that; a sync waits {} s at most, which SUPABASE_RETRY_SECONDS sets",
+        waits.as_secs()
+    );
+    Fault { message, advice: advice.into(), ..fault }.with_retry_after(Some(asked))
+}
+
 /// What a body that is not the expected JSON is.
 pub(super) fn unreadable(body: &[u8], error: &serde_json::Error, expected: &'static str) -> Unreadable {
     let begins_with = |sign: u8| body.trim_ascii_start().first() == Some(&sign);
     if begins_with(b'<') {
         Unreadable::WebPage
     } else if error.is_eof() {
-        Unreadable::CutOff
+        Unreadable::CutOff(body.len())
+    } else if error.is_syntax() && (begins_with(b'[') || begins_with(b'{')) {
+        let lines = body.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
+        Unreadable::CutOff(lines.map(<[u8]>::len).sum::<usize>() + error.column())
     } else {
         Unreadable::Not(expected)
     }
@@ -309,8 +332,10 @@ mod tests {
     #[test]
     fn half_an_answer_and_a_web_page_are_told_from_something_else() {
         for cut in ["", "[", "[{\"id\": 1}, {\"na", "[1,"] {
-            assert!(matches!(why(cut), Unreadable::CutOff), "{cut}");
+            assert!(matches!(why(cut), Unreadable::CutOff(bytes) if bytes == cut.len()), "{cut}");
         }
+        assert!(matches!(why("[{\"id\": 1},\n{\"na<html>oops"), Unreadable::CutOff(_)));
+        assert!(matches!(why("[{\"id\": 1}}"), Unreadable::CutOff(11)), "where it goes wrong");
         assert!(matches!(why("  <html>maintenance</html>"), Unreadable::WebPage));
         for other in ["{\"rows\": []}", "nothing", "42"] {
             assert!(matches!(why(other), Unreadable::Not("a list of rows")), "{other}");

@@ -20,7 +20,12 @@ use crate::{
     domain::Catalog,
     fault::Fault,
     sink::{Applied, ApplyError, SinkBatch},
-    store::{check_spans, fenced, layout::check_layout},
+    store::{
+        check_spans, fenced,
+        layout::check_layout,
+        refusals::{Outcome, Streaks},
+        refuses_everything, table_of,
+    },
 };
 
 /// Applies a batch. When the server refuses it, looks about as long as `search_for` for the events at fault.
@@ -29,6 +34,7 @@ pub(super) async fn apply(
     catalog: Catalog,
     log: &str,
     batch: &SinkBatch,
+    streaks: &Streaks,
     search_for: Duration,
 ) -> Result<Applied, ApplyError> {
     check_spans(PART, batch)?;
@@ -56,11 +62,13 @@ pub(super) async fn apply(
                 check_layout(PART, table, layouts.get(table.name()).map(String::as_str))?;
             }
             transaction.commit().await.map_err(|error| apply_fault(&error))?;
+            let taken = batch.events.iter().map(table_of).collect();
+            streaks.judge(&Outcome { taken, ..Outcome::default() });
             Ok(applied)
         }
         Err(error) if faults::is_refused_content(&error) => {
             transaction.rollback().await.map_err(|error| apply_fault(&error))?;
-            Err(find_refused(connection, catalog, log, batch, Instant::now() + search_for).await)
+            Err(find_refused(connection, catalog, log, batch, streaks, Instant::now() + search_for).await)
         }
         // The transaction is rolled back as it is dropped; after most of these the connection is gone anyway.
         Err(error) => Err(apply_fault(&error).into()),
@@ -73,6 +81,7 @@ async fn find_refused(
     catalog: Catalog,
     log: &str,
     batch: &SinkBatch,
+    streaks: &Streaks,
     deadline: Instant,
 ) -> ApplyError {
     let search = async {
@@ -80,7 +89,7 @@ async fn find_refused(
         if !offsets::advance(&mut transaction, log, &batch.spans).await? {
             return Ok(Err(fenced(PART, batch)));
         }
-        let refused = poison::refused(&mut transaction, catalog, batch, deadline).await?;
+        let refused = poison::refused(&mut transaction, catalog, batch, streaks, deadline).await?;
         transaction.rollback().await?;
         Ok(Ok(refused))
     };
@@ -92,12 +101,9 @@ async fn find_refused(
         )
         .into(),
         Ok(Ok(Refused::Events(rejections))) => ApplyError::Rejected(rejections),
-        Ok(Ok(Refused::Everything)) => Fault::misconfigured(
-            PART,
-            "apply: a trigger refuses every event (SQLSTATE P0001)",
-            "look at the triggers on sluice's tables: no single row is to blame",
-        )
-        .into(),
+        Ok(Ok(Refused::Everything(table, rows, reason))) => {
+            refuses_everything(PART, table, rows, &reason).into()
+        }
         Ok(Err(fenced)) => fenced.into(),
         Err(error) => apply_fault(&error).into(),
     }

@@ -11,9 +11,6 @@ use crate::fault::{Fault, FaultKind};
 /// The part every fault of this adapter names.
 pub(super) const PART: &str = "postgres";
 
-/// What a trigger raises.
-const RAISED: &str = "P0001";
-
 /// What an error code means for the engine and for the operator.
 struct Meaning {
     /// A whole SQLSTATE, or the two characters of its class.
@@ -133,15 +130,27 @@ pub(super) fn is_refused_content(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| refuses_content(&code))
 }
 
-/// Whether a trigger refused.
-pub(super) fn is_raised(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == RAISED)
+/// Whether a trigger or a constraint refused, which may refuse every row alike.
+pub(super) fn is_rule(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| breaks_a_rule(&code))
 }
 
-/// Data exceptions, broken constraints, content beyond a limit (an index entry, a json string, nesting), and what a
-/// trigger objects to.
+/// Data exceptions, content beyond a limit (an index entry, a json string, nesting), and what a rule objects to.
 fn refuses_content(code: &str) -> bool {
-    code.starts_with("22") || code.starts_with("23") || matches!(code, "54000" | "54001" | RAISED)
+    code.starts_with("22") || matches!(code, "54000" | "54001") || breaks_a_rule(code)
+}
+
+/// Broken constraints, and what a trigger raises: under the code of PL/pgSQL, of a class meant for triggers and
+/// their routines, or of one that the server does not know, which somebody made up for the purpose.
+fn breaks_a_rule(code: &str) -> bool {
+    const RULES: &[&str] = &["09", "20", "21", "23", "27", "38", "39", "44", "P0"];
+    const THE_SERVERS_OWN: &[&str] = &[
+        "00", "01", "02", "03", "08", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "22", "24", "25", "26", "28",
+        "2B", "2D", "2F", "34", "3B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "72", "F0", "HV",
+        "XX",
+    ];
+    let class = code.get(..2).unwrap_or_default();
+    code.len() == 5 && (RULES.contains(&class) || !THE_SERVERS_OWN.contains(&class))
 }
 
 /// Why the server refused a row, without anything of the row.
@@ -157,8 +166,8 @@ pub(super) fn refusal(error: &sqlx::Error) -> String {
         "22P02" | "22P05" | "22021" => "a text can't be stored",
         "54000" => "a value is too large for an index or a json document",
         "54001" => "a json document is nested too deeply",
-        RAISED => "a trigger refuses it",
-        code if code.starts_with("23") => "a constraint is violated",
+        code if code.starts_with("23") || code.starts_with("44") => "a constraint is violated",
+        code if breaks_a_rule(code) => "a trigger refuses it",
         _ => "a value can't be stored",
     };
     let on = match (database.table(), database.constraint()) {
@@ -207,10 +216,12 @@ mod tests {
 
     #[test]
     fn only_content_is_refused_for_good() {
-        for code in ["22003", "22P05", "23502", "23514", "54000", "54001", "P0001"] {
+        for code in [
+            "22003", "22P05", "23502", "23514", "44000", "54000", "54001", "P0001", "P0004", "45000", "LD001",
+        ] {
             assert!(refuses_content(code), "{code}");
         }
-        for code in ["40001", "53100", "42P01", "57014", "54023", "XX000", "P0002"] {
+        for code in ["40001", "53100", "42P01", "57014", "54023", "XX000", "25006", "28000", ""] {
             assert!(!refuses_content(code), "{code}");
         }
     }

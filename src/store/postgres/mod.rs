@@ -47,7 +47,7 @@ use crate::{
     identity::Identity,
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
-    store::{Begun, Coverage, NewSync, Readable, Store, SyncRecord},
+    store::{Begun, Coverage, NewSync, Readable, Store, SyncRecord, refusals::Streaks},
 };
 
 /// Building an index on a full table takes what it takes.
@@ -60,6 +60,7 @@ pub struct PgStore {
     catalog: Catalog,
     sessions: QuestionSessions,
     readable: Arc<Readable>,
+    streaks: Arc<Streaks>,
     /// Where the tables are, once known.
     schema: Arc<OnceCell<String>>,
 }
@@ -80,6 +81,7 @@ impl PgStore {
             catalog,
             sessions: QuestionSessions::new(logins),
             readable: Arc::new(Readable::of(catalog)),
+            streaks: Arc::default(),
             schema: Arc::default(),
         })
     }
@@ -153,8 +155,8 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "apply";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome =
-                apply::apply(&mut connection, self.catalog, log, batch, self.connector.timeout()).await;
+            let (streaks, search_for) = (&*self.streaks, self.connector.timeout());
+            let outcome = apply::apply(&mut connection, self.catalog, log, batch, streaks, search_for).await;
             connection.give_back();
             outcome
         };

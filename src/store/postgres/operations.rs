@@ -13,8 +13,8 @@ use crate::{
     fault::Fault,
     log::Extent,
     store::{
-        Operations, ParkedEntity, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter,
-        SyncRecord, SyncRequest, counted, operations::MENDED_BY,
+        DrainBeat, Operations, ParkedEntity, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts,
+        SyncFilter, SyncRecord, SyncRequest, counted, operations::MENDED_BY,
     },
 };
 
@@ -36,6 +36,29 @@ macro_rules! over {
     }};
 }
 pub(super) use over;
+
+#[derive(FromRow)]
+struct StoredBeat {
+    consumer_group: String,
+    owner: String,
+    state: String,
+    failing_since: Option<DateTime<Utc>>,
+    last_error: Option<String>,
+    seen_at: DateTime<Utc>,
+}
+
+impl From<StoredBeat> for DrainBeat {
+    fn from(stored: StoredBeat) -> Self {
+        Self {
+            consumer_group: stored.consumer_group,
+            owner: stored.owner,
+            state: stored.state,
+            failing_since: stored.failing_since,
+            last_error: stored.last_error,
+            seen_at: stored.seen_at,
+        }
+    }
+}
 
 #[derive(FromRow)]
 struct StoredSchedule {
@@ -99,6 +122,47 @@ impl Operations for PgStore {
         let removed = over!(self, "resume a sink", connection =>
             sqlx::query("DELETE FROM sluice_pauses WHERE consumer_group = $1").bind(group).execute(connection))?;
         Ok(removed.rows_affected() > 0)
+    }
+
+    async fn report_drains(&self, beats: &[DrainBeat]) -> Result<(), Fault> {
+        let column = |of: fn(&DrainBeat) -> &str| beats.iter().map(of).collect::<Vec<_>>();
+        let since: Vec<Option<DateTime<Utc>>> = beats.iter().map(|beat| beat.failing_since).collect();
+        // A text may hold anything but this.
+        let errors: Vec<Option<String>> =
+            beats.iter().map(|beat| beat.last_error.as_ref().map(|error| error.replace('\0', ""))).collect();
+        over!(self, "tell of the drains", connection =>
+            sqlx::query(
+                "WITH gone AS (DELETE FROM sluice_drains WHERE seen_at < now() - interval '1 day')
+                 INSERT INTO sluice_drains (consumer_group, owner, state, failing_since, last_error)
+                 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[])
+                 ON CONFLICT (consumer_group, owner) DO UPDATE
+                 SET state = excluded.state, failing_since = excluded.failing_since,
+                     last_error = excluded.last_error, seen_at = excluded.seen_at",
+            )
+            .bind(column(|beat| &beat.consumer_group))
+            .bind(column(|beat| &beat.owner))
+            .bind(column(|beat| &beat.state))
+            .bind(since)
+            .bind(errors)
+            .execute(connection))?;
+        Ok(())
+    }
+
+    async fn forget_drains(&self, owner: &str) -> Result<(), Fault> {
+        over!(self, "tell of the drains", connection =>
+            sqlx::query("DELETE FROM sluice_drains WHERE owner = $1").bind(owner).execute(connection))?;
+        Ok(())
+    }
+
+    async fn drain_beats(&self, within: Duration) -> Result<Vec<DrainBeat>, Fault> {
+        let beats: Vec<StoredBeat> = over!(self, "read of the drains", connection =>
+            sqlx::query_as(
+                "SELECT consumer_group, owner, state, failing_since, last_error, seen_at FROM sluice_drains
+                 WHERE seen_at > now() - $1 ORDER BY consumer_group, owner",
+            )
+            .bind(interval(within))
+            .fetch_all(connection))?;
+        Ok(beats.into_iter().map(DrainBeat::from).collect())
     }
 
     async fn settle(&self, log: &str, letters: &[Resolution]) -> Result<(), Fault> {

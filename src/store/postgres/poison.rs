@@ -4,7 +4,7 @@
 //! reason carries a value. What can be seen is seen before anything is sent: envelopes that sluice never writes. What only
 //! the server sees is found by halving the batch inside a transaction that is rolled back in the end.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use chrono::Datelike;
 use sqlx::{Acquire, PgConnection};
@@ -17,20 +17,21 @@ use super::{
 use crate::{
     domain::Catalog,
     sink::{Rejection, SinkBatch, SinkEvent},
-    store::envelope_problem,
+    store::{
+        envelope_problem,
+        refusals::{Outcome, Streaks},
+        table_of,
+    },
 };
 
 /// The first year timestamptz can hold. Its last one is beyond chrono's.
 const FIRST_YEAR: i32 = -4712;
 
-/// When a trigger refuses all of a batch, and that is so many, it is not the events that are at fault.
-const MANY: usize = 8;
-
 /// What the server refuses of a batch.
 pub(super) enum Refused {
     Events(Vec<Rejection>),
-    /// A trigger refuses whatever it is given.
-    Everything,
+    /// A rule refuses every row of a table: which, how many showed it, and why.
+    Everything(&'static str, usize, String),
 }
 
 /// The events whose content shows that Postgres can't take them.
@@ -49,30 +50,36 @@ pub(super) async fn refused(
     connection: &mut PgConnection,
     catalog: Catalog,
     batch: &SinkBatch,
+    streaks: &Streaks,
     deadline: Instant,
 ) -> Result<Refused, sqlx::Error> {
-    let mut rejections = Vec::new();
-    let mut only_triggers = true;
+    let mut rejections: Vec<Rejection> = Vec::new();
+    let mut outcome = Outcome::default();
+    let mut reasons: HashMap<&'static str, String> = HashMap::new();
     let mut open: Vec<&[SinkEvent]> = vec![&batch.events];
     while let Some(events) = open.pop() {
         if !rejections.is_empty() && Instant::now() > deadline {
             break;
         }
         let Err(error) = try_write(connection, catalog, events).await? else {
-            only_triggers = false;
+            outcome.taken.extend(events.iter().map(table_of));
             continue;
         };
         if let [event] = events {
-            only_triggers &= faults::is_raised(&error);
-            rejections.push(Rejection { position: event.position, reason: faults::refusal(&error) });
+            let reason = faults::refusal(&error);
+            if faults::is_rule(&error) {
+                outcome.refused.entry(table_of(event)).or_default().insert(event.position);
+                reasons.insert(table_of(event), reason.clone());
+            }
+            rejections.push(Rejection { position: event.position, reason });
             continue;
         }
         let (first, second) = events.split_at(events.len() / 2);
         // The first half is tried first.
         open.extend([second, first]);
     }
-    if only_triggers && rejections.len() >= MANY && rejections.len() == batch.events.len() {
-        return Ok(Refused::Everything);
+    if let Some((table, rows)) = streaks.judge(&outcome) {
+        return Ok(Refused::Everything(table, rows, reasons.remove(table).unwrap_or_default()));
     }
     rejections.sort_unstable_by_key(|rejection| rejection.position);
     Ok(Refused::Events(rejections))

@@ -1,5 +1,7 @@
 //! A batch is one transaction, guarded by the offset and the epoch it expects.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use rusqlite::{ErrorCode, Transaction, params, params_from_iter};
 
@@ -9,8 +11,13 @@ use super::{
 };
 use crate::{
     domain::{Catalog, Event, Table},
+    log::Position,
     sink::{Applied, ApplyError, Rejection, SinkBatch, SinkEvent, Span},
-    store::{envelope_problem, fenced},
+    store::{
+        envelope_problem, fenced,
+        refusals::{Outcome, Streaks},
+        refuses_everything, table_of,
+    },
 };
 
 const WINDOW: TimeDelta = TimeDelta::minutes(5);
@@ -24,6 +31,7 @@ pub(super) fn apply(
     catalog: Catalog,
     log: &str,
     batch: &SinkBatch,
+    streaks: &Streaks,
 ) -> rusqlite::Result<Result<Applied, ApplyError>> {
     for span in &batch.spans {
         if !advance(db, log, span)? {
@@ -63,6 +71,18 @@ pub(super) fn apply(
                 None => rejections.push(rejection(sink, REFUSED)),
             }
         }
+    }
+    let refused: HashSet<Position> = rejections.iter().map(|rejection| rejection.position).collect();
+    let mut outcome = Outcome::default();
+    for sink in &batch.events {
+        if refused.contains(&sink.position) {
+            outcome.refused.entry(table_of(sink)).or_default().insert(sink.position);
+        } else {
+            outcome.taken.insert(table_of(sink));
+        }
+    }
+    if let Some((table, rows)) = streaks.judge(&outcome) {
+        return Ok(Err(refuses_everything(PART, table, rows, REFUSED).into()));
     }
     if rejections.is_empty() {
         return Ok(Ok(applied));

@@ -20,7 +20,7 @@ use self::{
     lease::{Leases, SqliteLease},
     query::QueryRunner,
 };
-use super::{Begun, Coverage, NewSync, Store, SyncRecord, check_spans, counted, used_id};
+use super::{Begun, Coverage, NewSync, Store, SyncRecord, check_spans, counted, refusals::Streaks, used_id};
 use crate::{
     domain::{Catalog, Table},
     embedded::EmbeddedDb,
@@ -38,6 +38,7 @@ pub struct SqliteStore {
     db: Arc<EmbeddedDb>,
     catalog: Catalog,
     leases: Leases,
+    streaks: Arc<Streaks>,
     /// Set once this process, as the one that writes, has made the tables of entities.
     prepared: OnceCell<()>,
 }
@@ -46,7 +47,14 @@ impl SqliteStore {
     /// The store of these tables' entities; they are made when it is prepared.
     pub fn new(db: Arc<EmbeddedDb>, catalog: Catalog) -> Self {
         let sql = QueryRunner::new(db.clone(), catalog);
-        Self { sql, db, catalog, leases: Leases::default(), prepared: OnceCell::new() }
+        Self {
+            sql,
+            db,
+            catalog,
+            leases: Leases::default(),
+            streaks: Arc::default(),
+            prepared: OnceCell::new(),
+        }
     }
 
     async fn make_tables(&self) -> Result<(), Fault> {
@@ -126,7 +134,10 @@ impl Sink for SqliteStore {
         // A process that took the folder over was not the one to make the tables when it began.
         self.make_tables().await?;
         let (log, batch, catalog) = (log.to_owned(), batch.clone(), self.catalog);
-        self.db.write_or_abort("applying a batch", move |db| apply::apply(db, catalog, &log, &batch)).await?
+        let streaks = self.streaks.clone();
+        self.db
+            .write_or_abort("applying a batch", move |db| apply::apply(db, catalog, &log, &batch, &streaks))
+            .await?
     }
 
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {

@@ -17,8 +17,8 @@ use crate::{
     fault::Fault,
     log::Extent,
     store::{
-        Operations, ParkedEntity, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts, SyncFilter,
-        SyncRecord, SyncRequest, operations::MENDED_BY,
+        DrainBeat, Operations, ParkedEntity, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts,
+        SyncFilter, SyncRecord, SyncRequest, operations::MENDED_BY,
     },
 };
 
@@ -66,6 +66,56 @@ impl Operations for SqliteStore {
         self.db
             .write("resuming a sink", move |db| {
                 Ok(db.execute("DELETE FROM sluice_pauses WHERE consumer_group = ?", [&group])? == 1)
+            })
+            .await
+    }
+
+    async fn report_drains(&self, beats: &[DrainBeat]) -> Result<(), Fault> {
+        let beats = beats.to_vec();
+        self.db
+            .write("telling of the drains", move |db| {
+                let now = Utc::now();
+                db.execute(
+                    "DELETE FROM sluice_drains WHERE seen_at < ?",
+                    [instant(now - TimeDelta::days(1))],
+                )?;
+                let mut statement =
+                    db.prepare_cached("INSERT OR REPLACE INTO sluice_drains VALUES (?, ?, ?, ?, ?, ?)")?;
+                for beat in &beats {
+                    statement.execute(params![
+                        beat.consumer_group,
+                        beat.owner,
+                        beat.state,
+                        beat.failing_since.map(instant),
+                        beat.last_error,
+                        instant(now)
+                    ])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn forget_drains(&self, owner: &str) -> Result<(), Fault> {
+        let owner = owner.to_owned();
+        self.db
+            .write("telling of the drains", move |db| {
+                db.execute("DELETE FROM sluice_drains WHERE owner = ?", [&owner])
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn drain_beats(&self, within: Duration) -> Result<Vec<DrainBeat>, Fault> {
+        let since = Utc::now() - TimeDelta::from_std(within).unwrap_or(TimeDelta::MAX);
+        self.db
+            .read("reading of the drains", move |db| {
+                db.prepare_cached(
+                    "SELECT consumer_group, owner, state, failing_since, last_error, seen_at FROM sluice_drains
+                     WHERE seen_at > ? ORDER BY consumer_group, owner",
+                )?
+                .query_map([instant(since)], beat)?
+                .collect()
             })
             .await
     }
@@ -348,6 +398,18 @@ fn due(db: &Connection) -> rusqlite::Result<bool> {
 
 fn length(lease: Duration) -> TimeDelta {
     TimeDelta::from_std(lease).unwrap_or(TimeDelta::MAX)
+}
+
+fn beat(row: &Row<'_>) -> rusqlite::Result<DrainBeat> {
+    let is_failing = row.get::<_, Option<String>>(3)?.is_some();
+    Ok(DrainBeat {
+        consumer_group: row.get(0)?,
+        owner: row.get(1)?,
+        state: row.get(2)?,
+        failing_since: if is_failing { Some(time(row, 3)?) } else { None },
+        last_error: row.get(4)?,
+        seen_at: time(row, 5)?,
+    })
 }
 
 fn pause(row: &Row<'_>) -> rusqlite::Result<Pause> {

@@ -92,6 +92,24 @@ async fn passing_refusals_are_asked_again_and_a_requested_pause_is_kept() {
 }
 
 #[tokio::test]
+async fn a_pause_too_long_to_wait_out_is_named_at_once_with_when_to_come_again() {
+    let server = server().await;
+    for (asked, named) in [("3600", "3600 s, until 20"), ("18446744073709551615", "31536000 s, until 20")] {
+        let limited = Failure::new(429, "", "slow down", None).with_header("Retry-After", asked);
+        server.script([Fault::Refuse(limited)]);
+        let began = Instant::now();
+        let fault = read(&source(&server), &query(table("leads"), 10)).await.expect_err("refused");
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert_eq!(fault.kind, FaultKind::Transient);
+        assert!(fault.message.contains("HTTP 429") && fault.message.contains(named), "{fault}");
+        assert!(
+            fault.to_string().contains("after that") && fault.to_string().contains("SUPABASE_RETRY_SECONDS"),
+            "{fault}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn retries_end_and_the_last_refusal_is_told() {
     let server = server().await;
     server.script(std::iter::repeat_with(|| refusal(503, "PGRST002")).take(100));

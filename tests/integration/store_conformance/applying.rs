@@ -31,6 +31,8 @@ on_each_adapter! {
     an_event_twice_in_a_batch_counts_once,
     what_can_never_be_stored_is_rejected_and_the_rest_is_applied,
     a_row_that_a_trigger_refuses_is_rejected_alone,
+    a_trigger_that_refuses_a_whole_table_parks_none_of_it_and_is_obeyed_no_more_once_it_is_gone,
+    rows_refused_one_batch_after_the_other_are_parked_until_it_is_plain_that_the_trigger_is_to_blame,
     of_an_entity_s_events_the_one_read_last_stays,
     a_failed_batch_leaves_nothing_behind,
     workers_on_the_same_entities_do_not_get_in_each_other_s_way,
@@ -226,6 +228,44 @@ async fn a_row_that_a_trigger_refuses_is_rejected_alone<B: StoreBench>() {
     assert_eq!(rejected, [7]);
     assert!(bench.contents().await.is_empty());
     assert_eq!(store.apply(LOG, &without(&whole, &rejected)).await.expect("applied").entities, 19);
+}
+
+async fn a_trigger_that_refuses_a_whole_table_parks_none_of_it_and_is_obeyed_no_more_once_it_is_gone<
+    B: StoreBench,
+>() {
+    let bench = B::new().await;
+    let store = bench.open();
+    bench.execute(B::REFUSING_TRIGGER).await;
+    let mut events: Vec<Event> = (0..20).map(|id| lead(id, 0, "proibida")).collect();
+    events.push(session(77));
+    let whole = batch(claimed(&*store).await, events);
+    let outcome = store.apply(LOG, &whole).await;
+    let Err(ApplyError::Fault(fault)) = outcome else { panic!("expected a fault, got {outcome:?}") };
+    assert_eq!(fault.kind, FaultKind::Misconfigured);
+    assert!(fault.message.contains("every row of leads is refused, 20 in sequence"), "{fault}");
+    assert!(bench.contents().await.is_empty());
+
+    bench.execute(B::DROP_TRIGGER).await;
+    assert_eq!(store.apply(LOG, &whole).await.expect("applied").inserted, 21);
+}
+
+async fn rows_refused_one_batch_after_the_other_are_parked_until_it_is_plain_that_the_trigger_is_to_blame<
+    B: StoreBench,
+>() {
+    let bench = B::new().await;
+    let store = bench.open();
+    bench.execute(B::REFUSING_TRIGGER).await;
+    for id in 0..7 {
+        let whole = batch(claimed(&*store).await, vec![lead(id, 0, "proibida")]);
+        let rejected = rejected_offsets(store.apply(LOG, &whole).await);
+        store.apply(LOG, &without(&whole, &rejected)).await.expect("applied");
+    }
+    let eighth = batch(claimed(&*store).await, vec![lead(8, 0, "proibida")]);
+    let outcome = store.apply(LOG, &eighth).await;
+    assert!(matches!(outcome, Err(ApplyError::Fault(_))), "{outcome:?}");
+    // A row that is taken shows that the trigger chooses.
+    let both = batch(claimed(&*store).await, vec![lead(8, 0, "proibida"), lead(9, 0, "Ana")]);
+    assert_eq!(rejected_offsets(store.apply(LOG, &both).await).len(), 1);
 }
 
 async fn of_an_entity_s_events_the_one_read_last_stays<B: StoreBench>() {

@@ -1,9 +1,10 @@
-//! A door in front of a real server: while it is shut, connections are cut and refused, as when the server is down.
+//! A door in front of a real server: while it is shut, connections are cut and refused, as when the server is down;
+//! while it is stuck, nothing comes through, as when the server hangs.
 
 use std::sync::Arc;
 
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
@@ -12,6 +13,7 @@ use tokio::{
 pub struct Gate {
     pub address: String,
     open: Arc<watch::Sender<bool>>,
+    stuck: Arc<watch::Sender<bool>>,
     task: JoinHandle<()>,
 }
 
@@ -21,31 +23,54 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let (open, watching) = watch::channel(true);
+        let (stuck, blocked) = watch::channel(false);
         let target = target.to_owned();
         let task = tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                let (target, mut watching) = (target.clone(), watching.clone());
+                let (target, mut watching, blocked) = (target.clone(), watching.clone(), blocked.clone());
                 tokio::spawn(async move {
                     if !*watching.borrow() {
                         return;
                     }
                     let Ok(mut server) = TcpStream::connect(target).await else { return };
+                    let ((from_client, to_client), (from_server, to_server)) =
+                        (client.split(), server.split());
                     tokio::select! {
-                        _ = copy_bidirectional(&mut client, &mut server) => {}
+                        () = pass(from_client, to_server, blocked.clone()) => {}
+                        () = pass(from_server, to_client, blocked) => {}
                         _ = watching.wait_for(|open| !open) => {}
                     }
                 });
             }
         });
-        Self { address, open: Arc::new(open), task }
+        Self { address, open: Arc::new(open), stuck: Arc::new(stuck), task }
     }
 
     pub fn shut(&self) {
         self.open.send_replace(false);
     }
 
+    /// From now on nothing comes through, and nobody is told.
+    pub fn stick(&self) {
+        self.stuck.send_replace(true);
+    }
+
     pub fn open(&self) {
         self.open.send_replace(true);
+    }
+}
+
+async fn pass(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    mut blocked: watch::Receiver<bool>,
+) {
+    let mut chunk = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        if blocked.wait_for(|blocked| !blocked).await.is_err() || to.write_all(&chunk[..read]).await.is_err()
+        {
+            return;
+        }
     }
 }
 

@@ -73,13 +73,27 @@ impl Servers {
 
     /// SIGKILL: no goodbye, nothing flushed.
     pub async fn kill(&self, service: &str) {
+        self.signal(service, "-9").await;
+    }
+
+    /// SIGSTOP: it takes connections and answers nothing.
+    pub async fn freeze(&self, service: &str) {
+        self.signal(service, "-STOP").await;
+    }
+
+    /// SIGCONT: it goes on.
+    pub async fn thaw(&self, service: &str) {
+        self.signal(service, "-CONT").await;
+    }
+
+    async fn signal(&self, service: &str, signal: &str) {
         let pid_file = match service {
             "postgres" => self.folder.join("data/postgres/postmaster.pid"),
             other => self.folder.join(format!("run/{other}.pid")),
         };
         let text = std::fs::read_to_string(pid_file).expect("a pid file");
         let pid = text.lines().next().expect("a pid");
-        assert!(Command::new("kill").args(["-9", pid]).status().await.expect("kill runs").success());
+        assert!(Command::new("kill").args([signal, pid]).status().await.expect("kill runs").success());
     }
 
     pub async fn restart(&self, service: &str) {

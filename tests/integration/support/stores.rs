@@ -28,6 +28,8 @@ pub const LOG: &str = "cluster/eventos";
 pub trait StoreBench: Sized {
     /// Makes a trigger that refuses a lead of a certain name.
     const REFUSING_TRIGGER: &'static str;
+    /// Takes it away.
+    const DROP_TRIGGER: &'static str;
 
     /// A store of the built-in tables, which are made.
     async fn new() -> Self {
@@ -91,6 +93,7 @@ impl StoreBench for Embedded {
     const REFUSING_TRIGGER: &'static str =
         "CREATE TRIGGER recusa BEFORE INSERT ON leads WHEN new.nome = 'proibida'
         BEGIN SELECT RAISE(ABORT, 'proibida não'); END";
+    const DROP_TRIGGER: &'static str = "DROP TRIGGER recusa";
 
     async fn empty() -> Self {
         let folder = TestFolder::new();
@@ -127,6 +130,7 @@ impl StoreBench for Postgres {
         BEGIN RAISE EXCEPTION '% não', new.nome; END $$;
         CREATE TRIGGER recusa BEFORE INSERT ON leads FOR EACH ROW WHEN (new.nome = 'proibida')
         EXECUTE FUNCTION recusa()";
+    const DROP_TRIGGER: &'static str = "DROP TRIGGER recusa ON leads";
 
     async fn empty() -> Self {
         Self(TestDatabase::create().await)

@@ -1,0 +1,474 @@
+//! Processes that share a group, end, and are asked to end while something hangs.
+
+use std::{
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sluice::{
+    domain::Catalog,
+    embedded::EmbeddedDb,
+    engine::{Drain, DrainStats},
+    fault::{Fault, FaultKind},
+    index::tantivy::TantivyIndex,
+    log::{
+        BatchLimits, Delivery, Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, StartAt, Topic,
+        embedded::EmbeddedLog,
+    },
+    sink::Sink,
+    store::sqlite::SqliteStore,
+};
+use sqlx::Connection as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    Pipeline, connect, events, eventually,
+    folder::TestFolder,
+    gate::Gate,
+    logs::LIMITS,
+    request,
+    rows::{lead, leads, session},
+    servers::Servers,
+    table,
+};
+
+/// A log whose group refuses commits while partitions move.
+struct Rebalancing {
+    log: EmbeddedLog,
+    refuses: Arc<AtomicBool>,
+}
+
+struct RebalancingReader {
+    reader: Box<dyn LogReader>,
+    refuses: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Log for Rebalancing {
+    fn name(&self) -> &'static str {
+        self.log.name()
+    }
+    async fn identity(&self) -> Result<String, Fault> {
+        self.log.identity().await
+    }
+    async fn ensure_topics(&self) -> Result<(), Fault> {
+        self.log.ensure_topics().await
+    }
+    async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
+        self.log.append(topic, records).await
+    }
+    async fn reader(&self, group: &str) -> Result<Box<dyn LogReader>, Fault> {
+        let reader = self.log.reader(group).await?;
+        Ok(Box::new(RebalancingReader { reader, refuses: self.refuses.clone() }))
+    }
+    async fn extents(&self) -> Result<Vec<Extent>, Fault> {
+        self.log.extents().await
+    }
+    async fn committed(&self, group: &str) -> Result<Vec<Position>, Fault> {
+        self.log.committed(group).await
+    }
+    async fn max_record(&self, topic: Topic) -> Result<usize, Fault> {
+        self.log.max_record(topic).await
+    }
+    async fn records(&self, topic: Topic, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
+        self.log.records(topic, ranges).await
+    }
+    async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {
+        self.log.dead_letter_extents().await
+    }
+    async fn facts(&self) -> Result<LogFacts, Fault> {
+        self.log.facts().await
+    }
+}
+
+#[async_trait]
+impl LogReader for RebalancingReader {
+    async fn next(&mut self, limits: BatchLimits) -> Result<Delivery, Fault> {
+        self.reader.next(limits).await
+    }
+    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Position>, Fault> {
+        self.reader.start(at).await
+    }
+    async fn hold(&mut self, pause: Duration) -> Result<(), Fault> {
+        self.reader.hold(pause).await
+    }
+    async fn commit(&mut self, next: &[Position]) -> Result<(), Fault> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(Fault::new("test", FaultKind::Fenced, "a rebalance is in progress", "wait"));
+        }
+        self.reader.commit(next).await
+    }
+    async fn close(self: Box<Self>) {
+        self.reader.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_refused_while_partitions_move_is_made_afterwards_for_those_that_stay() {
+    let folder = TestFolder::new();
+    let db = EmbeddedDb::open(folder.path(), "test").expect("an open folder");
+    let refuses = Arc::new(AtomicBool::new(true));
+    let log = Arc::new(Rebalancing { log: EmbeddedLog::new(db.clone()), refuses: refuses.clone() });
+    let records = (1..=30).map(|n| {
+        let event = events::lead(0, uuid::Uuid::from_u128(n), 1, serde_json::json!({})).event;
+        sluice::engine::event_record(&event, uuid::Uuid::nil())
+    });
+    log.append(Topic::Events, records.collect()).await.expect("appended");
+    let index = Arc::new(TantivyIndex::new(folder.path().join("index"), Catalog::built_in()));
+    let drain = Drain {
+        catalog: Catalog::built_in(),
+        log: log.clone(),
+        sink: index.clone(),
+        store: Arc::new(SqliteStore::new(db, Catalog::built_in())),
+        group: "g".to_owned(),
+        limits: LIMITS,
+        pauses: (Duration::from_millis(10), Duration::from_millis(100)),
+        stats: Arc::new(DrainStats::new("tantivy")),
+        parks: true,
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let stop = stop.clone();
+        async move { drain.run(&stop).await }
+    });
+    eventually("everything is applied", async || {
+        index
+            .health()
+            .await
+            .is_ok_and(|health| health.counts.iter().any(|(name, n)| name == "leads" && *n == 30))
+    })
+    .await;
+    assert_eq!(log.committed("g").await.expect("offsets"), [], "the group refused them");
+
+    refuses.store(false, Ordering::Relaxed);
+    // Not one more record comes.
+    eventually("the group knows how far the sink is", async || {
+        let committed: i64 = log.committed("g").await.expect("offsets").iter().map(|at| at.offset).sum();
+        committed == 30
+    })
+    .await;
+    stop.cancel();
+    running.await.expect("no panic").expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_syncs_that_begin_at_once_beside_a_worker_both_end() {
+    let pipeline = Pipeline::new().await;
+    let mut worker = pipeline.command(&["worker"]).stderr(Stdio::null()).spawn().expect("a worker");
+    for round in 0..4_u128 {
+        let ids = round * 300 + 1..=round * 300 + 300;
+        pipeline.source.upsert(table("leads"), ids.clone().map(|n| lead(n, 1)).collect());
+        pipeline.source.upsert(table("chat_sessions"), ids.map(|n| session(n, 1, 3)).collect());
+        let syncs = ["leads", "chat-sessions"].map(|table| {
+            let mut command = pipeline.command(&["sync", table, "--wait"]);
+            tokio::spawn(async move { command.output().await.expect("it runs") })
+        });
+        for sync in syncs {
+            let output = tokio::time::timeout(Duration::from_secs(60), sync).await;
+            let output =
+                output.unwrap_or_else(|_| panic!("a sync of round {round} did not end")).expect("ended");
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && told.contains("done"), "{told}");
+        }
+    }
+    worker.kill().await.expect("killed");
+    pipeline.assert_events(2400).await;
+    pipeline.clean_up().await;
+}
+
+/// What is promised, whatever hangs.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+fn with_log(mut command: tokio::process::Command) -> tokio::process::Child {
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).stdin(Stdio::piped()).spawn().expect("it runs")
+}
+
+/// Asks a process to end; how long that took, and what it said all its life.
+async fn ended(mut process: tokio::process::Child) -> (Duration, String) {
+    let id = process.id().expect("a running process").to_string();
+    let begun = std::time::Instant::now();
+    let told = tokio::process::Command::new("kill").args(["-TERM", &id]).status().await;
+    assert!(told.expect("kill runs").success());
+    let _stdin = process.stdin.take();
+    let output = process.wait_with_output().await.expect("an end");
+    (begun.elapsed(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+async fn with_everything_in_the_log(pipeline: &Pipeline, count: u128) -> Arc<sluice::engine::Engine> {
+    pipeline.source.set_rows(table("leads"), leads(count));
+    let engine = pipeline.engine().await;
+    engine.syncs.start(request(table("leads"))).await.expect("a sync");
+    eventually("everything is in the log", async || {
+        let lag = engine.drains.lag().await.expect("the lag");
+        lag.iter().all(|lag| u128::try_from(lag.total).is_ok_and(|total| total == count))
+    })
+    .await;
+    engine
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_asked_to_end_while_a_table_is_locked_ends_in_time_and_says_what_it_cut() {
+    let pipeline = Pipeline::new().await;
+    let engine = with_everything_in_the_log(&pipeline, 300).await;
+    engine.prepare().await.expect("prepared");
+    let mut other = connect(&pipeline.variables["DATABASE_URL"]).await;
+    let mut lock = other.begin().await.expect("a transaction");
+    sqlx::raw_sql("LOCK TABLE leads IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.expect("locked");
+    let worker = with_log(pipeline.command(&["worker"]));
+    eventually("the drain waits for the lock", async || {
+        let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+            WHERE c.relname = 'leads' AND NOT l.granted AND l.database = (
+                SELECT oid FROM pg_database WHERE datname = current_database())";
+        pipeline.number(waiting).await > 0
+    })
+    .await;
+    let (took, log) = ended(worker).await;
+    println!("locked: ended after {took:?}");
+    assert!(took < END_WITHIN, "{took:?}\n{log}");
+    assert!(log.contains("the drain into postgres is cut"), "{log}");
+    lock.rollback().await.expect("given back");
+
+    let worker = with_log(pipeline.command(&["worker"]));
+    eventually("the next worker applies it", async || {
+        pipeline.number("SELECT count(*) FROM eventos_raw").await == 300
+    })
+    .await;
+    eventually("in the index as well", async || pipeline.hits("leads", "*").await == 300).await;
+    let (took, log) = ended(worker).await;
+    println!("nothing hangs: ended after {took:?}");
+    assert!(took < END_WITHIN && !log.contains("is cut"), "{took:?}\n{log}");
+    pipeline.assert_events_in_full(300).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+/// The pipeline with its way to Postgres through a gate.
+async fn through_a_gate(pipeline: &mut Pipeline) -> Gate {
+    let mut url = url::Url::parse(&pipeline.variables["DATABASE_URL"]).expect("a URL");
+    let target = format!("{}:{}", url.host_str().expect("a host"), url.port().expect("a port"));
+    let gate = Gate::to(&target).await;
+    let (host, port) = gate.address.split_once(':').expect("host and port");
+    url.set_host(Some(host)).expect("a host");
+    url.set_port(Some(port.parse().expect("a port"))).expect("a port");
+    pipeline.set("DATABASE_URL", url.to_string());
+    gate
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_process_asked_to_end_while_the_store_hangs_ends_in_time() {
+    let mut pipeline = Pipeline::new().await;
+    let engine = with_everything_in_the_log(&pipeline, 50).await;
+    engine.shut_down().await;
+    let slow = || sluice::source::sample::Fault::Delay(Duration::from_millis(500));
+    let direct = pipeline.variables.clone();
+    for arguments in
+        [&["worker"][..], &["serve"], &["serve", "--http", "127.0.0.1:0"], &["sync", "leads", "--wait"]]
+    {
+        let gate = through_a_gate(&mut pipeline).await;
+        if arguments[0] == "sync" {
+            pipeline.source.set_max_rows(Some(5));
+            pipeline.source.script(std::iter::repeat_with(slow).take(100));
+        }
+        let process = with_log(pipeline.command(arguments));
+        let connected = async |name: &str| {
+            let mut admin = connect(&direct["DATABASE_URL"]).await;
+            let count: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name LIKE $1 AND pid <> pg_backend_pid()",
+            )
+            .bind(name)
+            .fetch_one(&mut admin)
+            .await
+            .expect("a count");
+            count > 0
+        };
+        let name = if arguments[0] == "sync" { "sluice sync%" } else { "sluice" };
+        eventually("it is connected", async || connected(name).await).await;
+        gate.stick();
+        // Whatever it asks next gets no answer.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (took, log) = ended(process).await;
+        println!("{arguments:?} on a store that hangs: ended after {took:?}");
+        assert!(took < END_WITHIN, "{arguments:?}: {took:?}\n{log}");
+        pipeline.variables = direct.clone();
+    }
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_asked_to_end_while_the_brokers_hang_ends_in_time() {
+    let servers = Servers::start_some(&["kafka"]).await;
+    let mut pipeline = Pipeline::new().await;
+    pipeline.set("KAFKA_BOOTSTRAP_SERVERS", servers.bootstrap_servers());
+    pipeline.set("KAFKA_REPLICATION_FACTOR", "1");
+    let engine = with_everything_in_the_log(&pipeline, 50).await;
+    engine.shut_down().await;
+    let worker = with_log(pipeline.command(&["worker"]));
+    eventually("it drains", async || pipeline.number("SELECT count(*) FROM eventos_raw").await == 50).await;
+    servers.freeze("kafka").await;
+    let (took, log) = ended(worker).await;
+    servers.thaw("kafka").await;
+    println!("brokers hang: ended after {took:?}");
+    assert!(took < END_WITHIN, "{took:?}\n{log}");
+    pipeline.clean_up_indices().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero() {
+    let pipeline = Pipeline::new().await;
+    let engine = with_everything_in_the_log(&pipeline, 30).await;
+    engine.prepare().await.expect("prepared");
+    let status = engine.inspection.status().await;
+    assert!(status.healthy && status.drains_elsewhere.is_empty(), "{status:?}");
+    pipeline
+        .execute(
+            "CREATE FUNCTION recusa() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'não'; END $$;
+             CREATE TRIGGER recusa BEFORE INSERT ON eventos_raw FOR EACH ROW EXECUTE FUNCTION recusa()",
+        )
+        .await;
+    let mut worker = pipeline.command(&["worker"]).stderr(Stdio::null()).spawn().expect("a worker");
+    let is_told = async || {
+        let status = engine.inspection.status().await;
+        let told = |remark: &sluice::next_step::Remark| {
+            let problem = &remark.problem;
+            problem.contains("the drain into postgres on")
+                && problem.contains("has failed since 20")
+                && problem.contains("every row of leads is refused")
+        };
+        !status.healthy && status.problems.iter().any(told)
+    };
+    eventually("the other process's drain is a problem here", is_told).await;
+    for _ in 0..5 {
+        assert!(is_told().await, "and stays one while it tries again and again");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let findings = engine.doctor.examine().await;
+    assert!(
+        findings.iter().any(|one| one.check == "drained elsewhere" && one.part == "postgres"),
+        "{findings:?}"
+    );
+    let output = pipeline.command(&["status"]).output().await.expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+    let status = engine.inspection.status().await;
+    let index =
+        status.drains_elsewhere.iter().find(|drain| drain.sink == "elasticsearch").expect("its drain");
+    assert_eq!((index.state.as_str(), index.failing_since), ("running", None), "{index:?}");
+
+    pipeline.execute("DROP TRIGGER recusa ON eventos_raw").await;
+    eventually("it works again, and that is told, too", async || {
+        let status = engine.inspection.status().await;
+        status.healthy && status.drains_elsewhere.len() == 2
+    })
+    .await;
+    eventually("everything is applied", async || {
+        pipeline.number("SELECT count(*) FROM eventos_raw").await == 30
+            && pipeline.hits("eventos", "*").await == 30
+    })
+    .await;
+    pipeline.assert_events(30).await;
+    let id = worker.id().expect("a running process").to_string();
+    tokio::process::Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs");
+    worker.wait().await.expect("an end");
+    assert_eq!(pipeline.number("SELECT count(*) FROM sluice_drains").await, 0, "it took back its word");
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+/// The first page of a sync is in the log, and the store does not let it be remembered; then `end` ends that.
+async fn a_sync_that_can_not_remember_its_page(
+    pipeline: &Pipeline,
+    end: impl AsyncFnOnce(&mut tokio::process::Child),
+) {
+    let engine = pipeline.engine().await;
+    engine.prepare().await.expect("prepared");
+    let mut other = connect(&pipeline.variables["DATABASE_URL"]).await;
+    let mut lock = other.begin().await.expect("a transaction");
+    sqlx::raw_sql("LOCK TABLE sluice_appended IN EXCLUSIVE MODE").execute(&mut *lock).await.expect("locked");
+    let mut process = pipeline
+        .command(&["sync", "leads"])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a sync");
+    eventually("a page is in the log", async || {
+        engine.drains.lag().await.expect("the lag").iter().all(|lag| lag.total == 20)
+    })
+    .await;
+    eventually("the store keeps it waiting", async || {
+        pipeline
+            .number(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name LIKE 'sluice sync%' AND wait_event_type = 'Lock'",
+            )
+            .await
+            > 0
+    })
+    .await;
+    end(&mut process).await;
+    lock.rollback().await.expect("given back");
+    process.wait().await.expect("an end");
+    engine.shut_down().await;
+}
+
+/// Another sync brings the rest, and no event a second time.
+async fn nothing_is_appended_twice(pipeline: Pipeline) {
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    // Its server sees that the session of the one before is gone.
+    let mut begun = None;
+    eventually("the table is free", async || {
+        begun = engine.syncs.start(request(table("leads"))).await.ok();
+        begun.is_some()
+    })
+    .await;
+    let next = crate::support::finished(&engine, begun.expect("a sync")).await;
+    assert_eq!((next.appended, next.unchanged), (40, 20), "{next:?}");
+    let records: i64 = engine
+        .drains
+        .lag()
+        .await
+        .expect("the lag")
+        .iter()
+        .filter(|lag| lag.sink == "postgres")
+        .flat_map(|lag| &lag.partitions)
+        .map(|partition| partition.log_end_offset)
+        .sum();
+    assert_eq!(records, 60, "each event stands once in the topic");
+    pipeline.assert_events_in_full(60).await;
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_killed_before_it_could_remember_a_page_leaves_no_event_to_be_appended_twice() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(60));
+    pipeline.source.set_max_rows(Some(20));
+    a_sync_that_can_not_remember_its_page(&pipeline, async |process| {
+        process.kill().await.expect("killed");
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name LIKE 'sluice sync%'";
+        pipeline.number(ended).await;
+    })
+    .await;
+    nothing_is_appended_twice(pipeline).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_loses_the_store_before_it_could_remember_a_page_leaves_no_event_to_be_appended_twice() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(60));
+    pipeline.source.set_max_rows(Some(20));
+    a_sync_that_can_not_remember_its_page(&pipeline, async |_| {
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name LIKE 'sluice sync%'";
+        assert_eq!(pipeline.number(ended).await, 1);
+    })
+    .await;
+    nothing_is_appended_twice(pipeline).await;
+}
