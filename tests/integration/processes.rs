@@ -169,7 +169,7 @@ async fn two_syncs_that_begin_at_once_beside_a_worker_both_end() {
             tokio::spawn(async move { command.output().await.expect("it runs") })
         });
         for sync in syncs {
-            let output = tokio::time::timeout(Duration::from_secs(60), sync).await;
+            let output = tokio::time::timeout(Duration::from_mins(1), sync).await;
             let output =
                 output.unwrap_or_else(|_| panic!("a sync of round {round} did not end")).expect("ended");
             let told = String::from_utf8_lossy(&output.stdout);
