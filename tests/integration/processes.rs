@@ -15,10 +15,11 @@ use sluice::{
     embedded::EmbeddedDb,
     engine::{Drain, DrainStats},
     fault::{Fault, FaultKind},
+    identity::Identity,
     index::tantivy::TantivyIndex,
     log::{
-        BatchLimits, Delivery, Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, StartAt, Topic,
-        embedded::EmbeddedLog,
+        BatchLimits, Delivery, Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, StartAt,
+        Started, Topic, embedded::EmbeddedLog,
     },
     sink::Sink,
     store::sqlite::SqliteStore,
@@ -53,8 +54,14 @@ impl Log for Rebalancing {
     fn name(&self) -> &'static str {
         self.log.name()
     }
-    async fn identity(&self) -> Result<String, Fault> {
+    async fn identity(&self) -> Result<Identity, Fault> {
         self.log.identity().await
+    }
+    async fn dead_letters_identity(&self) -> Result<Identity, Fault> {
+        self.log.dead_letters_identity().await
+    }
+    async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
+        self.log.holds_none(range).await
     }
     async fn ensure_topics(&self) -> Result<(), Fault> {
         self.log.ensure_topics().await
@@ -91,7 +98,7 @@ impl LogReader for RebalancingReader {
     async fn next(&mut self, limits: BatchLimits) -> Result<Delivery, Fault> {
         self.reader.next(limits).await
     }
-    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Position>, Fault> {
+    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Started>, Fault> {
         self.reader.start(at).await
     }
     async fn hold(&mut self, pause: Duration) -> Result<(), Fault> {
