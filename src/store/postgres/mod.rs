@@ -141,7 +141,7 @@ impl Sink for PgStore {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
             let outcome =
                 apply::apply(&mut connection, self.catalog, log, batch, self.connector.timeout()).await;
-            connection.give_back();
+            connection.settled();
             outcome
         };
         self.connector.bounded(ATTEMPT, call).await

@@ -6,6 +6,7 @@
 //! text can be used. This is the first of three walls; the login that questions run under and the session's settings
 //! are the others.
 
+mod costs;
 mod functions;
 mod names;
 mod vocabulary;
@@ -31,6 +32,9 @@ const MAX_STATEMENT_BYTES: usize = 20_000;
 /// Enough for the deepest statement of that length.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
+/// Nor could the protocol tell where such a statement ends.
+const HOLDS_NUL: &str = "it holds a character NUL, which no text of PostgreSQL has";
+
 /// What is told where the parser itself failed.
 const CRASHED: &str = "it can't be read";
 
@@ -48,6 +52,9 @@ pub(crate) struct Checked {
 pub(crate) fn checked(sql: &str, readable: &Readable, schema: &str) -> Result<Checked, String> {
     if sql.len() > MAX_STATEMENT_BYTES {
         return Err(format!("it is longer than {MAX_STATEMENT_BYTES} bytes"));
+    }
+    if sql.contains('\0') {
+        return Err(HOLDS_NUL.to_owned());
     }
     // `1+1+1…` is a tree as deep as it is long, and whatever walks it, its destructor too, goes down all the way.
     std::thread::scope(|scope| {
@@ -71,11 +78,18 @@ fn check(sql: &str, readable: &Readable, schema: &str) -> Result<Checked, String
     if let ControlFlow::Break(problem) = statement.visit(&mut Vocabulary) {
         return Err(problem);
     }
+    if let ControlFlow::Break(problem) = costs::bounded(&statement, readable) {
+        return Err(problem);
+    }
     if let ControlFlow::Break(problem) = VisitMut::visit(&mut statement, &mut names) {
         return Err(problem);
     }
     // The library writes some quotes in names so that the name would end earlier.
     let written = statement.to_string();
+    // An escape may stand for one.
+    if written.contains('\0') {
+        return Err(HOLDS_NUL.to_owned());
+    }
     if parsed(&written).as_ref() != Ok(&statement) {
         return Err("it can't be written so that it reads the same again; avoid quotes in names".to_owned());
     }
@@ -409,6 +423,15 @@ mod tests {
             checked(r#"SELECT l."Nome" FROM "Meus ""Leads""" l"#, &tables, "public").expect("allowed");
         assert_eq!(checked.sql, r#"SELECT "l"."Nome" FROM "public"."Meus ""Leads""" l"#);
         assert!(checked.attributes.is_empty());
+    }
+
+    #[test]
+    fn a_character_nul_is_refused_however_it_is_written() {
+        for sql in ["SELECT 'a\0b'", "SELECT 1 AS \"a\0b\"", r"SELECT E'a\000b'", r"SELECT E'a\x00b'", r"SELECT U&'a\0000b'"] {
+            let problem = problem(sql);
+            assert!(problem.contains("NUL") || problem.contains("sql parser error"), "{sql:?}: {problem}");
+        }
+        assert!(problem("SELECT 'a\0b'").contains("character NUL"));
     }
 
     #[test]
