@@ -55,8 +55,8 @@ async fn answer(
     let to_fault = |error: sqlx::Error| fault(&error, limits, catalog);
     if let Some(name) = callable(connection, &checked.attributes).await.map_err(to_fault)? {
         return Err(refused(format!(
-            "PostgreSQL may read .{name} as the function {name}(); if it is a column, select it without what stands before the dot, or \
-             under another name in a subquery"
+            "nothing here is known to have a column {name}, and PostgreSQL may read .{name} as the function {name}(): check the column's name; if it \
+             is one, select it without what stands before the dot, or under another name in a subquery"
         )));
     }
     // Over this protocol a text is one statement.

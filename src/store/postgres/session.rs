@@ -107,10 +107,11 @@ impl QuestionSessions {
         let (login, pool) = self.pool().await?;
         let connection = pool.acquire().await.map_err(|error| connecting(&login, &error))?;
         let mut connection = Borrowed::new(connection);
-        let (identity, pid, began) = timeout(HOUSEKEEPING_TIMEOUT, begin(&mut connection, login.origin, limit))
-            .await
-            .map_err(|_| silent("begin a question"))?
-            .map_err(|error| faults::fault("begin a question", &error))?;
+        let (identity, pid, began) =
+            timeout(HOUSEKEEPING_TIMEOUT, begin(&mut connection, login.origin, limit))
+                .await
+                .map_err(|_| silent("begin a question"))?
+                .map_err(|error| faults::fault("begin a question", &error))?;
         let backend = Backend { options: login.options.clone(), pid, began };
         Ok(Session { connection, identity, place: Some((place, backend)) })
     }
@@ -196,10 +197,15 @@ impl Backend {
                 Ok(Ok(false)) => break,
                 Ok(Ok(true)) if !told => {
                     told = true;
-                    tracing::warn!(pid = self.pid, "the server goes on with a question that was given up on; it keeps its place");
+                    tracing::warn!(
+                        pid = self.pid,
+                        "the server goes on with a question that was given up on; it keeps its place"
+                    );
                 }
                 Ok(Ok(true)) => {}
-                Ok(Err(error)) => tracing::debug!(error = %error, "the server can't be asked whether a question runs"),
+                Ok(Err(error)) => {
+                    tracing::debug!(error = %error, "the server can't be asked whether a question runs")
+                }
                 Err(_) => tracing::debug!("the server does not tell whether a question runs"),
             }
             tokio::time::sleep(STILL_RUNNING_INTERVAL).await;

@@ -64,20 +64,27 @@ const NEEDLES: [(&str, &[usize]); 19] = [
 ];
 
 /// Functions that gather rows into one value.
-const GATHERING: [&str; 7] = [
-    "array",
-    "array_agg",
-    "json_agg",
-    "json_object_agg",
-    "jsonb_agg",
-    "jsonb_object_agg",
-    "string_agg",
-];
+const GATHERING: [&str; 7] =
+    ["array", "array_agg", "json_agg", "json_object_agg", "jsonb_agg", "jsonb_object_agg", "string_agg"];
 
 /// Functions whose value is no longer than what they are given.
 const SHORTENING: [&str; 16] = [
-    "btrim", "chr", "coalesce", "date_part", "date_trunc", "initcap", "left", "lower", "ltrim", "nullif", "reverse",
-    "right", "rtrim", "split_part", "to_char", "upper",
+    "btrim",
+    "chr",
+    "coalesce",
+    "date_part",
+    "date_trunc",
+    "initcap",
+    "left",
+    "lower",
+    "ltrim",
+    "nullif",
+    "reverse",
+    "right",
+    "rtrim",
+    "split_part",
+    "to_char",
+    "upper",
 ];
 
 /// Functions that put their arguments behind one another.
@@ -168,14 +175,14 @@ impl Visitor for Made {
             TableFactor::Table { args: Some(_), alias, name, .. }
             | TableFactor::Function { alias, name, .. } => {
                 self.add(folded_names(name).pop().unwrap_or_default(), None);
-                for alias in alias {
+                if let Some(alias) = alias {
                     self.add(folded(&alias.name), None);
                     self.rename(alias, None);
                 }
             }
             TableFactor::UNNEST { alias, .. } => {
                 self.add("unnest".to_owned(), None);
-                for alias in alias {
+                if let Some(alias) = alias {
                     self.add(folded(&alias.name), None);
                     self.rename(alias, None);
                 }
@@ -271,9 +278,8 @@ impl Costs<'_> {
             Expr::Function(call) => {
                 let name = folded_names(&call.name).pop().unwrap_or_default();
                 (SHORTENING.contains(&name.as_str()) || name == "length")
-                    && arguments(call).is_some_and(|arguments| {
-                        name == "length" || arguments.into_iter().all(short)
-                    })
+                    && arguments(call)
+                        .is_some_and(|arguments| name == "length" || arguments.into_iter().all(short))
             }
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
                 let Some(name) = column(expr).map(folded) else { return false };
@@ -357,7 +363,9 @@ impl Costs<'_> {
             return FINE;
         }
         let Some(arguments) = arguments(call) else {
-            return refuse(format!("{name} is called in a way that can't be checked; give its arguments by place"));
+            return refuse(format!(
+                "{name} is called in a way that can't be checked; give its arguments by place"
+            ));
         };
         let needle = |i: usize| arguments.get(i).copied();
         for needle in needles.unwrap_or_default().iter().filter_map(|i| needle(*i)) {
@@ -367,7 +375,8 @@ impl Costs<'_> {
             "string_agg" => needle(1).map_or(FINE, |separator| self.needle(&name, separator)),
             "replace" => self.grow(growth(needle(1), needle(2))),
             "regexp_replace" => {
-                let everywhere = needle(3).is_some_and(|flags| literal(flags).is_none_or(|flags| flags.contains('g')));
+                let everywhere =
+                    needle(3).is_some_and(|flags| literal(flags).is_none_or(|flags| flags.contains('g')));
                 self.grow(growth_of_matches(needle(2), everywhere))
             }
             "repeat" => self.grow(times(needle(1))),
@@ -375,7 +384,8 @@ impl Costs<'_> {
                 refuse(format!("{name} fills up to a written length, {MAX_FILLED:.0} at most"))
             }
             "format" => match needle(0).and_then(literal) {
-                Some(pattern) if !has_width(pattern) => {
+                Some(pattern) if !has_width(pattern) =>
+                {
                     #[expect(clippy::cast_precision_loss, reason = "a handful")]
                     self.grow(pattern.matches('$').count() as f64)
                 }
@@ -557,8 +567,8 @@ fn arguments(call: &Function) -> Option<Vec<&Expr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::postgres::statement::checked;
     use crate::domain::Catalog;
+    use crate::store::postgres::statement::checked;
 
     fn problem(sql: &str) -> Option<String> {
         checked(sql, &Readable::of(Catalog::built_in()), "public").err()
@@ -622,7 +632,8 @@ mod tests {
 
     #[test]
     fn what_grows_without_bound_or_is_gathered_by_the_dozen_is_refused() {
-        let ten = (0..5).fold("'aaaaaaaaaa'".to_owned(), |text, _| format!("replace({text}, 'a', 'aaaaaaaaaa')"));
+        let ten =
+            (0..5).fold("'aaaaaaaaaa'".to_owned(), |text, _| format!("replace({text}, 'a', 'aaaaaaaaaa')"));
         for sql in [
             format!("SELECT length({ten})"),
             "WITH a AS (SELECT replace('aaaaaaaaaa', 'a', 'aaaaaaaaaa') AS t), b AS (SELECT replace(t, 'a', 'aaaaaaaaaa') AS t FROM a)

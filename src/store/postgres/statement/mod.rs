@@ -10,6 +10,7 @@ mod costs;
 mod functions;
 mod names;
 mod vocabulary;
+mod ways;
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -58,7 +59,7 @@ pub(crate) fn checked(sql: &str, readable: &Readable, schema: &str) -> Result<Ch
     }
     // `1+1+1…` is a tree as deep as it is long, and whatever walks it, its destructor too, goes down all the way.
     std::thread::scope(|scope| {
-        let check = || check(sql, readable, schema);
+        let check = || check(sql, readable, schema).map_err(|problem| ways::with_way(problem, sql));
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, check);
         let outcome = thread.map(std::thread::ScopedJoinHandle::join);
         outcome.map_or_else(
@@ -337,6 +338,8 @@ mod tests {
             "WITH x AS (SELECT 1 AS pg_sleep), y AS (WITH x AS (SELECT 2) SELECT x.pg_sleep FROM x) SELECT 1 FROM y, x",
             "WITH x(y) AS (SELECT 1 AS pg_sleep) SELECT x.pg_sleep FROM x",
             "SELECT x.pg_sleep FROM (SELECT 1 UNION SELECT 2 AS pg_sleep) AS x",
+            "WITH x AS (SELECT 1 AS pg_sleep), y AS (SELECT * FROM x), z AS (WITH x AS (SELECT 2) SELECT * FROM x) SELECT z.pg_sleep FROM z",
+            "WITH x AS (SELECT 1 AS pg_sleep), y AS (SELECT * FROM x AS x(a)) SELECT y.pg_sleep FROM y",
             "SELECT x.pg_sleep FROM (SELECT *, 1 FROM (SELECT 1 AS pg_sleep) AS z) AS x",
             "SELECT x.pg_sleep FROM leads AS x WHERE EXISTS (SELECT 1 FROM (SELECT 1 AS pg_sleep) AS x)",
             "SELECT \"X\".pg_sleep FROM unnest(ARRAY[20::float8]) AS \"X\", (SELECT 1 AS pg_sleep) AS x",
@@ -374,6 +377,9 @@ mod tests {
             "SELECT x.version FROM leads AS x(version)",
             "SELECT x.version FROM (SELECT version FROM (VALUES (1)) AS v(version)) AS x",
             "SELECT x.length, x.text, x.count FROM unnest(ARRAY['a']) AS x",
+            "WITH a AS (SELECT nome AS version FROM leads), b AS (SELECT * FROM a), c AS (SELECT b.* FROM b)
+             SELECT b.version, c.version FROM b, c",
+            "WITH a AS (SELECT nome AS version FROM leads) SELECT x.version, x.email FROM (SELECT * FROM a, leads) AS x",
         ] {
             assert!(attributes(sql).is_empty(), "{sql}: {:?}", attributes(sql));
         }
@@ -426,8 +432,53 @@ mod tests {
     }
 
     #[test]
+    fn forms_that_can_t_be_read_or_checked_are_refused_with_what_says_the_same() {
+        for (sql, way) in [
+            ("SELECT 1 FROM leads WHERE score_qualificacao BETWEEN SYMMETRIC 9 AND 1", "least(a, b)"),
+            (
+                "SELECT sum(versao) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) FROM leads",
+                "without EXCLUDE",
+            ),
+            (
+                "WITH RECURSIVE d(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM d) SEARCH DEPTH FIRST BY n SET o SELECT n FROM d",
+                "holds the path",
+            ),
+            (
+                "WITH RECURSIVE d(n) AS (SELECT 1 UNION ALL SELECT n FROM d) CYCLE n SET c USING p SELECT n FROM d",
+                "<> ALL(path)",
+            ),
+            ("SELECT 1 FROM leads WHERE nome NOT LIKE ALL (ARRAY['a%', 'b%'])", "NOT LIKE 'a%' AND"),
+            ("SELECT ALL nome FROM leads", "without ALL"),
+            ("SELECT (jsonb_each(metadata)).* FROM leads", "SELECT t.* FROM f(x) AS t"),
+            ("TABLE leads", "SELECT * FROM"),
+            ("SELECT * FROM leads TABLESAMPLE system(1)", "random() < 0.01"),
+        ] {
+            match allowed(sql) {
+                Ok(checked) => assert!(sql.contains(").*"), "allowed: {}", checked.sql),
+                Err(problem) => assert!(problem.contains(way), "{sql}: {problem}"),
+            }
+        }
+        for sql in [
+            "SELECT 1 FROM leads WHERE nome LIKE ANY (ARRAY['a%', 'b%'])",
+            "SELECT 1 FROM leads WHERE nome ILIKE ANY (ARRAY['a%', 'b%'])",
+            "SELECT jsonb_set(metadata, '{a}', '1'), to_hex(255), gen_random_uuid() FROM leads",
+            "SELECT r.a FROM leads, jsonb_to_record(metadata) AS r(a int)",
+        ] {
+            if let Err(problem) = allowed(sql) {
+                panic!("{sql}: {problem}");
+            }
+        }
+    }
+
+    #[test]
     fn a_character_nul_is_refused_however_it_is_written() {
-        for sql in ["SELECT 'a\0b'", "SELECT 1 AS \"a\0b\"", r"SELECT E'a\000b'", r"SELECT E'a\x00b'", r"SELECT U&'a\0000b'"] {
+        for sql in [
+            "SELECT 'a\0b'",
+            "SELECT 1 AS \"a\0b\"",
+            r"SELECT E'a\000b'",
+            r"SELECT E'a\x00b'",
+            r"SELECT U&'a\0000b'",
+        ] {
             let problem = problem(sql);
             assert!(problem.contains("NUL") || problem.contains("sql parser error"), "{sql:?}: {problem}");
         }

@@ -12,13 +12,12 @@ use sqlparser::ast::{
 };
 
 use super::{Foreign, foreign};
-use crate::store::sqlite::query::Readable;
 
 /// The schema people write by habit.
 const HABITUAL_SCHEMA: &str = "public";
 
-pub(super) struct Relations<'a> {
-    readable: &'a Readable,
+#[derive(Default)]
+pub(super) struct Relations {
     /// One for each query around the place that is looked at.
     scopes: Vec<Scope>,
 }
@@ -31,11 +30,7 @@ struct Scope {
     later: Vec<Ident>,
 }
 
-impl<'a> Relations<'a> {
-    pub(super) fn new(readable: &'a Readable) -> Self {
-        Self { readable, scopes: Vec::new() }
-    }
-
+impl Relations {
     fn relation(&self, name: &mut ObjectName) -> ControlFlow<Foreign> {
         if let [schema, _] = name.0.as_mut_slice() {
             habitual(schema);
@@ -63,19 +58,13 @@ impl<'a> Relations<'a> {
                 .any(|known| known.value.eq_ignore_ascii_case(&table.value));
         }
         if taken_by_sqlite {
-            if !self.readable.has(&folded(table)) {
-                return foreign(
-                    format!("{table} read inside of WITH before it is known"),
-                    "its query in front of the one that reads it, or WITH RECURSIVE",
-                );
-            }
             name.0.insert(0, ObjectNamePart::Identifier(Ident::new("main")));
         }
         ControlFlow::Continue(())
     }
 }
 
-impl VisitorMut for Relations<'_> {
+impl VisitorMut for Relations {
     type Break = Foreign;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Foreign> {
