@@ -204,7 +204,7 @@ impl Backend {
                 }
                 Ok(Ok(true)) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(error = %error, "the server can't be asked whether a question runs")
+                    tracing::debug!(error = %error, "the server can't be asked whether a question runs");
                 }
                 Err(_) => tracing::debug!("the server does not tell whether a question runs"),
             }

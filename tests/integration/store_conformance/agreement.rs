@@ -159,6 +159,9 @@ const ANSWERED: &[&str] = &[
     "SELECT count(*) FROM leads WHERE nome ~ '^[[:upper:]]+$'",
     "SELECT count(*) FROM leads WHERE nome ~ '^[[:alnum:] ]+$'",
     "SELECT count(*) FROM leads WHERE nome ~ '^\\w+ \\w+$'",
+    // Lists.
+    "SELECT nome, unnest(interesse) FROM leads ORDER BY id, 2",
+    "SELECT nome AS id, unnest(interesse) AS value FROM leads ORDER BY id, value",
     // Casts.
     "SELECT CAST(score_qualificacao AS integer), score_qualificacao::int, CAST(2.5 AS integer), CAST('7' AS int) FROM leads ORDER BY id",
     "SELECT (2.5::float8)::int, (3.5::float8)::int, 2.5::numeric::int, (-2.5::numeric)::int",

@@ -13,8 +13,8 @@ use std::{
 };
 
 use sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
-    Select, SelectItem, SetExpr, TableAlias, TableFactor, Value, Visit, Visitor,
+    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, Value, Visit, Visitor,
 };
 
 use super::{folded, folded_names, refuse};
@@ -347,8 +347,9 @@ impl Costs<'_> {
         ))
     }
 
-    fn call(&mut self, call: &Function) -> Flow {
-        let name = folded_names(&call.name).pop().unwrap_or_default();
+    /// A call, in an expression or in FROM; the arguments by their places, or nothing where they are given otherwise.
+    fn call(&mut self, name: &ObjectName, arguments: Option<Vec<&Expr>>) -> Flow {
+        let name = folded_names(name).pop().unwrap_or_default();
         if GATHERING.contains(&name.as_str()) {
             self.gathered += 1;
             if self.gathered > MAX_GATHERED {
@@ -362,7 +363,7 @@ impl Costs<'_> {
         if needles.is_none() && !joining && name != "string_agg" {
             return FINE;
         }
-        let Some(arguments) = arguments(call) else {
+        let Some(arguments) = arguments else {
             return refuse(format!(
                 "{name} is called in a way that can't be checked; give its arguments by place"
             ));
@@ -434,9 +435,17 @@ impl Visitor for Costs<'_> {
         FINE
     }
 
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
+        match factor {
+            TableFactor::Table { name, args: Some(given), .. } => self.call(name, by_place(&given.args)),
+            TableFactor::Function { name, args, .. } => self.call(name, by_place(args)),
+            _ => FINE,
+        }
+    }
+
     fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
         match expr {
-            Expr::Function(call) => self.call(call),
+            Expr::Function(call) => self.call(&call.name, arguments(call)),
             Expr::Position { expr: needle, .. } => self.needle("position", needle),
             Expr::Trim { trim_what: Some(characters), .. } => self.needle("trim", characters),
             Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
@@ -542,26 +551,29 @@ fn times(count: Option<&Expr>) -> f64 {
 
 /// Whether one of the places of a pattern of `format` is filled up.
 fn has_width(pattern: &str) -> bool {
-    pattern.split('%').skip(1).any(|place| {
-        let place = place.trim_start_matches(|c: char| c.is_ascii_digit());
-        let place = place.strip_prefix('$').unwrap_or(place);
-        !place.is_empty() && !place.starts_with(['s', 'I', 'L'])
+    pattern.replace("%%", "").split('%').skip(1).any(|place| {
+        let behind = place.trim_start_matches(|c: char| c.is_ascii_digit());
+        let kind = if behind.len() == place.len() { Some(place) } else { behind.strip_prefix('$') };
+        kind.is_none_or(|kind| !kind.starts_with(['s', 'I', 'L']))
     })
 }
 
-/// The arguments by their places; nothing where they are given otherwise.
 fn arguments(call: &Function) -> Option<Vec<&Expr>> {
     match &call.args {
         FunctionArguments::None | FunctionArguments::Subquery(_) => Some(Vec::new()),
-        FunctionArguments::List(list) => list
-            .args
-            .iter()
-            .map(|argument| match argument {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-                _ => None,
-            })
-            .collect(),
+        FunctionArguments::List(list) => by_place(&list.args),
     }
+}
+
+/// The arguments by their places; nothing where they are given otherwise.
+fn by_place(arguments: &[FunctionArg]) -> Option<Vec<&Expr>> {
+    arguments
+        .iter()
+        .map(|argument| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -645,7 +657,7 @@ mod tests {
             "SELECT format('%1000000000s', nome) FROM leads".to_owned(),
             "WITH RECURSIVE d(t) AS (SELECT 'x' UNION ALL SELECT t || t FROM d) SELECT max(length(t)) FROM d".to_owned(),
             "WITH RECURSIVE d(t) AS (SELECT 'x' UNION ALL SELECT replace(t, 'x', 'xx') FROM d) SELECT max(length(t)) FROM d".to_owned(),
-            format!("SELECT {}", vec!["length(string_agg(nome, 'a'))"; 5].join(", ")) + " FROM leads",
+            format!("SELECT {}", ["length(string_agg(nome, 'a'))"; 5].join(", ")) + " FROM leads",
         ] {
             assert!(problem(&sql).is_some(), "{sql}");
         }

@@ -18,7 +18,7 @@ const WAYS: [(&[&str], &str); 12] = [
 
 /// The problem, with what to write where the statement has one of the forms.
 pub(super) fn with_way(problem: String, sql: &str) -> String {
-    let may_be_form = ["sql parser error", "is not understood", "can't be checked"];
+    let may_be_form = ["sql parser error", "is not understood", "can't be checked", "is not among those"];
     if !may_be_form.iter().any(|words| problem.contains(words)) {
         return problem;
     }

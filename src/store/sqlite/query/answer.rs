@@ -100,7 +100,7 @@ fn columns(statement: &Statement<'_>, kinds: &[Option<Kind>]) -> Vec<QueryColumn
             None => computed(i).to_owned(),
         },
     };
-    statement.columns().into_iter().enumerate().map(of).collect()
+    statement.columns().enumerate().map(of).collect()
 }
 
 /// A value as JSON, as its column declares it.

@@ -63,7 +63,7 @@ impl Translation<'_> {
             })),
             // JSON is text.
             DataType::JSON | DataType::JSONB => ControlFlow::Continue(inner.clone()),
-            other => foreign(format!("nothing can be turned into {other}"), hints::CAST),
+            other => foreign(format!("a cast to {other}"), hints::CAST),
         }
     }
 

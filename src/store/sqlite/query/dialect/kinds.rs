@@ -347,8 +347,12 @@ impl<'a> Kinds<'a> {
             (Op::Plus | Op::Minus, Some(Kind::Interval), Some(Kind::Interval))
             | (Op::Multiply, Some(Kind::Interval), _)
             | (Op::Multiply, _, Some(Kind::Interval)) => Some(Kind::Interval),
-            (Op::Plus | Op::Minus, Some(kind), Some(Kind::Interval)) if kind.is_time() => Some(moved(kind)),
-            (Op::Plus, Some(Kind::Interval), Some(kind)) if kind.is_time() => Some(moved(kind)),
+            (Op::Plus | Op::Minus, Some(kind), Some(Kind::Interval))
+            | (Op::Plus, Some(Kind::Interval), Some(kind))
+                if kind.is_time() =>
+            {
+                Some(moved(kind))
+            }
             (Op::Minus, Some(Kind::Day), Some(Kind::Day)) => None,
             (Op::Minus, Some(a), Some(b)) if a.is_time() && b.is_time() => Some(Kind::Interval),
             (Op::Minus, Some(a), None) if a.is_time() && literal(right).is_some() => Some(Kind::Interval),

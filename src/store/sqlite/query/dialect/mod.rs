@@ -57,6 +57,13 @@ pub(super) struct Translated<'a> {
 pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Translated<'a>, Foreign> {
     let Some(mut statement) = parse(&PostgreSqlDialect {}, sql).or_else(|| parse(&SQLiteDialect {}, sql))
     else {
+        // Nothing would tell what the two stores answer differently.
+        if is_readable(&PostgreSqlDialect {}, sql) == Some(false) {
+            return Err((
+                "so deep or wide a statement".to_owned(),
+                "a part of it in a WITH of its own, or fewer operators".into(),
+            ));
+        }
         // SQLite says what is wrong with it, or knows a form that the library does not.
         return Ok(Translated { sql: sql.into(), kinds: Vec::new() });
     };
@@ -91,7 +98,8 @@ fn rewrite(statement: &mut Statement, readable: &Readable) -> ControlFlow<Foreig
         Statement::Query(query) => kinds.columns_of(query).iter().map(|(_, kind)| *kind).collect(),
         _ => Vec::new(),
     };
-    let mut translation = Translation { kinds: kinds.clone(), selects: Vec::new(), elements: Vec::new() };
+    let mut translation =
+        Translation { kinds: kinds.clone(), selects: Vec::new(), elements: Vec::new(), first: None };
     VisitMut::visit(statement, &mut translation)?;
     Visit::visit(statement, &mut Leftover { kinds })?;
     ControlFlow::Continue(answered)
@@ -100,11 +108,16 @@ fn rewrite(statement: &mut Statement, readable: &Readable) -> ControlFlow<Foreig
 /// Parentheses inside one another.
 const MAX_DEPTH: i32 = 24;
 
-/// More operators and keywords are no question of people or assistants; SQLite says what it thinks of them.
+/// More operators and keywords are no question of people or assistants.
 const MAX_OPERATORS: usize = 1_000;
 
 fn parse(dialect: &dyn Dialect, sql: &str) -> Option<Statement> {
-    // Groups in groups take the library long, and a chain of operators is a tree as deep as the chain is long.
+    if is_readable(dialect, sql)? { read(dialect, sql) } else { None }
+}
+
+/// Whether it is neither too deep nor too wide; nothing where it has no tokens of the dialect. Groups in groups take
+/// the library long, and a chain of operators is a tree as deep as the chain is long.
+fn is_readable(dialect: &dyn Dialect, sql: &str) -> Option<bool> {
     let (mut depth, mut operators) = (0_i32, 0);
     for token in Tokenizer::new(dialect, sql).tokenize().ok()? {
         match token {
@@ -119,10 +132,10 @@ fn parse(dialect: &dyn Dialect, sql: &str) -> Option<Statement> {
             _ => operators += 1,
         }
         if depth > MAX_DEPTH || operators > MAX_OPERATORS {
-            return None;
+            return Some(false);
         }
     }
-    read(dialect, sql)
+    Some(true)
 }
 
 fn read(dialect: &dyn Dialect, sql: &str) -> Option<Statement> {
@@ -148,8 +161,10 @@ struct Scope {
 struct Translation<'a> {
     kinds: Kinds<'a>,
     selects: Vec<Scope>,
-    /// Of the SELECT that was left last, for its ORDER BY.
+    /// Of the SELECT that was left last, for its ORDER BY: elements, and names that its columns were given.
     elements: Vec<(String, String)>,
+    /// The table whose columns must be told from those of elements there.
+    first: Option<Ident>,
 }
 
 impl VisitorMut for Translation<'_> {
@@ -176,9 +191,13 @@ impl VisitorMut for Translation<'_> {
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Foreign> {
         let Some(scope) = self.selects.pop() else { return ControlFlow::Continue(()) };
         let lists = scope.unnested.is_some() || !scope.elements.is_empty();
+        self.first = None;
         if lists && let Some(first) = select.from.first().and_then(|from| own_name(&from.relation)) {
-            let _ =
-                VisitMut::visit(select, &mut Qualified { by: first, elements: &scope.elements, depth: 0 });
+            let _ = VisitMut::visit(
+                select,
+                &mut Qualified { by: first.clone(), elements: &scope.elements, depth: 0 },
+            );
+            self.first = Some(first);
         }
         if let Some(list) = scope.unnested {
             select.from.push(TableWithJoins { relation: elements_of(list, "unnested"), joins: Vec::new() });
@@ -201,7 +220,16 @@ impl VisitorMut for Translation<'_> {
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Foreign> {
         self.kinds.leave_query();
-        if matches!(*query.body, SetExpr::Select(_)) {
+        if let SetExpr::Select(select) = &*query.body {
+            if let Some(by) = self.first.take() {
+                let named = select.projection.iter().filter_map(|item| match item {
+                    SelectItem::ExprWithAlias { alias, .. } => Some((String::new(), alias.value.clone())),
+                    _ => None,
+                });
+                let elements: Vec<_> = self.elements.iter().cloned().chain(named).collect();
+                let mut qualified = Qualified { by, elements: &elements, depth: 0 };
+                let _ = VisitMut::visit(&mut query.order_by, &mut qualified);
+            }
             let _ = visit_expressions_mut(&mut query.order_by, |expr| {
                 name_element(expr, &self.elements);
                 ControlFlow::<()>::Continue(())
