@@ -46,6 +46,11 @@ impl Readable {
     pub fn has_column(&self, table: &str, column: &str) -> bool {
         self.columns(table).is_some_and(|columns| columns.iter().any(|name| name == column))
     }
+
+    /// Whether any of the tables has such a column.
+    pub fn is_column(&self, column: &str) -> bool {
+        self.columns.values().flatten().any(|name| name == column)
+    }
 }
 
 #[cfg(test)]

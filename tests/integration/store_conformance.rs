@@ -1,5 +1,6 @@
 //! What every store promises, on each adapter: the embedded one, which needs nothing, and Postgres.
 
+mod agreement;
 mod applying;
 mod dialect;
 mod leasing;

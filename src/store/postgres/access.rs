@@ -62,17 +62,25 @@ pub(super) async fn of_questions(
     let identity = session.identity.clone();
     session.end().await?;
     let found = found.map_err(|error| faults::fault("look at what questions may reach", &error))?;
-    Ok(judge(&identity, &own, found, schema, readable))
+    Ok(judge(&identity, &own, &found, readable))
 }
 
 #[derive(sqlx::FromRow)]
 struct Found {
-    /// Relations, `schema.name`, that can be read besides the readable ones.
+    /// The login, the database and the schema, as statements write them.
+    login: String,
+    database: String,
+    schema: String,
+    /// Relations, `schema.name`, that the login itself may read besides the readable ones, and those that everybody may.
     other_tables: Vec<String>,
-    /// Relations that can be written.
+    others_of_public: Vec<String>,
+    /// Relations that can be written, likewise.
     writable: Vec<String>,
+    writable_of_public: Vec<String>,
+    /// Roles it was given itself; what these give, goes with them.
     roles: Vec<String>,
     creates: bool,
+    temporary: bool,
     temp_file_limit: String,
 }
 
@@ -82,21 +90,33 @@ async fn look(
     readable: &Readable,
 ) -> Result<Found, sqlx::Error> {
     sqlx::query_as(
-        "WITH reachable AS (
-             SELECT format('%I.%I', nspname, relname) AS name, nspname = $1 AND relname = ANY($2) AS readable,
-                    has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT') AS can_read,
-                    has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
-                        OR has_any_column_privilege(c.oid, 'INSERT, UPDATE') AS can_write
+        "WITH me AS (SELECT oid, rolname FROM pg_roles WHERE rolname = session_user),
+         relations AS (
+             SELECT c.oid, format('%I.%I', nspname, relname) AS name, nspname = $1 AND relname = ANY($2) AS readable,
+                    coalesce(relacl, acldefault('r', relowner)) AS acl
              FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
              WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND has_schema_privilege(n.oid, 'USAGE')
                AND nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_%'
+         ), rights AS (
+             SELECT name, readable, (aclexplode(acl)).* FROM relations
+             UNION ALL
+             SELECT name, readable, (aclexplode(attacl)).* FROM relations JOIN pg_attribute ON attrelid = oid
+             WHERE attacl IS NOT NULL
+         ), found AS (
+             SELECT DISTINCT name, readable, grantee = 0 AS of_public, privilege_type <> 'SELECT' AS writes
+             FROM rights WHERE grantee IN (0, (SELECT oid FROM me))
+               AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
          )
-         SELECT ARRAY(SELECT name FROM reachable WHERE can_read AND NOT readable ORDER BY name) AS other_tables,
-                ARRAY(SELECT name FROM reachable WHERE can_write ORDER BY name) AS writable,
-                ARRAY(SELECT rolname::text FROM pg_roles
-                      WHERE rolname <> session_user AND pg_has_role(session_user, oid, 'MEMBER') ORDER BY 1) AS roles,
+         SELECT format('%I', rolname) AS login, format('%I', current_database()) AS database, format('%I', $1::text) AS schema,
+                ARRAY(SELECT name FROM found WHERE NOT writes AND NOT readable AND NOT of_public ORDER BY name) AS other_tables,
+                ARRAY(SELECT name FROM found WHERE NOT writes AND NOT readable AND of_public ORDER BY name) AS others_of_public,
+                ARRAY(SELECT name FROM found WHERE writes AND NOT of_public ORDER BY name) AS writable,
+                ARRAY(SELECT name FROM found WHERE writes AND of_public ORDER BY name) AS writable_of_public,
+                ARRAY(SELECT roleid::regrole::text FROM pg_auth_members WHERE member = me.oid ORDER BY 1) AS roles,
                 has_schema_privilege($1, 'CREATE') AS creates,
-                current_setting('temp_file_limit') AS temp_file_limit",
+                has_database_privilege(current_database(), 'TEMPORARY') AS temporary,
+                current_setting('temp_file_limit') AS temp_file_limit
+         FROM me",
     )
     .bind(schema)
     .bind(readable.names())
@@ -105,13 +125,7 @@ async fn look(
     .await
 }
 
-fn judge(
-    identity: &Identity,
-    own: &OwnLogin,
-    found: Found,
-    schema: &str,
-    readable: &Readable,
-) -> QuestionAccess {
+fn judge(identity: &Identity, own: &OwnLogin, found: &Found, readable: &Readable) -> QuestionAccess {
     let login = &identity.login;
     let mut warnings = Vec::new();
     let mut warn = |about, problem: String, next_step: String| {
@@ -144,48 +158,66 @@ fn judge(
     }
     // Sluice's own login may write and has what roles it has: one warning says it all.
     if !own_login && refused.is_none() {
-        if !found.writable.is_empty() {
-            let tables = listed(&found.writable);
-            warn(
-                "questions",
-                format!("{login}, the login of questions, may write {tables}"),
-                format!("REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {tables} FROM {login} (or from PUBLIC)"),
-            );
+        for (problem, next_step) in excess(found) {
+            warn("questions", format!("{login}, the login of questions, {problem}"), next_step);
         }
-        if !found.other_tables.is_empty() {
-            let tables = listed(&found.other_tables);
-            warn(
-                "questions",
-                format!("{login}, the login of questions, may also read {tables}"),
-                format!("REVOKE SELECT ON {tables} FROM {login} (or from PUBLIC), unless it is meant to"),
-            );
-        }
-        if !found.roles.is_empty() {
-            let roles = listed(&found.roles);
-            warn(
-                "questions",
-                format!("{login}, the login of questions, has the roles {roles}"),
-                format!("REVOKE {roles} FROM {login}"),
-            );
-        }
-        if found.creates {
-            warn(
-                "questions",
-                format!("{login}, the login of questions, may create tables in the schema {schema}"),
-                format!("REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"),
-            );
-        }
-        if found.temp_file_limit == "-1" {
-            let (name, value) = TEMP_FILE_LIMIT;
-            warn(
-                "questions",
-                format!("the temporary files of a question of {login} are not bounded"),
-                format!("let a superuser run ALTER ROLE {login} SET {name} = '{value}'"),
-            );
-        }
+    }
+    if refused.is_none() && found.temp_file_limit == "-1" {
+        let ((name, value), role) = (TEMP_FILE_LIMIT, &found.login);
+        warn(
+            "questions",
+            format!("the temporary files of a question of {login} are not bounded"),
+            format!("let a superuser run ALTER ROLE {role} SET {name} = '{value}'"),
+        );
     }
     let tables = readable.names().join(", ");
     QuestionAccess { summary: format!("run as {login}, over {tables}"), refused, warnings }
+}
+
+/// What the login of questions may do that it need not, and the statement that ends it. Roles come first: a table that
+/// one of them gives can't be taken from the login.
+fn excess(found: &Found) -> Vec<(String, String)> {
+    let Found { login, database, schema, .. } = found;
+    let mut excess = Vec::new();
+    if !found.roles.is_empty() {
+        let roles = &found.roles;
+        excess.push((
+            format!("has the roles {}, and may do what they may", listed(roles)),
+            format!("REVOKE {} FROM {login}", roles.join(", ")),
+        ));
+    }
+    let by_grantee = |own: &'_ [String], public: &'_ [String], may: &str, rights: &str| {
+        [(own, login.as_str(), ""), (public, "PUBLIC", ", as everybody may")]
+            .into_iter()
+            .filter(|(tables, ..)| !tables.is_empty())
+            .map(|(tables, grantee, as_who)| {
+                (
+                    format!("{may} {}{as_who}", listed(tables)),
+                    format!("REVOKE {rights} ON {} FROM {grantee}", tables.join(", ")),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    excess.extend(by_grantee(
+        &found.writable,
+        &found.writable_of_public,
+        "may write",
+        "INSERT, UPDATE, DELETE, TRUNCATE",
+    ));
+    excess.extend(by_grantee(&found.other_tables, &found.others_of_public, "may also read", "SELECT"));
+    if found.creates {
+        excess.push((
+            format!("may create tables in the schema {schema}"),
+            format!("REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, {login}"),
+        ));
+    }
+    if found.temporary {
+        excess.push((
+            format!("may create temporary tables in {database}, though not by a question"),
+            format!("REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC, {login}"),
+        ));
+    }
+    excess
 }
 
 fn listed(names: &[String]) -> String {

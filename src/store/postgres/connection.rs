@@ -136,14 +136,14 @@ impl Borrowed {
         Self { connection, settled: false }
     }
 
-    /// Gives the connection back to the pool.
-    pub(super) fn give_back(mut self) {
+    /// No reply is outstanding: it may go back to the pool.
+    pub(super) fn settled(&mut self) {
         self.settled = true;
     }
 
     /// Gives the connection back to the pool and names what failed, if anything did.
-    pub(super) fn settle<T>(self, attempt: &str, outcome: Result<T, sqlx::Error>) -> Result<T, Fault> {
-        self.give_back();
+    pub(super) fn settle<T>(mut self, attempt: &str, outcome: Result<T, sqlx::Error>) -> Result<T, Fault> {
+        self.settled();
         outcome.map_err(|error| faults::fault(attempt, &error))
     }
 }

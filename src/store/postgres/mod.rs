@@ -157,7 +157,7 @@ impl Sink for PgStore {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
             let (streaks, search_for) = (&*self.streaks, self.connector.timeout());
             let outcome = apply::apply(&mut connection, self.catalog, log, batch, streaks, search_for).await;
-            connection.give_back();
+            connection.settled();
             outcome
         };
         self.connector.bounded(ATTEMPT, call).await

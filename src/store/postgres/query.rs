@@ -3,13 +3,14 @@
 //! Guarantee: no more leaves the server than the limits allow. The server makes each row JSON, so that every type
 //! it knows can be answered.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{Column, Executor, PgConnection, Statement, TypeInfo};
+use tokio::time::timeout;
 
 use super::{
     faults::{self, PART},
-    session::Session,
+    session::{MAX_QUESTIONS, Session},
     statement::Checked,
 };
 use crate::{
@@ -21,6 +22,9 @@ use crate::{
 /// As many arguments as a function of Postgres takes.
 const MAX_COLUMNS: usize = 100;
 
+/// How long the server may take to notice that a statement's time is over.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// Answers a checked statement and ends the session it was asked in.
 pub(super) async fn ask(
     mut session: Session,
@@ -29,7 +33,11 @@ pub(super) async fn ask(
     catalog: Catalog,
 ) -> Result<QueryAnswer, Fault> {
     let warning = session.identity.warning();
-    let outcome = answer(session.connection(), checked, limits, catalog).await;
+    let answered = answer(session.connection(), checked, limits, catalog);
+    // The session keeps its place until the server has ended it.
+    let Ok(outcome) = timeout(limits.timeout + GRACE, answered).await else {
+        return Err(unstoppable(limits));
+    };
     // An answer that came is not withheld because the session could not be kept.
     if let Err(fault) = session.end().await {
         tracing::debug!(error = %fault, "a question's session was closed");
@@ -47,8 +55,8 @@ async fn answer(
     let to_fault = |error: sqlx::Error| fault(&error, limits, catalog);
     if let Some(name) = callable(connection, &checked.attributes).await.map_err(to_fault)? {
         return Err(refused(format!(
-            "PostgreSQL may read .{name} as the function {name}(); if it is a column, select it without what stands before the dot, or \
-             under another name in a subquery"
+            "nothing here is known to have a column {name}, and PostgreSQL may read .{name} as the function {name}(): check the column's name; if it \
+             is one, select it without what stands before the dot, or under another name in a subquery"
         )));
     }
     // Over this protocol a text is one statement.
@@ -117,6 +125,21 @@ async fn callable(
     .await
 }
 
+/// What a caller learns whose statement the server goes on with.
+fn unstoppable(limits: &QueryLimits) -> Fault {
+    Fault::new(
+        PART,
+        FaultKind::Invalid,
+        format!(
+            "sql: it took longer than {} s and the server could not stop it: until it ends there, it keeps one of the {MAX_QUESTIONS} \
+             places of questions",
+            limits.timeout.as_secs_f32()
+        ),
+        "narrow it: shorter texts and lists in what goes through them, fewer rows; if other questions get no answer either, check that \
+         the server can be reached",
+    )
+}
+
 /// What went wrong, without a value: the server's words are repeated only where they speak of the statement.
 fn fault(error: &sqlx::Error, limits: &QueryLimits, catalog: Catalog) -> Fault {
     let Some(database) = error.as_database_error() else { return faults::fault("sql", error) };
@@ -143,7 +166,11 @@ fn fault(error: &sqlx::Error, limits: &QueryLimits, catalog: Catalog) -> Fault {
         "57014" | "55P03" => slow_statement(PART, limits),
         "22012" => refused("it divides by zero; use nullif(divisor, 0)".to_owned()),
         code if code.starts_with("42") || code.starts_with("0A") => refused(words()),
-        code if code.starts_with("22") || code.starts_with("21") || code.starts_with("54") => {
+        code if code.starts_with("54") => refused(format!(
+            "the statement is too deep or too wide for PostgreSQL (SQLSTATE {code}): write fewer operators in one another, fewer columns, \
+             fewer subscripts"
+        )),
+        code if code.starts_with("22") || code.starts_with("21") => {
             refused(format!("a value in it, or in a row it reads, does not fit (SQLSTATE {code})"))
         }
         "25006" => refused("it would change something".to_owned()),

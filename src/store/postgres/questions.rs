@@ -84,13 +84,11 @@ impl Questions for PgStore {
 
     async fn query(&self, sql: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
         const ATTEMPT: &str = "answer a statement";
-        let call = async {
-            let checked = statement::checked(sql, &self.readable, self.schema().await?)
-                .map_err(|problem| refused_statement(PART, self.catalog, problem))?;
-            let session = self.sessions.begin(limits.timeout).await?;
-            query::ask(session, &checked, &limits, self.catalog).await
-        };
-        self.connector.bounded(ATTEMPT, call).await
+        let schema = self.connector.bounded(ATTEMPT, self.schema()).await?;
+        let checked = statement::checked(sql, &self.readable, schema)
+            .map_err(|problem| refused_statement(PART, self.catalog, problem))?;
+        let session = self.sessions.begin(limits.timeout).await?;
+        query::ask(session, &checked, &limits, self.catalog).await
     }
 
     async fn question_access(&self) -> Result<Option<QuestionAccess>, Fault> {

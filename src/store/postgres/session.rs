@@ -3,12 +3,19 @@
 //! Guarantee: a question's transaction only reads, ends in time, finds nothing but the server's own functions and operators,
 //! and never runs as somebody who could reach past the tables, such as a superuser. Whatever a question leaves
 //! behind in its session, advisory locks included, is discarded before its answer is given; a session that
-//! can't be discarded is closed.
+//! can't be discarded is closed. A question that was given up on keeps its place until the server has ended it, so
+//! that never more than two run, however long the server needs to notice.
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Executor as _, PgConnection, PgPool, postgres::PgPoolOptions};
-use tokio::sync::Mutex;
+use sqlx::{
+    ConnectOptions as _, Executor as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::{
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::{
     connection::{Borrowed, IDLE_TIMEOUT},
@@ -18,10 +25,16 @@ use super::{
 use crate::fault::{Fault, FaultKind};
 
 /// Questions that run at the same time.
-const MAX_QUESTIONS: u32 = 2;
+pub(super) const MAX_QUESTIONS: u32 = 2;
 
 /// The longest a question waits for its turn: whoever asked is waiting, too.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often the server is asked whether a question that was given up on still runs.
+const STILL_RUNNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the server may take over such a look, and over the end of a session.
+const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Memory for each sort and hash table; beyond it they go to disk.
 const WORK_MEM: &str = "16MB";
@@ -31,12 +44,22 @@ const WORK_MEM: &str = "16MB";
 pub(super) struct QuestionSessions {
     logins: Logins,
     pool: Arc<Mutex<Option<(Login, PgPool)>>>,
+    places: Arc<Semaphore>,
 }
 
 /// A question's transaction, begun, and under whose login.
 pub(super) struct Session {
     connection: Borrowed,
     pub identity: Identity,
+    /// Given back when the session has ended, on the server, too.
+    place: Option<(OwnedSemaphorePermit, Backend)>,
+}
+
+/// The server's process behind a session; its number is used again once it has gone.
+struct Backend {
+    options: PgConnectOptions,
+    pid: i32,
+    began: String,
 }
 
 /// Whom the server takes a session's questions for.
@@ -50,15 +73,16 @@ pub(super) struct Identity {
 
 impl QuestionSessions {
     pub(super) fn new(logins: Logins) -> Self {
-        Self { logins, pool: Arc::default() }
+        let places = Arc::new(Semaphore::new(MAX_QUESTIONS as usize));
+        Self { logins, pool: Arc::default(), places }
     }
 
     /// A transaction for one question, under a login that may ask it.
     ///
     /// # Errors
-    /// When the login is one that could reach past the tables, or the server can't be reached in time.
-    pub(super) async fn begin(&self, timeout: Duration) -> Result<Session, Fault> {
-        let session = self.begin_as_anybody(timeout).await?;
+    /// When the login is one that could reach past the tables, the places stay taken, or the server can't be reached in time.
+    pub(super) async fn begin(&self, limit: Duration) -> Result<Session, Fault> {
+        let session = self.begin_as_anybody(limit).await?;
         match session.identity.refusal() {
             None => Ok(session),
             Some(refusal) => {
@@ -69,14 +93,27 @@ impl QuestionSessions {
     }
 
     /// The same whoever the login is: for looking only at what it may do.
-    pub(super) async fn begin_as_anybody(&self, timeout: Duration) -> Result<Session, Fault> {
+    pub(super) async fn begin_as_anybody(&self, limit: Duration) -> Result<Session, Fault> {
+        let Ok(Ok(place)) = timeout(TURN_TIMEOUT, self.places.clone().acquire_owned()).await else {
+            return Err(Fault::transient(
+                PART,
+                format!(
+                    "sql: {MAX_QUESTIONS} other questions are running, as many as may at once, and none has ended in {} s",
+                    TURN_TIMEOUT.as_secs()
+                ),
+                "wait for their answers and ask again; narrower questions end sooner. One that the server can't stop keeps its place until it ends",
+            ));
+        };
         let (login, pool) = self.pool().await?;
         let connection = pool.acquire().await.map_err(|error| connecting(&login, &error))?;
         let mut connection = Borrowed::new(connection);
-        let identity = begin(&mut connection, login.origin, timeout)
-            .await
-            .map_err(|error| faults::fault("begin a question", &error))?;
-        Ok(Session { connection, identity })
+        let (identity, pid, began) =
+            timeout(HOUSEKEEPING_TIMEOUT, begin(&mut connection, login.origin, limit))
+                .await
+                .map_err(|_| silent("begin a question"))?
+                .map_err(|error| faults::fault("begin a question", &error))?;
+        let backend = Backend { options: login.options.clone(), pid, began };
+        Ok(Session { connection, identity, place: Some((place, backend)) })
     }
 
     pub(super) async fn close(&self) {
@@ -121,16 +158,82 @@ impl Session {
     /// # Errors
     /// When it can't be; the connection is then closed, and the server ends the session.
     pub(super) async fn end(mut self) -> Result<(), Fault> {
+        const ATTEMPT: &str = "discard a question's session";
         // Each by itself: together they would be one transaction, in which nothing can be discarded.
         for statement in ["ROLLBACK", "DISCARD ALL"] {
-            self.connection
-                .execute(sqlx::raw_sql(statement))
+            timeout(HOUSEKEEPING_TIMEOUT, self.connection.execute(sqlx::raw_sql(statement)))
                 .await
-                .map_err(|error| faults::fault("discard a question's session", &error))?;
+                .map_err(|_| silent(ATTEMPT))?
+                .map_err(|error| faults::fault(ATTEMPT, &error))?;
         }
-        self.connection.give_back();
+        self.connection.settled();
+        self.place = None;
         Ok(())
     }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Nobody waits any more, but the server may not have noticed.
+        if let (Some((place, backend)), Ok(runtime)) =
+            (self.place.take(), tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(async move {
+                backend.gone().await;
+                drop(place);
+            });
+        }
+    }
+}
+
+impl Backend {
+    /// Waits until the server has ended it. The server is asked as the login it runs under: it may be another server
+    /// than sluice's own login is at.
+    async fn gone(&self) {
+        let mut told = false;
+        loop {
+            // What asks is a connection of its own: those of the pool may both be what is waited for.
+            match timeout(HOUSEKEEPING_TIMEOUT, self.is_running()).await {
+                Ok(Ok(false)) => break,
+                Ok(Ok(true)) if !told => {
+                    told = true;
+                    tracing::warn!(
+                        pid = self.pid,
+                        "the server goes on with a question that was given up on; it keeps its place"
+                    );
+                }
+                Ok(Ok(true)) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(error = %error, "the server can't be asked whether a question runs");
+                }
+                Err(_) => tracing::debug!("the server does not tell whether a question runs"),
+            }
+            tokio::time::sleep(STILL_RUNNING_INTERVAL).await;
+        }
+    }
+
+    async fn is_running(&self) -> Result<bool, sqlx::Error> {
+        let options = self.options.clone().application_name("sluice questions' end");
+        let mut connection = options.connect().await?;
+        // Where the process hears of it at all, it need not wait for its next look at its client.
+        let running = sqlx::query_scalar(
+            "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2",
+        )
+        .bind(self.pid)
+        .bind(&self.began)
+        .fetch_one(&mut connection)
+        .await;
+        let _ = sqlx::Connection::close(connection).await;
+        running
+    }
+}
+
+fn silent(attempt: &str) -> Fault {
+    Fault::transient(
+        PART,
+        format!("{attempt}: the server does not answer"),
+        "check that the server runs and can be reached",
+    )
 }
 
 impl Identity {
@@ -163,16 +266,16 @@ const MAKE_READER: &str = "`sluice migrate --create-reader` makes a login for th
 async fn begin(
     connection: &mut PgConnection,
     origin: Origin,
-    timeout: Duration,
-) -> Result<Identity, sqlx::Error> {
-    let timeout = timeout.as_millis();
+    limit: Duration,
+) -> Result<(Identity, i32, String), sqlx::Error> {
+    let limit = limit.as_millis();
     // One message. What is not in `pg_catalog` is found by nobody who does not name its schema.
     let statements = format!(
         "BEGIN READ ONLY;
          SET LOCAL search_path = pg_catalog, pg_temp;
-         SET LOCAL statement_timeout = {timeout};
-         SET LOCAL lock_timeout = {timeout};
-         SET LOCAL idle_in_transaction_session_timeout = {timeout};
+         SET LOCAL statement_timeout = {limit};
+         SET LOCAL lock_timeout = {limit};
+         SET LOCAL idle_in_transaction_session_timeout = {limit};
          SET LOCAL work_mem = '{WORK_MEM}';
          SET LOCAL timezone = 'UTC';
          SET LOCAL standard_conforming_strings = on"
@@ -180,8 +283,9 @@ async fn begin(
     connection.execute(sqlx::raw_sql(&statements)).await?;
     // `session_user`, as whoever is only `current_user` can go back to it.
     // Where the server can tell that nobody waits any more, it need not go on, beside the questions that are counted.
-    let (login, power, _): (String, Option<String>, Option<String>) = sqlx::query_as(
-        "SELECT session_user::text, CASE
+    let (login, pid, began, power, _): (String, i32, String, Option<String>, Option<String>) = sqlx::query_as(
+        "SELECT session_user::text, pg_backend_pid(),
+             (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()), CASE
              WHEN (SELECT rolsuper FROM pg_roles WHERE rolname = session_user)
                  THEN 'a superuser, who can read files and run programs of the server'
              WHEN EXISTS (SELECT FROM pg_roles WHERE rolsuper AND pg_has_role(session_user, oid, 'MEMBER'))
@@ -197,7 +301,7 @@ async fn begin(
     .persistent(false)
     .fetch_one(connection)
     .await?;
-    Ok(Identity { login, origin, power })
+    Ok((Identity { login, origin, power }, pid, began))
 }
 
 fn connecting(login: &Login, error: &sqlx::Error) -> Fault {
@@ -207,10 +311,7 @@ fn connecting(login: &Login, error: &sqlx::Error) -> Fault {
         return Fault::transient(
             PART,
             format!("{attempt}: not within {} s", TURN_TIMEOUT.as_secs()),
-            format!(
-                "at most {MAX_QUESTIONS} questions run at once: ask again when others have ended; \
-                 if none runs, check that the server runs and can be reached"
-            ),
+            "check that the server runs and can be reached, and takes further connections",
         );
     }
     let fault = faults::fault(&attempt, error);

@@ -28,6 +28,9 @@ async fn migrated() -> (TestDatabase, PgStore) {
     let as_in_15 =
         format!("REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO {owner}");
     database.execute_as_admin(&as_in_15).await;
+    // Everybody may create temporary tables until somebody takes that away, and doctor warns of it.
+    let temporary = "DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$";
+    database.execute_as_admin(temporary).await;
     (database, store)
 }
 

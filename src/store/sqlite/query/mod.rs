@@ -29,14 +29,17 @@ use tokio::{
     time::timeout,
 };
 
-use self::dialect::Kind;
+use self::dialect::{Columns, Kind, Translated};
 use super::PART;
 use crate::{
     domain::Catalog,
     embedded::{EmbeddedDb, MemoryPressure},
     fault::{Fault, FaultKind},
     next_step::NextStep,
-    store::{QueryAnswer, QueryLimits, readable, refused_statement, slow_statement, tables::tables},
+    store::{
+        QueryAnswer, QueryLimits, readable, refused_statement, slow_statement,
+        tables::{Column, StoreTable, tables},
+    },
 };
 
 /// Questions that run at the same time.
@@ -62,23 +65,21 @@ pub(super) struct QueryRunner {
 /// What a question may read, and what SQLite's types do not tell of it.
 struct Readable {
     tables: Vec<&'static str>,
-    /// Columns whose values are not what SQLite takes them for.
-    kinds: HashMap<String, Kind>,
+    columns: HashMap<&'static str, Columns>,
 }
 
 impl Readable {
     fn of(catalog: Catalog) -> Self {
-        let mut kinds: HashMap<String, Option<Kind>> = HashMap::new();
-        for column in tables(catalog).iter().flat_map(|table| &table.columns) {
-            let kind = Kind::of_column(column.kind);
-            let known = kinds.entry(column.name.to_lowercase()).or_insert(kind);
-            // A name that means two things means nothing.
-            if *known != kind {
-                *known = None;
-            }
-        }
-        let kinds = kinds.into_iter().filter_map(|(name, kind)| Some((name, kind?)));
-        Self { tables: readable(catalog), kinds: kinds.collect() }
+        let columns = |table: StoreTable| {
+            let named = |column: &Column| (column.name.to_lowercase(), Kind::of_column(column.kind));
+            (table.table, Columns::new(table.columns.iter().map(named).collect()))
+        };
+        Self { tables: readable(catalog), columns: tables(catalog).into_iter().map(columns).collect() }
+    }
+
+    fn columns(&self, table: &str) -> Columns {
+        let found = self.columns.iter().find(|(name, _)| name.eq_ignore_ascii_case(table));
+        found.map(|(_, columns)| columns.clone()).unwrap_or_default()
     }
 
     fn has(&self, table: &str) -> bool {
@@ -203,26 +204,30 @@ impl Question {
                 format!("it is longer than {} bytes", guard::MAX_STATEMENT),
             ));
         }
-        let sql = match dialect::translate(&self.sql, &self.readable) {
-            Ok(sql) => sql,
+        let translated = match dialect::translate(&self.sql, &self.readable) {
+            Ok(translated) => translated,
             Err((what, instead)) => {
                 return Err(foreign(
-                    format!("{what} is not known to this store, which speaks SQLite's dialect"),
+                    format!("{what}: not known to this store, which speaks SQLite's dialect"),
                     &instead,
                 ));
             }
         };
         let answered = db.reader().and_then(|mut connection| {
             let _ = opened.send(connection.get_interrupt_handle());
-            self.answer(&mut connection, &sql)
+            self.answer(&mut connection, &translated)
         });
         answered.unwrap_or_else(|error| Err(self.fault(&error)))
     }
 
     /// The inner error is one of the statement's, the outer one is SQLite's.
-    fn answer(&self, connection: &mut Connection, sql: &str) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
+    fn answer(
+        &self,
+        connection: &mut Connection,
+        translated: &Translated<'_>,
+    ) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
         guard::restrict(connection, &self.readable, self.deadline.clone())?;
-        answer::answer(connection, self.catalog, sql, &self.limits, &self.deadline)
+        answer::answer(connection, self.catalog, translated, &self.limits, &self.deadline)
     }
 
     /// What went wrong, without a value: SQLite's own words name the statement's parts and the tables' columns.

@@ -18,15 +18,15 @@ use super::{
 };
 
 /// Larger patterns take long over a long text.
-const MAX_REGEX: usize = 64 << 10;
+const MAX_REGEX: usize = 1 << 20;
 
 type Call = fn(&Context<'_>) -> rusqlite::Result<Value>;
 
 /// Name, number of arguments and what it does.
-pub(super) const FUNCTIONS: [(&str, i32, Call); 42] = [
+pub(super) const FUNCTIONS: [(&str, i32, Call); 51] = [
     ("ceil", 1, |context| number(context, f64::ceil)),
     ("ceiling", 1, |context| number(context, f64::ceil)),
-    ("date_part", 2, |context| of_time(context, 1, |at| at.part(&argument(context, 0)?))),
+    ("date_part", 2, |context| of_time(context, 1, |at| at.part(&argument(context, 0)?).map(Short))),
     ("date_trunc", 2, |context| of_time(context, 1, |at| at.truncate(&argument(context, 0)?))),
     ("date_trunc", 3, |context| of_time(context, 1, |at| truncate_in_zone(context, at))),
     ("exp", 1, |context| number(context, f64::exp)),
@@ -39,22 +39,31 @@ pub(super) const FUNCTIONS: [(&str, i32, Call); 42] = [
     ("log10", 1, |context| number(context, f64::log10)),
     ("pg_add_days", 2, |context| of_time(context, 0, |at| at.plus_days(integer(context, 1)?))),
     ("pg_at_time_zone", 2, |context| of_time(context, 0, |at| at.at_time_zone(&argument(context, 1)?))),
+    ("pg_bigint", 1, whole),
     ("pg_boolean", 1, boolean),
     ("pg_date", 1, |context| of_time(context, 0, |at| Ok(at.to_day()))),
     ("pg_days_between", 2, |context| of_times(context, 0, |a, b| Ok(a.days_since(b)))),
+    ("pg_double", 1, |context| of_text(context, |_| real(context, 0))),
     ("pg_epoch", 1, |context| of_interval(context, |interval| Ok(interval.seconds(true)))),
+    ("pg_even", 1, |context| of_text(context, |_| Ok(real(context, 0)?.round_ties_even()))),
     ("pg_integer", 1, whole),
     ("pg_interval_seconds", 1, |context| of_interval(context, |interval| Ok(interval.seconds(false)))),
     ("pg_interval_times", 2, |context| {
         of_interval(context, |interval| Ok(interval.times(real(context, 1)?)?.write()))
     }),
+    ("pg_json_text", 1, |context| json(context, false)),
+    ("pg_jsonb_text", 1, |context| json(context, true)),
     ("pg_lower", 1, |context| of_text(context, |text| Ok(text.to_lowercase()))),
     ("pg_minus", 2, |context| of_time(context, 0, |at| at.plus(interval(context, 1)?.times(-1.0)?))),
+    ("pg_nonzero", 1, nonzero),
     ("pg_number", 1, |context| of_text(context, |_| real(context, 0))),
+    ("pg_number_text", 1, |context| of_text(context, |_| Ok(real(context, 0)?.to_string()))),
     ("pg_part_between", 3, |context| of_times(context, 1, |a, b| a.part_since(b, &argument(context, 0)?))),
     ("pg_plus", 2, |context| of_time(context, 0, |at| at.plus(interval(context, 1)?))),
     ("pg_regexp", 2, |context| matches(context, false)),
     ("pg_regexp_i", 2, |context| matches(context, true)),
+    ("pg_substr", 2, substr),
+    ("pg_substr", 3, substr),
     ("pg_time_text", 1, |context| of_time(context, 0, |at| Ok(at.write_as_postgres()))),
     ("pg_timestamp", 1, |context| of_time(context, 0, |at| Ok(at.to_local()))),
     ("pg_timestamptz", 1, |context| of_time(context, 0, |at| Ok(at.to_instant()))),
@@ -95,6 +104,20 @@ impl Answer for String {
 impl Answer for f64 {
     fn value(self) -> Value {
         Value::Real(self)
+    }
+}
+
+/// A number that is a whole one where it has no fraction, as PostgreSQL writes it.
+struct Short(f64);
+
+impl Answer for Short {
+    #[expect(clippy::cast_possible_truncation, reason = "far inside of the type")]
+    fn value(self) -> Value {
+        if self.0.fract() == 0.0 && self.0.abs() < 9.0e15 {
+            Value::Integer(self.0 as i64)
+        } else {
+            Value::Real(self.0)
+        }
     }
 }
 
@@ -180,7 +203,7 @@ fn integer(context: &Context<'_>, i: usize) -> Result<i64, Unfit> {
 fn number(context: &Context<'_>, call: fn(f64) -> f64) -> rusqlite::Result<Value> {
     strict(context, || {
         let number = call(real(context, 0)?);
-        if number.is_finite() { Ok(number) } else { Err("a number is out of the function's range") }
+        if number.is_finite() { Ok(Short(number)) } else { Err("a number is out of the function's range") }
     })
 }
 
@@ -196,6 +219,81 @@ fn modulo(context: &Context<'_>) -> rusqlite::Result<Value> {
         integer(context, 0)?
             .checked_rem(integer(context, 1)?)
             .ok_or("it divides by zero; use nullif(divisor, 0)")
+    })
+}
+
+/// A divisor.
+fn nonzero(context: &Context<'_>) -> rusqlite::Result<Value> {
+    const ZERO: Unfit = "it divides by zero; use nullif(divisor, 0)";
+    match context.get_raw(0) {
+        ValueRef::Integer(0) => Err(unfit(ZERO)),
+        ValueRef::Real(0.0) => Err(unfit(ZERO)),
+        _ => context.get(0),
+    }
+}
+
+/// JSON as text: what stands inside of a text, unless it is wanted whole, else as PostgreSQL writes it.
+fn json(context: &Context<'_>, whole: bool) -> rusqlite::Result<Value> {
+    if context.get_raw(0) == ValueRef::Null {
+        return Ok(Value::Null);
+    }
+    let text = argument(context, 0).map_err(unfit)?;
+    // A number keeps its digits.
+    if !text.starts_with(['{', '[', '"', 'n']) {
+        return Ok(Value::Text(text));
+    }
+    Ok(match serde_json::from_str(&text).map_err(|_| unfit("a value is no JSON"))? {
+        serde_json::Value::Null if !whole => Value::Null,
+        serde_json::Value::String(text) if !whole => Value::Text(text),
+        value => {
+            let mut written = String::new();
+            write_jsonb(&value, &mut written);
+            Value::Text(written)
+        }
+    })
+}
+
+/// Keys by length and then by their bytes, and a space behind each comma and colon.
+fn write_jsonb(value: &serde_json::Value, out: &mut String) {
+    match value {
+        serde_json::Value::Array(values) => {
+            out.push('[');
+            for (i, value) in values.iter().enumerate() {
+                out.push_str(if i == 0 { "" } else { ", " });
+                write_jsonb(value, out);
+            }
+            out.push(']');
+        }
+        serde_json::Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(key, _)| (key.len(), key.as_str()));
+            out.push('{');
+            for (i, (key, value)) in fields.into_iter().enumerate() {
+                out.push_str(if i == 0 { "" } else { ", " });
+                out.push_str(&serde_json::Value::from(key.as_str()).to_string());
+                out.push_str(": ");
+                write_jsonb(value, out);
+            }
+            out.push('}');
+        }
+        other => out.push_str(&other.to_string()),
+    }
+}
+
+/// Characters by their places, which may begin before the first.
+fn substr(context: &Context<'_>) -> rusqlite::Result<Value> {
+    of_text(context, |text| {
+        let from = integer(context, 1)?;
+        let end = match context.len() {
+            3 => match integer(context, 2)? {
+                length if length < 0 => return Err("substring of a negative length"),
+                length => from.saturating_add(length),
+            },
+            _ => i64::MAX,
+        };
+        let place = |place: i64| usize::try_from(place.max(1) - 1).unwrap_or(usize::MAX);
+        let (first, behind) = (place(from), place(end));
+        Ok(text.chars().skip(first).take(behind.saturating_sub(first)).collect::<String>())
     })
 }
 
@@ -291,7 +389,7 @@ fn matches(context: &Context<'_>, ignore_case: bool) -> rusqlite::Result<Value> 
         if pattern.contains("\\b") || pattern.contains("\\B") {
             return Err("in a pattern \\b is no border of a word; leave it out");
         }
-        RegexBuilder::new(pattern)
+        RegexBuilder::new(&with_letters(pattern))
             .case_insensitive(ignore_case)
             .dot_matches_new_line(true)
             .size_limit(MAX_REGEX)
@@ -299,4 +397,16 @@ fn matches(context: &Context<'_>, ignore_case: bool) -> rusqlite::Result<Value> 
             .map_err(|_| "a pattern is not one this store can match, or too large")
     })?;
     strict(context, || Ok(i64::from(regex.is_match(&argument(context, 0)?))))
+}
+
+/// Classes of letters mean those of every alphabet.
+fn with_letters(pattern: &str) -> String {
+    [
+        ("[:alpha:]", r"\p{Alphabetic}"),
+        ("[:upper:]", r"\p{Uppercase}"),
+        ("[:lower:]", r"\p{Lowercase}"),
+        ("[:alnum:]", r"\p{Alphabetic}\p{Nd}"),
+    ]
+    .into_iter()
+    .fold(pattern.to_owned(), |pattern, (class, letters)| pattern.replace(class, letters))
 }

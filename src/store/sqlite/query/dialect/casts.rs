@@ -6,7 +6,7 @@ use sqlparser::ast::{CharacterLength, DataType, ExactNumberInfo, Expr, Interval,
 
 use super::{
     Foreign, Translation, foreign,
-    forms::{interval_text, json_text, literal, nested, quoted, template, unnested},
+    forms::{function_name, interval_text, literal, nested, plain_arguments, quoted, template, unnested},
     hints,
     kinds::Kind,
 };
@@ -15,11 +15,11 @@ impl Translation<'_> {
     pub(super) fn cast(&self, inner: &Expr, to: &DataType) -> ControlFlow<Foreign, Expr> {
         let made = |sql: &str| ControlFlow::Continue(template(sql, &[inner]));
         match to {
-            DataType::Text | DataType::Uuid => ControlFlow::Continue(self.as_text(inner)),
+            DataType::Text | DataType::Uuid => self.as_text(inner),
             DataType::Varchar(length)
             | DataType::CharacterVarying(length)
             | DataType::CharVarying(length) => {
-                let text = self.as_text(inner);
+                let text = self.as_text(inner)?;
                 ControlFlow::Continue(match length {
                     Some(CharacterLength::IntegerLength { length, .. }) => {
                         template(&format!("substr(_0, 1, {length})"), &[&text])
@@ -31,9 +31,8 @@ impl Translation<'_> {
             | DataType::Int2(_)
             | DataType::Int(_)
             | DataType::Int4(_)
-            | DataType::Integer(_)
-            | DataType::BigInt(_)
-            | DataType::Int8(_) => made("pg_integer(_0)"),
+            | DataType::Integer(_) => made(self.whole("pg_integer", inner)),
+            DataType::BigInt(_) | DataType::Int8(_) => made(self.whole("pg_bigint", inner)),
             DataType::Numeric(info) | DataType::Decimal(info) => match info {
                 ExactNumberInfo::None => made("pg_number(_0)"),
                 ExactNumberInfo::Precision(_) => made("round(pg_number(_0))"),
@@ -46,7 +45,7 @@ impl Translation<'_> {
             | DataType::Float4
             | DataType::Float8
             | DataType::Double(_)
-            | DataType::DoublePrecision => made("pg_number(_0)"),
+            | DataType::DoublePrecision => made("pg_double(_0)"),
             DataType::Boolean | DataType::Bool => made("pg_boolean(_0)"),
             DataType::Date => made("pg_date(_0)"),
             DataType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
@@ -64,19 +63,47 @@ impl Translation<'_> {
             })),
             // JSON is text.
             DataType::JSON | DataType::JSONB => ControlFlow::Continue(inner.clone()),
-            other => foreign(format!("nothing can be turned into {other}"), hints::CAST),
+            other => foreign(format!("a cast to {other}"), hints::CAST),
+        }
+    }
+
+    /// A half goes to the even number where it is of a `double precision`.
+    fn whole(&self, function: &'static str, inner: &Expr) -> &'static str {
+        match (function, self.kinds.of_expr(inner)) {
+            ("pg_bigint", Some(Kind::Double)) => "pg_bigint(pg_even(_0))",
+            ("pg_bigint", _) => "pg_bigint(_0)",
+            (_, Some(Kind::Double)) => "pg_integer(pg_even(_0))",
+            _ => "pg_integer(_0)",
         }
     }
 
     /// As PostgreSQL makes text of it.
-    fn as_text(&self, expr: &Expr) -> Expr {
-        match self.kinds.of_expr(expr) {
+    fn as_text(&self, expr: &Expr) -> ControlFlow<Foreign, Expr> {
+        let kind = self.kinds.of_expr(expr);
+        if kind.is_some_and(Kind::is_fractional) && !is_plain_number(expr) {
+            // The two write other digits of it.
+            return foreign("the text of a computed number", hints::NUMBER_AS_TEXT);
+        }
+        ControlFlow::Continue(match kind {
             Some(Kind::Instant | Kind::Local) => template("pg_time_text(_0)", &[expr]),
             Some(Kind::Boolean) => {
                 template("CASE WHEN _0 THEN 'true' WHEN NOT _0 THEN 'false' END", &[&nested(expr)])
             }
-            _ => template("CAST(_0 AS TEXT)", &[&json_text(expr).unwrap_or_else(|| expr.clone())]),
+            Some(Kind::Number | Kind::Double) => template("pg_number_text(_0)", &[expr]),
+            Some(Kind::Json) => template("pg_jsonb_text(_0)", &[expr]),
+            Some(Kind::List) => return foreign("the text of a list", hints::LIST_AS_TEXT),
+            Some(Kind::Text) => expr.clone(),
+            _ => template("CAST(_0 AS TEXT)", &[expr]),
+        })
+    }
+
+    /// Where a value becomes a part of a text, what SQLite would write otherwise.
+    pub(super) fn show(&self, expr: &mut Expr) -> ControlFlow<Foreign> {
+        match self.kinds.of_expr(expr) {
+            None | Some(Kind::Text | Kind::Whole | Kind::Day | Kind::Interval) => {}
+            Some(_) => *expr = self.as_text(expr)?,
         }
+        ControlFlow::Continue(())
     }
 
     /// A part of a time, or of the time between two.
@@ -91,5 +118,22 @@ impl Translation<'_> {
             }
             _ => template("date_part(_0, _1)", &[&field, of]),
         }
+    }
+}
+
+/// A column, or a number that is whole.
+fn is_plain_number(expr: &Expr) -> bool {
+    match unnested(expr) {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => true,
+        Expr::Function(call) => match function_name(&call.name).as_str() {
+            "floor" | "ceil" | "ceiling" => true,
+            "round" | "trunc" => plain_arguments(&call.args).len() == 1,
+            "date_part" => plain_arguments(&call.args)
+                .first()
+                .and_then(|field| literal(field))
+                .is_some_and(|field| !["epoch", "second", "milliseconds"].contains(&field)),
+            _ => false,
+        },
+        _ => false,
     }
 }

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::{
     ast::{
-        BinaryOperator, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, InTarget, Interval,
-        ObjectName, TrimWhereField, Value, visit_expressions_mut,
+        Expr, FunctionArg, FunctionArgExpr, FunctionArguments, InTarget, Interval, ObjectName,
+        TrimWhereField, Value, visit_expressions_mut,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
@@ -95,18 +95,6 @@ pub(super) fn column_name(expr: &Expr) -> String {
     }
 }
 
-/// Types that SQLite's own casts name, too, and mean by them what SQLite means.
-pub(super) fn is_own_type(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Text
-            | DataType::Integer(None)
-            | DataType::Int(None)
-            | DataType::Real
-            | DataType::Blob(None)
-    )
-}
-
 /// `now() - '7 days'::interval`: a text beside an interval is a time.
 pub(super) fn timed(expr: &Expr) -> Expr {
     if literal(expr).is_some() { template("pg_timestamptz(_0)", &[expr]) } else { expr.clone() }
@@ -154,26 +142,9 @@ pub(super) fn any_of(left: &Expr, right: &Expr, negated: bool) -> Expr {
     }
 }
 
-/// Every `->>` in it as text, as PostgreSQL answers it; SQLite makes numbers of numbers and 1 of `true`.
-pub(super) fn json_text(expr: &Expr) -> Option<Expr> {
-    let mut made = expr.clone();
-    let mut found = false;
-    let _ = visit_expressions_mut(&mut made, |expr| {
-        if let Expr::BinaryOp { left, op: BinaryOperator::LongArrow, right } = expr {
-            let path = match literal(right) {
-                Some(path) if path.starts_with('$') => quoted(path),
-                Some(key) => quoted(json_key(key)),
-                None => template("'$[' || _0 || ']'", &[right]),
-            };
-            *expr = template(
-                "CASE json_type(_0, _2) WHEN 'text' THEN _3 WHEN 'null' THEN NULL ELSE CAST(_0 -> _1 AS TEXT) END",
-                &[left, right, &path, &template("json_extract(_0, _1)", &[left, &path])],
-            );
-            found = true;
-        }
-        ControlFlow::<()>::Continue(())
-    });
-    found.then_some(made)
+/// `json ->> key` as the text that PostgreSQL makes of it; SQLite makes numbers of numbers and 1 of `true`.
+pub(super) fn json_text(json: &Expr, key: &Expr) -> Expr {
+    template("pg_json_text(_0 -> _1)", &[json, key])
 }
 
 /// `{a,0,b}` as `$."a"[0]."b"`.

@@ -1,5 +1,16 @@
 //! How SQLite spells what only PostgreSQL has.
 
+pub(super) const ANY: &str = "x IN (SELECT …) for = ANY, x NOT IN (SELECT …) for <> ALL, x >= (SELECT max(y) FROM t) for >= ALL, \
+                              x > (SELECT min(y) FROM t) for > ANY";
+pub(super) const JSON_CONCAT: &str = "json_set(x, '$.key', 'value') for an object with one more key";
+pub(super) const LIST_AS_TEXT: &str = "(SELECT group_concat(value, ', ') FROM json_each(x))";
+pub(super) const NUMBER_AS_TEXT: &str = "x::integer::text, or the number by itself, in a column of its own";
+pub(super) const SAME_CAST: &str = "the same cast on both sides, such as x::date";
+pub(super) const SPREAD: &str = "SELECT sqrt(avg((x - m) * (x - m))) FROM t, (SELECT avg(x) AS m FROM t) for stddev_pop; the sum of the squares \
+                                 divided by count(x) - 1 for stddev and variance";
+pub(super) const SUBSTRING: &str = "substring(x, 2, 3) for characters by their places, x ~ 'pattern' to test";
+pub(super) const TEXT_AS_NUMBER: &str = "x::numeric, or (x ->> 'key')::numeric";
+pub(super) const TIME: &str = "'2026-05-01' or '2026-05-01T12:00:00Z', or now() - interval '7 days'";
 pub(super) const CAST: &str = "CAST(x AS INTEGER), CAST(x AS REAL) or CAST(x AS TEXT)";
 pub(super) const DIFFERENCE: &str =
     "extract(epoch FROM a - b) for seconds, or (julianday(a) - julianday(b)) for days";
@@ -11,15 +22,14 @@ pub(super) const JSON_CONTAINS: &str =
     "x ->> 'key' = 'value', or EXISTS (SELECT 1 FROM json_each(x) WHERE value = 'a')";
 pub(super) const JSON_PATH: &str = "x ->> '$.a.b'";
 pub(super) const LATERAL: &str = "a subquery in SELECT, or json_each(t.x) in FROM";
-pub(super) const PERCENTILE: &str =
-    "SELECT x FROM t ORDER BY x LIMIT 1 OFFSET (SELECT count(*) / 2 FROM t) for the median";
+pub(super) const PERCENTILE: &str = "SELECT x FROM t WHERE x IS NOT NULL ORDER BY x LIMIT 1 OFFSET (SELECT (count(x) - 1) / 2 FROM t) for the median";
 pub(super) const ROLLUP: &str = "one GROUP BY and UNION ALL for each total";
 pub(super) const UNNEST: &str = "FROM leads, json_each(leads.interesse) AS i, with i.value for the element";
 
 const FUNCTIONS: [(&str, &str); 41] = [
     ("age", DIFFERENCE),
     ("array_agg", "json_group_array(x)"),
-    ("array_length", "json_array_length(x)"),
+    ("array_length", "nullif(json_array_length(x), 0)"),
     ("array_position", "(SELECT key FROM json_each(x) WHERE value = 'a')"),
     ("array_to_string", "(SELECT group_concat(value, ', ') FROM json_each(x))"),
     ("bool_and", "min(x)"),
@@ -47,19 +57,22 @@ const FUNCTIONS: [(&str, &str); 41] = [
     ("lpad", "printf('%5s', x)"),
     ("make_date", "printf('%04d-%02d-%02d', y, m, d)"),
     ("make_interval", INTERVAL),
-    ("md5", "hex(x)"),
+    ("md5", "the text itself: there is no digest here"),
     ("regexp_match", "x ~ 'pattern' to test, substr and instr to cut"),
     ("regexp_matches", "x ~ 'pattern' to test, substr and instr to cut"),
-    ("regexp_replace", "replace(x, 'old', 'new')"),
-    ("reverse", "no function of its own"),
+    (
+        "regexp_replace",
+        "replace(x, 'old', 'new') for each text that is replaced; by a pattern nothing can be",
+    ),
+    ("reverse", "the text as it is: nothing turns it round here"),
     ("rpad", "printf('%-5s', x)"),
-    ("stddev", "sqrt(avg(x * x) - avg(x) * avg(x))"),
-    ("stddev_pop", "sqrt(avg(x * x) - avg(x) * avg(x))"),
-    ("string_to_array", "split_part(x, ',', 1)"),
+    ("stddev", SPREAD),
+    ("stddev_pop", SPREAD),
+    ("string_to_array", "split_part(x, ',', n) for the nth part"),
     ("to_date", "date(x)"),
     ("to_json", "json_quote(x)"),
     ("to_jsonb", "json_quote(x)"),
-    ("variance", "avg(x * x) - avg(x) * avg(x)"),
+    ("variance", SPREAD),
     ("width_bucket", "CASE WHEN x < 50 THEN 1 ELSE 2 END"),
 ];
 

@@ -1,15 +1,20 @@
-//! Which expressions are times, as far as a statement tells: SQLite itself sees texts.
+//! Of what kind a value is, as far as a statement tells: SQLite itself sees texts and numbers.
 //!
-//! A name is what the readable tables' columns of that name are, or what the statement's own queries call by it.
+//! A name is resolved as both stores do: to a column of what its own `FROM` names, else of what the queries around it
+//! read. What cannot be told is of no kind, and is left as SQLite has it.
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::{ops::ControlFlow, sync::Arc};
 
 use sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Query, Select, SelectItem, SetExpr, Statement, TimezoneInfo, Visit,
-    Visitor,
+    BinaryOperator, DataType, Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, TableAlias, TableFactor, TableWithJoins, TimezoneInfo, Value,
 };
 
-use super::forms::{function_name, literal, plain_arguments, unnested};
+use super::{
+    Foreign, foreign,
+    forms::{column_name, function_name, literal, plain_arguments, unnested},
+    hints,
+};
 use crate::store::sqlite::query::Readable;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +29,15 @@ pub(in crate::store::sqlite::query) enum Kind {
     Boolean,
     /// `numeric`, of which SQLite may keep a whole number
     Number,
+    /// `double precision`, likewise
+    Double,
+    /// `bigint`, whose sum is a `numeric`
+    Whole,
+    /// `text` of which it is certain
+    Text,
+    /// `text[]`, kept as JSON
+    List,
+    Json,
 }
 
 impl Kind {
@@ -34,6 +48,11 @@ impl Kind {
             "date" => Some(Self::Day),
             "boolean" => Some(Self::Boolean),
             "numeric" => Some(Self::Number),
+            "double precision" => Some(Self::Double),
+            "bigint" => Some(Self::Whole),
+            "text" => Some(Self::Text),
+            "text[]" => Some(Self::List),
+            "jsonb" => Some(Self::Json),
             _ => None,
         }
     }
@@ -41,82 +60,277 @@ impl Kind {
     pub(super) fn is_time(self) -> bool {
         matches!(self, Self::Instant | Self::Local | Self::Day)
     }
-}
 
-/// What the statement's names stand for.
-pub(super) struct Kinds {
-    names: HashMap<String, Kind>,
-}
-
-impl Kinds {
-    pub(super) fn of(statement: &Statement, readable: &Readable) -> Self {
-        let mut kinds = Self { names: readable.kinds.clone() };
-        // A query may use the names of one that stands behind it.
-        for _ in 0..2 {
-            let _ = statement.visit(&mut kinds);
-        }
-        kinds
+    /// Whether dividing it keeps what is left.
+    pub(super) fn is_fractional(self) -> bool {
+        matches!(self, Self::Number | Self::Double)
     }
 
-    fn name(&mut self, name: &str, expr: &Expr) {
-        if let Some(kind) = self.of_expr(expr) {
-            self.names.insert(name.to_lowercase(), kind);
+    /// Whether `+`, `-` and comparisons mean something else of it than SQLite's.
+    pub(super) fn is_reckoned(self) -> bool {
+        self.is_time() || matches!(self, Self::Interval | Self::Boolean)
+    }
+}
+
+/// The columns of something that is read, in their order.
+pub(in crate::store::sqlite::query) type Columns = Arc<Vec<(String, Option<Kind>)>>;
+
+/// What the names mean at one place of the statement.
+#[derive(Clone)]
+pub(super) struct Kinds<'a> {
+    readable: &'a Readable,
+    /// One for each query around it.
+    frames: Vec<Frame>,
+}
+
+#[derive(Clone, Default)]
+struct Frame {
+    /// Of `WITH`.
+    queries: Vec<(String, Columns)>,
+    /// Of the SELECT that was entered last.
+    sources: Vec<(String, Columns)>,
+    aliases: Columns,
+}
+
+impl<'a> Kinds<'a> {
+    pub(super) fn new(readable: &'a Readable) -> Self {
+        Self { readable, frames: Vec::new() }
+    }
+
+    pub(super) fn enter_query(&mut self, query: &Query) {
+        self.frames.push(Frame::default());
+        let with = query.with.iter();
+        let recursive = query.with.as_ref().is_some_and(|with| with.recursive);
+        for cte in with.flat_map(|with| &with.cte_tables) {
+            let name = cte.alias.name.value.to_lowercase();
+            if recursive && let Some(frame) = self.frames.last_mut() {
+                frame.queries.push((name.clone(), Columns::default()));
+            }
+            let columns = renamed(self.columns_of(&cte.query), Some(&cte.alias));
+            if let Some(frame) = self.frames.last_mut() {
+                frame.queries.retain(|(known, _)| *known != name);
+                frame.queries.push((name, columns));
+            }
         }
+    }
+
+    pub(super) fn leave_query(&mut self) {
+        self.frames.pop();
+    }
+
+    /// Its names stay known to the ORDER BY of its query.
+    pub(super) fn enter_select(&mut self, select: &Select) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.sources.clear();
+            frame.aliases = Columns::default();
+        }
+        for table in &select.from {
+            for source in self.sources(table) {
+                if let Some(frame) = self.frames.last_mut() {
+                    frame.sources.push(source);
+                }
+            }
+        }
+        let aliases = self.items(select);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.aliases = aliases;
+        }
+    }
+
+    /// The columns a query answers with.
+    pub(super) fn columns_of(&self, query: &Query) -> Columns {
+        let mut inside = self.clone();
+        inside.enter_query(query);
+        inside.columns_of_body(&query.body)
+    }
+
+    pub(super) fn columns_of_body(&self, body: &SetExpr) -> Columns {
+        match body {
+            SetExpr::Select(select) => {
+                let mut inside = self.clone();
+                inside.enter_select(select);
+                inside.frames.pop().map(|frame| frame.aliases).unwrap_or_default()
+            }
+            SetExpr::Query(query) => self.columns_of(query),
+            SetExpr::SetOperation { left, right, .. } => {
+                let (left, right) = (self.columns_of_body(left), self.columns_of_body(right));
+                let both = left.iter().enumerate().map(|(i, (name, kind))| {
+                    let other = right.get(i).and_then(|(_, kind)| *kind);
+                    (name.clone(), kind.filter(|kind| other == Some(*kind)))
+                });
+                Arc::new(both.collect())
+            }
+            SetExpr::Values(values) => {
+                let first = values.rows.first().map(|row| row.content.iter().enumerate());
+                let named = first.into_iter().flatten();
+                Arc::new(named.map(|(i, expr)| (format!("column{}", i + 1), self.of_expr(expr))).collect())
+            }
+            _ => Columns::default(),
+        }
+    }
+
+    fn items(&self, select: &Select) -> Columns {
+        let mut columns = Vec::new();
+        let sources = || self.frames.last().map(|frame| frame.sources.as_slice()).unwrap_or_default();
+        for item in &select.projection {
+            match item {
+                SelectItem::UnnamedExpr(expr) => {
+                    columns.push((column_name(expr).to_lowercase(), self.of_expr(expr)));
+                }
+                SelectItem::ExprWithAlias { expr, alias } => {
+                    columns.push((alias.value.to_lowercase(), self.of_expr(expr)));
+                }
+                SelectItem::Wildcard(_) => {
+                    columns.extend(sources().iter().flat_map(|(_, columns)| columns.iter().cloned()));
+                }
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                    let name = function_name(name);
+                    let named = sources().iter().filter(|(source, _)| *source == name);
+                    columns.extend(named.flat_map(|(_, columns)| columns.iter().cloned()));
+                }
+                _ => {}
+            }
+        }
+        Arc::new(columns)
+    }
+
+    fn sources(&self, table: &TableWithJoins) -> Vec<(String, Columns)> {
+        let joined = table.joins.iter().map(|join| &join.relation);
+        std::iter::once(&table.relation).chain(joined).flat_map(|factor| self.source(factor)).collect()
+    }
+
+    fn source(&self, factor: &TableFactor) -> Vec<(String, Columns)> {
+        let (name, alias, columns) = match factor {
+            TableFactor::Table { name, alias, args: None, .. } => {
+                (function_name(name), alias, self.table(&function_name(name), name.0.len() > 1))
+            }
+            TableFactor::Derived { subquery, alias, .. } => (String::new(), alias, self.columns_of(subquery)),
+            TableFactor::NestedJoin { table_with_joins, alias: None } => {
+                return self.sources(table_with_joins);
+            }
+            TableFactor::Table { name, alias, .. } | TableFactor::Function { name, alias, .. } => {
+                (function_name(name), alias, Columns::default())
+            }
+            TableFactor::UNNEST { alias, .. } | TableFactor::NestedJoin { alias, .. } => {
+                (String::new(), alias, Columns::default())
+            }
+            _ => return Vec::new(),
+        };
+        let name = alias.as_ref().map_or(name, |alias| alias.name.value.to_lowercase());
+        vec![(name, renamed(columns, alias.as_ref()))]
+    }
+
+    fn table(&self, name: &str, with_schema: bool) -> Columns {
+        let mut queries = self.frames.iter().rev().flat_map(|frame| frame.queries.iter().rev());
+        match queries.find(|(known, _)| !with_schema && known == name) {
+            Some((_, columns)) => columns.clone(),
+            None => self.readable.columns(name),
+        }
+    }
+
+    fn of_name(&self, source: Option<&Ident>, name: &Ident) -> Option<Kind> {
+        let name = name.value.to_lowercase();
+        let of =
+            |columns: &Columns| columns.iter().find(|(column, _)| *column == name).map(|(_, kind)| *kind);
+        for frame in self.frames.iter().rev() {
+            let mut found = frame
+                .sources
+                .iter()
+                .filter(|(known, _)| source.is_none_or(|source| source.value.eq_ignore_ascii_case(known)))
+                .filter_map(|(_, columns)| of(columns));
+            if let Some(kind) = found.next() {
+                // A name that means two things means nothing.
+                return kind.filter(|kind| found.all(|other| other == Some(*kind)));
+            }
+            if source.is_none()
+                && let Some(kind) = of(&frame.aliases)
+            {
+                return kind;
+            }
+        }
+        None
     }
 
     pub(super) fn of_expr(&self, expr: &Expr) -> Option<Kind> {
         match expr {
-            Expr::Identifier(name) => self.names.get(&name.value.to_lowercase()).copied(),
-            Expr::CompoundIdentifier(parts) => self.names.get(&parts.last()?.value.to_lowercase()).copied(),
+            Expr::Identifier(name) => self.of_name(None, name),
+            Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+                [.., source, name] => self.of_name(Some(source), name),
+                _ => None,
+            },
             Expr::Nested(inner) => self.of_expr(inner),
+            Expr::UnaryOp { expr, .. } => self.of_expr(expr),
             Expr::Cast { data_type, .. } => of_type(data_type),
             Expr::TypedString(typed) => of_type(&typed.data_type),
             Expr::Interval(_) => Some(Kind::Interval),
             Expr::AtTimeZone { timestamp, .. } => self.in_zone(timestamp),
+            Expr::Extract { .. } => Some(Kind::Number),
             Expr::Case { conditions, else_result, .. } => {
                 let mut results = conditions.iter().map(|when| &when.result).chain(else_result.as_deref());
                 results.find_map(|result| self.of_expr(result))
             }
-            Expr::Subquery(query) => match &*query.body {
-                SetExpr::Select(select) => match select.projection.first()? {
-                    SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                        self.of_expr(expr)
-                    }
-                    _ => None,
-                },
+            Expr::Subquery(query) => self.columns_of(query).first().and_then(|(_, kind)| *kind),
+            Expr::BinaryOp { left, op, right } => self.of_operation(left, op, right),
+            Expr::Value(value) => match value.value {
+                Value::Boolean(_) => Some(Kind::Boolean),
                 _ => None,
             },
-            Expr::BinaryOp { left, op, right } => self.of_operation(left, op, right),
+            Expr::Exists { .. }
+            | Expr::In { .. }
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::Like { .. }
+            | Expr::ILike { .. }
+            | Expr::Between { .. } => Some(Kind::Boolean),
             Expr::Function(call) => {
                 let arguments = plain_arguments(&call.args);
-                let first = || arguments.iter().find_map(|argument| self.of_expr(argument));
-                match function_name(&call.name).as_str() {
-                    "now"
-                    | "current_timestamp"
-                    | "transaction_timestamp"
-                    | "statement_timestamp"
-                    | "clock_timestamp"
-                    | "to_timestamp"
-                    | "pg_timestamptz" => Some(Kind::Instant),
-                    "localtimestamp" | "pg_timestamp" | "datetime" => Some(Kind::Local),
-                    "current_date" | "date" | "pg_date" | "pg_add_days" => Some(Kind::Day),
-                    "date_trunc" => match self.of_expr(arguments.get(1)?) {
-                        Some(Kind::Day) => Some(Kind::Instant),
-                        kind => kind,
-                    },
-                    "pg_plus" | "pg_minus" => match self.of_expr(arguments.first()?) {
-                        Some(Kind::Day) => Some(Kind::Local),
-                        kind => kind,
-                    },
-                    "pg_at_time_zone" => self.in_zone(arguments.first()?),
-                    "pg_boolean" => Some(Kind::Boolean),
-                    // Sums of whole numbers are `numeric`, too.
-                    "sum" | "avg" | "round" | "pg_number" => Some(Kind::Number),
-                    "min" | "max" | "coalesce" | "nullif" | "greatest" | "least" | "lag" | "lead"
-                    | "first_value" | "last_value" | "nth_value" | "ifnull" => first(),
-                    _ => None,
-                }
+                self.of_call(&function_name(&call.name), &arguments)
             }
+            _ => None,
+        }
+    }
+
+    fn of_call(&self, name: &str, arguments: &[&Expr]) -> Option<Kind> {
+        let first = || arguments.iter().find_map(|argument| self.of_expr(argument));
+        match name {
+            "now"
+            | "current_timestamp"
+            | "transaction_timestamp"
+            | "statement_timestamp"
+            | "clock_timestamp"
+            | "to_timestamp"
+            | "pg_timestamptz" => Some(Kind::Instant),
+            "localtimestamp" | "pg_timestamp" | "datetime" => Some(Kind::Local),
+            "current_date" | "date" | "pg_date" | "pg_add_days" => Some(Kind::Day),
+            "date_trunc" => match self.of_expr(arguments.get(1)?) {
+                Some(Kind::Day) => Some(Kind::Instant),
+                kind => kind,
+            },
+            "pg_plus" | "pg_minus" => match self.of_expr(arguments.first()?) {
+                Some(Kind::Day) => Some(Kind::Local),
+                kind => kind,
+            },
+            "pg_at_time_zone" => self.in_zone(arguments.first()?),
+            "pg_boolean" | "bool_and" | "bool_or" | "every" => Some(Kind::Boolean),
+            "count" | "row_number" | "rank" | "dense_rank" | "pg_bigint" => Some(Kind::Whole),
+            // Of whole numbers it is one, too, but of large ones.
+            "sum" => Some(match first() {
+                Some(Kind::Double) => Kind::Double,
+                Some(Kind::Number | Kind::Whole) => Kind::Number,
+                _ => Kind::Whole,
+            }),
+            "avg" => Some(if first() == Some(Kind::Double) { Kind::Double } else { Kind::Number }),
+            "round" | "floor" | "ceil" | "ceiling" | "trunc" | "sqrt" | "power" | "pow" | "exp" | "ln"
+            | "log" | "log10" => {
+                Some(if first() == Some(Kind::Double) { Kind::Double } else { Kind::Number })
+            }
+            "pg_number" | "pg_part" | "pg_part_between" | "pg_epoch" => Some(Kind::Number),
+            "pg_double" | "date_part" => Some(Kind::Double),
+            "pg_json_text" | "pg_lower" | "pg_upper" | "lower" | "upper" | "pg_time_text" | "pg_substr" => {
+                Some(Kind::Text)
+            }
+            "min" | "max" | "coalesce" | "nullif" | "greatest" | "least" | "lag" | "lead" | "first_value"
+            | "last_value" | "nth_value" | "ifnull" | "pg_nonzero" | "abs" => first(),
             _ => None,
         }
     }
@@ -128,60 +342,72 @@ impl Kinds {
     fn of_operation(&self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Kind> {
         use BinaryOperator as Op;
         let moved = |kind| if kind == Kind::Day { Kind::Local } else { kind };
+        let arithmetic = matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo);
         match (op, self.of_expr(left), self.of_expr(right)) {
             (Op::Plus | Op::Minus, Some(Kind::Interval), Some(Kind::Interval))
-            | (Op::Multiply, Some(Kind::Interval), None)
-            | (Op::Multiply, None, Some(Kind::Interval)) => Some(Kind::Interval),
+            | (Op::Multiply, Some(Kind::Interval), _)
+            | (Op::Multiply, _, Some(Kind::Interval)) => Some(Kind::Interval),
             (Op::Plus | Op::Minus, Some(kind), Some(Kind::Interval))
-            | (Op::Plus, Some(Kind::Interval), Some(kind)) => Some(moved(kind)),
+            | (Op::Plus, Some(Kind::Interval), Some(kind))
+                if kind.is_time() =>
+            {
+                Some(moved(kind))
+            }
             (Op::Minus, Some(Kind::Day), Some(Kind::Day)) => None,
             (Op::Minus, Some(a), Some(b)) if a.is_time() && b.is_time() => Some(Kind::Interval),
             (Op::Minus, Some(a), None) if a.is_time() && literal(right).is_some() => Some(Kind::Interval),
-            (Op::Plus | Op::Minus, Some(Kind::Day), None) => Some(Kind::Day),
-            (Op::Plus | Op::Minus | Op::Multiply | Op::Divide, Some(Kind::Number), _)
-            | (Op::Plus | Op::Minus | Op::Multiply | Op::Divide, _, Some(Kind::Number)) => Some(Kind::Number),
-            _ => None,
+            (Op::Plus | Op::Minus, Some(Kind::Day), _) => Some(Kind::Day),
+            _ if !arithmetic => match op {
+                Op::Arrow | Op::HashArrow => Some(Kind::Json),
+                Op::LongArrow | Op::HashLongArrow | Op::StringConcat => Some(Kind::Text),
+                Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq | Op::And | Op::Or => {
+                    Some(Kind::Boolean)
+                }
+                _ => None,
+            },
+            (_, a, b) => [Kind::Double, Kind::Number, Kind::Whole]
+                .into_iter()
+                .find(|kind| [a, b].contains(&Some(*kind))),
         }
     }
 
     /// The two times of a difference.
-    pub(super) fn difference<'a>(&self, expr: &'a Expr) -> Option<(&'a Expr, &'a Expr)> {
+    pub(super) fn difference<'e>(&self, expr: &'e Expr) -> Option<(&'e Expr, &'e Expr)> {
         let Expr::BinaryOp { left, op: BinaryOperator::Minus, right } = unnested(expr) else { return None };
         let (a, b) = (self.of_expr(left)?, self.of_expr(right)?);
         let days = (a, b) == (Kind::Day, Kind::Day);
         (a.is_time() && b.is_time() && !days).then_some((left, right))
     }
+
+    /// Breaks where columns that are joined below one another are times of different types: PostgreSQL makes one of them.
+    pub(super) fn joined(&self, body: &SetExpr) -> ControlFlow<Foreign> {
+        let SetExpr::SetOperation { left, right, .. } = body else { return ControlFlow::Continue(()) };
+        self.joined(left)?;
+        self.joined(right)?;
+        let (left, right) = (self.columns_of_body(left), self.columns_of_body(right));
+        for ((_, a), (_, b)) in left.iter().zip(&**right) {
+            if let (Some(a), Some(b)) = (a, b)
+                && a != b
+                && (a.is_time() || b.is_time())
+            {
+                return foreign("a set of times of different types", hints::SAME_CAST);
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
-impl Visitor for Kinds {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            if let SetExpr::Select(select) = &*cte.query.body {
-                for (column, item) in cte.alias.columns.iter().zip(&select.projection) {
-                    if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                        self.name(&column.name.value, expr);
-                    }
-                }
-            }
-        }
-        ControlFlow::Continue(())
+/// The names behind an alias in the place of the first own ones.
+fn renamed(columns: Columns, alias: Option<&TableAlias>) -> Columns {
+    let names = alias.map(|alias| alias.columns.as_slice()).unwrap_or_default();
+    if names.is_empty() {
+        return columns;
     }
-
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-        for item in &select.projection {
-            match item {
-                SelectItem::ExprWithAlias { expr, alias } => self.name(&alias.value, expr),
-                // PostgreSQL calls the column as what was cast, and a call by the function's name.
-                SelectItem::UnnamedExpr(Expr::Function(call)) => {
-                    self.name(&function_name(&call.name), &Expr::Function(call.clone()));
-                }
-                _ => {}
-            }
-        }
-        ControlFlow::Continue(())
-    }
+    let given = names
+        .iter()
+        .enumerate()
+        .map(|(i, column)| (column.name.value.to_lowercase(), columns.get(i).and_then(|(_, kind)| *kind)));
+    Arc::new(given.chain(columns.iter().skip(names.len()).cloned()).collect())
 }
 
 fn of_type(data_type: &DataType) -> Option<Kind> {
@@ -191,6 +417,18 @@ fn of_type(data_type: &DataType) -> Option<Kind> {
         DataType::Timestamp(_, _) => Some(Kind::Instant),
         DataType::Interval { .. } => Some(Kind::Interval),
         DataType::Boolean | DataType::Bool => Some(Kind::Boolean),
+        DataType::Numeric(_) | DataType::Decimal(_) => Some(Kind::Number),
+        DataType::Real
+        | DataType::Float(_)
+        | DataType::Float4
+        | DataType::Float8
+        | DataType::Double(_)
+        | DataType::DoublePrecision => Some(Kind::Double),
+        DataType::BigInt(_) | DataType::Int8(_) => Some(Kind::Whole),
+        DataType::Text | DataType::Varchar(_) | DataType::CharacterVarying(_) | DataType::CharVarying(_) => {
+            Some(Kind::Text)
+        }
+        DataType::JSON | DataType::JSONB => Some(Kind::Json),
         _ => None,
     }
 }

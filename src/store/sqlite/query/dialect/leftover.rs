@@ -8,13 +8,14 @@ use super::{Foreign, foreign, forms::function_name, hints, kinds::Kinds};
 
 /// Finds what is left of PostgreSQL's and has no counterpart.
 pub(super) struct Leftover<'a> {
-    pub(super) kinds: &'a Kinds,
+    pub(super) kinds: Kinds<'a>,
 }
 
 impl Visitor for Leftover<'_> {
     type Break = Foreign;
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Foreign> {
+        self.kinds.enter_select(select);
         if matches!(select.distinct, Some(Distinct::On(_))) {
             return foreign("DISTINCT ON", hints::DISTINCT_ON);
         }
@@ -25,7 +26,13 @@ impl Visitor for Leftover<'_> {
     }
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Foreign> {
+        self.kinds.enter_query(query);
         if query.fetch.is_some() { foreign("FETCH FIRST", "LIMIT n") } else { ControlFlow::Continue(()) }
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<Foreign> {
+        self.kinds.leave_query();
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Foreign> {
@@ -55,7 +62,7 @@ impl Visitor for Leftover<'_> {
             Expr::Array(_) => foreign("ARRAY[…]", "json_array('a', 'b'), or x IN ('a', 'b')"),
             Expr::CompoundFieldAccess { .. } => foreign("a list's element by its number", hints::ELEMENT),
             Expr::SimilarTo { .. } => foreign("SIMILAR TO", "x LIKE '%a%'"),
-            Expr::AnyOp { .. } | Expr::AllOp { .. } => foreign("this ANY or ALL", hints::UNNEST),
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => foreign("this ANY or ALL", hints::ANY),
             Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_) => {
                 foreign("this GROUP BY", hints::ROLLUP)
             }

@@ -13,14 +13,15 @@ mod kinds;
 mod leftover;
 mod lists;
 mod operators;
+mod relations;
 
 use std::{borrow::Cow, ops::ControlFlow};
 
 use sqlparser::{
     ast::{
-        BinaryOperator, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, Ident, InTarget, ObjectName,
-        ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement, TableAlias, TableFactor,
-        TableWithJoins, Value, Visit, VisitMut, VisitorMut, visit_expressions_mut, visit_relations_mut,
+        BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+        Ident, ObjectName, OrderByExpr, OrderBySort, Query, Select, SelectItem, SetExpr, Statement,
+        TableAlias, TableFactor, TableWithJoins, Value, Visit, VisitMut, VisitorMut, visit_expressions_mut,
     },
     dialect::{Dialect, PostgreSqlDialect, SQLiteDialect},
     keywords::Keyword,
@@ -30,37 +31,49 @@ use sqlparser::{
 
 use self::{
     forms::{
-        any_of, column_name, function_name, is_own_type, literal, plain_arguments, quoted, take, template,
-        trimmed,
+        any_of, column_name, function_name, literal, nested, plain_arguments, quoted, take, template, trimmed,
     },
     kinds::Kinds,
     leftover::Leftover,
     lists::{Qualified, elements_of, is_unnest, name_element, own_name},
+    relations::Relations,
 };
-pub(super) use self::{hints::of_function as hint, kinds::Kind};
+pub(super) use self::{
+    hints::of_function as hint,
+    kinds::{Columns, Kind},
+};
 use super::Readable;
 
 /// What a statement has that this store does not, and how SQLite spells it.
 pub(super) type Foreign = (String, Cow<'static, str>);
 
+/// A statement as SQLite reads it, and of what kind its columns are where that is known.
+pub(super) struct Translated<'a> {
+    pub(super) sql: Cow<'a, str>,
+    pub(super) kinds: Vec<Option<Kind>>,
+}
+
 /// The statement as SQLite reads it.
-pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Cow<'a, str>, Foreign> {
+pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Translated<'a>, Foreign> {
     let Some(mut statement) = parse(&PostgreSqlDialect {}, sql).or_else(|| parse(&SQLiteDialect {}, sql))
     else {
+        // Nothing would tell what the two stores answer differently.
+        if is_readable(&PostgreSqlDialect {}, sql) == Some(false) {
+            return Err((
+                "so deep or wide a statement".to_owned(),
+                "a part of it in a WITH of its own, or fewer operators".into(),
+            ));
+        }
         // SQLite says what is wrong with it, or knows a form that the library does not.
-        return Ok(sql.into());
+        return Ok(Translated { sql: sql.into(), kinds: Vec::new() });
     };
     let came = statement.clone();
-    let kinds = Kinds::of(&statement, readable);
-    let mut translation = Translation { readable, kinds, selects: Vec::new(), elements: Vec::new() };
-    if let ControlFlow::Break(foreign) = VisitMut::visit(&mut statement, &mut translation) {
-        return Err(foreign);
-    }
-    if let ControlFlow::Break(foreign) = statement.visit(&mut Leftover { kinds: &translation.kinds }) {
-        return Err(foreign);
-    }
+    let kinds = match rewrite(&mut statement, readable) {
+        ControlFlow::Continue(kinds) => kinds,
+        ControlFlow::Break(foreign) => return Err(foreign),
+    };
     if statement == came {
-        return Ok(sql.into());
+        return Ok(Translated { sql: sql.into(), kinds });
     }
     let written = statement.to_string();
     match read(&PostgreSqlDialect {}, &written) {
@@ -68,7 +81,7 @@ pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Cow<'a,
             "so deep an expression of PostgreSQL's".to_owned(),
             "a part of it in a WITH of its own".into(),
         )),
-        Some(again) if again.to_string() == written => Ok(written.into()),
+        Some(again) if again.to_string() == written => Ok(Translated { sql: written.into(), kinds }),
         // The library writes some quotes in texts and names so that the text would end earlier.
         Some(_) => Err((
             "a quote beside a backslash or another quote, in a text".to_owned(),
@@ -77,14 +90,34 @@ pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Cow<'a,
     }
 }
 
+/// Replaces what only PostgreSQL has, and tells the kinds of the columns.
+fn rewrite(statement: &mut Statement, readable: &Readable) -> ControlFlow<Foreign, Vec<Option<Kind>>> {
+    VisitMut::visit(statement, &mut Relations::default())?;
+    let kinds = Kinds::new(readable);
+    let answered = match &*statement {
+        Statement::Query(query) => kinds.columns_of(query).iter().map(|(_, kind)| *kind).collect(),
+        _ => Vec::new(),
+    };
+    let mut translation =
+        Translation { kinds: kinds.clone(), selects: Vec::new(), elements: Vec::new(), first: None };
+    VisitMut::visit(statement, &mut translation)?;
+    Visit::visit(statement, &mut Leftover { kinds })?;
+    ControlFlow::Continue(answered)
+}
+
 /// Parentheses inside one another.
 const MAX_DEPTH: i32 = 24;
 
-/// More operators and keywords are no question of people or assistants; SQLite says what it thinks of them.
+/// More operators and keywords are no question of people or assistants.
 const MAX_OPERATORS: usize = 1_000;
 
 fn parse(dialect: &dyn Dialect, sql: &str) -> Option<Statement> {
-    // Groups in groups take the library long, and a chain of operators is a tree as deep as the chain is long.
+    if is_readable(dialect, sql)? { read(dialect, sql) } else { None }
+}
+
+/// Whether it is neither too deep nor too wide; nothing where it has no tokens of the dialect. Groups in groups take
+/// the library long, and a chain of operators is a tree as deep as the chain is long.
+fn is_readable(dialect: &dyn Dialect, sql: &str) -> Option<bool> {
     let (mut depth, mut operators) = (0_i32, 0);
     for token in Tokenizer::new(dialect, sql).tokenize().ok()? {
         match token {
@@ -99,10 +132,10 @@ fn parse(dialect: &dyn Dialect, sql: &str) -> Option<Statement> {
             _ => operators += 1,
         }
         if depth > MAX_DEPTH || operators > MAX_OPERATORS {
-            return None;
+            return Some(false);
         }
     }
-    read(dialect, sql)
+    Some(true)
 }
 
 fn read(dialect: &dyn Dialect, sql: &str) -> Option<Statement> {
@@ -126,43 +159,31 @@ struct Scope {
 }
 
 struct Translation<'a> {
-    readable: &'a Readable,
-    kinds: Kinds,
+    kinds: Kinds<'a>,
     selects: Vec<Scope>,
-    /// Of the SELECT that was left last, for its ORDER BY.
+    /// Of the SELECT that was left last, for its ORDER BY: elements, and names that its columns were given.
     elements: Vec<(String, String)>,
+    /// The table whose columns must be told from those of elements there.
+    first: Option<Ident>,
 }
 
 impl VisitorMut for Translation<'_> {
     type Break = Foreign;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Foreign> {
-        for cte in query.with.iter_mut().filter(|with| !with.recursive).flat_map(|with| &mut with.cte_tables)
-        {
-            // In SQLite the name stands for the query itself even here.
-            let name = cte.alias.name.value.to_lowercase();
-            if self.readable.has(&name) {
-                let _ = visit_relations_mut(&mut cte.query, |relation| {
-                    if relation.0.len() == 1 && function_name(relation) == name {
-                        relation.0.insert(0, ObjectNamePart::Identifier(Ident::new("main")));
-                    }
-                    ControlFlow::<()>::Continue(())
-                });
-            }
-        }
-        ControlFlow::Continue(())
+        self.kinds.enter_query(query);
+        self.kinds.joined(&query.body)
     }
 
-    fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<Foreign> {
-        if let [schema, _] = relation.0.as_slice()
-            && schema.as_ident().is_some_and(|schema| schema.value.eq_ignore_ascii_case("public"))
-        {
-            relation.0.remove(0);
-        }
+    /// In PostgreSQL NULL is larger than everything else, in SQLite smaller.
+    fn pre_visit_order_by_expr(&mut self, order: &mut OrderByExpr) -> ControlFlow<Foreign> {
+        let descending = order.options.sort == Some(OrderBySort::Desc);
+        order.options.nulls_first.get_or_insert(descending);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Foreign> {
+        self.kinds.enter_select(select);
         self.selects.push(Scope { came: select.projection.clone(), ..Scope::default() });
         ControlFlow::Continue(())
     }
@@ -170,9 +191,13 @@ impl VisitorMut for Translation<'_> {
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Foreign> {
         let Some(scope) = self.selects.pop() else { return ControlFlow::Continue(()) };
         let lists = scope.unnested.is_some() || !scope.elements.is_empty();
+        self.first = None;
         if lists && let Some(first) = select.from.first().and_then(|from| own_name(&from.relation)) {
-            let _ =
-                VisitMut::visit(select, &mut Qualified { by: first, elements: &scope.elements, depth: 0 });
+            let _ = VisitMut::visit(
+                select,
+                &mut Qualified { by: first.clone(), elements: &scope.elements, depth: 0 },
+            );
+            self.first = Some(first);
         }
         if let Some(list) = scope.unnested {
             select.from.push(TableWithJoins { relation: elements_of(list, "unnested"), joins: Vec::new() });
@@ -194,7 +219,17 @@ impl VisitorMut for Translation<'_> {
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Foreign> {
-        if matches!(*query.body, SetExpr::Select(_)) {
+        self.kinds.leave_query();
+        if let SetExpr::Select(select) = &*query.body {
+            if let Some(by) = self.first.take() {
+                let named = select.projection.iter().filter_map(|item| match item {
+                    SelectItem::ExprWithAlias { alias, .. } => Some((String::new(), alias.value.clone())),
+                    _ => None,
+                });
+                let elements: Vec<_> = self.elements.iter().cloned().chain(named).collect();
+                let mut qualified = Qualified { by, elements: &elements, depth: 0 };
+                let _ = VisitMut::visit(&mut query.order_by, &mut qualified);
+            }
             let _ = visit_expressions_mut(&mut query.order_by, |expr| {
                 name_element(expr, &self.elements);
                 ControlFlow::<()>::Continue(())
@@ -243,9 +278,10 @@ impl VisitorMut for Translation<'_> {
                 data_type,
                 ..
             } => {
-                let own = *kind == CastKind::Cast && is_own_type(data_type);
-                if let Some(made) = (!own).then(|| self.cast(inner, data_type)).transpose_flow()? {
-                    *expr = made;
+                // SQLite's own, which no other store has.
+                let own = *kind == CastKind::Cast && matches!(data_type, DataType::Blob(None));
+                if !own {
+                    *expr = self.cast(inner, data_type)?;
                 }
             }
             Expr::TypedString(typed) => {
@@ -287,16 +323,31 @@ impl VisitorMut for Translation<'_> {
                 *expr = self.part(&field, of);
             }
             Expr::Position { expr: part, r#in } => *expr = template("instr(_1, _0)", &[part, r#in]),
-            Expr::Substring { special, .. } => *special = true,
+            Expr::Substring { expr: of, substring_from: from, substring_for: length, .. } => {
+                let one = Expr::Value(Value::Number("1".to_owned(), false).into());
+                *expr = self.substring(of, from.as_deref().unwrap_or(&one), length.as_deref())?;
+            }
             Expr::Trim { trim_where, trim_what, expr: of, trim_characters } => {
                 let what = trim_what.as_deref().or_else(|| trim_characters.as_ref()?.first());
                 *expr = trimmed(of, what, trim_where.as_ref());
             }
             Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
-                *expr = any_of(left, right, false);
+                *expr = self.any(left, right, false)?;
             }
             Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => {
-                *expr = any_of(left, right, true);
+                *expr = self.any(left, right, true)?;
+            }
+            Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
+                return self.compare_both(left, right);
+            }
+            Expr::Case { operand, conditions, else_result, .. } => {
+                if let Some(operand) = operand {
+                    conditions
+                        .iter_mut()
+                        .try_for_each(|when| self.compare_both(operand, &mut when.condition))?;
+                }
+                let results = conditions.iter_mut().map(|when| &mut when.result);
+                return self.alike(results.chain(else_result.as_deref_mut()));
             }
             Expr::BinaryOp { left, op, right } => {
                 if let Some(made) = self.operator(left, op, right)? {
@@ -304,14 +355,10 @@ impl VisitorMut for Translation<'_> {
                 }
             }
             Expr::Between { expr: at, low, high, .. } => {
-                self.compare(at, low);
-                self.compare(at, high);
+                self.compare_both(at, low)?;
+                self.compare_both(at, high)?;
             }
-            Expr::In { expr: at, target: InTarget::List(list), .. } => {
-                for value in list {
-                    self.compare(at, value);
-                }
-            }
+            Expr::In { expr: at, target, .. } => return self.among(at, target),
             Expr::Function(_) => return self.function(expr),
             _ => {}
         }
@@ -319,25 +366,30 @@ impl VisitorMut for Translation<'_> {
     }
 }
 
-/// `Option<ControlFlow<B, T>>` the other way round.
-trait TransposeFlow<B, T> {
-    fn transpose_flow(self) -> ControlFlow<B, Option<T>>;
-}
-
-impl<B, T> TransposeFlow<B, T> for Option<ControlFlow<B, T>> {
-    fn transpose_flow(self) -> ControlFlow<B, Option<T>> {
-        match self {
-            None => ControlFlow::Continue(None),
-            Some(ControlFlow::Continue(value)) => ControlFlow::Continue(Some(value)),
-            Some(ControlFlow::Break(stop)) => ControlFlow::Break(stop),
-        }
-    }
-}
-
 impl Translation<'_> {
     fn function(&mut self, expr: &mut Expr) -> ControlFlow<Foreign> {
         let Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
         let name = function_name(&call.name);
+        match name.as_str() {
+            "coalesce" | "nullif" | "greatest" | "least" | "ifnull" => self.alike(arguments_mut(call))?,
+            "concat" | "concat_ws" => {
+                for argument in arguments_mut(call) {
+                    if self.kinds.of_expr(argument) == Some(Kind::Boolean) {
+                        // Not as the same value's text: by the first letter.
+                        *argument =
+                            template("CASE WHEN _0 THEN 't' WHEN NOT _0 THEN 'f' END", &[&nested(argument)]);
+                    }
+                    self.show(argument)?;
+                }
+            }
+            "sum" | "avg" => {
+                let mut arguments = plain_arguments(&call.args).into_iter();
+                if arguments.any(|argument| self.kinds.of_expr(argument) == Some(Kind::Text)) {
+                    return foreign(format!("{name} of a text"), hints::TEXT_AS_NUMBER);
+                }
+            }
+            _ => {}
+        }
         if !call.within_group.is_empty() {
             return foreign(format!("{name} WITHIN GROUP"), hints::PERCENTILE);
         }
@@ -357,6 +409,10 @@ impl Translation<'_> {
             ("strpos", [_, _]) => renamed(call, "instr"),
             ("btrim", [of]) => *expr = trimmed(of, None, None),
             ("btrim", [of, what]) => *expr = trimmed(of, Some(what), None),
+            ("substr" | "substring", [of, from]) => *expr = self.substring(of, from, None)?,
+            ("substr" | "substring", [of, from, length]) => {
+                *expr = self.substring(of, from, Some(length))?;
+            }
             ("jsonb_array_length", [_]) => renamed(call, "json_array_length"),
             ("jsonb_build_object" | "json_build_object", _) => renamed(call, "json_object"),
             ("jsonb_build_array" | "json_build_array", _) => renamed(call, "json_array"),
@@ -385,6 +441,26 @@ impl Translation<'_> {
         ControlFlow::Continue(())
     }
 
+    /// A part of a text by its place: SQLite counts from the end where PostgreSQL goes on before the beginning.
+    fn substring(&self, of: &Expr, from: &Expr, length: Option<&Expr>) -> ControlFlow<Foreign, Expr> {
+        if literal(from).is_some() || self.kinds.of_expr(from) == Some(Kind::Text) {
+            return foreign("substring by a pattern", hints::SUBSTRING);
+        }
+        ControlFlow::Continue(match length {
+            None => template("pg_substr(_0, _1)", &[of, from]),
+            Some(length) => template("pg_substr(_0, _1, _2)", &[of, from, length]),
+        })
+    }
+
+    /// `x = ANY(…)`, or `x <> ALL(…)`.
+    fn any(&self, left: &Expr, right: &Expr, negated: bool) -> ControlFlow<Foreign, Expr> {
+        let mut made = any_of(left, right, negated);
+        if let Expr::In { expr: at, target, .. } = &mut made {
+            self.among(at, target)?;
+        }
+        ControlFlow::Continue(made)
+    }
+
     /// A table of a list's elements, and what they are called.
     fn elements(
         &mut self,
@@ -400,4 +476,16 @@ impl Translation<'_> {
         *factor = elements_of(list, &alias_name);
         ControlFlow::Continue(())
     }
+}
+
+/// The arguments of a call that are plain.
+fn arguments_mut(call: &mut Function) -> impl Iterator<Item = &mut Expr> {
+    let list = match &mut call.args {
+        FunctionArguments::List(list) => list.args.as_mut_slice(),
+        _ => &mut [],
+    };
+    list.iter_mut().filter_map(|argument| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{BinaryOperator, Expr, Interval};
+use sqlparser::ast::{BinaryOperator, Expr, InTarget, Interval, Value};
 
 use super::{
     Foreign, Translation, foreign,
@@ -14,6 +14,8 @@ use super::{
 };
 use crate::store::sqlite::query::times::Moment;
 
+const CONTINUE: ControlFlow<Foreign> = ControlFlow::Continue(());
+
 impl Translation<'_> {
     pub(super) fn operator(
         &self,
@@ -23,13 +25,39 @@ impl Translation<'_> {
     ) -> ControlFlow<Foreign, Option<Expr>> {
         use BinaryOperator as Op;
         let (a, b) = (self.kinds.of_expr(left), self.kinds.of_expr(right));
-        if *op == Op::Divide && [a, b].contains(&Some(Kind::Number)) {
-            // SQLite would cut what is left of two whole numbers.
-            *left = template("CAST(_0 AS REAL)", &[left]);
-        }
-        let other_than_number = |kind: &Kind| *kind != Kind::Number;
-        let (a, b) = (a.filter(other_than_number), b.filter(other_than_number));
         let made = |sql: &str, parts: &[&Expr]| ControlFlow::Continue(Some(template(sql, parts)));
+        match op {
+            Op::LongArrow => return ControlFlow::Continue(Some(json_text(left, right))),
+            Op::Arrow => return ControlFlow::Continue(None),
+            Op::StringConcat => {
+                if [a, b].iter().any(|kind| matches!(kind, Some(Kind::Json | Kind::List))) {
+                    return foreign("JSON or lists put together by ||", hints::JSON_CONCAT);
+                }
+                for side in [left, right] {
+                    self.show(side)?;
+                }
+                return ControlFlow::Continue(None);
+            }
+            Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo
+                if [a, b].contains(&Some(Kind::Text)) && ![a, b].contains(&Some(Kind::Interval)) =>
+            {
+                return foreign("reckoning with a text", hints::TEXT_AS_NUMBER);
+            }
+            _ => {}
+        }
+        if matches!(op, Op::Divide | Op::Modulo) && ![a, b].contains(&Some(Kind::Interval)) {
+            // SQLite would cut what is left of two whole numbers.
+            if *op == Op::Divide && [a, b].into_iter().flatten().any(Kind::is_fractional) {
+                *left = template("CAST(_0 AS REAL)", &[left]);
+            }
+            // And would answer with NULL.
+            if !is_other_than_zero(right) {
+                *right = template("pg_nonzero(_0)", &[right]);
+            }
+            return ControlFlow::Continue(None);
+        }
+        let reckoned = |kind: &Kind| kind.is_reckoned();
+        let (a, b) = (a.filter(reckoned), b.filter(reckoned));
         match (op, a, b) {
             (Op::Plus | Op::Minus, Some(time), Some(Kind::Interval)) if time.is_time() => {
                 let name = if *op == Op::Plus { "pg_plus" } else { "pg_minus" };
@@ -58,8 +86,7 @@ impl Translation<'_> {
                 foreign("a time and a number are added up or subtracted", hints::INTERVAL)
             }
             (Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq, ..) => {
-                self.compare(left, right);
-                self.compare(right, left);
+                self.compare_both(left, right)?;
                 ControlFlow::Continue(None)
             }
             (Op::PGRegexMatch, ..) => made("pg_regexp(_0, _1)", &[left, right]),
@@ -71,8 +98,11 @@ impl Translation<'_> {
                 let Some(path) = literal(right).and_then(json_path) else {
                     return foreign("a path that is no list of names", hints::JSON_PATH);
                 };
-                let arrow = if *op == Op::HashArrow { "->" } else { "->>" };
-                made(&format!("(_0 {arrow} _1)"), &[left, &quoted(path)])
+                let path = quoted(path);
+                if *op == Op::HashArrow {
+                    return made("(_0 -> _1)", &[left, &path]);
+                }
+                ControlFlow::Continue(Some(json_text(left, &path)))
             }
             (Op::Question, ..) => match literal(right) {
                 Some(key) => made("(json_type(_0, _1) IS NOT NULL)", &[left, &quoted(json_key(key))]),
@@ -82,53 +112,156 @@ impl Translation<'_> {
         }
     }
 
-    /// Makes `other` comparable with `at`: a text in the form that times have, an interval in seconds, and JSON as text
-    /// where it is compared with text.
-    pub(super) fn compare(&self, at: &mut Expr, other: &mut Expr) {
-        if let (Some(Kind::Interval), Some(Kind::Interval)) =
-            (self.kinds.of_expr(at), self.kinds.of_expr(other))
-        {
-            for side in [at, other] {
-                if let Some((later, earlier)) = self.kinds.difference(side) {
-                    *side = template("pg_part_between('epoch', _0, _1)", &[later, earlier]);
-                } else if let Expr::Interval(interval) = unnested(side) {
-                    *side = template("pg_interval_seconds(_0)", &[&interval_text(interval)]);
-                }
-            }
-            return;
+    /// Makes both sides comparable with one another, row for row where they are rows.
+    pub(super) fn compare_both(&self, left: &mut Expr, right: &mut Expr) -> ControlFlow<Foreign> {
+        if let (Expr::Tuple(left), Expr::Tuple(right)) = (&mut *left, &mut *right) {
+            return left.iter_mut().zip(right).try_for_each(|(left, right)| self.compare_both(left, right));
         }
-        if literal(other).is_some()
-            && let Some(text) = json_text(at)
-        {
-            *at = text;
-            return;
-        }
-        let (Some(kind), of_other) = (self.kinds.of_expr(at), self.kinds.of_expr(other)) else { return };
+        self.compare(left, right)?;
+        self.compare(right, left)
+    }
+
+    /// Makes `other` comparable with `at`: a literal as the type of `at` has it, an interval in seconds, one kind of
+    /// time as the other.
+    pub(super) fn compare(&self, at: &mut Expr, other: &mut Expr) -> ControlFlow<Foreign> {
+        let (Some(kind), of_other) = (self.kinds.of_expr(at), self.kinds.of_expr(other)) else {
+            return CONTINUE;
+        };
         if let Some(text) = literal(other) {
-            if kind == Kind::Number && text.trim().parse::<f64>().is_ok_and(f64::is_finite) {
-                *other = template("pg_number(_0)", &[other]);
-            }
-            let Some(text) = literal(other) else { return };
-            // What is no time, or only its beginning, is compared as text.
-            let moment = Moment::parse(text).ok();
-            let moment = moment.and_then(|moment| match kind {
-                Kind::Instant => Some(moment.to_instant()),
-                Kind::Local => Some(moment.to_local()),
-                Kind::Day => Some(moment.to_day()),
-                _ => None,
-            });
-            if let Some(moment) = moment {
-                *other = quoted(moment.write());
-            }
-            return;
+            *other = literal_as(kind, text)?.unwrap_or_else(|| other.clone());
+            return CONTINUE;
         }
         match (kind, of_other) {
+            (Kind::Interval, Some(Kind::Interval)) => {
+                for side in [at, other] {
+                    if let Some((later, earlier)) = self.kinds.difference(side) {
+                        *side = template("pg_part_between('epoch', _0, _1)", &[later, earlier]);
+                    } else if let Expr::Interval(interval) = unnested(side) {
+                        *side = template("pg_interval_seconds(_0)", &[&interval_text(interval)]);
+                    }
+                }
+            }
             (Kind::Instant, Some(Kind::Local | Kind::Day)) => {
                 *other = template("pg_timestamptz(_0)", &[other]);
             }
             (Kind::Local, Some(Kind::Day)) => *other = template("pg_timestamp(_0)", &[other]),
+            (Kind::Text, Some(Kind::Number | Kind::Double | Kind::Whole)) => {
+                return foreign("comparing a text with a number", hints::TEXT_AS_NUMBER);
+            }
+            (Kind::Text, _) if is_number(other) => {
+                return foreign("comparing a text with a number", hints::TEXT_AS_NUMBER);
+            }
             _ => {}
         }
+        CONTINUE
+    }
+
+    /// Makes the literals among values that become one, as those of `coalesce`, of the kind of the others.
+    pub(super) fn alike<'e>(&self, values: impl IntoIterator<Item = &'e mut Expr>) -> ControlFlow<Foreign> {
+        let values: Vec<&mut Expr> = values.into_iter().collect();
+        let Some(kind) = values.iter().find_map(|value| self.kinds.of_expr(value)) else { return CONTINUE };
+        for value in values {
+            if let Some(text) = literal(value) {
+                *value = literal_as(kind, text)?.unwrap_or_else(|| value.clone());
+            }
+        }
+        CONTINUE
+    }
+
+    /// What is looked for among other values.
+    pub(super) fn among(&self, at: &mut Expr, target: &mut InTarget) -> ControlFlow<Foreign> {
+        match target {
+            InTarget::List(list) => list.iter_mut().try_for_each(|value| self.compare_both(at, value)),
+            InTarget::Subquery(query) => {
+                let (kind, of_query) = (
+                    self.kinds.of_expr(at),
+                    self.kinds.columns_of(query).first().and_then(|(_, kind)| *kind),
+                );
+                match (kind, of_query) {
+                    (Some(a), Some(b)) if a != b && (a.is_reckoned() || b.is_reckoned()) => {
+                        foreign("IN with values of another type", hints::SAME_CAST)
+                    }
+                    _ => CONTINUE,
+                }
+            }
+            _ => CONTINUE,
+        }
+    }
+}
+
+/// What PostgreSQL reads a literal as beside a value of the kind; nothing where it stays as it is.
+fn literal_as(kind: Kind, text: &str) -> ControlFlow<Foreign, Option<Expr>> {
+    let made = |expr| ControlFlow::Continue(Some(expr));
+    match kind {
+        Kind::Boolean => match text.trim().to_lowercase().as_str() {
+            "t" | "true" | "y" | "yes" | "on" | "1" => made(Expr::Value(Value::Boolean(true).into())),
+            "f" | "false" | "n" | "no" | "off" | "0" => made(Expr::Value(Value::Boolean(false).into())),
+            _ => foreign("a text that is neither true nor false beside a boolean", "true or false"),
+        },
+        Kind::Number | Kind::Double | Kind::Whole => {
+            let text = text.trim();
+            if text.parse::<i64>().is_ok() {
+                return made(Expr::Value(
+                    Value::Number(text.trim_start_matches('+').to_owned(), false).into(),
+                ));
+            }
+            match text.parse::<f64>() {
+                Ok(number) if number.is_finite() && kind != Kind::Whole => {
+                    made(template("pg_number(_0)", &[&quoted(text)]))
+                }
+                _ => foreign("a text that is no number beside one", "the number without quotes"),
+            }
+        }
+        Kind::Instant | Kind::Local | Kind::Day => {
+            let Ok(moment) = Moment::parse(text) else {
+                // The beginning of a time is no time to PostgreSQL, and here stands before all that begin so.
+                if is_beginning(text) {
+                    return ControlFlow::Continue(None);
+                }
+                return foreign("a time that is written so", hints::TIME);
+            };
+            made(quoted(
+                match kind {
+                    Kind::Instant => moment.to_instant(),
+                    Kind::Local => moment.to_local(),
+                    _ => moment.to_day(),
+                }
+                .write(),
+            ))
+        }
+        Kind::List if text == "{}" => made(quoted("[]")),
+        Kind::List => foreign("a list written as a text", hints::UNNEST),
+        Kind::Json if ["{}", "[]"].contains(&text) => ControlFlow::Continue(None),
+        Kind::Json => foreign("JSON compared with a written one", hints::JSON_CONTAINS),
+        Kind::Text | Kind::Interval => ControlFlow::Continue(None),
+    }
+}
+
+/// A year, or a year and a month.
+fn is_beginning(text: &str) -> bool {
+    let digits =
+        |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.split_once('-') {
+        None => digits(text, 4),
+        Some((year, month)) => digits(year, 4) && digits(month, 2),
+    }
+}
+
+fn is_number(expr: &Expr) -> bool {
+    match unnested(expr) {
+        Expr::Value(value) => matches!(value.value, Value::Number(..)),
+        Expr::UnaryOp { expr, .. } => is_number(expr),
+        _ => false,
+    }
+}
+
+fn is_other_than_zero(expr: &Expr) -> bool {
+    match unnested(expr) {
+        Expr::Value(value) => match &value.value {
+            Value::Number(number, _) => number.parse().is_ok_and(|number: f64| number != 0.0),
+            _ => false,
+        },
+        _ => false,
     }
 }
 

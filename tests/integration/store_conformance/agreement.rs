@@ -1,0 +1,223 @@
+//! The promise of the embedded store's dialect: a question is answered as Postgres answers it, or refused with advice.
+//!
+//! The same questions are asked of both stores over the same rows, and the answers are compared.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, NaiveDateTime};
+use serde_json::{Value, json};
+use sluice::{
+    fault::FaultKind,
+    store::{QueryLimits, Store},
+};
+
+use crate::support::stores::{Embedded, Postgres, StoreBench, apply, lead_with, session_with};
+
+const LIMITS: QueryLimits = QueryLimits { rows: 200, bytes: 100_000, timeout: Duration::from_secs(10) };
+
+/// Rows with what the two stores keep differently: NULL, booleans, numbers in JSON, lists, letters beyond ASCII, times
+/// around midnight.
+async fn filled<B: StoreBench>() -> (B, Arc<dyn Store>) {
+    let bench = B::new().await;
+    let store = bench.open();
+    let leads = [
+        json!({"nome": "José Simões", "telefone": "+55 48 91234-5678", "interesse": ["casa", "lote"], "origem": "google",
+            "created_at": "2026-09-30T23:30:00Z", "score_qualificacao": 85, "last_interaction_at": "2026-10-01T00:00:00Z",
+            "ativo": true, "nota": 7, "peso": "07", "extra": {"b": 1, "aa": [1, "x"], "a": null}}),
+        json!({"nome": "ÁUREA", "telefone": null, "interesse": [], "origem": null, "created_at": "2026-10-01T00:00:00Z",
+            "score_qualificacao": 40, "last_interaction_at": null, "ativo": false, "nota": 10, "peso": "3"}),
+        json!({"nome": "Simões 10%", "telefone": "11", "interesse": ["casa"], "origem": "meta",
+            "created_at": "2026-10-01T12:15:00.5Z", "score_qualificacao": 15, "last_interaction_at": "2026-10-02T10:00:00Z",
+            "nota": 1.5, "ativo": "talvez"}),
+        json!({"nome": null, "telefone": "(48) 3333", "interesse": ["lote"], "origem": "google",
+            "created_at": "2026-11-02T00:00:00Z", "score_qualificacao": null, "last_interaction_at": null, "nota": null}),
+        json!({"nome": "Zé 2", "telefone": "0", "interesse": ["casa", "casa"], "origem": "meta",
+            "created_at": "2026-10-10T08:00:00Z", "score_qualificacao": 51, "last_interaction_at": "2026-09-01T10:00:00Z",
+            "ativo": true}),
+    ];
+    let sessions = (0_u32..7).map(|i| {
+        session_with(
+            100 + u128::from(i),
+            json!({"is_active": i % 3 == 0, "total_messages": i, "started_at": format!("2026-10-0{}T12:00:00Z", i + 1),
+                "ended_at": if i % 2 == 0 { json!(null) } else { json!(format!("2026-10-0{}T12:30:00Z", i + 1)) }}),
+        )
+    });
+    let leads = (1_u128..).zip(leads).map(|(id, lead)| lead_with(id, 0, lead));
+    apply(&*store, leads.chain(sessions).collect()).await;
+    (bench, store)
+}
+
+/// Times and numbers as they are meant, however they are written.
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64().map(|number| (number * 1e9).round() / 1e9)),
+        // Postgres answers with a text where a double would not hold every digit.
+        Value::String(text) if text.len() > 15 && text.contains('.') && text.parse::<f64>().is_ok() => {
+            plain(&json!(text.parse::<f64>().ok()))
+        }
+        Value::String(text) => {
+            let instant = DateTime::parse_from_rfc3339(text).map(|at| at.to_utc().to_string());
+            let local = text.parse::<NaiveDateTime>().map(|at| at.to_string());
+            instant.or(local).map_or_else(|_| value.clone(), Value::String)
+        }
+        // SQLite has no booleans of its own.
+        Value::Bool(truth) => json!(f64::from(*truth)),
+        Value::Array(values) => values.iter().map(plain).collect(),
+        other => other.clone(),
+    }
+}
+
+/// What is answered by both.
+const ANSWERED: &[&str] = &[
+    // Names of WITH.
+    "WITH leads AS (SELECT 1 AS a) SELECT count(*) FROM public.leads",
+    "WITH a AS (SELECT count(*) AS n FROM leads), leads AS (SELECT 1 AS x) SELECT n FROM a",
+    "WITH a AS (SELECT 1 AS x), leads AS (SELECT * FROM public.leads WHERE origem = 'google') SELECT count(*) FROM leads, a",
+    "WITH RECURSIVE leads AS (SELECT id FROM public.leads) SELECT count(*) FROM leads",
+    "WITH leads AS (WITH leads AS (SELECT 1 AS a) SELECT * FROM leads) SELECT count(*) FROM leads",
+    "WITH \"Leads\" AS (SELECT 1 AS a) SELECT count(*) FROM leads",
+    "WITH leads AS (SELECT 1 AS a) SELECT (SELECT count(*) FROM leads), (SELECT count(*) FROM public.leads)",
+    "SELECT public.leads.nome FROM public.leads ORDER BY public.leads.id",
+    "SELECT count(*) FROM (SELECT public.leads.* FROM public.leads) AS x",
+    // JSON as text.
+    "SELECT count(*) FROM leads WHERE CASE metadata ->> 'ativo' WHEN 'true' THEN true ELSE false END",
+    "SELECT count(*) FROM leads WHERE metadata ->> 'ativo' IS NOT DISTINCT FROM 'true'",
+    "SELECT count(*) FROM leads WHERE metadata ->> 'ativo' IS DISTINCT FROM 'true'",
+    "SELECT count(*) FROM leads WHERE metadata ->> 'ativo' = ANY(ARRAY['true', 'false'])",
+    "SELECT count(*) FROM leads WHERE metadata ->> 'ativo' ILIKE 'TRUE'",
+    "SELECT count(*) FROM leads WHERE metadata ->> 'ativo' ~ 'true'",
+    "SELECT count(*) FROM (SELECT metadata ->> 'ativo' AS a FROM leads) AS x WHERE a = 'true'",
+    "SELECT count(*) FROM (SELECT a FROM (SELECT metadata ->> 'ativo' AS a FROM leads) AS x) AS y WHERE a = 'true'",
+    "WITH x AS (SELECT metadata ->> 'nota' AS n FROM leads) SELECT count(*) FROM x WHERE n = '7'",
+    "WITH x AS (SELECT metadata ->> 'nota' AS n FROM leads) SELECT count(*) FROM x WHERE n > '3'",
+    "SELECT length(metadata ->> 'ativo'), 'v=' || (metadata ->> 'ativo'), upper(metadata ->> 'ativo') FROM leads ORDER BY id",
+    "SELECT max(metadata ->> 'nota'), min(metadata ->> 'nota') FROM leads",
+    "SELECT coalesce(metadata ->> 'ativo', 'nada') FROM leads ORDER BY id",
+    "SELECT metadata ->> 'nota' FROM leads ORDER BY metadata ->> 'nota', id",
+    "SELECT metadata ->> 'ativo', count(*) FROM leads GROUP BY metadata ->> 'ativo' ORDER BY 2 DESC, 1",
+    "SELECT metadata ->> 'extra', length(metadata ->> 'extra'), metadata -> 'extra' -> 'aa' ->> 0 FROM leads ORDER BY id",
+    "SELECT metadata #>> '{extra,b}', metadata #>> '{extra,aa,1}', metadata #> '{extra,aa}' FROM leads ORDER BY id",
+    "SELECT (metadata ->> 'nota')::numeric + 1, (metadata ->> 'peso')::int, CAST(metadata ->> 'peso' AS integer) FROM leads ORDER BY id",
+    "SELECT sum((metadata ->> 'nota')::numeric) FROM leads",
+    "SELECT localizacao -> 'uf', localizacao ->> 'uf', metadata -> 'nota' FROM leads ORDER BY id",
+    "SELECT concat(metadata ->> 'ativo', '-', metadata ->> 'nota') FROM leads ORDER BY id",
+    // NULL in an order.
+    "SELECT id FROM leads ORDER BY last_interaction_at DESC, id LIMIT 3",
+    "SELECT id FROM leads ORDER BY last_interaction_at, id LIMIT 3",
+    "SELECT id FROM leads ORDER BY last_interaction_at DESC NULLS LAST, id LIMIT 3",
+    "SELECT id FROM leads ORDER BY last_interaction_at NULLS FIRST, id LIMIT 3",
+    "SELECT id, rank() OVER (ORDER BY last_interaction_at DESC), row_number() OVER (ORDER BY score_qualificacao, id) FROM leads ORDER BY id",
+    "SELECT id, first_value(nome) OVER (PARTITION BY origem ORDER BY nome DESC) FROM leads ORDER BY id",
+    "SELECT id, count(*) OVER w FROM leads WINDOW w AS (ORDER BY last_interaction_at DESC, id) ORDER BY id",
+    "SELECT string_agg(coalesce(origem, '?'), ',' ORDER BY last_interaction_at DESC, id) FROM leads",
+    "SELECT last_interaction_at FROM leads UNION SELECT NULL ORDER BY 1 DESC",
+    "SELECT origem, count(*) FROM leads GROUP BY origem ORDER BY origem DESC",
+    // Division.
+    "SELECT sum(1) / 7, sum(1) / count(*) FROM leads",
+    "SELECT sum(is_active::int) / count(*), 100 * sum(CASE WHEN is_active THEN 1 ELSE 0 END) / count(*) FROM chat_sessions",
+    "SELECT 100 * count(*) FILTER (WHERE is_active) / count(*), 100.0 * count(*) / 7 FROM chat_sessions",
+    "SELECT sum(total_messages) / 4, avg(total_messages) / 2, max(total_messages) / 4 FROM chat_sessions",
+    "SELECT sum(n) / 2 FROM (SELECT count(*) AS n FROM chat_sessions GROUP BY is_active) AS x",
+    "SELECT sum(score_qualificacao) / 7, score_qualificacao / 2 FROM leads GROUP BY 2 ORDER BY 2",
+    "SELECT sum(x::bigint) / 2, sum(x) / 2 FROM (SELECT 3 AS x UNION ALL SELECT 2) AS t",
+    "SELECT extract(hour FROM created_at) / 2, date_part('hour', created_at) / 5 FROM leads ORDER BY id",
+    "SELECT (count(*) + 1) / 2, length('abc') / 2, -7 / 2, 7 % 4, -7 % 4 FROM leads",
+    "SELECT 1 / nullif(count(*), 0) FROM leads WHERE id IS NULL",
+    // Parts of texts.
+    "SELECT substring(nome for 3), substring(nome from 3), substring(nome from 2 for 2) FROM leads ORDER BY id",
+    "SELECT substr('abc', -1), substr('abc', -1, 3), substr('abc', 0, 2), substring('abc', 2), substr('ação', 3, 9)",
+    "SELECT left(nome, 2), right(nome, 2) FROM leads ORDER BY id",
+    // Times.
+    "SELECT count(*) FROM leads WHERE created_at > '2026-10-01'",
+    "SELECT count(*) FROM (SELECT created_at::date FROM leads) AS x WHERE created_at = '2026-10-01'",
+    "SELECT count(*) FROM leads WHERE (SELECT created_at::date) = '2026-10-01'",
+    "SELECT count(*) FROM leads WHERE created_at IS DISTINCT FROM '2026-10-01'",
+    "SELECT count(*) FROM leads WHERE created_at IS NOT DISTINCT FROM '2026-10-01 00:00'",
+    "SELECT created_at::date AS created_at FROM leads WHERE created_at > '2026-10-01' ORDER BY 1",
+    "SELECT count(*) FROM leads WHERE (created_at, nome) > ('2026-10-01', 'A')",
+    "SELECT coalesce(last_interaction_at, '2026-01-01') FROM leads ORDER BY id",
+    "SELECT CASE WHEN origem = 'meta' THEN created_at ELSE '2026-01-01' END FROM leads ORDER BY id",
+    "SELECT greatest(created_at, '2026-10-05') FROM leads ORDER BY id",
+    "SELECT created_at || '', 'em ' || created_at::date FROM leads ORDER BY id",
+    "SELECT count(*) FROM leads WHERE created_at::date IN ('2026-10-01', '2026-11-02')",
+    "SELECT created_at::date FROM leads UNION SELECT date_trunc('day', created_at)::date FROM leads ORDER BY 1",
+    // Booleans, lists, numbers as texts.
+    "SELECT count(*) FROM chat_sessions WHERE is_active = 'true'",
+    "SELECT count(*) FROM chat_sessions WHERE is_active <> 'f'",
+    "SELECT is_active || '', is_active::text, concat(is_active, '!') FROM chat_sessions ORDER BY id",
+    "SELECT coalesce(is_active, 'f') FROM chat_sessions ORDER BY id",
+    "SELECT is_active AND total_messages > 2, total_messages > 3 FROM chat_sessions ORDER BY id",
+    "SELECT count(*) FROM leads WHERE interesse = '{}'",
+    "SELECT count(*) FROM leads WHERE interesse <> '{}'",
+    "SELECT extract(year FROM created_at) || '/' || extract(month FROM created_at), extract(day FROM created_at)::text FROM leads ORDER BY id",
+    "SELECT floor(score_qualificacao / 2)::text, ceil(2.1)::text, floor(2.7::float8)::text FROM leads ORDER BY id",
+    "SELECT score_qualificacao::text, total_messages::text || '!' FROM leads, chat_sessions ORDER BY leads.id, chat_sessions.id",
+    "SELECT count(*) FROM leads WHERE score_qualificacao = '40' OR score_qualificacao > '50.5'",
+    "SELECT count(*) FROM chat_sessions HAVING count(*) > '5'",
+    // Patterns.
+    "SELECT count(*) FROM leads WHERE nome ~ 'S[[:alpha:]]+$'",
+    "SELECT count(*) FROM leads WHERE nome ~ '^[[:upper:]]+$'",
+    "SELECT count(*) FROM leads WHERE nome ~ '^[[:alnum:] ]+$'",
+    "SELECT count(*) FROM leads WHERE nome ~ '^\\w+ \\w+$'",
+    // Lists.
+    "SELECT nome, unnest(interesse) FROM leads ORDER BY id, 2",
+    "SELECT nome AS id, unnest(interesse) AS value FROM leads ORDER BY id, value",
+    // Casts.
+    "SELECT CAST(score_qualificacao AS integer), score_qualificacao::int, CAST(2.5 AS integer), CAST('7' AS int) FROM leads ORDER BY id",
+    "SELECT (2.5::float8)::int, (3.5::float8)::int, 2.5::numeric::int, (-2.5::numeric)::int",
+    "SELECT CAST(created_at AS text), CAST(is_active AS text) FROM leads, chat_sessions ORDER BY leads.id, chat_sessions.id",
+];
+
+/// What Postgres answers or refuses and the embedded store refuses: an answer would be another.
+const REFUSED: &[&str] = &[
+    "WITH a AS (SELECT 1 FROM b), b AS (SELECT 1) SELECT * FROM a",
+    "WITH b AS (SELECT 1 AS x) SELECT * FROM (WITH a AS (SELECT x FROM b), b AS (SELECT 2 AS x) SELECT x FROM a) AS t",
+    "SELECT 1 / 0",
+    "SELECT 1 % 0",
+    "SELECT count(*) / (SELECT count(*) FROM leads WHERE id IS NULL) FROM leads",
+    "SELECT substring(telefone from '\\d+') FROM leads",
+    "SELECT count(*) FROM leads WHERE created_at > '2026-10-1'",
+    "SELECT count(*) FROM leads WHERE created_at > '20261001'",
+    "SELECT count(*) FROM leads WHERE created_at > 'Oct 1 2026'",
+    "SELECT count(*) FROM leads WHERE created_at > 'yesterday'",
+    "SELECT count(*) FROM leads WHERE created_at IN (SELECT created_at::timestamp FROM leads)",
+    "SELECT count(*) FROM leads WHERE created_at = ANY(SELECT created_at::date FROM leads)",
+    "SELECT created_at::date FROM leads UNION SELECT date_trunc('day', created_at) FROM leads",
+    "SELECT metadata ->> 'nota' > 3 FROM leads",
+    "SELECT (metadata ->> 'nota') + 1 FROM leads",
+    "SELECT sum(metadata ->> 'nota') FROM leads",
+    "WITH x AS (SELECT metadata ->> 'nota' AS n FROM leads) SELECT count(*) FROM x WHERE n > 3",
+    "SELECT nome + 1 FROM leads",
+    "SELECT count(*) FROM chat_sessions WHERE is_active = 'talvez'",
+    "SELECT (sum(score_qualificacao) / 7)::text FROM leads",
+    "SELECT 'média ' || avg(score_qualificacao) FROM leads",
+    "SELECT metadata || '{\"a\": 1}' FROM leads",
+    "SELECT count(*) FROM leads WHERE interesse = '{casa}'",
+    "SELECT count(*) FROM leads WHERE metadata = '{\"a\": 1}'",
+    "SELECT interesse::text FROM leads",
+    "SELECT count(*) FROM chat_sessions WHERE total_messages = '1.5'",
+];
+
+#[tokio::test]
+async fn the_embedded_store_answers_as_postgres_or_refuses() {
+    let ((_one, embedded), (_other, postgres)) = (filled::<Embedded>().await, filled::<Postgres>().await);
+    let mut wrong = Vec::new();
+    for sql in ANSWERED {
+        match (postgres.query(sql, LIMITS).await, embedded.query(sql, LIMITS).await) {
+            (Ok(a), Ok(b)) if plain(&json!(a.rows)) == plain(&json!(b.rows)) => {}
+            (Ok(a), Ok(b)) => {
+                wrong.push(format!("{sql}\n   {}\n   embedded: {}", json!(a.rows), json!(b.rows)))
+            }
+            (a, b) => {
+                wrong.push(format!("{sql}\n   {:?}\n   embedded: {:?}", a.map(|a| a.rows), b.map(|b| b.rows)))
+            }
+        }
+    }
+    for sql in REFUSED {
+        match embedded.query(sql, LIMITS).await {
+            Err(fault) if fault.kind == FaultKind::Invalid => {}
+            outcome => wrong.push(format!("{sql}\n   not refused: {:?}", outcome.map(|answer| answer.rows))),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
