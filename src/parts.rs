@@ -6,7 +6,7 @@ use crate::{
     config::{Settings, SupabaseSettings},
     data_folder::DataFolder,
     embedded::EmbeddedDb,
-    engine::{Engine, EngineSettings},
+    engine::{Engine, EngineSettings, ReconcileSettings},
     fault::{Fault, FaultKind},
     index::{Index, elasticsearch::EsIndex, tantivy::TantivyIndex},
     log::{BatchLimits, Log, embedded::EmbeddedLog, kafka::KafkaLog},
@@ -140,6 +140,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
         },
         pauses: EngineSettings::PAUSES,
         overlap: settings.overlap,
+        reconcile: ReconcileSettings::DEFAULT,
         owner: owner(),
     }
 }

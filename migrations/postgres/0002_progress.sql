@@ -37,15 +37,18 @@ CREATE INDEX sluice_syncs_running ON sluice_syncs (table_name) WHERE state = 'ru
 CREATE TABLE sluice_appended (
     log text NOT NULL,
     table_name text NOT NULL,
-    entity text NOT NULL,
+    -- Keys are compared in the order of their bytes, as an index has them.
+    entity text COLLATE "C" NOT NULL,
     event uuid NOT NULL,
     versao bigint NOT NULL,
+    removed boolean NOT NULL DEFAULT false,
     PRIMARY KEY (log, table_name, entity)
 ) WITH (fillfactor = 85);
 
 COMMENT ON TABLE sluice_appended IS
     'The last event of each entity that syncs appended to a log: what spares unchanged rows a second event';
 COMMENT ON COLUMN sluice_appended.entity IS 'The key of the row, as text';
+COMMENT ON COLUMN sluice_appended.removed IS 'That event says that the row is gone';
 COMMENT ON COLUMN sluice_appended.versao IS 'The version that event was given; the next one is larger';
 
 CREATE TABLE sluice_coverage (

@@ -56,6 +56,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         limit: options.limit,
         resume: options.resume,
         full: options.full,
+        reconcile: None,
     };
     let stop = asked_to_stop();
     let id = engine.start_sync(request).await?;

@@ -10,7 +10,7 @@ use crate::{
     fault::Fault,
     log::{LogFacts, records_in},
     sink::Sink,
-    source::RowQuery,
+    source::{RowQuery, Scope},
 };
 
 /// How one check came out.
@@ -90,7 +90,9 @@ impl Engine {
                 .map(|warning| Finding::warning(part, warning.about, &warning.problem, warning.next_step)),
         );
         for table in self.catalog.tables() {
-            let query = RowQuery { table, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 1 };
+            let scope = Scope::Changed;
+            let query =
+                RowQuery { table, scope, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 1 };
             let check = format!("{table} readable");
             findings.push(match within(part, self.source.page(&query, None)).await {
                 Ok(_) => Finding::ok(part, &check, "a page was read"),

@@ -14,6 +14,7 @@ mod project;
 mod queries;
 mod rebuild;
 mod recent;
+mod reconcile;
 mod scheduler;
 mod stats;
 mod status;
@@ -28,7 +29,7 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use futures::future::try_join_all;
+use futures::{FutureExt as _, future::try_join_all};
 use tokio::sync::{OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error};
@@ -47,6 +48,7 @@ pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
 pub use queries::{EntityHistory, EntityKey, Related};
 pub use rebuild::{RebuildPhase, RebuildStatus};
 pub use recent::Distribution;
+pub use reconcile::{DeleteLimits, ReconcileSettings};
 pub use scheduler::ScheduleStatus;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
 pub use status::{Count, PartStatus, PipelineStatus};
@@ -77,6 +79,7 @@ pub struct EngineSettings {
     pub pauses: (Duration, Duration),
     /// How far behind its coverage a sync that resumes reads again.
     pub overlap: TimeDelta,
+    pub reconcile: ReconcileSettings,
     /// Names this process to others: host and process id.
     pub owner: String,
 }
@@ -108,7 +111,8 @@ pub enum EngineError {
 fn busy_message(running: Option<&SyncRecord>) -> String {
     match running {
         Some(running) => format!(
-            "a sync of {} runs already: {} since {} on {}; wait for it with get_sync or stop it with cancel_sync",
+            "a {} of {} runs already: {} since {} on {}; wait for it with get_sync or stop it with cancel_sync",
+            if running.request.reconcile.is_some() { "reconciliation" } else { "sync" },
             running.request.table,
             running.id,
             running.started_at.format("%Y-%m-%dT%H:%M:%SZ"),
@@ -288,11 +292,17 @@ impl Engine {
             progress: sender,
             reads: self.reads.clone(),
             appends: self.appends.clone(),
+            newer_than: HashMap::new(),
         };
         self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
         let running = self.running.clone();
+        let asked = run.request.reconcile;
+        let outcome = match asked {
+            Some(asked) => self.reconciliation(run, asked).run(lease).boxed(),
+            None => run.run(lease).boxed(),
+        };
         let work = async move {
-            if let Err(fault) = run.run(lease).await {
+            if let Err(fault) = outcome.await {
                 error!(sync_id = %id, error = %fault, "the end of a sync could not be recorded");
             }
             running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);

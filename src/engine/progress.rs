@@ -13,7 +13,7 @@ use crate::{
     fault::Fault,
     log::Position,
     sink::Sink,
-    store::{ColumnMisfits, SyncFilter, SyncRecord, SyncState},
+    store::{ColumnMisfits, ReconcileReport, SyncFilter, SyncRecord, SyncState},
 };
 
 /// How often a waiting caller looks again.
@@ -69,6 +69,9 @@ pub struct SyncStatus {
     pub ahead: u64,
     /// The limit was reached and the source has more: call again to go on.
     pub more: bool,
+    /// What a reconciliation found and did; absent of a sync.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<ReconcileReport>,
     pub sinks: Vec<SinkProgress>,
     pub started_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
@@ -109,6 +112,7 @@ impl SyncStatus {
             misfits: record.progress.misfits,
             ahead: record.progress.ahead,
             more: record.progress.more,
+            reconcile: record.progress.reconcile,
             sinks,
             started_at: record.started_at,
             finished_at: record.finished_at,

@@ -25,7 +25,7 @@ use crate::{
     domain::{ColumnKind, ENVELOPE_VERSION, Event, Json, Misfit, SourceRow, Table, TableName, micros},
     fault::Fault,
     log::{Log, NewRecord, Position, Topic},
-    source::{Page, RowQuery, Source},
+    source::{Page, RowQuery, Scope, Source},
     store::{
         Appended, ColumnMisfits, Control, Coverage, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
         SyncRequest, SyncState,
@@ -63,6 +63,8 @@ pub struct SyncRun {
     pub progress: watch::Sender<SyncProgress>,
     pub reads: Arc<Flow>,
     pub appends: Arc<Flow>,
+    /// Versions that a sink has of entities, where those are not what was appended: the next ones are larger.
+    pub newer_than: HashMap<String, i64>,
 }
 
 /// Why reading stopped, when nothing failed.
@@ -82,7 +84,7 @@ struct Reading {
 }
 
 /// Values that did not fit, by column.
-type Misfits = BTreeMap<(&'static str, ColumnKind), u64>;
+pub(super) type Misfits = BTreeMap<(&'static str, ColumnKind), u64>;
 
 /// A row that will be appended.
 struct Outgoing {
@@ -158,6 +160,7 @@ impl SyncRun {
             let known = self.recall_columns().await?;
             let mut query = RowQuery {
                 table: self.table,
+                scope: Scope::Changed,
                 since: reading.window.since,
                 conditions: self.request.conditions.clone(),
                 page_size: self.page_size.min(self.request.limit.max(MIN_PAGE)),
@@ -203,7 +206,7 @@ impl SyncRun {
 
     /// What is selected decides a row's identity, so it must not depend on whether the project told this process of its
     /// columns.
-    async fn recall_columns(&self) -> Result<Option<Vec<String>>, Fault> {
+    pub(super) async fn recall_columns(&self) -> Result<Option<Vec<String>>, Fault> {
         let known = self.store.known_columns(&self.table.into()).await?;
         if let Some(columns) = &known {
             self.source.seed_columns(self.table, columns.clone());
@@ -211,7 +214,7 @@ impl SyncRun {
         Ok(known)
     }
 
-    async fn remember_columns(&self, known: Option<&Vec<String>>) -> Result<(), Fault> {
+    pub(super) async fn remember_columns(&self, known: Option<&Vec<String>>) -> Result<(), Fault> {
         match self.source.columns(self.table) {
             Some(columns) if known != Some(&columns) => {
                 self.store.remember_columns(&self.table.into(), &columns).await
@@ -222,7 +225,7 @@ impl SyncRun {
 
     /// Appends what is new of a page, up to `left` events. Returns the modification time of the last row that is
     /// in the log now, and whether rows were left out.
-    async fn append_page(
+    pub(super) async fn append_page(
         &self,
         lease: &mut dyn SyncLease,
         page: Page,
@@ -334,8 +337,10 @@ impl SyncRun {
         read_at: DateTime<Utc>,
         limit: usize,
     ) -> Outgoing {
-        let versao = last.map_or(i64::MIN, |last| last.versao.saturating_add(1)).max(micros(read_at));
-        let appended = Appended { entity: row.key.clone(), event: row.event_id, versao };
+        let held = self.newer_than.get(&row.key).map_or(i64::MIN, |held| held.saturating_add(1));
+        let versao =
+            last.map_or(i64::MIN, |last| last.versao.saturating_add(1)).max(micros(read_at)).max(held);
+        let appended = Appended { entity: row.key.clone(), event: row.event_id, versao, removed: false };
         let (event, misfits) = row.event(read_at, versao);
         let record = event_record(&event, self.id);
         let (record, letter) = if record.size() > limit {
@@ -351,7 +356,7 @@ impl SyncRun {
         let letter = dead_letters::row_letter_id(self.table, row);
         Outgoing {
             record: dead_letters::from_row(self.table, row, error, self.id, limit, Utc::now()),
-            appended: Appended { entity: letter.to_string(), event: letter, versao: 0 },
+            appended: Appended { entity: letter.to_string(), event: letter, versao: 0, removed: false },
             modified: None,
             misfits: Vec::new(),
             letter: Some(letter),
@@ -379,7 +384,7 @@ impl SyncRun {
 }
 
 /// Records in pieces that a log takes in one go.
-fn by_bytes(records: Vec<NewRecord>) -> Vec<Vec<NewRecord>> {
+pub(super) fn by_bytes(records: Vec<NewRecord>) -> Vec<Vec<NewRecord>> {
     let mut pieces: Vec<Vec<NewRecord>> = Vec::new();
     let mut bytes = usize::MAX;
     for record in records {
@@ -519,6 +524,7 @@ mod tests {
             conditions: Vec::new(),
             resume: false,
             full: false,
+            reconcile: None,
         };
         let (field, problem) = check(leads, &request).expect_err("zero hours");
         assert_eq!(field, "hours_ago");

@@ -87,7 +87,15 @@ mod tests {
 
     fn request(hours_ago: u32) -> SyncRequest {
         let table = crate::domain::TableName("leads".to_owned());
-        SyncRequest { table, hours_ago, limit: 100, conditions: Vec::new(), resume: true, full: false }
+        SyncRequest {
+            table,
+            hours_ago,
+            limit: 100,
+            conditions: Vec::new(),
+            resume: true,
+            full: false,
+            reconcile: None,
+        }
     }
 
     fn covered(from: i64, to: i64) -> Option<Coverage> {

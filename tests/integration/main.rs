@@ -26,6 +26,7 @@ mod mcp_search;
 mod operations;
 mod questions_postgres;
 mod rebuild;
+mod reconcile;
 mod schedules;
 mod source_supabase;
 mod stdio;

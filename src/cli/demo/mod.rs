@@ -126,6 +126,7 @@ async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
         conditions: Vec::new(),
         resume: false,
         full: false,
+        reconcile: None,
     };
     let id = engine.start_sync(request).await?;
     let status = engine.wait_for_sync(id, PATIENCE, &mut Quiet).await?;

@@ -38,6 +38,7 @@ mod rebuild;
 mod schema;
 mod search;
 mod templates;
+mod versions;
 
 use std::sync::{
     Arc,
@@ -53,7 +54,7 @@ pub(crate) use self::dsl::query as query_dsl;
 use self::{client::Client, operation::Operation, templates::Names};
 use crate::{
     config::ElasticsearchSettings,
-    domain::Catalog,
+    domain::{Catalog, Table},
     fault::Fault,
     index::{
         Fields, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents,
@@ -189,6 +190,15 @@ impl Index for EsIndex {
 
     fn fields(&self, index: IndexName) -> &'static Fields {
         self.names.indices().fields(index)
+    }
+
+    async fn versions(
+        &self,
+        table: Table,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, i64)>, Fault> {
+        versions::page(&self.client, &self.names, table, after, limit).await
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {

@@ -33,7 +33,7 @@ use self::{
     query::Parameters,
 };
 use super::{
-    Page, PageToken, Pass, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
+    Page, PageToken, Pass, RowQuery, Scope, Source, SourceHealth, SourceWarning, TableOverview,
     description::{Description, Difference},
 };
 use crate::{
@@ -250,7 +250,8 @@ impl Source for SupabaseSource {
         let time = columns.time();
         if rows.is_empty() {
             let timed = PageToken { pass: Pass::Timed, last: None };
-            let next = (token.pass == Pass::Timeless && time.is_some()).then_some(timed);
+            let is_timed = query.scope == Scope::Changed && time.is_some();
+            let next = (token.pass == Pass::Timeless && is_timed).then_some(timed);
             return Ok(Page { rows, read_at, watermark: None, next });
         }
         let last = last_place(query.table, &rows, time, token.pass);
@@ -259,11 +260,24 @@ impl Source for SupabaseSource {
             return Err(stuck(query.table, &self.http.host));
         }
         let watermark = watermark(query.table, &columns, token.pass, &last.0);
+        // All that were asked for: there can't be more.
+        if matches!(&query.scope, Scope::Keys(keys) if rows.len() >= keys.len()) {
+            return Ok(Page { rows, read_at, watermark, next: None });
+        }
         Ok(Page { rows, read_at, watermark, next: Some(PageToken { pass: token.pass, last: Some(last) }) })
     }
 
     async fn overview(&self, table: Table) -> Result<TableOverview, Fault> {
         self.overview_of(table).await
+    }
+
+    async fn row_count(&self, table: Table) -> Result<Option<u64>, Fault> {
+        match self.counted(table, None).await {
+            Ok((_, count)) => Ok(Some(count)),
+            // Counting a large table may take longer than the project lets a statement run.
+            Err(Refusal::Answer { status, error }) if verdict(status, error.code()) == Verdict::Smaller => Ok(None),
+            Err(refusal) => Err(self.http.fault(&format!("counting {table}"), refusal)),
+        }
     }
 
     fn columns(&self, table: Table) -> Option<Vec<String>> {

@@ -13,6 +13,7 @@ mod connection;
 mod faults;
 mod health;
 mod lease;
+mod ledger;
 mod login;
 mod migrations;
 mod offsets;

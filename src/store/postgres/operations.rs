@@ -35,6 +35,7 @@ macro_rules! over {
         $store.connector.bounded($attempt, call).await
     }};
 }
+pub(super) use over;
 
 #[derive(FromRow)]
 struct StoredSchedule {
@@ -330,7 +331,7 @@ impl Operations for PgStore {
 
     async fn facts(&self) -> Result<StoreFacts, Fault> {
         let tables: Vec<&str> =
-            counted(self.catalog).chain(["eventos_agregados", "sluice_offsets", "sluice_syncs"]).collect();
+            counted(self.catalog).chain(["eventos_agregados", "sluice_offsets", "sluice_syncs", "sluice_removed"]).collect();
         let unwritable: Option<String> = over!(self, "examine the store", connection =>
             sqlx::query_scalar(
                 "SELECT CASE

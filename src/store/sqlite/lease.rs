@@ -157,15 +157,18 @@ impl SyncLease for SqliteLease {
         self.db
             .read("looking for what was appended", move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT event, versao FROM sluice_appended WHERE log = ? AND table_name = ? AND entity = ?",
+                    "SELECT event, versao, removed FROM sluice_appended WHERE log = ? AND table_name = ? AND entity = ?",
                 )?;
                 let mut known = HashMap::new();
                 for entity in &entities {
                     let found = statement
-                        .query_row(params![log, table.0, entity], |row| Ok((parsed(row, 0)?, row.get(1)?)))
+                        .query_row(params![log, table.0, entity], |row| {
+                            Ok((parsed(row, 0)?, row.get(1)?, row.get(2)?))
+                        })
                         .optional()?;
-                    if let Some((event, versao)) = found {
-                        known.insert(entity.clone(), Appended { entity: entity.clone(), event, versao });
+                    if let Some((event, versao, removed)) = found {
+                        let appended = Appended { entity: entity.clone(), event, versao, removed };
+                        known.insert(entity.clone(), appended);
                     }
                 }
                 Ok(known)
@@ -188,12 +191,20 @@ impl SyncLease for SqliteLease {
                     .optional()?;
                 let Some(cancel) = cancel else { return Ok(Err(lost_lease(PART, &table))) };
                 let mut remember = db.prepare_cached(
-                    "INSERT INTO sluice_appended (log, table_name, entity, event, versao) VALUES (?, ?, ?, ?, ?)
+                    "INSERT INTO sluice_appended (log, table_name, entity, event, versao, removed)
+                     VALUES (?, ?, ?, ?, ?, ?)
                      ON CONFLICT (log, table_name, entity)
-                     DO UPDATE SET event = excluded.event, versao = excluded.versao",
+                     DO UPDATE SET event = excluded.event, versao = excluded.versao, removed = excluded.removed",
                 )?;
                 for row in &appended {
-                    remember.execute(params![log, table.0, row.entity, row.event.to_string(), row.versao])?;
+                    remember.execute(params![
+                        log,
+                        table.0,
+                        row.entity,
+                        row.event.to_string(),
+                        row.versao,
+                        row.removed
+                    ])?;
                 }
                 Ok(Ok(if cancel { Control::Cancel } else { Control::GoOn }))
             })

@@ -231,6 +231,7 @@ pub fn request(table: Table) -> SyncRequest {
         conditions: Vec::new(),
         resume: false,
         full: false,
+        reconcile: None,
     }
 }
 

@@ -1,0 +1,1 @@
+//! What is removed, what is not, and what comes back.
