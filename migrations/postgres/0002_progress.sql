@@ -32,6 +32,7 @@ COMMENT ON TABLE sluice_syncs IS
     'Every sync; one that runs holds an advisory lock on its table, and without that lock it counts as interrupted';
 
 CREATE INDEX sluice_syncs_started_at ON sluice_syncs (started_at DESC);
+CREATE INDEX sluice_syncs_reconciled ON sluice_syncs (table_name, started_at DESC) WHERE request ? 'reconcile';
 CREATE INDEX sluice_syncs_running ON sluice_syncs (table_name) WHERE state = 'running';
 
 CREATE TABLE sluice_appended (

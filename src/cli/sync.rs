@@ -81,7 +81,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
             engine.sync_status(id).await?
         }
     };
-    bar.bar.finish_and_clear();
+    bar.clear();
     engine.shut_down().await;
     output::line(summary(&status, options.wait))?;
     if let Some(hint) = engine.empty_hint().filter(|_| status.rows_read == 0) {
@@ -170,13 +170,13 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
 }
 
 /// Drawn only on a terminal; indicatif sees to that.
-struct Bar {
+pub(super) struct Bar {
     bar: ProgressBar,
     wait: bool,
 }
 
 impl Bar {
-    fn new(wait: bool) -> Self {
+    pub(super) fn new(wait: bool) -> Self {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}") {
             bar.set_style(style);
@@ -184,12 +184,19 @@ impl Bar {
         bar.enable_steady_tick(Duration::from_millis(100));
         Self { bar, wait }
     }
+
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 #[async_trait]
 impl SyncWatcher for Bar {
     async fn saw(&mut self, status: &SyncStatus) {
         let mut message = format!("{} rows read, {} new events", status.rows_read, status.appended);
+        if let Some(report) = &status.reconcile {
+            let _ = write!(message, ", {} gone, {} repaired", report.gone, report.repaired);
+        }
         if self.wait {
             for sink in &status.sinks {
                 let pending = sink.pending.map_or_else(|| "?".to_owned(), |pending| pending.to_string());

@@ -279,7 +279,10 @@ mod tests {
         assert_eq!((removal.evento.as_str(), removal.tipo_evento.as_str()), ("lead_removido", "lead"));
         assert_eq!(Event::decode(Some(&removal.encode())), Ok(removal));
         let ordinary = event().encode();
-        assert!(!String::from_utf8_lossy(&ordinary).contains("removida"), "nothing is said of rows that are there");
+        assert!(
+            !String::from_utf8_lossy(&ordinary).contains("removida"),
+            "nothing is said of rows that are there"
+        );
     }
 
     #[test]

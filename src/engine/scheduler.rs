@@ -163,6 +163,11 @@ impl Engine {
             },
             Err(error) => Ended::failed(None, error.to_string()),
         };
+        let ended = if ended.outcome == RunOutcome::Succeeded && !ended.more {
+            self.follow_reconciliation(&schedule, &table).await.unwrap_or(ended)
+        } else {
+            ended
+        };
         let ended_at = Utc::now();
         info!(%table, outcome = ?ended.outcome, sync_id = ?ended.sync_id, "scheduled sync ended");
         let run = ScheduledRun {
@@ -182,6 +187,18 @@ impl Engine {
         if let Err(fault) = self.store.finish_schedule(&schedule, &self.settings.owner, &run, next).await {
             error!(%table, error = %fault, "the end of a scheduled sync could not be recorded; it runs again");
         }
+    }
+
+    /// Reconciles the table if the night has come; what came of it, unless all is well.
+    async fn follow_reconciliation(&self, schedule: &Schedule, table: &TableName) -> Option<Ended> {
+        let ended = match self.reconcile_if_due(schedule).await {
+            Ok(None) => return None,
+            Ok(Some(id)) => self.follow(id, table).await,
+            // Somebody else is at it, or about to be; the next run looks again.
+            Err(EngineError::Busy(_)) => return None,
+            Err(error) => Ended::failed(None, error.to_string()),
+        };
+        (ended.outcome != RunOutcome::Succeeded).then_some(ended)
     }
 
     /// Holds the claim until a sync of this process has ended.

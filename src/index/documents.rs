@@ -373,7 +373,8 @@ mod tests {
         let [event, entity] = &plan.documents[..] else { panic!("two documents") };
         assert_eq!(body(event)["evento"], "lead_removido");
         assert_eq!((entity.version, &entity.id), (Some(8), &id(9).to_string()));
-        let expected = json!({"_removida": true, "versao": 8, "processado_em": "1970-01-01T00:00:00.000000Z"});
+        let expected =
+            json!({"_removida": true, "versao": 8, "processado_em": "1970-01-01T00:00:00.000000Z"});
         assert_eq!(body(entity), expected);
     }
 

@@ -17,6 +17,8 @@ use crate::support::{
 };
 
 mod deletes;
+mod proving;
+mod surface;
 
 on_each_adapter! {
     embedded: Embedded, real: Real;
@@ -97,7 +99,10 @@ async fn rows_that_are_gone_changed_or_late_are_found_and_mended_and_nothing_els
     let status = reconcile(&engine).await;
     assert!(is_proven(&status), "{status:?}");
     let found_out = report(&status);
-    assert_eq!((found_out.source_rows, found_out.gone, found_out.deleted, found_out.repaired), (116, 5, 5, 0));
+    assert_eq!(
+        (found_out.source_rows, found_out.gone, found_out.deleted, found_out.repaired),
+        (116, 5, 5, 0)
+    );
     assert_eq!(status.appended, 1 + 5, "the late row and five removals");
     assert_eq!(stored(&engine, "SELECT count(*) FROM leads").await, 116);
     assert_eq!(found(&engine, "*").await, 116);

@@ -150,8 +150,7 @@ impl Reconcile {
             let removals: Vec<Removal> = gone.by_ref().take(KEYS).collect();
             let keys = removals.iter().map(|one| one.key.clone()).collect();
             let (there, asked_at) = self.look(lease, progress, keys).await?;
-            let absent: Vec<Removal> =
-                removals.into_iter().filter(|one| !there.contains(&one.key)).collect();
+            let absent: Vec<Removal> = removals.into_iter().filter(|one| !there.contains(&one.key)).collect();
             let returned = there.len() as u64;
             let deleted = absent.len() as u64;
             self.append_removals(lease, progress, absent, asked_at).await?;

@@ -18,9 +18,6 @@ pub struct DeleteLimits {
 }
 
 impl DeleteLimits {
-    /// What holds unless settings say otherwise.
-    pub const DEFAULT: Self = Self { rows: 10, percent: 10 };
-
     /// How many removals are allowed of `known` rows, where the source shows `shown`.
     pub(super) fn allowed(self, asked: Reconciliation, known: u64, shown: u64) -> u64 {
         match asked.allow_deletes {

@@ -13,9 +13,13 @@
 mod gone;
 mod guard;
 mod keys;
+mod nightly;
 mod prove;
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use tracing::{info, warn};
@@ -49,15 +53,8 @@ pub struct ReconcileSettings {
     pub rows_per_second: Option<u32>,
     /// How long a sink may apply nothing, while there is something to apply, before it can't be proven.
     pub stalled_after: Duration,
-}
-
-impl ReconcileSettings {
-    /// What holds unless settings say otherwise.
-    pub const DEFAULT: Self = Self {
-        deletes: DeleteLimits::DEFAULT,
-        rows_per_second: Some(5_000),
-        stalled_after: Duration::from_mins(1),
-    };
+    /// The hour of the day from which a table with a schedule is reconciled.
+    pub hour: Option<u32>,
 }
 
 /// How often it is looked how far the sinks are.
@@ -303,17 +300,12 @@ impl Reconcile {
 
     /// Every row that said it was written before reading began is in the log.
     fn covered(&self, reading: &Reading) -> Option<Coverage> {
-        let to = self.run.coverage.map_or(reading.began, |known| known.to.min(reading.began).max(reading.began));
         self.run.table.time.modified.as_ref()?;
-        Some(Coverage { from: DateTime::UNIX_EPOCH, to })
+        Some(Coverage { from: DateTime::UNIX_EPOCH, to: reading.began })
     }
 
     /// Waits until every sink has applied what the log holds now, and shows it.
-    async fn wait_applied(
-        &self,
-        lease: &mut dyn SyncLease,
-        progress: &SyncProgress,
-    ) -> Result<(), Stop> {
+    async fn wait_applied(&self, lease: &mut dyn SyncLease, progress: &SyncProgress) -> Result<(), Stop> {
         let extents = self.run.log.extents().await?;
         let ends: Vec<Position> = extents
             .iter()

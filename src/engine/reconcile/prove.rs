@@ -13,9 +13,7 @@ use crate::{
     domain::Table,
     fault::Fault,
     index::Index,
-    store::{
-        Appended, Difference, DifferenceKind, Entry, SinkProof, SyncLease, SyncProgress,
-    },
+    store::{Appended, Difference, DifferenceKind, Entry, SinkProof, SyncLease, SyncProgress},
 };
 
 /// Differences that a report names.
@@ -272,8 +270,7 @@ impl Reconcile {
         if suspects.is_empty() {
             return Ok(());
         }
-        self.run.newer_than =
-            suspects.iter().map(|(key, suspect)| (key.clone(), suspect.held)).collect();
+        self.run.newer_than = suspects.iter().map(|(key, suspect)| (key.clone(), suspect.held)).collect();
         self.run.request.full = true;
         let looked = self.look(lease, progress, suspects.keys().cloned().collect()).await;
         self.run.request.full = false;

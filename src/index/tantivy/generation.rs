@@ -197,7 +197,8 @@ impl Generation {
             let mut terms = ids.terms().range().gt(after.as_bytes()).into_stream()?;
             let mut taken = 0;
             while taken < limit && terms.advance() {
-                let mut postings = ids.read_postings_from_terminfo(terms.value(), IndexRecordOption::Basic)?;
+                let mut postings =
+                    ids.read_postings_from_terminfo(terms.value(), IndexRecordOption::Basic)?;
                 let mut doc = postings.doc();
                 while doc != TERMINATED {
                     let is_shown = alive.is_none_or(|alive| alive.is_alive(doc)) && !removed.contains(&doc);

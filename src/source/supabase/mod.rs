@@ -275,7 +275,9 @@ impl Source for SupabaseSource {
         match self.counted(table, None).await {
             Ok((_, count)) => Ok(Some(count)),
             // Counting a large table may take longer than the project lets a statement run.
-            Err(Refusal::Answer { status, error }) if verdict(status, error.code()) == Verdict::Smaller => Ok(None),
+            Err(Refusal::Answer { status, error }) if verdict(status, error.code()) == Verdict::Smaller => {
+                Ok(None)
+            }
             Err(refusal) => Err(self.http.fault(&format!("counting {table}"), refusal)),
         }
     }

@@ -29,7 +29,8 @@ use crate::{
 };
 
 /// `OFFSET 0` keeps the look-up from being turned into a join.
-const LAST_APPENDED: &str = "SELECT a.entity, a.event, a.versao, a.removed FROM unnest($3::text[]) AS r(entity)
+const LAST_APPENDED: &str =
+    "SELECT a.entity, a.event, a.versao, a.removed FROM unnest($3::text[]) AS r(entity)
     CROSS JOIN LATERAL (
         SELECT entity, event, versao, removed FROM sluice_appended
         WHERE log = $1 AND table_name = $2 AND entity = r.entity OFFSET 0

@@ -132,12 +132,22 @@ pub(super) fn listed(db: &Connection, filter: &SyncFilter) -> rusqlite::Result<V
          WHERE (?1 IS NULL OR table_name = ?1) AND (?2 IS NULL OR state = ?2)
              AND (?3 IS NULL
                   OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = ?3))
+             AND (NOT ?5 OR json_extract(request, '$.reconcile') IS NOT NULL)
          ORDER BY started_at DESC, id DESC LIMIT ?4"
     );
     let state = filter.state.map(SyncState::as_str);
     let before = filter.before.map(|id| id.to_string());
     db.prepare_cached(&sql)?
-        .query_map(params![filter.table.as_ref().map(|table| &table.0), state, before, filter.limit], record)?
+        .query_map(
+            params![
+                filter.table.as_ref().map(|table| &table.0),
+                state,
+                before,
+                filter.limit,
+                filter.only_reconciliations
+            ],
+            record,
+        )?
         .collect()
 }
 

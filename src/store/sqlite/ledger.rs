@@ -69,7 +69,8 @@ impl Ledger for SqliteStore {
     ) -> Result<StrangerPage, Fault> {
         let log = log.to_owned();
         let key = &table.definition().key.column;
-        let beyond = if after.is_some() { format!("WHERE \"{key}\" > ?4") } else { "WHERE ?4 IS NULL".to_owned() };
+        let beyond =
+            if after.is_some() { format!("WHERE \"{key}\" > ?4") } else { "WHERE ?4 IS NULL".to_owned() };
         let after = after.map_or(Value::Null, |after| rows::key(table, after));
         let sql = format!(
             "SELECT CAST(t.chave AS text), t.versao, a.entity IS NULL
