@@ -63,6 +63,19 @@ CREATE TABLE sluice_coverage (
 COMMENT ON TABLE sluice_coverage IS
     'The part of a table''s history that is known to be in a log; the next sync reads on from covered_to';
 
+CREATE TABLE sluice_readings (
+    log text NOT NULL,
+    table_name text NOT NULL,
+    began_at timestamptz NOT NULL,
+    after_key text NOT NULL,
+    keys bytea NOT NULL,
+    unkeyed bigint NOT NULL,
+    PRIMARY KEY (log, table_name)
+);
+
+COMMENT ON TABLE sluice_readings IS
+    'Readings of whole tables that were left off: the next reconciliation goes on behind after_key';
+
 CREATE TABLE sluice_source_columns (
     table_name text PRIMARY KEY,
     columns text[] NOT NULL,

@@ -8,7 +8,7 @@ use super::{Failure, asked_to_stop, output};
 use crate::{
     config::Settings,
     domain::{Compare, Table, TableName},
-    engine::{SyncPhase, SyncStatus, SyncWatcher},
+    engine::{MAX_HOURS, SyncPhase, SyncStatus, SyncWatcher},
     parts,
     source::Condition,
     store::SyncRequest,
@@ -39,9 +39,12 @@ pub(super) struct Options {
     /// Drain here, too, and wait until everything can be queried in both sinks
     #[arg(long)]
     wait: bool,
-    /// Append also what was appended before, as after a lost topic
-    #[arg(long)]
+    /// Look back as far as can be, instead of --hours; what was appended before and did not change is not appended again
+    #[arg(long, conflicts_with = "hours")]
     full: bool,
+    /// As --full, and append every row again, whether it changed or not: makes the contents of a lost topic anew
+    #[arg(long, conflicts_with = "hours")]
+    rebuild_log: bool,
 }
 
 /// Runs one sync and says what became of it.
@@ -52,10 +55,10 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     let request = SyncRequest {
         conditions: conditions(engine.table(&name)?, options)?,
         table: name,
-        hours_ago: options.hours,
+        hours_ago: if options.full || options.rebuild_log { MAX_HOURS } else { options.hours },
         limit: options.limit,
         resume: options.resume,
-        full: options.full,
+        reappend: options.rebuild_log,
         reconcile: None,
     };
     let stop = asked_to_stop();

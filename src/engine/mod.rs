@@ -52,7 +52,7 @@ pub use reconcile::{DeleteLimits, ReconcileSettings};
 pub use scheduler::ScheduleStatus;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
 pub use status::{Count, PartStatus, PipelineStatus};
-pub use sync::event_record;
+pub use sync::{MAX_HOURS, event_record};
 
 use crate::{
     domain::{Catalog, Table, TableName},

@@ -192,10 +192,9 @@ impl Engine {
     /// Reconciles the table if the night has come; what came of it, unless all is well.
     async fn follow_reconciliation(&self, schedule: &Schedule, table: &TableName) -> Option<Ended> {
         let ended = match self.reconcile_if_due(schedule).await {
-            Ok(None) => return None,
+            // None is due; or somebody else is at it, and the next run looks again.
+            Ok(None) | Err(EngineError::Busy(_)) => return None,
             Ok(Some(id)) => self.follow(id, table).await,
-            // Somebody else is at it, or about to be; the next run looks again.
-            Err(EngineError::Busy(_)) => return None,
             Err(error) => Ended::failed(None, error.to_string()),
         };
         (ended.outcome != RunOutcome::Succeeded).then_some(ended)

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The furthest a sync may look back.
-pub(super) const MAX_HOURS: u32 = 24 * 366 * 10;
+pub const MAX_HOURS: u32 = 24 * 366 * 10;
 
 /// Fewest rows worth a round trip, however small the limit.
 const MIN_PAGE: u32 = 100;
@@ -298,7 +298,7 @@ impl SyncRun {
             let known = last.get(&outgoing.appended.entity);
             let is_known = known.is_some_and(|known| known.event == outgoing.appended.event);
             // The same row is never parked twice.
-            let is_unchanged = is_known && (!self.request.full || outgoing.letter.is_some());
+            let is_unchanged = is_known && (!self.request.reappend || outgoing.letter.is_some());
             if is_unchanged {
                 taken.unchanged += 1;
             } else if let Some(letter) = outgoing.letter {
@@ -523,7 +523,7 @@ mod tests {
             limit: 1,
             conditions: Vec::new(),
             resume: false,
-            full: false,
+            reappend: false,
             reconcile: None,
         };
         let (field, problem) = check(leads, &request).expect_err("zero hours");

@@ -44,7 +44,7 @@ impl Window {
         let before = coverage.map(|known| Coverage { to: known.to.min(now), ..known });
         let counts = table.time.modified.is_some() && request.conditions.is_empty();
         let since = match before {
-            Some(known) if counts && request.resume && !request.full && known.from <= start => {
+            Some(known) if counts && request.resume && !request.reappend && known.from <= start => {
                 start.max(known.to.checked_sub_signed(overlap).unwrap_or(known.to))
             }
             _ => start,
@@ -93,7 +93,7 @@ mod tests {
             limit: 100,
             conditions: Vec::new(),
             resume: true,
-            full: false,
+            reappend: false,
             reconcile: None,
         }
     }
@@ -146,8 +146,8 @@ mod tests {
     fn a_sync_that_does_not_resume_reads_what_was_asked_for() {
         let asked = SyncRequest { resume: false, ..request(24) };
         assert_eq!(plan(101, &asked, covered(10, 100)).since, at(77));
-        let full = SyncRequest { full: true, ..request(24) };
-        assert_eq!(plan(101, &full, covered(10, 100)).since, at(77));
+        let again = SyncRequest { reappend: true, ..request(24) };
+        assert_eq!(plan(101, &again, covered(10, 100)).since, at(77));
     }
 
     #[test]

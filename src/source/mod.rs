@@ -63,6 +63,18 @@ pub struct PageToken {
     pub(in crate::source) last: Option<(String, String)>,
 }
 
+impl PageToken {
+    /// Behind the row of this key, as [`PageToken::key`] told it, where a whole table is read.
+    pub fn behind(key: String) -> Self {
+        Self { pass: Pass::Timeless, last: Some((String::new(), key)) }
+    }
+
+    /// The key of the last row that was shown, as the source spells it; `None` at the beginning.
+    pub fn key(&self) -> Option<&str> {
+        self.last.as_ref().map(|(_, key)| key.as_str())
+    }
+}
+
 /// A table is read in two passes: a NULL time never matches a time filter. Those rows come first, so that a read
 /// cut short later has seen all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

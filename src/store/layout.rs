@@ -140,7 +140,7 @@ pub(super) fn report_filled(
     if without_event > 0 {
         tracing::warn!(
             store = part, %table, columns, rows = without_event,
-            "rows whose event is not stored any more lack these columns; sync the table again with --full"
+            "rows whose event is not stored any more lack these columns; sync the table again with --rebuild-log"
         );
     }
 }
@@ -175,7 +175,7 @@ fn other_key(part: &'static str, table: Table, had: &str) -> Fault {
         .to_lowercase(),
         format!(
             "undo that in the definition, or give the table another name there; to begin anew run DROP TABLE {table} and \
-             `sluice migrate`, then sync it with --full"
+             `sluice migrate`, then sync it with --rebuild-log"
         ),
     )
 }

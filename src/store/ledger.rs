@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 use super::Appended;
 use crate::{domain::Table, fault::Fault};
@@ -22,6 +23,19 @@ pub struct Entry {
 pub struct Stranger {
     pub key: String,
     pub versao: i64,
+}
+
+/// How far a reading of a whole table has come, for whoever goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedReading {
+    /// The server's time when it began.
+    pub began_at: DateTime<Utc>,
+    /// The key of the last row that was shown, as the source spells it.
+    pub after: String,
+    /// What was shown so far; its meaning is the engine's.
+    pub keys: Vec<u8>,
+    /// Rows without a usable key.
+    pub unkeyed: u64,
 }
 
 /// Some of the store's entities, looked through.
@@ -67,6 +81,23 @@ pub trait Ledger: Send + Sync {
         after: Option<&str>,
         limit: u32,
     ) -> Result<StrangerPage, Fault>;
+
+    /// The reading of a table into a log that was left off.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn saved_reading(&self, log: &str, table: Table) -> Result<Option<SavedReading>, Fault>;
+
+    /// Keeps how far a reading is, or forgets that there is one.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn save_reading(
+        &self,
+        log: &str,
+        table: Table,
+        reading: Option<&SavedReading>,
+    ) -> Result<(), Fault>;
 
     /// Those of these entities that have an open dead letter.
     ///

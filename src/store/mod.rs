@@ -12,7 +12,7 @@ pub mod tables;
 
 use std::collections::HashMap;
 
-pub use ledger::{Entry, Ledger, Stranger, StrangerPage};
+pub use ledger::{Entry, Ledger, SavedReading, Stranger, StrangerPage};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
     QuestionAccess, Questions, StoredEntity, StoredEvent, readable,
@@ -92,9 +92,9 @@ pub struct SyncRequest {
     /// window is read whole.
     #[serde(default)]
     pub resume: bool,
-    /// Append also what was appended before (after a log was lost, say).
+    /// Append also what was appended before: what a lost log is made from.
     #[serde(default)]
-    pub full: bool,
+    pub reappend: bool,
     /// Not a sync of a window, but a reconciliation of the whole table: the rest of the request does not apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<Reconciliation>,

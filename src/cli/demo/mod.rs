@@ -125,7 +125,7 @@ async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
         limit: 100_000,
         conditions: Vec::new(),
         resume: false,
-        full: false,
+        reappend: false,
         reconcile: None,
     };
     let id = engine.start_sync(request).await?;

@@ -131,6 +131,7 @@ impl Reconcile {
             after = page.next.clone();
             if !page.rows.is_empty() {
                 self.append(lease, progress, page).await?;
+                self.go_on()?;
             }
             if after.is_none() {
                 return Ok((there, asked_at));

@@ -6,6 +6,8 @@
 //! is read again, and then it is an error. That nothing counts as proven that was not compared. And that whatever it
 //! repairs goes through the log, so that both sinks, a rebuild and a replay come to the same.
 //!
+//! A reading that is cancelled or ends with its process is gone on with by the next reconciliation, where it was left off.
+//!
 //! It holds the table's lease like a sync, so neither runs beside the other, and what was appended stands still while it
 //! is compared. What is held in memory is one page, two sets of keys of fixed size, and the keys of at most as many rows
 //! as may be removed.
@@ -21,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -38,9 +40,9 @@ use crate::{
     index::Index,
     log::{Position, Topic},
     sink::Sink,
-    source::{Page, RowQuery, Scope},
+    source::{Page, PageToken, RowQuery, Scope},
     store::{
-        Control, Coverage, ReconcileReport, ReconcileStep, Reconciliation, SyncEnd, SyncLease, SyncProgress,
+        Control, Coverage, ReconcileReport, ReconcileStep, Reconciliation, SavedReading, SyncEnd, SyncLease, SyncProgress,
         SyncRequest, SyncState,
     },
 };
@@ -59,6 +61,12 @@ pub struct ReconcileSettings {
 
 /// How often it is looked how far the sinks are.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How often it is kept how far a reading is, should the process end.
+const KEPT_EVERY: Duration = Duration::from_secs(15);
+
+/// A reading that was left off longer ago begins anew: its first rows are too old to be told of as the table.
+const RESUMED_WITHIN: TimeDelta = TimeDelta::hours(24);
 
 /// Entities compared in one question.
 const RANGE: u32 = 5_000;
@@ -97,11 +105,20 @@ impl From<Fault> for Stop {
     }
 }
 
-/// A table as it was read.
+/// A table as it was read, or as far.
 struct Reading {
     keys: KeySet,
-    /// The server's time when reading began.
-    began: DateTime<Utc>,
+    unkeyed: u64,
+    /// The server's time when reading began; `None` before it has.
+    began: Option<DateTime<Utc>>,
+    /// Where to read on.
+    after: Option<PageToken>,
+}
+
+impl Reading {
+    fn new() -> Self {
+        Self { keys: KeySet::new(), unkeyed: 0, began: None, after: None }
+    }
 }
 
 impl Engine {
@@ -116,7 +133,7 @@ impl Engine {
             limit: 1_000_000,
             conditions: Vec::new(),
             resume: false,
-            full: false,
+            reappend: false,
             reconcile: Some(asked),
         };
         self.start_sync(request).await
@@ -211,38 +228,82 @@ impl Reconcile {
         progress: &mut SyncProgress,
     ) -> Result<Reading, Stop> {
         let table = self.run.table;
-        let (mut before, mut tries) = (self.run.source.row_count(table).await?, 0);
-        loop {
-            let reading = self.read_once(lease, progress).await?;
+        let mut before = self.run.source.row_count(table).await?;
+        let mut reading = self.left_off().await?;
+        for is_last in [false, true] {
+            self.read_on(lease, progress, &mut reading).await?;
             let after = self.run.source.row_count(table).await?;
-            let shown = reading.keys.len() + report(progress).unkeyed;
-            let least = before.zip(after).map(|(before, after)| before.min(after));
-            tries += 1;
-            match least.filter(|least| shown < *least) {
-                None => return Ok(reading),
-                Some(counted) if tries > 1 => {
-                    return Err(Stop::Fault(Fault::transient(
-                        self.run.source.name(),
-                        format!(
-                            "reading the whole of {table}: the source counts {counted} rows and showed {shown}, twice; \
-                             nothing was taken for deleted"
-                        ),
-                        "look whether a proxy between here and the source cuts answers, or whether rows change their keys",
-                    )));
-                }
-                Some(counted) => {
-                    warn!(%table, counted, shown, "the source showed fewer rows than it counts; it is read again");
-                    before = after;
-                }
+            let shown = reading.keys.len() + reading.unkeyed;
+            let counted = before.zip(after).map(|(before, after)| before.min(after));
+            let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };
+            if is_last {
+                return Err(Stop::Fault(Fault::transient(
+                    self.run.source.name(),
+                    format!(
+                        "reading the whole of {table}: the source counts {counted} rows and showed {shown}, twice; \
+                         nothing was taken for deleted"
+                    ),
+                    "look whether a proxy between here and the source cuts answers, whether keys stand twice, and whether \
+                     rows change their keys",
+                )));
             }
+            warn!(%table, counted, shown, "the source showed fewer rows than it counts; it is read again");
+            before = after;
+            reading = Reading::new();
+        }
+        Ok(reading)
+    }
+
+    /// The reading that an earlier reconciliation left off, if it is not too long ago; else a new one.
+    async fn left_off(&self) -> Result<Reading, Stop> {
+        let (log, table) = (&self.run.log_id, self.run.table);
+        let Some(saved) = self.run.store.saved_reading(log, table).await? else { return Ok(Reading::new()) };
+        let is_recent = Utc::now() - saved.began_at < RESUMED_WITHIN;
+        match KeySet::from_bytes(&saved.keys).filter(|_| is_recent) {
+            Some(keys) => {
+                info!(%table, rows = keys.len(), began_at = %saved.began_at, "a reading that was left off is gone on with");
+                let (began, after) = (Some(saved.began_at), Some(PageToken::behind(saved.after)));
+                Ok(Reading { keys, unkeyed: saved.unkeyed, began, after })
+            }
+            None => Ok(Reading::new()),
         }
     }
 
-    async fn read_once(
+    /// Reads on to the end. Where it stops before, what was read is kept for the next reconciliation.
+    async fn read_on(
         &mut self,
         lease: &mut dyn SyncLease,
         progress: &mut SyncProgress,
-    ) -> Result<Reading, Stop> {
+        reading: &mut Reading,
+    ) -> Result<(), Stop> {
+        let outcome = self.read_pages(lease, progress, reading).await;
+        let kept = if outcome.is_ok() { Ok(()) } else { self.keep(reading).await };
+        if let Err(fault) = kept {
+            warn!(table = %self.run.table, error = %fault, "how far the reading came could not be kept");
+        }
+        outcome?;
+        self.run.store.save_reading(&self.run.log_id, self.run.table, None).await?;
+        Ok(())
+    }
+
+    async fn keep(&self, reading: &Reading) -> Result<(), Fault> {
+        let after = reading.after.as_ref().and_then(PageToken::key);
+        let (Some(began_at), Some(after)) = (reading.began, after) else { return Ok(()) };
+        let saved = SavedReading {
+            began_at,
+            after: after.to_owned(),
+            keys: reading.keys.to_bytes(),
+            unkeyed: reading.unkeyed,
+        };
+        self.run.store.save_reading(&self.run.log_id, self.run.table, Some(&saved)).await
+    }
+
+    async fn read_pages(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        reading: &mut Reading,
+    ) -> Result<(), Stop> {
         let table = self.run.table;
         let known = self.run.recall_columns().await?;
         let query = RowQuery {
@@ -252,37 +313,39 @@ impl Reconcile {
             conditions: Vec::new(),
             page_size: self.run.page_size,
         };
-        let mut keys = KeySet::new();
-        let (mut after, mut began, mut last) = (None, None, None);
-        let mut unkeyed = 0;
+        let (mut is_first, mut last, mut kept_at) = (true, None, Instant::now());
         loop {
-            let begun = Instant::now();
-            let page = self.cancellable(self.run.source.page(&query, after.as_ref())).await??;
-            if began.is_none() {
-                began = Some(page.read_at);
+            let asked_at = Instant::now();
+            let page = self.cancellable(self.run.source.page(&query, reading.after.as_ref())).await??;
+            reading.began.get_or_insert(page.read_at);
+            if std::mem::take(&mut is_first) {
                 self.run.remember_columns(known.as_ref()).await?;
             }
-            let (next, rows) = (page.next.clone(), page.rows.len());
-            self.run.reads.passed(rows as u64, begun.elapsed());
-            for key in keys_of(table, &page) {
+            let (next, rows, keys) = (page.next.clone(), page.rows.len(), keys_of(table, &page));
+            self.run.reads.passed(rows as u64, asked_at.elapsed());
+            self.append(lease, progress, page).await?;
+            // Only what is in the log counts as read, so that whoever goes on leaves nothing out.
+            for key in keys {
                 match key {
                     // In the order of keys a row that stands twice stands beside itself.
                     Some(key) if last.as_ref() == Some(&key) => {}
                     Some(key) => {
-                        keys.add(&key);
+                        reading.keys.add(&key);
                         last = Some(key);
                     }
-                    None => unkeyed += 1,
+                    None => reading.unkeyed += 1,
                 }
             }
             let reported = report(progress);
-            (reported.source_rows, reported.unkeyed) = (keys.len(), unkeyed);
-            self.append(lease, progress, page).await?;
-            let Some(token) = next else {
-                return Ok(Reading { keys, began: began.unwrap_or_else(Utc::now) });
-            };
-            after = Some(token);
-            self.pace(rows, begun).await?;
+            (reported.source_rows, reported.unkeyed) = (reading.keys.len(), reading.unkeyed);
+            let Some(token) = next else { return Ok(()) };
+            reading.after = Some(token);
+            self.go_on()?;
+            if kept_at.elapsed() > KEPT_EVERY {
+                self.keep(reading).await?;
+                kept_at = Instant::now();
+            }
+            self.pace(rows, asked_at).await?;
         }
     }
 
@@ -292,16 +355,15 @@ impl Reconcile {
         lease: &mut dyn SyncLease,
         progress: &mut SyncProgress,
         page: Page,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Fault> {
         let limit = self.max_record;
-        self.run.append_page(lease, page, u64::MAX, limit, progress, &mut self.misfits).await?;
-        self.go_on()
+        self.run.append_page(lease, page, u64::MAX, limit, progress, &mut self.misfits).await.map(drop)
     }
 
     /// Every row that said it was written before reading began is in the log.
     fn covered(&self, reading: &Reading) -> Option<Coverage> {
         self.run.table.time.modified.as_ref()?;
-        Some(Coverage { from: DateTime::UNIX_EPOCH, to: reading.began })
+        Some(Coverage { from: DateTime::UNIX_EPOCH, to: reading.began? })
     }
 
     /// Waits until every sink has applied what the log holds now, and shows it.
@@ -313,15 +375,15 @@ impl Reconcile {
             .map(|extent| Position { partition: extent.partition, offset: extent.high })
             .collect();
         for (sink, group) in &self.sinks {
-            let (mut least, mut since) = (i64::MAX, Instant::now());
+            let (mut fewest, mut since) = (i64::MAX, Instant::now());
             loop {
                 let standing = lag::standing(&*self.run.log, &self.run.log_id, &**sink, group).await?;
                 let pending = lag::pending(&standing, &ends);
                 if pending == 0 {
                     break;
                 }
-                if pending < least {
-                    (least, since) = (pending, Instant::now());
+                if pending < fewest {
+                    (fewest, since) = (pending, Instant::now());
                 } else if since.elapsed() > self.settings.stalled_after {
                     return Err(Stop::Fault(Fault::transient(
                         sink.name(),
@@ -371,12 +433,12 @@ impl Reconcile {
         self.run.cancel.run_until_cancelled(work).await.ok_or(Stop::Cancelled)
     }
 
-    /// Waits until so many rows may have been read since `begun`.
-    async fn pace(&self, rows: usize, begun: Instant) -> Result<(), Stop> {
+    /// Waits until so many rows may have been read since the page was asked for.
+    async fn pace(&self, rows: usize, asked_at: Instant) -> Result<(), Stop> {
         let Some(per_second) = self.settings.rows_per_second else { return Ok(()) };
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let due = Duration::from_secs(1).saturating_mul(rows) / per_second.max(1);
-        self.cancellable(tokio::time::sleep(due.saturating_sub(begun.elapsed()))).await
+        self.cancellable(tokio::time::sleep(due.saturating_sub(asked_at.elapsed()))).await
     }
 }
 

@@ -152,6 +152,7 @@ impl Reconcile {
                 while let Some((id, version)) = cursor.next_before(Some(key)).await? {
                     pass.compared(index);
                     pass.differs(index, &id, None, Some(version), DifferenceKind::Surplus);
+                    self.resolve(lease, progress, &mut pass, false).await?;
                 }
                 pass.judge(store, &appended, held);
                 if !has_event {
@@ -271,9 +272,9 @@ impl Reconcile {
             return Ok(());
         }
         self.run.newer_than = suspects.iter().map(|(key, suspect)| (key.clone(), suspect.held)).collect();
-        self.run.request.full = true;
+        self.run.request.reappend = true;
         let looked = self.look(lease, progress, suspects.keys().cloned().collect()).await;
-        self.run.request.full = false;
+        self.run.request.reappend = false;
         self.run.newer_than.clear();
         let (there, asked_at) = looked?;
         let (mut again, mut new) = (Vec::new(), Vec::new());

@@ -87,7 +87,7 @@ impl SluiceServer {
                 limit,
                 conditions,
                 resume: true,
-                full: false,
+                reappend: false,
                 reconcile: None,
             };
             self.engine.put_schedule(&request, every, &operator(&context)).await?;

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use super::{PgStore, operations::over};
 use crate::{
     domain::Table,
     fault::Fault,
-    store::{Appended, Entry, Ledger, Stranger, StrangerPage, tables::key_type},
+    store::{Appended, Entry, Ledger, SavedReading, Stranger, StrangerPage, tables::key_type},
 };
 
 type StoredEntry = (String, Uuid, i64, bool, Option<i64>, bool);
@@ -95,6 +96,55 @@ impl Ledger for PgStore {
         let strangers = rows.into_iter().filter(|(.., is_stranger)| *is_stranger);
         let strangers = strangers.map(|(key, versao, _)| Stranger { key, versao }).collect();
         Ok(StrangerPage { strangers, last })
+    }
+
+    async fn saved_reading(&self, log: &str, table: Table) -> Result<Option<SavedReading>, Fault> {
+        let saved: Option<(DateTime<Utc>, String, Vec<u8>, i64)> = over!(self, "look for a reading to go on with", connection =>
+            sqlx::query_as(
+                "SELECT began_at, after_key, keys, unkeyed FROM sluice_readings WHERE log = $1 AND table_name = $2",
+            )
+            .bind(log)
+            .bind(table.name())
+            .fetch_optional(connection))?;
+        let reading = |(began_at, after, keys, unkeyed): (_, _, _, i64)| SavedReading {
+            began_at,
+            after,
+            keys,
+            unkeyed: u64::try_from(unkeyed).unwrap_or_default(),
+        };
+        Ok(saved.map(reading))
+    }
+
+    async fn save_reading(
+        &self,
+        log: &str,
+        table: Table,
+        reading: Option<&SavedReading>,
+    ) -> Result<(), Fault> {
+        let Some(reading) = reading else {
+            over!(self, "forget a reading", connection =>
+                sqlx::query("DELETE FROM sluice_readings WHERE log = $1 AND table_name = $2")
+                    .bind(log)
+                    .bind(table.name())
+                    .execute(connection))?;
+            return Ok(());
+        };
+        over!(self, "keep how far a reading is", connection =>
+            sqlx::query(
+                "INSERT INTO sluice_readings (log, table_name, began_at, after_key, keys, unkeyed)
+                 VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT (log, table_name) DO UPDATE
+                 SET began_at = excluded.began_at, after_key = excluded.after_key, keys = excluded.keys,
+                     unkeyed = excluded.unkeyed",
+            )
+            .bind(log)
+            .bind(table.name())
+            .bind(reading.began_at)
+            .bind(&reading.after)
+            .bind(&reading.keys)
+            .bind(i64::try_from(reading.unkeyed).unwrap_or(i64::MAX))
+            .execute(connection))?;
+        Ok(())
     }
 
     async fn parked(&self, log: &str, table: Table, keys: &[String]) -> Result<HashSet<String>, Fault> {

@@ -3,13 +3,17 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use rusqlite::{params, types::Value};
+use rusqlite::{OptionalExtension, params, types::Value};
 
-use super::{SqliteStore, lease::parsed, rows};
+use super::{
+    SqliteStore,
+    lease::{parsed, time},
+    rows,
+};
 use crate::{
     domain::{KeyKind, Table},
     fault::Fault,
-    store::{Appended, Entry, Ledger, Stranger, StrangerPage},
+    store::{Appended, Entry, Ledger, SavedReading, Stranger, StrangerPage},
 };
 
 #[async_trait]
@@ -94,6 +98,58 @@ impl Ledger for SqliteStore {
                 Ok(page)
             })
             .await
+    }
+
+    async fn saved_reading(&self, log: &str, table: Table) -> Result<Option<SavedReading>, Fault> {
+        let log = log.to_owned();
+        self.db
+            .read("looking for a reading to go on with", move |db| {
+                db.query_row(
+                    "SELECT began_at, after_key, keys, unkeyed FROM sluice_readings WHERE log = ? AND table_name = ?",
+                    params![log, table.name()],
+                    |row| {
+                        let unkeyed: i64 = row.get(3)?;
+                        Ok(SavedReading {
+                            began_at: time(row, 0)?,
+                            after: row.get(1)?,
+                            keys: row.get(2)?,
+                            unkeyed: u64::try_from(unkeyed).unwrap_or_default(),
+                        })
+                    },
+                )
+                .optional()
+            })
+            .await
+    }
+
+    async fn save_reading(
+        &self,
+        log: &str,
+        table: Table,
+        reading: Option<&SavedReading>,
+    ) -> Result<(), Fault> {
+        let (log, reading) = (log.to_owned(), reading.cloned());
+        self.db
+            .write("keeping how far a reading is", move |db| match &reading {
+                None => db.execute(
+                    "DELETE FROM sluice_readings WHERE log = ? AND table_name = ?",
+                    params![log, table.name()],
+                ),
+                Some(reading) => db.execute(
+                    "INSERT OR REPLACE INTO sluice_readings (log, table_name, began_at, after_key, keys, unkeyed)
+                     VALUES (?, ?, ?, ?, ?, ?)",
+                    params![
+                        log,
+                        table.name(),
+                        rows::instant(reading.began_at),
+                        reading.after,
+                        reading.keys,
+                        i64::try_from(reading.unkeyed).unwrap_or(i64::MAX)
+                    ],
+                ),
+            })
+            .await?;
+        Ok(())
     }
 
     async fn parked(&self, log: &str, table: Table, keys: &[String]) -> Result<HashSet<String>, Fault> {

@@ -150,3 +150,71 @@ async fn begun(engine: &Engine) -> uuid::Uuid {
     eventually("it runs", async || engine.sync_status(started).await.is_ok()).await;
     started
 }
+
+mod reading {
+    use super::*;
+
+    on_each_adapter! {
+        embedded: Embedded, real: Real;
+        a_reading_that_was_left_off_is_gone_on_with_and_what_went_before_is_still_found_gone,
+        equal_tables_cost_a_question_a_range_and_nothing_is_asked_for_by_key,
+    }
+}
+
+async fn a_reading_that_was_left_off_is_gone_on_with_and_what_went_before_is_still_found_gone<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(60)).await;
+    place.source().set_max_rows(Some(10));
+    // The count, three pages, and then no answer.
+    let well = || Fault::Delay(std::time::Duration::ZERO);
+    place.source().script([well(), well(), well(), well(), Fault::Hang]);
+    place.source().take_requests();
+    let started = begun(&engine).await;
+    eventually("three pages are read", async || {
+        let status = engine.sync_status(started).await.expect("a status");
+        report(&status).source_rows == 30
+    })
+    .await;
+    engine.cancel_sync(started).await.expect("cancelled");
+    assert_eq!(finished(&engine, started).await.state, SyncPhase::Cancelled);
+    engine.shut_down().await;
+    drop(engine);
+
+    // In another process. A row that was shown, and two that were not, are gone by now.
+    let rows = place.source().rows(table("leads"));
+    let kept = rows.into_iter().filter(|row| ![id(5), id(45), id(55)].iter().any(|gone| row["id"] == json!(gone)));
+    place.source().set_rows(table("leads"), kept.collect());
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    place.source().take_requests();
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    let pages = place.source().take_requests();
+    let first = pages.iter().find(|asked| asked.query.iter().any(|(name, _)| name == "order"));
+    let first = format!("{:?}", first.expect("a page"));
+    assert!(first.contains(&format!("id.gt.\\\\\\\"{}", id(30))), "{first}");
+    assert_eq!((report(&status).source_rows, report(&status).deleted), (58, 2), "as they were when they were shown");
+    let again = reconcile(&engine).await;
+    assert!(is_proven(&again), "{again:?}");
+    assert_eq!((report(&again).source_rows, report(&again).deleted), (57, 1), "the next one begins anew");
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn equal_tables_cost_a_question_a_range_and_nothing_is_asked_for_by_key<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(250)).await;
+    place.source().set_max_rows(Some(100));
+    place.source().take_requests();
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status) && status.appended == 0, "{status:?}");
+    let asked = place.source().take_requests();
+    assert_eq!(asked.len(), 2 + 4, "two counts, three pages and their end: {asked:?}");
+    let rows = place.source().rows(table("leads"));
+    place.source().set_rows(table("leads"), rows.into_iter().skip(3).collect());
+    place.source().take_requests();
+    let status = reconcile(&engine).await;
+    assert_eq!(report(&status).deleted, 3);
+    let asked = place.source().take_requests();
+    assert!(asked.len() <= 2 + 4 + 4, "and those that lack are asked for, twice: {}", asked.len());
+    engine.shut_down().await;
+    place.clean_up().await;
+}

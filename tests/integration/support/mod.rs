@@ -230,7 +230,7 @@ pub fn request(table: Table) -> SyncRequest {
         limit: 100_000,
         conditions: Vec::new(),
         resume: false,
-        full: false,
+        reappend: false,
         reconcile: None,
     }
 }
