@@ -7,6 +7,8 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
+use crate::next_step::{NextStep, Remark};
+
 /// What the engine may do about a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,7 +35,7 @@ pub struct Fault {
     /// What was attempted and on what, then why it failed.
     pub message: String,
     /// What the operator should do next.
-    pub advice: String,
+    pub advice: NextStep,
     /// Decides the engine's reaction.
     pub kind: FaultKind,
     /// How long the part asked to be left alone, if it said so.
@@ -47,19 +49,28 @@ impl Fault {
         part: &'static str,
         kind: FaultKind,
         message: impl Into<String>,
-        advice: impl Into<String>,
+        advice: impl Into<NextStep>,
     ) -> Self {
         Self { part, message: message.into(), advice: advice.into(), kind, retry_after: None }
     }
 
     /// A fault that passes by itself.
-    pub fn transient(part: &'static str, message: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub fn transient(part: &'static str, message: impl Into<String>, advice: impl Into<NextStep>) -> Self {
         Self::new(part, FaultKind::Transient, message, advice)
     }
 
     /// A fault that needs a person.
-    pub fn misconfigured(part: &'static str, message: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub fn misconfigured(
+        part: &'static str,
+        message: impl Into<String>,
+        advice: impl Into<NextStep>,
+    ) -> Self {
         Self::new(part, FaultKind::Misconfigured, message, advice)
+    }
+
+    /// What is to be said about it.
+    pub fn remark(&self) -> Remark {
+        Remark::new(format!("{}: {}", self.part, self.message), self.advice.clone())
     }
 
     /// Sets the pause the part asked for.
@@ -72,7 +83,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.part, self.message, self.advice)
+        self.remark().fmt(f)
     }
 }
 

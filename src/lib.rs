@@ -21,6 +21,7 @@ pub mod index;
 mod lock_file;
 pub mod log;
 pub mod mcp;
+pub mod next_step;
 pub mod parts;
 mod private_files;
 pub mod sink;

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, output};
+use super::{Failure, next_step::worded, output};
 use crate::{config::Settings, engine::Outcome, parts};
 
 #[derive(Debug, Args)]
@@ -14,7 +14,8 @@ pub(super) struct Options {
 
 /// Examines every part and prints what was found and what to do.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let findings = parts::engine(settings).await?.examine().await;
+    let mut findings = parts::engine(settings).await?.doctor.examine().await;
+    findings.iter_mut().filter_map(|finding| finding.next_step.as_mut()).for_each(|step| step.word(worded));
     if options.json {
         output::pretty_json(&findings)?;
     } else {

@@ -8,6 +8,7 @@ mod doctor;
 mod environment;
 mod logging;
 mod migrate;
+mod next_step;
 mod offer;
 mod output;
 mod reconcile;
@@ -149,7 +150,7 @@ fn told(failure: &Failure) -> ExitCode {
     if failure.downcast_ref::<OutputError>().is_some_and(OutputError::nobody_reads) {
         return ExitCode::from(output::NOBODY_READS);
     }
-    output::note(format_args!("error: {failure}"));
+    output::note(format_args!("error: {}", next_step::failure(failure)));
     ExitCode::FAILURE
 }
 

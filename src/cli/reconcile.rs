@@ -29,14 +29,14 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     // Typed with a dash, as everything else on a command line.
     let table = TableName(options.table.replace('-', "_"));
     let stop = asked_to_stop();
-    let id = engine.reconcile(&table, Reconciliation { allow_deletes: options.allow_deletes }).await?;
+    let id = engine.syncs.reconcile(&table, Reconciliation { allow_deletes: options.allow_deletes }).await?;
     if options.wait {
         engine.start_drains().await;
     }
     let mut bar = Bar::new(false);
     let following = async {
         loop {
-            let status = engine.wait_for_sync(id, Duration::from_secs(1), &mut bar).await?;
+            let status = engine.syncs.wait_for(id, Duration::from_secs(1), &mut bar).await?;
             if status.is_final() || (status.state != SyncPhase::Running && !options.wait) {
                 return Ok::<_, Failure>(status);
             }
@@ -45,9 +45,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     let status = tokio::select! {
         status = following => status?,
         () = stop => {
-            engine.cancel_sync(id).await?;
+            engine.syncs.cancel(id).await?;
             engine.shut_down().await;
-            engine.sync_status(id).await?
+            engine.syncs.status(id).await?
         }
     };
     bar.clear();

@@ -38,7 +38,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         count_by: options.count_by.clone(),
         count_by_day: false,
     };
-    let answer = parts::engine(settings).await?.search(&request).await?;
+    let answer = parts::engine(settings).await?.questions.search(&request).await?;
     for hit in &answer.hits {
         output::json(&hit.source)?;
     }

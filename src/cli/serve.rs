@@ -47,7 +47,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     if !options.without_drains {
         engine.start_drains().await;
     }
-    engine.start_scheduler();
+    engine.schedules.start();
     let served = match http {
         Some(http) => over_http(&engine, &offer, &http, stop).await,
         None => over_stdio(&engine, &offer, stop).await,

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{
     Failure,
+    next_step::worded,
     output::{self, OutputError},
 };
 use crate::{
@@ -21,7 +22,7 @@ pub(super) struct Options {
 
 /// Asks every part and prints the answers.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let status = parts::engine(settings).await?.status().await;
+    let status = parts::engine(settings).await?.inspection.status().await.worded(worded);
     if options.json {
         output::pretty_json(&status)?;
     } else {

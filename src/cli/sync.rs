@@ -8,7 +8,7 @@ use super::{Failure, asked_to_stop, output};
 use crate::{
     config::Settings,
     domain::{Compare, Table, TableName},
-    engine::{MAX_HOURS, SyncPhase, SyncStatus, SyncWatcher},
+    engine::{MAX_HOURS, SyncPhase, SyncStatus, SyncWatcher, table_named},
     parts,
     source::Condition,
     store::SyncRequest,
@@ -53,7 +53,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     // Typed with a dash, as everything else on a command line.
     let name = TableName(options.table.replace('-', "_"));
     let request = SyncRequest {
-        conditions: conditions(engine.table(&name)?, options)?,
+        conditions: conditions(table_named(engine.catalog, &name)?, options)?,
         table: name,
         hours_ago: if options.full || options.rebuild_log { MAX_HOURS } else { options.hours },
         limit: options.limit,
@@ -62,14 +62,14 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         reconcile: None,
     };
     let stop = asked_to_stop();
-    let id = engine.start_sync(request).await?;
+    let id = engine.syncs.start(request).await?;
     if options.wait {
         engine.start_drains().await;
     }
     let mut bar = Bar::new(options.wait);
     let following = async {
         loop {
-            let status = engine.wait_for_sync(id, Duration::from_secs(1), &mut bar).await?;
+            let status = engine.syncs.wait_for(id, Duration::from_secs(1), &mut bar).await?;
             let appended = !matches!(status.state, SyncPhase::Running);
             if status.is_final() || (appended && !options.wait) {
                 return Ok::<_, Failure>(status);
@@ -79,15 +79,15 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     let status = tokio::select! {
         status = following => status?,
         () = stop => {
-            engine.cancel_sync(id).await?;
+            engine.syncs.cancel(id).await?;
             engine.shut_down().await;
-            engine.sync_status(id).await?
+            engine.syncs.status(id).await?
         }
     };
     bar.clear();
     engine.shut_down().await;
     output::line(summary(&status, options.wait))?;
-    if let Some(hint) = engine.empty_hint().filter(|_| status.rows_read == 0) {
+    if let Some(hint) = engine.project.empty_hint().filter(|_| status.rows_read == 0) {
         output::note(hint);
     }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);

@@ -8,7 +8,7 @@ use super::{Failure, output};
 use crate::{
     config::Settings,
     domain::{Definition, KeyKind, Table, TableName},
-    engine::Engine,
+    engine::{Engine, table_named},
     parts,
     source::description::Basis,
 };
@@ -86,7 +86,7 @@ fn line(table: Table) -> String {
 }
 
 async fn list_undefined(engine: &Engine, schema: Option<&str>) -> Result<ExitCode, Failure> {
-    match engine.undefined_tables(schema).await? {
+    match engine.project.undefined_tables(schema).await? {
         None => {
             return Err(
                 "the project does not tell which tables it has (its OpenAPI description is refused to this \
@@ -113,7 +113,7 @@ async fn discover(
     table: &str,
     options: &Discover,
 ) -> Result<ExitCode, Failure> {
-    let (definition, description) = engine.discover(options.schema.as_deref(), table).await?;
+    let (definition, description) = engine.project.discover(options.schema.as_deref(), table).await?;
     let text = definition.to_toml()?;
     if options.print {
         output::lines(&text)?;
@@ -182,12 +182,12 @@ fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
 
 async fn check(engine: &Engine, settings: &Settings, table: Option<&str>) -> Result<ExitCode, Failure> {
     let tables: Vec<Table> = match table {
-        Some(name) => vec![engine.table(&TableName(name.replace('-', "_")))?],
+        Some(name) => vec![table_named(engine.catalog, &TableName(name.replace('-', "_")))?],
         None => settings.catalog.tables().collect(),
     };
     let mut must_mend = false;
     for table in tables {
-        let differences = engine.check_table(table).await?;
+        let differences = engine.project.check(table).await?;
         if differences.is_empty() {
             output::line(format_args!("{table}: fits the project's table"))?;
         }

@@ -8,7 +8,7 @@ pub(super) async fn run(settings: &Settings) -> Result<ExitCode, Failure> {
     let stop = asked_to_stop();
     let engine = parts::engine(settings).await?;
     engine.start_drains().await;
-    engine.start_scheduler();
+    engine.schedules.start();
     stop.await;
     engine.shut_down().await;
     Ok(ExitCode::SUCCESS)

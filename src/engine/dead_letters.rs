@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::sync::event_record;
+use super::appender::event_record;
 use crate::{
     domain::{Catalog, Event, Json, MANUAL, RowError, SourceRow, Table, canonical, json, micros},
     log::{NewRecord, Position, Record},

@@ -4,11 +4,18 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Engine, status::within, sync::TOLERATED_SKEW};
+use std::sync::Arc;
+
+use super::{
+    Project, drains::Drains, letters::Letters, operations, page::TOLERATED_SKEW, shared::Shared,
+    status::within,
+};
 use crate::{
     config::KafkaSettings,
+    domain::Table,
     fault::Fault,
     log::{LogFacts, records_in},
+    next_step::NextStep,
     sink::Sink,
     source::{RowQuery, Scope},
 };
@@ -31,7 +38,8 @@ pub struct Finding {
     pub outcome: Outcome,
     pub detail: String,
     /// What to do, where anything is to be done.
-    pub next_step: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub next_step: Option<NextStep>,
 }
 
 impl Finding {
@@ -39,8 +47,13 @@ impl Finding {
         Self::new(part, check, Outcome::Ok, detail.into(), None)
     }
 
-    pub(super) fn warning(part: &str, check: &str, detail: impl Into<String>, next_step: &str) -> Self {
-        Self::new(part, check, Outcome::Warning, detail.into(), Some(next_step.to_owned()))
+    pub(super) fn warning(
+        part: &str,
+        check: &str,
+        detail: impl Into<String>,
+        next_step: impl Into<NextStep>,
+    ) -> Self {
+        Self::new(part, check, Outcome::Warning, detail.into(), Some(next_step.into()))
     }
 
     pub(super) fn failed(part: &str, check: &str, fault: Fault) -> Self {
@@ -52,19 +65,27 @@ impl Finding {
         check: &str,
         outcome: Outcome,
         detail: String,
-        next_step: Option<String>,
+        next_step: Option<NextStep>,
     ) -> Self {
         Self { part: part.to_owned(), check: check.to_owned(), outcome, detail, next_step }
     }
 }
 
-impl Engine {
+/// Examines; changes nothing.
+pub struct Doctor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) project: Arc<Project>,
+    pub(super) drains: Arc<Drains>,
+    pub(super) letters: Arc<Letters>,
+}
+
+impl Doctor {
     /// Examines every part; changes nothing. Never fails: a part that does is a finding.
     pub async fn examine(&self) -> Vec<Finding> {
         let (source, log, sinks) = tokio::join!(
             self.examine_source(),
             self.examine_log(),
-            futures::future::join_all(self.sinks().iter().map(|sink| examine_sink(&**sink))),
+            futures::future::join_all(self.shared.sinks.iter().map(|sink| examine_sink(&**sink))),
         );
         let mut findings = source;
         findings.extend(log);
@@ -75,8 +96,8 @@ impl Engine {
     }
 
     async fn examine_source(&self) -> Vec<Finding> {
-        let part = self.source.name();
-        let health = match within(part, self.source.health()).await {
+        let part = self.shared.source.name();
+        let health = match within(part, self.shared.source.health()).await {
             Ok(health) => health,
             Err(fault) => return vec![Finding::failed(part, "reachable", fault)],
         };
@@ -89,19 +110,19 @@ impl Engine {
                 .iter()
                 .map(|warning| Finding::warning(part, warning.about, &warning.problem, warning.next_step)),
         );
-        for table in self.catalog.tables() {
+        for table in self.shared.catalog.tables() {
             let scope = Scope::Changed;
             let query =
                 RowQuery { table, scope, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 1 };
             let check = format!("{table} readable");
-            findings.push(match within(part, self.source.page(&query, None)).await {
+            findings.push(match within(part, self.shared.source.page(&query, None)).await {
                 Ok(_) => Finding::ok(part, &check, "a page was read"),
                 Err(fault) => Finding::failed(part, &check, fault),
             });
             findings.extend(self.examine_definition(table).await);
             let now = health.clock.unwrap_or_else(Utc::now);
             if let Ok(Some(ahead @ 1..)) =
-                within(part, self.source.rows_ahead(table, now + TOLERATED_SKEW)).await
+                within(part, self.shared.source.rows_ahead(table, now + TOLERATED_SKEW)).await
             {
                 findings.push(Finding::warning(
                     part,
@@ -115,13 +136,13 @@ impl Engine {
     }
 
     async fn examine_log(&self) -> Vec<Finding> {
-        let part = self.log.name();
-        let identity = match within(part, self.log.identity()).await {
+        let part = self.shared.log.name();
+        let identity = match within(part, self.shared.log.identity()).await {
             Ok(identity) => identity,
             Err(fault) => return vec![Finding::failed(part, "reachable", fault)],
         };
         let mut findings = vec![Finding::ok(part, "reachable", identity)];
-        findings.push(match within(part, self.log.extents()).await {
+        findings.push(match within(part, self.shared.log.extents()).await {
             Ok(extents) => {
                 let records = records_in(&extents);
                 Finding::ok(
@@ -132,7 +153,7 @@ impl Engine {
             }
             Err(fault) => Finding::failed(part, "topic of events", fault),
         });
-        match within(part, self.log.facts()).await {
+        match within(part, self.shared.log.facts()).await {
             Ok(facts) => findings.extend(log_findings(part, facts)),
             Err(fault) => findings.push(Finding::failed(part, "how the topic is kept", fault)),
         }
@@ -140,7 +161,7 @@ impl Engine {
     }
 
     async fn examine_lag(&self) -> Vec<Finding> {
-        match within(self.log.name(), self.lag_as_it_is()).await {
+        match within(self.shared.log.name(), self.drains.lag_as_it_is()).await {
             Ok(lag) => lag
                 .iter()
                 .map(|lag| match lag.total {
@@ -149,13 +170,60 @@ impl Engine {
                         &lag.sink,
                         "lag",
                         format!("{records} records behind"),
-                        "if it does not shrink, start `sluice worker` or look at the drain's last error",
+                        NextStep::WatchLag,
                     ),
                 })
                 .collect(),
             // Whatever kept the lag from being told is a finding already.
             Err(_) => Vec::new(),
         }
+    }
+
+    /// What the doctor says of a definition: each difference that is more than a hint.
+    async fn examine_definition(&self, table: Table) -> Vec<Finding> {
+        let part = self.shared.source.name();
+        let check = format!("definition of {table}");
+        match within(part, self.project.check(table)).await {
+            Ok(differences) => {
+                let mut findings: Vec<Finding> = differences
+                    .into_iter()
+                    .filter(|difference| !difference.is_hint)
+                    .map(|one| Finding::warning(part, &check, one.problem, one.next_step))
+                    .collect();
+                if findings.is_empty() {
+                    findings.push(Finding::ok(part, &check, "fits the project's table"));
+                }
+                findings
+            }
+            // Whatever kept the project from telling is a finding already.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// A store that was never migrated is a finding.
+    async fn examine_operations(&self) -> Vec<Finding> {
+        let Shared { store, log, settings, .. } = &*self.shared;
+        let part = store.name();
+        let mut findings = match within(part, store.facts()).await {
+            Ok(facts) => operations::store_findings(part, &facts),
+            Err(fault) => return vec![Finding::failed(part, "writable and migrated", fault)],
+        };
+        match within(part, store.question_access()).await {
+            Ok(access) => {
+                findings
+                    .extend(access.into_iter().flat_map(|access| operations::access_findings(part, access)));
+            }
+            Err(fault) => findings.push(Finding::failed(part, "questions", fault)),
+        }
+        let (letters, pauses, schedules) = tokio::join!(
+            within(log.name(), self.letters.open_count_as_it_is()),
+            within(part, self.drains.known_pauses()),
+            within(part, store.schedules()),
+        );
+        findings.push(operations::letters_finding(log.name(), &settings.dead_letter_topic, letters));
+        findings.extend(operations::pause_findings(part, pauses));
+        findings.extend(operations::schedule_findings(schedules));
+        findings
     }
 }
 

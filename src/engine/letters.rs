@@ -4,20 +4,23 @@
 //! afterwards: interrupted in between, the letter is still open, and replaying it once more adds nothing to a sink,
 //! since the event is the same event.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Engine, EngineError,
+    EngineError,
+    appender::Appender,
     dead_letters::{self, Replay},
     letter_pages::{Backwards, joined},
+    shared::Shared,
 };
 use crate::{
     fault::Fault,
     log::{Extent, NewRecord, Position, Record, Topic, records_in},
+    next_step::{NextStep, Remark},
     store::{Resolution, Settled},
 };
 
@@ -77,7 +80,8 @@ pub enum Selection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LeftLetter {
     pub id: String,
-    pub reason: String,
+    #[schemars(with = "String")]
+    pub reason: Remark,
 }
 
 /// What settling came to.
@@ -129,23 +133,33 @@ impl Letter {
     }
 }
 
-impl Engine {
+/// The dead letters' topic, and what the store knows of each letter.
+pub struct Letters {
+    shared: Arc<Shared>,
+    appender: Arc<Appender>,
+}
+
+impl Letters {
+    pub(super) fn new(shared: Arc<Shared>, appender: Arc<Appender>) -> Self {
+        Self { shared, appender }
+    }
+
     /// Dead letters that fit, newest first, from the end of the log or from where a page before stopped.
     ///
     /// # Errors
     /// When the sink is unknown, or log or store can't be reached.
-    pub async fn dead_letters(
+    pub async fn page(
         &self,
         filter: &LetterFilter,
         from: Option<&[Position]>,
         limit: usize,
     ) -> Result<LetterPage, EngineError> {
         if let Some(sink) = &filter.sink {
-            self.named("sink", sink)?;
+            self.shared.sink("sink", sink)?;
         }
-        self.ready_log().await?;
-        let log = self.log.identity().await?;
-        let extents = self.log.dead_letter_extents().await?;
+        self.shared.ready_log().await?;
+        let log = self.shared.log.identity().await?;
+        let extents = self.shared.log.dead_letter_extents().await?;
         let mut partitions: Vec<Backwards> = extents
             .into_iter()
             .map(|extent| {
@@ -182,7 +196,7 @@ impl Engine {
     ///
     /// # Errors
     /// When log or store can't be reached.
-    pub async fn dead_letter(&self, at: Position) -> Result<Option<Letter>, Fault> {
+    pub async fn get(&self, at: Position) -> Result<Option<Letter>, Fault> {
         Ok(self.letters_at(&[at]).await?.remove(&at))
     }
 
@@ -190,16 +204,16 @@ impl Engine {
     ///
     /// # Errors
     /// When log or store can't be reached.
-    pub async fn open_letters(&self) -> Result<u64, Fault> {
-        self.ready_store().await?;
-        self.count_open_letters().await
+    pub async fn open_count(&self) -> Result<u64, Fault> {
+        self.shared.ready_store().await?;
+        self.open_count_as_it_is().await
     }
 
-    /// As [`Engine::open_letters`], on a store that may not be migrated yet.
-    pub(super) async fn count_open_letters(&self) -> Result<u64, Fault> {
-        let log = self.log.identity().await?;
-        let extents = self.log.dead_letter_extents().await?;
-        let settled = self.store.settled_count(&log, &extents).await?;
+    /// As [`Letters::open_count`], on a store that may not be migrated yet.
+    pub(super) async fn open_count_as_it_is(&self) -> Result<u64, Fault> {
+        let log = self.shared.log.identity().await?;
+        let extents = self.shared.log.dead_letter_extents().await?;
+        let settled = self.shared.store.settled_count(&log, &extents).await?;
         Ok(records_in(&extents).saturating_sub(settled))
     }
 
@@ -208,11 +222,7 @@ impl Engine {
     /// # Errors
     /// When the selection is out of range, or log or store can't be reached; what was appended by then may be
     /// replayed again without harm.
-    pub async fn replay_letters(
-        &self,
-        selection: &Selection,
-        by: &str,
-    ) -> Result<SettleOutcome, EngineError> {
+    pub async fn replay(&self, selection: &Selection, by: &str) -> Result<SettleOutcome, EngineError> {
         let (letters, mut outcome) = self.selected(selection).await?;
         let (mut good, mut records) = (Vec::new(), Vec::new());
         for letter in letters {
@@ -222,13 +232,12 @@ impl Engine {
                     records.push(record);
                     good.push(letter);
                 }
-                Err(reason) => outcome.left.push(LeftLetter { id: letter.id(), reason }),
+                Err(reason) => outcome.left.push(LeftLetter { id: letter.id(), reason: reason.into() }),
             }
         }
         if !records.is_empty() {
-            self.log.ensure_topics().await?;
-            let appended = self.append_events(records).await?;
-            super::sync::raise_targets(&mut outcome.targets, &appended);
+            self.shared.log.ensure_topics().await?;
+            self.appender.append(records, &mut outcome.targets).await?;
         }
         self.settle(good, Settled::Replayed, by, &mut outcome).await?;
         Ok(outcome)
@@ -236,16 +245,16 @@ impl Engine {
 
     /// The record that gives a letter's event to the log again, or why there is none.
     async fn replay_of(&self, letter: &Letter) -> Result<Result<NewRecord, String>, Fault> {
-        let at = match dead_letters::replay(self.catalog, &letter.record, Utc::now()) {
+        let at = match dead_letters::replay(self.shared.catalog, &letter.record, Utc::now()) {
             Ok(Replay::Record(record)) => return Ok(Ok(record)),
             Ok(Replay::FromLog(at)) => at,
             Err(reason) => return Ok(Err(reason)),
         };
-        if letter.header("log") != Some(self.log.identity().await?) {
+        if letter.header("log") != Some(self.shared.log.identity().await?) {
             return Ok(Err("its record is in another log, or in one that is gone".to_owned()));
         }
         let range = Extent { partition: at.partition, low: at.offset, high: at.offset + 1 };
-        let Some(record) = self.log.records(Topic::Events, &[range]).await?.pop() else {
+        let Some(record) = self.shared.log.records(Topic::Events, &[range]).await?.pop() else {
             return Ok(Err("the log does not hold its record any more; sync the row again".to_owned()));
         };
         let record = NewRecord {
@@ -253,18 +262,14 @@ impl Engine {
             value: record.value.unwrap_or_default(),
             headers: Vec::new(),
         };
-        Ok(dead_letters::as_event(self.catalog, record, &letter.record))
+        Ok(dead_letters::as_event(self.shared.catalog, record, &letter.record))
     }
 
     /// Settles dead letters without their events; the letters stay in the log.
     ///
     /// # Errors
     /// When the selection is out of range, or log or store can't be reached.
-    pub async fn discard_letters(
-        &self,
-        selection: &Selection,
-        by: &str,
-    ) -> Result<SettleOutcome, EngineError> {
+    pub async fn discard(&self, selection: &Selection, by: &str) -> Result<SettleOutcome, EngineError> {
         let (letters, mut outcome) = self.selected(selection).await?;
         self.settle(letters, Settled::Discarded, by, &mut outcome).await?;
         Ok(outcome)
@@ -280,11 +285,11 @@ impl Engine {
         if letters.is_empty() {
             return Ok(());
         }
-        let by = format!("{by} on {}", self.settings.owner);
-        let log = self.log.identity().await?;
+        let by = format!("{by} on {}", self.shared.settings.owner);
+        let log = self.shared.log.identity().await?;
         let resolutions: Vec<Resolution> =
             letters.iter().map(|letter| letter.settled(settled, &by)).collect();
-        self.ready_store().await?.settle(&log, &resolutions).await?;
+        self.shared.ready_store().await?.settle(&log, &resolutions).await?;
         outcome.settled = letters.iter().map(Letter::id).collect();
         Ok(())
     }
@@ -303,7 +308,7 @@ impl Engine {
         match selection {
             Selection::Open { sink, limit } => {
                 let filter = LetterFilter { sink: sink.clone(), state: Some(LetterState::Open) };
-                let page = self.dead_letters(&filter, None, *limit).await?;
+                let page = self.page(&filter, None, *limit).await?;
                 outcome.more = page.next.is_some();
                 Ok((page.letters, outcome))
             }
@@ -315,21 +320,24 @@ impl Engine {
                 let mut open = Vec::new();
                 for id in ids {
                     let name = format!("{}-{}", id.partition, id.offset);
-                    let left = |reason: String| LeftLetter { id: name.clone(), reason };
+                    let left = |reason: Remark| LeftLetter { id: name.clone(), reason };
                     match found.remove(&id) {
                         None => {
                             outcome
                                 .left
-                                .push(left("there is no such letter; see list_dead_letters".to_owned()));
+                                .push(left(Remark::new("there is no such letter", NextStep::ListLetters)));
                         }
                         Some(letter) => match &letter.resolution {
                             None => open.push(letter),
-                            Some(done) => outcome.left.push(left(format!(
-                                "was {} by {} at {}",
-                                done.settled.as_str(),
-                                done.by,
-                                done.at.format("%Y-%m-%dT%H:%M:%SZ")
-                            ))),
+                            Some(done) => outcome.left.push(left(
+                                format!(
+                                    "was {} by {} at {}",
+                                    done.settled.as_str(),
+                                    done.by,
+                                    done.at.format("%Y-%m-%dT%H:%M:%SZ")
+                                )
+                                .into(),
+                            )),
                         },
                     }
                 }
@@ -339,9 +347,9 @@ impl Engine {
     }
 
     async fn letters_at(&self, ids: &[Position]) -> Result<HashMap<Position, Letter>, Fault> {
-        self.ready_log().await?;
-        let log = self.log.identity().await?;
-        let extents = self.log.dead_letter_extents().await?;
+        self.shared.ready_log().await?;
+        let log = self.shared.log.identity().await?;
+        let extents = self.shared.log.dead_letter_extents().await?;
         let exists = |at: &Position| {
             extents.iter().any(|e| e.partition == at.partition && at.offset >= e.low && at.offset < e.high)
         };
@@ -361,8 +369,8 @@ impl Engine {
         if ranges.is_empty() {
             return Ok(Vec::new());
         }
-        let records = self.log.records(Topic::DeadLetters, ranges).await?;
-        let store = self.ready_store().await?;
+        let records = self.shared.log.records(Topic::DeadLetters, ranges).await?;
+        let store = self.shared.ready_store().await?;
         let mut settled: HashMap<(i32, i64), Resolution> = HashMap::new();
         for range in ranges {
             let known = store.settled(log, *range).await?;

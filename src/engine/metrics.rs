@@ -10,7 +10,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Engine,
     recent::{Distribution, Rate, Recent},
     stats::{DrainReport, SinkTimes},
 };
@@ -79,7 +78,7 @@ impl Flow {
         inner.took.record_time(now, took);
     }
 
-    fn report(&self) -> FlowMetrics {
+    pub(super) fn report(&self) -> FlowMetrics {
         let now = Instant::now();
         let mut inner = self.lock();
         FlowMetrics {
@@ -93,24 +92,6 @@ impl Flow {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Counters stay meaningful even if a holder panicked half-way.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Engine {
-    /// What this process measured; asks no other part.
-    pub fn metrics(&self) -> EngineMetrics {
-        let sinks = self
-            .supervisor
-            .stats()
-            .map(|stats| SinkMetrics { drain: stats.report(), times: stats.times() })
-            .collect();
-        EngineMetrics {
-            uptime_seconds: self.started.elapsed().as_secs(),
-            source: self.reads.report(),
-            log: self.appends.report(),
-            sinks,
-            measured_at: Utc::now(),
-        }
     }
 }
 

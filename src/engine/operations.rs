@@ -1,67 +1,19 @@
-//! What the doctor finds of operations: a store fit to be written, pauses, open dead letters, schedules.
+//! What doctor makes of what it was told of operations: a store fit to be written, pauses, open dead letters, schedules.
 
-use super::{Engine, Finding, Outcome, ScheduleStatus, status::within};
+use super::{Finding, Outcome, ScheduleStatus, SinkPause};
 use crate::{
     fault::Fault,
-    store::{AccessWarning, QuestionAccess, StoreFacts},
+    next_step::NextStep,
+    store::{AccessWarning, QuestionAccess, Schedule, StoreFacts},
 };
 
-impl Engine {
-    /// Changes nothing, so a store that was never migrated is a finding.
-    pub(super) async fn examine_operations(&self) -> Vec<Finding> {
-        let part = self.store.name();
-        let mut findings = match within(part, self.store.facts()).await {
-            Ok(facts) => store_findings(part, &facts),
-            Err(fault) => return vec![Finding::failed(part, "writable and migrated", fault)],
-        };
-        match within(part, self.store.question_access()).await {
-            Ok(access) => {
-                findings.extend(access.into_iter().flat_map(|access| access_findings(part, access)));
-            }
-            Err(fault) => findings.push(Finding::failed(part, "questions", fault)),
-        }
-        let (letters, pauses, schedules) = tokio::join!(
-            within(self.log.name(), self.count_open_letters()),
-            within(part, self.known_pauses()),
-            within(part, self.store.schedules()),
-        );
-        findings.push(match letters {
-            Ok(0) => Finding::ok(self.log.name(), "dead letters", "none open"),
-            Ok(letters) => Finding::warning(
-                self.log.name(),
-                "dead letters",
-                format!("{letters} open in {}", self.dead_letter_topic()),
-                "list_dead_letters shows why; mend the cause, then replay_dead_letters or discard_dead_letters",
-            ),
-            Err(fault) => Finding::failed(self.log.name(), "dead letters", fault),
-        });
-        match pauses {
-            Ok(pauses) => findings.extend(pauses.iter().map(|pause| {
-                let since = pause.since.format("%Y-%m-%dT%H:%M:%SZ");
-                let detail = format!("by {} since {since}", pause.paused_by);
-                Finding::warning(
-                    &pause.sink,
-                    "paused",
-                    detail,
-                    "call resume_sink once it may be drained again",
-                )
-            })),
-            Err(fault) => findings.push(Finding::failed(part, "pauses", fault)),
-        }
-        findings.extend(schedule_findings(
-            schedules.map(|schedules| schedules.into_iter().map(ScheduleStatus::from).collect()),
-        ));
-        findings
-    }
-}
-
-fn store_findings(part: &str, facts: &StoreFacts) -> Vec<Finding> {
+pub(super) fn store_findings(part: &str, facts: &StoreFacts) -> Vec<Finding> {
     let writable = match &facts.unwritable {
         None => Finding::ok(part, "writable", "this user may write every table"),
         Some(reason) => {
             let step =
                 "connect to the primary, as a user that owns the tables or was granted INSERT and UPDATE";
-            Finding::new(part, "writable", Outcome::Failed, reason.clone(), Some(step.to_owned()))
+            Finding::new(part, "writable", Outcome::Failed, reason.clone(), Some(step.into()))
         }
     };
     let migrated = match facts.pending_migrations {
@@ -70,17 +22,17 @@ fn store_findings(part: &str, facts: &StoreFacts) -> Vec<Finding> {
             part,
             "migrated",
             format!("{pending} migrations of this release were not run"),
-            "run `sluice migrate`; a worker does so when it starts",
+            NextStep::Migrate,
         ),
     };
     vec![writable, migrated]
 }
 
-fn access_findings(part: &str, access: QuestionAccess) -> Vec<Finding> {
+pub(super) fn access_findings(part: &str, access: QuestionAccess) -> Vec<Finding> {
     let mut findings: Vec<Finding> = access
         .warnings
         .into_iter()
-        .map(|AccessWarning { about, problem, next_step }| Finding::warning(part, about, problem, &next_step))
+        .map(|AccessWarning { about, problem, next_step }| Finding::warning(part, about, problem, next_step))
         .collect();
     match access.refused {
         Some(fault) => findings.push(Finding::failed(part, "questions", fault)),
@@ -92,12 +44,41 @@ fn access_findings(part: &str, access: QuestionAccess) -> Vec<Finding> {
     findings
 }
 
-fn schedule_findings(schedules: Result<Vec<ScheduleStatus>, Fault>) -> Vec<Finding> {
+pub(super) fn letters_finding(part: &str, topic: &str, open: Result<u64, Fault>) -> Finding {
+    match open {
+        Ok(0) => Finding::ok(part, "dead letters", "none open"),
+        Ok(letters) => Finding::warning(
+            part,
+            "dead letters",
+            format!("{letters} open in {topic}"),
+            NextStep::SettleLetters,
+        ),
+        Err(fault) => Finding::failed(part, "dead letters", fault),
+    }
+}
+
+pub(super) fn pause_findings(part: &str, pauses: Result<Vec<SinkPause>, Fault>) -> Vec<Finding> {
+    match pauses {
+        Ok(pauses) => pauses
+            .iter()
+            .map(|pause| {
+                let since = pause.since.format("%Y-%m-%dT%H:%M:%SZ");
+                let detail = format!("by {} since {since}", pause.paused_by);
+                let resume = NextStep::ResumeSink { sink: pause.sink.clone() };
+                Finding::warning(&pause.sink, "paused", detail, resume)
+            })
+            .collect(),
+        Err(fault) => vec![Finding::failed(part, "pauses", fault)],
+    }
+}
+
+pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<Finding> {
     const PART: &str = "schedules";
     match schedules {
         Err(fault) => vec![Finding::failed(PART, "last runs", fault)],
         Ok(schedules) => schedules
-            .iter()
+            .into_iter()
+            .map(ScheduleStatus::from)
             .map(|schedule| match schedule.failure() {
                 Some(failure) => Finding::warning(
                     PART,

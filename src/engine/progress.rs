@@ -1,23 +1,12 @@
 //! How far a sync has come, through the log and into every sink.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Engine, EngineError, group_of, lag};
-use crate::{
-    fault::Fault,
-    log::Position,
-    sink::Sink,
-    store::{ColumnMisfits, ReconcileReport, SyncFilter, SyncRecord, SyncState},
-};
-
-/// How often a waiting caller looks again.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+use crate::store::{ColumnMisfits, ReconcileReport, SyncRecord, SyncState};
 
 /// A sync's state as a user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -92,7 +81,7 @@ impl SyncStatus {
         }
     }
 
-    fn new(record: SyncRecord, sinks: Vec<SinkProgress>) -> Self {
+    pub(super) fn new(record: SyncRecord, sinks: Vec<SinkProgress>) -> Self {
         let state = match record.state {
             SyncState::Running => SyncPhase::Running,
             SyncState::Succeeded if sinks.iter().all(|sink| sink.queryable) => SyncPhase::Done,
@@ -126,160 +115,4 @@ impl SyncStatus {
 #[async_trait]
 pub trait SyncWatcher: Send {
     async fn saw(&mut self, status: &SyncStatus);
-}
-
-impl Engine {
-    /// How a sync is.
-    ///
-    /// # Errors
-    /// When it is unknown or the store can't be reached.
-    pub async fn sync_status(&self, id: Uuid) -> Result<SyncStatus, EngineError> {
-        let record = self.known_sync(id).await?;
-        Ok(self.status_of(record).await)
-    }
-
-    /// The latest syncs, newest first.
-    ///
-    /// # Errors
-    /// When the store can't be reached.
-    pub async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncStatus>, Fault> {
-        let records = self.ready_store().await?.recent_syncs(limit).await?;
-        Ok(futures::future::join_all(records.into_iter().map(|record| self.status_of(record))).await)
-    }
-
-    /// Syncs, newest first, and the id to go on from when there are more.
-    ///
-    /// # Errors
-    /// When the limit is out of range, `before` is unknown, or the store can't be reached.
-    pub async fn list_syncs(
-        &self,
-        filter: SyncFilter,
-    ) -> Result<(Vec<SyncStatus>, Option<Uuid>), EngineError> {
-        const MOST: u32 = 100;
-        if filter.limit == 0 || filter.limit > MOST {
-            let problem = format!("{} is out of range; give 1 to {MOST} syncs", filter.limit);
-            return Err(EngineError::Invalid { field: "limit", problem });
-        }
-        if let Some(before) = filter.before
-            && self.ready_store().await?.sync(before).await?.is_none()
-        {
-            let problem = "is of no sync; give the next_cursor of the call before".to_owned();
-            return Err(EngineError::Invalid { field: "cursor", problem });
-        }
-        let limit = filter.limit as usize;
-        let mut records =
-            self.ready_store().await?.syncs(&SyncFilter { limit: filter.limit + 1, ..filter }).await?;
-        let more = records.len() > limit;
-        records.truncate(limit);
-        let next = records.last().filter(|_| more).map(|record| record.id);
-        let listed =
-            futures::future::join_all(records.into_iter().map(|record| self.status_of(record))).await;
-        Ok((listed, next))
-    }
-
-    /// Waits until everything the sync appended is queryable in every sink, but no longer than `patience`, and
-    /// returns how it then is. `watcher` hears of every step.
-    ///
-    /// # Errors
-    /// When the sync is unknown or the store can't be reached.
-    pub async fn wait_for_sync(
-        &self,
-        id: Uuid,
-        patience: Duration,
-        watcher: &mut dyn SyncWatcher,
-    ) -> Result<SyncStatus, EngineError> {
-        let until = tokio::time::Instant::now() + patience;
-        let mut last: Option<SyncStatus> = None;
-        loop {
-            let status = self.sync_status(id).await?;
-            if last.as_ref() != Some(&status) {
-                watcher.saw(&status).await;
-            }
-            if status.is_final() || tokio::time::Instant::now() + LOOK_EVERY > until {
-                return Ok(status);
-            }
-            last = Some(status);
-            self.look_again(id).await;
-        }
-    }
-
-    pub(super) async fn known_sync(&self, id: Uuid) -> Result<SyncRecord, EngineError> {
-        self.ready_store().await?.sync(id).await?.ok_or(EngineError::UnknownSync(id))
-    }
-
-    /// Returns when a sync of this process has progressed, or after a moment.
-    async fn look_again(&self, id: Uuid) {
-        let progress = self.lock_running().get(&id).map(|sync| sync.progress.clone());
-        match progress {
-            Some(mut progress) => {
-                progress.mark_unchanged();
-                tokio::time::timeout(LOOK_EVERY, progress.changed()).await.ok();
-            }
-            None => tokio::time::sleep(LOOK_EVERY).await,
-        }
-    }
-
-    async fn status_of(&self, record: SyncRecord) -> SyncStatus {
-        let sinks = self.sinks.iter().map(|sink| self.progress_in(&**sink, &record));
-        let sinks = futures::future::join_all(sinks).await;
-        SyncStatus::new(record, sinks)
-    }
-
-    async fn progress_in(&self, sink: &dyn Sink, record: &SyncRecord) -> SinkProgress {
-        let ended = record.state != SyncState::Running;
-        self.progress_to(sink, &record.log, &record.progress.targets, ended).await
-    }
-
-    /// How far a sink is from having everything below `targets`, which are all there will be when `ended`.
-    async fn progress_to(
-        &self,
-        sink: &dyn Sink,
-        log: &str,
-        targets: &[Position],
-        ended: bool,
-    ) -> SinkProgress {
-        let asked = async {
-            let group = group_of(&self.settings, sink);
-            let standing = lag::standing(&*self.log, log, sink, &group).await?;
-            let pending = lag::pending(&standing, targets);
-            // Applied is not yet visible where an index refreshes in its own time.
-            if pending == 0 && ended && !targets.is_empty() {
-                sink.make_visible().await?;
-            }
-            Ok::<_, Fault>(pending)
-        };
-        let told = |pending, error| SinkProgress {
-            sink: sink.name().to_owned(),
-            queryable: pending == Some(0) && ended,
-            pending,
-            error,
-        };
-        match asked.await {
-            Ok(pending) => told(Some(pending), None),
-            Err(fault) => told(None, Some(fault.to_string())),
-        }
-    }
-
-    /// Waits until everything below `targets` is queryable in every sink, but no longer than `patience`, and
-    /// returns how far each then is.
-    ///
-    /// # Errors
-    /// When the log can't be reached.
-    pub async fn wait_for_positions(
-        &self,
-        targets: &[Position],
-        patience: Duration,
-    ) -> Result<Vec<SinkProgress>, Fault> {
-        let log = self.log.identity().await?;
-        let until = tokio::time::Instant::now() + patience;
-        loop {
-            let asked = self.sinks.iter().map(|sink| self.progress_to(&**sink, &log, targets, true));
-            let sinks = futures::future::join_all(asked).await;
-            let done = sinks.iter().all(|sink| sink.queryable);
-            if done || tokio::time::Instant::now() + LOOK_EVERY > until {
-                return Ok(sinks);
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
 }

@@ -1,13 +1,44 @@
 //! What the project has, against what is defined here.
 
-use super::{Engine, EngineError, Finding, status::within};
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+
+use super::EngineError;
 use crate::{
     domain::{Catalog, Definition, Table},
     fault::Fault,
-    source::description::{Description, Difference, discover},
+    source::{
+        Source, SourceHealth, TableOverview,
+        description::{Description, Difference, discover},
+    },
 };
 
-impl Engine {
+/// The project that is read, and the tables of it that are defined.
+pub struct Project {
+    catalog: Catalog,
+    source: Arc<dyn Source>,
+}
+
+impl Project {
+    pub(super) fn new(catalog: Catalog, source: Arc<dyn Source>) -> Self {
+        Self { catalog, source }
+    }
+
+    /// Counts over every table; what the project lacks is told of its table.
+    ///
+    /// # Errors
+    /// When the source can't be reached or refuses.
+    pub async fn overview(&self) -> Result<(SourceHealth, Vec<TableOverview>), Fault> {
+        let tables = try_join_all(self.catalog.tables().map(|table| self.source.overview(table)));
+        tokio::try_join!(self.source.health(), tables)
+    }
+
+    /// What to tell a user whose sync found no row, when the key may be the reason.
+    pub fn empty_hint(&self) -> Option<String> {
+        self.source.empty_hint().map(|hint| hint.to_string())
+    }
+
     /// The tables and views of the project that no definition reads, `None` where it does not tell which it has.
     ///
     /// # Errors
@@ -41,8 +72,7 @@ impl Engine {
             };
             return Err(EngineError::Invalid { field: "table", problem });
         };
-        let catalog: Catalog = self.catalog;
-        let definition = discover(&description, catalog)
+        let definition = discover(&description, self.catalog)
             .map_err(|error| EngineError::Invalid { field: "table", problem: error.to_string() })?;
         Ok((definition, description))
     }
@@ -51,28 +81,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the source can't be reached or refuses.
-    pub async fn check_table(&self, table: Table) -> Result<Vec<Difference>, Fault> {
+    pub async fn check(&self, table: Table) -> Result<Vec<Difference>, Fault> {
         self.source.check(table).await
-    }
-
-    /// What the doctor says of a definition: each difference that is more than a hint.
-    pub(super) async fn examine_definition(&self, table: Table) -> Vec<Finding> {
-        let part = self.source.name();
-        let check = format!("definition of {table}");
-        match within(part, self.check_table(table)).await {
-            Ok(differences) => {
-                let mut findings: Vec<Finding> = differences
-                    .into_iter()
-                    .filter(|difference| !difference.is_hint)
-                    .map(|one| Finding::warning(part, &check, one.problem, &one.next_step))
-                    .collect();
-                if findings.is_empty() {
-                    findings.push(Finding::ok(part, &check, "fits the project's table"));
-                }
-                findings
-            }
-            // Whatever kept the project from telling is a finding already.
-            Err(_) => Vec::new(),
-        }
     }
 }

@@ -6,7 +6,11 @@
 //! the old index removed. The new index itself remembers the rebuild and the group how far it is, so a process that
 //! starts goes on with what another has left.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -16,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Engine, EngineError, drain::Drain, stats::DrainStats, supervisor};
+use super::{EngineError, drain::Drain, shared::Shared, stats::DrainStats, supervisor};
 use crate::{
     backoff::Backoff,
     fault::{Fault, FaultKind},
@@ -65,14 +69,25 @@ impl RebuildStatus {
     }
 }
 
-impl Engine {
+/// The indices that are built anew.
+pub struct Rebuilds {
+    shared: Arc<Shared>,
+    /// The latest of each index that this process runs or ran.
+    latest: Mutex<HashMap<IndexName, watch::Receiver<RebuildStatus>>>,
+}
+
+impl Rebuilds {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, latest: Mutex::default() }
+    }
+
     /// Begins to build indices anew from the log, or joins the rebuilds that are under way.
     ///
     /// # Errors
     /// When the log no longer holds its first records, so that documents would be lost; when log or index can't be
     /// reached or refuse.
-    pub async fn rebuild(&self, indices: &[IndexName]) -> Result<Vec<RebuildStatus>, EngineError> {
-        let extents = self.log.extents().await?;
+    pub async fn begin(&self, indices: &[IndexName]) -> Result<Vec<RebuildStatus>, EngineError> {
+        let extents = self.shared.log.extents().await?;
         if let Some(cut) = extents.iter().find(|extent| extent.low > 0) {
             return Err(EngineError::Invalid {
                 field: "index",
@@ -84,29 +99,29 @@ impl Engine {
         }
         let mut begun = Vec::new();
         for index in indices {
-            let rebuild = self.index.begin_rebuild(*index).await?;
-            begun.push(self.follow_rebuild(rebuild));
+            let rebuild = self.shared.index.begin_rebuild(*index).await?;
+            begun.push(self.follow(rebuild));
         }
         Ok(begun)
     }
 
     /// The rebuilds that this process runs or ran, the latest of each index.
-    pub fn rebuilds(&self) -> Vec<RebuildStatus> {
-        self.lock_rebuilds().values().map(|status| status.borrow().clone()).collect()
+    pub fn latest(&self) -> Vec<RebuildStatus> {
+        self.lock_latest().values().map(|status| status.borrow().clone()).collect()
     }
 
     /// The indices that are being built anew, by whatever process.
     ///
     /// # Errors
     /// When the index can't be reached.
-    pub async fn rebuilds_under_way(&self) -> Result<Vec<IndexName>, Fault> {
-        Ok(self.index.rebuilds().await?.into_iter().map(|rebuild| rebuild.index).collect())
+    pub async fn under_way(&self) -> Result<Vec<IndexName>, Fault> {
+        Ok(self.shared.index.rebuilds().await?.into_iter().map(|rebuild| rebuild.index).collect())
     }
 
     /// Waits until the rebuilds of these indices are done, for at most `patience`.
-    pub async fn wait_for_rebuilds(&self, indices: &[IndexName], patience: Duration) -> Vec<RebuildStatus> {
+    pub async fn wait_for(&self, indices: &[IndexName], patience: Duration) -> Vec<RebuildStatus> {
         let watched: Vec<_> = self
-            .lock_rebuilds()
+            .lock_latest()
             .iter()
             .filter(|(index, _)| indices.contains(index))
             .map(|(_, s)| s.clone())
@@ -122,21 +137,22 @@ impl Engine {
     }
 
     /// Takes up what a process that is gone has begun.
-    pub(super) fn resume_rebuilds(self: &Arc<Self>) {
-        let engine = self.clone();
-        self.tasks.spawn(async move {
-            let mut backoff = Backoff::new(engine.settings.pauses.0, engine.settings.pauses.1);
-            while let Some(found) = engine.closing.run_until_cancelled(engine.index.rebuilds()).await {
+    pub(super) fn resume(self: &Arc<Self>) {
+        let rebuilds = self.clone();
+        self.shared.tasks.spawn(async move {
+            let Shared { index, settings, closing, .. } = &*rebuilds.shared;
+            let mut backoff = Backoff::new(settings.pauses.0, settings.pauses.1);
+            while let Some(found) = closing.run_until_cancelled(index.rebuilds()).await {
                 match found {
-                    Ok(rebuilds) => {
-                        for rebuild in rebuilds {
-                            engine.follow_rebuild(rebuild);
+                    Ok(found) => {
+                        for rebuild in found {
+                            rebuilds.follow(rebuild);
                         }
                         return;
                     }
                     Err(fault) => {
                         let pause = backoff.next_pause(fault.retry_after);
-                        engine.closing.run_until_cancelled(tokio::time::sleep(pause)).await;
+                        closing.run_until_cancelled(tokio::time::sleep(pause)).await;
                     }
                 }
             }
@@ -144,8 +160,8 @@ impl Engine {
     }
 
     /// Runs a rebuild, unless this process does already.
-    fn follow_rebuild(&self, rebuild: Rebuild) -> RebuildStatus {
-        let mut rebuilds = self.lock_rebuilds();
+    fn follow(&self, rebuild: Rebuild) -> RebuildStatus {
+        let mut rebuilds = self.lock_latest();
         if let Some(status) = rebuilds.get(&rebuild.index)
             && status.borrow().id == rebuild.id
         {
@@ -154,21 +170,25 @@ impl Engine {
         let (sender, receiver) = watch::channel(RebuildStatus::of(&rebuild));
         rebuilds.insert(rebuild.index, receiver);
         let status = sender.borrow().clone();
-        let group = format!("{}.{}.rebuild-{}", self.settings.group_prefix, self.index.name(), rebuild.id);
+        let Shared { catalog, log, store, index, settings, tasks, closing, .. } = &*self.shared;
         let drain = Drain {
-            catalog: self.catalog,
-            store: self.store.clone(),
-            log: self.log.clone(),
-            sink: self.index.rebuild_sink(&rebuild),
-            group,
-            limits: self.settings.batch,
-            pauses: self.settings.pauses,
-            stats: Arc::new(DrainStats::new(self.index.name())),
+            catalog: *catalog,
+            store: store.clone(),
+            log: log.clone(),
+            sink: index.rebuild_sink(&rebuild),
+            group: format!("{}.rebuild-{}", self.shared.group_of(&**index), rebuild.id),
+            limits: settings.batch,
+            pauses: settings.pauses,
+            stats: Arc::new(DrainStats::new(index.name())),
             parks: false,
         };
-        let run = Run { log: self.log.clone(), index: self.index.clone(), rebuild, drain, status: sender };
-        self.tasks.spawn(run.run(self.closing.clone()));
+        let run = Run { log: log.clone(), index: index.clone(), rebuild, drain, status: sender };
+        tasks.spawn(run.run(closing.clone()));
         status
+    }
+
+    fn lock_latest(&self) -> MutexGuard<'_, HashMap<IndexName, watch::Receiver<RebuildStatus>>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

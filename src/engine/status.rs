@@ -1,14 +1,25 @@
 //! How the pipeline is: every part asked at once, each answering for itself.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Engine, RebuildStatus, ScheduleStatus, SinkLag, SinkPause, SyncStatus, stats::DrainReport};
-use crate::{fault::Fault, log::records_in, sink::Sink};
+use super::{
+    Appender, Drains, EngineMetrics, Letters, RebuildStatus, Rebuilds, ScheduleStatus, Schedules, SinkLag,
+    SinkMetrics, SinkPause, SyncStatus, Syncs, shared::Shared, stats::DrainReport,
+};
+use crate::{
+    fault::Fault,
+    log::records_in,
+    next_step::{NextStep, Remark},
+    sink::Sink,
+};
 
 /// How long one part may take to answer before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -19,9 +30,11 @@ pub struct PipelineStatus {
     /// Every part answers and every drain runs.
     pub healthy: bool,
     /// What is wrong and what to do about it; empty when all is well.
-    pub problems: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub problems: Vec<Remark>,
     /// What an operator should know although nothing fails.
-    pub warnings: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub warnings: Vec<Remark>,
     pub source: PartStatus,
     pub log: PartStatus,
     pub sinks: Vec<PartStatus>,
@@ -60,6 +73,15 @@ pub struct Count {
     pub count: u64,
 }
 
+impl PipelineStatus {
+    /// Has a front find its words for what can be done.
+    #[must_use]
+    pub fn worded(mut self, words: fn(&NextStep) -> String) -> Self {
+        self.problems.iter_mut().chain(&mut self.warnings).for_each(|remark| remark.word(words));
+        self
+    }
+}
+
 impl PartStatus {
     fn failed(name: &str, fault: &Fault) -> Self {
         Self {
@@ -72,48 +94,75 @@ impl PartStatus {
     }
 }
 
-impl Engine {
+/// Tells how everything is.
+pub struct Inspection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) appender: Arc<Appender>,
+    pub(super) syncs: Arc<Syncs>,
+    pub(super) schedules: Arc<Schedules>,
+    pub(super) drains: Arc<Drains>,
+    pub(super) letters: Arc<Letters>,
+    pub(super) rebuilds: Arc<Rebuilds>,
+    pub(super) started: Instant,
+}
+
+impl Inspection {
+    /// What this process measured; asks no part.
+    pub fn metrics(&self) -> EngineMetrics {
+        let sinks = self
+            .drains
+            .stats()
+            .map(|stats| SinkMetrics { drain: stats.report(), times: stats.times() })
+            .collect();
+        EngineMetrics {
+            uptime_seconds: self.started.elapsed().as_secs(),
+            source: self.syncs.reads(),
+            log: self.appender.report(),
+            sinks,
+            measured_at: Utc::now(),
+        }
+    }
+
     /// Asks every part. Never fails: a part that does is in the answer.
     pub async fn status(&self) -> PipelineStatus {
-        if self.drains_here() {
+        if self.drains.started() {
             // The drains are doing the same just now; a fault shows in the answers below.
-            within(self.store.name(), self.prepare()).await.ok();
+            within(self.shared.store.name(), self.shared.prepare()).await.ok();
         }
         let ((source, mut warnings), log, dead_letters, sinks, lag, syncs, paused, schedules) = tokio::join!(
             self.source_status(),
             self.log_status(),
-            within(self.log.name(), self.open_letters()),
-            join_all(self.sinks().iter().map(|sink| sink_status(&**sink))),
-            within(self.log.name(), self.lag_as_it_is()),
-            within(self.store.name(), self.recent_syncs(5)),
-            within(self.store.name(), self.paused_sinks()),
-            within(self.store.name(), self.schedules()),
+            within(self.shared.log.name(), self.letters.open_count()),
+            join_all(self.shared.sinks.iter().map(|sink| sink_status(&**sink))),
+            within(self.shared.log.name(), self.drains.lag_as_it_is()),
+            within(self.shared.store.name(), self.syncs.recent(5)),
+            within(self.shared.store.name(), self.drains.paused()),
+            within(self.shared.store.name(), self.schedules.list()),
         );
         let dead_letters = dead_letters.ok();
-        let drains = self.drain_reports();
-        let mut problems: Vec<String> =
-            [&source, &log].into_iter().chain(&sinks).filter_map(|part| part.error.clone()).collect();
-        if self.drains_here() {
+        let drains = self.drains.reports();
+        let parts = [&source, &log].into_iter().chain(&sinks);
+        let mut problems: Vec<Remark> = parts.filter_map(|part| Some(part.error.clone()?.into())).collect();
+        if self.drains.started() {
             problems.extend(drains.iter().filter(|drain| !drain.is_well()).map(|drain| {
                 let error = drain.last_error.as_deref().unwrap_or("no error yet");
-                format!("the drain into {} is {}: {error}", drain.sink, drain.state.as_str())
+                format!("the drain into {} is {}: {error}", drain.sink, drain.state.as_str()).into()
             }));
         }
         if let Some(letters) = dead_letters.filter(|letters| *letters > 0) {
-            warnings.push(format!(
-                "{letters} dead letters wait in {}; list_dead_letters shows why, replay_dead_letters gives them another try",
-                self.dead_letter_topic()
-            ));
+            let problem =
+                format!("{letters} dead letters wait in {}", self.shared.settings.dead_letter_topic);
+            warnings.push(Remark::new(problem, NextStep::SettleLetters));
         }
         let (paused, schedules) = (paused.unwrap_or_default(), schedules.unwrap_or_default());
-        warnings.extend(schedules.iter().filter_map(ScheduleStatus::failure));
+        warnings.extend(schedules.iter().filter_map(ScheduleStatus::failure).map(Remark::from));
         warnings.extend(paused.iter().map(|pause| {
-            format!(
-                "{} is paused by {} since {}; what it has not applied waits in the log until resume_sink",
-                pause.sink,
-                pause.paused_by,
-                pause.since.format("%Y-%m-%dT%H:%M:%SZ")
-            )
+            let since = pause.since.format("%Y-%m-%dT%H:%M:%SZ");
+            let problem = format!(
+                "{} is paused by {} since {since}; what it has not applied waits in the log",
+                pause.sink, pause.paused_by
+            );
+            Remark::new(problem, NextStep::ResumeSink { sink: pause.sink.clone() })
         }));
         PipelineStatus {
             healthy: problems.is_empty(),
@@ -128,15 +177,15 @@ impl Engine {
             schedules,
             dead_letters,
             recent_syncs: syncs.unwrap_or_default(),
-            rebuilds: self.rebuilds(),
+            rebuilds: self.rebuilds.latest(),
             checked_at: Utc::now(),
         }
     }
 
     /// The source, and its warnings.
-    async fn source_status(&self) -> (PartStatus, Vec<String>) {
-        let name = self.source.name();
-        match within(name, self.source.health()).await {
+    async fn source_status(&self) -> (PartStatus, Vec<Remark>) {
+        let name = self.shared.source.name();
+        match within(name, self.shared.source.health()).await {
             Ok(health) => {
                 let part = PartStatus {
                     name: name.to_owned(),
@@ -145,17 +194,17 @@ impl Engine {
                     counts: Vec::new(),
                     error: None,
                 };
-                (part, health.warnings.iter().map(ToString::to_string).collect())
+                (part, health.warnings.iter().map(|warning| warning.to_string().into()).collect())
             }
             Err(fault) => (PartStatus::failed(name, &fault), Vec::new()),
         }
     }
 
     async fn log_status(&self) -> PartStatus {
-        let name = self.log.name();
+        let name = self.shared.log.name();
         let asked = within(name, async {
-            let identity = self.log.identity().await?;
-            let extents = self.log.extents().await?;
+            let identity = self.shared.log.identity().await?;
+            let extents = self.shared.log.extents().await?;
             Ok((identity, extents))
         });
         match asked.await {

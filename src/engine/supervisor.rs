@@ -23,7 +23,7 @@ use tracing::{debug, error, info};
 
 use super::{
     drain::Drain,
-    stats::{DrainReport, DrainState, DrainStats},
+    stats::{DrainState, DrainStats},
 };
 use crate::{backoff::Backoff, fault::Fault, store::Pause};
 
@@ -132,12 +132,7 @@ impl Supervisor {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// How each drain is, in a fixed order.
-    pub fn reports(&self) -> Vec<DrainReport> {
-        self.stats().map(DrainStats::report).collect()
-    }
-
-    /// What each drain measured, in the same order.
+    /// What each drain measured, in a fixed order.
     pub fn stats(&self) -> impl Iterator<Item = &DrainStats> {
         self.workers.iter().map(|worker| &*worker.drain.stats)
     }

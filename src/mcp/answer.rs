@@ -8,10 +8,10 @@ use rmcp::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::schema::without_nulls;
+use super::{next_step::worded, schema::without_nulls};
 use crate::{
     domain::Catalog,
-    engine::{EngineError, EntityKey},
+    engine::EngineError,
     fault::{Fault, FaultKind},
     index::IndexName,
     index::SearchError,
@@ -53,11 +53,6 @@ impl ToolError {
         let structured = json!({"error": {"kind": "invalid_argument", "field": field, "message": text}});
         Self { text, structured }
     }
-
-    fn not_found(field: &str, text: String) -> Self {
-        let structured = json!({"error": {"kind": "not_found", "field": field, "message": text}});
-        Self { text, structured }
-    }
 }
 
 /// The answer to a client that may not call a tool; `why` says what it, or the operator, can do.
@@ -95,11 +90,17 @@ fn in_words(reason: &str) -> String {
 
 impl From<EngineError> for ToolError {
     fn from(error: EngineError) -> Self {
-        let text = error.to_string();
+        let text = error.remark().worded(worded);
+        let of_field = |kind| {
+            let structured = json!({"error": {"kind": kind, "field": error.field(), "message": text}});
+            Self { text: text.clone(), structured }
+        };
         match error {
             EngineError::Fault(fault) => fault.into(),
             EngineError::Search(error) => error.into(),
-            EngineError::Invalid { field, problem } => Self::argument(field, problem),
+            EngineError::Invalid { .. } | EngineError::Paused { .. } | EngineError::NotDrainedHere { .. } => {
+                of_field("invalid_argument")
+            }
             EngineError::Busy(running) => Self {
                 structured: json!({"error": {
                     "kind": "busy",
@@ -108,12 +109,9 @@ impl From<EngineError> for ToolError {
                 }}),
                 text,
             },
-            EngineError::UnknownSync(_) => Self::not_found("sync_id", text),
-            EngineError::UnknownTable { .. } => Self::not_found("table", text),
-            EngineError::UnknownEntity { key: EntityKey::Key(_), .. } => Self::not_found("key", text),
-            EngineError::UnknownEntity { key: EntityKey::Lookup { column, .. }, .. } => {
-                Self::not_found(&column, text)
-            }
+            EngineError::UnknownSync(_)
+            | EngineError::UnknownTable { .. }
+            | EngineError::UnknownEntity { .. } => of_field("not_found"),
         }
     }
 }
@@ -143,9 +141,9 @@ impl From<Fault> for ToolError {
             FaultKind::Invalid => "invalid_request",
         };
         Self {
-            text: fault.to_string(),
+            text: fault.remark().worded(worded),
             structured: json!({"error": {
-                "kind": kind, "part": fault.part, "message": fault.message, "next_step": fault.advice,
+                "kind": kind, "part": fault.part, "message": fault.message, "next_step": worded(&fault.advice),
             }}),
         }
     }

@@ -33,12 +33,12 @@ impl SluiceServer {
             (Reference::Prompt(_), "status") => self.values_of("leads", "status_lead").await,
             (Reference::Prompt(_), "origin") => self.values_of("leads", "origem").await,
             (_, "sync_id") => {
-                let syncs = self.engine.recent_syncs(20).await.unwrap_or_default();
+                let syncs = self.engine.syncs.recent(20).await.unwrap_or_default();
                 syncs.iter().map(|sync| sync.sync_id.to_string()).collect()
             }
             (_, "lead_id") => self.keys("leads", &request.argument.value).await,
             (Reference::Resource(letter), "id") if letter.uri.starts_with("sluice://dead-letters/") => {
-                let page = self.engine.dead_letters(&LetterFilter::default(), None, LATEST_LETTERS).await;
+                let page = self.engine.letters.page(&LetterFilter::default(), None, LATEST_LETTERS).await;
                 page.map(|page| page.letters).unwrap_or_default().iter().map(Letter::id).collect()
             }
             (Reference::Resource(entity), "id") => {
@@ -46,7 +46,7 @@ impl SluiceServer {
                 self.keys(table.unwrap_or_default(), &request.argument.value).await
             }
             (Reference::Resource(_), "table") => {
-                readable(self.engine.catalog()).into_iter().map(str::to_owned).collect()
+                readable(self.engine.catalog).into_iter().map(str::to_owned).collect()
             }
             (Reference::Resource(_), "group") => GROUPS.iter().map(|group| group.name.to_owned()).collect(),
             _ => Vec::new(),
@@ -60,7 +60,7 @@ impl SluiceServer {
 
     /// The keys of a table's entities that begin so; those stored last, where nothing was typed yet.
     async fn keys(&self, table: &str, typed: &str) -> Vec<String> {
-        let Some(table) = self.engine.catalog().get(table) else { return Vec::new() };
+        let Some(table) = self.engine.catalog.get(table) else { return Vec::new() };
         if typed.trim().is_empty() || table.key.kind != KeyKind::Uuid {
             return self.latest_keys(table).await;
         }
@@ -71,14 +71,15 @@ impl SluiceServer {
             "SELECT {key} FROM {table} WHERE {key} BETWEEN '{lowest}' AND '{highest}' ORDER BY {key} LIMIT {MOST_LEADS}"
         );
         let limits = QueryLimits { rows: MOST_LEADS, bytes: LARGEST_ANSWER, timeout: PATIENCE };
-        let answer = self.engine.query_store(&statement, limits).await;
+        let answer = self.engine.questions.sql(&statement, limits).await;
         let rows = answer.map(|(_, answer)| answer.rows).unwrap_or_default();
         rows.iter().filter_map(|row| row.first()?.as_str().map(str::to_owned)).collect()
     }
 
     async fn latest_keys(&self, table: Table) -> Vec<String> {
         let filter = EventFilter { tipo_evento: Some(table.entity.clone()), ..EventFilter::default() };
-        let latest = self.engine.events(&filter, EventOrder::LatestStored, None, LATEST_LEADS).await;
+        let latest =
+            self.engine.questions.events(&filter, EventOrder::LatestStored, None, LATEST_LEADS).await;
         let mut keys = Vec::new();
         for event in latest.map(|page| page.events).unwrap_or_default() {
             if !keys.contains(&event.entidade_id) {
@@ -90,7 +91,7 @@ impl SluiceServer {
 
     /// The values of a column that the dashboard breaks its table down by.
     async fn values_of(&self, table: &str, column: &str) -> Vec<String> {
-        let overview = self.engine.overview().await.map(|(_, tables)| tables).unwrap_or_default();
+        let overview = self.engine.project.overview().await.map(|(_, tables)| tables).unwrap_or_default();
         let mut breakdowns =
             overview.into_iter().filter(|one| one.table == table).flat_map(|one| one.breakdowns);
         let values = breakdowns.find(|one| one.column == column).map(|one| one.values).unwrap_or_default();

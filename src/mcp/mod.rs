@@ -10,6 +10,7 @@ mod consent;
 mod docs;
 mod entity;
 mod logs;
+mod next_step;
 mod offer;
 mod output;
 mod principal;

@@ -61,11 +61,8 @@ impl SluiceServer {
     /// A server with the tools of `offer`.
     pub fn new(engine: Arc<Engine>, offer: &Offer) -> Self {
         Self {
-            toolbox: Arc::new(Toolbox::new(offer).speaking(engine.store_name())),
-            outgoing: Outgoing::new(
-                (!offer.reveal_pii).then(|| Masking::of(engine.catalog())),
-                engine.catalog(),
-            ),
+            toolbox: Arc::new(Toolbox::new(offer).speaking(engine.questions.store_name())),
+            outgoing: Outgoing::new((!offer.reveal_pii).then(|| Masking::of(engine.catalog)), engine.catalog),
             tasks: Tasks::default(),
             seal: Seal::new(),
             watches: Watches::new(engine.clone()),
@@ -224,7 +221,7 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(kept!(ListResourcesResult::with_all_items(resources::list(self.engine.catalog())), context))
+        Ok(kept!(ListResourcesResult::with_all_items(resources::list(self.engine.catalog)), context))
     }
 
     async fn list_resource_templates(
@@ -233,7 +230,7 @@ impl ServerHandler for SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         Ok(kept!(
-            ListResourceTemplatesResult::with_all_items(resources::templates(self.engine.catalog())),
+            ListResourceTemplatesResult::with_all_items(resources::templates(self.engine.catalog)),
             context
         ))
     }
@@ -243,7 +240,7 @@ impl ServerHandler for SluiceServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let uri = Uri::parse(self.engine.catalog(), &request.uri);
+        let uri = Uri::parse(self.engine.catalog, &request.uri);
         let uri = uri.map_err(|error| self.outgoing.error(error))?;
         let result = self.read(&request.uri, &uri, Access::of(&context.extensions)).await;
         let result = result.map_err(|error| self.outgoing.error(error))?;
@@ -257,7 +254,7 @@ impl ServerHandler for SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let principal = Principal::of(&context.extensions);
-        let watched = Uri::parse(self.engine.catalog(), &request.uri)
+        let watched = Uri::parse(self.engine.catalog, &request.uri)
             .and_then(|uri| self.watches.watch(&principal, &request.uri, uri));
         let changes = watched.map_err(|error| self.outgoing.error(error))?;
         self.session.subscribe(request.uri, changes, context.peer);
@@ -276,7 +273,7 @@ impl ServerHandler for SluiceServer {
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
         let uris = requested.resource_subscriptions.iter().flatten();
-        let known = uris.filter(|uri| Uri::parse(self.engine.catalog(), uri).is_ok()).cloned();
+        let known = uris.filter(|uri| Uri::parse(self.engine.catalog, uri).is_ok()).cloned();
         Some(SubscriptionFilter::builder().resource_subscriptions(known).build())
     }
 
@@ -284,7 +281,7 @@ impl ServerHandler for SluiceServer {
         let mut telling = Vec::new();
         let principal = Principal::of(&context.request_context().extensions);
         for address in context.accepted().resource_subscriptions.iter().flatten() {
-            let uri = Uri::parse(self.engine.catalog(), address)?;
+            let uri = Uri::parse(self.engine.catalog, address)?;
             let mut changes = self.watches.watch(&principal, address, uri)?;
             let sink = context.sink();
             telling.push(async move {

@@ -59,28 +59,41 @@ pub struct Condition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageToken {
     pub(in crate::source) pass: Pass,
-    /// Time and id of the last row seen in this pass, as the server spelt them; `None` at its beginning.
-    pub(in crate::source) last: Option<(String, String)>,
+    /// Where the last row seen in this pass stands; `None` at its beginning.
+    pub(in crate::source) last: Option<Place>,
 }
 
 impl PageToken {
     /// Behind the row of this key, as [`PageToken::key`] told it, where a whole table is read.
     pub fn behind(key: String) -> Self {
-        Self { pass: Pass::Timeless, last: Some((String::new(), key)) }
+        Self { pass: Pass::Timeless, last: Some(Place::Row { at: String::new(), key }) }
     }
 
-    /// The key of the last row that was shown, as the source spells it; `None` at the beginning.
+    /// The key of the last row that was shown, as the source spells it; `None` where there is none to go on from.
     pub fn key(&self) -> Option<&str> {
-        self.last.as_ref().map(|(_, key)| key.as_str())
+        match &self.last {
+            Some(Place::Row { key, .. }) => Some(key),
+            Some(Place::Count(_)) | None => None,
+        }
     }
 }
 
-/// A table is read in two passes: a NULL time never matches a time filter. Those rows come first, so that a read
-/// cut short later has seen all of them.
+/// A place among the rows of a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::source) enum Place {
+    /// Time and key of a row, as the server spelt them.
+    Row { at: String, key: String },
+    /// So many rows from the beginning: rows without a key can't be told apart.
+    Count(usize),
+}
+
+/// A table is read in passes. A NULL time never matches a time filter: those rows come first, so that a read cut short
+/// later has seen all of them. Nor does a NULL key match one: those rows make no event, and come last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) enum Pass {
     Timeless,
     Timed,
+    Keyless,
 }
 
 /// Some rows, in order.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::{
     domain::{Column, ColumnKind, KeyKind, Table},
     fault::{Fault, FaultKind},
+    next_step::NextStep,
 };
 
 /// A table as it is there.
@@ -102,7 +103,7 @@ pub(super) fn check_layout(part: &'static str, table: Table, made_with: Option<&
         return Err(Fault::misconfigured(
             part,
             format!("{table}: its table is not made yet"),
-            "run `sluice migrate` with this process's table definitions",
+            NextStep::Migrate,
         ));
     };
     if made_with == wanted {
@@ -140,7 +141,7 @@ pub(super) fn report_filled(
     if without_event > 0 {
         tracing::warn!(
             store = part, %table, columns, rows = without_event,
-            "rows whose event is not stored any more lack these columns; sync the table again with --rebuild-log"
+            "rows whose event is not stored any more lack these columns; sync the whole table again"
         );
     }
 }
@@ -175,7 +176,7 @@ fn other_key(part: &'static str, table: Table, had: &str) -> Fault {
         .to_lowercase(),
         format!(
             "undo that in the definition, or give the table another name there; to begin anew run DROP TABLE {table} and \
-             `sluice migrate`, then sync it with --rebuild-log"
+             `sluice migrate`, then sync the whole of it"
         ),
     )
 }

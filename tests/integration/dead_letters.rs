@@ -31,36 +31,36 @@ async fn a_letter_whose_cause_was_mended_is_replayed_and_a_repeated_replay_adds_
     engine.start_drains().await;
     sync(&engine, request(table("leads"))).await;
     assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 9);
-    assert_eq!(engine.status().await.dead_letters, Some(1));
+    assert_eq!(engine.inspection.status().await.dead_letters, Some(1));
 
     // Not mended: it comes back as a new letter, and the old one is settled.
     let all = Selection::Open { sink: Some("postgres".to_owned()), limit: 10 };
-    let early = engine.replay_letters(&all, "ana").await.expect("replayed");
+    let early = engine.letters.replay(&all, "ana").await.expect("replayed");
     assert_eq!((early.settled.len(), early.left.len()), (1, 0), "{early:?}");
     eventually("the new letter is there", async || {
-        engine.dead_letters(&LetterFilter::default(), None, 10).await.expect("letters").letters.len() == 2
-            && engine.open_letters().await.expect("a count") == 1
+        engine.letters.page(&LetterFilter::default(), None, 10).await.expect("letters").letters.len() == 2
+            && engine.letters.open_count().await.expect("a count") == 1
     })
     .await;
 
     pipeline.execute("ALTER TABLE leads DROP CONSTRAINT sem_sete").await;
-    let page = engine.dead_letters(&LetterFilter::default(), None, 10).await.expect("letters");
+    let page = engine.letters.page(&LetterFilter::default(), None, 10).await.expect("letters");
     assert_eq!(page.letters.len(), 2);
     assert_eq!(page.letters[0].header("replayed_from").as_deref(), Some(page.letters[1].id().as_str()));
-    let outcome = engine.replay_letters(&all, "ana").await.expect("replayed");
+    let outcome = engine.letters.replay(&all, "ana").await.expect("replayed");
     assert_eq!(outcome.settled, [page.letters[0].id()]);
-    engine.wait_for_positions(&outcome.targets, std::time::Duration::from_mins(1)).await.expect("drained");
+    engine.drains.wait_for(&outcome.targets, std::time::Duration::from_mins(1)).await.expect("drained");
     pipeline.assert_events(10).await;
 
     // The process ended between appending and settling: the letter is open still.
     pipeline.execute("DELETE FROM sluice_resolved_letters").await;
-    assert_eq!(engine.open_letters().await.expect("a count"), 2);
-    let outcome = engine.replay_letters(&all, "ana").await.expect("replayed");
+    assert_eq!(engine.letters.open_count().await.expect("a count"), 2);
+    let outcome = engine.letters.replay(&all, "ana").await.expect("replayed");
     assert_eq!(outcome.settled.len(), 2);
-    let sinks = engine.wait_for_positions(&outcome.targets, std::time::Duration::from_mins(1)).await;
+    let sinks = engine.drains.wait_for(&outcome.targets, std::time::Duration::from_mins(1)).await;
     assert!(sinks.expect("drained").iter().all(|sink| sink.queryable));
     pipeline.assert_events_in_full(10).await;
-    assert_eq!(engine.status().await.dead_letters, Some(0));
+    assert_eq!(engine.inspection.status().await.dead_letters, Some(0));
 
     engine.shut_down().await;
     pipeline.clean_up().await;

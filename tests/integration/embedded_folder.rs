@@ -65,7 +65,7 @@ async fn a_second_opening_of_an_embedded_folder_reads_everything_and_is_told_who
     for fault in refused_writes(&other_log, &other_store).await {
         assert_eq!(fault.kind, FaultKind::Misconfigured, "{fault}");
         assert!(fault.message.contains("held by host-a, process 7, since 20"), "{fault}");
-        assert!(fault.advice.contains("SLUICE_DATA_DIR"), "{fault}");
+        assert!(fault.advice.to_string().contains("SLUICE_DATA_DIR"), "{fault}");
     }
     assert_eq!(other_log.identity().await.expect("it answers"), log.identity().await.expect("it answers"));
     assert_eq!(other_log.extents().await.expect("it answers"), log.extents().await.expect("it answers"));

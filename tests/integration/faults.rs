@@ -21,7 +21,7 @@ fn drain<'a>(reports: &'a [sluice::engine::DrainReport], sink: &str) -> &'a slui
 }
 
 async fn lag(engine: &Engine, sink: &str) -> i64 {
-    let lag = engine.lag().await.expect("the lag");
+    let lag = engine.drains.lag().await.expect("the lag");
     lag.iter().find(|lag| lag.sink == sink).expect("a sink of that name").total
 }
 
@@ -44,22 +44,24 @@ async fn an_index_that_is_down_catches_up_while_the_store_goes_on() {
     pipeline.source.upsert(table("leads"), (101..=140).map(|n| lead(n, 1)).collect());
     // Not even a process that starts now needs the index to take in rows.
     let syncing = pipeline.engine().await;
-    let id = syncing.start_sync(request(table("leads"))).await.expect("a sync");
+    let id = syncing.syncs.start(request(table("leads"))).await.expect("a sync");
     eventually("the store has everything", async || {
         pipeline.number("SELECT count(*) FROM eventos_raw").await == 60
     })
     .await;
     eventually("the drain reports itself", async || {
-        drain(&engine.drain_reports(), "elasticsearch").state == DrainState::BackingOff
+        drain(&engine.drains.reports(), "elasticsearch").state == DrainState::BackingOff
     })
     .await;
-    let reports = engine.drain_reports();
+    let reports = engine.drains.reports();
     let error = drain(&reports, "elasticsearch").last_error.clone().expect("an error");
     assert!(error.contains("no connection") && error.contains("ELASTICSEARCH_URL"), "{error}");
     assert_eq!(drain(&reports, "postgres").state, DrainState::Running);
     assert_eq!(lag(&engine, "elasticsearch").await, 40);
-    let status = engine.status().await;
-    assert!(!status.healthy && status.problems.iter().any(|problem| problem.contains("elasticsearch")));
+    let status = engine.inspection.status().await;
+    assert!(
+        !status.healthy && status.problems.iter().any(|problem| problem.problem.contains("elasticsearch"))
+    );
 
     gate.open();
     let done = crate::support::finished(&engine, id).await;
@@ -80,7 +82,7 @@ async fn a_store_that_is_cut_off_repeats_nothing_when_it_is_back() {
     pipeline.set("SLUICE_BATCH_RECORDS", "40");
     pipeline.source.set_rows(table("leads"), leads(2000));
     let syncing = pipeline.engine().await;
-    let id = syncing.start_sync(request(table("leads"))).await.expect("a sync");
+    let id = syncing.syncs.start(request(table("leads"))).await.expect("a sync");
     eventually("everything is in the log", async || lag(&syncing, "postgres").await == 2000).await;
 
     // The drain's way to the store is cut again and again in the middle of its work.
@@ -106,7 +108,7 @@ async fn a_store_that_is_cut_off_repeats_nothing_when_it_is_back() {
     }
     crate::support::finished(&syncing, id).await;
     pipeline.assert_events(2000).await;
-    assert!(drain(&engine.drain_reports(), "postgres").retries > 0, "the cuts were felt");
+    assert!(drain(&engine.drains.reports(), "postgres").retries > 0, "the cuts were felt");
 
     engine.shut_down().await;
     syncing.shut_down().await;
@@ -126,8 +128,10 @@ async fn records_no_sink_can_take_are_parked_with_their_reason_and_their_neighbo
     engine.start_drains().await;
 
     sync(&engine, request(table("leads"))).await;
-    eventually("the foreign records are parked, too", async || engine.status().await.dead_letters == Some(5))
-        .await;
+    eventually("the foreign records are parked, too", async || {
+        engine.inspection.status().await.dead_letters == Some(5)
+    })
+    .await;
     assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 2, "without the poison");
     assert_eq!(pipeline.number("SELECT coalesce(sum(total), 0)::bigint FROM eventos_agregados").await, 2);
     assert_eq!(pipeline.hits("eventos", "*").await, 3, "the index has it");
@@ -151,7 +155,7 @@ async fn a_value_only_the_server_finds_bad_is_found_and_parked() {
 
     assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 47);
     assert_eq!(pipeline.number("SELECT count(*) FROM leads").await, 47);
-    assert_eq!(engine.status().await.dead_letters, Some(3));
+    assert_eq!(engine.inspection.status().await.dead_letters, Some(3));
     assert_eq!(pipeline.hits("leads", "*").await, 50);
 
     engine.shut_down().await;
@@ -183,7 +187,7 @@ async fn an_index_that_was_deleted_is_made_again_with_its_mapping() {
     let dynamic = mapping.pointer(&format!("/{prefix}leads-000001/mappings/dynamic"));
     assert_eq!(dynamic, Some(&json!("false")), "{mapping}");
     assert_eq!(pipeline.hits("leads", "status_lead.keyword:convertido").await, 1);
-    assert_eq!(engine.status().await.dead_letters, Some(0));
+    assert_eq!(engine.inspection.status().await.dead_letters, Some(0));
 
     engine.shut_down().await;
     pipeline.clean_up().await;
@@ -225,18 +229,20 @@ async fn a_foreign_record_too_large_to_be_copied_is_parked_by_reference_and_hold
     produce(topic, "estranho", &vec![b'x'; 1_048_300]).await;
     engine.start_drains().await;
     sync(&engine, request(table("leads"))).await;
-    eventually("each sink has parked it", async || engine.status().await.dead_letters == Some(2)).await;
+    eventually("each sink has parked it", async || engine.inspection.status().await.dead_letters == Some(2))
+        .await;
     pipeline.assert_events(5).await;
     let page =
-        engine.dead_letters(&sluice::engine::LetterFilter::default(), None, 10).await.expect("letters");
+        engine.letters.page(&sluice::engine::LetterFilter::default(), None, 10).await.expect("letters");
     for letter in &page.letters {
         assert_eq!(letter.header("size").as_deref(), Some("1048300"));
     }
     let replayed = engine
-        .replay_letters(&sluice::engine::Selection::Open { sink: None, limit: 10 }, "teste")
+        .letters
+        .replay(&sluice::engine::Selection::Open { sink: None, limit: 10 }, "teste")
         .await
         .expect("an outcome");
-    assert!(replayed.left.iter().all(|left| left.reason.contains("no event")), "{replayed:?}");
+    assert!(replayed.left.iter().all(|left| left.reason.problem.contains("no event")), "{replayed:?}");
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

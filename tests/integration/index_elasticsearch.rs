@@ -62,7 +62,7 @@ async fn an_index_that_bears_the_aliass_name_is_a_matter_for_a_person() {
     corner.ask("PUT", &corner.alias("leads"), None).await;
     let fault = corner.index().prepare().await.expect_err("the name is taken");
     assert_eq!(fault.kind, FaultKind::Misconfigured);
-    assert!(fault.advice.contains("index prefix"), "{fault}");
+    assert!(fault.advice.to_string().contains("index prefix"), "{fault}");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn an_index_that_lost_its_alias_is_not_guessed_to_be_the_right_one() {
     assert_eq!(fault(&index, events.clone()).await.kind, FaultKind::Transient);
     let told = fault(&index, events).await;
     assert_eq!(told.kind, FaultKind::Misconfigured);
-    assert!(told.advice.contains("alias"), "{told}");
+    assert!(told.advice.to_string().contains("alias"), "{told}");
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_full_disk_is_no_poison_and_passes_by_itself() {
     corner.ask("PUT", &path, Some(json!({"index.blocks.read_only_allow_delete": true}))).await;
     let told = fault(&index, vec![manual(1, json!({}))]).await;
     assert_eq!(told.kind, FaultKind::Transient);
-    assert!(told.advice.contains("disk"), "{told}");
+    assert!(told.advice.to_string().contains("disk"), "{told}");
 }
 
 // --- documents --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 fn state(engine: &Engine, sink: &str) -> DrainState {
-    engine.drain_reports().into_iter().find(|report| report.sink == sink).expect("a drain").state
+    engine.drains.reports().into_iter().find(|report| report.sink == sink).expect("a drain").state
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,22 +25,26 @@ async fn a_paused_sink_stands_still_in_every_process_while_the_other_goes_on() {
     other.start_drains().await;
     sync(&engine, request(table("leads"))).await;
 
-    let pause = engine.pause_sink("elasticsearch", "ana").await.expect("paused");
+    let pause = engine.drains.pause("elasticsearch", "ana").await.expect("paused");
     assert!(pause.paused_by.starts_with("ana on "), "{pause:?}");
     assert_eq!(state(&engine, "elasticsearch"), DrainState::Paused, "here when the call returns");
     eventually("the other process heeds it", async || state(&other, "elasticsearch") == DrainState::Paused)
         .await;
 
     pipeline.source.upsert(table("leads"), (101..=130).map(|n| lead(n, 1)).collect());
-    let id = engine.start_sync(request(table("leads"))).await.expect("a sync");
+    let id = engine.syncs.start(request(table("leads"))).await.expect("a sync");
     eventually("the store has everything", async || {
         pipeline.number("SELECT count(*) FROM eventos_raw").await == 50
     })
     .await;
     assert_eq!(pipeline.hits("eventos", "*").await, 20, "nothing came to the paused one");
-    let status = other.status().await;
+    let status = other.inspection.status().await;
     assert!(status.healthy, "a pause is no failure: {:?}", status.problems);
-    assert!(status.warnings.iter().any(|warning| warning.contains("paused by ana")), "{:?}", status.warnings);
+    assert!(
+        status.warnings.iter().any(|warning| warning.problem.contains("paused by ana")),
+        "{:?}",
+        status.warnings
+    );
     let lag = status.lag.iter().find(|lag| lag.sink == "elasticsearch").expect("its lag");
     assert_eq!(lag.total, 30, "lag is told all the same");
 
@@ -50,8 +54,8 @@ async fn a_paused_sink_stands_still_in_every_process_while_the_other_goes_on() {
     eventually("it heeds it, too", async || state(&late, "elasticsearch") == DrainState::Paused).await;
 
     // Whoever resumes it, all of them go on.
-    assert!(other.resume_sink("elasticsearch").await.expect("resumed"));
-    assert!(!other.resume_sink("elasticsearch").await.expect("an answer"), "only once");
+    assert!(other.drains.resume("elasticsearch").await.expect("resumed"));
+    assert!(!other.drains.resume("elasticsearch").await.expect("an answer"), "only once");
     crate::support::finished(&engine, id).await;
     pipeline.assert_events(50).await;
     eventually("each drains again", async || {
@@ -70,22 +74,22 @@ async fn a_restarted_worker_goes_on_where_it_was() {
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(table("leads"), leads(20));
     let engine = pipeline.engine().await;
-    let refused = engine.restart_drain("postgres").await.expect_err("no drains here");
+    let refused = engine.drains.restart("postgres").await.expect_err("no drains here");
     assert!(refused.to_string().contains("service: is not drained by this process"), "{refused}");
     engine.start_drains().await;
     sync(&engine, request(table("leads"))).await;
 
-    assert!(engine.restart_drain("postgres").await.expect("restarted"));
+    assert!(engine.drains.restart("postgres").await.expect("restarted"));
     let report =
-        engine.drain_reports().into_iter().find(|report| report.sink == "postgres").expect("a drain");
+        engine.drains.reports().into_iter().find(|report| report.sink == "postgres").expect("a drain");
     assert_eq!(report.restarts, 1);
     pipeline.source.upsert(table("leads"), (101..=110).map(|n| lead(n, 1)).collect());
     sync(&engine, request(table("leads"))).await;
     pipeline.assert_events(30).await;
 
-    engine.pause_sink("postgres", "ana").await.expect("paused");
-    let refused = engine.restart_drain("postgres").await.expect_err("it is paused");
-    assert!(refused.to_string().contains("resume_sink"), "{refused}");
+    engine.drains.pause("postgres", "ana").await.expect("paused");
+    let refused = engine.drains.restart("postgres").await.expect_err("it is paused");
+    assert!(refused.to_string().contains("is paused"), "{refused}");
     engine.shut_down().await;
     pipeline.clean_up().await;
 }
@@ -98,7 +102,7 @@ async fn what_was_done_is_measured_on_every_side() {
     engine.start_drains().await;
     sync(&engine, request(table("leads"))).await;
 
-    let metrics = engine.metrics();
+    let metrics = engine.inspection.metrics();
     assert_eq!((metrics.source.items, metrics.log.items), (120, 120));
     assert!(metrics.source.call_ms.p50 > 0.0 && metrics.log.call_ms.p50 > 0.0, "{metrics:?}");
     assert!(metrics.source.items_per_second > 0.0 && metrics.log.items_per_second > 0.0, "{metrics:?}");

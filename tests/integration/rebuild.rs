@@ -57,11 +57,11 @@ fn everything(index: IndexName) -> SearchRequest {
 }
 
 async fn total(engine: &Engine, index: IndexName) -> u64 {
-    engine.search(&everything(index)).await.expect("an answer").total
+    engine.questions.search(&everything(index)).await.expect("an answer").total
 }
 
 async fn done(engine: &Engine, indices: &[IndexName]) {
-    let rebuilds = engine.wait_for_rebuilds(indices, PATIENCE).await;
+    let rebuilds = engine.rebuilds.wait_for(indices, PATIENCE).await;
     assert_eq!(rebuilds.len(), indices.len());
     assert!(rebuilds.iter().all(|rebuild| rebuild.phase == RebuildPhase::Done), "{rebuilds:?}");
 }
@@ -99,9 +99,12 @@ async fn documents_deleted_by_hand_come_back_while_searches_are_answered_and_wri
             }
         }
     });
-    engine.rebuild(&every_index()).await.expect("a rebuild");
-    let again = engine.rebuild(&[leads_index()]).await.expect("the same");
-    assert_eq!(again[0].id, engine.rebuilds().iter().find(|r| r.index == leads_index()).expect("leads").id);
+    engine.rebuilds.begin(&every_index()).await.expect("a rebuild");
+    let again = engine.rebuilds.begin(&[leads_index()]).await.expect("the same");
+    assert_eq!(
+        again[0].id,
+        engine.rebuilds.latest().iter().find(|r| r.index == leads_index()).expect("leads").id
+    );
     // Written while the new indices are filled and take over.
     place.source().set_rows(table("leads"), leads(450));
     sync(&engine, request(table("leads"))).await;
@@ -110,12 +113,12 @@ async fn documents_deleted_by_hand_come_back_while_searches_are_answered_and_wri
     searching.await.expect("every search was answered");
     assert!(answered.load(Ordering::Relaxed) > 0);
 
-    let leads = engine.search(&everything(leads_index())).await.expect("an answer").total;
+    let leads = engine.questions.search(&everything(leads_index())).await.expect("an answer").total;
     assert_eq!(leads, 450);
     assert!(total(&engine, IndexName::Eventos).await >= 459);
     assert_eq!(total(&engine, IndexName::Entities(table("chat_sessions"))).await, 9);
     assert_eq!(place.index().rebuilds().await.expect("rebuilds"), []);
-    let status = engine.status().await;
+    let status = engine.inspection.status().await;
     assert_eq!((status.dead_letters, status.rebuilds.len()), (Some(0), 3));
     engine.shut_down().await;
     place.clean_up().await;
@@ -127,7 +130,8 @@ async fn a_rebuild_that_a_stopped_process_left_behind_is_finished_by_the_next<P:
     let engine = place.engine().await;
     assert_eq!(total(&engine, leads_index()).await, 0, "the half-built one does not serve");
     engine.start_drains().await;
-    eventually("the rebuild is taken up", async || engine.rebuilds().iter().any(|r| r.id == begun.id)).await;
+    eventually("the rebuild is taken up", async || engine.rebuilds.latest().iter().any(|r| r.id == begun.id))
+        .await;
     done(&engine, &[leads_index()]).await;
     assert_eq!(total(&engine, leads_index()).await, 100);
     assert_eq!(place.index().rebuilds().await.expect("rebuilds"), []);
@@ -143,7 +147,8 @@ async fn a_rebuild_left_behind_after_the_change_is_finished_with_all_that_the_lo
     drop(index);
     let engine = place.engine().await;
     engine.start_drains().await;
-    eventually("the rebuild is taken up", async || engine.rebuilds().iter().any(|r| r.id == begun.id)).await;
+    eventually("the rebuild is taken up", async || engine.rebuilds.latest().iter().any(|r| r.id == begun.id))
+        .await;
     done(&engine, &[leads_index()]).await;
     eventually("all documents are visible", async || total(&engine, leads_index()).await == 100).await;
     engine.shut_down().await;
@@ -191,10 +196,10 @@ async fn a_poisoned_record_is_passed_over_and_not_parked_twice() {
     let engine = place.engine().await;
     engine.start_drains().await;
     // Each sink parks it once.
-    eventually("it is parked", async || engine.status().await.dead_letters == Some(2)).await;
-    engine.rebuild(&[leads_index()]).await.expect("a rebuild");
+    eventually("it is parked", async || engine.inspection.status().await.dead_letters == Some(2)).await;
+    engine.rebuilds.begin(&[leads_index()]).await.expect("a rebuild");
     done(&engine, &[leads_index()]).await;
-    assert_eq!(engine.status().await.dead_letters, Some(2));
+    assert_eq!(engine.inspection.status().await.dead_letters, Some(2));
     assert_eq!(total(&engine, leads_index()).await, 10);
     engine.shut_down().await;
     place.clean_up().await;

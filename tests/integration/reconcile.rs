@@ -31,7 +31,7 @@ async fn reconcile(engine: &Engine) -> SyncStatus {
 }
 
 async fn reconcile_with(engine: &Engine, asked: Reconciliation) -> SyncStatus {
-    let id = engine.reconcile(&TableName("leads".to_owned()), asked).await.expect("a reconciliation");
+    let id = engine.syncs.reconcile(&TableName("leads".to_owned()), asked).await.expect("a reconciliation");
     finished(engine, id).await
 }
 
@@ -67,7 +67,7 @@ async fn found(engine: &Engine, query: &str) -> u64 {
         count_by: Vec::new(),
         count_by_day: false,
     };
-    engine.search(&request).await.expect("an answer").total
+    engine.questions.search(&request).await.expect("an answer").total
 }
 
 /// As many leads, synced into both sinks.

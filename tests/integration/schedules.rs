@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 async fn schedule(engine: &Engine) -> ScheduleStatus {
-    engine.schedules().await.expect("the schedules").remove(0)
+    engine.schedules.list().await.expect("the schedules").remove(0)
 }
 
 async fn last_run(engine: &Engine) -> ScheduledRun {
@@ -35,13 +35,13 @@ async fn a_scheduled_sync_runs_at_once_and_makes_up_for_missed_runs_by_one_in_on
         .source
         .set_rows(table("leads"), (1..=20_u8).map(|n| lead(n.into(), 10 * i64::from(n))).collect());
     let engine = pipeline.engine().await;
-    engine.put_schedule(&request(table("leads")), 10, "ana").await.expect("scheduled");
+    engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
     let runs = async || pipeline.number("SELECT count(*) FROM sluice_syncs").await;
     assert_eq!(runs().await, 0, "nobody schedules yet");
 
     let other = pipeline.engine().await;
-    engine.start_scheduler();
-    other.start_scheduler();
+    engine.schedules.start();
+    other.schedules.start();
     engine.start_drains().await;
     eventually("the first run ended", async || schedule(&engine).await.last_run.is_some()).await;
     let first = last_run(&engine).await;
@@ -55,11 +55,11 @@ async fn a_scheduled_sync_runs_at_once_and_makes_up_for_missed_runs_by_one_in_on
     assert!(status.next_due_at > chrono::Utc::now(), "{status:?}");
     assert_eq!(runs().await, 2, "six were missed, one made up for them, in one of the two processes");
     let second = last_run(&engine).await;
-    let sync = engine.sync_status(second.sync_id.expect("a sync")).await.expect("a status");
+    let sync = engine.syncs.status(second.sync_id.expect("a sync")).await.expect("a status");
     assert!(sync.appended == 5 && sync.rows_read < 25, "it went on where the first stopped: {sync:?}");
 
-    assert!(engine.remove_schedule(&table("leads").into()).await.expect("removed"));
-    assert_eq!(engine.schedules().await.expect("the schedules"), []);
+    assert!(engine.schedules.remove(&table("leads").into()).await.expect("removed"));
+    assert_eq!(engine.schedules.list().await.expect("the schedules"), []);
     engine.shut_down().await;
     other.shut_down().await;
     pipeline.clean_up().await;
@@ -71,15 +71,15 @@ async fn a_run_that_would_overlap_another_is_skipped_and_says_so() {
     pipeline.source.set_rows(table("leads"), leads(3));
     pipeline.source.script([sluice::source::sample::Fault::Hang]);
     let engine = pipeline.engine().await;
-    let by_hand = engine.start_sync(request(table("leads"))).await.expect("a sync");
-    engine.put_schedule(&request(table("leads")), 10, "ana").await.expect("scheduled");
-    engine.start_scheduler();
+    let by_hand = engine.syncs.start(request(table("leads"))).await.expect("a sync");
+    engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
+    engine.schedules.start();
 
     eventually("the run is over", async || schedule(&engine).await.last_run.is_some()).await;
     let run = last_run(&engine).await;
     assert_eq!((run.outcome, run.sync_id), (RunOutcome::Skipped, Some(by_hand)), "{run:?}");
     assert!(run.error.is_some_and(|error| error.contains("another sync")));
-    engine.cancel_sync(by_hand).await.expect("cancelled");
+    engine.syncs.cancel(by_hand).await.expect("cancelled");
     engine.shut_down().await;
     pipeline.clean_up().await;
 }
@@ -91,13 +91,16 @@ async fn a_failed_run_is_told_with_its_reason_and_a_claim_that_was_left_behind_r
     let good = pipeline.variables["SUPABASE_KEY"].clone();
     pipeline.set("SUPABASE_KEY", "sb_secret_errada");
     let engine = pipeline.engine().await;
-    engine.put_schedule(&request(table("leads")), 10, "ana").await.expect("scheduled");
-    engine.start_scheduler();
+    engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
+    engine.schedules.start();
     eventually("the run is over", async || schedule(&engine).await.last_run.is_some()).await;
     assert_eq!(last_run(&engine).await.outcome, RunOutcome::Failed);
-    let warnings = engine.status().await.warnings;
-    assert!(warnings.iter().any(|w| w.contains("the scheduled sync of leads failed")), "{warnings:?}");
-    let findings = engine.examine().await;
+    let warnings = engine.inspection.status().await.warnings;
+    assert!(
+        warnings.iter().any(|w| w.problem.contains("the scheduled sync of leads failed")),
+        "{warnings:?}"
+    );
+    let findings = engine.doctor.examine().await;
     assert!(
         findings.iter().any(|f| f.part == "schedules" && f.detail.contains("SUPABASE_KEY")),
         "{findings:?}"
@@ -113,7 +116,7 @@ async fn a_failed_run_is_told_with_its_reason_and_a_claim_that_was_left_behind_r
         .await;
     pipeline.set("SUPABASE_KEY", good);
     let engine = pipeline.engine().await;
-    engine.start_scheduler();
+    engine.schedules.start();
     eventually("another process runs it", async || last_run(&engine).await.outcome == RunOutcome::Succeeded)
         .await;
     engine.shut_down().await;
@@ -164,12 +167,12 @@ async fn a_table_with_a_schedule_is_reconciled_once_after_the_hour_of_the_night(
     pipeline.set("SLUICE_RECONCILE_HOUR", chrono::Timelike::hour(&chrono::Utc::now()).to_string());
     pipeline.source.set_rows(table("leads"), leads(20));
     let engine = pipeline.engine().await;
-    engine.put_schedule(&request(table("leads")), 10, "ana").await.expect("scheduled");
+    engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
     engine.start_drains().await;
-    engine.start_scheduler();
+    engine.schedules.start();
     eventually("the first run ended", async || schedule(&engine).await.last_run.is_some()).await;
     let name = table("leads").into();
-    let last = async || engine.last_reconciliation(&name).await.expect("an answer");
+    let last = async || engine.syncs.last_reconciliation(&name).await.expect("an answer");
     assert_eq!(last().await, None, "what has just been synced for the first time can wait for the night");
 
     pipeline.source.set_rows(table("leads"), leads(18));

@@ -194,7 +194,10 @@ async fn two_statements_run_at_once_and_the_next_ones_wait_or_are_told_to() {
     assert!(first.is_err() && second.is_err());
     let fault = third.expect_err("both places are taken");
     assert_eq!(fault.kind, FaultKind::Transient, "{fault}");
-    assert!(fault.message.contains("2 other statements") && fault.advice.contains("ask again"), "{fault}");
+    assert!(
+        fault.message.contains("2 other statements") && fault.advice.to_string().contains("ask again"),
+        "{fault}"
+    );
     assert!(waited < Duration::from_secs(2), "{waited:?}");
     let short =
         || async { store.query("SELECT 1", limits(Duration::from_secs(10))).await.expect("an answer").rows };

@@ -155,7 +155,7 @@ async fn a_bad_row_is_parked_once_and_its_neighbours_are_applied() {
     pipeline.assert_events(5).await;
     let again = sync(&engine, request(table("leads"))).await;
     assert_eq!((again.appended, again.dead_letters), (0, 0), "parked once");
-    assert_eq!(engine.status().await.dead_letters, Some(2));
+    assert_eq!(engine.inspection.status().await.dead_letters, Some(2));
 
     engine.shut_down().await;
     pipeline.clean_up().await;
@@ -218,16 +218,16 @@ async fn one_sync_of_a_table_runs_at_a_time_and_the_second_caller_is_told_who_ru
     pipeline.source.set_rows(table("leads"), leads(3));
     pipeline.source.script([sluice::source::sample::Fault::Hang]);
     let (engine, other) = (pipeline.engine().await, pipeline.engine().await);
-    let running = engine.start_sync(request(table("leads"))).await.expect("a sync");
+    let running = engine.syncs.start(request(table("leads"))).await.expect("a sync");
 
-    let refused = other.start_sync(request(table("leads"))).await.expect_err("one at a time");
+    let refused = other.syncs.start(request(table("leads"))).await.expect_err("one at a time");
     assert!(matches!(&refused, EngineError::Busy(Some(record)) if record.id == running), "{refused}");
     assert!(refused.to_string().contains(&running.to_string()) && refused.to_string().contains("process"));
-    other.start_sync(request(table("chat_sessions"))).await.expect("another table is free");
+    other.syncs.start(request(table("chat_sessions"))).await.expect("another table is free");
 
     // Whoever asks may stop it, from any process.
-    assert!(other.cancel_sync(running).await.expect("an answer"));
-    engine.cancel_sync(running).await.expect("an answer");
+    assert!(other.syncs.cancel(running).await.expect("an answer"));
+    engine.syncs.cancel(running).await.expect("an answer");
     engine.start_drains().await;
     let status = crate::support::finished(&engine, running).await;
     assert_eq!(status.state, SyncPhase::Cancelled);

@@ -58,7 +58,7 @@ async fn a_row_dated_ahead_holds_up_no_later_sync_and_is_named<P: Place>() {
     assert_eq!((second.state, second.appended, second.ahead), (SyncPhase::Done, 1, 2));
     assert_eq!(value(&engine, "SELECT count(*) FROM leads").await, json!(6));
 
-    let findings = engine.examine().await;
+    let findings = engine.doctor.examine().await;
     let named = findings.iter().find(|finding| finding.check.contains("dated ahead")).expect("a finding");
     assert!(named.detail.starts_with("2 rows") && named.next_step.is_some(), "{named:?}");
     engine.shut_down().await;
@@ -76,21 +76,21 @@ async fn two_contents_under_one_time_are_applied_in_both_sinks<P: Place>() {
     sync(&engine, request(table("leads"))).await;
 
     // One sink sleeps while the content changes and changes back and forth: they agree all the same.
-    let sleeper = engine.drain_reports()[1].sink.clone();
-    engine.pause_sink(&sleeper, "teste").await.expect("paused");
+    let sleeper = engine.drains.reports()[1].sink.clone();
+    engine.drains.pause(&sleeper, "teste").await.expect("paused");
     for row in [&second, &first, &second] {
         place.source().upsert(table("leads"), vec![row.clone()]);
-        let id = engine.start_sync(request(table("leads"))).await.expect("a sync");
+        let id = engine.syncs.start(request(table("leads"))).await.expect("a sync");
         crate::support::eventually("it is appended", async || {
-            engine.sync_status(id).await.expect("a status").state != SyncPhase::Running
+            engine.syncs.status(id).await.expect("a status").state != SyncPhase::Running
         })
         .await;
     }
-    engine.resume_sink(&sleeper).await.expect("resumed");
+    engine.drains.resume(&sleeper).await.expect("resumed");
     let last = sync(&engine, request(table("leads"))).await;
     assert_eq!((last.appended, last.unchanged), (0, 1));
     crate::support::eventually("both sinks are through", async || {
-        engine.lag().await.expect("lag").iter().all(|sink| sink.total == 0)
+        engine.drains.lag().await.expect("lag").iter().all(|sink| sink.total == 0)
     })
     .await;
     assert_eq!(value(&engine, "SELECT nome FROM leads").await, "Outro Nome");
@@ -134,12 +134,17 @@ async fn a_row_of_a_megabyte_goes_the_whole_way_and_one_too_large_is_parked_alon
     engine.start_drains().await;
     let first = sync(&engine, request(table("leads"))).await;
     assert_eq!((first.state, first.appended, first.dead_letters), (SyncPhase::Done, 4, 1));
+    assert_eq!(
+        engine.letters.open_count().await.expect("a count"),
+        1,
+        "its neighbours settle no letter of its own"
+    );
     let again = sync(&engine, request(table("leads"))).await;
     assert_eq!((again.appended, again.dead_letters), (0, 0), "parked once");
     assert_eq!(value(&engine, "SELECT count(*) FROM leads").await, json!(4));
     assert_eq!(documents(&engine, leads_index(), None).await.len(), 4);
 
-    let page = engine.dead_letters(&LetterFilter::default(), None, 10).await.expect("letters");
+    let page = engine.letters.page(&LetterFilter::default(), None, 10).await.expect("letters");
     let [letter] = &page.letters[..] else { panic!("one letter: {page:?}") };
     assert_eq!(letter.header("entity"), Some(id(7)));
     assert!(
@@ -151,7 +156,7 @@ async fn a_row_of_a_megabyte_goes_the_whole_way_and_one_too_large_is_parked_alon
     // Shortened at the source, it is taken, and its letter is settled.
     place.source().upsert(table("leads"), vec![lead(7, 1)]);
     assert_eq!(sync(&engine, request(table("leads"))).await.appended, 1);
-    assert_eq!(engine.open_letters().await.expect("a count"), 0);
+    assert_eq!(engine.letters.open_count().await.expect("a count"), 0);
     engine.shut_down().await;
     place.clean_up().await;
 }
@@ -203,6 +208,7 @@ async fn every_digit_of_a_number_arrives<P: Place>() {
     engine.start_drains().await;
     sync(&engine, request(table("leads"))).await;
     let stored = engine
+        .questions
         .events(&sluice::store::EventFilter::default(), sluice::store::EventOrder::Newest, None, 10)
         .await
         .expect("events");
@@ -228,7 +234,7 @@ async fn a_table_or_column_that_the_project_lacks_fails_nothing_else<P: Place>()
     let synced = sync(&engine, request(table("leads"))).await;
     assert_eq!((synced.state, synced.appended), (SyncPhase::Done, 4));
 
-    let (_, overview) = engine.overview().await.expect("an overview");
+    let (_, overview) = engine.project.overview().await.expect("an overview");
     let of = |name: &str| overview.iter().find(|one| one.table == name).expect("the table is told of");
     assert_eq!(of("leads").total, Some(4));
     let broken_down: Vec<&str> = of("leads").breakdowns.iter().map(|one| one.column.as_str()).collect();
@@ -249,16 +255,16 @@ async fn the_same_bad_row_is_parked_once<P: Place>() {
     engine.start_drains().await;
     let first = sync(&engine, request(table("leads"))).await;
     assert_eq!((first.appended, first.dead_letters), (2, 1));
-    assert_eq!(engine.open_letters().await.expect("a count"), 1);
+    assert_eq!(engine.letters.open_count().await.expect("a count"), 1);
     let again = sync(&engine, request(table("leads"))).await;
     assert_eq!(
         (again.appended, again.unchanged, again.dead_letters),
         (0, 3, 0),
         "the same row is parked once"
     );
-    let page = engine.dead_letters(&LetterFilter::default(), None, 10).await.expect("letters");
+    let page = engine.letters.page(&LetterFilter::default(), None, 10).await.expect("letters");
     assert_eq!(page.letters[0].state(), LetterState::Open);
-    assert!(engine.status().await.dead_letters == Some(1));
+    assert!(engine.inspection.status().await.dead_letters == Some(1));
     tokio::time::timeout(Duration::from_secs(30), engine.shut_down()).await.expect("it ends");
     place.clean_up().await;
 }

@@ -19,9 +19,9 @@ async fn a_worker_killed_again_and_again_loses_nothing_and_repeats_nothing() {
     pipeline.set("SLUICE_BATCH_RECORDS", "100");
     pipeline.source.set_rows(table("leads"), (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
     let engine = pipeline.engine().await;
-    let id = engine.start_sync(request(table("leads"))).await.expect("a sync");
+    let id = engine.syncs.start(request(table("leads"))).await.expect("a sync");
     eventually("everything is in the log", async || {
-        engine.lag().await.expect("the lag").iter().all(|lag| lag.total == EVENTS)
+        engine.drains.lag().await.expect("the lag").iter().all(|lag| lag.total == EVENTS)
     })
     .await;
 
@@ -59,7 +59,7 @@ async fn two_workers_share_the_partitions_and_hand_them_over_without_loss() {
     eventually("both have partitions of both sinks", async || {
         [&first, &second]
             .iter()
-            .all(|engine| engine.drain_reports().iter().all(|report| !report.partitions.is_empty()))
+            .all(|engine| engine.drains.reports().iter().all(|report| !report.partitions.is_empty()))
     })
     .await;
     pipeline.source.upsert(table("leads"), (1001..=1500).map(|n| lead(n, 1)).collect());
@@ -68,7 +68,7 @@ async fn two_workers_share_the_partitions_and_hand_them_over_without_loss() {
 
     first.shut_down().await;
     eventually("the second has all of them", async || {
-        second.drain_reports().iter().all(|report| report.partitions.len() == 3)
+        second.drains.reports().iter().all(|report| report.partitions.len() == 3)
     })
     .await;
     pipeline.source.upsert(table("leads"), (2001..=2300).map(|n| lead(n, 1)).collect());
@@ -90,13 +90,13 @@ async fn a_killed_sync_shows_as_interrupted_and_the_next_one_goes_on() {
     engine.prepare().await.expect("prepared");
     let mut process = pipeline.command(&["sync", "leads"]).stderr(Stdio::null()).spawn().expect("a sync");
     eventually("it has appended something", async || {
-        let syncs = engine.recent_syncs(1).await.expect("the syncs");
+        let syncs = engine.syncs.recent(1).await.expect("the syncs");
         syncs.first().is_some_and(|sync| sync.appended > 0)
     })
     .await;
     process.kill().await.expect("killed");
     eventually("it shows as interrupted", async || {
-        engine.recent_syncs(1).await.expect("the syncs")[0].state == SyncPhase::Interrupted
+        engine.syncs.recent(1).await.expect("the syncs")[0].state == SyncPhase::Interrupted
     })
     .await;
 
@@ -119,9 +119,9 @@ async fn a_broker_and_a_store_that_are_killed_under_way_lose_nothing_and_repeat_
     pipeline.set("SLUICE_BATCH_RECORDS", "100");
     pipeline.source.set_rows(table("leads"), (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
     let engine = pipeline.engine().await;
-    let id = engine.start_sync(request(table("leads"))).await.expect("a sync");
+    let id = engine.syncs.start(request(table("leads"))).await.expect("a sync");
     eventually("everything is in the log", async || {
-        engine.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == EVENTS))
+        engine.drains.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == EVENTS))
     })
     .await;
 
@@ -133,7 +133,7 @@ async fn a_broker_and_a_store_that_are_killed_under_way_lose_nothing_and_repeat_
     eventually("it goes on after the broker is back", async || applied().await > 1_500).await;
     servers.kill("postgres").await;
     eventually("the drain reports the store", async || {
-        let reports = engine.drain_reports();
+        let reports = engine.drains.reports();
         let store = reports.iter().find(|report| report.sink == "postgres").expect("a drain");
         store.last_error.as_deref().is_some_and(|error| error.contains("postgres"))
     })

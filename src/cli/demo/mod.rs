@@ -18,6 +18,7 @@ use super::{
     output::{self, OutputError},
 };
 use crate::{
+    cli::next_step::worded,
     config::Settings,
     data_folder::DataFolder,
     domain::{Catalog, Table},
@@ -76,8 +77,8 @@ pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCod
         }
     }
     heading("The dashboard")?;
-    let (_, overview) = engine.overview().await?;
-    output::styled(dashboard::drawn(&overview, &engine.status().await))?;
+    let (_, overview) = engine.project.overview().await?;
+    output::styled(dashboard::drawn(&overview, &engine.inspection.status().await))?;
     engine.shut_down().await;
 
     next_steps(&folder)?;
@@ -128,12 +129,20 @@ async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
         reappend: false,
         reconcile: None,
     };
-    let id = engine.start_sync(request).await?;
-    let status = engine.wait_for_sync(id, PATIENCE, &mut Quiet).await?;
+    let id = engine.syncs.start(request).await?;
+    let status = engine.syncs.wait_for(id, PATIENCE, &mut Quiet).await?;
     if status.state == SyncPhase::Done {
         return Ok(status);
     }
-    let problems = engine.status().await.problems.join("; ");
+    let problems = engine
+        .inspection
+        .status()
+        .await
+        .problems
+        .iter()
+        .map(|problem| problem.clone().worded(worded))
+        .collect::<Vec<_>>()
+        .join("; ");
     Err(format!("the sync of {table} is {:?}: {problems}", status.state).into())
 }
 

@@ -9,8 +9,7 @@ use uuid::Uuid;
 use super::{KEYS, KeySet, RANGE, Reconcile, Stop, guard, keys_of, report};
 use crate::{
     domain::{Event, Table, micros, removal_id},
-    engine::sync::{by_bytes, event_record, raise_targets},
-    log::Topic,
+    engine::appender::event_record,
     source::{RowQuery, Scope},
     store::{Appended, Entry, SyncLease, SyncProgress},
 };
@@ -182,10 +181,7 @@ impl Reconcile {
             appended.push(Appended { entity: key, event: id, versao, removed: true });
         }
         let count = records.len() as u64;
-        for piece in by_bytes(records) {
-            let positions = self.run.log.append(Topic::Events, piece).await?;
-            raise_targets(&mut progress.targets, &positions);
-        }
+        self.run.appender.append(records, &mut progress.targets).await?;
         progress.appended += count;
         lease.checkpoint(progress, &appended).await?;
         let sample: Vec<&str> = appended.iter().take(3).map(|one| one.entity.as_str()).collect();

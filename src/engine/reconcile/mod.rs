@@ -31,8 +31,11 @@ pub use guard::DeleteLimits;
 use keys::KeySet;
 
 use super::{
-    Engine, EngineError, group_of, lag,
-    sync::{MAX_HOURS, Misfits, SyncRun},
+    EngineError, lag,
+    page::Misfits,
+    shared::Shared,
+    sync::SyncRun,
+    syncs::{MAX_HOURS, Syncs},
 };
 use crate::{
     domain::{Row, Table, TableName},
@@ -121,11 +124,11 @@ impl Reading {
     }
 }
 
-impl Engine {
+impl Syncs {
     /// Starts a reconciliation in the background; it is followed, waited for and cancelled as a sync is.
     ///
     /// # Errors
-    /// As [`Engine::start_sync`].
+    /// As [`Syncs::start`].
     pub async fn reconcile(&self, table: &TableName, asked: Reconciliation) -> Result<Uuid, EngineError> {
         let request = SyncRequest {
             table: table.clone(),
@@ -136,27 +139,27 @@ impl Engine {
             reappend: false,
             reconcile: Some(asked),
         };
-        self.start_sync(request).await
+        self.start(request).await
     }
+}
 
+impl Reconcile {
     /// What a run needs to be a reconciliation.
-    pub(super) fn reconciliation(&self, run: SyncRun, asked: Reconciliation) -> Reconcile {
-        let sinks = self.sinks().iter().map(|sink| (sink.clone(), group_of(&self.settings, &**sink)));
-        Reconcile {
+    pub(super) fn new(shared: &Shared, run: SyncRun, asked: Reconciliation) -> Self {
+        let sinks = shared.sinks.iter().map(|sink| (sink.clone(), shared.group_of(&**sink)));
+        Self {
             run,
             asked,
-            index: self.index.clone(),
+            index: shared.index.clone(),
             sinks: sinks.collect(),
-            settings: self.settings.reconcile,
+            settings: shared.settings.reconcile,
             allowed: 0,
             known: 0,
             misfits: Misfits::new(),
             max_record: 0,
         }
     }
-}
 
-impl Reconcile {
     /// Runs to the end and gives the lease back. The outcome is in the store; only a store that can't be told is an
     /// error.
     ///

@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use crate::{
     domain::TableName,
-    engine::{Engine, EngineError},
+    engine::{EngineError, schedules::Schedules, syncs::Syncs, table_named},
     fault::Fault,
     store::{Reconciliation, Schedule, SyncFilter, SyncRecord},
 };
 
-impl Engine {
+impl Syncs {
     /// The latest reconciliation of a table, however it ended.
     ///
     /// # Errors
@@ -24,23 +24,26 @@ impl Engine {
             limit: 1,
             ..SyncFilter::default()
         };
-        Ok(self.ready_store().await?.syncs(&filter).await?.into_iter().next())
+        Ok(self.shared.ready_store().await?.syncs(&filter).await?.into_iter().next())
     }
+}
+
+impl Schedules {
 
     /// Starts the night's reconciliation after a scheduled sync, unless there was one. `None` when none is due.
     pub(in crate::engine) async fn reconcile_if_due(
         &self,
         schedule: &Schedule,
     ) -> Result<Option<Uuid>, EngineError> {
-        let Some(hour) = self.settings.reconcile.hour else { return Ok(None) };
+        let Some(hour) = self.shared.settings.reconcile.hour else { return Ok(None) };
         let name = &schedule.request.table;
-        let table = self.table(name)?;
-        let last = self.last_reconciliation(name).await?.map(|last| last.started_at);
+        let table = table_named(self.shared.catalog, name)?;
+        let last = self.syncs.last_reconciliation(name).await?.map(|last| last.started_at);
         if !is_due(Utc::now(), hour, table.zone(), last.or(schedule.last_success_at)) {
             return Ok(None);
         }
         info!(%table, "the table is due to be reconciled");
-        self.reconcile(name, Reconciliation::default()).await.map(Some)
+        self.syncs.reconcile(name, Reconciliation::default()).await.map(Some)
     }
 }
 

@@ -261,7 +261,7 @@ mod tests {
         let error = decision.error.expect("error");
         assert!(error.prepare_first);
         assert_eq!(error.fault.kind, FaultKind::Transient);
-        assert!(error.fault.advice.contains("disk"), "{}", error.fault);
+        assert!(error.fault.advice.to_string().contains("disk"), "{}", error.fault);
     }
 
     #[test]

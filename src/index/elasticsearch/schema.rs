@@ -11,7 +11,7 @@ use super::{
     faults,
     templates::{Layout, Names},
 };
-use crate::fault::Fault;
+use crate::{fault::Fault, next_step::NextStep};
 
 pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault> {
     for layout in names.layouts() {
@@ -52,9 +52,8 @@ async fn put_mapping(client: &Client, layout: &Layout) -> Result<(), Fault> {
         return succeeded(client, &answer, &doing);
     }
     let mut fault = faults::fault_from_response(client.origin(), &doing, &answer, true);
-    "a column's type has changed since the index was made: rebuild this index from the log, or give the column its old \
-     type back in the table's definition"
-        .clone_into(&mut fault.advice);
+    fault.message.push_str("; a column's type has changed since the index was made");
+    fault.advice = NextStep::RebuildIndex { index: layout.alias.clone() };
     Err(fault)
 }
 

@@ -9,6 +9,7 @@ use super::PART;
 use crate::{
     fault::{Fault, FaultKind},
     index::IndexName,
+    next_step::NextStep,
 };
 
 /// What can go wrong in the folder.
@@ -46,43 +47,41 @@ impl IndexError {
             Self::Outdated { index, changed: Some(field) } => (
                 FaultKind::Misconfigured,
                 format!("the index {index} was made when {field} had another type"),
-                "rebuild this index from the log, or give the column its old type back in the table's definition",
+                NextStep::RebuildIndex { index: index.to_string() },
             ),
             Self::Outdated { index, changed: None } => (
                 FaultKind::Misconfigured,
                 format!("the index {index} lacks columns that were defined since it was made"),
-                "start the process that writes it, `sluice serve` or `sluice worker`, with the same definitions: it adds them",
+                NextStep::StartWriter,
             ),
             Self::Tantivy(TantivyError::LockFailure(error, _)) => (
                 FaultKind::Misconfigured,
                 format!("it is locked: {error}"),
-                "stop the other process that writes into this folder",
+                "stop the other process that writes into this folder".into(),
             ),
             Self::Tantivy(TantivyError::InvalidArgument(error)) => {
-                (FaultKind::Invalid, error, "use a simpler pattern: fewer * and ?")
+                (FaultKind::Invalid, error, "use a simpler pattern: fewer * and ?".into())
             }
             Self::Tantivy(error) => (
                 FaultKind::Transient,
                 error.to_string(),
-                "check the disk's room and the folder's permissions; a broken index is made anew by rebuilding it",
+                "check the disk's room and the folder's permissions; a broken index is made anew by rebuilding it".into(),
             ),
             Self::Io(error) => (
                 FaultKind::Transient,
                 error.to_string(),
-                "check the disk's room and the folder's permissions",
+                "check the disk's room and the folder's permissions".into(),
             ),
             Self::Held(holder) => (
                 FaultKind::Misconfigured,
                 format!("the index is held by {holder}"),
-                "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder",
+                "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder".into(),
             ),
-            Self::NotMade(index) => (
-                FaultKind::Transient,
-                format!("the index {index} is not made yet"),
-                "start the process that writes it: `sluice serve` or `sluice worker`",
-            ),
+            Self::NotMade(index) => {
+                (FaultKind::Transient, format!("the index {index} is not made yet"), NextStep::StartWriter)
+            }
             Self::NoRebuild(id) => {
-                (FaultKind::Invalid, format!("the rebuild {id} is over"), "begin another where it is wanted")
+                (FaultKind::Invalid, format!("the rebuild {id} is over"), "begin another where it is wanted".into())
             }
         };
         Fault::new(PART, kind, format!("{doing}: {problem}"), advice)

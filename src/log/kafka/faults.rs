@@ -99,6 +99,6 @@ mod tests {
         let fault = fault("creating topic eventos", &KafkaError::AdminOp(Code::TopicAuthorizationFailed));
         assert_eq!(fault.kind, FaultKind::Misconfigured);
         assert!(fault.to_string().starts_with("kafka: creating topic eventos failed"), "{fault}");
-        assert!(fault.advice.contains("grant"), "{fault}");
+        assert!(fault.advice.to_string().contains("grant"), "{fault}");
     }
 }

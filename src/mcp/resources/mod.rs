@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(super) use uri::{TEMPLATES, Uri};
 pub(super) use watch::{Watched, Watches};
 
-use super::{SluiceServer, access::Access, entity::EntityAnswer, tools::dead_letters};
+use super::{SluiceServer, access::Access, entity::EntityAnswer, next_step::worded, tools::dead_letters};
 use crate::{
     domain::Catalog,
     engine::{EngineError, EntityKey},
@@ -77,18 +77,20 @@ impl SluiceServer {
 
     async fn content(&self, uri: &Uri, access: Access) -> Result<Option<Value>, ErrorData> {
         match uri {
-            Uri::Status => as_json(&self.engine.status().await).map(Some),
-            Uri::Schema(table) => as_json(&StoreTable::named(self.engine.catalog(), table)).map(Some),
-            Uri::Entity(table, key) => match self.engine.entity(*table, &EntityKey::Key(key.clone())).await {
-                Ok(history) => as_json(&EntityAnswer::new(history, &self.outgoing)).map(Some),
-                Err(EngineError::UnknownEntity { .. }) => Ok(None),
-                Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
-            },
-            Uri::DeadLetter(at) => match self.engine.dead_letter(*at).await {
+            Uri::Status => as_json(&self.engine.inspection.status().await.worded(worded)).map(Some),
+            Uri::Schema(table) => as_json(&StoreTable::named(self.engine.catalog, table)).map(Some),
+            Uri::Entity(table, key) => {
+                match self.engine.questions.entity(*table, &EntityKey::Key(key.clone())).await {
+                    Ok(history) => as_json(&EntityAnswer::new(history, &self.outgoing)).map(Some),
+                    Err(EngineError::UnknownEntity { .. }) => Ok(None),
+                    Err(error) => Err(ErrorData::internal_error(error.remark().worded(worded), None)),
+                }
+            }
+            Uri::DeadLetter(at) => match self.engine.letters.get(*at).await {
                 Ok(letter) => {
                     letter.map(|letter| as_json(&dead_letters::view(&letter, &self.outgoing))).transpose()
                 }
-                Err(fault) => Err(ErrorData::internal_error(fault.to_string(), None)),
+                Err(fault) => Err(ErrorData::internal_error(fault.remark().worded(worded), None)),
             },
             Uri::Tools(group) => {
                 let tools = (group.router)().list_all();

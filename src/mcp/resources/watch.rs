@@ -121,20 +121,22 @@ impl Watches {
         let mut hasher = DefaultHasher::new();
         match uri {
             Uri::Status => {
-                let status = self.engine.status().await;
+                let status = self.engine.inspection.status().await;
                 (status.healthy, status.problems.len()).hash(&mut hasher);
                 for part in [&status.source, &status.log].into_iter().chain(&status.sinks) {
                     (&part.name, part.ok).hash(&mut hasher);
                 }
             }
-            Uri::Entity(table, key) => match self.engine.entity(*table, &EntityKey::Key(key.clone())).await {
-                Ok(history) => (history.entity.versao, history.entity.evento_id).hash(&mut hasher),
-                // One that is not stored yet may come.
-                Err(EngineError::UnknownEntity { .. }) => {}
-                Err(_) => return None,
-            },
+            Uri::Entity(table, key) => {
+                match self.engine.questions.entity(*table, &EntityKey::Key(key.clone())).await {
+                    Ok(history) => (history.entity.versao, history.entity.evento_id).hash(&mut hasher),
+                    // One that is not stored yet may come.
+                    Err(EngineError::UnknownEntity { .. }) => {}
+                    Err(_) => return None,
+                }
+            }
             Uri::DeadLetter(at) => {
-                let letter = self.engine.dead_letter(*at).await.ok()?;
+                let letter = self.engine.letters.get(*at).await.ok()?;
                 letter.map(|letter| letter.state() as u8).hash(&mut hasher);
             }
             Uri::Schema(_) | Uri::Tools(_) => return None,

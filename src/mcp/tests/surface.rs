@@ -117,7 +117,7 @@ async fn one_client_cannot_take_every_subscription() {
     let server = bench.server(&Offer::default());
     let watch = |name: &str, n: u32| {
         let address = format!("sluice://dead-letters/0-{n}");
-        let uri = Uri::parse(bench.engine.catalog(), &address).expect("an address");
+        let uri = Uri::parse(bench.engine.catalog, &address).expect("an address");
         server.watches.watch(&Principal::Token(name.into()), &address, uri)
     };
     let held = [watch("greedy", 0).expect("room"), watch("greedy", 1).expect("room")];
@@ -281,7 +281,7 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let session = connect(server.clone(), client.clone(), Era::Sessions).await;
     assert!(session.read_resource(ReadResourceRequestParams::new(&uri)).await.is_err(), "not stored yet");
     session.subscribe(rmcp::model::SubscribeRequestParams::new(&uri)).await.expect("subscribed");
-    let address = Uri::parse(bench.engine.catalog(), &uri).expect("an address");
+    let address = Uri::parse(bench.engine.catalog, &uri).expect("an address");
     let looked = server.watches.watch(&Principal::Process, &uri, address).expect("room");
     eventually("a first look, to compare others with", || looked.changes.borrow().is_some()).await;
     first_lead(&bench, &session).await;

@@ -19,6 +19,7 @@ use crate::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
         consent,
+        next_step::worded,
         output::Outgoing,
         schema,
     },
@@ -200,8 +201,8 @@ impl SluiceServer {
         };
         let from = args.cursor.as_deref().map(cursor).transpose()?;
         let filter = LetterFilter { sink: args.sink, state };
-        let page = self.engine.dead_letters(&filter, from.as_deref(), args.limit).await?;
-        let open = self.engine.open_letters().await?;
+        let page = self.engine.letters.page(&filter, from.as_deref(), args.limit).await?;
+        let open = self.engine.letters.open_count().await?;
         let share = MAX_PAGE / page.letters.len().max(1);
         let (excerpt, reason) =
             (if args.detailed { EXCERPT.min(share) } else { 0 }, LONGEST_REASON.min(share));
@@ -230,13 +231,16 @@ impl SluiceServer {
             (None, true) => Selection::Open { sink: args.sink, limit: args.limit },
             _ => return Err(ToolError::argument("ids", "give either ids or all_matching: true")),
         };
-        let outcome = self.engine.replay_letters(&selection, &operator(&context)).await?;
+        let outcome = self.engine.letters.replay(&selection, &operator(&context)).await?;
         let drained = outcome.targets.is_empty() || {
-            let sinks = self.engine.wait_for_positions(&outcome.targets, patience(args.wait)).await?;
+            let sinks = self.engine.drains.wait_for(&outcome.targets, patience(args.wait)).await?;
             sinks.iter().all(|sink| sink.queryable)
         };
-        let open = self.engine.open_letters().await?;
-        let SettleOutcome { settled: replayed, left, more, .. } = outcome;
+        let open = self.engine.letters.open_count().await?;
+        let SettleOutcome { settled: replayed, mut left, more, .. } = outcome;
+        for letter in &mut left {
+            letter.reason.word(worded);
+        }
         let next_step = more.then_some("more letters match: call again");
         Ok(Answer(ReplayAnswer { replayed, left, drained, more, open, next_step }))
     }
@@ -261,9 +265,12 @@ impl SluiceServer {
             several => format!("gives {several} dead letters up"),
         };
         consent::ask(&context, args.confirm, &what).await?;
-        let outcome = self.engine.discard_letters(&selection, &operator(&context)).await?;
-        let open = self.engine.open_letters().await?;
-        let SettleOutcome { settled: discarded, left, .. } = outcome;
+        let outcome = self.engine.letters.discard(&selection, &operator(&context)).await?;
+        let open = self.engine.letters.open_count().await?;
+        let SettleOutcome { settled: discarded, mut left, .. } = outcome;
+        for letter in &mut left {
+            letter.reason.word(worded);
+        }
         Ok(Answer(DiscardAnswer { discarded, left, open }))
     }
 }

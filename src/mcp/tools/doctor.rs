@@ -9,6 +9,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError},
+        next_step::worded,
         schema,
     },
 };
@@ -36,7 +37,11 @@ impl SluiceServer {
         annotations(read_only_hint = true, open_world_hint = true)
     )]
     async fn run_doctor(&self) -> Result<Answer<DoctorAnswer>, ToolError> {
-        let mut findings = self.engine.examine().await;
+        let mut findings = self.engine.doctor.examine().await;
+        findings
+            .iter_mut()
+            .filter_map(|finding| finding.next_step.as_mut())
+            .for_each(|step| step.word(worded));
         findings.sort_by_key(|finding| severity(finding.outcome));
         let count = |outcome| findings.iter().filter(|finding| finding.outcome == outcome).count();
         let (failed, warnings) = (count(Outcome::Failed), count(Outcome::Warning));

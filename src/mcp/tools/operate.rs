@@ -137,7 +137,7 @@ impl SluiceServer {
         annotations(read_only_hint = true, open_world_hint = false)
     )]
     async fn get_engine_metrics(&self) -> Result<Answer<EngineMetrics>, ToolError> {
-        Ok(Answer(self.engine.metrics()))
+        Ok(Answer(self.engine.inspection.metrics()))
     }
 
     #[tool(
@@ -157,7 +157,7 @@ impl SluiceServer {
             before: args.cursor,
             limit: args.limit,
         };
-        let (syncs, next_cursor) = self.engine.list_syncs(filter).await?;
+        let (syncs, next_cursor) = self.engine.syncs.list(filter).await?;
         let hint = next_cursor.map(|_| "there are older ones: pass next_cursor as cursor");
         Ok(Answer(SyncList { syncs, next_cursor, hint }))
     }
@@ -179,9 +179,9 @@ impl SluiceServer {
             valor: args.valor,
             metadata: Json::from(&args.metadata),
         };
-        let (event, at) = self.engine.inject(event).await?;
+        let (event, at) = self.engine.appender.inject(event).await?;
         let target = Position { offset: at.offset + 1, ..at };
-        let sinks = self.engine.wait_for_positions(&[target], patience(args.wait)).await?;
+        let sinks = self.engine.drains.wait_for(&[target], patience(args.wait)).await?;
         let queryable = sinks.iter().all(|sink| sink.queryable);
         let next_step = (!queryable).then_some("it is in the log; check_kafka_lag shows the sinks catch up");
         let (partition, offset) = (at.partition, at.offset);
@@ -203,8 +203,8 @@ impl SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<PauseAnswer>, ToolError> {
         let SinkArgs { sink } = arguments(given)?;
-        let already = self.engine.paused_sinks().await?.iter().any(|pause| pause.sink == sink);
-        let pause = self.engine.pause_sink(&sink, &operator(&context)).await?;
+        let already = self.engine.drains.paused().await?.iter().any(|pause| pause.sink == sink);
+        let pause = self.engine.drains.pause(&sink, &operator(&context)).await?;
         let next_step = Some("workers of other processes pause within seconds; resume_sink ends it");
         Ok(Answer(PauseAnswer { sink, pause: Some(pause), changed: !already, next_step }))
     }
@@ -219,7 +219,7 @@ impl SluiceServer {
     )]
     async fn resume_sink(&self, given: JsonObject) -> Result<Answer<PauseAnswer>, ToolError> {
         let SinkArgs { sink } = arguments(given)?;
-        let changed = self.engine.resume_sink(&sink).await?;
+        let changed = self.engine.drains.resume(&sink).await?;
         let next_step = Some(if changed {
             "it is drained again; check_kafka_lag shows it catch up"
         } else {
@@ -237,8 +237,8 @@ impl SluiceServer {
     )]
     async fn restart_service(&self, given: JsonObject) -> Result<Answer<RestartAnswer>, ToolError> {
         let RestartArgs { service } = arguments(given)?;
-        let restarted = self.engine.restart_drain(&service).await?;
-        let reports = self.engine.drain_reports();
+        let restarted = self.engine.drains.restart(&service).await?;
+        let reports = self.engine.drains.reports();
         let last_error =
             reports.into_iter().find(|report| report.sink == service).and_then(|report| report.last_error);
         let next_step = (!restarted).then_some(

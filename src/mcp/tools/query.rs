@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     domain::{MANUAL, TableName},
-    engine::EntityKey,
+    engine::{EntityKey, table_named},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
@@ -208,7 +208,7 @@ impl SluiceServer {
             min_valor: args.min_valor,
             max_valor: args.max_valor,
         };
-        let page = self.engine.events(&filter, order, after, limit).await?;
+        let page = self.engine.questions.events(&filter, order, after, limit).await?;
         let cursors: Vec<EventCursor> =
             page.events.iter().map(|event| EventCursor::of(event, order)).collect();
         let views: Vec<EventView> = page
@@ -256,7 +256,7 @@ impl SluiceServer {
             bytes: LARGEST_ANSWER - AROUND,
             timeout: LONGEST_STATEMENT,
         };
-        let (store, mut answer) = self.engine.query_store(&args.sql, limits).await?;
+        let (store, mut answer) = self.engine.questions.sql(&args.sql, limits).await?;
         let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
         self.outgoing.answer(&args.sql, dialect, &mut answer);
         let hint = match (answer.truncated, answer.rows.len()) {
@@ -320,7 +320,7 @@ impl SluiceServer {
 impl SluiceServer {
     /// A `tipo_evento` that events can have: of another there are none, which an empty answer would not tell.
     fn known_tipo(&self, tipo: String) -> Result<String, ToolError> {
-        let catalog = self.engine.catalog();
+        let catalog = self.engine.catalog;
         if tipo == MANUAL || catalog.of_entity(&tipo).is_some() {
             return Ok(tipo);
         }
@@ -332,8 +332,8 @@ impl SluiceServer {
     }
 
     async fn entity(&self, table: &str, key: &EntityKey) -> Result<Answer<EntityAnswer>, ToolError> {
-        let table = self.engine.table(&TableName(table.to_owned()))?;
-        Ok(Answer(EntityAnswer::new(self.engine.entity(table, key).await?, &self.outgoing)))
+        let table = table_named(self.engine.catalog, &TableName(table.to_owned()))?;
+        Ok(Answer(EntityAnswer::new(self.engine.questions.entity(table, key).await?, &self.outgoing)))
     }
 }
 

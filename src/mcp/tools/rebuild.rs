@@ -52,13 +52,13 @@ impl SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<RebuildAnswer>, ToolError> {
         let args: RebuildArgs = arguments(given)?;
-        let catalog = self.engine.catalog();
+        let catalog = self.engine.catalog;
         let indices = match args.index {
             Some(name) => vec![index_named(catalog, "index", &name)?],
             None => IndexName::all(catalog).collect(),
         };
         // Following what was agreed to, here or in another process, needs no consent again.
-        let under_way = self.engine.rebuilds_under_way().await?;
+        let under_way = self.engine.rebuilds.under_way().await?;
         if !indices.iter().all(|index| under_way.contains(index)) {
             let names: Vec<&str> = indices.iter().map(|index| index.as_str()).collect();
             let what = format!(
@@ -67,8 +67,8 @@ impl SluiceServer {
             );
             consent::ask(&context, args.confirm, &what).await?;
         }
-        self.engine.rebuild(&indices).await?;
-        let rebuilds = self.engine.wait_for_rebuilds(&indices, LONGEST_WAIT).await;
+        self.engine.rebuilds.begin(&indices).await?;
+        let rebuilds = self.engine.rebuilds.wait_for(&indices, LONGEST_WAIT).await;
         let done = rebuilds.iter().all(|rebuild| rebuild.phase == RebuildPhase::Done);
         let next_step = (!done).then(|| {
             "it goes on in the background: get_pipeline_status shows how far it is, and calling rebuild_index again waits for it"

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     domain::TableName,
+    engine::table_named,
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
@@ -54,7 +55,7 @@ impl SluiceServer {
     ) -> Result<Answer<SyncAnswer>, ToolError> {
         let args: ReconcileArgs = arguments(given)?;
         let table = TableName(args.table);
-        let known = self.engine.table(&table)?;
+        let known = table_named(self.engine.catalog, &table)?;
         if let Some(rows) = args.allow_deletes {
             let what = format!(
                 "removes up to {rows} rows of {known} that are gone at the source from the store and the index; their \
@@ -62,16 +63,16 @@ impl SluiceServer {
             );
             consent::ask(&context, args.confirm, &what).await?;
         }
-        let id = self.engine.reconcile(&table, Reconciliation { allow_deletes: args.allow_deletes }).await?;
+        let id = self.engine.syncs.reconcile(&table, Reconciliation { allow_deletes: args.allow_deletes }).await?;
         let patience = if args.wait { tasks::patience(&context, LONGEST_WAIT) } else { Duration::ZERO };
         let mut progress = Progress::of(&context);
-        let waiting = self.engine.wait_for_sync(id, patience, &mut progress);
+        let waiting = self.engine.syncs.wait_for(id, patience, &mut progress);
         let status = match context.ct.run_until_cancelled(waiting).await {
             Some(status) => status?,
             None => {
                 // The client took its request back: stop the work it asked for, too.
-                self.engine.cancel_sync(id).await?;
-                self.engine.sync_status(id).await?
+                self.engine.syncs.cancel(id).await?;
+                self.engine.syncs.status(id).await?
             }
         };
         Ok(self.answer(status))

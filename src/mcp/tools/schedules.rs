@@ -75,7 +75,7 @@ impl SluiceServer {
         let args: ScheduleArgs = arguments(given)?;
         let (table, every) = (TableName(args.table), args.every_minutes);
         let outcome = if every == 0 {
-            if self.engine.remove_schedule(&table).await? { "removed" } else { "unchanged" }
+            if self.engine.schedules.remove(&table).await? { "removed" } else { "unchanged" }
         } else {
             let least = args.min_messages.map(|least| least.to_string());
             let conditions =
@@ -90,10 +90,10 @@ impl SluiceServer {
                 reappend: false,
                 reconcile: None,
             };
-            self.engine.put_schedule(&request, every, &operator(&context)).await?;
+            self.engine.schedules.put(&request, every, &operator(&context)).await?;
             "created_or_replaced"
         };
-        let schedules = self.engine.schedules().await?;
+        let schedules = self.engine.schedules.list().await?;
         Ok(Answer(ScheduleAnswer { outcome, schedules }))
     }
 }

@@ -106,9 +106,12 @@ impl SluiceServer {
                 format!("at most {MOST_COUNTS} fields are counted in a call"),
             ));
         }
-        let index = index_named(self.engine.catalog(), "index", &args.index)?;
-        let query =
-            filters::combined(self.engine.search_fields(index), args.query.as_deref(), &args.filters)?;
+        let index = index_named(self.engine.catalog, "index", &args.index)?;
+        let query = filters::combined(
+            self.engine.questions.search_fields(index),
+            args.query.as_deref(),
+            &args.filters,
+        )?;
         let question = Cursor::question(index, query.as_deref(), args.sort);
         let request = SearchRequest {
             index,
@@ -124,7 +127,7 @@ impl SluiceServer {
             count_by: args.count_by,
             count_by_day: args.count_by_day,
         };
-        let answer = self.engine.search(&request).await?;
+        let answer = self.engine.questions.search(&request).await?;
         Ok(Answer(page::fit(&request, args.detail, answer, question, &self.outgoing)))
     }
 }

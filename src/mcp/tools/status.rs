@@ -10,6 +10,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError},
+        next_step::worded,
         schema,
     },
     source::{Breakdown, TableOverview},
@@ -81,7 +82,7 @@ impl SluiceServer {
         annotations(read_only_hint = true, open_world_hint = true)
     )]
     async fn get_supabase_dashboard(&self) -> Result<Answer<Dashboard>, ToolError> {
-        let (health, overview) = self.engine.overview().await?;
+        let (health, overview) = self.engine.project.overview().await?;
         let warnings = health.warnings.iter().map(ToString::to_string).collect();
         let dashboard = Dashboard {
             project: health.host,
@@ -101,7 +102,7 @@ impl SluiceServer {
         annotations(read_only_hint = true, open_world_hint = true)
     )]
     async fn get_pipeline_status(&self) -> Result<Answer<PipelineStatus>, ToolError> {
-        Ok(Answer(self.engine.status().await))
+        Ok(Answer(self.engine.inspection.status().await.worded(worded)))
     }
 
     #[tool(
@@ -111,7 +112,7 @@ impl SluiceServer {
         annotations(read_only_hint = true, open_world_hint = true)
     )]
     async fn check_kafka_lag(&self) -> Result<Answer<LagAnswer>, ToolError> {
-        let sinks = self.engine.lag().await?;
+        let sinks = self.engine.drains.lag().await?;
         let total = sinks.iter().map(|sink| sink.total).sum();
         Ok(Answer(LagAnswer { total, sinks }))
     }

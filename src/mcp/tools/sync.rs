@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::waiting::{LONGEST_WAIT, default_wait, patience};
 use crate::{
     domain::{Compare, TableName},
-    engine::{SyncPhase, SyncStatus, SyncWatcher},
+    engine::{SyncPhase, SyncStatus, SyncWatcher, table_named},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
@@ -231,7 +231,7 @@ impl SluiceServer {
         let args: GetSyncArgs = arguments(given)?;
         let id = sync_id(&args.sync_id)?;
         let mut progress = Progress::of(&context);
-        let status = self.engine.wait_for_sync(id, patience(args.wait), &mut progress).await?;
+        let status = self.engine.syncs.wait_for(id, patience(args.wait), &mut progress).await?;
         Ok(self.answer(status))
     }
 
@@ -246,8 +246,8 @@ impl SluiceServer {
     async fn cancel_sync(&self, given: JsonObject) -> Result<Answer<CancelAnswer>, ToolError> {
         let args: SyncIdArgs = arguments(given)?;
         let id = sync_id(&args.sync_id)?;
-        let cancelling = self.engine.cancel_sync(id).await?;
-        let state = self.engine.sync_status(id).await?.state;
+        let cancelling = self.engine.syncs.cancel(id).await?;
+        let state = self.engine.syncs.status(id).await?.state;
         Ok(Answer(CancelAnswer { sync_id: id, cancelling, state }))
     }
 }
@@ -264,7 +264,7 @@ impl SluiceServer {
         table: &str,
         given: [(&str, Option<String>); N],
     ) -> Result<Vec<Condition>, ToolError> {
-        let table = self.engine.table(&TableName(table.to_owned()))?;
+        let table = table_named(self.engine.catalog, &TableName(table.to_owned()))?;
         given
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)))
@@ -289,16 +289,16 @@ impl SluiceServer {
         wait: bool,
         context: &RequestContext<RoleServer>,
     ) -> Result<Answer<SyncAnswer>, ToolError> {
-        let id = self.engine.start_sync(request).await?;
+        let id = self.engine.syncs.start(request).await?;
         let patience = if wait { tasks::patience(context, LONGEST_WAIT) } else { Duration::ZERO };
         let mut progress = Progress::of(context);
-        let waiting = self.engine.wait_for_sync(id, patience, &mut progress);
+        let waiting = self.engine.syncs.wait_for(id, patience, &mut progress);
         let status = match context.ct.run_until_cancelled(waiting).await {
             Some(status) => status?,
             None => {
                 // The client took its request back: stop the work it asked for, too.
-                self.engine.cancel_sync(id).await?;
-                self.engine.sync_status(id).await?
+                self.engine.syncs.cancel(id).await?;
+                self.engine.syncs.status(id).await?
             }
         };
         Ok(self.answer(status))
@@ -323,7 +323,7 @@ impl SluiceServer {
                 gone = report.gone
             )),
             SyncPhase::Done if sync.more => Some("The source has more: call the same tool again to go on.".to_owned()),
-            SyncPhase::Done if sync.rows_read == 0 => self.engine.empty_hint(),
+            SyncPhase::Done if sync.rows_read == 0 => self.engine.project.empty_hint(),
             SyncPhase::Done => None,
             SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted => {
                 Some("Call the same tool again to go on from where it stopped.".to_owned())

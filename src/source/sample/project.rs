@@ -3,7 +3,7 @@
 //! What it holds at an instant follows from its seed and its beginning alone, so a project that is opened again
 //! shows the rows it showed before, and those that changed since.
 
-use std::{fs, io, path::Path};
+use std::{cmp::Reverse, fs, io, path::Path};
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -98,7 +98,10 @@ impl SampleProject {
     pub fn new(beginning: Beginning) -> Self {
         let mut generator = Generator::new(beginning.seed, beginning.began_at, HISTORY);
         let mut leads = generator.leads(beginning.leads);
-        for lead in leads.iter_mut().take(beginning.broken) {
+        // The newest ones: a first sync of the last days meets them.
+        let mut newest: Vec<&mut JsonObject> = leads.iter_mut().collect();
+        newest.sort_by_cached_key(|lead| Reverse(instant(lead, "created_at")));
+        for lead in newest.into_iter().take(beginning.broken) {
             lead.insert("id".to_owned(), Value::Null);
         }
         let sessions = generator.sessions(beginning.sessions, &leads);

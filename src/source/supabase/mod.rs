@@ -33,7 +33,7 @@ use self::{
     query::Parameters,
 };
 use super::{
-    Page, PageToken, Pass, RowQuery, Scope, Source, SourceHealth, SourceWarning, TableOverview,
+    Page, PageToken, Pass, Place, RowQuery, Scope, Source, SourceHealth, SourceWarning, TableOverview,
     description::{Description, Difference},
 };
 use crate::{
@@ -46,6 +46,9 @@ const PART: &str = "supabase";
 
 /// The smallest page a slow statement is cut down to; large rows are read one by one if need be.
 const MIN_SLOW_PAGE: u32 = 10;
+
+/// So many rows without a key are no accident: the definition names another column than the one that tells them apart.
+const MANY_KEYLESS: usize = 1_000;
 
 /// The source on a Supabase project.
 pub struct SupabaseSource {
@@ -249,17 +252,26 @@ impl Source for SupabaseSource {
         let ReadPage { rows, columns, asked_at: read_at } = self.read(query, token, after.is_none()).await?;
         let time = columns.time();
         if rows.is_empty() {
-            let timed = PageToken { pass: Pass::Timed, last: None };
-            let is_timed = query.scope == Scope::Changed && time.is_some();
-            let next = (token.pass == Pass::Timeless && is_timed).then_some(timed);
+            let next = match (token.pass, &query.scope) {
+                (_, Scope::Keys(_)) | (Pass::Keyless, _) => None,
+                (Pass::Timeless, Scope::Changed) if time.is_some() => Some(Pass::Timed),
+                (Pass::Timeless | Pass::Timed, _) => Some(Pass::Keyless),
+            };
+            let next = next.map(|pass| PageToken { pass, last: None });
             return Ok(Page { rows, read_at, watermark: None, next });
         }
-        let last = last_place(query.table, &rows, time, token.pass);
-        let last = last.ok_or_else(|| no_key(query.table, &self.http.host))?;
+        let last = last_place(query.table, &rows, time, token);
+        let last = last.ok_or_else(|| stuck(query.table, &self.http.host))?;
         if token.last.as_ref() == Some(&last) {
             return Err(stuck(query.table, &self.http.host));
         }
-        let watermark = watermark(query.table, &columns, token.pass, &last.0);
+        let watermark = match &last {
+            Place::Row { at, .. } => watermark(query.table, &columns, token.pass, at),
+            Place::Count(seen) if *seen >= MANY_KEYLESS => {
+                return Err(no_key(query.table, &self.http.host, *seen));
+            }
+            Place::Count(_) => None,
+        };
         // All that were asked for: there can't be more.
         if matches!(&query.scope, Scope::Keys(keys) if rows.len() >= keys.len()) {
             return Ok(Page { rows, read_at, watermark, next: None });
@@ -348,9 +360,12 @@ impl Source for SupabaseSource {
     }
 }
 
-/// Time and key of the last row that has them, as the server spelt them. A row without a key is a dead letter, not
-/// an end.
-fn last_place(table: Table, rows: &[Json], time: Option<&str>, pass: Pass) -> Option<(String, String)> {
+/// Where the last row stands that tells; `None` where none does, since the server did not answer what was asked.
+fn last_place(table: Table, rows: &[Json], time: Option<&str>, token: &PageToken) -> Option<Place> {
+    if token.pass == Pass::Keyless {
+        let before = if let Some(Place::Count(seen)) = &token.last { *seen } else { 0 };
+        return Some(Place::Count(before + rows.len()));
+    }
     rows.iter().rev().find_map(|row| {
         let members = row.members()?;
         let verbatim = |name: &str| {
@@ -359,11 +374,11 @@ fn last_place(table: Table, rows: &[Json], time: Option<&str>, pass: Pass) -> Op
             is_scalar.then(|| json::text(value).map_or_else(|| value.to_owned(), Cow::into_owned))
         };
         let key = verbatim(table.definition().key_source())?;
-        let at = match (pass, time) {
+        let at = match (token.pass, time) {
             (Pass::Timed, Some(time)) => verbatim(time)?,
             _ => String::new(),
         };
-        Some((at, key))
+        Some(Place::Row { at, key })
     })
 }
 
@@ -373,11 +388,11 @@ fn watermark(table: Table, columns: &Columns, pass: Pass, at: &str) -> Option<Da
         .flatten()
 }
 
-fn no_key(table: Table, host: &str) -> Fault {
+fn no_key(table: Table, host: &str, rows: usize) -> Fault {
     let key = table.definition().key_source();
     Fault::misconfigured(
         PART,
-        format!("reading {table} from {host} failed: a whole page of rows has no {key} to go on from"),
+        format!("reading {table} from {host} failed: {rows} rows have no {key}"),
         "name the column that tells rows apart, and is never null, as the key in the table's definition",
     )
 }

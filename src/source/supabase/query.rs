@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::columns::Columns;
 use crate::{
     domain::Table,
-    source::{Condition, PageToken, Pass, RowQuery, Scope},
+    source::{Condition, PageToken, Pass, Place, RowQuery, Scope},
 };
 
 /// Name and value of each parameter.
@@ -30,7 +30,7 @@ pub(super) fn page(
         (Pass::Timed, Some(time)) => {
             parameters.push(parameter("order", format!("{time}.asc,{key}.asc")));
             conditions.push(recent(query, columns, &time));
-            if let Some((at, last)) = &token.last {
+            if let Some(Place::Row { at, key: last }) = &token.last {
                 let (at, last) = (quoted(at), quoted(last));
                 conditions.push(format!("or({time}.gt.{at},and({time}.eq.{at},{key}.gt.{last}))"));
             }
@@ -41,11 +41,25 @@ pub(super) fn page(
                 conditions.push(format!("{time}.is.null"));
                 conditions.extend(created_recently(query, columns, &time));
             }
-            if let Some((_, last)) = &token.last {
+            if let Some(Place::Row { key: last, .. }) = &token.last {
                 conditions.push(format!("{key}.gt.{}", quoted(last)));
             }
         }
+        (Pass::Keyless, time) => {
+            if let Some(time) = time {
+                parameters.push(parameter("order", format!("{time}.asc")));
+                conditions.push(format!("or({},{time}.is.null)", recent(query, columns, &time)));
+            }
+            if let Some(Place::Count(seen)) = &token.last {
+                parameters.push(parameter("offset", seen));
+            }
+        }
     }
+    conditions.push(if token.pass == Pass::Keyless {
+        format!("{key}.is.null")
+    } else {
+        format!("{key}.not.is.null")
+    });
     if let Scope::Keys(keys) = &query.scope {
         let keys: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
         conditions.push(format!("{key}.in.({})", keys.join(",")));
@@ -119,7 +133,8 @@ mod tests {
     }
 
     fn asked(query: &RowQuery, pass: Pass, last: Option<(&str, &str)>) -> Parameters {
-        let token = PageToken { pass, last: last.map(|(at, key)| (at.to_owned(), key.to_owned())) };
+        let last = last.map(|(at, key)| Place::Row { at: at.to_owned(), key: key.to_owned() });
+        let token = PageToken { pass, last };
         page(query, &Columns::expected(query.table), &token, 10, &[])
     }
 
@@ -136,7 +151,7 @@ mod tests {
         assert_eq!(
             conditions(&query("leads"), Pass::Timed, Some(("2026-05-01T12:00:00+00:00", "x"))),
             "(updated_at.gte.\"1970-01-01T00:00:00.000000Z\",or(updated_at.gt.\"2026-05-01T12:00:00+00:00\",\
-             and(updated_at.eq.\"2026-05-01T12:00:00+00:00\",id.gt.\"x\")))"
+             and(updated_at.eq.\"2026-05-01T12:00:00+00:00\",id.gt.\"x\")),id.not.is.null)"
         );
     }
 
@@ -144,9 +159,12 @@ mod tests {
     fn rows_without_a_time_are_read_by_key() {
         assert_eq!(
             conditions(&query("leads"), Pass::Timeless, Some(("", "x"))),
-            "(updated_at.is.null,or(created_at.gte.\"1970-01-01T00:00:00.000000Z\",created_at.is.null),id.gt.\"x\")"
+            "(updated_at.is.null,or(created_at.gte.\"1970-01-01T00:00:00.000000Z\",created_at.is.null),id.gt.\"x\",id.not.is.null)"
         );
-        assert_eq!(conditions(&query("chat_sessions"), Pass::Timeless, None), "(started_at.is.null)");
+        assert_eq!(
+            conditions(&query("chat_sessions"), Pass::Timeless, None),
+            "(started_at.is.null,id.not.is.null)"
+        );
     }
 
     #[test]
@@ -154,18 +172,18 @@ mod tests {
         assert_eq!(
             conditions(&query("chat_sessions"), Pass::Timed, None),
             "(or(started_at.gte.\"1970-01-01T00:00:00.000000Z\",is_active.is.true,\
-             ended_at.gte.\"1970-01-01T00:00:00.000000Z\"))"
+             ended_at.gte.\"1970-01-01T00:00:00.000000Z\"),id.not.is.null)"
         );
     }
 
     #[test]
     fn a_whole_table_and_given_keys_are_read_in_the_order_of_keys_whatever_the_rows_times() {
         let whole = RowQuery { scope: Scope::Whole, ..query("leads") };
-        assert_eq!(conditions(&whole, Pass::Timeless, None), "");
-        assert_eq!(conditions(&whole, Pass::Timeless, Some(("", "x"))), "(id.gt.\"x\")");
+        assert_eq!(conditions(&whole, Pass::Timeless, None), "(id.not.is.null)");
+        assert_eq!(conditions(&whole, Pass::Timeless, Some(("", "x"))), "(id.gt.\"x\",id.not.is.null)");
         assert_eq!(value(asked(&whole, Pass::Timeless, None), "order"), "id.asc");
         let keys = RowQuery { scope: Scope::Keys(vec!["a".into(), "b,\"c".into()]), ..query("leads") };
-        assert_eq!(conditions(&keys, Pass::Timeless, None), "(id.in.(\"a\",\"b,\\\"c\"))");
+        assert_eq!(conditions(&keys, Pass::Timeless, None), "(id.not.is.null,id.in.(\"a\",\"b,\\\"c\"))");
     }
 
     #[test]
@@ -193,7 +211,7 @@ mod tests {
         assert_eq!(
             conditions(&query, Pass::Timed, last),
             "(\"changed at\".gte.\"1969-12-31T21:00:00.000000-03:00\",or(\"changed at\".gt.\"2026-05-01T09:00:00\",\
-             and(\"changed at\".eq.\"2026-05-01T09:00:00\",\"Código\".gt.\"7\\\"a\")),phone.eq.\"a,b(\\\"c\\\")\\\\\")"
+             and(\"changed at\".eq.\"2026-05-01T09:00:00\",\"Código\".gt.\"7\\\"a\")),\"Código\".not.is.null,phone.eq.\"a,b(\\\"c\\\")\\\\\")"
         );
         assert_eq!(query.table.zone(), Tz::America__Sao_Paulo);
     }

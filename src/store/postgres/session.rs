@@ -224,7 +224,7 @@ fn connecting(login: &Login, error: &sqlx::Error) -> Fault {
         Origin::Own => return fault,
     };
     if refused.is_some_and(|code| code.starts_with("28") || code.starts_with("42501")) {
-        return Fault { advice: advice.to_owned(), ..fault };
+        return Fault { advice: advice.into(), ..fault };
     }
     fault
 }

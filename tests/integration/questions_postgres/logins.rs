@@ -32,8 +32,8 @@ async fn a_login_that_may_not_make_one_is_told_the_statements_for_somebody_who_m
 
     // The advice, followed by the letter.
     let login = database.login("sluice_reader");
-    let statements =
-        fault.advice.strip_prefix("let somebody who may create logins run: ").expect("statements");
+    let advice = fault.advice.to_string();
+    let statements = advice.strip_prefix("let somebody who may create logins run: ").expect("statements");
     let (statements, setting) = statements.split_once("; then set DATABASE_READ_URL=").expect("a setting");
     database.execute_as_admin(&statements.replace("a superuser also: ", "")).await;
     let read_url = setting.replace("PASSWORD", "a%20password");
@@ -77,7 +77,10 @@ async fn a_reader_is_made_once_kept_and_brought_up_to_date() {
     let other = PostgresSettings { data_dir: elsewhere.path().join("data"), ..database.settings_of(&maker) };
     let other = PgStore::connect(&other, Catalog::built_in()).expect("a store");
     let fault = other.create_reader(false).await.expect_err("made elsewhere");
-    assert!(fault.message.contains("exists already") && fault.advice.contains("--new-password"), "{fault}");
+    assert!(
+        fault.message.contains("exists already") && fault.advice.to_string().contains("--new-password"),
+        "{fault}"
+    );
     let renewed = other.create_reader(true).await.expect("a new password");
     assert_ne!(std::fs::read_to_string(renewed.kept_in).expect("a file"), kept);
 
@@ -87,7 +90,7 @@ async fn a_reader_is_made_once_kept_and_brought_up_to_date() {
     }
     let fault = store.query("SELECT count(*) FROM leads", LIMITS).await.expect_err("not granted");
     assert!(
-        fault.message.contains("permission denied") && fault.advice.contains("sluice migrate"),
+        fault.message.contains("permission denied") && fault.advice.to_string().contains("sluice migrate"),
         "{fault}"
     );
     owner.prepare().await.expect("migrations run");

@@ -128,7 +128,7 @@ async fn a_superuser_asks_nothing_until_the_one_command_was_run() {
     let store = PgStore::connect(&superuser, Catalog::built_in()).expect("a store");
     let fault = store.query("SELECT count(*) FROM leads", LIMITS).await.expect_err("a superuser");
     assert!(fault.message.contains("not run as postgres, a superuser"), "{fault}");
-    assert!(fault.advice.starts_with("`sluice migrate --create-reader`"), "{fault}");
+    assert!(fault.advice.to_string().starts_with("`sluice migrate --create-reader`"), "{fault}");
     assert_eq!(fault.kind, sluice::fault::FaultKind::Misconfigured);
     // Nor as anybody who may act for one, or for who reads the server's files.
     for (role, words) in [
@@ -147,7 +147,10 @@ async fn a_superuser_asks_nothing_until_the_one_command_was_run() {
             .query("SELECT 1", LIMITS)
             .await
             .expect_err(role);
-        assert!(fault.message.contains(words) && fault.advice.contains("DATABASE_READ_URL"), "{fault}");
+        assert!(
+            fault.message.contains(words) && fault.advice.to_string().contains("DATABASE_READ_URL"),
+            "{fault}"
+        );
         database.execute_as_admin(&format!("DROP ROLE {login}")).await;
     }
 

@@ -158,7 +158,8 @@ mod whole_way {
         let once = reconcile(&engine).await;
         assert!(is_proven(&once), "{once:?}");
         assert_eq!((report(&once).deleted, once.appended), (0, 0));
-        place.source().script([well(), nothing(), well(), nothing(), well()]);
+        // The count, the rows that have a key, those that have none; and once more.
+        place.source().script([well(), nothing(), well(), well(), nothing()]);
         let twice = reconcile(&engine).await;
         let error = twice.error.clone().unwrap_or_default();
         assert_eq!(twice.state, SyncPhase::Failed, "{twice:?}");

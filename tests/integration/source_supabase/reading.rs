@@ -110,11 +110,26 @@ async fn a_row_without_an_id_does_not_end_the_reading() {
         4,
         object(json!({"nome": "sem id", "updated_at": spelled(Utc::now() - TimeDelta::seconds(305))})),
     );
+    // More than a page of them is newer than whatever has one.
+    rows.extend(
+        (0..5).map(|n| object(json!({"nome": format!("sem id {n}"), "updated_at": spelled(Utc::now())}))),
+    );
     server.set_rows(table("leads"), rows);
     server.set_max_rows(Some(3));
     let read = read(&source(&server), &query(table("leads"), 10)).await.expect("rows");
     let with_id: BTreeSet<&str> = read.iter().filter_map(|row| row["id"].as_str()).collect();
     assert_eq!(with_id.len(), 9);
+    assert_eq!(read.len(), 15, "and each row without one is there once");
+}
+
+#[tokio::test]
+async fn a_column_that_tells_no_rows_apart_is_no_key() {
+    let server = server().await;
+    let rows =
+        (0..1_000).map(|n| object(json!({"nome": format!("sem id {n}"), "updated_at": spelled(Utc::now())})));
+    server.set_rows(table("leads"), rows.collect());
+    let refused = read(&source(&server), &query(table("leads"), 1000)).await.expect_err("no key");
+    assert!(refused.message.contains("1000 rows have no id"), "{refused}");
 }
 
 #[tokio::test]
@@ -229,7 +244,7 @@ async fn a_condition_on_a_column_that_the_project_lacks_is_refused_and_not_passe
         ..query(table("leads"), 10)
     };
     let fault = read(&source(&server), &query).await.expect_err("no such column");
-    assert!(fault.message.contains("status_lead") && fault.advice.contains("from"), "{fault}");
+    assert!(fault.message.contains("status_lead") && fault.advice.to_string().contains("from"), "{fault}");
 }
 
 #[tokio::test]

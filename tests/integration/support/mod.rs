@@ -243,13 +243,13 @@ pub fn condition(table: Table, filter: &str, value: &str) -> Condition {
 
 /// Runs a sync and waits until it is queryable everywhere.
 pub async fn sync(engine: &Engine, request: SyncRequest) -> SyncStatus {
-    let id = engine.start_sync(request).await.expect("a sync");
+    let id = engine.syncs.start(request).await.expect("a sync");
     finished(engine, id).await
 }
 
 /// Waits for a sync's end.
 pub async fn finished(engine: &Engine, id: Uuid) -> SyncStatus {
-    let status = engine.wait_for_sync(id, PATIENCE, &mut Deaf).await.expect("a status");
+    let status = engine.syncs.wait_for(id, PATIENCE, &mut Deaf).await.expect("a status");
     assert!(status.is_final(), "the sync did not end: {status:?}");
     status
 }

@@ -171,7 +171,8 @@ impl Place for Real {
 /// The rows that a statement answers with.
 pub async fn rows(engine: &Engine, sql: &str) -> Vec<Vec<Value>> {
     let limits = QueryLimits { rows: 1_000, bytes: 1 << 20, timeout: Duration::from_secs(20) };
-    let (_, answer) = engine.query_store(sql, limits).await.unwrap_or_else(|fault| panic!("{sql}: {fault}"));
+    let (_, answer) =
+        engine.questions.sql(sql, limits).await.unwrap_or_else(|fault| panic!("{sql}: {fault}"));
     answer.rows
 }
 
@@ -191,6 +192,6 @@ pub async fn documents(engine: &Engine, index: IndexName, query: Option<&str>) -
         count_by: Vec::new(),
         count_by_day: false,
     };
-    let answer = engine.search(&request).await.expect("an answer");
+    let answer = engine.questions.search(&request).await.expect("an answer");
     answer.hits.into_iter().map(|hit| Value::Object(hit.source)).collect()
 }

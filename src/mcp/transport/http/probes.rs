@@ -17,7 +17,10 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{connections::Connections, guard::Guard, metrics, sessions::Sessions, sse::Streams};
-use crate::engine::{Engine, PipelineStatus};
+use crate::{
+    engine::{Engine, PipelineStatus},
+    mcp::next_step::worded,
+};
 
 /// However often it is asked, the parts are asked once in this time.
 const FRESH: Duration = Duration::from_secs(1);
@@ -41,7 +44,7 @@ impl Probes {
         match &*latest {
             Some((at, status)) if at.elapsed() < FRESH => status.clone(),
             _ => {
-                let status = Arc::new(self.engine.status().await);
+                let status = Arc::new(self.engine.inspection.status().await.worded(worded));
                 *latest = Some((Instant::now(), status.clone()));
                 status
             }
@@ -93,7 +96,7 @@ pub(super) async fn metrics(State(probes): State<Arc<Probes>>) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     // The drains' own counters cost nothing and are never old.
-    let drains = probes.engine.drain_reports();
+    let drains = probes.engine.drains.reports();
     let sessions = [("streamable_http", probes.sessions.open().await), ("sse", probes.streams.open())];
     let text = metrics::text(&status, &drains, &sessions, &probes.connections);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()

@@ -13,7 +13,7 @@ use axum::{
 use futures::StreamExt;
 use rmcp::{
     ServerHandler,
-    model::{ClientJsonRpcMessage, ClientRequest, JsonRpcMessage},
+    model::{ClientJsonRpcMessage, ClientRequest, JsonRpcMessage, ProtocolVersion},
     transport::{StreamableHttpServerConfig, StreamableHttpService},
 };
 use serde_json::Value;
@@ -37,6 +37,7 @@ use crate::mcp::{
 };
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+const REVISION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// Requests whose answer is a stream without an end.
 const SUBSCRIBES: &str = "subscriptions/listen";
@@ -125,7 +126,7 @@ impl<H: ServerHandler + Clone> Streamable<H> {
         if subscribes && !readable.events {
             return unreadable("a subscription is a stream; send an Accept that has text/event-stream");
         }
-        if let Some(refusal) = opens_nothing(&message) {
+        if let Some(refusal) = opens_nothing(&parts.headers, &message) {
             return refused(&refusal);
         }
         // As it was understood: what is behind reads it once more, and must not read anything else.
@@ -253,9 +254,14 @@ fn method(message: &ClientJsonRpcMessage) -> Option<&str> {
     }
 }
 
-/// Why a request that should open a session can't: rmcp would ask it for the session's id.
-fn opens_nothing(message: &ClientJsonRpcMessage) -> Option<Refusal> {
+/// Why a request that should open a session can't: rmcp would ask it for the session's id. The stateless revision has
+/// no such request.
+fn opens_nothing(headers: &HeaderMap, message: &ClientJsonRpcMessage) -> Option<Refusal> {
     let JsonRpcMessage::Request(request) = message else { return None };
+    let stateless = ProtocolVersion::V_2026_07_28;
+    if headers.get(REVISION).is_some_and(|revision| revision.as_bytes() >= stateless.as_str().as_bytes()) {
+        return None;
+    }
     match &request.request {
         ClientRequest::CustomRequest(custom) if custom.method == "initialize" => {
             let error = requests::refusal(custom);

@@ -35,6 +35,7 @@ use crate::{
     domain::Catalog,
     embedded::{EmbeddedDb, MemoryPressure},
     fault::{Fault, FaultKind},
+    next_step::NextStep,
     store::{QueryAnswer, QueryLimits, readable, refused_statement, slow_statement, tables::tables},
 };
 
@@ -261,11 +262,7 @@ impl Question {
                     |instead| foreign(words, instead),
                 )
             }
-            _ => Fault::transient(
-                PART,
-                "sql: sluice.db can't be read just now",
-                "try again; look at get_pipeline_status",
-            ),
+            _ => Fault::transient(PART, "sql: sluice.db can't be read just now", NextStep::SeeStatus),
         }
     }
 }

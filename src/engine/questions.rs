@@ -1,9 +1,12 @@
-//! Questions about what the store holds.
+//! Questions about what the store and the index hold.
 
-use super::{Engine, EngineError};
+use std::sync::Arc;
+
+use super::{EngineError, shared::Shared};
 use crate::{
     domain::Table,
     fault::Fault,
+    index::{Fields, IndexName, SearchAnswer, SearchRequest},
     store::{
         EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, StoredEntity, StoredEvent,
     },
@@ -48,7 +51,29 @@ pub struct Related {
     pub more: bool,
 }
 
-impl Engine {
+/// Answers from the store and the index; changes neither.
+pub struct Questions {
+    shared: Arc<Shared>,
+}
+
+impl Questions {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Searches the index.
+    ///
+    /// # Errors
+    /// When the request has no meaning, or the index can't be reached.
+    pub async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, EngineError> {
+        Ok(self.shared.index.search(request).await?)
+    }
+
+    /// The fields that can be searched in an index.
+    pub fn search_fields(&self, index: IndexName) -> &'static Fields {
+        self.shared.index.fields(index)
+    }
+
     /// A page of the stored events.
     ///
     /// # Errors
@@ -60,24 +85,24 @@ impl Engine {
         after: Option<EventCursor>,
         limit: u32,
     ) -> Result<EventPage, Fault> {
-        self.ready_store().await?.events(filter, order, after, limit).await
+        self.shared.ready_store().await?.events(filter, order, after, limit).await
     }
 
     /// The store's name, which decides the dialect of SQL.
     pub fn store_name(&self) -> &'static str {
-        self.store.name()
+        self.shared.store.name()
     }
 
     /// What the store answers to one SQL statement that reads, and the store's name: it decides the dialect.
     ///
     /// # Errors
     /// When the statement may not be asked, takes too long, or the store can't be reached.
-    pub async fn query_store(
+    pub async fn sql(
         &self,
         statement: &str,
         limits: QueryLimits,
     ) -> Result<(&'static str, QueryAnswer), Fault> {
-        let store = self.ready_store().await?;
+        let store = self.shared.ready_store().await?;
         Ok((store.name(), store.query(statement, limits).await?))
     }
 
@@ -86,7 +111,7 @@ impl Engine {
     /// # Errors
     /// When no such entity is stored, or the store can't be reached.
     pub async fn entity(&self, table: Table, key: &EntityKey) -> Result<EntityHistory, EngineError> {
-        let store = self.ready_store().await?;
+        let store = self.shared.ready_store().await?;
         let mut found = match key {
             EntityKey::Key(key) => store.entity(table, key).await?.into_iter().collect(),
             EntityKey::Lookup { column, value } => {
@@ -120,7 +145,7 @@ impl Engine {
 
     /// The tables with a column that holds keys of this one, and that column.
     fn referring_to(&self, table: Table) -> impl Iterator<Item = (Table, &'static str)> {
-        self.catalog.tables().filter_map(move |other| {
+        self.shared.catalog.tables().filter_map(move |other| {
             let refers = other.definition().columns.iter();
             let column =
                 refers.into_iter().find(|column| column.refers_to.as_deref() == Some(table.name()))?;
@@ -130,7 +155,7 @@ impl Engine {
 
     async fn related(&self, table: Table, column: &str, key: &str) -> Result<Related, Fault> {
         let shown = usize::try_from(MAX_ENTITIES).unwrap_or(usize::MAX);
-        let mut entities = self.store.entities_by(table, column, key, MAX_ENTITIES + 1).await?;
+        let mut entities = self.shared.store.entities_by(table, column, key, MAX_ENTITIES + 1).await?;
         let more = entities.len() > shown;
         entities.truncate(shown);
         Ok(Related { table, entities, more })

@@ -17,8 +17,9 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{
-    Engine, EngineError,
-    sync::{self, MAX_HOURS},
+    EngineError,
+    shared::Shared,
+    syncs::{MAX_HOURS, Syncs, check},
 };
 use crate::{
     backoff::Backoff,
@@ -87,12 +88,22 @@ impl From<Schedule> for ScheduleStatus {
     }
 }
 
-impl Engine {
+/// The syncs that run by themselves, of whatever process.
+pub struct Schedules {
+    pub(super) shared: Arc<Shared>,
+    pub(super) syncs: Arc<Syncs>,
+}
+
+impl Schedules {
+    pub(super) fn new(shared: Arc<Shared>, syncs: Arc<Syncs>) -> Self {
+        Self { shared, syncs }
+    }
+
     /// Runs what is due from now on, until the engine shuts down.
-    pub fn start_scheduler(self: &Arc<Self>) {
-        let (engine, closing) = (Arc::downgrade(self), self.closing.clone());
-        self.tasks.spawn(async move {
-            closing.run_until_cancelled(keep_scheduling(engine)).await;
+    pub fn start(self: &Arc<Self>) {
+        let (schedules, closing) = (Arc::downgrade(self), self.shared.closing.clone());
+        self.shared.tasks.spawn(async move {
+            closing.run_until_cancelled(keep_scheduling(schedules)).await;
         });
     }
 
@@ -100,8 +111,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the store can't be reached.
-    pub async fn schedules(&self) -> Result<Vec<ScheduleStatus>, Fault> {
-        let schedules = self.ready_store().await?.schedules().await?;
+    pub async fn list(&self) -> Result<Vec<ScheduleStatus>, Fault> {
+        let schedules = self.shared.ready_store().await?.schedules().await?;
         Ok(schedules.into_iter().map(ScheduleStatus::from).collect())
     }
 
@@ -109,20 +120,14 @@ impl Engine {
     ///
     /// # Errors
     /// When a value is out of range or the store can't be reached.
-    pub async fn put_schedule(
-        &self,
-        request: &SyncRequest,
-        every_minutes: u32,
-        by: &str,
-    ) -> Result<(), EngineError> {
+    pub async fn put(&self, request: &SyncRequest, every_minutes: u32, by: &str) -> Result<(), EngineError> {
         if every_minutes == 0 || every_minutes > MAX_MINUTES {
             let problem =
                 format!("{every_minutes} is out of range; give 1 to {MAX_MINUTES} minutes, or 0 to remove");
             return Err(EngineError::Invalid { field: "every_minutes", problem });
         }
-        let table = self.table(&request.table)?;
-        sync::check(table, request).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
-        self.ready_store().await?.put_schedule(request, every_minutes, by).await?;
+        check(&self.shared, request)?;
+        self.shared.ready_store().await?.put_schedule(request, every_minutes, by).await?;
         Ok(())
     }
 
@@ -130,22 +135,23 @@ impl Engine {
     ///
     /// # Errors
     /// When the store can't be reached.
-    pub async fn remove_schedule(&self, table: &TableName) -> Result<bool, Fault> {
-        self.ready_store().await?.remove_schedule(table).await
+    pub async fn remove(&self, table: &TableName) -> Result<bool, Fault> {
+        self.shared.ready_store().await?.remove_schedule(table).await
     }
 
     /// Claims and starts everything that is due.
     async fn run_due(self: Arc<Self>) -> Result<(), Fault> {
-        while !self.closing.is_cancelled() {
-            let due = self.ready_store().await?.claim_schedule(&self.settings.owner, LEASE).await?;
+        while !self.shared.closing.is_cancelled() {
+            let due =
+                self.shared.ready_store().await?.claim_schedule(&self.shared.settings.owner, LEASE).await?;
             let Some(schedule) = due else { break };
-            let engine = self.clone();
-            self.tasks.spawn(async move { engine.run_schedule(schedule).await });
+            let schedules = self.clone();
+            self.shared.tasks.spawn(async move { schedules.run(schedule).await });
         }
         Ok(())
     }
 
-    async fn run_schedule(&self, schedule: Schedule) {
+    async fn run(&self, schedule: Schedule) {
         let began_at = Utc::now();
         let table = schedule.request.table.clone();
         let request = SyncRequest {
@@ -153,7 +159,7 @@ impl Engine {
             resume: true,
             ..schedule.request.clone()
         };
-        let ended = match self.start_sync(request).await {
+        let ended = match self.syncs.start(request).await {
             Ok(id) => self.follow(id, &table).await,
             Err(EngineError::Busy(running)) => Ended {
                 outcome: RunOutcome::Skipped,
@@ -179,12 +185,14 @@ impl Engine {
             error: ended.error,
         };
         // A run that was cut short by this process's end stays due.
-        let next = if self.closing.is_cancelled() && run.outcome == RunOutcome::Cancelled {
+        let next = if self.shared.closing.is_cancelled() && run.outcome == RunOutcome::Cancelled {
             schedule.next_due_at
         } else {
             next_due(schedule.next_due_at, schedule.every_minutes, ended_at)
         };
-        if let Err(fault) = self.store.finish_schedule(&schedule, &self.settings.owner, &run, next).await {
+        if let Err(fault) =
+            self.shared.store.finish_schedule(&schedule, &self.shared.settings.owner, &run, next).await
+        {
             error!(%table, error = %fault, "the end of a scheduled sync could not be recorded; it runs again");
         }
     }
@@ -202,22 +210,21 @@ impl Engine {
 
     /// Holds the claim until a sync of this process has ended.
     async fn follow(&self, id: Uuid, table: &TableName) -> Ended {
-        let progress = self.lock_running().get(&id).map(|sync| sync.progress.clone());
-        if let Some(mut progress) = progress {
+        if let Some(mut progress) = self.syncs.progress(id) {
             let mut renew = tokio::time::interval(RENEW_EVERY);
             loop {
                 tokio::select! {
                     // The sender goes with the sync.
                     changed = progress.changed() => if changed.is_err() { break },
                     _ = renew.tick() => {
-                        if let Err(fault) = self.store.renew_schedule(table, &self.settings.owner, LEASE).await {
+                        if let Err(fault) = self.shared.store.renew_schedule(table, &self.shared.settings.owner, LEASE).await {
                             warn!(%table, error = %fault, "the claim on a schedule could not be renewed");
                         }
                     }
                 }
             }
         }
-        match self.known_sync(id).await {
+        match self.syncs.known(id).await {
             Ok(record) => Ended {
                 outcome: match record.state {
                     SyncState::Succeeded => RunOutcome::Succeeded,
@@ -247,11 +254,11 @@ impl Ended {
     }
 }
 
-async fn keep_scheduling(engine: Weak<Engine>) {
+async fn keep_scheduling(schedules: Weak<Schedules>) {
     let mut backoff = Backoff::new(ASK_EVERY, MAX_PAUSE);
-    while let Some(engine) = engine.upgrade() {
+    while let Some(schedules) = schedules.upgrade() {
         // A task of its own, so that a panic ends one look and not the scheduler.
-        let outcome = tokio::spawn(engine.run_due()).await.unwrap_or_else(|panic| {
+        let outcome = tokio::spawn(schedules.run_due()).await.unwrap_or_else(|panic| {
             Err(Fault::transient(
                 "scheduler",
                 format!("looking for what is due panicked: {panic}"),

@@ -1,0 +1,203 @@
+//! The one way events get into the log: from syncs, from replayed letters, by hand. Measured together.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use chrono::Utc;
+use uuid::Uuid;
+
+use super::{
+    EngineError,
+    metrics::{Flow, FlowMetrics},
+};
+use crate::{
+    domain::{ENVELOPE_VERSION, Event, ManualEvent, can_be_added_up},
+    fault::Fault,
+    log::{Log, NewRecord, Position, Topic},
+};
+
+/// Bytes of records appended in one go: a page of large rows goes in several.
+const MAX_APPEND_BYTES: usize = 32 << 20;
+
+/// Appends events.
+pub struct Appender {
+    log: Arc<dyn Log>,
+    flow: Flow,
+}
+
+impl Appender {
+    pub(super) fn new(log: Arc<dyn Log>) -> Self {
+        Self { log, flow: Flow::new() }
+    }
+
+    /// Appends a hand-made event and returns where it stands in the log.
+    ///
+    /// # Errors
+    /// When the event is out of range or the log can't be reached.
+    pub async fn inject(&self, event: ManualEvent) -> Result<(Event, Position), EngineError> {
+        check_manual(&event).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
+        self.log.ensure_topics().await?;
+        let event = Event::manual(event, Utc::now());
+        // It is its own trace.
+        let mut targets = Vec::new();
+        self.append(vec![record(&event, event.id)], &mut targets).await?;
+        let target = targets.pop().ok_or_else(|| {
+            Fault::transient("log", "the log told no position of an appended event", "report this")
+        })?;
+        Ok((event, Position { offset: target.offset - 1, ..target }))
+    }
+
+    /// Returns once the log has acknowledged all of them; `targets` are raised to where it did so, also where it
+    /// fails half-way.
+    pub(super) async fn append(
+        &self,
+        records: Vec<NewRecord>,
+        targets: &mut Vec<Position>,
+    ) -> Result<(), Fault> {
+        let (count, begun) = (records.len() as u64, Instant::now());
+        for piece in by_bytes(records) {
+            raise_targets(targets, &self.log.append(Topic::Events, piece).await?);
+        }
+        self.flow.passed(count, begun.elapsed());
+        Ok(())
+    }
+
+    pub(super) fn report(&self) -> FlowMetrics {
+        self.flow.report()
+    }
+}
+
+/// Records in pieces that a log takes in one go.
+fn by_bytes(records: Vec<NewRecord>) -> Vec<Vec<NewRecord>> {
+    let mut pieces: Vec<Vec<NewRecord>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for record in records {
+        let size = record.size();
+        match pieces.last_mut() {
+            Some(piece) if bytes + size <= MAX_APPEND_BYTES => {
+                bytes += size;
+                piece.push(record);
+            }
+            _ => {
+                bytes = size;
+                pieces.push(vec![record]);
+            }
+        }
+    }
+    pieces
+}
+
+/// The record of an event: keyed by its entity, so that one entity's events keep their order.
+pub fn event_record(event: &Event, sync_id: Uuid) -> NewRecord {
+    let mut record = record(event, sync_id);
+    record.headers.push(("sync_id", Bytes::from(sync_id.to_string())));
+    record
+}
+
+fn record(event: &Event, trace: Uuid) -> NewRecord {
+    NewRecord {
+        key: Bytes::from(event.entidade.id.clone()),
+        value: event.encode(),
+        headers: vec![
+            ("schema", Bytes::from_static(ENVELOPE_VERSION.as_bytes())),
+            ("traceparent", Bytes::from(traceparent(trace, event.id))),
+        ],
+    }
+}
+
+/// W3C Trace Context: the sync is the trace, the event the span.
+fn traceparent(sync_id: Uuid, event_id: Uuid) -> String {
+    let span = event_id.as_u64_pair().1;
+    format!("00-{}-{span:016x}-01", sync_id.simple())
+}
+
+/// Moves each partition's target to the offset after what was appended to it.
+fn raise_targets(targets: &mut Vec<Position>, appended: &[Position]) {
+    for position in appended {
+        let next = position.offset + 1;
+        match targets.iter_mut().find(|target| target.partition == position.partition) {
+            Some(target) => target.offset = target.offset.max(next),
+            None => targets.push(Position { partition: position.partition, offset: next }),
+        }
+    }
+    targets.sort_unstable();
+}
+
+/// The limits a hand-made event must keep.
+fn check_manual(event: &ManualEvent) -> Result<(), (&'static str, String)> {
+    const MOST_CHARACTERS: usize = 200;
+    const MOST_BYTES: usize = 16 * 1024;
+    for (field, text) in [("evento", &event.evento), ("usuario", &event.usuario)] {
+        let length = text.chars().count();
+        if text.trim().is_empty() || length > MOST_CHARACTERS {
+            let problem = format!("has {length} characters; give 1 to {MOST_CHARACTERS}, not only blanks");
+            return Err((field, problem));
+        }
+        if text.contains('\0') {
+            return Err((field, "holds a NUL character, which Postgres can't store".to_owned()));
+        }
+    }
+    if !can_be_added_up(event.valor) {
+        return Err(("valor", "is not a number that can be added up".to_owned()));
+    }
+    let metadata = event.metadata.as_str();
+    if metadata.len() > MOST_BYTES {
+        return Err(("metadata", format!("has {} bytes as JSON; give at most {MOST_BYTES}", metadata.len())));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::Json;
+
+    fn refused(change: impl FnOnce(&mut ManualEvent)) -> &'static str {
+        let mut event = ManualEvent {
+            id: None,
+            usuario: "ana".into(),
+            evento: "teste".into(),
+            valor: 1.0,
+            metadata: Json::empty_object(),
+        };
+        assert_eq!(check_manual(&event), Ok(()));
+        change(&mut event);
+        check_manual(&event).expect_err("refused").0
+    }
+
+    #[test]
+    fn an_event_that_no_sink_could_take_is_refused_by_the_fields_name() {
+        assert_eq!(refused(|event| event.evento = " ".into()), "evento");
+        assert_eq!(refused(|event| event.evento = "a\0".into()), "evento");
+        assert_eq!(refused(|event| event.usuario = "a".repeat(201)), "usuario");
+        assert_eq!(refused(|event| event.valor = f64::NAN), "valor");
+        let long = Json::from(&json!({"a": "a".repeat(20_000)}));
+        assert_eq!(refused(|event| event.metadata = long), "metadata");
+    }
+
+    #[test]
+    fn targets_are_the_next_offset_of_each_partition() {
+        let mut targets = Vec::new();
+        let at = |partition, offset| Position { partition, offset };
+        raise_targets(&mut targets, &[at(1, 5), at(0, 2), at(1, 4)]);
+        raise_targets(&mut targets, &[at(1, 6)]);
+        assert_eq!(targets, [at(0, 3), at(1, 7)]);
+    }
+
+    #[test]
+    fn a_traceparent_has_the_form_of_w3c_trace_context() {
+        let header = traceparent(Uuid::from_u128(1), Uuid::from_u128(2));
+        assert_eq!(header, "00-00000000000000000000000000000001-0000000000000002-01");
+    }
+
+    #[test]
+    fn large_records_are_appended_in_pieces() {
+        let record =
+            |bytes| NewRecord { key: Bytes::new(), value: Bytes::from(vec![0; bytes]), headers: Vec::new() };
+        let records = vec![record(1), record(MAX_APPEND_BYTES), record(1), record(1)];
+        let sizes: Vec<usize> = by_bytes(records).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1, 1, 2]);
+    }
+}

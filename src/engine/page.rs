@@ -1,0 +1,227 @@
+//! What of a page of rows is to be appended, told from what was appended before: pure, without I/O.
+//!
+//! An entity's version is given here: the server's time at reading, or one more than its last version if that is
+//! larger. No clock that a client writes decides order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::{appender::event_record, dead_letters};
+use crate::{
+    domain::{ColumnKind, Json, Misfit, RowError, SourceRow, Table, TableName, micros},
+    log::NewRecord,
+    source::Page,
+    store::{Appended, ColumnMisfits, ParkedEntity},
+};
+
+/// How far a clock may be from the server's: this machine's before the window is planned anew by the server's, a
+/// client's before its row counts as dated ahead.
+pub(super) const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
+
+/// Values that did not fit, by column.
+pub(super) type Misfits = BTreeMap<(&'static str, ColumnKind), u64>;
+
+/// Rows as their table's definition reads them.
+pub(super) struct Rows<'a> {
+    table: Table,
+    read_at: DateTime<Utc>,
+    each: Vec<(Result<SourceRow, RowError>, &'a Json)>,
+}
+
+/// What is asked of a sync, as far as a page is concerned.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) sync_id: Uuid,
+    /// Rows whose content was appended before are appended again.
+    pub(super) reappend: bool,
+    /// The most events to append.
+    pub(super) events: u64,
+    /// The largest record that the log takes.
+    pub(super) max_record: usize,
+}
+
+/// What of a page is to be appended, in its order.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) events: Vec<NewRecord>,
+    pub(super) letters: Vec<(NewRecord, Option<ParkedEntity>)>,
+    /// By entity, so that of a row that a page shows twice the last content is remembered.
+    pub(super) appended: HashMap<String, Appended>,
+    /// Entities that an event was made of, so that their open letters are settled.
+    pub(super) mended: BTreeSet<String>,
+    pub(super) misfits: Misfits,
+    pub(super) unchanged: u64,
+    pub(super) ahead: u64,
+    pub(super) last_modified: Option<DateTime<Utc>>,
+    /// The limit was reached before the page's end.
+    pub(super) cut: bool,
+}
+
+/// A row that will be appended.
+struct Outgoing {
+    record: NewRecord,
+    /// What to remember of it.
+    appended: Appended,
+    modified: Option<DateTime<Utc>>,
+    misfits: Vec<Misfit>,
+    /// The letter's id where it goes to the dead letters.
+    letter: Option<Uuid>,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn read(table: Table, page: &'a Page) -> Self {
+        let rows = page.rows.iter().map(|json| (SourceRow::read(table, json.clone()), json));
+        Self { table, read_at: page.read_at, each: rows.collect() }
+    }
+
+    /// What the rows are remembered by, each once.
+    pub(super) fn entities(&self) -> Vec<String> {
+        let entity = |(row, json): &(Result<SourceRow, RowError>, &Json)| match row {
+            Ok(row) => row.key.clone(),
+            Err(_) => dead_letters::row_letter_id(self.table, json).to_string(),
+        };
+        let mut entities: Vec<String> = self.each.iter().map(entity).collect();
+        entities.sort_unstable();
+        entities.dedup();
+        entities
+    }
+
+    /// Tells what is new from what was appended `last` of each entity.
+    pub(super) fn take(self, asked: Asked, mut last: HashMap<String, Appended>) -> Taken {
+        let (table, read_at) = (self.table, self.read_at);
+        let mut taken = Taken::default();
+        for (row, json) in self.each {
+            let modified = row.as_ref().ok().and_then(|row| row.modified);
+            let mut outgoing = match row {
+                Ok(row) => Outgoing::event(&row, last.get(&row.key), read_at, asked),
+                Err(error) => Outgoing::letter(table, json, &error, asked),
+            };
+            let known = last.get(&outgoing.appended.entity);
+            let is_known = known.is_some_and(|known| known.event == outgoing.appended.event);
+            // The same row is never parked twice.
+            let is_unchanged = is_known && (!asked.reappend || outgoing.letter.is_some());
+            if is_unchanged {
+                taken.unchanged += 1;
+            } else if let Some(letter) = outgoing.letter {
+                let entity = dead_letters::key_as_sent(table, json);
+                let parked = entity.map(|entity| ParkedEntity {
+                    table: TableName::from(table),
+                    entity,
+                    partition: 0,
+                    offset: 0,
+                    letter,
+                });
+                taken.letters.push((outgoing.record, parked));
+                taken.mended.remove(&outgoing.appended.entity);
+            } else if (taken.events.len() as u64) < asked.events {
+                for misfit in outgoing.misfits.drain(..) {
+                    *taken.misfits.entry((misfit.column, misfit.kind)).or_default() += 1;
+                }
+                taken.events.push(outgoing.record);
+                taken.mended.insert(outgoing.appended.entity.clone());
+            } else {
+                taken.cut = true;
+                break;
+            }
+            taken.ahead += u64::from(modified.is_some_and(|at| at > read_at + TOLERATED_SKEW));
+            taken.last_modified = taken.last_modified.max(outgoing.modified);
+            if !is_unchanged {
+                last.insert(outgoing.appended.entity.clone(), outgoing.appended.clone());
+                taken.appended.insert(outgoing.appended.entity.clone(), outgoing.appended);
+            }
+        }
+        taken
+    }
+}
+
+impl Outgoing {
+    fn event(row: &SourceRow, last: Option<&Appended>, read_at: DateTime<Utc>, asked: Asked) -> Self {
+        let versao = last.map_or(i64::MIN, |last| last.versao.saturating_add(1)).max(micros(read_at));
+        let appended = Appended { entity: row.key.clone(), event: row.event_id, versao, removed: false };
+        let (event, misfits) = row.event(read_at, versao);
+        let record = event_record(&event, asked.sync_id);
+        let (size, limit) = (record.size(), asked.max_record);
+        let (record, letter) = if size > limit {
+            let letter = dead_letters::from_large_row(row, size, limit, asked.sync_id, Utc::now());
+            (letter, Some(dead_letters::row_letter_id(row.table, &row.json)))
+        } else {
+            (record, None)
+        };
+        Self { record, appended, modified: row.modified, misfits, letter }
+    }
+
+    fn letter(table: Table, row: &Json, error: &RowError, asked: Asked) -> Self {
+        let letter = dead_letters::row_letter_id(table, row);
+        Self {
+            record: dead_letters::from_row(table, row, error, asked.sync_id, asked.max_record, Utc::now()),
+            appended: Appended { entity: letter.to_string(), event: letter, versao: 0, removed: false },
+            modified: None,
+            misfits: Vec::new(),
+            letter: Some(letter),
+        }
+    }
+}
+
+/// Misfits as an answer and the log name them.
+pub(super) fn named(misfits: &Misfits) -> Vec<ColumnMisfits> {
+    misfits
+        .iter()
+        .map(|((column, kind), values)| ColumnMisfits {
+            column: (*column).to_owned(),
+            values: *values,
+            expected: kind.plural().to_owned(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::Catalog;
+
+    const ASKED: Asked = Asked { sync_id: Uuid::nil(), reappend: false, events: 10, max_record: 100_000 };
+
+    fn page(rows: &[serde_json::Value]) -> Page {
+        let rows = rows.iter().map(Json::from).collect();
+        Page { rows, read_at: DateTime::UNIX_EPOCH + TimeDelta::days(1), watermark: None, next: None }
+    }
+
+    fn taken(page: &Page, asked: Asked, last: HashMap<String, Appended>) -> Taken {
+        let table = Catalog::built_in().get("leads").expect("leads");
+        Rows::read(table, page).take(asked, last)
+    }
+
+    #[test]
+    fn a_row_is_appended_once_and_again_only_where_all_is_asked_for() {
+        let page = page(&[json!({"id": Uuid::from_u128(1), "nome": "Ana"}), json!({"nome": "sem id"})]);
+        let first = taken(&page, ASKED, HashMap::new());
+        assert_eq!((first.events.len(), first.letters.len(), first.unchanged), (1, 1, 0));
+        let again = taken(&page, ASKED, first.appended.clone());
+        assert_eq!((again.events.len(), again.letters.len(), again.unchanged), (0, 0, 2));
+        let again = taken(&page, Asked { reappend: true, ..ASKED }, first.appended);
+        assert_eq!((again.events.len(), again.letters.len()), (1, 0), "a letter is never parked twice");
+    }
+
+    #[test]
+    fn a_version_grows_though_the_servers_clock_does_not() {
+        let row = |nome| json!({"id": Uuid::from_u128(1), "nome": nome});
+        let twice = taken(&page(&[row("Ana"), row("Bia")]), ASKED, HashMap::new());
+        assert_eq!(twice.events.len(), 2);
+        let [remembered] = &twice.appended.values().collect::<Vec<_>>()[..] else { panic!("one entity") };
+        assert_eq!(remembered.versao, micros(DateTime::UNIX_EPOCH + TimeDelta::days(1)) + 1);
+    }
+
+    #[test]
+    fn the_limit_cuts_the_page_and_a_record_too_large_is_a_letter() {
+        let row = |id| json!({"id": Uuid::from_u128(id), "nome": "x".repeat(2_000)});
+        let page = page(&[row(1), row(2)]);
+        let cut = taken(&page, Asked { events: 1, ..ASKED }, HashMap::new());
+        assert!(cut.cut && cut.events.len() == 1 && cut.appended.len() == 1);
+        let large = taken(&page, Asked { max_record: 1_000, ..ASKED }, HashMap::new());
+        assert_eq!((large.events.len(), large.letters.len(), large.cut), (0, 2, false));
+    }
+}

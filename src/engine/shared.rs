@@ -1,0 +1,92 @@
+//! What everything in the engine works with: the parts, how to work, and what is known to be ready.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use tokio::sync::OnceCell;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{EngineError, EngineSettings};
+use crate::{
+    domain::Catalog, fault::Fault, index::Index, log::Log, sink::Sink, source::Source, store::Store,
+};
+
+/// One of each part, and the tasks that work with them.
+pub(super) struct Shared {
+    pub(super) catalog: Catalog,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) index: Arc<dyn Index>,
+    /// Store and index.
+    pub(super) sinks: [Arc<dyn Sink>; 2],
+    pub(super) settings: EngineSettings,
+    pub(super) tasks: TaskTracker,
+    /// Cancelled when the engine shuts down.
+    pub(super) closing: CancellationToken,
+    store_ready: OnceCell<()>,
+    log_ready: OnceCell<()>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        catalog: Catalog,
+        source: Arc<dyn Source>,
+        log: Arc<dyn Log>,
+        store: Arc<dyn Store>,
+        index: Arc<dyn Index>,
+        settings: EngineSettings,
+    ) -> Self {
+        Self {
+            catalog,
+            source,
+            log,
+            sinks: [store.clone(), index.clone()],
+            store,
+            index,
+            settings,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            store_ready: OnceCell::new(),
+            log_ready: OnceCell::new(),
+        }
+    }
+
+    /// Brings tables, templates and topics up to date.
+    pub(super) async fn prepare(&self) -> Result<(), Fault> {
+        tokio::try_join!(
+            self.log.ensure_topics(),
+            try_join_all(self.sinks.iter().map(|sink| sink.prepare()))
+        )?;
+        Ok(())
+    }
+
+    /// The first question to a new log may come before a drain has made its topics. One that was deleted since is no
+    /// such log: that is told, not mended.
+    pub(super) async fn ready_log(&self) -> Result<&dyn Log, Fault> {
+        self.log_ready.get_or_try_init(|| self.log.ensure_topics()).await?;
+        Ok(&*self.log)
+    }
+
+    /// The first question to a new database may come before a drain has made its tables.
+    pub(super) async fn ready_store(&self) -> Result<&dyn Store, Fault> {
+        self.store_ready.get_or_try_init(|| self.store.prepare()).await?;
+        Ok(&*self.store)
+    }
+
+    /// A sink by its name, which `field` of a request gave.
+    pub(super) fn sink(&self, field: &'static str, name: &str) -> Result<&dyn Sink, EngineError> {
+        self.sinks.iter().map(|sink| &**sink).find(|sink| sink.name() == name).ok_or_else(|| {
+            let names = self.sinks.each_ref().map(|sink| sink.name());
+            EngineError::Invalid {
+                field,
+                problem: format!("{name:?} is no sink; give {}", names.join(" or ")),
+            }
+        })
+    }
+
+    /// A sink's consumer group.
+    pub(super) fn group_of(&self, sink: &dyn Sink) -> String {
+        format!("{}.{}", self.settings.group_prefix, sink.name())
+    }
+}

@@ -1,0 +1,299 @@
+//! Syncs as a user meets them: started, followed, listed, cancelled.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt as _, future::join_all};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error};
+use uuid::Uuid;
+
+use super::{
+    EngineError, SyncStatus, SyncWatcher,
+    appender::Appender,
+    drains::{Drains, LOOK_EVERY},
+    error::table_named,
+    metrics::{Flow, FlowMetrics},
+    reconcile::Reconcile,
+    shared::Shared,
+    sync::SyncRun,
+};
+use crate::{
+    domain::Table,
+    fault::Fault,
+    store::{Begun, NewSync, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
+};
+
+/// The furthest a sync may look back.
+pub const MAX_HOURS: u32 = 24 * 366 * 10;
+
+/// The syncs of every process; those that run here can be watched closely.
+pub struct Syncs {
+    pub(super) shared: Arc<Shared>,
+    drains: Arc<Drains>,
+    appender: Arc<Appender>,
+    running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
+    /// What syncs read.
+    reads: Arc<Flow>,
+}
+
+struct RunningSync {
+    cancel: CancellationToken,
+    progress: watch::Receiver<SyncProgress>,
+}
+
+impl Syncs {
+    pub(super) fn new(shared: Arc<Shared>, drains: Arc<Drains>, appender: Arc<Appender>) -> Self {
+        Self { shared, drains, appender, running: Arc::default(), reads: Arc::new(Flow::new()) }
+    }
+
+    /// Starts a sync in the background.
+    ///
+    /// # Errors
+    /// When the request is out of range, another sync of the table runs, or a part can't be reached.
+    pub async fn start(&self, request: SyncRequest) -> Result<Uuid, EngineError> {
+        let table = check(&self.shared, &request)?;
+        let Shared { source, log, store, settings, .. } = &*self.shared;
+        // What a sync needs; an index that is down catches up later.
+        log.ensure_topics().await?;
+        self.shared.ready_store().await?;
+        let log_id = log.identity().await?;
+        let id = Uuid::now_v7();
+        let new =
+            NewSync { id, request: request.clone(), log: log_id.clone(), owner: settings.owner.clone() };
+        let (lease, coverage) = match store.begin_sync(new).await? {
+            Begun::Started { lease, coverage } => (lease, coverage),
+            Begun::Busy(running) => return Err(EngineError::Busy(running)),
+        };
+        let cancel = CancellationToken::new();
+        let (sender, receiver) = watch::channel(SyncProgress::default());
+        let run = SyncRun {
+            id,
+            table,
+            request,
+            source: source.clone(),
+            log: log.clone(),
+            log_id,
+            store: store.clone(),
+            appender: self.appender.clone(),
+            coverage,
+            page_size: settings.page_size,
+            overlap: settings.overlap,
+            cancel: cancel.clone(),
+            progress: sender,
+            reads: self.reads.clone(),
+            newer_than: HashMap::new(),
+        };
+        self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
+        let running = self.running.clone();
+        let asked = run.request.reconcile;
+        let outcome = match asked {
+            Some(asked) => Reconcile::new(&self.shared, run, asked).run(lease).boxed(),
+            None => run.run(lease).boxed(),
+        };
+        let work = async move {
+            if let Err(fault) = outcome.await {
+                error!(sync_id = %id, error = %fault, "the end of a sync could not be recorded");
+            }
+            running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        };
+        // What it logs belongs to the call that asked for it.
+        self.shared.tasks.spawn(work.in_current_span());
+        Ok(id)
+    }
+
+    /// Asks a sync to stop before its next page, whichever process runs it. `false` when it does not run any more.
+    ///
+    /// # Errors
+    /// When the sync is unknown or the store can't be reached.
+    pub async fn cancel(&self, id: Uuid) -> Result<bool, EngineError> {
+        self.known(id).await?;
+        let asked = self.shared.store.request_cancel(id).await?;
+        if let Some(sync) = self.lock_running().get(&id) {
+            sync.cancel.cancel();
+        }
+        Ok(asked)
+    }
+
+    /// Asks every sync of this process to stop before its next page.
+    pub(super) fn cancel_all(&self) {
+        for sync in self.lock_running().values() {
+            sync.cancel.cancel();
+        }
+    }
+
+    /// How a sync is.
+    ///
+    /// # Errors
+    /// When it is unknown or the store can't be reached.
+    pub async fn status(&self, id: Uuid) -> Result<SyncStatus, EngineError> {
+        let record = self.known(id).await?;
+        Ok(self.status_of(record).await)
+    }
+
+    /// The latest syncs, newest first.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    pub async fn recent(&self, limit: u32) -> Result<Vec<SyncStatus>, Fault> {
+        let records = self.shared.ready_store().await?.recent_syncs(limit).await?;
+        Ok(join_all(records.into_iter().map(|record| self.status_of(record))).await)
+    }
+
+    /// Syncs, newest first, and the id to go on from when there are more.
+    ///
+    /// # Errors
+    /// When the limit is out of range, `before` is unknown, or the store can't be reached.
+    pub async fn list(&self, filter: SyncFilter) -> Result<(Vec<SyncStatus>, Option<Uuid>), EngineError> {
+        const MOST: u32 = 100;
+        if filter.limit == 0 || filter.limit > MOST {
+            let problem = format!("{} is out of range; give 1 to {MOST} syncs", filter.limit);
+            return Err(EngineError::Invalid { field: "limit", problem });
+        }
+        let store = self.shared.ready_store().await?;
+        if let Some(before) = filter.before
+            && store.sync(before).await?.is_none()
+        {
+            let problem = "is of no sync; give the next_cursor of the call before".to_owned();
+            return Err(EngineError::Invalid { field: "cursor", problem });
+        }
+        let limit = filter.limit as usize;
+        let mut records = store.syncs(&SyncFilter { limit: filter.limit + 1, ..filter }).await?;
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let next = records.last().filter(|_| more).map(|record| record.id);
+        let listed = join_all(records.into_iter().map(|record| self.status_of(record))).await;
+        Ok((listed, next))
+    }
+
+    /// Waits until everything the sync appended is queryable in every sink, but no longer than `patience`, and
+    /// returns how it then is. `watcher` hears of every step.
+    ///
+    /// # Errors
+    /// When the sync is unknown or the store can't be reached.
+    pub async fn wait_for(
+        &self,
+        id: Uuid,
+        patience: Duration,
+        watcher: &mut dyn SyncWatcher,
+    ) -> Result<SyncStatus, EngineError> {
+        let until = tokio::time::Instant::now() + patience;
+        let mut last: Option<SyncStatus> = None;
+        loop {
+            let status = self.status(id).await?;
+            if last.as_ref() != Some(&status) {
+                watcher.saw(&status).await;
+            }
+            if status.is_final() || tokio::time::Instant::now() + LOOK_EVERY > until {
+                return Ok(status);
+            }
+            last = Some(status);
+            self.look_again(id).await;
+        }
+    }
+
+    pub(super) async fn known(&self, id: Uuid) -> Result<SyncRecord, EngineError> {
+        self.shared.ready_store().await?.sync(id).await?.ok_or(EngineError::UnknownSync(id))
+    }
+
+    /// Hears of the progress of a sync that runs here.
+    pub(super) fn progress(&self, id: Uuid) -> Option<watch::Receiver<SyncProgress>> {
+        self.lock_running().get(&id).map(|sync| sync.progress.clone())
+    }
+
+    /// What syncs of this process read.
+    pub(super) fn reads(&self) -> FlowMetrics {
+        self.reads.report()
+    }
+
+    /// Returns when a sync of this process has progressed, or after a moment.
+    async fn look_again(&self, id: Uuid) {
+        match self.progress(id) {
+            Some(mut progress) => {
+                progress.mark_unchanged();
+                tokio::time::timeout(LOOK_EVERY, progress.changed()).await.ok();
+            }
+            None => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+
+    async fn status_of(&self, record: SyncRecord) -> SyncStatus {
+        let has_ended = record.state != SyncState::Running;
+        let sinks = self.drains.progress_to(&record.log, &record.progress.targets, has_ended).await;
+        SyncStatus::new(record, sinks)
+    }
+
+    fn lock_running(&self) -> MutexGuard<'_, HashMap<Uuid, RunningSync>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The table that a request is about, where the request keeps its limits.
+pub(super) fn check(shared: &Shared, request: &SyncRequest) -> Result<Table, EngineError> {
+    let table = table_named(shared.catalog, &request.table)?;
+    check_limits(table, request).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
+    Ok(table)
+}
+
+/// The limits a request must keep.
+fn check_limits(table: Table, request: &SyncRequest) -> Result<(), (&'static str, String)> {
+    const MAX_EVENTS: u32 = 1_000_000;
+    if request.hours_ago == 0 || request.hours_ago > MAX_HOURS {
+        return Err((
+            "hours_ago",
+            format!("{} is out of range; give 1 to {MAX_HOURS} hours", request.hours_ago),
+        ));
+    }
+    if request.limit == 0 || request.limit > MAX_EVENTS {
+        return Err(("limit", format!("{} is out of range; give 1 to {MAX_EVENTS} events", request.limit)));
+    }
+    for condition in &request.conditions {
+        let column = table.definition().column(&condition.column);
+        if column.is_none() && condition.column != table.key.column {
+            let known: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+            return Err((
+                "filter",
+                format!("{table} has no column '{}'; it has {}", condition.column, known.join(", ")),
+            ));
+        }
+        if condition.value.trim().is_empty() {
+            return Err(("filter", format!("the value of '{}' is empty; leave it out", condition.column)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Catalog;
+
+    #[test]
+    fn a_request_out_of_range_names_the_field_and_the_range() {
+        let leads = Catalog::built_in().get("leads").expect("leads");
+        let mut request = SyncRequest {
+            table: leads.into(),
+            hours_ago: 0,
+            limit: 1,
+            conditions: Vec::new(),
+            resume: false,
+            reappend: false,
+            reconcile: None,
+        };
+        let (field, problem) = check_limits(leads, &request).expect_err("zero hours");
+        assert_eq!(field, "hours_ago");
+        assert!(problem.contains("1 to"), "{problem}");
+        request.hours_ago = 1;
+        request.conditions.push(crate::source::Condition {
+            column: "statuss".into(),
+            compare: crate::domain::Compare::Eq,
+            value: "novo".into(),
+        });
+        let (field, problem) = check_limits(leads, &request).expect_err("no such column");
+        assert!(field == "filter" && problem.contains("'statuss'"), "{problem}");
+    }
+}
