@@ -199,7 +199,8 @@ impl SyncRun {
                 last.versao = last.versao.max(*held);
             }
         }
-        let asked = Asked { sync_id: self.id, reappend: self.request.reappend, events: left, max_record: limit };
+        let asked =
+            Asked { sync_id: self.id, reappend: self.request.reappend, events: left, max_record: limit };
         let taken = rows.take(asked, last);
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;

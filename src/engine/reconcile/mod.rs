@@ -45,8 +45,8 @@ use crate::{
     sink::Sink,
     source::{Page, PageToken, RowQuery, Scope},
     store::{
-        Control, Coverage, ReconcileReport, ReconcileStep, Reconciliation, SavedReading, SyncEnd, SyncLease, SyncProgress,
-        SyncRequest, SyncState,
+        Control, Coverage, ReconcileReport, ReconcileStep, Reconciliation, SavedReading, SyncEnd, SyncLease,
+        SyncProgress, SyncRequest, SyncState,
     },
 };
 

@@ -29,7 +29,6 @@ impl Syncs {
 }
 
 impl Schedules {
-
     /// Starts the night's reconciliation after a scheduled sync, unless there was one. `None` when none is due.
     pub(in crate::engine) async fn reconcile_if_due(
         &self,

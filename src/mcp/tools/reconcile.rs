@@ -63,7 +63,8 @@ impl SluiceServer {
             );
             consent::ask(&context, args.confirm, &what).await?;
         }
-        let id = self.engine.syncs.reconcile(&table, Reconciliation { allow_deletes: args.allow_deletes }).await?;
+        let id =
+            self.engine.syncs.reconcile(&table, Reconciliation { allow_deletes: args.allow_deletes }).await?;
         let patience = if args.wait { tasks::patience(&context, LONGEST_WAIT) } else { Duration::ZERO };
         let mut progress = Progress::of(&context);
         let waiting = self.engine.syncs.wait_for(id, patience, &mut progress);

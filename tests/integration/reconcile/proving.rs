@@ -109,7 +109,8 @@ async fn a_sink_that_applies_nothing_is_never_called_proven<P: Place>() {
     place.source().set_rows(table("leads"), leads(4));
     // Nobody drains.
     let engine = place.engine().await;
-    let started = engine.syncs.reconcile(&table("leads").into(), Reconciliation::default()).await.expect("started");
+    let started =
+        engine.syncs.reconcile(&table("leads").into(), Reconciliation::default()).await.expect("started");
     eventually("it gives up", async || {
         engine.syncs.status(started).await.expect("a status").state == SyncPhase::Failed
     })
@@ -146,7 +147,8 @@ async fn a_reconciliation_runs_alone_is_told_of_by_name_and_can_be_cancelled<P: 
 }
 
 async fn begun(engine: &Engine) -> uuid::Uuid {
-    let started = engine.syncs.reconcile(&table("leads").into(), Reconciliation::default()).await.expect("started");
+    let started =
+        engine.syncs.reconcile(&table("leads").into(), Reconciliation::default()).await.expect("started");
     eventually("it runs", async || engine.syncs.status(started).await.is_ok()).await;
     started
 }
@@ -181,7 +183,8 @@ async fn a_reading_that_was_left_off_is_gone_on_with_and_what_went_before_is_sti
 
     // In another process. A row that was shown, and two that were not, are gone by now.
     let rows = place.source().rows(table("leads"));
-    let kept = rows.into_iter().filter(|row| ![id(5), id(45), id(55)].iter().any(|gone| row["id"] == json!(gone)));
+    let kept =
+        rows.into_iter().filter(|row| ![id(5), id(45), id(55)].iter().any(|gone| row["id"] == json!(gone)));
     place.source().set_rows(table("leads"), kept.collect());
     let engine = place.engine().await;
     engine.start_drains().await;
@@ -192,7 +195,11 @@ async fn a_reading_that_was_left_off_is_gone_on_with_and_what_went_before_is_sti
     let first = pages.iter().find(|asked| asked.query.iter().any(|(name, _)| name == "order"));
     let first = format!("{:?}", first.expect("a page"));
     assert!(first.contains(&format!("id.gt.\\\"{}", id(30))), "{first}");
-    assert_eq!((report(&status).source_rows, report(&status).deleted), (58, 2), "as they were when they were shown");
+    assert_eq!(
+        (report(&status).source_rows, report(&status).deleted),
+        (58, 2),
+        "as they were when they were shown"
+    );
     let again = reconcile(&engine).await;
     assert!(is_proven(&again), "{again:?}");
     assert_eq!((report(&again).source_rows, report(&again).deleted), (57, 1), "the next one begins anew");
@@ -207,7 +214,11 @@ async fn equal_tables_cost_a_question_a_range_and_nothing_is_asked_for_by_key<P:
     let status = reconcile(&engine).await;
     assert!(is_proven(&status) && status.appended == 0, "{status:?}");
     let asked = place.source().take_requests();
-    assert_eq!(asked.len(), 2 + 4 + 1, "two counts, three pages and their end, and rows without a key: {asked:?}");
+    assert_eq!(
+        asked.len(),
+        2 + 4 + 1,
+        "two counts, three pages and their end, and rows without a key: {asked:?}"
+    );
     let rows = place.source().rows(table("leads"));
     place.source().set_rows(table("leads"), rows.into_iter().skip(3).collect());
     place.source().take_requests();
