@@ -173,7 +173,7 @@ async fn a_reading_that_was_left_off_is_gone_on_with_and_what_went_before_is_sti
     let started = begun(&engine).await;
     eventually("three pages are read", async || {
         let status = engine.syncs.status(started).await.expect("a status");
-        report(&status).source_rows == 30
+        status.rows_read == 30
     })
     .await;
     engine.syncs.cancel(started).await.expect("cancelled");
