@@ -6,7 +6,7 @@ use crate::{
     config::{Settings, SupabaseSettings},
     data_folder::DataFolder,
     embedded::EmbeddedDb,
-    engine::{Engine, EngineSettings},
+    engine::{DeleteLimits, Engine, EngineSettings, ReconcileSettings},
     fault::{Fault, FaultKind},
     index::{Index, elasticsearch::EsIndex, tantivy::TantivyIndex},
     log::{BatchLimits, Log, embedded::EmbeddedLog, kafka::KafkaLog},
@@ -140,6 +140,15 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
         },
         pauses: EngineSettings::PAUSES,
         overlap: settings.overlap,
+        reconcile: ReconcileSettings {
+            deletes: DeleteLimits {
+                rows: settings.reconcile.delete_rows,
+                percent: settings.reconcile.delete_percent,
+            },
+            rows_per_second: settings.reconcile.rows_per_second,
+            stalled_after: settings.reconcile.patience,
+            hour: settings.reconcile.hour,
+        },
         owner: owner(),
     }
 }

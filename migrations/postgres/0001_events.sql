@@ -45,6 +45,16 @@ CREATE TABLE eventos_agregados (
 COMMENT ON TABLE eventos_agregados IS
     'eventos_raw in windows of five minutes of the events'' own time; counts each event once';
 
+CREATE TABLE sluice_removed (
+    table_name text NOT NULL,
+    entity text NOT NULL,
+    versao bigint NOT NULL,
+    PRIMARY KEY (table_name, entity)
+);
+
+COMMENT ON TABLE sluice_removed IS
+    'Entities that were removed, and at which version: an older version that is delivered again does not bring one back';
+
 CREATE TABLE sluice_tables (
     table_name text PRIMARY KEY,
     layout text NOT NULL,

@@ -32,20 +32,24 @@ COMMENT ON TABLE sluice_syncs IS
     'Every sync; one that runs holds an advisory lock on its table, and without that lock it counts as interrupted';
 
 CREATE INDEX sluice_syncs_started_at ON sluice_syncs (started_at DESC);
+CREATE INDEX sluice_syncs_reconciled ON sluice_syncs (table_name, started_at DESC) WHERE request ? 'reconcile';
 CREATE INDEX sluice_syncs_running ON sluice_syncs (table_name) WHERE state = 'running';
 
 CREATE TABLE sluice_appended (
     log text NOT NULL,
     table_name text NOT NULL,
-    entity text NOT NULL,
+    -- Keys are compared in the order of their bytes, as an index has them.
+    entity text COLLATE "C" NOT NULL,
     event uuid NOT NULL,
     versao bigint NOT NULL,
+    removed boolean NOT NULL DEFAULT false,
     PRIMARY KEY (log, table_name, entity)
 ) WITH (fillfactor = 85);
 
 COMMENT ON TABLE sluice_appended IS
     'The last event of each entity that syncs appended to a log: what spares unchanged rows a second event';
 COMMENT ON COLUMN sluice_appended.entity IS 'The key of the row, as text';
+COMMENT ON COLUMN sluice_appended.removed IS 'That event says that the row is gone';
 COMMENT ON COLUMN sluice_appended.versao IS 'The version that event was given; the next one is larger';
 
 CREATE TABLE sluice_coverage (
@@ -90,6 +94,19 @@ CREATE TABLE sluice_owed (
 
 COMMENT ON TABLE sluice_owed IS
     'Tables whose history since owed_from was lost from the log and is read from the source again by the next syncs';
+
+CREATE TABLE sluice_readings (
+    log text NOT NULL,
+    table_name text NOT NULL,
+    began_at timestamptz NOT NULL,
+    after_key text NOT NULL,
+    keys bytea NOT NULL,
+    unkeyed bigint NOT NULL,
+    PRIMARY KEY (log, table_name)
+);
+
+COMMENT ON TABLE sluice_readings IS
+    'Readings of whole tables that were left off: the next reconciliation goes on behind after_key';
 
 CREATE TABLE sluice_source_columns (
     table_name text PRIMARY KEY,

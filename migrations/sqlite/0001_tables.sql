@@ -36,6 +36,13 @@ CREATE TABLE eventos_agregados (
 
 -- What sluice must remember.
 
+CREATE TABLE sluice_removed (
+    table_name text NOT NULL,
+    entity text NOT NULL,
+    versao integer NOT NULL,
+    PRIMARY KEY (table_name, entity)
+) WITHOUT ROWID;
+
 CREATE TABLE sluice_tables (
     table_name text PRIMARY KEY,
     layout text NOT NULL,
@@ -75,6 +82,7 @@ CREATE TABLE sluice_appended (
     entity text NOT NULL,
     event text NOT NULL,
     versao integer NOT NULL,
+    removed integer NOT NULL DEFAULT 0,
     PRIMARY KEY (log, table_name, entity)
 ) WITHOUT ROWID;
 
@@ -107,6 +115,16 @@ CREATE TABLE sluice_owed (
     owed_from text NOT NULL,
     since text NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE sluice_readings (
+    log text NOT NULL,
+    table_name text NOT NULL,
+    began_at text NOT NULL,
+    after_key text NOT NULL,
+    keys blob NOT NULL,
+    unkeyed integer NOT NULL,
+    PRIMARY KEY (log, table_name)
+);
 
 -- The embedded log.
 

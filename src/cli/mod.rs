@@ -12,6 +12,7 @@ mod migrate;
 mod next_step;
 mod offer;
 mod output;
+mod reconcile;
 mod sample;
 mod search;
 mod serve;
@@ -47,6 +48,8 @@ enum Command {
     Worker,
     /// Read what is new in Supabase and append it to the topic
     Sync(sync::Options),
+    /// Prove that both sinks have what the source has, mend what differs, remove what is gone
+    Reconcile(reconcile::Options),
     /// List the tables that are defined, check them, or define others from the project
     Tables(tables::Options),
     /// Ask every part how it is; exits with 1 when something is wrong
@@ -129,6 +132,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
             worker::run(&settings()?, stop).await
         }
         Command::Sync(options) => sync::run(&settings()?, &options).await,
+        Command::Reconcile(options) => reconcile::run(&settings()?, &options).await,
         Command::Tables(options) => tables::run(&settings()?, &options).await,
         Command::Status(options) => status::run(&settings()?, &options).await,
         Command::Doctor(options) => doctor::run(&settings()?, &options).await,

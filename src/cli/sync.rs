@@ -3,6 +3,7 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 use async_trait::async_trait;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use uuid::Uuid;
 
 use super::{
     Failure,
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     config::Settings,
     domain::{Compare, Table, TableName},
-    engine::{SyncPhase, SyncStatus, SyncWatcher, table_named},
+    engine::{Engine, MAX_HOURS, SyncPhase, SyncStatus, SyncWatcher, table_named},
     parts,
     source::Condition,
     store::SyncRequest,
@@ -43,9 +44,12 @@ pub(super) struct Options {
     /// Drain here, too, and wait until everything can be queried in both sinks
     #[arg(long)]
     wait: bool,
-    /// Append also what was appended before, as after a lost topic
-    #[arg(long)]
+    /// Look back as far as can be, instead of --hours; what was appended before and did not change is not appended again
+    #[arg(long, conflicts_with = "hours")]
     full: bool,
+    /// As --full, and append every row again, whether it changed or not: makes the contents of a lost topic anew
+    #[arg(long, conflicts_with = "hours")]
+    rebuild_log: bool,
 }
 
 /// Runs one sync and says what became of it.
@@ -56,25 +60,42 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     let request = SyncRequest {
         conditions: conditions(table_named(engine.catalog, &name)?, options)?,
         table: name,
-        hours_ago: options.hours,
+        hours_ago: if options.full || options.rebuild_log { MAX_HOURS } else { options.hours },
         limit: options.limit,
         resume: options.resume,
-        full: options.full,
+        reappend: options.rebuild_log,
+        reconcile: None,
     };
     let ending = Ending::new(ending::signals());
     let id = tokio::select! {
         id = engine.syncs.start(request) => id?,
         () = ending.asked() => return Err("ended on request before the sync had begun".into()),
     };
-    if options.wait {
+    let status = followed(&engine, id, options.wait, Bar::new(options.wait), &ending).await?;
+    output::line(summary(&status, options.wait))?;
+    if let Some(hint) = engine.project.empty_hint().filter(|_| status.rows_read == 0) {
+        output::note(hint);
+    }
+    let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// How a sync stands once it has ended, or once all is in the log where its end is not waited for. Asked to end, it
+/// stops the sync. The engine is shut down.
+pub(super) async fn followed(
+    engine: &Engine,
+    id: Uuid,
+    wait: bool,
+    mut bar: Bar,
+    ending: &Ending,
+) -> Result<SyncStatus, Failure> {
+    if wait {
         engine.start_drains().await;
     }
-    let mut bar = Bar::new(options.wait);
     let following = async {
         loop {
             let status = engine.syncs.wait_for(id, Duration::from_secs(1), &mut bar).await?;
-            let appended = !matches!(status.state, SyncPhase::Running);
-            if status.is_final() || (appended && !options.wait) {
+            if status.is_final() || (status.state != SyncPhase::Running && !wait) {
                 return Ok::<_, Failure>(status);
             }
         }
@@ -83,23 +104,17 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         status = following => Some(status?),
         () = ending.asked() => None,
     };
-    bar.bar.finish_and_clear();
-    ending.shut_down(&engine).await;
-    let status = match status {
-        Some(status) => status,
-        None => ending.in_time(engine.syncs.status(id)).await.ok_or_else(|| -> Failure {
+    bar.clear();
+    ending.shut_down(engine).await;
+    match status {
+        Some(status) => Ok(status),
+        None => Ok(ending.in_time(engine.syncs.status(id)).await.ok_or_else(|| -> Failure {
             format!(
                 "sync {id} was ended on request, and a part does not answer what became of it; `sluice status` tells"
             )
             .into()
-        })??,
-    };
-    output::line(summary(&status, options.wait))?;
-    if let Some(hint) = engine.project.empty_hint().filter(|_| status.rows_read == 0) {
-        output::note(hint);
+        })??),
     }
-    let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// What the rows must be: by the names that the table's definition gives to conditions, and by its columns.
@@ -184,13 +199,13 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
 }
 
 /// Drawn only on a terminal; indicatif sees to that.
-struct Bar {
+pub(super) struct Bar {
     bar: ProgressBar,
     wait: bool,
 }
 
 impl Bar {
-    fn new(wait: bool) -> Self {
+    pub(super) fn new(wait: bool) -> Self {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}") {
             bar.set_style(style);
@@ -198,12 +213,19 @@ impl Bar {
         bar.enable_steady_tick(Duration::from_millis(100));
         Self { bar, wait }
     }
+
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 #[async_trait]
 impl SyncWatcher for Bar {
     async fn saw(&mut self, status: &SyncStatus) {
         let mut message = format!("{} rows read, {} new events", status.rows_read, status.appended);
+        if let Some(report) = &status.reconcile {
+            let _ = write!(message, ", {} gone, {} repaired", report.gone, report.repaired);
+        }
         if self.wait {
             for sink in &status.sinks {
                 let pending = sink.pending.map_or_else(|| "?".to_owned(), |pending| pending.to_string());

@@ -42,6 +42,7 @@ pub struct Settings {
     pub tables_dir_is_default: bool,
     /// How far behind its coverage a scheduled sync reads again: rows are committed after the time they bear.
     pub overlap: TimeDelta,
+    pub reconcile: ReconcileLimits,
     pub kafka: Option<KafkaSettings>,
     /// `None` for the embedded store.
     pub postgres: Option<PostgresSettings>,
@@ -61,6 +62,21 @@ pub struct McpSettings {
     pub read_only: bool,
     /// Show e-mail addresses, phone numbers and IP addresses instead of masking them.
     pub reveal_pii: bool,
+}
+
+/// How tables are reconciled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReconcileLimits {
+    /// So many rows that are gone are removed without asking, however small the table.
+    pub delete_rows: u64,
+    /// So large a part of a table is removed without asking, in percent.
+    pub delete_percent: u32,
+    /// Rows read in a second at most; `None` for as many as the project gives.
+    pub rows_per_second: Option<u32>,
+    /// How long a sink may apply nothing before a reconciliation gives up on it.
+    pub patience: Duration,
+    /// The hour of the day, in the tables' zone, from which tables with a schedule are reconciled; `None` for never.
+    pub hour: Option<u32>,
 }
 
 /// How sinks are drained.
@@ -175,6 +191,7 @@ impl Settings {
             tables_dir: tables_dir(&mut read),
             tables_dir_is_default: read.optional("SLUICE_TABLES_DIR").is_none(),
             overlap: TimeDelta::minutes(read.number("SLUICE_OVERLAP_MINUTES", 10, 0..=10_080)),
+            reconcile: ReconcileLimits::read(&mut read),
             data_dir,
             drain: DrainSettings::read(&mut read),
             http: HttpSettings::read(&mut read),
@@ -411,6 +428,22 @@ impl ElasticsearchSettings {
             );
         }
         settings
+    }
+}
+
+impl ReconcileLimits {
+    fn read(read: &mut Reader) -> Self {
+        let rows_per_second = read.number("SLUICE_RECONCILE_ROWS_PER_SECOND", 5_000, 0..=1_000_000);
+        Self {
+            delete_rows: read.number("SLUICE_RECONCILE_DELETES", 10, 0..=1_000_000_000),
+            delete_percent: read.number("SLUICE_RECONCILE_DELETES_PERCENT", 10, 0..=100),
+            rows_per_second: Some(rows_per_second).filter(|rows| *rows > 0),
+            patience: read.seconds("SLUICE_RECONCILE_PATIENCE_SECONDS", 60),
+            hour: match read.optional("SLUICE_RECONCILE_HOUR").as_deref() {
+                Some("off") => None,
+                _ => Some(read.number("SLUICE_RECONCILE_HOUR", 3, 0..=23)),
+            },
+        }
     }
 }
 

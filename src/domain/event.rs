@@ -27,6 +27,15 @@ pub struct Entidade {
     pub id: String,
     /// Given when the event is appended; a sink never replaces an entity with a lower one.
     pub versao: i64,
+    /// The row is gone at the source: sinks remove the entity and keep its history. No name of an `evento` says so, since
+    /// `lead_removido` may as well be a lead whose status is `removido`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub removida: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// One version of a source row, or a manual event.
@@ -85,7 +94,25 @@ impl Event {
             timestamp: now,
             categoria: MANUAL_CATEGORY.to_owned(),
             metadata: event.metadata,
-            entidade: Entidade { id: id.to_string(), versao: micros(now) },
+            entidade: Entidade { id: id.to_string(), versao: micros(now), removida: false },
+            dados: Json::empty_object(),
+        }
+    }
+
+    /// A row of this key is gone. `id` is that of [`removal_id`](super::removal_id), `versao` orders it after the versions
+    /// that were there.
+    pub fn removal(table: Table, key: &str, id: Uuid, found_at: DateTime<Utc>, versao: i64) -> Self {
+        Self {
+            id,
+            tipo_evento: table.entity.clone(),
+            // Nothing of the person but what names the row.
+            usuario: key.to_owned(),
+            evento: table.removed_event(),
+            valor: 0.0,
+            timestamp: found_at,
+            categoria: table.event.categoria.clone(),
+            metadata: Json::empty_object(),
+            entidade: Entidade { id: key.to_owned(), versao, removida: true },
             dados: Json::empty_object(),
         }
     }
@@ -231,7 +258,7 @@ mod tests {
             timestamp: DateTime::UNIX_EPOCH,
             categoria: "vendas".into(),
             metadata,
-            entidade: Entidade { id: "9007199254740993".into(), versao: i64::MAX },
+            entidade: Entidade { id: "9007199254740993".into(), versao: i64::MAX, removida: false },
             dados,
         }
     }
@@ -243,6 +270,19 @@ mod tests {
         assert_eq!(decoded, event());
         assert_eq!(decoded.encode(), encoded);
         assert_eq!(decoded.dados.as_str(), r#"{ "x" : 1e999, "s": "\ud800" }"#);
+    }
+
+    #[test]
+    fn a_removal_says_so_apart_from_its_name_and_survives_the_log() {
+        let leads = Catalog::built_in().get("leads").expect("leads");
+        let removal = Event::removal(leads, "7", Uuid::from_u128(2), DateTime::UNIX_EPOCH, 9);
+        assert_eq!((removal.evento.as_str(), removal.tipo_evento.as_str()), ("lead_removido", "lead"));
+        assert_eq!(Event::decode(Some(&removal.encode())), Ok(removal));
+        let ordinary = event().encode();
+        assert!(
+            !String::from_utf8_lossy(&ordinary).contains("removida"),
+            "nothing is said of rows that are there"
+        );
     }
 
     #[test]

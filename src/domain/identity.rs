@@ -22,6 +22,19 @@ pub fn event_id(table: Table, key: &str, row: &Members<'_>) -> Uuid {
     Uuid::new_v5(&NAMESPACE, &name)
 }
 
+/// The event id of a row's removal. `versao` is the last version the row had: finding the same row gone again, after a
+/// crash for example, is the same event; a row that came back and went again is another.
+pub fn removal_id(table: Table, key: &str, versao: i64) -> Uuid {
+    let mut name = Vec::with_capacity(128);
+    name.extend_from_slice(table.name().as_bytes());
+    name.push(0);
+    name.extend_from_slice(key.as_bytes());
+    // Shorter than the digest that an event's name ends with, so no row's event has this id.
+    name.extend_from_slice(b"\0removed\0");
+    name.extend_from_slice(&versao.to_be_bytes());
+    Uuid::new_v5(&NAMESPACE, &name)
+}
+
 /// A row as text that does not depend on the order of its columns, on white space or on how a character is escaped;
 /// every digit of a number counts. A null column is left out, so that a column added empty, or missing on one
 /// project, does not turn every row into a new version.
@@ -81,6 +94,15 @@ mod tests {
         assert_ne!(base, id("chat_sessions", "1", r#"{"nome":"Ana"}"#));
         assert_ne!(base, id("leads", "2", r#"{"nome":"Ana"}"#));
         assert_ne!(base, id("leads", "1", r#"{"nome":"Ana "}"#));
+    }
+
+    #[test]
+    fn a_removal_is_one_event_for_each_version_that_was_removed() {
+        let table = Catalog::built_in().get("leads").expect("a table");
+        assert_eq!(removal_id(table, "7", 3), removal_id(table, "7", 3));
+        assert_ne!(removal_id(table, "7", 3), removal_id(table, "7", 4));
+        assert_ne!(removal_id(table, "7", 3), removal_id(table, "8", 3));
+        assert_ne!(removal_id(table, "7", 3), id("leads", "7", r#"{"nome":"Ana"}"#));
     }
 
     #[test]

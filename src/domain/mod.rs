@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 pub use event::{
     DecodeError, ENVELOPE_VERSION, Entidade, Event, MANUAL, ManualEvent, UnknownEntity, can_be_added_up,
 };
-pub use identity::{canonical, event_id};
+pub use identity::{canonical, event_id, removal_id};
 pub use json::{Json, Members};
 pub use projection::{Cell, Misfit, Row, RowError};
 pub use source_row::SourceRow;

@@ -75,7 +75,7 @@ impl SourceRow {
             timestamp: timestamp(&row).unwrap_or(read_at),
             categoria: rule.categoria.clone(),
             metadata: metadata(&row),
-            entidade: Entidade { id: self.key.clone(), versao },
+            entidade: Entidade { id: self.key.clone(), versao, removida: false },
             dados: self.json.clone(),
         };
         (event, row.misfits().collect())
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!((event.usuario.as_str(), event.categoria.as_str()), ("ana@exemplo.com.br", "vendas"));
         assert!((event.valor - 72.5).abs() < f64::EPSILON);
         assert_eq!(event.timestamp.timestamp_micros(), 1_777_636_800_000_001);
-        assert_eq!(event.entidade, Entidade { id: LEAD.to_owned(), versao: 7 });
+        assert_eq!(event.entidade, Entidade { id: LEAD.to_owned(), versao: 7, removida: false });
         assert_eq!(
             value(&event.metadata),
             json!({

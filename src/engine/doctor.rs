@@ -17,7 +17,7 @@ use crate::{
     log::{LogFacts, records_in},
     next_step::NextStep,
     sink::Sink,
-    source::RowQuery,
+    source::{RowQuery, Scope},
     store::TOLD_FOR,
 };
 
@@ -112,7 +112,9 @@ impl Doctor {
                 .map(|warning| Finding::warning(part, warning.about, &warning.problem, warning.next_step)),
         );
         for table in self.shared.catalog.tables() {
-            let query = RowQuery { table, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 1 };
+            let scope = Scope::Changed;
+            let query =
+                RowQuery { table, scope, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 1 };
             let check = format!("{table} readable");
             findings.push(match within(part, self.shared.source.page(&query, None)).await {
                 Ok(_) => Finding::ok(part, &check, "a page was read"),

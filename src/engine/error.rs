@@ -65,7 +65,8 @@ impl EngineError {
             Self::Invalid { problem, .. } => (problem.clone(), None),
             Self::Busy(Some(running)) => (
                 format!(
-                    "a sync of {} runs already: {} since {} on {}",
+                    "a {} of {} runs already: {} since {} on {}",
+                    if running.request.reconcile.is_some() { "reconciliation" } else { "sync" },
                     running.request.table,
                     running.id,
                     running.started_at.format("%Y-%m-%dT%H:%M:%SZ"),

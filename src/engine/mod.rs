@@ -22,6 +22,7 @@ mod read_back;
 mod reading;
 mod rebuild;
 mod recent;
+mod reconcile;
 mod schedules;
 mod shared;
 mod stats;
@@ -56,10 +57,11 @@ pub use project::Project;
 pub use questions::{EntityHistory, EntityKey, Questions, Related};
 pub use rebuild::{RebuildPhase, RebuildStatus, Rebuilds};
 pub use recent::Distribution;
+pub use reconcile::{DeleteLimits, ReconcileSettings};
 pub use schedules::{ScheduleStatus, Schedules};
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
 pub use status::{Count, Inspection, PartStatus, PipelineStatus};
-pub use syncs::Syncs;
+pub use syncs::{MAX_HOURS, Syncs};
 
 use crate::{
     domain::Catalog,
@@ -87,6 +89,7 @@ pub struct EngineSettings {
     pub pauses: (Duration, Duration),
     /// How far behind its coverage a sync that resumes reads again.
     pub overlap: TimeDelta,
+    pub reconcile: ReconcileSettings,
     /// Names this process to others: host and process id.
     pub owner: String,
 }

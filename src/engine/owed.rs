@@ -53,7 +53,8 @@ async fn settle_each(shared: &Shared, syncs: &Syncs) -> Result<(), EngineError> 
             limit: LIMIT,
             conditions: Vec::new(),
             resume: true,
-            full: false,
+            reappend: false,
+            reconcile: None,
         };
         let id = match syncs.start(request).await {
             Ok(id) => id,

@@ -35,7 +35,7 @@ pub(super) struct Rows<'a> {
 pub(super) struct Asked {
     pub(super) sync_id: Uuid,
     /// Rows whose content was appended before are appended again.
-    pub(super) full: bool,
+    pub(super) reappend: bool,
     /// The most events to append.
     pub(super) events: u64,
     /// The largest record that the log takes.
@@ -101,7 +101,7 @@ impl<'a> Rows<'a> {
             let known = last.get(&outgoing.appended.entity);
             let is_known = known.is_some_and(|known| known.event == outgoing.appended.event);
             // The same row is never parked twice.
-            let is_unchanged = is_known && (!asked.full || outgoing.letter.is_some());
+            let is_unchanged = is_known && (!asked.reappend || outgoing.letter.is_some());
             if is_unchanged {
                 taken.unchanged += 1;
             } else if let Some(letter) = outgoing.letter {
@@ -139,7 +139,7 @@ impl<'a> Rows<'a> {
 impl Outgoing {
     fn event(row: &SourceRow, last: Option<&Appended>, read_at: DateTime<Utc>, asked: Asked) -> Self {
         let versao = last.map_or(i64::MIN, |last| last.versao.saturating_add(1)).max(micros(read_at));
-        let mut appended = Appended { entity: row.key.clone(), event: row.event_id, versao };
+        let mut appended = Appended { entity: row.key.clone(), event: row.event_id, versao, removed: false };
         let (event, misfits) = row.event(read_at, versao);
         let record = event_record(&event, asked.sync_id);
         let (size, limit) = (record.size(), asked.max_record);
@@ -158,7 +158,7 @@ impl Outgoing {
         let letter = dead_letters::row_letter_id(table, row);
         Self {
             record: dead_letters::from_row(table, row, error, asked.sync_id, asked.max_record, Utc::now()),
-            appended: Appended { entity: letter.to_string(), event: letter, versao: 0 },
+            appended: Appended { entity: letter.to_string(), event: letter, versao: 0, removed: false },
             modified: None,
             misfits: Vec::new(),
             letter: Some(letter),
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::domain::Catalog;
 
-    const ASKED: Asked = Asked { sync_id: Uuid::nil(), full: false, events: 10, max_record: 100_000 };
+    const ASKED: Asked = Asked { sync_id: Uuid::nil(), reappend: false, events: 10, max_record: 100_000 };
 
     fn page(rows: &[serde_json::Value]) -> Page {
         let rows = rows.iter().map(Json::from).collect();
@@ -204,8 +204,8 @@ mod tests {
         assert_eq!((first.events.len(), first.letters.len(), first.unchanged), (1, 1, 0));
         let again = taken(&page, ASKED, first.appended.clone());
         assert_eq!((again.events.len(), again.letters.len(), again.unchanged), (0, 0, 2));
-        let full = taken(&page, Asked { full: true, ..ASKED }, first.appended);
-        assert_eq!((full.events.len(), full.letters.len()), (1, 0), "a letter is never parked twice");
+        let again = taken(&page, Asked { reappend: true, ..ASKED }, first.appended);
+        assert_eq!((again.events.len(), again.letters.len()), (1, 0), "a letter is never parked twice");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::store::{ColumnMisfits, SyncRecord, SyncState};
+use crate::store::{ColumnMisfits, ReconcileReport, SyncRecord, SyncState};
 
 /// A sync's state as a user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -60,6 +60,9 @@ pub struct SyncStatus {
     pub ahead: u64,
     /// The limit was reached and the source has more: call again to go on.
     pub more: bool,
+    /// What a reconciliation found and did; absent of a sync.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<ReconcileReport>,
     pub sinks: Vec<SinkProgress>,
     pub started_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
@@ -102,6 +105,7 @@ impl SyncStatus {
             misfits: record.progress.misfits,
             ahead: record.progress.ahead,
             more: record.progress.more,
+            reconcile: record.progress.reconcile,
             sinks,
             started_at: record.started_at,
             finished_at: record.finished_at,

@@ -96,6 +96,7 @@ impl SyncRun {
                 entity: event.entidade.id.clone(),
                 event: event.id,
                 versao: event.entidade.versao,
+                removed: event.entidade.removida,
             };
             match newest.get(&one.entity) {
                 Some(known) if known.versao > one.versao => {}
@@ -135,7 +136,8 @@ mod tests {
                 limit: 1,
                 conditions: Vec::new(),
                 resume: false,
-                full: false,
+                reappend: false,
+                reconcile: None,
             },
             state,
             progress: SyncProgress {

@@ -90,8 +90,8 @@ impl From<Schedule> for ScheduleStatus {
 
 /// The syncs that run by themselves, of whatever process.
 pub struct Schedules {
-    shared: Arc<Shared>,
-    syncs: Arc<Syncs>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) syncs: Arc<Syncs>,
 }
 
 impl Schedules {
@@ -169,6 +169,11 @@ impl Schedules {
             },
             Err(error) => Ended::failed(None, error.to_string()),
         };
+        let ended = if ended.outcome == RunOutcome::Succeeded && !ended.more {
+            self.follow_reconciliation(&schedule, &table).await.unwrap_or(ended)
+        } else {
+            ended
+        };
         let ended_at = Utc::now();
         info!(%table, outcome = ?ended.outcome, sync_id = ?ended.sync_id, "scheduled sync ended");
         let run = ScheduledRun {
@@ -190,6 +195,17 @@ impl Schedules {
         {
             error!(%table, error = %fault, "the end of a scheduled sync could not be recorded; it runs again");
         }
+    }
+
+    /// Reconciles the table if the night has come; what came of it, unless all is well.
+    async fn follow_reconciliation(&self, schedule: &Schedule, table: &TableName) -> Option<Ended> {
+        let ended = match self.reconcile_if_due(schedule).await {
+            // None is due; or somebody else is at it, and the next run looks again.
+            Ok(None) | Err(EngineError::Busy(_)) => return None,
+            Ok(Some(id)) => self.follow(id, table).await,
+            Err(error) => Ended::failed(None, error.to_string()),
+        };
+        (ended.outcome != RunOutcome::Succeeded).then_some(ended)
     }
 
     /// Holds the claim until a sync of this process has ended.

@@ -5,7 +5,7 @@
 //! for what of that was appended all the same, so that no event stands there twice; [`super::read_back`] says where
 //! that ends. A row that is parked as a dead letter at that moment may be parked twice, as the same letter.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use crate::{
     domain::{Table, TableName},
     fault::Fault,
     log::{Extent, Log, NewRecord, Position, Topic},
-    source::{Page, RowQuery, Source},
+    source::{Page, RowQuery, Scope, Source},
     store::{
         Appended, Control, Coverage, Owed, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
         SyncRequest, SyncState,
@@ -57,6 +57,8 @@ pub(super) struct SyncRun {
     pub(super) cancel: CancellationToken,
     pub(super) progress: watch::Sender<SyncProgress>,
     pub(super) reads: Arc<Flow>,
+    /// Versions that a sink has of entities, where those are not what was appended: the next ones are larger.
+    pub(super) newer_than: HashMap<String, i64>,
 }
 
 /// Why reading stopped, when nothing failed.
@@ -131,6 +133,7 @@ impl SyncRun {
             let known = self.recall_columns().await?;
             let mut query = RowQuery {
                 table: self.table,
+                scope: Scope::Changed,
                 since: reading.window.since,
                 conditions: self.request.conditions.clone(),
                 page_size: self.page_size.min(self.request.limit.max(MIN_PAGE)),
@@ -176,7 +179,7 @@ impl SyncRun {
 
     /// What is selected decides a row's identity, so it must not depend on whether the project told this process of its
     /// columns.
-    async fn recall_columns(&self) -> Result<Option<Vec<String>>, Fault> {
+    pub(super) async fn recall_columns(&self) -> Result<Option<Vec<String>>, Fault> {
         let known = self.store.known_columns(&self.table.into()).await?;
         if let Some(columns) = &known {
             self.source.seed_columns(self.table, columns.clone());
@@ -184,7 +187,7 @@ impl SyncRun {
         Ok(known)
     }
 
-    async fn remember_columns(&self, known: Option<&Vec<String>>) -> Result<(), Fault> {
+    pub(super) async fn remember_columns(&self, known: Option<&Vec<String>>) -> Result<(), Fault> {
         match self.source.columns(self.table) {
             Some(columns) if known != Some(&columns) => {
                 self.store.remember_columns(&self.table.into(), &columns).await
@@ -195,7 +198,7 @@ impl SyncRun {
 
     /// Appends what is new of a page, up to `left` events. Returns the modification time of the last row that is
     /// in the log now, and whether rows were left out.
-    async fn append_page(
+    pub(super) async fn append_page(
         &self,
         lease: &mut dyn SyncLease,
         page: Page,
@@ -205,8 +208,14 @@ impl SyncRun {
         misfits: &mut Misfits,
     ) -> Result<(Option<DateTime<Utc>>, bool), Fault> {
         let rows = Rows::read(self.table, &page);
-        let last = lease.last_appended(&rows.entities()).await?;
-        let asked = Asked { sync_id: self.id, full: self.request.full, events: left, max_record: limit };
+        let mut last = lease.last_appended(&rows.entities()).await?;
+        for (entity, held) in &self.newer_than {
+            if let Some(last) = last.get_mut(entity) {
+                last.versao = last.versao.max(*held);
+            }
+        }
+        let asked =
+            Asked { sync_id: self.id, reappend: self.request.reappend, events: left, max_record: limit };
         let taken = rows.take(asked, last);
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error};
@@ -19,6 +19,7 @@ use super::{
     error::table_named,
     metrics::{Flow, FlowMetrics},
     read_back,
+    reconcile::Reconcile,
     shared::Shared,
     sync::SyncRun,
 };
@@ -29,11 +30,11 @@ use crate::{
 };
 
 /// The furthest a sync may look back.
-pub(super) const MAX_HOURS: u32 = 876_600;
+pub const MAX_HOURS: u32 = 876_600;
 
 /// The syncs of every process; those that run here can be watched closely.
 pub struct Syncs {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     drains: Arc<Drains>,
     appender: Arc<Appender>,
     running: Arc<Mutex<HashMap<Uuid, RunningSync>>>,
@@ -101,12 +102,18 @@ impl Syncs {
             cancel: cancel.clone(),
             progress: sender,
             reads: self.reads.clone(),
+            newer_than: HashMap::new(),
         };
         self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
         let (running, abandoned) = (self.running.clone(), self.shared.abandoned.clone());
+        let asked = run.request.reconcile;
+        let outcome = match asked {
+            Some(asked) => Reconcile::new(&self.shared, run, asked).run(lease).boxed(),
+            None => run.run(lease).boxed(),
+        };
         let work = async move {
             // Cut, it drops the lease: the sync shows as interrupted.
-            if let Some(Err(fault)) = abandoned.run_until_cancelled(run.run(lease)).await {
+            if let Some(Err(fault)) = abandoned.run_until_cancelled(outcome).await {
                 error!(sync_id = %id, error = %fault, "the end of a sync could not be recorded");
             }
             running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -296,7 +303,8 @@ mod tests {
             limit: 1,
             conditions: Vec::new(),
             resume: false,
-            full: false,
+            reappend: false,
+            reconcile: None,
         };
         let (field, problem) = check_limits(leads, &request).expect_err("zero hours");
         assert_eq!(field, "hours_ago");

@@ -50,7 +50,7 @@ impl Window {
         let owed = owed.filter(|_| counts);
         let since = match before {
             _ if owed.is_some() => owed.unwrap_or(start).min(start),
-            Some(known) if counts && request.resume && !request.full && known.from <= start => {
+            Some(known) if counts && request.resume && !request.reappend && known.from <= start => {
                 start.max(known.to.checked_sub_signed(overlap).unwrap_or(known.to))
             }
             _ => start,
@@ -98,7 +98,15 @@ mod tests {
 
     fn request(hours_ago: u32) -> SyncRequest {
         let table = crate::domain::TableName("leads".to_owned());
-        SyncRequest { table, hours_ago, limit: 100, conditions: Vec::new(), resume: true, full: false }
+        SyncRequest {
+            table,
+            hours_ago,
+            limit: 100,
+            conditions: Vec::new(),
+            resume: true,
+            reappend: false,
+            reconcile: None,
+        }
     }
 
     fn covered(from: i64, to: i64) -> Option<Coverage> {
@@ -149,8 +157,8 @@ mod tests {
     fn a_sync_that_does_not_resume_reads_what_was_asked_for() {
         let asked = SyncRequest { resume: false, ..request(24) };
         assert_eq!(plan(101, &asked, covered(10, 100)).since, at(77));
-        let full = SyncRequest { full: true, ..request(24) };
-        assert_eq!(plan(101, &full, covered(10, 100)).since, at(77));
+        let again = SyncRequest { reappend: true, ..request(24) };
+        assert_eq!(plan(101, &again, covered(10, 100)).since, at(77));
     }
 
     #[test]

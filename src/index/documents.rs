@@ -3,7 +3,7 @@
 //! An event's document is the envelope as it stands in the log, every digit of `dados` and every escape kept, and
 //! when it was written. An entity's document is its row as the table's definition types it, and what the event says
 //! besides. A value that its field can't hold is null in an entity's document; a member of `metadata` that would be
-//! refused is kept as `coluna_<name>`.
+//! refused is kept as `coluna_<name>`. An entity that was removed leaves a document that says only that.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -13,7 +13,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::{
-    Fields, IndexName,
+    Fields, IndexName, REMOVED,
     fields::Indices,
     values::{MAX_DEPTH, MAX_METADATA_DEPTH, MAX_NAME, fitting, kept, of_cell, quoted},
 };
@@ -77,7 +77,11 @@ pub(super) fn plan(batch: &SinkBatch, indices: Indices, now: DateTime<Utc>) -> P
             index,
             id: item.event.entidade.id.clone(),
             version: Some(item.event.entidade.versao),
-            body: entity_body(table, item, fields, &now),
+            body: if item.event.entidade.removida {
+                removed_body(item, &now)
+            } else {
+                entity_body(table, item, fields, &now)
+            },
         }));
     }
     plan
@@ -124,6 +128,14 @@ fn entity_body(table: Table, item: &SinkEvent, fields: &Fields, now: &str) -> By
     body.value("evento_id", &event.id);
     body.said(event);
     body.json("metadata", &metadata(&event.metadata, fields, zone(item)));
+    body.value("processado_em", now);
+    body.end()
+}
+
+fn removed_body(item: &SinkEvent, now: &str) -> Bytes {
+    let mut body = Body::with_capacity(128);
+    body.value(REMOVED, &true);
+    body.value("versao", &item.event.entidade.versao);
     body.value("processado_em", now);
     body.end()
 }
@@ -350,6 +362,20 @@ mod tests {
         let plan = planned(vec![negative, unnamed, long, lead(10, &row(12), 1)]);
         assert_eq!(plan.refused.iter().map(|r| r.position.offset).collect::<Vec<_>>(), [7, 8, 9]);
         assert_eq!(plan.documents.len(), 2);
+    }
+
+    #[test]
+    fn a_removed_entity_leaves_its_place_and_its_version_and_nothing_of_its_row() {
+        let mut item = lead(4, &format!(r#"{{"id":"{}","nome":"Ana"}}"#, id(9)), 7);
+        let table = item.table.expect("a table");
+        item.event = Event::removal(table, &id(9).to_string(), id(3), DateTime::UNIX_EPOCH, 8);
+        let plan = planned(vec![item]);
+        let [event, entity] = &plan.documents[..] else { panic!("two documents") };
+        assert_eq!(body(event)["evento"], "lead_removido");
+        assert_eq!((entity.version, &entity.id), (Some(8), &id(9).to_string()));
+        let expected =
+            json!({"_removida": true, "versao": 8, "processado_em": "1970-01-01T00:00:00.000000Z"});
+        assert_eq!(body(entity), expected);
     }
 
     #[test]

@@ -211,6 +211,11 @@ pub struct SearchAnswer {
 /// The longest value that is found as a whole, in UTF-16 units: the `ignore_above` of keywords.
 const MAX_KEYWORD: usize = 1024;
 
+/// The member that marks the place of an entity that was removed. The place is kept, so that no older version that is
+/// delivered again brings the entity back: a search server forgets the version of what was deleted within a minute. No
+/// search shows it, and no column can have the name.
+const REMOVED: &str = "_removida";
+
 /// Most values a count lists.
 pub const COUNTED_VALUES: u32 = 20;
 
@@ -266,6 +271,18 @@ pub trait Index: Sink {
     /// The fields that can be asked for in an index: what [`query::parse`] reads a query by. None where the index is
     /// of another catalog.
     fn fields(&self, index: IndexName) -> &'static Fields;
+
+    /// The next `limit` entities of a table that are visible, by id and version, in the order of the bytes of their ids:
+    /// one question a range, whether it is as it should be or not.
+    ///
+    /// # Errors
+    /// When the index can't be reached.
+    async fn versions(
+        &self,
+        table: Table,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, i64)>, Fault>;
 
     /// The rebuilds that were begun and not ended, by whatever process.
     ///

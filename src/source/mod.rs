@@ -24,12 +24,26 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowQuery {
     pub table: Table,
-    /// Rows last written at or after this instant. For a table without a modification column: created at or after.
+    pub scope: Scope,
+    /// Rows last written at or after this instant. For a table without a modification column: created at or after. Only
+    /// where the scope is [`Scope::Changed`].
     pub since: DateTime<Utc>,
     /// All of these must hold.
     pub conditions: Vec<Condition>,
     /// Rows to ask for at a time; the server may return fewer.
     pub page_size: u32,
+}
+
+/// Which rows a read is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that changed since, the oldest change first.
+    #[default]
+    Changed,
+    /// Every row, in the order of keys: a row that changes while it is read keeps its place.
+    Whole,
+    /// The rows of these keys, at most a hundred.
+    Keys(Vec<String>),
 }
 
 /// What a row's column must be.
@@ -47,6 +61,21 @@ pub struct PageToken {
     pub(in crate::source) pass: Pass,
     /// Where the last row seen in this pass stands; `None` at its beginning.
     pub(in crate::source) last: Option<Place>,
+}
+
+impl PageToken {
+    /// Behind the row of this key, as [`PageToken::key`] told it, where a whole table is read.
+    pub fn behind(key: String) -> Self {
+        Self { pass: Pass::Timeless, last: Some(Place::Row { at: String::new(), key }) }
+    }
+
+    /// The key of the last row that was shown, as the source spells it; `None` where there is none to go on from.
+    pub fn key(&self) -> Option<&str> {
+        match &self.last {
+            Some(Place::Row { key, .. }) => Some(key),
+            Some(Place::Count(_)) | None => None,
+        }
+    }
 }
 
 /// A place among the rows of a pass.
@@ -152,6 +181,12 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// As [`Source::page`].
     async fn overview(&self, table: Table) -> Result<TableOverview, Fault>;
+
+    /// How many rows the source counts; `None` where it can't count them in time.
+    ///
+    /// # Errors
+    /// As [`Source::page`].
+    async fn row_count(&self, table: Table) -> Result<Option<u64>, Fault>;
 
     /// A table's columns by their names in the project, as it told them last; `None` before it did. What is selected
     /// follows from them where a column must not be read, and what is selected decides a row's identity: keep them

@@ -2,6 +2,7 @@
 //! table has been read, and who is reading it now.
 
 mod layout;
+mod ledger;
 mod notices;
 mod operations;
 pub mod postgres;
@@ -13,6 +14,7 @@ pub mod tables;
 
 use std::collections::HashMap;
 
+pub use ledger::{Entry, Ledger, SavedReading, Stranger, StrangerPage};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
     QuestionAccess, Questions, StoredEntity, StoredEvent, readable,
@@ -93,9 +95,97 @@ pub struct SyncRequest {
     /// window is read whole.
     #[serde(default)]
     pub resume: bool,
-    /// Append also what was appended before (after a log was lost, say).
+    /// Append also what was appended before: what a lost log is made from.
     #[serde(default)]
-    pub full: bool,
+    pub reappend: bool,
+    /// Not a sync of a window, but a reconciliation of the whole table: the rest of the request does not apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<Reconciliation>,
+}
+
+/// What was asked of a reconciliation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reconciliation {
+    /// Somebody agreed that so many rows are gone, however large a part of the table they are.
+    #[serde(default)]
+    pub allow_deletes: Option<u64>,
+}
+
+/// What a reconciliation is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReconcileStep {
+    /// Reading the whole table and appending what differs.
+    #[default]
+    Reading,
+    /// Asking the source for the rows it did not show.
+    Looking,
+    /// Waiting until both sinks have applied the log.
+    Waiting,
+    /// Comparing both sinks with what was appended, and repairing what differs.
+    Proving,
+    Ended,
+}
+
+/// What a reconciliation found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ReconcileReport {
+    pub step: ReconcileStep,
+    /// Rows the source showed, each key once.
+    pub source_rows: u64,
+    /// Rows that could not be told apart because they have no usable key; they are dead letters.
+    pub unkeyed: u64,
+    /// Rows the source did not show and, asked by key, does not have.
+    pub gone: u64,
+    /// Removals appended for them.
+    pub deleted: u64,
+    /// Entities that a sink did not have as they were appended: appended again.
+    pub repaired: u64,
+    /// Entities that a sink can't take; an open dead letter tells why.
+    pub parked: u64,
+    /// Entities that a sink still has otherwise than they were appended, although they were appended again: 0, or the
+    /// reconciliation failed.
+    pub unexplained: u64,
+    /// The first of the differences, by key.
+    pub differences: Vec<Difference>,
+    /// What was compared in each sink; empty as long as nothing was.
+    pub sinks: Vec<SinkProof>,
+}
+
+/// How a sink has an entity, when not as it was appended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Difference {
+    pub sink: String,
+    pub key: String,
+    pub problem: DifferenceKind,
+    /// It was still there when everything that could be done was done.
+    pub unexplained: bool,
+}
+
+/// What is wrong with an entity in a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DifferenceKind {
+    /// The sink has not got it.
+    Missing,
+    /// The sink has another version.
+    OtherVersion,
+    /// The sink has it although it was removed, or nobody appended it.
+    Surplus,
+    /// The sink has the entity and not the event that brought it.
+    WithoutEvent,
+}
+
+/// What was compared in a sink in the last pass over it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SinkProof {
+    pub sink: String,
+    /// Entities it has.
+    pub entities: u64,
+    /// Entities that differ.
+    pub different: u64,
+    /// Same keys and versions as were appended, but for those that are parked.
+    pub proven: bool,
 }
 
 /// What a sync has done so far.
@@ -124,6 +214,9 @@ pub struct SyncProgress {
     pub remembered: Vec<Position>,
     /// The limit was reached and the source has more.
     pub more: bool,
+    /// Of a reconciliation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<ReconcileReport>,
 }
 
 /// Values that did not fit a column.
@@ -197,6 +290,8 @@ pub struct Appended {
     pub event: Uuid,
     /// The version that event was given; the next one is larger.
     pub versao: i64,
+    /// That event says that the row is gone.
+    pub removed: bool,
 }
 
 /// How a sync ended.
@@ -235,7 +330,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink + Questions + Operations + Notices {
+pub trait Store: Sink + Questions + Operations + Notices + Ledger {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///

@@ -92,6 +92,8 @@ pub struct ParkedEntity {
 pub struct SyncFilter {
     pub table: Option<TableName>,
     pub state: Option<SyncState>,
+    /// Only reconciliations.
+    pub only_reconciliations: bool,
     /// Only those that started before this one.
     pub before: Option<Uuid>,
     pub limit: u32,

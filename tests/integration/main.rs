@@ -29,6 +29,7 @@ mod operations;
 mod processes;
 mod questions_postgres;
 mod rebuild;
+mod reconcile;
 mod schedules;
 mod source_supabase;
 mod stdio;

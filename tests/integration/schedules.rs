@@ -158,3 +158,39 @@ async fn a_client_schedules_lists_and_removes_and_the_schedule_outlives_the_serv
     client.close().await;
     pipeline.clean_up().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_with_a_schedule_is_reconciled_once_after_the_hour_of_the_night() {
+    let mut pipeline = Pipeline::new().await;
+    // The night's hour is this one.
+    pipeline.set("SLUICE_RECONCILE_HOUR", chrono::Timelike::hour(&chrono::Utc::now()).to_string());
+    pipeline.source.set_rows(table("leads"), leads(20));
+    let engine = pipeline.engine().await;
+    engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
+    engine.start_drains().await;
+    engine.schedules.start();
+    eventually("the first run ended", async || schedule(&engine).await.last_run.is_some()).await;
+    let name = table("leads").into();
+    let last = async || engine.syncs.last_reconciliation(&name).await.expect("an answer");
+    assert_eq!(last().await, None, "what has just been synced for the first time can wait for the night");
+
+    pipeline.source.set_rows(table("leads"), leads(18));
+    pipeline
+        .execute(
+            "UPDATE sluice_schedules SET last_success_at = now() - interval '25 hours', next_due_at = now() - interval '1 minute'",
+        )
+        .await;
+    eventually("the night's reconciliation ended", async || {
+        last().await.is_some_and(|one| one.state == sluice::store::SyncState::Succeeded)
+    })
+    .await;
+    assert_eq!(pipeline.number("SELECT count(*) FROM leads").await, 18);
+    let first = last_run(&engine).await;
+    eventually("its run is over", async || last_run(&engine).await.outcome == RunOutcome::Succeeded).await;
+    make_due(&pipeline).await;
+    eventually("another run ended", async || last_run(&engine).await != first).await;
+    let reconciliations = "SELECT count(*) FROM sluice_syncs WHERE request ? 'reconcile'";
+    assert_eq!(pipeline.number(reconciliations).await, 1, "once a night");
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}

@@ -13,7 +13,7 @@ use sluice::{
     domain::{Catalog, Definition, Json, JsonObject, Table, json::to_value},
     fault::Fault as PartFault,
     source::{
-        Page, RowQuery, Source,
+        Page, RowQuery, Scope, Source,
         sample::{Failure, Fault, SampleServer, keys},
         supabase::SupabaseSource,
     },
@@ -45,7 +45,7 @@ fn source(server: &SampleServer) -> SupabaseSource {
 
 fn query(table: Table, page_size: u32) -> RowQuery {
     let since = Utc::now() - TimeDelta::hours(24);
-    RowQuery { table, since, conditions: Vec::new(), page_size }
+    RowQuery { table, scope: Scope::Changed, since, conditions: Vec::new(), page_size }
 }
 
 async fn pages(source: &SupabaseSource, query: &RowQuery) -> Result<Vec<Page>, PartFault> {

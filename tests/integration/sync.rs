@@ -58,8 +58,8 @@ async fn a_second_sync_of_the_same_rows_appends_nothing() {
     }
     // Even when told to append everything again, nothing is there twice.
     for table in Catalog::built_in().tables() {
-        let full = sync(&engine, SyncRequest { full: true, ..request(table) }).await;
-        assert_eq!(full.appended, if table.name() == "leads" { 60 } else { 20 }, "{table}");
+        let again = sync(&engine, SyncRequest { reappend: true, ..request(table) }).await;
+        assert_eq!(again.appended, if table.name() == "leads" { 60 } else { 20 }, "{table}");
     }
     pipeline.assert_events(80).await;
     assert_eq!(pipeline.number("SELECT count(*) FROM leads").await, 60);

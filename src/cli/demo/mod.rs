@@ -126,7 +126,8 @@ async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
         limit: 100_000,
         conditions: Vec::new(),
         resume: false,
-        full: false,
+        reappend: false,
+        reconcile: None,
     };
     let id = engine.syncs.start(request).await?;
     let status = engine.syncs.wait_for(id, PATIENCE, &mut Quiet).await?;

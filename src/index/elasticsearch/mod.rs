@@ -39,6 +39,7 @@ mod rebuild;
 mod schema;
 mod search;
 mod templates;
+mod versions;
 
 use std::sync::{
     Arc,
@@ -54,7 +55,7 @@ pub(crate) use self::dsl::query as query_dsl;
 use self::{client::Client, operation::Operation, templates::Names};
 use crate::{
     config::ElasticsearchSettings,
-    domain::Catalog,
+    domain::{Catalog, Table},
     fault::Fault,
     identity::Identity,
     index::{
@@ -200,6 +201,15 @@ impl Index for EsIndex {
 
     fn fields(&self, index: IndexName) -> &'static Fields {
         self.names.indices().fields(index)
+    }
+
+    async fn versions(
+        &self,
+        table: Table,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, i64)>, Fault> {
+        versions::page(&self.client, &self.names, table, after, limit).await
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {

@@ -185,9 +185,12 @@ pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> 
     if refreshed["_shards"]["failed"] != 0 {
         return Err(Fault::transient(PART, format!("{doing}: not all shards answer"), "it is tried again"));
     }
+    let mut add = names.layout(rebuild.index).alias_properties();
+    add["index"] = json!(name);
+    add["alias"] = json!(alias);
     let actions = json!({ "actions": [
         { "remove": { "index": mark.replaces, "alias": alias } },
-        { "add": { "index": name, "alias": alias, "is_write_index": true } },
+        { "add": add },
     ]});
     let answer = client.post_body("_aliases", &actions, &doing).await?;
     // Somebody else who goes on with the same rebuild may have been faster.

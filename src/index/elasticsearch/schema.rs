@@ -24,10 +24,11 @@ pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault>
 /// Template, index and alias, whatever the columns of an index that is there.
 pub(super) async fn ensure(client: &Client, layout: &Layout) -> Result<(), Fault> {
     put_template(client, layout).await?;
-    if !alias_is_there(client, layout).await? {
-        create_index(client, layout).await?;
+    match alias_state(client, layout).await? {
+        AliasState::Missing => create_index(client, layout).await,
+        AliasState::Unfiltered(index) => filter_alias(client, layout, &index).await,
+        AliasState::Ready => Ok(()),
     }
-    Ok(())
 }
 
 async fn put_template(client: &Client, layout: &Layout) -> Result<(), Fault> {
@@ -64,13 +65,34 @@ struct AliasedIndex {
 #[derive(Deserialize)]
 struct AliasProperties {
     is_write_index: Option<bool>,
+    filter: Option<serde::de::IgnoredAny>,
 }
 
-async fn alias_is_there(client: &Client, layout: &Layout) -> Result<bool, Fault> {
+/// How an alias is.
+enum AliasState {
+    Missing,
+    /// It shows what was removed; behind it is this index.
+    Unfiltered(String),
+    Ready,
+}
+
+/// An alias that was made by hand, or before entities could be removed, shows what it must not.
+async fn filter_alias(client: &Client, layout: &Layout, index: &str) -> Result<(), Fault> {
+    let doing = format!("letting the alias {} show what is there and nothing else", layout.alias);
+    let mut add = layout.alias_properties();
+    add["index"] = json!(index);
+    add["alias"] = json!(layout.alias);
+    // The mapping first: a filter by a field that is not there lets everything pass.
+    put_mapping(client, layout).await?;
+    let answer = client.post_body("_aliases", &json!({ "actions": [{ "add": add }] }), &doing).await?;
+    succeeded(client, &answer, &doing)
+}
+
+async fn alias_state(client: &Client, layout: &Layout) -> Result<AliasState, Fault> {
     let doing = format!("looking for the alias {}", layout.alias);
     let answer = client.look(&format!("_alias/{}", layout.alias), &doing).await?;
     if answer.status == 404 {
-        return Ok(false);
+        return Ok(AliasState::Missing);
     }
     succeeded(client, &answer, &doing)?;
     let indices: HashMap<String, AliasedIndex> = serde_json::from_slice(&answer.body)
@@ -80,8 +102,10 @@ async fn alias_is_there(client: &Client, layout: &Layout) -> Result<bool, Fault>
         let said = index.aliases.get(&layout.alias).and_then(|alias| alias.is_write_index);
         said.unwrap_or(indices.len() == 1)
     };
-    if indices.values().any(is_written) {
-        return Ok(true);
+    if let Some((name, index)) = indices.iter().find(|(_, index)| is_written(index)) {
+        let is_filtered = index.aliases.get(&layout.alias).is_some_and(|alias| alias.filter.is_some());
+        let is_ready = is_filtered || !layout.is_filtered();
+        return Ok(if is_ready { AliasState::Ready } else { AliasState::Unfiltered(name.clone()) });
     }
     Err(Fault::misconfigured(
         PART,
@@ -97,7 +121,7 @@ async fn create_index(client: &Client, layout: &Layout) -> Result<(), Fault> {
     let exists =
         answer.status == 400 && faults::cause_of(&answer.body).kind == "resource_already_exists_exception";
     // Index and alias come to be in one step: whoever was faster has made both.
-    if !exists || alias_is_there(client, layout).await? {
+    if !exists || !matches!(alias_state(client, layout).await?, AliasState::Missing) {
         return if exists { Ok(()) } else { succeeded(client, &answer, &doing) };
     }
     Err(Fault::misconfigured(

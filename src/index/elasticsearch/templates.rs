@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::PART;
 use crate::{
     fault::Fault,
-    index::{FieldKind, Fields, IndexName, MAX_KEYWORD, fields::Indices},
+    index::{FieldKind, Fields, IndexName, MAX_KEYWORD, REMOVED, fields::Indices},
 };
 
 const SETTINGS: &str = include_str!("settings.json");
@@ -63,7 +63,8 @@ impl Names {
         let fields = self.indices.fields(index);
         Layout {
             alias: self.alias(index).into_owned(),
-            mappings: mapping(fields),
+            mappings: layout_mapping(index, fields),
+            hides_removed: matches!(index, IndexName::Entities(_)),
             field_limit: Some(fields.iter().count() + 100).filter(|fields| *fields > DEFAULT_FIELDS),
             // `a-leads-*` lies within `a-*`: of two prefixes' templates the longer must win.
             priority: 100 + self.prefix.len(),
@@ -79,9 +80,25 @@ pub(super) struct Layout {
     /// Where a server's own limit is too low for the tables there are.
     pub(super) field_limit: Option<usize>,
     priority: usize,
+    /// Whether the alias shows only what was not removed.
+    hides_removed: bool,
 }
 
 impl Layout {
+    /// What the alias is, besides its name.
+    pub(super) fn alias_properties(&self) -> Value {
+        let mut properties = json!({ "is_write_index": true });
+        if self.hides_removed {
+            properties["filter"] = json!({ "bool": { "must_not": { "term": { REMOVED: true } } } });
+        }
+        properties
+    }
+
+    /// Whether an alias must have a filter.
+    pub(super) fn is_filtered(&self) -> bool {
+        self.hides_removed
+    }
+
     /// The first index behind the alias. A rebuild makes `-000002` and moves the alias.
     pub(super) fn first_index(&self) -> String {
         format!("{}-000001", self.alias)
@@ -101,7 +118,7 @@ impl Layout {
     pub(super) fn index(&self) -> Value {
         let alias = &self.alias;
         json!({
-            "aliases": { alias: { "is_write_index": true } },
+            "aliases": { alias: self.alias_properties() },
             "settings": self.settings(),
             "mappings": self.mappings,
         })
@@ -131,6 +148,15 @@ impl Layout {
         }
         settings
     }
+}
+
+/// As [`mapping`], with what marks an entity that was removed.
+fn layout_mapping(index: IndexName, fields: &Fields) -> Value {
+    let mut mapping = mapping(fields);
+    if matches!(index, IndexName::Entities(_)) {
+        mapping["properties"][REMOVED] = json!({ "type": "boolean" });
+    }
+    mapping
 }
 
 /// The mapping of an index with these fields, closed to all others.

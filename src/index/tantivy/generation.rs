@@ -1,21 +1,21 @@
 //! One tantivy index in a folder of its own.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     thread::available_parallelism,
 };
 
 use tantivy::{
-    DocAddress, DocSet, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher,
+    DocAddress, DocId, DocSet, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher,
     TERMINATED, TantivyDocument, TantivyError, Term,
     collector::{
         Count, TopDocs,
         sort_key::{SortBySimilarityScore, SortByStaticFastValue, SortByString},
     },
     directory::MmapDirectory,
-    query::Query,
+    query::{AllQuery, BooleanQuery, Occur, Query, TermQuery},
     schema::{IndexRecordOption, Value as _},
 };
 
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     index::{
-        Field, Fields, Hit, IndexName, SearchAnswer, SearchRequest, Sort, documents::Document,
+        Field, Fields, Hit, IndexName, REMOVED, SearchAnswer, SearchRequest, Sort, documents::Document,
         query::Query as Asked, words,
     },
     sink::Applied,
@@ -172,8 +172,53 @@ impl Generation {
         Ok(())
     }
 
-    pub(super) fn count(&self) -> u64 {
-        self.reader.searcher().num_docs()
+    /// Documents that a search can find.
+    pub(super) fn count(&self) -> tantivy::Result<u64> {
+        Ok(self.reader.searcher().search(&*self.shown(Box::new(AllQuery)), &Count)? as u64)
+    }
+
+    /// What a query finds of what was not removed.
+    fn shown(&self, query: Box<dyn Query>) -> Box<dyn Query> {
+        let removed = TermQuery::new(self.removed(), IndexRecordOption::Basic);
+        Box::new(BooleanQuery::new(vec![(Occur::Must, query), (Occur::MustNot, Box::new(removed))]))
+    }
+
+    /// What the places of removed entities have.
+    fn removed(&self) -> Term {
+        Term::from_field_text(self.layout.present, REMOVED)
+    }
+
+    /// The next ids behind `after` and their versions, in the order of their bytes.
+    pub(super) fn versions(&self, after: &str, limit: usize) -> tantivy::Result<Vec<(String, i64)>> {
+        let searcher = self.reader.searcher();
+        let mut found: Vec<(String, i64)> = Vec::new();
+        for segment in searcher.segment_readers() {
+            let ids = segment.inverted_index(self.layout.id)?;
+            let versions: Option<tantivy::columnar::Column<i64>> =
+                segment.fast_fields().column_opt(VERSION)?;
+            let removed = postings(&*segment.inverted_index(self.layout.present)?, &self.removed())?;
+            let alive = segment.alive_bitset();
+            let mut terms = ids.terms().range().gt(after.as_bytes()).into_stream()?;
+            let mut taken = 0;
+            while taken < limit && terms.advance() {
+                let mut postings =
+                    ids.read_postings_from_terminfo(terms.value(), IndexRecordOption::Basic)?;
+                let mut doc = postings.doc();
+                while doc != TERMINATED {
+                    let is_shown = alive.is_none_or(|alive| alive.is_alive(doc)) && !removed.contains(&doc);
+                    if is_shown {
+                        let id = String::from_utf8(terms.key().to_vec()).map_err(|_| broken())?;
+                        let version = versions.as_ref().and_then(|versions| versions.first(doc));
+                        found.push((id, version.unwrap_or_default()));
+                        taken += 1;
+                    }
+                    doc = postings.advance();
+                }
+            }
+        }
+        found.sort_unstable();
+        found.truncate(limit);
+        Ok(found)
     }
 
     /// Lets the writer go, and its lock with it.
@@ -188,7 +233,7 @@ impl Generation {
         counted: &[&Field],
     ) -> tantivy::Result<SearchAnswer> {
         let searcher = self.reader.searcher();
-        let query = translate(&self.layout, asked)?;
+        let query = self.shown(translate(&self.layout, asked)?);
         let mut columns: Vec<Counted> = counted.iter().map(|field| Counted::values(field)).collect();
         if request.count_by_day {
             columns.push(Counted::days("timestamp"));
@@ -218,6 +263,19 @@ impl Generation {
     fn lock(&self) -> MutexGuard<'_, Option<IndexWriter>> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The documents of a segment that have a term.
+fn postings(index: &tantivy::InvertedIndexReader, term: &Term) -> tantivy::Result<HashSet<DocId>> {
+    let mut documents = HashSet::new();
+    if let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? {
+        let mut doc = postings.doc();
+        while doc != TERMINATED {
+            documents.insert(doc);
+            doc = postings.advance();
+        }
+    }
+    Ok(documents)
 }
 
 fn broken() -> TantivyError {

@@ -42,7 +42,7 @@ use super::{
     fields::Indices, unknown_index,
 };
 use crate::{
-    domain::Catalog,
+    domain::{Catalog, Table},
     fault::Fault,
     identity::Identity,
     log::Position,
@@ -388,7 +388,7 @@ impl Sink for TantivyIndex {
             for index in shared.indices.names() {
                 let generation = shared.serving(index)?;
                 generation.refresh()?;
-                counts.push((index.to_string(), generation.count()));
+                counts.push((index.to_string(), generation.count()?));
             }
             Ok(counts)
         });
@@ -415,6 +415,21 @@ impl Index for TantivyIndex {
 
     fn fields(&self, index: IndexName) -> &'static Fields {
         self.shared.indices.fields(index)
+    }
+
+    async fn versions(
+        &self,
+        table: Table,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, i64)>, Fault> {
+        let after = after.unwrap_or_default().to_owned();
+        self.blocking("comparing documents", move |shared| {
+            let generation = shared.serving(IndexName::Entities(table))?;
+            generation.refresh()?;
+            Ok(generation.versions(&after, usize::try_from(limit).unwrap_or(usize::MAX))?)
+        })
+        .await
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {

@@ -16,7 +16,7 @@ use tantivy::{
 
 use crate::{
     domain::{Members, json},
-    index::{Field, FieldKind, Fields, MAX_KEYWORD, query},
+    index::{Field, FieldKind, Fields, MAX_KEYWORD, REMOVED, query},
 };
 
 /// The name of the analyzer of texts.
@@ -104,6 +104,14 @@ impl Layout {
     /// What is to be added for a document. `None` when its body is no JSON object.
     pub(super) fn document(&self, id: &str, version: Option<i64>, body: &[u8]) -> Option<TantivyDocument> {
         let members = by_name(std::str::from_utf8(body).ok()?)?;
+        if version.is_some() && members.contains_key(REMOVED) {
+            let mut out = TantivyDocument::new();
+            out.add_bytes(self.id, id.as_bytes());
+            out.add_bytes(self.source, body);
+            out.add_i64(self.version, version.unwrap_or_default());
+            out.add_text(self.present, REMOVED);
+            return Some(out);
+        }
         let mut inner: HashMap<&str, HashMap<Cow<'_, str>, &str>> = HashMap::new();
         let mut out = TantivyDocument::with_capacity(body.len() * 3);
         out.add_bytes(self.id, id.as_bytes());

@@ -5,6 +5,7 @@ mod doctor;
 mod operate;
 pub(super) mod query;
 mod rebuild;
+mod reconcile;
 mod schedules;
 mod search;
 mod status;
@@ -56,6 +57,11 @@ pub const GROUPS: &[Group] = &[
         name: "search",
         about: "find documents in the index, and count them",
         router: SluiceServer::search_tools,
+    },
+    Group {
+        name: "reconcile",
+        about: "prove that both sinks have what the source has, and mend what differs",
+        router: SluiceServer::reconcile_tools,
     },
     Group { name: "rebuild", about: "make an index anew from the log", router: SluiceServer::rebuild_tools },
 ];

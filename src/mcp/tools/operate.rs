@@ -165,6 +165,7 @@ impl SluiceServer {
     async fn list_syncs(&self, given: JsonObject) -> Result<Answer<SyncList>, ToolError> {
         let args: ListSyncsArgs = arguments(given)?;
         let filter = SyncFilter {
+            only_reconciliations: false,
             table: args.table.map(TableName),
             state: args.state,
             before: args.cursor,

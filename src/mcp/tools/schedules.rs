@@ -81,8 +81,15 @@ impl SluiceServer {
             let conditions =
                 self.named_filters(&table.0, [("status", args.status), ("min_messages", least)])?;
             let (hours_ago, limit) = (args.hours_ago, args.limit);
-            let request =
-                SyncRequest { table: table.clone(), hours_ago, limit, conditions, resume: true, full: false };
+            let request = SyncRequest {
+                table: table.clone(),
+                hours_ago,
+                limit,
+                conditions,
+                resume: true,
+                reappend: false,
+                reconcile: None,
+            };
             self.engine.schedules.put(&request, every, &operator(&context)).await?;
             "created_or_replaced"
         };

@@ -23,7 +23,7 @@ use crate::{
         schema, tasks,
     },
     source::Condition,
-    store::SyncRequest,
+    store::{ReconcileReport, SyncRequest},
 };
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -139,7 +139,7 @@ fn default_hours() -> u32 {
 
 /// A sync, and what to do next.
 #[derive(Debug, Serialize, JsonSchema)]
-struct SyncAnswer {
+pub(super) struct SyncAnswer {
     #[serde(flatten)]
     sync: SyncStatus,
     /// What to call next, if anything.
@@ -254,7 +254,7 @@ impl SluiceServer {
 
 fn request(table: &str, hours_ago: u32, limit: u32, conditions: Vec<Condition>) -> SyncRequest {
     let table = TableName(table.to_owned());
-    SyncRequest { table, hours_ago, limit, conditions, resume: false, full: false }
+    SyncRequest { table, hours_ago, limit, conditions, resume: false, reappend: false, reconcile: None }
 }
 
 impl SluiceServer {
@@ -304,7 +304,7 @@ impl SluiceServer {
         Ok(self.answer(status))
     }
 
-    fn answer(&self, sync: SyncStatus) -> Answer<SyncAnswer> {
+    pub(super) fn answer(&self, sync: SyncStatus) -> Answer<SyncAnswer> {
         let next_step = self.next_step(&sync);
         Answer(SyncAnswer { sync, next_step })
     }
@@ -318,6 +318,10 @@ impl SluiceServer {
                 "Everything is in the log; call get_sync with wait=true, or get_pipeline_status if it stays like this."
                     .to_owned(),
             ),
+            SyncPhase::Failed if let Some(report) = asking(sync) => Some(format!(
+                "Nothing was removed. Look at the source: a key that sees only some rows looks the same. If the {gone} rows are really gone, ask the user, then call reconcile_table with allow_deletes: {gone}.",
+                gone = report.gone
+            )),
             SyncPhase::Done if sync.more => Some("The source has more: call the same tool again to go on.".to_owned()),
             SyncPhase::Done if sync.rows_read == 0 => self.engine.project.empty_hint(),
             SyncPhase::Done => None,
@@ -331,15 +335,20 @@ impl SluiceServer {
     }
 }
 
+/// The report of a reconciliation that stopped because too many rows are gone.
+fn asking(sync: &SyncStatus) -> Option<&ReconcileReport> {
+    sync.reconcile.as_ref().filter(|report| report.gone > report.deleted)
+}
+
 /// Progress notifications, where the client asked for them.
-struct Progress<'a> {
+pub(super) struct Progress<'a> {
     context: &'a RequestContext<RoleServer>,
     token: Option<ProgressToken>,
     steps: f64,
 }
 
 impl<'a> Progress<'a> {
-    fn of(context: &'a RequestContext<RoleServer>) -> Self {
+    pub(super) fn of(context: &'a RequestContext<RoleServer>) -> Self {
         Self { context, token: context.meta.get_progress_token(), steps: 0.0 }
     }
 }

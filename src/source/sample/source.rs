@@ -94,6 +94,10 @@ impl Source for SampleSource {
         self.reader.overview(table).await
     }
 
+    async fn row_count(&self, table: Table) -> Result<Option<u64>, Fault> {
+        self.reader.row_count(table).await
+    }
+
     fn columns(&self, table: Table) -> Option<Vec<String>> {
         self.reader.columns(table)
     }

@@ -33,7 +33,7 @@ use self::{
     query::Parameters,
 };
 use super::{
-    Page, PageToken, Pass, Place, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
+    Page, PageToken, Pass, Place, RowQuery, Scope, Source, SourceHealth, SourceWarning, TableOverview,
     description::{Description, Difference},
 };
 use crate::{
@@ -252,10 +252,10 @@ impl Source for SupabaseSource {
         let ReadPage { rows, columns, asked_at: read_at } = self.read(query, token, after.is_none()).await?;
         let time = columns.time();
         if rows.is_empty() {
-            let next = match token.pass {
-                Pass::Timeless if time.is_some() => Some(Pass::Timed),
-                Pass::Timeless | Pass::Timed => Some(Pass::Keyless),
-                Pass::Keyless => None,
+            let next = match (token.pass, &query.scope) {
+                (_, Scope::Keys(_)) | (Pass::Keyless, _) => None,
+                (Pass::Timeless, Scope::Changed) if time.is_some() => Some(Pass::Timed),
+                (Pass::Timeless | Pass::Timed, _) => Some(Pass::Keyless),
             };
             let next = next.map(|pass| PageToken { pass, last: None });
             return Ok(Page { rows, read_at, watermark: None, next });
@@ -272,11 +272,26 @@ impl Source for SupabaseSource {
             }
             Place::Count(_) => None,
         };
+        // All that were asked for: there can't be more.
+        if matches!(&query.scope, Scope::Keys(keys) if rows.len() >= keys.len()) {
+            return Ok(Page { rows, read_at, watermark, next: None });
+        }
         Ok(Page { rows, read_at, watermark, next: Some(PageToken { pass: token.pass, last: Some(last) }) })
     }
 
     async fn overview(&self, table: Table) -> Result<TableOverview, Fault> {
         self.overview_of(table).await
+    }
+
+    async fn row_count(&self, table: Table) -> Result<Option<u64>, Fault> {
+        match self.counted(table, None).await {
+            Ok((_, count)) => Ok(Some(count)),
+            // Counting a large table may take longer than the project lets a statement run.
+            Err(Refusal::Answer { status, error }) if verdict(status, error.code()) == Verdict::Smaller => {
+                Ok(None)
+            }
+            Err(refusal) => Err(self.http.fault(&format!("counting {table}"), refusal)),
+        }
     }
 
     fn columns(&self, table: Table) -> Option<Vec<String>> {

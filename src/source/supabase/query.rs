@@ -7,7 +7,7 @@ use chrono::{DateTime, Offset, SecondsFormat, TimeDelta, Utc};
 use super::columns::Columns;
 use crate::{
     domain::Table,
-    source::{Condition, PageToken, Pass, Place, RowQuery},
+    source::{Condition, PageToken, Pass, Place, RowQuery, Scope},
 };
 
 /// Name and value of each parameter.
@@ -24,7 +24,7 @@ pub(super) fn page(
     let mut parameters = vec![parameter("select", columns.selection(asked_for)), parameter("limit", size)];
     let key = name(query.table.definition().key_source());
     // A table may have no time at all: then every row is read, by key.
-    let time = columns.time().map(name);
+    let time = columns.time().map(name).filter(|_| query.scope == Scope::Changed);
     let mut conditions: Vec<String> = Vec::new();
     match (token.pass, time) {
         (Pass::Timed, Some(time)) => {
@@ -60,6 +60,10 @@ pub(super) fn page(
     } else {
         format!("{key}.not.is.null")
     });
+    if let Scope::Keys(keys) = &query.scope {
+        let keys: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
+        conditions.push(format!("{key}.in.({})", keys.join(",")));
+    }
     conditions.extend(query.conditions.iter().map(|asked| condition(query.table, asked)));
     if !conditions.is_empty() {
         parameters.push(parameter("and", format!("({})", conditions.join(","))));
@@ -128,7 +132,8 @@ mod tests {
     }
 
     fn of(table: Table) -> RowQuery {
-        RowQuery { table, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 10 }
+        let scope = Scope::Changed;
+        RowQuery { table, scope, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 10 }
     }
 
     fn asked(query: &RowQuery, pass: Pass, last: Option<(&str, &str)>) -> Parameters {
@@ -173,6 +178,16 @@ mod tests {
             "(or(started_at.gte.\"1970-01-01T00:00:00.000000Z\",is_active.is.true,\
              ended_at.gte.\"1970-01-01T00:00:00.000000Z\"),id.not.is.null)"
         );
+    }
+
+    #[test]
+    fn a_whole_table_and_given_keys_are_read_in_the_order_of_keys_whatever_the_rows_times() {
+        let whole = RowQuery { scope: Scope::Whole, ..query("leads") };
+        assert_eq!(conditions(&whole, Pass::Timeless, None), "(id.not.is.null)");
+        assert_eq!(conditions(&whole, Pass::Timeless, Some(("", "x"))), "(id.gt.\"x\",id.not.is.null)");
+        assert_eq!(value(asked(&whole, Pass::Timeless, None), "order"), "id.asc");
+        let keys = RowQuery { scope: Scope::Keys(vec!["a".into(), "b,\"c".into()]), ..query("leads") };
+        assert_eq!(conditions(&keys, Pass::Timeless, None), "(id.not.is.null,id.in.(\"a\",\"b,\\\"c\"))");
     }
 
     #[test]

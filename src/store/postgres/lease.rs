@@ -29,9 +29,10 @@ use crate::{
 };
 
 /// `OFFSET 0` keeps the look-up from being turned into a join.
-const LAST_APPENDED: &str = "SELECT a.entity, a.event, a.versao FROM unnest($3::text[]) AS r(entity)
+const LAST_APPENDED: &str =
+    "SELECT a.entity, a.event, a.versao, a.removed FROM unnest($3::text[]) AS r(entity)
     CROSS JOIN LATERAL (
-        SELECT entity, event, versao FROM sluice_appended
+        SELECT entity, event, versao, removed FROM sluice_appended
         WHERE log = $1 AND table_name = $2 AND entity = r.entity OFFSET 0
     ) AS a";
 
@@ -150,10 +151,11 @@ async fn last_appended(
     table: &TableName,
     entities: &[String],
 ) -> Result<HashMap<String, Appended>, sqlx::Error> {
-    let known: Vec<(String, Uuid, i64)> =
+    let known: Vec<(String, Uuid, i64, bool)> =
         sqlx::query_as(LAST_APPENDED).bind(log).bind(&table.0).bind(entities).fetch_all(session).await?;
-    let appended =
-        |(entity, event, versao): (String, Uuid, i64)| (entity.clone(), Appended { entity, event, versao });
+    let appended = |(entity, event, versao, removed): (String, Uuid, i64, bool)| {
+        (entity.clone(), Appended { entity, event, versao, removed })
+    };
     Ok(known.into_iter().map(appended).collect())
 }
 
@@ -232,18 +234,22 @@ async fn remember(
     }
     let events: Vec<Uuid> = newest.values().map(|one| one.event).collect();
     let versions: Vec<i64> = newest.values().map(|one| one.versao).collect();
+    let removed: Vec<bool> = newest.values().map(|one| one.removed).collect();
     let entities: Vec<&str> = newest.into_keys().collect();
     sqlx::query(
-        "INSERT INTO sluice_appended AS a (log, table_name, entity, event, versao)
-         SELECT $1, $2, r.* FROM unnest($3::text[], $4::uuid[], $5::int8[]) AS r(entity, event, versao)
-         ON CONFLICT (log, table_name, entity) DO UPDATE SET event = excluded.event, versao = excluded.versao
-         WHERE (a.event, a.versao) <> (excluded.event, excluded.versao)",
+        "INSERT INTO sluice_appended AS a (log, table_name, entity, event, versao, removed)
+         SELECT $1, $2, r.* FROM unnest($3::text[], $4::uuid[], $5::int8[], $6::bool[])
+             AS r(entity, event, versao, removed)
+         ON CONFLICT (log, table_name, entity) DO UPDATE
+         SET event = excluded.event, versao = excluded.versao, removed = excluded.removed
+         WHERE (a.event, a.versao, a.removed) <> (excluded.event, excluded.versao, excluded.removed)",
     )
     .bind(log)
     .bind(&table.0)
     .bind(&entities)
     .bind(&events)
     .bind(&versions)
+    .bind(&removed)
     .execute(&mut **transaction)
     .await?;
     Ok(())

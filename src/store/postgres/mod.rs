@@ -14,6 +14,7 @@ mod faults;
 mod health;
 mod identity;
 mod lease;
+mod ledger;
 mod login;
 mod migrations;
 mod notices;

@@ -394,8 +394,9 @@ impl Operations for PgStore {
     }
 
     async fn facts(&self) -> Result<StoreFacts, Fault> {
-        let tables: Vec<&str> =
-            counted(self.catalog).chain(["eventos_agregados", "sluice_offsets", "sluice_syncs"]).collect();
+        let tables: Vec<&str> = counted(self.catalog)
+            .chain(["eventos_agregados", "sluice_offsets", "sluice_syncs", "sluice_removed"])
+            .collect();
         let unwritable: Option<String> = over!(self, "examine the store", connection =>
             sqlx::query_scalar(
                 "SELECT CASE

@@ -76,12 +76,14 @@ pub(super) async fn listed(
         "{RECORD} WHERE ($1::text IS NULL OR table_name = $1) AND ($2::text IS NULL OR state = $2)
              AND ($3::uuid IS NULL
                   OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = $3))
+             AND (NOT $5 OR request ? 'reconcile')
          ORDER BY started_at DESC, id DESC LIMIT $4"
     ))
     .bind(filter.table.as_ref().map(|table| &table.0))
     .bind(filter.state.map(SyncState::as_str))
     .bind(filter.before)
     .bind(i64::from(filter.limit))
+    .bind(filter.only_reconciliations)
     .fetch_all(connection)
     .await?;
     stored.into_iter().map(SyncRecord::try_from).collect()

@@ -12,11 +12,12 @@ use sqlx::PgConnection;
 
 use super::{
     columns::{bind, names, select},
-    rows::{Rows, entity_columns},
+    rows::{Row, Rows, entity_columns},
 };
 use crate::{
     domain::{Catalog, Table},
     sink::{Applied, SinkBatch},
+    store::tables::key_type,
 };
 
 /// Writes everything a batch becomes.
@@ -76,9 +77,11 @@ async fn upsert_entities(
     rows: &Rows<'_>,
     table: Table,
 ) -> Result<(u64, u64), sqlx::Error> {
-    let newest = rows.newest_of(batch, table);
+    let (removed, newest): (Vec<&Row<'_>>, Vec<&Row<'_>>) =
+        rows.newest_of(batch, table).into_iter().partition(|row| row.source.event.entidade.removida);
+    let (written, stale) = remove_entities(connection, &removed, table).await?;
     if newest.is_empty() {
-        return Ok((0, 0));
+        return Ok((written, stale));
     }
     let columns = entity_columns(table, &newest);
     let key = &table.definition().key.column;
@@ -91,6 +94,10 @@ async fn upsert_entities(
     let statement = format!(
         "WITH sluice_escritos AS (
              INSERT INTO \"{table}\" AS t ({names}) {select}
+             WHERE NOT EXISTS (
+                 SELECT FROM sluice_removed AS r
+                 WHERE r.table_name = '{table}' AND r.entity = novas.\"{key}\"::text AND r.versao > novas.versao
+             )
              ON CONFLICT (\"{key}\") DO UPDATE
              SET {assignments}, processado_em = now()
              WHERE t.versao < excluded.versao OR (t.versao = excluded.versao AND t.evento_id <> excluded.evento_id)
@@ -101,9 +108,48 @@ async fn upsert_entities(
         select = select(&columns),
         assignments = assignments.join(", "),
     );
-    let written: i64 = bind(sqlx::query_scalar(&statement), &columns).fetch_one(connection).await?;
-    let written = u64::try_from(written).unwrap_or_default();
-    Ok((written, count(newest.len()).saturating_sub(written)))
+    let upserted: i64 = bind(sqlx::query_scalar(&statement), &columns).fetch_one(connection).await?;
+    let upserted = u64::try_from(upserted).unwrap_or_default();
+    Ok((written + upserted, stale + count(newest.len()).saturating_sub(upserted)))
+}
+
+/// Removes entities that are not newer, and remembers at which version each went; tells how many did, and how many are
+/// newer or went at this version or a later one.
+async fn remove_entities(
+    connection: &mut PgConnection,
+    removed: &[&Row<'_>],
+    table: Table,
+) -> Result<(u64, u64), sqlx::Error> {
+    if removed.is_empty() {
+        return Ok((0, 0));
+    }
+    let key = &table.definition().key;
+    let entities: Vec<&str> = removed.iter().map(|row| row.source.event.entidade.id.as_str()).collect();
+    let versions: Vec<i64> = removed.iter().map(|row| row.source.event.entidade.versao).collect();
+    let statement = format!(
+        "WITH novas AS MATERIALIZED (
+             SELECT * FROM unnest($1::text[], $2::int8[]) AS n(entity, versao)
+         ), apagadas AS (
+             DELETE FROM \"{table}\" AS t USING novas AS n
+             WHERE t.\"{column}\" = n.entity::{kind} AND t.versao <= n.versao
+         ), lembradas AS (
+             INSERT INTO sluice_removed AS r (table_name, entity, versao)
+             SELECT '{table}', n.entity, n.versao FROM novas AS n
+             WHERE NOT EXISTS (
+                 SELECT FROM \"{table}\" AS t WHERE t.\"{column}\" = n.entity::{kind} AND t.versao > n.versao
+             )
+             ON CONFLICT (table_name, entity) DO UPDATE SET versao = excluded.versao
+             WHERE r.versao < excluded.versao
+             RETURNING 1
+         )
+         SELECT count(*) FROM lembradas",
+        column = key.column,
+        kind = key_type(key.kind),
+    );
+    let gone: i64 =
+        sqlx::query_scalar(&statement).bind(&entities).bind(&versions).fetch_one(connection).await?;
+    let gone = u64::try_from(gone).unwrap_or_default();
+    Ok((gone, count(removed.len()).saturating_sub(gone)))
 }
 
 fn count(rows: usize) -> u64 {

@@ -65,7 +65,14 @@ pub(super) fn apply(
     for table in written {
         let mut upsert = db.prepare_cached(&entity_upsert(table))?;
         for sink in batch.newest_of(table) {
-            match accepted(upsert.exists(params_from_iter(rows::entity(table, sink))))? {
+            let written = if sink.event.entidade.removida {
+                remove(db, table, &sink.event)
+            } else if is_removed(db, table, &sink.event)? {
+                Ok(false)
+            } else {
+                upsert.exists(params_from_iter(rows::entity(table, sink)))
+            };
+            match accepted(written)? {
                 Some(true) => applied.entities += 1,
                 Some(false) => applied.stale += 1,
                 None => rejections.push(rejection(sink, REFUSED)),
@@ -129,6 +136,34 @@ fn event_insert() -> String {
         "INSERT INTO eventos_raw ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO NOTHING"
     )
+}
+
+/// Whether the entity was removed at a later version.
+fn is_removed(db: &Transaction<'_>, table: Table, event: &Event) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM sluice_removed WHERE table_name = ? AND entity = ? AND versao > ?")?
+        .exists(params![table.name(), event.entidade.id, event.entidade.versao])
+}
+
+/// Removes an entity that is not newer, and remembers at which version it went. `false` when it is newer, or went at
+/// this version or a later one.
+fn remove(db: &Transaction<'_>, table: Table, event: &Event) -> rusqlite::Result<bool> {
+    let key = &table.definition().key.column;
+    let (entity, versao) = (&event.entidade.id, event.entidade.versao);
+    db.prepare_cached(&format!("DELETE FROM \"{table}\" WHERE \"{key}\" = ? AND versao <= ?"))?
+        .execute(params![rows::key(table, entity), versao])?;
+    if db
+        .prepare_cached(&format!("SELECT 1 FROM \"{table}\" WHERE \"{key}\" = ?"))?
+        .exists([rows::key(table, entity)])?
+    {
+        return Ok(false);
+    }
+    let kept = db
+        .prepare_cached(
+            "INSERT INTO sluice_removed (table_name, entity, versao) VALUES (?, ?, ?)
+             ON CONFLICT (table_name, entity) DO UPDATE SET versao = excluded.versao WHERE versao < excluded.versao",
+        )?
+        .execute(params![table.name(), entity, versao])?;
+    Ok(kept == 1)
 }
 
 /// Adds one event to its window.

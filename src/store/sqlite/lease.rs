@@ -132,12 +132,22 @@ pub(super) fn listed(db: &Connection, filter: &SyncFilter) -> rusqlite::Result<V
          WHERE (?1 IS NULL OR table_name = ?1) AND (?2 IS NULL OR state = ?2)
              AND (?3 IS NULL
                   OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = ?3))
+             AND (NOT ?5 OR json_extract(request, '$.reconcile') IS NOT NULL)
          ORDER BY started_at DESC, id DESC LIMIT ?4"
     );
     let state = filter.state.map(SyncState::as_str);
     let before = filter.before.map(|id| id.to_string());
     db.prepare_cached(&sql)?
-        .query_map(params![filter.table.as_ref().map(|table| &table.0), state, before, filter.limit], record)?
+        .query_map(
+            params![
+                filter.table.as_ref().map(|table| &table.0),
+                state,
+                before,
+                filter.limit,
+                filter.only_reconciliations
+            ],
+            record,
+        )?
         .collect()
 }
 
@@ -157,15 +167,18 @@ impl SyncLease for SqliteLease {
         self.db
             .read("looking for what was appended", move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT event, versao FROM sluice_appended WHERE log = ? AND table_name = ? AND entity = ?",
+                    "SELECT event, versao, removed FROM sluice_appended WHERE log = ? AND table_name = ? AND entity = ?",
                 )?;
                 let mut known = HashMap::new();
                 for entity in &entities {
                     let found = statement
-                        .query_row(params![log, table.0, entity], |row| Ok((parsed(row, 0)?, row.get(1)?)))
+                        .query_row(params![log, table.0, entity], |row| {
+                            Ok((parsed(row, 0)?, row.get(1)?, row.get(2)?))
+                        })
                         .optional()?;
-                    if let Some((event, versao)) = found {
-                        known.insert(entity.clone(), Appended { entity: entity.clone(), event, versao });
+                    if let Some((event, versao, removed)) = found {
+                        let appended = Appended { entity: entity.clone(), event, versao, removed };
+                        known.insert(entity.clone(), appended);
                     }
                 }
                 Ok(known)
@@ -188,12 +201,20 @@ impl SyncLease for SqliteLease {
                     .optional()?;
                 let Some(cancel) = cancel else { return Ok(Err(lost_lease(PART, &table))) };
                 let mut remember = db.prepare_cached(
-                    "INSERT INTO sluice_appended (log, table_name, entity, event, versao) VALUES (?, ?, ?, ?, ?)
+                    "INSERT INTO sluice_appended (log, table_name, entity, event, versao, removed)
+                     VALUES (?, ?, ?, ?, ?, ?)
                      ON CONFLICT (log, table_name, entity)
-                     DO UPDATE SET event = excluded.event, versao = excluded.versao",
+                     DO UPDATE SET event = excluded.event, versao = excluded.versao, removed = excluded.removed",
                 )?;
                 for row in &appended {
-                    remember.execute(params![log, table.0, row.entity, row.event.to_string(), row.versao])?;
+                    remember.execute(params![
+                        log,
+                        table.0,
+                        row.entity,
+                        row.event.to_string(),
+                        row.versao,
+                        row.removed
+                    ])?;
                 }
                 Ok(Ok(if cancel { Control::Cancel } else { Control::GoOn }))
             })

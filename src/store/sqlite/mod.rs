@@ -2,6 +2,7 @@
 
 mod apply;
 mod lease;
+mod ledger;
 mod notices;
 mod operations;
 mod prepare;

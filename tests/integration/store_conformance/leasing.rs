@@ -176,6 +176,7 @@ async fn what_was_appended_last_of_each_entity_is_remembered<B: StoreBench>() {
         entity: entity.to_owned(),
         event: Uuid::from_u128(event),
         versao,
+        removed: false,
     };
     let of =
         |all: &[Appended]| all.iter().map(|one| (one.entity.clone(), one.clone())).collect::<HashMap<_, _>>();

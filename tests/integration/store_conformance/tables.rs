@@ -395,7 +395,7 @@ async fn a_changed_key_is_refused_and_each_way_out_works<B: StoreBench>() {
     let store = bench.open_with(new);
     store.prepare().await.expect("it begins anew");
     assert_eq!(bench.number("SELECT count(*) FROM pedidos").await, 0);
-    // What a sync with --full appends again.
+    // What a sync with --rebuild-log appends again.
     let applied = apply_of(new, &*store, vec![event]).await;
     assert_eq!((applied.duplicates, applied.entities), (1, 1));
     assert_eq!(entity(&*store, new, "pedidos", "1").await.row["id"], "1");

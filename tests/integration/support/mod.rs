@@ -241,7 +241,8 @@ pub fn request(table: Table) -> SyncRequest {
         limit: 100_000,
         conditions: Vec::new(),
         resume: false,
-        full: false,
+        reappend: false,
+        reconcile: None,
     }
 }
 

@@ -19,11 +19,17 @@ use super::{Pipeline, folder::TestFolder, service};
 pub trait Place: Sized {
     async fn new() -> Self;
     fn source(&self) -> &SampleServer;
+    /// Changes a setting for engines and processes made from here on.
+    fn set(&mut self, name: &str, value: &str);
     fn settings(&self) -> Settings;
     fn index(&self) -> Arc<dyn Index>;
     fn command(&self, arguments: &[&str]) -> tokio::process::Command;
     /// Deletes every document of an index behind the engine's back, while no engine runs.
     async fn delete_all(&self, index: IndexName);
+    /// Runs statements in the store behind the engine's back.
+    async fn execute(&self, sql: &str);
+    /// Makes a trigger that lets no lead of the name `proibida` into the store.
+    async fn refuse_a_name(&self);
     async fn clean_up(self);
 
     async fn engine(&self) -> Arc<Engine> {
@@ -34,16 +40,19 @@ pub trait Place: Sized {
 pub struct Embedded {
     folder: TestFolder,
     source: SampleServer,
+    more: BTreeMap<String, String>,
 }
 
 impl Embedded {
     fn variables(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
+        let mut variables = BTreeMap::from([
             ("SUPABASE_URL".to_owned(), self.source.url()),
             ("SUPABASE_KEY".to_owned(), keys::SECRET.to_owned()),
             ("SUPABASE_RETRY_SECONDS".to_owned(), "2".to_owned()),
             ("SLUICE_DATA_DIR".to_owned(), self.folder.path().display().to_string()),
-        ])
+        ]);
+        variables.extend(self.more.clone());
+        variables
     }
 
     fn index_folder(&self) -> PathBuf {
@@ -54,11 +63,15 @@ impl Embedded {
 impl Place for Embedded {
     async fn new() -> Self {
         let source = SampleServer::start(0).await.expect("a free port");
-        Self { folder: TestFolder::new(), source }
+        Self { folder: TestFolder::new(), source, more: BTreeMap::new() }
     }
 
     fn source(&self) -> &SampleServer {
         &self.source
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.more.insert(name.to_owned(), value.to_owned());
     }
 
     fn settings(&self) -> Settings {
@@ -84,6 +97,16 @@ impl Place for Embedded {
         writer.commit().expect("committed");
     }
 
+    async fn execute(&self, sql: &str) {
+        let store = rusqlite::Connection::open(self.folder.path().join("sluice.db")).expect("the file opens");
+        store.busy_timeout(Duration::from_secs(20)).expect("a timeout");
+        store.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    async fn refuse_a_name(&self) {
+        self.execute(<super::stores::Embedded as super::stores::StoreBench>::REFUSING_TRIGGER).await;
+    }
+
     async fn clean_up(self) {}
 }
 
@@ -96,6 +119,10 @@ impl Place for Real {
 
     fn source(&self) -> &SampleServer {
         &self.0.source
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.0.set(name, value);
     }
 
     fn settings(&self) -> Settings {
@@ -126,6 +153,14 @@ impl Place for Real {
             .await
             .expect("an answer");
         assert!(!hits.is_empty() && deleted.status().is_success());
+    }
+
+    async fn execute(&self, sql: &str) {
+        self.0.execute(sql).await;
+    }
+
+    async fn refuse_a_name(&self) {
+        self.execute(<super::stores::Postgres as super::stores::StoreBench>::REFUSING_TRIGGER).await;
     }
 
     async fn clean_up(self) {

@@ -1,0 +1,100 @@
+use std::{fmt::Write as _, process::ExitCode};
+
+use clap::Args;
+
+use super::{
+    Failure,
+    ending::{self, Ending},
+    output,
+    sync::{Bar, followed},
+};
+use crate::{
+    config::Settings,
+    domain::TableName,
+    engine::{SyncPhase, SyncStatus},
+    parts,
+    store::{DifferenceKind, ReconcileReport, Reconciliation},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The table to reconcile, as `sluice tables` lists them
+    table: String,
+    /// Drain here, too: without a worker elsewhere nothing gets into the sinks, and they can't be proven
+    #[arg(long)]
+    wait: bool,
+    /// Remove so many rows that are gone at the source, however large a part of the table they are
+    #[arg(long, value_name = "NUMBER")]
+    allow_deletes: Option<u64>,
+}
+
+/// Runs one reconciliation and says what became of it.
+pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let engine = parts::engine(settings).await?;
+    // Typed with a dash, as everything else on a command line.
+    let table = TableName(options.table.replace('-', "_"));
+    let ending = Ending::new(ending::signals());
+    let asked = Reconciliation { allow_deletes: options.allow_deletes };
+    let id = tokio::select! {
+        id = engine.syncs.reconcile(&table, asked) => id?,
+        () = ending.asked() => return Err("ended on request before the reconciliation had begun".into()),
+    };
+    let status = followed(&engine, id, options.wait, Bar::new(false), &ending).await?;
+    output::line(summary(&status))?;
+    let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn summary(status: &SyncStatus) -> String {
+    let state = match status.state {
+        SyncPhase::Done | SyncPhase::Draining => "done",
+        SyncPhase::Running => "going on",
+        SyncPhase::Failed => "failed",
+        SyncPhase::Cancelled => "cancelled",
+        SyncPhase::Interrupted => "interrupted",
+    };
+    let error = status.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let report = status.reconcile.clone().unwrap_or_default();
+    let mut text = format!(
+        "Reconciliation {} of {}: {state}{error}.\n{} rows at the source, {} appended, {} repaired, {} deleted, {} \
+         parked, {} unexplained.",
+        status.sync_id,
+        status.table,
+        report.source_rows,
+        status.appended,
+        report.repaired,
+        report.deleted,
+        report.parked,
+        report.unexplained
+    );
+    for sink in &report.sinks {
+        let proven = if sink.proven { "as they were appended" } else { "not all as they were appended" };
+        let _ = write!(text, "\n{}: {} entities compared, {proven}", sink.sink, sink.entities);
+    }
+    if report.sinks.is_empty() {
+        text.push_str("\nNeither sink was compared.");
+    }
+    for difference in &report.differences {
+        let mended = if difference.unexplained { "unexplained" } else { "appended again" };
+        let problem = told(difference.problem);
+        let _ = write!(text, "\n{} in {}: {problem}, {mended}", difference.key, difference.sink);
+    }
+    if asks(&report, status.state) {
+        let _ = write!(text, "\nTo remove them all the same: --allow-deletes {}", report.gone);
+    }
+    text
+}
+
+/// Whether it stopped because too many rows are gone.
+fn asks(report: &ReconcileReport, state: SyncPhase) -> bool {
+    state == SyncPhase::Failed && report.gone > report.deleted
+}
+
+fn told(problem: DifferenceKind) -> &'static str {
+    match problem {
+        DifferenceKind::Missing => "missing",
+        DifferenceKind::OtherVersion => "another version",
+        DifferenceKind::Surplus => "there although it is gone",
+        DifferenceKind::WithoutEvent => "without its event",
+    }
+}

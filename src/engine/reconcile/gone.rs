@@ -1,0 +1,204 @@
+//! Finding the rows that are gone, and removing them.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use tracing::warn;
+use uuid::Uuid;
+
+use super::{KEYS, KeySet, RANGE, Reconcile, Stop, guard, keys_of, report};
+use crate::{
+    domain::{Event, Table, micros, removal_id},
+    engine::appender::event_record,
+    source::{RowQuery, Scope},
+    store::{Appended, Entry, SyncLease, SyncProgress},
+};
+
+/// A row to remove.
+pub(super) struct Removal {
+    pub(super) key: String,
+    /// The removal's event.
+    pub(super) id: Uuid,
+    /// The versions that are there; the removal's is larger.
+    pub(super) newer_than: i64,
+}
+
+impl Removal {
+    /// Of a row whose last version was this.
+    pub(super) fn of(table: Table, key: String, versao: i64) -> Self {
+        Self { id: removal_id(table, &key, versao), key, newer_than: versao }
+    }
+}
+
+impl Reconcile {
+    /// The rows that were appended once and are not at the source any more. Those that are there although the reading did
+    /// not show them are appended if they differ.
+    pub(super) async fn find_gone(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        shown: &KeySet,
+    ) -> Result<Vec<Removal>, Stop> {
+        let mut known = KeySet::new();
+        let mut after = None;
+        while let Some(entries) = self.range(&mut after).await? {
+            for entry in entries.iter().filter(|entry| !entry.appended.removed) {
+                known.add(&entry.appended.entity);
+            }
+            self.heed(lease, progress).await?;
+        }
+        self.known = known.len();
+        self.allowed = self.settings.deletes.allowed(self.asked, self.known, shown.len());
+        // Every row that was shown has been appended, so the others are those that were not shown.
+        let lacking = known.len().saturating_sub(shown.len());
+        if lacking > self.allowed {
+            report(progress).gone = lacking;
+            return Err(Stop::Fault(self.too_many(lacking)));
+        }
+        let mut gone = Vec::new();
+        if known.equals(shown) {
+            return Ok(gone);
+        }
+        let (mut after, mut suspects) = (None, Vec::new());
+        while let Some(entries) = self.range(&mut after).await? {
+            for Entry { appended, .. } in entries {
+                if appended.removed || !known.differs_at(shown, &appended.entity) {
+                    continue;
+                }
+                suspects.push(appended);
+                if suspects.len() == KEYS {
+                    let absent = self.absent(lease, progress, std::mem::take(&mut suspects)).await?;
+                    self.collect(progress, &mut gone, absent)?;
+                }
+            }
+        }
+        let absent = self.absent(lease, progress, suspects).await?;
+        self.collect(progress, &mut gone, absent)?;
+        Ok(gone)
+    }
+
+    fn collect(
+        &self,
+        progress: &mut SyncProgress,
+        gone: &mut Vec<Removal>,
+        absent: Vec<Appended>,
+    ) -> Result<(), Stop> {
+        let table = self.run.table;
+        gone.extend(absent.into_iter().map(|one| Removal::of(table, one.entity, one.versao)));
+        let found = gone.len() as u64;
+        report(progress).gone = found;
+        if found > self.allowed { Err(Stop::Fault(self.too_many(found))) } else { Ok(()) }
+    }
+
+    async fn absent(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        suspects: Vec<Appended>,
+    ) -> Result<Vec<Appended>, Stop> {
+        let keys: Vec<String> = suspects.iter().map(|one| one.entity.clone()).collect();
+        let (there, _) = self.look(lease, progress, keys).await?;
+        Ok(suspects.into_iter().filter(|one| !there.contains(&one.entity)).collect())
+    }
+
+    /// Asks the source for rows by their keys; appends what differs of those that are there. Returns their keys, and the
+    /// server's time when it was asked.
+    pub(super) async fn look(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        keys: Vec<String>,
+    ) -> Result<(HashSet<String>, DateTime<Utc>), Stop> {
+        let mut there = HashSet::new();
+        let mut asked_at = Utc::now();
+        if keys.is_empty() {
+            return Ok((there, asked_at));
+        }
+        let table = self.run.table;
+        let query = RowQuery {
+            table,
+            scope: Scope::Keys(keys),
+            since: DateTime::UNIX_EPOCH,
+            conditions: Vec::new(),
+            page_size: self.run.page_size,
+        };
+        let mut after = None;
+        loop {
+            let page = self.cancellable(self.run.source.page(&query, after.as_ref())).await??;
+            asked_at = page.read_at;
+            there.extend(keys_of(table, &page).into_iter().flatten());
+            after = page.next.clone();
+            if !page.rows.is_empty() {
+                self.append(lease, progress, page).await?;
+                self.go_on()?;
+            }
+            if after.is_none() {
+                return Ok((there, asked_at));
+            }
+        }
+    }
+
+    /// Removes rows, each after it was asked for once more.
+    pub(super) async fn remove_gone(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        gone: Vec<Removal>,
+    ) -> Result<(), Stop> {
+        let mut gone = gone.into_iter().peekable();
+        while gone.peek().is_some() {
+            let removals: Vec<Removal> = gone.by_ref().take(KEYS).collect();
+            let keys = removals.iter().map(|one| one.key.clone()).collect();
+            let (there, asked_at) = self.look(lease, progress, keys).await?;
+            let absent: Vec<Removal> = removals.into_iter().filter(|one| !there.contains(&one.key)).collect();
+            let returned = there.len() as u64;
+            let deleted = absent.len() as u64;
+            self.append_removals(lease, progress, absent, asked_at).await?;
+            let reported = report(progress);
+            reported.gone = reported.gone.saturating_sub(returned);
+            reported.deleted += deleted;
+            self.heed(lease, progress).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends the removals of rows that are known to be gone, and remembers them once the log has acknowledged them.
+    pub(super) async fn append_removals(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        removals: Vec<Removal>,
+        found_at: DateTime<Utc>,
+    ) -> Result<(), Stop> {
+        if removals.is_empty() {
+            return Ok(());
+        }
+        let table = self.run.table;
+        let (mut records, mut appended) = (Vec::new(), Vec::new());
+        for Removal { key, id, newer_than } in removals {
+            let versao = micros(found_at).max(newer_than.saturating_add(1));
+            records.push(event_record(&Event::removal(table, &key, id, found_at, versao), self.run.id));
+            appended.push(Appended { entity: key, event: id, versao, removed: true });
+        }
+        let count = records.len() as u64;
+        self.run.appender.append(records, &mut progress.targets).await?;
+        progress.appended += count;
+        lease.checkpoint(progress, &appended).await?;
+        let sample: Vec<&str> = appended.iter().take(3).map(|one| one.entity.as_str()).collect();
+        warn!(sync_id = %self.run.id, %table, count, ?sample, "rows are gone at the source: removed");
+        Ok(())
+    }
+
+    /// The next range of what was appended.
+    pub(super) async fn range(&self, after: &mut Option<String>) -> Result<Option<Vec<Entry>>, Stop> {
+        let log = &self.run.log_id;
+        let entries = self.run.store.entries(log, self.run.table, after.as_deref(), RANGE).await?;
+        let Some(last) = entries.last() else { return Ok(None) };
+        *after = Some(last.appended.entity.clone());
+        Ok(Some(entries))
+    }
+
+    pub(super) fn too_many(&self, gone: u64) -> crate::fault::Fault {
+        guard::too_many(self.run.source.name(), self.run.table.name(), gone, self.known, self.allowed)
+    }
+}

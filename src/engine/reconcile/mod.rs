@@ -1,0 +1,456 @@
+//! A reconciliation: reads a whole table, appends what differs from what was appended last, removes what is gone, and
+//! then proves both sinks: the same keys in the same versions as were appended.
+//!
+//! It promises that nothing is taken for deleted because it was not shown: every row that the reading did not show is
+//! asked for by its key, and again right before its removal is appended; a source that shows fewer rows than it counts
+//! is read again, and then it is an error. That nothing counts as proven that was not compared. And that whatever it
+//! repairs goes through the log, so that both sinks, a rebuild and a replay come to the same.
+//!
+//! A reading that is cancelled or ends with its process is gone on with by the next reconciliation, where it was left off.
+//!
+//! It holds the table's lease like a sync, so neither runs beside the other, and what was appended stands still while it
+//! is compared. What is held in memory is one page, two sets of keys of fixed size, and the keys of at most as many rows
+//! as may be removed.
+
+mod gone;
+mod guard;
+mod keys;
+mod nightly;
+mod prove;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+pub use guard::DeleteLimits;
+use keys::KeySet;
+
+use super::{
+    EngineError, lag,
+    page::Misfits,
+    shared::Shared,
+    sync::SyncRun,
+    syncs::{MAX_HOURS, Syncs},
+};
+use crate::{
+    domain::{Row, Table, TableName},
+    fault::Fault,
+    index::Index,
+    log::{Position, Topic},
+    sink::Sink,
+    source::{Page, PageToken, RowQuery, Scope},
+    store::{
+        Control, Coverage, ReconcileReport, ReconcileStep, Reconciliation, SavedReading, SyncEnd, SyncLease,
+        SyncProgress, SyncRequest, SyncState,
+    },
+};
+
+/// How reconciliations work.
+#[derive(Debug, Clone, Copy)]
+pub struct ReconcileSettings {
+    pub deletes: DeleteLimits,
+    /// Rows read in a second at most, so that a project serves others as well; `None` for as fast as it can.
+    pub rows_per_second: Option<u32>,
+    /// How long a sink may apply nothing, while there is something to apply, before it can't be proven.
+    pub stalled_after: Duration,
+    /// The hour of the day from which a table with a schedule is reconciled.
+    pub hour: Option<u32>,
+}
+
+/// How often it is looked how far the sinks are.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How often it is kept how far a reading is, should the process end.
+const KEPT_EVERY: Duration = Duration::from_secs(15);
+
+/// A reading that was left off longer ago begins anew: its first rows are too old to be told of as the table.
+const RESUMED_WITHIN: TimeDelta = TimeDelta::hours(24);
+
+/// Entities compared in one question.
+const RANGE: u32 = 5_000;
+
+/// Rows asked for by key in one request.
+const KEYS: usize = 100;
+
+/// Passes over the sinks: the first repairs, the second repairs what that left, the last only looks.
+const PASSES: u32 = 3;
+
+/// What a reconciliation needs besides what a sync does.
+pub(super) struct Reconcile {
+    pub(super) run: SyncRun,
+    pub(super) asked: Reconciliation,
+    pub(super) index: Arc<dyn Index>,
+    /// Each with its consumer group.
+    pub(super) sinks: Vec<(Arc<dyn Sink>, String)>,
+    pub(super) settings: ReconcileSettings,
+    /// Rows that may still be removed; known once the table was read.
+    pub(super) allowed: u64,
+    /// Rows that were appended at some time and not removed since.
+    pub(super) known: u64,
+    pub(super) misfits: Misfits,
+    pub(super) max_record: usize,
+}
+
+/// Why it stops before its end.
+enum Stop {
+    Cancelled,
+    Fault(Fault),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// A table as it was read, or as far.
+struct Reading {
+    keys: KeySet,
+    unkeyed: u64,
+    /// The server's time when reading began; `None` before it has.
+    began: Option<DateTime<Utc>>,
+    /// Where to read on.
+    after: Option<PageToken>,
+}
+
+impl Reading {
+    fn new() -> Self {
+        Self { keys: KeySet::new(), unkeyed: 0, began: None, after: None }
+    }
+}
+
+impl Syncs {
+    /// Starts a reconciliation in the background; it is followed, waited for and cancelled as a sync is.
+    ///
+    /// # Errors
+    /// As [`Syncs::start`].
+    pub async fn reconcile(&self, table: &TableName, asked: Reconciliation) -> Result<Uuid, EngineError> {
+        let request = SyncRequest {
+            table: table.clone(),
+            hours_ago: MAX_HOURS,
+            limit: 1_000_000,
+            conditions: Vec::new(),
+            resume: false,
+            reappend: false,
+            reconcile: Some(asked),
+        };
+        self.start(request).await
+    }
+}
+
+impl Reconcile {
+    /// What a run needs to be a reconciliation.
+    pub(super) fn new(shared: &Shared, run: SyncRun, asked: Reconciliation) -> Self {
+        let sinks = shared.sinks.iter().map(|sink| (sink.clone(), shared.group_of(&**sink)));
+        Self {
+            run,
+            asked,
+            index: shared.index.clone(),
+            sinks: sinks.collect(),
+            settings: shared.settings.reconcile,
+            allowed: 0,
+            known: 0,
+            misfits: Misfits::new(),
+            max_record: 0,
+        }
+    }
+
+    /// Runs to the end and gives the lease back. The outcome is in the store; only a store that can't be told is an
+    /// error.
+    ///
+    /// # Errors
+    /// When the store could not record the end; the reconciliation then shows as interrupted.
+    pub(super) async fn run(mut self, mut lease: Box<dyn SyncLease>) -> Result<SyncState, Fault> {
+        let (id, table) = (self.run.id, self.run.table);
+        info!(sync_id = %id, %table, allow_deletes = self.asked.allow_deletes, "reconciliation started");
+        let mut progress =
+            SyncProgress { reconcile: Some(ReconcileReport::default()), ..SyncProgress::default() };
+        let mut coverage = None;
+        let outcome = self.steps(&mut *lease, &mut progress, &mut coverage).await;
+        let (state, error) = match outcome {
+            Ok(()) => (SyncState::Succeeded, None),
+            Err(Stop::Cancelled) => (SyncState::Cancelled, None),
+            Err(Stop::Fault(fault)) => (SyncState::Failed, Some(fault.to_string())),
+        };
+        if let Some(error) = &error {
+            warn!(sync_id = %id, %table, error, "reconciliation failed");
+        }
+        let report = report(&mut progress);
+        info!(
+            sync_id = %id, %table, ?state, source_rows = report.source_rows, gone = report.gone,
+            deleted = report.deleted, repaired = report.repaired, parked = report.parked,
+            unexplained = report.unexplained, "reconciliation ended"
+        );
+        if state == SyncState::Succeeded {
+            report.step = ReconcileStep::Ended;
+        }
+        lease.finish(SyncEnd { state, progress, error, coverage }).await?;
+        Ok(state)
+    }
+
+    async fn steps(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        coverage: &mut Option<Coverage>,
+    ) -> Result<(), Stop> {
+        self.max_record = self.run.log.max_record(Topic::Events).await?;
+        let reading = self.read_whole(lease, progress).await?;
+        *coverage = self.covered(&reading);
+        self.enter(ReconcileStep::Looking, lease, progress).await?;
+        let gone = self.find_gone(lease, progress, &reading.keys).await?;
+        self.remove_gone(lease, progress, gone).await?;
+        for pass in 1..=PASSES {
+            self.enter(ReconcileStep::Waiting, lease, progress).await?;
+            self.wait_applied(lease, progress).await?;
+            self.enter(ReconcileStep::Proving, lease, progress).await?;
+            if self.prove(lease, progress, pass < PASSES).await? {
+                return Ok(());
+            }
+        }
+        let report = report(progress);
+        Err(Stop::Fault(Fault::transient(
+            self.run.store.name(),
+            format!(
+                "reconciling {}: {} entities are still not as they were appended, although they were appended again",
+                self.run.table, report.unexplained
+            ),
+            "the report names the first of them; look at the sinks' last errors, and report this if there are none",
+        )))
+    }
+
+    /// Reads every row and appends what differs. A source that shows fewer rows than it counts is read again.
+    async fn read_whole(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+    ) -> Result<Reading, Stop> {
+        let table = self.run.table;
+        let mut before = self.run.source.row_count(table).await?;
+        let mut reading = self.left_off().await?;
+        for is_last in [false, true] {
+            self.read_on(lease, progress, &mut reading).await?;
+            let after = self.run.source.row_count(table).await?;
+            let shown = reading.keys.len() + reading.unkeyed;
+            let counted = before.zip(after).map(|(before, after)| before.min(after));
+            let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };
+            if is_last {
+                return Err(Stop::Fault(Fault::transient(
+                    self.run.source.name(),
+                    format!(
+                        "reading the whole of {table}: the source counts {counted} rows and showed {shown}, twice; \
+                         nothing was taken for deleted"
+                    ),
+                    "look whether a proxy between here and the source cuts answers, whether keys stand twice, and whether \
+                     rows change their keys",
+                )));
+            }
+            warn!(%table, counted, shown, "the source showed fewer rows than it counts; it is read again");
+            before = after;
+            reading = Reading::new();
+        }
+        Ok(reading)
+    }
+
+    /// The reading that an earlier reconciliation left off, if it is not too long ago; else a new one.
+    async fn left_off(&self) -> Result<Reading, Stop> {
+        let (log, table) = (&self.run.log_id, self.run.table);
+        let Some(saved) = self.run.store.saved_reading(log, table).await? else { return Ok(Reading::new()) };
+        let is_recent = Utc::now() - saved.began_at < RESUMED_WITHIN;
+        match KeySet::from_bytes(&saved.keys).filter(|_| is_recent) {
+            Some(keys) => {
+                info!(%table, rows = keys.len(), began_at = %saved.began_at, "a reading that was left off is gone on with");
+                let (began, after) = (Some(saved.began_at), Some(PageToken::behind(saved.after)));
+                Ok(Reading { keys, unkeyed: saved.unkeyed, began, after })
+            }
+            None => Ok(Reading::new()),
+        }
+    }
+
+    /// Reads on to the end. Where it stops before, what was read is kept for the next reconciliation.
+    async fn read_on(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        reading: &mut Reading,
+    ) -> Result<(), Stop> {
+        let outcome = self.read_pages(lease, progress, reading).await;
+        let kept = if outcome.is_ok() { Ok(()) } else { self.keep(reading).await };
+        if let Err(fault) = kept {
+            warn!(table = %self.run.table, error = %fault, "how far the reading came could not be kept");
+        }
+        outcome?;
+        self.run.store.save_reading(&self.run.log_id, self.run.table, None).await?;
+        Ok(())
+    }
+
+    async fn keep(&self, reading: &Reading) -> Result<(), Fault> {
+        let after = reading.after.as_ref().and_then(PageToken::key);
+        let (Some(began_at), Some(after)) = (reading.began, after) else { return Ok(()) };
+        let saved = SavedReading {
+            began_at,
+            after: after.to_owned(),
+            keys: reading.keys.to_bytes(),
+            unkeyed: reading.unkeyed,
+        };
+        self.run.store.save_reading(&self.run.log_id, self.run.table, Some(&saved)).await
+    }
+
+    async fn read_pages(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        reading: &mut Reading,
+    ) -> Result<(), Stop> {
+        let table = self.run.table;
+        let known = self.run.recall_columns().await?;
+        let query = RowQuery {
+            table,
+            scope: Scope::Whole,
+            since: DateTime::UNIX_EPOCH,
+            conditions: Vec::new(),
+            page_size: self.run.page_size,
+        };
+        let (mut is_first, mut last, mut kept_at) = (true, None, Instant::now());
+        loop {
+            let asked_at = Instant::now();
+            let page = self.cancellable(self.run.source.page(&query, reading.after.as_ref())).await??;
+            reading.began.get_or_insert(page.read_at);
+            if std::mem::take(&mut is_first) {
+                self.run.remember_columns(known.as_ref()).await?;
+            }
+            let (next, rows, keys) = (page.next.clone(), page.rows.len(), keys_of(table, &page));
+            self.run.reads.passed(rows as u64, asked_at.elapsed());
+            self.append(lease, progress, page).await?;
+            // Only what is in the log counts as read, so that whoever goes on leaves nothing out.
+            for key in keys {
+                match key {
+                    // In the order of keys a row that stands twice stands beside itself.
+                    Some(key) if last.as_ref() == Some(&key) => {}
+                    Some(key) => {
+                        reading.keys.add(&key);
+                        last = Some(key);
+                    }
+                    None => reading.unkeyed += 1,
+                }
+            }
+            let reported = report(progress);
+            (reported.source_rows, reported.unkeyed) = (reading.keys.len(), reading.unkeyed);
+            let Some(token) = next else { return Ok(()) };
+            reading.after = Some(token);
+            self.go_on()?;
+            if kept_at.elapsed() > KEPT_EVERY {
+                self.keep(reading).await?;
+                kept_at = Instant::now();
+            }
+            self.pace(rows, asked_at).await?;
+        }
+    }
+
+    /// Appends what of a page differs from what was appended last, or all of it where the run says so.
+    async fn append(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        page: Page,
+    ) -> Result<(), Fault> {
+        let limit = self.max_record;
+        self.run.append_page(lease, page, u64::MAX, limit, progress, &mut self.misfits).await.map(drop)
+    }
+
+    /// Every row that said it was written before reading began is in the log.
+    fn covered(&self, reading: &Reading) -> Option<Coverage> {
+        self.run.table.time.modified.as_ref()?;
+        Some(Coverage { from: DateTime::UNIX_EPOCH, to: reading.began? })
+    }
+
+    /// Waits until every sink has applied what the log holds now, and shows it.
+    async fn wait_applied(&self, lease: &mut dyn SyncLease, progress: &SyncProgress) -> Result<(), Stop> {
+        let extents = self.run.log.extents().await?;
+        let ends: Vec<Position> = extents
+            .iter()
+            .filter(|extent| extent.high > extent.low)
+            .map(|extent| Position { partition: extent.partition, offset: extent.high })
+            .collect();
+        for (sink, group) in &self.sinks {
+            let (mut fewest, mut since) = (i64::MAX, Instant::now());
+            loop {
+                let standing = lag::standing(&*self.run.log, &self.run.log_id, &**sink, group).await?;
+                let pending = lag::pending(&standing, &ends);
+                if pending == 0 {
+                    break;
+                }
+                if pending < fewest {
+                    (fewest, since) = (pending, Instant::now());
+                } else if since.elapsed() > self.settings.stalled_after {
+                    return Err(Stop::Fault(Fault::transient(
+                        sink.name(),
+                        format!(
+                            "reconciling {}: {pending} records are still to be applied here and none was for {} s, so it \
+                             can't be told whether the sink is complete",
+                            self.run.table,
+                            self.settings.stalled_after.as_secs()
+                        ),
+                        "start a worker, end the sink's pause or mend what keeps it from applying, then reconcile again",
+                    )));
+                }
+                self.cancellable(tokio::time::sleep(LOOK_EVERY)).await?;
+                if since.elapsed() > LOOK_EVERY * 10 {
+                    self.heed(lease, progress).await?;
+                }
+            }
+            sink.make_visible().await?;
+        }
+        Ok(())
+    }
+
+    async fn enter(
+        &self,
+        step: ReconcileStep,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+    ) -> Result<(), Stop> {
+        report(progress).step = step;
+        self.heed(lease, progress).await
+    }
+
+    /// Tells how far it is, and hears whether it is to go on.
+    async fn heed(&self, lease: &mut dyn SyncLease, progress: &SyncProgress) -> Result<(), Stop> {
+        if lease.checkpoint(progress, &[]).await? == Control::Cancel {
+            self.run.cancel.cancel();
+        }
+        self.run.progress.send_replace(progress.clone());
+        self.go_on()
+    }
+
+    fn go_on(&self) -> Result<(), Stop> {
+        if self.run.cancel.is_cancelled() { Err(Stop::Cancelled) } else { Ok(()) }
+    }
+
+    async fn cancellable<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        self.run.cancel.run_until_cancelled(work).await.ok_or(Stop::Cancelled)
+    }
+
+    /// Waits until so many rows may have been read since the page was asked for.
+    async fn pace(&self, rows: usize, asked_at: Instant) -> Result<(), Stop> {
+        let Some(per_second) = self.settings.rows_per_second else { return Ok(()) };
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let due = Duration::from_secs(1).saturating_mul(rows) / per_second.max(1);
+        self.cancellable(tokio::time::sleep(due.saturating_sub(asked_at.elapsed()))).await
+    }
+}
+
+/// The report that a reconciliation's progress carries.
+fn report(progress: &mut SyncProgress) -> &mut ReconcileReport {
+    progress.reconcile.get_or_insert_default()
+}
+
+/// The key of each row of a page, where it has one.
+fn keys_of(table: Table, page: &Page) -> Vec<Option<String>> {
+    page.rows.iter().map(|row| Row::of(table, row.as_str()).and_then(|row| row.key().ok())).collect()
+}

@@ -1,0 +1,81 @@
+//! The tool that compares a whole table with both sinks, and mends what differs.
+
+use std::time::Duration;
+
+use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    sync::{Progress, SyncAnswer},
+    waiting::{LONGEST_WAIT, default_wait},
+};
+use crate::{
+    domain::TableName,
+    engine::table_named,
+    mcp::{
+        SluiceServer,
+        answer::{Answer, ToolError, arguments},
+        consent, schema, tasks,
+    },
+    store::Reconciliation,
+};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReconcileArgs {
+    /// A table's name, as the dashboard lists them.
+    table: String,
+    /// So many rows that are gone at the source are removed at most, however large a part of the table they are: the
+    /// number that a reconciliation stopped at. Without it a few rows, or a small part, are removed and more stop it.
+    #[serde(default)]
+    allow_deletes: Option<u64>,
+    /// Wait (20 s at most) until it has ended. Default true.
+    #[serde(default = "default_wait")]
+    wait: bool,
+    /// The user agreed to `allow_deletes`; needed where this client can't ask.
+    #[serde(default)]
+    confirm: Option<bool>,
+}
+
+#[tool_router(router = reconcile_tools, vis = "pub(in crate::mcp)")]
+impl SluiceServer {
+    #[tool(
+        title = "Reconcile a table",
+        description = "Proves that everything is there, once, and gone when it must be: reads the whole table at the source, appends rows that differ from what was appended (also those that changed without a new modification time), removes rows that are gone, then compares every key and version in the store and in the index and repairs what differs. \
+            Reports rows at the source, appended, repaired, deleted, and unexplained (0, or it failed). Runs in the background like a sync: follow it with get_sync, stop it with cancel_sync. Example: {\"table\": \"leads\"}",
+        input_schema = schema::input::<ReconcileArgs>(),
+        output_schema = schema::output::<SyncAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = true)
+    )]
+    async fn reconcile_table(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<SyncAnswer>, ToolError> {
+        let args: ReconcileArgs = arguments(given)?;
+        let table = TableName(args.table);
+        let known = table_named(self.engine.catalog, &table)?;
+        if let Some(rows) = args.allow_deletes {
+            let what = format!(
+                "removes up to {rows} rows of {known} that are gone at the source from the store and the index; their \
+                 events stay"
+            );
+            consent::ask(&context, args.confirm, &what).await?;
+        }
+        let id =
+            self.engine.syncs.reconcile(&table, Reconciliation { allow_deletes: args.allow_deletes }).await?;
+        let patience = if args.wait { tasks::patience(&context, LONGEST_WAIT) } else { Duration::ZERO };
+        let mut progress = Progress::of(&context);
+        let waiting = self.engine.syncs.wait_for(id, patience, &mut progress);
+        let status = match context.ct.run_until_cancelled(waiting).await {
+            Some(status) => status?,
+            None => {
+                // The client took its request back: stop the work it asked for, too.
+                self.engine.syncs.cancel(id).await?;
+                self.engine.syncs.status(id).await?
+            }
+        };
+        Ok(self.answer(status))
+    }
+}

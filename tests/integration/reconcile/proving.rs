@@ -1,0 +1,231 @@
+//! Sinks that differ from what was appended: found, named, mended, or told.
+
+use serde_json::json;
+use sluice::{
+    engine::{Engine, EngineError, SyncPhase},
+    source::sample::Fault,
+    store::{DifferenceKind, Reconciliation},
+};
+
+use super::{found, is_proven, leads_index, name_of, reconcile, report, stored, with_leads};
+use crate::support::{
+    eventually, finished, on_each_adapter,
+    place::{Embedded, Place, Real},
+    request,
+    rows::{id, lead, leads},
+    sync, table,
+};
+
+on_each_adapter! {
+    embedded: Embedded, real: Real;
+    documents_that_an_index_lost_are_appended_again,
+    rows_of_the_store_that_somebody_changed_are_mended,
+    what_a_sink_can_t_take_is_told_and_not_appended_again_and_again,
+    a_sink_that_applies_nothing_is_never_called_proven,
+    a_reconciliation_runs_alone_is_told_of_by_name_and_can_be_cancelled,
+}
+
+async fn documents_that_an_index_lost_are_appended_again<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(130)).await;
+    engine.shut_down().await;
+    drop(engine);
+    place.delete_all(leads_index()).await;
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(found(&engine, "*").await, 0);
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    let index = engine.inspection.status().await.sinks[1].name.clone();
+    assert_eq!((report(&status).repaired, report(&status).deleted), (130, 0));
+    let named = &report(&status).differences;
+    assert_eq!(named.len(), 20, "the first are named");
+    assert!(named.iter().all(|one| one.sink == index && one.problem == DifferenceKind::Missing), "{named:?}");
+    assert!(named.iter().all(|one| !one.unexplained));
+    assert_eq!(found(&engine, "*").await, 130);
+    assert_eq!(stored(&engine, "SELECT count(*) FROM eventos_raw").await, 130, "each event once");
+    assert_eq!(stored(&engine, "SELECT sum(total) FROM eventos_agregados").await, 130);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn rows_of_the_store_that_somebody_changed_are_mended<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(40)).await;
+    let stranger = "5f0c2f6e-0000-4f7a-9a55-0d3b8f6f1a01";
+    place
+        .execute(&format!(
+            "DELETE FROM leads WHERE id = '{}'; UPDATE leads SET versao = 1 WHERE id = '{}'; \
+             UPDATE leads SET versao = versao + 3600000000 WHERE id = '{}'; DELETE FROM eventos_raw WHERE entidade_id = '{}'; \
+             INSERT INTO leads (id, nome, metadata, versao, evento_id) VALUES ('{stranger}', 'Ninguém', '{{}}', 5, '{stranger}')",
+            id(1), id(2), id(3), id(4)
+        ))
+        .await;
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!((report(&status).repaired, report(&status).deleted), (4, 1), "{status:?}");
+    let problem = |key: &str| {
+        report(&status)
+            .differences
+            .iter()
+            .filter(|one| one.key == key)
+            .map(|one| one.problem)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(problem(&id(1)), [DifferenceKind::Missing]);
+    assert_eq!(problem(&id(2)), [DifferenceKind::OtherVersion]);
+    assert_eq!(problem(&id(3)), [DifferenceKind::OtherVersion]);
+    assert_eq!(problem(&id(4)), [DifferenceKind::WithoutEvent]);
+    assert_eq!(problem(stranger), [DifferenceKind::Surplus]);
+    assert_eq!((stored(&engine, "SELECT count(*) FROM leads").await, found(&engine, "*").await), (40, 40));
+    assert_eq!(name_of(&engine, 1).await, json!("João 1"));
+    let events = "SELECT count(*) FROM eventos_raw WHERE evento <> 'lead_removido'";
+    assert_eq!(stored(&engine, events).await, 40);
+    let again = reconcile(&engine).await;
+    assert!(is_proven(&again) && again.appended == 0, "{again:?}");
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn what_a_sink_can_t_take_is_told_and_not_appended_again_and_again<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(5)).await;
+    place.refuse_a_name().await;
+    let mut refused = lead(9, 2);
+    refused.insert("nome".to_owned(), json!("proibida"));
+    place.source().upsert(table("leads"), vec![refused]);
+    let synced = sync(&engine, request(table("leads"))).await;
+    assert_eq!(synced.appended, 1);
+    for _ in 0..2 {
+        let status = reconcile(&engine).await;
+        assert!(is_proven(&status), "{status:?}");
+        assert_eq!((report(&status).parked, status.appended), (1, 0), "{status:?}");
+    }
+    assert_eq!((stored(&engine, "SELECT count(*) FROM leads").await, found(&engine, "*").await), (5, 6));
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_sink_that_applies_nothing_is_never_called_proven<P: Place>() {
+    let mut place = P::new().await;
+    place.set("SLUICE_RECONCILE_PATIENCE_SECONDS", "2");
+    place.source().set_rows(table("leads"), leads(4));
+    // Nobody drains.
+    let engine = place.engine().await;
+    let started =
+        engine.syncs.reconcile(&table("leads").into(), Reconciliation::default()).await.expect("started");
+    eventually("it gives up", async || {
+        engine.syncs.status(started).await.expect("a status").state == SyncPhase::Failed
+    })
+    .await;
+    let status = engine.syncs.status(started).await.expect("a status");
+    let error = status.error.clone().unwrap_or_default();
+    assert!(error.contains("4 records are still to be applied here and none was for 2 s"), "{error}");
+    assert_eq!(status.appended, 4, "what it appended stays");
+    assert!(report(&status).sinks.is_empty());
+    engine.start_drains().await;
+    finished(&engine, started).await;
+    let again = reconcile(&engine).await;
+    assert!(is_proven(&again), "{again:?}");
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_reconciliation_runs_alone_is_told_of_by_name_and_can_be_cancelled<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(4)).await;
+    place.source().script([Fault::Delay(std::time::Duration::ZERO), Fault::Hang]);
+    let started = begun(&engine).await;
+    let busy = engine.syncs.start(request(table("leads"))).await.expect_err("one at a time");
+    assert!(matches!(&busy, EngineError::Busy(Some(record)) if record.id == started));
+    assert!(busy.to_string().contains("a reconciliation of leads runs already"), "{busy}");
+    engine.syncs.cancel(started).await.expect("cancelled");
+    let status = finished(&engine, started).await;
+    assert_eq!(status.state, SyncPhase::Cancelled);
+    let again = reconcile(&engine).await;
+    assert!(is_proven(&again), "{again:?}");
+    let last = engine.syncs.last_reconciliation(&table("leads").into()).await.expect("an answer");
+    assert_eq!(last.map(|last| last.id), Some(again.sync_id));
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn begun(engine: &Engine) -> uuid::Uuid {
+    let started =
+        engine.syncs.reconcile(&table("leads").into(), Reconciliation::default()).await.expect("started");
+    eventually("it runs", async || engine.syncs.status(started).await.is_ok()).await;
+    started
+}
+
+mod reading {
+    use super::*;
+
+    on_each_adapter! {
+        embedded: Embedded, real: Real;
+        a_reading_that_was_left_off_is_gone_on_with_and_what_went_before_is_still_found_gone,
+        equal_tables_cost_a_question_a_range_and_nothing_is_asked_for_by_key,
+    }
+}
+
+async fn a_reading_that_was_left_off_is_gone_on_with_and_what_went_before_is_still_found_gone<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(60)).await;
+    place.source().set_max_rows(Some(10));
+    // The count, three pages, and then no answer.
+    let well = || Fault::Delay(std::time::Duration::ZERO);
+    place.source().script([well(), well(), well(), well(), Fault::Hang]);
+    place.source().take_requests();
+    let started = begun(&engine).await;
+    eventually("three pages are read", async || {
+        let status = engine.syncs.status(started).await.expect("a status");
+        status.rows_read == 30
+    })
+    .await;
+    engine.syncs.cancel(started).await.expect("cancelled");
+    assert_eq!(finished(&engine, started).await.state, SyncPhase::Cancelled);
+    engine.shut_down().await;
+    drop(engine);
+
+    // In another process. A row that was shown, and two that were not, are gone by now.
+    let rows = place.source().rows(table("leads"));
+    let kept =
+        rows.into_iter().filter(|row| ![id(5), id(45), id(55)].iter().any(|gone| row["id"] == json!(gone)));
+    place.source().set_rows(table("leads"), kept.collect());
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    place.source().take_requests();
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    let pages = place.source().take_requests();
+    let first = pages.iter().find(|asked| asked.query.iter().any(|(name, _)| name == "order"));
+    let first = format!("{:?}", first.expect("a page"));
+    assert!(first.contains(&format!("id.gt.\\\"{}", id(30))), "{first}");
+    assert_eq!(
+        (report(&status).source_rows, report(&status).deleted),
+        (58, 2),
+        "as they were when they were shown"
+    );
+    let again = reconcile(&engine).await;
+    assert!(is_proven(&again), "{again:?}");
+    assert_eq!((report(&again).source_rows, report(&again).deleted), (57, 1), "the next one begins anew");
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn equal_tables_cost_a_question_a_range_and_nothing_is_asked_for_by_key<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(250)).await;
+    place.source().set_max_rows(Some(100));
+    place.source().take_requests();
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status) && status.appended == 0, "{status:?}");
+    let asked = place.source().take_requests();
+    assert_eq!(
+        asked.len(),
+        2 + 4 + 1,
+        "two counts, three pages and their end, and rows without a key: {asked:?}"
+    );
+    let rows = place.source().rows(table("leads"));
+    place.source().set_rows(table("leads"), rows.into_iter().skip(3).collect());
+    place.source().take_requests();
+    let status = reconcile(&engine).await;
+    assert_eq!(report(&status).deleted, 3);
+    let asked = place.source().take_requests();
+    assert!(asked.len() <= 2 + 4 + 1 + 4, "and those that lack are asked for, twice: {}", asked.len());
+    engine.shut_down().await;
+    place.clean_up().await;
+}
