@@ -1,7 +1,7 @@
 //! What to write for forms of PostgreSQL's that can't be read here, or not be checked.
 
 /// What tells a form, as words in their order, and what says the same.
-const WAYS: [(&[&str], &str); 12] = [
+const WAYS: [(&[&str], &str); 13] = [
     (&["between", "symmetric"], "x BETWEEN least(a, b) AND greatest(a, b)"),
     (&["exclude"], "the frame without EXCLUDE, and take the row's own value off the result"),
     (&["search"], "a column in the recursive query that holds the path, and ORDER BY it"),
@@ -14,6 +14,7 @@ const WAYS: [(&[&str], &str); 12] = [
     (&["select", "distinct", "all"], "SELECT without ALL"),
     (&[").*"], "SELECT t.* FROM f(x) AS t, or CROSS JOIN LATERAL f(x) AS t"),
     (&["tablesample"], "WHERE random() < 0.01"),
+    (&["table"], "SELECT * FROM the table"),
 ];
 
 /// The problem, with what to write where the statement has one of the forms.
