@@ -20,6 +20,7 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag that a person types
 pub(super) struct Options {
     /// The table to sync, as `sluice tables` lists them
     table: String,

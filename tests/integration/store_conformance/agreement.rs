@@ -206,10 +206,14 @@ async fn the_embedded_store_answers_as_postgres_or_refuses() {
         match (postgres.query(sql, LIMITS).await, embedded.query(sql, LIMITS).await) {
             (Ok(a), Ok(b)) if plain(&json!(a.rows)) == plain(&json!(b.rows)) => {}
             (Ok(a), Ok(b)) => {
-                wrong.push(format!("{sql}\n   {}\n   embedded: {}", json!(a.rows), json!(b.rows)))
+                wrong.push(format!("{sql}\n   {}\n   embedded: {}", json!(a.rows), json!(b.rows)));
             }
             (a, b) => {
-                wrong.push(format!("{sql}\n   {:?}\n   embedded: {:?}", a.map(|a| a.rows), b.map(|b| b.rows)))
+                wrong.push(format!(
+                    "{sql}\n   {:?}\n   embedded: {:?}",
+                    a.map(|a| a.rows),
+                    b.map(|b| b.rows)
+                ));
             }
         }
     }

@@ -226,8 +226,7 @@ fn modulo(context: &Context<'_>) -> rusqlite::Result<Value> {
 fn nonzero(context: &Context<'_>) -> rusqlite::Result<Value> {
     const ZERO: Unfit = "it divides by zero; use nullif(divisor, 0)";
     match context.get_raw(0) {
-        ValueRef::Integer(0) => Err(unfit(ZERO)),
-        ValueRef::Real(0.0) => Err(unfit(ZERO)),
+        ValueRef::Integer(0) | ValueRef::Real(0.0) => Err(unfit(ZERO)),
         _ => context.get(0),
     }
 }
