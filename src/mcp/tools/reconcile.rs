@@ -26,8 +26,7 @@ use crate::{
 struct ReconcileArgs {
     /// A table's name, as the dashboard lists them.
     table: String,
-    /// So many rows that are gone at the source are removed at most, however large a part of the table they are: the
-    /// number that a reconciliation stopped at. Without it a few rows, or a small part, are removed and more stop it.
+    /// The number of gone rows that it stopped at, to have them removed.
     #[serde(default)]
     allow_deletes: Option<u64>,
     /// Wait (20 s at most) until it has ended. Default true.
@@ -42,8 +41,9 @@ struct ReconcileArgs {
 impl SluiceServer {
     #[tool(
         title = "Reconcile a table",
-        description = "Proves that everything is there, once, and gone when it must be: reads the whole table at the source, appends rows that differ from what was appended (also those that changed without a new modification time), removes rows that are gone, then compares every key and version in the store and in the index and repairs what differs. \
-            Reports rows at the source, appended, repaired, deleted, and unexplained (0, or it failed). Runs in the background like a sync: follow it with get_sync, stop it with cancel_sync. Example: {\"table\": \"leads\"}",
+        description = "Proves that the sinks have what the source has: reads the whole table, appends what differs, removes \
+            rows that are gone, compares every key and version in store and index, repairs, and reports (unexplained is 0, \
+            or it failed). Follow it with get_sync. Example: {\"table\": \"leads\"}",
         input_schema = schema::input::<ReconcileArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = true)
