@@ -112,7 +112,18 @@ impl Shared {
         self.generation(index, &entry.serving)
     }
 
+    /// A generation that is there. Whoever only reads must not make one up that was deleted: it would be empty, and
+    /// pass for the one that was filled.
     fn generation(&self, index: IndexName, name: &str) -> Result<Arc<Generation>, IndexError> {
+        if self.is_there(name) { self.make(index, name) } else { Err(IndexError::NotMade(index)) }
+    }
+
+    fn is_there(&self, generation: &str) -> bool {
+        self.folder.join(generation).join("meta.json").is_file()
+    }
+
+    /// A generation, made where it is missing.
+    fn make(&self, index: IndexName, name: &str) -> Result<Arc<Generation>, IndexError> {
         let mut open = locked(&self.open);
         if let Some(generation) = open.get(name) {
             return Ok(generation.clone());
@@ -127,7 +138,7 @@ impl Shared {
     fn identities(&self) -> Result<Vec<Identity>, IndexError> {
         let identity = |index| {
             let entry = self.entry(index)?;
-            if !self.folder.join(&entry.serving).is_dir() {
+            if !self.is_there(&entry.serving) {
                 return Err(IndexError::NotMade(index));
             }
             let place = self.folder.join(index.as_str()).display().to_string();
@@ -158,15 +169,17 @@ impl Shared {
             let Some(mut entry) = directory::read(&self.folder, index)? else {
                 self.hold()?;
                 let entry = Entry::first(index);
-                self.generation(index, &entry.serving)?;
+                self.make(index, &entry.serving)?;
                 directory::write(&self.folder, index, &entry)?;
                 continue;
             };
-            if !self.folder.join(&entry.serving).is_dir() {
+            if !self.is_there(&entry.serving) {
                 self.hold()?;
                 locked(&self.open).remove(&entry.serving);
+                // Another identity first: a process that ends here begins at this again.
                 entry.id = Uuid::now_v7();
                 directory::write(&self.folder, index, &entry)?;
+                self.make(index, &entry.serving)?;
             }
             let mut moved = self.extended(index, &mut entry, |entry| &mut entry.serving)?;
             if entry.building.is_some() {
@@ -200,7 +213,7 @@ impl Shared {
         let new = entry.next_generation(index);
         // What a process left that ended before it was named is no beginning.
         directory::tidy(&self.folder, index, entry)?;
-        self.generation(index, &new)?.copy_from(&self.folder.join(old))?;
+        self.make(index, &new)?.copy_from(&self.folder.join(old))?;
         *named(entry) = new;
         directory::write(&self.folder, index, entry)?;
         Ok(true)
@@ -254,7 +267,7 @@ impl Shared {
                 generation: entry.next_generation(index),
                 started_at: Utc::now(),
             };
-            self.generation(index, &building.generation)?;
+            self.make(index, &building.generation)?;
             entry.building = Some(building.clone());
             directory::write(&self.folder, index, &entry)?;
             building

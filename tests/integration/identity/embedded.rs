@@ -43,9 +43,14 @@ async fn healed(engine: &Engine, rows: u64) {
         engine.questions.search(&request).await.map(|answer| answer.total).ok()
     };
     eventually("both sinks hold all rows", async || {
-        found(IndexName::Entities(table("leads"))).await == Some(rows)
-            && found(IndexName::Eventos).await == Some(rows)
-            && engine.drains.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == 0))
+        let counts = (found(IndexName::Entities(table("leads"))).await, found(IndexName::Eventos).await);
+        let lag = engine.drains.lag().await;
+        let is_healed = counts == (Some(rows), Some(rows))
+            && lag.as_ref().is_ok_and(|lag| lag.iter().all(|lag| lag.total == 0));
+        if !is_healed {
+            eprintln!("{counts:?} {lag:?} {:?}", engine.drains.reports());
+        }
+        is_healed
     })
     .await;
     for counted in ["count(*) FROM leads", "count(*) FROM eventos_raw", "sum(total) FROM eventos_agregados"] {
