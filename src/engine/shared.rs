@@ -1,6 +1,9 @@
 //! What everything in the engine works with: the parts, how to work, and what is known to be ready.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use futures::future::try_join_all;
 use tokio::sync::OnceCell;
@@ -8,7 +11,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{EngineError, EngineSettings, reading::Reading};
 use crate::{
-    domain::Catalog, fault::Fault, index::Index, log::Log, sink::Sink, source::Source, store::Store,
+    domain::Catalog,
+    fault::{Fault, FaultKind},
+    identity::group_name,
+    index::Index,
+    log::Log,
+    sink::Sink,
+    source::Source,
+    store::Store,
 };
 
 /// One of each part, and the tasks that work with them.
@@ -28,6 +38,8 @@ pub(super) struct Shared {
     pub(super) abandoned: CancellationToken,
     store_ready: OnceCell<()>,
     log_ready: OnceCell<()>,
+    /// Each sink's reading as it was last.
+    met: Mutex<HashMap<&'static str, Reading>>,
 }
 
 impl Shared {
@@ -52,6 +64,7 @@ impl Shared {
             abandoned: CancellationToken::new(),
             store_ready: OnceCell::new(),
             log_ready: OnceCell::new(),
+            met: Mutex::default(),
         }
     }
 
@@ -88,9 +101,27 @@ impl Shared {
         })
     }
 
-    /// Which log a sink is drained from now, and which sink it is.
+    /// Which log a sink is drained from now, and which sink it is. Of one that does not answer, as it was last; one that
+    /// is still to be made has read nothing.
     pub(super) async fn reading(&self, sink: &dyn Sink) -> Result<Reading, Fault> {
-        Reading::of(&*self.log, sink, &self.group_of(sink)).await
+        let now = Reading::of(&*self.log, sink, &self.group_of(sink)).await;
+        let fault = match now {
+            Ok(reading) => {
+                self.lock_met().insert(sink.name(), reading.clone());
+                return Ok(reading);
+            }
+            Err(fault) if fault.part == sink.name() => fault,
+            Err(fault) => return Err(fault),
+        };
+        if fault.kind == FaultKind::Misconfigured {
+            let log = self.log.identity().await?;
+            return Ok(Reading { group: group_name(&self.group_of(sink), &log, &[]), log, sink: Vec::new() });
+        }
+        self.lock_met().get(sink.name()).cloned().ok_or(fault)
+    }
+
+    fn lock_met(&self) -> MutexGuard<'_, HashMap<&'static str, Reading>> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the names of a sink's consumer groups begin with: its pauses hold for all of them.

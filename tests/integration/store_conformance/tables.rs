@@ -136,7 +136,13 @@ async fn a_table_of_every_kind_of_column_keeps_each_value_and_its_type<B: StoreB
     assert_eq!(full.row["number"], 1);
     for kind in KINDS {
         for i in 0..4 {
-            assert_eq!(full.row[&format!("{kind}_{i}")], shown[kind][i], "{kind}_{i}");
+            let (stored, sent) = (&full.row[&format!("{kind}_{i}")], &shown[kind][i]);
+            // SQLite has the nearest number that it can compare; the event's row has every digit.
+            let nearest = |value: &Value| value.to_string().trim_matches('"').parse::<f64>().ok();
+            assert!(
+                stored == sent || (kind == "number" && nearest(stored) == nearest(sent)),
+                "{kind}_{i}: {stored}, not {sent}"
+            );
         }
     }
     for key in ["2", "3"] {
