@@ -39,5 +39,6 @@ mod store_postgres;
 mod store_sqlite_sql;
 mod support;
 mod sync;
+mod unknown_table;
 mod untidy_rows;
 mod workers;

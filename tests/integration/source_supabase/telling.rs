@@ -13,6 +13,7 @@ use sluice::{
 
 use super::{query, selections, server, settings, source, source_with, texts};
 use crate::support::{
+    every_type::{EVERY_TYPE, create_every_type},
     rows::{leads, minutes_ago, session},
     table,
 };
@@ -96,48 +97,10 @@ async fn a_table_nobody_here_knows_is_discovered_in_the_sample_project() {
 }
 
 /// A column of every type that Supabase offers, and what PostgREST would show of it.
-const EVERY_TYPE: [(&str, &str, &str); 30] = [
-    ("c_smallint", "smallint", "-32768"),
-    ("c_integer", "integer", "2147483647"),
-    ("c_bigint", "bigint", "9223372036854775807"),
-    ("c_numeric", "numeric", "12345678901234567890.1234567890"),
-    ("c_real", "real", "0.1"),
-    ("c_double", "double precision", "0.1000000000000000055"),
-    ("c_money", "money", "\"R$ 1.234,56\""),
-    ("c_boolean", "boolean", "true"),
-    ("c_text", "text", "\"São Paulo\\u0000\\ud800\""),
-    ("c_varchar", "character varying", "\"abc\""),
-    ("c_char", "character", "\"a  \""),
-    ("c_uuid", "uuid", "\"5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a01\""),
-    ("c_date", "date", "\"2026-05-01\""),
-    ("c_time", "time without time zone", "\"10:30:00\""),
-    ("c_timetz", "time with time zone", "\"10:30:00-03\""),
-    ("c_timestamp", "timestamp without time zone", "\"2026-05-01T10:30:00.123456\""),
-    ("c_timestamptz", "timestamp with time zone", "\"2026-05-01T10:30:00.123456+00:00\""),
-    ("c_interval", "interval", "\"1 mon 2 days\""),
-    ("c_json", "json", "{\"a\":1e999,\"a\":2}"),
-    ("c_jsonb", "jsonb", "{\"a\": [1, {\"b\": null}]}"),
-    ("c_bytea", "bytea", "\"\\\\xdeadbeef\""),
-    ("c_inet", "inet", "\"10.1.2.3/8\""),
-    ("c_cidr", "cidr", "\"10.0.0.0/8\""),
-    ("c_macaddr", "macaddr", "\"08:00:2b:01:02:03\""),
-    ("c_textos", "text[]", "[\"a\",\"b\\\"c\",null]"),
-    ("c_numeros", "integer[]", "[1,2,3]"),
-    ("c_jsons", "jsonb[]", "[{\"a\":1}]"),
-    ("c_enum", "public.fase", "\"aberta\""),
-    ("c_range", "int4range", "\"[1,10)\""),
-    ("c_composto", "public.endereco", "{\"rua\":\"A\",\"numero\":1}"),
-];
-
 #[tokio::test]
 async fn every_type_of_postgres_is_discovered_read_and_fits() {
     let server = server().await;
-    let mut columns = vec![SampleColumn::key("id", "bigint")];
-    columns.extend(EVERY_TYPE.map(|(name, format, _)| SampleColumn::new(name, format)));
-    let values: Vec<String> =
-        EVERY_TYPE.iter().map(|(name, _, value)| format!("\"{name}\":{value}")).collect();
-    let full = format!("{{\"id\":9007199254740993,{}}}", values.join(","));
-    server.create_table("public", "Tudo", columns, &[full.as_str(), r#"{"id": 2}"#]).expect("rows");
+    create_every_type(&server);
     for openapi in [true, false] {
         server.set_openapi(openapi);
         let source = source(&server);

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod client;
 pub mod elasticsearch;
 pub mod events;
+pub mod every_type;
 pub mod fake_http;
 pub mod folder;
 pub mod gate;

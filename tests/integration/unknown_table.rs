@@ -1,0 +1,52 @@
+//! A table that nobody here knows: discovered, synced, searched and queried by one command each.
+
+use crate::support::{
+    every_type::{EVERY_TYPE, KEY, create_every_type},
+    folder::TestFolder,
+    on_each_adapter,
+    place::{Embedded, Place, Real},
+};
+
+on_each_adapter! {
+    embedded: Embedded, real: Real;
+    a_table_of_every_type_is_discovered_synced_searched_and_queried_by_one_command_each,
+}
+
+async fn a_table_of_every_type_is_discovered_synced_searched_and_queried_by_one_command_each<P: Place>() {
+    let mut place = P::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    create_every_type(place.source());
+    let told = async |arguments: &[&str]| {
+        let output = place.command(arguments).output().await.expect("it runs");
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
+        stdout.into_owned()
+    };
+
+    told(&["tables", "discover", "Tudo"]).await;
+    let synced = told(&["sync", "tudo", "--hours", "876600", "--wait"]).await;
+    assert!(synced.contains("done. 2 rows read, 2 new events, 0 unchanged, 0 dead letters"), "{synced}");
+    let found = told(&["search", "--index", "tudo", "c_varchar:abc AND c_bigint:>9000000000000000000"]).await;
+    assert_eq!(found.matches(&KEY.to_string()).count(), 1, "{found}");
+    let counted =
+        told(&["sql", "SELECT count(*) AS n FROM tudo WHERE c_date = '2026-05-01' AND c_boolean"]).await;
+    assert_eq!(counted.lines().nth(1), Some("1"), "{counted}");
+    let row = told(&[
+        "sql",
+        "SELECT id, c_smallint, c_bigint, c_varchar, c_inet, c_enum FROM tudo WHERE c_text IS NOT NULL",
+    ])
+    .await;
+    let cells: Vec<&str> = row.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert_eq!(
+        cells,
+        [&*KEY.to_string(), "-32768", "9223372036854775807", "abc", "10.1.2.3/8", "aberta"],
+        "{row}"
+    );
+    let columns = told(&["sql", "SELECT * FROM tudo"]).await;
+    for (name, _, _) in EVERY_TYPE {
+        assert!(columns.lines().next().is_some_and(|header| header.contains(name)), "{name}: {columns}");
+    }
+    place.clean_up().await;
+}
