@@ -33,7 +33,6 @@ use crate::domain::Catalog;
 pub struct Settings {
     /// `None` for the sample project.
     pub supabase: Option<SupabaseSettings>,
-    /// `None` for the embedded log.
     /// The tables to move: those in the binary, and the user's own.
     pub catalog: Catalog,
     /// Where the user's own tables are defined.
@@ -43,6 +42,7 @@ pub struct Settings {
     /// How far behind its coverage a scheduled sync reads again: rows are committed after the time they bear.
     pub overlap: TimeDelta,
     pub reconcile: ReconcileLimits,
+    /// `None` for the embedded log.
     pub kafka: Option<KafkaSettings>,
     /// `None` for the embedded store.
     pub postgres: Option<PostgresSettings>,

@@ -132,6 +132,7 @@ async fn every_tool_has_titles_schemas_and_annotations() {
             "query_raw_events",
             "query_store",
             "rebuild_index",
+            "reconcile_table",
             "replay_dead_letters",
             "restart_service",
             "resume_sink",

@@ -29,7 +29,7 @@ async fn a_table_of_every_type_is_discovered_synced_searched_and_queried_by_one_
     let synced = told(&["sync", "tudo", "--hours", "876600", "--wait"]).await;
     assert!(synced.contains("done. 2 rows read, 2 new events, 0 unchanged, 0 dead letters"), "{synced}");
     let found = told(&["search", "--index", "tudo", "c_varchar:abc AND c_bigint:>9000000000000000000"]).await;
-    assert_eq!(found.matches(&KEY.to_string()).count(), 1, "{found}");
+    assert!(found.lines().count() == 1 && found.contains(&KEY.to_string()), "{found}");
     let counted =
         told(&["sql", "SELECT count(*) AS n FROM tudo WHERE c_date = '2026-05-01' AND c_boolean"]).await;
     assert_eq!(counted.lines().nth(1), Some("1"), "{counted}");
