@@ -15,7 +15,7 @@ use sluice::{
     embedded::EmbeddedDb,
     engine::{Drain, DrainStats},
     fault::{Fault, FaultKind},
-    identity::Identity,
+    identity::{Identity, group_name},
     index::tantivy::TantivyIndex,
     log::{
         BatchLimits, Delivery, Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, StartAt,
@@ -150,12 +150,14 @@ async fn a_commit_refused_while_partitions_move_is_made_afterwards_for_those_tha
             .is_ok_and(|health| health.counts.iter().any(|(name, n)| name == "leads" && *n == 30))
     })
     .await;
-    assert_eq!(log.committed("g").await.expect("offsets"), [], "the group refused them");
+    let (log_id, sink_ids) = (log.identity().await.expect("an id"), index.identities().await.expect("ids"));
+    let group = group_name("g", &log_id, &sink_ids);
+    assert_eq!(log.committed(&group).await.expect("offsets"), [], "the group refused them");
 
     refuses.store(false, Ordering::Relaxed);
     // Not one more record comes.
     eventually("the group knows how far the sink is", async || {
-        let committed: i64 = log.committed("g").await.expect("offsets").iter().map(|at| at.offset).sum();
+        let committed: i64 = log.committed(&group).await.expect("offsets").iter().map(|at| at.offset).sum();
         committed == 30
     })
     .await;
