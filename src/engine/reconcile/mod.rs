@@ -33,6 +33,7 @@ use keys::KeySet;
 use super::{
     EngineError, lag,
     page::Misfits,
+    reading,
     shared::Shared,
     sync::SyncRun,
     syncs::{MAX_HOURS, Syncs},
@@ -85,7 +86,7 @@ pub(super) struct Reconcile {
     pub(super) run: SyncRun,
     pub(super) asked: Reconciliation,
     pub(super) index: Arc<dyn Index>,
-    /// Each with its consumer group.
+    /// Each with what its consumer groups are named after.
     pub(super) sinks: Vec<(Arc<dyn Sink>, String)>,
     pub(super) settings: ReconcileSettings,
     /// Rows that may still be removed; known once the table was read.
@@ -377,10 +378,11 @@ impl Reconcile {
             .filter(|extent| extent.high > extent.low)
             .map(|extent| Position { partition: extent.partition, offset: extent.high })
             .collect();
-        for (sink, group) in &self.sinks {
+        for (sink, base) in &self.sinks {
+            let group = reading::Reading::of(&*self.run.log, &**sink, base).await?.group;
             let (mut fewest, mut since) = (i64::MAX, Instant::now());
             loop {
-                let standing = lag::standing(&*self.run.log, &self.run.log_id, &**sink, group).await?;
+                let standing = lag::standing(&*self.run.log, &self.run.log_id, &**sink, &group).await?;
                 let pending = lag::pending(&standing, &ends);
                 if pending == 0 {
                     break;
