@@ -70,8 +70,8 @@ impl Questions {
     }
 
     /// The fields that can be searched in an index.
-    pub fn search_fields(&self, index: IndexName) -> &'static Fields {
-        self.shared.index.fields(index)
+    pub async fn search_fields(&self, index: IndexName) -> &'static Fields {
+        self.shared.index.fields(index).await
     }
 
     /// A page of the stored events.

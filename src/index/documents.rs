@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use super::{
     Fields, IndexName, REMOVED,
-    fields::Indices,
     values::{MAX_DEPTH, MAX_METADATA_DEPTH, MAX_NAME, fitting, kept, of_cell, quoted},
 };
 use crate::{
@@ -48,11 +47,16 @@ pub(super) struct Plan {
     pub(super) refused: Vec<Rejection>,
 }
 
-/// Plans a batch: every event, and the newest version of every entity. `now` is when it is written.
-pub(super) fn plan(batch: &SinkBatch, indices: Indices, now: DateTime<Utc>) -> Plan {
+/// Plans a batch: every event, and the newest version of every entity. `fields` are those of the indices that are
+/// written; `now` is when it is written.
+pub(super) fn plan(
+    batch: &SinkBatch,
+    fields: impl Fn(IndexName) -> &'static Fields,
+    now: DateTime<Utc>,
+) -> Plan {
     let now = now.to_rfc3339_opts(SecondsFormat::Micros, true);
     let mut plan = Plan::default();
-    let events = indices.fields(IndexName::Eventos);
+    let events = fields(IndexName::Eventos);
     let mut tables: Vec<Table> = Vec::new();
     for item in &batch.events {
         if let Some(reason) = refusal(item) {
@@ -70,7 +74,7 @@ pub(super) fn plan(batch: &SinkBatch, indices: Indices, now: DateTime<Utc>) -> P
     }
     for table in tables {
         let index = IndexName::Entities(table);
-        let fields = indices.fields(index);
+        let fields = fields(index);
         let newest = batch.newest_of(table).into_iter().filter(|item| refusal(item).is_none());
         plan.documents.extend(newest.map(|item| Document {
             position: item.position,
@@ -110,7 +114,7 @@ fn event_body(item: &SinkEvent, fields: &Fields, now: &str) -> Bytes {
     body.end()
 }
 
-fn entity_body(table: Table, item: &SinkEvent, fields: &Fields, now: &str) -> Bytes {
+pub(super) fn entity_body(table: Table, item: &SinkEvent, fields: &Fields, now: &str) -> Bytes {
     let event = &item.event;
     let key = &table.definition().key;
     let mut body = Body::with_capacity(1024 + event.dados.as_str().len());
@@ -247,7 +251,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{Catalog, ManualEvent, SourceRow},
-        index::fields::tests::of,
+        index::fields::{Indices, tests::of},
     };
 
     fn lead(offset: i64, row: &str, versao: i64) -> SinkEvent {
@@ -269,7 +273,7 @@ mod tests {
 
     fn planned(events: Vec<SinkEvent>) -> Plan {
         let indices = Indices::of(Catalog::built_in());
-        plan(&SinkBatch { events, spans: Vec::new() }, indices, DateTime::UNIX_EPOCH)
+        plan(&SinkBatch { events, spans: Vec::new() }, |index| indices.fields(index), DateTime::UNIX_EPOCH)
     }
 
     fn text(document: &Document) -> &str {

@@ -1,6 +1,9 @@
 //! The fields of an index, made from the tables' definitions.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use super::IndexName;
 use crate::domain::{Catalog, Column, ColumnKind, Search, Table};
@@ -33,7 +36,7 @@ pub struct Field {
 }
 
 /// The fields of one index, by path.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Fields {
     by_path: BTreeMap<String, Field>,
     /// How each member of `metadata` is indexed.
@@ -73,8 +76,8 @@ impl Indices {
 }
 
 impl Fields {
-    /// Every event. A member of `metadata` is of the kind that the first table gives it: a table that is added later
-    /// changes no index that is there, and values of its own that don't fit are kept beside it.
+    /// Every event. In an index that is made now, a member of `metadata` is of the kind that the first table gives it; an
+    /// index that is there keeps the kinds it has ([`Self::keeping`]). Values that don't fit are kept beside it.
     fn of_events(catalog: Catalog) -> Self {
         let mut fields = Self { id: "id".to_owned(), ..Self::default() };
         fields.add_whole("id", FieldKind::Keyword);
@@ -145,6 +148,35 @@ impl Fields {
             let field = Field { path: whole.clone(), source: path.to_owned(), kind: FieldKind::Keyword };
             self.by_path.insert(whole, field);
         }
+    }
+
+    /// These fields as an index has them that was made with other definitions: a member of `metadata` stays of the kind
+    /// it was `made` with, because the tables that share it can't agree on another while their events are in there.
+    /// Equal fields are made once, however often an index is looked at.
+    pub(super) fn keeping(
+        &'static self,
+        made: impl Fn(&str) -> Option<FieldKind>,
+    ) -> &'static Self {
+        static KEPT: Mutex<Vec<&'static Fields>> = Mutex::new(Vec::new());
+        let mut fields = Self::clone(self);
+        for (name, kind) in &self.members {
+            let path = format!("metadata.{name}");
+            if let Some(made) = made(&path).filter(|made| made != kind) {
+                fields.by_path.remove(&format!("{path}.keyword"));
+                fields.add_whole(&path, made);
+                fields.members.insert(name.clone(), made);
+            }
+        }
+        if fields == *self {
+            return self;
+        }
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = kept.iter().find(|same| ***same == fields) {
+            return same;
+        }
+        let fields = Box::leak(Box::new(fields));
+        kept.push(fields);
+        fields
     }
 
     /// The field of that path.

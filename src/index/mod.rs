@@ -268,9 +268,9 @@ pub trait Index: Sink {
     /// could not answer.
     async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError>;
 
-    /// The fields that can be asked for in an index: what [`query::parse`] reads a query by. None where the index is
-    /// of another catalog.
-    fn fields(&self, index: IndexName) -> &'static Fields;
+    /// The fields that can be asked for in the index as it is: what [`query::parse`] reads a query by. None where the
+    /// index is of another catalog; what its definition says where the index does not answer.
+    async fn fields(&self, index: IndexName) -> &'static Fields;
 
     /// The next `limit` entities of a table that are visible, by id and version, in the order of the bytes of their ids:
     /// one question a range, whether it is as it should be or not.

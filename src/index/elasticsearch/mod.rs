@@ -138,7 +138,7 @@ impl Sink for EsIndex {
             self.prepare().await?;
             self.prepare_first.store(false, Ordering::Relaxed);
         }
-        let plan = documents::plan(batch, self.names.indices(), Utc::now());
+        let plan = documents::plan(batch, |index| self.names.fields(index), Utc::now());
         let operations: Vec<Operation> = plan
             .documents
             .into_iter()
@@ -196,11 +196,16 @@ impl Index for EsIndex {
         if !self.names.indices().names().any(|index| index == request.index) {
             return Err(unknown_index(request.index));
         }
-        search::search(&self.client, &self.names, request).await
+        let fields = self.fields(request.index).await;
+        search::search(&self.client, &self.names, request, fields).await
     }
 
-    fn fields(&self, index: IndexName) -> &'static Fields {
-        self.names.indices().fields(index)
+    async fn fields(&self, index: IndexName) -> &'static Fields {
+        // Another process may have rebuilt it since. A server that does not answer is told of by whatever is asked next.
+        if let Err(fault) = schema::look_at(&self.client, &self.names, index).await {
+            tracing::debug!(%fault, %index, "the mapping is not known");
+        }
+        self.names.fields(index)
     }
 
     async fn versions(
@@ -227,7 +232,8 @@ impl Index for EsIndex {
     }
 
     async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault> {
-        rebuild::serve(&self.client, &self.names, rebuild).await
+        rebuild::serve(&self.client, &self.names, rebuild).await?;
+        schema::look_at(&self.client, &self.names, rebuild.index).await
     }
 
     async fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), Fault> {

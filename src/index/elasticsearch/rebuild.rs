@@ -274,7 +274,7 @@ impl Sink for RebuildSink {
     }
 
     async fn apply(&self, _log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
-        let plan = documents::plan(batch, self.names.indices(), Utc::now());
+        let plan = documents::plan(batch, |index| self.names.indices().fields(index), Utc::now());
         let ours = plan.documents.into_iter().filter(|document| document.index == self.index);
         let operations: Vec<Operation> = ours.map(|document| Operation::new(&self.alias, document)).collect();
         let sent = bulk::send(&self.client, &operations).await.map_err(|error| error.fault)?;

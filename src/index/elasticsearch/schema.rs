@@ -1,23 +1,38 @@
 //! Brings templates, indices and aliases up to date; any number of processes may do so at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     PART,
     client::{Answer, Client},
     faults,
-    templates::{Layout, Names},
+    templates::{Layout, Names, kind_of},
 };
-use crate::{fault::Fault, next_step::NextStep};
+use crate::{fault::Fault, index::IndexName, next_step::NextStep};
 
 pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault> {
-    for layout in names.layouts() {
-        ensure(client, &layout).await?;
-        put_mapping(client, &layout).await?;
+    for index in names.indices().names() {
+        ensure(client, &names.layout(index)).await?;
+        look_at(client, names, index).await?;
+        put_mapping(client, &names.serving_layout(index)).await?;
     }
+    Ok(())
+}
+
+/// Learns how the index that serves keeps the members of `metadata`: it can't be given others, and tables that are
+/// defined later may have others.
+pub(super) async fn look_at(client: &Client, names: &Names, index: IndexName) -> Result<(), Fault> {
+    let alias = names.alias(index);
+    let doing = format!("looking at the mapping of {alias}");
+    let path = format!("{alias}/_mapping?filter_path=*.mappings.properties.metadata.properties");
+    let made: BTreeMap<String, Value> = client.get(&path, &doing).await?;
+    // Behind an alias that somebody has put before several, the last is the newest.
+    let made = made.into_values().next_back().unwrap_or_default();
+    let members = &made["mappings"]["properties"]["metadata"]["properties"];
+    names.found(index, |path| kind_of(&members[path.strip_prefix("metadata.")?]));
     Ok(())
 }
 

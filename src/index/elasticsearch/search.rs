@@ -11,7 +11,7 @@ use crate::{
     domain::json::to_value,
     fault::Fault,
     index::{
-        COUNTED_VALUES, DayCount, FieldKind, Hit, Question, SearchAnswer, SearchError, SearchRequest, Sort,
+        COUNTED_VALUES, DayCount, FieldKind, Fields, Hit, Question, SearchAnswer, SearchError, SearchRequest, Sort,
         ValueCount, ValueCounts,
     },
 };
@@ -23,8 +23,8 @@ pub(super) async fn search(
     client: &Client,
     names: &Names,
     request: &SearchRequest,
+    fields: &'static Fields,
 ) -> Result<SearchAnswer, SearchError> {
-    let fields = names.indices().fields(request.index);
     let question = request.question(fields, Utc::now())?;
     let body = body(request, &question, fields.id());
     // Part of an answer is no answer.

@@ -1,6 +1,10 @@
 //! The names of the indices, and what they must look like.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+};
 
 use serde_json::{Map, Value, json};
 
@@ -20,6 +24,8 @@ const DEFAULT_FIELDS: usize = 1000;
 pub(super) struct Names {
     aliases: Vec<(IndexName, String)>,
     indices: Indices,
+    /// What serves, where it was made with other kinds of members than the definitions would give it now.
+    serving: RwLock<HashMap<IndexName, &'static Fields>>,
     prefix: String,
 }
 
@@ -35,11 +41,23 @@ impl Names {
             ));
         }
         let aliases = indices.names().map(|index| (index, format!("{prefix}{index}"))).collect();
-        Ok(Self { aliases, indices, prefix: prefix.to_owned() })
+        Ok(Self { aliases, indices, serving: RwLock::default(), prefix: prefix.to_owned() })
     }
 
     pub(super) fn indices(&self) -> Indices {
         self.indices
+    }
+
+    /// What can be asked of an index as it was last seen.
+    pub(super) fn fields(&self, index: IndexName) -> &'static Fields {
+        let serving = self.serving.read().unwrap_or_else(PoisonError::into_inner);
+        serving.get(&index).copied().unwrap_or_else(|| self.indices.fields(index))
+    }
+
+    /// Remembers how the index is that serves.
+    pub(super) fn found(&self, index: IndexName, made: impl Fn(&str) -> Option<FieldKind>) {
+        let fields = self.indices.fields(index).keeping(made);
+        self.serving.write().unwrap_or_else(PoisonError::into_inner).insert(index, fields);
     }
 
     pub(super) fn alias(&self, index: IndexName) -> Cow<'_, str> {
@@ -53,14 +71,17 @@ impl Names {
         self.aliases.iter().map(|(_, alias)| alias.as_str()).collect()
     }
 
-    /// What must be there for every alias.
-    pub(super) fn layouts(&self) -> impl Iterator<Item = Layout> {
-        self.indices.names().map(|index| self.layout(index))
+    /// An index that is made now.
+    pub(super) fn layout(&self, index: IndexName) -> Layout {
+        self.layout_with(index, self.indices.fields(index))
     }
 
-    /// What must be there for one alias.
-    pub(super) fn layout(&self, index: IndexName) -> Layout {
-        let fields = self.indices.fields(index);
+    /// The index that serves, as it should be: members of `metadata` stay as it was made with them.
+    pub(super) fn serving_layout(&self, index: IndexName) -> Layout {
+        self.layout_with(index, self.fields(index))
+    }
+
+    fn layout_with(&self, index: IndexName, fields: &'static Fields) -> Layout {
         Layout {
             alias: self.alias(index).into_owned(),
             mappings: layout_mapping(index, fields),
@@ -192,6 +213,21 @@ fn closed(properties: Map<String, Value>) -> Value {
     json!({ "type": "object", "dynamic": false, "properties": properties })
 }
 
+/// What is indexed by this part of a mapping; `None` of what is never made here.
+pub(super) fn kind_of(mapping: &Value) -> Option<FieldKind> {
+    Some(match mapping["type"].as_str()? {
+        "text" => FieldKind::Text,
+        "keyword" => FieldKind::Keyword,
+        "long" => FieldKind::Long,
+        "double" => FieldKind::Double,
+        "boolean" => FieldKind::Boolean,
+        "date" => FieldKind::Date,
+        "ip" => FieldKind::Ip,
+        "object" if mapping["enabled"] == json!(false) => FieldKind::Stored,
+        _ => return None,
+    })
+}
+
 fn type_of(kind: FieldKind) -> &'static str {
     match kind {
         FieldKind::Text => "text",
@@ -263,7 +299,7 @@ mod tests {
         );
         let catalog = Catalog::of(vec![Definition::parse(&toml).expect("a definition")], chrono_tz::Tz::UTC);
         let names = Names::new("", Indices::of(catalog)).expect("names");
-        let layouts: Vec<Layout> = names.layouts().collect();
+        let layouts: Vec<Layout> = names.indices().names().map(|index| names.layout(index)).collect();
         assert_eq!(layouts[0].field_limit, None);
         let limit = layouts[1].index()["settings"]["index"]["mapping"]["total_fields"]["limit"].as_u64();
         assert!(limit.is_some_and(|limit| limit > 1200), "{limit:?}");

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::PART;
 use crate::{
     fault::{Fault, FaultKind},
-    index::IndexName,
+    index::{Fields, IndexName},
     next_step::NextStep,
 };
 
@@ -17,10 +17,16 @@ use crate::{
 pub(super) enum IndexError {
     Tantivy(TantivyError),
     Io(std::io::Error),
-    /// The index was made with other columns; of those of another type one is named.
+    /// A column of the index is of another type than it is defined.
     Outdated {
         index: IndexName,
-        changed: Option<String>,
+        changed: String,
+    },
+    /// Columns came or went since the index was made.
+    Extended {
+        index: IndexName,
+        /// What it should have.
+        fields: &'static Fields,
     },
     /// Who holds the right to write.
     Held(String),
@@ -44,12 +50,12 @@ impl IndexError {
     pub(super) fn into_fault(self, doing: &str, folder: &Path) -> Fault {
         let doing = format!("{doing} in {}", folder.display());
         let (kind, problem, advice) = match self {
-            Self::Outdated { index, changed: Some(field) } => (
+            Self::Outdated { index, changed: field } => (
                 FaultKind::Misconfigured,
                 format!("the index {index} was made when {field} had another type"),
                 NextStep::RebuildIndex { index: index.to_string() },
             ),
-            Self::Outdated { index, changed: None } => (
+            Self::Extended { index, .. } => (
                 FaultKind::Misconfigured,
                 format!("the index {index} lacks columns that were defined since it was made"),
                 NextStep::StartWriter,

@@ -7,6 +7,7 @@ use std::{
     thread::available_parallelism,
 };
 
+use bytes::Bytes;
 use tantivy::{
     DocAddress, DocId, DocSet, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher,
     TERMINATED, TantivyDocument, TantivyError, Term,
@@ -22,7 +23,7 @@ use tantivy::{
 use super::{
     counts::{CountAll, Counted, by_day, most_frequent},
     error::IndexError,
-    schema::{Fit, Layout, VERSION, WORDS},
+    schema::{Fit, Layout, VERSION, WORDS, kind_in},
     translate::translate,
 };
 use crate::{
@@ -40,6 +41,8 @@ const MEMORY: usize = 32 * 1024 * 1024;
 
 /// One tantivy index.
 pub(super) struct Generation {
+    /// What can be asked of it.
+    pub(super) fields: &'static Fields,
     layout: Layout,
     index: Index,
     reader: IndexReader,
@@ -48,29 +51,37 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    /// Opens what is in the folder, or makes it. Fails when it was made with other fields.
+    /// Opens what is in the folder, or makes it. Members of `metadata` stay as it was made with them; it fails when it was
+    /// made with other fields besides.
     pub(super) fn open(folder: &Path, index: IndexName, fields: &'static Fields) -> Result<Self, IndexError> {
         std::fs::create_dir_all(folder)?;
-        let layout = Layout::of(fields);
         let directory = MmapDirectory::open(folder).map_err(TantivyError::from)?;
-        let made = if Index::exists(&directory).map_err(TantivyError::from)? {
+        let (made, fields, layout) = if Index::exists(&directory).map_err(TantivyError::from)? {
             let made = Index::open(directory)?;
-            match layout.fit(&made.schema()) {
-                Fit::Same => made,
-                Fit::Extended => return Err(IndexError::Outdated { index, changed: None }),
-                Fit::Changed(field) => return Err(IndexError::Outdated { index, changed: Some(field) }),
+            let schema = made.schema();
+            let fields = fields.keeping(|path| kind_in(&schema, path));
+            let layout = Layout::of(fields);
+            match layout.fit(&schema) {
+                Fit::Same => (made, fields, layout),
+                Fit::Extended => return Err(IndexError::Extended { index, fields }),
+                Fit::Changed(field) => return Err(IndexError::Outdated { index, changed: field }),
             }
         } else {
-            Index::create(directory, layout.schema.clone(), IndexSettings::default())?
+            let layout = Layout::of(fields);
+            (Index::create(directory, layout.schema.clone(), IndexSettings::default())?, fields, layout)
         };
         made.tokenizers().register(WORDS, words::analyzer());
         let reader = made.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        Ok(Self { layout, index: made, reader, writer: Mutex::new(None) })
+        Ok(Self { fields, layout, index: made, reader, writer: Mutex::new(None) })
     }
 
-    /// Takes over every document of a generation that was made with other fields, under this one's. Returns when they
-    /// are on disk and visible.
-    pub(super) fn copy_from(&self, folder: &Path) -> Result<(), IndexError> {
+    /// Takes over every document of a generation that was made with other fields, under this one's, and in the place of
+    /// those that `renewed` gives another of, that. Returns when they are on disk and visible.
+    pub(super) fn copy_from(
+        &self,
+        folder: &Path,
+        mut renewed: impl FnMut(&[u8]) -> tantivy::Result<Option<Bytes>>,
+    ) -> Result<(), IndexError> {
         let made = Index::open_in_dir(folder)?;
         let searcher = made.reader()?.searcher();
         let (id, source) = (made.schema().get_field("_id")?, made.schema().get_field("_source")?);
@@ -89,6 +100,8 @@ impl Generation {
                 let id = bytes(id).and_then(|id| std::str::from_utf8(id).ok()).ok_or_else(broken)?;
                 let version = versions.as_ref().and_then(|versions| versions.first(at));
                 let source = bytes(source).ok_or_else(broken)?;
+                let renewed = renewed(source)?;
+                let source = renewed.as_deref().unwrap_or(source);
                 writer.add_document(self.layout.document(id, version, source).ok_or_else(broken)?)?;
             }
         }
@@ -170,6 +183,20 @@ impl Generation {
             self.reader.reload()?;
         }
         Ok(())
+    }
+
+    /// A document as it was written; `None` where there is none of that id.
+    pub(super) fn source(&self, id: &str) -> tantivy::Result<Option<Vec<u8>>> {
+        let searcher = self.reader.searcher();
+        let term = Term::from_field_bytes(self.layout.id, id.as_bytes());
+        let found = searcher.search(
+            &TermQuery::new(term, IndexRecordOption::Basic),
+            &TopDocs::with_limit(1).order_by_score(),
+        )?;
+        let Some((_, at)) = found.first() else { return Ok(None) };
+        let document: TantivyDocument = searcher.doc(*at)?;
+        let source = document.get_first(self.layout.source).and_then(|value| value.as_bytes());
+        Ok(source.map(<[u8]>::to_vec))
     }
 
     /// Documents that a search can find.
@@ -352,7 +379,6 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use tantivy::merge_policy::NoMergePolicy;
 
     use super::*;

@@ -17,6 +17,7 @@ mod counts;
 mod directory;
 mod error;
 mod generation;
+mod refill;
 mod schema;
 mod translate;
 
@@ -36,6 +37,7 @@ use self::{
     directory::{Building, Entry},
     error::IndexError,
     generation::Generation,
+    refill::Refill,
 };
 use super::{
     Fields, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents,
@@ -46,6 +48,7 @@ use crate::{
     fault::Fault,
     identity::Identity,
     log::Position,
+    next_step::NextStep,
     private_files,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
 };
@@ -115,20 +118,39 @@ impl Shared {
     /// A generation that is there. Whoever only reads must not make one up that was deleted: it would be empty, and
     /// pass for the one that was filled.
     fn generation(&self, index: IndexName, name: &str) -> Result<Arc<Generation>, IndexError> {
-        if self.is_there(name) { self.make(index, name) } else { Err(IndexError::NotMade(index)) }
+        if self.is_there(name) { self.make(index, name, self.indices.fields(index)) } else { Err(IndexError::NotMade(index)) }
+    }
+
+    /// What can be asked of an index as it is; before it is made, what its definition says.
+    fn fields(&self, index: IndexName) -> &'static Fields {
+        self.serving(index).map_or_else(|_| self.indices.fields(index), |generation| generation.fields)
+    }
+
+    /// The fields that documents are written into.
+    fn written(&self, index: IndexName, only: Option<&Rebuild>) -> &'static Fields {
+        match only.filter(|rebuild| rebuild.index == index) {
+            Some(rebuild) => self
+                .building(rebuild)
+                .map_or_else(|_| self.indices.fields(index), |generation| generation.fields),
+            None => self.fields(index),
+        }
     }
 
     fn is_there(&self, generation: &str) -> bool {
         self.folder.join(generation).join("meta.json").is_file()
     }
 
-    /// A generation, made where it is missing.
-    fn make(&self, index: IndexName, name: &str) -> Result<Arc<Generation>, IndexError> {
+    /// A generation, made with these fields where it is missing.
+    fn make(
+        &self,
+        index: IndexName,
+        name: &str,
+        fields: &'static Fields,
+    ) -> Result<Arc<Generation>, IndexError> {
         let mut open = locked(&self.open);
         if let Some(generation) = open.get(name) {
             return Ok(generation.clone());
         }
-        let fields = self.indices.fields(index);
         let generation = Arc::new(Generation::open(&self.folder.join(name), index, fields)?);
         open.insert(name.to_owned(), generation.clone());
         Ok(generation)
@@ -158,7 +180,7 @@ impl Shared {
     }
 
     /// Makes what is missing. A definition that has other columns than its index, but none of another type, is
-    /// followed: the documents move into a generation that has them.
+    /// followed: the documents move into a generation that has them, filled from the events.
     fn prepare(&self) -> Result<(), IndexError> {
         if !self.folder.is_dir() {
             // Deleted under this process: what it holds of it is in no folder any more.
@@ -169,7 +191,7 @@ impl Shared {
             let Some(mut entry) = directory::read(&self.folder, index)? else {
                 self.hold()?;
                 let entry = Entry::first(index);
-                self.make(index, &entry.serving)?;
+                self.make(index, &entry.serving, self.indices.fields(index))?;
                 directory::write(&self.folder, index, &entry)?;
                 continue;
             };
@@ -179,7 +201,7 @@ impl Shared {
                 // Another identity first: a process that ends here begins at this again.
                 entry.id = Uuid::now_v7();
                 directory::write(&self.folder, index, &entry)?;
-                self.make(index, &entry.serving)?;
+                self.make(index, &entry.serving, self.indices.fields(index))?;
             }
             let mut moved = self.extended(index, &mut entry, |entry| &mut entry.serving)?;
             if entry.building.is_some() {
@@ -203,17 +225,31 @@ impl Shared {
         named: impl Fn(&mut Entry) -> &mut String,
     ) -> Result<bool, IndexError> {
         let old = named(entry).clone();
-        match self.generation(index, &old) {
+        let fields = match self.generation(index, &old) {
             Ok(_) => return Ok(false),
-            Err(IndexError::Outdated { changed: None, .. }) => {}
+            Err(IndexError::Extended { fields, .. }) => fields,
             Err(error) => return Err(error),
-        }
+        };
         self.hold()?;
         let _writing = locked(&self.writing);
         let new = entry.next_generation(index);
         // What a process left that ended before it was named is no beginning.
         directory::tidy(&self.folder, index, entry)?;
-        self.make(index, &new)?.copy_from(&self.folder.join(old))?;
+        let mut refill = match index {
+            IndexName::Entities(table) => {
+                let events = self.serving(IndexName::Eventos)?;
+                events.refresh()?;
+                Some(Refill::new(table, events, fields))
+            }
+            IndexName::Eventos => None,
+        };
+        self.make(index, &new, fields)?.copy_from(&self.folder.join(old), |document| {
+            refill.as_mut().map_or(Ok(None), |refill| refill.document(document))
+        })?;
+        if let Some(lacking) = refill.map(|refill| refill.lacking).filter(|lacking| *lacking > 0) {
+            let advice = NextStep::RebuildIndex { index: index.to_string() };
+            tracing::warn!(%index, documents = lacking, %advice, "documents without their event have no value in new columns");
+        }
         *named(entry) = new;
         directory::write(&self.folder, index, entry)?;
         Ok(true)
@@ -267,7 +303,7 @@ impl Shared {
                 generation: entry.next_generation(index),
                 started_at: Utc::now(),
             };
-            self.make(index, &building.generation)?;
+            self.make(index, &building.generation, self.indices.fields(index))?;
             entry.building = Some(building.clone());
             directory::write(&self.folder, index, &entry)?;
             building
@@ -352,7 +388,7 @@ async fn apply(
     batch: &SinkBatch,
     only: Option<Rebuild>,
 ) -> Result<Applied, ApplyError> {
-    let plan = documents::plan(batch, index.shared.indices, Utc::now());
+    let plan = documents::plan(batch, |name| index.shared.written(name, only.as_ref()), Utc::now());
     let applied = index
         .blocking("writing documents", move |shared| shared.write(plan.documents, only.as_ref()))
         .await?;
@@ -416,18 +452,27 @@ impl Index for TantivyIndex {
         if !self.shared.indices.names().any(|index| index == request.index) {
             return Err(unknown_index(request.index));
         }
-        let question = request.question(self.fields(request.index), Utc::now())?;
-        let request = request.clone();
-        let answer = self.blocking("searching", move |shared| {
-            let generation = shared.serving(request.index)?;
+        let index = request.index;
+        let serving = self.blocking("searching", move |shared| {
+            let generation = shared.serving(index)?;
             generation.refresh()?;
+            Ok(generation)
+        });
+        let serving = serving.await;
+        let fields = serving.as_ref().map_or_else(|_| self.shared.indices.fields(index), |open| open.fields);
+        // What is wrong with a question is told whether the index answers or not.
+        let question = request.question(fields, Utc::now())?;
+        let generation = serving?;
+        let request = request.clone();
+        let answer = self.blocking("searching", move |_| {
             Ok(generation.search(&request, &question.query, &question.counted)?)
         });
         Ok(answer.await?)
     }
 
-    fn fields(&self, index: IndexName) -> &'static Fields {
-        self.shared.indices.fields(index)
+    async fn fields(&self, index: IndexName) -> &'static Fields {
+        let fields = self.blocking("looking at an index", move |shared| Ok(shared.fields(index))).await;
+        fields.unwrap_or_else(|_| self.shared.indices.fields(index))
     }
 
     async fn versions(

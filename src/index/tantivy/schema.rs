@@ -10,7 +10,7 @@ use tantivy::{
     TantivyDocument,
     schema::{
         BytesOptions, FAST, Field as Column, INDEXED, IndexRecordOption, STORED, STRING, Schema,
-        TextFieldIndexing, TextOptions,
+        FieldType, NumericOptions, TextFieldIndexing, TextOptions,
     },
 };
 
@@ -69,8 +69,12 @@ impl Layout {
             let column = match field.kind {
                 FieldKind::Text => schema.add_text_field(&name, words.clone()),
                 FieldKind::Keyword => schema.add_text_field(&name, STRING | FAST),
-                // A date is its milliseconds: nanoseconds would end in 2262.
-                FieldKind::Long | FieldKind::Date => schema.add_i64_field(&name, FAST),
+                FieldKind::Long => schema.add_i64_field(&name, FAST),
+                // A date is its milliseconds: nanoseconds would end in 2262. Coercing is for JSON, of which tantivy is
+                // given none: here it tells a date from a number.
+                FieldKind::Date => {
+                    schema.add_i64_field(&name, NumericOptions::default().set_fast().set_coerce())
+                }
                 FieldKind::Double => schema.add_f64_field(&name, FAST),
                 FieldKind::Boolean => schema.add_bool_field(&name, FAST | INDEXED),
                 FieldKind::Ip => schema.add_ip_addr_field(&name, FAST | INDEXED),
@@ -136,6 +140,23 @@ impl Layout {
             }
         }
         Some(out)
+    }
+}
+
+/// How an index that was made with this schema keeps a path; `None` where it does not search it.
+pub(super) fn kind_in(made: &Schema, path: &str) -> Option<FieldKind> {
+    let column = made.get_field(&column_name(path)).ok()?;
+    match made.get_field_entry(column).field_type() {
+        FieldType::Str(options) => {
+            let is_cut = options.get_indexing_options().is_some_and(|options| options.tokenizer() == WORDS);
+            Some(if is_cut { FieldKind::Text } else { FieldKind::Keyword })
+        }
+        FieldType::I64(options) if options.should_coerce() => Some(FieldKind::Date),
+        FieldType::I64(_) => Some(FieldKind::Long),
+        FieldType::F64(_) => Some(FieldKind::Double),
+        FieldType::Bool(_) => Some(FieldKind::Boolean),
+        FieldType::IpAddr(_) => Some(FieldKind::Ip),
+        _ => None,
     }
 }
 

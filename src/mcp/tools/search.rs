@@ -108,7 +108,7 @@ impl SluiceServer {
         }
         let index = index_named(self.engine.catalog, "index", &args.index)?;
         let query = filters::combined(
-            self.engine.questions.search_fields(index),
+            self.engine.questions.search_fields(index).await,
             args.query.as_deref(),
             &args.filters,
         )?;

@@ -23,6 +23,7 @@ on_each_adapter! {
     keys_of_any_type_and_text_find_their_documents,
     a_column_that_is_added_is_searched_and_the_documents_there_are_stay,
     a_column_of_another_type_is_refused_until_the_index_is_rebuilt,
+    a_table_that_is_added_before_another_leaves_the_members_of_metadata_as_they_are,
 }
 
 /// A table of one's own, as a file of the user's defines it.
@@ -243,4 +244,41 @@ async fn a_column_of_another_type_is_refused_until_the_index_is_rebuilt<B: Index
     index.prepare().await.expect("prepared");
     assert_eq!(hits(&*index, IndexName::Entities(after), "nota:>72").await, 1);
     assert_eq!(hits(&*index, IndexName::Eventos, "metadata.nota:>72").await, 1);
+}
+
+async fn a_table_that_is_added_before_another_leaves_the_members_of_metadata_as_they_are<B: IndexBench>() {
+    let table = |name: &str, kind: &str| {
+        defined(name, "bigint", &format!("{RULE}columns = [{{ name = \"nota\", type = \"{kind}\" }}]"))
+    };
+    let (first, only_x) = catalog_of(vec![table("x0", "integer")]);
+    let bench = B::new();
+    let index = bench.prepared_with(first).await;
+    applied(&*index, vec![of_text(1, only_x, r#"{"codigo":1,"nota":7}"#)]).await;
+    drop(index);
+
+    let (both, x0) = catalog_of(vec![table("a0", "text"), table("x0", "integer")]);
+    let a0 = both.get("a0").expect("a0");
+    let index = bench.open_with(both);
+    index.prepare().await.expect("the tables' indices are prepared all the same");
+    let rows = vec![
+        of_text(2, x0, r#"{"codigo":2,"nota":9}"#),
+        of_text(3, a0, r#"{"codigo":3,"nota":"abc"}"#),
+        of_text(4, a0, r#"{"codigo":4,"nota":"12"}"#),
+    ];
+    let outcome = applied(&*index, rows).await;
+    assert_eq!(outcome, Applied { inserted: 3, entities: 3, ..NEVER });
+    index.make_visible().await.expect("visible");
+    drop(index);
+    // Whoever only searches has prepared nothing.
+    let index = bench.open_with(both);
+    assert_eq!(hits(&*index, IndexName::Eventos, "metadata.nota:>=7").await, 3, "numbers as they were");
+    let kept = only(&*index, IndexName::Eventos, "entidade.id:3").await;
+    assert_eq!(kept["metadata"]["coluna_nota"], "abc", "what does not fit is kept beside it");
+    assert_eq!(hits(&*index, IndexName::Entities(a0), "metadata.nota:abc").await, 1);
+
+    let rebuild = index.begin_rebuild(IndexName::Eventos).await.expect("a rebuild");
+    applied(&*index.rebuild_sink(&rebuild), vec![of_text(3, a0, r#"{"codigo":3,"nota":"abc"}"#)]).await;
+    index.serve_rebuilt(&rebuild).await.expect("swapped");
+    index.end_rebuild(&rebuild).await.expect("ended");
+    assert_eq!(hits(&*index, IndexName::Eventos, "metadata.nota:abc").await, 1, "a rebuild follows the first");
 }

@@ -150,16 +150,15 @@ mod tests {
     use super::*;
     use crate::{
         domain::Catalog,
-        index::{Index, IndexName, tantivy::TantivyIndex},
+        index::{IndexName, Indices},
     };
 
     fn combine(query: Option<&str>, filters: Value) -> Result<Option<String>, String> {
         let filters: Vec<Filter> = serde_json::from_value(filters).expect("filters");
         let catalog = Catalog::built_in();
-        // Opened by the first question only, and there is none.
-        let index = TantivyIndex::new("nowhere", catalog);
+        let indices = Indices::of(catalog);
         let leads = IndexName::from_name(catalog, "leads").expect("leads");
-        combined(index.fields(leads), query, &filters).map_err(|error| error.to_string())
+        combined(indices.fields(leads), query, &filters).map_err(|error| error.to_string())
     }
 
     #[test]
