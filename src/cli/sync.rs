@@ -196,6 +196,14 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             status.ahead
         );
     }
+    if status.shared_keys > 0 {
+        let _ = write!(
+            text,
+            "\n{} rows have the key of another row: it is not unique, so of such rows only one is kept, and some may never \
+             be read; name a column that is unique as the key of {}'s definition",
+            status.shared_keys, status.table
+        );
+    }
     text
 }
 

@@ -10,7 +10,7 @@ use crate::{
     domain::{Definition, KeyKind, Table, TableName},
     engine::{Engine, table_named},
     parts,
-    source::description::Basis,
+    source::description::{Basis, UNIQUE_KEY},
 };
 
 #[derive(Debug, Args)]
@@ -136,6 +136,9 @@ async fn discover(
         output::note(format_args!(
             "The project does not describe itself to this key, so the types are guessed from {rows} rows: check them."
         ));
+    }
+    if let Some(doubt) = description.doubt_of_key(definition.key_source()) {
+        output::note(format_args!("{doubt}; {UNIQUE_KEY}."));
     }
     notes(&definition);
     Ok(ExitCode::SUCCESS)

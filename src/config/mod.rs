@@ -26,7 +26,7 @@ use reader::Reader;
 pub use reader::SettingsError;
 pub use variables::{ENV_FILE, Taken, Variables};
 
-use crate::domain::Catalog;
+use crate::domain::{Catalog, CatalogError};
 
 /// Everything sluice can be told. [`Settings::load`] is the reference of names, units and defaults.
 #[derive(Debug, Clone)]
@@ -266,7 +266,18 @@ fn catalog(read: &mut Reader) -> Catalog {
     let named = read.optional("SLUICE_TABLES_DIR").is_some();
     let folder = Some(tables_dir(read)).filter(|folder| named || folder.is_dir());
     Catalog::load(folder.as_deref(), zone).unwrap_or_else(|error| {
-        read.problem("SLUICE_TABLES_DIR", format_args!("holds a file that is no table: {error}"));
+        match &error {
+            CatalogError::NoFolder { folder, error } if error.kind() == std::io::ErrorKind::NotFound => {
+                read.problem(
+                    "SLUICE_TABLES_DIR",
+                    format_args!("is not there: make the folder {}, or name the right one", folder.display()),
+                );
+            }
+            CatalogError::NoFolder { .. } => {
+                read.problem("SLUICE_TABLES_DIR", format_args!("is no folder that can be read: {error}"));
+            }
+            _ => read.problem("SLUICE_TABLES_DIR", format_args!("holds a file that is no table: {error}")),
+        }
         Catalog::built_in()
     })
 }

@@ -22,6 +22,10 @@ const MAX_NUMERIC_DIGITS: u64 = 16_000;
 /// what becomes too long for one text could never be read again.
 const MAX_WRITTEN_OUT: u64 = 16 << 20;
 
+/// The deepest nesting that is sent to Postgres. Its parser goes down with it until `max_stack_depth`, of which a
+/// server's default allows some thousands of levels.
+const MAX_JSONB_DEPTH: usize = 1_000;
+
 /// The deepest nesting that is taken apart for showing.
 const MAX_SHOWN_DEPTH: usize = 60;
 
@@ -201,18 +205,34 @@ pub fn text(json: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The same value as `jsonb` can hold it, and how many pieces had to be replaced: NUL characters and lone surrogates
-/// by U+FFFD, numbers beyond `numeric` by their text.
+/// by U+FFFD, numbers beyond `numeric` and whatever lies deeper than [`MAX_JSONB_DEPTH`] by their text.
 pub fn for_jsonb(json: &str) -> (Cow<'_, str>, usize) {
     let mut fits = numbers_that_fit();
+    let mut nesting = Nesting::default();
     let suspicious = json.contains("\\u")
-        || tokens(json).any(|token| matches!(token, Token::Number(number) if !fits(number)));
+        || tokens(json).any(|token| {
+            nesting.pass(token) > MAX_JSONB_DEPTH || matches!(token, Token::Number(number) if !fits(number))
+        });
     if !suspicious {
         return (Cow::Borrowed(json), 0);
     }
     let mut fits = numbers_that_fit();
+    let mut nesting = Nesting::default();
     let mut out = String::with_capacity(json.len());
     let mut replaced = 0;
+    let mut too_deep = String::new();
     for token in tokens(json) {
+        if nesting.pass(token) > MAX_JSONB_DEPTH {
+            let (Token::Text(part) | Token::Number(part) | Token::Other(part)) = token;
+            too_deep.push_str(part);
+            continue;
+        }
+        if !too_deep.is_empty() {
+            // A text always serializes.
+            out.push_str(&serde_json::to_string(&too_deep).unwrap_or_default());
+            too_deep.clear();
+            replaced += 1;
+        }
         match token {
             Token::Text(text) => {
                 let (clean, count) = replace_unstorable(text);
@@ -229,6 +249,27 @@ pub fn for_jsonb(json: &str) -> (Cow<'_, str>, usize) {
         }
     }
     if replaced == 0 { (Cow::Borrowed(json), 0) } else { (Cow::Owned(out), replaced) }
+}
+
+/// How deep the pieces of a text stand, told one after the other.
+#[derive(Default)]
+struct Nesting(usize);
+
+impl Nesting {
+    /// In how many objects and lists the piece stands; a bracket stands in what it opens or closes.
+    fn pass(&mut self, token: Token<'_>) -> usize {
+        match token {
+            Token::Other("{" | "[") => {
+                self.0 += 1;
+                self.0
+            }
+            Token::Other("}" | "]") => {
+                self.0 = self.0.saturating_sub(1);
+                self.0 + 1
+            }
+            _ => self.0,
+        }
+    }
 }
 
 /// Tells of one text's numbers, in their order, which jsonb holds.
@@ -478,7 +519,6 @@ mod tests {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));
         assert_eq!(Members::of(&deep).expect("an object").iter().count(), 1);
         assert_eq!(canonical(&deep), deep);
-        assert_eq!(for_jsonb(&deep).1, 0);
     }
 
     #[test]
@@ -504,6 +544,26 @@ mod tests {
         let (clean, replaced) = for_jsonb(&many);
         assert_eq!(replaced, 323, "not more than what can be read again");
         assert!(clean.starts_with("[1e9999,") && clean.ends_with("\"1e9999\",0]"), "the first ones fit");
+    }
+
+    #[test]
+    fn nesting_deeper_than_postgres_takes_stands_there_as_text() {
+        let nested = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        assert!(matches!(for_jsonb(&nested(MAX_JSONB_DEPTH)), (Cow::Borrowed(_), 0)));
+        for depth in [MAX_JSONB_DEPTH + 1, 20_000, 1_000_000] {
+            let deep = nested(depth);
+            let (clean, replaced) = for_jsonb(&deep);
+            assert_eq!(replaced, 1, "{depth}");
+            assert!(matches!(for_jsonb(&clean), (Cow::Borrowed(_), 0)), "{depth}");
+            let rest = depth - MAX_JSONB_DEPTH;
+            let text = format!("\"{}1{}\"", "[".repeat(rest), "]".repeat(rest));
+            assert!(clean.contains(&text), "{depth}");
+        }
+        let two =
+            format!("{}[\"x\\u0000\"],2,{{}}{}", "[".repeat(MAX_JSONB_DEPTH), "]".repeat(MAX_JSONB_DEPTH));
+        let (clean, replaced) = for_jsonb(&two);
+        assert_eq!(replaced, 2);
+        assert!(clean.contains(r#"["[\"x\\u0000\"]",2,"{}"]"#), "{clean}");
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub(super) struct Taken {
     pub(super) misfits: Misfits,
     pub(super) unchanged: u64,
     pub(super) ahead: u64,
+    /// Rows whose key an earlier row of the page has, with other content. A page is one statement's answer, so no row
+    /// changed in between: the key is not unique.
+    pub(super) shared_keys: u64,
     pub(super) last_modified: Option<DateTime<Utc>>,
     /// The limit was reached before the page's end.
     pub(super) cut: bool,
@@ -92,7 +95,9 @@ impl<'a> Rows<'a> {
     pub(super) fn take(self, asked: Asked, mut last: HashMap<String, Appended>) -> Taken {
         let (table, read_at) = (self.table, self.read_at);
         let mut taken = Taken::default();
+        let mut seen: HashMap<String, Uuid> = HashMap::new();
         for (row, json) in self.each {
+            let content = row.as_ref().ok().map(|row| (row.key.clone(), row.event_id));
             let modified = row.as_ref().ok().and_then(|row| row.modified);
             let mut outgoing = match row {
                 Ok(row) => Outgoing::event(&row, last.get(&row.key), read_at, asked),
@@ -124,6 +129,10 @@ impl<'a> Rows<'a> {
             } else {
                 taken.cut = true;
                 break;
+            }
+            if let Some((key, event)) = content {
+                let other = seen.insert(key, event).is_some_and(|earlier| earlier != event);
+                taken.shared_keys += u64::from(other);
             }
             taken.ahead += u64::from(modified.is_some_and(|at| at > read_at + TOLERATED_SKEW));
             taken.last_modified = taken.last_modified.max(outgoing.modified);
@@ -206,6 +215,16 @@ mod tests {
         assert_eq!((again.events.len(), again.letters.len(), again.unchanged), (0, 0, 2));
         let again = taken(&page, Asked { reappend: true, ..ASKED }, first.appended);
         assert_eq!((again.events.len(), again.letters.len()), (1, 0), "a letter is never parked twice");
+    }
+
+    #[test]
+    fn rows_of_one_page_that_share_a_key_are_counted_where_they_differ() {
+        let row = |id, nome| json!({"id": Uuid::from_u128(id), "nome": nome});
+        let page =
+            page(&[row(1, "Ana"), row(1, "Bia"), row(2, "Ana"), row(2, "Ana"), row(3, "Ana"), row(1, "Bia")]);
+        let first = taken(&page, ASKED, HashMap::new());
+        assert_eq!(first.shared_keys, 1);
+        assert_eq!(taken(&page, ASKED, first.appended).shared_keys, 1, "at every sync");
     }
 
     #[test]

@@ -58,6 +58,9 @@ pub struct SyncStatus {
     pub misfits: Vec<ColumnMisfits>,
     /// Rows that say they were changed later than the server's time: they are read at every sync.
     pub ahead: u64,
+    /// Rows whose key another row of the same answer has, with other content: the key is not unique, of such rows only
+    /// one is kept, and some may never be read.
+    pub shared_keys: u64,
     /// The limit was reached and the source has more: call again to go on.
     pub more: bool,
     /// What a reconciliation found and did; absent of a sync.
@@ -104,6 +107,7 @@ impl SyncStatus {
             dead_letters: record.progress.dead_letters,
             misfits: record.progress.misfits,
             ahead: record.progress.ahead,
+            shared_keys: record.progress.shared_keys,
             more: record.progress.more,
             reconcile: record.progress.reconcile,
             sinks,

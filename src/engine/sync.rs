@@ -108,6 +108,12 @@ impl SyncRun {
                 "values do not fit their column and are null there; they stay in dados"
             );
         }
+        if progress.shared_keys > 0 {
+            warn!(
+                sync_id = %self.id, %table, key = table.key_source(), rows = progress.shared_keys,
+                "rows share their key with other rows: it is not unique, and of such rows only one is kept"
+            );
+        }
         info!(
             sync_id = %self.id, %table, ?state, rows_read = progress.rows_read, appended = progress.appended,
             unchanged = progress.unchanged, dead_letters = progress.dead_letters, ahead = progress.ahead, "sync ended"
@@ -252,6 +258,7 @@ impl SyncRun {
         progress.unchanged += taken.unchanged;
         progress.dead_letters += parked;
         progress.ahead += taken.ahead;
+        progress.shared_keys += taken.shared_keys;
         progress.misfits = page::named(misfits);
         let appended_now: Vec<Appended> = taken.appended.into_values().collect();
         let checkpointed = SyncProgress { remembered, ..progress.clone() };

@@ -44,6 +44,8 @@ pub(super) enum Plan {
 pub(super) struct Types {
     pub(super) key: fn(KeyKind) -> &'static str,
     pub(super) column: fn(ColumnKind) -> &'static str,
+    /// Operators have a client of their own to change tables with.
+    pub(super) has_client: bool,
 }
 
 /// A line a column: its name, its type, and what in the project it is read from. The key is the first.
@@ -76,7 +78,7 @@ pub(super) fn plan(
     let is_key = found.columns.get(key).is_some_and(|kind| kind == (types.key)(definition.key.kind));
     if !is_key || made_with.get(key) != wanted.get(key) {
         let had = made.layout.lines().next().unwrap_or_default();
-        return Err(other_key(part, table, had));
+        return Err(other_key(part, table, had, types.has_client));
     }
     let (mut add, mut fill) = (Vec::new(), Vec::new());
     for column in &definition.columns {
@@ -84,7 +86,7 @@ pub(super) fn plan(
         match found.columns.get(name) {
             None => add.push(column),
             Some(kind) if kind != (types.column)(column.kind) => {
-                return Err(other_type(part, table, column, kind));
+                return Err(other_type(part, table, column, kind, types.has_client));
             }
             Some(_) => {}
         }
@@ -162,8 +164,13 @@ fn not_ours(part: &'static str, table: Table) -> Fault {
     )
 }
 
-fn other_key(part: &'static str, table: Table, had: &str) -> Fault {
+fn other_key(part: &'static str, table: Table, had: &str, has_client: bool) -> Fault {
     let key = &table.definition().key;
+    let anew = if has_client {
+        format!("; to begin anew run DROP TABLE {table} and `sluice migrate`, then sync the whole of it")
+    } else {
+        String::new()
+    };
     Fault::new(
         part,
         FaultKind::Misconfigured,
@@ -175,14 +182,22 @@ fn other_key(part: &'static str, table: Table, had: &str) -> Fault {
         )
         .to_lowercase(),
         format!(
-            "undo that in the definition, or give the table another name there; to begin anew run DROP TABLE {table} and \
-             `sluice migrate`, then sync the whole of it"
+            "undo that in the definition, or give the table another name there and write source = {{ table = \"{}\" }}{anew}",
+            table.source_name()
         ),
     )
 }
 
-fn other_type(part: &'static str, table: Table, column: &Column, there: &str) -> Fault {
+fn other_type(part: &'static str, table: Table, column: &Column, there: &str, has_client: bool) -> Fault {
     let name = &column.name;
+    let anew = if has_client {
+        format!(
+            "; or run ALTER TABLE {table} DROP COLUMN {name} (its index first, if it has one) and `sluice migrate`, which \
+             makes it anew from the stored events"
+        )
+    } else {
+        String::new()
+    };
     Fault::new(
         part,
         FaultKind::Misconfigured,
@@ -190,8 +205,7 @@ fn other_type(part: &'static str, table: Table, column: &Column, there: &str) ->
             .to_lowercase(),
         format!(
             "undo that in the definition; or give the column another name there, with from = \"{}\", and it is added beside \
-             the old one; or run ALTER TABLE {table} DROP COLUMN {name} (its index first, if it has one) and `sluice \
-             migrate`, which makes it anew from the stored events",
+             the old one{anew}",
             column.source()
         ),
     )
@@ -205,7 +219,7 @@ mod tests {
         store::tables::{column_type, key_type},
     };
 
-    const TYPES: Types = Types { key: key_type, column: column_type };
+    const TYPES: Types = Types { key: key_type, column: column_type, has_client: true };
 
     fn table(columns: &str) -> Table {
         Table::new(

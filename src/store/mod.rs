@@ -206,6 +206,9 @@ pub struct SyncProgress {
     /// Rows that say they were changed later than the server's time: they are read each time.
     #[serde(default)]
     pub ahead: u64,
+    /// Rows whose key another row of the same answer has, with other content: the key is not unique.
+    #[serde(default)]
+    pub shared_keys: u64,
     /// The next offset after the last event appended to each partition.
     pub targets: Vec<Position>,
     /// Where each partition ended when all that this sync had appended was remembered: what it appended behind may

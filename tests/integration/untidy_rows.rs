@@ -26,6 +26,7 @@ on_each_adapter! {
     a_row_of_a_megabyte_goes_the_whole_way_and_one_too_large_is_parked_alone,
     a_value_that_does_not_fit_its_column_is_null_there_and_named,
     every_digit_of_a_number_arrives,
+    a_row_nested_deeper_than_postgres_takes_is_in_both_sinks,
     a_table_or_column_that_the_project_lacks_fails_nothing_else,
     the_same_bad_row_is_parked_once,
 }
@@ -220,6 +221,27 @@ async fn every_digit_of_a_number_arrives<P: Place>() {
     row["medidas"][7] = json!(last);
     place.source().upsert(table("leads"), vec![row]);
     assert_eq!(sync(&engine, request(table("leads"))).await.appended, 1);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_row_nested_deeper_than_postgres_takes_is_in_both_sinks<P: Place>() {
+    let place = P::new().await;
+    let nested = |n: u128, depth: usize| {
+        let mut row = lead(n, 5);
+        row.insert("medidas".into(), json!("aqui"));
+        let deep = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        Value::Object(row).to_string().replace("\"aqui\"", &deep)
+    };
+    let all = [nested(1, 20_000), nested(2, 300_000), nested(3, 2)];
+    place.source().set_text_rows(table("leads"), &all).expect("rows");
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let synced = sync(&engine, request(table("leads"))).await;
+    assert_eq!((synced.state, synced.appended, synced.dead_letters), (SyncPhase::Done, 3, 0));
+    assert_eq!(engine.letters.open_count().await.expect("a count"), 0);
+    assert_eq!(value(&engine, "SELECT count(*) FROM leads").await, json!(3));
+    assert_eq!(documents(&engine, leads_index(), None).await.len(), 3);
     engine.shut_down().await;
     place.clean_up().await;
 }

@@ -118,6 +118,9 @@ pub struct Catalog(&'static [Table]);
 /// Why the tables can't be known.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
+    /// The folder of the user's definitions can't be listed.
+    #[error("{}: {error}", folder.display())]
+    NoFolder { folder: PathBuf, error: std::io::Error },
     #[error("{}: {error}", file.display())]
     Unreadable { file: PathBuf, error: std::io::Error },
     #[error("{}: {error}", file.display())]
@@ -204,7 +207,7 @@ impl Catalog {
 }
 
 fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, CatalogError> {
-    let error = |error| CatalogError::Unreadable { file: folder.to_owned(), error };
+    let error = |error| CatalogError::NoFolder { folder: folder.to_owned(), error };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(error)? {
         let path = entry.map_err(error)?.path();
@@ -242,6 +245,13 @@ mod tests {
         assert_eq!(catalog.names(), "leads, chat_sessions, mensagens");
         let leads = catalog.get("leads").expect("leads");
         assert_eq!((leads.key.kind, leads.zone()), (KeyKind::Bigint, Tz::America__Sao_Paulo));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_no_file_at_fault() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = Catalog::load(Some(&folder.path().join("nada")), Tz::UTC).expect_err("no folder");
+        assert!(matches!(error, CatalogError::NoFolder { .. }), "{error}");
     }
 
     #[test]

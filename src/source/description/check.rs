@@ -5,8 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Basis, DescribedColumn, Description, names::is_secret};
-use crate::domain::{ColumnKind, KeyKind, Table};
+use super::{Basis, DescribedColumn, Description, UNIQUE_KEY, names::is_secret};
+use crate::domain::{Column, ColumnKind, KeyKind, Table};
 
 /// What differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -14,7 +14,7 @@ use crate::domain::{ColumnKind, KeyKind, Table};
 pub enum DifferenceKind {
     /// The project serves no such table.
     MissingTable,
-    /// The key is not there, or of another type: no row can be read.
+    /// The key is not there, or of another type: no row can be read. As a hint: nothing tells that it is unique.
     Key,
     /// A column of the definition is not there: it stays empty.
     MissingColumn,
@@ -105,7 +105,11 @@ fn key(table: Table, description: &Description, found: &mut Vec<Difference>) {
             KeyKind::Bigint => "bigint",
             KeyKind::Text => "text",
         };
-        let next_step = format!("write type = \"{kind}\" in the definition's key");
+        let next_step = format!(
+            "write type = \"{kind}\" in the definition's key; if the store has the table already, give it another name in \
+             its definition, too, and write source = {{ table = \"{}\" }} there: a stored key keeps its type",
+            table.source_name()
+        );
         found.push(Difference::new(DifferenceKind::Key, Some(source), problem, next_step));
     }
     let others: Vec<&str> = description
@@ -119,6 +123,10 @@ fn key(table: Table, description: &Description, found: &mut Vec<Difference>) {
         let next_step =
             format!("make sure that {source} is unique and never null, or define the other as the key");
         found.push(Difference::new(DifferenceKind::Key, Some(source), problem, next_step));
+    }
+    if let Some(doubt) = description.doubt_of_key(source) {
+        let difference = Difference::new(DifferenceKind::Key, Some(source), doubt, UNIQUE_KEY);
+        found.push(Difference { is_hint: true, ..difference });
     }
 }
 
@@ -142,12 +150,27 @@ fn columns(table: Table, description: &Description, found: &mut Vec<Difference>)
             described.type_name(),
             named(column.kind)
         );
-        let next_step = format!(
-            "write type = \"{}\" for this column; the index and the store's table are rebuilt then",
-            named(kind)
-        );
+        let next_step = other_type(table, column, kind);
         found.push(Difference::new(DifferenceKind::Type, Some(source), problem, next_step));
     }
+}
+
+/// What a stored column is has to stay, so the new type goes beside it.
+fn other_type(table: Table, column: &Column, kind: ColumnKind) -> String {
+    let (name, kind) = (&column.name, named(kind));
+    let taken = |other: &String| table.definition().column(other).is_some() || table.key.column == *other;
+    // Names are plain letters, and 63 of them at most.
+    let stem: String = name.chars().take(40).collect();
+    let mut other = format!("{stem}_{kind}");
+    while taken(&other) {
+        other.push_str("_2");
+    }
+    format!(
+        "write type = \"{kind}\" for this column if {table} was never synced; else call it name = \"{other}\" with from = \
+         \"{}\" and type = \"{kind}\", there and wherever the definition names {name}: the store adds it beside the old \
+         one and fills it from the stored events; events that are in the index already show it after a rebuild of the index",
+        column.source()
+    )
 }
 
 fn time(table: Table, description: &Description, found: &mut Vec<Difference>) {
@@ -307,6 +330,35 @@ mod tests {
             (column.name.as_str(), format)
         }));
         assert_eq!(found(&columns), []);
+    }
+
+    #[test]
+    fn another_type_is_offered_beside_a_column_that_the_store_has() {
+        let columns = [("id", "uuid"), ("nome", "text"), ("interesse", "bigint")];
+        let told = differences(leads(), &described(&columns));
+        let interesse = told.iter().find(|told| told.kind == DifferenceKind::Type).expect("told");
+        for part in ["if leads was never synced", "name = \"interesse_integer\"", "from = \"interesse\""] {
+            assert!(interesse.next_step.contains(part), "{part}: {interesse}");
+        }
+        let told = differences(leads(), &described(&[("id", "bigint")]));
+        let key = told.iter().find(|told| told.kind == DifferenceKind::Key).expect("told");
+        assert!(key.next_step.contains("source = { table = \"leads\" }"), "{key}");
+    }
+
+    #[test]
+    fn a_table_without_a_primary_key_is_told_as_a_hint() {
+        let mut description = described(&[("id", "uuid")]);
+        let of_key = |description: &Description| {
+            let mut told = differences(leads(), description).into_iter();
+            told.find(|told| told.kind == DifferenceKind::Key)
+        };
+        assert_eq!(of_key(&description), None);
+        description.columns[0].is_key = false;
+        let told = of_key(&description).expect("told");
+        assert!(
+            told.is_hint && told.problem.contains("no primary key") && told.next_step.contains("unique"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+/// What a key must be that no primary key stands for, and what becomes of rows otherwise.
+pub const UNIQUE_KEY: &str = "make sure that it is unique and never null: of rows that share a key the table keeps only one, every sync \
+                              appends them again, and some may never be read";
+
 pub use self::{
     check::{Difference, DifferenceKind, differences},
     discover::{DiscoverError, discover},
@@ -55,6 +59,22 @@ impl Description {
     /// The column of that name.
     pub fn column(&self, name: &str) -> Option<&DescribedColumn> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Why a column may not tell rows apart, though it is taken as the key; `None` where the project says that it does.
+    pub fn doubt_of_key(&self, name: &str) -> Option<String> {
+        if self.columns.iter().any(|column| column.is_key) {
+            return None;
+        }
+        Some(match self.basis {
+            Basis::Described => format!("{} has no primary key: {name} is taken as its key", self.table),
+            Basis::Rows(_) => {
+                format!(
+                    "the project does not tell the primary key of {}: {name} is taken as its key",
+                    self.table
+                )
+            }
+        })
     }
 
     /// A guess from rows, where the project does not describe itself; nothing where there is no row to look at.
@@ -220,6 +240,19 @@ mod tests {
         ] {
             assert_eq!(kind_of_format(format), kind, "{format}");
         }
+    }
+
+    #[test]
+    fn a_key_is_doubted_where_no_primary_key_is_told() {
+        let mut description =
+            Description::of_rows(None, "saldo", &rows(&[r#"{"id": 1}"#])).expect("a description");
+        let doubt = description.doubt_of_key("id").expect("a doubt");
+        assert!(doubt.contains("does not tell the primary key of saldo: id"), "{doubt}");
+        description.basis = Basis::Described;
+        let doubt = description.doubt_of_key("id").expect("a doubt");
+        assert!(doubt.contains("saldo has no primary key: id"), "{doubt}");
+        description.columns[0].is_key = true;
+        assert_eq!(description.doubt_of_key("id"), None);
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) enum Unreadable {
 pub(super) struct Request<'a> {
     /// Names what is attempted, for messages: `reading leads`.
     pub(super) what: &'a str,
-    /// Below `/rest/v1/`.
+    /// What is served below `/rest/v1/` under that name, as the project spells it; empty for the root.
     pub(super) path: &'a str,
     /// The schema that serves it, where it is not the settings' own.
     pub(super) schema: Option<&'a str>,
@@ -180,9 +180,11 @@ impl Http {
     async fn try_get(&self, request: &Request<'_>) -> Result<Reply, (Refusal, Option<Duration>)> {
         let unanswered =
             |error: reqwest::Error| (Refusal::Fault(self.unanswered(request.what, &error)), None);
-        let address = self.base.join(request.path).map_err(|_| {
-            let fault = Fault::misconfigured(PART, "the table's address can't be made", "check SUPABASE_URL");
-            (Refusal::Fault(fault), None)
+        let address = address(&self.base, request.path).ok_or_else(|| {
+            let problem =
+                format!("{} failed: the name {:?} can't stand in an address", request.what, request.path);
+            let advice = "rename the table, or make a view of it in the project with another name";
+            (Refusal::Fault(Fault::misconfigured(PART, problem, advice)), None)
         })?;
         let begun = Instant::now();
         let response = self
@@ -271,6 +273,19 @@ impl Http {
     }
 }
 
+/// The address of a table below the base. A name is one segment, whatever it holds; `None` where none can be made of it.
+fn address(base: &Url, name: &str) -> Option<Url> {
+    let mut address = base.clone();
+    if !name.is_empty() {
+        address.path_segments_mut().ok()?.pop_if_empty().push(name);
+        // A URL has no segment of one or two dots.
+        if address.path() == base.path().trim_end_matches('/') {
+            return None;
+        }
+    }
+    Some(address)
+}
+
 /// A refusal that asks for a longer pause than is waited out: names it, and when to come again.
 fn not_before(fault: Fault, asked: Duration, waits: Duration) -> Fault {
     let at = Utc::now() + TimeDelta::from_std(asked).unwrap_or_default();
@@ -340,6 +355,25 @@ mod tests {
         for other in ["{\"rows\": []}", "nothing", "42"] {
             assert!(matches!(why(other), Unreadable::Not("a list of rows")), "{other}");
         }
+    }
+
+    #[test]
+    fn a_table_s_name_is_one_segment_of_its_address_whatever_it_holds() {
+        let base = Url::parse("https://abc.supabase.co/rest/v1/").expect("a URL");
+        let told =
+            |name: &str| address(&base, name).map(|address| address[url::Position::BeforePath..].to_owned());
+        for (name, path) in [
+            ("", "/rest/v1/"),
+            ("leads", "/rest/v1/leads"),
+            ("a/b?c#d", "/rest/v1/a%2Fb%3Fc%23d"),
+            ("100% ação", "/rest/v1/100%25%20a%C3%A7%C3%A3o"),
+            ("//evil.example/x", "/rest/v1/%2F%2Fevil.example%2Fx"),
+            ("https://evil.example", "/rest/v1/https:%2F%2Fevil.example"),
+            ("../auth", "/rest/v1/..%2Fauth"),
+        ] {
+            assert_eq!(told(name).as_deref(), Some(path), "{name}");
+        }
+        assert_eq!((told(".."), told(".")), (None, None));
     }
 
     #[test]

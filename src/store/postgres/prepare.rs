@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-const TYPES: Types = Types { key: key_type, column: column_type };
+const TYPES: Types = Types { key: key_type, column: column_type, has_client: true };
 
 /// The longest name Postgres keeps whole.
 const MAX_NAME: usize = 63;

@@ -15,7 +15,7 @@ use crate::{
     store::layout::{Found, Made, Plan, Types, check_layout, layout, plan, report_filled},
 };
 
-const TYPES: Types = Types { key: rows::key_type, column: rows::column_type };
+const TYPES: Types = Types { key: rows::key_type, column: rows::column_type, has_client: false };
 
 /// Rows filled in one transaction: others wait for it.
 const FILL_ROWS: u32 = 500;

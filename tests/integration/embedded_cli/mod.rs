@@ -3,3 +3,4 @@
 mod output;
 mod private_files;
 mod settings;
+mod tables;
