@@ -73,7 +73,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         () = ending.asked() => return Err("ended on request before the sync had begun".into()),
     };
     let status = followed(&engine, id, options.wait, Bar::new(options.wait), &ending).await?;
-    output::line(summary(&status, options.wait))?;
+    for line in summary(&status, options.wait).lines() {
+        output::line(line)?;
+    }
     if let Some(hint) = engine.project.empty_hint().filter(|_| status.rows_read == 0) {
         output::note(hint);
     }

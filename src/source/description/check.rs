@@ -124,7 +124,10 @@ fn key(table: Table, description: &Description, found: &mut Vec<Difference>) {
             format!("make sure that {source} is unique and never null, or define the other as the key");
         found.push(Difference::new(DifferenceKind::Key, Some(source), problem, next_step));
     }
-    if let Some(doubt) = description.doubt_of_key(source) {
+    // A project that does not describe itself tells of no key: that is a hint of its own.
+    if description.basis == Basis::Described
+        && let Some(doubt) = description.doubt_of_key(source)
+    {
         let difference = Difference::new(DifferenceKind::Key, Some(source), doubt, UNIQUE_KEY);
         found.push(Difference { is_hint: true, ..difference });
     }
@@ -167,8 +170,9 @@ fn other_type(table: Table, column: &Column, kind: ColumnKind) -> String {
     }
     format!(
         "write type = \"{kind}\" for this column if {table} was never synced; else call it name = \"{other}\" with from = \
-         \"{}\" and type = \"{kind}\", there and wherever the definition names {name}: the store adds it beside the old \
-         one and fills it from the stored events; events that are in the index already show it after a rebuild of the index",
+         \"{}\" and type = \"{kind}\", and write {other} wherever the definition says {name}, as a member of metadata, \
+         too, since the index keeps a member's type: the store adds the column beside the old one and fills it from the \
+         stored events; a rebuild of the index fills it there",
         column.source()
     )
 }
