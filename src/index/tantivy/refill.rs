@@ -64,7 +64,7 @@ impl Refill {
 fn event_of(document: &[u8]) -> Option<Event> {
     let members = Members::of(std::str::from_utf8(document).ok()?)?;
     let mut envelope = String::with_capacity(document.len());
-    for member in members.iter() {
+    for member in &members {
         envelope.push(if envelope.is_empty() { '{' } else { ',' });
         envelope.push_str(&serde_json::to_string(&*member.name).ok()?);
         envelope.push(':');
