@@ -40,7 +40,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         () = ending.asked() => return Err("ended on request before the reconciliation had begun".into()),
     };
     let status = followed(&engine, id, options.wait, Bar::new(false), &ending).await?;
-    output::line(summary(&status))?;
+    for line in summary(&status).lines() {
+        output::line(line)?;
+    }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

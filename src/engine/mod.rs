@@ -126,7 +126,7 @@ impl Engine {
         settings: EngineSettings,
     ) -> Self {
         let shared = Arc::new(Shared::new(catalog, source, log, store, index, settings));
-        let project = Arc::new(Project::new(catalog, shared.source.clone()));
+        let project = Arc::new(Project::new(catalog, shared.source.clone(), shared.index.clone()));
         let appender = Arc::new(Appender::new(shared.log.clone()));
         let drains = Arc::new(Drains::new(shared.clone()));
         let syncs = Arc::new(Syncs::new(shared.clone(), drains.clone(), appender.clone()));

@@ -8,9 +8,10 @@ use super::EngineError;
 use crate::{
     domain::{Catalog, Definition, Table},
     fault::Fault,
+    index::{Index, IndexName},
     source::{
         Source, SourceHealth, TableOverview,
-        description::{Description, Difference, discover},
+        description::{Description, Difference, DifferenceKind, discover},
     },
 };
 
@@ -18,11 +19,12 @@ use crate::{
 pub struct Project {
     catalog: Catalog,
     source: Arc<dyn Source>,
+    index: Arc<dyn Index>,
 }
 
 impl Project {
-    pub(super) fn new(catalog: Catalog, source: Arc<dyn Source>) -> Self {
-        Self { catalog, source }
+    pub(super) fn new(catalog: Catalog, source: Arc<dyn Source>, index: Arc<dyn Index>) -> Self {
+        Self { catalog, source, index }
     }
 
     /// Counts over every table; what the project lacks is told of its table.
@@ -77,11 +79,26 @@ impl Project {
         Ok((definition, description))
     }
 
-    /// How the project's table differs from its definition.
+    /// How the project's table differs from its definition, and what of it the index of all events has otherwise.
     ///
     /// # Errors
     /// When the source can't be reached or refuses.
     pub async fn check(&self, table: Table) -> Result<Vec<Difference>, Fault> {
-        self.source.check(table).await
+        let mut found = self.source.check(table).await?;
+        let events = self.index.fields(IndexName::Eventos).await;
+        let own = self.index.fields(IndexName::Entities(table)).await;
+        found.extend(own.members_unlike(events).map(|(name, here, there)| {
+            let [here, there] = [here, there].map(|kind| format!("{kind:?}").to_lowercase());
+            let problem = format!(
+                "metadata.{name} is of the type {here} in the index {table} and {there} in the index eventos, which all \
+                 tables share: values that don't fit are kept there as metadata.coluna_{name}"
+            );
+            let next_step = format!(
+                "search it in the index {table}, or give the member another name in the definition's [event]; the index \
+                 eventos keeps its type until it is rebuilt, and then takes that of the first table that has the member"
+            );
+            Difference::new(DifferenceKind::Member, Some(name), problem, next_step)
+        }));
+        Ok(found)
     }
 }

@@ -153,10 +153,7 @@ impl Fields {
     /// These fields as an index has them that was made with other definitions: a member of `metadata` stays of the kind
     /// it was `made` with, because the tables that share it can't agree on another while their events are in there.
     /// Equal fields are made once, however often an index is looked at.
-    pub(super) fn keeping(
-        &'static self,
-        made: impl Fn(&str) -> Option<FieldKind>,
-    ) -> &'static Self {
+    pub(super) fn keeping(&'static self, made: impl Fn(&str) -> Option<FieldKind>) -> &'static Self {
         static KEPT: Mutex<Vec<&'static Fields>> = Mutex::new(Vec::new());
         let mut fields = Self::clone(self);
         for (name, kind) in &self.members {
@@ -196,6 +193,17 @@ impl Fields {
     /// How a member of `metadata` is indexed; `None` of one that is only kept.
     pub(super) fn member(&self, name: &str) -> Option<FieldKind> {
         self.members.get(name).copied()
+    }
+
+    /// The members of `metadata` that are of another kind in `other`: their names, and the kinds here and there.
+    pub(crate) fn members_unlike<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (&'a str, FieldKind, FieldKind)> {
+        self.members.iter().filter_map(|(name, kind)| {
+            let there = other.member(name).filter(|there| there != kind)?;
+            Some((name.as_str(), *kind, there))
+        })
     }
 
     /// What a count by this field counts: a text's words say nothing, its whole values do.

@@ -1,12 +1,19 @@
 //! The embedded index: what is its own, beside what every index promises.
 
 mod embedded {
+    use bytes::Bytes;
     use serde_json::json;
-    use sluice::fault::FaultKind;
+    use sluice::{
+        domain::{Catalog, Definition, Event, Json},
+        fault::FaultKind,
+        index::IndexName,
+        log::Position,
+        sink::SinkEvent,
+    };
     use uuid::Uuid;
 
     use crate::support::{
-        events::{applied, fault, lead, manual},
+        events::{applied, event, fault, lead, manual},
         indices::{Embedded, IndexBench, entities, search},
     };
 
@@ -53,5 +60,62 @@ mod embedded {
         let generations = std::fs::read_dir(bench.0.path().join("index")).expect("a folder");
         let generations = generations.filter(|found| found.as_ref().is_ok_and(|found| found.path().is_dir()));
         assert_eq!(generations.count(), 3, "the old generation is gone");
+    }
+
+    #[tokio::test]
+    async fn columns_that_were_added_or_renamed_are_filled_from_the_events_there_are() {
+        let catalog = |columns: &str| {
+            let toml = format!(
+                "name = \"coisas\"\nabout = \"x\"\nentity = \"coisa\"\nkey = {{ column = \"codigo\", type = \"bigint\" }}\n\
+                 event = {{ categoria = \"c\", evento = \"e\", metadata = {{ nota = \"nota\" }} }}\ncolumns = [{columns}]\n"
+            );
+            Catalog::of(vec![Definition::parse(&toml).expect("a definition")], chrono_tz::Tz::UTC)
+        };
+        let before = catalog(r#"{ name = "nota", type = "text" }, { name = "fone", type = "text" }"#);
+        let bench = Embedded::new();
+        let index = bench.prepared_with(before).await;
+        let table = before.get("coisas").expect("coisas");
+        let row = |n: i64, row: &str| {
+            let row = Json::try_from(Bytes::copy_from_slice(row.as_bytes())).expect("JSON");
+            let event = event(table, &row, n);
+            SinkEvent {
+                position: Position { partition: 0, offset: n },
+                raw: event.encode(),
+                event,
+                table: Some(table),
+            }
+        };
+        // No server takes the second row's JSON: the events' index holds it as a text.
+        let rows = vec![
+            row(1, r#"{"codigo":1,"nota":"a","fone":"11 99","cor":"azul","peso":7.50}"#),
+            row(2, r#"{"codigo":2,"nota":"b","fone":"12 88","cor":"azul","peso":8,"x":{"a":1,"a":2}}"#),
+        ];
+        applied(&*index, rows).await;
+        let event = Event::removal(table, "3", Uuid::from_u128(3), chrono::DateTime::UNIX_EPOCH, 9);
+        let position = Position { partition: 0, offset: 3 };
+        applied(&*index, vec![SinkEvent { position, raw: event.encode(), event, table: Some(table) }]).await;
+        let coisas = |catalog: Catalog| IndexName::Entities(catalog.get("coisas").expect("coisas"));
+        let old = search(&*index, coisas(before), "codigo:1").await.hits[0].source.clone();
+        drop(index);
+
+        let after = catalog(
+            r#"{ name = "nota", type = "text" }, { name = "telefone", type = "text", from = "fone" },
+               { name = "cor", type = "text" }, { name = "peso", type = "number" }"#,
+        );
+        let index = bench.prepared_with(after).await;
+        for (query, expected) in [
+            ("cor:azul", 2),
+            ("telefone:12", 1),
+            ("peso:[7.5 TO 8]", 2),
+            ("_exists_:telefone", 2),
+            ("nota:a", 1),
+            ("*", 2),
+        ] {
+            assert_eq!(search(&*index, coisas(after), query).await.total, expected, "{query}");
+        }
+        let new = search(&*index, coisas(after), "codigo:1").await.hits[0].source.clone();
+        assert_eq!((&new["telefone"], &new["metadata"]), (&old["fone"], &old["metadata"]));
+        assert_eq!(new["processado_em"], old["processado_em"]);
+        assert!(!new.contains_key("fone"), "as a rebuild from the log would have it");
     }
 }

@@ -21,7 +21,8 @@
 //!
 //! Mappings are made from the tables' definitions, explicit and closed. What has no mapping stays in `_source`, so an
 //! unknown column can neither clash with another nor fill the cluster's state. A column that is added to a definition
-//! is added to the index; one whose type changed is refused until the index is rebuilt.
+//! is added to the index, and the documents there are have no value in it until the index is rebuilt: `prepare` warns of
+//! it. One whose type changed is refused until then. A member of `metadata`, which tables share, keeps its type.
 //!
 //! `refresh_interval` is 5 s: refreshing each second, the default, costs a backfill dearly, and whoever can't wait
 //! calls [`Sink::make_visible`].
@@ -233,7 +234,8 @@ impl Index for EsIndex {
 
     async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault> {
         rebuild::serve(&self.client, &self.names, rebuild).await?;
-        schema::look_at(&self.client, &self.names, rebuild.index).await
+        schema::look_at(&self.client, &self.names, rebuild.index).await?;
+        Ok(())
     }
 
     async fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), Fault> {

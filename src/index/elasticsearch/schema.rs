@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     PART,
@@ -16,24 +16,33 @@ use crate::{fault::Fault, index::IndexName, next_step::NextStep};
 pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault> {
     for index in names.indices().names() {
         ensure(client, &names.layout(index)).await?;
-        look_at(client, names, index).await?;
-        put_mapping(client, &names.serving_layout(index)).await?;
+        let made = look_at(client, names, index).await?;
+        let layout = names.serving_layout(index);
+        put_mapping(client, &layout).await?;
+        let defined = layout.mappings["properties"].as_object().into_iter().flat_map(Map::keys);
+        let gained: Vec<&str> = defined.filter(|name| made[*name].is_null()).map(String::as_str).collect();
+        if !gained.is_empty() {
+            let advice = NextStep::RebuildIndex { index: index.to_string() };
+            tracing::warn!(%index, columns = gained.join(", "), %advice, "the documents there are have no value in columns that were added");
+        }
     }
     Ok(())
 }
 
 /// Learns how the index that serves keeps the members of `metadata`: it can't be given others, and tables that are
 /// defined later may have others.
-pub(super) async fn look_at(client: &Client, names: &Names, index: IndexName) -> Result<(), Fault> {
+/// Returns what it has, by name.
+pub(super) async fn look_at(client: &Client, names: &Names, index: IndexName) -> Result<Value, Fault> {
     let alias = names.alias(index);
     let doing = format!("looking at the mapping of {alias}");
-    let path = format!("{alias}/_mapping?filter_path=*.mappings.properties.metadata.properties");
+    let path = format!("{alias}/_mapping?filter_path=*.mappings.properties");
     let made: BTreeMap<String, Value> = client.get(&path, &doing).await?;
     // Behind an alias that somebody has put before several, the last is the newest.
-    let made = made.into_values().next_back().unwrap_or_default();
-    let members = &made["mappings"]["properties"]["metadata"]["properties"];
+    let mut made = made.into_values().next_back().unwrap_or_default();
+    let made = made["mappings"]["properties"].take();
+    let members = &made["metadata"]["properties"];
     names.found(index, |path| kind_of(&members[path.strip_prefix("metadata.")?]));
-    Ok(())
+    Ok(made)
 }
 
 /// Template, index and alias, whatever the columns of an index that is there.

@@ -11,8 +11,8 @@ use crate::{
     domain::json::to_value,
     fault::Fault,
     index::{
-        COUNTED_VALUES, DayCount, FieldKind, Fields, Hit, Question, SearchAnswer, SearchError, SearchRequest, Sort,
-        ValueCount, ValueCounts,
+        COUNTED_VALUES, DayCount, FieldKind, Fields, Hit, Question, SearchAnswer, SearchError, SearchRequest,
+        Sort, ValueCount, ValueCounts,
     },
 };
 

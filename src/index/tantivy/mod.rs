@@ -118,7 +118,11 @@ impl Shared {
     /// A generation that is there. Whoever only reads must not make one up that was deleted: it would be empty, and
     /// pass for the one that was filled.
     fn generation(&self, index: IndexName, name: &str) -> Result<Arc<Generation>, IndexError> {
-        if self.is_there(name) { self.make(index, name, self.indices.fields(index)) } else { Err(IndexError::NotMade(index)) }
+        if self.is_there(name) {
+            self.make(index, name, self.indices.fields(index))
+        } else {
+            Err(IndexError::NotMade(index))
+        }
     }
 
     /// What can be asked of an index as it is; before it is made, what its definition says.

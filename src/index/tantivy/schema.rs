@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use tantivy::{
     TantivyDocument,
     schema::{
-        BytesOptions, FAST, Field as Column, INDEXED, IndexRecordOption, STORED, STRING, Schema,
-        FieldType, NumericOptions, TextFieldIndexing, TextOptions,
+        BytesOptions, FAST, Field as Column, FieldType, INDEXED, IndexRecordOption, NumericOptions, STORED,
+        STRING, Schema, TextFieldIndexing, TextOptions,
     },
 };
 

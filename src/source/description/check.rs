@@ -30,6 +30,8 @@ pub enum DifferenceKind {
     Unlisted,
     /// A column that is read looks like a credential.
     Secret,
+    /// A member of `metadata` is of another type in the index of all events than in the table's own.
+    Member,
     /// The project does not describe itself, and there is no row to look at.
     Unknown,
 }
@@ -53,14 +55,14 @@ impl fmt::Display for Difference {
 }
 
 impl Difference {
-    pub(in crate::source) fn new(
+    pub(crate) fn new(
         kind: DifferenceKind,
         column: Option<&str>,
         problem: impl Into<String>,
         next_step: impl Into<String>,
     ) -> Self {
-        use DifferenceKind::{MissingColumn, Unknown, Unlisted, Zone};
-        let is_hint = matches!(kind, MissingColumn | Unlisted | Unknown | Zone);
+        use DifferenceKind::{Member, MissingColumn, Unknown, Unlisted, Zone};
+        let is_hint = matches!(kind, Member | MissingColumn | Unlisted | Unknown | Zone);
         let column = column.map(str::to_owned);
         Self { kind, column, problem: problem.into(), next_step: next_step.into(), is_hint }
     }

@@ -280,5 +280,9 @@ async fn a_table_that_is_added_before_another_leaves_the_members_of_metadata_as_
     applied(&*index.rebuild_sink(&rebuild), vec![of_text(3, a0, r#"{"codigo":3,"nota":"abc"}"#)]).await;
     index.serve_rebuilt(&rebuild).await.expect("swapped");
     index.end_rebuild(&rebuild).await.expect("ended");
-    assert_eq!(hits(&*index, IndexName::Eventos, "metadata.nota:abc").await, 1, "a rebuild follows the first");
+    assert_eq!(
+        hits(&*index, IndexName::Eventos, "metadata.nota:abc").await,
+        1,
+        "a rebuild follows the first"
+    );
 }
