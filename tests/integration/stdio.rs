@@ -306,12 +306,13 @@ async fn a_call_under_way_when_stdin_ends_is_answered_before_the_program_ends() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_outlasts_a_signal_is_answered_by_an_error_before_the_program_ends() {
+async fn a_sync_under_way_when_a_signal_comes_is_cancelled_and_answered_before_the_program_ends() {
     let (program, _source) = with_a_call_under_way().await;
     program.signal("-TERM");
     let (answers, _) = program.ended().await;
     assert_eq!(answers.len(), 1, "{answers:?}");
-    assert_eq!((&answers[0]["id"], &answers[0]["error"]["code"]), (&json!(5), &json!(-32000)), "{answers:?}");
+    let state = &answers[0]["result"]["structuredContent"]["state"];
+    assert_eq!((&answers[0]["id"], state), (&json!(5), &json!("cancelled")), "{answers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -293,18 +293,6 @@ async fn numbers_at_their_limits_are_taken_and_their_row_can_be_read_again() {
 }
 
 #[tokio::test]
-async fn a_document_nested_beyond_what_the_server_takes_is_rejected_alone() {
-    let (_database, store) = migrated().await;
-    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let row = format!("{{\"id\":\"{}\",\"corretor\":{deep}}}", Uuid::from_u128(2));
-    let events = vec![lead(1, 0, "Ana"), from_row(table("leads"), &verbatim(row), 1), lead(3, 0, "Bia")];
-    let whole = batch(claimed(&store).await, events);
-    let rejected = rejected_offsets(store.apply(LOG, &whole).await);
-    assert_eq!(rejected, [1]);
-    assert_eq!(store.apply(LOG, &without(&whole, &rejected)).await.expect("applied").inserted, 2);
-}
-
-#[tokio::test]
 async fn a_trigger_that_refuses_everything_parks_nothing() {
     let (database, store) = migrated().await;
     database

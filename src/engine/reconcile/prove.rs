@@ -237,7 +237,7 @@ impl Reconcile {
         mut suspects: BTreeMap<String, Suspect>,
     ) -> Result<(), Stop> {
         let keys: Vec<String> = suspects.keys().cloned().collect();
-        let parked = self.run.store.parked(&self.run.log_id, self.run.table, &keys).await?;
+        let parked = self.run.store.parked(&self.run.letters, self.run.table, &keys).await?;
         suspects.retain(|key, _| !parked.contains(key));
         pass.parked += parked.len() as u64;
         pass.different += suspects.len() as u64;

@@ -111,8 +111,20 @@ impl Shared {
     }
 
     fn serving(&self, index: IndexName) -> Result<Arc<Generation>, IndexError> {
-        let entry = self.entry(index)?;
-        self.generation(index, &entry.serving)
+        let mut entry = self.entry(index)?;
+        loop {
+            match self.generation(index, &entry.serving) {
+                // A rebuild may have taken over between the two looks.
+                Err(IndexError::NotMade(_)) => {
+                    let now = self.entry(index)?;
+                    if now.serving == entry.serving {
+                        return Err(IndexError::NotMade(index));
+                    }
+                    entry = now;
+                }
+                found => return found,
+            }
+        }
     }
 
     /// A generation that is there. Whoever only reads must not make one up that was deleted: it would be empty, and

@@ -54,6 +54,10 @@ async fn the_kept_password_and_no_other_opens_the_way_to_questions() {
         line("questions").contains("may create temporary tables in sluice, though not by a question"),
         "{doctor}"
     );
+    // As it advises.
+    let mut admin = crate::support::connect(&superuser).await;
+    let revoked = sqlx::query("REVOKE TEMPORARY ON DATABASE sluice FROM PUBLIC").execute(&mut admin).await;
+    revoked.expect("revoked");
     let doctor = sluice(&owner, &data, &["doctor"]).await.stdout;
     assert!(!doctor.contains("own login") && doctor.contains(&format!("run as {LOGIN}")), "{doctor}");
 
