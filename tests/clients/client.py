@@ -99,6 +99,11 @@ async def sync_both(desk):
         "a sync of any table", lambda sync: sync["state"] == "done", "sync_table", table="leads", hours_ago=720, limit=1000,
     )
     check(again["table"] == "leads", f"another table was synced: {again}")
+    begun = await desk.answer("reconcile_table", table="chat_sessions", wait=False)
+    proof = await desk.until(
+        "the proof", lambda sync: sync["state"] not in UNFINISHED, "get_sync", sync_id=begun["sync_id"], wait=True
+    )
+    check(proof["state"] == "done" and proof["reconcile"]["unexplained"] == 0, f"it ended as {proof}")
     listed = await desk.answer("list_syncs", table="leads", limit=100)
     check(any(one["sync_id"] == sync["sync_id"] for one in listed["syncs"]), "the sync is not listed")
     return sync
