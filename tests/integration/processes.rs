@@ -329,7 +329,9 @@ async fn a_worker_asked_to_end_while_the_brokers_hang_ends_in_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero() {
-    let pipeline = Pipeline::new().await;
+    let mut pipeline = Pipeline::new().await;
+    // In one batch: of a few rows each would be parked alone before it is seen that every row is refused.
+    pipeline.set("KAFKA_PARTITIONS", "1");
     let engine = with_everything_in_the_log(&pipeline, 30).await;
     engine.prepare().await.expect("prepared");
     let status = engine.inspection.status().await;
