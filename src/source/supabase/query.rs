@@ -80,7 +80,7 @@ pub(super) fn condition(table: Table, asked: &Condition) -> String {
 /// Rows of the window. A row that came before it and still goes on, or ended in it, belongs to it where the
 /// definition says so.
 fn recent(query: &RowQuery, columns: &Columns, time: &str) -> String {
-    let since = quoted(&spelled(query.since, query.table));
+    let since = quoted(&earliest(query.since, query.table));
     let rule = &query.table.definition().time;
     let mut any = vec![format!("{time}.gte.{since}")];
     any.extend(columns.source(rule.active.as_ref()).map(|active| format!("{}.is.true", name(active))));
@@ -91,7 +91,7 @@ fn recent(query: &RowQuery, columns: &Columns, time: &str) -> String {
 /// A row that was never modified is bounded by its creation, where it tells.
 fn created_recently(query: &RowQuery, columns: &Columns, time: &str) -> Option<String> {
     let created = name(columns.source(query.table.definition().time.created.as_ref())?);
-    let since = quoted(&spelled(query.since, query.table));
+    let since = quoted(&earliest(query.since, query.table));
     (created != time).then(|| format!("or({created}.gte.{since},{created}.is.null)"))
 }
 
@@ -102,11 +102,17 @@ pub(super) fn parameter(name: &str, value: impl ToString) -> (String, String) {
 /// An instant in the table's zone: a column without a zone is compared by the clock's face alone, one with a zone by
 /// the instant.
 pub(super) fn spelled(instant: DateTime<Utc>, table: Table) -> String {
+    instant.with_timezone(&table.zone()).to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// The earliest face that a row may bear that is written from an instant on: where clocks go back soon after it, what
+/// is written then bears a face from before.
+fn earliest(instant: DateTime<Utc>, table: Table) -> String {
+    /// Longer than any clock is set back.
+    const SOON: TimeDelta = TimeDelta::hours(3);
     let offset = |at: DateTime<Utc>| at.with_timezone(&table.zone()).offset().fix().local_minus_utc();
-    // Where clocks go back, what is written later may bear an earlier face.
-    let back = (offset(instant) - offset(instant + TimeDelta::hours(3))).max(0);
-    let earliest = instant - TimeDelta::seconds(back.into());
-    earliest.with_timezone(&table.zone()).to_rfc3339_opts(SecondsFormat::Micros, true)
+    let back = offset(instant).saturating_sub(offset(instant + SOON)).max(0);
+    spelled(instant - TimeDelta::seconds(back.into()), table)
 }
 
 /// A column's name as every parameter takes it.
@@ -188,6 +194,30 @@ mod tests {
         assert_eq!(value(asked(&whole, Pass::Timeless, None), "order"), "id.asc");
         let keys = RowQuery { scope: Scope::Keys(vec!["a".into(), "b,\"c".into()]), ..query("leads") };
         assert_eq!(conditions(&keys, Pass::Timeless, None), "(id.not.is.null,id.in.(\"a\",\"b,\\\"c\"))");
+    }
+
+    #[test]
+    fn a_window_takes_in_what_is_written_after_clocks_go_back() {
+        let definition = r#"
+            name = "visitas"
+            about = "visits"
+            entity = "visita"
+            key = { column = "id", type = "bigint" }
+            time = { modified = "mudou_em", zone = "America/New_York" }
+            event = { categoria = "vendas", evento = "visita" }
+            columns = [{ name = "mudou_em", type = "timestamp" }]
+        "#;
+        let table = Table::new(Definition::parse(definition).expect("a definition"));
+        let at = |text: &str| text.parse::<DateTime<Utc>>().expect("an instant");
+        // Clocks go back an hour at 06:00Z: what is written at 06:02Z bears 01:02.
+        assert_eq!(earliest(at("2026-11-01T05:50:00Z"), table), "2026-11-01T00:50:00.000000-04:00");
+        assert_eq!(earliest(at("2026-11-01T06:10:00Z"), table), "2026-11-01T01:10:00.000000-05:00");
+        assert_eq!(spelled(at("2026-11-01T05:50:00Z"), table), "2026-11-01T01:50:00.000000-04:00");
+        assert_eq!(
+            earliest(at("2026-03-08T06:50:00Z"), table),
+            "2026-03-08T01:50:00.000000-05:00",
+            "forward"
+        );
     }
 
     #[test]
