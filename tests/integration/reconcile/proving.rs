@@ -130,8 +130,15 @@ async fn a_sink_that_applies_nothing_is_never_called_proven<P: Place>() {
 
 async fn a_reconciliation_runs_alone_is_told_of_by_name_and_can_be_cancelled<P: Place>() {
     let (place, engine) = with_leads::<P>(leads(4)).await;
+    place.source().take_requests();
     place.source().script([Fault::Delay(std::time::Duration::ZERO), Fault::Hang]);
     let started = begun(&engine).await;
+    let mut asked = 0;
+    eventually("the source hangs", async || {
+        asked += place.source().take_requests().len();
+        asked >= 2
+    })
+    .await;
     let busy = engine.syncs.start(request(table("leads"))).await.expect_err("one at a time");
     assert!(matches!(&busy, EngineError::Busy(Some(record)) if record.id == started));
     assert!(busy.to_string().contains("a reconciliation of leads runs already"), "{busy}");
