@@ -61,6 +61,8 @@ pub struct SyncStatus {
     /// Rows whose key another row of the same answer has, with other content: the key is not unique, of such rows only
     /// one is kept, and some may never be read.
     pub shared_keys: u64,
+    /// Rows of erased entities, left out: delete them at the source.
+    pub erased: u64,
     /// The limit was reached and the source has more: call again to go on.
     pub more: bool,
     /// What a reconciliation found and did; absent of a sync.
@@ -108,6 +110,7 @@ impl SyncStatus {
             misfits: record.progress.misfits,
             ahead: record.progress.ahead,
             shared_keys: record.progress.shared_keys,
+            erased: record.progress.erased,
             more: record.progress.more,
             reconcile: record.progress.reconcile,
             sinks,

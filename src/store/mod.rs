@@ -1,6 +1,7 @@
 //! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
 //! table has been read, and who is reading it now.
 
+mod erasures;
 mod layout;
 mod ledger;
 mod notices;
@@ -14,6 +15,7 @@ pub mod tables;
 
 use std::collections::HashMap;
 
+pub use erasures::{ErasedRows, Erasures};
 pub use ledger::{Entry, Ledger, SavedReading, Stranger, StrangerPage};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
@@ -209,6 +211,9 @@ pub struct SyncProgress {
     /// Rows whose key another row of the same answer has, with other content: the key is not unique.
     #[serde(default)]
     pub shared_keys: u64,
+    /// Rows left out because their entity was erased.
+    #[serde(default)]
+    pub erased: u64,
     /// The next offset after the last event appended to each partition.
     pub targets: Vec<Position>,
     /// Where each partition ended when all that this sync had appended was remembered: what it appended behind may
@@ -333,7 +338,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink + Questions + Operations + Notices + Ledger {
+pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///
@@ -417,7 +422,7 @@ fn envelope_problem(source: &SinkEvent) -> Option<&'static str> {
 }
 
 /// A text as a key of the table in its one spelling; `None` where it is not of the key's type.
-fn key(table: Table, text: &str) -> Option<String> {
+pub(crate) fn key(table: Table, text: &str) -> Option<String> {
     match table.definition().key.kind {
         KeyKind::Uuid => Uuid::parse_str(text).ok().map(|id| id.to_string()),
         KeyKind::Bigint => text.parse::<i64>().ok().map(|id| id.to_string()),

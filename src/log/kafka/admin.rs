@@ -122,6 +122,7 @@ impl Admin {
             replicas: partitions.iter().map(|one| one.replicas().len()).min(),
             under_replicated: partitions.iter().filter(|one| one.isr().len() < one.replicas().len()).count(),
             retention: None,
+            letters_retention: None,
             max_message_bytes: None,
         })
     }

@@ -217,6 +217,8 @@ impl Log for KafkaLog {
         let mut facts = self.ask(move |admin| admin.facts(&topic)).await?;
         let limits = admin::topic_limits(&self.config, self.timeout, &self.events.name).await?;
         facts.retention = limits.retention;
+        let letters = &self.dead_letters.name;
+        facts.letters_retention = admin::topic_limits(&self.config, self.timeout, letters).await?.retention;
         facts.max_message_bytes = limits.max_message_bytes;
         Ok(facts)
     }
