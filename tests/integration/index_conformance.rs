@@ -1,6 +1,7 @@
 //! What every index promises, on each adapter: the embedded one, which needs nothing, and Elasticsearch or OpenSearch.
 
 mod applying;
+mod erasing;
 mod rebuilding;
 mod searching;
 mod tables;

@@ -66,6 +66,7 @@ impl KafkaLog {
             partitions,
             replication_factor: settings.replication_factor,
             max_message_bytes: settings.max_message_bytes,
+            retention: settings.retention_days.map(|days| Duration::from_hours(24) * days),
         };
         Ok(Self {
             timeout: settings.timeout,
