@@ -122,9 +122,9 @@ impl Erasures {
             rows += erased.entities + erased.events + erased.marks;
         }
         let mut removed = vec![RemovedFrom { place: store.name().to_owned(), count: rows, error: None }];
-        removed.push(self.from_index(&found.targets).await);
-        removed.push(self.from_letters(&found).await);
-        let from_log = self.from_log(&found).await;
+        removed.push(self.remove_documents(&found.targets).await);
+        removed.push(self.settle_letters(&found).await);
+        let from_log = self.empty_records(&found).await;
         let keeps_records = from_log.is_none();
         removed.extend(from_log);
         let complete = removed.iter().all(|place| place.error.is_none());
@@ -149,7 +149,8 @@ impl Erasures {
             EntityKey::Key(key) => {
                 let key = store::key(*table, key).ok_or_else(|| EngineError::Invalid {
                     field: "key",
-                    problem: format!("is no key of {table}, whose keys are of the type {:?}", table.key.kind).to_lowercase(),
+                    problem: format!("is no key of {table}, whose keys are of the type {:?}", table.key.kind)
+                        .to_lowercase(),
                 })?;
                 (vec![key], None)
             }
@@ -259,7 +260,7 @@ impl Erasures {
         Ok(rows)
     }
 
-    async fn from_index(&self, targets: &Targets) -> RemovedFrom {
+    async fn remove_documents(&self, targets: &Targets) -> RemovedFrom {
         let mut removed = RemovedFrom { place: self.shared.index.name().to_owned(), count: 0, error: None };
         for (table, keys) in targets {
             match self.shared.index.erase(*table, keys).await {
@@ -271,7 +272,7 @@ impl Erasures {
     }
 
     /// Letters are settled as erased, so that nobody is shown them.
-    async fn from_letters(&self, found: &Found) -> RemovedFrom {
+    async fn settle_letters(&self, found: &Found) -> RemovedFrom {
         let settled = async {
             let letters = self.shared.log.dead_letters_identity().await?.to_string();
             self.shared.store.settle(&letters, &found.letters).await
@@ -282,7 +283,7 @@ impl Erasures {
     }
 
     /// `None` where the log keeps its records until its retention removes them.
-    async fn from_log(&self, found: &Found) -> Option<RemovedFrom> {
+    async fn empty_records(&self, found: &Found) -> Option<RemovedFrom> {
         let log = &self.shared.log;
         let at = |letter: &Resolution| Position { partition: letter.partition, offset: letter.offset };
         let letters: Vec<Position> = found.letters.iter().map(at).collect();
@@ -459,8 +460,15 @@ mod tests {
         assert!(about(&[("table", "leads"), ("entity", &upper)], "", "{}".to_owned()));
         let other = [("table", "leads"), ("entity", "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a02")];
         assert!(!about(&other, "", format!("{{\"amiga\": \"{key}\"}}")), "it names somebody else");
-        assert!(!about(&[("table", "chat_sessions"), ("entity", &key)], "", format!("{{\"lead_id\": \"{key}\"}}")));
-        assert!(about(&[("table", "leads")], "", "{\"email\": \"Ana@X.example\"}".to_owned()), "a row without a key");
+        assert!(!about(
+            &[("table", "chat_sessions"), ("entity", &key)],
+            "",
+            format!("{{\"lead_id\": \"{key}\"}}")
+        ));
+        assert!(
+            about(&[("table", "leads")], "", "{\"email\": \"Ana@X.example\"}".to_owned()),
+            "a row without a key"
+        );
         assert!(about(&[], "", format!("{{cortado {key}")), "bytes that are no event");
         assert!(about(&[], "7", "{cortado".to_owned()));
         assert!(!about(&[], "8", "{\"total\": 7".to_owned()), "a number that happens to be there");
