@@ -1,6 +1,6 @@
 //! The same pipeline on the embedded parts and on the real ones, for tests that both must pass.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use sluice::{
@@ -116,7 +116,6 @@ impl Place for Embedded {
             .expect("an answer")
             .collect::<Result<_, _>>()
             .expect("names");
-        use std::fmt::Write as _;
         let mut dump = String::new();
         for table in tables {
             let mut all = store.prepare(&format!("SELECT * FROM \"{table}\"")).expect("a question");
