@@ -39,6 +39,7 @@ mod store_postgres;
 mod store_sqlite_sql;
 mod support;
 mod sync;
+mod text_keys;
 mod unknown_table;
 mod untidy_rows;
 mod workers;
