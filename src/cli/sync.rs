@@ -15,7 +15,7 @@ use crate::{
     domain::{Compare, Table, TableName},
     engine::{Engine, MAX_HOURS, SyncPhase, SyncStatus, SyncWatcher, table_named},
     parts,
-    source::Condition,
+    source::{Condition, description::KEY_FOR_ALL},
     store::SyncRequest,
 };
 
@@ -187,7 +187,7 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
     for misfit in &status.misfits {
         let _ = write!(
             text,
-            "\n{}: {} values are not {}; null in the column, kept in dados",
+            "\n{}: {} values are not {}; left out of the column, kept in dados",
             misfit.column, misfit.values, misfit.expected
         );
     }
@@ -204,6 +204,13 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             "\n{} rows have the key of another row: it is not unique, so of such rows only one is kept, and some may never \
              be read; name a column that is unique as the key of {}'s definition",
             status.shared_keys, status.table
+        );
+    }
+    if status.without_key > 0 {
+        let _ = write!(
+            text,
+            "\n{} rows have no key: no event can be made of them, and up to 100 are parked as dead letters; {KEY_FOR_ALL}",
+            status.without_key
         );
     }
     text

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{appender::event_record, dead_letters};
 use crate::{
-    domain::{ColumnKind, Json, Misfit, RowError, SourceRow, Table, TableName, micros},
+    domain::{Json, Misfit, RowError, SourceRow, Table, TableName, micros},
     log::NewRecord,
     source::Page,
     store::{Appended, ColumnMisfits, ParkedEntity},
@@ -20,8 +20,8 @@ use crate::{
 /// client's before its row counts as dated ahead.
 pub(super) const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
 
-/// Values that did not fit, by column.
-pub(super) type Misfits = BTreeMap<(&'static str, ColumnKind), u64>;
+/// Values that did not fit, by column and what they are not.
+pub(super) type Misfits = BTreeMap<(&'static str, &'static str), u64>;
 
 /// Rows as their table's definition reads them.
 pub(super) struct Rows<'a> {
@@ -122,7 +122,7 @@ impl<'a> Rows<'a> {
                 taken.mended.remove(&outgoing.appended.entity);
             } else if (taken.events.len() as u64) < asked.events {
                 for misfit in outgoing.misfits.drain(..) {
-                    *taken.misfits.entry((misfit.column, misfit.kind)).or_default() += 1;
+                    *taken.misfits.entry((misfit.column, misfit.expected())).or_default() += 1;
                 }
                 taken.events.push(outgoing.record);
                 taken.mended.insert(outgoing.appended.entity.clone());
@@ -179,10 +179,10 @@ impl Outgoing {
 pub(super) fn named(misfits: &Misfits) -> Vec<ColumnMisfits> {
     misfits
         .iter()
-        .map(|((column, kind), values)| ColumnMisfits {
+        .map(|((column, expected), values)| ColumnMisfits {
             column: (*column).to_owned(),
             values: *values,
-            expected: kind.plural().to_owned(),
+            expected: (*expected).to_owned(),
         })
         .collect()
 }
@@ -198,7 +198,8 @@ mod tests {
 
     fn page(rows: &[serde_json::Value]) -> Page {
         let rows = rows.iter().map(Json::from).collect();
-        Page { rows, read_at: DateTime::UNIX_EPOCH + TimeDelta::days(1), watermark: None, next: None }
+        let read_at = DateTime::UNIX_EPOCH + TimeDelta::days(1);
+        Page { rows, read_at, watermark: None, next: None, without_key: 0 }
     }
 
     fn taken(page: &Page, asked: Asked, last: HashMap<String, Appended>) -> Taken {

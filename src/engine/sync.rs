@@ -114,6 +114,12 @@ impl SyncRun {
                 "rows share their key with other rows: it is not unique, and of such rows only one is kept"
             );
         }
+        if progress.without_key > 0 {
+            warn!(
+                sync_id = %self.id, %table, key = table.key_source(), rows = progress.without_key,
+                "rows have no key: no event can be made of them, and some are parked as dead letters"
+            );
+        }
         info!(
             sync_id = %self.id, %table, ?state, rows_read = progress.rows_read, appended = progress.appended,
             unchanged = progress.unchanged, dead_letters = progress.dead_letters, ahead = progress.ahead, "sync ended"
@@ -254,6 +260,7 @@ impl SyncRun {
         }
         progress.pages += 1;
         progress.rows_read += page.rows.len() as u64;
+        progress.without_key += page.without_key;
         progress.appended += appended;
         progress.unchanged += taken.unchanged;
         progress.dead_letters += parked;

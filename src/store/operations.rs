@@ -148,10 +148,14 @@ pub enum RunOutcome {
 }
 
 /// Whether a store is fit to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct StoreFacts {
-    /// Why it can't be written, if it can't.
-    pub unwritable: Option<String>,
+    /// Why it can't be written, if it can't, and what mends that.
+    pub unfit: Option<Fault>,
+    /// Nothing was ever made in it.
+    pub is_fresh: bool,
+    /// Tables that somebody dropped.
+    pub dropped: Vec<String>,
     /// Migrations of this release that were not run yet, and tables that are not as their definitions say.
     pub pending_migrations: usize,
 }

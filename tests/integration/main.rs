@@ -6,6 +6,7 @@
 // A test that can't go on should say so and stop.
 #![allow(clippy::expect_used)]
 
+mod advice;
 mod dead_letters;
 #[cfg(unix)]
 mod embedded_cli;
@@ -39,6 +40,7 @@ mod store_postgres;
 mod store_sqlite_sql;
 mod support;
 mod sync;
+mod text_keys;
 mod unknown_table;
 mod untidy_rows;
 mod workers;

@@ -326,6 +326,7 @@ impl Reconcile {
                 self.run.remember_columns(known.as_ref()).await?;
             }
             let (next, rows, keys) = (page.next.clone(), page.rows.len(), keys_of(table, &page));
+            reading.unkeyed += page.without_key.saturating_sub(rows as u64);
             self.run.reads.passed(rows as u64, asked_at.elapsed());
             self.append(lease, progress, page).await?;
             // Only what is in the log counts as read, so that whoever goes on leaves nothing out.

@@ -14,7 +14,7 @@
 //! | alias | document | `_id` |
 //! |---|---|---|
 //! | `eventos` | the event envelope as it stands in the log, and `processado_em` | the event's id |
-//! | each table's name | the row's columns, and `versao`, `evento_id`, `evento`, `usuario`, `categoria`, `valor`, `timestamp`, `metadata` of the event that brought it, and `processado_em` | the row's key |
+//! | each table's name | the row's columns, and `versao`, `evento_id`, `evento`, `usuario`, `categoria`, `valor`, `timestamp`, `metadata` of the event that brought it, and `processado_em` | the row's key, or its digest where no server takes it as an id |
 //!
 //! The names are aliases of versioned indices (`leads` of `leads-000001`): an index whose mapping has to change is
 //! built anew beside the old one and the alias moved, while readers and writers go on.

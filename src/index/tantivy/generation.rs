@@ -216,7 +216,7 @@ impl Generation {
     }
 
     /// The next ids behind `after` and their versions, in the order of their bytes.
-    pub(super) fn versions(&self, after: &str, limit: usize) -> tantivy::Result<Vec<(String, i64)>> {
+    pub(super) fn versions(&self, after: Option<&str>, limit: usize) -> tantivy::Result<Vec<(String, i64)>> {
         let searcher = self.reader.searcher();
         let mut found: Vec<(String, i64)> = Vec::new();
         for segment in searcher.segment_readers() {
@@ -225,7 +225,9 @@ impl Generation {
                 segment.fast_fields().column_opt(VERSION)?;
             let removed = postings(&*segment.inverted_index(self.layout.present)?, &self.removed())?;
             let alive = segment.alive_bitset();
-            let mut terms = ids.terms().range().gt(after.as_bytes()).into_stream()?;
+            let behind = ids.terms().range();
+            let behind = if let Some(after) = after { behind.gt(after) } else { behind };
+            let mut terms = behind.into_stream()?;
             let mut taken = 0;
             while taken < limit && terms.advance() {
                 let mut postings =

@@ -497,11 +497,11 @@ impl Index for TantivyIndex {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<(String, i64)>, Fault> {
-        let after = after.unwrap_or_default().to_owned();
+        let after = after.map(str::to_owned);
         self.blocking("comparing documents", move |shared| {
             let generation = shared.serving(IndexName::Entities(table))?;
             generation.refresh()?;
-            Ok(generation.versions(&after, usize::try_from(limit).unwrap_or(usize::MAX))?)
+            Ok(generation.versions(after.as_deref(), usize::try_from(limit).unwrap_or(usize::MAX))?)
         })
         .await
     }

@@ -27,11 +27,12 @@ impl Ledger for PgStore {
         limit: u32,
     ) -> Result<Vec<Entry>, Fault> {
         let key = &table.definition().key;
-        // No key is the empty text, so every key is behind it.
+        // The empty text is the first key there may be.
+        let beyond = if after.is_some() { ">" } else { ">=" };
         let statement = format!(
             "WITH page AS MATERIALIZED (
                  SELECT entity, event, versao, removed FROM sluice_appended
-                 WHERE log = $1 AND table_name = $2 AND entity > $3 AND versao > 0 ORDER BY entity LIMIT $4
+                 WHERE log = $1 AND table_name = $2 AND entity {beyond} $3 AND versao > 0 ORDER BY entity LIMIT $4
              )
              SELECT p.entity, p.event, p.versao, p.removed, t.versao, e.there IS NOT NULL
              FROM page AS p

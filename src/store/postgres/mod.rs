@@ -11,6 +11,7 @@ mod apply;
 mod columns;
 mod connection;
 mod faults;
+mod fitness;
 mod health;
 mod identity;
 mod lease;
@@ -34,7 +35,7 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -107,6 +108,20 @@ impl PgStore {
         self.sessions.begin(self.connector.timeout()).await?.end().await?;
         Ok(created)
     }
+
+    /// What of the database, or of the way to it, keeps sluice from working. `session` is one of its own.
+    async fn unfitness(&self, session: &mut PgConnection) -> Result<Option<Fault>, Fault> {
+        const ATTEMPT: &str = "examine the database";
+        let to_fault = |error| faults::fault(ATTEMPT, &error);
+        let mut other = self.connector.dedicated("sluice", self.connector.timeout()).await?;
+        let one = fitness::backend(session).await.map_err(to_fault)?;
+        let is_pooled = fitness::backend(&mut other).await.map_err(to_fault)? == one;
+        let _ = other.close().await;
+        if is_pooled {
+            return Ok(Some(fitness::pooled()));
+        }
+        fitness::problem(session).await.map_err(to_fault)
+    }
 }
 
 #[async_trait]
@@ -128,6 +143,10 @@ impl Sink for PgStore {
 
     async fn prepare(&self) -> Result<(), Fault> {
         let mut connection = self.connector.dedicated("sluice migrate", UNBOUNDED).await?;
+        if let Some(problem) = self.unfitness(&mut connection).await? {
+            return Err(problem);
+        }
+        fitness::make_dropped_tables(&mut connection).await?;
         // Waits for its turn: another process may be at it.
         MIGRATOR.run_direct(&mut connection).await.map_err(|error| faults::from_migration(&error))?;
         prepare::tables(&mut connection, self.catalog).await?;

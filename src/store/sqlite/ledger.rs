@@ -25,13 +25,14 @@ impl Ledger for SqliteStore {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Entry>, Fault> {
+        // The empty text is the first key there may be.
+        let beyond = if after.is_some() { ">" } else { ">=" };
         let (log, after) = (log.to_owned(), after.unwrap_or_default().to_owned());
         let key = &table.definition().key.column;
-        // No key is the empty text, so every key is behind it.
         let sql = format!(
             "SELECT a.entity, a.event, a.versao, a.removed, t.versao, e.id IS NOT NULL
              FROM (SELECT entity, event, versao, removed FROM sluice_appended
-                   WHERE log = ?1 AND table_name = ?2 AND entity > ?3 AND versao > 0 ORDER BY entity LIMIT ?4) AS a
+                   WHERE log = ?1 AND table_name = ?2 AND entity {beyond} ?3 AND versao > 0 ORDER BY entity LIMIT ?4) AS a
              LEFT JOIN \"{table}\" AS t ON t.\"{key}\" = {key_of}
              LEFT JOIN eventos_raw AS e ON e.id = a.event
              ORDER BY a.entity",

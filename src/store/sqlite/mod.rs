@@ -10,6 +10,8 @@ mod query;
 mod questions;
 mod rows;
 
+pub(crate) use notices::tables_were_dropped;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;

@@ -13,7 +13,8 @@ use sluice::{
 
 use crate::support::stores::{Embedded, Postgres, StoreBench, apply, lead_with, session_with};
 
-const LIMITS: QueryLimits = QueryLimits { rows: 200, bytes: 100_000, timeout: Duration::from_secs(10) };
+const LIMITS: QueryLimits =
+    QueryLimits { rows: 200, bytes: 100_000, timeout: Duration::from_secs(10), verbatim: false };
 
 /// Rows with what the two stores keep differently: NULL, booleans, numbers in JSON, lists, letters beyond ASCII, times
 /// around midnight.

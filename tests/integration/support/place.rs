@@ -170,7 +170,8 @@ impl Place for Real {
 
 /// The rows that a statement answers with.
 pub async fn rows(engine: &Engine, sql: &str) -> Vec<Vec<Value>> {
-    let limits = QueryLimits { rows: 1_000, bytes: 1 << 20, timeout: Duration::from_secs(20) };
+    let limits =
+        QueryLimits { rows: 1_000, bytes: 1 << 20, timeout: Duration::from_secs(20), verbatim: false };
     let (_, answer) =
         engine.questions.sql(sql, limits).await.unwrap_or_else(|fault| panic!("{sql}: {fault}"));
     answer.rows
