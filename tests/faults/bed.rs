@@ -162,6 +162,17 @@ pub async fn checked_with<B: Bed>(bed: &B, more: impl Fn(&mut Truth)) -> Finding
     found
 }
 
+/// As [`checked_with`], where something heals by itself and nobody can tell when it has.
+pub async fn checked_in_time<B: Bed>(bed: &B, more: impl Fn(&mut Truth)) -> Findings {
+    let mut found = Findings::default();
+    comes(PATIENCE, async || {
+        found = checked_with(bed, &more).await;
+        found.are_none()
+    })
+    .await;
+    found
+}
+
 /// Changes and adds leads, and some sessions, so that whatever runs has something to do.
 pub fn change<B: Bed>(bed: &B, dice: &mut Dice, round: u32, count: u32) {
     let known = 150 + u64::from(round) * 10;
@@ -250,6 +261,18 @@ async fn sync_both<B: Bed>(bed: &B, more: &[&str]) -> Vec<String> {
     troubles
 }
 
+/// Waits until nothing is left to apply; what is wrong if that does not come.
+pub async fn applied<B: Bed>(bed: &B) -> Option<String> {
+    let (engine, _) = inspector(bed);
+    let comes = comes(PATIENCE, async || {
+        let lag = engine.drains.lag().await;
+        lag.is_ok_and(|lag| lag.iter().all(|lag| lag.total == 0))
+    });
+    let came = comes.await;
+    engine.shut_down().await;
+    (!came).then(|| format!("not applied within {} s", PATIENCE.as_secs()))
+}
+
 impl Bed for Real {
     const STORE: &'static str = "postgres";
     const DROP_TRIGGER: &'static str = <crate::support::stores::Postgres as StoreBench>::DROP_TRIGGER;
@@ -262,22 +285,14 @@ impl Bed for Real {
     /// Something else must drain meanwhile.
     async fn settle(&self) -> Vec<String> {
         let mut troubles = sync_both(self, &[]).await;
-        let (engine, _) = inspector(self);
-        let applied = comes(PATIENCE, async || {
-            let lag = engine.drains.lag().await;
-            lag.is_ok_and(|lag| lag.iter().all(|lag| lag.total == 0))
-        });
-        if !applied.await {
-            troubles.push(format!("not applied within {} s", PATIENCE.as_secs()));
-        }
-        engine.shut_down().await;
+        troubles.extend(applied(self).await);
         troubles
     }
 
     async fn look_into_sinks(&self, log: &str, seen: &mut Seen) {
         look_into_postgres(&self.0, log, seen).await;
         for (name, column) in TABLES {
-            for hit in hits(&self.0, name, &["versao", column]).await {
+            for hit in documents_of(&self.0, name, &["versao", column]).await {
                 let entity = Entity {
                     versao: hit["_source"]["versao"].as_i64().unwrap_or_default(),
                     mark: mark(hit["_source"].get(column)),
@@ -286,7 +301,7 @@ impl Bed for Real {
                 seen.index.entry((name, key)).or_default().push(entity);
             }
         }
-        for hit in hits(&self.0, "eventos", &[]).await {
+        for hit in documents_of(&self.0, "eventos", &[]).await {
             *seen.indexed.entry(hit["_id"].as_str().expect("an id").to_owned()).or_default() += 1;
         }
     }
@@ -330,7 +345,7 @@ fn count(seen: &mut Seen, seconds: i64, categoria: String, evento: String, valor
 }
 
 /// Every document of an index, as the server itself shows them.
-async fn hits(pipeline: &Pipeline, index: &str, columns: &[&str]) -> Vec<Value> {
+pub async fn documents_of(pipeline: &Pipeline, index: &str, columns: &[&str]) -> Vec<Value> {
     let (http, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
     let alias = format!("{}{index}", pipeline.variables["ELASTICSEARCH_INDEX_PREFIX"]);
     let ask = async |path: &str, body: Value| -> Value {
@@ -338,7 +353,7 @@ async fn hits(pipeline: &Pipeline, index: &str, columns: &[&str]) -> Vec<Value> 
         asked.json().await.expect("JSON")
     };
     ask(&format!("{alias}/_refresh"), json!({})).await;
-    let first = json!({"size": 5_000, "sort": ["_doc"], "_source": columns});
+    let first = json!({"size": 5_000, "sort": ["_doc"], "_source": columns, "seq_no_primary_term": true});
     let mut page = ask(&format!("{alias}/_search?scroll=1m"), first).await;
     let mut all = Vec::new();
     loop {

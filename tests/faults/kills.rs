@@ -25,7 +25,7 @@ async fn applied(pipeline: &Pipeline) -> i64 {
 
 /// The worker: half of the times from its start on, half amid its work.
 pub async fn worker(run: Run) -> Row {
-    let (mut row, mut dice) = (Row::new(), run.dice());
+    let (mut row, mut dice) = (run.row(), run.dice());
     let bed: Real = small_batches().await;
     let mut worker = quietly(bed.command(&["worker"]));
     for round in 0..run.injections {
@@ -49,7 +49,7 @@ pub async fn worker(run: Run) -> Row {
 
 /// A sync, beside a worker that goes on.
 pub async fn sync(run: Run) -> Row {
-    let (mut row, mut dice) = (Row::new(), run.dice());
+    let (mut row, mut dice) = (run.row(), run.dice());
     let bed: Real = small_batches().await;
     let mut worker = quietly(bed.command(&["worker"]));
     for round in 0..run.injections {
@@ -66,7 +66,7 @@ pub async fn sync(run: Run) -> Row {
 
 /// The server on the real parts, while it is called.
 pub async fn serve(run: Run) -> Row {
-    let (mut row, mut dice) = (Row::new(), run.dice());
+    let (mut row, mut dice) = (run.row(), run.dice());
     let bed: Real = small_batches().await;
     for round in 0..run.injections {
         let mut server = HttpServer::of(bed.command(&["serve", "--http", "127.0.0.1:0"])).await;
@@ -83,7 +83,7 @@ pub async fn serve(run: Run) -> Row {
 
 /// The server on the embedded parts, while it is called.
 pub async fn embedded(run: Run) -> Row {
-    let (mut row, mut dice) = (Row::new(), run.dice());
+    let (mut row, mut dice) = (run.row(), run.dice());
     let bed: Embedded = small_batches().await;
     for round in 0..run.injections {
         let mut server = HttpServer::of(bed.command(&["serve", "--http", "127.0.0.1:0"])).await;

@@ -9,10 +9,17 @@
 mod bed;
 mod check;
 mod dice;
+mod endings;
+mod kafka;
 mod kills;
 mod points;
+mod postgres;
+mod proxy;
+mod search;
+mod source;
 mod suite;
 mod verify;
+mod workers;
 // What the other tests need of it is not needed here.
 #[allow(dead_code, unused_imports, unused_macros)]
 #[path = "../integration/support/mod.rs"]
@@ -55,6 +62,57 @@ fn faults() -> Vec<Fault> {
         Fault::new("kill -9 of the embedded serve", (4, 100), kills::embedded),
     ];
     faults.extend(between_steps());
+    faults.extend([
+        Fault::new("two to four workers come, leave and are killed", (3, 60), workers::coming_and_going),
+        Fault::new("a worker stopped past its session, at random", (0, 10), workers::stopped),
+        Fault::new(
+            "a worker stopped with a batch it has not applied",
+            (1, 6),
+            workers::zombie_before_it_writes,
+        ),
+        Fault::new(
+            "a worker stopped with a batch it has not committed",
+            (0, 6),
+            workers::zombie_before_it_commits,
+        ),
+        Fault::new("claims fail while workers come and go", (0, 5), workers::failing_claims),
+    ]);
+    faults.extend([
+        Fault::new("Postgres cuts all connections", (0, 10), postgres::connections_cut),
+        Fault::new("Postgres has no connection left", (0, 10), postgres::connections_exhausted),
+        Fault::new("Postgres is read-only", (0, 10), postgres::read_only),
+        Fault::new("Postgres's tables are locked", (0, 10), postgres::locked),
+        Fault::new("Postgres can't serialize", (0, 10), postgres::serialization_failures),
+        Fault::new("Postgres's disk is full", (0, 10), postgres::disk_full),
+        Fault::new("kill -9 of Postgres amid transactions", (0, 10), postgres::killed),
+    ]);
+    faults.extend([
+        Fault::new("Elasticsearch is down", (0, 10), search::down),
+        Fault::new("Elasticsearch answers 429 to most bulks", (1, 10), search::storm),
+        Fault::new("Elasticsearch takes half of each bulk", (1, 10), search::partial),
+        Fault::new("Elasticsearch's answers are lost", (0, 10), search::lost_answers),
+        Fault::new("Elasticsearch is at flood stage", (0, 10), search::flood_stage),
+        Fault::new("an index is deleted", (0, 6), search::deleted),
+        Fault::new("an index is restored from an older copy", (0, 4), search::restored),
+        Fault::new("an index is made with other types", (0, 4), search::mapping_conflict),
+    ]);
+    faults.extend([
+        Fault::new("kill -9 of Kafka", (0, 10), kafka::broker_killed),
+        Fault::new("the topic is made anew", (0, 6), kafka::topic_made_anew),
+        Fault::new("the topic's records are removed", (0, 6), kafka::records_removed),
+        Fault::new("partitions are added", (0, 6), kafka::partitions_added),
+    ]);
+    faults.extend([
+        Fault::new("the source refuses, hangs, cuts and answers nonsense", (2, 20), source::passing_faults),
+        Fault::new("the source's key is revoked amid a sync", (0, 10), source::key_revoked),
+        Fault::new("the source changes its page cap", (1, 10), source::changing_caps),
+        Fault::new("rows are committed late", (1, 10), source::late_commits),
+        Fault::new("rows are deleted between pages", (0, 10), source::deletes_between_pages),
+        Fault::new("SIGTERM amid everything", (4, 40), endings::terminated::<Real>),
+        Fault::new("SIGTERM amid everything, embedded", (4, 40), endings::terminated::<Embedded>),
+        Fault::new("two servers sync one table", (1, 10), endings::two_servers),
+        Fault::new("two processes on one folder", (1, 10), endings::two_on_a_folder),
+    ]);
     faults
 }
 
@@ -87,6 +145,7 @@ fn between_steps() -> Vec<Fault> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    std::panic::set_hook(Box::new(|panic| println!("  {panic}")));
     verify::checker();
     let faults = faults();
     if options.list {

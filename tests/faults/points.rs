@@ -104,7 +104,7 @@ fn expect_letter<B: Bed>(truth: &mut Truth, n: u128) {
 }
 
 pub async fn sync<B: Bed>(run: Run, point: &Point) -> Row {
-    let (mut row, mut dice) = (Row::new(), run.dice());
+    let (mut row, mut dice) = (run.row(), run.dice());
     let bed: B = small_batches().await;
     let helper = bed.helper();
     for injection in 0..run.injections {
@@ -130,7 +130,7 @@ pub async fn sync<B: Bed>(run: Run, point: &Point) -> Row {
 
 /// A sync is killed with a page that it could not remember, and the one that reads it back is killed, too.
 pub async fn read_back<B: Bed>(run: Run) -> Row {
-    let (mut row, mut dice) = (Row::new(), run.dice());
+    let (mut row, mut dice) = (run.row(), run.dice());
     let bed: B = small_batches().await;
     let helper = bed.helper();
     for injection in 0..run.injections {
@@ -155,7 +155,7 @@ pub async fn read_back<B: Bed>(run: Run) -> Row {
 }
 
 pub async fn drain<B: Bed>(run: Run, point: &Point) -> Row {
-    let (mut row, mut dice) = (Row::new(), run.dice());
+    let (mut row, mut dice) = (run.row(), run.dice());
     let bed: B = small_batches().await;
     bed.engine().await.prepare().await.expect("the tables are made");
     bed.refuse_a_name().await;
@@ -184,7 +184,7 @@ pub async fn drain<B: Bed>(run: Run, point: &Point) -> Row {
 }
 
 pub async fn reconcile<B: Bed>(run: Run, point: &Point) -> Row {
-    let (mut row, mut dice) = (Row::new(), run.dice());
+    let (mut row, mut dice) = (run.row(), run.dice());
     let bed: B = small_batches().await;
     let helper = bed.helper();
     change(&bed, &mut dice, 0, 150);
@@ -261,7 +261,7 @@ async fn done<B: Bed>(
 }
 
 pub async fn rebuild<B: Bed>(run: Run, point: &Point) -> Row {
-    let (mut row, mut dice) = (Row::new(), run.dice());
+    let (mut row, mut dice) = (run.row(), run.dice());
     let bed: B = small_batches().await;
     for injection in 0..run.injections {
         change(&bed, &mut dice, injection, CHANGED);
@@ -283,7 +283,7 @@ pub async fn rebuild<B: Bed>(run: Run, point: &Point) -> Row {
 }
 
 pub async fn replay<B: Bed>(run: Run, point: &Point) -> Row {
-    let (mut row, mut dice) = (Row::new(), run.dice());
+    let (mut row, mut dice) = (run.row(), run.dice());
     let bed: B = small_batches().await;
     bed.engine().await.prepare().await.expect("the tables are made");
     for injection in 0..run.injections {

@@ -10,35 +10,44 @@ use std::{
 use crate::{check::Findings, dice::Dice};
 
 /// What a fault is run with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Run {
+    name: String,
     pub injections: u32,
-    pub seed: u64,
+    seed: u64,
 }
 
 impl Run {
     pub fn dice(&self) -> Dice {
         Dice::new(self.seed)
     }
+
+    pub fn row(&self) -> Row {
+        Row::new(&self.name)
+    }
 }
 
 /// What came of a fault.
 #[derive(Debug, Default)]
 pub struct Row {
+    name: String,
     pub injections: u32,
     pub found: Findings,
 }
 
 impl Row {
-    pub fn new() -> Self {
-        Self::default()
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
     }
 
     /// One more injection, and what was found after it.
     pub fn injected(&mut self, found: Findings) {
         self.injections += 1;
+        if self.injections.is_multiple_of(10) {
+            println!("  {} injections of {}", self.injections, self.name);
+        }
         if !found.are_none() {
-            eprintln!("  after injection {}: {found:?}", self.injections);
+            println!("  after injection {} of {}: {found:?}", self.injections, self.name);
         }
         self.found.add(found);
     }
@@ -151,12 +160,13 @@ fn inject(fault: &Fault, asked: &Asked) -> Row {
     let began = Instant::now();
     // Of the name as well, so that a fault throws the same whatever runs beside it.
     let of_name = fault.name.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    let run = Run { injections: asked.injections_of(fault), seed: asked.seed ^ of_name };
+    let name = fault.name.clone();
+    let run = Run { name, injections: asked.injections_of(fault), seed: asked.seed ^ of_name };
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| (fault.run)(run)));
     let row = outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        let mut row = Row::new();
+        let mut row = Row::new(&fault.name);
         row.trouble(format!("it could not be run to its end: {}", text.unwrap_or_default()));
         row
     });
