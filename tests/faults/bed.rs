@@ -251,7 +251,7 @@ async fn sync_both<B: Bed>(bed: &B, more: &[&str]) -> Vec<String> {
         loop {
             let trouble = run_to_end(bed.command(&arguments), &arguments.join(" ")).await;
             match trouble {
-                Some(text) if text.contains("already running") && began.elapsed() < PATIENCE => {
+                Some(text) if text.contains("runs already") && began.elapsed() < PATIENCE => {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 trouble => break troubles.extend(trouble),

@@ -208,7 +208,7 @@ pub async fn reconcile<B: Bed>(run: Run, point: &Point) -> Row {
         let mut trouble = Some(String::new());
         comes(PATIENCE, async || {
             trouble = run_to_end(bed.command(&arguments), "the next reconciliation").await;
-            !trouble.as_ref().is_some_and(|text| text.contains("already running"))
+            !trouble.as_ref().is_some_and(|text| text.contains("runs already"))
         })
         .await;
         row.found.other.extend(trouble);

@@ -55,11 +55,15 @@ pub async fn lost_answers(run: Run) -> Row {
 }
 
 /// Asks the server itself about an index of the bed's.
-async fn ask(bed: &Real, method: &str, path: &str, body: Value) -> Value {
+async fn ask(bed: &Real, method: &str, path: &str, body: Option<Value>) -> Value {
     let prefix = &bed.0.variables["ELASTICSEARCH_INDEX_PREFIX"];
     let url = format!("{}/{prefix}{path}", service("ELASTICSEARCH_URL"));
     let method = method.parse().expect("a method");
-    let asked = reqwest::Client::new().request(method, url).json(&body).send().await.expect("an answer");
+    let mut asked = reqwest::Client::new().request(method, url);
+    if let Some(body) = body {
+        asked = asked.json(&body);
+    }
+    let asked = asked.send().await.expect("an answer");
     let status = asked.status();
     let answer: Value = asked.json().await.expect("JSON");
     assert!(status.is_success(), "{path}: {answer}");
@@ -77,10 +81,10 @@ pub async fn flood_stage(run: Run) -> Row {
         let mut sync = quietly(bed.command(&["sync", "leads"]));
         tokio::time::sleep(dice.moment(1_500)).await;
         let block = |on: Value| json!({"index.blocks.read_only_allow_delete": on});
-        ask(&bed, "PUT", "*/_settings", block(json!(true))).await;
+        ask(&bed, "PUT", "*/_settings", block(json!(true)).into()).await;
         sync.wait().await.expect("the sync ends");
         tokio::time::sleep(dice.moment(3_000)).await;
-        ask(&bed, "PUT", "*/_settings", block(Value::Null)).await;
+        ask(&bed, "PUT", "*/_settings", block(Value::Null).into()).await;
         row.injected(checked(&bed).await);
     }
     dismiss(helper).await;
@@ -100,7 +104,7 @@ pub async fn deleted(run: Run) -> Row {
         let mut sync = quietly(bed.command(&["sync", "leads"]));
         tokio::time::sleep(dice.moment(1_500)).await;
         let index = ["leads-000001", "eventos-000001"][round as usize % 2];
-        ask(&bed, "DELETE", index, json!({})).await;
+        ask(&bed, "DELETE", index, None).await;
         sync.wait().await.expect("the sync ends");
         row.injected(checked_in_time(&bed, |_| {}).await);
     }
@@ -122,17 +126,17 @@ pub async fn restored(run: Run) -> Row {
         let (name, copy) = (format!("{index}-000001"), format!("{index}-copia"));
         let open = json!({"settings": {"index.blocks.write": null}});
         clone(&bed, &prefix, &name, &copy, open.clone()).await;
-        ask(&bed, "PUT", &format!("{name}/_settings"), json!({"index.blocks.write": null})).await;
+        ask(&bed, "PUT", &format!("{name}/_settings"), json!({"index.blocks.write": null}).into()).await;
         change(&bed, &mut dice, round + 1, CHANGED);
         row.found.add(checked(&bed).await);
         change(&bed, &mut dice, round + 1, CHANGED);
         let mut sync = quietly(bed.command(&["sync", "leads"]));
         tokio::time::sleep(dice.moment(1_500)).await;
-        ask(&bed, "DELETE", &name, json!({})).await;
+        ask(&bed, "DELETE", &name, None).await;
         let mut restored = open;
         restored["aliases"] = json!({format!("{prefix}{index}"): {"is_write_index": true}});
         clone(&bed, &prefix, &copy, &name, restored).await;
-        ask(&bed, "DELETE", &copy, json!({})).await;
+        ask(&bed, "DELETE", &copy, None).await;
         sync.wait().await.expect("the sync ends");
         row.injected(checked_in_time(&bed, |_| {}).await);
     }
@@ -142,8 +146,8 @@ pub async fn restored(run: Run) -> Row {
 }
 
 async fn clone(bed: &Real, prefix: &str, from: &str, to: &str, body: Value) {
-    ask(bed, "PUT", &format!("{from}/_settings"), json!({"index.blocks.write": true})).await;
-    ask(bed, "POST", &format!("{from}/_clone/{prefix}{to}?wait_for_active_shards=1"), body).await;
+    ask(bed, "PUT", &format!("{from}/_settings"), json!({"index.blocks.write": true}).into()).await;
+    ask(bed, "POST", &format!("{from}/_clone/{prefix}{to}?wait_for_active_shards=1"), body.into()).await;
 }
 
 /// Somebody makes an index with other types: nothing fits, nothing is given up, and a rebuild mends it.
@@ -155,7 +159,7 @@ pub async fn mapping_conflict(run: Run) -> Row {
     row.found.add(checked(&bed).await);
     let prefix = bed.0.variables["ELASTICSEARCH_INDEX_PREFIX"].clone();
     for round in 0..run.injections {
-        ask(&bed, "DELETE", "leads-000001", json!({})).await;
+        ask(&bed, "DELETE", "leads-000001", None).await;
         let made = json!({
             "mappings": {"properties": {"nome": {"type": "long"}}},
             "aliases": {format!("{prefix}leads"): {"is_write_index": true}},
@@ -169,7 +173,7 @@ pub async fn mapping_conflict(run: Run) -> Row {
         sync.wait().await.expect("the sync ends");
         tokio::time::sleep(Duration::from_secs(3)).await;
         if is_ours {
-            ask(&bed, "DELETE", "leads-000001", json!({})).await;
+            ask(&bed, "DELETE", "leads-000001", None).await;
         }
         row.injected(checked_in_time(&bed, |_| {}).await);
     }
