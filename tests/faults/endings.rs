@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::process::Child;
 
 use crate::{
-    bed::{Bed, change, checked, dismiss, kill, quietly, signal, small_batches},
+    bed::{Bed, PATIENCE, change, checked, comes, dismiss, kill, quietly, run_to_end, signal, small_batches},
     suite::{Row, Run},
     support::{
         http::HttpServer,
@@ -92,24 +92,28 @@ pub async fn two_servers(run: Run) -> Row {
     row
 }
 
-/// A second process is started on a folder that one has; then the first is killed, and a third has its turn.
+/// While a server has a folder, a sync on it is refused and a worker waits; the server is killed, and the worker takes over.
 pub async fn two_on_a_folder(run: Run) -> Row {
     let (mut row, mut dice) = (run.row(), run.dice());
     let bed: Embedded = small_batches().await;
     for round in 0..run.injections {
         change(&bed, &mut dice, round, CHANGED);
         let mut server = HttpServer::of(bed.command(&["serve", "--http", "127.0.0.1:0"])).await;
-        let second = bed.command(&["sync", "leads", "--wait"]);
-        let (mut first, mut second) = (quietly(bed.command(&["worker"])), quietly(second));
+        let worker = quietly(bed.command(&["worker"]));
         tokio::time::sleep(dice.moment(1_500)).await;
-        for intruder in [&mut first, &mut second] {
-            let ended = tokio::time::timeout(Duration::from_mins(1), intruder.wait()).await;
-            match ended {
-                Ok(status) if !status.as_ref().is_ok_and(std::process::ExitStatus::success) => {}
-                other => row.trouble(format!("a second process on the folder was not refused: {other:?}")),
-            }
+        let held_by = async |process: &Child| {
+            let holder = format!("process {},", process.id().expect("it runs"));
+            let refused = run_to_end(bed.command(&["sync", "leads", "--wait"]), "a sync").await;
+            refused.is_some_and(|text| text.contains(&holder))
+        };
+        if !held_by(&server.process).await {
+            row.trouble("a second process on the folder was not refused");
         }
         kill(&mut server.process).await;
+        if !comes(PATIENCE, async || held_by(&worker).await).await {
+            row.trouble("the worker that waited did not take the folder over");
+        }
+        dismiss(Some(worker)).await;
         row.injected(checked(&bed).await);
     }
     bed.clean_up().await;

@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used)]
 
 mod bed;
+mod canary;
 mod check;
 mod dice;
 mod endings;
@@ -25,7 +26,7 @@ mod workers;
 #[path = "../integration/support/mod.rs"]
 mod support;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 
@@ -49,6 +50,9 @@ struct Options {
     /// How often each is injected, in place of its own number
     #[arg(long)]
     injections: Option<u32>,
+    /// Begins no fault later than after so many seconds; 110 for the share
+    #[arg(long)]
+    budget: Option<u64>,
     /// How many run at once
     #[arg(long, default_value_t = 4)]
     lanes: usize,
@@ -56,6 +60,8 @@ struct Options {
 
 fn faults() -> Vec<Fault> {
     let mut faults = vec![
+        Fault::new("rows are taken away, to be missed", (1, 1), canary::damage::<Real>),
+        Fault::new("rows are taken away, to be missed, embedded", (1, 1), canary::damage::<Embedded>),
         Fault::new("kill -9 of the worker", (3, 100), kills::worker),
         Fault::new("kill -9 of a sync", (4, 100), kills::sync),
         Fault::new("kill -9 of serve", (2, 100), kills::serve),
@@ -63,7 +69,7 @@ fn faults() -> Vec<Fault> {
     ];
     faults.extend(between_steps());
     faults.extend([
-        Fault::new("two to four workers come, leave and are killed", (3, 60), workers::coming_and_going),
+        Fault::new("two to four workers come, leave and are killed", (2, 60), workers::coming_and_going),
         Fault::new("a worker stopped past its session, at random", (0, 10), workers::stopped),
         Fault::new(
             "a worker stopped with a batch it has not applied",
@@ -75,6 +81,7 @@ fn faults() -> Vec<Fault> {
             (0, 6),
             workers::zombie_before_it_commits,
         ),
+        Fault::new("a sync stopped until another has read the table", (0, 8), workers::stopped_sync),
         Fault::new("claims fail while workers come and go", (0, 5), workers::failing_claims),
     ]);
     faults.extend([
@@ -109,7 +116,7 @@ fn faults() -> Vec<Fault> {
         Fault::new("rows are committed late", (1, 10), source::late_commits),
         Fault::new("rows are deleted between pages", (0, 10), source::deletes_between_pages),
         Fault::new("SIGTERM amid everything", (4, 40), endings::terminated::<Real>),
-        Fault::new("SIGTERM amid everything, embedded", (4, 40), endings::terminated::<Embedded>),
+        Fault::new("SIGTERM amid everything, embedded", (2, 40), endings::terminated::<Embedded>),
         Fault::new("two servers sync one table", (1, 10), endings::two_servers),
         Fault::new("two processes on one folder", (1, 10), endings::two_on_a_folder),
     ]);
@@ -158,6 +165,7 @@ fn main() -> ExitCode {
         names: options.names,
         seed: options.seed.unwrap_or_else(rand::random),
         is_share: options.share,
+        budget: options.budget.or(options.share.then_some(110)).map(Duration::from_secs),
         injections: options.injections,
         lanes: options.lanes,
     };

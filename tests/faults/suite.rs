@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     panic::AssertUnwindSafe,
     sync::{Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{check::Findings, dice::Dice};
@@ -89,6 +89,8 @@ pub struct Asked {
     pub names: Vec<String>,
     pub seed: u64,
     pub is_share: bool,
+    /// No fault is begun later than this.
+    pub budget: Option<Duration>,
     /// In place of how often each says by itself.
     pub injections: Option<u32>,
     /// How many faults run at once.
@@ -111,18 +113,23 @@ impl Asked {
 /// Runs what is asked for. Whether nothing differed.
 pub fn run(faults: &[Fault], asked: &Asked) -> bool {
     let began = Instant::now();
-    let wanted: VecDeque<(usize, &Fault)> =
+    let mut wanted: VecDeque<(usize, &Fault)> =
         faults.iter().filter(|fault| asked.wants(fault)).enumerate().collect();
     if wanted.is_empty() {
         eprintln!("no fault has such a name; --list lists them");
         return false;
     }
     println!("seed {}: --seed {0} repeats it", asked.seed);
+    if asked.budget.is_some() {
+        // Otherwise the same ones were left out each time.
+        let first = Dice::new(asked.seed).below(wanted.len() as u64);
+        wanted.rotate_left(usize::try_from(first).unwrap_or_default());
+    }
     let (waiting, rows) = (Mutex::new(wanted), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..asked.lanes {
             scope.spawn(|| {
-                loop {
+                while asked.budget.is_none_or(|budget| began.elapsed() < budget) {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some((place, fault)) = next else { return };
                     let row = inject(fault, asked);
@@ -131,6 +138,7 @@ pub fn run(faults: &[Fault], asked: &Asked) -> bool {
             });
         }
     });
+    let left_out = waiting.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
     rows.sort_by_key(|(place, ..)| *place);
     println!("\n| fault | injections | lost | doubled | otherwise different |\n|---|--:|--:|--:|--:|");
@@ -145,6 +153,10 @@ pub fn run(faults: &[Fault], asked: &Asked) -> bool {
         for line in row.found.examples.iter().chain(row.found.other.iter().take(10)) {
             println!("  {line}");
         }
+    }
+    if !left_out.is_empty() {
+        let names: Vec<&str> = left_out.iter().map(|(_, fault)| fault.name.as_str()).collect();
+        println!("\nleft out, since the time was up: {}", names.join("; "));
     }
     let injections: u32 = rows.iter().map(|(.., row)| row.injections).sum();
     let outcome = if is_well { "nothing lost, nothing doubled" } else { "FAILED" };

@@ -8,8 +8,10 @@ use tokio::process::Child;
 
 use crate::{
     bed::{
-        PATIENCE, change, checked, comes, dismiss, documents_of, quietly, run_to_end, signal, small_batches,
+        PATIENCE, change, checked, checked_with, comes, dismiss, documents_of, quietly, run_to_end, signal,
+        small_batches,
     },
+    check::Truth,
     suite::{Row, Run},
     support::{
         connect,
@@ -142,6 +144,41 @@ pub async fn stopped(run: Run) -> Row {
     for worker in workers {
         dismiss(Some(worker)).await;
     }
+    bed.clean_up().await;
+    row
+}
+
+/// A sync is stopped, loses its session in the store, and wakes after another sync has read the table.
+pub async fn stopped_sync(run: Run) -> Row {
+    let (mut row, mut dice) = (run.row(), run.dice());
+    let bed: Real = small_batches().await;
+    let helper = quietly(bed.command(&["worker"]));
+    let points = ["sync.page_read:2", "sync.ends_remembered:1", "sync.appended:2", "sync.remembered:2"];
+    for round in 0..run.injections {
+        change(&bed, &mut dice, round, CHANGED);
+        let armed = format!("{}:stop", points[round as usize % points.len()]);
+        let mut command = bed.command(&["sync", "leads"]);
+        command.env("SLUICE_FAIL_POINT", &armed);
+        let mut zombie = quietly(command);
+        if !comes(PATIENCE, async || is_stopped(&zombie)).await {
+            row.trouble(format!("{armed} was not reached"));
+        }
+        bed.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name LIKE 'sluice sync%'",
+        )
+        .await;
+        change(&bed, &mut dice, round, CHANGED);
+        // What it had in hand it may append once more: the topic has no lock, and the sinks know each event.
+        let again = |truth: &mut Truth| truth.appends_again = true;
+        row.found.add(checked_with(&bed, again).await);
+        signal(&zombie, Signal::CONT);
+        if tokio::time::timeout(PATIENCE, zombie.wait()).await.is_err() {
+            row.trouble("the sync that woke did not end");
+        }
+        row.injected(checked_with(&bed, again).await);
+    }
+    dismiss(Some(helper)).await;
     bed.clean_up().await;
     row
 }
