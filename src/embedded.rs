@@ -170,6 +170,21 @@ impl EmbeddedDb {
         .await
     }
 
+    /// Moves what was written into the file and empties the journal beside it, so that neither holds what was deleted: in
+    /// the file, deleted content is overwritten. A question that is under way may keep the journal a while longer.
+    ///
+    /// # Errors
+    /// When another process holds the folder, or SQLite refuses.
+    pub async fn forget_old_pages(&self) -> Result<(), Fault> {
+        const WHAT: &str = "emptying the journal";
+        let connection = self.writer(WHAT)?;
+        blocking(WHAT, move || {
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        })
+        .await
+    }
+
     /// Runs a question; it sees everything committed before it, and waits for no change and no other question.
     ///
     /// # Errors
@@ -285,6 +300,8 @@ fn connect(folder: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // An acknowledged record survives a power cut, as one does that all replicas of a topic have.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // What is erased is gone from the disk, too. Next to nothing else is ever deleted.
+        connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     }
     Ok(connection)
 }

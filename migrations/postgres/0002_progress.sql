@@ -102,6 +102,7 @@ CREATE TABLE IF NOT EXISTS sluice_readings (
     after_key text NOT NULL,
     keys bytea NOT NULL,
     unkeyed bigint NOT NULL,
+    erased bigint NOT NULL,
     PRIMARY KEY (log, table_name)
 );
 

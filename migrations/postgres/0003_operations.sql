@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS sluice_resolved_letters (
     partition integer NOT NULL,
     "offset" bigint NOT NULL,
     letter_id uuid NOT NULL,
-    resolution text NOT NULL CHECK (resolution IN ('replayed', 'discarded', 'mended')),
+    resolution text NOT NULL CHECK (resolution IN ('replayed', 'discarded', 'mended', 'erased')),
     resolved_by text NOT NULL,
     resolved_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (log, partition, "offset")
@@ -62,3 +62,24 @@ CREATE TABLE IF NOT EXISTS sluice_drains (
 );
 
 COMMENT ON TABLE sluice_drains IS 'What every process says of its drains; an old word is of a process that is gone';
+
+CREATE TABLE sluice_erasure (
+    salt bytea NOT NULL,
+    version uuid NOT NULL
+);
+
+COMMENT ON TABLE sluice_erasure IS
+    'One row: what the keys of erased entities are digested with, and a version that is another after each erasure';
+
+-- Two of them, since a uuid has 122 bits of chance.
+INSERT INTO sluice_erasure
+SELECT decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), gen_random_uuid();
+
+CREATE TABLE sluice_erased (
+    digest bytea PRIMARY KEY,
+    table_name text NOT NULL,
+    erased_at timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON TABLE sluice_erased IS
+    'Entities that were erased, by salted digests of their keys: whatever comes of them from a log or a source is left out';

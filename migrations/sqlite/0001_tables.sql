@@ -123,6 +123,7 @@ CREATE TABLE IF NOT EXISTS sluice_readings (
     after_key text NOT NULL,
     keys blob NOT NULL,
     unkeyed integer NOT NULL,
+    erased integer NOT NULL,
     PRIMARY KEY (log, table_name)
 );
 

@@ -50,3 +50,12 @@ CREATE TABLE IF NOT EXISTS sluice_drains (
     seen_at text NOT NULL,
     PRIMARY KEY (consumer_group, owner)
 ) WITHOUT ROWID;
+
+CREATE TABLE sluice_erasure (salt blob NOT NULL, version text NOT NULL);
+INSERT INTO sluice_erasure VALUES (randomblob(32), '00000000-0000-0000-0000-000000000000');
+
+CREATE TABLE sluice_erased (
+    digest blob PRIMARY KEY,
+    table_name text NOT NULL,
+    erased_at text NOT NULL
+) WITHOUT ROWID;

@@ -198,6 +198,9 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             status.ahead
         );
     }
+    if status.erased > 0 {
+        let _ = write!(text, "\n{}", erased(status.erased));
+    }
     if status.shared_keys > 0 {
         let _ = write!(
             text,
@@ -214,6 +217,11 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
         );
     }
     text
+}
+
+/// What is told of rows whose entity was erased.
+pub(super) fn erased(rows: u64) -> String {
+    format!("{rows} rows of erased entities still stand at the source and were left out; delete them there")
 }
 
 /// Drawn only on a terminal; indicatif sees to that.

@@ -329,8 +329,14 @@ mod tests {
     fn a_topic_that_forgets_or_has_one_copy_is_warned_about() {
         let hour = std::time::Duration::from_hours(1);
         let kept = |replicas, under_replicated, retention| {
-            let facts =
-                LogFacts { partitions: 3, replicas, under_replicated, retention, max_message_bytes: None };
+            let facts = LogFacts {
+                partitions: 3,
+                replicas,
+                under_replicated,
+                retention,
+                letters_retention: None,
+                max_message_bytes: None,
+            };
             log_findings("kafka", facts).iter().map(|finding| finding.outcome).collect::<Vec<_>>()
         };
         assert_eq!(kept(Some(3), 0, None), [Outcome::Ok, Outcome::Ok]);

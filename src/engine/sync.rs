@@ -15,12 +15,13 @@ use uuid::Uuid;
 
 use super::{
     appender::Appender,
+    erased::Erased,
     metrics::Flow,
     page::{self, Asked, Misfits, Rows, TOLERATED_SKEW},
     window::Window,
 };
 use crate::{
-    domain::{Table, TableName},
+    domain::{ErasureLedger, Table, TableName},
     fail_point,
     fault::Fault,
     log::{Extent, Log, NewRecord, Position, Topic},
@@ -47,6 +48,7 @@ pub(super) struct SyncRun {
     pub(super) letters: String,
     pub(super) store: Arc<dyn Store>,
     pub(super) appender: Arc<Appender>,
+    pub(super) erased: Arc<Erased>,
     pub(super) coverage: Option<Coverage>,
     /// What of the table's history was lost from a log, and is read again.
     pub(super) owed: Option<Owed>,
@@ -119,6 +121,12 @@ impl SyncRun {
             warn!(
                 sync_id = %self.id, %table, key = table.key_source(), rows = progress.without_key,
                 "rows have no key: no event can be made of them, and some are parked as dead letters"
+            );
+        }
+        if progress.erased > 0 {
+            warn!(
+                sync_id = %self.id, %table, rows = progress.erased,
+                "rows of erased entities still stand at the source and were left out: delete them there"
             );
         }
         info!(
@@ -223,7 +231,8 @@ impl SyncRun {
         progress: &mut SyncProgress,
         misfits: &mut Misfits,
     ) -> Result<(Option<DateTime<Utc>>, bool), Fault> {
-        let rows = Rows::read(self.table, &page);
+        let ledger = self.erased.ledger().await?;
+        let rows = Rows::read(self.table, &page, &ledger);
         let mut last = lease.last_appended(&rows.entities()).await?;
         for (entity, held) in &self.newer_than {
             if let Some(last) = last.get_mut(entity) {
@@ -272,6 +281,7 @@ impl SyncRun {
         progress.dead_letters += parked;
         progress.ahead += taken.ahead;
         progress.shared_keys += taken.shared_keys;
+        progress.erased += taken.erased;
         progress.misfits = page::named(misfits);
         let appended_now: Vec<Appended> = taken.appended.into_values().collect();
         let checkpointed = SyncProgress { remembered, ..progress.clone() };
@@ -280,6 +290,7 @@ impl SyncRun {
         }
         progress.remembered = checkpointed.remembered;
         fail_point::pass("sync.remembered");
+        self.forget_erased(&ledger, &appended_now).await?;
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);
@@ -290,6 +301,20 @@ impl SyncRun {
         }
         self.progress.send_replace(progress.clone());
         Ok((taken.last_modified, taken.cut))
+    }
+
+    /// An erasure that was made while a page was appended found no mark of it.
+    async fn forget_erased(&self, before: &ErasureLedger, appended: &[Appended]) -> Result<(), Fault> {
+        let now = self.erased.ledger().await?;
+        if now.version() == before.version() {
+            return Ok(());
+        }
+        let erased = appended.iter().map(|one| one.entity.clone()).filter(|key| now.holds(self.table, key));
+        let erased: Vec<String> = erased.collect();
+        if !erased.is_empty() {
+            self.store.erase(self.table, &erased, true).await?;
+        }
+        Ok(())
     }
 
     /// Returns once the log has acknowledged every letter.

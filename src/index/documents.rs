@@ -88,6 +88,15 @@ pub(super) fn plan(
     plan
 }
 
+/// The documents that events become, by index and id.
+pub(super) fn brought_by(events: &[SinkEvent]) -> impl Iterator<Item = (IndexName, String)> {
+    events.iter().flat_map(|item| {
+        let event = (IndexName::Eventos, item.event.id.to_string());
+        let entity = item.table.map(|table| (IndexName::Entities(table), item.event.entidade.id.clone()));
+        std::iter::once(event).chain(entity)
+    })
+}
+
 /// What would spoil a whole request, or what the stores refuse, too.
 fn refusal(item: &SinkEvent) -> Option<&'static str> {
     let entity = &item.event.entidade;

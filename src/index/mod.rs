@@ -285,6 +285,13 @@ pub trait Index: Sink {
         limit: u32,
     ) -> Result<Vec<(String, i64)>, Fault>;
 
+    /// Removes every document of these entities and of their events, the places of removed ones too, from the indices that
+    /// serve and from those that are being built. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the index can't be reached or refuses.
+    async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault>;
+
     /// The rebuilds that were begun and not ended, by whatever process.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
 //! table has been read, and who is reading it now.
 
+mod erasures;
 mod layout;
 mod ledger;
 mod notices;
@@ -14,6 +15,7 @@ pub mod tables;
 
 use std::collections::HashMap;
 
+pub use erasures::{ErasedRows, Erasures};
 pub use ledger::{Entry, Ledger, SavedReading, Stranger, StrangerPage};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
@@ -212,6 +214,9 @@ pub struct SyncProgress {
     /// Rows that have no key: some are parked, all are counted.
     #[serde(default)]
     pub without_key: u64,
+    /// Rows left out because their entity was erased.
+    #[serde(default)]
+    pub erased: u64,
     /// The next offset after the last event appended to each partition.
     pub targets: Vec<Position>,
     /// Where each partition ended when all that this sync had appended was remembered: what it appended behind may
@@ -336,7 +341,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink + Questions + Operations + Notices + Ledger {
+pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///

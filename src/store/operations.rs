@@ -44,6 +44,8 @@ pub enum Settled {
     Discarded,
     /// The row came again with other content, and was taken.
     Mended,
+    /// Whom it was about was erased.
+    Erased,
 }
 
 impl Settled {
@@ -52,11 +54,14 @@ impl Settled {
             Self::Replayed => "replayed",
             Self::Discarded => "discarded",
             Self::Mended => "mended",
+            Self::Erased => "erased",
         }
     }
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Replayed, Self::Discarded, Self::Mended].into_iter().find(|settled| settled.as_str() == name)
+        [Self::Replayed, Self::Discarded, Self::Mended, Self::Erased]
+            .into_iter()
+            .find(|settled| settled.as_str() == name)
     }
 }
 
@@ -199,7 +204,7 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn drain_beats(&self, within: Duration) -> Result<Vec<DrainBeat>, Fault>;
 
-    /// Settles dead letters of a log; those that are settled stay as they are.
+    /// Settles dead letters of a log; those that are settled stay as they are, unless they are erased.
     ///
     /// # Errors
     /// When the store can't be reached.

@@ -13,6 +13,7 @@ mod embedded_cli;
 mod embedded_folder;
 mod embedded_kills;
 mod embedded_whole_way;
+mod erasure;
 mod faults;
 mod http;
 mod identity;

@@ -31,6 +31,7 @@ mod backoff;
 mod bulk;
 mod client;
 mod dsl;
+mod erase;
 mod faults;
 mod identity;
 mod operation;
@@ -64,7 +65,7 @@ use crate::{
         fields::Indices, unknown_index,
     },
     log::Position,
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
 /// What faults call this part.
@@ -158,6 +159,14 @@ impl Sink for EsIndex {
         sent.outcome(plan.refused)
     }
 
+    fn left_behind(&self) -> Option<&'static str> {
+        Some("deleted documents, in the index's files until the server merges them away")
+    }
+
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        erase::discard(&self.client, events, |index| Some(self.names.alias(index).into_owned())).await
+    }
+
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
         Ok(None)
     }
@@ -216,6 +225,10 @@ impl Index for EsIndex {
         limit: u32,
     ) -> Result<Vec<(String, i64)>, Fault> {
         versions::page(&self.client, &self.names, table, after, limit).await
+    }
+
+    async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {
+        erase::erase(&self.client, &self.names, table, keys).await
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {

@@ -63,7 +63,7 @@ impl Operation {
 
 /// A document's id as servers take it, who refuse an empty one and one of more than 512 bytes: of those, and of what
 /// looks like one, the digest.
-fn server_id(id: &str) -> Cow<'_, str> {
+pub(super) fn server_id(id: &str) -> Cow<'_, str> {
     const MAX_BYTES: usize = 512;
     const DIGEST: &str = "sha256:";
     if (1..=MAX_BYTES).contains(&id.len()) && !id.starts_with(DIGEST) {

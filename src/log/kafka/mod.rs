@@ -66,6 +66,7 @@ impl KafkaLog {
             partitions,
             replication_factor: settings.replication_factor,
             max_message_bytes: settings.max_message_bytes,
+            retention: settings.retention_days.map(|days| Duration::from_hours(24) * days),
         };
         Ok(Self {
             timeout: settings.timeout,
@@ -217,6 +218,8 @@ impl Log for KafkaLog {
         let mut facts = self.ask(move |admin| admin.facts(&topic)).await?;
         let limits = admin::topic_limits(&self.config, self.timeout, &self.events.name).await?;
         facts.retention = limits.retention;
+        let letters = &self.dead_letters.name;
+        facts.letters_retention = admin::topic_limits(&self.config, self.timeout, letters).await?.retention;
         facts.max_message_bytes = limits.max_message_bytes;
         Ok(facts)
     }

@@ -10,6 +10,7 @@ mod access;
 mod apply;
 mod columns;
 mod connection;
+mod erasures;
 mod faults;
 mod fitness;
 mod health;
@@ -41,14 +42,17 @@ use uuid::Uuid;
 
 pub use self::readers::CreatedReader;
 pub(crate) use self::statement::{checked, is_allowed_function, is_allowed_type};
-use self::{connection::Connector, login::Logins, migrations::MIGRATOR, session::QuestionSessions};
+use self::{
+    connection::Connector, erasures::LastLedger, login::Logins, migrations::MIGRATOR,
+    session::QuestionSessions,
+};
 use crate::{
     config::PostgresSettings,
     domain::{Catalog, Table},
     fault::Fault,
     identity::Identity,
     log::Position,
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
     store::{Begun, Coverage, NewSync, Readable, Store, SyncRecord, refusals::Streaks},
 };
 
@@ -63,6 +67,8 @@ pub struct PgStore {
     sessions: QuestionSessions,
     readable: Arc<Readable>,
     streaks: Arc<Streaks>,
+    /// The ledger as it was at the last batch.
+    erasures: Arc<LastLedger>,
     /// Where the tables are, once known.
     schema: Arc<OnceCell<String>>,
 }
@@ -84,6 +90,7 @@ impl PgStore {
             sessions: QuestionSessions::new(logins),
             readable: Arc::new(Readable::of(catalog)),
             streaks: Arc::default(),
+            erasures: Arc::default(),
             schema: Arc::default(),
         })
     }
@@ -175,12 +182,33 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "apply";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let (streaks, search_for) = (&*self.streaks, self.connector.timeout());
-            let outcome = apply::apply(&mut connection, self.catalog, log, batch, streaks, search_for).await;
+            let knows = apply::Knows {
+                catalog: self.catalog,
+                streaks: &self.streaks,
+                erasures: &self.erasures,
+                search_for: self.connector.timeout(),
+            };
+            let outcome = apply::apply(&mut connection, log, batch, &knows).await;
             connection.settled();
             outcome
         };
         self.connector.bounded(ATTEMPT, call).await
+    }
+
+    fn obeys_erasures(&self) -> bool {
+        true
+    }
+
+    fn left_behind(&self) -> Option<&'static str> {
+        Some(
+            "deleted rows, in the database's files until a vacuum, and in archived WAL and replicas' archives as long as you \
+             keep them",
+        )
+    }
+
+    async fn discard(&self, _: &[SinkEvent]) -> Result<(), Fault> {
+        // Nothing of them gets in.
+        Ok(())
     }
 
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {

@@ -106,15 +106,16 @@ impl Ledger for SqliteStore {
         self.db
             .read("looking for a reading to go on with", move |db| {
                 db.query_row(
-                    "SELECT began_at, after_key, keys, unkeyed FROM sluice_readings WHERE log = ? AND table_name = ?",
+                    "SELECT began_at, after_key, keys, unkeyed, erased FROM sluice_readings WHERE log = ? AND table_name = ?",
                     params![log, table.name()],
                     |row| {
-                        let unkeyed: i64 = row.get(3)?;
+                        let (unkeyed, erased): (i64, i64) = (row.get(3)?, row.get(4)?);
                         Ok(SavedReading {
                             began_at: time(row, 0)?,
                             after: row.get(1)?,
                             keys: row.get(2)?,
                             unkeyed: u64::try_from(unkeyed).unwrap_or_default(),
+                            erased: u64::try_from(erased).unwrap_or_default(),
                         })
                     },
                 )
@@ -137,15 +138,16 @@ impl Ledger for SqliteStore {
                     params![log, table.name()],
                 ),
                 Some(reading) => db.execute(
-                    "INSERT OR REPLACE INTO sluice_readings (log, table_name, began_at, after_key, keys, unkeyed)
-                     VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO sluice_readings (log, table_name, began_at, after_key, keys, unkeyed, erased)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
                     params![
                         log,
                         table.name(),
                         rows::instant(reading.began_at),
                         reading.after,
                         reading.keys,
-                        i64::try_from(reading.unkeyed).unwrap_or(i64::MAX)
+                        i64::try_from(reading.unkeyed).unwrap_or(i64::MAX),
+                        i64::try_from(reading.erased).unwrap_or(i64::MAX)
                     ],
                 ),
             })
