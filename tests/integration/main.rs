@@ -6,6 +6,7 @@
 // A test that can't go on should say so and stop.
 #![allow(clippy::expect_used)]
 
+mod changing_source;
 mod dead_letters;
 #[cfg(unix)]
 mod embedded_cli;
