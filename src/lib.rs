@@ -7,6 +7,7 @@
 // Output goes through the command line's own functions: these panic where nobody reads it.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod authorities;
 mod backoff;
 pub mod cli;
 pub mod config;

@@ -394,7 +394,7 @@ impl Reconcile {
             .map(|extent| Position { partition: extent.partition, offset: extent.high })
             .collect();
         for (sink, base) in &self.sinks {
-            let group = reading::Reading::of(&*self.run.log, &**sink, base).await?.group;
+            let group = self.group_of(&**sink, base).await?;
             let (mut fewest, mut since) = (i64::MAX, Instant::now());
             loop {
                 let standing = lag::standing(&*self.run.log, &self.run.log_id, &**sink, &group).await?;
@@ -424,6 +424,19 @@ impl Reconcile {
             sink.make_visible().await?;
         }
         Ok(())
+    }
+
+    /// The group that a sink is drained in. A drain that has just been started may still make what it drains into.
+    async fn group_of(&self, sink: &dyn Sink, base: &str) -> Result<String, Stop> {
+        let since = Instant::now();
+        loop {
+            match reading::Reading::of(&*self.run.log, sink, base).await {
+                Ok(reading) => return Ok(reading.group),
+                Err(fault) if fault.part == sink.name() && since.elapsed() < self.settings.stalled_after => {}
+                Err(fault) => return Err(Stop::Fault(fault)),
+            }
+            self.cancellable(tokio::time::sleep(LOOK_EVERY)).await?;
+        }
     }
 
     async fn enter(

@@ -168,7 +168,7 @@ pub(super) fn fault_from_transport(
         return Fault::misconfigured(
             PART,
             message,
-            "make the system trust the server's certificate authority, or name its file in SSL_CERT_FILE",
+            "if ELASTICSEARCH_URL is right, name the file of the authority that signed it in ELASTICSEARCH_SSL_CA_LOCATION",
         );
     }
     Fault::transient(

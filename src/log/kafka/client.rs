@@ -1,16 +1,51 @@
 //! Client configuration, and where the clients' own words go.
 
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+
 use rdkafka::{
     ClientContext,
     config::{ClientConfig, RDKafkaLogLevel},
+    consumer::ConsumerContext,
     error::KafkaError,
 };
 use secrecy::ExposeSecret;
 
+use super::refusals::Refusals;
 use crate::{config::KafkaSettings, redaction};
 
+/// What a client is made with, and where all of them tell why they are refused.
+#[derive(Debug, Clone)]
+pub(super) struct Config {
+    rdkafka: ClientConfig,
+    pub(super) refusals: Arc<Refusals>,
+}
+
+impl Deref for Config {
+    type Target = ClientConfig;
+
+    fn deref(&self) -> &ClientConfig {
+        &self.rdkafka
+    }
+}
+
+impl DerefMut for Config {
+    fn deref_mut(&mut self) -> &mut ClientConfig {
+        &mut self.rdkafka
+    }
+}
+
+impl Config {
+    /// For clients that only ask or append.
+    pub(super) fn quiet(&self) -> QuietContext {
+        QuietContext(self.refusals.clone())
+    }
+}
+
 /// What every client shares: addresses and credentials.
-pub(super) fn base_config(settings: &KafkaSettings) -> ClientConfig {
+pub(super) fn base_config(settings: &KafkaSettings) -> Config {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &settings.bootstrap_servers)
@@ -37,22 +72,24 @@ pub(super) fn base_config(settings: &KafkaSettings) -> ClientConfig {
             config.set(key, value);
         }
     }
-    config
+    Config { rdkafka: config, refusals: Arc::default() }
 }
 
 /// Sends librdkafka's log to ours.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct QuietContext;
+#[derive(Debug, Clone)]
+pub(super) struct QuietContext(Arc<Refusals>);
 
 impl ClientContext for QuietContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        forward_log(level, facility, message);
+        self.0.hear(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         forward_error(&error, reason);
     }
 }
+
+impl ConsumerContext for QuietContext {}
 
 pub(super) fn forward_log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     let message = redaction::words(message);

@@ -79,9 +79,11 @@ fn verdict(code: Code) -> (FaultKind, &'static str) {
         | Code::OperationTimedOut
         | Code::MessageTimedOut
         | Code::RequestTimedOut
-        | Code::NetworkException => {
-            (Transient, "check that the brokers in KAFKA_BOOTSTRAP_SERVERS run and can be reached from here")
-        }
+        | Code::NetworkException => (
+            Transient,
+            "check that the brokers in KAFKA_BOOTSTRAP_SERVERS run and can be reached from here, and that \
+                 KAFKA_SECURITY_PROTOCOL is what they speak",
+        ),
         _ => (Transient, "tried again by itself; if it stays, look at the brokers' logs"),
     }
 }
