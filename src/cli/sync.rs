@@ -76,7 +76,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     for line in summary(&status, options.wait).lines() {
         output::line(line)?;
     }
-    if let Some(hint) = engine.project.empty_hint().filter(|_| status.rows_read == 0) {
+    if let Some(hint) = engine.project.blind_spot().filter(|_| status.rows_read == 0) {
         output::note(hint);
     }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);

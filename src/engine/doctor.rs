@@ -125,7 +125,7 @@ impl Doctor {
             findings.extend(self.examine_definition(table).await);
             let now = health.clock.unwrap_or_else(Utc::now);
             if let Ok(Some(ahead @ 1..)) =
-                within(part, self.shared.source.rows_ahead(table, now + TOLERATED_SKEW)).await
+                within(part, self.shared.source.rows_since(table, now + TOLERATED_SKEW)).await
             {
                 findings.push(Finding::warning(
                     part,
@@ -282,19 +282,21 @@ fn log_findings(part: &str, facts: LogFacts) -> Vec<Finding> {
 
 async fn examine_sink(sink: &dyn Sink) -> Vec<Finding> {
     let part = sink.name();
-    match within(part, sink.health()).await {
-        Ok(health) => {
-            let counts: Vec<String> =
-                health.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-            let mut findings = vec![
-                Finding::ok(part, "reachable", health.version),
-                Finding::ok(part, "holds", counts.join(", ")),
-            ];
-            findings.extend(health.clock.map(|clock| skew(part, clock, Utc::now())));
-            findings
+    let (health, counts) = tokio::join!(within(part, sink.health()), within(part, sink.counts()));
+    let health = match health {
+        Ok(health) => health,
+        Err(fault) => return vec![Finding::failed(part, "reachable", fault)],
+    };
+    let holds = match counts {
+        Ok(counts) => {
+            let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            Finding::ok(part, "holds", counts.join(", "))
         }
-        Err(fault) => vec![Finding::failed(part, "reachable and prepared", fault)],
-    }
+        Err(fault) => Finding::failed(part, "prepared", fault),
+    };
+    let mut findings = vec![Finding::ok(part, "reachable", health.version), holds];
+    findings.extend(health.clock.map(|clock| skew(part, clock, Utc::now())));
+    findings
 }
 
 fn skew(part: &str, theirs: DateTime<Utc>, ours: DateTime<Utc>) -> Finding {

@@ -1,9 +1,11 @@
 //! What doctor makes of what it was told of operations: a store fit to be written, pauses, open dead letters, schedules.
 
+use chrono::Utc;
+
 use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause};
 use crate::{
     fault::Fault,
-    next_step::NextStep,
+    next_step::{NextStep, Remark},
     store::{AccessWarning, Notice, NoticeKind, QuestionAccess, Schedule, StoreFacts},
 };
 
@@ -91,10 +93,9 @@ pub(super) fn pause_findings(part: &str, pauses: Result<Vec<SinkPause>, Fault>) 
         Ok(pauses) => pauses
             .iter()
             .map(|pause| {
-                let since = pause.since.format("%Y-%m-%dT%H:%M:%SZ");
-                let detail = format!("by {} since {since}", pause.paused_by);
+                let Remark { problem, .. } = pause.remark();
                 let resume = NextStep::ResumeSink { sink: pause.sink.clone() };
-                Finding::warning(&pause.sink, "paused", detail, resume)
+                Finding::warning(&pause.sink, "paused", problem, resume)
             })
             .collect(),
         Err(fault) => vec![Finding::failed(part, "pauses", fault)],
@@ -123,14 +124,12 @@ pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<
         Ok(schedules) => schedules
             .into_iter()
             .map(ScheduleStatus::from)
-            .map(|schedule| match schedule.failure() {
-                Some(failure) => Finding::new(
-                    PART,
-                    &schedule.table,
-                    Outcome::Failed,
-                    failure,
-                    Some("mend the cause; the next run makes up for it".into()),
-                ),
+            .map(|schedule| match schedule.problem(Utc::now()) {
+                Some(Remark { problem, next_step }) => {
+                    let mend = || "mend the cause; the next run makes up for it".into();
+                    let step = Some(next_step.unwrap_or_else(mend));
+                    Finding::new(PART, &schedule.table, Outcome::Failed, problem, step)
+                }
                 None => {
                     let every = format!("every {} minutes", schedule.every_minutes);
                     Finding::ok(PART, &schedule.table, every)

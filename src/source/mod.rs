@@ -213,11 +213,12 @@ pub trait Source: Send + Sync {
     /// As [`Source::page`].
     async fn check(&self, table: Table) -> Result<Vec<Difference>, Fault>;
 
-    /// How many rows of the table say that they were changed later than `now`; `None` where it has no such column.
+    /// How many rows of the table say that they were changed later than `at`, or created where it has no time of change;
+    /// `None` where it has neither.
     ///
     /// # Errors
     /// As [`Source::page`].
-    async fn rows_ahead(&self, table: Table, now: DateTime<Utc>) -> Result<Option<u64>, Fault>;
+    async fn rows_since(&self, table: Table, at: DateTime<Utc>) -> Result<Option<u64>, Fault>;
 
     /// Asks for something small.
     ///
@@ -225,6 +226,6 @@ pub trait Source: Send + Sync {
     /// As [`Source::page`].
     async fn health(&self) -> Result<SourceHealth, Fault>;
 
-    /// What to tell a user whose query found no row at all, when the reason may be the key and not the data.
-    fn empty_hint(&self) -> Option<SourceWarning>;
+    /// What to tell a user whose key may be shown only some of the rows, or none, whatever there is.
+    fn blind_spot(&self) -> Option<SourceWarning>;
 }

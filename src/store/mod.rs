@@ -16,7 +16,7 @@ pub mod tables;
 use std::collections::HashMap;
 
 pub use erasures::{ErasedRows, Erasures};
-pub use ledger::{Entry, Ledger, SavedReading, Stranger, StrangerPage};
+pub use ledger::{Entry, Ledger, SavedReading, Stranger, StrangerPage, Tally};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
     QuestionAccess, Questions, StoredEntity, StoredEvent, readable,
@@ -349,8 +349,7 @@ pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures {
     /// When the store can't be reached.
     async fn begin_sync(&self, new: NewSync) -> Result<Begun, Fault>;
 
-    /// A sync by its id. One that counts as running although nobody holds its table's lease is shown, and kept,
-    /// as interrupted.
+    /// A sync by its id. One that counts as running although nobody holds its table's lease is shown as interrupted.
     ///
     /// # Errors
     /// When the store can't be reached.

@@ -252,6 +252,13 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault>;
 
+    /// Of each of these tables the latest sync that succeeded, the latest reconciliation that ended and the latest sync
+    /// that ended, whatever became of it; one that is several of these comes once.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn latest_syncs(&self, tables: &[TableName]) -> Result<Vec<SyncRecord>, Fault>;
+
     /// Every schedule, by table.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ mod rebuild;
 mod reconcile;
 mod schedules;
 mod source_supabase;
+mod status;
 mod stdio;
 mod store_conformance;
 mod store_operations;

@@ -494,7 +494,12 @@ impl Sink for TantivyIndex {
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
-        let counts = self.blocking("counting documents", |shared| {
+        let version = format!("tantivy in {}", self.shared.folder.display());
+        Ok(SinkHealth { version, clock: None })
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        self.blocking("counting documents", |shared| {
             let mut counts = Vec::new();
             for index in shared.indices.names() {
                 let generation = shared.serving(index)?;
@@ -502,9 +507,8 @@ impl Sink for TantivyIndex {
                 counts.push((index.to_string(), generation.count()?));
             }
             Ok(counts)
-        });
-        let version = format!("tantivy in {}", self.shared.folder.display());
-        Ok(SinkHealth { version, clock: None, counts: counts.await? })
+        })
+        .await
     }
 }
 
@@ -634,5 +638,9 @@ impl Sink for RebuildSink {
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
         self.index.health().await
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        Ok(Vec::new())
     }
 }

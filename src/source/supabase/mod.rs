@@ -211,17 +211,24 @@ impl SupabaseSource {
         }
     }
 
-    /// Rows of the first of the tables that is there, and the server's time.
-    async fn pulse(&self) -> Result<(Option<u64>, Option<DateTime<Utc>>), Fault> {
+    /// Whether the first of the tables that is there shows any row, and the server's time. Counts nothing: that takes the
+    /// longer the more there is.
+    async fn pulse(&self) -> Result<(Option<bool>, Option<DateTime<Utc>>), Fault> {
         let mut forbidden = None;
         for table in self.catalog.tables() {
-            match self.counted(table, None).await {
-                Ok((reply, total)) => return Ok((Some(total), reply.clock)),
+            let definition = table.definition();
+            let query = [
+                query::parameter("select", query::name(definition.key_source())),
+                query::parameter("limit", 1),
+            ];
+            let (what, schema) = (format!("looking at {table}"), definition.source.schema.as_deref());
+            match self.rows(&what, table.source_name(), schema, &query).await {
+                Ok((reply, rows)) => return Ok((Some(!rows.is_empty()), reply.clock)),
                 Err(Refusal::Answer { error, .. }) if error.is_missing_table() => {}
                 Err(refusal) => {
                     let is_forbidden =
                         matches!(&refusal, Refusal::Answer { error, .. } if error.is_forbidden());
-                    let fault = self.http.fault(&format!("counting {table}"), refusal);
+                    let fault = self.http.fault(&what, refusal);
                     if !is_forbidden {
                         return Err(fault);
                     }
@@ -338,10 +345,11 @@ impl Source for SupabaseSource {
         Ok(found)
     }
 
-    async fn rows_ahead(&self, table: Table, now: DateTime<Utc>) -> Result<Option<u64>, Fault> {
-        let Some(modified) = &table.definition().time.modified else { return Ok(None) };
-        let column = table.definition().source_of(modified);
-        let later = format!("{}.gt.{}", query::name(column), query::quoted(&query::spelled(now, table)));
+    async fn rows_since(&self, table: Table, at: DateTime<Utc>) -> Result<Option<u64>, Fault> {
+        let time = &table.definition().time;
+        let Some(column) = time.modified.as_ref().or(time.created.as_ref()) else { return Ok(None) };
+        let column = table.definition().source_of(column);
+        let later = format!("{}.gt.{}", query::name(column), query::quoted(&query::spelled(at, table)));
         match self.counted(table, Some(later)).await {
             Ok((_, count)) => Ok(Some(count)),
             Err(Refusal::Answer { error, .. })
@@ -354,12 +362,10 @@ impl Source for SupabaseSource {
     }
 
     async fn health(&self) -> Result<SourceHealth, Fault> {
-        let (rows, clock) = self.pulse().await?;
+        let (shows_rows, clock) = self.pulse().await?;
         let mut warnings = Vec::new();
-        if rows == Some(0) {
-            warnings.extend(self.empty_hint());
-        }
-        if rows.is_none() {
+        warnings.extend(self.blind_spot());
+        if shows_rows.is_none() {
             warnings.push(SourceWarning {
                 about: "tables",
                 problem: format!("the project serves none of the tables {}", self.catalog.names()),
@@ -369,14 +375,15 @@ impl Source for SupabaseSource {
         Ok(SourceHealth { host: self.http.host.clone(), key: self.key.as_str(), clock, warnings })
     }
 
-    fn empty_hint(&self) -> Option<SourceWarning> {
+    fn blind_spot(&self) -> Option<SourceWarning> {
         (!self.key.sees_everything()).then(|| SourceWarning {
             about: "row-level security",
             problem: format!(
-                "a {} key sees nothing where row-level security has no policy for it",
+                "a {} key sees only the rows that a policy of row-level security shows it, and none where there is no \
+                 policy: what it sees need not be all, and no count can tell",
                 self.key.as_str()
             ),
-            next_step: "if there should be rows, use a secret key in SUPABASE_KEY, or add a policy for this one",
+            next_step: "if there should be more rows, use a secret key in SUPABASE_KEY, or add a policy for this one",
         })
     }
 }

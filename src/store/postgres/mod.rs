@@ -230,7 +230,17 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "ask for health";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = health::health(&mut connection, self.catalog).await;
+            let outcome = health::health(&mut connection).await;
+            connection.settle(ATTEMPT, outcome)
+        };
+        self.connector.bounded(ATTEMPT, call).await
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        const ATTEMPT: &str = "count rows";
+        let call = async {
+            let mut connection = self.connector.acquire(ATTEMPT).await?;
+            let outcome = health::counts(&mut connection, self.catalog).await;
             connection.settle(ATTEMPT, outcome)
         };
         self.connector.bounded(ATTEMPT, call).await

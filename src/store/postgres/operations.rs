@@ -319,6 +319,11 @@ impl Operations for PgStore {
         over!(self, "list syncs", connection => syncs::listed(connection, filter))
     }
 
+    async fn latest_syncs(&self, tables: &[TableName]) -> Result<Vec<SyncRecord>, Fault> {
+        let tables: Vec<&str> = tables.iter().map(|table| table.0.as_str()).collect();
+        over!(self, "look for the latest syncs", connection => syncs::latest(connection, &tables))
+    }
+
     async fn schedules(&self) -> Result<Vec<Schedule>, Fault> {
         let sql = format!("SELECT {SCHEDULE} FROM sluice_schedules ORDER BY table_name");
         let rows: Vec<StoredSchedule> = over!(self, "read the schedules", connection =>

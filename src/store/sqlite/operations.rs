@@ -268,9 +268,15 @@ impl Operations for SqliteStore {
     }
 
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault> {
-        self.mark_interrupted().await?;
-        let filter = filter.clone();
-        self.db.read("listing syncs", move |db| lease::listed(db, &filter)).await
+        let (leases, filter) = (self.known_leases(), filter.clone());
+        self.db.read("listing syncs", move |db| lease::listed(db, leases.as_ref(), &filter)).await
+    }
+
+    async fn latest_syncs(&self, tables: &[TableName]) -> Result<Vec<SyncRecord>, Fault> {
+        let (leases, tables) = (self.known_leases(), tables.to_vec());
+        self.db
+            .read("looking for the latest syncs", move |db| lease::latest(db, leases.as_ref(), &tables))
+            .await
     }
 
     async fn schedules(&self) -> Result<Vec<Schedule>, Fault> {

@@ -320,7 +320,7 @@ async fn a_table_is_read_by_its_own_names_schema_and_clock() {
     let requests = server.take_requests();
     assert!(requests.iter().all(|request| request.schema == "vendas" && request.path == "Orders 2026"));
     assert!(requests.iter().all(|request| !format!("{:?}", request.query).contains("card token")));
-    assert_eq!(source.rows_ahead(pedidos, Utc::now() - TimeDelta::hours(2)).await.expect("a count"), Some(1));
+    assert_eq!(source.rows_since(pedidos, Utc::now() - TimeDelta::hours(2)).await.expect("a count"), Some(1));
     let overview = source.overview(pedidos).await.expect("an overview");
     assert_eq!((overview.total, overview.last_24h), (Some(4), Some(0)));
 }
@@ -333,8 +333,8 @@ async fn rows_dated_ahead_are_counted() {
     rows[1].insert("updated_at".to_owned(), json!(spelled(Utc::now() + TimeDelta::hours(3))));
     server.set_rows(table("leads"), rows);
     let source = source(&server);
-    let ahead = async |name: &str| source.rows_ahead(table(name), Utc::now()).await.expect("a count");
-    assert_eq!((ahead("leads").await, ahead("chat_sessions").await), (Some(2), None));
+    let ahead = async |name: &str| source.rows_since(table(name), Utc::now()).await.expect("a count");
+    assert_eq!((ahead("leads").await, ahead("chat_sessions").await), (Some(2), Some(0)));
     server.drop_column(table("leads"), "updated_at");
     assert_eq!(ahead("leads").await, None);
 }

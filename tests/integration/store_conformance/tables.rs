@@ -129,7 +129,7 @@ async fn a_table_of_every_kind_of_column_keeps_each_value_and_its_type<B: StoreB
             .collect();
     let applied = apply_of(catalog, store, events).await;
     assert_eq!(applied, Applied { inserted: 3, entities: 3, ..Applied::default() }, "misfits park no row");
-    let counts = store.health().await.expect("it answers").counts;
+    let counts = store.counts().await.expect("it answers");
     assert_eq!(counts, [("eventos_raw".to_owned(), 3), ("order".to_owned(), 3)]);
 
     let full = entity(store, catalog, "order", "1").await;
