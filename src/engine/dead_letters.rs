@@ -14,7 +14,6 @@ use crate::{
         Catalog, ErasureLedger, Event, Json, MANUAL, RowError, SourceRow, Table, canonical, json, micros,
     },
     log::{NewRecord, Position, Record},
-    store,
 };
 
 /// UUIDv5 namespace of dead letters of log records.

@@ -20,7 +20,7 @@ use crate::{
     index::{IndexName, SearchRequest, Sort},
     log::{Extent, Position, Record, Topic},
     source::{Condition, RowQuery, Scope},
-    store::{self, Resolution, Settled},
+    store::{Resolution, Settled},
 };
 
 /// Letters read at a time.

@@ -13,7 +13,7 @@ use crate::{
     domain::{ErasureLedger, Json, Misfit, RowError, SourceRow, Table, TableName, micros},
     log::NewRecord,
     source::Page,
-    store::{self, Appended, ColumnMisfits, ParkedEntity},
+    store::{Appended, ColumnMisfits, ParkedEntity},
 };
 
 /// How far a clock may be from the server's: this machine's before the window is planned anew by the server's, a

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{PART, operation::server_id, client::Client, rebuild, templates::Names};
+use super::{PART, client::Client, operation::server_id, rebuild, templates::Names};
 use crate::{
     domain::Table,
     fault::Fault,
@@ -96,7 +96,10 @@ pub(super) async fn discard(
     let mut body = String::new();
     for (index, id) in documents::brought_by(events) {
         if let Some(alias) = target(index) {
-            body.push_str(&format!("{{\"delete\":{{\"_index\":\"{alias}\",\"_id\":{}}}}}\n", quoted(&server_id(&id))));
+            body.push_str(&format!(
+                "{{\"delete\":{{\"_index\":\"{alias}\",\"_id\":{}}}}}\n",
+                quoted(&server_id(&id))
+            ));
         }
     }
     if body.is_empty() {

@@ -43,7 +43,11 @@ async fn what_is_about_an_erased_entity_is_removed_and_left_out_by_whoever_appli
     assert_eq!(erased, Some(ErasedRows { entities: 1, events: 2, marks: 0, new: 1 }));
     assert!(!bench.contents().await.concat().contains("Zuleica"));
     assert_eq!(bench.texts("SELECT nome FROM leads").await, ["Beto"]);
-    assert_eq!(bench.texts("SELECT CAST(count(*) AS text) FROM chat_sessions").await, ["1"], "of the same key");
+    assert_eq!(
+        bench.texts("SELECT CAST(count(*) AS text) FROM chat_sessions").await,
+        ["1"],
+        "of the same key"
+    );
     assert_rollup_equals_a_recount(&bench).await;
     let ledger = other.erasures(Some(before.version())).await.expect("a ledger").expect("it changed");
     assert!(ledger.holds(table("leads"), &key(1)[0]) && !ledger.holds(table("leads"), &key(2)[0]));
