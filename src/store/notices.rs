@@ -74,6 +74,12 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// What is there is not what was.
+    pub(super) fn replaced(kind: NoticeKind, met: &Identity) -> Self {
+        let (part, log) = (met.place.clone(), met.id.clone());
+        Self { kind, part, log, partition: None, from: 0, to: 0, noticed_at: Utc::now() }
+    }
+
     /// What happened, and what was or is done about it.
     pub fn sentence(&self) -> String {
         let Self { part, from, to, .. } = self;

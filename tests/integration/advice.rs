@@ -55,27 +55,25 @@ async fn a_table_that_somebody_dropped_is_named_by_doctor_and_filled_again_after
     assert_eq!(sync(&engine, request(table("leads"))).await.state, SyncPhase::Done);
     engine.shut_down().await;
     for dropped in [
-        "leads",
-        "eventos_raw",
-        "eventos_agregados",
-        "sluice_appended",
-        "sluice_tables",
-        "sluice_offsets",
-        "sluice_notices",
+        &["eventos_raw", "sluice_notices"][..],
+        &["leads", "sluice_appended"],
+        &["eventos_agregados", "sluice_tables", "sluice_offsets"],
     ] {
-        place.execute(&format!("DROP TABLE {dropped}")).await;
+        place.execute(&format!("DROP TABLE {}", dropped.join("; DROP TABLE "))).await;
         let told = said(&place, &["doctor"]).await;
-        assert!(told.stdout.contains(dropped), "{dropped}: {}", told.stdout);
         let migrated = said(&place, &["migrate"]).await;
-        assert_eq!(migrated.code, Some(0), "{dropped}: {migrated:?}");
+        assert_eq!(migrated.code, Some(0), "{dropped:?}: {migrated:?}");
         let well = said(&place, &["doctor"]).await;
-        assert_eq!(well.code, Some(0), "{dropped}: {}", well.stdout);
-        assert!(well.stdout.contains(dropped), "what it means stays told: {dropped}: {}", well.stdout);
+        assert_eq!(well.code, Some(0), "{dropped:?}: {}", well.stdout);
+        for table in dropped {
+            assert!(told.stdout.contains(table), "{table}: {}", told.stdout);
+            assert!(well.stdout.contains(table), "what it means stays told: {table}: {}", well.stdout);
+        }
 
         let engine = place.engine().await;
         engine.start_drains().await;
         let again = sync(&engine, request(table("leads"))).await;
-        assert_eq!(again.state, SyncPhase::Done, "{dropped}: {again:?}");
+        assert_eq!(again.state, SyncPhase::Done, "{dropped:?}: {again:?}");
         crate::support::eventually("both sinks are through", async || {
             engine.drains.lag().await.expect("lag").iter().all(|sink| sink.total == 0)
         })
@@ -86,10 +84,10 @@ async fn a_table_that_somebody_dropped_is_named_by_doctor_and_filled_again_after
             "SELECT count(*) FROM eventos_raw",
             "SELECT CAST(sum(total) AS integer) FROM eventos_agregados",
         ] {
-            assert_eq!(value(&engine, count).await, 20, "{dropped}: {count}");
+            assert_eq!(value(&engine, count).await, 20, "{dropped:?}: {count}");
         }
         let leads = IndexName::Entities(table("leads"));
-        assert_eq!(documents(&engine, leads, None).await.len(), 20, "{dropped}");
+        assert_eq!(documents(&engine, leads, None).await.len(), 20, "{dropped:?}");
         engine.shut_down().await;
     }
     place.clean_up().await;
@@ -126,11 +124,8 @@ async fn a_missing_schema_and_one_that_the_user_may_not_use_are_made_and_granted
     mended(&database, &login, "no schema vendas").await;
     let store = PgStore::connect(&database.settings_of(&login), Catalog::built_in()).expect("a store");
     store.prepare().await.expect("tables in the schema");
+    store.health().await.expect("the tables are there");
     store.close().await;
-    assert_eq!(
-        database.one::<i64>("SELECT count(*) FROM pg_class WHERE oid = to_regclass('vendas.leads')").await,
-        1
-    );
 
     database.execute_as_admin("CREATE SCHEMA fechado").await;
     database.execute_as_admin(&format!("ALTER ROLE {login} SET search_path = 'fechado'")).await;

@@ -7,6 +7,7 @@ use sluice::{
     domain::{Catalog, JsonObject, Table, TableName},
     engine::{EntityKey, LetterFilter, SyncPhase},
     index::{IndexName, SearchRequest, Sort},
+    source::sample::SampleColumn,
     store::Reconciliation,
 };
 
@@ -99,6 +100,7 @@ async fn a_row_of_any_text_key_goes_the_whole_way_is_found_changed_proven_and_re
     let mut all: Vec<JsonObject> = keys.iter().map(|key| row(key, "nova")).collect();
     let too_long = format!("{}c", longest('a'));
     all.push(row(&too_long, "longa"));
+    place.source().create_table("public", "pedidos", SampleColumn::of(orders), &[]).expect("a table");
     place.source().set_rows(orders, all.clone());
     // Pages end amid the keys.
     place.source().set_max_rows(Some(3));
@@ -144,7 +146,7 @@ async fn a_row_of_any_text_key_goes_the_whole_way_is_found_changed_proven_and_re
     let gone = ["", "a\nb", &longest('a')];
     all.retain(|row| !gone.contains(&row["codigo"].as_str().expect("a text")));
     place.source().set_rows(orders, all);
-    let asked = Reconciliation { allow_deletes: Some(3), ..Reconciliation::default() };
+    let asked = Reconciliation { allow_deletes: Some(3) };
     let id = engine.syncs.reconcile(&TableName::from(orders), asked).await.expect("a reconciliation");
     let status = finished(&engine, id).await;
     let report = status.reconcile.as_ref().unwrap_or_else(|| panic!("{status:?}"));

@@ -105,3 +105,20 @@ impl IndexError {
         Fault::new(PART, kind, format!("{doing}: {problem}"), advice)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_waited_for_wherever_it_is_met() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        for error in [IndexError::Io(full()), IndexError::Tantivy(TantivyError::IoError(Arc::new(full())))] {
+            let fault = error.into_fault("writing", Path::new("index"));
+            assert_eq!(fault.kind, FaultKind::Transient);
+            assert!(fault.to_string().contains("free some room"), "{fault}");
+        }
+    }
+}

@@ -56,7 +56,8 @@ pub(super) async fn problem(connection: &mut PgConnection) -> Result<Option<Faul
 
 /// The server's process behind a session.
 pub(super) async fn backend(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await
+    // A pooler knows nothing of a statement that was prepared.
+    sqlx::query_scalar("SELECT pg_backend_pid()").persistent(false).fetch_one(connection).await
 }
 
 /// What two sessions mean that are the same process of the server.

@@ -45,15 +45,7 @@ async fn meet(
         .bind(&met.id)
         .execute(&mut *transaction)
         .await?;
-    let notice = Notice {
-        kind,
-        part: met.place.clone(),
-        log: met.id.clone(),
-        partition: None,
-        from: 0,
-        to: 0,
-        noticed_at: Utc::now(),
-    };
+    let notice = Notice::replaced(kind, met);
     insert(&mut transaction, &notice).await?;
     if kind == NoticeKind::LogReplaced {
         let old = Identity { place: met.place.clone(), id: before.clone() };

@@ -411,20 +411,22 @@ impl Operations for PgStore {
         if unfit.is_some() {
             return Ok(StoreFacts { unfit, ..StoreFacts::default() });
         }
+        if let Some(unfit) = self.unwritable().await? {
+            return Ok(StoreFacts { unfit: Some(unfit), ..StoreFacts::default() });
+        }
         let is_fresh = over!(self, "look for tables", connection => fitness::is_fresh(connection))?;
         if is_fresh {
-            return Ok(StoreFacts { is_fresh, unfit: self.unwritable().await?, ..StoreFacts::default() });
+            return Ok(StoreFacts { is_fresh, ..StoreFacts::default() });
         }
         let dropped = over!(self, "look for tables", connection => fitness::dropped(connection))?;
         if !dropped.is_empty() {
-            return Ok(StoreFacts { dropped, unfit: self.unwritable().await?, ..StoreFacts::default() });
+            return Ok(StoreFacts { dropped, ..StoreFacts::default() });
         }
         let done: Vec<i64> = over!(self, "read the migrations", connection =>
             sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection))?;
         let migrations = MIGRATOR.iter().filter(|one| !done.contains(&one.version)).count();
         let tables = over!(self, "read the tables' layouts", connection => prepare::pending(connection, self.catalog))?;
-        let unfit = self.unwritable().await?;
-        Ok(StoreFacts { unfit, pending_migrations: migrations + tables, ..StoreFacts::default() })
+        Ok(StoreFacts { pending_migrations: migrations + tables, ..StoreFacts::default() })
     }
 }
 
@@ -433,6 +435,7 @@ impl PgStore {
     async fn unwritable(&self) -> Result<Option<Fault>, Fault> {
         let tables: Vec<&str> = counted(self.catalog)
             .chain(migrations::up_to(i64::MAX).flat_map(migrations::tables_of))
+            .chain(["_sqlx_migrations"])
             .collect();
         let found: (bool, bool, String, String, Option<String>, Option<String>) = over!(self, "examine the store", connection =>
             sqlx::query_as(

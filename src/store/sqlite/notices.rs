@@ -23,15 +23,7 @@ fn meet(db: &Transaction<'_>, met: &Identity, kind: NoticeKind) -> rusqlite::Res
     let before = known(db, &met.place)?;
     db.execute("INSERT OR REPLACE INTO sluice_parts (place, id) VALUES (?, ?)", params![met.place, met.id])?;
     let Some(before) = before.filter(|before| *before != met.id) else { return Ok(None) };
-    let notice = Notice {
-        kind,
-        part: met.place.clone(),
-        log: met.id.clone(),
-        partition: None,
-        from: 0,
-        to: 0,
-        noticed_at: Utc::now(),
-    };
+    let notice = Notice::replaced(kind, met);
     insert(db, &notice)?;
     if kind == NoticeKind::LogReplaced {
         let old = Identity { place: met.place.clone(), id: before.clone() };
