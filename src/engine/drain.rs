@@ -563,6 +563,12 @@ impl Session<'_> {
     /// Tells the store which entities have open letters; what it could not be told is told before anything else.
     async fn note_parked(&mut self) -> Result<(), Fault> {
         if !self.unnoted.is_empty() {
+            // Their letters are never shown; their keys are not to be kept either.
+            let (catalog, ledger) = (self.drain.catalog, self.erased.ledger().await?);
+            let is_erased = |one: &ParkedEntity| {
+                catalog.get(&one.table.0).is_some_and(|table| ledger.holds(table, &one.entity))
+            };
+            self.unnoted.retain(|one| !is_erased(one));
             let letters = self.drain.log.dead_letters_identity().await?.to_string();
             self.drain.store.note_parked(&letters, &self.unnoted).await?;
             self.unnoted.clear();

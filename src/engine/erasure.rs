@@ -15,7 +15,7 @@ use tracing::info;
 
 use super::{EngineError, EntityKey, dead_letters, questions::referring_to, shared::Shared};
 use crate::{
-    domain::{Compare, Row, Table},
+    domain::{Catalog, Compare, Row, Table},
     fault::Fault,
     index::{IndexName, SearchRequest, Sort},
     log::{Extent, Position, Record, Topic},
@@ -28,6 +28,9 @@ const LETTERS: i64 = 256;
 
 /// Rows asked for by key in one request.
 const KEYS: usize = 100;
+
+/// The shortest key or value, in bytes, that what mentions it is about: a small number is mentioned by chance.
+const UNMISTAKABLE: usize = 8;
 
 /// Documents that an index is asked for to find keys.
 const DOCUMENTS: u32 = 100;
@@ -119,9 +122,9 @@ impl Erasures {
             rows += erased.entities + erased.events + erased.marks;
         }
         let mut removed = vec![RemovedFrom { place: store.name().to_owned(), count: rows, error: None }];
-        removed.push(self.from_index(&found.targets).await);
-        removed.push(self.from_letters(&found).await);
-        let from_log = self.from_log(&found).await;
+        removed.push(self.remove_documents(&found.targets).await);
+        removed.push(self.settle_letters(&found).await);
+        let from_log = self.empty_records(&found).await;
         let keeps_records = from_log.is_none();
         removed.extend(from_log);
         let complete = removed.iter().all(|place| place.error.is_none());
@@ -146,7 +149,8 @@ impl Erasures {
             EntityKey::Key(key) => {
                 let key = table.key.kind.spelled(key).ok_or_else(|| EngineError::Invalid {
                     field: "key",
-                    problem: format!("is no key of {table}: {:?} is what its keys are", table.key.kind),
+                    problem: format!("is no key of {table}, whose keys are of the type {:?}", table.key.kind)
+                        .to_lowercase(),
                 })?;
                 (vec![key], None)
             }
@@ -256,7 +260,7 @@ impl Erasures {
         Ok(rows)
     }
 
-    async fn from_index(&self, targets: &Targets) -> RemovedFrom {
+    async fn remove_documents(&self, targets: &Targets) -> RemovedFrom {
         let mut removed = RemovedFrom { place: self.shared.index.name().to_owned(), count: 0, error: None };
         for (table, keys) in targets {
             match self.shared.index.erase(*table, keys).await {
@@ -268,7 +272,7 @@ impl Erasures {
     }
 
     /// Letters are settled as erased, so that nobody is shown them.
-    async fn from_letters(&self, found: &Found) -> RemovedFrom {
+    async fn settle_letters(&self, found: &Found) -> RemovedFrom {
         let settled = async {
             let letters = self.shared.log.dead_letters_identity().await?.to_string();
             self.shared.store.settle(&letters, &found.letters).await
@@ -279,7 +283,7 @@ impl Erasures {
     }
 
     /// `None` where the log keeps its records until its retention removes them.
-    async fn from_log(&self, found: &Found) -> Option<RemovedFrom> {
+    async fn empty_records(&self, found: &Found) -> Option<RemovedFrom> {
         let log = &self.shared.log;
         let at = |letter: &Resolution| Position { partition: letter.partition, offset: letter.offset };
         let letters: Vec<Position> = found.letters.iter().map(at).collect();
@@ -300,7 +304,7 @@ impl Erasures {
         value: Option<&str>,
         by: &str,
     ) -> Result<Vec<Resolution>, Fault> {
-        let by = format!("{by} on {}", self.shared.settings.owner);
+        let (by, catalog) = (format!("{by} on {}", self.shared.settings.owner), self.shared.catalog);
         let mut letters = Vec::new();
         for extent in self.shared.log.dead_letter_extents().await? {
             let mut low = extent.low;
@@ -308,7 +312,7 @@ impl Erasures {
                 let high = extent.high.min(low + LETTERS);
                 let range = Extent { partition: extent.partition, low, high };
                 let records = self.shared.log.records(Topic::DeadLetters, &[range]).await?;
-                let about = records.iter().filter(|record| self.is_about(record, targets, value));
+                let about = records.iter().filter(|record| is_about(catalog, record, targets, value));
                 letters.extend(about.map(|record| Resolution {
                     partition: record.partition,
                     offset: record.offset,
@@ -321,27 +325,6 @@ impl Erasures {
             }
         }
         Ok(letters)
-    }
-
-    /// A letter names its entity; one that can't, since its bytes are no event or its row has no key, is about them where
-    /// it mentions them.
-    fn is_about(&self, letter: &Record, targets: &[(Table, Vec<String>)], value: Option<&str>) -> bool {
-        if letter.is_erased() {
-            return false;
-        }
-        match dead_letters::about(self.shared.catalog, letter) {
-            Some((table, Some(key))) => targets.iter().any(|(of, keys)| *of == table && keys.contains(&key)),
-            _ => {
-                let text = [letter.key.as_deref(), letter.value.as_deref()];
-                let text: Vec<String> = text
-                    .into_iter()
-                    .flatten()
-                    .map(|bytes| String::from_utf8_lossy(bytes).to_lowercase())
-                    .collect();
-                let mut named = targets.iter().flat_map(|(_, keys)| keys).map(String::as_str).chain(value);
-                named.any(|name| text.iter().any(|text| text.contains(&name.trim().to_lowercase())))
-            }
-        }
     }
 
     /// What is still somewhere, and for how long.
@@ -421,5 +404,73 @@ fn kept(retention: Option<Duration>) -> String {
         Some(retention) => format!("stay {} days at most", retention.as_secs().div_ceil(24 * 60 * 60)),
         None => "stay for ever: give the topic a retention.ms, or new topics one by KAFKA_RETENTION_DAYS"
             .to_owned(),
+    }
+}
+
+/// A letter names its entity; one that can't, since its bytes are no event or its row has no key, is about them where it
+/// mentions them.
+fn is_about(
+    catalog: Catalog,
+    letter: &Record,
+    targets: &[(Table, Vec<String>)],
+    value: Option<&str>,
+) -> bool {
+    if letter.is_erased() {
+        return false;
+    }
+    if let Some((table, Some(key))) = dead_letters::about(catalog, letter) {
+        return targets.iter().any(|(of, keys)| *of == table && keys.contains(&key));
+    }
+    let of_key = letter.key.as_deref().unwrap_or_default();
+    let text = String::from_utf8_lossy(letter.value.as_deref().unwrap_or_default()).to_lowercase();
+    let mut named = targets.iter().flat_map(|(_, keys)| keys).map(String::as_str).chain(value);
+    named.any(|name| {
+        let name = name.trim();
+        let is_mentioned = name.len() >= UNMISTAKABLE && text.contains(&name.to_lowercase());
+        name.as_bytes() == of_key || is_mentioned
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_letter_is_about_whom_it_names_or_else_mentions_beyond_mistake() {
+        let catalog = Catalog::built_in();
+        let table = |name| catalog.get(name).expect("a table");
+        let key = "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a01".to_owned();
+        let about = |headers: &[(&str, &str)], of_key: &'static str, value: String| {
+            let header =
+                |(name, value): &(&str, &str)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes()));
+            let letter = Record {
+                partition: 0,
+                offset: 0,
+                appended_at: None,
+                key: Some(Bytes::from_static(of_key.as_bytes())),
+                value: Some(Bytes::from(value)),
+                headers: headers.iter().map(header).collect(),
+            };
+            let targets = [(table("leads"), vec![key.clone(), "7".to_owned()])];
+            is_about(catalog, &letter, &targets, Some("ana@x.example"))
+        };
+        let upper = key.to_uppercase();
+        assert!(about(&[("table", "leads"), ("entity", &upper)], "", "{}".to_owned()));
+        let other = [("table", "leads"), ("entity", "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a02")];
+        assert!(!about(&other, "", format!("{{\"amiga\": \"{key}\"}}")), "it names somebody else");
+        assert!(!about(
+            &[("table", "chat_sessions"), ("entity", &key)],
+            "",
+            format!("{{\"lead_id\": \"{key}\"}}")
+        ));
+        assert!(
+            about(&[("table", "leads")], "", "{\"email\": \"Ana@X.example\"}".to_owned()),
+            "a row without a key"
+        );
+        assert!(about(&[], "", format!("{{cortado {key}")), "bytes that are no event");
+        assert!(about(&[], "7", "{cortado".to_owned()));
+        assert!(!about(&[], "8", "{\"total\": 7".to_owned()), "a number that happens to be there");
     }
 }

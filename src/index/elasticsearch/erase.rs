@@ -1,4 +1,6 @@
 //! Removing the documents of erased entities.
+//!
+//! They are found and deleted by their ids: a server need not have the module that deletes by query.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +19,8 @@ use crate::{
 /// Keys in one question.
 const KEYS: usize = 1_000;
 
-/// Documents that change while they are removed are found by the next pass.
-const PASSES: usize = 10;
-
-#[derive(Deserialize)]
-struct Removed {
-    deleted: u64,
-    version_conflicts: u64,
-    #[serde(default)]
-    timed_out: bool,
-}
+/// Documents found, and deleted, at a time.
+const DOCUMENTS: u32 = 1_000;
 
 /// From every index of the alias, also those that are being built. What was written before is found: each is refreshed
 /// first.
@@ -50,30 +44,43 @@ pub(super) async fn erase(
                         json!({ "ids": { "values": ids } })
                     }
                 };
-                erased += erase_found(client, &name, &json!({ "query": query })).await?;
+                erased += erase_found(client, &name, &query).await?;
             }
         }
     }
     Ok(erased)
 }
 
+/// Until nothing is found any more: what is written meanwhile is removed, too.
 async fn erase_found(client: &Client, index: &str, query: &Value) -> Result<u64, Fault> {
+    #[derive(Deserialize)]
+    struct Found {
+        hits: Hits,
+    }
+    #[derive(Deserialize)]
+    struct Hits {
+        hits: Vec<Hit>,
+    }
+    #[derive(Deserialize)]
+    struct Hit {
+        #[serde(rename = "_id")]
+        id: String,
+    }
     let doing = format!("erasing documents of {index}");
+    let search = json!({ "size": DOCUMENTS, "_source": false, "track_total_hits": false, "query": query });
     let mut erased = 0;
-    for _ in 0..PASSES {
+    loop {
         client.post::<Value>(&format!("{index}/_refresh"), &doing).await?;
-        let path = format!(
-            "{index}/_delete_by_query?conflicts=proceed&refresh=true&filter_path=deleted,version_conflicts,timed_out,error,status"
-        );
-        let answer = client.post_body(&path, query, &doing).await?;
-        let removed: Removed = client.parse(answer, &doing)?;
-        erased += removed.deleted;
-        if removed.version_conflicts == 0 && !removed.timed_out {
+        // Part of an answer would leave something behind.
+        let path = format!("{index}/_search?allow_partial_search_results=false");
+        let answer = client.post_body(&path, &search, &doing).await?;
+        let found: Found = client.parse(answer, &doing)?;
+        if found.hits.hits.is_empty() {
             return Ok(erased);
         }
+        let documents = found.hits.hits.into_iter().map(|hit| (index.to_owned(), hit.id));
+        erased += delete(client, documents, &doing).await?;
     }
-    let problem = format!("{doing} on {}: they change as fast as they are removed", client.origin());
-    Err(Fault::transient(PART, problem, "erase again"))
 }
 
 /// Removes the documents that events brought, by their ids: no refresh is waited for. `target` is where those of an index
@@ -83,7 +90,16 @@ pub(super) async fn discard(
     events: &[SinkEvent],
     target: impl Fn(IndexName) -> Option<String>,
 ) -> Result<(), Fault> {
-    const DOING: &str = "discarding documents";
+    let documents = documents::brought_by(events).filter_map(|(index, id)| Some((target(index)?, server_id(&id).into_owned())));
+    delete(client, documents, "discarding documents").await.map(drop)
+}
+
+/// Deletes documents, each of an index or alias; those that are not there are not counted.
+async fn delete(
+    client: &Client,
+    documents: impl Iterator<Item = (String, String)>,
+    doing: &str,
+) -> Result<u64, Fault> {
     #[derive(Deserialize)]
     struct Answered {
         #[serde(default)]
@@ -93,26 +109,22 @@ pub(super) async fn discard(
     struct Item {
         status: u16,
     }
-    let mut body = String::new();
-    for (index, id) in documents::brought_by(events) {
-        if let Some(alias) = target(index) {
-            body.push_str(&format!(
-                "{{\"delete\":{{\"_index\":\"{alias}\",\"_id\":{}}}}}\n",
-                quoted(&server_id(&id))
-            ));
-        }
-    }
+    let line = |(index, id): (String, String)| {
+        format!("{{\"delete\":{{\"_index\":\"{index}\",\"_id\":{}}}}}\n", quoted(&id))
+    };
+    let body: String = documents.map(line).collect();
     if body.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    let answer = client.bulk(Bytes::from(body), DOING).await?;
-    let answered: Answered = client.parse(answer, DOING)?;
-    let left = answered.items.iter().flat_map(BTreeMap::values).map(|item| item.status);
-    match left.into_iter().find(|status| !matches!(status, 200 | 404)) {
-        None => Ok(()),
+    let answer = client.bulk(Bytes::from(body), doing).await?;
+    let answered: Answered = client.parse(answer, doing)?;
+    let statuses: Vec<u16> =
+        answered.items.iter().flat_map(BTreeMap::values).map(|item| item.status).collect();
+    match statuses.iter().find(|status| !matches!(status, 200 | 404)) {
+        None => Ok(statuses.iter().filter(|status| **status == 200).count() as u64),
         Some(status) => Err(Fault::transient(
             PART,
-            format!("{DOING} on {}: not all were removed (HTTP {status})", client.origin()),
+            format!("{doing} on {}: not all were removed (HTTP {status})", client.origin()),
             "it is tried again; look at the cluster's health",
         )),
     }

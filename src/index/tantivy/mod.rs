@@ -318,7 +318,8 @@ impl Shared {
                 None => {
                     let entry = self.entry(index)?;
                     let building = entry.building.map(|building| building.generation);
-                    for name in BTreeSet::from_iter(std::iter::once(entry.serving).chain(building)) {
+                    let names: BTreeSet<String> = std::iter::once(entry.serving).chain(building).collect();
+                    for name in names {
                         generations.push(self.generation(index, &name)?);
                     }
                 }

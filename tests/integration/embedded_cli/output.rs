@@ -49,7 +49,7 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
         ("serve", vec!["serve", "--list-tools"]),
         ("sync", vec!["sync", "leads"]),
         ("reconcile", vec!["reconcile", "leads", "--wait"]),
-        ("erase", vec!["erase", "leads", "--email", "ninguem@exemplo.com.br"]),
+        ("erase", vec!["erase", "leads", "--key", "13c82155-e6e9-4011-9cba-228ed7bb287a", "--yes"]),
         ("tables", vec!["tables"]),
         ("tables", vec!["tables", "check"]),
         ("status", vec!["status"]),

@@ -1,8 +1,8 @@
 //! Documents of erased entities.
 
-use sluice::{index::IndexName, sink::Applied};
+use sluice::index::IndexName;
 
-use super::{NEVER, documents, hits, id};
+use super::{documents, hits, id};
 use crate::support::{
     elasticsearch::Corner,
     events::applied,
@@ -55,9 +55,5 @@ async fn what_is_discarded_is_gone_and_its_neighbours_stay<B: IndexBench>() {
     assert_eq!(hits(&*index, entities("leads"), "*").await, 1);
     assert_eq!(hits(&*index, IndexName::Eventos, "*").await, 4);
     let again = applied(&*index, documents[1..3].to_vec()).await;
-    assert_eq!(
-        again,
-        Applied { inserted: 1, duplicates: 1, entities: 2, ..NEVER },
-        "it is the caller who leaves it out"
-    );
+    assert_eq!((again.inserted, again.duplicates), (1, 1), "it is the caller who leaves it out");
 }

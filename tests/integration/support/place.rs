@@ -118,6 +118,7 @@ impl Place for Embedded {
             .expect("an answer")
             .collect::<Result<_, _>>()
             .expect("names");
+        use std::fmt::Write as _;
         let mut dump = String::new();
         for table in tables {
             let mut all = store.prepare(&format!("SELECT * FROM \"{table}\"")).expect("a question");
@@ -130,7 +131,7 @@ impl Place for Embedded {
                         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
                             dump.push_str(&String::from_utf8_lossy(bytes));
                         }
-                        other => dump.push_str(&format!("{other:?}")),
+                        other => write!(dump, "{other:?}").expect("a text grows"),
                     }
                     dump.push('\n');
                 }
