@@ -142,7 +142,7 @@ impl Engine {
         let counts = Arc::new(Counts::new(shared.clone()));
         Self {
             catalog,
-            questions: Questions::new(shared.clone()),
+            questions: Questions::new(shared.clone(), drains.clone()),
             inspection: Inspection {
                 shared: shared.clone(),
                 appender: appender.clone(),
@@ -159,6 +159,7 @@ impl Engine {
                 project: project.clone(),
                 drains: drains.clone(),
                 letters: letters.clone(),
+                counts,
             },
             project,
             appender,

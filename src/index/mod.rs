@@ -284,6 +284,13 @@ pub trait Index: Sink {
         limit: u32,
     ) -> Result<Vec<(String, i64)>, Fault>;
 
+    /// The columns of each index that were added after documents were in it, and that those have no value in until it is
+    /// rebuilt.
+    ///
+    /// # Errors
+    /// When the index can't be reached.
+    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault>;
+
     /// The rebuilds that were begun and not ended, by whatever process.
     ///
     /// # Errors
