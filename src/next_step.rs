@@ -59,6 +59,10 @@ pub enum NextStep {
     StartWorker,
     /// Bring the tables, templates and topics up to date.
     Migrate,
+    /// Build an index anew from the log, so that all of its columns are filled.
+    FillIndex {
+        index: String,
+    },
     /// Build an index anew from the log, or give a column its old type back.
     RebuildIndex {
         index: String,
@@ -115,6 +119,7 @@ impl fmt::Display for NextStep {
             Self::Migrate => f.write_str(
                 "run the migrations with this process's table definitions; a process that drains does so when it starts",
             ),
+            Self::FillIndex { index } => write!(f, "rebuild the index {index} from the log"),
             Self::RebuildIndex { index } => write!(
                 f,
                 "rebuild the index {index} from the log, or give the column its old type back in the table's definition"
@@ -207,6 +212,7 @@ pub(crate) mod testing {
             NextStep::StartWriter,
             NextStep::StartWorker,
             NextStep::Migrate,
+            NextStep::FillIndex { index: table() },
             NextStep::RebuildIndex { index: table() },
         ];
         for step in &each {
@@ -230,6 +236,7 @@ pub(crate) mod testing {
                 | NextStep::StartWriter
                 | NextStep::StartWorker
                 | NextStep::Migrate
+                | NextStep::FillIndex { .. }
                 | NextStep::RebuildIndex { .. } => {}
             }
         }

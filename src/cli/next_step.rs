@@ -39,6 +39,7 @@ pub(super) fn worded(step: &NextStep) -> String {
             "run `sluice migrate` with this process's table definitions; a worker does so when it starts"
                 .to_owned()
         }
+        NextStep::FillIndex { index } => format!("rebuild the index {index}, {OVER_MCP}"),
         NextStep::RebuildIndex { index } => format!(
             "rebuild the index {index}, {OVER_MCP}, or give the column its old type back in the table's definition"
         ),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long counts hold at least.
-const FRESH_FOR: Duration = Duration::from_secs(10);
+const FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// Counting rests for so many times as long as it took.
 const REST: u32 = 20;
@@ -72,7 +72,10 @@ impl Counts {
             let is_before = last_sync_ended.is_some_and(|ended| latest.clock <= ended);
             latest.at.elapsed() > rest && (is_before || latest.at.elapsed() > FRESH_FOR)
         });
-        if is_old {
+        if is_old && self.shared.closing.is_cancelled() {
+            // No task begins any more.
+            tokio::time::timeout(PATIENCE, self.count()).await.ok();
+        } else if is_old {
             if let Ok(turn) = self.counting.clone().try_lock_owned() {
                 let (counts, closing) = (self.clone(), self.shared.closing.clone());
                 self.shared.tasks.spawn(async move {

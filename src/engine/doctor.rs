@@ -7,12 +7,12 @@ use serde::Serialize;
 use std::sync::Arc;
 
 use super::{
-    Project, drains::Drains, letters::Letters, operations, page::TOLERATED_SKEW, shared::Shared,
-    status::within,
+    Project, ScheduleStatus, counts::Counts, drains::Drains, letters::Letters, operations,
+    page::TOLERATED_SKEW, questions::index_lacks, shared::Shared, status::within, tables::Facts,
 };
 use crate::{
     config::KafkaSettings,
-    domain::Table,
+    domain::{Table, TableName},
     fault::Fault,
     log::{LogFacts, records_in},
     next_step::NextStep,
@@ -80,6 +80,7 @@ pub struct Doctor {
     pub(super) project: Arc<Project>,
     pub(super) drains: Arc<Drains>,
     pub(super) letters: Arc<Letters>,
+    pub(super) counts: Arc<Counts>,
 }
 
 impl Doctor {
@@ -236,6 +237,45 @@ impl Doctor {
         findings.extend(operations::pause_findings(part, pauses));
         findings.extend(operations::elsewhere_findings(&elsewhere.unwrap_or_default()));
         findings.extend(operations::schedule_findings(schedules));
+        findings.extend(self.examine_tables().await);
+        findings
+    }
+
+    /// Whether each table is in both sinks as the source has it, as far as counts tell, and what became of its last
+    /// reconciliation.
+    async fn examine_tables(&self) -> Vec<Finding> {
+        let Shared { store, catalog, .. } = &*self.shared;
+        let names: Vec<TableName> = catalog.tables().map(TableName::from).collect();
+        let (latest, standings, schedules) = tokio::join!(
+            within(store.name(), store.latest_syncs(&names)),
+            self.drains.standings(),
+            within(store.name(), store.schedules()),
+        );
+        // Whatever kept them from being told is a finding already.
+        let Ok(latest) = latest else { return Vec::new() };
+        let schedules: Vec<ScheduleStatus> =
+            schedules.unwrap_or_default().into_iter().map(ScheduleStatus::from).collect();
+        let counted = self.counts.latest(Some(Utc::now())).await;
+        let mut findings = Vec::new();
+        for table in catalog.tables() {
+            let facts = Facts {
+                table,
+                counted: counted.get(&table),
+                syncs: Some(&latest),
+                schedule: schedules.iter().find(|schedule| schedule.table == table.name()),
+                lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
+                sinks: self.shared.sinks.each_ref().map(|sink| sink.name()),
+                limits: self.shared.settings.reconcile.deletes,
+                now: Utc::now(),
+            };
+            findings.extend(operations::table_findings(facts.judge()));
+        }
+        if let Ok(lacks) = within(self.shared.index.name(), index_lacks(&*self.shared.index)).await {
+            findings.extend(lacks.into_iter().map(|(index, lack)| {
+                let part = self.shared.index.name();
+                Finding::new(part, index.as_str(), Outcome::Warning, lack.problem, lack.next_step)
+            }));
+        }
         findings
     }
 }

@@ -2,6 +2,7 @@
 //! store, and every worker of the sink obeys it within seconds.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use super::{
     drain::Drain,
     lag::{self, SinkLag},
     shared::Shared,
-    standing::Standings,
+    standing::Standing,
     stats::{DrainReport, DrainStats},
     supervisor::{Restart, Supervisor},
 };
@@ -75,7 +76,7 @@ pub struct Drains {
     pub(super) shared: Arc<Shared>,
     supervisor: Supervisor,
     /// What was found out last of every sink, for answers.
-    pub(super) recent: Mutex<Option<(Instant, Standings)>>,
+    pub(super) recent: Mutex<HashMap<&'static str, (Instant, Option<Standing>)>>,
 }
 
 impl Drains {

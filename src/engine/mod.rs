@@ -146,7 +146,7 @@ impl Engine {
         let counts = Arc::new(Counts::new(shared.clone()));
         Self {
             catalog,
-            questions: Questions::new(shared.clone()),
+            questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
             inspection: Inspection {
                 shared: shared.clone(),
@@ -164,6 +164,7 @@ impl Engine {
                 project: project.clone(),
                 drains: drains.clone(),
                 letters: letters.clone(),
+                counts,
             },
             project,
             appender,

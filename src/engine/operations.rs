@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 
-use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause};
+use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause, tables::Judged};
 use crate::{
     fault::Fault,
     next_step::{NextStep, Remark},
@@ -137,6 +137,38 @@ pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<
             })
             .collect(),
     }
+}
+
+/// What is there of a table, and what became of its last reconciliation.
+pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
+    const PART: &str = "tables";
+    let Judged { status, problems, warnings, .. } = judged;
+    let told = |outcome| {
+        let table = status.table.clone();
+        move |remark: Remark| Finding::new(PART, &table, outcome, remark.problem, remark.next_step)
+    };
+    let mut findings: Vec<Finding> = problems.into_iter().map(told(Outcome::Failed)).collect();
+    findings.extend(warnings.into_iter().map(told(Outcome::Warning)));
+    let check = format!("{} reconciled", status.table);
+    match status.reconciled {
+        Some(last) => {
+            let detail = format!(
+                "{} minutes ago: {}, {} unexplained",
+                last.seconds_ago / 60,
+                last.outcome.as_str(),
+                last.unexplained
+            );
+            findings.push(Finding::ok(PART, &check, detail));
+        }
+        None if status.synced_seconds_ago.is_some() => findings.push(Finding::warning(
+            PART,
+            &check,
+            "never: rows that are gone, or that no sync sees, are not known of",
+            NextStep::Reconcile { table: status.table.clone() },
+        )),
+        None => {}
+    }
+    findings
 }
 
 #[cfg(test)]

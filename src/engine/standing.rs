@@ -130,6 +130,11 @@ impl Standing {
 impl Drains {
     /// Every sink as it stands, one independent of the other.
     pub(super) async fn standings(&self) -> Standings {
+        self.standings_of(None).await
+    }
+
+    /// Of one sink, or of all.
+    async fn standings_of(&self, only: Option<&str>) -> Standings {
         let Shared { log, store, .. } = &*self.shared;
         let (extents, pauses, elsewhere) = tokio::join!(
             within(log.name(), log.extents()),
@@ -139,7 +144,8 @@ impl Drains {
         let untold = pauses.as_ref().err().or(elsewhere.as_ref().err()).cloned();
         let (pauses, elsewhere) = (pauses.unwrap_or_default(), elsewhere.unwrap_or_default());
         let reports = if self.started() { self.reports() } else { Vec::new() };
-        let sinks = self.shared.sinks.iter().map(async |sink| {
+        let asked = self.shared.sinks.iter().filter(|sink| only.is_none_or(|only| only == sink.name()));
+        let sinks = asked.map(async |sink| {
             let name = sink.name();
             Standing {
                 sink: name,
@@ -164,22 +170,37 @@ impl Drains {
     }
 
     /// What answers from a sink lack just now; `None` where they lack nothing.
-    pub async fn behind(&self, sink: &str) -> Option<Remark> {
+    pub async fn behind(&self, sink: &'static str) -> Option<Remark> {
         let mut recent = self.recent.lock().await;
-        let is_recent = recent.as_ref().is_some_and(|(at, _)| at.elapsed() < RECENT);
+        let is_recent = recent.get(sink).is_some_and(|(at, _)| at.elapsed() < RECENT);
         if !is_recent {
-            *recent = match tokio::time::timeout(ANSWER_TIMEOUT, self.standings()).await {
-                Ok(standings) => Some((Instant::now(), standings)),
-                Err(_) => None,
-            };
+            // One sink's answers don't wait for the other.
+            let asked = tokio::time::timeout(ANSWER_TIMEOUT, self.standings_of(Some(sink))).await;
+            let standing = asked.ok().and_then(|mut asked| asked.sinks.pop());
+            recent.insert(sink, (Instant::now(), standing));
         }
-        match &*recent {
-            Some((_, standings)) => standings.sinks.iter().find(|one| one.sink == sink)?.behind(),
+        match recent.get(sink).and_then(|(_, standing)| standing.as_ref()) {
+            Some(standing) => standing.behind(),
             None => Some(Remark::new(
                 format!("whether {sink} has all of the log could not be told in time"),
                 NextStep::SeeStatus,
             )),
         }
+    }
+
+    /// As [`Drains::behind`], of every sink.
+    pub async fn all_behind(&self) -> Vec<Remark> {
+        let mut behind = Vec::new();
+        for sink in &self.shared.sinks {
+            behind.extend(self.behind(sink.name()).await);
+        }
+        behind
+    }
+
+    /// What keeps these sinks from what is left to apply, of those that nothing but a person brings on.
+    pub async fn stuck(&self, sinks: &[&str]) -> Vec<Remark> {
+        let standings = self.standings().await.sinks;
+        standings.iter().filter(|one| sinks.contains(&one.sink)).filter_map(Standing::stuck).collect()
     }
 
     /// Why it is no use to wait here until these sinks have applied what is left.

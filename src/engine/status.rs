@@ -18,7 +18,7 @@ use super::{
     shared::Shared,
     standing::{Standing, Standings},
     stats::DrainReport,
-    tables::{Facts, Judged},
+    tables::{Facts, Judged, blindness},
 };
 use crate::{
     domain::TableName,
@@ -200,6 +200,19 @@ impl Inspection {
         }
     }
 
+    /// Why the source may not have shown all rows of a table: what its key may not see, and how many rows fewer it shows
+    /// than were read before. Nothing where the key sees everything.
+    pub async fn blind_spots(&self, table: &str) -> Vec<Remark> {
+        let Some(spot) = self.shared.source.blind_spot() else { return Vec::new() };
+        let Some(table) = self.shared.catalog.get(table) else { return Vec::new() };
+        let counted = self.counts.latest(Some(Utc::now())).await;
+        let fewer = counted.get(&table).and_then(|counted| {
+            let (source, tally) = (counted.source.as_ref().ok()?.as_ref()?, counted.store.as_ref().ok()?);
+            blindness(table, *source, tally.appended, self.shared.settings.reconcile.deletes)
+        });
+        fewer.into_iter().chain([Remark::new(spot.problem, spot.next_step)]).collect()
+    }
+
     /// Asks every part something cheap, and writes nothing. Never fails: a part that does is in the answer.
     pub async fn status(&self) -> PipelineStatus {
         let Shared { log: log_port, store, sinks: sink_ports, catalog, .. } = &*self.shared;
@@ -252,8 +265,9 @@ impl Inspection {
             rebuilds: self.rebuilds.latest(),
             checked_at: now,
         };
-        self.judge_parts(&mut status, &standings);
+        self.judge_parts(&mut status);
         status.ready = status.problems.is_empty();
+        judge_sinks(&mut status, &standings);
         let records = status.log.counts.first().map_or(0, |records| records.count);
         let is_unmade = made.is_err_and(|fault| fault.kind == FaultKind::Misconfigured);
         let was_synced = recent.as_ref().is_ok_and(|recent| !recent.is_empty());
@@ -315,22 +329,12 @@ impl Inspection {
     }
 
     /// What keeps a part or a drain from its work.
-    fn judge_parts(&self, status: &mut PipelineStatus, standings: &Standings) {
+    fn judge_parts(&self, status: &mut PipelineStatus) {
         let failing = status.parts().filter_map(|part| Some(part.error.clone()?.into()));
         let mut problems: Vec<Remark> = failing.collect();
         if self.drains.started() {
             let ill = status.drains.iter().filter(|drain| !drain.is_well());
             problems.extend(ill.map(|drain| Remark::from(drain.problem())));
-        }
-        let elsewhere = standings.elsewhere.iter().filter_map(DrainElsewhere::problem);
-        problems.extend(elsewhere.map(Remark::from));
-        for sink in &standings.sinks {
-            match (sink.stuck(), &sink.pause) {
-                // A drain that fails is told of already.
-                (Some(stuck), pause) if pause.is_some() || !sink.is_drained() => problems.push(stuck),
-                (_, Some(pause)) => status.warnings.push(pause.remark()),
-                (_, None) => {}
-            }
         }
         status.problems = problems;
     }
@@ -368,7 +372,29 @@ impl Inspection {
                 counts: vec![Count { name: "records".to_owned(), count: records_in(&extents) }],
                 error: None,
             },
+            // Whoever misses the topic tells of it; the log answers.
+            Err(_) if matches!(within(name, self.shared.log.is_made()).await, Ok(false)) => PartStatus {
+                name: name.to_owned(),
+                ok: true,
+                detail: "the topic is not there".to_owned(),
+                counts: Vec::new(),
+                error: None,
+            },
             Err(fault) => PartStatus::failed(name, &fault),
+        }
+    }
+}
+
+/// What is wrong with a sink although it answers: drains of other processes that fail, records that nobody applies.
+fn judge_sinks(status: &mut PipelineStatus, standings: &Standings) {
+    let elsewhere = standings.elsewhere.iter().filter_map(DrainElsewhere::problem);
+    status.problems.extend(elsewhere.map(Remark::from));
+    for sink in &standings.sinks {
+        match (sink.stuck(), &sink.pause) {
+            // A drain that fails is told of already.
+            (Some(stuck), pause) if pause.is_some() || !sink.is_drained() => status.problems.push(stuck),
+            (_, Some(pause)) => status.warnings.push(pause.remark()),
+            (_, None) => {}
         }
     }
 }

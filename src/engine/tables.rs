@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// An index shows what was applied within seconds; until then a count that lacks rows tells nothing.
-const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(10);
+const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(6);
 
 /// A table, place by place. What is absent is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -228,4 +228,119 @@ pub(super) fn blindness(table: Table, source: u64, appended: u64, limits: Delete
             NextStep::Reconcile { table: table.name().to_owned() },
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        domain::Catalog,
+        store::{SyncProgress, SyncRequest},
+    };
+
+    fn leads() -> Table {
+        Catalog::built_in().get("leads").expect("leads")
+    }
+
+    fn sync(state: SyncState, minutes_ago: i64, reconcile: Option<Reconciliation>) -> SyncRecord {
+        let started_at = Utc::now() - TimeDelta::minutes(minutes_ago);
+        SyncRecord {
+            id: Uuid::now_v7(),
+            request: SyncRequest {
+                table: leads().into(),
+                hours_ago: 24,
+                limit: 100,
+                conditions: Vec::new(),
+                resume: false,
+                reappend: false,
+                reconcile,
+            },
+            state,
+            progress: SyncProgress::default(),
+            log: "l".to_owned(),
+            owner: "o".to_owned(),
+            started_at,
+            finished_at: Some(started_at),
+            error: (state == SyncState::Failed).then(|| "supabase: no".to_owned()),
+            cancel_requested: false,
+        }
+    }
+
+    /// Rows at the source, in the store, in the index, read, and changed since the last sync.
+    fn counted([source, store, index, appended, changed]: [u64; 5]) -> Counted {
+        Counted {
+            at: Utc::now(),
+            source: Ok(Some(source)),
+            store: Ok(Tally { entities: store, appended, parked: 0 }),
+            index: Ok(index),
+            changed_since: Some(changed),
+        }
+    }
+
+    fn judged(counted: &Counted, syncs: &[SyncRecord]) -> Judged {
+        Facts {
+            table: leads(),
+            counted: Some(counted),
+            syncs: Some(syncs),
+            schedule: None,
+            lags: [Some(0), Some(0)],
+            sinks: ["postgres", "elasticsearch"],
+            limits: DeleteLimits { rows: 10, percent: 10 },
+            now: Utc::now(),
+        }
+        .judge()
+    }
+
+    fn problems(counts: [u64; 5]) -> Vec<String> {
+        let judged = judged(&counted(counts), &[sync(SyncState::Succeeded, 5, None)]);
+        judged.problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_table_of_which_all_is_there_has_no_problem_and_new_rows_are_none() {
+        assert_eq!(problems([50, 50, 50, 50, 0]), Vec::<String>::new());
+        assert_eq!(problems([55, 50, 50, 50, 7]), Vec::<String>::new(), "they came since the last sync");
+        assert_eq!(problems([48, 50, 50, 50, 0]), Vec::<String>::new(), "a few may have been deleted");
+    }
+
+    #[test]
+    fn rows_that_are_missing_anywhere_are_a_problem_with_what_to_do() {
+        for (counts, told) in [
+            ([60, 50, 50, 50, 4], "6 of 60 rows of leads at the source were read by no sync"),
+            ([50, 41, 50, 50, 0], "postgres has 41 of the 50 rows of leads that were read; reconcile"),
+            ([50, 50, 0, 50, 0], "elasticsearch has 0 of the 50 rows"),
+            ([20, 50, 50, 50, 0], "the source shows 20 rows of leads, and 50 were read from it before"),
+            ([0, 5, 5, 5, 0], "the source shows 0 rows of leads, and 5 were read from it before"),
+        ] {
+            let problems = problems(counts);
+            assert!(problems.len() == 1 && problems[0].contains(told), "{counts:?}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_counted_is_unknown_and_told() {
+        let uncounted = Counted { source: Ok(None), ..counted([1, 50, 50, 50, 0]) };
+        let told = judged(&uncounted, &[sync(SyncState::Succeeded, 5, None)]);
+        assert_eq!((told.status.source, told.status.unread), (None, None));
+        assert!(told.warnings[0].problem.contains("can't count leads in time"), "{told:?}");
+        let down = Counted {
+            index: Err(Fault::transient("elasticsearch", "down", "start it")),
+            ..counted([50, 50, 0, 50, 0])
+        };
+        let told = judged(&down, &[sync(SyncState::Succeeded, 5, None)]);
+        assert_eq!((told.status.index, told.faults.len(), told.problems.len()), (None, 1, 0));
+    }
+
+    #[test]
+    fn the_last_sync_and_the_last_reconciliation_are_told_once_each() {
+        let all_there = counted([50, 50, 50, 50, 0]);
+        let failed = sync(SyncState::Failed, 1, Some(Reconciliation::default()));
+        let told = judged(&all_there, &[sync(SyncState::Succeeded, 5, None), failed]);
+        let problems: Vec<&str> = told.problems.iter().map(|remark| remark.problem.as_str()).collect();
+        assert_eq!(problems, ["the last reconciliation of leads failed: supabase: no"]);
+        assert_eq!(told.status.reconciled.map(|last| last.outcome), Some(SyncState::Failed));
+        assert_eq!(told.status.synced_seconds_ago, Some(300));
+    }
 }

@@ -292,6 +292,13 @@ pub trait Index: Sink {
     /// When the index can't be reached or refuses.
     async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault>;
 
+    /// The columns of each index that were added after documents were in it, and that those have no value in until it is
+    /// rebuilt.
+    ///
+    /// # Errors
+    /// When the index can't be reached.
+    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault>;
+
     /// The rebuilds that were begun and not ended, by whatever process.
     ///
     /// # Errors

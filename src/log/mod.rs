@@ -192,6 +192,12 @@ pub trait Log: Send + Sync {
     /// When the log can't be reached or its topic is not there.
     async fn dead_letters_identity(&self) -> Result<Identity, Fault>;
 
+    /// Whether both topics are there.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn is_made(&self) -> Result<bool, Fault>;
+
     /// Creates the topics that are missing; leaves those that exist as they are.
     ///
     /// # Errors

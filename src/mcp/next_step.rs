@@ -42,6 +42,7 @@ pub(super) fn worded(step: &NextStep) -> String {
         NextStep::Migrate => operators(
             "run `sluice migrate` with this process's table definitions; a worker does so when it starts",
         ),
+        NextStep::FillIndex { index } => format!("call rebuild_index of {index}"),
         NextStep::RebuildIndex { index } => format!(
             "call rebuild_index of {index}, or give the column its old type back in the table's definition"
         ),

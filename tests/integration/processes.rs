@@ -64,6 +64,10 @@ impl Log for Rebalancing {
     async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
         self.log.holds_none(range).await
     }
+    async fn is_made(&self) -> Result<bool, Fault> {
+        self.log.is_made().await
+    }
+
     async fn ensure_topics(&self) -> Result<(), Fault> {
         self.log.ensure_topics().await
     }

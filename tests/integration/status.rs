@@ -13,6 +13,8 @@ use crate::support::{
     sync, table,
 };
 
+mod answers;
+
 on_each_adapter! {
     embedded: Embedded, real: Real;
     a_table_is_told_from_the_source_to_both_sinks_and_healthy_means_that_all_is_there,
@@ -133,7 +135,7 @@ async fn a_schedule_that_nobody_runs_is_overdue<P: Place>() {
     engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
     let status = engine.inspection.status().await;
     assert!(status.healthy, "{status:?}");
-    place.execute("UPDATE sluice_schedules SET next_due_at = '2026-01-01T00:00:00.000000Z'").await;
+    place.execute("UPDATE sluice_schedules SET next_due_at = '2020-01-01T00:00:00.000000Z'").await;
     let status = engine.inspection.status().await;
     assert!(!status.healthy && says(&status, "the scheduled sync of leads is overdue by"), "{status:?}");
     let findings = engine.doctor.examine().await;

@@ -21,8 +21,8 @@
 //!
 //! Mappings are made from the tables' definitions, explicit and closed. What has no mapping stays in `_source`, so an
 //! unknown column can neither clash with another nor fill the cluster's state. A column that is added to a definition
-//! is added to the index, and the documents there are have no value in it until the index is rebuilt: `prepare` warns of
-//! it. One whose type changed is refused until then. A member of `metadata`, which tables share, keeps its type.
+//! is added to the index, and the documents there are have no value in it until the index is rebuilt: its mapping's `_meta`
+//! remembers that. One whose type changed is refused until then. A member of `metadata`, which tables share, keeps its type.
 //!
 //! `refresh_interval` is 5 s: refreshing each second, the default, costs a backfill dearly, and whoever can't wait
 //! calls [`Sink::make_visible`].
@@ -232,6 +232,15 @@ impl Index for EsIndex {
 
     async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {
         erase::erase(&self.client, &self.names, table, keys).await
+    }
+
+    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault> {
+        let of_index = self.names.indices().names().map(async |index| {
+            let made = schema::look_at(&self.client, &self.names, index).await?;
+            Ok::<_, Fault>((index, made.unfilled()))
+        });
+        let found = try_join_all(of_index).await?;
+        Ok(found.into_iter().filter(|(_, columns)| !columns.is_empty()).collect())
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {

@@ -21,6 +21,9 @@ pub(super) struct Entry {
     /// Another where the index was made anew; generations that a rebuild makes keep it.
     #[serde(default)]
     pub(super) id: Uuid,
+    /// Columns that documents of the serving generation lack, because they were there before them and their events are not.
+    #[serde(default)]
+    pub(super) unfilled: Vec<String>,
 }
 
 /// A generation that is being built, until what it replaces is gone.
@@ -33,7 +36,7 @@ pub(super) struct Building {
 
 impl Entry {
     pub(super) fn first(index: IndexName) -> Self {
-        Self { serving: generation_name(index, 1), building: None, id: Uuid::now_v7() }
+        Self { serving: generation_name(index, 1), building: None, id: Uuid::now_v7(), unfilled: Vec::new() }
     }
 
     /// The name of the generation after those that there are.

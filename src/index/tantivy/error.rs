@@ -31,6 +31,8 @@ pub(super) enum IndexError {
         index: IndexName,
         /// What it should have.
         fields: &'static Fields,
+        /// What of it is new.
+        gained: Vec<String>,
     },
     /// Who holds the right to write.
     Held(String),

@@ -241,9 +241,9 @@ impl Shared {
         named: impl Fn(&mut Entry) -> &mut String,
     ) -> Result<bool, IndexError> {
         let old = named(entry).clone();
-        let fields = match self.generation(index, &old) {
+        let (fields, gained) = match self.generation(index, &old) {
             Ok(_) => return Ok(false),
-            Err(IndexError::Extended { fields, .. }) => fields,
+            Err(IndexError::Extended { fields, gained, .. }) => (fields, gained),
             Err(error) => return Err(error),
         };
         self.hold()?;
@@ -259,12 +259,15 @@ impl Shared {
             }
             IndexName::Eventos => None,
         };
-        self.make(index, &new, fields)?.copy_from(&self.folder.join(old), |document| {
+        self.make(index, &new, fields)?.copy_from(&self.folder.join(&old), |document| {
             refill.as_mut().map_or(Ok(None), |refill| refill.document(document))
         })?;
         if let Some(lacking) = refill.map(|refill| refill.lacking).filter(|lacking| *lacking > 0) {
-            let advice = NextStep::RebuildIndex { index: index.to_string() };
+            let advice = NextStep::FillIndex { index: index.to_string() };
             tracing::warn!(%index, documents = lacking, %advice, "documents without their event have no value in new columns");
+            if old == entry.serving {
+                entry.unfilled.extend(gained);
+            }
         }
         *named(entry) = new;
         directory::write(&self.folder, index, entry)?;
@@ -357,6 +360,17 @@ impl Shared {
         Ok(rebuild_of(index, &entry, &building))
     }
 
+    fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, IndexError> {
+        let mut unfilled = Vec::new();
+        for index in self.indices.names() {
+            let entry = directory::read(&self.folder, index)?;
+            unfilled.extend(
+                entry.map(|entry| (index, entry.unfilled)).filter(|(_, columns)| !columns.is_empty()),
+            );
+        }
+        Ok(unfilled)
+    }
+
     fn rebuilds(&self) -> Result<Vec<Rebuild>, IndexError> {
         let mut rebuilds = Vec::new();
         for index in self.indices.names() {
@@ -377,6 +391,7 @@ impl Shared {
         let mut entry = self.entry(rebuild.index)?;
         let building = entry.building.clone().filter(|building| building.id == rebuild.id);
         entry.serving = building.ok_or(IndexError::NoRebuild(rebuild.id))?.generation;
+        entry.unfilled.clear();
         directory::write(&self.folder, rebuild.index, &entry)?;
         Ok(())
     }
@@ -571,6 +586,10 @@ impl Index for TantivyIndex {
             })
         })
         .await
+    }
+
+    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault> {
+        self.blocking("looking for columns to fill", Shared::unfilled).await
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {

@@ -153,12 +153,16 @@ impl Log for KafkaLog {
         self.identity_of(&self.letter_topic).await
     }
 
-    async fn ensure_topics(&self) -> Result<(), Fault> {
+    async fn is_made(&self) -> Result<bool, Fault> {
         let topics = [self.events.clone(), self.dead_letters.clone()];
-        let wanted = topics.clone();
-        if self.ask(move |admin| admin.exist(&wanted)).await? {
+        self.ask(move |admin| admin.exist(&topics)).await
+    }
+
+    async fn ensure_topics(&self) -> Result<(), Fault> {
+        if self.is_made().await? {
             return Ok(());
         }
+        let topics = [self.events.clone(), self.dead_letters.clone()];
         self.told(admin::create_topics(&self.config, self.timeout, &topics).await)?;
         self.await_topics().await
     }

@@ -116,33 +116,30 @@ pub(super) fn interrupt(db: &Transaction<'_>, leases: &Leases) -> rusqlite::Resu
     Ok(())
 }
 
-/// A sync as it is shown: one that counts as running although nobody has its lease is interrupted. Its row is asked for
-/// again, because it may have ended since it was read.
-fn shown(db: &Connection, leases: Option<&Leases>, read: SyncRecord) -> rusqlite::Result<Option<SyncRecord>> {
-    let is_left = |leases: &Leases| read.state == SyncState::Running && !leases.holds(read.id);
-    if !leases.is_some_and(is_left) {
-        return Ok(Some(read));
-    }
-    let sql = format!("SELECT {COLUMNS} FROM sluice_syncs WHERE id = ?");
-    let now = db.prepare_cached(&sql)?.query_row([read.id.to_string()], record).optional()?;
-    Ok(now.map(|mut now| {
-        if now.state == SyncState::Running {
-            now.state = SyncState::Interrupted;
-            now.error = Some(INTERRUPTED.to_owned());
-        }
-        now
-    }))
+/// The syncs to be shown as interrupted, where this process is the one that writes: what others run is theirs to tell.
+///
+/// One that ends meanwhile may be among them: its row has left the state `running` when it is read after this.
+fn left(db: &Connection, leases: Option<&Leases>) -> rusqlite::Result<Vec<Uuid>> {
+    leases.map_or(Ok(Vec::new()), |leases| left_running(db, leases))
 }
 
-/// `leases` of a process that may write: what others run is theirs to tell.
+fn shown(mut record: SyncRecord, left: &[Uuid]) -> SyncRecord {
+    if record.state == SyncState::Running && left.contains(&record.id) {
+        record.state = SyncState::Interrupted;
+        record.error = Some(INTERRUPTED.to_owned());
+    }
+    record
+}
+
 pub(super) fn by_id(
     db: &Connection,
     leases: Option<&Leases>,
     id: Uuid,
 ) -> rusqlite::Result<Option<SyncRecord>> {
+    let left = left(db, leases)?;
     let sql = format!("SELECT {COLUMNS} FROM sluice_syncs WHERE id = ?");
     let read = db.prepare_cached(&sql)?.query_row([id.to_string()], record).optional()?;
-    read.map_or(Ok(None), |read| shown(db, leases, read))
+    Ok(read.map(|read| shown(read, &left)))
 }
 
 /// As the store's `latest_syncs`.
@@ -179,11 +176,12 @@ pub(super) fn listed(
     leases: Option<&Leases>,
     filter: &SyncFilter,
 ) -> rusqlite::Result<Vec<SyncRecord>> {
-    // What still counts as running may be shown as interrupted.
+    let left = left(db, leases)?;
     let sql = format!(
         "SELECT {COLUMNS} FROM sluice_syncs
          WHERE (?1 IS NULL OR table_name = ?1)
-             AND (?2 IS NULL OR state = ?2 OR (?2 = 'interrupted' AND state = 'running'))
+             AND (?2 IS NULL OR ?2 = CASE WHEN state = 'running' AND id IN (SELECT value FROM json_each(?6))
+                                          THEN 'interrupted' ELSE state END)
              AND (?3 IS NULL
                   OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = ?3))
              AND (NOT ?5 OR json_extract(request, '$.reconcile') IS NOT NULL)
@@ -192,24 +190,18 @@ pub(super) fn listed(
     let state = filter.state.map(SyncState::as_str);
     let before = filter.before.map(|id| id.to_string());
     let mut statement = db.prepare_cached(&sql)?;
-    let mut read = statement
-        .query_map(
-            params![
-                filter.table.as_ref().map(|table| &table.0),
-                state,
-                before,
-                filter.limit,
-                filter.only_reconciliations
-            ],
-            record,
-        )?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut records = Vec::new();
-    for read in read.drain(..) {
-        let is_wanted = |record: &SyncRecord| filter.state.is_none_or(|state| record.state == state);
-        records.extend(shown(db, leases, read)?.filter(is_wanted));
-    }
-    Ok(records)
+    let read = statement.query_map(
+        params![
+            filter.table.as_ref().map(|table| &table.0),
+            state,
+            before,
+            filter.limit,
+            filter.only_reconciliations,
+            json(&left)
+        ],
+        record,
+    )?;
+    read.map(|read| Ok(shown(read?, &left))).collect()
 }
 
 pub(super) fn coverage(db: &Connection, table: &str, log: &str) -> rusqlite::Result<Option<Coverage>> {
