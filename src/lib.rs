@@ -15,6 +15,7 @@ pub mod data_folder;
 pub mod domain;
 pub mod embedded;
 pub mod engine;
+mod fail_point;
 pub mod fault;
 #[doc(hidden)]
 pub mod fuzzing;

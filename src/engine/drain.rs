@@ -25,6 +25,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     domain::{Catalog, Event, TableName},
+    fail_point,
     fault::{Fault, FaultKind},
     log::{BatchLimits, Delivery, Extent, Log, LogReader, Position, Record, StartAt, Topic},
     sink::{Applied, ApplyError, Rejection, Sink, SinkBatch, SinkEvent, Span},
@@ -284,6 +285,7 @@ impl Session<'_> {
         }
         let partitions: Vec<i32> = self.unclaimed.iter().copied().collect();
         let claims = self.drain.sink.claim(&self.log_id, &partitions).await?;
+        fail_point::pass("drain.claimed");
         let starts: Vec<(i32, StartAt)> = claims.iter().map(|claim| (claim.partition, claim.start)).collect();
         let began = self.reader.start(&starts).await?;
         for claim in claims {
@@ -315,9 +317,11 @@ impl Session<'_> {
 
     async fn apply(&mut self, records: Vec<Record>) -> Result<(), Fault> {
         let begun = Instant::now();
+        fail_point::pass("drain.fetched");
         let outcome = self.try_apply(&records).await;
         match outcome {
             Ok((applied, spans)) => {
+                fail_point::pass("drain.applied");
                 self.moved(spans);
                 self.parked.clear();
                 self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
@@ -479,6 +483,7 @@ impl Session<'_> {
         let ids: Vec<Uuid> = letters.iter().map(dead_letters::new_letter_id).collect();
         let count = letters.len() as u64;
         let positions = self.drain.log.append(Topic::DeadLetters, letters).await?;
+        fail_point::pass("drain.letters_appended");
         for rejection in &rejections {
             let Position { partition, offset } = rejection.position;
             warn!(sink, partition, offset, error = rejection.reason, "record parked as a dead letter");
@@ -532,6 +537,7 @@ impl Session<'_> {
             self.uncommitted.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
         match self.reader.commit(&next).await {
             Ok(()) => {
+                fail_point::pass("drain.committed");
                 self.uncommitted.clear();
                 self.refused_since = None;
                 Ok(())

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     domain::{Table, TableName},
+    fail_point,
     fault::Fault,
     log::{Extent, Log, NewRecord, Position, Topic},
     source::{Page, RowQuery, Scope, Source},
@@ -118,7 +119,9 @@ impl SyncRun {
             sync_id = %self.id, %table, ?state, rows_read = progress.rows_read, appended = progress.appended,
             unchanged = progress.unchanged, dead_letters = progress.dead_letters, ahead = progress.ahead, "sync ended"
         );
+        fail_point::pass("sync.read");
         lease.finish(SyncEnd { state, progress, error, coverage }).await?;
+        fail_point::pass("sync.finished");
         if let Some(owed) = self.owed.as_ref().filter(|_| exhausted && reading.window.reaches_owed()) {
             self.store.settle_owed(owed).await?;
             info!(sync_id = %self.id, %table, from = %owed.from, "what a log had lost is read again");
@@ -152,6 +155,7 @@ impl SyncRun {
                 let page = self.cancel.run_until_cancelled(self.source.page(&query, after.as_ref()));
                 let Some(page) = page.await else { return Ok(Stopped::Cancelled) };
                 let page = page?;
+                fail_point::pass("sync.page_read");
                 if is_first {
                     is_first = false;
                     self.remember_columns(known.as_ref()).await?;
@@ -233,12 +237,14 @@ impl SyncRun {
                 remembered = self.log.extents().await?.iter().map(end).collect();
                 progress.remembered.clone_from(&remembered);
                 lease.checkpoint(progress, &[]).await?;
+                fail_point::pass("sync.ends_remembered");
             }
             let mut ends = Vec::new();
             let appending = self.appender.append(taken.events, &mut ends).await;
             raise(&mut progress.targets, &ends);
             raise(&mut remembered, &ends);
             appending?;
+            fail_point::pass("sync.appended");
         }
         // What went into another topic than this sync began with is remembered of neither.
         let now = self.log.identity().await?.to_string();
@@ -266,6 +272,7 @@ impl SyncRun {
             self.cancel.cancel();
         }
         progress.remembered = checkpointed.remembered;
+        fail_point::pass("sync.remembered");
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);
@@ -286,6 +293,7 @@ impl SyncRun {
         let (records, parked): (Vec<NewRecord>, Vec<Option<ParkedEntity>>) = letters.into_iter().unzip();
         let count = records.len();
         let positions = self.log.append(Topic::DeadLetters, records).await?;
+        fail_point::pass("sync.letters_appended");
         warn!(sync_id = %self.id, table = %self.table, count, "source rows parked as dead letters");
         let noted: Vec<ParkedEntity> = parked
             .into_iter()

@@ -10,6 +10,7 @@ use super::{KEYS, KeySet, RANGE, Reconcile, Stop, guard, keys_of, report};
 use crate::{
     domain::{Event, Table, micros, removal_id},
     engine::appender::event_record,
+    fail_point,
     source::{RowQuery, Scope},
     store::{Appended, Entry, SyncLease, SyncProgress},
 };
@@ -182,8 +183,10 @@ impl Reconcile {
         }
         let count = records.len() as u64;
         self.run.appender.append(records, &mut progress.targets).await?;
+        fail_point::pass("reconcile.removals_appended");
         progress.appended += count;
         lease.checkpoint(progress, &appended).await?;
+        fail_point::pass("reconcile.removals_remembered");
         let sample: Vec<&str> = appended.iter().take(3).map(|one| one.entity.as_str()).collect();
         warn!(sync_id = %self.run.id, %table, count, ?sample, "rows are gone at the source: removed");
         Ok(())

@@ -40,6 +40,7 @@ use super::{
 };
 use crate::{
     domain::{Row, Table, TableName},
+    fail_point,
     fault::Fault,
     index::Index,
     log::{Position, Topic},
@@ -203,14 +204,19 @@ impl Reconcile {
         self.max_record = self.run.log.max_record(Topic::Events).await?;
         let reading = self.read_whole(lease, progress).await?;
         *coverage = self.covered(&reading);
+        fail_point::pass("reconcile.read");
         self.enter(ReconcileStep::Looking, lease, progress).await?;
         let gone = self.find_gone(lease, progress, &reading.keys).await?;
+        fail_point::pass("reconcile.gone_found");
         self.remove_gone(lease, progress, gone).await?;
         for pass in 1..=PASSES {
             self.enter(ReconcileStep::Waiting, lease, progress).await?;
             self.wait_applied(lease, progress).await?;
+            fail_point::pass("reconcile.waited");
             self.enter(ReconcileStep::Proving, lease, progress).await?;
-            if self.prove(lease, progress, pass < PASSES).await? {
+            let is_proven = self.prove(lease, progress, pass < PASSES).await?;
+            fail_point::pass("reconcile.proved");
+            if is_proven {
                 return Ok(());
             }
         }
