@@ -230,23 +230,7 @@ impl SyncRun {
         let taken = rows.take(asked, last);
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;
-        // Where the log ends once this page is remembered; until then it is read back from where it ended before.
-        let mut remembered = progress.remembered.clone();
-        if appended > 0 {
-            if remembered.is_empty() || self.unremembered.as_ref() == Some(&remembered) {
-                let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
-                remembered = self.log.extents().await?.iter().map(end).collect();
-                progress.remembered.clone_from(&remembered);
-                lease.checkpoint(progress, &[]).await?;
-                fail_point::pass("sync.ends_remembered");
-            }
-            let mut ends = Vec::new();
-            let appending = self.appender.append(taken.events, &mut ends).await;
-            raise(&mut progress.targets, &ends);
-            raise(&mut remembered, &ends);
-            appending?;
-            fail_point::pass("sync.appended");
-        }
+        let remembered = self.append(lease, taken.events, progress).await?;
         // What went into another topic than this sync began with is remembered of neither.
         let now = self.log.identity().await?.to_string();
         if now != self.log_id {
@@ -284,6 +268,34 @@ impl SyncRun {
         }
         self.progress.send_replace(progress.clone());
         Ok((taken.last_modified, taken.cut))
+    }
+
+    /// Appends events. Returns where the log ends once they are remembered, too; until then it is read back from where it
+    /// ended before.
+    pub(super) async fn append(
+        &self,
+        lease: &mut dyn SyncLease,
+        events: Vec<NewRecord>,
+        progress: &mut SyncProgress,
+    ) -> Result<Vec<Position>, Fault> {
+        let mut remembered = progress.remembered.clone();
+        if events.is_empty() {
+            return Ok(remembered);
+        }
+        if remembered.is_empty() || self.unremembered.as_ref() == Some(&remembered) {
+            let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
+            remembered = self.log.extents().await?.iter().map(end).collect();
+            progress.remembered.clone_from(&remembered);
+            lease.checkpoint(progress, &[]).await?;
+            fail_point::pass("sync.ends_remembered");
+        }
+        let mut ends = Vec::new();
+        let appending = self.appender.append(events, &mut ends).await;
+        raise(&mut progress.targets, &ends);
+        raise(&mut remembered, &ends);
+        appending?;
+        fail_point::pass("sync.appended");
+        Ok(remembered)
     }
 
     /// Returns once the log has acknowledged every letter.

@@ -275,7 +275,7 @@ pub async fn applied<B: Bed>(bed: &B) -> Option<String> {
 
 impl Bed for Real {
     const STORE: &'static str = "postgres";
-    const DROP_TRIGGER: &'static str = <crate::support::stores::Postgres as StoreBench>::DROP_TRIGGER;
+    const DROP_TRIGGER: &'static str = "DROP FUNCTION recusa() CASCADE";
     const DRAINING: &'static [&'static str] = &[];
 
     fn helper(&self) -> Option<Child> {

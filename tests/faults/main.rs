@@ -150,7 +150,7 @@ fn between_steps() -> Vec<Fault> {
         points::read_back::<Embedded>,
     ));
     both!(faults, points::OF_DRAIN, "a drain", drain, (0, 8), (1, 16));
-    both!(faults, points::OF_RECONCILE, "a reconciliation", reconcile, (0, 4), (0, 8));
+    both!(faults, points::OF_RECONCILE, "a reconciliation", reconcile, (0, 4), (1, 8));
     both!(faults, points::OF_REBUILD, "a rebuild", rebuild, (0, 4), (0, 8));
     both!(faults, points::OF_REPLAY, "a replay", replay, (0, 4), (1, 8));
     faults

@@ -182,10 +182,13 @@ impl Reconcile {
             appended.push(Appended { entity: key, event: id, versao, removed: true });
         }
         let count = records.len() as u64;
-        self.run.appender.append(records, &mut progress.targets).await?;
+        let remembered = self.run.append(lease, records, progress).await?;
         fail_point::pass("reconcile.removals_appended");
         progress.appended += count;
-        lease.checkpoint(progress, &appended).await?;
+        lease
+            .checkpoint(&SyncProgress { remembered: remembered.clone(), ..progress.clone() }, &appended)
+            .await?;
+        progress.remembered = remembered;
         fail_point::pass("reconcile.removals_remembered");
         let sample: Vec<&str> = appended.iter().take(3).map(|one| one.entity.as_str()).collect();
         warn!(sync_id = %self.run.id, %table, count, ?sample, "rows are gone at the source: removed");

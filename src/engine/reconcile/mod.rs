@@ -202,6 +202,9 @@ impl Reconcile {
         coverage: &mut Option<Coverage>,
     ) -> Result<(), Stop> {
         self.max_record = self.run.log.max_record(Topic::Events).await?;
+        if let Some(from) = self.run.unremembered.clone() {
+            self.run.read_back(lease, &from, progress).await?;
+        }
         let reading = self.read_whole(lease, progress).await?;
         *coverage = self.covered(&reading);
         fail_point::pass("reconcile.read");
