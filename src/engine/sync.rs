@@ -179,6 +179,7 @@ impl SyncRun {
                         query.since = reading.window.since;
                         continue;
                     }
+                    reading.window.read_since(query.since);
                 }
                 self.reads.passed(page.rows.len() as u64, begun.elapsed());
                 let (next, watermark) = (page.next.clone(), page.watermark);

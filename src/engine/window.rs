@@ -7,6 +7,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::page::TOLERATED_SKEW;
 use crate::{
     domain::Table,
     store::{Coverage, SyncRequest},
@@ -44,18 +45,27 @@ impl Window {
         let start = now
             .checked_sub_signed(TimeDelta::hours(i64::from(request.hours_ago)))
             .unwrap_or(DateTime::UNIX_EPOCH);
-        // A client's clock may have put an earlier release's coverage into the future.
+        // The server's clock was put back since: what was written then bears times that are covered already, so the
+        // window is read whole.
+        let was_put_back = coverage.is_some_and(|known| known.to > now + TOLERATED_SKEW);
         let before = coverage.map(|known| Coverage { to: known.to.min(now), ..known });
         let counts = table.time.modified.is_some() && request.conditions.is_empty();
         let owed = owed.filter(|_| counts);
         let since = match before {
             _ if owed.is_some() => owed.unwrap_or(start).min(start),
-            Some(known) if counts && request.resume && !request.reappend && known.from <= start => {
+            Some(known)
+                if counts && request.resume && !request.reappend && known.from <= start && !was_put_back =>
+            {
                 start.max(known.to.checked_sub_signed(overlap).unwrap_or(known.to))
             }
             _ => start,
         };
         Self { began: now, start, since, before, counts, owed: owed.is_some() }
+    }
+
+    /// Reading began here, by another clock: nothing is claimed of what comes before.
+    pub fn read_since(&mut self, since: DateTime<Utc>) {
+        self.since = self.since.max(since);
     }
 
     /// Whether reading to the end settles what was owed.
@@ -140,10 +150,23 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_coverage_in_the_future_is_corrected() {
+    fn a_coverage_in_the_future_is_corrected_and_what_it_claims_is_read_again() {
         let window = plan(101, &request(24), covered(76, 900_000));
-        assert_eq!(window.since, at(101) - OVERLAP);
+        assert_eq!(window.since, at(77), "the clock was put back, and rows were written since");
         assert_eq!(window.covered(None, true), covered(76, 101));
+        let ahead = Coverage { from: at(76), to: at(101) + TOLERATED_SKEW };
+        let window = plan(101, &request(24), Some(ahead));
+        assert_eq!(window.since, at(101) - OVERLAP, "clocks differ a little");
+    }
+
+    #[test]
+    fn nothing_is_claimed_of_what_comes_before_the_first_row_that_was_asked_for() {
+        let mut window = plan(100, &request(24), None);
+        let by_another_clock = at(76) + TimeDelta::seconds(20);
+        window.read_since(by_another_clock);
+        assert_eq!(window.covered(None, true), Some(Coverage { from: by_another_clock, to: at(100) }));
+        window.read_since(at(70));
+        assert_eq!(window.since, by_another_clock, "what was read besides was not asked for");
     }
 
     #[test]

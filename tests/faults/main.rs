@@ -7,9 +7,12 @@
 #![allow(clippy::expect_used)]
 
 mod bed;
+mod brokers;
 mod canary;
 mod check;
+mod cluster;
 mod dice;
+mod encrypted;
 mod endings;
 mod kafka;
 mod kills;
@@ -19,6 +22,7 @@ mod proxy;
 mod search;
 mod source;
 mod suite;
+mod tls;
 mod verify;
 mod workers;
 // What the other tests need of it is not needed here.
@@ -108,6 +112,8 @@ fn faults() -> Vec<Fault> {
         Fault::new("the topic is made anew", (0, 6), kafka::topic_made_anew),
         Fault::new("the topic's records are removed", (0, 6), kafka::records_removed),
         Fault::new("partitions are added", (0, 6), kafka::partitions_added),
+        Fault::new("kill -9 of the leaders of three brokers in turn", (0, 9), brokers::leaders_killed),
+        Fault::new("certificates, passwords and keys are wrong", (0, 1), encrypted::every_part),
     ]);
     faults.extend([
         Fault::new("the source refuses, hangs, cuts and answers nonsense", (2, 20), source::passing_faults),

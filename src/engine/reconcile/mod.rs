@@ -243,11 +243,11 @@ impl Reconcile {
         progress: &mut SyncProgress,
     ) -> Result<Reading, Stop> {
         let table = self.run.table;
-        let mut before = self.run.source.row_count(table).await?;
+        let mut before = self.cancellable(self.run.source.row_count(table)).await??;
         let mut reading = self.left_off().await?;
         for is_last in [false, true] {
             self.read_on(lease, progress, &mut reading).await?;
-            let after = self.run.source.row_count(table).await?;
+            let after = self.cancellable(self.run.source.row_count(table)).await??;
             let shown = reading.keys.len() + reading.unkeyed + reading.erased;
             let counted = before.zip(after).map(|(before, after)| before.min(after));
             let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };

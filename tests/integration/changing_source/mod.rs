@@ -43,6 +43,9 @@ fn syncs_and_reconciliations_keep_what_they_promise_of_a_source_that_changes_in_
         }
         tried.set(tried.get() + 1);
         let outcome = kept(&case);
+        if let (Err(wrong), false) = (&outcome, has_failed.get()) {
+            println!("{wrong}\n... and now the shortest sequence that does so is looked for");
+        }
         has_failed.set(has_failed.get() || outcome.is_err());
         outcome.map_err(TestCaseError::fail)
     });

@@ -7,7 +7,8 @@
 //! promises it of those rows alone that bear no time more than the overlap before the coverage that there was when they
 //! were written: what is written later than that, with an older time, only a whole reading can find. A clock of the
 //! source that was put back is noticed where it still is behind the coverage, and the hours are read whole then.
-//! Rows that are gone stay in the sinks, in the last content that was read.
+//! Rows that are gone stay in the sinks, in the last content that was read. Rows without a key are read last, so one that
+//! resumes behind a sync that broke off promises no letter of those that were there before.
 //!
 //! # What a reconciliation promises
 //!
@@ -140,6 +141,8 @@ pub struct Model {
     covered_at_most: Option<DateTime<Utc>>,
     /// Coverage reaches as far as this at least.
     covered_at_least: Option<DateTime<Utc>>,
+    /// So much had happened when a sync last broke off.
+    broke_off: u64,
     /// The source's time when the sync that runs began to read.
     began: Option<DateTime<Utc>>,
     /// The number of changes when the reading began that a reconciliation left off.
@@ -162,6 +165,7 @@ impl Model {
             changes: 0,
             covered_at_most: None,
             covered_at_least: None,
+            broke_off: 0,
             began: None,
             left_off: None,
         }
@@ -286,6 +290,9 @@ impl Model {
         if ended == Ended::Exhausted && was_put_back {
             self.covered_at_most = Some(began);
         }
+        if ended == Ended::Before {
+            self.broke_off = self.changes;
+        }
         self.covered_at_least = match ended {
             Ended::Exhausted if was_put_back => Some(began - TimeDelta::seconds(2)),
             Ended::Exhausted => covered_before.at_least.max(Some(began - TimeDelta::seconds(2))),
@@ -312,9 +319,10 @@ impl Model {
                 entity.floor = entity.shown.len() - 1;
             }
         }
-        let keyless =
-            self.keyless.iter().filter(|one| one.changed <= since && is_promised(&one.row, one.covered));
-        self.parked = self.parked.max(keyless.count());
+        let is_read = |one: &Keyless| !asked.resume || was_put_back || one.changed > self.broke_off;
+        let promised =
+            |one: &&Keyless| one.changed <= since && is_read(one) && is_promised(&one.row, one.covered);
+        self.parked = self.parked.max(self.keyless.iter().filter(promised).count());
     }
 
     /// A reconciliation that began after so many changes has succeeded.
