@@ -300,7 +300,9 @@ impl Session<'_> {
             let next = match claim.start {
                 // The sink compares with what it stored, even where the log made reading begin elsewhere.
                 StartAt::Offset(stored) => stored,
-                StartAt::Beginning | StartAt::Committed => at.offset,
+                StartAt::Committed if at.committed.is_some() => at.offset,
+                // It has nothing: what the log removed is missing here, as after any other jump.
+                StartAt::Beginning | StartAt::Committed => 0,
             };
             self.held.insert(claim.partition, Held { epoch: claim.epoch, next });
             // What is read again is committed again.

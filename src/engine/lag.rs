@@ -14,7 +14,7 @@ use crate::{
 pub struct SinkLag {
     pub sink: String,
     pub consumer_group: String,
-    /// Where the offsets come from: `store` (committed with the rows) or `consumer_group`.
+    /// Where the offsets come from: `store` (the sink's own, kept with the rows) or `consumer_group`.
     pub offsets_from: &'static str,
     /// Records still to be applied, over all partitions.
     pub total: i64,

@@ -26,6 +26,7 @@ mod query;
 mod questions;
 mod readers;
 mod rows;
+mod same_database;
 mod session;
 mod statement;
 mod syncs;
@@ -64,6 +65,8 @@ pub struct PgStore {
     streaks: Arc<Streaks>,
     /// Where the tables are, once known.
     schema: Arc<OnceCell<String>>,
+    /// Set once questions were found to be asked of the database that this store fills.
+    is_same: Arc<OnceCell<()>>,
 }
 
 impl PgStore {
@@ -84,6 +87,7 @@ impl PgStore {
             readable: Arc::new(Readable::of(catalog)),
             streaks: Arc::default(),
             schema: Arc::default(),
+            is_same: Arc::default(),
         })
     }
 
