@@ -15,7 +15,7 @@ use crate::{
     domain::{Compare, Table, TableName},
     engine::{Engine, MAX_HOURS, SyncPhase, SyncStatus, SyncWatcher, table_named},
     parts,
-    source::Condition,
+    source::{Condition, description::KEY_FOR_ALL},
     store::SyncRequest,
 };
 
@@ -76,7 +76,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     for line in summary(&status, options.wait).lines() {
         output::line(line)?;
     }
-    if let Some(hint) = engine.project.empty_hint().filter(|_| status.rows_read == 0) {
+    if let Some(hint) = engine.project.blind_spot().filter(|_| status.rows_read == 0) {
         output::note(hint);
     }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
@@ -187,7 +187,7 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
     for misfit in &status.misfits {
         let _ = write!(
             text,
-            "\n{}: {} values are not {}; null in the column, kept in dados",
+            "\n{}: {} values are not {}; left out of the column, kept in dados",
             misfit.column, misfit.values, misfit.expected
         );
     }
@@ -198,6 +198,9 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             status.ahead
         );
     }
+    if status.erased > 0 {
+        let _ = write!(text, "\n{}", erased(status.erased));
+    }
     if status.shared_keys > 0 {
         let _ = write!(
             text,
@@ -206,7 +209,19 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             status.shared_keys, status.table
         );
     }
+    if status.without_key > 0 {
+        let _ = write!(
+            text,
+            "\n{} rows have no key: no event can be made of them, and up to 100 are parked as dead letters; {KEY_FOR_ALL}",
+            status.without_key
+        );
+    }
     text
+}
+
+/// What is told of rows whose entity was erased.
+pub(super) fn erased(rows: u64) -> String {
+    format!("{rows} rows of erased entities still stand at the source and were left out; delete them there")
 }
 
 /// Drawn only on a terminal; indicatif sees to that.

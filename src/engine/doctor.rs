@@ -58,7 +58,9 @@ impl Finding {
     }
 
     pub(super) fn failed(part: &str, check: &str, fault: Fault) -> Self {
-        Self::new(part, check, Outcome::Failed, fault.message, Some(fault.advice))
+        // What is not made yet is no failure: a setup that is new has nothing.
+        let outcome = if fault.advice == NextStep::Migrate { Outcome::Warning } else { Outcome::Failed };
+        Self::new(part, check, outcome, fault.message, Some(fault.advice))
     }
 
     pub(super) fn new(
@@ -123,7 +125,7 @@ impl Doctor {
             findings.extend(self.examine_definition(table).await);
             let now = health.clock.unwrap_or_else(Utc::now);
             if let Ok(Some(ahead @ 1..)) =
-                within(part, self.shared.source.rows_ahead(table, now + TOLERATED_SKEW)).await
+                within(part, self.shared.source.rows_since(table, now + TOLERATED_SKEW)).await
             {
                 findings.push(Finding::warning(
                     part,
@@ -206,7 +208,11 @@ impl Doctor {
         let Shared { store, log, settings, .. } = &*self.shared;
         let part = store.name();
         let mut findings = match within(part, store.facts()).await {
-            Ok(facts) => operations::store_findings(part, &facts),
+            // Every other question would be answered with the same.
+            Ok(facts) if facts.is_fresh || !facts.dropped.is_empty() => {
+                return operations::store_findings(part, facts);
+            }
+            Ok(facts) => operations::store_findings(part, facts),
             Err(fault) => return vec![Finding::failed(part, "writable and migrated", fault)],
         };
         match within(part, store.question_access()).await {
@@ -276,19 +282,21 @@ fn log_findings(part: &str, facts: LogFacts) -> Vec<Finding> {
 
 async fn examine_sink(sink: &dyn Sink) -> Vec<Finding> {
     let part = sink.name();
-    match within(part, sink.health()).await {
-        Ok(health) => {
-            let counts: Vec<String> =
-                health.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-            let mut findings = vec![
-                Finding::ok(part, "reachable", health.version),
-                Finding::ok(part, "holds", counts.join(", ")),
-            ];
-            findings.extend(health.clock.map(|clock| skew(part, clock, Utc::now())));
-            findings
+    let (health, counts) = tokio::join!(within(part, sink.health()), within(part, sink.counts()));
+    let health = match health {
+        Ok(health) => health,
+        Err(fault) => return vec![Finding::failed(part, "reachable", fault)],
+    };
+    let holds = match counts {
+        Ok(counts) => {
+            let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            Finding::ok(part, "holds", counts.join(", "))
         }
-        Err(fault) => vec![Finding::failed(part, "reachable and prepared", fault)],
-    }
+        Err(fault) => Finding::failed(part, "prepared", fault),
+    };
+    let mut findings = vec![Finding::ok(part, "reachable", health.version), holds];
+    findings.extend(health.clock.map(|clock| skew(part, clock, Utc::now())));
+    findings
 }
 
 fn skew(part: &str, theirs: DateTime<Utc>, ours: DateTime<Utc>) -> Finding {
@@ -323,8 +331,14 @@ mod tests {
     fn a_topic_that_forgets_or_has_one_copy_is_warned_about() {
         let hour = std::time::Duration::from_hours(1);
         let kept = |replicas, under_replicated, retention| {
-            let facts =
-                LogFacts { partitions: 3, replicas, under_replicated, retention, max_message_bytes: None };
+            let facts = LogFacts {
+                partitions: 3,
+                replicas,
+                under_replicated,
+                retention,
+                letters_retention: None,
+                max_message_bytes: None,
+            };
             log_findings("kafka", facts).iter().map(|finding| finding.outcome).collect::<Vec<_>>()
         };
         assert_eq!(kept(Some(3), 0, None), [Outcome::Ok, Outcome::Ok]);

@@ -1,24 +1,30 @@
 //! The drains as an operator meets them: how far each is, paused, resumed, started anew. A pause is kept in the
 //! store, and every worker of the sink obeys it within seconds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use futures::future::{join_all, try_join_all};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use super::{
     EngineError, SinkProgress,
     drain::Drain,
     lag::{self, SinkLag},
     shared::Shared,
+    standing::Standings,
     stats::{DrainReport, DrainStats},
     supervisor::{Restart, Supervisor},
 };
 use crate::{
     fault::Fault,
     log::Position,
+    next_step::{NextStep, Remark},
     sink::Sink,
     store::{Notice, NoticeKind},
 };
@@ -51,10 +57,24 @@ pub struct SinkPause {
     pub since: DateTime<Utc>,
 }
 
+impl SinkPause {
+    /// What is to be said of it.
+    pub(super) fn remark(&self) -> Remark {
+        let Self { sink, paused_by, .. } = self;
+        let since = self.since.format("%Y-%m-%dT%H:%M:%SZ");
+        let problem = format!(
+            "{sink} is paused by {paused_by} since {since}; what it has not applied waits in the log"
+        );
+        Remark::new(problem, NextStep::ResumeSink { sink: sink.clone() })
+    }
+}
+
 /// One drain for each sink.
 pub struct Drains {
     pub(super) shared: Arc<Shared>,
     supervisor: Supervisor,
+    /// What was found out last of every sink, for answers.
+    pub(super) recent: Mutex<Option<(Instant, Standings)>>,
 }
 
 impl Drains {
@@ -70,7 +90,7 @@ impl Drains {
             stats: Arc::new(DrainStats::new(sink.name())),
             parks: true,
         });
-        Self { supervisor: Supervisor::new(drains.collect()), shared }
+        Self { supervisor: Supervisor::new(drains.collect()), shared, recent: Mutex::default() }
     }
 
     pub(super) async fn start(&self) {
@@ -123,14 +143,8 @@ impl Drains {
 
     /// As [`Drains::lag`], of topics and tables that may not be there: doctor creates neither.
     pub(super) async fn lag_as_it_is(&self) -> Result<Vec<SinkLag>, Fault> {
-        let log = &*self.shared.log;
-        let extents = log.extents().await?;
-        try_join_all(self.shared.sinks.iter().map(|sink| async {
-            let reading = self.shared.reading(&**sink).await?;
-            let standing = lag::standing(log, &reading.log.to_string(), &**sink, &reading.group).await?;
-            Ok(lag::lag_of(sink.name(), &reading.group, &standing, &extents))
-        }))
-        .await
+        let extents = self.shared.log.extents().await?;
+        try_join_all(self.shared.sinks.iter().map(|sink| self.lag_into(&**sink, &extents))).await
     }
 
     /// Waits until everything below `targets` is queryable in every sink, but no longer than `patience`, and

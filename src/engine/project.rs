@@ -36,9 +36,9 @@ impl Project {
         tokio::try_join!(self.source.health(), tables)
     }
 
-    /// What to tell a user whose sync found no row, when the key may be the reason.
-    pub fn empty_hint(&self) -> Option<String> {
-        self.source.empty_hint().map(|hint| hint.to_string())
+    /// What to tell a user whose key may be shown only some of the rows, or none.
+    pub fn blind_spot(&self) -> Option<String> {
+        self.source.blind_spot().map(|hint| hint.to_string())
     }
 
     /// The tables and views of the project that no definition reads, `None` where it does not tell which it has.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{EngineError, shared::Shared};
 use crate::{
-    domain::Table,
+    domain::{Catalog, Column, Table},
     fault::Fault,
     index::{Fields, IndexName, SearchAnswer, SearchRequest},
     store::{
@@ -129,7 +129,8 @@ impl Questions {
             ..EventFilter::default()
         };
         let related = futures::future::try_join_all(
-            self.referring_to(table).map(|(other, column)| self.related(other, column, &entity.key)),
+            referring_to(self.shared.catalog, table)
+                .map(|(other, column)| self.related(other, column, &entity.key)),
         );
         let page = store.events(&filter, EventOrder::Newest, None, ENTITY_EVENTS);
         let (page, related) = tokio::try_join!(page, related)?;
@@ -143,16 +144,6 @@ impl Questions {
         })
     }
 
-    /// The tables with a column that holds keys of this one, and that column.
-    fn referring_to(&self, table: Table) -> impl Iterator<Item = (Table, &'static str)> {
-        self.shared.catalog.tables().filter_map(move |other| {
-            let refers = other.definition().columns.iter();
-            let column =
-                refers.into_iter().find(|column| column.refers_to.as_deref() == Some(table.name()))?;
-            Some((other, column.name.as_str()))
-        })
-    }
-
     async fn related(&self, table: Table, column: &str, key: &str) -> Result<Related, Fault> {
         let shown = usize::try_from(MAX_ENTITIES).unwrap_or(usize::MAX);
         let mut entities = self.shared.store.entities_by(table, column, key, MAX_ENTITIES + 1).await?;
@@ -160,4 +151,13 @@ impl Questions {
         entities.truncate(shown);
         Ok(Related { table, entities, more })
     }
+}
+
+/// The tables with a column that holds keys of this one, and that column.
+pub(super) fn referring_to(catalog: Catalog, table: Table) -> impl Iterator<Item = (Table, &'static str)> {
+    catalog.tables().filter_map(move |other| {
+        let refers = |column: &&Column| column.refers_to.as_deref() == Some(table.name());
+        let column = other.definition().columns.iter().find(refers)?;
+        Some((other, column.name.as_str()))
+    })
 }

@@ -5,7 +5,8 @@
 //! The same as the Elasticsearch adapter's: an event is written once and an entity never replaced by a lower version,
 //! whoever applies a batch and how often. What is there, and in which version, is asked of the index
 //! itself, so it holds across restarts. [`Sink::apply`] returns when the commit is on disk and visible. Where to
-//! read on stands beside the documents: a folder that is restored from an older copy is filled again from there.
+//! read on is the consumer group's affair; how far the documents reach stands beside them, too, so that a folder that was
+//! restored from an older copy is recognized, and filled again from there.
 //!
 //! # Folder
 //!
@@ -22,7 +23,7 @@ mod schema;
 mod translate;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     fs::File,
     path::PathBuf,
@@ -50,7 +51,7 @@ use crate::{
     log::{Position, StartAt},
     next_step::NextStep,
     private_files,
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth, Span},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth, Span},
 };
 
 /// What faults call this part.
@@ -190,17 +191,17 @@ impl Shared {
         self.indices.names().map(|index| Ok(self.entry(index)?.id)).collect()
     }
 
-    /// Where these indices stand in a log; `None` where they were never filled from it.
-    fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, IndexError> {
+    /// Where these indices stand in a log; nothing where they were never filled from it.
+    fn reached(&self, log: &str) -> Result<Vec<Position>, IndexError> {
         let Some(offsets) = directory::offsets(&self.folder)?.filter(|offsets| offsets.log == log) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
-        Ok((offsets.indices == self.ids()?).then_some(offsets.next))
+        Ok(if offsets.indices == self.ids()? { offsets.next } else { Vec::new() })
     }
 
     /// Remembers where the indices stand, once the documents are on disk.
     fn advance(&self, log: &str, spans: &[Span]) -> Result<(), IndexError> {
-        let mut next = self.applied(log)?.unwrap_or_default();
+        let mut next = self.reached(log)?;
         for span in spans {
             next.retain(|at| at.partition != span.partition);
             next.push(Position { partition: span.partition, offset: span.next });
@@ -346,6 +347,35 @@ impl Shared {
         Ok(applied)
     }
 
+    /// Removes what these queries find from every generation, or from the one of a rebuild.
+    fn erase(
+        &self,
+        only: Option<&Rebuild>,
+        queries: impl Fn(IndexName, &Generation) -> tantivy::Result<Vec<Box<dyn tantivy::query::Query>>>,
+    ) -> Result<u64, IndexError> {
+        self.hold()?;
+        let _writing = locked(&self.writing);
+        let mut erased = 0;
+        for index in self.indices.names() {
+            let mut generations = Vec::new();
+            match only {
+                Some(rebuild) if rebuild.index == index => generations.push(self.building(rebuild)?),
+                Some(_) => {}
+                None => {
+                    let entry = self.entry(index)?;
+                    let building = entry.building.map(|building| building.generation);
+                    for name in BTreeSet::from_iter(std::iter::once(entry.serving).chain(building)) {
+                        generations.push(self.generation(index, &name)?);
+                    }
+                }
+            }
+            for generation in generations {
+                erased += generation.erase(queries(index, &generation)?)?;
+            }
+        }
+        Ok(erased)
+    }
+
     fn building(&self, rebuild: &Rebuild) -> Result<Arc<Generation>, IndexError> {
         let building = self.entry(rebuild.index)?.building.filter(|building| building.id == rebuild.id);
         self.generation(rebuild.index, &building.ok_or(IndexError::NoRebuild(rebuild.id))?.generation)
@@ -456,6 +486,19 @@ async fn apply(
     if plan.refused.is_empty() { Ok(applied) } else { Err(ApplyError::Rejected(plan.refused)) }
 }
 
+async fn discard(index: &TantivyIndex, events: &[SinkEvent], only: Option<Rebuild>) -> Result<(), Fault> {
+    let documents: Vec<(IndexName, String)> = documents::brought_by(events).collect();
+    index
+        .blocking("discarding documents", move |shared| {
+            shared.erase(only.as_ref(), |index, generation| {
+                let ids = documents.iter().filter(|(of, _)| *of == index).map(|(_, id)| id.as_str());
+                Ok(ids.map(|id| generation.of_id(id)).collect())
+            })
+        })
+        .await
+        .map(drop)
+}
+
 #[async_trait]
 impl Sink for TantivyIndex {
     fn name(&self) -> &'static str {
@@ -471,11 +514,11 @@ impl Sink for TantivyIndex {
     }
 
     async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
-        let applied = self.applied(log).await?.unwrap_or_default();
+        let reached = self.reached(log).await?;
         let mut claims = claims(partitions);
         for claim in &mut claims {
-            if let Some(at) = applied.iter().find(|at| at.partition == claim.partition) {
-                claim.start = StartAt::Offset(at.offset);
+            if let Some(at) = reached.iter().find(|at| at.partition == claim.partition) {
+                claim.start = StartAt::NotBeyond(at.offset);
             }
         }
         Ok(claims)
@@ -488,9 +531,17 @@ impl Sink for TantivyIndex {
         Ok(applied)
     }
 
-    async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        discard(self, events, None).await
+    }
+
+    async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
+        Ok(None)
+    }
+
+    async fn reached(&self, log: &str) -> Result<Vec<Position>, Fault> {
         let log = log.to_owned();
-        self.blocking("asking what is applied", move |shared| shared.applied(&log)).await
+        self.blocking("asking what is applied", move |shared| shared.reached(&log)).await
     }
 
     async fn make_visible(&self) -> Result<(), Fault> {
@@ -504,7 +555,12 @@ impl Sink for TantivyIndex {
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
-        let counts = self.blocking("counting documents", |shared| {
+        let version = format!("tantivy in {}", self.shared.folder.display());
+        Ok(SinkHealth { version, clock: None })
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        self.blocking("counting documents", |shared| {
             let mut counts = Vec::new();
             for index in shared.indices.names() {
                 let generation = shared.serving(index)?;
@@ -512,9 +568,8 @@ impl Sink for TantivyIndex {
                 counts.push((index.to_string(), generation.count()?));
             }
             Ok(counts)
-        });
-        let version = format!("tantivy in {}", self.shared.folder.display());
-        Ok(SinkHealth { version, clock: None, counts: counts.await? })
+        })
+        .await
     }
 }
 
@@ -553,11 +608,27 @@ impl Index for TantivyIndex {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<(String, i64)>, Fault> {
-        let after = after.unwrap_or_default().to_owned();
+        let after = after.map(str::to_owned);
         self.blocking("comparing documents", move |shared| {
             let generation = shared.serving(IndexName::Entities(table))?;
             generation.refresh()?;
-            Ok(generation.versions(&after, usize::try_from(limit).unwrap_or(usize::MAX))?)
+            Ok(generation.versions(after.as_deref(), usize::try_from(limit).unwrap_or(usize::MAX))?)
+        })
+        .await
+    }
+
+    async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {
+        let keys = keys.to_vec();
+        self.blocking("erasing documents", move |shared| {
+            shared.erase(None, |index, generation| match index {
+                IndexName::Eventos => {
+                    keys.iter().map(|key| generation.of_entity(&table.entity, key)).collect()
+                }
+                IndexName::Entities(of) if of == table => {
+                    Ok(keys.iter().map(|key| generation.of_id(key)).collect())
+                }
+                IndexName::Entities(_) => Ok(Vec::new()),
+            })
         })
         .await
     }
@@ -614,6 +685,10 @@ impl Sink for RebuildSink {
         apply(&self.index, batch, Some(self.rebuild.clone())).await
     }
 
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        discard(&self.index, events, Some(self.rebuild.clone())).await
+    }
+
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
         Ok(None)
     }
@@ -624,5 +699,9 @@ impl Sink for RebuildSink {
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
         self.index.health().await
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        Ok(Vec::new())
     }
 }

@@ -323,7 +323,7 @@ impl SluiceServer {
                 gone = report.gone
             )),
             SyncPhase::Done if sync.more => Some("The source has more: call the same tool again to go on.".to_owned()),
-            SyncPhase::Done if sync.rows_read == 0 => self.engine.project.empty_hint(),
+            SyncPhase::Done if sync.rows_read == 0 => self.engine.project.blind_spot(),
             SyncPhase::Done => None,
             SyncPhase::Failed => Some(
                 "Mend what error names; the same tool, called again, goes on from where this one stopped.".to_owned(),

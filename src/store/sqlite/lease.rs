@@ -116,9 +116,57 @@ pub(super) fn interrupt(db: &Transaction<'_>, leases: &Leases) -> rusqlite::Resu
     Ok(())
 }
 
-pub(super) fn by_id(db: &Connection, id: Uuid) -> rusqlite::Result<Option<SyncRecord>> {
+/// A sync as it is shown: one that counts as running although nobody has its lease is interrupted. Its row is asked for
+/// again, because it may have ended since it was read.
+fn shown(db: &Connection, leases: Option<&Leases>, read: SyncRecord) -> rusqlite::Result<Option<SyncRecord>> {
+    let is_left = |leases: &Leases| read.state == SyncState::Running && !leases.holds(read.id);
+    if !leases.is_some_and(is_left) {
+        return Ok(Some(read));
+    }
     let sql = format!("SELECT {COLUMNS} FROM sluice_syncs WHERE id = ?");
-    db.prepare_cached(&sql)?.query_row([id.to_string()], record).optional()
+    let now = db.prepare_cached(&sql)?.query_row([read.id.to_string()], record).optional()?;
+    Ok(now.map(|mut now| {
+        if now.state == SyncState::Running {
+            now.state = SyncState::Interrupted;
+            now.error = Some(INTERRUPTED.to_owned());
+        }
+        now
+    }))
+}
+
+/// `leases` of a process that may write: what others run is theirs to tell.
+pub(super) fn by_id(
+    db: &Connection,
+    leases: Option<&Leases>,
+    id: Uuid,
+) -> rusqlite::Result<Option<SyncRecord>> {
+    let sql = format!("SELECT {COLUMNS} FROM sluice_syncs WHERE id = ?");
+    let read = db.prepare_cached(&sql)?.query_row([id.to_string()], record).optional()?;
+    read.map_or(Ok(None), |read| shown(db, leases, read))
+}
+
+/// As the store's `latest_syncs`.
+pub(super) fn latest(
+    db: &Connection,
+    leases: Option<&Leases>,
+    tables: &[TableName],
+) -> rusqlite::Result<Vec<SyncRecord>> {
+    let mut latest: Vec<SyncRecord> = Vec::new();
+    for table in tables {
+        let filter = SyncFilter { table: Some(table.clone()), limit: 1, ..SyncFilter::default() };
+        let wanted = [
+            SyncFilter { state: Some(SyncState::Succeeded), ..filter.clone() },
+            SyncFilter { only_reconciliations: true, limit: 2, ..filter.clone() },
+            SyncFilter { limit: 2, ..filter },
+        ];
+        for filter in &wanted {
+            // At most one of a table runs.
+            let ended = |record: &SyncRecord| record.state != SyncState::Running;
+            let found = listed(db, leases, filter)?.into_iter().find(ended);
+            latest.extend(found.filter(|found| latest.iter().all(|known| known.id != found.id)));
+        }
+    }
+    Ok(latest)
 }
 
 pub(super) fn running(db: &Connection, table: &TableName) -> rusqlite::Result<Option<SyncRecord>> {
@@ -126,10 +174,16 @@ pub(super) fn running(db: &Connection, table: &TableName) -> rusqlite::Result<Op
     db.prepare_cached(&sql)?.query_row([&table.0], record).optional()
 }
 
-pub(super) fn listed(db: &Connection, filter: &SyncFilter) -> rusqlite::Result<Vec<SyncRecord>> {
+pub(super) fn listed(
+    db: &Connection,
+    leases: Option<&Leases>,
+    filter: &SyncFilter,
+) -> rusqlite::Result<Vec<SyncRecord>> {
+    // What still counts as running may be shown as interrupted.
     let sql = format!(
         "SELECT {COLUMNS} FROM sluice_syncs
-         WHERE (?1 IS NULL OR table_name = ?1) AND (?2 IS NULL OR state = ?2)
+         WHERE (?1 IS NULL OR table_name = ?1)
+             AND (?2 IS NULL OR state = ?2 OR (?2 = 'interrupted' AND state = 'running'))
              AND (?3 IS NULL
                   OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = ?3))
              AND (NOT ?5 OR json_extract(request, '$.reconcile') IS NOT NULL)
@@ -137,7 +191,8 @@ pub(super) fn listed(db: &Connection, filter: &SyncFilter) -> rusqlite::Result<V
     );
     let state = filter.state.map(SyncState::as_str);
     let before = filter.before.map(|id| id.to_string());
-    db.prepare_cached(&sql)?
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut read = statement
         .query_map(
             params![
                 filter.table.as_ref().map(|table| &table.0),
@@ -148,7 +203,13 @@ pub(super) fn listed(db: &Connection, filter: &SyncFilter) -> rusqlite::Result<V
             ],
             record,
         )?
-        .collect()
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut records = Vec::new();
+    for read in read.drain(..) {
+        let is_wanted = |record: &SyncRecord| filter.state.is_none_or(|state| record.state == state);
+        records.extend(shown(db, leases, read)?.filter(is_wanted));
+    }
+    Ok(records)
 }
 
 pub(super) fn coverage(db: &Connection, table: &str, log: &str) -> rusqlite::Result<Option<Coverage>> {
