@@ -198,6 +198,15 @@ pub trait Sink: Send + Sync {
     /// When the sink can't be reached.
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault>;
 
+    /// How far the sink itself is, where it notes that although the group's offsets are the truth: it went back where it is
+    /// behind them.
+    ///
+    /// # Errors
+    /// When the sink can't be reached.
+    async fn reached(&self, _log: &str) -> Result<Vec<Position>, Fault> {
+        Ok(Vec::new())
+    }
+
     /// Makes everything applied so far visible to queries.
     ///
     /// # Errors

@@ -5,5 +5,10 @@ CREATE TABLE IF NOT EXISTS sluice_readers (
     since timestamptz NOT NULL DEFAULT now()
 );
 
-COMMENT ON TABLE sluice_readers IS
-    'Logins that questions run under: SELECT on the tables that can be queried, and nothing else';
+-- The id tells this database from another of the same shape: every login may read a comment.
+DO $$ BEGIN
+    EXECUTE format(
+        'COMMENT ON TABLE sluice_readers IS %L',
+        'Logins that questions run under: SELECT on the tables that can be queried, and nothing else; ' || gen_random_uuid()
+    );
+END $$;

@@ -22,6 +22,7 @@ const MAX_KEY_BYTES: usize = 2_048;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell<'a> {
     Null,
+    /// A NUL in it is U+FFFD: Postgres holds none, and the sinks must not differ.
     Text(Cow<'a, str>),
     Integer(i64),
     /// The digits as they were sent; Postgres's `numeric` holds them.
@@ -29,8 +30,8 @@ pub enum Cell<'a> {
     Boolean(bool),
     Instant(DateTime<Utc>),
     Date(NaiveDate),
-    /// JSON text, byte for byte.
-    Json(&'a str),
+    /// JSON text, as [`json::for_jsonb`] lets every sink hold it.
+    Json(Cow<'a, str>),
     List(Vec<Cow<'a, str>>),
 }
 
@@ -207,7 +208,7 @@ fn cell(value: &str, kind: ColumnKind, zone: Tz) -> Option<Cell<'_>> {
         ColumnKind::Boolean => Cell::Boolean(unquoted(value)?.parse().ok()?),
         ColumnKind::Timestamp => Cell::Instant(parse_instant(&json::text(value)?, zone)?),
         ColumnKind::Date => Cell::Date(parse_date(&json::text(value)?)?),
-        ColumnKind::Json => Cell::Json(value),
+        ColumnKind::Json => Cell::Json(json::for_jsonb(value).0),
         ColumnKind::List => Cell::List(list(value)?),
     })
 }
@@ -215,10 +216,14 @@ fn cell(value: &str, kind: ColumnKind, zone: Tz) -> Option<Cell<'_>> {
 /// A text, or a number or boolean by its JSON spelling, as some projects keep phones in a bigint.
 fn scalar(value: &str) -> Option<Cow<'_, str>> {
     match value.as_bytes().first()? {
-        b'"' => json::text(value),
+        b'"' => json::text(value).map(without_nul),
         b'{' | b'[' => None,
         _ => Some(Cow::Borrowed(value)),
     }
+}
+
+fn without_nul(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { text }
 }
 
 /// A number or word, also where it was sent as a text.
@@ -318,6 +323,14 @@ mod tests {
             Some(Cell::List(vec!["a".into(), "3".into()]))
         );
         assert_eq!(read("[{}]", ColumnKind::List), None);
+    }
+
+    #[test]
+    fn a_nul_is_replaced_for_every_sink() {
+        assert_eq!(read(r#""a\u0000b""#, ColumnKind::Text), Some(Cell::Text("a\u{fffd}b".into())));
+        assert_eq!(read(r#"["\u0000"]"#, ColumnKind::List), Some(Cell::List(vec!["\u{fffd}".into()])));
+        let json = read(r#"{"a":"\u0000"}"#, ColumnKind::Json);
+        assert!(matches!(json, Some(Cell::Json(json)) if !json.contains("u0000")));
     }
 
     #[test]

@@ -316,7 +316,7 @@ impl Session<'_> {
                 continue; // revoked meanwhile
             };
             let stored = match claim.start {
-                StartAt::Offset(stored) => Some(stored),
+                StartAt::Offset(stored) | StartAt::NotBeyond(stored) => Some(stored),
                 StartAt::Beginning | StartAt::Committed => None,
             };
             for notice in gaps::notices_of_start(self.drain.sink.name(), &self.log_id, stored, at) {
@@ -325,7 +325,9 @@ impl Session<'_> {
             let next = match claim.start {
                 // The sink compares with what it stored, even where the log made reading begin elsewhere.
                 StartAt::Offset(stored) => stored,
-                StartAt::Beginning | StartAt::Committed => at.offset,
+                StartAt::Committed | StartAt::NotBeyond(_) if at.committed.is_some() => at.offset,
+                // It has nothing: what the log removed is missing here, as after any other jump.
+                StartAt::Beginning | StartAt::Committed | StartAt::NotBeyond(_) => 0,
             };
             self.held.insert(claim.partition, Held { epoch: claim.epoch, next });
             // What is read again is committed again.

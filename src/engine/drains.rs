@@ -40,15 +40,14 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 const GONE: &str = "the topic it appended to was deleted and made anew since; what this sink had not applied of it is read \
                     from the source again";
 
-/// Whether the last record below one of these targets was removed before the sink had applied it.
+/// Whether a record below one of these targets was removed before the sink had applied it.
 fn removes(notice: &Notice, sink: &str, log: &str, targets: &[Position]) -> bool {
     notice.kind == NoticeKind::RecordsRemoved
         && notice.part == sink
         && notice.log == log
-        && targets.iter().any(|target| {
-            notice.partition == Some(target.partition)
-                && (notice.from..notice.to).contains(&(target.offset - 1))
-        })
+        && targets
+            .iter()
+            .any(|target| notice.partition == Some(target.partition) && notice.from < target.offset)
 }
 
 /// A sink that an operator paused.
@@ -161,8 +160,9 @@ impl Drains {
     ) -> Result<Vec<SinkProgress>, Fault> {
         let log_id = self.shared.log.identity().await?.to_string();
         let until = tokio::time::Instant::now() + patience;
+        let asked_at = Utc::now();
         loop {
-            let sinks = self.progress_to(&log_id, targets, true).await;
+            let sinks = self.progress_to(&log_id, targets, asked_at, true).await;
             let done = sinks.iter().all(|sink| sink.queryable);
             if done || tokio::time::Instant::now() + LOOK_EVERY > until {
                 return Ok(sinks);
@@ -171,15 +171,17 @@ impl Drains {
         }
     }
 
-    /// How far each sink is from having everything below `targets`, which are all there will be when `ended`.
+    /// How far each sink is from having everything below `targets`, which are all there will be when `ended`. What was
+    /// removed before `since` is made up for by what was appended since.
     pub(super) async fn progress_to(
         &self,
         log_id: &str,
         targets: &[Position],
+        since: DateTime<Utc>,
         ended: bool,
     ) -> Vec<SinkProgress> {
-        join_all(self.shared.sinks.iter().map(|sink| self.sink_progress(&**sink, log_id, targets, ended)))
-            .await
+        let sinks = self.shared.sinks.iter();
+        join_all(sinks.map(|sink| self.sink_progress(&**sink, log_id, targets, since, ended))).await
     }
 
     async fn sink_progress(
@@ -187,6 +189,7 @@ impl Drains {
         sink: &dyn Sink,
         log_id: &str,
         targets: &[Position],
+        since: DateTime<Utc>,
         ended: bool,
     ) -> SinkProgress {
         let asked = async {
@@ -197,12 +200,15 @@ impl Drains {
                 // The group's offsets went with the topic.
                 return Ok((None, ended.then(|| GONE.to_owned())));
             }
-            let pending = lag::pending(&standing, targets);
+            // What is not there, or not all of it, is made anew and has nothing then, whatever it keeps of offsets.
+            let is_made = !reading.sink.is_empty();
+            let next = if is_made { standing.next } else { Vec::new() };
+            let pending = lag::pending(&lag::Standing { next, ..standing }, targets);
             if ended && pending > 0 && is_gone {
                 return Ok((Some(pending), Some(GONE.to_owned())));
             }
             if ended && pending == 0 && !targets.is_empty() {
-                let notices = self.shared.store.notices(DateTime::UNIX_EPOCH).await?;
+                let notices = self.shared.store.notices(since).await?;
                 if let Some(removed) =
                     notices.iter().find(|notice| removes(notice, sink.name(), log_id, targets))
                 {

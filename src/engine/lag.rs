@@ -62,7 +62,13 @@ pub(super) async fn standing(
 ) -> Result<Standing, Fault> {
     match sink.applied(log_id).await? {
         Some(next) => Ok(Standing { from_store: true, next }),
-        None => Ok(Standing { from_store: false, next: log.committed(group).await? }),
+        None => {
+            let (mut next, reached) = tokio::try_join!(log.committed(group), sink.reached(log_id))?;
+            for at in &mut next {
+                at.offset = offset_in(&reached, at.partition).map_or(at.offset, |reached| at.offset.min(reached));
+            }
+            Ok(Standing { from_store: false, next })
+        }
     }
 }
 

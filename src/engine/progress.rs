@@ -16,7 +16,7 @@ pub enum SyncPhase {
     Running,
     /// Everything is in the log; a sink has not applied all of it yet.
     Draining,
-    /// Everything it appended is queryable in every sink.
+    /// Everything that stood in the log at its end is queryable in every sink: what it appended, and what earlier ones did.
     Done,
     /// Stopped by an error; what it had appended stays and is drained.
     Failed,
@@ -30,9 +30,9 @@ pub enum SyncPhase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SinkProgress {
     pub sink: String,
-    /// Records the sink still has to apply before it has everything of this sync; absent when it could not be asked.
+    /// Records the sink still has to apply of what stood in the log at the sync's end; absent when it could not be asked.
     pub pending: Option<i64>,
-    /// Everything of this sync can be queried here.
+    /// All of that can be queried here.
     pub queryable: bool,
     /// Records of this sync are gone from the log and were never applied here.
     pub lost: bool,

@@ -90,7 +90,12 @@ impl SyncRun {
         let table = self.table;
         info!(sync_id = %self.id, %table, hours_ago = self.request.hours_ago, limit = self.request.limit, "sync started");
         let mut progress = SyncProgress::default();
-        let reading = self.read(&mut *lease, &mut progress).await;
+        let mut reading = self.read(&mut *lease, &mut progress).await;
+        if let Ok(Stopped::Exhausted | Stopped::LimitReached) = reading.outcome
+            && let Err(fault) = self.await_what_stood(&mut progress).await
+        {
+            reading.outcome = Err(fault);
+        }
         let (state, error) = match &reading.outcome {
             Ok(Stopped::Cancelled) => (SyncState::Cancelled, None),
             Ok(stopped) => {
@@ -143,11 +148,24 @@ impl SyncRun {
         Ok(state)
     }
 
+    /// Rows that were appended before are no more in a sink than those that are appended now, so the sync is done only
+    /// once everything that stands in the log at its end is applied.
+    async fn await_what_stood(&self, progress: &mut SyncProgress) -> Result<(), Fault> {
+        let extents = self.log.extents().await?;
+        let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
+        let ends: Vec<Position> = extents.iter().filter(|extent| extent.high > 0).map(end).collect();
+        raise(&mut progress.targets, &ends);
+        Ok(())
+    }
+
     async fn read(&self, lease: &mut dyn SyncLease, progress: &mut SyncProgress) -> Reading {
         let owed = self.owed.as_ref().map(|owed| owed.from);
-        let plan = |now| Window::plan(now, self.table, &self.request, self.coverage, owed, self.overlap);
+        let plan = |now, local| {
+            Window::plan(now, local, self.table, &self.request, self.coverage, owed, self.overlap)
+        };
+        let began = Utc::now();
         let mut reading =
-            Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
+            Reading { window: plan(began, began), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
             let limit = self.log.max_record(Topic::Events).await?;
             if let Some(from) = &self.unremembered {
@@ -174,7 +192,7 @@ impl SyncRun {
                     is_first = false;
                     self.remember_columns(known.as_ref()).await?;
                     let is_off = (page.read_at - Utc::now()).abs() > TOLERATED_SKEW;
-                    reading.window = plan(page.read_at);
+                    reading.window = plan(page.read_at, began);
                     if is_off && reading.window.since != query.since {
                         query.since = reading.window.since;
                         continue;

@@ -25,6 +25,7 @@ on_each_adapter! {
     a_row_that_comes_late_or_back_dated_is_read,
     a_row_of_a_megabyte_goes_the_whole_way_and_one_too_large_is_parked_alone,
     a_value_that_does_not_fit_its_column_is_null_there_and_named,
+    a_nul_is_the_same_in_both_sinks,
     every_digit_of_a_number_arrives,
     digits_that_no_double_has_are_shown_and_a_valor_that_no_sum_holds_is_named,
     a_row_nested_deeper_than_postgres_takes_is_in_both_sinks,
@@ -191,6 +192,25 @@ async fn a_value_that_does_not_fit_its_column_is_null_there_and_named<P: Place>(
     assert_eq!((sessions.appended, sessions.dead_letters), (1, 0));
     let seconds = value(&engine, "SELECT duration_seconds FROM chat_sessions").await;
     assert_eq!(as_number(&seconds), Some(12.75));
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_nul_is_the_same_in_both_sinks<P: Place>() {
+    let place = P::new().await;
+    let mut row = lead(1, 5);
+    row.insert("nome".into(), json!("nul\0x"));
+    row.insert("interesse".into(), json!(["a\0"]));
+    row.insert("localizacao".into(), json!({"uf": "S\0P"}));
+    place.source().set_rows(table("leads"), vec![row]);
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 1);
+    assert_eq!(value(&engine, "SELECT nome FROM leads").await, json!("nul\u{fffd}x"));
+    let document = documents(&engine, leads_index(), None).await.remove(0);
+    assert_eq!(document["nome"], "nul\u{fffd}x");
+    assert_eq!(document["interesse"], json!(["a\u{fffd}"]));
+    assert_eq!(document["localizacao"], json!({"uf": "S\u{fffd}P"}));
     engine.shut_down().await;
     place.clean_up().await;
 }

@@ -64,7 +64,7 @@ impl IndexError {
             Self::Extended { index, .. } => (
                 FaultKind::Misconfigured,
                 format!("the index {index} lacks columns that were defined since it was made"),
-                NextStep::StartWriter,
+                "restart the process that writes it: it brings the index up to date when it starts".into(),
             ),
             Self::Tantivy(TantivyError::LockFailure(error, _)) => (
                 FaultKind::Misconfigured,

@@ -28,6 +28,7 @@ mod query;
 mod questions;
 mod readers;
 mod rows;
+mod same_database;
 mod session;
 mod statement;
 mod syncs;
@@ -71,6 +72,8 @@ pub struct PgStore {
     erasures: Arc<LastLedger>,
     /// Where the tables are, once known.
     schema: Arc<OnceCell<String>>,
+    /// Set once questions were found to be asked of the database that this store fills.
+    is_same: Arc<OnceCell<()>>,
 }
 
 impl PgStore {
@@ -92,6 +95,7 @@ impl PgStore {
             streaks: Arc::default(),
             erasures: Arc::default(),
             schema: Arc::default(),
+            is_same: Arc::default(),
         })
     }
 

@@ -26,6 +26,8 @@ pub trait Place: Sized {
     fn command(&self, arguments: &[&str]) -> tokio::process::Command;
     /// Deletes every document of an index behind the engine's back, while no engine runs.
     async fn delete_all(&self, index: IndexName);
+    /// Deletes the indices as a whole, while no engine runs.
+    async fn delete_indices(&self);
     /// Runs statements in the store behind the engine's back.
     async fn execute(&self, sql: &str);
     /// Everything that the tables of the store and the documents of every index hold, as text.
@@ -99,6 +101,10 @@ impl Place for Embedded {
         let mut writer = opened.writer::<tantivy::TantivyDocument>(30_000_000).expect("nobody writes");
         writer.delete_all_documents().expect("deleted");
         writer.commit().expect("committed");
+    }
+
+    async fn delete_indices(&self) {
+        std::fs::remove_dir_all(self.index_folder()).expect("deleted");
     }
 
     async fn execute(&self, sql: &str) {
@@ -237,6 +243,15 @@ impl Place for Real {
             .await
             .expect("an answer");
         assert!(!hits.is_empty() && deleted.status().is_success());
+    }
+
+    async fn delete_indices(&self) {
+        for index in ["eventos", "leads", "chat_sessions"] {
+            let name = format!("{}{index}-000001", self.0.variables["ELASTICSEARCH_INDEX_PREFIX"]);
+            let url = format!("{}/{name}", service("ELASTICSEARCH_URL"));
+            let answer = reqwest::Client::new().delete(url).send().await.expect("an answer");
+            assert!(answer.status().is_success(), "{answer:?}");
+        }
     }
 
     async fn execute(&self, sql: &str) {
