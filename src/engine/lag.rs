@@ -65,7 +65,8 @@ pub(super) async fn standing(
         None => {
             let (mut next, reached) = tokio::try_join!(log.committed(group), sink.reached(log_id))?;
             for at in &mut next {
-                at.offset = offset_in(&reached, at.partition).map_or(at.offset, |reached| at.offset.min(reached));
+                at.offset =
+                    offset_in(&reached, at.partition).map_or(at.offset, |reached| at.offset.min(reached));
             }
             Ok(Standing { from_store: false, next })
         }

@@ -90,7 +90,8 @@ pub(super) async fn discard(
     events: &[SinkEvent],
     target: impl Fn(IndexName) -> Option<String>,
 ) -> Result<(), Fault> {
-    let documents = documents::brought_by(events).filter_map(|(index, id)| Some((target(index)?, server_id(&id).into_owned())));
+    let documents = documents::brought_by(events)
+        .filter_map(|(index, id)| Some((target(index)?, server_id(&id).into_owned())));
     delete(client, documents, "discarding documents").await.map(drop)
 }
 
