@@ -140,8 +140,6 @@ pub struct SinkHealth {
     pub version: String,
     /// The server's time, as far as it told; `None` for a part of this machine.
     pub clock: Option<DateTime<Utc>>,
-    /// Documents or rows: of `eventos_raw` or `eventos`, and of every table of the catalog.
-    pub counts: Vec<(String, u64)>,
 }
 
 /// A place events are drained into.
@@ -200,17 +198,32 @@ pub trait Sink: Send + Sync {
     /// When the sink can't be reached.
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault>;
 
+    /// How far the sink itself is, where it notes that although the group's offsets are the truth: it went back where it is
+    /// behind them.
+    ///
+    /// # Errors
+    /// When the sink can't be reached.
+    async fn reached(&self, _log: &str) -> Result<Vec<Position>, Fault> {
+        Ok(Vec::new())
+    }
+
     /// Makes everything applied so far visible to queries.
     ///
     /// # Errors
     /// When the sink can't be reached.
     async fn make_visible(&self) -> Result<(), Fault>;
 
-    /// Asks for version and counts.
+    /// Asks for the version: nothing that takes the longer the more the sink holds.
     ///
     /// # Errors
     /// When the sink can't be reached.
     async fn health(&self) -> Result<SinkHealth, Fault>;
+
+    /// Counts the documents or rows of `eventos` or `eventos_raw`, and of every table of the catalog.
+    ///
+    /// # Errors
+    /// When the sink can't be reached or is not prepared.
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault>;
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use crate::{
         Catalog, ErasureLedger, Event, Json, MANUAL, RowError, SourceRow, Table, canonical, json, micros,
     },
     log::{NewRecord, Position, Record},
-    store,
 };
 
 /// UUIDv5 namespace of dead letters of log records.
@@ -238,7 +237,7 @@ pub fn empty(letter: &mut Record) {
 pub fn about(catalog: Catalog, letter: &Record) -> Option<(Table, Option<String>)> {
     if let Some(table) = header(letter, "table") {
         let table = catalog.get(&table)?;
-        let key = header(letter, "entity").and_then(|sent| store::key(table, &sent));
+        let key = header(letter, "entity").and_then(|sent| table.key.kind.spelled(&sent));
         return Some((table, key));
     }
     entity_of(catalog, letter).map(|(table, key)| (table, Some(key)))

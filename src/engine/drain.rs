@@ -32,6 +32,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     domain::{Catalog, ErasureLedger, Event, TableName},
+    fail_point,
     fault::{Fault, FaultKind},
     log::{BatchLimits, Delivery, Extent, Log, LogReader, Position, Record, StartAt, Topic},
     sink::{Applied, ApplyError, Rejection, Sink, SinkBatch, SinkEvent, Span},
@@ -307,6 +308,7 @@ impl Session<'_> {
         }
         let partitions: Vec<i32> = self.unclaimed.iter().copied().collect();
         let claims = self.drain.sink.claim(&self.log_id, &partitions).await?;
+        fail_point::pass("drain.claimed");
         let starts: Vec<(i32, StartAt)> = claims.iter().map(|claim| (claim.partition, claim.start)).collect();
         let began = self.reader.start(&starts).await?;
         for claim in claims {
@@ -314,7 +316,7 @@ impl Session<'_> {
                 continue; // revoked meanwhile
             };
             let stored = match claim.start {
-                StartAt::Offset(stored) => Some(stored),
+                StartAt::Offset(stored) | StartAt::NotBeyond(stored) => Some(stored),
                 StartAt::Beginning | StartAt::Committed => None,
             };
             for notice in gaps::notices_of_start(self.drain.sink.name(), &self.log_id, stored, at) {
@@ -323,7 +325,9 @@ impl Session<'_> {
             let next = match claim.start {
                 // The sink compares with what it stored, even where the log made reading begin elsewhere.
                 StartAt::Offset(stored) => stored,
-                StartAt::Beginning | StartAt::Committed => at.offset,
+                StartAt::Committed | StartAt::NotBeyond(_) if at.committed.is_some() => at.offset,
+                // It has nothing: what the log removed is missing here, as after any other jump.
+                StartAt::Beginning | StartAt::Committed | StartAt::NotBeyond(_) => 0,
             };
             self.held.insert(claim.partition, Held { epoch: claim.epoch, next });
             // What is read again is committed again.
@@ -338,6 +342,7 @@ impl Session<'_> {
 
     async fn apply(&mut self, records: Vec<Record>) -> Result<(), Fault> {
         let begun = Instant::now();
+        fail_point::pass("drain.fetched");
         self.obey().await;
         if records.iter().any(|record| !self.held.contains_key(&record.partition)) {
             // An erasure was made since: they are read again with those before them.
@@ -346,6 +351,7 @@ impl Session<'_> {
         let outcome = self.try_apply(&records).await;
         match outcome {
             Ok((applied, spans)) => {
+                fail_point::pass("drain.applied");
                 self.moved(spans);
                 self.parked.clear();
                 self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
@@ -537,6 +543,7 @@ impl Session<'_> {
         let ids: Vec<Uuid> = letters.iter().map(dead_letters::new_letter_id).collect();
         let count = letters.len() as u64;
         let positions = self.drain.log.append(Topic::DeadLetters, letters).await?;
+        fail_point::pass("drain.letters_appended");
         for rejection in &rejections {
             let Position { partition, offset } = rejection.position;
             warn!(sink, partition, offset, error = rejection.reason, "record parked as a dead letter");
@@ -596,6 +603,7 @@ impl Session<'_> {
             self.uncommitted.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
         match self.reader.commit(&next).await {
             Ok(()) => {
+                fail_point::pass("drain.committed");
                 self.uncommitted.clear();
                 self.refused_since = None;
                 Ok(())

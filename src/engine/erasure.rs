@@ -20,7 +20,7 @@ use crate::{
     index::{IndexName, SearchRequest, Sort},
     log::{Extent, Position, Record, Topic},
     source::{Condition, RowQuery, Scope},
-    store::{self, Resolution, Settled},
+    store::{Resolution, Settled},
 };
 
 /// Letters read at a time.
@@ -147,7 +147,7 @@ impl Erasures {
         let mut at_source = None;
         let (keys, value) = match who {
             EntityKey::Key(key) => {
-                let key = store::key(*table, key).ok_or_else(|| EngineError::Invalid {
+                let key = table.key.kind.spelled(key).ok_or_else(|| EngineError::Invalid {
                     field: "key",
                     problem: format!("is no key of {table}, whose keys are of the type {:?}", table.key.kind)
                         .to_lowercase(),

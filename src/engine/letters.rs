@@ -18,6 +18,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
+    fail_point,
     fault::Fault,
     log::{Extent, NewRecord, Position, Record, Topic, records_in},
     next_step::{NextStep, Remark},
@@ -241,8 +242,10 @@ impl Letters {
         if !records.is_empty() {
             self.shared.log.ensure_topics().await?;
             self.appender.append(records, &mut outcome.targets).await?;
+            fail_point::pass("replay.appended");
         }
         self.settle(good, Settled::Replayed, by, &mut outcome).await?;
+        fail_point::pass("replay.settled");
         Ok(outcome)
     }
 

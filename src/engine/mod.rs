@@ -1,6 +1,7 @@
 //! The engine: syncs, drains and what they report, over the ports alone.
 
 mod appender;
+mod counts;
 mod dead_letters;
 mod doctor;
 mod drain;
@@ -27,11 +28,13 @@ mod recent;
 mod reconcile;
 mod schedules;
 mod shared;
+mod standing;
 mod stats;
 mod status;
 mod supervisor;
 mod sync;
 mod syncs;
+mod tables;
 mod window;
 
 use std::{
@@ -62,9 +65,11 @@ pub use rebuild::{RebuildPhase, RebuildStatus, Rebuilds};
 pub use recent::Distribution;
 pub use reconcile::{DeleteLimits, ReconcileSettings};
 pub use schedules::{ScheduleStatus, Schedules};
+pub use standing::LagSummary;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
-pub use status::{Count, Inspection, PartStatus, PipelineStatus};
+pub use status::{Count, Inspection, PartStatus, PipelineStatus, RecentSync};
 pub use syncs::{MAX_HOURS, Syncs};
+pub use tables::{LastReconciliation, TableStatus};
 
 use crate::{
     domain::Catalog,
@@ -74,6 +79,7 @@ use crate::{
     source::Source,
     store::{Notice, Store, TOLD_FOR},
 };
+use counts::Counts;
 use shared::Shared;
 
 /// How long ending may take: what is under way then is cut.
@@ -137,9 +143,10 @@ impl Engine {
         let schedules = Arc::new(Schedules::new(shared.clone(), syncs.clone()));
         let letters = Arc::new(Letters::new(shared.clone(), appender.clone()));
         let rebuilds = Arc::new(Rebuilds::new(shared.clone()));
+        let counts = Arc::new(Counts::new(shared.clone()));
         Self {
             catalog,
-            questions: Questions::new(shared.clone()),
+            questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
             inspection: Inspection {
                 shared: shared.clone(),
@@ -149,6 +156,7 @@ impl Engine {
                 drains: drains.clone(),
                 letters: letters.clone(),
                 rebuilds: rebuilds.clone(),
+                counts: counts.clone(),
                 started: Instant::now(),
             },
             doctor: Doctor {
@@ -156,6 +164,7 @@ impl Engine {
                 project: project.clone(),
                 drains: drains.clone(),
                 letters: letters.clone(),
+                counts,
             },
             project,
             appender,

@@ -10,18 +10,18 @@ use uuid::Uuid;
 
 use super::{appender::event_record, dead_letters};
 use crate::{
-    domain::{ColumnKind, ErasureLedger, Json, Misfit, RowError, SourceRow, Table, TableName, micros},
+    domain::{ErasureLedger, Json, Misfit, RowError, SourceRow, Table, TableName, micros},
     log::NewRecord,
     source::Page,
-    store::{self, Appended, ColumnMisfits, ParkedEntity},
+    store::{Appended, ColumnMisfits, ParkedEntity},
 };
 
 /// How far a clock may be from the server's: this machine's before the window is planned anew by the server's, a
 /// client's before its row counts as dated ahead.
 pub(super) const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
 
-/// Values that did not fit, by column.
-pub(super) type Misfits = BTreeMap<(&'static str, ColumnKind), u64>;
+/// Values that did not fit, by column and what they are not.
+pub(super) type Misfits = BTreeMap<(&'static str, &'static str), u64>;
 
 /// Rows as their table's definition reads them.
 pub(super) struct Rows<'a> {
@@ -82,7 +82,7 @@ impl<'a> Rows<'a> {
             Ok(row) => ledger.holds(table, &row.key),
             // A row that is refused for something else may have a good key.
             Err(_) => dead_letters::key_as_sent(table, json)
-                .and_then(|sent| store::key(table, &sent))
+                .and_then(|sent| table.key.kind.spelled(&sent))
                 .is_some_and(|key| ledger.holds(table, &key)),
         };
         let rows = page.rows.iter().map(|json| (SourceRow::read(table, json.clone()), json));
@@ -134,7 +134,7 @@ impl<'a> Rows<'a> {
                 taken.mended.remove(&outgoing.appended.entity);
             } else if (taken.events.len() as u64) < asked.events {
                 for misfit in outgoing.misfits.drain(..) {
-                    *taken.misfits.entry((misfit.column, misfit.kind)).or_default() += 1;
+                    *taken.misfits.entry((misfit.column, misfit.expected())).or_default() += 1;
                 }
                 taken.events.push(outgoing.record);
                 taken.mended.insert(outgoing.appended.entity.clone());
@@ -191,10 +191,10 @@ impl Outgoing {
 pub(super) fn named(misfits: &Misfits) -> Vec<ColumnMisfits> {
     misfits
         .iter()
-        .map(|((column, kind), values)| ColumnMisfits {
+        .map(|((column, expected), values)| ColumnMisfits {
             column: (*column).to_owned(),
             values: *values,
-            expected: kind.plural().to_owned(),
+            expected: (*expected).to_owned(),
         })
         .collect()
 }
@@ -210,7 +210,8 @@ mod tests {
 
     fn page(rows: &[serde_json::Value]) -> Page {
         let rows = rows.iter().map(Json::from).collect();
-        Page { rows, read_at: DateTime::UNIX_EPOCH + TimeDelta::days(1), watermark: None, next: None }
+        let read_at = DateTime::UNIX_EPOCH + TimeDelta::days(1);
+        Page { rows, read_at, watermark: None, next: None, without_key: 0 }
     }
 
     fn taken(page: &Page, asked: Asked, last: HashMap<String, Appended>) -> Taken {

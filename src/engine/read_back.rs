@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::sync::SyncRun;
 use crate::{
     domain::Event,
+    fail_point,
     fault::Fault,
     log::{Extent, Position, Record, Topic},
     store::{Appended, SyncLease, SyncProgress, SyncRecord, SyncState},
@@ -80,6 +81,7 @@ impl SyncRun {
                     .collect();
                 found += news.len();
                 lease.checkpoint(progress, &news).await?;
+                fail_point::pass("sync.read_back");
                 low = high;
             }
         }

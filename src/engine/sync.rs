@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     domain::{ErasureLedger, Table, TableName},
+    fail_point,
     fault::Fault,
     log::{Extent, Log, NewRecord, Position, Topic},
     source::{Page, RowQuery, Scope, Source},
@@ -89,7 +90,12 @@ impl SyncRun {
         let table = self.table;
         info!(sync_id = %self.id, %table, hours_ago = self.request.hours_ago, limit = self.request.limit, "sync started");
         let mut progress = SyncProgress::default();
-        let reading = self.read(&mut *lease, &mut progress).await;
+        let mut reading = self.read(&mut *lease, &mut progress).await;
+        if let Ok(Stopped::Exhausted | Stopped::LimitReached) = reading.outcome
+            && let Err(fault) = self.await_what_stood(&mut progress).await
+        {
+            reading.outcome = Err(fault);
+        }
         let (state, error) = match &reading.outcome {
             Ok(Stopped::Cancelled) => (SyncState::Cancelled, None),
             Ok(stopped) => {
@@ -116,6 +122,12 @@ impl SyncRun {
                 "rows share their key with other rows: it is not unique, and of such rows only one is kept"
             );
         }
+        if progress.without_key > 0 {
+            warn!(
+                sync_id = %self.id, %table, key = table.key_source(), rows = progress.without_key,
+                "rows have no key: no event can be made of them, and some are parked as dead letters"
+            );
+        }
         if progress.erased > 0 {
             warn!(
                 sync_id = %self.id, %table, rows = progress.erased,
@@ -126,7 +138,9 @@ impl SyncRun {
             sync_id = %self.id, %table, ?state, rows_read = progress.rows_read, appended = progress.appended,
             unchanged = progress.unchanged, dead_letters = progress.dead_letters, ahead = progress.ahead, "sync ended"
         );
+        fail_point::pass("sync.read");
         lease.finish(SyncEnd { state, progress, error, coverage }).await?;
+        fail_point::pass("sync.finished");
         if let Some(owed) = self.owed.as_ref().filter(|_| exhausted && reading.window.reaches_owed()) {
             self.store.settle_owed(owed).await?;
             info!(sync_id = %self.id, %table, from = %owed.from, "what a log had lost is read again");
@@ -134,11 +148,24 @@ impl SyncRun {
         Ok(state)
     }
 
+    /// Rows that were appended before are no more in a sink than those that are appended now, so the sync is done only
+    /// once everything that stands in the log at its end is applied.
+    async fn await_what_stood(&self, progress: &mut SyncProgress) -> Result<(), Fault> {
+        let extents = self.log.extents().await?;
+        let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
+        let ends: Vec<Position> = extents.iter().filter(|extent| extent.high > 0).map(end).collect();
+        raise(&mut progress.targets, &ends);
+        Ok(())
+    }
+
     async fn read(&self, lease: &mut dyn SyncLease, progress: &mut SyncProgress) -> Reading {
         let owed = self.owed.as_ref().map(|owed| owed.from);
-        let plan = |now| Window::plan(now, self.table, &self.request, self.coverage, owed, self.overlap);
+        let plan = |now, local| {
+            Window::plan(now, local, self.table, &self.request, self.coverage, owed, self.overlap)
+        };
+        let began = Utc::now();
         let mut reading =
-            Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
+            Reading { window: plan(began, began), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
             let limit = self.log.max_record(Topic::Events).await?;
             if let Some(from) = &self.unremembered {
@@ -160,15 +187,17 @@ impl SyncRun {
                 let page = self.cancel.run_until_cancelled(self.source.page(&query, after.as_ref()));
                 let Some(page) = page.await else { return Ok(Stopped::Cancelled) };
                 let page = page?;
+                fail_point::pass("sync.page_read");
                 if is_first {
                     is_first = false;
                     self.remember_columns(known.as_ref()).await?;
                     let is_off = (page.read_at - Utc::now()).abs() > TOLERATED_SKEW;
-                    reading.window = plan(page.read_at);
+                    reading.window = plan(page.read_at, began);
                     if is_off && reading.window.since != query.since {
                         query.since = reading.window.since;
                         continue;
                     }
+                    reading.window.read_since(query.since);
                 }
                 self.reads.passed(page.rows.len() as u64, begun.elapsed());
                 let (next, watermark) = (page.next.clone(), page.watermark);
@@ -234,21 +263,7 @@ impl SyncRun {
         let taken = rows.take(asked, last);
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;
-        // Where the log ends once this page is remembered; until then it is read back from where it ended before.
-        let mut remembered = progress.remembered.clone();
-        if appended > 0 {
-            if remembered.is_empty() || self.unremembered.as_ref() == Some(&remembered) {
-                let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
-                remembered = self.log.extents().await?.iter().map(end).collect();
-                progress.remembered.clone_from(&remembered);
-                lease.checkpoint(progress, &[]).await?;
-            }
-            let mut ends = Vec::new();
-            let appending = self.appender.append(taken.events, &mut ends).await;
-            raise(&mut progress.targets, &ends);
-            raise(&mut remembered, &ends);
-            appending?;
-        }
+        let remembered = self.append(lease, taken.events, progress).await?;
         // What went into another topic than this sync began with is remembered of neither.
         let now = self.log.identity().await?.to_string();
         if now != self.log_id {
@@ -263,6 +278,7 @@ impl SyncRun {
         }
         progress.pages += 1;
         progress.rows_read += page.rows.len() as u64;
+        progress.without_key += page.without_key;
         progress.appended += appended;
         progress.unchanged += taken.unchanged;
         progress.dead_letters += parked;
@@ -276,6 +292,7 @@ impl SyncRun {
             self.cancel.cancel();
         }
         progress.remembered = checkpointed.remembered;
+        fail_point::pass("sync.remembered");
         self.forget_erased(&ledger, &appended_now).await?;
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
@@ -303,6 +320,34 @@ impl SyncRun {
         Ok(())
     }
 
+    /// Appends events. Returns where the log ends once they are remembered, too; until then it is read back from where it
+    /// ended before.
+    pub(super) async fn append(
+        &self,
+        lease: &mut dyn SyncLease,
+        events: Vec<NewRecord>,
+        progress: &mut SyncProgress,
+    ) -> Result<Vec<Position>, Fault> {
+        let mut remembered = progress.remembered.clone();
+        if events.is_empty() {
+            return Ok(remembered);
+        }
+        if remembered.is_empty() || self.unremembered.as_ref() == Some(&remembered) {
+            let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
+            remembered = self.log.extents().await?.iter().map(end).collect();
+            progress.remembered.clone_from(&remembered);
+            lease.checkpoint(progress, &[]).await?;
+            fail_point::pass("sync.ends_remembered");
+        }
+        let mut ends = Vec::new();
+        let appending = self.appender.append(events, &mut ends).await;
+        raise(&mut progress.targets, &ends);
+        raise(&mut remembered, &ends);
+        appending?;
+        fail_point::pass("sync.appended");
+        Ok(remembered)
+    }
+
     /// Returns once the log has acknowledged every letter.
     async fn park(&self, letters: Vec<(NewRecord, Option<ParkedEntity>)>) -> Result<(), Fault> {
         if letters.is_empty() {
@@ -311,6 +356,7 @@ impl SyncRun {
         let (records, parked): (Vec<NewRecord>, Vec<Option<ParkedEntity>>) = letters.into_iter().unzip();
         let count = records.len();
         let positions = self.log.append(Topic::DeadLetters, records).await?;
+        fail_point::pass("sync.letters_appended");
         warn!(sync_id = %self.id, table = %self.table, count, "source rows parked as dead letters");
         let noted: Vec<ParkedEntity> = parked
             .into_iter()

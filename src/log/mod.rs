@@ -109,6 +109,8 @@ pub enum StartAt {
     Beginning,
     /// What the consumer group committed, else the first record.
     Committed,
+    /// The same, but nothing beyond this offset, which is as far as the sink knows to be.
+    NotBeyond(i64),
 }
 
 /// Where reading of a partition really starts, and what it was decided by.
@@ -132,6 +134,7 @@ impl Started {
             StartAt::Offset(offset) => Some(offset),
             StartAt::Beginning => None,
             StartAt::Committed => committed,
+            StartAt::NotBeyond(reached) => committed.map(|committed| committed.min(reached)),
         };
         let held = |offset: &i64| !is_cut && (extent.low..=extent.high).contains(offset);
         let offset = asked.filter(held).unwrap_or(extent.low);
@@ -191,6 +194,12 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// When the log can't be reached or its topic is not there.
     async fn dead_letters_identity(&self) -> Result<Identity, Fault>;
+
+    /// Whether both topics are there.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn is_made(&self) -> Result<bool, Fault>;
 
     /// Creates the topics that are missing; leaves those that exist as they are.
     ///
@@ -329,6 +338,9 @@ mod tests {
         assert_eq!(started(StartAt::Beginning, Some(30), false), (10, None, None));
         assert_eq!(started(StartAt::Committed, Some(30), false), (30, None, None));
         assert_eq!(started(StartAt::Committed, None, false), (10, None, None));
+        assert_eq!(started(StartAt::NotBeyond(20), Some(30), false), (20, None, None), "the sink went back");
+        assert_eq!(started(StartAt::NotBeyond(40), Some(30), false), (30, None, None));
+        assert_eq!(started(StartAt::NotBeyond(40), None, false), (10, None, None));
         assert_eq!(started(StartAt::Offset(4), None, false), (10, Some((4, 10)), None));
         assert_eq!(started(StartAt::Offset(90), None, false), (10, None, Some((90, 50))));
         assert_eq!(started(StartAt::Offset(30), None, true), (10, None, Some((30, 50))), "grown again since");

@@ -40,6 +40,7 @@ use super::{
 };
 use crate::{
     domain::{Row, Table, TableName},
+    fail_point,
     fault::Fault,
     index::Index,
     log::{Position, Topic},
@@ -203,16 +204,24 @@ impl Reconcile {
         coverage: &mut Option<Coverage>,
     ) -> Result<(), Stop> {
         self.max_record = self.run.log.max_record(Topic::Events).await?;
+        if let Some(from) = self.run.unremembered.clone() {
+            self.run.read_back(lease, &from, progress).await?;
+        }
         let reading = self.read_whole(lease, progress).await?;
         *coverage = self.covered(&reading);
+        fail_point::pass("reconcile.read");
         self.enter(ReconcileStep::Looking, lease, progress).await?;
         let gone = self.find_gone(lease, progress, &reading.keys).await?;
+        fail_point::pass("reconcile.gone_found");
         self.remove_gone(lease, progress, gone).await?;
         for pass in 1..=PASSES {
             self.enter(ReconcileStep::Waiting, lease, progress).await?;
             self.wait_applied(lease, progress).await?;
+            fail_point::pass("reconcile.waited");
             self.enter(ReconcileStep::Proving, lease, progress).await?;
-            if self.prove(lease, progress, pass < PASSES).await? {
+            let is_proven = self.prove(lease, progress, pass < PASSES).await?;
+            fail_point::pass("reconcile.proved");
+            if is_proven {
                 return Ok(());
             }
         }
@@ -234,11 +243,11 @@ impl Reconcile {
         progress: &mut SyncProgress,
     ) -> Result<Reading, Stop> {
         let table = self.run.table;
-        let mut before = self.run.source.row_count(table).await?;
+        let mut before = self.cancellable(self.run.source.row_count(table)).await??;
         let mut reading = self.left_off().await?;
         for is_last in [false, true] {
             self.read_on(lease, progress, &mut reading).await?;
-            let after = self.run.source.row_count(table).await?;
+            let after = self.cancellable(self.run.source.row_count(table)).await??;
             let shown = reading.keys.len() + reading.unkeyed + reading.erased;
             let counted = before.zip(after).map(|(before, after)| before.min(after));
             let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };
@@ -329,6 +338,7 @@ impl Reconcile {
                 self.run.remember_columns(known.as_ref()).await?;
             }
             let (next, rows, keys) = (page.next.clone(), page.rows.len(), keys_of(table, &page));
+            reading.unkeyed += page.without_key.saturating_sub(rows as u64);
             self.run.reads.passed(rows as u64, asked_at.elapsed());
             self.append(lease, progress, page).await?;
             let ledger = self.run.erased.ledger().await?;
@@ -387,7 +397,7 @@ impl Reconcile {
             .map(|extent| Position { partition: extent.partition, offset: extent.high })
             .collect();
         for (sink, base) in &self.sinks {
-            let group = reading::Reading::of(&*self.run.log, &**sink, base).await?.group;
+            let group = self.group_of(&**sink, base).await?;
             let (mut fewest, mut since) = (i64::MAX, Instant::now());
             loop {
                 let standing = lag::standing(&*self.run.log, &self.run.log_id, &**sink, &group).await?;
@@ -417,6 +427,19 @@ impl Reconcile {
             sink.make_visible().await?;
         }
         Ok(())
+    }
+
+    /// The group that a sink is drained in. A drain that has just been started may still make what it drains into.
+    async fn group_of(&self, sink: &dyn Sink, base: &str) -> Result<String, Stop> {
+        let since = Instant::now();
+        loop {
+            match reading::Reading::of(&*self.run.log, sink, base).await {
+                Ok(reading) => return Ok(reading.group),
+                Err(fault) if fault.part == sink.name() && since.elapsed() < self.settings.stalled_after => {}
+                Err(fault) => return Err(Stop::Fault(fault)),
+            }
+            self.cancellable(tokio::time::sleep(LOOK_EVERY)).await?;
+        }
     }
 
     async fn enter(

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{PART, client::Client, rebuild, templates::Names};
+use super::{PART, client::Client, operation::server_id, rebuild, templates::Names};
 use crate::{
     domain::Table,
     fault::Fault,
@@ -39,7 +39,10 @@ pub(super) async fn erase(
                         { "term": { "tipo_evento.keyword": table.entity } },
                         { "terms": { "entidade.id": keys } },
                     ]}}),
-                    IndexName::Entities(_) => json!({ "ids": { "values": keys } }),
+                    IndexName::Entities(_) => {
+                        let ids: Vec<_> = keys.iter().map(|key| server_id(key)).collect();
+                        json!({ "ids": { "values": ids } })
+                    }
                 };
                 erased += erase_found(client, &name, &query).await?;
             }
@@ -87,7 +90,8 @@ pub(super) async fn discard(
     events: &[SinkEvent],
     target: impl Fn(IndexName) -> Option<String>,
 ) -> Result<(), Fault> {
-    let documents = documents::brought_by(events).filter_map(|(index, id)| Some((target(index)?, id)));
+    let documents = documents::brought_by(events)
+        .filter_map(|(index, id)| Some((target(index)?, server_id(&id).into_owned())));
     delete(client, documents, "discarding documents").await.map(drop)
 }
 

@@ -299,6 +299,10 @@ impl Sink for RebuildSink {
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
-        Ok(SinkHealth { version: String::new(), clock: None, counts: Vec::new() })
+        Ok(SinkHealth { version: String::new(), clock: None })
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        Ok(Vec::new())
     }
 }

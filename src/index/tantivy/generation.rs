@@ -63,7 +63,12 @@ impl Generation {
             let layout = Layout::of(fields);
             match layout.fit(&schema) {
                 Fit::Same => (made, fields, layout),
-                Fit::Extended => return Err(IndexError::Extended { index, fields }),
+                Fit::Extended => {
+                    let is_new = |path: &&str| schema.get_field(path).is_err();
+                    let paths = fields.iter().filter(|field| field.path == field.source);
+                    let gained = paths.map(|field| field.path.as_str()).filter(is_new).map(str::to_owned);
+                    return Err(IndexError::Extended { index, fields, gained: gained.collect() });
+                }
                 Fit::Changed(field) => return Err(IndexError::Outdated { index, changed: field }),
             }
         } else {
@@ -267,7 +272,7 @@ impl Generation {
     }
 
     /// The next ids behind `after` and their versions, in the order of their bytes.
-    pub(super) fn versions(&self, after: &str, limit: usize) -> tantivy::Result<Vec<(String, i64)>> {
+    pub(super) fn versions(&self, after: Option<&str>, limit: usize) -> tantivy::Result<Vec<(String, i64)>> {
         let searcher = self.reader.searcher();
         let mut found: Vec<(String, i64)> = Vec::new();
         for segment in searcher.segment_readers() {
@@ -276,7 +281,9 @@ impl Generation {
                 segment.fast_fields().column_opt(VERSION)?;
             let removed = postings(&*segment.inverted_index(self.layout.present)?, &self.removed())?;
             let alive = segment.alive_bitset();
-            let mut terms = ids.terms().range().gt(after.as_bytes()).into_stream()?;
+            let behind = ids.terms().range();
+            let behind = if let Some(after) = after { behind.gt(after) } else { behind };
+            let mut terms = behind.into_stream()?;
             let mut taken = 0;
             while taken < limit && terms.advance() {
                 let mut postings =

@@ -65,6 +65,11 @@ impl Log for EmbeddedLog {
         Ok(Identity { place: "embedded/eventos.dlq".to_owned(), ..self.identity().await? })
     }
 
+    async fn is_made(&self) -> Result<bool, Fault> {
+        // The file is made when it is opened.
+        Ok(true)
+    }
+
     async fn ensure_topics(&self) -> Result<(), Fault> {
         // They came with the file.
         Ok(())

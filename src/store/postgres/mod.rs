@@ -12,6 +12,7 @@ mod columns;
 mod connection;
 mod erasures;
 mod faults;
+mod fitness;
 mod health;
 mod identity;
 mod lease;
@@ -27,6 +28,7 @@ mod query;
 mod questions;
 mod readers;
 mod rows;
+mod same_database;
 mod session;
 mod statement;
 mod syncs;
@@ -35,7 +37,7 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -70,6 +72,8 @@ pub struct PgStore {
     erasures: Arc<LastLedger>,
     /// Where the tables are, once known.
     schema: Arc<OnceCell<String>>,
+    /// Set once questions were found to be asked of the database that this store fills.
+    is_same: Arc<OnceCell<()>>,
 }
 
 impl PgStore {
@@ -91,6 +95,7 @@ impl PgStore {
             streaks: Arc::default(),
             erasures: Arc::default(),
             schema: Arc::default(),
+            is_same: Arc::default(),
         })
     }
 
@@ -114,6 +119,20 @@ impl PgStore {
         self.sessions.begin(self.connector.timeout()).await?.end().await?;
         Ok(created)
     }
+
+    /// What of the database, or of the way to it, keeps sluice from working. `session` is one of its own.
+    async fn unfitness(&self, session: &mut PgConnection) -> Result<Option<Fault>, Fault> {
+        const ATTEMPT: &str = "examine the database";
+        let to_fault = |error| faults::fault(ATTEMPT, &error);
+        let mut other = self.connector.dedicated("sluice", self.connector.timeout()).await?;
+        let one = fitness::backend(session).await.map_err(to_fault)?;
+        let is_pooled = fitness::backend(&mut other).await.map_err(to_fault)? == one;
+        let _ = other.close().await;
+        if is_pooled {
+            return Ok(Some(fitness::pooled()));
+        }
+        fitness::problem(session).await.map_err(to_fault)
+    }
 }
 
 #[async_trait]
@@ -135,6 +154,10 @@ impl Sink for PgStore {
 
     async fn prepare(&self) -> Result<(), Fault> {
         let mut connection = self.connector.dedicated("sluice migrate", UNBOUNDED).await?;
+        if let Some(problem) = self.unfitness(&mut connection).await? {
+            return Err(problem);
+        }
+        fitness::make_dropped_tables(&mut connection).await?;
         // Waits for its turn: another process may be at it.
         MIGRATOR.run_direct(&mut connection).await.map_err(|error| faults::from_migration(&error))?;
         prepare::tables(&mut connection, self.catalog).await?;
@@ -211,7 +234,17 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "ask for health";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = health::health(&mut connection, self.catalog).await;
+            let outcome = health::health(&mut connection).await;
+            connection.settle(ATTEMPT, outcome)
+        };
+        self.connector.bounded(ATTEMPT, call).await
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        const ATTEMPT: &str = "count rows";
+        let call = async {
+            let mut connection = self.connector.acquire(ATTEMPT).await?;
+            let outcome = health::counts(&mut connection, self.catalog).await;
             connection.settle(ATTEMPT, outcome)
         };
         self.connector.bounded(ATTEMPT, call).await

@@ -66,6 +66,9 @@ impl Sink for Late {
     async fn health(&self) -> Result<SinkHealth, Fault> {
         self.index.health().await
     }
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        self.index.counts().await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

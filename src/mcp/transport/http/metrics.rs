@@ -36,13 +36,15 @@ pub(super) fn text(
     page.family("sluice_part_up", "gauge", "1 while the part answers", "part", &parts, |part| {
         (part.name.as_str(), u8::from(part.ok))
     });
+    let known_lags: Vec<(&str, i64)> =
+        status.lag.iter().filter_map(|lag| Some((lag.sink.as_str(), lag.total?))).collect();
     page.family(
         "sluice_sink_lag_records",
         "gauge",
         "Records a sink has still to apply",
         "sink",
-        &status.lag,
-        |lag| (lag.sink.as_str(), lag.total),
+        &known_lags,
+        |lag| *lag,
     );
     if let Some(letters) = status.dead_letters {
         let _ = writeln!(
