@@ -100,7 +100,7 @@ async fn a_row_of_any_text_key_goes_the_whole_way_is_found_changed_proven_and_re
     let mut all: Vec<JsonObject> = keys.iter().map(|key| row(key, "nova")).collect();
     let too_long = format!("{}c", longest('a'));
     all.push(row(&too_long, "longa"));
-    place.source().create_table("public", "pedidos", SampleColumn::of(orders), &[]).expect("a table");
+    place.source().create_table("public", "pedidos", SampleColumn::of(orders), &[""; 0]).expect("a table");
     place.source().set_rows(orders, all.clone());
     // Pages end amid the keys.
     place.source().set_max_rows(Some(3));
