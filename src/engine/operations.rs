@@ -31,8 +31,8 @@ fn next_step(kind: NoticeKind) -> &'static str {
         NoticeKind::LogReplaced
         | NoticeKind::SinkReplaced
         | NoticeKind::LogCut
-        | NoticeKind::StoreWentBack
-        | NoticeKind::TableDropped => "nothing, once the lag is 0; find out who did it if you did not",
+        | NoticeKind::StoreWentBack => "nothing, once the lag is 0; find out who did it if you did not",
+        NoticeKind::TableDropped => "do what it says, if it says so; find out who dropped it if you did not",
     }
 }
 
