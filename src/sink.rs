@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::{
-    domain::{Event, Table},
+    domain::{ErasureLedger, Event, Table},
     fault::Fault,
     identity::Identity,
     log::{Position, StartAt},
@@ -26,6 +26,13 @@ pub struct SinkEvent {
     pub table: Option<Table>,
     /// The record's value, as it stands in the log.
     pub raw: Bytes,
+}
+
+impl SinkEvent {
+    /// Whether its entity was erased.
+    pub fn is_erased(&self, ledger: &ErasureLedger) -> bool {
+        self.table.is_some_and(|table| ledger.holds(table, &self.event.entidade.id))
+    }
 }
 
 /// A run of consecutive offsets of one partition that a batch covers, dead letters and holes included.
@@ -99,6 +106,8 @@ pub struct Applied {
     /// Pieces of the events' rows that the sink can't hold and replaced: NUL characters, lone surrogates, numbers beyond
     /// any it knows. Counted at each delivery.
     pub replaced: u64,
+    /// Events left out because their entity was erased.
+    pub erased: u64,
 }
 
 /// An event a sink can never take.
@@ -164,6 +173,23 @@ pub trait Sink: Send + Sync {
     /// [`ApplyError::Rejected`] for events that can never be applied; otherwise a fault, after which nothing of
     /// the batch counts as applied. A fault of kind [`crate::fault::FaultKind::Fenced`] means a claim was lost.
     async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError>;
+
+    /// Whether [`Sink::apply`] itself leaves out what is about erased entities. Where it does not, whoever applies does,
+    /// and sees to it with [`Sink::discard`] that nothing came in before it knew of the erasure.
+    fn obeys_erasures(&self) -> bool {
+        false
+    }
+
+    /// What stays of deleted content where it is kept, and for how long; `None` where nothing does.
+    fn left_behind(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Removes what events brought, whether it is there or not: the events and the entities they carry.
+    ///
+    /// # Errors
+    /// When the sink can't be reached.
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault>;
 
     /// The next offset this sink needs of each partition, where it keeps them itself; `None` when the consumer
     /// group's committed offsets are the truth.

@@ -205,7 +205,7 @@ fn passes(field: &Field, test: &Test, document: &Map<String, Value>) -> Option<b
         Test::Like(word, edits) => {
             terms().iter().any(|term| strsim::osa_distance(term, word) <= usize::from(*edits))
         }
-        Test::Texts(low, high) => keywords().any(|text| (low.as_ref(), high.as_ref()).contains(text)),
+        Test::Texts(low, high) => keywords().any(|text| RangeBounds::<String>::contains(&(low.as_ref(), high.as_ref()), text)),
         Test::Longs(low, high) => longs().any(|long| (*low, *high).contains(&long)),
         Test::Doubles(low, high) => {
             values.iter().filter_map(|value| value.as_f64()).any(|double| within(double, low, high))

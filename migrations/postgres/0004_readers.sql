@@ -1,6 +1,6 @@
 -- The logins that may read what questions may ask of: every process that migrates grants them the tables that are new.
 
-CREATE TABLE sluice_readers (
+CREATE TABLE IF NOT EXISTS sluice_readers (
     login text PRIMARY KEY,
     since timestamptz NOT NULL DEFAULT now()
 );

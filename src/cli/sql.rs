@@ -17,7 +17,12 @@ pub(super) struct Options {
 
 /// Asks the store and prints the columns' names and the rows, separated by tabs, as `COPY` writes them.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let limits = QueryLimits { rows: options.rows, bytes: 64 * 1024 * 1024, timeout: Duration::from_mins(1) };
+    let limits = QueryLimits {
+        rows: options.rows,
+        bytes: 64 * 1024 * 1024,
+        timeout: Duration::from_mins(1),
+        verbatim: true,
+    };
     let engine = parts::engine(settings).await?;
     let (_, answer) = engine.questions.sql(&options.statement, limits).await?;
     let names: Vec<String> = answer.columns.iter().map(|column| cell(&column.name)).collect();

@@ -17,7 +17,7 @@ use crate::{
     engine::{Engine, MAX_HOURS, SinkProgress, SyncPhase, SyncStatus, SyncWatcher, table_named},
     next_step::Remark,
     parts,
-    source::Condition,
+    source::{Condition, description::KEY_FOR_ALL},
     store::{ReconcileStep, SyncRequest},
 };
 
@@ -211,7 +211,7 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
     for misfit in &status.misfits {
         let _ = write!(
             text,
-            "\n{}: {} values are not {}; null in the column, kept in dados",
+            "\n{}: {} values are not {}; left out of the column, kept in dados",
             misfit.column, misfit.values, misfit.expected
         );
     }
@@ -222,6 +222,9 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             status.ahead
         );
     }
+    if status.erased > 0 {
+        let _ = write!(text, "\n{}", erased(status.erased));
+    }
     if status.shared_keys > 0 {
         let _ = write!(
             text,
@@ -230,7 +233,19 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             status.shared_keys, status.table
         );
     }
+    if status.without_key > 0 {
+        let _ = write!(
+            text,
+            "\n{} rows have no key: no event can be made of them, and up to 100 are parked as dead letters; {KEY_FOR_ALL}",
+            status.without_key
+        );
+    }
     text
+}
+
+/// What is told of rows whose entity was erased.
+pub(super) fn erased(rows: u64) -> String {
+    format!("{rows} rows of erased entities still stand at the source and were left out; delete them there")
 }
 
 /// Drawn only on a terminal; indicatif sees to that.

@@ -6,6 +6,8 @@ mod dead_letters;
 mod doctor;
 mod drain;
 mod drains;
+mod erased;
+mod erasure;
 mod error;
 mod gaps;
 mod heartbeat;
@@ -46,6 +48,7 @@ pub use appender::{Appender, event_record};
 pub use doctor::{Doctor, Finding, Outcome};
 pub use drain::Drain;
 pub use drains::{Drains, SinkPause};
+pub use erasure::{ErasureReport, ErasureRequest, Erasures, Remainder, RemovedFrom};
 pub use error::{EngineError, table_named};
 pub use heartbeat::DrainElsewhere;
 pub use lag::{PartitionLag, SinkLag};
@@ -115,6 +118,7 @@ pub struct Engine {
     pub drains: Arc<Drains>,
     pub letters: Arc<Letters>,
     pub rebuilds: Arc<Rebuilds>,
+    pub erasures: Erasures,
     pub questions: Questions,
     pub inspection: Inspection,
     pub doctor: Doctor,
@@ -143,6 +147,7 @@ impl Engine {
         Self {
             catalog,
             questions: Questions::new(shared.clone(), drains.clone()),
+            erasures: Erasures::new(shared.clone()),
             inspection: Inspection {
                 shared: shared.clone(),
                 appender: appender.clone(),

@@ -31,20 +31,23 @@ fn next_step(kind: NoticeKind) -> &'static str {
         NoticeKind::LogReplaced
         | NoticeKind::SinkReplaced
         | NoticeKind::LogCut
-        | NoticeKind::StoreWentBack => "nothing, once the lag is 0; find out who did it if you did not",
+        | NoticeKind::StoreWentBack
+        | NoticeKind::TableDropped => "nothing, once the lag is 0; find out who did it if you did not",
     }
 }
 
-pub(super) fn store_findings(part: &str, facts: &StoreFacts) -> Vec<Finding> {
-    let writable = match &facts.unwritable {
+pub(super) fn store_findings(part: &str, facts: StoreFacts) -> Vec<Finding> {
+    let StoreFacts { unfit, is_fresh, dropped, pending_migrations } = facts;
+    let writable = match unfit {
         None => Finding::ok(part, "writable", "this user may write every table"),
-        Some(reason) => {
-            let step =
-                "connect to the primary, as a user that owns the tables or was granted INSERT and UPDATE";
-            Finding::new(part, "writable", Outcome::Failed, reason.clone(), Some(step.into()))
-        }
+        Some(fault) => Finding::failed(part, "writable", fault),
     };
-    let migrated = match facts.pending_migrations {
+    let migrated = match pending_migrations {
+        _ if is_fresh => Finding::warning(part, "migrated", "nothing was made in it yet", NextStep::Migrate),
+        _ if !dropped.is_empty() => {
+            let detail = format!("somebody dropped {}", dropped.join(", "));
+            Finding::new(part, "migrated", Outcome::Failed, detail, Some(NextStep::Migrate))
+        }
         0 => Finding::ok(part, "migrated", "every migration of this release was run"),
         pending => Finding::warning(
             part,
@@ -175,10 +178,14 @@ mod tests {
     #[test]
     fn a_store_that_can_not_be_written_fails_and_one_that_is_behind_is_warned_about() {
         let outcomes =
-            |facts| store_findings("postgres", &facts).iter().map(|f| f.outcome).collect::<Vec<_>>();
-        let well = StoreFacts { unwritable: None, pending_migrations: 0 };
-        assert_eq!(outcomes(well), [Outcome::Ok, Outcome::Ok]);
-        let ill = StoreFacts { unwritable: Some("the server is a standby".into()), pending_migrations: 2 };
+            |facts| store_findings("postgres", facts).iter().map(|f| f.outcome).collect::<Vec<_>>();
+        assert_eq!(outcomes(StoreFacts::default()), [Outcome::Ok, Outcome::Ok]);
+        let unfit = Some(Fault::misconfigured("postgres", "the server is a standby", "look for the primary"));
+        let ill = StoreFacts { unfit, pending_migrations: 2, ..StoreFacts::default() };
         assert_eq!(outcomes(ill), [Outcome::Failed, Outcome::Warning]);
+        let fresh = StoreFacts { is_fresh: true, ..StoreFacts::default() };
+        assert_eq!(outcomes(fresh), [Outcome::Ok, Outcome::Warning]);
+        let dropped = StoreFacts { dropped: vec!["leads".to_owned()], ..StoreFacts::default() };
+        assert_eq!(outcomes(dropped), [Outcome::Ok, Outcome::Failed]);
     }
 }

@@ -61,6 +61,11 @@ pub struct SyncStatus {
     /// Rows whose key another row of the same answer has, with other content: the key is not unique, of such rows only
     /// one is kept, and some may never be read.
     pub shared_keys: u64,
+    /// Rows that have no key: no event can be made of them. Some are parked as dead letters; name another column as the
+    /// key in the table's definition, or fill it at the source.
+    pub without_key: u64,
+    /// Rows of erased entities, left out: delete them at the source.
+    pub erased: u64,
     /// The limit was reached and the source has more: call again to go on.
     pub more: bool,
     /// What a reconciliation found and did; absent of a sync.
@@ -108,6 +113,8 @@ impl SyncStatus {
             misfits: record.progress.misfits,
             ahead: record.progress.ahead,
             shared_keys: record.progress.shared_keys,
+            without_key: record.progress.without_key,
+            erased: record.progress.erased,
             more: record.progress.more,
             reconcile: record.progress.reconcile,
             sinks,

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::{EngineError, drains::Drains, shared::Shared, status::within};
 use crate::{
-    domain::Table,
+    domain::{Catalog, Column, Table},
     fault::Fault,
     index::{Fields, Index, IndexName, SearchAnswer, SearchRequest},
     next_step::{NextStep, Remark},
@@ -159,7 +159,8 @@ impl Questions {
             ..EventFilter::default()
         };
         let related = futures::future::try_join_all(
-            self.referring_to(table).map(|(other, column)| self.related(other, column, &entity.key)),
+            referring_to(self.shared.catalog, table)
+                .map(|(other, column)| self.related(other, column, &entity.key)),
         );
         let page = store.events(&filter, EventOrder::Newest, None, ENTITY_EVENTS);
         let (page, related) = tokio::try_join!(page, related)?;
@@ -170,16 +171,6 @@ impl Questions {
             related,
             entity,
             others,
-        })
-    }
-
-    /// The tables with a column that holds keys of this one, and that column.
-    fn referring_to(&self, table: Table) -> impl Iterator<Item = (Table, &'static str)> {
-        self.shared.catalog.tables().filter_map(move |other| {
-            let refers = other.definition().columns.iter();
-            let column =
-                refers.into_iter().find(|column| column.refers_to.as_deref() == Some(table.name()))?;
-            Some((other, column.name.as_str()))
         })
     }
 
@@ -208,4 +199,13 @@ pub(super) async fn index_lacks(index: &dyn Index) -> Result<Vec<(IndexName, Rem
         (rebuild.index, problem.into())
     });
     Ok(unfilled.chain(rebuilds).collect())
+}
+
+/// The tables with a column that holds keys of this one, and that column.
+pub(super) fn referring_to(catalog: Catalog, table: Table) -> impl Iterator<Item = (Table, &'static str)> {
+    catalog.tables().filter_map(move |other| {
+        let refers = |column: &&Column| column.refers_to.as_deref() == Some(table.name());
+        let column = other.definition().columns.iter().find(refers)?;
+        Some((other, column.name.as_str()))
+    })
 }

@@ -58,6 +58,8 @@ pub struct DrainReport {
     pub entities: u64,
     /// Entities left alone because they had this version or a later one.
     pub stale: u64,
+    /// Events left out because their entity was erased.
+    pub erased: u64,
     /// Events parked as dead letters.
     pub dead_letters: u64,
     pub batches: u64,
@@ -127,6 +129,7 @@ impl DrainStats {
             duplicates: 0,
             entities: 0,
             stale: 0,
+            erased: 0,
             dead_letters: 0,
             batches: 0,
             retries: 0,
@@ -190,6 +193,7 @@ impl DrainStats {
         inner.report.duplicates += applied.duplicates;
         inner.report.entities += applied.entities;
         inner.report.stale += applied.stale;
+        inner.report.erased += applied.erased;
         inner.report.batches += 1;
         inner.report.last_success_at = Some(clock);
         inner.rate.add(now, applied.inserted + applied.duplicates);

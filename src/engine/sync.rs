@@ -15,12 +15,14 @@ use uuid::Uuid;
 
 use super::{
     appender::Appender,
+    erased::Erased,
     metrics::Flow,
     page::{self, Asked, Misfits, Rows, TOLERATED_SKEW},
     window::Window,
 };
 use crate::{
-    domain::{Table, TableName},
+    domain::{ErasureLedger, Table, TableName},
+    fail_point,
     fault::Fault,
     log::{Extent, Log, NewRecord, Position, Topic},
     source::{Page, RowQuery, Scope, Source},
@@ -46,6 +48,7 @@ pub(super) struct SyncRun {
     pub(super) letters: String,
     pub(super) store: Arc<dyn Store>,
     pub(super) appender: Arc<Appender>,
+    pub(super) erased: Arc<Erased>,
     pub(super) coverage: Option<Coverage>,
     /// What of the table's history was lost from a log, and is read again.
     pub(super) owed: Option<Owed>,
@@ -114,11 +117,25 @@ impl SyncRun {
                 "rows share their key with other rows: it is not unique, and of such rows only one is kept"
             );
         }
+        if progress.without_key > 0 {
+            warn!(
+                sync_id = %self.id, %table, key = table.key_source(), rows = progress.without_key,
+                "rows have no key: no event can be made of them, and some are parked as dead letters"
+            );
+        }
+        if progress.erased > 0 {
+            warn!(
+                sync_id = %self.id, %table, rows = progress.erased,
+                "rows of erased entities still stand at the source and were left out: delete them there"
+            );
+        }
         info!(
             sync_id = %self.id, %table, ?state, rows_read = progress.rows_read, appended = progress.appended,
             unchanged = progress.unchanged, dead_letters = progress.dead_letters, ahead = progress.ahead, "sync ended"
         );
+        fail_point::pass("sync.read");
         lease.finish(SyncEnd { state, progress, error, coverage }).await?;
+        fail_point::pass("sync.finished");
         if let Some(owed) = self.owed.as_ref().filter(|_| exhausted && reading.window.reaches_owed()) {
             self.store.settle_owed(owed).await?;
             info!(sync_id = %self.id, %table, from = %owed.from, "what a log had lost is read again");
@@ -152,6 +169,7 @@ impl SyncRun {
                 let page = self.cancel.run_until_cancelled(self.source.page(&query, after.as_ref()));
                 let Some(page) = page.await else { return Ok(Stopped::Cancelled) };
                 let page = page?;
+                fail_point::pass("sync.page_read");
                 if is_first {
                     is_first = false;
                     self.remember_columns(known.as_ref()).await?;
@@ -213,7 +231,8 @@ impl SyncRun {
         progress: &mut SyncProgress,
         misfits: &mut Misfits,
     ) -> Result<(Option<DateTime<Utc>>, bool), Fault> {
-        let rows = Rows::read(self.table, &page);
+        let ledger = self.erased.ledger().await?;
+        let rows = Rows::read(self.table, &page, &ledger);
         let mut last = lease.last_appended(&rows.entities()).await?;
         for (entity, held) in &self.newer_than {
             if let Some(last) = last.get_mut(entity) {
@@ -233,12 +252,14 @@ impl SyncRun {
                 remembered = self.log.extents().await?.iter().map(end).collect();
                 progress.remembered.clone_from(&remembered);
                 lease.checkpoint(progress, &[]).await?;
+                fail_point::pass("sync.ends_remembered");
             }
             let mut ends = Vec::new();
             let appending = self.appender.append(taken.events, &mut ends).await;
             raise(&mut progress.targets, &ends);
             raise(&mut remembered, &ends);
             appending?;
+            fail_point::pass("sync.appended");
         }
         // What went into another topic than this sync began with is remembered of neither.
         let now = self.log.identity().await?.to_string();
@@ -254,11 +275,13 @@ impl SyncRun {
         }
         progress.pages += 1;
         progress.rows_read += page.rows.len() as u64;
+        progress.without_key += page.without_key;
         progress.appended += appended;
         progress.unchanged += taken.unchanged;
         progress.dead_letters += parked;
         progress.ahead += taken.ahead;
         progress.shared_keys += taken.shared_keys;
+        progress.erased += taken.erased;
         progress.misfits = page::named(misfits);
         let appended_now: Vec<Appended> = taken.appended.into_values().collect();
         let checkpointed = SyncProgress { remembered, ..progress.clone() };
@@ -266,6 +289,8 @@ impl SyncRun {
             self.cancel.cancel();
         }
         progress.remembered = checkpointed.remembered;
+        fail_point::pass("sync.remembered");
+        self.forget_erased(&ledger, &appended_now).await?;
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);
@@ -278,6 +303,20 @@ impl SyncRun {
         Ok((taken.last_modified, taken.cut))
     }
 
+    /// An erasure that was made while a page was appended found no mark of it.
+    async fn forget_erased(&self, before: &ErasureLedger, appended: &[Appended]) -> Result<(), Fault> {
+        let now = self.erased.ledger().await?;
+        if now.version() == before.version() {
+            return Ok(());
+        }
+        let erased = appended.iter().map(|one| one.entity.clone()).filter(|key| now.holds(self.table, key));
+        let erased: Vec<String> = erased.collect();
+        if !erased.is_empty() {
+            self.store.erase(self.table, &erased, true).await?;
+        }
+        Ok(())
+    }
+
     /// Returns once the log has acknowledged every letter.
     async fn park(&self, letters: Vec<(NewRecord, Option<ParkedEntity>)>) -> Result<(), Fault> {
         if letters.is_empty() {
@@ -286,6 +325,7 @@ impl SyncRun {
         let (records, parked): (Vec<NewRecord>, Vec<Option<ParkedEntity>>) = letters.into_iter().unzip();
         let count = records.len();
         let positions = self.log.append(Topic::DeadLetters, records).await?;
+        fail_point::pass("sync.letters_appended");
         warn!(sync_id = %self.id, table = %self.table, count, "source rows parked as dead letters");
         let noted: Vec<ParkedEntity> = parked
             .into_iter()

@@ -94,6 +94,7 @@ impl Syncs {
             letters,
             store: store.clone(),
             appender: self.appender.clone(),
+            erased: self.shared.erased.clone(),
             coverage,
             owed,
             unremembered,

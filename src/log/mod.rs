@@ -51,6 +51,16 @@ pub struct Record {
     pub headers: Vec<(String, Bytes)>,
 }
 
+/// The header of a record whose content was erased.
+const ERASED: &str = "erased";
+
+impl Record {
+    /// Whether its content was erased, and only its place is left.
+    pub fn is_erased(&self) -> bool {
+        self.value.is_none() && self.headers.iter().any(|(name, _)| name == ERASED)
+    }
+}
+
 /// An offset in a partition of the events topic. Whether it is that of a record or the next one to read is said
 /// where it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,6 +94,8 @@ pub struct LogFacts {
     pub under_replicated: usize,
     /// How long records are kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// How long dead letters are kept; `None` for ever.
+    pub letters_retention: Option<Duration>,
     /// The largest record the topic allows; `None` where only the setting bounds it.
     pub max_message_bytes: Option<usize>,
 }
@@ -250,6 +262,20 @@ pub trait Log: Send + Sync {
     /// When the log can't be reached.
     async fn dead_letter_count(&self) -> Result<u64, Fault> {
         Ok(records_in(&self.dead_letter_extents().await?))
+    }
+
+    /// Empties the records of entities whose events bear this `tipo_evento`, and these dead letters; their places stay.
+    /// `None` where a log can't change what it holds: its records stay until its retention removes them.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn erase(
+        &self,
+        _tipo_evento: &str,
+        _keys: &[String],
+        _letters: &[Position],
+    ) -> Result<Option<u64>, Fault> {
+        Ok(None)
     }
 
     /// How the events topic is kept.

@@ -47,6 +47,8 @@ pub struct SavedReading {
     pub keys: Vec<u8>,
     /// Rows without a usable key.
     pub unkeyed: u64,
+    /// Rows of erased entities.
+    pub erased: u64,
 }
 
 /// Some of the store's entities, looked through.

@@ -104,6 +104,9 @@ async def sync_both(desk):
         "the proof", lambda sync: sync["state"] not in UNFINISHED, "get_sync", sync_id=begun["sync_id"], wait=True
     )
     check(proof["state"] == "done" and proof["reconcile"]["unexplained"] == 0, f"it ended as {proof}")
+    rows = (await desk.answer("query_store", sql="SELECT id FROM leads ORDER BY id LIMIT 1"))["rows"]
+    erased = await desk.answer("erase_entity", table="leads", key=rows[0][0], related=True, confirm=True)
+    check(erased["complete"] and erased["keys"] == rows[0], f"it was not erased: {erased}")
     listed = await desk.answer("list_syncs", table="leads", limit=100)
     check(any(one["sync_id"] == sync["sync_id"] for one in listed["syncs"]), "the sync is not listed")
     return sync

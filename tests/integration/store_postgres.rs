@@ -395,7 +395,7 @@ async fn a_lease_whose_session_ended_says_so_and_can_write_nothing() {
 async fn statements_in_postgres_own_dialect_are_answered_as_they_were_written() {
     let (_database, store) = migrated().await;
     apply(&store, vec![lead(1, 0, "Ana"), lead(2, 1, "Bia"), session(3)]).await;
-    let limits = QueryLimits { rows: 50, bytes: 50_000, timeout: Duration::from_secs(10) };
+    let limits = QueryLimits { rows: 50, bytes: 50_000, timeout: Duration::from_secs(10), verbatim: false };
     for (sql, expected) in [
         (
             r"SELECT 'd''água', E'a\nb\'c', $$a'b$$, 'C:\x', ''",

@@ -40,6 +40,7 @@ use super::{
 };
 use crate::{
     domain::{Row, Table, TableName},
+    fail_point,
     fault::Fault,
     index::Index,
     log::{Position, Topic},
@@ -113,6 +114,8 @@ impl From<Fault> for Stop {
 struct Reading {
     keys: KeySet,
     unkeyed: u64,
+    /// Rows of erased entities, which are nowhere else.
+    erased: u64,
     /// The server's time when reading began; `None` before it has.
     began: Option<DateTime<Utc>>,
     /// Where to read on.
@@ -121,7 +124,7 @@ struct Reading {
 
 impl Reading {
     fn new() -> Self {
-        Self { keys: KeySet::new(), unkeyed: 0, began: None, after: None }
+        Self { keys: KeySet::new(), unkeyed: 0, erased: 0, began: None, after: None }
     }
 }
 
@@ -203,14 +206,19 @@ impl Reconcile {
         self.max_record = self.run.log.max_record(Topic::Events).await?;
         let reading = self.read_whole(lease, progress).await?;
         *coverage = self.covered(&reading);
+        fail_point::pass("reconcile.read");
         self.enter(ReconcileStep::Looking, lease, progress).await?;
         let gone = self.find_gone(lease, progress, &reading.keys).await?;
+        fail_point::pass("reconcile.gone_found");
         self.remove_gone(lease, progress, gone).await?;
         for pass in 1..=PASSES {
             self.enter(ReconcileStep::Waiting, lease, progress).await?;
             self.wait_applied(lease, progress).await?;
+            fail_point::pass("reconcile.waited");
             self.enter(ReconcileStep::Proving, lease, progress).await?;
-            if self.prove(lease, progress, pass < PASSES).await? {
+            let is_proven = self.prove(lease, progress, pass < PASSES).await?;
+            fail_point::pass("reconcile.proved");
+            if is_proven {
                 return Ok(());
             }
         }
@@ -237,7 +245,7 @@ impl Reconcile {
         for is_last in [false, true] {
             self.read_on(lease, progress, &mut reading).await?;
             let after = self.run.source.row_count(table).await?;
-            let shown = reading.keys.len() + reading.unkeyed;
+            let shown = reading.keys.len() + reading.unkeyed + reading.erased;
             let counted = before.zip(after).map(|(before, after)| before.min(after));
             let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };
             if is_last {
@@ -267,7 +275,7 @@ impl Reconcile {
             Some(keys) => {
                 info!(%table, rows = keys.len(), began_at = %saved.began_at, "a reading that was left off is gone on with");
                 let (began, after) = (Some(saved.began_at), Some(PageToken::behind(saved.after)));
-                Ok(Reading { keys, unkeyed: saved.unkeyed, began, after })
+                Ok(Reading { keys, unkeyed: saved.unkeyed, erased: saved.erased, began, after })
             }
             None => Ok(Reading::new()),
         }
@@ -298,6 +306,7 @@ impl Reconcile {
             after: after.to_owned(),
             keys: reading.keys.to_bytes(),
             unkeyed: reading.unkeyed,
+            erased: reading.erased,
         };
         self.run.store.save_reading(&self.run.log_id, self.run.table, Some(&saved)).await
     }
@@ -326,13 +335,19 @@ impl Reconcile {
                 self.run.remember_columns(known.as_ref()).await?;
             }
             let (next, rows, keys) = (page.next.clone(), page.rows.len(), keys_of(table, &page));
+            reading.unkeyed += page.without_key.saturating_sub(rows as u64);
             self.run.reads.passed(rows as u64, asked_at.elapsed());
             self.append(lease, progress, page).await?;
+            let ledger = self.run.erased.ledger().await?;
             // Only what is in the log counts as read, so that whoever goes on leaves nothing out.
             for key in keys {
                 match key {
                     // In the order of keys a row that stands twice stands beside itself.
                     Some(key) if last.as_ref() == Some(&key) => {}
+                    Some(key) if ledger.holds(table, &key) => {
+                        reading.erased += 1;
+                        last = Some(key);
+                    }
                     Some(key) => {
                         reading.keys.add(&key);
                         last = Some(key);
@@ -379,7 +394,7 @@ impl Reconcile {
             .map(|extent| Position { partition: extent.partition, offset: extent.high })
             .collect();
         for (sink, base) in &self.sinks {
-            let group = reading::Reading::of(&*self.run.log, &**sink, base).await?.group;
+            let group = self.group_of(&**sink, base).await?;
             let (mut fewest, mut since) = (i64::MAX, Instant::now());
             loop {
                 let standing = lag::standing(&*self.run.log, &self.run.log_id, &**sink, &group).await?;
@@ -409,6 +424,19 @@ impl Reconcile {
             sink.make_visible().await?;
         }
         Ok(())
+    }
+
+    /// The group that a sink is drained in. A drain that has just been started may still make what it drains into.
+    async fn group_of(&self, sink: &dyn Sink, base: &str) -> Result<String, Stop> {
+        let since = Instant::now();
+        loop {
+            match reading::Reading::of(&*self.run.log, sink, base).await {
+                Ok(reading) => return Ok(reading.group),
+                Err(fault) if fault.part == sink.name() && since.elapsed() < self.settings.stalled_after => {}
+                Err(fault) => return Err(Stop::Fault(fault)),
+            }
+            self.cancellable(tokio::time::sleep(LOOK_EVERY)).await?;
+        }
     }
 
     async fn enter(

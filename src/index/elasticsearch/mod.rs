@@ -14,7 +14,7 @@
 //! | alias | document | `_id` |
 //! |---|---|---|
 //! | `eventos` | the event envelope as it stands in the log, and `processado_em` | the event's id |
-//! | each table's name | the row's columns, and `versao`, `evento_id`, `evento`, `usuario`, `categoria`, `valor`, `timestamp`, `metadata` of the event that brought it, and `processado_em` | the row's key |
+//! | each table's name | the row's columns, and `versao`, `evento_id`, `evento`, `usuario`, `categoria`, `valor`, `timestamp`, `metadata` of the event that brought it, and `processado_em` | the row's key, or its digest where no server takes it as an id |
 //!
 //! The names are aliases of versioned indices (`leads` of `leads-000001`): an index whose mapping has to change is
 //! built anew beside the old one and the alias moved, while readers and writers go on.
@@ -31,6 +31,7 @@ mod backoff;
 mod bulk;
 mod client;
 mod dsl;
+mod erase;
 mod faults;
 mod identity;
 mod operation;
@@ -64,7 +65,7 @@ use crate::{
         fields::Indices, unknown_index,
     },
     log::Position,
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
 /// What faults call this part.
@@ -158,6 +159,14 @@ impl Sink for EsIndex {
         sent.outcome(plan.refused)
     }
 
+    fn left_behind(&self) -> Option<&'static str> {
+        Some("deleted documents, in the index's files until the server merges them away")
+    }
+
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        erase::discard(&self.client, events, |index| Some(self.names.alias(index).into_owned())).await
+    }
+
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
         Ok(None)
     }
@@ -228,6 +237,10 @@ impl Index for EsIndex {
         });
         let found = try_join_all(of_index).await?;
         Ok(found.into_iter().filter(|(_, columns)| !columns.is_empty()).collect())
+    }
+
+    async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {
+        erase::erase(&self.client, &self.names, table, keys).await
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {

@@ -12,6 +12,10 @@ use crate::{
     next_step::NextStep,
 };
 
+/// What a full disk needs.
+const FULL: &str =
+    "free some room on the data folder's disk; nothing is lost, and it is tried again by itself";
+
 /// What can go wrong in the folder.
 #[derive(Debug)]
 pub(super) enum IndexError {
@@ -70,11 +74,19 @@ impl IndexError {
             Self::Tantivy(TantivyError::InvalidArgument(error)) => {
                 (FaultKind::Invalid, error, "use a simpler pattern: fewer * and ?".into())
             }
+            Self::Tantivy(TantivyError::IoError(error))
+                if error.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                (FaultKind::Transient, error.to_string(), FULL.into())
+            }
             Self::Tantivy(error) => (
                 FaultKind::Transient,
                 error.to_string(),
                 "check the disk's room and the folder's permissions; a broken index is made anew by rebuilding it".into(),
             ),
+            Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                (FaultKind::Transient, error.to_string(), FULL.into())
+            }
             Self::Io(error) => (
                 FaultKind::Transient,
                 error.to_string(),
@@ -86,7 +98,7 @@ impl IndexError {
                 "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder".into(),
             ),
             Self::NotMade(index) => {
-                (FaultKind::Transient, format!("the index {index} is not made yet"), NextStep::StartWriter)
+                (FaultKind::Transient, format!("the index {index} is not made yet"), NextStep::Migrate)
             }
             Self::NoRebuild(id) => {
                 (FaultKind::Invalid, format!("the rebuild {id} is over"), "begin another where it is wanted".into())

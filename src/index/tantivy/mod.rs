@@ -22,7 +22,7 @@ mod schema;
 mod translate;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     fs::File,
     path::PathBuf,
@@ -50,7 +50,7 @@ use crate::{
     log::Position,
     next_step::NextStep,
     private_files,
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
 /// What faults call this part.
@@ -304,6 +304,35 @@ impl Shared {
         Ok(applied)
     }
 
+    /// Removes what these queries find from every generation, or from the one of a rebuild.
+    fn erase(
+        &self,
+        only: Option<&Rebuild>,
+        queries: impl Fn(IndexName, &Generation) -> tantivy::Result<Vec<Box<dyn tantivy::query::Query>>>,
+    ) -> Result<u64, IndexError> {
+        self.hold()?;
+        let _writing = locked(&self.writing);
+        let mut erased = 0;
+        for index in self.indices.names() {
+            let mut generations = Vec::new();
+            match only {
+                Some(rebuild) if rebuild.index == index => generations.push(self.building(rebuild)?),
+                Some(_) => {}
+                None => {
+                    let entry = self.entry(index)?;
+                    let building = entry.building.map(|building| building.generation);
+                    for name in BTreeSet::from_iter(std::iter::once(entry.serving).chain(building)) {
+                        generations.push(self.generation(index, &name)?);
+                    }
+                }
+            }
+            for generation in generations {
+                erased += generation.erase(queries(index, &generation)?)?;
+            }
+        }
+        Ok(erased)
+    }
+
     fn building(&self, rebuild: &Rebuild) -> Result<Arc<Generation>, IndexError> {
         let building = self.entry(rebuild.index)?.building.filter(|building| building.id == rebuild.id);
         self.generation(rebuild.index, &building.ok_or(IndexError::NoRebuild(rebuild.id))?.generation)
@@ -426,6 +455,19 @@ async fn apply(
     if plan.refused.is_empty() { Ok(applied) } else { Err(ApplyError::Rejected(plan.refused)) }
 }
 
+async fn discard(index: &TantivyIndex, events: &[SinkEvent], only: Option<Rebuild>) -> Result<(), Fault> {
+    let documents: Vec<(IndexName, String)> = documents::brought_by(events).collect();
+    index
+        .blocking("discarding documents", move |shared| {
+            shared.erase(only.as_ref(), |index, generation| {
+                let ids = documents.iter().filter(|(of, _)| *of == index).map(|(_, id)| id.as_str());
+                Ok(ids.map(|id| generation.of_id(id)).collect())
+            })
+        })
+        .await
+        .map(drop)
+}
+
 #[async_trait]
 impl Sink for TantivyIndex {
     fn name(&self) -> &'static str {
@@ -446,6 +488,10 @@ impl Sink for TantivyIndex {
 
     async fn apply(&self, _log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
         apply(self, batch, None).await
+    }
+
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        discard(self, events, None).await
     }
 
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
@@ -516,11 +562,27 @@ impl Index for TantivyIndex {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<(String, i64)>, Fault> {
-        let after = after.unwrap_or_default().to_owned();
+        let after = after.map(str::to_owned);
         self.blocking("comparing documents", move |shared| {
             let generation = shared.serving(IndexName::Entities(table))?;
             generation.refresh()?;
-            Ok(generation.versions(&after, usize::try_from(limit).unwrap_or(usize::MAX))?)
+            Ok(generation.versions(after.as_deref(), usize::try_from(limit).unwrap_or(usize::MAX))?)
+        })
+        .await
+    }
+
+    async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {
+        let keys = keys.to_vec();
+        self.blocking("erasing documents", move |shared| {
+            shared.erase(None, |index, generation| match index {
+                IndexName::Eventos => {
+                    keys.iter().map(|key| generation.of_entity(&table.entity, key)).collect()
+                }
+                IndexName::Entities(of) if of == table => {
+                    Ok(keys.iter().map(|key| generation.of_id(key)).collect())
+                }
+                IndexName::Entities(_) => Ok(Vec::new()),
+            })
         })
         .await
     }
@@ -579,6 +641,10 @@ impl Sink for RebuildSink {
 
     async fn apply(&self, _log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
         apply(&self.index, batch, Some(self.rebuild.clone())).await
+    }
+
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        discard(&self.index, events, Some(self.rebuild.clone())).await
     }
 
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {

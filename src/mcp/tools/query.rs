@@ -209,7 +209,7 @@ impl SluiceServer {
             evento: args.evento,
             categoria: args.categoria,
             usuario: args.usuario,
-            entidade: args.entidade_id.map(|key| key.trim().to_owned()),
+            entidade: args.entidade_id,
             from: args.from.as_deref().map(|text| instant("from", text)).transpose()?,
             to: args.to.as_deref().map(|text| instant("to", text)).transpose()?,
             min_valor: args.min_valor,
@@ -258,6 +258,7 @@ impl SluiceServer {
             rows: usize::try_from(rows).unwrap_or(usize::MAX),
             bytes: LARGEST_ANSWER - AROUND,
             timeout: LONGEST_STATEMENT,
+            verbatim: false,
         };
         let (store, mut answer) = self.engine.questions.sql(&args.sql, limits).await?;
         let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
@@ -300,7 +301,7 @@ impl SluiceServer {
         let args: LeadArgs = arguments(given)?;
         let is_by_id = args.id.is_some();
         let key = match (args.id, args.email) {
-            (Some(id), None) => EntityKey::Key(id.trim().to_owned()),
+            (Some(id), None) => EntityKey::Key(id),
             (None, Some(email)) if !email.trim().is_empty() => {
                 EntityKey::Lookup { column: "email".to_owned(), value: email.trim().to_owned() }
             }

@@ -32,7 +32,7 @@ pub use self::{
     source::SampleSource,
 };
 use self::{
-    server::{PUBLIC, State},
+    server::{Hook, PUBLIC, State},
     table::{Row, SampleTable, row_of, row_of_text},
 };
 use crate::domain::{Catalog, Json, JsonObject, Table, json::to_value};
@@ -244,6 +244,11 @@ impl SampleServer {
     /// What to do with the next requests for rows, one each.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         self.lock().script.extend(faults);
+    }
+
+    /// Calls this before each request for rows is answered, so that a test can change the project between two pages.
+    pub fn before_each_answer(&self, hook: impl Fn(&SeenRequest) + Send + Sync + 'static) {
+        self.lock().hook = Some(Hook(Arc::new(hook)));
     }
 
     /// Every request so far, and forgets them.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    io,
+    fmt, io,
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -41,7 +41,18 @@ pub(super) struct State {
     pub(super) script: VecDeque<Fault>,
     pub(super) openapi_script: VecDeque<Fault>,
     pub(super) seen: VecDeque<SeenRequest>,
+    pub(super) hook: Option<Hook>,
     project: Option<SampleProject>,
+}
+
+/// What a test does before each request for rows is answered.
+#[derive(Clone)]
+pub(super) struct Hook(pub(super) Arc<dyn Fn(&SeenRequest) + Send + Sync>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 /// Requests remembered at most: a server may run for weeks.
@@ -177,9 +188,15 @@ async fn read_rows(
 ) -> Response<Body> {
     let parameters: Vec<(String, String)> =
         url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+    let request = seen(&name, &parameters, &headers);
+    // Not under the lock: it changes the project.
+    let hook = lock(&state).hook.clone();
+    if let Some(Hook(hook)) = hook {
+        hook(&request);
+    }
     let scripted = {
         let mut state = lock(&state);
-        state.remember(seen(&name, &parameters, &headers));
+        state.remember(request);
         state.catch_up();
         state.script.pop_front()
     };

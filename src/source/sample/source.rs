@@ -72,6 +72,7 @@ fn settings(server: &SampleServer) -> Result<SupabaseSettings, Fault> {
     Ok(SupabaseSettings {
         url: url.into(),
         key: keys::SECRET.into(),
+        ssl_ca_location: None,
         schema: "public".to_owned(),
         page_size: SupabaseSettings::PAGE_SIZE,
         timeout: Duration::from_secs(30),

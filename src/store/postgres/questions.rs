@@ -42,7 +42,7 @@ impl Questions for PgStore {
 
     async fn entity(&self, table: Table, key: &str) -> Result<Option<StoredEntity>, Fault> {
         let of = &table.definition().key;
-        let Some(key) = crate::store::key(table, key) else { return Ok(None) };
+        let Some(key) = table.key.kind.spelled(key) else { return Ok(None) };
         let mut query = QueryBuilder::new(format!("{} WHERE \"{}\" = ", select(table), of.column));
         query.push_bind(key).push(format!("::{}", key_type(of.kind)));
         Ok(self.entities("read an entity", table, query).await?.pop())

@@ -1,6 +1,7 @@
 //! The store in the embedded file: the same tables, transactions and guards as in Postgres, for one process.
 
 mod apply;
+mod erasures;
 mod lease;
 mod ledger;
 mod notices;
@@ -9,6 +10,8 @@ mod prepare;
 mod query;
 mod questions;
 mod rows;
+
+pub(crate) use notices::tables_were_dropped;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -28,7 +31,7 @@ use crate::{
     fault::Fault,
     identity::Identity,
     log::{Position, StartAt},
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
 const PART: &str = "sqlite";
@@ -128,6 +131,15 @@ impl Sink for SqliteStore {
         self.db
             .write_or_abort("applying a batch", move |db| apply::apply(db, catalog, &log, &batch, &streaks))
             .await?
+    }
+
+    fn obeys_erasures(&self) -> bool {
+        true
+    }
+
+    async fn discard(&self, _: &[SinkEvent]) -> Result<(), Fault> {
+        // Nothing of them gets in.
+        Ok(())
     }
 
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {

@@ -48,6 +48,7 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
         ("serve", vec!["serve", "--list-tools"]),
         ("sync", vec!["sync", "leads"]),
         ("reconcile", vec!["reconcile", "leads", "--wait"]),
+        ("erase", vec!["erase", "leads", "--email", "ninguem@exemplo.com.br"]),
         ("tables", vec!["tables"]),
         ("tables", vec!["tables", "check"]),
         ("status", vec!["status"]),

@@ -37,7 +37,7 @@ on_each_adapter! {
 const KINDS: [&str; 8] = ["text", "integer", "number", "boolean", "timestamp", "date", "json", "list"];
 
 const LIMITS: QueryLimits =
-    QueryLimits { rows: 100, bytes: 100_000, timeout: std::time::Duration::from_secs(10) };
+    QueryLimits { rows: 100, bytes: 100_000, timeout: std::time::Duration::from_secs(10), verbatim: false };
 
 /// A table of 35 columns: four of each kind, and three whose names are hard.
 fn every_kind() -> String {

@@ -28,6 +28,8 @@ pub trait Place: Sized {
     async fn delete_all(&self, index: IndexName);
     /// Runs statements in the store behind the engine's back.
     async fn execute(&self, sql: &str);
+    /// Everything that the tables of the store and the documents of every index hold, as text.
+    async fn dump(&self) -> String;
     /// Makes a trigger that lets no lead of the name `proibida` into the store.
     async fn refuse_a_name(&self);
     /// All that there is in log, store and index, in a form that changes with every write.
@@ -103,6 +105,57 @@ impl Place for Embedded {
         let store = rusqlite::Connection::open(self.folder.path().join("sluice.db")).expect("the file opens");
         store.busy_timeout(Duration::from_secs(20)).expect("a timeout");
         store.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    async fn dump(&self) -> String {
+        let path = self.folder.path().join("sluice.db");
+        let store = rusqlite::Connection::open(&path).expect("the file opens");
+        let mut tables = store
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+            .expect("a question");
+        let tables: Vec<String> = tables
+            .query_map([], |row| row.get(0))
+            .expect("an answer")
+            .collect::<Result<_, _>>()
+            .expect("names");
+        let mut dump = String::new();
+        for table in tables {
+            let mut all = store.prepare(&format!("SELECT * FROM \"{table}\"")).expect("a question");
+            let columns = all.column_count();
+            let mut rows = all.query([]).expect("an answer");
+            while let Some(row) = rows.next().expect("a row") {
+                for column in 0..columns {
+                    use rusqlite::types::ValueRef;
+                    match row.get_ref(column).expect("a value") {
+                        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+                            dump.push_str(&String::from_utf8_lossy(bytes));
+                        }
+                        other => dump.push_str(&format!("{other:?}")),
+                    }
+                    dump.push('\n');
+                }
+            }
+        }
+        for entry in std::fs::read_dir(self.index_folder()).expect("the index") {
+            let generation = entry.expect("an entry").path();
+            if !generation.join("meta.json").is_file() {
+                continue;
+            }
+            let opened = tantivy::Index::open_in_dir(&generation).expect("the generation opens");
+            let source = opened.schema().get_field("_source").expect("documents");
+            let searcher = opened.reader().expect("a reader").searcher();
+            for segment in searcher.segment_readers() {
+                let documents = segment.get_store_reader(1).expect("a reader");
+                for at in segment.doc_ids_alive() {
+                    use tantivy::schema::Value as _;
+                    let document: tantivy::TantivyDocument = documents.get(at).expect("a document");
+                    let bytes = document.get_first(source).and_then(|value| value.as_bytes());
+                    dump.push_str(&String::from_utf8_lossy(bytes.expect("its source")));
+                    dump.push('\n');
+                }
+            }
+        }
+        dump
     }
 
     async fn refuse_a_name(&self) {
@@ -189,6 +242,27 @@ impl Place for Real {
         self.0.execute(sql).await;
     }
 
+    async fn dump(&self) -> String {
+        let mut store = super::connect(&self.0.variables["DATABASE_URL"]).await;
+        let tables: Vec<String> =
+            sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()")
+                .fetch_all(&mut store)
+                .await
+                .expect("the tables");
+        let mut dump = String::new();
+        for table in tables {
+            let all = format!("SELECT coalesce(string_agg(t::text, E'\\n'), '') FROM \"{table}\" AS t");
+            let rows: String = sqlx::query_scalar(&all).fetch_one(&mut store).await.expect("the rows");
+            dump.push_str(&rows);
+        }
+        let (http, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
+        let prefix = &self.0.variables["ELASTICSEARCH_INDEX_PREFIX"];
+        let refreshed = http.post(format!("{base}/{prefix}*/_refresh")).send().await.expect("an answer");
+        assert!(refreshed.status().is_success());
+        let all = format!("{base}/{prefix}*/_search?size=10000");
+        dump + &http.get(all).send().await.expect("an answer").text().await.expect("documents")
+    }
+
     async fn refuse_a_name(&self) {
         self.execute(<super::stores::Postgres as super::stores::StoreBench>::REFUSING_TRIGGER).await;
     }
@@ -246,7 +320,8 @@ fn files_below(folder: &std::path::Path) -> Vec<String> {
 
 /// The rows that a statement answers with.
 pub async fn rows(engine: &Engine, sql: &str) -> Vec<Vec<Value>> {
-    let limits = QueryLimits { rows: 1_000, bytes: 1 << 20, timeout: Duration::from_secs(20) };
+    let limits =
+        QueryLimits { rows: 1_000, bytes: 1 << 20, timeout: Duration::from_secs(20), verbatim: false };
     let (_, answer) =
         engine.questions.sql(sql, limits).await.unwrap_or_else(|fault| panic!("{sql}: {fault}"));
     answer.rows
