@@ -64,10 +64,7 @@ impl Generation {
             match layout.fit(&schema) {
                 Fit::Same => (made, fields, layout),
                 Fit::Extended => {
-                    let is_new = |path: &&str| schema.get_field(path).is_err();
-                    let paths = fields.iter().filter(|field| field.path == field.source);
-                    let gained = paths.map(|field| field.path.as_str()).filter(is_new).map(str::to_owned);
-                    return Err(IndexError::Extended { index, fields, gained: gained.collect() });
+                    return Err(IndexError::Extended { index, fields, gained: layout.gained(&schema) });
                 }
                 Fit::Changed(field) => return Err(IndexError::Outdated { index, changed: field }),
             }

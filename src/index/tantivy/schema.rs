@@ -105,6 +105,13 @@ impl Layout {
         }
     }
 
+    /// The columns that an index which was made with this schema lacks.
+    pub(super) fn gained(&self, made: &Schema) -> Vec<String> {
+        let is_new = |field: &Field| made.get_field(&column_name(&field.path)).is_err();
+        let columns = self.fields.iter().map(|(field, _)| *field).filter(|field| field.path == field.source);
+        columns.filter(|field| is_new(field)).map(|field| field.path.clone()).collect()
+    }
+
     /// What is to be added for a document. `None` when its body is no JSON object.
     pub(super) fn document(&self, id: &str, version: Option<i64>, body: &[u8]) -> Option<TantivyDocument> {
         let members = by_name(std::str::from_utf8(body).ok()?)?;

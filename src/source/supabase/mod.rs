@@ -379,8 +379,8 @@ impl Source for SupabaseSource {
         (!self.key.sees_everything()).then(|| SourceWarning {
             about: "row-level security",
             problem: format!(
-                "a {} key sees only the rows that a policy of row-level security shows it, and none where there is no \
-                 policy: what it sees need not be all, and no count can tell",
+                "this key ({}) sees only the rows that a policy of row-level security shows it, and none where there is \
+                 no policy: what it sees need not be all, and no count can tell",
                 self.key.as_str()
             ),
             next_step: "if there should be more rows, use a secret key in SUPABASE_KEY, or add a policy for this one",

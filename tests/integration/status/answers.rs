@@ -108,7 +108,7 @@ async fn a_key_that_sees_a_part_says_so_in_sync_status_and_doctor<P: Place>() {
         place.source().show_one_in(one_in);
         let fewer = format!("the source shows {shown} rows of leads, and 40 were read from it before");
         let (_, told) = output(&place, &["sync", "leads", "--wait"]).await;
-        assert!(told.contains(&fewer) && told.contains("an anon key sees only the rows"), "{told}");
+        assert!(told.contains(&fewer) && told.contains("this key (anon) sees only the rows"), "{told}");
         let (healthy, status) = told_by_command(&place).await;
         assert!(!healthy && problems(&status).contains(&fewer), "{status}");
         assert_eq!(
