@@ -200,11 +200,9 @@ pub async fn run_to_end(mut command: Command, what: &str) -> Option<String> {
         return Some(format!("{what} did not end within {} s", PATIENCE.as_secs()));
     };
     let output = output.expect("the program runs");
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default()
-    );
+    let (said, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<&str> = log.lines().collect();
+    let said = format!("{said}{}", lines[lines.len().saturating_sub(6)..].join("\n"));
     (!output.status.success()).then(|| format!("{what} ended with {:?}: {}", output.status, said.trim()))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    bed::{Bed as _, change, checked, checked_in_time, dismiss, quietly, small_batches},
+    bed::{Bed as _, change, checked, checked_in_time, dismiss, quietly, run_to_end, small_batches},
     proxy::{Mood, Proxy},
     suite::{Row, Run},
     support::{
@@ -113,11 +113,11 @@ pub async fn deleted(run: Run) -> Row {
     row
 }
 
-/// Puts an older copy of an index in its place, as a snapshot that is restored would.
+/// Puts an older copy of an index in its place, as a snapshot that is restored would, while no worker could make a new one.
 pub async fn restored(run: Run) -> Row {
     let (mut row, mut dice) = (run.row(), run.dice());
     let bed: Real = small_batches().await;
-    let helper = bed.helper();
+    let mut helper = bed.helper();
     change(&bed, &mut dice, 0, CHANGED);
     row.found.add(checked(&bed).await);
     let prefix = bed.0.variables["ELASTICSEARCH_INDEX_PREFIX"].clone();
@@ -130,14 +130,15 @@ pub async fn restored(run: Run) -> Row {
         change(&bed, &mut dice, round + 1, CHANGED);
         row.found.add(checked(&bed).await);
         change(&bed, &mut dice, round + 1, CHANGED);
-        let mut sync = quietly(bed.command(&["sync", "leads"]));
-        tokio::time::sleep(dice.moment(1_500)).await;
+        row.found.other.extend(run_to_end(bed.command(&["sync", "leads"]), "the sync").await);
+        tokio::time::sleep(dice.moment(1_000)).await;
+        dismiss(helper).await;
         ask(&bed, "DELETE", &name, None).await;
         let mut restored = open;
         restored["aliases"] = json!({format!("{prefix}{index}"): {"is_write_index": true}});
         clone(&bed, &prefix, &copy, &name, restored).await;
         ask(&bed, "DELETE", &copy, None).await;
-        sync.wait().await.expect("the sync ends");
+        helper = bed.helper();
         row.injected(checked_in_time(&bed, |_| {}).await);
     }
     dismiss(helper).await;

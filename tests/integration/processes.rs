@@ -439,13 +439,13 @@ async fn nothing_is_appended_twice(
     let engine = pipeline.engine().await;
     engine.start_drains().await;
     // Its server sees that the session of the one before is gone.
-    let mut begun = None;
+    let mut started = None;
     eventually("the table is free", async || {
-        begun = begin(&engine).await.ok();
-        begun.is_some()
+        started = begin(&engine).await.ok();
+        started.is_some()
     })
     .await;
-    let next = crate::support::finished(&engine, begun.expect("a sync")).await;
+    let next = crate::support::finished(&engine, started.expect("a sync")).await;
     assert_eq!(next.state, SyncPhase::Done, "{next:?}");
     assert_eq!((next.appended, next.unchanged), (40, 20), "{next:?}");
     let records: i64 = engine
