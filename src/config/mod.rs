@@ -132,6 +132,8 @@ pub struct KafkaSettings {
     pub timeout: Duration,
     /// The largest record: topics that have to be created allow as much, and of others the smaller limit holds.
     pub max_message_bytes: usize,
+    /// How many days topics that have to be created keep their records; `None` for ever.
+    pub retention_days: Option<u32>,
 }
 
 /// Where rows and progress are stored.
@@ -365,6 +367,7 @@ impl KafkaSettings {
                 Self::MAX_MESSAGE_BYTES,
                 16_384..=512 << 20,
             ),
+            retention_days: Some(read.number("KAFKA_RETENTION_DAYS", 0, 0..=36_500)).filter(|days| *days > 0),
         };
         settings.check(read);
         settings

@@ -64,6 +64,7 @@ impl SyncRun {
         }
         // Until all is read back, whoever comes after this sync begins where it did.
         progress.remembered = from.to_vec();
+        let ledger = self.erased.ledger().await?;
         let mut found = 0;
         for range in ranges {
             let mut low = range.low;
@@ -75,6 +76,7 @@ impl SyncRun {
                 let known = lease.last_appended(&entities).await?;
                 let news: Vec<Appended> = appended
                     .into_values()
+                    .filter(|one| !ledger.holds(self.table, &one.entity))
                     .filter(|one| known.get(&one.entity).is_none_or(|known| known.versao < one.versao))
                     .collect();
                 found += news.len();

@@ -15,12 +15,13 @@ use uuid::Uuid;
 
 use super::{
     appender::Appender,
+    erased::Erased,
     metrics::Flow,
     page::{self, Asked, Misfits, Rows, TOLERATED_SKEW},
     window::Window,
 };
 use crate::{
-    domain::{Table, TableName},
+    domain::{ErasureLedger, Table, TableName},
     fail_point,
     fault::Fault,
     log::{Extent, Log, NewRecord, Position, Topic},
@@ -47,6 +48,7 @@ pub(super) struct SyncRun {
     pub(super) letters: String,
     pub(super) store: Arc<dyn Store>,
     pub(super) appender: Arc<Appender>,
+    pub(super) erased: Arc<Erased>,
     pub(super) coverage: Option<Coverage>,
     /// What of the table's history was lost from a log, and is read again.
     pub(super) owed: Option<Owed>,
@@ -88,7 +90,12 @@ impl SyncRun {
         let table = self.table;
         info!(sync_id = %self.id, %table, hours_ago = self.request.hours_ago, limit = self.request.limit, "sync started");
         let mut progress = SyncProgress::default();
-        let reading = self.read(&mut *lease, &mut progress).await;
+        let mut reading = self.read(&mut *lease, &mut progress).await;
+        if let Ok(Stopped::Exhausted | Stopped::LimitReached) = reading.outcome
+            && let Err(fault) = self.await_what_stood(&mut progress).await
+        {
+            reading.outcome = Err(fault);
+        }
         let (state, error) = match &reading.outcome {
             Ok(Stopped::Cancelled) => (SyncState::Cancelled, None),
             Ok(stopped) => {
@@ -115,6 +122,18 @@ impl SyncRun {
                 "rows share their key with other rows: it is not unique, and of such rows only one is kept"
             );
         }
+        if progress.without_key > 0 {
+            warn!(
+                sync_id = %self.id, %table, key = table.key_source(), rows = progress.without_key,
+                "rows have no key: no event can be made of them, and some are parked as dead letters"
+            );
+        }
+        if progress.erased > 0 {
+            warn!(
+                sync_id = %self.id, %table, rows = progress.erased,
+                "rows of erased entities still stand at the source and were left out: delete them there"
+            );
+        }
         info!(
             sync_id = %self.id, %table, ?state, rows_read = progress.rows_read, appended = progress.appended,
             unchanged = progress.unchanged, dead_letters = progress.dead_letters, ahead = progress.ahead, "sync ended"
@@ -129,11 +148,24 @@ impl SyncRun {
         Ok(state)
     }
 
+    /// Rows that were appended before are no more in a sink than those that are appended now, so the sync is done only
+    /// once everything that stands in the log at its end is applied.
+    async fn await_what_stood(&self, progress: &mut SyncProgress) -> Result<(), Fault> {
+        let extents = self.log.extents().await?;
+        let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
+        let ends: Vec<Position> = extents.iter().filter(|extent| extent.high > 0).map(end).collect();
+        raise(&mut progress.targets, &ends);
+        Ok(())
+    }
+
     async fn read(&self, lease: &mut dyn SyncLease, progress: &mut SyncProgress) -> Reading {
         let owed = self.owed.as_ref().map(|owed| owed.from);
-        let plan = |now| Window::plan(now, self.table, &self.request, self.coverage, owed, self.overlap);
+        let plan = |now, local| {
+            Window::plan(now, local, self.table, &self.request, self.coverage, owed, self.overlap)
+        };
+        let began = Utc::now();
         let mut reading =
-            Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
+            Reading { window: plan(began, began), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
             let limit = self.log.max_record(Topic::Events).await?;
             if let Some(from) = &self.unremembered {
@@ -160,7 +192,7 @@ impl SyncRun {
                     is_first = false;
                     self.remember_columns(known.as_ref()).await?;
                     let is_off = (page.read_at - Utc::now()).abs() > TOLERATED_SKEW;
-                    reading.window = plan(page.read_at);
+                    reading.window = plan(page.read_at, began);
                     if is_off && reading.window.since != query.since {
                         query.since = reading.window.since;
                         continue;
@@ -218,7 +250,8 @@ impl SyncRun {
         progress: &mut SyncProgress,
         misfits: &mut Misfits,
     ) -> Result<(Option<DateTime<Utc>>, bool), Fault> {
-        let rows = Rows::read(self.table, &page);
+        let ledger = self.erased.ledger().await?;
+        let rows = Rows::read(self.table, &page, &ledger);
         let mut last = lease.last_appended(&rows.entities()).await?;
         for (entity, held) in &self.newer_than {
             if let Some(last) = last.get_mut(entity) {
@@ -245,11 +278,13 @@ impl SyncRun {
         }
         progress.pages += 1;
         progress.rows_read += page.rows.len() as u64;
+        progress.without_key += page.without_key;
         progress.appended += appended;
         progress.unchanged += taken.unchanged;
         progress.dead_letters += parked;
         progress.ahead += taken.ahead;
         progress.shared_keys += taken.shared_keys;
+        progress.erased += taken.erased;
         progress.misfits = page::named(misfits);
         let appended_now: Vec<Appended> = taken.appended.into_values().collect();
         let checkpointed = SyncProgress { remembered, ..progress.clone() };
@@ -258,6 +293,7 @@ impl SyncRun {
         }
         progress.remembered = checkpointed.remembered;
         fail_point::pass("sync.remembered");
+        self.forget_erased(&ledger, &appended_now).await?;
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);
@@ -268,6 +304,20 @@ impl SyncRun {
         }
         self.progress.send_replace(progress.clone());
         Ok((taken.last_modified, taken.cut))
+    }
+
+    /// An erasure that was made while a page was appended found no mark of it.
+    async fn forget_erased(&self, before: &ErasureLedger, appended: &[Appended]) -> Result<(), Fault> {
+        let now = self.erased.ledger().await?;
+        if now.version() == before.version() {
+            return Ok(());
+        }
+        let erased = appended.iter().map(|one| one.entity.clone()).filter(|key| now.holds(self.table, key));
+        let erased: Vec<String> = erased.collect();
+        if !erased.is_empty() {
+            self.store.erase(self.table, &erased, true).await?;
+        }
+        Ok(())
     }
 
     /// Appends events. Returns where the log ends once they are remembered, too; until then it is read back from where it

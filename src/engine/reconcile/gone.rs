@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -112,9 +113,19 @@ impl Reconcile {
     ) -> Result<(HashSet<String>, DateTime<Utc>), Stop> {
         let mut there = HashSet::new();
         let mut asked_at = Utc::now();
-        if keys.is_empty() {
-            return Ok((there, asked_at));
+        for keys in requests(keys) {
+            asked_at = self.look_for(lease, progress, keys, &mut there).await?;
         }
+        Ok((there, asked_at))
+    }
+
+    async fn look_for(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        keys: Vec<String>,
+        there: &mut HashSet<String>,
+    ) -> Result<DateTime<Utc>, Stop> {
         let table = self.run.table;
         let query = RowQuery {
             table,
@@ -126,7 +137,7 @@ impl Reconcile {
         let mut after = None;
         loop {
             let page = self.cancellable(self.run.source.page(&query, after.as_ref())).await??;
-            asked_at = page.read_at;
+            let asked_at = page.read_at;
             there.extend(keys_of(table, &page).into_iter().flatten());
             after = page.next.clone();
             if !page.rows.is_empty() {
@@ -134,7 +145,7 @@ impl Reconcile {
                 self.go_on()?;
             }
             if after.is_none() {
-                return Ok((there, asked_at));
+                return Ok(asked_at);
             }
         }
     }
@@ -206,5 +217,43 @@ impl Reconcile {
 
     pub(super) fn too_many(&self, gone: u64) -> crate::fault::Fault {
         guard::too_many(self.run.source.name(), self.run.table.name(), gone, self.known, self.allowed)
+    }
+}
+
+/// Keys as requests of some thousand characters ask for them, however long each is: addresses are of bounded length.
+fn requests(keys: Vec<String>) -> Vec<Vec<String>> {
+    const MAX_CHARACTERS: usize = 6_000;
+    let mut requests: Vec<Vec<String>> = Vec::new();
+    let mut room = 0;
+    for key in keys {
+        let spelled =
+            utf8_percent_encode(&key, NON_ALPHANUMERIC).map(str::len).sum::<usize>() + "%22%22%2C".len();
+        match requests.last_mut() {
+            Some(request) if spelled <= room => {
+                request.push(key);
+                room -= spelled;
+            }
+            _ => {
+                requests.push(vec![key]);
+                room = MAX_CHARACTERS.saturating_sub(spelled);
+            }
+        }
+    }
+    requests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_keys_are_one_request_and_long_ones_several() {
+        let uuids: Vec<String> = (0..KEYS).map(|n| Uuid::from_u128(n as u128).to_string()).collect();
+        assert_eq!(requests(uuids.clone()), [uuids]);
+        let long: Vec<String> = (0..5).map(|n| format!("{n}{}", "é".repeat(400))).collect();
+        let asked = requests(long.clone());
+        assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(asked.concat(), long);
+        assert!(requests(Vec::new()).is_empty());
     }
 }

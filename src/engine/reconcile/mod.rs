@@ -114,6 +114,8 @@ impl From<Fault> for Stop {
 struct Reading {
     keys: KeySet,
     unkeyed: u64,
+    /// Rows of erased entities, which are nowhere else.
+    erased: u64,
     /// The server's time when reading began; `None` before it has.
     began: Option<DateTime<Utc>>,
     /// Where to read on.
@@ -122,7 +124,7 @@ struct Reading {
 
 impl Reading {
     fn new() -> Self {
-        Self { keys: KeySet::new(), unkeyed: 0, began: None, after: None }
+        Self { keys: KeySet::new(), unkeyed: 0, erased: 0, began: None, after: None }
     }
 }
 
@@ -246,7 +248,7 @@ impl Reconcile {
         for is_last in [false, true] {
             self.read_on(lease, progress, &mut reading).await?;
             let after = self.cancellable(self.run.source.row_count(table)).await??;
-            let shown = reading.keys.len() + reading.unkeyed;
+            let shown = reading.keys.len() + reading.unkeyed + reading.erased;
             let counted = before.zip(after).map(|(before, after)| before.min(after));
             let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };
             if is_last {
@@ -276,7 +278,7 @@ impl Reconcile {
             Some(keys) => {
                 info!(%table, rows = keys.len(), began_at = %saved.began_at, "a reading that was left off is gone on with");
                 let (began, after) = (Some(saved.began_at), Some(PageToken::behind(saved.after)));
-                Ok(Reading { keys, unkeyed: saved.unkeyed, began, after })
+                Ok(Reading { keys, unkeyed: saved.unkeyed, erased: saved.erased, began, after })
             }
             None => Ok(Reading::new()),
         }
@@ -307,6 +309,7 @@ impl Reconcile {
             after: after.to_owned(),
             keys: reading.keys.to_bytes(),
             unkeyed: reading.unkeyed,
+            erased: reading.erased,
         };
         self.run.store.save_reading(&self.run.log_id, self.run.table, Some(&saved)).await
     }
@@ -335,13 +338,19 @@ impl Reconcile {
                 self.run.remember_columns(known.as_ref()).await?;
             }
             let (next, rows, keys) = (page.next.clone(), page.rows.len(), keys_of(table, &page));
+            reading.unkeyed += page.without_key.saturating_sub(rows as u64);
             self.run.reads.passed(rows as u64, asked_at.elapsed());
             self.append(lease, progress, page).await?;
+            let ledger = self.run.erased.ledger().await?;
             // Only what is in the log counts as read, so that whoever goes on leaves nothing out.
             for key in keys {
                 match key {
                     // In the order of keys a row that stands twice stands beside itself.
                     Some(key) if last.as_ref() == Some(&key) => {}
+                    Some(key) if ledger.holds(table, &key) => {
+                        reading.erased += 1;
+                        last = Some(key);
+                    }
                     Some(key) => {
                         reading.keys.add(&key);
                         last = Some(key);

@@ -236,6 +236,7 @@ impl Reconcile {
         pass: &mut Pass,
         mut suspects: BTreeMap<String, Suspect>,
     ) -> Result<(), Stop> {
+        self.remove_erased(&mut suspects).await?;
         let keys: Vec<String> = suspects.keys().cloned().collect();
         let parked = self.run.store.parked(&self.run.letters, self.run.table, &keys).await?;
         suspects.retain(|key, _| !parked.contains(key));
@@ -259,6 +260,19 @@ impl Reconcile {
             }
         }
         if pass.repairs { self.repair(lease, progress, suspects).await } else { Ok(()) }
+    }
+
+    /// What a sink still has of erased entities is removed again, whatever brought it: nothing of them is appended.
+    async fn remove_erased(&self, suspects: &mut BTreeMap<String, Suspect>) -> Result<(), Fault> {
+        let (table, ledger) = (self.run.table, self.run.erased.ledger().await?);
+        let erased: Vec<String> = suspects.keys().filter(|key| ledger.holds(table, key)).cloned().collect();
+        if !erased.is_empty() {
+            warn!(sync_id = %self.run.id, %table, count = erased.len(), "a sink had something of erased entities: removed");
+            self.run.store.erase(table, &erased, true).await?;
+            self.index.erase(table, &erased).await?;
+            suspects.retain(|key, _| !ledger.holds(table, key));
+        }
+        Ok(())
     }
 
     /// Appends once more what was appended last: what the source has now, or that it has nothing.

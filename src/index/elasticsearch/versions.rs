@@ -1,4 +1,4 @@
-//! The ids and versions of a table's entities, in the order of their keys: what a reconciliation compares.
+//! The keys and versions of a table's entities, in the order of the keys: what a reconciliation compares.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -6,8 +6,8 @@ use serde_json::json;
 use super::{PART, client::Client, templates::Names};
 use crate::{domain::Table, fault::Fault, index::IndexName};
 
-/// Nothing of a document but what tells it apart and its version.
-const PARTS: &str = "filter_path=timed_out,hits.hits._id,hits.hits._version,error,status";
+/// Nothing of a document but its key, by which it is sorted, and its version.
+const PARTS: &str = "filter_path=timed_out,hits.hits.sort,hits.hits._version,error,status";
 
 #[derive(Deserialize)]
 struct Found {
@@ -25,8 +25,7 @@ struct FoundHits {
 
 #[derive(Deserialize)]
 struct Version {
-    #[serde(rename = "_id")]
-    id: String,
+    sort: (String,),
     #[serde(rename = "_version")]
     version: i64,
 }
@@ -60,5 +59,5 @@ pub(super) async fn page(
         let problem = format!("{DOING} on {}: the search was cut short", client.origin());
         return Err(Fault::transient(PART, problem, "look at the cluster's load; it is tried again"));
     }
-    Ok(found.hits.hits.into_iter().map(|hit| (hit.id, hit.version)).collect())
+    Ok(found.hits.hits.into_iter().map(|hit| (hit.sort.0, hit.version)).collect())
 }

@@ -30,6 +30,8 @@ pub(super) struct WantedTopic {
     pub(super) partitions: i32,
     pub(super) replication_factor: i32,
     pub(super) max_message_bytes: usize,
+    /// How long it keeps its records; `None` for ever.
+    pub(super) retention: Option<Duration>,
 }
 
 /// What a topic's configuration says of its records.
@@ -124,6 +126,7 @@ impl Admin {
             replicas: partitions.iter().map(|one| one.replicas().len()).min(),
             under_replicated: partitions.iter().filter(|one| one.isr().len() < one.replicas().len()).count(),
             retention: None,
+            letters_retention: None,
             max_message_bytes: None,
         })
     }
@@ -196,15 +199,21 @@ pub(super) async fn create_topics(
     let client: AdminClient<QuietContext> = config
         .create_with_context(config.quiet())
         .map_err(|error| fault("making an admin client", &error))?;
-    let sizes: Vec<String> = topics.iter().map(|topic| topic.max_message_bytes.to_string()).collect();
+    let limits: Vec<(String, String)> = topics
+        .iter()
+        .map(|topic| {
+            // The log is what a sink that was down, or an index built anew, is fed from: it forgets nothing unless an
+            // operator decides so.
+            let retention = topic.retention.map_or("-1".to_owned(), |kept| kept.as_millis().to_string());
+            (topic.max_message_bytes.to_string(), retention)
+        })
+        .collect();
     let new: Vec<NewTopic<'_>> = topics
         .iter()
-        .zip(&sizes)
-        .map(|(topic, max_message_bytes)| {
+        .zip(&limits)
+        .map(|(topic, (max_message_bytes, retention))| {
             NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(topic.replication_factor))
-                // The log is what a sink that was down, or an index built anew, is fed from: it forgets nothing
-                // unless an operator decides so.
-                .set("retention.ms", "-1")
+                .set("retention.ms", retention)
                 .set("max.message.bytes", max_message_bytes)
                 .set("cleanup.policy", "delete")
         })

@@ -14,7 +14,7 @@ use rdkafka::{
 use secrecy::ExposeSecret;
 
 use super::refusals::Refusals;
-use crate::config::KafkaSettings;
+use crate::{config::KafkaSettings, redaction};
 
 /// What a client is made with, and where all of them tell why they are refused.
 #[derive(Debug, Clone)]
@@ -59,6 +59,9 @@ pub(super) fn base_config(settings: &KafkaSettings) -> Config {
         .set("reconnect.backoff.max.ms", "3000")
         .set_log_level(RDKafkaLogLevel::Warning);
     let secret = settings.sasl_password.as_ref().map(|password| password.expose_secret().to_owned());
+    if let Some(secret) = &secret {
+        redaction::keep(secret);
+    }
     for (key, value) in [
         ("sasl.mechanism", &settings.sasl_mechanism),
         ("sasl.username", &settings.sasl_username),
@@ -89,6 +92,7 @@ impl ClientContext for QuietContext {
 impl ConsumerContext for QuietContext {}
 
 pub(super) fn forward_log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let message = redaction::words(message);
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
@@ -104,5 +108,5 @@ pub(super) fn forward_log(level: RDKafkaLogLevel, facility: &str, message: &str)
 
 /// Whoever waits for an answer gets a fault of his own, so this is detail.
 pub(super) fn forward_error(error: &KafkaError, reason: &str) {
-    tracing::debug!(target: "librdkafka", %error, reason);
+    tracing::debug!(target: "librdkafka", %error, reason = redaction::words(reason));
 }

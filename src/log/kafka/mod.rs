@@ -67,6 +67,7 @@ impl KafkaLog {
             partitions,
             replication_factor: settings.replication_factor,
             max_message_bytes: settings.max_message_bytes,
+            retention: settings.retention_days.map(|days| Duration::from_hours(24) * days),
         };
         Ok(Self {
             timeout: settings.timeout,
@@ -152,12 +153,16 @@ impl Log for KafkaLog {
         self.identity_of(&self.letter_topic).await
     }
 
-    async fn ensure_topics(&self) -> Result<(), Fault> {
+    async fn is_made(&self) -> Result<bool, Fault> {
         let topics = [self.events.clone(), self.dead_letters.clone()];
-        let wanted = topics.clone();
-        if self.ask(move |admin| admin.exist(&wanted)).await? {
+        self.ask(move |admin| admin.exist(&topics)).await
+    }
+
+    async fn ensure_topics(&self) -> Result<(), Fault> {
+        if self.is_made().await? {
             return Ok(());
         }
+        let topics = [self.events.clone(), self.dead_letters.clone()];
         self.told(admin::create_topics(&self.config, self.timeout, &topics).await)?;
         self.await_topics().await
     }
@@ -223,6 +228,8 @@ impl Log for KafkaLog {
         let mut facts = self.ask(move |admin| admin.facts(&topic)).await?;
         let limits = admin::topic_limits(&self.config, self.timeout, &self.events.name).await?;
         facts.retention = limits.retention;
+        let letters = &self.dead_letters.name;
+        facts.letters_retention = admin::topic_limits(&self.config, self.timeout, letters).await?.retention;
         facts.max_message_bytes = limits.max_message_bytes;
         Ok(facts)
     }

@@ -218,7 +218,12 @@ impl SampleServer {
 
     /// Whether row-level security hides everything from keys of low privilege.
     pub fn set_row_level_security(&self, on: bool) {
-        self.lock().row_level_security = on;
+        self.lock().row_level_security = on.then_some(0);
+    }
+
+    /// Has a policy show keys of low privilege one row in so many.
+    pub fn show_one_in(&self, rows: usize) {
+        self.lock().row_level_security = Some(rows);
     }
 
     /// Whether the project describes itself.

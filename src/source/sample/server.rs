@@ -33,7 +33,8 @@ pub(super) struct State {
     /// By schema and name.
     pub(super) tables: BTreeMap<(String, String), SampleTable>,
     pub(super) max_rows: Option<usize>,
-    pub(super) row_level_security: bool,
+    /// Row-level security, and of how many rows a policy shows keys of low privilege one; none where that is 0.
+    pub(super) row_level_security: Option<usize>,
     pub(super) openapi: bool,
     /// How far the clock that answers are dated by is ahead.
     pub(super) clock: TimeDelta,
@@ -240,11 +241,10 @@ fn answer(
         read.offset = first;
         read.limit = last.map(|last| (last + 1).saturating_sub(first)).or(read.limit);
     }
-    let hidden = state.row_level_security && role == Role::Low;
-    let found = if hidden {
-        Found { rows: Vec::new(), total: 0 }
-    } else {
-        table.read(name, &read, state.max_rows)?
+    let found = match state.row_level_security.filter(|_| role == Role::Low) {
+        Some(0) => Found { rows: Vec::new(), total: 0 },
+        Some(one_in) => table.showing_one_in(one_in).read(name, &read, state.max_rows)?,
+        None => table.read(name, &read, state.max_rows)?,
     };
     let counted = prefers(headers, "count=exact");
     if counted && read.offset > found.total {

@@ -12,7 +12,7 @@ use super::{PgStore, operations::over};
 use crate::{
     domain::Table,
     fault::Fault,
-    store::{Appended, Entry, Ledger, SavedReading, Stranger, StrangerPage, tables::key_type},
+    store::{Appended, Entry, Ledger, SavedReading, Stranger, StrangerPage, Tally, tables::key_type},
 };
 
 type StoredEntry = (String, Uuid, i64, bool, Option<i64>, bool);
@@ -27,11 +27,12 @@ impl Ledger for PgStore {
         limit: u32,
     ) -> Result<Vec<Entry>, Fault> {
         let key = &table.definition().key;
-        // No key is the empty text, so every key is behind it.
+        // The empty text is the first key there may be.
+        let beyond = if after.is_some() { ">" } else { ">=" };
         let statement = format!(
             "WITH page AS MATERIALIZED (
                  SELECT entity, event, versao, removed FROM sluice_appended
-                 WHERE log = $1 AND table_name = $2 AND entity > $3 AND versao > 0 ORDER BY entity LIMIT $4
+                 WHERE log = $1 AND table_name = $2 AND entity {beyond} $3 AND versao > 0 ORDER BY entity LIMIT $4
              )
              SELECT p.entity, p.event, p.versao, p.removed, t.versao, e.there IS NOT NULL
              FROM page AS p
@@ -56,6 +57,25 @@ impl Ledger for PgStore {
             has_event,
         };
         Ok(rows.into_iter().map(entry).collect())
+    }
+
+    async fn tally(&self, log: &str, letters: &str, table: Table) -> Result<Tally, Fault> {
+        let statement = format!(
+            "SELECT (SELECT count(*) FROM \"{table}\"),
+                    (SELECT count(*) FROM sluice_appended
+                     WHERE log = $1 AND table_name = $3 AND versao > 0 AND NOT removed),
+                    (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
+                     WHERE p.log = $2 AND p.table_name = $3 AND NOT EXISTS (
+                         SELECT FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id
+                     ))"
+        );
+        let (entities, appended, parked): (i64, i64, i64) = over!(self, "count entities", connection =>
+            sqlx::query_as(&statement).bind(log).bind(letters).bind(table.name()).fetch_one(connection))?;
+        let [entities, appended, parked] =
+            [entities, appended, parked].map(|count| u64::try_from(count).unwrap_or_default());
+        Ok(Tally { entities, appended, parked })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {
@@ -99,18 +119,19 @@ impl Ledger for PgStore {
     }
 
     async fn saved_reading(&self, log: &str, table: Table) -> Result<Option<SavedReading>, Fault> {
-        let saved: Option<(DateTime<Utc>, String, Vec<u8>, i64)> = over!(self, "look for a reading to go on with", connection =>
+        let saved: Option<(DateTime<Utc>, String, Vec<u8>, i64, i64)> = over!(self, "look for a reading to go on with", connection =>
             sqlx::query_as(
-                "SELECT began_at, after_key, keys, unkeyed FROM sluice_readings WHERE log = $1 AND table_name = $2",
+                "SELECT began_at, after_key, keys, unkeyed, erased FROM sluice_readings WHERE log = $1 AND table_name = $2",
             )
             .bind(log)
             .bind(table.name())
             .fetch_optional(connection))?;
-        let reading = |(began_at, after, keys, unkeyed): (_, _, _, i64)| SavedReading {
+        let reading = |(began_at, after, keys, unkeyed, erased): (_, _, _, i64, i64)| SavedReading {
             began_at,
             after,
             keys,
             unkeyed: u64::try_from(unkeyed).unwrap_or_default(),
+            erased: u64::try_from(erased).unwrap_or_default(),
         };
         Ok(saved.map(reading))
     }
@@ -131,11 +152,11 @@ impl Ledger for PgStore {
         };
         over!(self, "keep how far a reading is", connection =>
             sqlx::query(
-                "INSERT INTO sluice_readings (log, table_name, began_at, after_key, keys, unkeyed)
-                 VALUES ($1, $2, $3, $4, $5, $6)
+                "INSERT INTO sluice_readings (log, table_name, began_at, after_key, keys, unkeyed, erased)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
                  ON CONFLICT (log, table_name) DO UPDATE
                  SET began_at = excluded.began_at, after_key = excluded.after_key, keys = excluded.keys,
-                     unkeyed = excluded.unkeyed",
+                     unkeyed = excluded.unkeyed, erased = excluded.erased",
             )
             .bind(log)
             .bind(table.name())
@@ -143,6 +164,7 @@ impl Ledger for PgStore {
             .bind(&reading.after)
             .bind(&reading.keys)
             .bind(i64::try_from(reading.unkeyed).unwrap_or(i64::MAX))
+            .bind(i64::try_from(reading.erased).unwrap_or(i64::MAX))
             .execute(connection))?;
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::{KeyKind, Table},
     fault::Fault,
-    store::{Appended, Entry, Ledger, SavedReading, Stranger, StrangerPage},
+    store::{Appended, Entry, Ledger, SavedReading, Stranger, StrangerPage, Tally},
 };
 
 #[async_trait]
@@ -25,13 +25,14 @@ impl Ledger for SqliteStore {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Entry>, Fault> {
+        // The empty text is the first key there may be.
+        let beyond = if after.is_some() { ">" } else { ">=" };
         let (log, after) = (log.to_owned(), after.unwrap_or_default().to_owned());
         let key = &table.definition().key.column;
-        // No key is the empty text, so every key is behind it.
         let sql = format!(
             "SELECT a.entity, a.event, a.versao, a.removed, t.versao, e.id IS NOT NULL
              FROM (SELECT entity, event, versao, removed FROM sluice_appended
-                   WHERE log = ?1 AND table_name = ?2 AND entity > ?3 AND versao > 0 ORDER BY entity LIMIT ?4) AS a
+                   WHERE log = ?1 AND table_name = ?2 AND entity {beyond} ?3 AND versao > 0 ORDER BY entity LIMIT ?4) AS a
              LEFT JOIN \"{table}\" AS t ON t.\"{key}\" = {key_of}
              LEFT JOIN eventos_raw AS e ON e.id = a.event
              ORDER BY a.entity",
@@ -55,6 +56,29 @@ impl Ledger for SqliteStore {
                     .collect()
             })
             .await
+    }
+
+    async fn tally(&self, log: &str, letters: &str, table: Table) -> Result<Tally, Fault> {
+        let (log, letters) = (log.to_owned(), letters.to_owned());
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM \"{table}\"),
+                    (SELECT count(*) FROM sluice_appended
+                     WHERE log = ?1 AND table_name = ?3 AND versao > 0 AND NOT removed),
+                    (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
+                     WHERE p.log = ?2 AND p.table_name = ?3 AND NOT EXISTS (
+                         SELECT 1 FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id
+                     ))"
+        );
+        let counted = self.db.read("counting entities", move |db| {
+            db.query_row(&sql, params![log, letters, table.name()], |row| {
+                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?])
+            })
+        });
+        let [entities, appended, parked] =
+            counted.await?.map(|count| u64::try_from(count).unwrap_or_default());
+        Ok(Tally { entities, appended, parked })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {
@@ -105,15 +129,16 @@ impl Ledger for SqliteStore {
         self.db
             .read("looking for a reading to go on with", move |db| {
                 db.query_row(
-                    "SELECT began_at, after_key, keys, unkeyed FROM sluice_readings WHERE log = ? AND table_name = ?",
+                    "SELECT began_at, after_key, keys, unkeyed, erased FROM sluice_readings WHERE log = ? AND table_name = ?",
                     params![log, table.name()],
                     |row| {
-                        let unkeyed: i64 = row.get(3)?;
+                        let (unkeyed, erased): (i64, i64) = (row.get(3)?, row.get(4)?);
                         Ok(SavedReading {
                             began_at: time(row, 0)?,
                             after: row.get(1)?,
                             keys: row.get(2)?,
                             unkeyed: u64::try_from(unkeyed).unwrap_or_default(),
+                            erased: u64::try_from(erased).unwrap_or_default(),
                         })
                     },
                 )
@@ -136,15 +161,16 @@ impl Ledger for SqliteStore {
                     params![log, table.name()],
                 ),
                 Some(reading) => db.execute(
-                    "INSERT OR REPLACE INTO sluice_readings (log, table_name, began_at, after_key, keys, unkeyed)
-                     VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO sluice_readings (log, table_name, began_at, after_key, keys, unkeyed, erased)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
                     params![
                         log,
                         table.name(),
                         rows::instant(reading.began_at),
                         reading.after,
                         reading.keys,
-                        i64::try_from(reading.unkeyed).unwrap_or(i64::MAX)
+                        i64::try_from(reading.unkeyed).unwrap_or(i64::MAX),
+                        i64::try_from(reading.erased).unwrap_or(i64::MAX)
                     ],
                 ),
             })
