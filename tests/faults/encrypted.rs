@@ -153,7 +153,7 @@ impl Encrypted {
     /// A command with a setting that is wrong; what is wrong with its answer.
     async fn refused(&self, wrong: &Wrong) -> Option<String> {
         let mut command = self.pipeline.command(wrong.command);
-        command.env("KAFKA_TIMEOUT_SECONDS", "10").env("ELASTICSEARCH_TIMEOUT_SECONDS", "10");
+        command.env("KAFKA_TIMEOUT_SECONDS", "5").env("ELASTICSEARCH_TIMEOUT_SECONDS", "5");
         for (name, value) in wrong.change {
             let was = &self.pipeline.variables[*name];
             let authority = self.certificates.authority().display().to_string();

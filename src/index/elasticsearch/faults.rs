@@ -58,7 +58,10 @@ pub(super) fn reaction(status: u16, kind: &str, reason: &str) -> Reaction {
             Misconfigured,
             "create the ingest pipeline that the index names, or remove it from the index's settings",
         ),
-        (401, _) => Stop(Misconfigured, "check the user name and password, or the API key"),
+        (401, _) => Stop(
+            Misconfigured,
+            "check ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY",
+        ),
         (403, _) => Stop(
             Misconfigured,
             "grant the user monitor and manage_index_templates on the cluster, and manage, write and read on the indices",

@@ -18,7 +18,7 @@ use super::{
     reader,
 };
 use crate::{
-    fault::Fault,
+    fault::{Fault, FaultKind},
     log::{Extent, Record},
 };
 
@@ -60,6 +60,7 @@ pub(super) fn each(
         .create_with_context(config.quiet())
         .map_err(|error| fault("making a client that reads records", &error))?;
     let until = Instant::now() + timeout;
+    let mut passing = None;
     for range in ranges.iter().filter(|range| range.low < range.high) {
         let mut place = TopicPartitionList::new();
         place
@@ -69,11 +70,13 @@ pub(super) fn each(
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Fault::transient(
-                    PART,
-                    format!("{topic} was not read within {} s", timeout.as_secs()),
-                    "ask for fewer at a time, or check that the brokers answer",
-                ));
+                return Err(passing.unwrap_or_else(|| {
+                    Fault::transient(
+                        PART,
+                        format!("{topic} was not read within {} s", timeout.as_secs()),
+                        "ask for fewer at a time, or check that the brokers answer",
+                    )
+                }));
             }
             match consumer.poll(left) {
                 // Of the range before: it was fetched before the assignment changed.
@@ -98,7 +101,11 @@ pub(super) fn each(
                 {
                     break;
                 }
-                Some(Err(error)) => return Err(fault(&what(), &error)),
+                // The client finds another broker by itself: what lasts is told when the time is over.
+                Some(Err(error)) => match fault(&what(), &error) {
+                    fault if fault.kind == FaultKind::Transient => passing = Some(fault),
+                    fault => return Err(fault),
+                },
             }
         }
     }
