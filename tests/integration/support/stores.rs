@@ -242,7 +242,7 @@ pub fn batch(claim: Claim, events: Vec<Event>) -> SinkBatch {
 pub fn batch_of(catalog: Catalog, claim: Claim, events: Vec<Event>) -> SinkBatch {
     let first = match claim.start {
         StartAt::Offset(offset) => offset,
-        StartAt::Beginning | StartAt::Committed => 0,
+        StartAt::Beginning | StartAt::Committed | StartAt::NotBeyond(_) => 0,
     };
     placed(catalog, claim, first, events)
 }
