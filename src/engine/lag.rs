@@ -25,6 +25,12 @@ pub struct SinkLag {
 }
 
 impl SinkLag {
+    /// Records that the log removed before the sink had applied them, and that no drain has noticed yet.
+    pub(super) fn removed(&self) -> i64 {
+        let removed = |of: &PartitionLag| (of.log_start_offset - of.next_offset.unwrap_or_default()).max(0);
+        self.partitions.iter().map(removed).sum()
+    }
+
     /// Records still to be applied before it has everything below `targets`.
     pub(super) fn pending(&self, targets: &[Position]) -> i64 {
         let next_of = |partition: i32| {
@@ -120,9 +126,19 @@ mod tests {
         Standing { from_store: true, next }
     }
 
-    fn lag_at(offset: Option<i64>) -> i64 {
+    fn lag(offset: Option<i64>) -> SinkLag {
         let extents = [Extent { partition: 0, low: 10, high: 50 }];
-        lag_of("postgres", "l", "g", &standing_at(offset), &extents).total
+        lag_of("postgres", "l", "g", &standing_at(offset), &extents)
+    }
+
+    fn lag_at(offset: Option<i64>) -> i64 {
+        lag(offset).total
+    }
+
+    #[test]
+    fn what_was_removed_before_it_was_applied_is_told_beside_the_lag() {
+        let removed = [Some(50), Some(10), Some(3), None].map(|offset| lag(offset).removed());
+        assert_eq!(removed, [0, 0, 7, 10]);
     }
 
     #[test]

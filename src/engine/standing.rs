@@ -90,6 +90,14 @@ impl Standing {
     pub(super) fn behind(&self) -> Option<Remark> {
         let sink = self.sink;
         match &self.lag {
+            Ok(lag) if lag.removed() > 0 => {
+                let removed = lag.removed();
+                let problem = format!(
+                    "{removed} records were removed from the log before {sink} had applied them; once a worker notices, the \
+                     next syncs append all rows again"
+                );
+                Some(Remark { problem, next_step: self.cause().and_then(|cause| cause.next_step) })
+            }
             Ok(lag) if lag.total == 0 => self.pause.as_ref().map(SinkPause::remark),
             Ok(lag) => {
                 let behind = format!("{} records of the log are not in {sink} yet", lag.total);
@@ -109,8 +117,10 @@ impl Standing {
 
     /// What is left to apply and stays so until somebody does something.
     pub(super) fn stuck(&self) -> Option<Remark> {
-        let lag = self.lag.as_ref().ok()?.total;
-        self.cause().filter(|_| lag > 0)?;
+        let lag = self.lag.as_ref().ok()?;
+        if lag.removed() == 0 {
+            self.cause().filter(|_| lag.total > 0)?;
+        }
         self.behind()
     }
 

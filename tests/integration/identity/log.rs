@@ -89,6 +89,12 @@ async fn records_removed_before_a_sink_had_them_are_told_end_the_sync_and_come_a
     })
     .await;
     remove_everything(&pipeline.variables["KAFKA_TOPIC"], 3).await;
+    let problems = appending.inspection.status().await.problems;
+    let is_told = |part: &str| {
+        let about = format!("removed from the log before {part}");
+        problems.iter().any(|problem| problem.to_string().contains(&about))
+    };
+    assert!(is_told("postgres") && is_told("elasticsearch"), "before any drain is there: {problems:?}");
 
     let engine = pipeline.engine().await;
     engine.start_drains().await;

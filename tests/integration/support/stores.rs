@@ -241,8 +241,8 @@ pub fn batch(claim: Claim, events: Vec<Event>) -> SinkBatch {
 /// As [`batch`], of these tables.
 pub fn batch_of(catalog: Catalog, claim: Claim, events: Vec<Event>) -> SinkBatch {
     let first = match claim.start {
-        StartAt::Offset(offset) | StartAt::NotBeyond(offset) => offset,
-        StartAt::Beginning | StartAt::Committed => 0,
+        StartAt::Offset(offset) => offset,
+        StartAt::Beginning | StartAt::Committed | StartAt::NotBeyond(_) => 0,
     };
     placed(catalog, claim, first, events)
 }
