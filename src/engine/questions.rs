@@ -57,6 +57,9 @@ pub struct Related {
     pub more: bool,
 }
 
+/// What each index lacks.
+type Lacks = Vec<(IndexName, Remark)>;
+
 /// How long what an index lacks is remembered for answers.
 const RECENT: Duration = Duration::from_secs(5);
 
@@ -65,7 +68,7 @@ pub struct Questions {
     shared: Arc<Shared>,
     drains: Arc<Drains>,
     /// What was found out last of how the index is built.
-    built: Mutex<Option<(Instant, Vec<(IndexName, Remark)>)>>,
+    built: Mutex<Option<(Instant, Lacks)>>,
 }
 
 impl Questions {
@@ -193,7 +196,7 @@ pub(super) fn referring_to(catalog: Catalog, table: Table) -> impl Iterator<Item
 }
 
 /// What each index lacks because of how it was built: columns that were added later, and what a rebuild will change.
-pub(super) async fn index_lacks(index: &dyn Index) -> Result<Vec<(IndexName, Remark)>, Fault> {
+pub(super) async fn index_lacks(index: &dyn Index) -> Result<Lacks, Fault> {
     let (unfilled, rebuilds) = tokio::try_join!(index.unfilled(), index.rebuilds())?;
     let unfilled = unfilled.into_iter().map(|(name, columns)| {
         let problem = format!(

@@ -242,8 +242,6 @@ impl Inspection {
             within(of_store, store.notices(Utc::now() - TOLD_FOR)),
             within(of_store, store.identities()),
         );
-        let last_end = latest.iter().flatten().filter_map(|sync| sync.finished_at).max();
-        let counted = self.counts.latest(last_end).await;
         let now = Utc::now();
         let mut status = PipelineStatus {
             healthy: false,
@@ -282,7 +280,7 @@ impl Inspection {
         }
         let mut faults = Vec::new();
         faults.extend(dead_letters.err());
-        faults.extend(standings.untold);
+        faults.extend(standings.untold.clone());
         faults.extend(standings.sinks.iter().filter_map(|sink| sink.lag.as_ref().err().cloned()));
         let (recent, latest) = (or_fault(recent, &mut faults), or_fault(latest, &mut faults));
         status.schedules = or_fault(schedules, &mut faults).unwrap_or_default();
@@ -296,24 +294,7 @@ impl Inspection {
             .into_iter()
             .map(|record| RecentSync::of(record, &standings.sinks))
             .collect();
-        for table in catalog.tables() {
-            let of_table = |schedule: &&ScheduleStatus| schedule.table == table.name();
-            let facts = Facts {
-                table,
-                counted: counted.get(&table),
-                syncs: latest.as_deref(),
-                schedule: status.schedules.iter().find(of_table),
-                lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
-                sinks: sink_ports.each_ref().map(|sink| sink.name()),
-                limits: self.shared.settings.reconcile.deletes,
-                now,
-            };
-            let Judged { status: of_table, problems, faults, warnings } = facts.judge();
-            status.tables.push(of_table);
-            status.problems.extend(problems);
-            status.problems.extend(faults.iter().filter(|fault| is_new(fault)).map(Fault::remark));
-            status.warnings.extend(warnings);
-        }
+        self.judge_tables(&mut status, &standings, latest.as_deref(), is_new).await;
         let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
         status.problems.extend(overdue);
         if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
@@ -326,6 +307,37 @@ impl Inspection {
         without_repetition(&mut status.warnings);
         status.healthy = status.problems.is_empty();
         status
+    }
+
+    /// How each table stands. `is_new`: whether a fault is not told already by the part that has it.
+    async fn judge_tables(
+        &self,
+        status: &mut PipelineStatus,
+        standings: &Standings,
+        latest: Option<&[SyncRecord]>,
+        is_new: impl Fn(&Fault) -> bool,
+    ) {
+        let last_end = latest.iter().flat_map(|syncs| syncs.iter()).filter_map(|sync| sync.finished_at).max();
+        let counted = self.counts.latest(last_end).await;
+        let now = status.checked_at;
+        for table in self.shared.catalog.tables() {
+            let of_table = |schedule: &&ScheduleStatus| schedule.table == table.name();
+            let facts = Facts {
+                table,
+                counted: counted.get(&table),
+                syncs: latest,
+                schedule: status.schedules.iter().find(of_table),
+                lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
+                sinks: self.shared.sinks.each_ref().map(|sink| sink.name()),
+                limits: self.shared.settings.reconcile.deletes,
+                now,
+            };
+            let Judged { status: of_table, problems, faults, warnings } = facts.judge();
+            status.tables.push(of_table);
+            status.problems.extend(problems);
+            status.problems.extend(faults.iter().filter(|fault| is_new(fault)).map(Fault::remark));
+            status.warnings.extend(warnings);
+        }
     }
 
     /// What keeps a part or a drain from its work.

@@ -183,7 +183,7 @@ impl SyncRun {
             let mut misfits = Misfits::new();
             let mut is_first = true;
             loop {
-                let begun = Instant::now();
+                let asked = Instant::now();
                 let page = self.cancel.run_until_cancelled(self.source.page(&query, after.as_ref()));
                 let Some(page) = page.await else { return Ok(Stopped::Cancelled) };
                 let page = page?;
@@ -199,7 +199,7 @@ impl SyncRun {
                     }
                     reading.window.read_since(query.since);
                 }
-                self.reads.passed(page.rows.len() as u64, begun.elapsed());
+                self.reads.passed(page.rows.len() as u64, asked.elapsed());
                 let (next, watermark) = (page.next.clone(), page.watermark);
                 let left = u64::from(self.request.limit).saturating_sub(progress.appended);
                 let (last_taken, cut) =

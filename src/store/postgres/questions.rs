@@ -110,7 +110,7 @@ impl Questions for PgStore {
             let session = self.in_own_database(session, schema).await?;
             access::of_questions(session, own, schema, &self.readable).await
         };
-        self.connector.bounded(ATTEMPT, call).await.map(Some)
+        self.connector.bounded(ATTEMPT, Box::pin(call)).await.map(Some)
     }
 }
 
