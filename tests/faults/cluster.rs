@@ -11,7 +11,7 @@ use std::{
 use rdkafka::{
     config::ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
-    metadata::Metadata,
+    metadata::{Metadata, MetadataTopic},
 };
 
 use crate::{
@@ -103,7 +103,7 @@ impl Cluster {
         let in_sync = comes(PATIENCE, async || {
             let metadata = self.metadata(Some(topic));
             metadata.is_some_and(|metadata| {
-                let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+                let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
                 let counts: Vec<usize> = partitions.map(|partition| partition.isr().len()).collect();
                 !counts.is_empty() && counts.iter().all(|count| *count == all)
             })

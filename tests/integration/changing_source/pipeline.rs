@@ -34,7 +34,7 @@ use crate::support::{
 };
 
 /// Longest wait for anything; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is the case while a sync runs; the server's answers wait for it.
 struct Beside {
@@ -508,11 +508,11 @@ impl Pipeline {
             let values = statement.query_map([topic], |row| row.get::<_, Vec<u8>>(0)).expect("records");
             values.map(|value| serde_json::from_slice(&value.expect("a value")).expect("JSON")).collect()
         };
-        let mut last: BTreeMap<String, (Value, i64)> = BTreeMap::new();
+        let mut newest: BTreeMap<String, (Value, i64)> = BTreeMap::new();
         for event in values(0) {
             let key = event["entidade"]["id"].as_str().ok_or("no entity")?.to_owned();
             let version = event["entidade"]["versao"].as_i64().ok_or("no version")?;
-            if let Some((before, older)) = last.insert(key.clone(), (event["id"].clone(), version)) {
+            if let Some((before, older)) = newest.insert(key.clone(), (event["id"].clone(), version)) {
                 if before == event["id"] {
                     return Err(format!("the same event of {key} stands in the log twice: {event}"));
                 }
