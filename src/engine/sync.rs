@@ -226,29 +226,11 @@ impl SyncRun {
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;
         // Where the log ends once this page is remembered; until then it is read back from where it ended before.
-        let mut remembered = progress.remembered.clone();
-        if appended > 0 {
-            if remembered.is_empty() || self.unremembered.as_ref() == Some(&remembered) {
-                let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
-                remembered = self.log.extents().await?.iter().map(end).collect();
-                progress.remembered.clone_from(&remembered);
-                lease.checkpoint(progress, &[]).await?;
-            }
-            let mut ends = Vec::new();
-            let appending = self.appender.append(taken.events, &mut ends).await;
-            raise(&mut progress.targets, &ends);
-            raise(&mut remembered, &ends);
-            appending?;
-        }
-        // What went into another topic than this sync began with is remembered of neither.
-        let now = self.log.identity().await?.to_string();
-        if now != self.log_id {
-            return Err(Fault::transient(
-                self.log.name(),
-                format!("the topic was deleted and made anew while {} was synced", self.table),
-                "start the sync again: it appends everything to the new topic",
-            ));
-        }
+        let remembered = match appended {
+            0 => progress.remembered.clone(),
+            _ => self.append_events(lease, taken.events, progress).await?,
+        };
+        self.check_log().await?;
         for (column, values) in taken.misfits {
             *misfits.entry(column).or_default() += values;
         }
@@ -276,6 +258,40 @@ impl SyncRun {
         }
         self.progress.send_replace(progress.clone());
         Ok((taken.last_modified, taken.cut))
+    }
+
+    /// Appends events, after it is kept where the log ends before them, and returns where it ends behind them: what to
+    /// keep together with what is to be remembered of them.
+    pub(super) async fn append_events(
+        &self,
+        lease: &mut dyn SyncLease,
+        events: Vec<NewRecord>,
+        progress: &mut SyncProgress,
+    ) -> Result<Vec<Position>, Fault> {
+        if progress.remembered.is_empty() || self.unremembered.as_ref() == Some(&progress.remembered) {
+            let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
+            progress.remembered = self.log.extents().await?.iter().map(end).collect();
+            lease.checkpoint(progress, &[]).await?;
+        }
+        let (mut remembered, mut ends) = (progress.remembered.clone(), Vec::new());
+        let appending = self.appender.append(events, &mut ends).await;
+        raise(&mut progress.targets, &ends);
+        raise(&mut remembered, &ends);
+        appending?;
+        Ok(remembered)
+    }
+
+    /// What went into another topic than this sync began with is remembered of neither.
+    pub(super) async fn check_log(&self) -> Result<(), Fault> {
+        let now = self.log.identity().await?.to_string();
+        if now == self.log_id {
+            return Ok(());
+        }
+        Err(Fault::transient(
+            self.log.name(),
+            format!("the topic was deleted and made anew while {} was synced", self.table),
+            "start the sync again: it appends everything to the new topic",
+        ))
     }
 
     /// Returns once the log has acknowledged every letter.

@@ -63,21 +63,6 @@ pub struct PageToken {
     pub(in crate::source) last: Option<Place>,
 }
 
-impl PageToken {
-    /// Behind the row of this key, as [`PageToken::key`] told it, where a whole table is read.
-    pub fn behind(key: String) -> Self {
-        Self { pass: Pass::Timeless, last: Some(Place::Row { at: String::new(), key }) }
-    }
-
-    /// The key of the last row that was shown, as the source spells it; `None` where there is none to go on from.
-    pub fn key(&self) -> Option<&str> {
-        match &self.last {
-            Some(Place::Row { key, .. }) => Some(key),
-            Some(Place::Count(_)) | None => None,
-        }
-    }
-}
-
 /// A place among the rows of a pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::source) enum Place {

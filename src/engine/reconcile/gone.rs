@@ -10,9 +10,13 @@ use super::{KEYS, KeySet, RANGE, Reconcile, Stop, guard, keys_of, report};
 use crate::{
     domain::{Event, Table, micros, removal_id},
     engine::appender::event_record,
+    fault::{Fault, FaultKind},
     source::{RowQuery, Scope},
     store::{Appended, Entry, SyncLease, SyncProgress},
 };
+
+/// What the keys of one request may take of its address: what is between here and a project often takes 8 KB in all.
+const ADDRESS_BYTES: usize = 6_000;
 
 /// A row to remove.
 pub(super) struct Removal {
@@ -53,7 +57,7 @@ impl Reconcile {
         let lacking = known.len().saturating_sub(shown.len());
         if lacking > self.allowed {
             report(progress).gone = lacking;
-            return Err(Stop::Fault(self.too_many(lacking)));
+            return Err(Stop::Fault(self.too_many(lacking, 0)));
         }
         let mut gone = Vec::new();
         if known.equals(shown) {
@@ -87,7 +91,7 @@ impl Reconcile {
         gone.extend(absent.into_iter().map(|one| Removal::of(table, one.entity, one.versao)));
         let found = gone.len() as u64;
         report(progress).gone = found;
-        if found > self.allowed { Err(Stop::Fault(self.too_many(found))) } else { Ok(()) }
+        if found > self.allowed { Err(Stop::Fault(self.too_many(found, 0))) } else { Ok(()) }
     }
 
     async fn absent(
@@ -109,15 +113,33 @@ impl Reconcile {
         progress: &mut SyncProgress,
         keys: Vec<String>,
     ) -> Result<(HashSet<String>, DateTime<Utc>), Stop> {
-        let mut there = HashSet::new();
-        let mut asked_at = Utc::now();
-        if keys.is_empty() {
-            return Ok((there, asked_at));
+        let (mut there, mut asked_at) = (HashSet::new(), None);
+        let mut requests = requests(keys);
+        while let Some(mut keys) = requests.pop() {
+            match self.look_once(lease, progress, &keys, &mut there).await {
+                Ok(at) => asked_at = asked_at.or(Some(at)),
+                // What is between here and the source may take less at a time than others do.
+                Err(Stop::Fault(fault)) if fault.kind == FaultKind::Invalid && keys.len() > 1 => {
+                    requests.push(keys.split_off(keys.len() / 2));
+                    requests.push(keys);
+                }
+                Err(stop) => return Err(stop),
+            }
         }
+        Ok((there, asked_at.unwrap_or_else(Utc::now)))
+    }
+
+    async fn look_once(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        keys: &[String],
+        there: &mut HashSet<String>,
+    ) -> Result<DateTime<Utc>, Stop> {
         let table = self.run.table;
         let query = RowQuery {
             table,
-            scope: Scope::Keys(keys),
+            scope: Scope::Keys(keys.to_vec()),
             since: DateTime::UNIX_EPOCH,
             conditions: Vec::new(),
             page_size: self.run.page_size,
@@ -125,7 +147,7 @@ impl Reconcile {
         let mut after = None;
         loop {
             let page = self.cancellable(self.run.source.page(&query, after.as_ref())).await??;
-            asked_at = page.read_at;
+            let asked_at = page.read_at;
             there.extend(keys_of(table, &page).into_iter().flatten());
             after = page.next.clone();
             if !page.rows.is_empty() {
@@ -133,7 +155,7 @@ impl Reconcile {
                 self.go_on()?;
             }
             if after.is_none() {
-                return Ok((there, asked_at));
+                return Ok(asked_at);
             }
         }
     }
@@ -181,9 +203,13 @@ impl Reconcile {
             appended.push(Appended { entity: key, event: id, versao, removed: true });
         }
         let count = records.len() as u64;
-        self.run.appender.append(records, &mut progress.targets).await?;
+        let remembered = self.run.append_events(lease, records, progress).await?;
+        self.run.check_log().await?;
         progress.appended += count;
-        lease.checkpoint(progress, &appended).await?;
+        lease
+            .checkpoint(&SyncProgress { remembered: remembered.clone(), ..progress.clone() }, &appended)
+            .await?;
+        progress.remembered = remembered;
         let sample: Vec<&str> = appended.iter().take(3).map(|one| one.entity.as_str()).collect();
         warn!(sync_id = %self.run.id, %table, count, ?sample, "rows are gone at the source: removed");
         Ok(())
@@ -198,7 +224,56 @@ impl Reconcile {
         Ok(Some(entries))
     }
 
-    pub(super) fn too_many(&self, gone: u64) -> crate::fault::Fault {
-        guard::too_many(self.run.source.name(), self.run.table.name(), gone, self.known, self.allowed)
+    pub(super) fn too_many(&self, gone: u64, removed: u64) -> Fault {
+        let rows = (gone, removed, self.known);
+        guard::too_many(self.run.source.name(), self.run.table.name(), rows, self.allowed)
+    }
+}
+
+/// Keys in as many requests as their addresses need.
+fn requests(keys: Vec<String>) -> Vec<Vec<String>> {
+    let mut requests: Vec<Vec<String>> = Vec::new();
+    let mut bytes = 0;
+    for key in keys {
+        let address = address_bytes(&key);
+        bytes += address;
+        match requests.last_mut() {
+            Some(request) if bytes <= ADDRESS_BYTES && request.len() < KEYS => request.push(key),
+            _ => {
+                bytes = address;
+                requests.push(vec![key]);
+            }
+        }
+    }
+    requests
+}
+
+/// What a key takes of an address at most: quoted, escaped and percent-encoded, with a comma.
+fn address_bytes(key: &str) -> usize {
+    let of = |byte: u8| match byte {
+        b'"' | b'\\' => 6,
+        byte if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) => 1,
+        _ => 3,
+    };
+    key.bytes().map(of).sum::<usize>() + 9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_asked_for_in_requests_that_are_not_too_long() {
+        let lengths = |keys: &[&str]| {
+            let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            requests(keys).iter().map(Vec::len).collect::<Vec<usize>>()
+        };
+        assert!(lengths(&[]).is_empty());
+        let uuid = "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a01";
+        assert_eq!(lengths(&[uuid; 250]), [100, 100, 50]);
+        assert_eq!(lengths(&[&"a".repeat(150); 100]), [37, 37, 26]);
+        assert_eq!(lengths(&[&"ã".repeat(256); 3]), [3]);
+        assert_eq!(lengths(&[&"\"".repeat(512); 3]), [1, 1, 1]);
+        assert_eq!(lengths(&[&"\"".repeat(2_000), "a"]), [1, 1], "a key too long is asked for alone");
     }
 }

@@ -20,7 +20,8 @@ use crate::{
     },
 };
 
-const WINDOW: TimeDelta = TimeDelta::minutes(5);
+/// What the rollups count together.
+pub(super) const WINDOW: TimeDelta = TimeDelta::minutes(5);
 
 /// The years whose spelling sorts as text, and that SQLite's own functions know.
 const YEARS: std::ops::RangeInclusive<i32> = 0..=9999;
@@ -186,7 +187,7 @@ fn count(db: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
 }
 
 /// The beginning of the five minutes an instant lies in, counted from the epoch in both directions.
-fn window(instant: DateTime<Utc>) -> DateTime<Utc> {
+pub(super) fn window(instant: DateTime<Utc>) -> DateTime<Utc> {
     let seconds = instant.timestamp();
     DateTime::from_timestamp(seconds - seconds.rem_euclid(WINDOW.num_seconds()), 0).unwrap_or(instant)
 }
