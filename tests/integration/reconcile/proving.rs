@@ -108,7 +108,8 @@ async fn what_a_sink_can_t_take_is_told_and_not_appended_again_and_again<P: Plac
 
 async fn newest_events_that_an_index_lost_are_appended_again<P: Place>() {
     let (place, engine) = with_leads::<P>(leads(30)).await;
-    place.source().set_rows(table("leads"), leads(28));
+    let rows = place.source().rows(table("leads"));
+    place.source().set_rows(table("leads"), rows[..28].to_vec());
     assert_eq!(report(&reconcile(&engine).await).deleted, 2);
     engine.shut_down().await;
     drop(engine);
@@ -168,7 +169,10 @@ async fn a_sink_that_applies_nothing_is_never_called_proven<P: Place>() {
     assert_eq!(status.appended, 4, "what it appended stays");
     assert!(report(&status).sinks.is_empty());
     engine.start_drains().await;
-    finished(&engine, started).await;
+    eventually("it is applied", async || {
+        stored(&engine, "SELECT count(*) FROM leads").await == 4 && found(&engine, "*").await == 4
+    })
+    .await;
     let again = reconcile(&engine).await;
     assert!(is_proven(&again), "{again:?}");
     engine.shut_down().await;

@@ -8,7 +8,7 @@ use crate::{
     support::{
         on_each_adapter,
         place::{Embedded, Place, Real},
-        rows::leads,
+        rows::{lead, leads},
         table,
     },
 };
@@ -58,7 +58,7 @@ async fn the_command_ends_when_a_sink_that_is_paused_can_not_be_proven<P: Place>
     engine.shut_down().await;
     drop(engine);
     place.set("SLUICE_RECONCILE_PATIENCE_SECONDS", "2");
-    place.source().set_rows(table("leads"), leads(5));
+    place.source().upsert(table("leads"), vec![lead(8, 5), lead(9, 5)]);
     let mut command = place.command(&["reconcile", "leads", "--wait"]);
     let ended = tokio::time::timeout(std::time::Duration::from_secs(90), command.output());
     let output = ended.await.expect("it ends").expect("the program runs");
