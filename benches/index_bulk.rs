@@ -44,6 +44,7 @@ async fn main() {
             username: None,
             password: None,
             api_key: None,
+            ssl_ca_location: None,
             index_prefix: prefix.clone(),
             timeout: Duration::from_mins(1),
         };

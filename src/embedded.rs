@@ -18,7 +18,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use crate::{
     data_folder::DataFolder,
     fault::{Fault, FaultKind},
-    private_files,
+    next_step::NextStep,
+    private_files, store,
 };
 
 /// What faults call this part.
@@ -170,6 +171,21 @@ impl EmbeddedDb {
         .await
     }
 
+    /// Moves what was written into the file and empties the journal beside it, so that neither holds what was deleted: in
+    /// the file, deleted content is overwritten. A question that is under way may keep the journal a while longer.
+    ///
+    /// # Errors
+    /// When another process holds the folder, or SQLite refuses.
+    pub async fn forget_old_pages(&self) -> Result<(), Fault> {
+        const WHAT: &str = "emptying the journal";
+        let connection = self.writer(WHAT)?;
+        blocking(WHAT, move || {
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        })
+        .await
+    }
+
     /// Runs a question; it sees everything committed before it, and waits for no change and no other question.
     ///
     /// # Errors
@@ -241,8 +257,21 @@ async fn blocking<T: Send + 'static>(
 
 /// Whether an error passes by itself, and what to do about it.
 fn fault(what: &str, error: &rusqlite::Error) -> Fault {
+    // SQLite's own messages name tables and columns; those of conversions quote values.
+    let message = match error {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+        rusqlite::Error::SqliteFailure(code, None) => code.to_string(),
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        _ => "a stored row is not what sluice expects".to_owned(),
+    };
+    if message.starts_with("no such table") {
+        return Fault::misconfigured(PART, format!("{what} failed: {message}"), NextStep::Migrate);
+    }
     let (kind, advice) = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => (FaultKind::Transient, "free some room on the data folder's disk"),
+        Some(ErrorCode::DiskFull) => (
+            FaultKind::Transient,
+            "free some room on the data folder's disk; nothing is lost, and it is tried again by itself",
+        ),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             (FaultKind::Transient, "another program uses sluice.db; it is tried again")
         }
@@ -254,19 +283,13 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
             FaultKind::Misconfigured,
             "check that the folder can be written, or set SLUICE_DATA_DIR to another",
         ),
-        // What SQLite says of a table or a column that is not there.
+        // What SQLite says of a column that is not there.
         Some(ErrorCode::Unknown) => (
             FaultKind::Misconfigured,
             "run `sluice migrate` with this process's table definitions; if that does not help sluice.db was changed by \
              hand: undo it, or move the file away and sync again",
         ),
         _ => (FaultKind::Transient, "check the disk's room and the folder's permissions"),
-    };
-    // SQLite's own messages name tables and columns; those of conversions quote values.
-    let message = match error {
-        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
-        rusqlite::Error::SqliteFailure(code, None) => code.to_string(),
-        _ => "a stored row is not what sluice expects".to_owned(),
     };
     Fault::new(PART, kind, format!("{what} failed: {message}"), advice)
 }
@@ -282,6 +305,8 @@ fn connect(folder: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // An acknowledged record survives a power cut, as one does that all replicas of a topic have.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // What is erased is gone from the disk, too. Next to nothing else is ever deleted.
+        connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     }
     Ok(connection)
 }
@@ -310,12 +335,47 @@ fn version(connection: &Connection) -> rusqlite::Result<usize> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
+/// Runs what was not run yet, and once more what was where somebody dropped a table: it changes nothing of the others.
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done = version(&transaction)?;
-    for migration in MIGRATIONS.iter().skip(done) {
+    let dropped = dropped(&transaction)?;
+    let again = if dropped.is_empty() { done } else { 0 };
+    for migration in MIGRATIONS.iter().skip(again) {
         transaction.execute_batch(migration)?;
     }
+    store::sqlite::tables_were_dropped(&transaction, &dropped)?;
     transaction.pragma_update(None, "user_version", MIGRATIONS.len().max(done))?;
     transaction.commit()
+}
+
+/// The tables that were made once and are not there.
+pub(crate) fn dropped(connection: &Connection) -> rusqlite::Result<Vec<&'static str>> {
+    let made = MIGRATIONS.iter().take(version(connection)?).flat_map(|sql| sql.lines());
+    let named = |line: &'static str| line.strip_prefix("CREATE TABLE IF NOT EXISTS ")?.split(' ').next();
+    let mut there = connection.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?")?;
+    let mut dropped = Vec::new();
+    for table in made.filter_map(named) {
+        if !there.exists([table])? {
+            dropped.push(table);
+        }
+    }
+    Ok(dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Error, ffi};
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_waited_for_and_a_missing_table_is_made_by_a_migration() {
+        let full = fault("applying", &Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
+        assert_eq!(full.kind, FaultKind::Transient);
+        assert!(full.to_string().contains("free some room"), "{full}");
+        let connection = Connection::open_in_memory().expect("a database");
+        let missing = connection.prepare("SELECT 1 FROM leads").expect_err("no such table");
+        assert_eq!(fault("counting", &missing).advice, NextStep::Migrate);
+    }
 }

@@ -7,6 +7,7 @@
 // Output goes through the command line's own functions: these panic where nobody reads it.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod authorities;
 mod backoff;
 pub mod cli;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod data_folder;
 pub mod domain;
 pub mod embedded;
 pub mod engine;
+mod fail_point;
 pub mod fault;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -19,6 +19,18 @@ pub enum NextStep {
     ListSyncs,
     /// Wait for a sync that runs, or stop it.
     FollowSync(Uuid),
+    /// Bring in the first rows of all.
+    FirstSync {
+        table: String,
+    },
+    /// Bring in what is new.
+    Sync {
+        table: String,
+    },
+    /// Compare a table with its sinks, and mend them.
+    Reconcile {
+        table: String,
+    },
     /// Look for an entity in the store, or sync its table.
     FindEntity {
         table: String,
@@ -43,8 +55,14 @@ pub enum NextStep {
     RestartDrainingProcess,
     /// Start a process that writes what this one only reads.
     StartWriter,
+    /// Start a process that drains and runs schedules.
+    StartWorker,
     /// Bring the tables, templates and topics up to date.
     Migrate,
+    /// Build an index anew from the log, so that all of its columns are filled.
+    FillIndex {
+        index: String,
+    },
     /// Build an index anew from the log, or give a column its old type back.
     RebuildIndex {
         index: String,
@@ -77,6 +95,11 @@ impl fmt::Display for NextStep {
             Self::SeeStatus => f.write_str("look at the pipeline's status"),
             Self::ListSyncs => f.write_str("look which syncs there were"),
             Self::FollowSync(_) => f.write_str("wait for it, or stop it"),
+            Self::FirstSync { table } => write!(f, "sync the whole of {table}: it makes all that is needed"),
+            Self::Sync { table } => write!(f, "sync {table}"),
+            Self::Reconcile { table } => {
+                write!(f, "reconcile {table}: that finds what is missing or gone, and mends it")
+            }
             Self::FindEntity { table } => {
                 write!(f, "check it, look for it in the store, or bring in what is new with a sync of {table}")
             }
@@ -92,9 +115,11 @@ impl fmt::Display for NextStep {
             Self::StartWriter => {
                 f.write_str("start a process that drains, with the same definitions: it brings the index up to date")
             }
+            Self::StartWorker => f.write_str("start a process that drains and runs schedules"),
             Self::Migrate => f.write_str(
                 "run the migrations with this process's table definitions; a process that drains does so when it starts",
             ),
+            Self::FillIndex { index } => write!(f, "rebuild the index {index} from the log"),
             Self::RebuildIndex { index } => write!(
                 f,
                 "rebuild the index {index} from the log, or give the column its old type back in the table's definition"
@@ -173,6 +198,9 @@ pub(crate) mod testing {
             NextStep::SeeStatus,
             NextStep::ListSyncs,
             NextStep::FollowSync(Uuid::nil()),
+            NextStep::FirstSync { table: table() },
+            NextStep::Sync { table: table() },
+            NextStep::Reconcile { table: table() },
             NextStep::FindEntity { table: table() },
             NextStep::SyncWhole { table: table() },
             NextStep::DefineTable { name: table() },
@@ -182,7 +210,9 @@ pub(crate) mod testing {
             NextStep::WatchLag,
             NextStep::RestartDrainingProcess,
             NextStep::StartWriter,
+            NextStep::StartWorker,
             NextStep::Migrate,
+            NextStep::FillIndex { index: table() },
             NextStep::RebuildIndex { index: table() },
         ];
         for step in &each {
@@ -192,6 +222,9 @@ pub(crate) mod testing {
                 | NextStep::SeeStatus
                 | NextStep::ListSyncs
                 | NextStep::FollowSync(_)
+                | NextStep::FirstSync { .. }
+                | NextStep::Sync { .. }
+                | NextStep::Reconcile { .. }
                 | NextStep::FindEntity { .. }
                 | NextStep::SyncWhole { .. }
                 | NextStep::DefineTable { .. }
@@ -201,7 +234,9 @@ pub(crate) mod testing {
                 | NextStep::WatchLag
                 | NextStep::RestartDrainingProcess
                 | NextStep::StartWriter
+                | NextStep::StartWorker
                 | NextStep::Migrate
+                | NextStep::FillIndex { .. }
                 | NextStep::RebuildIndex { .. } => {}
             }
         }

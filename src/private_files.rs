@@ -169,6 +169,30 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
     io::read_to_string(file)
 }
 
+/// Reads a file that holds a secret and that this program never writes: it may be a link, as what a cluster mounts is.
+///
+/// # Errors
+/// When it is no file, or others could read it, or, through a link, write it or lay the link; else as reading does.
+pub(crate) fn read_given(path: &Path) -> io::Result<String> {
+    let named = fs::symlink_metadata(path)?;
+    if !named.is_symlink() {
+        return read(path);
+    }
+    if !is_trusted(&named) {
+        return Err(refused("is a link that another user made"));
+    }
+    let file = File::open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(refused("is a link to what is no file"));
+    }
+    #[cfg(unix)]
+    if !is_trusted(&found) || std::os::unix::fs::MetadataExt::mode(&found) & 0o022 != 0 {
+        return Err(refused("is a link to a file that others can write; run `chmod go-w` on that"));
+    }
+    io::read_to_string(file)
+}
+
 /// Makes a file that is not there yet.
 ///
 /// # Errors
@@ -322,6 +346,35 @@ mod tests {
         );
         fs::remove_file(&victim).expect("removed");
         assert!(open(&link).is_ok() && tighten(&link).is_ok());
+    }
+
+    #[test]
+    fn a_secret_is_read_through_the_links_of_a_mount_and_not_where_others_could_put_another() {
+        // As a cluster mounts it: tokens -> ..data/tokens, ..data -> ..2026_11_26
+        let place = tempfile::tempdir().expect("a folder");
+        let mounted = place.path().join("..2026_11_26");
+        fs::create_dir(&mounted).expect("a folder");
+        let (file, link) = (mounted.join("tokens"), place.path().join("tokens"));
+        fs::write(&file, "segredo").expect("a file");
+        symlink("..2026_11_26", place.path().join("..data")).expect("a link");
+        symlink("..data/tokens", &link).expect("a link");
+        for mode in [0o644, 0o440, 0o400] {
+            set_mode(&file, mode);
+            assert_eq!(read_given(&link).expect("the secret"), "segredo");
+        }
+        assert!(read(&link).is_err(), "what is written is never reached through a link");
+        for mode in [0o666, 0o620] {
+            set_mode(&file, mode);
+            let refusal = read_given(&link).expect_err("others can write").to_string();
+            assert!(refusal.contains("chmod go-w"), "{refusal}");
+        }
+        set_mode(&file, 0o640);
+        assert!(read_given(&file).is_err(), "a file of one's own is for its owner alone");
+        set_mode(&file, 0o600);
+        assert!(read_given(&file).is_ok());
+        fs::remove_file(&link).expect("removed");
+        symlink("..data", &link).expect("a link");
+        assert!(read_given(&link).is_err(), "a folder");
     }
 
     #[test]

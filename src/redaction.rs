@@ -1,6 +1,8 @@
 //! Keeps a client's own secrets out of what it repeats of an answer: a gateway that refuses a request may quote the
 //! key it was sent, and an error text goes to logs, tools and tables.
 
+use std::sync::{PoisonError, RwLock};
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +16,19 @@ const MIN_BEGINNING: usize = 16;
 
 /// What stands in a secret's place.
 const REDACTED: &str = "***";
+
+/// The secrets of clients whose errors are translated where no client is at hand.
+static KNOWN: RwLock<Redaction> = RwLock::new(Redaction(Vec::new()));
+
+/// Has [`words`] leave a secret out from now on.
+pub(crate) fn keep(secret: &str) {
+    KNOWN.write().unwrap_or_else(PoisonError::into_inner).add(secret);
+}
+
+/// A server's or a library's own words, without the secrets that are kept.
+pub(crate) fn words(text: &str) -> String {
+    KNOWN.read().unwrap_or_else(PoisonError::into_inner).text(text)
+}
 
 /// Secrets, in every form they are sent in.
 pub(crate) struct Redaction(Vec<SecretString>);

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::{
-    domain::{Event, Table},
+    domain::{ErasureLedger, Event, Table},
     fault::Fault,
     identity::Identity,
     log::{Position, StartAt},
@@ -26,6 +26,13 @@ pub struct SinkEvent {
     pub table: Option<Table>,
     /// The record's value, as it stands in the log.
     pub raw: Bytes,
+}
+
+impl SinkEvent {
+    /// Whether its entity was erased.
+    pub fn is_erased(&self, ledger: &ErasureLedger) -> bool {
+        self.table.is_some_and(|table| ledger.holds(table, &self.event.entidade.id))
+    }
 }
 
 /// A run of consecutive offsets of one partition that a batch covers, dead letters and holes included.
@@ -99,6 +106,8 @@ pub struct Applied {
     /// Pieces of the events' rows that the sink can't hold and replaced: NUL characters, lone surrogates, numbers beyond
     /// any it knows. Counted at each delivery.
     pub replaced: u64,
+    /// Events left out because their entity was erased.
+    pub erased: u64,
 }
 
 /// An event a sink can never take.
@@ -131,8 +140,6 @@ pub struct SinkHealth {
     pub version: String,
     /// The server's time, as far as it told; `None` for a part of this machine.
     pub clock: Option<DateTime<Utc>>,
-    /// Documents or rows: of `eventos_raw` or `eventos`, and of every table of the catalog.
-    pub counts: Vec<(String, u64)>,
 }
 
 /// A place events are drained into.
@@ -167,6 +174,23 @@ pub trait Sink: Send + Sync {
     /// the batch counts as applied. A fault of kind [`crate::fault::FaultKind::Fenced`] means a claim was lost.
     async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError>;
 
+    /// Whether [`Sink::apply`] itself leaves out what is about erased entities. Where it does not, whoever applies does,
+    /// and sees to it with [`Sink::discard`] that nothing came in before it knew of the erasure.
+    fn obeys_erasures(&self) -> bool {
+        false
+    }
+
+    /// What stays of deleted content where it is kept, and for how long; `None` where nothing does.
+    fn left_behind(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Removes what events brought, whether it is there or not: the events and the entities they carry.
+    ///
+    /// # Errors
+    /// When the sink can't be reached.
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault>;
+
     /// The next offset this sink needs of each partition, where it keeps them itself; `None` when the consumer
     /// group's committed offsets are the truth.
     ///
@@ -174,17 +198,32 @@ pub trait Sink: Send + Sync {
     /// When the sink can't be reached.
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault>;
 
+    /// How far the sink itself is, where it notes that although the group's offsets are the truth: it went back where it is
+    /// behind them.
+    ///
+    /// # Errors
+    /// When the sink can't be reached.
+    async fn reached(&self, _log: &str) -> Result<Vec<Position>, Fault> {
+        Ok(Vec::new())
+    }
+
     /// Makes everything applied so far visible to queries.
     ///
     /// # Errors
     /// When the sink can't be reached.
     async fn make_visible(&self) -> Result<(), Fault>;
 
-    /// Asks for version and counts.
+    /// Asks for the version: nothing that takes the longer the more the sink holds.
     ///
     /// # Errors
     /// When the sink can't be reached.
     async fn health(&self) -> Result<SinkHealth, Fault>;
+
+    /// Counts the documents or rows of `eventos` or `eventos_raw`, and of every table of the catalog.
+    ///
+    /// # Errors
+    /// When the sink can't be reached or is not prepared.
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault>;
 }
 
 #[cfg(test)]

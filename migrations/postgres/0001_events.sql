@@ -1,7 +1,7 @@
 -- What the log holds, as rows: every event once, and the rollup dashboards read. The tables of entities are made from their
 -- definitions, after the migrations; see src/store/postgres/prepare.rs.
 
-CREATE TABLE eventos_raw (
+CREATE TABLE IF NOT EXISTS eventos_raw (
     id uuid PRIMARY KEY,
     tipo_evento text NOT NULL,
     usuario text NOT NULL,
@@ -28,11 +28,11 @@ COMMENT ON COLUMN eventos_raw.metadata IS 'What the dashboards'' queries read, a
 
 -- Ids are hashes and land anywhere in the primary key; each further index costs every insert the same again. A new row
 -- lands at the end of the first and the last of these.
-CREATE INDEX eventos_raw_timestamp ON eventos_raw ("timestamp");
-CREATE INDEX eventos_raw_entidade ON eventos_raw (entidade_id, versao);
-CREATE INDEX eventos_raw_processado_em ON eventos_raw (processado_em);
+CREATE INDEX IF NOT EXISTS eventos_raw_timestamp ON eventos_raw ("timestamp");
+CREATE INDEX IF NOT EXISTS eventos_raw_entidade ON eventos_raw (entidade_id, versao);
+CREATE INDEX IF NOT EXISTS eventos_raw_processado_em ON eventos_raw (processado_em);
 
-CREATE TABLE eventos_agregados (
+CREATE TABLE IF NOT EXISTS eventos_agregados (
     janela_inicio timestamptz NOT NULL,
     janela_fim timestamptz NOT NULL,
     categoria text NOT NULL,
@@ -45,7 +45,7 @@ CREATE TABLE eventos_agregados (
 COMMENT ON TABLE eventos_agregados IS
     'eventos_raw in windows of five minutes of the events'' own time; counts each event once';
 
-CREATE TABLE sluice_removed (
+CREATE TABLE IF NOT EXISTS sluice_removed (
     table_name text NOT NULL,
     entity text NOT NULL,
     versao bigint NOT NULL,
@@ -55,7 +55,7 @@ CREATE TABLE sluice_removed (
 COMMENT ON TABLE sluice_removed IS
     'Entities that were removed, and at which version: an older version that is delivered again does not bring one back';
 
-CREATE TABLE sluice_tables (
+CREATE TABLE IF NOT EXISTS sluice_tables (
     table_name text PRIMARY KEY,
     layout text NOT NULL,
     unfilled text[] NOT NULL DEFAULT '{}'

@@ -1,6 +1,6 @@
 -- What sluice remembers between runs. Nothing here is needed by queries; deleting it means reading again.
 
-CREATE TABLE sluice_offsets (
+CREATE TABLE IF NOT EXISTS sluice_offsets (
     log text NOT NULL,
     partition integer NOT NULL,
     next_offset bigint,
@@ -14,7 +14,7 @@ COMMENT ON TABLE sluice_offsets IS
 COMMENT ON COLUMN sluice_offsets.next_offset IS 'Null until something of the partition was applied';
 COMMENT ON COLUMN sluice_offsets.epoch IS 'Grows with every claim: a worker with an older one can write nothing';
 
-CREATE TABLE sluice_syncs (
+CREATE TABLE IF NOT EXISTS sluice_syncs (
     id uuid PRIMARY KEY,
     table_name text NOT NULL,
     log text NOT NULL,
@@ -31,11 +31,13 @@ CREATE TABLE sluice_syncs (
 COMMENT ON TABLE sluice_syncs IS
     'Every sync; one that runs holds an advisory lock on its table, and without that lock it counts as interrupted';
 
-CREATE INDEX sluice_syncs_started_at ON sluice_syncs (started_at DESC);
-CREATE INDEX sluice_syncs_reconciled ON sluice_syncs (table_name, started_at DESC) WHERE request ? 'reconcile';
-CREATE INDEX sluice_syncs_running ON sluice_syncs (table_name) WHERE state = 'running';
+CREATE INDEX IF NOT EXISTS sluice_syncs_started_at ON sluice_syncs (started_at DESC);
+CREATE INDEX IF NOT EXISTS sluice_syncs_reconciled ON sluice_syncs (table_name, started_at DESC) WHERE request ? 'reconcile';
+CREATE INDEX IF NOT EXISTS sluice_syncs_succeeded ON sluice_syncs (table_name, started_at DESC) WHERE state = 'succeeded';
+CREATE INDEX IF NOT EXISTS sluice_syncs_of_table ON sluice_syncs (table_name, started_at DESC);
+CREATE INDEX IF NOT EXISTS sluice_syncs_running ON sluice_syncs (table_name) WHERE state = 'running';
 
-CREATE TABLE sluice_appended (
+CREATE TABLE IF NOT EXISTS sluice_appended (
     log text NOT NULL,
     table_name text NOT NULL,
     -- Keys are compared in the order of their bytes, as an index has them.
@@ -52,7 +54,7 @@ COMMENT ON COLUMN sluice_appended.entity IS 'The key of the row, as text';
 COMMENT ON COLUMN sluice_appended.removed IS 'That event says that the row is gone';
 COMMENT ON COLUMN sluice_appended.versao IS 'The version that event was given; the next one is larger';
 
-CREATE TABLE sluice_coverage (
+CREATE TABLE IF NOT EXISTS sluice_coverage (
     log text NOT NULL,
     table_name text NOT NULL,
     covered_from timestamptz NOT NULL,
@@ -63,7 +65,7 @@ CREATE TABLE sluice_coverage (
 COMMENT ON TABLE sluice_coverage IS
     'The part of a table''s history that is known to be in a log; the next sync reads on from covered_to';
 
-CREATE TABLE sluice_parts (
+CREATE TABLE IF NOT EXISTS sluice_parts (
     place text PRIMARY KEY,
     id text NOT NULL,
     since timestamptz NOT NULL DEFAULT now()
@@ -72,7 +74,7 @@ CREATE TABLE sluice_parts (
 COMMENT ON TABLE sluice_parts IS
     'What is written to, as it was met last: another id at the same place means that it was replaced';
 
-CREATE TABLE sluice_notices (
+CREATE TABLE IF NOT EXISTS sluice_notices (
     kind text NOT NULL,
     part text NOT NULL,
     log text NOT NULL,
@@ -86,7 +88,7 @@ CREATE TABLE sluice_notices (
 COMMENT ON TABLE sluice_notices IS
     'What was found replaced, cut or restored under sluice; an operator is told of it for a week';
 
-CREATE TABLE sluice_owed (
+CREATE TABLE IF NOT EXISTS sluice_owed (
     table_name text PRIMARY KEY,
     owed_from timestamptz NOT NULL,
     since timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -95,7 +97,7 @@ CREATE TABLE sluice_owed (
 COMMENT ON TABLE sluice_owed IS
     'Tables whose history since owed_from was lost from the log and is read from the source again by the next syncs';
 
-CREATE TABLE sluice_source_columns (
+CREATE TABLE IF NOT EXISTS sluice_source_columns (
     table_name text PRIMARY KEY,
     columns text[] NOT NULL,
     told_at timestamptz NOT NULL DEFAULT now()

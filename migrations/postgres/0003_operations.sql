@@ -1,6 +1,6 @@
 -- What operators asked for: it outlives every process.
 
-CREATE TABLE sluice_pauses (
+CREATE TABLE IF NOT EXISTS sluice_pauses (
     consumer_group text PRIMARY KEY,
     paused_by text NOT NULL,
     since timestamptz NOT NULL DEFAULT now()
@@ -8,12 +8,12 @@ CREATE TABLE sluice_pauses (
 
 COMMENT ON TABLE sluice_pauses IS 'Sinks that no worker drains until somebody resumes them';
 
-CREATE TABLE sluice_resolved_letters (
+CREATE TABLE IF NOT EXISTS sluice_resolved_letters (
     log text NOT NULL,
     partition integer NOT NULL,
     "offset" bigint NOT NULL,
     letter_id uuid NOT NULL,
-    resolution text NOT NULL CHECK (resolution IN ('replayed', 'discarded', 'mended')),
+    resolution text NOT NULL CHECK (resolution IN ('replayed', 'discarded', 'mended', 'erased')),
     resolved_by text NOT NULL,
     resolved_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (log, partition, "offset")
@@ -22,7 +22,7 @@ CREATE TABLE sluice_resolved_letters (
 COMMENT ON TABLE sluice_resolved_letters IS
     'Dead letters that are settled; the letters themselves stay in the log. letter_id tells a recreated topic apart';
 
-CREATE TABLE sluice_parked_letters (
+CREATE TABLE IF NOT EXISTS sluice_parked_letters (
     log text NOT NULL,
     partition integer NOT NULL,
     "offset" bigint NOT NULL,
@@ -37,9 +37,9 @@ COMMENT ON TABLE sluice_parked_letters IS
     'Letters that are open because an entity''s row could not be taken: they are settled when the row comes mended';
 COMMENT ON COLUMN sluice_parked_letters.sink IS 'The sink that can not take it; null where the row never became an event';
 
-CREATE INDEX sluice_parked_letters_entity ON sluice_parked_letters USING hash (entity);
+CREATE INDEX IF NOT EXISTS sluice_parked_letters_entity ON sluice_parked_letters USING hash (entity);
 
-CREATE TABLE sluice_schedules (
+CREATE TABLE IF NOT EXISTS sluice_schedules (
     table_name text PRIMARY KEY,
     every_minutes integer NOT NULL CHECK (every_minutes > 0),
     request jsonb NOT NULL,
@@ -53,7 +53,7 @@ CREATE TABLE sluice_schedules (
 
 COMMENT ON TABLE sluice_schedules IS 'Syncs that run by themselves, each by the process that claims it when it is due';
 
-CREATE TABLE sluice_drains (
+CREATE TABLE IF NOT EXISTS sluice_drains (
     consumer_group text NOT NULL,
     owner text NOT NULL,
     state text NOT NULL,
@@ -64,3 +64,24 @@ CREATE TABLE sluice_drains (
 );
 
 COMMENT ON TABLE sluice_drains IS 'What every process says of its drains; an old word is of a process that is gone';
+
+CREATE TABLE sluice_erasure (
+    salt bytea NOT NULL,
+    version uuid NOT NULL
+);
+
+COMMENT ON TABLE sluice_erasure IS
+    'One row: what the keys of erased entities are digested with, and a version that is another after each erasure';
+
+-- Two of them, since a uuid has 122 bits of chance.
+INSERT INTO sluice_erasure
+SELECT decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), gen_random_uuid();
+
+CREATE TABLE sluice_erased (
+    digest bytea PRIMARY KEY,
+    table_name text NOT NULL,
+    erased_at timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON TABLE sluice_erased IS
+    'Entities that were erased, by salted digests of their keys: whatever comes of them from a log or a source is left out';

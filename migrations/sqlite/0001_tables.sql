@@ -3,7 +3,7 @@
 -- apart. Wide rows stand in tables with a rowid: in one without, a row of more than a quarter page takes a page of its
 -- own.
 
-CREATE TABLE eventos_raw (
+CREATE TABLE IF NOT EXISTS eventos_raw (
     id "uuid text" PRIMARY KEY NOT NULL,
     tipo_evento text NOT NULL,
     usuario text NOT NULL,
@@ -20,11 +20,11 @@ CREATE TABLE eventos_raw (
     processado_em "timestamp text" NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
 );
 
-CREATE INDEX eventos_raw_timestamp ON eventos_raw ("timestamp");
-CREATE INDEX eventos_raw_entidade ON eventos_raw (entidade_id, versao);
-CREATE INDEX eventos_raw_processado_em ON eventos_raw (processado_em);
+CREATE INDEX IF NOT EXISTS eventos_raw_timestamp ON eventos_raw ("timestamp");
+CREATE INDEX IF NOT EXISTS eventos_raw_entidade ON eventos_raw (entidade_id, versao);
+CREATE INDEX IF NOT EXISTS eventos_raw_processado_em ON eventos_raw (processado_em);
 
-CREATE TABLE eventos_agregados (
+CREATE TABLE IF NOT EXISTS eventos_agregados (
     janela_inicio "timestamp text" NOT NULL,
     janela_fim "timestamp text" NOT NULL,
     categoria text NOT NULL,
@@ -36,25 +36,25 @@ CREATE TABLE eventos_agregados (
 
 -- What sluice must remember.
 
-CREATE TABLE sluice_removed (
+CREATE TABLE IF NOT EXISTS sluice_removed (
     table_name text NOT NULL,
     entity text NOT NULL,
     versao integer NOT NULL,
     PRIMARY KEY (table_name, entity)
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_tables (
+CREATE TABLE IF NOT EXISTS sluice_tables (
     table_name text PRIMARY KEY,
     layout text NOT NULL,
     unfilled text NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_source_columns (
+CREATE TABLE IF NOT EXISTS sluice_source_columns (
     table_name text PRIMARY KEY,
     columns text NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_offsets (
+CREATE TABLE IF NOT EXISTS sluice_offsets (
     log text NOT NULL,
     partition integer NOT NULL,
     next_offset integer,
@@ -62,7 +62,7 @@ CREATE TABLE sluice_offsets (
     PRIMARY KEY (log, partition)
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_syncs (
+CREATE TABLE IF NOT EXISTS sluice_syncs (
     id text PRIMARY KEY,
     table_name text NOT NULL,
     log text NOT NULL,
@@ -76,7 +76,7 @@ CREATE TABLE sluice_syncs (
     cancel_requested integer NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_appended (
+CREATE TABLE IF NOT EXISTS sluice_appended (
     log text NOT NULL,
     table_name text NOT NULL,
     entity text NOT NULL,
@@ -86,7 +86,7 @@ CREATE TABLE sluice_appended (
     PRIMARY KEY (log, table_name, entity)
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_coverage (
+CREATE TABLE IF NOT EXISTS sluice_coverage (
     log text NOT NULL,
     table_name text NOT NULL,
     covered_from text NOT NULL,
@@ -94,12 +94,12 @@ CREATE TABLE sluice_coverage (
     PRIMARY KEY (log, table_name)
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_parts (
+CREATE TABLE IF NOT EXISTS sluice_parts (
     place text PRIMARY KEY,
     id text NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_notices (
+CREATE TABLE IF NOT EXISTS sluice_notices (
     kind text NOT NULL,
     part text NOT NULL,
     log text NOT NULL,
@@ -110,7 +110,7 @@ CREATE TABLE sluice_notices (
     PRIMARY KEY (kind, part, log, partition, from_offset, to_offset)
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_owed (
+CREATE TABLE IF NOT EXISTS sluice_owed (
     table_name text PRIMARY KEY,
     owed_from text NOT NULL,
     since text NOT NULL
@@ -118,10 +118,10 @@ CREATE TABLE sluice_owed (
 
 -- The embedded log.
 
-CREATE TABLE log_identity (id text NOT NULL);
-INSERT INTO log_identity VALUES (lower(hex(randomblob(11))));
+CREATE TABLE IF NOT EXISTS log_identity (id text NOT NULL);
+INSERT INTO log_identity SELECT lower(hex(randomblob(11))) WHERE NOT EXISTS (SELECT 1 FROM log_identity);
 
-CREATE TABLE log_records (
+CREATE TABLE IF NOT EXISTS log_records (
     topic integer NOT NULL,
     partition integer NOT NULL,
     position integer NOT NULL,
@@ -132,7 +132,7 @@ CREATE TABLE log_records (
     PRIMARY KEY (topic, partition, position)
 );
 
-CREATE TABLE log_groups (
+CREATE TABLE IF NOT EXISTS log_groups (
     group_name text NOT NULL,
     partition integer NOT NULL,
     next_offset integer NOT NULL,

@@ -1,12 +1,12 @@
 -- What operators asked for: it outlives every process.
 
-CREATE TABLE sluice_pauses (
+CREATE TABLE IF NOT EXISTS sluice_pauses (
     consumer_group text PRIMARY KEY,
     paused_by text NOT NULL,
     since text NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_resolved_letters (
+CREATE TABLE IF NOT EXISTS sluice_resolved_letters (
     log text NOT NULL,
     partition integer NOT NULL,
     "offset" integer NOT NULL,
@@ -17,7 +17,7 @@ CREATE TABLE sluice_resolved_letters (
     PRIMARY KEY (log, partition, "offset")
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_parked_letters (
+CREATE TABLE IF NOT EXISTS sluice_parked_letters (
     log text NOT NULL,
     partition integer NOT NULL,
     "offset" integer NOT NULL,
@@ -28,9 +28,9 @@ CREATE TABLE sluice_parked_letters (
     PRIMARY KEY (log, partition, "offset")
 ) WITHOUT ROWID;
 
-CREATE INDEX sluice_parked_letters_entity ON sluice_parked_letters (log, table_name, entity);
+CREATE INDEX IF NOT EXISTS sluice_parked_letters_entity ON sluice_parked_letters (log, table_name, entity);
 
-CREATE TABLE sluice_schedules (
+CREATE TABLE IF NOT EXISTS sluice_schedules (
     table_name text PRIMARY KEY,
     every_minutes integer NOT NULL,
     request text NOT NULL,
@@ -42,7 +42,7 @@ CREATE TABLE sluice_schedules (
     last_success_at text
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_drains (
+CREATE TABLE IF NOT EXISTS sluice_drains (
     consumer_group text NOT NULL,
     owner text NOT NULL,
     state text NOT NULL,
@@ -50,4 +50,13 @@ CREATE TABLE sluice_drains (
     last_error text,
     seen_at text NOT NULL,
     PRIMARY KEY (consumer_group, owner)
+) WITHOUT ROWID;
+
+CREATE TABLE sluice_erasure (salt blob NOT NULL, version text NOT NULL);
+INSERT INTO sluice_erasure VALUES (randomblob(32), '00000000-0000-0000-0000-000000000000');
+
+CREATE TABLE sluice_erased (
+    digest blob PRIMARY KEY,
+    table_name text NOT NULL,
+    erased_at text NOT NULL
 ) WITHOUT ROWID;

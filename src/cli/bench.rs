@@ -7,7 +7,8 @@ use std::{
 };
 
 use chrono::Utc;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use futures::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -31,6 +32,9 @@ const PAGE: usize = 1000;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
+    /// What to measure; without it appending, then each sink by itself
+    #[arg(value_enum)]
+    step: Option<Step>,
     /// Events to append and to drain
     #[arg(long, default_value_t = 200_000)]
     events: usize,
@@ -39,11 +43,50 @@ pub(super) struct Options {
     new_of_ten: usize,
 }
 
-/// Appends generated events to the topic and drains them, one sink after the other.
+/// One of what is measured, in a process of its own where programs are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Append generated events to an empty topic
+    Append,
+    /// Drain the topic into the store
+    Store,
+    /// Drain the topic into the index
+    Index,
+    /// Drain the topic into both at once
+    Both,
+}
+
+/// Appends generated events to the topic and drains them.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let Parts { log, store, index } = Parts::open(settings)?;
-    let sinks: [Arc<dyn Sink>; 2] = [store.clone(), index];
+    let (into_store, into_index): (Arc<dyn Sink>, Arc<dyn Sink>) = (store.clone(), index);
     log.ensure_topics().await?;
+    if matches!(options.step, None | Some(Step::Append)) {
+        append(&*log, settings, options).await?;
+    }
+    let rounds = match options.step {
+        None => vec![vec![into_store], vec![into_index]],
+        Some(Step::Append) => Vec::new(),
+        Some(Step::Store) => vec![vec![into_store]],
+        Some(Step::Index) => vec![vec![into_index]],
+        Some(Step::Both) => vec![vec![into_store, into_index]],
+    };
+    for sinks in rounds {
+        for sink in &sinks {
+            sink.prepare().await?;
+        }
+        let drains = sinks.iter().map(|sink| drain(&log, sink, &store, settings, options.events));
+        let longest = try_join_all(drains).await?.into_iter().fold(0.0, f64::max);
+        let names: Vec<_> = sinks.iter().map(|sink| sink.name()).collect();
+        report(&format!("drained into {}", names.join(" and ")), options.events, longest)?;
+    }
+    if let Some(peak) = peak_memory() {
+        output::line(format_args!("{:<28} {:>9} MiB", "peak memory of this process", peak / 1024))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn append(log: &dyn Log, settings: &Settings, options: &Options) -> Result<(), Failure> {
     let before: i64 = log.extents().await?.iter().map(|extent| extent.high).sum();
     // Generated events must not end up among real ones.
     if before != 0 {
@@ -53,21 +96,6 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         )
         .into());
     }
-    let (seconds, bytes) = append(&*log, settings, options).await?;
-    report("appended to the topic", options.events, seconds)?;
-    output::line(format_args!("{:<28} {:>9.0} bytes", "an event's envelope", ratio(bytes, options.events)))?;
-    for sink in sinks {
-        sink.prepare().await?;
-        let seconds = drain(&log, &sink, &store, settings, options.events).await?;
-        report(&format!("drained into {}", sink.name()), options.events, seconds)?;
-    }
-    if let Some(peak) = peak_memory() {
-        output::line(format_args!("{:<28} {:>9} MiB", "peak memory of this process", peak / 1024))?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn append(log: &dyn Log, settings: &Settings, options: &Options) -> Result<(f64, usize), Failure> {
     let leads = settings.catalog.get("leads").ok_or("no table leads is defined")?;
     let mut generator = Generator::new(1, Utc::now(), 24);
     let (mut seconds, mut bytes, mut left) = (0.0, 0, options.events);
@@ -91,7 +119,9 @@ async fn append(log: &dyn Log, settings: &Settings, options: &Options) -> Result
         log.append(Topic::Events, records).await?;
         seconds += began.elapsed().as_secs_f64();
     }
-    Ok((seconds, bytes))
+    report("appended to the topic", options.events, seconds)?;
+    output::line(format_args!("{:<28} {:>9.0} bytes", "an event's envelope", ratio(bytes, options.events)))?;
+    Ok(())
 }
 
 /// Drains everything into one sink and returns the seconds from the first record to the last commit.

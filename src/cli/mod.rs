@@ -7,6 +7,7 @@ mod docs;
 mod doctor;
 mod ending;
 mod environment;
+mod erase;
 mod logging;
 mod migrate;
 mod next_step;
@@ -50,6 +51,8 @@ enum Command {
     Sync(sync::Options),
     /// Prove that both sinks have what the source has, mend what differs, remove what is gone
     Reconcile(reconcile::Options),
+    /// Erase a person from both sinks and the dead letters, for good, and say what remains where
+    Erase(erase::Options),
     /// List the tables that are defined, check them, or define others from the project
     Tables(tables::Options),
     /// Ask every part how it is; exits with 1 when something is wrong
@@ -133,6 +136,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
         }
         Command::Sync(options) => sync::run(&settings()?, &options).await,
         Command::Reconcile(options) => reconcile::run(&settings()?, &options).await,
+        Command::Erase(options) => erase::run(&settings()?, &options).await,
         Command::Tables(options) => tables::run(&settings()?, &options).await,
         Command::Status(options) => status::run(&settings()?, &options).await,
         Command::Doctor(options) => doctor::run(&settings()?, &options).await,

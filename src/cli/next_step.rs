@@ -12,6 +12,9 @@ pub(super) fn worded(step: &NextStep) -> String {
         NextStep::FollowSync(_) => {
             "wait for it, `sluice status` shows it, or stop it with Ctrl-C where it was started".to_owned()
         }
+        NextStep::FirstSync { table } => format!("run `sluice sync {table} --full --wait`"),
+        NextStep::Sync { table } => format!("run `sluice sync {table}`"),
+        NextStep::Reconcile { table } => format!("run `sluice reconcile {table} --wait`"),
         NextStep::FindEntity { table } => format!(
             "check it, look for it with `sluice sql`, or bring in what is new with `sluice sync {table}`"
         ),
@@ -31,10 +34,12 @@ pub(super) fn worded(step: &NextStep) -> String {
             "start the process that writes it, `sluice serve` or `sluice worker`, with the same definitions"
                 .to_owned()
         }
+        NextStep::StartWorker => "start `sluice worker`, which drains and runs schedules".to_owned(),
         NextStep::Migrate => {
             "run `sluice migrate` with this process's table definitions; a worker does so when it starts"
                 .to_owned()
         }
+        NextStep::FillIndex { index } => format!("rebuild the index {index}, {OVER_MCP}"),
         NextStep::RebuildIndex { index } => format!(
             "rebuild the index {index}, {OVER_MCP}, or give the column its old type back in the table's definition"
         ),

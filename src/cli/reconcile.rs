@@ -6,7 +6,7 @@ use super::{
     Failure,
     ending::{self, Ending},
     output,
-    sync::{Bar, followed},
+    sync::{Bar, erased, followed},
 };
 use crate::{
     config::Settings,
@@ -69,6 +69,9 @@ fn summary(status: &SyncStatus) -> String {
         report.parked,
         report.unexplained
     );
+    if status.erased > 0 {
+        let _ = write!(text, "\n{}", erased(status.erased));
+    }
     for sink in &report.sinks {
         let proven = if sink.proven { "as they were appended" } else { "not all as they were appended" };
         let _ = write!(

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, output};
+use super::{Failure, next_step::worded, output};
 use crate::{
     config::Settings,
     index::{IndexName, SearchRequest, Sort},
@@ -38,7 +38,8 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         count_by: options.count_by.clone(),
         count_by_day: false,
     };
-    let answer = parts::engine(settings).await?.questions.search(&request).await?;
+    let engine = parts::engine(settings).await?;
+    let answer = engine.questions.search(&request).await?;
     for hit in &answer.hits {
         output::json(&hit.source)?;
     }
@@ -46,6 +47,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         for value in &counts.values {
             output::line(format_args!("{:>8} {} {}", value.count, counts.field, value.value))?;
         }
+    }
+    for lack in engine.questions.index_lacks(index).await {
+        output::note(format_args!("warning: {}", lack.worded(worded)));
     }
     // Apart from the documents, so that a script reads only those.
     output::note(format_args!("{} of {} that match", answer.hits.len(), answer.total));

@@ -3,7 +3,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 use serde_json::Value;
 
-use super::{Failure, output};
+use super::{Failure, next_step::worded, output};
 use crate::{config::Settings, parts, store::QueryLimits};
 
 #[derive(Debug, Args)]
@@ -17,8 +17,14 @@ pub(super) struct Options {
 
 /// Asks the store and prints the columns' names and the rows, separated by tabs, as `COPY` writes them.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let limits = QueryLimits { rows: options.rows, bytes: 64 * 1024 * 1024, timeout: Duration::from_mins(1) };
-    let (_, answer) = parts::engine(settings).await?.questions.sql(&options.statement, limits).await?;
+    let limits = QueryLimits {
+        rows: options.rows,
+        bytes: 64 * 1024 * 1024,
+        timeout: Duration::from_mins(1),
+        verbatim: true,
+    };
+    let engine = parts::engine(settings).await?;
+    let (_, answer) = engine.questions.sql(&options.statement, limits).await?;
     let names: Vec<String> = answer.columns.iter().map(|column| cell(&column.name)).collect();
     output::line(names.join("\t"))?;
     for row in &answer.rows {
@@ -27,6 +33,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     }
     if let Some(warning) = &answer.warning {
         output::note(format_args!("warning: {warning}"));
+    }
+    for lack in engine.questions.store_lacks().await {
+        output::note(format_args!("warning: {}", lack.worded(worded)));
     }
     if answer.truncated {
         output::note("there are more rows; raise --rows or narrow the statement");

@@ -1,4 +1,7 @@
-use std::process::ExitCode;
+use std::{
+    fmt::{Display, Write as _},
+    process::ExitCode,
+};
 
 use clap::Args;
 
@@ -9,7 +12,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    engine::{PartStatus, PipelineStatus},
+    engine::{PartStatus, PipelineStatus, TableStatus},
     parts,
 };
 
@@ -20,13 +23,9 @@ pub(super) struct Options {
     json: bool,
 }
 
-/// Asks every part and prints the answers.
+/// Asks every part and prints the answers; writes nothing. Fails where the pipeline is not healthy.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let engine = parts::engine(settings).await?;
-    // An empty folder is nothing to complain of; of real parts a question makes nothing.
-    if settings.kafka.is_none() && settings.postgres.is_none() && settings.elasticsearch.is_none() {
-        engine.prepare().await.ok();
-    }
     let status = engine.inspection.status().await.worded(worded);
     if options.json {
         output::pretty_json(&status)?;
@@ -37,23 +36,20 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
 }
 
 fn print(status: &PipelineStatus) -> Result<(), OutputError> {
-    for part in [&status.source, &status.log].into_iter().chain(&status.sinks) {
+    for part in status.parts() {
         print_part(part)?;
     }
+    for table in &status.tables {
+        output::line(format_args!("{:<14} {}", table.table, told(table)))?;
+    }
     for lag in &status.lag {
-        output::line(format_args!(
-            "lag            {}: {} records, from the {}",
-            lag.sink,
-            lag.total,
-            lag.offsets_from.replace('_', " ")
-        ))?;
+        output::line(format_args!("lag            {}: {} records", lag.sink, known(lag.total)))?;
     }
-    if let Some(letters) = status.dead_letters {
-        output::line(format_args!("dead letters   {letters}"))?;
-    }
+    output::line(format_args!("dead letters   {}", known(status.dead_letters)))?;
     for sync in &status.recent_syncs {
         output::line(format_args!(
-            "sync           {} of {}: {:?}, {} new, {} unchanged, at {}",
+            "{:<14} {} of {}: {:?}, {} new, {} unchanged, at {}",
+            if sync.reconciles { "reconciliation" } else { "sync" },
             sync.sync_id,
             sync.table,
             sync.state,
@@ -62,13 +58,67 @@ fn print(status: &PipelineStatus) -> Result<(), OutputError> {
             sync.started_at.format("%Y-%m-%d %H:%M:%SZ")
         ))?;
     }
+    for schedule in &status.schedules {
+        output::line(format_args!(
+            "schedule       {} every {} minutes, next at {}",
+            schedule.table,
+            schedule.every_minutes,
+            schedule.next_due_at.format("%Y-%m-%d %H:%M:%SZ")
+        ))?;
+    }
     for warning in &status.warnings {
         output::line(format_args!("warning        {warning}"))?;
     }
     for problem in &status.problems {
         output::line(format_args!("problem        {problem}"))?;
     }
-    Ok(())
+    output::line(if status.healthy { "healthy" } else { "not healthy" })
+}
+
+/// A table in one line.
+fn told(table: &TableStatus) -> String {
+    let mut text = format!(
+        "{} at the source, {} in the store, {} in the index, {} parked, {} not read yet",
+        known(table.source),
+        known(table.store),
+        known(table.index),
+        known(table.parked),
+        known(table.unread)
+    );
+    if let Some(seconds) = table.counted_seconds_ago {
+        let _ = write!(text, " (counted {} ago)", age(seconds));
+    }
+    match table.synced_seconds_ago {
+        Some(seconds) => _ = write!(text, "; synced {} ago", age(seconds)),
+        None => text.push_str("; no sync succeeded yet"),
+    }
+    match &table.reconciled {
+        Some(last) => {
+            let _ = write!(
+                text,
+                "; reconciled {} ago: {}, {} unexplained",
+                age(last.seconds_ago),
+                last.outcome.as_str(),
+                last.unexplained
+            );
+        }
+        None => text.push_str("; never reconciled"),
+    }
+    text
+}
+
+fn known(number: Option<impl Display>) -> String {
+    number.map_or_else(|| "unknown".to_owned(), |number| number.to_string())
+}
+
+/// In the largest unit of which there are two.
+fn age(seconds: i64) -> String {
+    match seconds {
+        172_800.. => format!("{} days", seconds / 86_400),
+        7_200.. => format!("{} h", seconds / 3_600),
+        120.. => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
+    }
 }
 
 fn print_part(part: &PartStatus) -> Result<(), OutputError> {
@@ -76,4 +126,19 @@ fn print_part(part: &PartStatus) -> Result<(), OutputError> {
         part.counts.iter().map(|count| format!("{} {}", count.count, count.name)).collect();
     let mark = if part.ok { "ok" } else { "FAILS" };
     output::line(format_args!("{:<14} {mark} {} {}", part.name, part.detail, counts.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_in_one_line_calls_unknown_what_is_not_known() {
+        let table = TableStatus { source: Some(5), synced_seconds_ago: Some(300), ..TableStatus::default() };
+        assert_eq!(
+            told(&table),
+            "5 at the source, unknown in the store, unknown in the index, unknown parked, unknown not read yet; synced 5 \
+             min ago; never reconciled"
+        );
+    }
 }

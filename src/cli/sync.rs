@@ -8,15 +8,17 @@ use uuid::Uuid;
 use super::{
     Failure,
     ending::{self, Ending},
+    next_step::worded,
     output,
 };
 use crate::{
     config::Settings,
     domain::{Compare, Table, TableName},
-    engine::{Engine, MAX_HOURS, SyncPhase, SyncStatus, SyncWatcher, table_named},
+    engine::{Engine, MAX_HOURS, SinkProgress, SyncPhase, SyncStatus, SyncWatcher, table_named},
+    next_step::Remark,
     parts,
-    source::Condition,
-    store::SyncRequest,
+    source::{Condition, description::KEY_FOR_ALL},
+    store::{ReconcileStep, SyncRequest},
 };
 
 #[derive(Debug, Args)]
@@ -76,8 +78,8 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     for line in summary(&status, options.wait).lines() {
         output::line(line)?;
     }
-    if let Some(hint) = engine.project.empty_hint().filter(|_| status.rows_read == 0) {
-        output::note(hint);
+    for spot in ending.in_time(engine.inspection.blind_spots(&status.table)).await.unwrap_or_default() {
+        output::note(spot.worded(worded));
     }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -101,16 +103,24 @@ pub(super) async fn followed(
             if status.is_final() || (status.state != SyncPhase::Running && !wait) {
                 return Ok::<_, Failure>(status);
             }
+            if wait && let Some(obstacle) = obstacle(engine, &status).await {
+                return Err(format!(
+                    "sync {id} of {}: waiting is no use. What it appended is in the log, and is not in both sinks yet: {}",
+                    status.table,
+                    obstacle.worded(worded)
+                )
+                .into());
+            }
         }
     };
     let status = tokio::select! {
-        status = following => Some(status?),
+        status = following => Some(status),
         () = ending.asked() => None,
     };
     bar.clear();
     ending.shut_down(engine).await;
     match status {
-        Some(status) => Ok(status),
+        Some(status) => status,
         None => Ok(ending.in_time(engine.syncs.status(id)).await.ok_or_else(|| -> Failure {
             format!(
                 "sync {id} was ended on request, and a part does not answer what became of it; `sluice status` tells"
@@ -118,6 +128,20 @@ pub(super) async fn followed(
             .into()
         })??),
     }
+}
+
+/// Why nobody need wait for what is left to apply: a sink that is paused, or can't be written, stays so until somebody
+/// does something.
+async fn obstacle(engine: &Engine, status: &SyncStatus) -> Option<Remark> {
+    let step = status.reconcile.as_ref().map(|report| report.step);
+    let is_read = status.state != SyncPhase::Running || step == Some(ReconcileStep::Waiting);
+    let lacks =
+        |sink: &&SinkProgress| !sink.lost && (!sink.queryable || step == Some(ReconcileStep::Waiting));
+    let sinks: Vec<&str> = status.sinks.iter().filter(lacks).map(|sink| sink.sink.as_str()).collect();
+    if !is_read || sinks.is_empty() {
+        return None;
+    }
+    engine.drains.obstacles(&sinks).await.into_iter().next()
 }
 
 /// What the rows must be: by the names that the table's definition gives to conditions, and by its columns.
@@ -187,7 +211,7 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
     for misfit in &status.misfits {
         let _ = write!(
             text,
-            "\n{}: {} values are not {}; null in the column, kept in dados",
+            "\n{}: {} values are not {}; left out of the column, kept in dados",
             misfit.column, misfit.values, misfit.expected
         );
     }
@@ -198,6 +222,9 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             status.ahead
         );
     }
+    if status.erased > 0 {
+        let _ = write!(text, "\n{}", erased(status.erased));
+    }
     if status.shared_keys > 0 {
         let _ = write!(
             text,
@@ -206,7 +233,19 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             status.shared_keys, status.table
         );
     }
+    if status.without_key > 0 {
+        let _ = write!(
+            text,
+            "\n{} rows have no key: no event can be made of them, and up to 100 are parked as dead letters; {KEY_FOR_ALL}",
+            status.without_key
+        );
+    }
     text
+}
+
+/// What is told of rows whose entity was erased.
+pub(super) fn erased(rows: u64) -> String {
+    format!("{rows} rows of erased entities still stand at the source and were left out; delete them there")
 }
 
 /// Drawn only on a terminal; indicatif sees to that.

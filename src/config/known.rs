@@ -9,9 +9,10 @@ const EXPLAINED: &str = include_str!("../../.env.example");
 const PREFIX: &str = "SLUICE_";
 
 /// Names with the prefix that are no settings: this repository's scripts read them, or examples name a client's token so.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "SLUICE_BENCH_BINARY",
     "SLUICE_ELASTICSEARCH_PORT",
+    "SLUICE_FAIL_POINT",
     "SLUICE_KAFKA_PORT",
     "SLUICE_OPENSEARCH_PORT",
     "SLUICE_POSTGRES_PORT",

@@ -97,6 +97,8 @@ pub struct SupabaseSettings {
     pub url: ServerUrl,
     /// A `sb_secret_…` or `sb_publishable_…` key, or a legacy JWT.
     pub key: SecretString,
+    /// A file of certificate authorities that are trusted besides the system's.
+    pub ssl_ca_location: Option<PathBuf>,
     /// The exposed schema the tables are in.
     pub schema: String,
     /// Rows to ask for at a time; the server may cap it lower.
@@ -130,6 +132,8 @@ pub struct KafkaSettings {
     pub timeout: Duration,
     /// The largest record: topics that have to be created allow as much, and of others the smaller limit holds.
     pub max_message_bytes: usize,
+    /// How many days topics that have to be created keep their records; `None` for ever.
+    pub retention_days: Option<u32>,
 }
 
 /// Where rows and progress are stored.
@@ -153,6 +157,8 @@ pub struct ElasticsearchSettings {
     pub username: Option<String>,
     pub password: Option<SecretString>,
     pub api_key: Option<SecretString>,
+    /// A file of certificate authorities that are trusted besides the system's.
+    pub ssl_ca_location: Option<PathBuf>,
     /// Put before `eventos`, `leads` and `chat_sessions`; empty in production.
     pub index_prefix: String,
     /// Bound on one HTTP call.
@@ -313,6 +319,7 @@ impl SupabaseSettings {
                 "https://abcdefgh.supabase.co",
             ),
             key: SecretString::from(key),
+            ssl_ca_location: read.optional("SUPABASE_SSL_CA_LOCATION").map(PathBuf::from),
             schema: read.text("SUPABASE_SCHEMA", "public"),
             page_size: read.number("SUPABASE_PAGE_SIZE", Self::PAGE_SIZE, 1..=10_000),
             timeout: read.seconds("SUPABASE_TIMEOUT_SECONDS", 30),
@@ -360,6 +367,7 @@ impl KafkaSettings {
                 Self::MAX_MESSAGE_BYTES,
                 16_384..=512 << 20,
             ),
+            retention_days: Some(read.number("KAFKA_RETENTION_DAYS", 0, 0..=36_500)).filter(|days| *days > 0),
         };
         settings.check(read);
         settings
@@ -419,6 +427,7 @@ impl ElasticsearchSettings {
             username: read.optional("ELASTICSEARCH_USERNAME"),
             password: read.secret("ELASTICSEARCH_PASSWORD"),
             api_key: read.secret("ELASTICSEARCH_API_KEY"),
+            ssl_ca_location: read.optional("ELASTICSEARCH_SSL_CA_LOCATION").map(PathBuf::from),
             index_prefix: read.text("ELASTICSEARCH_INDEX_PREFIX", ""),
             timeout: read.seconds("ELASTICSEARCH_TIMEOUT_SECONDS", 30),
         };

@@ -25,7 +25,7 @@ pub const ENV_FILE: &str = "SLUICE_ENV_FILE";
 
 /// An address, and what else decides who is sent a secret and how well it is protected.
 const TOGETHER: [(&str, &[&str]); 3] = [
-    ("SUPABASE_URL", &["SUPABASE_KEY"]),
+    ("SUPABASE_URL", &["SUPABASE_KEY", "SUPABASE_SSL_CA_LOCATION"]),
     (
         "KAFKA_BOOTSTRAP_SERVERS",
         &[
@@ -36,7 +36,15 @@ const TOGETHER: [(&str, &[&str]); 3] = [
             "KAFKA_SSL_CA_LOCATION",
         ],
     ),
-    ("ELASTICSEARCH_URL", &["ELASTICSEARCH_USERNAME", "ELASTICSEARCH_PASSWORD", "ELASTICSEARCH_API_KEY"]),
+    (
+        "ELASTICSEARCH_URL",
+        &[
+            "ELASTICSEARCH_USERNAME",
+            "ELASTICSEARCH_PASSWORD",
+            "ELASTICSEARCH_API_KEY",
+            "ELASTICSEARCH_SSL_CA_LOCATION",
+        ],
+    ),
 ];
 
 /// What the client of PostgreSQL takes from the environment where the URL has no password.

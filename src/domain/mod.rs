@@ -1,5 +1,6 @@
 //! Tables as data, rows as they are, and the events they become: pure, no I/O.
 
+mod erasure;
 mod event;
 mod identity;
 pub mod json;
@@ -10,6 +11,7 @@ mod time;
 
 use chrono::{DateTime, Utc};
 
+pub use erasure::{ErasedDigest, ErasureLedger};
 pub use event::{
     DecodeError, ENVELOPE_VERSION, Entidade, Event, MANUAL, ManualEvent, UnknownEntity, can_be_added_up,
 };

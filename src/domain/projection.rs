@@ -15,13 +15,14 @@ use super::{
     time::{parse_date, parse_instant},
 };
 
-/// The longest key: an index takes no longer document ids.
-const MAX_KEY_BYTES: usize = 512;
+/// The longest key: the indexes of Postgres surely hold a row of it, also beside a log's and a table's name.
+const MAX_KEY_BYTES: usize = 2_048;
 
 /// One value, as its column's type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell<'a> {
     Null,
+    /// A NUL in it is U+FFFD: Postgres holds none, and the sinks must not differ.
     Text(Cow<'a, str>),
     Integer(i64),
     /// The digits as they were sent; Postgres's `numeric` holds them.
@@ -29,8 +30,8 @@ pub enum Cell<'a> {
     Boolean(bool),
     Instant(DateTime<Utc>),
     Date(NaiveDate),
-    /// JSON text, byte for byte.
-    Json(&'a str),
+    /// JSON text, as [`json::for_jsonb`] lets every sink hold it.
+    Json(Cow<'a, str>),
     List(Vec<Cow<'a, str>>),
 }
 
@@ -39,6 +40,16 @@ pub enum Cell<'a> {
 pub struct Misfit {
     pub column: &'static str,
     pub kind: ColumnKind,
+}
+
+impl Misfit {
+    /// A number that is too large for the event's `valor`, which is added up.
+    pub(super) const VALOR: Self = Self { column: "valor", kind: ColumnKind::Number };
+
+    /// What the value is not, in the plural: `whole numbers`.
+    pub fn expected(self) -> &'static str {
+        if self == Self::VALOR { "numbers up to 1e300, which can be added up" } else { self.kind.plural() }
+    }
 }
 
 /// Why a source row can't become an event: it has no key to go by.
@@ -107,18 +118,35 @@ impl<'a> Row<'a> {
                     "expected a whole number of 64 bits; is the key's type in the table's definition right?",
                 )
             }),
-            KeyKind::Text if text.is_empty() || text.len() > MAX_KEY_BYTES => {
-                Err(error("expected a text of 1 to 512 bytes"))
-            }
-            KeyKind::Text if text.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) => {
-                Err(error("expected a text without control characters and lone surrogates"))
-            }
             KeyKind::Text if value.starts_with(['{', '[']) => {
                 Err(error("expected a text, got an object or a list"))
             }
-            KeyKind::Text => Ok(text.into_owned()),
+            KeyKind::Text => {
+                text_key_problem(&text).map_or_else(|| Ok(text.into_owned()), |it| Err(error(it)))
+            }
         }
     }
+}
+
+impl KeyKind {
+    /// A text as a key in the one spelling it has everywhere; `None` where it is not of the kind.
+    pub fn spelled(self, text: &str) -> Option<String> {
+        match self {
+            Self::Uuid => Uuid::parse_str(text).ok().map(|id| id.to_string()),
+            Self::Bigint => text.parse::<i64>().ok().map(|id| id.to_string()),
+            Self::Text => text_key_problem(text).is_none().then(|| text.to_owned()),
+        }
+    }
+}
+
+/// Why a text is no key, although it is a text.
+fn text_key_problem(text: &str) -> Option<&'static str> {
+    if text.len() > MAX_KEY_BYTES {
+        return Some("expected a text of at most 2048 bytes, the most that every index it stands in holds");
+    }
+    text.contains(['\0', char::REPLACEMENT_CHARACTER]).then_some(
+        "it holds a NUL, a lone surrogate, or the U+FFFD that stands for what is no text, so that other keys may look the same",
+    )
 }
 
 impl Cell<'_> {
@@ -180,7 +208,7 @@ fn cell(value: &str, kind: ColumnKind, zone: Tz) -> Option<Cell<'_>> {
         ColumnKind::Boolean => Cell::Boolean(unquoted(value)?.parse().ok()?),
         ColumnKind::Timestamp => Cell::Instant(parse_instant(&json::text(value)?, zone)?),
         ColumnKind::Date => Cell::Date(parse_date(&json::text(value)?)?),
-        ColumnKind::Json => Cell::Json(value),
+        ColumnKind::Json => Cell::Json(json::for_jsonb(value).0),
         ColumnKind::List => Cell::List(list(value)?),
     })
 }
@@ -188,10 +216,14 @@ fn cell(value: &str, kind: ColumnKind, zone: Tz) -> Option<Cell<'_>> {
 /// A text, or a number or boolean by its JSON spelling, as some projects keep phones in a bigint.
 fn scalar(value: &str) -> Option<Cow<'_, str>> {
     match value.as_bytes().first()? {
-        b'"' => json::text(value),
+        b'"' => json::text(value).map(without_nul),
         b'{' | b'[' => None,
         _ => Some(Cow::Borrowed(value)),
     }
+}
+
+fn without_nul(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { text }
 }
 
 /// A number or word, also where it was sent as a text.
@@ -294,6 +326,14 @@ mod tests {
     }
 
     #[test]
+    fn a_nul_is_replaced_for_every_sink() {
+        assert_eq!(read(r#""a\u0000b""#, ColumnKind::Text), Some(Cell::Text("a\u{fffd}b".into())));
+        assert_eq!(read(r#"["\u0000"]"#, ColumnKind::List), Some(Cell::List(vec!["\u{fffd}".into()])));
+        let json = read(r#"{"a":"\u0000"}"#, ColumnKind::Json);
+        assert!(matches!(json, Some(Cell::Json(json)) if !json.contains("u0000")));
+    }
+
+    #[test]
     fn times_and_booleans_are_read_and_others_refused() {
         assert!(matches!(read("\"2026-05-01 12:00:00-03\"", ColumnKind::Timestamp), Some(Cell::Instant(_))));
         assert_eq!(read("\"infinity\"", ColumnKind::Timestamp), None);
@@ -316,14 +356,30 @@ mod tests {
         assert_eq!(key(KeyKind::Uuid, &upper).as_deref(), Ok(uuid));
         assert_eq!(key(KeyKind::Bigint, r#"{"id":9007199254740993}"#).as_deref(), Ok("9007199254740993"));
         assert_eq!(key(KeyKind::Bigint, r#"{"id":"007"}"#).as_deref(), Ok("7"));
-        assert_eq!(key(KeyKind::Text, r#"{"id":"ção/1"}"#).as_deref(), Ok("ção/1"));
+        let long = "é".repeat(MAX_KEY_BYTES / 2);
+        for text in ["ção/1", "", " a\tb\n", "a\u{7f}\u{1}", "\"'\\,%2F", &*long] {
+            let row = serde_json::json!({ "id": text }).to_string();
+            assert_eq!(key(KeyKind::Text, &row).as_deref(), Ok(text));
+            assert_eq!(KeyKind::Text.spelled(text).as_deref(), Some(text));
+        }
+        assert_eq!(KeyKind::Uuid.spelled(&uuid.to_uppercase()).as_deref(), Some(uuid));
+        assert_eq!(KeyKind::Bigint.spelled("007").as_deref(), Some("7"));
+        for (kind, text) in [
+            (KeyKind::Uuid, "7"),
+            (KeyKind::Bigint, "9223372036854775808"),
+            (KeyKind::Text, "a\0"),
+            (KeyKind::Text, &*format!("{long}a")),
+        ] {
+            assert_eq!(kind.spelled(text), None, "{kind:?} {text}");
+        }
         for (kind, row) in [
             (KeyKind::Uuid, r#"{"id":7}"#),
             (KeyKind::Uuid, r#"{"id":null}"#),
             (KeyKind::Uuid, "{}"),
             (KeyKind::Bigint, r#"{"id":1.5}"#),
             (KeyKind::Bigint, r#"{"id":9223372036854775808}"#),
-            (KeyKind::Text, r#"{"id":""}"#),
+            (KeyKind::Text, &*format!(r#"{{"id":"{long}a"}}"#)),
+            (KeyKind::Text, r#"{"id":"a\ufffd"}"#),
             (KeyKind::Text, r#"{"id":"a\u0000"}"#),
             (KeyKind::Text, r#"{"id":"\ud800"}"#),
             (KeyKind::Text, r#"{"id":["a"]}"#),

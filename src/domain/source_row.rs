@@ -10,7 +10,7 @@ use super::{
     event::{Entidade, Event, can_be_added_up},
     identity::event_id,
     json::{self, Json, Members},
-    projection::{Misfit, Row, RowError},
+    projection::{Cell, Misfit, Row, RowError},
     table::placeholders,
 };
 
@@ -65,20 +65,22 @@ impl SourceRow {
         let definition = self.table.definition();
         let row = Row { table: self.table, members: self.json.members().unwrap_or_default() };
         let rule = &definition.event;
-        let valor = rule.valor.as_deref().and_then(|name| row.get(name).to_double()).unwrap_or_default();
+        let valor = rule.valor.as_deref().map_or(Cell::Null, |name| row.get(name));
+        let summable = valor.to_double().filter(|valor| can_be_added_up(*valor));
+        let not_summable = matches!((&valor, summable), (Cell::Integer(_) | Cell::Number(_), None));
         let event = Event {
             id: self.event_id,
             tipo_evento: definition.entity.clone(),
             usuario: usuario(&row, &self.key),
             evento: evento(&row),
-            valor: if can_be_added_up(valor) { valor } else { 0.0 },
+            valor: summable.unwrap_or_default(),
             timestamp: timestamp(&row).unwrap_or(read_at),
             categoria: rule.categoria.clone(),
             metadata: metadata(&row),
             entidade: Entidade { id: self.key.clone(), versao, removida: false },
             dados: self.json.clone(),
         };
-        (event, row.misfits().collect())
+        (event, row.misfits().chain(not_summable.then_some(Misfit::VALOR)).collect())
     }
 }
 
@@ -281,6 +283,20 @@ mod tests {
         );
         assert!(event.valor.abs() < f64::EPSILON);
         assert_eq!(value(&event.dados)["score_qualificacao"], "alto");
+    }
+
+    #[test]
+    fn a_valor_that_no_sum_can_hold_is_left_out_and_named() {
+        for (score, valor, named) in
+            [("1e300", 1e300, 0), ("1.797e308", 0.0, 1), ("1e999", 0.0, 1), ("0", 0.0, 0)]
+        {
+            let row = format!(r#"{{"id":"{LEAD}","score_qualificacao":{score}}}"#);
+            let row = Json::try_from(bytes::Bytes::from(row)).expect("JSON");
+            let row = SourceRow::read(Catalog::built_in().get("leads").expect("leads"), row).expect("a row");
+            let (event, misfits) = row.event(read_at(), 1);
+            assert!((event.valor - valor).abs() <= f64::EPSILON, "{score}: {}", event.valor);
+            assert_eq!(misfits, vec![Misfit::VALOR; named], "{score}");
+        }
     }
 
     #[test]

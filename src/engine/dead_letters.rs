@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use super::appender::event_record;
 use crate::{
-    domain::{Catalog, Event, Json, MANUAL, RowError, SourceRow, Table, canonical, json, micros},
+    domain::{
+        Catalog, ErasureLedger, Event, Json, MANUAL, RowError, SourceRow, Table, canonical, json, micros,
+    },
     log::{NewRecord, Position, Record},
 };
 
@@ -204,8 +206,41 @@ fn from_parked_row(
 
 /// The table and the entity that a letter of a record is about, where its event is of a table known here.
 pub fn entity_of(catalog: Catalog, record: &Record) -> Option<(Table, String)> {
-    let event = Event::decode(record.value.as_ref()).ok().filter(|event| event.tipo_evento != MANUAL)?;
+    entity_in(catalog, record.value.as_ref())
+}
+
+/// As [`entity_of`], of a record's value.
+pub fn entity_in(catalog: Catalog, value: Option<&Bytes>) -> Option<(Table, String)> {
+    let event = Event::decode(value).ok().filter(|event| event.tipo_evento != MANUAL)?;
     Some((catalog.of_entity(&event.tipo_evento)?, event.entidade.id))
+}
+
+/// Whether a letter tells that it is about an erased entity.
+pub fn is_about_erased(catalog: Catalog, letter: &Record, ledger: &ErasureLedger) -> bool {
+    !ledger.is_empty()
+        && matches!(about(catalog, letter), Some((table, Some(key))) if ledger.holds(table, &key))
+}
+
+/// Leaves of a letter what tells nothing of whom it was about.
+pub fn empty(letter: &mut Record) {
+    const KEPT: [&str; 8] =
+        ["dead_letter_id", "parked_at", "sink", "log", "partition", "offset", "table", "sync_id"];
+    letter.key = None;
+    letter.value = None;
+    letter.headers.retain(|(name, _)| KEPT.contains(&name.as_str()));
+    letter.headers.push(("erased".to_owned(), Bytes::new()));
+    letter.headers.push(("error".to_owned(), text("what it was about was erased")));
+}
+
+/// The table that a letter is about, where it tells one that is known here, and the entity's key in its one spelling, where
+/// it has one.
+pub fn about(catalog: Catalog, letter: &Record) -> Option<(Table, Option<String>)> {
+    if let Some(table) = header(letter, "table") {
+        let table = catalog.get(&table)?;
+        let key = header(letter, "entity").and_then(|sent| table.key.kind.spelled(&sent));
+        return Some((table, key));
+    }
+    entity_of(catalog, letter).map(|(table, key)| (table, Some(key)))
 }
 
 /// A header's text.

@@ -7,12 +7,12 @@ use serde::Serialize;
 use std::sync::Arc;
 
 use super::{
-    Project, drains::Drains, letters::Letters, operations, page::TOLERATED_SKEW, shared::Shared,
-    status::within,
+    Project, ScheduleStatus, counts::Counts, drains::Drains, letters::Letters, operations,
+    page::TOLERATED_SKEW, questions::index_lacks, shared::Shared, status::within, tables::Facts,
 };
 use crate::{
     config::KafkaSettings,
-    domain::Table,
+    domain::{Table, TableName},
     fault::Fault,
     log::{LogFacts, records_in},
     next_step::NextStep,
@@ -58,7 +58,9 @@ impl Finding {
     }
 
     pub(super) fn failed(part: &str, check: &str, fault: Fault) -> Self {
-        Self::new(part, check, Outcome::Failed, fault.message, Some(fault.advice))
+        // What is not made yet is no failure: a setup that is new has nothing.
+        let outcome = if fault.advice == NextStep::Migrate { Outcome::Warning } else { Outcome::Failed };
+        Self::new(part, check, outcome, fault.message, Some(fault.advice))
     }
 
     pub(super) fn new(
@@ -78,6 +80,7 @@ pub struct Doctor {
     pub(super) project: Arc<Project>,
     pub(super) drains: Arc<Drains>,
     pub(super) letters: Arc<Letters>,
+    pub(super) counts: Arc<Counts>,
 }
 
 impl Doctor {
@@ -123,7 +126,7 @@ impl Doctor {
             findings.extend(self.examine_definition(table).await);
             let now = health.clock.unwrap_or_else(Utc::now);
             if let Ok(Some(ahead @ 1..)) =
-                within(part, self.shared.source.rows_ahead(table, now + TOLERATED_SKEW)).await
+                within(part, self.shared.source.rows_since(table, now + TOLERATED_SKEW)).await
             {
                 findings.push(Finding::warning(
                     part,
@@ -206,7 +209,11 @@ impl Doctor {
         let Shared { store, log, settings, .. } = &*self.shared;
         let part = store.name();
         let mut findings = match within(part, store.facts()).await {
-            Ok(facts) => operations::store_findings(part, &facts),
+            // Every other question would be answered with the same.
+            Ok(facts) if facts.is_fresh || !facts.dropped.is_empty() => {
+                return operations::store_findings(part, facts);
+            }
+            Ok(facts) => operations::store_findings(part, facts),
             Err(fault) => return vec![Finding::failed(part, "writable and migrated", fault)],
         };
         match within(part, store.question_access()).await {
@@ -230,6 +237,45 @@ impl Doctor {
         findings.extend(operations::pause_findings(part, pauses));
         findings.extend(operations::elsewhere_findings(&elsewhere.unwrap_or_default()));
         findings.extend(operations::schedule_findings(schedules));
+        findings.extend(self.examine_tables().await);
+        findings
+    }
+
+    /// Whether each table is in both sinks as the source has it, as far as counts tell, and what became of its last
+    /// reconciliation.
+    async fn examine_tables(&self) -> Vec<Finding> {
+        let Shared { store, catalog, .. } = &*self.shared;
+        let names: Vec<TableName> = catalog.tables().map(TableName::from).collect();
+        let (latest, standings, schedules) = tokio::join!(
+            within(store.name(), store.latest_syncs(&names)),
+            self.drains.standings(),
+            within(store.name(), store.schedules()),
+        );
+        // Whatever kept them from being told is a finding already.
+        let Ok(latest) = latest else { return Vec::new() };
+        let schedules: Vec<ScheduleStatus> =
+            schedules.unwrap_or_default().into_iter().map(ScheduleStatus::from).collect();
+        let counted = self.counts.latest(Some(Utc::now())).await;
+        let mut findings = Vec::new();
+        for table in catalog.tables() {
+            let facts = Facts {
+                table,
+                counted: counted.get(&table),
+                syncs: Some(&latest),
+                schedule: schedules.iter().find(|schedule| schedule.table == table.name()),
+                lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
+                sinks: self.shared.sinks.each_ref().map(|sink| sink.name()),
+                limits: self.shared.settings.reconcile.deletes,
+                now: Utc::now(),
+            };
+            findings.extend(operations::table_findings(facts.judge()));
+        }
+        if let Ok(lacks) = within(self.shared.index.name(), index_lacks(&*self.shared.index)).await {
+            findings.extend(lacks.into_iter().map(|(index, lack)| {
+                let part = self.shared.index.name();
+                Finding::new(part, index.as_str(), Outcome::Warning, lack.problem, lack.next_step)
+            }));
+        }
         findings
     }
 }
@@ -276,19 +322,21 @@ fn log_findings(part: &str, facts: LogFacts) -> Vec<Finding> {
 
 async fn examine_sink(sink: &dyn Sink) -> Vec<Finding> {
     let part = sink.name();
-    match within(part, sink.health()).await {
-        Ok(health) => {
-            let counts: Vec<String> =
-                health.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-            let mut findings = vec![
-                Finding::ok(part, "reachable", health.version),
-                Finding::ok(part, "holds", counts.join(", ")),
-            ];
-            findings.extend(health.clock.map(|clock| skew(part, clock, Utc::now())));
-            findings
+    let (health, counts) = tokio::join!(within(part, sink.health()), within(part, sink.counts()));
+    let health = match health {
+        Ok(health) => health,
+        Err(fault) => return vec![Finding::failed(part, "reachable", fault)],
+    };
+    let holds = match counts {
+        Ok(counts) => {
+            let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            Finding::ok(part, "holds", counts.join(", "))
         }
-        Err(fault) => vec![Finding::failed(part, "reachable and prepared", fault)],
-    }
+        Err(fault) => Finding::failed(part, "prepared", fault),
+    };
+    let mut findings = vec![Finding::ok(part, "reachable", health.version), holds];
+    findings.extend(health.clock.map(|clock| skew(part, clock, Utc::now())));
+    findings
 }
 
 fn skew(part: &str, theirs: DateTime<Utc>, ours: DateTime<Utc>) -> Finding {
@@ -323,8 +371,14 @@ mod tests {
     fn a_topic_that_forgets_or_has_one_copy_is_warned_about() {
         let hour = std::time::Duration::from_hours(1);
         let kept = |replicas, under_replicated, retention| {
-            let facts =
-                LogFacts { partitions: 3, replicas, under_replicated, retention, max_message_bytes: None };
+            let facts = LogFacts {
+                partitions: 3,
+                replicas,
+                under_replicated,
+                retention,
+                letters_retention: None,
+                max_message_bytes: None,
+            };
             log_findings("kafka", facts).iter().map(|finding| finding.outcome).collect::<Vec<_>>()
         };
         assert_eq!(kept(Some(3), 0, None), [Outcome::Ok, Outcome::Ok]);

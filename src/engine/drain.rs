@@ -4,6 +4,11 @@
 //! acknowledged its dead letter, that a passing fault is retried without limit, and that one bad record never holds
 //! up its neighbours. It holds one batch at a time; after any fault it drops the batch and reads it again, so there
 //! is no state that could disagree with the sink's.
+//!
+//! Nothing of an erased entity is applied. A store sees to that within its transaction. Of a sink that can't, the drain
+//! leaves such records out by the ledger as it was before the batch, removes what earlier deliveries of them brought, and
+//! commits only what was applied by the ledger as it is: after an erasure, what is not committed is read again. While the
+//! store does not answer, the last known ledger holds and nothing is committed.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,13 +23,16 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
-    dead_letters, gaps,
+    dead_letters,
+    erased::Erased,
+    gaps,
     reading::Reading,
     stats::{DrainState, DrainStats},
 };
 use crate::{
     backoff::Backoff,
-    domain::{Catalog, Event, TableName},
+    domain::{Catalog, ErasureLedger, Event, TableName},
+    fail_point,
     fault::{Fault, FaultKind},
     log::{BatchLimits, Delivery, Extent, Log, LogReader, Position, Record, StartAt, Topic},
     sink::{Applied, ApplyError, Rejection, Sink, SinkBatch, SinkEvent, Span},
@@ -100,6 +108,18 @@ struct Session<'a> {
     unnoted: Vec<ParkedEntity>,
     backoff: Backoff,
     batch_records: usize,
+    erased: Erased,
+    /// The ledger that everything uncommitted was applied by; empty for a sink that obeys it by itself.
+    ledger: Arc<ErasureLedger>,
+}
+
+/// What a batch is made of.
+#[derive(Default)]
+struct Read {
+    batch: SinkBatch,
+    undecodable: Vec<Rejection>,
+    /// Of erased entities.
+    erased: Vec<SinkEvent>,
 }
 
 impl Drain {
@@ -172,7 +192,11 @@ impl Drain {
         self.log.ensure_topics().await?;
         let reading = Reading::of(&*self.log, &*self.sink, &self.group).await?;
         let reader = self.log.reader(&reading.group).await?;
+        let erased = Erased::new(self.store.clone());
+        let ledger = if self.sink.obeys_erasures() { Arc::default() } else { erased.ledger().await? };
         Ok(Session {
+            erased,
+            ledger,
             drain: self,
             log_id: reading.log.to_string(),
             unmet: Some(reading.clone()),
@@ -284,6 +308,7 @@ impl Session<'_> {
         }
         let partitions: Vec<i32> = self.unclaimed.iter().copied().collect();
         let claims = self.drain.sink.claim(&self.log_id, &partitions).await?;
+        fail_point::pass("drain.claimed");
         let starts: Vec<(i32, StartAt)> = claims.iter().map(|claim| (claim.partition, claim.start)).collect();
         let began = self.reader.start(&starts).await?;
         for claim in claims {
@@ -291,7 +316,7 @@ impl Session<'_> {
                 continue; // revoked meanwhile
             };
             let stored = match claim.start {
-                StartAt::Offset(stored) => Some(stored),
+                StartAt::Offset(stored) | StartAt::NotBeyond(stored) => Some(stored),
                 StartAt::Beginning | StartAt::Committed => None,
             };
             for notice in gaps::notices_of_start(self.drain.sink.name(), &self.log_id, stored, at) {
@@ -300,7 +325,9 @@ impl Session<'_> {
             let next = match claim.start {
                 // The sink compares with what it stored, even where the log made reading begin elsewhere.
                 StartAt::Offset(stored) => stored,
-                StartAt::Beginning | StartAt::Committed => at.offset,
+                StartAt::Committed | StartAt::NotBeyond(_) if at.committed.is_some() => at.offset,
+                // It has nothing: what the log removed is missing here, as after any other jump.
+                StartAt::Beginning | StartAt::Committed | StartAt::NotBeyond(_) => 0,
             };
             self.held.insert(claim.partition, Held { epoch: claim.epoch, next });
             // What is read again is committed again.
@@ -315,9 +342,16 @@ impl Session<'_> {
 
     async fn apply(&mut self, records: Vec<Record>) -> Result<(), Fault> {
         let begun = Instant::now();
+        fail_point::pass("drain.fetched");
+        self.obey().await;
+        if records.iter().any(|record| !self.held.contains_key(&record.partition)) {
+            // An erasure was made since: they are read again with those before them.
+            return Ok(());
+        }
         let outcome = self.try_apply(&records).await;
         match outcome {
             Ok((applied, spans)) => {
+                fail_point::pass("drain.applied");
                 self.moved(spans);
                 self.parked.clear();
                 self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
@@ -391,11 +425,18 @@ impl Session<'_> {
             let extents = self.drain.log.extents().await?;
             self.drain.note_removed(&self.log_id, &gaps::removed(&jumps, &extents)).await?;
         }
-        let (mut batch, undecodable) = self.batch_of(records);
+        let Read { mut batch, undecodable, erased } = self.read(records);
         self.park(records, undecodable).await?;
         loop {
             match self.drain.sink.apply(&self.log_id, &batch).await {
-                Ok(applied) => return Ok((applied, batch.spans)),
+                Ok(mut applied) => {
+                    if !erased.is_empty() {
+                        // An earlier delivery may have got in before the erasure was known.
+                        self.drain.sink.discard(&erased).await?;
+                        applied.erased += u64::try_from(erased.len()).unwrap_or(u64::MAX);
+                    }
+                    return Ok((applied, batch.spans));
+                }
                 Err(ApplyError::Fault(fault)) => return Err(fault),
                 Err(ApplyError::Rejected(rejections)) => {
                     let before = batch.events.len();
@@ -414,9 +455,8 @@ impl Session<'_> {
         }
     }
 
-    fn batch_of(&self, records: &[Record]) -> (SinkBatch, Vec<Rejection>) {
-        let mut batch = SinkBatch::default();
-        let mut undecodable = Vec::new();
+    fn read(&self, records: &[Record]) -> Read {
+        let mut read = Read::default();
         let mut spans: BTreeMap<i32, Span> = BTreeMap::new();
         for record in records {
             let Some(held) = self.held.get(&record.partition) else { continue };
@@ -430,7 +470,7 @@ impl Session<'_> {
                     next: held.next,
                 })
                 .next = record.offset + 1;
-            if self.parked.contains(&position) {
+            if self.parked.contains(&position) || record.is_erased() {
                 continue;
             }
             let decoded = Event::decode(record.value.as_ref()).map_err(|error| error.to_string());
@@ -439,17 +479,41 @@ impl Session<'_> {
                 Err(error) => Err(error.to_string()),
             });
             match known {
-                Ok((event, table)) => batch.events.push(SinkEvent {
-                    position,
-                    event,
-                    table,
-                    raw: record.value.clone().unwrap_or_else(Bytes::new),
-                }),
-                Err(reason) => undecodable.push(Rejection { position, reason }),
+                Ok((event, table)) => {
+                    let raw = record.value.clone().unwrap_or_else(Bytes::new);
+                    let event = SinkEvent { position, event, table, raw };
+                    let is_erased = event.is_erased(&self.ledger);
+                    if is_erased { &mut read.erased } else { &mut read.batch.events }.push(event);
+                }
+                Err(reason) => read.undecodable.push(Rejection { position, reason }),
             }
         }
-        batch.spans = spans.into_values().collect();
-        (batch, undecodable)
+        read.batch.spans = spans.into_values().collect();
+        read
+    }
+
+    /// Takes note of erasures; whether it is known for certain that there are no others. What was applied by an older
+    /// ledger and is not committed is read again.
+    async fn obey(&mut self) -> bool {
+        if self.drain.sink.obeys_erasures() {
+            return true;
+        }
+        match self.erased.ledger().await {
+            Ok(ledger) => {
+                if ledger.version() != self.ledger.version() {
+                    self.ledger = ledger;
+                    let again: Vec<i32> = std::mem::take(&mut self.uncommitted).into_keys().collect();
+                    if !again.is_empty() {
+                        self.give_back(again.into_iter(), FaultKind::Transient);
+                    }
+                }
+                true
+            }
+            Err(fault) => {
+                debug!(sink = self.drain.sink.name(), error = %fault, "it can't be told who was erased: nothing is committed");
+                false
+            }
+        }
     }
 
     /// Returns once the log has acknowledged every letter.
@@ -479,6 +543,7 @@ impl Session<'_> {
         let ids: Vec<Uuid> = letters.iter().map(dead_letters::new_letter_id).collect();
         let count = letters.len() as u64;
         let positions = self.drain.log.append(Topic::DeadLetters, letters).await?;
+        fail_point::pass("drain.letters_appended");
         for rejection in &rejections {
             let Position { partition, offset } = rejection.position;
             warn!(sink, partition, offset, error = rejection.reason, "record parked as a dead letter");
@@ -501,6 +566,12 @@ impl Session<'_> {
     /// Tells the store which entities have open letters; what it could not be told is told before anything else.
     async fn note_parked(&mut self) -> Result<(), Fault> {
         if !self.unnoted.is_empty() {
+            // Their letters are never shown; their keys are not to be kept either.
+            let (catalog, ledger) = (self.drain.catalog, self.erased.ledger().await?);
+            let is_erased = |one: &ParkedEntity| {
+                catalog.get(&one.table.0).is_some_and(|table| ledger.holds(table, &one.entity))
+            };
+            self.unnoted.retain(|one| !is_erased(one));
             let letters = self.drain.log.dead_letters_identity().await?.to_string();
             self.drain.store.note_parked(&letters, &self.unnoted).await?;
             self.unnoted.clear();
@@ -526,13 +597,14 @@ impl Session<'_> {
     }
 
     async fn commit_pending(&mut self) -> Result<(), Fault> {
-        if self.uncommitted.is_empty() {
+        if self.uncommitted.is_empty() || !self.obey().await || self.uncommitted.is_empty() {
             return Ok(());
         }
         let next: Vec<Position> =
             self.uncommitted.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
         match self.reader.commit(&next).await {
             Ok(()) => {
+                fail_point::pass("drain.committed");
                 self.uncommitted.clear();
                 self.refused_since = None;
                 Ok(())

@@ -1,24 +1,31 @@
 //! The drains as an operator meets them: how far each is, paused, resumed, started anew. A pause is kept in the
 //! store, and every worker of the sink obeys it within seconds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use futures::future::{join_all, try_join_all};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use super::{
     EngineError, SinkProgress,
     drain::Drain,
     lag::{self, SinkLag},
     shared::Shared,
+    standing::Standing,
     stats::{DrainReport, DrainStats},
     supervisor::{Restart, Supervisor},
 };
 use crate::{
     fault::Fault,
     log::Position,
+    next_step::{NextStep, Remark},
     sink::Sink,
     store::{Notice, NoticeKind},
 };
@@ -33,15 +40,14 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 const GONE: &str = "the topic it appended to was deleted and made anew since; what this sink had not applied of it is read \
                     from the source again";
 
-/// Whether the last record below one of these targets was removed before the sink had applied it.
+/// Whether a record below one of these targets was removed before the sink had applied it.
 fn removes(notice: &Notice, sink: &str, log: &str, targets: &[Position]) -> bool {
     notice.kind == NoticeKind::RecordsRemoved
         && notice.part == sink
         && notice.log == log
-        && targets.iter().any(|target| {
-            notice.partition == Some(target.partition)
-                && (notice.from..notice.to).contains(&(target.offset - 1))
-        })
+        && targets
+            .iter()
+            .any(|target| notice.partition == Some(target.partition) && notice.from < target.offset)
 }
 
 /// A sink that an operator paused.
@@ -52,10 +58,24 @@ pub struct SinkPause {
     pub since: DateTime<Utc>,
 }
 
+impl SinkPause {
+    /// What is to be said of it.
+    pub(super) fn remark(&self) -> Remark {
+        let Self { sink, paused_by, .. } = self;
+        let since = self.since.format("%Y-%m-%dT%H:%M:%SZ");
+        let problem = format!(
+            "{sink} is paused by {paused_by} since {since}; what it has not applied waits in the log"
+        );
+        Remark::new(problem, NextStep::ResumeSink { sink: sink.clone() })
+    }
+}
+
 /// One drain for each sink.
 pub struct Drains {
     pub(super) shared: Arc<Shared>,
     supervisor: Supervisor,
+    /// What was found out last of every sink, for answers.
+    pub(super) recent: Mutex<HashMap<&'static str, (Instant, Option<Standing>)>>,
 }
 
 impl Drains {
@@ -71,7 +91,7 @@ impl Drains {
             stats: Arc::new(DrainStats::new(sink.name())),
             parks: true,
         });
-        Self { supervisor: Supervisor::new(drains.collect()), shared }
+        Self { supervisor: Supervisor::new(drains.collect()), shared, recent: Mutex::default() }
     }
 
     pub(super) async fn start(&self) {
@@ -124,14 +144,8 @@ impl Drains {
 
     /// As [`Drains::lag`], of topics and tables that may not be there: doctor creates neither.
     pub(super) async fn lag_as_it_is(&self) -> Result<Vec<SinkLag>, Fault> {
-        let log = &*self.shared.log;
-        let extents = log.extents().await?;
-        try_join_all(self.shared.sinks.iter().map(|sink| async {
-            let reading = self.shared.reading(&**sink).await?;
-            let standing = lag::standing(log, &reading.log.to_string(), &**sink, &reading.group).await?;
-            Ok(lag::lag_of(sink.name(), &reading.group, &standing, &extents))
-        }))
-        .await
+        let extents = self.shared.log.extents().await?;
+        try_join_all(self.shared.sinks.iter().map(|sink| self.lag_into(&**sink, &extents))).await
     }
 
     /// Waits until everything below `targets` is queryable in every sink, but no longer than `patience`, and
@@ -146,8 +160,9 @@ impl Drains {
     ) -> Result<Vec<SinkProgress>, Fault> {
         let log_id = self.shared.log.identity().await?.to_string();
         let until = tokio::time::Instant::now() + patience;
+        let asked_at = Utc::now();
         loop {
-            let sinks = self.progress_to(&log_id, targets, true).await;
+            let sinks = self.progress_to(&log_id, targets, asked_at, true).await;
             let done = sinks.iter().all(|sink| sink.queryable);
             if done || tokio::time::Instant::now() + LOOK_EVERY > until {
                 return Ok(sinks);
@@ -156,15 +171,17 @@ impl Drains {
         }
     }
 
-    /// How far each sink is from having everything below `targets`, which are all there will be when `ended`.
+    /// How far each sink is from having everything below `targets`, which are all there will be when `ended`. What was
+    /// removed before `since` is made up for by what was appended since.
     pub(super) async fn progress_to(
         &self,
         log_id: &str,
         targets: &[Position],
+        since: DateTime<Utc>,
         ended: bool,
     ) -> Vec<SinkProgress> {
-        join_all(self.shared.sinks.iter().map(|sink| self.sink_progress(&**sink, log_id, targets, ended)))
-            .await
+        let sinks = self.shared.sinks.iter();
+        join_all(sinks.map(|sink| self.sink_progress(&**sink, log_id, targets, since, ended))).await
     }
 
     async fn sink_progress(
@@ -172,6 +189,7 @@ impl Drains {
         sink: &dyn Sink,
         log_id: &str,
         targets: &[Position],
+        since: DateTime<Utc>,
         ended: bool,
     ) -> SinkProgress {
         let asked = async {
@@ -182,12 +200,15 @@ impl Drains {
                 // The group's offsets went with the topic.
                 return Ok((None, ended.then(|| GONE.to_owned())));
             }
-            let pending = lag::pending(&standing, targets);
+            // What is not there, or not all of it, is made anew and has nothing then, whatever it keeps of offsets.
+            let is_made = !reading.sink.is_empty();
+            let next = if is_made { standing.next } else { Vec::new() };
+            let pending = lag::pending(&lag::Standing { next, ..standing }, targets);
             if ended && pending > 0 && is_gone {
                 return Ok((Some(pending), Some(GONE.to_owned())));
             }
             if ended && pending == 0 && !targets.is_empty() {
-                let notices = self.shared.store.notices(DateTime::UNIX_EPOCH).await?;
+                let notices = self.shared.store.notices(since).await?;
                 if let Some(removed) =
                     notices.iter().find(|notice| removes(notice, sink.name(), log_id, targets))
                 {

@@ -13,12 +13,26 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SinkLag {
     pub sink: String,
+    /// The log that it is behind.
+    #[serde(skip)]
+    pub log: String,
     pub consumer_group: String,
     /// Where the offsets come from: `store` (committed with the rows) or `consumer_group`.
     pub offsets_from: &'static str,
     /// Records still to be applied, over all partitions.
     pub total: i64,
     pub partitions: Vec<PartitionLag>,
+}
+
+impl SinkLag {
+    /// Records still to be applied before it has everything below `targets`.
+    pub(super) fn pending(&self, targets: &[Position]) -> i64 {
+        let next_of = |partition: i32| {
+            let known = self.partitions.iter().find(|known| known.partition == partition);
+            known.and_then(|known| known.next_offset).unwrap_or(0)
+        };
+        targets.iter().map(|target| (target.offset - next_of(target.partition)).max(0)).sum()
+    }
 }
 
 /// One partition's lag.
@@ -48,11 +62,18 @@ pub(super) async fn standing(
 ) -> Result<Standing, Fault> {
     match sink.applied(log_id).await? {
         Some(next) => Ok(Standing { from_store: true, next }),
-        None => Ok(Standing { from_store: false, next: log.committed(group).await? }),
+        None => {
+            let (mut next, reached) = tokio::try_join!(log.committed(group), sink.reached(log_id))?;
+            for at in &mut next {
+                at.offset =
+                    offset_in(&reached, at.partition).map_or(at.offset, |reached| at.offset.min(reached));
+            }
+            Ok(Standing { from_store: false, next })
+        }
     }
 }
 
-pub(super) fn lag_of(sink: &str, group: &str, standing: &Standing, extents: &[Extent]) -> SinkLag {
+pub(super) fn lag_of(sink: &str, log: &str, group: &str, standing: &Standing, extents: &[Extent]) -> SinkLag {
     let partitions: Vec<PartitionLag> = extents
         .iter()
         .map(|extent| {
@@ -70,6 +91,7 @@ pub(super) fn lag_of(sink: &str, group: &str, standing: &Standing, extents: &[Ex
         .collect();
     SinkLag {
         sink: sink.to_owned(),
+        log: log.to_owned(),
         consumer_group: group.to_owned(),
         offsets_from: if standing.from_store { "store" } else { "consumer_group" },
         total: partitions.iter().map(|partition| partition.lag).sum(),
@@ -100,7 +122,7 @@ mod tests {
 
     fn lag_at(offset: Option<i64>) -> i64 {
         let extents = [Extent { partition: 0, low: 10, high: 50 }];
-        lag_of("postgres", "g", &standing_at(offset), &extents).total
+        lag_of("postgres", "l", "g", &standing_at(offset), &extents).total
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
+    fail_point,
     fault::Fault,
     log::{Extent, NewRecord, Position, Record, Topic, records_in},
     next_step::{NextStep, Remark},
@@ -46,6 +47,8 @@ pub enum LetterState {
     Discarded,
     /// The row came again with other content, and was taken.
     Mended,
+    /// Whom it was about was erased: nothing of it is shown.
+    Erased,
 }
 
 /// Which letters are wanted.
@@ -108,6 +111,7 @@ impl Letter {
             Some(Settled::Replayed) => LetterState::Replayed,
             Some(Settled::Discarded) => LetterState::Discarded,
             Some(Settled::Mended) => LetterState::Mended,
+            Some(Settled::Erased) => LetterState::Erased,
         }
     }
 
@@ -238,13 +242,30 @@ impl Letters {
         if !records.is_empty() {
             self.shared.log.ensure_topics().await?;
             self.appender.append(records, &mut outcome.targets).await?;
+            fail_point::pass("replay.appended");
         }
         self.settle(good, Settled::Replayed, by, &mut outcome).await?;
+        fail_point::pass("replay.settled");
         Ok(outcome)
     }
 
     /// The record that gives a letter's event to the log again, or why there is none.
     async fn replay_of(&self, letter: &Letter) -> Result<Result<NewRecord, String>, Fault> {
+        const ERASED: &str = "what it was about was erased";
+        if letter.record.is_erased() {
+            return Ok(Err(ERASED.to_owned()));
+        }
+        let record = self.record_of(letter).await?;
+        let ledger = self.shared.erased.ledger().await?;
+        let catalog = self.shared.catalog;
+        Ok(record.and_then(|record| {
+            let entity = dead_letters::entity_in(catalog, Some(&record.value));
+            let is_erased = entity.is_some_and(|(table, key)| ledger.holds(table, &key));
+            if is_erased { Err(ERASED.to_owned()) } else { Ok(record) }
+        }))
+    }
+
+    async fn record_of(&self, letter: &Letter) -> Result<Result<NewRecord, String>, Fault> {
         let at = match dead_letters::replay(self.shared.catalog, &letter.record, Utc::now()) {
             Ok(Replay::Record(record)) => return Ok(Ok(record)),
             Ok(Replay::FromLog(at)) => at,
@@ -376,11 +397,16 @@ impl Letters {
             let known = store.settled(log, *range).await?;
             settled.extend(known.into_iter().map(|one| ((one.partition, one.offset), one)));
         }
-        let letter = |record: Record| {
+        let ledger = self.shared.erased.ledger().await?;
+        let letter = |mut record: Record| {
             let id = dead_letters::letter_id(&record);
-            // Another letter at that place is of a topic that is gone.
-            let resolution =
-                settled.remove(&(record.partition, record.offset)).filter(|known| known.letter == id);
+            let known = settled.remove(&(record.partition, record.offset));
+            // Another letter at that place is of a topic that is gone. One that was emptied has lost its id.
+            let resolution = known.filter(|known| record.is_erased() || known.letter == id);
+            let is_erased = resolution.as_ref().is_some_and(|known| known.settled == Settled::Erased);
+            if is_erased || dead_letters::is_about_erased(self.shared.catalog, &record, &ledger) {
+                dead_letters::empty(&mut record);
+            }
             Letter { record, resolution }
         };
         Ok(records.into_iter().map(letter).collect())

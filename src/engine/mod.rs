@@ -1,10 +1,13 @@
 //! The engine: syncs, drains and what they report, over the ports alone.
 
 mod appender;
+mod counts;
 mod dead_letters;
 mod doctor;
 mod drain;
 mod drains;
+mod erased;
+mod erasure;
 mod error;
 mod gaps;
 mod heartbeat;
@@ -25,11 +28,13 @@ mod recent;
 mod reconcile;
 mod schedules;
 mod shared;
+mod standing;
 mod stats;
 mod status;
 mod supervisor;
 mod sync;
 mod syncs;
+mod tables;
 mod window;
 
 use std::{
@@ -43,6 +48,7 @@ pub use appender::{Appender, event_record};
 pub use doctor::{Doctor, Finding, Outcome};
 pub use drain::Drain;
 pub use drains::{Drains, SinkPause};
+pub use erasure::{ErasureReport, ErasureRequest, Erasures, Remainder, RemovedFrom};
 pub use error::{EngineError, table_named};
 pub use heartbeat::DrainElsewhere;
 pub use lag::{PartitionLag, SinkLag};
@@ -59,9 +65,11 @@ pub use rebuild::{RebuildPhase, RebuildStatus, Rebuilds};
 pub use recent::Distribution;
 pub use reconcile::{DeleteLimits, ReconcileSettings};
 pub use schedules::{ScheduleStatus, Schedules};
+pub use standing::LagSummary;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
-pub use status::{Count, Inspection, PartStatus, PipelineStatus};
+pub use status::{Count, Inspection, PartStatus, PipelineStatus, RecentSync};
 pub use syncs::{MAX_HOURS, Syncs};
+pub use tables::{LastReconciliation, TableStatus};
 
 use crate::{
     domain::Catalog,
@@ -71,6 +79,7 @@ use crate::{
     source::Source,
     store::{Notice, Store, TOLD_FOR},
 };
+use counts::Counts;
 use shared::Shared;
 
 /// How long ending may take: what is under way then is cut.
@@ -109,6 +118,7 @@ pub struct Engine {
     pub drains: Arc<Drains>,
     pub letters: Arc<Letters>,
     pub rebuilds: Arc<Rebuilds>,
+    pub erasures: Erasures,
     pub questions: Questions,
     pub inspection: Inspection,
     pub doctor: Doctor,
@@ -133,9 +143,11 @@ impl Engine {
         let schedules = Arc::new(Schedules::new(shared.clone(), syncs.clone()));
         let letters = Arc::new(Letters::new(shared.clone(), appender.clone()));
         let rebuilds = Arc::new(Rebuilds::new(shared.clone()));
+        let counts = Arc::new(Counts::new(shared.clone()));
         Self {
             catalog,
-            questions: Questions::new(shared.clone()),
+            questions: Questions::new(shared.clone(), drains.clone()),
+            erasures: Erasures::new(shared.clone()),
             inspection: Inspection {
                 shared: shared.clone(),
                 appender: appender.clone(),
@@ -144,6 +156,7 @@ impl Engine {
                 drains: drains.clone(),
                 letters: letters.clone(),
                 rebuilds: rebuilds.clone(),
+                counts: counts.clone(),
                 started: Instant::now(),
             },
             doctor: Doctor {
@@ -151,6 +164,7 @@ impl Engine {
                 project: project.clone(),
                 drains: drains.clone(),
                 letters: letters.clone(),
+                counts,
             },
             project,
             appender,

@@ -1,9 +1,11 @@
 //! What doctor makes of what it was told of operations: a store fit to be written, pauses, open dead letters, schedules.
 
-use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause};
+use chrono::Utc;
+
+use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause, tables::Judged};
 use crate::{
     fault::Fault,
-    next_step::NextStep,
+    next_step::{NextStep, Remark},
     store::{AccessWarning, Notice, NoticeKind, QuestionAccess, Schedule, StoreFacts},
 };
 
@@ -29,20 +31,23 @@ fn next_step(kind: NoticeKind) -> &'static str {
         NoticeKind::LogReplaced
         | NoticeKind::SinkReplaced
         | NoticeKind::LogCut
-        | NoticeKind::StoreWentBack => "nothing, once the lag is 0; find out who did it if you did not",
+        | NoticeKind::StoreWentBack
+        | NoticeKind::TableDropped => "nothing, once the lag is 0; find out who did it if you did not",
     }
 }
 
-pub(super) fn store_findings(part: &str, facts: &StoreFacts) -> Vec<Finding> {
-    let writable = match &facts.unwritable {
+pub(super) fn store_findings(part: &str, facts: StoreFacts) -> Vec<Finding> {
+    let StoreFacts { unfit, is_fresh, dropped, pending_migrations } = facts;
+    let writable = match unfit {
         None => Finding::ok(part, "writable", "this user may write every table"),
-        Some(reason) => {
-            let step =
-                "connect to the primary, as a user that owns the tables or was granted INSERT and UPDATE";
-            Finding::new(part, "writable", Outcome::Failed, reason.clone(), Some(step.into()))
-        }
+        Some(fault) => Finding::failed(part, "writable", fault),
     };
-    let migrated = match facts.pending_migrations {
+    let migrated = match pending_migrations {
+        _ if is_fresh => Finding::warning(part, "migrated", "nothing was made in it yet", NextStep::Migrate),
+        _ if !dropped.is_empty() => {
+            let detail = format!("somebody dropped {}", dropped.join(", "));
+            Finding::new(part, "migrated", Outcome::Failed, detail, Some(NextStep::Migrate))
+        }
         0 => Finding::ok(part, "migrated", "every migration of this release was run"),
         pending => Finding::warning(
             part,
@@ -88,10 +93,9 @@ pub(super) fn pause_findings(part: &str, pauses: Result<Vec<SinkPause>, Fault>) 
         Ok(pauses) => pauses
             .iter()
             .map(|pause| {
-                let since = pause.since.format("%Y-%m-%dT%H:%M:%SZ");
-                let detail = format!("by {} since {since}", pause.paused_by);
+                let Remark { problem, .. } = pause.remark();
                 let resume = NextStep::ResumeSink { sink: pause.sink.clone() };
-                Finding::warning(&pause.sink, "paused", detail, resume)
+                Finding::warning(&pause.sink, "paused", problem, resume)
             })
             .collect(),
         Err(fault) => vec![Finding::failed(part, "pauses", fault)],
@@ -120,14 +124,12 @@ pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<
         Ok(schedules) => schedules
             .into_iter()
             .map(ScheduleStatus::from)
-            .map(|schedule| match schedule.failure() {
-                Some(failure) => Finding::new(
-                    PART,
-                    &schedule.table,
-                    Outcome::Failed,
-                    failure,
-                    Some("mend the cause; the next run makes up for it".into()),
-                ),
+            .map(|schedule| match schedule.problem(Utc::now()) {
+                Some(Remark { problem, next_step }) => {
+                    let mend = || "mend the cause; the next run makes up for it".into();
+                    let step = Some(next_step.unwrap_or_else(mend));
+                    Finding::new(PART, &schedule.table, Outcome::Failed, problem, step)
+                }
                 None => {
                     let every = format!("every {} minutes", schedule.every_minutes);
                     Finding::ok(PART, &schedule.table, every)
@@ -137,6 +139,38 @@ pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<
     }
 }
 
+/// What is there of a table, and what became of its last reconciliation.
+pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
+    const PART: &str = "tables";
+    let Judged { status, problems, warnings, .. } = judged;
+    let told = |outcome| {
+        let table = status.table.clone();
+        move |remark: Remark| Finding::new(PART, &table, outcome, remark.problem, remark.next_step)
+    };
+    let mut findings: Vec<Finding> = problems.into_iter().map(told(Outcome::Failed)).collect();
+    findings.extend(warnings.into_iter().map(told(Outcome::Warning)));
+    let check = format!("{} reconciled", status.table);
+    match status.reconciled {
+        Some(last) => {
+            let detail = format!(
+                "{} minutes ago: {}, {} unexplained",
+                last.seconds_ago / 60,
+                last.outcome.as_str(),
+                last.unexplained
+            );
+            findings.push(Finding::ok(PART, &check, detail));
+        }
+        None if status.synced_seconds_ago.is_some() => findings.push(Finding::warning(
+            PART,
+            &check,
+            "never: rows that are gone, or that no sync sees, are not known of",
+            NextStep::Reconcile { table: status.table.clone() },
+        )),
+        None => {}
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,10 +178,14 @@ mod tests {
     #[test]
     fn a_store_that_can_not_be_written_fails_and_one_that_is_behind_is_warned_about() {
         let outcomes =
-            |facts| store_findings("postgres", &facts).iter().map(|f| f.outcome).collect::<Vec<_>>();
-        let well = StoreFacts { unwritable: None, pending_migrations: 0 };
-        assert_eq!(outcomes(well), [Outcome::Ok, Outcome::Ok]);
-        let ill = StoreFacts { unwritable: Some("the server is a standby".into()), pending_migrations: 2 };
+            |facts| store_findings("postgres", facts).iter().map(|f| f.outcome).collect::<Vec<_>>();
+        assert_eq!(outcomes(StoreFacts::default()), [Outcome::Ok, Outcome::Ok]);
+        let unfit = Some(Fault::misconfigured("postgres", "the server is a standby", "look for the primary"));
+        let ill = StoreFacts { unfit, pending_migrations: 2, ..StoreFacts::default() };
         assert_eq!(outcomes(ill), [Outcome::Failed, Outcome::Warning]);
+        let fresh = StoreFacts { is_fresh: true, ..StoreFacts::default() };
+        assert_eq!(outcomes(fresh), [Outcome::Ok, Outcome::Warning]);
+        let dropped = StoreFacts { dropped: vec!["leads".to_owned()], ..StoreFacts::default() };
+        assert_eq!(outcomes(dropped), [Outcome::Ok, Outcome::Failed]);
     }
 }

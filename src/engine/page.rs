@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{appender::event_record, dead_letters};
 use crate::{
-    domain::{ColumnKind, Json, Misfit, RowError, SourceRow, Table, TableName, micros},
+    domain::{ErasureLedger, Json, Misfit, RowError, SourceRow, Table, TableName, micros},
     log::NewRecord,
     source::Page,
     store::{Appended, ColumnMisfits, ParkedEntity},
@@ -20,14 +20,16 @@ use crate::{
 /// client's before its row counts as dated ahead.
 pub(super) const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
 
-/// Values that did not fit, by column.
-pub(super) type Misfits = BTreeMap<(&'static str, ColumnKind), u64>;
+/// Values that did not fit, by column and what they are not.
+pub(super) type Misfits = BTreeMap<(&'static str, &'static str), u64>;
 
 /// Rows as their table's definition reads them.
 pub(super) struct Rows<'a> {
     table: Table,
     read_at: DateTime<Utc>,
     each: Vec<(Result<SourceRow, RowError>, &'a Json)>,
+    /// Rows left out because their entity was erased.
+    erased: u64,
 }
 
 /// What is asked of a sync, as far as a page is concerned.
@@ -54,6 +56,7 @@ pub(super) struct Taken {
     pub(super) misfits: Misfits,
     pub(super) unchanged: u64,
     pub(super) ahead: u64,
+    pub(super) erased: u64,
     /// Rows whose key an earlier row of the page has, with other content. A page is one statement's answer, so no row
     /// changed in between: the key is not unique.
     pub(super) shared_keys: u64,
@@ -74,9 +77,18 @@ struct Outgoing {
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn read(table: Table, page: &'a Page) -> Self {
+    pub(super) fn read(table: Table, page: &'a Page, ledger: &ErasureLedger) -> Self {
+        let is_erased = |(row, json): &(Result<SourceRow, RowError>, &Json)| match row {
+            Ok(row) => ledger.holds(table, &row.key),
+            // A row that is refused for something else may have a good key.
+            Err(_) => dead_letters::key_as_sent(table, json)
+                .and_then(|sent| table.key.kind.spelled(&sent))
+                .is_some_and(|key| ledger.holds(table, &key)),
+        };
         let rows = page.rows.iter().map(|json| (SourceRow::read(table, json.clone()), json));
-        Self { table, read_at: page.read_at, each: rows.collect() }
+        let each: Vec<_> = rows.filter(|row| ledger.is_empty() || !is_erased(row)).collect();
+        let erased = (page.rows.len() - each.len()) as u64;
+        Self { table, read_at: page.read_at, each, erased }
     }
 
     /// What the rows are remembered by, each once.
@@ -94,7 +106,7 @@ impl<'a> Rows<'a> {
     /// Tells what is new from what was appended `last` of each entity.
     pub(super) fn take(self, asked: Asked, mut last: HashMap<String, Appended>) -> Taken {
         let (table, read_at) = (self.table, self.read_at);
-        let mut taken = Taken::default();
+        let mut taken = Taken { erased: self.erased, ..Taken::default() };
         let mut seen: HashMap<String, Uuid> = HashMap::new();
         for (row, json) in self.each {
             let content = row.as_ref().ok().map(|row| (row.key.clone(), row.event_id));
@@ -123,7 +135,7 @@ impl<'a> Rows<'a> {
                 taken.mended.remove(&outgoing.appended.entity);
             } else if (taken.events.len() as u64) < asked.events {
                 for misfit in outgoing.misfits.drain(..) {
-                    *taken.misfits.entry((misfit.column, misfit.kind)).or_default() += 1;
+                    *taken.misfits.entry((misfit.column, misfit.expected())).or_default() += 1;
                 }
                 taken.events.push(outgoing.record);
                 // What is appended as it was before mends no letter.
@@ -183,10 +195,10 @@ impl Outgoing {
 pub(super) fn named(misfits: &Misfits) -> Vec<ColumnMisfits> {
     misfits
         .iter()
-        .map(|((column, kind), values)| ColumnMisfits {
+        .map(|((column, expected), values)| ColumnMisfits {
             column: (*column).to_owned(),
             values: *values,
-            expected: kind.plural().to_owned(),
+            expected: (*expected).to_owned(),
         })
         .collect()
 }
@@ -202,12 +214,13 @@ mod tests {
 
     fn page(rows: &[serde_json::Value]) -> Page {
         let rows = rows.iter().map(Json::from).collect();
-        Page { rows, read_at: DateTime::UNIX_EPOCH + TimeDelta::days(1), watermark: None, next: None }
+        let read_at = DateTime::UNIX_EPOCH + TimeDelta::days(1);
+        Page { rows, read_at, watermark: None, next: None, without_key: 0 }
     }
 
     fn taken(page: &Page, asked: Asked, last: HashMap<String, Appended>) -> Taken {
         let table = Catalog::built_in().get("leads").expect("leads");
-        Rows::read(table, page).take(asked, last)
+        Rows::read(table, page, &ErasureLedger::default()).take(asked, last)
     }
 
     #[test]
@@ -219,6 +232,19 @@ mod tests {
         assert_eq!((again.events.len(), again.letters.len(), again.unchanged), (0, 0, 2));
         let again = taken(&page, Asked { reappend: true, ..ASKED }, first.appended);
         assert_eq!((again.events.len(), again.letters.len()), (1, 0), "a letter is never parked twice");
+    }
+
+    #[test]
+    fn a_row_of_an_erased_entity_is_neither_appended_nor_parked() {
+        let table = Catalog::built_in().get("leads").expect("leads");
+        let erased = ErasureLedger::digest(b"s", table, &Uuid::from_u128(1).to_string());
+        let ledger = ErasureLedger::new(Uuid::nil(), b"s".to_vec(), [erased].into());
+        let page = page(&[json!({"id": Uuid::from_u128(1)}), json!({"id": Uuid::from_u128(2)})]);
+        let taken = Rows::read(table, &page, &ledger).take(ASKED, HashMap::new());
+        assert_eq!((taken.erased, taken.events.len(), taken.letters.len()), (1, 1, 0));
+        assert!(taken.appended.contains_key(&Uuid::from_u128(2).to_string()));
+        let large = Asked { max_record: 0, ..ASKED };
+        assert_eq!(Rows::read(table, &page, &ledger).take(large, HashMap::new()).letters.len(), 1);
     }
 
     #[test]

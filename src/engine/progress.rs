@@ -16,7 +16,7 @@ pub enum SyncPhase {
     Running,
     /// Everything is in the log; a sink has not applied all of it yet.
     Draining,
-    /// Everything it appended is queryable in every sink.
+    /// Everything that stood in the log at its end is queryable in every sink: what it appended, and what earlier ones did.
     Done,
     /// Stopped by an error; what it had appended stays and is drained.
     Failed,
@@ -30,9 +30,9 @@ pub enum SyncPhase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SinkProgress {
     pub sink: String,
-    /// Records the sink still has to apply before it has everything of this sync; absent when it could not be asked.
+    /// Records the sink still has to apply of what stood in the log at the sync's end; absent when it could not be asked.
     pub pending: Option<i64>,
-    /// Everything of this sync can be queried here.
+    /// All of that can be queried here.
     pub queryable: bool,
     /// Records of this sync are gone from the log and were never applied here.
     pub lost: bool,
@@ -61,6 +61,11 @@ pub struct SyncStatus {
     /// Rows whose key another row of the same answer has, with other content: the key is not unique, of such rows only
     /// one is kept, and some may never be read.
     pub shared_keys: u64,
+    /// Rows that have no key: no event can be made of them. Some are parked as dead letters; name another column as the
+    /// key in the table's definition, or fill it at the source.
+    pub without_key: u64,
+    /// Rows of erased entities, left out: delete them at the source.
+    pub erased: u64,
     /// The limit was reached and the source has more: call again to go on.
     pub more: bool,
     /// What a reconciliation found and did; absent of a sync.
@@ -110,6 +115,8 @@ impl SyncStatus {
             misfits: record.progress.misfits,
             ahead: record.progress.ahead,
             shared_keys: record.progress.shared_keys,
+            without_key: record.progress.without_key,
+            erased: record.progress.erased,
             more: record.progress.more,
             reconcile: record.progress.reconcile,
             sinks,

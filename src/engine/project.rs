@@ -36,11 +36,6 @@ impl Project {
         tokio::try_join!(self.source.health(), tables)
     }
 
-    /// What to tell a user whose sync found no row, when the key may be the reason.
-    pub fn empty_hint(&self) -> Option<String> {
-        self.source.empty_hint().map(|hint| hint.to_string())
-    }
-
     /// The tables and views of the project that no definition reads, `None` where it does not tell which it has.
     ///
     /// # Errors

@@ -1,12 +1,18 @@
 //! Questions about what the store and the index hold.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::{EngineError, shared::Shared};
+use tokio::sync::Mutex;
+
+use super::{EngineError, drains::Drains, shared::Shared, status::within};
 use crate::{
-    domain::Table,
+    domain::{Catalog, Column, Table},
     fault::Fault,
-    index::{Fields, IndexName, SearchAnswer, SearchRequest},
+    index::{Fields, Index, IndexName, SearchAnswer, SearchRequest},
+    next_step::{NextStep, Remark},
     store::{
         EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, StoredEntity, StoredEvent,
     },
@@ -51,14 +57,38 @@ pub struct Related {
     pub more: bool,
 }
 
+/// How long what an index lacks is remembered for answers.
+const RECENT: Duration = Duration::from_secs(5);
+
 /// Answers from the store and the index; changes neither.
 pub struct Questions {
     shared: Arc<Shared>,
+    drains: Arc<Drains>,
+    /// What was found out last of how the index is built.
+    built: Mutex<Option<(Instant, Vec<(IndexName, Remark)>)>>,
 }
 
 impl Questions {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(super) fn new(shared: Arc<Shared>, drains: Arc<Drains>) -> Self {
+        Self { shared, drains, built: Mutex::default() }
+    }
+
+    /// What answers from the store lack just now, and why.
+    pub async fn store_lacks(&self) -> Vec<Remark> {
+        self.drains.behind(self.shared.store.name()).await.into_iter().collect()
+    }
+
+    /// What answers from an index lack just now, and why.
+    pub async fn index_lacks(&self, index: IndexName) -> Vec<Remark> {
+        let (behind, mut built) =
+            tokio::join!(self.drains.behind(self.shared.index.name()), self.built.lock());
+        if built.as_ref().is_none_or(|(at, _)| at.elapsed() > RECENT) {
+            // An index that does not answer is told of by whoever asks it something.
+            let lacks = within(self.shared.index.name(), index_lacks(&*self.shared.index)).await;
+            *built = Some((Instant::now(), lacks.unwrap_or_default()));
+        }
+        let of_index = built.iter().flat_map(|(_, lacks)| lacks).filter(|(of, _)| *of == index);
+        behind.into_iter().chain(of_index.map(|(_, lack)| lack.clone())).collect()
     }
 
     /// Searches the index.
@@ -129,7 +159,8 @@ impl Questions {
             ..EventFilter::default()
         };
         let related = futures::future::try_join_all(
-            self.referring_to(table).map(|(other, column)| self.related(other, column, &entity.key)),
+            referring_to(self.shared.catalog, table)
+                .map(|(other, column)| self.related(other, column, &entity.key)),
         );
         let page = store.events(&filter, EventOrder::Newest, None, ENTITY_EVENTS);
         let (page, related) = tokio::try_join!(page, related)?;
@@ -143,16 +174,6 @@ impl Questions {
         })
     }
 
-    /// The tables with a column that holds keys of this one, and that column.
-    fn referring_to(&self, table: Table) -> impl Iterator<Item = (Table, &'static str)> {
-        self.shared.catalog.tables().filter_map(move |other| {
-            let refers = other.definition().columns.iter();
-            let column =
-                refers.into_iter().find(|column| column.refers_to.as_deref() == Some(table.name()))?;
-            Some((other, column.name.as_str()))
-        })
-    }
-
     async fn related(&self, table: Table, column: &str, key: &str) -> Result<Related, Fault> {
         let shown = usize::try_from(MAX_ENTITIES).unwrap_or(usize::MAX);
         let mut entities = self.shared.store.entities_by(table, column, key, MAX_ENTITIES + 1).await?;
@@ -160,4 +181,31 @@ impl Questions {
         entities.truncate(shown);
         Ok(Related { table, entities, more })
     }
+}
+
+/// The tables with a column that holds keys of this one, and that column.
+pub(super) fn referring_to(catalog: Catalog, table: Table) -> impl Iterator<Item = (Table, &'static str)> {
+    catalog.tables().filter_map(move |other| {
+        let refers = |column: &&Column| column.refers_to.as_deref() == Some(table.name());
+        let column = other.definition().columns.iter().find(refers)?;
+        Some((other, column.name.as_str()))
+    })
+}
+
+/// What each index lacks because of how it was built: columns that were added later, and what a rebuild will change.
+pub(super) async fn index_lacks(index: &dyn Index) -> Result<Vec<(IndexName, Remark)>, Fault> {
+    let (unfilled, rebuilds) = tokio::try_join!(index.unfilled(), index.rebuilds())?;
+    let unfilled = unfilled.into_iter().map(|(name, columns)| {
+        let problem = format!(
+            "documents that were in the index {name} before its columns {} were added have no value in them",
+            columns.join(", ")
+        );
+        (name, Remark::new(problem, NextStep::FillIndex { index: name.to_string() }))
+    });
+    let rebuilds = rebuilds.into_iter().filter(|rebuild| !rebuild.serves).map(|rebuild| {
+        let problem =
+            format!("the index {} is being rebuilt; the one before it answers until then", rebuild.index);
+        (rebuild.index, problem.into())
+    });
+    Ok(unfilled.chain(rebuilds).collect())
 }

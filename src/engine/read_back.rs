@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::sync::SyncRun;
 use crate::{
     domain::Event,
+    fail_point,
     fault::Fault,
     log::{Extent, Position, Record, Topic},
     store::{Appended, SyncLease, SyncProgress, SyncRecord, SyncState},
@@ -63,6 +64,7 @@ impl SyncRun {
         }
         // Until all is read back, whoever comes after this sync begins where it did.
         progress.remembered = from.to_vec();
+        let ledger = self.erased.ledger().await?;
         let mut found = 0;
         for range in ranges {
             let mut low = range.low;
@@ -74,10 +76,12 @@ impl SyncRun {
                 let known = lease.last_appended(&entities).await?;
                 let news: Vec<Appended> = appended
                     .into_values()
+                    .filter(|one| !ledger.holds(self.table, &one.entity))
                     .filter(|one| known.get(&one.entity).is_none_or(|known| known.versao < one.versao))
                     .collect();
                 found += news.len();
                 lease.checkpoint(progress, &news).await?;
+                fail_point::pass("sync.read_back");
                 low = high;
             }
         }

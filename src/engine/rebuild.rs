@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{EngineError, drain::Drain, reading::Reading, shared::Shared, stats::DrainStats, supervisor};
 use crate::{
     backoff::Backoff,
+    fail_point,
     fault::{Fault, FaultKind},
     index::{Index, IndexName, Rebuild},
     log::{Extent, Log, Position},
@@ -234,17 +235,23 @@ impl Run {
 
     /// Every step may be repeated, so a fault begins them again.
     async fn steps(&self) -> Result<(), Fault> {
+        fail_point::pass("rebuild.begun");
         if self.status.borrow().phase == RebuildPhase::Building {
             // Twice: what came while the bulk was read is little, and little is missing when the change comes.
             for _ in 0..2 {
                 self.read_up_to(self.log.extents().await?).await?;
             }
+            fail_point::pass("rebuild.filled");
             self.index.serve_rebuilt(&self.rebuild).await?;
+            fail_point::pass("rebuild.served");
             self.status.send_modify(|status| status.phase = RebuildPhase::Finishing);
         }
         // Taken after the change: whatever went into the old index only lies before it.
         self.read_up_to(self.log.extents().await?).await?;
-        self.index.end_rebuild(&self.rebuild).await
+        fail_point::pass("rebuild.caught_up");
+        self.index.end_rebuild(&self.rebuild).await?;
+        fail_point::pass("rebuild.ended");
+        Ok(())
     }
 
     async fn read_up_to(&self, ends: Vec<Extent>) -> Result<(), Fault> {

@@ -25,6 +25,7 @@ use crate::{
     backoff::Backoff,
     domain::TableName,
     fault::Fault,
+    next_step::{NextStep, Remark},
     source::Condition,
     store::{RunOutcome, Schedule, ScheduledRun, SyncRequest, SyncState},
 };
@@ -38,6 +39,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How long a claim holds, and how often it is renewed.
 const LEASE: Duration = Duration::from_mins(1);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
+
+/// Whoever runs schedules asks for what is due every few seconds.
+const OVERDUE_MINUTES: i64 = 2;
 
 /// Minutes between two runs at most: a week.
 const MAX_MINUTES: u32 = 7 * 24 * 60;
@@ -63,11 +67,17 @@ pub struct ScheduleStatus {
 }
 
 impl ScheduleStatus {
-    /// What is wrong with it, if its last run failed.
-    pub fn failure(&self) -> Option<String> {
-        let run = self.last_run.as_ref().filter(|run| run.outcome == RunOutcome::Failed)?;
-        let error = run.error.as_deref().unwrap_or("the sync tells why");
-        Some(format!("the scheduled sync of {} failed: {error}", self.table))
+    /// What is wrong with it: its last run failed, or nobody runs what is due.
+    pub fn problem(&self, now: DateTime<Utc>) -> Option<Remark> {
+        if let Some(run) = self.last_run.as_ref().filter(|run| run.outcome == RunOutcome::Failed) {
+            let error = run.error.as_deref().unwrap_or("the sync tells why");
+            return Some(format!("the scheduled sync of {} failed: {error}", self.table).into());
+        }
+        let late = (now - self.next_due_at).num_minutes();
+        (self.running_on.is_none() && late >= OVERDUE_MINUTES).then(|| {
+            let problem = format!("the scheduled sync of {} is overdue by {late} minutes", self.table);
+            Remark::new(problem, NextStep::StartWorker)
+        })
     }
 }
 
@@ -112,7 +122,13 @@ impl Schedules {
     /// # Errors
     /// When the store can't be reached.
     pub async fn list(&self) -> Result<Vec<ScheduleStatus>, Fault> {
-        let schedules = self.shared.ready_store().await?.schedules().await?;
+        self.shared.ready_store().await?;
+        self.known().await
+    }
+
+    /// As [`Schedules::list`], of a store that may not be migrated yet.
+    pub(super) async fn known(&self) -> Result<Vec<ScheduleStatus>, Fault> {
+        let schedules = self.shared.store.schedules().await?;
         Ok(schedules.into_iter().map(ScheduleStatus::from).collect())
     }
 

@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{EngineError, EngineSettings, reading::Reading};
+use super::{EngineError, EngineSettings, erased::Erased, reading::Reading};
 use crate::{
     domain::Catalog,
     fault::{Fault, FaultKind},
@@ -30,6 +30,7 @@ pub(super) struct Shared {
     pub(super) index: Arc<dyn Index>,
     /// Store and index.
     pub(super) sinks: [Arc<dyn Sink>; 2],
+    pub(super) erased: Arc<Erased>,
     pub(super) settings: EngineSettings,
     pub(super) tasks: TaskTracker,
     /// Cancelled when the engine shuts down.
@@ -56,6 +57,7 @@ impl Shared {
             source,
             log,
             sinks: [store.clone(), index.clone()],
+            erased: Arc::new(Erased::new(store.clone())),
             store,
             index,
             settings,

@@ -9,7 +9,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::recent::{Distribution, Rate, Recent};
-use crate::{fault::Fault, log::Record, sink::Applied};
+use crate::{
+    fault::{Fault, FaultKind},
+    log::Record,
+    sink::Applied,
+};
 
 /// How a drain stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -54,6 +58,8 @@ pub struct DrainReport {
     pub entities: u64,
     /// Entities left alone because they had this version or a later one.
     pub stale: u64,
+    /// Events left out because their entity was erased.
+    pub erased: u64,
     /// Events parked as dead letters.
     pub dead_letters: u64,
     pub batches: u64,
@@ -68,9 +74,18 @@ pub struct DrainReport {
     pub failing_since: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
     pub last_error_at: Option<DateTime<Utc>>,
+    /// Whether the last error passes by itself or needs a person.
+    #[serde(skip)]
+    pub last_kind: Option<FaultKind>,
 }
 
 impl DrainReport {
+    /// What is wrong with it, where it is not well.
+    pub(super) fn problem(&self) -> String {
+        let error = self.last_error.as_deref().unwrap_or("no error yet");
+        format!("the drain into {} is {}: {error}", self.sink, self.state.as_str())
+    }
+
     /// It does its work, is about to, or was told not to.
     pub fn is_well(&self) -> bool {
         let works = matches!(self.state, DrainState::Running | DrainState::Starting | DrainState::Paused);
@@ -114,6 +129,7 @@ impl DrainStats {
             duplicates: 0,
             entities: 0,
             stale: 0,
+            erased: 0,
             dead_letters: 0,
             batches: 0,
             retries: 0,
@@ -123,6 +139,7 @@ impl DrainStats {
             failing_since: None,
             last_error: None,
             last_error_at: None,
+            last_kind: None,
         };
         Self {
             inner: Mutex::new(Inner {
@@ -176,6 +193,7 @@ impl DrainStats {
         inner.report.duplicates += applied.duplicates;
         inner.report.entities += applied.entities;
         inner.report.stale += applied.stale;
+        inner.report.erased += applied.erased;
         inner.report.batches += 1;
         inner.report.last_success_at = Some(clock);
         inner.rate.add(now, applied.inserted + applied.duplicates);
@@ -199,6 +217,7 @@ impl DrainStats {
         let now = Utc::now();
         inner.report.failing_since.get_or_insert(now);
         inner.report.last_error_at = Some(now);
+        inner.report.last_kind = Some(fault.kind);
     }
 
     pub(super) fn restarted(&self) {

@@ -9,27 +9,41 @@ use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::{
-    Appender, DrainElsewhere, Drains, EngineMetrics, Letters, RebuildStatus, Rebuilds, ScheduleStatus,
-    Schedules, SinkLag, SinkMetrics, SinkPause, SyncStatus, Syncs, shared::Shared, stats::DrainReport,
+    Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
+    ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus,
+    counts::Counts,
+    shared::Shared,
+    standing::{Standing, Standings},
+    stats::DrainReport,
+    tables::{Facts, Judged, blindness},
 };
 use crate::{
-    fault::Fault,
+    domain::TableName,
+    fault::{Fault, FaultKind},
     log::records_in,
     next_step::{NextStep, Remark},
     sink::Sink,
-    store::{Notice, TOLD_FOR},
+    store::{Notice, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
 };
 
 /// How long one part may take to answer before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// Syncs that a status shows.
+const RECENT_SYNCS: u32 = 5;
+
 /// The whole pipeline's state.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PipelineStatus {
-    /// Every part answers and every drain runs.
+    /// Nothing in `problems`: every part answers, every drain and schedule does its work, and as far as can be counted
+    /// all rows that syncs are to read are in both sinks or on their way.
     pub healthy: bool,
+    /// Every part answers and every drain of this process runs, whatever the tables and schedules are like.
+    #[serde(skip)]
+    pub ready: bool,
     /// What is wrong and what to do about it; empty when all is well.
     #[schemars(with = "Vec<String>")]
     pub problems: Vec<Remark>,
@@ -39,11 +53,13 @@ pub struct PipelineStatus {
     pub source: PartStatus,
     pub log: PartStatus,
     pub sinks: Vec<PartStatus>,
+    /// Each table's rows, from the source to both sinks, as they were counted last.
+    pub tables: Vec<TableStatus>,
     /// The drains of this process; other workers have their own.
     pub drains: Vec<DrainReport>,
     /// The drains of other processes, by their own word of the last half minute.
     pub drains_elsewhere: Vec<DrainElsewhere>,
-    pub lag: Vec<SinkLag>,
+    pub lag: Vec<LagSummary>,
     /// Sinks that an operator paused, in whatever process.
     pub paused: Vec<SinkPause>,
     /// Syncs that run by themselves.
@@ -53,10 +69,57 @@ pub struct PipelineStatus {
     /// Dead letters that nobody replayed or discarded yet; absent when log or store could not be asked.
     pub dead_letters: Option<u64>,
     /// The latest syncs, newest first.
-    pub recent_syncs: Vec<SyncStatus>,
+    pub recent_syncs: Vec<RecentSync>,
     /// Rebuilds of indices that this process runs or ran.
     pub rebuilds: Vec<RebuildStatus>,
     pub checked_at: DateTime<Utc>,
+}
+
+/// A sync in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RecentSync {
+    pub sync_id: Uuid,
+    pub table: String,
+    pub state: SyncPhase,
+    /// It is a reconciliation.
+    pub reconciles: bool,
+    pub rows_read: u64,
+    pub appended: u64,
+    pub unchanged: u64,
+    /// Records of it that the sink that is furthest behind has still to apply; absent where that is not known.
+    pub pending: Option<i64>,
+    pub started_at: DateTime<Utc>,
+    pub error: Option<String>,
+}
+
+impl RecentSync {
+    fn of(record: SyncRecord, sinks: &[Standing]) -> Self {
+        let of_sink = |sink: &Standing| {
+            let lag = sink.lag.as_ref().ok().filter(|lag| lag.log == record.log)?;
+            Some(lag.pending(&record.progress.targets))
+        };
+        let pending: Option<Vec<i64>> = sinks.iter().map(of_sink).collect();
+        let pending = pending.map(|each| each.into_iter().max().unwrap_or_default());
+        Self {
+            state: match record.state {
+                SyncState::Running => SyncPhase::Running,
+                SyncState::Succeeded if pending == Some(0) => SyncPhase::Done,
+                SyncState::Succeeded => SyncPhase::Draining,
+                SyncState::Failed => SyncPhase::Failed,
+                SyncState::Cancelled => SyncPhase::Cancelled,
+                SyncState::Interrupted => SyncPhase::Interrupted,
+            },
+            sync_id: record.id,
+            table: record.request.table.0,
+            reconciles: record.request.reconcile.is_some(),
+            rows_read: record.progress.rows_read,
+            appended: record.progress.appended,
+            unchanged: record.progress.unchanged,
+            pending,
+            started_at: record.started_at,
+            error: record.error,
+        }
+    }
 }
 
 /// One part's state.
@@ -66,7 +129,8 @@ pub struct PartStatus {
     pub ok: bool,
     /// Version, host or topic: what was reached.
     pub detail: String,
-    /// Rows, documents or records by table, index or topic.
+    /// Records of the topic.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub counts: Vec<Count>,
     pub error: Option<String>,
 }
@@ -84,6 +148,13 @@ impl PipelineStatus {
     pub fn worded(mut self, words: fn(&NextStep) -> String) -> Self {
         self.problems.iter_mut().chain(&mut self.warnings).for_each(|remark| remark.word(words));
         self
+    }
+}
+
+impl PipelineStatus {
+    /// Every part.
+    pub fn parts(&self) -> impl Iterator<Item = &PartStatus> {
+        [&self.source, &self.log].into_iter().chain(&self.sinks)
     }
 }
 
@@ -108,6 +179,7 @@ pub struct Inspection {
     pub(super) drains: Arc<Drains>,
     pub(super) letters: Arc<Letters>,
     pub(super) rebuilds: Arc<Rebuilds>,
+    pub(super) counts: Arc<Counts>,
     pub(super) started: Instant,
 }
 
@@ -128,82 +200,143 @@ impl Inspection {
         }
     }
 
-    /// Asks every part. Never fails: a part that does is in the answer.
+    /// Why the source may not have shown all rows of a table: what its key may not see, and how many rows fewer it shows
+    /// than were read before. Nothing where the key sees everything.
+    pub async fn blind_spots(&self, table: &str) -> Vec<Remark> {
+        let Some(spot) = self.shared.source.blind_spot() else { return Vec::new() };
+        let Some(table) = self.shared.catalog.get(table) else { return Vec::new() };
+        let counted = self.counts.latest(Some(Utc::now())).await;
+        let fewer = counted.get(&table).and_then(|counted| {
+            let (source, tally) = (counted.source.as_ref().ok()?.as_ref()?, counted.store.as_ref().ok()?);
+            blindness(table, *source, tally.appended, self.shared.settings.reconcile.deletes)
+        });
+        fewer.into_iter().chain([Remark::new(spot.problem, spot.next_step)]).collect()
+    }
+
+    /// Asks every part something cheap, and writes nothing. Never fails: a part that does is in the answer.
     pub async fn status(&self) -> PipelineStatus {
-        if self.drains.started() {
-            // The drains are doing the same just now; a fault shows in the answers below.
-            within(self.shared.store.name(), self.shared.prepare()).await.ok();
-        }
+        let Shared { log: log_port, store, sinks: sink_ports, catalog, .. } = &*self.shared;
+        let (of_log, of_store) = (log_port.name(), store.name());
+        let names: Vec<TableName> = catalog.tables().map(TableName::from).collect();
+        let recent = SyncFilter { limit: RECENT_SYNCS, ..SyncFilter::default() };
         let (
-            (source, mut warnings),
+            (source, source_warnings),
             log,
             dead_letters,
             sinks,
-            lag,
-            syncs,
-            paused,
+            standings,
+            recent,
+            latest,
             schedules,
             notices,
-            elsewhere,
+            made,
         ) = tokio::join!(
             self.source_status(),
             self.log_status(),
-            within(self.shared.log.name(), self.letters.open_count()),
-            join_all(self.shared.sinks.iter().map(|sink| sink_status(&**sink))),
-            within(self.shared.log.name(), self.drains.lag_as_it_is()),
-            within(self.shared.store.name(), self.syncs.recent(5)),
-            within(self.shared.store.name(), self.drains.paused()),
-            within(self.shared.store.name(), self.schedules.list()),
-            within(self.shared.store.name(), self.shared.store.notices(Utc::now() - TOLD_FOR)),
-            within(self.shared.store.name(), self.drains.elsewhere()),
+            within(of_log, self.letters.open_count_as_it_is()),
+            join_all(sink_ports.iter().map(|sink| sink_status(&**sink))),
+            self.drains.standings(),
+            within(of_store, store.syncs(&recent)),
+            within(of_store, store.latest_syncs(&names)),
+            within(of_store, self.schedules.known()),
+            within(of_store, store.notices(Utc::now() - TOLD_FOR)),
+            within(of_store, store.identities()),
         );
-        let dead_letters = dead_letters.ok();
-        let drains = self.drains.reports();
-        let parts = [&source, &log].into_iter().chain(&sinks);
-        let mut problems: Vec<Remark> = parts.filter_map(|part| Some(part.error.clone()?.into())).collect();
-        if self.drains.started() {
-            problems.extend(drains.iter().filter(|drain| !drain.is_well()).map(|drain| {
-                let error = drain.last_error.as_deref().unwrap_or("no error yet");
-                format!("the drain into {} is {}: {error}", drain.sink, drain.state.as_str()).into()
-            }));
-        }
-        let drains_elsewhere = elsewhere.unwrap_or_default();
-        problems.extend(drains_elsewhere.iter().filter_map(DrainElsewhere::problem).map(Remark::from));
-        if let Some(letters) = dead_letters.filter(|letters| *letters > 0) {
-            let problem =
-                format!("{letters} dead letters wait in {}", self.shared.settings.dead_letter_topic);
-            warnings.push(Remark::new(problem, NextStep::SettleLetters));
-        }
-        let notices = notices.unwrap_or_default();
-        warnings.extend(notices.iter().map(|notice| notice.sentence().into()));
-        let (paused, schedules) = (paused.unwrap_or_default(), schedules.unwrap_or_default());
-        problems.extend(schedules.iter().filter_map(ScheduleStatus::failure).map(Remark::from));
-        warnings.extend(paused.iter().map(|pause| {
-            let since = pause.since.format("%Y-%m-%dT%H:%M:%SZ");
-            let problem = format!(
-                "{} is paused by {} since {since}; what it has not applied waits in the log",
-                pause.sink, pause.paused_by
-            );
-            Remark::new(problem, NextStep::ResumeSink { sink: pause.sink.clone() })
-        }));
-        PipelineStatus {
-            healthy: problems.is_empty(),
-            problems,
-            warnings,
+        let last_end = latest.iter().flatten().filter_map(|sync| sync.finished_at).max();
+        let counted = self.counts.latest(last_end).await;
+        let now = Utc::now();
+        let mut status = PipelineStatus {
+            healthy: false,
+            ready: false,
+            problems: Vec::new(),
+            warnings: source_warnings,
             source,
             log,
             sinks,
-            drains,
-            drains_elsewhere,
-            lag: lag.unwrap_or_default(),
-            paused,
-            schedules,
-            notices,
-            dead_letters,
-            recent_syncs: syncs.unwrap_or_default(),
+            tables: Vec::new(),
+            drains: self.drains.reports(),
+            drains_elsewhere: standings.elsewhere.clone(),
+            lag: standings.sinks.iter().map(Standing::summary).collect(),
+            paused: standings.sinks.iter().filter_map(|sink| sink.pause.clone()).collect(),
+            schedules: Vec::new(),
+            notices: Vec::new(),
+            dead_letters: dead_letters.as_ref().ok().copied(),
+            recent_syncs: Vec::new(),
             rebuilds: self.rebuilds.latest(),
-            checked_at: Utc::now(),
+            checked_at: now,
+        };
+        self.judge_parts(&mut status);
+        status.ready = status.problems.is_empty();
+        judge_sinks(&mut status, &standings);
+        let records = status.log.counts.first().map_or(0, |records| records.count);
+        let is_unmade = made.is_err_and(|fault| fault.kind == FaultKind::Misconfigured);
+        let was_synced = recent.as_ref().is_ok_and(|recent| !recent.is_empty());
+        let is_fresh = records == 0 && (is_unmade || (recent.is_ok() && !was_synced));
+        let first = catalog.tables().next().filter(|_| is_fresh && status.ready);
+        if let Some(table) = first {
+            let problem = "nothing was synced here yet";
+            status
+                .problems
+                .push(Remark::new(problem, NextStep::FirstSync { table: table.name().to_owned() }));
+            return status;
         }
+        let mut faults = Vec::new();
+        faults.extend(dead_letters.err());
+        faults.extend(standings.untold);
+        faults.extend(standings.sinks.iter().filter_map(|sink| sink.lag.as_ref().err().cloned()));
+        let (recent, latest) = (or_fault(recent, &mut faults), or_fault(latest, &mut faults));
+        status.schedules = or_fault(schedules, &mut faults).unwrap_or_default();
+        status.notices = or_fault(notices, &mut faults).unwrap_or_default();
+        let failing: Vec<String> =
+            status.parts().filter(|part| !part.ok).map(|part| part.name.clone()).collect();
+        let is_new = |fault: &Fault| failing.iter().all(|part| part != fault.part);
+        status.problems.extend(faults.iter().filter(|fault| is_new(fault)).map(Fault::remark));
+        status.recent_syncs = recent
+            .unwrap_or_default()
+            .into_iter()
+            .map(|record| RecentSync::of(record, &standings.sinks))
+            .collect();
+        for table in catalog.tables() {
+            let of_table = |schedule: &&ScheduleStatus| schedule.table == table.name();
+            let facts = Facts {
+                table,
+                counted: counted.get(&table),
+                syncs: latest.as_deref(),
+                schedule: status.schedules.iter().find(of_table),
+                lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
+                sinks: sink_ports.each_ref().map(|sink| sink.name()),
+                limits: self.shared.settings.reconcile.deletes,
+                now,
+            };
+            let Judged { status: of_table, problems, faults, warnings } = facts.judge();
+            status.tables.push(of_table);
+            status.problems.extend(problems);
+            status.problems.extend(faults.iter().filter(|fault| is_new(fault)).map(Fault::remark));
+            status.warnings.extend(warnings);
+        }
+        let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
+        status.problems.extend(overdue);
+        if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
+            let problem =
+                format!("{letters} dead letters wait in {}", self.shared.settings.dead_letter_topic);
+            status.warnings.push(Remark::new(problem, NextStep::SettleLetters));
+        }
+        status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));
+        without_repetition(&mut status.problems);
+        without_repetition(&mut status.warnings);
+        status.healthy = status.problems.is_empty();
+        status
+    }
+
+    /// What keeps a part or a drain from its work.
+    fn judge_parts(&self, status: &mut PipelineStatus) {
+        let failing = status.parts().filter_map(|part| Some(part.error.clone()?.into()));
+        let mut problems: Vec<Remark> = failing.collect();
+        if self.drains.started() {
+            let ill = status.drains.iter().filter(|drain| !drain.is_well());
+            problems.extend(ill.map(|drain| Remark::from(drain.problem())));
+        }
+        status.problems = problems;
     }
 
     /// The source, and its warnings.
@@ -239,7 +372,29 @@ impl Inspection {
                 counts: vec![Count { name: "records".to_owned(), count: records_in(&extents) }],
                 error: None,
             },
+            // Whoever misses the topic tells of it; the log answers.
+            Err(_) if matches!(within(name, self.shared.log.is_made()).await, Ok(false)) => PartStatus {
+                name: name.to_owned(),
+                ok: true,
+                detail: "the topic is not there".to_owned(),
+                counts: Vec::new(),
+                error: None,
+            },
             Err(fault) => PartStatus::failed(name, &fault),
+        }
+    }
+}
+
+/// What is wrong with a sink although it answers: drains of other processes that fail, records that nobody applies.
+fn judge_sinks(status: &mut PipelineStatus, standings: &Standings) {
+    let elsewhere = standings.elsewhere.iter().filter_map(DrainElsewhere::problem);
+    status.problems.extend(elsewhere.map(Remark::from));
+    for sink in &standings.sinks {
+        match (sink.stuck(), &sink.pause) {
+            // A drain that fails is told of already.
+            (Some(stuck), pause) if pause.is_some() || !sink.is_drained() => status.problems.push(stuck),
+            (_, Some(pause)) => status.warnings.push(pause.remark()),
+            (_, None) => {}
         }
     }
 }
@@ -250,7 +405,7 @@ async fn sink_status(sink: &dyn Sink) -> PartStatus {
             name: sink.name().to_owned(),
             ok: true,
             detail: health.version,
-            counts: health.counts.into_iter().map(|(name, count)| Count { name, count }).collect(),
+            counts: Vec::new(),
             error: None,
         },
         Err(fault) => PartStatus::failed(sink.name(), &fault),
@@ -268,4 +423,18 @@ pub(super) async fn within<T>(
             "check that the server runs and that nothing on the way drops connections",
         ))
     })
+}
+
+/// What was told; else its fault is kept.
+fn or_fault<T>(told: Result<T, Fault>, faults: &mut Vec<Fault>) -> Option<T> {
+    told.map_err(|fault| faults.push(fault)).ok()
+}
+
+fn without_repetition(remarks: &mut Vec<Remark>) {
+    let mut known: Vec<String> = Vec::new();
+    remarks.retain(|remark| {
+        let is_new = !known.contains(&remark.problem);
+        known.push(remark.problem.clone());
+        is_new
+    });
 }

@@ -15,12 +15,14 @@ use uuid::Uuid;
 
 use super::{
     appender::Appender,
+    erased::Erased,
     metrics::Flow,
     page::{self, Asked, Misfits, Rows, TOLERATED_SKEW},
     window::Window,
 };
 use crate::{
-    domain::{Table, TableName},
+    domain::{ErasureLedger, Table, TableName},
+    fail_point,
     fault::Fault,
     log::{Extent, Log, NewRecord, Position, Topic},
     source::{Page, RowQuery, Scope, Source},
@@ -46,6 +48,7 @@ pub(super) struct SyncRun {
     pub(super) letters: String,
     pub(super) store: Arc<dyn Store>,
     pub(super) appender: Arc<Appender>,
+    pub(super) erased: Arc<Erased>,
     pub(super) coverage: Option<Coverage>,
     /// What of the table's history was lost from a log, and is read again.
     pub(super) owed: Option<Owed>,
@@ -87,7 +90,12 @@ impl SyncRun {
         let table = self.table;
         info!(sync_id = %self.id, %table, hours_ago = self.request.hours_ago, limit = self.request.limit, "sync started");
         let mut progress = SyncProgress::default();
-        let reading = self.read(&mut *lease, &mut progress).await;
+        let mut reading = self.read(&mut *lease, &mut progress).await;
+        if let Ok(Stopped::Exhausted | Stopped::LimitReached) = reading.outcome
+            && let Err(fault) = self.await_what_stood(&mut progress).await
+        {
+            reading.outcome = Err(fault);
+        }
         let (state, error) = match &reading.outcome {
             Ok(Stopped::Cancelled) => (SyncState::Cancelled, None),
             Ok(stopped) => {
@@ -114,11 +122,25 @@ impl SyncRun {
                 "rows share their key with other rows: it is not unique, and of such rows only one is kept"
             );
         }
+        if progress.without_key > 0 {
+            warn!(
+                sync_id = %self.id, %table, key = table.key_source(), rows = progress.without_key,
+                "rows have no key: no event can be made of them, and some are parked as dead letters"
+            );
+        }
+        if progress.erased > 0 {
+            warn!(
+                sync_id = %self.id, %table, rows = progress.erased,
+                "rows of erased entities still stand at the source and were left out: delete them there"
+            );
+        }
         info!(
             sync_id = %self.id, %table, ?state, rows_read = progress.rows_read, appended = progress.appended,
             unchanged = progress.unchanged, dead_letters = progress.dead_letters, ahead = progress.ahead, "sync ended"
         );
+        fail_point::pass("sync.read");
         lease.finish(SyncEnd { state, progress, error, coverage }).await?;
+        fail_point::pass("sync.finished");
         if let Some(owed) = self.owed.as_ref().filter(|_| exhausted && reading.window.reaches_owed()) {
             self.store.settle_owed(owed).await?;
             info!(sync_id = %self.id, %table, from = %owed.from, "what a log had lost is read again");
@@ -126,11 +148,24 @@ impl SyncRun {
         Ok(state)
     }
 
+    /// Rows that were appended before are no more in a sink than those that are appended now, so the sync is done only
+    /// once everything that stands in the log at its end is applied.
+    async fn await_what_stood(&self, progress: &mut SyncProgress) -> Result<(), Fault> {
+        let extents = self.log.extents().await?;
+        let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
+        let ends: Vec<Position> = extents.iter().filter(|extent| extent.high > 0).map(end).collect();
+        raise(&mut progress.targets, &ends);
+        Ok(())
+    }
+
     async fn read(&self, lease: &mut dyn SyncLease, progress: &mut SyncProgress) -> Reading {
         let owed = self.owed.as_ref().map(|owed| owed.from);
-        let plan = |now| Window::plan(now, self.table, &self.request, self.coverage, owed, self.overlap);
+        let plan = |now, local| {
+            Window::plan(now, local, self.table, &self.request, self.coverage, owed, self.overlap)
+        };
+        let began = Utc::now();
         let mut reading =
-            Reading { window: plan(Utc::now()), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
+            Reading { window: plan(began, began), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
             let limit = self.log.max_record(Topic::Events).await?;
             if let Some(from) = &self.unremembered {
@@ -152,15 +187,17 @@ impl SyncRun {
                 let page = self.cancel.run_until_cancelled(self.source.page(&query, after.as_ref()));
                 let Some(page) = page.await else { return Ok(Stopped::Cancelled) };
                 let page = page?;
+                fail_point::pass("sync.page_read");
                 if is_first {
                     is_first = false;
                     self.remember_columns(known.as_ref()).await?;
                     let is_off = (page.read_at - Utc::now()).abs() > TOLERATED_SKEW;
-                    reading.window = plan(page.read_at);
+                    reading.window = plan(page.read_at, began);
                     if is_off && reading.window.since != query.since {
                         query.since = reading.window.since;
                         continue;
                     }
+                    reading.window.read_since(query.since);
                 }
                 self.reads.passed(page.rows.len() as u64, begun.elapsed());
                 let (next, watermark) = (page.next.clone(), page.watermark);
@@ -213,7 +250,8 @@ impl SyncRun {
         progress: &mut SyncProgress,
         misfits: &mut Misfits,
     ) -> Result<(Option<DateTime<Utc>>, bool), Fault> {
-        let rows = Rows::read(self.table, &page);
+        let ledger = self.erased.ledger().await?;
+        let rows = Rows::read(self.table, &page, &ledger);
         let mut last = lease.last_appended(&rows.entities()).await?;
         for (entity, held) in &self.newer_than {
             if let Some(last) = last.get_mut(entity) {
@@ -225,22 +263,20 @@ impl SyncRun {
         let taken = rows.take(asked, last);
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;
-        // Where the log ends once this page is remembered; until then it is read back from where it ended before.
-        let remembered = match appended {
-            0 => progress.remembered.clone(),
-            _ => self.append_events(lease, taken.events, progress).await?,
-        };
+        let remembered = self.append(lease, taken.events, progress).await?;
         self.check_log().await?;
         for (column, values) in taken.misfits {
             *misfits.entry(column).or_default() += values;
         }
         progress.pages += 1;
         progress.rows_read += page.rows.len() as u64;
+        progress.without_key += page.without_key;
         progress.appended += appended;
         progress.unchanged += taken.unchanged;
         progress.dead_letters += parked;
         progress.ahead += taken.ahead;
         progress.shared_keys += taken.shared_keys;
+        progress.erased += taken.erased;
         progress.misfits = page::named(misfits);
         let appended_now: Vec<Appended> = taken.appended.into_values().collect();
         let checkpointed = SyncProgress { remembered, ..progress.clone() };
@@ -248,6 +284,8 @@ impl SyncRun {
             self.cancel.cancel();
         }
         progress.remembered = checkpointed.remembered;
+        fail_point::pass("sync.remembered");
+        self.forget_erased(&ledger, &appended_now).await?;
         if appended > 0 {
             let entities: Vec<String> = taken.mended.into_iter().collect();
             let table = TableName::from(self.table);
@@ -260,24 +298,45 @@ impl SyncRun {
         Ok((taken.last_modified, taken.cut))
     }
 
-    /// Appends events, after it is kept where the log ends before them, and returns where it ends behind them: what to
-    /// keep together with what is to be remembered of them.
-    pub(super) async fn append_events(
+    /// An erasure that was made while a page was appended found no mark of it.
+    async fn forget_erased(&self, before: &ErasureLedger, appended: &[Appended]) -> Result<(), Fault> {
+        let now = self.erased.ledger().await?;
+        if now.version() == before.version() {
+            return Ok(());
+        }
+        let erased = appended.iter().map(|one| one.entity.clone()).filter(|key| now.holds(self.table, key));
+        let erased: Vec<String> = erased.collect();
+        if !erased.is_empty() {
+            self.store.erase(self.table, &erased, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends events. Returns where the log ends once they are remembered, too; until then it is read back from where it
+    /// ended before.
+    pub(super) async fn append(
         &self,
         lease: &mut dyn SyncLease,
         events: Vec<NewRecord>,
         progress: &mut SyncProgress,
     ) -> Result<Vec<Position>, Fault> {
-        if progress.remembered.is_empty() || self.unremembered.as_ref() == Some(&progress.remembered) {
-            let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
-            progress.remembered = self.log.extents().await?.iter().map(end).collect();
-            lease.checkpoint(progress, &[]).await?;
+        let mut remembered = progress.remembered.clone();
+        if events.is_empty() {
+            return Ok(remembered);
         }
-        let (mut remembered, mut ends) = (progress.remembered.clone(), Vec::new());
+        if remembered.is_empty() || self.unremembered.as_ref() == Some(&remembered) {
+            let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
+            remembered = self.log.extents().await?.iter().map(end).collect();
+            progress.remembered.clone_from(&remembered);
+            lease.checkpoint(progress, &[]).await?;
+            fail_point::pass("sync.ends_remembered");
+        }
+        let mut ends = Vec::new();
         let appending = self.appender.append(events, &mut ends).await;
         raise(&mut progress.targets, &ends);
         raise(&mut remembered, &ends);
         appending?;
+        fail_point::pass("sync.appended");
         Ok(remembered)
     }
 
@@ -302,6 +361,7 @@ impl SyncRun {
         let (records, parked): (Vec<NewRecord>, Vec<Option<ParkedEntity>>) = letters.into_iter().unzip();
         let count = records.len();
         let positions = self.log.append(Topic::DeadLetters, records).await?;
+        fail_point::pass("sync.letters_appended");
         warn!(sync_id = %self.id, table = %self.table, count, "source rows parked as dead letters");
         let noted: Vec<ParkedEntity> = parked
             .into_iter()

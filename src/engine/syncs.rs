@@ -94,6 +94,7 @@ impl Syncs {
             letters,
             store: store.clone(),
             appender: self.appender.clone(),
+            erased: self.shared.erased.clone(),
             coverage,
             owed,
             unremembered,
@@ -245,7 +246,8 @@ impl Syncs {
 
     async fn status_of(&self, record: SyncRecord) -> SyncStatus {
         let has_ended = record.state != SyncState::Running;
-        let sinks = self.drains.progress_to(&record.log, &record.progress.targets, has_ended).await;
+        let SyncRecord { log, progress, started_at, .. } = &record;
+        let sinks = self.drains.progress_to(log, &progress.targets, *started_at, has_ended).await;
         SyncStatus::new(record, sinks)
     }
 

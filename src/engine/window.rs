@@ -2,11 +2,13 @@
 //! without I/O.
 //!
 //! Coverage says "every row that said, before `to`, that it was last written in `from..=to` is in the log". It only
-//! ever claims what was read without a gap, and nothing beyond the server's time when reading began, whatever the
-//! rows say; where two intervals don't touch, the newer one is kept, since re-reading costs time and a gap costs rows.
+//! ever claims what was read without a gap, and nothing beyond the time when reading began, by the server's clock or by
+//! this machine's, whichever is behind, whatever the rows say; where two intervals don't touch, the newer one is kept,
+//! since re-reading costs time and a gap costs rows.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::page::TOLERATED_SKEW;
 use crate::{
     domain::Table,
     store::{Coverage, SyncRequest},
@@ -15,7 +17,7 @@ use crate::{
 /// What one sync is to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// The server's time when reading began.
+    /// When reading began, by the clock that is behind: one that is ahead would claim rows that are still to be written.
     began: DateTime<Utc>,
     /// How far back the caller wants to look.
     start: DateTime<Utc>,
@@ -30,11 +32,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// Plans a sync. `now` is the server's time, `coverage` what earlier syncs left behind, `overlap` how far behind
-    /// it reading starts again, since rows are committed after the time they bear; what is `owed` since then is read again
-    /// whatever was covered.
+    /// Plans a sync. `now` is the server's time, `local` this machine's, `coverage` what earlier syncs left behind,
+    /// `overlap` how far behind it reading starts again, since rows are committed after the time they bear; what is `owed`
+    /// since then is read again whatever was covered.
     pub fn plan(
         now: DateTime<Utc>,
+        local: DateTime<Utc>,
         table: Table,
         request: &SyncRequest,
         coverage: Option<Coverage>,
@@ -44,18 +47,27 @@ impl Window {
         let start = now
             .checked_sub_signed(TimeDelta::hours(i64::from(request.hours_ago)))
             .unwrap_or(DateTime::UNIX_EPOCH);
-        // A client's clock may have put an earlier release's coverage into the future.
-        let before = coverage.map(|known| Coverage { to: known.to.min(now), ..known });
+        // Where a clock was ahead, nobody knows when the earlier sync read: its coverage proves where to begin, no more.
+        let is_ahead = |known: &Coverage| known.to > now + TOLERATED_SKEW;
+        let is_reread = coverage.as_ref().is_some_and(is_ahead);
+        let to = |known: &Coverage| if is_ahead(known) { known.from.min(now) } else { known.to.min(now) };
+        let before = coverage.map(|known| Coverage { from: known.from.min(now), to: to(&known) });
         let counts = table.time.modified.is_some() && request.conditions.is_empty();
         let owed = owed.filter(|_| counts);
         let since = match before {
             _ if owed.is_some() => owed.unwrap_or(start).min(start),
+            Some(known) if counts && is_reread && !request.reappend => start.min(known.from),
             Some(known) if counts && request.resume && !request.reappend && known.from <= start => {
                 start.max(known.to.checked_sub_signed(overlap).unwrap_or(known.to))
             }
             _ => start,
         };
-        Self { began: now, start, since, before, counts, owed: owed.is_some() }
+        Self { began: now.min(local), start, since, before, counts, owed: owed.is_some() }
+    }
+
+    /// Reading began here, by another clock: nothing is claimed of what comes before.
+    pub fn read_since(&mut self, since: DateTime<Utc>) {
+        self.since = self.since.max(since);
     }
 
     /// Whether reading to the end settles what was owed.
@@ -115,7 +127,7 @@ mod tests {
 
     fn plan_of(table: &str, now: i64, request: &SyncRequest, coverage: Option<Coverage>) -> Window {
         let table = Catalog::built_in().get(table).expect("a table");
-        Window::plan(at(now), table, request, coverage, None, OVERLAP)
+        Window::plan(at(now), at(now), table, request, coverage, None, OVERLAP)
     }
 
     fn plan(now: i64, request: &SyncRequest, coverage: Option<Coverage>) -> Window {
@@ -140,10 +152,35 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_coverage_in_the_future_is_corrected() {
-        let window = plan(101, &request(24), covered(76, 900_000));
-        assert_eq!(window.since, at(101) - OVERLAP);
-        assert_eq!(window.covered(None, true), covered(76, 101));
+    fn a_stored_coverage_that_ends_in_the_future_is_read_again_from_its_beginning() {
+        let window = plan(101, &request(24), covered(50, 900_000));
+        assert_eq!(window.since, at(50));
+        assert_eq!(window.covered(None, true), covered(50, 101));
+        assert_eq!(
+            window.covered(Some(at(60)), false),
+            covered(50, 60),
+            "a part is proven as far as it was read"
+        );
+    }
+
+    #[test]
+    fn a_servers_clock_that_is_ahead_proves_nothing_beyond_this_machines() {
+        let leads = Catalog::built_in().get("leads").expect("leads");
+        let window = Window::plan(at(101), at(100), leads, &request(24), None, None, OVERLAP);
+        assert_eq!(window.covered(None, true), covered(77, 100));
+        assert_eq!(window.covered(Some(at(101)), false), covered(77, 100));
+        let behind = Window::plan(at(99), at(100), leads, &request(24), None, None, OVERLAP);
+        assert_eq!(behind.covered(None, true), covered(75, 99));
+    }
+
+    #[test]
+    fn nothing_is_claimed_of_what_comes_before_the_first_row_that_was_asked_for() {
+        let mut window = plan(100, &request(24), None);
+        let by_another_clock = at(76) + TimeDelta::seconds(20);
+        window.read_since(by_another_clock);
+        assert_eq!(window.covered(None, true), Some(Coverage { from: by_another_clock, to: at(100) }));
+        window.read_since(at(70));
+        assert_eq!(window.since, by_another_clock, "what was read besides was not asked for");
     }
 
     #[test]

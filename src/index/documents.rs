@@ -22,9 +22,6 @@ use crate::{
     sink::{Rejection, SinkBatch, SinkEvent},
 };
 
-/// The longest id that a search server takes, in bytes.
-const MAX_ID: usize = 512;
-
 /// One document to write.
 #[derive(Debug)]
 pub(super) struct Document {
@@ -91,14 +88,24 @@ pub(super) fn plan(
     plan
 }
 
-/// What would spoil a whole request, not only its own document.
+/// The documents that events become, by index and id.
+pub(super) fn brought_by(events: &[SinkEvent]) -> impl Iterator<Item = (IndexName, String)> {
+    events.iter().flat_map(|item| {
+        let event = (IndexName::Eventos, item.event.id.to_string());
+        let entity = item.table.map(|table| (IndexName::Entities(table), item.event.entidade.id.clone()));
+        std::iter::once(event).chain(entity)
+    })
+}
+
+/// What would spoil a whole request, or what the stores refuse, too.
 fn refusal(item: &SinkEvent) -> Option<&'static str> {
     let entity = &item.event.entidade;
-    item.table?;
+    let key = item.table?.key.kind;
     if entity.versao < 0 {
         return Some("entidade.versao is negative, which no external version may be");
     }
-    (entity.id.is_empty() || entity.id.len() > MAX_ID).then_some("entidade.id is no text of 1 to 512 bytes")
+    (key.spelled(&entity.id).as_ref() != Some(&entity.id))
+        .then_some("entidade.id is no key of its table in the one spelling it has everywhere")
 }
 
 fn event_body(item: &SinkEvent, fields: &Fields, now: &str) -> Bytes {
@@ -119,10 +126,8 @@ pub(super) fn entity_body(table: Table, item: &SinkEvent, fields: &Fields, now: 
     let key = &table.definition().key;
     let mut body = Body::with_capacity(1024 + event.dados.as_str().len());
     match key.kind {
-        KeyKind::Bigint if event.entidade.id.parse::<i64>().is_ok() => {
-            body.json(&key.column, &event.entidade.id);
-        }
-        _ => body.value(&key.column, &event.entidade.id),
+        KeyKind::Bigint => body.json(&key.column, &event.entidade.id),
+        KeyKind::Uuid | KeyKind::Text => body.value(&key.column, &event.entidade.id),
     }
     for (column, cell) in event.row(table).cells() {
         let kind = fields.get(&column.name).map_or(super::FieldKind::Stored, |field| field.kind);
@@ -362,7 +367,7 @@ mod tests {
         let mut unnamed = lead(8, &row(10), 1);
         unnamed.event.entidade.id = String::new();
         let mut long = lead(9, &row(11), 1);
-        long.event.entidade.id = "x".repeat(513);
+        long.event.entidade.id = id(11).simple().to_string();
         let plan = planned(vec![negative, unnamed, long, lead(10, &row(12), 1)]);
         assert_eq!(plan.refused.iter().map(|r| r.position.offset).collect::<Vec<_>>(), [7, 8, 9]);
         assert_eq!(plan.documents.len(), 2);

@@ -209,7 +209,8 @@ pub struct SearchAnswer {
 }
 
 /// The longest value that is found as a whole, in UTF-16 units: the `ignore_above` of keywords.
-const MAX_KEYWORD: usize = 1024;
+/// Every key has fewer.
+const MAX_KEYWORD: usize = 2_048;
 
 /// The member that marks the place of an entity that was removed. The place is kept, so that no older version that is
 /// delivered again brings the entity back: a search server forgets the version of what was deleted within a minute. No
@@ -289,6 +290,20 @@ pub trait Index: Sink {
     /// # Errors
     /// When the index can't be reached.
     async fn lacking_events(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>, Fault>;
+
+    /// Removes every document of these entities and of their events, the places of removed ones too, from the indices that
+    /// serve and from those that are being built. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the index can't be reached or refuses.
+    async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault>;
+
+    /// The columns of each index that were added after documents were in it, and that those have no value in until it is
+    /// rebuilt.
+    ///
+    /// # Errors
+    /// When the index can't be reached.
+    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault>;
 
     /// The rebuilds that were begun and not ended, by whatever process.
     ///

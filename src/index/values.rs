@@ -219,7 +219,7 @@ mod tests {
             (Cell::Integer(i64::MIN), FieldKind::Long, "-9223372036854775808"),
             (Cell::Text("a\u{0}\"".into()), FieldKind::Text, r#""a\u0000\"""#),
             (Cell::Instant(instant), FieldKind::Date, "\"2026-05-01T12:00:00.000001Z\""),
-            (Cell::Json(r#"{"a":1,"a":2}"#), FieldKind::Stored, r#""{\"a\":1,\"a\":2}""#),
+            (Cell::Json(r#"{"a":1,"a":2}"#.into()), FieldKind::Stored, r#""{\"a\":1,\"a\":2}""#),
             (Cell::List(vec!["a".into(), "b".into()]), FieldKind::Text, r#"["a","b"]"#),
             (Cell::Null, FieldKind::Text, "null"),
         ] {

@@ -51,6 +51,16 @@ pub struct Record {
     pub headers: Vec<(String, Bytes)>,
 }
 
+/// The header of a record whose content was erased.
+const ERASED: &str = "erased";
+
+impl Record {
+    /// Whether its content was erased, and only its place is left.
+    pub fn is_erased(&self) -> bool {
+        self.value.is_none() && self.headers.iter().any(|(name, _)| name == ERASED)
+    }
+}
+
 /// An offset in a partition of the events topic. Whether it is that of a record or the next one to read is said
 /// where it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,6 +94,8 @@ pub struct LogFacts {
     pub under_replicated: usize,
     /// How long records are kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// How long dead letters are kept; `None` for ever.
+    pub letters_retention: Option<Duration>,
     /// The largest record the topic allows; `None` where only the setting bounds it.
     pub max_message_bytes: Option<usize>,
 }
@@ -97,6 +109,8 @@ pub enum StartAt {
     Beginning,
     /// What the consumer group committed, else the first record.
     Committed,
+    /// The same, but nothing beyond this offset, which is as far as the sink knows to be.
+    NotBeyond(i64),
 }
 
 /// Where reading of a partition really starts, and what it was decided by.
@@ -120,6 +134,7 @@ impl Started {
             StartAt::Offset(offset) => Some(offset),
             StartAt::Beginning => None,
             StartAt::Committed => committed,
+            StartAt::NotBeyond(reached) => committed.map(|committed| committed.min(reached)),
         };
         let held = |offset: &i64| !is_cut && (extent.low..=extent.high).contains(offset);
         let offset = asked.filter(held).unwrap_or(extent.low);
@@ -179,6 +194,12 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// When the log can't be reached or its topic is not there.
     async fn dead_letters_identity(&self) -> Result<Identity, Fault>;
+
+    /// Whether both topics are there.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn is_made(&self) -> Result<bool, Fault>;
 
     /// Creates the topics that are missing; leaves those that exist as they are.
     ///
@@ -246,6 +267,20 @@ pub trait Log: Send + Sync {
         Ok(records_in(&self.dead_letter_extents().await?))
     }
 
+    /// Empties the records of entities whose events bear this `tipo_evento`, and these dead letters; their places stay.
+    /// `None` where a log can't change what it holds: its records stay until its retention removes them.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn erase(
+        &self,
+        _tipo_evento: &str,
+        _keys: &[String],
+        _letters: &[Position],
+    ) -> Result<Option<u64>, Fault> {
+        Ok(None)
+    }
+
     /// How the events topic is kept.
     ///
     /// # Errors
@@ -303,6 +338,9 @@ mod tests {
         assert_eq!(started(StartAt::Beginning, Some(30), false), (10, None, None));
         assert_eq!(started(StartAt::Committed, Some(30), false), (30, None, None));
         assert_eq!(started(StartAt::Committed, None, false), (10, None, None));
+        assert_eq!(started(StartAt::NotBeyond(20), Some(30), false), (20, None, None), "the sink went back");
+        assert_eq!(started(StartAt::NotBeyond(40), Some(30), false), (30, None, None));
+        assert_eq!(started(StartAt::NotBeyond(40), None, false), (10, None, None));
         assert_eq!(started(StartAt::Offset(4), None, false), (10, Some((4, 10)), None));
         assert_eq!(started(StartAt::Offset(90), None, false), (10, None, Some((90, 50))));
         assert_eq!(started(StartAt::Offset(30), None, true), (10, None, Some((30, 50))), "grown again since");

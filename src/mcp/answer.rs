@@ -54,6 +54,15 @@ impl ToolError {
         Self { text, structured }
     }
 
+    /// The same error with what may be behind it.
+    pub(super) fn with_causes(mut self, causes: &[String]) -> Self {
+        for cause in causes {
+            self.text = format!("{}; {cause}", self.text);
+        }
+        self.structured["error"]["message"] = Value::from(self.text.as_str());
+        self
+    }
+
     /// The same of a tool whose argument has another name.
     pub(super) fn renamed(mut self, field: &str, name: &str) -> Self {
         let error = &mut self.structured["error"];

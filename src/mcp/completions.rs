@@ -72,7 +72,8 @@ impl SluiceServer {
         let statement = format!(
             "SELECT {key} FROM {table} WHERE {key} BETWEEN '{lowest}' AND '{highest}' ORDER BY {key} LIMIT {MOST_LEADS}"
         );
-        let limits = QueryLimits { rows: MOST_LEADS, bytes: LARGEST_ANSWER, timeout: PATIENCE };
+        let limits =
+            QueryLimits { rows: MOST_LEADS, bytes: LARGEST_ANSWER, timeout: PATIENCE, verbatim: false };
         let answer = self.engine.questions.sql(&statement, limits).await;
         let rows = answer.map(|(_, answer)| answer.rows).unwrap_or_default();
         rows.iter().filter_map(|row| row.first()?.as_str().map(str::to_owned)).collect()

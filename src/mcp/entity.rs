@@ -24,6 +24,9 @@ pub(super) struct EntityAnswer {
     pub related: Vec<RelatedView>,
     /// Keys of further entities with the same value, where one was looked up by it.
     pub other_keys: Vec<String>,
+    /// What this may lack and why; absent where the store has all of the log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<String>,
     /// How to see what is not shown.
     pub hint: Option<String>,
 }
@@ -72,6 +75,7 @@ impl EntityAnswer {
             entity,
             events,
             related,
+            behind: Vec::new(),
             other_keys: history.others,
         }
     }

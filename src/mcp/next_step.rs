@@ -9,6 +9,12 @@ pub(super) fn worded(step: &NextStep) -> String {
         NextStep::SeeStatus => "look at get_pipeline_status".to_owned(),
         NextStep::ListSyncs => "list the latest with list_syncs".to_owned(),
         NextStep::FollowSync(_) => "wait for it with get_sync or stop it with cancel_sync".to_owned(),
+        NextStep::FirstSync { table } => format!(
+            "call sync_table of {table} with hours_ago: 876600 and limit: 1000000, or {}",
+            operators(&format!("run `sluice sync {table} --full --wait`"))
+        ),
+        NextStep::Sync { table } => format!("call sync_table of {table}, or schedule_sync"),
+        NextStep::Reconcile { table } => format!("call reconcile_table of {table}"),
         NextStep::FindEntity { table } => {
             format!("check it, find it with query_store, or bring in what is new with sync_table of {table}")
         }
@@ -32,9 +38,11 @@ pub(super) fn worded(step: &NextStep) -> String {
         NextStep::StartWriter => operators(
             "start the process that writes it, `sluice serve` or `sluice worker`, with the same definitions",
         ),
+        NextStep::StartWorker => operators("start `sluice worker`, which drains and runs schedules"),
         NextStep::Migrate => operators(
             "run `sluice migrate` with this process's table definitions; a worker does so when it starts",
         ),
+        NextStep::FillIndex { index } => format!("call rebuild_index of {index}"),
         NextStep::RebuildIndex { index } => format!(
             "call rebuild_index of {index}, or give the column its old type back in the table's definition"
         ),

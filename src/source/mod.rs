@@ -2,7 +2,7 @@
 //!
 //! A source promises that following [`Page::next`] from the first page until it is `None` shows every row that
 //! matched the query when the reading began and was not deleted meanwhile, however few rows the server returns at
-//! a time. A row that changes while it is read may be shown twice.
+//! a time. A row that changes while it is read may be shown twice, and rows without a key are counted.
 
 pub mod description;
 pub mod sample;
@@ -63,17 +63,16 @@ pub struct PageToken {
     pub(in crate::source) last: Option<Place>,
 }
 
-/// A place among the rows of a pass.
+/// A place among the rows of a pass: time and key of a row, as the server spelt them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::source) enum Place {
-    /// Time and key of a row, as the server spelt them.
-    Row { at: String, key: String },
-    /// So many rows from the beginning: rows without a key can't be told apart.
-    Count(usize),
+pub(in crate::source) struct Place {
+    pub(in crate::source) at: String,
+    pub(in crate::source) key: String,
 }
 
 /// A table is read in passes. A NULL time never matches a time filter: those rows come first, so that a read cut short
-/// later has seen all of them. Nor does a NULL key match one: those rows make no event, and come last.
+/// later has seen all of them. Nor does a NULL key match one: nothing tells those rows apart, so that no pages of them
+/// can be told apart either. They make no event; some are shown last, and all are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) enum Pass {
     Timeless,
@@ -93,6 +92,8 @@ pub struct Page {
     pub watermark: Option<DateTime<Utc>>,
     /// `None` after the last page.
     pub next: Option<PageToken>,
+    /// On the last page: how many rows have no key. Only some of them are shown.
+    pub without_key: u64,
 }
 
 /// Counts of one table for the dashboard, taken from the source itself.
@@ -200,11 +201,12 @@ pub trait Source: Send + Sync {
     /// As [`Source::page`].
     async fn check(&self, table: Table) -> Result<Vec<Difference>, Fault>;
 
-    /// How many rows of the table say that they were changed later than `now`; `None` where it has no such column.
+    /// How many rows of the table say that they were changed later than `at`, or created where it has no time of change;
+    /// `None` where it has neither.
     ///
     /// # Errors
     /// As [`Source::page`].
-    async fn rows_ahead(&self, table: Table, now: DateTime<Utc>) -> Result<Option<u64>, Fault>;
+    async fn rows_since(&self, table: Table, at: DateTime<Utc>) -> Result<Option<u64>, Fault>;
 
     /// Asks for something small.
     ///
@@ -212,6 +214,6 @@ pub trait Source: Send + Sync {
     /// As [`Source::page`].
     async fn health(&self) -> Result<SourceHealth, Fault>;
 
-    /// What to tell a user whose query found no row at all, when the reason may be the key and not the data.
-    fn empty_hint(&self) -> Option<SourceWarning>;
+    /// What to tell a user whose key may be shown only some of the rows, or none, whatever there is.
+    fn blind_spot(&self) -> Option<SourceWarning>;
 }

@@ -11,6 +11,7 @@ use crate::{
     domain::{Column, ColumnKind, KeyKind, Table},
     fault::{Fault, FaultKind},
     next_step::NextStep,
+    store::tables::ENTITY_COLUMNS,
 };
 
 /// A table as it is there.
@@ -71,8 +72,18 @@ pub(super) fn plan(
     found: Option<&Found>,
 ) -> Result<Plan, Fault> {
     let Some(found) = found else { return Ok(Plan::Make) };
-    let Some(made) = &found.made else { return Err(not_ours(part, table)) };
     let (definition, wanted) = (table.definition(), layout(table));
+    let forgotten;
+    let made = match &found.made {
+        Some(made) => made,
+        // Somebody dropped the table in which it was remembered: with what every column holds.
+        None if ENTITY_COLUMNS.iter().all(|own| found.columns.contains_key(own.name)) => {
+            let unfilled = definition.columns.iter().map(|column| column.name.clone()).collect();
+            forgotten = Made { layout: wanted.clone(), unfilled };
+            &forgotten
+        }
+        None => return Err(not_ours(part, table)),
+    };
     let (wanted, made_with) = (lines(&wanted), lines(&made.layout));
     let key = definition.key.column.as_str();
     let is_key = found.columns.get(key).is_some_and(|kind| kind == (types.key)(definition.key.kind));

@@ -16,6 +16,17 @@ pub struct Entry {
     pub has_event: bool,
 }
 
+/// How many entities of a table there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// In the store.
+    pub entities: u64,
+    /// Appended to the log, and not removed since.
+    pub appended: u64,
+    /// With an open dead letter.
+    pub parked: u64,
+}
+
 /// An entity in the store of which nothing was ever appended to this log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stranger {
@@ -58,6 +69,13 @@ pub trait Ledger: Send + Sync {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Entry>, Fault>;
+
+    /// How many entities of a table the store has, how many were appended to a log, and how many have an open letter among
+    /// `letters`: in one question.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn tally(&self, log: &str, letters: &str, table: Table) -> Result<Tally, Fault>;
 
     /// How many entities of a table the store has.
     ///

@@ -1,6 +1,7 @@
 //! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
 //! table has been read, and who is reading it now.
 
+mod erasures;
 mod layout;
 mod ledger;
 mod notices;
@@ -14,7 +15,8 @@ pub mod tables;
 
 use std::collections::HashMap;
 
-pub use ledger::{Entry, Ledger, ParkedLetter, Stranger, StrangerPage};
+pub use erasures::{ErasedRows, Erasures};
+pub use ledger::{Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
     QuestionAccess, Questions, StoredEntity, StoredEvent, readable,
@@ -33,7 +35,7 @@ pub use operations::{
 };
 
 use crate::{
-    domain::{Catalog, KeyKind, Table, TableName, can_be_added_up},
+    domain::{Catalog, Table, TableName, can_be_added_up},
     fault::{Fault, FaultKind},
     log::Position,
     sink::{Sink, SinkBatch, SinkEvent},
@@ -211,6 +213,12 @@ pub struct SyncProgress {
     /// Rows whose key another row of the same answer has, with other content: the key is not unique.
     #[serde(default)]
     pub shared_keys: u64,
+    /// Rows that have no key: some are parked, all are counted.
+    #[serde(default)]
+    pub without_key: u64,
+    /// Rows left out because their entity was erased.
+    #[serde(default)]
+    pub erased: u64,
     /// The next offset after the last event appended to each partition.
     pub targets: Vec<Position>,
     /// Where each partition ended when all that this sync had appended was remembered: what it appended behind may
@@ -339,7 +347,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink + Questions + Operations + Notices + Ledger {
+pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///
@@ -347,8 +355,7 @@ pub trait Store: Sink + Questions + Operations + Notices + Ledger {
     /// When the store can't be reached.
     async fn begin_sync(&self, new: NewSync) -> Result<Begun, Fault>;
 
-    /// A sync by its id. One that counts as running although nobody holds its table's lease is shown, and kept,
-    /// as interrupted.
+    /// A sync by its id. One that counts as running although nobody holds its table's lease is shown as interrupted.
     ///
     /// # Errors
     /// When the store can't be reached.
@@ -408,9 +415,6 @@ fn counted(catalog: Catalog) -> impl Iterator<Item = &'static str> {
     std::iter::once("eventos_raw").chain(catalog.tables().map(Table::name))
 }
 
-/// The longest key, as the domain has it.
-const MAX_KEY_BYTES: usize = 512;
-
 /// What no store takes of an envelope, whoever wrote it. Events of the engine's own making have none of it.
 fn envelope_problem(source: &SinkEvent) -> Option<&'static str> {
     let event = &source.event;
@@ -418,20 +422,8 @@ fn envelope_problem(source: &SinkEvent) -> Option<&'static str> {
         return Some("valor is not a number that can be added up");
     }
     let id = &event.entidade.id;
-    let is_key = source.table.is_none_or(|table| key(table, id).as_ref() == Some(id));
+    let is_key = source.table.is_none_or(|table| table.key.kind.spelled(id).as_ref() == Some(id));
     (!is_key).then_some("entidade.id is no key of its table in the one spelling it has everywhere")
-}
-
-/// A text as a key of the table in its one spelling; `None` where it is not of the key's type.
-fn key(table: Table, text: &str) -> Option<String> {
-    match table.definition().key.kind {
-        KeyKind::Uuid => Uuid::parse_str(text).ok().map(|id| id.to_string()),
-        KeyKind::Bigint => text.parse::<i64>().ok().map(|id| id.to_string()),
-        KeyKind::Text => {
-            let fits = (1..=MAX_KEY_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
-            fits.then(|| text.to_owned())
-        }
-    }
 }
 
 /// What a worker learns whose claim is gone.
@@ -482,31 +474,4 @@ fn slow_statement(part: &'static str, limits: &QueryLimits) -> Fault {
         format!("sql: it took longer than {} s and was stopped", limits.timeout.as_secs_f32()),
         "narrow it: filter by timestamp, aggregate fewer rows, or read eventos_agregados instead of eventos_raw",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_of_its_table_s_type_and_has_one_spelling() {
-        let of = |kind: KeyKind, text: &str| {
-            let mut definition = Catalog::built_in().get("leads").expect("leads").definition().clone();
-            definition.key.kind = kind;
-            key(Table::new(definition), text)
-        };
-        let uuid = "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a01";
-        assert_eq!(of(KeyKind::Uuid, &uuid.to_uppercase()).as_deref(), Some(uuid));
-        assert_eq!(of(KeyKind::Bigint, "007").as_deref(), Some("7"));
-        assert_eq!(of(KeyKind::Text, "ção/1").as_deref(), Some("ção/1"));
-        for (kind, text) in [
-            (KeyKind::Uuid, "7"),
-            (KeyKind::Bigint, "9223372036854775808"),
-            (KeyKind::Text, ""),
-            (KeyKind::Text, "a\0"),
-            (KeyKind::Text, &*"a".repeat(513)),
-        ] {
-            assert_eq!(of(kind, text), None, "{kind:?} {text}");
-        }
-    }
 }

@@ -25,12 +25,20 @@ pub enum NoticeKind {
     LogCut,
     /// A store stands before what it had applied: it was restored from an older state.
     StoreWentBack,
+    /// A table of sluice's own, not of entities or events, was dropped and is made anew.
+    TableDropped,
 }
 
 impl NoticeKind {
     /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::LogReplaced, Self::SinkReplaced, Self::RecordsRemoved, Self::LogCut, Self::StoreWentBack];
+    pub const ALL: [Self; 6] = [
+        Self::LogReplaced,
+        Self::SinkReplaced,
+        Self::RecordsRemoved,
+        Self::LogCut,
+        Self::StoreWentBack,
+        Self::TableDropped,
+    ];
 
     /// Its name in the table of notices, and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -40,6 +48,7 @@ impl NoticeKind {
             Self::RecordsRemoved => "records_removed",
             Self::LogCut => "log_cut",
             Self::StoreWentBack => "store_went_back",
+            Self::TableDropped => "table_dropped",
         }
     }
 
@@ -65,6 +74,12 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// What is there is not what was.
+    pub(super) fn replaced(kind: NoticeKind, met: &Identity) -> Self {
+        let (part, log) = (met.place.clone(), met.id.clone());
+        Self { kind, part, log, partition: None, from: 0, to: 0, noticed_at: Utc::now() }
+    }
+
     /// What happened, and what was or is done about it.
     pub fn sentence(&self) -> String {
         let Self { part, from, to, .. } = self;
@@ -92,6 +107,10 @@ impl Notice {
                 "{part} stands at {to} of partition {partition} and had reached {from}: it was restored from an older \
                  state, and is filled again from there"
             ),
+            NoticeKind::TableDropped => {
+                let table = part.rsplit_once('/').map_or(part.as_str(), |(_, table)| table);
+                format!("the table {part} was dropped and is made anew: {}", lost_with(table))
+            }
         };
         format!("{told} (noticed {})", self.noticed_at.format("%Y-%m-%dT%H:%M:%SZ"))
     }
@@ -99,6 +118,33 @@ impl Notice {
     /// Whether rows may be missing that only the source still has.
     pub fn owes(&self) -> bool {
         matches!(self.kind, NoticeKind::RecordsRemoved)
+    }
+}
+
+/// What it means that a table of sluice's own was dropped, and what is to be done.
+fn lost_with(table: &str) -> &'static str {
+    match table {
+        "eventos_agregados" => "it was added up again from eventos_raw",
+        "sluice_offsets" => {
+            "the log is read again from its beginning, which changes nothing of what is there"
+        }
+        "sluice_tables" => "every column is filled again from the stored events",
+        "sluice_schedules" => "the schedules are gone; set them again",
+        "sluice_pauses" => "sinks that were paused are drained again",
+        "sluice_resolved_letters" => "dead letters that were settled count as open; settle them again",
+        "sluice_parked_letters" => {
+            "open dead letters do not settle by themselves any more; settle them by hand"
+        }
+        "sluice_readers" => {
+            "a login for questions keeps what it was granted; run `sluice migrate --create-reader` once more"
+        }
+        "sluice_appended" | "sluice_coverage" | "sluice_owed" | "sluice_removed" => {
+            "what was read of the source is not known any more; `sluice reconcile TABLE` reads the whole of a table and proves it"
+        }
+        "log_records" | "log_identity" | "log_groups" => {
+            "the next syncs append all rows again; `sluice reconcile TABLE` reads the whole of a table and proves it"
+        }
+        _ => "nothing of the stored rows is lost by it",
     }
 }
 

@@ -44,6 +44,8 @@ pub enum Settled {
     Discarded,
     /// The row came again with other content, and was taken.
     Mended,
+    /// Whom it was about was erased.
+    Erased,
 }
 
 impl Settled {
@@ -52,11 +54,14 @@ impl Settled {
             Self::Replayed => "replayed",
             Self::Discarded => "discarded",
             Self::Mended => "mended",
+            Self::Erased => "erased",
         }
     }
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Replayed, Self::Discarded, Self::Mended].into_iter().find(|settled| settled.as_str() == name)
+        [Self::Replayed, Self::Discarded, Self::Mended, Self::Erased]
+            .into_iter()
+            .find(|settled| settled.as_str() == name)
     }
 }
 
@@ -150,10 +155,14 @@ pub enum RunOutcome {
 }
 
 /// Whether a store is fit to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct StoreFacts {
-    /// Why it can't be written, if it can't.
-    pub unwritable: Option<String>,
+    /// Why it can't be written, if it can't, and what mends that.
+    pub unfit: Option<Fault>,
+    /// Nothing was ever made in it.
+    pub is_fresh: bool,
+    /// Tables that somebody dropped.
+    pub dropped: Vec<String>,
     /// Migrations of this release that were not run yet, and tables that are not as their definitions say.
     pub pending_migrations: usize,
 }
@@ -197,7 +206,7 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn drain_beats(&self, within: Duration) -> Result<Vec<DrainBeat>, Fault>;
 
-    /// Settles dead letters of a log; those that are settled stay as they are.
+    /// Settles dead letters of a log; those that are settled stay as they are, unless they are erased.
     ///
     /// # Errors
     /// When the store can't be reached.
@@ -244,6 +253,13 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// When the store can't be reached.
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault>;
+
+    /// Of each of these tables the latest sync that succeeded, the latest reconciliation that ended and the latest sync
+    /// that ended, whatever became of it; one that is several of these comes once.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn latest_syncs(&self, tables: &[TableName]) -> Result<Vec<SyncRecord>, Fault>;
 
     /// Every schedule, by table.
     ///

@@ -112,6 +112,8 @@ pub struct QueryLimits {
     /// Bytes of the rows as JSON.
     pub bytes: usize,
     pub timeout: Duration,
+    /// JSON as the text that the store gave, each number with its digits, not as what a value of serde's makes of it.
+    pub verbatim: bool,
 }
 
 /// A column of an answer.

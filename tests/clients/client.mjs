@@ -57,7 +57,8 @@ async function drive(client, era) {
   check(progress.every((step, at) => at === 0 || step > progress[at - 1]), `progress went back: ${progress}`);
 
   const status = await answer("get_pipeline_status", {});
-  check(status.healthy, `not healthy: ${status.problems}`);
+  // What lies before the window was never read, and that is told.
+  check(status.problems.every((problem) => problem.includes("read by no sync")), `not healthy: ${status.problems}`);
   check(status.recent_syncs.some((recent) => recent.sync_id === sync.sync_id), "the sync is not among the recent ones");
   const lag = await answer("check_kafka_lag", {});
   check(lag.total === 0, `${lag.total} records are left`);

@@ -1,6 +1,7 @@
 //! What every index promises, on each adapter: the embedded one, which needs nothing, and Elasticsearch or OpenSearch.
 
 mod applying;
+mod erasing;
 mod rebuilding;
 mod searching;
 mod tables;
@@ -20,7 +21,7 @@ use crate::support::{
     indices::search,
 };
 
-const NEVER: Applied = Applied { inserted: 0, duplicates: 0, entities: 0, stale: 0, replaced: 0 };
+const NEVER: Applied = Applied { inserted: 0, duplicates: 0, entities: 0, stale: 0, replaced: 0, erased: 0 };
 
 fn id(n: u128) -> Uuid {
     Uuid::from_u128(0x5f0c_2f6e_7f0a_4f7a_9a55_0000_0000_0000 + n)

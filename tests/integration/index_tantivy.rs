@@ -36,7 +36,7 @@ mod embedded {
     #[tokio::test]
     async fn an_index_nobody_has_made_says_so() {
         let bench = Embedded::new();
-        let told = bench.open().health().await.expect_err("there is nothing");
+        let told = bench.open().counts().await.expect_err("there is nothing");
         assert!(
             told.message.contains("not made yet") && told.advice.to_string().contains("start a process"),
             "{told}"

@@ -10,6 +10,7 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use sluice::{
+    config::KafkaSettings,
     fault::FaultKind,
     log::{Log, StartAt, Topic, kafka::KafkaLog},
 };
@@ -33,6 +34,21 @@ async fn missing_topics_are_created_as_asked_and_existing_ones_left_alone() {
     log.append(Topic::DeadLetters, records(3)).await.expect("appended");
     assert_eq!(log.dead_letter_count().await.expect("a count"), 3);
     Kafka(settings).clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_created_to_keep_their_records_as_long_as_the_setting_says() {
+    let settings = KafkaSettings { retention_days: Some(30), ..settings() };
+    let log = KafkaLog::connect(&settings).expect("a log");
+    log.ensure_topics().await.expect("topics");
+    let month = Some(Duration::from_hours(30 * 24));
+    let facts = log.facts().await.expect("facts");
+    assert_eq!((facts.retention, facts.letters_retention), (month, month));
+    Kafka(settings).clean_up().await;
+    let bench = Kafka::new().await;
+    let facts = bench.open().await.facts().await.expect("facts");
+    assert_eq!((facts.retention, facts.letters_retention), (None, None), "for ever unless somebody says so");
+    bench.clean_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

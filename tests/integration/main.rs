@@ -6,12 +6,15 @@
 // A test that can't go on should say so and stop.
 #![allow(clippy::expect_used)]
 
+mod advice;
+mod changing_source;
 mod dead_letters;
 #[cfg(unix)]
 mod embedded_cli;
 mod embedded_folder;
 mod embedded_kills;
 mod embedded_whole_way;
+mod erasure;
 mod faults;
 mod http;
 mod identity;
@@ -32,6 +35,7 @@ mod rebuild;
 mod reconcile;
 mod schedules;
 mod source_supabase;
+mod status;
 mod stdio;
 mod store_conformance;
 mod store_operations;
@@ -39,6 +43,7 @@ mod store_postgres;
 mod store_sqlite_sql;
 mod support;
 mod sync;
+mod text_keys;
 mod unknown_table;
 mod untidy_rows;
 mod workers;

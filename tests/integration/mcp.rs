@@ -119,6 +119,7 @@ async fn every_tool_has_titles_schemas_and_annotations() {
             "cancel_sync",
             "check_kafka_lag",
             "discard_dead_letters",
+            "erase_entity",
             "get_engine_metrics",
             "get_entity",
             "get_lead",

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use sluice::{
     domain::Catalog,
     embedded::EmbeddedDb,
-    engine::{Drain, DrainStats},
+    engine::{Drain, DrainStats, Engine, EngineError, SyncPhase},
     fault::{Fault, FaultKind},
     identity::{Identity, group_name},
     index::tantivy::TantivyIndex,
@@ -22,10 +22,11 @@ use sluice::{
         Started, Topic, embedded::EmbeddedLog,
     },
     sink::Sink,
-    store::sqlite::SqliteStore,
+    store::{Reconciliation, sqlite::SqliteStore},
 };
 use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::support::{
     Pipeline, connect, events, eventually,
@@ -63,6 +64,10 @@ impl Log for Rebalancing {
     async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
         self.log.holds_none(range).await
     }
+    async fn is_made(&self) -> Result<bool, Fault> {
+        self.log.is_made().await
+    }
+
     async fn ensure_topics(&self) -> Result<(), Fault> {
         self.log.ensure_topics().await
     }
@@ -144,10 +149,7 @@ async fn a_commit_refused_while_partitions_move_is_made_afterwards_for_those_tha
         async move { drain.run(&stop).await }
     });
     eventually("everything is applied", async || {
-        index
-            .health()
-            .await
-            .is_ok_and(|health| health.counts.iter().any(|(name, n)| name == "leads" && *n == 30))
+        index.counts().await.is_ok_and(|counts| counts.iter().any(|(name, n)| name == "leads" && *n == 30))
     })
     .await;
     let (log_id, sink_ids) = (log.identity().await.expect("an id"), index.identities().await.expect("ids"));
@@ -335,7 +337,9 @@ async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero(
     let engine = with_everything_in_the_log(&pipeline, 30).await;
     engine.prepare().await.expect("prepared");
     let status = engine.inspection.status().await;
-    assert!(status.healthy && status.drains_elsewhere.is_empty(), "{status:?}");
+    let told = |text: &str| status.problems.iter().any(|problem| problem.problem.contains(text));
+    assert!(told("no process drains postgres") && told("no process drains elasticsearch"), "{status:?}");
+    assert!(!status.healthy && status.drains_elsewhere.is_empty(), "{status:?}");
     pipeline
         .execute(
             "CREATE FUNCTION recusa() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'não'; END $$;
@@ -390,9 +394,10 @@ async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero(
     pipeline.clean_up().await;
 }
 
-/// The first page of a sync is in the log, and the store does not let it be remembered; then `end` ends that.
-async fn a_sync_that_can_not_remember_its_page(
+/// The first page that a command reads is in the log, and the store does not let it be remembered; then `end` ends that.
+async fn can_not_remember_its_page(
     pipeline: &Pipeline,
+    command: &str,
     end: impl AsyncFnOnce(&mut tokio::process::Child),
 ) {
     let engine = pipeline.engine().await;
@@ -401,11 +406,11 @@ async fn a_sync_that_can_not_remember_its_page(
     let mut lock = other.begin().await.expect("a transaction");
     sqlx::raw_sql("LOCK TABLE sluice_appended IN EXCLUSIVE MODE").execute(&mut *lock).await.expect("locked");
     let mut process = pipeline
-        .command(&["sync", "leads"])
+        .command(&[command, "leads"])
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
-        .expect("a sync");
+        .expect("it runs");
     eventually("a page is in the log", async || {
         engine.drains.lag().await.expect("the lag").iter().all(|lag| lag.total == 20)
     })
@@ -426,18 +431,22 @@ async fn a_sync_that_can_not_remember_its_page(
     engine.shut_down().await;
 }
 
-/// Another sync brings the rest, and no event a second time.
-async fn nothing_is_appended_twice(pipeline: Pipeline) {
+/// Another one brings the rest, and no event a second time.
+async fn nothing_is_appended_twice(
+    pipeline: Pipeline,
+    begin: impl AsyncFn(&Engine) -> Result<Uuid, EngineError>,
+) {
     let engine = pipeline.engine().await;
     engine.start_drains().await;
     // Its server sees that the session of the one before is gone.
     let mut begun = None;
     eventually("the table is free", async || {
-        begun = engine.syncs.start(request(table("leads"))).await.ok();
+        begun = begin(&engine).await.ok();
         begun.is_some()
     })
     .await;
     let next = crate::support::finished(&engine, begun.expect("a sync")).await;
+    assert_eq!(next.state, SyncPhase::Done, "{next:?}");
     assert_eq!((next.appended, next.unchanged), (40, 20), "{next:?}");
     let records: i64 = engine
         .drains
@@ -460,14 +469,32 @@ async fn a_sync_killed_before_it_could_remember_a_page_leaves_no_event_to_be_app
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(table("leads"), leads(60));
     pipeline.source.set_max_rows(Some(20));
-    a_sync_that_can_not_remember_its_page(&pipeline, async |process| {
-        process.kill().await.expect("killed");
-        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-            WHERE datname = current_database() AND application_name LIKE 'sluice sync%'";
-        pipeline.number(ended).await;
+    can_not_remember_its_page(&pipeline, "sync", async |process| killed(&pipeline, process).await).await;
+    nothing_is_appended_twice(pipeline, async |engine: &Engine| sync_again(engine).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reconciliation_reads_back_what_a_killed_one_could_not_remember() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(60));
+    pipeline.source.set_max_rows(Some(20));
+    can_not_remember_its_page(&pipeline, "reconcile", async |process| killed(&pipeline, process).await).await;
+    nothing_is_appended_twice(pipeline, async |engine: &Engine| {
+        engine.syncs.reconcile(&table("leads").into(), Reconciliation { allow_deletes: None }).await
     })
     .await;
-    nothing_is_appended_twice(pipeline).await;
+}
+
+async fn sync_again(engine: &Engine) -> Result<Uuid, EngineError> {
+    engine.syncs.start(request(table("leads"))).await
+}
+
+/// SIGKILL, and the session in the store ends with it.
+async fn killed(pipeline: &Pipeline, process: &mut tokio::process::Child) {
+    process.kill().await.expect("killed");
+    let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'sluice sync%'";
+    pipeline.number(ended).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -475,11 +502,11 @@ async fn a_sync_that_loses_the_store_before_it_could_remember_a_page_leaves_no_e
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(table("leads"), leads(60));
     pipeline.source.set_max_rows(Some(20));
-    a_sync_that_can_not_remember_its_page(&pipeline, async |_| {
+    can_not_remember_its_page(&pipeline, "sync", async |_| {
         let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
             WHERE datname = current_database() AND application_name LIKE 'sluice sync%'";
         assert_eq!(pipeline.number(ended).await, 1);
     })
     .await;
-    nothing_is_appended_twice(pipeline).await;
+    nothing_is_appended_twice(pipeline, async |engine: &Engine| sync_again(engine).await).await;
 }

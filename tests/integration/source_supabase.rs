@@ -27,6 +27,7 @@ fn settings(url: &str, key: &str) -> SupabaseSettings {
     SupabaseSettings {
         url: url.parse::<url::Url>().expect("a URL").into(),
         key: key.into(),
+        ssl_ca_location: None,
         schema: "public".to_owned(),
         page_size: 1000,
         timeout: Duration::from_secs(5),

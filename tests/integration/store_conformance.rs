@@ -3,6 +3,7 @@
 mod agreement;
 mod applying;
 mod dialect;
+mod erasing;
 mod leasing;
 mod questions;
 mod tables;

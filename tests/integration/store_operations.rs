@@ -22,7 +22,7 @@ const LEASE: Duration = Duration::from_mins(1);
 #[tokio::test]
 async fn postgres_keeps_what_operators_ask_for() {
     let bench = Postgres::empty().await;
-    assert!(bench.open().facts().await.is_err(), "nothing was migrated yet");
+    assert!(bench.open().facts().await.expect("facts").is_fresh, "nothing was migrated yet");
     bench.open().prepare().await.expect("migrations run");
     keeps_its_promises(&bench).await;
 }
@@ -31,7 +31,11 @@ async fn postgres_keeps_what_operators_ask_for() {
 async fn the_embedded_store_keeps_what_operators_ask_for() {
     let bench = Embedded::empty().await;
     let facts = bench.open().facts().await.expect("facts");
-    assert_eq!((facts.unwritable, facts.pending_migrations), (None, 2), "no table of entities is made yet");
+    assert_eq!(
+        (facts.unfit.is_none(), facts.pending_migrations),
+        (true, 2),
+        "no table of entities is made yet"
+    );
     bench.open().prepare().await.expect("the tables are made");
     keeps_its_promises(&bench).await;
 }
@@ -44,7 +48,7 @@ async fn keeps_its_promises<B: StoreBench>(bench: &B) {
     columns(store).await;
     schedules(store).await;
     let facts = store.facts().await.expect("facts");
-    assert_eq!((facts.unwritable, facts.pending_migrations), (None, 0));
+    assert_eq!((facts.unfit.is_none(), facts.pending_migrations), (true, 0));
     let pedidos = "name = 'pedidos'\nabout = 'x'\nentity = 'pedido'\nkey = { column = 'id', type = 'bigint' }\n\
                    event = { categoria = 'c', evento = 'e' }";
     let other = bench.open_with(catalog(&[pedidos])).facts().await.expect("facts");

@@ -73,8 +73,8 @@ async fn migrations_run_twice_and_by_several_processes_at_once() {
     let outcomes = futures::future::join_all(stores.iter().map(PgStore::prepare)).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     stores[0].prepare().await.expect("nothing is left to do");
-    let health = stores[0].health().await.expect("it answers");
-    assert_eq!(health.counts, [("eventos_raw".into(), 0), ("leads".into(), 0), ("chat_sessions".into(), 0)]);
+    let counts = stores[0].counts().await.expect("it answers");
+    assert_eq!(counts, [("eventos_raw".into(), 0), ("leads".into(), 0), ("chat_sessions".into(), 0)]);
     let commented: i64 = database
         .one(
             "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
@@ -395,7 +395,7 @@ async fn a_lease_whose_session_ended_says_so_and_can_write_nothing() {
 async fn statements_in_postgres_own_dialect_are_answered_as_they_were_written() {
     let (_database, store) = migrated().await;
     apply(&store, vec![lead(1, 0, "Ana"), lead(2, 1, "Bia"), session(3)]).await;
-    let limits = QueryLimits { rows: 50, bytes: 50_000, timeout: Duration::from_secs(10) };
+    let limits = QueryLimits { rows: 50, bytes: 50_000, timeout: Duration::from_secs(10), verbatim: false };
     for (sql, expected) in [
         (
             r"SELECT 'd''água', E'a\nb\'c', $$a'b$$, 'C:\x', ''",

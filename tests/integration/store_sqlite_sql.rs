@@ -13,7 +13,7 @@ use crate::support::stores::{Embedded, StoreBench, apply, lead};
 const ENDLESS: &str = "WITH RECURSIVE d(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM d) SELECT max(n) FROM d";
 
 fn limits(timeout: Duration) -> QueryLimits {
-    QueryLimits { rows: 100, bytes: 100_000, timeout }
+    QueryLimits { rows: 100, bytes: 100_000, timeout, verbatim: false }
 }
 
 /// What a statement came to, and how long that took.

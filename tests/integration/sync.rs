@@ -1,14 +1,20 @@
 //! A row's whole way, and what a second look at it does.
 
+use std::time::Duration;
+
+use chrono::{SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 use sluice::{
     domain::Catalog,
-    engine::{EngineError, SyncPhase},
+    engine::{Engine, EngineError, SyncPhase, SyncStatus},
+    index::IndexName,
     store::SyncRequest,
 };
 
 use crate::support::{
-    Pipeline, condition, request,
+    Deaf, Pipeline, condition, eventually, finished, on_each_adapter,
+    place::{Embedded, Place, Real, documents, value},
+    request,
     rows::{id, lead, leads, minutes_ago, object, session},
     sync, table,
 };
@@ -235,4 +241,88 @@ async fn one_sync_of_a_table_runs_at_a_time_and_the_second_caller_is_told_who_ru
     engine.shut_down().await;
     other.shut_down().await;
     pipeline.clean_up().await;
+}
+
+on_each_adapter! {
+    on_embedded_parts: Embedded, on_real_parts: Real;
+    a_sync_of_unchanged_rows_is_done_only_when_both_sinks_have_them,
+    a_sync_of_unchanged_rows_waits_for_an_index_that_was_deleted,
+    a_server_whose_clock_was_ahead_costs_no_row,
+}
+
+/// Starts a sync of leads, waits until it has read all, and tells how it then is, drained or not.
+async fn read(engine: &Engine) -> SyncStatus {
+    let id = engine.syncs.start(request(table("leads"))).await.expect("a sync");
+    eventually("all is read", async || {
+        engine.syncs.status(id).await.expect("a status").state != SyncPhase::Running
+    })
+    .await;
+    engine.syncs.wait_for(id, Duration::ZERO, &mut Deaf).await.expect("a status")
+}
+
+fn pending(status: &SyncStatus) -> Vec<(Option<i64>, bool)> {
+    status.sinks.iter().map(|sink| (sink.pending, sink.queryable)).collect()
+}
+
+async fn a_sync_of_unchanged_rows_is_done_only_when_both_sinks_have_them<P: Place>() {
+    let place = P::new().await;
+    place.source().set_rows(table("leads"), leads(30));
+    let engine = place.engine().await;
+    assert_eq!(read(&engine).await.appended, 30);
+
+    let again = read(&engine).await;
+    assert_eq!((again.state, again.unchanged), (SyncPhase::Draining, 30));
+    assert_eq!(pending(&again), [(Some(30), false), (Some(30), false)], "both sinks are named as behind");
+
+    engine.start_drains().await;
+    let done = finished(&engine, again.sync_id).await;
+    assert_eq!((done.state, pending(&done)), (SyncPhase::Done, vec![(Some(0), true); 2]));
+    assert_eq!(value(&engine, "SELECT count(*) FROM leads").await, json!(30));
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_sync_of_unchanged_rows_waits_for_an_index_that_was_deleted<P: Place>() {
+    let place = P::new().await;
+    place.source().set_rows(table("leads"), leads(30));
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 30);
+    engine.shut_down().await;
+    drop(engine);
+    place.delete_indices().await;
+
+    let engine = place.engine().await;
+    let again = read(&engine).await;
+    assert_eq!((again.state, again.unchanged), (SyncPhase::Draining, 30));
+    let queryable: Vec<bool> = again.sinks.iter().map(|sink| sink.queryable).collect();
+    assert_eq!(queryable, [true, false], "only the index is behind: {again:?}");
+    engine.start_drains().await;
+    assert_eq!(finished(&engine, again.sync_id).await.state, SyncPhase::Done);
+    assert_eq!(documents(&engine, IndexName::Entities(table("leads")), None).await.len(), 30);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_server_whose_clock_was_ahead_costs_no_row<P: Place>() {
+    let place = P::new().await;
+    place.source().set_rows(table("leads"), leads(10));
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    place.source().set_clock(TimeDelta::hours(1));
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 10);
+
+    place.source().set_clock(TimeDelta::zero());
+    place.source().upsert(table("leads"), vec![lead(900, 0)]);
+    let resumed = SyncRequest { resume: true, ..request(table("leads")) };
+    assert_eq!(sync(&engine, resumed.clone()).await.appended, 1, "written after the first sync");
+
+    // As an earlier release left it, or a machine whose own clock was ahead, too.
+    let ahead = Utc::now() + TimeDelta::hours(1);
+    let ahead = ahead.to_rfc3339_opts(SecondsFormat::Micros, true);
+    place.execute(&format!("UPDATE sluice_coverage SET covered_to = '{ahead}'")).await;
+    place.source().upsert(table("leads"), vec![lead(901, 20)]);
+    assert_eq!(sync(&engine, resumed).await.appended, 1, "written since, by a clock that was right");
+    engine.shut_down().await;
+    place.clean_up().await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice::{
-    engine::{LetterFilter, LetterState, SyncPhase},
+    engine::{EntityKey, LetterFilter, LetterState, SyncPhase},
     index::IndexName,
     store::SyncRequest,
 };
@@ -25,7 +25,9 @@ on_each_adapter! {
     a_row_that_comes_late_or_back_dated_is_read,
     a_row_of_a_megabyte_goes_the_whole_way_and_one_too_large_is_parked_alone,
     a_value_that_does_not_fit_its_column_is_null_there_and_named,
+    a_nul_is_the_same_in_both_sinks,
     every_digit_of_a_number_arrives,
+    digits_that_no_double_has_are_shown_and_a_valor_that_no_sum_holds_is_named,
     a_row_nested_deeper_than_postgres_takes_is_in_both_sinks,
     a_table_or_column_that_the_project_lacks_fails_nothing_else,
     the_same_bad_row_is_parked_once,
@@ -194,9 +196,56 @@ async fn a_value_that_does_not_fit_its_column_is_null_there_and_named<P: Place>(
     place.clean_up().await;
 }
 
+async fn a_nul_is_the_same_in_both_sinks<P: Place>() {
+    let place = P::new().await;
+    let mut row = lead(1, 5);
+    row.insert("nome".into(), json!("nul\0x"));
+    row.insert("interesse".into(), json!(["a\0"]));
+    row.insert("localizacao".into(), json!({"uf": "S\0P"}));
+    place.source().set_rows(table("leads"), vec![row]);
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 1);
+    assert_eq!(value(&engine, "SELECT nome FROM leads").await, json!("nul\u{fffd}x"));
+    let document = documents(&engine, leads_index(), None).await.remove(0);
+    assert_eq!(document["nome"], "nul\u{fffd}x");
+    assert_eq!(document["interesse"], json!(["a\u{fffd}"]));
+    assert_eq!(document["localizacao"], json!({"uf": "S\u{fffd}P"}));
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
 /// A `numeric` of Postgres comes as text, so that no digit is lost.
 fn as_number(value: &Value) -> Option<f64> {
     value.as_f64().or_else(|| value.as_str()?.parse().ok())
+}
+
+async fn digits_that_no_double_has_are_shown_and_a_valor_that_no_sum_holds_is_named<P: Place>() {
+    let place = P::new().await;
+    let row = |n, score: &str, latitude: &str| {
+        let (id, at) = (id(n), minutes_ago(5));
+        format!(
+            r#"{{"id":"{id}","updated_at":"{at}","score_qualificacao":{score},"localizacao":{{"lat":{latitude}}}}}"#
+        )
+    };
+    let sent = [row(1, "12345678901234567890.10", "-23.55050000000000001"), row(2, "1.797e308", "0")];
+    place.source().set_text_rows(table("leads"), &sent).expect("rows");
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let synced = sync(&engine, request(table("leads"))).await;
+    let named: Vec<_> = synced.misfits.iter().map(|one| (one.column.as_str(), one.values)).collect();
+    assert_eq!(named, [("valor", 1)], "{synced:?}");
+    let valor = format!("SELECT valor FROM eventos_raw WHERE entidade_id = '{}'", id(2));
+    assert_eq!(value(&engine, &valor).await.as_f64(), Some(0.0));
+    let shown = engine.questions.entity(table("leads"), &EntityKey::Key(id(1))).await.expect("an entity");
+    assert_eq!(shown.entity.row["score_qualificacao"], "12345678901234567890.10");
+    engine.shut_down().await;
+
+    let statement = format!("SELECT localizacao FROM leads WHERE id = '{}'", id(1));
+    let output = place.command(&["sql", &statement]).output().await.expect("it runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.contains("-23.55050000000000001}"), "{text}");
+    place.clean_up().await;
 }
 
 async fn every_digit_of_a_number_arrives<P: Place>() {

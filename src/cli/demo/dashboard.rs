@@ -17,7 +17,12 @@ pub(super) fn drawn(overview: &[TableOverview], status: &PipelineStatus) -> Stri
     let mut text = String::new();
     for table in overview {
         let number = |count: u64| style(count).bold().cyan();
-        let _ = write!(text, "  {} {}", number(table.total.unwrap_or_default()), table.table);
+        let _ = write!(
+            text,
+            "  {} {}",
+            table.total.map_or_else(|| "?".to_owned(), |total| number(total).to_string()),
+            table.table
+        );
         for (name, count) in &table.counts {
             let _ = write!(text, "   {} {name}", number(*count));
         }
@@ -42,7 +47,17 @@ pub(super) fn drawn(overview: &[TableOverview], status: &PipelineStatus) -> Stri
             counts.join(", ")
         );
     }
-    let lag: Vec<String> = status.lag.iter().map(|lag| format!("{} {}", lag.sink, lag.total)).collect();
+    let lag: Vec<String> = status
+        .lag
+        .iter()
+        .map(|lag| {
+            format!(
+                "{} {}",
+                lag.sink,
+                lag.total.map_or_else(|| "unknown".to_owned(), |total| total.to_string())
+            )
+        })
+        .collect();
     let _ = writeln!(text, "  lag        {}", lag.join(", "));
     text
 }

@@ -33,7 +33,7 @@ pub(super) fn read(read: &mut Reader) -> Vec<Token> {
         tokens.extend(parse(read, TOKENS, list.split(',')));
     }
     if let Some(path) = read.optional(TOKENS_FILE) {
-        match private_files::read(Path::new(&path)) {
+        match private_files::read_given(Path::new(&path)) {
             Ok(text) => {
                 let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
                 tokens.extend(parse(read, TOKENS_FILE, lines));

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -10,13 +11,11 @@ use super::{KEYS, KeySet, RANGE, Reconcile, Stop, guard, keys_of, report};
 use crate::{
     domain::{Event, Table, micros, removal_id},
     engine::appender::event_record,
+    fail_point,
     fault::{Fault, FaultKind},
     source::{RowQuery, Scope},
     store::{Appended, Entry, SyncLease, SyncProgress},
 };
-
-/// What the keys of one request may take of its address: what is between here and a project often takes 8 KB in all.
-const ADDRESS_BYTES: usize = 6_000;
 
 /// A row to remove.
 pub(super) struct Removal {
@@ -203,13 +202,15 @@ impl Reconcile {
             appended.push(Appended { entity: key, event: id, versao, removed: true });
         }
         let count = records.len() as u64;
-        let remembered = self.run.append_events(lease, records, progress).await?;
+        let remembered = self.run.append(lease, records, progress).await?;
         self.run.check_log().await?;
+        fail_point::pass("reconcile.removals_appended");
         progress.appended += count;
         lease
             .checkpoint(&SyncProgress { remembered: remembered.clone(), ..progress.clone() }, &appended)
             .await?;
         progress.remembered = remembered;
+        fail_point::pass("reconcile.removals_remembered");
         let sample: Vec<&str> = appended.iter().take(3).map(|one| one.entity.as_str()).collect();
         warn!(sync_id = %self.run.id, %table, count, ?sample, "rows are gone at the source: removed");
         Ok(())
@@ -230,32 +231,26 @@ impl Reconcile {
     }
 }
 
-/// Keys in as many requests as their addresses need.
+/// Keys as requests of some thousand characters ask for them, however long each is: addresses are of bounded length.
 fn requests(keys: Vec<String>) -> Vec<Vec<String>> {
+    const MAX_CHARACTERS: usize = 6_000;
     let mut requests: Vec<Vec<String>> = Vec::new();
-    let mut bytes = 0;
+    let mut room = 0;
     for key in keys {
-        let address = address_bytes(&key);
-        bytes += address;
+        let spelled =
+            utf8_percent_encode(&key, NON_ALPHANUMERIC).map(str::len).sum::<usize>() + "%22%22%2C".len();
         match requests.last_mut() {
-            Some(request) if bytes <= ADDRESS_BYTES && request.len() < KEYS => request.push(key),
+            Some(request) if spelled <= room => {
+                request.push(key);
+                room -= spelled;
+            }
             _ => {
-                bytes = address;
                 requests.push(vec![key]);
+                room = MAX_CHARACTERS.saturating_sub(spelled);
             }
         }
     }
     requests
-}
-
-/// What a key takes of an address at most: quoted, escaped and percent-encoded, with a comma.
-fn address_bytes(key: &str) -> usize {
-    let of = |byte: u8| match byte {
-        b'"' | b'\\' => 6,
-        byte if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) => 1,
-        _ => 3,
-    };
-    key.bytes().map(of).sum::<usize>() + 9
 }
 
 #[cfg(test)]
@@ -263,17 +258,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_asked_for_in_requests_that_are_not_too_long() {
-        let lengths = |keys: &[&str]| {
-            let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-            requests(keys).iter().map(Vec::len).collect::<Vec<usize>>()
-        };
-        assert!(lengths(&[]).is_empty());
-        let uuid = "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a01";
-        assert_eq!(lengths(&[uuid; 250]), [100, 100, 50]);
-        assert_eq!(lengths(&[&"a".repeat(150); 100]), [37, 37, 26]);
-        assert_eq!(lengths(&[&"ã".repeat(256); 3]), [3]);
-        assert_eq!(lengths(&[&"\"".repeat(512); 3]), [1, 1, 1]);
-        assert_eq!(lengths(&[&"\"".repeat(2_000), "a"]), [1, 1], "a key too long is asked for alone");
+    fn ordinary_keys_are_one_request_and_long_ones_several() {
+        let uuids: Vec<String> = (0..KEYS).map(|n| Uuid::from_u128(n as u128).to_string()).collect();
+        assert_eq!(requests(uuids.clone()), [uuids]);
+        let long: Vec<String> = (0..5).map(|n| format!("{n}{}", "é".repeat(400))).collect();
+        let asked = requests(long.clone());
+        assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(asked.concat(), long);
+        assert!(requests(Vec::new()).is_empty());
     }
 }

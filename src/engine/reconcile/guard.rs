@@ -19,7 +19,7 @@ pub struct DeleteLimits {
 
 impl DeleteLimits {
     /// How many removals are allowed of `known` rows, where the source shows `shown`.
-    pub(super) fn allowed(self, asked: Reconciliation, known: u64, shown: u64) -> u64 {
+    pub(in crate::engine) fn allowed(self, asked: Reconciliation, known: u64, shown: u64) -> u64 {
         match asked.allow_deletes {
             Some(agreed) => agreed,
             // No table is emptied on the word of a source that shows nothing.

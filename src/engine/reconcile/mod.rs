@@ -44,6 +44,7 @@ use super::{
 };
 use crate::{
     domain::{Row, Table, TableName},
+    fail_point,
     fault::Fault,
     index::Index,
     log::{Position, Topic},
@@ -111,6 +112,8 @@ impl From<Fault> for Stop {
 struct Reading {
     keys: KeySet,
     unkeyed: u64,
+    /// Rows of erased entities, which are nowhere else.
+    erased: u64,
     /// The server's time when reading began.
     began: Option<DateTime<Utc>>,
 }
@@ -192,23 +195,28 @@ impl Reconcile {
     ) -> Result<(), Stop> {
         self.max_record = self.run.log.max_record(Topic::Events).await?;
         progress.recount_since = self.owed_recount().await?;
-        if let Some(from) = &self.run.unremembered {
-            self.run.read_back(lease, from, progress).await?;
+        if let Some(from) = self.run.unremembered.clone() {
+            self.run.read_back(lease, &from, progress).await?;
         }
         let reading = self.read_whole(lease, progress).await?;
         *coverage = self.covered(&reading);
+        fail_point::pass("reconcile.read");
         self.enter(ReconcileStep::Looking, lease, progress).await?;
         let gone = self.find_gone(lease, progress, &reading.keys).await?;
+        fail_point::pass("reconcile.gone_found");
         self.remove_gone(lease, progress, gone).await?;
         for pass in 1..=PASSES {
             self.enter(ReconcileStep::Waiting, lease, progress).await?;
             self.wait_applied(lease, progress).await?;
+            fail_point::pass("reconcile.waited");
             if let Some(since) = progress.recount_since {
                 self.run.store.recount(since).await?;
                 progress.recount_since = None;
             }
             self.enter(ReconcileStep::Proving, lease, progress).await?;
-            if self.prove(lease, progress, pass < PASSES).await? {
+            let is_proven = self.prove(lease, progress, pass < PASSES).await?;
+            fail_point::pass("reconcile.proved");
+            if is_proven {
                 return Ok(());
             }
         }
@@ -230,12 +238,12 @@ impl Reconcile {
         progress: &mut SyncProgress,
     ) -> Result<Reading, Stop> {
         let table = self.run.table;
-        let mut before = self.run.source.row_count(table).await?;
+        let mut before = self.cancellable(self.run.source.row_count(table)).await??;
         let mut is_last = false;
         loop {
             let reading = self.read_pages(lease, progress).await?;
-            let after = self.run.source.row_count(table).await?;
-            let shown = reading.keys.len() + reading.unkeyed;
+            let after = self.cancellable(self.run.source.row_count(table)).await??;
+            let shown = reading.keys.len() + reading.unkeyed + reading.erased;
             let counted = before.zip(after).map(|(before, after)| before.min(after));
             let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };
             if is_last {
@@ -260,7 +268,7 @@ impl Reconcile {
         progress: &mut SyncProgress,
     ) -> Result<Reading, Stop> {
         let table = self.run.table;
-        let mut reading = Reading { keys: KeySet::new(), unkeyed: 0, began: None };
+        let mut reading = Reading { keys: KeySet::new(), unkeyed: 0, erased: 0, began: None };
         let known = self.run.recall_columns().await?;
         let query = RowQuery {
             table,
@@ -278,12 +286,18 @@ impl Reconcile {
                 self.run.remember_columns(known.as_ref()).await?;
             }
             let (next, rows, keys) = (page.next.clone(), page.rows.len(), keys_of(table, &page));
+            reading.unkeyed += page.without_key.saturating_sub(rows as u64);
             self.run.reads.passed(rows as u64, asked_at.elapsed());
             self.append(lease, progress, page).await?;
+            let ledger = self.run.erased.ledger().await?;
             for key in keys {
                 match key {
                     // In the order of keys a row that stands twice stands beside itself.
                     Some(key) if last.as_ref() == Some(&key) => {}
+                    Some(key) if ledger.holds(table, &key) => {
+                        reading.erased += 1;
+                        last = Some(key);
+                    }
                     Some(key) => {
                         reading.keys.add(&key);
                         last = Some(key);
@@ -326,7 +340,7 @@ impl Reconcile {
             .map(|extent| Position { partition: extent.partition, offset: extent.high })
             .collect();
         for (sink, base) in &self.sinks {
-            let group = reading::Reading::of(&*self.run.log, &**sink, base).await?.group;
+            let group = self.group_of(&**sink, base).await?;
             let (mut fewest, mut since) = (i64::MAX, Instant::now());
             loop {
                 let standing = lag::standing(&*self.run.log, &self.run.log_id, &**sink, &group).await?;
@@ -356,6 +370,19 @@ impl Reconcile {
             sink.make_visible().await?;
         }
         Ok(())
+    }
+
+    /// The group that a sink is drained in. A drain that has just been started may still make what it drains into.
+    async fn group_of(&self, sink: &dyn Sink, base: &str) -> Result<String, Stop> {
+        let since = Instant::now();
+        loop {
+            match reading::Reading::of(&*self.run.log, sink, base).await {
+                Ok(reading) => return Ok(reading.group),
+                Err(fault) if fault.part == sink.name() && since.elapsed() < self.settings.stalled_after => {}
+                Err(fault) => return Err(Stop::Fault(fault)),
+            }
+            self.cancellable(tokio::time::sleep(LOOK_EVERY)).await?;
+        }
     }
 
     async fn enter(

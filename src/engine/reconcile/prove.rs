@@ -282,6 +282,7 @@ impl Reconcile {
         pass: &mut Pass,
         mut suspects: BTreeMap<String, Suspect>,
     ) -> Result<(), Stop> {
+        self.remove_erased(&mut suspects).await?;
         pass.parked += self.leave_out_parked(&mut suspects).await?;
         pass.different += suspects.len() as u64;
         for (key, suspect) in &suspects {
@@ -321,6 +322,19 @@ impl Reconcile {
         }
         suspects.retain(|_, suspect| !suspect.found.is_empty());
         Ok(parked)
+    }
+
+    /// What a sink still has of erased entities is removed again, whatever brought it: nothing of them is appended.
+    async fn remove_erased(&self, suspects: &mut BTreeMap<String, Suspect>) -> Result<(), Fault> {
+        let (table, ledger) = (self.run.table, self.run.erased.ledger().await?);
+        let erased: Vec<String> = suspects.keys().filter(|key| ledger.holds(table, key)).cloned().collect();
+        if !erased.is_empty() {
+            warn!(sync_id = %self.run.id, %table, count = erased.len(), "a sink had something of erased entities: removed");
+            self.run.store.erase(table, &erased, true).await?;
+            self.index.erase(table, &erased).await?;
+            suspects.retain(|key, _| !ledger.holds(table, key));
+        }
+        Ok(())
     }
 
     /// Appends once more what was appended last: what the source has now, or that the row was removed. What it has not

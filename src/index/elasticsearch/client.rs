@@ -6,6 +6,7 @@ use bytes::Bytes;
 use elasticsearch::{
     Elasticsearch,
     auth::Credentials,
+    cert::{Certificate, CertificateValidation},
     http::{
         Method,
         headers::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT},
@@ -17,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{PART, faults};
-use crate::{config::ElasticsearchSettings, fault::Fault, redaction::Redaction};
+use crate::{authorities, config::ElasticsearchSettings, fault::Fault, redaction::Redaction};
 
 // The client's own types name a version (`compatible-with=9`) that every other server refuses with 406.
 const JSON: &str = "application/json";
@@ -78,6 +79,11 @@ impl Client {
         let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url))
             .timeout(settings.timeout)
             .enable_meta_header(false);
+        if let Some(path) = &settings.ssl_ca_location {
+            let pem = authorities::read(PART, "ELASTICSEARCH_SSL_CA_LOCATION", path)?;
+            let authorities = Certificate::from_pem(&pem).map_err(|error| unusable(&error))?;
+            builder = builder.cert_validation(CertificateValidation::Full(authorities));
+        }
         let redaction = redaction(credentials.as_ref());
         if let Some(credentials) = credentials {
             builder = builder.auth(credentials);
@@ -238,6 +244,7 @@ mod tests {
             username: None,
             password: None,
             api_key: None,
+            ssl_ca_location: None,
             index_prefix: String::new(),
             timeout: Duration::from_secs(1),
         }

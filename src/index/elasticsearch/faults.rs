@@ -6,7 +6,10 @@
 use serde::Deserialize;
 
 use super::{PART, client::Answer};
-use crate::fault::{Fault, FaultKind};
+use crate::{
+    fault::{Fault, FaultKind},
+    next_step::NextStep,
+};
 
 /// What to do about an answer that is not a success, be it to a request or to one document of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,16 +121,15 @@ pub(super) fn fault_from_response(origin: &str, doing: &str, answer: &Answer, te
     let cause = cause_of(&answer.body);
     let reason = cause.reason.as_deref().unwrap_or_default();
     let (kind, advice) = match reaction(answer.status, &cause.kind, reason) {
-        Reaction::Stop(kind, advice) => (kind, advice),
+        Reaction::Stop(kind, advice) => (kind, NextStep::from(advice)),
         Reaction::Again => {
-            (FaultKind::Transient, "the server is overloaded or electing a master: it is asked again")
+            (FaultKind::Transient, "the server is overloaded or electing a master: it is asked again".into())
         }
-        Reaction::Prepare => {
-            (FaultKind::Transient, "an index or alias is missing: it is created before the next write")
-        }
+        // A drain makes it before its next write.
+        Reaction::Prepare => (FaultKind::Transient, NextStep::Migrate),
         Reaction::AlreadyThere | Reaction::Refused | Reaction::TooLarge => (
             FaultKind::Misconfigured,
-            "look at the server's log: it refuses what Elasticsearch 7.17+ and OpenSearch 2+ take",
+            "look at the server's log: it refuses what Elasticsearch 7.17+ and OpenSearch 2+ take".into(),
         ),
     };
     let mut message = format!("{doing} on {origin}: answered {}", answer.status);
@@ -166,7 +168,7 @@ pub(super) fn fault_from_transport(
         return Fault::misconfigured(
             PART,
             message,
-            "make the system trust the server's certificate authority, or name its file in SSL_CERT_FILE",
+            "if ELASTICSEARCH_URL is right, name the file of the authority that signed it in ELASTICSEARCH_SSL_CA_LOCATION",
         );
     }
     Fault::transient(

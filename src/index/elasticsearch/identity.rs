@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{PART, client::Client, templates::Names};
-use crate::{fault::Fault, identity::Identity};
+use crate::{fault::Fault, identity::Identity, next_step::NextStep};
 
 /// Aliases asked for in one request: a server takes 4 KiB of address.
 const ALIASES: usize = 20;
@@ -92,7 +92,7 @@ pub(super) fn missing(origin: &str) -> Fault {
     Fault::misconfigured(
         PART,
         format!("asking which indices these are on {origin}: an index or its alias is missing"),
-        "a drain makes it anew and fills it from the log",
+        NextStep::Migrate,
     )
 }
 

@@ -14,15 +14,15 @@
 //! | alias | document | `_id` |
 //! |---|---|---|
 //! | `eventos` | the event envelope as it stands in the log, and `processado_em` | the event's id |
-//! | each table's name | the row's columns, and `versao`, `evento_id`, `evento`, `usuario`, `categoria`, `valor`, `timestamp`, `metadata` of the event that brought it, and `processado_em` | the row's key |
+//! | each table's name | the row's columns, and `versao`, `evento_id`, `evento`, `usuario`, `categoria`, `valor`, `timestamp`, `metadata` of the event that brought it, and `processado_em` | the row's key, or its digest where no server takes it as an id |
 //!
 //! The names are aliases of versioned indices (`leads` of `leads-000001`): an index whose mapping has to change is
 //! built anew beside the old one and the alias moved, while readers and writers go on.
 //!
 //! Mappings are made from the tables' definitions, explicit and closed. What has no mapping stays in `_source`, so an
 //! unknown column can neither clash with another nor fill the cluster's state. A column that is added to a definition
-//! is added to the index, and the documents there are have no value in it until the index is rebuilt: `prepare` warns of
-//! it. One whose type changed is refused until then. A member of `metadata`, which tables share, keeps its type.
+//! is added to the index, and the documents there are have no value in it until the index is rebuilt: its mapping's `_meta`
+//! remembers that. One whose type changed is refused until then. A member of `metadata`, which tables share, keeps its type.
 //!
 //! `refresh_interval` is 5 s: refreshing each second, the default, costs a backfill dearly, and whoever can't wait
 //! calls [`Sink::make_visible`].
@@ -31,6 +31,7 @@ mod backoff;
 mod bulk;
 mod client;
 mod dsl;
+mod erase;
 mod faults;
 mod identity;
 mod operation;
@@ -68,7 +69,7 @@ use crate::{
         fields::Indices, unknown_index,
     },
     log::Position,
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
 /// What faults call this part.
@@ -162,6 +163,14 @@ impl Sink for EsIndex {
         sent.outcome(plan.refused)
     }
 
+    fn left_behind(&self) -> Option<&'static str> {
+        Some("deleted documents, in the index's files until the server merges them away")
+    }
+
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        erase::discard(&self.client, events, |index| Some(self.names.alias(index).into_owned())).await
+    }
+
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
         Ok(None)
     }
@@ -190,8 +199,11 @@ impl Sink for EsIndex {
         let info: Info = self.client.get("", "asking for the version").await?;
         let distribution = info.version.distribution.as_deref().unwrap_or("elasticsearch");
         let version = format!("{distribution} {}", info.version.number);
-        let counts = try_join_all(self.names.indices().names().map(|index| self.count(index))).await?;
-        Ok(SinkHealth { version, clock: None, counts })
+        Ok(SinkHealth { version, clock: None })
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        try_join_all(self.names.indices().names().map(|index| self.count(index))).await
     }
 }
 
@@ -224,6 +236,19 @@ impl Index for EsIndex {
 
     async fn lacking_events(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {
         versions::lacking_events(&self.client, &self.names, ids).await
+    }
+
+    async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {
+        erase::erase(&self.client, &self.names, table, keys).await
+    }
+
+    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault> {
+        let of_index = self.names.indices().names().map(async |index| {
+            let made = schema::look_at(&self.client, &self.names, index).await?;
+            Ok::<_, Fault>((index, made.unfilled()))
+        });
+        let found = try_join_all(of_index).await?;
+        Ok(found.into_iter().filter(|(_, columns)| !columns.is_empty()).collect())
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {

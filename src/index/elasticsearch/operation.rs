@@ -1,6 +1,9 @@
 //! A document as two lines of a bulk request.
 
+use std::{borrow::Cow, fmt::Write as _};
+
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::{
     index::{documents::Document, values::quoted},
@@ -32,7 +35,7 @@ impl Operation {
     /// `alias` is where to write.
     pub(super) fn new(alias: &str, document: Document) -> Self {
         // A key is any text.
-        let id = quoted(&document.id);
+        let id = quoted(&server_id(&document.id));
         let (kind, action) = match document.version {
             None => (Kind::Event, format!(r#"{{"create":{{"_index":"{alias}","_id":{id}}}}}"#)),
             Some(version) => (
@@ -56,6 +59,22 @@ impl Operation {
         body.extend_from_slice(&self.document);
         body.push(b'\n');
     }
+}
+
+/// A document's id as servers take it, who refuse an empty one and one of more than 512 bytes: of those, and of what
+/// looks like one, the digest.
+pub(super) fn server_id(id: &str) -> Cow<'_, str> {
+    const MAX_BYTES: usize = 512;
+    const DIGEST: &str = "sha256:";
+    if (1..=MAX_BYTES).contains(&id.len()) && !id.starts_with(DIGEST) {
+        return Cow::Borrowed(id);
+    }
+    let mut short = DIGEST.to_owned();
+    for byte in Sha256::digest(id) {
+        // Writing to a string can't fail.
+        let _ = write!(short, "{byte:02x}");
+    }
+    Cow::Owned(short)
 }
 
 #[cfg(test)]
@@ -85,6 +104,18 @@ mod tests {
         assert_eq!(body.len(), operation.size());
         let text = String::from_utf8(body).expect("text");
         serde_json::from_str(text.lines().next().expect("a line")).expect("JSON")
+    }
+
+    #[test]
+    fn an_id_that_no_server_takes_is_its_digest_and_no_other_id_looks_like_it() {
+        let long = "é".repeat(257);
+        for taken in ["a", " \n", &long[2..]] {
+            assert_eq!(server_id(taken), taken);
+        }
+        let of_empty = server_id("");
+        assert_eq!(of_empty, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_ne!(server_id(&of_empty), of_empty);
+        assert!(server_id(&long).len() < 100 && server_id(&long) != of_empty);
     }
 
     #[test]

@@ -241,7 +241,7 @@ mod tests {
         let decision = decided(&kinds, body);
         assert_eq!(
             decision.applied,
-            Applied { inserted: 1, duplicates: 1, entities: 1, stale: 1, replaced: 0 }
+            Applied { inserted: 1, duplicates: 1, entities: 1, stale: 1, ..Applied::default() }
         );
         assert_eq!(decision.again, [3, 6]);
         assert_eq!(decision.rejected.len(), 1);

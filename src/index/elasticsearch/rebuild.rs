@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     PART, bulk,
     client::Client,
-    faults,
+    erase, faults,
     identity::{self, StandsFor},
     operation::Operation,
     schema,
@@ -26,7 +26,7 @@ use crate::{
     identity::Identity,
     index::{IndexName, Rebuild, claims, documents},
     log::Position,
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
 /// What a new index remembers.
@@ -86,6 +86,11 @@ impl IndexState {
         let Mark { id, started_at, .. } = *self.mark()?;
         Some(Rebuild { id, index, started_at, serves: self.serves(alias) })
     }
+}
+
+/// The names of what stands behind an alias or beside it.
+pub(super) async fn names_of(client: &Client, alias: &str) -> Result<Vec<String>, Fault> {
+    Ok(states(client, alias).await?.into_keys().collect())
 }
 
 async fn states(client: &Client, alias: &str) -> Result<BTreeMap<String, IndexState>, Fault> {
@@ -281,6 +286,10 @@ impl Sink for RebuildSink {
         sent.outcome(plan.refused)
     }
 
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        erase::discard(&self.client, events, |index| (index == self.index).then(|| self.alias.clone())).await
+    }
+
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
         Ok(None)
     }
@@ -290,6 +299,10 @@ impl Sink for RebuildSink {
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
-        Ok(SinkHealth { version: String::new(), clock: None, counts: Vec::new() })
+        Ok(SinkHealth { version: String::new(), clock: None })
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        Ok(Vec::new())
     }
 }

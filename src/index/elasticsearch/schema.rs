@@ -13,36 +13,78 @@ use super::{
 };
 use crate::{fault::Fault, index::IndexName, next_step::NextStep};
 
+/// The member of a mapping's `_meta` that names the columns which documents lack that were there before them.
+const UNFILLED: &str = "sluice_unfilled";
+
 pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault> {
     for index in names.indices().names() {
         ensure(client, &names.layout(index)).await?;
         let made = look_at(client, names, index).await?;
-        let layout = names.serving_layout(index);
-        put_mapping(client, &layout).await?;
-        let defined = layout.mappings["properties"].as_object().into_iter().flat_map(Map::keys);
-        let gained: Vec<&str> = defined.filter(|name| made[*name].is_null()).map(String::as_str).collect();
-        if !gained.is_empty() {
-            let advice = NextStep::RebuildIndex { index: index.to_string() };
+        let mut layout = names.serving_layout(index);
+        let gained = made.lacks(&layout.mappings["properties"]);
+        if !gained.is_empty() && holds_documents(client, &layout.alias).await? {
+            let advice = NextStep::FillIndex { index: index.to_string() };
             tracing::warn!(%index, columns = gained.join(", "), %advice, "the documents there are have no value in columns that were added");
+            let mut meta = made.meta.clone();
+            meta[UNFILLED] = json!([made.unfilled(), gained].concat());
+            layout.mappings["_meta"] = meta;
         }
+        put_mapping(client, &layout).await?;
     }
     Ok(())
 }
 
+async fn holds_documents(client: &Client, alias: &str) -> Result<bool, Fault> {
+    #[derive(Deserialize)]
+    struct Counted {
+        count: u64,
+    }
+    let counted: Counted = client.get(&format!("{alias}/_count"), "counting documents").await?;
+    Ok(counted.count > 0)
+}
+
+/// What an index was made with.
+pub(super) struct Made {
+    properties: Value,
+    meta: Value,
+}
+
+impl Made {
+    /// The columns that documents lack which were there before them.
+    pub(super) fn unfilled(&self) -> Vec<String> {
+        let columns = self.meta[UNFILLED].as_array().into_iter().flatten();
+        columns.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// The columns, and members of `metadata`, that these properties have and the index has not.
+    fn lacks(&self, properties: &Value) -> Vec<String> {
+        let missing = |there: &Value, wanted: &Value, prefix: &str| -> Vec<String> {
+            let wanted = wanted.as_object().into_iter().flat_map(Map::keys);
+            let missing = wanted.filter(|name| there[name.as_str()].is_null() && !name.starts_with('_'));
+            missing.map(|name| format!("{prefix}{name}")).collect()
+        };
+        let members = |of: &Value| of["metadata"]["properties"].clone();
+        let mut lacks = missing(&self.properties, properties, "");
+        lacks.extend(missing(&members(&self.properties), &members(properties), "metadata."));
+        lacks
+    }
+}
+
 /// Learns how the index that serves keeps the members of `metadata`: it can't be given others, and tables that are
-/// defined later may have others.
-/// Returns what it has, by name.
-pub(super) async fn look_at(client: &Client, names: &Names, index: IndexName) -> Result<Value, Fault> {
+/// defined later may have others. Returns what it was made with.
+pub(super) async fn look_at(client: &Client, names: &Names, index: IndexName) -> Result<Made, Fault> {
     let alias = names.alias(index);
     let doing = format!("looking at the mapping of {alias}");
-    let path = format!("{alias}/_mapping?filter_path=*.mappings.properties");
+    let path = format!("{alias}/_mapping?filter_path=*.mappings.properties,*.mappings._meta");
     let made: BTreeMap<String, Value> = client.get(&path, &doing).await?;
     // Behind an alias that somebody has put before several, the last is the newest.
     let mut made = made.into_values().next_back().unwrap_or_default();
-    let made = made["mappings"]["properties"].take();
-    let members = &made["metadata"]["properties"];
+    let mappings = &mut made["mappings"];
+    let (properties, meta) = (mappings["properties"].take(), mappings["_meta"].take());
+    let members = &properties["metadata"]["properties"];
     names.found(index, |path| kind_of(&members[path.strip_prefix("metadata.")?]));
-    Ok(made)
+    let meta = if meta.is_object() { meta } else { json!({}) };
+    Ok(Made { properties, meta })
 }
 
 /// Template, index and alias, whatever the columns of an index that is there.

@@ -11,8 +11,8 @@ use crate::{
     domain::json::to_value,
     fault::Fault,
     index::{
-        COUNTED_VALUES, DayCount, FieldKind, Fields, Hit, Question, SearchAnswer, SearchError, SearchRequest,
-        Sort, ValueCount, ValueCounts,
+        COUNTED_VALUES, DayCount, FieldKind, Fields, Hit, IndexName, Question, SearchAnswer, SearchError,
+        SearchRequest, Sort, ValueCount, ValueCounts,
     },
 };
 
@@ -104,9 +104,19 @@ struct Bucket {
     doc_count: u64,
 }
 
+/// A text key that no server takes as an id stands in the document alone.
+fn with_key(mut hit: Hit, index: IndexName) -> Hit {
+    if let IndexName::Entities(table) = index
+        && let Some(Value::String(key)) = hit.source.get(&table.key.column)
+    {
+        hit.id.clone_from(key);
+    }
+    hit
+}
+
 fn read(mut found: Found, request: &SearchRequest, question: &Question) -> Result<SearchAnswer, Fault> {
     let hits = found.hits.hits.into_iter().map(|hit| {
-        Hit::of(hit.id, &hit.source).ok_or_else(|| {
+        Hit::of(hit.id, &hit.source).map(|hit| with_key(hit, request.index)).ok_or_else(|| {
             Fault::misconfigured(
                 super::PART,
                 "searching: the index holds a document that is no object",

@@ -273,11 +273,11 @@ mod tests {
             (&leads["dynamic"], &leads["properties"]["metadata"]["dynamic"]),
             (&json!(false), &json!(false))
         );
-        let whole = json!({ "keyword": { "type": "keyword", "ignore_above": 1024 } });
+        let whole = json!({ "keyword": { "type": "keyword", "ignore_above": MAX_KEYWORD } });
         assert_eq!(leads["properties"]["nome"], json!({ "type": "text", "fields": whole }));
         assert_eq!(
             leads["properties"]["id"],
-            json!({ "type": "keyword", "ignore_above": 1024, "fields": whole })
+            json!({ "type": "keyword", "ignore_above": MAX_KEYWORD, "fields": whole })
         );
         assert_eq!(leads["properties"]["score_qualificacao"], json!({ "type": "double" }));
         assert_eq!(leads["properties"]["localizacao"], json!({ "type": "object", "enabled": false }));

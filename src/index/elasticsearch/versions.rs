@@ -1,4 +1,4 @@
-//! The ids and versions of a table's entities, in the order of their keys, and which events are there: what a
+//! The keys and versions of a table's entities, in the order of the keys, and which events are there: what a
 //! reconciliation compares.
 
 use std::collections::HashSet;
@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::{PART, client::Client, templates::Names};
 use crate::{domain::Table, fault::Fault, index::IndexName};
 
-/// Part of an answer would look like documents that are missing, so there is none. Nothing of a document but what tells it apart and its version.
-const PARTS: &str = "filter_path=timed_out,hits.hits._id,hits.hits._version,error,status";
+/// Part of an answer would look like documents that are missing, so there is none. Nothing of a document but its id, its
+/// key, by which it is sorted, and its version.
+const PARTS: &str = "filter_path=timed_out,hits.hits._id,hits.hits.sort,hits.hits._version,error,status";
 
 #[derive(Deserialize)]
 struct Found {
@@ -31,6 +32,9 @@ struct FoundHits {
 struct Version {
     #[serde(rename = "_id")]
     id: String,
+    /// Of a document that was sorted by its key.
+    #[serde(default)]
+    sort: (String,),
     #[serde(rename = "_version")]
     version: i64,
 }
@@ -56,7 +60,7 @@ pub(super) async fn page(
     }
     let alias = names.alias(IndexName::Entities(table));
     let found = search(client, &alias, &body).await?;
-    Ok(found.into_iter().map(|hit| (hit.id, hit.version)).collect())
+    Ok(found.into_iter().map(|hit| (hit.sort.0, hit.version)).collect())
 }
 
 /// Those of these events that are no documents.

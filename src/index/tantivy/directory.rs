@@ -7,10 +7,13 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{index::IndexName, lock_file, private_files};
+use crate::{index::IndexName, lock_file, log::Position, private_files};
+
+/// No index is named so: names have no dot.
+const OFFSETS: &str = "applied.offsets";
 
 /// What is known of an index's generations. Written as a whole, so it is never half of anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +24,9 @@ pub(super) struct Entry {
     /// Another where the index was made anew; generations that a rebuild makes keep it.
     #[serde(default)]
     pub(super) id: Uuid,
+    /// Columns that documents of the serving generation lack, because they were there before them and their events are not.
+    #[serde(default)]
+    pub(super) unfilled: Vec<String>,
 }
 
 /// A generation that is being built, until what it replaces is gone.
@@ -31,9 +37,19 @@ pub(super) struct Building {
     pub(super) started_at: DateTime<Utc>,
 }
 
+/// Where the indices stand in a log.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Offsets {
+    pub(super) log: String,
+    /// The ids of the indices: one that was made anew has nothing.
+    pub(super) indices: Vec<Uuid>,
+    /// The next offset of each partition.
+    pub(super) next: Vec<Position>,
+}
+
 impl Entry {
     pub(super) fn first(index: IndexName) -> Self {
-        Self { serving: generation_name(index, 1), building: None, id: Uuid::now_v7() }
+        Self { serving: generation_name(index, 1), building: None, id: Uuid::now_v7(), unfilled: Vec::new() }
     }
 
     /// The name of the generation after those that there are.
@@ -60,7 +76,21 @@ fn path(folder: &Path, index: IndexName) -> PathBuf {
 
 /// What is known of an index; `None` before it was made.
 pub(super) fn read(folder: &Path, index: IndexName) -> io::Result<Option<Entry>> {
-    match fs::read(path(folder, index)) {
+    read_json(&path(folder, index))
+}
+
+/// Where the indices stand; `None` before they were filled.
+pub(super) fn offsets(folder: &Path) -> io::Result<Option<Offsets>> {
+    read_json(&folder.join(OFFSETS))
+}
+
+/// Replaces where the indices stand; on disk when it returns.
+pub(super) fn keep_offsets(folder: &Path, offsets: &Offsets) -> io::Result<()> {
+    private_files::replace(&folder.join(OFFSETS), &serde_json::to_vec(offsets)?)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -12,6 +12,10 @@ use crate::{
     next_step::NextStep,
 };
 
+/// What a full disk needs.
+const FULL: &str =
+    "free some room on the data folder's disk; nothing is lost, and it is tried again by itself";
+
 /// What can go wrong in the folder.
 #[derive(Debug)]
 pub(super) enum IndexError {
@@ -27,6 +31,8 @@ pub(super) enum IndexError {
         index: IndexName,
         /// What it should have.
         fields: &'static Fields,
+        /// What of it is new.
+        gained: Vec<String>,
     },
     /// Who holds the right to write.
     Held(String),
@@ -58,7 +64,7 @@ impl IndexError {
             Self::Extended { index, .. } => (
                 FaultKind::Misconfigured,
                 format!("the index {index} lacks columns that were defined since it was made"),
-                NextStep::StartWriter,
+                "restart the process that writes it: it brings the index up to date when it starts".into(),
             ),
             Self::Tantivy(TantivyError::LockFailure(error, _)) => (
                 FaultKind::Misconfigured,
@@ -68,11 +74,19 @@ impl IndexError {
             Self::Tantivy(TantivyError::InvalidArgument(error)) => {
                 (FaultKind::Invalid, error, "use a simpler pattern: fewer * and ?".into())
             }
+            Self::Tantivy(TantivyError::IoError(error))
+                if error.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                (FaultKind::Transient, error.to_string(), FULL.into())
+            }
             Self::Tantivy(error) => (
                 FaultKind::Transient,
                 error.to_string(),
                 "check the disk's room and the folder's permissions; a broken index is made anew by rebuilding it".into(),
             ),
+            Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                (FaultKind::Transient, error.to_string(), FULL.into())
+            }
             Self::Io(error) => (
                 FaultKind::Transient,
                 error.to_string(),
@@ -84,12 +98,29 @@ impl IndexError {
                 "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder".into(),
             ),
             Self::NotMade(index) => {
-                (FaultKind::Transient, format!("the index {index} is not made yet"), NextStep::StartWriter)
+                (FaultKind::Transient, format!("the index {index} is not made yet"), NextStep::Migrate)
             }
             Self::NoRebuild(id) => {
                 (FaultKind::Invalid, format!("the rebuild {id} is over"), "begin another where it is wanted".into())
             }
         };
         Fault::new(PART, kind, format!("{doing}: {problem}"), advice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_waited_for_wherever_it_is_met() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        for error in [IndexError::Io(full()), IndexError::Tantivy(TantivyError::IoError(Arc::new(full())))] {
+            let fault = error.into_fault("writing", Path::new("index"));
+            assert_eq!(fault.kind, FaultKind::Transient);
+            assert!(fault.to_string().contains("free some room"), "{fault}");
+        }
     }
 }

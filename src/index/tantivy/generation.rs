@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::{
     counts::{CountAll, Counted, by_day, most_frequent},
     error::IndexError,
-    schema::{Fit, Layout, VERSION, WORDS, kind_in},
+    schema::{Fit, Layout, VERSION, WORDS, column_name, kind_in},
     translate::translate,
 };
 use crate::{
@@ -64,7 +64,12 @@ impl Generation {
             let layout = Layout::of(fields);
             match layout.fit(&schema) {
                 Fit::Same => (made, fields, layout),
-                Fit::Extended => return Err(IndexError::Extended { index, fields }),
+                Fit::Extended => {
+                    let is_new = |path: &&str| schema.get_field(path).is_err();
+                    let paths = fields.iter().filter(|field| field.path == field.source);
+                    let gained = paths.map(|field| field.path.as_str()).filter(is_new).map(str::to_owned);
+                    return Err(IndexError::Extended { index, fields, gained: gained.collect() });
+                }
                 Fit::Changed(field) => return Err(IndexError::Outdated { index, changed: field }),
             }
         } else {
@@ -178,6 +183,57 @@ impl Generation {
         Ok(applied)
     }
 
+    /// The document of this id.
+    pub(super) fn of_id(&self, id: &str) -> Box<dyn Query> {
+        let term = Term::from_field_bytes(self.layout.id, id.as_bytes());
+        Box::new(TermQuery::new(term, IndexRecordOption::Basic))
+    }
+
+    /// The events of an entity.
+    pub(super) fn of_entity(&self, tipo_evento: &str, key: &str) -> tantivy::Result<Box<dyn Query>> {
+        let is = |path, text| {
+            let column = self.layout.schema.get_field(&column_name(path))?;
+            let query = TermQuery::new(Term::from_field_text(column, text), IndexRecordOption::Basic);
+            Ok::<_, TantivyError>((Occur::Must, Box::new(query) as Box<dyn Query>))
+        };
+        let both = vec![is("tipo_evento.keyword", tipo_evento)?, is("entidade.id", key)?];
+        Ok(Box::new(BooleanQuery::new(both)))
+    }
+
+    /// Removes what any of these queries finds, and rewrites the segments it was in: nothing of it is left on the disk.
+    /// Returns how many documents there were.
+    pub(super) fn erase(&self, queries: Vec<Box<dyn Query>>) -> tantivy::Result<u64> {
+        if queries.is_empty() {
+            return Ok(0);
+        }
+        let mut held = self.lock();
+        let mut writer = match held.take() {
+            Some(writer) => writer,
+            None => self.new_writer()?,
+        };
+        let before = self.reader.searcher().num_docs();
+        for query in queries {
+            writer.delete_query(query)?;
+        }
+        writer.commit()?;
+        self.reader.reload()?;
+        let erased = before.saturating_sub(self.reader.searcher().num_docs());
+        if erased > 0 {
+            for segment in self.index.searchable_segment_metas()? {
+                if segment.has_deletes()
+                    && let Err(error) = writer.merge(&[segment.id()]).wait()
+                {
+                    // It is being merged with others, which rewrites it as well.
+                    tracing::debug!(%error, "a segment with deleted documents is rewritten by somebody else");
+                }
+            }
+            self.reader.reload()?;
+            writer.garbage_collect_files().wait()?;
+        }
+        *held = Some(writer);
+        Ok(erased)
+    }
+
     /// Looks again whether another process has written.
     pub(super) fn refresh(&self) -> tantivy::Result<()> {
         if self.lock().is_none() {
@@ -217,7 +273,7 @@ impl Generation {
     }
 
     /// The next ids behind `after` and their versions, in the order of their bytes.
-    pub(super) fn versions(&self, after: &str, limit: usize) -> tantivy::Result<Vec<(String, i64)>> {
+    pub(super) fn versions(&self, after: Option<&str>, limit: usize) -> tantivy::Result<Vec<(String, i64)>> {
         let searcher = self.reader.searcher();
         let mut found: Vec<(String, i64)> = Vec::new();
         for segment in searcher.segment_readers() {
@@ -226,7 +282,9 @@ impl Generation {
                 segment.fast_fields().column_opt(VERSION)?;
             let removed = postings(&*segment.inverted_index(self.layout.present)?, &self.removed())?;
             let alive = segment.alive_bitset();
-            let mut terms = ids.terms().range().gt(after.as_bytes()).into_stream()?;
+            let behind = ids.terms().range();
+            let behind = if let Some(after) = after { behind.gt(after) } else { behind };
+            let mut terms = behind.into_stream()?;
             let mut taken = 0;
             while taken < limit && terms.advance() {
                 let mut postings =

@@ -5,7 +5,8 @@
 //! The same as the Elasticsearch adapter's: an event is written once and an entity never replaced by a lower version,
 //! whoever applies a batch and how often. What is there, and in which version, is asked of the index
 //! itself, so it holds across restarts. [`Sink::apply`] returns when the commit is on disk and visible. Where to
-//! read on is the consumer group's affair.
+//! read on is the consumer group's affair; how far the documents reach stands beside them, too, so that a folder that was
+//! restored from an older copy is recognized, and filled again from there.
 //!
 //! # Folder
 //!
@@ -22,7 +23,7 @@ mod schema;
 mod translate;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     fs::File,
     path::PathBuf,
@@ -34,7 +35,7 @@ use chrono::Utc;
 use uuid::Uuid;
 
 use self::{
-    directory::{Building, Entry},
+    directory::{Building, Entry, Offsets},
     error::IndexError,
     generation::Generation,
     refill::Refill,
@@ -47,10 +48,10 @@ use crate::{
     domain::{Catalog, Table},
     fault::Fault,
     identity::Identity,
-    log::Position,
+    log::{Position, StartAt},
     next_step::NextStep,
     private_files,
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth, Span},
 };
 
 /// What faults call this part.
@@ -185,6 +186,31 @@ impl Shared {
         self.indices.names().map(identity).collect()
     }
 
+    /// The ids of every index; one of them is another where that index was made anew.
+    fn ids(&self) -> Result<Vec<Uuid>, IndexError> {
+        self.indices.names().map(|index| Ok(self.entry(index)?.id)).collect()
+    }
+
+    /// Where these indices stand in a log; nothing where they were never filled from it.
+    fn reached(&self, log: &str) -> Result<Vec<Position>, IndexError> {
+        let Some(offsets) = directory::offsets(&self.folder)?.filter(|offsets| offsets.log == log) else {
+            return Ok(Vec::new());
+        };
+        Ok(if offsets.indices == self.ids()? { offsets.next } else { Vec::new() })
+    }
+
+    /// Remembers where the indices stand, once the documents are on disk.
+    fn advance(&self, log: &str, spans: &[Span]) -> Result<(), IndexError> {
+        let mut next = self.reached(log)?;
+        for span in spans {
+            next.retain(|at| at.partition != span.partition);
+            next.push(Position { partition: span.partition, offset: span.next });
+        }
+        next.sort_unstable();
+        let offsets = Offsets { log: log.to_owned(), indices: self.ids()?, next };
+        Ok(directory::keep_offsets(&self.folder, &offsets)?)
+    }
+
     /// Takes the right to write, for as long as this process lives.
     fn hold(&self) -> Result<(), IndexError> {
         let mut lock = locked(&self.lock);
@@ -233,6 +259,26 @@ impl Shared {
         Ok(())
     }
 
+    /// The generation that serves, for who only reads: where it lacks columns and nobody writes, it is brought up to date.
+    fn searched(&self, index: IndexName) -> Result<Arc<Generation>, IndexError> {
+        let extended = match self.serving(index) {
+            Err(extended @ IndexError::Extended { .. }) => extended,
+            found => return found,
+        };
+        let was_held = locked(&self.lock).is_some();
+        let prepared = self.prepare();
+        if !was_held {
+            // Given back: whoever only reads keeps nobody from writing.
+            locked(&self.open).values().for_each(|generation| generation.close());
+            *locked(&self.lock) = None;
+        }
+        match prepared {
+            Ok(()) => self.serving(index),
+            Err(IndexError::Held(_)) => Err(extended),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether a generation had to be replaced because fields came or went.
     fn extended(
         &self,
@@ -241,9 +287,9 @@ impl Shared {
         named: impl Fn(&mut Entry) -> &mut String,
     ) -> Result<bool, IndexError> {
         let old = named(entry).clone();
-        let fields = match self.generation(index, &old) {
+        let (fields, gained) = match self.generation(index, &old) {
             Ok(_) => return Ok(false),
-            Err(IndexError::Extended { fields, .. }) => fields,
+            Err(IndexError::Extended { fields, gained, .. }) => (fields, gained),
             Err(error) => return Err(error),
         };
         self.hold()?;
@@ -259,12 +305,15 @@ impl Shared {
             }
             IndexName::Eventos => None,
         };
-        self.make(index, &new, fields)?.copy_from(&self.folder.join(old), |document| {
+        self.make(index, &new, fields)?.copy_from(&self.folder.join(&old), |document| {
             refill.as_mut().map_or(Ok(None), |refill| refill.document(document))
         })?;
         if let Some(lacking) = refill.map(|refill| refill.lacking).filter(|lacking| *lacking > 0) {
-            let advice = NextStep::RebuildIndex { index: index.to_string() };
+            let advice = NextStep::FillIndex { index: index.to_string() };
             tracing::warn!(%index, documents = lacking, %advice, "documents without their event have no value in new columns");
+            if old == entry.serving {
+                entry.unfilled.extend(gained);
+            }
         }
         *named(entry) = new;
         directory::write(&self.folder, index, entry)?;
@@ -301,6 +350,36 @@ impl Shared {
         Ok(applied)
     }
 
+    /// Removes what these queries find from every generation, or from the one of a rebuild.
+    fn erase(
+        &self,
+        only: Option<&Rebuild>,
+        queries: impl Fn(IndexName, &Generation) -> tantivy::Result<Vec<Box<dyn tantivy::query::Query>>>,
+    ) -> Result<u64, IndexError> {
+        self.hold()?;
+        let _writing = locked(&self.writing);
+        let mut erased = 0;
+        for index in self.indices.names() {
+            let mut generations = Vec::new();
+            match only {
+                Some(rebuild) if rebuild.index == index => generations.push(self.building(rebuild)?),
+                Some(_) => {}
+                None => {
+                    let entry = self.entry(index)?;
+                    let building = entry.building.map(|building| building.generation);
+                    let names: BTreeSet<String> = std::iter::once(entry.serving).chain(building).collect();
+                    for name in names {
+                        generations.push(self.generation(index, &name)?);
+                    }
+                }
+            }
+            for generation in generations {
+                erased += generation.erase(queries(index, &generation)?)?;
+            }
+        }
+        Ok(erased)
+    }
+
     fn building(&self, rebuild: &Rebuild) -> Result<Arc<Generation>, IndexError> {
         let building = self.entry(rebuild.index)?.building.filter(|building| building.id == rebuild.id);
         self.generation(rebuild.index, &building.ok_or(IndexError::NoRebuild(rebuild.id))?.generation)
@@ -327,6 +406,17 @@ impl Shared {
         Ok(rebuild_of(index, &entry, &building))
     }
 
+    fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, IndexError> {
+        let mut unfilled = Vec::new();
+        for index in self.indices.names() {
+            let entry = directory::read(&self.folder, index)?;
+            unfilled.extend(
+                entry.map(|entry| (index, entry.unfilled)).filter(|(_, columns)| !columns.is_empty()),
+            );
+        }
+        Ok(unfilled)
+    }
+
     fn rebuilds(&self) -> Result<Vec<Rebuild>, IndexError> {
         let mut rebuilds = Vec::new();
         for index in self.indices.names() {
@@ -347,6 +437,7 @@ impl Shared {
         let mut entry = self.entry(rebuild.index)?;
         let building = entry.building.clone().filter(|building| building.id == rebuild.id);
         entry.serving = building.ok_or(IndexError::NoRebuild(rebuild.id))?.generation;
+        entry.unfilled.clear();
         directory::write(&self.folder, rebuild.index, &entry)?;
         Ok(())
     }
@@ -411,6 +502,19 @@ async fn apply(
     if plan.refused.is_empty() { Ok(applied) } else { Err(ApplyError::Rejected(plan.refused)) }
 }
 
+async fn discard(index: &TantivyIndex, events: &[SinkEvent], only: Option<Rebuild>) -> Result<(), Fault> {
+    let documents: Vec<(IndexName, String)> = documents::brought_by(events).collect();
+    index
+        .blocking("discarding documents", move |shared| {
+            shared.erase(only.as_ref(), |index, generation| {
+                let ids = documents.iter().filter(|(of, _)| *of == index).map(|(_, id)| id.as_str());
+                Ok(ids.map(|id| generation.of_id(id)).collect())
+            })
+        })
+        .await
+        .map(drop)
+}
+
 #[async_trait]
 impl Sink for TantivyIndex {
     fn name(&self) -> &'static str {
@@ -425,16 +529,35 @@ impl Sink for TantivyIndex {
         self.blocking("preparing the index", Shared::prepare).await
     }
 
-    async fn claim(&self, _log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
-        Ok(claims(partitions))
+    async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
+        let reached = self.reached(log).await?;
+        let mut claims = claims(partitions);
+        for claim in &mut claims {
+            if let Some(at) = reached.iter().find(|at| at.partition == claim.partition) {
+                claim.start = StartAt::NotBeyond(at.offset);
+            }
+        }
+        Ok(claims)
     }
 
-    async fn apply(&self, _log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
-        apply(self, batch, None).await
+    async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
+        let applied = apply(self, batch, None).await?;
+        let (log, spans) = (log.to_owned(), batch.spans.clone());
+        self.blocking("remembering what is applied", move |shared| shared.advance(&log, &spans)).await?;
+        Ok(applied)
+    }
+
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        discard(self, events, None).await
     }
 
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
         Ok(None)
+    }
+
+    async fn reached(&self, log: &str) -> Result<Vec<Position>, Fault> {
+        let log = log.to_owned();
+        self.blocking("asking what is applied", move |shared| shared.reached(&log)).await
     }
 
     async fn make_visible(&self) -> Result<(), Fault> {
@@ -448,7 +571,12 @@ impl Sink for TantivyIndex {
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
-        let counts = self.blocking("counting documents", |shared| {
+        let version = format!("tantivy in {}", self.shared.folder.display());
+        Ok(SinkHealth { version, clock: None })
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        self.blocking("counting documents", |shared| {
             let mut counts = Vec::new();
             for index in shared.indices.names() {
                 let generation = shared.serving(index)?;
@@ -456,9 +584,8 @@ impl Sink for TantivyIndex {
                 counts.push((index.to_string(), generation.count()?));
             }
             Ok(counts)
-        });
-        let version = format!("tantivy in {}", self.shared.folder.display());
-        Ok(SinkHealth { version, clock: None, counts: counts.await? })
+        })
+        .await
     }
 }
 
@@ -470,7 +597,7 @@ impl Index for TantivyIndex {
         }
         let index = request.index;
         let serving = self.blocking("searching", move |shared| {
-            let generation = shared.serving(index)?;
+            let generation = shared.searched(index)?;
             generation.refresh()?;
             Ok(generation)
         });
@@ -487,8 +614,8 @@ impl Index for TantivyIndex {
     }
 
     async fn fields(&self, index: IndexName) -> &'static Fields {
-        let fields = self.blocking("looking at an index", move |shared| Ok(shared.fields(index))).await;
-        fields.unwrap_or_else(|_| self.shared.indices.fields(index))
+        let serving = self.blocking("looking at an index", move |shared| shared.searched(index)).await;
+        serving.map_or_else(|_| self.shared.indices.fields(index), |generation| generation.fields)
     }
 
     async fn versions(
@@ -497,11 +624,11 @@ impl Index for TantivyIndex {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<(String, i64)>, Fault> {
-        let after = after.unwrap_or_default().to_owned();
+        let after = after.map(str::to_owned);
         self.blocking("comparing documents", move |shared| {
             let generation = shared.serving(IndexName::Entities(table))?;
             generation.refresh()?;
-            Ok(generation.versions(&after, usize::try_from(limit).unwrap_or(usize::MAX))?)
+            Ok(generation.versions(after.as_deref(), usize::try_from(limit).unwrap_or(usize::MAX))?)
         })
         .await
     }
@@ -514,6 +641,26 @@ impl Index for TantivyIndex {
             Ok(generation.lacking(ids)?)
         })
         .await
+    }
+
+    async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {
+        let keys = keys.to_vec();
+        self.blocking("erasing documents", move |shared| {
+            shared.erase(None, |index, generation| match index {
+                IndexName::Eventos => {
+                    keys.iter().map(|key| generation.of_entity(&table.entity, key)).collect()
+                }
+                IndexName::Entities(of) if of == table => {
+                    Ok(keys.iter().map(|key| generation.of_id(key)).collect())
+                }
+                IndexName::Entities(_) => Ok(Vec::new()),
+            })
+        })
+        .await
+    }
+
+    async fn unfilled(&self) -> Result<Vec<(IndexName, Vec<String>)>, Fault> {
+        self.blocking("looking for columns to fill", Shared::unfilled).await
     }
 
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault> {
@@ -568,6 +715,10 @@ impl Sink for RebuildSink {
         apply(&self.index, batch, Some(self.rebuild.clone())).await
     }
 
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        discard(&self.index, events, Some(self.rebuild.clone())).await
+    }
+
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
         Ok(None)
     }
@@ -578,5 +729,9 @@ impl Sink for RebuildSink {
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
         self.index.health().await
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        Ok(Vec::new())
     }
 }

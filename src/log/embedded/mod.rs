@@ -9,14 +9,16 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::Utc;
 use rusqlite::params;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use self::reader::EmbeddedReader;
-use super::{Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic};
+use super::{ERASED, Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic};
 use crate::{
     config::KafkaSettings,
+    domain::Event,
     embedded::{EmbeddedDb, PART},
     fault::Fault,
     identity::Identity,
@@ -61,6 +63,11 @@ impl Log for EmbeddedLog {
 
     async fn dead_letters_identity(&self) -> Result<Identity, Fault> {
         Ok(Identity { place: "embedded/eventos.dlq".to_owned(), ..self.identity().await? })
+    }
+
+    async fn is_made(&self) -> Result<bool, Fault> {
+        // The file is made when it is opened.
+        Ok(true)
     }
 
     async fn ensure_topics(&self) -> Result<(), Fault> {
@@ -166,6 +173,46 @@ impl Log for EmbeddedLog {
         Ok(extents)
     }
 
+    async fn erase(
+        &self,
+        tipo_evento: &str,
+        keys: &[String],
+        letters: &[Position],
+    ) -> Result<Option<u64>, Fault> {
+        let (tipo_evento, keys, letters) = (tipo_evento.to_owned(), keys.to_vec(), letters.to_vec());
+        let erased = self.db.write("erasing records", move |db| {
+            let mut of_key =
+                db.prepare_cached("SELECT partition, position, value FROM log_records WHERE topic = 0 AND partition = ? AND key = ?")?;
+            let mut records: Vec<(i32, Position)> =
+                letters.iter().map(|at| (number(Topic::DeadLetters), *at)).collect();
+            for key in keys.iter().map(String::as_bytes) {
+                let mut rows = of_key.query(params![partition_of(key), key])?;
+                while let Some(row) = rows.next()? {
+                    let value: Option<Vec<u8>> = row.get(2)?;
+                    // Another table's row may have the same key.
+                    let event = Event::decode(value.map(Bytes::from).as_ref());
+                    if event.is_ok_and(|event| event.tipo_evento == tipo_evento) {
+                        let at = Position { partition: row.get(0)?, offset: row.get(1)? };
+                        records.push((number(Topic::Events), at));
+                    }
+                }
+            }
+            let mut empty = db.prepare_cached(
+                "UPDATE log_records SET key = NULL, value = NULL, headers = ?
+                 WHERE topic = ? AND partition = ? AND position = ? AND value IS NOT NULL",
+            )?;
+            let headers = headers::encode(&[(ERASED, Bytes::new())]);
+            let mut erased = 0;
+            for (topic, at) in records {
+                erased += empty.execute(params![headers, topic, at.partition, at.offset])?;
+            }
+            Ok(u64::try_from(erased).unwrap_or(u64::MAX))
+        });
+        let erased = erased.await?;
+        self.db.forget_old_pages().await?;
+        Ok(Some(erased))
+    }
+
     async fn facts(&self) -> Result<LogFacts, Fault> {
         let partitions = usize::try_from(PARTITIONS).unwrap_or_default();
         Ok(LogFacts {
@@ -173,6 +220,7 @@ impl Log for EmbeddedLog {
             replicas: None,
             under_replicated: 0,
             retention: None,
+            letters_retention: None,
             max_message_bytes: None,
         })
     }

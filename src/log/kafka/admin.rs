@@ -9,12 +9,15 @@ use std::{
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    config::ClientConfig,
     consumer::{BaseConsumer, Consumer},
     error::RDKafkaErrorCode,
 };
 
-use super::{PART, client::QuietContext, faults::fault};
+use super::{
+    PART,
+    client::{Config, QuietContext},
+    faults::fault,
+};
 use crate::{
     fault::Fault,
     log::{Extent, LogFacts, Position},
@@ -27,6 +30,8 @@ pub(super) struct WantedTopic {
     pub(super) partitions: i32,
     pub(super) replication_factor: i32,
     pub(super) max_message_bytes: usize,
+    /// How long it keeps its records; `None` for ever.
+    pub(super) retention: Option<Duration>,
 }
 
 /// What a topic's configuration says of its records.
@@ -39,15 +44,13 @@ pub(super) struct TopicLimits {
 
 /// Clients kept for questions: making one costs a connection and a thread.
 pub(super) struct Admin {
-    config: ClientConfig,
+    config: Config,
     timeout: Duration,
-    groups: Mutex<HashMap<String, Arc<BaseConsumer<QuietConsumer>>>>,
+    groups: Mutex<HashMap<String, Arc<BaseConsumer<QuietContext>>>>,
 }
 
-type QuietConsumer = super::reader::QueryContext;
-
 impl Admin {
-    pub(super) fn new(config: ClientConfig, timeout: Duration) -> Self {
+    pub(super) fn new(config: Config, timeout: Duration) -> Self {
         Self { config, timeout, groups: Mutex::new(HashMap::new()) }
     }
 
@@ -57,7 +60,8 @@ impl Admin {
             Fault::transient(
                 PART,
                 format!("no broker told the cluster's id within {} s", self.timeout.as_secs()),
-                "check that the brokers in KAFKA_BOOTSTRAP_SERVERS run and can be reached from here",
+                "check that the brokers in KAFKA_BOOTSTRAP_SERVERS run and can be reached from here, and that \
+                 KAFKA_SECURITY_PROTOCOL is what they speak",
             )
         })
     }
@@ -91,7 +95,7 @@ impl Admin {
         Ok(positions.collect())
     }
 
-    fn partitions(&self, client: &BaseConsumer<QuietConsumer>, topic: &str) -> Result<Vec<i32>, Fault> {
+    fn partitions(&self, client: &BaseConsumer<QuietContext>, topic: &str) -> Result<Vec<i32>, Fault> {
         let what = || format!("reading the metadata of {topic}");
         let metadata =
             client.fetch_metadata(Some(topic), self.timeout).map_err(|error| fault(&what(), &error))?;
@@ -122,20 +126,21 @@ impl Admin {
             replicas: partitions.iter().map(|one| one.replicas().len()).min(),
             under_replicated: partitions.iter().filter(|one| one.isr().len() < one.replicas().len()).count(),
             retention: None,
+            letters_retention: None,
             max_message_bytes: None,
         })
     }
 
     /// A client that may ask for a group's offsets and never joins it.
-    fn query_client(&self, group: &str) -> Result<Arc<BaseConsumer<QuietConsumer>>, Fault> {
+    fn query_client(&self, group: &str) -> Result<Arc<BaseConsumer<QuietContext>>, Fault> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = groups.get(group) {
             return Ok(client.clone());
         }
         let mut config = self.config.clone();
         config.set("group.id", group).set("enable.auto.commit", "false");
-        let client: BaseConsumer<QuietConsumer> = config
-            .create_with_context(QuietConsumer::default())
+        let client: BaseConsumer<QuietContext> = config
+            .create_with_context(config.quiet())
             .map_err(|error| fault(&format!("making a client for group {group}"), &error))?;
         let client = Arc::new(client);
         groups.insert(group.to_owned(), client.clone());
@@ -153,12 +158,13 @@ impl Admin {
 
 /// Asks for a topic's configuration. A user who may not ask is told the least.
 pub(super) async fn topic_limits(
-    config: &ClientConfig,
+    config: &Config,
     timeout: Duration,
     topic: &str,
 ) -> Result<TopicLimits, Fault> {
-    let client: AdminClient<QuietContext> =
-        config.create_with_context(QuietContext).map_err(|error| fault("making an admin client", &error))?;
+    let client: AdminClient<QuietContext> = config
+        .create_with_context(config.quiet())
+        .map_err(|error| fault("making an admin client", &error))?;
     let options = AdminOptions::new().request_timeout(Some(timeout));
     let what = format!("reading the configuration of {topic}");
     let answered = client
@@ -186,21 +192,28 @@ pub(super) async fn topic_limits(
 
 /// Creates what is missing and leaves what exists alone.
 pub(super) async fn create_topics(
-    config: &ClientConfig,
+    config: &Config,
     timeout: Duration,
     topics: &[WantedTopic],
 ) -> Result<(), Fault> {
-    let client: AdminClient<QuietContext> =
-        config.create_with_context(QuietContext).map_err(|error| fault("making an admin client", &error))?;
-    let sizes: Vec<String> = topics.iter().map(|topic| topic.max_message_bytes.to_string()).collect();
+    let client: AdminClient<QuietContext> = config
+        .create_with_context(config.quiet())
+        .map_err(|error| fault("making an admin client", &error))?;
+    let limits: Vec<(String, String)> = topics
+        .iter()
+        .map(|topic| {
+            // The log is what a sink that was down, or an index built anew, is fed from: it forgets nothing unless an
+            // operator decides so.
+            let retention = topic.retention.map_or("-1".to_owned(), |kept| kept.as_millis().to_string());
+            (topic.max_message_bytes.to_string(), retention)
+        })
+        .collect();
     let new: Vec<NewTopic<'_>> = topics
         .iter()
-        .zip(&sizes)
-        .map(|(topic, max_message_bytes)| {
+        .zip(&limits)
+        .map(|(topic, (max_message_bytes, retention))| {
             NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(topic.replication_factor))
-                // The log is what a sink that was down, or an index built anew, is fed from: it forgets nothing
-                // unless an operator decides so.
-                .set("retention.ms", "-1")
+                .set("retention.ms", retention)
                 .set("max.message.bytes", max_message_bytes)
                 .set("cleanup.policy", "delete")
         })

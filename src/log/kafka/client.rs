@@ -1,16 +1,51 @@
 //! Client configuration, and where the clients' own words go.
 
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+
 use rdkafka::{
     ClientContext,
     config::{ClientConfig, RDKafkaLogLevel},
+    consumer::ConsumerContext,
     error::KafkaError,
 };
 use secrecy::ExposeSecret;
 
-use crate::config::KafkaSettings;
+use super::refusals::Refusals;
+use crate::{config::KafkaSettings, redaction};
+
+/// What a client is made with, and where all of them tell why they are refused.
+#[derive(Debug, Clone)]
+pub(super) struct Config {
+    rdkafka: ClientConfig,
+    pub(super) refusals: Arc<Refusals>,
+}
+
+impl Deref for Config {
+    type Target = ClientConfig;
+
+    fn deref(&self) -> &ClientConfig {
+        &self.rdkafka
+    }
+}
+
+impl DerefMut for Config {
+    fn deref_mut(&mut self) -> &mut ClientConfig {
+        &mut self.rdkafka
+    }
+}
+
+impl Config {
+    /// For clients that only ask or append.
+    pub(super) fn quiet(&self) -> QuietContext {
+        QuietContext(self.refusals.clone())
+    }
+}
 
 /// What every client shares: addresses and credentials.
-pub(super) fn base_config(settings: &KafkaSettings) -> ClientConfig {
+pub(super) fn base_config(settings: &KafkaSettings) -> Config {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &settings.bootstrap_servers)
@@ -24,6 +59,9 @@ pub(super) fn base_config(settings: &KafkaSettings) -> ClientConfig {
         .set("reconnect.backoff.max.ms", "3000")
         .set_log_level(RDKafkaLogLevel::Warning);
     let secret = settings.sasl_password.as_ref().map(|password| password.expose_secret().to_owned());
+    if let Some(secret) = &secret {
+        redaction::keep(secret);
+    }
     for (key, value) in [
         ("sasl.mechanism", &settings.sasl_mechanism),
         ("sasl.username", &settings.sasl_username),
@@ -34,16 +72,16 @@ pub(super) fn base_config(settings: &KafkaSettings) -> ClientConfig {
             config.set(key, value);
         }
     }
-    config
+    Config { rdkafka: config, refusals: Arc::default() }
 }
 
 /// Sends librdkafka's log to ours.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct QuietContext;
+#[derive(Debug, Clone)]
+pub(super) struct QuietContext(Arc<Refusals>);
 
 impl ClientContext for QuietContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        forward_log(level, facility, message);
+        self.0.hear(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -51,7 +89,10 @@ impl ClientContext for QuietContext {
     }
 }
 
+impl ConsumerContext for QuietContext {}
+
 pub(super) fn forward_log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let message = redaction::words(message);
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
@@ -67,5 +108,5 @@ pub(super) fn forward_log(level: RDKafkaLogLevel, facility: &str, message: &str)
 
 /// Whoever waits for an answer gets a fault of his own, so this is detail.
 pub(super) fn forward_error(error: &KafkaError, reason: &str) {
-    tracing::debug!(target: "librdkafka", %error, reason);
+    tracing::debug!(target: "librdkafka", %error, reason = redaction::words(reason));
 }

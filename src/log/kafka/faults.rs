@@ -3,7 +3,11 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::PART;
-use crate::fault::{Fault, FaultKind};
+use crate::{
+    fault::{Fault, FaultKind},
+    next_step::NextStep,
+    redaction::words,
+};
 
 /// Translates an error met while doing `what` (which names its object).
 pub(super) fn fault(what: &str, error: &KafkaError) -> Fault {
@@ -15,11 +19,19 @@ pub(super) fn fault(what: &str, error: &KafkaError) -> Fault {
     let Some(code) = code else {
         return Fault::misconfigured(
             PART,
-            format!("{what} failed: {error}"),
+            format!("{what} failed: {}", words(&error.to_string())),
             "check the KAFKA_ settings; the client refused them or could not be made",
         );
     };
-    let (kind, advice) = verdict(code);
+    let (kind, advice) = match code {
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+            (FaultKind::Misconfigured, NextStep::Migrate)
+        }
+        code => {
+            let (kind, advice) = verdict(code);
+            (kind, advice.into())
+        }
+    };
     Fault::new(PART, kind, format!("{what} failed: {code}"), advice)
 }
 
@@ -48,9 +60,6 @@ fn verdict(code: Code) -> (FaultKind, &'static str) {
             Misconfigured,
             "grant this user Read, Write, Describe and Create on the topics, and Read on the consumer groups",
         ),
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-            (Misconfigured, "the topic does not exist (any more); run `sluice migrate` to create it")
-        }
         Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => (
             Transient,
             "the topic's max.message.bytes was lowered below KAFKA_MAX_MESSAGE_BYTES; raise it again",
@@ -70,9 +79,11 @@ fn verdict(code: Code) -> (FaultKind, &'static str) {
         | Code::OperationTimedOut
         | Code::MessageTimedOut
         | Code::RequestTimedOut
-        | Code::NetworkException => {
-            (Transient, "check that the brokers in KAFKA_BOOTSTRAP_SERVERS run and can be reached from here")
-        }
+        | Code::NetworkException => (
+            Transient,
+            "check that the brokers in KAFKA_BOOTSTRAP_SERVERS run and can be reached from here, and that \
+                 KAFKA_SECURITY_PROTOCOL is what they speak",
+        ),
         _ => (Transient, "tried again by itself; if it stays, look at the brokers' logs"),
     }
 }
@@ -92,6 +103,17 @@ mod tests {
         assert_eq!(kind(Code::SaslAuthenticationFailed), FaultKind::Misconfigured);
         assert_eq!(kind(Code::UnknownTopicOrPartition), FaultKind::Misconfigured);
         assert_eq!(kind(Code::IllegalGeneration), FaultKind::Fenced);
+    }
+
+    #[test]
+    fn a_library_that_quotes_a_setting_tells_no_password() {
+        crate::redaction::keep("senha-do-kafka");
+        let config = rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_INVALID;
+        let (why, key) = ("Invalid value".to_owned(), "sasl.password".to_owned());
+        let quoted = KafkaError::ClientConfig(config, why, key, "senha-do-kafka".to_owned());
+        assert!(quoted.to_string().contains("senha-do-kafka"));
+        let told = fault("connecting", &quoted).to_string();
+        assert!(told.contains("sasl.password ***") && !told.contains("senha"), "{told}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod faults;
 mod producer;
 mod ranges;
 mod reader;
+mod refusals;
 mod topic_id;
 
 use std::{
@@ -18,11 +19,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rdkafka::config::ClientConfig;
 use tokio::sync::OnceCell;
 
 use self::{
     admin::{Admin, WantedTopic},
+    client::Config,
     producer::Producer,
     reader::KafkaReader,
     topic_id::TopicId,
@@ -40,7 +41,7 @@ const ALLOWED_FOR: Duration = Duration::from_mins(1);
 
 /// The log on a Kafka cluster.
 pub struct KafkaLog {
-    config: ClientConfig,
+    config: Config,
     timeout: Duration,
     events: WantedTopic,
     dead_letters: WantedTopic,
@@ -66,6 +67,7 @@ impl KafkaLog {
             partitions,
             replication_factor: settings.replication_factor,
             max_message_bytes: settings.max_message_bytes,
+            retention: settings.retention_days.map(|days| Duration::from_hours(24) * days),
         };
         Ok(Self {
             timeout: settings.timeout,
@@ -92,7 +94,12 @@ impl KafkaLog {
         question: impl FnOnce(&Admin) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let admin = self.admin.clone();
-        blocking(move || question(&admin)).await
+        self.told(blocking(move || question(&admin)).await)
+    }
+
+    /// With the reason of a fault, where the brokers refuse this client.
+    fn told<T>(&self, outcome: Result<T, Fault>) -> Result<T, Fault> {
+        outcome.map_err(|fault| self.config.refusals.explain(fault))
     }
 
     /// Waits until the brokers answer for new topics: the controller knows them before the brokers do.
@@ -122,7 +129,7 @@ impl KafkaLog {
         let place = format!("{cluster}/{}", topic.name());
         let topic = topic.clone();
         // Brokers before Kafka 2.8 give topics no id: there, a topic is known by its name alone.
-        let id = blocking(move || topic.ask()).await?.unwrap_or_default();
+        let id = self.told(blocking(move || topic.ask()).await)?.unwrap_or_default();
         Ok(Identity { place, id })
     }
 
@@ -146,18 +153,22 @@ impl Log for KafkaLog {
         self.identity_of(&self.letter_topic).await
     }
 
-    async fn ensure_topics(&self) -> Result<(), Fault> {
+    async fn is_made(&self) -> Result<bool, Fault> {
         let topics = [self.events.clone(), self.dead_letters.clone()];
-        let wanted = topics.clone();
-        if self.ask(move |admin| admin.exist(&wanted)).await? {
+        self.ask(move |admin| admin.exist(&topics)).await
+    }
+
+    async fn ensure_topics(&self) -> Result<(), Fault> {
+        if self.is_made().await? {
             return Ok(());
         }
-        admin::create_topics(&self.config, self.timeout, &topics).await?;
+        let topics = [self.events.clone(), self.dead_letters.clone()];
+        self.told(admin::create_topics(&self.config, self.timeout, &topics).await)?;
         self.await_topics().await
     }
 
     async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
-        self.producer.append(self.name_of(topic), records).await
+        self.told(self.producer.append(self.name_of(topic), records).await)
     }
 
     async fn reader(&self, group: &str) -> Result<Box<dyn LogReader>, Fault> {
@@ -192,7 +203,7 @@ impl Log for KafkaLog {
     async fn records(&self, topic: Topic, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
         let (config, topic, timeout) = (self.config.clone(), self.name_of(topic).to_owned(), self.timeout);
         let ranges = ranges.to_vec();
-        blocking(move || ranges::read(config, &topic, &ranges, timeout)).await
+        self.told(blocking(move || ranges::read(config, &topic, &ranges, timeout)).await)
     }
 
     async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
@@ -217,6 +228,8 @@ impl Log for KafkaLog {
         let mut facts = self.ask(move |admin| admin.facts(&topic)).await?;
         let limits = admin::topic_limits(&self.config, self.timeout, &self.events.name).await?;
         facts.retention = limits.retention;
+        let letters = &self.dead_letters.name;
+        facts.letters_retention = admin::topic_limits(&self.config, self.timeout, letters).await?.retention;
         facts.max_message_bytes = limits.max_message_bytes;
         Ok(facts)
     }

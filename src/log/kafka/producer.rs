@@ -3,13 +3,16 @@
 use std::{collections::VecDeque, sync::Mutex, sync::PoisonError};
 
 use rdkafka::{
-    config::ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _},
 };
 
-use super::{PART, client::QuietContext, faults::fault};
+use super::{
+    PART,
+    client::{Config, QuietContext},
+    faults::fault,
+};
 use crate::{
     config::KafkaSettings,
     fault::Fault,
@@ -20,12 +23,12 @@ type Client = FutureProducer<QuietContext>;
 
 /// An idempotent producer that is made anew when it can't go on.
 pub(super) struct Producer {
-    config: ClientConfig,
+    config: Config,
     client: Mutex<Client>,
 }
 
 impl Producer {
-    pub(super) fn new(mut config: ClientConfig, settings: &KafkaSettings) -> Result<Self, Fault> {
+    pub(super) fn new(mut config: Config, settings: &KafkaSettings) -> Result<Self, Fault> {
         config
             // Implies acks=all and keeps the order of a partition through retries.
             .set("enable.idempotence", "true")
@@ -59,8 +62,8 @@ impl Producer {
     }
 }
 
-fn create(config: &ClientConfig) -> Result<Client, Fault> {
-    config.create_with_context(QuietContext).map_err(|error| fault("making a producer", &error))
+fn create(config: &Config) -> Result<Client, Fault> {
+    config.create_with_context(config.quiet()).map_err(|error| fault("making a producer", &error))
 }
 
 async fn append_all(client: &Client, topic: &str, records: &[NewRecord]) -> Result<Vec<Position>, Fault> {

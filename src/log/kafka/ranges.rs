@@ -7,12 +7,16 @@ use std::{
 
 use rdkafka::{
     Message, Offset, TopicPartitionList,
-    config::ClientConfig,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
 };
 
-use super::{PART, faults::fault, reader};
+use super::{
+    PART,
+    client::{Config, QuietContext},
+    faults::fault,
+    reader,
+};
 use crate::{
     fault::Fault,
     log::{Extent, Record},
@@ -23,7 +27,7 @@ const GROUP: &str = "sluice.query";
 
 /// Reads the records of these offsets. Blocks.
 pub(super) fn read(
-    config: ClientConfig,
+    config: Config,
     topic: &str,
     ranges: &[Extent],
     timeout: Duration,
@@ -38,7 +42,7 @@ pub(super) fn read(
 
 /// Hands the records of these offsets over, one by one, until it is told to stop. Blocks.
 pub(super) fn each(
-    mut config: ClientConfig,
+    mut config: Config,
     topic: &str,
     ranges: &[Extent],
     timeout: Duration,
@@ -52,8 +56,8 @@ pub(super) fn each(
         // Tells where a partition ends, when the last offsets hold no record.
         .set("enable.partition.eof", "true")
         .set("fetch.wait.max.ms", "50");
-    let consumer: BaseConsumer<reader::QueryContext> = config
-        .create_with_context(reader::QueryContext)
+    let consumer: BaseConsumer<QuietContext> = config
+        .create_with_context(config.quiet())
         .map_err(|error| fault("making a client that reads records", &error))?;
     let until = Instant::now() + timeout;
     for range in ranges.iter().filter(|range| range.low < range.high) {

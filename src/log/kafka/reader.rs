@@ -16,7 +16,7 @@ use chrono::DateTime;
 use futures::{FutureExt, StreamExt};
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
-    config::{ClientConfig, RDKafkaLogLevel},
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers},
@@ -27,7 +27,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{PART, blocking, client, faults::fault};
+use super::{
+    PART, blocking,
+    client::{self, Config},
+    faults::fault,
+    refusals::Refusals,
+};
 use crate::{
     fault::Fault,
     log::{BatchLimits, Delivery, Extent, LogReader, Position, Record, StartAt, Started},
@@ -39,30 +44,15 @@ const LINGER: Duration = Duration::from_millis(5);
 /// A seek is refused until the assignment has reached the fetcher.
 const SEEK_AGAIN: Duration = Duration::from_millis(20);
 
-/// For clients that only ask.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct QueryContext;
-
-impl ClientContext for QueryContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::forward_log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::forward_error(&error, reason);
-    }
-}
-
-impl ConsumerContext for QueryContext {}
-
 /// Tells the reader of every change of its assignment.
 struct GroupContext {
     changes: mpsc::UnboundedSender<Delivery>,
+    refusals: Arc<Refusals>,
 }
 
 impl ClientContext for GroupContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::forward_log(level, facility, message);
+        self.refusals.hear(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -116,7 +106,7 @@ pub(super) struct KafkaReader {
 
 impl KafkaReader {
     pub(super) fn join(
-        mut config: ClientConfig,
+        mut config: Config,
         topic: &str,
         group: &str,
         timeout: Duration,
@@ -139,7 +129,7 @@ impl KafkaReader {
         let (sender, changes) = mpsc::unbounded_channel();
         let what = || format!("joining group {group}");
         let consumer: StreamConsumer<GroupContext> = config
-            .create_with_context(GroupContext { changes: sender })
+            .create_with_context(GroupContext { changes: sender, refusals: config.refusals.clone() })
             .map_err(|error| fault(&what(), &error))?;
         consumer.subscribe(&[topic]).map_err(|error| fault(&what(), &error))?;
         Ok(Self {

@@ -8,18 +8,22 @@
 //! names, and `log_kafka` tests that a topic made anew has another id: a release that words it otherwise fails there.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     ClientContext,
-    config::{ClientConfig, RDKafkaLogLevel},
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use super::{client, faults::fault};
+use super::{
+    client::{self, Config},
+    faults::fault,
+    refusals::Refusals,
+};
 use crate::fault::Fault;
 
 /// What the library calls no id at all.
@@ -30,14 +34,14 @@ const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Asks for the id of one topic.
 pub(super) struct TopicId {
-    config: ClientConfig,
+    config: Config,
     topic: String,
     timeout: Duration,
     client: Mutex<Option<BaseConsumer<Listener>>>,
 }
 
 impl TopicId {
-    pub(super) fn new(config: ClientConfig, topic: &str, timeout: Duration) -> Self {
+    pub(super) fn new(config: Config, topic: &str, timeout: Duration) -> Self {
         Self { config, topic: topic.to_owned(), timeout, client: Mutex::new(None) }
     }
 
@@ -85,7 +89,8 @@ impl TopicId {
         let mut config = self.config.clone();
         config.set("group.id", "sluice.query").set("enable.auto.commit", "false").set("debug", "topic");
         config.set_log_level(RDKafkaLogLevel::Debug);
-        config.create_with_context(Listener { topic: self.topic.clone(), heard: Mutex::default() })
+        let refusals = config.refusals.clone();
+        config.create_with_context(Listener { topic: self.topic.clone(), heard: Mutex::default(), refusals })
     }
 }
 
@@ -93,6 +98,7 @@ impl TopicId {
 struct Listener {
     topic: String,
     heard: Mutex<Heard>,
+    refusals: Arc<Refusals>,
 }
 
 #[derive(Debug, Default)]
@@ -122,7 +128,7 @@ impl ClientContext for Listener {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).id =
                 Some(id).filter(|id| !id.is_empty() && *id != NO_ID).map(str::to_owned);
         } else if !matches!(level, RDKafkaLogLevel::Debug) {
-            client::forward_log(level, facility, message);
+            self.refusals.hear(level, facility, message);
         }
     }
 

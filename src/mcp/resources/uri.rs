@@ -2,7 +2,7 @@ use rmcp::ErrorData;
 use serde_json::json;
 
 use crate::{
-    domain::{Catalog, Table},
+    domain::{Catalog, KeyKind, Table},
     engine::parse_letter_id,
     log::Position,
     mcp::tools::{GROUPS, Group},
@@ -62,9 +62,10 @@ impl Uri {
                 Some(group) => Some(Self::Tools(group)),
                 None => return Err(unknown(address, "groups", GROUPS.iter().map(|group| group.name))),
             },
-            Some((table, key)) if !key.is_empty() => {
-                catalog.get(table).map(|table| Self::Entity(table, decoded(key)))
-            }
+            Some((table, key)) => catalog
+                .get(table)
+                .filter(|table| !key.is_empty() || table.key.kind == KeyKind::Text)
+                .map(|table| Self::Entity(table, decoded(key))),
             _ => None,
         };
         found.ok_or_else(|| {

@@ -43,6 +43,7 @@ enum WantedState {
     Open,
     Replayed,
     Discarded,
+    Erased,
     All,
 }
 
@@ -197,6 +198,7 @@ impl SluiceServer {
             WantedState::Open => Some(LetterState::Open),
             WantedState::Replayed => Some(LetterState::Replayed),
             WantedState::Discarded => Some(LetterState::Discarded),
+            WantedState::Erased => Some(LetterState::Erased),
             WantedState::All => None,
         };
         let from = args.cursor.as_deref().map(cursor).transpose()?;

@@ -2,6 +2,7 @@
 
 pub(super) mod dead_letters;
 mod doctor;
+mod erase;
 mod operate;
 pub(super) mod query;
 mod rebuild;
@@ -62,6 +63,11 @@ pub const GROUPS: &[Group] = &[
         name: "reconcile",
         about: "prove that both sinks have what the source has, and mend what differs",
         router: SluiceServer::reconcile_tools,
+    },
+    Group {
+        name: "erase",
+        about: "erase a person from every sink, for good",
+        router: SluiceServer::erase_tools,
     },
     Group { name: "rebuild", about: "make an index anew from the log", router: SluiceServer::rebuild_tools },
 ];

@@ -10,12 +10,13 @@ use serde_json::Value;
 
 use crate::{
     domain::{KeyKind, MANUAL, TableName},
-    engine::{EntityKey, table_named},
+    engine::{EngineError, EntityKey, table_named},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
         bounded::{AROUND, CUT, LARGEST_ANSWER, fitting},
         entity::EntityAnswer,
+        next_step::worded,
         output::Dialect,
         schema,
         views::EventView,
@@ -150,6 +151,9 @@ struct EventsAnswer {
     events: Vec<EventView>,
     /// Pass it as cursor for the next page; absent when these were the last.
     next_cursor: Option<String>,
+    /// What these may lack and why; absent where the store has all of the log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    behind: Vec<String>,
     /// How to see what is not shown.
     hint: Option<String>,
 }
@@ -175,6 +179,9 @@ struct SqlAnswer {
     /// What the operator should mend; the rows are as asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
+    /// What the rows may lack and why; absent where the store has all of the log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    behind: Vec<String>,
     /// How to see what was not returned.
     hint: Option<&'static str>,
 }
@@ -202,7 +209,7 @@ impl SluiceServer {
             evento: args.evento,
             categoria: args.categoria,
             usuario: args.usuario,
-            entidade: args.entidade_id.map(|key| key.trim().to_owned()),
+            entidade: args.entidade_id,
             from: args.from.as_deref().map(|text| instant("from", text)).transpose()?,
             to: args.to.as_deref().map(|text| instant("to", text)).transpose()?,
             min_valor: args.min_valor,
@@ -228,7 +235,8 @@ impl SluiceServer {
         let hints: Vec<&str> = more.into_iter().chain(is_cut.then_some(CUT)).collect();
         let hint = (!hints.is_empty()).then(|| hints.join("; "));
         let next_cursor = next.map(EventCursor::encode);
-        Ok(Answer(EventsAnswer { events, next_cursor, hint }))
+        let behind = self.store_lacks().await;
+        Ok(Answer(EventsAnswer { events, next_cursor, behind, hint }))
     }
 
     #[tool(
@@ -250,6 +258,7 @@ impl SluiceServer {
             rows: usize::try_from(rows).unwrap_or(usize::MAX),
             bytes: LARGEST_ANSWER - AROUND,
             timeout: LONGEST_STATEMENT,
+            verbatim: false,
         };
         let (store, mut answer) = self.engine.questions.sql(&args.sql, limits).await?;
         let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
@@ -274,6 +283,7 @@ impl SluiceServer {
             rows: answer.rows,
             truncated: answer.truncated,
             warning: answer.warning,
+            behind: self.store_lacks().await,
             hint,
         };
         Ok(Answer(content))
@@ -291,7 +301,7 @@ impl SluiceServer {
         let args: LeadArgs = arguments(given)?;
         let is_by_id = args.id.is_some();
         let key = match (args.id, args.email) {
-            (Some(id), None) => EntityKey::Key(id.trim().to_owned()),
+            (Some(id), None) => EntityKey::Key(id),
             (None, Some(email)) if !email.trim().is_empty() => {
                 EntityKey::Lookup { column: "email".to_owned(), value: email.trim().to_owned() }
             }
@@ -337,7 +347,21 @@ impl SluiceServer {
             EntityKey::Key(key) if table.key.kind != KeyKind::Text => EntityKey::Key(key.trim().to_owned()),
             key => key.clone(),
         };
-        Ok(Answer(EntityAnswer::new(self.engine.questions.entity(table, &trimmed).await?, &self.outgoing)))
+        let found = self.engine.questions.entity(table, &trimmed).await;
+        let behind = self.store_lacks().await;
+        let history = match found {
+            Err(error @ EngineError::UnknownEntity { .. }) => {
+                return Err(ToolError::from(error).with_causes(&behind));
+            }
+            found => found?,
+        };
+        Ok(Answer(EntityAnswer { behind, ..EntityAnswer::new(history, &self.outgoing) }))
+    }
+
+    /// What answers from the store lack just now.
+    pub(super) async fn store_lacks(&self) -> Vec<String> {
+        let lacks = self.engine.questions.store_lacks().await;
+        lacks.into_iter().map(|lack| lack.worded(worded)).collect()
     }
 }
 

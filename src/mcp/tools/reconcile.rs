@@ -76,6 +76,6 @@ impl SluiceServer {
                 self.engine.syncs.status(id).await?
             }
         };
-        Ok(self.answer(status))
+        Ok(self.answer(status).await)
     }
 }

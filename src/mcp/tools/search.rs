@@ -17,6 +17,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments, index_named},
+        next_step::worded,
         schema,
     },
 };
@@ -75,6 +76,9 @@ struct SearchFound {
     hits: Vec<Map<String, Value>>,
     counts: Vec<ValueCounts>,
     days: Vec<DayCount>,
+    /// What may be missing here and why; absent where the index has all of the log in all of its columns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    behind: Vec<String>,
     /// For the next hits, where there are any.
     next_cursor: Option<String>,
     /// How to see what this answer had no room for.
@@ -128,6 +132,9 @@ impl SluiceServer {
             count_by_day: args.count_by_day,
         };
         let answer = self.engine.questions.search(&request).await?;
-        Ok(Answer(page::fit(&request, args.detail, answer, question, &self.outgoing)))
+        let lacks = self.engine.questions.index_lacks(index).await;
+        let behind = lacks.into_iter().map(|lack| lack.worded(worded)).collect();
+        let found = page::fit(&request, args.detail, answer, question, &self.outgoing);
+        Ok(Answer(SearchFound { behind, ..found }))
     }
 }

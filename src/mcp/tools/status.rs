@@ -29,6 +29,9 @@ struct Dashboard {
     tables: Vec<TableCounts>,
     /// When these numbers were taken.
     checked_at: DateTime<Utc>,
+    /// What of the log is not in the store or the index yet, and why: what is counted here may not be found there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    behind: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -89,6 +92,14 @@ impl SluiceServer {
             key: health.key.to_owned(),
             tables: overview.into_iter().map(table_counts).collect(),
             checked_at: Utc::now(),
+            behind: self
+                .engine
+                .drains
+                .all_behind()
+                .await
+                .into_iter()
+                .map(|lack| lack.worded(worded))
+                .collect(),
             warnings,
         };
         Ok(Answer(dashboard))
@@ -96,8 +107,8 @@ impl SluiceServer {
 
     #[tool(
         title = "Pipeline status",
-        description = "Whether everything runs: Supabase, Kafka, Postgres and Elasticsearch each asked now, the drains of this server, \
-            lag, dead letters and the latest syncs, with every problem and what to do about it.",
+        description = "Whether everything runs and all is there: every part asked now, each table's rows at the source, in store and \
+            index, parked and not read yet, lag, drains, schedules, dead letters and the latest syncs, with every problem and what to do.",
         output_schema = schema::output::<PipelineStatus>(),
         annotations(read_only_hint = true, open_world_hint = true)
     )]

@@ -20,6 +20,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
+        next_step::worded,
         schema, tasks,
     },
     source::Condition,
@@ -142,6 +143,9 @@ fn default_hours() -> u32 {
 pub(super) struct SyncAnswer {
     #[serde(flatten)]
     sync: SyncStatus,
+    /// Why the source may not have shown all of its rows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     /// What to call next, if anything.
     next_step: Option<String>,
 }
@@ -232,7 +236,7 @@ impl SluiceServer {
         let id = sync_id(&args.sync_id)?;
         let mut progress = Progress::of(&context);
         let status = self.engine.syncs.wait_for(id, patience(args.wait), &mut progress).await?;
-        Ok(self.answer(status))
+        Ok(self.answer(status).await)
     }
 
     #[tool(
@@ -301,32 +305,45 @@ impl SluiceServer {
                 self.engine.syncs.status(id).await?
             }
         };
-        Ok(self.answer(status))
+        Ok(self.answer(status).await)
     }
 
-    pub(super) fn answer(&self, sync: SyncStatus) -> Answer<SyncAnswer> {
-        let next_step = self.next_step(&sync);
-        Answer(SyncAnswer { sync, next_step })
+    pub(super) async fn answer(&self, sync: SyncStatus) -> Answer<SyncAnswer> {
+        let mut warnings = Vec::new();
+        if sync.state != SyncPhase::Running {
+            let spots = self.engine.inspection.blind_spots(&sync.table).await;
+            warnings.extend(spots.into_iter().map(|spot| spot.worded(worded)));
+        }
+        let next_step = self.next_step(&sync).await;
+        Answer(SyncAnswer { sync, warnings, next_step })
     }
 
-    fn next_step(&self, sync: &SyncStatus) -> Option<String> {
+    async fn next_step(&self, sync: &SyncStatus) -> Option<String> {
         match sync.state {
             SyncPhase::Running => {
                 Some("Call get_sync with this sync_id to follow it, or cancel_sync to stop it.".to_owned())
             }
-            SyncPhase::Draining => Some(
-                "Everything is in the log; call get_sync with wait=true, or get_pipeline_status if it stays like this."
-                    .to_owned(),
-            ),
+            SyncPhase::Draining => {
+                let sinks: Vec<&str> =
+                    sync.sinks.iter().filter(|sink| !sink.queryable).map(|sink| sink.sink.as_str()).collect();
+                let stuck = self.engine.drains.stuck(&sinks).await;
+                if stuck.is_empty() {
+                    return Some("Everything is in the log; call get_sync with wait=true.".to_owned());
+                }
+                let stuck: Vec<String> = stuck.into_iter().map(|one| one.worded(worded)).collect();
+                Some(format!("Everything is in the log, and waits there: {}", stuck.join("; ")))
+            }
             SyncPhase::Failed if let Some(report) = asking(sync) => Some(format!(
                 "{gone} rows were not removed. Look at the source: a key that sees only some rows looks the same. If they are really gone, ask the user, then call reconcile_table with allow_deletes: {gone}.",
                 gone = report.gone - report.deleted
             )),
-            SyncPhase::Done if sync.more => Some("The source has more: call the same tool again to go on.".to_owned()),
-            SyncPhase::Done if sync.rows_read == 0 => self.engine.project.empty_hint(),
+            SyncPhase::Done if sync.more => {
+                Some("The source has more: call the same tool again to go on.".to_owned())
+            }
             SyncPhase::Done => None,
             SyncPhase::Failed => Some(
-                "Mend what error names; the same tool, called again, goes on from where this one stopped.".to_owned(),
+                "Mend what error names; the same tool, called again, goes on from where this one stopped."
+                    .to_owned(),
             ),
             SyncPhase::Cancelled | SyncPhase::Interrupted => {
                 Some("Call the same tool again to go on from where it stopped.".to_owned())

@@ -12,6 +12,9 @@ use serde::Serialize;
 pub const UNIQUE_KEY: &str = "make sure that it is unique and never null: of rows that share a key the table keeps only one, every sync \
                               appends them again, and some may never be read";
 
+/// What to do about rows that have no key.
+pub const KEY_FOR_ALL: &str = "name a column that tells rows apart, and is never null, as the key in the table's definition, or fill it at the source";
+
 pub use self::{
     check::{Difference, DifferenceKind, differences},
     discover::{DiscoverError, discover},

@@ -32,7 +32,7 @@ pub use self::{
     source::SampleSource,
 };
 use self::{
-    server::{PUBLIC, State},
+    server::{Hook, PUBLIC, State},
     table::{Row, SampleTable, row_of, row_of_text},
 };
 use crate::domain::{Catalog, Json, JsonObject, Table, json::to_value};
@@ -218,7 +218,12 @@ impl SampleServer {
 
     /// Whether row-level security hides everything from keys of low privilege.
     pub fn set_row_level_security(&self, on: bool) {
-        self.lock().row_level_security = on;
+        self.lock().row_level_security = on.then_some(0);
+    }
+
+    /// Has a policy show keys of low privilege one row in so many.
+    pub fn show_one_in(&self, rows: usize) {
+        self.lock().row_level_security = Some(rows);
     }
 
     /// Whether the project describes itself.
@@ -239,6 +244,11 @@ impl SampleServer {
     /// What to do with the next requests for rows, one each.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         self.lock().script.extend(faults);
+    }
+
+    /// Calls this before each request for rows is answered, so that a test can change the project between two pages.
+    pub fn before_each_answer(&self, hook: impl Fn(&SeenRequest) + Send + Sync + 'static) {
+        self.lock().hook = Some(Hook(Arc::new(hook)));
     }
 
     /// Every request so far, and forgets them.

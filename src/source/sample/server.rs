@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    io,
+    fmt, io,
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -33,14 +33,26 @@ pub(super) struct State {
     /// By schema and name.
     pub(super) tables: BTreeMap<(String, String), SampleTable>,
     pub(super) max_rows: Option<usize>,
-    pub(super) row_level_security: bool,
+    /// Row-level security, and of how many rows a policy shows keys of low privilege one; none where that is 0.
+    pub(super) row_level_security: Option<usize>,
     pub(super) openapi: bool,
     /// How far the clock that answers are dated by is ahead.
     pub(super) clock: TimeDelta,
     pub(super) script: VecDeque<Fault>,
     pub(super) openapi_script: VecDeque<Fault>,
     pub(super) seen: VecDeque<SeenRequest>,
+    pub(super) hook: Option<Hook>,
     project: Option<SampleProject>,
+}
+
+/// What a test does before each request for rows is answered.
+#[derive(Clone)]
+pub(super) struct Hook(pub(super) Arc<dyn Fn(&SeenRequest) + Send + Sync>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 /// Requests remembered at most: a server may run for weeks.
@@ -176,9 +188,15 @@ async fn read_rows(
 ) -> Response<Body> {
     let parameters: Vec<(String, String)> =
         url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+    let request = seen(&name, &parameters, &headers);
+    // Not under the lock: it changes the project.
+    let hook = lock(&state).hook.clone();
+    if let Some(Hook(hook)) = hook {
+        hook(&request);
+    }
     let scripted = {
         let mut state = lock(&state);
-        state.remember(seen(&name, &parameters, &headers));
+        state.remember(request);
         state.catch_up();
         state.script.pop_front()
     };
@@ -223,11 +241,10 @@ fn answer(
         read.offset = first;
         read.limit = last.map(|last| (last + 1).saturating_sub(first)).or(read.limit);
     }
-    let hidden = state.row_level_security && role == Role::Low;
-    let found = if hidden {
-        Found { rows: Vec::new(), total: 0 }
-    } else {
-        table.read(name, &read, state.max_rows)?
+    let found = match state.row_level_security.filter(|_| role == Role::Low) {
+        Some(0) => Found { rows: Vec::new(), total: 0 },
+        Some(one_in) => table.showing_one_in(one_in).read(name, &read, state.max_rows)?,
+        None => table.read(name, &read, state.max_rows)?,
     };
     let counted = prefers(headers, "count=exact");
     if counted && read.offset > found.total {

@@ -72,6 +72,7 @@ fn settings(server: &SampleServer) -> Result<SupabaseSettings, Fault> {
     Ok(SupabaseSettings {
         url: url.into(),
         key: keys::SECRET.into(),
+        ssl_ca_location: None,
         schema: "public".to_owned(),
         page_size: SupabaseSettings::PAGE_SIZE,
         timeout: Duration::from_secs(30),
@@ -118,8 +119,8 @@ impl Source for SampleSource {
         self.reader.check(table).await
     }
 
-    async fn rows_ahead(&self, table: Table, now: DateTime<Utc>) -> Result<Option<u64>, Fault> {
-        self.reader.rows_ahead(table, now).await
+    async fn rows_since(&self, table: Table, at: DateTime<Utc>) -> Result<Option<u64>, Fault> {
+        self.reader.rows_since(table, at).await
     }
 
     async fn health(&self) -> Result<SourceHealth, Fault> {
@@ -132,7 +133,7 @@ impl Source for SampleSource {
         Ok(health)
     }
 
-    fn empty_hint(&self) -> Option<SourceWarning> {
+    fn blind_spot(&self) -> Option<SourceWarning> {
         None
     }
 }

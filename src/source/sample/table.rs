@@ -96,6 +96,12 @@ impl SampleTable {
         }
     }
 
+    /// The table as a policy shows it that lets one row in so many through.
+    pub(super) fn showing_one_in(&self, rows: usize) -> Self {
+        let rows = self.rows.iter().step_by(rows.max(1)).cloned().collect();
+        Self { columns: self.columns.clone(), rows }
+    }
+
     pub(super) fn read(&self, name: &str, read: &Read, most: Option<usize>) -> Result<Found, Failure> {
         let mut named: Vec<&str> = read.order.iter().map(|order| order.column.as_str()).collect();
         read.filters.iter().for_each(|filter| filter.columns(&mut named));

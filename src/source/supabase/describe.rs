@@ -13,7 +13,8 @@ use crate::{
     domain::{ColumnKind, Json, Members, Table, json, parse_instant},
     fault::Fault,
     source::description::{
-        Basis, DescribedColumn, Description, Difference, DifferenceKind, differences, kind_of_format,
+        Basis, DescribedColumn, Description, Difference, DifferenceKind, KEY_FOR_ALL, differences,
+        kind_of_format,
     },
 };
 
@@ -142,6 +143,27 @@ impl SupabaseSource {
                 }
             }
         }
+    }
+
+    /// The rows that no event can be made of.
+    pub(super) async fn without_key(&self, table: Table) -> Option<Difference> {
+        let key = table.definition().key_source();
+        let rows = match self.counted(table, Some(format!("{}.is.null", name(key)))).await {
+            Ok((_, rows)) => rows,
+            Err(refusal) => {
+                let fault = self.http.fault(&format!("counting {table}"), refusal);
+                tracing::debug!(%table, problem = told(&fault), "no count of rows without a key");
+                return None;
+            }
+        };
+        (rows > 0).then(|| {
+            Difference::new(
+                DifferenceKind::Key,
+                Some(key),
+                format!("{rows} rows have no {key}: no event can be made of them"),
+                KEY_FOR_ALL,
+            )
+        })
     }
 
     /// Whether of the rows changed last every one says that it was never changed: then nothing may write that time.

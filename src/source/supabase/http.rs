@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use reqwest::{
-    Client, Response,
+    Certificate, Client, Response,
     header::{DATE, HeaderMap, RETRY_AFTER},
     redirect,
 };
@@ -20,6 +20,7 @@ use super::{
     key,
 };
 use crate::{
+    authorities,
     backoff::Backoff,
     config::SupabaseSettings,
     fault::{Fault, FaultKind},
@@ -28,6 +29,9 @@ use crate::{
 
 /// The largest answer that is read. A page of a thousand rows is far below.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Names the authorities to trust.
+const CA_SETTING: &str = "SUPABASE_SSL_CA_LOCATION";
 
 /// First and longest pause between two attempts; `Retry-After` may ask for more.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -105,6 +109,16 @@ impl Http {
         if is_loopback(&settings.url) {
             // A proxy could not reach this machine's own loopback.
             builder = builder.no_proxy();
+        }
+        if let Some(path) = &settings.ssl_ca_location {
+            let pem = authorities::read(PART, CA_SETTING, path)?;
+            let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| {
+                refused(
+                    format!("{CA_SETTING}: {} is unusable: {error}", path.display()),
+                    "write it anew as PEM",
+                )
+            })?;
+            builder = builder.tls_certs_merge(authorities);
         }
         let client = builder
             // Supabase refuses secret keys to anything that looks like a browser.
@@ -258,6 +272,16 @@ impl Http {
 
     /// reqwest's own text holds the URL with its query, which may hold filters: only the kind is repeated.
     fn unanswered(&self, what: &str, error: &reqwest::Error) -> Fault {
+        if is_untrusted(error) {
+            return Fault::misconfigured(
+                PART,
+                format!(
+                    "{what} from {} failed: its certificate is not trusted, or is another server's",
+                    self.host
+                ),
+                "if SUPABASE_URL is right, name the file of the authority that signed it in SUPABASE_SSL_CA_LOCATION",
+            );
+        }
         let reason = if error.is_timeout() {
             "no answer within the timeout"
         } else if error.is_connect() {
@@ -271,6 +295,12 @@ impl Http {
             "check SUPABASE_URL and the network, and that the project is not paused",
         )
     }
+}
+
+/// Whether it ended at the server's certificate.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.into_iter().any(|cause| cause.to_string().contains("certificate"))
 }
 
 /// The address of a table below the base. A name is one segment, whatever it holds; `None` where none can be made of it.

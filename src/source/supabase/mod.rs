@@ -34,7 +34,7 @@ use self::{
 };
 use super::{
     Page, PageToken, Pass, Place, RowQuery, Scope, Source, SourceHealth, SourceWarning, TableOverview,
-    description::{Description, Difference},
+    description::{Description, Difference, DifferenceKind},
 };
 use crate::{
     config::SupabaseSettings,
@@ -46,9 +46,6 @@ const PART: &str = "supabase";
 
 /// The smallest page a slow statement is cut down to; large rows are read one by one if need be.
 const MIN_SLOW_PAGE: u32 = 10;
-
-/// So many rows without a key are no accident: the definition names another column than the one that tells them apart.
-const MANY_KEYLESS: usize = 1_000;
 
 /// The source on a Supabase project.
 pub struct SupabaseSource {
@@ -73,6 +70,8 @@ struct ReadPage {
     rows: Vec<Json>,
     columns: Columns,
     asked_at: DateTime<Utc>,
+    /// How many rows there are, where they were counted.
+    total: Option<u64>,
 }
 
 impl SupabaseSource {
@@ -97,8 +96,18 @@ impl SupabaseSource {
         schema: Option<&str>,
         query: &[(String, String)],
     ) -> Result<(Reply, Vec<Json>), Refusal> {
-        let request =
-            Request { what, path, schema, query, prefer: "timezone=UTC", accept: "application/json" };
+        self.rows_preferring("timezone=UTC", what, path, schema, query).await
+    }
+
+    async fn rows_preferring(
+        &self,
+        prefer: &str,
+        what: &str,
+        path: &str,
+        schema: Option<&str>,
+        query: &[(String, String)],
+    ) -> Result<(Reply, Vec<Json>), Refusal> {
+        let request = Request { what, path, schema, query, prefer, accept: "application/json" };
         self.http.get(&request, |reply| rows_of(&reply.body)).await
     }
 
@@ -163,16 +172,19 @@ impl SupabaseSource {
             _ => Known { columns: self.columns_now(table).await?, page_size: None },
         };
         let source = &table.definition().source;
+        let prefer = if token.pass == Pass::Keyless { "timezone=UTC, count=exact" } else { "timezone=UTC" };
         let mut size = known.page_size.map_or(query.page_size, |size| size.min(query.page_size)).max(1);
         loop {
             let parameters: Parameters = query::page(query, &known.columns, token, size, &self.asked_for);
-            let asked = self.rows(&what, table.source_name(), source.schema.as_deref(), &parameters).await;
+            let schema = source.schema.as_deref();
+            let asked = self.rows_preferring(prefer, &what, table.source_name(), schema, &parameters).await;
             let refusal = match asked {
                 Ok((reply, rows)) => {
                     known.page_size = Some(size.saturating_mul(2)).filter(|size| *size < query.page_size);
                     let columns = known.columns.clone();
                     self.known().insert(table, known);
-                    return Ok(ReadPage { rows, columns, asked_at: reply.asked_at });
+                    let total = overview::total(&reply);
+                    return Ok(ReadPage { rows, columns, asked_at: reply.asked_at, total });
                 }
                 Err(refusal) => refusal,
             };
@@ -199,17 +211,24 @@ impl SupabaseSource {
         }
     }
 
-    /// Rows of the first of the tables that is there, and the server's time.
-    async fn pulse(&self) -> Result<(Option<u64>, Option<DateTime<Utc>>), Fault> {
+    /// Whether the first of the tables that is there shows any row, and the server's time. Counts nothing: that takes the
+    /// longer the more there is.
+    async fn pulse(&self) -> Result<(Option<bool>, Option<DateTime<Utc>>), Fault> {
         let mut forbidden = None;
         for table in self.catalog.tables() {
-            match self.counted(table, None).await {
-                Ok((reply, total)) => return Ok((Some(total), reply.clock)),
+            let definition = table.definition();
+            let query = [
+                query::parameter("select", query::name(definition.key_source())),
+                query::parameter("limit", 1),
+            ];
+            let (what, schema) = (format!("looking at {table}"), definition.source.schema.as_deref());
+            match self.rows(&what, table.source_name(), schema, &query).await {
+                Ok((reply, rows)) => return Ok((Some(!rows.is_empty()), reply.clock)),
                 Err(Refusal::Answer { error, .. }) if error.is_missing_table() => {}
                 Err(refusal) => {
                     let is_forbidden =
                         matches!(&refusal, Refusal::Answer { error, .. } if error.is_forbidden());
-                    let fault = self.http.fault(&format!("counting {table}"), refusal);
+                    let fault = self.http.fault(&what, refusal);
                     if !is_forbidden {
                         return Err(fault);
                     }
@@ -249,34 +268,33 @@ impl Source for SupabaseSource {
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {
         let start = PageToken { pass: Pass::Timeless, last: None };
         let token = after.unwrap_or(&start);
-        let ReadPage { rows, columns, asked_at: read_at } = self.read(query, token, after.is_none()).await?;
+        let read = self.read(query, token, after.is_none()).await?;
+        let ReadPage { rows, columns, asked_at: read_at, total } = read;
+        let without_key = 0;
+        if token.pass == Pass::Keyless {
+            let without_key = total.unwrap_or_default().max(rows.len() as u64);
+            return Ok(Page { rows, read_at, watermark: None, next: None, without_key });
+        }
         let time = columns.time();
         if rows.is_empty() {
             let next = match (token.pass, &query.scope) {
-                (_, Scope::Keys(_)) | (Pass::Keyless, _) => None,
+                (_, Scope::Keys(_)) => None,
                 (Pass::Timeless, Scope::Changed) if time.is_some() => Some(Pass::Timed),
-                (Pass::Timeless | Pass::Timed, _) => Some(Pass::Keyless),
+                _ => Some(Pass::Keyless),
             };
             let next = next.map(|pass| PageToken { pass, last: None });
-            return Ok(Page { rows, read_at, watermark: None, next });
+            return Ok(Page { rows, read_at, watermark: None, next, without_key });
         }
         let last = last_place(query.table, &rows, time, token);
         let last = last.ok_or_else(|| stuck(query.table, &self.http.host))?;
         if token.last.as_ref() == Some(&last) {
             return Err(stuck(query.table, &self.http.host));
         }
-        let watermark = match &last {
-            Place::Row { at, .. } => watermark(query.table, &columns, token.pass, at),
-            Place::Count(seen) if *seen >= MANY_KEYLESS => {
-                return Err(no_key(query.table, &self.http.host, *seen));
-            }
-            Place::Count(_) => None,
-        };
+        let watermark = watermark(query.table, &columns, token.pass, &last.at);
         // All that were asked for: there can't be more.
-        if matches!(&query.scope, Scope::Keys(keys) if rows.len() >= keys.len()) {
-            return Ok(Page { rows, read_at, watermark, next: None });
-        }
-        Ok(Page { rows, read_at, watermark, next: Some(PageToken { pass: token.pass, last: Some(last) }) })
+        let is_last = matches!(&query.scope, Scope::Keys(keys) if rows.len() >= keys.len());
+        let next = (!is_last).then_some(PageToken { pass: token.pass, last: Some(last) });
+        Ok(Page { rows, read_at, watermark, next, without_key })
     }
 
     async fn overview(&self, table: Table) -> Result<TableOverview, Fault> {
@@ -318,13 +336,20 @@ impl Source for SupabaseSource {
     }
 
     async fn check(&self, table: Table) -> Result<Vec<Difference>, Fault> {
-        self.differences_of(table).await
+        let mut found = self.differences_of(table).await?;
+        let is_read =
+            |one: &Difference| !matches!(one.kind, DifferenceKind::Key | DifferenceKind::MissingTable);
+        if found.iter().all(is_read) {
+            found.extend(self.without_key(table).await);
+        }
+        Ok(found)
     }
 
-    async fn rows_ahead(&self, table: Table, now: DateTime<Utc>) -> Result<Option<u64>, Fault> {
-        let Some(modified) = &table.definition().time.modified else { return Ok(None) };
-        let column = table.definition().source_of(modified);
-        let later = format!("{}.gt.{}", query::name(column), query::quoted(&query::spelled(now, table)));
+    async fn rows_since(&self, table: Table, at: DateTime<Utc>) -> Result<Option<u64>, Fault> {
+        let time = &table.definition().time;
+        let Some(column) = time.modified.as_ref().or(time.created.as_ref()) else { return Ok(None) };
+        let column = table.definition().source_of(column);
+        let later = format!("{}.gt.{}", query::name(column), query::quoted(&query::spelled(at, table)));
         match self.counted(table, Some(later)).await {
             Ok((_, count)) => Ok(Some(count)),
             Err(Refusal::Answer { error, .. })
@@ -337,12 +362,10 @@ impl Source for SupabaseSource {
     }
 
     async fn health(&self) -> Result<SourceHealth, Fault> {
-        let (rows, clock) = self.pulse().await?;
+        let (shows_rows, clock) = self.pulse().await?;
         let mut warnings = Vec::new();
-        if rows == Some(0) {
-            warnings.extend(self.empty_hint());
-        }
-        if rows.is_none() {
+        warnings.extend(self.blind_spot());
+        if shows_rows.is_none() {
             warnings.push(SourceWarning {
                 about: "tables",
                 problem: format!("the project serves none of the tables {}", self.catalog.names()),
@@ -352,24 +375,21 @@ impl Source for SupabaseSource {
         Ok(SourceHealth { host: self.http.host.clone(), key: self.key.as_str(), clock, warnings })
     }
 
-    fn empty_hint(&self) -> Option<SourceWarning> {
+    fn blind_spot(&self) -> Option<SourceWarning> {
         (!self.key.sees_everything()).then(|| SourceWarning {
             about: "row-level security",
             problem: format!(
-                "a {} key sees nothing where row-level security has no policy for it",
+                "a {} key sees only the rows that a policy of row-level security shows it, and none where there is no \
+                 policy: what it sees need not be all, and no count can tell",
                 self.key.as_str()
             ),
-            next_step: "if there should be rows, use a secret key in SUPABASE_KEY, or add a policy for this one",
+            next_step: "if there should be more rows, use a secret key in SUPABASE_KEY, or add a policy for this one",
         })
     }
 }
 
 /// Where the last row stands that tells; `None` where none does, since the server did not answer what was asked.
 fn last_place(table: Table, rows: &[Json], time: Option<&str>, token: &PageToken) -> Option<Place> {
-    if token.pass == Pass::Keyless {
-        let before = if let Some(Place::Count(seen)) = &token.last { *seen } else { 0 };
-        return Some(Place::Count(before + rows.len()));
-    }
     rows.iter().rev().find_map(|row| {
         let members = row.members()?;
         let verbatim = |name: &str| {
@@ -382,7 +402,7 @@ fn last_place(table: Table, rows: &[Json], time: Option<&str>, token: &PageToken
             (Pass::Timed, Some(time)) => verbatim(time)?,
             _ => String::new(),
         };
-        Some(Place::Row { at, key })
+        Some(Place { at, key })
     })
 }
 
@@ -390,15 +410,6 @@ fn watermark(table: Table, columns: &Columns, pass: Pass, at: &str) -> Option<Da
     (pass == Pass::Timed && columns.has_modification_time())
         .then(|| parse_instant(at, table.zone()))
         .flatten()
-}
-
-fn no_key(table: Table, host: &str, rows: usize) -> Fault {
-    let key = table.definition().key_source();
-    Fault::misconfigured(
-        PART,
-        format!("reading {table} from {host} failed: {rows} rows have no {key}"),
-        "name the column that tells rows apart, and is never null, as the key in the table's definition",
-    )
 }
 
 fn stuck(table: Table, host: &str) -> Fault {

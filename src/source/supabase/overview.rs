@@ -210,6 +210,6 @@ fn most_first(counts: HashMap<String, u64>) -> Vec<(String, u64)> {
 }
 
 /// The total behind the slash: `0-0/42`, `*/0`.
-fn total(reply: &Reply) -> Option<u64> {
+pub(super) fn total(reply: &Reply) -> Option<u64> {
     reply.headers.get("content-range")?.to_str().ok()?.rsplit('/').next()?.parse().ok()
 }

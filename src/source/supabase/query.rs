@@ -10,6 +10,9 @@ use crate::{
     source::{Condition, PageToken, Pass, Place, RowQuery, Scope},
 };
 
+/// Rows without a key that are shown, for people to see what they are.
+const KEYLESS_SHOWN: u32 = 100;
+
 /// Name and value of each parameter.
 pub(super) type Parameters = Vec<(String, String)>;
 
@@ -21,6 +24,7 @@ pub(super) fn page(
     size: u32,
     asked_for: &[String],
 ) -> Parameters {
+    let size = if token.pass == Pass::Keyless { size.min(KEYLESS_SHOWN) } else { size };
     let mut parameters = vec![parameter("select", columns.selection(asked_for)), parameter("limit", size)];
     let key = name(query.table.definition().key_source());
     // A table may have no time at all: then every row is read, by key.
@@ -30,7 +34,7 @@ pub(super) fn page(
         (Pass::Timed, Some(time)) => {
             parameters.push(parameter("order", format!("{time}.asc,{key}.asc")));
             conditions.push(recent(query, columns, &time));
-            if let Some(Place::Row { at, key: last }) = &token.last {
+            if let Some(Place { at, key: last }) = &token.last {
                 let (at, last) = (quoted(at), quoted(last));
                 conditions.push(format!("or({time}.gt.{at},and({time}.eq.{at},{key}.gt.{last}))"));
             }
@@ -41,18 +45,12 @@ pub(super) fn page(
                 conditions.push(format!("{time}.is.null"));
                 conditions.extend(created_recently(query, columns, &time));
             }
-            if let Some(Place::Row { key: last, .. }) = &token.last {
+            if let Some(Place { key: last, .. }) = &token.last {
                 conditions.push(format!("{key}.gt.{}", quoted(last)));
             }
         }
         (Pass::Keyless, time) => {
-            if let Some(time) = time {
-                parameters.push(parameter("order", format!("{time}.asc")));
-                conditions.push(format!("or({},{time}.is.null)", recent(query, columns, &time)));
-            }
-            if let Some(Place::Count(seen)) = &token.last {
-                parameters.push(parameter("offset", seen));
-            }
+            parameters.extend(time.map(|time| parameter("order", format!("{time}.asc"))));
         }
     }
     conditions.push(if token.pass == Pass::Keyless {
@@ -143,7 +141,7 @@ mod tests {
     }
 
     fn asked(query: &RowQuery, pass: Pass, last: Option<(&str, &str)>) -> Parameters {
-        let last = last.map(|(at, key)| Place::Row { at: at.to_owned(), key: key.to_owned() });
+        let last = last.map(|(at, key)| Place { at: at.to_owned(), key: key.to_owned() });
         let token = PageToken { pass, last };
         page(query, &Columns::expected(query.table), &token, 10, &[])
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sqlx::{Acquire, PgConnection};
 
 use super::{
+    erasures::LastLedger,
     faults::{self, PART},
     offsets,
     poison::{self, Refused},
@@ -21,25 +22,33 @@ use crate::{
     fault::Fault,
     sink::{Applied, ApplyError, SinkBatch},
     store::{
-        check_spans, fenced,
+        check_spans,
+        erasures::without_erased,
+        fenced,
         layout::check_layout,
         refusals::{Outcome, Streaks},
         refuses_everything, table_of,
     },
 };
 
-/// Applies a batch. When the server refuses it, looks about as long as `search_for` for the events at fault.
+/// What a batch is applied with.
+pub(super) struct Knows<'a> {
+    pub(super) catalog: Catalog,
+    pub(super) streaks: &'a Streaks,
+    pub(super) erasures: &'a LastLedger,
+    /// About as long it is looked for the events at fault when the server refuses a batch.
+    pub(super) search_for: Duration,
+}
+
+/// Applies a batch, but for what is about erased entities.
 pub(super) async fn apply(
     connection: &mut PgConnection,
-    catalog: Catalog,
     log: &str,
     batch: &SinkBatch,
-    streaks: &Streaks,
-    search_for: Duration,
+    knows: &Knows<'_>,
 ) -> Result<Applied, ApplyError> {
+    let Knows { catalog, streaks, erasures, search_for } = *knows;
     check_spans(PART, batch)?;
-    let rows = Rows::of(batch);
-
     let mut transaction = connection.begin().await.map_err(|error| apply_fault(&error))?;
     let ours =
         offsets::advance(&mut transaction, log, &batch.spans).await.map_err(|error| apply_fault(&error))?;
@@ -47,6 +56,11 @@ pub(super) async fn apply(
         transaction.rollback().await.map_err(|error| apply_fault(&error))?;
         return Err(fenced(PART, batch).into());
     }
+    let ledger = erasures.beside(&mut transaction).await.map_err(|error| apply_fault(&error))?;
+    let events = batch.events.len();
+    let kept = without_erased(batch, &ledger);
+    let batch = &*kept;
+    let rows = Rows::of(batch);
     let rejections = poison::visible(&rows);
     if !rejections.is_empty() {
         transaction.rollback().await.map_err(|error| apply_fault(&error))?;
@@ -64,7 +78,8 @@ pub(super) async fn apply(
             transaction.commit().await.map_err(|error| apply_fault(&error))?;
             let taken = batch.events.iter().map(table_of).collect();
             streaks.judge(&Outcome { taken, ..Outcome::default() });
-            Ok(applied)
+            let erased = u64::try_from(events - batch.events.len()).unwrap_or(u64::MAX);
+            Ok(Applied { erased, ..applied })
         }
         Err(error) if faults::is_refused_content(&error) => {
             transaction.rollback().await.map_err(|error| apply_fault(&error))?;

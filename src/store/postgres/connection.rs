@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ConnectOptions, PgConnection, PgPool, Postgres,
@@ -19,7 +20,7 @@ use sqlx::{
 };
 
 use super::faults::{self, PART};
-use crate::{config::PostgresSettings, fault::Fault};
+use crate::{config::PostgresSettings, fault::Fault, redaction};
 
 /// A call is a handful of statements, each bounded by the server: only a server that fell silent takes longer.
 const STATEMENTS_IN_A_CALL: u32 = 4;
@@ -111,6 +112,10 @@ impl Connector {
 /// What a URL says, or that it is none.
 pub(super) fn parsed_url(variable: &str, url: &SecretString) -> Result<PgConnectOptions, Fault> {
     let url = url.expose_secret();
+    let password = url::Url::parse(url).ok().and_then(|url| url.password().map(str::to_owned));
+    if let Some(password) = password {
+        redaction::keep(&percent_decode_str(&password).decode_utf8_lossy());
+    }
     // The parser takes any scheme, and its message may quote the URL, and with it the password.
     PgConnectOptions::from_str(url)
         .ok()

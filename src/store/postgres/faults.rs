@@ -6,7 +6,12 @@
 use sqlx::error::DatabaseError;
 use sqlx_core::migrate::MigrateError;
 
-use crate::fault::{Fault, FaultKind};
+use super::fitness::POOLER;
+use crate::{
+    fault::{Fault, FaultKind},
+    next_step::NextStep,
+    redaction::words,
+};
 
 /// The part every fault of this adapter names.
 pub(super) const PART: &str = "postgres";
@@ -29,6 +34,8 @@ const fn misconfigured(code: &'static str, advice: &'static str) -> Meaning {
 
 /// Whole codes stand before their class: the first match counts.
 const MEANINGS: &[Meaning] = &[
+    misconfigured("26000", POOLER),
+    misconfigured("42P05", POOLER),
     transient("08", "the connection broke; it is made again"),
     misconfigured(
         "0A",
@@ -41,7 +48,6 @@ const MEANINGS: &[Meaning] = &[
     misconfigured("3F", "create the schema that the user's search_path names"),
     transient("40", "another transaction was in the way; it is repeated"),
     misconfigured("42501", "grant the user the missing permission"),
-    misconfigured("42P01", "a table is missing; run `sluice migrate`"),
     misconfigured("42703", "a column is missing; run `sluice migrate`"),
     misconfigured(
         "42P07",
@@ -49,7 +55,10 @@ const MEANINGS: &[Meaning] = &[
     ),
     misconfigured("42883", "the server lacks a function; use PostgreSQL 14 or later"),
     misconfigured("42", "the tables are not what sluice expects; run `sluice migrate`"),
-    transient("53100", "the server's disk is full; free some space"),
+    transient(
+        "53100",
+        "the server's disk is full; free some space on it, nothing is lost and it is tried again by itself",
+    ),
     transient("53300", "the server has no connection left; lower the pool's size or raise max_connections"),
     transient("53", "the server is short of something; it is tried again"),
     transient("55", "another session holds a lock; it is tried again"),
@@ -72,7 +81,7 @@ pub(super) fn fault(attempt: &str, error: &sqlx::Error) -> Fault {
         sqlx::Error::Database(database) => from_database(attempt, database.as_ref()),
         sqlx::Error::Io(io) => Fault::transient(
             PART,
-            format!("{attempt}: {io}"),
+            format!("{attempt}: {}", words(&io.to_string())),
             "check that the server runs and can be reached",
         ),
         sqlx::Error::PoolTimedOut => Fault::transient(
@@ -85,7 +94,7 @@ pub(super) fn fault(attempt: &str, error: &sqlx::Error) -> Fault {
         }
         sqlx::Error::Tls(tls) => Fault::misconfigured(
             PART,
-            format!("{attempt}: no TLS connection: {tls}"),
+            format!("{attempt}: no TLS connection: {}", words(&tls.to_string())),
             "check sslmode and sslrootcert in DATABASE_URL",
         ),
         sqlx::Error::Configuration(_) => Fault::misconfigured(
@@ -181,9 +190,17 @@ pub(super) fn refusal(error: &sqlx::Error) -> String {
 
 fn from_database(attempt: &str, error: &dyn DatabaseError) -> Fault {
     let code = error.code().unwrap_or_default();
-    let (kind, advice) = meaning(&code);
+    let (kind, advice) = match &*code {
+        // What a pooler says of settings that a session begins with.
+        "08P01" if error.message().contains("startup parameter") => (FaultKind::Misconfigured, POOLER.into()),
+        "42P01" => (FaultKind::Misconfigured, NextStep::Migrate),
+        code => {
+            let (kind, advice) = meaning(code);
+            (kind, advice.into())
+        }
+    };
     let speaks = SPEAKING_CLASSES.iter().any(|class| code.starts_with(class));
-    let message = if speaks { error.message() } else { "the server reports an error" };
+    let message = if speaks { words(error.message()) } else { "the server reports an error".to_owned() };
     Fault::new(PART, kind, format!("{attempt}: {message} (SQLSTATE {code})"), advice)
 }
 
@@ -242,5 +259,51 @@ mod tests {
         let fault = fault("sync", &broken);
         assert_eq!(fault.kind, FaultKind::Misconfigured);
         assert!(!fault.to_string().contains("segredo"), "{fault}");
+    }
+
+    #[derive(Debug)]
+    struct Told(&'static str);
+
+    impl std::fmt::Display for Told {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Told {}
+
+    impl DatabaseError for Told {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some("08P01".into())
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn a_server_that_quotes_the_password_is_not_repeated() {
+        let url = secrecy::SecretString::from("postgres://ana:senha%40do-banco@localhost/x");
+        super::super::connection::parsed_url("DATABASE_URL", &url).expect("a URL");
+        let quoted = sqlx::Error::Database(Box::new(Told("no route for ana:senha@do-banco")));
+        let told = fault("apply", &quoted).to_string();
+        assert!(told.contains("ana:***") && !told.contains("senha"), "{told}");
     }
 }

@@ -11,7 +11,9 @@ use crate::{
     domain::Table,
     fault::Fault,
     log::Position,
-    store::{Appended, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, tables::key_type},
+    store::{
+        Appended, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, Tally, tables::key_type,
+    },
 };
 
 type StoredEntry = (String, Uuid, i64, bool, Option<i64>, bool);
@@ -28,11 +30,12 @@ impl Ledger for PgStore {
         limit: u32,
     ) -> Result<Vec<Entry>, Fault> {
         let key = &table.definition().key;
-        // No key is the empty text, so every key is behind it.
+        // The empty text is the first key there may be.
+        let beyond = if after.is_some() { ">" } else { ">=" };
         let statement = format!(
             "WITH page AS MATERIALIZED (
                  SELECT entity, event, versao, removed FROM sluice_appended
-                 WHERE log = $1 AND table_name = $2 AND entity > $3 AND versao > 0 ORDER BY entity LIMIT $4
+                 WHERE log = $1 AND table_name = $2 AND entity {beyond} $3 AND versao > 0 ORDER BY entity LIMIT $4
              )
              SELECT p.entity, p.event, p.versao, p.removed, t.versao, e.there IS NOT NULL
              FROM page AS p
@@ -57,6 +60,25 @@ impl Ledger for PgStore {
             has_event,
         };
         Ok(rows.into_iter().map(entry).collect())
+    }
+
+    async fn tally(&self, log: &str, letters: &str, table: Table) -> Result<Tally, Fault> {
+        let statement = format!(
+            "SELECT (SELECT count(*) FROM \"{table}\"),
+                    (SELECT count(*) FROM sluice_appended
+                     WHERE log = $1 AND table_name = $3 AND versao > 0 AND NOT removed),
+                    (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
+                     WHERE p.log = $2 AND p.table_name = $3 AND NOT EXISTS (
+                         SELECT FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id
+                     ))"
+        );
+        let (entities, appended, parked): (i64, i64, i64) = over!(self, "count entities", connection =>
+            sqlx::query_as(&statement).bind(log).bind(letters).bind(table.name()).fetch_one(connection))?;
+        let [entities, appended, parked] =
+            [entities, appended, parked].map(|count| u64::try_from(count).unwrap_or_default());
+        Ok(Tally { entities, appended, parked })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {

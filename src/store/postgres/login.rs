@@ -85,6 +85,11 @@ impl Logins {
         self.named.as_ref().map(PgConnectOptions::get_username)
     }
 
+    /// The database that `DATABASE_READ_URL` names.
+    pub(super) fn named_place(&self) -> Option<String> {
+        self.named.as_ref().map(database_key)
+    }
+
     /// How sluice itself connects.
     pub(super) fn own(&self) -> &PgConnectOptions {
         &self.own

@@ -12,6 +12,17 @@ const MIGRATIONS: [(&str, &str); 4] = [
     ("readers", include_str!("../../../migrations/postgres/0004_readers.sql")),
 ];
 
+/// The migrations up to a version, each as it was run.
+pub(super) fn up_to(version: i64) -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.iter().take(usize::try_from(version).unwrap_or_default()).map(|(_, sql)| *sql)
+}
+
+/// The tables that a migration makes where they are not there.
+pub(super) fn tables_of(sql: &'static str) -> impl Iterator<Item = &'static str> {
+    let named = |line: &'static str| line.strip_prefix("CREATE TABLE IF NOT EXISTS ")?.split(' ').next();
+    sql.lines().filter_map(named)
+}
+
 /// A later release's migrations are left alone, so that workers can be upgraded one by one.
 pub(super) static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let migration = |(version, (name, sql)): (i64, &(&'static str, &'static str))| {
@@ -29,6 +40,19 @@ mod tests {
     use std::{collections::BTreeSet, path::Path};
 
     use super::*;
+
+    #[test]
+    fn every_migration_changes_nothing_where_it_was_run_before() {
+        for sql in up_to(i64::MAX) {
+            let creates = sql.lines().filter(|line| line.starts_with("CREATE"));
+            assert!(creates.clone().count() > 0);
+            for line in creates {
+                assert!(line.contains(" IF NOT EXISTS "), "{line}");
+            }
+        }
+        let tables: Vec<&str> = up_to(1).flat_map(tables_of).collect();
+        assert_eq!(tables, ["eventos_raw", "eventos_agregados", "sluice_removed", "sluice_tables"]);
+    }
 
     #[test]
     fn every_file_of_the_folder_is_a_migration_at_its_number() {

@@ -10,7 +10,9 @@ mod access;
 mod apply;
 mod columns;
 mod connection;
+mod erasures;
 mod faults;
+mod fitness;
 mod health;
 mod identity;
 mod lease;
@@ -26,6 +28,7 @@ mod query;
 mod questions;
 mod readers;
 mod rows;
+mod same_database;
 mod session;
 mod statement;
 mod syncs;
@@ -34,20 +37,23 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 pub use self::readers::CreatedReader;
 pub(crate) use self::statement::{checked, is_allowed_function, is_allowed_type};
-use self::{connection::Connector, login::Logins, migrations::MIGRATOR, session::QuestionSessions};
+use self::{
+    connection::Connector, erasures::LastLedger, login::Logins, migrations::MIGRATOR,
+    session::QuestionSessions,
+};
 use crate::{
     config::PostgresSettings,
     domain::{Catalog, Table},
     fault::Fault,
     identity::Identity,
     log::Position,
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
     store::{Begun, Coverage, NewSync, Readable, Store, SyncRecord, refusals::Streaks},
 };
 
@@ -62,8 +68,12 @@ pub struct PgStore {
     sessions: QuestionSessions,
     readable: Arc<Readable>,
     streaks: Arc<Streaks>,
+    /// The ledger as it was at the last batch.
+    erasures: Arc<LastLedger>,
     /// Where the tables are, once known.
     schema: Arc<OnceCell<String>>,
+    /// Set once questions were found to be asked of the database that this store fills.
+    is_same: Arc<OnceCell<()>>,
 }
 
 impl PgStore {
@@ -83,7 +93,9 @@ impl PgStore {
             sessions: QuestionSessions::new(logins),
             readable: Arc::new(Readable::of(catalog)),
             streaks: Arc::default(),
+            erasures: Arc::default(),
             schema: Arc::default(),
+            is_same: Arc::default(),
         })
     }
 
@@ -107,6 +119,20 @@ impl PgStore {
         self.sessions.begin(self.connector.timeout()).await?.end().await?;
         Ok(created)
     }
+
+    /// What of the database, or of the way to it, keeps sluice from working. `session` is one of its own.
+    async fn unfitness(&self, session: &mut PgConnection) -> Result<Option<Fault>, Fault> {
+        const ATTEMPT: &str = "examine the database";
+        let to_fault = |error| faults::fault(ATTEMPT, &error);
+        let mut other = self.connector.dedicated("sluice", self.connector.timeout()).await?;
+        let one = fitness::backend(session).await.map_err(to_fault)?;
+        let is_pooled = fitness::backend(&mut other).await.map_err(to_fault)? == one;
+        let _ = other.close().await;
+        if is_pooled {
+            return Ok(Some(fitness::pooled()));
+        }
+        fitness::problem(session).await.map_err(to_fault)
+    }
 }
 
 #[async_trait]
@@ -128,6 +154,10 @@ impl Sink for PgStore {
 
     async fn prepare(&self) -> Result<(), Fault> {
         let mut connection = self.connector.dedicated("sluice migrate", UNBOUNDED).await?;
+        if let Some(problem) = self.unfitness(&mut connection).await? {
+            return Err(problem);
+        }
+        fitness::make_dropped_tables(&mut connection).await?;
         // Waits for its turn: another process may be at it.
         MIGRATOR.run_direct(&mut connection).await.map_err(|error| faults::from_migration(&error))?;
         prepare::tables(&mut connection, self.catalog).await?;
@@ -156,12 +186,33 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "apply";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let (streaks, search_for) = (&*self.streaks, self.connector.timeout());
-            let outcome = apply::apply(&mut connection, self.catalog, log, batch, streaks, search_for).await;
+            let knows = apply::Knows {
+                catalog: self.catalog,
+                streaks: &self.streaks,
+                erasures: &self.erasures,
+                search_for: self.connector.timeout(),
+            };
+            let outcome = apply::apply(&mut connection, log, batch, &knows).await;
             connection.settled();
             outcome
         };
         self.connector.bounded(ATTEMPT, call).await
+    }
+
+    fn obeys_erasures(&self) -> bool {
+        true
+    }
+
+    fn left_behind(&self) -> Option<&'static str> {
+        Some(
+            "deleted rows, in the database's files until a vacuum, and in archived WAL and replicas' archives as long as you \
+             keep them",
+        )
+    }
+
+    async fn discard(&self, _: &[SinkEvent]) -> Result<(), Fault> {
+        // Nothing of them gets in.
+        Ok(())
     }
 
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {
@@ -183,7 +234,17 @@ impl Sink for PgStore {
         const ATTEMPT: &str = "ask for health";
         let call = async {
             let mut connection = self.connector.acquire(ATTEMPT).await?;
-            let outcome = health::health(&mut connection, self.catalog).await;
+            let outcome = health::health(&mut connection).await;
+            connection.settle(ATTEMPT, outcome)
+        };
+        self.connector.bounded(ATTEMPT, call).await
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        const ATTEMPT: &str = "count rows";
+        let call = async {
+            let mut connection = self.connector.acquire(ATTEMPT).await?;
+            let outcome = health::counts(&mut connection, self.catalog).await;
             connection.settle(ATTEMPT, outcome)
         };
         self.connector.bounded(ATTEMPT, call).await

@@ -45,15 +45,7 @@ async fn meet(
         .bind(&met.id)
         .execute(&mut *transaction)
         .await?;
-    let notice = Notice {
-        kind,
-        part: met.place.clone(),
-        log: met.id.clone(),
-        partition: None,
-        from: 0,
-        to: 0,
-        noticed_at: Utc::now(),
-    };
+    let notice = Notice::replaced(kind, met);
     insert(&mut transaction, &notice).await?;
     if kind == NoticeKind::LogReplaced {
         let old = Identity { place: met.place.clone(), id: before.clone() };
@@ -95,18 +87,35 @@ async fn owe(connection: &mut PgConnection, log: &str) -> Result<(), sqlx::Error
 
 /// A table that sluice had made is not there: the log is read again from its beginning, whoever reads it now.
 pub(super) async fn table_was_dropped(connection: &mut PgConnection, table: &str) -> Result<(), sqlx::Error> {
+    notice_of_table(connection, NoticeKind::SinkReplaced, table).await?;
+    sqlx::query("UPDATE sluice_offsets SET next_offset = NULL, epoch = epoch + 1, updated_at = now()")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A table of sluice's own was dropped and is there again, empty.
+pub(super) async fn own_table_was_dropped(
+    connection: &mut PgConnection,
+    table: &str,
+) -> Result<(), sqlx::Error> {
+    notice_of_table(connection, NoticeKind::TableDropped, table).await
+}
+
+async fn notice_of_table(
+    connection: &mut PgConnection,
+    kind: NoticeKind,
+    table: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO sluice_notices (kind, part, log, partition, from_offset, to_offset)
          VALUES ($1, $2, '', -1, 0, 0)
          ON CONFLICT (kind, part, log, partition, from_offset, to_offset) DO UPDATE SET noticed_at = now()",
     )
-    .bind(NoticeKind::SinkReplaced.as_str())
+    .bind(kind.as_str())
     .bind(format!("{PART}/{table}"))
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    sqlx::query("UPDATE sluice_offsets SET next_offset = NULL, epoch = epoch + 1, updated_at = now()")
-        .execute(connection)
-        .await?;
     Ok(())
 }
 

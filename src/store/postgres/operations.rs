@@ -4,10 +4,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection, postgres::types::PgInterval, types::Json};
+use sqlx::{Connection, FromRow, PgConnection, postgres::types::PgInterval, types::Json};
 use uuid::Uuid;
 
-use super::{PgStore, migrations::MIGRATOR, prepare, syncs};
+use super::{
+    PgStore,
+    faults::PART,
+    fitness,
+    migrations::{self, MIGRATOR},
+    prepare, syncs,
+};
 use crate::{
     domain::TableName,
     fault::Fault,
@@ -181,7 +187,7 @@ impl Operations for PgStore {
                  ON CONFLICT (log, partition, \"offset\") DO UPDATE
                  SET letter_id = excluded.letter_id, resolution = excluded.resolution,
                      resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
-                 WHERE l.letter_id <> excluded.letter_id",
+                 WHERE l.letter_id <> excluded.letter_id OR excluded.resolution = 'erased'",
             )
             .bind(log)
             .bind(&partitions)
@@ -316,6 +322,11 @@ impl Operations for PgStore {
         over!(self, "list syncs", connection => syncs::listed(connection, filter))
     }
 
+    async fn latest_syncs(&self, tables: &[TableName]) -> Result<Vec<SyncRecord>, Fault> {
+        let tables: Vec<&str> = tables.iter().map(|table| table.0.as_str()).collect();
+        over!(self, "look for the latest syncs", connection => syncs::latest(connection, &tables))
+    }
+
     async fn schedules(&self) -> Result<Vec<Schedule>, Fault> {
         let sql = format!("SELECT {SCHEDULE} FROM sluice_schedules ORDER BY table_name");
         let rows: Vec<StoredSchedule> = over!(self, "read the schedules", connection =>
@@ -397,28 +408,76 @@ impl Operations for PgStore {
     }
 
     async fn facts(&self) -> Result<StoreFacts, Fault> {
-        let tables: Vec<&str> = counted(self.catalog)
-            .chain(["eventos_agregados", "sluice_offsets", "sluice_syncs", "sluice_removed"])
-            .collect();
-        let unwritable: Option<String> = over!(self, "examine the store", connection =>
-            sqlx::query_scalar(
-                "SELECT CASE
-                     WHEN pg_is_in_recovery() THEN 'the server is a standby'
-                     WHEN current_setting('transaction_read_only') = 'on' THEN 'transactions are read-only'
-                     ELSE (
-                         SELECT 'the user lacks INSERT or UPDATE on ' || string_agg(c.relname, ', ')
-                         FROM unnest($1::text[]) AS t(name) JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(t.name))
-                         WHERE NOT (has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE'))
-                     )
-                 END",
-            )
-            .bind(&tables)
-            .fetch_one(connection))?;
+        let mut session = self.connector.dedicated("sluice", self.connector.timeout()).await?;
+        let unfit = self.unfitness(&mut session).await?;
+        let _ = session.close().await;
+        if unfit.is_some() {
+            return Ok(StoreFacts { unfit, ..StoreFacts::default() });
+        }
+        if let Some(unfit) = self.unwritable().await? {
+            return Ok(StoreFacts { unfit: Some(unfit), ..StoreFacts::default() });
+        }
+        let is_fresh = over!(self, "look for tables", connection => fitness::is_fresh(connection))?;
+        if is_fresh {
+            return Ok(StoreFacts { is_fresh, ..StoreFacts::default() });
+        }
+        let dropped = over!(self, "look for tables", connection => fitness::dropped(connection))?;
+        if !dropped.is_empty() {
+            return Ok(StoreFacts { dropped, ..StoreFacts::default() });
+        }
         let done: Vec<i64> = over!(self, "read the migrations", connection =>
             sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection))?;
         let migrations = MIGRATOR.iter().filter(|one| !done.contains(&one.version)).count();
         let tables = over!(self, "read the tables' layouts", connection => prepare::pending(connection, self.catalog))?;
-        Ok(StoreFacts { unwritable, pending_migrations: migrations + tables })
+        Ok(StoreFacts { pending_migrations: migrations + tables, ..StoreFacts::default() })
+    }
+}
+
+impl PgStore {
+    /// Why this user can't write here, and what gives it what it lacks.
+    async fn unwritable(&self) -> Result<Option<Fault>, Fault> {
+        let tables: Vec<&str> = counted(self.catalog)
+            .chain(migrations::up_to(i64::MAX).flat_map(migrations::tables_of))
+            .chain(["_sqlx_migrations"])
+            .collect();
+        let found: (bool, bool, String, String, Option<String>, Option<String>) = over!(self, "examine the store", connection =>
+            sqlx::query_as(
+                "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', quote_ident(current_user),
+                        quote_ident(current_database()),
+                        (SELECT string_agg(DISTINCT quote_ident(c.relname), ', ')
+                         FROM unnest($1::text[]) AS t(name) JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(t.name))
+                         WHERE NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+                                    AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))),
+                        CASE WHEN to_regclass('sluice_offsets') IS NULL AND NOT has_schema_privilege(current_schema(), 'CREATE')
+                             THEN quote_ident(current_schema()) END",
+            )
+            .bind(&tables)
+            .fetch_one(connection))?;
+        let (is_standby, is_read_only, user, database, lacking, closed) = found;
+        let told = |problem: String, step: String| Some(Fault::misconfigured(PART, problem, step));
+        Ok(if is_standby {
+            told("the server is a standby".to_owned(), "let DATABASE_URL lead to the primary".to_owned())
+        } else if is_read_only {
+            told(
+                "transactions are read-only".to_owned(),
+                format!(
+                    "run ALTER ROLE {user} SET default_transaction_read_only = off (or ALTER DATABASE {database} RESET \
+                     default_transaction_read_only), then start sluice again"
+                ),
+            )
+        } else if let Some(lacking) = lacking {
+            told(
+                format!("the user {user} may not write {lacking}"),
+                format!("as their owner run GRANT SELECT, INSERT, UPDATE, DELETE ON {lacking} TO {user}"),
+            )
+        } else {
+            closed.and_then(|schema| {
+                told(
+                    format!("the user {user} may make no tables in the schema {schema}"),
+                    format!("as its owner run GRANT CREATE ON SCHEMA {schema} TO {user}"),
+                )
+            })
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use serde_json::{Value, value::RawValue};
 use sqlx::{Column, Executor, PgConnection, Statement, TypeInfo};
 use tokio::time::timeout;
 
@@ -90,13 +91,25 @@ async fn answer(
     let mut answer =
         QueryAnswer { columns, rows: Vec::new(), truncated: lines.len() > limits.rows, warning: None };
     for line in lines.into_iter().take(limits.rows) {
-        let Some(serde_json::Value::Array(row)) = line.as_deref().map(to_value) else {
+        let Some(line) = line else {
             answer.truncated = true;
             break;
         };
-        answer.rows.push(row);
+        answer.rows.push(values(&line, limits.verbatim));
     }
     Ok(answer)
+}
+
+/// The values of a row that the server made JSON.
+fn values(line: &str, verbatim: bool) -> Vec<Value> {
+    let values: Vec<&RawValue> = serde_json::from_str(line).unwrap_or_default();
+    let value = |value: &RawValue| match value.get() {
+        text if verbatim && text.starts_with(|c: char| matches!(c, '{' | '[' | '-' | '0'..='9')) => {
+            Value::from(text)
+        }
+        text => to_value(text),
+    };
+    values.into_iter().map(value).collect()
 }
 
 /// One of the names that Postgres could call behind a dot: a type, or a function that one argument is enough for.

@@ -6,7 +6,14 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
 
-use super::{PgStore, access, columns::storable, faults::PART, query, readers, statement};
+use super::{
+    PgStore, access,
+    columns::storable,
+    faults::{self, PART},
+    query, readers, same_database,
+    session::Session,
+    statement,
+};
 use crate::{
     domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
@@ -42,7 +49,7 @@ impl Questions for PgStore {
 
     async fn entity(&self, table: Table, key: &str) -> Result<Option<StoredEntity>, Fault> {
         let of = &table.definition().key;
-        let Some(key) = crate::store::key(table, key) else { return Ok(None) };
+        let Some(key) = table.key.kind.spelled(key) else { return Ok(None) };
         let mut query = QueryBuilder::new(format!("{} WHERE \"{}\" = ", select(table), of.column));
         query.push_bind(key).push(format!("::{}", key_type(of.kind)));
         Ok(self.entities("read an entity", table, query).await?.pop())
@@ -88,6 +95,7 @@ impl Questions for PgStore {
         let checked = statement::checked(sql, &self.readable, schema)
             .map_err(|problem| refused_statement(PART, self.catalog, problem))?;
         let session = self.sessions.begin(limits.timeout).await?;
+        let session = self.in_own_database(session, schema).await?;
         query::ask(session, &checked, &limits, self.catalog).await
     }
 
@@ -98,13 +106,35 @@ impl Questions for PgStore {
             let own = access::of_own_login(&mut connection, &self.readable).await;
             let own = connection.settle(ATTEMPT, own)?;
             let session = self.sessions.begin_as_anybody(self.connector.timeout()).await?;
-            access::of_questions(session, own, self.schema().await?, &self.readable).await
+            let schema = self.schema().await?;
+            let session = self.in_own_database(session, schema).await?;
+            access::of_questions(session, own, schema, &self.readable).await
         };
         self.connector.bounded(ATTEMPT, call).await.map(Some)
     }
 }
 
 impl PgStore {
+    /// The session, if it is in the database that this store fills.
+    async fn in_own_database(&self, mut session: Session, schema: &str) -> Result<Session, Fault> {
+        const ATTEMPT: &str = "look whether questions are asked of the same database";
+        let Some(place) = self.sessions.logins().named_place() else { return Ok(session) };
+        let compare = async {
+            let read = same_database::marks(session.connection(), schema).await;
+            let read = read.map_err(|error| faults::fault(ATTEMPT, &error))?;
+            let mut connection = self.connector.acquire(ATTEMPT).await?;
+            let own = same_database::marks(&mut connection, schema).await;
+            same_database::check(&connection.settle(ATTEMPT, own)?, &read, &place)
+        };
+        match self.connector.bounded(ATTEMPT, self.is_same.get_or_try_init(|| compare)).await {
+            Ok(()) => Ok(session),
+            Err(fault) => {
+                session.end().await?;
+                Err(fault)
+            }
+        }
+    }
+
     /// The schema that sluice's tables are in.
     async fn schema(&self) -> Result<&str, Fault> {
         const ATTEMPT: &str = "look for the tables";

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     fault::{Fault, FaultKind},
+    redaction::words,
     store::Readable,
 };
 
@@ -221,7 +222,7 @@ impl Target {
         let Some(database) = error.as_database_error() else {
             return faults::fault("make a login for questions", error);
         };
-        let message = format!("make the login {}: {}", self.login, database.message());
+        let message = format!("make the login {}: {}", self.login, words(database.message()));
         Fault::new(PART, FaultKind::Misconfigured, message, self.advice(readable))
     }
 

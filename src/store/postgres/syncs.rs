@@ -2,7 +2,8 @@
 //!
 //! Guarantee: a sync shown as running runs. Its lease is a session's advisory lock, taken before its row is
 //! inserted and kept until after its row has left the state `running`; so a running row without a lock belongs to
-//! a process that is gone, and becomes interrupted.
+//! a process that is gone. It is shown as interrupted, and the table's next sync writes it down: whoever only looks writes
+//! nothing.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, types::Json};
@@ -57,13 +58,23 @@ impl TryFrom<Stored> for SyncRecord {
     }
 }
 
+/// As [`RECORD`], with the state of a sync that nobody holds the lease of; takes the ids of those as the first parameter.
+const SHOWN: &str = "SELECT id, request, CASE WHEN state = 'running' AND id = ANY($1) THEN 'interrupted' ELSE state END AS state, \
+                     progress, log, owner, started_at, finished_at, \
+                     CASE WHEN state = 'running' AND id = ANY($1) THEN $2 ELSE error END AS error, cancel_requested \
+                     FROM sluice_syncs";
+
 pub(super) async fn by_id(
     connection: &mut PgConnection,
     id: Uuid,
 ) -> Result<Option<SyncRecord>, sqlx::Error> {
-    mark_interrupted(connection).await?;
-    let stored: Option<Stored> =
-        sqlx::query_as(&format!("{RECORD} WHERE id = $1")).bind(id).fetch_optional(connection).await?;
+    let left = left_running(connection).await?;
+    let stored: Option<Stored> = sqlx::query_as(&format!("{SHOWN} WHERE id = $3"))
+        .bind(&left)
+        .bind(INTERRUPTED)
+        .bind(id)
+        .fetch_optional(connection)
+        .await?;
     stored.map(SyncRecord::try_from).transpose()
 }
 
@@ -71,19 +82,53 @@ pub(super) async fn listed(
     connection: &mut PgConnection,
     filter: &SyncFilter,
 ) -> Result<Vec<SyncRecord>, sqlx::Error> {
-    mark_interrupted(connection).await?;
+    let left = left_running(connection).await?;
     let stored: Vec<Stored> = sqlx::query_as(&format!(
-        "{RECORD} WHERE ($1::text IS NULL OR table_name = $1) AND ($2::text IS NULL OR state = $2)
-             AND ($3::uuid IS NULL
-                  OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = $3))
+        "SELECT * FROM ({SHOWN}
+         WHERE ($3::text IS NULL OR table_name = $3)
+             AND ($4::uuid IS NULL
+                  OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = $4))
              AND (NOT $5 OR request ? 'reconcile')
-         ORDER BY started_at DESC, id DESC LIMIT $4"
+         ) AS s WHERE $6::text IS NULL OR state = $6
+         ORDER BY started_at DESC, id DESC LIMIT $7"
     ))
+    .bind(&left)
+    .bind(INTERRUPTED)
     .bind(filter.table.as_ref().map(|table| &table.0))
-    .bind(filter.state.map(SyncState::as_str))
     .bind(filter.before)
-    .bind(i64::from(filter.limit))
     .bind(filter.only_reconciliations)
+    .bind(filter.state.map(SyncState::as_str))
+    .bind(i64::from(filter.limit))
+    .fetch_all(connection)
+    .await?;
+    stored.into_iter().map(SyncRecord::try_from).collect()
+}
+
+pub(super) async fn latest(
+    connection: &mut PgConnection,
+    tables: &[&str],
+) -> Result<Vec<SyncRecord>, sqlx::Error> {
+    let left = left_running(connection).await?;
+    let latest = |which: &str| {
+        format!(
+            "(SELECT id FROM sluice_syncs WHERE table_name = t.name AND {which} ORDER BY started_at DESC LIMIT 1)"
+        )
+    };
+    let [succeeded, reconciled, ended] = [
+        "state = 'succeeded'",
+        "request ? 'reconcile' AND (state <> 'running' OR id = ANY($1))",
+        "(state <> 'running' OR id = ANY($1))",
+    ]
+    .map(latest);
+    let stored: Vec<Stored> = sqlx::query_as(&format!(
+        "{SHOWN} WHERE id IN (
+             SELECT i.id FROM unnest($3::text[]) AS t(name)
+             CROSS JOIN LATERAL ({succeeded} UNION {reconciled} UNION {ended}) AS i
+         )"
+    ))
+    .bind(&left)
+    .bind(INTERRUPTED)
+    .bind(tables)
     .fetch_all(connection)
     .await?;
     stored.into_iter().map(SyncRecord::try_from).collect()
@@ -104,10 +149,12 @@ pub(super) async fn running(
 }
 
 pub(super) async fn request_cancel(connection: &mut PgConnection, id: Uuid) -> Result<bool, sqlx::Error> {
-    mark_interrupted(connection).await?;
-    let asked =
-        sqlx::query("UPDATE sluice_syncs SET cancel_requested = true WHERE id = $1 AND state = 'running'")
+    let left = left_running(connection).await?;
+    let asked = sqlx::query(
+        "UPDATE sluice_syncs SET cancel_requested = true WHERE id = $1 AND state = 'running' AND NOT id = ANY($2)",
+    )
             .bind(id)
+            .bind(&left)
             .execute(connection)
             .await?;
     Ok(asked.rows_affected() > 0)
@@ -128,14 +175,14 @@ pub(super) async fn coverage(
     Ok(covered.map(|(from, to)| Coverage { from, to }))
 }
 
-/// Marks the syncs whose lease nobody holds.
+/// The syncs that count as running although nobody holds their lease.
 ///
-/// A sync that ends meanwhile is safe: the locks are read after the rows, and a row that was changed since is
-/// looked at again before it is updated.
-async fn mark_interrupted(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// The locks are read after the rows, so one that ends meanwhile may be among them: its row has left the state `running`
+/// by the time it is asked for again, which whoever uses this does.
+async fn left_running(connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
     // A lock of one number stands in the server's list in two halves.
-    sqlx::query(&format!(
-        "UPDATE sluice_syncs AS s SET state = 'interrupted', finished_at = now(), error = $1
+    sqlx::query_scalar(&format!(
+        "SELECT s.id FROM sluice_syncs AS s
          WHERE s.state = 'running' AND NOT EXISTS (
              SELECT FROM pg_locks AS l
              WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
@@ -144,8 +191,6 @@ async fn mark_interrupted(connection: &mut PgConnection) -> Result<(), sqlx::Err
          )",
         lease_lock("s.table_name")
     ))
-    .bind(INTERRUPTED)
-    .execute(connection)
-    .await?;
-    Ok(())
+    .fetch_all(connection)
+    .await
 }

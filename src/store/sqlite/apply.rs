@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use rusqlite::{ErrorCode, Transaction, params, params_from_iter};
 
 use super::{
-    PART, prepare,
+    PART, erasures, prepare,
     rows::{self, EVENT_COLUMNS},
 };
 use crate::{
@@ -14,7 +14,9 @@ use crate::{
     log::Position,
     sink::{Applied, ApplyError, Rejection, SinkBatch, SinkEvent, Span},
     store::{
-        envelope_problem, fenced,
+        envelope_problem,
+        erasures::without_erased,
+        fenced,
         refusals::{Outcome, Streaks},
         refuses_everything, table_of,
     },
@@ -46,12 +48,16 @@ pub(super) fn apply(
     if let Err(fault) = prepare::check(db, &written)? {
         return Ok(Err(fault.into()));
     }
+    let events = batch.events.len();
+    let kept = without_erased(batch, &erasures::ledger(db, None)?.unwrap_or_default());
+    let batch = &*kept;
     let mut rejections: Vec<Rejection> =
         batch.events.iter().filter_map(|sink| Some(rejection(sink, problem(sink)?))).collect();
     if !rejections.is_empty() {
         return Ok(Err(ApplyError::Rejected(rejections)));
     }
-    let mut applied = Applied::default();
+    let erased = u64::try_from(events - batch.events.len()).unwrap_or(u64::MAX);
+    let mut applied = Applied { erased, ..Applied::default() };
     let mut insert = db.prepare_cached(&event_insert())?;
     for sink in &batch.events {
         match accepted(insert.execute(params_from_iter(rows::event(sink))))? {

@@ -116,9 +116,54 @@ pub(super) fn interrupt(db: &Transaction<'_>, leases: &Leases) -> rusqlite::Resu
     Ok(())
 }
 
-pub(super) fn by_id(db: &Connection, id: Uuid) -> rusqlite::Result<Option<SyncRecord>> {
+/// The syncs to be shown as interrupted, where this process is the one that writes: what others run is theirs to tell.
+///
+/// One that ends meanwhile may be among them: its row has left the state `running` when it is read after this.
+fn left(db: &Connection, leases: Option<&Leases>) -> rusqlite::Result<Vec<Uuid>> {
+    leases.map_or(Ok(Vec::new()), |leases| left_running(db, leases))
+}
+
+fn shown(mut record: SyncRecord, left: &[Uuid]) -> SyncRecord {
+    if record.state == SyncState::Running && left.contains(&record.id) {
+        record.state = SyncState::Interrupted;
+        record.error = Some(INTERRUPTED.to_owned());
+    }
+    record
+}
+
+pub(super) fn by_id(
+    db: &Connection,
+    leases: Option<&Leases>,
+    id: Uuid,
+) -> rusqlite::Result<Option<SyncRecord>> {
+    let left = left(db, leases)?;
     let sql = format!("SELECT {COLUMNS} FROM sluice_syncs WHERE id = ?");
-    db.prepare_cached(&sql)?.query_row([id.to_string()], record).optional()
+    let read = db.prepare_cached(&sql)?.query_row([id.to_string()], record).optional()?;
+    Ok(read.map(|read| shown(read, &left)))
+}
+
+/// As the store's `latest_syncs`.
+pub(super) fn latest(
+    db: &Connection,
+    leases: Option<&Leases>,
+    tables: &[TableName],
+) -> rusqlite::Result<Vec<SyncRecord>> {
+    let mut latest: Vec<SyncRecord> = Vec::new();
+    for table in tables {
+        let filter = SyncFilter { table: Some(table.clone()), limit: 1, ..SyncFilter::default() };
+        let wanted = [
+            SyncFilter { state: Some(SyncState::Succeeded), ..filter.clone() },
+            SyncFilter { only_reconciliations: true, limit: 2, ..filter.clone() },
+            SyncFilter { limit: 2, ..filter },
+        ];
+        for filter in &wanted {
+            // At most one of a table runs.
+            let ended = |record: &SyncRecord| record.state != SyncState::Running;
+            let found = listed(db, leases, filter)?.into_iter().find(ended);
+            latest.extend(found.filter(|found| latest.iter().all(|known| known.id != found.id)));
+        }
+    }
+    Ok(latest)
 }
 
 pub(super) fn running(db: &Connection, table: &TableName) -> rusqlite::Result<Option<SyncRecord>> {
@@ -126,10 +171,17 @@ pub(super) fn running(db: &Connection, table: &TableName) -> rusqlite::Result<Op
     db.prepare_cached(&sql)?.query_row([&table.0], record).optional()
 }
 
-pub(super) fn listed(db: &Connection, filter: &SyncFilter) -> rusqlite::Result<Vec<SyncRecord>> {
+pub(super) fn listed(
+    db: &Connection,
+    leases: Option<&Leases>,
+    filter: &SyncFilter,
+) -> rusqlite::Result<Vec<SyncRecord>> {
+    let left = left(db, leases)?;
     let sql = format!(
         "SELECT {COLUMNS} FROM sluice_syncs
-         WHERE (?1 IS NULL OR table_name = ?1) AND (?2 IS NULL OR state = ?2)
+         WHERE (?1 IS NULL OR table_name = ?1)
+             AND (?2 IS NULL OR ?2 = CASE WHEN state = 'running' AND id IN (SELECT value FROM json_each(?6))
+                                          THEN 'interrupted' ELSE state END)
              AND (?3 IS NULL
                   OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = ?3))
              AND (NOT ?5 OR json_extract(request, '$.reconcile') IS NOT NULL)
@@ -137,18 +189,19 @@ pub(super) fn listed(db: &Connection, filter: &SyncFilter) -> rusqlite::Result<V
     );
     let state = filter.state.map(SyncState::as_str);
     let before = filter.before.map(|id| id.to_string());
-    db.prepare_cached(&sql)?
-        .query_map(
-            params![
-                filter.table.as_ref().map(|table| &table.0),
-                state,
-                before,
-                filter.limit,
-                filter.only_reconciliations
-            ],
-            record,
-        )?
-        .collect()
+    let mut statement = db.prepare_cached(&sql)?;
+    let read = statement.query_map(
+        params![
+            filter.table.as_ref().map(|table| &table.0),
+            state,
+            before,
+            filter.limit,
+            filter.only_reconciliations,
+            json(&left)
+        ],
+        record,
+    )?;
+    read.map(|read| Ok(shown(read?, &left))).collect()
 }
 
 pub(super) fn coverage(db: &Connection, table: &str, log: &str) -> rusqlite::Result<Option<Coverage>> {

@@ -16,7 +16,7 @@ use crate::{
     domain::{KeyKind, Table},
     fault::Fault,
     log::Position,
-    store::{Appended, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage},
+    store::{Appended, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, Tally},
 };
 
 #[async_trait]
@@ -28,13 +28,14 @@ impl Ledger for SqliteStore {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Entry>, Fault> {
+        // The empty text is the first key there may be.
+        let beyond = if after.is_some() { ">" } else { ">=" };
         let (log, after) = (log.to_owned(), after.unwrap_or_default().to_owned());
         let key = &table.definition().key.column;
-        // No key is the empty text, so every key is behind it.
         let sql = format!(
             "SELECT a.entity, a.event, a.versao, a.removed, t.versao, e.id IS NOT NULL
              FROM (SELECT entity, event, versao, removed FROM sluice_appended
-                   WHERE log = ?1 AND table_name = ?2 AND entity > ?3 AND versao > 0 ORDER BY entity LIMIT ?4) AS a
+                   WHERE log = ?1 AND table_name = ?2 AND entity {beyond} ?3 AND versao > 0 ORDER BY entity LIMIT ?4) AS a
              LEFT JOIN \"{table}\" AS t ON t.\"{key}\" = {key_of}
              LEFT JOIN eventos_raw AS e ON e.id = a.event
              ORDER BY a.entity",
@@ -58,6 +59,29 @@ impl Ledger for SqliteStore {
                     .collect()
             })
             .await
+    }
+
+    async fn tally(&self, log: &str, letters: &str, table: Table) -> Result<Tally, Fault> {
+        let (log, letters) = (log.to_owned(), letters.to_owned());
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM \"{table}\"),
+                    (SELECT count(*) FROM sluice_appended
+                     WHERE log = ?1 AND table_name = ?3 AND versao > 0 AND NOT removed),
+                    (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
+                     WHERE p.log = ?2 AND p.table_name = ?3 AND NOT EXISTS (
+                         SELECT 1 FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id
+                     ))"
+        );
+        let counted = self.db.read("counting entities", move |db| {
+            db.query_row(&sql, params![log, letters, table.name()], |row| {
+                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?])
+            })
+        });
+        let [entities, appended, parked] =
+            counted.await?.map(|count| u64::try_from(count).unwrap_or_default());
+        Ok(Tally { entities, appended, parked })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {

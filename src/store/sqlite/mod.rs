@@ -1,6 +1,7 @@
 //! The store in the embedded file: the same tables, transactions and guards as in Postgres, for one process.
 
 mod apply;
+mod erasures;
 mod lease;
 mod ledger;
 mod notices;
@@ -9,6 +10,8 @@ mod prepare;
 mod query;
 mod questions;
 mod rows;
+
+pub(crate) use notices::tables_were_dropped;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -28,7 +31,7 @@ use crate::{
     fault::Fault,
     identity::Identity,
     log::{Position, StartAt},
-    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkHealth},
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
 const PART: &str = "sqlite";
@@ -62,20 +65,9 @@ impl SqliteStore {
         self.prepared.get_or_try_init(|| prepare::tables(&self.db, self.catalog)).await.copied()
     }
 
-    /// What an earlier process, or a dropped lease, left running is interrupted; another process's own syncs are
-    /// let be.
-    async fn mark_interrupted(&self) -> Result<(), Fault> {
-        if !self.db.is_writable() {
-            return Ok(());
-        }
-        let leases = self.leases.clone();
-        let left =
-            self.db.read("looking for interrupted syncs", move |db| lease::left_running(db, &leases)).await?;
-        if !left.is_empty() {
-            let leases = self.leases.clone();
-            self.db.write("marking interrupted syncs", move |db| lease::interrupt(db, &leases)).await?;
-        }
-        Ok(())
+    /// The leases of this process where it is the one that writes; another process's own syncs are let be.
+    fn known_leases(&self) -> Option<Leases> {
+        self.db.is_writable().then(|| self.leases.clone())
     }
 }
 
@@ -141,6 +133,15 @@ impl Sink for SqliteStore {
             .await?
     }
 
+    fn obeys_erasures(&self) -> bool {
+        true
+    }
+
+    async fn discard(&self, _: &[SinkEvent]) -> Result<(), Fault> {
+        // Nothing of them gets in.
+        Ok(())
+    }
+
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {
         let log = log.to_owned();
         self.db
@@ -163,6 +164,16 @@ impl Sink for SqliteStore {
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
+        let version = self
+            .db
+            .read("asking for the version", |db| {
+                db.query_row("SELECT sqlite_version()", [], |row| row.get::<_, String>(0))
+            })
+            .await?;
+        Ok(SinkHealth { version: format!("SQLite {version}"), clock: None })
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
         let catalog = self.catalog;
         self.db
             .read("counting rows", move |db| {
@@ -172,7 +183,7 @@ impl Sink for SqliteStore {
                     let count: i64 = db.query_row(&sql, [], |row| row.get(0))?;
                     counts.push((table.to_owned(), u64::try_from(count).unwrap_or_default()));
                 }
-                Ok(SinkHealth { version: format!("SQLite {}", rusqlite::version()), clock: None, counts })
+                Ok(counts)
             })
             .await
     }
@@ -197,14 +208,15 @@ impl Store for SqliteStore {
     }
 
     async fn sync(&self, id: Uuid) -> Result<Option<SyncRecord>, Fault> {
-        self.mark_interrupted().await?;
-        self.db.read("reading a sync", move |db| lease::by_id(db, id)).await
+        let leases = self.known_leases();
+        self.db.read("reading a sync", move |db| lease::by_id(db, leases.as_ref(), id)).await
     }
 
     async fn request_cancel(&self, id: Uuid) -> Result<bool, Fault> {
-        self.mark_interrupted().await?;
+        let leases = self.leases.clone();
         self.db
             .write("cancelling a sync", move |db| {
+                lease::interrupt(db, &leases)?;
                 let asked = db.execute(
                     "UPDATE sluice_syncs SET cancel_requested = 1 WHERE id = ? AND state = 'running'",
                     [id.to_string()],

@@ -23,15 +23,7 @@ fn meet(db: &Transaction<'_>, met: &Identity, kind: NoticeKind) -> rusqlite::Res
     let before = known(db, &met.place)?;
     db.execute("INSERT OR REPLACE INTO sluice_parts (place, id) VALUES (?, ?)", params![met.place, met.id])?;
     let Some(before) = before.filter(|before| *before != met.id) else { return Ok(None) };
-    let notice = Notice {
-        kind,
-        part: met.place.clone(),
-        log: met.id.clone(),
-        partition: None,
-        from: 0,
-        to: 0,
-        noticed_at: Utc::now(),
-    };
+    let notice = Notice::replaced(kind, met);
     insert(db, &notice)?;
     if kind == NoticeKind::LogReplaced {
         let old = Identity { place: met.place.clone(), id: before.clone() };
@@ -67,12 +59,50 @@ fn owe(db: &Transaction<'_>, log: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// A table that sluice had made is not there: the log is read again from its beginning, whoever reads it now.
-pub(super) fn table_was_dropped(db: &Transaction<'_>, table: &str) -> rusqlite::Result<()> {
+/// Tables of sluice's own were dropped and are there again, empty.
+pub(crate) fn tables_were_dropped(db: &Transaction<'_>, dropped: &[&str]) -> rusqlite::Result<()> {
+    for table in dropped {
+        match *table {
+            "eventos_raw" => {
+                // Every event that comes again is counted again.
+                db.execute("DELETE FROM eventos_agregados", [])?;
+                table_was_dropped(db, table)?;
+                continue;
+            }
+            "eventos_agregados" if !dropped.contains(&"eventos_raw") => db.execute_batch(ADD_UP)?,
+            // What is appended from now on is another log.
+            "log_records" => db.execute_batch(
+                "UPDATE log_identity SET id = lower(hex(randomblob(11))); DELETE FROM log_groups;",
+            )?,
+            _ => {}
+        }
+        notice_of_table(db, NoticeKind::TableDropped, table)?;
+    }
+    if !dropped.is_empty() {
+        tracing::warn!(tables = ?dropped, "tables were dropped and are made anew");
+    }
+    Ok(())
+}
+
+const ADD_UP: &str = "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
+    SELECT strftime('%Y-%m-%dT%H:%M:%S.000000Z', inicio, 'unixepoch'),
+           strftime('%Y-%m-%dT%H:%M:%S.000000Z', inicio + 300, 'unixepoch'), categoria, evento, count(*), sum(valor)
+    FROM (SELECT unixepoch(\"timestamp\") - ((unixepoch(\"timestamp\") % 300) + 300) % 300 AS inicio,
+                 categoria, evento, valor
+          FROM eventos_raw)
+    GROUP BY inicio, categoria, evento";
+
+fn notice_of_table(db: &Transaction<'_>, kind: NoticeKind, table: &str) -> rusqlite::Result<()> {
     db.execute(
         "INSERT OR REPLACE INTO sluice_notices VALUES (?, ?, '', -1, 0, 0, ?)",
-        params![NoticeKind::SinkReplaced.as_str(), format!("{PART}/{table}"), instant(Utc::now())],
+        params![kind.as_str(), format!("{PART}/{table}"), instant(Utc::now())],
     )?;
+    Ok(())
+}
+
+/// A table that sluice had made is not there: the log is read again from its beginning, whoever reads it now.
+pub(super) fn table_was_dropped(db: &Transaction<'_>, table: &str) -> rusqlite::Result<()> {
+    notice_of_table(db, NoticeKind::SinkReplaced, table)?;
     db.execute("UPDATE sluice_offsets SET next_offset = NULL, epoch = epoch + 1", [])?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::{
-    SqliteStore, lease,
+    PART, SqliteStore, lease,
     lease::{from_json, json, parsed, time, unreadable},
     prepare,
     rows::instant,
@@ -30,7 +30,7 @@ const SETTLE: &str = "INSERT INTO sluice_resolved_letters VALUES (?, ?, ?, ?, ?,
     ON CONFLICT (log, partition, \"offset\") DO UPDATE
     SET letter_id = excluded.letter_id, resolution = excluded.resolution,
         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
-    WHERE letter_id <> excluded.letter_id";
+    WHERE letter_id <> excluded.letter_id OR excluded.resolution = 'erased'";
 
 #[async_trait]
 impl Operations for SqliteStore {
@@ -276,9 +276,15 @@ impl Operations for SqliteStore {
     }
 
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault> {
-        self.mark_interrupted().await?;
-        let filter = filter.clone();
-        self.db.read("listing syncs", move |db| lease::listed(db, &filter)).await
+        let (leases, filter) = (self.known_leases(), filter.clone());
+        self.db.read("listing syncs", move |db| lease::listed(db, leases.as_ref(), &filter)).await
+    }
+
+    async fn latest_syncs(&self, tables: &[TableName]) -> Result<Vec<SyncRecord>, Fault> {
+        let (leases, tables) = (self.known_leases(), tables.to_vec());
+        self.db
+            .read("looking for the latest syncs", move |db| lease::latest(db, leases.as_ref(), &tables))
+            .await
     }
 
     async fn schedules(&self) -> Result<Vec<Schedule>, Fault> {
@@ -387,12 +393,21 @@ impl Operations for SqliteStore {
     }
 
     async fn facts(&self) -> Result<StoreFacts, Fault> {
-        let unwritable = (!self.db.is_writable()).then(|| "another process holds the data folder".to_owned());
+        let unfit = (!self.db.is_writable()).then(|| {
+            Fault::misconfigured(
+                PART,
+                "another process holds the data folder",
+                "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder",
+            )
+        });
         let catalog = self.catalog;
-        // The file is migrated when it is opened.
-        let pending =
-            self.db.read("reading the tables' layouts", move |db| prepare::pending(db, catalog)).await?;
-        Ok(StoreFacts { unwritable, pending_migrations: pending })
+        let facts = self.db.read("looking for tables", move |db| {
+            let dropped = prepare::dropped(db)?;
+            // The file is migrated when it is opened.
+            let pending_migrations = if dropped.is_empty() { prepare::pending(db, catalog)? } else { 0 };
+            Ok(StoreFacts { dropped, pending_migrations, ..StoreFacts::default() })
+        });
+        Ok(StoreFacts { unfit, ..facts.await? })
     }
 }
 

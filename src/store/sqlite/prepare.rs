@@ -47,6 +47,21 @@ pub(super) fn pending(db: &Connection, catalog: Catalog) -> rusqlite::Result<usi
     Ok(catalog.tables().filter(|table| !is_made(table)).count())
 }
 
+/// The tables that somebody dropped, of sluice's own and of entities.
+pub(super) fn dropped(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut dropped: Vec<String> = crate::embedded::dropped(db)?.into_iter().map(str::to_owned).collect();
+    if !dropped.iter().any(|table| table == "sluice_tables") {
+        let mut entities = db.prepare(
+            "SELECT table_name FROM sluice_tables
+             WHERE table_name NOT IN (SELECT name FROM sqlite_schema WHERE type = 'table') ORDER BY 1",
+        )?;
+        let entities =
+            entities.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+        dropped.extend(entities);
+    }
+    Ok(dropped)
+}
+
 /// What each table was last made with, and which columns are not filled yet.
 fn layouts(db: &Connection) -> rusqlite::Result<BTreeMap<String, (String, String)>> {
     db.prepare("SELECT table_name, layout, unfilled FROM sluice_tables")?

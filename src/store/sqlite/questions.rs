@@ -15,7 +15,7 @@ use super::{
     rows::instant,
 };
 use crate::{
-    domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
+    domain::{Cell, Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
         EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, Questions, StoredEntity,
@@ -45,7 +45,7 @@ impl Questions for SqliteStore {
     }
 
     async fn entity(&self, table: Table, key: &str) -> Result<Option<StoredEntity>, Fault> {
-        let Some(key) = crate::store::key(table, key) else { return Ok(None) };
+        let Some(key) = table.key.kind.spelled(key) else { return Ok(None) };
         let read = self.db.read("reading an entity", move |db| {
             let sql = format!("{} WHERE \"{}\" = ?", select(table), table.definition().key.column);
             entities(table, &mut *db.prepare_cached(&sql)?, params![rows::key(table, &key)])
@@ -141,7 +141,11 @@ fn json(row: &Row<'_>, i: usize) -> rusqlite::Result<Json> {
 fn select(table: Table) -> String {
     let columns: Vec<String> =
         rows::entity_columns(table).into_iter().map(|column| format!("\"{column}\"")).collect();
-    format!("SELECT {} FROM \"{table}\"", columns.join(", "))
+    // The digits that a double has not are in the event that brought the row.
+    format!(
+        "SELECT {}, (SELECT dados FROM eventos_raw WHERE id = \"{table}\".evento_id) FROM \"{table}\"",
+        columns.join(", ")
+    )
 }
 
 fn entities(
@@ -166,10 +170,16 @@ fn entity(table: Table, row: &Row<'_>) -> rusqlite::Result<StoredEntity> {
     };
     let mut columns = JsonObject::new();
     columns.insert(definition.key.column.clone(), shown_key);
-    for (i, column) in definition.columns.iter().enumerate() {
-        columns.insert(column.name.clone(), value(row, i + 1, column)?);
-    }
     let next = definition.columns.len() + 1;
+    let dados: Option<String> = row.get(next + 3)?;
+    let sent = dados.as_deref().and_then(|dados| crate::domain::Row::of(table, dados));
+    for (i, column) in definition.columns.iter().enumerate() {
+        let digits = match sent.as_ref().map(|sent| sent.get(&column.name)) {
+            Some(Cell::Number(digits)) => Some(to_value(digits)),
+            _ => None,
+        };
+        columns.insert(column.name.clone(), digits.map_or_else(|| value(row, i + 1, column), Ok)?);
+    }
     Ok(StoredEntity {
         key,
         row: columns,

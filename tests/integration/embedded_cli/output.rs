@@ -33,14 +33,13 @@ async fn synced() -> TempDir {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_of_a_folder_that_nothing_ran_in_yet_finds_nothing_wrong() {
+async fn status_of_a_folder_that_nothing_ran_in_yet_names_the_first_command() {
     let folder = tempfile::tempdir().expect("a folder");
     let outcome = run(sluice(folder.path(), &["status"])).await;
-    assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert!(
-        !outcome.stdout.contains("problem") && outcome.stdout.contains("sqlite         ok"),
-        "{outcome:?}"
-    );
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let told = "nothing was synced here yet; run `sluice sync leads --full --wait`";
+    assert!(outcome.stdout.contains(told) && outcome.stdout.contains("sqlite         ok"), "{outcome:?}");
+    assert_eq!(outcome.stdout.matches("problem ").count(), 1, "{outcome:?}");
 }
 
 /// A call of each command that ends by itself, and whether it prints something in any case.
@@ -49,6 +48,7 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
         ("serve", vec!["serve", "--list-tools"]),
         ("sync", vec!["sync", "leads"]),
         ("reconcile", vec!["reconcile", "leads", "--wait"]),
+        ("erase", vec!["erase", "leads", "--key", "13c82155-e6e9-4011-9cba-228ed7bb287a", "--yes"]),
         ("tables", vec!["tables"]),
         ("tables", vec!["tables", "check"]),
         ("status", vec!["status"]),

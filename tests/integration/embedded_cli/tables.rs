@@ -148,3 +148,19 @@ async fn a_tables_folder_that_is_not_there_is_said_to_be_not_there() {
     let told = format!("is not there: make the folder {}", folder.display());
     assert!(refused.stderr.contains(&told) && !refused.stderr.contains("holds a file"), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_right_after_a_table_was_discovered_finds_what_was_there_before() {
+    let place = Place::new().await;
+    place.has(
+        "notas",
+        vec![SampleColumn::key("id", "bigint"), SampleColumn::new("texto", "text")],
+        &[r#"{"id": 1, "texto": "achado"}"#],
+    );
+    place.has("mais", vec![SampleColumn::key("id", "bigint"), SampleColumn::new("altura", "numeric")], &[]);
+    place.runs(&["tables", "discover", "notas"]).await;
+    place.runs(&["sync", "notas", "--wait"]).await;
+    place.runs(&["tables", "discover", "mais"]).await;
+    let found = place.runs(&["search", "achado"]).await;
+    assert!(found.stdout.contains("achado"), "{found:?}");
+}

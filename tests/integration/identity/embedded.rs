@@ -122,3 +122,34 @@ async fn a_file_of_log_and_store_restored_from_an_older_copy_is_filled_by_the_ne
     healed(&engine, 150).await;
     engine.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_folder_restored_from_an_older_copy_is_told_of_and_filled_again() {
+    let source = SampleServer::start(0).await.expect("a free port");
+    let rows = leads(100);
+    let folder = filled(&source, &rows[..50]).await;
+    let copy = TestFolder::new();
+    let index = folder.path().join("index");
+    copy_folder(&index, &copy.path().join("index"));
+    add(&source, folder.path(), &rows).await;
+    std::fs::remove_dir_all(&index).expect("removed");
+    copy_folder(&copy.path().join("index"), &index);
+
+    let engine = engine(&source, folder.path()).await;
+    told(&engine, NoticeKind::StoreWentBack).await;
+    healed(&engine, 100).await;
+    engine.shut_down().await;
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("listed") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).expect("copied");
+        }
+    }
+}

@@ -102,7 +102,7 @@ async fn records_removed_before_a_sink_had_them_are_told_end_the_sync_and_come_a
 }
 
 /// As retention would, all at once.
-async fn remove_everything(topic: &str, partitions: i32) {
+pub(super) async fn remove_everything(topic: &str, partitions: i32) {
     let admin: AdminClient<DefaultClientContext> = config().create().expect("an admin client");
     let mut all = TopicPartitionList::new();
     for partition in 0..partitions {

@@ -1,9 +1,15 @@
 //! Stores and indices: made anew, emptied, restored, two of a name.
 
-use sluice::store::NoticeKind;
+use sluice::{engine::SyncPhase, store::NoticeKind};
 
-use super::{healed, told};
-use crate::support::{Pipeline, connect, request, rows::leads, service, sync, table};
+use super::{healed, log::remove_everything, told};
+use crate::support::{
+    Pipeline, connect, eventually, finished,
+    place::{Place, Real},
+    request,
+    rows::leads,
+    service, sync, table,
+};
 
 async fn delete_index(pipeline: &Pipeline, index: &str) {
     let name = format!("{}{index}-000001", pipeline.variables["ELASTICSEARCH_INDEX_PREFIX"]);
@@ -102,6 +108,53 @@ async fn a_table_dropped_under_a_live_drain_is_made_anew_with_all_of_its_rows() 
     told(&engine, NoticeKind::SinkReplaced).await;
     engine.shut_down().await;
     pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_of_unchanged_rows_waits_for_a_table_that_was_dropped() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(40));
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    engine.shut_down().await;
+    drop(engine);
+
+    let engine = pipeline.engine().await;
+    engine.inspection.status().await;
+    pipeline.execute("DROP TABLE leads").await;
+    let id = engine.syncs.start(request(table("leads"))).await.expect("a sync");
+    eventually("all is read", async || {
+        engine.syncs.status(id).await.expect("a status").state != SyncPhase::Running
+    })
+    .await;
+    let again = engine.syncs.status(id).await.expect("a status");
+    assert_eq!((again.state, again.unchanged), (SyncPhase::Draining, 40), "{again:?}");
+    engine.start_drains().await;
+    assert_eq!(finished(&engine, id).await.state, SyncPhase::Done);
+    assert_eq!(pipeline.number("SELECT count(*) FROM leads").await, 40);
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn indices_made_anew_after_retention_took_their_records_are_filled_from_the_source() {
+    let place = Real::new().await;
+    place.source().set_rows(table("leads"), leads(60));
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    engine.shut_down().await;
+    drop(engine);
+    remove_everything(&place.0.variables["KAFKA_TOPIC"], 3).await;
+    place.delete_indices().await;
+
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    told(&engine, NoticeKind::RecordsRemoved).await;
+    healed(&place.0, &engine, 60).await;
+    engine.shut_down().await;
+    place.clean_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

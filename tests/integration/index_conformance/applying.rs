@@ -40,9 +40,9 @@ async fn an_applied_batch_is_visible_after_make_visible<B: IndexBench>() {
     let outcome = applied(&*index, events.clone()).await;
     assert_eq!(outcome, Applied { inserted: 4, entities: 2, ..NEVER });
     index.make_visible().await.expect("visible");
-    let health = index.health().await.expect("health");
+    let counted = index.counts().await.expect("counts");
     let counts = [("eventos".to_owned(), 4), ("leads".to_owned(), 1), ("chat_sessions".to_owned(), 1)];
-    assert_eq!(health.counts, counts);
+    assert_eq!(counted, counts);
     let stored = only(&*index, entities("leads"), "*").await;
     assert_eq!(stored["status_lead"], "qualificado");
     assert_eq!(stored["metadata"]["corretor"], "Bia");

@@ -22,6 +22,7 @@ on_each_adapter! {
     a_table_with_a_column_of_every_kind_is_searched_by_each,
     keys_of_any_type_and_text_find_their_documents,
     a_column_that_is_added_is_searched_and_the_documents_there_are_stay,
+    a_column_that_documents_lack_is_told_until_the_index_is_rebuilt,
     a_column_of_another_type_is_refused_until_the_index_is_rebuilt,
     a_table_that_is_added_before_another_leaves_the_members_of_metadata_as_they_are,
 }
@@ -218,6 +219,38 @@ async fn a_column_that_is_added_is_searched_and_the_documents_there_are_stay<B: 
     drop(index);
     let index = bench.prepared_with(then).await;
     assert_eq!(hits(&*index, of, "*").await, 41);
+}
+
+async fn a_column_that_documents_lack_is_told_until_the_index_is_rebuilt<B: IndexBench>() {
+    let columns = |more: &str| format!("{RULE}columns = [{{ name = \"nota\", type = \"text\" }}{more}]");
+    let (first, before) = catalog_of(vec![defined("coisas", "bigint", &columns(""))]);
+    let bench = B::new();
+    let index = bench.prepared_with(first).await;
+    assert_eq!(index.unfilled().await.expect("an answer"), []);
+    let row = r#"{"codigo":1,"nota":"a","cor":"azul"}"#;
+    applied(&*index, vec![of_text(1, before, row)]).await;
+    // Without its event the document can't be made anew from what the index holds.
+    let emptied = index.begin_rebuild(IndexName::Eventos).await.expect("a rebuild");
+    index.serve_rebuilt(&emptied).await.expect("swapped");
+    index.end_rebuild(&emptied).await.expect("ended");
+    drop(index);
+
+    let more = r#", { name = "cor", type = "text" }"#;
+    let (then, after) = catalog_of(vec![defined("coisas", "bigint", &columns(more))]);
+    let of = IndexName::Entities(after);
+    let index = bench.prepared_with(then).await;
+    assert_eq!(hits(&*index, of, "cor:azul").await, 0);
+    assert_eq!(index.unfilled().await.expect("an answer"), [(of, vec!["cor".to_owned()])]);
+    drop(index);
+    let index = bench.prepared_with(then).await;
+    assert_eq!(index.unfilled().await.expect("an answer").len(), 1, "whoever begins later knows it, too");
+
+    let rebuild = index.begin_rebuild(of).await.expect("a rebuild");
+    applied(&*index.rebuild_sink(&rebuild), vec![of_text(1, after, row)]).await;
+    index.serve_rebuilt(&rebuild).await.expect("swapped");
+    index.end_rebuild(&rebuild).await.expect("ended");
+    assert_eq!(hits(&*index, of, "cor:azul").await, 1);
+    assert_eq!(index.unfilled().await.expect("an answer"), []);
 }
 
 async fn a_column_of_another_type_is_refused_until_the_index_is_rebuilt<B: IndexBench>() {

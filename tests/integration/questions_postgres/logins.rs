@@ -47,6 +47,33 @@ async fn a_login_that_may_not_make_one_is_told_the_statements_for_somebody_who_m
 }
 
 #[tokio::test]
+async fn a_read_url_of_another_database_is_refused_by_the_first_question_and_by_doctor() {
+    let (filled, _) = migrated().await;
+    let (other, _) = migrated().await;
+    let empty = TestDatabase::create().await;
+    for wrong in [&other, &empty] {
+        let login = wrong.create_login("named", "PASSWORD 'x'").await;
+        let read_url = wrong.settings_of(&login).url;
+        let named = PostgresSettings { read_url: Some(read_url), ..filled.settings() };
+        let store = PgStore::connect(&named, Catalog::built_in()).expect("a store");
+        let asked = store.query("SELECT count(*) FROM leads", LIMITS).await.expect_err("another database");
+        let examined = store.question_access().await.expect_err("another database");
+        for fault in [asked, examined] {
+            assert_eq!(fault.kind, FaultKind::Misconfigured, "{fault}");
+            assert!(fault.message.contains("another database than DATABASE_URL"), "{fault}");
+        }
+    }
+    // The same one, by the login that the advice ends with, also where the server's own id is not to be had.
+    let login = filled.create_login("named", "PASSWORD 'x'").await;
+    filled.execute_as_admin("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC").await;
+    let named = PostgresSettings { read_url: Some(filled.settings_of(&login).url), ..filled.settings() };
+    let store = PgStore::connect(&named, Catalog::built_in()).expect("a store");
+    store.prepare().await.expect("the login is granted what it may read");
+    store.query("SELECT count(*) FROM leads", LIMITS).await.expect("an answer");
+    store.question_access().await.expect("an answer");
+}
+
+#[tokio::test]
 async fn a_reader_is_made_once_kept_and_brought_up_to_date() {
     let (database, owner) = migrated().await;
     let store = makers(&database).await;

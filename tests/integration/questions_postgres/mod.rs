@@ -16,7 +16,8 @@ use sluice::{
 
 use crate::support::postgres::TestDatabase;
 
-const LIMITS: QueryLimits = QueryLimits { rows: 100, bytes: 100_000, timeout: Duration::from_secs(10) };
+const LIMITS: QueryLimits =
+    QueryLimits { rows: 100, bytes: 100_000, timeout: Duration::from_secs(10), verbatim: false };
 
 /// A database with its tables, and the store on it as its owner.
 async fn migrated() -> (TestDatabase, PgStore) {

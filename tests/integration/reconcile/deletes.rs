@@ -287,8 +287,8 @@ mod stores_and_indices {
         let all = search(index, entities("leads"), "*").await;
         let named = search(index, entities("leads"), "nome:ana").await;
         let versions = index.versions(table("leads"), None, 100).await.expect("versions");
-        let health = index.health().await.expect("healthy");
-        let counted = health.counts.iter().find(|(name, _)| name == "leads").map_or(0, |(_, count)| *count);
+        let counts = index.counts().await.expect("counts");
+        let counted = counts.iter().find(|(name, _)| name == "leads").map_or(0, |(_, count)| *count);
         (
             all.total,
             named.total,

@@ -51,10 +51,10 @@ async fn a_wrong_key_and_a_key_that_sees_nothing_are_told_apart() {
 
     let blind = source_with(&settings(&server.url(), keys::PUBLISHABLE));
     assert!(read(&blind, &query(table("leads"), 10)).await.expect("no rows").is_empty());
-    assert!(blind.empty_hint().is_some_and(|hint| hint.problem.contains("row-level security")));
+    assert!(blind.blind_spot().is_some_and(|hint| hint.problem.contains("row-level security")));
     assert_eq!(blind.health().await.expect("health").warnings.len(), 1);
     let seeing = source(&server);
-    assert!(seeing.empty_hint().is_none() && seeing.health().await.expect("health").warnings.is_empty());
+    assert!(seeing.blind_spot().is_none() && seeing.health().await.expect("health").warnings.is_empty());
 }
 
 #[tokio::test]

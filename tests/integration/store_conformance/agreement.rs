@@ -13,7 +13,8 @@ use sluice::{
 
 use crate::support::stores::{Embedded, Postgres, StoreBench, apply, lead_with, session_with};
 
-const LIMITS: QueryLimits = QueryLimits { rows: 200, bytes: 100_000, timeout: Duration::from_secs(10) };
+const LIMITS: QueryLimits =
+    QueryLimits { rows: 200, bytes: 100_000, timeout: Duration::from_secs(10), verbatim: false };
 
 /// Rows with what the two stores keep differently: NULL, booleans, numbers in JSON, lists, letters beyond ASCII, times
 /// around midnight.
@@ -138,6 +139,12 @@ const ANSWERED: &[&str] = &[
     "SELECT coalesce(last_interaction_at, '2026-01-01') FROM leads ORDER BY id",
     "SELECT CASE WHEN origem = 'meta' THEN created_at ELSE '2026-01-01' END FROM leads ORDER BY id",
     "SELECT greatest(created_at, '2026-10-05') FROM leads ORDER BY id",
+    "SELECT 'total ' || count(*) * 2, count(*) || ' de ' || count(*) + 1, 'n=' || count(*) / 2 || ' de ' || count(*) FROM leads",
+    "SELECT origem || ': ' || count(*) * 100 / 5 || '%' FROM leads GROUP BY origem ORDER BY origem",
+    "SELECT count(*) FROM leads WHERE 'google-' || 2 * 3 = 'google-6' AND origem || length(nome) + 1 > 'a'",
+    "SELECT 1 + 2 || 'x', 7 % 4 || 'y', 2 * 3 || '' || 4 - 1",
+    "SELECT metadata -> 'extra' -> 'aa' -> 1 - 1 FROM leads ORDER BY id",
+    "SELECT -2 ^ 2, - 2 ^ 2 ^ 2, 10 - 2 ^ 2, -(2 ^ 2) FROM leads",
     "SELECT created_at || '', 'em ' || created_at::date FROM leads ORDER BY id",
     "SELECT count(*) FROM leads WHERE created_at::date IN ('2026-10-01', '2026-11-02')",
     "SELECT created_at::date FROM leads UNION SELECT date_trunc('day', created_at)::date FROM leads ORDER BY 1",

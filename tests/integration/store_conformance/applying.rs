@@ -49,7 +49,7 @@ async fn a_batch_lands_in_every_table_and_moves_the_offset<B: StoreBench>() {
     let events = vec![lead(1, 0, "Ana"), session(2), manual("teste", json!({"a": 1})), lead(3, 0, "Beto")];
     let applied = store.apply(LOG, &batch(claim, events)).await.expect("applied");
     assert_eq!(applied, Applied { inserted: 4, entities: 3, ..Applied::default() });
-    let counts = store.health().await.expect("it answers").counts;
+    let counts = store.counts().await.expect("it answers");
     assert_eq!(counts, [("eventos_raw".into(), 4), ("leads".into(), 2), ("chat_sessions".into(), 1)]);
     assert_eq!(store.applied(LOG).await.expect("offsets"), Some(vec![Position { partition: 0, offset: 4 }]));
     assert_eq!(store.applied("other").await.expect("offsets"), Some(vec![]), "logs do not mix");

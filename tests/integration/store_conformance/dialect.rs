@@ -28,7 +28,8 @@ on_each_adapter! {
     small_functions_people_take_for_granted_are_there,
 }
 
-const LIMITS: QueryLimits = QueryLimits { rows: 100, bytes: 100_000, timeout: Duration::from_secs(10) };
+const LIMITS: QueryLimits =
+    QueryLimits { rows: 100, bytes: 100_000, timeout: Duration::from_secs(10), verbatim: false };
 
 /// Leads and sessions around the border of a day in Brazil.
 async fn filled<B: StoreBench>() -> (B, Arc<dyn Store>) {

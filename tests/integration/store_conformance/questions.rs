@@ -32,7 +32,8 @@ on_each_adapter! {
     a_statement_that_takes_too_long_is_stopped_and_the_store_goes_on,
 }
 
-const LIMITS: QueryLimits = QueryLimits { rows: 100, bytes: 100_000, timeout: Duration::from_secs(10) };
+const LIMITS: QueryLimits =
+    QueryLimits { rows: 100, bytes: 100_000, timeout: Duration::from_secs(10), verbatim: false };
 
 /// Three leads, the first in two versions, two sessions and a manual event.
 async fn filled<B: StoreBench>() -> (B, std::sync::Arc<dyn Store>) {

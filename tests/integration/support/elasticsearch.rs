@@ -107,6 +107,7 @@ pub fn settings(url: &Url, prefix: &str) -> ElasticsearchSettings {
         username: None,
         password: None,
         api_key: None,
+        ssl_ca_location: None,
         index_prefix: prefix.to_owned(),
         timeout: Duration::from_secs(30),
     }

@@ -77,6 +77,7 @@ pub fn settings() -> KafkaSettings {
         ssl_ca_location: None,
         timeout: Duration::from_secs(20),
         max_message_bytes: KafkaSettings::MAX_MESSAGE_BYTES,
+        retention_days: None,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod http;
 pub mod indices;
 pub mod logs;
 pub mod place;
+pub mod pooler;
 pub mod postgres;
 pub mod raw_http;
 pub mod rows;

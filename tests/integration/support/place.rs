@@ -31,12 +31,18 @@ pub trait Place: Sized {
     fn command(&self, arguments: &[&str]) -> tokio::process::Command;
     /// Deletes every document of an index behind the engine's back, while no engine runs.
     async fn delete_all(&self, index: IndexName);
+    /// Deletes the indices as a whole, while no engine runs.
+    async fn delete_indices(&self);
     /// Runs statements in the store behind the engine's back.
     async fn execute(&self, sql: &str);
+    /// Everything that the tables of the store and the documents of every index hold, as text.
+    async fn dump(&self) -> String;
     /// Makes a trigger that lets no lead of the name `proibida` into the store.
     async fn refuse_a_name(&self);
     /// Takes it away.
     async fn refuse_no_name(&self);
+    /// All that there is in log, store and index, in a form that changes with every write.
+    async fn contents(&self) -> Vec<String>;
     async fn clean_up(self);
 
     async fn engine(&self) -> Arc<Engine> {
@@ -108,10 +114,66 @@ impl Place for Embedded {
         writer.commit().expect("committed");
     }
 
+    async fn delete_indices(&self) {
+        std::fs::remove_dir_all(self.index_folder()).expect("deleted");
+    }
+
     async fn execute(&self, sql: &str) {
         let store = rusqlite::Connection::open(self.folder.path().join("sluice.db")).expect("the file opens");
         store.busy_timeout(Duration::from_secs(20)).expect("a timeout");
         store.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    async fn dump(&self) -> String {
+        let path = self.folder.path().join("sluice.db");
+        let store = rusqlite::Connection::open(&path).expect("the file opens");
+        let mut tables = store
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+            .expect("a question");
+        let tables: Vec<String> = tables
+            .query_map([], |row| row.get(0))
+            .expect("an answer")
+            .collect::<Result<_, _>>()
+            .expect("names");
+        use std::fmt::Write as _;
+        let mut dump = String::new();
+        for table in tables {
+            let mut all = store.prepare(&format!("SELECT * FROM \"{table}\"")).expect("a question");
+            let columns = all.column_count();
+            let mut rows = all.query([]).expect("an answer");
+            while let Some(row) = rows.next().expect("a row") {
+                for column in 0..columns {
+                    use rusqlite::types::ValueRef;
+                    match row.get_ref(column).expect("a value") {
+                        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+                            dump.push_str(&String::from_utf8_lossy(bytes));
+                        }
+                        other => write!(dump, "{other:?}").expect("a text grows"),
+                    }
+                    dump.push('\n');
+                }
+            }
+        }
+        for entry in std::fs::read_dir(self.index_folder()).expect("the index") {
+            let generation = entry.expect("an entry").path();
+            if !generation.join("meta.json").is_file() {
+                continue;
+            }
+            let opened = tantivy::Index::open_in_dir(&generation).expect("the generation opens");
+            let source = opened.schema().get_field("_source").expect("documents");
+            let searcher = opened.reader().expect("a reader").searcher();
+            for segment in searcher.segment_readers() {
+                let documents = segment.get_store_reader(1).expect("a reader");
+                for at in segment.doc_ids_alive() {
+                    use tantivy::schema::Value as _;
+                    let document: tantivy::TantivyDocument = documents.get(at).expect("a document");
+                    let bytes = document.get_first(source).and_then(|value| value.as_bytes());
+                    dump.push_str(&String::from_utf8_lossy(bytes.expect("its source")));
+                    dump.push('\n');
+                }
+            }
+        }
+        dump
     }
 
     async fn refuse_a_name(&self) {
@@ -120,6 +182,34 @@ impl Place for Embedded {
 
     async fn refuse_no_name(&self) {
         self.execute(<super::stores::Embedded as super::stores::StoreBench>::DROP_TRIGGER).await;
+    }
+
+    async fn contents(&self) -> Vec<String> {
+        let store = rusqlite::Connection::open(self.folder.path().join("sluice.db")).expect("the file opens");
+        let texts = |sql: &str| -> Vec<String> {
+            let mut statement = store.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+            let columns = statement.column_count();
+            let rows = statement.query_map([], |row| {
+                (0..columns).map(|column| Ok(format!("{:?}", row.get_ref(column)?))).collect()
+            });
+            rows.expect("rows")
+                .map(|row: rusqlite::Result<Vec<String>>| row.expect("a row").join("|"))
+                .collect()
+        };
+        let mut contents = texts("SELECT name, sql FROM sqlite_master ORDER BY 1");
+        let tables: Vec<String> = store
+            .prepare("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")
+            .expect("tables")
+            .query_map([], |row| row.get(0))
+            .expect("tables")
+            .collect::<rusqlite::Result<_>>()
+            .expect("tables");
+        for table in tables {
+            contents.extend(texts(&format!("SELECT '{table}', * FROM \"{table}\"")));
+        }
+        let index = files_below(&self.index_folder());
+        contents.extend(index);
+        contents
     }
 
     async fn clean_up(self) {}
@@ -175,8 +265,38 @@ impl Place for Real {
         assert!(!hits.is_empty() && deleted.status().is_success());
     }
 
+    async fn delete_indices(&self) {
+        for index in ["eventos", "leads", "chat_sessions"] {
+            let name = format!("{}{index}-000001", self.0.variables["ELASTICSEARCH_INDEX_PREFIX"]);
+            let url = format!("{}/{name}", service("ELASTICSEARCH_URL"));
+            let answer = reqwest::Client::new().delete(url).send().await.expect("an answer");
+            assert!(answer.status().is_success(), "{answer:?}");
+        }
+    }
+
     async fn execute(&self, sql: &str) {
         self.0.execute(sql).await;
+    }
+
+    async fn dump(&self) -> String {
+        let mut store = super::connect(&self.0.variables["DATABASE_URL"]).await;
+        let tables: Vec<String> =
+            sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()")
+                .fetch_all(&mut store)
+                .await
+                .expect("the tables");
+        let mut dump = String::new();
+        for table in tables {
+            let all = format!("SELECT coalesce(string_agg(t::text, E'\\n'), '') FROM \"{table}\" AS t");
+            let rows: String = sqlx::query_scalar(&all).fetch_one(&mut store).await.expect("the rows");
+            dump.push_str(&rows);
+        }
+        let (http, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
+        let prefix = &self.0.variables["ELASTICSEARCH_INDEX_PREFIX"];
+        let refreshed = http.post(format!("{base}/{prefix}*/_refresh")).send().await.expect("an answer");
+        assert!(refreshed.status().is_success());
+        let all = format!("{base}/{prefix}*/_search?size=10000");
+        dump + &http.get(all).send().await.expect("an answer").text().await.expect("documents")
     }
 
     async fn refuse_a_name(&self) {
@@ -187,14 +307,61 @@ impl Place for Real {
         self.execute(<super::stores::Postgres as super::stores::StoreBench>::DROP_TRIGGER).await;
     }
 
+    async fn contents(&self) -> Vec<String> {
+        let mut connection = super::connect(&self.0.variables["DATABASE_URL"]).await;
+        let tables = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1";
+        let tables: Vec<String> =
+            sqlx::query_scalar(tables).fetch_all(&mut connection).await.expect("the tables");
+        let mut contents = tables.clone();
+        for table in tables {
+            let digest = format!(
+                "SELECT coalesce(md5(string_agg(t::text || t.xmin::text, ',' ORDER BY t::text)), '') FROM \"{table}\" AS t"
+            );
+            let digest: String =
+                sqlx::query_scalar(&digest).fetch_one(&mut connection).await.expect("a digest");
+            contents.push(digest);
+        }
+        let all = format!(
+            "{}/{}*?expand_wildcards=all",
+            service("ELASTICSEARCH_URL"),
+            self.0.variables["ELASTICSEARCH_INDEX_PREFIX"]
+        );
+        contents.push(reqwest::get(all).await.expect("an answer").text().await.expect("text"));
+        let parts = parts::Parts::open(&self.settings()).expect("parts");
+        for topic in [parts.log.identity().await, parts.log.dead_letters_identity().await] {
+            contents.push(topic.map_or_else(|fault| fault.to_string(), |topic| topic.to_string()));
+        }
+        let extents = parts.log.extents().await;
+        contents.push(extents.map_or_else(|fault| fault.to_string(), |extents| format!("{extents:?}")));
+        contents
+    }
+
     async fn clean_up(self) {
         self.0.clean_up().await;
     }
 }
 
+/// The files below a folder, with their sizes and times.
+fn files_below(folder: &std::path::Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            let known = path.metadata().expect("a file");
+            files.push(format!("{} {} {:?}", path.display(), known.len(), known.modified().ok()));
+        }
+    }
+    files.sort();
+    files
+}
+
 /// The rows that a statement answers with.
 pub async fn rows(engine: &Engine, sql: &str) -> Vec<Vec<Value>> {
-    let limits = QueryLimits { rows: 1_000, bytes: 1 << 20, timeout: Duration::from_secs(20) };
+    let limits =
+        QueryLimits { rows: 1_000, bytes: 1 << 20, timeout: Duration::from_secs(20), verbatim: false };
     let (_, answer) =
         engine.questions.sql(sql, limits).await.unwrap_or_else(|fault| panic!("{sql}: {fault}"));
     answer.rows

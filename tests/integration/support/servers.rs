@@ -55,10 +55,39 @@ impl Servers {
 
     /// Lets a login in only by its password; all others need none.
     pub async fn require_password(&self, login: &str) {
+        self.add_rules(login, &format!("host all {login} 127.0.0.1/32 scram-sha-256")).await;
+    }
+
+    /// Gives a login a password, and lets it in by that and over TLS only.
+    #[cfg(unix)]
+    pub async fn require_tls(&self, login: &str, password: &str, certificate: &[u8], key: &[u8]) {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        let data = self.folder.join("data/postgres");
+        let owner = std::fs::metadata(&data).expect("the server's folder");
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = data.join(name);
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("permissions");
+            chown(&path, Some(owner.uid()), Some(owner.gid())).expect("the server's own");
+        }
+        let mut admin = super::connect(&self.admin_url()).await;
+        for sql in [&*format!("ALTER ROLE {login} PASSWORD '{password}'"), "ALTER SYSTEM SET ssl = on"] {
+            sqlx::query(sql).execute(&mut admin).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+        let local = format!("all {login} 127.0.0.1/32");
+        self.add_rules(login, &format!("hostssl {local} scram-sha-256\nhostnossl {local} reject")).await;
+        super::eventually("the server speaks TLS", async || {
+            let mut anew = super::connect(&self.admin_url()).await;
+            let speaks = sqlx::query_scalar::<_, bool>("SELECT current_setting('ssl')::boolean");
+            speaks.fetch_one(&mut anew).await.expect("an answer")
+        })
+        .await;
+    }
+
+    async fn add_rules(&self, login: &str, added: &str) {
         let path = self.folder.join("data/postgres/pg_hba.conf");
         let rules = std::fs::read_to_string(&path).expect("the server's rules");
-        std::fs::write(&path, format!("host all {login} 127.0.0.1/32 scram-sha-256\n{rules}"))
-            .expect("written");
+        std::fs::write(&path, format!("{added}\n{rules}")).expect("written");
         let mut admin = super::connect(&self.admin_url()).await;
         sqlx::query("SELECT pg_reload_conf()").execute(&mut admin).await.expect("reloaded");
         super::eventually("the rule counts", async || {

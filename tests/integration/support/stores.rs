@@ -241,7 +241,7 @@ pub fn batch(claim: Claim, events: Vec<Event>) -> SinkBatch {
 /// As [`batch`], of these tables.
 pub fn batch_of(catalog: Catalog, claim: Claim, events: Vec<Event>) -> SinkBatch {
     let first = match claim.start {
-        StartAt::Offset(offset) => offset,
+        StartAt::Offset(offset) | StartAt::NotBeyond(offset) => offset,
         StartAt::Beginning | StartAt::Committed => 0,
     };
     placed(catalog, claim, first, events)

@@ -19,6 +19,8 @@ pub(super) const FIELDS: &[(&str, Rule)] = &[
     ("tel", Rule::Always),
     ("ip", Rule::Always),
     ("ip_address", Rule::Always),
+    ("ipv", Rule::Always),
+    ("whats", Rule::Always),
     // An e-mail address or a number where there is one, else a name, an id, or a kind of device.
     ("usuario", Rule::IfPersonal),
     ("contato", Rule::IfPersonal),
@@ -62,6 +64,9 @@ const NAMING: [&str; 15] = [
 ];
 const NAMED: [&str; 7] = ["value", "values", "val", "valor", "valores", "answer", "resposta"];
 
+/// Of the members that say which field another holds, those that no table has for a column of its own.
+const KEYS: [&str; 8] = ["key", "field", "column", "campo", "coluna", "chave", "question", "pergunta"];
+
 /// Longer texts name no field.
 const MAX_NAME: usize = 100;
 
@@ -71,6 +76,11 @@ const MAX_WORDS: usize = 4;
 /// Whether the member of this name says which field its neighbour is.
 pub(super) fn names_another(name: &str) -> bool {
     NAMING.contains(&name)
+}
+
+/// Whether a column of this name holds the names of fields and nothing else.
+pub(super) fn is_key(name: &str) -> bool {
+    KEYS.contains(&name)
 }
 
 /// Whether the member of this name is the one its neighbour names.

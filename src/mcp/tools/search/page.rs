@@ -118,6 +118,7 @@ pub(super) fn fit(
         hits: shown,
         counts,
         days,
+        behind: Vec::new(),
         next_cursor: (more && reachable).then(|| Cursor::write(next, question)),
         hint: (!hints.is_empty()).then(|| hints.join(" ")),
     }

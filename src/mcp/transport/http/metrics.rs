@@ -10,13 +10,14 @@ use crate::{
 
 /// What a drain counts, under its name and with its explanation.
 type Counter = (&'static str, &'static str, fn(&DrainReport) -> u64);
-const COUNTERS: [Counter; 8] = [
+const COUNTERS: [Counter; 9] = [
     ("sluice_drain_inserted_total", "Events applied that were not there before", |drain| drain.inserted),
     ("sluice_drain_duplicates_total", "Events that were there already", |drain| drain.duplicates),
     ("sluice_drain_entities_total", "Entities created or moved forward", |drain| drain.entities),
     ("sluice_drain_stale_total", "Entities left alone, having this version or a later one", |drain| {
         drain.stale
     }),
+    ("sluice_drain_erased_total", "Events left out because their entity was erased", |drain| drain.erased),
     ("sluice_drain_dead_letters_total", "Events parked as dead letters", |drain| drain.dead_letters),
     ("sluice_drain_batches_total", "Batches applied", |drain| drain.batches),
     ("sluice_drain_retries_total", "Failures tried again", |drain| drain.retries),
@@ -35,13 +36,15 @@ pub(super) fn text(
     page.family("sluice_part_up", "gauge", "1 while the part answers", "part", &parts, |part| {
         (part.name.as_str(), u8::from(part.ok))
     });
+    let known_lags: Vec<(&str, i64)> =
+        status.lag.iter().filter_map(|lag| Some((lag.sink.as_str(), lag.total?))).collect();
     page.family(
         "sluice_sink_lag_records",
         "gauge",
         "Records a sink has still to apply",
         "sink",
-        &status.lag,
-        |lag| (lag.sink.as_str(), lag.total),
+        &known_lags,
+        |lag| *lag,
     );
     if let Some(letters) = status.dead_letters {
         let _ = writeln!(

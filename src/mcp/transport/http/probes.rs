@@ -78,11 +78,11 @@ pub(super) async fn ready(
     let Some(status) = status_of(&probes).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let code = if status.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut body = json!({"ready": status.healthy});
+    let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut body = json!({"ready": status.ready});
     if probes.guard.trusts(&uri, &headers, peer.ip()) {
-        let parts = [&status.source, &status.log].into_iter().chain(&status.sinks);
-        let failing: Vec<&str> = parts.filter(|part| !part.ok).map(|part| part.name.as_str()).collect();
+        let failing: Vec<&str> =
+            status.parts().filter(|part| !part.ok).map(|part| part.name.as_str()).collect();
         body["failing"] = json!(failing);
         body["checked_at"] = json!(status.checked_at);
         body["problems"] = json!(status.problems);

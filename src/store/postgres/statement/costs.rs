@@ -448,6 +448,14 @@ impl Visitor for Costs<'_> {
             Expr::Function(call) => self.call(&call.name, arguments(call)),
             Expr::Position { expr: needle, .. } => self.needle("position", needle),
             Expr::Trim { trim_what: Some(characters), .. } => self.needle("trim", characters),
+            Expr::Like { pattern, .. } | Expr::ILike { pattern, .. } => self.needle("LIKE", pattern),
+            Expr::BinaryOp { op, right: pattern, .. }
+            | Expr::AnyOp { compare_op: op, right: pattern, .. }
+            | Expr::AllOp { compare_op: op, right: pattern, .. }
+                if is_like(op) =>
+            {
+                self.needle("LIKE", pattern)
+            }
             Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
                 let mut parts = Vec::new();
                 joined(left, &mut parts);
@@ -479,6 +487,16 @@ impl Visitor for Costs<'_> {
             _ => FINE,
         }
     }
+}
+
+const fn is_like(op: &BinaryOperator) -> bool {
+    matches!(
+        op,
+        BinaryOperator::PGLikeMatch
+            | BinaryOperator::PGILikeMatch
+            | BinaryOperator::PGNotLikeMatch
+            | BinaryOperator::PGNotILikeMatch
+    )
 }
 
 fn joined<'a>(expr: &'a Expr, parts: &mut Vec<&'a Expr>) {
@@ -597,6 +615,11 @@ mod tests {
             format!("SELECT btrim({long}, {long}), 1"),
             format!("SELECT trim(both {long} FROM {long})"),
             format!("SELECT ltrim('a', {long})"),
+            format!("SELECT {long} LIKE '%' || left({long}, 100000) || 'b%'"),
+            format!("WITH x AS MATERIALIZED (SELECT {long} AS t) SELECT t NOT ILIKE substr(t, 1, 100000) FROM x"),
+            format!("SELECT {long} ~~* {long}, 1"),
+            format!("SELECT nome !~~ ALL (ARRAY['a%', {long}]) FROM leads"),
+            format!("SELECT nome LIKE ANY (ARRAY['a%', {long}]) FROM leads"),
             format!("SELECT split_part({long}, {long}, 1)"),
             format!("SELECT string_to_array({long}, {long})"),
             format!("SELECT * FROM string_to_table({long}, {long})"),
@@ -636,6 +659,8 @@ mod tests {
             "SELECT string_to_array(nome, ' '), array_to_string(interesse, ', '), concat_ws(' ', nome, email) FROM leads",
             "SELECT max(x.n) - min(x.n) FROM (SELECT count(*) AS n FROM leads GROUP BY origem) AS x",
             "WITH RECURSIVE d(n, p) AS (SELECT 1, 'a' UNION ALL SELECT n + 1, p || '/' || n FROM d WHERE n < 7) SELECT p FROM d",
+            "SELECT nome LIKE '%a%', email ILIKE '%' || nome || '%', nome NOT LIKE lower(origem) || '%' FROM leads",
+            "SELECT nome LIKE ANY (ARRAY['a%', 'b%']), nome ~~ ANY ('{a%,b%}'), nome ~~ 'a%' FROM leads",
             "SELECT lpad(nome, 10, '.'), repeat('-', 20), format('%s: %s', nome, email) FROM leads",
         ] {
             assert_eq!(problem(sql), None, "{sql}");

@@ -55,7 +55,7 @@ pub(super) fn answer(
     let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: false, warning: None };
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let Some(values) = values(row, &answer.columns, limits.bytes - bytes)? else {
+        let Some(values) = values(row, &answer.columns, limits, limits.bytes - bytes)? else {
             answer.truncated = true;
             break;
         };
@@ -70,7 +70,12 @@ pub(super) fn answer(
 }
 
 /// The row's values, or none if they can't fit; nothing is copied then.
-fn values(row: &Row<'_>, columns: &[QueryColumn], room: usize) -> rusqlite::Result<Option<Vec<Value>>> {
+fn values(
+    row: &Row<'_>,
+    columns: &[QueryColumn],
+    limits: &QueryLimits,
+    room: usize,
+) -> rusqlite::Result<Option<Vec<Value>>> {
     let mut bytes = 0;
     for i in 0..columns.len() {
         bytes += match row.get_ref(i)? {
@@ -81,7 +86,8 @@ fn values(row: &Row<'_>, columns: &[QueryColumn], room: usize) -> rusqlite::Resu
     if bytes > room {
         return Ok(None);
     }
-    columns.iter().enumerate().map(|(i, column)| value(row, i, column)).collect::<Result<_, _>>().map(Some)
+    let value = |(i, column)| value(row, i, column, limits.verbatim);
+    columns.iter().enumerate().map(value).collect::<Result<_, _>>().map(Some)
 }
 
 /// The columns of a statement, with the types the tables declare, or what the statement makes of them.
@@ -104,7 +110,7 @@ fn columns(statement: &Statement<'_>, kinds: &[Option<Kind>]) -> Vec<QueryColumn
 }
 
 /// A value as JSON, as its column declares it.
-fn value(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<Value> {
+fn value(row: &Row<'_>, i: usize, column: &QueryColumn, verbatim: bool) -> rusqlite::Result<Value> {
     Ok(match row.get_ref(i)? {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) if column.kind == "boolean" => Value::Bool(number != 0),
@@ -114,7 +120,7 @@ fn value(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<Valu
         }
         ValueRef::Text(text) => {
             let text = String::from_utf8_lossy(text);
-            if matches!(&*column.kind, "json" | "list") {
+            if !verbatim && matches!(&*column.kind, "json" | "list") {
                 to_value(&text)
             } else {
                 Value::String(text.into_owned())

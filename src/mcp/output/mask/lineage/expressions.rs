@@ -7,95 +7,70 @@ use sqlparser::ast::{
     Subscript, Value as Literal, Visit, Visitor,
 };
 
-use super::{Source, names::Names};
-
-/// Functions whose results say nothing of what is in their arguments.
-const TELLS_NOTHING: [&str; 26] = [
-    "array_length",
-    "ascii",
-    "bit_length",
-    "bool_and",
-    "bool_or",
-    "cardinality",
-    "char_length",
-    "character_length",
-    "count",
-    "every",
-    "instr",
-    "json_array_length",
-    "json_object_keys",
-    "json_type",
-    "json_typeof",
-    "json_valid",
-    "jsonb_array_length",
-    "jsonb_object_keys",
-    "jsonb_typeof",
-    "length",
-    "octet_length",
-    "pg_typeof",
-    "position",
-    "strpos",
-    "typeof",
-    "unicode",
-];
-
-/// Functions that take a value out of the JSON that is their first argument.
-const JSON_PATHS: [&str; 10] = [
-    "json_extract",
-    "json_extract_path",
-    "json_extract_path_text",
-    "json_query",
-    "json_value",
-    "jsonb_extract_path",
-    "jsonb_extract_path_text",
-    "jsonb_path_query",
-    "jsonb_path_query_array",
-    "jsonb_path_query_first",
-];
+use super::{Source, functions, names::Names};
 
 impl Names<'_> {
     /// What may be in the value of an expression. What stands on the left goes on in the loop: long chains lean there.
     pub(super) fn expr(&self, mut expr: &Expr) -> Source {
         let mut worst = Source::Plain;
+        // Whether a path has named what is taken of the rest: JSON below it has names of its own.
+        let mut by_name = false;
         loop {
+            let of = |source| if by_name { named_in(source) } else { source };
             expr = match expr {
-                Expr::Identifier(name) => return worst.max(self.of(&name.value)),
+                Expr::Identifier(name) => return worst.max(of(self.of(&name.value))),
                 Expr::CompoundIdentifier(names) => {
-                    return worst.max(names.last().map_or(Source::Plain, |name| self.of(&name.value)));
+                    return worst.max(of(names.last().map_or(Source::Plain, |name| self.of(&name.value))));
                 }
                 Expr::Cast { expr, .. }
                 | Expr::Collate { expr, .. }
                 | Expr::UnaryOp { expr, .. }
-                | Expr::Substring { expr, .. }
-                | Expr::Trim { expr, .. }
                 | Expr::AtTimeZone { timestamp: expr, .. }
                 | Expr::Nested(expr) => expr,
                 Expr::BinaryOp { left, op, right } => match flow(op) {
                     Flow::Nothing => return worst,
                     Flow::Both => {
-                        worst = worst.max(self.expr(right));
+                        worst = worst.max(of(self.expr(right)));
                         left
                     }
-                    Flow::Path => match self.path(right) {
-                        // Of a row only what the path names; JSON below it has names of its own.
-                        Some(named) => return worst.max(named).max(self.unless_row(left)),
-                        None => left,
-                    },
+                    Flow::Path => {
+                        if let Some(named) = self.path(right) {
+                            worst = worst.max(named);
+                            by_name = true;
+                        }
+                        left
+                    }
                 },
+                Expr::Substring { expr, .. } => {
+                    return worst.max(of(functions::result("substring", 2, self.expr(expr))));
+                }
+                Expr::Trim { expr, trim_what, .. } => {
+                    let arguments = 1 + usize::from(trim_what.is_some());
+                    return worst.max(of(functions::result("trim", arguments, self.expr(expr))));
+                }
+                Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => return worst.max(of(Source::Row)),
                 Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
-                    Some(AccessExpr::Dot(Expr::Identifier(name))) => return worst.max(self.of(&name.value)),
-                    Some(AccessExpr::Subscript(Subscript::Index { index })) => match self.path(index) {
-                        Some(named) => return worst.max(named).max(self.unless_row(root)),
-                        None => root,
-                    },
+                    // A column of a row, or a function of a value.
+                    Some(AccessExpr::Dot(Expr::Identifier(name))) => {
+                        worst = worst.max(of(self.of(&name.value)));
+                        by_name = true;
+                        root
+                    }
+                    Some(AccessExpr::Subscript(Subscript::Index { index })) => {
+                        if let Some(named) = self.path(index) {
+                            worst = worst.max(named);
+                            by_name = true;
+                        }
+                        root
+                    }
                     _ => root,
                 },
                 Expr::Case { conditions, else_result, .. } => {
                     let results = conditions.iter().map(|when| &when.result).chain(else_result.as_deref());
-                    return worst.max(self.one_of(results));
+                    return worst.max(of(self.one_of(results)));
                 }
-                Expr::Function(function) => return worst.max(self.function(function)),
-                Expr::Subquery(query) => return worst.max(self.query(query).worst()),
+                Expr::Function(function) => return worst.max(of(self.function(function))),
+                Expr::Subquery(query) => return worst.max(of(self.query(query).worst())),
                 Expr::Value(_)
                 | Expr::TypedString(_)
                 | Expr::IsNull(_)
@@ -117,34 +92,40 @@ impl Names<'_> {
                 | Expr::Extract { .. }
                 | Expr::Position { .. } => return worst,
                 other => {
-                    let mut all = Everything { names: self, worst };
+                    let mut all = Everything { names: self, worst: Source::Plain };
                     let _ = other.visit(&mut all);
-                    return all.worst;
+                    return worst.max(of(all.worst));
                 }
             }
         }
-    }
-
-    fn unless_row(&self, expr: &Expr) -> Source {
-        let source = self.expr(expr);
-        if source == Source::Row { Source::Plain } else { source }
     }
 
     /// What a path into JSON names; `None` where it is computed.
     fn path(&self, path: &Expr) -> Option<Source> {
         let Expr::Value(literal) = path else { return None };
         Some(match &literal.value {
-            Literal::SingleQuotedString(text) | Literal::EscapedStringLiteral(text) => self.in_words(text),
+            Literal::SingleQuotedString(text) | Literal::EscapedStringLiteral(text) => {
+                // Every member whatever its name, or a name that is not spelled out.
+                if text.contains(".*") || text.contains('\\') { Source::Field } else { self.in_words(text) }
+            }
             _ => Source::Plain,
         })
     }
 
-    /// One of several values as it is: what is no address among them need not be hidden.
+    /// One of several values: where a field as it is stands beside what is no address, only addresses need be hidden.
     fn one_of<'e>(&self, results: impl Iterator<Item = &'e Expr>) -> Source {
-        let sources: Vec<Source> =
-            results.filter(|expr| !matches!(expr, Expr::Value(_))).map(|expr| self.expr(expr)).collect();
-        let worst = sources.iter().copied().max().unwrap_or(Source::Plain);
-        if worst == Source::Field && sources.contains(&Source::Plain) { Source::Sometimes } else { worst }
+        let sources: Vec<(Source, bool)> = results
+            .filter(|expr| !matches!(expr, Expr::Value(_)))
+            .map(|expr| (self.expr(expr), matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))))
+            .collect();
+        let worst = sources.iter().map(|(source, _)| *source).max().unwrap_or(Source::Plain);
+        let is_plain = |(source, _): &(Source, bool)| *source == Source::Plain;
+        let is_as_it_was = |(source, bare): &(Source, bool)| *source < Source::Field || *bare;
+        if worst == Source::Field && sources.iter().any(is_plain) && sources.iter().all(is_as_it_was) {
+            Source::Sometimes
+        } else {
+            worst
+        }
     }
 
     fn function(&self, function: &Function) -> Source {
@@ -159,19 +140,19 @@ impl Names<'_> {
     }
 
     pub(super) fn call(&self, name: &str, list: &[FunctionArg]) -> Source {
-        if TELLS_NOTHING.contains(&name) {
+        if functions::tells_nothing(name) {
             return Source::Plain;
         }
         if name == "coalesce" {
             return self.one_of(list.iter().filter_map(plain_argument));
         }
-        if JSON_PATHS.contains(&name)
+        if functions::is_path(name)
             && let Some((json, paths)) = list.split_first()
             && let Some(json) = plain_argument(json)
             && let Some(named) =
                 paths.iter().map(|path| self.path(plain_argument(path)?)).collect::<Option<Vec<_>>>()
         {
-            return named.into_iter().max().unwrap_or(Source::Plain).max(self.unless_row(json));
+            return named.into_iter().max().unwrap_or(Source::Plain).max(named_in(self.expr(json)));
         }
         let of = |argument: &FunctionArg| match argument {
             FunctionArg::Named { arg, .. }
@@ -181,8 +162,14 @@ impl Names<'_> {
                 _ => Source::Row,
             },
         };
-        list.iter().map(of).max().unwrap_or(Source::Plain)
+        let worst = list.iter().map(of).max().unwrap_or(Source::Plain);
+        functions::result(name, list.len(), worst)
     }
+}
+
+/// What a path that names it takes of a value.
+const fn named_in(source: Source) -> Source {
+    if matches!(source, Source::Row | Source::Values) { Source::Plain } else { source }
 }
 
 /// A name without what stands before it, and without quotes.
@@ -209,7 +196,11 @@ impl Visitor for Everything<'_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if let Expr::Identifier(_) | Expr::CompoundIdentifier(_) = expr {
+        if let Expr::Identifier(_)
+        | Expr::CompoundIdentifier(_)
+        | Expr::Wildcard(_)
+        | Expr::QualifiedWildcard(..) = expr
+        {
             self.worst = self.worst.max(self.names.expr(expr));
         }
         ControlFlow::Continue(())

@@ -6,6 +6,7 @@
 //! carries a masked field anywhere carries it everywhere, so what is not understood is masked too often, not too rarely.
 
 mod expressions;
+mod functions;
 mod names;
 mod shape;
 #[cfg(test)]
@@ -31,6 +32,8 @@ enum Source {
     Sometimes,
     /// A whole row, or JSON: inside it names stand beside the values.
     Row,
+    /// Values out of JSON whose names stand elsewhere, if anywhere.
+    Values,
     /// A masked field, or something made of it.
     Field,
     /// One of which numbers are masked, too.
@@ -64,14 +67,17 @@ impl Masking {
         let naming: Vec<usize> =
             (0..columns.len()).filter(|at| fields::names_another(&columns[*at])).collect();
         for row in rows {
-            let tells =
-                naming.iter().filter_map(|at| row.get(*at)?.as_str()).map(|name| learned.rule(name)).max();
+            let name_in = |at: &usize| Some(learned.rule(row.get(*at)?.as_str()?));
+            let tells = naming.iter().filter_map(name_in).max();
+            let is_key = naming.iter().any(|at| fields::is_key(&columns[*at]) && name_in(at).is_some());
             for (at, cell) in row.iter_mut().enumerate() {
                 let source = sources.get(at).copied().unwrap_or(Source::Field);
                 match tells.filter(|_| columns.get(at).is_some_and(|name| fields::is_named_by_another(name)))
                 {
                     // The name of JSON's member stands in the cell beside its value.
-                    Some(rule) if source <= Source::Row => learned.by_rule(cell, rule),
+                    Some(rule) if source <= Source::Values && (rule.is_some() || is_key) => {
+                        learned.by_rule(cell, rule);
+                    }
                     _ => learned.by_source(cell, source),
                 }
             }
@@ -82,15 +88,23 @@ impl Masking {
         let rule = match source {
             Source::Hidden => Some(Rule::Hidden),
             Source::Field => Some(Rule::Always),
-            Source::Row if is_loose_text(cell) => Some(Rule::Always),
+            Source::Row | Source::Values if is_loose(cell) => Some(Rule::Always),
             Source::Sometimes => Some(Rule::IfPersonal),
-            Source::Row | Source::Plain => None,
+            Source::Row | Source::Values | Source::Plain => None,
         };
         self.by_rule(cell, rule);
     }
 }
 
-/// A text of a row in which no names are left beside the values.
-fn is_loose_text(cell: &Value) -> bool {
-    cell.as_str().is_some_and(|text| !text.is_empty() && !Tree::is_json(text))
+/// A text of a row, or texts in a list, beside which no names are left.
+fn is_loose(cell: &Value) -> bool {
+    match cell {
+        Value::String(text) => match Tree::read(text).and_then(|_| serde_json::from_str(text).ok()) {
+            Some(list @ Value::Array(_)) => is_loose(&list),
+            Some(_) => false,
+            None => !text.is_empty() && !Tree::is_json(text),
+        },
+        Value::Array(items) => items.iter().any(is_loose),
+        _ => false,
+    }
 }

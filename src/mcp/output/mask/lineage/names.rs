@@ -18,7 +18,7 @@ use super::{
 };
 use crate::mcp::output::mask::fields;
 
-/// Longer statements are not followed; what they answer is masked as a whole where they name a masked field.
+/// Longer statements are not followed; what they answer is masked as a whole.
 pub(super) const MAX_LENGTH: usize = 20_000;
 
 /// A name is learned from the names before it; more rounds than this no statement needs that somebody wrote.
@@ -49,7 +49,7 @@ impl<'a> Names<'a> {
                 Source::Hidden => Rule::Hidden,
                 Source::Field => Rule::Always,
                 Source::Sometimes => Rule::IfPersonal,
-                Source::Row | Source::Plain => continue,
+                Source::Values | Source::Row | Source::Plain => continue,
             };
             let known = fields.entry(name.clone()).or_insert(rule);
             *known = rule.max(*known);
@@ -68,8 +68,8 @@ impl<'a> Names<'a> {
             .ok()
         };
         let by_name = |names: &Self| columns.iter().map(|name| names.column(name)).collect::<Vec<_>>();
-        let [Statement::Query(query)] = parsed.as_deref().unwrap_or_default() else {
-            return self.unless_named(sql, by_name(self));
+        let Some([Statement::Query(query)]) = parsed.as_deref() else {
+            return vec![Source::Field; columns.len()];
         };
         let mut rounds = 0;
         loop {
@@ -95,7 +95,7 @@ impl<'a> Names<'a> {
         sources
     }
 
-    /// Everything, where a statement that was not understood names a masked field.
+    /// Everything, where a statement that was not wholly understood names a masked field.
     fn unless_named(&self, sql: &str, by_name: Vec<Source>) -> Vec<Source> {
         match self.in_words(sql) {
             Source::Plain => by_name,

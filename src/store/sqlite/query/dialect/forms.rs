@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::{
     ast::{
-        Expr, FunctionArg, FunctionArgExpr, FunctionArguments, InTarget, Interval, ObjectName,
-        TrimWhereField, Value, visit_expressions_mut,
+        BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, InTarget, Interval,
+        ObjectName, TrimWhereField, Value, visit_expressions_mut,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
@@ -144,7 +144,19 @@ pub(super) fn any_of(left: &Expr, right: &Expr, negated: bool) -> Expr {
 
 /// `json ->> key` as the text that PostgreSQL makes of it; SQLite makes numbers of numbers and 1 of `true`.
 pub(super) fn json_text(json: &Expr, key: &Expr) -> Expr {
-    template("pg_json_text(_0 -> _1)", &[json, key])
+    let (mut json, mut key) = (json.clone(), key.clone());
+    bind(&mut json);
+    bind(&mut key);
+    template("pg_json_text(_0 -> _1)", &[&json, &key])
+}
+
+/// Keeps together what PostgreSQL reads first: SQLite's `||`, `->` and `->>` bind more closely than what reckons.
+pub(super) fn bind(side: &mut Expr) {
+    if let Expr::BinaryOp { op, .. } = side
+        && !matches!(op, BinaryOperator::StringConcat | BinaryOperator::Arrow | BinaryOperator::LongArrow)
+    {
+        *side = nested(side);
+    }
 }
 
 /// `{a,0,b}` as `$."a"[0]."b"`.

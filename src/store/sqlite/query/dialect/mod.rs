@@ -21,7 +21,8 @@ use sqlparser::{
     ast::{
         BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
         Ident, ObjectName, OrderByExpr, OrderBySort, Query, Select, SelectItem, SetExpr, Statement,
-        TableAlias, TableFactor, TableWithJoins, Value, Visit, VisitMut, VisitorMut, visit_expressions_mut,
+        TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, Visit, VisitMut, VisitorMut,
+        visit_expressions_mut,
     },
     dialect::{Dialect, PostgreSqlDialect, SQLiteDialect},
     keywords::Keyword,
@@ -103,6 +104,22 @@ fn rewrite(statement: &mut Statement, readable: &Readable) -> ControlFlow<Foreig
     VisitMut::visit(statement, &mut translation)?;
     Visit::visit(statement, &mut Leftover { kinds })?;
     ControlFlow::Continue(answered)
+}
+
+/// `-2 ^ 2` is four: PostgreSQL reads the sign first, the library the power.
+fn sign_first(expr: &mut Expr) {
+    let Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } = expr else { return };
+    if !matches!(&**inner, Expr::BinaryOp { op: BinaryOperator::PGExp, .. }) {
+        return;
+    }
+    let mut power = take(inner);
+    let mut base = &mut power;
+    while let Expr::BinaryOp { left, op: BinaryOperator::PGExp, .. } = base {
+        base = left;
+    }
+    let signed = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(take(base)) };
+    *base = Expr::Nested(Box::new(signed));
+    *expr = power;
 }
 
 /// Parentheses inside one another.
@@ -268,6 +285,11 @@ impl VisitorMut for Translation<'_> {
         let [list] = list else { return foreign("unnest of several lists", hints::UNNEST) };
         let (list, alias) = (list.clone(), alias.clone());
         self.elements(factor, list, alias)
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Foreign> {
+        sign_first(expr);
+        ControlFlow::Continue(())
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Foreign> {

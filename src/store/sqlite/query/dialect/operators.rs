@@ -7,7 +7,8 @@ use sqlparser::ast::{BinaryOperator, Expr, InTarget, Interval, Value};
 use super::{
     Foreign, Translation, foreign,
     forms::{
-        interval_text, json_key, json_path, json_text, literal, nested, quoted, template, timed, unnested,
+        bind, interval_text, json_key, json_path, json_text, literal, nested, quoted, template, timed,
+        unnested,
     },
     hints,
     kinds::Kind,
@@ -28,13 +29,19 @@ impl Translation<'_> {
         let made = |sql: &str, parts: &[&Expr]| ControlFlow::Continue(Some(template(sql, parts)));
         match op {
             Op::LongArrow => return ControlFlow::Continue(Some(json_text(left, right))),
-            Op::Arrow => return ControlFlow::Continue(None),
+            Op::Arrow => {
+                for side in [left, right] {
+                    bind(side);
+                }
+                return ControlFlow::Continue(None);
+            }
             Op::StringConcat => {
                 if [a, b].iter().any(|kind| matches!(kind, Some(Kind::Json | Kind::List))) {
                     return foreign("JSON or lists put together by ||", hints::JSON_CONCAT);
                 }
                 for side in [left, right] {
                     self.show(side)?;
+                    bind(side);
                 }
                 return ControlFlow::Continue(None);
             }

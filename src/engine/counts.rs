@@ -1,0 +1,133 @@
+//! How many rows of each table there are in each place. Counting takes the longer the more there is, so whoever asks gets
+//! what was counted last, with its time, and counting goes on in the background: one at a time, and for a twentieth of
+//! the time at most.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+use super::shared::Shared;
+use crate::{
+    domain::{Table, TableName},
+    fault::Fault,
+    store::{SyncRecord, SyncState, Tally},
+};
+
+/// How long counts hold at least.
+const FRESH_FOR: Duration = Duration::from_secs(5);
+
+/// Counting rests for so many times as long as it took.
+const REST: u32 = 20;
+
+/// How long whoever asks waits for a count that is under way.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A table as it was counted.
+#[derive(Debug, Clone)]
+pub(super) struct Counted {
+    pub(super) at: DateTime<Utc>,
+    /// `None` where the source can't count them in time.
+    pub(super) source: Result<Option<u64>, Fault>,
+    pub(super) store: Result<Tally, Fault>,
+    pub(super) index: Result<u64, Fault>,
+    /// Of the rows at the source, those that changed since the last sync that succeeded began.
+    pub(super) changed_since: Option<u64>,
+}
+
+/// All tables as they were counted.
+#[derive(Debug)]
+struct Latest {
+    at: Instant,
+    took: Duration,
+    clock: DateTime<Utc>,
+    tables: Arc<HashMap<Table, Counted>>,
+}
+
+/// Counts, and remembers.
+pub(super) struct Counts {
+    shared: Arc<Shared>,
+    latest: watch::Sender<Option<Latest>>,
+    counting: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Counts {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, latest: watch::Sender::new(None), counting: Arc::default() }
+    }
+
+    /// What was counted last, counted anew where that is old, or a sync ended since. Empty where nothing was counted yet
+    /// and it takes long.
+    pub(super) async fn latest(
+        self: &Arc<Self>,
+        last_sync_ended: Option<DateTime<Utc>>,
+    ) -> Arc<HashMap<Table, Counted>> {
+        let mut heard = self.latest.subscribe();
+        let is_old = heard.borrow_and_update().as_ref().is_none_or(|latest| {
+            let rest = latest.took * REST;
+            let is_before = last_sync_ended.is_some_and(|ended| latest.clock <= ended);
+            latest.at.elapsed() > rest && (is_before || latest.at.elapsed() > FRESH_FOR)
+        });
+        if is_old && self.shared.closing.is_cancelled() {
+            // No task begins any more.
+            tokio::time::timeout(PATIENCE, self.count()).await.ok();
+        } else if is_old {
+            if let Ok(turn) = self.counting.clone().try_lock_owned() {
+                let (counts, closing) = (self.clone(), self.shared.closing.clone());
+                self.shared.tasks.spawn(async move {
+                    closing.run_until_cancelled(counts.count()).await;
+                    drop(turn);
+                });
+            }
+            tokio::time::timeout(PATIENCE, heard.changed()).await.ok();
+        }
+        self.latest.borrow().as_ref().map(|latest| latest.tables.clone()).unwrap_or_default()
+    }
+
+    async fn count(&self) {
+        let (began, clock) = (Instant::now(), Utc::now());
+        let index = self.shared.index.counts().await;
+        let mut tables = HashMap::new();
+        for table in self.shared.catalog.tables() {
+            let of_index = index.clone().map(|counts| {
+                let counted = counts.into_iter().find(|(name, _)| name == table.name());
+                counted.map(|(_, count)| count).unwrap_or_default()
+            });
+            tables.insert(table, self.count_table(table, of_index).await);
+        }
+        let latest = Latest { at: Instant::now(), took: began.elapsed(), clock, tables: Arc::new(tables) };
+        self.latest.send_replace(Some(latest));
+    }
+
+    async fn count_table(&self, table: Table, index: Result<u64, Fault>) -> Counted {
+        let at = Utc::now();
+        let Shared { source, store, .. } = &*self.shared;
+        let (source_rows, tally) = tokio::join!(source.row_count(table), self.tally(table));
+        let is_more = matches!((&source_rows, &tally), (Ok(Some(rows)), Ok(tally)) if *rows > tally.appended);
+        let changed_since = if is_more {
+            let latest = store.latest_syncs(&[TableName::from(table)]).await.unwrap_or_default();
+            match latest_success(latest.iter()) {
+                Some(sync) => source.rows_since(table, sync.started_at).await.ok().flatten(),
+                None => None,
+            }
+        } else {
+            None
+        };
+        Counted { at, source: source_rows, store: tally, index, changed_since }
+    }
+
+    async fn tally(&self, table: Table) -> Result<Tally, Fault> {
+        let Shared { log, store, .. } = &*self.shared;
+        let (events, letters) = tokio::try_join!(log.identity(), log.dead_letters_identity())?;
+        store.tally(&events.to_string(), &letters.to_string(), table).await
+    }
+}
+
+/// The latest of these syncs that read all it was to read.
+pub(super) fn latest_success<'a>(syncs: impl Iterator<Item = &'a SyncRecord>) -> Option<&'a SyncRecord> {
+    syncs.filter(|sync| sync.state == SyncState::Succeeded).max_by_key(|sync| sync.started_at)
+}

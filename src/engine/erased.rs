@@ -1,0 +1,46 @@
+//! The ledger of erasures as this process knows it: asked for its version each time, read whole after an erasure.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{
+    domain::ErasureLedger,
+    fault::{Fault, FaultKind},
+    store::Store,
+};
+
+/// Who was erased.
+pub(super) struct Erased {
+    store: Arc<dyn Store>,
+    last: Mutex<Option<Arc<ErasureLedger>>>,
+}
+
+impl Erased {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, last: Mutex::default() }
+    }
+
+    /// The ledger as it is now.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    pub(super) async fn ledger(&self) -> Result<Arc<ErasureLedger>, Fault> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = last.as_ref().map(|last| last.version());
+        let now = match self.store.erasures(known).await {
+            // The first question to a new store may come before anybody has made its tables.
+            Err(fault) if fault.kind == FaultKind::Misconfigured && last.is_none() => {
+                self.store.prepare().await?;
+                self.store.erasures(known).await?
+            }
+            now => now?,
+        };
+        Ok(match (now, last) {
+            (None, Some(last)) => last,
+            (now, _) => {
+                let now = Arc::new(now.unwrap_or_default());
+                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(now.clone());
+                now
+            }
+        })
+    }
+}

@@ -1,0 +1,476 @@
+//! Erasing a person: from the store, from both kinds of indices, from the dead letters, and for good.
+//!
+//! The ledger comes first, in one transaction with what the store holds: from then on no sync appends what is about the
+//! person, no drain of any process applies it, no replay brings it back, and a rebuild leaves it out. What drains had in
+//! hand at that moment is removed by themselves before they commit it; see [`super::drain`]. Every step may be repeated, so
+//! what a part that was down still holds is removed by erasing again. No key and no value of the person reaches the log of
+//! this process.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tracing::info;
+
+use super::{EngineError, EntityKey, dead_letters, questions::referring_to, shared::Shared};
+use crate::{
+    domain::{Catalog, Compare, Row, Table},
+    fault::Fault,
+    index::{IndexName, SearchRequest, Sort},
+    log::{Extent, Position, Record, Topic},
+    source::{Condition, RowQuery, Scope},
+    store::{Resolution, Settled},
+};
+
+/// Letters read at a time.
+const LETTERS: i64 = 256;
+
+/// Rows asked for by key in one request.
+const KEYS: usize = 100;
+
+/// The shortest key or value, in bytes, that what mentions it is about: a small number is mentioned by chance.
+const UNMISTAKABLE: usize = 8;
+
+/// Documents that an index is asked for to find keys.
+const DOCUMENTS: u32 = 100;
+
+/// Whom to erase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasureRequest {
+    pub table: Table,
+    pub who: EntityKey,
+    /// Also the entities of other tables that refer to it: a lead's chat sessions.
+    pub related: bool,
+}
+
+/// What an erasure came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ErasureReport {
+    pub table: String,
+    /// Keys of the erased entities of the table.
+    pub keys: Vec<String>,
+    /// Entities of other tables that were erased with them.
+    pub related: u64,
+    /// Nothing is left that could be removed now. Otherwise erase again once the parts that failed answer.
+    pub complete: bool,
+    pub removed: Vec<RemovedFrom>,
+    pub remains: Vec<Remainder>,
+}
+
+/// What was removed from one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RemovedFrom {
+    pub place: String,
+    /// Rows, documents, letters or records.
+    pub count: u64,
+    /// Why not all of it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What is still somewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Remainder {
+    pub place: String,
+    /// What it is, and for how long.
+    pub what: String,
+}
+
+/// Erases people.
+pub struct Erasures {
+    shared: Arc<Shared>,
+}
+
+/// The keys of one table.
+type Targets = Vec<(Table, Vec<String>)>;
+
+/// Who is meant, and what is known of them besides what the sinks hold.
+struct Found {
+    /// The table that was asked for first, then those that refer to it.
+    targets: Targets,
+    /// Those that refer to it and are not to be erased.
+    left: u64,
+    /// Rows that still stand at the source; `None` where it could not be asked.
+    at_source: Result<u64, Fault>,
+    letters: Vec<Resolution>,
+}
+
+impl Erasures {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Erases an entity; `by` is who asked.
+    ///
+    /// # Errors
+    /// When nothing is known of such an entity; when it can't be told who is meant, or the ledger can't be written: then
+    /// nothing was removed. What a part that is down still holds is told in the report.
+    pub async fn erase(&self, request: &ErasureRequest, by: &str) -> Result<ErasureReport, EngineError> {
+        let ErasureRequest { table, .. } = *request;
+        let store = self.shared.ready_store().await?;
+        self.shared.ready_log().await?;
+        let found = self.find(request, by).await?;
+        let keys = found.targets.first().map(|(_, keys)| keys.clone()).unwrap_or_default();
+        let mut is_known = !found.letters.is_empty() || found.at_source.as_ref().is_ok_and(|rows| *rows > 0);
+        let mut rows = 0;
+        for (table, keys) in &found.targets {
+            let Some(erased) = store.erase(*table, keys, is_known).await? else {
+                return Err(EngineError::UnknownEntity { table: *table, key: request.who.clone() });
+            };
+            is_known = true;
+            rows += erased.entities + erased.events + erased.marks;
+        }
+        let mut removed = vec![RemovedFrom { place: store.name().to_owned(), count: rows, error: None }];
+        removed.push(self.remove_documents(&found.targets).await);
+        removed.push(self.settle_letters(&found).await);
+        let from_log = self.empty_records(&found).await;
+        let keeps_records = from_log.is_none();
+        removed.extend(from_log);
+        let complete = removed.iter().all(|place| place.error.is_none());
+        let related = found.targets.iter().skip(1).map(|(_, keys)| keys.len() as u64).sum();
+        info!(%table, entities = keys.len(), related, complete, "entities erased");
+        Ok(ErasureReport {
+            table: table.name().to_owned(),
+            keys,
+            related,
+            complete,
+            removed,
+            remains: self.remains(&found, keeps_records).await,
+        })
+    }
+
+    /// Who is meant, wherever something is known of them.
+    async fn find(&self, request: &ErasureRequest, by: &str) -> Result<Found, EngineError> {
+        let ErasureRequest { table, who, related } = request;
+        let unknown = || EngineError::UnknownEntity { table: *table, key: who.clone() };
+        let mut at_source = None;
+        let (keys, value) = match who {
+            EntityKey::Key(key) => {
+                let key = table.key.kind.spelled(key).ok_or_else(|| EngineError::Invalid {
+                    field: "key",
+                    problem: format!("is no key of {table}, whose keys are of the type {:?}", table.key.kind)
+                        .to_lowercase(),
+                })?;
+                (vec![key], None)
+            }
+            EntityKey::Lookup { column, value } => {
+                let known = table.definition().column(column).filter(|column| column.lookup);
+                let Some(column) = known else {
+                    let field = if column == "email" { "email" } else { "key" };
+                    let problem = format!(
+                        "{table} has no column {column} that entities are looked up by; give the key"
+                    );
+                    return Err(EngineError::Invalid { field, problem });
+                };
+                let (keys, asked) = self.keys_with(*table, &column.name, value).await?;
+                at_source = asked.err();
+                (keys, Some(value.clone()))
+            }
+        };
+        if keys.is_empty() {
+            // A letter without a key may still be about them.
+            let letters = self.letters_about(&[(*table, Vec::new())], value.as_deref(), by).await?;
+            if letters.is_empty() {
+                return Err(unknown());
+            }
+            let at_source = at_source.map_or(Ok(0), Err);
+            return Ok(Found { targets: vec![(*table, keys)], left: 0, at_source, letters });
+        }
+        let (mut targets, mut left) = (vec![(*table, keys.clone())], 0);
+        for (other, column) in referring_to(self.shared.catalog, *table) {
+            let mut referring = BTreeSet::new();
+            for key in &keys {
+                referring.extend(self.shared.store.keys_with(other, column, key).await?);
+            }
+            if *related && !referring.is_empty() {
+                targets.push((other, referring.into_iter().collect()));
+            } else {
+                left += referring.len() as u64;
+            }
+        }
+        let at_source = match at_source {
+            Some(fault) => Err(fault),
+            None => self.count_at_source(&targets).await,
+        };
+        let letters = self.letters_about(&targets, value.as_deref(), by).await?;
+        Ok(Found { targets, left, at_source, letters })
+    }
+
+    /// The keys of entities that have this value in a column, in the store, in the index and at the source; whether the
+    /// source could be asked.
+    async fn keys_with(
+        &self,
+        table: Table,
+        column: &str,
+        value: &str,
+    ) -> Result<(Vec<String>, Result<(), Fault>), Fault> {
+        let mut keys: BTreeSet<String> =
+            self.shared.store.keys_with(table, column, value).await?.into_iter().collect();
+        // What an erasure left that could not reach the index. An index that is down is told of when it is erased from.
+        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+        let request = SearchRequest {
+            index: IndexName::Entities(table),
+            query: Some(format!("{column}.keyword:\"{escaped}\"")),
+            sort: Sort::Newest,
+            from: 0,
+            size: DOCUMENTS,
+            count_by: Vec::new(),
+            count_by_day: false,
+        };
+        if let Ok(answer) = self.shared.index.search(&request).await {
+            keys.extend(answer.hits.into_iter().map(|hit| hit.id));
+        }
+        let query = RowQuery {
+            table,
+            scope: Scope::Whole,
+            since: DateTime::UNIX_EPOCH,
+            conditions: vec![Condition {
+                column: column.to_owned(),
+                compare: Compare::Eq,
+                value: value.to_owned(),
+            }],
+            page_size: u32::try_from(KEYS).unwrap_or(u32::MAX),
+        };
+        let asked = match self.shared.source.page(&query, None).await {
+            Ok(page) => {
+                let rows = page.rows.iter().filter_map(|row| Row::of(table, row.as_str())?.key().ok());
+                keys.extend(rows);
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        };
+        Ok((keys.into_iter().collect(), asked))
+    }
+
+    async fn count_at_source(&self, targets: &Targets) -> Result<u64, Fault> {
+        let mut rows = 0;
+        for (table, keys) in targets {
+            for keys in keys.chunks(KEYS) {
+                let query = RowQuery {
+                    table: *table,
+                    scope: Scope::Keys(keys.to_vec()),
+                    since: DateTime::UNIX_EPOCH,
+                    conditions: Vec::new(),
+                    page_size: u32::try_from(KEYS).unwrap_or(u32::MAX),
+                };
+                rows += self.shared.source.page(&query, None).await?.rows.len() as u64;
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn remove_documents(&self, targets: &Targets) -> RemovedFrom {
+        let mut removed = RemovedFrom { place: self.shared.index.name().to_owned(), count: 0, error: None };
+        for (table, keys) in targets {
+            match self.shared.index.erase(*table, keys).await {
+                Ok(count) => removed.count += count,
+                Err(fault) => removed.error = Some(fault.to_string()),
+            }
+        }
+        removed
+    }
+
+    /// Letters are settled as erased, so that nobody is shown them.
+    async fn settle_letters(&self, found: &Found) -> RemovedFrom {
+        let settled = async {
+            let letters = self.shared.log.dead_letters_identity().await?.to_string();
+            self.shared.store.settle(&letters, &found.letters).await
+        };
+        let error = settled.await.err().map(|fault| fault.to_string());
+        let count = if error.is_none() { found.letters.len() as u64 } else { 0 };
+        RemovedFrom { place: "dead letters".to_owned(), count, error }
+    }
+
+    /// `None` where the log keeps its records until its retention removes them.
+    async fn empty_records(&self, found: &Found) -> Option<RemovedFrom> {
+        let log = &self.shared.log;
+        let at = |letter: &Resolution| Position { partition: letter.partition, offset: letter.offset };
+        let letters: Vec<Position> = found.letters.iter().map(at).collect();
+        let mut removed = RemovedFrom { place: log.name().to_owned(), count: 0, error: None };
+        for (table, keys) in &found.targets {
+            match log.erase(&table.entity, keys, &letters).await {
+                Ok(count) => removed.count += count?,
+                Err(fault) => removed.error = Some(fault.to_string()),
+            }
+        }
+        Some(removed)
+    }
+
+    /// Every dead letter, open or settled, that is about one of these.
+    async fn letters_about(
+        &self,
+        targets: &[(Table, Vec<String>)],
+        value: Option<&str>,
+        by: &str,
+    ) -> Result<Vec<Resolution>, Fault> {
+        let (by, catalog) = (format!("{by} on {}", self.shared.settings.owner), self.shared.catalog);
+        let mut letters = Vec::new();
+        for extent in self.shared.log.dead_letter_extents().await? {
+            let mut low = extent.low;
+            while low < extent.high {
+                let high = extent.high.min(low + LETTERS);
+                let range = Extent { partition: extent.partition, low, high };
+                let records = self.shared.log.records(Topic::DeadLetters, &[range]).await?;
+                let about = records.iter().filter(|record| is_about(catalog, record, targets, value));
+                letters.extend(about.map(|record| Resolution {
+                    partition: record.partition,
+                    offset: record.offset,
+                    letter: dead_letters::letter_id(record),
+                    settled: Settled::Erased,
+                    by: by.clone(),
+                    at: Utc::now(),
+                }));
+                low = high;
+            }
+        }
+        Ok(letters)
+    }
+
+    /// What is still somewhere, and for how long.
+    async fn remains(&self, found: &Found, keeps_records: bool) -> Vec<Remainder> {
+        let Shared { source, log, store, index, .. } = &*self.shared;
+        let mut remains = Vec::new();
+        let mut remain =
+            |place: &str, what: String| remains.push(Remainder { place: place.to_owned(), what });
+        match &found.at_source {
+            Ok(0) => {}
+            Ok(rows) => remain(
+                source.name(),
+                format!(
+                    "{rows} of these rows still stand at the source: delete them there; until then every sync reads them and \
+                     leaves them out"
+                ),
+            ),
+            Err(fault) => remain(
+                source.name(),
+                format!(
+                    "it could not be asked whether the rows still stand there ({fault}); look, and delete them"
+                ),
+            ),
+        }
+        if found.left > 0 {
+            remain(
+                store.name(),
+                format!(
+                    "{} entities of other tables refer to what was erased, and were left as asked",
+                    found.left
+                ),
+            );
+        }
+        if keeps_records {
+            match log.facts().await {
+                Ok(facts) => {
+                    remain(
+                        log.name(),
+                        format!(
+                            "the topic's records, which nobody applies any more, {}",
+                            kept(facts.retention)
+                        ),
+                    );
+                    if !found.letters.is_empty() {
+                        let kept = kept(facts.letters_retention);
+                        remain(
+                            log.name(),
+                            format!("the dead letters' records, which nobody is shown any more, {kept}"),
+                        );
+                    }
+                }
+                Err(fault) => remain(
+                    log.name(),
+                    format!(
+                        "records, which nobody applies any more; for how long could not be asked ({fault})"
+                    ),
+                ),
+            }
+        }
+        for sink in [store.left_behind(), index.left_behind()].into_iter().zip([store.name(), index.name()]) {
+            if let (Some(what), name) = sink {
+                remain(name, what.to_owned());
+            }
+        }
+        remain(
+            "backups",
+            "copies of store, index and log from before, as long as you keep them; whoever restores one erases again"
+                .to_owned(),
+        );
+        remains
+    }
+}
+
+/// How long a topic keeps its records.
+fn kept(retention: Option<Duration>) -> String {
+    match retention {
+        Some(retention) => format!("stay {} days at most", retention.as_secs().div_ceil(24 * 60 * 60)),
+        None => "stay for ever: give the topic a retention.ms, or new topics one by KAFKA_RETENTION_DAYS"
+            .to_owned(),
+    }
+}
+
+/// A letter names its entity; one that can't, since its bytes are no event or its row has no key, is about them where it
+/// mentions them.
+fn is_about(
+    catalog: Catalog,
+    letter: &Record,
+    targets: &[(Table, Vec<String>)],
+    value: Option<&str>,
+) -> bool {
+    if letter.is_erased() {
+        return false;
+    }
+    if let Some((table, Some(key))) = dead_letters::about(catalog, letter) {
+        return targets.iter().any(|(of, keys)| *of == table && keys.contains(&key));
+    }
+    let of_key = letter.key.as_deref().unwrap_or_default();
+    let text = String::from_utf8_lossy(letter.value.as_deref().unwrap_or_default()).to_lowercase();
+    let mut named = targets.iter().flat_map(|(_, keys)| keys).map(String::as_str).chain(value);
+    named.any(|name| {
+        let name = name.trim();
+        let is_mentioned = name.len() >= UNMISTAKABLE && text.contains(&name.to_lowercase());
+        name.as_bytes() == of_key || is_mentioned
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_letter_is_about_whom_it_names_or_else_mentions_beyond_mistake() {
+        let catalog = Catalog::built_in();
+        let table = |name| catalog.get(name).expect("a table");
+        let key = "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a01".to_owned();
+        let about = |headers: &[(&str, &str)], of_key: &'static str, value: String| {
+            let header =
+                |(name, value): &(&str, &str)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes()));
+            let letter = Record {
+                partition: 0,
+                offset: 0,
+                appended_at: None,
+                key: Some(Bytes::from_static(of_key.as_bytes())),
+                value: Some(Bytes::from(value)),
+                headers: headers.iter().map(header).collect(),
+            };
+            let targets = [(table("leads"), vec![key.clone(), "7".to_owned()])];
+            is_about(catalog, &letter, &targets, Some("ana@x.example"))
+        };
+        let upper = key.to_uppercase();
+        assert!(about(&[("table", "leads"), ("entity", &upper)], "", "{}".to_owned()));
+        let other = [("table", "leads"), ("entity", "5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a02")];
+        assert!(!about(&other, "", format!("{{\"amiga\": \"{key}\"}}")), "it names somebody else");
+        assert!(!about(
+            &[("table", "chat_sessions"), ("entity", &key)],
+            "",
+            format!("{{\"lead_id\": \"{key}\"}}")
+        ));
+        assert!(
+            about(&[("table", "leads")], "", "{\"email\": \"Ana@X.example\"}".to_owned()),
+            "a row without a key"
+        );
+        assert!(about(&[], "", format!("{{cortado {key}")), "bytes that are no event");
+        assert!(about(&[], "7", "{cortado".to_owned()));
+        assert!(!about(&[], "8", "{\"total\": 7".to_owned()), "a number that happens to be there");
+    }
+}

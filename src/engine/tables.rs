@@ -1,0 +1,346 @@
+//! What is there of each table, from the source to both sinks, and what of that somebody should know: pure.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    ScheduleStatus,
+    counts::{Counted, latest_success},
+    reconcile::DeleteLimits,
+};
+use crate::{
+    domain::Table,
+    fault::Fault,
+    next_step::{NextStep, Remark},
+    store::{Reconciliation, SyncRecord, SyncState, Tally},
+};
+
+/// An index shows what was applied within seconds; until then a count that lacks rows tells nothing.
+const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(6);
+
+/// A table, place by place. What is absent is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct TableStatus {
+    pub table: String,
+    /// Rows at the source, as far as the key sees them.
+    pub source: Option<u64>,
+    /// Rows in the store.
+    pub store: Option<u64>,
+    /// Rows in the index.
+    pub index: Option<u64>,
+    /// Rows with an open dead letter.
+    pub parked: Option<u64>,
+    /// Rows at the source that no sync has read yet.
+    pub unread: Option<u64>,
+    /// How old these counts are.
+    pub counted_seconds_ago: Option<i64>,
+    /// Since the last sync that succeeded ended; absent where there was none.
+    pub synced_seconds_ago: Option<i64>,
+    /// The last reconciliation; absent where there was none.
+    pub reconciled: Option<LastReconciliation>,
+}
+
+/// What became of the last reconciliation of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LastReconciliation {
+    pub outcome: SyncState,
+    pub seconds_ago: i64,
+    /// Differences that it could neither mend nor explain.
+    pub unexplained: u64,
+}
+
+/// What is known of a table.
+pub(super) struct Facts<'a> {
+    pub(super) table: Table,
+    pub(super) counted: Option<&'a Counted>,
+    /// Its latest syncs, as the store's `latest_syncs` tells them; `None` where it did not.
+    pub(super) syncs: Option<&'a [SyncRecord]>,
+    pub(super) schedule: Option<&'a ScheduleStatus>,
+    /// The lags of the store and of the index, as far as they are known.
+    pub(super) lags: [Option<i64>; 2],
+    /// The sinks' names.
+    pub(super) sinks: [&'a str; 2],
+    pub(super) limits: DeleteLimits,
+    pub(super) now: DateTime<Utc>,
+}
+
+/// A table, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    pub(super) status: TableStatus,
+    pub(super) problems: Vec<Remark>,
+    /// What kept a place from being counted.
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Remark>,
+}
+
+impl Facts<'_> {
+    fn syncs(&self) -> impl Iterator<Item = &SyncRecord> {
+        let name = self.table.name();
+        self.syncs.into_iter().flatten().filter(move |sync| sync.request.table.0 == name)
+    }
+
+    fn last_success(&self) -> Option<&SyncRecord> {
+        latest_success(self.syncs())
+    }
+
+    fn last_reconciliation(&self) -> Option<&SyncRecord> {
+        let reconciled = self.syncs().filter(|sync| sync.request.reconcile.is_some());
+        reconciled.max_by_key(|sync| sync.started_at)
+    }
+
+    fn seconds_since(&self, at: DateTime<Utc>) -> i64 {
+        (self.now - at).num_seconds().max(0)
+    }
+
+    /// Whether whoever syncs the table wants all of its rows.
+    fn is_wanted_whole(&self) -> bool {
+        match (self.schedule, self.last_success()) {
+            (Some(schedule), _) => schedule.conditions.is_empty(),
+            (None, Some(sync)) => sync.request.conditions.is_empty(),
+            (None, None) => false,
+        }
+    }
+
+    pub(super) fn judge(&self) -> Judged {
+        let mut judged = Judged::default();
+        let name = self.table.name().to_owned();
+        judged.status.table.clone_from(&name);
+        if let Some(sync) = self.last_success() {
+            let ended = sync.finished_at.unwrap_or(sync.started_at);
+            judged.status.synced_seconds_ago = Some(self.seconds_since(ended));
+        }
+        self.judge_runs(&mut judged);
+        let Some(counted) = self.counted else {
+            judged.warnings.push(format!("the rows of {name} are not counted yet").into());
+            return judged;
+        };
+        let status = &mut judged.status;
+        status.counted_seconds_ago = Some(self.seconds_since(counted.at));
+        status.source = counted.source.as_ref().ok().copied().flatten();
+        status.index = counted.index.as_ref().ok().copied();
+        let faults =
+            [counted.source.as_ref().err(), counted.store.as_ref().err(), counted.index.as_ref().err()];
+        judged.faults.extend(faults.into_iter().flatten().cloned());
+        if matches!(counted.source, Ok(None)) {
+            let problem = format!(
+                "the source can't count {name} in time, so it is not known how many rows are missing"
+            );
+            judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table: name.clone() }));
+        }
+        let Ok(tally) = counted.store else { return judged };
+        let status = &mut judged.status;
+        (status.store, status.parked) = (Some(tally.entities), Some(tally.parked));
+        if let Some(source) = status.source {
+            status.unread = Some(source.saturating_sub(tally.appended));
+            self.judge_source(source, tally, counted.changed_since, &mut judged);
+        }
+        self.judge_sinks(tally, counted, &mut judged);
+        judged
+    }
+
+    /// What became of the last sync and the last reconciliation.
+    fn judge_runs(&self, judged: &mut Judged) {
+        let reconciled = self.last_reconciliation();
+        judged.status.reconciled = reconciled.map(|sync| LastReconciliation {
+            outcome: sync.state,
+            seconds_ago: self.seconds_since(sync.finished_at.unwrap_or(sync.started_at)),
+            unexplained: sync.progress.reconcile.as_ref().map_or(0, |report| report.unexplained),
+        });
+        let last = self.syncs().max_by_key(|sync| sync.started_at);
+        let is_told = |sync: &&SyncRecord| reconciled.is_none_or(|reconciled| reconciled.id != sync.id);
+        let runs = [("reconciliation", reconciled), ("sync", last.filter(is_told))];
+        for (what, run) in runs.into_iter().filter_map(|(what, run)| Some((what, run?))) {
+            let error = run.error.as_deref().unwrap_or("its record tells no reason");
+            let problem = format!("the last {what} of {} {}: {error}", self.table, run.state.as_str());
+            match run.state {
+                SyncState::Failed => judged.problems.push(problem.into()),
+                SyncState::Interrupted => judged.warnings.push(problem.into()),
+                SyncState::Running | SyncState::Succeeded | SyncState::Cancelled => {}
+            }
+        }
+    }
+
+    /// What the source has against what was read of it.
+    fn judge_source(&self, source: u64, tally: Tally, changed_since: Option<u64>, judged: &mut Judged) {
+        let table = self.table.name().to_owned();
+        if let Some(blind) = blindness(self.table, source, tally.appended, self.limits) {
+            judged.problems.push(blind);
+        } else if source < tally.appended {
+            let gone = tally.appended - source;
+            let problem =
+                format!("{gone} rows of {table} that were read before are not at the source any more");
+            judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table: table.clone() }));
+        }
+        let unread = source.saturating_sub(tally.appended);
+        if unread == 0 {
+            return;
+        }
+        // A table without a time of change is read whole each time: what is unread has come since.
+        let time = &self.table.definition().time;
+        let is_timed = time.modified.is_some() || time.created.is_some();
+        let new = if is_timed { changed_since.unwrap_or_default().min(unread) } else { unread };
+        let missed = unread - new;
+        let whole = || NextStep::SyncWhole { table: table.clone() };
+        if self.last_success().is_none() {
+            let problem = format!("none of the {source} rows of {table} at the source was ever read");
+            judged.warnings.push(Remark::new(problem, whole()));
+        } else if !self.is_wanted_whole() {
+            let problem = format!("{unread} of {source} rows of {table} at the source are not read");
+            judged.warnings.push(Remark::new(problem, whole()));
+        } else if missed > 0 {
+            let problem = format!("{missed} of {source} rows of {table} at the source were read by no sync");
+            judged.problems.push(Remark::new(problem, whole()));
+        } else if self.schedule.is_none() {
+            let problem = format!("{new} rows of {table} came since its last sync, and it has no schedule");
+            judged.warnings.push(Remark::new(problem, NextStep::Sync { table: table.clone() }));
+        }
+    }
+
+    /// What the sinks have against what they were given.
+    fn judge_sinks(&self, tally: Tally, counted: &Counted, judged: &mut Judged) {
+        let held = [Some(tally.entities), counted.index.as_ref().ok().copied()];
+        let ended = self.syncs().filter_map(|sync| sync.finished_at).max();
+        let is_settled = ended.is_some_and(|ended| counted.at - ended > SETTLED_AFTER);
+        for ((sink, held), lag) in self.sinks.into_iter().zip(held).zip(self.lags) {
+            let Some(held) = held.filter(|_| is_settled && lag == Some(0)) else { continue };
+            let appended = tally.appended;
+            let table = self.table.name().to_owned();
+            if held + tally.parked < appended {
+                let problem = format!("{sink} has {held} of the {appended} rows of {table} that were read");
+                judged.problems.push(Remark::new(problem, NextStep::Reconcile { table }));
+            }
+        }
+    }
+}
+
+/// What is to be said where the source shows so few of the rows that were read from it before that more than deletions
+/// are behind it.
+pub(super) fn blindness(table: Table, source: u64, appended: u64, limits: DeleteLimits) -> Option<Remark> {
+    let missing = appended.checked_sub(source)?;
+    (missing > limits.allowed(Reconciliation::default(), appended, source)).then(|| {
+        Remark::new(
+            format!(
+                "the source shows {source} rows of {table}, and {appended} were read from it before: a key that row-level \
+                 security keeps from seeing the others looks like this, and so does a restored or emptied table"
+            ),
+            NextStep::Reconcile { table: table.name().to_owned() },
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        domain::Catalog,
+        store::{SyncProgress, SyncRequest},
+    };
+
+    fn leads() -> Table {
+        Catalog::built_in().get("leads").expect("leads")
+    }
+
+    fn sync(state: SyncState, minutes_ago: i64, reconcile: Option<Reconciliation>) -> SyncRecord {
+        let started_at = Utc::now() - TimeDelta::minutes(minutes_ago);
+        SyncRecord {
+            id: Uuid::now_v7(),
+            request: SyncRequest {
+                table: leads().into(),
+                hours_ago: 24,
+                limit: 100,
+                conditions: Vec::new(),
+                resume: false,
+                reappend: false,
+                reconcile,
+            },
+            state,
+            progress: SyncProgress::default(),
+            log: "l".to_owned(),
+            owner: "o".to_owned(),
+            started_at,
+            finished_at: Some(started_at),
+            error: (state == SyncState::Failed).then(|| "supabase: no".to_owned()),
+            cancel_requested: false,
+        }
+    }
+
+    /// Rows at the source, in the store, in the index, read, and changed since the last sync.
+    fn counted([source, store, index, appended, changed]: [u64; 5]) -> Counted {
+        Counted {
+            at: Utc::now(),
+            source: Ok(Some(source)),
+            store: Ok(Tally { entities: store, appended, parked: 0 }),
+            index: Ok(index),
+            changed_since: Some(changed),
+        }
+    }
+
+    fn judged(counted: &Counted, syncs: &[SyncRecord]) -> Judged {
+        Facts {
+            table: leads(),
+            counted: Some(counted),
+            syncs: Some(syncs),
+            schedule: None,
+            lags: [Some(0), Some(0)],
+            sinks: ["postgres", "elasticsearch"],
+            limits: DeleteLimits { rows: 10, percent: 10 },
+            now: Utc::now(),
+        }
+        .judge()
+    }
+
+    fn problems(counts: [u64; 5]) -> Vec<String> {
+        let judged = judged(&counted(counts), &[sync(SyncState::Succeeded, 5, None)]);
+        judged.problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_table_of_which_all_is_there_has_no_problem_and_new_rows_are_none() {
+        assert_eq!(problems([50, 50, 50, 50, 0]), Vec::<String>::new());
+        assert_eq!(problems([55, 50, 50, 50, 7]), Vec::<String>::new(), "they came since the last sync");
+        assert_eq!(problems([48, 50, 50, 50, 0]), Vec::<String>::new(), "a few may have been deleted");
+    }
+
+    #[test]
+    fn rows_that_are_missing_anywhere_are_a_problem_with_what_to_do() {
+        for (counts, told) in [
+            ([60, 50, 50, 50, 4], "6 of 60 rows of leads at the source were read by no sync"),
+            ([50, 41, 50, 50, 0], "postgres has 41 of the 50 rows of leads that were read; reconcile"),
+            ([50, 50, 0, 50, 0], "elasticsearch has 0 of the 50 rows"),
+            ([20, 50, 50, 50, 0], "the source shows 20 rows of leads, and 50 were read from it before"),
+            ([0, 5, 5, 5, 0], "the source shows 0 rows of leads, and 5 were read from it before"),
+        ] {
+            let problems = problems(counts);
+            assert!(problems.len() == 1 && problems[0].contains(told), "{counts:?}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_counted_is_unknown_and_told() {
+        let uncounted = Counted { source: Ok(None), ..counted([1, 50, 50, 50, 0]) };
+        let told = judged(&uncounted, &[sync(SyncState::Succeeded, 5, None)]);
+        assert_eq!((told.status.source, told.status.unread), (None, None));
+        assert!(told.warnings[0].problem.contains("can't count leads in time"), "{told:?}");
+        let down = Counted {
+            index: Err(Fault::transient("elasticsearch", "down", "start it")),
+            ..counted([50, 50, 0, 50, 0])
+        };
+        let told = judged(&down, &[sync(SyncState::Succeeded, 5, None)]);
+        assert_eq!((told.status.index, told.faults.len(), told.problems.len()), (None, 1, 0));
+    }
+
+    #[test]
+    fn the_last_sync_and_the_last_reconciliation_are_told_once_each() {
+        let all_there = counted([50, 50, 50, 50, 0]);
+        let failed = sync(SyncState::Failed, 1, Some(Reconciliation::default()));
+        let told = judged(&all_there, &[sync(SyncState::Succeeded, 5, None), failed]);
+        let problems: Vec<&str> = told.problems.iter().map(|remark| remark.problem.as_str()).collect();
+        assert_eq!(problems, ["the last reconciliation of leads failed: supabase: no"]);
+        assert_eq!(told.status.reconciled.map(|last| last.outcome), Some(SyncState::Failed));
+        assert_eq!(told.status.synced_seconds_ago, Some(300));
+    }
+}

@@ -1,0 +1,132 @@
+//! Removing the documents of erased entities.
+//!
+//! They are found and deleted by their ids: a server need not have the module that deletes by query.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{PART, client::Client, operation::server_id, rebuild, templates::Names};
+use crate::{
+    domain::Table,
+    fault::Fault,
+    index::{IndexName, documents, values::quoted},
+    sink::SinkEvent,
+};
+
+/// Keys in one question.
+const KEYS: usize = 1_000;
+
+/// Documents found, and deleted, at a time.
+const DOCUMENTS: u32 = 1_000;
+
+/// From every index of the alias, also those that are being built. What was written before is found: each is refreshed
+/// first.
+pub(super) async fn erase(
+    client: &Client,
+    names: &Names,
+    table: Table,
+    keys: &[String],
+) -> Result<u64, Fault> {
+    let mut erased = 0;
+    for index in [IndexName::Eventos, IndexName::Entities(table)] {
+        for name in rebuild::names_of(client, &names.alias(index)).await? {
+            for keys in keys.chunks(KEYS) {
+                let query = match index {
+                    IndexName::Eventos => json!({ "bool": { "filter": [
+                        { "term": { "tipo_evento.keyword": table.entity } },
+                        { "terms": { "entidade.id": keys } },
+                    ]}}),
+                    IndexName::Entities(_) => {
+                        let ids: Vec<_> = keys.iter().map(|key| server_id(key)).collect();
+                        json!({ "ids": { "values": ids } })
+                    }
+                };
+                erased += erase_found(client, &name, &query).await?;
+            }
+        }
+    }
+    Ok(erased)
+}
+
+/// Until nothing is found any more: what is written meanwhile is removed, too.
+async fn erase_found(client: &Client, index: &str, query: &Value) -> Result<u64, Fault> {
+    #[derive(Deserialize)]
+    struct Found {
+        hits: Hits,
+    }
+    #[derive(Deserialize)]
+    struct Hits {
+        hits: Vec<Hit>,
+    }
+    #[derive(Deserialize)]
+    struct Hit {
+        #[serde(rename = "_id")]
+        id: String,
+    }
+    let doing = format!("erasing documents of {index}");
+    let search = json!({ "size": DOCUMENTS, "_source": false, "track_total_hits": false, "query": query });
+    let mut erased = 0;
+    loop {
+        client.post::<Value>(&format!("{index}/_refresh"), &doing).await?;
+        // Part of an answer would leave something behind.
+        let path = format!("{index}/_search?allow_partial_search_results=false");
+        let answer = client.post_body(&path, &search, &doing).await?;
+        let found: Found = client.parse(answer, &doing)?;
+        if found.hits.hits.is_empty() {
+            return Ok(erased);
+        }
+        let documents = found.hits.hits.into_iter().map(|hit| (index.to_owned(), hit.id));
+        erased += delete(client, documents, &doing).await?;
+    }
+}
+
+/// Removes the documents that events brought, by their ids: no refresh is waited for. `target` is where those of an index
+/// are written; what is nowhere is left out.
+pub(super) async fn discard(
+    client: &Client,
+    events: &[SinkEvent],
+    target: impl Fn(IndexName) -> Option<String>,
+) -> Result<(), Fault> {
+    let documents = documents::brought_by(events)
+        .filter_map(|(index, id)| Some((target(index)?, server_id(&id).into_owned())));
+    delete(client, documents, "discarding documents").await.map(drop)
+}
+
+/// Deletes documents, each of an index or alias; those that are not there are not counted.
+async fn delete(
+    client: &Client,
+    documents: impl Iterator<Item = (String, String)>,
+    doing: &str,
+) -> Result<u64, Fault> {
+    #[derive(Deserialize)]
+    struct Answered {
+        #[serde(default)]
+        items: Vec<BTreeMap<String, Item>>,
+    }
+    #[derive(Deserialize)]
+    struct Item {
+        status: u16,
+    }
+    let line = |(index, id): (String, String)| {
+        format!("{{\"delete\":{{\"_index\":\"{index}\",\"_id\":{}}}}}\n", quoted(&id))
+    };
+    let body: String = documents.map(line).collect();
+    if body.is_empty() {
+        return Ok(0);
+    }
+    let answer = client.bulk(Bytes::from(body), doing).await?;
+    let answered: Answered = client.parse(answer, doing)?;
+    let statuses: Vec<u16> =
+        answered.items.iter().flat_map(BTreeMap::values).map(|item| item.status).collect();
+    match statuses.iter().find(|status| !matches!(status, 200 | 404)) {
+        None => Ok(statuses.iter().filter(|status| **status == 200).count() as u64),
+        Some(status) => Err(Fault::transient(
+            PART,
+            format!("{doing} on {}: not all were removed (HTTP {status})", client.origin()),
+            "it is tried again; look at the cluster's health",
+        )),
+    }
+}

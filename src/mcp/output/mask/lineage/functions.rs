@@ -1,0 +1,132 @@
+//! What functions make of what they are given, by their names.
+
+use super::Source;
+
+/// Functions whose results say nothing of what is in their arguments.
+const TELLS_NOTHING: [&str; 26] = [
+    "array_length",
+    "ascii",
+    "bit_length",
+    "bool_and",
+    "bool_or",
+    "cardinality",
+    "char_length",
+    "character_length",
+    "count",
+    "every",
+    "instr",
+    "json_array_length",
+    "json_object_keys",
+    "json_type",
+    "json_typeof",
+    "json_valid",
+    "jsonb_array_length",
+    "jsonb_object_keys",
+    "jsonb_typeof",
+    "length",
+    "octet_length",
+    "pg_typeof",
+    "position",
+    "strpos",
+    "typeof",
+    "unicode",
+];
+
+/// Functions that take a value out of the JSON that is their first argument.
+const PATHS: [&str; 10] = [
+    "json_extract",
+    "json_extract_path",
+    "json_extract_path_text",
+    "json_query",
+    "json_value",
+    "jsonb_extract_path",
+    "jsonb_extract_path_text",
+    "jsonb_path_query",
+    "jsonb_path_query_array",
+    "jsonb_path_query_first",
+];
+
+/// Functions whose result is one of their arguments, or has its looks: an address stays one.
+const KEEPS_LOOKS: [&str; 19] = [
+    "any_value",
+    "coalesce",
+    "first_value",
+    "greatest",
+    "iif",
+    "ifnull",
+    "initcap",
+    "lag",
+    "last_value",
+    "lead",
+    "least",
+    "lower",
+    "max",
+    "min",
+    "mode",
+    "nth_value",
+    "nullif",
+    "unnest",
+    "upper",
+];
+
+/// Functions whose result holds their arguments as they are, JSON with the names in it.
+const KEEPS_WHOLE: [&str; 33] = [
+    "array_agg",
+    "array_to_json",
+    "concat",
+    "concat_ws",
+    "group_concat",
+    "json",
+    "json_agg",
+    "json_array",
+    "json_array_elements",
+    "json_array_elements_text",
+    "json_build_array",
+    "json_build_object",
+    "json_group_array",
+    "json_insert",
+    "json_object",
+    "json_patch",
+    "json_remove",
+    "json_replace",
+    "json_set",
+    "json_strip_nulls",
+    "jsonb",
+    "jsonb_agg",
+    "jsonb_array_elements",
+    "jsonb_array_elements_text",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "jsonb_insert",
+    "jsonb_pretty",
+    "jsonb_set",
+    "jsonb_strip_nulls",
+    "row_to_json",
+    "string_agg",
+    "to_json",
+];
+
+/// Functions that take JSON apart into names and values.
+const TAKES_APART: [&str; 6] =
+    ["json_each", "json_each_text", "json_tree", "jsonb_each", "jsonb_each_text", "jsonb_tree"];
+
+pub(super) fn tells_nothing(name: &str) -> bool {
+    TELLS_NOTHING.contains(&name)
+}
+
+pub(super) fn is_path(name: &str) -> bool {
+    PATHS.contains(&name)
+}
+
+/// What a function's result may carry whose worst argument carries `worst`. Looks and names may be gone from it.
+pub(super) fn result(name: &str, arguments: usize, worst: Source) -> Source {
+    let trims = ["trim", "btrim", "ltrim", "rtrim"].contains(&name) && arguments == 1;
+    let keeps_looks = trims || KEEPS_LOOKS.contains(&name);
+    let keeps_whole = KEEPS_WHOLE.contains(&name) || name == "to_jsonb";
+    match worst {
+        Source::Row if TAKES_APART.contains(&name) => Source::Values,
+        Source::Values if !keeps_looks && !TAKES_APART.contains(&name) => Source::Field,
+        Source::Sometimes | Source::Row if !keeps_looks && !keeps_whole => Source::Field,
+        worst => worst,
+    }
+}

@@ -1,0 +1,70 @@
+//! The tool that erases a person.
+
+use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::operate::operator;
+use crate::{
+    domain::{KeyKind, TableName},
+    engine::{EntityKey, ErasureReport, ErasureRequest, table_named},
+    mcp::{
+        SluiceServer,
+        answer::{Answer, ToolError, arguments},
+        consent, schema,
+    },
+};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EraseArgs {
+    /// A table's name, for example "leads".
+    table: String,
+    /// The row's key. Give this or email.
+    #[serde(default)]
+    key: Option<String>,
+    #[serde(default)]
+    email: Option<String>,
+    /// Also what refers to it: a lead's chat sessions.
+    #[serde(default)]
+    related: bool,
+    /// The user agreed; needed where this client can't ask.
+    #[serde(default)]
+    confirm: Option<bool>,
+}
+
+#[tool_router(router = erase_tools, vis = "pub(in crate::mcp)")]
+impl SluiceServer {
+    #[tool(
+        title = "Erase a person",
+        description = "For LGPD requests: removes an entity and its events from store, index and dead letters for good; no sync, replay \
+            or rebuild brings it back. Tells what remains where. Example: {\"table\": \"leads\", \"email\": \"ana@exemplo.com.br\", \"related\": true}",
+        input_schema = schema::input::<EraseArgs>(),
+        output_schema = schema::output::<ErasureReport>(),
+        annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = true)
+    )]
+    async fn erase_entity(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<ErasureReport>, ToolError> {
+        let args: EraseArgs = arguments(given)?;
+        let table = table_named(self.engine.catalog, &TableName(args.table))?;
+        let who = match (args.key, args.email) {
+            // Only a key that is a text may begin or end with a space.
+            (Some(key), None) if table.key.kind == KeyKind::Text => EntityKey::Key(key),
+            (Some(key), None) => EntityKey::Key(key.trim().to_owned()),
+            (None, Some(email)) if !email.trim().is_empty() => {
+                EntityKey::Lookup { column: "email".to_owned(), value: email.trim().to_owned() }
+            }
+            _ => return Err(ToolError::argument("key", "give either the row's key or its email")),
+        };
+        let with = if args.related { " and what refers to it" } else { "" };
+        let what = format!(
+            "removes one of {table}{with} from the store, the index and the dead letters for good, and keeps it from coming back"
+        );
+        consent::ask(&context, args.confirm, &what).await?;
+        let request = ErasureRequest { table, who, related: args.related };
+        Ok(Answer(self.engine.erasures.erase(&request, &operator(&context)).await?))
+    }
+}

@@ -1,0 +1,208 @@
+//! Erasing from Postgres.
+//!
+//! Guarantee: an erasure and a batch exclude each other. A batch holds the database's erasure lock with others, from before
+//! it reads the ledger until it commits; an erasure holds it alone, and waits for those that are under way. So whatever a
+//! batch brought is there to be removed, and every later batch knows of the erasure. The lock is one of the server's
+//! queue: batches that keep coming don't starve an erasure.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use super::{PgStore, UNBOUNDED, faults, operations::over};
+use crate::{
+    domain::{ErasedDigest, ErasureLedger, Table},
+    fault::Fault,
+    store::{ErasedRows, Erasures, tables::key_type},
+};
+
+/// One lock for each of the database's schemas, which may each hold a store.
+const LOCK: &str = "hashtextextended('sluice erasures ' || current_schema(), 0)";
+
+/// The ledger as it was last: a batch reads it whole only after an erasure.
+#[derive(Debug, Default)]
+pub(super) struct LastLedger(Mutex<Arc<ErasureLedger>>);
+
+impl LastLedger {
+    /// The ledger that holds until the transaction ends.
+    pub(super) async fn beside(
+        &self,
+        transaction: &mut PgConnection,
+    ) -> Result<Arc<ErasureLedger>, sqlx::Error> {
+        sqlx::query(&format!("SELECT pg_advisory_xact_lock_shared({LOCK})"))
+            .execute(&mut *transaction)
+            .await?;
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(now) = ledger(transaction, Some(last.version())).await? else { return Ok(last) };
+        let now = Arc::new(now);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now.clone();
+        Ok(now)
+    }
+}
+
+/// The ledger, where it is another than the one that is known.
+async fn ledger(
+    connection: &mut PgConnection,
+    known: Option<Uuid>,
+) -> Result<Option<ErasureLedger>, sqlx::Error> {
+    // In one statement, so that version and digests are of one moment.
+    let (salt, version, digests): (Vec<u8>, Uuid, Option<Vec<Vec<u8>>>) = sqlx::query_as(
+        "SELECT salt, version, CASE WHEN version IS DISTINCT FROM $1 THEN ARRAY(SELECT digest FROM sluice_erased) END
+         FROM sluice_erasure",
+    )
+    .bind(known)
+    .fetch_one(connection)
+    .await?;
+    let digests = digests.map(|digests| digests.into_iter().filter_map(|one| one.try_into().ok()).collect());
+    Ok(digests.map(|digests: HashSet<ErasedDigest>| ErasureLedger::new(version, salt, digests)))
+}
+
+#[async_trait]
+impl Erasures for PgStore {
+    async fn erasures(&self, known: Option<Uuid>) -> Result<Option<ErasureLedger>, Fault> {
+        over!(self, "read the ledger of erasures", connection => ledger(connection, known))
+    }
+
+    async fn keys_with(&self, table: Table, column: &str, value: &str) -> Result<Vec<String>, Fault> {
+        let definition = table.definition();
+        let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
+        let statement = format!(
+            "SELECT \"{key}\"::text FROM \"{table}\" WHERE lower(btrim(\"{name}\"::text)) = lower(btrim($1))
+             UNION
+             SELECT entidade_id FROM eventos_raw
+             WHERE tipo_evento = $2 AND lower(btrim(dados ->> $3)) = lower(btrim($1))",
+            key = definition.key.column,
+            name = column.name,
+        );
+        // Every event is looked at, which takes what it takes.
+        let mut connection = self.connector.dedicated("sluice erase", UNBOUNDED).await?;
+        let keys = sqlx::query_scalar(&statement)
+            .bind(value.replace('\0', ""))
+            .bind(&table.entity)
+            .bind(column.source())
+            .fetch_all(&mut connection)
+            .await
+            .map_err(|error| faults::fault("look for whom to erase", &error))?;
+        let _ = connection.close().await;
+        Ok(keys)
+    }
+
+    async fn erase(
+        &self,
+        table: Table,
+        keys: &[String],
+        elsewhere: bool,
+    ) -> Result<Option<ErasedRows>, Fault> {
+        let mut connection = self.connector.dedicated("sluice erase", UNBOUNDED).await?;
+        let erased = erase(&mut connection, table, keys, elsewhere).await;
+        let erased = erased.map_err(|error| faults::fault("erase", &error))?;
+        let _ = connection.close().await;
+        Ok(erased)
+    }
+}
+
+async fn erase(
+    connection: &mut PgConnection,
+    table: Table,
+    keys: &[String],
+    elsewhere: bool,
+) -> Result<Option<ErasedRows>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query(&format!("SELECT pg_advisory_xact_lock({LOCK})")).execute(&mut *transaction).await?;
+    let salt: Vec<u8> =
+        sqlx::query_scalar("SELECT salt FROM sluice_erasure").fetch_one(&mut *transaction).await?;
+    let digests: Vec<Vec<u8>> =
+        keys.iter().map(|key| ErasureLedger::digest(&salt, table, key).to_vec()).collect();
+    let new = sqlx::query(
+        "INSERT INTO sluice_erased (digest, table_name) SELECT DISTINCT d, $2 FROM unnest($1::bytea[]) AS d
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(&digests)
+    .bind(table.name())
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
+    if new > 0 {
+        sqlx::query("UPDATE sluice_erasure SET version = gen_random_uuid()")
+            .execute(&mut *transaction)
+            .await?;
+    }
+    let events = erase_events(&mut transaction, table, keys).await?;
+    let key = &table.definition().key;
+    let (column, kind) = (&key.column, key_type(key.kind));
+    let entities = format!(
+        "DELETE FROM \"{table}\" WHERE \"{column}\" IN (SELECT k::{kind} FROM unnest($1::text[]) AS k)"
+    );
+    let entities = sqlx::query(&entities).bind(keys).execute(&mut *transaction).await?.rows_affected();
+    let mut marks = 0;
+    for statement in [
+        "DELETE FROM sluice_appended WHERE table_name = $1 AND entity = ANY($2)",
+        "DELETE FROM sluice_removed WHERE table_name = $1 AND entity = ANY($2)",
+        "DELETE FROM sluice_parked_letters WHERE table_name = $1 AND entity = ANY($2)",
+        // What reconciliations found different is told by key.
+        "UPDATE sluice_syncs SET progress = jsonb_set(progress, '{reconcile,differences}', coalesce((
+             SELECT jsonb_agg(d) FROM jsonb_array_elements(progress #> '{reconcile,differences}') AS d
+             WHERE NOT d ->> 'key' = ANY($2)), '[]'))
+         WHERE table_name = $1 AND EXISTS (
+             SELECT FROM jsonb_array_elements(progress #> '{reconcile,differences}') AS d WHERE d ->> 'key' = ANY($2))",
+    ] {
+        let gone = sqlx::query(statement).bind(table.name()).bind(keys).execute(&mut *transaction).await?;
+        marks += gone.rows_affected();
+    }
+    let erased = ErasedRows { entities, events, marks, new };
+    if !elsewhere && erased.are_strangers(keys.len()) {
+        transaction.rollback().await?;
+        return Ok(None);
+    }
+    transaction.commit().await?;
+    Ok(Some(erased))
+}
+
+/// Removes events, and counts the windows they were in anew: the rollup equals a recount before and after.
+async fn erase_events(
+    transaction: &mut PgConnection,
+    table: Table,
+    keys: &[String],
+) -> Result<u64, sqlx::Error> {
+    let gone: Vec<(DateTime<Utc>, String, String)> = sqlx::query_as(
+        "DELETE FROM eventos_raw WHERE tipo_evento = $1 AND entidade_id = ANY($2)
+         RETURNING date_bin('5 minutes', \"timestamp\", 'epoch'), categoria, evento",
+    )
+    .bind(&table.entity)
+    .bind(keys)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let events = u64::try_from(gone.len()).unwrap_or(u64::MAX);
+    let windows: BTreeSet<_> = gone.into_iter().collect();
+    let begins: Vec<DateTime<Utc>> = windows.iter().map(|(begin, ..)| *begin).collect();
+    let categories: Vec<&str> = windows.iter().map(|(_, categoria, _)| categoria.as_str()).collect();
+    let kinds: Vec<&str> = windows.iter().map(|(.., evento)| evento.as_str()).collect();
+    sqlx::query(
+        "WITH contadas AS MATERIALIZED (
+             SELECT j.inicio, j.categoria, j.evento, e.total, e.soma
+             FROM unnest($1::timestamptz[], $2::text[], $3::text[]) AS j(inicio, categoria, evento)
+             CROSS JOIN LATERAL (
+                 SELECT count(*) AS total, coalesce(sum(valor), 0) AS soma FROM eventos_raw AS r
+                 WHERE r.\"timestamp\" >= j.inicio AND r.\"timestamp\" < j.inicio + interval '5 minutes'
+                   AND r.categoria = j.categoria AND r.evento = j.evento
+             ) AS e
+         ), vazias AS (
+             DELETE FROM eventos_agregados AS a USING contadas AS c
+             WHERE (a.janela_inicio, a.categoria, a.evento) = (c.inicio, c.categoria, c.evento) AND c.total = 0
+         )
+         UPDATE eventos_agregados AS a SET total = c.total, soma_valor = c.soma FROM contadas AS c
+         WHERE (a.janela_inicio, a.categoria, a.evento) = (c.inicio, c.categoria, c.evento) AND c.total > 0",
+    )
+    .bind(&begins)
+    .bind(&categories)
+    .bind(&kinds)
+    .execute(transaction)
+    .await?;
+    Ok(events)
+}

@@ -1,0 +1,143 @@
+//! Whether a database is fit to be sluice's, and what is made anew where somebody dropped a table.
+//!
+//! A migration that was run is not run again, so that a table it made stays away once it is dropped. Here those
+//! migrations are run once more: they change nothing of what is there.
+
+use sqlx::{Acquire, Executor, PgConnection};
+
+use super::{
+    faults::{self, PART},
+    migrations::{tables_of, up_to},
+    notices,
+};
+use crate::fault::Fault;
+
+/// What doctor and migrate say of a pooler.
+pub(super) const POOLER: &str = "a pooler hands sessions around between here and the server (PgBouncer in transaction mode, port 6543 of Supabase): let \
+     DATABASE_URL lead to the server itself, or to a pooler in session mode (port 5432 of Supabase)";
+
+/// What of the database itself keeps sluice from working.
+pub(super) async fn problem(connection: &mut PgConnection) -> Result<Option<Fault>, sqlx::Error> {
+    type Told = (String, String, Option<String>, String, Option<String>, bool);
+    let (database, encoding, schema, user, wanted, is_there): Told = sqlx::query_as(
+        "SELECT current_database()::text, pg_encoding_to_char(encoding)::text, current_schema()::text,
+                quote_ident(current_user), quote_ident(wanted.name),
+                EXISTS (SELECT FROM pg_namespace WHERE nspname = wanted.name)
+         FROM pg_database LEFT JOIN (
+             SELECT trim(name, ' \"') AS name FROM unnest(string_to_array(current_setting('search_path'), ',')) AS name
+             WHERE trim(name, ' \"') NOT IN ('$user', '') LIMIT 1
+         ) AS wanted ON true
+         WHERE datname = current_database()",
+    )
+    .fetch_one(connection)
+    .await?;
+    if encoding != "UTF8" {
+        return Ok(Some(Fault::misconfigured(
+            PART,
+            format!("the database {database} is encoded in {encoding}, which can't hold every text"),
+            "make one that can, CREATE DATABASE sluice ENCODING 'UTF8' TEMPLATE template0, and name it in DATABASE_URL",
+        )));
+    }
+    if schema.is_none() {
+        let wanted = wanted.unwrap_or_else(|| "public".to_owned());
+        let step = if is_there {
+            format!("run GRANT USAGE, CREATE ON SCHEMA {wanted} TO {user}")
+        } else {
+            format!("run CREATE SCHEMA {wanted} AUTHORIZATION {user}")
+        };
+        return Ok(Some(Fault::misconfigured(
+            PART,
+            format!("there is no schema {wanted}, which the search_path names, or {user} may not use it"),
+            step,
+        )));
+    }
+    Ok(None)
+}
+
+/// The server's process behind a session.
+pub(super) async fn backend(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    // A pooler knows nothing of a statement that was prepared.
+    sqlx::query_scalar("SELECT pg_backend_pid()").persistent(false).fetch_one(connection).await
+}
+
+/// What two sessions mean that are the same process of the server.
+pub(super) fn pooled() -> Fault {
+    Fault::misconfigured(
+        PART,
+        "two sessions with the server are one: locks and settings would not be their own",
+        POOLER,
+    )
+}
+
+/// Whether nothing of sluice's was ever made here.
+pub(super) async fn is_fresh(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NULL").fetch_one(connection).await
+}
+
+/// The tables that were made once and are not there; the version up to which migrations were run.
+async fn missing(connection: &mut PgConnection) -> Result<(i64, Vec<String>), sqlx::Error> {
+    if is_fresh(connection).await? {
+        return Ok((0, Vec::new()));
+    }
+    let version: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+        .fetch_one(&mut *connection)
+        .await?;
+    let version = version.unwrap_or_default();
+    let missing = sqlx::query_scalar(
+        "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NULL",
+    )
+    .bind(up_to(version).flat_map(tables_of).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok((version, missing))
+}
+
+/// The tables that somebody dropped, of sluice's own and of entities.
+pub(super) async fn dropped(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let (_, mut dropped) = missing(connection).await?;
+    if !dropped.iter().any(|table| table == "sluice_tables") && !is_fresh(connection).await? {
+        let entities: Vec<String> = sqlx::query_scalar(
+            "SELECT table_name FROM sluice_tables WHERE to_regclass(quote_ident(table_name)) IS NULL ORDER BY 1",
+        )
+        .fetch_all(connection)
+        .await?;
+        dropped.extend(entities);
+    }
+    Ok(dropped)
+}
+
+/// Makes the dropped ones of sluice's own anew, one process at a time.
+pub(super) async fn make_dropped_tables(connection: &mut PgConnection) -> Result<(), Fault> {
+    let made = async {
+        let mut transaction = connection.begin().await?;
+        transaction
+            .execute("SELECT pg_advisory_xact_lock(hashtextextended('sluice dropped tables ' || current_schema(), 0))")
+            .await?;
+        let (version, missing) = missing(&mut transaction).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for migration in up_to(version) {
+            transaction.execute(migration).await?;
+        }
+        let is_missing = |name: &str| missing.iter().any(|table| table == name);
+        for table in missing.iter().filter(|table| *table != "eventos_raw") {
+            notices::own_table_was_dropped(&mut transaction, table).await?;
+        }
+        if is_missing("eventos_raw") {
+            // Every event that comes again is counted again.
+            transaction.execute("TRUNCATE eventos_agregados").await?;
+            notices::table_was_dropped(&mut transaction, "eventos_raw").await?;
+        } else if is_missing("eventos_agregados") {
+            transaction.execute(ADD_UP).await?;
+        }
+        tracing::warn!(tables = ?missing, "tables were dropped and are made anew");
+        transaction.commit().await
+    };
+    made.await.map_err(|error: sqlx::Error| faults::fault("make dropped tables anew", &error))
+}
+
+const ADD_UP: &str = "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
+    SELECT inicio, inicio + interval '5 minutes', categoria, evento, count(*), sum(valor)
+    FROM (SELECT date_bin('5 minutes', \"timestamp\", 'epoch') AS inicio, categoria, evento, valor FROM eventos_raw) AS eventos
+    GROUP BY inicio, categoria, evento";

@@ -1,0 +1,158 @@
+//! Erasing from the embedded file. Every change is a transaction of its own, one after the other, so an erasure and a
+//! batch exclude each other.
+
+use std::collections::{BTreeSet, HashSet};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, Transaction, params};
+use uuid::Uuid;
+
+use super::{
+    SqliteStore,
+    apply::{WINDOW, window},
+    lease::{parsed, time},
+    rows,
+};
+use crate::{
+    domain::{ErasedDigest, ErasureLedger, Table},
+    fault::Fault,
+    store::{ErasedRows, Erasures},
+};
+
+/// The ledger, where it is another than the one that is known.
+pub(super) fn ledger(db: &Connection, known: Option<Uuid>) -> rusqlite::Result<Option<ErasureLedger>> {
+    let (salt, version): (Vec<u8>, Uuid) = db
+        .prepare_cached("SELECT salt, version FROM sluice_erasure")?
+        .query_row([], |row| Ok((row.get(0)?, parsed(row, 1)?)))?;
+    if known == Some(version) {
+        return Ok(None);
+    }
+    let digests: HashSet<ErasedDigest> = db
+        .prepare_cached("SELECT digest FROM sluice_erased")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Some(ErasureLedger::new(version, salt, digests)))
+}
+
+#[async_trait]
+impl Erasures for SqliteStore {
+    async fn erasures(&self, known: Option<Uuid>) -> Result<Option<ErasureLedger>, Fault> {
+        self.db.read("reading the ledger of erasures", move |db| ledger(db, known)).await
+    }
+
+    async fn keys_with(&self, table: Table, column: &str, value: &str) -> Result<Vec<String>, Fault> {
+        let definition = table.definition();
+        let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
+        let (path, value) = (format!("$.\"{}\"", column.source()), value.to_owned());
+        let sql = format!(
+            "SELECT CAST(\"{key}\" AS text) FROM \"{table}\" WHERE lower(trim(\"{name}\")) = lower(trim(?1))
+             UNION
+             SELECT entidade_id FROM eventos_raw WHERE tipo_evento = ?2 AND
+                 CASE WHEN json_valid(dados) THEN lower(trim(json_extract(dados, ?3))) END = lower(trim(?1))",
+            key = definition.key.column,
+            name = column.name,
+        );
+        self.db
+            .read("looking for whom to erase", move |db| {
+                db.prepare_cached(&sql)?
+                    .query_map(params![value, table.entity, path], |row| row.get(0))?
+                    .collect()
+            })
+            .await
+    }
+
+    async fn erase(
+        &self,
+        table: Table,
+        keys: &[String],
+        elsewhere: bool,
+    ) -> Result<Option<ErasedRows>, Fault> {
+        let keys = keys.to_vec();
+        self.make_tables().await?;
+        let erased = self.db.write_or_abort("erasing", move |db| {
+            let erased = erase(db, table, &keys)?;
+            Ok(if !elsewhere && erased.are_strangers(keys.len()) { Err(()) } else { Ok(erased) })
+        });
+        let Ok(erased) = erased.await? else { return Ok(None) };
+        self.db.forget_old_pages().await?;
+        Ok(Some(erased))
+    }
+}
+
+fn erase(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::Result<ErasedRows> {
+    let salt: Vec<u8> = db.query_row("SELECT salt FROM sluice_erasure", [], |row| row.get(0))?;
+    let now = rows::instant(Utc::now());
+    let mut erased = ErasedRows::default();
+    let mut windows = BTreeSet::new();
+    let entity = format!("DELETE FROM \"{table}\" WHERE \"{}\" = ?", table.definition().key.column);
+    for key in keys {
+        let digest = ErasureLedger::digest(&salt, table, key);
+        erased.new += changed(db.execute(
+            "INSERT INTO sluice_erased VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            params![digest, table.name(), now],
+        )?);
+        let mut events = db.prepare_cached(
+            "DELETE FROM eventos_raw WHERE tipo_evento = ? AND entidade_id = ?
+             RETURNING \"timestamp\", categoria, evento",
+        )?;
+        let gone = events.query_map(params![table.entity, key], |row| {
+            Ok((window(time(row, 0)?), row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        })?;
+        for one in gone {
+            windows.insert(one?);
+            erased.events += 1;
+        }
+        erased.entities += changed(db.execute(&entity, [rows::key(table, key)])?);
+        for statement in [
+            "DELETE FROM sluice_appended WHERE table_name = ? AND entity = ?",
+            "DELETE FROM sluice_removed WHERE table_name = ? AND entity = ?",
+            "DELETE FROM sluice_parked_letters WHERE table_name = ? AND entity = ?",
+            // What reconciliations found different is told by key.
+            "UPDATE sluice_syncs SET progress = json_set(progress, '$.reconcile.differences', (
+                 SELECT json_group_array(json(d.value)) FROM json_each(progress, '$.reconcile.differences') AS d
+                 WHERE json_extract(d.value, '$.key') <> ?2))
+             WHERE table_name = ?1 AND EXISTS (
+                 SELECT 1 FROM json_each(progress, '$.reconcile.differences') AS d
+                 WHERE json_extract(d.value, '$.key') = ?2)",
+        ] {
+            erased.marks += changed(db.execute(statement, params![table.name(), key])?);
+        }
+    }
+    if erased.new > 0 {
+        db.execute("UPDATE sluice_erasure SET version = ?", [Uuid::new_v4().to_string()])?;
+    }
+    for (begin, categoria, evento) in windows {
+        recount(db, begin, &categoria, &evento)?;
+    }
+    Ok(erased)
+}
+
+/// Counts a window anew: the rollup equals a recount before and after.
+fn recount(
+    db: &Transaction<'_>,
+    begin: DateTime<Utc>,
+    categoria: &str,
+    evento: &str,
+) -> rusqlite::Result<()> {
+    let (from, to) = (rows::instant(begin), rows::instant(begin + WINDOW));
+    let (total, sum): (i64, f64) = db
+        .prepare_cached(
+            "SELECT count(*), coalesce(sum(valor), 0.0) FROM eventos_raw
+             WHERE \"timestamp\" >= ? AND \"timestamp\" < ? AND categoria = ? AND evento = ?",
+        )?
+        .query_row(params![from, to, categoria, evento], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let place = "janela_inicio = ?1 AND categoria = ?2 AND evento = ?3";
+    if total == 0 {
+        let empty = format!("DELETE FROM eventos_agregados WHERE {place}");
+        db.execute(&empty, params![from, categoria, evento])?;
+    } else {
+        let counted = format!("UPDATE eventos_agregados SET total = ?4, soma_valor = ?5 WHERE {place}");
+        db.execute(&counted, params![from, categoria, evento, total, sum])?;
+    }
+    Ok(())
+}
+
+fn changed(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}

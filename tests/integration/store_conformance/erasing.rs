@@ -1,0 +1,122 @@
+//! Erasing entities, and what becomes of their events afterwards.
+
+use serde_json::json;
+use sluice::{sink::Applied, store::ErasedRows};
+use uuid::Uuid;
+
+use crate::support::{
+    on_each_adapter,
+    stores::{Embedded, Postgres, StoreBench, apply, lead, lead_with, session},
+    table,
+};
+
+on_each_adapter! {
+    embedded: Embedded, postgres: Postgres;
+    what_is_about_an_erased_entity_is_removed_and_left_out_by_whoever_applies_it,
+    a_key_that_nothing_is_known_of_is_not_erased_unless_it_is_known_elsewhere,
+    keys_are_found_by_any_version_s_value_in_any_case,
+    an_erasure_amid_many_batches_leaves_nothing,
+}
+
+fn key(n: u128) -> Vec<String> {
+    vec![Uuid::from_u128(n).to_string()]
+}
+
+/// Each window of the rollup beside a recount of it.
+async fn assert_rollup_equals_a_recount<B: StoreBench>(bench: &B) {
+    let rolled_up = "SELECT categoria || ' ' || evento || ' ' || CAST(sum(total) AS integer) || ' ' || CAST(sum(soma_valor) AS integer)
+                     FROM eventos_agregados GROUP BY categoria, evento ORDER BY categoria, evento";
+    let counted = "SELECT categoria || ' ' || evento || ' ' || count(*) || ' ' || CAST(sum(valor) AS integer)
+                   FROM eventos_raw GROUP BY categoria, evento ORDER BY categoria, evento";
+    assert_eq!(bench.texts(rolled_up).await, bench.texts(counted).await);
+}
+
+async fn what_is_about_an_erased_entity_is_removed_and_left_out_by_whoever_applies_it<B: StoreBench>() {
+    let bench = B::new().await;
+    let (one, other) = (bench.open(), bench.open());
+    let events = vec![lead(1, 0, "Zuleica"), lead(1, 10, "Zuleica"), lead(2, 0, "Beto"), session(1)];
+    assert_eq!(apply(&*other, events).await, Applied { inserted: 4, entities: 3, ..Applied::default() });
+    let before = other.erasures(None).await.expect("a ledger").expect("the first");
+    assert!(before.is_empty());
+
+    let erased = one.erase(table("leads"), &key(1), false).await.expect("erased");
+    assert_eq!(erased, Some(ErasedRows { entities: 1, events: 2, marks: 0, new: 1 }));
+    assert!(!bench.contents().await.concat().contains("Zuleica"));
+    assert_eq!(bench.texts("SELECT nome FROM leads").await, ["Beto"]);
+    assert_eq!(
+        bench.texts("SELECT CAST(count(*) AS text) FROM chat_sessions").await,
+        ["1"],
+        "of the same key"
+    );
+    assert_rollup_equals_a_recount(&bench).await;
+    let ledger = other.erasures(Some(before.version())).await.expect("a ledger").expect("it changed");
+    assert!(ledger.holds(table("leads"), &key(1)[0]) && !ledger.holds(table("leads"), &key(2)[0]));
+    assert_eq!(other.erasures(Some(ledger.version())).await.expect("a ledger"), None, "unchanged");
+
+    // The other process knew the ledger as it was before.
+    let later = vec![lead(1, 20, "Zuleica"), lead(3, 0, "Caio"), lead(1, 0, "Zuleica")];
+    let applied = apply(&*other, later).await;
+    assert_eq!(applied, Applied { inserted: 1, entities: 1, erased: 2, ..Applied::default() });
+    assert_eq!(bench.texts("SELECT nome FROM leads ORDER BY nome").await, ["Beto", "Caio"]);
+    assert_rollup_equals_a_recount(&bench).await;
+    let again = one.erase(table("leads"), &key(1), false).await.expect("erased");
+    assert_eq!(again, Some(ErasedRows::default()), "known, and nothing left");
+}
+
+async fn a_key_that_nothing_is_known_of_is_not_erased_unless_it_is_known_elsewhere<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = bench.open();
+    apply(&*store, vec![lead(2, 0, "Beto")]).await;
+    assert_eq!(store.erase(table("leads"), &key(1), false).await.expect("an answer"), None);
+    assert!(store.erasures(None).await.expect("a ledger").expect("the first").is_empty());
+    assert_eq!(apply(&*store, vec![lead(1, 0, "Ana")]).await.inserted, 1);
+    let elsewhere = store.erase(table("leads"), &key(7), true).await.expect("erased");
+    assert_eq!(elsewhere, Some(ErasedRows { new: 1, ..ErasedRows::default() }));
+    assert_eq!(apply(&*store, vec![lead(7, 0, "Ana")]).await.erased, 1);
+}
+
+async fn keys_are_found_by_any_version_s_value_in_any_case<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = bench.open();
+    let with = |id, minutes, email: &str| lead_with(id, minutes, json!({ "email": email }));
+    apply(
+        &*store,
+        vec![with(1, 0, "antiga@x.example"), with(1, 10, "nova@x.example"), with(2, 0, " Nova@X.example ")],
+    )
+    .await;
+    let found = async |email: &str| {
+        let mut keys = store.keys_with(table("leads"), "email", email).await.expect("keys");
+        keys.sort();
+        keys
+    };
+    assert_eq!(found("ANTIGA@x.example").await, key(1));
+    assert_eq!(found("nova@x.example").await, [key(1), key(2)].concat());
+    assert_eq!(found("nova@x.exampl").await, Vec::<String>::new());
+}
+
+async fn an_erasure_amid_many_batches_leaves_nothing<B: StoreBench>() {
+    let bench = B::new().await;
+    let (one, other) = (bench.open(), bench.open());
+    apply(&*other, vec![lead(1, 0, "Zuleica")]).await;
+    let applying = async {
+        let mut left_out = 0;
+        for minutes in 1..=60 {
+            let number = u128::try_from(minutes).expect("a small number");
+            let batch = vec![lead(1, minutes, "Zuleica"), lead(100 + number, minutes, "Beto")];
+            left_out += apply(&*other, batch).await.erased;
+        }
+        left_out
+    };
+    let erasing = async {
+        // Not before some were applied.
+        while bench.texts("SELECT CAST(count(*) AS text) FROM eventos_raw").await[0].len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        one.erase(table("leads"), &key(1), false).await.expect("erased").expect("known")
+    };
+    let (left_out, erased) = tokio::join!(applying, erasing);
+    assert_eq!(erased.events + left_out, 61, "each was removed or left out");
+    assert!(!bench.contents().await.concat().contains("Zuleica"));
+    assert_eq!(bench.texts("SELECT CAST(count(*) AS text) FROM leads").await, ["60"]);
+    assert_rollup_equals_a_recount(&bench).await;
+}
