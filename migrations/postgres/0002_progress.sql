@@ -97,20 +97,6 @@ CREATE TABLE IF NOT EXISTS sluice_owed (
 COMMENT ON TABLE sluice_owed IS
     'Tables whose history since owed_from was lost from the log and is read from the source again by the next syncs';
 
-CREATE TABLE IF NOT EXISTS sluice_readings (
-    log text NOT NULL,
-    table_name text NOT NULL,
-    began_at timestamptz NOT NULL,
-    after_key text NOT NULL,
-    keys bytea NOT NULL,
-    unkeyed bigint NOT NULL,
-    erased bigint NOT NULL,
-    PRIMARY KEY (log, table_name)
-);
-
-COMMENT ON TABLE sluice_readings IS
-    'Readings of whole tables that were left off: the next reconciliation goes on behind after_key';
-
 CREATE TABLE IF NOT EXISTS sluice_source_columns (
     table_name text PRIMARY KEY,
     columns text[] NOT NULL,

@@ -29,11 +29,13 @@ CREATE TABLE IF NOT EXISTS sluice_parked_letters (
     letter_id uuid NOT NULL,
     table_name text NOT NULL,
     entity text NOT NULL,
+    sink text,
     PRIMARY KEY (log, partition, "offset")
 );
 
 COMMENT ON TABLE sluice_parked_letters IS
     'Letters that are open because an entity''s row could not be taken: they are settled when the row comes mended';
+COMMENT ON COLUMN sluice_parked_letters.sink IS 'The sink that can not take it; null where the row never became an event';
 
 CREATE INDEX IF NOT EXISTS sluice_parked_letters_entity ON sluice_parked_letters USING hash (entity);
 

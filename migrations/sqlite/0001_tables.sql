@@ -116,17 +116,6 @@ CREATE TABLE IF NOT EXISTS sluice_owed (
     since text NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS sluice_readings (
-    log text NOT NULL,
-    table_name text NOT NULL,
-    began_at text NOT NULL,
-    after_key text NOT NULL,
-    keys blob NOT NULL,
-    unkeyed integer NOT NULL,
-    erased integer NOT NULL,
-    PRIMARY KEY (log, table_name)
-);
-
 -- The embedded log.
 
 CREATE TABLE IF NOT EXISTS log_identity (id text NOT NULL);

@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS sluice_parked_letters (
     letter_id text NOT NULL,
     table_name text NOT NULL,
     entity text NOT NULL,
+    sink text,
     PRIMARY KEY (log, partition, "offset")
 ) WITHOUT ROWID;
 

@@ -13,7 +13,7 @@ use crate::{
     domain::TableName,
     engine::{SyncPhase, SyncStatus},
     parts,
-    store::{DifferenceKind, ReconcileReport, Reconciliation},
+    store::{DifferenceKind, ReconcileReport, ReconcileStep, Reconciliation},
 };
 
 #[derive(Debug, Args)]
@@ -74,18 +74,28 @@ fn summary(status: &SyncStatus) -> String {
     }
     for sink in &report.sinks {
         let proven = if sink.proven { "as they were appended" } else { "not all as they were appended" };
-        let _ = write!(text, "\n{}: {} entities compared, {proven}", sink.sink, sink.entities);
+        let _ = write!(
+            text,
+            "\n{}: {} entities compared by key, version and newest event, {proven}",
+            sink.sink, sink.entities
+        );
     }
     if report.sinks.is_empty() {
-        text.push_str("\nNeither sink was compared.");
+        let compared = report.step == ReconcileStep::Proving;
+        text.push_str(if compared {
+            "\nThe sinks were not compared to the end."
+        } else {
+            "\nNeither sink was compared."
+        });
     }
     for difference in &report.differences {
-        let mended = if difference.unexplained { "unexplained" } else { "appended again" };
+        let mended = if difference.mended { "what mends it was appended" } else { "left as it is" };
         let problem = told(difference.problem);
         let _ = write!(text, "\n{} in {}: {problem}, {mended}", difference.key, difference.sink);
     }
     if asks(&report, status.state) {
-        let _ = write!(text, "\nTo remove them all the same: --allow-deletes {}", report.gone);
+        let left = report.gone - report.deleted;
+        let _ = write!(text, "\nTo remove them all the same: --allow-deletes {left}");
     }
     text
 }
@@ -100,6 +110,6 @@ fn told(problem: DifferenceKind) -> &'static str {
         DifferenceKind::Missing => "missing",
         DifferenceKind::OtherVersion => "another version",
         DifferenceKind::Surplus => "there although it is gone",
-        DifferenceKind::WithoutEvent => "without its event",
+        DifferenceKind::WithoutEvent => "without its newest event",
     }
 }

@@ -550,6 +550,7 @@ impl Session<'_> {
         }
         for ((entity, letter), at) in entities.into_iter().zip(ids).zip(positions) {
             self.unnoted.extend(entity.map(|(table, entity)| ParkedEntity {
+                sink: Some(sink.to_owned()),
                 table: TableName::from(table),
                 entity,
                 partition: at.partition,

@@ -124,6 +124,7 @@ impl<'a> Rows<'a> {
             } else if let Some(letter) = outgoing.letter {
                 let entity = dead_letters::key_as_sent(table, json);
                 let parked = entity.map(|entity| ParkedEntity {
+                    sink: None,
                     table: TableName::from(table),
                     entity,
                     partition: 0,
@@ -137,7 +138,10 @@ impl<'a> Rows<'a> {
                     *taken.misfits.entry((misfit.column, misfit.expected())).or_default() += 1;
                 }
                 taken.events.push(outgoing.record);
-                taken.mended.insert(outgoing.appended.entity.clone());
+                // What is appended as it was before mends no letter.
+                if !is_known {
+                    taken.mended.insert(outgoing.appended.entity.clone());
+                }
             } else {
                 taken.cut = true;
                 break;

@@ -85,6 +85,8 @@ impl SyncStatus {
         match self.state {
             SyncPhase::Running | SyncPhase::Draining => false,
             SyncPhase::Done => true,
+            // It waited for the sinks itself, as long as it was told to.
+            _ if self.reconcile.is_some() => true,
             SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted => {
                 self.sinks.iter().all(|sink| sink.queryable || sink.lost)
             }

@@ -264,15 +264,7 @@ impl SyncRun {
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;
         let remembered = self.append(lease, taken.events, progress).await?;
-        // What went into another topic than this sync began with is remembered of neither.
-        let now = self.log.identity().await?.to_string();
-        if now != self.log_id {
-            return Err(Fault::transient(
-                self.log.name(),
-                format!("the topic was deleted and made anew while {} was synced", self.table),
-                "start the sync again: it appends everything to the new topic",
-            ));
-        }
+        self.check_log().await?;
         for (column, values) in taken.misfits {
             *misfits.entry(column).or_default() += values;
         }
@@ -346,6 +338,19 @@ impl SyncRun {
         appending?;
         fail_point::pass("sync.appended");
         Ok(remembered)
+    }
+
+    /// What went into another topic than this sync began with is remembered of neither.
+    pub(super) async fn check_log(&self) -> Result<(), Fault> {
+        let now = self.log.identity().await?.to_string();
+        if now == self.log_id {
+            return Ok(());
+        }
+        Err(Fault::transient(
+            self.log.name(),
+            format!("the topic was deleted and made anew while {} was synced", self.table),
+            "start the sync again: it appends everything to the new topic",
+        ))
     }
 
     /// Returns once the log has acknowledged every letter.

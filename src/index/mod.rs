@@ -8,7 +8,7 @@ pub mod tantivy;
 mod values;
 pub(crate) mod words;
 
-use std::{cmp::Ordering, fmt, sync::Arc};
+use std::{cmp::Ordering, collections::HashSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -284,6 +284,12 @@ pub trait Index: Sink {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<(String, i64)>, Fault>;
+
+    /// Those of these events, at most [`SEARCH_WINDOW`], that are not among the visible ones.
+    ///
+    /// # Errors
+    /// When the index can't be reached.
+    async fn lacking_events(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>, Fault>;
 
     /// Removes every document of these entities and of their events, the places of removed ones too, from the indices that
     /// serve and from those that are being built. Returns how many there were.

@@ -63,18 +63,6 @@ pub struct PageToken {
     pub(in crate::source) last: Option<Place>,
 }
 
-impl PageToken {
-    /// Behind the row of this key, as [`PageToken::key`] told it, where a whole table is read.
-    pub fn behind(key: String) -> Self {
-        Self { pass: Pass::Timeless, last: Some(Place { at: String::new(), key }) }
-    }
-
-    /// The key of the last row that was shown, as the source spells it; `None` where there is none to go on from.
-    pub fn key(&self) -> Option<&str> {
-        self.last.as_ref().map(|last| last.key.as_str())
-    }
-}
-
 /// A place among the rows of a pass: time and key of a row, as the server spelt them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::source) struct Place {

@@ -1,12 +1,10 @@
 //! What was appended of every entity, beside what the store has of it: what a reconciliation compares.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::Appended;
-use crate::{domain::Table, fault::Fault};
+use super::{Appended, Settled};
+use crate::{domain::Table, fault::Fault, log::Position};
 
 /// An entity as it was appended last, and as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,19 +34,15 @@ pub struct Stranger {
     pub versao: i64,
 }
 
-/// How far a reading of a whole table has come, for whoever goes on with it.
+/// A letter that was parked for an entity, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedReading {
-    /// The server's time when it began.
-    pub began_at: DateTime<Utc>,
-    /// The key of the last row that was shown, as the source spells it.
-    pub after: String,
-    /// What was shown so far; its meaning is the engine's.
-    pub keys: Vec<u8>,
-    /// Rows without a usable key.
-    pub unkeyed: u64,
-    /// Rows of erased entities.
-    pub erased: u64,
+pub struct ParkedLetter {
+    pub entity: String,
+    /// The sink that could not take it; `None` where the row never became an event.
+    pub sink: Option<String>,
+    /// Where the letter is.
+    pub at: Position,
+    pub settled: Option<Settled>,
 }
 
 /// Some of the store's entities, looked through.
@@ -102,26 +96,15 @@ pub trait Ledger: Send + Sync {
         limit: u32,
     ) -> Result<StrangerPage, Fault>;
 
-    /// The reading of a table into a log that was left off.
+    /// Counts the rollups anew in the windows of events that were stored since an instant of the store's clock.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn saved_reading(&self, log: &str, table: Table) -> Result<Option<SavedReading>, Fault>;
+    async fn recount(&self, since: DateTime<Utc>) -> Result<(), Fault>;
 
-    /// Keeps how far a reading is, or forgets that there is one.
+    /// The letters that were parked for these entities, without those whose rows came mended.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn save_reading(
-        &self,
-        log: &str,
-        table: Table,
-        reading: Option<&SavedReading>,
-    ) -> Result<(), Fault>;
-
-    /// Those of these entities that have an open dead letter.
-    ///
-    /// # Errors
-    /// When the store can't be reached.
-    async fn parked(&self, log: &str, table: Table, keys: &[String]) -> Result<HashSet<String>, Fault>;
+    async fn parked(&self, log: &str, table: Table, keys: &[String]) -> Result<Vec<ParkedLetter>, Fault>;
 }

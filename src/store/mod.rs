@@ -16,7 +16,7 @@ pub mod tables;
 use std::collections::HashMap;
 
 pub use erasures::{ErasedRows, Erasures};
-pub use ledger::{Entry, Ledger, SavedReading, Stranger, StrangerPage, Tally};
+pub use ledger::{Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
     QuestionAccess, Questions, StoredEntity, StoredEvent, readable,
@@ -143,7 +143,8 @@ pub struct ReconcileReport {
     pub deleted: u64,
     /// Entities that a sink did not have as they were appended: appended again.
     pub repaired: u64,
-    /// Entities that a sink can't take; an open dead letter tells why.
+    /// Entities that a sink can't take; an open dead letter tells why, or one that was discarded where the row makes no
+    /// event.
     pub parked: u64,
     /// Entities that a sink still has otherwise than they were appended, although they were appended again: 0, or the
     /// reconciliation failed.
@@ -160,8 +161,8 @@ pub struct Difference {
     pub sink: String,
     pub key: String,
     pub problem: DifferenceKind,
-    /// It was still there when everything that could be done was done.
-    pub unexplained: bool,
+    /// What mends it was appended; otherwise nothing was done about it.
+    pub mended: bool,
 }
 
 /// What is wrong with an entity in a sink.
@@ -174,7 +175,7 @@ pub enum DifferenceKind {
     OtherVersion,
     /// The sink has it although it was removed, or nobody appended it.
     Surplus,
-    /// The sink has the entity and not the event that brought it.
+    /// The sink has not got the newest event of the entity.
     WithoutEvent,
 }
 
@@ -186,7 +187,8 @@ pub struct SinkProof {
     pub entities: u64,
     /// Entities that differ.
     pub different: u64,
-    /// Same keys and versions as were appended, but for those that are parked.
+    /// Same keys and versions as were appended, each with its newest event, but for those that are parked. Contents and
+    /// older events are not compared.
     pub proven: bool,
 }
 
@@ -225,6 +227,10 @@ pub struct SyncProgress {
     pub remembered: Vec<Position>,
     /// The limit was reached and the source has more.
     pub more: bool,
+    /// Events were appended again, since then, that the store had lost and had counted: their rollups are to be counted
+    /// anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recount_since: Option<DateTime<Utc>>,
     /// Of a reconciliation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<ReconcileReport>,

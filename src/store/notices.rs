@@ -138,7 +138,7 @@ fn lost_with(table: &str) -> &'static str {
         "sluice_readers" => {
             "a login for questions keeps what it was granted; run `sluice migrate --create-reader` once more"
         }
-        "sluice_appended" | "sluice_coverage" | "sluice_owed" | "sluice_removed" | "sluice_readings" => {
+        "sluice_appended" | "sluice_coverage" | "sluice_owed" | "sluice_removed" => {
             "what was read of the source is not known any more; `sluice reconcile TABLE` reads the whole of a table and proves it"
         }
         "log_records" | "log_identity" | "log_groups" => {

@@ -83,6 +83,8 @@ pub struct Resolution {
 /// A letter that is open because an entity's event can't be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedEntity {
+    /// The sink that can't take it; `None` where the row never became an event.
+    pub sink: Option<String>,
     pub table: TableName,
     /// The row's key in its one spelling.
     pub entity: String,

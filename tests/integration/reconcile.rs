@@ -16,7 +16,9 @@ use crate::support::{
     sync, table,
 };
 
+mod breaking_off;
 mod deletes;
+mod letters;
 mod proving;
 mod surface;
 

@@ -91,6 +91,7 @@ async fn letters(store: &dyn Store) {
 async fn mended(store: &dyn Store) {
     let leads = TableName::from(table("leads"));
     let parked = |entity: &str, offset, letter| ParkedEntity {
+        sink: None,
         table: leads.clone(),
         entity: entity.to_owned(),
         partition: 1,

@@ -12,6 +12,7 @@ use crate::{
     domain::{Event, Table, micros, removal_id},
     engine::appender::event_record,
     fail_point,
+    fault::{Fault, FaultKind},
     source::{RowQuery, Scope},
     store::{Appended, Entry, SyncLease, SyncProgress},
 };
@@ -55,7 +56,7 @@ impl Reconcile {
         let lacking = known.len().saturating_sub(shown.len());
         if lacking > self.allowed {
             report(progress).gone = lacking;
-            return Err(Stop::Fault(self.too_many(lacking)));
+            return Err(Stop::Fault(self.too_many(lacking, 0)));
         }
         let mut gone = Vec::new();
         if known.equals(shown) {
@@ -89,7 +90,7 @@ impl Reconcile {
         gone.extend(absent.into_iter().map(|one| Removal::of(table, one.entity, one.versao)));
         let found = gone.len() as u64;
         report(progress).gone = found;
-        if found > self.allowed { Err(Stop::Fault(self.too_many(found))) } else { Ok(()) }
+        if found > self.allowed { Err(Stop::Fault(self.too_many(found, 0))) } else { Ok(()) }
     }
 
     async fn absent(
@@ -111,25 +112,33 @@ impl Reconcile {
         progress: &mut SyncProgress,
         keys: Vec<String>,
     ) -> Result<(HashSet<String>, DateTime<Utc>), Stop> {
-        let mut there = HashSet::new();
-        let mut asked_at = Utc::now();
-        for keys in requests(keys) {
-            asked_at = self.look_for(lease, progress, keys, &mut there).await?;
+        let (mut there, mut asked_at) = (HashSet::new(), None);
+        let mut requests = requests(keys);
+        while let Some(mut keys) = requests.pop() {
+            match self.look_once(lease, progress, &keys, &mut there).await {
+                Ok(at) => asked_at = asked_at.or(Some(at)),
+                // What is between here and the source may take less at a time than others do.
+                Err(Stop::Fault(fault)) if fault.kind == FaultKind::Invalid && keys.len() > 1 => {
+                    requests.push(keys.split_off(keys.len() / 2));
+                    requests.push(keys);
+                }
+                Err(stop) => return Err(stop),
+            }
         }
-        Ok((there, asked_at))
+        Ok((there, asked_at.unwrap_or_else(Utc::now)))
     }
 
-    async fn look_for(
+    async fn look_once(
         &mut self,
         lease: &mut dyn SyncLease,
         progress: &mut SyncProgress,
-        keys: Vec<String>,
+        keys: &[String],
         there: &mut HashSet<String>,
     ) -> Result<DateTime<Utc>, Stop> {
         let table = self.run.table;
         let query = RowQuery {
             table,
-            scope: Scope::Keys(keys),
+            scope: Scope::Keys(keys.to_vec()),
             since: DateTime::UNIX_EPOCH,
             conditions: Vec::new(),
             page_size: self.run.page_size,
@@ -194,6 +203,7 @@ impl Reconcile {
         }
         let count = records.len() as u64;
         let remembered = self.run.append(lease, records, progress).await?;
+        self.run.check_log().await?;
         fail_point::pass("reconcile.removals_appended");
         progress.appended += count;
         lease
@@ -215,8 +225,9 @@ impl Reconcile {
         Ok(Some(entries))
     }
 
-    pub(super) fn too_many(&self, gone: u64) -> crate::fault::Fault {
-        guard::too_many(self.run.source.name(), self.run.table.name(), gone, self.known, self.allowed)
+    pub(super) fn too_many(&self, gone: u64, removed: u64) -> Fault {
+        let rows = (gone, removed, self.known);
+        guard::too_many(self.run.source.name(), self.run.table.name(), rows, self.allowed)
     }
 }
 

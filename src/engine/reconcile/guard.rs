@@ -29,18 +29,28 @@ impl DeleteLimits {
     }
 }
 
-/// What stops a reconciliation that found too many rows gone.
-pub(super) fn too_many(part: &'static str, table: &str, gone: u64, known: u64, allowed: u64) -> Fault {
+/// What stops a reconciliation that found too many rows `gone`, of which so many are `removed` by now.
+pub(super) fn too_many(
+    part: &'static str,
+    table: &str,
+    (gone, removed, known): (u64, u64, u64),
+    allowed: u64,
+) -> Fault {
+    let told = match removed {
+        0 => "none was removed".to_owned(),
+        removed => format!("{removed} were removed before the others were found, and no more"),
+    };
     Fault::new(
         part,
         FaultKind::Invalid,
         format!(
             "{gone} of {known} rows of {table} are not at the source any more, and {allowed} may be removed without \
-             asking; none was removed"
+             asking; {told}"
         ),
         format!(
             "a key that row-level security keeps from seeing rows looks the same, so look at the source first; if they are \
-             really gone, reconcile again and allow {gone} deletions"
+             really gone, reconcile again and allow {} deletions",
+            gone.saturating_sub(removed)
         ),
     )
 }
@@ -48,6 +58,15 @@ pub(super) fn too_many(part: &'static str, table: &str, gone: u64, known: u64, a
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_removed_before_is_told_and_is_not_to_be_allowed_again() {
+        let told = |removed| too_many("supabase", "leads", (150, removed, 1_200), 105).to_string();
+        let (none, some) = (told(0), told(30));
+        assert!(none.contains("150 of 1200 rows of leads") && none.contains("none was removed"), "{none}");
+        assert!(none.contains("allow 150 deletions"), "{none}");
+        assert!(some.contains("30 were removed") && some.contains("allow 120 deletions"), "{some}");
+    }
 
     fn allowed(allow_deletes: Option<u64>, known: u64, shown: u64) -> u64 {
         DeleteLimits { rows: 10, percent: 10 }.allowed(Reconciliation { allow_deletes }, known, shown)

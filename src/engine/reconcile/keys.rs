@@ -10,9 +10,6 @@ use sha2::{Digest, Sha256};
 /// Two hundred thousand keys are a dozen a bucket: a hundred that differ make a little more than a thousand to ask for.
 const BUCKETS: usize = 1 << 14;
 
-/// What a bucket takes as bytes.
-const BUCKET_BYTES: usize = 12;
-
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Bucket {
     keys: u32,
@@ -29,26 +26,6 @@ pub(super) struct KeySet {
 impl KeySet {
     pub(super) fn new() -> Self {
         Self { buckets: vec![Bucket::default(); BUCKETS], keys: 0 }
-    }
-
-    /// The set as bytes, for another process to go on with.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let bucket = |bucket: &Bucket| {
-            bucket.keys.to_be_bytes().into_iter().chain(bucket.sum.to_be_bytes()).collect::<Vec<u8>>()
-        };
-        self.buckets.iter().flat_map(bucket).collect()
-    }
-
-    /// Reads what [`KeySet::to_bytes`] wrote; `None` where a release with other sets did.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bucket = |bytes: &[u8; BUCKET_BYTES]| {
-            let [a, b, c, d, sum @ ..] = *bytes;
-            Bucket { keys: u32::from_be_bytes([a, b, c, d]), sum: u64::from_be_bytes(sum) }
-        };
-        let (chunks, rest) = bytes.as_chunks::<BUCKET_BYTES>();
-        let buckets: Vec<Bucket> = chunks.iter().map(bucket).collect();
-        let keys = buckets.iter().map(|bucket| u64::from(bucket.keys)).sum();
-        (buckets.len() == BUCKETS && rest.is_empty()).then_some(Self { buckets, keys })
     }
 
     /// Adds a key that was not added before.
@@ -101,14 +78,6 @@ mod tests {
         assert!(set(0..1_000).equals(&set((0..1_000).rev())));
         assert!(!set(0..1_000).equals(&set(1..1_001)));
         assert!(!set(0..1_000).equals(&set(0..999)));
-    }
-
-    #[test]
-    fn a_set_survives_as_bytes_and_others_are_no_set() {
-        let set = set(0..1_000);
-        let bytes = set.to_bytes();
-        assert!(KeySet::from_bytes(&bytes).is_some_and(|read| read.equals(&set) && read.len() == 1_000));
-        assert!(KeySet::from_bytes(&bytes[1..]).is_none() && KeySet::from_bytes(&[]).is_none());
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! A reconciliation: reads a whole table, appends what differs from what was appended last, removes what is gone, and
-//! then proves both sinks: the same keys in the same versions as were appended.
+//! then proves both sinks: the same keys in the same versions as were appended, each with its newest event. What somebody
+//! else writes into a sink under a right version, and the older events, are not looked at.
 //!
 //! It promises that nothing is taken for deleted because it was not shown: every row that the reading did not show is
 //! asked for by its key, and again right before its removal is appended; a source that shows fewer rows than it counts
 //! is read again, and then it is an error. That nothing counts as proven that was not compared. And that whatever it
 //! repairs goes through the log, so that both sinks, a rebuild and a replay come to the same.
 //!
-//! A reading that is cancelled or ends with its process is gone on with by the next reconciliation, where it was left off.
+//! What it appended stays when it is cancelled or ends with its process. The next one reads the whole table all the same:
+//! nobody knows what became meanwhile of rows that were shown before, so a reading that was gone on with would prove
+//! what is not true.
 //!
 //! It holds the table's lease like a sync, so neither runs beside the other, and what was appended stands still while it
 //! is compared. What is held in memory is one page, two sets of keys of fixed size, and the keys of at most as many rows
@@ -16,6 +19,7 @@ mod gone;
 mod guard;
 mod keys;
 mod nightly;
+mod parked;
 mod prove;
 
 use std::{
@@ -23,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -45,10 +49,10 @@ use crate::{
     index::Index,
     log::{Position, Topic},
     sink::Sink,
-    source::{Page, PageToken, RowQuery, Scope},
+    source::{Page, RowQuery, Scope},
     store::{
-        Control, Coverage, ReconcileReport, ReconcileStep, Reconciliation, SavedReading, SyncEnd, SyncLease,
-        SyncProgress, SyncRequest, SyncState,
+        Control, Coverage, ReconcileReport, ReconcileStep, Reconciliation, SyncEnd, SyncLease, SyncProgress,
+        SyncRequest, SyncState,
     },
 };
 
@@ -66,12 +70,6 @@ pub struct ReconcileSettings {
 
 /// How often it is looked how far the sinks are.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// How often it is kept how far a reading is, should the process end.
-const KEPT_EVERY: Duration = Duration::from_secs(15);
-
-/// A reading that was left off longer ago begins anew: its first rows are too old to be told of as the table.
-const RESUMED_WITHIN: TimeDelta = TimeDelta::hours(24);
 
 /// Entities compared in one question.
 const RANGE: u32 = 5_000;
@@ -110,22 +108,14 @@ impl From<Fault> for Stop {
     }
 }
 
-/// A table as it was read, or as far.
+/// A table as it was read.
 struct Reading {
     keys: KeySet,
     unkeyed: u64,
     /// Rows of erased entities, which are nowhere else.
     erased: u64,
-    /// The server's time when reading began; `None` before it has.
+    /// The server's time when reading began.
     began: Option<DateTime<Utc>>,
-    /// Where to read on.
-    after: Option<PageToken>,
-}
-
-impl Reading {
-    fn new() -> Self {
-        Self { keys: KeySet::new(), unkeyed: 0, erased: 0, began: None, after: None }
-    }
 }
 
 impl Syncs {
@@ -204,6 +194,7 @@ impl Reconcile {
         coverage: &mut Option<Coverage>,
     ) -> Result<(), Stop> {
         self.max_record = self.run.log.max_record(Topic::Events).await?;
+        progress.recount_since = self.owed_recount().await?;
         if let Some(from) = self.run.unremembered.clone() {
             self.run.read_back(lease, &from, progress).await?;
         }
@@ -218,6 +209,10 @@ impl Reconcile {
             self.enter(ReconcileStep::Waiting, lease, progress).await?;
             self.wait_applied(lease, progress).await?;
             fail_point::pass("reconcile.waited");
+            if let Some(since) = progress.recount_since {
+                self.run.store.recount(since).await?;
+                progress.recount_since = None;
+            }
             self.enter(ReconcileStep::Proving, lease, progress).await?;
             let is_proven = self.prove(lease, progress, pass < PASSES).await?;
             fail_point::pass("reconcile.proved");
@@ -244,9 +239,9 @@ impl Reconcile {
     ) -> Result<Reading, Stop> {
         let table = self.run.table;
         let mut before = self.cancellable(self.run.source.row_count(table)).await??;
-        let mut reading = self.left_off().await?;
-        for is_last in [false, true] {
-            self.read_on(lease, progress, &mut reading).await?;
+        let mut is_last = false;
+        loop {
+            let reading = self.read_pages(lease, progress).await?;
             let after = self.cancellable(self.run.source.row_count(table)).await??;
             let shown = reading.keys.len() + reading.unkeyed + reading.erased;
             let counted = before.zip(after).map(|(before, after)| before.min(after));
@@ -263,64 +258,17 @@ impl Reconcile {
                 )));
             }
             warn!(%table, counted, shown, "the source showed fewer rows than it counts; it is read again");
-            before = after;
-            reading = Reading::new();
+            (before, is_last) = (after, true);
         }
-        Ok(reading)
-    }
-
-    /// The reading that an earlier reconciliation left off, if it is not too long ago; else a new one.
-    async fn left_off(&self) -> Result<Reading, Stop> {
-        let (log, table) = (&self.run.log_id, self.run.table);
-        let Some(saved) = self.run.store.saved_reading(log, table).await? else { return Ok(Reading::new()) };
-        let is_recent = Utc::now() - saved.began_at < RESUMED_WITHIN;
-        match KeySet::from_bytes(&saved.keys).filter(|_| is_recent) {
-            Some(keys) => {
-                info!(%table, rows = keys.len(), began_at = %saved.began_at, "a reading that was left off is gone on with");
-                let (began, after) = (Some(saved.began_at), Some(PageToken::behind(saved.after)));
-                Ok(Reading { keys, unkeyed: saved.unkeyed, erased: saved.erased, began, after })
-            }
-            None => Ok(Reading::new()),
-        }
-    }
-
-    /// Reads on to the end. Where it stops before, what was read is kept for the next reconciliation.
-    async fn read_on(
-        &mut self,
-        lease: &mut dyn SyncLease,
-        progress: &mut SyncProgress,
-        reading: &mut Reading,
-    ) -> Result<(), Stop> {
-        let outcome = self.read_pages(lease, progress, reading).await;
-        let kept = if outcome.is_ok() { Ok(()) } else { self.keep(reading).await };
-        if let Err(fault) = kept {
-            warn!(table = %self.run.table, error = %fault, "how far the reading came could not be kept");
-        }
-        outcome?;
-        self.run.store.save_reading(&self.run.log_id, self.run.table, None).await?;
-        Ok(())
-    }
-
-    async fn keep(&self, reading: &Reading) -> Result<(), Fault> {
-        let after = reading.after.as_ref().and_then(PageToken::key);
-        let (Some(began_at), Some(after)) = (reading.began, after) else { return Ok(()) };
-        let saved = SavedReading {
-            began_at,
-            after: after.to_owned(),
-            keys: reading.keys.to_bytes(),
-            unkeyed: reading.unkeyed,
-            erased: reading.erased,
-        };
-        self.run.store.save_reading(&self.run.log_id, self.run.table, Some(&saved)).await
     }
 
     async fn read_pages(
         &mut self,
         lease: &mut dyn SyncLease,
         progress: &mut SyncProgress,
-        reading: &mut Reading,
-    ) -> Result<(), Stop> {
+    ) -> Result<Reading, Stop> {
         let table = self.run.table;
+        let mut reading = Reading { keys: KeySet::new(), unkeyed: 0, erased: 0, began: None };
         let known = self.run.recall_columns().await?;
         let query = RowQuery {
             table,
@@ -329,10 +277,10 @@ impl Reconcile {
             conditions: Vec::new(),
             page_size: self.run.page_size,
         };
-        let (mut is_first, mut last, mut kept_at) = (true, None, Instant::now());
+        let (mut is_first, mut last, mut after) = (true, None, None);
         loop {
             let asked_at = Instant::now();
-            let page = self.cancellable(self.run.source.page(&query, reading.after.as_ref())).await??;
+            let page = self.cancellable(self.run.source.page(&query, after.as_ref())).await??;
             reading.began.get_or_insert(page.read_at);
             if std::mem::take(&mut is_first) {
                 self.run.remember_columns(known.as_ref()).await?;
@@ -342,7 +290,6 @@ impl Reconcile {
             self.run.reads.passed(rows as u64, asked_at.elapsed());
             self.append(lease, progress, page).await?;
             let ledger = self.run.erased.ledger().await?;
-            // Only what is in the log counts as read, so that whoever goes on leaves nothing out.
             for key in keys {
                 match key {
                     // In the order of keys a row that stands twice stands beside itself.
@@ -360,13 +307,9 @@ impl Reconcile {
             }
             let reported = report(progress);
             (reported.source_rows, reported.unkeyed) = (reading.keys.len(), reading.unkeyed);
-            let Some(token) = next else { return Ok(()) };
-            reading.after = Some(token);
+            let Some(token) = next else { return Ok(reading) };
+            after = Some(token);
             self.go_on()?;
-            if kept_at.elapsed() > KEPT_EVERY {
-                self.keep(reading).await?;
-                kept_at = Instant::now();
-            }
             self.pace(rows, asked_at).await?;
         }
     }

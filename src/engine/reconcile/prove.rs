@@ -1,19 +1,22 @@
-//! Proving the sinks: every entity as it was appended, in the store and in the index.
+//! Proving the sinks: every entity in the version that was appended last, and the event of that version, in the store and
+//! in the index. Neither the contents under a version are compared, nor events that newer ones of their entity followed.
 //!
 //! What was appended is walked range by range in the order of keys. The store answers each range with what it has of it,
 //! and the index with its next ids and versions; the two streams are merged, so that what one of them lacks, has in
 //! another version or has too much shows at its place, and a range that is as it should be costs one question a sink.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use chrono::{DateTime, Utc};
 use tracing::{info, warn};
+use uuid::Uuid;
 
-use super::{KEYS, RANGE, Reconcile, Stop, gone::Removal, report};
+use super::{KEYS, RANGE, Reconcile, Stop, gone::Removal, parked::explains, report};
 use crate::{
     domain::Table,
     fault::Fault,
     index::Index,
-    store::{Appended, Difference, DifferenceKind, Entry, SinkProof, SyncLease, SyncProgress},
+    store::{Appended, Difference, DifferenceKind, Entry, SinkProof, SyncFilter, SyncLease, SyncProgress},
 };
 
 /// Differences that a report names.
@@ -75,6 +78,12 @@ struct Pass {
     parked: u64,
     /// Entities that differ and are not parked.
     different: u64,
+    /// Those of them that are to be removed since the source has no row of them, by key: an entity that both sinks have
+    /// too much may be met twice. Nothing once they are too many.
+    gone: BTreeMap<String, Removal>,
+    /// How many they are in each sink.
+    gone_in: BTreeMap<&'static str, u64>,
+    is_too_much_gone: bool,
 }
 
 impl Pass {
@@ -135,8 +144,11 @@ impl Reconcile {
             suspects: BTreeMap::new(),
             parked: 0,
             different: 0,
+            gone: BTreeMap::new(),
+            gone_in: BTreeMap::new(),
+            is_too_much_gone: false,
         };
-        report(progress).differences.retain(|difference| !difference.unexplained);
+        report(progress).differences.retain(|difference| difference.mended);
         let searched = self.index.clone();
         let mut cursor = IndexCursor {
             index: &*searched,
@@ -147,6 +159,8 @@ impl Reconcile {
         };
         let mut after = None;
         while let Some(entries) = self.range(&mut after).await? {
+            let events: Vec<Uuid> = entries.iter().map(|entry| entry.appended.event).collect();
+            let lacking = searched.lacking_events(&events).await?;
             for Entry { appended, held, has_event } in entries {
                 let key = appended.entity.as_str();
                 while let Some((id, version)) = cursor.next_before(Some(key)).await? {
@@ -159,6 +173,9 @@ impl Reconcile {
                     pass.differs(store, key, Some(&appended), held, DifferenceKind::WithoutEvent);
                 }
                 let mut in_index = cursor.version_of(key).await?;
+                if lacking.contains(&appended.event) {
+                    pass.differs(index, key, Some(&appended), in_index, DifferenceKind::WithoutEvent);
+                }
                 pass.judge(index, &appended, in_index);
                 // A document that stands twice in the index.
                 while in_index.is_some() {
@@ -179,7 +196,36 @@ impl Reconcile {
         }
         self.find_strangers(lease, progress, &mut pass).await?;
         self.resolve(lease, progress, &mut pass, true).await?;
-        self.conclude(progress, pass)
+        self.remove_surplus(lease, progress, &mut pass).await.map(|()| pass.different == 0)
+    }
+
+    /// Removes, once the sinks were compared to the end, what they have and the source has not, if that is not too much
+    /// with what was removed before.
+    async fn remove_surplus(
+        &mut self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+        pass: &mut Pass,
+    ) -> Result<(), Stop> {
+        self.conclude(progress, pass);
+        let (reported, gone) = (report(progress), std::mem::take(&mut pass.gone));
+        let removed = reported.deleted;
+        if pass.is_too_much_gone {
+            // As many as one sink has, if that is not less than is known.
+            let found = pass.gone_in.values().copied().max().unwrap_or_default();
+            let found = (removed + found).max(self.allowed + 1);
+            let held = pass.proofs.values().map(|proof| proof.entities).max().unwrap_or_default();
+            self.known = self.known.max(held + removed);
+            reported.gone = found;
+            return Err(Stop::Fault(self.too_many(found, removed)));
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        reported.gone += gone.len() as u64;
+        self.remove_gone(lease, progress, gone.into_values().collect()).await?;
+        report(progress).differences.iter_mut().for_each(|difference| difference.mended = true);
+        Ok(())
     }
 
     /// Entities in the store of which nothing was appended: looked for where it has more than were appended.
@@ -237,10 +283,7 @@ impl Reconcile {
         mut suspects: BTreeMap<String, Suspect>,
     ) -> Result<(), Stop> {
         self.remove_erased(&mut suspects).await?;
-        let keys: Vec<String> = suspects.keys().cloned().collect();
-        let parked = self.run.store.parked(&self.run.letters, self.run.table, &keys).await?;
-        suspects.retain(|key, _| !parked.contains(key));
-        pass.parked += parked.len() as u64;
+        pass.parked += self.leave_out_parked(&mut suspects).await?;
         pass.different += suspects.len() as u64;
         for (key, suspect) in &suspects {
             for (sink, problem) in &suspect.found {
@@ -249,17 +292,36 @@ impl Reconcile {
                 }
                 let named = &mut report(progress).differences;
                 if named.len() < NAMED {
-                    let unexplained = !pass.repairs;
                     named.push(Difference {
                         sink: (*sink).to_owned(),
                         key: key.clone(),
                         problem: *problem,
-                        unexplained,
+                        mended: false,
                     });
                 }
             }
         }
-        if pass.repairs { self.repair(lease, progress, suspects).await } else { Ok(()) }
+        if pass.repairs { self.repair(lease, progress, pass, suspects).await } else { Ok(()) }
+    }
+
+    /// Leaves out what an open letter explains; tells of how many entities.
+    async fn leave_out_parked(&self, suspects: &mut BTreeMap<String, Suspect>) -> Result<u64, Fault> {
+        let keys: Vec<String> = suspects.keys().cloned().collect();
+        let letters = self.run.store.parked(&self.run.letters, self.run.table, &keys).await?;
+        if letters.is_empty() {
+            return Ok(0);
+        }
+        let extents = self.run.log.dead_letter_extents().await?;
+        let mut parked = 0;
+        for (key, suspect) in &mut *suspects {
+            let found = suspect.found.len();
+            suspect.found.retain(|(sink, _)| {
+                !letters.iter().any(|letter| letter.entity == *key && explains(letter, sink, &extents))
+            });
+            parked += u64::from(suspect.found.len() < found);
+        }
+        suspects.retain(|_, suspect| !suspect.found.is_empty());
+        Ok(parked)
     }
 
     /// What a sink still has of erased entities is removed again, whatever brought it: nothing of them is appended.
@@ -275,57 +337,94 @@ impl Reconcile {
         Ok(())
     }
 
-    /// Appends once more what was appended last: what the source has now, or that it has nothing.
+    /// Appends once more what was appended last: what the source has now, or that the row was removed. What it has not
+    /// is kept to be removed.
     async fn repair(
         &mut self,
         lease: &mut dyn SyncLease,
         progress: &mut SyncProgress,
+        pass: &mut Pass,
         suspects: BTreeMap<String, Suspect>,
     ) -> Result<(), Stop> {
         if suspects.is_empty() {
             return Ok(());
+        }
+        let lacks_event =
+            |suspect: &Suspect| suspect.found.contains(&(pass.store, DifferenceKind::WithoutEvent));
+        if suspects.values().any(lacks_event) {
+            self.owe_recount(lease, progress).await?;
         }
         self.run.newer_than = suspects.iter().map(|(key, suspect)| (key.clone(), suspect.held)).collect();
         self.run.request.reappend = true;
         let looked = self.look(lease, progress, suspects.keys().cloned().collect()).await;
         self.run.request.reappend = false;
         self.run.newer_than.clear();
-        let (there, asked_at) = looked?;
-        let (mut again, mut new) = (Vec::new(), Vec::new());
+        let (mut mended, asked_at) = looked?;
+        let mut again = Vec::new();
         for (key, suspect) in suspects {
-            if there.contains(&key) {
+            if mended.contains(&key) {
                 continue;
             }
             let last = suspect.appended.as_ref().map_or(suspect.held, |one| one.versao.max(suspect.held));
             match suspect.appended {
                 Some(one) if one.removed => again.push(Removal { key, id: one.event, newer_than: last }),
-                _ => new.push(Removal::of(self.run.table, key, last)),
+                _ => {
+                    let sinks: BTreeSet<&'static str> = suspect.found.iter().map(|(sink, _)| *sink).collect();
+                    for sink in sinks {
+                        *pass.gone_in.entry(sink).or_default() += 1;
+                    }
+                    if !pass.is_too_much_gone {
+                        let removal = Removal::of(self.run.table, key.clone(), last);
+                        pass.gone.insert(key, removal);
+                    }
+                }
             }
         }
-        let (repaired, gone) = ((there.len() + again.len()) as u64, new.len() as u64);
-        let deleted = report(progress).deleted + gone;
-        if gone > 0 && deleted > self.allowed {
-            report(progress).gone += gone;
-            return Err(Stop::Fault(self.too_many(deleted)));
+        if report(progress).deleted + pass.gone.len() as u64 > self.allowed {
+            pass.is_too_much_gone = true;
+            pass.gone.clear();
         }
-        again.extend(new);
+        mended.extend(again.iter().map(|one| one.key.clone()));
         self.append_removals(lease, progress, again, asked_at).await?;
         let reported = report(progress);
-        reported.repaired += repaired;
-        reported.gone += gone;
-        reported.deleted += gone;
+        reported.repaired += mended.len() as u64;
+        let named = reported.differences.iter_mut().filter(|one| mended.contains(&one.key));
+        named.for_each(|difference| difference.mended = true);
         Ok(())
     }
 
-    fn conclude(&self, progress: &mut SyncProgress, pass: Pass) -> Result<bool, Stop> {
+    /// Keeps that events are appended again which the store had counted once, before they are.
+    async fn owe_recount(&self, lease: &mut dyn SyncLease, progress: &mut SyncProgress) -> Result<(), Stop> {
+        if progress.recount_since.is_none() {
+            let own = self.run.store.sync(self.run.id).await?;
+            progress.recount_since = own.map(|own| own.started_at);
+            self.heed(lease, progress).await?;
+        }
+        Ok(())
+    }
+
+    /// Since when events were appended again whose rollups an earlier reconciliation did not come to count anew.
+    pub(super) async fn owed_recount(&self) -> Result<Option<DateTime<Utc>>, Fault> {
+        let earlier = SyncFilter {
+            table: Some(self.run.table.into()),
+            only_reconciliations: true,
+            before: Some(self.run.id),
+            limit: 1,
+            ..SyncFilter::default()
+        };
+        let last = self.run.store.syncs(&earlier).await?.into_iter().next();
+        Ok(last.and_then(|last| last.progress.recount_since))
+    }
+
+    fn conclude(&self, progress: &mut SyncProgress, pass: &Pass) {
         let is_proven = pass.different == 0;
         let reported = report(progress);
         reported.parked = pass.parked;
         reported.unexplained = if pass.repairs { 0 } else { pass.different };
         reported.sinks = pass
             .proofs
-            .into_values()
-            .map(|proof| SinkProof { proven: proof.different == 0, ..proof })
+            .values()
+            .map(|proof| SinkProof { proven: proof.different == 0, ..proof.clone() })
             .collect();
         let (sync_id, table, different) = (self.run.id, self.run.table, pass.different);
         if is_proven {
@@ -333,6 +432,5 @@ impl Reconcile {
         } else {
             warn!(%sync_id, %table, different, repairs = pass.repairs, "sinks differ from what was appended");
         }
-        Ok(is_proven)
     }
 }

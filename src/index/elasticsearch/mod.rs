@@ -43,15 +43,19 @@ mod search;
 mod templates;
 mod versions;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use chrono::Utc;
 use futures::future::try_join_all;
 use serde::Deserialize;
+use uuid::Uuid;
 
 pub(crate) use self::dsl::query as query_dsl;
 use self::{client::Client, operation::Operation, templates::Names};
@@ -228,6 +232,10 @@ impl Index for EsIndex {
         limit: u32,
     ) -> Result<Vec<(String, i64)>, Fault> {
         versions::page(&self.client, &self.names, table, after, limit).await
+    }
+
+    async fn lacking_events(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {
+        versions::lacking_events(&self.client, &self.names, ids).await
     }
 
     async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {

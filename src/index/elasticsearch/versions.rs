@@ -1,13 +1,18 @@
-//! The keys and versions of a table's entities, in the order of the keys: what a reconciliation compares.
+//! The keys and versions of a table's entities, in the order of the keys, and which events are there: what a
+//! reconciliation compares.
+
+use std::collections::HashSet;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{PART, client::Client, templates::Names};
 use crate::{domain::Table, fault::Fault, index::IndexName};
 
-/// Nothing of a document but its key, by which it is sorted, and its version.
-const PARTS: &str = "filter_path=timed_out,hits.hits.sort,hits.hits._version,error,status";
+/// Part of an answer would look like documents that are missing, so there is none. Nothing of a document but its id, its
+/// key, by which it is sorted, and its version.
+const PARTS: &str = "filter_path=timed_out,hits.hits._id,hits.hits.sort,hits.hits._version,error,status";
 
 #[derive(Deserialize)]
 struct Found {
@@ -25,6 +30,10 @@ struct FoundHits {
 
 #[derive(Deserialize)]
 struct Version {
+    #[serde(rename = "_id")]
+    id: String,
+    /// Of a document that was sorted by its key.
+    #[serde(default)]
     sort: (String,),
     #[serde(rename = "_version")]
     version: i64,
@@ -38,7 +47,6 @@ pub(super) async fn page(
     after: Option<&str>,
     limit: u32,
 ) -> Result<Vec<(String, i64)>, Fault> {
-    const DOING: &str = "comparing documents";
     let key = &table.definition().key.column;
     let mut body = json!({
         "size": limit,
@@ -50,14 +58,44 @@ pub(super) async fn page(
     if let Some(after) = after {
         body["search_after"] = json!([after]);
     }
-    // Part of an answer would look like entities that are missing.
     let alias = names.alias(IndexName::Entities(table));
+    let found = search(client, &alias, &body).await?;
+    Ok(found.into_iter().map(|hit| (hit.sort.0, hit.version)).collect())
+}
+
+/// Those of these events that are no documents.
+pub(super) async fn lacking_events(
+    client: &Client,
+    names: &Names,
+    ids: &[Uuid],
+) -> Result<HashSet<Uuid>, Fault> {
+    let mut lacking: HashSet<Uuid> = ids.iter().copied().collect();
+    if lacking.is_empty() {
+        return Ok(lacking);
+    }
+    let body = json!({
+        "size": ids.len(),
+        "query": { "ids": { "values": ids } },
+        "_source": false,
+        "version": true,
+        "track_total_hits": false,
+    });
+    for found in search(client, &names.alias(IndexName::Eventos), &body).await? {
+        if let Ok(id) = Uuid::parse_str(&found.id) {
+            lacking.remove(&id);
+        }
+    }
+    Ok(lacking)
+}
+
+async fn search(client: &Client, alias: &str, body: &Value) -> Result<Vec<Version>, Fault> {
+    const DOING: &str = "comparing documents";
     let path = format!("{alias}/_search?allow_partial_search_results=false&{PARTS}");
-    let answer = client.post_body(&path, &body, DOING).await?;
+    let answer = client.post_body(&path, body, DOING).await?;
     let found: Found = client.parse(answer, DOING)?;
     if found.timed_out {
         let problem = format!("{DOING} on {}: the search was cut short", client.origin());
         return Err(Fault::transient(PART, problem, "look at the cluster's load; it is tried again"));
     }
-    Ok(found.hits.hits.into_iter().map(|hit| (hit.sort.0, hit.version)).collect())
+    Ok(found.hits.hits)
 }

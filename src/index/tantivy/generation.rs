@@ -19,6 +19,7 @@ use tantivy::{
     query::{AllQuery, BooleanQuery, Occur, Query, TermQuery},
     schema::{IndexRecordOption, Value as _},
 };
+use uuid::Uuid;
 
 use super::{
     counts::{CountAll, Counted, by_day, most_frequent},
@@ -301,6 +302,23 @@ impl Generation {
         found.sort_unstable();
         found.truncate(limit);
         Ok(found)
+    }
+
+    /// Those of these ids that no document has.
+    pub(super) fn lacking(&self, ids: Vec<Uuid>) -> tantivy::Result<HashSet<Uuid>> {
+        let searcher = self.reader.searcher();
+        let mut lacking: HashSet<Uuid> = ids.into_iter().collect();
+        for segment in searcher.segment_readers() {
+            let index = segment.inverted_index(self.layout.id)?;
+            let alive = segment.alive_bitset();
+            for id in lacking.clone() {
+                let found = postings(&index, &Term::from_field_text(self.layout.id, &id.to_string()))?;
+                if found.iter().any(|doc| alive.is_none_or(|alive| alive.is_alive(*doc))) {
+                    lacking.remove(&id);
+                }
+            }
+        }
+        Ok(lacking)
     }
 
     /// Lets the writer go, and its lock with it.

@@ -23,7 +23,7 @@ mod schema;
 mod translate;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     fs::File,
     path::PathBuf,
@@ -629,6 +629,16 @@ impl Index for TantivyIndex {
             let generation = shared.serving(IndexName::Entities(table))?;
             generation.refresh()?;
             Ok(generation.versions(after.as_deref(), usize::try_from(limit).unwrap_or(usize::MAX))?)
+        })
+        .await
+    }
+
+    async fn lacking_events(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {
+        let ids = ids.to_vec();
+        self.blocking("comparing events", move |shared| {
+            let generation = shared.serving(IndexName::Eventos)?;
+            generation.refresh()?;
+            Ok(generation.lacking(ids)?)
         })
         .await
     }

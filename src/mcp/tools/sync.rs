@@ -334,8 +334,8 @@ impl SluiceServer {
                 Some(format!("Everything is in the log, and waits there: {}", stuck.join("; ")))
             }
             SyncPhase::Failed if let Some(report) = asking(sync) => Some(format!(
-                "Nothing was removed. Look at the source: a key that sees only some rows looks the same. If the {gone} rows are really gone, ask the user, then call reconcile_table with allow_deletes: {gone}.",
-                gone = report.gone
+                "{gone} rows were not removed. Look at the source: a key that sees only some rows looks the same. If they are really gone, ask the user, then call reconcile_table with allow_deletes: {gone}.",
+                gone = report.gone - report.deleted
             )),
             SyncPhase::Done if sync.more => {
                 Some("The source has more: call the same tool again to go on.".to_owned())

@@ -132,6 +132,10 @@ fn meaning(status: u16, code: &str) -> (FaultKind, &'static str) {
         }
         (404, _) => (Misconfigured, "nothing is served there: check SUPABASE_URL, without /rest/v1"),
         (400 | 406 | 416, _) => (Invalid, "the request was not understood: check the filters given"),
+        (414 | 431, _) => (
+            Invalid,
+            "the request is too long for what is between here and the project: let the proxy take longer addresses",
+        ),
         (429, _) => (Transient, "the project limits its request rate: try again later"),
         (500..=599, _) => {
             (Transient, "the project does not answer properly: look at its status page and try again")

@@ -145,7 +145,6 @@ async fn erase(
         "DELETE FROM sluice_appended WHERE table_name = $1 AND entity = ANY($2)",
         "DELETE FROM sluice_removed WHERE table_name = $1 AND entity = ANY($2)",
         "DELETE FROM sluice_parked_letters WHERE table_name = $1 AND entity = ANY($2)",
-        "DELETE FROM sluice_readings WHERE table_name = $1 AND after_key = ANY($2)",
         // What reconciliations found different is told by key.
         "UPDATE sluice_syncs SET progress = jsonb_set(progress, '{reconcile,differences}', coalesce((
              SELECT jsonb_agg(d) FROM jsonb_array_elements(progress #> '{reconcile,differences}') AS d

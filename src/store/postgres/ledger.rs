@@ -1,21 +1,24 @@
 //! What was appended of every entity, beside what the store has of it. Every statement looks up one row after the other
 //! by its key, whatever the server thinks of tables it has not analyzed.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
 use super::{PgStore, operations::over};
 use crate::{
     domain::Table,
     fault::Fault,
-    store::{Appended, Entry, Ledger, SavedReading, Stranger, StrangerPage, Tally, tables::key_type},
+    log::Position,
+    store::{
+        Appended, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, Tally, tables::key_type,
+    },
 };
 
 type StoredEntry = (String, Uuid, i64, bool, Option<i64>, bool);
+
+type StoredLetter = (String, Option<String>, i32, i64, Option<String>);
 
 #[async_trait]
 impl Ledger for PgStore {
@@ -118,69 +121,66 @@ impl Ledger for PgStore {
         Ok(StrangerPage { strangers, last })
     }
 
-    async fn saved_reading(&self, log: &str, table: Table) -> Result<Option<SavedReading>, Fault> {
-        let saved: Option<(DateTime<Utc>, String, Vec<u8>, i64, i64)> = over!(self, "look for a reading to go on with", connection =>
-            sqlx::query_as(
-                "SELECT began_at, after_key, keys, unkeyed, erased FROM sluice_readings WHERE log = $1 AND table_name = $2",
+    async fn recount(&self, since: DateTime<Utc>) -> Result<(), Fault> {
+        /// Windows counted in one transaction, which keeps every worker from applying.
+        const WINDOWS: usize = 1_000;
+        let windows: Vec<DateTime<Utc>> = over!(self, "look for windows to count anew", connection =>
+            sqlx::query_scalar(
+                "SELECT DISTINCT date_bin('5 minutes', \"timestamp\", 'epoch') FROM eventos_raw
+                 WHERE processado_em >= $1",
             )
-            .bind(log)
-            .bind(table.name())
-            .fetch_optional(connection))?;
-        let reading = |(began_at, after, keys, unkeyed, erased): (_, _, _, i64, i64)| SavedReading {
-            began_at,
-            after,
-            keys,
-            unkeyed: u64::try_from(unkeyed).unwrap_or_default(),
-            erased: u64::try_from(erased).unwrap_or_default(),
-        };
-        Ok(saved.map(reading))
-    }
-
-    async fn save_reading(
-        &self,
-        log: &str,
-        table: Table,
-        reading: Option<&SavedReading>,
-    ) -> Result<(), Fault> {
-        let Some(reading) = reading else {
-            over!(self, "forget a reading", connection =>
-                sqlx::query("DELETE FROM sluice_readings WHERE log = $1 AND table_name = $2")
-                    .bind(log)
-                    .bind(table.name())
-                    .execute(connection))?;
-            return Ok(());
-        };
-        over!(self, "keep how far a reading is", connection =>
-            sqlx::query(
-                "INSERT INTO sluice_readings (log, table_name, began_at, after_key, keys, unkeyed, erased)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)
-                 ON CONFLICT (log, table_name) DO UPDATE
-                 SET began_at = excluded.began_at, after_key = excluded.after_key, keys = excluded.keys,
-                     unkeyed = excluded.unkeyed, erased = excluded.erased",
-            )
-            .bind(log)
-            .bind(table.name())
-            .bind(reading.began_at)
-            .bind(&reading.after)
-            .bind(&reading.keys)
-            .bind(i64::try_from(reading.unkeyed).unwrap_or(i64::MAX))
-            .bind(i64::try_from(reading.erased).unwrap_or(i64::MAX))
-            .execute(connection))?;
+            .bind(since)
+            .fetch_all(connection))?;
+        for windows in windows.chunks(WINDOWS) {
+            over!(self, "count windows anew", connection => recounted(connection, windows))?;
+        }
         Ok(())
     }
 
-    async fn parked(&self, log: &str, table: Table, keys: &[String]) -> Result<HashSet<String>, Fault> {
-        let parked: Vec<String> = over!(self, "look for open letters", connection =>
-            sqlx::query_scalar(
-                "SELECT DISTINCT r.entity FROM unnest($3::text[]) AS r(entity) CROSS JOIN LATERAL (
-                     SELECT FROM sluice_parked_letters
+    async fn parked(&self, log: &str, table: Table, keys: &[String]) -> Result<Vec<ParkedLetter>, Fault> {
+        let parked: Vec<StoredLetter> = over!(self, "look for letters of entities", connection =>
+            sqlx::query_as(
+                "SELECT r.entity, l.sink, l.partition, l.\"offset\", d.resolution
+                 FROM unnest($3::text[]) AS r(entity) CROSS JOIN LATERAL (
+                     SELECT sink, partition, \"offset\", letter_id FROM sluice_parked_letters
                      WHERE log = $1 AND table_name = $2 AND entity = r.entity OFFSET 0
-                 ) AS l",
+                 ) AS l LEFT JOIN LATERAL (
+                     SELECT resolution FROM sluice_resolved_letters
+                     WHERE log = $1 AND partition = l.partition AND \"offset\" = l.\"offset\"
+                         AND letter_id = l.letter_id OFFSET 0
+                 ) AS d ON true",
             )
             .bind(log)
             .bind(table.name())
             .bind(keys)
             .fetch_all(connection))?;
-        Ok(parked.into_iter().collect())
+        let letter = |(entity, sink, partition, offset, settled): StoredLetter| ParkedLetter {
+            entity,
+            sink,
+            at: Position { partition, offset },
+            settled: settled.as_deref().and_then(Settled::named),
+        };
+        Ok(parked.into_iter().map(letter).collect())
     }
+}
+
+/// Counts the events of windows, while nobody adds to them.
+async fn recounted(connection: &mut PgConnection, windows: &[DateTime<Utc>]) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query("LOCK TABLE eventos_agregados IN SHARE ROW EXCLUSIVE MODE")
+        .execute(&mut *transaction)
+        .await?;
+    for statement in [
+        "DELETE FROM eventos_agregados WHERE janela_inicio = ANY($1::timestamptz[])",
+        "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
+         SELECT w.inicio, w.inicio + interval '5 minutes', e.categoria, e.evento, count(*), sum(e.valor)
+         FROM unnest($1::timestamptz[]) AS w(inicio) CROSS JOIN LATERAL (
+             SELECT categoria, evento, valor FROM eventos_raw
+             WHERE \"timestamp\" >= w.inicio AND \"timestamp\" < w.inicio + interval '5 minutes' OFFSET 0
+         ) AS e
+         GROUP BY 1, 3, 4",
+    ] {
+        sqlx::query(statement).bind(windows).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
 }

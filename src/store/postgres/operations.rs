@@ -246,13 +246,15 @@ impl Operations for PgStore {
         let ids: Vec<Uuid> = letters.iter().map(|letter| letter.letter).collect();
         let tables: Vec<&str> = letters.iter().map(|letter| letter.table.0.as_str()).collect();
         let entities: Vec<&str> = letters.iter().map(|letter| letter.entity.as_str()).collect();
+        let sinks: Vec<Option<&str>> = letters.iter().map(|letter| letter.sink.as_deref()).collect();
         over!(self, "note parked rows", connection =>
             sqlx::query(
-                "INSERT INTO sluice_parked_letters (log, partition, \"offset\", letter_id, table_name, entity)
+                "INSERT INTO sluice_parked_letters (log, partition, \"offset\", letter_id, table_name, entity, sink)
                  SELECT DISTINCT ON (2, 3) $1, *
-                 FROM unnest($2::int4[], $3::int8[], $4::uuid[], $5::text[], $6::text[])
+                 FROM unnest($2::int4[], $3::int8[], $4::uuid[], $5::text[], $6::text[], $7::text[])
                  ON CONFLICT (log, partition, \"offset\") DO UPDATE
-                 SET letter_id = excluded.letter_id, table_name = excluded.table_name, entity = excluded.entity",
+                 SET letter_id = excluded.letter_id, table_name = excluded.table_name, entity = excluded.entity,
+                     sink = excluded.sink",
             )
             .bind(log)
             .bind(&partitions)
@@ -260,6 +262,7 @@ impl Operations for PgStore {
             .bind(&ids)
             .bind(&tables)
             .bind(&entities)
+            .bind(&sinks)
             .execute(connection))?;
         Ok(())
     }

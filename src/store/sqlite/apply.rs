@@ -22,6 +22,7 @@ use crate::{
     },
 };
 
+/// What the rollups count together.
 pub(super) const WINDOW: TimeDelta = TimeDelta::minutes(5);
 
 /// The years whose spelling sorts as text, and that SQLite's own functions know.

@@ -1,19 +1,22 @@
 //! What was appended of every entity, beside what the embedded store has of it.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use rusqlite::{OptionalExtension, params, types::Value};
+use chrono::{DateTime, Utc};
+use rusqlite::{params, types::Value};
 
 use super::{
     SqliteStore,
+    apply::{WINDOW, window},
     lease::{parsed, time},
     rows,
 };
 use crate::{
     domain::{KeyKind, Table},
     fault::Fault,
-    store::{Appended, Entry, Ledger, SavedReading, Stranger, StrangerPage, Tally},
+    log::Position,
+    store::{Appended, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, Tally},
 };
 
 #[async_trait]
@@ -124,71 +127,52 @@ impl Ledger for SqliteStore {
             .await
     }
 
-    async fn saved_reading(&self, log: &str, table: Table) -> Result<Option<SavedReading>, Fault> {
-        let log = log.to_owned();
+    async fn recount(&self, since: DateTime<Utc>) -> Result<(), Fault> {
         self.db
-            .read("looking for a reading to go on with", move |db| {
-                db.query_row(
-                    "SELECT began_at, after_key, keys, unkeyed, erased FROM sluice_readings WHERE log = ? AND table_name = ?",
-                    params![log, table.name()],
-                    |row| {
-                        let (unkeyed, erased): (i64, i64) = (row.get(3)?, row.get(4)?);
-                        Ok(SavedReading {
-                            began_at: time(row, 0)?,
-                            after: row.get(1)?,
-                            keys: row.get(2)?,
-                            unkeyed: u64::try_from(unkeyed).unwrap_or_default(),
-                            erased: u64::try_from(erased).unwrap_or_default(),
-                        })
-                    },
-                )
-                .optional()
+            .write("counting windows anew", move |db| {
+                let times: Vec<DateTime<Utc>> = db
+                    .prepare_cached("SELECT DISTINCT \"timestamp\" FROM eventos_raw WHERE processado_em >= ?")?
+                    .query_map([rows::instant(since)], |row| time(row, 0))?
+                    .collect::<rusqlite::Result<_>>()?;
+                let windows: BTreeSet<DateTime<Utc>> = times.into_iter().map(window).collect();
+                let mut forget = db.prepare_cached("DELETE FROM eventos_agregados WHERE janela_inicio = ?")?;
+                let mut count = db.prepare_cached(
+                    "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
+                     SELECT ?1, ?2, categoria, evento, count(*), sum(valor) FROM eventos_raw
+                     WHERE \"timestamp\" >= ?1 AND \"timestamp\" < ?2 GROUP BY categoria, evento",
+                )?;
+                for begin in windows {
+                    let (begin, end) = (rows::instant(begin), rows::instant(begin + WINDOW));
+                    forget.execute([&begin])?;
+                    count.execute([&begin, &end])?;
+                }
+                Ok(())
             })
             .await
     }
 
-    async fn save_reading(
-        &self,
-        log: &str,
-        table: Table,
-        reading: Option<&SavedReading>,
-    ) -> Result<(), Fault> {
-        let (log, reading) = (log.to_owned(), reading.cloned());
-        self.db
-            .write("keeping how far a reading is", move |db| match &reading {
-                None => db.execute(
-                    "DELETE FROM sluice_readings WHERE log = ? AND table_name = ?",
-                    params![log, table.name()],
-                ),
-                Some(reading) => db.execute(
-                    "INSERT OR REPLACE INTO sluice_readings (log, table_name, began_at, after_key, keys, unkeyed, erased)
-                     VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    params![
-                        log,
-                        table.name(),
-                        rows::instant(reading.began_at),
-                        reading.after,
-                        reading.keys,
-                        i64::try_from(reading.unkeyed).unwrap_or(i64::MAX),
-                        i64::try_from(reading.erased).unwrap_or(i64::MAX)
-                    ],
-                ),
-            })
-            .await?;
-        Ok(())
-    }
-
-    async fn parked(&self, log: &str, table: Table, keys: &[String]) -> Result<HashSet<String>, Fault> {
+    async fn parked(&self, log: &str, table: Table, keys: &[String]) -> Result<Vec<ParkedLetter>, Fault> {
         let (log, keys) = (log.to_owned(), keys.to_vec());
         self.db
-            .read("looking for open letters", move |db| {
+            .read("looking for letters of entities", move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT 1 FROM sluice_parked_letters WHERE log = ? AND table_name = ? AND entity = ?",
+                    "SELECT l.sink, l.partition, l.\"offset\", d.resolution FROM sluice_parked_letters AS l
+                     LEFT JOIN sluice_resolved_letters AS d
+                         ON d.log = l.log AND d.partition = l.partition AND d.\"offset\" = l.\"offset\"
+                         AND d.letter_id = l.letter_id
+                     WHERE l.log = ? AND l.table_name = ? AND l.entity = ?",
                 )?;
-                let mut parked = HashSet::new();
+                let mut parked = Vec::new();
                 for key in &keys {
-                    if statement.exists(params![log, table.name(), key])? {
-                        parked.insert(key.clone());
+                    let mut found = statement.query(params![log, table.name(), key])?;
+                    while let Some(row) = found.next()? {
+                        let settled: Option<String> = row.get(3)?;
+                        parked.push(ParkedLetter {
+                            entity: key.clone(),
+                            sink: row.get(0)?,
+                            at: Position { partition: row.get(1)?, offset: row.get(2)? },
+                            settled: settled.as_deref().and_then(Settled::named),
+                        });
                     }
                 }
                 Ok(parked)

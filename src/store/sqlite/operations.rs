@@ -182,14 +182,22 @@ impl Operations for SqliteStore {
         self.db
             .write("noting parked rows", move |db| {
                 let mut statement = db.prepare_cached(
-                    "INSERT INTO sluice_parked_letters (log, partition, \"offset\", letter_id, table_name, entity)
-                     VALUES (?, ?, ?, ?, ?, ?)
+                    "INSERT INTO sluice_parked_letters (log, partition, \"offset\", letter_id, table_name, entity, sink)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)
                      ON CONFLICT (log, partition, \"offset\") DO UPDATE
-                     SET letter_id = excluded.letter_id, table_name = excluded.table_name, entity = excluded.entity",
+                     SET letter_id = excluded.letter_id, table_name = excluded.table_name, entity = excluded.entity,
+                         sink = excluded.sink",
                 )?;
                 for letter in &letters {
-                    let id = letter.letter.to_string();
-                    statement.execute(params![log, letter.partition, letter.offset, id, letter.table.0, letter.entity])?;
+                    statement.execute(params![
+                        log,
+                        letter.partition,
+                        letter.offset,
+                        letter.letter.to_string(),
+                        letter.table.0,
+                        letter.entity,
+                        letter.sink
+                    ])?;
                 }
                 Ok(())
             })

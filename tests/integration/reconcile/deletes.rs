@@ -29,6 +29,7 @@ mod whole {
         embedded: Embedded, real: Real;
         a_row_that_comes_back_comes_back_and_its_second_removal_is_another_event,
         a_large_part_of_a_table_is_removed_only_by_its_number,
+        what_only_the_sinks_have_is_removed_at_once_or_not_at_all,
         a_source_that_shows_nothing_removes_nothing,
         a_page_cap_makes_no_row_gone,
         a_source_that_shows_fewer_rows_than_it_counts_is_read_again_and_then_an_error,
@@ -116,6 +117,54 @@ mod whole_way {
             (stored(&engine, "SELECT count(*) FROM leads").await, found(&engine, "*").await),
             (30, 30)
         );
+        engine.shut_down().await;
+        place.clean_up().await;
+    }
+
+    pub(super) async fn what_only_the_sinks_have_is_removed_at_once_or_not_at_all<P: Place>() {
+        let mut place = P::new().await;
+        place.set("SLUICE_RECONCILE_DELETES", "110");
+        place.source().set_rows(table("leads"), leads(250));
+        let engine = place.engine().await;
+        engine.start_drains().await;
+        assert_eq!(sync(&engine, crate::support::request(table("leads"))).await.appended, 250);
+        // As in a topic that was made anew: nothing is known of rows that went before it.
+        place.execute(&format!("DELETE FROM sluice_appended WHERE entity > '{}'", id(130))).await;
+        place.source().set_rows(table("leads"), leads(130));
+        let counts =
+            async || (stored(&engine, "SELECT count(*) FROM leads").await, found(&engine, "*").await);
+        for _ in 0..2 {
+            let stopped = reconcile(&engine).await;
+            let error = stopped.error.clone().unwrap_or_default();
+            assert_eq!(stopped.state, SyncPhase::Failed, "{stopped:?}");
+            assert!(
+                error.contains("120 of 250 rows of leads")
+                    && error.contains("none was removed")
+                    && error.contains("allow 120 deletions"),
+                "{error}"
+            );
+            assert_eq!(
+                (report(&stopped).gone, report(&stopped).deleted, counts().await),
+                (120, 0, (250, 250))
+            );
+            assert!(report(&stopped).sinks.iter().all(|sink| !sink.proven && sink.different == 120));
+            assert!(report(&stopped).differences.iter().all(|one| !one.mended));
+        }
+        // Some of them are found before the sinks are compared.
+        place.source().set_rows(table("leads"), leads(125));
+        let stopped = reconcile(&engine).await;
+        let error = stopped.error.clone().unwrap_or_default();
+        assert!(
+            error.contains("125 of 250 rows of leads")
+                && error.contains("5 were removed before the others were found")
+                && error.contains("allow 120 deletions"),
+            "{error}"
+        );
+        assert_eq!((report(&stopped).gone, report(&stopped).deleted, counts().await), (125, 5, (245, 245)));
+        let agreed = reconcile_with(&engine, Reconciliation { allow_deletes: Some(120) }).await;
+        assert!(is_proven(&agreed), "{agreed:?}");
+        assert_eq!((report(&agreed).deleted, counts().await), (120, (125, 125)));
+        assert!(report(&agreed).differences.iter().all(|one| one.mended));
         engine.shut_down().await;
         place.clean_up().await;
     }

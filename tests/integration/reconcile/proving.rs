@@ -3,16 +3,17 @@
 use serde_json::json;
 use sluice::{
     engine::{Engine, EngineError, SyncPhase},
-    source::sample::Fault,
+    index::IndexName,
+    source::sample::{Failure, Fault},
     store::{DifferenceKind, Reconciliation},
 };
 
 use super::{found, is_proven, leads_index, name_of, reconcile, report, stored, with_leads};
 use crate::support::{
     eventually, finished, on_each_adapter,
-    place::{Embedded, Place, Real},
+    place::{Embedded, Place, Real, documents},
     request,
-    rows::{id, lead, leads},
+    rows::{id, lead, leads, minutes_ago},
     sync, table,
 };
 
@@ -21,6 +22,8 @@ on_each_adapter! {
     documents_that_an_index_lost_are_appended_again,
     rows_of_the_store_that_somebody_changed_are_mended,
     what_a_sink_can_t_take_is_told_and_not_appended_again_and_again,
+    newest_events_that_an_index_lost_are_appended_again,
+    events_that_the_store_lost_are_counted_once_though_they_are_appended_again,
     a_sink_that_applies_nothing_is_never_called_proven,
     a_reconciliation_runs_alone_is_told_of_by_name_and_can_be_cancelled,
 }
@@ -40,7 +43,7 @@ async fn documents_that_an_index_lost_are_appended_again<P: Place>() {
     let named = &report(&status).differences;
     assert_eq!(named.len(), 20, "the first are named");
     assert!(named.iter().all(|one| one.sink == index && one.problem == DifferenceKind::Missing), "{named:?}");
-    assert!(named.iter().all(|one| !one.unexplained));
+    assert!(named.iter().all(|one| one.mended));
     assert_eq!(found(&engine, "*").await, 130);
     assert_eq!(stored(&engine, "SELECT count(*) FROM eventos_raw").await, 130, "each event once");
     assert_eq!(stored(&engine, "SELECT sum(total) FROM eventos_agregados").await, 130);
@@ -103,6 +106,51 @@ async fn what_a_sink_can_t_take_is_told_and_not_appended_again_and_again<P: Plac
     place.clean_up().await;
 }
 
+async fn newest_events_that_an_index_lost_are_appended_again<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(30)).await;
+    let rows = place.source().rows(table("leads"));
+    place.source().set_rows(table("leads"), rows[..28].to_vec());
+    assert_eq!(report(&reconcile(&engine).await).deleted, 2);
+    engine.shut_down().await;
+    drop(engine);
+    place.delete_all(IndexName::Eventos).await;
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!(report(&status).repaired, 30);
+    let index = engine.inspection.status().await.sinks[1].name.clone();
+    let named = &report(&status).differences;
+    assert!(
+        named
+            .iter()
+            .all(|one| one.sink == index && one.problem == DifferenceKind::WithoutEvent && one.mended),
+        "{named:?}"
+    );
+    assert_eq!(documents(&engine, IndexName::Eventos, None).await.len(), 30, "28 rows and two removals");
+    assert_eq!(stored(&engine, "SELECT sum(total) FROM eventos_agregados").await, 32, "the store had them");
+    let again = reconcile(&engine).await;
+    assert!(is_proven(&again) && again.appended == 0, "{again:?}");
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn events_that_the_store_lost_are_counted_once_though_they_are_appended_again<P: Place>() {
+    let mut rows = leads(30);
+    rows[3].insert("updated_at".to_owned(), json!(minutes_ago(60 * 5)));
+    let (place, engine) = with_leads::<P>(rows).await;
+    place.execute(&format!("DELETE FROM eventos_raw WHERE entidade_id <> '{}'", id(1))).await;
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!(report(&status).repaired, 29);
+    assert!(report(&status).differences.iter().all(|one| one.problem == DifferenceKind::WithoutEvent));
+    assert_eq!(stored(&engine, "SELECT count(*) FROM eventos_raw").await, 30);
+    assert_eq!(stored(&engine, "SELECT sum(total) FROM eventos_agregados").await, 30);
+    assert_eq!(stored(&engine, "SELECT count(DISTINCT evento) FROM eventos_agregados").await, 2);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
 async fn a_sink_that_applies_nothing_is_never_called_proven<P: Place>() {
     let mut place = P::new().await;
     place.set("SLUICE_RECONCILE_PATIENCE_SECONDS", "2");
@@ -121,7 +169,10 @@ async fn a_sink_that_applies_nothing_is_never_called_proven<P: Place>() {
     assert_eq!(status.appended, 4, "what it appended stays");
     assert!(report(&status).sinks.is_empty());
     engine.start_drains().await;
-    finished(&engine, started).await;
+    eventually("it is applied", async || {
+        stored(&engine, "SELECT count(*) FROM leads").await == 4 && found(&engine, "*").await == 4
+    })
+    .await;
     let again = reconcile(&engine).await;
     assert!(is_proven(&again), "{again:?}");
     engine.shut_down().await;
@@ -153,6 +204,10 @@ async fn a_reconciliation_runs_alone_is_told_of_by_name_and_can_be_cancelled<P: 
     place.clean_up().await;
 }
 
+fn well() -> Fault {
+    Fault::Delay(std::time::Duration::ZERO)
+}
+
 async fn begun(engine: &Engine) -> uuid::Uuid {
     let started =
         engine.syncs.reconcile(&table("leads").into(), Reconciliation::default()).await.expect("started");
@@ -165,51 +220,57 @@ mod reading {
 
     on_each_adapter! {
         embedded: Embedded, real: Real;
-        a_reading_that_was_left_off_is_gone_on_with_and_what_went_before_is_still_found_gone,
+        a_table_whose_reading_was_broken_off_is_read_whole_so_that_what_changed_before_is_found,
+        keys_are_asked_for_in_shorter_requests_where_one_is_too_long,
         equal_tables_cost_a_question_a_range_and_nothing_is_asked_for_by_key,
     }
 }
 
-async fn a_reading_that_was_left_off_is_gone_on_with_and_what_went_before_is_still_found_gone<P: Place>() {
+async fn a_table_whose_reading_was_broken_off_is_read_whole_so_that_what_changed_before_is_found<P: Place>() {
     let (place, engine) = with_leads::<P>(leads(60)).await;
     place.source().set_max_rows(Some(10));
-    // The count, three pages, and then no answer.
-    let well = || Fault::Delay(std::time::Duration::ZERO);
-    place.source().script([well(), well(), well(), well(), Fault::Hang]);
-    place.source().take_requests();
-    let started = begun(&engine).await;
-    eventually("three pages are read", async || {
-        let status = engine.syncs.status(started).await.expect("a status");
-        status.rows_read == 30
-    })
-    .await;
-    engine.syncs.cancel(started).await.expect("cancelled");
-    assert_eq!(finished(&engine, started).await.state, SyncPhase::Cancelled);
-    engine.shut_down().await;
-    drop(engine);
+    // The count, three pages, and then a refusal.
+    let refusal = Failure { status: 401, headers: Vec::new(), body: "{}".to_owned() };
+    place.source().script([well(), well(), well(), well(), Fault::Refuse(refusal)]);
+    let broken = reconcile(&engine).await;
+    assert_eq!((broken.state, broken.rows_read), (SyncPhase::Failed, 30), "{broken:?}");
 
-    // In another process. A row that was shown, and two that were not, are gone by now.
-    let rows = place.source().rows(table("leads"));
-    let kept =
-        rows.into_iter().filter(|row| ![id(5), id(45), id(55)].iter().any(|gone| row["id"] == json!(gone)));
-    place.source().set_rows(table("leads"), kept.collect());
-    let engine = place.engine().await;
-    engine.start_drains().await;
-    place.source().take_requests();
+    // Of the rows that were shown one is deleted, and one changes and says nothing of it; two others are deleted.
+    let mut rows = place.source().rows(table("leads"));
+    rows.retain(|row| ![id(5), id(45), id(55)].iter().any(|gone| row["id"] == json!(gone)));
+    rows[0].insert("nome".to_owned(), json!("Outra Pessoa"));
+    place.source().set_rows(table("leads"), rows);
     let status = reconcile(&engine).await;
     assert!(is_proven(&status), "{status:?}");
-    let pages = place.source().take_requests();
-    let first = pages.iter().find(|asked| asked.query.iter().any(|(name, _)| name == "order"));
-    let first = format!("{:?}", first.expect("a page"));
-    assert!(first.contains(&format!("id.gt.\\\"{}", id(30))), "{first}");
     assert_eq!(
-        (report(&status).source_rows, report(&status).deleted),
-        (58, 2),
-        "as they were when they were shown"
+        (report(&status).source_rows, report(&status).deleted, status.appended),
+        (57, 3, 1 + 3),
+        "{status:?}"
     );
-    let again = reconcile(&engine).await;
-    assert!(is_proven(&again), "{again:?}");
-    assert_eq!((report(&again).source_rows, report(&again).deleted), (57, 1), "the next one begins anew");
+    assert_eq!((stored(&engine, "SELECT count(*) FROM leads").await, found(&engine, "*").await), (57, 57));
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn keys_are_asked_for_in_shorter_requests_where_one_is_too_long<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(20)).await;
+    let too_long = || Fault::Refuse(Failure { status: 414, headers: Vec::new(), body: String::new() });
+    // Two counts, a page and its end, and rows without a key: then the rows are asked for by key.
+    let whole = || std::iter::repeat_with(well).take(5);
+    place.execute("DELETE FROM leads").await;
+    place.source().script(whole().chain(std::iter::repeat_with(too_long).take(5)));
+    let refused = reconcile(&engine).await;
+    let error = refused.error.clone().unwrap_or_default();
+    assert!(refused.state == SyncPhase::Failed && error.contains("the request is too long"), "{error}");
+    let named = &report(&refused).differences;
+    assert!(named.len() == 20 && named.iter().all(|one| !one.mended), "nothing was done: {named:?}");
+    assert_eq!(report(&refused).repaired, 0);
+
+    place.source().script(whole().chain(std::iter::repeat_with(too_long).take(2)));
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!(report(&status).repaired, 20);
+    assert_eq!(stored(&engine, "SELECT count(*) FROM leads").await, 20);
     engine.shut_down().await;
     place.clean_up().await;
 }

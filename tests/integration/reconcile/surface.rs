@@ -8,7 +8,7 @@ use crate::{
     support::{
         on_each_adapter,
         place::{Embedded, Place, Real},
-        rows::leads,
+        rows::{lead, leads},
         table,
     },
 };
@@ -16,6 +16,7 @@ use crate::{
 on_each_adapter! {
     embedded: Embedded, real: Real;
     the_command_tells_what_it_found_and_how_to_agree,
+    the_command_ends_when_a_sink_that_is_paused_can_not_be_proven,
     the_tool_reports_and_removes_many_only_when_told_to,
 }
 
@@ -35,7 +36,11 @@ async fn the_command_tells_what_it_found_and_how_to_agree<P: Place>() {
             .contains("50 rows at the source, 0 appended, 0 repaired, 0 deleted, 0 parked, 0 unexplained"),
         "{told}"
     );
-    assert_eq!(told.matches("50 entities compared, as they were appended").count(), 2, "{told}");
+    assert_eq!(
+        told.matches("50 entities compared by key, version and newest event, as they were appended").count(),
+        2,
+        "{told}"
+    );
 
     place.source().set_rows(table("leads"), leads(20));
     let (done, told) = run(&["reconcile", "leads", "--wait"]).await;
@@ -43,6 +48,23 @@ async fn the_command_tells_what_it_found_and_how_to_agree<P: Place>() {
     assert!(told.contains("--allow-deletes 30"), "{told}");
     let (done, told) = run(&["reconcile", "leads", "--wait", "--allow-deletes", "30"]).await;
     assert!(done && told.contains("30 deleted"), "{told}");
+    place.clean_up().await;
+}
+
+async fn the_command_ends_when_a_sink_that_is_paused_can_not_be_proven<P: Place>() {
+    let (mut place, engine) = with_leads::<P>(leads(3)).await;
+    let index = engine.inspection.status().await.sinks[1].name.clone();
+    engine.drains.pause(&index, "ana").await.expect("paused");
+    engine.shut_down().await;
+    drop(engine);
+    place.set("SLUICE_RECONCILE_PATIENCE_SECONDS", "2");
+    place.source().upsert(table("leads"), vec![lead(8, 5), lead(9, 5)]);
+    let mut command = place.command(&["reconcile", "leads", "--wait"]);
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(90), command.output());
+    let output = ended.await.expect("it ends").expect("the program runs");
+    let told =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && told.contains("pause"), "{told}");
     place.clean_up().await;
 }
 

@@ -17,6 +17,11 @@ use super::{Pipeline, folder::TestFolder, service};
 
 /// A pipeline of a test's own, and a hand in its index.
 pub trait Place: Sized {
+    /// Makes a trigger that lets nothing be remembered of what was appended.
+    const FORGETTING_TRIGGER: &'static str;
+    /// Takes it away.
+    const DROP_FORGETTING_TRIGGER: &'static str;
+
     async fn new() -> Self;
     fn source(&self) -> &SampleServer;
     /// Changes a setting for engines and processes made from here on.
@@ -34,6 +39,8 @@ pub trait Place: Sized {
     async fn dump(&self) -> String;
     /// Makes a trigger that lets no lead of the name `proibida` into the store.
     async fn refuse_a_name(&self);
+    /// Takes it away.
+    async fn refuse_no_name(&self);
     /// All that there is in log, store and index, in a form that changes with every write.
     async fn contents(&self) -> Vec<String>;
     async fn clean_up(self);
@@ -67,6 +74,10 @@ impl Embedded {
 }
 
 impl Place for Embedded {
+    const FORGETTING_TRIGGER: &'static str = "
+        CREATE TRIGGER esquece BEFORE INSERT ON sluice_appended BEGIN SELECT RAISE(ABORT, 'não'); END";
+    const DROP_FORGETTING_TRIGGER: &'static str = "DROP TRIGGER esquece";
+
     async fn new() -> Self {
         let source = SampleServer::start(0).await.expect("a free port");
         Self { folder: TestFolder::new(), source, more: BTreeMap::new() }
@@ -168,6 +179,10 @@ impl Place for Embedded {
         self.execute(<super::stores::Embedded as super::stores::StoreBench>::REFUSING_TRIGGER).await;
     }
 
+    async fn refuse_no_name(&self) {
+        self.execute(<super::stores::Embedded as super::stores::StoreBench>::DROP_TRIGGER).await;
+    }
+
     async fn contents(&self) -> Vec<String> {
         let store = rusqlite::Connection::open(self.folder.path().join("sluice.db")).expect("the file opens");
         let texts = |sql: &str| -> Vec<String> {
@@ -202,6 +217,11 @@ impl Place for Embedded {
 pub struct Real(pub Pipeline);
 
 impl Place for Real {
+    const FORGETTING_TRIGGER: &'static str = "
+        CREATE FUNCTION esquece() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''não''; END';
+        CREATE TRIGGER esquece BEFORE INSERT ON sluice_appended FOR EACH ROW EXECUTE FUNCTION esquece()";
+    const DROP_FORGETTING_TRIGGER: &'static str = "DROP TRIGGER esquece ON sluice_appended";
+
     async fn new() -> Self {
         Self(Pipeline::new().await)
     }
@@ -280,6 +300,10 @@ impl Place for Real {
 
     async fn refuse_a_name(&self) {
         self.execute(<super::stores::Postgres as super::stores::StoreBench>::REFUSING_TRIGGER).await;
+    }
+
+    async fn refuse_no_name(&self) {
+        self.execute(<super::stores::Postgres as super::stores::StoreBench>::DROP_TRIGGER).await;
     }
 
     async fn contents(&self) -> Vec<String> {

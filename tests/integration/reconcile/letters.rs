@@ -1,0 +1,62 @@
+//! What a dead letter explains, and for how long.
+
+use serde_json::json;
+use sluice::engine::Selection;
+
+use super::{found, is_proven, leads_index, reconcile, report, stored, with_leads};
+use crate::support::{
+    eventually, on_each_adapter,
+    place::{Embedded, Place, Real},
+    request,
+    rows::{id, lead, leads},
+    sync, table,
+};
+
+on_each_adapter! {
+    embedded: Embedded, real: Real;
+    a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open,
+}
+
+async fn a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(5)).await;
+    place.refuse_a_name().await;
+    let mut refused = lead(9, 2);
+    refused.insert("nome".to_owned(), json!("proibida"));
+    place.source().upsert(table("leads"), vec![refused]);
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 1);
+    engine.shut_down().await;
+    drop(engine);
+    place.delete_all(leads_index()).await;
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let counts = async || (stored(&engine, "SELECT count(*) FROM leads").await, found(&engine, "*").await);
+    let open = async || engine.letters.open_count().await.expect("a count");
+
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!((report(&status).parked, report(&status).repaired), (1, 6), "{status:?}");
+    assert_eq!(
+        (counts().await, open().await),
+        ((5, 6), 2),
+        "the index has it again, the store refused it twice"
+    );
+
+    let every = Selection::Open { sink: None, limit: 10 };
+    engine.letters.discard(&every, "ana").await.expect("discarded");
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!((report(&status).parked, report(&status).repaired), (1, 1), "{status:?}");
+    assert_eq!((counts().await, open().await), ((5, 6), 1), "it was tried, and there is a letter that tells");
+
+    place.refuse_no_name().await;
+    let replayed = engine.letters.replay(&every, "ana").await.expect("replayed");
+    assert_eq!(replayed.settled.len(), 1);
+    eventually("the store has it", async || counts().await == (6, 6)).await;
+    place.execute(&format!("DELETE FROM leads WHERE id = '{}'", id(9))).await;
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!((report(&status).parked, report(&status).repaired), (0, 1), "{status:?}");
+    assert_eq!((counts().await, open().await), ((6, 6), 0));
+    engine.shut_down().await;
+    place.clean_up().await;
+}
