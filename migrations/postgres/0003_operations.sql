@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS sluice_drains (
 
 COMMENT ON TABLE sluice_drains IS 'What every process says of its drains; an old word is of a process that is gone';
 
-CREATE TABLE sluice_erasure (
+CREATE TABLE IF NOT EXISTS sluice_erasure (
     salt bytea NOT NULL,
     version uuid NOT NULL
 );
@@ -75,9 +75,10 @@ COMMENT ON TABLE sluice_erasure IS
 
 -- Two of them, since a uuid has 122 bits of chance.
 INSERT INTO sluice_erasure
-SELECT decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), gen_random_uuid();
+SELECT decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), gen_random_uuid()
+WHERE NOT EXISTS (SELECT FROM sluice_erasure);
 
-CREATE TABLE sluice_erased (
+CREATE TABLE IF NOT EXISTS sluice_erased (
     digest bytea PRIMARY KEY,
     table_name text NOT NULL,
     erased_at timestamptz NOT NULL DEFAULT now()

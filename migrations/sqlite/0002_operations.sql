@@ -52,10 +52,11 @@ CREATE TABLE IF NOT EXISTS sluice_drains (
     PRIMARY KEY (consumer_group, owner)
 ) WITHOUT ROWID;
 
-CREATE TABLE sluice_erasure (salt blob NOT NULL, version text NOT NULL);
-INSERT INTO sluice_erasure VALUES (randomblob(32), '00000000-0000-0000-0000-000000000000');
+CREATE TABLE IF NOT EXISTS sluice_erasure (salt blob NOT NULL, version text NOT NULL);
+INSERT INTO sluice_erasure SELECT randomblob(32), '00000000-0000-0000-0000-000000000000'
+WHERE NOT EXISTS (SELECT 1 FROM sluice_erasure);
 
-CREATE TABLE sluice_erased (
+CREATE TABLE IF NOT EXISTS sluice_erased (
     digest blob PRIMARY KEY,
     table_name text NOT NULL,
     erased_at text NOT NULL

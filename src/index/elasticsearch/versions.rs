@@ -25,11 +25,11 @@ struct Found {
 #[derive(Default, Deserialize)]
 struct FoundHits {
     #[serde(default)]
-    hits: Vec<Version>,
+    hits: Vec<FoundHit>,
 }
 
 #[derive(Deserialize)]
-struct Version {
+struct FoundHit {
     #[serde(rename = "_id")]
     id: String,
     /// Of a document that was sorted by its key.
@@ -88,7 +88,7 @@ pub(super) async fn lacking_events(
     Ok(lacking)
 }
 
-async fn search(client: &Client, alias: &str, body: &Value) -> Result<Vec<Version>, Fault> {
+async fn search(client: &Client, alias: &str, body: &Value) -> Result<Vec<FoundHit>, Fault> {
     const DOING: &str = "comparing documents";
     let path = format!("{alias}/_search?allow_partial_search_results=false&{PARTS}");
     let answer = client.post_body(&path, body, DOING).await?;

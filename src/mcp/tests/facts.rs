@@ -362,7 +362,7 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     tell("restart_service", json!({"service": "sqlite"})).await;
     tell("schedule_sync", json!({"table": "leads", "every_minutes": 9, "status": "novo"})).await;
     tell("reconcile_table", json!({"table": "leads"})).await;
-    tell("erase_entity", json!({"table": "leads", "key": "00000000-0000-4000-8000-000000000003", "related": true, "confirm": true})).await;
+    tell("erase_entity", json!({"table": "leads", "key": "00000000-0000-4000-8000-000000000002", "related": true, "confirm": true})).await;
     tell("rebuild_index", json!({"index": "leads", "confirm": true})).await;
     let all: std::collections::BTreeSet<String> = connection
         .list_all_tools()
