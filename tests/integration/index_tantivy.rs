@@ -38,7 +38,7 @@ mod embedded {
         let bench = Embedded::new();
         let told = bench.open().counts().await.expect_err("there is nothing");
         assert!(
-            told.message.contains("not made yet") && told.advice.to_string().contains("start a process"),
+            told.message.contains("not made yet") && told.advice.to_string().contains("run the migrations"),
             "{told}"
         );
     }

@@ -272,7 +272,9 @@ async fn a_sync_of_unchanged_rows_is_done_only_when_both_sinks_have_them<P: Plac
 
     let again = read(&engine).await;
     assert_eq!((again.state, again.unchanged), (SyncPhase::Draining, 30));
-    assert_eq!(pending(&again), [(Some(30), false), (Some(30), false)], "both sinks are named as behind");
+    let behind = pending(&again);
+    // What an index that nobody has made yet lacks may be unknown.
+    assert!(behind[0] == (Some(30), false) && !behind[1].1, "both sinks are named as behind: {behind:?}");
 
     engine.start_drains().await;
     let done = finished(&engine, again.sync_id).await;

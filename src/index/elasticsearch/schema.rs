@@ -39,6 +39,8 @@ async fn holds_documents(client: &Client, alias: &str) -> Result<bool, Fault> {
     struct Counted {
         count: u64,
     }
+    // What was written last is not counted before.
+    client.post::<Value>(&format!("{alias}/_refresh"), "making documents visible").await?;
     let counted: Counted = client.get(&format!("{alias}/_count"), "counting documents").await?;
     Ok(counted.count > 0)
 }

@@ -421,13 +421,13 @@ fn encoded(event: &Event) -> Value {
 }
 
 #[tokio::test]
-async fn the_embedded_store_keeps_texts_with_a_nul_whole() {
+async fn the_embedded_store_replaces_a_nul_in_columns_as_postgres_and_keeps_it_elsewhere() {
     let bench = Embedded::new().await;
     let store = bench.open();
     apply(&*store, vec![lead(1, 0, "a\0b"), manual("te\0ste", json!({"a\0": "\0"}))]).await;
     let connection = bench.raw();
     let nome: String = connection.query_row("SELECT nome FROM leads", [], |row| row.get(0)).expect("a row");
-    assert_eq!(nome, "a\0b");
+    assert_eq!(nome, "a\u{fffd}b");
     let evento: String = connection
         .query_row("SELECT evento FROM eventos_raw WHERE tipo_evento = 'manual'", [], |row| row.get(0))
         .expect("a row");

@@ -332,10 +332,10 @@ async fn a_fill_that_was_interrupted_is_done_by_the_next_to_begin<B: StoreBench>
     store.prepare().await.expect("the table is made");
     let table = narrow.get("pedidos").expect("the table");
     apply_of(narrow, &*store, vec![from_row(table, &verbatim(pedido(1, 0)), 0)]).await;
-    bench.execute("ALTER TABLE eventos_raw RENAME TO escondida").await;
+    bench.execute("ALTER TABLE eventos_raw RENAME COLUMN dados TO escondido").await;
     let store = bench.open_with(wide);
     store.prepare().await.expect_err("the events can't be read");
-    bench.execute("ALTER TABLE escondida RENAME TO eventos_raw").await;
+    bench.execute("ALTER TABLE eventos_raw RENAME COLUMN escondido TO dados").await;
     assert_eq!(store.facts().await.expect("facts").pending_migrations, 1, "the table is not whole");
     bench.open_with(wide).prepare().await.expect("the column is filled");
     assert_eq!(store.facts().await.expect("facts").pending_migrations, 0);

@@ -332,13 +332,11 @@ async fn what_jsonb_can_t_hold_is_replaced_and_counted_and_parks_no_row<B: Keeps
     assert_eq!((applied.inserted, applied.entities), (1, 1));
     assert_eq!(applied.replaced, if B::TEXT { 0 } else { 7 });
     let entity = entity(store).await;
-    let nome = if B::TEXT { "a\0b" } else { "a\u{fffd}b" };
-    assert_eq!(entity["nome"], nome);
+    // Of columns every sink has the same, also one that could hold more.
+    assert_eq!(entity["nome"], "a\u{fffd}b");
     assert_eq!((&entity["email"], &entity["telefone"]), (&"\u{fffd}@x".into(), &"\\u0000".into()));
-    let interesse = if B::TEXT { ["\0", "\u{fffd}"] } else { ["\u{fffd}", "\u{fffd}"] };
-    assert_eq!(entity["interesse"], serde_json::json!(interesse));
-    let name = if B::TEXT { "\0" } else { "\u{fffd}" };
-    assert_eq!(entity["localizacao"], serde_json::json!({name: "1e300000"}));
+    assert_eq!(entity["interesse"], serde_json::json!(["\u{fffd}", "\u{fffd}"]));
+    assert_eq!(entity["localizacao"], serde_json::json!({"\u{fffd}": "1e300000"}));
 }
 
 async fn entity(store: &dyn Store) -> serde_json::Map<String, serde_json::Value> {

@@ -1,6 +1,6 @@
 //! Probes, numbers, and the end.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use serde_json::Value;
 use sluice::source::sample::Fault;
@@ -43,7 +43,10 @@ async fn probes_at_once_ask_the_parts_once() {
     let server = HttpServer::start(&[]).await;
     let url = format!("{}/readyz", server.url);
     futures::future::join_all((0..20).map(|_| reqwest::get(&url))).await;
-    let all = server.source().take_requests().len();
+    let mut asked: HashMap<_, usize> = HashMap::new();
+    for request in server.source().take_requests() {
+        *asked.entry((request.path, request.query)).or_default() += 1;
+    }
     // By now the answer may be old, and one more probe asks anew.
     let answer: Value = reqwest::get(&url).await.expect("an answer").json().await.expect("JSON");
     assert!(answer["checked_at"].is_string());
@@ -52,7 +55,8 @@ async fn probes_at_once_ask_the_parts_once() {
         !server.source().take_requests().is_empty()
     })
     .await;
-    assert!((1..=2).contains(&all), "{all} requests to the source for 20 probes");
+    // Whether it answers, and how many rows each table has.
+    assert!(!asked.is_empty() && asked.values().all(|times| *times <= 2), "for 20 probes: {asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
