@@ -142,13 +142,13 @@ pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<
 /// What is there of a table, and what became of its last reconciliation.
 pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
     const PART: &str = "tables";
-    let Judged { status, problems, warnings, .. } = judged;
+    let Judged { status, problems, unread, warnings, .. } = judged;
     let told = |outcome| {
         let table = status.table.clone();
         move |remark: Remark| Finding::new(PART, &table, outcome, remark.problem, remark.next_step)
     };
     let mut findings: Vec<Finding> = problems.into_iter().map(told(Outcome::Failed)).collect();
-    findings.extend(warnings.into_iter().map(told(Outcome::Warning)));
+    findings.extend(warnings.into_iter().chain(unread).map(told(Outcome::Warning)));
     let check = format!("{} reconciled", status.table);
     match status.reconciled {
         Some(last) => {

@@ -332,9 +332,9 @@ impl Inspection {
                 limits: self.shared.settings.reconcile.deletes,
                 now,
             };
-            let Judged { status: of_table, problems, faults, warnings } = facts.judge();
+            let Judged { status: of_table, problems, unread, faults, warnings } = facts.judge();
             status.tables.push(of_table);
-            status.problems.extend(problems);
+            status.problems.extend(problems.into_iter().chain(unread));
             status.problems.extend(faults.iter().filter(|fault| is_new(fault)).map(Fault::remark));
             status.warnings.extend(warnings);
         }

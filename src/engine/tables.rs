@@ -70,6 +70,8 @@ pub(super) struct Facts<'a> {
 pub(super) struct Judged {
     pub(super) status: TableStatus,
     pub(super) problems: Vec<Remark>,
+    /// Rows that no sync read: a gap in what is here, though a setup whose syncs look back a while only is as it was meant.
+    pub(super) unread: Option<Remark>,
     /// What kept a place from being counted.
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Remark>,
@@ -191,7 +193,7 @@ impl Facts<'_> {
             judged.warnings.push(Remark::new(problem, whole()));
         } else if missed > 0 {
             let problem = format!("{missed} of {source} rows of {table} at the source were read by no sync");
-            judged.problems.push(Remark::new(problem, whole()));
+            judged.unread = Some(Remark::new(problem, whole()));
         } else if self.schedule.is_none() {
             let problem = format!("{new} rows of {table} came since its last sync, and it has no schedule");
             judged.warnings.push(Remark::new(problem, NextStep::Sync { table: table.clone() }));
@@ -295,7 +297,7 @@ mod tests {
 
     fn problems(counts: [u64; 5]) -> Vec<String> {
         let judged = judged(&counted(counts), &[sync(SyncState::Succeeded, 5, None)]);
-        judged.problems.iter().map(ToString::to_string).collect()
+        judged.problems.iter().chain(&judged.unread).map(ToString::to_string).collect()
     }
 
     #[test]
