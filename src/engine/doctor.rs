@@ -209,9 +209,11 @@ impl Doctor {
         let Shared { store, log, settings, .. } = &*self.shared;
         let part = store.name();
         let mut findings = match within(part, store.facts()).await {
-            // Every other question would be answered with the same.
+            // Every other question would be answered with the same, but what was noticed may still be told.
             Ok(facts) if facts.is_fresh || !facts.dropped.is_empty() => {
-                return operations::store_findings(part, facts);
+                let notices = within(part, store.notices(Utc::now() - TOLD_FOR)).await;
+                let told = operations::notice_findings(part, Ok(notices.unwrap_or_default()));
+                return operations::store_findings(part, facts).into_iter().chain(told).collect();
             }
             Ok(facts) => operations::store_findings(part, facts),
             Err(fault) => return vec![Finding::failed(part, "writable and migrated", fault)],

@@ -135,7 +135,7 @@ impl Facts<'_> {
         let status = &mut judged.status;
         (status.store, status.parked) = (Some(tally.entities), Some(tally.parked));
         if let Some(source) = status.source {
-            status.unread = Some(source.saturating_sub(tally.appended));
+            status.unread = Some(tally.unread_of(source));
             self.judge_source(source, tally, counted.changed_since, &mut judged);
         }
         self.judge_sinks(tally, counted, &mut judged);
@@ -175,7 +175,7 @@ impl Facts<'_> {
                 format!("{gone} rows of {table} that were read before are not at the source any more");
             judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table: table.clone() }));
         }
-        let unread = source.saturating_sub(tally.appended);
+        let unread = tally.unread_of(source);
         if unread == 0 {
             return;
         }
@@ -275,7 +275,7 @@ mod tests {
         Counted {
             at: Utc::now(),
             source: Ok(Some(source)),
-            store: Ok(Tally { entities: store, appended, parked: 0 }),
+            store: Ok(Tally { entities: store, appended, parked: 0, erased: 0 }),
             index: Ok(index),
             changed_since: Some(changed),
         }

@@ -25,6 +25,15 @@ pub struct Tally {
     pub appended: u64,
     /// With an open dead letter.
     pub parked: u64,
+    /// Erased, and never to be read again: some of them may still stand at the source.
+    pub erased: u64,
+}
+
+impl Tally {
+    /// How many of the source's rows were read by no sync.
+    pub fn unread_of(&self, source: u64) -> u64 {
+        source.saturating_sub(self.appended + self.erased)
+    }
 }
 
 /// An entity in the store of which nothing was ever appended to this log.

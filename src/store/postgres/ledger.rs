@@ -72,13 +72,14 @@ impl Ledger for PgStore {
                          SELECT FROM sluice_resolved_letters AS r
                          WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
                              AND r.letter_id = p.letter_id
-                     ))"
+                     )),
+                    (SELECT count(*) FROM sluice_erased WHERE table_name = $3)"
         );
-        let (entities, appended, parked): (i64, i64, i64) = over!(self, "count entities", connection =>
+        let (entities, appended, parked, erased): (i64, i64, i64, i64) = over!(self, "count entities", connection =>
             sqlx::query_as(&statement).bind(log).bind(letters).bind(table.name()).fetch_one(connection))?;
-        let [entities, appended, parked] =
-            [entities, appended, parked].map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, parked })
+        let [entities, appended, parked, erased] =
+            [entities, appended, parked, erased].map(|count| u64::try_from(count).unwrap_or_default());
+        Ok(Tally { entities, appended, parked, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {

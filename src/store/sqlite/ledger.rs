@@ -72,16 +72,17 @@ impl Ledger for SqliteStore {
                          SELECT 1 FROM sluice_resolved_letters AS r
                          WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
                              AND r.letter_id = p.letter_id
-                     ))"
+                     )),
+                    (SELECT count(*) FROM sluice_erased WHERE table_name = ?3)"
         );
         let counted = self.db.read("counting entities", move |db| {
             db.query_row(&sql, params![log, letters, table.name()], |row| {
-                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?])
+                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?])
             })
         });
-        let [entities, appended, parked] =
+        let [entities, appended, parked, erased] =
             counted.await?.map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, parked })
+        Ok(Tally { entities, appended, parked, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {

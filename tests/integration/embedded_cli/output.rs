@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn synced() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let outcome = run(sluice(folder.path(), &["sync", "leads", "--wait"])).await;
+    let outcome = run(sluice(folder.path(), &["sync", "leads", "--full", "--wait"])).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     folder
 }
@@ -236,7 +236,7 @@ async fn nothing_that_strangers_wrote_reaches_the_terminal_as_a_command() {
         command.envs([("SLUICE_LOG", "debug"), ("SUPABASE_RETRY_SECONDS", "1")]);
         command
     };
-    let outcome = run(sluice(&["sync", "leads", "--wait"])).await;
+    let outcome = run(sluice(&["sync", "leads", "--full", "--wait"])).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     for arguments in [
         ["sql", "SELECT nome, status_lead FROM leads"].as_slice(),
