@@ -107,8 +107,7 @@ impl Counts {
         let at = Utc::now();
         let Shared { source, store, .. } = &*self.shared;
         let (source_rows, tally) = tokio::join!(source.row_count(table), self.tally(table));
-        let is_more =
-            matches!((&source_rows, &tally), (Ok(Some(rows)), Ok(tally)) if tally.unread_of(*rows) > 0);
+        let is_more = matches!((&source_rows, &tally), (Ok(Some(rows)), Ok(tally)) if *rows > tally.appended);
         let changed_since = if is_more {
             let latest = store.latest_syncs(&[TableName::from(table)]).await.unwrap_or_default();
             match latest_success(latest.iter()) {

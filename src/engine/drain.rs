@@ -345,7 +345,11 @@ impl Session<'_> {
         fail_point::pass("drain.fetched");
         self.obey().await;
         if records.iter().any(|record| !self.held.contains_key(&record.partition)) {
-            // An erasure was made since: they are read again with those before them.
+            // An erasure was made since: they are read again with those before them. The reader is past all of them, also
+            // those of partitions of which nothing was to be read again.
+            let owed = self.owed.take().map(|(partitions, _)| partitions).unwrap_or_default();
+            let again = owed.into_iter().chain(records.iter().map(|record| record.partition));
+            self.give_back(again, FaultKind::Transient);
             return Ok(());
         }
         let outcome = self.try_apply(&records).await;

@@ -135,7 +135,7 @@ impl Facts<'_> {
         let status = &mut judged.status;
         (status.store, status.parked) = (Some(tally.entities), Some(tally.parked));
         if let Some(source) = status.source {
-            status.unread = Some(tally.unread_of(source));
+            status.unread = Some(source.saturating_sub(tally.appended));
             self.judge_source(source, tally, counted.changed_since, &mut judged);
         }
         self.judge_sinks(tally, counted, &mut judged);
@@ -175,7 +175,7 @@ impl Facts<'_> {
                 format!("{gone} rows of {table} that were read before are not at the source any more");
             judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table: table.clone() }));
         }
-        let unread = tally.unread_of(source);
+        let unread = source.saturating_sub(tally.appended);
         if unread == 0 {
             return;
         }
@@ -184,6 +184,15 @@ impl Facts<'_> {
         let is_timed = time.modified.is_some() || time.created.is_some();
         let new = if is_timed { changed_since.unwrap_or_default().min(unread) } else { unread };
         let missed = unread - new;
+        if missed > 0 && missed <= tally.erased {
+            let problem = format!(
+                "{missed} of {source} rows of {table} at the source are not read; {} of the table were erased here: delete them \
+                 at the source, and a reconciliation tells whether others are among them",
+                tally.erased
+            );
+            judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table: table.clone() }));
+            return;
+        }
         let whole = || NextStep::SyncWhole { table: table.clone() };
         if self.last_success().is_none() {
             let problem = format!("none of the {source} rows of {table} at the source was ever read");
@@ -305,6 +314,18 @@ mod tests {
         assert_eq!(problems([50, 50, 50, 50, 0]), Vec::<String>::new());
         assert_eq!(problems([55, 50, 50, 50, 7]), Vec::<String>::new(), "they came since the last sync");
         assert_eq!(problems([48, 50, 50, 50, 0]), Vec::<String>::new(), "a few may have been deleted");
+    }
+
+    #[test]
+    fn no_more_unread_rows_than_were_erased_are_a_warning_and_one_more_is_a_problem() {
+        for (source, problems, warnings) in [(52, 0, 1), (53, 1, 0)] {
+            let mut counted = counted([source, 50, 50, 50, 0]);
+            counted.store = Ok(Tally { entities: 50, appended: 50, parked: 0, erased: 2 });
+            let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
+            let told = judged.problems.len() + usize::from(judged.unread.is_some());
+            assert_eq!((told, judged.warnings.len()), (problems, warnings), "{source}");
+            assert_eq!(judged.status.unread, Some(source - 50));
+        }
     }
 
     #[test]

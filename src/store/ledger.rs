@@ -29,13 +29,6 @@ pub struct Tally {
     pub erased: u64,
 }
 
-impl Tally {
-    /// How many of the source's rows were read by no sync.
-    pub fn unread_of(&self, source: u64) -> u64 {
-        source.saturating_sub(self.appended + self.erased)
-    }
-}
-
 /// An entity in the store of which nothing was ever appended to this log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stranger {
