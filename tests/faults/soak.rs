@@ -16,8 +16,11 @@ use crate::{
     },
 };
 
-/// Leads changed each second.
+/// Leads changed in each round.
 const CHANGED: u32 = 100;
+
+/// How often: what leaks, leaks by the call, and an hour must leave the machine to others.
+const ROUND: Duration = Duration::from_secs(3);
 
 /// Fewer minutes say nothing of growth: caches and pools fill first.
 const MINUTES_TO_JUDGE: usize = 12;
@@ -54,9 +57,9 @@ pub async fn minutes<B: Bed>(run: Run) -> Row {
         let ends = Instant::now() + Duration::from_mins(1);
         let mut round = 0;
         while Instant::now() < ends {
-            // A new pace, not a new size: the source must not grow.
-            let next = Instant::now() + Duration::from_secs(1);
-            change(&bed, &mut dice, (minute * 60 + round) % 100, CHANGED);
+            // Other contents of the same rows: the source must not grow.
+            let next = Instant::now() + ROUND;
+            change(&bed, &mut dice, (minute * 20 + round) % 100, CHANGED);
             row.found.other.extend(work(&session, round, minute).await);
             round += 1;
             tokio::time::sleep_until(next.into()).await;
@@ -78,7 +81,7 @@ pub async fn minutes<B: Bed>(run: Run) -> Row {
     row
 }
 
-/// What a second's work is, and what went wrong with it.
+/// What a round's work is, and what went wrong with it.
 async fn work(session: &Session, round: u32, minute: u32) -> Vec<String> {
     let mut calls: Vec<(&'static str, Value)> = vec![
         ("sync_leads_from_supabase", json!({"hours_ago": 1})),
