@@ -80,7 +80,8 @@ need_for_suites() {
         'python3 -m venv --help' python3-venv
     mkdir -p "$SUITES"
     (
-        flock 8
+        # macOS has none; there no two scripts run at once.
+        ! command -v flock >/dev/null || flock 8
         local from=$ROOT/tools/suites.d stamp=$SUITES/installed-from
         cat "$from/package-lock.json" "$from/requirements.txt" | cmp -s - "$stamp" && exit
         say "fetching the suites named in tools/suites.d"
