@@ -14,6 +14,13 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# A text with the repository's name in place of $SLUICE_REPOSITORY; npm has names in lower case only.
+fill_repository() { # file
+    local lower
+    lower=$(printf %s "$SLUICE_REPOSITORY" | tr '[:upper:]' '[:lower:]')
+    sed -e "s|@\$SLUICE_REPOSITORY|@$lower|g" -e "s|\$SLUICE_REPOSITORY|$SLUICE_REPOSITORY|g" "$1"
+}
+
 # Installs the packages whose check fails. Arguments: pairs of "check command" and "package".
 need() {
     local missing=()

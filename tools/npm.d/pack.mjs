@@ -37,9 +37,8 @@ for (const argument of given) {
 const optionalDependencies = Object.fromEntries(Object.keys(KINDS).map((kind) => [`${name}-${kind}`, version]));
 // What the registry of MCP servers looks for, to believe that the package is of the entry's owner.
 const mcpName = `io.github.${repository}`;
-const readme = fs.readFileSync("README.md", "utf8").replaceAll("$SLUICE_REPOSITORY", () => repository);
-fs.writeFileSync(path.join(out, "README.md"), readme);
 pack(
+  // Its README is filled in by tools/npm.
   path.join(out, "sluice"),
   [["sluice.js", "packaging/npm/sluice.js", 0o755], ["README.md", path.join(out, "README.md"), 0o644]],
   { name, mcpName, bin, files, optionalDependencies },
