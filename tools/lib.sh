@@ -14,6 +14,13 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# A text with the repository's name in place of $SLUICE_REPOSITORY; npm has names in lower case only.
+fill_repository() { # file
+    local lower
+    lower=$(printf %s "$SLUICE_REPOSITORY" | tr '[:upper:]' '[:lower:]')
+    sed -e "s|@\$SLUICE_REPOSITORY|@$lower|g" -e "s|\$SLUICE_REPOSITORY|$SLUICE_REPOSITORY|g" "$1"
+}
+
 # Installs the packages whose check fails. Arguments: pairs of "check command" and "package".
 need() {
     local missing=()
@@ -80,7 +87,8 @@ need_for_suites() {
         'python3 -m venv --help' python3-venv
     mkdir -p "$SUITES"
     (
-        flock 8
+        # macOS has none; there no two scripts run at once.
+        ! command -v flock >/dev/null || flock 8
         local from=$ROOT/tools/suites.d stamp=$SUITES/installed-from
         cat "$from/package-lock.json" "$from/requirements.txt" | cmp -s - "$stamp" && exit
         say "fetching the suites named in tools/suites.d"

@@ -135,7 +135,7 @@ fn judge(identity: &Identity, own: &OwnLogin, found: &Found, readable: &Readable
         warn(
             "own login",
             format!("sluice connects as {}, a superuser: a mistake or an intruder reaches the whole server", own.name),
-            "let DATABASE_URL name a login that owns sluice's tables and nothing else; the README has the statements".to_owned(),
+            "let DATABASE_URL name a login that owns sluice's tables and nothing else; docs/postgres-logins.md has the statements".to_owned(),
         );
     }
     if !own.open_tables.is_empty() {
