@@ -142,7 +142,8 @@ class Dashboard:
     def picture(self, path, top=None, bottom=None):
         """What the page shows, from the heading `top` to before the heading `bottom`."""
         view = self.page.viewport_size
-        edge = {"top": 0, "bottom": view["height"]}
+        last = self.page.locator(".dashboard-component-chart-holder").last.bounding_box()
+        edge = {"top": 0, "bottom": min(view["height"], last["y"] + last["height"] + 16)}
         for name, heading in (("top", top), ("bottom", bottom)):
             if heading:
                 edge[name] = self.page.locator(".dashboard-component-header", has_text=heading).bounding_box()["y"] - 12
@@ -182,7 +183,7 @@ def take_pictures(desktop, wanted, folder):
     desktop.picture(folder / "superset-leads.png", bottom="Conversas")
     desktop.picture(folder / "superset-chats.png", top="Conversas")
     phone = desktop.on(PHONE)
-    phone.open(wanted, "?standalone=1")
+    phone.open(wanted, "?standalone=2")
     phone.picture(folder / "superset-phone.png")
 
 
