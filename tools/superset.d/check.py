@@ -155,24 +155,58 @@ class Dashboard:
 
 
 def compare(answers, postgres):
-    """Counts days by the zone's own rules, apart from the datasets and their connection."""
+    """Counts the rows of the tables themselves, apart from the datasets and their connection."""
     with psycopg2.connect(postgres) as connection, connection.cursor() as cursor:
-        for title, table, at in (
-            ("Leads por dia, por status", "leads", "created_at"),
-            ("Conversas por dia, por interesse", "chat_sessions", "started_at"),
-        ):
-            column = {"leads": "criado_em", "chat_sessions": "iniciado_em"}[table]
-            cursor.execute(f"SELECT ({at} AT TIME ZONE %s)::date, count(*) FROM {table} GROUP BY 1", [ZONE])
-            truth = dict(cursor.fetchall())
+        cursor.execute("SELECT set_config('timezone', %s, false)", [ZONE])
+
+        def hold(what, shown, sql):
+            cursor.execute(sql)
+            truth = {label: count for label, count in cursor.fetchall() if count}
+            if shown != truth:
+                raise Wrong(f"{what}: shown are {shown}, but PostgreSQL counts {truth}")
+            print(f"{what}: as PostgreSQL counts {len(truth)} and {sum(truth.values())}")
+
+        def labelled(title, label, count):
+            return {row[label]: row[count] for row in answers[title]}
+
+        def by_day(title, column, table, at):
             shown = {}
             for row in answers[title]:
-                day = datetime.datetime.fromtimestamp(row.pop(column) / 1000, datetime.timezone.utc).date()
-                shown[day] = sum(count or 0 for count in row.values())
-            first = min(shown)
-            truth = {day: count for day, count in truth.items() if day >= first}
-            if {day: count for day, count in shown.items() if count} != truth:
-                raise Wrong(f"{title}: shown are {shown}, but PostgreSQL counts {truth}")
-            print(f"{title}: {len(truth)} days, {sum(truth.values())} rows, as PostgreSQL counts them")
+                day = datetime.datetime.fromtimestamp(row[column] / 1000, datetime.timezone.utc).date()
+                shown[day] = sum(count or 0 for name, count in row.items() if name != column)
+            shown = {day: count for day, count in shown.items() if count}
+            hold(title, shown, f"SELECT {at}::date, count(*) FROM {table} WHERE {at} >= '{min(shown)}' GROUP BY 1")
+
+        by_day("Leads por dia, por status", "criado_em", "leads", "created_at")
+        by_day("Conversas por dia, por interesse", "iniciado_em", "chat_sessions", "started_at")
+        since = "created_at >= (now() AT TIME ZONE 'UTC')::date - 90"
+        scores = labelled("Score dos leads", "faixa", "leads")
+        hold(
+            "Score dos leads",
+            {"all": sum(scores.values()), "none": scores.get("(sem score)", 0),
+             "qualified": sum(count for band, count in scores.items() if band >= "50"),
+             "Qualificados": answers["Qualificados"][0]["qualificados"]},
+            f"""SELECT 'all', count(*) FROM leads WHERE {since}
+                UNION ALL SELECT 'none', count(*) FROM leads WHERE {since} AND score_qualificacao IS NULL
+                UNION ALL SELECT unnest(ARRAY['qualified', 'Qualificados']), count(*)
+                          FROM leads WHERE {since} AND score_qualificacao >= 50""",
+        )
+        funnel = labelled("Funil", "etapa", "leads")
+        hold(
+            "Funil",
+            {"all": max(funnel.values()), "last": min(funnel.values())},
+            f"""SELECT 'all', count(*) FROM leads WHERE {since}
+                UNION ALL SELECT 'last', count(*) FROM leads WHERE {since} AND status_lead = 'convertido'""",
+        )
+        for title, column, dataset_column in (("Leads por origem", "origem", "origem"), ("Leads por campanha", "utm_campaign", "campanha")):
+            shown = {label: count for label, count in labelled(title, dataset_column, "leads").items() if label[0] != "("}
+            hold(title, shown, f"SELECT {column}, count(*) FROM leads WHERE {since} AND {column} <> '' GROUP BY 1")
+        hold(
+            "O que mais se pergunta",
+            labelled("O que mais se pergunta", "pergunta", "vezes"),
+            f"""SELECT unnest(perguntas_feitas), count(*) FROM chat_sessions
+                WHERE {since.replace('created_at', 'started_at')} GROUP BY 1 ORDER BY 2 DESC LIMIT 15""",
+        )
     zones = {row["fuso"] for row in answers["Atualidade dos dados"]}
     if zones != {ZONE}:
         raise Wrong(f"the charts count days in {zones}")
