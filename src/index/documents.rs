@@ -3,7 +3,8 @@
 //! An event's document is the envelope as it stands in the log, every digit of `dados` and every escape kept, and
 //! when it was written. An entity's document is its row as the table's definition types it, and what the event says
 //! besides. A value that its field can't hold is null in an entity's document; a member of `metadata` that would be
-//! refused is kept as `coluna_<name>`. An entity that was removed leaves a document that says only that.
+//! refused is kept as `coluna_<name>`. An entity that was removed leaves a document that says only that, and
+//! which event said so.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::{
     Fields, IndexName, REMOVED,
@@ -22,6 +24,9 @@ use crate::{
     sink::{Rejection, SinkBatch, SinkEvent},
 };
 
+/// The member of an entity's document that holds the id of the event which brought it.
+pub(super) const EVENT: &str = "evento_id";
+
 /// One document to write.
 #[derive(Debug)]
 pub(super) struct Document {
@@ -30,6 +35,9 @@ pub(super) struct Document {
     pub(super) index: IndexName,
     /// The event's id, or the row's key.
     pub(super) id: String,
+    /// The id of the event it comes from: of two events with equal versions the later delivered wins, and one that was
+    /// delivered before changes nothing.
+    pub(super) event: Uuid,
     /// Of an entity: a lower one does not replace it. An event has none: it is written once.
     pub(super) version: Option<i64>,
     /// One line of JSON.
@@ -38,10 +46,46 @@ pub(super) struct Document {
 
 /// Everything a batch writes.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
-    pub(super) documents: Vec<Document>,
+pub(super) struct Plan<'a> {
+    pub(super) documents: Vec<Planned<'a>>,
     /// Events that no index takes.
     pub(super) refused: Vec<Rejection>,
+    now: String,
+}
+
+/// A document that is made when it is asked for: some are on their way while others are not made yet.
+#[derive(Debug)]
+pub(super) struct Planned<'a> {
+    item: &'a SinkEvent,
+    pub(super) index: IndexName,
+    fields: &'static Fields,
+}
+
+impl Planned<'_> {
+    /// About the bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        self.item.raw.len()
+    }
+}
+
+impl Plan<'_> {
+    pub(super) fn document(&self, planned: &Planned<'_>) -> Document {
+        let Planned { item, index, fields } = *planned;
+        let SinkEvent { position, event, .. } = item;
+        let entity = &event.entidade;
+        let (id, version, body) = match index {
+            IndexName::Eventos => (event.id.to_string(), None, event_body(item, fields, &self.now)),
+            IndexName::Entities(table) => {
+                let body = if entity.removida {
+                    removed_body(item, &self.now)
+                } else {
+                    entity_body(table, item, fields, &self.now)
+                };
+                (entity.id.clone(), Some(entity.versao), body)
+            }
+        };
+        Document { position: *position, index, id, event: event.id, version, body }
+    }
 }
 
 /// Plans a batch: every event, and the newest version of every entity. `fields` are those of the indices that are
@@ -50,9 +94,9 @@ pub(super) fn plan(
     batch: &SinkBatch,
     fields: impl Fn(IndexName) -> &'static Fields,
     now: DateTime<Utc>,
-) -> Plan {
+) -> Plan<'_> {
     let now = now.to_rfc3339_opts(SecondsFormat::Micros, true);
-    let mut plan = Plan::default();
+    let mut plan = Plan { now, ..Plan::default() };
     let events = fields(IndexName::Eventos);
     let mut tables: Vec<Table> = Vec::new();
     for item in &batch.events {
@@ -61,29 +105,13 @@ pub(super) fn plan(
             continue;
         }
         tables.extend(item.table.filter(|table| !tables.contains(table)));
-        plan.documents.push(Document {
-            position: item.position,
-            index: IndexName::Eventos,
-            id: item.event.id.to_string(),
-            version: None,
-            body: event_body(item, events, &now),
-        });
+        plan.documents.push(Planned { item, index: IndexName::Eventos, fields: events });
     }
     for table in tables {
         let index = IndexName::Entities(table);
         let fields = fields(index);
         let newest = batch.newest_of(table).into_iter().filter(|item| refusal(item).is_none());
-        plan.documents.extend(newest.map(|item| Document {
-            position: item.position,
-            index,
-            id: item.event.entidade.id.clone(),
-            version: Some(item.event.entidade.versao),
-            body: if item.event.entidade.removida {
-                removed_body(item, &now)
-            } else {
-                entity_body(table, item, fields, &now)
-            },
-        }));
+        plan.documents.extend(newest.map(|item| Planned { item, index, fields }));
     }
     plan
 }
@@ -134,7 +162,7 @@ pub(super) fn entity_body(table: Table, item: &SinkEvent, fields: &Fields, now: 
         body.json(&column.name, &of_cell(&cell, kind));
     }
     body.value("versao", &event.entidade.versao);
-    body.value("evento_id", &event.id);
+    body.value(EVENT, &event.id);
     body.said(event);
     body.json("metadata", &metadata(&event.metadata, fields, zone(item)));
     body.value("processado_em", now);
@@ -145,6 +173,7 @@ fn removed_body(item: &SinkEvent, now: &str) -> Bytes {
     let mut body = Body::with_capacity(128);
     body.value(REMOVED, &true);
     body.value("versao", &item.event.entidade.versao);
+    body.value(EVENT, &item.event.id);
     body.value("processado_em", now);
     body.end()
 }
@@ -251,7 +280,6 @@ impl Body {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use uuid::Uuid;
 
     use super::*;
     use crate::{
@@ -276,9 +304,17 @@ mod tests {
         Uuid::from_u128(n)
     }
 
-    fn planned(events: Vec<SinkEvent>) -> Plan {
+    struct Made {
+        documents: Vec<Document>,
+        refused: Vec<Rejection>,
+    }
+
+    fn planned(events: Vec<SinkEvent>) -> Made {
         let indices = Indices::of(Catalog::built_in());
-        plan(&SinkBatch { events, spans: Vec::new() }, |index| indices.fields(index), DateTime::UNIX_EPOCH)
+        let batch = SinkBatch { events, spans: Vec::new() };
+        let plan = plan(&batch, |index| indices.fields(index), DateTime::UNIX_EPOCH);
+        let documents = plan.documents.iter().map(|planned| plan.document(planned)).collect();
+        Made { documents, refused: plan.refused }
     }
 
     fn text(document: &Document) -> &str {
@@ -378,12 +414,14 @@ mod tests {
         let mut item = lead(4, &format!(r#"{{"id":"{}","nome":"Ana"}}"#, id(9)), 7);
         let table = item.table.expect("a table");
         item.event = Event::removal(table, &id(9).to_string(), id(3), DateTime::UNIX_EPOCH, 8);
+        let removal = item.event.id;
         let plan = planned(vec![item]);
         let [event, entity] = &plan.documents[..] else { panic!("two documents") };
         assert_eq!(body(event)["evento"], "lead_removido");
         assert_eq!((entity.version, &entity.id), (Some(8), &id(9).to_string()));
-        let expected =
-            json!({"_removida": true, "versao": 8, "processado_em": "1970-01-01T00:00:00.000000Z"});
+        let expected = json!({
+            "_removida": true, "versao": 8, "evento_id": removal, "processado_em": "1970-01-01T00:00:00.000000Z"
+        });
         assert_eq!(body(entity), expected);
     }
 

@@ -124,17 +124,37 @@ async fn a_full_disk_is_no_poison_and_passes_by_itself() {
 // --- documents --------------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn the_same_batch_again_changes_not_even_an_events_internal_version() {
+async fn the_same_batch_again_writes_no_document_neither_an_events_nor_an_entitys() {
     let (corner, index) = Corner::prepared().await;
     let id = Uuid::new_v4();
     let events = vec![lead(1, id, 1, json!({"nome": "Ana"})), manual(2, json!({}))];
     applied(&index, events.clone()).await;
-    let before = [corner.document("leads", id).await, corner.document("eventos", events[0].event.id).await];
+    let documents =
+        async || [corner.document("leads", id).await, corner.document("eventos", events[0].event.id).await];
+    let before = documents().await;
+    assert!(before.iter().all(|document| document["_seq_no"].is_i64()), "{before:?}");
     let again = applied(&corner.index(), events.clone()).await;
-    assert_eq!(again, Applied { duplicates: 2, entities: 1, ..Applied::default() });
-    let after = [corner.document("leads", id).await, corner.document("eventos", events[0].event.id).await];
-    assert_eq!(before[1], after[1], "_version and _seq_no included");
-    assert_eq!(before[0]["_version"], after[0]["_version"], "the version is the event's own");
+    assert_eq!(again, Applied { duplicates: 2, stale: 1, ..Applied::default() });
+    assert_eq!(documents().await, before, "_version and _seq_no included");
+}
+
+#[tokio::test]
+async fn of_many_ties_only_those_of_other_events_are_written_again() {
+    let (corner, index) = Corner::prepared().await;
+    let ids: Vec<Uuid> = (0..40).map(|_| Uuid::new_v4()).collect();
+    let named = |offset: i64, name: &str| -> Vec<_> {
+        ids.iter().zip(offset..).map(|(id, offset)| lead(offset, *id, 7, json!({"nome": name}))).collect()
+    };
+    let (first, later) = (named(0, "primeira"), named(100, "segunda"));
+    applied(&index, first.clone()).await;
+    let mixed: Vec<_> = first[..20].iter().chain(&later[20..]).cloned().collect();
+    let expected = Applied { inserted: 20, duplicates: 20, entities: 20, stale: 20, ..Applied::default() };
+    assert_eq!(applied(&index, mixed).await, expected);
+    for (at, id) in ids.iter().enumerate() {
+        let document = corner.document("leads", id).await;
+        assert_eq!(document["_version"], 7);
+        assert_eq!(document["_source"]["nome"], if at < 20 { "primeira" } else { "segunda" });
+    }
 }
 
 #[tokio::test]

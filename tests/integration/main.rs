@@ -33,6 +33,7 @@ mod processes;
 mod questions_postgres;
 mod rebuild;
 mod reconcile;
+mod refused_commits;
 mod schedules;
 mod source_supabase;
 mod status;

@@ -1,25 +1,43 @@
 //! Sends documents in requests of bounded size, until the server has decided about each.
+//!
+//! Two requests are on their way at a time, of about equal size, and a request's body is made while the other's is
+//! written: the server has always something to do. Documents of one batch are of different ids, so their order is free.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
 
 use bytes::Bytes;
+use futures::future::join_all;
 
 use super::{
     backoff::Backoff,
     client::Client,
     operation::Operation,
     outcome::{self, BulkError, Decision, Verdict, WRITING},
+    ties,
 };
-use crate::sink::{Applied, ApplyError, Rejection};
+use crate::{
+    index::documents::Planned,
+    sink::{Applied, ApplyError, Rejection},
+};
 
 /// Below the 10 MiB that small hosted servers take, and beyond the size that makes requests faster.
-const MAX_BODY: usize = 8 * 1024 * 1024;
+const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// What is not worth two requests.
+const MIN_BODY: usize = 256 * 1024;
+
+/// Requests on their way at a time.
+const IN_FLIGHT: usize = 2;
 
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub(super) struct BulkOutcome {
     pub(super) applied: Applied,
     pub(super) rejected: Vec<Rejection>,
+    ties: Vec<Operation>,
 }
 
 impl BulkOutcome {
@@ -35,6 +53,11 @@ impl BulkOutcome {
         Err(ApplyError::Rejected(self.rejected))
     }
 
+    fn join(&mut self, other: Self) {
+        self.absorb(other.applied, other.rejected);
+        self.ties.extend(other.ties);
+    }
+
     fn absorb(&mut self, applied: Applied, rejected: Vec<Rejection>) {
         self.applied.inserted += applied.inserted;
         self.applied.duplicates += applied.duplicates;
@@ -45,20 +68,82 @@ impl BulkOutcome {
 }
 
 /// Sends all; a poisoned document does not keep the others from being written.
-pub(super) async fn send(client: &Client, operations: &[Operation]) -> Result<BulkOutcome, BulkError> {
+pub(super) async fn send(
+    client: &Client,
+    planned: &[&Planned<'_>],
+    operation: impl Fn(&Planned<'_>) -> Operation + Sync,
+) -> Result<BulkOutcome, BulkError> {
+    let sizes: Vec<usize> = planned.iter().map(|planned| planned.size()).collect();
+    let mut rest = planned;
+    let requests = cut(&sizes).into_iter().filter_map(|length| rest.split_off(..length));
+    let requests = Mutex::new(requests.collect::<VecDeque<_>>());
+    let sending = (0..IN_FLIGHT).map(|_| send_some(client, &requests, &operation));
     let mut sent = BulkOutcome::default();
-    let mut requests: VecDeque<Vec<&Operation>> = requests(operations, MAX_BODY).into();
-    while let Some(request) = requests.pop_front() {
-        let Some(too_large) = send_request(client, request, &mut sent).await? else { continue };
+    for outcome in join_all(sending).await {
+        sent.join(outcome?);
+    }
+    let ties = std::mem::take(&mut sent.ties);
+    let replacing = ties::replacing(client, &ties).await?;
+    sent.applied.stale += (ties.len() - replacing.len()) as u64;
+    if !replacing.is_empty() {
+        send_operations(client, &replacing, &mut sent).await?;
+    }
+    Ok(sent)
+}
+
+/// Sends requests until none is left. What is on its way when one fails is waited for: nothing of a batch is written after
+/// its successor has begun.
+async fn send_some(
+    client: &Client,
+    requests: &Mutex<VecDeque<&[&Planned<'_>]>>,
+    operation: &(impl Fn(&Planned<'_>) -> Operation + Sync),
+) -> Result<BulkOutcome, BulkError> {
+    let requests = || requests.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut sent = BulkOutcome::default();
+    loop {
+        let Some(request) = requests().pop_front() else { return Ok(sent) };
+        let operations: Vec<Operation> = request.iter().map(|planned| operation(planned)).collect();
+        if let Err(error) = send_operations(client, &operations, &mut sent).await {
+            requests().clear();
+            return Err(error);
+        }
+    }
+}
+
+/// How many documents of these sizes go into each request: about equally large ones, as many as are in flight at a time
+/// or twice as many, and so on.
+fn cut(sizes: &[usize]) -> Vec<usize> {
+    let total: usize = sizes.iter().sum();
+    let requests = if total <= MIN_BODY { 1 } else { IN_FLIGHT * total.div_ceil(IN_FLIGHT * MAX_BODY) };
+    let mut lengths = vec![0; requests];
+    let mut before = 0;
+    for size in sizes {
+        // By where its middle lies.
+        lengths[(before + size / 2) * requests / total.max(1)] += 1;
+        before += size;
+    }
+    lengths.retain(|length| *length > 0);
+    lengths
+}
+
+/// Sends these as one request, or as several where that is too large for the server.
+async fn send_operations(
+    client: &Client,
+    operations: &[Operation],
+    sent: &mut BulkOutcome,
+) -> Result<(), BulkError> {
+    let mut requests = vec![operations.iter().collect::<Vec<_>>()];
+    while let Some(request) = requests.pop() {
+        let Some(too_large) = send_request(client, request, sent).await? else { continue };
         if let [operation] = too_large[..] {
             sent.rejected.push(outcome::too_large(operation));
             continue;
         }
         let (first, second) = too_large.split_at(too_large.len() / 2);
-        requests.push_front(second.to_vec());
-        requests.push_front(first.to_vec());
+        requests.push(second.to_vec());
+        requests.push(first.to_vec());
     }
-    Ok(sent)
+    Ok(())
 }
 
 /// Sends one request and again what of it was refused for overload; hands back what is too large to be sent.
@@ -74,8 +159,9 @@ async fn send_request<'a>(
             Verdict::Split => return Ok(Some(pending)),
             Verdict::Stop(error) => return Err(error),
             Verdict::Again(fault) => fault,
-            Verdict::Decided(Decision { applied, rejected, again, error }) => {
+            Verdict::Decided(Decision { applied, rejected, again, ties, error }) => {
                 sent.absorb(applied, rejected);
+                sent.ties.extend(ties.into_iter().map(|i| pending[i].clone()));
                 if let Some(error) = error {
                     return Err(error);
                 }
@@ -94,25 +180,6 @@ async fn send_request<'a>(
     }
 }
 
-/// Cuts operations into requests of at most `limit` bytes; one that is larger goes alone.
-fn requests(operations: &[Operation], limit: usize) -> Vec<Vec<&Operation>> {
-    let mut requests = Vec::new();
-    let mut request = Vec::new();
-    let mut size = 0;
-    for operation in operations {
-        if size + operation.size() > limit && !request.is_empty() {
-            requests.push(std::mem::take(&mut request));
-            size = 0;
-        }
-        size += operation.size();
-        request.push(operation);
-    }
-    if !request.is_empty() {
-        requests.push(request);
-    }
-    requests
-}
-
 fn body(operations: &[&Operation]) -> Bytes {
     let mut body = Vec::with_capacity(operations.iter().map(|operation| operation.size()).sum());
     for operation in operations {
@@ -123,23 +190,19 @@ fn body(operations: &[&Operation]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::operation::{Kind, operation},
-        *,
-    };
+    use super::*;
 
     #[test]
-    fn requests_stay_below_the_limit_and_keep_the_order() {
-        let large = "x".repeat(300);
-        let documents = ["a", "b", large.as_str(), "c", "d"];
-        let operations: Vec<_> =
-            documents.iter().zip(0..).map(|(text, i)| operation(i, Kind::Event, text)).collect();
-        let limit = operations[0].size() * 2;
-        let cut: Vec<Vec<i64>> = requests(&operations, limit)
-            .iter()
-            .map(|request| request.iter().map(|operation| operation.position.offset).collect())
-            .collect();
-        assert_eq!(cut, [vec![0, 1], vec![2], vec![3, 4]]);
-        assert!(requests(&[], limit).is_empty());
+    fn requests_are_of_about_equal_size_and_hold_every_document() {
+        let small = vec![1_000; 100];
+        assert_eq!(cut(&small), [100]);
+        let large = vec![1_000; 10_001];
+        assert_eq!(cut(&large), [2_500, 2_501, 2_500, 2_500]);
+        let mixed: Vec<usize> = (0..4_000).map(|i| if i < 2_000 { 3_000 } else { 1_000 }).collect();
+        assert_eq!(cut(&mixed), [1_333, 2_667]);
+        let lone = [10, 9 << 20, 10, 0];
+        assert_eq!(cut(&lone).iter().sum::<usize>(), lone.len());
+        assert!(cut(&[]).is_empty());
+        assert_eq!(cut(&[0, 0]), [2]);
     }
 }

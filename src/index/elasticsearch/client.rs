@@ -119,7 +119,12 @@ impl Client {
 
     /// Posts; whatever is answered is the caller's to judge.
     pub(super) async fn post_body(&self, path: &str, body: &Value, doing: &str) -> Result<Answer, Fault> {
-        self.send(Method::Post, path, JSON, Some(Bytes::from(body.to_string())), doing).await
+        self.post_json(path, Bytes::from(body.to_string()), doing).await
+    }
+
+    /// The same with a body that is text already.
+    pub(super) async fn post_json(&self, path: &str, body: Bytes, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Post, path, JSON, Some(body), doing).await
     }
 
     /// Deletes; whatever is answered is the caller's to judge.

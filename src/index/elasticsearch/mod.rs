@@ -4,7 +4,8 @@
 //!
 //! Applying a batch again changes nothing, whoever applies it: an event's document is *created* under the event's
 //! id and never overwritten, an entity's document carries its `versao` as external version and is never replaced by
-//! a lower one. A conflict is therefore the proof that the work was done before: it is counted, not reported.
+//! a lower one, nor by an equal one of the same event. A conflict is therefore the proof that the work was done before: it
+//! is counted, not reported. Only where versions are equal it is first looked which event the document is of.
 //! [`Sink::apply`] returns `Ok` only when the server has answered for every single document, and a document is
 //! acknowledged after its translog is synced. Where to read on is the consumer group's affair: a batch that is
 //! delivered again is harmless.
@@ -41,6 +42,7 @@ mod rebuild;
 mod schema;
 mod search;
 mod templates;
+mod ties;
 mod versions;
 
 use std::{
@@ -65,8 +67,10 @@ use crate::{
     fault::Fault,
     identity::Identity,
     index::{
-        Fields, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents,
-        fields::Indices, unknown_index,
+        Fields, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims,
+        documents::{self, Planned},
+        fields::Indices,
+        unknown_index,
     },
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
@@ -145,12 +149,10 @@ impl Sink for EsIndex {
             self.prepare_first.store(false, Ordering::Relaxed);
         }
         let plan = documents::plan(batch, |index| self.names.fields(index), Utc::now());
-        let operations: Vec<Operation> = plan
-            .documents
-            .into_iter()
-            .map(|document| Operation::new(&self.names.alias(document.index), document))
-            .collect();
-        let sent = match bulk::send(&self.client, &operations).await {
+        let all: Vec<_> = plan.documents.iter().collect();
+        let operation =
+            |planned: &Planned<'_>| Operation::new(&self.names.alias(planned.index), plan.document(planned));
+        let sent = match bulk::send(&self.client, &all, operation).await {
             Ok(sent) => sent,
             Err(error) => {
                 if error.prepare_first {

@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::{
     index::{documents::Document, values::quoted},
@@ -15,16 +16,23 @@ use crate::{
 pub(super) enum Kind {
     /// Immutable: a conflict is a duplicate.
     Event,
-    /// The newest version counts: a conflict is a stale one.
-    Entity,
+    /// The newest version counts: a conflict is a stale one, or of equal versions.
+    Entity {
+        version: i64,
+        /// Whether it replaces a document of its own version.
+        replaces_equal: bool,
+    },
 }
 
 /// One document to write.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Operation {
     /// The event it comes from.
     pub(super) position: Position,
+    pub(super) event: Uuid,
     pub(super) kind: Kind,
+    /// Where to write, and under which id, as members of an object.
+    pub(super) place: String,
     /// The line that says what to do.
     action: String,
     /// The line to do it with.
@@ -35,17 +43,23 @@ impl Operation {
     /// `alias` is where to write.
     pub(super) fn new(alias: &str, document: Document) -> Self {
         // A key is any text.
-        let id = quoted(&server_id(&document.id));
-        let (kind, action) = match document.version {
-            None => (Kind::Event, format!(r#"{{"create":{{"_index":"{alias}","_id":{id}}}}}"#)),
-            Some(version) => (
-                Kind::Entity,
-                format!(
-                    r#"{{"index":{{"_index":"{alias}","_id":{id},"version":{version},"version_type":"external_gte"}}}}"#
-                ),
-            ),
+        let place = format!(r#""_index":"{alias}","_id":{}"#, quoted(&server_id(&document.id)));
+        let kind = match document.version {
+            None => Kind::Event,
+            Some(version) => Kind::Entity { version, replaces_equal: false },
         };
-        Self { position: document.position, kind, action, document: document.body }
+        let Document { position, event, body: document, .. } = document;
+        Self { position, event, kind, action: action(kind, &place), place, document }
+    }
+
+    /// The same, of an entity whose document is of the same version and of another event.
+    pub(super) fn replacing_equal(&self) -> Self {
+        let mut replacing = self.clone();
+        if let Kind::Entity { replaces_equal, .. } = &mut replacing.kind {
+            *replaces_equal = true;
+        }
+        replacing.action = action(replacing.kind, &self.place);
+        replacing
     }
 
     /// What it takes in a request.
@@ -58,6 +72,16 @@ impl Operation {
         body.push(b'\n');
         body.extend_from_slice(&self.document);
         body.push(b'\n');
+    }
+}
+
+fn action(kind: Kind, place: &str) -> String {
+    match kind {
+        Kind::Event => format!(r#"{{"create":{{{place}}}}}"#),
+        Kind::Entity { version, replaces_equal } => {
+            let version_type = if replaces_equal { "external_gte" } else { "external" };
+            format!(r#"{{"index":{{{place},"version":{version},"version_type":"{version_type}"}}}}"#)
+        }
     }
 }
 
@@ -79,9 +103,10 @@ pub(super) fn server_id(id: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 pub(super) fn operation(offset: i64, kind: Kind, document: &str) -> Operation {
-    let action = r#"{"create":{"_index":"eventos","_id":"1"}}"#.to_owned();
+    let place = r#""_index":"eventos","_id":"1""#.to_owned();
     let document = Bytes::copy_from_slice(document.as_bytes());
-    Operation { position: Position { partition: 0, offset }, kind, action, document }
+    let position = Position { partition: 0, offset };
+    Operation { position, event: Uuid::nil(), kind, action: action(kind, &place), place, document }
 }
 
 #[cfg(test)]
@@ -93,12 +118,15 @@ mod tests {
 
     const ID: &str = "a \"b\"\n\\";
 
-    fn action(version: Option<i64>) -> Value {
+    fn operation_of(version: Option<i64>) -> Operation {
         let position = Position { partition: 0, offset: 1 };
-        let index = IndexName::Eventos;
+        let (index, event) = (IndexName::Eventos, Uuid::nil());
         let document =
-            Document { position, index, id: ID.to_owned(), version, body: Bytes::from_static(b"{}") };
-        let operation = Operation::new("t_alias", document);
+            Document { position, index, id: ID.to_owned(), event, version, body: Bytes::from_static(b"{}") };
+        Operation::new("t_alias", document)
+    }
+
+    fn action_of(operation: &Operation) -> Value {
         let mut body = Vec::new();
         operation.write(&mut body);
         assert_eq!(body.len(), operation.size());
@@ -120,8 +148,13 @@ mod tests {
 
     #[test]
     fn an_event_is_created_and_an_entity_replaced_by_its_version() {
-        assert_eq!(action(None), json!({"create": {"_index": "t_alias", "_id": ID}}));
-        let expected = json!({"_index": "t_alias", "_id": ID, "version": 7, "version_type": "external_gte"});
-        assert_eq!(action(Some(7)), json!({ "index": expected }));
+        let created = action_of(&operation_of(None));
+        assert_eq!(created, json!({"create": {"_index": "t_alias", "_id": ID}}));
+        let entity = operation_of(Some(7));
+        for (operation, version_type) in [(entity.replacing_equal(), "external_gte"), (entity, "external")] {
+            let expected =
+                json!({"_index": "t_alias", "_id": ID, "version": 7, "version_type": version_type});
+            assert_eq!(action_of(&operation), json!({ "index": expected }));
+        }
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Decision {
     pub(super) rejected: Vec<Rejection>,
     /// Indices of the operations to send again.
     pub(super) again: Vec<usize>,
+    /// Indices of the entities whose documents are of the same version, of this event or of another.
+    pub(super) ties: Vec<usize>,
     /// Set when some document met what no retry mends.
     pub(super) error: Option<BulkError>,
 }
@@ -62,14 +64,14 @@ impl Decision {
     fn written(&mut self, kind: Kind) {
         match kind {
             Kind::Event => self.applied.inserted += 1,
-            Kind::Entity => self.applied.entities += 1,
+            Kind::Entity { .. } => self.applied.entities += 1,
         }
     }
 
     fn already_there(&mut self, kind: Kind) {
         match kind {
             Kind::Event => self.applied.duplicates += 1,
-            Kind::Entity => self.applied.stale += 1,
+            Kind::Entity { .. } => self.applied.stale += 1,
         }
     }
 }
@@ -163,6 +165,7 @@ fn decide_one(
         Fault::new(PART, kind, message, advice)
     };
     let error = match faults::reaction(status, &cause.kind, cause.reason.as_deref().unwrap_or_default()) {
+        Reaction::AlreadyThere if may_tie(operation.kind, cause) => return decision.ties.push(i),
         Reaction::AlreadyThere => return decision.already_there(operation.kind),
         Reaction::Again => return decision.again.push(i),
         Reaction::Refused => {
@@ -187,6 +190,14 @@ fn decide_one(
     }
 }
 
+/// Whether the document that is there may be of the same version: it is what the server says, or else not known.
+fn may_tie(kind: Kind, cause: &Cause) -> bool {
+    let Kind::Entity { version, replaces_equal: false } = kind else { return false };
+    let reason = cause.reason.as_deref().unwrap_or_default();
+    let current = reason.split_once("current version [").and_then(|(_, rest)| rest.split(']').next());
+    current.and_then(|current| current.parse::<i64>().ok()).is_none_or(|current| current <= version)
+}
+
 /// The fault of a server that stays busy.
 pub(super) fn still_busy(origin: &str, documents: usize, pause: Option<Duration>) -> Fault {
     Fault::transient(
@@ -205,6 +216,8 @@ mod tests {
 
     use super::{super::operation::operation, *};
 
+    const ENTITY: Kind = Kind::Entity { version: 10, replaces_equal: false };
+
     fn judged(kinds: &[Kind], status: u16, body: &str) -> Verdict {
         let operations: Vec<_> =
             kinds.iter().zip(10..).map(|(kind, offset)| operation(offset, *kind, "{}")).collect();
@@ -221,7 +234,7 @@ mod tests {
 
     #[test]
     fn without_errors_everything_is_written_and_the_items_are_not_read() {
-        let decision = decided(&[Kind::Event, Kind::Entity], r#"{"errors":false,"items":[{"x":1}]}"#);
+        let decision = decided(&[Kind::Event, ENTITY], r#"{"errors":false,"items":[{"x":1}]}"#);
         assert_eq!(decision.applied, Applied { inserted: 1, entities: 1, ..Applied::default() });
     }
 
@@ -233,11 +246,10 @@ mod tests {
             {"create":{"status":400,"error":{"type":"mapper_parsing_exception","reason":"failed to parse field [valor] of type [double] in document with id '3'. Preview of field's value: 'segredo'","caused_by":{"type":"number_format_exception","reason":"For input string: \"segredo\""}}}},
             {"create":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"rejected execution of coordinating operation"}}},
             {"index":{"status":200}},
-            {"index":{"status":409,"error":{"type":"version_conflict_engine_exception","reason":"[16]: version conflict, current version [10] is higher or equal to the one provided [10]"}}},
+            {"index":{"status":409,"error":{"type":"version_conflict_engine_exception","reason":"[16]: version conflict, current version [11] is higher or equal to the one provided [10]"}}},
             {"index":{"status":503,"error":{"type":"unavailable_shards_exception","reason":"primary shard is not active"}}}
         ]}"#;
-        let kinds =
-            [Kind::Event, Kind::Event, Kind::Event, Kind::Event, Kind::Entity, Kind::Entity, Kind::Entity];
+        let kinds = [Kind::Event, Kind::Event, Kind::Event, Kind::Event, ENTITY, ENTITY, ENTITY];
         let decision = decided(&kinds, body);
         assert_eq!(
             decision.applied,
@@ -251,12 +263,30 @@ mod tests {
     }
 
     #[test]
+    fn only_a_document_that_may_be_of_the_same_version_is_a_tie() {
+        let conflict = |reason: &str| {
+            let error = format!(r#"{{"type":"version_conflict_engine_exception","reason":"{reason}"}}"#);
+            format!(r#"{{"index":{{"status":409,"error":{error}}}}}"#)
+        };
+        let told = |current| {
+            conflict(&format!(
+                "[16]: version conflict, current version [{current}] is higher or equal to the one provided [10]"
+            ))
+        };
+        let items = [told("11"), told("10"), told("2147483648000"), conflict("conflito"), told("10")];
+        let body = format!(r#"{{"errors":true,"items":[{}]}}"#, items.join(","));
+        let replacing = Kind::Entity { version: 10, replaces_equal: true };
+        let decision = decided(&[ENTITY, ENTITY, ENTITY, ENTITY, replacing], &body);
+        assert_eq!((decision.ties, decision.applied.stale), (vec![1, 3], 3));
+    }
+
+    #[test]
     fn a_block_or_a_missing_alias_is_trouble_and_not_poison() {
         let body = r#"{"errors":true,"items":[
             {"create":{"status":429,"error":{"type":"cluster_block_exception","reason":"index [eventos-000001] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, index has read-only-allow-delete block];"}}},
             {"index":{"status":404,"error":{"type":"index_not_found_exception","reason":"no such index [leads] and [require_alias] request flag is [true] and [leads] is not an alias"}}}
         ]}"#;
-        let decision = decided(&[Kind::Event, Kind::Entity], body);
+        let decision = decided(&[Kind::Event, ENTITY], body);
         assert!(decision.rejected.is_empty());
         let error = decision.error.expect("error");
         assert!(error.prepare_first);

@@ -24,7 +24,10 @@ use super::{
 use crate::{
     fault::Fault,
     identity::Identity,
-    index::{IndexName, Rebuild, claims, documents},
+    index::{
+        IndexName, Rebuild, claims,
+        documents::{self, Planned},
+    },
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
@@ -280,9 +283,9 @@ impl Sink for RebuildSink {
 
     async fn apply(&self, _log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
         let plan = documents::plan(batch, |index| self.names.indices().fields(index), Utc::now());
-        let ours = plan.documents.into_iter().filter(|document| document.index == self.index);
-        let operations: Vec<Operation> = ours.map(|document| Operation::new(&self.alias, document)).collect();
-        let sent = bulk::send(&self.client, &operations).await.map_err(|error| error.fault)?;
+        let ours: Vec<_> = plan.documents.iter().filter(|document| document.index == self.index).collect();
+        let operation = |planned: &Planned<'_>| Operation::new(&self.alias, plan.document(planned));
+        let sent = bulk::send(&self.client, &ours, operation).await.map_err(|error| error.fault)?;
         sent.outcome(plan.refused)
     }
 

@@ -28,9 +28,12 @@ use super::{
     translate::translate,
 };
 use crate::{
+    domain::{Members, json},
     index::{
-        Field, Fields, Hit, IndexName, REMOVED, SearchAnswer, SearchRequest, Sort, documents::Document,
-        query::Query as Asked, words,
+        Field, Fields, Hit, IndexName, REMOVED, SearchAnswer, SearchRequest, Sort,
+        documents::{Document, EVENT},
+        query::Query as Asked,
+        words,
     },
     sink::Applied,
 };
@@ -154,7 +157,10 @@ impl Generation {
                     applied.duplicates += 1;
                     continue;
                 }
-                (Some(version), Some(here)) if here > version => {
+                // Each entity is written once in a batch, so what is there was committed, and is found.
+                (Some(version), Some(here))
+                    if here > version || (here == version && self.came_from(document)?) =>
+                {
                     applied.stale += 1;
                     continue;
                 }
@@ -178,6 +184,16 @@ impl Generation {
             self.reader.reload()?;
         }
         Ok(applied)
+    }
+
+    /// Whether the document that is there came from the same event.
+    fn came_from(&self, document: &Document) -> tantivy::Result<bool> {
+        let source = self.source(&document.id)?;
+        let members = source.as_deref().and_then(|source| Members::of(std::str::from_utf8(source).ok()?));
+        let event = members.as_ref().and_then(|members| members.iter().find(|member| member.name == EVENT));
+        Ok(event
+            .and_then(|event| json::text(event.value))
+            .is_some_and(|id| *id == *document.event.to_string()))
     }
 
     /// The document of this id.
@@ -462,6 +478,7 @@ mod tests {
             position: Position { partition: 0, offset: version },
             index: leads(),
             id: id.to_owned(),
+            event: Uuid::nil(),
             version: Some(version),
             body: Bytes::from_static(br#"{"nome": "Ana"}"#),
         }

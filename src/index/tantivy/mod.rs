@@ -496,9 +496,9 @@ async fn apply(
     only: Option<Rebuild>,
 ) -> Result<Applied, ApplyError> {
     let plan = documents::plan(batch, |name| index.shared.written(name, only.as_ref()), Utc::now());
-    let applied = index
-        .blocking("writing documents", move |shared| shared.write(plan.documents, only.as_ref()))
-        .await?;
+    let documents = plan.documents.iter().map(|planned| plan.document(planned)).collect();
+    let applied =
+        index.blocking("writing documents", move |shared| shared.write(documents, only.as_ref())).await?;
     if plan.refused.is_empty() { Ok(applied) } else { Err(ApplyError::Rejected(plan.refused)) }
 }
 

@@ -9,8 +9,9 @@ use std::{
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    consumer::{BaseConsumer, Consumer},
-    error::RDKafkaErrorCode,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+    topic_partition_list::TopicPartitionListElem,
 };
 
 use super::{
@@ -42,6 +43,45 @@ pub(super) struct TopicLimits {
     pub(super) max_message_bytes: Option<usize>,
 }
 
+/// What these partitions hold: two questions to each broker, however many partitions it leads.
+pub(super) fn extents<X: ConsumerContext>(
+    client: &impl Consumer<X>,
+    topic: &str,
+    partitions: &[i32],
+    timeout: Duration,
+) -> Result<Vec<Extent>, Fault> {
+    let ask = |end: Offset| -> Result<HashMap<i32, i64>, Fault> {
+        let what = |partition: i32| format!("reading the offsets of {topic}/{partition}");
+        let first = partitions.first().copied().unwrap_or_default();
+        let mut asked = TopicPartitionList::new();
+        for partition in partitions {
+            // In a question about times these stand for the first and the last.
+            asked
+                .add_partition_offset(topic, *partition, end)
+                .map_err(|error| fault(&what(*partition), &error))?;
+        }
+        let answered =
+            client.offsets_for_times(asked, timeout).map_err(|error| fault(&what(first), &error))?;
+        let offset = |element: TopicPartitionListElem<'_>| {
+            let partition = element.partition();
+            element.error().map_err(|error| fault(&what(partition), &error))?;
+            match element.offset() {
+                Offset::Offset(offset) => Ok((partition, offset)),
+                _ => Err(fault(&what(partition), &KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset))),
+            }
+        };
+        answered.elements().into_iter().map(offset).collect()
+    };
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (lows, highs) = (ask(Offset::Beginning)?, ask(Offset::End)?);
+    let extent = |partition: &i32| {
+        Some(Extent { partition: *partition, low: *lows.get(partition)?, high: *highs.get(partition)? })
+    };
+    Ok(partitions.iter().filter_map(extent).collect())
+}
+
 /// Clients kept for questions: making one costs a connection and a thread.
 pub(super) struct Admin {
     config: Config,
@@ -68,15 +108,7 @@ impl Admin {
 
     pub(super) fn extents(&self, topic: &str) -> Result<Vec<Extent>, Fault> {
         let client = self.query_client("sluice.query")?;
-        self.partitions(&client, topic)?
-            .into_iter()
-            .map(|partition| {
-                let (low, high) = client
-                    .fetch_watermarks(topic, partition, self.timeout)
-                    .map_err(|error| fault(&format!("reading the offsets of {topic}/{partition}"), &error))?;
-                Ok(Extent { partition, low, high })
-            })
-            .collect()
+        extents(&*client, topic, &self.partitions(&client, topic)?, self.timeout)
     }
 
     pub(super) fn committed(&self, topic: &str, group: &str) -> Result<Vec<Position>, Fault> {
@@ -106,7 +138,7 @@ impl Admin {
         if partitions.is_empty() {
             return Err(fault(
                 &what(),
-                &rdkafka::error::KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
+                &KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
             ));
         }
         partitions.sort_unstable();

@@ -22,20 +22,20 @@ use rdkafka::{
     message::{BorrowedMessage, Headers},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, timeout, timeout_at},
 };
 use tracing::debug;
 
 use super::{
-    PART, blocking,
+    PART, admin, blocking,
     client::{self, Config},
     faults::fault,
     refusals::Refusals,
 };
 use crate::{
     fault::Fault,
-    log::{BatchLimits, Delivery, Extent, LogReader, Position, Record, StartAt, Started},
+    log::{BatchLimits, Delivery, LogReader, Position, Record, StartAt, Started},
 };
 
 /// How long to wait for one more record once a batch has begun: a fetch arrives in bursts.
@@ -47,6 +47,8 @@ const SEEK_AGAIN: Duration = Duration::from_millis(20);
 /// Tells the reader of every change of its assignment.
 struct GroupContext {
     changes: mpsc::UnboundedSender<Delivery>,
+    /// Wakes who waits for a record, and would hear of a change only when it came or the wait was over.
+    changed: Arc<Notify>,
     refusals: Arc<Refusals>,
 }
 
@@ -63,8 +65,7 @@ impl ClientContext for GroupContext {
 impl ConsumerContext for GroupContext {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(partitions) = rebalance {
-            // The receiver is gone only when the reader is being closed.
-            self.changes.send(Delivery::Revoked(numbers(partitions))).ok();
+            self.tell(Delivery::Revoked(numbers(partitions)));
         }
     }
 
@@ -77,8 +78,16 @@ impl ConsumerContext for GroupContext {
             if let Err(error) = consumer.pause(partitions) {
                 debug!(%error, "newly assigned partitions could not be paused");
             }
-            self.changes.send(Delivery::Assigned(numbers(partitions))).ok();
+            self.tell(Delivery::Assigned(numbers(partitions)));
         }
+    }
+}
+
+impl GroupContext {
+    fn tell(&self, change: Delivery) {
+        // The receiver is gone only when the reader is being closed.
+        self.changes.send(change).ok();
+        self.changed.notify_one();
     }
 }
 
@@ -96,6 +105,7 @@ pub(super) struct KafkaReader {
     group: String,
     timeout: Duration,
     changes: mpsc::UnboundedReceiver<Delivery>,
+    changed: Arc<Notify>,
     /// The lowest offset that may be delivered of each started partition.
     started: HashMap<i32, i64>,
     /// Partitions that began again below what had been delivered: somebody cut the log.
@@ -124,13 +134,15 @@ impl KafkaReader {
             .set("max.poll.interval.ms", "300000")
             .set("fetch.wait.max.ms", "100")
             // Bounds what is fetched ahead of the sink, over all partitions.
-            .set("queued.max.messages.kbytes", "32768")
-            .set("fetch.max.bytes", "16777216");
+            .set("queued.max.messages.kbytes", "12288")
+            .set("fetch.max.bytes", "4194304");
         let (sender, changes) = mpsc::unbounded_channel();
+        let changed = Arc::new(Notify::new());
+        let context =
+            GroupContext { changes: sender, changed: changed.clone(), refusals: config.refusals.clone() };
         let what = || format!("joining group {group}");
-        let consumer: StreamConsumer<GroupContext> = config
-            .create_with_context(GroupContext { changes: sender, refusals: config.refusals.clone() })
-            .map_err(|error| fault(&what(), &error))?;
+        let consumer: StreamConsumer<GroupContext> =
+            config.create_with_context(context).map_err(|error| fault(&what(), &error))?;
         consumer.subscribe(&[topic]).map_err(|error| fault(&what(), &error))?;
         Ok(Self {
             consumer: Arc::new(consumer),
@@ -138,6 +150,7 @@ impl KafkaReader {
             group: group.to_owned(),
             timeout,
             changes,
+            changed,
             started: HashMap::new(),
             cut: HashSet::new(),
             stash: VecDeque::new(),
@@ -184,7 +197,7 @@ impl KafkaReader {
             bytes += size(&record);
             batch.push(record);
         }
-        let consumer = self.consumer.clone();
+        let (consumer, changed) = (self.consumer.clone(), self.changed.clone());
         let mut stream = consumer.stream();
         let until = Instant::now() + limits.wait;
         while batch.len() < limits.records && bytes < limits.bytes && self.changes.is_empty() {
@@ -193,10 +206,15 @@ impl KafkaReader {
             }
             let message = match stream.next().now_or_never() {
                 Some(message) => message,
-                None if batch.is_empty() => match timeout_at(until, stream.next()).await {
-                    Ok(message) => message,
-                    Err(_) => break,
-                },
+                None if batch.is_empty() => {
+                    tokio::select! {
+                        message = timeout_at(until, stream.next()) => match message {
+                            Ok(message) => message,
+                            Err(_) => break,
+                        },
+                        () = changed.notified() => continue,
+                    }
+                }
                 None => match timeout(LINGER, stream.next()).await {
                     Ok(message) => message,
                     Err(_) => break,
@@ -303,18 +321,17 @@ impl LogReader for KafkaReader {
                     .committed_offsets(list, patience)
                     .map_err(|error| fault(&format!("reading the group's offsets of {topic}"), &error))?
             };
-            let mut answers = Vec::with_capacity(wanted.len());
-            for (partition, start) in wanted {
+            let partitions: Vec<i32> = wanted.iter().map(|(partition, _)| *partition).collect();
+            let extents = admin::extents(&*consumer, &topic, &partitions, patience)?;
+            let answer = |(partition, start): (i32, StartAt)| {
                 let committed = match committed.find_partition(&topic, partition).map(|e| e.offset()) {
                     Some(Offset::Offset(offset)) => Some(offset),
                     _ => None,
                 };
-                let (low, high) = consumer
-                    .fetch_watermarks(&topic, partition, patience)
-                    .map_err(|error| fault(&format!("reading the offsets of {topic}/{partition}"), &error))?;
-                answers.push((partition, start, committed, Extent { partition, low, high }));
-            }
-            Ok(answers)
+                let extent = extents.iter().find(|extent| extent.partition == partition)?;
+                Some((partition, start, committed, *extent))
+            };
+            Ok(wanted.into_iter().filter_map(answer).collect::<Vec<_>>())
         })
         .await?;
         let started: Vec<Started> = asked

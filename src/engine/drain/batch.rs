@@ -1,0 +1,194 @@
+//! A batch on its way from the log to the sink: pure, but for the thread that decodes it.
+//!
+//! Decoding begins as soon as the records are read, beside whatever is being applied. What depends on how far the sink
+//! is, on who was erased and on what was parked is decided only when the batch is applied.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    panic::resume_unwind,
+};
+
+use bytes::Bytes;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::Held;
+use crate::{
+    domain::{Catalog, ErasureLedger, Event},
+    fault::Fault,
+    log::{Position, Record},
+    sink::{Rejection, SinkBatch, SinkEvent, Span},
+};
+
+/// Records in hand that are not applied yet.
+pub(super) struct Batch {
+    partitions: BTreeSet<i32>,
+    decoding: JoinHandle<Vec<(Record, Decoded)>>,
+}
+
+/// What became of a record.
+pub(super) enum Decoded {
+    Event(SinkEvent),
+    Undecodable(Rejection),
+    /// Its content was erased from the log.
+    Empty,
+}
+
+impl Batch {
+    pub(super) fn begin(catalog: Catalog, records: Vec<Record>) -> Self {
+        Self {
+            partitions: records.iter().map(|record| record.partition).collect(),
+            decoding: spawn_blocking(move || {
+                let decode = |record: Record| {
+                    let decoded = decode(catalog, &record);
+                    (record, decoded)
+                };
+                records.into_iter().map(decode).collect()
+            }),
+        }
+    }
+
+    pub(super) fn partitions(&self) -> &BTreeSet<i32> {
+        &self.partitions
+    }
+
+    /// Nothing of these is applied: they are another's now, or read again.
+    pub(super) fn drop_partitions(&mut self, partitions: &[i32]) {
+        self.partitions.retain(|partition| !partitions.contains(partition));
+    }
+
+    /// The records, and beside each what became of it.
+    ///
+    /// # Errors
+    /// When the runtime is shutting down; nothing is applied then.
+    pub(super) async fn decoded(self) -> Result<(Vec<Record>, Vec<Decoded>), Fault> {
+        let all = self.decoding.await.map_err(|error| match error.try_into_panic() {
+            // As if it had been decoded here.
+            Ok(panic) => resume_unwind(panic),
+            Err(error) => Fault::transient("drain", format!("decoding was cut: {error}"), "it is read again"),
+        })?;
+        let kept = all.into_iter().filter(|(record, _)| self.partitions.contains(&record.partition));
+        Ok(kept.unzip())
+    }
+}
+
+fn decode(catalog: Catalog, record: &Record) -> Decoded {
+    if record.is_erased() {
+        return Decoded::Empty;
+    }
+    let position = Position { partition: record.partition, offset: record.offset };
+    let decoded = Event::decode(record.value.as_ref()).map_err(|error| error.to_string());
+    let known = decoded.and_then(|event| match event.table(catalog) {
+        Ok(table) => Ok((event, table)),
+        Err(error) => Err(error.to_string()),
+    });
+    match known {
+        Ok((event, table)) => {
+            let raw = record.value.clone().unwrap_or_else(Bytes::new);
+            Decoded::Event(SinkEvent { position, event, table, raw })
+        }
+        Err(reason) => Decoded::Undecodable(Rejection { position, reason }),
+    }
+}
+
+/// What a batch is made of.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) batch: SinkBatch,
+    pub(super) undecodable: Vec<Rejection>,
+    /// Of erased entities.
+    pub(super) erased: Vec<SinkEvent>,
+}
+
+/// What there is to apply, by where the sink stands now; `parked` is passed over.
+pub(super) fn assemble(
+    records: &[Record],
+    decoded: Vec<Decoded>,
+    held: &BTreeMap<i32, Held>,
+    parked: &HashSet<Position>,
+    ledger: &ErasureLedger,
+) -> Read {
+    let mut read = Read::default();
+    let mut spans: BTreeMap<i32, Span> = BTreeMap::new();
+    for (record, decoded) in records.iter().zip(decoded) {
+        let (partition, offset) = (record.partition, record.offset);
+        let Some(&Held { epoch, next }) = held.get(&partition) else { continue };
+        spans.entry(partition).or_insert(Span { partition, epoch, first: next, next }).next = offset + 1;
+        if parked.contains(&Position { partition, offset }) {
+            continue;
+        }
+        match decoded {
+            Decoded::Event(event) if event.is_erased(ledger) => read.erased.push(event),
+            Decoded::Event(event) => read.batch.events.push(event),
+            Decoded::Undecodable(rejection) => read.undecodable.push(rejection),
+            Decoded::Empty => {}
+        }
+    }
+    read.batch.spans = spans.into_values().collect();
+    read
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::domain::{Json, ManualEvent};
+
+    fn record(partition: i32, offset: i64, value: &[u8]) -> Record {
+        Record {
+            partition,
+            offset,
+            appended_at: None,
+            key: None,
+            value: Some(Bytes::copy_from_slice(value)),
+            headers: Vec::new(),
+        }
+    }
+
+    fn event() -> Bytes {
+        let manual = ManualEvent {
+            id: None,
+            usuario: "ana".into(),
+            evento: "teste".into(),
+            valor: 1.0,
+            metadata: Json::from(&serde_json::json!({})),
+        };
+        Event::manual(manual, DateTime::UNIX_EPOCH).encode()
+    }
+
+    async fn read(records: Vec<Record>, dropped: &[i32], parked: &[Position]) -> Read {
+        let mut batch = Batch::begin(Catalog::built_in(), records);
+        batch.drop_partitions(dropped);
+        let (records, decoded) = batch.decoded().await.expect("decoded");
+        let held = (0..3).map(|partition| (partition, Held { epoch: 7, next: 3 })).collect();
+        let parked = parked.iter().copied().collect();
+        assemble(&records, decoded, &held, &parked, &ErasureLedger::default())
+    }
+
+    fn span(partition: i32, next: i64) -> Span {
+        Span { partition, epoch: 7, first: 3, next }
+    }
+
+    #[tokio::test]
+    async fn a_batch_covers_holes_letters_and_poison_from_where_the_sink_stands() {
+        let event = event();
+        let records =
+            vec![record(0, 3, &event), record(1, 5, b"{"), record(0, 9, &event), record(2, 4, b"?")];
+        let parked = [Position { partition: 2, offset: 4 }];
+        let read = read(records, &[], &parked).await;
+        assert_eq!(read.batch.spans, [span(0, 10), span(1, 6), span(2, 5)]);
+        let offsets: Vec<i64> = read.batch.events.iter().map(|event| event.position.offset).collect();
+        assert_eq!(offsets, [3, 9]);
+        let refused: Vec<Position> = read.undecodable.iter().map(|refused| refused.position).collect();
+        assert_eq!(refused, [Position { partition: 1, offset: 5 }]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_applied_of_partitions_that_went_while_the_batch_was_in_hand() {
+        let event = event();
+        let records = vec![record(0, 3, &event), record(1, 3, &event)];
+        let read = read(records, &[0], &[]).await;
+        assert_eq!(read.batch.spans, [span(1, 4)]);
+        assert_eq!(read.batch.events.len(), 1);
+    }
+}

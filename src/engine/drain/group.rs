@@ -1,0 +1,150 @@
+//! A drain as a member of its group: what it claims, commits, gives back and forgets.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use tracing::{debug, warn};
+
+use super::{Held, MIN_BATCH, READ_AGAIN_WITHIN, REFUSED_FOR, Session};
+use crate::{
+    engine::gaps,
+    fail_point,
+    fault::{Fault, FaultKind},
+    log::{Position, StartAt},
+};
+
+impl Session<'_> {
+    pub(super) async fn claim_assigned(&mut self) -> Result<(), Fault> {
+        if self.unclaimed.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<i32> = self.unclaimed.iter().copied().collect();
+        let claims = self.drain.sink.claim(&self.log_id, &partitions).await?;
+        fail_point::pass("drain.claimed");
+        let starts: Vec<(i32, StartAt)> = claims.iter().map(|claim| (claim.partition, claim.start)).collect();
+        let began = self.reader.start(&starts).await?;
+        // They are delivered again.
+        self.drop_ahead(&partitions);
+        for claim in claims {
+            let Some(at) = began.iter().find(|at| at.partition == claim.partition) else {
+                continue; // revoked meanwhile
+            };
+            let stored = match claim.start {
+                StartAt::Offset(stored) | StartAt::NotBeyond(stored) => Some(stored),
+                StartAt::Beginning | StartAt::Committed => None,
+            };
+            for notice in gaps::notices_of_start(self.drain.sink.name(), &self.log_id, stored, at) {
+                self.drain.note(&notice).await?;
+            }
+            let next = match claim.start {
+                // The sink compares with what it stored, even where the log made reading begin elsewhere.
+                StartAt::Offset(stored) => stored,
+                StartAt::Committed | StartAt::NotBeyond(_) if at.committed.is_some() => at.offset,
+                // It has nothing: what the log removed is missing here, as after any other jump.
+                StartAt::Beginning | StartAt::Committed | StartAt::NotBeyond(_) => 0,
+            };
+            self.held.insert(claim.partition, Held { epoch: claim.epoch, next });
+            // What is read again is committed again.
+            if self.uncommitted.get(&claim.partition).is_some_and(|&offset| at.offset < offset) {
+                self.uncommitted.remove(&claim.partition);
+            }
+        }
+        self.unclaimed.clear();
+        self.report_partitions();
+        Ok(())
+    }
+
+    pub(super) async fn commit_pending(&mut self) -> Result<(), Fault> {
+        if self.uncommitted.is_empty() || !self.obey().await || self.uncommitted.is_empty() {
+            return Ok(());
+        }
+        let next: Vec<Position> =
+            self.uncommitted.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
+        match self.reader.commit(&next).await {
+            Ok(()) => {
+                fail_point::pass("drain.committed");
+                self.uncommitted.clear();
+                self.refused_since = None;
+                Ok(())
+            }
+            // The group is moving partitions and takes nothing from anybody. Those that go are forgotten as they are
+            // revoked; those that stay are committed afterwards, since nobody else will do it.
+            Err(fault) if fault.kind == FaultKind::Fenced => {
+                let since = *self.refused_since.get_or_insert_with(Instant::now);
+                debug!(sink = self.drain.sink.name(), error = %fault, "commit refused, repeated later");
+                if self.is_refused_for_long() {
+                    self.tell_refusal(&fault, since.elapsed());
+                }
+                // Whatever is revoked must be heard of.
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    pub(super) fn owes_a_batch(&self) -> bool {
+        self.owed.as_ref().is_some_and(|(_, since)| since.elapsed() < READ_AGAIN_WITHIN)
+    }
+
+    pub(super) fn is_refused_for_long(&self) -> bool {
+        self.refused_since.is_some_and(|since| since.elapsed() >= REFUSED_FOR)
+    }
+
+    fn tell_refusal(&self, fault: &Fault, refused_for: Duration) {
+        let told = Fault::transient(
+            fault.part,
+            format!("{}, for {} s by now", fault.message, refused_for.as_secs()),
+            "it is tried again, and what was applied is not lost; if it stays, look at the group's members and the brokers' logs",
+        );
+        if self.drain.stats.report().failing_since.is_none() {
+            warn!(sink = self.drain.sink.name(), error = %told, "the group takes no commit");
+        }
+        self.drain.stats.failed(&told);
+    }
+
+    /// After a fault: the partitions of the batch will be read again, from where the sink stands.
+    pub(super) fn give_back(&mut self, partitions: impl Iterator<Item = i32>, kind: FaultKind) {
+        let ahead = self.ahead.take();
+        let ahead = ahead.iter().flat_map(|batch| batch.partitions().iter().copied());
+        let partitions: HashSet<i32> = partitions.chain(ahead).collect();
+        if kind == FaultKind::Fenced {
+            self.parked.clear();
+        }
+        self.batch_records = (self.batch_records / 2).max(MIN_BATCH.min(self.drain.limits.records));
+        self.owed = Some((partitions.clone(), Instant::now()));
+        // A claim tells where to read on, and takes the partition back from a worker that is gone.
+        for partition in partitions {
+            if self.held.remove(&partition).is_some() {
+                self.unclaimed.insert(partition);
+            }
+        }
+        self.report_partitions();
+    }
+
+    pub(super) fn forget(&mut self, partitions: &[i32]) {
+        for partition in partitions {
+            self.held.remove(partition);
+            self.unclaimed.remove(partition);
+            self.uncommitted.remove(partition);
+        }
+        self.drop_ahead(partitions);
+        self.parked.retain(|position| !partitions.contains(&position.partition));
+        if self.uncommitted.is_empty() {
+            self.refused_since = None;
+        }
+        // What failed is another's to apply now.
+        self.owed.take_if(|(owed, _)| {
+            owed.retain(|partition| !partitions.contains(partition));
+            owed.is_empty()
+        });
+        self.report_partitions();
+    }
+
+    fn drop_ahead(&mut self, partitions: &[i32]) {
+        if let Some(batch) = &mut self.ahead {
+            batch.drop_partitions(partitions);
+        }
+    }
+}

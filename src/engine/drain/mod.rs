@@ -1,0 +1,335 @@
+//! The drain: reads the log and applies it to one sink, for ever.
+//!
+//! It promises that a record's offset moves only after the sink has made the record durable or the log has
+//! acknowledged its dead letter, that a passing fault is retried without limit, and that one bad record never holds
+//! up its neighbours. It applies one batch at a time, while the next, where it is there already, is decoded; after any
+//! fault it drops what is in hand and reads it again, so there is no state that could disagree with the sink's.
+//!
+//! Nothing of an erased entity is applied. A store sees to that within its transaction. Of a sink that can't, the drain
+//! leaves such records out by the ledger as it was before the batch, removes what earlier deliveries of them brought, and
+//! commits only what was applied by the ledger as it is: after an erasure, what is not committed is read again. While the
+//! store does not answer, the last known ledger holds and nothing is committed.
+
+mod apply;
+mod batch;
+mod group;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use self::batch::Batch;
+use super::{
+    erased::Erased,
+    reading::Reading,
+    stats::{DrainState, DrainStats},
+};
+use crate::{
+    backoff::Backoff,
+    domain::{Catalog, ErasureLedger},
+    fault::{Fault, FaultKind},
+    log::{BatchLimits, Delivery, Extent, Log, LogReader, Position},
+    sink::Sink,
+    store::{Notice, NoticeKind, ParkedEntity, Store},
+};
+
+/// How often it is looked whether log and sink are still those that the drain began with.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Fewest records a batch is cut down to while a sink keeps failing.
+const MIN_BATCH: usize = 100;
+
+/// How long a group may refuse commits: a rebalance ends within the session timeout of a member that died amid it,
+/// and begins again at most a few times.
+const REFUSED_FOR: Duration = Duration::from_mins(1);
+
+/// How long reading a failed batch again may take: longer, and its records are gone from the log.
+const READ_AGAIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a drain needs.
+#[derive(Clone)]
+pub struct Drain {
+    pub catalog: Catalog,
+    pub log: Arc<dyn Log>,
+    pub sink: Arc<dyn Sink>,
+    /// Where it is noted which entities have open letters.
+    pub store: Arc<dyn Store>,
+    /// What the name of this sink's consumer group begins with; the rest says which log and which sink these are.
+    pub group: String,
+    pub limits: BatchLimits,
+    /// First and longest pause after a fault.
+    pub pauses: (Duration, Duration),
+    pub stats: Arc<DrainStats>,
+    /// Whether what the sink can never take becomes a dead letter. Where a record is only read again it was one
+    /// before, and is passed over.
+    pub parks: bool,
+}
+
+/// A partition this drain owns.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    epoch: i64,
+    /// Where the sink stands.
+    next: i64,
+}
+
+struct Session<'a> {
+    drain: &'a Drain,
+    reading: Reading,
+    /// The log's identity.
+    log_id: String,
+    /// When it was last looked whether `reading` still holds.
+    looked: Instant,
+    /// When it was last looked whether nothing but holes is left.
+    passed: Instant,
+    /// It does not: this run ends, and the next one begins anew.
+    replaced: bool,
+    /// Pieces that the store has still to remember.
+    unmet: Option<Reading>,
+    reader: Box<dyn LogReader>,
+    held: BTreeMap<i32, Held>,
+    /// Assigned, but the claim failed so far.
+    unclaimed: HashSet<i32>,
+    /// Applied, but the group does not know yet.
+    uncommitted: BTreeMap<i32, i64>,
+    /// Since when the group has refused every commit.
+    refused_since: Option<Instant>,
+    /// Partitions whose batch failed, and since when it may be read again: that nothing comes before is no success.
+    owed: Option<(HashSet<i32>, Instant)>,
+    /// Records whose dead letter is acknowledged while their batch is not applied yet.
+    parked: HashSet<Position>,
+    /// What comes after the batch that is being applied.
+    ahead: Option<Batch>,
+    /// Letters that are acknowledged while the store does not know of them yet.
+    unnoted: Vec<ParkedEntity>,
+    backoff: Backoff,
+    batch_records: usize,
+    erased: Erased,
+    /// The ledger that everything uncommitted was applied by; empty for a sink that obeys it by itself.
+    ledger: Arc<ErasureLedger>,
+}
+
+impl Drain {
+    /// Runs until `stop`.
+    ///
+    /// # Errors
+    /// When the sink or the log can't even be prepared; the supervisor starts it again.
+    pub async fn run(&self, stop: &CancellationToken) -> Result<(), Fault> {
+        self.stats.set_state(DrainState::Starting);
+        let Some(mut session) = stop.run_until_cancelled(self.open()).await.transpose()? else {
+            return Ok(());
+        };
+        self.stats.set_state(DrainState::Running);
+        info!(sink = self.sink.name(), group = session.reading.group, "drain started");
+        // Stopping waits for the batch in hand: what was applied is also committed.
+        while !stop.is_cancelled() && !session.replaced {
+            session.step(stop).await;
+        }
+        if !session.replaced {
+            session.commit_pending().await.ok();
+        }
+        session.reader.close().await;
+        self.stats.set_partitions(Vec::new());
+        self.stats.set_state(DrainState::Stopped);
+        info!(sink = self.sink.name(), "drain stopped");
+        Ok(())
+    }
+
+    /// Has the store remember log and sink; says so where one of them is another than it was.
+    async fn meet(&self, reading: &Reading) -> Result<(), Fault> {
+        if self.store.meet_log(&reading.log).await?.is_some() {
+            warn!(
+                place = reading.log.place,
+                id = reading.log.id,
+                "the log was made anew since it was last met"
+            );
+        }
+        for piece in &reading.sink {
+            if self.store.meet_sink(piece).await?.is_some() {
+                warn!(place = piece.place, id = piece.id, "it was made anew since it was last met");
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the store remember what is told to operators, before anything moves past it.
+    async fn note(&self, notice: &Notice) -> Result<(), Fault> {
+        warn!(sink = self.sink.name(), notice = notice.sentence(), "noticed");
+        self.store.note(notice).await
+    }
+
+    async fn note_removed(&self, log: &str, removed: &[Extent]) -> Result<(), Fault> {
+        for gone in removed {
+            let notice = Notice {
+                kind: NoticeKind::RecordsRemoved,
+                part: self.sink.name().to_owned(),
+                log: log.to_owned(),
+                partition: Some(gone.partition),
+                from: gone.low,
+                to: gone.high,
+                noticed_at: Utc::now(),
+            };
+            self.note(&notice).await?;
+        }
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<Session<'_>, Fault> {
+        self.sink.prepare().await?;
+        self.log.ensure_topics().await?;
+        let reading = Reading::of(&*self.log, &*self.sink, &self.group).await?;
+        let reader = self.log.reader(&reading.group).await?;
+        let erased = Erased::new(self.store.clone());
+        let ledger = if self.sink.obeys_erasures() { Arc::default() } else { erased.ledger().await? };
+        Ok(Session {
+            erased,
+            ledger,
+            drain: self,
+            log_id: reading.log.to_string(),
+            unmet: Some(reading.clone()),
+            reading,
+            looked: Instant::now(),
+            passed: Instant::now(),
+            replaced: false,
+            reader,
+            held: BTreeMap::new(),
+            unclaimed: HashSet::new(),
+            uncommitted: BTreeMap::new(),
+            refused_since: None,
+            owed: None,
+            parked: HashSet::new(),
+            ahead: None,
+            unnoted: Vec::new(),
+            backoff: Backoff::new(self.pauses.0, self.pauses.1),
+            batch_records: self.limits.records,
+        })
+    }
+}
+
+impl Session<'_> {
+    /// One delivery, dealt with; a fault is reported and waited out here, so the loop above has no error to handle.
+    async fn step(&mut self, stop: &CancellationToken) {
+        if let Err(fault) = self.advance(stop).await {
+            let sink = self.drain.sink.name();
+            let pause = self.backoff.next_pause(fault.retry_after);
+            self.drain.stats.failed(&fault);
+            warn!(sink, error = %fault, kind = ?fault.kind, failures = self.backoff.failures(), ?pause, "drain backs off");
+            stop.run_until_cancelled(self.wait_out(pause)).await;
+            if let Some((_, since)) = &mut self.owed {
+                *since = Instant::now();
+            }
+        }
+    }
+
+    async fn advance(&mut self, stop: &CancellationToken) -> Result<(), Fault> {
+        self.look().await?;
+        if self.replaced {
+            return Ok(());
+        }
+        // In this order: a sink without offsets of its own is read on from the group's.
+        self.note_parked().await?;
+        self.commit_pending().await?;
+        self.claim_assigned().await?;
+        let limits = BatchLimits { records: self.batch_records, ..self.drain.limits };
+        let batch = match self.ahead.take() {
+            Some(batch) => batch,
+            None => match stop.run_until_cancelled(self.reader.next(limits)).await.transpose()? {
+                None => return Ok(()),
+                Some(Delivery::Records(records)) => Batch::begin(self.drain.catalog, records),
+                Some(change) => return self.hear(change).await,
+            },
+        };
+        // What is there already is decoded meanwhile. A change is heard first: of partitions that go nothing is applied,
+        // since whoever has them next begins at once.
+        match self.reader.next(BatchLimits { wait: Duration::ZERO, ..limits }).await {
+            Ok(Delivery::Records(records)) => self.ahead = Some(Batch::begin(self.drain.catalog, records)),
+            Ok(Delivery::Idle) => {}
+            Ok(change) => {
+                self.ahead = Some(batch);
+                return self.hear(change).await;
+            }
+            // It is met again; what was read comes first.
+            Err(fault) => debug!(sink = self.drain.sink.name(), error = %fault, "log failed behind a batch"),
+        }
+        self.apply(batch).await
+    }
+
+    async fn hear(&mut self, change: Delivery) -> Result<(), Fault> {
+        match change {
+            Delivery::Assigned(partitions) => {
+                debug!(sink = self.drain.sink.name(), ?partitions, "partitions assigned");
+                self.unclaimed.extend(partitions);
+            }
+            Delivery::Revoked(partitions) => {
+                debug!(sink = self.drain.sink.name(), ?partitions, "partitions revoked");
+                self.forget(&partitions);
+            }
+            Delivery::Idle if !self.owes_a_batch() && !self.is_refused_for_long() => {
+                self.pass_holes().await?;
+                self.succeeded();
+            }
+            Delivery::Idle | Delivery::Records(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Looks whether log and sink are still those that this run began with, and has the store remember them.
+    async fn look(&mut self) -> Result<(), Fault> {
+        if let Some(reading) = self.unmet.take()
+            && let Err(fault) = self.drain.meet(&reading).await
+        {
+            // An index is drained while the store is down.
+            debug!(sink = self.drain.sink.name(), error = %fault, "the store could not be told of log and sink");
+            self.unmet = Some(reading);
+        }
+        if self.looked.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        let now = Reading::of(&*self.drain.log, &*self.drain.sink, &self.drain.group).await;
+        self.looked = Instant::now();
+        let now = match now {
+            Ok(now) => now,
+            // Something of the sink was deleted: the next run makes it anew.
+            Err(fault) if fault.part == self.drain.sink.name() && fault.kind == FaultKind::Misconfigured => {
+                warn!(sink = self.drain.sink.name(), error = %fault, "the sink is not what it was: beginning anew");
+                self.drain.stats.failed(&fault);
+                self.replaced = true;
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
+        for identity in now.replaced(&self.reading) {
+            warn!(
+                sink = self.drain.sink.name(),
+                place = identity.place,
+                id = identity.id,
+                "what is drained, or drained into, was replaced: beginning anew"
+            );
+            self.replaced = true;
+        }
+        Ok(())
+    }
+
+    async fn wait_out(&mut self, pause: Duration) {
+        if let Err(fault) = self.reader.hold(pause).await {
+            debug!(sink = self.drain.sink.name(), error = %fault, "log failed while the drain was waiting");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.owed = None;
+        self.backoff.reset();
+        self.drain.stats.set_state(DrainState::Running);
+    }
+
+    fn report_partitions(&self) {
+        self.drain.stats.set_partitions(self.held.keys().copied().collect());
+    }
+}

@@ -1,0 +1,225 @@
+//! A drain whose group refuses commits, as groups do while partitions move.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sluice::{
+    domain::Catalog,
+    embedded::EmbeddedDb,
+    engine::{Drain, DrainStats},
+    fault::{Fault, FaultKind},
+    identity::{Identity, group_name},
+    index::tantivy::TantivyIndex,
+    log::{
+        BatchLimits, Delivery, Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, StartAt,
+        Started, Topic, embedded::EmbeddedLog,
+    },
+    sink::Sink,
+    store::sqlite::SqliteStore,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::support::{events, eventually, folder::TestFolder, logs::LIMITS, table};
+
+/// A log whose group refuses commits while partitions move.
+struct Rebalancing {
+    log: EmbeddedLog,
+    group: Arc<Group>,
+}
+
+struct RebalancingReader {
+    reader: Box<dyn LogReader>,
+    group: Arc<Group>,
+}
+
+struct Group {
+    refuses: AtomicBool,
+    /// Whom somebody erases while the first batch of several partitions is on its way, and from which store.
+    erases: Mutex<Option<(Arc<SqliteStore>, Uuid)>>,
+}
+
+#[async_trait]
+impl Log for Rebalancing {
+    fn name(&self) -> &'static str {
+        self.log.name()
+    }
+    async fn identity(&self) -> Result<Identity, Fault> {
+        self.log.identity().await
+    }
+    async fn dead_letters_identity(&self) -> Result<Identity, Fault> {
+        self.log.dead_letters_identity().await
+    }
+    async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
+        self.log.holds_none(range).await
+    }
+    async fn is_made(&self) -> Result<bool, Fault> {
+        self.log.is_made().await
+    }
+
+    async fn ensure_topics(&self) -> Result<(), Fault> {
+        self.log.ensure_topics().await
+    }
+    async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
+        self.log.append(topic, records).await
+    }
+    async fn reader(&self, group: &str) -> Result<Box<dyn LogReader>, Fault> {
+        let reader = self.log.reader(group).await?;
+        Ok(Box::new(RebalancingReader { reader, group: self.group.clone() }))
+    }
+    async fn extents(&self) -> Result<Vec<Extent>, Fault> {
+        self.log.extents().await
+    }
+    async fn committed(&self, group: &str) -> Result<Vec<Position>, Fault> {
+        self.log.committed(group).await
+    }
+    async fn max_record(&self, topic: Topic) -> Result<usize, Fault> {
+        self.log.max_record(topic).await
+    }
+    async fn records(&self, topic: Topic, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
+        self.log.records(topic, ranges).await
+    }
+    async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {
+        self.log.dead_letter_extents().await
+    }
+    async fn facts(&self) -> Result<LogFacts, Fault> {
+        self.log.facts().await
+    }
+}
+
+#[async_trait]
+impl LogReader for RebalancingReader {
+    async fn next(&mut self, limits: BatchLimits) -> Result<Delivery, Fault> {
+        let delivery = self.reader.next(limits).await?;
+        let is_mixed = matches!(&delivery, Delivery::Records(records)
+            if records.iter().any(|record| record.partition != records[0].partition));
+        let erased = if is_mixed { self.group.erases.lock().expect("a lock").take() } else { None };
+        if let Some((store, id)) = erased {
+            store.erase(table("leads"), &[id.to_string()], true).await?;
+        }
+        Ok(delivery)
+    }
+    async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Started>, Fault> {
+        self.reader.start(at).await
+    }
+    async fn hold(&mut self, pause: Duration) -> Result<(), Fault> {
+        self.reader.hold(pause).await
+    }
+    async fn commit(&mut self, next: &[Position]) -> Result<(), Fault> {
+        if self.group.refuses.load(Ordering::Relaxed) {
+            return Err(Fault::new("test", FaultKind::Fenced, "a rebalance is in progress", "wait"));
+        }
+        self.reader.commit(next).await
+    }
+    async fn close(self: Box<Self>) {
+        self.reader.close().await;
+    }
+}
+
+/// A drain of an embedded log into an index, in a group that refuses commits.
+struct Bench {
+    log: Arc<Rebalancing>,
+    index: TantivyIndex,
+    store: Arc<SqliteStore>,
+    stats: Arc<DrainStats>,
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<Result<(), Fault>>,
+    _folder: TestFolder,
+}
+
+impl Bench {
+    fn begin(limits: BatchLimits) -> Self {
+        let folder = TestFolder::new();
+        let db = EmbeddedDb::open(folder.path(), "test").expect("an open folder");
+        let group = Arc::new(Group { refuses: AtomicBool::new(true), erases: Mutex::default() });
+        let log = Arc::new(Rebalancing { log: EmbeddedLog::new(db.clone()), group });
+        let index = TantivyIndex::new(folder.path().join("index"), Catalog::built_in());
+        let store = Arc::new(SqliteStore::new(db, Catalog::built_in()));
+        let stats = Arc::new(DrainStats::new("tantivy"));
+        let stop = CancellationToken::new();
+        let drain = Drain {
+            catalog: Catalog::built_in(),
+            log: log.clone(),
+            sink: Arc::new(index.clone()),
+            store: store.clone(),
+            group: "g".to_owned(),
+            limits,
+            pauses: (Duration::from_millis(10), Duration::from_millis(100)),
+            stats: stats.clone(),
+            parks: true,
+        };
+        let running = tokio::spawn({
+            let stop = stop.clone();
+            async move { drain.run(&stop).await }
+        });
+        Self { log, index, store, stats, stop, running, _folder: folder }
+    }
+
+    async fn append(&self, ids: &[u128]) -> Vec<i32> {
+        let records = ids.iter().map(|n| {
+            let event = events::lead(0, Uuid::from_u128(*n), 1, serde_json::json!({})).event;
+            sluice::engine::event_record(&event, Uuid::nil())
+        });
+        let positions = self.log.append(Topic::Events, records.collect()).await.expect("appended");
+        positions.iter().map(|position| position.partition).collect()
+    }
+
+    async fn await_leads(&self, count: u64) {
+        eventually("everything is applied", async || {
+            let counts = self.index.counts().await.unwrap_or_default();
+            counts.iter().any(|(name, found)| name == "leads" && *found == count)
+        })
+        .await;
+    }
+
+    async fn committed(&self) -> i64 {
+        let ids = self.index.identities().await.expect("ids");
+        let group = group_name("g", &self.log.identity().await.expect("an id"), &ids);
+        self.log.committed(&group).await.expect("offsets").iter().map(|at| at.offset).sum()
+    }
+
+    async fn await_commits(&self, count: i64) {
+        self.log.group.refuses.store(false, Ordering::Relaxed);
+        eventually("the group knows how far the sink is", async || self.committed().await == count).await;
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.running.await.expect("no panic").expect("a clean end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_refused_while_partitions_move_is_made_afterwards_for_those_that_stay() {
+    let bench = Bench::begin(LIMITS);
+    bench.append(&(1..=30).collect::<Vec<_>>()).await;
+    bench.await_leads(30).await;
+    assert_eq!(bench.committed().await, 0, "the group refused them");
+    // Not one more record comes.
+    bench.await_commits(30).await;
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_while_commits_are_refused_loses_no_record_of_a_partition_with_nothing_to_commit() {
+    for records in [LIMITS.records, 4] {
+        let bench = Bench::begin(BatchLimits { records, ..LIMITS });
+        let first = bench.append(&[1]).await[0];
+        bench.await_leads(1).await;
+        // What is on its way is of the partition that is not committed, and of others that have nothing to commit.
+        *bench.log.group.erases.lock().expect("a lock") = Some((bench.store.clone(), Uuid::from_u128(2)));
+        let partitions = bench.append(&(2..=40).collect::<Vec<_>>()).await;
+        assert!(partitions.contains(&first) && partitions.iter().any(|partition| *partition != first));
+        bench.await_leads(39).await;
+        bench.await_commits(40).await;
+        assert!(bench.log.group.erases.lock().expect("a lock").is_none(), "somebody was erased");
+        assert!(bench.stats.report().erased > 0);
+        bench.end().await;
+    }
+}
