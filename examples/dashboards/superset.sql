@@ -1,8 +1,9 @@
 -- Datasets for Apache Superset (or any tool that reads SQL), over the tables that sluice keeps in PostgreSQL.
--- Times are UTC. Each statement stands for itself.
+-- Times are UTC; days are those of São Paulo: write your own zone's name, as SLUICE_TIMEZONE has it. Each statement stands
+-- for itself.
 
 -- Leads a day, by status: a time series chart on dia, series status_lead.
-SELECT date_trunc('day', created_at) AS dia, coalesce(status_lead, '(sem status)') AS status_lead, count(*) AS leads
+SELECT date_trunc('day', created_at AT TIME ZONE 'America/Sao_Paulo') AS dia, coalesce(status_lead, '(sem status)') AS status_lead, count(*) AS leads
 FROM leads
 GROUP BY 1, 2
 ORDER BY 1, 2;
