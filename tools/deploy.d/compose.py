@@ -53,6 +53,8 @@ def of_service(name, service, services, once, root):
         if health.get("disable") or health.get("test", ["NONE"])[0] == "NONE":
             yield "has no health check"
     for needed, how in service.get("depends_on", {}).items():
+        if needed not in services:
+            yield f"waits for {needed}, which is not there"
         wanted = "service_completed_successfully" if needed in once else "service_healthy"
         if how.get("condition") != wanted:
             yield f"waits for {needed} by {how.get('condition')}, not {wanted}"
@@ -126,6 +128,7 @@ BROKEN = [
     (of("grafana", "restart", "no"), "does not start again"),
     (of("worker", "depends_on", "kafka", "condition", "service_started"), "not service_healthy"),
     (of("serve", "depends_on", "migrate", "condition", "service_healthy"), "not service_completed_successfully"),
+    (of("worker", "depends_on", "kafak", {"condition": "service_healthy"}), "waits for kafak, which is not there"),
     (of("kafka", "profiles", ["core"]), "which it needs, is not"),
     (of("kafka", "profiles", []), "its profiles"),
     (of("kafka", "user", "root"), "may run as root"),
