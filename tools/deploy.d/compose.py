@@ -23,6 +23,9 @@ def breaches(model, root, made):
     for name, service in services.items():
         for breach in of_service(name, service, services, once, root):
             yield f"{name}: {breach}"
+    awaited = {needed for name, service in services.items() if name not in once for needed in service.get("depends_on", {})}
+    for name in once - awaited:
+        yield f"{name}: ends, and nothing that stays awaits it, which `up --wait` takes for a failure"
     declared = {name: pathlib.Path(secret.get("file", "")) for name, secret in model.get("secrets", {}).items()}
     for name, file in declared.items():
         if file.parent.name != "secrets":
@@ -129,6 +132,7 @@ BROKEN = [
     (of("worker", "depends_on", "kafka", "condition", "service_started"), "not service_healthy"),
     (of("serve", "depends_on", "migrate", "condition", "service_healthy"), "not service_completed_successfully"),
     (of("worker", "depends_on", "kafak", {"condition": "service_healthy"}), "waits for kafak, which is not there"),
+    (of("superset", "depends_on", "kibana-import", None), "which `up --wait` takes for a failure"),
     (of("kafka", "profiles", ["core"]), "which it needs, is not"),
     (of("kafka", "profiles", []), "its profiles"),
     (of("kafka", "user", "root"), "may run as root"),
