@@ -205,18 +205,23 @@ impl SyncRun {
                 }
                 let (next, watermark) = (page.next.clone(), page.watermark);
                 let left = u64::from(self.request.limit).saturating_sub(progress.appended);
-                // The source answers while the log does.
+                let may_be_cut = left <= page.rows.len() as u64;
                 let mut ahead =
                     pin!(OptionFuture::from(next.as_ref().map(|token| self.fetch(&query, Some(token)))));
                 let appending = self.append_page(lease, page, left, limit, progress, &mut misfits);
-                let (appended, came) = beside(appending, ahead.as_mut()).await;
+                // The source answers while the log does, unless its answer may not be wanted.
+                let (appended, came) = if may_be_cut {
+                    (appending.await, None)
+                } else {
+                    beside(appending, ahead.as_mut()).await
+                };
                 let (last_taken, cut) = appended?;
                 // A page that was cut proves only what was taken of it.
                 reading.read_up_to = reading.read_up_to.max(if cut { last_taken } else { watermark });
                 if cut {
                     return Ok(Stopped::LimitReached);
                 }
-                if self.cancel.is_cancelled() {
+                if next.is_some() && self.cancel.is_cancelled() {
                     break;
                 }
                 let following = match came {
