@@ -6,13 +6,10 @@ set -euo pipefail
 SECRETS=${SECRETS:-/run/secrets}
 URL=${URL:-http://elasticsearch:9200}
 
-# Passwords reach curl by its standard input: the list of processes shows arguments. They are hexadecimal, so nothing in
-# them is JSON's.
+# The list of processes shows arguments, so no password is one. They are hexadecimal: nothing in them is JSON's.
 security() { # method, path, body
-    curl -fsS -o /dev/null -X "$1" -H 'content-type: application/json' --config - "$URL/_security/$2" <<CONFIG
-user = "elastic:$(cat "$SECRETS/elastic_password")"
-data = "${3//\"/\\\"}"
-CONFIG
+    printf '%s' "$3" | curl -fsS -o /dev/null -X "$1" -H 'content-type: application/json' --data-binary @- \
+        --config <(printf 'user = "elastic:%s"' "$(cat "$SECRETS/elastic_password")") "$URL/_security/$2"
 }
 
 security PUT role/sluice '{"cluster": ["monitor", "manage_index_templates"],

@@ -17,5 +17,4 @@ SQLALCHEMY_DATABASE_URI = os.environ.get("SUPERSET_METADATA_URI") or (
 BABEL_DEFAULT_LOCALE = "pt_BR"
 LANGUAGES = {"pt_BR": {"flag": "br", "name": "Português"}, "en": {"flag": "us", "name": "English"}}
 D3_FORMAT = {"decimal": ",", "thousands": ".", "grouping": [3], "currency": ["R$ ", ""]}
-# Served on loopback, without TLS; behind a proxy that speaks it: SESSION_COOKIE_SECURE = True, ENABLE_PROXY_FIX = True.
-TALISMAN_CONFIG = {"force_https": False, "session_cookie_secure": False}
+# Served on loopback, without TLS. Behind a proxy that speaks it: SESSION_COOKIE_SECURE = True and ENABLE_PROXY_FIX = True.

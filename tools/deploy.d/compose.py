@@ -23,6 +23,9 @@ def breaches(model, root, made):
     for name, service in services.items():
         for breach in of_service(name, service, services, once, root):
             yield f"{name}: {breach}"
+    awaited = {needed for name, service in services.items() if name not in once for needed in service.get("depends_on", {})}
+    for name in once - awaited:
+        yield f"{name}: ends, and nothing that stays awaits it, which `up --wait` takes for a failure"
     declared = {name: pathlib.Path(secret.get("file", "")) for name, secret in model.get("secrets", {}).items()}
     for name, file in declared.items():
         if file.parent.name != "secrets":
@@ -53,6 +56,8 @@ def of_service(name, service, services, once, root):
         if health.get("disable") or health.get("test", ["NONE"])[0] == "NONE":
             yield "has no health check"
     for needed, how in service.get("depends_on", {}).items():
+        if needed not in services:
+            yield f"waits for {needed}, which is not there"
         wanted = "service_completed_successfully" if needed in once else "service_healthy"
         if how.get("condition") != wanted:
             yield f"waits for {needed} by {how.get('condition')}, not {wanted}"
@@ -126,6 +131,8 @@ BROKEN = [
     (of("grafana", "restart", "no"), "does not start again"),
     (of("worker", "depends_on", "kafka", "condition", "service_started"), "not service_healthy"),
     (of("serve", "depends_on", "migrate", "condition", "service_healthy"), "not service_completed_successfully"),
+    (of("worker", "depends_on", "kafak", {"condition": "service_healthy"}), "waits for kafak, which is not there"),
+    (of("superset", "depends_on", "kibana-import", None), "which `up --wait` takes for a failure"),
     (of("kafka", "profiles", ["core"]), "which it needs, is not"),
     (of("kafka", "profiles", []), "its profiles"),
     (of("kafka", "user", "root"), "may run as root"),

@@ -16,23 +16,16 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-DOCKER = """#!/usr/bin/env python3
-import json, os, pathlib, sys
-here, asked = pathlib.Path(os.environ["PLAYED"]), " ".join(sys.argv[1:])
-with open(here / "asked", "a") as log:
-    print(os.environ.get("DEPLOY_IMAGE"), asked, file=log)
-if os.environ.get("FAILS") == f"{os.environ.get('DEPLOY_IMAGE')} {asked}":
-    sys.exit("it was told to fail")
-if "config --format" in asked:
-    print(json.dumps({"services": {}, "secrets": {"token": {"file": str(here / "secrets" / "prometheus_token")}}}))
-elif "ps --services" in asked:
-    print("kafka postgres elasticsearch serve".replace(" ", "\\n"))
-elif "doctor" in asked:
-    print(json.dumps([{"part": "kafka", "check": "reachable", "outcome": os.environ.get("FOUND", "ok"), "detail": "", "next_step": None}]))
-elif "DockerRootDir" in asked:
-    print(here)
-else:
-    print("1")
+DOCKER = r"""#!/bin/bash
+echo "$DEPLOY_IMAGE $*" >>"$PLAYED/asked"
+[ "${FAILS:-}" != "$DEPLOY_IMAGE $*" ] || { echo "it was told to fail" >&2 && exit 1; }
+case "$*" in
+    *"config --format"*) echo '{"services": {}, "secrets": {"token": {"file": "'"$PLAYED"'/secrets/prometheus_token"}}}' ;;
+    *"ps --services"*) printf '%s\n' kafka postgres elasticsearch serve ;;
+    *doctor*) echo '[{"part": "kafka", "check": "reachable", "outcome": "'"${FOUND:-ok}"'", "detail": "", "next_step": null}]' ;;
+    *DockerRootDir*) echo "$PLAYED" ;;
+    *) echo 1 ;;
+esac
 """
 
 
@@ -63,7 +56,7 @@ def preflight(binary, here):
     def look(name, status, *texts, text=settings, mode=0o600, options=(), program=binary):
         file.write_text(text)
         file.chmod(mode)
-        command = [ROOT / "tools/preflight", "--binary", program, "--env-file", file, "--disk-gib", "0.01", *options]
+        command = [sys.executable, ROOT / "tools/preflight", "--binary", program, "--env-file", file, "--disk-gib", "0.01", *options]
         expect(name, run(*map(str, command)), status, *texts)
 
     here.chmod(0o755)
@@ -143,7 +136,7 @@ def deploy(binary, here):
         asked.write_text("")
         answer = run(str(ROOT / "tools/deploy"), *options, "new:2", **{
             "PATH": f"{here}:{os.environ['PATH']}", "PLAYED": str(here), "DEPLOY_ROOT": str(here), "COMPOSE_PROFILES": "core",
-            "SMOKE_URL": f"http://127.0.0.1:{port}", "SMOKE_SECONDS": "2", **environment})
+            "SMOKE_URL": f"http://127.0.0.1:{port}", "SMOKE_SECONDS": "60", **environment})
         expect(name, answer, status, *texts)
         if f"DEPLOY_IMAGE={runs}" not in (here / ".env").read_text().split() or "COMPOSE_PROFILES=core" not in (here / ".env").read_text().split():
             raise Wrong(f"{name}: .env does not say that {runs} runs")
@@ -180,7 +173,7 @@ def deploy(binary, here):
         calls = attempt("a server that knows no client", 1, "does not answer initialize", "going back to old")
     finally:
         stop(server)
-    calls = attempt("a server that is not ready", 1, "the smoke test", "going back to old", "not ready either")
+    calls = attempt("a server that is not ready", 1, "the smoke test", "going back to old", "not ready either", SMOKE_SECONDS="1")
     if not replaced(calls, "old"):
         raise Wrong(f"the old image was not put back:\n{calls}")
 
