@@ -9,7 +9,7 @@ const EXPLAINED: &str = include_str!("../../.env.example");
 const PREFIX: &str = "SLUICE_";
 
 /// Names with the prefix that are no settings: this repository's scripts read them, or examples name a client's token so.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 12] = [
     "SLUICE_BENCH_BINARY",
     "SLUICE_ELASTICSEARCH_PORT",
     "SLUICE_FAIL_POINT",
