@@ -205,5 +205,5 @@ async fn an_answer_that_is_lost_after_the_write_costs_nothing_but_a_repetition()
     let events = vec![lead(1, Uuid::new_v4(), 1, json!({})), manual(2, json!({}))];
     assert_eq!(fault(&index, events.clone()).await.kind, FaultKind::Transient);
     let outcome = applied(&index, events).await;
-    assert_eq!(outcome, Applied { duplicates: 2, entities: 1, ..Applied::default() });
+    assert_eq!(outcome, Applied { duplicates: 2, stale: 1, ..Applied::default() });
 }

@@ -21,7 +21,7 @@ use sluice::{
         Started, Topic, embedded::EmbeddedLog,
     },
     sink::Sink,
-    store::sqlite::SqliteStore,
+    store::{Erasures as _, sqlite::SqliteStore},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

@@ -226,5 +226,5 @@ async fn no_json_that_a_project_can_send_parks_a_row<B: IndexBench>() {
     let replaced = hits(&*index, entities("leads"), "nome.keyword:\"a\u{fffd}b\"").await;
     assert_eq!(replaced, 2, "a lone surrogate and a NUL, as Postgres has them");
     let again = applied(&*index, events).await;
-    assert_eq!(again, Applied { duplicates: count, entities: count, ..NEVER });
+    assert_eq!(again, Applied { duplicates: count, stale: count, ..NEVER });
 }
