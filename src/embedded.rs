@@ -158,15 +158,26 @@ impl EmbeddedDb {
         let (connection, pressure) = (self.writer(what)?, self.pressure.clone());
         blocking(what, move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let (outcome, committed) = pressure.outlasted(|| {
-                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let outcome = work(&transaction)?;
-                // Dropped uncommitted, a transaction is rolled back.
-                let committed = if outcome.is_ok() { transaction.commit() } else { Ok(()) };
-                Ok((outcome, committed))
-            })?;
-            // Whether a commit that failed is on disk is not known, so it is not tried again here.
-            committed.map(|()| outcome)
+            let mut is_made = false;
+            loop {
+                let attempt = pressure.outlasted(|| {
+                    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                    let outcome = work(&transaction)?;
+                    // Dropped uncommitted, a transaction is rolled back.
+                    let committed = if outcome.is_ok() { transaction.commit() } else { Ok(()) };
+                    Ok((outcome, committed))
+                });
+                match attempt {
+                    // Somebody dropped it under this process, which alone may make it anew.
+                    Err(error) if !is_made && lacks_table(&error) => {
+                        migrate(&mut connection)?;
+                        is_made = true;
+                    }
+                    Err(error) => return Err(error),
+                    // Whether a commit that failed is on disk is not known, so it is not tried again here.
+                    Ok((outcome, committed)) => return committed.map(|()| outcome),
+                }
+            }
         })
         .await
     }
@@ -255,6 +266,14 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+fn lacks_table(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.starts_with("no such table"),
+        rusqlite::Error::SqlInputError { msg, .. } => msg.starts_with("no such table"),
+        _ => false,
+    }
+}
+
 /// Whether an error passes by itself, and what to do about it.
 fn fault(what: &str, error: &rusqlite::Error) -> Fault {
     // SQLite's own messages name tables and columns; those of conversions quote values.
@@ -264,7 +283,7 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
         _ => "a stored row is not what sluice expects".to_owned(),
     };
-    if message.starts_with("no such table") {
+    if lacks_table(error) {
         return Fault::misconfigured(PART, format!("{what} failed: {message}"), NextStep::Migrate);
     }
     let (kind, advice) = match error.sqlite_error_code() {

@@ -31,6 +31,7 @@ use crate::{
     fault::Fault,
     identity::Identity,
     log::{Position, StartAt},
+    next_step::NextStep,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
@@ -128,9 +129,15 @@ impl Sink for SqliteStore {
         self.make_tables().await?;
         let (log, batch, catalog) = (log.to_owned(), batch.clone(), self.catalog);
         let streaks = self.streaks.clone();
-        self.db
+        let applied = self
+            .db
             .write_or_abort("applying a batch", move |db| apply::apply(db, catalog, &log, &batch, &streaks))
-            .await?
+            .await;
+        if applied.as_ref().is_err_and(|fault| fault.advice == NextStep::Migrate) {
+            // Somebody dropped a table of entities under this process, which alone may make it anew.
+            prepare::tables(&self.db, self.catalog).await?;
+        }
+        applied?
     }
 
     fn obeys_erasures(&self) -> bool {

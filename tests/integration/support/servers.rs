@@ -127,6 +127,15 @@ impl Servers {
         assert!(Command::new("kill").args([signal, pid]).status().await.expect("kill runs").success());
     }
 
+    /// Stops PostgreSQL and starts it as a standby, which only reads until it is promoted.
+    // The fault suite has no use for it.
+    #[allow(dead_code)]
+    pub async fn make_standby(&self) {
+        self.run("stop", &["postgres"]).await;
+        std::fs::write(self.folder.join("data/postgres/standby.signal"), "").expect("written");
+        self.run("start", &["postgres"]).await;
+    }
+
     pub async fn restart(&self, service: &str) {
         self.run("start", &[service]).await;
     }
