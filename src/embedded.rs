@@ -8,7 +8,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -54,6 +54,8 @@ pub struct EmbeddedDb {
     /// Once this process holds the folder.
     writer: Mutex<Option<Arc<Mutex<Connection>>>>,
     pressure: Arc<MemoryPressure>,
+    /// A table was made anew that somebody dropped under this process: whoever drains begins anew.
+    remade: Arc<AtomicBool>,
 }
 
 /// SQLite's memory is limited for the whole process, and one statement of somebody else's can take it all. So a call
@@ -111,6 +113,7 @@ impl EmbeddedDb {
             readers: Arc::new(Mutex::new(vec![reader])),
             writer: Mutex::new(writer),
             pressure: Arc::default(),
+            remade: Arc::default(),
         }))
     }
 
@@ -155,7 +158,7 @@ impl EmbeddedDb {
         what: &'static str,
         work: impl Fn(&Transaction<'_>) -> rusqlite::Result<Result<T, E>> + Send + 'static,
     ) -> Result<Result<T, E>, Fault> {
-        let (connection, pressure) = (self.writer(what)?, self.pressure.clone());
+        let (connection, pressure, remade) = (self.writer(what)?, self.pressure.clone(), self.remade.clone());
         blocking(what, move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let mut is_made = false;
@@ -171,6 +174,7 @@ impl EmbeddedDb {
                     // Somebody dropped it under this process, which alone may make it anew.
                     Err(error) if !is_made && lacks_table(&error) => {
                         migrate(&mut connection)?;
+                        remade.store(true, Ordering::Relaxed);
                         is_made = true;
                     }
                     Err(error) => return Err(error),
@@ -218,6 +222,11 @@ impl EmbeddedDb {
             Ok(outcome)
         })
         .await
+    }
+
+    /// Says whether a table was made anew that somebody dropped under this process.
+    pub fn remade(&self) -> &AtomicBool {
+        &self.remade
     }
 
     /// What statements of others must watch.

@@ -64,7 +64,12 @@ async fn a_full_disk_under_the_embedded_folder_is_told_loses_nothing_and_passes_
     let settings = Settings::load(variables(&source, &disk.0.path().join("data"))).expect("settings");
     let engine = parts::engine(&settings).await.expect("an engine");
     // In the log, and in no sink.
-    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 200);
+    let id = engine.syncs.start(request(table("leads"))).await.expect("a sync");
+    eventually("all is in the log", async || {
+        let status = engine.syncs.status(id).await.expect("a status");
+        (status.state, status.appended) == (SyncPhase::Draining, 200)
+    })
+    .await;
 
     disk.fill();
     let said = format!("{:?}", engine.doctor.examine().await);

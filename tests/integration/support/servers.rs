@@ -133,7 +133,11 @@ impl Servers {
     pub async fn make_standby(&self) {
         self.run("stop", &["postgres"]).await;
         std::fs::write(self.folder.join("data/postgres/standby.signal"), "").expect("written");
-        self.run("start", &["postgres"]).await;
+        // It starts and answers; that its database can't be seen to is told as a failure.
+        self.command("start", &["postgres"]).output().await.expect("tools/services runs");
+        let mut admin = super::connect(&self.admin_url()).await;
+        let is_standby = sqlx::query_scalar::<_, bool>("SELECT pg_is_in_recovery()");
+        assert!(is_standby.fetch_one(&mut admin).await.expect("an answer"));
     }
 
     pub async fn restart(&self, service: &str) {
