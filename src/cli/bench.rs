@@ -30,6 +30,9 @@ use crate::{
 /// Records appended at a time, as many as a page of Supabase has.
 const PAGE: usize = 1000;
 
+/// Where more are drained, each so many are told of, so that what grows with the sink is seen.
+const LAP: usize = 1_000_000;
+
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// What to measure; without it appending, then each sink by itself
@@ -80,7 +83,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         let names: Vec<_> = sinks.iter().map(|sink| sink.name()).collect();
         report(&format!("drained into {}", names.join(" and ")), options.events, longest)?;
     }
-    if let Some(peak) = peak_memory() {
+    if let Some(peak) = memory("VmHWM:") {
         output::line(format_args!("{:<28} {:>9} MiB", "peak memory of this process", peak / 1024))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -151,13 +154,19 @@ async fn drain(
     });
     // Joining the group is no part of the throughput.
     let mut began = None;
+    let mut lap = (0, Instant::now());
     loop {
         let report = stats.report();
         let done = report.inserted + report.duplicates + report.dead_letters;
+        let done = usize::try_from(done).unwrap_or(usize::MAX);
         if began.is_none() && !report.partitions.is_empty() {
             began = Some(Instant::now());
         }
-        if usize::try_from(done).is_ok_and(|done| done >= events) {
+        if done >= lap.0 + LAP {
+            tell_lap(sink.name(), done, done - lap.0, lap.1.elapsed())?;
+            lap = (done, Instant::now());
+        }
+        if done >= events {
             break;
         }
         if running.is_finished() {
@@ -169,6 +178,14 @@ async fn drain(
     stop.cancel();
     running.await??;
     Ok(seconds)
+}
+
+fn tell_lap(sink: &str, done: usize, events: usize, took: Duration) -> Result<(), OutputError> {
+    let rate = events_per_second(events, took.as_secs_f64());
+    let memory = memory("VmRSS:").unwrap_or_default() / 1024;
+    output::line(format_args!(
+        "{sink}: {done} drained, the last at {rate:.0} events/s; {memory} MiB resident"
+    ))
 }
 
 fn report(what: &str, events: usize, seconds: f64) -> Result<(), OutputError> {
@@ -186,9 +203,9 @@ fn ratio(total: usize, count: usize) -> f64 {
     total as f64 / count.max(1) as f64
 }
 
-/// The most this process ever had resident, in KiB, where the system tells.
-fn peak_memory() -> Option<u64> {
+/// What the system says of this process's memory, in KiB, where it does.
+fn memory(member: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let line = status.lines().find(|line| line.starts_with(member))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }

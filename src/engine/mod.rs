@@ -18,6 +18,7 @@ mod metrics;
 mod operations;
 mod owed;
 mod page;
+mod patience;
 mod progress;
 mod project;
 mod questions;

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use tracing::{info, warn};
 
-use super::sync::SyncRun;
+use super::{patience::patiently, sync::SyncRun};
 use crate::{
     domain::Event,
     fail_point,
@@ -52,7 +52,7 @@ impl SyncRun {
         from: &[Position],
         progress: &mut SyncProgress,
     ) -> Result<(), Fault> {
-        let ranges = ranges(from, &self.log.extents().await?);
+        let ranges = ranges(from, &self.extents().await?);
         let records: i64 = ranges.iter().map(|range| range.high - range.low).sum();
         if records > MAX_READ_BACK {
             warn!(
@@ -71,7 +71,8 @@ impl SyncRun {
             while low < range.high {
                 let high = range.high.min(low + CHUNK);
                 let chunk = [Extent { partition: range.partition, low, high }];
-                let appended = self.appended_in(self.log.records(Topic::Events, &chunk).await?);
+                let appended = self
+                    .appended_in(patiently(&self.cancel, || self.log.records(Topic::Events, &chunk)).await?);
                 let entities: Vec<String> = appended.keys().cloned().collect();
                 let known = lease.last_appended(&entities).await?;
                 let news: Vec<Appended> = appended

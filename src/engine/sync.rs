@@ -5,9 +5,15 @@
 //! for what of that was appended all the same, so that no event stands there twice; [`super::read_back`] says where
 //! that ends. A row that is parked as a dead letter at that moment may be parked twice, as the same letter.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Instant,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::OptionFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -18,6 +24,7 @@ use super::{
     erased::Erased,
     metrics::Flow,
     page::{self, Asked, Misfits, Rows, TOLERATED_SKEW},
+    patience::patiently,
     window::Window,
 };
 use crate::{
@@ -25,7 +32,7 @@ use crate::{
     fail_point,
     fault::Fault,
     log::{Extent, Log, NewRecord, Position, Topic},
-    source::{Page, RowQuery, Scope, Source},
+    source::{Page, PageToken, RowQuery, Scope, Source},
     store::{
         Appended, Control, Coverage, Owed, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
         SyncRequest, SyncState,
@@ -151,7 +158,7 @@ impl SyncRun {
     /// Rows that were appended before are no more in a sink than those that are appended now, so the sync is done only
     /// once everything that stands in the log at its end is applied.
     async fn await_what_stood(&self, progress: &mut SyncProgress) -> Result<(), Fault> {
-        let extents = self.log.extents().await?;
+        let extents = self.extents().await?;
         let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
         let ends: Vec<Position> = extents.iter().filter(|extent| extent.high > 0).map(end).collect();
         raise(&mut progress.targets, &ends);
@@ -167,7 +174,7 @@ impl SyncRun {
         let mut reading =
             Reading { window: plan(began, began), read_up_to: None, outcome: Ok(Stopped::Exhausted) };
         reading.outcome = async {
-            let limit = self.log.max_record(Topic::Events).await?;
+            let limit = patiently(&self.cancel, || self.log.max_record(Topic::Events)).await?;
             if let Some(from) = &self.unremembered {
                 self.read_back(lease, from, progress).await?;
             }
@@ -179,15 +186,11 @@ impl SyncRun {
                 conditions: self.request.conditions.clone(),
                 page_size: self.page_size.min(self.request.limit.max(MIN_PAGE)),
             };
-            let mut after = None;
             let mut misfits = Misfits::new();
             let mut is_first = true;
-            loop {
-                let asked = Instant::now();
-                let page = self.cancel.run_until_cancelled(self.source.page(&query, after.as_ref()));
-                let Some(page) = page.await else { return Ok(Stopped::Cancelled) };
+            let mut fetched = self.fetch(&query, None).await;
+            while let Some(page) = fetched {
                 let page = page?;
-                fail_point::pass("sync.page_read");
                 if is_first {
                     is_first = false;
                     self.remember_columns(known.as_ref()).await?;
@@ -195,29 +198,54 @@ impl SyncRun {
                     reading.window = plan(page.read_at, began);
                     if is_off && reading.window.since != query.since {
                         query.since = reading.window.since;
+                        fetched = self.fetch(&query, None).await;
                         continue;
                     }
                     reading.window.read_since(query.since);
                 }
-                self.reads.passed(page.rows.len() as u64, asked.elapsed());
                 let (next, watermark) = (page.next.clone(), page.watermark);
                 let left = u64::from(self.request.limit).saturating_sub(progress.appended);
-                let (last_taken, cut) =
-                    self.append_page(lease, page, left, limit, progress, &mut misfits).await?;
+                let may_be_cut = left <= page.rows.len() as u64;
+                let mut ahead =
+                    pin!(OptionFuture::from(next.as_ref().map(|token| self.fetch(&query, Some(token)))));
+                let appending = self.append_page(lease, page, left, limit, progress, &mut misfits);
+                // The source answers while the log does, unless its answer may not be wanted.
+                let (appended, came) = if may_be_cut {
+                    (appending.await, None)
+                } else {
+                    beside(appending, ahead.as_mut()).await
+                };
+                let (last_taken, cut) = appended?;
                 // A page that was cut proves only what was taken of it.
                 reading.read_up_to = reading.read_up_to.max(if cut { last_taken } else { watermark });
                 if cut {
                     return Ok(Stopped::LimitReached);
                 }
-                let Some(token) = next else { return Ok(Stopped::Exhausted) };
-                after = Some(token);
-                if self.cancel.is_cancelled() {
-                    return Ok(Stopped::Cancelled);
+                if next.is_some() && self.cancel.is_cancelled() {
+                    break;
                 }
+                let following = match came {
+                    Some(following) => following,
+                    None => ahead.await,
+                };
+                let Some(following) = following else { return Ok(Stopped::Exhausted) };
+                fetched = following;
             }
+            Ok(Stopped::Cancelled)
         }
         .await;
         reading
+    }
+
+    /// The page after a token; none if the sync was cancelled meanwhile.
+    async fn fetch(&self, query: &RowQuery, after: Option<&PageToken>) -> Option<Result<Page, Fault>> {
+        let asked = Instant::now();
+        let page = self.cancel.run_until_cancelled(self.source.page(query, after)).await?;
+        fail_point::pass("sync.page_read");
+        if let Ok(page) = &page {
+            self.reads.passed(page.rows.len() as u64, asked.elapsed());
+        }
+        Some(page)
     }
 
     /// What is selected decides a row's identity, so it must not depend on whether the project told this process of its
@@ -326,7 +354,7 @@ impl SyncRun {
         }
         if remembered.is_empty() || self.unremembered.as_ref() == Some(&remembered) {
             let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
-            remembered = self.log.extents().await?.iter().map(end).collect();
+            remembered = self.extents().await?.iter().map(end).collect();
             progress.remembered.clone_from(&remembered);
             lease.checkpoint(progress, &[]).await?;
             fail_point::pass("sync.ends_remembered");
@@ -340,9 +368,13 @@ impl SyncRun {
         Ok(remembered)
     }
 
+    pub(super) async fn extents(&self) -> Result<Vec<Extent>, Fault> {
+        patiently(&self.cancel, || self.log.extents()).await
+    }
+
     /// What went into another topic than this sync began with is remembered of neither.
     pub(super) async fn check_log(&self) -> Result<(), Fault> {
-        let now = self.log.identity().await?.to_string();
+        let now = patiently(&self.cancel, || self.log.identity()).await?.to_string();
         if now == self.log_id {
             return Ok(());
         }
@@ -371,6 +403,20 @@ impl SyncRun {
             })
             .collect();
         self.store.note_parked(&self.letters, &noted).await
+    }
+}
+
+/// Runs `main` to its end, and `other` as long; what `other` came to if it ended first.
+async fn beside<A, B>(
+    main: impl Future<Output = A>,
+    mut other: Pin<&mut impl Future<Output = B>>,
+) -> (A, Option<B>) {
+    let (mut main, mut came) = (pin!(main), None);
+    loop {
+        tokio::select! {
+            ended = &mut main => return (ended, came),
+            other = &mut other, if came.is_none() => came = Some(other),
+        }
     }
 }
 

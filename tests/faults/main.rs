@@ -20,6 +20,7 @@ mod points;
 mod postgres;
 mod proxy;
 mod search;
+mod soak;
 mod source;
 mod suite;
 mod tls;
@@ -125,6 +126,8 @@ fn faults() -> Vec<Fault> {
         Fault::new("SIGTERM amid everything, embedded", (2, 40), endings::terminated::<Embedded>),
         Fault::new("two servers sync one table", (1, 10), endings::two_servers),
         Fault::new("two processes on one folder", (1, 10), endings::two_on_a_folder),
+        Fault::new("minutes of a soak", (0, 60), soak::minutes::<Real>),
+        Fault::new("minutes of a soak, embedded", (0, 60), soak::minutes::<Embedded>),
     ]);
     faults
 }

@@ -38,6 +38,7 @@ use keys::KeySet;
 use super::{
     EngineError, lag,
     page::Misfits,
+    patience::patiently,
     reading,
     shared::Shared,
     sync::SyncRun,
@@ -194,7 +195,8 @@ impl Reconcile {
         progress: &mut SyncProgress,
         coverage: &mut Option<Coverage>,
     ) -> Result<(), Stop> {
-        self.max_record = self.run.log.max_record(Topic::Events).await?;
+        let run = &self.run;
+        self.max_record = patiently(&run.cancel, || run.log.max_record(Topic::Events)).await?;
         progress.recount_since = self.owed_recount().await?;
         if let Some(from) = self.run.unremembered.clone() {
             self.run.read_back(lease, &from, progress).await?;
@@ -336,7 +338,7 @@ impl Reconcile {
 
     /// Waits until every sink has applied what the log holds now, and shows it.
     async fn wait_applied(&self, lease: &mut dyn SyncLease, progress: &SyncProgress) -> Result<(), Stop> {
-        let extents = self.run.log.extents().await?;
+        let extents = self.run.extents().await?;
         let ends: Vec<Position> = extents
             .iter()
             .filter(|extent| extent.high > extent.low)

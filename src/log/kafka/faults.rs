@@ -84,7 +84,7 @@ fn verdict(code: Code) -> (FaultKind, &'static str) {
             "check that the brokers in KAFKA_BOOTSTRAP_SERVERS run and can be reached from here, and that \
                  KAFKA_SECURITY_PROTOCOL is what they speak",
         ),
-        _ => (Transient, "tried again by itself; if it stays, look at the brokers' logs"),
+        _ => (Transient, "it passes by itself as a rule; if it stays, look at the brokers' logs"),
     }
 }
 

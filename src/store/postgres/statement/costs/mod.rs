@@ -7,16 +7,24 @@
 //! These are bounds for what people write, not a proof; [`super::super::session`] keeps the place of a question that the
 //! server goes on with.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::ControlFlow,
-};
+mod made;
+#[cfg(test)]
+mod tests;
+mod written;
+
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, Value, Visit, Visitor,
+    BinaryOperator, DataType, Expr, ObjectName, Query, SelectItem, SetExpr, TableFactor, Visit, Visitor,
 };
 
+use self::{
+    made::{Made, column},
+    written::{
+        arguments, by_place, growth, growth_of_matches, has_width, is_like, is_written, joined, literal,
+        text, times,
+    },
+};
 use super::{folded, folded_names, refuse};
 use crate::store::Readable;
 
@@ -29,9 +37,6 @@ const MAX_NEEDLE_BYTES: usize = 1_000;
 
 /// How many times as long as what is stored all of a statement's calls together may make a text.
 const MAX_GROWTH: f64 = 100.0;
-
-/// Taken for what a column puts in the place of a text.
-const GROWTH_OF_A_COLUMN: f64 = 10.0;
 
 /// The length that a text may be filled up to.
 const MAX_FILLED: f64 = 1_000.0;
@@ -117,120 +122,6 @@ pub(super) fn bounded(statement: &impl Visit, readable: &Readable) -> Flow {
     let mut made = Made::default();
     let _ = statement.visit(&mut made);
     statement.visit(&mut Costs { readable, made: &made, growth: 1.0, gathered: 0 })
-}
-
-/// What the statement's own names stand for; nothing where that can't be told.
-#[derive(Default)]
-struct Made(BTreeMap<String, Vec<Option<Expr>>>);
-
-impl Made {
-    fn add(&mut self, name: String, expr: Option<&Expr>) {
-        self.0.entry(name).or_default().push(expr.cloned());
-    }
-
-    /// The names behind an alias, with what the query gives them where it is told in order.
-    fn rename(&mut self, alias: &TableAlias, query: Option<&Query>) {
-        let items = match query.map(|query| &*query.body) {
-            Some(SetExpr::Select(select)) => select.projection.as_slice(),
-            _ => &[],
-        };
-        for (i, column) in alias.columns.iter().enumerate() {
-            let expr = match items.get(i) {
-                Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => Some(expr),
-                _ => None,
-            };
-            self.add(folded(&column.name), expr);
-        }
-    }
-}
-
-impl Visitor for Made {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            self.rename(&cte.alias, Some(&cte.query));
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-        for item in &select.projection {
-            match item {
-                SelectItem::ExprWithAlias { expr, alias } => self.add(folded(alias), Some(expr)),
-                SelectItem::UnnamedExpr(expr) if column(expr).is_none() => {
-                    for name in default_names(expr) {
-                        self.add(name, Some(expr));
-                    }
-                }
-                _ => {}
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-        match factor {
-            TableFactor::Derived { alias: Some(alias), subquery, .. } => self.rename(alias, Some(subquery)),
-            TableFactor::Table { args: Some(_), alias, name, .. }
-            | TableFactor::Function { alias, name, .. } => {
-                self.add(folded_names(name).pop().unwrap_or_default(), None);
-                if let Some(alias) = alias {
-                    self.add(folded(&alias.name), None);
-                    self.rename(alias, None);
-                }
-            }
-            TableFactor::UNNEST { alias, .. } => {
-                self.add("unnest".to_owned(), None);
-                if let Some(alias) = alias {
-                    self.add(folded(&alias.name), None);
-                    self.rename(alias, None);
-                }
-            }
-            TableFactor::Table { alias: Some(alias), .. }
-            | TableFactor::NestedJoin { alias: Some(alias), .. } => self.rename(alias, None),
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-/// What Postgres may call a column that was given no name.
-fn default_names(expr: &Expr) -> Vec<String> {
-    match expr {
-        Expr::Function(call) => folded_names(&call.name).pop().into_iter().collect(),
-        Expr::Cast { expr, data_type, .. } => {
-            let mut names = column(expr).map(folded).map_or_else(|| default_names(expr), |name| vec![name]);
-            names.push(data_type.to_string().to_lowercase());
-            names
-        }
-        Expr::Nested(inner) => default_names(inner),
-        Expr::Substring { .. } => vec!["substring".to_owned()],
-        Expr::Trim { .. } => ["btrim", "ltrim", "rtrim"].map(str::to_owned).into(),
-        Expr::Case { .. } => vec!["case".to_owned()],
-        Expr::Overlay { .. } => vec!["overlay".to_owned()],
-        Expr::Subquery(query) => match &*query.body {
-            SetExpr::Select(select) => match select.projection.first() {
-                Some(SelectItem::ExprWithAlias { alias, .. }) => vec![folded(alias)],
-                Some(SelectItem::UnnamedExpr(expr)) => {
-                    column(expr).map(folded).map_or_else(|| default_names(expr), |name| vec![name])
-                }
-                _ => Vec::new(),
-            },
-            _ => Vec::new(),
-        },
-        _ => Vec::new(),
-    }
-}
-
-/// The name of a bare column.
-fn column(expr: &Expr) -> Option<&Ident> {
-    match expr {
-        Expr::Identifier(name) => Some(name),
-        Expr::CompoundIdentifier(parts) => parts.last(),
-        Expr::Nested(inner) => column(inner),
-        _ => None,
-    }
 }
 
 struct Costs<'a> {
@@ -485,206 +376,6 @@ impl Visitor for Costs<'_> {
                 ))
             }
             _ => FINE,
-        }
-    }
-}
-
-const fn is_like(op: &BinaryOperator) -> bool {
-    matches!(
-        op,
-        BinaryOperator::PGLikeMatch
-            | BinaryOperator::PGILikeMatch
-            | BinaryOperator::PGNotLikeMatch
-            | BinaryOperator::PGNotILikeMatch
-    )
-}
-
-fn joined<'a>(expr: &'a Expr, parts: &mut Vec<&'a Expr>) {
-    match expr {
-        Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
-            joined(left, parts);
-            joined(right, parts);
-        }
-        Expr::Nested(inner) => joined(inner, parts),
-        other => parts.push(other),
-    }
-}
-
-/// Written in the statement, which is short as a whole.
-fn is_written(expr: &Expr) -> bool {
-    match expr {
-        Expr::Value(_) => true,
-        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => is_written(inner),
-        Expr::Array(array) => array.elem.iter().all(is_written),
-        _ => false,
-    }
-}
-
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::SingleQuotedString(text)
-        | Value::EscapedStringLiteral(text)
-        | Value::UnicodeStringLiteral(text) => Some(text),
-        Value::DollarQuotedString(text) => Some(&text.value),
-        _ => None,
-    }
-}
-
-fn literal(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::Value(value) => text(&value.value),
-        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => literal(inner),
-        _ => None,
-    }
-}
-
-/// How many times as long a text may become in which one text is put in the place of another.
-#[expect(clippy::cast_precision_loss, reason = "lengths of a statement's texts")]
-fn growth(old: Option<&Expr>, new: Option<&Expr>) -> f64 {
-    let Some(new) = new else { return 1.0 };
-    let Some(new) = literal(new) else { return GROWTH_OF_A_COLUMN };
-    let old = old.and_then(literal).map_or(1, str::len).max(1);
-    new.len() as f64 / old as f64
-}
-
-/// The same of what a pattern matches. A group that is put in may be the whole text.
-#[expect(clippy::cast_precision_loss, reason = "lengths of a statement's texts")]
-fn growth_of_matches(new: Option<&Expr>, everywhere: bool) -> f64 {
-    let Some(new) = new else { return 1.0 };
-    let Some(new) = literal(new) else { return GROWTH_OF_A_COLUMN };
-    let groups = new.matches('\\').count();
-    (if everywhere { new.len() } else { groups }) as f64
-}
-
-/// A written number of times.
-fn times(count: Option<&Expr>) -> f64 {
-    match count {
-        Some(Expr::Value(value)) => match &value.value {
-            Value::Number(number, _) => number.parse().unwrap_or(f64::INFINITY),
-            _ => f64::INFINITY,
-        },
-        _ => f64::INFINITY,
-    }
-}
-
-/// Whether one of the places of a pattern of `format` is filled up.
-fn has_width(pattern: &str) -> bool {
-    pattern.replace("%%", "").split('%').skip(1).any(|place| {
-        let behind = place.trim_start_matches(|c: char| c.is_ascii_digit());
-        let kind = if behind.len() == place.len() { Some(place) } else { behind.strip_prefix('$') };
-        kind.is_none_or(|kind| !kind.starts_with(['s', 'I', 'L']))
-    })
-}
-
-fn arguments(call: &Function) -> Option<Vec<&Expr>> {
-    match &call.args {
-        FunctionArguments::None | FunctionArguments::Subquery(_) => Some(Vec::new()),
-        FunctionArguments::List(list) => by_place(&list.args),
-    }
-}
-
-/// The arguments by their places; nothing where they are given otherwise.
-fn by_place(arguments: &[FunctionArg]) -> Option<Vec<&Expr>> {
-    arguments
-        .iter()
-        .map(|argument| match argument {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-            _ => None,
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::Catalog;
-    use crate::store::postgres::statement::checked;
-
-    fn problem(sql: &str) -> Option<String> {
-        checked(sql, &Readable::of(Catalog::built_in()), "public").err()
-    }
-
-    #[test]
-    fn a_text_that_is_made_is_not_looked_for_in_another() {
-        let long = "(SELECT string_agg('a', '') FROM generate_series(1, 1000000))";
-        for sql in [
-            format!("SELECT strpos({long}, 'b' || left({long}, 180000))"),
-            format!("SELECT position({long} IN nome) FROM leads"),
-            format!("SELECT translate({long}, replace(left({long}, 15000), 'a', 'b'), 'c')"),
-            format!("SELECT translate({long}, 'a', {long})"),
-            format!("SELECT btrim({long}, {long}), 1"),
-            format!("SELECT trim(both {long} FROM {long})"),
-            format!("SELECT ltrim('a', {long})"),
-            format!("SELECT {long} LIKE '%' || left({long}, 100000) || 'b%'"),
-            format!("WITH x AS MATERIALIZED (SELECT {long} AS t) SELECT t NOT ILIKE substr(t, 1, 100000) FROM x"),
-            format!("SELECT {long} ~~* {long}, 1"),
-            format!("SELECT nome !~~ ALL (ARRAY['a%', {long}]) FROM leads"),
-            format!("SELECT nome LIKE ANY (ARRAY['a%', {long}]) FROM leads"),
-            format!("SELECT split_part({long}, {long}, 1)"),
-            format!("SELECT string_to_array({long}, {long})"),
-            format!("SELECT * FROM string_to_table({long}, {long})"),
-            format!("SELECT replace({long}, {long}, '')"),
-            format!("SELECT replace({long}, 'a', {long})"),
-            format!("WITH x AS (SELECT {long} AS t) SELECT strpos(t, t) FROM x"),
-            format!("WITH x(t) AS (SELECT {long}) SELECT strpos(t, lower(t)) FROM x"),
-            format!("WITH x AS (SELECT {long} AS nome) SELECT strpos(nome, nome) FROM x"),
-            format!("WITH x AS (SELECT left({long}, 9)) SELECT strpos(\"left\", \"left\") FROM x"),
-            format!("SELECT strpos(t.t, t.t) FROM (SELECT {long}) AS t(t)"),
-            "SELECT strpos('a', v) FROM jsonb_array_elements_text('[]') AS v".to_owned(),
-            format!("SELECT strpos(nome, '{}') FROM leads", "a".repeat(MAX_NEEDLE_BYTES + 1)),
-            "WITH x AS (SELECT nome || nome AS a FROM leads), y AS (SELECT a || a AS b FROM x) SELECT strpos(b, b) FROM y".to_owned(),
-            "SELECT array(SELECT generate_series(1, 60000)) && array(SELECT generate_series(60001, 120000))".to_owned(),
-            "WITH x AS (SELECT array_agg(i) AS v FROM generate_series(1, 60000) AS i) SELECT v @> v FROM x".to_owned(),
-            "WITH x AS (SELECT jsonb_object_agg(i, i) AS v, array_agg(i::text) AS k FROM generate_series(1, 60000) AS i)
-             SELECT v - k FROM x".to_owned(),
-            "SELECT metadata - array(SELECT nome FROM leads) FROM leads".to_owned(),
-        ] {
-            assert!(problem(&sql).is_some_and(|problem| problem.contains("can't stop it")), "{sql}: {:?}", problem(&sql));
-        }
-    }
-
-    #[test]
-    fn what_people_look_for_is_short() {
-        for sql in [
-            "SELECT strpos(lower(nome), lower('Ana')), position('@' IN email), split_part(email, '@', 2) FROM leads",
-            "SELECT replace(replace(replace(telefone, '(', ''), ')', ''), '-', '') FROM leads",
-            "SELECT replace(nome, origem, ''), strpos(email, split_part(nome, ' ', 1)) FROM leads",
-            "SELECT regexp_replace(telefone, '(\\d{2})(\\d{5})(\\d{4})', '(\\1) \\2-\\3'),
-                    regexp_replace(telefone, '\\D', '', 'g'), translate(nome, 'áéí', 'aei') FROM leads",
-            "SELECT interesse && ARRAY['casa'], interesse @> '{lote}', metadata @> '{\"a\": 1}', metadata - 'a' FROM leads",
-            "SELECT array_agg(nome) && ARRAY['Ana', 'Bia'] FROM leads",
-            "SELECT l.interesse && m.interesse FROM leads l, leads m",
-            "WITH x AS (SELECT nome AS name, email FROM leads) SELECT strpos(email, name), max(versao) - min(versao) FROM x, leads GROUP BY 1",
-            "SELECT string_agg(nome, ', ' ORDER BY nome), array_agg(DISTINCT origem) FROM leads",
-            "SELECT string_to_array(nome, ' '), array_to_string(interesse, ', '), concat_ws(' ', nome, email) FROM leads",
-            "SELECT max(x.n) - min(x.n) FROM (SELECT count(*) AS n FROM leads GROUP BY origem) AS x",
-            "WITH RECURSIVE d(n, p) AS (SELECT 1, 'a' UNION ALL SELECT n + 1, p || '/' || n FROM d WHERE n < 7) SELECT p FROM d",
-            "SELECT nome LIKE '%a%', email ILIKE '%' || nome || '%', nome NOT LIKE lower(origem) || '%' FROM leads",
-            "SELECT nome LIKE ANY (ARRAY['a%', 'b%']), nome ~~ ANY ('{a%,b%}'), nome ~~ 'a%' FROM leads",
-            "SELECT lpad(nome, 10, '.'), repeat('-', 20), format('%s: %s', nome, email) FROM leads",
-        ] {
-            assert_eq!(problem(sql), None, "{sql}");
-        }
-    }
-
-    #[test]
-    fn what_grows_without_bound_or_is_gathered_by_the_dozen_is_refused() {
-        let ten =
-            (0..5).fold("'aaaaaaaaaa'".to_owned(), |text, _| format!("replace({text}, 'a', 'aaaaaaaaaa')"));
-        for sql in [
-            format!("SELECT length({ten})"),
-            "WITH a AS (SELECT replace('aaaaaaaaaa', 'a', 'aaaaaaaaaa') AS t), b AS (SELECT replace(t, 'a', 'aaaaaaaaaa') AS t FROM a)
-             SELECT replace(t, 'a', 'aaaaaaaaaa') FROM b".to_owned(),
-            "SELECT regexp_replace(regexp_replace(nome, '.', '12345678901', 'g'), '.', '12345678901', 'g') FROM leads".to_owned(),
-            "SELECT repeat(nome, 1000000000) FROM leads".to_owned(),
-            "SELECT repeat(nome, score_qualificacao::int) FROM leads".to_owned(),
-            "SELECT lpad(nome, 100000000) FROM leads".to_owned(),
-            "SELECT format('%1000000000s', nome) FROM leads".to_owned(),
-            "WITH RECURSIVE d(t) AS (SELECT 'x' UNION ALL SELECT t || t FROM d) SELECT max(length(t)) FROM d".to_owned(),
-            "WITH RECURSIVE d(t) AS (SELECT 'x' UNION ALL SELECT replace(t, 'x', 'xx') FROM d) SELECT max(length(t)) FROM d".to_owned(),
-            format!("SELECT {}", ["length(string_agg(nome, 'a'))"; 5].join(", ")) + " FROM leads",
-        ] {
-            assert!(problem(&sql).is_some(), "{sql}");
         }
     }
 }
