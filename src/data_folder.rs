@@ -45,6 +45,20 @@ impl DataFolder {
         &self.path
     }
 
+    /// How many bytes the disk of a folder has left, where the system tells.
+    pub fn room(path: &Path) -> Option<u64> {
+        #[cfg(unix)]
+        {
+            let disk = rustix::fs::statvfs(path).ok()?;
+            Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = path;
+            None
+        }
+    }
+
     /// Takes the right to write, or keeps it. Asked before every change, so that whoever was second takes over when
     /// the first has ended.
     ///

@@ -8,7 +8,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -58,6 +58,8 @@ pub struct EmbeddedDb {
     /// Once this process holds the folder.
     writer: Mutex<Option<Arc<Mutex<Connection>>>>,
     pressure: Arc<MemoryPressure>,
+    /// A table was made anew that somebody dropped under this process: whoever drains begins anew.
+    remade: Arc<AtomicBool>,
 }
 
 /// SQLite's memory is limited for the whole process, and one statement of somebody else's can take it all. So a call
@@ -115,6 +117,7 @@ impl EmbeddedDb {
             readers: Arc::new(Mutex::new(vec![reader])),
             writer: Mutex::new(writer),
             pressure: Arc::default(),
+            remade: Arc::default(),
         }))
     }
 
@@ -159,18 +162,30 @@ impl EmbeddedDb {
         what: &'static str,
         work: impl Fn(&Transaction<'_>) -> rusqlite::Result<Result<T, E>> + Send + 'static,
     ) -> Result<Result<T, E>, Fault> {
-        let (connection, pressure) = (self.writer(what)?, self.pressure.clone());
+        let (connection, pressure, remade) = (self.writer(what)?, self.pressure.clone(), self.remade.clone());
         blocking(what, move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let (outcome, committed) = pressure.outlasted(|| {
-                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let outcome = work(&transaction)?;
-                // Dropped uncommitted, a transaction is rolled back.
-                let committed = if outcome.is_ok() { transaction.commit() } else { Ok(()) };
-                Ok((outcome, committed))
-            })?;
-            // Whether a commit that failed is on disk is not known, so it is not tried again here.
-            committed.map(|()| outcome)
+            let mut is_made = false;
+            loop {
+                let attempt = pressure.outlasted(|| {
+                    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                    let outcome = work(&transaction)?;
+                    // Dropped uncommitted, a transaction is rolled back.
+                    let committed = if outcome.is_ok() { transaction.commit() } else { Ok(()) };
+                    Ok((outcome, committed))
+                });
+                match attempt {
+                    // Somebody dropped it under this process, which alone may make it anew.
+                    Err(error) if !is_made && lacks_table(&error) => {
+                        migrate(&mut connection)?;
+                        remade.store(true, Ordering::Relaxed);
+                        is_made = true;
+                    }
+                    Err(error) => return Err(error),
+                    // Whether a commit that failed is on disk is not known, so it is not tried again here.
+                    Ok((outcome, committed)) => return committed.map(|()| outcome),
+                }
+            }
         })
         .await
     }
@@ -211,6 +226,11 @@ impl EmbeddedDb {
             Ok(outcome)
         })
         .await
+    }
+
+    /// Says whether a table was made anew that somebody dropped under this process.
+    pub fn remade(&self) -> &AtomicBool {
+        &self.remade
     }
 
     /// What statements of others must watch.
@@ -259,6 +279,14 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+fn lacks_table(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.starts_with("no such table"),
+        rusqlite::Error::SqlInputError { msg, .. } => msg.starts_with("no such table"),
+        _ => false,
+    }
+}
+
 /// Whether an error passes by itself, and what to do about it.
 fn fault(what: &str, error: &rusqlite::Error) -> Fault {
     // SQLite's own messages name tables and columns; those of conversions quote values.
@@ -268,7 +296,7 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
         _ => "a stored row is not what sluice expects".to_owned(),
     };
-    if message.starts_with("no such table") {
+    if lacks_table(error) {
         return Fault::misconfigured(PART, format!("{what} failed: {message}"), NextStep::Migrate);
     }
     let (kind, advice) = match error.sqlite_error_code() {

@@ -36,6 +36,8 @@ pub(super) struct Ending {
     within: Duration,
     asked: CancellationToken,
     begun: Arc<OnceLock<Instant>>,
+    /// Whether what was asked for failed, once that was said.
+    told: Arc<OnceLock<bool>>,
 }
 
 impl Ending {
@@ -50,6 +52,7 @@ impl Ending {
             within: END_WITHIN.max(grace + CUTTING + CLOSING),
             asked: CancellationToken::new(),
             begun: Arc::default(),
+            told: Arc::default(),
         };
         let heard = ending.clone();
         tokio::spawn(async move {
@@ -78,24 +81,43 @@ impl Ending {
         tokio::time::timeout_at(until, question).await.ok()
     }
 
+    /// All is done and said: what still takes its time, as files that are closed on a busy disk, changes nothing of it.
+    pub(super) fn told(&self, failed: bool) {
+        self.told.set(failed).ok();
+    }
+
     /// When the end began; from now on it is certain.
     fn begin(&self) -> Instant {
         *self.begun.get_or_init(|| {
-            let within = self.within;
+            let (within, told) = (self.within, self.told.clone());
             let last = thread::Builder::new().name("ending".to_owned()).spawn(move || {
                 thread::sleep(within.saturating_sub(LAST_WORD));
-                output::note(format_args!(
-                    "error: something still hangs {} s after this process was asked to end, so it ends as it is; \
-                     what was not committed is read again",
-                    within.as_secs()
-                ));
-                process::exit(1);
+                let (note, code) = last_word(told.get().copied(), within);
+                if let Some(note) = note {
+                    output::note(note);
+                }
+                process::exit(code);
             });
             if let Err(error) = last {
                 error!(%error, "no thread for the end of the process: what hangs holds it up");
             }
             Instant::now()
         })
+    }
+}
+
+/// What is said, and how the process ends, when something outlasts its time.
+fn last_word(told: Option<bool>, within: Duration) -> (Option<String>, i32) {
+    match told {
+        Some(failed) => (None, i32::from(failed)),
+        None => {
+            let note = format!(
+                "error: something still hangs {} s after this process was asked to end, so it ends as it is; what was not \
+                 committed is read again",
+                within.as_secs()
+            );
+            (Some(note), 1)
+        }
     }
 }
 
@@ -134,4 +156,17 @@ fn ignores_hangups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & HANGUP != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_closes_slowly_after_all_was_said_changes_nothing_of_how_it_ended() {
+        assert_eq!(last_word(Some(false), END_WITHIN), (None, 0));
+        assert_eq!(last_word(Some(true), END_WITHIN), (None, 1));
+        let (note, code) = last_word(None, END_WITHIN);
+        assert!(note.is_some_and(|note| note.contains("something still hangs 10 s")) && code == 1);
+    }
 }

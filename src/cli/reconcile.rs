@@ -44,6 +44,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         output::line(line)?;
     }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
+    ending.told(failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -4,6 +4,7 @@ use std::{
 };
 
 use clap::Args;
+use tempfile::TempDir;
 
 use super::{
     Failure,
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::{
     config::Settings,
+    data_folder::DataFolder,
     engine::{PartStatus, PipelineStatus, TableStatus},
     parts,
 };
@@ -25,14 +27,46 @@ pub(super) struct Options {
 
 /// Asks every part and prints the answers; writes nothing. Fails where the pipeline is not healthy.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let engine = parts::engine(settings).await?;
-    let status = engine.inspection.status().await.worded(worded);
+    let empty = EmptyFolder::in_place_of(settings)?;
+    let engine = parts::engine(empty.as_ref().map_or(settings, |empty| &empty.settings)).await?;
+    let mut status = engine.inspection.status().await.worded(worded);
+    if let Some(empty) = &empty {
+        empty.hide(&mut status, settings);
+    }
     if options.json {
         output::pretty_json(&status)?;
     } else {
         print(&status)?;
     }
     Ok(if status.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// An empty folder in place of one in which nothing was made yet: the embedded parts make their files when they are opened.
+/// Removed when dropped.
+struct EmptyFolder {
+    settings: Settings,
+    _folder: TempDir,
+}
+
+impl EmptyFolder {
+    /// `None` where there is something to look at.
+    fn in_place_of(settings: &Settings) -> Result<Option<Self>, Failure> {
+        if DataFolder::FILES.iter().any(|name| settings.data_dir.join(name).exists()) {
+            return Ok(None);
+        }
+        let folder = TempDir::new().map_err(|error| format!("an empty folder could not be made: {error}"))?;
+        // As the parts spell it.
+        let data_dir = folder.path().canonicalize().map_err(|error| error.to_string())?;
+        Ok(Some(Self { settings: Settings { data_dir, ..settings.clone() }, _folder: folder }))
+    }
+
+    fn hide(&self, status: &mut PipelineStatus, settings: &Settings) {
+        let (shown, meant) =
+            (self.settings.data_dir.display().to_string(), settings.data_dir.display().to_string());
+        for part in [&mut status.source, &mut status.log].into_iter().chain(&mut status.sinks) {
+            part.detail = part.detail.replace(&shown, &meant);
+        }
+    }
 }
 
 fn print(status: &PipelineStatus) -> Result<(), OutputError> {

@@ -82,6 +82,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         output::note(spot.worded(worded));
     }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
+    ending.told(failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -1,7 +1,7 @@
 //! The event envelope: the value of a log record, immutable, one version of one source row.
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -141,7 +141,8 @@ impl Event {
             usuario: &self.usuario,
             evento: &self.evento,
             valor: self.valor,
-            timestamp: self.timestamp,
+            // What every store keeps: an index filled from one is as one filled from the log.
+            timestamp: self.timestamp.trunc_subsecs(6),
             categoria: &self.categoria,
             entidade: &self.entidade,
         };

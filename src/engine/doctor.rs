@@ -289,7 +289,7 @@ fn log_findings(part: &str, facts: LogFacts) -> Vec<Finding> {
             part,
             "retention",
             format!("records are kept for {} hours", kept.as_secs() / 3600),
-            "set the topic's retention.ms to -1: what is gone from the log can't be drained or rebuilt from",
+            "set the topic's retention.ms to -1: what is gone from the log can't be drained, and indices are rebuilt from the store then",
         ),
     }];
     if let Some(bytes) = facts.max_message_bytes.filter(|bytes| *bytes < KafkaSettings::MAX_MESSAGE_BYTES) {

@@ -6,34 +6,28 @@
 //! what a part that was down still holds is removed by erasing again. No key and no value of the person reaches the log of
 //! this process.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+mod whom;
 
-use chrono::{DateTime, Utc};
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::info;
 
-use super::{EngineError, EntityKey, dead_letters, questions::referring_to, shared::Shared};
+use super::{EngineError, EntityKey, dead_letters, shared::Shared};
 use crate::{
-    domain::{Catalog, Compare, Row, Table},
+    domain::{Catalog, Table},
     fault::Fault,
-    index::{IndexName, SearchRequest, Sort},
     log::{Extent, Position, Record, Topic},
-    source::{Condition, RowQuery, Scope},
     store::{Resolution, Settled},
 };
 
 /// Letters read at a time.
 const LETTERS: i64 = 256;
 
-/// Rows asked for by key in one request.
-const KEYS: usize = 100;
-
 /// The shortest key or value, in bytes, that what mentions it is about: a small number is mentioned by chance.
 const UNMISTAKABLE: usize = 8;
-
-/// Documents that an index is asked for to find keys.
-const DOCUMENTS: u32 = 100;
 
 /// Whom to erase.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +87,8 @@ struct Found {
     left: u64,
     /// Rows that still stand at the source; `None` where it could not be asked.
     at_source: Result<u64, Fault>,
+    /// The index could not be asked who is meant.
+    index_unasked: Option<String>,
     letters: Vec<Resolution>,
 }
 
@@ -122,7 +118,7 @@ impl Erasures {
             rows += erased.entities + erased.events + erased.marks;
         }
         let mut removed = vec![RemovedFrom { place: store.name().to_owned(), count: rows, error: None }];
-        removed.push(self.remove_documents(&found.targets).await);
+        removed.push(self.remove_documents(&found).await);
         removed.push(self.settle_letters(&found).await);
         let from_log = self.empty_records(&found).await;
         let keeps_records = from_log.is_none();
@@ -140,130 +136,10 @@ impl Erasures {
         })
     }
 
-    /// Who is meant, wherever something is known of them.
-    async fn find(&self, request: &ErasureRequest, by: &str) -> Result<Found, EngineError> {
-        let ErasureRequest { table, who, related } = request;
-        let unknown = || EngineError::UnknownEntity { table: *table, key: who.clone() };
-        let mut at_source = None;
-        let (keys, value) = match who {
-            EntityKey::Key(key) => {
-                let key = table.key.kind.spelled(key).ok_or_else(|| EngineError::Invalid {
-                    field: "key",
-                    problem: format!("is no key of {table}, whose keys are of the type {:?}", table.key.kind)
-                        .to_lowercase(),
-                })?;
-                (vec![key], None)
-            }
-            EntityKey::Lookup { column, value } => {
-                let known = table.definition().column(column).filter(|column| column.lookup);
-                let Some(column) = known else {
-                    let field = if column == "email" { "email" } else { "key" };
-                    let problem = format!(
-                        "{table} has no column {column} that entities are looked up by; give the key"
-                    );
-                    return Err(EngineError::Invalid { field, problem });
-                };
-                let (keys, asked) = self.keys_with(*table, &column.name, value).await?;
-                at_source = asked.err();
-                (keys, Some(value.clone()))
-            }
-        };
-        if keys.is_empty() {
-            // A letter without a key may still be about them.
-            let letters = self.letters_about(&[(*table, Vec::new())], value.as_deref(), by).await?;
-            if letters.is_empty() {
-                return Err(unknown());
-            }
-            let at_source = at_source.map_or(Ok(0), Err);
-            return Ok(Found { targets: vec![(*table, keys)], left: 0, at_source, letters });
-        }
-        let (mut targets, mut left) = (vec![(*table, keys.clone())], 0);
-        for (other, column) in referring_to(self.shared.catalog, *table) {
-            let mut referring = BTreeSet::new();
-            for key in &keys {
-                referring.extend(self.shared.store.keys_with(other, column, key).await?);
-            }
-            if *related && !referring.is_empty() {
-                targets.push((other, referring.into_iter().collect()));
-            } else {
-                left += referring.len() as u64;
-            }
-        }
-        let at_source = match at_source {
-            Some(fault) => Err(fault),
-            None => self.count_at_source(&targets).await,
-        };
-        let letters = self.letters_about(&targets, value.as_deref(), by).await?;
-        Ok(Found { targets, left, at_source, letters })
-    }
-
-    /// The keys of entities that have this value in a column, in the store, in the index and at the source; whether the
-    /// source could be asked.
-    async fn keys_with(
-        &self,
-        table: Table,
-        column: &str,
-        value: &str,
-    ) -> Result<(Vec<String>, Result<(), Fault>), Fault> {
-        let mut keys: BTreeSet<String> =
-            self.shared.store.keys_with(table, column, value).await?.into_iter().collect();
-        // What an erasure left that could not reach the index. An index that is down is told of when it is erased from.
-        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
-        let request = SearchRequest {
-            index: IndexName::Entities(table),
-            query: Some(format!("{column}.keyword:\"{escaped}\"")),
-            sort: Sort::Newest,
-            from: 0,
-            size: DOCUMENTS,
-            count_by: Vec::new(),
-            count_by_day: false,
-            zone: self.shared.settings.zone,
-        };
-        if let Ok(answer) = self.shared.index.search(&request).await {
-            keys.extend(answer.hits.into_iter().map(|hit| hit.id));
-        }
-        let query = RowQuery {
-            table,
-            scope: Scope::Whole,
-            since: DateTime::UNIX_EPOCH,
-            conditions: vec![Condition {
-                column: column.to_owned(),
-                compare: Compare::Eq,
-                value: value.to_owned(),
-            }],
-            page_size: u32::try_from(KEYS).unwrap_or(u32::MAX),
-        };
-        let asked = match self.shared.source.page(&query, None).await {
-            Ok(page) => {
-                let rows = page.rows.iter().filter_map(|row| Row::of(table, row.as_str())?.key().ok());
-                keys.extend(rows);
-                Ok(())
-            }
-            Err(fault) => Err(fault),
-        };
-        Ok((keys.into_iter().collect(), asked))
-    }
-
-    async fn count_at_source(&self, targets: &Targets) -> Result<u64, Fault> {
-        let mut rows = 0;
-        for (table, keys) in targets {
-            for keys in keys.chunks(KEYS) {
-                let query = RowQuery {
-                    table: *table,
-                    scope: Scope::Keys(keys.to_vec()),
-                    since: DateTime::UNIX_EPOCH,
-                    conditions: Vec::new(),
-                    page_size: u32::try_from(KEYS).unwrap_or(u32::MAX),
-                };
-                rows += self.shared.source.page(&query, None).await?.rows.len() as u64;
-            }
-        }
-        Ok(rows)
-    }
-
-    async fn remove_documents(&self, targets: &Targets) -> RemovedFrom {
-        let mut removed = RemovedFrom { place: self.shared.index.name().to_owned(), count: 0, error: None };
-        for (table, keys) in targets {
+    async fn remove_documents(&self, found: &Found) -> RemovedFrom {
+        let (place, error) = (self.shared.index.name().to_owned(), found.index_unasked.clone());
+        let mut removed = RemovedFrom { place, count: 0, error };
+        for (table, keys) in &found.targets {
             match self.shared.index.erase(*table, keys).await {
                 Ok(count) => removed.count += count,
                 Err(fault) => removed.error = Some(fault.to_string()),

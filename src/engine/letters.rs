@@ -227,6 +227,18 @@ impl Letters {
         Ok(records_in(&extents).saturating_sub(settled))
     }
 
+    /// Which sinks could not take the letters that are open; nothing of those that name no entity.
+    pub(super) async fn refusers(&self) -> Result<String, Fault> {
+        let log = self.shared.log.dead_letters_identity().await?.to_string();
+        let extents = self.shared.log.dead_letter_extents().await?;
+        let open = self.shared.store.open_by_sink(&log, &extents).await?;
+        let told = open.into_iter().map(|(sink, count)| match sink {
+            Some(sink) => format!("{sink} could not take {count}"),
+            None => format!("{count} are of rows that made no event"),
+        });
+        Ok(told.collect::<Vec<_>>().join(", "))
+    }
+
     /// Appends the events of dead letters again and settles the letters. One that still makes no event stays open.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause, tables:
 use crate::{
     fault::Fault,
     next_step::{NextStep, Remark},
-    store::{AccessWarning, Notice, NoticeKind, QuestionAccess, Schedule, StoreFacts},
+    store::{AccessWarning, Notice, NoticeKind, QuestionAccess, Schedule, StoreFacts, lost_with},
 };
 
 /// What was found replaced, cut or restored lately.
@@ -28,10 +28,12 @@ fn next_step(kind: NoticeKind) -> &'static str {
         NoticeKind::RecordsRemoved => {
             "nothing, once the tables were synced again; give the topic a retention.ms of -1"
         }
-        NoticeKind::LogReplaced
-        | NoticeKind::SinkReplaced
-        | NoticeKind::LogCut
-        | NoticeKind::StoreWentBack => "nothing, once the lag is 0; find out who did it if you did not",
+        NoticeKind::LogReplaced | NoticeKind::SinkReplaced | NoticeKind::LogCut => {
+            "nothing, once the lag is 0; find out who did it if you did not"
+        }
+        NoticeKind::StoreWentBack => {
+            "erase again whom you erased since the state that was restored; otherwise nothing, once the lag is 0"
+        }
         NoticeKind::TableDropped => "do what it says, if it says so; find out who dropped it if you did not",
     }
 }
@@ -45,7 +47,9 @@ pub(super) fn store_findings(part: &str, facts: StoreFacts) -> Vec<Finding> {
     let migrated = match pending_migrations {
         _ if is_fresh => Finding::warning(part, "migrated", "nothing was made in it yet", NextStep::Migrate),
         _ if !dropped.is_empty() => {
-            let detail = format!("somebody dropped {}", dropped.join(", "));
+            let ledger = dropped.iter().find(|table| table.starts_with("sluice_eras"));
+            let lost = ledger.map(|table| format!(": {}", lost_with(table))).unwrap_or_default();
+            let detail = format!("somebody dropped {}{lost}", dropped.join(", "));
             Finding::new(part, "migrated", Outcome::Failed, detail, Some(NextStep::Migrate))
         }
         0 => Finding::ok(part, "migrated", "every migration of this release was run"),

@@ -1,10 +1,13 @@
-//! Builds an index anew from the log while the old one serves.
+//! Builds an index anew from the log, and from the store where the log lacks some, while the old one serves.
 //!
-//! A rebuild reads the log from its beginning in a consumer group of its own. When it has read what was there, the
+//! A rebuild reads the log from where it begins in a consumer group of its own, and fills in what the store has where the
+//! log has lost its beginning or the new index holds fewer than the store: see [`fill`]. Then the
 //! new index takes the old one's place in one step. What the ordinary drain had in hand at that moment may have gone
 //! into the old index only: so the rebuild reads on to the end that the log had after the change, and only then is
 //! the old index removed. The new index itself remembers the rebuild and the group how far it is, so a process that
 //! starts goes on with what another has left.
+
+mod fill;
 
 use std::{
     collections::HashMap,
@@ -20,13 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use self::fill::{Filled, FromTheFirst};
 use super::{EngineError, drain::Drain, reading::Reading, shared::Shared, stats::DrainStats, supervisor};
 use crate::{
     backoff::Backoff,
     fail_point,
     fault::{Fault, FaultKind},
-    index::{Index, IndexName, Rebuild},
-    log::{Extent, Log, Position},
+    index::{IndexName, Rebuild},
+    log::{Extent, Position},
 };
 
 /// How often it is looked how far a rebuild is.
@@ -50,7 +54,7 @@ pub struct RebuildStatus {
     #[schemars(with = "String")]
     pub index: IndexName,
     pub phase: RebuildPhase,
-    /// Records of the log still to be read in this phase; absent before the log was asked.
+    /// Records of the log, or rows of the store, still to be read; absent before the log was asked.
     pub pending: Option<u64>,
     pub started_at: DateTime<Utc>,
     /// What went wrong last; it is tried again by itself.
@@ -82,25 +86,32 @@ impl Rebuilds {
         Self { shared, latest: Mutex::default() }
     }
 
-    /// Begins to build indices anew from the log, or joins the rebuilds that are under way.
+    /// Begins to build indices anew, or joins the rebuilds that are under way.
     ///
     /// # Errors
-    /// When the log no longer holds its first records, so that documents would be lost; when log or index can't be
-    /// reached or refuse.
+    /// When documents would be lost, because neither the log nor the store has what they were made of; when log, store or
+    /// index can't be reached or refuse.
     pub async fn begin(&self, indices: &[IndexName]) -> Result<Vec<RebuildStatus>, EngineError> {
+        self.shared.ready_store().await?;
         let extents = self.shared.log.extents().await?;
-        if let Some(cut) = extents.iter().find(|extent| extent.low > 0) {
-            return Err(EngineError::Invalid {
-                field: "index",
-                problem: format!(
-                    "the log begins at record {} of partition {}: what was removed before it would be missing in an index made from it",
-                    cut.low, cut.partition
-                ),
-            });
+        let (under_way, ledger) = (self.under_way().await?, self.shared.erased.ledger().await?);
+        for index in indices.iter().filter(|index| !under_way.contains(index)) {
+            let lost = fill::would_lose(&self.shared, *index, &extents).await?;
+            if lost > 0 {
+                return Err(EngineError::Invalid {
+                    field: "index",
+                    problem: format!(
+                        "{lost} documents of {index} would be lost: the log no longer holds what they were made of, and {0} \
+                         holds fewer than the index; bring them back into {0} first (a reconciliation appends every row \
+                         that the source has), or delete the index if it holds what it should not",
+                        self.shared.store.name()
+                    ),
+                });
+            }
         }
         let mut begun = Vec::new();
         for index in indices {
-            let rebuild = self.shared.index.begin_rebuild(*index).await?;
+            let rebuild = self.shared.index.begin_rebuild(*index, ledger.version()).await?;
             begun.push(self.follow(rebuild));
         }
         Ok(begun)
@@ -171,20 +182,8 @@ impl Rebuilds {
         let (sender, receiver) = watch::channel(RebuildStatus::of(&rebuild));
         rebuilds.insert(rebuild.index, receiver);
         let status = sender.borrow().clone();
-        let Shared { catalog, log, store, index, settings, tasks, closing, .. } = &*self.shared;
-        let drain = Drain {
-            catalog: *catalog,
-            store: store.clone(),
-            log: log.clone(),
-            sink: index.rebuild_sink(&rebuild),
-            group: format!("{}.rebuild-{}", self.shared.group_of(&**index), rebuild.id),
-            limits: settings.batch,
-            pauses: settings.pauses,
-            stats: Arc::new(DrainStats::new(index.name())),
-            parks: false,
-        };
-        let run = Run { log: log.clone(), index: index.clone(), rebuild, drain, status: sender };
-        tasks.spawn(run.run(closing.clone()));
+        let run = Run { shared: self.shared.clone(), rebuild, status: sender };
+        self.shared.tasks.spawn(run.run(self.shared.closing.clone()));
         status
     }
 
@@ -195,25 +194,79 @@ impl Rebuilds {
 
 /// One rebuild, run by this process.
 struct Run {
-    log: Arc<dyn Log>,
-    index: Arc<dyn Index>,
+    shared: Arc<Shared>,
     rebuild: Rebuild,
-    drain: Drain,
     status: watch::Sender<RebuildStatus>,
 }
 
+/// How the steps of a rebuild ended.
+enum Step {
+    Done,
+    /// What was built is not to be trusted.
+    BeginAnew,
+}
+
 impl Run {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let (index, id) = (self.rebuild.index, self.rebuild.id);
+            info!(%index, rebuild = %id, "rebuild begins");
+            let drain = self.drain();
+            let filled = stop.child_token();
+            let filling = tokio::spawn(supervisor::keep_draining(drain.clone(), filled.clone()));
+            let next = self.run_once(&drain, &stop).await;
+            filled.cancel();
+            filling.await.ok();
+            let Some(next) = next else { break };
+            warn!(%index, rebuild = %id, next = %next.id, "rebuild begins anew");
+            self.status.send_replace(RebuildStatus::of(&next));
+            self.rebuild = next;
+        }
+        if !stop.is_cancelled() {
+            self.status.send_modify(|status| {
+                status.phase = RebuildPhase::Done;
+                status.pending = Some(0);
+            });
+            info!(index = %self.rebuild.index, rebuild = %self.rebuild.id, "rebuild is done");
+        }
+    }
+
+    fn drain(&self) -> Drain {
+        let Shared { catalog, log, store, index, settings, .. } = &*self.shared;
+        let group = format!("{}.rebuild-{}", self.shared.group_of(&**index), self.rebuild.id);
+        let sink = index.rebuild_sink(&self.rebuild);
+        Drain {
+            catalog: *catalog,
+            store: store.clone(),
+            log: log.clone(),
+            sink: Arc::new(FromTheFirst { sink, log: log.clone(), group: group.clone() }),
+            group,
+            limits: settings.batch,
+            pauses: settings.pauses,
+            stats: Arc::new(DrainStats::new(index.name())),
+            parks: false,
+        }
+    }
+
+    /// The rebuild to go on with, where this one was begun anew.
+    async fn run_once(&self, drain: &Drain, stop: &CancellationToken) -> Option<Rebuild> {
         let index = self.rebuild.index;
-        info!(%index, rebuild = %self.rebuild.id, "rebuild begins");
-        let filled = stop.child_token();
-        let filling = tokio::spawn(supervisor::keep_draining(self.drain.clone(), filled.clone()));
-        let mut backoff = Backoff::new(self.drain.pauses.0, self.drain.pauses.1);
-        while let Some(outcome) = stop.run_until_cancelled(self.steps()).await {
-            match outcome {
-                Ok(()) => break,
-                // Another process that ran it too was faster.
-                Err(fault) if fault.kind == FaultKind::Invalid => break,
+        let mut backoff = Backoff::new(drain.pauses.0, drain.pauses.1);
+        loop {
+            let attempt = async {
+                match self.steps(drain).await {
+                    Ok(Step::Done) => Ok(None),
+                    Ok(Step::BeginAnew) => self.begin_anew().await.map(Some),
+                    // Another process that ran it too was faster, or began it anew.
+                    Err(fault) if fault.kind == FaultKind::Invalid => {
+                        let rebuilds = self.shared.index.rebuilds().await?;
+                        Ok(rebuilds.into_iter().find(|one| one.index == index && one.id != self.rebuild.id))
+                    }
+                    Err(fault) => Err(fault),
+                }
+            };
+            match stop.run_until_cancelled(attempt).await? {
+                Ok(next) => return next,
                 Err(fault) => {
                     let pause = backoff.next_pause(fault.retry_after);
                     warn!(%index, error = %fault, ?pause, "rebuild backs off");
@@ -222,45 +275,60 @@ impl Run {
                 }
             }
         }
-        filled.cancel();
-        filling.await.ok();
-        if !stop.is_cancelled() {
-            self.status.send_modify(|status| {
-                status.phase = RebuildPhase::Done;
-                status.pending = Some(0);
-            });
-            info!(%index, rebuild = %self.rebuild.id, "rebuild is done");
-        }
+    }
+
+    async fn begin_anew(&self) -> Result<Rebuild, Fault> {
+        let ledger = self.shared.erased.ledger().await?;
+        self.shared.index.end_rebuild(&self.rebuild).await?;
+        self.shared.index.begin_rebuild(self.rebuild.index, ledger.version()).await
     }
 
     /// Every step may be repeated, so a fault begins them again.
-    async fn steps(&self) -> Result<(), Fault> {
+    async fn steps(&self, drain: &Drain) -> Result<Step, Fault> {
+        let Shared { log, index, .. } = &*self.shared;
         fail_point::pass("rebuild.begun");
         if self.status.borrow().phase == RebuildPhase::Building {
+            if !index.rebuilds().await?.iter().any(|one| one.id == self.rebuild.id) {
+                return Err(Fault::new(
+                    index.name(),
+                    FaultKind::Invalid,
+                    "the rebuild is over",
+                    "begin another",
+                ));
+            }
             // Twice: what came while the bulk was read is little, and little is missing when the change comes.
-            for _ in 0..2 {
-                self.read_up_to(self.log.extents().await?).await?;
+            self.read_up_to(drain, log.extents().await?).await?;
+            let stored = fill::stored(&self.shared, self.rebuild.index).await?;
+            self.read_up_to(drain, log.extents().await?).await?;
+            let is_cut = fill::is_cut(&log.extents().await?);
+            if is_cut || fill::built(&*drain.sink, self.rebuild.index).await? < stored {
+                let told = |left| self.status.send_modify(|status| status.pending = Some(left));
+                if fill::fill(&self.shared, &self.rebuild, &*drain.sink, &told).await? == Filled::Overtaken {
+                    return Ok(Step::BeginAnew);
+                }
+                self.read_up_to(drain, log.extents().await?).await?;
             }
             fail_point::pass("rebuild.filled");
-            self.index.serve_rebuilt(&self.rebuild).await?;
+            index.serve_rebuilt(&self.rebuild).await?;
             fail_point::pass("rebuild.served");
             self.status.send_modify(|status| status.phase = RebuildPhase::Finishing);
         }
         // Taken after the change: whatever went into the old index only lies before it.
-        self.read_up_to(self.log.extents().await?).await?;
+        self.read_up_to(drain, log.extents().await?).await?;
         fail_point::pass("rebuild.caught_up");
-        self.index.end_rebuild(&self.rebuild).await?;
+        index.end_rebuild(&self.rebuild).await?;
         fail_point::pass("rebuild.ended");
-        Ok(())
+        Ok(Step::Done)
     }
 
-    async fn read_up_to(&self, ends: Vec<Extent>) -> Result<(), Fault> {
+    async fn read_up_to(&self, drain: &Drain, ends: Vec<Extent>) -> Result<(), Fault> {
+        let log = &*self.shared.log;
         loop {
-            let reading = Reading::of(&*self.log, &*self.drain.sink, &self.drain.group).await?;
+            let reading = Reading::of(log, &*drain.sink, &drain.group).await?;
             // A topic that was made anew meanwhile may never reach what it had.
-            let ends = reachable(&ends, &self.log.extents().await?);
-            let pending = pending(&ends, &self.log.committed(&reading.group).await?);
-            let report = self.drain.stats.report();
+            let ends = reachable(&ends, &log.extents().await?);
+            let pending = pending(&ends, &log.committed(&reading.group).await?);
+            let report = drain.stats.report();
             self.status.send_modify(|status| {
                 status.pending = Some(pending);
                 status.last_error =

@@ -298,8 +298,12 @@ impl Inspection {
         let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
         status.problems.extend(overdue);
         if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
-            let problem =
-                format!("{letters} dead letters wait in {}", self.shared.settings.dead_letter_topic);
+            let refusers = within(of_store, self.letters.refusers()).await.unwrap_or_default();
+            let refusers = if refusers.is_empty() { refusers } else { format!(": {refusers}") };
+            let problem = format!(
+                "{letters} dead letters wait in {}{refusers}",
+                self.shared.settings.dead_letter_topic
+            );
             status.warnings.push(Remark::new(problem, NextStep::SettleLetters));
         }
         status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));

@@ -274,6 +274,9 @@ pub struct Rebuild {
     pub started_at: DateTime<Utc>,
     /// The new index serves already.
     pub serves: bool,
+    /// The version of the ledger of erasures when it was begun.
+    #[serde(skip)]
+    pub erasures: Uuid,
 }
 
 /// The index port.
@@ -329,13 +332,14 @@ pub trait Index: Sink {
     /// When the index can't be reached.
     async fn rebuilds(&self) -> Result<Vec<Rebuild>, Fault>;
 
-    /// Makes an empty index beside the one that serves, or joins the rebuild that is under way.
+    /// Makes an empty index beside the one that serves, or joins the rebuild that is under way. `erasures` is the version
+    /// of the ledger of erasures.
     ///
     /// # Errors
     /// When the index can't be reached or refuses.
-    async fn begin_rebuild(&self, index: IndexName) -> Result<Rebuild, Fault>;
+    async fn begin_rebuild(&self, index: IndexName, erasures: Uuid) -> Result<Rebuild, Fault>;
 
-    /// What writes into the index that is being built, and nowhere else.
+    /// What writes into the index that is being built, shows and counts what is in it, and touches nothing else.
     fn rebuild_sink(&self, rebuild: &Rebuild) -> Arc<dyn Sink>;
 
     /// Lets the new index serve in place of the old one, in one step. Repeating it changes nothing.

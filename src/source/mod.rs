@@ -44,6 +44,9 @@ pub enum Scope {
     Whole,
     /// The rows of these keys, at most a hundred.
     Keys(Vec<String>),
+    /// Rows whose column, by its name downstream, holds this text somewhere, in whatever case, in the order of keys. Others
+    /// may be among them: whoever asks compares.
+    Holding { column: String, text: String },
 }
 
 /// What a row's column must be.

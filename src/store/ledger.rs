@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Appended, Settled};
+use super::{Appended, Settled, StoredEvent};
 use crate::{domain::Table, fault::Fault, log::Position};
 
 /// An entity as it was appended last, and as the store has it.
@@ -55,6 +55,14 @@ pub struct StrangerPage {
     pub last: Option<String>,
 }
 
+/// The events of some of the store's entities.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EntityEvents {
+    pub events: Vec<StoredEvent>,
+    /// Where to read on; `None` behind the last entity.
+    pub last: Option<String>,
+}
+
 /// The part of the store port that a reconciliation reads.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -97,6 +105,18 @@ pub trait Ledger: Send + Sync {
         after: Option<&str>,
         limit: u32,
     ) -> Result<StrangerPage, Fault>;
+
+    /// The events that carry the next `limit` entities of a table, in the order that suits the store, each with its entity's
+    /// version; those that are not stored any more are left out.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn entity_events(
+        &self,
+        table: Table,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<EntityEvents, Fault>;
 
     /// Counts the rollups anew in the windows of events that were stored since an instant of the store's clock.
     ///

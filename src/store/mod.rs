@@ -18,7 +18,7 @@ use std::collections::HashMap;
 
 pub use arrivals::{ArrivalCount, ArrivalsQuestion};
 pub use erasures::{ErasedRows, Erasures};
-pub use ledger::{Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
+pub use ledger::{EntityEvents, Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
     QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent, readable,
@@ -30,6 +30,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub(crate) use notices::lost_with;
 pub use notices::{Notice, NoticeKind, Notices, Owed, TOLD_FOR};
 pub use operations::{
     DrainBeat, Operations, ParkedEntity, Pause, Resolution, RunOutcome, Schedule, ScheduledRun, Settled,
@@ -81,8 +82,8 @@ impl SyncState {
 }
 
 /// What an interrupted sync's record says.
-const INTERRUPTED: &str =
-    "its process ended, or lost its connection, before the sync did; what it appended stays, sync again";
+const INTERRUPTED: &str = "its process ended, or lost its connection, before the sync did; what it appended stays and counts as unchanged \
+                           next time: begin it again, which reads all that this one was to read";
 
 /// What was asked of a sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

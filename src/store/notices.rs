@@ -91,7 +91,8 @@ impl Notice {
             ),
             NoticeKind::SinkReplaced => format!(
                 "{part} is another than it was (made anew, emptied, restored or copied): it is filled from the beginning \
-                 of the log"
+                 of the log{}",
+                if is_store(part) { FORGOTTEN } else { "" }
             ),
             NoticeKind::RecordsRemoved => format!(
                 "records {from} to {} of partition {partition} were removed from the log before {part} had applied them \
@@ -105,7 +106,7 @@ impl Notice {
             ),
             NoticeKind::StoreWentBack => format!(
                 "{part} stands at {to} of partition {partition} and had reached {from}: it was restored from an older \
-                 state, and is filled again from there"
+                 state, and is filled again from there{FORGOTTEN}"
             ),
             NoticeKind::TableDropped => {
                 let table = part.rsplit_once('/').map_or(part.as_str(), |(_, table)| table);
@@ -121,9 +122,25 @@ impl Notice {
     }
 }
 
+/// What else a store lost that is not what it was.
+const FORGOTTEN: &str = "; its ledger of erasures may lack those made since, and whoever was erased then comes back: erase them again";
+
+/// Whether it is the store, or one of its tables: indices go by an address or a path.
+fn is_store(part: &str) -> bool {
+    matches!(part.split('/').next(), Some("postgres" | "embedded"))
+}
+
 /// What it means that a table of sluice's own was dropped, and what is to be done.
-fn lost_with(table: &str) -> &'static str {
+pub(crate) fn lost_with(table: &str) -> &'static str {
     match table {
+        "sluice_erased" => {
+            "the ledger of erasures is empty, and whoever was erased comes back with what is read, replayed or rebuilt \
+             next: restore the table from a backup before that, or erase them again"
+        }
+        "sluice_erasure" => {
+            "the salt of the ledger of erasures is gone, so it knows nobody any more, and whoever was erased comes back with \
+             what is read, replayed or rebuilt next: restore the table from a backup before that, or erase them again"
+        }
         "eventos_agregados" => "it was added up again from eventos_raw",
         "sluice_offsets" => {
             "the log is read again from its beginning, which changes nothing of what is there"

@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{SyncRecord, SyncRequest, SyncState};
-use crate::{domain::TableName, fault::Fault, log::Extent};
+use crate::{
+    domain::{Table, TableName},
+    fault::Fault,
+    log::Extent,
+};
 
 /// A sink that nobody drains until it is resumed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -235,6 +239,25 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// When the store can't be reached.
     async fn settle_mended(&self, log: &str, table: &TableName, entities: &[String]) -> Result<u64, Fault>;
+
+    /// The next `limit` entities of a table with open letters in a log, in an order that suits the store.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn open_entities(
+        &self,
+        log: &str,
+        table: Table,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, Fault>;
+
+    /// How many letters of a log, from these offsets on, are open for entities, by the sink that could not take them;
+    /// those of rows that made no event have none.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn open_by_sink(&self, log: &str, extents: &[Extent]) -> Result<Vec<(Option<String>, u64)>, Fault>;
 
     /// What the columns of a table were when the project last told, by their names there.
     ///

@@ -22,6 +22,9 @@ use crate::support::{
     sync, table,
 };
 
+mod room;
+mod standby;
+
 on_each_adapter! {
     embedded: Embedded, real: Real;
     doctor_fails_nothing_of_a_setup_that_is_new_and_its_advice_makes_one_where_all_is_well,

@@ -23,7 +23,9 @@ use crate::{
     },
 };
 
+mod by_email;
 mod in_flight;
+mod ledger;
 
 on_each_adapter! {
     embedded: Embedded, real: Real;

@@ -49,7 +49,7 @@ mod embedded {
         let writer = bench.prepared().await;
         applied(&*writer, vec![lead(1, Uuid::new_v4(), 1, json!({"nome": "Ana"}))]).await;
         let reader = bench.prepared().await;
-        let rebuild = writer.begin_rebuild(entities("leads")).await.expect("a rebuild");
+        let rebuild = writer.begin_rebuild(entities("leads"), Uuid::nil()).await.expect("a rebuild");
         let sink = writer.rebuild_sink(&rebuild);
         let anew = (1..=3).map(|n| lead(n, Uuid::new_v4(), 1, json!({"nome": "Bia"}))).collect();
         applied(&*sink, anew).await;

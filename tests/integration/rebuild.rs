@@ -26,6 +26,8 @@ use crate::{
     },
 };
 
+mod from_store;
+
 fn leads_index() -> IndexName {
     IndexName::Entities(table("leads"))
 }
@@ -127,7 +129,7 @@ async fn documents_deleted_by_hand_come_back_while_searches_are_answered_and_wri
 
 async fn a_rebuild_that_a_stopped_process_left_behind_is_finished_by_the_next<P: Place>() {
     let place: P = with_leads_deleted(100).await;
-    let begun = place.index().begin_rebuild(leads_index()).await.expect("a rebuild");
+    let begun = place.index().begin_rebuild(leads_index(), uuid::Uuid::nil()).await.expect("a rebuild");
     let engine = place.engine().await;
     assert_eq!(total(&engine, leads_index()).await, 0, "the half-built one does not serve");
     engine.start_drains().await;
@@ -143,7 +145,7 @@ async fn a_rebuild_that_a_stopped_process_left_behind_is_finished_by_the_next<P:
 async fn a_rebuild_left_behind_after_the_change_is_finished_with_all_that_the_log_holds<P: Place>() {
     let place: P = with_leads_deleted(100).await;
     let index = place.index();
-    let begun = index.begin_rebuild(leads_index()).await.expect("a rebuild");
+    let begun = index.begin_rebuild(leads_index(), uuid::Uuid::nil()).await.expect("a rebuild");
     index.serve_rebuilt(&begun).await.expect("changed");
     drop(index);
     let engine = place.engine().await;
@@ -180,7 +182,7 @@ async fn following_the_rebuild_of_another_process_needs_no_consent_again() {
     let place: Real = with_leads_deleted(20).await;
     let (client, _) = connect_to(place.command(&[])).await;
     // That process said yes, and left the rest to whoever comes.
-    let begun = place.index().begin_rebuild(leads_index()).await.expect("a rebuild");
+    let begun = place.index().begin_rebuild(leads_index(), uuid::Uuid::nil()).await.expect("a rebuild");
     let followed = answer(&client, "rebuild_index", json!({"index": "leads"})).await;
     assert_eq!(followed["rebuilds"][0]["id"], json!(begun.id), "{followed}");
     eventually("it is finished", async || place.index().rebuilds().await.expect("rebuilds").is_empty()).await;

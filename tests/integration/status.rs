@@ -158,3 +158,16 @@ async fn rows_that_a_sink_lost_are_missed<P: Place>() {
     engine.shut_down().await;
     place.clean_up().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_of_an_empty_folder_makes_no_file_and_no_folder() {
+    let folder = crate::support::folder::TestFolder::new();
+    for arguments in [&["status"][..], &["status", "--json"]] {
+        let told = crate::support::cli::run(crate::support::cli::sluice(folder.path(), arguments)).await;
+        assert_eq!(told.code, Some(1), "{told:?}");
+        assert!(told.stdout.contains("nothing was synced here yet"), "{told:?}");
+        assert!(told.stdout.contains(&folder.path().join("data").display().to_string()), "{told:?}");
+        assert!(!told.all().contains("sluice-status-"), "{told:?}");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing was made");
+    }
+}

@@ -248,6 +248,7 @@ on_each_adapter! {
     a_sync_of_unchanged_rows_is_done_only_when_both_sinks_have_them,
     a_sync_of_unchanged_rows_waits_for_an_index_that_was_deleted,
     a_server_whose_clock_was_ahead_costs_no_row,
+    a_reconciliation_by_a_clock_that_is_ahead_costs_no_row,
 }
 
 /// Starts a sync of leads, waits until it has read all, and tells how it then is, drained or not.
@@ -302,6 +303,23 @@ async fn a_sync_of_unchanged_rows_waits_for_an_index_that_was_deleted<P: Place>(
     engine.start_drains().await;
     assert_eq!(finished(&engine, again.sync_id).await.state, SyncPhase::Done);
     assert_eq!(documents(&engine, IndexName::Entities(table("leads")), None).await.len(), 30);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_reconciliation_by_a_clock_that_is_ahead_costs_no_row<P: Place>() {
+    let place = P::new().await;
+    place.source().set_rows(table("leads"), leads(10));
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    place.source().set_clock(TimeDelta::hours(1));
+    let leads = sluice::domain::TableName("leads".to_owned());
+    let id = engine.syncs.reconcile(&leads, sluice::store::Reconciliation::default()).await.expect("started");
+    assert_eq!(finished(&engine, id).await.state, SyncPhase::Done);
+    // By a clock that is right, after the reconciliation.
+    place.source().upsert(table("leads"), vec![lead(900, 0)]);
+    let resumed = SyncRequest { resume: true, ..request(table("leads")) };
+    assert_eq!(sync(&engine, resumed).await.appended, 1);
     engine.shut_down().await;
     place.clean_up().await;
 }

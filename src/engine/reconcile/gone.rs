@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{KEYS, KeySet, RANGE, Reconcile, Stop, guard, keys_of, report};
@@ -181,6 +181,50 @@ impl Reconcile {
             self.heed(lease, progress).await?;
         }
         Ok(())
+    }
+
+    /// Settles the open letters of rows that the source does not have any more: there is nothing to mend.
+    pub(super) async fn settle_gone(
+        &self,
+        lease: &mut dyn SyncLease,
+        progress: &mut SyncProgress,
+    ) -> Result<(), Stop> {
+        let (table, store, letters) = (self.run.table, &*self.run.store, &self.run.letters);
+        let mut after: Option<String> = None;
+        loop {
+            let limit = u32::try_from(KEYS).unwrap_or(u32::MAX);
+            let open = store.open_entities(letters, table, after.as_deref(), limit).await?;
+            let Some(last) = open.last() else { return Ok(()) };
+            after = Some(last.clone());
+            // A row without a usable key can't be asked for.
+            let is_key = |entity: &String| table.key.kind.spelled(entity).as_ref() == Some(entity);
+            let keys: Vec<String> = open.into_iter().filter(is_key).collect();
+            let mut there = HashSet::new();
+            for keys in requests(keys.clone()) {
+                let query = RowQuery {
+                    table,
+                    scope: Scope::Keys(keys),
+                    since: DateTime::UNIX_EPOCH,
+                    conditions: Vec::new(),
+                    page_size: self.run.page_size,
+                };
+                let mut after = None;
+                loop {
+                    let page = self.cancellable(self.run.source.page(&query, after.as_ref())).await??;
+                    there.extend(keys_of(table, &page).into_iter().flatten());
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+            }
+            let gone: Vec<String> = keys.into_iter().filter(|key| !there.contains(key)).collect();
+            if !gone.is_empty() {
+                let settled = store.settle_mended(letters, &table.into(), &gone).await?;
+                info!(sync_id = %self.run.id, %table, settled, "letters of rows that are gone are settled");
+            }
+            self.heed(lease, progress).await?;
+        }
     }
 
     /// Appends the removals of rows that are known to be gone, and remembers them once the log has acknowledged them.

@@ -7,9 +7,10 @@
 //! is read again, and then it is an error. That nothing counts as proven that was not compared. And that whatever it
 //! repairs goes through the log, so that both sinks, a rebuild and a replay come to the same.
 //!
-//! What it appended stays when it is cancelled or ends with its process. The next one reads the whole table all the same:
-//! nobody knows what became meanwhile of rows that were shown before, so a reading that was gone on with would prove
-//! what is not true.
+//! What it appended stays when it is cancelled or ends with its process, and counts as unchanged in the next one. That one
+//! begins anew and reads the whole table all the same: nobody knows what became meanwhile of rows that were shown before,
+//! since a row that was deleted, or changed without a new time, says so nowhere. A reading that was gone on with would take
+//! them for there, and prove what is not true.
 //!
 //! It holds the table's lease like a sync, so neither runs beside the other, and what was appended stands still while it
 //! is compared. What is held in memory is one page, two sets of keys of fixed size, and the keys of at most as many rows
@@ -115,7 +116,7 @@ struct Reading {
     unkeyed: u64,
     /// Rows of erased entities, which are nowhere else.
     erased: u64,
-    /// The server's time when reading began.
+    /// When reading began, by the server's clock or by this machine's, whichever is behind.
     began: Option<DateTime<Utc>>,
 }
 
@@ -207,6 +208,7 @@ impl Reconcile {
         let gone = self.find_gone(lease, progress, &reading.keys).await?;
         fail_point::pass("reconcile.gone_found");
         self.remove_gone(lease, progress, gone).await?;
+        self.settle_gone(lease, progress).await?;
         for pass in 1..=PASSES {
             self.enter(ReconcileStep::Waiting, lease, progress).await?;
             self.wait_applied(lease, progress).await?;
@@ -281,9 +283,10 @@ impl Reconcile {
         };
         let (mut is_first, mut last, mut after) = (true, None, None);
         loop {
-            let asked_at = Instant::now();
+            let (asked_at, local) = (Instant::now(), Utc::now());
             let page = self.cancellable(self.run.source.page(&query, after.as_ref())).await??;
-            reading.began.get_or_insert(page.read_at);
+            // By the clock that is behind: one that is ahead would claim rows that are still to be written.
+            reading.began.get_or_insert(page.read_at.min(local));
             if std::mem::take(&mut is_first) {
                 self.run.remember_columns(known.as_ref()).await?;
             }

@@ -257,10 +257,10 @@ impl Index for EsIndex {
         rebuild::under_way(&self.client, &self.names).await
     }
 
-    async fn begin_rebuild(&self, index: IndexName) -> Result<Rebuild, Fault> {
+    async fn begin_rebuild(&self, index: IndexName, erasures: Uuid) -> Result<Rebuild, Fault> {
         // Not prepared as a whole: an index whose columns' types have changed can't be, and is rebuilt for that.
         schema::ensure(&self.client, &self.names.layout(index)).await?;
-        rebuild::begin(&self.client, &self.names, index).await
+        rebuild::begin(&self.client, &self.names, index, erasures).await
     }
 
     fn rebuild_sink(&self, rebuild: &Rebuild) -> Arc<dyn Sink> {

@@ -25,12 +25,15 @@ use crate::{
     fault::Fault,
     identity::Identity,
     index::{
-        IndexName, Rebuild, claims,
+        IndexName, REMOVED, Rebuild, claims,
         documents::{self, Planned},
     },
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
+
+const REFRESHING: &str = "refreshing the index that is built";
+const COUNTING: &str = "counting documents of the index that is built";
 
 /// What a new index remembers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +42,8 @@ struct Mark {
     started_at: DateTime<Utc>,
     /// The index that served when it was begun.
     replaces: String,
+    #[serde(default)]
+    erasures: Uuid,
 }
 
 /// What stands behind an alias or beside it, by name.
@@ -86,8 +91,8 @@ impl IndexState {
     }
 
     fn rebuild(&self, index: IndexName, alias: &str) -> Option<Rebuild> {
-        let Mark { id, started_at, .. } = *self.mark()?;
-        Some(Rebuild { id, index, started_at, serves: self.serves(alias) })
+        let Mark { id, started_at, erasures, .. } = *self.mark()?;
+        Some(Rebuild { id, index, started_at, serves: self.serves(alias), erasures })
     }
 }
 
@@ -131,7 +136,12 @@ pub(super) async fn under_way(client: &Client, names: &Names) -> Result<Vec<Rebu
     Ok(rebuilds)
 }
 
-pub(super) async fn begin(client: &Client, names: &Names, index: IndexName) -> Result<Rebuild, Fault> {
+pub(super) async fn begin(
+    client: &Client,
+    names: &Names,
+    index: IndexName,
+    erasures: Uuid,
+) -> Result<Rebuild, Fault> {
     let alias = &*names.alias(index);
     let indices = states(client, alias).await?;
     if let Some(under_way) = find_rebuild(index, alias, &indices) {
@@ -150,8 +160,8 @@ pub(super) async fn begin(client: &Client, names: &Names, index: IndexName) -> R
     let highest =
         indices.keys().filter_map(|name| number(&name[alias.len() + 1..])).max().unwrap_or_default();
     let name = format!("{alias}-{:06}", highest + 1);
-    let rebuild = Rebuild { id: Uuid::now_v7(), index, started_at: Utc::now(), serves: false };
-    let mark = Mark { id: rebuild.id, started_at: rebuild.started_at, replaces: replaces.clone() };
+    let rebuild = Rebuild { id: Uuid::now_v7(), index, started_at: Utc::now(), serves: false, erasures };
+    let mark = Mark { id: rebuild.id, started_at: rebuild.started_at, replaces: replaces.clone(), erasures };
     let body = names.layout(index).rebuilt_index(&json!({ "sluice_rebuild": mark }));
     let doing = format!("creating the index {name}");
     let answer = client.put(&name, &body, &doing).await?;
@@ -298,7 +308,7 @@ impl Sink for RebuildSink {
     }
 
     async fn make_visible(&self) -> Result<(), Fault> {
-        Ok(())
+        self.client.post::<Value>(&format!("{}/_refresh", self.alias), REFRESHING).await.map(drop)
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
@@ -306,6 +316,13 @@ impl Sink for RebuildSink {
     }
 
     async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
-        Ok(Vec::new())
+        #[derive(Deserialize)]
+        struct Counted {
+            count: u64,
+        }
+        let shown = json!({ "query": { "bool": { "must_not": { "term": { REMOVED: true } } } } });
+        let answer = self.client.post_body(&format!("{}/_count", self.alias), &shown, COUNTING).await?;
+        let counted: Counted = self.client.parse(answer, COUNTING)?;
+        Ok(vec![(self.index.to_string(), counted.count)])
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Building {
     pub(super) id: Uuid,
     pub(super) generation: String,
     pub(super) started_at: DateTime<Utc>,
+    #[serde(default)]
+    pub(super) erasures: Uuid,
 }
 
 /// Where the indices stand in a log.

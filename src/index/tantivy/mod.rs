@@ -385,7 +385,7 @@ impl Shared {
         self.generation(rebuild.index, &building.ok_or(IndexError::NoRebuild(rebuild.id))?.generation)
     }
 
-    fn begin_rebuild(&self, index: IndexName) -> Result<Rebuild, IndexError> {
+    fn begin_rebuild(&self, index: IndexName, erasures: Uuid) -> Result<Rebuild, IndexError> {
         self.hold()?;
         let _writing = locked(&self.writing);
         let mut entry = self.entry(index)?;
@@ -397,6 +397,7 @@ impl Shared {
                 id: Uuid::now_v7(),
                 generation: entry.next_generation(index),
                 started_at: Utc::now(),
+                erasures,
             };
             self.make(index, &building.generation, self.indices.fields(index))?;
             entry.building = Some(building.clone());
@@ -476,6 +477,7 @@ fn rebuild_of(index: IndexName, entry: &Entry, building: &Building) -> Rebuild {
         index,
         started_at: building.started_at,
         serves: entry.serving == building.generation,
+        erasures: building.erasures,
     }
 }
 
@@ -667,8 +669,8 @@ impl Index for TantivyIndex {
         self.blocking("looking for rebuilds", Shared::rebuilds).await
     }
 
-    async fn begin_rebuild(&self, index: IndexName) -> Result<Rebuild, Fault> {
-        self.blocking("beginning a rebuild", move |shared| shared.begin_rebuild(index)).await
+    async fn begin_rebuild(&self, index: IndexName, erasures: Uuid) -> Result<Rebuild, Fault> {
+        self.blocking("beginning a rebuild", move |shared| shared.begin_rebuild(index, erasures)).await
     }
 
     fn rebuild_sink(&self, rebuild: &Rebuild) -> Arc<dyn Sink> {
@@ -724,7 +726,9 @@ impl Sink for RebuildSink {
     }
 
     async fn make_visible(&self) -> Result<(), Fault> {
-        Ok(())
+        let rebuild = self.rebuild.clone();
+        let refresh = move |shared: &Shared| Ok(shared.building(&rebuild)?.refresh()?);
+        self.index.blocking("refreshing the index that is built", refresh).await
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
@@ -732,6 +736,9 @@ impl Sink for RebuildSink {
     }
 
     async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
-        Ok(Vec::new())
+        let rebuild = self.rebuild.clone();
+        let count =
+            move |shared: &Shared| Ok(vec![(rebuild.index.to_string(), shared.building(&rebuild)?.count()?)]);
+        self.index.blocking("counting documents of the index that is built", count).await
     }
 }

@@ -136,7 +136,7 @@ impl KafkaReader {
             // Bounds what is fetched ahead of the sink, over all partitions.
             .set("queued.max.messages.kbytes", "12288")
             .set("fetch.max.bytes", "4194304");
-        let (sender, changes) = mpsc::unbounded_channel();
+        let (sender, rebalances) = mpsc::unbounded_channel();
         let changed = Arc::new(Notify::new());
         let context =
             GroupContext { changes: sender, changed: changed.clone(), refusals: config.refusals.clone() };
@@ -149,7 +149,7 @@ impl KafkaReader {
             topic: topic.to_owned(),
             group: group.to_owned(),
             timeout,
-            changes,
+            changes: rebalances,
             changed,
             started: HashMap::new(),
             cut: HashSet::new(),

@@ -96,8 +96,10 @@ fn key(table: Table, description: &Description, found: &mut Vec<Difference>) {
         KeyKind::Text => true,
         KeyKind::Bigint => described.kind.is_none_or(|kind| kind == ColumnKind::Integer),
         KeyKind::Uuid => {
+            let is_told = description.basis == Basis::Described;
             described.format == "uuid"
-                || (described.format.is_empty() && described.kind != Some(ColumnKind::Integer))
+                || described.kind.is_none()
+                || (is_told && described.format.is_empty() && described.kind != Some(ColumnKind::Integer))
         }
     };
     if !fits {

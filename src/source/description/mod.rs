@@ -4,7 +4,7 @@ mod check;
 mod discover;
 mod names;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -48,7 +48,7 @@ pub struct DescribedColumn {
     pub name: String,
     /// What sluice would take it for; `None` where only nulls were seen.
     pub kind: Option<ColumnKind>,
-    /// The database's name of the type; empty where it was guessed.
+    /// The database's name of the type; empty where it was guessed, unless all values are uuids.
     pub format: String,
     pub is_key: bool,
     pub comment: Option<String>,
@@ -83,6 +83,7 @@ impl Description {
     /// A guess from rows, where the project does not describe itself; nothing where there is no row to look at.
     pub fn of_rows(schema: Option<&str>, table: &str, rows: &[Json]) -> Option<Self> {
         let mut kinds: BTreeMap<String, Option<ColumnKind>> = BTreeMap::new();
+        let mut no_uuids: BTreeSet<String> = BTreeSet::new();
         let mut order: Vec<String> = Vec::new();
         for row in rows {
             for member in &row.members()? {
@@ -91,12 +92,19 @@ impl Description {
                     None
                 });
                 *seen = widened(*seen, kind_of_value(member.value));
+                let text = crate::domain::json::text(member.value);
+                if member.value != "null" && text.is_none_or(|text| KeyKind::Uuid.spelled(&text).is_none()) {
+                    no_uuids.insert(member.name.clone().into_owned());
+                }
             }
         }
         let column = |name: String| DescribedColumn {
             kind: kinds.get(&name).copied().flatten(),
+            format: match kinds.get(&name) {
+                Some(Some(ColumnKind::Text)) if !no_uuids.contains(&name) => "uuid".to_owned(),
+                _ => String::new(),
+            },
             name,
-            format: String::new(),
             is_key: false,
             comment: None,
             values: Vec::new(),
@@ -282,6 +290,12 @@ mod tests {
         ] {
             assert_eq!(kind(name), expected, "{name}");
         }
+        let keys = |key: &str| {
+            let rows = self::rows(&[r#"{"id": null}"#, &format!("{{\"id\": {key}}}")]);
+            Description::of_rows(None, "t", &rows).expect("a description").columns[0].key_kind()
+        };
+        assert_eq!(keys("\"5f0c2f6e-7f0a-4f7a-9a55-0d3b8f6f1a01\""), KeyKind::Uuid);
+        assert_eq!((keys("\"a-7\""), keys("7")), (KeyKind::Text, KeyKind::Bigint));
         assert_eq!(description.basis, Basis::Rows(3));
         assert_eq!(Description::of_rows(None, "t", &[]), None);
     }

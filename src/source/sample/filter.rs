@@ -147,21 +147,45 @@ fn compare(column: &SampleColumn, held: Option<&Json>, operator: Operator, value
     })
 }
 
-/// `*` and `%` stand for anything.
+/// `*` and `%` stand for anything, `_` for any one character; a backslash takes the meaning of what follows it.
 fn like(text: &str, pattern: &str) -> bool {
-    let pattern = pattern.replace('*', "%");
-    let mut parts = pattern.split('%');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let mut tail: Vec<&str> = parts.collect();
-    let Some(last) = tail.pop() else { return rest.is_empty() };
-    for part in tail {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
+    enum Piece {
+        One(char),
+        Any,
+        Rest,
     }
-    rest.ends_with(last)
+    let mut pieces = Vec::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        pieces.push(match c {
+            '*' | '%' => Piece::Rest,
+            '_' => Piece::Any,
+            '\\' => Piece::One(chars.next().unwrap_or(c)),
+            c => Piece::One(c),
+        });
+    }
+    // Whether the pieces before each one match the text so far.
+    let mut matched = vec![false; pieces.len() + 1];
+    matched[0] = true;
+    let pass_rests = |matched: &mut Vec<bool>| {
+        for (i, piece) in pieces.iter().enumerate() {
+            matched[i + 1] |= matched[i] && matches!(piece, Piece::Rest);
+        }
+    };
+    pass_rests(&mut matched);
+    for c in text.chars() {
+        let mut next = vec![false; pieces.len() + 1];
+        for (i, piece) in pieces.iter().enumerate() {
+            match piece {
+                Piece::One(one) => next[i + 1] = matched[i] && *one == c,
+                Piece::Any => next[i + 1] = matched[i],
+                Piece::Rest => next[i] |= matched[i],
+            }
+        }
+        pass_rests(&mut next);
+        matched = next;
+    }
+    matched.last().copied().unwrap_or_default()
 }
 
 fn operator(name: &str) -> Option<Operator> {
@@ -340,6 +364,21 @@ mod tests {
         assert_eq!(holds("a", "is.null", row), Some(true));
         assert_eq!(holds("or", "(a.eq.1,a.is.null)", row), Some(true));
         assert_eq!(holds("and", "(a.eq.1,a.is.null)", row), None);
+    }
+
+    #[test]
+    fn patterns_match_what_postgres_would() {
+        for (text, pattern, matches) in [
+            ("ana@x.example", "*@X.*", true),
+            ("ana@x.example", "an_@x%", true),
+            ("ana@x.example", "ana@x.exampl", false),
+            ("ana@x", "an\\_@x", false),
+            ("an_%@x", "*an\\_\\%@x*", true),
+            ("", "%", true),
+        ] {
+            let row = format!("{{\"s\": \"{text}\"}}");
+            assert_eq!(holds("s", &format!("ilike.{pattern}"), &row), Some(matches), "{text} {pattern}");
+        }
     }
 
     #[test]

@@ -58,9 +58,16 @@ pub(super) fn page(
     } else {
         format!("{key}.not.is.null")
     });
-    if let Scope::Keys(keys) = &query.scope {
-        let keys: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
-        conditions.push(format!("{key}.in.({})", keys.join(",")));
+    match &query.scope {
+        Scope::Keys(keys) => {
+            let keys: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
+            conditions.push(format!("{key}.in.({})", keys.join(",")));
+        }
+        Scope::Holding { column, text } => {
+            let column = name(query.table.definition().source_of(column));
+            conditions.push(format!("{column}.ilike.{}", quoted(&format!("*{}*", pattern(text)))));
+        }
+        Scope::Changed | Scope::Whole => {}
     }
     conditions.extend(query.conditions.iter().map(|asked| condition(query.table, asked)));
     if !conditions.is_empty() {
@@ -117,6 +124,19 @@ fn earliest(instant: DateTime<Utc>, table: Table) -> String {
 pub(super) fn name(column: &str) -> String {
     let plain = column.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if plain { column.to_owned() } else { quoted(column) }
+}
+
+/// A text as a pattern of itself. Nothing takes its meaning from `*`, so it becomes any one character.
+fn pattern(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '*' => pattern.push('_'),
+            '\\' | '%' | '_' => pattern.extend(['\\', c]),
+            _ => pattern.push(c),
+        }
+    }
+    pattern
 }
 
 /// A value inside a logic tree, where commas, dots, colons and parentheses have a meaning.
@@ -190,6 +210,12 @@ mod tests {
         assert_eq!(conditions(&whole, Pass::Timeless, None), "(id.not.is.null)");
         assert_eq!(conditions(&whole, Pass::Timeless, Some(("", "x"))), "(id.gt.\"x\",id.not.is.null)");
         assert_eq!(value(asked(&whole, Pass::Timeless, None), "order"), "id.asc");
+        let scope = Scope::Holding { column: "email".into(), text: "a_b%c*\\@x".into() };
+        assert!(
+            conditions(&RowQuery { scope, ..query("leads") }, Pass::Timed, None)
+                .contains(r#"email.ilike."*a\\_b\\%c_\\\\@x*""#),
+            "only the text itself matches, but for a star"
+        );
         let keys = RowQuery { scope: Scope::Keys(vec!["a".into(), "b,\"c".into()]), ..query("leads") };
         assert_eq!(conditions(&keys, Pass::Timeless, None), "(id.not.is.null,id.in.(\"a\",\"b,\\\"c\"))");
     }

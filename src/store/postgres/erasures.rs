@@ -73,17 +73,17 @@ impl Erasures for PgStore {
         let definition = table.definition();
         let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
         let statement = format!(
-            "SELECT \"{key}\"::text FROM \"{table}\" WHERE lower(btrim(\"{name}\"::text)) = lower(btrim($1))
+            r#"SELECT "{key}"::text FROM "{table}" WHERE lower(btrim("{name}"::text, E' \t\n\r')) = lower($1)
              UNION
              SELECT entidade_id FROM eventos_raw
-             WHERE tipo_evento = $2 AND lower(btrim(dados ->> $3)) = lower(btrim($1))",
+             WHERE tipo_evento = $2 AND lower(btrim(dados ->> $3, E' \t\n\r')) = lower($1)"#,
             key = definition.key.column,
             name = column.name,
         );
         // Every event is looked at, which takes what it takes.
         let mut connection = self.connector.dedicated("sluice erase", UNBOUNDED).await?;
         let keys = sqlx::query_scalar(&statement)
-            .bind(value.replace('\0', ""))
+            .bind(value.trim().replace('\0', ""))
             .bind(&table.entity)
             .bind(column.source())
             .fetch_all(&mut connection)

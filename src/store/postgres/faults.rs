@@ -41,7 +41,11 @@ const MEANINGS: &[Meaning] = &[
         "0A",
         "the server lacks a feature; use PostgreSQL 14 or later, without a transaction pooler",
     ),
-    transient("25006", "the server is read-only, as during a failover; point DATABASE_URL at the primary"),
+    transient(
+        "25006",
+        "the server is a standby or read-only, as during a failover: let DATABASE_URL lead to the primary, or where there is \
+         none any more run SELECT pg_promote() here as a superuser; nothing is lost, and it is tried again by itself",
+    ),
     transient("25P03", "a transaction was left idle for too long; it is repeated"),
     misconfigured("28", "check user and password in DATABASE_URL and the server's pg_hba.conf"),
     misconfigured("3D", "create the database that DATABASE_URL names"),

@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
-use super::{PgStore, operations::over};
+use super::{PgStore, operations::over, questions};
 use crate::{
     domain::Table,
     fault::Fault,
     log::Position,
     store::{
-        Appended, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, Tally, tables::key_type,
+        Appended, EntityEvents, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, Tally,
+        tables::key_type,
     },
 };
 
@@ -120,6 +121,16 @@ impl Ledger for PgStore {
         let strangers = rows.into_iter().filter(|(.., is_stranger)| *is_stranger);
         let strangers = strangers.map(|(key, versao, _)| Stranger { key, versao }).collect();
         Ok(StrangerPage { strangers, last })
+    }
+
+    async fn entity_events(
+        &self,
+        table: Table,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<EntityEvents, Fault> {
+        over!(self, "read the events of entities", connection =>
+            questions::events_of_entities(connection, table, after, limit))
     }
 
     async fn recount(&self, since: DateTime<Utc>) -> Result<(), Fault> {

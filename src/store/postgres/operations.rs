@@ -15,7 +15,7 @@ use super::{
     prepare, syncs,
 };
 use crate::{
-    domain::TableName,
+    domain::{Table, TableName},
     fault::Fault,
     log::Extent,
     store::{
@@ -299,6 +299,53 @@ impl Operations for PgStore {
         Ok(u64::try_from(settled).unwrap_or_default())
     }
 
+    async fn open_entities(
+        &self,
+        log: &str,
+        table: Table,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, Fault> {
+        over!(self, "look for entities with open letters", connection =>
+            sqlx::query_scalar(
+                "SELECT DISTINCT p.entity FROM sluice_parked_letters AS p
+                 WHERE p.log = $1 AND p.table_name = $2 AND ($3::text IS NULL OR p.entity > $3) AND NOT EXISTS (
+                     SELECT FROM sluice_resolved_letters AS r
+                     WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                         AND r.letter_id = p.letter_id
+                 ) ORDER BY p.entity LIMIT $4",
+            )
+            .bind(log)
+            .bind(table.name())
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(connection))
+    }
+
+    async fn open_by_sink(&self, log: &str, extents: &[Extent]) -> Result<Vec<(Option<String>, u64)>, Fault> {
+        let partitions: Vec<i32> = extents.iter().map(|extent| extent.partition).collect();
+        let lows: Vec<i64> = extents.iter().map(|extent| extent.low).collect();
+        let counted: Vec<(Option<String>, i64)> = over!(self, "count open letters", connection =>
+            sqlx::query_as(
+                "SELECT p.sink, count(*)
+                 FROM sluice_parked_letters AS p JOIN unnest($2::int4[], $3::int8[]) AS e(partition, low)
+                     ON e.partition = p.partition AND p.\"offset\" >= e.low
+                 WHERE p.log = $1 AND NOT EXISTS (
+                     SELECT FROM sluice_resolved_letters AS r
+                     WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                         AND r.letter_id = p.letter_id
+                 ) GROUP BY p.sink ORDER BY p.sink",
+            )
+            .bind(log)
+            .bind(&partitions)
+            .bind(&lows)
+            .fetch_all(connection))?;
+        Ok(counted
+            .into_iter()
+            .map(|(sink, count)| (sink, u64::try_from(count).unwrap_or_default()))
+            .collect())
+    }
+
     async fn known_columns(&self, table: &TableName) -> Result<Option<Vec<String>>, Fault> {
         over!(self, "read a table's columns", connection =>
             sqlx::query_scalar("SELECT columns FROM sluice_source_columns WHERE table_name = $1")
@@ -456,7 +503,11 @@ impl PgStore {
         let (is_standby, is_read_only, user, database, lacking, closed) = found;
         let told = |problem: String, step: String| Some(Fault::misconfigured(PART, problem, step));
         Ok(if is_standby {
-            told("the server is a standby".to_owned(), "let DATABASE_URL lead to the primary".to_owned())
+            told(
+                "the server is a standby: it is in recovery and takes no write".to_owned(),
+                "let DATABASE_URL lead to the primary; if there is none any more, as a superuser here run SELECT pg_promote()"
+                    .to_owned(),
+            )
         } else if is_read_only {
             told(
                 "transactions are read-only".to_owned(),

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
+use uuid::Uuid;
 
 use super::{
     PgStore, access,
@@ -18,7 +19,7 @@ use crate::{
     domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
-        ArrivalCount, ArrivalsQuestion, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer,
+        ArrivalCount, ArrivalsQuestion, EntityEvents, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer,
         QueryLimits, QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent,
         arrivals::{Bound, Sql, counted},
         questions::{Operand, spelled},
@@ -29,6 +30,35 @@ use crate::{
 
 const EVENT: &str = "id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata::text, dados::text, \
                      entidade_id, versao, particao, posicao, processado_em";
+
+/// The events of the next entities by key, with the entities' versions; after them the key.
+fn entity_events(table: Table) -> String {
+    let key = &table.definition().key;
+    let (column, kind) = (&key.column, key_type(key.kind));
+    format!(
+        "SELECT e.id, e.tipo_evento, e.usuario, e.evento, e.valor, e.\"timestamp\", e.categoria, e.metadata::text,
+                e.dados::text, e.entidade_id, t.versao, e.particao, e.posicao, e.processado_em, t.chave::text
+         FROM (
+             SELECT \"{column}\" AS chave, versao, evento_id FROM \"{table}\"
+             WHERE $1::text IS NULL OR \"{column}\" > $1::text::{kind} ORDER BY \"{column}\" LIMIT $2
+         ) AS t
+         LEFT JOIN LATERAL (SELECT * FROM eventos_raw WHERE id = t.evento_id OFFSET 0) AS e ON true
+         ORDER BY t.chave"
+    )
+}
+
+pub(super) async fn events_of_entities(
+    connection: &mut PgConnection,
+    table: Table,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<EntityEvents, sqlx::Error> {
+    let statement = entity_events(table);
+    let rows = sqlx::query(&statement).bind(after).bind(i64::from(limit)).fetch_all(connection).await?;
+    let last = rows.last().map(|row| row.try_get(14)).transpose()?;
+    let stored = rows.iter().filter(|row| !matches!(row.try_get::<Option<Uuid>, _>(0), Ok(None)));
+    Ok(EntityEvents { events: stored.map(event).collect::<Result<_, _>>()?, last })
+}
 
 #[async_trait]
 impl Questions for PgStore {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Transaction, functions::FunctionFlags, params, types::ValueRef};
 use uuid::Uuid;
 
 use super::{
@@ -44,17 +44,25 @@ impl Erasures for SqliteStore {
     async fn keys_with(&self, table: Table, column: &str, value: &str) -> Result<Vec<String>, Fault> {
         let definition = table.definition();
         let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
-        let (path, value) = (format!("$.\"{}\"", column.source()), value.to_owned());
+        let (path, value) = (format!("$.\"{}\"", column.source()), folded(value));
         let sql = format!(
-            "SELECT CAST(\"{key}\" AS text) FROM \"{table}\" WHERE lower(trim(\"{name}\")) = lower(trim(?1))
+            "SELECT CAST(\"{key}\" AS text) FROM \"{table}\" WHERE folded(\"{name}\") = ?1
              UNION
              SELECT entidade_id FROM eventos_raw WHERE tipo_evento = ?2 AND
-                 CASE WHEN json_valid(dados) THEN lower(trim(json_extract(dados, ?3))) END = lower(trim(?1))",
+                 CASE WHEN json_valid(dados) THEN folded(json_extract(dados, ?3)) END = ?1",
             key = definition.key.column,
             name = column.name,
         );
         self.db
             .read("looking for whom to erase", move |db| {
+                // SQLite's own functions know the case of ASCII only.
+                db.create_scalar_function("folded", 1, FunctionFlags::SQLITE_UTF8, |context| {
+                    Ok(match context.get_raw(0) {
+                        ValueRef::Text(text) => Some(folded(&String::from_utf8_lossy(text))),
+                        ValueRef::Integer(number) => Some(number.to_string()),
+                        _ => None,
+                    })
+                })?;
                 db.prepare_cached(&sql)?
                     .query_map(params![value, table.entity, path], |row| row.get(0))?
                     .collect()
@@ -78,6 +86,10 @@ impl Erasures for SqliteStore {
         self.db.forget_old_pages().await?;
         Ok(Some(erased))
     }
+}
+
+fn folded(text: &str) -> String {
+    text.trim().to_lowercase()
 }
 
 fn erase(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::Result<ErasedRows> {

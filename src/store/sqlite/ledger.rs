@@ -10,13 +10,13 @@ use super::{
     SqliteStore,
     apply::{WINDOW, window},
     lease::{parsed, time},
-    rows,
+    questions, rows,
 };
 use crate::{
     domain::{KeyKind, Table},
     fault::Fault,
     log::Position,
-    store::{Appended, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, Tally},
+    store::{Appended, EntityEvents, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, Tally},
 };
 
 #[async_trait]
@@ -124,6 +124,20 @@ impl Ledger for SqliteStore {
                     page.last = Some(key);
                 }
                 Ok(page)
+            })
+            .await
+    }
+
+    async fn entity_events(
+        &self,
+        table: Table,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<EntityEvents, Fault> {
+        let after = after.map(str::to_owned);
+        self.db
+            .read("reading the events of entities", move |db| {
+                questions::events_of_entities(db, table, after.as_deref(), limit)
             })
             .await
     }

@@ -13,7 +13,10 @@ mod rows;
 
 pub(crate) use notices::tables_were_dropped;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use async_trait::async_trait;
 use rusqlite::params;
@@ -31,6 +34,7 @@ use crate::{
     fault::Fault,
     identity::Identity,
     log::{Position, StartAt},
+    next_step::NextStep,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
@@ -78,6 +82,14 @@ impl Sink for SqliteStore {
     }
 
     async fn identities(&self) -> Result<Vec<Identity>, Fault> {
+        if self.db.remade().load(Ordering::Relaxed) {
+            // The drain's next run claims every partition anew, also those that nothing comes of.
+            return Err(Fault::misconfigured(
+                PART,
+                "ask which store this is: a table was dropped and is made anew",
+                "the drain begins anew by itself",
+            ));
+        }
         let file: String = self
             .db
             .read("asking which store this is", |db| {
@@ -90,6 +102,7 @@ impl Sink for SqliteStore {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
+        self.db.remade().store(false, Ordering::Relaxed);
         // The file is migrated when it is opened.
         if self.db.is_writable() {
             return self.make_tables().await;
@@ -128,9 +141,16 @@ impl Sink for SqliteStore {
         self.make_tables().await?;
         let (log, batch, catalog) = (log.to_owned(), batch.clone(), self.catalog);
         let streaks = self.streaks.clone();
-        self.db
+        let applied = self
+            .db
             .write_or_abort("applying a batch", move |db| apply::apply(db, catalog, &log, &batch, &streaks))
-            .await?
+            .await;
+        if applied.as_ref().is_err_and(|fault| fault.advice == NextStep::Migrate) {
+            // Somebody dropped a table of entities under this process, which alone may make it anew.
+            prepare::tables(&self.db, self.catalog).await?;
+            self.db.remade().store(true, Ordering::Relaxed);
+        }
+        applied?
     }
 
     fn obeys_erasures(&self) -> bool {

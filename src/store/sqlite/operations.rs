@@ -1,6 +1,6 @@
 //! What operators ask for, in the embedded file.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,7 +13,8 @@ use super::{
     rows::instant,
 };
 use crate::{
-    domain::TableName,
+    data_folder::DataFolder,
+    domain::{Table, TableName},
     fault::Fault,
     log::Extent,
     store::{
@@ -21,6 +22,9 @@ use crate::{
         SyncFilter, SyncRecord, SyncRequest, operations::MENDED_BY,
     },
 };
+
+/// Less is no room: a batch and the journal take more.
+const LITTLE_ROOM: u64 = 1 << 20;
 
 const SCHEDULE: &str =
     "every_minutes, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at";
@@ -250,6 +254,54 @@ impl Operations for SqliteStore {
             .await
     }
 
+    async fn open_entities(
+        &self,
+        log: &str,
+        table: Table,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, Fault> {
+        let (log, after) = (log.to_owned(), after.map(str::to_owned));
+        self.db
+            .read("looking for entities with open letters", move |db| {
+                db.prepare_cached(
+                    "SELECT DISTINCT p.entity FROM sluice_parked_letters AS p
+                     WHERE p.log = ?1 AND p.table_name = ?2 AND (?3 IS NULL OR p.entity > ?3) AND NOT EXISTS (
+                         SELECT 1 FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id
+                     ) ORDER BY p.entity LIMIT ?4",
+                )?
+                .query_map(params![log, table.name(), after, limit], |row| row.get(0))?
+                .collect()
+            })
+            .await
+    }
+
+    async fn open_by_sink(&self, log: &str, extents: &[Extent]) -> Result<Vec<(Option<String>, u64)>, Fault> {
+        let (log, extents) = (log.to_owned(), extents.to_vec());
+        self.db
+            .read("counting open letters", move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT p.sink, count(*) FROM sluice_parked_letters AS p
+                     WHERE p.log = ?1 AND p.partition = ?2 AND p.\"offset\" >= ?3 AND NOT EXISTS (
+                         SELECT 1 FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id
+                     ) GROUP BY p.sink",
+                )?;
+                let mut open: BTreeMap<Option<String>, u64> = BTreeMap::new();
+                for extent in &extents {
+                    let mut found = statement.query(params![log, extent.partition, extent.low])?;
+                    while let Some(row) = found.next()? {
+                        *open.entry(row.get(0)?).or_default() += row.get::<_, u64>(1)?;
+                    }
+                }
+                Ok(open.into_iter().collect())
+            })
+            .await
+    }
+
     async fn known_columns(&self, table: &TableName) -> Result<Option<Vec<String>>, Fault> {
         let table = table.clone();
         self.db
@@ -400,6 +452,14 @@ impl Operations for SqliteStore {
                 "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder",
             )
         });
+        let room = DataFolder::room(self.db.folder()).filter(|room| *room < LITTLE_ROOM);
+        let unfit = unfit.or(room.map(|room| {
+            Fault::misconfigured(
+                PART,
+                format!("the disk of {} is full: {} KiB are left", self.db.folder().display(), room / 1024),
+                "free some room on it; nothing is lost, and what waits goes on by itself",
+            )
+        }));
         let catalog = self.catalog;
         let facts = self.db.read("looking for tables", move |db| {
             let dropped = prepare::dropped(db)?;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{
-    Params, Row, Statement, params, params_from_iter,
+    Connection, Params, Row, Statement, params, params_from_iter,
     types::{Value as SqlValue, ValueRef},
 };
 use serde_json::{Number, Value};
@@ -18,7 +18,7 @@ use crate::{
     domain::{Cell, Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
-        ArrivalCount, ArrivalsQuestion, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer,
+        ArrivalCount, ArrivalsQuestion, EntityEvents, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer,
         QueryLimits, Questions, StoredChange, StoredEntity, StoredEvent,
         arrivals::{Bound, Sql, counted},
         questions::{Operand, spelled},
@@ -157,6 +157,35 @@ fn event_query(
         ),
     };
     (format!("{events} ORDER BY \"{column}\" {direction}, id {direction} LIMIT ?"), values)
+}
+
+/// The events of the next entities by key, with the entities' versions.
+pub(super) fn events_of_entities(
+    db: &Connection,
+    table: Table,
+    after: Option<&str>,
+    limit: u32,
+) -> rusqlite::Result<EntityEvents> {
+    let key = &table.definition().key.column;
+    let beyond =
+        if after.is_some() { format!("WHERE \"{key}\" > ?1") } else { "WHERE ?1 IS NULL".to_owned() };
+    let sql = format!(
+        "SELECT e.id, e.tipo_evento, e.usuario, e.evento, e.valor, e.\"timestamp\", e.categoria, e.metadata, e.dados,
+                e.entidade_id, t.versao, e.particao, e.posicao, e.processado_em, CAST(t.chave AS text)
+         FROM (SELECT \"{key}\" AS chave, versao, evento_id FROM \"{table}\" {beyond} ORDER BY \"{key}\" LIMIT ?2) AS t
+         LEFT JOIN eventos_raw AS e ON e.id = t.evento_id ORDER BY t.chave"
+    );
+    let mut page = EntityEvents::default();
+    let mut statement = db.prepare_cached(&sql)?;
+    let after = after.map_or(SqlValue::Null, |after| rows::key(table, after));
+    let mut found = statement.query(params![after, limit])?;
+    while let Some(row) = found.next()? {
+        page.last = Some(row.get(14)?);
+        if row.get::<_, Option<String>>(0)?.is_some() {
+            page.events.push(event(row)?);
+        }
+    }
+    Ok(page)
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {

@@ -247,6 +247,9 @@ async fn offsets_set_back_in_a_store_are_told_of_and_everything_counts_once() {
     engine.start_drains().await;
     healed(&pipeline, &engine, 60).await;
     told(&engine, NoticeKind::StoreWentBack).await;
+    let notices = engine.notices().await.expect("the notices");
+    let went_back = notices.iter().find(|notice| notice.kind == NoticeKind::StoreWentBack).expect("told");
+    assert!(went_back.sentence().contains("ledger of erasures may lack those made since"), "{went_back:?}");
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

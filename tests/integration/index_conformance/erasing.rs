@@ -23,7 +23,7 @@ async fn an_erased_entity_leaves_the_index_that_serves_and_the_one_that_is_built
     let rebuilds = [entities("leads"), IndexName::Eventos];
     let mut building = Vec::new();
     for name in rebuilds {
-        let rebuild = index.begin_rebuild(name).await.expect("a rebuild");
+        let rebuild = index.begin_rebuild(name, uuid::Uuid::nil()).await.expect("a rebuild");
         applied(&*index.rebuild_sink(&rebuild), documents()).await;
         building.push(rebuild);
     }

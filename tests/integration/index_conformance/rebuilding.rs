@@ -21,7 +21,7 @@ async fn a_rebuild_serves_only_when_it_is_told_to_and_leaves_nothing_behind<B: I
     let index = bench.prepared().await;
     let documents = documents();
     applied(&*index, documents.clone()).await;
-    let rebuild = index.begin_rebuild(entities("leads")).await.expect("a rebuild");
+    let rebuild = index.begin_rebuild(entities("leads"), uuid::Uuid::nil()).await.expect("a rebuild");
     let sink = index.rebuild_sink(&rebuild);
     let outcome = applied(&*sink, documents[..1].to_vec()).await;
     assert_eq!(outcome, Applied { entities: 1, ..NEVER }, "only what is rebuilt is written");
@@ -42,7 +42,7 @@ async fn a_rebuild_serves_only_when_it_is_told_to_and_leaves_nothing_behind<B: I
     drop((index, sink));
     let again = bench.prepared().await;
     assert_eq!(hits(&*again, entities("leads"), "*").await, 3);
-    let next = again.begin_rebuild(entities("leads")).await.expect("another");
+    let next = again.begin_rebuild(entities("leads"), uuid::Uuid::nil()).await.expect("another");
     assert_ne!(next.id, rebuild.id);
 }
 
@@ -50,11 +50,11 @@ async fn a_rebuild_is_joined_by_whoever_begins_it_again_and_can_be_given_up<B: I
     let bench = B::new();
     let index = bench.prepared().await;
     applied(&*index, documents()).await;
-    let rebuild = index.begin_rebuild(IndexName::Eventos).await.expect("a rebuild");
+    let rebuild = index.begin_rebuild(IndexName::Eventos, uuid::Uuid::nil()).await.expect("a rebuild");
     drop(index);
     let index = bench.prepared().await;
     assert_eq!(index.rebuilds().await.expect("rebuilds"), std::slice::from_ref(&rebuild));
-    assert_eq!(index.begin_rebuild(IndexName::Eventos).await.expect("the same"), rebuild);
+    assert_eq!(index.begin_rebuild(IndexName::Eventos, uuid::Uuid::nil()).await.expect("the same"), rebuild);
     index.end_rebuild(&rebuild).await.expect("given up");
     assert_eq!(index.rebuilds().await.expect("rebuilds"), []);
     assert_eq!(hits(&*index, IndexName::Eventos, "*").await, 6, "the old one was never touched");

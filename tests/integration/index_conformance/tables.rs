@@ -195,7 +195,8 @@ async fn a_column_that_is_added_is_searched_and_the_documents_there_are_stay<B: 
         (1..=40).map(|n| of_text(n, before, &format!(r#"{{"codigo":{n},"nota":"antiga","cor":"azul"}}"#)));
     applied(&*index, rows.collect()).await;
     // A rebuild that is under way goes on all the same.
-    let rebuild = index.begin_rebuild(IndexName::Entities(before)).await.expect("a rebuild");
+    let rebuild =
+        index.begin_rebuild(IndexName::Entities(before), uuid::Uuid::nil()).await.expect("a rebuild");
     applied(&*index.rebuild_sink(&rebuild), vec![of_text(1, before, r#"{"codigo":1,"nota":"antiga"}"#)])
         .await;
     drop(index);
@@ -230,7 +231,7 @@ async fn a_column_that_documents_lack_is_told_until_the_index_is_rebuilt<B: Inde
     let row = r#"{"codigo":1,"nota":"a","cor":"azul"}"#;
     applied(&*index, vec![of_text(1, before, row)]).await;
     // Without its event the document can't be made anew from what the index holds.
-    let emptied = index.begin_rebuild(IndexName::Eventos).await.expect("a rebuild");
+    let emptied = index.begin_rebuild(IndexName::Eventos, uuid::Uuid::nil()).await.expect("a rebuild");
     index.serve_rebuilt(&emptied).await.expect("swapped");
     index.end_rebuild(&emptied).await.expect("ended");
     drop(index);
@@ -245,7 +246,7 @@ async fn a_column_that_documents_lack_is_told_until_the_index_is_rebuilt<B: Inde
     let index = bench.prepared_with(then).await;
     assert_eq!(index.unfilled().await.expect("an answer").len(), 1, "whoever begins later knows it, too");
 
-    let rebuild = index.begin_rebuild(of).await.expect("a rebuild");
+    let rebuild = index.begin_rebuild(of, uuid::Uuid::nil()).await.expect("a rebuild");
     applied(&*index.rebuild_sink(&rebuild), vec![of_text(1, after, row)]).await;
     index.serve_rebuilt(&rebuild).await.expect("swapped");
     index.end_rebuild(&rebuild).await.expect("ended");
@@ -268,7 +269,7 @@ async fn a_column_of_another_type_is_refused_until_the_index_is_rebuilt<B: Index
     assert_eq!(told.kind, FaultKind::Misconfigured);
     assert!(told.message.contains("nota") && told.advice.to_string().contains("rebuild the index"), "{told}");
     for of in [IndexName::Eventos, IndexName::Entities(after)] {
-        let rebuild = index.begin_rebuild(of).await.expect("a rebuild");
+        let rebuild = index.begin_rebuild(of, uuid::Uuid::nil()).await.expect("a rebuild");
         let outcome = applied(&*index.rebuild_sink(&rebuild), vec![of_text(1, after, row)]).await;
         assert_eq!(outcome.inserted + outcome.entities, 1);
         index.serve_rebuilt(&rebuild).await.expect("swapped");
@@ -309,7 +310,7 @@ async fn a_table_that_is_added_before_another_leaves_the_members_of_metadata_as_
     assert_eq!(kept["metadata"]["coluna_nota"], "abc", "what does not fit is kept beside it");
     assert_eq!(hits(&*index, IndexName::Entities(a0), "metadata.nota:abc").await, 1);
 
-    let rebuild = index.begin_rebuild(IndexName::Eventos).await.expect("a rebuild");
+    let rebuild = index.begin_rebuild(IndexName::Eventos, uuid::Uuid::nil()).await.expect("a rebuild");
     applied(&*index.rebuild_sink(&rebuild), vec![of_text(3, a0, r#"{"codigo":3,"nota":"abc"}"#)]).await;
     index.serve_rebuilt(&rebuild).await.expect("swapped");
     index.end_rebuild(&rebuild).await.expect("ended");

@@ -327,7 +327,7 @@ mod stores_and_indices {
         let index = bench.prepared().await;
         let events = vec![lead_at(1, 1, 10), lead_at(2, 2, 10), item(3, removal(Uuid::from_u128(1), 30))];
         applied(&*index, events.clone()).await;
-        let rebuild = index.begin_rebuild(entities("leads")).await.expect("a rebuild");
+        let rebuild = index.begin_rebuild(entities("leads"), Uuid::nil()).await.expect("a rebuild");
         let building = index.rebuild_sink(&rebuild);
         building
             .apply(crate::support::events::LOG, &crate::support::events::batch(events))

@@ -15,6 +15,7 @@ use crate::support::{
 on_each_adapter! {
     embedded: Embedded, real: Real;
     a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open,
+    letters_of_a_row_that_is_gone_are_settled_by_a_reconciliation_that_finds_it_gone,
 }
 
 async fn a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open<P: Place>() {
@@ -59,6 +60,36 @@ async fn a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open<P: 
     assert!(is_proven(&status), "{status:?}");
     assert_eq!((report(&status).parked, report(&status).repaired), (0, 1), "{status:?}");
     assert_eq!((counts().await, open().await), ((6, 6), 0));
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn letters_of_a_row_that_is_gone_are_settled_by_a_reconciliation_that_finds_it_gone<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(5)).await;
+    place.refuse_a_name().await;
+    let mut refused = lead(9, 2);
+    refused.insert("nome".to_owned(), json!("proibida"));
+    let mut too_large = lead(10, 2);
+    too_large.insert("nome".to_owned(), json!("x".repeat(9 << 20)));
+    place.source().upsert(table("leads"), vec![refused, too_large]);
+    sync(&engine, request(table("leads"))).await;
+    let open = async || engine.letters.open_count().await.expect("a count");
+    eventually("both are parked", async || open().await == 2).await;
+    let told = engine.inspection.status().await.warnings;
+    let told = told.iter().map(ToString::to_string).find(|told| told.contains("dead letters")).expect("told");
+    let store = if told.contains("postgres") { "postgres" } else { "sqlite" };
+    assert!(
+        told.contains(&format!("{store} could not take 1, 1 are of rows that made no event"))
+            || told.contains(&format!("1 are of rows that made no event, {store} could not take 1")),
+        "{told}"
+    );
+
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status) && open().await >= 2, "as long as they are there: {status:?}");
+    place.source().set_rows(table("leads"), leads(5));
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!(open().await, 0);
     engine.shut_down().await;
     place.clean_up().await;
 }

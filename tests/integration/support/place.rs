@@ -33,6 +33,8 @@ pub trait Place: Sized {
     async fn delete_all(&self, index: IndexName);
     /// Deletes the indices as a whole, while no engine runs.
     async fn delete_indices(&self);
+    /// Removes all events of the log but the last of each partition, as its retention would, while no engine runs.
+    async fn cut_log(&self);
     /// Runs statements in the store behind the engine's back.
     async fn execute(&self, sql: &str);
     /// Everything that the tables of the store and the documents of every index hold, as text.
@@ -117,6 +119,14 @@ impl Place for Embedded {
 
     async fn delete_indices(&self) {
         std::fs::remove_dir_all(self.index_folder()).expect("deleted");
+    }
+
+    async fn cut_log(&self) {
+        self.execute(
+            "DELETE FROM log_records AS r WHERE topic = 0 AND position < (
+                 SELECT max(position) FROM log_records WHERE topic = 0 AND partition = r.partition)",
+        )
+        .await;
     }
 
     async fn execute(&self, sql: &str) {
@@ -272,6 +282,19 @@ impl Place for Real {
             let answer = reqwest::Client::new().delete(url).send().await.expect("an answer");
             assert!(answer.status().is_success(), "{answer:?}");
         }
+    }
+
+    async fn cut_log(&self) {
+        let log = parts::Parts::open(&self.settings()).expect("parts").log;
+        let mut cut = rdkafka::TopicPartitionList::new();
+        for extent in log.extents().await.expect("the log").iter().filter(|extent| extent.high > 1) {
+            let last = rdkafka::Offset::Offset(extent.high - 1);
+            cut.add_partition_offset(&self.0.variables["KAFKA_TOPIC"], extent.partition, last)
+                .expect("listed");
+        }
+        let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> =
+            super::rows::config().create().expect("an admin client");
+        admin.delete_records(&cut, &rdkafka::admin::AdminOptions::new()).await.expect("removed");
     }
 
     async fn execute(&self, sql: &str) {

@@ -127,6 +127,19 @@ impl Servers {
         assert!(Command::new("kill").args([signal, pid]).status().await.expect("kill runs").success());
     }
 
+    /// Stops PostgreSQL and starts it as a standby, which only reads until it is promoted.
+    // The fault suite has no use for it.
+    #[allow(dead_code)]
+    pub async fn make_standby(&self) {
+        self.run("stop", &["postgres"]).await;
+        std::fs::write(self.folder.join("data/postgres/standby.signal"), "").expect("written");
+        // It starts and answers; that its database can't be seen to is told as a failure.
+        self.command("start", &["postgres"]).output().await.expect("tools/services runs");
+        let mut admin = super::connect(&self.admin_url()).await;
+        let is_standby = sqlx::query_scalar::<_, bool>("SELECT pg_is_in_recovery()");
+        assert!(is_standby.fetch_one(&mut admin).await.expect("an answer"));
+    }
+
     pub async fn restart(&self, service: &str) {
         self.run("start", &[service]).await;
     }

@@ -1,0 +1,312 @@
+//! Fills an index that is being built with what the store has and the log no longer holds.
+//!
+//! A document is made from the event that the store keeps, by the same rules as from the log's record, and bears the same
+//! id and version: so it does not matter which of the two writes it first, and filling again changes nothing. What the
+//! ledger of erasures forbids is not written; where somebody was erased since the rebuild began, a process that is gone
+//! may have written of them just then, so the rebuild begins anew.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tracing::info;
+
+use crate::{
+    domain::{Entidade, Event, Table},
+    engine::{lag, reading::Reading, shared::Shared},
+    fault::{Fault, FaultKind},
+    identity::Identity,
+    index::{IndexName, Rebuild},
+    log::{Extent, Log, Position, StartAt, records_in},
+    next_step::NextStep,
+    sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
+    store::{EventFilter, EventOrder, StoredEvent},
+};
+
+/// Events read and written at a time.
+const PAGE: u32 = 200;
+
+/// How a fill ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filled {
+    Whole,
+    /// Somebody was erased since the rebuild began.
+    Overtaken,
+}
+
+/// Rows of the store that are documents of an index.
+pub(super) async fn stored(shared: &Shared, index: IndexName) -> Result<u64, Fault> {
+    match index {
+        IndexName::Entities(table) => shared.store.entity_count(table).await,
+        IndexName::Eventos => Ok(count_of(shared.store.counts().await?, "eventos_raw")),
+    }
+}
+
+/// Documents of the index that is being built.
+pub(super) async fn built(sink: &dyn Sink, index: IndexName) -> Result<u64, Fault> {
+    sink.make_visible().await?;
+    Ok(count_of(sink.counts().await?, index.as_str()))
+}
+
+fn count_of(counts: Vec<(String, u64)>, name: &str) -> u64 {
+    counts.into_iter().find(|(counted, _)| counted == name).map(|(_, count)| count).unwrap_or_default()
+}
+
+/// How many documents would be lost if an index were made anew: those that neither the log nor the store can have. None as
+/// long as the log holds its beginning.
+pub(super) async fn would_lose(shared: &Shared, index: IndexName, extents: &[Extent]) -> Result<u64, Fault> {
+    let held = match shared.index.counts().await {
+        Ok(counts) => count_of(counts, index.as_str()),
+        // It is still to be made.
+        Err(fault) if fault.kind == FaultKind::Misconfigured => 0,
+        Err(fault) => return Err(fault),
+    };
+    if !is_cut(extents) && records_in(extents) >= held {
+        return Ok(0);
+    }
+    let store = &*shared.store;
+    let reading = Reading::of(&*shared.log, store, &shared.group_of(store)).await?;
+    let standing = lag::standing(&*shared.log, &reading.log.to_string(), store, &reading.group).await?;
+    let ends = extents.iter().map(|end| Position { partition: end.partition, offset: end.high });
+    let unread = lag::pending(&standing, &ends.collect::<Vec<_>>());
+    let could_be = stored(shared, index).await? + u64::try_from(unread).unwrap_or_default();
+    Ok(held.saturating_sub(could_be))
+}
+
+/// Whether the log no longer holds its beginning.
+pub(super) fn is_cut(extents: &[Extent]) -> bool {
+    extents.iter().any(|extent| extent.low > 0)
+}
+
+/// Writes all that the store has of an index, and sees that it is there. `told` hears how many rows are left.
+pub(super) async fn fill(
+    shared: &Shared,
+    rebuild: &Rebuild,
+    sink: &dyn Sink,
+    told: &(dyn Fn(u64) + Send + Sync),
+) -> Result<Filled, Fault> {
+    let index = rebuild.index;
+    let before = stored(shared, index).await?;
+    let mut fill = Fill { shared, rebuild, sink, read: 0, written: 0 };
+    let told = |read| told(before.saturating_sub(read));
+    let filled = match index {
+        IndexName::Eventos => fill.events(&told).await?,
+        IndexName::Entities(table) => fill.entities(table, &told).await?,
+    };
+    if filled == Filled::Overtaken {
+        return Ok(filled);
+    }
+    let counted = before.min(stored(shared, index).await?);
+    if fill.read < counted {
+        return Err(Fault::misconfigured(
+            shared.store.name(),
+            format!(
+                "filling the index {index} from the store: it counts {counted} and {} could be read, so {} have no event in \
+                 eventos_raw any more",
+                fill.read,
+                counted - fill.read
+            ),
+            match index {
+                IndexName::Entities(table) => NextStep::Reconcile { table: table.name().to_owned() },
+                IndexName::Eventos => "it is tried again".into(),
+            },
+        ));
+    }
+    let there = built(sink, index).await?;
+    if there < fill.written {
+        return Err(Fault::transient(
+            shared.index.name(),
+            format!(
+                "filling the index {index} from the store: {} were written and {there} are there",
+                fill.written
+            ),
+            "it is tried again, and does not serve before all are there",
+        ));
+    }
+    info!(%index, rebuild = %rebuild.id, rows = fill.read, documents = fill.written, "filled from the store");
+    Ok(filled)
+}
+
+struct Fill<'a> {
+    shared: &'a Shared,
+    rebuild: &'a Rebuild,
+    sink: &'a dyn Sink,
+    /// Rows that the store showed.
+    read: u64,
+    /// Documents that the index took, and shows.
+    written: u64,
+}
+
+impl Fill<'_> {
+    async fn events(&mut self, told: &(dyn Fn(u64) + Send + Sync)) -> Result<Filled, Fault> {
+        let mut after = None;
+        loop {
+            let page =
+                self.shared.store.events(&EventFilter::default(), EventOrder::Oldest, after, PAGE).await?;
+            self.read += page.events.len() as u64;
+            let events = page.events.into_iter().map(|stored| self.event(stored)).collect();
+            let Some(written) = self.write(events).await? else { return Ok(Filled::Overtaken) };
+            self.written += written;
+            told(self.read);
+            if page.next.is_none() {
+                return Ok(Filled::Whole);
+            }
+            after = page.next;
+        }
+    }
+
+    async fn entities(&mut self, table: Table, told: &(dyn Fn(u64) + Send + Sync)) -> Result<Filled, Fault> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.shared.store.entity_events(table, after.as_deref(), PAGE).await?;
+            self.read += page.events.len() as u64;
+            let events = page.events.into_iter().map(|stored| self.event(stored)).collect();
+            let Some(written) = self.write(events).await? else { return Ok(Filled::Overtaken) };
+            self.written += written;
+            told(self.read);
+            after = page.last;
+            if after.is_none() {
+                break;
+            }
+        }
+        // The places of removed ones keep older versions from coming back.
+        let removals = EventFilter {
+            tipo_evento: Some(table.entity.clone()),
+            evento: Some(table.removed_event()),
+            ..EventFilter::default()
+        };
+        let mut after = None;
+        loop {
+            let page = self.shared.store.events(&removals, EventOrder::Oldest, after, PAGE).await?;
+            let events = page.events.into_iter().map(|stored| self.event(stored));
+            let removals = events.filter(|event| event.entidade.removida).collect();
+            if self.write(removals).await?.is_none() {
+                return Ok(Filled::Overtaken);
+            }
+            if page.next.is_none() {
+                return Ok(Filled::Whole);
+            }
+            after = page.next;
+        }
+    }
+
+    /// What the log had.
+    fn event(&self, stored: StoredEvent) -> Event {
+        let table = self.shared.catalog.of_entity(&stored.tipo_evento);
+        // No row is without its key, whatever its event is called.
+        let removida = stored.dados.as_str() == "{}"
+            && table.is_some_and(|table| stored.evento == table.removed_event());
+        Event {
+            id: stored.id,
+            tipo_evento: stored.tipo_evento,
+            usuario: stored.usuario,
+            evento: stored.evento,
+            valor: stored.valor,
+            timestamp: stored.timestamp,
+            categoria: stored.categoria,
+            metadata: stored.metadata,
+            entidade: Entidade { id: stored.entidade_id, versao: stored.versao, removida },
+            dados: stored.dados,
+        }
+    }
+
+    /// Writes events' documents, passing over those that the index refuses, as the log's drain did. How many it took;
+    /// `None` where somebody was erased since the rebuild began: then nothing of them stays of this page.
+    async fn write(&self, events: Vec<Event>) -> Result<Option<u64>, Fault> {
+        let (shared, begun_with) = (self.shared, self.rebuild.erasures);
+        if shared.erased.ledger().await?.version() != begun_with {
+            return Ok(None);
+        }
+        let known = events.into_iter().filter_map(|event| {
+            let table = event.table(shared.catalog).ok()?;
+            Some(SinkEvent {
+                position: Position { partition: 0, offset: 0 },
+                raw: event.encode(),
+                event,
+                table,
+            })
+        });
+        let mut events: Vec<SinkEvent> = known.collect();
+        for (offset, event) in (0..).zip(&mut events) {
+            event.position.offset = offset;
+        }
+        let mut batch = SinkBatch { events, spans: Vec::new() };
+        loop {
+            match self.sink.apply("", &batch).await {
+                Ok(_) => break,
+                Err(ApplyError::Fault(fault)) => return Err(fault),
+                Err(ApplyError::Rejected(refused)) => {
+                    batch.events.retain(|event| refused.iter().all(|one| one.position != event.position));
+                }
+            }
+        }
+        let ledger = shared.erased.ledger().await?;
+        if ledger.version() != begun_with {
+            batch.events.retain(|event| event.is_erased(&ledger));
+            self.sink.discard(&batch.events).await?;
+            return Ok(None);
+        }
+        Ok(Some(batch.events.len() as u64))
+    }
+}
+
+/// Writes into the index that is being built; reading begins where the log does. What the log holds no more is not missed:
+/// it comes from the store.
+pub(super) struct FromTheFirst {
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) log: Arc<dyn Log>,
+    /// What the name of the rebuild's consumer group begins with.
+    pub(super) group: String,
+}
+
+#[async_trait]
+impl Sink for FromTheFirst {
+    fn name(&self) -> &'static str {
+        self.sink.name()
+    }
+
+    async fn identities(&self) -> Result<Vec<Identity>, Fault> {
+        self.sink.identities().await
+    }
+
+    async fn prepare(&self) -> Result<(), Fault> {
+        self.sink.prepare().await
+    }
+
+    async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
+        let mut claims = self.sink.claim(log, partitions).await?;
+        let group = Reading::of(&*self.log, &*self.sink, &self.group).await?.group;
+        let (extents, committed) = tokio::try_join!(self.log.extents(), self.log.committed(&group))?;
+        for claim in &mut claims {
+            let extent = extents.iter().find(|extent| extent.partition == claim.partition);
+            let is_new = committed.iter().all(|at| at.partition != claim.partition);
+            if let Some(extent) = extent.filter(|_| is_new) {
+                claim.start = StartAt::Offset(extent.low);
+            }
+        }
+        Ok(claims)
+    }
+
+    async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError> {
+        self.sink.apply(log, batch).await
+    }
+
+    async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
+        self.sink.discard(events).await
+    }
+
+    async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {
+        self.sink.applied(log).await
+    }
+
+    async fn make_visible(&self) -> Result<(), Fault> {
+        self.sink.make_visible().await
+    }
+
+    async fn health(&self) -> Result<SinkHealth, Fault> {
+        self.sink.health().await
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Fault> {
+        self.sink.counts().await
+    }
+}
