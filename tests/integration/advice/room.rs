@@ -107,6 +107,7 @@ async fn a_full_disk_under_the_embedded_folder_is_told_loses_nothing_and_passes_
         size: 0,
         count_by: Vec::new(),
         count_by_day: false,
+        zone: chrono_tz::Tz::UTC,
     };
     assert_eq!(engine.questions.search(&search).await.expect("an answer").total, 400);
     assert_eq!(engine.letters.open_count().await.expect("a count"), 0, "nothing is parked for it");
