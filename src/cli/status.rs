@@ -54,6 +54,10 @@ impl EmptyFolder {
         if DataFolder::FILES.iter().any(|name| settings.data_dir.join(name).exists()) {
             return Ok(None);
         }
+        if std::fs::symlink_metadata(&settings.data_dir).is_ok() {
+            // One that can't be used is told of as ever.
+            DataFolder::open(&settings.data_dir, "status")?;
+        }
         let folder = TempDir::new().map_err(|error| format!("an empty folder could not be made: {error}"))?;
         // As the parts spell it.
         let data_dir = folder.path().canonicalize().map_err(|error| error.to_string())?;
