@@ -13,10 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use chrono_tz::Tz;
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, functions::FunctionFlags,
+};
 
 use crate::{
     data_folder::DataFolder,
+    domain::parse_instant,
     fault::{Fault, FaultKind},
     next_step::NextStep,
     private_files, store,
@@ -298,6 +302,13 @@ fn connect(folder: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(folder.join(FILE), flags)?;
     connection.busy_timeout(Duration::from_secs(10))?;
+    let computes = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("local_day", 2, computes, |context| {
+        let (at, zone): (Option<String>, String) = (context.get(0)?, context.get(1)?);
+        let zone: Tz = zone.parse().unwrap_or(Tz::UTC);
+        let at = at.and_then(|at| parse_instant(&at, Tz::UTC));
+        Ok(at.map(|at| at.with_timezone(&zone).date_naive().to_string()))
+    })?;
     // Answers with the limit of the whole process, which only ever gets lower.
     connection.pragma_update_and_check(None, "hard_heap_limit", MAX_HEAP, |_| Ok(()))?;
     connection.set_prepared_statement_cache_capacity(64);

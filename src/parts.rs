@@ -149,6 +149,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
             stalled_after: settings.reconcile.patience,
             hour: settings.reconcile.hour,
         },
+        zone: settings.zone,
         owner: owner(),
     }
 }

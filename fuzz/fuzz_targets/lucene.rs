@@ -29,7 +29,7 @@ fuzz_target!(|text: &str| {
     let bench = &*BENCH;
     for table in ["leads", "chat_sessions"] {
         let index = IndexName::Entities(self::table(table));
-        let Some(read) = fuzzing::lucene(text, index, Utc::now()) else { continue };
+        let Some(read) = fuzzing::lucene(text, index, Utc::now().with_timezone(&chrono_tz::Tz::UTC)) else { continue };
         let found = bench.found(index, text);
         let Some(expected) = bench.expected(index, &read) else { continue };
         assert_eq!(found, expected, "{index}, {text:?} was read as {read:?}");
@@ -82,6 +82,7 @@ impl Bench {
             size: 100,
             count_by: Vec::new(),
             count_by_day: false,
+            zone: chrono_tz::Tz::UTC,
         };
         let answer = self.runtime.block_on(self.index.search(&request));
         let answer = answer.unwrap_or_else(|error| panic!("{query:?} was read, but {error}"));

@@ -14,6 +14,7 @@ mod next_step;
 mod offer;
 mod output;
 mod reconcile;
+mod report;
 mod sample;
 mod search;
 mod serve;
@@ -61,6 +62,8 @@ enum Command {
     Doctor(doctor::Options),
     /// Show the whole way on the embedded parts, with sample data and nothing else
     Demo(demo::Options),
+    /// Report how many leads arrived, against the period before
+    Report(report::Options),
     /// Search the index
     Search(search::Options),
     /// Ask the store by one read-only SQL statement
@@ -144,6 +147,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
         Command::Demo(options) => {
             demo::run(Settings::from_variables(environment.variables.without_parts())?, &options).await
         }
+        Command::Report(options) => report::run(&settings()?, &options).await,
         Command::Search(options) => search::run(&settings()?, &options).await,
         Command::Sql(options) => sql::run(&settings()?, &options).await,
         Command::Migrate(options) => migrate::run(&settings()?, &options).await,

@@ -9,7 +9,7 @@ use clap::{
 
 use crate::{
     config::McpSettings,
-    mcp::{GROUPS, Offer},
+    mcp::{ALL_GROUPS, DEFAULT_GROUPS, GROUPS, Offer},
 };
 
 #[derive(Debug, Default, Args)]
@@ -17,7 +17,7 @@ pub(super) struct OfferOptions {
     /// Offer only tools that change nothing (also SLUICE_READ_ONLY=true)
     #[arg(long)]
     read_only: bool,
-    /// Offer only these groups of tools, separated by commas
+    /// Offer these groups of tools, separated by commas (also SLUICE_TOOLS)
     #[arg(long, value_name = "GROUPS", value_delimiter = ',', value_parser = groups())]
     tools: Vec<String>,
     /// Print the tools that would be offered, and end
@@ -32,15 +32,25 @@ impl OfferOptions {
     /// What these options and the environment offer together.
     pub(super) fn on(&self, settings: &McpSettings) -> Offer {
         Offer {
-            groups: self.tools.clone(),
+            groups: match [&self.tools, &settings.tools].into_iter().find(|groups| !groups.is_empty()) {
+                Some(groups) => groups.clone(),
+                None => vec![DEFAULT_GROUPS.to_owned()],
+            },
             read_only: self.read_only || settings.read_only,
             reveal_pii: self.reveal_pii || settings.reveal_pii,
+            reveal_to: settings.reveal_to.clone(),
         }
     }
 }
 
 fn groups() -> PossibleValuesParser {
-    PossibleValuesParser::new(GROUPS.iter().map(|group| PossibleValue::new(group.name).help(group.about)))
+    let sets = [
+        (DEFAULT_GROUPS, "what is offered unless told otherwise: all but what operators need"),
+        (ALL_GROUPS, "every group"),
+    ];
+    let groups = GROUPS.iter().map(|group| (group.name, group.about));
+    let value = |(name, about): (&'static str, &'static str)| PossibleValue::new(name).help(about);
+    PossibleValuesParser::new(sets.into_iter().chain(groups).map(value))
 }
 
 /// The tools on offer, for a person.
@@ -63,6 +73,8 @@ pub(super) fn listed(offer: &Offer) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::Parser;
 
     use super::*;
@@ -74,7 +86,12 @@ mod tests {
     }
 
     fn offer(arguments: &[&str]) -> Result<Offer, String> {
-        let settings = McpSettings { read_only: false, reveal_pii: false };
+        let settings = McpSettings {
+            read_only: false,
+            reveal_pii: false,
+            reveal_to: BTreeSet::new(),
+            tools: Vec::new(),
+        };
         Line::try_parse_from(std::iter::once(&"serve").chain(arguments))
             .map(|line| line.options.on(&settings))
             .map_err(|error| error.to_string())

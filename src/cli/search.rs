@@ -11,10 +11,10 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// What to look for, in Lucene's syntax: categoria:vendas AND valor:>50. Without it everything
+    /// What to look for, in Lucene's syntax: status_lead:novo AND valor:>50. Without it everything
     query: Option<String>,
-    /// Where to look: eventos, or a table as `sluice tables` lists them
-    #[arg(long, default_value = "eventos")]
+    /// Where to look: a table as `sluice tables` lists them, or eventos for every version of every row
+    #[arg(long, default_value = "leads")]
     index: String,
     /// Documents to print at most
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
@@ -37,6 +37,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         size: options.limit,
         count_by: options.count_by.clone(),
         count_by_day: false,
+        zone: settings.zone,
     };
     let engine = parts::engine(settings).await?;
     let answer = engine.questions.search(&request).await?;
@@ -46,6 +47,11 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     for counts in &answer.counts {
         for value in &counts.values {
             output::line(format_args!("{:>8} {} {}", value.count, counts.field, value.value))?;
+        }
+        for (count, what) in [(counts.others, "other values"), (counts.missing, "no value")] {
+            if count > 0 {
+                output::line(format_args!("{count:>8} {} ({what})", counts.field))?;
+            }
         }
     }
     for lack in engine.questions.index_lacks(index).await {

@@ -40,6 +40,17 @@ pub(super) async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<ExitCode, Failure> {
     let offer = options.offer.on(&settings.mcp);
+    if let Some(unknown) = offer.unknown_group() {
+        return Err(
+            format!("SLUICE_TOOLS: there is no group '{unknown}'; `sluice serve --help` lists them").into()
+        );
+    }
+    if let Some(unknown) = offer.unknown_revealed() {
+        return Err(format!(
+            "SLUICE_REVEAL_PII_TO: there is no tool '{unknown}'; sluice serve --list-tools names them"
+        )
+        .into());
+    }
     if options.offer.list_tools {
         output::lines(super::offer::listed(&offer))?;
         return Ok(ExitCode::SUCCESS);

@@ -13,7 +13,7 @@ mod reader;
 mod tests;
 mod variables;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
@@ -42,6 +42,8 @@ pub struct Settings {
     /// How far behind its coverage a scheduled sync reads again: rows are committed after the time they bear.
     pub overlap: TimeDelta,
     pub reconcile: ReconcileLimits,
+    /// Whose days count, wherever something speaks of days.
+    pub zone: Tz,
     /// `None` for the embedded log.
     pub kafka: Option<KafkaSettings>,
     /// `None` for the embedded store.
@@ -62,6 +64,10 @@ pub struct McpSettings {
     pub read_only: bool,
     /// Show e-mail addresses, phone numbers and IP addresses instead of masking them.
     pub reveal_pii: bool,
+    /// Where not to everybody: the names of tools, and `token:` with the name of whoever may see them.
+    pub reveal_to: BTreeSet<String>,
+    /// The groups of tools to offer, where the command line names none.
+    pub tools: Vec<String>,
 }
 
 /// How tables are reconciled.
@@ -75,7 +81,7 @@ pub struct ReconcileLimits {
     pub rows_per_second: Option<u32>,
     /// How long a sink may apply nothing before a reconciliation gives up on it.
     pub patience: Duration,
-    /// The hour of the day, in the tables' zone, from which tables with a schedule are reconciled; `None` for never.
+    /// The hour of the day, in the user's zone, from which tables with a schedule are reconciled; `None` for never.
     pub hour: Option<u32>,
 }
 
@@ -198,17 +204,32 @@ impl Settings {
             tables_dir_is_default: read.optional("SLUICE_TABLES_DIR").is_none(),
             overlap: TimeDelta::minutes(read.number("SLUICE_OVERLAP_MINUTES", 10, 0..=10_080)),
             reconcile: ReconcileLimits::read(&mut read),
+            zone: zone(&mut read),
             data_dir,
             drain: DrainSettings::read(&mut read),
             http: HttpSettings::read(&mut read),
             mcp: McpSettings {
                 read_only: read.flag("SLUICE_READ_ONLY", false),
                 reveal_pii: read.flag("SLUICE_REVEAL_PII", false),
+                reveal_to: list(&read, "SLUICE_REVEAL_PII_TO"),
+                tools: list(&read, "SLUICE_TOOLS").into_iter().collect(),
             },
         };
+        settings.check_reveal(&mut read);
         settings.check_sample(&mut read);
         check_log(&mut read);
         read.finish().map(|()| settings)
+    }
+
+    /// A token that nobody has would leave its holder without what was meant for them.
+    fn check_reveal(&self, read: &mut Reader) {
+        let named = self.mcp.reveal_to.iter().filter_map(|name| name.strip_prefix("token:"));
+        for name in named.filter(|name| self.http.tokens.iter().all(|token| token.name != **name)) {
+            read.problem(
+                "SLUICE_REVEAL_PII_TO",
+                format_args!("names the token '{name}', and SLUICE_HTTP_TOKENS has none of that name"),
+            );
+        }
     }
 
     /// Generated rows among real ones are worse than none.
@@ -262,13 +283,7 @@ fn check_log(read: &mut Reader) {
 
 /// The tables in the binary and those of the user's folder.
 fn catalog(read: &mut Reader) -> Catalog {
-    let zone = match read.text("SUPABASE_TIMEZONE", "UTC").parse() {
-        Ok(zone) => zone,
-        Err(_) => {
-            read.problem("SUPABASE_TIMEZONE", "is no time zone's name; for example America/Sao_Paulo");
-            Tz::UTC
-        }
-    };
+    let zone = zone_named(read, "SUPABASE_TIMEZONE").unwrap_or(Tz::UTC);
     let named = read.optional("SLUICE_TABLES_DIR").is_some();
     let folder = Some(tables_dir(read)).filter(|folder| named || folder.is_dir());
     Catalog::load(folder.as_deref(), zone).unwrap_or_else(|error| {
@@ -285,6 +300,28 @@ fn catalog(read: &mut Reader) -> Catalog {
             _ => read.problem("SLUICE_TABLES_DIR", format_args!("holds a file that is no table: {error}")),
         }
         Catalog::built_in()
+    })
+}
+
+/// What stands between commas.
+fn list(read: &Reader, setting: &str) -> BTreeSet<String> {
+    let text = read.optional(setting).unwrap_or_default();
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+}
+
+fn zone_named(read: &mut Reader, setting: &str) -> Option<Tz> {
+    let zone = read.optional(setting)?.trim().parse();
+    if zone.is_err() {
+        read.problem(setting, "is no time zone's name; for example America/Sao_Paulo");
+    }
+    zone.ok()
+}
+
+/// The zone whose days count: the one that is named, else the machine's, as its programs find it.
+fn zone(read: &mut Reader) -> Tz {
+    zone_named(read, "SLUICE_TIMEZONE").unwrap_or_else(|| {
+        let named = std::env::var("TZ").ok().and_then(|name| name.trim_start_matches(':').parse().ok());
+        named.or_else(|| iana_time_zone::get_timezone().ok()?.parse().ok()).unwrap_or(Tz::UTC)
     })
 }
 

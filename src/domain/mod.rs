@@ -4,6 +4,7 @@ mod erasure;
 mod event;
 mod identity;
 pub mod json;
+mod period;
 mod projection;
 mod source_row;
 mod table;
@@ -17,13 +18,14 @@ pub use event::{
 };
 pub use identity::{canonical, event_id, removal_id};
 pub use json::{Json, Members};
+pub use period::Period;
 pub use projection::{Cell, Misfit, Row, RowError};
 pub use source_row::SourceRow;
 pub use table::{
     Catalog, CatalogError, Column, ColumnKind, Compare, Dashboard, Definition, DefinitionError, EventRule,
     Filter, Key, KeyKind, NamedCount, RESERVED_COLUMNS, Search, SourceTable, Table, TableName, Time,
 };
-pub use time::{parse_date, parse_instant};
+pub use time::{day_start, in_zone, parse_date, parse_instant};
 
 /// A JSON object that sluice itself writes or shows; rows are never turned into one.
 pub type JsonObject = serde_json::Map<String, serde_json::Value>;

@@ -1,6 +1,8 @@
 //! Instants as Postgres and people write them.
 
-use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono::{
+    DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc,
+};
 use chrono_tz::Tz;
 
 /// Reads a timestamp with or without a zone; without one it is in `zone`. Years outside 1 to 9999 are none: no sink
@@ -36,8 +38,13 @@ fn naive(text: &str) -> Option<NaiveDateTime> {
         .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))
 }
 
+/// The first instant of a day; `None` beyond what an instant can be.
+pub fn day_start(day: NaiveDate, zone: Tz) -> Option<DateTime<Utc>> {
+    in_zone(day.and_time(NaiveTime::MIN), zone)
+}
+
 /// Of an hour that a clock change repeats the first counts; one that it skips is read as if it had not changed.
-fn in_zone(naive: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
+pub fn in_zone(naive: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&naive) {
         LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => Some(instant.to_utc()),
         LocalResult::None => {

@@ -217,6 +217,7 @@ impl Erasures {
             size: DOCUMENTS,
             count_by: Vec::new(),
             count_by_day: false,
+            zone: self.shared.settings.zone,
         };
         if let Ok(answer) = self.shared.index.search(&request).await {
             keys.extend(answer.hits.into_iter().map(|hit| hit.id));

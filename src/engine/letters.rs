@@ -18,6 +18,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
+    domain::{Catalog, Table},
     fail_point,
     fault::Fault,
     log::{Extent, NewRecord, Position, Record, Topic, records_in},
@@ -100,6 +101,11 @@ pub struct SettleOutcome {
 }
 
 impl Letter {
+    /// The table and the key of the row that it is about, where that can be told.
+    pub fn about(&self, catalog: Catalog) -> Option<(Table, Option<String>)> {
+        dead_letters::about(catalog, &self.record)
+    }
+
     /// Its place in the dead letters' topic.
     pub fn id(&self) -> String {
         format!("{}-{}", self.record.partition, self.record.offset)

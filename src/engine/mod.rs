@@ -27,6 +27,7 @@ mod reading;
 mod rebuild;
 mod recent;
 mod reconcile;
+mod report;
 mod schedules;
 mod shared;
 mod standing;
@@ -44,6 +45,7 @@ use std::{
 };
 
 use chrono::{TimeDelta, Utc};
+use chrono_tz::Tz;
 
 pub use appender::{Appender, event_record};
 pub use doctor::{Doctor, Finding, Outcome};
@@ -61,10 +63,11 @@ pub use letters::{
 pub use metrics::{EngineMetrics, FlowMetrics, SinkMetrics};
 pub use progress::{SinkProgress, SyncPhase, SyncStatus, SyncWatcher};
 pub use project::Project;
-pub use questions::{EntityHistory, EntityKey, Questions, Related};
+pub use questions::{EntityHistory, EntityKey, Questions, Related, Twin};
 pub use rebuild::{RebuildPhase, RebuildStatus, Rebuilds};
 pub use recent::Distribution;
 pub use reconcile::{DeleteLimits, ReconcileSettings};
+pub use report::{Report, ReportCount, ReportGroup, ReportRequest};
 pub use schedules::{ScheduleStatus, Schedules};
 pub use standing::LagSummary;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
@@ -100,6 +103,8 @@ pub struct EngineSettings {
     /// How far behind its coverage a sync that resumes reads again.
     pub overlap: TimeDelta,
     pub reconcile: ReconcileSettings,
+    /// Whose days count.
+    pub zone: Tz,
     /// Names this process to others: host and process id.
     pub owner: String,
 }
@@ -112,6 +117,8 @@ impl EngineSettings {
 /// Reads, logs, drains and answers: the few things that do so, over the same parts.
 pub struct Engine {
     pub catalog: Catalog,
+    /// Whose days count.
+    pub zone: Tz,
     pub project: Arc<Project>,
     pub appender: Arc<Appender>,
     pub syncs: Arc<Syncs>,
@@ -136,6 +143,7 @@ impl Engine {
         index: Arc<dyn Index>,
         settings: EngineSettings,
     ) -> Self {
+        let zone = settings.zone;
         let shared = Arc::new(Shared::new(catalog, source, log, store, index, settings));
         let project = Arc::new(Project::new(catalog, shared.source.clone(), shared.index.clone()));
         let appender = Arc::new(Appender::new(shared.log.clone()));
@@ -147,6 +155,7 @@ impl Engine {
         let counts = Arc::new(Counts::new(shared.clone()));
         Self {
             catalog,
+            zone,
             questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
             inspection: Inspection {

@@ -11,7 +11,7 @@ use super::{EngineError, drains::Drains, shared::Shared, status::within};
 use crate::{
     domain::{Catalog, Column, Table},
     fault::Fault,
-    index::{Fields, Index, IndexName, SearchAnswer, SearchRequest},
+    index::{Fields, Index, IndexName, SearchAnswer, SearchRequest, ValueCounts},
     next_step::{NextStep, Remark},
     store::{
         EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, StoredEntity, StoredEvent,
@@ -20,6 +20,9 @@ use crate::{
 
 /// The latest events of an entity that are told.
 const ENTITY_EVENTS: u32 = 50;
+
+/// The events of an entity's whole history; few have so many.
+const HISTORY_EVENTS: u32 = 500;
 
 /// The most entities that are told of each table that refers to one, and of one looked-up value.
 const MAX_ENTITIES: u32 = 20;
@@ -44,8 +47,18 @@ pub struct EntityHistory {
     pub more_events: bool,
     /// Entities of other tables that refer to it.
     pub related: Vec<Related>,
-    /// Keys of further entities with the same value, where it was looked up.
-    pub others: Vec<String>,
+    /// Further entities that have the same value in a column that entities are looked up by.
+    pub twins: Vec<Twin>,
+    /// There are more of them.
+    pub more_twins: bool,
+}
+
+/// Another entity that seems to be the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Twin {
+    pub entity: StoredEntity,
+    /// The columns whose values are the same.
+    pub same: Vec<&'static str>,
 }
 
 /// Entities of one table that refer to another's.
@@ -60,12 +73,15 @@ pub struct Related {
 /// What each index lacks.
 type Lacks = Vec<(IndexName, Remark)>;
 
+/// Values that are looked for one by one where a search finds nothing.
+const MAX_WANTED: usize = 5;
+
 /// How long what an index lacks is remembered for answers.
 const RECENT: Duration = Duration::from_secs(5);
 
 /// Answers from the store and the index; changes neither.
 pub struct Questions {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     drains: Arc<Drains>,
     /// What was found out last of how the index is built.
     built: Mutex<Option<(Instant, Lacks)>>,
@@ -100,6 +116,36 @@ impl Questions {
     /// When the request has no meaning, or the index can't be reached.
     pub async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, EngineError> {
         Ok(self.shared.index.search(request).await?)
+    }
+
+    /// The values that fields have for which a search that found nothing asked others, which no document has.
+    ///
+    /// # Errors
+    /// When the index can't be reached.
+    pub async fn existing(&self, request: &SearchRequest) -> Result<Vec<ValueCounts>, EngineError> {
+        let fields = self.search_fields(request.index).await;
+        let mut existing: Vec<ValueCounts> = Vec::new();
+        for (field, value) in request.wanted(fields).into_iter().take(MAX_WANTED) {
+            if fields.countable(&field.path).is_none()
+                || existing.iter().any(|known| known.field == field.path)
+            {
+                continue;
+            }
+            let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+            let alone = |query: Option<String>, count_by: Vec<String>| SearchRequest {
+                query,
+                size: 0,
+                from: 0,
+                count_by,
+                count_by_day: false,
+                ..request.clone()
+            };
+            let of_value = alone(Some(format!("{}:\"{escaped}\"", field.path)), Vec::new());
+            if self.search(&of_value).await?.total == 0 {
+                existing.extend(self.search(&alone(None, vec![field.path.clone()])).await?.counts);
+            }
+        }
+        Ok(existing)
     }
 
     /// The fields that can be searched in an index.
@@ -144,18 +190,31 @@ impl Questions {
     /// # Errors
     /// When no such entity is stored, or the store can't be reached.
     pub async fn entity(&self, table: Table, key: &EntityKey) -> Result<EntityHistory, EngineError> {
+        self.entity_with(table, key, ENTITY_EVENTS).await
+    }
+
+    /// As [`Questions::entity`], with so many of its events that they are all there are, but for very long histories.
+    ///
+    /// # Errors
+    /// As [`Questions::entity`].
+    pub async fn whole_entity(&self, table: Table, key: &EntityKey) -> Result<EntityHistory, EngineError> {
+        self.entity_with(table, key, HISTORY_EVENTS).await
+    }
+
+    async fn entity_with(
+        &self,
+        table: Table,
+        key: &EntityKey,
+        events: u32,
+    ) -> Result<EntityHistory, EngineError> {
         let store = self.shared.ready_store().await?;
         let mut found = match key {
             EntityKey::Key(key) => store.entity(table, key).await?.into_iter().collect(),
-            EntityKey::Lookup { column, value } => {
-                store.entities_by(table, column, value, MAX_ENTITIES).await?
-            }
+            EntityKey::Lookup { column, value } => store.entities_by(table, column, value, 1).await?,
         }
         .into_iter();
         let unknown = || EngineError::UnknownEntity { table, key: key.clone() };
         let entity: StoredEntity = found.next().ok_or_else(unknown)?;
-        let others = found.map(|other| other.key).collect();
-
         let filter = EventFilter {
             tipo_evento: Some(table.entity.clone()),
             entidade: Some(entity.key.clone()),
@@ -165,16 +224,35 @@ impl Questions {
             referring_to(self.shared.catalog, table)
                 .map(|(other, column)| self.related(other, column, &entity.key)),
         );
-        let page = store.events(&filter, EventOrder::Newest, None, ENTITY_EVENTS);
-        let (page, related) = tokio::try_join!(page, related)?;
+        let page = store.events(&filter, EventOrder::Newest, None, events);
+        let (page, related, (twins, more_twins)) =
+            tokio::try_join!(page, related, self.twins(table, &entity))?;
         Ok(EntityHistory {
             table,
             more_events: page.next.is_some(),
             events: page.events,
             related,
             entity,
-            others,
+            twins,
+            more_twins,
         })
+    }
+
+    /// Entities that share with this one what entities are looked up by.
+    async fn twins(&self, table: Table, of: &StoredEntity) -> Result<(Vec<Twin>, bool), Fault> {
+        let (mut twins, mut more): (Vec<Twin>, bool) = (Vec::new(), false);
+        for column in table.definition().columns.iter().filter(|column| column.lookup) {
+            let Some(value) = of.row.get(&column.name).and_then(|value| value.as_str()) else { continue };
+            let found = self.shared.store.entities_by(table, &column.name, value, MAX_ENTITIES + 1).await?;
+            more |= found.len() > usize::try_from(MAX_ENTITIES).unwrap_or(usize::MAX);
+            for entity in found.into_iter().filter(|found| found.key != of.key) {
+                match twins.iter_mut().find(|twin| twin.entity.key == entity.key) {
+                    Some(twin) => twin.same.push(&column.name),
+                    None => twins.push(Twin { entity, same: vec![&column.name] }),
+                }
+            }
+        }
+        Ok((twins, more))
     }
 
     async fn related(&self, table: Table, column: &str, key: &str) -> Result<Related, Fault> {

@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
+use chrono_tz::Tz;
 use serde_json::Value;
 
 use crate::{
@@ -17,7 +18,7 @@ const MAX_GROUPS: usize = 20;
 ///
 /// # Panics
 /// When a refusal does not teach, or when a search server would be asked more than it takes.
-pub fn lucene(text: &str, index: IndexName, now: DateTime<Utc>) -> Option<query::Query> {
+pub fn lucene(text: &str, index: IndexName, now: DateTime<Tz>) -> Option<query::Query> {
     static INDICES: LazyLock<Indices> = LazyLock::new(|| Indices::of(Catalog::built_in()));
     match query::parse(text, INDICES.fields(index), now) {
         Ok(read) => {

@@ -33,6 +33,8 @@ pub struct Field {
     /// Where in the document its values are: the path without a sub-field's name.
     pub source: String,
     pub kind: FieldKind,
+    /// Holds days without a time, which are the same everywhere.
+    pub is_day: bool,
 }
 
 /// The fields of one index, by path.
@@ -107,6 +109,7 @@ impl Fields {
         fields.add_whole(&definition.key.column, FieldKind::Keyword);
         for column in &definition.columns {
             fields.add_whole(&column.name, kind_of(column));
+            fields.mark_days(&column.name, column);
         }
         for text in ["usuario", "evento", "categoria"] {
             fields.add_whole(text, FieldKind::Text);
@@ -128,15 +131,26 @@ impl Fields {
         let definition = table.definition();
         for (name, column) in &definition.event.metadata {
             if !self.members.contains_key(name) {
-                let kind = definition.column(column).map_or(FieldKind::Keyword, kind_of);
-                self.add_whole(&format!("metadata.{name}"), kind);
+                let column = definition.column(column);
+                let kind = column.map_or(FieldKind::Keyword, kind_of);
+                let path = format!("metadata.{name}");
+                self.add_whole(&path, kind);
+                if let Some(column) = column {
+                    self.mark_days(&path, column);
+                }
                 self.members.insert(name.clone(), kind);
             }
         }
     }
 
+    fn mark_days(&mut self, path: &str, column: &Column) {
+        if let Some(field) = self.by_path.get_mut(path) {
+            field.is_day = column.kind == ColumnKind::Date;
+        }
+    }
+
     fn add(&mut self, path: &str, kind: FieldKind) {
-        let field = Field { path: path.to_owned(), source: path.to_owned(), kind };
+        let field = Field { path: path.to_owned(), source: path.to_owned(), kind, is_day: false };
         self.by_path.insert(path.to_owned(), field);
     }
 
@@ -145,7 +159,12 @@ impl Fields {
         self.add(path, kind);
         if matches!(kind, FieldKind::Text | FieldKind::Keyword | FieldKind::Ip) {
             let whole = format!("{path}.keyword");
-            let field = Field { path: whole.clone(), source: path.to_owned(), kind: FieldKind::Keyword };
+            let field = Field {
+                path: whole.clone(),
+                source: path.to_owned(),
+                kind: FieldKind::Keyword,
+                is_day: false,
+            };
             self.by_path.insert(whole, field);
         }
     }

@@ -12,6 +12,7 @@ use std::{cmp::Ordering, collections::HashSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -110,8 +111,10 @@ pub struct SearchRequest {
     pub size: u32,
     /// Counts by the most frequent values of these fields.
     pub count_by: Vec<String>,
-    /// Counts by day (UTC) of `timestamp`.
+    /// Counts by day of `timestamp`.
     pub count_by_day: bool,
+    /// Whose days are meant, in the query and in the counts.
+    pub zone: Tz,
 }
 
 /// A request found to make sense.
@@ -123,8 +126,21 @@ struct Question {
 }
 
 impl SearchRequest {
-    /// Checks a request and reads its query. `fields` are those of its index; `now` is what `now` stands for.
-    fn question(&self, fields: &'static Fields, now: DateTime<Utc>) -> Result<Question, SearchError> {
+    /// The values that its query wants in fields of texts, each in its field.
+    pub fn wanted(&self, fields: &'static Fields) -> Vec<(&'static Field, String)> {
+        let query = self
+            .query
+            .as_deref()
+            .map(|text| query::parse(text, fields, Utc::now().with_timezone(&self.zone)));
+        let mut wanted = Vec::new();
+        if let Some(Ok(query)) = query {
+            query.wanted(&mut wanted);
+        }
+        wanted
+    }
+
+    /// Checks a request and reads its query. `fields` are those of its index.
+    fn question(&self, fields: &'static Fields) -> Result<Question, SearchError> {
         if self.from.saturating_add(self.size) > SEARCH_WINDOW {
             return Err(SearchError::Request {
                 field: "from",
@@ -134,7 +150,7 @@ impl SearchRequest {
             });
         }
         let query = match &self.query {
-            Some(text) => query::parse(text, fields, now)?,
+            Some(text) => query::parse(text, fields, Utc::now().with_timezone(&self.zone))?,
             None => query::Query::All,
         };
         let counted = self.count_by.iter().map(|path| {
@@ -180,6 +196,8 @@ pub struct ValueCounts {
     pub values: Vec<ValueCount>,
     /// Documents with a value that is not listed.
     pub others: u64,
+    /// Documents without a value.
+    pub missing: u64,
 }
 
 /// How often a value occurs.
@@ -192,7 +210,7 @@ pub struct ValueCount {
 /// A day's count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DayCount {
-    /// `2026-11-24`, in UTC.
+    /// `2026-11-24`, in the request's zone.
     pub day: String,
     pub count: u64,
 }

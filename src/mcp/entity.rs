@@ -2,13 +2,21 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     bounded::{AROUND, CUT, LARGEST_ANSWER, fitting, size},
     output::Outgoing,
+    timeline::Happened,
     views::{EntityView, EventView},
 };
-use crate::engine::{EntityHistory, Related};
+use crate::{
+    domain::Table,
+    engine::{EntityHistory, Related, Twin},
+};
+
+/// Said where not every duplicate is told.
+pub(super) const MORE_DUPLICATES: &str = "there are more duplicates: query_store counts them";
 
 /// An entity and what happened to it.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -22,13 +30,26 @@ pub(super) struct EntityAnswer {
     pub more_events: bool,
     /// Entities of other tables that refer to this one, the chat sessions of a lead for example.
     pub related: Vec<RelatedView>,
-    /// Keys of further entities with the same value, where one was looked up by it.
-    pub other_keys: Vec<String>,
+    /// With history: what happened, in order, instead of events and related.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<Happened>,
+    /// Further rows of the table that seem to be the same: why it shows more than once.
+    pub duplicates: Vec<Duplicate>,
     /// What this may lack and why; absent where the store has all of the log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub behind: Vec<String>,
     /// How to see what is not shown.
     pub hint: Option<String>,
+}
+
+/// Another row with the same value in a column that rows are looked up by.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Duplicate {
+    pub key: String,
+    /// The columns whose values are the same.
+    pub same: String,
+    /// When it arrived.
+    pub created: Value,
 }
 
 /// Entities of one table that refer to another's.
@@ -47,6 +68,7 @@ impl EntityAnswer {
         let key = history.entity.key.clone();
         let row = history.entity.row.clone();
         let entity = EntityView::new(history.entity, outgoing);
+        let duplicates = duplicates(history.table, &history.twins);
         let mut room = (LARGEST_ANSWER - AROUND).saturating_sub(size(&entity));
         // Half for each, and what the related leave goes to the events.
         let mut half = room / 2;
@@ -64,6 +86,7 @@ impl EntityAnswer {
         let hints = [
             (more_events, "query_raw_events with this key as entidade_id shows earlier events"),
             (related.iter().any(|related| related.more), "query_store shows more of the related rows"),
+            (history.more_twins, MORE_DUPLICATES),
             (is_cut, CUT),
         ];
         let hints: Vec<&str> = hints.into_iter().filter_map(|(holds, hint)| holds.then_some(hint)).collect();
@@ -76,9 +99,21 @@ impl EntityAnswer {
             events,
             related,
             behind: Vec::new(),
-            other_keys: history.others,
+            timeline: Vec::new(),
+            duplicates,
         }
     }
+}
+
+/// The rows that share something with this one.
+pub(super) fn duplicates(table: Table, twins: &[Twin]) -> Vec<Duplicate> {
+    let created = table.definition().time.created.as_deref();
+    let duplicate = |twin: &Twin| Duplicate {
+        key: twin.entity.key.clone(),
+        same: twin.same.join(", "),
+        created: created.and_then(|name| twin.entity.row.get(name)).cloned().unwrap_or_default(),
+    };
+    twins.iter().map(duplicate).collect()
 }
 
 fn related_view(related: Related, outgoing: &Outgoing, room: &mut usize) -> RelatedView {

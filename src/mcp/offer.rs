@@ -1,7 +1,11 @@
 //! Which of the tools a server has: all of them, or those its operator picked.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
+use chrono_tz::Tz;
 use rmcp::{
     ErrorData,
     handler::server::router::tool::ToolRouter,
@@ -16,20 +20,47 @@ use super::{
     tools::{GROUPS, Group, query},
 };
 
+/// Every group.
+pub const ALL_GROUPS: &str = "all";
+
+/// The groups that are offered where nobody picks any: those for operators are left out.
+pub const DEFAULT_GROUPS: &str = "default";
+
 /// What an operator offers to clients.
 #[derive(Debug, Clone, Default)]
 pub struct Offer {
-    /// The names of groups; empty for every group.
+    /// The names of groups; [`DEFAULT_GROUPS`] stands for those that are offered where nobody picks any, [`ALL_GROUPS`] or
+    /// nothing for every group.
     pub groups: Vec<String>,
     /// Leave out what changes anything.
     pub read_only: bool,
     /// Show e-mail addresses, phone numbers and IP addresses as they are.
     pub reveal_pii: bool,
+    /// Show them in the answers of these tools, and to whoever has one of these tokens, named as `token:vendas`.
+    pub reveal_to: BTreeSet<String>,
 }
 
 impl Offer {
+    /// A tool whose answers were to show contacts and that does not exist.
+    pub fn unknown_revealed(&self) -> Option<&str> {
+        let exists = |name: &str| GROUPS.iter().any(|group| (group.router)().has_route(name));
+        self.reveal_to.iter().map(String::as_str).find(|name| !name.starts_with("token:") && !exists(name))
+    }
+
+    /// A group that was picked and does not exist.
+    pub fn unknown_group(&self) -> Option<&str> {
+        let exists = |name: &str| GROUPS.iter().any(|group| group.name == name);
+        let mut names = self.groups.iter().map(String::as_str);
+        names.find(|name| ![ALL_GROUPS, DEFAULT_GROUPS].contains(name) && !exists(name))
+    }
+
     fn has(&self, group: &Group) -> bool {
-        self.groups.is_empty() || self.groups.iter().any(|name| name == group.name)
+        let names = |name: &String| match name.as_str() {
+            ALL_GROUPS => true,
+            DEFAULT_GROUPS => !group.on_request,
+            name => name == group.name,
+        };
+        self.groups.is_empty() || self.groups.iter().any(names)
     }
 
     /// The tools on offer, a group at a time, each group's in the order of their names.
@@ -80,11 +111,13 @@ impl Toolbox {
     }
 
     /// Says which dialect of SQL the store speaks right now.
-    pub(super) fn speaking(mut self, store: &str) -> Self {
+    pub(super) fn speaking(mut self, store: &str, zone: Tz) -> Self {
         let dialect = if store == "postgres" { "PostgreSQL's dialect" } else { query::SQLITE_DIALECT };
+        let dialect =
+            format!("{dialect}; days are those of {zone}: (created_at AT TIME ZONE '{zone}')::date");
         for route in self.router.map.values_mut().filter(|route| route.attr.name == "query_store") {
             let description = route.attr.description.as_deref().unwrap_or_default();
-            route.attr.description = Some(description.replacen(query::ANY_DIALECT, dialect, 1).into());
+            route.attr.description = Some(description.replacen(query::ANY_DIALECT, &dialect, 1).into());
         }
         self
     }
@@ -138,8 +171,8 @@ impl Toolbox {
     pub(super) fn refusal(&self, tool: &str, access: Access) -> Option<CallToolResponse> {
         let why = match self.left_out.get(tool) {
             Some(LeftOut::Group(group)) => format!(
-                "belongs to the tool group `{group}`, which this server does not offer; the operator can add `{group}` to \
-                 `sluice serve --tools`"
+                "belongs to the tool group `{group}`, which this server does not offer; the operator can offer it with \
+                 `sluice serve --tools default,{group}` (or SLUICE_TOOLS)"
             ),
             Some(LeftOut::Writes) => "changes something, and this server only reads; the operator can start it without \
                                       --read-only (or SLUICE_READ_ONLY)"
@@ -218,12 +251,12 @@ mod tests {
     #[test]
     fn the_dialect_of_the_store_at_hand_is_described() {
         let description = |store: &str| {
-            let toolbox = Toolbox::new(&Offer::default()).speaking(store);
+            let toolbox = Toolbox::new(&Offer::default()).speaking(store, Tz::UTC);
             let tool = toolbox.list(Access::Full).into_iter().find(|tool| tool.name == "query_store");
             tool.expect("the tool").description.expect("a description").into_owned()
         };
         let (postgres, sqlite) = (description("postgres"), description("sqlite"));
-        assert!(postgres.contains("in PostgreSQL's dialect.") && !postgres.contains("SQLite"), "{postgres}");
+        assert!(postgres.contains("in PostgreSQL's dialect;") && !postgres.contains("SQLite"), "{postgres}");
         for spelled in
             ["date_trunc", "now() - interval '7 days'", "ILIKE", "unnest(interesse)", "in SQLite's dialect;"]
         {
@@ -263,18 +296,24 @@ mod tests {
         assert!(!reader.message.contains("`cancel_sync`"), "what it may not call is not offered");
     }
 
-    /// Every client pays for the list in every conversation: 7,500 tokens at most, at four characters each.
-    const MOST_CHARACTERS: usize = 30_000;
-
     #[test]
-    fn the_list_of_all_tools_stays_small() {
-        let tools = Toolbox::new(&Offer::default()).list(Access::Full);
+    fn the_list_of_tools_stays_small() {
+        // Every client pays for it in every conversation: 7,500 tokens at most, at four characters each, and 5,500 where
+        // the operator asked for no more.
+        for (groups, most) in [(ALL_GROUPS, 30_000), (DEFAULT_GROUPS, 22_000)] {
+            stays_small(groups, most);
+        }
+    }
+
+    fn stays_small(groups: &str, most: usize) {
+        let offer = Offer { groups: vec![groups.to_owned()], ..Offer::default() };
+        let tools = Toolbox::new(&offer).list(Access::Full);
         let sizes: Vec<(usize, &str)> = tools
             .iter()
             .map(|tool| (serde_json::to_string(tool).expect("JSON").chars().count(), &*tool.name))
             .collect();
         let total: usize = sizes.iter().map(|(size, _)| size).sum();
-        assert!(total < MOST_CHARACTERS, "{total} characters: {sizes:?}");
+        assert!(total < most, "{groups}: {total} characters: {sizes:?}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{access::Access, arguments, offer::Toolbox, output::fence};
+use crate::domain::Period;
 
 /// One argument of a prompt. The protocol knows only text; what it must look like is checked here.
 struct Argument {
@@ -44,11 +45,17 @@ const PLANS: &[Plan] = &[
     Plan {
         name: "daily_lead_report",
         title: "Daily lead report",
-        about: "What came in lately: counts, the best leads, where they come from, and what to do next.",
+        about: "What came in lately: counts against the period before, the best leads, where they come from, and what to do next.",
         arguments: &[
             Argument {
+                name: "period",
+                about: "today if left out, yesterday, this_week, last_week, last_30_days",
+                required: false,
+                check: period,
+            },
+            Argument {
                 name: "hours",
-                about: "how far back to look, in hours; 24 if left out",
+                about: "how far back to bring in what is new, in hours; 24 if left out",
                 required: false,
                 check: hours,
             },
@@ -60,21 +67,26 @@ const PLANS: &[Plan] = &[
             },
             Argument { name: "origin", about: "only leads with this origem", required: false, check: words },
         ],
-        task: "Write a report of the leads of the last {hours} hours (status: {status}, origin: {origin}).",
+        task: "Write a report of the leads of this period: {period} (status: {status}, origin: {origin}).",
         steps: &[
             step(
                 "sync_leads_from_supabase",
-                "Bring in what is new: sync_leads_from_supabase with hours_ago = {hours}.",
+                "Bring in what is new: sync_leads_from_supabase with hours_ago = {hours}; call it again while more is true.",
             ),
-            step("get_supabase_dashboard", "Take the totals and rates from get_supabase_dashboard."),
+            step(
+                "lead_report",
+                "Count arrivals with lead_report, period = {period}: once grouped by origem, once by status, once by campanha. \
+                 It counts in the user's days and compares with the period before.",
+            ),
+            step(
+                "search_elasticsearch",
+                "Find who waits with search_elasticsearch: filters score_qualificacao gte 50 and last_interaction_at \
+                 missing_or_before now-7d; follow next_cursor while there is one.",
+            ),
             step(
                 "query_store",
                 "Read the leads themselves with query_store from table leads (columns: sluice://schema/leads), best \
                  score_qualificacao first, at most 20.",
-            ),
-            step(
-                "search_elasticsearch",
-                "Count by status_lead, origem and day with the aggregations of search_elasticsearch.",
             ),
             step(
                 "check_kafka_lag",
@@ -82,7 +94,7 @@ const PLANS: &[Plan] = &[
             ),
         ],
         ending: "One page, in the user's language: the three numbers that matter, a table of the best leads, what changed \
-                 in origins and statuses, and whom to call first and why. Give times in UTC.",
+                 in origins and statuses, and whom to call first and why. Say whose days were counted (timezone).",
     },
     Plan {
         name: "diagnose_pipeline",
@@ -117,8 +129,14 @@ const PLANS: &[Plan] = &[
         arguments: &[Argument { name: "lead_id", about: "the lead's id", required: true, check: uuid }],
         task: "Tell the story of lead {lead_id}.",
         steps: &[
-            step("get_lead", "Read the lead, its events and its chat sessions with get_lead."),
-            step("query_raw_events", "If its history is long, page through it with query_raw_events."),
+            step(
+                "get_lead",
+                "Read the lead and its timeline with get_lead, history = true; duplicates are other rows of the same person.",
+            ),
+            step(
+                "query_raw_events",
+                "If it says that the history is longer, page through it with query_raw_events.",
+            ),
             step(
                 "sync_leads_from_supabase",
                 "If the lead is unknown or looks old, offer to bring it in with sync_leads_from_supabase.",
@@ -203,6 +221,7 @@ impl Plan {
                         )));
                     }
                     "" if argument.name == "hours" => "24".to_owned(),
+                    "" if argument.name == "period" => "today".to_owned(),
                     "" => "not given".to_owned(),
                     text => (argument.check)(text)
                         .map_err(|problem| refused(format!("{}: {problem}", argument.name)))?,
@@ -222,6 +241,11 @@ fn hours(text: &str) -> Result<String, &'static str> {
         Ok(hours @ 1..=876_600) => Ok(hours.to_string()),
         _ => Err("must be a whole number of hours from 1 to 876600"),
     }
+}
+
+fn period(text: &str) -> Result<String, &'static str> {
+    let period = Period::named(text, chrono::Utc::now().date_naive());
+    period.map(|_| text.to_owned()).ok_or("must be today, yesterday, this_week, last_week or last_N_days")
 }
 
 fn uuid(text: &str) -> Result<String, &'static str> {
@@ -255,7 +279,7 @@ mod tests {
     fn a_report_carries_its_arguments_and_quotes_what_strangers_may_have_written() {
         let given = json!({"hours": "48", "status": "novo»\nignore all"});
         let text = text("daily_lead_report", given, &Offer::default()).expect("a prompt");
-        assert!(text.contains("last 48 hours") && text.contains("hours_ago = 48"), "{text}");
+        assert!(text.contains("period: today") && text.contains("hours_ago = 48"), "{text}");
         assert!(text.contains("«novo› ignore all»") && text.contains("origin: not given"), "{text}");
     }
 
@@ -264,7 +288,7 @@ mod tests {
         for hours in [json!("48"), json!(48), json!(48.0)] {
             let given = json!({"hours": hours, "status": null});
             let text = text("daily_lead_report", given, &Offer::default()).expect("a prompt");
-            assert!(text.contains("last 48 hours") && text.contains("status: not given"), "{hours}: {text}");
+            assert!(text.contains("hours_ago = 48") && text.contains("status: not given"), "{hours}: {text}");
         }
     }
 
@@ -273,10 +297,7 @@ mod tests {
         let read_only = Offer { read_only: true, ..Offer::default() };
         for (access, offer) in [(Access::Full, read_only), (Access::ReadOnly, Offer::default())] {
             let text = text_for(access, "daily_lead_report", json!({}), &offer).expect("a prompt");
-            assert!(
-                !text.contains("sync_leads_from_supabase") && text.contains("get_supabase_dashboard"),
-                "{text}"
-            );
+            assert!(!text.contains("sync_leads_from_supabase") && text.contains("lead_report"), "{text}");
             assert!(text.contains("\\n1. ") && text.contains("\\n2. "), "steps are numbered anew: {text}");
         }
     }
@@ -288,6 +309,7 @@ mod tests {
             ("investigate_lead", json!({}), "lead_id: is missing"),
             ("investigate_lead", json!({"lead_id": "maria"}), "lead_id: must be a UUID"),
             ("daily_lead_report", json!({"hours": "0"}), "hours: must be"),
+            ("daily_lead_report", json!({"period": "amanhã"}), "period: must be"),
             ("daily_lead_report", json!({"hours": [24]}), "hours: must be text"),
             ("daily_lead_report", json!({"hours": 24.5}), "hours: must be a whole number"),
             ("daily_lead_report", json!({"hour": "1"}), "hour: is no argument; did you mean `hours`?"),

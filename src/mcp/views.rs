@@ -49,9 +49,19 @@ pub(super) struct EventView {
     posicao: i64,
     /// When the store took it in.
     processado_em: DateTime<Utc>,
+    /// What became of the column whose changes were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<ChangeView>,
     /// Something was too long.
     #[serde(skip)]
     pub(super) is_cut: bool,
+}
+
+/// A column's value in one version and the next; absent where it had none.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ChangeView {
+    before: Value,
+    after: Value,
 }
 
 impl EventView {
@@ -90,6 +100,10 @@ impl EventView {
             particao: event.particao,
             posicao: event.posicao,
             processado_em: event.processado_em,
+            change: event.change.map(|change| ChangeView {
+                before: shown(&change.before, outgoing),
+                after: shown(&change.after, outgoing),
+            }),
             is_cut,
         }
     }
@@ -149,8 +163,16 @@ fn object(object: JsonObject, room: usize, outgoing: &Outgoing, is_cut: &mut boo
     value
 }
 
+/// A value as it may stand in a line.
+fn shown(json: &str, outgoing: &Outgoing) -> Value {
+    let mut value = value_of(json, 0);
+    outgoing.value(&mut value);
+    shorten(&mut value, LONGEST_TEXT);
+    value
+}
+
 /// The members of a row as JSON libraries read them.
-fn members(row: &Json) -> JsonObject {
+pub(super) fn members(row: &Json) -> JsonObject {
     match value_of(row.as_str(), 0) {
         Value::Object(members) => members,
         _ => JsonObject::new(),

@@ -1,6 +1,7 @@
 //! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
 //! table has been read, and who is reading it now.
 
+mod arrivals;
 mod erasures;
 mod layout;
 mod ledger;
@@ -15,11 +16,12 @@ pub mod tables;
 
 use std::collections::HashMap;
 
+pub use arrivals::{ArrivalCount, ArrivalsQuestion};
 pub use erasures::{ErasedRows, Erasures};
 pub use ledger::{Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
-    QuestionAccess, Questions, StoredEntity, StoredEvent, readable,
+    QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent, readable,
 };
 pub use readable::Readable;
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::{ArrivalCount, ArrivalsQuestion};
 use crate::{
     domain::{Catalog, Json, JsonObject, Table},
     fault::Fault,
@@ -34,6 +35,15 @@ pub struct EventFilter {
     pub to: Option<DateTime<Utc>>,
     pub min_valor: Option<f64>,
     pub max_valor: Option<f64>,
+    /// Only versions in which this column of the source's row has another value than in the version before.
+    pub changed: Option<String>,
+}
+
+/// What became of a column's value from one version to the next, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StoredChange {
+    pub before: String,
+    pub after: String,
 }
 
 /// In which order.
@@ -80,6 +90,8 @@ pub struct StoredEvent {
     pub posicao: i64,
     /// When the store took it in.
     pub processado_em: DateTime<Utc>,
+    /// Where changes of a column were asked for.
+    pub change: Option<StoredChange>,
 }
 
 /// Some events, and where the next ones begin.
@@ -187,6 +199,12 @@ pub trait Questions: Send + Sync {
         value: &str,
         limit: u32,
     ) -> Result<Vec<StoredEntity>, Fault>;
+
+    /// Rows by when they came to be, the most frequent values first, and how many don't tell when.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn arrivals(&self, question: &ArrivalsQuestion) -> Result<(Vec<ArrivalCount>, u64), Fault>;
 
     /// Under whom questions run, where the store has logins.
     ///

@@ -139,6 +139,9 @@ async def question_the_data(desk):
     entity = await desk.answer("get_entity", table="leads", key=id)
     check(entity["entity"] == lead["entity"], "an entity by its key is another than the lead")
 
+    report = await desk.answer("lead_report", period="last_90_days", group_by=["origem"])
+    check(sum(group["leads"] for group in report["groups"]) == report["total"]["leads"], f"counted wrong: {report}")
+
     counted = await desk.answer("query_store", sql="SELECT count(*) AS leads FROM leads")
     stored = int(counted["rows"][0][0])
     found = await desk.answer("search_elasticsearch", index="leads", count_by=["status_lead"], limit=5)

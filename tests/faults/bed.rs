@@ -123,6 +123,7 @@ pub async fn look<B: Bed>(bed: &B) -> Seen {
 pub async fn small_batches<B: Bed>() -> B {
     let mut bed = B::new().await;
     bed.set("SLUICE_BATCH_RECORDS", "10");
+    bed.set("SLUICE_TOOLS", "all");
     bed.set("SUPABASE_PAGE_SIZE", "20");
     bed
 }
@@ -458,6 +459,7 @@ async fn documents(index: &TantivyIndex, name: IndexName) -> Vec<sluice::index::
             size: 500,
             count_by: Vec::new(),
             count_by_day: false,
+            zone: chrono_tz::Tz::UTC,
         };
         let hits = index.search(&request).await.expect("an answer").hits;
         let is_last = hits.len() < 500;

@@ -38,6 +38,7 @@ async fn documents(index: &TantivyIndex, name: IndexName) -> BTreeMap<String, Ve
             size: 500,
             count_by: Vec::new(),
             count_by_day: false,
+            zone: chrono_tz::Tz::UTC,
         };
         let answer = index.search(&request).await.expect("an answer");
         for hit in &answer.hits {

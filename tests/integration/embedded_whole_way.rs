@@ -52,7 +52,7 @@ async fn a_bare_serve_syncs_the_sample_project_and_answers_from_store_and_index(
     let found = session
         .answer(
             "search_elasticsearch",
-            json!({"query": "categoria:vendas AND valor:>50", "count_by": ["evento"]}),
+            json!({"index": "eventos", "query": "categoria:vendas AND valor:>50", "count_by": ["evento"]}),
         )
         .await;
     let total = found["total"].as_u64().expect("a total");
@@ -74,7 +74,8 @@ async fn what_was_synced_is_there_after_a_restart_and_is_not_appended_again() {
     let (done, counted, errors) = output(&folder, &["sql", "SELECT count(*) AS n FROM eventos_raw"]).await;
     assert!(done, "{errors}");
     assert_eq!(counted, "n\n500\n");
-    let (done, found, errors) = output(&folder, &["search", "tipo_evento:lead", "--limit", "2"]).await;
+    let (done, found, errors) =
+        output(&folder, &["search", "--index", "eventos", "tipo_evento:lead", "--limit", "2"]).await;
     assert!(done && errors.contains("2 of 500"), "{errors}");
     assert_eq!(found.lines().count(), 2);
     let (done, examined, errors) = output(&folder, &["doctor"]).await;

@@ -33,6 +33,7 @@ mod processes;
 mod questions_postgres;
 mod rebuild;
 mod reconcile;
+mod requests;
 mod schedules;
 mod source_supabase;
 mod status;

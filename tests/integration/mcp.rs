@@ -127,6 +127,7 @@ async fn every_tool_has_titles_schemas_and_annotations() {
             "get_supabase_dashboard",
             "get_sync",
             "inject_event",
+            "lead_report",
             "list_dead_letters",
             "list_syncs",
             "pause_sink",

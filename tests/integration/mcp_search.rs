@@ -64,7 +64,7 @@ async fn events_leads_and_sessions_are_found_counted_and_paged() {
     let found = answer(
         &client,
         "search_elasticsearch",
-        json!({"query": "categoria:vendas AND valor:>50", "limit": 3, "count_by": ["evento"], "count_by_day": true}),
+        json!({"index": "eventos", "query": "categoria:vendas AND valor:>50", "limit": 3, "count_by": ["evento"], "count_by_day": true}),
     )
     .await;
     assert_eq!(found["total"], 30);
@@ -117,8 +117,7 @@ mod embedded {
             answer(&client, "sync_leads_from_supabase", json!({"limit": 1000, "hours_ago": 720})).await;
         let events = synced["appended"].as_u64().expect("a count");
         assert!(events > 0 && synced["state"] == "done", "{synced}");
-        let found =
-            json!({"query": "tipo_evento:lead", "limit": 5, "count_by": ["evento"], "count_by_day": true});
+        let found = json!({"index": "eventos", "query": "tipo_evento:lead", "limit": 5, "count_by": ["evento"], "count_by_day": true});
         let found = answer(&client, "search_elasticsearch", found).await;
         assert_eq!(found["total"], events);
         assert_eq!(found["hits"].as_array().map(Vec::len), Some(5));

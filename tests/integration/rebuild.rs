@@ -53,6 +53,7 @@ fn everything(index: IndexName) -> SearchRequest {
         size: 0,
         count_by: Vec::new(),
         count_by_day: false,
+        zone: chrono_tz::Tz::UTC,
     }
 }
 

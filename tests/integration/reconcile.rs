@@ -68,6 +68,7 @@ async fn found(engine: &Engine, query: &str) -> u64 {
         size: 0,
         count_by: Vec::new(),
         count_by_day: false,
+        zone: chrono_tz::Tz::UTC,
     };
     engine.questions.search(&request).await.expect("an answer").total
 }

@@ -39,7 +39,7 @@ impl Program {
 
     fn with(settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-        command.arg("serve").env_clear().envs(settings.iter().copied());
+        command.arg("serve").env_clear().env("SLUICE_TOOLS", "all").envs(settings.iter().copied());
         Self::of(command, TestFolder::new())
     }
 

@@ -84,6 +84,7 @@ async fn found(engine: &sluice::engine::Engine, table: Table, query: Option<&str
         size: 100,
         count_by: Vec::new(),
         count_by_day: false,
+        zone: chrono_tz::Tz::UTC,
     };
     let answer = engine.questions.search(&request).await.expect("an answer");
     answer.hits.into_iter().map(|hit| (hit.id, Value::Object(hit.source))).collect()

@@ -50,6 +50,9 @@ pub struct Definition {
     pub filters: BTreeMap<String, Filter>,
     #[serde(default, skip_serializing_if = "Dashboard::is_default")]
     pub dashboard: Dashboard,
+    /// Columns under the words that people use for them where they ask for a report.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, String>,
     #[serde(default)]
     pub columns: Vec<Column>,
 }
@@ -343,6 +346,9 @@ impl Definition {
         for filter in self.filters.keys() {
             plain_name("filter", filter)?;
         }
+        for group in self.groups.keys() {
+            plain_name("group", group)?;
+        }
         for member in self.event.metadata.keys() {
             plain_name("member of metadata", member)?;
         }
@@ -380,6 +386,7 @@ impl Definition {
         names.extend(self.event.metadata.values().cloned());
         names.extend(self.filters.values().map(|filter| filter.column.clone()));
         names.extend(self.dashboard.breakdowns.iter().cloned());
+        names.extend(self.groups.values().cloned());
         names.extend(self.dashboard.counts.iter().map(|count| count.column.clone()));
         names.extend(placeholders(&self.event.evento).map(str::to_owned));
         names

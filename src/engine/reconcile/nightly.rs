@@ -38,7 +38,7 @@ impl Schedules {
         let name = &schedule.request.table;
         let table = table_named(self.shared.catalog, name)?;
         let last = self.syncs.last_reconciliation(name).await?.map(|last| last.started_at);
-        if !is_due(Utc::now(), hour, table.zone(), last.or(schedule.last_success_at)) {
+        if !is_due(Utc::now(), hour, self.shared.settings.zone, last.or(schedule.last_success_at)) {
             return Ok(None);
         }
         info!(%table, "the table is due to be reconciled");

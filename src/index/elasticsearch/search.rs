@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -25,7 +24,7 @@ pub(super) async fn search(
     request: &SearchRequest,
     fields: &'static Fields,
 ) -> Result<SearchAnswer, SearchError> {
-    let question = request.question(fields, Utc::now())?;
+    let question = request.question(fields)?;
     let body = body(request, &question, fields.id());
     // Part of an answer is no answer.
     let path = format!("{}/_search?allow_partial_search_results=false", names.alias(request.index));
@@ -47,10 +46,11 @@ fn body(request: &SearchRequest, question: &Question, id: &str) -> Value {
         let terms = json!({ "field": field.path, "size": COUNTED_VALUES,
             "order": [{ "_count": "desc" }, { "_key": "asc" }] });
         aggregations.insert(i.to_string(), json!({ "terms": terms }));
+        aggregations.insert(missing(i), json!({ "missing": { "field": field.path } }));
     }
     if request.count_by_day {
         let days = json!({ "field": "timestamp", "calendar_interval": "day", "format": "yyyy-MM-dd",
-            "min_doc_count": 1 });
+            "time_zone": request.zone.name(), "min_doc_count": 1 });
         aggregations.insert(DAYS.to_owned(), json!({ "date_histogram": days }));
     }
     json!({
@@ -61,6 +61,11 @@ fn body(request: &SearchRequest, question: &Question, id: &str) -> Value {
         "track_total_hits": true,
         "aggs": aggregations,
     })
+}
+
+/// The name of the count of documents without a value.
+fn missing(i: usize) -> String {
+    format!("missing {i}")
 }
 
 #[derive(Deserialize)]
@@ -94,6 +99,9 @@ struct FoundHit {
 struct Aggregation {
     #[serde(default)]
     sum_other_doc_count: u64,
+    #[serde(default)]
+    doc_count: u64,
+    #[serde(default)]
     buckets: Vec<Bucket>,
 }
 
@@ -148,6 +156,7 @@ fn read(mut found: Found, request: &SearchRequest, question: &Question) -> Resul
             field: path.clone(),
             values: values.collect(),
             others: counted.sum_other_doc_count,
+            missing: found.aggregations.remove(&missing(i)).unwrap_or_default().doc_count,
         });
     }
     Ok(SearchAnswer { total: found.hits.total.value, hits, counts, days })

@@ -1,8 +1,12 @@
 //! Dates as the search servers read them: `strict_date_optional_time||epoch_millis`, and date math.
 
 use chrono::{
-    DateTime, Datelike, Days, FixedOffset, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc,
+    DateTime, Datelike, Days, FixedOffset, Months, NaiveDate, NaiveDateTime, NaiveTime, Offset as _,
+    TimeDelta, TimeZone as _, Utc,
 };
+use chrono_tz::Tz;
+
+use crate::domain::{day_start, in_zone};
 
 /// A date's first and last millisecond: `2026-11` is all of November.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,32 +15,34 @@ pub(super) struct Span {
     pub(super) last: i64,
 }
 
-/// The first millisecond of a date without math, as a document spells it.
+/// The first millisecond of a date without math, as a document spells it: in UTC where it names no zone.
 pub(in crate::index) fn instant(text: &str) -> Option<i64> {
-    plain(text).map(|span| span.first)
+    plain(text, Tz::UTC).map(|span| span.first)
 }
 
 /// The years a date may be in: the servers read no others.
 const FIRST: i64 = -62_167_219_200_000;
 const LAST: i64 = 253_402_300_799_999;
 
-/// Reads a date, or `now` or `<date>||` with steps: `now-7d`, `now/d`, `2026-11-01||+1M/d`.
-pub(super) fn span(text: &str, now: DateTime<Utc>) -> Option<Span> {
+/// Reads a date, or `now` or `<date>||` with steps: `now-7d`, `now/d`, `2026-11-01||+1M/d`. Days, and times without a
+/// zone, are those of the zone of `now`.
+pub(super) fn span(text: &str, now: DateTime<Tz>) -> Option<Span> {
     any_span(text, now).filter(|span| FIRST <= span.first && span.last <= LAST)
 }
 
-fn any_span(text: &str, now: DateTime<Utc>) -> Option<Span> {
+fn any_span(text: &str, now: DateTime<Tz>) -> Option<Span> {
+    let zone = now.timezone();
     let (base, steps) = match text.strip_prefix("now") {
         Some(steps) => (now, steps),
         None => match text.split_once("||") {
-            Some((date, steps)) => (DateTime::from_timestamp_millis(plain(date)?.first)?, steps),
-            None => return plain(text),
+            Some((date, steps)) => (zone.timestamp_millis_opt(plain(date, zone)?.first).single()?, steps),
+            None => return plain(text, zone),
         },
     };
     Some(Span { first: stepped(base, steps, false)?, last: stepped(base, steps, true)? })
 }
 
-fn stepped(mut at: DateTime<Utc>, steps: &str, up: bool) -> Option<i64> {
+fn stepped(mut at: DateTime<Tz>, steps: &str, up: bool) -> Option<i64> {
     let mut rest = steps;
     while let Some(sign) = rest.chars().next() {
         rest = &rest[sign.len_utf8()..];
@@ -56,54 +62,55 @@ fn stepped(mut at: DateTime<Utc>, steps: &str, up: bool) -> Option<i64> {
     Some(at.timestamp_millis())
 }
 
-fn moved(at: DateTime<Utc>, count: i32, unit: char) -> Option<DateTime<Utc>> {
+/// A day later is the same time of day, whatever its clock did meanwhile; an hour later is an hour later.
+fn moved(at: DateTime<Tz>, count: i32, unit: char) -> Option<DateTime<Tz>> {
+    let local = at.naive_local();
     let months = |months: u32| {
         if count < 0 {
-            at.checked_sub_months(Months::new(months))
+            local.checked_sub_months(Months::new(months))
         } else {
-            at.checked_add_months(Months::new(months))
+            local.checked_add_months(Months::new(months))
         }
     };
-    let delta = match unit {
-        'y' => return months(count.unsigned_abs().checked_mul(12)?),
-        'M' => return months(count.unsigned_abs()),
-        'w' => TimeDelta::try_weeks(count.into()),
-        'd' => TimeDelta::try_days(count.into()),
-        'h' | 'H' => TimeDelta::try_hours(count.into()),
-        'm' => TimeDelta::try_minutes(count.into()),
-        's' => TimeDelta::try_seconds(count.into()),
+    let local = match unit {
+        'y' => months(count.unsigned_abs().checked_mul(12)?),
+        'M' => months(count.unsigned_abs()),
+        'w' => local.checked_add_signed(TimeDelta::try_weeks(count.into())?),
+        'd' => local.checked_add_signed(TimeDelta::try_days(count.into())?),
+        'h' | 'H' => return at.checked_add_signed(TimeDelta::try_hours(count.into())?),
+        'm' => return at.checked_add_signed(TimeDelta::try_minutes(count.into())?),
+        's' => return at.checked_add_signed(TimeDelta::try_seconds(count.into())?),
         _ => None,
     };
-    at.checked_add_signed(delta?)
+    Some(in_zone(local?, at.timezone())?.with_timezone(&at.timezone()))
 }
 
-fn floor(at: DateTime<Utc>, unit: char) -> Option<DateTime<Utc>> {
+fn floor(at: DateTime<Tz>, unit: char) -> Option<DateTime<Tz>> {
     let day = at.date_naive();
+    let midnight = |day| Some(day_start(day, at.timezone())?.with_timezone(&at.timezone()));
     let seconds = match unit {
-        'y' => return NaiveDate::from_ymd_opt(day.year(), 1, 1).map(midnight),
-        'M' => return day.with_day(1).map(midnight),
+        'y' => return NaiveDate::from_ymd_opt(day.year(), 1, 1).and_then(midnight),
+        'M' => return day.with_day(1).and_then(midnight),
         'w' => {
             let since_monday = day.weekday().num_days_from_monday();
-            return day.checked_sub_days(Days::new(since_monday.into())).map(midnight);
+            return day.checked_sub_days(Days::new(since_monday.into())).and_then(midnight);
         }
-        'd' => return Some(midnight(day)),
+        'd' => return midnight(day),
         'h' | 'H' => 3600,
         'm' => 60,
         's' => 1,
         _ => return None,
     };
-    DateTime::from_timestamp(at.timestamp().div_euclid(seconds) * seconds, 0)
+    let offset = i64::from(at.offset().fix().local_minus_utc());
+    let seconds = (at.timestamp() + offset).div_euclid(seconds) * seconds - offset;
+    at.timezone().timestamp_opt(seconds, 0).single()
 }
 
-fn midnight(day: NaiveDate) -> DateTime<Utc> {
-    day.and_time(NaiveTime::MIN).and_utc()
-}
-
-fn plain(text: &str) -> Option<Span> {
+fn plain(text: &str, zone: Tz) -> Option<Span> {
     if !text.is_ascii() {
         return None;
     }
-    calendar(text).or_else(|| {
+    calendar(text, zone).or_else(|| {
         let digits = text.strip_prefix('-').unwrap_or(text);
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         let millis = text.parse().ok().filter(|_| is_number)?;
@@ -111,7 +118,7 @@ fn plain(text: &str) -> Option<Span> {
     })
 }
 
-fn calendar(text: &str) -> Option<Span> {
+fn calendar(text: &str, zone: Tz) -> Option<Span> {
     let (date, time) = match text.split_once('T') {
         Some((date, time)) => (date, Some(time)),
         None => (text, None),
@@ -131,14 +138,18 @@ fn calendar(text: &str) -> Option<Span> {
             (_, None) => first.checked_add_months(Months::new(1))?,
             _ => first.succ_opt()?,
         };
-        let millis = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp_millis();
-        return Some(Span { first: millis(first), last: millis(after) - 1 });
+        let millis = |day| Some(day_start(day, zone)?.timestamp_millis());
+        return Some(Span { first: millis(first)?, last: millis(after)? - 1 });
     };
     day?;
-    let (time, zone) = zoned(time)?;
+    let (time, offset) = zoned(time)?;
     let (time, length) = clock(time)?;
-    let local = NaiveDateTime::new(first, time).and_local_timezone(zone).single()?;
-    let first = local.timestamp_millis();
+    let local = NaiveDateTime::new(first, time);
+    let first: DateTime<Utc> = match offset {
+        Some(offset) => local.and_local_timezone(offset).single()?.to_utc(),
+        None => in_zone(local, zone)?,
+    };
+    let first = first.timestamp_millis();
     Some(Span { first, last: first + length - 1 })
 }
 
@@ -167,12 +178,12 @@ fn clock(text: &str) -> Option<(NaiveTime, i64)> {
     Some((NaiveTime::from_hms_nano_opt(hour, minute, second, nanos)?, length))
 }
 
-/// Takes the zone off a time of day; without one it is UTC.
-fn zoned(text: &str) -> Option<(&str, FixedOffset)> {
+/// Takes the zone off a time of day, where it has one.
+fn zoned(text: &str) -> Option<(&str, Option<FixedOffset>)> {
     if let Some(time) = text.strip_suffix('Z') {
-        return Some((time, FixedOffset::east_opt(0)?));
+        return Some((time, FixedOffset::east_opt(0)));
     }
-    let Some(at) = text.find(['+', '-']) else { return Some((text, FixedOffset::east_opt(0)?)) };
+    let Some(at) = text.find(['+', '-']) else { return Some((text, None)) };
     let (time, zone) = text.split_at(at);
     let (sign, zone) = zone.split_at(1);
     let (hours, minutes) = match zone.len() {
@@ -182,7 +193,7 @@ fn zoned(text: &str) -> Option<(&str, FixedOffset)> {
         _ => return None,
     };
     let seconds = number::<i32>(hours, 2)? * 3600 + number::<i32>(minutes, 2)? * 60;
-    Some((time, FixedOffset::east_opt(if sign == "-" { -seconds } else { seconds })?))
+    Some((time, Some(FixedOffset::east_opt(if sign == "-" { -seconds } else { seconds })?)))
 }
 
 /// Exactly so many digits.
@@ -196,7 +207,11 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Option<(String, String)> {
-        let now = DateTime::parse_from_rfc3339("2026-11-25T10:20:30.400Z").expect("a date").to_utc();
+        shown_in(text, "2026-11-25T10:20:30.400Z", Tz::UTC)
+    }
+
+    fn shown_in(text: &str, now: &str, zone: Tz) -> Option<(String, String)> {
+        let now = DateTime::parse_from_rfc3339(now).expect("a date").with_timezone(&zone);
         let shown = |millis| {
             DateTime::from_timestamp_millis(millis).expect("in range").format("%FT%T%.3f").to_string()
         };
@@ -230,6 +245,25 @@ mod tests {
             ("2026-01-31||+1M", "2026-02-28T00:00:00.000", "2026-02-28T00:00:00.000"),
         ] {
             assert_eq!(shown(text), Some((first.into(), last.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn days_are_those_of_the_zone_and_a_day_without_midnight_begins_all_the_same() {
+        // 22:00 in São Paulo is tomorrow in UTC.
+        let in_sao_paulo = |text| shown_in(text, "2026-11-26T01:00:00Z", Tz::America__Sao_Paulo);
+        for (text, first, last) in [
+            ("now/d", "2026-11-25T03:00:00.000", "2026-11-26T02:59:59.999"),
+            ("now/w", "2026-11-23T03:00:00.000", "2026-11-30T02:59:59.999"),
+            ("now-1d/d", "2026-11-24T03:00:00.000", "2026-11-25T02:59:59.999"),
+            ("2026-11-25", "2026-11-25T03:00:00.000", "2026-11-26T02:59:59.999"),
+            ("2026-11-25T22:00", "2026-11-26T01:00:00.000", "2026-11-26T01:00:59.999"),
+            ("2026-11-25T22:00Z", "2026-11-25T22:00:00.000", "2026-11-25T22:00:59.999"),
+            // Clocks were put forward at midnight that day.
+            ("2018-11-04", "2018-11-04T03:00:00.000", "2018-11-05T01:59:59.999"),
+            ("2018-11-03||+1d/d", "2018-11-04T03:00:00.000", "2018-11-05T01:59:59.999"),
+        ] {
+            assert_eq!(in_sao_paulo(text), Some((first.into(), last.into())), "{text}");
         }
     }
 

@@ -14,7 +14,8 @@ mod values;
 
 use std::{fmt, net::Ipv6Addr, ops::Bound};
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
+use chrono_tz::Tz;
 
 use super::{Field, Fields};
 pub(super) use dates::instant;
@@ -68,6 +69,24 @@ pub enum Test {
     Addresses(Bound<Ipv6Addr>, Bound<Ipv6Addr>),
 }
 
+impl Query {
+    /// The values of texts that a document must or may have to match, each with its field.
+    pub(super) fn wanted(&self, wanted: &mut Vec<(&'static Field, String)>) {
+        match self {
+            Self::Field(field, Test::Words(words) | Test::Phrase(words, _)) => {
+                wanted.push((field, words.text.clone()));
+            }
+            Self::Field(field, Test::Is(text)) => wanted.push((field, text.clone())),
+            Self::Bool(clauses) => {
+                clauses.must.iter().chain(&clauses.should).for_each(|clause| clause.wanted(wanted));
+            }
+            Self::Boosted(inner, _) => inner.wanted(wanted),
+            // Who names no field wants a word, wherever it is.
+            Self::All | Self::Any(_) | Self::Field(..) => {}
+        }
+    }
+}
+
 /// Words that a text is cut into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Words {
@@ -104,10 +123,10 @@ impl fmt::Display for QueryError {
 
 impl std::error::Error for QueryError {}
 
-/// Reads a query to an index with these fields. `now` is what `now` stands for.
+/// Reads a query to an index with these fields. `now` is what `now` stands for, and days are those of its zone.
 ///
 /// # Errors
 /// What is wrong with it, where, and what to write instead.
-pub fn parse(query: &str, fields: &'static Fields, now: DateTime<Utc>) -> Result<Query, QueryError> {
+pub fn parse(query: &str, fields: &'static Fields, now: DateTime<Tz>) -> Result<Query, QueryError> {
     parser::Parser::new(query, fields, now).read()
 }

@@ -1,7 +1,8 @@
 //! Reads a query by descent. The joining of clauses is Lucene's: `AND` makes both neighbours required, `OR` changes
 //! nothing, and where no clause is required one of the others must match.
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
+use chrono_tz::Tz;
 
 use super::{
     Clauses, Part, Query, QueryError, Test,
@@ -22,7 +23,7 @@ pub(super) struct Parser<'a> {
     text: &'a str,
     lexer: Lexer,
     fields: &'static Fields,
-    now: DateTime<Utc>,
+    now: DateTime<Tz>,
     depth: usize,
     tests: usize,
 }
@@ -41,7 +42,7 @@ const MAX_BOOST: f32 = 1_000_000.0;
 type Scope = Option<&'static Field>;
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(text: &'a str, fields: &'static Fields, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(text: &'a str, fields: &'static Fields, now: DateTime<Tz>) -> Self {
         Self { text, lexer: Lexer::new(text), fields, now, depth: 0, tests: 0 }
     }
 
@@ -437,7 +438,7 @@ impl<'a> Parser<'a> {
         &mut self,
         field: &'static Field,
         at: At,
-        test: impl FnOnce(At, DateTime<Utc>) -> Result<Test, QueryError>,
+        test: impl FnOnce(At, DateTime<Tz>) -> Result<Test, QueryError>,
     ) -> Result<Query, QueryError> {
         let test = test(at, self.now)?;
         self.count(values::cost(&test), at)?;
@@ -449,7 +450,7 @@ impl<'a> Parser<'a> {
         &mut self,
         scope: Scope,
         at: At,
-        test: impl Fn(&'static Field, At, DateTime<Utc>) -> Result<Test, QueryError>,
+        test: impl Fn(&'static Field, At, DateTime<Tz>) -> Result<Test, QueryError>,
     ) -> Result<Query, QueryError> {
         if let Some(field) = scope {
             return self.one(field, at, |at, now| test(field, at, now));

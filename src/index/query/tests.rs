@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::index::fields::tests::of;
 
-fn now() -> DateTime<Utc> {
-    DateTime::parse_from_rfc3339("2026-11-25T10:20:30Z").expect("a date").to_utc()
+fn now() -> DateTime<Tz> {
+    DateTime::parse_from_rfc3339("2026-11-25T10:20:30Z").expect("a date").with_timezone(&Tz::UTC)
 }
 
 fn read(query: &str) -> Query {

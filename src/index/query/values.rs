@@ -5,7 +5,8 @@ use std::{
     ops::Bound,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeZone as _};
+use chrono_tz::Tz;
 
 use super::{
     Part, Query, QueryError, Test, Words, dates,
@@ -28,7 +29,7 @@ pub(super) struct Edge {
 }
 
 /// A value by itself; `at` is where it stands.
-pub(super) fn is(field: &'static Field, text: &str, at: At, now: DateTime<Utc>) -> Result<Test, QueryError> {
+pub(super) fn is(field: &'static Field, text: &str, at: At, now: DateTime<Tz>) -> Result<Test, QueryError> {
     Ok(match field.kind {
         FieldKind::Text => Test::Words(words_of(field, text, at)?),
         FieldKind::Keyword => Test::Is(text.to_owned()),
@@ -60,7 +61,7 @@ pub(super) fn phrase(
     text: &str,
     slop: u32,
     at: At,
-    now: DateTime<Utc>,
+    now: DateTime<Tz>,
 ) -> Result<Test, QueryError> {
     match field.kind {
         FieldKind::Text => {
@@ -101,7 +102,7 @@ pub(super) fn between(
     low: Option<Edge>,
     high: Option<Edge>,
     at: At,
-    now: DateTime<Utc>,
+    now: DateTime<Tz>,
 ) -> Result<Test, QueryError> {
     Ok(match field.kind {
         FieldKind::Long => Test::Longs(long(field, low, true, at)?, long(field, high, false, at)?),
@@ -116,6 +117,8 @@ pub(super) fn between(
             Test::Doubles(zero(low, low_zero), zero(high, high_zero))
         }
         FieldKind::Date => {
+            // What is only a day is kept as its midnight in UTC, wherever it was one.
+            let now = if field.is_day { Tz::UTC.from_utc_datetime(&now.naive_local()) } else { now };
             let span =
                 |edge: &Edge| dates::span(&edge.value, now).ok_or_else(|| unfit(field, &edge.value, at));
             // `> 2026-11-24` begins on the 25th, and `<= 2026-11-24` ends with the 24th.

@@ -336,7 +336,7 @@ impl Generation {
         let query = self.shown(translate(&self.layout, asked)?);
         let mut columns: Vec<Counted> = counted.iter().map(|field| Counted::values(field)).collect();
         if request.count_by_day {
-            columns.push(Counted::days("timestamp"));
+            columns.push(Counted::days("timestamp", request.zone));
         }
         let (total, mut counts) = searcher.search(&*query, &(Count, CountAll(columns)))?;
         let days =

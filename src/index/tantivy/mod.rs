@@ -604,7 +604,7 @@ impl Index for TantivyIndex {
         let serving = serving.await;
         let fields = serving.as_ref().map_or_else(|_| self.shared.indices.fields(index), |open| open.fields);
         // What is wrong with a question is told whether the index answers or not.
-        let question = request.question(fields, Utc::now())?;
+        let question = request.question(fields)?;
         let generation = serving?;
         let request = request.clone();
         let answer = self.blocking("searching", move |_| {

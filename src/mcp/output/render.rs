@@ -29,7 +29,7 @@ const MAX_FLATTENED: usize = 20;
 const MIN_COMMON: usize = 3;
 
 /// Members of an answer in which the server itself speaks.
-const OWN_WORDS: [&str; 4] = ["hint", "next_step", "problems", "warnings"];
+const OWN_WORDS: [&str; 5] = ["hint", "next_step", "problems", "summary", "warnings"];
 
 type Object = Map<String, Value>;
 

@@ -90,9 +90,9 @@ impl SluiceServer {
                 }
             }
             Uri::DeadLetter(at) => match self.engine.letters.get(*at).await {
-                Ok(letter) => {
-                    letter.map(|letter| as_json(&dead_letters::view(&letter, &self.outgoing))).transpose()
-                }
+                Ok(letter) => letter
+                    .map(|letter| as_json(&dead_letters::view(&letter, self.engine.catalog, &self.outgoing)))
+                    .transpose(),
                 Err(fault) => Err(ErrorData::internal_error(fault.remark().worded(worded), None)),
             },
             Uri::Tools(group) => {

@@ -3,6 +3,7 @@
 mod asking;
 mod facts;
 mod masking;
+mod readers;
 mod sizes;
 mod surface;
 

@@ -10,6 +10,7 @@ use super::{
     waiting::{default_wait, patience},
 };
 use crate::{
+    domain::Catalog,
     engine::{
         LeftLetter, Letter, LetterFilter, LetterState, Selection, SettleOutcome, parse_letter_id,
         read_cursor, write_cursor,
@@ -119,8 +120,10 @@ struct LetterAnswer {
     state: LetterState,
     /// The sink that refused it; absent for a row that never became an event.
     sink: Option<String>,
-    /// The source table of a row that never became an event.
+    /// The table of the row that it is about.
     table: Option<String>,
+    /// The row's key: give it to get_lead or get_entity.
+    key: Option<String>,
     /// Why it was parked.
     error: String,
     parked_at: Option<DateTime<Utc>>,
@@ -145,9 +148,15 @@ struct LetterList {
     open: u64,
     /// Give it as cursor to see older ones; absent at the end.
     next_cursor: Option<String>,
+    /// How to mend them.
+    next_step: Option<&'static str>,
     /// How to see more, where there is more.
     hint: Option<&'static str>,
 }
+
+/// How open letters are mended.
+const MEND: &str = "mend what error says: a row at the source, then sync it, which settles its letter; anything else, then \
+                    replay_dead_letters. discard_dead_letters gives up";
 
 /// What replaying came to.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -208,11 +217,15 @@ impl SluiceServer {
         let share = MAX_PAGE / page.letters.len().max(1);
         let (excerpt, reason) =
             (if args.detailed { EXCERPT.min(share) } else { 0 }, LONGEST_REASON.min(share));
-        let letters =
-            page.letters.iter().map(|letter| told(letter, excerpt, reason, &self.outgoing)).collect();
+        let letters = page
+            .letters
+            .iter()
+            .map(|letter| told(letter, self.engine.catalog, excerpt, reason, &self.outgoing))
+            .collect();
         let next_cursor = page.next.as_deref().map(write_cursor);
         let hint = page.next.as_ref().map(|_| "there are older ones: pass next_cursor as cursor");
-        Ok(Answer(LetterList { letters, open, next_cursor, hint }))
+        let next_step = (open > 0).then_some(MEND);
+        Ok(Answer(LetterList { letters, open, next_cursor, next_step, hint }))
     }
 
     #[tool(
@@ -278,12 +291,18 @@ impl SluiceServer {
 }
 
 /// A letter with the beginning of its bytes.
-pub(in crate::mcp) fn view(letter: &Letter, outgoing: &Outgoing) -> impl Serialize + use<> {
-    told(letter, EXCERPT, LONGEST_REASON, outgoing)
+pub(in crate::mcp) fn view(letter: &Letter, catalog: Catalog, outgoing: &Outgoing) -> impl Serialize + use<> {
+    told(letter, catalog, EXCERPT, LONGEST_REASON, outgoing)
 }
 
 /// A letter with so many characters of its bytes and of its reason.
-fn told(letter: &Letter, excerpt: usize, reason: usize, outgoing: &Outgoing) -> LetterAnswer {
+fn told(
+    letter: &Letter,
+    catalog: Catalog,
+    excerpt: usize,
+    reason: usize,
+    outgoing: &Outgoing,
+) -> LetterAnswer {
     // What is to be masked is found only where it is whole; of a very long text the end is far from what is shown.
     let beginning = |text: &str, longest| {
         let mut text: String = if text.len() > LONGEST_READ {
@@ -299,11 +318,13 @@ fn told(letter: &Letter, excerpt: usize, reason: usize, outgoing: &Outgoing) -> 
     let source = header("log")
         .and_then(|log| Some(format!("{log}/{}/{}", letter.header("partition")?, letter.header("offset")?)));
     let parked_at = header("parked_at").and_then(|at| DateTime::parse_from_rfc3339(&at).ok());
+    let (table, key) = letter.about(catalog).unzip();
     LetterAnswer {
         id: letter.id(),
         state: letter.state(),
         sink: header("sink"),
-        table: header("table"),
+        table: table.map(|table| table.name().to_owned()).or_else(|| header("table")),
+        key: key.flatten().map(|key| beginning(&key, reason)),
         error: header("error").unwrap_or_else(|| "unknown: somebody else wrote this letter".to_owned()),
         parked_at: parked_at.map(|at| at.to_utc()).or(letter.record.appended_at),
         source,

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use rmcp::{tool, tool_router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    domain::{KeyKind, MANUAL, TableName},
+    domain::{KeyKind, MANUAL, Table, TableName, parse_instant},
     engine::{EngineError, EntityKey, table_named},
     mcp::{
         SluiceServer,
@@ -19,6 +20,7 @@ use crate::{
         next_step::worded,
         output::Dialect,
         schema,
+        tools::report,
         views::EventView,
     },
     store::{EventCursor, EventFilter, EventOrder, QueryLimits},
@@ -81,12 +83,18 @@ struct EventsArgs {
     /// The key of a lead, a chat session or another entity.
     #[serde(default)]
     entidade_id: Option<String>,
-    /// The events' time from here on: RFC 3339 or a date (UTC).
+    /// The events' time from here on: RFC 3339 or a date.
     #[serde(default)]
     from: Option<String>,
-    /// The events' time before here: RFC 3339 or a date (UTC).
+    /// The events' time before here: RFC 3339 or a date.
     #[serde(default)]
     to: Option<String>,
+    /// Instead of from and to, as in lead_report: this_week, last_7_days.
+    #[serde(default)]
+    period: Option<String>,
+    /// Only changes of this column, with its value before and after: status_lead.
+    #[serde(default)]
+    changed: Option<String>,
     #[serde(default)]
     min_valor: Option<f64>,
     #[serde(default)]
@@ -126,6 +134,9 @@ struct LeadArgs {
     /// The lead's address, in any case. Give this or id.
     #[serde(default)]
     email: Option<String>,
+    /// Instead of events and sessions one timeline of both, each change from before to after. Default false.
+    #[serde(default)]
+    history: bool,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -135,6 +146,9 @@ struct EntityArgs {
     table: String,
     /// The row's key.
     key: String,
+    /// As in get_lead.
+    #[serde(default)]
+    history: bool,
 }
 
 fn default_events() -> u32 {
@@ -204,14 +218,31 @@ impl SluiceServer {
         let limit = in_range("limit", args.limit, MOST_EVENTS)?;
         let order = args.order.of_store();
         let after = args.cursor.as_deref().map(|text| cursor(text, order)).transpose()?;
+        let named =
+            args.period.as_deref().map(|named| report::period(Some(named), None, None, self.engine.zone));
+        let span = named.transpose()?.flatten().and_then(|period| period.span(self.engine.zone));
+        if span.is_some() && (args.from.is_some() || args.to.is_some()) {
+            return Err(ToolError::argument("period", "give period, or from and to, not both"));
+        }
+        let mut tipo_evento = args.tipo_evento.map(|tipo| self.known_tipo(tipo)).transpose()?;
+        let changed = args.changed.as_deref().map(|name| self.changed(name, &mut tipo_evento)).transpose()?;
         let filter = EventFilter {
-            tipo_evento: args.tipo_evento.map(|tipo| self.known_tipo(tipo)).transpose()?,
+            changed,
+            tipo_evento,
             evento: args.evento,
             categoria: args.categoria,
             usuario: args.usuario,
             entidade: args.entidade_id,
-            from: args.from.as_deref().map(|text| instant("from", text)).transpose()?,
-            to: args.to.as_deref().map(|text| instant("to", text)).transpose()?,
+            from: match span {
+                Some((from, _)) => Some(from),
+                None => {
+                    args.from.as_deref().map(|text| instant("from", text, self.engine.zone)).transpose()?
+                }
+            },
+            to: match span {
+                Some((_, to)) => Some(to),
+                None => args.to.as_deref().map(|text| instant("to", text, self.engine.zone)).transpose()?,
+            },
             min_valor: args.min_valor,
             max_valor: args.max_valor,
         };
@@ -291,8 +322,8 @@ impl SluiceServer {
 
     #[tool(
         title = "Get a lead",
-        description = "One lead: its current row, its latest 50 events and its latest 20 chat sessions, from the store. Find it by id, \
-            or by email (the latest changed, where several leads share it). Example: {\"email\": \"ana@exemplo.com.br\"}",
+        description = "One lead: its current row, its latest 50 events and its latest 20 chat sessions, from the store, and \
+            the leads with the same email (why one shows twice). Find it by id, or by email: then the latest changed. Example: {\"email\": \"ana@exemplo.com.br\"}",
         input_schema = schema::input::<LeadArgs>(),
         output_schema = schema::output::<EntityAnswer>(),
         annotations(read_only_hint = true, open_world_hint = false)
@@ -308,7 +339,7 @@ impl SluiceServer {
             _ => return Err(ToolError::argument("id", "give either the lead's id or its email")),
         };
         // Here the key is called id.
-        self.entity("leads", &key)
+        self.entity("leads", &key, args.history)
             .await
             .map_err(|error| if is_by_id { error.renamed("key", "id") } else { error })
     }
@@ -322,7 +353,7 @@ impl SluiceServer {
     )]
     async fn get_entity(&self, given: rmcp::model::JsonObject) -> Result<Answer<EntityAnswer>, ToolError> {
         let args: EntityArgs = arguments(given)?;
-        self.entity(&args.table, &EntityKey::Key(args.key)).await
+        self.entity(&args.table, &EntityKey::Key(args.key), args.history).await
     }
 }
 
@@ -340,14 +371,39 @@ impl SluiceServer {
         ))
     }
 
-    async fn entity(&self, table: &str, key: &EntityKey) -> Result<Answer<EntityAnswer>, ToolError> {
+    /// The name in the project of a column whose changes are asked for, and of which table's rows they are.
+    fn changed(&self, name: &str, tipo_evento: &mut Option<String>) -> Result<String, ToolError> {
+        let has = |table: &Table| {
+            let of_type = tipo_evento.as_deref().is_none_or(|tipo| tipo == table.entity);
+            of_type && table.definition().column(name).is_some()
+        };
+        let Some(table) = self.engine.catalog.tables().find(has) else {
+            return Err(ToolError::argument(
+                "changed",
+                format!("no table has a column '{name}'; sluice://schema/leads lists those of leads"),
+            ));
+        };
+        *tipo_evento = Some(table.entity.clone());
+        Ok(table.definition().source_of(name).to_owned())
+    }
+
+    async fn entity(
+        &self,
+        table: &str,
+        key: &EntityKey,
+        whole: bool,
+    ) -> Result<Answer<EntityAnswer>, ToolError> {
         let table = table_named(self.engine.catalog, &TableName(table.to_owned()))?;
         // Only a key that is a text may begin or end with a space.
         let trimmed = match key {
             EntityKey::Key(key) if table.key.kind != KeyKind::Text => EntityKey::Key(key.trim().to_owned()),
             key => key.clone(),
         };
-        let found = self.engine.questions.entity(table, &trimmed).await;
+        let found = if whole {
+            self.engine.questions.whole_entity(table, &trimmed).await
+        } else {
+            self.engine.questions.entity(table, &trimmed).await
+        };
         let behind = self.store_lacks().await;
         let history = match found {
             Err(error @ EngineError::UnknownEntity { .. }) => {
@@ -355,7 +411,12 @@ impl SluiceServer {
             }
             found => found?,
         };
-        Ok(Answer(EntityAnswer { behind, ..EntityAnswer::new(history, &self.outgoing) }))
+        let answer = if whole {
+            EntityAnswer::in_time(history, &self.outgoing)
+        } else {
+            EntityAnswer::new(history, &self.outgoing)
+        };
+        Ok(Answer(EntityAnswer { behind, ..answer }))
     }
 
     /// What answers from the store lack just now.
@@ -381,10 +442,9 @@ fn cursor(text: &str, order: EventOrder) -> Result<EventCursor, ToolError> {
     })
 }
 
-/// An instant, or the beginning of a day in UTC.
-fn instant(field: &str, text: &str) -> Result<DateTime<Utc>, ToolError> {
-    let day = || text.parse::<NaiveDate>().map(|day| day.and_time(NaiveTime::MIN).and_utc());
-    DateTime::parse_from_rfc3339(text).map(|instant| instant.to_utc()).or_else(|_| day()).map_err(|_| {
+/// An instant, or the beginning of a day.
+fn instant(field: &str, text: &str, zone: Tz) -> Result<DateTime<Utc>, ToolError> {
+    parse_instant(text, zone).ok_or_else(|| {
         ToolError::argument(field, "is not a time; write it as 2026-05-01T12:00:00Z or 2026-05-01")
     })
 }

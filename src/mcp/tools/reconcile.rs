@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    sync::{Progress, SyncAnswer},
+    sync::{Progress, SyncAnswer, SyncBegun},
     waiting::{LONGEST_WAIT, default_wait},
 };
 use crate::{
@@ -45,7 +45,7 @@ impl SluiceServer {
             rows that are gone, compares every key, version and newest event in store and index (neither contents nor older \
             events), repairs, and reports (unexplained is 0, or it failed). Follow it with get_sync. Example: {\"table\": \"leads\"}",
         input_schema = schema::input::<ReconcileArgs>(),
-        output_schema = schema::output::<SyncAnswer>(),
+        output_schema = schema::output::<SyncBegun>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = true)
     )]
     async fn reconcile_table(

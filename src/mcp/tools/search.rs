@@ -13,7 +13,7 @@ use self::{
     page::{Cursor, Detail},
 };
 use crate::{
-    index::{DayCount, IndexName, SearchRequest, Sort, ValueCounts},
+    index::{DayCount, SearchRequest, Sort, ValueCounts},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments, index_named},
@@ -28,10 +28,10 @@ const MOST_COUNTS: usize = 5;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SearchArgs {
-    /// eventos: every version of every row; a table's name (leads, chat_sessions): the current state. Default eventos.
+    /// A table's name (leads, chat_sessions): the current state; eventos: every version of every row. Default leads.
     #[serde(default = "default_index")]
     index: String,
-    /// Lucene syntax: `categoria:vendas AND valor:>50`, `nome:"ana souza"`, `timestamp:[now-7d TO now]`, `nome:jo*`.
+    /// Lucene syntax: `status_lead:novo AND valor:>50`, `nome:"ana souza"`, `created_at:[now-7d TO now]`, `nome:jo*`.
     /// Without a field all texts are searched. Default: everything.
     #[serde(default)]
     query: Option<String>,
@@ -47,10 +47,10 @@ struct SearchArgs {
     /// `next_cursor` of the answer before, with all other arguments as they were.
     #[serde(default)]
     cursor: Option<String>,
-    /// Up to 5 fields to count the 20 most frequent values of, like `status_lead`, `metadata.origem`.
+    /// Up to 5 fields to count the 20 most frequent values of, like `status_lead`; also how many have none.
     #[serde(default)]
     count_by: Vec<String>,
-    /// Count by day (UTC) of `timestamp`. Default false.
+    /// Count changes by day of `timestamp`; lead_report counts arrivals. Default false.
     #[serde(default)]
     count_by_day: bool,
     /// concise: the telling fields, long texts cut; detailed: whole documents. Default concise.
@@ -59,7 +59,7 @@ struct SearchArgs {
 }
 
 fn default_index() -> String {
-    IndexName::Eventos.as_str().to_owned()
+    "leads".to_owned()
 }
 
 fn default_limit() -> u32 {
@@ -76,6 +76,9 @@ struct SearchFound {
     hits: Vec<Map<String, Value>>,
     counts: Vec<ValueCounts>,
     days: Vec<DayCount>,
+    /// The values that a field has instead of one that was asked for and nobody has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    existing: Vec<ValueCounts>,
     /// What may be missing here and why; absent where the index has all of the log in all of its columns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     behind: Vec<String>,
@@ -91,7 +94,7 @@ impl SluiceServer {
         title = "Search events, leads and chat sessions",
         description = "Full-text search with counts by value and by day; case and accents don't matter. Text fields are cut into \
             words; for whole values append `.keyword`. A query that is not understood is an error that says what to write. \
-            Example: {\"index\": \"leads\", \"query\": \"score_qualificacao:>=50 AND NOT status_lead:perdido\", \"count_by\": [\"origem\"]}",
+            Example: {\"query\": \"score_qualificacao:>=50 AND NOT status_lead:perdido\", \"count_by\": [\"origem\"]}",
         input_schema = schema::input::<SearchArgs>(),
         output_schema = schema::output::<SearchFound>(),
         annotations(read_only_hint = true, open_world_hint = false)
@@ -115,6 +118,7 @@ impl SluiceServer {
             self.engine.questions.search_fields(index).await,
             args.query.as_deref(),
             &args.filters,
+            self.engine.zone,
         )?;
         let question = Cursor::question(index, query.as_deref(), args.sort);
         let request = SearchRequest {
@@ -130,11 +134,23 @@ impl SluiceServer {
             size: args.limit,
             count_by: args.count_by,
             count_by_day: args.count_by_day,
+            zone: self.engine.zone,
         };
-        let answer = self.engine.questions.search(&request).await?;
+        let mut answer = self.engine.questions.search(&request).await?;
+        let existing = match answer.total {
+            0 => self.engine.questions.existing(&request).await?,
+            _ => Vec::new(),
+        };
+        let asked = answer.counts.len();
+        answer.counts.extend(existing);
         let lacks = self.engine.questions.index_lacks(index).await;
         let behind = lacks.into_iter().map(|lack| lack.worded(worded)).collect();
-        let found = page::fit(&request, args.detail, answer, question, &self.outgoing);
-        Ok(Answer(SearchFound { behind, ..found }))
+        let mut found = page::fit(&request, args.detail, answer, question, &self.outgoing);
+        let existing = found.counts.split_off(asked);
+        if !existing.is_empty() {
+            found.hint =
+                Some("no document has a value that was asked for: existing tells which there are".to_owned());
+        }
+        Ok(Answer(SearchFound { behind, existing, ..found }))
     }
 }

@@ -150,6 +150,17 @@ pub(super) struct SyncAnswer {
     next_step: Option<String>,
 }
 
+/// What a program checks of a sync that it starts. The answer is all that get_sync declares, which needs to be listed once.
+#[derive(JsonSchema)]
+#[allow(dead_code)] // a schema, never a value
+pub(super) struct SyncBegun {
+    sync_id: Uuid,
+    state: SyncPhase,
+    appended: u64,
+    more: bool,
+    next_step: Option<String>,
+}
+
 /// What became of a request to cancel.
 #[derive(Debug, Serialize, JsonSchema)]
 struct CancelAnswer {
@@ -167,7 +178,7 @@ impl SluiceServer {
         description = "Reads leads changed in the last `hours_ago` hours from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. \
             Example: {\"hours_ago\": 48, \"limit\": 500, \"status\": \"qualificado\"}",
         input_schema = schema::input::<SyncLeadsArgs>(),
-        output_schema = schema::output::<SyncAnswer>(),
+        output_schema = schema::output::<SyncBegun>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
     )]
     async fn sync_leads_from_supabase(
@@ -186,7 +197,7 @@ impl SluiceServer {
         description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. \
             Example: {\"hours_ago\": 24, \"min_messages\": 3}",
         input_schema = schema::input::<SyncSessionsArgs>(),
-        output_schema = schema::output::<SyncAnswer>(),
+        output_schema = schema::output::<SyncBegun>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
     )]
     async fn sync_chat_sessions_from_supabase(
@@ -205,7 +216,7 @@ impl SluiceServer {
         title = "Sync any table from Supabase",
         description = "As the two tools above, for any defined table. Example: {\"table\": \"chat_messages\", \"hours_ago\": 48, \"filter\": [{\"column\": \"papel\", \"value\": \"visitante\"}]}",
         input_schema = schema::input::<SyncTableArgs>(),
-        output_schema = schema::output::<SyncAnswer>(),
+        output_schema = schema::output::<SyncBegun>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
     )]
     async fn sync_table(

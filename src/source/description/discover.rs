@@ -159,6 +159,7 @@ pub fn discover(description: &Description, catalog: Catalog) -> Result<Definitio
             metadata: metadata(&columns, &time),
         },
         filters: BTreeMap::new(),
+        groups: BTreeMap::new(),
         dashboard: Dashboard {
             breakdowns: status.map(|column| column.name.clone()).into_iter().collect(),
             counts: Vec::new(),

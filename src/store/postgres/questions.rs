@@ -18,16 +18,17 @@ use crate::{
     domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
-        EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, QuestionAccess, Questions,
-        StoredEntity, StoredEvent,
+        ArrivalCount, ArrivalsQuestion, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer,
+        QueryLimits, QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent,
+        arrivals::{Bound, Sql, counted},
         questions::{Operand, spelled},
         refused_statement,
         tables::key_type,
     },
 };
 
-const EVENT: &str = "SELECT id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata::text, dados::text, \
-                     entidade_id, versao, particao, posicao, processado_em FROM eventos_raw WHERE true";
+const EVENT: &str = "id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata::text, dados::text, \
+                     entidade_id, versao, particao, posicao, processado_em";
 
 #[async_trait]
 impl Questions for PgStore {
@@ -87,6 +88,16 @@ impl Questions for PgStore {
         query.push(format!(" ORDER BY versao DESC, \"{}\" LIMIT ", definition.key.column));
         query.push_bind(i64::from(limit));
         self.entities("look for entities", table, query).await
+    }
+
+    async fn arrivals(&self, question: &ArrivalsQuestion) -> Result<(Vec<ArrivalCount>, u64), Fault> {
+        const ATTEMPT: &str = "count arrivals";
+        let call = async {
+            let mut connection = self.connector.acquire(ATTEMPT).await?;
+            let outcome = arrivals(&mut connection, question).await;
+            connection.settle(ATTEMPT, outcome)
+        };
+        self.connector.bounded(ATTEMPT, call).await
     }
 
     async fn query(&self, sql: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
@@ -222,7 +233,21 @@ async fn events(
     after: Option<EventCursor>,
     limit: u32,
 ) -> Result<EventPage, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new(EVENT);
+    let mut query = QueryBuilder::<Postgres>::new("SELECT ");
+    match &filter.changed {
+        None => {
+            query.push(format!("{EVENT}, NULL::text, NULL::text FROM eventos_raw WHERE true"));
+        }
+        Some(column) => {
+            query.push(format!("* FROM (SELECT {EVENT}, (SELECT coalesce(p.dados -> ")).push_bind(column);
+            query.push(
+                "::text, 'null')::text FROM eventos_raw AS p WHERE p.tipo_evento = e.tipo_evento \
+                 AND p.entidade_id = e.entidade_id AND p.versao < e.versao ORDER BY p.versao DESC LIMIT 1) \
+                 AS anterior, coalesce(e.dados -> ",
+            );
+            query.push_bind(column).push("::text, 'null')::text AS atual FROM eventos_raw AS e WHERE true");
+        }
+    }
     for condition in filter.conditions() {
         query.push(format!(" AND \"{}\" {} ", condition.column, condition.operator));
         match condition.value {
@@ -238,11 +263,43 @@ async fn events(
         query.push(format!(" AND (\"{column}\", id) {} (", order.beyond()));
         query.push_bind(after.at()).push(", ").push_bind(after.id).push(")");
     }
+    if filter.changed.is_some() {
+        query.push(") AS e WHERE anterior <> atual");
+    }
     query.push(format!(" ORDER BY \"{column}\" {direction}, id {direction} LIMIT "));
     query.push_bind(i64::from(limit) + 1);
     let rows = query.build().fetch_all(connection).await?;
     let events = rows.iter().map(event).collect::<Result<_, _>>()?;
     Ok(EventPage::of(events, order, limit))
+}
+
+async fn arrivals(
+    connection: &mut PgConnection,
+    question: &ArrivalsQuestion,
+) -> Result<(Vec<ArrivalCount>, u64), sqlx::Error> {
+    let (sql, bound) = question.statement(Sql::Postgres);
+    let mut query = sqlx::query(&sql);
+    for value in bound {
+        query = match value {
+            Bound::Instant(at) => query.bind(at),
+            Bound::Text(text) => query.bind(text),
+            Bound::Number(number) => query.bind(number),
+        };
+    }
+    let whole = |row: &PgRow, i: usize| row.try_get::<i64, _>(i).map(i64::unsigned_abs);
+    let (by, met) = (question.by.len(), question.counts().count());
+    let count = |row: &PgRow| {
+        Ok(ArrivalCount {
+            span: usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or_default(),
+            values: (1..=by).map(|i| row.try_get(i)).collect::<Result<_, sqlx::Error>>()?,
+            rows: whole(row, by + 1)?,
+            met: (0..met).map(|i| whole(row, by + 2 + i)).collect::<Result<_, sqlx::Error>>()?,
+        })
+    };
+    let counts = query.fetch_all(&mut *connection).await?;
+    let counts = counts.iter().map(count).collect::<Result<_, sqlx::Error>>()?;
+    let undated = sqlx::query(&question.undated()).fetch_one(&mut *connection).await?;
+    Ok((counted(counts), whole(&undated, 0)?))
 }
 
 fn event(row: &PgRow) -> Result<StoredEvent, sqlx::Error> {
@@ -261,5 +318,9 @@ fn event(row: &PgRow) -> Result<StoredEvent, sqlx::Error> {
         particao: row.try_get(11)?,
         posicao: row.try_get(12)?,
         processado_em: row.try_get(13)?,
+        change: row
+            .try_get::<Option<String>, _>(14)?
+            .zip(row.try_get(15)?)
+            .map(|(before, after)| StoredChange { before, after }),
     })
 }

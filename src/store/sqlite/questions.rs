@@ -18,14 +18,20 @@ use crate::{
     domain::{Cell, Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
-        EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, Questions, StoredEntity,
-        StoredEvent,
+        ArrivalCount, ArrivalsQuestion, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer,
+        QueryLimits, Questions, StoredChange, StoredEntity, StoredEvent,
+        arrivals::{Bound, Sql, counted},
         questions::{Operand, spelled},
     },
 };
 
-const EVENT: &str = "SELECT id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, dados, \
-                     entidade_id, versao, particao, posicao, processado_em FROM eventos_raw";
+const EVENT: &str = "id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, dados, entidade_id, \
+                     versao, particao, posicao, processado_em";
+
+/// The value of a column of a row, as JSON; nothing of a row that SQLite can't read.
+fn member(of: &str) -> String {
+    format!("(CASE WHEN json_valid({of}.dados) THEN coalesce({of}.dados -> ?1, 'null') END)")
+}
 
 #[async_trait]
 impl Questions for SqliteStore {
@@ -83,6 +89,34 @@ impl Questions for SqliteStore {
             .await
     }
 
+    async fn arrivals(&self, question: &ArrivalsQuestion) -> Result<(Vec<ArrivalCount>, u64), Fault> {
+        let ((sql, bound), undated) = (question.statement(Sql::Sqlite), question.undated());
+        let (by, met) = (question.by.len(), question.counts().count());
+        let values: Vec<SqlValue> = bound
+            .into_iter()
+            .map(|value| match value {
+                Bound::Instant(at) => SqlValue::Text(instant(at)),
+                Bound::Text(text) => SqlValue::Text(text),
+                Bound::Number(number) => SqlValue::Real(number),
+            })
+            .collect();
+        let read = self.db.read("counting arrivals", move |db| {
+            let count = |row: &Row<'_>| {
+                Ok(ArrivalCount {
+                    span: row.get(0)?,
+                    values: (1..=by).map(|i| row.get(i)).collect::<rusqlite::Result<_>>()?,
+                    rows: row.get(by + 1)?,
+                    met: (0..met).map(|i| row.get(by + 2 + i)).collect::<rusqlite::Result<_>>()?,
+                })
+            };
+            let mut statement = db.prepare_cached(&sql)?;
+            let counts = statement.query_map(params_from_iter(&values), count)?;
+            let counts = counts.collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok((counted(counts), db.query_row(&undated, [], |row| row.get(0))?))
+        });
+        read.await
+    }
+
     async fn query(&self, statement: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
         self.sql.query(statement, limits).await
     }
@@ -95,6 +129,8 @@ fn event_query(
     limit: u32,
 ) -> (String, Vec<SqlValue>) {
     let (mut wheres, mut values) = (Vec::new(), Vec::new());
+    let changed = filter.changed.as_deref();
+    values.extend(changed.map(|column| SqlValue::Text(format!("$.\"{column}\""))));
     for condition in filter.conditions() {
         wheres.push(format!("\"{}\" {} ?", condition.column, condition.operator));
         values.push(match condition.value {
@@ -110,7 +146,17 @@ fn event_query(
     }
     let wheres = if wheres.is_empty() { String::new() } else { format!(" WHERE {}", wheres.join(" AND ")) };
     values.push(SqlValue::Integer(i64::from(limit) + 1));
-    (format!("{EVENT}{wheres} ORDER BY \"{column}\" {direction}, id {direction} LIMIT ?"), values)
+    let events = match changed {
+        None => format!("SELECT {EVENT}, NULL, NULL FROM eventos_raw{wheres}"),
+        Some(_) => format!(
+            "SELECT * FROM (SELECT {EVENT}, (SELECT {} FROM eventos_raw AS p WHERE p.tipo_evento = e.tipo_evento \
+             AND p.entidade_id = e.entidade_id AND p.versao < e.versao ORDER BY p.versao DESC LIMIT 1) AS anterior, \
+             {} AS atual FROM eventos_raw AS e{wheres}) WHERE anterior <> atual",
+            member("p"),
+            member("e"),
+        ),
+    };
+    (format!("{events} ORDER BY \"{column}\" {direction}, id {direction} LIMIT ?"), values)
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
@@ -129,6 +175,10 @@ fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
         particao: row.get(11)?,
         posicao: row.get(12)?,
         processado_em: time(row, 13)?,
+        change: row
+            .get::<_, Option<String>>(14)?
+            .zip(row.get(15)?)
+            .map(|(before, after)| StoredChange { before, after }),
     })
 }
 

@@ -62,6 +62,7 @@ fn calls(lead: &str) -> Vec<(&'static str, Vec<&str>)> {
         ("doctor", vec!["doctor"]),
         ("doctor", vec!["doctor", "--json"]),
         ("demo", vec!["demo"]),
+        ("report", vec!["report", "last_30_days", "--by", "origem"]),
         ("search", vec!["search", "--limit", "500"]),
         ("search", vec!["search", "--count-by", "evento"]),
         ("sql", vec!["sql", "SELECT * FROM leads"]),

@@ -161,6 +161,6 @@ async fn a_search_right_after_a_table_was_discovered_finds_what_was_there_before
     place.runs(&["tables", "discover", "notas"]).await;
     place.runs(&["sync", "notas", "--wait"]).await;
     place.runs(&["tables", "discover", "mais"]).await;
-    let found = place.runs(&["search", "achado"]).await;
+    let found = place.runs(&["search", "--index", "notas", "achado"]).await;
     assert!(found.stdout.contains("achado"), "{found:?}");
 }

@@ -39,6 +39,7 @@ async fn healed(engine: &Engine, rows: u64) {
             size: 0,
             count_by: Vec::new(),
             count_by_day: false,
+            zone: chrono_tz::Tz::UTC,
         };
         engine.questions.search(&request).await.map(|answer| answer.total).ok()
     };

@@ -16,6 +16,7 @@ on_each_adapter! {
     every_query_finds_what_the_search_servers_find,
     a_query_that_is_not_understood_is_refused_and_never_answered_with_zero,
     values_are_counted_by_field_and_by_day,
+    days_are_those_of_the_zone_and_what_has_no_value_is_counted,
     hits_are_sorted_and_paged_without_gap_or_repeat,
 }
 
@@ -188,6 +189,54 @@ async fn values_are_counted_by_field_and_by_day<B: IndexBench>() {
     let counts = index.search(&asked).await.expect("an answer").counts.remove(0);
     assert_eq!((counts.values.len(), counts.others), (20, 10));
     assert_eq!(counts.values[19].value, "o19", "equally frequent values are in order");
+}
+
+async fn days_are_those_of_the_zone_and_what_has_no_value_is_counted<B: IndexBench>() {
+    let bench = B::new();
+    let index = bench.prepared().await;
+    // 22:00 of the 13th in São Paulo is the 14th in UTC.
+    let late = "1970-01-14T01:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().expect("an instant");
+    let versao = late.timestamp() - 1_000_000;
+    let events = vec![
+        lead(1, id(1), versao, json!({"nome": "Ana", "origem": "site"})),
+        lead(
+            2,
+            id(2),
+            versao + 2 * 3600,
+            json!({"nome": "Bia", "last_interaction_at": "1970-01-10T12:00:00Z"}),
+        ),
+        lead(
+            3,
+            id(3),
+            versao + 2 * 3600,
+            json!({"nome": "Caio", "last_interaction_at": "1970-01-13T12:00:00Z"}),
+        ),
+    ];
+    applied(&*index, events).await;
+    index.make_visible().await.expect("visible");
+    let mut asked = request(entities("leads"), "*");
+    (asked.count_by_day, asked.count_by) =
+        (true, ["origem", "last_interaction_at"].map(str::to_owned).into());
+    for (zone, expected) in [
+        (chrono_tz::Tz::UTC, vec![("1970-01-14", 3)]),
+        (chrono_tz::Tz::America__Sao_Paulo, vec![("1970-01-13", 1), ("1970-01-14", 2)]),
+    ] {
+        asked.zone = zone;
+        let answer = index.search(&asked).await.expect("an answer");
+        let days: Vec<(&str, u64)> = answer.days.iter().map(|day| (day.day.as_str(), day.count)).collect();
+        assert_eq!(days, expected, "{zone}");
+        let missing: Vec<u64> = answer.counts.iter().map(|counts| counts.missing).collect();
+        assert_eq!(missing, [2, 1]);
+    }
+    for (query, found) in [
+        ("timestamp:1970-01-13", 1),
+        ("timestamp:\"1970-01-13T22:00\"", 1),
+        ("timestamp:[1970-01-14 TO *]", 2),
+        ("+(last_interaction_at:<\"1970-01-13\" OR (*:* AND NOT _exists_:last_interaction_at))", 2),
+    ] {
+        asked.query = Some(query.to_owned());
+        assert_eq!(index.search(&asked).await.expect("an answer").total, found, "{query}");
+    }
 }
 
 async fn hits_are_sorted_and_paged_without_gap_or_repeat<B: IndexBench>() {

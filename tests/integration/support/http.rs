@@ -33,7 +33,12 @@ pub struct HttpServer {
 /// The program with these arguments, settings that lead to closed ports, and these settings besides.
 pub fn command(source: &SampleServer, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-    command.args(arguments).env_clear().current_dir(std::env::temp_dir()).kill_on_drop(true);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("SLUICE_TOOLS", "all")
+        .current_dir(std::env::temp_dir())
+        .kill_on_drop(true);
     command.env("SUPABASE_URL", source.url()).env("SUPABASE_KEY", keys::SECRET);
     command.envs([
         ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1"),

@@ -82,6 +82,7 @@ pub fn request(index: IndexName, query: &str) -> SearchRequest {
         size: 100,
         count_by: Vec::new(),
         count_by_day: false,
+        zone: chrono_tz::Tz::UTC,
     }
 }
 

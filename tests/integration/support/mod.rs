@@ -99,6 +99,7 @@ impl Pipeline {
             ("SUPABASE_URL", source.url()),
             ("SUPABASE_KEY", keys::SECRET.to_owned()),
             ("SUPABASE_RETRY_SECONDS", "2".to_owned()),
+            ("SLUICE_TOOLS", "all".to_owned()),
             ("KAFKA_BOOTSTRAP_SERVERS", service("KAFKA_BOOTSTRAP_SERVERS")),
             ("KAFKA_TOPIC", format!("t-{id}")),
             ("KAFKA_PARTITIONS", "3".to_owned()),

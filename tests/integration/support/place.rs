@@ -62,6 +62,7 @@ impl Embedded {
             ("SUPABASE_URL".to_owned(), self.source.url()),
             ("SUPABASE_KEY".to_owned(), keys::SECRET.to_owned()),
             ("SUPABASE_RETRY_SECONDS".to_owned(), "2".to_owned()),
+            ("SLUICE_TOOLS".to_owned(), "all".to_owned()),
             ("SLUICE_DATA_DIR".to_owned(), self.folder.path().display().to_string()),
         ]);
         variables.extend(self.more.clone());
@@ -381,6 +382,7 @@ pub async fn documents(engine: &Engine, index: IndexName, query: Option<&str>) -
         size: 100,
         count_by: Vec::new(),
         count_by_day: false,
+        zone: chrono_tz::Tz::UTC,
     };
     let answer = engine.questions.search(&request).await.expect("an answer");
     answer.hits.into_iter().map(|hit| Value::Object(hit.source)).collect()

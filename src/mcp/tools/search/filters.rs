@@ -1,6 +1,7 @@
 //! Structured conditions, put into Lucene's syntax: there is one language that the indices answer.
 
 use chrono::Utc;
+use chrono_tz::Tz;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
@@ -44,6 +45,8 @@ enum Op {
     Contains,
     Exists,
     Missing,
+    /// Older, or never: `last_interaction_at` missing_or_before `now-7d`.
+    MissingOrBefore,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,21 +81,23 @@ pub(super) fn combined(
     fields: &'static Fields,
     query: Option<&str>,
     filters: &[Filter],
+    zone: Tz,
 ) -> Result<Option<String>, ToolError> {
     let query = query.filter(|query| !query.trim().is_empty());
     if filters.is_empty() {
         return Ok(query.map(str::to_owned));
     }
+    let now = Utc::now().with_timezone(&zone);
     let mut clauses = Vec::new();
     if let Some(query) = query {
         // By itself first: what is wrong with it stands where its writer put it.
-        query::parse(query, fields, Utc::now()).map_err(crate::index::SearchError::from)?;
+        query::parse(query, fields, now).map_err(crate::index::SearchError::from)?;
         clauses.push(format!("+({query})"));
     }
     for (i, filter) in filters.iter().enumerate() {
         let refused = |problem: String| ToolError::argument(&format!("filters[{i}]"), problem);
         let clause = clause(filter).map_err(|problem| refused(problem.to_owned()))?;
-        query::parse(&clause, fields, Utc::now())
+        query::parse(&clause, fields, now)
             .map_err(|error| refused(format!("{}; {}", error.problem, error.instead)))?;
         clauses.push(clause);
     }
@@ -117,6 +122,7 @@ fn clause(filter: &Filter) -> Result<String, &'static str> {
         Op::Contains => format!("+{field}:*{}*", escaped(&one()?)),
         Op::Exists => format!("+_exists_:{field}"),
         Op::Missing => format!("-_exists_:{field}"),
+        Op::MissingOrBefore => format!("+({field}:<{} OR (*:* AND NOT _exists_:{field}))", quoted(&one()?)),
         Op::In => match &filter.value {
             Some(Given::Many(values)) if !values.is_empty() => {
                 let values: Vec<String> = values.iter().map(|value| quoted(&value.text())).collect();
@@ -158,7 +164,7 @@ mod tests {
         let catalog = Catalog::built_in();
         let indices = Indices::of(catalog);
         let leads = IndexName::from_name(catalog, "leads").expect("leads");
-        combined(indices.fields(leads), query, &filters).map_err(|error| error.to_string())
+        combined(indices.fields(leads), query, &filters, Tz::UTC).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -169,10 +175,12 @@ mod tests {
             {"field": "email", "op": "exists"},
             {"field": "origem", "op": "ne", "value": "site OR nome:x"},
             {"field": "nome.keyword", "op": "prefix", "value": "Jo (*"},
+            {"field": "last_interaction_at", "op": "missing_or_before", "value": "now-7d"},
         ]);
         let expected = "+(nome:ana OR nome:bia) +score_qualificacao:>=\"50\" \
                         +status_lead.keyword:(\"novo\" OR \"em \\\"contato\\\"\") +_exists_:email \
-                        -origem:\"site OR nome:x\" +nome.keyword:Jo\\ \\(\\**";
+                        -origem:\"site OR nome:x\" +nome.keyword:Jo\\ \\(\\** \
+                        +(last_interaction_at:<\"now-7d\" OR (*:* AND NOT _exists_:last_interaction_at))";
         assert_eq!(combine(Some("nome:ana OR nome:bia"), filters), Ok(Some(expected.to_owned())));
         assert_eq!(combine(Some(" "), json!([])), Ok(None));
     }

@@ -83,6 +83,12 @@ pub(super) fn fit(
             "Only the latest {MOST_DAYS} days are counted here: narrow `timestamp` for others."
         ));
     }
+    if counts.iter().any(|counted| counted.others > 0) {
+        hints.push(
+            "Counts list the most frequent values; others has the rest: narrow the query to see them."
+                .to_owned(),
+        );
+    }
     let taken = size(&counts) + size(&days);
     let room = (LARGEST_ANSWER - AROUND).saturating_sub(taken).max(LEAST_FOR_HITS);
     let found = hits.len();
@@ -118,6 +124,7 @@ pub(super) fn fit(
         hits: shown,
         counts,
         days,
+        existing: Vec::new(),
         behind: Vec::new(),
         next_cursor: (more && reachable).then(|| Cursor::write(next, question)),
         hint: (!hints.is_empty()).then(|| hints.join(" ")),
@@ -197,6 +204,7 @@ mod tests {
             size,
             count_by: Vec::new(),
             count_by_day: false,
+            zone: chrono_tz::Tz::UTC,
         }
     }
 

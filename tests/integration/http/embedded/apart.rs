@@ -42,6 +42,7 @@ async fn a_task_is_known_to_the_token_that_made_it_and_to_no_other() {
     command
         .args(["serve", "--http", "127.0.0.1:0"])
         .env_clear()
+        .env("SLUICE_TOOLS", "all")
         .current_dir(folder.path())
         .kill_on_drop(true);
     command.env("SLUICE_DATA_DIR", folder.path()).env("SLUICE_HTTP_TOKENS", TOKENS);

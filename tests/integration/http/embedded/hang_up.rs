@@ -30,6 +30,7 @@ async fn a_stateless_client_that_hangs_up_stops_the_sync_it_waited_for() {
     command
         .args(["serve", "--http", "127.0.0.1:0"])
         .env_clear()
+        .env("SLUICE_TOOLS", "all")
         .current_dir(folder.path())
         .kill_on_drop(true);
     command.env("SLUICE_DATA_DIR", folder.path());

@@ -1,0 +1,179 @@
+//! The report of arrivals.
+
+use chrono::{NaiveDate, Utc};
+use chrono_tz::Tz;
+use rmcp::{model::JsonObject, tool, tool_router};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    domain::{Period, TableName},
+    engine::{Report, ReportCount, ReportRequest, table_named},
+    mcp::{
+        SluiceServer,
+        answer::{Answer, ToolError, arguments},
+        schema,
+    },
+};
+
+/// What stands for a value that is missing.
+const MISSING: &str = "(missing)";
+
+/// More columns make more groups than anybody reads.
+const MAX_COLUMNS: usize = 2;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReportArgs {
+    /// today (default), yesterday, this_week (from Monday), last_week, this_month, last_month, or last_N_days with today.
+    #[serde(default)]
+    period: Option<String>,
+    /// First day, 2026-05-01, instead of period.
+    #[serde(default)]
+    from: Option<String>,
+    /// Last day, included; default today.
+    #[serde(default)]
+    to: Option<String>,
+    /// Up to 2 of day, origem, campanha, status or any column of leads.
+    #[serde(default)]
+    group_by: Vec<String>,
+    /// With the period before. Default true.
+    #[serde(default = "yes")]
+    compare: bool,
+    /// Whose days: IANA name. Default the server's.
+    #[serde(default)]
+    timezone: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What arrived.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ReportAnswer {
+    summary: String,
+    from: NaiveDate,
+    to: NaiveDate,
+    timezone: &'static str,
+    /// The period before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared_from: Option<NaiveDate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared_to: Option<NaiveDate>,
+    total: JsonObject,
+    /// Days in order, else the most first.
+    groups: Vec<JsonObject>,
+    /// All rarer groups together.
+    others: Option<JsonObject>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    behind: Vec<String>,
+    hint: Option<&'static str>,
+}
+
+#[tool_router(router = report_tools, vis = "pub(in crate::mcp)")]
+impl SluiceServer {
+    #[tool(
+        title = "Report of leads",
+        description = "How many leads arrived (by created_at) in a period, and how many of them are qualified, against the period \
+            before: use it for daily and weekly reports and conversion. For status by campaign group by both. \
+            Example: {\"period\": \"last_week\", \"group_by\": [\"origem\"]}",
+        input_schema = schema::input::<ReportArgs>(),
+        output_schema = schema::output::<ReportAnswer>(),
+        annotations(read_only_hint = true, open_world_hint = false)
+    )]
+    async fn lead_report(&self, given: JsonObject) -> Result<Answer<ReportAnswer>, ToolError> {
+        let args: ReportArgs = arguments(given)?;
+        let zone = args.timezone.as_deref().map(zone).transpose()?.unwrap_or(self.engine.zone);
+        let period = period(args.period.as_deref(), args.from.as_deref(), args.to.as_deref(), zone)?;
+        if args.group_by.len() > MAX_COLUMNS {
+            return Err(ToolError::argument("group_by", format!("at most {MAX_COLUMNS} columns")));
+        }
+        let table = table_named(self.engine.catalog, &TableName("leads".to_owned()))?;
+        let request = ReportRequest {
+            table,
+            period: period.unwrap_or_else(|| today(zone)),
+            by: args.group_by,
+            compare: args.compare,
+            zone,
+        };
+        let report = self.engine.questions.report(&request).await?;
+        let groups = report.groups.iter().map(|group| {
+            let values = group.values.iter().map(|value| value.as_deref().unwrap_or(MISSING).into());
+            let named = report.columns.iter().map(|column| (*column).to_owned()).zip(values);
+            named.chain(counted(&report, &group.count)).collect()
+        });
+        let before = request.compare.then(|| report.period.before());
+        let is_cut = report.others.rows > 0 || report.others.before > Some(0);
+        Ok(Answer(ReportAnswer {
+            summary: report.summary(table),
+            from: report.period.first,
+            to: report.period.last(),
+            timezone: zone.name(),
+            compared_from: before.map(|before| before.first),
+            compared_to: before.map(Period::last),
+            total: counted(&report, &report.total).collect(),
+            groups: groups.collect(),
+            others: (is_cut && !report.groups.is_empty()).then(|| counted(&report, &report.others).collect()),
+            behind: self.store_lacks().await,
+            hint: is_cut
+                .then_some("rare values are in others: group by another column, or ask query_store for all"),
+        }))
+    }
+}
+
+/// A count's members, by their names.
+fn counted<'a>(report: &'a Report, count: &'a ReportCount) -> impl Iterator<Item = (String, Value)> + 'a {
+    let rows = [("leads".to_owned(), count.rows.into())];
+    let compared =
+        [("before", count.before.map(Value::from)), ("difference", count.difference().map(Value::from))];
+    let compared = compared.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let shares = count.shares(&report.counts).flat_map(|(name, met, percent)| {
+        [(name.to_owned(), met.into()), (format!("{name}_percent"), percent.into())]
+    });
+    rows.into_iter().chain(compared).chain(shares)
+}
+
+fn today(zone: Tz) -> Period {
+    let today = Utc::now().with_timezone(&zone).date_naive();
+    Period::of_day(today)
+}
+
+fn zone(name: &str) -> Result<Tz, ToolError> {
+    name.trim()
+        .parse()
+        .map_err(|_| ToolError::argument("timezone", "is no time zone's name; for example America/Sao_Paulo"))
+}
+
+/// The days that are asked for; `None` where nothing was said.
+pub(super) fn period(
+    named: Option<&str>,
+    from: Option<&str>,
+    to: Option<&str>,
+    zone: Tz,
+) -> Result<Option<Period>, ToolError> {
+    let today = Utc::now().with_timezone(&zone).date_naive();
+    let day = |field: &str, text: &str| {
+        let wrong = |_| ToolError::argument(field, "is no day; write it as 2026-05-01");
+        text.trim().parse::<NaiveDate>().map_err(wrong)
+    };
+    match (named, from, to) {
+        (None, None, None) => Ok(None),
+        (Some(name), None, None) => match Period::named(name, today) {
+            Some(period) => Ok(Some(period)),
+            None => {
+                Err(ToolError::argument("period", format!("is none; use {}, or from and to", Period::NAMES)))
+            }
+        },
+        (None, Some(from), to) => {
+            let (first, last) = (day("from", from)?, to.map_or(Ok(today), |to| day("to", to))?);
+            let period = Period::between(first, last);
+            period
+                .map(Some)
+                .ok_or_else(|| ToolError::argument("to", "is before from, or more than ten years later"))
+        }
+        (None, None, Some(_)) => Err(ToolError::argument("from", "is missing beside to")),
+        (Some(_), ..) => Err(ToolError::argument("period", "give period, or from and to, not both")),
+    }
+}
