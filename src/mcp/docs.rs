@@ -34,7 +34,8 @@ pub fn documentation() -> Result<String, serde_json::Error> {
     for group in GROUPS {
         let tools = (group.router)().list_all();
         let names: Vec<String> = tools.iter().map(|tool| format!("[{0}](#{0})", tool.name)).collect();
-        let _ = writeln!(text, "| `{}`: {} | {} |", group.name, group.about, names.join(", "));
+        let asked = if group.on_request { " (on request)" } else { "" };
+        let _ = writeln!(text, "| `{}`{asked}: {} | {} |", group.name, group.about, names.join(", "));
     }
     for group in GROUPS {
         for tool in (group.router)().list_all() {

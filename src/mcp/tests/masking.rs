@@ -14,6 +14,7 @@ fn lead() -> serde_json::Map<String, Value> {
         "origem": "indicada por ana@exemplo.com.br", "status_lead": "ana@exemplo.com.br", "score_qualificacao": 70,
         "interesse": ["falar com 2804:14c:5bb1::77 ou +44 20 7946 0958"], "localizacao": {"ana@exemplo.com.br": {"fone": "312-5678"}},
         "contato_extra": "31 3123-5678", "updated_at": chrono::Utc::now().to_rfc3339(),
+        "created_at": chrono::Utc::now().to_rfc3339(),
     });
     lead.as_object().cloned().expect("an object")
 }
@@ -44,6 +45,9 @@ async fn everything(bench: &Bench, offer: &Offer) -> Vec<(String, String)> {
     for (tool, arguments) in [
         ("get_supabase_dashboard", json!({})),
         ("get_lead", json!({"id": LEAD})),
+        ("get_lead", json!({"id": LEAD, "history": true})),
+        ("lead_report", json!({"period": "last_2_days", "group_by": ["origem", "email"]})),
+        ("search_elasticsearch", json!({"filters": [{"field": "status_lead", "op": "eq", "value": "nada"}]})),
         ("get_entity", json!({"table": "leads", "key": LEAD})),
         ("query_raw_events", json!({"entidade_id": LEAD})),
         ("query_raw_events", json!({"entidade_id": LEAD, "include_dados": true})),
@@ -139,5 +143,20 @@ async fn no_contact_leaves_by_any_way_unless_the_operator_wants_it_seen() {
         seen += usize::from(some);
     }
     assert!(seen > 20);
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_may_show_contacts_shows_them_and_no_other_does() {
+    let (bench, _source) = beside(vec![lead()]).await;
+    let offer = Offer { reveal_to: ["get_lead".to_owned()].into(), ..Offer::default() };
+    let connection = connect(bench.server(&offer), Client::default(), Era::Stateless).await;
+    call(&connection, "sync_leads_from_supabase", json!({"hours_ago": 10_000, "limit": 1000})).await;
+    let sql = format!("SELECT email FROM leads WHERE id = '{LEAD}'");
+    let rows = call(&connection, "query_store", json!({"sql": sql})).await;
+    assert!(!text(&rows).contains("ana@"), "{}", text(&rows));
+    let shown = call(&connection, "get_lead", json!({"id": LEAD})).await;
+    assert!(text(&shown).contains("ana@"), "{}", text(&shown));
+    assert!(shown.structured_content.is_some_and(|shown| shown.to_string().contains("ana@")));
     bench.engine.shut_down().await;
 }

@@ -29,9 +29,8 @@ struct DoctorAnswer {
 impl SluiceServer {
     #[tool(
         title = "Run the doctor",
-        description = "Examines every part and changes nothing: reachable, version, keys and row-level security, permissions, \
-            migrations, clocks, how the topic is kept, lag, open dead letters, paused sinks, failed schedules. \
-            Problems come first. Slower than get_pipeline_status: use it to find out why \
+        description = "Examines every part and changes nothing: reachable, version, keys, row-level security, permissions, \
+            migrations, clocks, topics, lag, dead letters, schedules; problems first. Slower than get_pipeline_status: for why \
             something does not work, or after a change of settings.",
         output_schema = schema::output::<DoctorAnswer>(),
         annotations(read_only_hint = true, open_world_hint = true)

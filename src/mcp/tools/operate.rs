@@ -146,7 +146,7 @@ struct InjectAnswer {
 impl SluiceServer {
     #[tool(
         title = "Engine metrics",
-        description = "Rates of this process: rows read, events appended, and for each sink events per second, batch sizes, latencies (p50, p95, p99 in ms), retries, restarts and dead letters. Rates are over the last minute, latencies over five, counters since start.",
+        description = "Rates of this process: rows read, events appended, and of each sink events per second, batches, latencies (ms), retries, restarts, dead letters. Rates are over the last minute, latencies over five, counters since start.",
         output_schema = schema::output::<EngineMetrics>(),
         annotations(read_only_hint = true, open_world_hint = false)
     )]
@@ -244,7 +244,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Restart a worker",
-        description = "Ends this process's worker of one sink after the batch in hand and starts it anew; nothing is lost or repeated. For a worker that seems stuck; one that fails restarts by itself. Example: {\"service\": \"postgres\"}",
+        description = "Ends this process's worker of a sink after the batch in hand and starts it anew; nothing is lost or repeated. For one that seems stuck; one that fails restarts by itself. Example: {\"service\": \"postgres\"}",
         input_schema = schema::input::<RestartArgs>(),
         output_schema = schema::output::<RestartAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::{
     domain::{KeyKind, MANUAL, Table, TableName, parse_instant},
     engine::{EngineError, EntityKey, table_named},
+    index::{IndexName, ValueCounts},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
@@ -68,25 +69,25 @@ impl Order {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EventsArgs {
-    /// Exactly: "lead", "chat_session", "manual", or another table's entity.
+    /// lead, chat_session, manual or another table's entity.
     #[serde(default)]
     tipo_evento: Option<String>,
-    /// Exactly, for example "lead_qualificado".
+    /// Like lead_qualificado.
     #[serde(default)]
     evento: Option<String>,
-    /// Exactly: "vendas", "engajamento" or "teste_manual".
+    /// vendas, engajamento or teste_manual.
     #[serde(default)]
     categoria: Option<String>,
-    /// Exactly: a lead's email, or the lead id of a session.
+    /// A lead's email, or the lead id of a session.
     #[serde(default)]
     usuario: Option<String>,
     /// The key of a lead, a chat session or another entity.
     #[serde(default)]
     entidade_id: Option<String>,
-    /// The events' time from here on: RFC 3339 or a date.
+    /// The events' time from here on: RFC 3339 or a day.
     #[serde(default)]
     from: Option<String>,
-    /// The events' time before here: RFC 3339 or a date.
+    /// Before here.
     #[serde(default)]
     to: Option<String>,
     /// Instead of from and to, as in lead_report: this_week, last_7_days.
@@ -106,7 +107,7 @@ struct EventsArgs {
     #[serde(default = "default_events")]
     #[schemars(range(min = 1, max = 200))]
     limit: u32,
-    /// The next_cursor of the page before, with the same filters.
+    /// next_cursor of the page before, with the same filters.
     #[serde(default)]
     cursor: Option<String>,
     /// Also the whole source row of each event. Default false.
@@ -165,6 +166,9 @@ struct EventsAnswer {
     events: Vec<EventView>,
     /// Pass it as cursor for the next page; absent when these were the last.
     next_cursor: Option<String>,
+    /// The values that there are instead of one that was asked for and no event has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    existing: Vec<ValueCounts>,
     /// What these may lack and why; absent where the store has all of the log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     behind: Vec<String>,
@@ -267,7 +271,14 @@ impl SluiceServer {
         let hint = (!hints.is_empty()).then(|| hints.join("; "));
         let next_cursor = next.map(EventCursor::encode);
         let behind = self.store_lacks().await;
-        Ok(Answer(EventsAnswer { events, next_cursor, behind, hint }))
+        let wanted = [("evento", filter.evento.as_deref()), ("categoria", filter.categoria.as_deref())];
+        let wanted: Vec<_> = wanted.into_iter().filter_map(|(field, value)| Some((field, value?))).collect();
+        let existing = if events.is_empty() && !wanted.is_empty() {
+            self.existing(IndexName::Eventos, &wanted).await
+        } else {
+            Vec::new()
+        };
+        Ok(Answer(EventsAnswer { events, next_cursor, existing, behind, hint }))
     }
 
     #[tool(

@@ -61,7 +61,7 @@ struct ScheduleAnswer {
 impl SluiceServer {
     #[tool(
         title = "Schedule a sync",
-        description = "Lets a table's sync run by itself every N minutes from now on, in any serving or worker process, each run going on where the last one stopped; creates, replaces or (every_minutes 0) removes the table's schedule. Missed runs are made up for by one; a run that would overlap another sync is skipped. list_syncs lists the runs. \
+        description = "Has a table's sync run every N minutes, in any serving or worker process, each run going on where the last one stopped; creates, replaces or (every_minutes 0) removes the table's schedule. Missed runs are made up for by one. \
             Example: {\"table\": \"leads\", \"every_minutes\": 15}",
         input_schema = schema::input::<ScheduleArgs>(),
         output_schema = schema::output::<ScheduleAnswer>(),

@@ -13,7 +13,7 @@ use self::{
     page::{Cursor, Detail},
 };
 use crate::{
-    index::{DayCount, SearchRequest, Sort, ValueCounts},
+    index::{DayCount, IndexName, SearchRequest, Sort, ValueCounts},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments, index_named},
@@ -152,5 +152,31 @@ impl SluiceServer {
                 Some("no document has a value that was asked for: existing tells which there are".to_owned());
         }
         Ok(Answer(SearchFound { behind, existing, ..found }))
+    }
+}
+
+impl SluiceServer {
+    /// The values that fields of an index have, of those in which nobody has exactly the one that was asked for. Nothing
+    /// where the index can't tell.
+    pub(super) async fn existing(&self, index: IndexName, wanted: &[(&str, &str)]) -> Vec<ValueCounts> {
+        let clauses: Vec<String> = wanted
+            .iter()
+            .map(|(field, value)| filters::exactly(&format!("{field}.keyword"), value))
+            .collect();
+        let request = SearchRequest {
+            index,
+            query: Some(clauses.join(" ")),
+            sort: Sort::Newest,
+            from: 0,
+            size: 0,
+            count_by: Vec::new(),
+            count_by_day: false,
+            zone: self.engine.zone,
+        };
+        let mut existing = self.engine.questions.existing(&request).await.unwrap_or_default();
+        for counted in &mut existing {
+            page::mask(counted, &self.outgoing);
+        }
+        existing
     }
 }

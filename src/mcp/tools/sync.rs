@@ -17,6 +17,7 @@ use super::waiting::{LONGEST_WAIT, default_wait, patience};
 use crate::{
     domain::{Compare, TableName},
     engine::{SyncPhase, SyncStatus, SyncWatcher, table_named},
+    index::{IndexName, ValueCounts},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
@@ -146,6 +147,9 @@ pub(super) struct SyncAnswer {
     /// Why the source may not have shown all of its rows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+    /// The values that there are instead of one that was asked for and no row has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    existing: Vec<ValueCounts>,
     /// What to call next, if anything.
     next_step: Option<String>,
 }
@@ -304,6 +308,7 @@ impl SluiceServer {
         wait: bool,
         context: &RequestContext<RoleServer>,
     ) -> Result<Answer<SyncAnswer>, ToolError> {
+        let (table, conditions) = (request.table.clone(), request.conditions.clone());
         let id = self.engine.syncs.start(request).await?;
         let patience = if wait { tasks::patience(context, LONGEST_WAIT) } else { Duration::ZERO };
         let mut progress = Progress::of(context);
@@ -316,7 +321,16 @@ impl SluiceServer {
                 self.engine.syncs.status(id).await?
             }
         };
-        Ok(self.answer(status).await)
+        let found_none = status.state == SyncPhase::Done && status.rows_read == 0;
+        let mut answer = self.answer(status).await;
+        if found_none && let Some(table) = self.engine.catalog.get(&table.0) {
+            let wanted = conditions.iter().filter(|condition| condition.compare == Compare::Eq);
+            let wanted: Vec<_> = wanted.map(|one| (one.column.as_str(), one.value.as_str())).collect();
+            if !wanted.is_empty() {
+                answer.0.existing = self.existing(IndexName::Entities(table), &wanted).await;
+            }
+        }
+        Ok(answer)
     }
 
     pub(super) async fn answer(&self, sync: SyncStatus) -> Answer<SyncAnswer> {
@@ -326,7 +340,7 @@ impl SluiceServer {
             warnings.extend(spots.into_iter().map(|spot| spot.worded(worded)));
         }
         let next_step = self.next_step(&sync).await;
-        Answer(SyncAnswer { sync, warnings, next_step })
+        Answer(SyncAnswer { sync, warnings, existing: Vec::new(), next_step })
     }
 
     async fn next_step(&self, sync: &SyncStatus) -> Option<String> {

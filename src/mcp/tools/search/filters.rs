@@ -112,7 +112,7 @@ fn clause(filter: &Filter) -> Result<String, &'static str> {
         None => Err("value is missing"),
     };
     Ok(match filter.op {
-        Op::Eq => format!("+{field}:{}", quoted(&one()?)),
+        Op::Eq => exactly(&field, &one()?),
         Op::Ne => format!("-{field}:{}", quoted(&one()?)),
         Op::Gt => format!("+{field}:>{}", quoted(&one()?)),
         Op::Gte => format!("+{field}:>={}", quoted(&one()?)),
@@ -131,6 +131,11 @@ fn clause(filter: &Filter) -> Result<String, &'static str> {
             _ => return Err("`in` wants a list of at least one value"),
         },
     })
+}
+
+/// A clause that a field has a value.
+pub(super) fn exactly(field: &str, value: &str) -> String {
+    format!("+{field}:{}", quoted(value))
 }
 
 fn quoted(text: &str) -> String {

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::SearchFound;
 use crate::{
-    index::{Hit, IndexName, SEARCH_WINDOW, SearchAnswer, SearchRequest, Sort},
+    index::{Hit, IndexName, SEARCH_WINDOW, SearchAnswer, SearchRequest, Sort, ValueCounts},
     mcp::{
         answer::ToolError,
         bounded::{AROUND, LARGEST_ANSWER, shorten, shorten_to, size, without_repeats},
@@ -72,10 +72,7 @@ pub(super) fn fit(
     let SearchAnswer { total, hits, mut counts, mut days } = answer;
     let mut hints = Vec::new();
     for counted in &mut counts {
-        for value in &mut counted.values {
-            outgoing.field(&counted.field, &mut value.value);
-            shorten(&mut value.value, 200);
-        }
+        mask(counted, outgoing);
     }
     if days.len() > MOST_DAYS {
         days.drain(..days.len() - MOST_DAYS);
@@ -128,6 +125,14 @@ pub(super) fn fit(
         behind: Vec::new(),
         next_cursor: (more && reachable).then(|| Cursor::write(next, question)),
         hint: (!hints.is_empty()).then(|| hints.join(" ")),
+    }
+}
+
+/// The values of a count as they may leave.
+pub(super) fn mask(counted: &mut ValueCounts, outgoing: &Outgoing) {
+    for value in &mut counted.values {
+        outgoing.field(&counted.field, &mut value.value);
+        shorten(&mut value.value, 200);
     }
 }
 

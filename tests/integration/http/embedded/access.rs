@@ -290,3 +290,33 @@ async fn a_request_keeps_its_name_in_the_answer_and_in_every_line_about_it() {
     }
     assert!(!server.log().contains("a b"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_see_contacts_sees_them_and_no_other_does() {
+    let settings = [("SLUICE_HTTP_TOKENS", TOKENS), ("SLUICE_REVEAL_PII_TO", "token:painel")];
+    let server = HttpServer::start(&settings).await;
+    for (full, reader) in [
+        (server.connect(Some(FULL)).await, server.connect(Some(READ)).await),
+        (server.connect_stateless(Some(FULL)).await, server.connect_stateless(Some(READ)).await),
+    ] {
+        for (client, sees) in [(full, false), (reader, true)] {
+            let arguments = json!({"index": "ana@exemplo.com.br"}).as_object().cloned().expect("an object");
+            let asked = CallToolRequestParams::new("search_elasticsearch").with_arguments(arguments);
+            let refused = client.call_tool(asked).await.expect("a result");
+            let told = serde_json::to_string(&refused).expect("JSON");
+            assert_eq!(told.contains("ana@exemplo.com.br"), sees, "{told}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contacts_are_shown_to_no_token_and_by_no_tool_that_does_not_exist() {
+    let source = SampleServer::start(0).await.expect("a source");
+    for (named, told) in [("token:ninguem", "the token 'ninguem'"), ("get_leads", "no tool 'get_leads'")] {
+        let settings = [("SLUICE_HTTP_TOKENS", TOKENS), ("SLUICE_REVEAL_PII_TO", named)];
+        let ended = command(&source, &["serve", "--http", "127.0.0.1:0"], &settings).output().await;
+        let ended = ended.expect("it runs");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!ended.status.success() && said.contains(told), "{said}");
+    }
+}
