@@ -58,6 +58,22 @@ def titles(folder):
     return {chart["slice_name"] for chart in charts}
 
 
+def hold_datasets(folder, uri):
+    """What datasets name is what their statements have, also what no chart uses; asked as the reader."""
+    with psycopg2.connect(uri) as connection, connection.cursor() as cursor:
+        for path in sorted((folder / "datasets").rglob("*.yaml")):
+            dataset = yaml.safe_load(path.read_text())
+            cursor.execute(f"SELECT * FROM ({dataset['sql']}) AS asked LIMIT 0")
+            found = [column.name for column in cursor.description]
+            named = [column["column_name"] for column in dataset["columns"]]
+            if found != named:
+                raise Wrong(f"{path} names the columns {named}, but its statement has {found}")
+            measures = ", ".join(metric["expression"] for metric in dataset["metrics"])
+            cursor.execute(f"SELECT {measures} FROM ({dataset['sql']}) AS asked")
+            if None in cursor.fetchone():
+                raise Wrong(f"{path} measures nothing by one of: {measures}")
+
+
 class Dashboard:
     """The page, and what its charts were answered."""
 
@@ -225,7 +241,7 @@ def take_pictures(desktop, wanted, folder):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("superset", "bundle", "postgres", "logins", "run", "pictures"):
+    for name in ("superset", "bundle", "postgres", "logins", "run", "browser", "pictures"):
         parser.add_argument(f"--{name}", required=name != "pictures")
     given = parser.parse_args()
     folder, run = pathlib.Path(given.bundle), pathlib.Path(given.run)
@@ -234,8 +250,9 @@ def main():
     reader = json.loads(pathlib.Path(given.logins).read_text())[database]
     bundle = packed(folder, f"postgresql+psycopg2://{reader['login']}:XXXXXXXXXX@{database}")
     wanted = titles(folder)
+    hold_datasets(folder, f"postgresql://{reader['login']}:{reader['password']}@{database}")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
+        browser = playwright.chromium.launch(executable_path=given.browser, args=CHROMIUM)
         desktop = Dashboard(browser, given.superset, DESKTOP)
         try:
             desktop.log_in()
