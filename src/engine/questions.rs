@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::{EngineError, drains::Drains, shared::Shared, status::within};
@@ -242,7 +243,7 @@ impl Questions {
     async fn twins(&self, table: Table, of: &StoredEntity) -> Result<(Vec<Twin>, bool), Fault> {
         let (mut twins, mut more): (Vec<Twin>, bool) = (Vec::new(), false);
         for column in table.definition().columns.iter().filter(|column| column.lookup) {
-            let Some(value) = of.row.get(&column.name).and_then(|value| value.as_str()) else { continue };
+            let Some(value) = of.row.get(&column.name).and_then(Value::as_str) else { continue };
             let found = self.shared.store.entities_by(table, &column.name, value, MAX_ENTITIES + 1).await?;
             more |= found.len() > usize::try_from(MAX_ENTITIES).unwrap_or(usize::MAX);
             for entity in found.into_iter().filter(|found| found.key != of.key) {

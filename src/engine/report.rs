@@ -1,6 +1,6 @@
 //! Rows of a table by when they came to be: counted in the store, put side by side with the period before.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use chrono_tz::Tz;
@@ -83,8 +83,8 @@ impl Questions {
         let store = self.shared.ready_store().await?;
         let (counts, undated): (Vec<ArrivalCount>, u64) = store.arrivals(&question).await?;
         let is_under_way = question.spans.len() == 3;
-        let mut by_now = counts.iter().filter(|count| count.span == 2).map(|count| count.rows);
-        let before_by_now = is_under_way.then(|| by_now.next().unwrap_or_default());
+        let by_now = counts.iter().find(|count| count.span == 2).map_or(0, |count| count.rows);
+        let before_by_now = is_under_way.then_some(by_now);
         let mut total = folded(&counts, &question, &request.period).into_values().next().unwrap_or_default();
         fill(&mut total, &question, request.compare);
         let mut groups = Vec::new();
@@ -263,17 +263,17 @@ impl Report {
                 more if more > 0 => format!("{more} more than"),
                 fewer => format!("{} fewer than", fewer.unsigned_abs()),
             };
-            text += &format!(", {compared} {} ({before}", days(self.period.before()));
+            let _ = write!(text, ", {compared} {} ({before}", days(self.period.before()));
             if let Some(by_now) = self.before_by_now {
-                text += &format!(", {by_now} of them in the same time, as this period is not over");
+                let _ = write!(text, ", {by_now} of them in the same time, as this period is not over");
             }
             text.push(')');
         }
         for (name, met, percent) in self.total.shares(&self.counts) {
-            text += &format!("; {met} {name} ({percent} %)");
+            let _ = write!(text, "; {met} {name} ({percent} %)");
         }
         if self.undated > 0 {
-            text += &format!("; {} more say nothing of when they arrived", self.undated);
+            let _ = write!(text, "; {} more say nothing of when they arrived", self.undated);
         }
         text + "."
     }

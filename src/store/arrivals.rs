@@ -60,19 +60,14 @@ impl ArrivalsQuestion {
     pub(super) fn statement(&self, sql: Sql) -> (String, Vec<Bound>) {
         let mut bound = Vec::new();
         let mut next = |value: Bound| {
-            let cast = match (&value, sql) {
-                (_, Sql::Sqlite) => {
-                    return {
-                        bound.push(value);
-                        format!("?{}", bound.len())
-                    };
-                }
-                (Bound::Instant(_), _) => "timestamptz",
-                (Bound::Text(_), _) => "text",
-                (Bound::Number(_), _) => "double precision",
+            let (sign, cast) = match (sql, &value) {
+                (Sql::Sqlite, _) => ('?', ""),
+                (Sql::Postgres, Bound::Instant(_)) => ('$', "::timestamptz"),
+                (Sql::Postgres, Bound::Text(_)) => ('$', "::text"),
+                (Sql::Postgres, Bound::Number(_)) => ('$', "::double precision"),
             };
             bound.push(value);
-            format!("${}::{cast}", bound.len())
+            format!("{sign}{}{cast}", bound.len())
         };
         let (table, key) = (self.table.name(), &self.table.key.column);
         let spans: Vec<String> = (0..)

@@ -54,7 +54,10 @@ fn stepped(mut at: DateTime<Tz>, steps: &str, up: bool) -> Option<i64> {
         at = match sign {
             '+' => moved(at, count, unit)?,
             '-' => moved(at, -count, unit)?,
-            '/' if digits == 0 && up => moved(floor(at, unit)?, 1, unit)? - TimeDelta::milliseconds(1),
+            // A day that has no midnight begins later, and the next one does not.
+            '/' if digits == 0 && up => {
+                floor(moved(floor(at, unit)?, 1, unit)?, unit)? - TimeDelta::milliseconds(1)
+            }
             '/' if digits == 0 => floor(at, unit)?,
             _ => return None,
         };

@@ -63,7 +63,7 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "schedule",
         about: "syncs that run by themselves",
-        on_request: false,
+        on_request: true,
         router: SluiceServer::schedule_tools,
     },
     Group {
