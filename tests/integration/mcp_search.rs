@@ -20,7 +20,7 @@ async fn refused(client: &Session, arguments: Value) -> String {
 /// What holds on any index.
 async fn errors_teach(client: &Session) {
     for (arguments, told) in [
-        (json!({"query": "origem:site"}), "metadata.origem"),
+        (json!({"index": "eventos", "query": "origem:site"}), "metadata.origem"),
         (json!({"query": "usuario:\"ana"}), "never closed"),
         (json!({"index": "leads", "query": "a and b"}), "AND"),
         (

@@ -83,6 +83,15 @@ async fn arrivals(session: &Session, by: &str, period: &str, before: &str) -> Ro
     sql(session, &statement).await
 }
 
+/// Syncs, however long the sinks take.
+async fn sync(session: &Session, tool: &str, arguments: Value) {
+    let mut sync = answer(session, tool, arguments).await;
+    while sync["state"] == "running" || sync["state"] == "draining" {
+        sync = answer(session, "get_sync", json!({"sync_id": sync["sync_id"], "wait": true})).await;
+    }
+    assert_eq!(sync["state"], "done", "{sync}");
+}
+
 /// Two things happened to one person's lead, who has another one, besides.
 async fn with_history<P: Place>(place: &mut P) -> Session {
     place.set("SLUICE_TIMEZONE", ZONE);
@@ -105,13 +114,12 @@ async fn with_history<P: Place>(place: &mut P) -> Session {
     answer(&client, "get_pipeline_status", json!({})).await;
     place.refuse_a_name().await;
     let all = json!({"hours_ago": 24 * 120, "limit": 5000});
-    answer(&client, "sync_leads_from_supabase", all.clone()).await;
-    answer(&client, "sync_chat_sessions_from_supabase", all.clone()).await;
+    sync(&client, "sync_leads_from_supabase", all.clone()).await;
+    sync(&client, "sync_chat_sessions_from_supabase", all).await;
     first.insert("status_lead".to_owned(), json!("qualificado"));
     first.insert("updated_at".to_owned(), json!(spelled(Utc::now())));
     place.source().upsert(leads, vec![first]);
-    let synced = answer(&client, "sync_leads_from_supabase", json!({"hours_ago": 1, "limit": 5000})).await;
-    assert_eq!(synced["state"], "done", "{synced}");
+    sync(&client, "sync_leads_from_supabase", json!({"hours_ago": 1, "limit": 5000})).await;
     client
 }
 
@@ -350,7 +358,7 @@ async fn a_lead_that_comes_at_ten_in_the_evening_comes_that_day<P: Place>() {
     rows.push(undated);
     place.source().set_rows(table("leads"), rows);
     let (session, _) = connect_to(place.command(&[])).await;
-    answer(&session, "sync_leads_from_supabase", json!({"hours_ago": 24 * 3650, "limit": 100})).await;
+    sync(&session, "sync_leads_from_supabase", json!({"hours_ago": 24 * 3650, "limit": 100})).await;
     let of_day = json!({"from": "2026-05-03", "to": "2026-05-04", "group_by": ["day"]});
     let report = answer(&session, "lead_report", of_day.clone()).await;
     let days: Vec<_> = report["groups"]
