@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use sluice::{
     domain::{Catalog, Event},
     engine::{Engine, LetterFilter, LetterState, SyncPhase},
-    index::{Index as _, IndexName, SearchRequest, Sort, tantivy::TantivyIndex},
+    index::{Hit, Index as _, IndexName, SearchRequest, Sort, tantivy::TantivyIndex},
     log::{Extent, Topic},
     parts::{Parts, engine_settings},
     source::{sample::SampleServer, supabase::SupabaseSource},
@@ -447,25 +447,39 @@ fn look_into_sqlite(path: &std::path::Path, log: &str, seen: &mut Seen) {
     }
 }
 
-/// Every document of an index of ours.
-async fn documents(index: &TantivyIndex, name: IndexName) -> Vec<sluice::index::Hit> {
-    let mut all = Vec::new();
-    loop {
+/// Every document of an index of ours: by halves of time where there are more than can be paged through.
+async fn documents(index: &TantivyIndex, name: IndexName) -> Vec<Hit> {
+    let search = async |query: Option<String>, from: usize| {
         let request = SearchRequest {
             index: name,
-            query: None,
+            query,
             sort: Sort::Oldest,
-            from: u32::try_from(all.len()).expect("few documents"),
+            from: u32::try_from(from).expect("few documents"),
             size: 500,
             count_by: Vec::new(),
             count_by_day: false,
             zone: chrono_tz::Tz::UTC,
         };
-        let hits = index.search(&request).await.expect("an answer").hits;
-        let is_last = hits.len() < 500;
-        all.extend(hits);
-        if is_last {
-            return all;
+        index.search(&request).await.expect("an answer")
+    };
+    let now = Utc::now();
+    let mut spans = vec![(now - TimeDelta::days(1), now + TimeDelta::days(1))];
+    let mut all = Vec::new();
+    while let Some((from, to)) = spans.pop() {
+        let query = format!("processado_em:[\"{}\" TO \"{}\"}}", from.to_rfc3339(), to.to_rfc3339());
+        let mut answer = search(Some(query.clone()), 0).await;
+        if answer.total > 10_000 {
+            let middle = from + (to - from) / 2;
+            spans.extend([(middle, to), (from, middle)]);
+            continue;
+        }
+        let mut seen = 0;
+        while !answer.hits.is_empty() {
+            seen += answer.hits.len();
+            all.extend(answer.hits);
+            answer = search(Some(query.clone()), seen).await;
         }
     }
+    assert_eq!(all.len() as u64, search(None, 0).await.total, "no document is left out or told twice");
+    all
 }

@@ -8,7 +8,6 @@ use std::{
     panic::resume_unwind,
 };
 
-use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::Held;
@@ -26,6 +25,7 @@ pub(super) struct Batch {
 }
 
 /// What became of a record.
+#[expect(clippy::large_enum_variant, reason = "nearly all are events")]
 pub(super) enum Decoded {
     Event(SinkEvent),
     Undecodable(Rejection),
@@ -83,7 +83,7 @@ fn decode(catalog: Catalog, record: &Record) -> Decoded {
     });
     match known {
         Ok((event, table)) => {
-            let raw = record.value.clone().unwrap_or_else(Bytes::new);
+            let raw = record.value.clone().unwrap_or_default();
             Decoded::Event(SinkEvent { position, event, table, raw })
         }
         Err(reason) => Decoded::Undecodable(Rejection { position, reason }),
@@ -130,6 +130,8 @@ pub(super) fn assemble(
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
+
+    use bytes::Bytes;
 
     use super::*;
     use crate::domain::{Json, ManualEvent};

@@ -197,7 +197,7 @@ mod tests {
         let small = vec![1_000; 100];
         assert_eq!(cut(&small), [100]);
         let large = vec![1_000; 10_001];
-        assert_eq!(cut(&large), [2_500, 2_501, 2_500, 2_500]);
+        assert_eq!(cut(&large), [2_500, 2_500, 2_501, 2_500]);
         let mixed: Vec<usize> = (0..4_000).map(|i| if i < 2_000 { 3_000 } else { 1_000 }).collect();
         assert_eq!(cut(&mixed), [1_333, 2_667]);
         let lone = [10, 9 << 20, 10, 0];

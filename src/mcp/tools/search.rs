@@ -151,7 +151,7 @@ impl SluiceServer {
             found.hint =
                 Some("no document has a value that was asked for: existing tells which there are".to_owned());
         }
-        Ok(Answer(SearchFound { behind, existing, ..found }))
+        Ok(Answer(SearchFound { existing, behind, ..found }))
     }
 }
 

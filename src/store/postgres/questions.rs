@@ -19,8 +19,8 @@ use crate::{
     domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
-        ArrivalCount, ArrivalsQuestion, EntityEvents, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer,
-        QueryLimits, QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent,
+        ArrivalCount, ArrivalsQuestion, EntityEvents, EventCursor, EventFilter, EventOrder, EventPage,
+        QueryAnswer, QueryLimits, QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent,
         arrivals::{Bound, Sql, counted},
         questions::{Operand, spelled},
         refused_statement,

@@ -18,8 +18,8 @@ use crate::{
     domain::{Cell, Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
     fault::Fault,
     store::{
-        ArrivalCount, ArrivalsQuestion, EntityEvents, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer,
-        QueryLimits, Questions, StoredChange, StoredEntity, StoredEvent,
+        ArrivalCount, ArrivalsQuestion, EntityEvents, EventCursor, EventFilter, EventOrder, EventPage,
+        QueryAnswer, QueryLimits, Questions, StoredChange, StoredEntity, StoredEvent,
         arrivals::{Bound, Sql, counted},
         questions::{Operand, spelled},
     },

@@ -85,7 +85,7 @@ async fn a_full_disk_under_the_embedded_folder_is_told_loses_nothing_and_passes_
         let reports = engine.inspection.status().await.drains;
         reports.len() == 2
             && reports.iter().all(|report| {
-                report.last_error.as_ref().is_some_and(|error| error.to_string().contains("free some room"))
+                report.last_error.as_ref().is_some_and(|error| error.contains("free some room"))
             })
     })
     .await;

@@ -34,7 +34,7 @@ async fn a_standby_is_named_by_every_command_and_once_it_is_promoted_all_goes_on
     eventually("the drain says so", async || {
         let drains = engine.inspection.status().await.drains;
         let postgres = drains.iter().find(|drain| drain.sink == "postgres").expect("its drain");
-        postgres.last_error.as_ref().is_some_and(|error| error.to_string().contains("pg_promote()"))
+        postgres.last_error.as_ref().is_some_and(|error| error.contains("pg_promote()"))
     })
     .await;
 
