@@ -129,9 +129,8 @@ pub(super) fn assemble(
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-
     use bytes::Bytes;
+    use chrono::DateTime;
 
     use super::*;
     use crate::domain::{Json, ManualEvent};

@@ -119,7 +119,7 @@ fn cut(sizes: &[usize]) -> Vec<usize> {
     let mut before = 0;
     for size in sizes {
         // By where its middle lies.
-        lengths[(before + size / 2) * requests / total.max(1)] += 1;
+        lengths[((before + size / 2) * requests / total.max(1)).min(requests - 1)] += 1;
         before += size;
     }
     lengths.retain(|length| *length > 0);

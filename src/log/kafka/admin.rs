@@ -76,10 +76,14 @@ pub(super) fn extents<X: ConsumerContext>(
         return Ok(Vec::new());
     }
     let (lows, highs) = (ask(Offset::Beginning)?, ask(Offset::End)?);
-    let extent = |partition: &i32| {
-        Some(Extent { partition: *partition, low: *lows.get(partition)?, high: *highs.get(partition)? })
+    let extent = |partition: &i32| match (lows.get(partition), highs.get(partition)) {
+        (Some(&low), Some(&high)) => Ok(Extent { partition: *partition, low, high }),
+        _ => Err(fault(
+            &format!("reading the offsets of {topic}/{partition}"),
+            &KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset),
+        )),
     };
-    Ok(partitions.iter().filter_map(extent).collect())
+    partitions.iter().map(extent).collect()
 }
 
 /// Clients kept for questions: making one costs a connection and a thread.
