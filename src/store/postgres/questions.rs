@@ -31,13 +31,14 @@ use crate::{
 const EVENT: &str = "id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata::text, dados::text, \
                      entidade_id, versao, particao, posicao, processado_em";
 
-/// The events of the next entities by key, with the entities' versions; after them the key.
+/// The events of the next entities by key, with the entities' versions, as [`event`] reads them; after them the key.
 fn entity_events(table: Table) -> String {
     let key = &table.definition().key;
     let (column, kind) = (&key.column, key_type(key.kind));
     format!(
         "SELECT e.id, e.tipo_evento, e.usuario, e.evento, e.valor, e.\"timestamp\", e.categoria, e.metadata::text,
-                e.dados::text, e.entidade_id, t.versao, e.particao, e.posicao, e.processado_em, t.chave::text
+                e.dados::text, e.entidade_id, t.versao, e.particao, e.posicao, e.processado_em, NULL::text, NULL::text,
+                t.chave::text
          FROM (
              SELECT \"{column}\" AS chave, versao, evento_id FROM \"{table}\"
              WHERE $1::text IS NULL OR \"{column}\" > $1::text::{kind} ORDER BY \"{column}\" LIMIT $2
@@ -55,7 +56,7 @@ pub(super) async fn events_of_entities(
 ) -> Result<EntityEvents, sqlx::Error> {
     let statement = entity_events(table);
     let rows = sqlx::query(&statement).bind(after).bind(i64::from(limit)).fetch_all(connection).await?;
-    let last = rows.last().map(|row| row.try_get(14)).transpose()?;
+    let last = rows.last().map(|row| row.try_get(16)).transpose()?;
     let stored = rows.iter().filter(|row| !matches!(row.try_get::<Option<Uuid>, _>(0), Ok(None)));
     Ok(EntityEvents { events: stored.map(event).collect::<Result<_, _>>()?, last })
 }

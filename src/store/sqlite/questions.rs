@@ -171,7 +171,7 @@ pub(super) fn events_of_entities(
         if after.is_some() { format!("WHERE \"{key}\" > ?1") } else { "WHERE ?1 IS NULL".to_owned() };
     let sql = format!(
         "SELECT e.id, e.tipo_evento, e.usuario, e.evento, e.valor, e.\"timestamp\", e.categoria, e.metadata, e.dados,
-                e.entidade_id, t.versao, e.particao, e.posicao, e.processado_em, CAST(t.chave AS text)
+                e.entidade_id, t.versao, e.particao, e.posicao, e.processado_em, NULL, NULL, CAST(t.chave AS text)
          FROM (SELECT \"{key}\" AS chave, versao, evento_id FROM \"{table}\" {beyond} ORDER BY \"{key}\" LIMIT ?2) AS t
          LEFT JOIN eventos_raw AS e ON e.id = t.evento_id ORDER BY t.chave"
     );
@@ -180,7 +180,7 @@ pub(super) fn events_of_entities(
     let after = after.map_or(SqlValue::Null, |after| rows::key(table, after));
     let mut found = statement.query(params![after, limit])?;
     while let Some(row) = found.next()? {
-        page.last = Some(row.get(14)?);
+        page.last = Some(row.get(16)?);
         if row.get::<_, Option<String>>(0)?.is_some() {
             page.events.push(event(row)?);
         }

@@ -306,10 +306,10 @@ async fn a_failed_batch_leaves_nothing_behind<B: StoreBench>() {
     let bench = B::new().await;
     let store = bench.open();
     let claim = claimed(&*store).await;
-    bench.execute("ALTER TABLE eventos_agregados RENAME TO hidden").await;
+    bench.execute("ALTER TABLE eventos_agregados RENAME COLUMN total TO hidden").await;
     let whole = batch(claim, vec![lead(1, 0, "Ana"), session(2)]);
     assert_eq!(kind(store.apply(LOG, &whole).await), FaultKind::Misconfigured);
-    bench.execute("ALTER TABLE hidden RENAME TO eventos_agregados").await;
+    bench.execute("ALTER TABLE eventos_agregados RENAME COLUMN hidden TO total").await;
     assert!(bench.contents().await.is_empty());
     assert_eq!(store.applied(LOG).await.expect("offsets"), Some(vec![]));
     assert_eq!(store.apply(LOG, &whole).await.expect("applied").inserted, 2);
