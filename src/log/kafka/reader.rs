@@ -134,8 +134,8 @@ impl KafkaReader {
             .set("max.poll.interval.ms", "300000")
             .set("fetch.wait.max.ms", "100")
             // Bounds what is fetched ahead of the sink, over all partitions.
-            .set("queued.max.messages.kbytes", "12288")
-            .set("fetch.max.bytes", "4194304");
+            .set("queued.max.messages.kbytes", "32768")
+            .set("fetch.max.bytes", "16777216");
         let (sender, rebalances) = mpsc::unbounded_channel();
         let changed = Arc::new(Notify::new());
         let context =
