@@ -183,7 +183,8 @@ impl Reconcile {
         Ok(())
     }
 
-    /// Settles the open letters of rows that the source does not have any more: there is nothing to mend.
+    /// Settles the open letters of entities that were removed because the source does not have them any more: there is
+    /// nothing to mend.
     pub(super) async fn settle_gone(
         &self,
         lease: &mut dyn SyncLease,
@@ -218,7 +219,11 @@ impl Reconcile {
                     }
                 }
             }
-            let gone: Vec<String> = keys.into_iter().filter(|key| !there.contains(key)).collect();
+            let mut gone: Vec<String> = keys.into_iter().filter(|key| !there.contains(key)).collect();
+            // Only what was removed, which is guarded against a source that shows too little, and is read as new if it comes
+            // back: of any other row the letter is all that tells of it.
+            let last = lease.last_appended(&gone).await?;
+            gone.retain(|key| last.get(key).is_some_and(|last| last.removed));
             if !gone.is_empty() {
                 let settled = store.settle_mended(letters, &table.into(), &gone).await?;
                 info!(sync_id = %self.run.id, %table, settled, "letters of rows that are gone are settled");
