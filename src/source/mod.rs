@@ -159,6 +159,9 @@ pub trait Source: Send + Sync {
     /// `supabase`, `sample`: what status and faults call it.
     fn name(&self) -> &'static str;
 
+    /// The project's host, with its port where that is not the usual one.
+    fn host(&self) -> &str;
+
     /// The page after `after`, or the first one.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ impl Reconcile {
     /// The reading to go on with: a new one, unless another was asked for and may be gone on with.
     pub(super) async fn begin_reading(&self) -> Result<Reading, Fault> {
         let run = &self.run;
-        let of = Of::new(run.source.health().await?.host, run.table, &run.log_id);
+        let of = Of::new(run.source.host().to_owned(), run.table, &run.log_id);
         if self.asked.resume && run.owed.is_none() {
             let kept = run.store.kept_reading(&run.table.into()).await?;
             if let Some(reading) = kept.and_then(|kept| resumed(&kept, &of, Utc::now())) {
