@@ -78,7 +78,7 @@ enum Command {
     ClientConfig(client_config::Options),
     /// Print MCP_DOCUMENTATION.md
     #[command(hide = true)]
-    Docs,
+    Docs(docs::Options),
 }
 
 /// Something a command could not do, told to a person.
@@ -90,7 +90,7 @@ impl Command {
     fn reads_folders_file(&self) -> bool {
         match self {
             Self::Serve(options) => options.is_over_http(),
-            Self::Sample(_) | Self::Docs => false,
+            Self::Sample(_) | Self::Docs(_) => false,
             _ => true,
         }
     }
@@ -156,7 +156,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
             environment.variables.check()?;
             sample::run(&options).await
         }
-        Command::Docs => docs::run(),
+        Command::Docs(options) => docs::run(&options),
         Command::ClientConfig(options) => client_config::run(&options, &environment),
     }
 }
