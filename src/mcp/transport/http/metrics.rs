@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use super::connections::Connections;
 use crate::{
-    engine::{DrainReport, DrainState, PartStatus, PipelineStatus},
+    engine::{DrainReport, DrainState, PartStatus, PipelineStatus, SinkMetrics, TableStatus},
     store::NoticeKind,
 };
 
@@ -24,10 +24,30 @@ const COUNTERS: [Counter; 9] = [
     ("sluice_drain_restarts_total", "Times a drain was started anew", |drain| drain.restarts),
 ];
 
+/// What is told of a table, where it is known.
+type OfTable = (&'static str, &'static str, fn(&TableStatus) -> Option<i64>);
+const OF_TABLES: [OfTable; 7] = [
+    ("sluice_table_source_rows", "Rows at the source", |table| whole(table.source)),
+    ("sluice_table_store_rows", "Entities in the store", |table| whole(table.store)),
+    ("sluice_table_index_rows", "Entities in the index", |table| whole(table.index)),
+    ("sluice_table_parked_rows", "Rows whose dead letters are open", |table| whole(table.parked)),
+    ("sluice_table_unread_rows", "Rows at the source that no sync read yet", |table| whole(table.unread)),
+    ("sluice_table_sync_age_seconds", "Time since the last sync that succeeded", |table| {
+        table.synced_seconds_ago
+    }),
+    ("sluice_table_reconcile_age_seconds", "Time since the last reconciliation, whatever its end", |table| {
+        Some(table.reconciled.as_ref()?.seconds_ago)
+    }),
+];
+
+fn whole(rows: Option<u64>) -> Option<i64> {
+    i64::try_from(rows?).ok()
+}
+
 /// What an instant's numbers look like to Prometheus.
 pub(super) fn text(
     status: &PipelineStatus,
-    drains: &[DrainReport],
+    sinks: &[SinkMetrics],
     sessions: &[(&str, usize)],
     connections: &Connections,
 ) -> String {
@@ -64,16 +84,48 @@ pub(super) fn text(
         &notices,
         |notice| *notice,
     );
+    for (name, help, of) in OF_TABLES {
+        let known: Vec<(&str, i64)> =
+            status.tables.iter().filter_map(|table| Some((table.table.as_str(), of(table)?))).collect();
+        page.family(name, "gauge", help, "table", &known, |table| *table);
+    }
+    let now = status.checked_at;
+    page.family(
+        "sluice_schedule_failing",
+        "gauge",
+        "1 while the last run of a scheduled sync failed or nobody runs what is due",
+        "table",
+        &status.schedules,
+        |schedule| (schedule.table.as_str(), u8::from(schedule.problem(now).is_some())),
+    );
     for (name, help, of) in COUNTERS {
-        page.family(name, "counter", help, "sink", drains, |drain| (drain.sink.as_str(), of(drain)));
+        page.family(name, "counter", help, "sink", sinks, |sink| (sink.drain.sink.as_str(), of(&sink.drain)));
     }
     page.family(
         "sluice_drain_running",
         "gauge",
         "1 while the drain reads and applies",
         "sink",
-        drains,
-        |drain| (drain.sink.as_str(), u8::from(drain.state == DrainState::Running)),
+        sinks,
+        |sink| (sink.drain.sink.as_str(), u8::from(sink.drain.state == DrainState::Running)),
+    );
+    // Of a sink to which nothing came, nothing is known.
+    let busy: Vec<&SinkMetrics> = sinks.iter().filter(|sink| sink.times.end_to_end_ms.count > 0).collect();
+    page.family(
+        "sluice_sink_delay_p50_seconds",
+        "gauge",
+        "From appended to applied, the median of the last five minutes' records",
+        "sink",
+        &busy,
+        |sink| (sink.drain.sink.as_str(), sink.times.end_to_end_ms.p50 / 1000.0),
+    );
+    page.family(
+        "sluice_sink_delay_p99_seconds",
+        "gauge",
+        "From appended to applied, all but the slowest hundredth of the last five minutes' records",
+        "sink",
+        &busy,
+        |sink| (sink.drain.sink.as_str(), sink.times.end_to_end_ms.p99 / 1000.0),
     );
     page.family("sluice_mcp_sessions", "gauge", "Sessions open now", "transport", sessions, |session| {
         *session
@@ -86,7 +138,29 @@ pub(super) fn text(
     ] {
         let _ = writeln!(page.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     }
+    page.family(
+        "sluice_build_info",
+        "gauge",
+        "1 for the version that runs",
+        "version",
+        &[env!("CARGO_PKG_VERSION")],
+        |version| (*version, 1),
+    );
+    if let Some(bytes) = resident_memory() {
+        let name = "process_resident_memory_bytes";
+        let _ = writeln!(
+            page.0,
+            "# HELP {name} Memory that is not swapped out\n# TYPE {name} gauge\n{name} {bytes}"
+        );
+    }
     page.0
+}
+
+/// What the system says, where it does.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 #[derive(Default)]

@@ -96,8 +96,8 @@ pub(super) async fn metrics(State(probes): State<Arc<Probes>>) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     // The drains' own counters cost nothing and are never old.
-    let drains = probes.engine.drains.reports();
+    let sinks = probes.engine.inspection.metrics().sinks;
     let sessions = [("streamable_http", probes.sessions.open().await), ("sse", probes.streams.open())];
-    let text = metrics::text(&status, &drains, &sessions, &probes.connections);
+    let text = metrics::text(&status, &sinks, &sessions, &probes.connections);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
