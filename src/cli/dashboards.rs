@@ -39,7 +39,7 @@ enum Viewer {
 /// Prints a file to import.
 pub(super) fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     match options.of {
-        Viewer::Grafana => output::lines(GRAFANA.trim_end())?,
+        Viewer::Grafana => output::lines(GRAFANA)?,
         Viewer::Kibana => {
             let prefix = settings.elasticsearch.as_ref().map_or("", |index| index.index_prefix.as_str());
             let objects = objects(prefix)?;
