@@ -101,13 +101,21 @@ pub(super) fn text(
     for (name, help, of) in COUNTERS {
         page.family(name, "counter", help, "sink", sinks, |sink| (sink.drain.sink.as_str(), of(&sink.drain)));
     }
+    // A server may leave the drains to workers, which serve no numbers.
+    let runs = DrainState::Running;
+    let runs_elsewhere = |name: &str| {
+        status.drains_elsewhere.iter().any(|drain| drain.sink == name && drain.state == runs.as_str())
+    };
     page.family(
         "sluice_drain_running",
         "gauge",
-        "1 while the drain reads and applies",
+        "1 while a drain reads and applies, in this process or another",
         "sink",
         sinks,
-        |sink| (sink.drain.sink.as_str(), u8::from(sink.drain.state == DrainState::Running)),
+        |sink| {
+            let name = sink.drain.sink.as_str();
+            (name, u8::from(sink.drain.state == runs || runs_elsewhere(name)))
+        },
     );
     // Of a sink to which nothing came, nothing is known.
     let busy: Vec<&SinkMetrics> = sinks.iter().filter(|sink| sink.times.end_to_end_ms.count > 0).collect();
