@@ -98,6 +98,37 @@ pub(super) fn text(
         &status.schedules,
         |schedule| (schedule.table.as_str(), u8::from(schedule.problem(now).is_some())),
     );
+    add_drains(&mut page, status, sinks);
+    page.family("sluice_mcp_sessions", "gauge", "Sessions open now", "transport", sessions, |session| {
+        *session
+    });
+    let (cut, refused) = connections.crowded_out();
+    for (name, kind, help, value) in [
+        ("sluice_http_connections", "gauge", "Connections open now", connections.count() as u64),
+        ("sluice_http_connections_cut_total", "counter", "Idle connections cut to make room", cut),
+        ("sluice_http_connections_refused_total", "counter", "Connections there was no room for", refused),
+    ] {
+        let _ = writeln!(page.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+    }
+    page.family(
+        "sluice_build_info",
+        "gauge",
+        "1 for the version that runs",
+        "version",
+        &[env!("CARGO_PKG_VERSION")],
+        |version| (*version, 1),
+    );
+    if let Some(bytes) = resident_memory() {
+        let name = "process_resident_memory_bytes";
+        let _ = writeln!(
+            page.0,
+            "# HELP {name} Memory that is not swapped out\n# TYPE {name} gauge\n{name} {bytes}"
+        );
+    }
+    page.0
+}
+
+fn add_drains(page: &mut Page, status: &PipelineStatus, sinks: &[SinkMetrics]) {
     for (name, help, of) in COUNTERS {
         page.family(name, "counter", help, "sink", sinks, |sink| (sink.drain.sink.as_str(), of(&sink.drain)));
     }
@@ -135,33 +166,6 @@ pub(super) fn text(
         &busy,
         |sink| (sink.drain.sink.as_str(), sink.times.end_to_end_ms.p99 / 1000.0),
     );
-    page.family("sluice_mcp_sessions", "gauge", "Sessions open now", "transport", sessions, |session| {
-        *session
-    });
-    let (cut, refused) = connections.crowded_out();
-    for (name, kind, help, value) in [
-        ("sluice_http_connections", "gauge", "Connections open now", connections.count() as u64),
-        ("sluice_http_connections_cut_total", "counter", "Idle connections cut to make room", cut),
-        ("sluice_http_connections_refused_total", "counter", "Connections there was no room for", refused),
-    ] {
-        let _ = writeln!(page.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
-    }
-    page.family(
-        "sluice_build_info",
-        "gauge",
-        "1 for the version that runs",
-        "version",
-        &[env!("CARGO_PKG_VERSION")],
-        |version| (*version, 1),
-    );
-    if let Some(bytes) = resident_memory() {
-        let name = "process_resident_memory_bytes";
-        let _ = writeln!(
-            page.0,
-            "# HELP {name} Memory that is not swapped out\n# TYPE {name} gauge\n{name} {bytes}"
-        );
-    }
-    page.0
 }
 
 /// What the system says, where it does.
