@@ -2,6 +2,7 @@
 
 mod bench;
 mod client_config;
+mod dashboards;
 mod demo;
 mod docs;
 mod doctor;
@@ -76,6 +77,8 @@ enum Command {
     Sample(sample::Options),
     /// Print what to put into an MCP client's configuration, or merge it into the client's file
     ClientConfig(client_config::Options),
+    /// Print a dashboard to import into Kibana or Grafana
+    Dashboards(dashboards::Options),
     /// Print MCP_DOCUMENTATION.md
     #[command(hide = true)]
     Docs(docs::Options),
@@ -156,6 +159,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
             environment.variables.check()?;
             sample::run(&options).await
         }
+        Command::Dashboards(options) => dashboards::run(&settings()?, &options),
         Command::Docs(options) => docs::run(&options),
         Command::ClientConfig(options) => client_config::run(&options, &environment),
     }

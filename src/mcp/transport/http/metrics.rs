@@ -93,7 +93,8 @@ fn write_sinks(page: &mut Page, status: &PipelineStatus, metrics: &EngineMetrics
 
 fn write_tables(page: &mut Page, status: &PipelineStatus) {
     for (family, of) in &OF_TABLES {
-        let known = status.tables.iter().filter_map(|table| Some(([("table", table.table.as_str())], of(table)?)));
+        let known =
+            status.tables.iter().filter_map(|table| Some(([("table", table.table.as_str())], of(table)?)));
         page.many(family, known);
     }
     for table in &status.tables {

@@ -107,16 +107,26 @@ pub(super) static COUNTERS: [(Family, fn(&DrainReport) -> u64); 9] = [
 
 /// What is told of each table, where it is known.
 pub(super) static OF_TABLES: [(Family, fn(&TableStatus) -> Option<i64>); 7] = [
-    (gauge("sluice_table_source_rows", "table", "Rows at the source, as they were counted last"), |table| whole(table.source)),
+    (gauge("sluice_table_source_rows", "table", "Rows at the source, as they were counted last"), |table| {
+        whole(table.source)
+    }),
     (gauge("sluice_table_store_rows", "table", "Entities in the store"), |table| whole(table.store)),
     (gauge("sluice_table_index_rows", "table", "Entities in the index"), |table| whole(table.index)),
-    (gauge("sluice_table_parked_rows", "table", "Rows whose dead letters are open"), |table| whole(table.parked)),
-    (gauge("sluice_table_unread_rows", "table", "Rows at the source that no sync read yet"), |table| whole(table.unread)),
+    (gauge("sluice_table_parked_rows", "table", "Rows whose dead letters are open"), |table| {
+        whole(table.parked)
+    }),
+    (gauge("sluice_table_unread_rows", "table", "Rows at the source that no sync read yet"), |table| {
+        whole(table.unread)
+    }),
     (gauge("sluice_table_sync_age_seconds", "table", "Time since the last sync that succeeded"), |table| {
         table.synced_seconds_ago
     }),
     (
-        gauge("sluice_table_reconcile_age_seconds", "table", "Time since the last reconciliation, whatever its end"),
+        gauge(
+            "sluice_table_reconcile_age_seconds",
+            "table",
+            "Time since the last reconciliation, whatever its end",
+        ),
         |table| Some(table.reconciled.as_ref()?.seconds_ago),
     ),
 ];
