@@ -2,5 +2,7 @@
 
 mod output;
 mod private_files;
+#[cfg(unix)]
+mod secrets;
 mod settings;
 mod tables;
