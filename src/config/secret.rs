@@ -33,7 +33,7 @@ const FILE: &str = "_FILE";
 pub(super) const COMMAND: &str = "_COMMAND";
 
 /// How long a command may take: a person may have to agree.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// No secret is longer.
 const MOST_BYTES: u64 = 64 * 1024;
@@ -69,7 +69,7 @@ impl Place {
         let path = variables.get(&file).map(|path| Self::File(PathBuf::from(path)));
         let run = variables.get(&command).map(|text| Self::Command(text.clone()));
         match (variables.contains_key(setting), path, run) {
-            (false, None, None) | (true, None, None) => Ok(None),
+            (_, None, None) => Ok(None),
             (false, Some(place), None) => Ok(Some((file, place))),
             (false, None, Some(place)) => Ok(Some((command, place))),
             _ => Err(format!("is set in more than one way; set one of {setting}, {file} and {command}")),
