@@ -4,15 +4,14 @@
 //! ends the command quietly, and output that can't be written is an error.
 
 use std::{
-    borrow::Cow,
-    fmt::{Display, Write as _},
+    fmt::Display,
     io::{self, Write as _},
 };
 
 use serde::Serialize;
 
 use super::Failure;
-use crate::text::characters;
+use crate::text::{json_visible, on_one_line, visible};
 
 /// What a shell reports for a program that ended because nobody read on: 128 and the number of SIGPIPE.
 pub(super) const NOBODY_READS: u8 = 141;
@@ -66,79 +65,4 @@ fn print(text: &str) -> Result<(), OutputError> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
-}
-
-/// The text with everything spelt out that a terminal would obey or not show; lines stay lines.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
-    escaped(text, |_| false, |c, visible| visible.extend(c.escape_unicode()))
-}
-
-/// As [`visible`], on one line: a value can't look like the next line of a report.
-pub(super) fn on_one_line(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| c == '\n', |c, visible| visible.extend(c.escape_default()))
-}
-
-/// JSON with the same content. Its own layout has no other control characters than line breaks.
-pub(super) fn json_visible(text: &str) -> Cow<'_, str> {
-    escaped(
-        text,
-        |_| false,
-        |c, visible| {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(visible, "\\u{unit:04x}");
-            }
-        },
-    )
-}
-
-fn escaped(text: &str, is_bad: impl Fn(char) -> bool, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    let characters = || characters(text).map(|(c, deceives)| (c, deceives || is_bad(c)));
-    if characters().all(|(_, is_bad)| !is_bad) {
-        return Cow::Borrowed(text);
-    }
-    let mut visible = String::with_capacity(text.len() + 16);
-    for (c, is_bad) in characters() {
-        if is_bad {
-            escape(c, &mut visible);
-        } else {
-            visible.push(c);
-        }
-    }
-    Cow::Owned(visible)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::Value;
-
-    use super::*;
-    use crate::text::deceives;
-
-    #[test]
-    fn what_a_terminal_obeys_is_spelt_out() {
-        assert_eq!(
-            visible("a\u{1b}[2Jb\u{9b}31m\u{202e}\r\nJoão\t1"),
-            "a\\u{1b}[2Jb\\u{9b}31m\\u{202e}\\u{d}\nJoão\t1"
-        );
-        assert_eq!(on_one_line("ok\nFAILED\r\u{7f}"), "ok\\nFAILED\\r\\u{7f}");
-        assert_eq!(visible("João 👩‍💻"), "João 👩‍💻");
-        assert_eq!(visible("a\u{200d}b\u{ad}\u{3164}"), "a\\u{200d}b\\u{ad}\\u{3164}");
-    }
-
-    proptest! {
-        #[test]
-        fn json_keeps_its_content(text in any::<String>()) {
-            let json = serde_json::to_string(&text).expect("JSON");
-            let shown = json_visible(&json);
-            prop_assert!(!shown.chars().any(deceives), "{}", shown);
-            prop_assert_eq!(serde_json::from_str::<Value>(&shown).expect("JSON"), Value::String(text));
-        }
-
-        #[test]
-        fn no_text_holds_what_a_terminal_obeys(text in any::<String>()) {
-            prop_assert!(!visible(&text).chars().any(deceives));
-            prop_assert!(!on_one_line(&text).chars().any(|c| c == '\n' || deceives(c)));
-        }
-    }
 }

@@ -51,7 +51,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     let request = ReportRequest { table, period, by: options.by.clone(), compare: !options.no_compare, zone };
     let engine = parts::engine(settings).await?;
     let report = engine.questions.report(&request).await?;
-    output::line(report.summary(table))?;
+    output::line(report.summary(table, settings.language))?;
     let mut names: Vec<&str> = report.columns.iter().copied().chain([table.name()]).collect();
     names.extend(request.compare.then_some("before"));
     names.extend(&report.counts);

@@ -19,6 +19,7 @@ use crate::{
     parts,
     source::{Condition, description::KEY_FOR_ALL},
     store::{ReconcileStep, SyncRequest},
+    text::on_one_line,
 };
 
 #[derive(Debug, Args)]
@@ -283,7 +284,7 @@ impl SyncWatcher for Bar {
                 let _ = write!(message, ", {}: {pending} to apply", sink.sink);
             }
         }
-        self.bar.set_message(output::on_one_line(&message).into_owned());
+        self.bar.set_message(on_one_line(&message).into_owned());
     }
 }
 

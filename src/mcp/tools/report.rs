@@ -107,7 +107,7 @@ impl SluiceServer {
         let before = request.compare.then(|| report.period.before());
         let is_cut = report.others.rows > 0 || report.others.before > Some(0);
         Ok(Answer(ReportAnswer {
-            summary: report.summary(table),
+            summary: report.summary(table, self.engine.language),
             from: report.period.first,
             to: report.period.last(),
             timezone: zone.name(),
