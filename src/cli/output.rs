@@ -5,9 +5,10 @@
 
 use std::{
     fmt::Display,
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
 };
 
+use console::{Term, measure_text_width};
 use serde::Serialize;
 
 use super::Failure;
@@ -28,9 +29,49 @@ impl OutputError {
     }
 }
 
+/// A narrower terminal is written to as if it had so many columns.
+const MIN_WIDTH: usize = 20;
+
+/// Columns of a terminal that does not tell how many it has.
+const USUAL_WIDTH: usize = 80;
+
+/// How many columns the terminal has that the output goes to; none where it goes to a program.
+pub(super) fn width() -> Option<usize> {
+    let told = || Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+    io::stdout().is_terminal().then(|| told().unwrap_or(USUAL_WIDTH).max(MIN_WIDTH))
+}
+
 /// Prints one line, whatever the text holds.
 pub(super) fn line(text: impl Display) -> Result<(), OutputError> {
-    print(&format!("{}\n", on_one_line(&text.to_string())))
+    entry(text, 2)
+}
+
+/// As [`line`]; on a terminal that is too narrow for it, it goes on below, so far to the right.
+pub(super) fn entry(text: impl Display, indent: usize) -> Result<(), OutputError> {
+    let text = text.to_string();
+    let text = on_one_line(&text);
+    match width() {
+        Some(width) => print(&wrapped(&text, width, indent)),
+        None => print(&format!("{text}\n")),
+    }
+}
+
+/// The line, broken between words where it must be.
+fn wrapped(text: &str, width: usize, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut taken = 0;
+    for word in text.split_inclusive(' ') {
+        let needs = measure_text_width(word.trim_end());
+        if taken > indent && taken + needs > width {
+            lines.truncate(lines.trim_end().len());
+            lines.extend(["\n", &" ".repeat(indent)]);
+            taken = indent;
+        }
+        lines.push_str(word);
+        taken += measure_text_width(word);
+    }
+    lines.push('\n');
+    lines
 }
 
 /// Prints lines.
@@ -65,4 +106,25 @@ fn print(text: &str) -> Result<(), OutputError> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_on_below_where_a_terminal_ends() {
+        let text = "problem        the sink postgres is paused; resume it once it may be drained again";
+        assert_eq!(
+            wrapped(text, 40, 15),
+            "problem        the sink postgres is\n               paused; resume it once it\n               may be drained \
+             again\n"
+        );
+        assert_eq!(wrapped("short", 40, 15), "short\n");
+        // A word is never cut, so that a path can be copied.
+        assert_eq!(
+            wrapped("in /a/very/long/path/of/a/folder now", 20, 2),
+            "in\n  /a/very/long/path/of/a/folder\n  now\n"
+        );
+    }
 }
