@@ -37,8 +37,11 @@ const USUAL_WIDTH: usize = 80;
 
 /// How many columns the terminal has that the output goes to; none where it goes to a program.
 pub(super) fn width() -> Option<usize> {
-    let told = || Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
-    io::stdout().is_terminal().then(|| told().unwrap_or(USUAL_WIDTH).max(MIN_WIDTH))
+    io::stdout().is_terminal().then(|| columns(&Term::stdout()))
+}
+
+fn columns(terminal: &Term) -> usize {
+    terminal.size_checked().map_or(USUAL_WIDTH, |(_, columns)| usize::from(columns).max(MIN_WIDTH))
 }
 
 /// Prints one line, whatever the text holds.
@@ -99,7 +102,14 @@ pub(super) fn styled(text: impl Display) -> Result<(), OutputError> {
 /// Tells a person something apart from the output. Nothing depends on it being read.
 pub(super) fn note(text: impl Display) {
     let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "{}", visible(&text.to_string()));
+    let text = text.to_string();
+    let text = visible(&text);
+    if stderr.is_terminal() {
+        let width = columns(&Term::stderr());
+        let _ = text.lines().try_for_each(|line| stderr.write_all(wrapped(line, width, 2).as_bytes()));
+    } else {
+        let _ = writeln!(stderr, "{text}");
+    }
 }
 
 fn print(text: &str) -> Result<(), OutputError> {

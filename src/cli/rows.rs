@@ -81,7 +81,7 @@ pub(super) fn print(format: RowFormat, names: Vec<String>, rows: &[Vec<Value>]) 
 
 /// A table; a list of each row's values where a terminal has no room for so many columns.
 fn drawn(names: &[String], rows: &[Vec<Value>], width: Option<usize>) -> String {
-    let names: Vec<String> = names.iter().map(|name| on_one_line(name).into_owned()).collect();
+    let names: Vec<String> = names.iter().map(|name| cell(&Value::from(name.as_str()))).collect();
     let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let widest = |column: usize| {
         let cells = cells.iter().filter_map(|row| row.get(column)).chain(names.get(column));
@@ -116,12 +116,17 @@ fn drawn(names: &[String], rows: &[Vec<Value>], width: Option<usize>) -> String 
 /// The widest that columns may be for all to fit; none where that is too little to read.
 fn cap(widths: &[usize], room: usize) -> Option<usize> {
     let taken = |cap: usize| widths.iter().map(|width| (*width).min(cap)).sum::<usize>();
-    let widest = widths.iter().copied().max().unwrap_or(0);
+    let widest = widths.iter().copied().max().unwrap_or(0).min(room);
     (MIN_COLUMN.min(widest)..=widest).rev().find(|cap| taken(*cap) <= room)
 }
 
 fn listed(names: &[String], rows: &[Vec<String>], width: Option<usize>) -> String {
-    let longest = names.iter().map(|name| measure_text_width(name)).max().unwrap_or(0).min(30);
+    let longest = names
+        .iter()
+        .map(|name| measure_text_width(name))
+        .max()
+        .unwrap_or(0)
+        .min(width.map_or(30, |width| width / 2));
     let mut text = String::new();
     for (n, row) in rows.iter().enumerate() {
         text.push_str(&format!("── {} ──\n", n + 1));

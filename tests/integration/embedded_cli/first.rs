@@ -22,7 +22,7 @@ async fn the_first_commands_in_a_fresh_folder_fail_nothing_and_name_the_next_one
         let outcome = run(sluice(folder.path(), arguments)).await;
         assert_eq!(outcome.code, Some(0), "{arguments:?}: {outcome:?}");
         assert_eq!(outcome.all().matches(EMPTY).count(), 1, "{arguments:?}: {outcome:?}");
-        assert!(!outcome.all().contains("error"), "{arguments:?}: {outcome:?}");
+        assert!(!outcome.all().contains("error:"), "{arguments:?}: {outcome:?}");
     }
     let status = run(sluice(folder.path(), &["status", "--json"])).await;
     assert_eq!(status.code, Some(0), "{status:?}");

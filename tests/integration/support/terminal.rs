@@ -39,12 +39,13 @@ async fn run(mut command: Command, shows_output: bool) -> Outcome {
     if shows_output {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&person, size).expect("a size");
-        let mut keys = File::from(person.try_clone().expect("the terminal"));
-        keys.write_all(b"\x04").expect("typed");
     }
     let output = if shows_output { Stdio::from(open()) } else { Stdio::piped() };
     let process = command.stdin(Stdio::from(open())).stderr(Stdio::from(open())).stdout(output).spawn();
     let process = process.expect("the program starts");
+    if shows_output {
+        File::from(person.try_clone().expect("the terminal")).write_all(b"\x04").expect("typed");
+    }
     // With it the last of this process's own ends closes: then the program's end is the end of what it writes.
     drop(command);
     let seen = tokio::task::spawn_blocking(move || read_all(person));
