@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::Settings,
     domain::{Period, TableName},
-    engine::{ReportRequest, ReportTitles, count_title, table_named},
+    engine::{ReportCount, ReportRequest, ReportTitles, count_title, table_named},
     parts,
 };
 
@@ -29,7 +29,7 @@ pub(super) struct Options {
     /// To this day, included; today if left out
     #[arg(long, value_name = "DAY", requires = "from")]
     to: Option<NaiveDate>,
-    /// Count by day, origem, campanha, status or any column; may be given twice
+    /// Count by day, origin, campaign, status or any column; may be given twice
     #[arg(long, value_name = "COLUMN")]
     by: Vec<String>,
     /// Leave the period before out
@@ -70,31 +70,37 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     names.extend(request.compare.then(|| titles.before.to_owned()));
     names.extend(report.counts.iter().map(|name| count_title(name, settings.language).to_owned()));
     let masking = options.printing.masking(settings);
-    let others = (report.others.rows > 0).then(|| (vec![Some(titles.others.to_owned())], &report.others));
-    let groups = report.groups.iter().map(|group| (group.values.clone(), &group.count));
-    let rows: Vec<Vec<Value>> = groups
-        .chain(others)
-        .map(|(values, count)| {
-            let mut cells: Vec<Value> = values
-                .into_iter()
-                .map(|value| value.unwrap_or_else(|| titles.missing.to_owned()).into())
-                .collect();
-            cells.resize(report.columns.len(), "".into());
+    let shown = |(name, value): (&&'static str, Option<String>)| match value {
+        Some(value) => {
+            let mut value = value.into();
             if let Some(masking) = &masking {
-                report.columns.iter().zip(&mut cells).for_each(|(name, cell)| masking.field(name, cell));
+                masking.field(name, &mut value);
             }
-            cells.extend(
-                [count.rows]
-                    .into_iter()
-                    .chain(count.before)
-                    .chain(count.met.iter().copied())
-                    .map(Value::from),
-            );
-            cells
-        })
-        .collect();
+            value
+        }
+        None => Value::from(titles.missing),
+    };
+    let counted = |mut cells: Vec<Value>, count: &ReportCount| {
+        cells.extend(
+            [count.rows].into_iter().chain(count.before).chain(count.met.iter().copied()).map(Value::from),
+        );
+        cells
+    };
+    let mut rows: Vec<Vec<Value>> = Vec::new();
+    for group in &report.groups {
+        let values = report.columns.iter().zip(group.values.clone()).map(shown);
+        rows.push(counted(values.collect(), &group.count));
+    }
+    if let Some(others) = &report.others {
+        let mut cells = vec![Value::from(titles.others)];
+        cells.resize(report.columns.len(), "".into());
+        rows.push(counted(cells, others));
+    }
     if !rows.is_empty() {
         rows::print(format, names, &rows)?;
+    }
+    if report.left_out > 0 {
+        output::note(format_args!("{} rarer values or more are not listed", report.left_out));
     }
     for lack in engine.questions.store_lacks().await {
         output::note(format_args!("warning: {}", lack.worded(worded)));

@@ -118,7 +118,8 @@ mod tests {
             before_by_now: Some(2),
             columns: Vec::new(),
             groups: Vec::new(),
-            others: ReportCount::default(),
+            left_out: 0,
+            others: None,
             counts: vec!["qualified"],
             undated: 4,
         }
