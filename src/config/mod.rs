@@ -28,7 +28,10 @@ pub use reader::SettingsError;
 pub use secret::Secret;
 pub use variables::{ENV_FILE, Taken, Variables};
 
-use crate::domain::{Catalog, CatalogError};
+use crate::{
+    domain::{Catalog, CatalogError},
+    language::Language,
+};
 
 /// Everything sluice can be told. [`Settings::load`] is the reference of names, units and defaults.
 #[derive(Debug, Clone)]
@@ -46,6 +49,8 @@ pub struct Settings {
     pub reconcile: ReconcileLimits,
     /// Whose days count, wherever something speaks of days.
     pub zone: Tz,
+    /// In which titles of reports and of the App are.
+    pub language: Language,
     /// `None` for the embedded log.
     pub kafka: Option<KafkaSettings>,
     /// `None` for the embedded store.
@@ -207,6 +212,7 @@ impl Settings {
             overlap: TimeDelta::minutes(read.number("SLUICE_OVERLAP_MINUTES", 10, 0..=10_080)),
             reconcile: ReconcileLimits::read(&mut read),
             zone: zone(&mut read),
+            language: language(&mut read),
             data_dir,
             drain: DrainSettings::read(&mut read),
             http: HttpSettings::read(&mut read),
@@ -325,6 +331,19 @@ fn zone(read: &mut Reader) -> Tz {
         let named = std::env::var("TZ").ok().and_then(|name| name.trim_start_matches(':').parse().ok());
         named.or_else(|| iana_time_zone::get_timezone().ok()?.parse().ok()).unwrap_or(Tz::UTC)
     })
+}
+
+/// The language that is named, else the machine's, as its programs find it.
+fn language(read: &mut Reader) -> Language {
+    if let Some(tag) = read.optional("SLUICE_LANGUAGE") {
+        return Language::from_tag(&tag).unwrap_or_else(|| {
+            read.problem("SLUICE_LANGUAGE", format_args!("must be {}", Language::TAGS));
+            Language::default()
+        });
+    }
+    let set = |name: &str| std::env::var(name).ok().filter(|locale| !locale.is_empty());
+    let locale = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(set);
+    locale.and_then(|locale| Language::from_tag(&locale)).unwrap_or_default()
 }
 
 /// The folder of the user's definitions: in the data folder, unless told otherwise.
