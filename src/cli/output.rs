@@ -6,6 +6,7 @@
 use std::{
     borrow::Cow,
     fmt::{Display, Write as _},
+    fs::File,
     io::{self, Write as _},
 };
 
@@ -60,6 +61,13 @@ pub(super) fn styled(text: impl Display) -> Result<(), OutputError> {
 pub(super) fn note(text: impl Display) {
     let mut stderr = io::stderr().lock();
     let _ = writeln!(stderr, "{}", visible(&text.to_string()));
+}
+
+/// Hands a file on as it is: its reader is a program, which wants every byte.
+pub(super) fn file(file: &mut File) -> Result<(), OutputError> {
+    let mut stdout = io::stdout().lock();
+    io::copy(file, &mut stdout)?;
+    Ok(stdout.flush()?)
 }
 
 fn print(text: &str) -> Result<(), OutputError> {

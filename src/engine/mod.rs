@@ -9,6 +9,7 @@ mod drains;
 mod erased;
 mod erasure;
 mod error;
+mod exports;
 mod gaps;
 mod heartbeat;
 mod lag;
@@ -53,6 +54,9 @@ pub use drain::Drain;
 pub use drains::{Drains, SinkPause};
 pub use erasure::{ErasureReport, ErasureRequest, Erasures, Remainder, RemovedFrom};
 pub use error::{EngineError, table_named};
+pub use exports::{
+    ExportMask, ExportOf, ExportRequest, ExportSettings, ExportState, ExportWatcher, Exports, WrittenExport,
+};
 pub use heartbeat::DrainElsewhere;
 pub use lag::{PartitionLag, SinkLag};
 pub use letter_pages::{parse_letter_id, read_cursor, write_cursor};
@@ -103,6 +107,7 @@ pub struct EngineSettings {
     /// How far behind its coverage a sync that resumes reads again.
     pub overlap: TimeDelta,
     pub reconcile: ReconcileSettings,
+    pub exports: ExportSettings,
     /// Whose days count.
     pub zone: Tz,
     /// Names this process to others: host and process id.
@@ -127,6 +132,7 @@ pub struct Engine {
     pub letters: Arc<Letters>,
     pub rebuilds: Arc<Rebuilds>,
     pub erasures: Erasures,
+    pub exports: Arc<Exports>,
     pub questions: Questions,
     pub inspection: Inspection,
     pub doctor: Doctor,
@@ -158,6 +164,7 @@ impl Engine {
             zone,
             questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
+            exports: Arc::new(Exports::new(shared.clone())),
             inspection: Inspection {
                 shared: shared.clone(),
                 appender: appender.clone(),

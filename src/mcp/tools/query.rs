@@ -42,7 +42,7 @@ pub(in crate::mcp) const SQLITE_DIALECT: &str = "SQLite's dialect; PostgreSQL's 
 const MOST_ROWS: u32 = 1_000;
 
 /// The longest a statement may run: a client gives up at about 60 s.
-const LONGEST_STATEMENT: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_STATEMENT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -303,7 +303,7 @@ impl SluiceServer {
             verbatim: false,
         };
         let (store, mut answer) = self.engine.questions.sql(&args.sql, limits).await?;
-        let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
+        let dialect = Dialect::of(store);
         self.outgoing.answer(&args.sql, dialect, &mut answer);
         let hint = match (answer.truncated, answer.rows.len()) {
             (false, _) => None,
