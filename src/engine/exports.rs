@@ -486,7 +486,7 @@ fn masked(
     columns: &[QueryColumn],
     rows: Vec<Vec<StreamedValue>>,
 ) -> Vec<Vec<StreamedValue>> {
-    let shown = rows.iter().map(|row| row.iter().map(|value| value.shown.clone()).collect()).collect();
+    let shown = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
     let leaving = request.mask.masked(&request.of, store, columns, shown);
     let pairs = rows.into_iter().zip(leaving);
     pairs
@@ -498,6 +498,14 @@ fn masked(
             row.into_iter().zip(leaving).map(value).collect()
         })
         .collect()
+}
+
+/// A value as answers have it. Of a line break, whose other half a terminal would obey, the line is left.
+fn shown(value: &StreamedValue) -> Value {
+    match &value.shown {
+        Value::String(text) => Value::from(text.replace("\r\n", "\n")),
+        other => other.clone(),
+    }
 }
 
 fn size(value: &StreamedValue) -> usize {

@@ -98,13 +98,18 @@ async fn every_row_is_exported_exactly_and_masked_as_answers_are<P: Place>() {
         value(&engine, "SELECT CAST(sum(score_qualificacao) AS bigint) FROM leads").await,
         json!(scores)
     );
-    for row in rows(&engine, "SELECT id, nome, email, status_lead FROM leads").await {
-        let exported = &exported[row[0].as_str().expect("an id")];
-        assert_eq!(
-            [&exported["nome"], &exported["email"], &exported["status_lead"]],
-            [&row[1], &row[2], &row[3]]
-        );
+    let mut compared = 0;
+    for page in 0..=MANY / 1_000 {
+        let sql = "SELECT id, nome, email, status_lead FROM leads ORDER BY id LIMIT 1000";
+        for mut row in rows(&engine, &format!("{sql} OFFSET {}", page * 1_000)).await {
+            let exported = &exported[row[0].as_str().expect("an id")];
+            row[1] = json!(row[1].as_str().expect("a name").replace("\r\n", "\n"));
+            let exported = ["id", "nome", "email", "status_lead"].map(|name| exported[name].clone());
+            assert_eq!(exported.as_slice(), row);
+            compared += 1;
+        }
     }
+    assert_eq!(compared, MANY);
     assert!(content.contains("12345678901234567890"), "every digit");
     assert_eq!(exported[&id(1)]["nome"], FORMULA, "a program is given what is there");
 
@@ -133,6 +138,8 @@ async fn every_row_is_exported_exactly_and_masked_as_answers_are<P: Place>() {
             // The same digits: an answer has them as text where no double holds them.
             answered["localizacao"]["n"] = exported["localizacao"]["n"].clone();
         }
+        // A line break as forms send it is one, where an answer shows that half of it is hidden.
+        answered["nome"] = json!(answered["nome"].as_str().expect("a name").replace("\u{fffd}\n", "\n"));
         assert_eq!(exported, answered);
     }
     client.cancel().await.expect("the session closes");
@@ -152,10 +159,7 @@ async fn every_row_is_exported_exactly_and_masked_as_answers_are<P: Place>() {
     let csv = fs::read_to_string(file("leads.csv")).expect("the file");
     assert!(csv.starts_with("id,nome,email,telefone,"), "{}", &csv[..200]);
     assert!(csv.contains(&format!("{},\"'=HYPERLINK(\"\"http://evil.example\"\";", id(1))));
-    assert!(
-        csv.contains(",-5,") && csv.contains("\"linha 1\u{fffd}\n\"\"linha 2\"\", fim;\""),
-        "numbers and breaks"
-    );
+    assert!(csv.contains(",-5,") && csv.contains("\"linha 1\n\"\"linha 2\"\", fim;\""), "numbers and breaks");
     let (done, _, told) = export(&place, &["chat-sessions", "--output", &file("leads.csv")]).await;
     assert!(!done && told.contains("exists") && told.contains("--force"), "{told}");
     assert_eq!(fs::read_to_string(file("leads.csv")).expect("the file"), csv);
@@ -281,7 +285,10 @@ async fn a_client_s_export_is_its_own_until_it_expires_or_somebody_is_erased<P: 
     // Nobody is left in any of them who was erased.
     let erased = ask(&other, "erase_entity", json!({"table": "leads", "key": id(42), "confirm": true})).await;
     let removed = erased["removed"].as_array().expect("places");
-    assert!(removed.iter().any(|place| place["place"] == "exports" && place["count"].as_u64() >= Some(3)), "{erased}");
+    assert!(
+        removed.iter().any(|place| place["place"] == "exports" && place["count"].as_u64() >= Some(3)),
+        "{erased}"
+    );
     assert!(erased["remains"].to_string().contains("downloaded"), "{erased}");
     assert_eq!((fetch(Some(SALES)).await.status().as_u16(), files(&exports)), (404, 0));
     let again = ask(&sales, "export", json!({"table": "leads"})).await;
