@@ -32,21 +32,21 @@ struct ExportArgs {
     sql: Option<String>,
     #[serde(default)]
     table: Option<String>,
-    /// Only these of table, as in search_elasticsearch.
+    /// Of table, as in search_elasticsearch.
     #[serde(default)]
     query: Option<String>,
-    /// Default csv; excel: as Excel opens it in Brazil.
+    /// Default csv; excel: for Excel in Brazil.
     #[serde(default)]
     #[schemars(schema_with = "format_schema")]
     format: Format,
-    /// Alone: waits for an export that still runs.
+    /// Alone: waits for one that runs.
     #[serde(default)]
     id: Option<String>,
 }
 
 /// In one line: the formats explain themselves.
 fn format_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"enum": ["csv", "excel", "ndjson"]})
+    schemars::json_schema!({"type": "string", "enum": ["csv", "excel", "ndjson"]})
 }
 
 /// What a program checks of an export.
@@ -54,7 +54,6 @@ fn format_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 #[allow(dead_code)] // a schema, never a value
 struct ExportTold {
     complete: bool,
-    rows: u64,
     uri: String,
 }
 
@@ -84,7 +83,7 @@ struct ExportAnswer {
 impl SluiceServer {
     #[tool(
         title = "Export to a file",
-        description = "All rows of a table, SQL or search as a file, however many; give the user its path or link. Example: {\"table\": \"leads\", \"format\": \"excel\"}",
+        description = "All rows of a table, SQL or search in a file; give the user its path or link. Example: {\"table\": \"leads\", \"format\": \"excel\"}",
         input_schema = schema::input::<ExportArgs>(),
         output_schema = schema::output::<ExportTold>(),
         // It writes only a file of its own, that expires.
