@@ -293,7 +293,8 @@ mod tests {
             let ndjson = row(Format::Ndjson, &values);
             prop_assert!(!ndjson.chars().any(deceives) && ndjson.matches('\n').count() == 1);
             let read: Value = serde_json::from_str(&ndjson).expect("JSON");
-            prop_assert!(texts.iter().enumerate().all(|(n, text)| read[format!("c{n}")] == **text));
+            let same = texts.iter().zip(0..).all(|(text, n)| read[format!("c{n}")] == **text);
+            prop_assert!(same);
 
             let csv = row(Format::Csv, &values);
             prop_assert!(!csv.chars().any(deceives));

@@ -190,6 +190,11 @@ impl Client {
         self.send(Method::Delete, path, JSON, None, doing).await
     }
 
+    /// The same with a body, which says what of the place is deleted.
+    pub(super) async fn delete_body(&self, path: &str, body: &Value, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Delete, path, JSON, Some(Bytes::from(body.to_string())), doing).await
+    }
+
     /// Sends a bulk request; whatever is answered is the caller's to judge.
     pub(super) async fn bulk(&self, body: Bytes, doing: &str) -> Result<Answer, Fault> {
         // Without `require_alias` a missing index would be made up on the spot, with a guessed mapping.
