@@ -227,8 +227,8 @@ async fn a_client_s_export_is_its_own_until_it_expires_or_somebody_is_erased<P: 
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = |path: &std::path::Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(&exports)), (0o600, 0o700));
+        let rights = |path: &std::path::Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((rights(&path), rights(&exports)), (0o600, 0o700));
     }
     for (arguments, expected) in [
         (json!({}), "give a table"),
