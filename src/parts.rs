@@ -155,6 +155,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
             max_bytes: settings.exports.max_bytes,
         },
         zone: settings.zone,
+        language: settings.language,
         owner: owner(),
     }
 }

@@ -12,6 +12,7 @@ mod error;
 mod exports;
 mod gaps;
 mod heartbeat;
+mod histogram;
 mod lag;
 mod letter_pages;
 mod letters;
@@ -29,6 +30,7 @@ mod rebuild;
 mod recent;
 mod reconcile;
 mod report;
+mod report_titles;
 mod schedules;
 mod shared;
 mod standing;
@@ -58,6 +60,7 @@ pub use exports::{
     ExportMask, ExportOf, ExportRequest, ExportSettings, ExportState, ExportWatcher, Exports, WrittenExport,
 };
 pub use heartbeat::DrainElsewhere;
+pub use histogram::Histogram;
 pub use lag::{PartitionLag, SinkLag};
 pub use letter_pages::{parse_letter_id, read_cursor, write_cursor};
 pub use letters::{
@@ -72,6 +75,7 @@ pub use rebuild::{RebuildPhase, RebuildStatus, Rebuilds};
 pub use recent::Distribution;
 pub use reconcile::{DeleteLimits, ReconcileSettings};
 pub use report::{Report, ReportCount, ReportGroup, ReportRequest};
+pub use report_titles::{ReportTitles, count_title};
 pub use schedules::{ScheduleStatus, Schedules};
 pub use standing::LagSummary;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
@@ -83,6 +87,7 @@ use crate::{
     domain::Catalog,
     fault::Fault,
     index::Index,
+    language::Language,
     log::{BatchLimits, Log},
     source::Source,
     store::{Notice, Store, TOLD_FOR},
@@ -110,6 +115,8 @@ pub struct EngineSettings {
     pub exports: ExportSettings,
     /// Whose days count.
     pub zone: Tz,
+    /// In which titles are.
+    pub language: Language,
     /// Names this process to others: host and process id.
     pub owner: String,
 }
@@ -124,6 +131,8 @@ pub struct Engine {
     pub catalog: Catalog,
     /// Whose days count.
     pub zone: Tz,
+    /// In which titles are.
+    pub language: Language,
     pub project: Arc<Project>,
     pub appender: Arc<Appender>,
     pub syncs: Arc<Syncs>,
@@ -149,7 +158,7 @@ impl Engine {
         index: Arc<dyn Index>,
         settings: EngineSettings,
     ) -> Self {
-        let zone = settings.zone;
+        let (zone, language) = (settings.zone, settings.language);
         let shared = Arc::new(Shared::new(catalog, source, log, store, index, settings));
         let project = Arc::new(Project::new(catalog, shared.source.clone(), shared.index.clone()));
         let appender = Arc::new(Appender::new(shared.log.clone()));
@@ -162,6 +171,7 @@ impl Engine {
         Self {
             catalog,
             zone,
+            language,
             questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
             exports: Arc::new(Exports::new(shared.clone())),

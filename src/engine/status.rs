@@ -26,7 +26,7 @@ use crate::{
     log::records_in,
     next_step::{NextStep, Remark},
     sink::Sink,
-    store::{Notice, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
+    store::{Notice, PoolUse, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
 };
 
 /// How long one part may take to answer before it counts as failed.
@@ -152,6 +152,11 @@ impl PipelineStatus {
 }
 
 impl PipelineStatus {
+    /// Whether all that is wrong is that nothing was synced yet.
+    pub fn is_fresh(&self) -> bool {
+        matches!(&*self.problems, [only] if matches!(only.next_step, Some(NextStep::FirstSync { .. })))
+    }
+
     /// Every part.
     pub fn parts(&self) -> impl Iterator<Item = &PartStatus> {
         [&self.source, &self.log].into_iter().chain(&self.sinks)
@@ -198,6 +203,11 @@ impl Inspection {
             sinks,
             measured_at: Utc::now(),
         }
+    }
+
+    /// The connections to the store's server; nothing where there is no server.
+    pub fn pool(&self) -> Option<PoolUse> {
+        self.shared.store.pool()
     }
 
     /// Why the source may not have shown all rows of a table: what its key may not see, and how many rows fewer it shows

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{
     SluiceServer,
     next_step::worded,
-    output::{Dialect, Masking, Outgoing},
+    output::{Masking, Outgoing},
     principal::Principal,
 };
 use crate::{
@@ -91,10 +91,9 @@ impl ExportMask for Outgoing {
     ) -> Vec<Vec<Value>> {
         match of {
             ExportOf::Sql(sql) => {
-                let dialect = Dialect::of(store);
                 let columns = columns.to_vec();
                 let mut answer = QueryAnswer { columns, rows, truncated: false, warning: None };
-                self.answer(sql, dialect, &mut answer);
+                self.answer(store, sql, &mut answer);
                 // As it is masked in the answer that a statement's rows leave in.
                 let names: Vec<Value> =
                     answer.columns.iter().map(|column| json!({"name": column.name})).collect();

@@ -36,5 +36,6 @@ pub use docs::documentation;
 pub use export::{Reveals, export_mask};
 pub use logs::ClientLog;
 pub use offer::{ALL_GROUPS, DEFAULT_GROUPS, Offer};
+pub(crate) use output::Masking;
 pub use server::SluiceServer;
 pub use tools::{GROUPS, Group};
