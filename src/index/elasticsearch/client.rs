@@ -175,6 +175,11 @@ impl Client {
         self.send(Method::Put, path, JSON, Some(Bytes::from(body.to_string())), doing).await
     }
 
+    /// Posts without a body; whatever is answered is the caller's to judge.
+    pub(super) async fn post_nothing(&self, path: &str, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Post, path, JSON, None, doing).await
+    }
+
     /// Posts; whatever is answered is the caller's to judge.
     pub(super) async fn post_body(&self, path: &str, body: &Value, doing: &str) -> Result<Answer, Fault> {
         self.post_json(path, Bytes::from(body.to_string()), doing).await

@@ -95,13 +95,12 @@ pub(super) async fn scan(
 
 impl PointInTime {
     async fn open(client: &Client, alias: &str) -> Result<Self, Fault> {
-        let answer = client.post_body(&format!("{alias}/_pit?keep_alive={KEPT}"), &json!({}), DOING).await?;
+        let answer = client.post_nothing(&format!("{alias}/_pit?keep_alive={KEPT}"), DOING).await?;
         // OpenSearch knows no such path.
-        let is_opensearch = matches!(answer.status, 400 | 405)
-            || !answer.is_success() && answer.status == 404 && !says_no_index(&answer.body);
+        let is_opensearch = answer.status == 405 || (answer.status == 400 && is_unknown_path(&answer.body));
         let answer = if is_opensearch {
             let path = format!("{alias}/_search/point_in_time?keep_alive={KEPT}");
-            client.post_body(&path, &json!({}), DOING).await?
+            client.post_nothing(&path, DOING).await?
         } else {
             answer
         };
@@ -176,6 +175,6 @@ impl PointInTime {
     }
 }
 
-fn says_no_index(body: &[u8]) -> bool {
-    String::from_utf8_lossy(body).contains("index_not_found")
+fn is_unknown_path(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).contains("no handler found")
 }

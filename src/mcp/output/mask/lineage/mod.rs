@@ -24,13 +24,6 @@ pub(super) enum Dialect {
     Sqlite,
 }
 
-impl Dialect {
-    /// That of the store of this name.
-    pub(in crate::mcp) fn of(store: &str) -> Self {
-        if store == "postgres" { Self::Postgres } else { Self::Sqlite }
-    }
-}
-
 /// What may be in a column, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
