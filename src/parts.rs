@@ -150,6 +150,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
             hour: settings.reconcile.hour,
         },
         zone: settings.zone,
+        alert_targets: settings.alerts.targets.keys().cloned().collect(),
         owner: owner(),
     }
 }

@@ -165,7 +165,8 @@ fn conditions(table: Table, options: &Options) -> Result<Vec<Condition>, Failure
     Ok(conditions)
 }
 
-fn condition(text: &str) -> Option<Condition> {
+/// A column, a sign and a value.
+pub(super) fn condition(text: &str) -> Option<Condition> {
     const SIGNS: [(&str, Compare); 6] = [
         (">=", Compare::Gte),
         ("<=", Compare::Lte),

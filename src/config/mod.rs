@@ -5,6 +5,7 @@
 //! one, too. Generated rows go into a real part only where that is asked for by name.
 
 mod address;
+mod alerts;
 mod env_file;
 mod http;
 pub(crate) mod known;
@@ -20,6 +21,7 @@ use chrono_tz::Tz;
 use secrecy::SecretString;
 
 pub use address::ServerUrl;
+pub use alerts::AlertSettings;
 pub use env_file::SyntaxError;
 pub use http::{HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, parse_address};
 use reader::Reader;
@@ -54,6 +56,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     pub drain: DrainSettings,
     pub http: HttpSettings,
+    pub alerts: AlertSettings,
     pub mcp: McpSettings,
 }
 
@@ -208,6 +211,7 @@ impl Settings {
             data_dir,
             drain: DrainSettings::read(&mut read),
             http: HttpSettings::read(&mut read),
+            alerts: AlertSettings::read(&mut read),
             mcp: McpSettings {
                 read_only: read.flag("SLUICE_READ_ONLY", false),
                 reveal_pii: read.flag("SLUICE_REVEAL_PII", false),

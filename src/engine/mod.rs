@@ -1,5 +1,6 @@
 //! The engine: syncs, drains and what they report, over the ports alone.
 
+mod alerts;
 mod appender;
 mod counts;
 mod dead_letters;
@@ -47,6 +48,7 @@ use std::{
 use chrono::{TimeDelta, Utc};
 use chrono_tz::Tz;
 
+pub use alerts::{AlertRequest, AlertStatus, Alerts, Channel, Delivery, Trial, TrialFired};
 pub use appender::{Appender, event_record};
 pub use doctor::{Doctor, Finding, Outcome};
 pub use drain::Drain;
@@ -105,6 +107,8 @@ pub struct EngineSettings {
     pub reconcile: ReconcileSettings,
     /// Whose days count.
     pub zone: Tz,
+    /// The names of the webhooks that alerts may go to.
+    pub alert_targets: Vec<String>,
     /// Names this process to others: host and process id.
     pub owner: String,
 }
@@ -123,6 +127,7 @@ pub struct Engine {
     pub appender: Arc<Appender>,
     pub syncs: Arc<Syncs>,
     pub schedules: Arc<Schedules>,
+    pub alerts: Arc<Alerts>,
     pub drains: Arc<Drains>,
     pub letters: Arc<Letters>,
     pub rebuilds: Arc<Rebuilds>,
@@ -151,6 +156,8 @@ impl Engine {
         let syncs = Arc::new(Syncs::new(shared.clone(), drains.clone(), appender.clone()));
         let schedules = Arc::new(Schedules::new(shared.clone(), syncs.clone()));
         let letters = Arc::new(Letters::new(shared.clone(), appender.clone()));
+        let alerts = Alerts::new(shared.clone(), drains.clone(), schedules.clone(), letters.clone());
+        let alerts = Arc::new(alerts);
         let rebuilds = Arc::new(Rebuilds::new(shared.clone()));
         let counts = Arc::new(Counts::new(shared.clone()));
         Self {
@@ -163,6 +170,7 @@ impl Engine {
                 appender: appender.clone(),
                 syncs: syncs.clone(),
                 schedules: schedules.clone(),
+                alerts: alerts.clone(),
                 drains: drains.clone(),
                 letters: letters.clone(),
                 rebuilds: rebuilds.clone(),
@@ -174,12 +182,14 @@ impl Engine {
                 project: project.clone(),
                 drains: drains.clone(),
                 letters: letters.clone(),
+                alerts: alerts.clone(),
                 counts,
             },
             project,
             appender,
             syncs,
             schedules,
+            alerts,
             drains,
             letters,
             rebuilds,

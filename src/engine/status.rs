@@ -12,7 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
+    Alerts, Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
     ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus,
     counts::Counts,
     shared::Shared,
@@ -176,6 +176,7 @@ pub struct Inspection {
     pub(super) appender: Arc<Appender>,
     pub(super) syncs: Arc<Syncs>,
     pub(super) schedules: Arc<Schedules>,
+    pub(super) alerts: Arc<Alerts>,
     pub(super) drains: Arc<Drains>,
     pub(super) letters: Arc<Letters>,
     pub(super) rebuilds: Arc<Rebuilds>,
@@ -228,6 +229,7 @@ impl Inspection {
             recent,
             latest,
             schedules,
+            alerts,
             notices,
             made,
         ) = tokio::join!(
@@ -239,6 +241,7 @@ impl Inspection {
             within(of_store, store.syncs(&recent)),
             within(of_store, store.latest_syncs(&names)),
             within(of_store, self.schedules.known()),
+            within(of_store, self.alerts.problems()),
             within(of_store, store.notices(Utc::now() - TOLD_FOR)),
             within(of_store, store.identities()),
         );
@@ -285,6 +288,7 @@ impl Inspection {
         let (recent, latest) = (or_fault(recent, &mut faults), or_fault(latest, &mut faults));
         status.schedules = or_fault(schedules, &mut faults).unwrap_or_default();
         status.notices = or_fault(notices, &mut faults).unwrap_or_default();
+        let alerts = or_fault(alerts, &mut faults).unwrap_or_default();
         let failing: Vec<String> =
             status.parts().filter(|part| !part.ok).map(|part| part.name.clone()).collect();
         let is_new = |fault: &Fault| failing.iter().all(|part| part != fault.part);
@@ -296,7 +300,7 @@ impl Inspection {
             .collect();
         self.judge_tables(&mut status, &standings, latest.as_deref(), is_new).await;
         let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
-        status.problems.extend(overdue);
+        status.problems.extend(overdue.chain(alerts));
         if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
             let refusers = within(of_store, self.letters.refusers()).await.unwrap_or_default();
             let refusers = if refusers.is_empty() { refusers } else { format!(": {refusers}") };

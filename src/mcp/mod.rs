@@ -26,6 +26,7 @@ mod timeline;
 mod tools;
 pub mod transport;
 mod views;
+mod webhook;
 
 #[cfg(test)]
 mod tests;
@@ -36,3 +37,4 @@ pub use logs::ClientLog;
 pub use offer::{ALL_GROUPS, DEFAULT_GROUPS, Offer};
 pub use server::SluiceServer;
 pub use tools::{GROUPS, Group};
+pub use webhook::Webhooks;

@@ -16,12 +16,12 @@ use url::Url;
 
 use super::{
     PART,
-    errors::{ErrorBody, Verdict, refused, retry_after, verdict},
+    errors::{ErrorBody, Verdict, refused, verdict},
     key,
 };
 use crate::{
     authorities,
-    backoff::Backoff,
+    backoff::{Backoff, retry_after},
     config::SupabaseSettings,
     fault::{Fault, FaultKind},
     redaction::Redaction,
