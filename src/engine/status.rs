@@ -282,8 +282,7 @@ impl Inspection {
             return status;
         }
         let mut faults = Vec::new();
-        faults.extend(dead_letters.err());
-        faults.extend(standings.untold.clone());
+        faults.extend(dead_letters.err().into_iter().chain(standings.untold.clone()));
         faults.extend(standings.sinks.iter().filter_map(|sink| sink.lag.as_ref().err().cloned()));
         let (recent, latest) = (or_fault(recent, &mut faults), or_fault(latest, &mut faults));
         status.schedules = or_fault(schedules, &mut faults).unwrap_or_default();

@@ -28,7 +28,7 @@ pub const TOLD_WITHIN: Duration = Duration::from_hours(72);
 pub(super) const EPISODES_KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
 /// How long whoever sends something has for it, before somebody else may.
-pub(super) const SENDING_FOR: Duration = Duration::from_secs(30);
+pub(super) const SENDING_FOR: Duration = Duration::from_secs(15);
 
 /// What somebody wants to be told of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,7 +278,7 @@ pub trait Alerts: Send + Sync {
         fired: Option<&EpisodeFired>,
     ) -> Result<bool, Fault>;
 
-    /// Takes what is to be sent next to one of these targets, the oldest of each first; whoever takes it has half a minute.
+    /// Takes what is to be sent next to one of these targets, the oldest of each first; whoever takes it has a quarter of a minute.
     ///
     /// # Errors
     /// When the store can't be reached.

@@ -28,7 +28,7 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(super) const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often what is no row is looked at: every part is asked.
-const JUDGE_EVERY: Duration = Duration::from_secs(10);
+const JUDGE_EVERY: Duration = Duration::from_secs(5);
 
 const TIDY_EVERY: Duration = Duration::from_mins(10);
 
@@ -132,9 +132,8 @@ impl Alerts {
             }
             _ => false,
         };
-        let fired = alerts.iter().filter(fires);
-        fired
-            .map(|alert| RowFired { id: Uuid::now_v7(), alert: alert.id, position: version.position })
+        let told = alerts.iter().filter(fires);
+        told.map(|alert| RowFired { id: Uuid::now_v7(), alert: alert.id, position: version.position })
             .collect()
     }
 

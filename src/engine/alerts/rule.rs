@@ -42,8 +42,7 @@ fn meets(row: &Row<'_>, condition: &Condition) -> bool {
         Cell::Boolean(value) => given.parse().ok().map(|given| value.cmp(&given)),
         Cell::Instant(at) => parse_instant(given, table.zone()).map(|given| at.cmp(&given)),
         Cell::Date(date) => parse_date(given).map(|given| date.cmp(&given)),
-        Cell::Text(text) => Some((*text).cmp(given)),
-        Cell::Json(text) => Some((*text).cmp(given)),
+        Cell::Text(text) | Cell::Json(text) => Some((*text).cmp(given)),
     };
     ordering.is_some_and(|ordering| fits(condition.compare, ordering))
 }

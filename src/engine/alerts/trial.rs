@@ -70,7 +70,7 @@ impl Alerts {
                 trial.note = Some("runs that were late, or mended again soon, are not remembered".to_owned());
             }
             AlertRule::Lag { .. } => {
-                trial.note = Some("how far sinks were behind is not remembered".to_owned())
+                trial.note = Some("how far sinks were behind is not remembered".to_owned());
             }
             AlertRule::DeadLetters { .. } => {
                 trial.note = Some("how many dead letters were open is not remembered".to_owned());

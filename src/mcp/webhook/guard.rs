@@ -78,8 +78,8 @@ fn is_public(address: IpAddr) -> bool {
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let is_special = match a {
-        // This network, private, loopback.
-        0 | 10 | 127 => true,
+        // This network, private, loopback; multicast, reserved, broadcast.
+        0 | 10 | 127 | 224.. => true,
         // Carriers' own.
         100 => (64..128).contains(&b),
         // Link-local, among them what clouds answer their machines at.
@@ -89,8 +89,6 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         // Benchmarks, documentation.
         198 => matches!(b, 18 | 19) || (b, c) == (51, 100),
         203 => (b, c) == (0, 113),
-        // Multicast, reserved, broadcast.
-        224.. => true,
         _ => false,
     };
     !is_special
@@ -106,8 +104,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     };
     match address.segments() {
         // NAT64 and 6to4 carry an address of the older kind.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => inner(high, low),
-        [0x2002, high, low, ..] => inner(high, low),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => inner(high, low),
         // Protocols' own, Teredo among them; documentation.
         [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // Everything else that is routed; not loopback, link-local, unique local or multicast.
