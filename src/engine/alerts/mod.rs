@@ -258,8 +258,12 @@ fn problem(alert: &Alert, now: DateTime<Utc>) -> Option<String> {
         if alert.lost > 0 { format!("{} of the last week never arrived", alert.lost) } else { String::new() };
     let failing = if let Some((since, error)) = &alert.failing {
         format!("'{target}' has taken none since {}: {error}", since.format("%Y-%m-%dT%H:%M:%SZ"))
-    } else if alert.waiting_since.is_some_and(|since| now - since > UNSENT_AFTER) {
-        format!("no process that runs sends to '{target}': is it in their SLUICE_ALERT_TARGETS?")
+    } else if let Some(since) = alert.waiting_since.filter(|since| now - *since > UNSENT_AFTER) {
+        format!(
+            "{} wait for '{target}' since {}: no process that runs has it in its SLUICE_ALERT_TARGETS, or more comes than it takes",
+            alert.waiting,
+            since.format("%Y-%m-%dT%H:%M:%SZ")
+        )
     } else {
         String::new()
     };

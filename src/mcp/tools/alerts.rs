@@ -92,7 +92,7 @@ pub(in crate::mcp) async fn listed(alerts: &Alerts) -> Result<AlertList, Fault> 
 impl SluiceServer {
     #[tool(
         title = "Create an alert",
-        description = "Tells a webhook once of each row, or of each episode of anything else and of its end; never of the past. Example: {\"name\": \"hot\", \"when\": \"row\", \"target\": \"sales\", \"filter\": [{\"column\": \"score_qualificacao\", \"compare\": \"gte\", \"value\": \"80\"}], \"try\": true}",
+        description = "Tells a webhook once of each row, or of each episode of anything else and of its end; never of the past. Example: {\"name\": \"hot\", \"when\": \"row\", \"filter\": [{\"column\": \"score_qualificacao\", \"compare\": \"gte\", \"value\": \"80\"}]}",
         input_schema = schema::input::<CreateAlertArgs>(),
         output_schema = schema::output::<AlertAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)

@@ -198,7 +198,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Sync chat sessions from Supabase",
-        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. \
+        description = "As sync_leads_from_supabase, of chat sessions started in the last `hours_ago` hours and those still active. \
             Example: {\"hours_ago\": 24, \"min_messages\": 3}",
         input_schema = schema::input::<SyncSessionsArgs>(),
         output_schema = schema::output::<SyncBegun>(),
@@ -256,8 +256,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Cancel a sync",
-        description = "Stops a running sync before its next page. What it appended stays and is drained into the sinks. \
-            Example: {\"sync_id\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\"}",
+        description = "Stops a running sync before its next page; what it appended stays.",
         input_schema = schema::input::<SyncIdArgs>(),
         output_schema = schema::output::<CancelAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)

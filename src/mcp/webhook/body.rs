@@ -22,6 +22,8 @@ pub(super) fn of(outgoing: &Outgoing, catalog: Catalog, leaving: &Leaving) -> Va
     let table = outgoing.table.as_ref().and_then(|table| catalog.get(&table.0));
     let row = table.zip(outgoing.row.as_ref()).and_then(|(table, row)| Row::of(table, row.as_str()));
     let columns = row.as_ref().map(|row| columns(row, leaving)).unwrap_or_default();
+    let mut condition = outgoing.rule.to_string();
+    leaving.text(&mut condition);
     let mut body = json!({
         "text": "",
         // Text of strangers makes no previews of pages of theirs.
@@ -29,7 +31,7 @@ pub(super) fn of(outgoing: &Outgoing, catalog: Catalog, leaving: &Leaving) -> Va
         "unfurl_media": false,
         "id": outgoing.id,
         "alert": outgoing.alert,
-        "condition": outgoing.rule.to_string(),
+        "condition": condition,
         "state": state,
         "at": outgoing.fired_at,
     });
@@ -80,8 +82,14 @@ fn sentence(outgoing: &Outgoing, table: Option<Table>, columns: &Map<String, Val
         let value = columns.get(name)?;
         Some(quoted(value.as_str().map_or_else(|| value.to_string(), str::to_owned).as_str()))
     };
-    let names = table.map(|table| table.definition().event.usuario.as_slice()).unwrap_or_default();
-    let mut told: Vec<String> = names.iter().find_map(shown).into_iter().collect();
+    let definition = table.map(Table::definition);
+    let names = definition.map(|definition| definition.event.usuario.as_slice()).unwrap_or_default();
+    // A name says more than what is left of a contact.
+    let is_plain = |name: &&String| {
+        definition.and_then(|definition| definition.column(name)).is_some_and(|column| !column.masked)
+    };
+    let plain = names.iter().filter(is_plain).find_map(shown);
+    let mut told: Vec<String> = plain.or_else(|| names.iter().find_map(shown)).into_iter().collect();
     if let AlertRule::Row { conditions, .. } = &outgoing.rule {
         let of = |name: &String| Some(format!("{name} {}", shown(name)?));
         told.extend(conditions.iter().take(MAX_TOLD).filter_map(|condition| of(&condition.column)));
