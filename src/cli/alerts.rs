@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Failure, output, sync::condition};
+use super::{Failure, output};
 use crate::{
     config::Settings,
     domain::TableName,
@@ -99,7 +99,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
 
 fn request(options: &Create) -> Result<AlertRequest, Failure> {
     let conditions = options.conditions.iter().map(|text| {
-        condition(text).ok_or_else(|| -> Failure {
+        Condition::parse(text).ok_or_else(|| -> Failure {
             format!("--where {text}: write a column, one of = != > >= < <= and a value: origem=google").into()
         })
     });

@@ -69,7 +69,7 @@ fn fits(compare: Compare, ordering: Ordering) -> bool {
 /// A condition that could never hold would be silent for ever.
 pub(super) fn check(table: Table, condition: &Condition) -> Result<(), EngineError> {
     let Condition { column: name, compare, value } = condition;
-    let invalid = |problem: String| Err(EngineError::Invalid { field: "filter", problem });
+    let invalid = |problem: String| Err(EngineError::Invalid { field: "where", problem });
     let Some(column) = table.definition().column(name) else {
         if *name == table.key.column {
             return Ok(());

@@ -4,7 +4,7 @@ use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_ro
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{operate::operator, sync::ColumnFilter};
+use super::operate::operator;
 use crate::{
     domain::{Compare, TableName},
     engine::{AlertRequest, AlertStatus, Alerts, Trial},
@@ -32,23 +32,22 @@ enum When {
 #[serde(deny_unknown_fields)]
 struct CreateAlertArgs {
     name: String,
-    /// row: one arrives, or comes to meet filter. late: a sync or reconciliation late or failed.
+    /// row: one arrives, or comes to meet where; late: a sync or reconciliation late or failed.
     when: When,
-    /// A webhook's name, as list_alerts tells; without one only sluice://alerts tells.
+    /// A webhook of list_alerts.
     #[serde(default)]
     target: Option<String>,
     /// Default leads.
     #[serde(default)]
     table: Option<String>,
     #[serde(default)]
-    filter: Vec<ColumnFilter>,
-    /// Records of lag (default 1000), or open letters (0).
+    r#where: Vec<String>,
+    /// Records of lag (1000), or letters (0).
     #[serde(default)]
     above: Option<u64>,
-    /// How long lag (default 5) or late (0) must last.
     #[serde(default)]
     minutes: Option<u32>,
-    /// Only tell what would have fired last week.
+    /// Only tell what last week would have fired.
     #[serde(default)]
     r#try: bool,
 }
@@ -62,11 +61,18 @@ struct DeleteAlertArgs {
 /// What became of a request.
 #[derive(Debug, Serialize, JsonSchema)]
 struct AlertAnswer {
-    /// created, tried, deleted, or unknown.
+    /// created or tried.
     outcome: &'static str,
     trial: Option<Trial>,
     /// Values there are, where nobody has one that a filter asks for: check the spelling.
     existing: Vec<ValueCounts>,
+}
+
+/// What became of an alert.
+#[derive(Debug, Serialize, JsonSchema)]
+struct DeleteAnswer {
+    /// There was one.
+    deleted: bool,
 }
 
 /// Every alert.
@@ -92,7 +98,7 @@ pub(in crate::mcp) async fn listed(alerts: &Alerts) -> Result<AlertList, Fault> 
 impl SluiceServer {
     #[tool(
         title = "Create an alert",
-        description = "Tells a webhook once of each row, or of each episode of anything else and of its end; never of the past. Example: {\"name\": \"hot\", \"when\": \"row\", \"filter\": [{\"column\": \"score_qualificacao\", \"compare\": \"gte\", \"value\": \"80\"}]}",
+        description = "Tells a webhook once of each row, or of each episode and its end; never of the past. Example: {\"name\": \"hot\", \"when\": \"row\", \"where\": [\"score_qualificacao>=80\"]}",
         input_schema = schema::input::<CreateAlertArgs>(),
         output_schema = schema::output::<AlertAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
@@ -102,11 +108,19 @@ impl SluiceServer {
         given: JsonObject,
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<AlertAnswer>, ToolError> {
-        let CreateAlertArgs { name, when, target, table, filter, above, minutes, r#try } = arguments(given)?;
-        let conditions: Vec<Condition> = filter.into_iter().map(Condition::from).collect();
+        let CreateAlertArgs { name, when, target, table, r#where, above, minutes, r#try } = arguments(given)?;
+        let conditions = r#where.iter().map(|text| {
+            Condition::parse(text).ok_or_else(|| {
+                ToolError::argument(
+                    "where",
+                    format!("{text}: write a column, one of = != > >= < <= and a value"),
+                )
+            })
+        });
+        let conditions: Vec<Condition> = conditions.collect::<Result<_, _>>()?;
         let is_row = matches!(when, When::Row);
         if !is_row && (table.is_some() || !conditions.is_empty()) {
-            return Err(ToolError::argument("when", "table and filter are for row alone; leave them out"));
+            return Err(ToolError::argument("when", "table and where are for row alone; leave them out"));
         }
         let table = TableName(table.unwrap_or_else(|| "leads".to_owned()));
         let rule = match when {
@@ -133,7 +147,7 @@ impl SluiceServer {
 
     #[tool(
         title = "List alerts",
-        description = "Alerts, whether they get through, what they told last, and the webhooks there are.",
+        description = "Alerts, whether they get through, what they told last, and the webhooks.",
         output_schema = schema::output::<AlertList>(),
         annotations(read_only_hint = true, open_world_hint = false)
     )]
@@ -145,12 +159,11 @@ impl SluiceServer {
         title = "Delete an alert",
         description = "What it has not sent yet is never sent.",
         input_schema = schema::input::<DeleteAlertArgs>(),
-        output_schema = schema::output::<AlertAnswer>(),
+        output_schema = schema::output::<DeleteAnswer>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
-    async fn delete_alert(&self, given: JsonObject) -> Result<Answer<AlertAnswer>, ToolError> {
+    async fn delete_alert(&self, given: JsonObject) -> Result<Answer<DeleteAnswer>, ToolError> {
         let DeleteAlertArgs { name } = arguments(given)?;
-        let outcome = if self.engine.alerts.delete(&name).await? { "deleted" } else { "unknown" };
-        Ok(Answer(AlertAnswer { outcome, trial: None, existing: Vec::new() }))
+        Ok(Answer(DeleteAnswer { deleted: self.engine.alerts.delete(&name).await? }))
     }
 }

@@ -109,7 +109,7 @@ struct SyncTableArgs {
 /// What a column must be.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ColumnFilter {
+struct ColumnFilter {
     column: String,
     /// Default eq.
     #[serde(default = "default_compare")]
@@ -236,8 +236,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Get a sync",
-        description = "How a sync stands: rows read, events appended, and for each sink how many records are still to be applied. \
-            Example: {\"sync_id\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\", \"wait\": true}",
+        description = "How a sync stands: rows read, events appended, and for each sink how many records are still to be applied.",
         input_schema = schema::input::<GetSyncArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
         annotations(read_only_hint = true, open_world_hint = true)
