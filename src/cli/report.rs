@@ -23,7 +23,7 @@ pub(super) struct Options {
     /// To this day, included; today if left out
     #[arg(long, value_name = "DAY", requires = "from")]
     to: Option<NaiveDate>,
-    /// Count by day, origem, campanha, status or any column; may be given twice
+    /// Count by day, origin, campaign, status or any column; may be given twice
     #[arg(long, value_name = "COLUMN")]
     by: Vec<String>,
     /// Leave the period before out
@@ -55,7 +55,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     let mut names: Vec<&str> = report.columns.iter().copied().chain([table.name()]).collect();
     names.extend(request.compare.then_some("before"));
     names.extend(&report.counts);
-    let others = (report.others.rows > 0).then(|| (vec![Some("(others)".to_owned())], &report.others));
+    let others = report.others.as_ref().map(|others| (vec![Some("(others)".to_owned())], others));
     let groups = report.groups.iter().map(|group| (group.values.clone(), &group.count));
     for (n, (values, count)) in groups.chain(others).enumerate() {
         if n == 0 {
@@ -68,6 +68,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         cells.extend(count.before.map(|before| before.to_string()));
         cells.extend(count.met.iter().map(u64::to_string));
         output::line(cells.join("\t"))?;
+    }
+    if report.left_out > 0 {
+        output::note(format_args!("{} rarer values or more are not listed", report.left_out));
     }
     for lack in engine.questions.store_lacks().await {
         output::note(format_args!("warning: {}", lack.worded(worded)));

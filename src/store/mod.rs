@@ -21,7 +21,7 @@ pub use alerts::{
     Alert, AlertFired, AlertRule, Alerts, Attempt, Episode, EpisodeFired, MAX_WAITING, NewAlert, Outgoing,
     RowFired, TOLD_WITHIN, Version,
 };
-pub use arrivals::{ArrivalCount, ArrivalsQuestion};
+pub use arrivals::{ArrivalCount, ArrivalsQuestion, MAX_COUNTS};
 pub use erasures::{ErasedRows, Erasures};
 pub use ledger::{EntityEvents, Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
@@ -119,6 +119,9 @@ pub struct Reconciliation {
     /// Somebody agreed that so many rows are gone, however large a part of the table they are.
     #[serde(default)]
     pub allow_deletes: Option<u64>,
+    /// Go on with the reading of the one before, where it was broken off less than a day ago.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resume: bool,
 }
 
 /// What a reconciliation is doing.
@@ -141,6 +144,10 @@ pub enum ReconcileStep {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReconcileReport {
     pub step: ReconcileStep,
+    /// When the reading began that it went on with: what is proven is what the source had then, and what was deleted since,
+    /// or changed without a new time, is not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_from: Option<DateTime<Utc>>,
     /// Rows the source showed, each key once.
     pub source_rows: u64,
     /// Rows that could not be told apart because they have no usable key; they are dead letters.
@@ -271,6 +278,16 @@ pub struct SyncRecord {
     pub cancel_requested: bool,
 }
 
+/// The connections of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolUse {
+    pub open: usize,
+    /// Open, and used by nobody now.
+    pub idle: usize,
+    /// As many as there may be.
+    pub most: usize,
+}
+
 /// The part of a table's history that is known to be in the log: every row last written in
 /// `from..=to` (and committed in time to be seen) has been appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -375,6 +392,11 @@ pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures + A
     /// When the store can't be reached.
     async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
         self.syncs(&SyncFilter { limit, ..SyncFilter::default() }).await
+    }
+
+    /// The connections to the store's server; nothing where there is no server.
+    fn pool(&self) -> Option<PoolUse> {
+        None
     }
 
     /// Asks a running sync, in whatever process, to stop before its next page. `false` when it does not run.

@@ -35,6 +35,7 @@ mod questions_postgres;
 mod rebuild;
 mod reconcile;
 mod refused_commits;
+mod reports;
 mod requests;
 mod schedules;
 mod source_supabase;
