@@ -151,6 +151,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
         },
         zone: settings.zone,
         alert_targets: settings.alerts.targets.keys().cloned().collect(),
+        language: settings.language,
         owner: owner(),
     }
 }

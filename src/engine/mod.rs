@@ -30,6 +30,7 @@ mod rebuild;
 mod recent;
 mod reconcile;
 mod report;
+mod report_titles;
 mod schedules;
 mod shared;
 mod standing;
@@ -72,6 +73,7 @@ pub use rebuild::{RebuildPhase, RebuildStatus, Rebuilds};
 pub use recent::Distribution;
 pub use reconcile::{DeleteLimits, ReconcileSettings};
 pub use report::{Report, ReportCount, ReportGroup, ReportRequest};
+pub use report_titles::{ReportTitles, count_title};
 pub use schedules::{ScheduleStatus, Schedules};
 pub use standing::LagSummary;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
@@ -83,6 +85,7 @@ use crate::{
     domain::Catalog,
     fault::Fault,
     index::Index,
+    language::Language,
     log::{BatchLimits, Log},
     source::Source,
     store::{Notice, Store, TOLD_FOR},
@@ -111,6 +114,8 @@ pub struct EngineSettings {
     pub zone: Tz,
     /// The names of the webhooks that alerts may go to.
     pub alert_targets: Vec<String>,
+    /// In which titles are.
+    pub language: Language,
     /// Names this process to others: host and process id.
     pub owner: String,
 }
@@ -125,6 +130,8 @@ pub struct Engine {
     pub catalog: Catalog,
     /// Whose days count.
     pub zone: Tz,
+    /// In which titles are.
+    pub language: Language,
     pub project: Arc<Project>,
     pub appender: Arc<Appender>,
     pub syncs: Arc<Syncs>,
@@ -150,7 +157,7 @@ impl Engine {
         index: Arc<dyn Index>,
         settings: EngineSettings,
     ) -> Self {
-        let zone = settings.zone;
+        let (zone, language) = (settings.zone, settings.language);
         let shared = Arc::new(Shared::new(catalog, source, log, store, index, settings));
         let project = Arc::new(Project::new(catalog, shared.source.clone(), shared.index.clone()));
         let appender = Arc::new(Appender::new(shared.log.clone()));
@@ -165,6 +172,7 @@ impl Engine {
         Self {
             catalog,
             zone,
+            language,
             questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
             inspection: Inspection {

@@ -1,6 +1,6 @@
 //! Rows of a table by when they came to be: counted in the store, put side by side with the period before.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use chrono_tz::Tz;
@@ -253,36 +253,6 @@ impl ReportCount {
     pub fn difference(&self) -> Option<i64> {
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.before.map(|before| signed(self.rows) - signed(before))
-    }
-}
-
-impl Report {
-    /// The report in a sentence or two.
-    pub fn summary(&self, table: Table) -> String {
-        let days = |period: Period| match (period.first, period.last()) {
-            (first, last) if first == last => format!("on {first}"),
-            (first, last) => format!("from {first} to {last}"),
-        };
-        let mut text = format!("{} {table} arrived {} ({})", self.total.rows, days(self.period), self.zone);
-        if let (Some(before), Some(difference)) = (self.total.before, self.total.difference()) {
-            let compared = match difference {
-                0 => "as many as".to_owned(),
-                more if more > 0 => format!("{more} more than"),
-                fewer => format!("{} fewer than", fewer.unsigned_abs()),
-            };
-            let _ = write!(text, ", {compared} {} ({before}", days(self.period.before()));
-            if let Some(by_now) = self.before_by_now {
-                let _ = write!(text, ", {by_now} of them in the same time, as this period is not over");
-            }
-            text.push(')');
-        }
-        for (name, met, percent) in self.total.shares(&self.counts) {
-            let _ = write!(text, "; {met} {name} ({percent} %)");
-        }
-        if self.undated > 0 {
-            let _ = write!(text, "; {} more say nothing of when they arrived", self.undated);
-        }
-        text + "."
     }
 }
 

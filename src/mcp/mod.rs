@@ -35,6 +35,7 @@ pub use access::Access;
 pub use docs::documentation;
 pub use logs::ClientLog;
 pub use offer::{ALL_GROUPS, DEFAULT_GROUPS, Offer};
+pub(crate) use output::Masking;
 pub use server::SluiceServer;
 pub use tools::{GROUPS, Group};
 pub use webhook::Webhooks;

@@ -124,7 +124,7 @@ impl SluiceServer {
             hints.push("null is missing; values that are masked may look alike".to_owned());
         }
         Ok(Answer(ReportAnswer {
-            summary: report.summary(table),
+            summary: report.summary(table, self.engine.language),
             from: report.period.first,
             to: report.period.last(),
             timezone: zone.name(),
