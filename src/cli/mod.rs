@@ -11,6 +11,7 @@ mod empty;
 mod ending;
 mod environment;
 mod erase;
+mod export;
 mod logging;
 mod migrate;
 mod next_step;
@@ -74,6 +75,8 @@ enum Command {
     Search(search::Options),
     /// Ask the store by one read-only SQL statement
     Sql(sql::Options),
+    /// Write every row of a table, a statement or a search into a CSV or NDJSON file
+    Export(export::Options),
     /// Create or update tables, templates, indices and topics
     Migrate(migrate::Options),
     /// Measure the way from the topic to each sink; see tools/bench
@@ -183,6 +186,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
         Command::Report(options) => report::run(&settings()?, &options).await,
         Command::Search(options) => search::run(&settings()?, &options).await,
         Command::Sql(options) => sql::run(&settings()?, &options).await,
+        Command::Export(options) => export::run(&settings()?, &options).await,
         Command::Migrate(options) => migrate::run(&settings()?, &options).await,
         Command::Bench(options) => bench::run(&settings()?, &options).await,
         Command::Sample(options) => {

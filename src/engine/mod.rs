@@ -10,6 +10,7 @@ mod drains;
 mod erased;
 mod erasure;
 mod error;
+mod exports;
 mod gaps;
 mod heartbeat;
 mod histogram;
@@ -57,6 +58,9 @@ pub use drain::Drain;
 pub use drains::{Drains, SinkPause};
 pub use erasure::{ErasureReport, ErasureRequest, Erasures, Remainder, RemovedFrom};
 pub use error::{EngineError, table_named};
+pub use exports::{
+    ExportMask, ExportOf, ExportRequest, ExportSettings, ExportState, ExportWatcher, Exports, WrittenExport,
+};
 pub use heartbeat::DrainElsewhere;
 pub use histogram::Histogram;
 pub use lag::{PartitionLag, SinkLag};
@@ -110,6 +114,7 @@ pub struct EngineSettings {
     /// How far behind its coverage a sync that resumes reads again.
     pub overlap: TimeDelta,
     pub reconcile: ReconcileSettings,
+    pub exports: ExportSettings,
     /// Whose days count.
     pub zone: Tz,
     /// The names of the webhooks that alerts may go to.
@@ -141,6 +146,7 @@ pub struct Engine {
     pub letters: Arc<Letters>,
     pub rebuilds: Arc<Rebuilds>,
     pub erasures: Erasures,
+    pub exports: Arc<Exports>,
     pub questions: Questions,
     pub inspection: Inspection,
     pub doctor: Doctor,
@@ -175,6 +181,7 @@ impl Engine {
             language,
             questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
+            exports: Arc::new(Exports::new(shared.clone())),
             inspection: Inspection {
                 shared: shared.clone(),
                 appender: appender.clone(),

@@ -26,7 +26,8 @@ pub use erasures::{ErasedRows, Erasures};
 pub use ledger::{EntityEvents, Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
-    QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent, readable,
+    QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent, StreamedRows, StreamedValue,
+    readable,
 };
 pub use readable::Readable;
 

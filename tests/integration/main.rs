@@ -16,6 +16,7 @@ mod embedded_folder;
 mod embedded_kills;
 mod embedded_whole_way;
 mod erasure;
+mod exports;
 mod faults;
 mod http;
 mod identity;

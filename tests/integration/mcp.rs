@@ -122,6 +122,7 @@ async fn every_tool_has_titles_schemas_and_annotations() {
             "delete_alert",
             "discard_dead_letters",
             "erase_entity",
+            "export",
             "get_engine_metrics",
             "get_entity",
             "get_lead",

@@ -41,7 +41,7 @@ pub(in crate::mcp) const SQLITE_DIALECT: &str = "SQLite's dialect; PostgreSQL's 
 const MOST_ROWS: u32 = 1_000;
 
 /// The longest a statement may run: a client gives up at about 60 s.
-const LONGEST_STATEMENT: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_STATEMENT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

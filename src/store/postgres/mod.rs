@@ -32,6 +32,7 @@ mod rows;
 mod same_database;
 mod session;
 mod statement;
+mod stream;
 mod syncs;
 mod write;
 

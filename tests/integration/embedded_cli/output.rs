@@ -57,6 +57,7 @@ fn calls(lead: &str) -> Vec<(&'static str, Vec<&str>)> {
         ("search", vec!["search", "--limit", "500"]),
         ("search", vec!["search", "--count-by", "evento"]),
         ("sql", vec!["sql", "SELECT * FROM leads"]),
+        ("export", vec!["export", "leads"]),
         ("migrate", vec!["migrate"]),
         ("bench", vec!["bench", "--events", "10"]),
         ("sample", vec!["sample", "--port", "0"]),

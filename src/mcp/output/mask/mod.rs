@@ -95,7 +95,7 @@ impl Masking {
 
     /// Masks what a statement answered: a masked field is masked by whatever name the statement gave it.
     pub(crate) fn answer(&self, catalog: Catalog, store: &str, sql: &str, answer: &mut QueryAnswer) {
-        let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
+        let dialect = Dialect::of(store);
         let json = tables::tables(catalog)
             .into_iter()
             .flat_map(|table| table.columns)
