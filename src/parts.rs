@@ -155,6 +155,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
             max_bytes: settings.exports.max_bytes,
         },
         zone: settings.zone,
+        alert_targets: settings.alerts.targets.keys().cloned().collect(),
         language: settings.language,
         owner: owner(),
     }

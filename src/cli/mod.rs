@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+mod alerts;
 mod bench;
 mod client_config;
 mod dashboards;
@@ -60,6 +61,8 @@ enum Command {
     Erase(erase::Options),
     /// List the tables that are defined, check them, or define others from the project
     Tables(tables::Options),
+    /// List the alerts, create or delete one
+    Alerts(alerts::Options),
     /// Ask every part how it is; exits with 1 when something is wrong
     Status(status::Options),
     /// Examine every part and say what to do; exits with 1 when something fails
@@ -174,6 +177,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
         Command::Erase(options) => erase::run(&settings()?, &options).await,
         Command::Tables(options) => tables::run(&settings()?, &options).await,
         Command::Status(options) => status::run(&settings()?, &options).await,
+        Command::Alerts(options) => alerts::run(&settings()?, &options).await,
         Command::Doctor(options) => doctor::run(&settings()?, &options).await,
         // Whatever real parts are named, a demonstration writes nothing there.
         Command::Demo(options) => {

@@ -5,6 +5,7 @@
 //! one, too. Generated rows go into a real part only where that is asked for by name.
 
 mod address;
+mod alerts;
 mod env_file;
 mod http;
 pub(crate) mod known;
@@ -21,6 +22,7 @@ use chrono_tz::Tz;
 use secrecy::SecretString;
 
 pub use address::ServerUrl;
+pub use alerts::AlertSettings;
 pub use env_file::SyntaxError;
 pub use http::{HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, parse_address};
 use reader::Reader;
@@ -62,6 +64,7 @@ pub struct Settings {
     pub drain: DrainSettings,
     pub exports: ExportLimits,
     pub http: HttpSettings,
+    pub alerts: AlertSettings,
     pub mcp: McpSettings,
 }
 
@@ -228,6 +231,7 @@ impl Settings {
                 max_bytes: read.number("SLUICE_EXPORT_MAX_MIB", 1024_u64, 1..=1_048_576) << 20,
             },
             http: HttpSettings::read(&mut read),
+            alerts: AlertSettings::read(&mut read),
             mcp: McpSettings {
                 read_only: read.flag("SLUICE_READ_ONLY", false),
                 reveal_pii: read.flag("SLUICE_REVEAL_PII", false),

@@ -1,5 +1,6 @@
 //! The engine: syncs, drains and what they report, over the ports alone.
 
+mod alerts;
 mod appender;
 mod counts;
 mod dead_letters;
@@ -50,6 +51,7 @@ use std::{
 use chrono::{TimeDelta, Utc};
 use chrono_tz::Tz;
 
+pub use alerts::{AlertRequest, AlertStatus, Alerts, Channel, Delivery, Trial, TrialFired};
 pub use appender::{Appender, event_record};
 pub use doctor::{Doctor, Finding, Outcome};
 pub use drain::Drain;
@@ -115,6 +117,8 @@ pub struct EngineSettings {
     pub exports: ExportSettings,
     /// Whose days count.
     pub zone: Tz,
+    /// The names of the webhooks that alerts may go to.
+    pub alert_targets: Vec<String>,
     /// In which titles are.
     pub language: Language,
     /// Names this process to others: host and process id.
@@ -137,6 +141,7 @@ pub struct Engine {
     pub appender: Arc<Appender>,
     pub syncs: Arc<Syncs>,
     pub schedules: Arc<Schedules>,
+    pub alerts: Arc<Alerts>,
     pub drains: Arc<Drains>,
     pub letters: Arc<Letters>,
     pub rebuilds: Arc<Rebuilds>,
@@ -166,6 +171,8 @@ impl Engine {
         let syncs = Arc::new(Syncs::new(shared.clone(), drains.clone(), appender.clone()));
         let schedules = Arc::new(Schedules::new(shared.clone(), syncs.clone()));
         let letters = Arc::new(Letters::new(shared.clone(), appender.clone()));
+        let alerts = Alerts::new(shared.clone(), drains.clone(), schedules.clone(), letters.clone());
+        let alerts = Arc::new(alerts);
         let rebuilds = Arc::new(Rebuilds::new(shared.clone()));
         let counts = Arc::new(Counts::new(shared.clone()));
         Self {
@@ -180,6 +187,7 @@ impl Engine {
                 appender: appender.clone(),
                 syncs: syncs.clone(),
                 schedules: schedules.clone(),
+                alerts: alerts.clone(),
                 drains: drains.clone(),
                 letters: letters.clone(),
                 rebuilds: rebuilds.clone(),
@@ -191,12 +199,14 @@ impl Engine {
                 project: project.clone(),
                 drains: drains.clone(),
                 letters: letters.clone(),
+                alerts: alerts.clone(),
                 counts,
             },
             project,
             appender,
             syncs,
             schedules,
+            alerts,
             drains,
             letters,
             rebuilds,

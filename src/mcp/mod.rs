@@ -27,6 +27,7 @@ mod timeline;
 mod tools;
 pub mod transport;
 mod views;
+mod webhook;
 
 #[cfg(test)]
 mod tests;
@@ -39,3 +40,4 @@ pub use offer::{ALL_GROUPS, DEFAULT_GROUPS, Offer};
 pub(crate) use output::Masking;
 pub use server::SluiceServer;
 pub use tools::{GROUPS, Group};
+pub use webhook::Webhooks;

@@ -178,6 +178,15 @@ async def operate(desk):
     removed = await desk.answer("schedule_sync", table="chat_sessions", every_minutes=0)
     check(removed["outcome"] == "removed", f"not removed: {removed}")
 
+    hot = {"name": "hot", "when": "row", "where": ["score_qualificacao>=80"]}
+    tried = await desk.answer("create_alert", **hot, **{"try": True})
+    check("would_have_fired" in tried["trial"], f"nothing was tried: {tried}")
+    await desk.answer("create_alert", **hot)
+    listed = await desk.answer("list_alerts")
+    check([one["name"] for one in listed["alerts"]] == ["hot"], f"not listed: {listed}")
+    deleted = await desk.answer("delete_alert", name="hot")
+    check(deleted["deleted"], f"not deleted: {deleted}")
+
 
 async def settle_a_dead_letter(desk, asked):
     letters = (await desk.answer("list_dead_letters", limit=1, detailed=True))["letters"]

@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used)]
 
 mod advice;
+mod alerts;
 mod changing_source;
 mod dead_letters;
 #[cfg(unix)]

@@ -118,6 +118,8 @@ async fn every_tool_has_titles_schemas_and_annotations() {
         [
             "cancel_sync",
             "check_kafka_lag",
+            "create_alert",
+            "delete_alert",
             "discard_dead_letters",
             "erase_entity",
             "export",
@@ -129,6 +131,7 @@ async fn every_tool_has_titles_schemas_and_annotations() {
             "get_sync",
             "inject_event",
             "lead_report",
+            "list_alerts",
             "list_dead_letters",
             "list_syncs",
             "pause_sink",

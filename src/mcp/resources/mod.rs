@@ -12,7 +12,13 @@ use serde_json::{Value, json};
 pub(super) use uri::{TEMPLATES, Uri};
 pub(super) use watch::{Watched, Watches};
 
-use super::{SluiceServer, access::Access, entity::EntityAnswer, next_step::worded, tools::dead_letters};
+use super::{
+    SluiceServer,
+    access::Access,
+    entity::EntityAnswer,
+    next_step::worded,
+    tools::{alerts, dead_letters},
+};
 use crate::{
     domain::Catalog,
     engine::{EngineError, EntityKey},
@@ -29,13 +35,17 @@ pub(super) fn list(catalog: Catalog) -> Vec<Resource> {
             "every part, lag, dead letters and the latest syncs, asked now; tells when health changes",
         )
         .with_mime_type(JSON);
+    let alerts = Resource::new("sluice://alerts", "alerts")
+        .with_title("Alerts")
+        .with_description("every alert and what was told last; tells when one fires or does not get through")
+        .with_mime_type(JSON);
     let schemas = tables(catalog).into_iter().map(|table| {
         Resource::new(format!("sluice://schema/{}", table.table), format!("schema of {}", table.table))
             .with_title(format!("Schema of {}", table.table))
             .with_description(format!("columns, types and meaning: {}", table.about))
             .with_mime_type(JSON)
     });
-    std::iter::once(status).chain(schemas).collect()
+    [status, alerts].into_iter().chain(schemas).collect()
 }
 
 /// Families of resources.
@@ -81,6 +91,10 @@ impl SluiceServer {
     async fn content(&self, uri: &Uri, access: Access) -> Result<Option<Value>, ErrorData> {
         match uri {
             Uri::Status => as_json(&self.engine.inspection.status().await.worded(worded)).map(Some),
+            Uri::Alerts => match alerts::listed(&self.engine.alerts).await {
+                Ok(listed) => as_json(&listed).map(Some),
+                Err(fault) => Err(ErrorData::internal_error(fault.remark().worded(worded), None)),
+            },
             Uri::Schema(table) => as_json(&StoreTable::named(self.engine.catalog, table)).map(Some),
             Uri::Entity(table, key) => {
                 match self.engine.questions.entity(*table, &EntityKey::Key(key.clone())).await {

@@ -38,6 +38,7 @@ pub(in crate::mcp) const TEMPLATES: &[(&str, &str, &str)] = &[
 #[derive(Clone)]
 pub(in crate::mcp) enum Uri {
     Status,
+    Alerts,
     /// A table of the store.
     Schema(&'static str),
     Entity(Table, String),
@@ -54,6 +55,7 @@ impl Uri {
         let path = address.strip_prefix("sluice://").unwrap_or_default();
         let found = match path.split_once('/') {
             None if path == "status" => Some(Self::Status),
+            None if path == "alerts" => Some(Self::Alerts),
             Some(("schema", table)) => match readable(catalog).into_iter().find(|known| *known == table) {
                 Some(table) => Some(Self::Schema(table)),
                 None => return Err(unknown(address, "tables", readable(catalog).into_iter())),
@@ -82,7 +84,8 @@ impl Uri {
         };
         found.ok_or_else(|| {
             let families = TEMPLATES.iter().map(|(template, ..)| *template).chain(["sluice://{table}/{id}"]);
-            unknown(address, "resources", std::iter::once("sluice://status").chain(families))
+            let single = ["sluice://status", "sluice://alerts"].into_iter();
+            unknown(address, "resources", single.chain(families))
         })
     }
 }
@@ -120,7 +123,7 @@ mod tests {
         for (address, expected) in [
             ("sluice://schema/vendas", "eventos_agregados"),
             ("sluice://tools/all", "sync"),
-            ("sluice://statuses", "sluice://status, sluice://schema/{table}"),
+            ("sluice://statuses", "sluice://status, sluice://alerts, sluice://schema/{table}"),
             ("sluice://vendas/1", "sluice://{table}/{id}"),
             ("http://status", "sluice://status"),
         ] {

@@ -1,5 +1,6 @@
 //! The tools, a file a group.
 
+pub(super) mod alerts;
 pub(super) mod dead_letters;
 mod doctor;
 mod erase;
@@ -66,6 +67,12 @@ pub const GROUPS: &[Group] = &[
         about: "syncs that run by themselves",
         on_request: true,
         router: SluiceServer::schedule_tools,
+    },
+    Group {
+        name: "alerts",
+        about: "webhooks that are told of new leads, lag, late syncs and dead letters",
+        on_request: true,
+        router: SluiceServer::alert_tools,
     },
     Group {
         name: "doctor",

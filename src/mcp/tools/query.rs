@@ -355,7 +355,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Get an entity",
-        description = "One row of any table by its key: its current state, its latest 50 events, and rows of other tables that refer to it. Example: {\"table\": \"chat_sessions\", \"key\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\"}",
+        description = "One row of any table by its key: its current state, its latest 50 events, and rows of other tables that refer to it.",
         input_schema = schema::input::<EntityArgs>(),
         output_schema = schema::output::<EntityAnswer>(),
         annotations(read_only_hint = true, open_world_hint = false)

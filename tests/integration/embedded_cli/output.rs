@@ -47,6 +47,7 @@ fn calls(lead: &str) -> Vec<(&'static str, Vec<&str>)> {
         ("erase", vec!["erase", "leads", "--key", lead, "--yes"]),
         ("tables", vec!["tables"]),
         ("tables", vec!["tables", "check"]),
+        ("alerts", vec!["alerts", "create", "quentes", "--where", "score_qualificacao>=80", "--try"]),
         ("status", vec!["status"]),
         ("status", vec!["status", "--json"]),
         ("doctor", vec!["doctor"]),
