@@ -112,7 +112,7 @@ async fn every_row_is_exported_exactly_and_masked_as_answers_are<P: Place>() {
     assert_eq!(exported.len(), content.lines().count());
     assert_eq!(value(&engine, "SELECT count(*) FROM leads").await, json!(exported.len()));
     let points = |row: &Value| row["score_qualificacao"].as_i64().expect("a whole number");
-    let scores: i64 = exported.values().map(score).sum();
+    let scores: i64 = exported.values().map(points).sum();
     assert_eq!(
         value(&engine, "SELECT CAST(sum(score_qualificacao) AS bigint) FROM leads").await,
         json!(scores)
