@@ -311,6 +311,7 @@ mod tests {
             key: None,
             value: Some(Bytes::copy_from_slice(value)),
             headers: vec![("sync_id".into(), Bytes::from_static(b"s"))],
+            has_unreadable_headers: false,
         }
     }
 
