@@ -296,6 +296,7 @@ mod tests {
             key: Some(letter.key),
             value: Some(letter.value),
             headers: letter.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            has_unreadable_headers: false,
         }
     }
 
