@@ -2,12 +2,15 @@
 
 mod bench;
 mod client_config;
+mod dashboards;
 mod demo;
 mod docs;
 mod doctor;
+mod empty;
 mod ending;
 mod environment;
 mod erase;
+mod export;
 mod logging;
 mod migrate;
 mod next_step;
@@ -15,6 +18,7 @@ mod offer;
 mod output;
 mod reconcile;
 mod report;
+mod rows;
 mod sample;
 mod search;
 mod serve;
@@ -26,14 +30,14 @@ mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::{environment::Environment, output::OutputError};
 use crate::{config::Settings, private_files};
 
 /// Moves leads and chat sessions from Supabase through Kafka into Postgres and Elasticsearch, once each.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
+#[command(version, about, long_about = None, max_term_width = 80)]
 pub struct Arguments {
     /// Read settings from this file; what the environment sets goes first (also SLUICE_ENV_FILE)
     #[arg(long, global = true, value_name = "FILE")]
@@ -68,6 +72,8 @@ enum Command {
     Search(search::Options),
     /// Ask the store by one read-only SQL statement
     Sql(sql::Options),
+    /// Write every row of a table, a statement or a search into a CSV or NDJSON file
+    Export(export::Options),
     /// Create or update tables, templates, indices and topics
     Migrate(migrate::Options),
     /// Measure the way from the topic to each sink; see tools/bench
@@ -76,9 +82,11 @@ enum Command {
     Sample(sample::Options),
     /// Print what to put into an MCP client's configuration, or merge it into the client's file
     ClientConfig(client_config::Options),
+    /// Print a dashboard to import into Kibana or Grafana
+    Dashboards(dashboards::Options),
     /// Print MCP_DOCUMENTATION.md
     #[command(hide = true)]
-    Docs,
+    Docs(docs::Options),
 }
 
 /// Something a command could not do, told to a person.
@@ -90,17 +98,41 @@ impl Command {
     fn reads_folders_file(&self) -> bool {
         match self {
             Self::Serve(options) => options.is_over_http(),
-            Self::Sample(_) | Self::Docs => false,
+            Self::Sample(_) | Self::Docs(_) => false,
             _ => true,
         }
     }
 }
+
+impl Arguments {
+    /// What was typed; ends the process where that is no command.
+    pub fn typed() -> Self {
+        let matches = takes_negative_numbers(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// Has `--hours -1` be a wrong value of that option, not an option that nobody knows.
+fn takes_negative_numbers(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| {
+        let is_option = !argument.is_positional() && argument.get_action().takes_values();
+        if is_option { argument.allow_negative_numbers(true) } else { argument }
+    });
+    command.mut_subcommands(takes_negative_numbers)
+}
+
+/// What a server over stdio that a person started at a terminal is waiting for.
+const WAITS: &str = "sluice waits for an MCP client's messages on stdin; Ctrl-C ends it. `sluice client-config` tells a client \
+    how to start it, `sluice demo` shows what it does, `sluice --help` lists all commands.";
 
 /// Runs a command to its end.
 pub fn run(arguments: Arguments) -> ExitCode {
     private_files::for_owner_only();
     let command = arguments.command.unwrap_or(Command::Serve(serve::Options::default()));
     let folders_file = command.reads_folders_file() && environment::is_typed();
+    if matches!(&command, Command::Serve(options) if options.is_over_stdio()) && environment::is_typed() {
+        output::note(WAITS);
+    }
     match environment::gather(arguments.env_file.as_deref(), folders_file) {
         Ok(environment) => run_in(command, environment),
         Err(failure) => told(&failure),
@@ -150,13 +182,15 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
         Command::Report(options) => report::run(&settings()?, &options).await,
         Command::Search(options) => search::run(&settings()?, &options).await,
         Command::Sql(options) => sql::run(&settings()?, &options).await,
+        Command::Export(options) => export::run(&settings()?, &options).await,
         Command::Migrate(options) => migrate::run(&settings()?, &options).await,
         Command::Bench(options) => bench::run(&settings()?, &options).await,
         Command::Sample(options) => {
             environment.variables.check()?;
             sample::run(&options).await
         }
-        Command::Docs => docs::run(),
+        Command::Dashboards(options) => dashboards::run(&settings()?, &options),
+        Command::Docs(options) => docs::run(&options),
         Command::ClientConfig(options) => client_config::run(&options, &environment),
     }
 }

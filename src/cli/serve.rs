@@ -28,6 +28,10 @@ pub(super) struct Options {
 }
 
 impl Options {
+    pub(super) fn is_over_stdio(&self) -> bool {
+        self.http.is_none() && !self.offer.list_tools
+    }
+
     pub(super) fn is_over_http(&self) -> bool {
         self.http.is_some()
     }
@@ -63,6 +67,7 @@ pub(super) async fn run(
         engine.start_drains().await;
     }
     engine.schedules.start();
+    engine.exports.keep_sweeping();
     // Drains and syncs need not wait for the last answers.
     let stop = {
         let (ending, engine) = (ending.clone(), engine.clone());

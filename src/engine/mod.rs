@@ -9,8 +9,10 @@ mod drains;
 mod erased;
 mod erasure;
 mod error;
+mod exports;
 mod gaps;
 mod heartbeat;
+mod histogram;
 mod lag;
 mod letter_pages;
 mod letters;
@@ -28,6 +30,7 @@ mod rebuild;
 mod recent;
 mod reconcile;
 mod report;
+mod report_titles;
 mod schedules;
 mod shared;
 mod standing;
@@ -53,7 +56,11 @@ pub use drain::Drain;
 pub use drains::{Drains, SinkPause};
 pub use erasure::{ErasureReport, ErasureRequest, Erasures, Remainder, RemovedFrom};
 pub use error::{EngineError, table_named};
+pub use exports::{
+    ExportMask, ExportOf, ExportRequest, ExportSettings, ExportState, ExportWatcher, Exports, WrittenExport,
+};
 pub use heartbeat::DrainElsewhere;
+pub use histogram::Histogram;
 pub use lag::{PartitionLag, SinkLag};
 pub use letter_pages::{parse_letter_id, read_cursor, write_cursor};
 pub use letters::{
@@ -68,6 +75,7 @@ pub use rebuild::{RebuildPhase, RebuildStatus, Rebuilds};
 pub use recent::Distribution;
 pub use reconcile::{DeleteLimits, ReconcileSettings};
 pub use report::{Report, ReportCount, ReportGroup, ReportRequest};
+pub use report_titles::{ReportTitles, count_title};
 pub use schedules::{ScheduleStatus, Schedules};
 pub use standing::LagSummary;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
@@ -79,6 +87,7 @@ use crate::{
     domain::Catalog,
     fault::Fault,
     index::Index,
+    language::Language,
     log::{BatchLimits, Log},
     source::Source,
     store::{Notice, Store, TOLD_FOR},
@@ -103,8 +112,11 @@ pub struct EngineSettings {
     /// How far behind its coverage a sync that resumes reads again.
     pub overlap: TimeDelta,
     pub reconcile: ReconcileSettings,
+    pub exports: ExportSettings,
     /// Whose days count.
     pub zone: Tz,
+    /// In which titles are.
+    pub language: Language,
     /// Names this process to others: host and process id.
     pub owner: String,
 }
@@ -119,6 +131,8 @@ pub struct Engine {
     pub catalog: Catalog,
     /// Whose days count.
     pub zone: Tz,
+    /// In which titles are.
+    pub language: Language,
     pub project: Arc<Project>,
     pub appender: Arc<Appender>,
     pub syncs: Arc<Syncs>,
@@ -127,6 +141,7 @@ pub struct Engine {
     pub letters: Arc<Letters>,
     pub rebuilds: Arc<Rebuilds>,
     pub erasures: Erasures,
+    pub exports: Arc<Exports>,
     pub questions: Questions,
     pub inspection: Inspection,
     pub doctor: Doctor,
@@ -143,7 +158,7 @@ impl Engine {
         index: Arc<dyn Index>,
         settings: EngineSettings,
     ) -> Self {
-        let zone = settings.zone;
+        let (zone, language) = (settings.zone, settings.language);
         let shared = Arc::new(Shared::new(catalog, source, log, store, index, settings));
         let project = Arc::new(Project::new(catalog, shared.source.clone(), shared.index.clone()));
         let appender = Arc::new(Appender::new(shared.log.clone()));
@@ -156,8 +171,10 @@ impl Engine {
         Self {
             catalog,
             zone,
+            language,
             questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
+            exports: Arc::new(Exports::new(shared.clone())),
             inspection: Inspection {
                 shared: shared.clone(),
                 appender: appender.clone(),

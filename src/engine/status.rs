@@ -26,7 +26,7 @@ use crate::{
     log::records_in,
     next_step::{NextStep, Remark},
     sink::Sink,
-    store::{Notice, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
+    store::{Notice, PoolUse, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
 };
 
 /// How long one part may take to answer before it counts as failed.
@@ -152,6 +152,11 @@ impl PipelineStatus {
 }
 
 impl PipelineStatus {
+    /// Whether all that is wrong is that nothing was synced yet.
+    pub fn is_fresh(&self) -> bool {
+        matches!(&*self.problems, [only] if matches!(only.next_step, Some(NextStep::FirstSync { .. })))
+    }
+
     /// Every part.
     pub fn parts(&self) -> impl Iterator<Item = &PartStatus> {
         [&self.source, &self.log].into_iter().chain(&self.sinks)
@@ -198,6 +203,11 @@ impl Inspection {
             sinks,
             measured_at: Utc::now(),
         }
+    }
+
+    /// The connections to the store's server; nothing where there is no server.
+    pub fn pool(&self) -> Option<PoolUse> {
+        self.shared.store.pool()
     }
 
     /// Why the source may not have shown all rows of a table: what its key may not see, and how many rows fewer it shows
@@ -281,13 +291,9 @@ impl Inspection {
             return status;
         }
         let mut faults = Vec::new();
-        match rebuilds {
-            Ok((rebuilds, problems)) => {
-                status.rebuilds = rebuilds;
-                status.problems.extend(problems);
-            }
-            Err(fault) => faults.push(fault),
-        }
+        let rebuilds = or_fault(rebuilds, &mut faults).unwrap_or_default();
+        status.rebuilds = rebuilds.0;
+        status.problems.extend(rebuilds.1);
         faults.extend(dead_letters.err());
         faults.extend(standings.untold.clone());
         faults.extend(standings.sinks.iter().filter_map(|sink| sink.lag.as_ref().err().cloned()));
@@ -306,6 +312,17 @@ impl Inspection {
         self.judge_tables(&mut status, &standings, latest.as_deref(), is_new).await;
         let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
         status.problems.extend(overdue);
+        self.judge_letters(&mut status).await;
+        status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));
+        without_repetition(&mut status.problems);
+        without_repetition(&mut status.warnings);
+        status.healthy = status.problems.is_empty();
+        status
+    }
+
+    /// Dead letters that wait.
+    async fn judge_letters(&self, status: &mut PipelineStatus) {
+        let of_store = self.shared.store.name();
         if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
             let refusers = within(of_store, self.letters.refusers()).await.unwrap_or_default();
             let refusers = if refusers.is_empty() { refusers } else { format!(": {refusers}") };
@@ -315,11 +332,6 @@ impl Inspection {
             );
             status.warnings.push(Remark::new(problem, NextStep::SettleLetters));
         }
-        status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));
-        without_repetition(&mut status.problems);
-        without_repetition(&mut status.warnings);
-        status.healthy = status.problems.is_empty();
-        status
     }
 
     /// How each table stands. `is_new`: whether a fault is not told already by the part that has it.

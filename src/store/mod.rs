@@ -16,12 +16,13 @@ pub mod tables;
 
 use std::collections::HashMap;
 
-pub use arrivals::{ArrivalCount, ArrivalsQuestion};
+pub use arrivals::{ArrivalCount, ArrivalsQuestion, MAX_COUNTS};
 pub use erasures::{ErasedRows, Erasures};
 pub use ledger::{EntityEvents, Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
-    QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent, readable,
+    QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent, StreamedRows, StreamedValue,
+    readable,
 };
 pub use readable::Readable;
 
@@ -273,6 +274,16 @@ pub struct SyncRecord {
     pub cancel_requested: bool,
 }
 
+/// The connections of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolUse {
+    pub open: usize,
+    /// Open, and used by nobody now.
+    pub idle: usize,
+    /// As many as there may be.
+    pub most: usize,
+}
+
 /// The part of a table's history that is known to be in the log: every row last written in
 /// `from..=to` (and committed in time to be seen) has been appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -377,6 +388,11 @@ pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures {
     /// When the store can't be reached.
     async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
         self.syncs(&SyncFilter { limit, ..SyncFilter::default() }).await
+    }
+
+    /// The connections to the store's server; nothing where there is no server.
+    fn pool(&self) -> Option<PoolUse> {
+        None
     }
 
     /// Asks a running sync, in whatever process, to stop before its next page. `false` when it does not run.

@@ -144,6 +144,8 @@ async def question_the_data(desk):
 
     counted = await desk.answer("query_store", sql="SELECT count(*) AS leads FROM leads")
     stored = int(counted["rows"][0][0])
+    exported = await desk.answer("export", table="leads")
+    check(exported["complete"] and exported["rows"] == stored, f"{stored} leads in the store, exported {exported}")
     found = await desk.answer("search_elasticsearch", index="leads", count_by=["status_lead"], limit=5)
     check(found["total"] == stored > 0, f"{stored} leads in the store, {found['total']} in the index")
     check(sum(value["count"] for value in found["counts"][0]["values"]) <= stored, f"counted wrong: {found['counts']}")

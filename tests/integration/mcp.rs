@@ -120,6 +120,7 @@ async fn every_tool_has_titles_schemas_and_annotations() {
             "check_kafka_lag",
             "discard_dead_letters",
             "erase_entity",
+            "export",
             "get_engine_metrics",
             "get_entity",
             "get_lead",

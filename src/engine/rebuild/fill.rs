@@ -101,8 +101,8 @@ pub(super) async fn refusal(shared: &Shared, index: IndexName, lost: usize) -> R
     );
     let advice = match index {
         IndexName::Entities(_) if parked > 0 => {
-            problem
-                .push_str(&format!("; {store} refused {parked} rows of {index}, which wait as dead letters"));
+            problem += "; rows that the store refused wait as dead letters: ";
+            problem += &parked.to_string();
             NextStep::SettleLetters
         }
         IndexName::Entities(table) => NextStep::Reconcile { table: table.name().to_owned() },

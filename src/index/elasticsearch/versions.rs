@@ -111,7 +111,9 @@ pub(super) async fn lacking_in(
     if index == IndexName::Eventos && !found.is_empty() {
         // Whose they are.
         found = search(client, &alias, &by_id(&found, json!(["tipo_evento", "entidade.id"]))).await?;
-        found.iter_mut().for_each(|hit| hit.sort.0.clone_from(&hit.id));
+        for hit in &mut found {
+            hit.sort.0.clone_from(&hit.id);
+        }
     }
     let documents = found.into_iter().map(|hit| Hit { id: hit.sort.0, source: hit.source }).collect();
     Ok(Lacking { documents, next })

@@ -95,6 +95,8 @@ impl SluiceServer {
                     .transpose(),
                 Err(fault) => Err(ErrorData::internal_error(fault.remark().worded(worded), None)),
             },
+            // A file is read in parts.
+            Uri::Export(..) => Ok(None),
             Uri::Tools(group) => {
                 let tools = (group.router)().list_all();
                 let tools: Vec<Value> = tools

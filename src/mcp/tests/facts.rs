@@ -104,6 +104,7 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     ] {
         tell("query_store", json!({"sql": sql, "max_rows": 50})).await;
     }
+    tell("export", json!({"table": "leads"})).await;
     for arguments in [
         json!({"index": "leads", "limit": 100, "count_by": ["origem", "telefone"], "count_by_day": true}),
         json!({"detail": "detailed", "limit": 5}),

@@ -3,6 +3,7 @@
 pub(super) mod dead_letters;
 mod doctor;
 mod erase;
+mod export;
 mod operate;
 pub(super) mod query;
 mod rebuild;
@@ -44,9 +45,9 @@ pub const GROUPS: &[Group] = &[
     },
     Group {
         name: "query",
-        about: "reports of leads, events, entities and SQL, read only",
+        about: "reports of leads, events, entities, SQL and files of them, read only",
         on_request: false,
-        router: || SluiceServer::query_tools() + SluiceServer::report_tools(),
+        router: || SluiceServer::query_tools() + SluiceServer::report_tools() + SluiceServer::export_tools(),
     },
     Group {
         name: "operate",

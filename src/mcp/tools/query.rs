@@ -19,7 +19,6 @@ use crate::{
         bounded::{AROUND, CUT, LARGEST_ANSWER, fitting},
         entity::EntityAnswer,
         next_step::worded,
-        output::Dialect,
         schema,
         tools::report,
         views::EventView,
@@ -42,7 +41,7 @@ pub(in crate::mcp) const SQLITE_DIALECT: &str = "SQLite's dialect; PostgreSQL's 
 const MOST_ROWS: u32 = 1_000;
 
 /// The longest a statement may run: a client gives up at about 60 s.
-const LONGEST_STATEMENT: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_STATEMENT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -303,8 +302,7 @@ impl SluiceServer {
             verbatim: false,
         };
         let (store, mut answer) = self.engine.questions.sql(&args.sql, limits).await?;
-        let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
-        self.outgoing.answer(&args.sql, dialect, &mut answer);
+        self.outgoing.answer(store, &args.sql, &mut answer);
         let hint = match (answer.truncated, answer.rows.len()) {
             (false, _) => None,
             (true, 0) => {
@@ -357,7 +355,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Get an entity",
-        description = "One row of any table by its key: its current state, its latest 50 events, and rows of other tables that refer to it.             Example: {\"table\": \"chat_sessions\", \"key\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\"}",
+        description = "One row of any table by its key: its current state, its latest 50 events, and rows of other tables that refer to it. Example: {\"table\": \"chat_sessions\", \"key\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\"}",
         input_schema = schema::input::<EntityArgs>(),
         output_schema = schema::output::<EntityAnswer>(),
         annotations(read_only_hint = true, open_world_hint = false)

@@ -405,6 +405,13 @@ impl SyncWatcher for Progress<'_> {
             status.rows_read,
             status.appended
         );
+        self.say(message).await;
+    }
+}
+
+impl Progress<'_> {
+    /// Tells how far it is.
+    pub(super) async fn say(&mut self, message: String) {
         tasks::tell(self.context, &message);
         let Some(token) = self.token.clone() else { return };
         // The protocol wants a number that only grows; rows and pending records don't share one.

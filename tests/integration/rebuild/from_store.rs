@@ -111,7 +111,9 @@ async fn an_index_rebuilt_from_a_topic_made_anew_keeps_what_only_the_store_has()
     let topic = &pipeline.variables["KAFKA_TOPIC"];
     let renamed = |name: &str| {
         let mut rows = leads(20);
-        rows.iter_mut().for_each(|row| _ = row.insert("nome".to_owned(), json!(name)));
+        for row in &mut rows {
+            row.insert("nome".to_owned(), json!(name));
+        }
         rows
     };
     let engine = pipeline.engine().await;

@@ -1,5 +1,6 @@
 //! MCP over HTTP: `/mcp` speaks streamable HTTP, the stateless revision and those with sessions; `/sse` and `/messages`
-//! speak its predecessor; `/healthz`, `/readyz` and `/metrics` answer machinery.
+//! speak its predecessor; `/exports/{id}` gives files that clients had made; `/healthz`, `/readyz` and
+//! `/metrics` answer machinery.
 //!
 //! The connection itself is plain: whoever serves other machines puts a proxy in front that speaks TLS.
 
@@ -8,6 +9,7 @@ mod authenticator;
 mod batch;
 mod body;
 mod connections;
+mod exports;
 mod guard;
 mod in_flight;
 mod listener;
@@ -33,11 +35,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tracing::{info, warn};
 
+pub(crate) use metrics::documentation as metrics_documentation;
 pub(in crate::mcp) use request_id::RequestId;
 
 use self::{
     body::BodyLimits,
     connections::Connections,
+    exports::Downloads,
     guard::{Guard, refusal},
     listener::{Listener, allow_files},
     probes::Probes,
@@ -45,7 +49,7 @@ use self::{
     sse::Streams,
     streamable::Streamable,
 };
-use super::super::quota::Quota;
+use super::super::{Reveals, quota::Quota};
 use crate::{
     config::{HttpSettings, PublicUrl},
     engine::Engine,
@@ -73,7 +77,7 @@ struct Shutdown {
 ///
 /// # Errors
 /// When the address can't be served.
-pub async fn serve<H: ServerHandler + Clone>(
+pub async fn serve<H: ServerHandler + Reveals + Clone>(
     engine: Arc<Engine>,
     server: H,
     settings: &HttpSettings,
@@ -105,7 +109,7 @@ pub async fn serve<H: ServerHandler + Clone>(
     listening.await.map_err(io::Error::other)
 }
 
-fn router<H: ServerHandler + Clone>(
+fn router<H: ServerHandler + Reveals + Clone>(
     engine: Arc<Engine>,
     server: H,
     settings: &HttpSettings,
@@ -120,6 +124,7 @@ fn router<H: ServerHandler + Clone>(
     let body = BodyLimits { bytes: limits.body_bytes, time: limits.io_timeout };
     let streamable =
         Streamable::new(&server, sessions.clone(), calls.clone(), body, unanswered.clone(), closing);
+    let downloads = Downloads { engine: engine.clone(), reveals: Box::new(server.clone()) };
     let made: sse::Server = Box::new(move || server.clone().into_dyn());
     let streams = Arc::new(Streams::new(made, settings, calls, shutdown));
     let probes = Arc::new(Probes {
@@ -135,6 +140,7 @@ fn router<H: ServerHandler + Clone>(
         .route("/mcp", any(streamable::serve::<H>).with_state(Arc::new(streamable)))
         .route("/sse", get(sse::stream).with_state(streams.clone()))
         .route("/messages", post(sse::message).with_state(streams))
+        .route("/exports/{id}", get(exports::download).with_state(Arc::new(downloads)))
         .route("/metrics", get(probes::metrics).with_state(probes.clone()))
         .route_layer(middleware::from_fn_with_state(guard.clone(), guard::admit))
         .route_layer(cors(guard.clone()))

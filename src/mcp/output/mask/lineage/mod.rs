@@ -19,9 +19,16 @@ use super::{Masking, Rule, Tree, fields};
 
 /// How a store reads statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::mcp) enum Dialect {
+pub(super) enum Dialect {
     Postgres,
     Sqlite,
+}
+
+impl Dialect {
+    /// That of the store of this name.
+    pub(in crate::mcp) fn of(store: &str) -> Self {
+        if store == "postgres" { Self::Postgres } else { Self::Sqlite }
+    }
 }
 
 /// What may be in a column, the worst last.
@@ -53,7 +60,7 @@ impl From<Option<Rule>> for Source {
 
 impl Masking {
     /// Masks the rows that a statement answered with; `json` names the columns of the tables that hold JSON.
-    pub(in crate::mcp) fn rows(
+    pub(super) fn rows(
         &self,
         sql: &str,
         dialect: Dialect,
