@@ -15,6 +15,7 @@ use super::shared::Shared;
 use crate::{
     domain::{Table, TableName},
     fault::Fault,
+    index::IndexName,
     store::{SyncRecord, SyncState, Tally},
 };
 
@@ -39,6 +40,16 @@ pub(super) struct Counted {
     pub(super) changed_since: Option<u64>,
 }
 
+/// The events as they were counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Events {
+    pub(super) at: DateTime<Utc>,
+    pub(super) store: u64,
+    pub(super) index: u64,
+    /// Letters there ever were: what the store refused, the index may have.
+    pub(super) letters: u64,
+}
+
 /// All tables as they were counted.
 #[derive(Debug)]
 struct Latest {
@@ -46,6 +57,7 @@ struct Latest {
     took: Duration,
     clock: DateTime<Utc>,
     tables: Arc<HashMap<Table, Counted>>,
+    events: Option<Events>,
 }
 
 /// Counts, and remembers.
@@ -88,9 +100,18 @@ impl Counts {
         self.latest.borrow().as_ref().map(|latest| latest.tables.clone()).unwrap_or_default()
     }
 
+    /// The events as they were counted last, where every part told.
+    pub(super) fn events(&self) -> Option<Events> {
+        self.latest.borrow().as_ref().and_then(|latest| latest.events)
+    }
+
     async fn count(&self) {
         let (began, clock) = (Instant::now(), Utc::now());
         let index = self.shared.index.counts().await;
+        let events = match &index {
+            Ok(index) => self.count_events(index, clock).await,
+            Err(_) => None,
+        };
         let mut tables = HashMap::new();
         for table in self.shared.catalog.tables() {
             let of_index = index.clone().map(|counts| {
@@ -99,8 +120,19 @@ impl Counts {
             });
             tables.insert(table, self.count_table(table, of_index).await);
         }
-        let latest = Latest { at: Instant::now(), took: began.elapsed(), clock, tables: Arc::new(tables) };
+        let latest =
+            Latest { at: Instant::now(), took: began.elapsed(), clock, tables: Arc::new(tables), events };
         self.latest.send_replace(Some(latest));
+    }
+
+    async fn count_events(&self, index: &[(String, u64)], at: DateTime<Utc>) -> Option<Events> {
+        let of = |counts: &[(String, u64)], name: &str| {
+            counts.iter().find(|(counted, _)| counted == name).map(|(_, count)| *count)
+        };
+        let Shared { log, store, .. } = &*self.shared;
+        let (letters, stored) = tokio::try_join!(log.dead_letter_count(), store.counts()).ok()?;
+        let (store, index) = (of(&stored, "eventos_raw")?, of(index, IndexName::Eventos.as_str())?);
+        Some(Events { at, store, index, letters })
     }
 
     async fn count_table(&self, table: Table, index: Result<u64, Fault>) -> Counted {

@@ -296,6 +296,7 @@ mod tests {
             key: Some(letter.key),
             value: Some(letter.value),
             headers: letter.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            has_unreadable_headers: false,
         }
     }
 
@@ -311,6 +312,7 @@ mod tests {
             key: None,
             value: Some(Bytes::copy_from_slice(value)),
             headers: vec![("sync_id".into(), Bytes::from_static(b"s"))],
+            has_unreadable_headers: false,
         }
     }
 

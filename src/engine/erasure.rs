@@ -348,6 +348,7 @@ mod tests {
                 key: Some(Bytes::from_static(of_key.as_bytes())),
                 value: Some(Bytes::from(value)),
                 headers: headers.iter().map(header).collect(),
+                has_unreadable_headers: false,
             };
             let targets = [(table("leads"), vec![key.clone(), "7".to_owned()])];
             is_about(catalog, &letter, &targets, Some("ana@x.example"))

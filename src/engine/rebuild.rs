@@ -1,7 +1,8 @@
 //! Builds an index anew from the log, and from the store where the log lacks some, while the old one serves.
 //!
 //! A rebuild reads the log from where it begins in a consumer group of its own, and fills in what the store has where the
-//! log has lost its beginning or the new index holds fewer than the store: see [`fill`]. Then the
+//! log has lost its beginning or was replaced, or the new index holds fewer than the store or not each document of the
+//! old: see [`fill`]. It is refused where the new index still lacks documents of the old one that nobody erased. Otherwise the
 //! new index takes the old one's place in one step. What the ordinary drain had in hand at that moment may have gone
 //! into the old index only: so the rebuild reads on to the end that the log had after the change, and only then is
 //! the old index removed. The new index itself remembers the rebuild and the group how far it is, so a process that
@@ -10,17 +11,17 @@
 mod fill;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use self::fill::{Filled, FromTheFirst};
@@ -31,10 +32,19 @@ use crate::{
     fault::{Fault, FaultKind},
     index::{IndexName, Rebuild},
     log::{Extent, Position},
+    next_step::{NextStep, Remark},
+    store::{DrainBeat, NoticeKind},
 };
 
 /// How often it is looked how far a rebuild is.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How often a process says that it runs a rebuild, and for how long that is believed.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+const BELIEVED_FOR: Duration = Duration::from_secs(35);
+
+/// How long a rebuild may fail, or lie about, before that is a problem.
+const TOLD_AFTER: TimeDelta = TimeDelta::seconds(60);
 
 /// How a rebuild stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -45,6 +55,14 @@ pub enum RebuildPhase {
     /// The new index serves; what was under way meanwhile is being caught up on.
     Finishing,
     Done,
+    /// The old index serves on: documents of it could be made of nothing any more.
+    Refused,
+}
+
+impl RebuildPhase {
+    fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Refused)
+    }
 }
 
 /// A rebuild, as of now.
@@ -59,6 +77,8 @@ pub struct RebuildStatus {
     pub started_at: DateTime<Utc>,
     /// What went wrong last; it is tried again by itself.
     pub last_error: Option<String>,
+    /// Since when it has not come on; absent where it does.
+    pub failing_since: Option<DateTime<Utc>>,
 }
 
 impl RebuildStatus {
@@ -70,7 +90,40 @@ impl RebuildStatus {
             pending: None,
             started_at: rebuild.started_at,
             last_error: None,
+            failing_since: None,
         }
+    }
+
+    /// Takes over what the process tells that runs it; says so where none does.
+    fn hear(&mut self, beat: Option<&DrainBeat>, now: DateTime<Utc>) -> Option<Remark> {
+        if let Some(beat) = beat {
+            self.last_error.clone_from(&beat.last_error);
+            self.failing_since = beat.failing_since;
+            return None;
+        }
+        let index = self.index;
+        (now - self.started_at > TOLD_AFTER).then(|| {
+            let problem =
+                format!("the index {index} was begun to be made anew, and no process goes on with it");
+            Remark::new(problem, NextStep::StartWorker)
+        })
+    }
+
+    /// What is wrong with it, where it has been for long.
+    fn problem(&self, now: DateTime<Utc>) -> Option<Remark> {
+        let index = self.index;
+        let error = self.last_error.as_deref().unwrap_or("no error is known");
+        if self.phase == RebuildPhase::Refused {
+            return Some(format!("the index {index} was not made anew: {error}").into());
+        }
+        let since = self.failing_since.filter(|since| now - *since > TOLD_AFTER)?;
+        let since = since.format("%Y-%m-%dT%H:%M:%SZ");
+        Some(
+            format!(
+                "making the index {index} anew has failed since {since}, and the old one serves on: {error}"
+            )
+            .into(),
+        )
     }
 }
 
@@ -89,26 +142,10 @@ impl Rebuilds {
     /// Begins to build indices anew, or joins the rebuilds that are under way.
     ///
     /// # Errors
-    /// When documents would be lost, because neither the log nor the store has what they were made of; when log, store or
-    /// index can't be reached or refuse.
+    /// When store or index can't be reached or refuse.
     pub async fn begin(&self, indices: &[IndexName]) -> Result<Vec<RebuildStatus>, EngineError> {
         self.shared.ready_store().await?;
-        let extents = self.shared.log.extents().await?;
-        let (under_way, ledger) = (self.under_way().await?, self.shared.erased.ledger().await?);
-        for index in indices.iter().filter(|index| !under_way.contains(index)) {
-            let lost = fill::would_lose(&self.shared, *index, &extents).await?;
-            if lost > 0 {
-                return Err(EngineError::Invalid {
-                    field: "index",
-                    problem: format!(
-                        "{lost} documents of {index} would be lost: the log no longer holds what they were made of, and {0} \
-                         holds fewer than the index; bring them back into {0} first (a reconciliation appends every row \
-                         that the source has), or delete the index if it holds what it should not",
-                        self.shared.store.name()
-                    ),
-                });
-            }
-        }
+        let ledger = self.shared.erased.ledger().await?;
         let mut begun = Vec::new();
         for index in indices {
             let rebuild = self.shared.index.begin_rebuild(*index, ledger.version()).await?;
@@ -130,6 +167,26 @@ impl Rebuilds {
         Ok(self.shared.index.rebuilds().await?.into_iter().map(|rebuild| rebuild.index).collect())
     }
 
+    /// The rebuilds that are under way in whatever process, and those of this process that are over; with what is wrong.
+    pub(super) async fn judged(&self) -> Result<(Vec<RebuildStatus>, Vec<Remark>), Fault> {
+        let Shared { index, store, .. } = &*self.shared;
+        let mut all = self.latest();
+        let found = index.rebuilds().await?;
+        let others = found.iter().filter(|one| all.iter().all(|known| known.id != one.id));
+        let others: Vec<RebuildStatus> = others.map(RebuildStatus::of).collect();
+        let beats = if others.is_empty() { Vec::new() } else { store.drain_beats(BELIEVED_FOR).await? };
+        let now = Utc::now();
+        let mut problems = Vec::new();
+        for mut status in others {
+            let group = beat_of(status.id);
+            let beat = beats.iter().find(|beat| beat.consumer_group == group);
+            problems.extend(status.hear(beat, now));
+            all.push(status);
+        }
+        problems.extend(all.iter().filter_map(|status| status.problem(now)));
+        Ok((all, problems))
+    }
+
     /// Waits until the rebuilds of these indices are done, for at most `patience`.
     pub async fn wait_for(&self, indices: &[IndexName], patience: Duration) -> Vec<RebuildStatus> {
         let watched: Vec<_> = self
@@ -141,7 +198,7 @@ impl Rebuilds {
         let all_done = async {
             for mut status in watched.clone() {
                 // An error means that it ended with this process's work.
-                status.wait_for(|status| status.phase == RebuildPhase::Done).await.ok();
+                status.wait_for(|status| status.phase.is_over()).await.ok();
             }
         };
         tokio::time::timeout(patience, all_done).await.ok();
@@ -182,7 +239,7 @@ impl Rebuilds {
         let (sender, receiver) = watch::channel(RebuildStatus::of(&rebuild));
         rebuilds.insert(rebuild.index, receiver);
         let status = sender.borrow().clone();
-        let run = Run { shared: self.shared.clone(), rebuild, status: sender };
+        let run = Run { shared: self.shared.clone(), rebuild, status: sender, failed: Mutex::default() };
         self.shared.tasks.spawn(run.run(self.shared.closing.clone()));
         status
     }
@@ -197,6 +254,13 @@ struct Run {
     shared: Arc<Shared>,
     rebuild: Rebuild,
     status: watch::Sender<RebuildStatus>,
+    /// Why its steps had to be begun again, and since when they have been.
+    failed: Mutex<Option<(DateTime<Utc>, String)>>,
+}
+
+/// What tells others that a rebuild is run.
+fn beat_of(id: Uuid) -> String {
+    format!("rebuild-{id}")
 }
 
 /// How the steps of a rebuild ended.
@@ -204,6 +268,8 @@ enum Step {
     Done,
     /// What was built is not to be trusted.
     BeginAnew,
+    /// So many documents would be lost.
+    Refuse(usize),
 }
 
 impl Run {
@@ -214,7 +280,10 @@ impl Run {
             let drain = self.drain();
             let filled = stop.child_token();
             let filling = tokio::spawn(supervisor::keep_draining(drain.clone(), filled.clone()));
-            let next = self.run_once(&drain, &stop).await;
+            let next = tokio::select! {
+                next = self.run_once(&drain, &stop) => next,
+                () = self.keep_telling() => None,
+            };
             filled.cancel();
             filling.await.ok();
             let Some(next) = next else { break };
@@ -222,12 +291,32 @@ impl Run {
             self.status.send_replace(RebuildStatus::of(&next));
             self.rebuild = next;
         }
-        if !stop.is_cancelled() {
+        if !stop.is_cancelled() && !self.status.borrow().phase.is_over() {
             self.status.send_modify(|status| {
                 status.phase = RebuildPhase::Done;
                 status.pending = Some(0);
+                status.failing_since = None;
             });
             info!(index = %self.rebuild.index, rebuild = %self.rebuild.id, "rebuild is done");
+        }
+    }
+
+    /// Tells other processes, for as long as it is awaited.
+    async fn keep_telling(&self) {
+        loop {
+            let status = self.status.borrow().clone();
+            let beat = DrainBeat {
+                consumer_group: beat_of(self.rebuild.id),
+                owner: self.shared.settings.owner.clone(),
+                state: "running".to_owned(),
+                failing_since: status.failing_since,
+                last_error: status.last_error,
+                seen_at: DateTime::UNIX_EPOCH,
+            };
+            if let Err(fault) = self.shared.store.report_drains(&[beat]).await {
+                debug!(error = %fault, "how the rebuild is could not be told");
+            }
+            tokio::time::sleep(TELL_EVERY).await;
         }
     }
 
@@ -257,6 +346,7 @@ impl Run {
                 match self.steps(drain).await {
                     Ok(Step::Done) => Ok(None),
                     Ok(Step::BeginAnew) => self.begin_anew().await.map(Some),
+                    Ok(Step::Refuse(lost)) => self.refuse(lost).await.map(|()| None),
                     // Another process that ran it too was faster, or began it anew.
                     Err(fault) if fault.kind == FaultKind::Invalid => {
                         let rebuilds = self.shared.index.rebuilds().await?;
@@ -270,11 +360,32 @@ impl Run {
                 Err(fault) => {
                     let pause = backoff.next_pause(fault.retry_after);
                     warn!(%index, error = %fault, ?pause, "rebuild backs off");
-                    self.status.send_modify(|status| status.last_error = Some(fault.to_string()));
+                    let since = self.lock_failed().as_ref().map_or_else(Utc::now, |(since, _)| *since);
+                    *self.lock_failed() = Some((since, fault.to_string()));
+                    self.status.send_modify(|status| {
+                        status.last_error = Some(fault.to_string());
+                        status.failing_since = Some(since);
+                    });
                     stop.run_until_cancelled(tokio::time::sleep(pause)).await;
                 }
             }
         }
+    }
+
+    async fn refuse(&self, lost: usize) -> Result<(), Fault> {
+        let fault = fill::refusal(&self.shared, self.rebuild.index, lost).await?;
+        self.shared.index.end_rebuild(&self.rebuild).await?;
+        warn!(index = %self.rebuild.index, rebuild = %self.rebuild.id, error = %fault, "rebuild is refused");
+        self.status.send_modify(|status| {
+            status.phase = RebuildPhase::Refused;
+            status.pending = None;
+            status.last_error = Some(fault.to_string());
+        });
+        Ok(())
+    }
+
+    fn lock_failed(&self) -> MutexGuard<'_, Option<(DateTime<Utc>, String)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn begin_anew(&self) -> Result<Rebuild, Fault> {
@@ -301,16 +412,22 @@ impl Run {
             let stored = fill::stored(&self.shared, self.rebuild.index).await?;
             self.read_up_to(drain, log.extents().await?).await?;
             let is_cut = fill::is_cut(&log.extents().await?);
-            if is_cut || fill::built(&*drain.sink, self.rebuild.index).await? < stored {
+            let is_less = fill::built(&*drain.sink, self.rebuild.index).await? < stored;
+            if is_cut || is_less || self.was_log_replaced().await? || !self.lost(drain).await?.is_empty() {
                 let told = |left| self.status.send_modify(|status| status.pending = Some(left));
                 if fill::fill(&self.shared, &self.rebuild, &*drain.sink, &told).await? == Filled::Overtaken {
                     return Ok(Step::BeginAnew);
                 }
                 self.read_up_to(drain, log.extents().await?).await?;
+                let lost = self.lost(drain).await?.len();
+                if lost > 0 {
+                    return Ok(Step::Refuse(lost));
+                }
             }
             fail_point::pass("rebuild.filled");
             index.serve_rebuilt(&self.rebuild).await?;
             fail_point::pass("rebuild.served");
+            *self.lock_failed() = None;
             self.status.send_modify(|status| status.phase = RebuildPhase::Finishing);
         }
         // Taken after the change: whatever went into the old index only lies before it.
@@ -319,6 +436,24 @@ impl Run {
         index.end_rebuild(&self.rebuild).await?;
         fail_point::pass("rebuild.ended");
         Ok(Step::Done)
+    }
+
+    /// What the old index has and the new one has not, though it has read the log to its end.
+    async fn lost(&self, drain: &Drain) -> Result<HashSet<String>, Fault> {
+        let before = fill::lacking(&self.shared, &self.rebuild, &*drain.sink).await?;
+        if before.is_empty() {
+            return Ok(before);
+        }
+        // What the old index had from the log until here is in both now; what came since is in one of the two questions only.
+        self.read_up_to(drain, self.shared.log.extents().await?).await?;
+        let after = fill::lacking(&self.shared, &self.rebuild, &*drain.sink).await?;
+        Ok(before.intersection(&after).cloned().collect())
+    }
+
+    /// Whether the log is known to be another than the one that store and index were first filled from.
+    async fn was_log_replaced(&self) -> Result<bool, Fault> {
+        let noticed = self.shared.store.notices(DateTime::UNIX_EPOCH).await?;
+        Ok(noticed.iter().any(|notice| matches!(notice.kind, NoticeKind::LogReplaced | NoticeKind::LogCut)))
     }
 
     async fn read_up_to(&self, drain: &Drain, ends: Vec<Extent>) -> Result<(), Fault> {
@@ -331,8 +466,9 @@ impl Run {
             let report = drain.stats.report();
             self.status.send_modify(|status| {
                 status.pending = Some(pending);
-                status.last_error =
-                    report.last_error.filter(|_| !matches!(report.state, super::DrainState::Running));
+                let of_drain = report.failing_since.zip(report.last_error);
+                (status.failing_since, status.last_error) =
+                    of_drain.or_else(|| self.lock_failed().clone()).unzip();
             });
             if pending == 0 {
                 return Ok(());
@@ -376,5 +512,45 @@ mod tests {
         assert_eq!(pending(&ends, &[]), 52, "nothing is read, and an empty partition has nothing to read");
         assert_eq!(pending(&ends, &[at(0, 20), at(2, 9)]), 30);
         assert_eq!(pending(&ends, &[at(0, 90), at(2, 9)]), 0, "further than the ends");
+    }
+
+    #[test]
+    fn a_rebuild_that_nobody_runs_or_that_fails_for_long_or_is_refused_is_told() {
+        let now = Utc::now();
+        let begun = RebuildStatus {
+            id: Uuid::nil(),
+            index: IndexName::Eventos,
+            phase: RebuildPhase::Building,
+            pending: None,
+            started_at: now - TimeDelta::minutes(5),
+            last_error: None,
+            failing_since: None,
+        };
+        let beat = |failing: Option<i64>| DrainBeat {
+            consumer_group: beat_of(Uuid::nil()),
+            owner: "o".to_owned(),
+            state: "running".to_owned(),
+            failing_since: failing.map(|seconds| now - TimeDelta::seconds(seconds)),
+            last_error: failing.map(|_| "read-only".to_owned()),
+            seen_at: now,
+        };
+        let told = |beat: Option<DrainBeat>, mut status: RebuildStatus| {
+            let lies = status.hear(beat.as_ref(), now);
+            lies.or_else(|| status.problem(now)).map(|remark| remark.to_string()).unwrap_or_default()
+        };
+        assert!(told(None, begun.clone()).contains("no process goes on with it; start a process"));
+        let just_begun = RebuildStatus { started_at: now, ..begun.clone() };
+        assert_eq!(told(None, just_begun), "");
+        assert_eq!(told(Some(beat(None)), begun.clone()), "");
+        assert_eq!(told(Some(beat(Some(30))), begun.clone()), "", "it may pass");
+        let failing = told(Some(beat(Some(90))), begun.clone());
+        assert!(failing.contains("has failed since") && failing.ends_with(": read-only"), "{failing}");
+        let refused = RebuildStatus {
+            phase: RebuildPhase::Refused,
+            last_error: Some("3 would be lost".to_owned()),
+            ..begun
+        };
+        let refused = refused.problem(now).expect("told").to_string();
+        assert_eq!(refused, "the index eventos was not made anew: 3 would be lost");
     }
 }

@@ -86,7 +86,14 @@ impl DrainReport {
     /// What is wrong with it, where it is not well.
     pub(super) fn problem(&self) -> String {
         let error = self.last_error.as_deref().unwrap_or("no error yet");
-        format!("the drain into {} is {}: {error}", self.sink, self.state.as_str())
+        let since =
+            self.failing_since.map(|since| format!(", failing since {}", since.format("%Y-%m-%dT%H:%M:%SZ")));
+        format!(
+            "the drain into {} is {}{}: {error}",
+            self.sink,
+            self.state.as_str(),
+            since.unwrap_or_default()
+        )
     }
 
     /// It does its work, is about to, or was told not to.
@@ -192,10 +199,15 @@ impl DrainStats {
     pub(super) fn set_state(&self, state: DrainState) {
         let mut inner = self.lock();
         inner.report.state = state;
-        // One that starts again has not worked yet.
-        if !matches!(state, DrainState::Starting | DrainState::BackingOff) {
+        // One that runs again has not worked yet: it may fail at the same record. One that is paused is to do nothing.
+        if state == DrainState::Paused {
             inner.report.failing_since = None;
         }
+    }
+
+    /// Nothing is left to apply.
+    pub(super) fn caught_up(&self) {
+        self.lock().report.failing_since = None;
     }
 
     pub(super) fn set_partitions(&self, partitions: Vec<i32>) {
@@ -271,9 +283,15 @@ mod tests {
         stats.failed(&Fault::transient("postgres", "no connection", "start it"));
         assert_eq!(stats.report().state, DrainState::BackingOff);
         let since = stats.report().failing_since.expect("it fails");
-        stats.set_state(DrainState::Starting);
+        for state in [DrainState::Starting, DrainState::Running, DrainState::Stopped, DrainState::Starting] {
+            stats.set_state(state);
+            assert_eq!(stats.report().failing_since, Some(since), "{state:?} is no success");
+        }
         stats.failed(&Fault::transient("postgres", "no connection", "start it"));
-        assert_eq!(stats.report().failing_since, Some(since), "starting anew is no success");
+        assert_eq!(stats.report().failing_since, Some(since));
+        assert!(stats.report().problem().contains("failing since 2"), "{}", stats.report().problem());
+        stats.caught_up();
+        assert_eq!(stats.report().failing_since, None);
         let applied = Applied { inserted: 5, duplicates: 1, ..Applied::default() };
         stats.applied(&[], &[], applied, Duration::from_millis(3));
         let report = stats.report();
@@ -292,6 +310,7 @@ mod tests {
             key: None,
             value: None,
             headers: Vec::new(),
+            has_unreadable_headers: false,
         };
         let changed_at = [Utc::now() - chrono::TimeDelta::seconds(20)];
         let took = Duration::from_millis(30);

@@ -14,11 +14,11 @@ use uuid::Uuid;
 use super::{
     Alerts, Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
     ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus,
-    counts::Counts,
+    counts::{Counts, Events},
     shared::Shared,
     standing::{Standing, Standings},
     stats::DrainReport,
-    tables::{Facts, Judged, blindness},
+    tables::{Facts, Judged, SETTLED_AFTER, blindness},
 };
 use crate::{
     domain::TableName,
@@ -70,7 +70,7 @@ pub struct PipelineStatus {
     pub dead_letters: Option<u64>,
     /// The latest syncs, newest first.
     pub recent_syncs: Vec<RecentSync>,
-    /// Rebuilds of indices that this process runs or ran.
+    /// Rebuilds of indices that are under way, in whatever process, and those that this process ran.
     pub rebuilds: Vec<RebuildStatus>,
     pub checked_at: DateTime<Utc>,
 }
@@ -242,6 +242,7 @@ impl Inspection {
             alerts,
             notices,
             made,
+            rebuilds,
         ) = tokio::join!(
             self.source_status(),
             self.log_status(),
@@ -254,6 +255,7 @@ impl Inspection {
             within(of_store, self.alerts.problems()),
             within(of_store, store.notices(Utc::now() - TOLD_FOR)),
             within(of_store, store.identities()),
+            within(self.shared.index.name(), self.rebuilds.judged()),
         );
         let now = Utc::now();
         let mut status = PipelineStatus {
@@ -292,6 +294,9 @@ impl Inspection {
             return status;
         }
         let mut faults = Vec::new();
+        let rebuilds = or_fault(rebuilds, &mut faults).unwrap_or_default();
+        status.rebuilds = rebuilds.0;
+        status.problems.extend(rebuilds.1);
         faults.extend(dead_letters.err().into_iter().chain(standings.untold.clone()));
         faults.extend(standings.sinks.iter().filter_map(|sink| sink.lag.as_ref().err().cloned()));
         let (recent, latest) = (or_fault(recent, &mut faults), or_fault(latest, &mut faults));
@@ -310,6 +315,17 @@ impl Inspection {
         self.judge_tables(&mut status, &standings, latest.as_deref(), is_new).await;
         let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
         status.problems.extend(overdue.chain(alerts));
+        self.judge_letters(&mut status).await;
+        status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));
+        without_repetition(&mut status.problems);
+        without_repetition(&mut status.warnings);
+        status.healthy = status.problems.is_empty();
+        status
+    }
+
+    /// Dead letters that wait.
+    async fn judge_letters(&self, status: &mut PipelineStatus) {
+        let of_store = self.shared.store.name();
         if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
             let refusers = within(of_store, self.letters.refusers()).await.unwrap_or_default();
             let refusers = if refusers.is_empty() { refusers } else { format!(": {refusers}") };
@@ -319,11 +335,6 @@ impl Inspection {
             );
             status.warnings.push(Remark::new(problem, NextStep::SettleLetters));
         }
-        status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));
-        without_repetition(&mut status.problems);
-        without_repetition(&mut status.warnings);
-        status.healthy = status.problems.is_empty();
-        status
     }
 
     /// How each table stands. `is_new`: whether a fault is not told already by the part that has it.
@@ -337,6 +348,16 @@ impl Inspection {
         let last_end = latest.iter().flat_map(|syncs| syncs.iter()).filter_map(|sync| sync.finished_at).max();
         let counted = self.counts.latest(last_end).await;
         let now = status.checked_at;
+        let is_behind = standings.sinks.iter().any(|sink| sink.summary().total != Some(0));
+        if let Some(events) = self.counts.events().filter(|_| !is_behind) {
+            let is_erased =
+                counted.values().any(|table| table.store.as_ref().is_ok_and(|tally| tally.erased > 0));
+            match judge_events(events, last_end, &self.shared.sinks.each_ref().map(|sink| sink.name())) {
+                // Somebody may be left there who was erased.
+                Some(surplus) if is_erased => status.problems.push(surplus),
+                surplus => status.warnings.extend(surplus),
+            }
+        }
         for table in self.shared.catalog.tables() {
             let of_table = |schedule: &&ScheduleStatus| schedule.table == table.name();
             let facts = Facts {
@@ -426,6 +447,18 @@ fn judge_sinks(status: &mut PipelineStatus, standings: &Standings) {
             (_, None) => {}
         }
     }
+}
+
+/// Events that the index has and the store has not, although all is applied and no letter explains them.
+fn judge_events(events: Events, last_end: Option<DateTime<Utc>>, sinks: &[&str; 2]) -> Option<Remark> {
+    if last_end.is_none_or(|ended| events.at - ended <= SETTLED_AFTER) {
+        return None;
+    }
+    let surplus = events.index.checked_sub(events.store + events.letters).filter(|surplus| *surplus > 0)?;
+    let problem = format!("{} has {surplus} events that {} has not", sinks[1], sinks[0]);
+    let advice = "where an erasure was not complete, make it again; otherwise make the index of the events anew: what is in neither \
+                  the log nor the store is named then";
+    Some(Remark::new(problem, advice))
 }
 
 async fn sink_status(sink: &dyn Sink) -> PartStatus {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// An index shows what was applied within seconds; until then a count that lacks rows tells nothing.
-const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(6);
+pub(super) const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(6);
 
 /// A table, place by place. What is absent is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -220,6 +220,16 @@ impl Facts<'_> {
             if held + tally.parked < appended {
                 let problem = format!("{sink} has {held} of the {appended} rows of {table} that were read");
                 judged.problems.push(Remark::new(problem, NextStep::Reconcile { table }));
+            } else if sink == self.sinks[1] && held > appended.max(tally.entities) {
+                // An erasure that was not complete, another setup's documents, or what somebody wrote by hand.
+                let surplus = held - appended.max(tally.entities);
+                let problem =
+                    format!("{sink} has {surplus} rows of {table} that nobody read, or that were erased");
+                judged.problems.push(Remark::new(problem, NextStep::Reconcile { table }));
+            } else if held > appended {
+                let surplus = held - appended;
+                let problem = format!("{sink} has {surplus} rows of {table} that no sync read");
+                judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table }));
             }
         }
     }
@@ -339,6 +349,7 @@ mod tests {
             ([60, 50, 50, 50, 4], "6 of 60 rows of leads at the source were read by no sync"),
             ([50, 41, 50, 50, 0], "postgres has 41 of the 50 rows of leads that were read; reconcile"),
             ([50, 50, 0, 50, 0], "elasticsearch has 0 of the 50 rows"),
+            ([50, 50, 53, 50, 0], "elasticsearch has 3 rows of leads that nobody read, or that were erased"),
             ([20, 50, 50, 50, 0], "the source shows 20 rows of leads, and 50 were read from it before"),
             ([0, 5, 5, 5, 0], "the source shows 0 rows of leads, and 5 were read from it before"),
         ] {

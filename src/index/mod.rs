@@ -311,6 +311,15 @@ pub struct Rebuild {
     pub erasures: Uuid,
 }
 
+/// Documents of the index that serves which the one that is built has not.
+#[derive(Debug, Default)]
+pub struct Lacking {
+    /// An entity's by its key, and without its content.
+    pub documents: Vec<Hit>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
 /// The index port.
 #[async_trait]
 pub trait Index: Sink {
@@ -380,6 +389,13 @@ pub trait Index: Sink {
 
     /// What writes into the index that is being built, shows and counts what is in it, and touches nothing else.
     fn rebuild_sink(&self, rebuild: &Rebuild) -> Arc<dyn Sink>;
+
+    /// What is visible in the index that serves and not in the one that is built, of the next documents behind `after`;
+    /// nothing where what serves can't be read.
+    ///
+    /// # Errors
+    /// When the index can't be reached, or the rebuild is over.
+    async fn lacking_in(&self, rebuild: &Rebuild, after: Option<&str>) -> Result<Lacking, Fault>;
 
     /// Lets the new index serve in place of the old one, in one step. Repeating it changes nothing.
     ///

@@ -49,6 +49,8 @@ pub struct Record {
     /// `None` for a tombstone.
     pub value: Option<Bytes>,
     pub headers: Vec<(String, Bytes)>,
+    /// It has some that are no text; none of them are in `headers`.
+    pub has_unreadable_headers: bool,
 }
 
 /// The header of a record whose content was erased.

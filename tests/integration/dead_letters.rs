@@ -7,8 +7,10 @@ use crate::support::table;
 use crate::support::{
     Pipeline,
     client::Client,
-    events::only_an_index_takes,
-    eventually, request,
+    events::{manual, only_an_index_takes},
+    eventually,
+    raw_kafka::produce_with_header,
+    request,
     rows::{leads, minutes_ago, object, produce},
     sync,
 };
@@ -142,5 +144,36 @@ async fn a_client_lists_replays_and_discards_letters_through_the_tools() {
     }
     assert!(client.refusal("list_dead_letters", json!({"cursor": "?"})).await.contains("cursor:"));
     client.close().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_headers_name_is_no_text_is_parked_with_its_bytes_and_its_neighbours_are_applied() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(3));
+    let engine = pipeline.engine().await;
+    engine.prepare().await.expect("prepared");
+    let topic = &pipeline.variables["KAFKA_TOPIC"];
+    let event = |number| manual(number, json!({})).event.encode();
+    let unreadable = event(1);
+    produce_with_header(topic, &unreadable, b"\xff\xfe", Some(b"v")).await;
+    produce_with_header(topic, &event(2), b"origem", None).await;
+    produce_with_header(topic, &event(3), b"origem", Some(b"\xff\0")).await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 5, "three leads and two events");
+    eventually("both sinks parked it", async || engine.letters.open_count().await.expect("a count") == 2)
+        .await;
+    let page = engine.letters.page(&LetterFilter::default(), None, 10).await.expect("letters");
+    for letter in &page.letters {
+        assert_eq!(letter.record.value.as_ref(), Some(&unreadable), "its bytes");
+        let reason = letter.header("error").expect("a reason");
+        assert!(reason.contains("a name that is not UTF-8"), "{reason}");
+    }
+    let all = Selection::Open { sink: Some("postgres".to_owned()), limit: 10 };
+    let outcome = engine.letters.replay(&all, "ana").await.expect("replayed");
+    engine.drains.wait_for(&outcome.targets, std::time::Duration::from_mins(1)).await.expect("drained");
+    assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 6);
+    engine.shut_down().await;
     pipeline.clean_up().await;
 }

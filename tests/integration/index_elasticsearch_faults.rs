@@ -6,7 +6,7 @@ use serde_json::json;
 use sluice::{
     domain::Catalog,
     fault::FaultKind,
-    index::elasticsearch::EsIndex,
+    index::{Index, elasticsearch::EsIndex},
     log::StartAt,
     sink::{Applied, ApplyError, Sink},
 };
@@ -38,7 +38,7 @@ async fn an_empty_batch_asks_nothing_of_the_server() {
 
 #[tokio::test]
 async fn a_claim_reads_on_from_the_groups_offsets() {
-    let server = FakeHttp::start(|_, _| Reply::Hang).await;
+    let server = FakeHttp::start(|_, _| Reply::Answer(200, "{}")).await;
     let index = EsIndex::connect(&settings(&server.url, ""), Catalog::built_in()).expect("settings");
     let claims = index.claim(LOG, &[3, 5]).await.expect("claims");
     assert_eq!(claims.iter().map(|claim| claim.partition).collect::<Vec<_>>(), [3, 5]);
@@ -206,4 +206,49 @@ async fn an_answer_that_is_lost_after_the_write_costs_nothing_but_a_repetition()
     assert_eq!(fault(&index, events.clone()).await.kind, FaultKind::Transient);
     let outcome = applied(&index, events).await;
     assert_eq!(outcome, Applied { duplicates: 2, stale: 1, ..Applied::default() });
+}
+
+#[tokio::test]
+async fn an_index_that_goes_while_somebody_is_erased_keeps_none_of_the_others_from_being_erased() {
+    const FOUND: &str = r#"{"hits":{"hits":[{"_id":"7"}]}}"#;
+    const NONE: &str = r#"{"hits":{"hits":[]}}"#;
+    const DELETED: &str = r#"{"errors":false,"items":[{"delete":{"status":200}}]}"#;
+    let old = r#"{"eventos-000001":{"aliases":{"eventos":{}},"settings":{"index":{"uuid":"a"}}}}"#;
+    let new = r#"{"eventos-000002":{"aliases":{"eventos":{}},"settings":{"index":{"uuid":"b"}}}}"#;
+    let leads = r#"{"leads-000001":{"aliases":{"leads":{}},"settings":{"index":{"uuid":"c"}}}}"#;
+    let deleted = std::sync::Mutex::new(Vec::<String>::new());
+    let listed = std::sync::atomic::AtomicUsize::new(0);
+    let server = FakeHttp::start(move |_, request| {
+        let mut deleted = deleted.lock().expect("no panic");
+        let name = request.path.trim_start_matches('/').split(['/', '?']).next().unwrap_or_default();
+        if request.path.starts_with("/eventos-*") {
+            // A rebuild ends between the first two looks.
+            let looks = listed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            return Reply::Answer(200, if looks == 0 { old } else { new });
+        }
+        match name {
+            "leads-*" => Reply::Answer(200, leads),
+            "eventos-000001" => Reply::Answer(404, r#"{"error":{"type":"index_not_found_exception"}}"#),
+            "_bulk" => {
+                deleted.push(String::from_utf8_lossy(&request.body).into_owned());
+                Reply::Answer(200, DELETED)
+            }
+            _ if request.path.contains("_search") => {
+                let is_gone = deleted.iter().any(|body| body.contains(name));
+                Reply::Answer(200, if is_gone { NONE } else { FOUND })
+            }
+            _ => Reply::Answer(200, "{}"),
+        }
+    })
+    .await;
+    let index = EsIndex::connect(&settings(&server.url, ""), Catalog::built_in()).expect("settings");
+    let leads = Catalog::built_in().get("leads").expect("leads");
+    assert_eq!(
+        index.erase(leads, &["7".to_owned()]).await.expect("erased"),
+        2,
+        "the new events' and the lead's"
+    );
+    let bodies: String =
+        server.requests().iter().flat_map(crate::support::fake_http::Request::lines).collect();
+    assert!(bodies.contains("eventos-000002") && bodies.contains("leads-000001"), "{bodies}");
 }

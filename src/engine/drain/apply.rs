@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{
-    LOOK_EVERY, Session,
+    LOOK_EVERY, STANDS_BY_AFTER, Session,
     batch::{self, Batch, Decoded, Read},
 };
 use crate::{
@@ -65,14 +65,16 @@ impl Session<'_> {
         }
     }
 
-    /// Moves past offsets that no reader is ever given, once nothing else is left: they are no lag.
-    pub(super) async fn pass_holes(&mut self) -> Result<(), Fault> {
+    /// Moves past offsets that no reader is ever given, once nothing else is left: they are no lag. Whether it was found
+    /// that nothing is left.
+    pub(super) async fn pass_holes(&mut self) -> Result<bool, Fault> {
         if self.passed.elapsed() < LOOK_EVERY {
-            return Ok(());
+            return Ok(false);
         }
         self.passed = Instant::now();
         let extents = self.drain.log.extents().await?;
         let mut spans = Vec::new();
+        let mut has_all = !self.held.is_empty() || self.opened.elapsed() >= STANDS_BY_AFTER;
         for extent in &extents {
             let Some(held) = self.held.get(&extent.partition).filter(|held| held.next < extent.high) else {
                 continue;
@@ -87,10 +89,12 @@ impl Session<'_> {
                     first: held.next,
                     next: extent.high,
                 });
+            } else {
+                has_all = false;
             }
         }
         if spans.is_empty() {
-            return Ok(());
+            return Ok(has_all);
         }
         let batch = SinkBatch { events: Vec::new(), spans };
         match self.drain.sink.apply(&self.log_id, &batch).await {
@@ -102,7 +106,7 @@ impl Session<'_> {
             // Nothing to reject.
             Err(ApplyError::Rejected(_)) => {}
         }
-        Ok(())
+        Ok(has_all)
     }
 
     /// The sink stands where these spans end.

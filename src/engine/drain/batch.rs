@@ -87,6 +87,10 @@ fn decode(catalog: Catalog, record: &Record) -> Decoded {
         return Decoded::Empty;
     }
     let position = Position { partition: record.partition, offset: record.offset };
+    if record.has_unreadable_headers {
+        let reason = "a header of the record has a name that is not UTF-8, so its headers can't be read";
+        return Decoded::Undecodable(Rejection { position, reason: reason.to_owned() });
+    }
     let decoded = Event::decode(record.value.as_ref()).map_err(|error| error.to_string());
     let known = decoded.and_then(|event| match event.table(catalog) {
         Ok(table) => Ok((event, table)),
@@ -154,6 +158,7 @@ mod tests {
             key: None,
             value: Some(Bytes::copy_from_slice(value)),
             headers: Vec::new(),
+            has_unreadable_headers: false,
         }
     }
 

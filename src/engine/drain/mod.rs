@@ -49,6 +49,9 @@ const MIN_BATCH: usize = 100;
 /// and begins again at most a few times.
 const REFUSED_FOR: Duration = Duration::from_mins(1);
 
+/// How long a run without a partition is taken to be still joining its group; afterwards it stands by.
+const STANDS_BY_AFTER: Duration = Duration::from_secs(30);
+
 /// How long reading a failed batch again may take: longer, and its records are gone from the log.
 const READ_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -86,6 +89,8 @@ struct Session<'a> {
     log_id: String,
     /// When it was last looked whether `reading` still holds.
     looked: Instant,
+    /// When this run began.
+    opened: Instant,
     /// When it was last looked whether nothing but holes is left.
     passed: Instant,
     /// It does not: this run ends, and the next one begins anew.
@@ -197,6 +202,7 @@ impl Drain {
             unmet: Some(reading.clone()),
             reading,
             looked: Instant::now(),
+            opened: Instant::now(),
             passed: Instant::now(),
             replaced: false,
             reader,
@@ -283,7 +289,9 @@ impl Session<'_> {
                 self.forget(&partitions);
             }
             Delivery::Idle if !self.owes_a_batch() && !self.is_refused_for_long() => {
-                self.pass_holes().await?;
+                if self.pass_holes().await? {
+                    self.drain.stats.caught_up();
+                }
                 self.succeeded();
             }
             Delivery::Idle | Delivery::Records(_) => {}

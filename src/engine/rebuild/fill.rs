@@ -5,22 +5,26 @@
 //! ledger of erasures forbids is not written; where somebody was erased since the rebuild began, a process that is gone
 //! may have written of them just then, so the rebuild begins anew.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
+use serde_json::Value;
 use tracing::info;
 
 use crate::{
     domain::{Entidade, Event, Table},
-    engine::{lag, reading::Reading, shared::Shared},
-    fault::{Fault, FaultKind},
+    engine::{reading::Reading, shared::Shared},
+    fault::Fault,
     identity::Identity,
-    index::{IndexName, Rebuild},
-    log::{Extent, Log, Position, StartAt, records_in},
+    index::{Hit, IndexName, Rebuild},
+    log::{Extent, Log, Position, StartAt},
     next_step::NextStep,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
     store::{EventFilter, EventOrder, StoredEvent},
 };
+
+/// So many lost documents are counted.
+const MAX_NAMED: usize = 10_000;
 
 /// Events read and written at a time.
 const PAGE: u32 = 200;
@@ -51,25 +55,63 @@ fn count_of(counts: Vec<(String, u64)>, name: &str) -> u64 {
     counts.into_iter().find(|(counted, _)| counted == name).map(|(_, count)| count).unwrap_or_default()
 }
 
-/// How many documents would be lost if an index were made anew: those that neither the log nor the store can have. None as
-/// long as the log holds its beginning.
-pub(super) async fn would_lose(shared: &Shared, index: IndexName, extents: &[Extent]) -> Result<u64, Fault> {
-    let held = match shared.index.counts().await {
-        Ok(counts) => count_of(counts, index.as_str()),
-        // It is still to be made.
-        Err(fault) if fault.kind == FaultKind::Misconfigured => 0,
-        Err(fault) => return Err(fault),
+/// The documents of the index that serves which the one that is built has not, but for those of the erased; not many more
+/// than [`MAX_NAMED`].
+pub(super) async fn lacking(
+    shared: &Shared,
+    rebuild: &Rebuild,
+    sink: &dyn Sink,
+) -> Result<HashSet<String>, Fault> {
+    shared.index.make_visible().await?;
+    sink.make_visible().await?;
+    let ledger = shared.erased.ledger().await?;
+    let is_erased = |document: &Hit| match rebuild.index {
+        IndexName::Entities(table) => ledger.holds(table, &document.id),
+        IndexName::Eventos => {
+            let table = document.source.get("tipo_evento").and_then(Value::as_str);
+            let table = table.and_then(|entity| shared.catalog.of_entity(entity));
+            let key = document.source.get("entidade").and_then(|entity| entity.get("id")?.as_str());
+            table.zip(key).is_some_and(|(table, key)| ledger.holds(table, key))
+        }
     };
-    if !is_cut(extents) && records_in(extents) >= held {
-        return Ok(0);
+    let (mut lacking, mut after) = (HashSet::new(), None);
+    loop {
+        let page = shared.index.lacking_in(rebuild, after.as_deref()).await?;
+        let left = page.documents.into_iter().filter(|document| !is_erased(document));
+        lacking.extend(left.map(|document| document.id));
+        after = page.next;
+        if after.is_none() || lacking.len() >= MAX_NAMED {
+            return Ok(lacking);
+        }
     }
-    let store = &*shared.store;
-    let reading = Reading::of(&*shared.log, store, &shared.group_of(store)).await?;
-    let standing = lag::standing(&*shared.log, &reading.log.to_string(), store, &reading.group).await?;
-    let ends = extents.iter().map(|end| Position { partition: end.partition, offset: end.high });
-    let unread = lag::pending(&standing, &ends.collect::<Vec<_>>());
-    let could_be = stored(shared, index).await? + u64::try_from(unread).unwrap_or_default();
-    Ok(held.saturating_sub(could_be))
+}
+
+/// Why an index is not made anew, and what to do.
+pub(super) async fn refusal(shared: &Shared, index: IndexName, lost: usize) -> Result<Fault, Fault> {
+    let store = shared.store.name();
+    let mut parked = 0;
+    if let IndexName::Entities(table) = index {
+        let (log, letters) = tokio::try_join!(shared.log.identity(), shared.log.dead_letters_identity())?;
+        parked = shared.store.tally(&log.to_string(), &letters.to_string(), table).await?.parked;
+    }
+    let more = if lost >= MAX_NAMED { " or more" } else { "" };
+    let mut problem = format!(
+        "{lost}{more} documents of {index} would be lost: neither the log nor {store} holds what they were made of any more; \
+         the index stays as it is"
+    );
+    let advice = match index {
+        IndexName::Entities(_) if parked > 0 => {
+            problem += "; rows that the store refused wait as dead letters: ";
+            problem += &parked.to_string();
+            NextStep::SettleLetters
+        }
+        IndexName::Entities(table) => NextStep::Reconcile { table: table.name().to_owned() },
+        IndexName::Eventos => format!(
+            "bring what {store} had back from a backup, or delete the index if what it alone holds is to go"
+        )
+        .into(),
+    };
+    Ok(Fault::misconfigured(shared.index.name(), problem, advice))
 }
 
 /// Whether the log no longer holds its beginning.

@@ -2,7 +2,7 @@
 //!
 //! They are found and deleted by their ids: a server need not have the module that deletes by query.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -22,31 +22,69 @@ const KEYS: usize = 1_000;
 /// Documents found, and deleted, at a time.
 const DOCUMENTS: u32 = 1_000;
 
-/// From every index of the alias, also those that are being built. What was written before is found: each is refreshed
-/// first.
+/// From every index of the aliases, also those that are being built. What was written before is found: each is refreshed
+/// first. What fails keeps none of the others from being erased.
 pub(super) async fn erase(
     client: &Client,
     names: &Names,
     table: Table,
     keys: &[String],
 ) -> Result<u64, Fault> {
-    let mut erased = 0;
+    let (mut erased, mut failed) = (0, None);
     for index in [IndexName::Eventos, IndexName::Entities(table)] {
-        for name in rebuild::names_of(client, &names.alias(index)).await? {
-            for keys in keys.chunks(KEYS) {
-                let query = match index {
-                    IndexName::Eventos => json!({ "bool": { "filter": [
-                        { "term": { "tipo_evento.keyword": table.entity } },
-                        { "terms": { "entidade.id": keys } },
-                    ]}}),
-                    IndexName::Entities(_) => {
-                        let ids: Vec<_> = keys.iter().map(|key| server_id(key)).collect();
-                        json!({ "ids": { "values": ids } })
+        let alias = names.alias(index);
+        let mut done = HashSet::new();
+        // A rebuild makes and removes indices meanwhile: until there is none that was not looked at.
+        loop {
+            let listed = match rebuild::names_of(client, &alias).await {
+                Ok(listed) => listed,
+                Err(fault) => {
+                    failed.get_or_insert(fault);
+                    break;
+                }
+            };
+            let new: Vec<String> = listed.into_iter().filter(|name| done.insert(name.clone())).collect();
+            if new.is_empty() {
+                break;
+            }
+            for name in new {
+                match erase_in(client, &name, index, table, keys).await {
+                    Ok(count) => erased += count,
+                    Err(fault) => {
+                        // With an index that is gone, all that was in it is.
+                        let is_there =
+                            rebuild::names_of(client, &alias).await.map(|names| names.contains(&name));
+                        if is_there.unwrap_or(true) {
+                            failed.get_or_insert(fault);
+                        }
                     }
-                };
-                erased += erase_found(client, &name, &query).await?;
+                }
             }
         }
+    }
+    failed.map_or(Ok(erased), Err)
+}
+
+async fn erase_in(
+    client: &Client,
+    name: &str,
+    index: IndexName,
+    table: Table,
+    keys: &[String],
+) -> Result<u64, Fault> {
+    let mut erased = 0;
+    for keys in keys.chunks(KEYS) {
+        let query = match index {
+            IndexName::Eventos => json!({ "bool": { "filter": [
+                { "term": { "tipo_evento.keyword": table.entity } },
+                { "terms": { "entidade.id": keys } },
+            ]}}),
+            IndexName::Entities(_) => {
+                let ids: Vec<_> = keys.iter().map(|key| server_id(key)).collect();
+                json!({ "ids": { "values": ids } })
+            }
+        };
+        erased += erase_found(client, name, &query).await?;
     }
     Ok(erased)
 }

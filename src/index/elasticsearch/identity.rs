@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PART, client::Client, templates::Names};
+use super::{PART, client::Client, schema, templates::Names};
 use crate::{fault::Fault, identity::Identity, next_step::NextStep};
+
+/// The member of a mapping's `_meta` that says from which log's place an index is filled.
+const LOG: &str = "sluice_log";
 
 /// Aliases asked for in one request: a server takes 4 KiB of address.
 const ALIASES: usize = 20;
@@ -86,6 +89,39 @@ pub(super) async fn of(client: &Client, names: &Names) -> Result<Option<Vec<Iden
         }
     }
     Ok(Some(identities))
+}
+
+/// Sees that these indices are filled from this log and from none at another place: two that wrote into one index would each
+/// take the other's documents for surplus. An index that nobody has claimed yet is claimed.
+pub(super) async fn claim(client: &Client, names: &Names, log: &str) -> Result<(), Fault> {
+    // A topic that was made anew is at its old place.
+    let place = log.rsplit_once('/').map_or(log, |(place, _)| place);
+    for index in names.indices().names() {
+        let alias = names.alias(index);
+        let mut meta = schema::look_at(client, names, index).await?.into_meta();
+        match meta[LOG].as_str() {
+            Some(known) if known == place => {}
+            Some(known) => {
+                return Err(Fault::misconfigured(
+                    PART,
+                    format!(
+                        "the index {alias} on {} is filled from the log {known}, and not from {place}: nothing is written into it",
+                        client.origin()
+                    ),
+                    "give this setup an ELASTICSEARCH_INDEX_PREFIX of its own; where the other log is gone for good, delete the \
+                     index instead, and it is made anew and filled from this one",
+                ));
+            }
+            None => {
+                let doing = format!("claiming the index {alias}");
+                meta[LOG] = place.into();
+                let body = serde_json::json!({ "_meta": meta });
+                let path = format!("{alias}/_mapping?write_index_only=true");
+                schema::succeeded(client, &client.put(&path, &body, &doing).await?, &doing)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn missing(origin: &str) -> Fault {

@@ -68,7 +68,8 @@ use crate::{
     fault::Fault,
     identity::Identity,
     index::{
-        Fields, FoundDocuments, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims,
+        Fields, FoundDocuments, Index, IndexName, Lacking, Rebuild, SearchAnswer, SearchError, SearchRequest,
+        claims,
         documents::{self, Planned},
         fields::Indices,
         unknown_index,
@@ -140,7 +141,8 @@ impl Sink for EsIndex {
         Ok(())
     }
 
-    async fn claim(&self, _log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
+    async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
+        identity::claim(&self.client, &self.names, log).await?;
         Ok(claims(partitions))
     }
 
@@ -274,6 +276,10 @@ impl Index for EsIndex {
 
     fn rebuild_sink(&self, rebuild: &Rebuild) -> Arc<dyn Sink> {
         Arc::new(rebuild::RebuildSink::new(self.client.clone(), self.names.clone(), rebuild.index))
+    }
+
+    async fn lacking_in(&self, rebuild: &Rebuild, after: Option<&str>) -> Result<Lacking, Fault> {
+        versions::lacking_in(&self.client, &self.names, rebuild, after).await
     }
 
     async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault> {

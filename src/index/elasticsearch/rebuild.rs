@@ -63,8 +63,12 @@ struct Mappings {
 
 #[derive(Debug, Default, Deserialize)]
 struct Meta {
-    sluice_rebuild: Option<Mark>,
-    sluice_stands_for: Option<StandsFor>,
+    #[serde(rename = "sluice_rebuild")]
+    rebuild: Option<Mark>,
+    #[serde(rename = "sluice_stands_for")]
+    stands_for: Option<StandsFor>,
+    #[serde(rename = "sluice_log")]
+    log: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,11 +83,11 @@ struct IndexSettings {
 
 impl IndexState {
     fn mark(&self) -> Option<&Mark> {
-        self.mappings.meta.sluice_rebuild.as_ref()
+        self.mappings.meta.rebuild.as_ref()
     }
 
     fn id(&self) -> String {
-        identity::id_of(&self.settings.index.uuid, self.mappings.meta.sluice_stands_for.as_ref())
+        identity::id_of(&self.settings.index.uuid, self.mappings.meta.stands_for.as_ref())
     }
 
     fn serves(&self, alias: &str) -> bool {
@@ -147,7 +151,7 @@ pub(super) async fn begin(
     if let Some(under_way) = find_rebuild(index, alias, &indices) {
         return Ok(under_way);
     }
-    let Some((replaces, _)) = indices.iter().find(|(_, index)| index.serves(alias)) else {
+    let Some((replaces, serving)) = indices.iter().find(|(_, index)| index.serves(alias)) else {
         return Err(Fault::misconfigured(
             PART,
             format!(
@@ -162,7 +166,9 @@ pub(super) async fn begin(
     let name = format!("{alias}-{:06}", highest + 1);
     let rebuild = Rebuild { id: Uuid::now_v7(), index, started_at: Utc::now(), serves: false, erasures };
     let mark = Mark { id: rebuild.id, started_at: rebuild.started_at, replaces: replaces.clone(), erasures };
-    let body = names.layout(index).rebuilt_index(&json!({ "sluice_rebuild": mark }));
+    let body = names
+        .layout(index)
+        .rebuilt_index(&json!({ "sluice_rebuild": mark, "sluice_log": serving.mappings.meta.log }));
     let doing = format!("creating the index {name}");
     let answer = client.put(&name, &body, &doing).await?;
     if answer.is_success() {
@@ -195,7 +201,9 @@ pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> 
     if let Some(replaced) = states(client, alias).await?.get(&mark.replaces) {
         // Before it serves: nobody shall take it for an index that was made anew by hand.
         let taken = StandsFor { id: replaced.id(), uuid: index.settings.index.uuid.clone() };
-        let meta = json!({ "_meta": { "sluice_rebuild": mark, "sluice_stands_for": taken } });
+        let log = &replaced.mappings.meta.log;
+        let meta =
+            json!({ "_meta": { "sluice_rebuild": mark, "sluice_stands_for": taken, "sluice_log": log } });
         let answer = client.put(&format!("{name}/_mapping"), &meta, &doing).await?;
         schema::succeeded(client, &answer, &doing)?;
     }
@@ -239,10 +247,8 @@ pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Re
     if answer.status != 404 {
         schema::succeeded(client, &answer, &doing)?;
     }
-    let meta = match &index.mappings.meta.sluice_stands_for {
-        Some(taken) => json!({ "sluice_stands_for": taken }),
-        None => json!({}),
-    };
+    let Meta { stands_for, log, .. } = &index.mappings.meta;
+    let meta = json!({ "sluice_stands_for": stands_for, "sluice_log": log });
     let answer = client.put(&format!("{name}/_mapping"), &json!({ "_meta": meta }), &doing).await?;
     schema::succeeded(client, &answer, &doing)
 }

@@ -52,6 +52,10 @@ pub(super) struct Made {
 }
 
 impl Made {
+    pub(super) fn into_meta(self) -> Value {
+        self.meta
+    }
+
     /// The columns that documents lack which were there before them.
     pub(super) fn unfilled(&self) -> Vec<String> {
         let columns = self.meta[UNFILLED].as_array().into_iter().flatten();

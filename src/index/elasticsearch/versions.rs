@@ -8,11 +8,19 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{PART, client::Client, templates::Names};
-use crate::{domain::Table, fault::Fault, index::IndexName};
+use crate::{
+    domain::{JsonObject, Table},
+    fault::Fault,
+    index::{Hit, IndexName, Lacking, Rebuild},
+};
+
+/// Documents of two indices that are compared at a time.
+const COMPARED: usize = 5_000;
 
 /// Part of an answer would look like documents that are missing, so there is none. Nothing of a document but its id, its
 /// key, by which it is sorted, and its version.
-const PARTS: &str = "filter_path=timed_out,hits.hits._id,hits.hits.sort,hits.hits._version,error,status";
+const PARTS: &str =
+    "filter_path=timed_out,hits.hits._id,hits.hits.sort,hits.hits._version,hits.hits._source,error,status";
 
 #[derive(Deserialize)]
 struct Found {
@@ -37,6 +45,8 @@ struct FoundHit {
     sort: (String,),
     #[serde(rename = "_version")]
     version: i64,
+    #[serde(default, rename = "_source")]
+    source: JsonObject,
 }
 
 /// Through the alias, so that what was removed is none. Keys are keywords, whose order is that of their bytes.
@@ -47,7 +57,17 @@ pub(super) async fn page(
     after: Option<&str>,
     limit: u32,
 ) -> Result<Vec<(String, i64)>, Fault> {
-    let key = &table.definition().key.column;
+    let index = IndexName::Entities(table);
+    let found = search(client, &names.alias(index), &next(index, after, limit as usize)).await?;
+    Ok(found.into_iter().map(|hit| (hit.sort.0, hit.version)).collect())
+}
+
+/// Asks for the next documents of an index.
+fn next(index: IndexName, after: Option<&str>, limit: usize) -> Value {
+    let key = match index {
+        IndexName::Eventos => "id",
+        IndexName::Entities(table) => &table.definition().key.column,
+    };
     let mut body = json!({
         "size": limit,
         "sort": [{ key: { "order": "asc" } }],
@@ -58,9 +78,45 @@ pub(super) async fn page(
     if let Some(after) = after {
         body["search_after"] = json!([after]);
     }
-    let alias = names.alias(IndexName::Entities(table));
-    let found = search(client, &alias, &body).await?;
-    Ok(found.into_iter().map(|hit| (hit.sort.0, hit.version)).collect())
+    body
+}
+
+/// Of the next documents that are found through the alias, those that are not in the index that is built; there, the
+/// place of a removed one counts.
+pub(super) async fn lacking_in(
+    client: &Client,
+    names: &Names,
+    rebuild: &Rebuild,
+    after: Option<&str>,
+) -> Result<Lacking, Fault> {
+    let (index, alias) = (rebuild.index, names.alias(rebuild.index));
+    let mut found = search(client, &alias, &next(index, after, COMPARED)).await?;
+    let next = found.last().filter(|_| found.len() == COMPARED).map(|last| last.sort.0.clone());
+    let by_id = |found: &[FoundHit], source: Value| {
+        let ids: Vec<&str> = found.iter().map(|hit| hit.id.as_str()).collect();
+        json!({
+            "size": ids.len(),
+            "query": { "ids": { "values": ids } },
+            "_source": source,
+            "version": true,
+            "track_total_hits": false,
+        })
+    };
+    if !found.is_empty() {
+        let built = names.layout(index).rebuild_alias();
+        let there = search(client, &built, &by_id(&found, json!(false))).await?;
+        let there: HashSet<String> = there.into_iter().map(|hit| hit.id).collect();
+        found.retain(|hit| !there.contains(&hit.id));
+    }
+    if index == IndexName::Eventos && !found.is_empty() {
+        // Whose they are.
+        found = search(client, &alias, &by_id(&found, json!(["tipo_evento", "entidade.id"]))).await?;
+        for hit in &mut found {
+            hit.sort.0.clone_from(&hit.id);
+        }
+    }
+    let documents = found.into_iter().map(|hit| Hit { id: hit.sort.0, source: hit.source }).collect();
+    Ok(Lacking { documents, next })
 }
 
 /// Those of these events that are no documents.

@@ -20,7 +20,6 @@ use tantivy::{
     query::{AllQuery, BooleanQuery, EnableScoring, Occur, Query, TermQuery},
     schema::{IndexRecordOption, Value as _},
 };
-use uuid::Uuid;
 
 use super::{
     counts::{CountAll, Counted, by_day, most_frequent},
@@ -322,14 +321,13 @@ impl Generation {
     }
 
     /// Those of these ids that no document has.
-    pub(super) fn lacking(&self, ids: Vec<Uuid>) -> tantivy::Result<HashSet<Uuid>> {
+    pub(super) fn lacking(&self, mut lacking: HashSet<String>) -> tantivy::Result<HashSet<String>> {
         let searcher = self.reader.searcher();
-        let mut lacking: HashSet<Uuid> = ids.into_iter().collect();
         for segment in searcher.segment_readers() {
             let index = segment.inverted_index(self.layout.id)?;
             let alive = segment.alive_bitset();
             for id in lacking.clone() {
-                let found = postings(&index, &Term::from_field_text(self.layout.id, &id.to_string()))?;
+                let found = postings(&index, &Term::from_field_text(self.layout.id, &id))?;
                 if found.iter().any(|doc| alive.is_none_or(|alive| alive.is_alive(*doc))) {
                     lacking.remove(&id);
                 }
@@ -512,7 +510,7 @@ mod tests {
             position: Position { partition: 0, offset: version },
             index: leads(),
             id: id.to_owned(),
-            event: Uuid::nil(),
+            event: uuid::Uuid::nil(),
             version: Some(version),
             body: Bytes::from_static(br#"{"nome": "Ana"}"#),
         }

@@ -41,8 +41,8 @@ use self::{
     refill::Refill,
 };
 use super::{
-    Fields, FoundDocuments, Index, IndexName, Question, Rebuild, SearchAnswer, SearchError, SearchRequest,
-    claims, documents, fields::Indices, unknown_index,
+    Fields, FoundDocuments, Hit, Index, IndexName, Lacking, Question, Rebuild, SearchAnswer, SearchError,
+    SearchRequest, claims, documents, fields::Indices, unknown_index,
 };
 use crate::{
     domain::{Catalog, Table},
@@ -54,6 +54,9 @@ use crate::{
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth, Span},
     streaming,
 };
+
+/// Documents of two indices that are compared at a time.
+const COMPARED: usize = 5_000;
 
 /// What faults call this part.
 const PART: &str = "tantivy";
@@ -377,26 +380,33 @@ impl Shared {
     ) -> Result<u64, IndexError> {
         self.hold()?;
         let _writing = locked(&self.writing);
-        let mut erased = 0;
-        for index in self.indices.names() {
-            let mut generations = Vec::new();
-            match only {
-                Some(rebuild) if rebuild.index == index => generations.push(self.building(rebuild)?),
-                Some(_) => {}
-                None => {
-                    let entry = self.entry(index)?;
-                    let building = entry.building.map(|building| building.generation);
-                    let names: BTreeSet<String> = std::iter::once(entry.serving).chain(building).collect();
-                    for name in names {
-                        generations.push(self.generation(index, &name)?);
-                    }
-                }
+        let (mut erased, mut failed) = (0, None);
+        let mut erase_in = |index, generation: Result<Arc<Generation>, IndexError>| {
+            let erase = |generation: Arc<Generation>| Ok(generation.erase(queries(index, &generation)?)?);
+            match generation.and_then(erase) {
+                Ok(count) => erased += count,
+                // It keeps none of the others from being erased.
+                Err(error) => _ = failed.get_or_insert(error),
             }
-            for generation in generations {
-                erased += generation.erase(queries(index, &generation)?)?;
+        };
+        for index in self.indices.names() {
+            match only {
+                Some(rebuild) if rebuild.index == index => erase_in(index, self.building(rebuild)),
+                Some(_) => {}
+                None => match self.entry(index) {
+                    Ok(entry) => {
+                        let building = entry.building.map(|building| building.generation);
+                        let names: BTreeSet<String> =
+                            std::iter::once(entry.serving).chain(building).collect();
+                        for name in names {
+                            erase_in(index, self.generation(index, &name));
+                        }
+                    }
+                    Err(error) => erase_in(index, Err(error)),
+                },
             }
         }
-        Ok(erased)
+        failed.map_or(Ok(erased), Err)
     }
 
     fn building(&self, rebuild: &Rebuild) -> Result<Arc<Generation>, IndexError> {
@@ -447,6 +457,27 @@ impl Shared {
             }
         }
         Ok(rebuilds)
+    }
+
+    fn lacking_in(&self, rebuild: &Rebuild, after: Option<&str>) -> Result<Lacking, IndexError> {
+        let built = self.building(rebuild)?;
+        let serving = match self.serving(rebuild.index) {
+            Err(IndexError::Outdated { .. } | IndexError::NotMade(_)) => return Ok(Lacking::default()),
+            serving => serving?,
+        };
+        serving.refresh()?;
+        built.refresh()?;
+        let page = serving.versions(after, COMPARED)?;
+        let next = page.last().filter(|_| page.len() == COMPARED).map(|(id, _)| id.clone());
+        let mut documents = Vec::new();
+        for id in built.lacking(page.into_iter().map(|(id, _)| id).collect())? {
+            // Whoever removed it meanwhile had it lost by nobody.
+            if let Some(source) = serving.source(&id)? {
+                let source = serde_json::from_slice(&source).map_err(std::io::Error::from)?;
+                documents.extend(Hit::of(id, source));
+            }
+        }
+        Ok(Lacking { documents, next })
     }
 
     fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), IndexError> {
@@ -672,13 +703,13 @@ impl Index for TantivyIndex {
     }
 
     async fn lacking_events(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {
-        let ids = ids.to_vec();
-        self.blocking("comparing events", move |shared| {
+        let ids: HashSet<String> = ids.iter().map(Uuid::to_string).collect();
+        let lacking = self.blocking("comparing events", move |shared| {
             let generation = shared.serving(IndexName::Eventos)?;
             generation.refresh()?;
             Ok(generation.lacking(ids)?)
-        })
-        .await
+        });
+        Ok(lacking.await?.iter().filter_map(|id| Uuid::parse_str(id).ok()).collect())
     }
 
     async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {
@@ -711,6 +742,14 @@ impl Index for TantivyIndex {
 
     fn rebuild_sink(&self, rebuild: &Rebuild) -> Arc<dyn Sink> {
         Arc::new(RebuildSink { index: self.clone(), rebuild: rebuild.clone() })
+    }
+
+    async fn lacking_in(&self, rebuild: &Rebuild, after: Option<&str>) -> Result<Lacking, Fault> {
+        let (rebuild, after) = (rebuild.clone(), after.map(str::to_owned));
+        self.blocking("comparing documents with those of a rebuild", move |shared| {
+            shared.lacking_in(&rebuild, after.as_deref())
+        })
+        .await
     }
 
     async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault> {

@@ -178,6 +178,7 @@ pub(super) fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
         key: row.get::<_, Option<Vec<u8>>>(2)?.map(Bytes::from),
         value: row.get::<_, Option<Vec<u8>>>(3)?.map(Bytes::from),
         headers: headers::decode(&headers),
+        has_unreadable_headers: false,
         appended_at: DateTime::from_timestamp_millis(row.get(5)?),
     })
 }

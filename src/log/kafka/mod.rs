@@ -130,7 +130,8 @@ impl KafkaLog {
         let topic = topic.clone();
         // Brokers before Kafka 2.8 give topics no id: there, a topic is known by its name alone.
         let id = self.told(blocking(move || topic.ask()).await)?.unwrap_or_default();
-        Ok(Identity { place, id })
+        // As Kafka's own tools spell it; librdkafka's has slashes, by which a place is told from an id.
+        Ok(Identity { place, id: id.replace('/', "_").replace('+', "-") })
     }
 
     async fn extents_of(&self, topic: &str) -> Result<Vec<Extent>, Fault> {

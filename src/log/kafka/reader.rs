@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -412,20 +413,28 @@ impl LogReader for KafkaReader {
 }
 
 pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Record {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers
-            .iter()
-            .map(|header| (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default())))
-            .collect()
-    });
+    let headers = headers_of(message);
     Record {
         partition: message.partition(),
         offset: message.offset(),
         appended_at: message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis),
         key: message.key().map(Bytes::copy_from_slice),
         value: message.payload().map(Bytes::copy_from_slice),
-        headers,
+        has_unreadable_headers: headers.is_none(),
+        headers: headers.unwrap_or_default(),
     }
+}
+
+/// `None` where a name is not UTF-8. Any producer may write such a name, and the client panics instead of telling.
+fn headers_of(message: &BorrowedMessage<'_>) -> Option<Vec<(String, Bytes)>> {
+    let read = || {
+        let headers = message.headers()?.iter();
+        let owned = |header: rdkafka::message::Header<'_, &[u8]>| {
+            (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default()))
+        };
+        Some(headers.map(owned).collect())
+    };
+    catch_unwind(AssertUnwindSafe(read)).ok().map(Option::unwrap_or_default)
 }
 
 fn size(record: &Record) -> usize {

@@ -70,9 +70,10 @@ impl SluiceServer {
         self.engine.rebuilds.begin(&indices).await?;
         let rebuilds = self.engine.rebuilds.wait_for(&indices, LONGEST_WAIT).await;
         let done = rebuilds.iter().all(|rebuild| rebuild.phase == RebuildPhase::Done);
-        let next_step = (!done).then(|| {
-            "it goes on in the background: get_pipeline_status shows how far it is, and calling rebuild_index again waits for it"
-                .to_owned()
+        let refused = rebuilds.iter().find(|rebuild| rebuild.phase == RebuildPhase::Refused);
+        let next_step = refused.map(|refused| refused.last_error.clone().unwrap_or_default());
+        let next_step = next_step.or_else(|| {
+            (!done).then(|| "it goes on in the background: get_pipeline_status shows how far it is, and calling rebuild_index again waits for it".to_owned())
         });
         Ok(Answer(RebuildAnswer { done, rebuilds, next_step }))
     }

@@ -77,6 +77,40 @@ async fn a_rebuild_takes_no_identity_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_filled_from_another_log_is_not_written_into_and_that_is_told() {
+    let first = Pipeline::new().await;
+    let mut second = Pipeline::new().await;
+    second.set("ELASTICSEARCH_INDEX_PREFIX", first.variables["ELASTICSEARCH_INDEX_PREFIX"].clone());
+    first.source.set_rows(table("leads"), leads(20));
+    second.source.set_rows(table("leads"), leads(30));
+    let one = first.engine().await;
+    one.start_drains().await;
+    sync(&one, request(table("leads"))).await;
+    let index = sluice::index::IndexName::Entities(table("leads"));
+    for _ in 0..2 {
+        let two = second.engine().await;
+        two.start_drains().await;
+        two.syncs.start(request(table("leads"))).await.expect("a sync");
+        eventually("it is told", async || {
+            let problems = two.inspection.status().await.problems;
+            let told = |problem: &str| {
+                problem.contains("is filled from the log") && problem.contains("INDEX_PREFIX")
+            };
+            problems.iter().any(|problem| told(&problem.to_string()))
+        })
+        .await;
+        two.shut_down().await;
+        assert_eq!(first.hits("leads", "*").await, 20);
+        // An index that took its place is no other setup's either.
+        one.rebuilds.begin(&[index]).await.expect("a rebuild");
+        one.rebuilds.wait_for(&[index], std::time::Duration::from_mins(1)).await;
+    }
+    one.shut_down().await;
+    second.clean_up().await;
+    first.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_stores_under_one_group_prefix_each_hold_everything() {
     let first = Pipeline::new().await;
     let mut second = Pipeline::new().await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sluice::{
     domain::{Json, ManualEvent, TableName},
-    engine::{EngineError, EntityKey, ErasureRequest, SyncPhase},
+    engine::{EntityKey, ErasureRequest, SyncPhase},
     store::Reconciliation,
 };
 use uuid::Uuid;
@@ -22,6 +22,130 @@ on_each_adapter! {
     an_index_rebuilt_from_a_log_that_lost_its_beginning_is_as_it_was,
     a_half_filled_rebuild_is_begun_anew_where_somebody_was_erased_since,
     a_rebuild_that_would_lose_documents_is_refused_and_the_index_stays,
+    what_else_the_log_holds_and_the_store_has_not_read_is_no_proof_that_a_document_can_be_made,
+    a_refusal_names_the_dead_letters_where_the_store_parked_the_rows,
+}
+
+/// Begins a rebuild that is refused; returns why.
+async fn refused(engine: &Engine, index: IndexName) -> String {
+    engine.rebuilds.begin(&[index]).await.expect("it is begun");
+    let mut ended = engine.rebuilds.wait_for(&[index], PATIENCE).await;
+    let ended = ended.pop().expect("a rebuild");
+    assert_eq!(ended.phase, RebuildPhase::Refused, "{ended:?}");
+    let problems = engine.inspection.status().await.problems;
+    let refusal = ended.last_error.expect("a reason");
+    assert!(problems.iter().any(|problem| problem.to_string().contains(&refusal)), "{problems:?}");
+    refusal
+}
+
+async fn what_else_the_log_holds_and_the_store_has_not_read_is_no_proof_that_a_document_can_be_made<
+    P: Place,
+>() {
+    let (place, engine) = with_history::<P>().await;
+    engine.shut_down().await;
+    drop(engine);
+    place.cut_log().await;
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let store = engine.drains.reports().remove(0).sink;
+    engine.drains.pause(&store, "a test").await.expect("paused");
+    place.execute("DELETE FROM leads WHERE nome IN ('Nova', 'João 7')").await;
+    for valor in 0..30 {
+        let manual = ManualEvent {
+            id: None,
+            usuario: "ana".to_owned(),
+            evento: "outro".to_owned(),
+            valor: f64::from(valor),
+            metadata: Json::empty_object(),
+        };
+        engine.appender.inject(manual).await.expect("injected");
+    }
+    let before = total(&engine, leads_index()).await;
+    let refusal = refused(&engine, leads_index()).await;
+    assert!(refusal.contains(" documents of leads would be lost"), "{refusal}");
+    assert_eq!(total(&engine, leads_index()).await, before);
+    // Of the events, the log and the store have all.
+    engine.rebuilds.begin(&[IndexName::Eventos]).await.expect("a rebuild");
+    done(&engine, &[IndexName::Eventos]).await;
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_refusal_names_the_dead_letters_where_the_store_parked_the_rows<P: Place>() {
+    let place = P::new().await;
+    let engine = place.engine().await;
+    engine.prepare().await.expect("prepared");
+    place.refuse_a_name().await;
+    engine.start_drains().await;
+    let mut parked = lead(900, 0);
+    parked.insert("nome".to_owned(), json!("proibida"));
+    place.source().set_rows(table("leads"), vec![parked]);
+    sync(&engine, request(table("leads"))).await;
+    place.source().upsert(table("leads"), leads(40));
+    sync(&engine, request(table("leads"))).await;
+    eventually("all are searchable", async || total(&engine, leads_index()).await == 41).await;
+    engine.shut_down().await;
+    drop(engine);
+    place.cut_log().await;
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let refusal = refused(&engine, leads_index()).await;
+    assert!(refusal.contains("1 documents of leads would be lost"), "{refusal}");
+    assert!(refusal.contains("dead letters") && !refusal.contains("reconcile"), "{refusal}");
+    // What it says helps.
+    place.refuse_no_name().await;
+    let all = sluice::engine::Selection::Open { sink: None, limit: 10 };
+    let outcome = engine.letters.replay(&all, "a test").await.expect("replayed");
+    assert_eq!(outcome.settled.len(), 1, "{outcome:?}");
+    engine.drains.wait_for(&outcome.targets, PATIENCE).await.expect("drained");
+    engine.rebuilds.begin(&[leads_index()]).await.expect("a rebuild");
+    done(&engine, &[leads_index()]).await;
+    assert_eq!(total(&engine, leads_index()).await, 41);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_rebuilt_from_a_topic_made_anew_keeps_what_only_the_store_has() {
+    let pipeline = crate::support::Pipeline::new().await;
+    let topic = &pipeline.variables["KAFKA_TOPIC"];
+    let renamed = |name: &str| {
+        let mut rows = leads(20);
+        for row in &mut rows {
+            row.insert("nome".to_owned(), json!(name));
+        }
+        rows
+    };
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    for name in ["primeira", "segunda"] {
+        pipeline.source.set_rows(table("leads"), renamed(name));
+        assert_eq!(sync(&engine, request(table("leads"))).await.appended, 20);
+    }
+    engine.shut_down().await;
+    drop(engine);
+    crate::support::rows::delete_topics_for_good(&[topic]).await;
+
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    let lag = async || engine.drains.lag().await.expect("the lag");
+    eventually("the new topic is filled and drained", async || {
+        lag()
+            .await
+            .iter()
+            .all(|lag| lag.total == 0 && lag.partitions.iter().map(|of| of.log_end_offset).sum::<i64>() == 20)
+    })
+    .await;
+    engine.drains.pause("postgres", "a test").await.expect("paused");
+    pipeline.source.set_rows(table("leads"), renamed("terceira"));
+    engine.syncs.start(request(table("leads"))).await.expect("a sync");
+    eventually("all are searchable", async || total(&engine, IndexName::Eventos).await == 60).await;
+    // As many in the new topic as in the store, and not the same.
+    engine.rebuilds.begin(&[IndexName::Eventos]).await.expect("a rebuild");
+    done(&engine, &[IndexName::Eventos]).await;
+    assert_eq!(total(&engine, IndexName::Eventos).await, 60);
+    engine.shut_down().await;
+    pipeline.clean_up().await;
 }
 
 /// Every document by its id, but for when it was written.
@@ -145,9 +269,8 @@ async fn a_rebuild_that_would_lose_documents_is_refused_and_the_index_stays<P: P
     place.execute("DELETE FROM leads").await;
     let engine = place.engine().await;
     engine.start_drains().await;
-    let refused = engine.rebuilds.begin(&[leads_index()]).await.expect_err("documents would be lost");
-    let EngineError::Invalid { problem, .. } = &refused else { panic!("{refused}") };
-    assert!(problem.contains("documents of leads would be lost"), "{problem}");
+    let refusal = refused(&engine, leads_index()).await;
+    assert!(refusal.contains(" documents of leads would be lost"), "{refusal}");
     assert_eq!(all(&engine).await, before);
     assert_eq!(place.index().rebuilds().await.expect("rebuilds"), []);
     // What it says helps.

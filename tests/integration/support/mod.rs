@@ -15,6 +15,7 @@ pub mod place;
 pub mod pooler;
 pub mod postgres;
 pub mod raw_http;
+pub mod raw_kafka;
 pub mod rows;
 pub mod servers;
 pub mod stores;
