@@ -64,7 +64,7 @@ struct ListArgs {
     /// The next_cursor of the call before.
     #[serde(default)]
     cursor: Option<String>,
-    /// Show the first characters of each letter's original bytes, 500 at most. Default false.
+    /// Also how each letter begins, 500 characters. Default false.
     #[serde(default)]
     detailed: bool,
 }
@@ -80,7 +80,7 @@ fn default_limit() -> usize {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplayArgs {
-    /// Ids of letters, as list_dead_letters tells them, 200 at most. Give this or all_matching.
+    /// Ids from list_dead_letters, 200 at most; or all_matching.
     #[serde(default)]
     ids: Option<Vec<String>>,
     /// Replay the newest open letters, up to limit. Give this or ids.
@@ -105,7 +105,7 @@ fn default_replay() -> usize {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct DiscardArgs {
-    /// Ids of letters, as list_dead_letters tells them, 200 at most.
+    /// Ids from list_dead_letters, 200 at most.
     ids: Vec<String>,
     /// The user agreed; needed where this client can't ask.
     #[serde(default)]

@@ -39,7 +39,7 @@ struct ListSyncsArgs {
     /// Only syncs of this table, for example "leads".
     #[serde(default)]
     table: Option<String>,
-    /// Only syncs in this state; "succeeded" means that everything is in the log, drained or not.
+    /// Only these; "succeeded": all is in the log, drained or not.
     #[serde(default)]
     state: Option<SyncState>,
     /// Syncs to list. Default 20.
@@ -58,12 +58,12 @@ fn default_syncs() -> u32 {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct InjectArgs {
-    /// What happened, in 1 to 200 characters.
+    /// What happened.
     evento: String,
     /// Who it is about. Default "manual".
     #[serde(default = "default_usuario")]
     usuario: String,
-    /// A number that counts for it. Default 0.
+    /// Default 0.
     #[serde(default, deserialize_with = "exact_double")]
     valor: f64,
     /// Anything more, up to 16 KiB as JSON.

@@ -29,7 +29,7 @@ struct ReconcileArgs {
     /// The number of gone rows that it stopped at, to have them removed.
     #[serde(default)]
     allow_deletes: Option<u64>,
-    /// Go on where the last one broke off, a day ago at most; proves the table as of its beginning (`resumed_from`).
+    /// Go on where the last one broke off; proves the table as of then (`resumed_from`).
     #[serde(default)]
     resume: bool,
     /// Wait (20 s at most) until it has ended. Default true.

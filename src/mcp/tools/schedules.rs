@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ScheduleArgs {
-    /// The table to sync, for example "leads". A table has one schedule.
+    /// A table's name.
     table: String,
     /// Minutes between two runs, 1 to 10,080; 0 removes the schedule.
     #[schemars(range(min = 0, max = 10_080))]

@@ -31,7 +31,7 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SyncLeadsArgs {
-    /// New events to append at most; leads that were synced before do not count. Default 100.
+    /// New events to append at most. Default 100.
     #[serde(default = "default_leads")]
     #[schemars(range(min = 1, max = 1_000_000))]
     limit: u32,
@@ -50,7 +50,7 @@ struct SyncLeadsArgs {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SyncSessionsArgs {
-    /// New events to append at most; sessions that were synced before do not count. Default 50.
+    /// New events to append at most. Default 50.
     #[serde(default = "default_sessions")]
     #[schemars(range(min = 1, max = 1_000_000))]
     limit: u32,
