@@ -13,6 +13,7 @@ mod logs;
 mod next_step;
 mod offer;
 mod output;
+mod page;
 mod principal;
 mod prompts;
 mod quota;

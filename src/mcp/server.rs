@@ -24,6 +24,7 @@ use super::{
     logs,
     offer::Toolbox,
     output::{Masking, Outgoing},
+    page,
     principal::Principal,
     prompts,
     quota::Share,
@@ -156,7 +157,10 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = self.toolbox.list(Access::of(&context.extensions));
+        let mut tools = self.toolbox.list(Access::of(&context.extensions));
+        if page::is_shown_by(&context) {
+            page::tie(&mut tools);
+        }
         Ok(kept!(ListToolsResult::with_all_items(tools), context))
     }
 
@@ -239,7 +243,11 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(kept!(ListResourcesResult::with_all_items(resources::list(self.engine.catalog)), context))
+        let mut resources = resources::list(self.engine.catalog);
+        if page::is_shown_by(&context) {
+            resources.push(page::resource());
+        }
+        Ok(kept!(ListResourcesResult::with_all_items(resources), context))
     }
 
     async fn list_resource_templates(

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 pub(super) use uri::{TEMPLATES, Uri};
 pub(super) use watch::{Watched, Watches};
 
-use super::{SluiceServer, access::Access, entity::EntityAnswer, next_step::worded, tools::dead_letters};
+use super::{
+    SluiceServer, access::Access, entity::EntityAnswer, next_step::worded, page, tools::dead_letters,
+};
 use crate::{
     domain::Catalog,
     engine::{EngineError, EntityKey},
@@ -64,6 +66,9 @@ impl SluiceServer {
         uri: &Uri,
         access: Access,
     ) -> Result<ReadResourceResult, ErrorData> {
+        if matches!(uri, Uri::App) {
+            return Ok(page::content());
+        }
         let content = self.content(uri, access).await?;
         let mut content = content.ok_or_else(|| {
             ErrorData::resource_not_found(format!("{address} does not exist"), Some(json!({"uri": address})))
@@ -80,6 +85,7 @@ impl SluiceServer {
 
     async fn content(&self, uri: &Uri, access: Access) -> Result<Option<Value>, ErrorData> {
         match uri {
+            Uri::App => Ok(None),
             Uri::Status => as_json(&self.engine.inspection.status().await.worded(worded)).map(Some),
             Uri::Schema(table) => as_json(&StoreTable::named(self.engine.catalog, table)).map(Some),
             Uri::Entity(table, key) => {

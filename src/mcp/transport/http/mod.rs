@@ -1,5 +1,6 @@
 //! MCP over HTTP: `/mcp` speaks streamable HTTP, the stateless revision and those with sessions; `/sse` and `/messages`
-//! speak its predecessor; `/healthz`, `/readyz` and `/metrics` answer machinery.
+//! speak its predecessor; `/healthz`, `/readyz` and `/metrics` answer machinery;
+//! `/` is a page for people, which asks `/mcp` and `/lag`.
 //!
 //! The connection itself is plain: whoever serves other machines puts a proxy in front that speaks TLS.
 
@@ -10,8 +11,10 @@ mod body;
 mod connections;
 mod guard;
 mod in_flight;
+mod lag;
 mod listener;
 mod metrics;
+mod page;
 mod probes;
 mod request_id;
 mod sessions;
@@ -52,7 +55,8 @@ use crate::{
 };
 
 /// Everything that is served.
-const PATHS: [&str; 6] = ["/mcp", "/sse", "/messages", "/healthz", "/readyz", "/metrics"];
+const PATHS: [&str; 10] =
+    ["/mcp", "/sse", "/messages", "/healthz", "/readyz", "/metrics", "/lag", "/page.css", "/page.js", "/"];
 
 /// How long connections may take to close once nothing is under way on them.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -86,10 +90,12 @@ pub async fn serve<H: ServerHandler + Clone>(
     let share = (limits.connections_per_client * possible / limits.connections).max(1);
     let connections = Connections::new(possible, share);
     let shutdown = Shutdown::default();
+    let history = Arc::<lag::History>::default();
+    tokio::spawn(lag::measure(engine.clone(), history.clone(), shutdown.asked.clone()));
     let listener = Listener {
         socket,
         connections: connections.clone(),
-        app: router(engine, server, settings, &shutdown, connections),
+        app: router(engine, server, settings, &shutdown, connections, history),
         io_timeout: limits.io_timeout,
         asked: shutdown.asked.clone(),
     };
@@ -111,6 +117,7 @@ fn router<H: ServerHandler + Clone>(
     settings: &HttpSettings,
     shutdown: &Shutdown,
     connections: Arc<Connections>,
+    history: Arc<lag::History>,
 ) -> Router {
     let limits = &settings.limits;
     let guard = Arc::new(Guard::new(settings));
@@ -136,6 +143,7 @@ fn router<H: ServerHandler + Clone>(
         .route("/sse", get(sse::stream).with_state(streams.clone()))
         .route("/messages", post(sse::message).with_state(streams))
         .route("/metrics", get(probes::metrics).with_state(probes.clone()))
+        .route("/lag", get(lag::lag).with_state(history))
         .route_layer(middleware::from_fn_with_state(guard.clone(), guard::admit))
         .route_layer(cors(guard.clone()))
         .route_layer(middleware::from_fn_with_state(guard, guard::check_names));
@@ -145,10 +153,13 @@ fn router<H: ServerHandler + Clone>(
         .route("/readyz", get(probes::ready).with_state(probes))
         .merge(guarded);
     // A proxy may take away the path it serves this by, or leave it.
-    let prefix = settings.public_url.as_ref().map(PublicUrl::path).filter(|path| !path.is_empty());
-    let app = match prefix {
-        Some(prefix) => Router::new().nest(prefix, paths.clone()).merge(paths),
-        None => paths,
+    let prefix = settings.public_url.as_ref().map(PublicUrl::path).unwrap_or_default();
+    let paths = paths.merge(page::routes(prefix));
+    let app = if prefix.is_empty() {
+        paths
+    } else {
+        let with_slash = page::at(&format!("{prefix}/"), prefix);
+        Router::new().nest(prefix, paths.clone()).merge(with_slash).merge(paths)
     };
     app.fallback(nothing_here).layer(middleware::from_fn(guard::name))
 }
@@ -156,7 +167,7 @@ fn router<H: ServerHandler + Clone>(
 async fn nothing_here() -> Response {
     refusal(
         StatusCode::NOT_FOUND,
-        "nothing is served at this path; MCP is at /mcp, and at /sse for old clients",
+        "nothing is served at this path; MCP is at /mcp, and at /sse for old clients, and a page for people at /",
     )
 }
 
