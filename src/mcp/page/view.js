@@ -30,6 +30,7 @@ class View {
     constructor(root, words, sections, told) {
         Object.assign(this, { words, told });
         this.shown = new Map();
+        this.opened = new Set();
         this.places = new Map();
         root.replaceChildren();
         for (const name of sections) {
@@ -54,7 +55,7 @@ class View {
     }
 
     fill(name, place, section, sources) {
-        const opened = new Set([...place.querySelectorAll("details[open]")].map((details) => details.id));
+        for (const { id, open } of place.querySelectorAll("details")) this.opened[open ? "add" : "delete"](id);
         const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
         const known = sources.every((source) => source.data !== undefined);
         const notes = [...new Set(sources.map((source) => this.note(source)))].filter(Boolean);
@@ -69,7 +70,7 @@ class View {
         place.replaceChildren(...[heading, ...notes.map((note) => h("p", { class: "note" }, note)), ...[body].flat()].filter(Boolean));
         place.classList.toggle("old", sources.some((source) => source.isOld));
         place.hidden = body === undefined || (body.length === 0 && notes.length === 0);
-        for (const details of place.querySelectorAll("details")) details.open = opened.has(details.id);
+        for (const details of place.querySelectorAll("details")) details.open = this.opened.has(details.id);
         if (focused) place.querySelector(`#${CSS.escape(focused)}`)?.focus();
     }
 
@@ -165,7 +166,7 @@ const SECTIONS = {
         draw(words, status) {
             const count = status.problems?.length ?? 0;
             const list = (key, texts) => texts?.length && h("div", null,
-                h("h3", null, words.say(key)), h("ul", { lang: "en" }, texts.map((text) => h("li", null, foreign(text)))));
+                h("h2", null, words.say(key)), h("ul", { lang: "en" }, texts.map((text) => h("li", null, foreign(text)))));
             const said = status.healthy ? words.say("well") : count === 1 ? words.say("unwell_1") : words.say("unwell", count);
             return [
                 h("p", { class: status.healthy ? "verdict good" : "verdict bad" }, h("span", { class: "mark", "aria-hidden": "true" }, status.healthy ? "✓" : "!"),
@@ -178,8 +179,9 @@ const SECTIONS = {
         of: ["status"],
         class: "wide",
         draw(words, status) {
-            const rows = (status.tables ?? []).map((table) => table.store);
-            if (rows.length === 0 || rows.some((count) => count !== 0)) return [];
+            // What can't be asked, or is still to be applied, is not known to be empty.
+            const isKnown = status.log.ok && status.sinks.every((sink) => sink.ok) && status.lag.every((lag) => lag.total === 0);
+            if (!isKnown || status.tables.some((table) => table.store !== 0)) return [];
             return [h("p", { class: "note" }, words.say("empty"), " ", h("code", null, "sluice sync leads --wait"))];
         },
     },
@@ -235,7 +237,7 @@ const SECTIONS = {
                     size > 1 && h("span", null, words.say("days_each", size)),
                     columns.some((column) => column.open) && h("span", { class: "key open" }), columns.some((column) => column.open) && words.say("not_over")),
                 drawn((width) => columnChart(width, columns, words, about)),
-                h("details", { id: "days-table" }, h("summary", null, words.say("as_table")),
+                h("details", { id: "days-table" }, h("summary", { id: "days-summary" }, words.say("as_table")),
                     table(words.say("days"), [words.say("day"), words.say("leads"), words.say("qualified")], rows)),
             ];
         },
@@ -315,8 +317,8 @@ const SECTIONS = {
             const known = (list) => list.filter((value) => typeof value === "number");
             const chart = (label, place, scale) => {
                 const series = names.map((_, at) => samples.map((sample) => {
-                    const value = sample[at + 1]?.[place];
-                    return [Date.parse(sample[0]), typeof value === "number" ? value / scale : null];
+                    const [moment, sinks] = sample, value = sinks[at]?.[place];
+                    return [Date.parse(moment), typeof value === "number" ? value / scale : null];
                 }));
                 const said = names.map((name, at) => {
                     const values = known(series[at].map(([, value]) => value)), round = (value) => words.number(Math.round(value * 10) / 10);
@@ -326,11 +328,11 @@ const SECTIONS = {
                 const told = `${label}: ${said.map((element) => element.textContent).join("; ")}`;
                 return h("div", null, h("h3", null, label), h("p", { class: "legend" }, said), drawn((width) => lineChart(width, series, words, told)));
             };
-            const gaps = samples.filter((sample) => sample.slice(1).some((sink) => sink === null)).length;
+            const gaps = samples.filter(([, sinks]) => sinks.length === 0 || sinks.includes(null)).length;
             return [
                 h("p", { class: "about" }, words.say("lag_about", words.moment(samples[0][0]))),
                 gaps > 0 && h("p", { class: "note" }, words.say("lag_gap", gaps, samples.length)),
-                h("div", { class: "pair" }, chart(words.say("lag_events"), 0, 1), chart(words.say("lag_wait"), 1, 60)),
+                names.length > 0 && h("div", { class: "pair" }, chart(words.say("lag_events"), 0, 1), chart(words.say("lag_wait"), 1, 60)),
             ];
         },
     },

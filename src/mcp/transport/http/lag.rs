@@ -9,13 +9,15 @@ use std::{
 use axum::{Json, extract::State};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::engine::{Engine, SinkLag};
 
 const EVERY: Duration = Duration::from_secs(60);
+/// Parts that were never used before are made within this time, and do not answer until then.
+const FIRST: Duration = Duration::from_secs(5);
 const KEPT: TimeDelta = TimeDelta::days(1);
 
 /// Points that are told: more could not be seen.
@@ -52,7 +54,7 @@ pub(super) struct Told {
 
 /// Measures until the server ends.
 pub(super) async fn measure(engine: Arc<Engine>, history: Arc<History>, ended: CancellationToken) {
-    let mut minutes = interval(EVERY);
+    let mut minutes = interval_at(Instant::now() + FIRST, EVERY);
     minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while ended.run_until_cancelled(minutes.tick()).await.is_some() {
         let Some(lag) = ended.run_until_cancelled(engine.drains.lag()).await else { return };
