@@ -64,7 +64,7 @@ export class App {
     const context = { theme: "dark", locale: "pt-BR", styles: { variables: { "--color-background-primary": "#101010", "--color-text-primary": "url(http://elsewhere.example/x)" } } };
     const { page, frame, result } = await this.open(server, { args: { period: "last_30_days", group_by: ["origem"] }, context });
     await frame.locator("#origins").getByText(hostile).waitFor();
-    await frame.locator("#origins .note").getByText("como foi respondido nesta conversa").waitFor();
+    await frame.locator("#origins .about").getByText("como foi respondido nesta conversa").waitFor();
     await frame.locator("#arrivals strong").first().filter({ hasText: String(result.structuredContent.total.leads) }).waitFor();
     for (const section of ["#days svg", "#funnel table", "#health .verdict"]) await frame.locator(section).first().waitFor();
     check(await frame.evaluate(() => document.images.length) === 0, "text of a lead became an element");
@@ -96,6 +96,8 @@ export class App {
     await frame.locator("#origins table").waitFor();
     await frame.locator("#health .verdict").waitFor();
     await this.accessible(frame, "the App on a phone");
+    // What is outside of a window is not drawn in a frame.
+    await page.setViewportSize({ width: viewport.width, height: await page.evaluate(() => document.querySelector("iframe").clientHeight) });
     await picture(page);
     await page.context().close();
   }

@@ -31,14 +31,18 @@ const run = (args, env) => {
   return child;
 };
 
-/** The sample project, with another's hand in what its visitors typed. */
+/** The sample project, and another whose visitors typed what would run if it could. */
 async function source() {
-  const sample = run(["sample", "--port", "0", "--broken", "3"], {});
-  let said = "";
-  sample.stdout.on("data", (data) => (said += data));
-  await eventually("the sample project", () => /^SUPABASE_KEY=/m.test(said));
-  const value = (name) => said.match(new RegExp(`^${name}=(.*)$`, "m"))[1];
-  const behind = new URL(value("SUPABASE_URL"));
+  const sample = async (...more) => {
+    const child = run(["sample", "--port", "0", ...more], {});
+    let said = "";
+    child.stdout.on("data", (data) => (said += data));
+    await eventually("the sample project", () => /^SUPABASE_KEY=/m.test(said));
+    const value = (name) => said.match(new RegExp(`^${name}=(.*)$`, "m"))[1];
+    return { SUPABASE_URL: value("SUPABASE_URL"), SUPABASE_KEY: value("SUPABASE_KEY"), SLUICE_TIMEZONE: "America/Sao_Paulo" };
+  };
+  const [tidy, broken] = await Promise.all([sample(), sample("--broken", "3")]);
+  const behind = new URL(broken.SUPABASE_URL);
   const typed = JSON.stringify(HOSTILE);
   const proxy = http.createServer((request, response) => {
     const headers = { ...request.headers, "accept-encoding": "identity" };
@@ -54,12 +58,7 @@ async function source() {
   });
   proxy.listen(0, "127.0.0.1");
   await once(proxy, "listening");
-  const env = { SUPABASE_KEY: value("SUPABASE_KEY"), SLUICE_TIMEZONE: "America/Sao_Paulo" };
-  return {
-    tidy: { ...env, SUPABASE_URL: behind.href },
-    hostile: { ...env, SUPABASE_URL: `http://127.0.0.1:${proxy.address().port}` },
-    close: () => proxy.close(),
-  };
+  return { tidy, hostile: { ...broken, SUPABASE_URL: `http://127.0.0.1:${proxy.address().port}` }, close: () => proxy.close() };
 }
 
 /** A page that must break no policy, ask nobody else, and show no script's work. */

@@ -58,16 +58,17 @@ class View {
         for (const { id, open } of place.querySelectorAll("details")) this.opened[open ? "add" : "delete"](id);
         const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
         const known = sources.every((source) => source.data !== undefined);
-        const notes = [...new Set(sources.map((source) => this.note(source)))].filter(Boolean);
+        const notes = [...new Set(sources.map((source) => this.note(source)))].filter(Boolean).map((note) => h("p", { class: "note" }, note));
+        if (notes.length === 0 && sources.some((source) => source.given)) notes.push(h("p", { class: "about" }, this.words.say("as_answered")));
         let body = [];
         try {
             body = known ? section.draw(this.words, ...sources.map((source) => source.data)) : [];
         } catch (error) {
             // A newer or older server's answer must not be shown by half.
-            notes.push(this.words.say("failed", String(error)));
+            notes.push(h("p", { class: "note" }, this.words.say("failed", String(error))));
         }
         const heading = section.title && h("h2", null, section.title(this.words, ...sources.map((source) => source.data)));
-        place.replaceChildren(...[heading, ...notes.map((note) => h("p", { class: "note" }, note)), ...[body].flat()].filter(Boolean));
+        place.replaceChildren(...[heading, ...notes, ...[body].flat()].filter(Boolean));
         place.classList.toggle("old", sources.some((source) => source.isOld));
         place.hidden = body === undefined || (body.length === 0 && notes.length === 0);
         for (const details of place.querySelectorAll("details")) details.open = this.opened.has(details.id);
@@ -79,8 +80,7 @@ class View {
         if (source.error !== undefined) {
             return source.data === undefined ? words.say("failed", source.error) : words.say("failed_old", source.error, words.moment(source.at));
         }
-        if (source.late) return words.say("late", words.moment(source.at));
-        return source.given ? words.say("as_answered") : undefined;
+        return source.late ? words.say("late", words.moment(source.at)) : undefined;
     }
 }
 
