@@ -7,7 +7,7 @@ const SECTION_NAMES = ["none", "health", "empty", "arrivals", "state", "days", "
 const STYLE = /^--(color|border-radius)-[a-z0-9-]+$/;
 const HARMLESS = /^[a-z0-9#(),.%\s/-]+$/i;
 
-const told = new Map(["none", "status", "day", "status_lead", "origem", "asked"].map((name) => [name, new Told()]));
+const told = new Map(["none", "status", "total", "day", "status_lead", "origem", "asked"].map((name) => [name, new Told()]));
 const byServer = document.documentElement.dataset.language;
 const waiting = new Map();
 let words = new Words(byServer || navigator.language);
@@ -52,12 +52,13 @@ function open() {
     view = new View(main, words, SECTION_NAMES, told);
 }
 
-/** A report's column, as the sections know it. */
-const placeOf = (report) => {
-    const column = columnOf(report);
-    if (column === "created_at") return "day";
-    return column === undefined || told.has(column) ? column : "asked";
-};
+/** The section of a report, by what it is grouped by. */
+function placeOf(report) {
+    const columns = columnsOf(report);
+    if (columns.length !== 1) return columns.length === 0 ? "total" : "asked";
+    if (columns[0] === "created_at") return "day";
+    return ["status_lead", "origem"].includes(columns[0]) ? columns[0] : "asked";
+}
 
 /** Takes the answer that the App stands beside, whichever tool gave it. */
 function take(data) {
@@ -66,8 +67,7 @@ function take(data) {
     } else if (data.total) {
         words.zone = data.timezone;
         given = { from: data.from, to: data.to, timezone: data.timezone };
-        const place = placeOf(data);
-        if (place) told.get(place).take(data, { given: true });
+        for (const place of new Set(["total", placeOf(data)])) told.get(place).take(data, { given: true });
     }
     complete(false);
 }
@@ -85,12 +85,14 @@ async function complete(all) {
         ["day", "lead_report", { ...days, group_by: ["day"] }],
         ["status_lead", "lead_report", { ...days, group_by: ["status"] }],
         ["origem", "lead_report", { ...days, group_by: ["origem"] }],
-        ...(asked ? [["asked", "lead_report", { ...days, group_by: [columnOf(asked)] }]] : []),
+        ...(asked ? [["asked", "lead_report", { ...days, group_by: columnsOf(asked).map((column) => (column === "created_at" ? "day" : column)) }]] : []),
     ];
     await Promise.all(questions.filter(([name]) => all || told.get(name).data === undefined).map(async ([name, tool, args]) => {
         const source = told.get(name);
         try {
-            source.take(await call(tool, args));
+            const answer = await call(tool, args);
+            source.take(answer);
+            if (name === "day" && (all || told.get("total").data === undefined)) told.get("total").take(answer);
             if (source.data.timezone) words.zone = source.data.timezone;
         } catch (error) {
             source.fail(error.message);

@@ -14,6 +14,8 @@ const SECTION_NAMES = ["health", "empty", "arrivals", "state", "days", "funnel",
 class SignInNeeded extends Error {}
 
 const told = new Map(["status", "day", "status_lead", "origem", "letters", "lag", "connect"].map((name) => [name, new Told()]));
+// What the days add up to.
+told.set("total", told.get("day"));
 const byServer = document.documentElement.dataset.language;
 let words = new Words(byServer || navigator.language);
 let token = sessionStorage.getItem(KEPT) ?? "";

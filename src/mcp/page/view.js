@@ -84,19 +84,21 @@ class View {
     }
 }
 
-/** The groups of a report under one column: [{key, leads, qualified}], the rare ones in the last. */
-function groupsOf(report, column) {
-    const groups = (report.groups ?? []).map((group) => ({ key: String(group[column]), leads: group.leads, qualified: group.qualified ?? 0 }));
+/** The groups of a report under some columns, each with its values there, and all rarer ones together. */
+function groupsOf(report, ...columns) {
+    const groups = (report.groups ?? []).map((group) => {
+        const values = columns.map((column) => String(group[column]));
+        return { values, key: values[0], leads: group.leads, qualified: group.qualified ?? 0 };
+    });
     const others = report.others;
     return { groups, others: others ? { leads: others.leads, qualified: others.qualified ?? 0 } : undefined };
 }
 
-/** The column that a report is grouped by, where that is one. */
-function columnOf(report) {
+/** The columns that a report is grouped by, as far as its groups tell. */
+function columnsOf(report) {
     const first = report.groups?.[0] ?? {};
     const counted = new Set(["leads", "before", "difference", "qualified", "qualified_percent"]);
-    const columns = Object.keys(first).filter((name) => !counted.has(name) && !name.endsWith("_percent"));
-    return columns.length === 1 ? columns[0] : undefined;
+    return Object.keys(first).filter((name) => !counted.has(name) && !name.endsWith("_percent"));
 }
 
 /** Every day from the first to the last, in bundles of some where there are too many to see. */
@@ -141,6 +143,10 @@ function lacking(words, report) {
     return report.behind?.length ? h("p", { class: "note", lang: "en" }, words.say("lacking", report.behind.join(" "))) : undefined;
 }
 
+function headOf(words, columns) {
+    return columns.map((column) => words.say(column)).join(" · ");
+}
+
 function none(words) {
     return [h("p", null, words.say("none_in_period"))];
 }
@@ -149,11 +155,12 @@ function tile(number, label, more, kind) {
     return h("div", { class: `tile ${kind ?? ""}` }, h("strong", null, number), h("span", null, label), more && h("small", null, more));
 }
 
-function barsOf(words, report, column, head) {
+function barsOf(words, report, ...columns) {
     if (!report.total.leads) return none(words);
-    const { groups, others } = groupsOf(report, column);
+    const head = headOf(words, columns);
+    const { groups, others } = groupsOf(report, ...columns);
     const row = (label, leads) => ({ label, value: leads, said: [words.number(leads), words.percent(leads, report.total.leads)] });
-    const rows = groups.map((group) => row(foreign(words.value(group.key)), group.leads));
+    const rows = groups.map((group) => row(group.values.map((value, at) => [at > 0 && " · ", foreign(words.value(value))]).flat().filter(Boolean), group.leads));
     if (others) rows.push(row(words.say("others"), others.leads));
     return [lacking(words, report), bars(head, [head, words.say("leads"), words.say("share")], rows)];
 }
@@ -186,7 +193,7 @@ const SECTIONS = {
         },
     },
     arrivals: {
-        of: ["day"],
+        of: ["total"],
         class: "tiles",
         draw(words, report) {
             const { leads, difference, qualified } = report.total;
@@ -261,14 +268,14 @@ const SECTIONS = {
     origins: {
         of: ["origem"],
         title: (words) => words.say("origins"),
-        draw: (words, report) => barsOf(words, report, "origem", words.say("origem")),
+        draw: (words, report) => barsOf(words, report, "origem"),
     },
     /** What the App was asked for, where that is none of the others. */
     asked: {
         of: ["asked"],
         class: "wide",
-        title: (words, report) => (report && words.say(columnOf(report) ?? "")) || words.say("leads"),
-        draw: (words, report) => barsOf(words, report, columnOf(report), words.say(columnOf(report))),
+        title: (words, report) => headOf(words, report ? columnsOf(report) : []),
+        draw: (words, report) => barsOf(words, report, ...columnsOf(report)),
     },
     parts: {
         of: ["status"],
