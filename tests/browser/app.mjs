@@ -82,7 +82,7 @@ export class App {
   async alone(server) {
     const { page, frame } = await this.open(server, { args: { period: "last_7_days", group_by: ["campanha", "status"] }, passesOn: false });
     await frame.locator("#arrivals strong").first().waitFor();
-    await frame.getByRole("heading", { name: "Campaign · Status" }).waitFor();
+    await frame.getByRole("heading", { name: "Status · Campaign" }).waitFor();
     await frame.locator("#asked table").waitFor();
     await frame.getByText("passes no further questions on").waitFor();
     check(await frame.locator("#refresh").isHidden(), "a button is shown that can do nothing");

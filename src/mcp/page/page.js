@@ -8,12 +8,12 @@ const KEPT = "sluice-token";
 const TIMEOUT_MS = 20_000;
 const STATUS_EVERY_MS = 15_000;
 const REPORTS_EVERY_MS = 60_000;
-const SECTION_NAMES = ["health", "empty", "arrivals", "state", "days", "funnel", "origins", "parts", "tables", "lag", "syncs", "letters", "connect"];
+const SECTION_NAMES = ["health", "empty", "arrivals", "state", "days", "funnel", "origins", "parts", "tables", "lag", "syncs", "letters", "alerts", "connect"];
 
 /** The server wants a token, or another. */
 class SignInNeeded extends Error {}
 
-const told = new Map(["status", "day", "status_lead", "origem", "letters", "lag", "connect"].map((name) => [name, new Told()]));
+const told = new Map(["status", "day", "status_lead", "origem", "letters", "lag", "alerts", "connect"].map((name) => [name, new Told()]));
 // What the days add up to.
 told.set("total", told.get("day"));
 const byServer = document.documentElement.dataset.language;
@@ -44,7 +44,9 @@ async function request(path, options = {}) {
     } catch {
         throw new Error(words.say("odd_answer", response.status));
     }
-    if (answer?.error) throw new Error(`${answer.error.message}.`);
+    const said = answer?.error?.message;
+    if (said?.startsWith("there is no tool")) throw new NotOffered(said);
+    if (said !== undefined) throw new Error(`${said}.`);
     if (!response.ok) throw new Error(words.say("odd_answer", response.status));
     return answer;
 }
@@ -69,6 +71,7 @@ const report = (group) => () => call("lead_report", { period: periodName, group_
 const QUESTIONS = [
     ["status", STATUS_EVERY_MS, () => call("get_pipeline_status", {})],
     ["letters", STATUS_EVERY_MS, () => call("list_dead_letters", { limit: 10, detailed: true })],
+    ["alerts", STATUS_EVERY_MS, () => call("list_alerts", {})],
     ["lag", STATUS_EVERY_MS, () => request("lag")],
     ["day", REPORTS_EVERY_MS, report("day")],
     ["status_lead", REPORTS_EVERY_MS, report("status")],
@@ -90,6 +93,8 @@ async function ask([name, every, question]) {
     } catch (error) {
         if (asked !== era) return;
         if (error instanceof SignInNeeded) return signIn(token ? words.say("no_longer") : "");
+        // What an operator leaves out is not missed here.
+        if (error instanceof NotOffered) return void told.get(name).leave();
         told.get(name).fail(error.message);
     }
     due.set(name, at + every);

@@ -16,6 +16,10 @@ class Told {
         Object.assign(this, { data, at: Date.now(), error: undefined, late: false, given });
     }
 
+    leave() {
+        Object.assign(this, new Told());
+    }
+
     fail(error) {
         this.error = String(error);
     }
@@ -373,6 +377,20 @@ const SECTIONS = {
             const more = page.open - page.letters.length;
             return [about, table(words.say("letters"), ["of", "reason", "parked_at"].map((head) => words.say(head)), rows),
                 more > 0 && h("p", { class: "about" }, words.say("and_more", words.number(more)))];
+        },
+    },
+    alerts: {
+        of: ["alerts"],
+        class: "wide",
+        title: (words) => words.say("alerts"),
+        draw(words, { alerts, recent }) {
+            if (alerts.length === 0) return [h("p", null, words.say("none_yet"))];
+            const state = (alert) => (alert.problem ? words.say("unsent", alert.problem) : alert.going_on ? words.say("going_on") : words.say("quiet"));
+            const rows = alerts.map((alert) => [foreign(alert.name), foreign(alert.condition, { lang: "en" }), foreign(state(alert)), words.number(alert.fired),
+                alert.last_fired_at ? words.moment(alert.last_fired_at) : words.say("never")]);
+            const fired = recent.map((one) => h("li", null, words.moment(one.at), " · ", foreign(one.alert), ` · ${words.say(one.state)} · `, foreign(one.detail ?? one.key ?? "")));
+            return [table(words.say("alerts"), ["alert", "condition", "state", "fired_count", "last_fired"].map((head) => words.say(head)), rows),
+                fired.length > 0 && h("details", { id: "alerts-recent" }, h("summary", { id: "alerts-summary" }, words.say("fired_lately")), h("ul", null, fired))];
         },
     },
     connect: {

@@ -57,7 +57,7 @@ pub(super) async fn measure(engine: Arc<Engine>, history: Arc<History>, ended: C
     let mut minutes = interval_at(Instant::now() + FIRST, EVERY);
     minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while ended.run_until_cancelled(minutes.tick()).await.is_some() {
-        let Some(lag) = ended.run_until_cancelled(engine.drains.lag()).await else { return };
+        let Some(lag) = ended.run_until_cancelled(engine.drains.lag_as_it_is()).await else { return };
         let lag = lag.inspect_err(|error| debug!(%error, "the lag is not known")).ok();
         history.take(Utc::now(), lag.as_deref());
     }
