@@ -215,10 +215,21 @@ impl EmbeddedDb {
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Fault> {
         let (readers, folder, pressure) = (self.readers.clone(), self.folder.clone(), self.pressure.clone());
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let remade = self.remade.clone();
         blocking(what, move || {
             let idle = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = idle.map_or_else(|| pressure.outlasted(|| reader(folder.path())), Ok)?;
-            let outcome = pressure.outlasted(|| work(&connection))?;
+            let mut outcome = pressure.outlasted(|| work(&connection));
+            // Where this process holds the folder, it alone may make anew what somebody dropped.
+            if let (Err(error), Some(writer)) = (&outcome, writer)
+                && lacks_table(error)
+                && migrate(&mut writer.lock().unwrap_or_else(PoisonError::into_inner))?
+            {
+                remade.store(true, Ordering::Relaxed);
+                outcome = pressure.outlasted(|| work(&connection));
+            }
+            let outcome = outcome?;
             let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
             if readers.len() < IDLE_READERS {
                 readers.push(connection);
@@ -374,8 +385,9 @@ fn version(connection: &Connection) -> rusqlite::Result<usize> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Runs what was not run yet, and once more what was where somebody dropped a table: it changes nothing of the others.
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Runs what was not run yet, and once more what was where somebody dropped a table, which is returned: it changes nothing
+/// of the others.
+fn migrate(connection: &mut Connection) -> rusqlite::Result<bool> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done = version(&transaction)?;
     let dropped = dropped(&transaction)?;
@@ -385,7 +397,8 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     }
     store::sqlite::tables_were_dropped(&transaction, &dropped)?;
     transaction.pragma_update(None, "user_version", MIGRATIONS.len().max(done))?;
-    transaction.commit()
+    transaction.commit()?;
+    Ok(!dropped.is_empty())
 }
 
 /// The tables that were made once and are not there.

@@ -104,3 +104,11 @@ CREATE TABLE IF NOT EXISTS sluice_source_columns (
 );
 
 COMMENT ON TABLE sluice_source_columns IS 'The columns each table had when the project last told of them';
+
+CREATE TABLE IF NOT EXISTS sluice_readings (
+    table_name text PRIMARY KEY,
+    reading text NOT NULL,
+    kept_at timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON TABLE sluice_readings IS 'How far reconciliations that were broken off had read their tables';

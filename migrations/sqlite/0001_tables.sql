@@ -54,6 +54,11 @@ CREATE TABLE IF NOT EXISTS sluice_source_columns (
     columns text NOT NULL
 ) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS sluice_readings (
+    table_name text PRIMARY KEY,
+    reading text NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS sluice_offsets (
     log text NOT NULL,
     partition integer NOT NULL,

@@ -26,6 +26,10 @@ pub(super) struct Options {
     /// Remove so many rows that are gone at the source, however large a part of the table they are
     #[arg(long, value_name = "NUMBER")]
     allow_deletes: Option<u64>,
+    /// Go on where the last one was broken off, a day ago at most: what it proves is the table as it was when that
+    /// one began
+    #[arg(long)]
+    resume: bool,
 }
 
 /// Runs one reconciliation and says what became of it.
@@ -34,13 +38,13 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     // Typed with a dash, as everything else on a command line.
     let table = TableName(options.table.replace('-', "_"));
     let ending = Ending::new(ending::signals());
-    let asked = Reconciliation { allow_deletes: options.allow_deletes };
+    let asked = Reconciliation { allow_deletes: options.allow_deletes, resume: options.resume };
     let id = tokio::select! {
         id = engine.syncs.reconcile(&table, asked) => id?,
         () = ending.asked() => return Err("ended on request before the reconciliation had begun".into()),
     };
     let status = followed(&engine, id, options.wait, Bar::new(false), &ending).await?;
-    for line in summary(&status).lines() {
+    for line in summary(&status, options.resume).lines() {
         output::line(line)?;
     }
     let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
@@ -48,7 +52,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn summary(status: &SyncStatus) -> String {
+fn summary(status: &SyncStatus, resume: bool) -> String {
     let state = match status.state {
         SyncPhase::Done | SyncPhase::Draining => "done",
         SyncPhase::Running => "going on",
@@ -70,6 +74,20 @@ fn summary(status: &SyncStatus) -> String {
         report.parked,
         report.unexplained
     );
+    match report.resumed_from {
+        Some(began) => {
+            let began = began.format("%Y-%m-%dT%H:%M:%SZ");
+            let _ = write!(
+                text,
+                "\nIt went on with a reading that began at {began}: this is the table as it was then. What was deleted since, \
+                 or changed without a new time, is not in it."
+            );
+        }
+        None if resume => {
+            text.push_str("\nThere was no reading to go on with; the whole table was read anew.")
+        }
+        None => {}
+    }
     if status.erased > 0 {
         let _ = write!(text, "\n{}", erased(status.erased));
     }

@@ -115,6 +115,8 @@ impl Erasures {
                 return Err(EngineError::UnknownEntity { table: *table, key: request.who.clone() });
             };
             is_known = true;
+            // It names the last key that was read.
+            store.keep_reading(&(*table).into(), None).await?;
             rows += erased.entities + erased.events + erased.marks;
         }
         let mut removed = vec![RemovedFrom { place: store.name().to_owned(), count: rows, error: None }];

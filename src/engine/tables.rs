@@ -110,8 +110,7 @@ impl Facts<'_> {
         let name = self.table.name().to_owned();
         judged.status.table.clone_from(&name);
         if let Some(sync) = self.last_success() {
-            let ended = sync.finished_at.unwrap_or(sync.started_at);
-            judged.status.synced_seconds_ago = Some(self.seconds_since(ended));
+            judged.status.synced_seconds_ago = Some(self.seconds_since(true_at(sync)));
         }
         self.judge_runs(&mut judged);
         let Some(counted) = self.counted else {
@@ -147,7 +146,7 @@ impl Facts<'_> {
         let reconciled = self.last_reconciliation();
         judged.status.reconciled = reconciled.map(|sync| LastReconciliation {
             outcome: sync.state,
-            seconds_ago: self.seconds_since(sync.finished_at.unwrap_or(sync.started_at)),
+            seconds_ago: self.seconds_since(true_at(sync)),
             unexplained: sync.progress.reconcile.as_ref().map_or(0, |report| report.unexplained),
         });
         let last = self.syncs().max_by_key(|sync| sync.started_at);
@@ -239,6 +238,12 @@ pub(super) fn blindness(table: Table, source: u64, appended: u64, limits: Delete
             NextStep::Reconcile { table: table.name().to_owned() },
         )
     })
+}
+
+/// When what a run tells of a table was true.
+fn true_at(sync: &SyncRecord) -> DateTime<Utc> {
+    let resumed_from = sync.progress.reconcile.as_ref().and_then(|report| report.resumed_from);
+    resumed_from.or(sync.finished_at).unwrap_or(sync.started_at)
 }
 
 #[cfg(test)]

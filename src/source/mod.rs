@@ -59,7 +59,7 @@ pub struct Condition {
 }
 
 /// Where the next page starts. Made by the source, opaque to everybody else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageToken {
     pub(in crate::source) pass: Pass,
     /// Where the last row seen in this pass stands; `None` at its beginning.
@@ -67,7 +67,7 @@ pub struct PageToken {
 }
 
 /// A place among the rows of a pass: time and key of a row, as the server spelt them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::source) struct Place {
     pub(in crate::source) at: String,
     pub(in crate::source) key: String,
@@ -76,7 +76,7 @@ pub(in crate::source) struct Place {
 /// A table is read in passes. A NULL time never matches a time filter: those rows come first, so that a read cut short
 /// later has seen all of them. Nor does a NULL key match one: nothing tells those rows apart, so that no pages of them
 /// can be told apart either. They make no event; some are shown last, and all are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::source) enum Pass {
     Timeless,
     Timed,
@@ -158,6 +158,9 @@ impl fmt::Display for SourceWarning {
 pub trait Source: Send + Sync {
     /// `supabase`, `sample`: what status and faults call it.
     fn name(&self) -> &'static str;
+
+    /// The project's host, with its port where that is not the usual one.
+    fn host(&self) -> &str;
 
     /// The page after `after`, or the first one.
     ///

@@ -114,6 +114,9 @@ pub struct Reconciliation {
     /// Somebody agreed that so many rows are gone, however large a part of the table they are.
     #[serde(default)]
     pub allow_deletes: Option<u64>,
+    /// Go on with the reading of the one before, where it was broken off less than a day ago.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resume: bool,
 }
 
 /// What a reconciliation is doing.
@@ -136,6 +139,10 @@ pub enum ReconcileStep {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReconcileReport {
     pub step: ReconcileStep,
+    /// When the reading began that it went on with: what is proven is what the source had then, and what was deleted since,
+    /// or changed without a new time, is not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_from: Option<DateTime<Utc>>,
     /// Rows the source showed, each key once.
     pub source_rows: u64,
     /// Rows that could not be told apart because they have no usable key; they are dead letters.

@@ -271,6 +271,18 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn remember_columns(&self, table: &TableName, columns: &[String]) -> Result<(), Fault>;
 
+    /// The reading of a table that a reconciliation kept last, as it wrote it.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn kept_reading(&self, table: &TableName) -> Result<Option<String>, Fault>;
+
+    /// Keeps a reading in place of the one before; `None` forgets it.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn keep_reading(&self, table: &TableName, reading: Option<String>) -> Result<(), Fault>;
+
     /// Syncs, newest first.
     ///
     /// # Errors

@@ -331,7 +331,13 @@ async fn a_reconciliation_reads_back_what_a_killed_one_could_not_remember() {
     pipeline.source.set_max_rows(Some(20));
     can_not_remember_its_page(&pipeline, "reconcile", async |process| killed(&pipeline, process).await).await;
     nothing_is_appended_twice(pipeline, async |engine: &Engine| {
-        engine.syncs.reconcile(&table("leads").into(), Reconciliation { allow_deletes: None }).await
+        engine
+            .syncs
+            .reconcile(
+                &table("leads").into(),
+                Reconciliation { allow_deletes: None, ..Reconciliation::default() },
+            )
+            .await
     })
     .await;
 }

@@ -147,7 +147,7 @@ async fn a_row_of_any_text_key_goes_the_whole_way_is_found_changed_proven_and_re
     let gone = ["", "a\nb", &longest('a')];
     all.retain(|row| !gone.contains(&row["codigo"].as_str().expect("a text")));
     place.source().set_rows(orders, all);
-    let asked = Reconciliation { allow_deletes: Some(3) };
+    let asked = Reconciliation { allow_deletes: Some(3), ..Reconciliation::default() };
     let id = engine.syncs.reconcile(&TableName::from(orders), asked).await.expect("a reconciliation");
     let status = finished(&engine, id).await;
     let report = status.reconcile.as_ref().unwrap_or_else(|| panic!("{status:?}"));

@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{KEYS, KeySet, RANGE, Reconcile, Stop, guard, keys_of, report};
+use super::{KEYS, KeySet, RANGE, Reading, Reconcile, Stop, guard, keys_of, report};
 use crate::{
     domain::{Event, Table, micros, removal_id},
     engine::appender::event_record,
@@ -40,8 +40,9 @@ impl Reconcile {
         &mut self,
         lease: &mut dyn SyncLease,
         progress: &mut SyncProgress,
-        shown: &KeySet,
+        reading: &Reading,
     ) -> Result<Vec<Removal>, Stop> {
+        let shown = &reading.keys;
         let mut known = KeySet::new();
         let mut after = None;
         while let Some(entries) = self.range(&mut after).await? {
@@ -51,6 +52,18 @@ impl Reconcile {
             self.heed(lease, progress).await?;
         }
         self.known = known.len();
+        if reading.is_resumed && known.len() < shown.len() {
+            return Err(Stop::Fault(Fault::transient(
+                self.run.store.name(),
+                format!(
+                    "reconciling {}: the reading that was gone on with showed {} rows, and the store remembers {} by now",
+                    self.run.table,
+                    shown.len(),
+                    known.len()
+                ),
+                "reconcile again without going on, which reads the whole table anew",
+            )));
+        }
         self.allowed = self.settings.deletes.allowed(self.asked, self.known, shown.len());
         // Every row that was shown has been appended, so the others are those that were not shown.
         let lacking = known.len().saturating_sub(shown.len());

@@ -69,7 +69,11 @@ mod tests {
     }
 
     fn allowed(allow_deletes: Option<u64>, known: u64, shown: u64) -> u64 {
-        DeleteLimits { rows: 10, percent: 10 }.allowed(Reconciliation { allow_deletes }, known, shown)
+        DeleteLimits { rows: 10, percent: 10 }.allowed(
+            Reconciliation { allow_deletes, resume: false },
+            known,
+            shown,
+        )
     }
 
     #[test]

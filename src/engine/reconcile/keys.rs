@@ -38,6 +38,25 @@ impl KeySet {
         self.keys += 1;
     }
 
+    /// The set as bytes, of which [`KeySet::from_bytes`] makes it again.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let bucket =
+            |bucket: &Bucket| [&bucket.keys.to_le_bytes()[..], &bucket.sum.to_le_bytes()[..]].concat();
+        self.buckets.iter().flat_map(bucket).collect()
+    }
+
+    /// The set that these bytes were made of; nothing where they were made of none.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        const BYTES: usize = size_of::<u32>() + size_of::<u64>();
+        let buckets = bytes.chunks(BYTES).map(|bytes| {
+            let (keys, sum) = bytes.split_first_chunk()?;
+            Some(Bucket { keys: u32::from_le_bytes(*keys), sum: u64::from_le_bytes(sum.try_into().ok()?) })
+        });
+        let buckets: Vec<Bucket> = buckets.collect::<Option<_>>()?;
+        let keys = buckets.iter().map(|bucket| u64::from(bucket.keys)).sum();
+        (buckets.len() == BUCKETS).then_some(Self { buckets, keys })
+    }
+
     /// How many keys were added.
     pub(super) fn len(&self) -> u64 {
         self.keys
@@ -78,6 +97,14 @@ mod tests {
         assert!(set(0..1_000).equals(&set((0..1_000).rev())));
         assert!(!set(0..1_000).equals(&set(1..1_001)));
         assert!(!set(0..1_000).equals(&set(0..999)));
+    }
+
+    #[test]
+    fn a_set_comes_back_from_its_bytes_and_from_no_others() {
+        let all = set(0..20_000);
+        let bytes = all.to_bytes();
+        assert!(KeySet::from_bytes(&bytes).is_some_and(|back| back.equals(&all)));
+        assert!(KeySet::from_bytes(&bytes[1..]).is_none() && KeySet::from_bytes(&[]).is_none());
     }
 
     #[test]

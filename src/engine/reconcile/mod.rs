@@ -7,10 +7,8 @@
 //! is read again, and then it is an error. That nothing counts as proven that was not compared. And that whatever it
 //! repairs goes through the log, so that both sinks, a rebuild and a replay come to the same.
 //!
-//! What it appended stays when it is cancelled or ends with its process, and counts as unchanged in the next one. That one
-//! begins anew and reads the whole table all the same: nobody knows what became meanwhile of rows that were shown before,
-//! since a row that was deleted, or changed without a new time, says so nowhere. A reading that was gone on with would take
-//! them for there, and prove what is not true.
+//! What it appended stays when it is cancelled or ends with its process, and counts as unchanged in the next one, which
+//! reads the whole table anew, or goes on where it is asked to: see [`kept`].
 //!
 //! It holds the table's lease like a sync, so neither runs beside the other, and what was appended stands still while it
 //! is compared. What is held in memory is one page, two sets of keys of fixed size, and the keys of at most as many rows
@@ -18,6 +16,7 @@
 
 mod gone;
 mod guard;
+mod kept;
 mod keys;
 mod nightly;
 mod parked;
@@ -51,7 +50,7 @@ use crate::{
     index::Index,
     log::{Position, Topic},
     sink::Sink,
-    source::{Page, RowQuery, Scope},
+    source::{Page, PageToken, RowQuery, Scope},
     store::{
         Control, Coverage, ReconcileReport, ReconcileStep, Reconciliation, SyncEnd, SyncLease, SyncProgress,
         SyncRequest, SyncState,
@@ -110,14 +109,41 @@ impl From<Fault> for Stop {
     }
 }
 
-/// A table as it was read.
+/// A table as it was read, or as far as it was.
 struct Reading {
+    of: kept::Of,
     keys: KeySet,
     unkeyed: u64,
     /// Rows of erased entities, which are nowhere else.
     erased: u64,
     /// When reading began, by the server's clock or by this machine's, whichever is behind.
     began: Option<DateTime<Utc>>,
+    /// Rows that the source counted before.
+    counted: Option<u64>,
+    /// The last key that was shown.
+    last: Option<String>,
+    /// Where to go on.
+    next: Option<PageToken>,
+    is_whole: bool,
+    /// Another reconciliation began it.
+    is_resumed: bool,
+}
+
+impl Reading {
+    fn new(of: kept::Of) -> Self {
+        Self {
+            of,
+            keys: KeySet::new(),
+            unkeyed: 0,
+            erased: 0,
+            began: None,
+            counted: None,
+            last: None,
+            next: None,
+            is_whole: false,
+            is_resumed: false,
+        }
+    }
 }
 
 impl Syncs {
@@ -205,7 +231,7 @@ impl Reconcile {
         *coverage = self.covered(&reading);
         fail_point::pass("reconcile.read");
         self.enter(ReconcileStep::Looking, lease, progress).await?;
-        let gone = self.find_gone(lease, progress, &reading.keys).await?;
+        let gone = self.find_gone(lease, progress, &reading).await?;
         fail_point::pass("reconcile.gone_found");
         self.remove_gone(lease, progress, gone).await?;
         self.settle_gone(lease, progress).await?;
@@ -221,6 +247,7 @@ impl Reconcile {
             let is_proven = self.prove(lease, progress, pass < PASSES).await?;
             fail_point::pass("reconcile.proved");
             if is_proven {
+                self.run.store.keep_reading(&self.run.table.into(), None).await?;
                 return Ok(());
             }
         }
@@ -242,13 +269,18 @@ impl Reconcile {
         progress: &mut SyncProgress,
     ) -> Result<Reading, Stop> {
         let table = self.run.table;
-        let mut before = self.cancellable(self.run.source.row_count(table)).await??;
+        let mut reading = self.begin_reading().await?;
+        report(progress).resumed_from = reading.began;
+        if !reading.is_resumed {
+            reading.counted = self.cancellable(self.run.source.row_count(table)).await??;
+        }
         let mut is_last = false;
         loop {
-            let reading = self.read_pages(lease, progress).await?;
+            self.read_pages(lease, progress, &mut reading).await?;
+            self.keep(&reading).await?;
             let after = self.cancellable(self.run.source.row_count(table)).await??;
             let shown = reading.keys.len() + reading.unkeyed + reading.erased;
-            let counted = before.zip(after).map(|(before, after)| before.min(after));
+            let counted = reading.counted.zip(after).map(|(before, after)| before.min(after));
             let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };
             if is_last {
                 return Err(Stop::Fault(Fault::transient(
@@ -262,7 +294,9 @@ impl Reconcile {
                 )));
             }
             warn!(%table, counted, shown, "the source showed fewer rows than it counts; it is read again");
-            (before, is_last) = (after, true);
+            reading = Reading { counted: after, ..Reading::new(reading.of) };
+            report(progress).resumed_from = None;
+            is_last = true;
         }
     }
 
@@ -270,9 +304,9 @@ impl Reconcile {
         &mut self,
         lease: &mut dyn SyncLease,
         progress: &mut SyncProgress,
-    ) -> Result<Reading, Stop> {
+        reading: &mut Reading,
+    ) -> Result<(), Stop> {
         let table = self.run.table;
-        let mut reading = Reading { keys: KeySet::new(), unkeyed: 0, erased: 0, began: None };
         let known = self.run.recall_columns().await?;
         let query = RowQuery {
             table,
@@ -281,10 +315,10 @@ impl Reconcile {
             conditions: Vec::new(),
             page_size: self.run.page_size,
         };
-        let (mut is_first, mut last, mut after) = (true, None, None);
-        loop {
+        let (mut is_first, mut kept_at) = (true, None::<Instant>);
+        while !reading.is_whole {
             let (asked_at, local) = (Instant::now(), Utc::now());
-            let page = self.cancellable(self.run.source.page(&query, after.as_ref())).await??;
+            let page = self.cancellable(self.run.source.page(&query, reading.next.as_ref())).await??;
             // By the clock that is behind: one that is ahead would claim rows that are still to be written.
             reading.began.get_or_insert(page.read_at.min(local));
             if std::mem::take(&mut is_first) {
@@ -298,25 +332,35 @@ impl Reconcile {
             for key in keys {
                 match key {
                     // In the order of keys a row that stands twice stands beside itself.
-                    Some(key) if last.as_ref() == Some(&key) => {}
+                    Some(key) if reading.last.as_ref() == Some(&key) => {}
                     Some(key) if ledger.holds(table, &key) => {
                         reading.erased += 1;
-                        last = Some(key);
+                        reading.last = Some(key);
                     }
                     Some(key) => {
                         reading.keys.add(&key);
-                        last = Some(key);
+                        reading.last = Some(key);
                     }
                     None => reading.unkeyed += 1,
                 }
             }
             let reported = report(progress);
             (reported.source_rows, reported.unkeyed) = (reading.keys.len(), reading.unkeyed);
-            let Some(token) = next else { return Ok(reading) };
-            after = Some(token);
-            self.go_on()?;
-            self.pace(rows, asked_at).await?;
+            (reading.is_whole, reading.next) = (next.is_none(), next);
+            let is_due = kept_at.is_none_or(|at| at.elapsed() > kept::KEEP_EVERY);
+            if is_due || self.run.cancel.is_cancelled() {
+                self.keep(reading).await?;
+                kept_at = Some(Instant::now());
+            }
+            fail_point::pass("reconcile.page_read");
+            if !reading.is_whole {
+                self.go_on()?;
+                self.pace(rows, asked_at).await?;
+            }
         }
+        let reported = report(progress);
+        (reported.source_rows, reported.unkeyed) = (reading.keys.len(), reading.unkeyed);
+        Ok(())
     }
 
     /// Appends what of a page differs from what was appended last, or all of it where the run says so.

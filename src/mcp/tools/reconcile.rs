@@ -29,6 +29,9 @@ struct ReconcileArgs {
     /// The number of gone rows that it stopped at, to have them removed.
     #[serde(default)]
     allow_deletes: Option<u64>,
+    /// Go on where the last one broke off, a day ago at most; proves the table as of its beginning (`resumed_from`).
+    #[serde(default)]
+    resume: bool,
     /// Wait (20 s at most) until it has ended. Default true.
     #[serde(default = "default_wait")]
     wait: bool,
@@ -63,8 +66,8 @@ impl SluiceServer {
             );
             consent::ask(&context, args.confirm, &what).await?;
         }
-        let id =
-            self.engine.syncs.reconcile(&table, Reconciliation { allow_deletes: args.allow_deletes }).await?;
+        let asked = Reconciliation { allow_deletes: args.allow_deletes, resume: args.resume };
+        let id = self.engine.syncs.reconcile(&table, asked).await?;
         let patience = if args.wait { tasks::patience(&context, LONGEST_WAIT) } else { Duration::ZERO };
         let mut progress = Progress::of(&context);
         let waiting = self.engine.syncs.wait_for(id, patience, &mut progress);

@@ -87,6 +87,10 @@ impl Source for SampleSource {
         PART
     }
 
+    fn host(&self) -> &str {
+        PART
+    }
+
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {
         self.reader.page(query, after).await
     }

@@ -265,6 +265,10 @@ impl Source for SupabaseSource {
         PART
     }
 
+    fn host(&self) -> &str {
+        &self.http.host
+    }
+
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {
         let start = PageToken { pass: Pass::Timeless, last: None };
         let token = after.unwrap_or(&start);

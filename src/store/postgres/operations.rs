@@ -365,6 +365,26 @@ impl Operations for PgStore {
         Ok(())
     }
 
+    async fn kept_reading(&self, table: &TableName) -> Result<Option<String>, Fault> {
+        over!(self, "look for the reading of a table", connection =>
+            sqlx::query_scalar("SELECT reading FROM sluice_readings WHERE table_name = $1")
+                .bind(&table.0)
+                .fetch_optional(connection))
+    }
+
+    async fn keep_reading(&self, table: &TableName, reading: Option<String>) -> Result<(), Fault> {
+        let sql = match reading {
+            Some(_) => {
+                "INSERT INTO sluice_readings (table_name, reading) VALUES ($1, $2)
+                 ON CONFLICT (table_name) DO UPDATE SET reading = excluded.reading, kept_at = now()"
+            }
+            None => "DELETE FROM sluice_readings WHERE table_name = $1 AND $2::text IS NULL",
+        };
+        over!(self, "keep the reading of a table", connection =>
+            sqlx::query(sql).bind(&table.0).bind(&reading).execute(connection))?;
+        Ok(())
+    }
+
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault> {
         over!(self, "list syncs", connection => syncs::listed(connection, filter))
     }

@@ -327,6 +327,34 @@ impl Operations for SqliteStore {
             .await
     }
 
+    async fn kept_reading(&self, table: &TableName) -> Result<Option<String>, Fault> {
+        let table = table.clone();
+        self.db
+            .read("looking for the reading of a table", move |db| {
+                db.prepare_cached("SELECT reading FROM sluice_readings WHERE table_name = ?")?
+                    .query_row([&table.0], |row| row.get(0))
+                    .optional()
+            })
+            .await
+    }
+
+    async fn keep_reading(&self, table: &TableName, reading: Option<String>) -> Result<(), Fault> {
+        let table = table.clone();
+        self.db
+            .write("keeping the reading of a table", move |db| {
+                match &reading {
+                    Some(reading) => db.execute(
+                        "INSERT INTO sluice_readings (table_name, reading) VALUES (?, ?)
+                         ON CONFLICT (table_name) DO UPDATE SET reading = excluded.reading",
+                        params![table.0, reading],
+                    )?,
+                    None => db.execute("DELETE FROM sluice_readings WHERE table_name = ?", [&table.0])?,
+                };
+                Ok(())
+            })
+            .await
+    }
+
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault> {
         let (leases, filter) = (self.known_leases(), filter.clone());
         self.db.read("listing syncs", move |db| lease::listed(db, leases.as_ref(), &filter)).await

@@ -143,7 +143,10 @@ async fn a_table_dropped_under_the_process_that_holds_the_embedded_folder_is_mad
     let engine = place.engine().await;
     engine.start_drains().await;
     assert_eq!(sync(&engine, request(table("leads"))).await.state, SyncPhase::Done);
-    for (i, dropped) in ["leads", "sluice_offsets", "eventos_raw"].into_iter().enumerate() {
+    for (i, dropped) in ["leads", "sluice_offsets", "eventos_raw", "sluice_appended", "sluice_source_columns"]
+        .into_iter()
+        .enumerate()
+    {
         place.execute(&format!("DROP TABLE {dropped}")).await;
         let new = 900 + u128::try_from(i).expect("a small number");
         place.source().upsert(table("leads"), vec![rows::lead(new, 0)]);

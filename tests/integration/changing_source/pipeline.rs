@@ -367,8 +367,10 @@ impl Pipeline {
         for is_again in [false, true] {
             let run = if is_again { &Run { during: Vec::new(), end: End::Whole } } else { run };
             let since = self.lock().model.changes();
-            let request =
-                SyncRequest { reconcile: Some(Reconciliation { allow_deletes }), ..request(table("leads")) };
+            let request = SyncRequest {
+                reconcile: Some(Reconciliation { allow_deletes, ..Reconciliation::default() }),
+                ..request(table("leads"))
+            };
             let Some(status) = self.follow(request, run)? else {
                 self.lock().model.not_reconciled(since, false);
                 return Ok(());

@@ -6,6 +6,7 @@ on_each_adapter! {
     embedded: Embedded, real: Real;
     an_address_names_all_who_have_it_in_the_index_and_at_the_source_however_it_is_written,
     an_empty_address_names_nobody,
+    an_address_of_more_than_can_be_erased_at_once_erases_nobody,
 }
 
 const SHARED: &str = "ana_luz@apagar.example";
@@ -63,6 +64,24 @@ async fn an_empty_address_names_nobody<P: Place>() {
     let engine = place.engine().await;
     let refusal = engine.erasures.erase(&by_email(" "), "a test").await.expect_err("nobody is meant");
     assert!(refusal.to_string().contains("email: is empty"), "{refusal}");
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn an_address_of_more_than_can_be_erased_at_once_erases_nobody<P: Place>() {
+    let place = P::new().await;
+    let rows = (1..=10_001).map(|n| with_address(n, written(n)));
+    place.source().set_rows(table("leads"), rows.collect());
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let some = sync(&engine, sluice::store::SyncRequest { limit: 50, ..request(table("leads")) }).await;
+    assert_eq!(some.appended, 50);
+    let refusal = engine.erasures.erase(&by_email(SHARED), "a test").await.expect_err("too many");
+    let told = refusal.to_string();
+    assert!(told.contains("at least 10001 entities") && told.contains("nothing was erased"), "{told}");
+    assert_eq!(documents(&engine, IndexName::Entities(table("leads")), None).await.len(), 50);
+    let again = sync(&engine, sluice::store::SyncRequest { limit: 50, ..request(table("leads")) }).await;
+    assert_eq!((again.appended, again.erased), (50, 0), "nobody is in the ledger");
     engine.shut_down().await;
     place.clean_up().await;
 }

@@ -1,13 +1,20 @@
 //! What was appended and could not be remembered.
 
-use sluice::engine::SyncPhase;
+use std::time::Duration;
 
-use super::{found, is_proven, reconcile, report, stored, with_leads};
+use serde_json::json;
+use sluice::{
+    engine::SyncPhase,
+    source::sample::{Failure, Fault},
+    store::Reconciliation,
+};
+
+use super::{found, is_proven, reconcile, reconcile_with, report, stored, with_leads};
 use crate::support::{
     on_each_adapter,
     place::{Embedded, Place, Real},
     request,
-    rows::leads,
+    rows::{id, leads},
     sync, table,
 };
 
@@ -15,6 +22,7 @@ on_each_adapter! {
     embedded: Embedded, real: Real;
     a_row_comes_back_though_its_removal_could_not_be_remembered,
     a_reconciliation_appends_nothing_twice_that_a_sync_could_not_remember,
+    one_that_was_broken_off_is_gone_on_with_where_that_is_asked_for_and_proves_the_table_as_it_was_then,
 }
 
 async fn a_row_comes_back_though_its_removal_could_not_be_remembered<P: Place>() {
@@ -42,6 +50,56 @@ async fn a_reconciliation_appends_nothing_twice_that_a_sync_could_not_remember<P
     assert!(is_proven(&status), "{status:?}");
     assert_eq!((status.appended, report(&status).repaired), (0, 0), "{status:?}");
     assert_eq!(stored(&engine, "SELECT count(*) FROM leads").await, 20);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn one_that_was_broken_off_is_gone_on_with_where_that_is_asked_for_and_proves_the_table_as_it_was_then<
+    P: Place,
+>() {
+    let mut place = P::new().await;
+    place.set("SUPABASE_PAGE_SIZE", "10");
+    place.source().set_rows(table("leads"), leads(60));
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 60);
+    let resume = Reconciliation { resume: true, ..Reconciliation::default() };
+    let nothing_kept = reconcile_with(&engine, resume).await;
+    assert!(is_proven(&nothing_kept) && report(&nothing_kept).resumed_from.is_none(), "{nothing_kept:?}");
+
+    let well = std::iter::repeat_n(Fault::Delay(Duration::ZERO), 5);
+    let revoked = Failure::new(401, "PGRST301", "JWT expired", None);
+    place.source().script(well.chain([Fault::Refuse(revoked)]));
+    let broken_off = reconcile(&engine).await;
+    assert_eq!(broken_off.state, SyncPhase::Failed, "{broken_off:?}");
+    assert!((10..60).contains(&report(&broken_off).source_rows), "{broken_off:?}");
+    // Meanwhile a row that was shown changes and another is deleted, without a word; so does one that was not.
+    let mut rows = place.source().rows(table("leads"));
+    for n in [0, 59] {
+        rows[n].insert("nome".to_owned(), json!("Outra Pessoa"));
+    }
+    rows.remove(1);
+    place.source().set_rows(table("leads"), rows);
+    place.source().take_requests();
+
+    let resumed = reconcile_with(&engine, resume).await;
+    let began = report(&resumed).resumed_from.expect("it went on");
+    assert!(is_proven(&resumed) && began < resumed.started_at, "{resumed:?}");
+    assert_eq!((report(&resumed).source_rows, resumed.appended, report(&resumed).deleted), (60, 1, 0));
+    assert_eq!(stored(&engine, "SELECT count(*) FROM leads WHERE nome = 'Outra Pessoa'").await, 1);
+    let pages = place.source().take_requests();
+    let pages =
+        pages.iter().filter(|request| request.query.contains(&("limit".to_owned(), "10".to_owned()))).count();
+    assert_eq!(pages, 5 + 2, "those that were not shown, their end, and rows without a key");
+
+    let anew = reconcile(&engine).await;
+    assert!(is_proven(&anew) && report(&anew).resumed_from.is_none(), "{anew:?}");
+    assert_eq!((report(&anew).source_rows, anew.appended, report(&anew).deleted), (59, 2, 1));
+    assert_eq!(
+        stored(&engine, &format!("SELECT count(*) FROM leads WHERE id = '{}'", id(2))).await,
+        0,
+        "it is gone"
+    );
     engine.shut_down().await;
     place.clean_up().await;
 }

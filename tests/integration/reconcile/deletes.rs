@@ -99,7 +99,8 @@ mod whole_way {
         let (place, engine) = with_leads::<P>(leads(60)).await;
         place.source().set_rows(table("leads"), leads(30));
         for allow_deletes in [None, Some(29)] {
-            let stopped = reconcile_with(&engine, Reconciliation { allow_deletes }).await;
+            let stopped =
+                reconcile_with(&engine, Reconciliation { allow_deletes, ..Reconciliation::default() }).await;
             let error = stopped.error.clone().unwrap_or_default();
             assert_eq!(stopped.state, SyncPhase::Failed, "{stopped:?}");
             assert!(error.contains("30 of 60 rows") && error.contains("allow 30 deletions"), "{error}");
@@ -110,7 +111,9 @@ mod whole_way {
                 (60, 60)
             );
         }
-        let agreed = reconcile_with(&engine, Reconciliation { allow_deletes: Some(30) }).await;
+        let agreed =
+            reconcile_with(&engine, Reconciliation { allow_deletes: Some(30), ..Reconciliation::default() })
+                .await;
         assert!(is_proven(&agreed), "{agreed:?}");
         assert_eq!(report(&agreed).deleted, 30);
         assert_eq!(
@@ -161,7 +164,9 @@ mod whole_way {
             "{error}"
         );
         assert_eq!((report(&stopped).gone, report(&stopped).deleted, counts().await), (125, 5, (245, 245)));
-        let agreed = reconcile_with(&engine, Reconciliation { allow_deletes: Some(120) }).await;
+        let agreed =
+            reconcile_with(&engine, Reconciliation { allow_deletes: Some(120), ..Reconciliation::default() })
+                .await;
         assert!(is_proven(&agreed), "{agreed:?}");
         assert_eq!((report(&agreed).deleted, counts().await), (120, (125, 125)));
         assert!(report(&agreed).differences.iter().all(|one| one.mended));

@@ -16,6 +16,7 @@ on_each_adapter! {
     embedded: Embedded, real: Real;
     a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open,
     letters_of_a_row_that_is_gone_are_settled_by_a_reconciliation_that_finds_it_gone,
+    a_letter_of_a_row_that_no_guard_counts_stays_open_when_the_row_is_not_shown,
 }
 
 async fn a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open<P: Place>() {
@@ -90,6 +91,24 @@ async fn letters_of_a_row_that_is_gone_are_settled_by_a_reconciliation_that_find
     let status = reconcile(&engine).await;
     assert!(is_proven(&status), "{status:?}");
     assert_eq!(open().await, 0);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_letter_of_a_row_that_no_guard_counts_stays_open_when_the_row_is_not_shown<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(5)).await;
+    let mut too_large = lead(10, 2);
+    too_large.insert("nome".to_owned(), json!("x".repeat(9 << 20)));
+    place.source().upsert(table("leads"), vec![too_large]);
+    sync(&engine, request(table("leads"))).await;
+    let open = async || engine.letters.open_count().await.expect("a count");
+    assert_eq!(open().await, 1);
+    // As a key that row-level security blinds would: the row is hidden, and nothing is known of it but its letter.
+    place.execute(&format!("DELETE FROM sluice_appended WHERE entity = '{}'", id(10))).await;
+    place.source().set_rows(table("leads"), leads(5));
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!(open().await, 1, "all that tells of the row is its letter");
     engine.shut_down().await;
     place.clean_up().await;
 }
