@@ -2,6 +2,7 @@
 
 mod bench;
 mod client_config;
+mod dashboards;
 mod demo;
 mod docs;
 mod doctor;
@@ -76,9 +77,11 @@ enum Command {
     Sample(sample::Options),
     /// Print what to put into an MCP client's configuration, or merge it into the client's file
     ClientConfig(client_config::Options),
+    /// Print a dashboard to import into Kibana or Grafana
+    Dashboards(dashboards::Options),
     /// Print MCP_DOCUMENTATION.md
     #[command(hide = true)]
-    Docs,
+    Docs(docs::Options),
 }
 
 /// Something a command could not do, told to a person.
@@ -90,7 +93,7 @@ impl Command {
     fn reads_folders_file(&self) -> bool {
         match self {
             Self::Serve(options) => options.is_over_http(),
-            Self::Sample(_) | Self::Docs => false,
+            Self::Sample(_) | Self::Docs(_) => false,
             _ => true,
         }
     }
@@ -156,7 +159,8 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
             environment.variables.check()?;
             sample::run(&options).await
         }
-        Command::Docs => docs::run(),
+        Command::Dashboards(options) => dashboards::run(&settings()?, &options),
+        Command::Docs(options) => docs::run(&options),
         Command::ClientConfig(options) => client_config::run(&options, &environment),
     }
 }

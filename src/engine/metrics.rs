@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
+    histogram::Histogram,
     recent::{Distribution, Rate, Recent},
     stats::{DrainReport, SinkTimes},
 };
@@ -37,6 +38,9 @@ pub struct FlowMetrics {
     pub items_per_second: f64,
     /// How long a call took, in milliseconds.
     pub call_ms: Distribution,
+    /// The calls since the process began.
+    #[serde(skip)]
+    pub since_start: Histogram,
 }
 
 /// One sink's numbers.
@@ -60,11 +64,18 @@ struct Inner {
     items: u64,
     rate: Rate,
     took: Recent,
+    since_start: Histogram,
 }
 
 impl Flow {
     pub(super) fn new() -> Self {
-        let inner = Inner { calls: 0, items: 0, rate: Rate::new(Instant::now()), took: Recent::new() };
+        let inner = Inner {
+            calls: 0,
+            items: 0,
+            rate: Rate::new(Instant::now()),
+            took: Recent::new(),
+            since_start: Histogram::default(),
+        };
         Self { inner: Mutex::new(inner) }
     }
 
@@ -76,6 +87,7 @@ impl Flow {
         inner.items += items;
         inner.rate.add(now, items);
         inner.took.record_time(now, took);
+        inner.since_start.record(took);
     }
 
     pub(super) fn report(&self) -> FlowMetrics {
@@ -86,6 +98,7 @@ impl Flow {
             items: inner.items,
             items_per_second: inner.rate.per_second(now),
             call_ms: inner.took.milliseconds(now),
+            since_start: inner.since_start.clone(),
         }
     }
 

@@ -11,6 +11,7 @@ mod erasure;
 mod error;
 mod gaps;
 mod heartbeat;
+mod histogram;
 mod lag;
 mod letter_pages;
 mod letters;
@@ -54,6 +55,7 @@ pub use drains::{Drains, SinkPause};
 pub use erasure::{ErasureReport, ErasureRequest, Erasures, Remainder, RemovedFrom};
 pub use error::{EngineError, table_named};
 pub use heartbeat::DrainElsewhere;
+pub use histogram::Histogram;
 pub use lag::{PartitionLag, SinkLag};
 pub use letter_pages::{parse_letter_id, read_cursor, write_cursor};
 pub use letters::{

@@ -8,7 +8,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::recent::{Distribution, Rate, Recent};
+use super::{
+    histogram::Histogram,
+    recent::{Distribution, Rate, Recent},
+};
 use crate::{
     fault::{Fault, FaultKind},
     log::Record,
@@ -102,6 +105,19 @@ pub struct SinkTimes {
     pub apply_ms: Distribution,
     /// From appended to applied, for each record, in milliseconds; the log's clock and ours must agree.
     pub end_to_end_ms: Distribution,
+    #[serde(skip)]
+    pub since_start: SinkHistograms,
+}
+
+/// A sink's times since the process began.
+#[derive(Debug, Clone, Default)]
+pub struct SinkHistograms {
+    /// Applying a batch.
+    pub apply: Histogram,
+    /// From appended to applied, for each record.
+    pub appended_to_applied: Histogram,
+    /// From the time that a row says it was changed at to applied, for each event of a row.
+    pub changed_to_applied: Histogram,
 }
 
 /// Shared between a drain, its supervisor and whoever asks.
@@ -117,6 +133,7 @@ struct Inner {
     batch_records: Recent,
     apply: Recent,
     end_to_end: Recent,
+    since_start: SinkHistograms,
 }
 
 impl DrainStats {
@@ -148,6 +165,7 @@ impl DrainStats {
                 batch_records: Recent::new(),
                 apply: Recent::new(),
                 end_to_end: Recent::new(),
+                since_start: SinkHistograms::default(),
             }),
         }
     }
@@ -167,6 +185,7 @@ impl DrainStats {
             batch_records: inner.batch_records.values(now),
             apply_ms: inner.apply.milliseconds(now),
             end_to_end_ms: inner.end_to_end.milliseconds(now),
+            since_start: inner.since_start.clone(),
         }
     }
 
@@ -183,8 +202,14 @@ impl DrainStats {
         self.lock().report.partitions = partitions;
     }
 
-    /// A batch of these records was applied.
-    pub(super) fn applied(&self, records: &[Record], applied: Applied, took: Duration) {
+    /// A batch of these records was applied, with the events of rows that say they were changed then.
+    pub(super) fn applied(
+        &self,
+        records: &[Record],
+        changed_at: &[DateTime<Utc>],
+        applied: Applied,
+        took: Duration,
+    ) {
         let (now, clock) = (Instant::now(), Utc::now());
         let mut inner = self.lock();
         inner.report.state = DrainState::Running;
@@ -199,9 +224,15 @@ impl DrainStats {
         inner.rate.add(now, applied.inserted + applied.duplicates);
         inner.batch_records.record(now, records.len() as u64);
         inner.apply.record_time(now, took);
+        inner.since_start.apply.record(took);
+        // A clock that is ahead writes in our future.
+        let since = |at: DateTime<Utc>| (clock - at).to_std().unwrap_or_default();
         for appended_at in records.iter().filter_map(|record| record.appended_at) {
-            // A log whose clock is ahead appends in our future.
-            inner.end_to_end.record_time(now, (clock - appended_at).to_std().unwrap_or_default());
+            inner.end_to_end.record_time(now, since(appended_at));
+            inner.since_start.appended_to_applied.record(since(appended_at));
+        }
+        for changed_at in changed_at {
+            inner.since_start.changed_to_applied.record(since(*changed_at));
         }
     }
 
@@ -244,7 +275,7 @@ mod tests {
         stats.failed(&Fault::transient("postgres", "no connection", "start it"));
         assert_eq!(stats.report().failing_since, Some(since), "starting anew is no success");
         let applied = Applied { inserted: 5, duplicates: 1, ..Applied::default() };
-        stats.applied(&[], applied, Duration::from_millis(3));
+        stats.applied(&[], &[], applied, Duration::from_millis(3));
         let report = stats.report();
         assert_eq!((report.state, report.failing_since), (DrainState::Running, None));
         assert_eq!(report.last_error.as_deref(), Some("postgres: no connection; start it"));
@@ -262,8 +293,13 @@ mod tests {
             value: None,
             headers: Vec::new(),
         };
-        stats.applied(&[record(2), record(-60)], Applied::default(), Duration::from_millis(30));
+        let changed_at = [Utc::now() - chrono::TimeDelta::seconds(20)];
+        let took = Duration::from_millis(30);
+        stats.applied(&[record(2), record(-60)], &changed_at, Applied::default(), took);
         let times = stats.times();
+        let SinkHistograms { apply, appended_to_applied, changed_to_applied } = &times.since_start;
+        assert_eq!((apply.count(), appended_to_applied.count(), changed_to_applied.count()), (1, 2, 1));
+        assert!((20.0..30.0).contains(&changed_to_applied.seconds()), "{changed_to_applied:?}");
         assert_eq!((times.batch_records.count, times.end_to_end_ms.count), (1, 2));
         assert!(times.end_to_end_ms.max >= 1900.0 && times.apply_ms.p50 >= 29.0, "{times:?}");
     }

@@ -26,7 +26,7 @@ use crate::{
     log::records_in,
     next_step::{NextStep, Remark},
     sink::Sink,
-    store::{Notice, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
+    store::{Notice, PoolUse, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
 };
 
 /// How long one part may take to answer before it counts as failed.
@@ -198,6 +198,11 @@ impl Inspection {
             sinks,
             measured_at: Utc::now(),
         }
+    }
+
+    /// The connections to the store's server; nothing where there is no server.
+    pub fn pool(&self) -> Option<PoolUse> {
+        self.shared.store.pool()
     }
 
     /// Why the source may not have shown all rows of a table: what its key may not see, and how many rows fewer it shows

@@ -273,6 +273,16 @@ pub struct SyncRecord {
     pub cancel_requested: bool,
 }
 
+/// The connections of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolUse {
+    pub open: usize,
+    /// Open, and used by nobody now.
+    pub idle: usize,
+    /// As many as there may be.
+    pub most: usize,
+}
+
 /// The part of a table's history that is known to be in the log: every row last written in
 /// `from..=to` (and committed in time to be seen) has been appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -377,6 +387,11 @@ pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures {
     /// When the store can't be reached.
     async fn recent_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
         self.syncs(&SyncFilter { limit, ..SyncFilter::default() }).await
+    }
+
+    /// The connections to the store's server; nothing where there is no server.
+    fn pool(&self) -> Option<PoolUse> {
+        None
     }
 
     /// Asks a running sync, in whatever process, to stop before its next page. `false` when it does not run.

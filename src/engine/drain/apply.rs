@@ -41,17 +41,20 @@ impl Session<'_> {
         }
         let outcome = match batch.decoded().await {
             Ok((records, decoded)) => {
-                self.try_apply(&records, decoded).await.map(|(applied, spans)| (records, applied, spans))
+                let changed_at: Vec<_> = decoded.iter().filter_map(Decoded::changed_at).collect();
+                self.try_apply(&records, decoded)
+                    .await
+                    .map(|(applied, spans)| (records, changed_at, applied, spans))
             }
             Err(fault) => Err(fault),
         };
         match outcome {
-            Ok((records, applied, spans)) => {
+            Ok((records, changed_at, applied, spans)) => {
                 fail_point::pass("drain.applied");
                 self.moved(spans);
                 self.parked.clear();
                 self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
-                self.drain.stats.applied(&records, applied, begun.elapsed());
+                self.drain.stats.applied(&records, &changed_at, applied, begun.elapsed());
                 self.succeeded();
                 Ok(())
             }

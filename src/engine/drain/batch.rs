@@ -8,6 +8,7 @@ use std::{
     panic::resume_unwind,
 };
 
+use chrono::{DateTime, Utc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::Held;
@@ -31,6 +32,16 @@ pub(super) enum Decoded {
     Undecodable(Rejection),
     /// Its content was erased from the log.
     Empty,
+}
+
+impl Decoded {
+    /// When its row says that it was changed, where it is of one.
+    pub(super) fn changed_at(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Event(SinkEvent { event, table: Some(_), .. }) => Some(event.timestamp),
+            Self::Event(_) | Self::Undecodable(_) | Self::Empty => None,
+        }
+    }
 }
 
 impl Batch {

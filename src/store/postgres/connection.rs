@@ -20,7 +20,7 @@ use sqlx::{
 };
 
 use super::faults::{self, PART};
-use crate::{config::PostgresSettings, fault::Fault, redaction};
+use crate::{config::PostgresSettings, fault::Fault, redaction, store::PoolUse};
 
 /// A call is a handful of statements, each bounded by the server: only a server that fell silent takes longer.
 const STATEMENTS_IN_A_CALL: u32 = 4;
@@ -52,6 +52,11 @@ impl Connector {
             .idle_timeout(IDLE_TIMEOUT)
             .connect_lazy_with(options.clone().options(bounds));
         Ok(Self { pool, options, timeout: settings.timeout })
+    }
+
+    pub(super) fn pool_use(&self) -> PoolUse {
+        let most = self.pool.options().get_max_connections() as usize;
+        PoolUse { open: self.pool.size() as usize, idle: self.pool.num_idle(), most }
     }
 
     /// A connection of the pool, for one call.

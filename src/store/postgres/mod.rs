@@ -54,7 +54,7 @@ use crate::{
     identity::Identity,
     log::Position,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
-    store::{Begun, Coverage, NewSync, Readable, Store, SyncRecord, refusals::Streaks},
+    store::{Begun, Coverage, NewSync, PoolUse, Readable, Store, SyncRecord, refusals::Streaks},
 };
 
 /// Building an index on a full table takes what it takes.
@@ -253,6 +253,10 @@ impl Sink for PgStore {
 
 #[async_trait]
 impl Store for PgStore {
+    fn pool(&self) -> Option<PoolUse> {
+        Some(self.connector.pool_use())
+    }
+
     async fn begin_sync(&self, new: NewSync) -> Result<Begun, Fault> {
         lease::begin(&self.connector, new).await
     }

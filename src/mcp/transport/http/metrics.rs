@@ -1,112 +1,107 @@
-//! Prometheus' text format.
+//! What is told in Prometheus' text format. docs/metrics.md is made of the same descriptions.
 
-use std::fmt::{Display, Write as _};
+mod families;
+mod page;
+mod process;
 
+use chrono::{DateTime, Utc};
+
+use self::{
+    families::{self as told, COUNTERS, OF_TABLES},
+    page::Page,
+};
 use super::connections::Connections;
 use crate::{
-    engine::{DrainReport, DrainState, PartStatus, PipelineStatus},
-    store::NoticeKind,
+    engine::{DrainState, EngineMetrics, PipelineStatus},
+    store::{NoticeKind, PoolUse, SyncState},
 };
 
-/// What a drain counts, under its name and with its explanation.
-type Counter = (&'static str, &'static str, fn(&DrainReport) -> u64);
-const COUNTERS: [Counter; 9] = [
-    ("sluice_drain_inserted_total", "Events applied that were not there before", |drain| drain.inserted),
-    ("sluice_drain_duplicates_total", "Events that were there already", |drain| drain.duplicates),
-    ("sluice_drain_entities_total", "Entities created or moved forward", |drain| drain.entities),
-    ("sluice_drain_stale_total", "Entities left alone, having this version or a later one", |drain| {
-        drain.stale
-    }),
-    ("sluice_drain_erased_total", "Events left out because their entity was erased", |drain| drain.erased),
-    ("sluice_drain_dead_letters_total", "Events parked as dead letters", |drain| drain.dead_letters),
-    ("sluice_drain_batches_total", "Batches applied", |drain| drain.batches),
-    ("sluice_drain_retries_total", "Failures tried again", |drain| drain.retries),
-    ("sluice_drain_restarts_total", "Times a drain was started anew", |drain| drain.restarts),
-];
+pub(crate) use self::families::documentation;
 
-/// What an instant's numbers look like to Prometheus.
+/// What an instant's numbers look like to Prometheus. What is not known is left out.
 pub(super) fn text(
     status: &PipelineStatus,
-    drains: &[DrainReport],
+    metrics: &EngineMetrics,
+    pool: Option<PoolUse>,
     sessions: &[(&str, usize)],
     connections: &Connections,
 ) -> String {
     let mut page = Page::default();
-    let parts: Vec<&PartStatus> = [&status.source, &status.log].into_iter().chain(&status.sinks).collect();
-    page.family("sluice_part_up", "gauge", "1 while the part answers", "part", &parts, |part| {
-        (part.name.as_str(), u8::from(part.ok))
+    page.one(&told::BUILD, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    page.one(&told::HEALTHY, &[], u8::from(status.healthy));
+    page.many(&told::PART_UP, status.parts().map(|part| ([("part", part.name.as_str())], u8::from(part.ok))));
+    write_sinks(&mut page, status, metrics);
+    write_tables(&mut page, status);
+    let schedules = status.schedules.iter().map(|schedule| {
+        ([("table", schedule.table.as_str())], u8::from(schedule.problem(status.checked_at).is_some()))
     });
-    let known_lags: Vec<(&str, i64)> =
-        status.lag.iter().filter_map(|lag| Some((lag.sink.as_str(), lag.total?))).collect();
-    page.family(
-        "sluice_sink_lag_records",
-        "gauge",
-        "Records a sink has still to apply",
-        "sink",
-        &known_lags,
-        |lag| *lag,
+    page.many(&told::SCHEDULE_FAILING, schedules);
+    page.many(&told::DEAD_LETTERS, status.dead_letters.map(|letters| ([], letters)));
+    page.many(
+        &told::NOTICES,
+        NoticeKind::ALL.into_iter().map(|kind| {
+            let count = status.notices.iter().filter(|notice| notice.kind == kind).count();
+            ([("kind", kind.as_str())], count)
+        }),
     );
-    if let Some(letters) = status.dead_letters {
-        let _ = writeln!(
-            page.0,
-            "# HELP sluice_dead_letters Dead letters in the log\n# TYPE sluice_dead_letters gauge\nsluice_dead_letters {letters}"
-        );
+    page.histogram(&told::SOURCE_PAGE, &[], &metrics.source.since_start);
+    page.one(&told::SOURCE_ROWS, &[], metrics.source.items);
+    page.histogram(&told::APPEND, &[], &metrics.log.since_start);
+    page.one(&told::APPENDED, &[], metrics.log.items);
+    if let Some(PoolUse { open, idle, most }) = pool {
+        let uses = [("used", open.saturating_sub(idle)), ("idle", idle), ("most", most)];
+        page.many(&told::POOL, uses.into_iter().map(|(state, count)| ([("state", state)], count)));
     }
-    let mut notices: Vec<(&str, usize)> = Vec::new();
-    for kind in NoticeKind::ALL {
-        notices.push((kind.as_str(), status.notices.iter().filter(|notice| notice.kind == kind).count()));
-    }
-    page.family(
-        "sluice_notices",
-        "gauge",
-        "Times within a week that a part was found replaced, cut or restored",
-        "kind",
-        &notices,
-        |notice| *notice,
-    );
-    for (name, help, of) in COUNTERS {
-        page.family(name, "counter", help, "sink", drains, |drain| (drain.sink.as_str(), of(drain)));
-    }
-    page.family(
-        "sluice_drain_running",
-        "gauge",
-        "1 while the drain reads and applies",
-        "sink",
-        drains,
-        |drain| (drain.sink.as_str(), u8::from(drain.state == DrainState::Running)),
-    );
-    page.family("sluice_mcp_sessions", "gauge", "Sessions open now", "transport", sessions, |session| {
-        *session
-    });
+    page.many(&told::SESSIONS, sessions.iter().map(|(transport, open)| ([("transport", *transport)], *open)));
     let (cut, refused) = connections.crowded_out();
-    for (name, kind, help, value) in [
-        ("sluice_http_connections", "gauge", "Connections open now", connections.count() as u64),
-        ("sluice_http_connections_cut_total", "counter", "Idle connections cut to make room", cut),
-        ("sluice_http_connections_refused_total", "counter", "Connections there was no room for", refused),
-    ] {
-        let _ = writeln!(page.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
-    }
-    page.0
+    page.one(&told::CONNECTIONS, &[], connections.count() as u64);
+    page.one(&told::CONNECTIONS_CUT, &[], cut);
+    page.one(&told::CONNECTIONS_REFUSED, &[], refused);
+    page.one(&told::STARTED, &[], began(metrics).timestamp());
+    process::write(&mut page);
+    page.text()
 }
 
-#[derive(Default)]
-struct Page(String);
+fn began(metrics: &EngineMetrics) -> DateTime<Utc> {
+    metrics.measured_at - std::time::Duration::from_secs(metrics.uptime_seconds)
+}
 
-impl Page {
-    /// One metric with a line for each of its series; label values are names of this program's own, never a user's text.
-    fn family<'a, T, V: Display>(
-        &mut self,
-        name: &str,
-        kind: &str,
-        help: &str,
-        label: &str,
-        series: &'a [T],
-        of: impl Fn(&'a T) -> (&'a str, V),
-    ) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for one in series {
-            let (of_what, value) = of(one);
-            let _ = writeln!(self.0, "{name}{{{label}=\"{of_what}\"}} {value}");
-        }
+fn write_sinks(page: &mut Page, status: &PipelineStatus, metrics: &EngineMetrics) {
+    let lags = status.lag.iter().filter_map(|lag| Some(([("sink", lag.sink.as_str())], lag.total?)));
+    page.many(&told::LAG, lags);
+    for (family, of) in &COUNTERS {
+        let counts = metrics.sinks.iter().map(|sink| ([("sink", sink.drain.sink.as_str())], of(&sink.drain)));
+        page.many(family, counts);
+    }
+    // A server may leave the drains to workers, which serve no numbers.
+    let runs = DrainState::Running;
+    let runs_elsewhere = |name: &str| {
+        status.drains_elsewhere.iter().any(|drain| drain.sink == name && drain.state == runs.as_str())
+    };
+    let running = metrics.sinks.iter().map(|sink| {
+        let name = sink.drain.sink.as_str();
+        ([("sink", name)], u8::from(sink.drain.state == runs || runs_elsewhere(name)))
+    });
+    page.many(&told::DRAIN_RUNNING, running);
+    for sink in &metrics.sinks {
+        let (labels, times) = ([("sink", sink.drain.sink.as_str())], &sink.times.since_start);
+        page.histogram(&told::APPLY, &labels, &times.apply);
+        page.histogram(&told::APPENDED_TO_APPLIED, &labels, &times.appended_to_applied);
+        page.histogram(&told::CHANGED_TO_APPLIED, &labels, &times.changed_to_applied);
+    }
+}
+
+fn write_tables(page: &mut Page, status: &PipelineStatus) {
+    for (family, of) in &OF_TABLES {
+        let known =
+            status.tables.iter().filter_map(|table| Some(([("table", table.table.as_str())], of(table)?)));
+        page.many(family, known);
+    }
+    for table in &status.tables {
+        let of_table = [("table", table.table.as_str())];
+        page.many(&told::COUNTED_AGE, table.counted_seconds_ago.map(|age| (of_table, age)));
+        let outcome = table.reconciled.as_ref().map(|reconciled| reconciled.outcome);
+        let is_well = outcome.map(|outcome| !matches!(outcome, SyncState::Failed | SyncState::Interrupted));
+        page.many(&told::RECONCILE_OK, is_well.map(|is_well| (of_table, u8::from(is_well))));
     }
 }

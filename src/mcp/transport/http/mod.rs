@@ -36,6 +36,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tracing::{info, warn};
 
+pub(crate) use metrics::documentation as metrics_documentation;
 pub(in crate::mcp) use request_id::RequestId;
 
 use self::{

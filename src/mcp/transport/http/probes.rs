@@ -95,9 +95,9 @@ pub(super) async fn metrics(State(probes): State<Arc<Probes>>) -> Response {
     let Some(status) = status_of(&probes).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    // The drains' own counters cost nothing and are never old.
-    let drains = probes.engine.drains.reports();
+    // What this process counts costs nothing and is never old.
+    let (measured, pool) = (probes.engine.inspection.metrics(), probes.engine.inspection.pool());
     let sessions = [("streamable_http", probes.sessions.open().await), ("sse", probes.streams.open())];
-    let text = metrics::text(&status, &drains, &sessions, &probes.connections);
+    let text = metrics::text(&status, &measured, pool, &sessions, &probes.connections);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
