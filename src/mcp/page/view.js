@@ -91,7 +91,7 @@ class View {
 /** The groups of a report under some columns, each with its values there, and all rarer ones together. */
 function groupsOf(report, ...columns) {
     const groups = (report.groups ?? []).map((group) => {
-        const values = columns.map((column) => String(group[column]));
+        const values = columns.map((column) => String(group[column] ?? "(missing)"));
         return { values, key: values[0], leads: group.leads, qualified: group.qualified ?? 0 };
     });
     const others = report.others;
@@ -100,9 +100,9 @@ function groupsOf(report, ...columns) {
 
 /** The columns that a report is grouped by, as far as its groups tell. */
 function columnsOf(report) {
-    const first = report.groups?.[0] ?? {};
     const counted = new Set(["leads", "before", "difference", "qualified", "qualified_percent"]);
-    return Object.keys(first).filter((name) => !counted.has(name) && !name.endsWith("_percent"));
+    const names = new Set((report.groups ?? []).flatMap((group) => Object.keys(group)));
+    return [...names].filter((name) => !counted.has(name) && !name.endsWith("_percent"));
 }
 
 /** Every day from the first to the last, in bundles of some where there are too many to see. */
@@ -166,7 +166,8 @@ function barsOf(words, report, ...columns) {
     const row = (label, leads) => ({ label, value: leads, said: [words.number(leads), words.percent(leads, report.total.leads)] });
     const rows = groups.map((group) => row(group.values.map((value, at) => [at > 0 && " · ", foreign(words.value(value))]).flat().filter(Boolean), group.leads));
     if (others) rows.push(row(words.say("others"), others.leads));
-    return [lacking(words, report), bars(head, [head, words.say("leads"), words.say("share")], rows)];
+    const hint = report.hint && h("p", { class: "about", lang: "en" }, foreign(report.hint));
+    return [lacking(words, report), hint, bars(head, [head, words.say("leads"), words.say("share")], rows)];
 }
 
 const SECTIONS = {
