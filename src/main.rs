@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    sluice::cli::run(sluice::cli::Arguments::parse())
+    sluice::cli::run(sluice::cli::Arguments::typed())
 }

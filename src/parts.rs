@@ -150,6 +150,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
             hour: settings.reconcile.hour,
         },
         zone: settings.zone,
+        language: settings.language,
         owner: owner(),
     }
 }

@@ -1,4 +1,6 @@
-//! Characters of strangers' text that must reach neither a terminal nor a reader unseen.
+//! Characters of strangers' text that must reach neither a terminal nor a reader unseen, and how they are spelt out.
+
+use std::{borrow::Cow, fmt::Write as _};
 
 /// Controls, direction marks and overrides, invisible separators, fillers, marks and tags.
 pub(crate) fn deceives(c: char) -> bool {
@@ -67,8 +69,50 @@ fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}')
 }
 
+/// The text with everything spelt out that a terminal would obey or not show; lines stay lines.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, |_| false, |c, visible| visible.extend(c.escape_unicode()))
+}
+
+/// As [`visible`], on one line: a value can't look like the next line of a report.
+pub(crate) fn on_one_line(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c == '\n', |c, visible| visible.extend(c.escape_default()))
+}
+
+/// JSON with the same content. Its own layout has no other control characters than line breaks.
+pub(crate) fn json_visible(text: &str) -> Cow<'_, str> {
+    escaped(
+        text,
+        |_| false,
+        |c, visible| {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(visible, "\\u{unit:04x}");
+            }
+        },
+    )
+}
+
+fn escaped(text: &str, is_bad: impl Fn(char) -> bool, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    let marked = || characters(text).map(|(c, deceives)| (c, deceives || is_bad(c)));
+    if marked().all(|(_, is_bad)| !is_bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut visible = String::with_capacity(text.len() + 16);
+    for (c, is_bad) in marked() {
+        if is_bad {
+            escape(c, &mut visible);
+        } else {
+            visible.push(c);
+        }
+    }
+    Cow::Owned(visible)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
     use super::*;
 
     fn shown(text: &str) -> String {
@@ -97,6 +141,33 @@ mod tests {
     fn what_nobody_sees_deceives() {
         for c in "\u{ad}\u{34f}\u{70f}\u{8e2}\u{115f}\u{1160}\u{180e}\u{206a}\u{206f}\u{3164}\u{ffa0}\u{110bd}\u{1d173}\u{202e}\u{e0041}\u{1b}".chars() {
             assert!(deceives(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_obeys_is_spelt_out() {
+        assert_eq!(
+            visible("a\u{1b}[2Jb\u{9b}31m\u{202e}\r\nJoão\t1"),
+            "a\\u{1b}[2Jb\\u{9b}31m\\u{202e}\\u{d}\nJoão\t1"
+        );
+        assert_eq!(on_one_line("ok\nFAILED\r\u{7f}"), "ok\\nFAILED\\r\\u{7f}");
+        assert_eq!(visible("João 👩‍💻"), "João 👩‍💻");
+        assert_eq!(visible("a\u{200d}b\u{ad}\u{3164}"), "a\\u{200d}b\\u{ad}\\u{3164}");
+    }
+
+    proptest! {
+        #[test]
+        fn json_keeps_its_content(text in any::<String>()) {
+            let json = serde_json::to_string(&text).expect("JSON");
+            let shown = json_visible(&json);
+            prop_assert!(!shown.chars().any(deceives), "{}", shown);
+            prop_assert_eq!(serde_json::from_str::<Value>(&shown).expect("JSON"), Value::String(text));
+        }
+
+        #[test]
+        fn no_text_holds_what_a_terminal_obeys(text in any::<String>()) {
+            prop_assert!(!visible(&text).chars().any(deceives));
+            prop_assert!(!on_one_line(&text).chars().any(|c| c == '\n' || deceives(c)));
         }
     }
 }

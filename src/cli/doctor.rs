@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, next_step::worded, output};
+use super::{Failure, empty, next_step::worded, output};
 use crate::{config::Settings, engine::Outcome, parts};
 
 #[derive(Debug, Args)]
@@ -14,7 +14,8 @@ pub(super) struct Options {
 
 /// Examines every part and prints what was found and what to do.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
-    let mut findings = parts::engine(settings).await?.doctor.examine().await;
+    let engine = parts::engine(settings).await?;
+    let mut findings = engine.doctor.examine().await;
     findings.iter_mut().filter_map(|finding| finding.next_step.as_mut()).for_each(|step| step.word(worded));
     if options.json {
         output::pretty_json(&findings)?;
@@ -25,15 +26,20 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
                 Outcome::Warning => "WARNING",
                 Outcome::Failed => "FAILED",
             };
-            output::line(format_args!(
-                "{mark:<8} {:<14} {:<22} {}",
-                finding.part, finding.check, finding.detail
-            ))?;
+            let (part, check, detail) = (&finding.part, &finding.check, &finding.detail);
+            // Below each other where a terminal is too narrow for columns of their own.
+            if output::width().is_some_and(|width| width < 120) {
+                output::entry(format_args!("{mark:<8} {part}, {check}: {detail}"), 9)?;
+            } else {
+                output::line(format_args!("{mark:<8} {part:<14} {check:<22} {detail}"))?;
+            }
             if let Some(step) = &finding.next_step {
-                output::line(format_args!("{:<8} {:<14} {:<22} → {step}", "", "", ""))?;
+                let indent = if output::width().is_some_and(|width| width < 120) { 9 } else { 47 };
+                output::entry(format_args!("{:indent$}→ {step}", ""), indent + 2)?;
             }
         }
     }
+    empty::note(&engine, settings).await;
     let failed = findings.iter().any(|finding| finding.outcome == Outcome::Failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -4,7 +4,7 @@ use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*};
 
 use super::output;
-use crate::mcp::ClientLog;
+use crate::{mcp::ClientLog, text::json_visible};
 
 /// Where it is told which file gave what.
 pub(super) const SETTINGS_TARGET: &str = "sluice::settings";
@@ -50,7 +50,7 @@ struct Terminal;
 impl Write for Terminal {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        let _ = io::stderr().lock().write_all(output::json_visible(&text).as_bytes());
+        let _ = io::stderr().lock().write_all(json_visible(&text).as_bytes());
         Ok(line.len())
     }
 

@@ -6,6 +6,7 @@ mod dashboards;
 mod demo;
 mod docs;
 mod doctor;
+mod empty;
 mod ending;
 mod environment;
 mod erase;
@@ -16,6 +17,7 @@ mod offer;
 mod output;
 mod reconcile;
 mod report;
+mod rows;
 mod sample;
 mod search;
 mod serve;
@@ -27,14 +29,14 @@ mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::{environment::Environment, output::OutputError};
 use crate::{config::Settings, private_files};
 
 /// Moves leads and chat sessions from Supabase through Kafka into Postgres and Elasticsearch, once each.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
+#[command(version, about, long_about = None, max_term_width = 80)]
 pub struct Arguments {
     /// Read settings from this file; what the environment sets goes first (also SLUICE_ENV_FILE)
     #[arg(long, global = true, value_name = "FILE")]
@@ -99,11 +101,35 @@ impl Command {
     }
 }
 
+impl Arguments {
+    /// What was typed; ends the process where that is no command.
+    pub fn typed() -> Self {
+        let matches = takes_negative_numbers(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// Has `--hours -1` be a wrong value of that option, not an option that nobody knows.
+fn takes_negative_numbers(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| {
+        let is_option = !argument.is_positional() && argument.get_action().takes_values();
+        if is_option { argument.allow_negative_numbers(true) } else { argument }
+    });
+    command.mut_subcommands(takes_negative_numbers)
+}
+
+/// What a server over stdio that a person started at a terminal is waiting for.
+const WAITS: &str = "sluice waits for an MCP client's messages on stdin; Ctrl-C ends it. `sluice client-config` tells a client \
+    how to start it, `sluice demo` shows what it does, `sluice --help` lists all commands.";
+
 /// Runs a command to its end.
 pub fn run(arguments: Arguments) -> ExitCode {
     private_files::for_owner_only();
     let command = arguments.command.unwrap_or(Command::Serve(serve::Options::default()));
     let folders_file = command.reads_folders_file() && environment::is_typed();
+    if matches!(&command, Command::Serve(options) if options.is_over_stdio()) && environment::is_typed() {
+        output::note(WAITS);
+    }
     match environment::gather(arguments.env_file.as_deref(), folders_file) {
         Ok(environment) => run_in(command, environment),
         Err(failure) => told(&failure),

@@ -4,15 +4,15 @@
 //! ends the command quietly, and output that can't be written is an error.
 
 use std::{
-    borrow::Cow,
-    fmt::{Display, Write as _},
-    io::{self, Write as _},
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
 };
 
+use console::{Term, measure_text_width};
 use serde::Serialize;
 
 use super::Failure;
-use crate::text::characters;
+use crate::text::{json_visible, on_one_line, visible};
 
 /// What a shell reports for a program that ended because nobody read on: 128 and the number of SIGPIPE.
 pub(super) const NOBODY_READS: u8 = 141;
@@ -29,9 +29,52 @@ impl OutputError {
     }
 }
 
+/// A narrower terminal is written to as if it had so many columns.
+const MIN_WIDTH: usize = 20;
+
+/// Columns of a terminal that does not tell how many it has.
+const USUAL_WIDTH: usize = 80;
+
+/// How many columns the terminal has that the output goes to; none where it goes to a program.
+pub(super) fn width() -> Option<usize> {
+    io::stdout().is_terminal().then(|| columns(&Term::stdout()))
+}
+
+fn columns(terminal: &Term) -> usize {
+    terminal.size_checked().map_or(USUAL_WIDTH, |(_, columns)| usize::from(columns).max(MIN_WIDTH))
+}
+
 /// Prints one line, whatever the text holds.
 pub(super) fn line(text: impl Display) -> Result<(), OutputError> {
-    print(&format!("{}\n", on_one_line(&text.to_string())))
+    entry(text, 2)
+}
+
+/// As [`line`]; on a terminal that is too narrow for it, it goes on below, so far to the right.
+pub(super) fn entry(text: impl Display, indent: usize) -> Result<(), OutputError> {
+    let text = text.to_string();
+    let text = on_one_line(&text);
+    match width() {
+        Some(width) => print(&wrapped(&text, width, indent)),
+        None => print(&format!("{text}\n")),
+    }
+}
+
+/// The line, broken between words where it must be.
+fn wrapped(text: &str, width: usize, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut taken = 0;
+    for word in text.split_inclusive(' ') {
+        let needs = measure_text_width(word.trim_end());
+        if taken > indent && taken + needs > width {
+            lines.truncate(lines.trim_end().len());
+            lines.extend(["\n", &" ".repeat(indent)]);
+            taken = indent;
+        }
+        lines.push_str(word);
+        taken += measure_text_width(word);
+    }
+    lines.push('\n');
+    lines
 }
 
 /// Prints lines.
@@ -59,7 +102,14 @@ pub(super) fn styled(text: impl Display) -> Result<(), OutputError> {
 /// Tells a person something apart from the output. Nothing depends on it being read.
 pub(super) fn note(text: impl Display) {
     let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "{}", visible(&text.to_string()));
+    let text = text.to_string();
+    let text = visible(&text);
+    if stderr.is_terminal() {
+        let width = columns(&Term::stderr());
+        let _ = text.lines().try_for_each(|line| stderr.write_all(wrapped(line, width, 2).as_bytes()));
+    } else {
+        let _ = writeln!(stderr, "{text}");
+    }
 }
 
 fn print(text: &str) -> Result<(), OutputError> {
@@ -68,77 +118,23 @@ fn print(text: &str) -> Result<(), OutputError> {
     Ok(stdout.flush()?)
 }
 
-/// The text with everything spelt out that a terminal would obey or not show; lines stay lines.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
-    escaped(text, |_| false, |c, visible| visible.extend(c.escape_unicode()))
-}
-
-/// As [`visible`], on one line: a value can't look like the next line of a report.
-pub(super) fn on_one_line(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| c == '\n', |c, visible| visible.extend(c.escape_default()))
-}
-
-/// JSON with the same content. Its own layout has no other control characters than line breaks.
-pub(super) fn json_visible(text: &str) -> Cow<'_, str> {
-    escaped(
-        text,
-        |_| false,
-        |c, visible| {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(visible, "\\u{unit:04x}");
-            }
-        },
-    )
-}
-
-fn escaped(text: &str, is_bad: impl Fn(char) -> bool, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    let characters = || characters(text).map(|(c, deceives)| (c, deceives || is_bad(c)));
-    if characters().all(|(_, is_bad)| !is_bad) {
-        return Cow::Borrowed(text);
-    }
-    let mut visible = String::with_capacity(text.len() + 16);
-    for (c, is_bad) in characters() {
-        if is_bad {
-            escape(c, &mut visible);
-        } else {
-            visible.push(c);
-        }
-    }
-    Cow::Owned(visible)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde_json::Value;
-
     use super::*;
-    use crate::text::deceives;
 
     #[test]
-    fn what_a_terminal_obeys_is_spelt_out() {
+    fn a_line_goes_on_below_where_a_terminal_ends() {
+        let text = "problem        the sink postgres is paused; resume it once it may be drained again";
         assert_eq!(
-            visible("a\u{1b}[2Jb\u{9b}31m\u{202e}\r\nJoão\t1"),
-            "a\\u{1b}[2Jb\\u{9b}31m\\u{202e}\\u{d}\nJoão\t1"
+            wrapped(text, 40, 15),
+            "problem        the sink postgres is\n               paused; resume it once it\n               may be drained \
+             again\n"
         );
-        assert_eq!(on_one_line("ok\nFAILED\r\u{7f}"), "ok\\nFAILED\\r\\u{7f}");
-        assert_eq!(visible("João 👩‍💻"), "João 👩‍💻");
-        assert_eq!(visible("a\u{200d}b\u{ad}\u{3164}"), "a\\u{200d}b\\u{ad}\\u{3164}");
-    }
-
-    proptest! {
-        #[test]
-        fn json_keeps_its_content(text in any::<String>()) {
-            let json = serde_json::to_string(&text).expect("JSON");
-            let shown = json_visible(&json);
-            prop_assert!(!shown.chars().any(deceives), "{}", shown);
-            prop_assert_eq!(serde_json::from_str::<Value>(&shown).expect("JSON"), Value::String(text));
-        }
-
-        #[test]
-        fn no_text_holds_what_a_terminal_obeys(text in any::<String>()) {
-            prop_assert!(!visible(&text).chars().any(deceives));
-            prop_assert!(!on_one_line(&text).chars().any(|c| c == '\n' || deceives(c)));
-        }
+        assert_eq!(wrapped("short", 40, 15), "short\n");
+        // A word is never cut, so that a path can be copied.
+        assert_eq!(
+            wrapped("in /a/very/long/path/of/a/folder now", 20, 2),
+            "in\n  /a/very/long/path/of/a/folder\n  now\n"
+        );
     }
 }

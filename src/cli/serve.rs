@@ -28,6 +28,10 @@ pub(super) struct Options {
 }
 
 impl Options {
+    pub(super) fn is_over_stdio(&self) -> bool {
+        self.http.is_none() && !self.offer.list_tools
+    }
+
     pub(super) fn is_over_http(&self) -> bool {
         self.http.is_some()
     }

@@ -1,36 +1,49 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
-use super::{Failure, next_step::worded, output};
-use crate::{config::Settings, parts, store::QueryLimits};
+use super::{
+    Failure, empty,
+    next_step::worded,
+    output,
+    rows::{self, Printing, RowFormat},
+};
+use crate::{
+    config::Settings,
+    parts,
+    store::{QueryAnswer, QueryLimits},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// One SELECT over eventos_raw, leads, chat_sessions and eventos_agregados
     statement: String,
-    /// Rows to print at most
+    /// Rows to print at most; assistants get 100 unless they ask for more, as they read them all
     #[arg(long, default_value_t = 1000)]
     rows: usize,
+    #[command(flatten)]
+    printing: Printing,
 }
 
-/// Asks the store and prints the columns' names and the rows, separated by tabs, as `COPY` writes them.
+/// Asks the store and prints the rows.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let format = options.printing.format(RowFormat::Tsv);
     let limits = QueryLimits {
         rows: options.rows,
         bytes: 64 * 1024 * 1024,
         timeout: Duration::from_mins(1),
-        verbatim: true,
+        // An object of JSON holds values, and the others their text.
+        verbatim: format != RowFormat::Json,
     };
     let engine = parts::engine(settings).await?;
-    let (_, answer) = engine.questions.sql(&options.statement, limits).await?;
-    let names: Vec<String> = answer.columns.iter().map(|column| cell(&column.name)).collect();
-    output::line(names.join("\t"))?;
-    for row in &answer.rows {
-        let values: Vec<String> = row.iter().map(shown).collect();
-        output::line(values.join("\t"))?;
+    let (store, mut answer) = engine.questions.sql(&options.statement, limits).await?;
+    numbers(&mut answer);
+    if let Some(masking) = options.printing.masking(settings) {
+        masking.answer(settings.catalog, store, &options.statement, &mut answer);
     }
+    let names = answer.columns.iter().map(|column| column.name.clone()).collect();
+    rows::print(format, names, &answer.rows)?;
     if let Some(warning) = &answer.warning {
         output::note(format_args!("warning: {warning}"));
     }
@@ -40,39 +53,21 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     if answer.truncated {
         output::note("there are more rows; raise --rows or narrow the statement");
     }
+    empty::note(&engine, settings).await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Text but for what would break the table, and all else as JSON; `\N` stands for no value.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "\\N".to_owned(),
-        Value::String(text) => cell(text),
-        other => other.to_string(),
-    }
-}
-
-fn cell(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_cell_tells_its_value_from_any_other() {
-        for (value, told) in [
-            (json!(null), r"\N"),
-            (json!(""), ""),
-            (json!(r"\N"), r"\\N"),
-            (json!("a\tb\nc\r"), r"a\tb\nc\r"),
-            (json!(r"a\tb"), r"a\\tb"),
-            (json!({"a": "\n"}), r#"{"a":"\n"}"#),
-        ] {
-            assert_eq!(shown(&value), told);
+/// Makes numbers of texts that are nothing else, digit for digit: a long one must not be taken for a phone's.
+fn numbers(answer: &mut QueryAnswer) {
+    let kinds = ["int2", "int4", "int8", "numeric", "float4", "float8"];
+    for (n, _) in answer.columns.iter().enumerate().filter(|(_, column)| kinds.contains(&&*column.kind)) {
+        for value in answer.rows.iter_mut().filter_map(|row| row.get_mut(n)) {
+            if let Value::String(text) = value
+                && let Ok(number) = serde_json::from_str::<Number>(text)
+                && number.to_string() == *text
+            {
+                *value = Value::Number(number);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use tempfile::TempDir;
 
 use super::{
-    Failure,
+    Failure, empty,
     next_step::worded,
     output::{self, OutputError},
 };
@@ -29,16 +29,19 @@ pub(super) struct Options {
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let empty = EmptyFolder::in_place_of(settings)?;
     let engine = parts::engine(empty.as_ref().map_or(settings, |empty| &empty.settings)).await?;
-    let mut status = engine.inspection.status().await.worded(worded);
+    let status = engine.inspection.status().await;
+    // Nothing fails where nothing was begun.
+    let is_fresh = empty::is_embedded(settings) && status.is_fresh();
+    let mut status = status.worded(worded);
     if let Some(empty) = &empty {
         empty.hide(&mut status, settings);
     }
     if options.json {
         output::pretty_json(&status)?;
     } else {
-        print(&status)?;
+        print(&status, is_fresh)?;
     }
-    Ok(if status.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if status.healthy || is_fresh { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// An empty folder in place of one in which nothing was made yet: the embedded parts make their files when they are opened.
@@ -73,19 +76,19 @@ impl EmptyFolder {
     }
 }
 
-fn print(status: &PipelineStatus) -> Result<(), OutputError> {
+fn print(status: &PipelineStatus, is_fresh: bool) -> Result<(), OutputError> {
     for part in status.parts() {
         print_part(part)?;
     }
     for table in &status.tables {
-        output::line(format_args!("{:<14} {}", table.table, told(table)))?;
+        entry(format_args!("{:<14} {}", table.table, told(table)))?;
     }
     for lag in &status.lag {
-        output::line(format_args!("lag            {}: {} records", lag.sink, known(lag.total)))?;
+        entry(format_args!("lag            {}: {} records", lag.sink, known(lag.total)))?;
     }
-    output::line(format_args!("dead letters   {}", known(status.dead_letters)))?;
+    entry(format_args!("dead letters   {}", known(status.dead_letters)))?;
     for sync in &status.recent_syncs {
-        output::line(format_args!(
+        entry(format_args!(
             "{:<14} {} of {}: {:?}, {} new, {} unchanged, at {}",
             if sync.reconciles { "reconciliation" } else { "sync" },
             sync.sync_id,
@@ -97,7 +100,7 @@ fn print(status: &PipelineStatus) -> Result<(), OutputError> {
         ))?;
     }
     for schedule in &status.schedules {
-        output::line(format_args!(
+        entry(format_args!(
             "schedule       {} every {} minutes, next at {}",
             schedule.table,
             schedule.every_minutes,
@@ -105,12 +108,20 @@ fn print(status: &PipelineStatus) -> Result<(), OutputError> {
         ))?;
     }
     for warning in &status.warnings {
-        output::line(format_args!("warning        {warning}"))?;
+        entry(format_args!("warning        {warning}"))?;
+    }
+    if is_fresh {
+        return output::line(empty::EMPTY);
     }
     for problem in &status.problems {
-        output::line(format_args!("problem        {problem}"))?;
+        entry(format_args!("problem        {problem}"))?;
     }
     output::line(if status.healthy { "healthy" } else { "not healthy" })
+}
+
+/// A line whose name stands apart.
+fn entry(text: impl Display) -> Result<(), OutputError> {
+    output::entry(text, 15)
 }
 
 /// A table in one line.
@@ -163,7 +174,7 @@ fn print_part(part: &PartStatus) -> Result<(), OutputError> {
     let counts: Vec<String> =
         part.counts.iter().map(|count| format!("{} {}", count.count, count.name)).collect();
     let mark = if part.ok { "ok" } else { "FAILS" };
-    output::line(format_args!("{:<14} {mark} {} {}", part.name, part.detail, counts.join(", ")))
+    entry(format_args!("{:<14} {mark} {} {}", part.name, part.detail, counts.join(", ")))
 }
 
 #[cfg(test)]

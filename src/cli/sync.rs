@@ -19,6 +19,7 @@ use crate::{
     parts,
     source::{Condition, description::KEY_FOR_ALL},
     store::{ReconcileStep, SyncRequest},
+    text::on_one_line,
 };
 
 #[derive(Debug, Args)]
@@ -27,10 +28,10 @@ pub(super) struct Options {
     /// The table to sync, as `sluice tables` lists them
     table: String,
     /// How far back to look, in hours
-    #[arg(long, default_value_t = 24)]
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_HOURS)))]
     hours: u32,
-    /// New events to append at most
-    #[arg(long, default_value_t = 1_000_000)]
+    /// New events to append at most; assistants bring 100 unless they ask for more, as somebody waits for their answer
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     limit: u32,
     /// Only leads with this status_lead
     #[arg(long)]
@@ -283,7 +284,7 @@ impl SyncWatcher for Bar {
                 let _ = write!(message, ", {}: {pending} to apply", sink.sink);
             }
         }
-        self.bar.set_message(output::on_one_line(&message).into_owned());
+        self.bar.set_message(on_one_line(&message).into_owned());
     }
 }
 

@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use super::secret;
+
 /// Every setting there is, as people are told of them.
 const EXPLAINED: &str = include_str!("../../.env.example");
 
@@ -53,7 +55,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Whether a setting is called so.
 pub fn is_known(name: &str) -> bool {
-    names().any(|known| known == name)
+    names().any(|known| known == name) || secret::stands_for(name).is_some()
 }
 
 /// Why a variable that is no setting can't be left alone: it has a name of sluice's, or is a typing mistake away from

@@ -9,6 +9,7 @@ mod env_file;
 mod http;
 pub(crate) mod known;
 mod reader;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod variables;
@@ -24,9 +25,13 @@ pub use env_file::SyntaxError;
 pub use http::{HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, parse_address};
 use reader::Reader;
 pub use reader::SettingsError;
+pub use secret::Secret;
 pub use variables::{ENV_FILE, Taken, Variables};
 
-use crate::domain::{Catalog, CatalogError};
+use crate::{
+    domain::{Catalog, CatalogError},
+    language::Language,
+};
 
 /// Everything sluice can be told. [`Settings::load`] is the reference of names, units and defaults.
 #[derive(Debug, Clone)]
@@ -44,6 +49,8 @@ pub struct Settings {
     pub reconcile: ReconcileLimits,
     /// Whose days count, wherever something speaks of days.
     pub zone: Tz,
+    /// In which titles of reports and of the App are.
+    pub language: Language,
     /// `None` for the embedded log.
     pub kafka: Option<KafkaSettings>,
     /// `None` for the embedded store.
@@ -102,7 +109,7 @@ pub struct SupabaseSettings {
     /// The project's root, without `/rest/v1`.
     pub url: ServerUrl,
     /// A `sb_secret_…` or `sb_publishable_…` key, or a legacy JWT.
-    pub key: SecretString,
+    pub key: Secret,
     /// A file of certificate authorities that are trusted besides the system's.
     pub ssl_ca_location: Option<PathBuf>,
     /// The exposed schema the tables are in.
@@ -161,8 +168,8 @@ pub struct PostgresSettings {
 pub struct ElasticsearchSettings {
     pub url: ServerUrl,
     pub username: Option<String>,
-    pub password: Option<SecretString>,
-    pub api_key: Option<SecretString>,
+    pub password: Option<Secret>,
+    pub api_key: Option<Secret>,
     /// A file of certificate authorities that are trusted besides the system's.
     pub ssl_ca_location: Option<PathBuf>,
     /// Put before `eventos`, `leads` and `chat_sessions`; empty in production.
@@ -205,6 +212,7 @@ impl Settings {
             overlap: TimeDelta::minutes(read.number("SLUICE_OVERLAP_MINUTES", 10, 0..=10_080)),
             reconcile: ReconcileLimits::read(&mut read),
             zone: zone(&mut read),
+            language: language(&mut read),
             data_dir,
             drain: DrainSettings::read(&mut read),
             http: HttpSettings::read(&mut read),
@@ -325,6 +333,19 @@ fn zone(read: &mut Reader) -> Tz {
     })
 }
 
+/// The language that is named, else the machine's, as its programs find it.
+fn language(read: &mut Reader) -> Language {
+    if let Some(tag) = read.optional("SLUICE_LANGUAGE") {
+        return Language::from_tag(&tag).unwrap_or_else(|| {
+            read.problem("SLUICE_LANGUAGE", format_args!("must be {}", Language::TAGS));
+            Language::default()
+        });
+    }
+    let set = |name: &str| std::env::var(name).ok().filter(|locale| !locale.is_empty());
+    let locale = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(set);
+    locale.and_then(|locale| Language::from_tag(&locale)).unwrap_or_default()
+}
+
 /// The folder of the user's definitions: in the data folder, unless told otherwise.
 fn tables_dir(read: &mut Reader) -> PathBuf {
     read.optional("SLUICE_TABLES_DIR").map_or_else(|| data_dir(read).join("tables"), PathBuf::from)
@@ -347,7 +368,7 @@ impl SupabaseSettings {
     pub const PAGE_SIZE: u32 = 1000;
 
     fn read(read: &mut Reader, catalog: Catalog) -> Self {
-        let key = read.required("SUPABASE_KEY", "sb_secret_… (the project's API settings show it)");
+        read.required("SUPABASE_KEY", "sb_secret_… (the project's API settings show it)");
         Self {
             url: address::base_without_user(
                 read,
@@ -355,7 +376,7 @@ impl SupabaseSettings {
                 "SUPABASE_KEY",
                 "https://abcdefgh.supabase.co",
             ),
-            key: SecretString::from(key),
+            key: read.renewable("SUPABASE_KEY").unwrap_or_else(|| "".into()),
             ssl_ca_location: read.optional("SUPABASE_SSL_CA_LOCATION").map(PathBuf::from),
             schema: read.text("SUPABASE_SCHEMA", "public"),
             page_size: read.number("SUPABASE_PAGE_SIZE", Self::PAGE_SIZE, 1..=10_000),
@@ -394,7 +415,7 @@ impl KafkaSettings {
                 "plaintext",
                 &["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
             ),
-            sasl_mechanism: read.optional("KAFKA_SASL_MECHANISM"),
+            sasl_mechanism: Some(read.text("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512")),
             sasl_username: read.optional("KAFKA_SASL_USERNAME"),
             sasl_password: read.secret("KAFKA_SASL_PASSWORD"),
             ssl_ca_location: read.optional("KAFKA_SSL_CA_LOCATION"),
@@ -462,8 +483,8 @@ impl ElasticsearchSettings {
         let settings = Self {
             url: address::base(read, "ELASTICSEARCH_URL", "http://localhost:9200"),
             username: read.optional("ELASTICSEARCH_USERNAME"),
-            password: read.secret("ELASTICSEARCH_PASSWORD"),
-            api_key: read.secret("ELASTICSEARCH_API_KEY"),
+            password: read.renewable("ELASTICSEARCH_PASSWORD"),
+            api_key: read.renewable("ELASTICSEARCH_API_KEY"),
             ssl_ca_location: read.optional("ELASTICSEARCH_SSL_CA_LOCATION").map(PathBuf::from),
             index_prefix: read.text("ELASTICSEARCH_INDEX_PREFIX", ""),
             timeout: read.seconds("ELASTICSEARCH_TIMEOUT_SECONDS", 30),

@@ -7,10 +7,14 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::{known, variables::Variables};
+use super::{
+    known,
+    secret::{Place, SECRETS, Secret},
+    variables::Variables,
+};
 
 /// Everything wrong with the settings, one line a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +40,8 @@ impl std::error::Error for SettingsError {}
 /// The variables, and what was found wrong with them so far.
 pub(super) struct Reader {
     variables: BTreeMap<String, String>,
+    /// Where the values of settings come from that stand elsewhere.
+    places: BTreeMap<&'static str, Place>,
     /// Variables that are no settings.
     others: BTreeSet<String>,
     problems: Vec<String>,
@@ -44,12 +50,39 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(variables: Variables) -> Self {
         let others = variables.others().map(str::to_owned).collect();
-        let mut reader = Self { variables: BTreeMap::new(), others, problems: Vec::new() };
+        let (places, problems) = (BTreeMap::new(), Vec::new());
+        let mut reader = Self { variables: BTreeMap::new(), places, others, problems };
         for (name, problem) in variables.problems() {
             reader.problem(&name, problem);
         }
         reader.variables = variables.into_settings();
+        for setting in SECRETS {
+            reader.fetch(setting);
+        }
         reader
+    }
+
+    /// Has the value of a setting that stands elsewhere.
+    fn fetch(&mut self, setting: &'static str) {
+        let place = match Place::of(setting, &self.variables) {
+            Ok(None) => return,
+            Ok(Some((name, place))) => {
+                place.read().map(|value| (place, value)).map_err(|problem| (name, problem))
+            }
+            Err(problem) => Err((setting.to_owned(), problem)),
+        };
+        match place {
+            Ok((place, value)) => {
+                self.variables.insert(setting.to_owned(), value.expose_secret().to_owned());
+                self.places.insert(setting, place);
+            }
+            Err((name, problem)) => {
+                self.problem(&name, &problem);
+                if name != setting {
+                    self.problem(setting, format_args!("can't be had from {name}"));
+                }
+            }
+        }
     }
 
     pub(super) fn finish(self) -> Result<(), SettingsError> {
@@ -114,6 +147,11 @@ impl Reader {
 
     pub(super) fn secret(&self, name: &str) -> Option<SecretString> {
         self.optional(name).map(SecretString::from)
+    }
+
+    /// A secret that can be had anew where it stands elsewhere.
+    pub(super) fn renewable(&self, name: &str) -> Option<Secret> {
+        Some(Secret::new(self.secret(name)?, self.places.get(name).cloned()))
     }
 
     pub(super) fn url(&mut self, name: &str, schemes: &[&str], example: &str) -> Url {

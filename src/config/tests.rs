@@ -180,3 +180,57 @@ fn a_value_that_a_file_sets_wrongly_is_not_said_to_be_missing() {
         assert!(text.contains(&format!("{name}: has one of")) && !text.contains("is not set"), "{text}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_secret_may_stand_in_a_file_or_with_a_command_and_in_one_place_only() {
+    use secrecy::ExposeSecret as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("key");
+    crate::private_files::replace(&path, b"sb_secret_do_arquivo\n").expect("written");
+    let path = path.to_string_lossy().into_owned();
+    let parts = |more: &[(&str, &str)]| {
+        let address = ("SUPABASE_URL", "https://abc.supabase.co");
+        let pairs = std::iter::once(&address).chain(more);
+        let pairs = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::load(pairs.collect::<Vec<_>>())
+    };
+    let key = |settings: Settings| {
+        settings.supabase.expect("Supabase is named").key.value().expose_secret().to_owned()
+    };
+    assert_eq!(key(parts(&[("SUPABASE_KEY_FILE", &path)]).expect("valid")), "sb_secret_do_arquivo");
+    assert_eq!(key(parts(&[("SUPABASE_KEY_COMMAND", "echo sb_secret_x")]).expect("valid")), "sb_secret_x");
+    let database = parts(&[
+        ("SUPABASE_KEY_FILE", &path),
+        ("DATABASE_URL_COMMAND", "echo postgres://sluice:senha@localhost/sluice"),
+    ]);
+    assert!(database.expect("valid").postgres.is_some(), "the address alone names the part");
+
+    for (wrong, told) in [
+        (
+            &[("SUPABASE_KEY", "x"), ("SUPABASE_KEY_FILE", &path)][..],
+            "SUPABASE_KEY: is set in more than one way",
+        ),
+        (&[("SUPABASE_KEY_FILE", "/nowhere/key")], "SUPABASE_KEY_FILE: "),
+        (&[("SUPABASE_KEY_COMMAND", "exit 3")], "SUPABASE_KEY_COMMAND: failed"),
+        (&[("SUPABASE_KYE_FILE", &path)], "SUPABASE_KEY: is not set"),
+    ] {
+        let text = parts(wrong).expect_err("no key").to_string();
+        assert!(text.contains(told) && !text.contains("sb_secret_do"), "{told}: {text}");
+    }
+    assert!(Settings::load([("SUPABASE_KEY_FILE".to_owned(), path)]).is_err(), "without an address");
+}
+
+#[test]
+fn a_file_of_settings_runs_no_command_and_leads_no_secret_elsewhere() {
+    let of = |environment: &[(&str, &str)], text: &str| {
+        let pairs = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut variables: Variables = pairs.collect();
+        variables.add_file(std::path::Path::new("/pasta/.env"), text).expect("a file of settings");
+        variables.check().map_err(|error| error.to_string())
+    };
+    let command = of(&[], "SUPABASE_KEY_COMMAND=touch /tmp/x\n").expect_err("a command");
+    assert!(command.contains("SUPABASE_KEY_COMMAND: is taken from the environment alone"), "{command}");
+    let apart = of(&[("SUPABASE_KEY_FILE", "/run/key")], "SUPABASE_URL=https://evil.example\n");
+    assert!(apart.expect_err("two places").contains("set both in one place"));
+}

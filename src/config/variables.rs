@@ -18,6 +18,7 @@ use super::{
     env_file::{self, SyntaxError},
     known,
     reader::{Reader, SettingsError},
+    secret,
 };
 
 /// Names the file; it can't name another.
@@ -141,6 +142,12 @@ impl Variables {
                 }
                 Err(_) => String::from("?"),
             };
+            if secret::stands_for(&entry.name).is_some() && entry.name.ends_with(secret::COMMAND) {
+                let problem =
+                    "is taken from the environment alone, so that no file runs programs; set it there";
+                self.problem(&entry.name, format_args!("{problem} ({place})"));
+                continue;
+            }
             if entry.name == ENV_FILE {
                 self.problem(ENV_FILE, format_args!("has no effect in a file; remove it ({place})"));
                 continue;
@@ -228,7 +235,7 @@ impl Variables {
 
     /// Whether what belongs together was set in two places.
     fn apart(&self, address: &str, other: &str) -> Option<(String, String)> {
-        let (at, other_at) = (&self.settings.get(address)?.origin, &self.settings.get(other)?.origin);
+        let (at, other_at) = (self.origin(address)?, self.origin(other)?);
         (at != other_at).then(|| {
             let problem = format!(
                 "comes from {other_at} and {address} from {at}; set both in one place, so that no file leads a secret \
@@ -238,22 +245,31 @@ impl Variables {
         })
     }
 
+    /// Where a setting was set, or what stands for it.
+    fn origin(&self, name: &str) -> Option<&Origin> {
+        let stand_ins = secret::stand_ins(name);
+        let found = [name].into_iter().chain(stand_ins.iter().map(String::as_str));
+        found.into_iter().find_map(|name| self.settings.get(name)).map(|variable| &variable.origin)
+    }
+
     /// The client of PostgreSQL would send the environment's password to a file's server.
     fn password_for_a_file(&self) -> Option<(String, String)> {
         let is_set =
             |name: &str| self.others.get(name).is_some_and(|other| other.origin == Origin::Environment);
         let password = POSTGRES_PASSWORDS.into_iter().find(|name| is_set(name))?;
-        let lacks_one = |variable: &Variable| {
-            Url::parse(&variable.value).is_ok_and(|url| {
-                matches!(url.scheme(), "postgres" | "postgresql")
-                    && url.password().is_none()
-                    && !url.query_pairs().any(|(key, _)| key == "password")
-            })
+        let lacks_one = |name: &str, variable: &Variable| {
+            // What an address elsewhere holds is not known here.
+            name.starts_with("DATABASE_") && secret::stands_for(name).is_some()
+                || Url::parse(&variable.value).is_ok_and(|url| {
+                    matches!(url.scheme(), "postgres" | "postgresql")
+                        && url.password().is_none()
+                        && !url.query_pairs().any(|(key, _)| key == "password")
+                })
         };
         let (name, url) = self
             .settings
             .iter()
-            .find(|(_, variable)| variable.origin != Origin::Environment && lacks_one(variable))?;
+            .find(|(name, variable)| variable.origin != Origin::Environment && lacks_one(name, variable))?;
         let problem = format!(
             "comes from the environment and {name} from {} without a password; put the password into the URL, or set \
              {password} to nothing for sluice",

@@ -29,6 +29,7 @@ mod rebuild;
 mod recent;
 mod reconcile;
 mod report;
+mod report_titles;
 mod schedules;
 mod shared;
 mod standing;
@@ -70,6 +71,7 @@ pub use rebuild::{RebuildPhase, RebuildStatus, Rebuilds};
 pub use recent::Distribution;
 pub use reconcile::{DeleteLimits, ReconcileSettings};
 pub use report::{Report, ReportCount, ReportGroup, ReportRequest};
+pub use report_titles::{ReportTitles, count_title};
 pub use schedules::{ScheduleStatus, Schedules};
 pub use standing::LagSummary;
 pub use stats::{DrainReport, DrainState, DrainStats, SinkTimes};
@@ -81,6 +83,7 @@ use crate::{
     domain::Catalog,
     fault::Fault,
     index::Index,
+    language::Language,
     log::{BatchLimits, Log},
     source::Source,
     store::{Notice, Store, TOLD_FOR},
@@ -107,6 +110,8 @@ pub struct EngineSettings {
     pub reconcile: ReconcileSettings,
     /// Whose days count.
     pub zone: Tz,
+    /// In which titles are.
+    pub language: Language,
     /// Names this process to others: host and process id.
     pub owner: String,
 }
@@ -121,6 +126,8 @@ pub struct Engine {
     pub catalog: Catalog,
     /// Whose days count.
     pub zone: Tz,
+    /// In which titles are.
+    pub language: Language,
     pub project: Arc<Project>,
     pub appender: Arc<Appender>,
     pub syncs: Arc<Syncs>,
@@ -145,7 +152,7 @@ impl Engine {
         index: Arc<dyn Index>,
         settings: EngineSettings,
     ) -> Self {
-        let zone = settings.zone;
+        let (zone, language) = (settings.zone, settings.language);
         let shared = Arc::new(Shared::new(catalog, source, log, store, index, settings));
         let project = Arc::new(Project::new(catalog, shared.source.clone(), shared.index.clone()));
         let appender = Arc::new(Appender::new(shared.log.clone()));
@@ -158,6 +165,7 @@ impl Engine {
         Self {
             catalog,
             zone,
+            language,
             questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
             inspection: Inspection {

@@ -1,6 +1,6 @@
 //! Rows of a table by when they came to be: counted in the store, put side by side with the period before.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use chrono_tz::Tz;
@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use super::{EngineError, Questions};
 use crate::{
     domain::{Column, ColumnKind, Period, Table},
-    store::{ArrivalCount, ArrivalsQuestion},
+    store::{ArrivalCount, ArrivalsQuestion, MAX_COUNTS},
 };
 
 /// Groups that are told by themselves, unless they are days.
@@ -55,8 +55,10 @@ pub struct Report {
     pub columns: Vec<&'static str>,
     /// Days in their order, else the most frequent values first.
     pub groups: Vec<ReportGroup>,
-    /// Rows of values that are too rare to be among the groups; of lists a row counts for each item.
-    pub others: ReportCount,
+    /// Values that are too rare to be among the groups; where the store counted no more, there may be others.
+    pub left_out: usize,
+    /// The rows of those values. Of lists, whose rows are in several groups, it is not known.
+    pub others: Option<ReportCount>,
     /// The names of the definition's counts, in the order of `met`.
     pub counts: Vec<&'static str>,
     /// Rows of the table that don't say when they came to be: they are in no period.
@@ -88,15 +90,19 @@ impl Questions {
         let mut total = folded(&counts, &question, &request.period).into_values().next().unwrap_or_default();
         fill(&mut total, &question, request.compare);
         let mut groups = Vec::new();
-        let mut others = ReportCount::default();
+        let (mut left_out, mut others) = (0, None);
         if !by.is_empty() {
             question.by = by;
             question.spans.truncate(if request.compare { 2 } else { 1 });
             let (counts, _): (Vec<ArrivalCount>, u64) = store.arrivals(&question).await?;
             groups = grouped(folded(&counts, &question, &request.period), &question, request);
             let is_by_day = question.by[0] == arrival;
-            groups.truncate(if is_by_day { usize::MAX } else { MAX_SHOWN });
-            others = beyond(&total, &groups);
+            let shown = if is_by_day { groups.len() } else { groups.len().min(MAX_SHOWN) };
+            let is_cut = counts.len() >= MAX_COUNTS;
+            left_out = groups.len() - shown + usize::from(is_cut);
+            groups.truncate(shown);
+            let is_by_items = question.by.iter().any(|column| column.kind == ColumnKind::List);
+            others = (left_out > 0 && !is_by_items).then(|| beyond(&total, &groups));
         }
         Ok(Report {
             period: request.period,
@@ -105,6 +111,7 @@ impl Questions {
             before_by_now,
             columns: question.by.iter().map(|column| column.name.as_str()).collect(),
             groups,
+            left_out,
             others,
             counts: question.counts().map(|count| count.name.as_str()).collect(),
             undated,
@@ -194,7 +201,7 @@ fn fill(count: &mut ReportCount, question: &ArrivalsQuestion, compare: bool) {
     }
 }
 
-/// What of the total no group has. Of lists a row is in several groups: then none is missed.
+/// What of the total no group has.
 fn beyond(total: &ReportCount, groups: &[ReportGroup]) -> ReportCount {
     let less = |whole: u64, of: &dyn Fn(&ReportCount) -> u64| {
         whole.saturating_sub(groups.iter().map(|group| of(&group.count)).sum())
@@ -246,36 +253,6 @@ impl ReportCount {
     pub fn difference(&self) -> Option<i64> {
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.before.map(|before| signed(self.rows) - signed(before))
-    }
-}
-
-impl Report {
-    /// The report in a sentence or two.
-    pub fn summary(&self, table: Table) -> String {
-        let days = |period: Period| match (period.first, period.last()) {
-            (first, last) if first == last => format!("on {first}"),
-            (first, last) => format!("from {first} to {last}"),
-        };
-        let mut text = format!("{} {table} arrived {} ({})", self.total.rows, days(self.period), self.zone);
-        if let (Some(before), Some(difference)) = (self.total.before, self.total.difference()) {
-            let compared = match difference {
-                0 => "as many as".to_owned(),
-                more if more > 0 => format!("{more} more than"),
-                fewer => format!("{} fewer than", fewer.unsigned_abs()),
-            };
-            let _ = write!(text, ", {compared} {} ({before}", days(self.period.before()));
-            if let Some(by_now) = self.before_by_now {
-                let _ = write!(text, ", {by_now} of them in the same time, as this period is not over");
-            }
-            text.push(')');
-        }
-        for (name, met, percent) in self.total.shares(&self.counts) {
-            let _ = write!(text, "; {met} {name} ({percent} %)");
-        }
-        if self.undated > 0 {
-            let _ = write!(text, "; {} more say nothing of when they arrived", self.undated);
-        }
-        text + "."
     }
 }
 

@@ -152,6 +152,11 @@ impl PipelineStatus {
 }
 
 impl PipelineStatus {
+    /// Whether all that is wrong is that nothing was synced yet.
+    pub fn is_fresh(&self) -> bool {
+        matches!(&*self.problems, [only] if matches!(only.next_step, Some(NextStep::FirstSync { .. })))
+    }
+
     /// Every part.
     pub fn parts(&self) -> impl Iterator<Item = &PartStatus> {
         [&self.source, &self.log].into_iter().chain(&self.sinks)

@@ -56,6 +56,30 @@ impl IndexName {
         }
     }
 
+    /// The fields that tell what a document is about, in the order in which they are read.
+    pub fn telling(self) -> Vec<&'static str> {
+        const OF_EVENTS: [&str; 9] = [
+            "id",
+            "timestamp",
+            "tipo_evento",
+            "evento",
+            "usuario",
+            "valor",
+            "categoria",
+            "entidade",
+            "metadata",
+        ];
+        match self {
+            Self::Eventos => OF_EVENTS.to_vec(),
+            Self::Entities(table) => {
+                let brief = table.definition().columns.iter().filter(|column| column.brief);
+                std::iter::once(table.definition().key.column.as_str())
+                    .chain(brief.map(|column| column.name.as_str()))
+                    .collect()
+            }
+        }
+    }
+
     /// The index of that name.
     pub fn from_name(catalog: Catalog, name: &str) -> Option<Self> {
         Self::all(catalog).find(|index| index.as_str() == name)

@@ -35,5 +35,6 @@ pub use access::Access;
 pub use docs::documentation;
 pub use logs::ClientLog;
 pub use offer::{ALL_GROUPS, DEFAULT_GROUPS, Offer};
+pub(crate) use output::Masking;
 pub use server::SluiceServer;
 pub use tools::{GROUPS, Group};

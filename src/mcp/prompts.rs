@@ -75,7 +75,7 @@ const PLANS: &[Plan] = &[
             ),
             step(
                 "lead_report",
-                "Count arrivals with lead_report, period = {period}: once grouped by origem, once by status, once by campanha. \
+                "Count arrivals with lead_report, period = {period}: once grouped by origin, once by status, once by campaign. \
                  It counts in the user's days and compares with the period before.",
             ),
             step(

@@ -16,7 +16,7 @@ pub mod tables;
 
 use std::collections::HashMap;
 
-pub use arrivals::{ArrivalCount, ArrivalsQuestion};
+pub use arrivals::{ArrivalCount, ArrivalsQuestion, MAX_COUNTS};
 pub use erasures::{ErasedRows, Erasures};
 pub use ledger::{EntityEvents, Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{

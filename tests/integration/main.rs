@@ -34,6 +34,7 @@ mod questions_postgres;
 mod rebuild;
 mod reconcile;
 mod refused_commits;
+mod reports;
 mod requests;
 mod schedules;
 mod source_supabase;

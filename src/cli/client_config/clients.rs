@@ -11,6 +11,7 @@ use super::variables::Variable;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Client {
     /// Claude Desktop
+    #[value(name = "claude-desktop", alias = "claude")]
     Claude,
     /// Claude Code, for the user
     ClaudeCode,
@@ -25,6 +26,11 @@ pub(super) enum Client {
     Zed,
     /// Gemini CLI, for the user
     Gemini,
+    /// Codex: the CLI, the app and the extension, for the user
+    Codex,
+    /// JetBrains' Junie, for the user; AI Assistant takes the same, pasted into its settings
+    #[value(name = "jetbrains")]
+    JetBrains,
 }
 
 /// How the client is to reach sluice.
@@ -70,6 +76,8 @@ pub(super) struct Places {
     pub(super) app_data: Option<PathBuf>,
     /// `XDG_CONFIG_HOME` elsewhere.
     pub(super) config_home: Option<PathBuf>,
+    /// `CODEX_HOME`.
+    pub(super) codex_home: Option<PathBuf>,
 }
 
 impl Client {
@@ -86,20 +94,37 @@ impl Client {
             Secrets { client: self, shown: with_secrets, inputs: Vec::new(), unfilled: Vec::new() };
         let mut entry = match server {
             Server::Stdio { command, arguments, variables } => {
-                let env: serde_json::Map<String, Value> = variables
+                // Codex hands on by their names what its own environment holds.
+                let (named, valued): (Vec<&Variable>, Vec<&Variable>) = variables
                     .iter()
+                    .partition(|variable| self == Self::Codex && variable.secret && !with_secrets);
+                let env: serde_json::Map<String, Value> = valued
+                    .into_iter()
                     .map(|variable| (variable.name.clone(), Value::from(secrets.text(variable))))
                     .collect();
-                json!({"command": command, "args": arguments, "env": env})
+                let mut entry = json!({"command": command, "args": arguments, "env": env});
+                if !named.is_empty() {
+                    entry["env_vars"] = named.iter().map(|variable| variable.name.as_str()).collect();
+                }
+                entry
             }
             Server::Http { url, token } => {
                 let mut entry = match self {
                     Self::Claude => return Err(ClientError::NoHttp),
                     Self::Windsurf => json!({"serverUrl": url}),
                     Self::Gemini => json!({"httpUrl": url}),
-                    Self::ClaudeCode | Self::Cursor | Self::VsCode | Self::Zed => json!({"url": url}),
+                    _ => json!({"url": url}),
                 };
-                if let Some(token) = token {
+                if self == Self::Codex {
+                    match token {
+                        Some(token) if with_secrets => {
+                            entry["http_headers"] =
+                                json!({"Authorization": format!("Bearer {}", token.value)});
+                        }
+                        Some(token) => entry["bearer_token_env_var"] = Value::from(token.name.as_str()),
+                        None => {}
+                    }
+                } else if let Some(token) = token {
                     entry["headers"] = json!({"Authorization": format!("Bearer {}", secrets.text(token))});
                 }
                 entry
@@ -112,9 +137,15 @@ impl Client {
         let section = match self {
             Self::VsCode => "servers",
             Self::Zed => "context_servers",
+            Self::Codex => "mcp_servers",
             _ => "mcpServers",
         };
         Ok(Configuration { section, entry, inputs: secrets.inputs, unfilled: secrets.unfilled })
+    }
+
+    /// Whether the client's file is TOML.
+    pub(super) fn reads_toml(self) -> bool {
+        self == Self::Codex
     }
 
     /// The file the client reads.
@@ -142,6 +173,11 @@ impl Client {
             Self::Zed if places.os == "windows" => settings()?.join("Zed/settings.json"),
             Self::Zed => settings()?.join("zed/settings.json"),
             Self::Gemini => home()?.join(".gemini/settings.json"),
+            Self::Codex => match &places.codex_home {
+                Some(folder) => folder.join("config.toml"),
+                None => home()?.join(".codex/config.toml"),
+            },
+            Self::JetBrains => home()?.join(".junie/mcp/mcp.json"),
         })
     }
 }
@@ -170,7 +206,8 @@ impl Secrets {
                 }));
                 format!("${{input:{id}}}")
             }
-            Client::Claude | Client::Zed => {
+            // Codex is given names, so it never comes here.
+            Client::Claude | Client::Zed | Client::Codex | Client::JetBrains => {
                 self.unfilled.push(name.clone());
                 format!("<{name}>")
             }
@@ -196,7 +233,13 @@ mod tests {
     }
 
     fn linux() -> Places {
-        Places { os: "linux", home: Some("/home/ana".into()), app_data: None, config_home: None }
+        Places {
+            os: "linux",
+            home: Some("/home/ana".into()),
+            app_data: None,
+            config_home: None,
+            codex_home: None,
+        }
     }
 
     #[test]
@@ -219,11 +262,12 @@ mod tests {
             (Client::Windsurf, "${env:SUPABASE_KEY}"),
             (Client::Zed, "<SUPABASE_KEY>"),
             (Client::Gemini, "${SUPABASE_KEY}"),
+            (Client::JetBrains, "<SUPABASE_KEY>"),
         ] {
             let configuration = stdio(client, false);
             assert_eq!(configuration.entry["env"]["SUPABASE_KEY"], text, "{client:?}");
             assert!(!format!("{configuration:?}").contains("segredo"), "{client:?}");
-            let fills = matches!(client, Client::Claude | Client::Zed);
+            let fills = matches!(client, Client::Claude | Client::Zed | Client::JetBrains);
             assert_eq!(!configuration.unfilled.is_empty(), fills, "{client:?}");
         }
     }
@@ -235,6 +279,23 @@ mod tests {
             assert_eq!(configuration.entry["env"]["SUPABASE_KEY"], "sb_secret_segredo", "{client:?}");
             assert!(configuration.inputs.is_empty() && configuration.unfilled.is_empty(), "{client:?}");
         }
+    }
+
+    #[test]
+    fn codex_is_given_the_names_of_secrets_and_hands_on_their_values() {
+        let configuration = stdio(Client::Codex, false);
+        assert_eq!(configuration.section, "mcp_servers");
+        assert_eq!(configuration.entry["env"], json!({"KAFKA_TOPIC": "eventos"}));
+        assert_eq!(configuration.entry["env_vars"], json!(["SUPABASE_KEY"]));
+        assert!(configuration.unfilled.is_empty() && !format!("{configuration:?}").contains("segredo"));
+        let token = Variable { name: "TOKEN".into(), value: "segredo".into(), secret: true };
+        let server = Server::Http { url: "https://sluice.example/mcp", token: Some(&token) };
+        let entry = |with_secrets| Client::Codex.configuration(&server, with_secrets).expect("URLs").entry;
+        assert_eq!(
+            entry(false),
+            json!({"url": "https://sluice.example/mcp", "bearer_token_env_var": "TOKEN"})
+        );
+        assert_eq!(entry(true)["http_headers"]["Authorization"], "Bearer segredo");
     }
 
     #[test]
@@ -261,6 +322,7 @@ mod tests {
             (Client::Windsurf, "serverUrl", "Bearer ${env:TOKEN}"),
             (Client::Zed, "url", "Bearer <TOKEN>"),
             (Client::Gemini, "httpUrl", "Bearer ${TOKEN}"),
+            (Client::JetBrains, "url", "Bearer <TOKEN>"),
         ] {
             let server = Server::Http { url: "https://sluice.example/mcp", token: Some(&token) };
             let entry = client.configuration(&server, false).expect("a client that takes URLs").entry;
@@ -288,6 +350,10 @@ mod tests {
             "/Users/ana/Library/Application Support/Claude/claude_desktop_config.json"
         );
         assert_eq!(path(Client::Zed, &mac), "/Users/ana/.config/zed/settings.json");
+        assert_eq!(path(Client::Codex, &linux()), "/home/ana/.codex/config.toml");
+        let codex = Places { codex_home: Some("/cfg/codex".into()), ..linux() };
+        assert_eq!(path(Client::Codex, &codex), "/cfg/codex/config.toml");
+        assert_eq!(path(Client::JetBrains, &linux()), "/home/ana/.junie/mcp/mcp.json");
         let windows =
             Places { os: "windows", app_data: Some("C:/Users/ana/AppData/Roaming".into()), ..linux() };
         assert_eq!(path(Client::VsCode, &windows), "C:/Users/ana/AppData/Roaming/Code/User/mcp.json");

@@ -21,7 +21,9 @@ pub(super) enum Merged {
 pub(super) enum MergeError {
     #[error("is not JSON: {problem} at line {line}, column {column}; mend it and try again")]
     Syntax { problem: String, line: usize, column: usize },
-    #[error("{0} is not a JSON {1}, so nothing can be added to it")]
+    #[error("is not TOML at line {line}, column {column}; mend it and try again")]
+    Toml { line: usize, column: usize },
+    #[error("{0} is no {1}, so nothing can be added to it")]
     Shape(&'static str, &'static str),
     #[error("has another server named '{0}'; replace it with --force, or choose another name with --name")]
     Taken(String),

@@ -3,6 +3,7 @@
 mod clients;
 mod file;
 mod merge;
+mod merge_toml;
 #[cfg(test)]
 mod packaging;
 mod variables;
@@ -70,7 +71,11 @@ pub(super) fn run(options: &Options, environment: &Environment) -> Result<ExitCo
     if options.write {
         write(options, &configuration)?;
     } else {
-        output::pretty_json(&whole(&configuration, &options.name))?;
+        if options.client.reads_toml() {
+            output::lines(merge_toml::whole(&configuration, &options.name)?)?;
+        } else {
+            output::pretty_json(&whole(&configuration, &options.name))?;
+        }
         for name in &configuration.unfilled {
             output::note(format_args!("replace <{name}> by its value, or use --with-secrets"));
         }
@@ -130,7 +135,8 @@ fn write(options: &Options, configuration: &Configuration) -> Result<(), Failure
         None => options.client.path(&places())?,
     };
     let file = ConfigFile::read(&path)?;
-    let merged = merge::merge(file.text(), configuration, &options.name, options.force)
+    let merge = if options.client.reads_toml() { merge_toml::merge } else { merge::merge };
+    let merged = merge(file.text(), configuration, &options.name, options.force)
         .map_err(|error| format!("{}: {error}", file.path().display()))?;
     let path = file.path().display();
     match merged {
@@ -163,5 +169,6 @@ fn places() -> Places {
         home: std::env::home_dir().filter(|path| path.is_absolute()),
         app_data: folder("APPDATA"),
         config_home: folder("XDG_CONFIG_HOME"),
+        codex_home: folder("CODEX_HOME"),
     }
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     clients::{Client, Server},
+    merge_toml,
     variables::{self, Variable},
     whole,
 };
@@ -105,10 +106,16 @@ fn the_examples_are_what_the_program_prints() {
     for client in Client::value_variants() {
         let server =
             Server::Stdio { command: "/usr/local/bin/sluice", arguments: &arguments, variables: &variables };
-        let printed = whole(&client.configuration(&server, false).expect("a configuration"), "sluice");
+        let configuration = client.configuration(&server, false).expect("a configuration");
         let name = client.to_possible_value().expect("a name").get_name().to_owned();
-        let path = format!("{}/examples/clients/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        let example = std::fs::read_to_string(&path).expect("an example for each client");
-        assert_eq!(serde_json::from_str::<Value>(&example).expect("JSON"), printed, "{path}");
+        let ending = if client.reads_toml() { "toml" } else { "json" };
+        let path = format!("{}/examples/clients/{name}.{ending}", env!("CARGO_MANIFEST_DIR"));
+        let example = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        if client.reads_toml() {
+            assert_eq!(example, merge_toml::whole(&configuration, "sluice").expect("TOML"), "{path}");
+        } else {
+            let printed = whole(&configuration, "sluice");
+            assert_eq!(serde_json::from_str::<Value>(&example).expect("JSON"), printed, "{path}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use console::style;
 
-use crate::{cli::output::on_one_line, engine::PipelineStatus, source::TableOverview};
+use crate::{engine::PipelineStatus, source::TableOverview, text::on_one_line};
 
 /// Width of the longest bar, in characters.
 const BAR: u64 = 30;

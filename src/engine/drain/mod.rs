@@ -109,6 +109,8 @@ struct Session<'a> {
     /// Letters that are acknowledged while the store does not know of them yet.
     unnoted: Vec<ParkedEntity>,
     backoff: Backoff,
+    /// What the last failure said.
+    said: Option<String>,
     batch_records: usize,
     erased: Erased,
     /// The ledger that everything uncommitted was applied by; empty for a sink that obeys it by itself.
@@ -207,6 +209,7 @@ impl Drain {
             ahead: None,
             unnoted: Vec::new(),
             backoff: Backoff::new(self.pauses.0, self.pauses.1),
+            said: None,
             batch_records: self.limits.records,
         })
     }
@@ -217,9 +220,18 @@ impl Session<'_> {
     async fn step(&mut self, stop: &CancellationToken) {
         if let Err(fault) = self.advance(stop).await {
             let sink = self.drain.sink.name();
+            // What needs a person is said once: status goes on telling it.
+            let is_known = self.backoff.failures() > 0
+                && fault.kind == FaultKind::Misconfigured
+                && self.said.as_ref() == Some(&fault.message);
             let pause = self.backoff.next_pause(fault.retry_after);
             self.drain.stats.failed(&fault);
-            warn!(sink, error = %fault, kind = ?fault.kind, failures = self.backoff.failures(), ?pause, "drain backs off");
+            if is_known {
+                debug!(sink, error = %fault, failures = self.backoff.failures(), ?pause, "drain still backs off");
+            } else {
+                warn!(sink, error = %fault, kind = ?fault.kind, failures = self.backoff.failures(), ?pause, "drain backs off");
+            }
+            self.said = Some(fault.message);
             stop.run_until_cancelled(self.wait_out(pause)).await;
             if let Some((_, since)) = &mut self.owed {
                 *since = Instant::now();

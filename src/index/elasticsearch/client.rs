@@ -1,6 +1,10 @@
 //! Requests and answers, and nothing about what they mean.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use elasticsearch::{
@@ -13,9 +17,10 @@ use elasticsearch::{
         transport::{SingleNodeConnectionPool, TransportBuilder},
     },
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tracing::{info, warn};
 
 use super::{PART, faults};
 use crate::{authorities, config::ElasticsearchSettings, fault::Fault, redaction::Redaction};
@@ -45,8 +50,14 @@ impl Answer {
 
 /// The server.
 pub(super) struct Client {
-    elasticsearch: Elasticsearch,
     origin: String,
+    current: RwLock<Arc<Current>>,
+}
+
+/// What is made of the credentials.
+struct Current {
+    settings: ElasticsearchSettings,
+    elasticsearch: Elasticsearch,
     redaction: Redaction,
 }
 
@@ -57,15 +68,19 @@ impl fmt::Debug for Client {
     }
 }
 
-impl Client {
-    pub(super) fn new(settings: &ElasticsearchSettings) -> Result<Self, Fault> {
+fn origin(settings: &ElasticsearchSettings) -> String {
+    settings.url.origin().ascii_serialization()
+}
+
+impl Current {
+    fn new(settings: ElasticsearchSettings) -> Result<Self, Fault> {
         let mut url = (*settings.url).clone();
-        let credentials = credentials(settings)?;
+        let credentials = credentials(&settings)?;
         // In the URL they would reach error texts; `credentials` has taken them out already.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         url.set_query(None);
-        let origin = url.origin().ascii_serialization();
+        let origin = origin(&settings);
         let unusable = |error: &dyn fmt::Display| {
             Fault::misconfigured(
                 PART,
@@ -89,7 +104,50 @@ impl Client {
             builder = builder.auth(credentials);
         }
         let transport = builder.build().map_err(|error| unusable(&error))?;
-        Ok(Self { elasticsearch: Elasticsearch::new(transport), origin, redaction })
+        Ok(Self { settings, elasticsearch: Elasticsearch::new(transport), redaction })
+    }
+
+    /// The same with what stands now in the place of the credentials; nothing where they are the same.
+    async fn renewed(&self) -> Result<Option<Self>, String> {
+        let mut settings = self.settings.clone();
+        let mut is_another = false;
+        for secret in [&mut settings.password, &mut settings.api_key].into_iter().flatten() {
+            if let Some(changed) = secret.changed().await? {
+                (*secret, is_another) = (changed, true);
+            }
+        }
+        is_another.then(|| Self::new(settings)).transpose().map_err(|fault| fault.to_string())
+    }
+}
+
+impl Client {
+    pub(super) fn new(settings: &ElasticsearchSettings) -> Result<Self, Fault> {
+        let current = RwLock::new(Arc::new(Current::new(settings.clone())?));
+        Ok(Self { origin: origin(settings), current })
+    }
+
+    fn current(&self) -> Arc<Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the credentials anew after they were refused, where they stand elsewhere; whether they are others by now.
+    async fn renew(&self, refused: &Arc<Current>) -> bool {
+        match refused.renewed().await {
+            Ok(Some(renewed)) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
+                info!("Elasticsearch refused the credentials, and others are used that stand in their place");
+                true
+            }
+            // Another request may have renewed them.
+            Ok(None) => !Arc::ptr_eq(refused, &self.current()),
+            Err(problem) => {
+                warn!(
+                    problem,
+                    "Elasticsearch refuses the credentials, and there are no others in their place"
+                );
+                false
+            }
+        }
     }
 
     /// Scheme, host and port.
@@ -148,6 +206,24 @@ impl Client {
         body: Option<Bytes>,
         doing: &str,
     ) -> Result<Answer, Fault> {
+        const REFUSED: u16 = 401;
+        let current = self.current();
+        let answer = self.send_with(&current, method, path, content_type, body.clone(), doing).await?;
+        if answer.status == REFUSED && self.renew(&current).await {
+            return self.send_with(&self.current(), method, path, content_type, body, doing).await;
+        }
+        Ok(answer)
+    }
+
+    async fn send_with(
+        &self,
+        current: &Current,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: Option<Bytes>,
+        doing: &str,
+    ) -> Result<Answer, Fault> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(ACCEPT, HeaderValue::from_static(JSON));
@@ -155,7 +231,7 @@ impl Client {
         let fault = |error: elasticsearch::Error| {
             faults::fault_from_transport(&self.origin, doing, &error, error.is_timeout())
         };
-        let sending = self.elasticsearch.send(method, path, headers, None::<&()>, body, None);
+        let sending = current.elasticsearch.send(method, path, headers, None::<&()>, body, None);
         // The client's futures are large, and a drain holds several at once.
         let response = Box::pin(sending).await.map_err(fault)?;
         let status = response.status_code().as_u16();
@@ -169,7 +245,7 @@ impl Client {
         if !answer.is_success()
             && let Ok(mut told) = serde_json::from_slice(&answer.body)
         {
-            self.redaction.value(&mut told);
+            current.redaction.value(&mut told);
             answer.body = told.to_string().into();
         }
         Ok(answer)
@@ -186,7 +262,7 @@ impl Client {
 
 /// An API key before a user name, the settings before the URL.
 fn credentials(settings: &ElasticsearchSettings) -> Result<Option<Credentials>, Fault> {
-    if let Some(key) = settings.api_key.as_ref().map(SecretString::expose_secret) {
+    if let Some(key) = settings.api_key.as_ref().map(|key| key.value().expose_secret()) {
         let key = key.trim();
         // The client panics on a key that no header can carry.
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -202,7 +278,8 @@ fn credentials(settings: &ElasticsearchSettings) -> Result<Option<Credentials>, 
             None => Credentials::EncodedApiKey(key.to_owned()),
         }));
     }
-    let password = || settings.password.as_ref().map_or("", SecretString::expose_secret).to_owned();
+    let password =
+        || settings.password.as_ref().map_or("", |secret| secret.value().expose_secret()).to_owned();
     if let Some(username) = &settings.username {
         return Ok(Some(Credentials::Basic(username.clone(), password())));
     }

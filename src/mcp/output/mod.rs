@@ -13,12 +13,9 @@ use rmcp::{
 };
 use serde_json::{Map, Value};
 
-pub(super) use mask::{Dialect, Masking};
+pub(crate) use mask::Masking;
 
-use crate::{
-    domain::Catalog,
-    store::{QueryAnswer, tables},
-};
+use crate::{domain::Catalog, store::QueryAnswer};
 
 /// How answers leave.
 #[derive(Debug, Clone)]
@@ -68,15 +65,10 @@ impl Outgoing {
     }
 
     /// What a statement answered as it may leave: a masked field is masked by whatever name the statement gave it.
-    pub(super) fn answer(&self, sql: &str, dialect: Dialect, answer: &mut QueryAnswer) {
-        let Some(masking) = &self.masking else { return };
-        let json = tables::tables(self.catalog)
-            .into_iter()
-            .flat_map(|table| table.columns)
-            .filter(|column| column.kind == "jsonb")
-            .map(|column| column.name);
-        let columns: Vec<String> = answer.columns.iter().map(|column| column.name.clone()).collect();
-        masking.rows(sql, dialect, json, &columns, &mut answer.rows);
+    pub(super) fn answer(&self, store: &str, sql: &str, answer: &mut QueryAnswer) {
+        if let Some(masking) = &self.masking {
+            masking.answer(self.catalog, store, sql, answer);
+        }
     }
 
     /// The value of a field as it may leave.

@@ -19,7 +19,6 @@ use crate::{
         bounded::{AROUND, CUT, LARGEST_ANSWER, fitting},
         entity::EntityAnswer,
         next_step::worded,
-        output::Dialect,
         schema,
         tools::report,
         views::EventView,
@@ -303,8 +302,7 @@ impl SluiceServer {
             verbatim: false,
         };
         let (store, mut answer) = self.engine.questions.sql(&args.sql, limits).await?;
-        let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
-        self.outgoing.answer(&args.sql, dialect, &mut answer);
+        self.outgoing.answer(store, &args.sql, &mut answer);
         let hint = match (answer.truncated, answer.rows.len()) {
             (false, _) => None,
             (true, 0) => {

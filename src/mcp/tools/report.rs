@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What stands for a value that is missing.
+/// What stands for a value that is missing, unless it is of a column that is masked: of those it would look like a value.
 const MISSING: &str = "(missing)";
 
 /// More columns make more groups than anybody reads.
@@ -35,7 +35,7 @@ struct ReportArgs {
     /// Last day, included; default today.
     #[serde(default)]
     to: Option<String>,
-    /// Up to 2 of day, origem, campanha, status or any column of leads.
+    /// Up to 2 of day, origin, campaign, status or any column of leads.
     #[serde(default)]
     group_by: Vec<String>,
     /// With the period before. Default true.
@@ -69,7 +69,7 @@ struct ReportAnswer {
     others: Option<JsonObject>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     behind: Vec<String>,
-    hint: Option<&'static str>,
+    hint: Option<String>,
 }
 
 #[tool_router(router = report_tools, vis = "pub(in crate::mcp)")]
@@ -78,7 +78,7 @@ impl SluiceServer {
         title = "Report of leads",
         description = "How many leads arrived (by created_at) in a period, and how many of them are qualified, against the period \
             before: use it for daily and weekly reports and conversion. For status by campaign group by both. \
-            Example: {\"period\": \"last_week\", \"group_by\": [\"origem\"]}",
+            Example: {\"period\": \"last_week\", \"group_by\": [\"origin\"]}",
         input_schema = schema::input::<ReportArgs>(),
         output_schema = schema::output::<ReportAnswer>(),
         annotations(read_only_hint = true, open_world_hint = false)
@@ -99,15 +99,32 @@ impl SluiceServer {
             zone,
         };
         let report = self.engine.questions.report(&request).await?;
+        let is_masked = |name: &&str| table.definition().column(name).is_some_and(|column| column.masked);
         let groups = report.groups.iter().map(|group| {
-            let values = group.values.iter().map(|value| value.as_deref().unwrap_or(MISSING).into());
-            let named = report.columns.iter().map(|column| (*column).to_owned()).zip(values);
+            let named = report.columns.iter().zip(&group.values).map(|(name, value)| {
+                let value = match value {
+                    Some(value) => value.as_str().into(),
+                    None if is_masked(name) => Value::Null,
+                    None => MISSING.into(),
+                };
+                ((*name).to_owned(), value)
+            });
             named.chain(counted(&report, &group.count)).collect()
         });
         let before = request.compare.then(|| report.period.before());
-        let is_cut = report.others.rows > 0 || report.others.before > Some(0);
+        let mut hints = Vec::new();
+        if report.left_out > 0 {
+            let told = if report.others.is_some() { "are in others" } else { "are left out" };
+            hints.push(format!(
+                "{} rarer values or more {told}: group by another column, or ask query_store for all",
+                report.left_out
+            ));
+        }
+        if report.columns.iter().any(is_masked) {
+            hints.push("null is missing; values that are masked may look alike".to_owned());
+        }
         Ok(Answer(ReportAnswer {
-            summary: report.summary(table),
+            summary: report.summary(table, self.engine.language),
             from: report.period.first,
             to: report.period.last(),
             timezone: zone.name(),
@@ -115,10 +132,9 @@ impl SluiceServer {
             compared_to: before.map(Period::last),
             total: counted(&report, &report.total).collect(),
             groups: groups.collect(),
-            others: (is_cut && !report.groups.is_empty()).then(|| counted(&report, &report.others).collect()),
+            others: report.others.as_ref().map(|others| counted(&report, others).collect()),
             behind: self.store_lacks().await,
-            hint: is_cut
-                .then_some("rare values are in others: group by another column, or ask query_store for all"),
+            hint: (!hints.is_empty()).then(|| hints.join(". ")),
         }))
     }
 }

@@ -1,6 +1,9 @@
 //! Requests to PostgREST: bounded in time and size, repeated where the answer allows it.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
@@ -11,18 +14,18 @@ use reqwest::{
 };
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, info, warn};
 use url::Url;
 
 use super::{
     PART,
     errors::{ErrorBody, Verdict, refused, retry_after, verdict},
-    key,
+    key::{self, KeyKind},
 };
 use crate::{
     authorities,
     backoff::Backoff,
-    config::SupabaseSettings,
+    config::{Secret, SupabaseSettings},
     fault::{Fault, FaultKind},
     redaction::Redaction,
 };
@@ -82,12 +85,17 @@ pub(super) struct Request<'a> {
 }
 
 pub(super) struct Http {
-    client: Client,
+    settings: SupabaseSettings,
+    keyed: RwLock<Arc<Keyed>>,
     base: Url,
-    schema: String,
-    retry_for: Duration,
-    redaction: Redaction,
     pub(super) host: String,
+}
+
+/// What is made of a key.
+struct Keyed {
+    key: Secret,
+    client: Client,
+    redaction: Redaction,
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -99,10 +107,10 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-impl Http {
-    pub(super) fn new(settings: &SupabaseSettings) -> Result<Self, Fault> {
+impl Keyed {
+    fn new(settings: &SupabaseSettings, key: Secret) -> Result<Self, Fault> {
         let refused = |problem: String, advice: &str| Fault::misconfigured(PART, problem, advice);
-        let headers = key::headers(&settings.key).map_err(|_| {
+        let headers = key::headers(key.value()).map_err(|_| {
             refused("the key holds characters no header can carry".to_owned(), "copy SUPABASE_KEY anew")
         })?;
         let mut builder = Client::builder();
@@ -131,25 +139,59 @@ impl Http {
             .gzip(true)
             .build()
             .map_err(|error| refused(format!("the HTTP client could not be made: {error}"), "report this"))?;
+        let redaction = Redaction::of(key.value().expose_secret());
+        Ok(Self { key, client, redaction })
+    }
+}
+
+impl Http {
+    pub(super) fn new(settings: &SupabaseSettings) -> Result<Self, Fault> {
+        let keyed = Keyed::new(settings, settings.key.clone())?;
         let mut base = (*settings.url).clone();
         base.set_path(&format!("{}/rest/v1/", settings.url.path().trim_end_matches('/')));
         let host = match base.port() {
             Some(port) => format!("{}:{port}", base.host_str().unwrap_or_default()),
             None => base.host_str().unwrap_or_default().to_owned(),
         };
-        Ok(Self {
-            client,
-            base,
-            schema: settings.schema.clone(),
-            retry_for: settings.retry_for,
-            redaction: Redaction::of(settings.key.expose_secret()),
-            host,
-        })
+        Ok(Self { settings: settings.clone(), keyed: RwLock::new(Arc::new(keyed)), base, host })
+    }
+
+    /// What kind of key is in use.
+    pub(super) fn key(&self) -> KeyKind {
+        KeyKind::of(self.keyed().key.value())
+    }
+
+    fn keyed(&self) -> Arc<Keyed> {
+        self.keyed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the key anew after it was refused, where it stands elsewhere; whether it is another by now.
+    async fn renew(&self, refused: &Arc<Keyed>) -> bool {
+        let renewed = match refused.key.changed().await {
+            Ok(Some(key)) => Keyed::new(&self.settings, key),
+            // Another request may have renewed it.
+            Ok(None) => return !Arc::ptr_eq(refused, &self.keyed()),
+            Err(problem) => {
+                warn!(problem, "SUPABASE_KEY is refused and can't be had anew from where it stands");
+                return false;
+            }
+        };
+        match renewed {
+            Ok(keyed) => {
+                *self.keyed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keyed);
+                info!("SUPABASE_KEY was refused, and another one is used that stands in its place");
+                true
+            }
+            Err(fault) => {
+                warn!(error = %fault, "SUPABASE_KEY is refused, and what stands in its place is none");
+                false
+            }
+        }
     }
 
     /// The schema of tables whose definition names none.
     pub(super) fn schema(&self) -> &str {
-        &self.schema
+        &self.settings.schema
     }
 
     /// Sends a GET and reads the answer, and again while the answer allows it and the time for retries lasts.
@@ -158,16 +200,22 @@ impl Http {
         request: &Request<'_>,
         read: impl Fn(&Reply) -> Result<T, Unreadable>,
     ) -> Result<(Reply, T), Refusal> {
-        let until = Instant::now() + self.retry_for;
+        let until = Instant::now() + self.settings.retry_for;
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        let mut may_renew = true;
         loop {
-            let (refusal, asked) = match self.try_get(request).await {
+            let keyed = self.keyed();
+            let (refusal, asked) = match self.try_get(&keyed, request).await {
                 Ok(reply) => match read(&reply) {
                     Ok(found) => return Ok((reply, found)),
                     Err(unreadable) => (Refusal::Fault(self.unreadable(request.what, &unreadable)), None),
                 },
                 Err(failed) => failed,
             };
+            let is_key = matches!(refusal, Refusal::Answer { status: 401, .. });
+            if is_key && std::mem::take(&mut may_renew) && self.renew(&keyed).await {
+                continue;
+            }
             let again = match &refusal {
                 Refusal::Answer { status, error } => verdict(*status, error.code()) == Verdict::Retry,
                 Refusal::TooLarge => false,
@@ -179,7 +227,7 @@ impl Http {
                     Refusal::Answer { status, error } if again => {
                         let fault = refused(request.what, &self.host, status, &error);
                         Refusal::Fault(match asked {
-                            Some(asked) if again => not_before(fault, asked, self.retry_for),
+                            Some(asked) if again => not_before(fault, asked, self.settings.retry_for),
                             _ => fault,
                         })
                     }
@@ -191,7 +239,11 @@ impl Http {
         }
     }
 
-    async fn try_get(&self, request: &Request<'_>) -> Result<Reply, (Refusal, Option<Duration>)> {
+    async fn try_get(
+        &self,
+        keyed: &Keyed,
+        request: &Request<'_>,
+    ) -> Result<Reply, (Refusal, Option<Duration>)> {
         let unanswered =
             |error: reqwest::Error| (Refusal::Fault(self.unanswered(request.what, &error)), None);
         let address = address(&self.base, request.path).ok_or_else(|| {
@@ -201,12 +253,12 @@ impl Http {
             (Refusal::Fault(Fault::misconfigured(PART, problem, advice)), None)
         })?;
         let begun = Instant::now();
-        let response = self
+        let response = keyed
             .client
             .get(address)
             .query(request.query)
             .header("Accept", request.accept)
-            .header("Accept-Profile", request.schema.unwrap_or(&self.schema))
+            .header("Accept-Profile", request.schema.unwrap_or(self.schema()))
             .header("Prefer", request.prefer)
             .send()
             .await
@@ -230,7 +282,7 @@ impl Http {
         Err((
             Refusal::Answer {
                 status: status.as_u16(),
-                error: ErrorBody::read(&body).redacted(&self.redaction),
+                error: ErrorBody::read(&body).redacted(&keyed.redaction),
             },
             asked,
         ))

@@ -29,7 +29,6 @@ use self::{
     columns::{Columns, hidden},
     errors::{Verdict, verdict},
     http::{Http, Refusal, Reply, Request, Unreadable, unreadable},
-    key::KeyKind,
     query::Parameters,
 };
 use super::{
@@ -50,7 +49,6 @@ const MIN_SLOW_PAGE: u32 = 10;
 /// The source on a Supabase project.
 pub struct SupabaseSource {
     http: Http,
-    key: KeyKind,
     catalog: Catalog,
     /// Columns that are read although they are read only on request, by their names downstream.
     asked_for: Vec<String>,
@@ -82,7 +80,6 @@ impl SupabaseSource {
     pub fn new(settings: &SupabaseSettings, catalog: Catalog) -> Result<Self, Fault> {
         Ok(Self {
             http: Http::new(settings)?,
-            key: KeyKind::of(&settings.key),
             catalog,
             asked_for: settings.include_columns.clone(),
             known: Mutex::new(HashMap::new()),
@@ -376,16 +373,17 @@ impl Source for SupabaseSource {
                 next_step: "check SUPABASE_URL and SUPABASE_SCHEMA, or define the tables it has",
             });
         }
-        Ok(SourceHealth { host: self.http.host.clone(), key: self.key.as_str(), clock, warnings })
+        Ok(SourceHealth { host: self.http.host.clone(), key: self.http.key().as_str(), clock, warnings })
     }
 
     fn blind_spot(&self) -> Option<SourceWarning> {
-        (!self.key.sees_everything()).then(|| SourceWarning {
+        let key = self.http.key();
+        (!key.sees_everything()).then(|| SourceWarning {
             about: "row-level security",
             problem: format!(
                 "this key ({}) sees only the rows that a policy of row-level security shows it, and none where there is \
                  no policy: what it sees need not be all, and no count can tell",
-                self.key.as_str()
+                key.as_str()
             ),
             next_step: "if there should be more rows, use a secret key in SUPABASE_KEY, or add a policy for this one",
         })

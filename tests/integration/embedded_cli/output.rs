@@ -32,16 +32,6 @@ async fn synced() -> TempDir {
     folder
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn status_of_a_folder_that_nothing_ran_in_yet_names_the_first_command() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let outcome = run(sluice(folder.path(), &["status"])).await;
-    assert_eq!(outcome.code, Some(1), "{outcome:?}");
-    let told = "nothing was synced here yet; run `sluice sync leads --full --wait`";
-    assert!(outcome.stdout.contains(told) && outcome.stdout.contains("sqlite         ok"), "{outcome:?}");
-    assert_eq!(outcome.stdout.matches("problem ").count(), 1, "{outcome:?}");
-}
-
 /// The key of a lead that stands in the folder.
 async fn a_lead(folder: &Path) -> String {
     let outcome = run(sluice(folder, &["sql", "SELECT id FROM leads LIMIT 1"])).await;
@@ -158,7 +148,7 @@ fn is_made(folder: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_has_a_call_here() {
+async fn every_command_has_a_call_here_and_a_help_of_80_columns() {
     let folder = tempfile::tempdir().expect("a folder");
     let help = run(sluice(folder.path(), &["--help"])).await.stdout;
     let commands = help.split("Commands:\n").nth(1).expect("commands");
@@ -167,6 +157,9 @@ async fn every_command_has_a_call_here() {
         let name = line.split_whitespace().next().expect("a name");
         let called = calls("").iter().any(|(called, _)| *called == name) || matches!(name, "worker" | "help");
         assert!(called, "{name} is tried by no test of its output");
+        let help = run(sluice(folder.path(), &[name, "--help"])).await.stdout;
+        let wide = help.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{name} --help");
     }
 }
 

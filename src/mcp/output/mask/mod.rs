@@ -15,10 +15,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-pub(in crate::mcp) use lineage::Dialect;
-
-use self::{fields::FIELDS, tree::Tree};
-use crate::domain::{Catalog, ColumnKind};
+use self::{fields::FIELDS, lineage::Dialect, tree::Tree};
+use crate::{
+    domain::{Catalog, ColumnKind},
+    store::{QueryAnswer, tables},
+};
 
 /// What stands for a masked value as a whole.
 const MASK: &str = "***";
@@ -42,7 +43,7 @@ impl Rule {
 
 /// Which fields are masked.
 #[derive(Debug)]
-pub(in crate::mcp) struct Masking {
+pub(crate) struct Masking {
     fields: BTreeMap<String, Rule>,
 }
 
@@ -61,7 +62,7 @@ impl Masking {
 
     /// Masks what contacts are commonly named, and what a table's definition says is personal: the column by its name
     /// here and in the project, and what of an event is made of it.
-    pub(in crate::mcp) fn of(catalog: Catalog) -> Self {
+    pub(crate) fn of(catalog: Catalog) -> Self {
         let mut masking = Self::default();
         for table in catalog.tables() {
             let definition = table.definition();
@@ -83,13 +84,25 @@ impl Masking {
     }
 
     /// Masks the value of a field in place.
-    pub(in crate::mcp) fn field(&self, name: &str, value: &mut Value) {
+    pub(crate) fn field(&self, name: &str, value: &mut Value) {
         self.by_rule(value, self.rule(name));
     }
 
     /// Masks a value in place, at any depth.
-    pub(in crate::mcp) fn value(&self, value: &mut Value) {
+    pub(crate) fn value(&self, value: &mut Value) {
         self.by_rule(value, None);
+    }
+
+    /// Masks what a statement answered: a masked field is masked by whatever name the statement gave it.
+    pub(crate) fn answer(&self, catalog: Catalog, store: &str, sql: &str, answer: &mut QueryAnswer) {
+        let dialect = if store == "postgres" { Dialect::Postgres } else { Dialect::Sqlite };
+        let json = tables::tables(catalog)
+            .into_iter()
+            .flat_map(|table| table.columns)
+            .filter(|column| column.kind == "jsonb")
+            .map(|column| column.name);
+        let columns: Vec<String> = answer.columns.iter().map(|column| column.name.clone()).collect();
+        self.rows(sql, dialect, json, &columns, &mut answer.rows);
     }
 
     /// The text with what is personal in it masked; `None` when nothing is. What a text of JSON says otherwise, to its

@@ -182,16 +182,9 @@ fn once(mut source: Map<String, Value>) -> Map<String, Value> {
 
 /// The fields that tell what a document is about.
 fn telling(index: IndexName, source: Map<String, Value>) -> Map<String, Value> {
-    const OF_EVENTS: [&str; 9] =
-        ["id", "timestamp", "tipo_evento", "evento", "usuario", "valor", "categoria", "entidade", "metadata"];
-    let is_told = |name: &str| match index {
-        IndexName::Eventos => OF_EVENTS.contains(&name),
-        IndexName::Entities(table) => {
-            name == table.key.column || table.definition().column(name).is_some_and(|column| column.brief)
-        }
-    };
+    let told = index.telling();
     let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-    source.into_iter().filter(|(name, value)| is_told(name) && !is_empty(value)).collect()
+    source.into_iter().filter(|(name, value)| told.contains(&name.as_str()) && !is_empty(value)).collect()
 }
 
 #[cfg(test)]

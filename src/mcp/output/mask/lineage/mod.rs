@@ -19,7 +19,7 @@ use super::{Masking, Rule, Tree, fields};
 
 /// How a store reads statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::mcp) enum Dialect {
+pub(super) enum Dialect {
     Postgres,
     Sqlite,
 }
@@ -53,7 +53,7 @@ impl From<Option<Rule>> for Source {
 
 impl Masking {
     /// Masks the rows that a statement answered with; `json` names the columns of the tables that hold JSON.
-    pub(in crate::mcp) fn rows(
+    pub(super) fn rows(
         &self,
         sql: &str,
         dialect: Dialect,
