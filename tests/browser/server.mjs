@@ -23,7 +23,7 @@ export async function eventually(what, holds) {
 
 export class Server {
   constructor(run, env, token) {
-    Object.assign(this, { run, token, env: { ...env, SLUICE_TOOLS: "all", SLUICE_LOG: "warn,sluice=info" }, address: "127.0.0.1:0" });
+    Object.assign(this, { run, token, env: { ...env, SLUICE_TOOLS: "all", SLUICE_LOG: "warn,sluice=info", SLUICE_LANGUAGE: "en" }, address: "127.0.0.1:0" });
   }
 
   /** Starts, where it stood before if it has. */

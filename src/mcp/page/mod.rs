@@ -11,6 +11,8 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 
+use crate::language::Language;
+
 /// Where clients read the App.
 pub(super) const APP: &str = "ui://sluice/leads";
 
@@ -40,21 +42,25 @@ pub(super) const PAGE_SCRIPT: &str = script!("page.js");
 const APP_SCRIPT: &str = script!("app.js");
 
 /// The page at `/`; what it loads stands under `base`, which is empty or the path that a proxy serves this by.
-pub(super) fn page(base: &str) -> String {
+pub(super) fn page(base: &str, language: Language) -> String {
     let loads = format!(
         r#"<link rel="icon" href="data:,"><link rel="stylesheet" href="{base}/page.css"><script type="module" src="{base}/page.js"></script>"#
     );
-    document(&loads, "<noscript>This page is drawn by a script of this server; let it run.</noscript>")
+    let without = "<noscript>This page is drawn by a script of this server; let it run.</noscript>";
+    document(language, &loads, without)
 }
 
 /// The App: all in one, as it can fetch nothing.
-pub(super) fn app() -> String {
-    document(&format!("<style>{STYLE}</style>"), &format!(r#"<script type="module">{APP_SCRIPT}</script>"#))
+pub(super) fn app(language: Language) -> String {
+    let script = format!(r#"<script type="module">{APP_SCRIPT}</script>"#);
+    document(language, &format!("<style>{STYLE}</style>"), &script)
 }
 
-fn document(head: &str, body: &str) -> String {
+/// Who set no language reads the one of their browser or client.
+fn document(language: Language, head: &str, body: &str) -> String {
+    let named = language.choose("", language.tag());
     format!(
-        r#"<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>sluice</title>{head}</head><body>{body}</body></html>"#
+        r#"<!doctype html><html lang="en" data-language="{named}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>sluice</title>{head}</head><body>{body}</body></html>"#
     )
 }
 
@@ -83,9 +89,10 @@ pub(super) fn resource() -> Resource {
         .with_mime_type(APP_TYPE)
 }
 
-pub(super) fn content() -> ReadResourceResult {
+pub(super) fn content(language: Language) -> ReadResourceResult {
     let ui: JsonObject = [("ui".to_owned(), json!({"prefersBorder": false}))].into_iter().collect();
-    let content = ResourceContents::text(app(), APP).with_mime_type(APP_TYPE).with_meta(MetaObject(ui));
+    let content =
+        ResourceContents::text(app(language), APP).with_mime_type(APP_TYPE).with_meta(MetaObject(ui));
     ReadResourceResult::new(vec![content])
 }
 
@@ -121,10 +128,11 @@ mod tests {
 
     #[test]
     fn the_page_loads_its_parts_from_where_a_proxy_serves_it() {
-        assert!(page("").contains(r#"src="/page.js""#));
-        assert!(page("/sluice").contains(r#"href="/sluice/page.css""#));
-        assert!(!page("").contains("<style") && !page("").contains("onload"), "a page with a strict policy");
-        assert!(app().contains("<style>") && !app().contains("src="));
+        let (english, app) = (page("", Language::English), app(Language::Portuguese));
+        assert!(english.contains(r#"src="/page.js""#) && english.contains(r#"data-language="""#));
+        assert!(page("/sluice", Language::English).contains(r#"href="/sluice/page.css""#));
+        assert!(!english.contains("<style") && !english.contains("onload"), "a page with a strict policy");
+        assert!(app.contains("<style>") && app.contains(r#"data-language="pt-BR""#));
     }
 
     #[test]

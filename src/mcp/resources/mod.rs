@@ -67,7 +67,7 @@ impl SluiceServer {
         access: Access,
     ) -> Result<ReadResourceResult, ErrorData> {
         if matches!(uri, Uri::App) {
-            return Ok(page::content());
+            return Ok(page::content(self.engine.language));
         }
         let content = self.content(uri, access).await?;
         let mut content = content.ok_or_else(|| {

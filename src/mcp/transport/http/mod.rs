@@ -120,7 +120,7 @@ fn router<H: ServerHandler + Clone>(
     connections: Arc<Connections>,
     history: Arc<lag::History>,
 ) -> Router {
-    let limits = &settings.limits;
+    let (limits, language) = (&settings.limits, engine.language);
     let guard = Arc::new(Guard::new(settings));
     let Shutdown { asked, unanswered, closing } = shutdown;
     let sessions = Arc::new(Sessions::new(settings, asked.clone()));
@@ -155,11 +155,11 @@ fn router<H: ServerHandler + Clone>(
         .merge(guarded);
     // A proxy may take away the path it serves this by, or leave it.
     let prefix = settings.public_url.as_ref().map(PublicUrl::path).unwrap_or_default();
-    let paths = paths.merge(page::routes(prefix));
+    let paths = paths.merge(page::routes(prefix, language));
     let app = if prefix.is_empty() {
         paths
     } else {
-        let with_slash = page::at(&format!("{prefix}/"), prefix);
+        let with_slash = page::at(&format!("{prefix}/"), prefix, language);
         Router::new().nest(prefix, paths.clone()).merge(with_slash).merge(paths)
     };
     app.fallback(nothing_here).layer(middleware::from_fn(guard::name))

@@ -11,7 +11,7 @@ use axum::{
     routing::get,
 };
 
-use crate::mcp::page;
+use crate::{language::Language, mcp::page};
 
 /// The page's own script and style, requests to this server, and nothing else: neither what stands in the page, nor what
 /// a script could make of text.
@@ -32,18 +32,18 @@ const HEADERS: [(HeaderName, &str); 8] = [
 ];
 
 /// The page and its parts; `base` is the path that a proxy serves it by.
-pub(super) fn routes(base: &str) -> Router {
+pub(super) fn routes(base: &str, language: Language) -> Router {
     let text = |kind: &'static str, text: &'static str| async move { ([(header::CONTENT_TYPE, kind)], text) };
     let parts = Router::new()
         .route("/page.css", get(move || text("text/css; charset=utf-8", page::STYLE)))
         .route("/page.js", get(move || text("text/javascript; charset=utf-8", page::PAGE_SCRIPT)))
         .layer(map_response(guarded));
-    at("/", base).merge(parts)
+    at("/", base, language).merge(parts)
 }
 
 /// The page itself at a path.
-pub(super) fn at(path: &str, base: &str) -> Router {
-    let document: Arc<str> = page::page(base).into();
+pub(super) fn at(path: &str, base: &str, language: Language) -> Router {
+    let document: Arc<str> = page::page(base, language).into();
     Router::new()
         .route(path, get(move || async move { Html(document.to_string()) }))
         .layer(map_response(guarded))
