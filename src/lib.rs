@@ -15,6 +15,7 @@ pub mod data_folder;
 pub mod domain;
 pub mod embedded;
 pub mod engine;
+pub mod export;
 mod fail_point;
 pub mod fault;
 #[doc(hidden)]
@@ -32,5 +33,6 @@ mod redaction;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod streaming;
 pub mod tabular;
 mod text;

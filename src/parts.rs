@@ -6,7 +6,7 @@ use crate::{
     config::{Settings, SupabaseSettings},
     data_folder::DataFolder,
     embedded::EmbeddedDb,
-    engine::{DeleteLimits, Engine, EngineSettings, ReconcileSettings},
+    engine::{DeleteLimits, Engine, EngineSettings, ExportSettings, ReconcileSettings},
     fault::{Fault, FaultKind},
     index::{Index, elasticsearch::EsIndex, tantivy::TantivyIndex},
     log::{BatchLimits, Log, embedded::EmbeddedLog, kafka::KafkaLog},
@@ -149,7 +149,13 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
             stalled_after: settings.reconcile.patience,
             hour: settings.reconcile.hour,
         },
+        exports: ExportSettings {
+            folder: settings.data_dir.join("exports"),
+            lifetime: settings.exports.lifetime,
+            max_bytes: settings.exports.max_bytes,
+        },
         zone: settings.zone,
+        alert_targets: settings.alerts.targets.keys().cloned().collect(),
         language: settings.language,
         owner: owner(),
     }

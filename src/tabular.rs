@@ -124,7 +124,7 @@ fn csv(cell: &Cell) -> String {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let needs = |c: char| matches!(c, ',' | ';' | '"' | '\'') || c.is_whitespace();
     if text.contains(needs) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
@@ -134,7 +134,7 @@ const CELLS_END: [char; 3] = [';', '\t', '\n'];
 
 /// The text with an apostrophe before whatever a spreadsheet would compute. A spreadsheet of another country separates
 /// cells by `;` or tabs and ends rows at line breaks though they stand between quotes, so a cell may begin behind each.
-fn inert(text: &str) -> Cow<'_, str> {
+pub(crate) fn inert(text: &str) -> Cow<'_, str> {
     let pieces = || text.split_inclusive(CELLS_END);
     if !pieces().any(computes) {
         return Cow::Borrowed(text);
@@ -293,7 +293,8 @@ mod tests {
             let ndjson = row(Format::Ndjson, &values);
             prop_assert!(!ndjson.chars().any(deceives) && ndjson.matches('\n').count() == 1);
             let read: Value = serde_json::from_str(&ndjson).expect("JSON");
-            prop_assert!(texts.iter().enumerate().all(|(n, text)| read[format!("c{n}")] == **text));
+            let same = texts.iter().zip(0..).all(|(text, n)| read[format!("c{n}")] == **text);
+            prop_assert!(same);
 
             let csv = row(Format::Csv, &values);
             prop_assert!(!csv.chars().any(deceives));

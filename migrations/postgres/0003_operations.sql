@@ -86,3 +86,64 @@ CREATE TABLE IF NOT EXISTS sluice_erased (
 
 COMMENT ON TABLE sluice_erased IS
     'Entities that were erased, by salted digests of their keys: whatever comes of them from a log or a source is left out';
+
+CREATE TABLE IF NOT EXISTS sluice_alerts (
+    id uuid PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    target text,
+    rule jsonb NOT NULL,
+    table_name text,
+    queued_from bigint NOT NULL,
+    created_by text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    holds_since timestamptz,
+    episode uuid,
+    failing_since timestamptz,
+    last_error text
+);
+
+COMMENT ON TABLE sluice_alerts IS 'What somebody wants to be told of, and where; see src/engine/alerts';
+COMMENT ON COLUMN sluice_alerts.table_name IS 'The table whose new versions are queued for it; null for what is no row';
+COMMENT ON COLUMN sluice_alerts.queued_from IS 'What was queued up to here came before the alert';
+COMMENT ON COLUMN sluice_alerts.holds_since IS 'Since when the condition has held, of what is no row';
+COMMENT ON COLUMN sluice_alerts.episode IS 'What was told of and is not over';
+
+CREATE TABLE IF NOT EXISTS sluice_alert_queue (
+    position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    table_name text NOT NULL,
+    entity text NOT NULL,
+    event uuid NOT NULL,
+    versao bigint NOT NULL
+);
+
+COMMENT ON TABLE sluice_alert_queue IS
+    'New versions of rows that no alert was asked about yet; written in the transaction that applies them';
+
+CREATE TABLE IF NOT EXISTS sluice_alert_outbox (
+    id uuid PRIMARY KEY,
+    alert uuid NOT NULL REFERENCES sluice_alerts ON DELETE CASCADE,
+    subject text NOT NULL,
+    state text NOT NULL CHECK (state IN ('fired', 'resolved')),
+    table_name text,
+    event uuid,
+    detail text,
+    fired_at timestamptz NOT NULL DEFAULT now(),
+    attempts integer NOT NULL DEFAULT 0,
+    due_at timestamptz DEFAULT now(),
+    outcome text,
+    UNIQUE (alert, subject, state)
+);
+
+COMMENT ON TABLE sluice_alert_outbox IS
+    'What alerts told or are to tell, each once: an entity for good, anything else for an episode. Holds no row, only its key';
+COMMENT ON COLUMN sluice_alert_outbox.due_at IS 'When it is to be sent next; null when it never is again';
+
+CREATE INDEX IF NOT EXISTS sluice_alert_outbox_due ON sluice_alert_outbox (alert, id) WHERE due_at IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS sluice_leases (
+    name text PRIMARY KEY,
+    holder text NOT NULL,
+    held_until timestamptz NOT NULL
+);
+
+COMMENT ON TABLE sluice_leases IS 'Work that one process does at a time, and which';

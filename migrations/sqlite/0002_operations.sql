@@ -61,3 +61,49 @@ CREATE TABLE IF NOT EXISTS sluice_erased (
     table_name text NOT NULL,
     erased_at text NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS sluice_alerts (
+    id text PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    target text,
+    rule text NOT NULL,
+    table_name text,
+    queued_from integer NOT NULL,
+    created_by text NOT NULL,
+    created_at text NOT NULL,
+    holds_since text,
+    episode text,
+    failing_since text,
+    last_error text
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS sluice_alert_queue (
+    position integer PRIMARY KEY AUTOINCREMENT,
+    table_name text NOT NULL,
+    entity text NOT NULL,
+    event text NOT NULL,
+    versao integer NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS sluice_alert_outbox (
+    id text PRIMARY KEY,
+    alert text NOT NULL,
+    subject text NOT NULL,
+    state text NOT NULL,
+    table_name text,
+    event text,
+    detail text,
+    fired_at text NOT NULL,
+    attempts integer NOT NULL DEFAULT 0,
+    due_at text,
+    outcome text,
+    UNIQUE (alert, subject, state)
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS sluice_alert_outbox_due ON sluice_alert_outbox (alert, id) WHERE due_at IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS sluice_leases (
+    name text PRIMARY KEY,
+    holder text NOT NULL,
+    held_until text NOT NULL
+) WITHOUT ROWID;

@@ -152,8 +152,8 @@ mod tests {
         let titles: BTreeSet<&str> =
             views.map(|view| view["attributes"]["title"].as_str().expect("a title")).collect();
         assert_eq!(titles, BTreeSet::from(["acme-chat_sessions", "acme-eventos", "acme-leads"]));
-        let titled = |title: &str| prefixed.iter().any(|object| object["attributes"]["title"] == title);
-        assert!(titled("sluice: leads e conversas (acme)"));
+        let is_there = |title: &str| prefixed.iter().any(|object| object["attributes"]["title"] == title);
+        assert!(is_there("sluice: leads e conversas (acme)"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+mod alerts;
 mod bench;
 mod client_config;
 mod dashboards;
@@ -10,6 +11,7 @@ mod empty;
 mod ending;
 mod environment;
 mod erase;
+mod export;
 mod logging;
 mod migrate;
 mod next_step;
@@ -59,6 +61,8 @@ enum Command {
     Erase(erase::Options),
     /// List the tables that are defined, check them, or define others from the project
     Tables(tables::Options),
+    /// List the alerts, create or delete one
+    Alerts(alerts::Options),
     /// Ask every part how it is; exits with 1 when something is wrong
     Status(status::Options),
     /// Examine every part and say what to do; exits with 1 when something fails
@@ -71,6 +75,8 @@ enum Command {
     Search(search::Options),
     /// Ask the store by one read-only SQL statement
     Sql(sql::Options),
+    /// Write every row of a table, a statement or a search into a CSV or NDJSON file
+    Export(export::Options),
     /// Create or update tables, templates, indices and topics
     Migrate(migrate::Options),
     /// Measure the way from the topic to each sink; see tools/bench
@@ -171,6 +177,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
         Command::Erase(options) => erase::run(&settings()?, &options).await,
         Command::Tables(options) => tables::run(&settings()?, &options).await,
         Command::Status(options) => status::run(&settings()?, &options).await,
+        Command::Alerts(options) => alerts::run(&settings()?, &options).await,
         Command::Doctor(options) => doctor::run(&settings()?, &options).await,
         // Whatever real parts are named, a demonstration writes nothing there.
         Command::Demo(options) => {
@@ -179,6 +186,7 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
         Command::Report(options) => report::run(&settings()?, &options).await,
         Command::Search(options) => search::run(&settings()?, &options).await,
         Command::Sql(options) => sql::run(&settings()?, &options).await,
+        Command::Export(options) => export::run(&settings()?, &options).await,
         Command::Migrate(options) => migrate::run(&settings()?, &options).await,
         Command::Bench(options) => bench::run(&settings()?, &options).await,
         Command::Sample(options) => {

@@ -5,6 +5,7 @@
 
 use std::{
     fmt::Display,
+    fs::File,
     io::{self, IsTerminal as _, Write as _},
 };
 
@@ -110,6 +111,13 @@ pub(super) fn note(text: impl Display) {
     } else {
         let _ = writeln!(stderr, "{text}");
     }
+}
+
+/// Hands a file on as it is: its reader is a program, which wants every byte.
+pub(super) fn file(file: &mut File) -> Result<(), OutputError> {
+    let mut stdout = io::stdout().lock();
+    io::copy(file, &mut stdout)?;
+    Ok(stdout.flush()?)
 }
 
 fn print(text: &str) -> Result<(), OutputError> {

@@ -84,7 +84,7 @@ fn summary(status: &SyncStatus, resume: bool) -> String {
             );
         }
         None if resume => {
-            text.push_str("\nThere was no reading to go on with; the whole table was read anew.")
+            text.push_str("\nThere was no reading to go on with; the whole table was read anew.");
         }
         None => {}
     }

@@ -2,7 +2,10 @@
 //!
 //! Guarantee: values are cut only on a terminal, where the whole of them would be no table any more.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _},
+};
 
 use clap::{Args, ValueEnum};
 use console::{Alignment, measure_text_width, pad_str, truncate_str};
@@ -129,7 +132,7 @@ fn listed(names: &[String], rows: &[Vec<String>], width: Option<usize>) -> Strin
         .min(width.map_or(30, |width| width / 2));
     let mut text = String::new();
     for (n, row) in rows.iter().enumerate() {
-        text.push_str(&format!("── {} ──\n", n + 1));
+        let _ = writeln!(text, "── {} ──", n + 1);
         for (name, value) in names.iter().zip(row) {
             let name =
                 pad_str(&truncate_str(name, longest, "…"), longest, Alignment::Left, None).into_owned();

@@ -136,7 +136,10 @@ fn print_documents(
     let columns: Vec<String> = match (&options.columns, format) {
         (named, _) if !named.is_empty() => named.clone(),
         // As they are: a document has only the fields that it has.
-        (_, RowFormat::Json) => return Ok(documents.iter().try_for_each(output::json)?),
+        (_, RowFormat::Json) => {
+            documents.iter().try_for_each(output::json)?;
+            return Ok(());
+        }
         (_, RowFormat::Table) => {
             index.telling().into_iter().filter(|name| there.contains(name)).map(str::to_owned).collect()
         }

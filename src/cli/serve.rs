@@ -8,7 +8,7 @@ use crate::{
     config::{HttpSettings, Settings, parse_address},
     engine::Engine,
     mcp::{
-        Offer, SluiceServer,
+        Offer, SluiceServer, Webhooks,
         transport::{http, stdio},
     },
     parts,
@@ -67,6 +67,8 @@ pub(super) async fn run(
         engine.start_drains().await;
     }
     engine.schedules.start();
+    engine.alerts.start(Arc::new(Webhooks::new(settings)?));
+    engine.exports.keep_sweeping();
     // Drains and syncs need not wait for the last answers.
     let stop = {
         let (ending, engine) = (ending.clone(), engine.clone());

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    domain::{Compare, Table, TableName},
+    domain::{Table, TableName},
     engine::{Engine, MAX_HOURS, SinkProgress, SyncPhase, SyncStatus, SyncWatcher, table_named},
     next_step::Remark,
     parts,
@@ -159,32 +159,11 @@ fn conditions(table: Table, options: &Options) -> Result<Vec<Condition>, Failure
         conditions.push(Condition { column: filter.column.clone(), compare: filter.compare, value });
     }
     for text in &options.conditions {
-        conditions.push(condition(text).ok_or_else(|| -> Failure {
+        conditions.push(Condition::parse(text).ok_or_else(|| -> Failure {
             format!("--where {text}: write a column, one of = != > >= < <= and a value: origem=google").into()
         })?);
     }
     Ok(conditions)
-}
-
-fn condition(text: &str) -> Option<Condition> {
-    const SIGNS: [(&str, Compare); 6] = [
-        (">=", Compare::Gte),
-        ("<=", Compare::Lte),
-        ("!=", Compare::Neq),
-        (">", Compare::Gt),
-        ("<", Compare::Lt),
-        ("=", Compare::Eq),
-    ];
-    let at = text.find(['>', '<', '!', '='])?;
-    let (column, rest) = text.split_at(at);
-    let (sign, compare) = SIGNS.into_iter().find(|(sign, _)| rest.starts_with(sign))?;
-    let value = rest[sign.len()..].trim();
-    let column = column.trim();
-    (!column.is_empty() && !value.is_empty()).then(|| Condition {
-        column: column.to_owned(),
-        compare,
-        value: value.to_owned(),
-    })
 }
 
 fn summary(status: &SyncStatus, waited: bool) -> String {
@@ -285,23 +264,5 @@ impl SyncWatcher for Bar {
             }
         }
         self.bar.set_message(on_one_line(&message).into_owned());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_condition_is_a_column_a_sign_and_a_value() {
-        let read = |text| condition(text).map(|one| (one.column, one.compare, one.value));
-        let expected =
-            |column: &str, compare, value: &str| Some((column.to_owned(), compare, value.to_owned()));
-        assert_eq!(read("score_qualificacao>=50"), expected("score_qualificacao", Compare::Gte, "50"));
-        assert_eq!(read("origem = a=b"), expected("origem", Compare::Eq, "a=b"));
-        assert_eq!(read("origem!=google"), expected("origem", Compare::Neq, "google"));
-        for none in ["origem", "=google", "origem=", "origem!google", ""] {
-            assert_eq!(read(none), None, "{none}");
-        }
     }
 }

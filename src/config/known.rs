@@ -105,8 +105,9 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
 
 /// Whether a setting's value must not be shown: what is called a secret, and addresses that carry one.
 pub fn is_secret(name: &str, value: &str) -> bool {
-    let called_so =
-        name.split('_').any(|word| matches!(word, "KEY" | "PASSWORD" | "TOKEN" | "TOKENS" | "SECRET"));
+    let called_so = name
+        .split('_')
+        .any(|word| matches!(word, "KEY" | "PASSWORD" | "TARGETS" | "TOKEN" | "TOKENS" | "SECRET"));
     called_so
         || name.ends_with("_URL") && carries_secret(value)
         || name.ends_with("_SERVERS") && value.contains('@')

@@ -5,6 +5,7 @@
 //! one, too. Generated rows go into a real part only where that is asked for by name.
 
 mod address;
+mod alerts;
 mod env_file;
 mod http;
 pub(crate) mod known;
@@ -21,6 +22,7 @@ use chrono_tz::Tz;
 use secrecy::SecretString;
 
 pub use address::ServerUrl;
+pub use alerts::AlertSettings;
 pub use env_file::SyntaxError;
 pub use http::{HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, parse_address};
 use reader::Reader;
@@ -60,7 +62,9 @@ pub struct Settings {
     /// Where the embedded parts keep their files.
     pub data_dir: PathBuf,
     pub drain: DrainSettings,
+    pub exports: ExportLimits,
     pub http: HttpSettings,
+    pub alerts: AlertSettings,
     pub mcp: McpSettings,
 }
 
@@ -75,6 +79,13 @@ pub struct McpSettings {
     pub reveal_to: BTreeSet<String>,
     /// The groups of tools to offer, where the command line names none.
     pub tools: Vec<String>,
+}
+
+/// How long files of exports are kept, and how large each may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportLimits {
+    pub lifetime: TimeDelta,
+    pub max_bytes: u64,
 }
 
 /// How tables are reconciled.
@@ -215,7 +226,12 @@ impl Settings {
             language: language(&mut read),
             data_dir,
             drain: DrainSettings::read(&mut read),
+            exports: ExportLimits {
+                lifetime: TimeDelta::hours(read.number("SLUICE_EXPORT_HOURS", 24, 1..=720)),
+                max_bytes: read.number("SLUICE_EXPORT_MAX_MIB", 1024_u64, 1..=1_048_576) << 20,
+            },
             http: HttpSettings::read(&mut read),
+            alerts: AlertSettings::read(&mut read),
             mcp: McpSettings {
                 read_only: read.flag("SLUICE_READ_ONLY", false),
                 reveal_pii: read.flag("SLUICE_REVEAL_PII", false),

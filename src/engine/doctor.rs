@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 use super::{
-    Project, ScheduleStatus, counts::Counts, drains::Drains, letters::Letters, operations,
+    Alerts, Project, ScheduleStatus, counts::Counts, drains::Drains, letters::Letters, operations,
     page::TOLERATED_SKEW, questions::index_lacks, shared::Shared, status::within, tables::Facts,
 };
 use crate::{
@@ -80,6 +80,7 @@ pub struct Doctor {
     pub(super) project: Arc<Project>,
     pub(super) drains: Arc<Drains>,
     pub(super) letters: Arc<Letters>,
+    pub(super) alerts: Arc<Alerts>,
     pub(super) counts: Arc<Counts>,
 }
 
@@ -229,16 +230,18 @@ impl Doctor {
             part,
             within(part, store.notices(Utc::now() - TOLD_FOR)).await,
         ));
-        let (letters, pauses, schedules, elsewhere) = tokio::join!(
+        let (letters, pauses, schedules, alerts, elsewhere) = tokio::join!(
             within(log.name(), self.letters.open_count_as_it_is()),
             within(part, self.drains.known_pauses()),
             within(part, store.schedules()),
+            within(part, self.alerts.problems()),
             within(part, self.drains.elsewhere()),
         );
         findings.push(operations::letters_finding(log.name(), &settings.dead_letter_topic, letters));
         findings.extend(operations::pause_findings(part, pauses));
         findings.extend(operations::elsewhere_findings(&elsewhere.unwrap_or_default()));
         findings.extend(operations::schedule_findings(schedules));
+        findings.extend(operations::alert_findings(alerts));
         findings.extend(self.examine_tables().await);
         findings
     }

@@ -125,6 +125,7 @@ impl Erasures {
         let from_log = self.empty_records(&found).await;
         let keeps_records = from_log.is_none();
         removed.extend(from_log);
+        removed.extend(self.remove_exports());
         let complete = removed.iter().all(|place| place.error.is_none());
         let related = found.targets.iter().skip(1).map(|(_, keys)| keys.len() as u64).sum();
         info!(%table, entities = keys.len(), related, complete, "entities erased");
@@ -136,6 +137,16 @@ impl Erasures {
             removed,
             remains: self.remains(&found, keeps_records).await,
         })
+    }
+
+    /// Whom an export holds is not known without reading it: every one is removed, those that are being made, too.
+    fn remove_exports(&self) -> Option<RemovedFrom> {
+        let (count, error) = match self.shared.exports.remove_all() {
+            Ok(0) => return None,
+            Ok(count) => (count, None),
+            Err(error) => (0, Some(error.to_string())),
+        };
+        Some(RemovedFrom { place: "exports".to_owned(), count, error })
     }
 
     async fn remove_documents(&self, found: &Found) -> RemovedFrom {
@@ -268,6 +279,12 @@ impl Erasures {
                 remain(name, what.to_owned());
             }
         }
+        remain(
+            "exports",
+            "files that somebody wrote with `sluice export` or downloaded before, which you delete; those that other machines \
+             keep are given to nobody any more, and removed within minutes while their server runs"
+                .to_owned(),
+        );
         remain(
             "backups",
             "copies of store, index and log from before, as long as you keep them; whoever restores one erases again"

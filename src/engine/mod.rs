@@ -1,5 +1,6 @@
 //! The engine: syncs, drains and what they report, over the ports alone.
 
+mod alerts;
 mod appender;
 mod counts;
 mod dead_letters;
@@ -9,6 +10,7 @@ mod drains;
 mod erased;
 mod erasure;
 mod error;
+mod exports;
 mod gaps;
 mod heartbeat;
 mod histogram;
@@ -49,12 +51,16 @@ use std::{
 use chrono::{TimeDelta, Utc};
 use chrono_tz::Tz;
 
+pub use alerts::{AlertRequest, AlertStatus, Alerts, Channel, Delivery, Trial, TrialFired};
 pub use appender::{Appender, event_record};
 pub use doctor::{Doctor, Finding, Outcome};
 pub use drain::Drain;
 pub use drains::{Drains, SinkPause};
 pub use erasure::{ErasureReport, ErasureRequest, Erasures, Remainder, RemovedFrom};
 pub use error::{EngineError, table_named};
+pub use exports::{
+    ExportMask, ExportOf, ExportRequest, ExportSettings, ExportState, ExportWatcher, Exports, WrittenExport,
+};
 pub use heartbeat::DrainElsewhere;
 pub use histogram::Histogram;
 pub use lag::{PartitionLag, SinkLag};
@@ -108,8 +114,11 @@ pub struct EngineSettings {
     /// How far behind its coverage a sync that resumes reads again.
     pub overlap: TimeDelta,
     pub reconcile: ReconcileSettings,
+    pub exports: ExportSettings,
     /// Whose days count.
     pub zone: Tz,
+    /// The names of the webhooks that alerts may go to.
+    pub alert_targets: Vec<String>,
     /// In which titles are.
     pub language: Language,
     /// Names this process to others: host and process id.
@@ -132,10 +141,12 @@ pub struct Engine {
     pub appender: Arc<Appender>,
     pub syncs: Arc<Syncs>,
     pub schedules: Arc<Schedules>,
+    pub alerts: Arc<Alerts>,
     pub drains: Arc<Drains>,
     pub letters: Arc<Letters>,
     pub rebuilds: Arc<Rebuilds>,
     pub erasures: Erasures,
+    pub exports: Arc<Exports>,
     pub questions: Questions,
     pub inspection: Inspection,
     pub doctor: Doctor,
@@ -160,6 +171,8 @@ impl Engine {
         let syncs = Arc::new(Syncs::new(shared.clone(), drains.clone(), appender.clone()));
         let schedules = Arc::new(Schedules::new(shared.clone(), syncs.clone()));
         let letters = Arc::new(Letters::new(shared.clone(), appender.clone()));
+        let alerts = Alerts::new(shared.clone(), drains.clone(), schedules.clone(), letters.clone());
+        let alerts = Arc::new(alerts);
         let rebuilds = Arc::new(Rebuilds::new(shared.clone()));
         let counts = Arc::new(Counts::new(shared.clone()));
         Self {
@@ -168,11 +181,13 @@ impl Engine {
             language,
             questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
+            exports: Arc::new(Exports::new(shared.clone())),
             inspection: Inspection {
                 shared: shared.clone(),
                 appender: appender.clone(),
                 syncs: syncs.clone(),
                 schedules: schedules.clone(),
+                alerts: alerts.clone(),
                 drains: drains.clone(),
                 letters: letters.clone(),
                 rebuilds: rebuilds.clone(),
@@ -184,12 +199,14 @@ impl Engine {
                 project: project.clone(),
                 drains: drains.clone(),
                 letters: letters.clone(),
+                alerts: alerts.clone(),
                 counts,
             },
             project,
             appender,
             syncs,
             schedules,
+            alerts,
             drains,
             letters,
             rebuilds,

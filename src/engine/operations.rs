@@ -121,6 +121,20 @@ pub(super) fn elsewhere_findings(drains: &[DrainElsewhere]) -> Vec<Finding> {
     drains.iter().filter_map(finding).collect()
 }
 
+/// Alerts that are not told.
+pub(super) fn alert_findings(problems: Result<Vec<Remark>, Fault>) -> Vec<Finding> {
+    const PART: &str = "alerts";
+    let finding = |Remark { problem, next_step }: Remark| {
+        let mend = || "mend what it names; what waits is sent then".into();
+        let step = Some(next_step.unwrap_or_else(mend));
+        Finding::new(PART, "told", Outcome::Failed, problem, step)
+    };
+    match problems {
+        Ok(problems) => problems.into_iter().map(finding).collect(),
+        Err(fault) => vec![Finding::failed(PART, "told", fault)],
+    }
+}
+
 pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<Finding> {
     const PART: &str = "schedules";
     match schedules {

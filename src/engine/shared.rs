@@ -12,6 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{EngineError, EngineSettings, erased::Erased, reading::Reading};
 use crate::{
     domain::Catalog,
+    export::KeptExports,
     fault::{Fault, FaultKind},
     identity::group_name,
     index::Index,
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     /// Store and index.
     pub(super) sinks: [Arc<dyn Sink>; 2],
     pub(super) erased: Arc<Erased>,
+    pub(super) exports: KeptExports,
     pub(super) settings: EngineSettings,
     pub(super) tasks: TaskTracker,
     /// Cancelled when the engine shuts down.
@@ -60,6 +62,7 @@ impl Shared {
             erased: Arc::new(Erased::new(store.clone())),
             store,
             index,
+            exports: settings.exports.kept(),
             settings,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

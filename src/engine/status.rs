@@ -12,7 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
+    Alerts, Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
     ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus,
     counts::Counts,
     shared::Shared,
@@ -181,6 +181,7 @@ pub struct Inspection {
     pub(super) appender: Arc<Appender>,
     pub(super) syncs: Arc<Syncs>,
     pub(super) schedules: Arc<Schedules>,
+    pub(super) alerts: Arc<Alerts>,
     pub(super) drains: Arc<Drains>,
     pub(super) letters: Arc<Letters>,
     pub(super) rebuilds: Arc<Rebuilds>,
@@ -238,6 +239,7 @@ impl Inspection {
             recent,
             latest,
             schedules,
+            alerts,
             notices,
             made,
         ) = tokio::join!(
@@ -249,6 +251,7 @@ impl Inspection {
             within(of_store, store.syncs(&recent)),
             within(of_store, store.latest_syncs(&names)),
             within(of_store, self.schedules.known()),
+            within(of_store, self.alerts.problems()),
             within(of_store, store.notices(Utc::now() - TOLD_FOR)),
             within(of_store, store.identities()),
         );
@@ -289,12 +292,12 @@ impl Inspection {
             return status;
         }
         let mut faults = Vec::new();
-        faults.extend(dead_letters.err());
-        faults.extend(standings.untold.clone());
+        faults.extend(dead_letters.err().into_iter().chain(standings.untold.clone()));
         faults.extend(standings.sinks.iter().filter_map(|sink| sink.lag.as_ref().err().cloned()));
         let (recent, latest) = (or_fault(recent, &mut faults), or_fault(latest, &mut faults));
         status.schedules = or_fault(schedules, &mut faults).unwrap_or_default();
         status.notices = or_fault(notices, &mut faults).unwrap_or_default();
+        let alerts = or_fault(alerts, &mut faults).unwrap_or_default();
         let failing: Vec<String> =
             status.parts().filter(|part| !part.ok).map(|part| part.name.clone()).collect();
         let is_new = |fault: &Fault| failing.iter().all(|part| part != fault.part);
@@ -306,7 +309,7 @@ impl Inspection {
             .collect();
         self.judge_tables(&mut status, &standings, latest.as_deref(), is_new).await;
         let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
-        status.problems.extend(overdue);
+        status.problems.extend(overdue.chain(alerts));
         if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
             let refusers = within(of_store, self.letters.refusers()).await.unwrap_or_default();
             let refusers = if refusers.is_empty() { refusers } else { format!(": {refusers}") };

@@ -28,6 +28,7 @@ use crate::{
     fault::Fault,
     log::StartAt,
     sink::{Claim, Sink},
+    streaming::Streamed,
 };
 
 /// Furthest a search may page, as the search servers' `index.max_result_window` has it.
@@ -250,6 +251,13 @@ pub struct SearchAnswer {
     pub days: Vec<DayCount>,
 }
 
+/// Every document that a search finds.
+pub struct FoundDocuments {
+    pub total: u64,
+    /// Each as the index holds it.
+    pub documents: Streamed<String>,
+}
+
 /// The longest value that is found as a whole, in UTF-16 units: the `ignore_above` of keywords.
 /// Every key has fewer.
 const MAX_KEYWORD: usize = 2_048;
@@ -313,6 +321,13 @@ pub trait Index: Sink {
     /// [`SearchError::Query`] and [`SearchError::Request`] tell what is wrong with the question; otherwise the index
     /// could not answer.
     async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError>;
+
+    /// Every document that a search finds, of one state of the index and however many there are, the latest or the
+    /// earliest first; by how well they match none is first. Paging and counts are not looked at.
+    ///
+    /// # Errors
+    /// As [`Index::search`].
+    async fn scan(&self, request: &SearchRequest) -> Result<FoundDocuments, SearchError>;
 
     /// The fields that can be asked for in the index as it is: what [`query::parse`] reads a query by. None where the
     /// index is of another catalog; what its definition says where the index does not answer.

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 /// Depth at which a schema that contains itself is cut off.
 const DEEPEST: usize = 6;
 
+/// Members of answers that a model reads and no program does.
+const FOR_THE_MODEL: [&str; 2] = ["hint", "next_step"];
+
 /// Makes a tool's schemas compact, and leaves out hints that are the protocol's defaults. Whatever was valid stays so.
 pub(super) fn tool(tool: &mut Tool) {
     tool.input_schema = compacted(&tool.input_schema, Rules::Arguments);
@@ -60,7 +63,9 @@ fn part(schema: &Value, definitions: Option<&JsonObject>, rules: Rules, depth: u
                 continue;
             }
             "description" | "minimum" | "required" | "enum" | "format" if rules == Rules::Answer => continue,
-            "minimum" if value == 0 => continue,
+            // What anybody would guess, and what nobody reaches by accident: the error tells the range.
+            "minimum" if value == 0 || value == 1 => continue,
+            "maximum" if value.as_u64().is_some_and(|most| most > 5_000) => continue,
             "properties" => members(value, definitions, rules, depth + 1),
             "items" | "additionalProperties" => part(value, definitions, rules, depth),
             "anyOf" | "oneOf" | "allOf" => match value {
@@ -82,8 +87,11 @@ fn part(schema: &Value, definitions: Option<&JsonObject>, rules: Rules, depth: u
 
 fn members(value: &Value, definitions: Option<&JsonObject>, rules: Rules, depth: usize) -> Value {
     let Value::Object(members) = value else { return value.clone() };
-    let compact =
-        members.iter().map(|(name, schema)| (name.clone(), part(schema, definitions, rules, depth)));
+    let is_listed = |name: &str| rules == Rules::Arguments || !FOR_THE_MODEL.contains(&name);
+    let compact = members
+        .iter()
+        .filter(|(name, _)| is_listed(name))
+        .map(|(name, schema)| (name.clone(), part(schema, definitions, rules, depth)));
     Value::Object(compact.collect())
 }
 

@@ -9,6 +9,7 @@ mod completions;
 mod consent;
 mod docs;
 mod entity;
+mod export;
 mod logs;
 mod next_step;
 mod offer;
@@ -27,14 +28,17 @@ mod timeline;
 mod tools;
 pub mod transport;
 mod views;
+mod webhook;
 
 #[cfg(test)]
 mod tests;
 
 pub use access::Access;
 pub use docs::documentation;
+pub use export::{Reveals, export_mask};
 pub use logs::ClientLog;
 pub use offer::{ALL_GROUPS, DEFAULT_GROUPS, Offer};
 pub(crate) use output::Masking;
 pub use server::SluiceServer;
 pub use tools::{GROUPS, Group};
+pub use webhook::Webhooks;

@@ -26,6 +26,9 @@ pub const ALL_GROUPS: &str = "all";
 /// The groups that are offered where nobody picks any: those for operators are left out.
 pub const DEFAULT_GROUPS: &str = "default";
 
+/// What stands for what alerts send, where contacts are shown to some.
+pub(super) const ALERTS: &str = "alerts";
+
 /// What an operator offers to clients.
 #[derive(Debug, Clone, Default)]
 pub struct Offer {
@@ -44,7 +47,8 @@ impl Offer {
     /// A tool whose answers were to show contacts and that does not exist.
     pub fn unknown_revealed(&self) -> Option<&str> {
         let exists = |name: &str| GROUPS.iter().any(|group| (group.router)().has_route(name));
-        self.reveal_to.iter().map(String::as_str).find(|name| !name.starts_with("token:") && !exists(name))
+        let is_other = |name: &str| name.starts_with("token:") || name == ALERTS;
+        self.reveal_to.iter().map(String::as_str).find(|name| !is_other(name) && !exists(name))
     }
 
     /// A group that was picked and does not exist.

@@ -36,7 +36,8 @@ const MAX_TASKS_PER_CLIENT: usize = if cfg!(test) { 2 } else { 50 };
 const LOOK_EVERY_MS: u64 = 1000;
 
 /// Tools that may take longer than a client waits for an answer.
-const LONG: [&str; 3] = ["sync_chat_sessions_from_supabase", "sync_leads_from_supabase", "sync_table"];
+const LONG: [&str; 4] =
+    ["export", "sync_chat_sessions_from_supabase", "sync_leads_from_supabase", "sync_table"];
 
 /// Every client's tasks.
 #[derive(Clone, Default)]

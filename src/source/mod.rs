@@ -58,6 +58,30 @@ pub struct Condition {
     pub value: String,
 }
 
+impl Condition {
+    /// Reads a column, a sign and a value: `origem=google`.
+    pub fn parse(text: &str) -> Option<Self> {
+        const SIGNS: [(&str, Compare); 6] = [
+            (">=", Compare::Gte),
+            ("<=", Compare::Lte),
+            ("!=", Compare::Neq),
+            (">", Compare::Gt),
+            ("<", Compare::Lt),
+            ("=", Compare::Eq),
+        ];
+        let at = text.find(['>', '<', '!', '='])?;
+        let (column, rest) = text.split_at(at);
+        let (sign, compare) = SIGNS.into_iter().find(|(sign, _)| rest.starts_with(sign))?;
+        let value = rest[sign.len()..].trim();
+        let column = column.trim();
+        (!column.is_empty() && !value.is_empty()).then(|| Self {
+            column: column.to_owned(),
+            compare,
+            value: value.to_owned(),
+        })
+    }
+}
+
 /// Where the next page starts. Made by the source, opaque to everybody else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageToken {
@@ -222,4 +246,22 @@ pub trait Source: Send + Sync {
 
     /// What to tell a user whose key may be shown only some of the rows, or none, whatever there is.
     fn blind_spot(&self) -> Option<SourceWarning>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_is_a_column_a_sign_and_a_value() {
+        let read = |text| Condition::parse(text).map(|one| (one.column, one.compare, one.value));
+        let expected =
+            |column: &str, compare, value: &str| Some((column.to_owned(), compare, value.to_owned()));
+        assert_eq!(read("score_qualificacao>=50"), expected("score_qualificacao", Compare::Gte, "50"));
+        assert_eq!(read("origem = a=b"), expected("origem", Compare::Eq, "a=b"));
+        assert_eq!(read("origem!=google"), expected("origem", Compare::Neq, "google"));
+        for none in ["origem", "=google", "origem=", "origem!google", ""] {
+            assert_eq!(read(none), None, "{none}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use crate::domain::{Column, ColumnKind, Compare, NamedCount, Table};
+use crate::domain::{Column, ColumnKind, NamedCount, Table};
 
 /// Counts that an answer may have; the rarest values beyond are left out. Ten years of days are 7,300 in two spans.
 pub const MAX_COUNTS: usize = 10_000;
@@ -131,14 +131,7 @@ impl ArrivalsQuestion {
     }
 
     fn condition(&self, count: &NamedCount, next: &mut impl FnMut(Bound) -> String) -> String {
-        let operator = match count.compare {
-            Compare::Eq => "=",
-            Compare::Neq => "<>",
-            Compare::Gt => ">",
-            Compare::Gte => ">=",
-            Compare::Lt => "<",
-            Compare::Lte => "<=",
-        };
+        let operator = count.compare.sign();
         let kind = self.table.definition().column(&count.column).map(|column| column.kind);
         let value = match (kind, count.value.parse()) {
             (Some(ColumnKind::Integer | ColumnKind::Number), Ok(number)) => next(Bound::Number(number)),

@@ -1,6 +1,7 @@
 //! The store port: a sink that also keeps what the engine must remember between runs, that is syncs, how far each
 //! table has been read, and who is reading it now.
 
+mod alerts;
 mod arrivals;
 mod erasures;
 mod layout;
@@ -16,12 +17,17 @@ pub mod tables;
 
 use std::collections::HashMap;
 
+pub use alerts::{
+    Alert, AlertFired, AlertRule, Alerts, Attempt, Episode, EpisodeFired, MAX_WAITING, NewAlert, Outgoing,
+    RowFired, TOLD_WITHIN, Version,
+};
 pub use arrivals::{ArrivalCount, ArrivalsQuestion, MAX_COUNTS};
 pub use erasures::{ErasedRows, Erasures};
 pub use ledger::{EntityEvents, Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
-    QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent, readable,
+    QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent, StreamedRows, StreamedValue,
+    readable,
 };
 pub use readable::Readable;
 
@@ -367,7 +373,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures {
+pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures + Alerts {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///

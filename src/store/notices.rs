@@ -147,6 +147,11 @@ pub(crate) fn lost_with(table: &str) -> &'static str {
         }
         "sluice_tables" => "every column is filled again from the stored events",
         "sluice_schedules" => "the schedules are gone; set them again",
+        "sluice_alerts" => "the alerts are gone; create them again",
+        "sluice_alert_queue" => "alerts do not hear of what waited there to be looked at",
+        "sluice_alert_outbox" => {
+            "alerts tell no more of what waited there, and may tell again of what they told"
+        }
         "sluice_pauses" => "sinks that were paused are drained again",
         "sluice_resolved_letters" => "dead letters that were settled count as open; settle them again",
         "sluice_parked_letters" => {

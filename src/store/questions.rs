@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use super::{ArrivalCount, ArrivalsQuestion};
 use crate::{
-    domain::{Catalog, Json, JsonObject, Table},
+    domain::{Catalog, Json, JsonObject, Table, json::to_value},
     fault::Fault,
+    streaming::Streamed,
 };
 
 /// The tables a question may read.
@@ -147,6 +148,30 @@ pub struct QueryAnswer {
     pub warning: Option<String>,
 }
 
+/// What a statement answers, row by row.
+pub struct StreamedRows {
+    pub columns: Vec<QueryColumn>,
+    /// As [`QueryAnswer::warning`].
+    pub warning: Option<String>,
+    pub rows: Streamed<Vec<StreamedValue>>,
+}
+
+/// A value as [`QueryAnswer`] has it, and as the row has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamedValue {
+    pub shown: Value,
+    /// The JSON text of numbers, objects and lists, with every digit.
+    pub exact: Option<String>,
+}
+
+impl StreamedValue {
+    /// Of a value's JSON text.
+    pub(crate) fn of_json(json: &str) -> Self {
+        let is_exact = json.starts_with(|c: char| matches!(c, '{' | '[' | '-' | '0'..='9'));
+        Self { shown: to_value(json), exact: is_exact.then(|| json.to_owned()) }
+    }
+}
+
 /// Under whom questions run.
 #[derive(Debug, Clone)]
 pub struct QuestionAccess {
@@ -220,6 +245,13 @@ pub trait Questions: Send + Sync {
     /// Of kind [`crate::fault::FaultKind::Invalid`] when the statement is not one that may be asked, or takes too
     /// long; else when the store can't be reached.
     async fn query(&self, statement: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault>;
+
+    /// Answers as [`Questions::query`] does, under the same rules, but row by row and to the end. Of the limits the bytes
+    /// are those of one row, and the time is that of each step from some rows to the next.
+    ///
+    /// # Errors
+    /// As [`Questions::query`].
+    async fn stream(&self, statement: &str, limits: QueryLimits) -> Result<StreamedRows, Fault>;
 }
 
 /// A value a condition compares with.

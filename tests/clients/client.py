@@ -144,6 +144,8 @@ async def question_the_data(desk):
 
     counted = await desk.answer("query_store", sql="SELECT count(*) AS leads FROM leads")
     stored = int(counted["rows"][0][0])
+    exported = await desk.answer("export", table="leads")
+    check(exported["complete"] and exported["rows"] == stored, f"{stored} leads in the store, exported {exported}")
     found = await desk.answer("search_elasticsearch", index="leads", count_by=["status_lead"], limit=5)
     check(found["total"] == stored > 0, f"{stored} leads in the store, {found['total']} in the index")
     check(sum(value["count"] for value in found["counts"][0]["values"]) <= stored, f"counted wrong: {found['counts']}")
@@ -175,6 +177,15 @@ async def operate(desk):
     check(any(one["table"] == "chat_sessions" for one in scheduled["schedules"]), f"not scheduled: {scheduled}")
     removed = await desk.answer("schedule_sync", table="chat_sessions", every_minutes=0)
     check(removed["outcome"] == "removed", f"not removed: {removed}")
+
+    hot = {"name": "hot", "when": "row", "where": ["score_qualificacao>=80"]}
+    tried = await desk.answer("create_alert", **hot, **{"try": True})
+    check("would_have_fired" in tried["trial"], f"nothing was tried: {tried}")
+    await desk.answer("create_alert", **hot)
+    listed = await desk.answer("list_alerts")
+    check([one["name"] for one in listed["alerts"]] == ["hot"], f"not listed: {listed}")
+    deleted = await desk.answer("delete_alert", name="hot")
+    check(deleted["deleted"], f"not deleted: {deleted}")
 
 
 async def settle_a_dead_letter(desk, asked):

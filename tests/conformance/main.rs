@@ -8,10 +8,16 @@ mod tools;
 
 use std::{error::Error, io};
 
-use sluice::{config::Settings, mcp::Offer, mcp::SluiceServer, mcp::transport::http, parts};
+use sluice::{
+    config::Settings,
+    mcp::{Offer, Reveals, SluiceServer, transport::http},
+    parts,
+};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use fixtures::Fixtures;
+
+impl Reveals for Fixtures {}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used)]
 
 mod advice;
+mod alerts;
 mod changing_source;
 mod dead_letters;
 #[cfg(unix)]
@@ -15,6 +16,7 @@ mod embedded_folder;
 mod embedded_kills;
 mod embedded_whole_way;
 mod erasure;
+mod exports;
 mod faults;
 mod http;
 mod identity;

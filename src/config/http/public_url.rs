@@ -53,6 +53,11 @@ impl PublicUrl {
         self.url.path().trim_end_matches('/')
     }
 
+    /// What stands before the server's own paths, with scheme and host.
+    pub fn base(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+
     /// Whether only this machine can mean it.
     pub fn is_local(&self) -> bool {
         match self.url.host() {

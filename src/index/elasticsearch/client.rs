@@ -175,6 +175,11 @@ impl Client {
         self.send(Method::Put, path, JSON, Some(Bytes::from(body.to_string())), doing).await
     }
 
+    /// Posts without a body; whatever is answered is the caller's to judge.
+    pub(super) async fn post_nothing(&self, path: &str, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Post, path, JSON, None, doing).await
+    }
+
     /// Posts; whatever is answered is the caller's to judge.
     pub(super) async fn post_body(&self, path: &str, body: &Value, doing: &str) -> Result<Answer, Fault> {
         self.post_json(path, Bytes::from(body.to_string()), doing).await
@@ -188,6 +193,11 @@ impl Client {
     /// Deletes; whatever is answered is the caller's to judge.
     pub(super) async fn delete(&self, path: &str, doing: &str) -> Result<Answer, Fault> {
         self.send(Method::Delete, path, JSON, None, doing).await
+    }
+
+    /// The same with a body, which says what of the place is deleted.
+    pub(super) async fn delete_body(&self, path: &str, body: &Value, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Delete, path, JSON, Some(Bytes::from(body.to_string())), doing).await
     }
 
     /// Sends a bulk request; whatever is answered is the caller's to judge.

@@ -39,6 +39,7 @@ mod operation;
 mod outcome;
 mod reason;
 mod rebuild;
+mod scan;
 mod schema;
 mod search;
 mod templates;
@@ -67,7 +68,7 @@ use crate::{
     fault::Fault,
     identity::Identity,
     index::{
-        Fields, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims,
+        Fields, FoundDocuments, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims,
         documents::{self, Planned},
         fields::Indices,
         unknown_index,
@@ -217,6 +218,14 @@ impl Index for EsIndex {
         }
         let fields = self.fields(request.index).await;
         search::search(&self.client, &self.names, request, fields).await
+    }
+
+    async fn scan(&self, request: &SearchRequest) -> Result<FoundDocuments, SearchError> {
+        if !self.names.indices().names().any(|index| index == request.index) {
+            return Err(unknown_index(request.index));
+        }
+        let fields = self.fields(request.index).await;
+        scan::scan(&self.client, &self.names, request, fields).await
     }
 
     async fn fields(&self, index: IndexName) -> &'static Fields {

@@ -33,14 +33,18 @@ pub(super) async fn search(
     Ok(read(found, request, &question)?)
 }
 
-fn body(request: &SearchRequest, question: &Question, id: &str) -> Value {
+/// The order of hits; ids break ties.
+pub(super) fn sort(sort: Sort, id: &str) -> Value {
     let by_id = json!({ id: { "order": "asc", "unmapped_type": "keyword" } });
     let by_time = |order: &str| json!({ "timestamp": { "order": order } });
-    let sort = match request.sort {
+    match sort {
         Sort::Newest => json!([by_time("desc"), by_id]),
         Sort::Oldest => json!([by_time("asc"), by_id]),
         Sort::Relevance => json!([{ "_score": { "order": "desc" } }, by_id]),
-    };
+    }
+}
+
+fn body(request: &SearchRequest, question: &Question, id: &str) -> Value {
     let mut aggregations = Map::new();
     for (i, field) in question.counted.iter().enumerate() {
         let terms = json!({ "field": field.path, "size": COUNTED_VALUES,
@@ -57,7 +61,7 @@ fn body(request: &SearchRequest, question: &Question, id: &str) -> Value {
         "query": dsl::query(&question.query),
         "from": request.from,
         "size": request.size,
-        "sort": sort,
+        "sort": sort(request.sort, id),
         "track_total_hits": true,
         "aggs": aggregations,
     })

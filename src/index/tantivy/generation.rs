@@ -1,6 +1,7 @@
 //! One tantivy index in a folder of its own.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -16,7 +17,7 @@ use tantivy::{
         sort_key::{SortBySimilarityScore, SortByStaticFastValue, SortByString},
     },
     directory::MmapDirectory,
-    query::{AllQuery, BooleanQuery, Occur, Query, TermQuery},
+    query::{AllQuery, BooleanQuery, EnableScoring, Occur, Query, TermQuery},
     schema::{IndexRecordOption, Value as _},
 };
 use uuid::Uuid;
@@ -366,6 +367,39 @@ impl Generation {
         };
         let hits = addresses.into_iter().map(|at| self.hit(&searcher, at)).collect::<tantivy::Result<_>>()?;
         Ok(SearchAnswer { total: total as u64, hits, counts, days })
+    }
+
+    /// Every document that a search finds, as of now: their places in order, 16 bytes each.
+    pub(super) fn places(&self, sort: Sort, asked: &Asked) -> tantivy::Result<(Searcher, Vec<DocAddress>)> {
+        let searcher = self.reader.searcher();
+        let query = self.shown(translate(&self.layout, asked)?);
+        let weight = query.weight(EnableScoring::disabled_from_searcher(&searcher))?;
+        let mut places: Vec<(i64, DocAddress)> = Vec::new();
+        for (segment_ord, segment) in (0..).zip(searcher.segment_readers()) {
+            let times: Option<tantivy::columnar::Column<i64>> =
+                segment.fast_fields().column_opt("timestamp")?;
+            let alive = segment.alive_bitset();
+            weight.for_each_no_score(segment, &mut |docs| {
+                for &doc_id in docs {
+                    if alive.is_none_or(|alive| alive.is_alive(doc_id)) {
+                        let time = times.as_ref().and_then(|times| times.first(doc_id));
+                        places.push((time.unwrap_or(i64::MIN), DocAddress { segment_ord, doc_id }));
+                    }
+                }
+            })?;
+        }
+        match sort {
+            Sort::Oldest => places.sort_unstable(),
+            Sort::Newest | Sort::Relevance => places.sort_unstable_by_key(|&(time, at)| (Reverse(time), at)),
+        }
+        Ok((searcher, places.into_iter().map(|(_, at)| at).collect()))
+    }
+
+    /// A document as it was written.
+    pub(super) fn text(&self, searcher: &Searcher, at: DocAddress) -> tantivy::Result<String> {
+        let document: TantivyDocument = searcher.doc(at)?;
+        let source = document.get_first(self.layout.source).and_then(|value| value.as_bytes());
+        source.and_then(|source| String::from_utf8(source.to_vec()).ok()).ok_or_else(broken)
     }
 
     fn hit(&self, searcher: &Searcher, at: DocAddress) -> tantivy::Result<Hit> {

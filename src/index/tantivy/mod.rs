@@ -41,8 +41,8 @@ use self::{
     refill::Refill,
 };
 use super::{
-    Fields, Index, IndexName, Rebuild, SearchAnswer, SearchError, SearchRequest, claims, documents,
-    fields::Indices, unknown_index,
+    Fields, FoundDocuments, Index, IndexName, Question, Rebuild, SearchAnswer, SearchError, SearchRequest,
+    claims, documents, fields::Indices, unknown_index,
 };
 use crate::{
     domain::{Catalog, Table},
@@ -52,6 +52,7 @@ use crate::{
     next_step::NextStep,
     private_files,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth, Span},
+    streaming,
 };
 
 /// What faults call this part.
@@ -84,6 +85,24 @@ impl TantivyIndex {
             writing: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// The generation that a request is asked of, and what it asks.
+    async fn asked(&self, request: &SearchRequest) -> Result<(Arc<Generation>, Question), SearchError> {
+        if !self.shared.indices.names().any(|index| index == request.index) {
+            return Err(unknown_index(request.index));
+        }
+        let index = request.index;
+        let serving = self.blocking("searching", move |shared| {
+            let generation = shared.searched(index)?;
+            generation.refresh()?;
+            Ok(generation)
+        });
+        let serving = serving.await;
+        let fields = serving.as_ref().map_or_else(|_| self.shared.indices.fields(index), |open| open.fields);
+        // What is wrong with a question is told whether the index answers or not.
+        let question = request.question(fields)?;
+        Ok((serving?, question))
     }
 
     /// Runs `work` where it may wait for the disk.
@@ -594,25 +613,42 @@ impl Sink for TantivyIndex {
 #[async_trait]
 impl Index for TantivyIndex {
     async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, SearchError> {
-        if !self.shared.indices.names().any(|index| index == request.index) {
-            return Err(unknown_index(request.index));
-        }
-        let index = request.index;
-        let serving = self.blocking("searching", move |shared| {
-            let generation = shared.searched(index)?;
-            generation.refresh()?;
-            Ok(generation)
-        });
-        let serving = serving.await;
-        let fields = serving.as_ref().map_or_else(|_| self.shared.indices.fields(index), |open| open.fields);
-        // What is wrong with a question is told whether the index answers or not.
-        let question = request.question(fields)?;
-        let generation = serving?;
+        let (generation, question) = self.asked(request).await?;
         let request = request.clone();
         let answer = self.blocking("searching", move |_| {
             Ok(generation.search(&request, &question.query, &question.counted)?)
         });
         Ok(answer.await?)
+    }
+
+    async fn scan(&self, request: &SearchRequest) -> Result<FoundDocuments, SearchError> {
+        const DOING: &str = "reading what a search found";
+        let (generation, question) = self.asked(request).await?;
+        let sort = request.sort;
+        let found = self.blocking(DOING, move |_| {
+            let (searcher, places) = generation.places(sort, &question.query)?;
+            Ok((generation, searcher, places))
+        });
+        let (generation, searcher, places) = found.await?;
+        let (mut sending, documents) = streaming::stream(PART);
+        let (total, shared) = (places.len() as u64, self.shared.clone());
+        tokio::task::spawn_blocking(move || {
+            for at in places {
+                match generation.text(&searcher, at) {
+                    Ok(document) => {
+                        if sending.send_blocking(document).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        let fault = IndexError::from(error).into_fault(DOING, &shared.folder);
+                        return sending.finish_blocking(Err(fault));
+                    }
+                }
+            }
+            sending.finish_blocking(Ok(()));
+        });
+        Ok(FoundDocuments { total, documents })
     }
 
     async fn fields(&self, index: IndexName) -> &'static Fields {

@@ -30,6 +30,11 @@ impl Outgoing {
         Self { masking: masking.map(Arc::new), catalog }
     }
 
+    /// Contacts leave as they are.
+    pub(super) fn sees_contacts(&self) -> bool {
+        self.masking.is_none()
+    }
+
     /// A tool's answer as it may leave. What was found is told as text, too.
     pub(super) fn result(&self, mut result: CallToolResult) -> CallToolResult {
         for block in &mut result.content {

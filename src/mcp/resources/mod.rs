@@ -13,7 +13,12 @@ pub(super) use uri::{TEMPLATES, Uri};
 pub(super) use watch::{Watched, Watches};
 
 use super::{
-    SluiceServer, access::Access, entity::EntityAnswer, next_step::worded, page, tools::dead_letters,
+    SluiceServer,
+    access::Access,
+    entity::EntityAnswer,
+    next_step::worded,
+    page,
+    tools::{alerts, dead_letters},
 };
 use crate::{
     domain::Catalog,
@@ -31,13 +36,17 @@ pub(super) fn list(catalog: Catalog) -> Vec<Resource> {
             "every part, lag, dead letters and the latest syncs, asked now; tells when health changes",
         )
         .with_mime_type(JSON);
+    let alerts = Resource::new("sluice://alerts", "alerts")
+        .with_title("Alerts")
+        .with_description("every alert and what was told last; tells when one fires or does not get through")
+        .with_mime_type(JSON);
     let schemas = tables(catalog).into_iter().map(|table| {
         Resource::new(format!("sluice://schema/{}", table.table), format!("schema of {}", table.table))
             .with_title(format!("Schema of {}", table.table))
             .with_description(format!("columns, types and meaning: {}", table.about))
             .with_mime_type(JSON)
     });
-    std::iter::once(status).chain(schemas).collect()
+    [status, alerts].into_iter().chain(schemas).collect()
 }
 
 /// Families of resources.
@@ -87,6 +96,10 @@ impl SluiceServer {
         match uri {
             Uri::App => Ok(None),
             Uri::Status => as_json(&self.engine.inspection.status().await.worded(worded)).map(Some),
+            Uri::Alerts => match alerts::listed(&self.engine.alerts).await {
+                Ok(listed) => as_json(&listed).map(Some),
+                Err(fault) => Err(ErrorData::internal_error(fault.remark().worded(worded), None)),
+            },
             Uri::Schema(table) => as_json(&StoreTable::named(self.engine.catalog, table)).map(Some),
             Uri::Entity(table, key) => {
                 match self.engine.questions.entity(*table, &EntityKey::Key(key.clone())).await {
@@ -101,6 +114,8 @@ impl SluiceServer {
                     .transpose(),
                 Err(fault) => Err(ErrorData::internal_error(fault.remark().worded(worded), None)),
             },
+            // A file is read in parts.
+            Uri::Export(..) => Ok(None),
             Uri::Tools(group) => {
                 let tools = (group.router)().list_all();
                 let tools: Vec<Value> = tools

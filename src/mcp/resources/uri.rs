@@ -1,5 +1,6 @@
 use rmcp::ErrorData;
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{
     domain::{Catalog, KeyKind, Table},
@@ -25,6 +26,11 @@ pub(in crate::mcp) const TEMPLATES: &[(&str, &str, &str)] = &[
         "why it was parked, its first bytes, and what was decided; tells when it is replayed or discarded",
     ),
     (
+        "sluice://exports/{id}",
+        "An export",
+        "the first part of a file that export made; sluice://exports/{id}/2 is the second",
+    ),
+    (
         "sluice://tools/{group}",
         "Tools of a group",
         "what a group of tools does, and which of them are offered here",
@@ -37,11 +43,14 @@ pub(in crate::mcp) enum Uri {
     Status,
     /// The view that clients show.
     App,
+    Alerts,
     /// A table of the store.
     Schema(&'static str),
     Entity(Table, String),
     DeadLetter(Position),
     Tools(&'static Group),
+    /// A part of a file, counted from 1.
+    Export(Uuid, u64),
 }
 
 impl Uri {
@@ -54,6 +63,7 @@ impl Uri {
         let path = address.strip_prefix("sluice://").unwrap_or_default();
         let found = match path.split_once('/') {
             None if path == "status" => Some(Self::Status),
+            None if path == "alerts" => Some(Self::Alerts),
             Some(("schema", table)) => match readable(catalog).into_iter().find(|known| *known == table) {
                 Some(table) => Some(Self::Schema(table)),
                 None => return Err(unknown(address, "tables", readable(catalog).into_iter())),
@@ -70,6 +80,10 @@ impl Uri {
                 Some(group) => Some(Self::Tools(group)),
                 None => return Err(unknown(address, "groups", GROUPS.iter().map(|group| group.name))),
             },
+            Some(("exports", rest)) => {
+                let (id, part) = rest.split_once('/').unwrap_or((rest, "1"));
+                Uuid::parse_str(id).ok().zip(part.parse().ok()).map(|(id, part)| Self::Export(id, part))
+            }
             Some((table, key)) => catalog
                 .get(table)
                 .filter(|table| !key.is_empty() || table.key.kind == KeyKind::Text)
@@ -78,7 +92,8 @@ impl Uri {
         };
         found.ok_or_else(|| {
             let families = TEMPLATES.iter().map(|(template, ..)| *template).chain(["sluice://{table}/{id}"]);
-            unknown(address, "resources", std::iter::once("sluice://status").chain(families))
+            let single = ["sluice://status", "sluice://alerts"].into_iter();
+            unknown(address, "resources", single.chain(families))
         })
     }
 }
@@ -86,7 +101,7 @@ impl Uri {
 impl Uri {
     /// Changes only with the program.
     pub(in crate::mcp) fn is_fixed(&self) -> bool {
-        matches!(self, Self::App | Self::Schema(_) | Self::Tools(_))
+        matches!(self, Self::App | Self::Schema(_) | Self::Tools(_) | Self::Export(..))
     }
 }
 
@@ -116,7 +131,7 @@ mod tests {
         for (address, expected) in [
             ("sluice://schema/vendas", "eventos_agregados"),
             ("sluice://tools/all", "sync"),
-            ("sluice://statuses", "sluice://status, sluice://schema/{table}"),
+            ("sluice://statuses", "sluice://status, sluice://alerts, sluice://schema/{table}"),
             ("sluice://vendas/1", "sluice://{table}/{id}"),
             ("http://status", "sluice://status"),
         ] {
@@ -132,6 +147,7 @@ mod tests {
             "sluice://schema/{table}" => "sluice://schema/leads",
             "sluice://dead-letters/{id}" => "sluice://dead-letters/0-17",
             "sluice://tools/{group}" => "sluice://tools/sync",
+            "sluice://exports/{id}" => "sluice://exports/0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e/2",
             other => panic!("{other} has no member here"),
         };
         for (template, ..) in TEMPLATES {

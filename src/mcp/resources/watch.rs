@@ -127,6 +127,11 @@ impl Watches {
                     (&part.name, part.ok).hash(&mut hasher);
                 }
             }
+            Uri::Alerts => {
+                for alert in self.engine.alerts.list().await.ok()? {
+                    (alert.name, alert.fired, alert.going_on, alert.problem.is_some()).hash(&mut hasher);
+                }
+            }
             Uri::Entity(table, key) => {
                 match self.engine.questions.entity(*table, &EntityKey::Key(key.clone())).await {
                     Ok(history) => (history.entity.versao, history.entity.evento_id).hash(&mut hasher),
@@ -139,7 +144,7 @@ impl Watches {
                 let letter = self.engine.letters.get(*at).await.ok()?;
                 letter.map(|letter| letter.state() as u8).hash(&mut hasher);
             }
-            Uri::App | Uri::Schema(_) | Uri::Tools(_) => return None,
+            Uri::App | Uri::Schema(_) | Uri::Tools(_) | Uri::Export(..) => return None,
         }
         Some(hasher.finish())
     }

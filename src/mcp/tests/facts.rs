@@ -104,6 +104,7 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     ] {
         tell("query_store", json!({"sql": sql, "max_rows": 50})).await;
     }
+    tell("export", json!({"table": "leads"})).await;
     for arguments in [
         json!({"index": "leads", "limit": 100, "count_by": ["origem", "telefone"], "count_by_day": true}),
         json!({"detail": "detailed", "limit": 5}),
@@ -121,6 +122,12 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     tell("resume_sink", json!({"sink": "sqlite"})).await;
     tell("restart_service", json!({"service": "sqlite"})).await;
     tell("schedule_sync", json!({"table": "leads", "every_minutes": 9, "status": "novo"})).await;
+    let alert = json!({"name": "quentes", "when": "row", "where": ["status_lead=novo"], "try": true});
+    let tried = tell("create_alert", alert).await;
+    assert!(tried["trial"]["would_have_fired"].as_u64().is_some_and(|fired| fired > 0), "{tried}");
+    tell("create_alert", json!({"name": "cartas", "when": "dead_letters"})).await;
+    tell("list_alerts", json!({})).await;
+    tell("delete_alert", json!({"name": "cartas"})).await;
     tell("reconcile_table", json!({"table": "leads"})).await;
     tell("erase_entity", json!({"table": "leads", "key": "00000000-0000-4000-8000-000000000002", "related": true, "confirm": true})).await;
     tell("rebuild_index", json!({"index": "leads", "confirm": true})).await;

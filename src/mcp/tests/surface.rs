@@ -90,6 +90,32 @@ async fn a_change_of_health_is_told_to_subscribers_of_both_eras() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[allow(deprecated)]
+async fn an_alert_that_fires_is_told_to_subscribers_without_any_webhook() {
+    let (bench, _source) = super::facts::beside(Vec::new()).await;
+    let server = bench.server(&Offer::default());
+    let client = Client::default();
+    let session = connect(server.clone(), client.clone(), Era::Sessions).await;
+    call(&session, "create_alert", json!({"name": "novos", "when": "row"})).await;
+    session.subscribe(rmcp::model::SubscribeRequestParams::new("sluice://alerts")).await.expect("subscribed");
+    let looked = server.watches.watch(&Principal::Process, "sluice://alerts", Uri::Alerts).expect("room");
+    eventually("a first look, to compare others with", || looked.changes.borrow().is_some()).await;
+    let settings = crate::config::Settings::load(std::iter::empty::<(String, String)>()).expect("settings");
+    let webhooks = crate::mcp::Webhooks::new(&settings).expect("no webhooks");
+    bench.engine.alerts.start(std::sync::Arc::new(webhooks));
+    call(&session, "sync_leads_from_supabase", json!({"hours_ago": 10_000, "limit": 5})).await;
+    let updated = client.updated.clone();
+    eventually("the session is told", || !updated.lock().expect("no poison").is_empty()).await;
+    let told = read(&session, "sluice://alerts").await;
+    let recent = told["recent"].as_array().expect("what was told");
+    assert!(
+        !recent.is_empty() && recent.iter().all(|one| one["alert"] == "novos" && one["table"] == "leads"),
+        "{told}"
+    );
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(deprecated)]
 async fn no_more_resources_are_watched_than_may_be_and_one_given_up_makes_room() {
     let bench = Bench::new().await;
     let session = connect(bench.server(&Offer::default()), Client::default(), Era::Sessions).await;

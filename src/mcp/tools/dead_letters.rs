@@ -230,7 +230,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Replay dead letters",
-        description = "Appends the events of dead letters to the log again, after their cause was mended; repeating this adds nothing twice. A letter that still makes no event stays open and says why; an event that a sink refuses again becomes a new letter. Examples: {\"ids\": [\"0-17\"]}, {\"all_matching\": true, \"sink\": \"postgres\"}",
+        description = "Appends the events of dead letters again, once their cause is mended; repeating adds nothing twice. One that still makes no event stays open and says why; one refused again becomes a new letter. Examples: {\"ids\": [\"0-17\"]}, {\"all_matching\": true}",
         input_schema = schema::input::<ReplayArgs>(),
         output_schema = schema::output::<ReplayAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
@@ -262,8 +262,8 @@ impl SluiceServer {
 
     #[tool(
         title = "Discard dead letters",
-        description = "Gives dead letters up: they are not counted or listed as open any more, and who did it is remembered. Their bytes stay in the log. The user is asked first. \
-            Example: {\"ids\": [\"0-17\", \"0-18\"], \"confirm\": true}",
+        description = "Gives dead letters up: they are open no more, and who did it is remembered; their bytes stay in the log. Asks the user first. \
+            Example: {\"ids\": [\"0-17\"], \"confirm\": true}",
         input_schema = schema::input::<DiscardArgs>(),
         output_schema = schema::output::<DiscardAnswer>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)

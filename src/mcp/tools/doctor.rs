@@ -31,7 +31,7 @@ impl SluiceServer {
         title = "Run the doctor",
         description = "Examines every part and changes nothing: reachable, version, keys, row-level security, permissions, \
             migrations, clocks, topics, lag, dead letters, schedules; problems first. Slower than get_pipeline_status: for why \
-            something does not work, or after a change of settings.",
+            something does not work.",
         output_schema = schema::output::<DoctorAnswer>(),
         annotations(read_only_hint = true, open_world_hint = true)
     )]

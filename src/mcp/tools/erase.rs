@@ -37,8 +37,8 @@ struct EraseArgs {
 impl SluiceServer {
     #[tool(
         title = "Erase a person",
-        description = "For LGPD requests: removes an entity and its events from store, index and dead letters for good; no sync, replay \
-            or rebuild brings it back. Tells what remains where. Example: {\"table\": \"leads\", \"email\": \"ana@exemplo.com.br\", \"related\": true}",
+        description = "For LGPD requests: removes an entity and its events from store, index and dead letters for good; nothing \
+            brings it back. Tells what remains where. Example: {\"table\": \"leads\", \"email\": \"ana@exemplo.com.br\", \"related\": true}",
         input_schema = schema::input::<EraseArgs>(),
         output_schema = schema::output::<ErasureReport>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = true)

@@ -1,8 +1,10 @@
 //! The tools, a file a group.
 
+pub(super) mod alerts;
 pub(super) mod dead_letters;
 mod doctor;
 mod erase;
+mod export;
 mod operate;
 pub(super) mod query;
 mod rebuild;
@@ -44,9 +46,9 @@ pub const GROUPS: &[Group] = &[
     },
     Group {
         name: "query",
-        about: "reports of leads, events, entities and SQL, read only",
+        about: "reports of leads, events, entities, SQL and files of them, read only",
         on_request: false,
-        router: || SluiceServer::query_tools() + SluiceServer::report_tools(),
+        router: || SluiceServer::query_tools() + SluiceServer::report_tools() + SluiceServer::export_tools(),
     },
     Group {
         name: "operate",
@@ -65,6 +67,12 @@ pub const GROUPS: &[Group] = &[
         about: "syncs that run by themselves",
         on_request: true,
         router: SluiceServer::schedule_tools,
+    },
+    Group {
+        name: "alerts",
+        about: "webhooks that are told of new leads, lag, late syncs and dead letters",
+        on_request: true,
+        router: SluiceServer::alert_tools,
     },
     Group {
         name: "doctor",

@@ -146,7 +146,7 @@ struct InjectAnswer {
 impl SluiceServer {
     #[tool(
         title = "Engine metrics",
-        description = "Rates of this process: rows read, events appended, and of each sink events per second, batches, latencies (ms), retries, restarts, dead letters. Rates are over the last minute, latencies over five, counters since start.",
+        description = "Rates of this process over the last minute, latencies (ms) over five, counters since start: rows read, events appended, and of each sink events, batches, retries, restarts, dead letters.",
         output_schema = schema::output::<EngineMetrics>(),
         annotations(read_only_hint = true, open_world_hint = false)
     )]
@@ -156,7 +156,7 @@ impl SluiceServer {
 
     #[tool(
         title = "List syncs",
-        description = "The syncs that were run, newest first, by hand or by schedule: rows read, events appended, how it ended and \
+        description = "Syncs by hand or by schedule, newest first: rows read, events appended, how each ended and \
             how far each sink is. Example: {\"table\": \"leads\", \"state\": \"failed\", \"limit\": 10}",
         input_schema = schema::input::<ListSyncsArgs>(),
         output_schema = schema::output::<SyncList>(),
@@ -178,8 +178,8 @@ impl SluiceServer {
 
     #[tool(
         title = "Inject an event",
-        description = "Appends one hand-made event (tipo_evento manual, categoria teste_manual) to the log, as a test of the whole way. It can't be taken back. \
-            Example: {\"evento\": \"teste\", \"usuario\": \"ana\", \"valor\": 1.5, \"metadata\": {\"origem\": \"chamado 42\"}}",
+        description = "Appends one hand-made event (tipo_evento manual, categoria teste_manual) to the log, to test the whole way. It can't be taken back. \
+            Example: {\"evento\": \"teste\", \"usuario\": \"ana\", \"valor\": 1.5}",
         input_schema = schema::input::<InjectArgs>(),
         output_schema = schema::output::<InjectAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = false, open_world_hint = false)
@@ -204,8 +204,8 @@ impl SluiceServer {
 
     #[tool(
         title = "Pause a sink",
-        description = "Stops draining into one sink in every process, for maintenance, say. The log keeps what comes; lag grows and \
-            is told; nothing is lost. Stays in force over restarts until resume_sink. \
+        description = "Stops draining into one sink in every process; the log keeps what comes, nothing is lost. In force over restarts \
+            until resume_sink. \
             Example: {\"sink\": \"elasticsearch\"}",
         input_schema = schema::input::<SinkArgs>(),
         output_schema = schema::output::<PauseAnswer>(),
@@ -225,7 +225,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Resume a sink",
-        description = "Ends a pause: every process drains into the sink again, from where it stopped. \
+        description = "Ends a pause: draining goes on where it stopped. \
             Example: {\"sink\": \"elasticsearch\"}",
         input_schema = schema::input::<SinkArgs>(),
         output_schema = schema::output::<PauseAnswer>(),
@@ -244,7 +244,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Restart a worker",
-        description = "Ends this process's worker of a sink after the batch in hand and starts it anew; nothing is lost or repeated. For one that seems stuck; one that fails restarts by itself. Example: {\"service\": \"postgres\"}",
+        description = "Ends this process's worker of a sink after the batch in hand and starts it anew, where it seems stuck; one that fails restarts by itself. Example: {\"service\": \"postgres\"}",
         input_schema = schema::input::<RestartArgs>(),
         output_schema = schema::output::<RestartAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)

@@ -41,7 +41,7 @@ pub(in crate::mcp) const SQLITE_DIALECT: &str = "SQLite's dialect; PostgreSQL's 
 const MOST_ROWS: u32 = 1_000;
 
 /// The longest a statement may run: a client gives up at about 60 s.
-const LONGEST_STATEMENT: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_STATEMENT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -355,7 +355,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Get an entity",
-        description = "One row of any table by its key: its current state, its latest 50 events, and rows of other tables that refer to it.             Example: {\"table\": \"chat_sessions\", \"key\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\"}",
+        description = "One row of any table by its key: its current state, its latest 50 events, and rows of other tables that refer to it.",
         input_schema = schema::input::<EntityArgs>(),
         output_schema = schema::output::<EntityAnswer>(),
         annotations(read_only_hint = true, open_world_hint = false)

@@ -40,8 +40,8 @@ struct RebuildAnswer {
 impl SluiceServer {
     #[tool(
         title = "Rebuild a search index",
-        description = "Builds an index anew from the log, and the store where the log lacks some, while the old one goes on serving, lets it take the old one's place, and \
-            removes the old one. For when documents or a mapping were changed by hand. Waits 20 s at most; the rebuild goes on, also over a restart, and calling again follows it. Example: {\"index\": \"leads\", \"confirm\": true}",
+        description = "Builds an index anew from log and store while the old one serves, then puts it in its place. For when documents or a \
+            mapping were changed by hand. Waits 20 s at most; the rebuild goes on, and calling again follows it. Example: {\"index\": \"leads\", \"confirm\": true}",
         input_schema = schema::input::<RebuildArgs>(),
         output_schema = schema::output::<RebuildAnswer>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)

@@ -45,8 +45,8 @@ impl SluiceServer {
     #[tool(
         title = "Reconcile a table",
         description = "Proves that the sinks have what the source has: reads the whole table, appends what differs, removes \
-            rows that are gone, compares every key, version and newest event in store and index (neither contents nor older \
-            events), repairs, and reports (unexplained is 0, or it failed). Follow it with get_sync. Example: {\"table\": \"leads\"}",
+            what is gone, compares every key, version and newest event (not contents), repairs, and reports (unexplained is 0, \
+            or it failed). Follow it with get_sync. Example: {\"table\": \"leads\"}",
         input_schema = schema::input::<ReconcileArgs>(),
         output_schema = schema::output::<SyncBegun>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = true)

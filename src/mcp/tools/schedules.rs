@@ -61,7 +61,7 @@ struct ScheduleAnswer {
 impl SluiceServer {
     #[tool(
         title = "Schedule a sync",
-        description = "Has a table's sync run every N minutes, in any serving or worker process, each run going on where the last one stopped; creates, replaces or (every_minutes 0) removes the table's schedule. Missed runs are made up for by one. \
+        description = "Has a table's sync run every N minutes, in any serving or worker process, each run going on where the last stopped; replaces or (0) removes the table's schedule. One run makes up for missed ones. \
             Example: {\"table\": \"leads\", \"every_minutes\": 15}",
         input_schema = schema::input::<ScheduleArgs>(),
         output_schema = schema::output::<ScheduleAnswer>(),

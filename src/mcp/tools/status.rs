@@ -80,7 +80,7 @@ struct LagAnswer {
 impl SluiceServer {
     #[tool(
         title = "Supabase dashboard",
-        description = "Counts from Supabase itself, now: rows of each table, those of the last 24 hours, qualified leads, active chat sessions, leads by status and by origin, and how fresh the data is.",
+        description = "Counts from Supabase itself, now: rows of each table, those of the last 24 hours, qualified leads, active sessions, leads by status and origin, and how fresh it is.",
         output_schema = schema::output::<Dashboard>(),
         annotations(read_only_hint = true, open_world_hint = true)
     )]

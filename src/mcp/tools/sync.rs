@@ -109,7 +109,7 @@ struct SyncTableArgs {
 /// What a column must be.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ColumnFilter {
+struct ColumnFilter {
     column: String,
     /// Default eq.
     #[serde(default = "default_compare")]
@@ -198,7 +198,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Sync chat sessions from Supabase",
-        description = "Reads chat sessions started in the last `hours_ago` hours (and those still active) from Supabase, appends each new version once to the log, and waits until every sink has it. Safe to repeat. \
+        description = "As sync_leads_from_supabase, of chat sessions started in the last `hours_ago` hours and those still active. \
             Example: {\"hours_ago\": 24, \"min_messages\": 3}",
         input_schema = schema::input::<SyncSessionsArgs>(),
         output_schema = schema::output::<SyncBegun>(),
@@ -236,8 +236,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Get a sync",
-        description = "How a sync stands: rows read, events appended, and for each sink how many records are still to be applied. \
-            Example: {\"sync_id\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\", \"wait\": true}",
+        description = "How a sync stands: rows read, events appended, and for each sink how many records are still to be applied.",
         input_schema = schema::input::<GetSyncArgs>(),
         output_schema = schema::output::<SyncAnswer>(),
         annotations(read_only_hint = true, open_world_hint = true)
@@ -256,8 +255,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Cancel a sync",
-        description = "Stops a running sync before its next page. What it appended stays and is drained into the sinks. \
-            Example: {\"sync_id\": \"0199b2c4-6f0e-7c3a-8d5e-2f1a4b6c8d0e\"}",
+        description = "Stops a running sync before its next page; what it appended stays.",
         input_schema = schema::input::<SyncIdArgs>(),
         output_schema = schema::output::<CancelAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
@@ -405,6 +403,13 @@ impl SyncWatcher for Progress<'_> {
             status.rows_read,
             status.appended
         );
+        self.say(message).await;
+    }
+}
+
+impl Progress<'_> {
+    /// Tells how far it is.
+    pub(super) async fn say(&mut self, message: String) {
         tasks::tell(self.context, &message);
         let Some(token) = self.token.clone() else { return };
         // The protocol wants a number that only grows; rows and pending records don't share one.

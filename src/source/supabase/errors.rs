@@ -2,9 +2,8 @@
 //!
 //! Code, message and hint are PostgREST's own words about the request. `details` may quote rows and is never read.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
-use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::PART;
@@ -144,19 +143,6 @@ fn meaning(status: u16, code: &str) -> (FaultKind, &'static str) {
     }
 }
 
-/// No server means more: a clock can't be moved on by an age of the universe.
-const MAX_PAUSE: Duration = Duration::from_hours(365 * 24);
-
-/// How long `Retry-After` asks to wait: seconds, or a date. RFC 9110, section 10.2.3.
-pub(super) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(value.parse().map_or(MAX_PAUSE, |seconds| Duration::from_secs(seconds).min(MAX_PAUSE)));
-    }
-    let date = DateTime::parse_from_rfc2822(value).ok()?;
-    (date.to_utc() - now).to_std().ok().map(|pause| pause.min(MAX_PAUSE))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,17 +206,5 @@ mod tests {
             assert_eq!(error.missing_column(table), Some(column), "{told}");
         }
         assert_eq!(ErrorBody::default().missing_column("leads"), None);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = DateTime::parse_from_rfc2822("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date").to_utc();
-        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(Duration::from_secs(10)));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:27 GMT", now), None);
-        assert_eq!(retry_after("amanhã", now), None);
-        assert_eq!(retry_after("18446744073709551615", now), Some(MAX_PAUSE));
-        assert_eq!(retry_after("99999999999999999999999", now), Some(MAX_PAUSE));
-        assert_eq!(retry_after("", now), None);
     }
 }

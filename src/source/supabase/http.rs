@@ -19,12 +19,12 @@ use url::Url;
 
 use super::{
     PART,
-    errors::{ErrorBody, Verdict, refused, retry_after, verdict},
+    errors::{ErrorBody, Verdict, refused, verdict},
     key::{self, KeyKind},
 };
 use crate::{
     authorities,
-    backoff::Backoff,
+    backoff::{Backoff, retry_after},
     config::{Secret, SupabaseSettings},
     fault::{Fault, FaultKind},
     redaction::Redaction,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sqlx::{Acquire, PgConnection};
 
 use super::{
+    alerts,
     erasures::LastLedger,
     faults::{self, PART},
     offsets,
@@ -66,7 +67,12 @@ pub(super) async fn apply(
         transaction.rollback().await.map_err(|error| apply_fault(&error))?;
         return Err(ApplyError::Rejected(rejections));
     }
-    match write::write(&mut transaction, catalog, batch, &rows).await {
+    // Before the rows are written: only a version that moves one on is news.
+    let written = match alerts::queue(&mut transaction, batch).await {
+        Ok(()) => write::write(&mut transaction, catalog, batch, &rows).await,
+        Err(error) => Err(error),
+    };
+    match written {
         Ok(applied) => {
             // After the writing, which keeps everybody from changing the tables until the transaction ends.
             let layouts = prepare::layouts(&mut transaction).await.map_err(|error| apply_fault(&error))?;

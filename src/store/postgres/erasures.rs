@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// One lock for each of the database's schemas, which may each hold a store.
-const LOCK: &str = "hashtextextended('sluice erasures ' || current_schema(), 0)";
+pub(super) const LOCK: &str = "hashtextextended('sluice erasures ' || current_schema(), 0)";
 
 /// The ledger as it was last: a batch reads it whole only after an erasure.
 #[derive(Debug, Default)]
@@ -145,6 +145,8 @@ async fn erase(
         "DELETE FROM sluice_appended WHERE table_name = $1 AND entity = ANY($2)",
         "DELETE FROM sluice_removed WHERE table_name = $1 AND entity = ANY($2)",
         "DELETE FROM sluice_parked_letters WHERE table_name = $1 AND entity = ANY($2)",
+        "DELETE FROM sluice_alert_queue WHERE table_name = $1 AND entity = ANY($2)",
+        "DELETE FROM sluice_alert_outbox WHERE table_name = $1 AND subject = ANY($2)",
         // What reconciliations found different is told by key.
         "UPDATE sluice_syncs SET progress = jsonb_set(progress, '{reconcile,differences}', coalesce((
              SELECT jsonb_agg(d) FROM jsonb_array_elements(progress #> '{reconcile,differences}') AS d

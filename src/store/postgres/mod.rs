@@ -7,6 +7,7 @@
 //! [`session`] and [`readers`] are the three walls between the questions of others and the server.
 
 mod access;
+mod alerts;
 mod apply;
 mod columns;
 mod connection;
@@ -31,6 +32,7 @@ mod rows;
 mod same_database;
 mod session;
 mod statement;
+mod stream;
 mod syncs;
 mod write;
 

@@ -552,6 +552,6 @@ impl PgStore {
     }
 }
 
-fn interval(length: Duration) -> PgInterval {
+pub(super) fn interval(length: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(length.as_micros()).unwrap_or(i64::MAX) }
 }

@@ -24,7 +24,7 @@ use crate::{
 const MAX_COLUMNS: usize = 100;
 
 /// How long the server may take to notice that a statement's time is over.
-const GRACE: Duration = Duration::from_secs(3);
+pub(super) const GRACE: Duration = Duration::from_secs(3);
 
 /// Answers a checked statement and ends the session it was asked in.
 pub(super) async fn ask(
@@ -52,29 +52,9 @@ async fn answer(
     limits: &QueryLimits,
     catalog: Catalog,
 ) -> Result<QueryAnswer, Fault> {
-    let refused = |problem: String| refused_statement(PART, catalog, problem);
     let to_fault = |error: sqlx::Error| fault(&error, limits, catalog);
-    if let Some(name) = callable(connection, &checked.attributes).await.map_err(to_fault)? {
-        return Err(refused(format!(
-            "nothing here is known to have a column {name}, and PostgreSQL may read .{name} as the function {name}(): check the column's name; if it \
-             is one, select it without what stands before the dot, or under another name in a subquery"
-        )));
-    }
-    // Over this protocol a text is one statement.
-    let prepared = connection.prepare(&checked.sql).await.map_err(to_fault)?;
-    let columns: Vec<QueryColumn> = prepared
-        .columns()
-        .iter()
-        .map(|column| QueryColumn {
-            name: column.name().to_owned(),
-            kind: column.type_info().name().to_lowercase(),
-        })
-        .collect();
-    if columns.is_empty() || columns.len() > MAX_COLUMNS {
-        return Err(refused(format!("it has {} columns; select 1 to {MAX_COLUMNS}", columns.len())));
-    }
-    let names: Vec<String> = (0..columns.len()).map(|i| format!("c{i}")).collect();
-    let names = names.join(", ");
+    let columns = columns(connection, checked, limits, catalog).await?;
+    let names = names(&columns);
     let limited = format!(
         "SELECT CASE WHEN sum(octet_length(linha)) OVER (ROWS UNBOUNDED PRECEDING) <= $1 THEN linha END
          FROM (SELECT json_build_array({names})::text AS linha FROM (\n{}\n) AS q({names}) LIMIT $2) AS linhas",
@@ -98,6 +78,42 @@ async fn answer(
         answer.rows.push(values(&line, limits.verbatim));
     }
     Ok(answer)
+}
+
+/// The columns of a statement's answer, once nothing in it is found that could do more than read.
+pub(super) async fn columns(
+    connection: &mut PgConnection,
+    checked: &Checked,
+    limits: &QueryLimits,
+    catalog: Catalog,
+) -> Result<Vec<QueryColumn>, Fault> {
+    let refused = |problem: String| refused_statement(PART, catalog, problem);
+    let to_fault = |error: sqlx::Error| fault(&error, limits, catalog);
+    if let Some(name) = callable(connection, &checked.attributes).await.map_err(to_fault)? {
+        return Err(refused(format!(
+            "nothing here is known to have a column {name}, and PostgreSQL may read .{name} as the function {name}(): check the column's name; if it \
+             is one, select it without what stands before the dot, or under another name in a subquery"
+        )));
+    }
+    // Over this protocol a text is one statement.
+    let prepared = connection.prepare(&checked.sql).await.map_err(to_fault)?;
+    let columns: Vec<QueryColumn> = prepared
+        .columns()
+        .iter()
+        .map(|column| QueryColumn {
+            name: column.name().to_owned(),
+            kind: column.type_info().name().to_lowercase(),
+        })
+        .collect();
+    if columns.is_empty() || columns.len() > MAX_COLUMNS {
+        return Err(refused(format!("it has {} columns; select 1 to {MAX_COLUMNS}", columns.len())));
+    }
+    Ok(columns)
+}
+
+/// The names by which columns are spoken of: their own may be there twice.
+pub(super) fn names(columns: &[QueryColumn]) -> String {
+    (0..columns.len()).map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ")
 }
 
 /// The values of a row that the server made JSON.
@@ -139,7 +155,7 @@ async fn callable(
 }
 
 /// What a caller learns whose statement the server goes on with.
-fn unstoppable(limits: &QueryLimits) -> Fault {
+pub(super) fn unstoppable(limits: &QueryLimits) -> Fault {
     Fault::new(
         PART,
         FaultKind::Invalid,
@@ -154,7 +170,7 @@ fn unstoppable(limits: &QueryLimits) -> Fault {
 }
 
 /// What went wrong, without a value: the server's words are repeated only where they speak of the statement.
-fn fault(error: &sqlx::Error, limits: &QueryLimits, catalog: Catalog) -> Fault {
+pub(super) fn fault(error: &sqlx::Error, limits: &QueryLimits, catalog: Catalog) -> Fault {
     let Some(database) = error.as_database_error() else { return faults::fault("sql", error) };
     let code = database.code().unwrap_or_default();
     let refused = |problem: String| refused_statement(PART, catalog, problem);

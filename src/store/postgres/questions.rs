@@ -13,7 +13,8 @@ use super::{
     faults::{self, PART},
     query, readers, same_database,
     session::Session,
-    statement,
+    statement::{self, Checked},
+    stream,
 };
 use crate::{
     domain::{Column, ColumnKind, Json, JsonObject, KeyKind, Table, json::to_value},
@@ -21,6 +22,7 @@ use crate::{
     store::{
         ArrivalCount, ArrivalsQuestion, EntityEvents, EventCursor, EventFilter, EventOrder, EventPage,
         QueryAnswer, QueryLimits, QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent,
+        StreamedRows,
         arrivals::{Bound, Sql, counted},
         questions::{Operand, spelled},
         refused_statement,
@@ -132,13 +134,13 @@ impl Questions for PgStore {
     }
 
     async fn query(&self, sql: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
-        const ATTEMPT: &str = "answer a statement";
-        let schema = self.connector.bounded(ATTEMPT, self.schema()).await?;
-        let checked = statement::checked(sql, &self.readable, schema)
-            .map_err(|problem| refused_statement(PART, self.catalog, problem))?;
-        let session = self.sessions.begin(limits.timeout).await?;
-        let session = self.in_own_database(session, schema).await?;
+        let (session, checked) = self.begin_question(sql, &limits).await?;
         query::ask(session, &checked, &limits, self.catalog).await
+    }
+
+    async fn stream(&self, sql: &str, limits: QueryLimits) -> Result<StreamedRows, Fault> {
+        let (session, checked) = self.begin_question(sql, &limits).await?;
+        stream::ask(session, checked, limits, self.catalog).await
     }
 
     async fn question_access(&self) -> Result<Option<QuestionAccess>, Fault> {
@@ -157,6 +159,16 @@ impl Questions for PgStore {
 }
 
 impl PgStore {
+    /// Checks a statement and begins a session that it may be asked in.
+    async fn begin_question(&self, sql: &str, limits: &QueryLimits) -> Result<(Session, Checked), Fault> {
+        const ATTEMPT: &str = "answer a statement";
+        let schema = self.connector.bounded(ATTEMPT, self.schema()).await?;
+        let checked = statement::checked(sql, &self.readable, schema)
+            .map_err(|problem| refused_statement(PART, self.catalog, problem))?;
+        let session = self.sessions.begin(limits.timeout).await?;
+        Ok((self.in_own_database(session, schema).await?, checked))
+    }
+
     /// The session, if it is in the database that this store fills.
     async fn in_own_database(&self, mut session: Session, schema: &str) -> Result<Session, Fault> {
         const ATTEMPT: &str = "look whether questions are asked of the same database";

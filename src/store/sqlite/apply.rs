@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use rusqlite::{ErrorCode, Transaction, params, params_from_iter};
 
 use super::{
-    PART, erasures, prepare,
+    PART, alerts, erasures, prepare,
     rows::{self, EVENT_COLUMNS},
 };
 use crate::{
@@ -58,6 +58,8 @@ pub(super) fn apply(
     }
     let erased = u64::try_from(events - batch.events.len()).unwrap_or(u64::MAX);
     let mut applied = Applied { erased, ..Applied::default() };
+    // Before the rows are written: only a version that moves one on is news.
+    alerts::queue(db, batch)?;
     let mut insert = db.prepare_cached(&event_insert())?;
     for sink in &batch.events {
         match accepted(insert.execute(params_from_iter(rows::event(sink))))? {

@@ -120,6 +120,8 @@ fn erase(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::Resul
             "DELETE FROM sluice_appended WHERE table_name = ? AND entity = ?",
             "DELETE FROM sluice_removed WHERE table_name = ? AND entity = ?",
             "DELETE FROM sluice_parked_letters WHERE table_name = ? AND entity = ?",
+            "DELETE FROM sluice_alert_queue WHERE table_name = ? AND entity = ?",
+            "DELETE FROM sluice_alert_outbox WHERE table_name = ? AND subject = ?",
             // What reconciliations found different is told by key.
             "UPDATE sluice_syncs SET progress = json_set(progress, '$.reconcile.differences', (
                  SELECT json_group_array(json(d.value)) FROM json_each(progress, '$.reconcile.differences') AS d

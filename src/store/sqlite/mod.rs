@@ -1,5 +1,6 @@
 //! The store in the embedded file: the same tables, transactions and guards as in Postgres, for one process.
 
+mod alerts;
 mod apply;
 mod erasures;
 mod lease;

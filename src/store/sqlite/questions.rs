@@ -19,7 +19,7 @@ use crate::{
     fault::Fault,
     store::{
         ArrivalCount, ArrivalsQuestion, EntityEvents, EventCursor, EventFilter, EventOrder, EventPage,
-        QueryAnswer, QueryLimits, Questions, StoredChange, StoredEntity, StoredEvent,
+        QueryAnswer, QueryLimits, Questions, StoredChange, StoredEntity, StoredEvent, StreamedRows,
         arrivals::{Bound, Sql, counted},
         questions::{Operand, spelled},
     },
@@ -119,6 +119,10 @@ impl Questions for SqliteStore {
 
     async fn query(&self, statement: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
         self.sql.query(statement, limits).await
+    }
+
+    async fn stream(&self, statement: &str, limits: QueryLimits) -> Result<StreamedRows, Fault> {
+        self.sql.stream(statement, limits).await
     }
 }
 

@@ -23,8 +23,8 @@ struct Place {
 impl Place {
     async fn with(names: &[&str]) -> Self {
         let source = SampleServer::start(0).await.expect("a free port");
-        let rows = names.iter().zip(1..).map(|(name, n)| {
-            let mut row = lead(n, i64::from(n));
+        let rows = names.iter().zip(1_u8..).map(|(name, n)| {
+            let mut row = lead(u128::from(n), i64::from(n));
             row.insert("nome".to_owned(), json!(name));
             row.insert("email".to_owned(), json!(format!("pessoa{n}@exemplo.com.br")));
             row.insert("telefone".to_owned(), json!("+55 11 98765-4321"));
@@ -58,12 +58,12 @@ fn objects(lines: &str) -> Vec<Value> {
 async fn every_format_holds_the_same_rows_and_none_what_a_spreadsheet_computes() {
     let names = ["=HYPERLINK(\"http://x\")", "Ana;\n\"Bia\", o\tque", "João 日本"];
     let place = Place::with(&names).await;
-    let mut by_name: Vec<Value> = objects(&place.told(&["sql", NAMES, "--format", "json"]).await);
+    let by_name: Vec<Value> = objects(&place.told(&["sql", NAMES, "--format", "json"]).await);
     let sorted = |mut values: Vec<String>| {
         values.sort();
         values
     };
-    let found = by_name.iter_mut().map(|row| row["nome"].as_str().expect("a name").to_owned()).collect();
+    let found = by_name.iter().map(|row| row["nome"].as_str().expect("a name").to_owned()).collect();
     assert_eq!(sorted(found), sorted(names.map(str::to_owned).to_vec()));
     assert!(by_name[0]["score_qualificacao"].is_number(), "{:?}", by_name[0]);
 

@@ -1,14 +1,16 @@
 //! Queries, counts, sorting and paging.
 
+use chrono::DateTime;
 use serde_json::{Value, json};
-use sluice::index::{IndexName, SearchError, Sort};
+use sluice::domain::Event;
+use sluice::index::{Index, IndexName, SearchError, SearchRequest, Sort};
 
 use super::{documents, id};
 use crate::support::{
     elasticsearch::Corner,
     events::{applied, lead, manual},
     indices::{Embedded, IndexBench, entities, request, search},
-    on_each_adapter,
+    on_each_adapter, table,
 };
 
 on_each_adapter! {
@@ -239,6 +241,19 @@ async fn days_are_those_of_the_zone_and_what_has_no_value_is_counted<B: IndexBen
     }
 }
 
+/// Times and ids of every document that a search finds, as its end and its total agree on.
+async fn scanned(index: &dyn Index, request: &SearchRequest) -> Vec<(String, String)> {
+    let mut found = index.scan(request).await.expect("a scan");
+    let mut scanned = Vec::new();
+    while let Some(document) = found.documents.next().await.expect("a document") {
+        let document: Value = serde_json::from_str(&document).expect("JSON");
+        let id = document["id"].as_str().expect("an id").to_owned();
+        scanned.push((document["timestamp"].to_string(), id));
+    }
+    assert_eq!(scanned.len() as u64, found.total);
+    scanned
+}
+
 async fn hits_are_sorted_and_paged_without_gap_or_repeat<B: IndexBench>() {
     let bench = B::new();
     let index = bench.prepared().await;
@@ -266,7 +281,25 @@ async fn hits_are_sorted_and_paged_without_gap_or_repeat<B: IndexBench>() {
             Sort::Newest => assert!(seen.is_sorted_by(|a, b| a.0 > b.0 || (a.0 == b.0 && a.1 < b.1))),
             Sort::Relevance => {}
         }
+        // What is scanned is the same, whole and in order.
+        let mut scanned = scanned(&*index, &asked).await;
+        match sort {
+            Sort::Oldest => assert!(scanned.is_sorted_by_key(|(time, _)| time.clone())),
+            _ => assert!(scanned.is_sorted_by(|a, b| a.0 >= b.0)),
+        }
+        scanned.sort();
+        assert_eq!(scanned, sorted);
     }
+    // What was removed is in no scan either, whatever is asked for.
+    let there = lead(300, id(2000), 1, json!({"nome": "Ana"}));
+    let mut gone = there.clone();
+    gone.position.offset = 301;
+    gone.event = Event::removal(table("leads"), &id(2000).to_string(), id(2001), DateTime::UNIX_EPOCH, 2);
+    applied(&*index, vec![there]).await;
+    applied(&*index, vec![gone]).await;
+    index.make_visible().await.expect("visible");
+    let everything = SearchRequest { query: None, ..request(entities("leads"), "") };
+    assert_eq!(scanned(&*index, &everything).await.len(), 95);
     // The rare word decides.
     let named =
         vec![lead(200, id(1), 1, json!({"nome": "Zuleica"})), lead(201, id(2), 9, json!({"nome": "Ana"}))];

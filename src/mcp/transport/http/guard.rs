@@ -30,6 +30,7 @@ use crate::{
     config::HttpSettings,
     mcp::{
         Access,
+        export::PublicBase,
         principal::{Principal, canonical},
     },
 };
@@ -62,6 +63,7 @@ pub(super) struct Guard {
     settings: HttpSettings,
     authenticator: Authenticator,
     limiter: Option<DefaultKeyedRateLimiter<Principal>>,
+    base: Option<PublicBase>,
 }
 
 /// Why a request was turned away.
@@ -87,7 +89,8 @@ impl Guard {
             let burst = rate.saturating_mul(BURST_SECONDS);
             DefaultKeyedRateLimiter::hashmap(Quota::per_second(rate).allow_burst(burst))
         });
-        Self { settings: settings.clone(), authenticator: Authenticator::new(settings), limiter }
+        let base = settings.public_url.as_ref().map(|url| PublicBase(url.base().into()));
+        Self { settings: settings.clone(), authenticator: Authenticator::new(settings), limiter, base }
     }
 
     /// The sender and its rights; counts the request, let through or not.
@@ -241,6 +244,9 @@ pub(super) async fn name(
 
 /// A path that can be logged. People paste tokens into the strangest places.
 fn known_path(path: &str) -> &'static str {
+    if path.contains("/exports/") {
+        return "/exports";
+    }
     PATHS.into_iter().find(|known| path.ends_with(known)).unwrap_or("another")
 }
 
@@ -277,6 +283,9 @@ pub(super) async fn admit(
         Ok(at_work) => at_work,
         Err(error) => return Refusal::from(error).into_response(),
     };
+    if let Some(base) = &guard.base {
+        request.extensions_mut().insert(base.clone());
+    }
     request.extensions_mut().insert(principal);
     request.extensions_mut().insert(access);
     until_sent(next.run(request).await, at_work)

@@ -1,6 +1,6 @@
 //! MCP over HTTP: `/mcp` speaks streamable HTTP, the stateless revision and those with sessions; `/sse` and `/messages`
-//! speak its predecessor; `/healthz`, `/readyz` and `/metrics` answer machinery;
-//! `/` is a page for people, which asks `/mcp` and `/lag`.
+//! speak its predecessor; `/exports/{id}` gives files that clients had made; `/healthz`, `/readyz` and
+//! `/metrics` answer machinery; `/` is a page for people, which asks `/mcp` and `/lag`.
 //!
 //! The connection itself is plain: whoever serves other machines puts a proxy in front that speaks TLS.
 
@@ -9,6 +9,7 @@ mod authenticator;
 mod batch;
 mod body;
 mod connections;
+mod exports;
 mod guard;
 mod in_flight;
 mod lag;
@@ -42,6 +43,7 @@ pub(in crate::mcp) use request_id::RequestId;
 use self::{
     body::BodyLimits,
     connections::Connections,
+    exports::Downloads,
     guard::{Guard, refusal},
     listener::{Listener, allow_files},
     probes::Probes,
@@ -49,7 +51,7 @@ use self::{
     sse::Streams,
     streamable::Streamable,
 };
-use super::super::quota::Quota;
+use super::super::{Reveals, quota::Quota};
 use crate::{
     config::{HttpSettings, PublicUrl},
     engine::Engine,
@@ -78,7 +80,7 @@ struct Shutdown {
 ///
 /// # Errors
 /// When the address can't be served.
-pub async fn serve<H: ServerHandler + Clone>(
+pub async fn serve<H: ServerHandler + Reveals + Clone>(
     engine: Arc<Engine>,
     server: H,
     settings: &HttpSettings,
@@ -112,7 +114,7 @@ pub async fn serve<H: ServerHandler + Clone>(
     listening.await.map_err(io::Error::other)
 }
 
-fn router<H: ServerHandler + Clone>(
+fn router<H: ServerHandler + Reveals + Clone>(
     engine: Arc<Engine>,
     server: H,
     settings: &HttpSettings,
@@ -128,6 +130,7 @@ fn router<H: ServerHandler + Clone>(
     let body = BodyLimits { bytes: limits.body_bytes, time: limits.io_timeout };
     let streamable =
         Streamable::new(&server, sessions.clone(), calls.clone(), body, unanswered.clone(), closing);
+    let downloads = Downloads { engine: engine.clone(), reveals: Box::new(server.clone()) };
     let made: sse::Server = Box::new(move || server.clone().into_dyn());
     let streams = Arc::new(Streams::new(made, settings, calls, shutdown));
     let probes = Arc::new(Probes {
@@ -143,6 +146,7 @@ fn router<H: ServerHandler + Clone>(
         .route("/mcp", any(streamable::serve::<H>).with_state(Arc::new(streamable)))
         .route("/sse", get(sse::stream).with_state(streams.clone()))
         .route("/messages", post(sse::message).with_state(streams))
+        .route("/exports/{id}", get(exports::download).with_state(Arc::new(downloads)))
         .route("/metrics", get(probes::metrics).with_state(probes.clone()))
         .route("/lag", get(lag::lag).with_state(history))
         .route_layer(middleware::from_fn_with_state(guard.clone(), guard::admit))

@@ -5,7 +5,8 @@ use rusqlite::{
     Batch, Column, Connection, Error, Row, Statement, fallible_iterator::FallibleIterator, ffi,
     types::ValueRef,
 };
-use serde_json::{Number, Value};
+use serde_json::{Number, Value, value::RawValue};
+use tokio::sync::oneshot;
 
 use super::{
     Deadline, PART,
@@ -14,22 +15,26 @@ use super::{
 use crate::{
     domain::{Catalog, json::to_value},
     fault::Fault,
-    store::{QueryAnswer, QueryColumn, QueryLimits, refused_statement, sqlite::rows::declared},
+    store::{
+        QueryAnswer, QueryColumn, QueryLimits, StreamedValue, refused_statement, sqlite::rows::declared,
+    },
+    streaming::Sending,
 };
 
 /// As many as in Postgres.
 const MAX_COLUMNS: usize = 100;
 
-pub(super) fn answer(
-    connection: &Connection,
+/// The statement, ready to run, and the columns of its answer.
+fn prepared<'c>(
+    connection: &'c Connection,
     catalog: Catalog,
     translated: &Translated<'_>,
     limits: &QueryLimits,
     deadline: &Deadline,
-) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
+) -> rusqlite::Result<Result<(Statement<'c>, Vec<QueryColumn>), Fault>> {
     let refused = |problem: String| Ok(Err(refused_statement(PART, catalog, problem)));
     let mut statements = Batch::new(connection, &translated.sql);
-    let Some(mut statement) = statements.next()? else { return refused("it is empty".to_owned()) };
+    let Some(statement) = statements.next()? else { return refused("it is empty".to_owned()) };
     // Reading on also shows a second statement that is wrong.
     if !matches!(statements.next(), Ok(None)) {
         return refused("there is more than one statement".to_owned());
@@ -44,18 +49,41 @@ pub(super) fn answer(
         return refused(format!("it has {} columns; select {MAX_COLUMNS} at most", statement.column_count()));
     }
     let columns = columns(&statement, &translated.kinds);
-    let mut bytes: usize = columns.iter().map(|column| column.name.len()).sum();
-    if bytes > limits.bytes {
+    if size_of_names(&columns) > limits.bytes {
         return refused("the names of its columns are too long; give them short ones".to_owned());
     }
     // An interruption while it was prepared is forgotten when it begins to run.
     if deadline.is_over() {
-        return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None));
+        return Err(interrupted());
     }
+    Ok(Ok((statement, columns)))
+}
+
+fn size_of_names(columns: &[QueryColumn]) -> usize {
+    columns.iter().map(|column| column.name.len()).sum()
+}
+
+fn interrupted() -> Error {
+    Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None)
+}
+
+pub(super) fn answer(
+    connection: &Connection,
+    catalog: Catalog,
+    translated: &Translated<'_>,
+    limits: &QueryLimits,
+    deadline: &Deadline,
+) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
+    let (mut statement, columns) = match prepared(connection, catalog, translated, limits, deadline)? {
+        Ok(prepared) => prepared,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let mut bytes = size_of_names(&columns);
     let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: false, warning: None };
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let Some(values) = values(row, &answer.columns, limits, limits.bytes - bytes)? else {
+        let value = |(i, column)| value(row, i, column, limits.verbatim);
+        let Some(values) = values(row, &answer.columns, limits.bytes - bytes, value)? else {
             answer.truncated = true;
             break;
         };
@@ -69,13 +97,45 @@ pub(super) fn answer(
     Ok(Ok(answer))
 }
 
-/// The row's values, or none if they can't fit; nothing is copied then.
-fn values(
-    row: &Row<'_>,
-    columns: &[QueryColumn],
+/// Tells the columns, then sends every row. Each row may take as long as an answer may.
+pub(super) fn stream(
+    connection: &Connection,
+    catalog: Catalog,
+    translated: &Translated<'_>,
     limits: &QueryLimits,
+    deadline: &Deadline,
+    begun: oneshot::Sender<Vec<QueryColumn>>,
+    sending: &mut Sending<Vec<StreamedValue>>,
+) -> rusqlite::Result<Result<(), Fault>> {
+    let (mut statement, columns) = match prepared(connection, catalog, translated, limits, deadline)? {
+        Ok(prepared) => prepared,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    if begun.send(columns.clone()).is_err() {
+        return Err(interrupted());
+    }
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let Some(values) = values(row, &columns, limits.bytes, |(i, column)| streamed(row, i, column))?
+        else {
+            let problem = format!("a row is larger than {} bytes; select fewer columns", limits.bytes);
+            return Ok(Err(refused_statement(PART, catalog, problem)));
+        };
+        if sending.send_blocking(values).is_err() {
+            return Err(interrupted());
+        }
+        deadline.begin_anew(limits.timeout);
+    }
+    Ok(Ok(()))
+}
+
+/// The row's values, or none if they can't fit; nothing is copied then.
+fn values<'a, T>(
+    row: &Row<'_>,
+    columns: &'a [QueryColumn],
     room: usize,
-) -> rusqlite::Result<Option<Vec<Value>>> {
+    value: impl Fn((usize, &'a QueryColumn)) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<Vec<T>>> {
     let mut bytes = 0;
     for i in 0..columns.len() {
         bytes += match row.get_ref(i)? {
@@ -86,7 +146,6 @@ fn values(
     if bytes > room {
         return Ok(None);
     }
-    let value = |(i, column)| value(row, i, column, limits.verbatim);
     columns.iter().enumerate().map(value).collect::<Result<_, _>>().map(Some)
 }
 
@@ -128,4 +187,18 @@ fn value(row: &Row<'_>, i: usize, column: &QueryColumn, verbatim: bool) -> rusql
         }
         ValueRef::Blob(bytes) => Value::String(STANDARD.encode(bytes)),
     })
+}
+
+/// A value, and what the row has of it.
+fn streamed(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<StreamedValue> {
+    let shown = value(row, i, column, false)?;
+    let exact = match row.get_ref(i)? {
+        ValueRef::Text(text) if matches!(shown, Value::Array(_) | Value::Object(_)) => {
+            // On one line: a text of JSON has line breaks only between its parts.
+            let text = String::from_utf8_lossy(text).replace(['\n', '\r'], " ");
+            serde_json::from_str::<&RawValue>(&text).is_ok().then_some(text)
+        }
+        _ => None,
+    };
+    Ok(StreamedValue { shown, exact })
 }

@@ -16,7 +16,7 @@ mod to_char;
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -37,9 +37,10 @@ use crate::{
     fault::{Fault, FaultKind},
     next_step::NextStep,
     store::{
-        QueryAnswer, QueryLimits, readable, refused_statement, slow_statement,
+        QueryAnswer, QueryLimits, StreamedRows, readable, refused_statement, slow_statement,
         tables::{Column, StoreTable, tables},
     },
+    streaming,
 };
 
 /// Questions that run at the same time.
@@ -98,6 +99,67 @@ impl QueryRunner {
     }
 
     pub(super) async fn query(&self, sql: &str, limits: QueryLimits) -> Result<QueryAnswer, Fault> {
+        let (sent, mut answer) = oneshot::channel();
+        let running = self
+            .run(sql, limits, move |question, db, opened| {
+                let answered = question.ask(db, opened, |connection, translated| {
+                    answer::answer(
+                        connection,
+                        question.catalog,
+                        translated,
+                        &question.limits,
+                        &question.deadline,
+                    )
+                });
+                let _ = sent.send(answered);
+            })
+            .await?;
+        if let Ok(answered) = timeout(limits.timeout, &mut answer).await {
+            return answered.unwrap_or_else(|_| Err(broken()));
+        }
+        drop(running);
+        match timeout(GRACE, answer).await {
+            Ok(answered) => answered.unwrap_or_else(|_| Err(broken())),
+            Err(_) => Err(slow_statement(PART, &limits)),
+        }
+    }
+
+    pub(super) async fn stream(&self, sql: &str, limits: QueryLimits) -> Result<StreamedRows, Fault> {
+        let (begun, columns) = oneshot::channel();
+        let (mut sending, mut rows) = streaming::stream(PART);
+        let running = self
+            .run(sql, limits, move |question, db, opened| {
+                let outcome = question.ask(db, opened, |connection, translated| {
+                    answer::stream(
+                        connection,
+                        question.catalog,
+                        translated,
+                        &question.limits,
+                        &question.deadline,
+                        begun,
+                        &mut sending,
+                    )
+                });
+                sending.finish_blocking(outcome);
+            })
+            .await?;
+        match timeout(limits.timeout, columns).await {
+            Ok(Ok(columns)) => {
+                Ok(StreamedRows { columns, warning: None, rows: rows.guarded(Mutex::new(running)) })
+            }
+            // It ended before it began.
+            Ok(Err(_)) => Err(rows.next().await.err().unwrap_or_else(broken)),
+            Err(_) => Err(slow_statement(PART, &limits)),
+        }
+    }
+
+    /// Runs a question in a thread of its own.
+    async fn run(
+        &self,
+        sql: &str,
+        limits: QueryLimits,
+        work: impl FnOnce(&Question, &EmbeddedDb, oneshot::Sender<InterruptHandle>) + Send + 'static,
+    ) -> Result<Running, Fault> {
         let slot = self.slot(&limits).await?;
         let deadline = Deadline::new(limits.timeout, self.db.pressure());
         let question = Question {
@@ -107,29 +169,19 @@ impl QueryRunner {
             readable: self.readable.clone(),
             deadline: deadline.clone(),
         };
-        let (db, (opened, handle), (sent, mut answer)) =
-            (self.db.clone(), oneshot::channel(), oneshot::channel());
+        let (db, (opened, handle)) = (self.db.clone(), oneshot::channel());
         // Not one of the runtime's threads: those hold up the end of the process.
         thread::Builder::new()
             .name("sql".to_owned())
             .stack_size(STACK)
             .spawn(move || {
-                let answered = question.ask(&db, opened);
+                work(&question, &db, opened);
                 drop(slot);
-                let _ = sent.send(answered);
             })
             .map_err(|error| {
                 Fault::transient(PART, format!("sql: no thread for it: {error}"), "try again")
             })?;
-        let running = Running { deadline, handle };
-        if let Ok(answered) = timeout(limits.timeout, &mut answer).await {
-            return answered.unwrap_or_else(|_| Err(broken()));
-        }
-        drop(running);
-        match timeout(GRACE, answer).await {
-            Ok(answered) => answered.unwrap_or_else(|_| Err(broken())),
-            Err(_) => Err(slow_statement(PART, &limits)),
-        }
+        Ok(Running { deadline, handle })
     }
 
     /// A place among those that run. Several short questions at once are answered one after the other; behind long
@@ -149,7 +201,7 @@ impl QueryRunner {
 /// When a question must have ended, or that it must end now: nobody waits for it any more, or its memory is needed.
 #[derive(Clone)]
 struct Deadline {
-    at: Instant,
+    at: Arc<Mutex<Instant>>,
     given_up: Arc<AtomicBool>,
     pressure: Arc<MemoryPressure>,
     /// How often memory had been asked back when the question came.
@@ -159,11 +211,25 @@ struct Deadline {
 impl Deadline {
     fn new(timeout: Duration, pressure: Arc<MemoryPressure>) -> Self {
         let asked_before = pressure.asked();
-        Self { at: Instant::now() + timeout, given_up: Arc::default(), pressure, asked_before }
+        Self {
+            at: Arc::new(Mutex::new(Instant::now() + timeout)),
+            given_up: Arc::default(),
+            pressure,
+            asked_before,
+        }
     }
 
     fn is_over(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed) || self.memory_is_needed() || Instant::now() > self.at
+        self.given_up.load(Ordering::Relaxed) || self.memory_is_needed() || Instant::now() > *self.lock()
+    }
+
+    /// What has run so far was a step of something longer.
+    fn begin_anew(&self, timeout: Duration) {
+        *self.lock() = Instant::now() + timeout;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Instant> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn memory_is_needed(&self) -> bool {
@@ -196,7 +262,13 @@ struct Question {
 }
 
 impl Question {
-    fn ask(self, db: &EmbeddedDb, opened: oneshot::Sender<InterruptHandle>) -> Result<QueryAnswer, Fault> {
+    /// The inner error of `then` is one of the statement's, the outer one is SQLite's.
+    fn ask<T>(
+        &self,
+        db: &EmbeddedDb,
+        opened: oneshot::Sender<InterruptHandle>,
+        then: impl FnOnce(&Connection, &Translated<'_>) -> rusqlite::Result<Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         if self.sql.len() > guard::MAX_STATEMENT {
             return Err(refused_statement(
                 PART,
@@ -215,19 +287,10 @@ impl Question {
         };
         let answered = db.reader().and_then(|mut connection| {
             let _ = opened.send(connection.get_interrupt_handle());
-            self.answer(&mut connection, &translated)
+            guard::restrict(&mut connection, &self.readable, self.deadline.clone())?;
+            then(&connection, &translated)
         });
         answered.unwrap_or_else(|error| Err(self.fault(&error)))
-    }
-
-    /// The inner error is one of the statement's, the outer one is SQLite's.
-    fn answer(
-        &self,
-        connection: &mut Connection,
-        translated: &Translated<'_>,
-    ) -> rusqlite::Result<Result<QueryAnswer, Fault>> {
-        guard::restrict(connection, &self.readable, self.deadline.clone())?;
-        answer::answer(connection, self.catalog, translated, &self.limits, &self.deadline)
     }
 
     /// What went wrong, without a value: SQLite's own words name the statement's parts and the tables' columns.

@@ -72,8 +72,11 @@ families! {
     OPEN_FILES = gauge("process_open_fds", "", "Open file descriptors of this process (Linux)");
 }
 
+type OfDrain = fn(&DrainReport) -> u64;
+type OfTable = fn(&TableStatus) -> Option<i64>;
+
 /// What the drains of this process count since it began.
-pub(super) static COUNTERS: [(Family, fn(&DrainReport) -> u64); 9] = [
+pub(super) static COUNTERS: [(Family, OfDrain); 9] = [
     (counter("sluice_drain_inserted_total", "sink", "Events applied that were not there before"), |drain| {
         drain.inserted
     }),
@@ -106,7 +109,7 @@ pub(super) static COUNTERS: [(Family, fn(&DrainReport) -> u64); 9] = [
 ];
 
 /// What is told of each table, where it is known.
-pub(super) static OF_TABLES: [(Family, fn(&TableStatus) -> Option<i64>); 7] = [
+pub(super) static OF_TABLES: [(Family, OfTable); 7] = [
     (gauge("sluice_table_source_rows", "table", "Rows at the source, as they were counted last"), |table| {
         whole(table.source)
     }),

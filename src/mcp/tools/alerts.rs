@@ -1,0 +1,169 @@
+//! Tools that tell webhooks of what happens.
+
+use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::operate::operator;
+use crate::{
+    domain::{Compare, TableName},
+    engine::{AlertRequest, AlertStatus, Alerts, Trial},
+    fault::Fault,
+    index::{IndexName, ValueCounts},
+    mcp::{
+        SluiceServer,
+        answer::{Answer, ToolError, arguments},
+        schema,
+    },
+    source::Condition,
+    store::{AlertFired, AlertRule},
+};
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum When {
+    Row,
+    Lag,
+    Late,
+    DeadLetters,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateAlertArgs {
+    name: String,
+    /// row: one arrives, or comes to meet where; late: a sync or reconciliation late or failed.
+    when: When,
+    /// A webhook of list_alerts.
+    #[serde(default)]
+    target: Option<String>,
+    /// Default leads.
+    #[serde(default)]
+    table: Option<String>,
+    #[serde(default)]
+    r#where: Vec<String>,
+    /// Records of lag (1000), or letters (0).
+    #[serde(default)]
+    above: Option<u64>,
+    #[serde(default)]
+    minutes: Option<u32>,
+    /// Only tell what last week would have fired.
+    #[serde(default)]
+    r#try: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DeleteAlertArgs {
+    name: String,
+}
+
+/// What became of a request.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AlertAnswer {
+    /// created or tried.
+    outcome: &'static str,
+    trial: Option<Trial>,
+    /// Values there are, where nobody has one that a filter asks for: check the spelling.
+    existing: Vec<ValueCounts>,
+}
+
+/// What became of an alert.
+#[derive(Debug, Serialize, JsonSchema)]
+struct DeleteAnswer {
+    /// There was one.
+    deleted: bool,
+}
+
+/// Every alert.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::mcp) struct AlertList {
+    alerts: Vec<AlertStatus>,
+    /// The newest first.
+    recent: Vec<AlertFired>,
+    /// The webhooks an operator named.
+    targets: Vec<String>,
+}
+
+/// Every alert, and what was told last.
+///
+/// # Errors
+/// When the store can't be reached.
+pub(in crate::mcp) async fn listed(alerts: &Alerts) -> Result<AlertList, Fault> {
+    let (listed, recent) = tokio::try_join!(alerts.list(), alerts.recent())?;
+    Ok(AlertList { alerts: listed, recent, targets: alerts.targets().to_vec() })
+}
+
+#[tool_router(router = alert_tools, vis = "pub(in crate::mcp)")]
+impl SluiceServer {
+    #[tool(
+        title = "Create an alert",
+        description = "Tells a webhook once of each row, or of each episode and its end; never of the past. Example: {\"name\": \"hot\", \"when\": \"row\", \"where\": [\"score_qualificacao>=80\"]}",
+        input_schema = schema::input::<CreateAlertArgs>(),
+        output_schema = schema::output::<AlertAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
+    )]
+    async fn create_alert(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<AlertAnswer>, ToolError> {
+        let CreateAlertArgs { name, when, target, table, r#where, above, minutes, r#try } = arguments(given)?;
+        let conditions = r#where.iter().map(|text| {
+            Condition::parse(text).ok_or_else(|| {
+                ToolError::argument(
+                    "where",
+                    format!("{text}: write a column, one of = != > >= < <= and a value"),
+                )
+            })
+        });
+        let conditions: Vec<Condition> = conditions.collect::<Result<_, _>>()?;
+        let is_row = matches!(when, When::Row);
+        if !is_row && (table.is_some() || !conditions.is_empty()) {
+            return Err(ToolError::argument("when", "table and where are for row alone; leave them out"));
+        }
+        let table = TableName(table.unwrap_or_else(|| "leads".to_owned()));
+        let rule = match when {
+            When::Row => AlertRule::Row { table: table.clone(), conditions: conditions.clone() },
+            When::Lag => AlertRule::Lag { records: above.unwrap_or(1_000), minutes: minutes.unwrap_or(5) },
+            When::Late => AlertRule::Late { minutes: minutes.unwrap_or(0) },
+            When::DeadLetters => AlertRule::DeadLetters { above: above.unwrap_or(0) },
+        };
+        let request = AlertRequest { name, target, rule };
+        let (outcome, trial) = if r#try {
+            ("tried", Some(self.engine.alerts.trial(&request).await?))
+        } else {
+            self.engine.alerts.create(request, &operator(&context)).await?;
+            ("created", None)
+        };
+        let wanted = conditions.iter().filter(|condition| condition.compare == Compare::Eq);
+        let wanted: Vec<_> = wanted.map(|one| (one.column.as_str(), one.value.as_str())).collect();
+        let existing = match self.engine.catalog.get(&table.0).filter(|_| !wanted.is_empty()) {
+            Some(table) => self.existing(IndexName::Entities(table), &wanted).await,
+            None => Vec::new(),
+        };
+        Ok(Answer(AlertAnswer { outcome, trial, existing }))
+    }
+
+    #[tool(
+        title = "List alerts",
+        description = "Alerts, whether they get through, what they told last, and the webhooks.",
+        output_schema = schema::output::<AlertList>(),
+        annotations(read_only_hint = true, open_world_hint = false)
+    )]
+    async fn list_alerts(&self) -> Result<Answer<AlertList>, ToolError> {
+        Ok(Answer(listed(&self.engine.alerts).await?))
+    }
+
+    #[tool(
+        title = "Delete an alert",
+        description = "What it has not sent yet is never sent.",
+        input_schema = schema::input::<DeleteAlertArgs>(),
+        output_schema = schema::output::<DeleteAnswer>(),
+        annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn delete_alert(&self, given: JsonObject) -> Result<Answer<DeleteAnswer>, ToolError> {
+        let DeleteAlertArgs { name } = arguments(given)?;
+        Ok(Answer(DeleteAnswer { deleted: self.engine.alerts.delete(&name).await? }))
+    }
+}
