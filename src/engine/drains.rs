@@ -142,8 +142,11 @@ impl Drains {
         self.lag_as_it_is().await
     }
 
-    /// As [`Drains::lag`], of topics and tables that may not be there: doctor creates neither.
-    pub(super) async fn lag_as_it_is(&self) -> Result<Vec<SinkLag>, Fault> {
+    /// As [`Drains::lag`], of topics and tables that may not be there: this creates neither.
+    ///
+    /// # Errors
+    /// When the log or a sink can't be reached, or has nothing yet.
+    pub async fn lag_as_it_is(&self) -> Result<Vec<SinkLag>, Fault> {
         let extents = self.shared.log.extents().await?;
         try_join_all(self.shared.sinks.iter().map(|sink| self.lag_into(&**sink, &extents))).await
     }

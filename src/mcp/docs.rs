@@ -7,7 +7,7 @@ use rmcp::model::{JsonObject, Tool};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{compact::referred, prompts, resources, tools::GROUPS};
+use super::{compact::referred, page, prompts, resources, tools::GROUPS};
 
 const INTRODUCTION: &str = include_str!("../../docs/mcp/introduction.md");
 const EXAMPLES: &str = include_str!("../../docs/mcp/examples.json");
@@ -195,10 +195,11 @@ fn kind(schema: &JsonObject, definitions: Option<&JsonObject>) -> String {
 
 fn describe_resources(text: &mut String) {
     text.push_str(
-        "\n## Resources\n\nAll are JSON. `resources/subscribe`, or `subscriptions/listen` in 2026-07-28, tells of changes.\n\n\
+        "\n## Resources\n\nAll but the App, which is HTML, are JSON. `resources/subscribe`, or `subscriptions/listen` in 2026-07-28, tells of changes.\n\n\
          | resource | holds |\n|---|---|\n",
     );
-    for resource in resources::list(crate::domain::Catalog::built_in()) {
+    let listed = resources::list(crate::domain::Catalog::built_in());
+    for resource in listed.into_iter().chain([page::resource()]) {
         let _ = writeln!(text, "| `{}` | {} |", resource.uri, resource.description.unwrap_or_default());
     }
     for template in resources::templates(crate::domain::Catalog::built_in()) {

@@ -14,6 +14,7 @@ mod logs;
 mod next_step;
 mod offer;
 mod output;
+mod page;
 mod principal;
 mod prompts;
 mod quota;

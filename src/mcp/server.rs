@@ -24,6 +24,7 @@ use super::{
     export, logs,
     offer::Toolbox,
     output::{Masking, Outgoing},
+    page,
     principal::Principal,
     prompts,
     quota::Share,
@@ -161,7 +162,10 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = self.toolbox.list(Access::of(&context.extensions));
+        let mut tools = self.toolbox.list(Access::of(&context.extensions));
+        if page::is_shown_by(&context) {
+            page::tie(&mut tools);
+        }
         Ok(kept!(ListToolsResult::with_all_items(tools), context))
     }
 
@@ -244,7 +248,11 @@ impl ServerHandler for SluiceServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Ok(kept!(ListResourcesResult::with_all_items(resources::list(self.engine.catalog)), context))
+        let mut resources = resources::list(self.engine.catalog);
+        if page::is_shown_by(&context) {
+            resources.push(page::resource());
+        }
+        Ok(kept!(ListResourcesResult::with_all_items(resources), context))
     }
 
     async fn list_resource_templates(

@@ -60,18 +60,20 @@ impl HttpSettings {
         );
         let public_url = PublicUrl::read(read);
         allowed_hosts.extend(public_url.as_ref().and_then(|url| HostPattern::parse(&url.host())));
+        let mut allowed_origins = patterns(
+            read,
+            "SLUICE_HTTP_ALLOWED_ORIGINS",
+            &origins,
+            "https://app.example.com or http://intranet:*",
+            OriginPattern::parse,
+        );
+        allowed_origins.extend(public_url.as_ref().and_then(|url| OriginPattern::parse(&url.origin())));
         Self {
             address,
             tokens: tokens::read(read),
             clients_token_is_set: read.other_is_set(tokens::CLIENTS_TOKEN),
             allowed_hosts,
-            allowed_origins: patterns(
-                read,
-                "SLUICE_HTTP_ALLOWED_ORIGINS",
-                &origins,
-                "https://app.example.com or http://intranet:*",
-                OriginPattern::parse,
-            ),
+            allowed_origins,
             pages_may_write: read.flag("SLUICE_HTTP_PAGES_MAY_WRITE", false),
             public_url,
             limits: HttpLimits::read(read),

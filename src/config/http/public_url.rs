@@ -68,6 +68,11 @@ impl PublicUrl {
         }
     }
 
+    /// The site whose pages are the server's own.
+    pub fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+
     /// The name, and the port where it is not the scheme's own, that a proxy may hand on as `Host`.
     pub fn host(&self) -> String {
         let host = self.url.host().map(|host: Host<&str>| host.to_string()).unwrap_or_default();

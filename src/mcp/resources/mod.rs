@@ -17,6 +17,7 @@ use super::{
     access::Access,
     entity::EntityAnswer,
     next_step::worded,
+    page,
     tools::{alerts, dead_letters},
 };
 use crate::{
@@ -74,6 +75,9 @@ impl SluiceServer {
         uri: &Uri,
         access: Access,
     ) -> Result<ReadResourceResult, ErrorData> {
+        if matches!(uri, Uri::App) {
+            return Ok(page::content(self.engine.language));
+        }
         let content = self.content(uri, access).await?;
         let mut content = content.ok_or_else(|| {
             ErrorData::resource_not_found(format!("{address} does not exist"), Some(json!({"uri": address})))
@@ -90,6 +94,7 @@ impl SluiceServer {
 
     async fn content(&self, uri: &Uri, access: Access) -> Result<Option<Value>, ErrorData> {
         match uri {
+            Uri::App => Ok(None),
             Uri::Status => as_json(&self.engine.inspection.status().await.worded(worded)).map(Some),
             Uri::Alerts => match alerts::listed(&self.engine.alerts).await {
                 Ok(listed) => as_json(&listed).map(Some),

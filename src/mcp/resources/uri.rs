@@ -6,7 +6,10 @@ use crate::{
     domain::{Catalog, KeyKind, Table},
     engine::parse_letter_id,
     log::Position,
-    mcp::tools::{GROUPS, Group},
+    mcp::{
+        page,
+        tools::{GROUPS, Group},
+    },
     store::readable,
 };
 
@@ -38,6 +41,8 @@ pub(in crate::mcp) const TEMPLATES: &[(&str, &str, &str)] = &[
 #[derive(Clone)]
 pub(in crate::mcp) enum Uri {
     Status,
+    /// The view that clients show.
+    App,
     Alerts,
     /// A table of the store.
     Schema(&'static str),
@@ -52,6 +57,9 @@ impl Uri {
     /// # Errors
     /// When there is no resource of that address; says which there are.
     pub(in crate::mcp) fn parse(catalog: Catalog, address: &str) -> Result<Self, ErrorData> {
+        if address == page::APP {
+            return Ok(Self::App);
+        }
         let path = address.strip_prefix("sluice://").unwrap_or_default();
         let found = match path.split_once('/') {
             None if path == "status" => Some(Self::Status),
@@ -93,7 +101,7 @@ impl Uri {
 impl Uri {
     /// Changes only with the program.
     pub(in crate::mcp) fn is_fixed(&self) -> bool {
-        matches!(self, Self::Schema(_) | Self::Tools(_) | Self::Export(..))
+        matches!(self, Self::App | Self::Schema(_) | Self::Tools(_) | Self::Export(..))
     }
 }
 

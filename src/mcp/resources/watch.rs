@@ -144,7 +144,7 @@ impl Watches {
                 let letter = self.engine.letters.get(*at).await.ok()?;
                 letter.map(|letter| letter.state() as u8).hash(&mut hasher);
             }
-            Uri::Schema(_) | Uri::Tools(_) | Uri::Export(..) => return None,
+            Uri::App | Uri::Schema(_) | Uri::Tools(_) | Uri::Export(..) => return None,
         }
         Some(hasher.finish())
     }

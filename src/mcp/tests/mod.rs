@@ -1,5 +1,6 @@
 //! The server as a client meets it, in one process: embedded parts, and an index that nobody serves.
 
+mod app;
 mod asking;
 mod facts;
 mod masking;

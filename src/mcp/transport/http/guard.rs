@@ -133,7 +133,12 @@ impl Guard {
             return Err(Refusal::Host);
         }
         match text(header::ORIGIN) {
-            Some(origin) if self.allows_origin(origin) => Ok(()),
+            Some(origin)
+                if self.allows_origin(origin)
+                    || text(header::HOST).is_some_and(|host| is_at(origin, host)) =>
+            {
+                Ok(())
+            }
             Some(_) => Err(Refusal::Origin),
             // A page need not say where it comes from to make a browser send a GET.
             None => match text(SEC_FETCH_SITE) {
@@ -150,6 +155,12 @@ impl Guard {
     pub(super) fn allows_origin(&self, origin: &str) -> bool {
         self.settings.allowed_origins.iter().any(|allowed| allowed.matches(origin))
     }
+}
+
+/// Whether an origin is the very host that a request is addressed to: the server's own page.
+fn is_at(origin: &str, host: &str) -> bool {
+    let (scheme, authority) = origin.split_once("://").unwrap_or_default();
+    ["http", "https"].contains(&scheme) && authority.eq_ignore_ascii_case(host)
 }
 
 impl IntoResponse for Refusal {

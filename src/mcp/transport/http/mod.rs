@@ -1,6 +1,6 @@
 //! MCP over HTTP: `/mcp` speaks streamable HTTP, the stateless revision and those with sessions; `/sse` and `/messages`
 //! speak its predecessor; `/exports/{id}` gives files that clients had made; `/healthz`, `/readyz` and
-//! `/metrics` answer machinery.
+//! `/metrics` answer machinery; `/` is a page for people, which asks `/mcp` and `/lag`.
 //!
 //! The connection itself is plain: whoever serves other machines puts a proxy in front that speaks TLS.
 
@@ -12,8 +12,10 @@ mod connections;
 mod exports;
 mod guard;
 mod in_flight;
+mod lag;
 mod listener;
 mod metrics;
+mod page;
 mod probes;
 mod request_id;
 mod sessions;
@@ -56,7 +58,8 @@ use crate::{
 };
 
 /// Everything that is served.
-const PATHS: [&str; 6] = ["/mcp", "/sse", "/messages", "/healthz", "/readyz", "/metrics"];
+const PATHS: [&str; 10] =
+    ["/mcp", "/sse", "/messages", "/healthz", "/readyz", "/metrics", "/lag", "/page.css", "/page.js", "/"];
 
 /// How long connections may take to close once nothing is under way on them.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -90,10 +93,12 @@ pub async fn serve<H: ServerHandler + Reveals + Clone>(
     let share = (limits.connections_per_client * possible / limits.connections).max(1);
     let connections = Connections::new(possible, share);
     let shutdown = Shutdown::default();
+    let history = Arc::<lag::History>::default();
+    tokio::spawn(lag::measure(engine.clone(), history.clone(), shutdown.asked.clone()));
     let listener = Listener {
         socket,
         connections: connections.clone(),
-        app: router(engine, server, settings, &shutdown, connections),
+        app: router(engine, server, settings, &shutdown, connections, history),
         io_timeout: limits.io_timeout,
         asked: shutdown.asked.clone(),
     };
@@ -115,8 +120,9 @@ fn router<H: ServerHandler + Reveals + Clone>(
     settings: &HttpSettings,
     shutdown: &Shutdown,
     connections: Arc<Connections>,
+    history: Arc<lag::History>,
 ) -> Router {
-    let limits = &settings.limits;
+    let (limits, language) = (&settings.limits, engine.language);
     let guard = Arc::new(Guard::new(settings));
     let Shutdown { asked, unanswered, closing } = shutdown;
     let sessions = Arc::new(Sessions::new(settings, asked.clone()));
@@ -142,6 +148,7 @@ fn router<H: ServerHandler + Reveals + Clone>(
         .route("/messages", post(sse::message).with_state(streams))
         .route("/exports/{id}", get(exports::download).with_state(Arc::new(downloads)))
         .route("/metrics", get(probes::metrics).with_state(probes.clone()))
+        .route("/lag", get(lag::lag).with_state(history))
         .route_layer(middleware::from_fn_with_state(guard.clone(), guard::admit))
         .route_layer(cors(guard.clone()))
         .route_layer(middleware::from_fn_with_state(guard, guard::check_names));
@@ -151,10 +158,13 @@ fn router<H: ServerHandler + Reveals + Clone>(
         .route("/readyz", get(probes::ready).with_state(probes))
         .merge(guarded);
     // A proxy may take away the path it serves this by, or leave it.
-    let prefix = settings.public_url.as_ref().map(PublicUrl::path).filter(|path| !path.is_empty());
-    let app = match prefix {
-        Some(prefix) => Router::new().nest(prefix, paths.clone()).merge(paths),
-        None => paths,
+    let prefix = settings.public_url.as_ref().map(PublicUrl::path).unwrap_or_default();
+    let paths = paths.merge(page::routes(prefix, language));
+    let app = if prefix.is_empty() {
+        paths
+    } else {
+        let with_slash = page::at(&format!("{prefix}/"), prefix, language);
+        Router::new().nest(prefix, paths.clone()).merge(with_slash).merge(paths)
     };
     app.fallback(nothing_here).layer(middleware::from_fn(guard::name))
 }
@@ -162,7 +172,7 @@ fn router<H: ServerHandler + Reveals + Clone>(
 async fn nothing_here() -> Response {
     refusal(
         StatusCode::NOT_FOUND,
-        "nothing is served at this path; MCP is at /mcp, and at /sse for old clients",
+        "nothing is served at this path; MCP is at /mcp, and at /sse for old clients, and a page for people at /",
     )
 }
 

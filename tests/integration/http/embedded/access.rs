@@ -14,7 +14,7 @@ const READ: &str = "segredo-de-leitura-0002";
 async fn without_its_token_nothing_but_the_probes_answers() {
     let server = HttpServer::start(&[("SLUICE_HTTP_TOKENS", TOKENS)]).await;
     let client = reqwest::Client::new();
-    for path in ["/mcp", "/sse", "/metrics"] {
+    for path in ["/mcp", "/sse", "/metrics", "/lag"] {
         let url = format!("{}{path}", server.url);
         let none = client.get(&url).send().await.expect("an answer");
         assert_eq!(

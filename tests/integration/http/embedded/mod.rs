@@ -9,5 +9,6 @@ mod hang_up;
 mod http1;
 mod legacy;
 mod life;
+mod page;
 mod shares;
 mod streamable;
