@@ -94,7 +94,6 @@ impl SluiceServer {
 
     async fn content(&self, uri: &Uri, access: Access) -> Result<Option<Value>, ErrorData> {
         match uri {
-            Uri::App => Ok(None),
             Uri::Status => as_json(&self.engine.inspection.status().await.worded(worded)).map(Some),
             Uri::Alerts => match alerts::listed(&self.engine.alerts).await {
                 Ok(listed) => as_json(&listed).map(Some),
@@ -114,8 +113,8 @@ impl SluiceServer {
                     .transpose(),
                 Err(fault) => Err(ErrorData::internal_error(fault.remark().worded(worded), None)),
             },
-            // A file is read in parts.
-            Uri::Export(..) => Ok(None),
+            // A file is read in parts, and the App is a page.
+            Uri::Export(..) | Uri::App => Ok(None),
             Uri::Tools(group) => {
                 let tools = (group.router)().list_all();
                 let tools: Vec<Value> = tools

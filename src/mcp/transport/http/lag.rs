@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::engine::{Engine, SinkLag};
 
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_mins(1);
 /// Parts that were never used before are made within this time, and do not answer until then.
 const FIRST: Duration = Duration::from_secs(5);
 const KEPT: TimeDelta = TimeDelta::days(1);
@@ -45,11 +45,13 @@ struct Behind {
     waited: i64,
 }
 
+type Point = (DateTime<Utc>, Vec<Option<(i64, i64)>>);
+
 /// The history as it is told: of each sink, at each moment, records and seconds.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Told {
     columns: Vec<String>,
-    samples: Vec<(DateTime<Utc>, Vec<Option<(i64, i64)>>)>,
+    samples: Vec<Point>,
 }
 
 /// Measures until the server ends.
