@@ -119,8 +119,8 @@ fn drawn(names: &[String], rows: &[Vec<Value>], width: Option<usize>) -> String 
 /// The widest that columns may be for all to fit; none where that is too little to read.
 fn cap(widths: &[usize], room: usize) -> Option<usize> {
     let taken = |cap: usize| widths.iter().map(|width| (*width).min(cap)).sum::<usize>();
-    let widest = widths.iter().copied().max().unwrap_or(0).min(room);
-    (MIN_COLUMN.min(widest)..=widest).rev().find(|cap| taken(*cap) <= room)
+    let widest = widths.iter().copied().max().unwrap_or(0);
+    (MIN_COLUMN.min(widest)..=widest.min(room)).rev().find(|cap| taken(*cap) <= room)
 }
 
 fn listed(names: &[String], rows: &[Vec<String>], width: Option<usize>) -> String {

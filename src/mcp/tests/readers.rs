@@ -11,7 +11,7 @@ pub type Facts = BTreeMap<String, String>;
 /// What a program reads in structured content.
 pub fn structured(facts: &mut Facts, path: &str, value: &Value) {
     match value {
-        Value::Object(members) if path.is_empty() && members.contains_key("rows") => {
+        Value::Object(members) if path.is_empty() && members.get("rows").is_some_and(Value::is_array) => {
             let columns: Vec<String> =
                 members["columns"].as_array().expect("columns").iter().map(heading).collect();
             for (n, row) in members["rows"].as_array().expect("rows").iter().enumerate() {
