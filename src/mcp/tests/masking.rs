@@ -38,7 +38,7 @@ async fn everything(bench: &Bench, offer: &Offer) -> Vec<(String, String)> {
         .as_array()
         .expect("letters")
         .iter()
-        .find(|letter| letter["bytes"].as_u64() > Some(500));
+        .max_by_key(|letter| letter["bytes"].as_u64());
     let letter = letter.expect("the long letter")["id"].as_str().expect("an id").to_owned();
     let mut told = Vec::new();
     let sql = |sql: &str| ("query_store", json!({"sql": format!("{sql} WHERE id = '{LEAD}'")}));

@@ -12,7 +12,7 @@ use crate::support::{
 
 const NAMES: &str = "SELECT nome, score_qualificacao, utm_source FROM leads ORDER BY created_at, id";
 
-const CONTACTS: &str = "SELECT email AS quem, telefone, dados FROM leads";
+const CONTACTS: &str = "SELECT email AS quem, telefone, localizacao FROM leads";
 
 /// A project with these leads, synced.
 struct Place {
@@ -28,6 +28,7 @@ impl Place {
             row.insert("nome".to_owned(), json!(name));
             row.insert("email".to_owned(), json!(format!("pessoa{n}@exemplo.com.br")));
             row.insert("telefone".to_owned(), json!("+55 11 98765-4321"));
+            row.insert("localizacao".to_owned(), json!({"contato": format!("pessoa{n}@exemplo.com.br")}));
             row
         });
         source.set_rows(table("leads"), rows.collect());

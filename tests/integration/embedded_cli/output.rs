@@ -58,6 +58,7 @@ fn calls(lead: &str) -> Vec<(&'static str, Vec<&str>)> {
         ("search", vec!["search", "--count-by", "evento"]),
         ("sql", vec!["sql", "SELECT * FROM leads"]),
         ("export", vec!["export", "leads"]),
+        ("dashboards", vec!["dashboards", "grafana"]),
         ("migrate", vec!["migrate"]),
         ("bench", vec!["bench", "--events", "10"]),
         ("sample", vec!["sample", "--port", "0"]),
