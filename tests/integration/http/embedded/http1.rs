@@ -179,7 +179,7 @@ async fn methods_and_paths_nobody_serves_are_refused_and_open_nothing() {
         seen.push((method, path, response.status().as_u16(), response.headers().contains_key("allow")));
     }
     assert!(seen.iter().all(|(_, _, status, allows)| *status == 405 && *allows), "{seen:?}");
-    for path in ["/", "/mcp/", "/MCP", "//mcp", "/mcp/..", "/.env", "/readyz/x", "/%6dcp"] {
+    for path in ["/mcp/", "/MCP", "//mcp", "/.env", "/readyz/x", "/%6dcp"] {
         let response = ask("GET", path).await;
         assert_eq!(response.status(), 404, "{path}");
         let body: Value = response.json().await.expect("JSON");
