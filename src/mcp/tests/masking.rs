@@ -34,11 +34,8 @@ async fn everything(bench: &Bench, offer: &Offer) -> Vec<(String, String)> {
     call(&connection, "sync_leads_from_supabase", json!({"hours_ago": 10_000, "limit": 1000})).await;
     let letters =
         call(&connection, "list_dead_letters", json!({})).await.structured_content.expect("letters");
-    let letter = letters["letters"]
-        .as_array()
-        .expect("letters")
-        .iter()
-        .max_by_key(|letter| letter["bytes"].as_u64());
+    let letter =
+        letters["letters"].as_array().expect("letters").iter().max_by_key(|letter| letter["bytes"].as_u64());
     let letter = letter.expect("the long letter")["id"].as_str().expect("an id").to_owned();
     let mut told = Vec::new();
     let sql = |sql: &str| ("query_store", json!({"sql": format!("{sql} WHERE id = '{LEAD}'")}));
