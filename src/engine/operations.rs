@@ -34,6 +34,9 @@ fn next_step(kind: NoticeKind) -> &'static str {
         NoticeKind::StoreWentBack => {
             "erase again whom you erased since the state that was restored; otherwise nothing, once the lag is 0"
         }
+        NoticeKind::StoreIsNew => {
+            "erase again whom you erased while another store was filled; otherwise nothing, once the lag is 0"
+        }
         NoticeKind::TableDropped => "do what it says, if it says so; find out who dropped it if you did not",
     }
 }

@@ -25,18 +25,21 @@ pub enum NoticeKind {
     LogCut,
     /// A store stands before what it had applied: it was restored from an older state.
     StoreWentBack,
+    /// A store that has applied and asked for nothing yet meets a log with records: it was lost, or is one more.
+    StoreIsNew,
     /// A table of sluice's own, not of entities or events, was dropped and is made anew.
     TableDropped,
 }
 
 impl NoticeKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::LogReplaced,
         Self::SinkReplaced,
         Self::RecordsRemoved,
         Self::LogCut,
         Self::StoreWentBack,
+        Self::StoreIsNew,
         Self::TableDropped,
     ];
 
@@ -48,6 +51,7 @@ impl NoticeKind {
             Self::RecordsRemoved => "records_removed",
             Self::LogCut => "log_cut",
             Self::StoreWentBack => "store_went_back",
+            Self::StoreIsNew => "store_is_new",
             Self::TableDropped => "table_dropped",
         }
     }
@@ -107,6 +111,10 @@ impl Notice {
             NoticeKind::StoreWentBack => format!(
                 "{part} stands at {to} of partition {partition} and had reached {from}: it was restored from an older \
                  state, and is filled again from there{FORGOTTEN}"
+            ),
+            NoticeKind::StoreIsNew => format!(
+                "{part} is new, and the log holds records from before it: it is filled from the beginning of the log; its \
+                 ledger of erasures is empty, and whoever was erased before comes back: erase them again"
             ),
             NoticeKind::TableDropped => {
                 let table = part.rsplit_once('/').map_or(part.as_str(), |(_, table)| table);

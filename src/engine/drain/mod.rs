@@ -34,7 +34,7 @@ use crate::{
     backoff::Backoff,
     domain::{Catalog, ErasureLedger},
     fault::{Fault, FaultKind},
-    log::{BatchLimits, Delivery, Extent, Log, LogReader, Position},
+    log::{BatchLimits, Delivery, Extent, Log, LogReader, Position, records_in},
     sink::Sink,
     store::{Notice, NoticeKind, ParkedEntity, Store},
 };
@@ -150,6 +150,7 @@ impl Drain {
 
     /// Has the store remember log and sink; says so where one of them is another than it was.
     async fn meet(&self, reading: &Reading) -> Result<(), Fault> {
+        self.meet_as_new(reading).await?;
         if self.store.meet_log(&reading.log).await?.is_some() {
             warn!(
                 place = reading.log.place,
@@ -163,6 +164,27 @@ impl Drain {
             }
         }
         Ok(())
+    }
+
+    /// Says so where the store knows nothing and the log does: its ledger of erasures is empty.
+    async fn meet_as_new(&self, reading: &Reading) -> Result<(), Fault> {
+        if self.sink.name() != self.store.name() || !self.store.recent_syncs(1).await?.is_empty() {
+            return Ok(());
+        }
+        let applied = self.store.applied(&reading.log.to_string()).await?.unwrap_or_default();
+        if !applied.is_empty() || records_in(&self.log.extents().await?) == 0 {
+            return Ok(());
+        }
+        let notice = Notice {
+            kind: NoticeKind::StoreIsNew,
+            part: self.sink.name().to_owned(),
+            log: reading.log.to_string(),
+            partition: None,
+            from: 0,
+            to: 0,
+            noticed_at: Utc::now(),
+        };
+        self.note(&notice).await
     }
 
     /// Has the store remember what is told to operators, before anything moves past it.
