@@ -36,6 +36,7 @@ async fn a_table_of_every_type_is_discovered_synced_searched_and_queried_by_one_
     let row = told(&[
         "sql",
         "SELECT id, c_smallint, c_bigint, c_varchar, c_inet, c_enum FROM tudo WHERE c_text IS NOT NULL",
+        "--reveal-pii",
     ])
     .await;
     let cells: Vec<&str> = row.lines().nth(1).expect("a row").split_whitespace().collect();
