@@ -130,7 +130,7 @@ pub(super) fn advance(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Catalog;
+    use crate::{domain::Catalog, store::AlertRule};
 
     fn leads() -> Table {
         Catalog::built_in().get("leads").expect("leads")
@@ -194,5 +194,55 @@ mod tests {
             assert!(error.contains(told), "{error}");
         }
         assert!(check(leads(), &condition("score_qualificacao", Compare::Gte, "80")).is_ok());
+    }
+
+    #[test]
+    fn an_episode_is_told_once_it_lasts_and_again_only_when_it_is_over() {
+        let began = Utc::now();
+        let mut alert = Alert {
+            id: Uuid::now_v7(),
+            name: "atraso".to_owned(),
+            target: None,
+            rule: AlertRule::Lag { records: 0, minutes: 5 },
+            queued_from: 0,
+            created_by: "ana".to_owned(),
+            created_at: began,
+            episode: Episode::default(),
+            failing: None,
+            fired: 0,
+            last_fired_at: None,
+            waiting: 0,
+            waiting_since: None,
+            lost: 0,
+        };
+        let mut told = Vec::new();
+        for (minute, wrong) in [
+            (0, None),
+            // Over before it has lasted.
+            (1, Some("1 behind")),
+            (5, Some("2 behind")),
+            (6, None),
+            (7, Some("3 behind")),
+            (11, Some("4 behind")),
+            (12, Some("5 behind")),
+            (13, Some("6 behind")),
+            (14, None),
+            (15, None),
+            (16, Some("7 behind")),
+            (21, Some("8 behind")),
+        ] {
+            let now = began + TimeDelta::minutes(minute);
+            let Some((to, fired)) = advance(&alert, 5, wrong, now) else { continue };
+            assert_ne!(to, alert.episode, "what does not move is not written: minute {minute}");
+            alert.episode = to;
+            told.extend(fired.map(|fired| (minute, fired.subject, fired.is_over, fired.detail)));
+        }
+        let seen: Vec<_> =
+            told.iter().map(|(at, _, is_over, detail)| (*at, *is_over, detail.as_str())).collect();
+        assert_eq!(seen, [(12, false, "5 behind"), (14, true, "all is well again"), (21, false, "8 behind")]);
+        assert!(
+            told[0].1 == told[1].1 && told[1].1 != told[2].1,
+            "each episode has a name of its own: {told:?}"
+        );
     }
 }
