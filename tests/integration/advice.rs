@@ -139,6 +139,27 @@ async fn a_missing_schema_and_one_that_the_user_may_not_use_are_made_and_granted
 }
 
 #[tokio::test]
+async fn a_table_of_the_old_pipeline_is_named_and_left_alone_in_a_schema_beside_sluices() {
+    let database = TestDatabase::create().await;
+    let login = database.create_login("maker", "").await;
+    database
+        .execute_as_admin(
+            "CREATE TABLE eventos_raw (id bigint, evento text); INSERT INTO eventos_raw VALUES (1, 'x')",
+        )
+        .await;
+    let store = PgStore::connect(&database.settings_of(&login), Catalog::built_in()).expect("a store");
+    let refused = store.prepare().await.expect_err("it is somebody else's");
+    assert!(refused.message.contains("has a table eventos_raw that sluice did not make"), "{refused}");
+    store.close().await;
+    mended(&database, &login, "did not make").await;
+    let store = PgStore::connect(&database.settings_of(&login), Catalog::built_in()).expect("a store");
+    store.prepare().await.expect("tables in a schema of their own");
+    store.health().await.expect("the tables are there");
+    store.close().await;
+    database.execute_as_admin(&format!("DROP OWNED BY {login}")).await;
+}
+
+#[tokio::test]
 async fn a_user_that_may_not_write_is_granted_what_it_lacks() {
     let database = TestDatabase::create().await;
     let login = database.create_login("maker", "").await;

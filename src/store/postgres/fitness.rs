@@ -29,7 +29,7 @@ pub(super) async fn problem(connection: &mut PgConnection) -> Result<Option<Faul
          ) AS wanted ON true
          WHERE datname = current_database()",
     )
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await?;
     if encoding != "UTF8" {
         return Ok(Some(Fault::misconfigured(
@@ -51,7 +51,24 @@ pub(super) async fn problem(connection: &mut PgConnection) -> Result<Option<Faul
             step,
         )));
     }
-    Ok(None)
+    let foreign: Option<String> = sqlx::query_scalar(
+        "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL
+         AND NOT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND starts_with(tablename, 'sluice_'))
+         LIMIT 1",
+    )
+    .bind(up_to(1).flat_map(tables_of).collect::<Vec<_>>())
+    .fetch_optional(connection)
+    .await?;
+    Ok(foreign.map(|table| {
+        Fault::misconfigured(
+            PART,
+            format!("the database {database} has a table {table} that sluice did not make, the old pipeline's perhaps"),
+            format!(
+                "give sluice a schema of its own: run CREATE SCHEMA sluice AUTHORIZATION {user}; ALTER ROLE {user} SET \
+                 search_path = 'sluice' (or name an empty database in DATABASE_URL; docs/migrating.md leads over)"
+            ),
+        )
+    }))
 }
 
 /// The server's process behind a session.
