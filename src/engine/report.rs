@@ -57,7 +57,8 @@ pub struct Report {
     pub groups: Vec<ReportGroup>,
     /// Values that are too rare to be among the groups; where the store counted no more, there may be others.
     pub left_out: usize,
-    /// The rows of those values. Of lists, whose rows are in several groups, it is not known.
+    /// The rows of those values, and of days that this period has no like of. Of lists, whose rows are in several groups, it
+    /// is not known.
     pub others: Option<ReportCount>,
     /// The names of the definition's counts, in the order of `met`.
     pub counts: Vec<&'static str>,
@@ -102,7 +103,9 @@ impl Questions {
             left_out = groups.len() - shown + usize::from(is_cut);
             groups.truncate(shown);
             let is_by_items = question.by.iter().any(|column| column.kind == ColumnKind::List);
-            others = (left_out > 0 && !is_by_items).then(|| beyond(&total, &groups));
+            let rest = beyond(&total, &groups);
+            let is_there = left_out > 0 || rest.rows > 0 || rest.before > Some(0);
+            others = (is_there && !is_by_items).then_some(rest);
         }
         Ok(Report {
             period: request.period,

@@ -22,6 +22,7 @@ on_each_adapter! {
     embedded: Embedded, real: Real;
     of_however_many_values_the_period_before_is_told_and_how_many_are_left_out,
     a_missing_value_of_a_masked_column_does_not_look_like_a_value,
+    days_of_a_longer_month_before_are_told_among_the_others,
 }
 
 /// A lead that arrived so many days ago, and looked at that time.
@@ -91,5 +92,28 @@ async fn a_missing_value_of_a_masked_column_does_not_look_like_a_value<P: Place>
     assert!(told["hint"].as_str().is_some_and(|hint| hint.contains("masked")), "{told}");
     assert!(!told.to_string().contains("99999"), "{told}");
     client.cancel().await.expect("ended");
+    place.clean_up().await;
+}
+
+async fn days_of_a_longer_month_before_are_told_among_the_others<P: Place>() {
+    let place = P::new().await;
+    let mut row = lead(1, 60);
+    row.insert("created_at".to_owned(), json!("2026-01-31T12:00:00Z"));
+    place.source().set_rows(table("leads"), vec![row]);
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 1);
+    let march = "2026-03-15".parse().expect("a day");
+    let request = ReportRequest {
+        table: table("leads"),
+        period: Period::named("last_month", march).expect("a period"),
+        by: vec!["day".to_owned()],
+        compare: true,
+        zone: chrono_tz::Tz::UTC,
+    };
+    let february = engine.questions.report(&request).await.expect("a report");
+    assert_eq!((february.total.before, february.left_out), (Some(1), 0));
+    assert_eq!(february.others.map(|others| others.before), Some(Some(1)), "February has no 31st");
+    engine.shut_down().await;
     place.clean_up().await;
 }

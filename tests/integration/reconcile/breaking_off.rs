@@ -14,7 +14,7 @@ use crate::support::{
     on_each_adapter,
     place::{Embedded, Place, Real},
     request,
-    rows::{id, leads},
+    rows::{id, lead, leads},
     sync, table,
 };
 
@@ -23,6 +23,7 @@ on_each_adapter! {
     a_row_comes_back_though_its_removal_could_not_be_remembered,
     a_reconciliation_appends_nothing_twice_that_a_sync_could_not_remember,
     one_that_was_broken_off_is_gone_on_with_where_that_is_asked_for_and_proves_the_table_as_it_was_then,
+    rows_that_a_sync_brought_before_the_place_where_it_goes_on_do_not_count_as_deleted,
 }
 
 async fn a_row_comes_back_though_its_removal_could_not_be_remembered<P: Place>() {
@@ -100,6 +101,33 @@ async fn one_that_was_broken_off_is_gone_on_with_where_that_is_asked_for_and_pro
         0,
         "it is gone"
     );
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn rows_that_a_sync_brought_before_the_place_where_it_goes_on_do_not_count_as_deleted<P: Place>() {
+    let mut place = P::new().await;
+    place.set("SUPABASE_PAGE_SIZE", "10");
+    place.source().set_rows(table("leads"), leads(30));
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 30);
+    let well = std::iter::repeat_n(Fault::Delay(Duration::ZERO), 3);
+    let revoked = Failure::new(401, "PGRST301", "JWT expired", None);
+    place.source().script(well.chain([Fault::Refuse(revoked)]));
+    assert_eq!(reconcile(&engine).await.state, SyncPhase::Failed);
+    // More than may be taken for deleted without asking.
+    let early = (1..=15_u32).map(|n| {
+        let mut row = lead(500, 0);
+        row.insert("id".to_owned(), json!(format!("00000000-0000-4000-8000-{n:012}")));
+        row
+    });
+    place.source().upsert(table("leads"), early.collect());
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 15);
+    let resumed = reconcile_with(&engine, Reconciliation { resume: true, ..Reconciliation::default() }).await;
+    assert!(is_proven(&resumed) && report(&resumed).resumed_from.is_some(), "{resumed:?}");
+    assert_eq!((report(&resumed).gone, resumed.appended), (0, 0), "{resumed:?}");
+    assert_eq!((stored(&engine, "SELECT count(*) FROM leads").await, found(&engine, "*").await), (45, 45));
     engine.shut_down().await;
     place.clean_up().await;
 }
