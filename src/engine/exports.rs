@@ -62,20 +62,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// What an entity's table has for sluice alone.
 const OWN_COLUMNS: [&str; 3] = ["versao", "evento_id", "processado_em"];
 
-/// What of an event's document is exported.
-const EVENT_MEMBERS: [&str; 10] = [
-    "id",
-    "timestamp",
-    "tipo_evento",
-    "evento",
-    "usuario",
-    "valor",
-    "categoria",
-    "entidade",
-    "metadata",
-    "dados",
-];
-
 /// Where files lie, for how long, and how large each may be.
 #[derive(Debug, Clone)]
 pub struct ExportSettings {
@@ -460,7 +446,8 @@ fn document_columns(index: IndexName) -> Vec<QueryColumn> {
         }
         IndexName::Eventos => {
             let kind = |name| if name == "timestamp" { "timestamptz" } else { "any" };
-            EVENT_MEMBERS.iter().map(|name| column(name, kind(*name))).collect()
+            let members = index.telling().into_iter().chain(["dados"]);
+            members.map(|name| column(name, kind(name))).collect()
         }
     }
 }
