@@ -52,7 +52,7 @@ enum Command {
     /// Serve MCP on stdin and stdout, and drain the topic into both sinks (default)
     Serve(serve::Options),
     /// Drain the topic into both sinks, without MCP
-    Worker,
+    Worker(worker::Options),
     /// Read what is new in Supabase and append it to the topic
     Sync(sync::Options),
     /// Prove that both sinks have what the source has, mend what differs, remove what is gone
@@ -145,7 +145,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn run_in(command: Command, environment: Environment) -> ExitCode {
     // Long-running commands log what they do; to a person at a terminal only what goes wrong matters.
     let level = match command {
-        Command::Serve(_) | Command::Worker => "info",
+        Command::Serve(_) | Command::Worker(_) => "info",
         _ => "warn",
     };
     logging::start(level, environment.variables.get("SLUICE_LOG"));
@@ -168,9 +168,9 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
             let stop = ending::signals();
             serve::run(&settings()?, &options, stop).await
         }
-        Command::Worker => {
+        Command::Worker(options) => {
             let stop = ending::signals();
-            worker::run(&settings()?, stop).await
+            worker::run(&settings()?, &options, stop).await
         }
         Command::Sync(options) => sync::run(&settings()?, &options).await,
         Command::Reconcile(options) => reconcile::run(&settings()?, &options).await,
