@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::shared::Shared;
 use crate::{
+    deadline,
     domain::{Table, TableName},
     fault::Fault,
     index::IndexName,
@@ -86,7 +87,7 @@ impl Counts {
         });
         if is_old && self.shared.closing.is_cancelled() {
             // No task begins any more.
-            tokio::time::timeout(PATIENCE, self.count()).await.ok();
+            tokio::time::timeout(deadline::cut(PATIENCE), self.count()).await.ok();
         } else if is_old {
             if let Ok(turn) = self.counting.clone().try_lock_owned() {
                 let (counts, closing) = (self.clone(), self.shared.closing.clone());
@@ -95,7 +96,7 @@ impl Counts {
                     drop(turn);
                 });
             }
-            tokio::time::timeout(PATIENCE, heard.changed()).await.ok();
+            tokio::time::timeout(deadline::cut(PATIENCE), heard.changed()).await.ok();
         }
         self.latest.borrow().as_ref().map(|latest| latest.tables.clone()).unwrap_or_default()
     }
