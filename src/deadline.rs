@@ -16,6 +16,14 @@ pub(crate) async fn by<T>(deadline: Instant, asked: impl Future<Output = T>) -> 
     DEADLINE.scope(earlier(deadline), asked).await
 }
 
+/// As [`by`], on a thread that blocks.
+pub(crate) fn blocking_by<T>(deadline: Option<Instant>, work: impl FnOnce() -> T) -> T {
+    match deadline {
+        Some(deadline) => DEADLINE.sync_scope(deadline, work),
+        None => work(),
+    }
+}
+
 /// The deadline that holds here.
 pub(crate) fn current() -> Option<Instant> {
     DEADLINE.try_with(|deadline| *deadline).ok()
@@ -46,6 +54,8 @@ mod tests {
             assert!(cut(HOUR) <= MINUTE && cut(HOUR) > Duration::ZERO);
             by(Instant::now() + HOUR, async { assert!(cut(HOUR) <= MINUTE) }).await;
             by(Instant::now(), async { assert_eq!(cut(HOUR), Duration::ZERO) }).await;
+            let held = current();
+            assert_eq!(std::thread::spawn(move || blocking_by(held, current)).join().expect("it ends"), held);
         })
         .await;
         assert_eq!(current(), None);
