@@ -316,6 +316,7 @@ impl Inspection {
         let alerts = or_fault(alerts, &mut faults).unwrap_or_default();
         let failing: Vec<String> =
             status.parts().filter(|part| !part.ok).map(|part| part.name.clone()).collect();
+        self.counts.hear_failing(&failing);
         let is_new = |fault: &Fault| failing.iter().all(|part| part != fault.part);
         status.problems.extend(faults.iter().filter(|fault| is_new(fault)).map(Fault::remark));
         status.recent_syncs = recent
