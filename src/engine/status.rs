@@ -193,6 +193,7 @@ pub struct Inspection {
     pub(super) rebuilds: Arc<Rebuilds>,
     pub(super) counts: Arc<Counts>,
     pub(super) started: Instant,
+    pub(super) started_at: DateTime<Utc>,
 }
 
 impl Inspection {
@@ -205,6 +206,7 @@ impl Inspection {
             .collect();
         EngineMetrics {
             uptime_seconds: self.started.elapsed().as_secs(),
+            started_at: self.started_at,
             source: self.syncs.reads(),
             log: self.appender.report(),
             sinks,

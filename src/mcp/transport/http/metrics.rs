@@ -4,8 +4,6 @@ mod families;
 mod page;
 mod process;
 
-use chrono::{DateTime, Utc};
-
 use self::{
     families::{self as told, COUNTERS, OF_TABLES},
     page::Page,
@@ -57,13 +55,9 @@ pub(super) fn text(
     page.one(&told::CONNECTIONS, &[], connections.count() as u64);
     page.one(&told::CONNECTIONS_CUT, &[], cut);
     page.one(&told::CONNECTIONS_REFUSED, &[], refused);
-    page.one(&told::STARTED, &[], began(metrics).timestamp());
+    page.one(&told::STARTED, &[], metrics.started_at.timestamp());
     process::write(&mut page);
     page.text()
-}
-
-fn began(metrics: &EngineMetrics) -> DateTime<Utc> {
-    metrics.measured_at - std::time::Duration::from_secs(metrics.uptime_seconds)
 }
 
 fn write_sinks(page: &mut Page, status: &PipelineStatus, metrics: &EngineMetrics) {
