@@ -13,6 +13,7 @@ mod environment;
 mod erase;
 mod export;
 mod logging;
+mod logs;
 mod migrate;
 mod next_step;
 mod offer;
@@ -70,6 +71,8 @@ enum Command {
     Status(status::Options),
     /// Examine every part and say what to do; exits with 1 when something fails
     Doctor(doctor::Options),
+    /// Show the log that is kept in files or in Elasticsearch, and follow it
+    Logs(logs::Options),
     /// Show the whole way on the embedded parts, with sample data and nothing else
     Demo(demo::Options),
     /// Report how many leads arrived, against the period before
@@ -191,6 +194,10 @@ async fn carry_out(command: Command, name: &str, environment: Environment) -> Re
         Command::Status(options) => status::run(&settings()?, &options).await,
         Command::Alerts(options) => alerts::run(&settings()?, &options).await,
         Command::Doctor(options) => doctor::run(&settings()?, &options).await,
+        // Whoever reads the log adds nothing to it.
+        Command::Logs(options) => {
+            logs::run(&Settings::from_variables(environment.variables.clone())?, &options).await
+        }
         // Whatever real parts are named, a demonstration writes nothing there.
         Command::Demo(options) => {
             demo::run(keep(Settings::from_variables(environment.variables.without_parts())?)?, &options).await

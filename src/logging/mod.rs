@@ -11,6 +11,7 @@ mod hub;
 mod line;
 mod outlet;
 mod queue;
+mod read;
 mod stream;
 mod vocabulary;
 
@@ -24,7 +25,8 @@ use tracing::Level;
 
 pub(crate) use self::{
     line::Lines,
-    vocabulary::{Field, FIELDS, Kind, LABELS, TIMESTAMP},
+    read::{Filter, FolderReader, LEVELS, LogLine},
+    vocabulary::{FIELDS, Field, HOST, Kind, LABELS, LEVEL, PID, SEQUENCE, TIMESTAMP, name_of},
 };
 use self::{
     files::{ADVICE, Files, Limits},
@@ -33,7 +35,12 @@ use self::{
     outlet::Outlet,
     stream::Stream,
 };
-use crate::{config::Settings, fault::Fault, index::elasticsearch::LogStream, parts};
+use crate::{
+    config::{LogSettings, Settings},
+    fault::Fault,
+    index::elasticsearch::LogStream,
+    parts,
+};
 
 /// Whose words these are, where the log speaks of itself.
 const TARGET: &str = "sluice::logging";
@@ -67,7 +74,7 @@ pub(crate) fn lines() -> Lines {
 /// When the settings can't be used. A server need not be up yet.
 pub(crate) fn keep(settings: &Settings, role: &str, serves: bool) -> Result<(), LogError> {
     let logs = &settings.logs;
-    let age = Duration::from_hours(24 * u64::from(logs.days));
+    let age = retention(logs);
     let mut outlets: Vec<(&str, Box<dyn FnOnce() -> Box<dyn Outlet> + Send>)> = Vec::new();
     if let Some(folder) = &logs.dir {
         let limits = Limits { bytes: logs.file_bytes, files: logs.files, age };
@@ -87,6 +94,11 @@ pub(crate) fn keep(settings: &Settings, role: &str, serves: bool) -> Result<(), 
         HUB.leave_stderr().map_err(LogError::Thread)?;
     }
     HUB.keep(role, &parts::host(), outlets).map_err(LogError::Thread)
+}
+
+/// How long lines are kept.
+pub(crate) fn retention(logs: &LogSettings) -> Duration {
+    Duration::from_hours(24 * u64::from(logs.days))
 }
 
 /// Writes what waits, as far as that takes not long. The last thing a process does.

@@ -1,4 +1,5 @@
-//! The data stream that sluice keeps its own log in.
+//! The data stream that sluice keeps its own log in; on a server without data streams, as Elasticsearch's open builds are, an
+//! alias of indices that are rolled over in the same way.
 //!
 //! Elasticsearch deletes old data by ILM or by lifecycles of data streams, OpenSearch by ISM, and each needs privileges and
 //! versions of its own. So the writers see to it themselves, by what both have: a backing index that is a day old or large is
@@ -17,14 +18,14 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 use uuid::Uuid;
 
 use super::{PART, client::Client, faults};
 use crate::{
     config::ElasticsearchSettings,
     fault::Fault,
-    logging::{Field, Kind, LABELS},
+    logging::{Field, Filter, HOST, Kind, LABELS, LEVEL, LogLine, PID, SEQUENCE, TIMESTAMP},
 };
 
 /// What follows the index prefix.
@@ -35,6 +36,9 @@ const MAX_KEYWORD: u32 = 1024;
 
 const WRITING: &str = "writing lines of the log";
 const READING: &str = "reading the log";
+
+/// Lines that are read at once.
+const PAGE: usize = 1000;
 
 /// How often old indices are looked for.
 const TIDY_EVERY: Duration = Duration::from_hours(1);
@@ -49,6 +53,8 @@ pub(crate) struct LogStream {
     /// What the ids of this process's lines begin with.
     writer: Uuid,
     sent: u64,
+    /// Whether the server has no data streams.
+    is_alias: bool,
     /// When old indices were looked for last.
     tidied: Option<Instant>,
 }
@@ -79,15 +85,12 @@ impl LogStream {
             fields,
             writer: Uuid::new_v4(),
             sent: 0,
+            is_alias: false,
             tidied: None,
         })
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(crate) fn origin(&self) -> &str {
+    fn origin(&self) -> &str {
         self.client.origin()
     }
 
@@ -105,7 +108,12 @@ impl LogStream {
         for (line, number) in lines.iter().zip(self.sent..) {
             body.push_str(&format!("{{\"create\":{{\"_id\":\"{}-{number}\"}}}}\n{line}\n", self.writer.simple()));
         }
-        let path = format!("{}/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason", self.name);
+        // An index of that name would be made up on the spot, with a guessed mapping.
+        let guard = if self.is_alias { "&require_alias=true" } else { "" };
+        let path = format!(
+            "{}/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason{guard}",
+            self.name
+        );
         let answer = self.client.bulk_into(&path, body.into(), WRITING).await?;
         if answer.status == 413 && lines.len() > 1 {
             let (one, other) = lines.split_at(lines.len() / 2);
@@ -115,9 +123,6 @@ impl LogStream {
             outcome.why = outcome.why.or(rest.why);
             return Ok(outcome);
         }
-        if answer.status == 404 {
-            self.tidied = None;
-        }
         let answer: BulkAnswer = self.client.parse(answer, WRITING)?;
         let outcome = self.judge(answer)?;
         self.sent += lines.len() as u64;
@@ -125,24 +130,26 @@ impl LogStream {
     }
 
     /// What the server says of each line.
-    fn judge(&self, answer: BulkAnswer) -> Result<Outcome, Fault> {
+    fn judge(&mut self, answer: BulkAnswer) -> Result<Outcome, Fault> {
         let mut outcome = Outcome::default();
         if !answer.errors {
             return Ok(outcome);
         }
-        for Item { create } in answer.items {
-            let ItemResult { status, error } = create;
+        for Item { create: ItemResult { status, error } } in answer.items {
             let reason = error.map(|error| format!("{}: {}", error.kind, error.reason.unwrap_or_default()));
-            let told = || {
-                let reason = reason.as_deref().unwrap_or("no reason");
-                format!("{WRITING} on {}: {} answered {status} for a line, {reason}", self.origin(), self.name)
-            };
+            let place = format!("{} on {}", self.name, self.origin());
+            let told = || format!("{WRITING} to {place}: {status}, {}", reason.as_deref().unwrap_or("no reason"));
             match status {
                 // It was written before, and the answer was lost.
                 200..=299 | 409 => {}
                 // Those that were taken are known by their ids when they come again.
                 408 | 429 | 500.. => {
                     return Err(Fault::transient(PART, told(), "the server is overloaded: it is asked again"));
+                }
+                // The alias is gone, and is made anew before the next try.
+                404 => {
+                    self.tidied = None;
+                    return Err(Fault::transient(PART, told(), "it is made anew"));
                 }
                 403 => {
                     return Err(Fault::misconfigured(PART, told(), "let sluice's user write there, and see to the disk's room"));
@@ -157,25 +164,38 @@ impl LogStream {
     }
 
     /// Makes what is missing, and brings the template up to date.
-    async fn prepare(&self) -> Result<(), Fault> {
-        const DOING: &str = "preparing the data stream of the log";
-        let name = &self.name;
+    async fn prepare(&mut self) -> Result<(), Fault> {
+        const DOING: &str = "preparing what the log is kept in";
+        const UNKNOWN: [u16; 2] = [400, 405];
+        let name = self.name.clone();
+        let stream = format!("_data_stream/{name}");
+        let found = self.client.look(&stream, DOING).await?;
+        self.is_alias = UNKNOWN.contains(&found.status);
         let template = self.client.put(&format!("_index_template/{name}"), &self.template(), DOING).await?;
         self.client.parse::<Value>(template, DOING)?;
-        let made = self.client.put_nothing(&format!("_data_stream/{name}"), DOING).await?;
-        if made.is_success() {
+        if found.is_success() {
             return Ok(());
         }
-        let there = self.client.look(&format!("_data_stream/{name}"), DOING).await?;
-        if there.is_success() {
+        let place = if self.is_alias { format!("_alias/{name}") } else { stream.clone() };
+        if self.is_alias && self.client.look(&place, DOING).await?.is_success() {
             return Ok(());
         }
-        let cause = faults::cause_of(&made.body);
-        if made.status == 400 && cause.reason.as_deref().is_some_and(|reason| reason.contains("exists")) {
+        let made = if self.is_alias {
+            let first = json!({ "aliases": { &name: { "is_write_index": true } } });
+            self.client.put(&format!("{name}-000001"), &first, DOING).await?
+        } else {
+            self.client.put_nothing(&stream, DOING).await?
+        };
+        // Another process may have been as quick.
+        if made.is_success() || self.client.look(&place, DOING).await?.is_success() {
+            return Ok(());
+        }
+        if made.status == 400 {
+            let cause = faults::cause_of(&made.body).reason.unwrap_or_default();
             return Err(Fault::misconfigured(
                 PART,
-                format!("{DOING} on {}: there is an index or alias {name} that is no data stream", self.origin()),
-                "rename or delete it, or set another ELASTICSEARCH_INDEX_PREFIX",
+                format!("{DOING} on {}: {cause}", self.origin()),
+                format!("rename or delete the index that is called {name}, or set another ELASTICSEARCH_INDEX_PREFIX"),
             ));
         }
         self.client.parse::<Value>(made, DOING).map(drop)
@@ -192,9 +212,9 @@ impl LogStream {
             properties.insert(field.name.to_owned(), mapping);
         }
         properties.insert(LABELS.to_owned(), json!({ "type": "object", "enabled": false }));
-        json!({
-            "index_patterns": [self.name],
-            "data_stream": {},
+        let pattern = if self.is_alias { format!("{}-*", self.name) } else { self.name.clone() };
+        let mut template = json!({
+            "index_patterns": [pattern],
             // Above every template of `logs-*-*` or of a prefix.
             "priority": 1000,
             "template": {
@@ -202,7 +222,11 @@ impl LogStream {
                 "mappings": { "dynamic": false, "properties": properties },
             },
             "_meta": { "managed_by": "sluice" },
-        })
+        });
+        if !self.is_alias {
+            template["data_stream"] = json!({});
+        }
+        template
     }
 
     /// Rolls over what is a day old, and deletes what is older than the retention.
@@ -224,6 +248,73 @@ impl LogStream {
             }
         }
         Ok(())
+    }
+}
+
+/// What is said of a line, with its id.
+type Identified = (String, LogLine);
+
+impl LogStream {
+    /// The last lines that match, the oldest first.
+    ///
+    /// # Errors
+    /// When the server can't be asked.
+    pub(crate) async fn last(&self, filter: &Filter, most: usize) -> Result<Vec<Identified>, Fault> {
+        let (mut lines, mut after) = (Vec::new(), None);
+        while lines.len() < most
+            && let Some((page, next)) = self.page(filter, after.take(), false).await?
+        {
+            lines.extend(page);
+            after = Some(next);
+        }
+        lines.truncate(most);
+        lines.reverse();
+        Ok(lines)
+    }
+
+    /// Lines that match, and behind what the next page begins; `None` where there are no more.
+    ///
+    /// # Errors
+    /// When the server can't be asked.
+    pub(crate) async fn page(
+        &self,
+        filter: &Filter,
+        after: Option<Value>,
+        is_ascending: bool,
+    ) -> Result<Option<(Vec<Identified>, Value)>, Fault> {
+        let order = if is_ascending { "asc" } else { "desc" };
+        let sort = [TIMESTAMP, HOST, PID, SEQUENCE].map(|field| json!({ field: { "order": order } }));
+        let mut request = json!({
+            "size": PAGE,
+            "track_total_hits": false,
+            "query": { "bool": { "filter": self.conditions(filter) } },
+            "sort": sort,
+        });
+        if let Some(after) = after {
+            request["search_after"] = after;
+        }
+        let path = format!("{}/_search?ignore_unavailable=true", self.name);
+        let answer = self.client.post_body(&path, &request, READING).await?;
+        let Found { hits: Hits { hits } } = self.client.parse(answer, READING)?;
+        let Some(next) = hits.last().map(|hit| hit.sort.clone()) else { return Ok(None) };
+        let lines = hits.into_iter().map(|hit| (hit.id, LogLine::parse(hit.source.get().to_owned(), None)));
+        Ok(Some((lines.filter(|(_, line)| filter.matches(line)).collect(), next)))
+    }
+
+    /// What the server leaves out; the rest of a filter is looked at here.
+    fn conditions(&self, filter: &Filter) -> Vec<Value> {
+        let mut conditions = Vec::new();
+        if let Some(since) = filter.since {
+            conditions.push(json!({ "range": { TIMESTAMP: { "gte": since.to_rfc3339() } } }));
+        }
+        if let Some(levels) = filter.levels() {
+            conditions.push(json!({ "terms": { LEVEL: levels } }));
+        }
+        let is_keyword = |name: &str| self.fields.iter().any(|field| field.name == name && field.kind == Kind::Keyword);
+        for (name, value) in filter.fields.iter().filter(|(name, value)| is_keyword(name) && value.len() < 256) {
+            conditions.push(json!({ "term": { name: value } }));
+        }
+        conditions
     }
 }
 
@@ -259,6 +350,25 @@ struct ItemError {
 }
 
 #[derive(Deserialize)]
+struct Found {
+    hits: Hits,
+}
+
+#[derive(Deserialize)]
+struct Hits {
+    hits: Vec<Hit>,
+}
+
+#[derive(Deserialize)]
+struct Hit {
+    #[serde(rename = "_id")]
+    id: String,
+    #[serde(rename = "_source")]
+    source: Box<RawValue>,
+    sort: Value,
+}
+
+#[derive(Deserialize)]
 struct Backing {
     settings: BackingSettings,
 }
@@ -277,5 +387,73 @@ impl Backing {
     /// Milliseconds, which the server tells as text. One that can't be read counts as new.
     fn created(&self) -> i64 {
         self.settings.index.creation_date.parse().unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::logging::FIELDS;
+
+    fn stream() -> LogStream {
+        let settings = ElasticsearchSettings {
+            url: Url::parse("http://127.0.0.1:1").expect("a URL").into(),
+            username: None,
+            password: None,
+            api_key: None,
+            ssl_ca_location: None,
+            index_prefix: "acme-".to_owned(),
+            timeout: Duration::from_secs(1),
+        };
+        LogStream::new(&settings, Duration::from_hours(24), &FIELDS).expect("a stream")
+    }
+
+    fn judged(items: &Value) -> Result<Outcome, Fault> {
+        let answer = json!({ "errors": true, "items": items }).to_string();
+        stream().judge(serde_json::from_str(&answer).expect("an answer"))
+    }
+
+    #[test]
+    fn a_line_that_is_refused_is_counted_and_one_that_is_there_is_written() {
+        let taken = json!({ "create": { "status": 201 } });
+        let there = json!({ "create": { "status": 409, "error": { "type": "version_conflict_engine_exception" } } });
+        let refused = json!({ "create": { "status": 400, "error": { "type": "mapper_parsing_exception", "reason": "no" } } });
+        assert_eq!(judged(&json!([taken, there])).expect("taken"), Outcome::default());
+        let outcome = judged(&json!([taken, refused, refused])).expect("decided");
+        assert_eq!(outcome.refused, 2);
+        let why = outcome.why.expect("a reason");
+        assert!(why.contains("acme-sluice-logs on http://127.0.0.1:1: 400, mapper_parsing_exception: no"), "{why}");
+    }
+
+    #[test]
+    fn an_overloaded_server_a_block_and_a_missing_alias_are_failures_of_the_server_not_of_a_line() {
+        for status in [429, 503, 403, 404] {
+            let item = json!({ "create": { "status": status, "error": { "type": "x", "reason": "y" } } });
+            let fault = judged(&json!([item])).expect_err("nothing is decided");
+            assert!(fault.to_string().contains(&status.to_string()), "{fault}");
+        }
+    }
+
+    #[test]
+    fn an_index_is_outlived_once_the_next_began_before_the_retention() {
+        let then = DateTime::from_timestamp_millis(1_000).expect("a time");
+        assert_eq!(outlived(&[(1, "a"), (500, "b"), (999, "c"), (2_000, "d")], then), ["a", "b"]);
+        assert_eq!(outlived(&[(1, "a")], then), Vec::<&str>::new(), "what is written to stays");
+    }
+
+    #[test]
+    fn the_mapping_is_closed_and_no_value_that_a_line_may_have_conflicts_with_it() {
+        let template = stream().template();
+        let mappings = &template["template"]["mappings"];
+        assert_eq!(mappings["dynamic"], false);
+        assert_eq!(mappings["properties"]["labels"], json!({ "type": "object", "enabled": false }));
+        assert_eq!(mappings["properties"]["offset"], json!({ "type": "long", "ignore_malformed": true }));
+        // Neither is a part of another's path, which would have to be an object and a value at once.
+        for one in &FIELDS {
+            let is_object = FIELDS.iter().any(|other| other.name.starts_with(&format!("{}.", one.name)));
+            assert!(!is_object, "{} is a value and an object", one.name);
+        }
     }
 }
