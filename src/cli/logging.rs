@@ -42,42 +42,24 @@ fn holds_no_values(event: &Metadata<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no poison").extend_from_slice(line);
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
+    /// What is kept of lines, wherever.
     fn logged(chosen: Option<&str>) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let layer = fmt::layer().json().with_writer(move || writer.clone());
-        let subscriber = tracing_subscriber::registry()
-            .with(filter_fn(holds_no_values))
-            .with(filter("info", chosen))
-            .with(layer);
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::debug!(target: "rmcp::service", "ana@exemplo.com.br");
-            tracing::info!(target: "tokio_postgres::query", "ana@exemplo.com.br");
-            tracing::trace!(target: "hyper", "ana@exemplo.com.br");
-            tracing::warn!(target: "rmcp::service", "it went wrong");
-            tracing::debug!(target: "sluice::engine", "a step");
-            tracing::debug!(target: "librdkafka", "a broker");
-        });
-        let bytes = lines.0.lock().expect("no poison").clone();
-        String::from_utf8(bytes).expect("UTF-8")
+        logging::kept_of(|lines| {
+            let subscriber = tracing_subscriber::registry()
+                .with(filter_fn(holds_no_values))
+                .with(filter("info", chosen))
+                .with(lines);
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::debug!(target: "rmcp::service", "ana@exemplo.com.br");
+                tracing::info!(target: "tokio_postgres::query", "ana@exemplo.com.br");
+                tracing::trace!(target: "hyper", "ana@exemplo.com.br");
+                tracing::warn!(target: "rmcp::service", "it went wrong");
+                tracing::debug!(target: "sluice::engine", "a step");
+                tracing::debug!(target: "librdkafka", "a broker");
+            });
+        })
     }
 
     #[test]

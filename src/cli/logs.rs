@@ -85,7 +85,8 @@ enum Format {
 
 fn field(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write FIELD=VALUE, such as table=leads")?;
-    let name = logging::name_of(name.trim()).ok_or_else(|| format!("there is no field '{name}'; docs/logs.md lists them"))?;
+    let name = logging::name_of(name.trim())
+        .ok_or_else(|| format!("there is no field '{name}'; docs/logs.md lists them"))?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -120,7 +121,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
             from_stream(&stream, &filter, lines, options.follow, printer).await?;
             Ok(ExitCode::SUCCESS)
         }
-        (Some(Place::Files), None, _) if server.is_some() => Err("SLUICE_LOG_DIR is not set: no files are kept; leave --from away".into()),
+        (Some(Place::Files), None, _) if server.is_some() => {
+            Err("SLUICE_LOG_DIR is not set: no files are kept; leave --from away".into())
+        }
         (Some(Place::Elasticsearch), Some(_), None) => {
             Err("SLUICE_LOG_ELASTICSEARCH is not true: no data stream is kept; leave --from away".into())
         }
@@ -257,13 +260,17 @@ impl Printer {
     fn text(self, line: &LogLine) -> String {
         let Some(fields) = &line.fields else { return format!("? {}", line.raw) };
         let of = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
-        let at = line.at.map(|at| at.with_timezone(&self.zone).format("%Y-%m-%d %H:%M:%S%.3f %Z").to_string());
-        let mut text = format!("{} {:5} ", at.unwrap_or_else(|| "?".to_owned()), of("log.level").to_uppercase());
+        let at =
+            line.at.map(|at| at.with_timezone(&self.zone).format("%Y-%m-%d %H:%M:%S%.3f %Z").to_string());
+        let mut text =
+            format!("{} {:5} ", at.unwrap_or_else(|| "?".to_owned()), of("log.level").to_uppercase());
         let writer = [of("service.node.role"), of("host.name")].join("@");
         let _ = write!(text, "{}: {}", writer.trim_matches('@'), of("message"));
         // What is said of every line of a process, or has been said.
         let is_told = |name: &str| {
-            name.starts_with("service.") || ["@timestamp", "log.level", "message", "host.name", "event.sequence", "process.pid"].contains(&name)
+            name.starts_with("service.")
+                || ["@timestamp", "log.level", "message", "host.name", "event.sequence", "process.pid"]
+                    .contains(&name)
         };
         for (name, value) in fields.iter().filter(|(name, _)| !is_told(name)) {
             let plain = value.as_str().filter(|text| !text.is_empty() && !text.contains([' ', '"', '=']));

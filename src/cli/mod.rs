@@ -155,6 +155,9 @@ fn run_in(command: Command, name: &str, environment: Environment) -> ExitCode {
     // Long-running commands log what they do; to a person at a terminal only what goes wrong matters.
     let level = if serves { "info" } else { "warn" };
     logging::start(level, environment.variables.get("SLUICE_LOG"));
+    if serves && let Err(error) = crate::logging::leave_stderr() {
+        return told(&error.into());
+    }
     environment.log();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -89,7 +89,8 @@ impl Files {
                 Some(current) => Some(current.named.clone()),
                 None => files(&self.folder)?.remove(&self.writer).and_then(|mut files| Some(files.pop()?.0)),
             };
-            let earlier = last.clone().filter(|_| self.current.is_none()).and_then(|last| self.reopened(last));
+            let earlier =
+                last.clone().filter(|_| self.current.is_none()).and_then(|last| self.reopened(last));
             self.current = None;
             let current = match earlier.filter(goes_on) {
                 Some(earlier) => earlier,
@@ -157,7 +158,8 @@ impl Files {
             Ok(()) => current.size += bytes.len() as u64,
             Err(error) => {
                 let size = current.size;
-                let is_cut = current.file.set_len(size).and_then(|()| current.file.seek(SeekFrom::Start(size)));
+                let is_cut =
+                    current.file.set_len(size).and_then(|()| current.file.seek(SeekFrom::Start(size)));
                 if is_cut.is_err() {
                     self.current = None;
                 }
@@ -199,11 +201,129 @@ fn leave_others_alone(folder: &Path) -> io::Result<()> {
     };
     for entry in entries {
         let name = entry?.file_name();
-        let is_ours = name.to_str().is_some_and(|name| name.starts_with('.') || LogFile::parse(name).is_some());
+        let is_ours =
+            name.to_str().is_some_and(|name| name.starts_with('.') || LogFile::parse(name).is_some());
         if !is_ours {
             let told = format!("it holds other files, such as {}; name a folder of its own", name.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, told));
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { bytes: 100, files: 3, age: Duration::from_hours(48) };
+
+    fn lines(texts: &[&str]) -> Vec<Arc<str>> {
+        texts.iter().map(|text| (*text).into()).collect()
+    }
+
+    fn now() -> DateTime<Utc> {
+        Utc::now().date_naive().and_hms_opt(12, 0, 0).expect("noon").and_utc()
+    }
+
+    fn contents(folder: &Path, writer: &str) -> Vec<String> {
+        let mut files = files(folder).expect("readable");
+        let files = files.remove(writer).unwrap_or_default();
+        files.iter().map(|(_, path)| fs::read_to_string(path).expect("text")).collect()
+    }
+
+    #[test]
+    fn a_file_that_is_full_or_of_yesterday_is_followed_by_another_and_only_so_many_are_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut files = Files::open(folder.path(), "worker", LIMITS).expect("opened");
+        let (now, full) = (now(), "x".repeat(99));
+        files.write_at(&lines(&["a"]), now).expect("written");
+        files.write_at(&lines(&["b"]), now).expect("written");
+        assert_eq!(contents(folder.path(), "worker"), ["a\nb\n"]);
+        files.write_at(&lines(&[&full]), now).expect("written");
+        files.write_at(&lines(&["c"]), now).expect("written");
+        files.write_at(&lines(&["d"]), now + TimeDelta::days(1)).expect("written");
+        assert_eq!(
+            contents(folder.path(), "worker"),
+            [format!("{full}\n"), "c\n".to_owned(), "d\n".to_owned()]
+        );
+    }
+
+    #[test]
+    fn what_is_too_old_is_deleted_whoever_wrote_it_unless_somebody_still_writes_and_nothing_else_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (now, limits) = (now(), Limits { files: 100, ..LIMITS });
+        let old = |name: &str| {
+            let path = folder.path().join(LogFile::after(name, None, now - TimeDelta::days(9)).name());
+            let file = File::create(&path).expect("a file");
+            file.set_modified(SystemTime::from(now - TimeDelta::days(3))).expect("a time");
+            path
+        };
+        let (gone, own, quiet) = (old("serve-2"), old("worker"), old("serve"));
+        let foreign = folder.path().join(".other.txt");
+        fs::write(&foreign, "theirs").expect("written");
+        let _writes = lock_file::try_lock(&lock_path(folder.path(), "serve")).expect("a lock").expect("free");
+        let mut files = Files::open(folder.path(), "worker", limits).expect("opened");
+        files.write_at(&lines(&["a"]), now).expect("written");
+        assert!(!gone.exists() && !own.exists() && quiet.exists() && foreign.exists());
+    }
+
+    #[test]
+    fn two_processes_write_files_of_their_own_and_a_later_one_goes_on_where_a_killed_one_stopped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut first = Files::open(folder.path(), "worker", LIMITS).expect("opened");
+        let mut second = Files::open(folder.path(), "worker", LIMITS).expect("opened");
+        first.write_at(&lines(&["one"]), now()).expect("written");
+        second.write_at(&lines(&["two"]), now()).expect("written");
+        let half = first.current.take().expect("a file");
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&half.path)
+            .expect("opened")
+            .write_all(b"{half")
+            .expect("written");
+        drop(first);
+        let mut third = Files::open(folder.path(), "worker", LIMITS).expect("opened");
+        third.write_at(&lines(&["three"]), now()).expect("written");
+        assert_eq!(contents(folder.path(), "worker"), ["one\n{half\nthree\n"]);
+        assert_eq!(contents(folder.path(), "worker-2"), ["two\n"]);
+    }
+
+    #[test]
+    fn a_file_or_folder_that_is_deleted_is_made_anew_and_what_fails_meanwhile_is_told_with_advice() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = place.path().join("logs");
+        let mut files = Files::open(&folder, "worker", LIMITS).expect("opened");
+        files.write_at(&lines(&["a"]), now()).expect("written");
+        let path = files.current.as_ref().expect("a file").path.clone();
+        fs::remove_file(path).expect("deleted");
+        files.write_at(&lines(&["b"]), now()).expect("written");
+        assert_eq!(contents(&folder, "worker"), ["b\n"]);
+        fs::remove_dir_all(&folder).expect("deleted");
+        let problem = files.write(&lines(&["c"])).expect_err("no folder").text;
+        assert!(problem.contains("logs can't be written") && problem.contains("SLUICE_LOG_DIR"), "{problem}");
+        fs::create_dir(&folder).expect("a folder");
+        files.write(&lines(&["c"])).expect("written");
+        assert_eq!(contents(&folder, "worker"), ["c\n"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_are_their_owners_alone_and_a_folder_of_other_files_is_left_as_it_is() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path: &Path| fs::metadata(path).expect("found").permissions().mode() & 0o777;
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = place.path().join("var/log");
+        let mut files = Files::open(&folder, "serve", LIMITS).expect("opened");
+        files.write_at(&lines(&["a"]), now()).expect("written");
+        assert_eq!((mode(&folder), mode(&files.current.as_ref().expect("a file").path)), (0o700, 0o600));
+        let shared = place.path().join("shared");
+        fs::create_dir(&shared).expect("a folder");
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).expect("permissions");
+        fs::write(shared.join("syslog"), "theirs").expect("written");
+        let refusal = Files::open(&shared, "serve", LIMITS).expect_err("theirs").to_string();
+        assert!(refusal.contains("syslog; name a folder of its own"), "{refusal}");
+        assert_eq!(mode(&shared), 0o755);
+    }
 }

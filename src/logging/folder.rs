@@ -43,9 +43,11 @@ impl LogFile {
     /// `None` for what somebody else put there.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let (writer, begins) = name.strip_suffix(ENDING)?.split_once('.')?;
-        let (role, number) = writer.split_once('-').map_or((writer, None), |(role, number)| (role, Some(number)));
+        let (role, number) =
+            writer.split_once('-').map_or((writer, None), |(role, number)| (role, Some(number)));
         let is_ours = ROLES.contains(&role) || role == OTHERS;
-        let is_number = number.is_none_or(|number| number.parse::<u32>().is_ok_and(|parsed| parsed.to_string() == number));
+        let is_number = number
+            .is_none_or(|number| number.parse::<u32>().is_ok_and(|parsed| parsed.to_string() == number));
         if !is_ours || !is_number {
             return None;
         }

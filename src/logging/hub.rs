@@ -151,7 +151,8 @@ impl Hub {
             }
         }
         for (outlet, lines) in self.lost().into_iter().filter(|(name, lines)| *lines > 0 && *name != STDERR) {
-            let entry = Entry::own(Level::WARN, "the process ends, and so many lines of its log were lost in all");
+            let entry =
+                Entry::own(Level::WARN, "the process ends, and so many lines of its log were lost in all");
             self.show(&entry.with("outlet", outlet).with("lines", lines).open_line(Utc::now()));
         }
         if let Some(feed) = self.stderr.get() {

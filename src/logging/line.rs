@@ -165,7 +165,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
-        for span in context.event_scope(event).into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
+        for span in
+            context.event_scope(event).into_iter().flat_map(tracing_subscriber::registry::Scope::from_root)
+        {
             if let Some(around) = span.extensions().get::<Fields>() {
                 around.0.iter().for_each(|(name, value)| fields.set(name.clone(), value.clone()));
             }
@@ -173,5 +175,67 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         event.record(&mut fields);
         let metadata = event.metadata();
         self.0.hear(Entry { level: *metadata.level(), logger: metadata.target().to_owned(), fields }, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::prelude::*;
+
+    use super::*;
+
+    fn lines(say: impl FnOnce()) -> Vec<serde_json::Map<String, Value>> {
+        let kept = super::super::kept_of(|lines| {
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), say);
+        });
+        assert!(!kept.chars().any(|c| c != '\n' && crate::text::deceives(c)), "{kept:?}");
+        kept.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    #[test]
+    fn a_line_has_the_fields_of_its_event_of_the_spans_around_it_and_of_its_process() {
+        let lines = lines(|| {
+            let request =
+                tracing::info_span!("request", request_id = "outer", client = tracing::field::Empty);
+            request.record("client", "ana");
+            let call = request.in_scope(|| tracing::info_span!("call", request_id = "inner"));
+            call.in_scope(
+                || tracing::warn!(table = "leads", offset = 7, error = %"no room", "it broke {}", 1),
+            );
+            tracing::info!("again");
+        });
+        let [line, again] = &*lines else { panic!("{lines:?}") };
+        for (name, value) in [
+            (LEVEL, Value::from("warn")),
+            (MESSAGE, "it broke 1".into()),
+            (ERROR, "no room".into()),
+            ("table", "leads".into()),
+            ("offset", 7.into()),
+            ("request_id", "inner".into()),
+            ("client", "ana".into()),
+            ("service.node.role", "worker".into()),
+            ("host.name", "um".into()),
+            ("event.sequence", 1.into()),
+        ] {
+            assert_eq!(line[name], value, "{name}");
+        }
+        assert!(line[LOGGER].as_str().is_some_and(|logger| logger.starts_with("sluice::logging")));
+        assert!(line[TIMESTAMP].as_str().is_some_and(|at| at.parse::<DateTime<Utc>>().is_ok()));
+        assert_eq!(again["event.sequence"], 2);
+        assert!(!again.contains_key("client"), "{again:?}");
+    }
+
+    #[test]
+    fn hostile_values_are_values_bounded_and_visible_and_secrets_are_left_out() {
+        redaction::keep("segredo-dos-logs");
+        let lines = lines(|| {
+            let long = "é".repeat(MAX_TEXT);
+            tracing::warn!(error = %long, file = "\u{1b}[2J\u{202e}\"}\n{", stranger = "x", "with segredo-dos-logs");
+        });
+        let [line] = &*lines else { panic!("{lines:?}") };
+        assert_eq!(line["file"], "\u{1b}[2J\u{202e}\"}\n{");
+        assert_eq!(line["labels.stranger"], "x");
+        assert_eq!(line[MESSAGE], "with ***");
+        assert!(line[ERROR].as_str().is_some_and(|text| text.len() < MAX_TEXT + 8), "{line:?}");
     }
 }

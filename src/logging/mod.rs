@@ -23,17 +23,17 @@ use std::{
 
 use tracing::Level;
 
-pub(crate) use self::{
-    line::Lines,
-    read::{Filter, FolderReader, LEVELS, LogLine},
-    vocabulary::{FIELDS, Field, HOST, Kind, LABELS, LEVEL, PID, SEQUENCE, TIMESTAMP, name_of},
-};
 use self::{
     files::{ADVICE, Files, Limits},
     hub::{Hub, STDERR},
     line::Entry,
     outlet::Outlet,
     stream::Stream,
+};
+pub(crate) use self::{
+    line::Lines,
+    read::{Filter, FolderReader, LEVELS, LogLine},
+    vocabulary::{FIELDS, Field, HOST, Kind, LABELS, LEVEL, PID, SEQUENCE, TIMESTAMP, name_of},
 };
 use crate::{
     config::{LogSettings, Settings},
@@ -66,9 +66,16 @@ pub(crate) fn lines() -> Lines {
     Lines(HUB.clone())
 }
 
-/// Keeps the lines of a command as the settings say, those from before included. A command that serves leaves stderr to a
-/// thread, since its client may not read it; and it does not begin where the folder can't be written, while any other command
-/// says so and goes on: whoever typed it may be another user.
+/// Has a thread write stderr: the client of a process that serves may not read it.
+///
+/// # Errors
+/// When there can't be another thread.
+pub(crate) fn leave_stderr() -> Result<(), LogError> {
+    HUB.leave_stderr().map_err(LogError::Thread)
+}
+
+/// Keeps the lines of a command as the settings say, those from before included. What serves does not begin where the folder
+/// can't be written; any other command says so and goes on, since whoever typed it may be another user.
 ///
 /// # Errors
 /// When the settings can't be used. A server need not be up yet.
@@ -89,9 +96,6 @@ pub(crate) fn keep(settings: &Settings, role: &str, serves: bool) -> Result<(), 
     if let Some(server) = settings.elasticsearch.as_ref().filter(|_| logs.elasticsearch) {
         let stream = LogStream::new(server, age, &FIELDS).map_err(LogError::Elasticsearch)?;
         outlets.push(("elasticsearch", Box::new(|| Box::new(Stream::new(stream)))));
-    }
-    if serves {
-        HUB.leave_stderr().map_err(LogError::Thread)?;
     }
     HUB.keep(role, &parts::host(), outlets).map_err(LogError::Thread)
 }
@@ -119,4 +123,28 @@ pub(crate) fn keep_failure(failure: &str) {
 /// How many lines each outlet lost since the process began.
 pub(crate) fn lost() -> Vec<(&'static str, u64)> {
     HUB.lost()
+}
+
+/// What files and streams are handed of what is said meanwhile.
+#[cfg(test)]
+pub(crate) fn kept_of(say: impl FnOnce(Lines)) -> String {
+    use std::sync::{Mutex, PoisonError};
+
+    struct Kept(Arc<Mutex<String>>);
+
+    impl Outlet for Kept {
+        fn write(&mut self, lines: &[Arc<str>]) -> Result<outlet::Written, outlet::Problem> {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.iter().for_each(|line| kept.push_str(&format!("{line}\n")));
+            Ok(outlet::Written::default())
+        }
+    }
+
+    let (hub, kept) = (Arc::new(Hub::new()), Arc::new(Mutex::new(String::new())));
+    let outlet = Kept(kept.clone());
+    hub.keep("worker", "um", vec![("files", Box::new(|| Box::new(outlet)))]).expect("a thread");
+    say(Lines(hub.clone()));
+    hub.finish(Duration::from_mins(1));
+    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.clone()
 }

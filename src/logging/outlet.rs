@@ -57,7 +57,11 @@ pub(super) struct Feed {
 ///
 /// # Errors
 /// When there can't be another thread.
-pub(super) fn start(feed: Arc<Feed>, outlet: impl FnOnce() -> Box<dyn Outlet> + Send + 'static, hub: Arc<Hub>) -> std::io::Result<()> {
+pub(super) fn start(
+    feed: Arc<Feed>,
+    outlet: impl FnOnce() -> Box<dyn Outlet> + Send + 'static,
+    hub: Arc<Hub>,
+) -> std::io::Result<()> {
     let name = format!("log-{}", feed.name);
     thread::Builder::new().name(name).spawn(move || {
         // What libraries say of this thread's requests is no part of the log that it writes.
@@ -134,7 +138,10 @@ impl Writer {
         if self.failing_since.is_none() {
             self.failing_since = Some(Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true));
             if self.may_tell() {
-                let entry = Entry::own(Level::WARN, "lines of the log can't be written there now; it is tried again, and what finds no room until then is counted");
+                let entry = Entry::own(
+                    Level::WARN,
+                    "lines of the log can't be written there now; it is tried again, and what finds no room until then is counted",
+                );
                 let entry = entry.with("outlet", self.feed.name).with("error", why.clone());
                 self.hub.hear(entry, Some(self.feed.name));
             }
@@ -156,5 +163,108 @@ impl Writer {
         }
         self.told_lost = lost;
         self.hub.hear(entry, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+
+    type Made = Box<dyn FnOnce() -> Box<dyn Outlet> + Send>;
+
+    /// Writes as it is told, once each; then always.
+    struct Scripted {
+        script: Vec<Result<Written, Problem>>,
+        wrote: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Outlet for Scripted {
+        fn write(&mut self, lines: &[Arc<str>]) -> Result<Written, Problem> {
+            if let Some(next) = self.script.pop() {
+                return next;
+            }
+            self.wrote.lock().expect("no poison").extend(lines.iter().map(|line| line.to_string()));
+            Ok(Written::default())
+        }
+    }
+
+    fn scripted(script: Vec<Result<Written, Problem>>) -> (Made, Arc<Mutex<Vec<String>>>) {
+        let wrote = Arc::new(Mutex::new(Vec::new()));
+        let outlet = Scripted { script, wrote: wrote.clone() };
+        (Box::new(|| Box::new(outlet)), wrote)
+    }
+
+    fn failing() -> Result<Written, Problem> {
+        Err(Problem { text: "no room".to_owned(), pause: None })
+    }
+
+    fn say(hub: &Hub, text: &str) {
+        hub.hear(Entry::own(Level::INFO, text), None);
+    }
+
+    #[test]
+    fn an_outlet_that_failed_gets_every_line_and_the_others_are_told_once() {
+        let hub = Arc::new(Hub::new());
+        let (one, failed) = scripted(vec![failing(), failing()]);
+        let (other, works) = scripted(Vec::new());
+        say(&hub, "early");
+        hub.keep("worker", "um", vec![("elasticsearch", one), ("files", other)]).expect("threads");
+        say(&hub, "late");
+        while failed.lock().expect("no poison").len() < 2 {
+            thread::yield_now();
+        }
+        hub.finish(Duration::from_mins(1));
+        let (failed, works) = (failed.lock().expect("no poison"), works.lock().expect("no poison"));
+        assert!(failed[0].contains("early") && failed[1].contains("late") && failed.len() == 2, "{failed:?}");
+        let told: Vec<_> = works.iter().filter(|line| line.contains("can't be written there now")).collect();
+        assert_eq!(told.len(), 1, "{works:?}");
+        assert!(told[0].contains("no room") && told[0].contains("\"outlet\":\"elasticsearch\""), "{told:?}");
+        assert_eq!(hub.lost(), [("elasticsearch", 0), ("files", 0)]);
+    }
+
+    #[test]
+    fn lines_that_are_refused_are_counted_and_told_and_what_is_told_feeds_on_no_failure() {
+        let hub = Arc::new(Hub::new());
+        let refused = || Ok(Written { refused: Some((1, "mapping".to_owned())) });
+        let (outlet, wrote) = scripted(vec![refused(), refused()]);
+        hub.keep("worker", "um", vec![("elasticsearch", outlet)]).expect("a thread");
+        say(&hub, "first");
+        // It is told of once: the line that tells is refused, too, and nothing is said of that.
+        while hub.lost() != [("elasticsearch", 2)] {
+            thread::yield_now();
+        }
+        say(&hub, "last");
+        hub.finish(Duration::from_mins(1));
+        let wrote = wrote.lock().expect("no poison");
+        assert!(wrote.len() == 1 && wrote[0].contains("last"), "{wrote:?}");
+    }
+
+    #[test]
+    fn who_says_something_never_waits_for_an_outlet_that_hangs() {
+        struct Hangs(mpsc::Receiver<()>);
+
+        impl Outlet for Hangs {
+            fn write(&mut self, _: &[Arc<str>]) -> Result<Written, Problem> {
+                self.0.recv().ok();
+                Ok(Written::default())
+            }
+        }
+
+        let hub = Arc::new(Hub::new());
+        let (let_go, hangs) = mpsc::channel();
+        hub.keep("worker", "um", vec![("elasticsearch", Box::new(|| Box::new(Hangs(hangs))))])
+            .expect("a thread");
+        let text = "x".repeat(8000);
+        // More than there is room for.
+        for _ in 0..1500 {
+            say(&hub, &text);
+        }
+        let (_, lost) = hub.lost()[0];
+        assert!((300..700).contains(&lost), "{lost}");
+        hub.finish(Duration::from_millis(50));
+        assert_eq!(hub.lost(), [("elasticsearch", 1500)], "what was not written by the end is lost, too");
+        drop(let_go);
     }
 }

@@ -62,7 +62,9 @@ impl Queue {
             state = match until {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
-                    let Some(left) = until.checked_duration_since(Instant::now()) else { return Some(Vec::new()) };
+                    let Some(left) = until.checked_duration_since(Instant::now()) else {
+                        return Some(Vec::new());
+                    };
                     self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };

@@ -51,9 +51,13 @@ impl Filter {
 
     /// Whether a line is asked for.
     pub(crate) fn matches(&self, line: &LogLine) -> bool {
-        let text = self.text.as_deref().is_none_or(|text| line.raw.to_lowercase().contains(&text.to_lowercase()));
+        let text =
+            self.text.as_deref().is_none_or(|text| line.raw.to_lowercase().contains(&text.to_lowercase()));
         let since = self.since.is_none_or(|since| line.at.is_some_and(|at| at >= since));
-        let asks_for_fields = self.level.is_some() || self.target.is_some() || self.command.is_some() || !self.fields.is_empty();
+        let asks_for_fields = self.level.is_some()
+            || self.target.is_some()
+            || self.command.is_some()
+            || !self.fields.is_empty();
         text && since && line.fields.as_ref().map_or(!asks_for_fields, |fields| self.has(fields))
     }
 
@@ -159,7 +163,9 @@ impl FolderReader {
             if reader.line.is_none() {
                 reader.line = reader.read(at_end)?;
             }
-            let is_earlier = |first: &&mut WriterReader| reader.line.as_ref().map(|line| line.at) < first.line.as_ref().map(|line| line.at);
+            let is_earlier = |first: &&mut WriterReader| {
+                reader.line.as_ref().map(|line| line.at) < first.line.as_ref().map(|line| line.at)
+            };
             if reader.line.is_some() && first.as_ref().is_none_or(is_earlier) {
                 first = Some(reader);
             }
@@ -236,12 +242,14 @@ mod tests {
     use super::*;
 
     fn line(second: u32, message: &str) -> String {
-        json!({TIMESTAMP: format!("2026-11-26T13:45:{second:02}Z"), LEVEL: "info", MESSAGE: message}).to_string()
+        json!({TIMESTAMP: format!("2026-11-26T13:45:{second:02}Z"), LEVEL: "info", MESSAGE: message})
+            .to_string()
     }
 
     fn file(folder: &Path, writer: &str, second: u32, lines: &[&[u8]]) -> File {
         let begins = format!("2026-11-26T13:45:{second:02}Z").parse().expect("a time");
-        let mut file = File::create(folder.join(LogFile::after(writer, None, begins).name())).expect("a file");
+        let mut file =
+            File::create(folder.join(LogFile::after(writer, None, begins).name())).expect("a file");
         for line in lines {
             file.write_all(line).expect("written");
         }
@@ -259,7 +267,8 @@ mod tests {
     #[test]
     fn lines_of_several_writers_and_files_come_in_the_order_of_time() {
         let folder = tempfile::tempdir().expect("a folder");
-        let lines = [line(1, "a"), line(2, "b"), line(3, "c"), line(4, "d"), line(5, "e")].map(|line| line + "\n");
+        let lines =
+            [line(1, "a"), line(2, "b"), line(3, "c"), line(4, "d"), line(5, "e")].map(|line| line + "\n");
         let bytes = |n: usize| lines[n].as_bytes();
         file(folder.path(), "worker", 0, &[bytes(0), bytes(2)]);
         file(folder.path(), "worker", 4, &[bytes(4)]);
@@ -327,7 +336,8 @@ mod tests {
         assert!(!filter(|filter| filter.level = Some("error".to_owned())));
         assert!(filter(|filter| filter.target = Some("sluice::engine".to_owned())));
         assert!(!filter(|filter| filter.target = Some("rmcp".to_owned())));
-        assert!(filter(|filter| filter.fields = vec![("offset".to_owned(), "7".to_owned()), ("table".to_owned(), "leads".to_owned())]));
+        assert!(filter(|filter| filter.fields =
+            vec![("offset".to_owned(), "7".to_owned()), ("table".to_owned(), "leads".to_owned())]));
         assert!(!filter(|filter| filter.fields = vec![("sink".to_owned(), "postgres".to_owned())]));
         assert!(filter(|filter| filter.text = Some("drenagem".to_owned())));
         assert!(!filter(|filter| filter.command = Some("serve".to_owned())));

@@ -53,7 +53,7 @@ pub(crate) const SEQUENCE: &str = "event.sequence";
 pub(crate) const LABELS: &str = "labels";
 
 /// Those that every line has, or that have a name of the Elastic Common Schema; then sluice's own.
-pub(crate) static FIELDS: [Field; 93] = {
+pub(crate) static FIELDS: [Field; 92] = {
     use Kind::{Date, Keyword, Long, Text};
     [
         field(TIMESTAMP, Date, "when it happened, in UTC"),
@@ -66,7 +66,11 @@ pub(crate) static FIELDS: [Field; 93] = {
         field(ROLE, Keyword, "the command: serve, worker, sync, …; in files and the stream"),
         field(HOST, Keyword, "the machine; in files and the stream"),
         field(PID, Long, "the process; in files and the stream"),
-        field(SEQUENCE, Long, "the number of the line in its process: a number that is missing is a line that was lost; in files and the stream"),
+        field(
+            SEQUENCE,
+            Long,
+            "the number of the line in its process: a number that is missing is a line that was lost; in files and the stream",
+        ),
         field("table", Keyword, "the table it is about"),
         field("sink", Keyword, "the sink: postgres, elasticsearch, sqlite or tantivy"),
         field("index", Keyword, "the index"),
@@ -148,7 +152,6 @@ pub(crate) static FIELDS: [Field; 93] = {
         field("shown", Long, "rows that it showed"),
         field("lines", Long, "lines of the log that were lost"),
         field("outlet", Keyword, "where they could not be written: files, elasticsearch or stderr"),
-        field("since", Keyword, "since when"),
     ]
 };
 
@@ -156,4 +159,100 @@ pub(crate) static FIELDS: [Field; 93] = {
 pub(crate) fn name_of(field: &str) -> Option<&'static str> {
     let name = if field == "error" { ERROR } else { field };
     FIELDS.iter().map(|known| known.name).find(|known| *known == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+
+    use super::*;
+
+    /// The arguments of a macro's call, of which `text` begins behind the parenthesis.
+    fn arguments(text: &str) -> Vec<String> {
+        let (mut found, mut depth, mut is_quoted, mut is_escaped) = (vec![String::new()], 1, false, false);
+        for c in text.chars() {
+            match c {
+                _ if is_escaped => is_escaped = false,
+                '\\' => is_escaped = true,
+                '"' => is_quoted = !is_quoted,
+                _ if is_quoted => {}
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth -= 1,
+                ',' if depth == 1 => {
+                    found.push(String::new());
+                    continue;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            found.last_mut().expect("one").push(c);
+        }
+        found.into_iter().map(|argument| argument.trim().to_owned()).collect()
+    }
+
+    /// The fields that a file's calls of `tracing`'s macros name.
+    fn fields_in(code: &str) -> BTreeSet<String> {
+        let mut fields = BTreeSet::new();
+        for called in ["error!(", "warn!(", "info!(", "debug!(", "trace!(", "_span!("] {
+            for (at, _) in code.match_indices(called) {
+                let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                if called != "_span!(" && code[..at].ends_with(is_word) {
+                    continue;
+                }
+                let arguments = arguments(&code[at + called.len()..]);
+                let named =
+                    arguments.iter().take_while(|argument| !argument.starts_with('"') || called == "_span!(");
+                for argument in named.filter(|argument| !argument.starts_with("target:")) {
+                    let name =
+                        argument.split('=').next().unwrap_or_default().trim().trim_start_matches(['%', '?']);
+                    if !name.is_empty() && name.chars().all(is_word) {
+                        fields.insert(name.to_owned());
+                    }
+                }
+            }
+        }
+        fields
+    }
+
+    fn code(folder: &Path, found: &mut String) {
+        for entry in fs::read_dir(folder).expect("readable") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            if path.is_dir() && name != "tests" {
+                code(&path, found);
+            } else if name.ends_with(".rs") && !name.starts_with("tests") {
+                let text = fs::read_to_string(&path).expect("text");
+                found.push_str(text.split("#[cfg(test)]\nmod tests").next().expect("code"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_that_the_code_names_is_a_word_of_the_vocabulary() {
+        let sample = "warn!(target: X, %table, error = %fault, ?pause, self.n, \"no {}, {a}\", b); info_span!(\"x\", id = 1)";
+        let expected = ["error", "id", "pause", "table"].map(str::to_owned);
+        assert_eq!(fields_in(sample), BTreeSet::from(expected));
+        let mut all = String::new();
+        code(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+        let fields = fields_in(&all);
+        assert!(fields.len() > 60, "{fields:?}");
+        let unknown: Vec<_> = fields.iter().filter(|field| name_of(field).is_none()).collect();
+        assert!(unknown.is_empty(), "give them a line in FIELDS, or use a word that is there: {unknown:?}");
+    }
+
+    #[test]
+    fn the_documentation_has_every_field_as_it_is() {
+        let mut names = BTreeSet::new();
+        let mut table = String::from("| field | indexed as | what it is |\n|---|---|---|\n");
+        for Field { name, kind, about } in &FIELDS {
+            assert!(names.insert(name), "{name} is there twice");
+            let _ = writeln!(table, "| `{name}` | {} | {about} |", kind.name());
+        }
+        assert!(
+            include_str!("../../docs/logs.md").contains(&table),
+            "docs/logs.md is stale; its table is\n{table}"
+        );
+    }
 }

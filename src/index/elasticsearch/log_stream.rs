@@ -106,7 +106,10 @@ impl LogStream {
         }
         let mut body = String::with_capacity(lines.iter().map(|line| line.len() + 80).sum());
         for (line, number) in lines.iter().zip(self.sent..) {
-            body.push_str(&format!("{{\"create\":{{\"_id\":\"{}-{number}\"}}}}\n{line}\n", self.writer.simple()));
+            body.push_str(&format!(
+                "{{\"create\":{{\"_id\":\"{}-{number}\"}}}}\n{line}\n",
+                self.writer.simple()
+            ));
         }
         // An index of that name would be made up on the spot, with a guessed mapping.
         let guard = if self.is_alias { "&require_alias=true" } else { "" };
@@ -124,27 +127,34 @@ impl LogStream {
             return Ok(outcome);
         }
         let answer: BulkAnswer = self.client.parse(answer, WRITING)?;
-        let outcome = self.judge(answer)?;
+        let outcome = self.judge(lines.len(), answer)?;
         self.sent += lines.len() as u64;
         Ok(outcome)
     }
 
     /// What the server says of each line.
-    fn judge(&mut self, answer: BulkAnswer) -> Result<Outcome, Fault> {
+    fn judge(&mut self, lines: usize, answer: BulkAnswer) -> Result<Outcome, Fault> {
         let mut outcome = Outcome::default();
         if !answer.errors {
             return Ok(outcome);
         }
+        // What nothing is said of counts as lost.
+        outcome.refused = lines.saturating_sub(answer.items.len()) as u64;
         for Item { create: ItemResult { status, error } } in answer.items {
             let reason = error.map(|error| format!("{}: {}", error.kind, error.reason.unwrap_or_default()));
             let place = format!("{} on {}", self.name, self.origin());
-            let told = || format!("{WRITING} to {place}: {status}, {}", reason.as_deref().unwrap_or("no reason"));
+            let told =
+                || format!("{WRITING} to {place}: {status}, {}", reason.as_deref().unwrap_or("no reason"));
             match status {
                 // It was written before, and the answer was lost.
                 200..=299 | 409 => {}
                 // Those that were taken are known by their ids when they come again.
                 408 | 429 | 500.. => {
-                    return Err(Fault::transient(PART, told(), "the server is overloaded: it is asked again"));
+                    return Err(Fault::transient(
+                        PART,
+                        told(),
+                        "the server is overloaded: it is asked again",
+                    ));
                 }
                 // The alias is gone, and is made anew before the next try.
                 404 => {
@@ -152,13 +162,22 @@ impl LogStream {
                     return Err(Fault::transient(PART, told(), "it is made anew"));
                 }
                 403 => {
-                    return Err(Fault::misconfigured(PART, told(), "let sluice's user write there, and see to the disk's room"));
+                    return Err(Fault::misconfigured(
+                        PART,
+                        told(),
+                        "let sluice's user write there, and see to the disk's room",
+                    ));
                 }
                 _ => {
                     outcome.refused += 1;
                     outcome.why.get_or_insert_with(told);
                 }
             }
+        }
+        if outcome.refused > 0 {
+            outcome
+                .why
+                .get_or_insert_with(|| format!("{WRITING} on {}: nothing is said of some", self.origin()));
         }
         Ok(outcome)
     }
@@ -171,7 +190,8 @@ impl LogStream {
         let stream = format!("_data_stream/{name}");
         let found = self.client.look(&stream, DOING).await?;
         self.is_alias = UNKNOWN.contains(&found.status);
-        let template = self.client.put(&format!("_index_template/{name}"), &self.template(), DOING).await?;
+        let template =
+            self.client.put(&format!("_index_template/sluice-{name}"), &self.template(), DOING).await?;
         self.client.parse::<Value>(template, DOING)?;
         if found.is_success() {
             return Ok(());
@@ -195,7 +215,9 @@ impl LogStream {
             return Err(Fault::misconfigured(
                 PART,
                 format!("{DOING} on {}: {cause}", self.origin()),
-                format!("rename or delete the index that is called {name}, or set another ELASTICSEARCH_INDEX_PREFIX"),
+                format!(
+                    "rename or delete the index that is called {name}, or set another ELASTICSEARCH_INDEX_PREFIX"
+                ),
             ));
         }
         self.client.parse::<Value>(made, DOING).map(drop)
@@ -238,7 +260,8 @@ impl LogStream {
         self.client.parse::<Value>(rolled, DOING)?;
         let path = format!("{name}/_settings/index.creation_date");
         let indices: BTreeMap<String, Backing> = self.client.get(&path, DOING).await?;
-        let mut begun: Vec<(i64, &str)> = indices.iter().map(|(index, backing)| (backing.created(), index.as_str())).collect();
+        let mut begun: Vec<(i64, &str)> =
+            indices.iter().map(|(index, backing)| (backing.created(), index.as_str())).collect();
         begun.sort_unstable();
         for index in outlived(&begun, Utc::now() - self.retention) {
             let deleted = self.client.delete(index, "deleting an old index of the log").await?;
@@ -310,8 +333,11 @@ impl LogStream {
         if let Some(levels) = filter.levels() {
             conditions.push(json!({ "terms": { LEVEL: levels } }));
         }
-        let is_keyword = |name: &str| self.fields.iter().any(|field| field.name == name && field.kind == Kind::Keyword);
-        for (name, value) in filter.fields.iter().filter(|(name, value)| is_keyword(name) && value.len() < 256) {
+        let is_keyword =
+            |name: &str| self.fields.iter().any(|field| field.name == name && field.kind == Kind::Keyword);
+        for (name, value) in
+            filter.fields.iter().filter(|(name, value)| is_keyword(name) && value.len() < 256)
+        {
             conditions.push(json!({ "term": { name: value } }));
         }
         conditions
@@ -412,19 +438,24 @@ mod tests {
 
     fn judged(items: &Value) -> Result<Outcome, Fault> {
         let answer = json!({ "errors": true, "items": items }).to_string();
-        stream().judge(serde_json::from_str(&answer).expect("an answer"))
+        stream()
+            .judge(items.as_array().map_or(0, Vec::len), serde_json::from_str(&answer).expect("an answer"))
     }
 
     #[test]
     fn a_line_that_is_refused_is_counted_and_one_that_is_there_is_written() {
         let taken = json!({ "create": { "status": 201 } });
-        let there = json!({ "create": { "status": 409, "error": { "type": "version_conflict_engine_exception" } } });
+        let there =
+            json!({ "create": { "status": 409, "error": { "type": "version_conflict_engine_exception" } } });
         let refused = json!({ "create": { "status": 400, "error": { "type": "mapper_parsing_exception", "reason": "no" } } });
         assert_eq!(judged(&json!([taken, there])).expect("taken"), Outcome::default());
         let outcome = judged(&json!([taken, refused, refused])).expect("decided");
         assert_eq!(outcome.refused, 2);
         let why = outcome.why.expect("a reason");
-        assert!(why.contains("acme-sluice-logs on http://127.0.0.1:1: 400, mapper_parsing_exception: no"), "{why}");
+        assert!(
+            why.contains("acme-sluice-logs on http://127.0.0.1:1: 400, mapper_parsing_exception: no"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -61,8 +61,8 @@ use futures::future::try_join_all;
 use serde::Deserialize;
 use uuid::Uuid;
 
-pub(crate) use self::{dsl::query as query_dsl, log_stream::LogStream};
 use self::{client::Client, operation::Operation, templates::Names};
+pub(crate) use self::{dsl::query as query_dsl, log_stream::LogStream};
 use crate::{
     config::ElasticsearchSettings,
     domain::{Catalog, Table},
