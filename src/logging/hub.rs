@@ -58,20 +58,18 @@ impl Hub {
 
     /// Takes what somebody says, for all outlets but that one.
     pub(super) fn hear(&self, entry: Entry, except: Option<&str>) {
+        // One at a time, so that lines are kept in the order of their times and numbers. Nothing is written meanwhile.
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
         let line = entry.open_line(Utc::now());
+        match &mut *early {
+            Some(early) if early.len() < MAX_EARLY => early.push(line.clone()),
+            Some(_) => {}
+            None => self.hand_over(&line, except),
+        }
+        drop(early);
         if except != Some(STDERR) {
             self.show(&line);
         }
-        if self.outlets.get().is_none() {
-            let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(early) = &mut *early {
-                if early.len() < MAX_EARLY {
-                    early.push(line);
-                }
-                return;
-            }
-        }
-        self.hand_over(&line, except);
     }
 
     fn hand_over(&self, line: &str, except: Option<&str>) {

@@ -53,7 +53,7 @@ pub(crate) const SEQUENCE: &str = "event.sequence";
 pub(crate) const LABELS: &str = "labels";
 
 /// Those that every line has, or that have a name of the Elastic Common Schema; then sluice's own.
-pub(crate) static FIELDS: [Field; 92] = {
+pub(crate) static FIELDS: [Field; 104] = {
     use Kind::{Date, Keyword, Long, Text};
     [
         field(TIMESTAMP, Date, "when it happened, in UTC"),
@@ -150,6 +150,18 @@ pub(crate) static FIELDS: [Field; 92] = {
         field("count", Long, "how many"),
         field("counted", Long, "rows that the source counts"),
         field("shown", Long, "rows that it showed"),
+        field("ahead", Long, "rows that were changed in the future, by what they say"),
+        field("complete", Keyword, "whether all was erased"),
+        field("calls", Long, "calls of tools that were cut"),
+        field("connections", Long, "connections"),
+        field("allowed", Long, "connections there may be"),
+        field("cut", Long, "idle connections that were cut to make room"),
+        field("refused", Long, "connections that were refused"),
+        field("most", Long, "sessions there may be"),
+        field("waiting", Long, "messages that wait for a client"),
+        field("forgotten", Keyword, "processes that were heard of no more"),
+        field("pid", Long, "PostgreSQL's process"),
+        field("signal", Keyword, "a signal that a test sends"),
         field("lines", Long, "lines of the log that were lost"),
         field("outlet", Keyword, "where they could not be written: files, elasticsearch or stderr"),
     ]
