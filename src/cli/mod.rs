@@ -56,7 +56,7 @@ enum Command {
     /// Serve MCP on stdin and stdout, and drain the topic into both sinks (default)
     Serve(serve::Options),
     /// Drain the topic into both sinks, without MCP
-    Worker,
+    Worker(worker::Options),
     /// Read what is new in Supabase and append it to the topic
     Sync(sync::Options),
     /// Prove that both sinks have what the source has, mend what differs, remove what is gone
@@ -153,7 +153,14 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn run_in(command: Command, name: &str, environment: Environment) -> ExitCode {
     let serves = matches!(command, Command::Serve(_) | Command::Worker);
     // Long-running commands log what they do; to a person at a terminal only what goes wrong matters.
+<<<<<<< HEAD
     let level = if serves { "info" } else { "warn" };
+=======
+    let level = match command {
+        Command::Serve(_) | Command::Worker(_) => "info",
+        _ => "warn",
+    };
+>>>>>>> main
     logging::start(level, environment.variables.get("SLUICE_LOG"));
     if serves && let Err(error) = crate::logging::leave_stderr() {
         return told(&error.into());
@@ -186,9 +193,9 @@ async fn carry_out(command: Command, name: &str, environment: Environment) -> Re
             let stop = ending::signals();
             serve::run(&settings()?, &options, stop).await
         }
-        Command::Worker => {
+        Command::Worker(options) => {
             let stop = ending::signals();
-            worker::run(&settings()?, stop).await
+            worker::run(&settings()?, &options, stop).await
         }
         Command::Sync(options) => sync::run(&settings()?, &options).await,
         Command::Reconcile(options) => reconcile::run(&settings()?, &options).await,

@@ -25,7 +25,9 @@ use secrecy::SecretString;
 pub use address::ServerUrl;
 pub use alerts::AlertSettings;
 pub use env_file::SyntaxError;
-pub use http::{HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, parse_address};
+pub use http::{
+    HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, is_address, parse_address,
+};
 pub use logs::LogSettings;
 use reader::Reader;
 pub use reader::SettingsError;
@@ -425,18 +427,20 @@ impl KafkaSettings {
 
     fn read(read: &mut Reader) -> Self {
         let topic = read.text("KAFKA_TOPIC", "eventos");
+        let security_protocol = read.one_of(
+            "KAFKA_SECURITY_PROTOCOL",
+            "plaintext",
+            &["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
+        );
         let settings = Self {
             bootstrap_servers: read.required("KAFKA_BOOTSTRAP_SERVERS", "broker-1:9092,broker-2:9092"),
             dead_letter_topic: read.text("KAFKA_DEAD_LETTER_TOPIC", &format!("{topic}.dlq")),
             topic,
             partitions: read.number("KAFKA_PARTITIONS", 6, 1..=1000),
             replication_factor: read.number("KAFKA_REPLICATION_FACTOR", -1, -1..=100),
-            security_protocol: read.one_of(
-                "KAFKA_SECURITY_PROTOCOL",
-                "plaintext",
-                &["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
-            ),
-            sasl_mechanism: Some(read.text("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512")),
+            security_protocol: security_protocol.clone(),
+            sasl_mechanism: Some(read.text("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"))
+                .filter(|_| security_protocol.starts_with("sasl")),
             sasl_username: read.optional("KAFKA_SASL_USERNAME"),
             sasl_password: read.secret("KAFKA_SASL_PASSWORD"),
             ssl_ca_location: read.optional("KAFKA_SSL_CA_LOCATION"),
@@ -481,6 +485,12 @@ impl KafkaSettings {
             if self.sasl_password.is_none() {
                 read.problem("KAFKA_SASL_PASSWORD", "is needed by KAFKA_SECURITY_PROTOCOL=sasl_…");
             }
+        } else if self.sasl_username.is_some() || self.sasl_password.is_some() {
+            let problem = format!(
+                "is {}, which logs in nobody; set it to sasl_ssl, or remove KAFKA_SASL_…",
+                self.security_protocol
+            );
+            read.problem("KAFKA_SECURITY_PROTOCOL", problem);
         }
     }
 }

@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::private_files;
 
 /// The settings whose values may be had from elsewhere.
-pub(super) const SECRETS: [&str; 7] = [
+pub(super) const SECRETS: [&str; 9] = [
     "SUPABASE_KEY",
     "KAFKA_SASL_PASSWORD",
     "DATABASE_URL",
@@ -27,7 +27,12 @@ pub(super) const SECRETS: [&str; 7] = [
     "ELASTICSEARCH_URL",
     "ELASTICSEARCH_PASSWORD",
     "ELASTICSEARCH_API_KEY",
+    "SLUICE_HTTP_TOKENS",
+    "SLUICE_ALERT_TARGETS",
 ];
+
+/// The one whose file holds a list, and may be there besides: it is read where the list is.
+const LISTED: &str = "SLUICE_HTTP_TOKENS";
 
 const FILE: &str = "_FILE";
 pub(super) const COMMAND: &str = "_COMMAND";
@@ -66,7 +71,8 @@ impl Place {
         variables: &BTreeMap<String, String>,
     ) -> Result<Option<(String, Self)>, String> {
         let [file, command] = stand_ins(setting);
-        let path = variables.get(&file).map(|path| Self::File(PathBuf::from(path)));
+        let path =
+            variables.get(&file).filter(|_| setting != LISTED).map(|path| Self::File(PathBuf::from(path)));
         let run = variables.get(&command).map(|text| Self::Command(text.clone()));
         match (variables.contains_key(setting), path, run) {
             (_, None, None) => Ok(None),
@@ -191,6 +197,18 @@ mod tests {
         assert!(read("printf 'a\\nb'").expect_err("two lines").contains("one line"));
         assert!(read("printf '\\377'").expect_err("no text").contains("no text"));
         assert!(read("head -c 200000 /dev/zero").is_err(), "what is too long is cut and is no secret");
+    }
+
+    #[test]
+    fn a_list_of_tokens_has_a_file_of_its_own_besides() {
+        let set = |names: &[&str]| {
+            let variables = names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+            Place::of(LISTED, &variables).map(|place| place.map(|(name, _)| name))
+        };
+        assert_eq!(set(&["SLUICE_HTTP_TOKENS", "SLUICE_HTTP_TOKENS_FILE"]), Ok(None));
+        let command = "SLUICE_HTTP_TOKENS_COMMAND";
+        assert_eq!(set(&[command, "SLUICE_HTTP_TOKENS_FILE"]), Ok(Some(command.to_owned())));
+        assert!(set(&[command, "SLUICE_HTTP_TOKENS"]).is_err());
     }
 
     #[tokio::test]

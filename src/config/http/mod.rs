@@ -11,7 +11,7 @@ use std::{
 };
 
 pub use limits::HttpLimits;
-pub use names::{HostPattern, OriginPattern};
+pub use names::{HostPattern, OriginPattern, is_address};
 pub use public_url::PublicUrl;
 pub use tokens::Token;
 

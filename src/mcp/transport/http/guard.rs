@@ -27,7 +27,7 @@ use super::{
     request_id::{self, RequestId},
 };
 use crate::{
-    config::HttpSettings,
+    config::{HttpSettings, is_address},
     mcp::{
         Access,
         export::PublicBase,
@@ -149,7 +149,7 @@ impl Guard {
     }
 
     fn allows_host(&self, host: &str) -> bool {
-        self.settings.allowed_hosts.iter().any(|allowed| allowed.matches(host))
+        is_address(host) || self.settings.allowed_hosts.iter().any(|allowed| allowed.matches(host))
     }
 
     pub(super) fn allows_origin(&self, origin: &str) -> bool {

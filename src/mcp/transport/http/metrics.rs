@@ -75,7 +75,7 @@ fn write_sinks(page: &mut Page, status: &PipelineStatus, metrics: &EngineMetrics
         let counts = metrics.sinks.iter().map(|sink| ([("sink", sink.drain.sink.as_str())], of(&sink.drain)));
         page.many(family, counts);
     }
-    // A server may leave the drains to workers, which serve no numbers.
+    // A server may leave the drains to workers, who tell the numbers of theirs only where they are asked to.
     let runs = DrainState::Running;
     let runs_elsewhere = |name: &str| {
         status.drains_elsewhere.iter().any(|drain| drain.sink == name && drain.state == runs.as_str())
