@@ -168,7 +168,10 @@ async fn from_files(
     for line in last {
         printer.print(&line).map_err(ReadError::Output)?;
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(LOOK_EVERY).await;
         reader.look()?;
         while let Some(line) = reader.next(false)? {
@@ -177,7 +180,6 @@ async fn from_files(
             }
         }
     }
-    Ok(())
 }
 
 async fn from_stream(
@@ -201,12 +203,14 @@ async fn from_stream(
         Some(most) => stream.last(filter, most).await?.into_iter().try_for_each(&mut show)?,
         None => all(stream, filter, &mut show).await?,
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(ASK_EVERY).await;
         let since = filter.since.max(Some(Utc::now() - ON_ITS_WAY));
         all(stream, &Filter { since, ..filter.clone() }, &mut show).await?;
     }
-    Ok(())
 }
 
 async fn all(

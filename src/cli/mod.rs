@@ -151,16 +151,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 fn run_in(command: Command, name: &str, environment: Environment) -> ExitCode {
-    let serves = matches!(command, Command::Serve(_) | Command::Worker);
+    let serves = matches!(command, Command::Serve(_) | Command::Worker(_));
     // Long-running commands log what they do; to a person at a terminal only what goes wrong matters.
-<<<<<<< HEAD
     let level = if serves { "info" } else { "warn" };
-=======
-    let level = match command {
-        Command::Serve(_) | Command::Worker(_) => "info",
-        _ => "warn",
-    };
->>>>>>> main
     logging::start(level, environment.variables.get("SLUICE_LOG"));
     if serves && let Err(error) = crate::logging::leave_stderr() {
         return told(&error.into());
@@ -181,7 +174,7 @@ fn run_in(command: Command, name: &str, environment: Environment) -> ExitCode {
 }
 
 async fn carry_out(command: Command, name: &str, environment: Environment) -> Result<ExitCode, Failure> {
-    let serves = matches!(command, Command::Serve(_) | Command::Worker);
+    let serves = matches!(command, Command::Serve(_) | Command::Worker(_));
     let keep = |settings: Settings| -> Result<Settings, Failure> {
         crate::logging::keep(&settings, name, serves)?;
         Ok(settings)

@@ -69,7 +69,9 @@ pub(super) fn files(folder: &Path) -> io::Result<BTreeMap<String, Vec<(LogFile, 
             files.entry(file.writer.clone()).or_default().push((file, entry.path()));
         }
     }
-    files.values_mut().for_each(|files| files.sort_by_key(|(file, _)| file.begins));
+    for files in files.values_mut() {
+        files.sort_by_key(|(file, _)| file.begins);
+    }
     Ok(files)
 }
 

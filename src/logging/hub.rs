@@ -1,6 +1,7 @@
 //! Where every line comes by: it is written once, and handed to whoever keeps it.
 
 use std::{
+    fmt::Write as _,
     io::{self, Write as _},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -14,7 +15,7 @@ use tracing::Level;
 
 use super::{
     line::{self, Entry},
-    outlet::{self, Feed, Outlet, Problem, Written},
+    outlet::{self, Feed, Made, Outlet, Problem, Written},
     queue::Queue,
     vocabulary::{HOST, PID, ROLE, SEQUENCE, SERVICE, VERSION},
 };
@@ -106,7 +107,7 @@ impl Hub {
         self: &Arc<Self>,
         role: &str,
         host: &str,
-        outlets: Vec<(&'static str, Box<dyn FnOnce() -> Box<dyn Outlet> + Send>)>,
+        outlets: Vec<(&'static str, Made)>,
     ) -> io::Result<()> {
         let mut feeds = Vec::new();
         for (name, outlet) in outlets {
@@ -120,7 +121,7 @@ impl Hub {
         line::add(&mut ending, ROLE, &role.into());
         line::add(&mut ending, HOST, &host.into());
         line::add(&mut ending, PID, &std::process::id().into());
-        ending.push_str(&format!(",\"{SEQUENCE}\":"));
+        let _ = write!(ending, ",\"{SEQUENCE}\":");
         let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
         self.outlets.set(Outlets { ending, feeds }).ok();
         for line in early.take().into_iter().flatten() {
@@ -141,7 +142,9 @@ impl Hub {
     /// Has what waits be written, as far as that takes no longer; what is left is told on stderr.
     pub(super) fn finish(&self, within: Duration) {
         let until = Instant::now() + within;
-        self.feeds().for_each(|feed| feed.queue.close());
+        for feed in self.feeds() {
+            feed.queue.close();
+        }
         for feed in self.feeds() {
             let left = feed.queue.drained(until);
             if left > 0 {

@@ -27,7 +27,7 @@ use self::{
     files::{ADVICE, Files, Limits},
     hub::{Hub, STDERR},
     line::Entry,
-    outlet::Outlet,
+    outlet::Made,
     stream::Stream,
 };
 pub(crate) use self::{
@@ -82,7 +82,7 @@ pub(crate) fn leave_stderr() -> Result<(), LogError> {
 pub(crate) fn keep(settings: &Settings, role: &str, serves: bool) -> Result<(), LogError> {
     let logs = &settings.logs;
     let age = retention(logs);
-    let mut outlets: Vec<(&str, Box<dyn FnOnce() -> Box<dyn Outlet> + Send>)> = Vec::new();
+    let mut outlets: Vec<(&str, Made)> = Vec::new();
     if let Some(folder) = &logs.dir {
         let limits = Limits { bytes: logs.file_bytes, files: logs.files, age };
         let files = Files::open(folder, role, limits)
@@ -132,10 +132,12 @@ pub(crate) fn kept_of(say: impl FnOnce(Lines)) -> String {
 
     struct Kept(Arc<Mutex<String>>);
 
-    impl Outlet for Kept {
+    impl outlet::Outlet for Kept {
         fn write(&mut self, lines: &[Arc<str>]) -> Result<outlet::Written, outlet::Problem> {
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.iter().for_each(|line| kept.push_str(&format!("{line}\n")));
+            for line in lines {
+                kept.extend([line, "\n"]);
+            }
             Ok(outlet::Written::default())
         }
     }

@@ -31,6 +31,9 @@ pub(super) trait Outlet: Send + 'static {
     fn write(&mut self, lines: &[Arc<str>]) -> Result<Written, Problem>;
 }
 
+/// Makes an outlet on the thread that writes to it.
+pub(super) type Made = Box<dyn FnOnce() -> Box<dyn Outlet> + Send>;
+
 /// What became of lines.
 #[derive(Debug, Default)]
 pub(super) struct Written {
@@ -172,8 +175,6 @@ mod tests {
 
     use super::*;
 
-    type Made = Box<dyn FnOnce() -> Box<dyn Outlet> + Send>;
-
     /// Writes as it is told, once each; then always.
     struct Scripted {
         script: Vec<Result<Written, Problem>>,
@@ -185,7 +186,7 @@ mod tests {
             if let Some(next) = self.script.pop() {
                 return next;
             }
-            self.wrote.lock().expect("no poison").extend(lines.iter().map(|line| line.to_string()));
+            self.wrote.lock().expect("no poison").extend(lines.iter().map(ToString::to_string));
             Ok(Written::default())
         }
     }

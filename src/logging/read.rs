@@ -68,7 +68,7 @@ impl Filter {
             && self.command.as_deref().is_none_or(|command| of(ROLE) == command)
             && self.fields.iter().all(|(name, wanted)| match fields.get(name) {
                 Some(Value::String(text)) => text == wanted,
-                Some(other) => other.to_string() == *wanted,
+                Some(other) => wanted.parse().is_ok_and(|wanted: Value| *other == wanted),
                 None => false,
             })
     }
@@ -204,7 +204,7 @@ impl WriterReader {
                 }
                 continue;
             };
-            let mut chunk = [0; CHUNK];
+            let mut chunk = vec![0; CHUNK];
             let read = file.read(&mut chunk)?;
             if read > 0 {
                 self.bytes.extend_from_slice(&chunk[..read]);

@@ -234,7 +234,9 @@ mod tests {
             let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
             if path.is_dir() && name != "tests" {
                 code(&path, found);
-            } else if name.ends_with(".rs") && !name.starts_with("tests") {
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !name.starts_with("tests")
+            {
                 let text = fs::read_to_string(&path).expect("text");
                 found.push_str(text.split("#[cfg(test)]\nmod tests").next().expect("code"));
             }

@@ -202,13 +202,15 @@ async fn the_stream_has_every_line_once_closed_to_other_fields_and_without_what_
         old: { "settings": { "index": { "creation_date": "1" } } },
         new: { "settings": { "index": { "creation_date": "2" } } },
     });
-    let (ages, real) = (&*ages.to_string().leak(), corner.url.clone());
-    let server = FakeHttp::start(move |_, request| match request.path.contains("creation_date") {
-        true => Reply::Answer(200, ages),
-        false => Reply::Forward(real.clone()),
+    let (ages, server) = (&*ages.to_string().leak(), corner.url.clone());
+    let between = FakeHttp::start(move |_, request| {
+        if request.path.contains("creation_date") {
+            return Reply::Answer(200, ages);
+        }
+        Reply::Forward(server.clone())
     })
     .await;
-    let url = server.url.to_string();
+    let url = between.url.to_string();
     let synced = run(with_stream(folder.path(), &corner, &url, &["sync", "leads", "--wait"])).await;
     assert_eq!(synced.code, Some(0), "{synced:?}");
     assert_eq!(corner.ask("GET", old, None).await.0, 404, "{old} is gone");

@@ -12,6 +12,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -106,10 +107,8 @@ impl LogStream {
         }
         let mut body = String::with_capacity(lines.iter().map(|line| line.len() + 80).sum());
         for (line, number) in lines.iter().zip(self.sent..) {
-            body.push_str(&format!(
-                "{{\"create\":{{\"_id\":\"{}-{number}\"}}}}\n{line}\n",
-                self.writer.simple()
-            ));
+            let _ =
+                writeln!(body, "{{\"create\":{{\"_id\":\"{}-{number}\"}}}}\n{line}", self.writer.simple());
         }
         // An index of that name would be made up on the spot, with a guessed mapping.
         let guard = if self.is_alias { "&require_alias=true" } else { "" };
