@@ -90,6 +90,10 @@ fn is_slip(name: &str, known: &str) -> bool {
 /// The setting with the most similar name, if any is.
 fn nearest(name: &str) -> Option<&'static str> {
     let rest = name.strip_prefix(PREFIX)?;
+    // What other programs call it; by its letters it is like others of the log's.
+    if rest == "LOG_LEVEL" {
+        return Some("SLUICE_LOG");
+    }
     let likeness = |known: &str| strsim::jaro_winkler(rest, known.strip_prefix(PREFIX).unwrap_or_default());
     let ours = names().filter(|known| known.starts_with(PREFIX));
     let nearest = ours.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;

@@ -9,6 +9,7 @@ mod alerts;
 mod env_file;
 mod http;
 pub(crate) mod known;
+mod logs;
 mod reader;
 mod secret;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use http::{
     HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, TokensFile, is_address,
     parse_address,
 };
+pub use logs::LogSettings;
 use reader::Reader;
 pub use reader::SettingsError;
 pub use secret::Secret;
@@ -68,6 +70,7 @@ pub struct Settings {
     pub exports: ExportLimits,
     pub http: HttpSettings,
     pub alerts: AlertSettings,
+    pub logs: LogSettings,
     pub mcp: McpSettings,
 }
 
@@ -209,6 +212,7 @@ impl Settings {
         let mut read = Reader::new(variables);
         let catalog = catalog(&mut read);
         let data_dir = data_dir(&mut read);
+        let has_elasticsearch = read.optional("ELASTICSEARCH_URL").is_some();
         let settings = Self {
             supabase: read
                 .part("SUPABASE_URL", "SUPABASE_")
@@ -235,6 +239,7 @@ impl Settings {
             },
             http: HttpSettings::read(&mut read),
             alerts: AlertSettings::read(&mut read),
+            logs: LogSettings::read(&mut read, has_elasticsearch),
             mcp: McpSettings {
                 read_only: read.flag("SLUICE_READ_ONLY", false),
                 reveal_pii: read.flag("SLUICE_REVEAL_PII", false),

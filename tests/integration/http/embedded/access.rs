@@ -282,7 +282,7 @@ async fn strangers_fill_no_log_however_fast_they_are_refused() {
         }
         assert!(statuses.iter().filter(|status| **status == 429).count() > 50, "{name}: {statuses:?}");
     }
-    let told = |line: &&str| line.contains("request refused") && line.contains("\"INFO\"");
+    let told = |line: &&str| line.contains("request refused") && line.contains("\"info\"");
     let told = server.log().lines().filter(told).count();
     assert!((2..100).contains(&told), "{told} lines for 200 requests");
     let known = server.post(&initialize("2025-06-18")).bearer_auth(READ).send().await.expect("an answer");
