@@ -97,7 +97,8 @@ async fn over_http(
 }
 
 pub(super) fn not_served(address: SocketAddr, error: &io::Error) -> Failure {
-    format!("{address} can't be served: {error}; choose another address with --http or SLUICE_HTTP_ADDRESS").into()
+    format!("{address} can't be served: {error}; choose another address with --http or SLUICE_HTTP_ADDRESS")
+        .into()
 }
 
 async fn over_stdio(

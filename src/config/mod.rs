@@ -24,7 +24,9 @@ use secrecy::SecretString;
 pub use address::ServerUrl;
 pub use alerts::AlertSettings;
 pub use env_file::SyntaxError;
-pub use http::{HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, is_address, parse_address};
+pub use http::{
+    HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, is_address, parse_address,
+};
 use reader::Reader;
 pub use reader::SettingsError;
 pub use secret::Secret;

@@ -71,7 +71,8 @@ impl Place {
         variables: &BTreeMap<String, String>,
     ) -> Result<Option<(String, Self)>, String> {
         let [file, command] = stand_ins(setting);
-        let path = variables.get(&file).filter(|_| setting != LISTED).map(|path| Self::File(PathBuf::from(path)));
+        let path =
+            variables.get(&file).filter(|_| setting != LISTED).map(|path| Self::File(PathBuf::from(path)));
         let run = variables.get(&command).map(|text| Self::Command(text.clone()));
         match (variables.contains_key(setting), path, run) {
             (_, None, None) => Ok(None),

@@ -15,7 +15,10 @@ use sluice::{
     domain::{Compare, JsonObject, TableName},
     engine::{AlertRequest, AlertStatus, Engine, EntityKey, ErasureRequest, Selection, SyncPhase},
     mcp::Webhooks,
-    source::{Condition, sample},
+    source::{
+        Condition,
+        sample::{self, SampleColumn},
+    },
     store::AlertRule,
 };
 
@@ -23,11 +26,12 @@ use crate::support::{
     cli::run,
     eventually,
     fake_http::{FakeHttp, Reply},
+    folder::TestFolder,
     http::HttpServer,
     on_each_adapter,
     place::{Embedded, Place, Real},
     request,
-    rows::{id, lead, object},
+    rows::{id, lead, minutes_ago, object},
     sync, table,
 };
 
@@ -38,6 +42,17 @@ on_each_adapter! {
     a_target_that_takes_nothing_is_told_of_holds_nothing_up_and_gets_nothing_of_the_erased,
     an_episode_is_told_once_and_once_when_it_is_over,
 }
+
+/// A table whose definition not every process has.
+const ORDERS: &str = r#"
+    name = "pedidos"
+    about = "orders"
+    entity = "pedido"
+    key = { column = "id", type = "bigint" }
+    time = { modified = "mudou_em" }
+    event = { categoria = "vendas", evento = "pedido" }
+    columns = [{ name = "mudou_em", type = "timestamp" }, { name = "nota", type = "text" }]
+"#;
 
 /// What stands in a URL that reaches no log, no answer and no error.
 const SECRET: &str = "s3gredo-do-webhook";
@@ -184,6 +199,48 @@ async fn a_lead_that_arrives_or_comes_to_qualify_is_told_once_and_never_the_past
     assert_eq!(receiver.keys("novos").len(), 2, "what was there is not new");
     engine.shut_down().await;
     other.shut_down().await;
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_table_that_the_process_that_looks_does_not_know_wait_for_one_that_does() {
+    let (mut place, receiver) = place::<Real>().await;
+    // It is the first to look, at whatever it can.
+    let stranger = place.engine().await;
+    let tables = TestFolder::new();
+    std::fs::write(tables.path().join("pedidos.toml"), ORDERS).expect("written");
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    engine.alerts.create(hot("quentes"), "ana").await.expect("created");
+    alerting(&place, &stranger);
+
+    let orders = place.settings().catalog.get("pedidos").expect("a table");
+    let large = |value: &str| {
+        let condition = Condition { column: "id".to_owned(), compare: Compare::Gt, value: value.to_owned() };
+        asked("grandes", AlertRule::Row { table: TableName::from(orders), conditions: vec![condition] })
+    };
+    engine.alerts.create(large("100"), "ana").await.expect("created");
+    place.source().create_table("public", "pedidos", SampleColumn::of(orders), &[""; 0]).expect("a table");
+    let row = |id: u32| object(json!({"id": id, "nota": "x", "mudou_em": minutes_ago(1)}));
+    place.source().set_rows(orders, [1, 101, 1000].into_iter().map(row).collect());
+    assert_eq!(sync(&engine, request(orders)).await.state, SyncPhase::Done);
+    eventually("it is told that they wait", async || {
+        let told = stranger.inspection.status().await;
+        told.problems.iter().any(|one| one.problem.contains("has the definition of pedidos"))
+    })
+    .await;
+    bring(&place, &engine, vec![scored(91, 91, "Ana")]).await;
+    receiver.heard_of("quentes", 91).await;
+
+    alerting(&place, &engine);
+    eventually("the webhook hears of both", async || receiver.keys("grandes").len() == 2).await;
+    let told: BTreeSet<String> = receiver.keys("grandes").into_iter().collect();
+    assert_eq!(told, ["101", "1000"].map(str::to_owned).into());
+    let told = engine.inspection.status().await;
+    assert!(told.problems.iter().all(|one| !one.problem.contains("pedidos")), "{told:?}");
+    engine.shut_down().await;
+    stranger.shut_down().await;
     place.clean_up().await;
 }
 

@@ -74,7 +74,8 @@ async fn a_worker_tells_its_own_numbers_and_nothing_else() {
         assert_eq!(answer.status(), 404, "{path}");
         assert!(answer.text().await.expect("text").contains("a worker answers /healthz"), "{path}");
     }
-    let renamed = reqwest::Client::new().get(format!("{}/metrics", worker.url)).header("host", "evil.example");
+    let renamed =
+        reqwest::Client::new().get(format!("{}/metrics", worker.url)).header("host", "evil.example");
     assert_eq!(renamed.send().await.expect("an answer").status(), 403);
     engine.shut_down().await;
     drop(worker);

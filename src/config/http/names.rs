@@ -130,7 +130,11 @@ mod tests {
     #[test]
     fn an_address_is_told_from_a_name() {
         assert!(["10.0.0.7:8765", "127.0.0.1", "[fd00::7]:8765"].into_iter().all(is_address));
-        assert!(!["10.0.0.7.evil.example", "10.0.7", "evil@10.0.0.7", "localhost", ""].into_iter().any(is_address));
+        assert!(
+            !["10.0.0.7.evil.example", "10.0.7", "evil@10.0.0.7", "localhost", ""]
+                .into_iter()
+                .any(is_address)
+        );
     }
 
     #[test]

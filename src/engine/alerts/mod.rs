@@ -10,7 +10,12 @@ mod rule;
 mod send;
 mod trial;
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,9 +28,10 @@ pub use trial::{Trial, TrialFired};
 
 use super::{Drains, EngineError, Letters, Schedules, shared::Shared, table_named};
 use crate::{
+    domain::TableName,
     fault::Fault,
     next_step::{NextStep, Remark},
-    store::{Alert, AlertFired, AlertRule, NewAlert, Outgoing},
+    store::{Alert, AlertFired, AlertRule, EPISODES, NewAlert, Outgoing, rows_of},
 };
 
 /// The longest name of an alert, in characters.
@@ -39,6 +45,9 @@ const RECENT: u32 = 20;
 
 /// How long an alert may wait for anybody to try to send it.
 const UNSENT_AFTER: TimeDelta = TimeDelta::minutes(5);
+
+/// How soon a process that looks takes a new alert up; status and doctor wait this long for it.
+const TAKEN_UP_WITHIN: Duration = Duration::from_secs(4);
 
 /// How alerts leave.
 #[async_trait]
@@ -243,12 +252,41 @@ impl Alerts {
         let mut problems: Vec<Remark> = Vec::new();
         let ill = alerts.iter().filter_map(|alert| Some((&alert.name, problem(alert, now)?)));
         problems.extend(ill.map(|(name, problem)| format!("the alert '{name}': {problem}").into()));
-        if store.alerts_holder().await?.is_none() {
-            let problem = format!("no process looks at the {} alerts", alerts.len());
-            problems.push(Remark::new(problem, NextStep::StartWorker));
-        }
+        problems.extend(self.unlooked(&alerts).await?);
         Ok(problems)
     }
+
+    /// What no process looks at.
+    async fn unlooked(&self, alerts: &[Alert]) -> Result<Vec<Remark>, Fault> {
+        let Some(newest) = alerts.iter().map(|alert| alert.created_at).max() else { return Ok(Vec::new()) };
+        let asked = Instant::now();
+        loop {
+            let problems = unheld(alerts, &self.shared.store.held_alerts().await?);
+            let age = (Utc::now() - newest).to_std().unwrap_or_default();
+            if problems.is_empty() || age.max(asked.elapsed()) >= TAKEN_UP_WITHIN {
+                return Ok(problems);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// What of the alerts is not among what some process has the right to look at.
+fn unheld(alerts: &[Alert], held: &BTreeSet<String>) -> Vec<Remark> {
+    if !held.contains(EPISODES) {
+        let problem = format!("no process looks at the {} alerts", alerts.len());
+        return vec![Remark::new(problem, NextStep::StartWorker)];
+    }
+    let tables: BTreeSet<&TableName> = alerts.iter().filter_map(|alert| alert.rule.table()).collect();
+    let unheld = tables.into_iter().filter(|table| !held.contains(&rows_of(table)));
+    unheld
+        .map(|table| {
+            Remark::new(
+                format!("no process that looks at the alerts has the definition of {table}, or it lacks a column they ask for: its new rows wait"),
+                "start one with that definition in its SLUICE_TABLES_DIR",
+            )
+        })
+        .collect()
 }
 
 /// Why an alert does not reach its target.

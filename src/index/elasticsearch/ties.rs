@@ -90,7 +90,9 @@ async fn others(client: &Client, ties: &[&Operation]) -> Result<Vec<Operation>, 
     let places: Vec<String> = ties.iter().map(|operation| format!("{{{}}}", operation.place)).collect();
     let body = format!("{{\"docs\":[{}]}}", places.join(","));
     // What was written a moment ago is found, refreshed or not.
-    let path = format!("_mget?_source_includes={EVENT}&filter_path=docs._version,docs._source,docs._id,error,status");
+    let path = format!(
+        "_mget?_source_includes={EVENT}&filter_path=docs._version,docs._source,docs._id,error,status"
+    );
     let answer = client.post_json(&path, Bytes::from(body), DOING).await?;
     let answered: Answered = client.parse(answer, DOING)?;
     let mut found = answered.docs.into_iter();

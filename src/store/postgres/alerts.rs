@@ -1,6 +1,6 @@
 //! Alerts in Postgres. An alert is made while no batch is under way, so each batch either knows of it or is over.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,8 +24,6 @@ use crate::{
         tables::key_type,
     },
 };
-
-const LEASE: &str = "alerts";
 
 /// A version and the one before it; the row of a removal is none.
 const VERSION: &str = "e.dados::text, (
@@ -160,36 +158,48 @@ impl Alerts for PgStore {
         Ok(gone.rows_affected() > 0)
     }
 
-    async fn hold_alerts(&self, owner: &str, lease: Duration) -> Result<bool, Fault> {
-        let held = over!(self, "hold the alerts", connection =>
-            sqlx::query(
-                "INSERT INTO sluice_leases AS l (name, holder, held_until) VALUES ($1, $2, now() + $3)
+    async fn hold_alerts(
+        &self,
+        owner: &str,
+        wanted: &BTreeSet<String>,
+        lease: Duration,
+    ) -> Result<BTreeSet<String>, Fault> {
+        let wanted: Vec<&String> = wanted.iter().collect();
+        let held: Vec<String> = over!(self, "hold the alerts", connection =>
+            sqlx::query_scalar(
+                "INSERT INTO sluice_leases AS l (name, holder, held_until)
+                 SELECT name, $2, now() + $3 FROM unnest($1::text[]) WITH ORDINALITY AS w(name, place) ORDER BY place
                  ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until
-                 WHERE l.holder = excluded.holder OR l.held_until < now()",
+                 WHERE l.holder = excluded.holder OR l.held_until < now()
+                 RETURNING l.name",
             )
-            .bind(LEASE)
+            .bind(wanted)
             .bind(owner)
             .bind(interval(lease))
-            .execute(connection))?;
-        Ok(held.rows_affected() > 0)
+            .fetch_all(connection))?;
+        Ok(held.into_iter().collect())
     }
 
-    async fn alerts_holder(&self) -> Result<Option<String>, Fault> {
-        over!(self, "look who holds the alerts", connection =>
-            sqlx::query_scalar("SELECT holder FROM sluice_leases WHERE name = $1 AND held_until > now()")
-                .bind(LEASE)
-                .fetch_optional(connection))
+    async fn held_alerts(&self) -> Result<BTreeSet<String>, Fault> {
+        let held: Vec<String> = over!(self, "look who holds the alerts", connection =>
+            sqlx::query_scalar("SELECT name FROM sluice_leases WHERE held_until > now()").fetch_all(connection))?;
+        Ok(held.into_iter().collect())
     }
 
-    async fn queued_versions(&self, limit: u32) -> Result<Vec<Version>, Fault> {
+    async fn queued_versions(&self, tables: &[String], limit: u32) -> Result<Vec<Version>, Fault> {
         let sql = format!(
             "SELECT q.position, q.table_name, q.entity, q.event, {VERSION}
-             FROM (SELECT * FROM sluice_alert_queue ORDER BY position LIMIT $1) AS q
+             FROM (
+                 SELECT * FROM sluice_alert_queue AS q
+                 WHERE q.table_name = ANY($2)
+                     OR NOT EXISTS (SELECT FROM sluice_alerts AS a WHERE a.table_name = q.table_name)
+                 ORDER BY position LIMIT $1
+             ) AS q
              LEFT JOIN LATERAL (SELECT * FROM eventos_raw WHERE id = q.event OFFSET 0) AS e ON true
              ORDER BY q.position"
         );
         let rows = over!(self, "read the queue of alerts", connection =>
-            sqlx::query(&sql).bind(i64::from(limit)).fetch_all(connection))?;
+            sqlx::query(&sql).bind(i64::from(limit)).bind(tables).fetch_all(connection))?;
         let versions: Result<Vec<Version>, sqlx::Error> = rows.iter().map(version).collect();
         versions.map_err(|error| super::faults::fault("read the queue of alerts", &error))
     }

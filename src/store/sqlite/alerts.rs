@@ -1,11 +1,11 @@
 //! Alerts in the embedded file. Every change is a transaction of its own, one after the other.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 use uuid::Uuid;
 
 use super::{
@@ -209,46 +209,49 @@ impl Alerts for SqliteStore {
             .await
     }
 
-    async fn hold_alerts(&self, owner: &str, lease: Duration) -> Result<bool, Fault> {
+    async fn hold_alerts(
+        &self,
+        owner: &str,
+        wanted: &BTreeSet<String>,
+        lease: Duration,
+    ) -> Result<BTreeSet<String>, Fault> {
         if !self.db.is_writable() {
-            return Ok(false);
+            return Ok(BTreeSet::new());
         }
         // Whoever held them before does not write the file any more.
-        let (owner, until) = (owner.to_owned(), ahead(lease));
+        let (owner, until, wanted) = (owner.to_owned(), ahead(lease), wanted.clone());
         self.db
             .write("holding the alerts", move |db| {
-                db.execute(
-                    "INSERT OR REPLACE INTO sluice_leases VALUES ('alerts', ?, ?)",
-                    params![owner, until],
-                )
-            })
-            .await?;
-        Ok(true)
-    }
-
-    async fn alerts_holder(&self) -> Result<Option<String>, Fault> {
-        let now = instant(Utc::now());
-        self.db
-            .read("looking who holds the alerts", move |db| {
-                db.query_row(
-                    "SELECT holder FROM sluice_leases WHERE name = 'alerts' AND held_until > ?",
-                    [&now],
-                    |row| row.get(0),
-                )
-                .optional()
+                let mut hold = db.prepare_cached("INSERT OR REPLACE INTO sluice_leases VALUES (?, ?, ?)")?;
+                wanted.iter().try_for_each(|name| hold.execute([name, &owner, &until]).map(|_| ()))?;
+                Ok(wanted.clone())
             })
             .await
     }
 
-    async fn queued_versions(&self, limit: u32) -> Result<Vec<Version>, Fault> {
+    async fn held_alerts(&self) -> Result<BTreeSet<String>, Fault> {
+        let now = instant(Utc::now());
+        self.db
+            .read("looking who holds the alerts", move |db| {
+                db.prepare_cached("SELECT name FROM sluice_leases WHERE held_until > ?")?
+                    .query_map([&now], |row| row.get(0))?
+                    .collect()
+            })
+            .await
+    }
+
+    async fn queued_versions(&self, tables: &[String], limit: u32) -> Result<Vec<Version>, Fault> {
+        let tables = json(&tables);
         self.db
             .read("reading the queue of alerts", move |db| {
                 db.prepare_cached(&format!(
                     "SELECT q.position, q.table_name, q.entity, q.event, {VERSION}
                      FROM sluice_alert_queue AS q LEFT JOIN eventos_raw AS e ON e.id = q.event
+                     WHERE q.table_name IN (SELECT value FROM json_each(?))
+                         OR NOT EXISTS (SELECT 1 FROM sluice_alerts AS a WHERE a.table_name = q.table_name)
                      ORDER BY q.position LIMIT ?"
                 ))?
-                .query_map([limit], version)?
+                .query_map(params![tables, limit], version)?
                 .collect()
             })
             .await

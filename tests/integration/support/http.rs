@@ -73,7 +73,8 @@ impl HttpServer {
             }
         });
         let mut server = Self { source: None, url: String::new(), process, log };
-        let serving = || ["serving MCP over HTTP", "serving /healthz"].iter().find_map(|said| server.find(said));
+        let serving =
+            || ["serving MCP over HTTP", "serving /healthz"].iter().find_map(|said| server.find(said));
         eventually("the server serves", async || serving().is_some()).await;
         let line = serving().expect("just seen");
         server.url = format!("http://{}", line["address"].as_str().expect("an address"));

@@ -151,7 +151,10 @@ impl Port {
         shutdown.asked.cancel();
         shutdown.unanswered.close();
         if timeout(settings.grace, shutdown.unanswered.wait()).await.is_err() {
-            warn!(calls = shutdown.unanswered.len(), "calls were cut short, see SLUICE_HTTP_SHUTDOWN_SECONDS");
+            warn!(
+                calls = shutdown.unanswered.len(),
+                "calls were cut short, see SLUICE_HTTP_SHUTDOWN_SECONDS"
+            );
         }
         shutdown.closing.cancel();
         listening.await.map_err(io::Error::other)

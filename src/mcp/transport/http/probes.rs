@@ -17,9 +17,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Port, connections::Connections, guard::Guard, metrics, sessions::Sessions, sse::Streams,
-};
+use super::{Port, connections::Connections, guard::Guard, metrics, sessions::Sessions, sse::Streams};
 use crate::{
     engine::{Engine, PipelineStatus},
     mcp::next_step::worded,
@@ -116,7 +114,9 @@ pub(super) async fn metrics(State(probes): State<Arc<Probes>>) -> Response {
     // What this process counts costs nothing and is never old.
     let (measured, pool) = (probes.engine.inspection.metrics(), probes.engine.inspection.pool());
     let sessions = match &probes.mcp {
-        Some((sessions, streams)) => vec![("streamable_http", sessions.open().await), ("sse", streams.open())],
+        Some((sessions, streams)) => {
+            vec![("streamable_http", sessions.open().await), ("sse", streams.open())]
+        }
         None => Vec::new(),
     };
     let text = metrics::text(&status, &measured, pool, &sessions, &probes.connections);
