@@ -32,7 +32,8 @@ const VERSION: &str = "e.dados::text, (
      ORDER BY p.versao DESC LIMIT 1
  ), e.processado_em";
 
-/// Queues the versions of a batch that move a row on, where an alert watches its table.
+/// Queues the versions of a batch that move a row on, where an alert watches its table. What was stored before is no news,
+/// though its row may be gone: a table that somebody dropped is filled anew.
 pub(super) async fn queue(connection: &mut PgConnection, batch: &SinkBatch) -> Result<(), sqlx::Error> {
     let watched: Vec<String> =
         sqlx::query_scalar("SELECT DISTINCT table_name FROM sluice_alerts WHERE table_name IS NOT NULL")
@@ -57,7 +58,7 @@ pub(super) async fn queue(connection: &mut PgConnection, batch: &SinkBatch) -> R
              ) AND NOT EXISTS (
                  SELECT FROM sluice_removed AS r
                  WHERE r.table_name = '{table}' AND r.entity = n.entity AND r.versao > n.versao
-             ) ORDER BY n.place"
+             ) AND NOT EXISTS (SELECT FROM eventos_raw AS x WHERE x.id = n.event) ORDER BY n.place"
         );
         sqlx::query(&statement).bind(&entities).bind(&ids).bind(&versions).execute(&mut *connection).await?;
     }

@@ -43,7 +43,8 @@ const VERSION: &str = "e.dados, (
      ORDER BY p.versao DESC LIMIT 1
  ), e.processado_em";
 
-/// Queues the versions of a batch that move a row on, where an alert watches its table.
+/// Queues the versions of a batch that move a row on, where an alert watches its table. What was stored before is no news,
+/// though its row may be gone: a table that somebody dropped is filled anew.
 pub(super) fn queue(db: &Transaction<'_>, batch: &SinkBatch) -> rusqlite::Result<()> {
     let watched: Vec<String> = db
         .prepare_cached("SELECT DISTINCT table_name FROM sluice_alerts WHERE table_name IS NOT NULL")?
@@ -58,7 +59,8 @@ pub(super) fn queue(db: &Transaction<'_>, batch: &SinkBatch) -> rusqlite::Result
             "INSERT INTO sluice_alert_queue (table_name, entity, event, versao)
              SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (
                  SELECT 1 FROM \"{table}\" WHERE \"{}\" = ?5 AND (versao > ?4 OR (versao = ?4 AND evento_id = ?3))
-             ) AND NOT EXISTS (SELECT 1 FROM sluice_removed WHERE table_name = ?1 AND entity = ?2 AND versao > ?4)",
+             ) AND NOT EXISTS (SELECT 1 FROM sluice_removed WHERE table_name = ?1 AND entity = ?2 AND versao > ?4)
+             AND NOT EXISTS (SELECT 1 FROM eventos_raw WHERE id = ?3)",
             table.key.column
         ))?
         .execute(params![
