@@ -292,11 +292,11 @@ pub trait Alerts: Send + Sync {
         fired: Option<&EpisodeFired>,
     ) -> Result<bool, Fault>;
 
-    /// Takes what is to be sent next to one of these targets, the oldest of each first; whoever takes it has a quarter of a minute.
+    /// Takes the oldest of what is to be sent to a target, once it is due; whoever takes it has a quarter of a minute.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn take_outgoing(&self, targets: &[String]) -> Result<Vec<Outgoing>, Fault>;
+    async fn take_outgoing(&self, target: &str) -> Result<Option<Outgoing>, Fault>;
 
     /// Keeps what became of an attempt, also for the target's alerts.
     ///

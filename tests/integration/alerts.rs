@@ -9,17 +9,20 @@ use std::{
     },
 };
 
+use async_trait::async_trait;
 use rmcp::model::CallToolRequestParams;
 use serde_json::{Value, json};
 use sluice::{
     domain::{Compare, JsonObject, TableName},
-    engine::{AlertRequest, AlertStatus, Engine, EntityKey, ErasureRequest, Selection, SyncPhase},
+    engine::{
+        AlertRequest, AlertStatus, Channel, Delivery, Engine, EntityKey, ErasureRequest, Selection, SyncPhase,
+    },
     mcp::Webhooks,
     source::{
         Condition,
         sample::{self, SampleColumn},
     },
-    store::AlertRule,
+    store::{AlertRule, Outgoing},
 };
 
 use crate::support::{
@@ -250,6 +253,44 @@ async fn rows_of_a_table_that_the_process_that_looks_does_not_know_wait_for_one_
     assert!(told.problems.iter().all(|one| !one.problem.contains("pedidos")), "{told:?}");
     engine.shut_down().await;
     stranger.shut_down().await;
+    place.clean_up().await;
+}
+
+/// One target of which never answers.
+struct Halting(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Channel for Halting {
+    fn targets(&self) -> Vec<String> {
+        vec!["lento".to_owned(), "vendas".to_owned()]
+    }
+
+    async fn send(&self, outgoing: &Outgoing) -> Delivery {
+        if outgoing.target == "lento" {
+            std::future::pending::<()>().await;
+        }
+        self.0.lock().expect("no poison").push(outgoing.subject.clone());
+        Delivery::Taken
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_does_not_answer_holds_no_other_up() {
+    let mut place = Embedded::new().await;
+    place.set("SLUICE_ALERT_TARGETS", "lento=https://a.example/,vendas=https://b.example/");
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let channel = Arc::new(Halting(Mutex::default()));
+    engine.alerts.start(channel.clone());
+    engine
+        .alerts
+        .create(AlertRequest { target: Some("lento".to_owned()), ..hot("um") }, "ana")
+        .await
+        .expect("created");
+    engine.alerts.create(hot("outro"), "ana").await.expect("created");
+    bring(&place, &engine, (80..84).map(|n| scored(n, 90, "Ana")).collect()).await;
+    eventually("the other hears of all", async || channel.0.lock().expect("no poison").len() == 4).await;
+    engine.shut_down().await;
     place.clean_up().await;
 }
 

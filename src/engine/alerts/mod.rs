@@ -144,7 +144,6 @@ impl Alerts {
 
     /// Looks and sends from now on, until the engine shuts down.
     pub fn start(self: &Arc<Self>, channel: Arc<dyn Channel>) {
-        let targets = channel.targets();
         if self.channel.set(channel.clone()).is_err() {
             return;
         }
@@ -154,8 +153,9 @@ impl Alerts {
             let closing = closing.clone();
             async move { closing.run_until_cancelled(looking).await }
         });
-        if !targets.is_empty() {
-            let sending = send::keep_sending(Arc::downgrade(self), channel, targets);
+        for target in channel.targets() {
+            let closing = closing.clone();
+            let sending = send::keep_sending(Arc::downgrade(self), channel.clone(), target);
             self.shared.tasks.spawn(async move { closing.run_until_cancelled(sending).await });
         }
     }

@@ -280,13 +280,13 @@ impl Alerts for PgStore {
         over!(self, "move an alert on", connection => move_episode(connection, alert, to, fired))
     }
 
-    async fn take_outgoing(&self, targets: &[String]) -> Result<Vec<Outgoing>, Fault> {
-        let rows = over!(self, "take what is to be sent", connection =>
+    async fn take_outgoing(&self, target: &str) -> Result<Option<Outgoing>, Fault> {
+        let row = over!(self, "take what is to be sent", connection =>
             sqlx::query(
                 "WITH next AS (
-                     SELECT DISTINCT ON (a.target) o.id, o.due_at, a.name, a.rule, a.target
+                     SELECT o.id, o.due_at, a.name, a.rule, a.target
                      FROM sluice_alert_outbox AS o JOIN sluice_alerts AS a ON a.id = o.alert
-                     WHERE o.due_at IS NOT NULL AND a.target = ANY($1) ORDER BY a.target, o.id
+                     WHERE o.due_at IS NOT NULL AND a.target = $1 ORDER BY o.id LIMIT 1
                  ), taken AS (
                      UPDATE sluice_alert_outbox AS o SET attempts = o.attempts + 1, due_at = now() + $2
                      FROM next WHERE o.id = next.id AND o.due_at = next.due_at AND next.due_at <= now()
@@ -296,10 +296,10 @@ impl Alerts for PgStore {
                         t.attempts
                  FROM taken AS t LEFT JOIN eventos_raw AS e ON e.id = t.event",
             )
-            .bind(targets)
+            .bind(target)
             .bind(interval(SENDING_FOR))
-            .fetch_all(connection))?;
-        let taken: Result<Vec<Outgoing>, sqlx::Error> = rows.iter().map(outgoing).collect();
+            .fetch_optional(connection))?;
+        let taken = row.as_ref().map(outgoing).transpose();
         taken.map_err(|error| super::faults::fault("take what is to be sent", &error))
     }
 

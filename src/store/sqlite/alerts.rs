@@ -308,37 +308,27 @@ impl Alerts for SqliteStore {
         self.db.write("moving an alert on", move |db| move_episode(db, &alert, to, fired.as_ref())).await
     }
 
-    async fn take_outgoing(&self, targets: &[String]) -> Result<Vec<Outgoing>, Fault> {
-        let targets = targets.to_vec();
+    async fn take_outgoing(&self, target: &str) -> Result<Option<Outgoing>, Fault> {
+        let target = target.to_owned();
         // Looking costs no write.
-        let due: Vec<String> =
-            self.db.read("looking for what is to be sent", move |db| due(db, &targets)).await?;
-        if due.is_empty() || !self.db.is_writable() {
-            return Ok(Vec::new());
-        }
+        let due = self.db.read("looking for what is to be sent", move |db| due(db, &target)).await?;
+        let Some(due) = due.filter(|_| self.db.is_writable()) else { return Ok(None) };
         self.db
             .write("taking what is to be sent", move |db| {
-                let until = ahead(SENDING_FOR);
-                let mut taken = Vec::new();
-                for id in &due {
-                    db.execute(
-                        "UPDATE sluice_alert_outbox SET attempts = attempts + 1, due_at = ? WHERE id = ?",
-                        params![until, id],
-                    )?;
-                    let one = db
-                        .prepare_cached(
-                            "SELECT o.id, a.name, a.rule, a.target, o.state, o.table_name, o.subject, e.dados, o.detail,
-                                    o.fired_at, o.attempts
-                             FROM sluice_alert_outbox AS o JOIN sluice_alerts AS a ON a.id = o.alert
-                             LEFT JOIN eventos_raw AS e ON e.id = o.event
-                             WHERE o.id = ?",
-                        )?
-                        .query_map([id], outgoing)?
-                        .next()
-                        .transpose()?;
-                    taken.extend(one);
-                }
-                Ok(taken)
+                db.execute(
+                    "UPDATE sluice_alert_outbox SET attempts = attempts + 1, due_at = ? WHERE id = ?",
+                    params![ahead(SENDING_FOR), due],
+                )?;
+                db.prepare_cached(
+                    "SELECT o.id, a.name, a.rule, a.target, o.state, o.table_name, o.subject, e.dados, o.detail,
+                            o.fired_at, o.attempts
+                     FROM sluice_alert_outbox AS o JOIN sluice_alerts AS a ON a.id = o.alert
+                     LEFT JOIN eventos_raw AS e ON e.id = o.event
+                     WHERE o.id = ?",
+                )?
+                .query_map([&due], outgoing)?
+                .next()
+                .transpose()
             })
             .await
     }
@@ -386,19 +376,15 @@ impl Alerts for SqliteStore {
     }
 }
 
-/// The oldest of what waits for each target, where it is due.
-fn due(db: &Connection, targets: &[String]) -> rusqlite::Result<Vec<String>> {
+/// The oldest of what waits for a target, where it is due.
+fn due(db: &Connection, target: &str) -> rusqlite::Result<Option<String>> {
     let mut oldest = db.prepare_cached(
         "SELECT o.id, o.due_at FROM sluice_alert_outbox AS o JOIN sluice_alerts AS a ON a.id = o.alert
          WHERE o.due_at IS NOT NULL AND a.target = ? ORDER BY o.id LIMIT 1",
     )?;
     let now = instant(Utc::now());
-    let mut due = Vec::new();
-    for target in targets {
-        let first = oldest.query_map([target], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?.next();
-        due.extend(first.transpose()?.filter(|(_, at)| *at <= now).map(|(id, _)| id));
-    }
-    Ok(due)
+    let first = oldest.query_map([target], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?.next();
+    Ok(first.transpose()?.filter(|(_, at)| *at <= now).map(|(id, _)| id))
 }
 
 /// Puts what a version fired into the outbox, unless the version is not in the queue any more.
