@@ -235,8 +235,11 @@ async fn rows_of_a_table_that_the_process_that_looks_does_not_know_wait_for_one_
     engine.alerts.create(large("100"), "ana").await.expect("created");
     place.source().create_table("public", "pedidos", SampleColumn::of(orders), &[""; 0]).expect("a table");
     let row = |id: u32| object(json!({"id": id, "nota": "x", "mudou_em": minutes_ago(1)}));
-    place.source().set_rows(orders, [1, 101, 1000].into_iter().map(row).collect());
+    place.source().set_rows(orders, [99, 101, 1000].into_iter().map(row).collect());
     assert_eq!(sync(&engine, request(orders)).await.state, SyncPhase::Done);
+    let refusal = engine.alerts.create(large("cem"), "ana").await.expect_err("no number").to_string();
+    assert!(refusal.contains("none of whole numbers"), "{refusal}");
+    assert_eq!(engine.alerts.trial(&large("100")).await.expect("a trial").would_have_fired, 2);
     eventually("it is told that they wait", async || {
         let told = stranger.inspection.status().await;
         told.problems.iter().any(|one| one.problem.contains("has the definition of pedidos"))
