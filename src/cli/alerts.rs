@@ -7,11 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{Failure, output};
 use crate::{
     config::Settings,
-    domain::TableName,
-    engine::{AlertRequest, Engine, Trial},
+    engine::{self, AlertRequest, AlertTerms, Engine, Trial},
     parts,
-    source::Condition,
-    store::AlertRule,
 };
 
 #[derive(Debug, Args)]
@@ -41,9 +38,9 @@ struct Create {
     /// The webhook, by its name in SLUICE_ALERT_TARGETS; without one only clients that follow sluice://alerts hear of it
     #[arg(long)]
     target: Option<String>,
-    /// The table of the rows
-    #[arg(long, default_value = "leads")]
-    table: String,
+    /// The table of the rows (leads if left out)
+    #[arg(long)]
+    table: Option<String>,
     /// Only rows like this: score_qualificacao>=80, origem=google; may be given several times
     #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<String>,
@@ -76,13 +73,14 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         None => list(&engine).await?,
         Some(Command::Create(options)) => {
             let request = request(options)?;
+            let condition = request.rule.to_string();
             if options.only_try {
-                told(&engine.alerts.trial(&request).await?)?;
+                told(&condition, &engine.alerts.trial(&request).await?)?;
             } else {
                 let to = request.target.clone().unwrap_or_else(|| "sluice://alerts".to_owned());
                 engine.alerts.create(request, "sluice alerts").await?;
                 output::line(format_args!(
-                    "Created {}: tells {to} of what comes from now on.",
+                    "Created {}: tells {to}, from now on, of {condition}.",
                     options.name
                 ))?;
             }
@@ -98,23 +96,19 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
 }
 
 fn request(options: &Create) -> Result<AlertRequest, Failure> {
-    let conditions = options.conditions.iter().map(|text| {
-        Condition::parse(text).ok_or_else(|| -> Failure {
-            format!("--where {text}: write a column, one of = != > >= < <= and a value: origem=google").into()
-        })
-    });
-    let conditions: Vec<Condition> = conditions.collect::<Result<_, _>>()?;
-    let table = TableName(options.table.replace('-', "_"));
-    let rule = match options.when {
-        When::Row => AlertRule::Row { table, conditions },
-        _ if !conditions.is_empty() => return Err("--where: is for rows alone; leave it out".into()),
-        When::Lag => {
-            AlertRule::Lag { records: options.above.unwrap_or(1_000), minutes: options.minutes.unwrap_or(5) }
-        }
-        When::Late => AlertRule::Late { minutes: options.minutes.unwrap_or(0) },
-        When::DeadLetters => AlertRule::DeadLetters { above: options.above.unwrap_or(0) },
+    let terms = AlertTerms {
+        when: match options.when {
+            When::Row => engine::When::Row,
+            When::Lag => engine::When::Lag,
+            When::Late => engine::When::Late,
+            When::DeadLetters => engine::When::DeadLetters,
+        },
+        table: options.table.as_ref().map(|table| table.replace('-', "_")),
+        conditions: options.conditions.clone(),
+        above: options.above,
+        minutes: options.minutes,
     };
-    Ok(AlertRequest { name: options.name.clone(), target: options.target.clone(), rule })
+    Ok(AlertRequest { name: options.name.clone(), target: options.target.clone(), rule: terms.rule()? })
 }
 
 async fn list(engine: &Engine) -> Result<(), Failure> {
@@ -136,10 +130,9 @@ async fn list(engine: &Engine) -> Result<(), Failure> {
     Ok(())
 }
 
-fn told(trial: &Trial) -> Result<(), Failure> {
+fn told(condition: &str, trial: &Trial) -> Result<(), Failure> {
     output::line(format_args!(
-        "{}: {} times since {}",
-        trial.condition,
+        "{condition}: {} times since {}",
         trial.would_have_fired,
         trial.since.format("%Y-%m-%dT%H:%M:%SZ")
     ))?;

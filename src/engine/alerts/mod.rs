@@ -6,6 +6,7 @@
 //! here holds the pipeline up: what can't be sent waits in the outbox, bounded, and is told of.
 
 mod look;
+mod request;
 mod rule;
 mod send;
 mod trial;
@@ -24,6 +25,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
+pub use request::{AlertRequest, AlertTerms, When};
 pub use trial::{Trial, TrialFired};
 
 use super::{Drains, EngineError, Letters, Schedules, shared::Shared, table_named};
@@ -113,14 +115,6 @@ impl From<Alert> for AlertStatus {
             lost: alert.lost,
         }
     }
-}
-
-/// What is asked for.
-#[derive(Debug, Clone)]
-pub struct AlertRequest {
-    pub name: String,
-    pub target: Option<String>,
-    pub rule: AlertRule,
 }
 
 /// The alerts, of whatever process.

@@ -30,8 +30,6 @@ const MAX_RUNS: u32 = 1_000;
 /// What an alert would have told in the week before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Trial {
-    /// What it would have waited for.
-    pub condition: String,
     pub since: DateTime<Utc>,
     pub would_have_fired: u64,
     /// The latest of them.
@@ -59,7 +57,7 @@ impl Alerts {
         self.check(request)?;
         self.shared.ready_store().await?;
         let since = Utc::now() - LOOKS_BACK;
-        let mut trial = Trial { condition: request.rule.to_string(), since, ..Trial::default() };
+        let mut trial = Trial { since, ..Trial::default() };
         match &request.rule {
             AlertRule::Row { table, conditions } => {
                 let table = table_named(self.shared.catalog, table)?;
