@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Failure, output};
+use super::{Failure, next_step::worded, output};
 use crate::{
     config::Settings,
     engine::{self, AlertRequest, AlertTerms, Engine, Trial},
@@ -126,6 +126,9 @@ async fn list(engine: &Engine) -> Result<(), Failure> {
         if let Some(problem) = alert.problem {
             output::line(format_args!("  problem: {problem}"))?;
         }
+    }
+    for remark in engine.alerts.unlooked().await? {
+        output::line(format_args!("problem: {}", remark.worded(worded)))?;
     }
     Ok(())
 }

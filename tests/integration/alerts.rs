@@ -302,6 +302,15 @@ async fn what_waits_outlives_kills_and_is_tried_until_it_is_taken_with_one_id<P:
     let created = ["alerts", "create", "quentes", "--where", "score_qualificacao>=80", "--target", "vendas"];
     let outcome = run(place.command(&created)).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("of a row of leads that comes to have score_qualificacao >= 80"),
+        "{outcome:?}"
+    );
+    let alone = run(place.command(&["alerts"])).await;
+    assert!(
+        alone.stdout.contains("problem: no process looks at the 1 alerts; start `sluice worker`"),
+        "{alone:?}"
+    );
     place.source().upsert(table("leads"), vec![scored(91, 91, "Ana")]);
 
     // Killed while the webhook does not answer: nobody knows whether it took it.
@@ -341,8 +350,8 @@ async fn what_waits_outlives_kills_and_is_tried_until_it_is_taken_with_one_id<P:
     assert!(headers.iter().all(|one| one.head.contains("idempotency-key: ")), "{headers:?}");
     let listed = call(&server, "list_alerts", json!({})).await;
     assert_eq!(
-        (&listed["alerts"][0]["fired"], &listed["targets"]),
-        (&json!(2), &json!(["vendas"])),
+        (&listed["alerts"][0]["fired"], &listed["targets"], &listed["problems"]),
+        (&json!(2), &json!(["vendas"]), &json!([])),
         "{listed}"
     );
     let mut process = server.process;

@@ -246,12 +246,20 @@ impl Alerts {
         let mut problems: Vec<Remark> = Vec::new();
         let ill = alerts.iter().filter_map(|alert| Some((&alert.name, problem(alert, now)?)));
         problems.extend(ill.map(|(name, problem)| format!("the alert '{name}': {problem}").into()));
-        problems.extend(self.unlooked(&alerts).await?);
+        problems.extend(self.unlooked_of(&alerts).await?);
         Ok(problems)
     }
 
-    /// What no process looks at.
-    async fn unlooked(&self, alerts: &[Alert]) -> Result<Vec<Remark>, Fault> {
+    /// Why alerts do not fire: what no process looks at.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    pub async fn unlooked(&self) -> Result<Vec<Remark>, Fault> {
+        let alerts = self.shared.ready_store().await?.alerts(false).await?;
+        self.unlooked_of(&alerts).await
+    }
+
+    async fn unlooked_of(&self, alerts: &[Alert]) -> Result<Vec<Remark>, Fault> {
         let Some(newest) = alerts.iter().map(|alert| alert.created_at).max() else { return Ok(Vec::new()) };
         let asked = Instant::now();
         loop {

@@ -13,6 +13,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
+        next_step::worded,
         schema,
     },
     store::{AlertFired, AlertRule},
@@ -71,6 +72,8 @@ struct DeleteAnswer {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::mcp) struct AlertList {
     alerts: Vec<AlertStatus>,
+    /// Why none fires.
+    problems: Vec<String>,
     /// The newest first.
     recent: Vec<AlertFired>,
     /// The webhooks an operator named.
@@ -82,8 +85,9 @@ pub(in crate::mcp) struct AlertList {
 /// # Errors
 /// When the store can't be reached.
 pub(in crate::mcp) async fn listed(alerts: &Alerts) -> Result<AlertList, Fault> {
-    let (listed, recent) = tokio::try_join!(alerts.list(), alerts.recent())?;
-    Ok(AlertList { alerts: listed, recent, targets: alerts.targets().to_vec() })
+    let (listed, recent, unlooked) = tokio::try_join!(alerts.list(), alerts.recent(), alerts.unlooked())?;
+    let problems = unlooked.into_iter().map(|remark| remark.worded(worded)).collect();
+    Ok(AlertList { alerts: listed, problems, recent, targets: alerts.targets().to_vec() })
 }
 
 #[tool_router(router = alert_tools, vis = "pub(in crate::mcp)")]
