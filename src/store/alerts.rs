@@ -65,8 +65,10 @@ pub struct Alert {
     pub created_by: String,
     pub created_at: DateTime<Utc>,
     pub episode: Episode,
-    /// Since when nothing could be sent to its target, and why the last was not.
-    pub failing: Option<(DateTime<Utc>, String)>,
+    /// Since when its target has taken nothing.
+    pub failing_since: Option<DateTime<Utc>>,
+    /// Why it did not take the last it was sent; nothing once it takes one.
+    pub last_error: Option<String>,
     /// What it told, or is to tell.
     pub fired: u64,
     pub last_fired_at: Option<DateTime<Utc>>,

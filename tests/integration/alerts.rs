@@ -427,7 +427,20 @@ async fn a_target_that_takes_nothing_is_told_of_holds_nothing_up_and_gets_nothin
     assert!(!place.dump().await.contains(&id(91)), "no table names whom it erased");
     receiver.answer(400);
     bring(&place, &second, vec![scored(92, 92, "Gil")]).await;
-    tell(&second, "does not take what it was sent").await;
+    tell(&second, "1 of the last week never arrived: it does not take what it was sent").await;
+    let refused = second.inspection.status().await;
+    assert!(refused.problems.iter().all(|one| !one.problem.contains("has taken none")), "{refused:?}");
+    // A week later nothing is left of it, though nothing came since.
+    place
+        .execute("UPDATE sluice_alert_outbox SET fired_at = '2020-01-01T00:00:00Z' WHERE outcome = 'lost'")
+        .await;
+    assert_eq!(status(&second, "quentes").await.problem, None);
+    place
+        .execute(&format!(
+            "UPDATE sluice_alert_outbox SET fired_at = '{}' WHERE outcome = 'lost'",
+            minutes_ago(1)
+        ))
+        .await;
     receiver.answer(200);
     let before = receiver.bodies().len();
     bring(&place, &second, vec![scored(93, 93, "Rui")]).await;

@@ -294,9 +294,16 @@ fn unheld(alerts: &[Alert], held: &BTreeSet<String>) -> Vec<Remark> {
 /// Why an alert does not reach its target.
 fn problem(alert: &Alert, now: DateTime<Utc>) -> Option<String> {
     let target = alert.target.as_deref()?;
-    let lost =
-        if alert.lost > 0 { format!("{} of the last week never arrived", alert.lost) } else { String::new() };
-    let failing = if let Some((since, error)) = &alert.failing {
+    // What was refused, or given up, ends a failure as far as this alert goes.
+    let failing = alert.failing_since.zip(alert.last_error.as_ref()).filter(|_| alert.waiting > 0);
+    let lost = match &alert.last_error {
+        _ if alert.lost == 0 => String::new(),
+        Some(error) if failing.is_none() => {
+            format!("{} of the last week never arrived: {error}", alert.lost)
+        }
+        _ => format!("{} of the last week never arrived", alert.lost),
+    };
+    let failing = if let Some((since, error)) = failing {
         format!("'{target}' has taken none since {}: {error}", since.format("%Y-%m-%dT%H:%M:%SZ"))
     } else if let Some(since) = alert.waiting_since.filter(|since| now - *since > UNSENT_AFTER) {
         format!(

@@ -83,7 +83,6 @@ fn version(row: &PgRow) -> Result<Version, sqlx::Error> {
 
 fn alert(row: &PgRow) -> Result<Alert, sqlx::Error> {
     let count = |at: usize| row.try_get::<i64, _>(at).map(i64::unsigned_abs);
-    let failing: Option<DateTime<Utc>> = row.try_get(9)?;
     Ok(Alert {
         id: row.try_get(0)?,
         name: row.try_get(1)?,
@@ -93,7 +92,8 @@ fn alert(row: &PgRow) -> Result<Alert, sqlx::Error> {
         created_by: row.try_get(5)?,
         created_at: row.try_get(6)?,
         episode: Episode { since: row.try_get(7)?, told: row.try_get(8)? },
-        failing: failing.zip(row.try_get(10)?),
+        failing_since: row.try_get(9)?,
+        last_error: row.try_get(10)?,
         fired: count(11)?,
         last_fired_at: row.try_get(12)?,
         waiting: count(13)?,
@@ -311,10 +311,13 @@ impl Alerts for PgStore {
         };
         over!(self, "keep what was sent", connection =>
             sqlx::query(
-                "WITH sent AS (UPDATE sluice_alert_outbox SET outcome = $2, due_at = now() + $3 WHERE id = $1)
+                "WITH sent AS (
+                     UPDATE sluice_alert_outbox SET outcome = $2, due_at = now() + $3 WHERE id = $1 RETURNING alert
+                 )
                  UPDATE sluice_alerts
-                 SET failing_since = CASE WHEN $4::text IS NOT NULL THEN coalesce(failing_since, now()) END, last_error = $4
-                 WHERE target = $5 AND ($4::text IS NOT NULL OR failing_since IS NOT NULL)",
+                 SET failing_since = CASE WHEN $3 IS NOT NULL THEN coalesce(failing_since, now()) END,
+                     last_error = CASE WHEN $3 IS NOT NULL OR id IN (SELECT alert FROM sent) THEN $4 END
+                 WHERE target = $5 AND ($4::text IS NOT NULL OR last_error IS NOT NULL)",
             )
             .bind(outgoing.id)
             .bind(outcome)

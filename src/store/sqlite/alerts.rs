@@ -108,7 +108,8 @@ fn alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
         created_by: row.get(5)?,
         created_at: time(row, 6)?,
         episode,
-        failing: optional_time(row, 9)?.zip(row.get(10)?),
+        failing_since: optional_time(row, 9)?,
+        last_error: row.get(10)?,
         fired: row.get(11)?,
         last_fired_at: optional_time(row, 12)?,
         waiting: row.get(13)?,
@@ -348,9 +349,10 @@ impl Alerts for SqliteStore {
                 )?;
                 db.execute(
                     "UPDATE sluice_alerts
-                     SET failing_since = CASE WHEN ?1 IS NOT NULL THEN coalesce(failing_since, ?2) END, last_error = ?1
-                     WHERE target = ?3",
-                    params![error, instant(Utc::now()), outgoing.target],
+                     SET failing_since = CASE WHEN ?2 IS NOT NULL THEN coalesce(failing_since, ?3) END,
+                         last_error = CASE WHEN ?2 IS NOT NULL OR name = ?5 THEN ?1 END
+                     WHERE target = ?4",
+                    params![error, again, instant(Utc::now()), outgoing.target, outgoing.alert],
                 )?;
                 Ok(())
             })
