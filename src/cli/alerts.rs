@@ -134,11 +134,9 @@ async fn list(engine: &Engine) -> Result<(), Failure> {
 }
 
 fn told(condition: &str, trial: &Trial) -> Result<(), Failure> {
-    output::line(format_args!(
-        "{condition}: {} times since {}",
-        trial.would_have_fired,
-        trial.since.format("%Y-%m-%dT%H:%M:%SZ")
-    ))?;
+    let times =
+        trial.would_have_fired.map_or("not known how often".to_owned(), |fired| format!("{fired} times"));
+    output::line(format_args!("{condition}: {times} since {}", trial.since.format("%Y-%m-%dT%H:%M:%SZ")))?;
     for one in &trial.latest {
         output::line(format_args!("{} {}", one.at.format("%Y-%m-%dT%H:%M:%SZ"), one.key))?;
     }

@@ -162,7 +162,11 @@ async fn a_lead_that_arrives_or_comes_to_qualify_is_told_once_and_never_the_past
     bring(&place, &engine, vec![scored(90, 90, "Ana"), scored(10, 10, "Bia")]).await;
 
     let trial = engine.alerts.trial(&hot("quentes")).await.expect("a trial");
-    assert_eq!((trial.would_have_fired, trial.latest[0].key.as_str()), (1, id(90).as_str()), "{trial:?}");
+    assert_eq!(
+        (trial.would_have_fired, trial.latest[0].key.as_str()),
+        (Some(1), id(90).as_str()),
+        "{trial:?}"
+    );
     assert_eq!(engine.alerts.list().await.expect("the alerts"), [], "a trial creates nothing");
     engine.alerts.create(hot("quentes"), "ana").await.expect("created");
     engine.alerts.create(hot("quentes"), "bia").await.expect("the same again is no other");
@@ -239,7 +243,7 @@ async fn rows_of_a_table_that_the_process_that_looks_does_not_know_wait_for_one_
     assert_eq!(sync(&engine, request(orders)).await.state, SyncPhase::Done);
     let refusal = engine.alerts.create(large("cem"), "ana").await.expect_err("no number").to_string();
     assert!(refusal.contains("none of whole numbers"), "{refusal}");
-    assert_eq!(engine.alerts.trial(&large("100")).await.expect("a trial").would_have_fired, 2);
+    assert_eq!(engine.alerts.trial(&large("100")).await.expect("a trial").would_have_fired, Some(2));
     eventually("it is told that they wait", async || {
         let told = stranger.inspection.status().await;
         told.problems.iter().any(|one| one.problem.contains("has the definition of pedidos"))
@@ -469,6 +473,8 @@ async fn an_episode_is_told_once_and_once_when_it_is_over<P: Place>() {
         ("calma", AlertRule::Lag { records: 0, minutes: 60 }),
     ];
     for (name, rule) in rules {
+        let trial = engine.alerts.trial(&asked(name, rule.clone())).await.expect("a trial");
+        assert_eq!(trial.would_have_fired, None, "it is not remembered: {name}: {trial:?}");
         engine.alerts.create(asked(name, rule), "ana").await.expect("created");
     }
     let told = || {
