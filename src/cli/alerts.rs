@@ -8,7 +8,10 @@ use super::{Failure, next_step::worded, output};
 use crate::{
     config::Settings,
     engine::{self, AlertRequest, AlertTerms, Engine, Trial},
+    index::ValueCounts,
+    mcp::Masking,
     parts,
+    store::AlertRule,
 };
 
 #[derive(Debug, Args)]
@@ -74,6 +77,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         Some(Command::Create(options)) => {
             let request = request(options)?;
             let condition = request.rule.to_string();
+            let rule = request.rule.clone();
             if options.only_try {
                 told(&condition, &engine.alerts.trial(&request).await?)?;
             } else {
@@ -83,6 +87,10 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
                     "Created {}: tells {to}, from now on, of {condition}.",
                     options.name
                 ))?;
+            }
+            if let AlertRule::Row { table, conditions } = &rule {
+                let existing = engine.questions.existing_beside(table, conditions).await;
+                existing.iter().for_each(|counted| note_existing(counted, settings));
             }
         }
         Some(Command::Delete { name }) if engine.alerts.delete(name).await? => {
@@ -109,6 +117,20 @@ fn request(options: &Create) -> Result<AlertRequest, Failure> {
         minutes: options.minutes,
     };
     Ok(AlertRequest { name: options.name.clone(), target: options.target.clone(), rule: terms.rule()? })
+}
+
+/// Nobody has a value that was asked for: it may be misspelt.
+fn note_existing(counted: &ValueCounts, settings: &Settings) {
+    let masking = (!settings.mcp.reveal_pii).then(|| Masking::of(settings.catalog));
+    let values = counted.values.iter().map(|value| {
+        let mut shown = value.value.clone();
+        masking.iter().for_each(|masking| masking.field(&counted.field, &mut shown));
+        format!("{} ({})", shown.as_str().map_or_else(|| shown.to_string(), str::to_owned), value.count)
+    });
+    let values: Vec<String> = values.collect();
+    let column = counted.field.trim_end_matches(".keyword");
+    let there = if values.is_empty() { "none yet".to_owned() } else { values.join(", ") };
+    output::note(format_args!("warning: nobody has the {column} that is asked for; there are: {there}"));
 }
 
 async fn list(engine: &Engine) -> Result<(), Failure> {

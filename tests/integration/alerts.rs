@@ -296,6 +296,10 @@ async fn a_target_that_does_not_answer_holds_no_other_up() {
         .expect("created");
     engine.alerts.create(hot("outro"), "ana").await.expect("created");
     bring(&place, &engine, (80..84).map(|n| scored(n, 90, "Ana")).collect()).await;
+    let misspelt = ["alerts", "create", "mais", "--where", "status_lead=Qualificado", "--try"];
+    let misspelt = run(place.command(&misspelt)).await;
+    assert!(misspelt.stderr.contains("nobody has the status_lead"), "{misspelt:?}");
+    assert!(misspelt.stderr.contains("qualificado (2)"), "{misspelt:?}");
     eventually("the other hears of all", async || channel.0.lock().expect("no poison").len() == 4).await;
     engine.shut_down().await;
     place.clean_up().await;

@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::operate::operator;
 use crate::{
-    domain::Compare,
     engine::{AlertRequest, AlertStatus, AlertTerms, Alerts, Trial, When},
     fault::Fault,
-    index::{IndexName, ValueCounts},
+    index::ValueCounts,
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
@@ -114,15 +113,11 @@ impl SluiceServer {
             self.engine.alerts.create(request, &operator(&context)).await?;
             ("created", None)
         };
-        let (table, conditions) = match &rule {
-            AlertRule::Row { table, conditions } => (self.engine.catalog.get(&table.0), &conditions[..]),
-            _ => (None, &[][..]),
-        };
-        let wanted = conditions.iter().filter(|condition| condition.compare == Compare::Eq);
-        let wanted: Vec<_> = wanted.map(|one| (one.column.as_str(), one.value.as_str())).collect();
-        let existing = match table.filter(|_| !wanted.is_empty()) {
-            Some(table) => self.existing(IndexName::Entities(table), &wanted).await,
-            None => Vec::new(),
+        let existing = match &rule {
+            AlertRule::Row { table, conditions } => {
+                self.masked(self.engine.questions.existing_beside(table, conditions).await)
+            }
+            _ => Vec::new(),
         };
         Ok(Answer(AlertAnswer { outcome, condition, trial, existing }))
     }
