@@ -300,6 +300,8 @@ async fn a_target_that_does_not_answer_holds_no_other_up() {
     let misspelt = run(place.command(&misspelt)).await;
     assert!(misspelt.stderr.contains("nobody has the status_lead"), "{misspelt:?}");
     assert!(misspelt.stderr.contains("qualificado (2)"), "{misspelt:?}");
+    let beside = run(place.command(&["alerts", "create", "mais"])).await;
+    assert!(beside.code != Some(0) && beside.stderr.contains("`default,alerts`"), "{beside:?}");
     eventually("the other hears of all", async || channel.0.lock().expect("no poison").len() == 4).await;
     engine.shut_down().await;
     place.clean_up().await;
