@@ -92,8 +92,9 @@ async fn over_http(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let server = SluiceServer::new(engine.clone(), offer);
-    let served = http::serve(engine.clone(), server, settings, stop).await;
-    served.map_err(|error| not_served(settings.address, &error))
+    http::serve(engine.clone(), server, settings, stop)
+        .await
+        .map_err(|error| not_served(settings.address, &error))
 }
 
 pub(super) fn not_served(address: SocketAddr, error: &io::Error) -> Failure {
