@@ -51,7 +51,7 @@ use std::{
 use chrono::{TimeDelta, Utc};
 use chrono_tz::Tz;
 
-pub use alerts::{AlertRequest, AlertStatus, Alerts, Channel, Delivery, Trial, TrialFired};
+pub use alerts::{AlertRequest, AlertStatus, AlertTerms, Alerts, Channel, Delivery, Trial, TrialFired, When};
 pub use appender::{Appender, event_record};
 pub use doctor::{Doctor, Finding, Outcome};
 pub use drain::Drain;

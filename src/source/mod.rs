@@ -61,10 +61,12 @@ pub struct Condition {
 impl Condition {
     /// Reads a column, a sign and a value: `origem=google`.
     pub fn parse(text: &str) -> Option<Self> {
-        const SIGNS: [(&str, Compare); 6] = [
+        const SIGNS: [(&str, Compare); 8] = [
             (">=", Compare::Gte),
             ("<=", Compare::Lte),
             ("!=", Compare::Neq),
+            ("<>", Compare::Neq),
+            ("==", Compare::Eq),
             (">", Compare::Gt),
             ("<", Compare::Lt),
             ("=", Compare::Eq),
@@ -74,7 +76,9 @@ impl Condition {
         let (sign, compare) = SIGNS.into_iter().find(|(sign, _)| rest.starts_with(sign))?;
         let value = rest[sign.len()..].trim();
         let column = column.trim();
-        (!column.is_empty() && !value.is_empty()).then(|| Self {
+        // The rest of a sign that is none, as in `=>` or `=~`, is no value: none would ever be met.
+        let is_value = !value.is_empty() && !value.starts_with(['=', '<', '>', '!', '~']);
+        (!column.is_empty() && is_value).then(|| Self {
             column: column.to_owned(),
             compare,
             value: value.to_owned(),
@@ -259,8 +263,17 @@ mod tests {
             |column: &str, compare, value: &str| Some((column.to_owned(), compare, value.to_owned()));
         assert_eq!(read("score_qualificacao>=50"), expected("score_qualificacao", Compare::Gte, "50"));
         assert_eq!(read("origem = a=b"), expected("origem", Compare::Eq, "a=b"));
-        assert_eq!(read("origem!=google"), expected("origem", Compare::Neq, "google"));
+        for other in ["origem!=google", "origem<>google", "origem <> google"] {
+            assert_eq!(read(other), expected("origem", Compare::Neq, "google"), "{other}");
+        }
+        assert_eq!(read("score==80"), expected("score", Compare::Eq, "80"));
+        assert_eq!(read("score<-1"), expected("score", Compare::Lt, "-1"));
         for none in ["origem", "=google", "origem=", "origem!google", ""] {
+            assert_eq!(read(none), None, "{none}");
+        }
+        for none in
+            ["score=>80", "score=<80", "score > = 80", "score<=>80", "score===80", "origem=~go", "origem~go"]
+        {
             assert_eq!(read(none), None, "{none}");
         }
     }

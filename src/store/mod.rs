@@ -18,8 +18,8 @@ pub mod tables;
 use std::collections::HashMap;
 
 pub use alerts::{
-    Alert, AlertFired, AlertRule, Alerts, Attempt, Episode, EpisodeFired, MAX_WAITING, NewAlert, Outgoing,
-    RowFired, TOLD_WITHIN, Version,
+    Alert, AlertFired, AlertRule, Alerts, Attempt, EPISODES, Episode, EpisodeFired, MAX_WAITING, NewAlert,
+    Outgoing, RowFired, TOLD_WITHIN, Version, rows_of,
 };
 pub use arrivals::{ArrivalCount, ArrivalsQuestion, MAX_COUNTS};
 pub use erasures::{ErasedRows, Erasures};

@@ -17,7 +17,7 @@ use super::waiting::{LONGEST_WAIT, default_wait, patience};
 use crate::{
     domain::{Compare, TableName},
     engine::{SyncPhase, SyncStatus, SyncWatcher, table_named},
-    index::{IndexName, ValueCounts},
+    index::ValueCounts,
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
@@ -321,12 +321,9 @@ impl SluiceServer {
         };
         let found_none = status.state == SyncPhase::Done && status.rows_read == 0;
         let mut answer = self.answer(status).await;
-        if found_none && let Some(table) = self.engine.catalog.get(&table.0) {
-            let wanted = conditions.iter().filter(|condition| condition.compare == Compare::Eq);
-            let wanted: Vec<_> = wanted.map(|one| (one.column.as_str(), one.value.as_str())).collect();
-            if !wanted.is_empty() {
-                answer.0.existing = self.existing(IndexName::Entities(table), &wanted).await;
-            }
+        if found_none {
+            let existing = self.engine.questions.existing_beside(&table, &conditions).await;
+            answer.0.existing = self.masked(existing);
         }
         Ok(answer)
     }
