@@ -307,6 +307,7 @@ mod tests {
             resume: false,
             reappend: false,
             reconcile: None,
+            since: None,
         };
         let (field, problem) = check_limits(leads, &request).expect_err("zero hours");
         assert_eq!(field, "hours_ago");

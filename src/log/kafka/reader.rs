@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -18,15 +18,17 @@ use futures::{FutureExt, StreamExt};
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer},
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers},
+    types::RDKafkaRespErr,
 };
 use tokio::{
     sync::{Notify, mpsc},
+    task::AbortHandle,
     time::{Instant, timeout, timeout_at},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     PART, admin, blocking,
@@ -44,6 +46,11 @@ const LINGER: Duration = Duration::from_millis(5);
 
 /// A seek is refused until the assignment has reached the fetcher.
 const SEEK_AGAIN: Duration = Duration::from_millis(20);
+
+/// librdkafka goes on with joining a group when anything is asked of it, else when a second is over: so it is asked, as
+/// often and as long as this.
+const HURRY_EVERY: Duration = Duration::from_millis(20);
+const HURRY_FOR: Duration = Duration::from_secs(2);
 
 /// Tells the reader of every change of its assignment.
 struct GroupContext {
@@ -64,31 +71,58 @@ impl ClientContext for GroupContext {
 }
 
 impl ConsumerContext for GroupContext {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(partitions) = rebalance {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        change: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let outcome = if change == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assign(consumer, partitions)
+        } else {
             self.tell(Delivery::Revoked(numbers(partitions)));
-        }
-    }
-
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(partitions) = rebalance {
-            if partitions.count() == 0 {
-                return;
-            }
-            // Nothing need be fetched before the sink has said where to begin.
-            if let Err(error) = consumer.pause(partitions) {
-                debug!(%error, "newly assigned partitions could not be paused");
-            }
-            self.tell(Delivery::Assigned(numbers(partitions)));
+            consumer.incremental_unassign(partitions)
+        };
+        if let Err(error) = outcome {
+            warn!(%error, "a change of the group's partitions failed");
         }
     }
 }
 
 impl GroupContext {
+    /// Takes partitions without asking the group where to begin: the sink says so, and until then nothing need be fetched.
+    fn assign(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &mut TopicPartitionList,
+    ) -> Result<(), KafkaError> {
+        partitions.set_all_offsets(Offset::Offset(0))?;
+        consumer.incremental_assign(partitions)?;
+        if partitions.count() == 0 {
+            return Ok(());
+        }
+        let paused = consumer.pause(partitions);
+        self.tell(Delivery::Assigned(numbers(partitions)));
+        paused
+    }
+
     fn tell(&self, change: Delivery) {
         // The receiver is gone only when the reader is being closed.
         self.changes.send(change).ok();
         self.changed.notify_one();
+    }
+}
+
+/// Asks a consumer for its partitions until it has some: the question is what matters.
+async fn hurry(consumer: Weak<StreamConsumer<GroupContext>>) {
+    let until = Instant::now() + HURRY_FOR;
+    while Instant::now() < until {
+        tokio::time::sleep(HURRY_EVERY).await;
+        let Some(consumer) = consumer.upgrade() else { return };
+        match blocking(move || Ok(consumer.assignment().is_ok_and(|assigned| assigned.count() > 0))).await {
+            Ok(false) => {}
+            Ok(true) | Err(_) => return,
+        }
     }
 }
 
@@ -102,6 +136,7 @@ fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
 
 pub(super) struct KafkaReader {
     consumer: Arc<StreamConsumer<GroupContext>>,
+    hurry: AbortHandle,
     topic: String,
     group: String,
     timeout: Duration,
@@ -121,6 +156,7 @@ impl KafkaReader {
         topic: &str,
         group: &str,
         timeout: Duration,
+        session_timeout: Duration,
     ) -> Result<Self, Fault> {
         config
             .set("group.id", group)
@@ -130,10 +166,12 @@ impl KafkaReader {
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
             // A worker that was killed is missed this long; the library beats from a thread of its own.
-            .set("session.timeout.ms", "10000")
-            .set("heartbeat.interval.ms", "2000")
+            .set("session.timeout.ms", session_timeout.as_millis().to_string())
+            .set("heartbeat.interval.ms", (session_timeout / 5).as_millis().to_string())
             .set("max.poll.interval.ms", "300000")
-            .set("fetch.wait.max.ms", "100")
+            // How long a broker holds a fetch back while it has nothing: a record that comes ends it at once, and a
+            // partition that is assigned meanwhile waits that long.
+            .set("fetch.wait.max.ms", "500")
             // Bounds what is fetched ahead of the sink, over all partitions.
             .set("queued.max.messages.kbytes", "32768")
             .set("fetch.max.bytes", "16777216");
@@ -145,8 +183,11 @@ impl KafkaReader {
         let consumer: StreamConsumer<GroupContext> =
             config.create_with_context(context).map_err(|error| fault(&what(), &error))?;
         consumer.subscribe(&[topic]).map_err(|error| fault(&what(), &error))?;
+        let consumer = Arc::new(consumer);
+        let hurry = tokio::spawn(hurry(Arc::downgrade(&consumer)));
         Ok(Self {
-            consumer: Arc::new(consumer),
+            consumer,
+            hurry: hurry.abort_handle(),
             topic: topic.to_owned(),
             group: group.to_owned(),
             timeout,
@@ -401,6 +442,7 @@ impl LogReader for KafkaReader {
     }
 
     async fn close(self: Box<Self>) {
+        self.hurry.abort();
         let consumer = self.consumer;
         // Leaving the group polls until the broker has answered.
         blocking(move || {
