@@ -6,10 +6,7 @@
 
 #![allow(clippy::expect_used)]
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
@@ -38,7 +35,7 @@ async fn main() {
     let mut database = url::Url::parse(&service("DATABASE_URL")).expect("a URL");
     database.set_path(&name);
     let elasticsearch = service("ELASTICSEARCH_URL");
-    let variables: BTreeMap<String, String> = [
+    let variables = [
         ("SUPABASE_URL", source.url()),
         ("SUPABASE_KEY", keys::SECRET.to_owned()),
         ("KAFKA_BOOTSTRAP_SERVERS", service("KAFKA_BOOTSTRAP_SERVERS")),
@@ -48,9 +45,8 @@ async fn main() {
         ("ELASTICSEARCH_URL", elasticsearch.clone()),
         ("ELASTICSEARCH_INDEX_PREFIX", format!("{name}-")),
     ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    let settings = Settings::from_variables(variables).expect("settings");
+    .map(|(name, value)| (name.to_owned(), value));
+    let settings = Settings::load(variables).expect("settings");
     let engine = parts::engine(&settings).await.expect("an engine");
     engine.start_drains().await;
     let request = SyncRequest {

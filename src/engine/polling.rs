@@ -139,16 +139,19 @@ impl Schedules {
                 return Err(ended);
             }
             seen.read(asked, latest, ended.appended > 0);
-            if ended.appended > 0 {
-                debug!(%table, appended = ended.appended, "a poll brought changes");
-                let (syncs, closing) = (self.syncs.clone(), self.shared.closing.clone());
-                self.shared.tasks.spawn(async move {
-                    // Which makes them visible at once in an index that else does so in its own time.
-                    let waiting = async { syncs.wait_for(id, VISIBLE_WITHIN, &mut ()).await };
-                    closing.run_until_cancelled(waiting).await
-                });
-            }
+            self.show(&ended);
         }
+    }
+
+    /// Has what a sync appended made visible at once, also in an index that else does so in its own time.
+    pub(super) fn show(&self, ended: &Ended) {
+        let Some(id) = ended.sync_id.filter(|_| ended.appended > 0) else { return };
+        debug!(sync_id = %id, appended = ended.appended, "changes are made visible");
+        let (syncs, closing) = (self.syncs.clone(), self.shared.closing.clone());
+        self.shared.tasks.spawn(async move {
+            let waiting = async { syncs.wait_for(id, VISIBLE_WITHIN, &mut ()).await };
+            closing.run_until_cancelled(waiting).await
+        });
     }
 }
 

@@ -216,6 +216,7 @@ impl Schedules {
         let is_polled = schedule.every < WHOLE_EVERY;
         let is_whole = |ended: &Ended| ended.outcome == RunOutcome::Succeeded && !ended.more;
         let ended = if is_polled && is_whole(&ended) {
+            self.show(&ended);
             self.poll(&schedule, began_at).await.unwrap_or(ended)
         } else {
             ended
@@ -296,7 +297,7 @@ impl Schedules {
 /// How a run ended.
 pub(super) struct Ended {
     pub(super) outcome: RunOutcome,
-    sync_id: Option<Uuid>,
+    pub(super) sync_id: Option<Uuid>,
     error: Option<String>,
     pub(super) more: bool,
     pub(super) appended: u64,

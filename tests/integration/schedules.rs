@@ -183,7 +183,7 @@ async fn a_schedule_of_seconds_reads_a_change_at_once_and_leaves_the_overlap_to_
     pipeline.source.upsert(table("leads"), vec![changed]);
     let named = "SELECT count(*) FROM leads WHERE nome = 'Joana'";
     eventually("its change is there", async || pipeline.number(named).await == 1).await;
-    let polls = "SELECT count(*) FROM sluice_syncs WHERE request ? 'since' AND state = 'succeeded'";
+    let polls = "SELECT count(*) FROM sluice_syncs WHERE request ? 'since'";
     assert!(pipeline.number(polls).await >= 2 || pipeline.number(runs).await > 1, "nobody polled");
 
     // Committed now, by its own word minutes ago: polls don't see it, and must not have covered it either.
