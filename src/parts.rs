@@ -163,11 +163,15 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
 
 /// Host and process, for whoever asks who runs a sync.
 fn owner() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+    format!("{}, process {}", host(), std::process::id())
+}
+
+/// What this machine is called.
+pub(crate) fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|name| name.trim().to_owned())
         .ok()
         .filter(|name| !name.is_empty())
         .or_else(|| std::env::var("HOSTNAME").ok())
-        .unwrap_or_else(|| "unknown-host".to_owned());
-    format!("{host}, process {}", std::process::id())
+        .unwrap_or_else(|| "unknown-host".to_owned())
 }

@@ -4,7 +4,7 @@
 //! anything. From TSV and JSON the very values can be read back; so can they from CSV, once apostrophes are taken off
 //! that stand before what a spreadsheet would compute, but for control characters, which are spelt out.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use serde_json::Value;
 
@@ -120,7 +120,7 @@ fn csv(cell: &Cell) -> String {
         Cell::Missing => String::new(),
         Cell::Text("") => "\"\"".to_owned(),
         Cell::Text(text) => quoted(&inert(&visible(&text.replace("\r\n", "\n")))),
-        Cell::Literal(json) => quoted(&json_visible(json)),
+        Cell::Literal(json) => quoted(&inert_json(&json_visible(json))),
     }
 }
 
@@ -132,6 +132,9 @@ pub(crate) fn quoted(text: &str) -> String {
 /// What ends a cell where a spreadsheet separates them otherwise.
 const CELLS_END: [char; 3] = [';', '\t', '\n'];
 
+/// What formulas begin with.
+const FORMULAS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+
 /// The text with an apostrophe before whatever a spreadsheet would compute. A spreadsheet of another country separates
 /// cells by `;` or tabs and ends rows at line breaks though they stand between quotes, so a cell may begin behind each.
 pub(crate) fn inert(text: &str) -> Cow<'_, str> {
@@ -142,12 +145,35 @@ pub(crate) fn inert(text: &str) -> Cow<'_, str> {
     pieces().flat_map(|piece| [if computes(piece) { "'" } else { "" }, piece]).collect()
 }
 
+/// The same of JSON, which stays what it says: escapes stand for the characters that would begin a formula.
+pub(crate) fn inert_json(json: &str) -> String {
+    let mut inert = String::with_capacity(json.len());
+    let (mut in_text, mut escaped, mut begins) = (false, false, false);
+    for c in json.chars() {
+        match c {
+            c if in_text && begins && !escaped && FORMULAS.contains(&c) => {
+                // Writing to a string can't fail.
+                let _ = write!(inert, "\\u{:04x}", u32::from(c));
+            }
+            // Between values any blank is like another, and none of these ends a cell.
+            '\t' | '\n' | '\r' if !in_text => inert.push(' '),
+            c => inert.push(c),
+        }
+        begins = c == ';' || (begins && (is_left_out(c) || c == '\\'));
+        in_text ^= c == '"' && !escaped;
+        escaped = in_text && c == '\\' && !escaped;
+    }
+    inert
+}
+
 /// Whether a cell that begins so is a formula, behind what some readers leave out; with its own apostrophe, too, so that
 /// who takes one off has the text again.
 fn computes(cell: &str) -> bool {
-    let left_out = |c: char| c.is_whitespace() || matches!(c, '\'' | '"');
-    let begins = cell.trim_start_matches(left_out);
-    begins.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) && !is_negative_number(cell)
+    cell.trim_start_matches(is_left_out).starts_with(FORMULAS) && !is_negative_number(cell)
+}
+
+fn is_left_out(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\'' | '"')
 }
 
 fn is_negative_number(cell: &str) -> bool {
@@ -217,6 +243,17 @@ mod tests {
                 cell == format!("{told}\n") || cell == format!("\"{}\"\n", told.replace('"', "\"\"")),
                 "{cell:?}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn json_without_formulas_says_the_same(text in r#"[;=+@"'\\ \t\na-]{0,12}"#) {
+            let value = json!({"k": [text.clone(), -5], text: null});
+            let spaced = serde_json::to_string_pretty(&value).expect("JSON");
+            let inert = inert_json(&spaced);
+            prop_assert_eq!(serde_json::from_str::<Value>(&inert).expect("JSON"), value);
+            prop_assert!(!inert.split([';', '\n', '\t']).skip(1).any(computes), "{}", inert);
         }
     }
 

@@ -10,6 +10,9 @@ pub(super) struct Options {
     /// Print the findings as a JSON array
     #[arg(long)]
     json: bool,
+    /// Fail where something is to be looked at, too
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Examines every part and prints what was found and what to do.
@@ -40,6 +43,11 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         }
     }
     empty::note(&engine, settings).await;
-    let failed = findings.iter().any(|finding| finding.outcome == Outcome::Failed);
+    let fails = |outcome| match outcome {
+        Outcome::Ok => false,
+        Outcome::Warning => options.strict,
+        Outcome::Failed => true,
+    };
+    let failed = findings.iter().any(|finding| fails(finding.outcome));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -1,6 +1,6 @@
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Seek as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::NamedTempFile;
 use tokio::sync::watch;
 
 use super::{Failure, ending, next_step::worded, output};
@@ -61,8 +61,12 @@ impl Options {
         self.format.unwrap_or(if end == "ndjson" || end == "jsonl" { Format::Ndjson } else { Format::Csv })
     }
 
+    fn table_name(&self) -> Option<String> {
+        self.table.as_ref().or(self.named.as_ref()).map(|name| name.replace('-', "_"))
+    }
+
     fn of(&self, settings: &Settings, engine: &Engine) -> Result<ExportOf, Failure> {
-        let table = self.table.as_ref().or(self.named.as_ref()).map(|name| name.replace('-', "_"));
+        let table = self.table_name();
         match (&self.sql, &self.search, table) {
             (Some(sql), ..) => Ok(ExportOf::Sql(sql.clone())),
             (None, None, Some(table)) => Ok(engine.exports.of_table(&table)?),
@@ -92,6 +96,13 @@ impl Options {
 /// Writes all rows into a draft and lets it be the file, or the output, once it is whole.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     if let Some(path) = options.file() {
+        if path.extension().is_some_and(|end| end == "xlsx" || end == "xls") {
+            let name = path.display();
+            return Err(format!(
+                "{name}: workbooks are not written; --format excel with a name in .csv is opened by Excel"
+            )
+            .into());
+        }
         check_target(path, options.force)?;
     }
     let engine = parts::engine(settings).await?;
@@ -101,15 +112,12 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         mask: Arc::new(export_mask(settings.catalog, options.reveal_pii || settings.mcp.reveal_pii)),
         step: STEP,
     };
-    let (mut written, place) = match options.file() {
-        Some(path) => {
-            let draft = NamedTempFile::with_prefix_in(".sluice-export-", folder_of(path));
-            let draft = draft.map_err(|error| format!("{}: it can't be written: {error}", path.display()))?;
-            let (file, draft) = draft.into_parts();
-            (write(&engine, &request, file).await?, Some((path, draft)))
-        }
-        None => (write(&engine, &request, tempfile::tempfile()?).await?, None),
+    // Without a name until it is whole: of a program that is killed nothing stays.
+    let nameless = match options.file() {
+        Some(path) => tempfile::tempfile_in(folder_of(path)).map_err(|error| unwritable(path, &error))?,
+        None => tempfile::tempfile()?,
     };
+    let mut written = write(&engine, &request, nameless).await?;
     if let Some(warning) = &written.warning {
         output::note(format_args!("warning: {warning}"));
     }
@@ -117,12 +125,12 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         ExportOf::Sql(_) => engine.questions.store_lacks().await,
         ExportOf::Search(search) => engine.questions.index_lacks(search.index).await,
     };
-    for lack in lacks {
+    for lack in lacks.into_iter().chain(engine.questions.parked(options.table_name().as_deref()).await) {
         output::note(format_args!("warning: {}", lack.worded(worded)));
     }
-    let whereto = match place {
-        Some((path, draft)) => {
-            put(draft, path, options.force)?;
+    let whereto = match options.file() {
+        Some(path) => {
+            put(&mut written.file, path, options.force)?;
             format!(" in {}", path.display())
         }
         None => {
@@ -164,12 +172,23 @@ fn check_target(path: &Path, force: bool) -> Result<(), Failure> {
     }
 }
 
-fn put(draft: TempPath, path: &Path, force: bool) -> Result<(), Failure> {
+fn put(whole: &mut File, path: &Path, force: bool) -> Result<(), Failure> {
+    let copied = NamedTempFile::with_prefix_in(".sluice-export-", folder_of(path)).and_then(|mut named| {
+        whole.rewind()?;
+        io::copy(whole, named.as_file_mut())?;
+        named.as_file().sync_all()?;
+        Ok(named.into_temp_path())
+    });
+    let draft = copied.map_err(|error| unwritable(path, &error))?;
     let put = if force { draft.persist(path) } else { draft.persist_noclobber(path) };
     put.map_err(|error| match error.error.kind() {
         io::ErrorKind::AlreadyExists => exists(path),
-        _ => format!("{}: it can't be written: {}", path.display(), error.error).into(),
+        _ => unwritable(path, &error.error),
     })
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    format!("{}: it can't be written: {error}", path.display()).into()
 }
 
 fn exists(path: &Path) -> Failure {

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use tracing::info;
@@ -92,13 +92,14 @@ async fn over_http(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let server = SluiceServer::new(engine.clone(), offer);
-    http::serve(engine.clone(), server, settings, stop).await.map_err(|error| {
-        let address = settings.address;
-        format!(
-            "{address} can't be served: {error}; choose another address with --http or SLUICE_HTTP_ADDRESS"
-        )
+    http::serve(engine.clone(), server, settings, stop)
+        .await
+        .map_err(|error| not_served(settings.address, &error))
+}
+
+pub(super) fn not_served(address: SocketAddr, error: &io::Error) -> Failure {
+    format!("{address} can't be served: {error}; choose another address with --http or SLUICE_HTTP_ADDRESS")
         .into()
-    })
 }
 
 async fn over_stdio(

@@ -9,6 +9,7 @@ mod alerts;
 mod env_file;
 mod http;
 pub(crate) mod known;
+mod logs;
 mod reader;
 mod secret;
 #[cfg(test)]
@@ -24,7 +25,11 @@ use secrecy::SecretString;
 pub use address::ServerUrl;
 pub use alerts::AlertSettings;
 pub use env_file::SyntaxError;
-pub use http::{HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, parse_address};
+pub use http::{
+    HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, TokensFile, is_address,
+    parse_address,
+};
+pub use logs::LogSettings;
 use reader::Reader;
 pub use reader::SettingsError;
 pub use secret::Secret;
@@ -65,6 +70,7 @@ pub struct Settings {
     pub exports: ExportLimits,
     pub http: HttpSettings,
     pub alerts: AlertSettings,
+    pub logs: LogSettings,
     pub mcp: McpSettings,
 }
 
@@ -208,6 +214,7 @@ impl Settings {
         let mut read = Reader::new(variables);
         let catalog = catalog(&mut read);
         let data_dir = data_dir(&mut read);
+        let has_elasticsearch = read.optional("ELASTICSEARCH_URL").is_some();
         let settings = Self {
             supabase: read
                 .part("SUPABASE_URL", "SUPABASE_")
@@ -234,6 +241,7 @@ impl Settings {
             },
             http: HttpSettings::read(&mut read),
             alerts: AlertSettings::read(&mut read),
+            logs: LogSettings::read(&mut read, has_elasticsearch),
             mcp: McpSettings {
                 read_only: read.flag("SLUICE_READ_ONLY", false),
                 reveal_pii: read.flag("SLUICE_REVEAL_PII", false),
@@ -422,18 +430,20 @@ impl KafkaSettings {
 
     fn read(read: &mut Reader) -> Self {
         let topic = read.text("KAFKA_TOPIC", "eventos");
+        let security_protocol = read.one_of(
+            "KAFKA_SECURITY_PROTOCOL",
+            "plaintext",
+            &["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
+        );
         let settings = Self {
             bootstrap_servers: read.required("KAFKA_BOOTSTRAP_SERVERS", "broker-1:9092,broker-2:9092"),
             dead_letter_topic: read.text("KAFKA_DEAD_LETTER_TOPIC", &format!("{topic}.dlq")),
             topic,
             partitions: read.number("KAFKA_PARTITIONS", 6, 1..=1000),
             replication_factor: read.number("KAFKA_REPLICATION_FACTOR", -1, -1..=100),
-            security_protocol: read.one_of(
-                "KAFKA_SECURITY_PROTOCOL",
-                "plaintext",
-                &["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
-            ),
-            sasl_mechanism: Some(read.text("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512")),
+            security_protocol: security_protocol.clone(),
+            sasl_mechanism: Some(read.text("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"))
+                .filter(|_| security_protocol.starts_with("sasl")),
             sasl_username: read.optional("KAFKA_SASL_USERNAME"),
             sasl_password: read.secret("KAFKA_SASL_PASSWORD"),
             ssl_ca_location: read.optional("KAFKA_SSL_CA_LOCATION"),
@@ -470,7 +480,12 @@ impl KafkaSettings {
                 .rsplit_once(':')
                 .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
         };
-        if !brokers.is_empty() && !brokers.split(',').all(has_port) {
+        if brokers.contains('@') {
+            read.problem(
+                "KAFKA_BOOTSTRAP_SERVERS",
+                "has a login in it, which nobody sends; set KAFKA_SASL_USERNAME and …_PASSWORD",
+            );
+        } else if !brokers.is_empty() && !brokers.split(',').all(has_port) {
             read.problem("KAFKA_BOOTSTRAP_SERVERS", "must be host:port, several separated by commas");
         }
         if self.security_protocol.starts_with("sasl") {
@@ -480,6 +495,12 @@ impl KafkaSettings {
             if self.sasl_password.is_none() {
                 read.problem("KAFKA_SASL_PASSWORD", "is needed by KAFKA_SECURITY_PROTOCOL=sasl_…");
             }
+        } else if self.sasl_username.is_some() || self.sasl_password.is_some() {
+            let problem = format!(
+                "is {}, which logs in nobody; set it to sasl_ssl, or remove KAFKA_SASL_…",
+                self.security_protocol
+            );
+            read.problem("KAFKA_SECURITY_PROTOCOL", problem);
         }
     }
 }

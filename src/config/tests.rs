@@ -155,6 +155,8 @@ fn a_problem_names_the_variable_and_hides_its_value() {
 fn sasl_needs_its_credentials() {
     let text = problems(&[("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")]);
     assert!(text.contains("KAFKA_SASL_USERNAME") && text.contains("KAFKA_SASL_PASSWORD"), "{text}");
+    let text = problems(&[("KAFKA_SASL_USERNAME", "ana")]);
+    assert!(text.contains("KAFKA_SECURITY_PROTOCOL: is plaintext, which logs in nobody"), "{text}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ use uuid::Uuid;
 use super::{EngineError, shared::Shared};
 use crate::{
     domain::{Members, json},
-    export::{Column, Encoder, Format, KeptExport, KeptExports, Reader, Writer},
+    export::{Column, Encoder, Format, KeptExport, KeptExports, Reader, Times, Writer},
     fault::{Fault, FaultKind},
     index::{IndexName, SearchRequest},
     store::{
@@ -219,7 +219,12 @@ impl Exports {
         let (columns, warning, mut rows, total) = self.rows(request).await?;
         let named = columns.iter().map(|column| Column {
             name: column.name.clone(),
-            is_time: matches!(&*column.kind, "timestamptz" | "timestamp"),
+            times: match (&*column.kind, &request.of) {
+                ("timestamptz", _) => Times::Instants,
+                ("timestamp", _) => Times::Local,
+                ("any", ExportOf::Sql(_)) => Times::Zoned,
+                _ => Times::None,
+            },
         });
         let encoder = Encoder::new(request.format, named.collect(), self.shared.settings.zone);
         let max_bytes = self.shared.exports.max_bytes;

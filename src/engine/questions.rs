@@ -98,6 +98,27 @@ impl Questions {
         self.drains.behind(self.shared.store.name()).await.into_iter().collect()
     }
 
+    /// What neither store nor index have of a table, because it is parked.
+    pub async fn parked(&self, table: Option<&str>) -> Option<Remark> {
+        let table = self.shared.catalog.get(table?)?;
+        let Shared { log, store, .. } = &*self.shared;
+        let told = async {
+            let (events, letters) = tokio::try_join!(log.identity(), log.dead_letters_identity())?;
+            store.tally(&events.to_string(), &letters.to_string(), table).await
+        };
+        match told.await {
+            Ok(tally) if tally.parked == 0 => None,
+            Ok(tally) => Some(Remark::new(
+                format!("rows of {table} that are parked as dead letters are not in it: {}", tally.parked),
+                NextStep::SettleLetters,
+            )),
+            Err(fault) => Some(Remark::new(
+                format!("whether rows of {table} are parked could not be told: {fault}"),
+                NextStep::ListLetters,
+            )),
+        }
+    }
+
     /// What answers from an index lack just now, and why.
     pub async fn index_lacks(&self, index: IndexName) -> Vec<Remark> {
         let (behind, mut built) =

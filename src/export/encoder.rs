@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::Utc;
+use chrono::DateTime;
 use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     domain::parse_instant,
     store::StreamedValue,
-    tabular::{inert, quoted},
+    tabular::{inert, inert_json, quoted},
 };
 
 /// How rows are written.
@@ -72,8 +72,18 @@ impl FromStr for Format {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     pub name: String,
-    /// Its values are instants.
-    pub is_time: bool,
+    pub times: Times,
+}
+
+/// What texts of a column that spell a time stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    None,
+    Instants,
+    /// What a clock on the wall shows, wherever that is.
+    Local,
+    /// Instants where a zone is spelt with them: computed, so of no type.
+    Zoned,
 }
 
 /// Writes rows of certain columns.
@@ -128,11 +138,16 @@ impl Encoder {
     }
 
     fn line(&self, out: &mut Vec<u8>, cells: impl Iterator<Item = String>) {
+        let begins = out.len();
         for (at, cell) in cells.enumerate() {
             if at > 0 {
                 out.push(if self.format == Format::Excel { b';' } else { b',' });
             }
             out.extend_from_slice(cell.as_bytes());
+        }
+        // Readers skip an empty line.
+        if out.len() == begins {
+            out.extend_from_slice(b"\"\"");
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -152,17 +167,23 @@ impl Encoder {
                 Some(local) => local,
                 None => text_cell(text),
             },
-            _ => quoted(&json(value)),
+            _ => quoted(&inert_json(&json(value))),
         }
     }
 
-    /// An instant as a spreadsheet knows it, in the user's zone.
+    /// A time as a spreadsheet knows it: an instant in the user's zone, and any other as it is.
     fn local(&self, text: &str, column: &Column) -> Option<String> {
-        if !column.is_time || self.format != Format::Excel {
+        const TIME: &str = "%Y-%m-%d %H:%M:%S";
+        if self.format != Format::Excel {
             return None;
         }
-        let instant: chrono::DateTime<Utc> = parse_instant(text, Tz::UTC)?;
-        Some(instant.with_timezone(&self.zone).format("%Y-%m-%d %H:%M:%S").to_string())
+        let instant = match column.times {
+            Times::None => return None,
+            Times::Local => return Some(parse_instant(text, Tz::UTC)?.format(TIME).to_string()),
+            Times::Instants => parse_instant(text, Tz::UTC)?,
+            Times::Zoned => DateTime::parse_from_rfc3339(text).ok()?.to_utc(),
+        };
+        Some(instant.with_timezone(&self.zone).format(TIME).to_string())
     }
 }
 
@@ -182,7 +203,13 @@ mod tests {
     use super::*;
 
     fn column(name: &str) -> Column {
-        Column { name: name.to_owned(), is_time: name.ends_with("_at") }
+        let times = match name {
+            "max" => Times::Zoned,
+            "dia" => Times::Local,
+            name if name.ends_with("_at") => Times::Instants,
+            _ => Times::None,
+        };
+        Column { name: name.to_owned(), times }
     }
 
     fn text(text: &str) -> StreamedValue {
@@ -256,8 +283,24 @@ mod tests {
             let csv = written(Format::Csv, &[formula], &[vec![text(formula)]]);
             assert_eq!(csv, format!("{told}\r\n").repeat(2), "{formula:?}");
         }
+        let list = StreamedValue::of_json(r#"["casa;=1+1;y", "a;\"@SUM(1)", -5, "x;-1"]"#);
+        assert_eq!(
+            written(Format::Csv, &["l"], &[vec![list]]),
+            "l\r\n\"[\"\"casa;\\u003d1+1;y\"\", \"\"a;\\\"\"\\u0040SUM(1)\"\", -5, \"\"x;\\u002d1\"\"]\"\r\n"
+        );
         let number = StreamedValue { shown: json!(-5.5), exact: None };
         assert_eq!(written(Format::Csv, &["n"], &[vec![number]]), "n\r\n-5.5\r\n");
+    }
+
+    #[test]
+    fn a_time_without_a_zone_stays_as_it_is_and_a_lone_null_is_a_row() {
+        let row = ["2026-11-26T00:00:00", "2026-11-26T02:30:00.5Z", "2026-11-26T02:30:00+00:00"].map(text);
+        assert_eq!(
+            written(Format::Excel, &["dia", "max", "created_at"], &[row.to_vec()]),
+            "\u{feff}dia;max;created_at\r\n2026-11-26 00:00:00;2026-11-25 23:30:00;2026-11-25 23:30:00\r\n"
+        );
+        let null = || vec![StreamedValue::of_json("null")];
+        assert_eq!(written(Format::Csv, &["n"], &[null(), null()]), "n\r\n\"\"\r\n\"\"\r\n");
     }
 
     #[test]

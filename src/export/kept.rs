@@ -17,6 +17,9 @@ use uuid::Uuid;
 use super::Format;
 use crate::private_files;
 
+/// What owners begin with who have no other name than the process that they speak to.
+pub const PROCESS: &str = "process:";
+
 /// Files that one owner keeps; an older one makes way.
 const MAX_KEPT: usize = 5;
 
@@ -106,7 +109,9 @@ impl KeptExports {
     /// The file, if there is one that this reader may have.
     pub(crate) fn find(&self, id: Uuid, reader: &Reader) -> io::Result<Option<(KeptExport, File)>> {
         let Some(kept) = described(&self.description(id))? else { return Ok(None) };
-        let may = kept.owner == reader.owner && (reader.sees_contacts || !kept.shows_contacts);
+        let is_process = |owner: &str| owner.starts_with(PROCESS);
+        let is_own = kept.owner == reader.owner || (is_process(&kept.owner) && is_process(&reader.owner));
+        let may = is_own && (reader.sees_contacts || !kept.shows_contacts);
         if !may || kept.expires_at <= Utc::now() {
             return Ok(None);
         }
@@ -269,6 +274,12 @@ mod tests {
             own.push(kept(&exports, "token:a", false, 1));
         }
         assert!(!exports.path(&own[0]).exists());
+        let [one, another] = [1, 2].map(|n| format!("{PROCESS}{n}"));
+        let first = kept(&exports, &one, false, 1);
+        let others: Vec<KeptExport> = (0..=MAX_KEPT).map(|_| kept(&exports, &another, false, 1)).collect();
+        assert!(exports.path(&first).exists() && !exports.path(&others[0]).exists());
+        assert!(found(&exports, &first, &reader(&another, false)), "whoever starts a program has both");
+        assert!(!found(&exports, &first, &reader("token:process:1", false)));
         assert!(own[1..].iter().chain([&other]).all(|kept| exports.path(kept).exists()));
     }
 }

@@ -4,7 +4,7 @@ mod encoder;
 mod kept;
 mod writer;
 
-pub use encoder::{Column, Encoder, Format};
+pub use encoder::{Column, Encoder, Format, Times};
 pub(crate) use kept::KeptExports;
-pub use kept::{KeptExport, Reader, file_name};
+pub use kept::{KeptExport, PROCESS, Reader, file_name};
 pub(crate) use writer::{WriteError, Writer};

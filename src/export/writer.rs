@@ -108,10 +108,10 @@ mod tests {
     use chrono_tz::Tz;
 
     use super::*;
-    use crate::export::Column;
+    use crate::export::{Column, Times};
 
     fn writer(file: File, format: Format, max_bytes: u64) -> Result<Writer, WriteError> {
-        let columns = vec![Column { name: "a".to_owned(), is_time: false }];
+        let columns = vec![Column { name: "a".to_owned(), times: Times::None }];
         Writer::begin(file, format, Encoder::new(format, columns, Tz::UTC), max_bytes)
     }
 

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use axum::http::{header, request::Parts};
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     domain::Catalog,
     engine::{EngineError, ExportMask, ExportOf},
-    export::{KeptExport, Reader},
+    export::{KeptExport, PROCESS, Reader},
     store::{QueryAnswer, QueryColumn},
 };
 
@@ -54,12 +54,19 @@ pub(super) struct PublicBase(pub(super) Arc<str>);
 /// Who somebody is to the folder of exports.
 pub(super) fn reader(principal: &Principal, sees_contacts: bool) -> Reader {
     let owner = match principal {
-        Principal::Process => "process".to_owned(),
+        Principal::Process => own_process(),
         Principal::Token(name) => format!("token:{name}"),
         Principal::Peer(address) => format!("peer:{address}"),
         Principal::Page(address) => format!("page:{address}"),
     };
     Reader { owner, sees_contacts }
+}
+
+/// Whoever speaks to this process over stdio. Other processes of the same folder give such files, too, and don't count them
+/// among their own.
+fn own_process() -> String {
+    static RUN: LazyLock<Uuid> = LazyLock::new(Uuid::now_v7);
+    format!("{PROCESS}{}", *RUN)
 }
 
 /// Where a file is fetched over HTTP; `None` over stdio.

@@ -1,42 +1,25 @@
 // The App as a client shows it: in a sandbox without an origin, under the policy that the extension's specification
 // gives an App that declares nothing, told everything over postMessage.
 
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
 import { check } from "./server.mjs";
+
+const esbuild = createRequire(`${process.env.SLUICE_SUITES}/`)("esbuild");
 
 const SHOWS = { extensions: { "io.modelcontextprotocol/ui": { mimeTypes: ["text/html;profile=mcp-app"] } } };
 const POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'none'";
 
-/** Stands in the page of a client. */
-function client({ html, policy, context, passesOn, args, result }) {
-  const frame = document.createElement("iframe");
-  frame.title = "App";
-  frame.sandbox = "allow-scripts";
-  frame.style.cssText = "border:0;width:100%;height:100px";
-  frame.srcdoc = html.replace("<head>", `<head><meta http-equiv="Content-Security-Policy" content="${policy}">`);
-  window.heard = [];
-  const say = (message) => frame.contentWindow.postMessage({ jsonrpc: "2.0", ...message }, "*");
-  window.say = say;
-  window.addEventListener("message", async ({ source, data }) => {
-    if (source !== frame.contentWindow) return;
-    window.heard.push(data.method ?? `answer ${data.id}`);
-    if (data.method === "ui/initialize") {
-      say({ id: data.id, result: { protocolVersion: "2026-01-26", hostInfo: { name: "suite", version: "1" }, hostCapabilities: passesOn ? { serverTools: {} } : {}, hostContext: context } });
-    } else if (data.method === "ui/notifications/initialized") {
-      say({ method: "ui/notifications/tool-input", params: { arguments: args } });
-      say({ method: "ui/notifications/tool-result", params: result });
-    } else if (data.method === "tools/call") {
-      say({ id: data.id, result: await window.callTool(data.params) });
-    } else if (data.method === "ui/notifications/size-changed") {
-      frame.style.height = `${data.params.height}px`;
-    }
-  });
-  document.body.style.margin = 0;
-  document.body.append(frame);
-}
+/** host.mjs and what it imports, as a page runs them. */
+const host = async () => {
+  const entryPoints = [fileURLToPath(new URL("host.mjs", import.meta.url))];
+  const { outputFiles } = await esbuild.build({ entryPoints, bundle: true, write: false, logLevel: "error", nodePaths: [`${process.env.SLUICE_SUITES}/node_modules`] });
+  return outputFiles[0].text;
+};
 
 export class App {
   constructor(browser, accessible) {
-    Object.assign(this, { browser, accessible });
+    Object.assign(this, { browser, accessible, host: host() });
   }
 
   /** A client that has called a report, and shows its App. */
@@ -55,7 +38,8 @@ export class App {
     await page.exposeFunction("callTool", ({ name, arguments: given }) => server.ask("tools/call", { name, arguments: given }));
     await page.goto("http://client.example/");
     const result = await server.ask("tools/call", { name: "lead_report", arguments: args });
-    await page.evaluate(client, { html: content.text, policy: POLICY, context, passesOn, args, result });
+    await page.addScriptTag({ content: await this.host });
+    await page.evaluate((shown) => window.show(shown), { html: content.text, policy: POLICY, context, passesOn, args, result });
     const frame = page.frames().find((each) => each !== page.mainFrame());
     return { page, frame, result };
   }
@@ -72,8 +56,7 @@ export class App {
     await this.accessible(frame, "the App");
     const height = await frame.evaluate(() => document.documentElement.getBoundingClientRect().height);
     await page.waitForFunction((wanted) => Math.abs(document.querySelector("iframe").clientHeight - wanted) < 3, height);
-    await page.evaluate(() => window.say({ id: "end", method: "ui/resource-teardown", params: {} }));
-    await page.waitForFunction(() => window.heard.includes("answer end"));
+    await page.evaluate(() => window.host.teardownResource({}));
     check(page.wrongs.length === 0, `the App: ${page.wrongs.join("; ")}`);
     await page.context().close();
   }
@@ -86,7 +69,7 @@ export class App {
     await frame.locator("#asked table").waitFor();
     await frame.getByText("passes no further questions on").waitFor();
     check(await frame.locator("#refresh").isHidden(), "a button is shown that can do nothing");
-    await page.evaluate(() => window.say({ method: "ui/notifications/tool-result", params: { isError: true, content: [{ type: "text", text: "the store can't be reached" }] } }));
+    await page.evaluate(() => window.host.sendToolResult({ isError: true, content: [{ type: "text", text: "the store can't be reached" }] }));
     await frame.getByText("could not be loaded: the store can't be reached").waitFor();
     await this.accessible(frame, "the App alone");
     check(page.wrongs.length === 0, `the App alone: ${page.wrongs.join("; ")}`);

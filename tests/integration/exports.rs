@@ -184,6 +184,9 @@ async fn every_row_is_exported_exactly_and_masked_as_answers_are<P: Place>() {
     assert!(!done && told.contains("exists") && told.contains("--force"), "{told}");
     assert_eq!(fs::read_to_string(file("leads.csv")).expect("the file"), csv);
 
+    let (done, _, told) = export(&place, &["leads", "--format", "excel", "--output", &file("a.xlsx")]).await;
+    assert!(!done && told.contains("workbooks are not written"), "{told}");
+
     // One that fails midway is no file at all.
     engine.shut_down().await;
     drop(engine);
@@ -253,6 +256,7 @@ async fn a_client_s_export_is_its_own_until_it_expires_or_somebody_is_erased<P: 
         (json!({"sql": "SELECT 1", "table": "leads"}), "give a table"),
         (json!({"table": "leads", "query": "nada:nada"}), "nada"),
         (json!({"id": id(1)}), "no such export"),
+        (json!({"id": id(1), "table": "leads"}), "stands alone"),
     ] {
         let refused = call(&client, "export", arguments).await;
         assert!(refused.is_error == Some(true) && text(&refused).contains(expected), "{}", text(&refused));
@@ -268,6 +272,7 @@ async fn a_client_s_export_is_its_own_until_it_expires_or_somebody_is_erased<P: 
     let made = ask(&sales, "export", json!({"table": "leads", "query": "score_qualificacao:>=0"})).await;
     let (link, uri) = (made["link"].as_str().expect("a link"), made["uri"].as_str().expect("an address"));
     assert!(made["path"].is_null() && link.starts_with(&server.url), "{made}");
+    assert!(made["next_step"].as_str().is_some_and(|told| told.contains("Bearer")), "{made}");
     let fetch = async |token: Option<&str>| {
         let mut asked = reqwest::Client::new().get(link);
         if let Some(token) = token {

@@ -6,7 +6,9 @@ use sluice::engine::SyncPhase;
 
 use crate::support::table;
 use crate::support::{
-    Pipeline, eventually, finished, request,
+    Pipeline, eventually, finished,
+    http::HttpServer,
+    request,
     rows::{lead, leads},
     servers::Servers,
     sync,
@@ -44,6 +46,39 @@ async fn a_worker_killed_again_and_again_loses_nothing_and_repeats_nothing() {
 
     pipeline.assert_events_in_full(EVENTS).await;
     engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_tells_its_own_numbers_and_nothing_else() {
+    let pipeline = Pipeline::new().await;
+    let worker = HttpServer::of(pipeline.command(&["worker", "--http", "127.0.0.1:0"])).await;
+    pipeline.source.set_rows(table("leads"), leads(30));
+    let engine = pipeline.engine().await;
+    sync(&engine, request(table("leads"))).await;
+    let ask = async |path: &str| reqwest::get(format!("{}{path}", worker.url)).await.expect("an answer");
+    let metrics = ask("/metrics").await.text().await.expect("text");
+    for sink in ["postgres", "elasticsearch"] {
+        for told in [
+            format!(r#"sluice_drain_inserted_total{{sink="{sink}"}} 30"#),
+            format!(r#"sluice_changed_to_applied_seconds_count{{sink="{sink}"}} 30"#),
+        ] {
+            assert!(metrics.lines().any(|line| line == told), "no {told} in {metrics}");
+        }
+    }
+    assert!(!metrics.contains("sluice_mcp_sessions{"), "{metrics}");
+    assert_eq!(ask("/healthz").await.text().await.expect("text"), "ok\n");
+    assert_eq!(ask("/readyz").await.status(), 200);
+    for path in ["/", "/mcp", "/exports/1"] {
+        let answer = ask(path).await;
+        assert_eq!(answer.status(), 404, "{path}");
+        assert!(answer.text().await.expect("text").contains("a worker answers /healthz"), "{path}");
+    }
+    let renamed =
+        reqwest::Client::new().get(format!("{}/metrics", worker.url)).header("host", "evil.example");
+    assert_eq!(renamed.send().await.expect("an answer").status(), 403);
+    engine.shut_down().await;
+    drop(worker);
     pipeline.clean_up().await;
 }
 

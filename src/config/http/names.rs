@@ -1,6 +1,8 @@
 //! Which hosts and origins a request may name. A page on the open web can make a browser send requests to a server on
 //! this machine; what gives it away is the name it was reached by and the site it came from.
 
+use std::net::IpAddr;
+
 use axum::http::uri::Authority;
 
 /// A host a request may be addressed to, on one port or on any.
@@ -22,6 +24,11 @@ impl HostPattern {
         split(header)
             .is_some_and(|(host, port)| host == self.host && (self.port.is_none() || port == self.port))
     }
+}
+
+/// Whether a `Host` header gives an address. No name that somebody else points here is behind it, so it needs no allowance.
+pub fn is_address(header: &str) -> bool {
+    split(header).is_some_and(|(host, _)| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok())
 }
 
 /// A site whose pages may send requests.
@@ -118,6 +125,16 @@ mod tests {
         for wrong in ["https://sluice.example", "", "*", "*:8443", "*.sluice.example"] {
             assert!(HostPattern::parse(wrong).is_none(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_address_is_told_from_a_name() {
+        assert!(["10.0.0.7:8765", "127.0.0.1", "[fd00::7]:8765"].into_iter().all(is_address));
+        assert!(
+            !["10.0.0.7.evil.example", "10.0.7", "evil@10.0.0.7", "localhost", ""]
+                .into_iter()
+                .any(is_address)
+        );
     }
 
     #[test]

@@ -154,7 +154,9 @@ async fn send_request<'a>(
 ) -> Result<Option<Vec<&'a Operation>>, BulkError> {
     let mut backoff = Backoff::default();
     loop {
-        let answer = client.bulk(body(&pending), WRITING).await?;
+        // A search that sees the document which an equal version has replaced would take that for the one that is there.
+        let at_once = pending.iter().any(|operation| operation.replaces_equal());
+        let answer = client.bulk(body(&pending), at_once, WRITING).await?;
         let fault = match outcome::judge(client.origin(), &pending, &answer) {
             Verdict::Split => return Ok(Some(pending)),
             Verdict::Stop(error) => return Err(error),

@@ -175,6 +175,11 @@ impl Client {
         self.send(Method::Put, path, JSON, Some(Bytes::from(body.to_string())), doing).await
     }
 
+    /// Puts without a body; whatever is answered is the caller's to judge.
+    pub(super) async fn put_nothing(&self, path: &str, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Put, path, JSON, None, doing).await
+    }
+
     /// Posts without a body; whatever is answered is the caller's to judge.
     pub(super) async fn post_nothing(&self, path: &str, doing: &str) -> Result<Answer, Fault> {
         self.send(Method::Post, path, JSON, None, doing).await
@@ -200,12 +205,19 @@ impl Client {
         self.send(Method::Delete, path, JSON, Some(Bytes::from(body.to_string())), doing).await
     }
 
-    /// Sends a bulk request; whatever is answered is the caller's to judge.
-    pub(super) async fn bulk(&self, body: Bytes, doing: &str) -> Result<Answer, Fault> {
+    /// Sends a bulk request, which searches see at once or by and by; whatever is answered is the caller's to judge.
+    pub(super) async fn bulk(&self, body: Bytes, at_once: bool, doing: &str) -> Result<Answer, Fault> {
         // Without `require_alias` a missing index would be made up on the spot, with a guessed mapping.
-        const PATH: &str = "_bulk?require_alias=true&filter_path=errors,items.*.status,items.*.error.type,\
-                            items.*.error.reason,items.*.error.caused_by,error,status";
-        self.send(Method::Post, PATH, NDJSON, Some(body), doing).await
+        let path = format!(
+            "_bulk?require_alias=true&refresh={at_once}&filter_path=errors,items.*.status,items.*.error.type,\
+             items.*.error.reason,items.*.error.caused_by,error,status"
+        );
+        self.send(Method::Post, &path, NDJSON, Some(body), doing).await
+    }
+
+    /// The same into what is no index of events or entities.
+    pub(super) async fn bulk_into(&self, path: &str, body: Bytes, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Post, path, NDJSON, Some(body), doing).await
     }
 
     async fn send(

@@ -155,7 +155,7 @@ async fn delete(
     if body.is_empty() {
         return Ok(0);
     }
-    let answer = client.bulk(Bytes::from(body), doing).await?;
+    let answer = client.bulk(Bytes::from(body), false, doing).await?;
     let answered: Answered = client.parse(answer, doing)?;
     let statuses: Vec<u16> =
         answered.items.iter().flat_map(BTreeMap::values).map(|item| item.status).collect();

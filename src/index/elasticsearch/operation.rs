@@ -11,6 +11,9 @@ use crate::{
     log::Position,
 };
 
+/// What a place begins with.
+const INDEX: &str = r#""_index":""#;
+
 /// What a document stands for, and so what a conflict about it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -43,7 +46,7 @@ impl Operation {
     /// `alias` is where to write.
     pub(super) fn new(alias: &str, document: Document) -> Self {
         // A key is any text.
-        let place = format!(r#""_index":"{alias}","_id":{}"#, quoted(&server_id(&document.id)));
+        let place = format!(r#"{INDEX}{alias}","_id":{}"#, quoted(&server_id(&document.id)));
         let kind = match document.version {
             None => Kind::Event,
             Some(version) => Kind::Entity { version, replaces_equal: false },
@@ -60,6 +63,16 @@ impl Operation {
         }
         replacing.action = action(replacing.kind, &self.place);
         replacing
+    }
+
+    /// Where to write.
+    pub(super) fn index(&self) -> &str {
+        self.place.strip_prefix(INDEX).and_then(|place| place.split('"').next()).unwrap_or_default()
+    }
+
+    /// Whether it replaces a document of its own version.
+    pub(super) fn replaces_equal(&self) -> bool {
+        matches!(self.kind, Kind::Entity { replaces_equal: true, .. })
     }
 
     /// What it takes in a request.

@@ -98,6 +98,9 @@ impl SluiceServer {
         let principal = Principal::of(&context.extensions);
         let reader = export::reader(&principal, self.outgoing.sees_contacts());
         let (id, of) = match &args.id {
+            Some(_) if args.sql.is_some() || args.table.is_some() || args.query.is_some() => {
+                return Err(ToolError::argument("id", "stands alone: it is of an export that was begun"));
+            }
             Some(id) => (export_id(id)?, None),
             None => {
                 let (of, name) = self.export_of(&args)?;
@@ -118,7 +121,7 @@ impl SluiceServer {
         if let Some(guard) = guard {
             guard.disarm();
         }
-        let behind = match &of {
+        let mut behind: Vec<String> = match &of {
             Some(ExportOf::Search(search)) => {
                 let lacks = self.engine.questions.index_lacks(search.index).await;
                 lacks.into_iter().map(|lack| lack.worded(crate::mcp::next_step::worded)).collect()
@@ -126,6 +129,9 @@ impl SluiceServer {
             Some(ExportOf::Sql(_)) => self.store_lacks().await,
             None => Vec::new(),
         };
+        let of_table = of.as_ref().and(args.table.as_deref());
+        let parked = self.engine.questions.parked(of_table).await;
+        behind.extend(parked.map(|parked| parked.worded(crate::mcp::next_step::worded)));
         Ok(Answer(match waited {
             ExportState::Running(rows) => ExportAnswer {
                 id,
@@ -203,7 +209,9 @@ impl SluiceServer {
             link: export::link(&context.extensions, kept.id),
             expires_at: Some(kept.expires_at),
             behind,
-            next_step: None,
+            next_step: matches!(Principal::of(&context.extensions), Principal::Token(_)).then_some(
+                "The link answers to this client's token alone, as a Bearer header; whoever has none reads uri.",
+            ),
         }
     }
 }

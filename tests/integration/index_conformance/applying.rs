@@ -84,6 +84,12 @@ async fn of_equal_versions_the_later_wins<B: IndexBench>() {
     assert_eq!(hits(&*index, entities("leads"), "nome:segunda").await, 0);
     let again = applied(&*index, vec![named(3, "terceira")]).await;
     assert_eq!(again, Applied { duplicates: 1, stale: 1, ..NEVER });
+    // Delivered again from further back, and not all of it seen by searches yet.
+    for (offset, name) in [(2, "segunda"), (3, "terceira"), (2, "segunda"), (3, "terceira")] {
+        let again = applied(&*index, vec![named(offset, name)]).await;
+        assert_eq!(again, Applied { duplicates: 1, entities: 1, ..NEVER }, "{name}");
+    }
+    assert_eq!(only(&*index, entities("leads"), "*").await["nome"], "terceira");
 }
 
 async fn a_removal_delivered_again_changes_nothing_and_one_of_an_equal_version_wins<B: IndexBench>() {

@@ -73,8 +73,10 @@ impl HttpServer {
             }
         });
         let mut server = Self { source: None, url: String::new(), process, log };
-        eventually("the server serves", async || server.find("serving MCP over HTTP").is_some()).await;
-        let line = server.find("serving MCP over HTTP").expect("just seen");
+        let serving =
+            || ["serving MCP over HTTP", "serving /healthz"].iter().find_map(|said| server.find(said));
+        eventually("the server serves", async || serving().is_some()).await;
+        let line = serving().expect("just seen");
         server.url = format!("http://{}", line["address"].as_str().expect("an address"));
         server
     }

@@ -27,7 +27,7 @@ use super::{
     request_id::{self, RequestId},
 };
 use crate::{
-    config::HttpSettings,
+    config::{HttpSettings, is_address},
     mcp::{
         Access,
         export::PublicBase,
@@ -93,6 +93,10 @@ impl Guard {
         Self { settings: settings.clone(), authenticator: Authenticator::new(settings), limiter, base }
     }
 
+    pub(super) async fn follow_tokens(&self) {
+        self.authenticator.follow_file().await;
+    }
+
     /// The sender and its rights; counts the request, let through or not.
     fn admit(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(Principal, Access), Refusal> {
         let admitted = self.authenticator.authenticate(headers, peer);
@@ -149,7 +153,7 @@ impl Guard {
     }
 
     fn allows_host(&self, host: &str) -> bool {
-        self.settings.allowed_hosts.iter().any(|allowed| allowed.matches(host))
+        is_address(host) || self.settings.allowed_hosts.iter().any(|allowed| allowed.matches(host))
     }
 
     pub(super) fn allows_origin(&self, origin: &str) -> bool {

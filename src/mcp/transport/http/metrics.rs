@@ -57,6 +57,8 @@ pub(super) fn text(
     page.one(&told::CONNECTIONS, &[], connections.count() as u64);
     page.one(&told::CONNECTIONS_CUT, &[], cut);
     page.one(&told::CONNECTIONS_REFUSED, &[], refused);
+    let lost = crate::logging::lost();
+    page.many(&told::LOG_LOST, lost.into_iter().map(|(outlet, lines)| ([("outlet", outlet)], lines)));
     page.one(&told::STARTED, &[], began(metrics).timestamp());
     process::write(&mut page);
     page.text()
@@ -73,7 +75,7 @@ fn write_sinks(page: &mut Page, status: &PipelineStatus, metrics: &EngineMetrics
         let counts = metrics.sinks.iter().map(|sink| ([("sink", sink.drain.sink.as_str())], of(&sink.drain)));
         page.many(family, counts);
     }
-    // A server may leave the drains to workers, which serve no numbers.
+    // A server may leave the drains to workers, who tell the numbers of theirs only where they are asked to.
     let runs = DrainState::Running;
     let runs_elsewhere = |name: &str| {
         status.drains_elsewhere.iter().any(|drain| drain.sink == name && drain.state == runs.as_str())

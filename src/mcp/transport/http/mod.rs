@@ -1,6 +1,6 @@
 //! MCP over HTTP: `/mcp` speaks streamable HTTP, the stateless revision and those with sessions; `/sse` and `/messages`
 //! speak its predecessor; `/exports/{id}` gives files that clients had made; `/healthz`, `/readyz` and
-//! `/metrics` answer machinery; `/` is a page for people, which asks `/mcp` and `/lag`.
+//! `/metrics` answer machinery, and are all that a worker serves; `/` is a page for people, which asks `/mcp` and `/lag`.
 //!
 //! The connection itself is plain: whoever serves other machines puts a proxy in front that speaks TLS.
 
@@ -22,7 +22,7 @@ mod sessions;
 mod sse;
 mod streamable;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -86,45 +86,99 @@ pub async fn serve<H: ServerHandler + Reveals + Clone>(
     settings: &HttpSettings,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let socket = TcpListener::bind(settings.address).await?;
-    let address = socket.local_addr()?;
-    let limits = &settings.limits;
-    let possible = allow_files(limits.connections);
-    let share = (limits.connections_per_client * possible / limits.connections).max(1);
-    let connections = Connections::new(possible, share);
-    let shutdown = Shutdown::default();
+    let port = Port::open(settings).await?;
     let history = Arc::<lag::History>::default();
-    tokio::spawn(lag::measure(engine.clone(), history.clone(), shutdown.asked.clone()));
-    let listener = Listener {
-        socket,
-        connections: connections.clone(),
-        app: router(engine, server, settings, &shutdown, connections, history),
-        io_timeout: limits.io_timeout,
-        asked: shutdown.asked.clone(),
-    };
-    let listening = tokio::spawn(listener.run(shutdown.closing.clone(), FAREWELL));
-    info!(%address, tokens = settings.tokens.len(), "serving MCP over HTTP at /mcp, and at /sse for old clients");
-    stop.await;
-    shutdown.asked.cancel();
-    shutdown.unanswered.close();
-    if timeout(settings.grace, shutdown.unanswered.wait()).await.is_err() {
-        warn!(calls = shutdown.unanswered.len(), "calls were cut short, see SLUICE_HTTP_SHUTDOWN_SECONDS");
+    tokio::spawn(lag::measure(engine.clone(), history.clone(), port.shutdown.asked.clone()));
+    let app = router(engine, server, settings, &port, history);
+    let (address, tokens) = (port.address, settings.tokens.len());
+    info!(%address, tokens, "serving MCP over HTTP at /mcp, and at /sse for old clients");
+    port.serve(app, settings, stop).await
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics` of a process without MCP until `stop` is done.
+///
+/// # Errors
+/// When the address can't be served.
+pub async fn serve_probes(
+    engine: Arc<Engine>,
+    settings: &HttpSettings,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let port = Port::open(settings).await?;
+    let guard = port.guard(settings);
+    let probes = Arc::new(Probes::new(engine, guard.clone(), None, &port));
+    let numbers = Router::new().route("/metrics", get(probes::metrics).with_state(probes.clone()));
+    let app = probes::unguarded(probes).merge(guarded(numbers, &guard)).fallback(async || {
+        refusal(
+            StatusCode::NOT_FOUND,
+            "nothing is served at this path; a worker answers /healthz, /readyz and /metrics",
+        )
+    });
+    info!(address = %port.address, tokens = settings.tokens.len(), "serving /healthz, /readyz and /metrics");
+    port.serve(app.layer(middleware::from_fn(guard::name)), settings, stop).await
+}
+
+/// An address that is listened at.
+struct Port {
+    socket: TcpListener,
+    address: SocketAddr,
+    connections: Arc<Connections>,
+    shutdown: Shutdown,
+}
+
+impl Port {
+    async fn open(settings: &HttpSettings) -> io::Result<Self> {
+        let socket = TcpListener::bind(settings.address).await?;
+        let address = socket.local_addr()?;
+        let limits = &settings.limits;
+        let possible = allow_files(limits.connections);
+        let share = (limits.connections_per_client * possible / limits.connections).max(1);
+        let connections = Connections::new(possible, share);
+        Ok(Self { socket, address, connections, shutdown: Shutdown::default() })
     }
-    shutdown.closing.cancel();
-    listening.await.map_err(io::Error::other)
+
+    /// Who gets through, as long as this is listened at.
+    fn guard(&self, settings: &HttpSettings) -> Arc<Guard> {
+        let guard = Arc::new(Guard::new(settings));
+        let (following, asked) = (guard.clone(), self.shutdown.asked.clone());
+        tokio::spawn(async move { asked.run_until_cancelled(following.follow_tokens()).await });
+        guard
+    }
+
+    async fn serve(
+        self,
+        app: Router,
+        settings: &HttpSettings,
+        stop: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let Self { socket, connections, shutdown, .. } = self;
+        let (io_timeout, asked) = (settings.limits.io_timeout, shutdown.asked.clone());
+        let listener = Listener { socket, connections, app, io_timeout, asked };
+        let listening = tokio::spawn(listener.run(shutdown.closing.clone(), FAREWELL));
+        stop.await;
+        shutdown.asked.cancel();
+        shutdown.unanswered.close();
+        if timeout(settings.grace, shutdown.unanswered.wait()).await.is_err() {
+            warn!(
+                calls = shutdown.unanswered.len(),
+                "calls were cut short, see SLUICE_HTTP_SHUTDOWN_SECONDS"
+            );
+        }
+        shutdown.closing.cancel();
+        listening.await.map_err(io::Error::other)
+    }
 }
 
 fn router<H: ServerHandler + Reveals + Clone>(
     engine: Arc<Engine>,
     server: H,
     settings: &HttpSettings,
-    shutdown: &Shutdown,
-    connections: Arc<Connections>,
+    port: &Port,
     history: Arc<lag::History>,
 ) -> Router {
     let (limits, language) = (&settings.limits, engine.language);
-    let guard = Arc::new(Guard::new(settings));
-    let Shutdown { asked, unanswered, closing } = shutdown;
+    let guard = port.guard(settings);
+    let Shutdown { asked, unanswered, closing } = &port.shutdown;
     let sessions = Arc::new(Sessions::new(settings, asked.clone()));
     let calls = Quota::new(limits.calls_per_client);
     let body = BodyLimits { bytes: limits.body_bytes, time: limits.io_timeout };
@@ -132,31 +186,16 @@ fn router<H: ServerHandler + Reveals + Clone>(
         Streamable::new(&server, sessions.clone(), calls.clone(), body, unanswered.clone(), closing);
     let downloads = Downloads { engine: engine.clone(), reveals: Box::new(server.clone()) };
     let made: sse::Server = Box::new(move || server.clone().into_dyn());
-    let streams = Arc::new(Streams::new(made, settings, calls, shutdown));
-    let probes = Arc::new(Probes {
-        engine,
-        guard: guard.clone(),
-        sessions,
-        streams: streams.clone(),
-        connections,
-        ending: asked.clone(),
-        latest: tokio::sync::Mutex::default(),
-    });
-    let guarded = Router::new()
+    let streams = Arc::new(Streams::new(made, settings, calls, &port.shutdown));
+    let probes = Arc::new(Probes::new(engine, guard.clone(), Some((sessions, streams.clone())), port));
+    let routes = Router::new()
         .route("/mcp", any(streamable::serve::<H>).with_state(Arc::new(streamable)))
         .route("/sse", get(sse::stream).with_state(streams.clone()))
         .route("/messages", post(sse::message).with_state(streams))
         .route("/exports/{id}", get(exports::download).with_state(Arc::new(downloads)))
         .route("/metrics", get(probes::metrics).with_state(probes.clone()))
-        .route("/lag", get(lag::lag).with_state(history))
-        .route_layer(middleware::from_fn_with_state(guard.clone(), guard::admit))
-        .route_layer(cors(guard.clone()))
-        .route_layer(middleware::from_fn_with_state(guard, guard::check_names));
-    // Probes come from where no name is known and no token is held.
-    let paths = Router::new()
-        .route("/healthz", get(probes::alive))
-        .route("/readyz", get(probes::ready).with_state(probes))
-        .merge(guarded);
+        .route("/lag", get(lag::lag).with_state(history));
+    let paths = probes::unguarded(probes).merge(guarded(routes, &guard));
     // A proxy may take away the path it serves this by, or leave it.
     let prefix = settings.public_url.as_ref().map(PublicUrl::path).unwrap_or_default();
     let paths = paths.merge(page::routes(prefix, language));
@@ -167,6 +206,14 @@ fn router<H: ServerHandler + Reveals + Clone>(
         Router::new().nest(prefix, paths.clone()).merge(with_slash).merge(paths)
     };
     app.fallback(nothing_here).layer(middleware::from_fn(guard::name))
+}
+
+/// Routes that only those reach whom the guard admits.
+fn guarded(routes: Router, guard: &Arc<Guard>) -> Router {
+    routes
+        .route_layer(middleware::from_fn_with_state(guard.clone(), guard::admit))
+        .route_layer(cors(guard.clone()))
+        .route_layer(middleware::from_fn_with_state(guard.clone(), guard::check_names))
 }
 
 async fn nothing_here() -> Response {

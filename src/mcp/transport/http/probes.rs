@@ -7,16 +7,17 @@ use std::{
 };
 
 use axum::{
-    Json,
+    Json, Router,
     extract::{ConnectInfo, State},
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{connections::Connections, guard::Guard, metrics, sessions::Sessions, sse::Streams};
+use super::{Port, connections::Connections, guard::Guard, metrics, sessions::Sessions, sse::Streams};
 use crate::{
     engine::{Engine, PipelineStatus},
     mcp::next_step::worded,
@@ -27,17 +28,32 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Everything probes are answered from.
 pub(super) struct Probes {
-    pub(super) engine: Arc<Engine>,
-    pub(super) guard: Arc<Guard>,
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) streams: Arc<Streams>,
-    pub(super) connections: Arc<Connections>,
+    engine: Arc<Engine>,
+    guard: Arc<Guard>,
+    /// Where MCP is spoken.
+    mcp: Option<(Arc<Sessions>, Arc<Streams>)>,
+    connections: Arc<Connections>,
     /// Cancelled once the server is asked to end.
-    pub(super) ending: CancellationToken,
-    pub(super) latest: Mutex<Option<(Instant, Arc<PipelineStatus>)>>,
+    ending: CancellationToken,
+    latest: Mutex<Option<(Instant, Arc<PipelineStatus>)>>,
+}
+
+/// What is answered to anybody: probes come from where no name is known and no token is held.
+pub(super) fn unguarded(probes: Arc<Probes>) -> Router {
+    Router::new().route("/healthz", get(alive)).route("/readyz", get(ready).with_state(probes))
 }
 
 impl Probes {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        guard: Arc<Guard>,
+        mcp: Option<(Arc<Sessions>, Arc<Streams>)>,
+        port: &Port,
+    ) -> Self {
+        let (connections, ending) = (port.connections.clone(), port.shutdown.asked.clone());
+        Self { engine, guard, mcp, connections, ending, latest: Mutex::default() }
+    }
+
     async fn status(&self) -> Arc<PipelineStatus> {
         // Whoever asks meanwhile waits for the same answer.
         let mut latest = self.latest.lock().await;
@@ -59,13 +75,13 @@ async fn status_of(probes: &Arc<Probes>) -> Option<Arc<PipelineStatus>> {
 }
 
 /// The process runs and answers.
-pub(super) async fn alive() -> &'static str {
+async fn alive() -> &'static str {
     "ok\n"
 }
 
 /// Every part answers and every drain runs. What exactly is wrong, and that there are parts at all, is told only to
 /// those who may know.
-pub(super) async fn ready(
+async fn ready(
     State(probes): State<Arc<Probes>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     uri: Uri,
@@ -97,7 +113,12 @@ pub(super) async fn metrics(State(probes): State<Arc<Probes>>) -> Response {
     };
     // What this process counts costs nothing and is never old.
     let (measured, pool) = (probes.engine.inspection.metrics(), probes.engine.inspection.pool());
-    let sessions = [("streamable_http", probes.sessions.open().await), ("sse", probes.streams.open())];
+    let sessions = match &probes.mcp {
+        Some((sessions, streams)) => {
+            vec![("streamable_http", sessions.open().await), ("sse", streams.open())]
+        }
+        None => Vec::new(),
+    };
     let text = metrics::text(&status, &measured, pool, &sessions, &probes.connections);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
