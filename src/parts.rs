@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// How long a drain waits for a record before it looks whether anything else is to be done.
-const WAIT: Duration = Duration::from_millis(500);
+/// How long a drain waits for a record, or a change of its partitions, before it looks whether anything else is to be done.
+const WAIT: Duration = Duration::from_secs(2);
 
 /// Where dead letters are, for whoever is told to look there.
 const EMBEDDED_DEAD_LETTERS: &str = "eventos.dlq";

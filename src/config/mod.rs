@@ -160,6 +160,8 @@ pub struct KafkaSettings {
     pub ssl_ca_location: Option<String>,
     /// Bound on making a batch durable, and on every question to the broker.
     pub timeout: Duration,
+    /// How long a worker that was killed keeps its partitions.
+    pub session_timeout: Duration,
     /// The largest record: topics that have to be created allow as much, and of others the smaller limit holds.
     pub max_message_bytes: usize,
     /// How many days topics that have to be created keep their records; `None` for ever.
@@ -446,6 +448,8 @@ impl KafkaSettings {
             sasl_password: read.secret("KAFKA_SASL_PASSWORD"),
             ssl_ca_location: read.optional("KAFKA_SSL_CA_LOCATION"),
             timeout: read.seconds("KAFKA_TIMEOUT_SECONDS", 30),
+            // Brokers allow no less, unless they are told to.
+            session_timeout: Duration::from_secs(read.number("KAFKA_SESSION_TIMEOUT_SECONDS", 10, 6..=300)),
             max_message_bytes: read.number(
                 "KAFKA_MAX_MESSAGE_BYTES",
                 Self::MAX_MESSAGE_BYTES,

@@ -22,6 +22,7 @@ mod operations;
 mod owed;
 mod page;
 mod patience;
+mod polling;
 mod progress;
 mod project;
 mod questions;

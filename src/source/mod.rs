@@ -153,6 +153,14 @@ pub struct Breakdown {
     pub rows: u64,
 }
 
+/// The newest of the rows that were asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatestChange {
+    pub at: Option<DateTime<Utc>>,
+    /// The server's time when it was asked.
+    pub asked_at: DateTime<Utc>,
+}
+
 /// How the source is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SourceHealth {
@@ -241,6 +249,18 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// As [`Source::page`].
     async fn rows_since(&self, table: Table, at: DateTime<Utc>) -> Result<Option<u64>, Fault>;
+
+    /// When a row was changed last (or created, where the table has no time of change) of those that say it was later
+    /// than `after`, up to `before`; `None` where it has neither. One small question.
+    ///
+    /// # Errors
+    /// As [`Source::page`].
+    async fn latest_change(
+        &self,
+        table: Table,
+        after: DateTime<Utc>,
+        before: DateTime<Utc>,
+    ) -> Result<Option<LatestChange>, Fault>;
 
     /// Asks for something small.
     ///

@@ -271,7 +271,16 @@ impl SluiceServer {
 
 fn request(table: &str, hours_ago: u32, limit: u32, conditions: Vec<Condition>) -> SyncRequest {
     let table = TableName(table.to_owned());
-    SyncRequest { table, hours_ago, limit, conditions, resume: false, reappend: false, reconcile: None }
+    SyncRequest {
+        table,
+        hours_ago,
+        limit,
+        conditions,
+        resume: false,
+        reappend: false,
+        reconcile: None,
+        since: None,
+    }
 }
 
 impl SluiceServer {
