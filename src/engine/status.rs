@@ -36,7 +36,7 @@ use crate::{
 const PART_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How much longer a part is given to say why it has no answer.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Syncs that a status shows.
 const RECENT_SYNCS: u32 = 5;

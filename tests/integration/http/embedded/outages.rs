@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use sluice::source::sample::SampleServer;
 use tokio::net::TcpListener;
 
 use crate::support::{
@@ -35,9 +36,9 @@ async fn metrics_name_the_parts_that_are_down_before_prometheus_gives_up() {
     let refusing = [&USUAL_TIMEOUTS[..], &[("SUPABASE_URL", unavailable.url.as_str())]].concat();
     let silent = [
         ("SUPABASE_URL", web.as_str()),
-        ("KAFKA_BOOTSTRAP_SERVERS", &address),
-        ("DATABASE_URL", &database),
-        ("ELASTICSEARCH_URL", &web),
+        ("KAFKA_BOOTSTRAP_SERVERS", address.as_str()),
+        ("DATABASE_URL", database.as_str()),
+        ("ELASTICSEARCH_URL", web.as_str()),
     ];
     let silent = [&USUAL_TIMEOUTS[..], &silent].concat();
     futures::future::join_all([refusing, silent].map(async |settings| {
@@ -67,7 +68,8 @@ async fn doctor_names_what_is_wrong_with_an_address_and_not_only_that_no_answer_
     let mut sources: Vec<(String, &str)> =
         servers.iter().map(|(server, cause)| (server.url.to_string(), *cause)).collect();
     sources.push(("http://127.0.0.1:1".to_owned(), "no connection"));
-    sources.push((servers[0].0.url.as_str().replace("http:", "https:"), "no connection"));
+    let plain = SampleServer::start(0).await.expect("a free port");
+    sources.push((plain.url().replace("http:", "https:"), "no connection"));
     let of_sources = sources.iter().map(async |(url, cause)| {
         let folder = TestFolder::new();
         let mut doctor = sluice(folder.path(), &["doctor"]);
@@ -76,8 +78,7 @@ async fn doctor_names_what_is_wrong_with_an_address_and_not_only_that_no_answer_
         assert!(told.contains(cause) && !told.contains("no answer within"), "{url}, {cause}: {told}");
     });
     let of_closed_ports = async {
-        let source = sluice::source::sample::SampleServer::start(0).await.expect("a free port");
-        let told = run(command(&source, &["doctor"], &USUAL_TIMEOUTS)).await.stdout;
+        let told = run(command(&plain, &["doctor"], &USUAL_TIMEOUTS)).await.stdout;
         assert!(!told.contains("no answer within"), "{told}");
         assert!(told.contains("ask for health on 127.0.0.1:1: Connection refused"), "{told}");
         assert!(told.contains("KAFKA_BOOTSTRAP_SERVERS") && told.contains("ELASTICSEARCH_URL"), "{told}");
