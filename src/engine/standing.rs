@@ -1,7 +1,10 @@
 //! How far each sink is behind the log, and what keeps it there. Whoever tells of it, be it status, a wait or an answer
 //! from the sink, tells the same.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{TimeDelta, Utc};
 use schemars::JsonSchema;
@@ -146,29 +149,35 @@ impl Drains {
     /// Of one sink, or of all.
     async fn standings_of(&self, only: Option<&str>) -> Standings {
         let Shared { log, store, .. } = &*self.shared;
-        let (extents, pauses, elsewhere) = tokio::join!(
-            within(log.name(), log.extents()),
+        let asked = self.shared.sinks.iter().filter(|sink| only.is_none_or(|only| only == sink.name()));
+        // At once: a store that hangs must not use up the others' time.
+        let lags = async {
+            let extents = within(log.name(), log.extents()).await;
+            let lags = asked.clone().map(async |sink| match &extents {
+                Ok(extents) => within(sink.name(), self.lag_into(&**sink, extents)).await,
+                Err(fault) => Err(fault.clone()),
+            });
+            futures::future::join_all(lags).await
+        };
+        let (lags, pauses, elsewhere) = tokio::join!(
+            lags,
             within(store.name(), self.known_pauses()),
             within(store.name(), self.elsewhere()),
         );
         let untold = pauses.as_ref().err().or(elsewhere.as_ref().err()).cloned();
         let (pauses, elsewhere) = (pauses.unwrap_or_default(), elsewhere.unwrap_or_default());
         let reports = if self.started() { self.reports() } else { Vec::new() };
-        let asked = self.shared.sinks.iter().filter(|sink| only.is_none_or(|only| only == sink.name()));
-        let sinks = asked.map(async |sink| {
+        let standing = |(sink, lag): (&Arc<dyn Sink>, _)| {
             let name = sink.name();
             Standing {
                 sink: name,
-                lag: match &extents {
-                    Ok(extents) => within(name, self.lag_into(&**sink, extents)).await,
-                    Err(fault) => Err(fault.clone()),
-                },
+                lag,
                 pause: pauses.iter().find(|pause| pause.sink == name).cloned(),
                 here: reports.iter().find(|report| report.sink == name).cloned(),
                 elsewhere: elsewhere.iter().filter(|drain| drain.sink == name).cloned().collect(),
             }
-        });
-        let sinks = futures::future::join_all(sinks).await;
+        };
+        let sinks = asked.clone().zip(lags).map(standing).collect();
         Standings { sinks, elsewhere, untold }
     }
 
