@@ -85,10 +85,7 @@ impl Schedules {
     /// Polls a claimed schedule's table until its next run is due; how a poll ended that did not succeed.
     pub(super) async fn poll(&self, schedule: &Schedule, began: DateTime<Utc>) -> Option<Ended> {
         match self.shared.catalog.get(&schedule.request.table.0) {
-            Some(table) => match self.poll_table(schedule, table, began).await {
-                Ok(()) => None,
-                Err(ended) => Some(ended),
-            },
+            Some(table) => self.poll_table(schedule, table, began).await.err(),
             // The run was told so.
             None => None,
         }

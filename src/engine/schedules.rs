@@ -155,7 +155,7 @@ impl Schedules {
             ));
         }
         // The store keeps milliseconds.
-        let every = Duration::from_millis(Duration::from_secs_f64(every_seconds).as_millis() as u64);
+        let every = Duration::from_secs_f64((every_seconds * 1000.0).round() / 1000.0);
         let table = check(&self.shared, request)?;
         let time = &table.definition().time;
         if every < WHOLE_EVERY && time.modified.is_none() && time.created.is_none() {

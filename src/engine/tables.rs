@@ -282,6 +282,7 @@ mod tests {
                 resume: false,
                 reappend: false,
                 reconcile,
+                since: None,
             },
             state,
             progress: SyncProgress::default(),
