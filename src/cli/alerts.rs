@@ -126,7 +126,7 @@ fn note_existing(counted: &ValueCounts, settings: &Settings) {
     let masking = (!settings.mcp.reveal_pii).then(|| Masking::of(settings.catalog));
     let values = counted.values.iter().map(|value| {
         let mut shown = value.value.clone();
-        for masking in &masking {
+        if let Some(masking) = &masking {
             masking.field(&counted.field, &mut shown);
         }
         format!("{} ({})", shown.as_str().map_or_else(|| shown.to_string(), str::to_owned), value.count)

@@ -154,8 +154,7 @@ impl Schedules {
                 "{every_seconds} is out of range; give {min} to {max} seconds, or 0 to remove"
             ));
         }
-        // The store keeps milliseconds.
-        let every = Duration::from_secs_f64((every_seconds * 1000.0).round() / 1000.0);
+        let every = Duration::from_secs_f64(every_seconds);
         let table = check(&self.shared, request)?;
         let time = &table.definition().time;
         if every < WHOLE_EVERY && time.modified.is_none() && time.created.is_none() {
