@@ -121,7 +121,8 @@ fn summary(status: &SyncStatus, resume: bool) -> String {
 
 /// Whether it stopped because too many rows are gone.
 fn asks(report: &ReconcileReport, state: SyncPhase) -> bool {
-    state == SyncPhase::Failed && report.gone > report.deleted
+    // Of a reading that was gone on with the number is not known.
+    state == SyncPhase::Failed && report.resumed_from.is_none() && report.gone > report.deleted
 }
 
 fn told(problem: DifferenceKind) -> &'static str {

@@ -93,8 +93,11 @@ fn resumed(kept: &str, of: &Of, now: DateTime<Utc>) -> Option<Reading> {
     if kept.of != *of || !is_young {
         return None;
     }
+    let keys = KeySet::from_bytes(&STANDARD.decode(&kept.keys).ok()?)?;
     Some(Reading {
-        keys: KeySet::from_bytes(&STANDARD.decode(&kept.keys).ok()?)?,
+        ended_at: None,
+        earlier: Some(keys.len()),
+        keys,
         of: kept.of,
         began: Some(kept.began),
         counted: kept.counted,
@@ -103,7 +106,6 @@ fn resumed(kept: &str, of: &Of, now: DateTime<Utc>) -> Option<Reading> {
         last: kept.last,
         is_whole: kept.next.is_none(),
         next: kept.next,
-        is_resumed: true,
     })
 }
 
@@ -131,7 +133,7 @@ mod tests {
         let kept = serde_json::to_string(&kept).expect("json");
         let after = |of: Of, hours| resumed(&kept, &of, now + TimeDelta::hours(hours));
         let reading = after(of("project", leads, "log"), 23).expect("a reading");
-        assert!(reading.is_whole && reading.is_resumed);
+        assert!(reading.is_whole && reading.earlier == Some(0));
         assert_eq!((reading.unkeyed, reading.erased, reading.counted), (1, 2, Some(3)));
         assert!(after(of("project", leads, "log"), 25).is_none(), "too old");
         assert!(after(of("project", leads, "log"), -1).is_none(), "begun in the future");

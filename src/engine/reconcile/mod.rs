@@ -93,6 +93,8 @@ pub(super) struct Reconcile {
     pub(super) allowed: u64,
     /// Rows that were appended at some time and not removed since.
     pub(super) known: u64,
+    /// The reading was begun by another run.
+    is_resumed: bool,
     pub(super) misfits: Misfits,
     pub(super) max_record: usize,
 }
@@ -125,8 +127,10 @@ struct Reading {
     /// Where to go on.
     next: Option<PageToken>,
     is_whole: bool,
-    /// Another reconciliation began it.
-    is_resumed: bool,
+    /// Rows that the source counted after; `None` where it could not.
+    ended_at: Option<u64>,
+    /// Rows that another reconciliation was shown, whose reading this goes on with.
+    earlier: Option<u64>,
 }
 
 impl Reading {
@@ -141,7 +145,8 @@ impl Reading {
             last: None,
             next: None,
             is_whole: false,
-            is_resumed: false,
+            ended_at: None,
+            earlier: None,
         }
     }
 }
@@ -177,6 +182,7 @@ impl Reconcile {
             settings: shared.settings.reconcile,
             allowed: 0,
             known: 0,
+            is_resumed: false,
             misfits: Misfits::new(),
             max_record: 0,
         }
@@ -271,7 +277,7 @@ impl Reconcile {
         let table = self.run.table;
         let mut reading = self.begin_reading().await?;
         report(progress).resumed_from = reading.began;
-        if !reading.is_resumed {
+        if reading.earlier.is_none() {
             reading.counted = self.cancellable(self.run.source.row_count(table)).await??;
         }
         let mut is_last = false;
@@ -279,6 +285,7 @@ impl Reconcile {
             self.read_pages(lease, progress, &mut reading).await?;
             self.keep(&reading).await?;
             let after = self.cancellable(self.run.source.row_count(table)).await??;
+            reading.ended_at = after;
             let shown = reading.keys.len() + reading.unkeyed + reading.erased;
             let counted = reading.counted.zip(after).map(|(before, after)| before.min(after));
             let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };

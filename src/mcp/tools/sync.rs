@@ -377,7 +377,8 @@ impl SluiceServer {
 
 /// The report of a reconciliation that stopped because too many rows are gone.
 fn asking(sync: &SyncStatus) -> Option<&ReconcileReport> {
-    sync.reconcile.as_ref().filter(|report| report.gone > report.deleted)
+    // Of a reading that was gone on with the number is not known.
+    sync.reconcile.as_ref().filter(|report| report.resumed_from.is_none() && report.gone > report.deleted)
 }
 
 /// Progress notifications, where the client asked for them.
