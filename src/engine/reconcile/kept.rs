@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tracing::info;
 
 use super::{Reading, Reconcile, keys::KeySet};
@@ -39,14 +40,16 @@ struct Kept {
 /// What a reading was made of. Of anything else it proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Of {
-    host: String,
+    /// A digest of the source's origin, which may name what is nobody's business.
+    origin: String,
     definition: Definition,
     log: String,
 }
 
 impl Of {
-    fn new(host: String, table: Table, log: &str) -> Self {
-        Self { host, definition: table.definition().clone(), log: log.to_owned() }
+    fn new(origin: &str, table: Table, log: &str) -> Self {
+        let origin = STANDARD.encode(Sha256::digest(origin));
+        Self { origin, definition: table.definition().clone(), log: log.to_owned() }
     }
 }
 
@@ -54,7 +57,7 @@ impl Reconcile {
     /// The reading to go on with: a new one, unless another was asked for and may be gone on with.
     pub(super) async fn begin_reading(&self) -> Result<Reading, Fault> {
         let run = &self.run;
-        let of = Of::new(run.source.host().to_owned(), run.table, &run.log_id);
+        let of = Of::new(&run.source.origin(run.table), run.table, &run.log_id);
         if self.asked.resume && run.owed.is_none() {
             let kept = run.store.kept_reading(&run.table.into()).await?;
             if let Some(reading) = kept.and_then(|kept| resumed(&kept, &of, Utc::now())) {
@@ -118,7 +121,7 @@ mod tests {
     fn a_reading_is_gone_on_with_only_of_the_same_and_within_a_day() {
         let leads = Catalog::built_in().get("leads").expect("leads");
         let chats = Catalog::built_in().get("chat_sessions").expect("chats");
-        let of = |host: &str, table, log| Of::new(host.to_owned(), table, log);
+        let of = |origin: &str, table, log| Of::new(origin, table, log);
         let now = Utc::now();
         let kept = Kept {
             of: of("project", leads, "log"),

@@ -162,6 +162,21 @@ async fn a_source_that_stopped_showing_rows_while_a_reading_was_broken_off_remov
     place.source().set_rows(table("leads"), leads(18));
     let seen = reconcile_with(&engine, resume).await;
     assert!(is_proven(&seen) && report(&seen).source_rows == 18, "{seen:?}");
+
+    // What was shown of one schema proves nothing of another.
+    let well = std::iter::repeat_n(Fault::Delay(Duration::ZERO), 2);
+    place.source().script(well.chain([Fault::Refuse(Failure::new(401, "PGRST301", "JWT expired", None))]));
+    assert_eq!(report(&reconcile(&engine).await).source_rows, 10);
+    engine.shut_down().await;
+    drop(engine);
+    let rows: Vec<String> =
+        leads(18)[10..].iter().map(|row| serde_json::to_string(row).expect("json")).collect();
+    place.source().create_table("vendas", "leads", Vec::new(), &rows).expect("a table");
+    place.set("SUPABASE_SCHEMA", "vendas");
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let elsewhere = reconcile_with(&engine, resume).await;
+    assert_eq!((report(&elsewhere).resumed_from, report(&elsewhere).source_rows), (None, 8), "{elsewhere:?}");
     engine.shut_down().await;
     place.clean_up().await;
 }
