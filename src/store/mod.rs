@@ -88,7 +88,7 @@ impl SyncState {
 }
 
 /// What an interrupted sync's record says.
-const INTERRUPTED: &str = "its process ended, or lost its connection, before the sync did; what it appended stays and counts as unchanged \
+pub(crate) const INTERRUPTED: &str = "its process ended, or lost its connection, before the sync did; what it appended stays and counts as unchanged \
                            next time: begin it again, which reads all that this one was to read";
 
 /// What was asked of a sync.

@@ -8,7 +8,8 @@
 //! repairs goes through the log, so that both sinks, a rebuild and a replay come to the same.
 //!
 //! What it appended stays when it is cancelled or ends with its process, and counts as unchanged in the next one, which
-//! reads the whole table anew, or goes on where it is asked to: see [`kept`].
+//! reads the whole table anew, or goes on where it is asked to: see [`kept`]. One that ends with its process is interrupted,
+//! not cancelled: nobody decided against it, and the night's is made up for.
 //!
 //! It holds the table's lease like a sync, so neither runs beside the other, and what was appended stands still while it
 //! is compared. What is held in memory is one page, two sets of keys of fixed size, and the keys of at most as many rows
@@ -28,6 +29,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -46,14 +48,14 @@ use super::{
 use crate::{
     domain::{Row, Table, TableName},
     fail_point,
-    fault::Fault,
+    fault::{Fault, FaultKind},
     index::Index,
     log::{Position, Topic},
     sink::Sink,
     source::{Page, PageToken, RowQuery, Scope},
     store::{
-        Control, Coverage, ReconcileReport, ReconcileStep, Reconciliation, SyncEnd, SyncLease, SyncProgress,
-        SyncRequest, SyncState,
+        Control, Coverage, INTERRUPTED, ReconcileReport, ReconcileStep, Reconciliation, SyncEnd, SyncLease,
+        SyncProgress, SyncRequest, SyncState,
     },
 };
 
@@ -97,6 +99,8 @@ pub(super) struct Reconcile {
     is_resumed: bool,
     pub(super) misfits: Misfits,
     pub(super) max_record: usize,
+    /// Cancelled when the process is asked to end.
+    closing: CancellationToken,
 }
 
 /// Why it stops before its end.
@@ -185,6 +189,7 @@ impl Reconcile {
             is_resumed: false,
             misfits: Misfits::new(),
             max_record: 0,
+            closing: shared.closing.clone(),
         }
     }
 
@@ -202,11 +207,18 @@ impl Reconcile {
         let outcome = self.steps(&mut *lease, &mut progress, &mut coverage).await;
         let (state, error) = match outcome {
             Ok(()) => (SyncState::Succeeded, None),
+            Err(Stop::Cancelled) if self.closing.is_cancelled() => {
+                (SyncState::Interrupted, Some(INTERRUPTED.to_owned()))
+            }
             Err(Stop::Cancelled) => (SyncState::Cancelled, None),
+            // What passes by itself is not waited for once the process is asked to end.
+            Err(Stop::Fault(fault)) if fault.kind == FaultKind::Transient && self.closing.is_cancelled() => {
+                (SyncState::Interrupted, Some(fault.to_string()))
+            }
             Err(Stop::Fault(fault)) => (SyncState::Failed, Some(fault.to_string())),
         };
         if let Some(error) = &error {
-            warn!(sync_id = %id, %table, error, "reconciliation failed");
+            warn!(sync_id = %id, %table, ?state, error, "reconciliation did not reach its end");
         }
         let report = report(&mut progress);
         info!(
