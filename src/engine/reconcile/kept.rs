@@ -1,7 +1,9 @@
 //! A reading that was broken off, kept in the store so that another reconciliation may go on with it when it is asked to.
 //!
-//! What it then proves is the table as it was when the reading began, and the report says so: a row that was deleted since,
-//! or changed without a new time, says so nowhere. So it is not gone on with by itself, nor after a day.
+//! What it then proves is the table as it was when the reading began, and the report says so: of what was read before, a row
+//! that was inserted or changed since comes with a sync, if its time is new, and one that was deleted, or changed without a
+//! new time, says so nowhere. So it is not gone on with by itself, nor after a day; and the source it was read from must be
+//! the same.
 
 use std::time::Duration;
 
