@@ -102,7 +102,7 @@ impl DataFolder {
         Fault::misconfigured(
             "embedded",
             format!("{what} failed: {} is held by {holder}", self.path.display()),
-            "use that process's tools if it has any, wait for its end, or stop it: this one only reads until then, and then takes over; or set SLUICE_DATA_DIR to another folder",
+            "use that process's tools if it has any (its `--tools` offers more than the usual ones: `default,alerts`, or `all`), wait for its end, or stop it: this one only reads until then, and then takes over; or set SLUICE_DATA_DIR to another folder",
         )
     }
 }

@@ -25,6 +25,7 @@ pub mod index;
 pub mod language;
 mod lock_file;
 pub mod log;
+mod logging;
 pub mod mcp;
 pub mod next_step;
 pub mod parts;

@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// How long a drain waits for a record before it looks whether anything else is to be done.
-const WAIT: Duration = Duration::from_millis(500);
+/// How long a drain waits for a record, or a change of its partitions, before it looks whether anything else is to be done.
+const WAIT: Duration = Duration::from_secs(2);
 
 /// Where dead letters are, for whoever is told to look there.
 const EMBEDDED_DEAD_LETTERS: &str = "eventos.dlq";
@@ -163,11 +163,15 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
 
 /// Host and process, for whoever asks who runs a sync.
 fn owner() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+    format!("{}, process {}", host(), std::process::id())
+}
+
+/// What this machine is called.
+pub(crate) fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|name| name.trim().to_owned())
         .ok()
         .filter(|name| !name.is_empty())
         .or_else(|| std::env::var("HOSTNAME").ok())
-        .unwrap_or_else(|| "unknown-host".to_owned());
-    format!("{host}, process {}", std::process::id())
+        .unwrap_or_else(|| "unknown-host".to_owned())
 }

@@ -33,6 +33,7 @@ COMMENT ON TABLE sluice_syncs IS
 
 CREATE INDEX IF NOT EXISTS sluice_syncs_started_at ON sluice_syncs (started_at DESC);
 CREATE INDEX IF NOT EXISTS sluice_syncs_reconciled ON sluice_syncs (table_name, started_at DESC) WHERE request ? 'reconcile';
+CREATE INDEX IF NOT EXISTS sluice_syncs_polls ON sluice_syncs (table_name, started_at) WHERE request ? 'since';
 CREATE INDEX IF NOT EXISTS sluice_syncs_succeeded ON sluice_syncs (table_name, started_at DESC) WHERE state = 'succeeded';
 CREATE INDEX IF NOT EXISTS sluice_syncs_of_table ON sluice_syncs (table_name, started_at DESC);
 CREATE INDEX IF NOT EXISTS sluice_syncs_running ON sluice_syncs (table_name) WHERE state = 'running';

@@ -41,7 +41,7 @@ CREATE INDEX IF NOT EXISTS sluice_parked_letters_entity ON sluice_parked_letters
 
 CREATE TABLE IF NOT EXISTS sluice_schedules (
     table_name text PRIMARY KEY,
-    every_minutes integer NOT NULL CHECK (every_minutes > 0),
+    every_ms integer NOT NULL CHECK (every_ms > 0),
     request jsonb NOT NULL,
     created_by text NOT NULL,
     next_due_at timestamptz NOT NULL DEFAULT now(),

@@ -32,7 +32,7 @@ CREATE INDEX IF NOT EXISTS sluice_parked_letters_entity ON sluice_parked_letters
 
 CREATE TABLE IF NOT EXISTS sluice_schedules (
     table_name text PRIMARY KEY,
-    every_minutes integer NOT NULL,
+    every_ms integer NOT NULL,
     request text NOT NULL,
     created_by text NOT NULL,
     next_due_at text NOT NULL,

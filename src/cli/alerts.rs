@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Failure, output};
+use super::{Failure, next_step::worded, output};
 use crate::{
     config::Settings,
-    domain::TableName,
-    engine::{AlertRequest, Engine, Trial},
+    engine::{self, AlertRequest, AlertTerms, Engine, Trial},
+    index::ValueCounts,
+    mcp::Masking,
     parts,
-    source::Condition,
     store::AlertRule,
 };
 
@@ -41,9 +41,9 @@ struct Create {
     /// The webhook, by its name in SLUICE_ALERT_TARGETS; without one only clients that follow sluice://alerts hear of it
     #[arg(long)]
     target: Option<String>,
-    /// The table of the rows
-    #[arg(long, default_value = "leads")]
-    table: String,
+    /// The table of the rows (leads if left out)
+    #[arg(long)]
+    table: Option<String>,
     /// Only rows like this: score_qualificacao>=80, origem=google; may be given several times
     #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<String>,
@@ -76,15 +76,21 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         None => list(&engine).await?,
         Some(Command::Create(options)) => {
             let request = request(options)?;
+            let condition = request.rule.to_string();
+            let rule = request.rule.clone();
             if options.only_try {
-                told(&engine.alerts.trial(&request).await?)?;
+                told(&condition, &engine.alerts.trial(&request).await?)?;
             } else {
                 let to = request.target.clone().unwrap_or_else(|| "sluice://alerts".to_owned());
                 engine.alerts.create(request, "sluice alerts").await?;
                 output::line(format_args!(
-                    "Created {}: tells {to} of what comes from now on.",
+                    "Created {}: tells {to}, from now on, of {condition}.",
                     options.name
                 ))?;
+            }
+            if let AlertRule::Row { table, conditions } = &rule {
+                let existing = engine.questions.existing_beside(table, conditions).await;
+                existing.iter().for_each(|counted| note_existing(counted, settings));
             }
         }
         Some(Command::Delete { name }) if engine.alerts.delete(name).await? => {
@@ -98,23 +104,33 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
 }
 
 fn request(options: &Create) -> Result<AlertRequest, Failure> {
-    let conditions = options.conditions.iter().map(|text| {
-        Condition::parse(text).ok_or_else(|| -> Failure {
-            format!("--where {text}: write a column, one of = != > >= < <= and a value: origem=google").into()
-        })
-    });
-    let conditions: Vec<Condition> = conditions.collect::<Result<_, _>>()?;
-    let table = TableName(options.table.replace('-', "_"));
-    let rule = match options.when {
-        When::Row => AlertRule::Row { table, conditions },
-        _ if !conditions.is_empty() => return Err("--where: is for rows alone; leave it out".into()),
-        When::Lag => {
-            AlertRule::Lag { records: options.above.unwrap_or(1_000), minutes: options.minutes.unwrap_or(5) }
-        }
-        When::Late => AlertRule::Late { minutes: options.minutes.unwrap_or(0) },
-        When::DeadLetters => AlertRule::DeadLetters { above: options.above.unwrap_or(0) },
+    let terms = AlertTerms {
+        when: match options.when {
+            When::Row => engine::When::Row,
+            When::Lag => engine::When::Lag,
+            When::Late => engine::When::Late,
+            When::DeadLetters => engine::When::DeadLetters,
+        },
+        table: options.table.as_ref().map(|table| table.replace('-', "_")),
+        conditions: options.conditions.clone(),
+        above: options.above,
+        minutes: options.minutes,
     };
-    Ok(AlertRequest { name: options.name.clone(), target: options.target.clone(), rule })
+    Ok(AlertRequest { name: options.name.clone(), target: options.target.clone(), rule: terms.rule()? })
+}
+
+/// Nobody has a value that was asked for: it may be misspelt.
+fn note_existing(counted: &ValueCounts, settings: &Settings) {
+    let masking = (!settings.mcp.reveal_pii).then(|| Masking::of(settings.catalog));
+    let values = counted.values.iter().map(|value| {
+        let mut shown = value.value.clone();
+        masking.iter().for_each(|masking| masking.field(&counted.field, &mut shown));
+        format!("{} ({})", shown.as_str().map_or_else(|| shown.to_string(), str::to_owned), value.count)
+    });
+    let values: Vec<String> = values.collect();
+    let column = counted.field.trim_end_matches(".keyword");
+    let there = if values.is_empty() { "none yet".to_owned() } else { values.join(", ") };
+    output::note(format_args!("warning: nobody has the {column} that is asked for; there are: {there}"));
 }
 
 async fn list(engine: &Engine) -> Result<(), Failure> {
@@ -133,16 +149,16 @@ async fn list(engine: &Engine) -> Result<(), Failure> {
             output::line(format_args!("  problem: {problem}"))?;
         }
     }
+    for remark in engine.alerts.unlooked().await? {
+        output::line(format_args!("problem: {}", remark.worded(worded)))?;
+    }
     Ok(())
 }
 
-fn told(trial: &Trial) -> Result<(), Failure> {
-    output::line(format_args!(
-        "{}: {} times since {}",
-        trial.condition,
-        trial.would_have_fired,
-        trial.since.format("%Y-%m-%dT%H:%M:%SZ")
-    ))?;
+fn told(condition: &str, trial: &Trial) -> Result<(), Failure> {
+    let times =
+        trial.would_have_fired.map_or("not known how often".to_owned(), |fired| format!("{fired} times"));
+    output::line(format_args!("{condition}: {times} since {}", trial.since.format("%Y-%m-%dT%H:%M:%SZ")))?;
     for one in &trial.latest {
         output::line(format_args!("{} {}", one.at.format("%Y-%m-%dT%H:%M:%SZ"), one.key))?;
     }

@@ -151,7 +151,10 @@ mod tests {
         let views = prefixed.iter().filter(|object| object["type"] == "index-pattern");
         let titles: BTreeSet<&str> =
             views.map(|view| view["attributes"]["title"].as_str().expect("a title")).collect();
-        assert_eq!(titles, BTreeSet::from(["acme-chat_sessions", "acme-eventos", "acme-leads"]));
+        assert_eq!(
+            titles,
+            BTreeSet::from(["acme-chat_sessions", "acme-eventos", "acme-leads", "acme-sluice-logs"])
+        );
         let is_there = |title: &str| prefixed.iter().any(|object| object["attributes"]["title"] == title);
         assert!(is_there("sluice: leads e conversas (acme)"));
     }

@@ -96,6 +96,7 @@ impl Ending {
                 if let Some(note) = note {
                     output::note(note);
                 }
+                crate::logging::finish_within(LAST_WORD / 2);
                 process::exit(code);
             });
             if let Err(error) = last {

@@ -1,10 +1,8 @@
-use std::io::{self, Write};
-
 use tracing::{Level, Metadata, level_filters::LevelFilter};
-use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*};
+use tracing_subscriber::{EnvFilter, filter::filter_fn, prelude::*};
 
 use super::output;
-use crate::{mcp::ClientLog, text::json_visible};
+use crate::{logging, mcp::ClientLog};
 
 /// Where it is told which file gave what.
 pub(super) const SETTINGS_TARGET: &str = "sluice::settings";
@@ -14,10 +12,8 @@ const OWN_TARGETS: [&str; 2] = ["sluice", "librdkafka"];
 
 /// Logs go to stderr as JSON lines: stdout belongs to the protocol, or to a command's answer.
 pub(super) fn start(default_level: &str, chosen: Option<&str>) {
-    // A log that can't be written must not be told of on the same stderr.
-    let layer = fmt::layer().json().flatten_event(true).with_writer(|| Terminal).log_internal_errors(false);
-    let lines = tracing_subscriber::registry().with(filter_fn(holds_no_values));
-    lines.with(filter(default_level, chosen)).with(layer).with(ClientLog).init();
+    let events = tracing_subscriber::registry().with(filter_fn(holds_no_values));
+    events.with(filter(default_level, chosen)).with(logging::lines()).with(ClientLog).init();
 }
 
 fn filter(default_level: &str, chosen: Option<&str>) -> EnvFilter {
@@ -31,9 +27,11 @@ fn filter(default_level: &str, chosen: Option<&str>) -> EnvFilter {
     })
 }
 
-/// Libraries speak only of what goes wrong.
+/// Libraries speak only of what goes wrong, and of no more than the program itself.
 fn quiet(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("warn,sluice={level},{SETTINGS_TARGET}=info"))
+    let libraries =
+        level.parse().map_or(LevelFilter::WARN, |level: LevelFilter| level.min(LevelFilter::WARN));
+    EnvFilter::new(format!("{libraries},sluice={level},{SETTINGS_TARGET}=info"))
 }
 
 /// Libraries print whole requests, answers and parameters of statements below `warn`: no filter lets them.
@@ -44,59 +42,26 @@ fn holds_no_values(event: &Metadata<'_>) -> bool {
     is_own || *event.level() <= Level::WARN
 }
 
-/// stderr, which may be a terminal or gone. An event is written at once, so each text is whole.
-struct Terminal;
-
-impl Write for Terminal {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line);
-        let _ = io::stderr().lock().write_all(json_visible(&text).as_bytes());
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no poison").extend_from_slice(line);
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
+    /// What is kept of lines, wherever.
     fn logged(chosen: Option<&str>) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let layer = fmt::layer().json().with_writer(move || writer.clone());
-        let subscriber = tracing_subscriber::registry()
-            .with(filter_fn(holds_no_values))
-            .with(filter("info", chosen))
-            .with(layer);
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::debug!(target: "rmcp::service", "ana@exemplo.com.br");
-            tracing::info!(target: "tokio_postgres::query", "ana@exemplo.com.br");
-            tracing::trace!(target: "hyper", "ana@exemplo.com.br");
-            tracing::warn!(target: "rmcp::service", "it went wrong");
-            tracing::debug!(target: "sluice::engine", "a step");
-            tracing::debug!(target: "librdkafka", "a broker");
-        });
-        let bytes = lines.0.lock().expect("no poison").clone();
-        String::from_utf8(bytes).expect("UTF-8")
+        logging::kept_of(|lines| {
+            let subscriber = tracing_subscriber::registry()
+                .with(filter_fn(holds_no_values))
+                .with(filter("info", chosen))
+                .with(lines);
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::debug!(target: "rmcp::service", "ana@exemplo.com.br");
+                tracing::info!(target: "tokio_postgres::query", "ana@exemplo.com.br");
+                tracing::trace!(target: "hyper", "ana@exemplo.com.br");
+                tracing::warn!(target: "rmcp::service", "it went wrong");
+                tracing::debug!(target: "sluice::engine", "a step");
+                tracing::debug!(target: "librdkafka", "a broker");
+            });
+        })
     }
 
     #[test]
@@ -122,6 +87,10 @@ mod tests {
     fn a_level_is_that_of_the_programs_own_lines_and_a_filter_names_others() {
         assert!(!logged(None).contains("a step"));
         assert!(logged(Some("debug")).contains("a step") && !logged(Some("debug")).contains("a broker"));
+        assert!(logged(Some("info")).contains("it went wrong"));
+        for less in ["error", "OFF"] {
+            assert!(!logged(Some(less)).contains("it went wrong"), "{less}");
+        }
         let named = logged(Some("sluice=debug,librdkafka=debug"));
         assert!(named.contains("a step") && named.contains("a broker"), "{named}");
         assert!(!logged(Some("not a filter!=")).contains("a step"));

@@ -13,6 +13,7 @@ mod environment;
 mod erase;
 mod export;
 mod logging;
+mod logs;
 mod migrate;
 mod next_step;
 mod offer;
@@ -45,6 +46,9 @@ pub struct Arguments {
     env_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
+    /// What the command is called, which the log says of each line.
+    #[arg(skip)]
+    name: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,6 +71,8 @@ enum Command {
     Status(status::Options),
     /// Examine every part and say what to do; exits with 1 when something fails
     Doctor(doctor::Options),
+    /// Show the log that is kept in files or in Elasticsearch, and follow it
+    Logs(logs::Options),
     /// Show the whole way on the embedded parts, with sample data and nothing else
     Demo(demo::Options),
     /// Report how many leads arrived, against the period before
@@ -111,7 +117,9 @@ impl Arguments {
     /// What was typed; ends the process where that is no command.
     pub fn typed() -> Self {
         let matches = takes_negative_numbers(Self::command()).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        let mut arguments = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        matches.subcommand_name().unwrap_or("serve").clone_into(&mut arguments.name);
+        arguments
     }
 }
 
@@ -137,31 +145,41 @@ pub fn run(arguments: Arguments) -> ExitCode {
         output::note(WAITS);
     }
     match environment::gather(arguments.env_file.as_deref(), folders_file) {
-        Ok(environment) => run_in(command, environment),
+        Ok(environment) => run_in(command, &arguments.name, environment),
         Err(failure) => told(&failure),
     }
 }
 
-fn run_in(command: Command, environment: Environment) -> ExitCode {
+fn run_in(command: Command, name: &str, environment: Environment) -> ExitCode {
+    let serves = matches!(command, Command::Serve(_) | Command::Worker(_));
     // Long-running commands log what they do; to a person at a terminal only what goes wrong matters.
-    let level = match command {
-        Command::Serve(_) | Command::Worker(_) => "info",
-        _ => "warn",
-    };
+    let level = if serves { "info" } else { "warn" };
     logging::start(level, environment.variables.get("SLUICE_LOG"));
+    if serves && let Err(error) = crate::logging::leave_stderr() {
+        return told(&error.into());
+    }
     environment.log();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return told(&format!("the runtime could not be started: {error}").into()),
     };
-    let outcome = runtime.block_on(carry_out(command, environment));
+    let outcome = runtime.block_on(carry_out(command, name, environment));
     // What still blocks by then, such as a read of stdin, must not hold the process.
     runtime.shutdown_background();
+    if let (true, Err(failure)) = (serves, &outcome) {
+        crate::logging::keep_failure(&next_step::failure(failure));
+    }
+    crate::logging::finish();
     outcome.unwrap_or_else(|failure| told(&failure))
 }
 
-async fn carry_out(command: Command, environment: Environment) -> Result<ExitCode, Failure> {
-    let settings = || Settings::from_variables(environment.variables.clone());
+async fn carry_out(command: Command, name: &str, environment: Environment) -> Result<ExitCode, Failure> {
+    let serves = matches!(command, Command::Serve(_) | Command::Worker(_));
+    let keep = |settings: Settings| -> Result<Settings, Failure> {
+        crate::logging::keep(&settings, name, serves)?;
+        Ok(settings)
+    };
+    let settings = || keep(Settings::from_variables(environment.variables.clone())?);
     match command {
         // Who asks these to end while they begin is heard, too.
         Command::Serve(options) => {
@@ -179,9 +197,13 @@ async fn carry_out(command: Command, environment: Environment) -> Result<ExitCod
         Command::Status(options) => status::run(&settings()?, &options).await,
         Command::Alerts(options) => alerts::run(&settings()?, &options).await,
         Command::Doctor(options) => doctor::run(&settings()?, &options).await,
+        // Whoever reads the log adds nothing to it.
+        Command::Logs(options) => {
+            logs::run(&Settings::from_variables(environment.variables.clone())?, &options).await
+        }
         // Whatever real parts are named, a demonstration writes nothing there.
         Command::Demo(options) => {
-            demo::run(Settings::from_variables(environment.variables.without_parts())?, &options).await
+            demo::run(keep(Settings::from_variables(environment.variables.without_parts())?)?, &options).await
         }
         Command::Report(options) => report::run(&settings()?, &options).await,
         Command::Search(options) => search::run(&settings()?, &options).await,

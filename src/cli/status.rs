@@ -102,9 +102,9 @@ fn print(status: &PipelineStatus, is_fresh: bool) -> Result<(), OutputError> {
     }
     for schedule in &status.schedules {
         entry(format_args!(
-            "schedule       {} every {} minutes, next at {}",
+            "schedule       {} every {} seconds, next at {}",
             schedule.table,
-            schedule.every_minutes,
+            schedule.every_seconds,
             schedule.next_due_at.format("%Y-%m-%d %H:%M:%SZ")
         ))?;
     }

@@ -69,6 +69,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         resume: options.resume,
         reappend: options.rebuild_log,
         reconcile: None,
+        since: None,
     };
     let ending = Ending::new(ending::signals());
     let id = tokio::select! {

@@ -9,6 +9,7 @@ mod alerts;
 mod env_file;
 mod http;
 pub(crate) mod known;
+mod logs;
 mod reader;
 mod secret;
 #[cfg(test)]
@@ -25,8 +26,10 @@ pub use address::ServerUrl;
 pub use alerts::AlertSettings;
 pub use env_file::SyntaxError;
 pub use http::{
-    HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, is_address, parse_address,
+    HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, TokensFile, is_address,
+    parse_address,
 };
+pub use logs::LogSettings;
 use reader::Reader;
 pub use reader::SettingsError;
 pub use secret::Secret;
@@ -67,6 +70,7 @@ pub struct Settings {
     pub exports: ExportLimits,
     pub http: HttpSettings,
     pub alerts: AlertSettings,
+    pub logs: LogSettings,
     pub mcp: McpSettings,
 }
 
@@ -156,6 +160,8 @@ pub struct KafkaSettings {
     pub ssl_ca_location: Option<String>,
     /// Bound on making a batch durable, and on every question to the broker.
     pub timeout: Duration,
+    /// How long a worker that was killed keeps its partitions.
+    pub session_timeout: Duration,
     /// The largest record: topics that have to be created allow as much, and of others the smaller limit holds.
     pub max_message_bytes: usize,
     /// How many days topics that have to be created keep their records; `None` for ever.
@@ -208,6 +214,7 @@ impl Settings {
         let mut read = Reader::new(variables);
         let catalog = catalog(&mut read);
         let data_dir = data_dir(&mut read);
+        let has_elasticsearch = read.optional("ELASTICSEARCH_URL").is_some();
         let settings = Self {
             supabase: read
                 .part("SUPABASE_URL", "SUPABASE_")
@@ -234,6 +241,7 @@ impl Settings {
             },
             http: HttpSettings::read(&mut read),
             alerts: AlertSettings::read(&mut read),
+            logs: LogSettings::read(&mut read, has_elasticsearch),
             mcp: McpSettings {
                 read_only: read.flag("SLUICE_READ_ONLY", false),
                 reveal_pii: read.flag("SLUICE_REVEAL_PII", false),
@@ -440,6 +448,8 @@ impl KafkaSettings {
             sasl_password: read.secret("KAFKA_SASL_PASSWORD"),
             ssl_ca_location: read.optional("KAFKA_SSL_CA_LOCATION"),
             timeout: read.seconds("KAFKA_TIMEOUT_SECONDS", 30),
+            // Brokers allow no less, unless they are told to.
+            session_timeout: Duration::from_secs(read.number("KAFKA_SESSION_TIMEOUT_SECONDS", 10, 6..=300)),
             max_message_bytes: read.number(
                 "KAFKA_MAX_MESSAGE_BYTES",
                 Self::MAX_MESSAGE_BYTES,
@@ -470,7 +480,12 @@ impl KafkaSettings {
                 .rsplit_once(':')
                 .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
         };
-        if !brokers.is_empty() && !brokers.split(',').all(has_port) {
+        if brokers.contains('@') {
+            read.problem(
+                "KAFKA_BOOTSTRAP_SERVERS",
+                "has a login in it, which nobody sends; set KAFKA_SASL_USERNAME and …_PASSWORD",
+            );
+        } else if !brokers.is_empty() && !brokers.split(',').all(has_port) {
             read.problem("KAFKA_BOOTSTRAP_SERVERS", "must be host:port, several separated by commas");
         }
         if self.security_protocol.starts_with("sasl") {

@@ -187,7 +187,8 @@ impl Variables {
     #[must_use]
     pub fn without_parts(&self) -> Self {
         let mut left = self.clone();
-        left.settings.retain(|name, _| name.starts_with("SLUICE_") && name != "SLUICE_SAMPLE");
+        let is_of_a_part = |name: &str| matches!(name, "SLUICE_SAMPLE" | "SLUICE_LOG_ELASTICSEARCH");
+        left.settings.retain(|name, _| name.starts_with("SLUICE_") && !is_of_a_part(name));
         left
     }
 

@@ -137,6 +137,15 @@ impl KeyKind {
             Self::Text => text_key_problem(text).is_none().then(|| text.to_owned()),
         }
     }
+
+    /// What its values are called.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Uuid => "UUIDs",
+            Self::Bigint => "whole numbers",
+            Self::Text => "texts",
+        }
+    }
 }
 
 /// Why a text is no key, although it is a text.

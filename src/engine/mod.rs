@@ -22,6 +22,7 @@ mod operations;
 mod owed;
 mod page;
 mod patience;
+mod polling;
 mod progress;
 mod project;
 mod questions;
@@ -51,7 +52,7 @@ use std::{
 use chrono::{TimeDelta, Utc};
 use chrono_tz::Tz;
 
-pub use alerts::{AlertRequest, AlertStatus, Alerts, Channel, Delivery, Trial, TrialFired};
+pub use alerts::{AlertRequest, AlertStatus, AlertTerms, Alerts, Channel, Delivery, Trial, TrialFired, When};
 pub use appender::{Appender, event_record};
 pub use doctor::{Doctor, Finding, Outcome};
 pub use drain::Drain;

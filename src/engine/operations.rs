@@ -152,7 +152,7 @@ pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<
                     Finding::new(PART, &schedule.table, Outcome::Failed, problem, step)
                 }
                 None => {
-                    let every = format!("every {} minutes", schedule.every_minutes);
+                    let every = format!("every {} seconds", schedule.every_seconds);
                     Finding::ok(PART, &schedule.table, every)
                 }
             })

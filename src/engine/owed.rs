@@ -55,6 +55,7 @@ async fn settle_each(shared: &Shared, syncs: &Syncs) -> Result<(), EngineError> 
             resume: true,
             reappend: false,
             reconcile: None,
+            since: None,
         };
         let id = match syncs.start(request).await {
             Ok(id) => id,

@@ -133,3 +133,9 @@ impl SyncStatus {
 pub trait SyncWatcher: Send {
     async fn saw(&mut self, status: &SyncStatus);
 }
+
+/// Hears nothing of it.
+#[async_trait]
+impl SyncWatcher for () {
+    async fn saw(&mut self, _: &SyncStatus) {}
+}

@@ -5,15 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono_tz::Tz;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::{EngineError, drains::Drains, shared::Shared, status::within};
 use crate::{
-    domain::{Catalog, Column, Table},
+    domain::{Catalog, Column, Compare, Table, TableName},
     fault::Fault,
-    index::{Fields, Index, IndexName, SearchAnswer, SearchRequest, ValueCounts},
+    index::{Fields, Index, IndexName, SearchAnswer, SearchRequest, Sort, ValueCounts, query::quoted},
     next_step::{NextStep, Remark},
+    source::Condition,
     store::{
         EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryLimits, StoredEntity, StoredEvent,
     },
@@ -153,7 +155,6 @@ impl Questions {
             {
                 continue;
             }
-            let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
             let alone = |query: Option<String>, count_by: Vec<String>| SearchRequest {
                 query,
                 size: 0,
@@ -162,12 +163,39 @@ impl Questions {
                 count_by_day: false,
                 ..request.clone()
             };
-            let of_value = alone(Some(format!("{}:\"{escaped}\"", field.path)), Vec::new());
+            let of_value = alone(Some(format!("{}:{}", field.path, quoted(&value))), Vec::new());
             if self.search(&of_value).await?.total == 0 {
                 existing.extend(self.search(&alone(None, vec![field.path.clone()])).await?.counts);
             }
         }
         Ok(existing)
+    }
+
+    /// As [`Questions::existing`], of fields that are to have exactly these values. Nothing where the index can't tell.
+    pub async fn existing_instead(&self, index: IndexName, wanted: &[(&str, &str)]) -> Vec<ValueCounts> {
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let clauses = wanted.iter().map(|(field, value)| format!("+{field}.keyword:{}", quoted(value)));
+        let request = SearchRequest {
+            index,
+            query: Some(clauses.collect::<Vec<_>>().join(" ")),
+            sort: Sort::Newest,
+            from: 0,
+            size: 0,
+            count_by: Vec::new(),
+            count_by_day: false,
+            zone: Tz::UTC,
+        };
+        self.existing(&request).await.unwrap_or_default()
+    }
+
+    /// The values that columns of a table have, where nobody has the one that a condition asks for: it may be misspelt.
+    pub async fn existing_beside(&self, table: &TableName, conditions: &[Condition]) -> Vec<ValueCounts> {
+        let Some(table) = self.shared.catalog.get(&table.0) else { return Vec::new() };
+        let wanted = conditions.iter().filter(|condition| condition.compare == Compare::Eq);
+        let wanted: Vec<_> = wanted.map(|one| (one.column.as_str(), one.value.as_str())).collect();
+        self.existing_instead(IndexName::Entities(table), &wanted).await
     }
 
     /// The fields that can be searched in an index.

@@ -143,6 +143,7 @@ mod tests {
                 resume: false,
                 reappend: false,
                 reconcile: None,
+                since: None,
             },
             state,
             progress: SyncProgress {

@@ -3,7 +3,8 @@
 //! A schedule belongs to nobody: whichever process sees it due first claims it in the store, holds the claim while
 //! its sync runs, and gives it back with what became of it. A process that dies loses its claim within a minute, and
 //! the run is made up for elsewhere. However many runs were missed, one makes up for all of them, since it reads on
-//! from where the last one stopped.
+//! from where the last one stopped. Who claims a schedule of seconds polls the source until the next run: see
+//! [`super::polling`].
 
 use std::{
     sync::{Arc, Weak},
@@ -13,11 +14,13 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{
     EngineError,
+    polling::{WHOLE_EVERY, no_time},
     shared::Shared,
     syncs::{MAX_HOURS, Syncs, check},
 };
@@ -36,21 +39,24 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 /// Longest pause while the store can't be asked.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long a polled schedule is left alone after a run or a poll that did not succeed.
+const POLL_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(5);
+
 /// How long a claim holds, and how often it is renewed.
-const LEASE: Duration = Duration::from_mins(1);
+pub(super) const LEASE: Duration = Duration::from_mins(1);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 
 /// Whoever runs schedules asks for what is due every few seconds.
 const OVERDUE_MINUTES: i64 = 2;
 
-/// Minutes between two runs at most: a week.
-const MAX_MINUTES: u32 = 7 * 24 * 60;
+/// Seconds between two runs at least and at most: a week.
+const SECONDS: std::ops::RangeInclusive<f64> = 0.25..=604_800.0;
 
 /// A schedule as a user sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ScheduleStatus {
     pub table: String,
-    pub every_minutes: u32,
+    pub every_seconds: f64,
     /// How far each run looks back at least, in hours; further where the last run that read everything is longer ago.
     pub hours_ago: u32,
     /// New events to append in a run at most.
@@ -85,7 +91,7 @@ impl From<Schedule> for ScheduleStatus {
     fn from(schedule: Schedule) -> Self {
         Self {
             table: schedule.request.table.0,
-            every_minutes: schedule.every_minutes,
+            every_seconds: schedule.every.as_secs_f64(),
             hours_ago: schedule.request.hours_ago,
             limit: schedule.request.limit,
             conditions: schedule.request.conditions,
@@ -102,11 +108,15 @@ impl From<Schedule> for ScheduleStatus {
 pub struct Schedules {
     pub(super) shared: Arc<Shared>,
     pub(super) syncs: Arc<Syncs>,
+    /// Wakes who looks for what is due.
+    due: Arc<Notify>,
+    /// Tells who polls that a schedule is another now.
+    pub(super) replaced: watch::Sender<()>,
 }
 
 impl Schedules {
     pub(super) fn new(shared: Arc<Shared>, syncs: Arc<Syncs>) -> Self {
-        Self { shared, syncs }
+        Self { shared, syncs, due: Arc::default(), replaced: watch::Sender::new(()) }
     }
 
     /// Runs what is due from now on, until the engine shuts down.
@@ -136,14 +146,24 @@ impl Schedules {
     ///
     /// # Errors
     /// When a value is out of range or the store can't be reached.
-    pub async fn put(&self, request: &SyncRequest, every_minutes: u32, by: &str) -> Result<(), EngineError> {
-        if every_minutes == 0 || every_minutes > MAX_MINUTES {
-            let problem =
-                format!("{every_minutes} is out of range; give 1 to {MAX_MINUTES} minutes, or 0 to remove");
-            return Err(EngineError::Invalid { field: "every_minutes", problem });
+    pub async fn put(&self, request: &SyncRequest, every_seconds: f64, by: &str) -> Result<(), EngineError> {
+        let invalid = |problem| Err(EngineError::Invalid { field: "every_seconds", problem });
+        if !SECONDS.contains(&every_seconds) {
+            let (min, max) = (SECONDS.start(), SECONDS.end());
+            return invalid(format!(
+                "{every_seconds} is out of range; give {min} to {max} seconds, or 0 to remove"
+            ));
         }
-        check(&self.shared, request)?;
-        self.shared.ready_store().await?.put_schedule(request, every_minutes, by).await?;
+        // The store keeps milliseconds.
+        let every = Duration::from_millis(Duration::from_secs_f64(every_seconds).as_millis() as u64);
+        let table = check(&self.shared, request)?;
+        let time = &table.definition().time;
+        if every < WHOLE_EVERY && time.modified.is_none() && time.created.is_none() {
+            return invalid(no_time(table));
+        }
+        self.shared.ready_store().await?.put_schedule(request, every, by).await?;
+        self.replaced.send_replace(());
+        self.due.notify_one();
         Ok(())
     }
 
@@ -152,7 +172,9 @@ impl Schedules {
     /// # Errors
     /// When the store can't be reached.
     pub async fn remove(&self, table: &TableName) -> Result<bool, Fault> {
-        self.shared.ready_store().await?.remove_schedule(table).await
+        let removed = self.shared.ready_store().await?.remove_schedule(table).await?;
+        self.replaced.send_replace(());
+        Ok(removed)
     }
 
     /// Claims and starts everything that is due.
@@ -182,11 +204,20 @@ impl Schedules {
                 sync_id: running.map(|running| running.id),
                 error: Some("another sync of the table was running; the next run makes up for it".to_owned()),
                 more: false,
+                appended: 0,
             },
             Err(error) => Ended::failed(None, error.to_string()),
         };
         let ended = if ended.outcome == RunOutcome::Succeeded && !ended.more {
             self.follow_reconciliation(&schedule, &table).await.unwrap_or(ended)
+        } else {
+            ended
+        };
+        let is_polled = schedule.every < WHOLE_EVERY;
+        let is_whole = |ended: &Ended| ended.outcome == RunOutcome::Succeeded && !ended.more;
+        let ended = if is_polled && is_whole(&ended) {
+            self.show(&ended);
+            self.poll(&schedule, began_at).await.unwrap_or(ended)
         } else {
             ended
         };
@@ -201,15 +232,21 @@ impl Schedules {
             error: ended.error,
         };
         // A run that was cut short by this process's end stays due.
-        let next = if self.shared.closing.is_cancelled() && run.outcome == RunOutcome::Cancelled {
+        let is_cut = self.shared.closing.is_cancelled() && run.outcome == RunOutcome::Cancelled;
+        let next = if is_cut || is_polled && run.outcome == RunOutcome::Succeeded {
             schedule.next_due_at
+        } else if is_polled {
+            ended_at + POLL_AGAIN_AFTER
         } else {
-            next_due(schedule.next_due_at, schedule.every_minutes, ended_at)
+            next_due(schedule.next_due_at, schedule.every, ended_at)
         };
         if let Err(fault) =
             self.shared.store.finish_schedule(&schedule, &self.shared.settings.owner, &run, next).await
         {
             error!(%table, error = %fault, "the end of a scheduled sync could not be recorded; it runs again");
+        }
+        if is_polled {
+            self.due.notify_one();
         }
     }
 
@@ -225,7 +262,7 @@ impl Schedules {
     }
 
     /// Holds the claim until a sync of this process has ended.
-    async fn follow(&self, id: Uuid, table: &TableName) -> Ended {
+    pub(super) async fn follow(&self, id: Uuid, table: &TableName) -> Ended {
         if let Some(mut progress) = self.syncs.progress(id) {
             let mut renew = tokio::time::interval(RENEW_EVERY);
             loop {
@@ -251,6 +288,7 @@ impl Schedules {
                 sync_id: Some(id),
                 error: record.error,
                 more: record.progress.more,
+                appended: record.progress.appended,
             },
             Err(error) => Ended::failed(Some(id), error.to_string()),
         }
@@ -258,22 +296,24 @@ impl Schedules {
 }
 
 /// How a run ended.
-struct Ended {
-    outcome: RunOutcome,
-    sync_id: Option<Uuid>,
+pub(super) struct Ended {
+    pub(super) outcome: RunOutcome,
+    pub(super) sync_id: Option<Uuid>,
     error: Option<String>,
-    more: bool,
+    pub(super) more: bool,
+    pub(super) appended: u64,
 }
 
 impl Ended {
-    fn failed(sync_id: Option<Uuid>, error: String) -> Self {
-        Self { outcome: RunOutcome::Failed, sync_id, error: Some(error), more: false }
+    pub(super) fn failed(sync_id: Option<Uuid>, error: String) -> Self {
+        Self { outcome: RunOutcome::Failed, sync_id, error: Some(error), more: false, appended: 0 }
     }
 }
 
 async fn keep_scheduling(schedules: Weak<Schedules>) {
     let mut backoff = Backoff::new(ASK_EVERY, MAX_PAUSE);
     while let Some(schedules) = schedules.upgrade() {
+        let due = schedules.due.clone();
         // A task of its own, so that a panic ends one look and not the scheduler.
         let outcome = tokio::spawn(schedules.run_due()).await.unwrap_or_else(|panic| {
             Err(Fault::transient(
@@ -294,7 +334,8 @@ async fn keep_scheduling(schedules: Weak<Schedules>) {
                 backoff.next_pause(fault.retry_after)
             }
         };
-        tokio::time::sleep(pause).await;
+        // What became due here is not waited for.
+        tokio::time::timeout(pause, due.notified()).await.ok();
     }
 }
 
@@ -306,10 +347,12 @@ fn reach(hours_ago: u32, last_success: Option<DateTime<Utc>>, now: DateTime<Utc>
 }
 
 /// The first time after `now` that keeps to the schedule's beat.
-fn next_due(due: DateTime<Utc>, every_minutes: u32, now: DateTime<Utc>) -> DateTime<Utc> {
-    let every = i64::from(every_minutes.max(1));
-    let missed = (now - due).num_minutes().max(0) / every;
-    due.checked_add_signed(TimeDelta::minutes((missed + 1) * every)).unwrap_or(now)
+fn next_due(due: DateTime<Utc>, every: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
+    let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
+    let missed = (now - due).num_milliseconds().max(0) / every;
+    TimeDelta::try_milliseconds((missed + 1).saturating_mul(every))
+        .and_then(|pause| due.checked_add_signed(pause))
+        .unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -322,10 +365,11 @@ mod tests {
 
     #[test]
     fn the_next_run_keeps_the_beat_and_missed_ones_are_made_up_for_once() {
-        assert_eq!(next_due(at(0), 10, at(1)), at(10));
-        assert_eq!(next_due(at(0), 10, at(10)), at(20));
-        assert_eq!(next_due(at(0), 10, at(57)), at(60));
-        assert_eq!(next_due(at(30), 10, at(29)), at(40), "clocks may differ a little");
+        let every = Duration::from_mins(10);
+        assert_eq!(next_due(at(0), every, at(1)), at(10));
+        assert_eq!(next_due(at(0), every, at(10)), at(20));
+        assert_eq!(next_due(at(0), every, at(57)), at(60));
+        assert_eq!(next_due(at(30), every, at(29)), at(40), "clocks may differ a little");
     }
 
     #[test]

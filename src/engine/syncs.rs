@@ -60,7 +60,10 @@ impl Syncs {
         let table = check(&self.shared, &request)?;
         let Shared { source, log, store, settings, .. } = &*self.shared;
         // What a sync needs; an index that is down catches up later.
-        log.ensure_topics().await?;
+        if request.since.is_none() {
+            // A poll follows a run that made sure of them.
+            log.ensure_topics().await?;
+        }
         self.shared.ready_store().await?;
         let identity = log.identity().await?;
         store.meet_log(&identity).await?;
@@ -307,6 +310,7 @@ mod tests {
             resume: false,
             reappend: false,
             reconcile: None,
+            since: None,
         };
         let (field, problem) = check_limits(leads, &request).expect_err("zero hours");
         assert_eq!(field, "hours_ago");

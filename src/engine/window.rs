@@ -53,8 +53,10 @@ impl Window {
         let to = |known: &Coverage| if is_ahead(known) { known.from.min(now) } else { known.to.min(now) };
         let before = coverage.map(|known| Coverage { from: known.from.min(now), to: to(&known) });
         let counts = table.time.modified.is_some() && request.conditions.is_empty();
+        let counts = counts && request.since.is_none();
         let owed = owed.filter(|_| counts);
         let since = match before {
+            _ if let Some(since) = request.since => since,
             _ if owed.is_some() => owed.unwrap_or(start).min(start),
             Some(known) if counts && is_reread && !request.reappend => start.min(known.from),
             Some(known) if counts && request.resume && !request.reappend && known.from <= start => {
@@ -118,6 +120,7 @@ mod tests {
             resume: true,
             reappend: false,
             reconcile: None,
+            since: None,
         }
     }
 

@@ -61,10 +61,12 @@ pub struct Condition {
 impl Condition {
     /// Reads a column, a sign and a value: `origem=google`.
     pub fn parse(text: &str) -> Option<Self> {
-        const SIGNS: [(&str, Compare); 6] = [
+        const SIGNS: [(&str, Compare); 8] = [
             (">=", Compare::Gte),
             ("<=", Compare::Lte),
             ("!=", Compare::Neq),
+            ("<>", Compare::Neq),
+            ("==", Compare::Eq),
             (">", Compare::Gt),
             ("<", Compare::Lt),
             ("=", Compare::Eq),
@@ -74,7 +76,9 @@ impl Condition {
         let (sign, compare) = SIGNS.into_iter().find(|(sign, _)| rest.starts_with(sign))?;
         let value = rest[sign.len()..].trim();
         let column = column.trim();
-        (!column.is_empty() && !value.is_empty()).then(|| Self {
+        // The rest of a sign that is none, as in `=>` or `=~`, is no value: none would ever be met.
+        let is_value = !value.is_empty() && !value.starts_with(['=', '<', '>', '!', '~']);
+        (!column.is_empty() && is_value).then(|| Self {
             column: column.to_owned(),
             compare,
             value: value.to_owned(),
@@ -147,6 +151,14 @@ pub struct Breakdown {
     pub values: Vec<(String, u64)>,
     /// Rows behind the values; fewer than the table has when the count was cut short.
     pub rows: u64,
+}
+
+/// The newest of the rows that were asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatestChange {
+    pub at: Option<DateTime<Utc>>,
+    /// The server's time when it was asked.
+    pub asked_at: DateTime<Utc>,
 }
 
 /// How the source is.
@@ -239,6 +251,18 @@ pub trait Source: Send + Sync {
     /// As [`Source::page`].
     async fn rows_since(&self, table: Table, at: DateTime<Utc>) -> Result<Option<u64>, Fault>;
 
+    /// When a row was changed last (or created, where the table has no time of change) of those that say it was later
+    /// than `after`, up to `before`; `None` where it has neither. One small question.
+    ///
+    /// # Errors
+    /// As [`Source::page`].
+    async fn latest_change(
+        &self,
+        table: Table,
+        after: DateTime<Utc>,
+        before: DateTime<Utc>,
+    ) -> Result<Option<LatestChange>, Fault>;
+
     /// Asks for something small.
     ///
     /// # Errors
@@ -260,8 +284,17 @@ mod tests {
             |column: &str, compare, value: &str| Some((column.to_owned(), compare, value.to_owned()));
         assert_eq!(read("score_qualificacao>=50"), expected("score_qualificacao", Compare::Gte, "50"));
         assert_eq!(read("origem = a=b"), expected("origem", Compare::Eq, "a=b"));
-        assert_eq!(read("origem!=google"), expected("origem", Compare::Neq, "google"));
+        for other in ["origem!=google", "origem<>google", "origem <> google"] {
+            assert_eq!(read(other), expected("origem", Compare::Neq, "google"), "{other}");
+        }
+        assert_eq!(read("score==80"), expected("score", Compare::Eq, "80"));
+        assert_eq!(read("score<-1"), expected("score", Compare::Lt, "-1"));
         for none in ["origem", "=google", "origem=", "origem!google", ""] {
+            assert_eq!(read(none), None, "{none}");
+        }
+        for none in
+            ["score=>80", "score=<80", "score > = 80", "score<=>80", "score===80", "origem=~go", "origem~go"]
+        {
             assert_eq!(read(none), None, "{none}");
         }
     }

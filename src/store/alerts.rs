@@ -5,7 +5,7 @@
 //! whatever order transactions commit in and whatever clocks say. An entity fires an alert once, an episode of anything else
 //! once and once when it is over: the outbox holds no second one.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -29,6 +29,14 @@ pub(super) const EPISODES_KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 
 /// How long whoever sends something has for it, before somebody else may.
 pub(super) const SENDING_FOR: Duration = Duration::from_secs(15);
+
+/// The right to look at what is no row.
+pub const EPISODES: &str = "alerts";
+
+/// The right to look at the rows of a table.
+pub fn rows_of(table: &TableName) -> String {
+    format!("{EPISODES}/{table}")
+}
 
 /// What somebody wants to be told of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +65,10 @@ pub struct Alert {
     pub created_by: String,
     pub created_at: DateTime<Utc>,
     pub episode: Episode,
-    /// Since when nothing could be sent to its target, and why the last was not.
-    pub failing: Option<(DateTime<Utc>, String)>,
+    /// Since when its target has taken nothing.
+    pub failing_since: Option<DateTime<Utc>>,
+    /// Why it did not take the last it was sent; nothing once it takes one.
+    pub last_error: Option<String>,
     /// What it told, or is to tell.
     pub fired: u64,
     pub last_fired_at: Option<DateTime<Utc>>,
@@ -229,23 +239,29 @@ pub trait Alerts: Send + Sync {
     /// When the store can't be reached.
     async fn delete_alert(&self, name: &str) -> Result<bool, Fault>;
 
-    /// Takes the right to look, or holds it on: one process at a time has it.
+    /// Takes the right to look at each of these, [`EPISODES`] or [`rows_of`] a table, or holds it on: one process at a time
+    /// has it. Tells of which this one has it.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn hold_alerts(&self, owner: &str, lease: Duration) -> Result<bool, Fault>;
+    async fn hold_alerts(
+        &self,
+        owner: &str,
+        wanted: &BTreeSet<String>,
+        lease: Duration,
+    ) -> Result<BTreeSet<String>, Fault>;
 
-    /// Who looks; `None` where nobody does.
+    /// What some process has the right to look at.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn alerts_holder(&self) -> Result<Option<String>, Fault>;
+    async fn held_alerts(&self) -> Result<BTreeSet<String>, Fault>;
 
-    /// The next versions in the queue.
+    /// The next versions in the queue: of these tables, and of those that no alert watches any more.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn queued_versions(&self, limit: u32) -> Result<Vec<Version>, Fault>;
+    async fn queued_versions(&self, tables: &[String], limit: u32) -> Result<Vec<Version>, Fault>;
 
     /// The next versions of a table that were stored since, after one, in the order they were stored.
     ///
@@ -278,11 +294,11 @@ pub trait Alerts: Send + Sync {
         fired: Option<&EpisodeFired>,
     ) -> Result<bool, Fault>;
 
-    /// Takes what is to be sent next to one of these targets, the oldest of each first; whoever takes it has a quarter of a minute.
+    /// Takes the oldest of what is to be sent to a target, once it is due; whoever takes it has a quarter of a minute.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn take_outgoing(&self, targets: &[String]) -> Result<Vec<Outgoing>, Fault>;
+    async fn take_outgoing(&self, target: &str) -> Result<Option<Outgoing>, Fault>;
 
     /// Keeps what became of an attempt, also for the target's alerts.
     ///

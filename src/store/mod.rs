@@ -18,8 +18,8 @@ pub mod tables;
 use std::collections::HashMap;
 
 pub use alerts::{
-    Alert, AlertFired, AlertRule, Alerts, Attempt, Episode, EpisodeFired, MAX_WAITING, NewAlert, Outgoing,
-    RowFired, TOLD_WITHIN, Version,
+    Alert, AlertFired, AlertRule, Alerts, Attempt, EPISODES, Episode, EpisodeFired, MAX_WAITING, NewAlert,
+    Outgoing, RowFired, TOLD_WITHIN, Version, rows_of,
 };
 pub use arrivals::{ArrivalCount, ArrivalsQuestion, MAX_COUNTS};
 pub use erasures::{ErasedRows, Erasures};
@@ -112,6 +112,9 @@ pub struct SyncRequest {
     /// Not a sync of a window, but a reconciliation of the whole table: the rest of the request does not apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<Reconciliation>,
+    /// A poll between two runs of a schedule: it reads what changed since then, whatever the window, and covers nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// What was asked of a reconciliation.

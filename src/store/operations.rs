@@ -115,7 +115,7 @@ pub struct SyncFilter {
 pub struct Schedule {
     /// What to sync each time; the table's only schedule.
     pub request: SyncRequest,
-    pub every_minutes: u32,
+    pub every: Duration,
     pub created_by: String,
     pub next_due_at: DateTime<Utc>,
     /// The process that runs it now.
@@ -306,7 +306,7 @@ pub trait Operations: Send + Sync {
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn put_schedule(&self, request: &SyncRequest, every_minutes: u32, by: &str) -> Result<(), Fault>;
+    async fn put_schedule(&self, request: &SyncRequest, every: Duration, by: &str) -> Result<(), Fault>;
 
     /// Removes the table's schedule. `false` when there was none.
     ///
@@ -337,6 +337,12 @@ pub trait Operations: Send + Sync {
         run: &ScheduledRun,
         next_due_at: DateTime<Utc>,
     ) -> Result<(), Fault>;
+
+    /// Forgets the polls of a table that succeeded longer than an hour ago: there may be several a second.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn forget_polls(&self, table: &TableName) -> Result<(), Fault>;
 
     /// Whether the store can be written and is migrated.
     ///

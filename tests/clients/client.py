@@ -173,9 +173,9 @@ async def operate(desk):
         await desk.answer("restart_service", service=sink)
     await desk.until("the lag", lambda lag: lag["total"] == 0, "check_kafka_lag")
 
-    scheduled = await desk.answer("schedule_sync", table="chat_sessions", every_minutes=10_000)
+    scheduled = await desk.answer("schedule_sync", table="chat_sessions", every_seconds=600_000)
     check(any(one["table"] == "chat_sessions" for one in scheduled["schedules"]), f"not scheduled: {scheduled}")
-    removed = await desk.answer("schedule_sync", table="chat_sessions", every_minutes=0)
+    removed = await desk.answer("schedule_sync", table="chat_sessions", every_seconds=0)
     check(removed["outcome"] == "removed", f"not removed: {removed}")
 
     hot = {"name": "hot", "when": "row", "where": ["score_qualificacao>=80"]}

@@ -65,7 +65,7 @@ const CALLS = [
   ["list_dead_letters", { detailed: true }],
   ["pause_sink", ({ sink }) => ({ sink })],
   ["resume_sink", ({ sink }) => ({ sink })],
-  ["schedule_sync", { table: "leads", every_minutes: 15 }],
+  ["schedule_sync", { table: "leads", every_seconds: 900 }],
 ];
 
 /** Keeps the first string of each name. */

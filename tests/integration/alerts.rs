@@ -9,25 +9,32 @@ use std::{
     },
 };
 
+use async_trait::async_trait;
 use rmcp::model::CallToolRequestParams;
 use serde_json::{Value, json};
 use sluice::{
     domain::{Compare, JsonObject, TableName},
-    engine::{AlertRequest, AlertStatus, Engine, EntityKey, ErasureRequest, Selection, SyncPhase},
+    engine::{
+        AlertRequest, AlertStatus, Channel, Delivery, Engine, EntityKey, ErasureRequest, Selection, SyncPhase,
+    },
     mcp::Webhooks,
-    source::{Condition, sample},
-    store::AlertRule,
+    source::{
+        Condition,
+        sample::{self, SampleColumn},
+    },
+    store::{AlertRule, Outgoing},
 };
 
 use crate::support::{
     cli::run,
     eventually,
     fake_http::{FakeHttp, Reply},
+    folder::TestFolder,
     http::HttpServer,
     on_each_adapter,
-    place::{Embedded, Place, Real},
+    place::{Embedded, Place, Real, value},
     request,
-    rows::{id, lead, object},
+    rows::{id, lead, minutes_ago, object},
     sync, table,
 };
 
@@ -38,6 +45,17 @@ on_each_adapter! {
     a_target_that_takes_nothing_is_told_of_holds_nothing_up_and_gets_nothing_of_the_erased,
     an_episode_is_told_once_and_once_when_it_is_over,
 }
+
+/// A table whose definition not every process has.
+const ORDERS: &str = r#"
+    name = "pedidos"
+    about = "orders"
+    entity = "pedido"
+    key = { column = "id", type = "bigint" }
+    time = { modified = "mudou_em" }
+    event = { categoria = "vendas", evento = "pedido" }
+    columns = [{ name = "mudou_em", type = "timestamp" }, { name = "nota", type = "text" }]
+"#;
 
 /// What stands in a URL that reaches no log, no answer and no error.
 const SECRET: &str = "s3gredo-do-webhook";
@@ -144,7 +162,11 @@ async fn a_lead_that_arrives_or_comes_to_qualify_is_told_once_and_never_the_past
     bring(&place, &engine, vec![scored(90, 90, "Ana"), scored(10, 10, "Bia")]).await;
 
     let trial = engine.alerts.trial(&hot("quentes")).await.expect("a trial");
-    assert_eq!((trial.would_have_fired, trial.latest[0].key.as_str()), (1, id(90).as_str()), "{trial:?}");
+    assert_eq!(
+        (trial.would_have_fired, trial.latest[0].key.as_str()),
+        (Some(1), id(90).as_str()),
+        "{trial:?}"
+    );
     assert_eq!(engine.alerts.list().await.expect("the alerts"), [], "a trial creates nothing");
     engine.alerts.create(hot("quentes"), "ana").await.expect("created");
     engine.alerts.create(hot("quentes"), "bia").await.expect("the same again is no other");
@@ -181,9 +203,107 @@ async fn a_lead_that_arrives_or_comes_to_qualify_is_told_once_and_never_the_past
     bring(&place, &engine, vec![scored(93, 93, "Rui")]).await;
     receiver.heard_of("novos", 93).await;
     assert!(!receiver.keys("quentes").contains(&id(93)), "what is deleted tells no more");
-    assert_eq!(receiver.keys("novos").len(), 2, "what was there is not new");
+    // What is filled again was told, or is of the past.
+    place.execute("DROP TABLE leads").await;
+    bring(&place, &engine, vec![scored(94, 94, "Lia")]).await;
+    eventually("the table is filled again", async || {
+        value(&engine, "SELECT count(*) FROM leads").await == json!(7)
+    })
+    .await;
+    bring(&place, &engine, vec![scored(95, 95, "Edu")]).await;
+    receiver.heard_of("novos", 95).await;
+    assert_eq!(receiver.keys("novos"), [92, 93, 94, 95].map(id), "what was there is not new");
     engine.shut_down().await;
     other.shut_down().await;
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_table_that_the_process_that_looks_does_not_know_wait_for_one_that_does() {
+    let (mut place, receiver) = place::<Real>().await;
+    // It is the first to look, at whatever it can.
+    let stranger = place.engine().await;
+    let tables = TestFolder::new();
+    std::fs::write(tables.path().join("pedidos.toml"), ORDERS).expect("written");
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    engine.alerts.create(hot("quentes"), "ana").await.expect("created");
+    alerting(&place, &stranger);
+
+    let orders = place.settings().catalog.get("pedidos").expect("a table");
+    let large = |value: &str| {
+        let condition = Condition { column: "id".to_owned(), compare: Compare::Gt, value: value.to_owned() };
+        asked("grandes", AlertRule::Row { table: TableName::from(orders), conditions: vec![condition] })
+    };
+    engine.alerts.create(large("100"), "ana").await.expect("created");
+    place.source().create_table("public", "pedidos", SampleColumn::of(orders), &[""; 0]).expect("a table");
+    let row = |id: u32| object(json!({"id": id, "nota": "x", "mudou_em": minutes_ago(1)}));
+    place.source().set_rows(orders, [99, 101, 1000].into_iter().map(row).collect());
+    assert_eq!(sync(&engine, request(orders)).await.state, SyncPhase::Done);
+    let refusal = engine.alerts.create(large("cem"), "ana").await.expect_err("no number").to_string();
+    assert!(refusal.contains("none of whole numbers"), "{refusal}");
+    assert_eq!(engine.alerts.trial(&large("100")).await.expect("a trial").would_have_fired, Some(2));
+    eventually("it is told that they wait", async || {
+        let told = stranger.inspection.status().await;
+        told.problems.iter().any(|one| one.problem.contains("has the definition of pedidos"))
+    })
+    .await;
+    bring(&place, &engine, vec![scored(91, 91, "Ana")]).await;
+    receiver.heard_of("quentes", 91).await;
+
+    alerting(&place, &engine);
+    eventually("the webhook hears of both", async || receiver.keys("grandes").len() == 2).await;
+    let told: BTreeSet<String> = receiver.keys("grandes").into_iter().collect();
+    assert_eq!(told, ["101", "1000"].map(str::to_owned).into());
+    let told = engine.inspection.status().await;
+    assert!(told.problems.iter().all(|one| !one.problem.contains("pedidos")), "{told:?}");
+    engine.shut_down().await;
+    stranger.shut_down().await;
+    place.clean_up().await;
+}
+
+/// One target of which never answers.
+struct Halting(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Channel for Halting {
+    fn targets(&self) -> Vec<String> {
+        vec!["lento".to_owned(), "vendas".to_owned()]
+    }
+
+    async fn send(&self, outgoing: &Outgoing) -> Delivery {
+        if outgoing.target == "lento" {
+            std::future::pending::<()>().await;
+        }
+        self.0.lock().expect("no poison").push(outgoing.subject.clone());
+        Delivery::Taken
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_does_not_answer_holds_no_other_up() {
+    let mut place = Embedded::new().await;
+    place.set("SLUICE_ALERT_TARGETS", "lento=https://a.example/,vendas=https://b.example/");
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let channel = Arc::new(Halting(Mutex::default()));
+    engine.alerts.start(channel.clone());
+    engine
+        .alerts
+        .create(AlertRequest { target: Some("lento".to_owned()), ..hot("um") }, "ana")
+        .await
+        .expect("created");
+    engine.alerts.create(hot("outro"), "ana").await.expect("created");
+    bring(&place, &engine, (80..84).map(|n| scored(n, 90, "Ana")).collect()).await;
+    let misspelt = ["alerts", "create", "mais", "--where", "status_lead=Qualificado", "--try"];
+    let misspelt = run(place.command(&misspelt)).await;
+    assert!(misspelt.stderr.contains("nobody has the status_lead"), "{misspelt:?}");
+    assert!(misspelt.stderr.contains("qualificado (2)"), "{misspelt:?}");
+    let beside = run(place.command(&["alerts", "create", "mais"])).await;
+    assert!(beside.code != Some(0) && beside.stderr.contains("`default,alerts`"), "{beside:?}");
+    eventually("the other hears of all", async || channel.0.lock().expect("no poison").len() == 4).await;
+    engine.shut_down().await;
     place.clean_up().await;
 }
 
@@ -192,6 +312,15 @@ async fn what_waits_outlives_kills_and_is_tried_until_it_is_taken_with_one_id<P:
     let created = ["alerts", "create", "quentes", "--where", "score_qualificacao>=80", "--target", "vendas"];
     let outcome = run(place.command(&created)).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("of a row of leads that comes to have score_qualificacao >= 80"),
+        "{outcome:?}"
+    );
+    let alone = run(place.command(&["alerts"])).await;
+    assert!(
+        alone.stdout.contains("problem: no process looks at the 1 alerts; start `sluice worker`"),
+        "{alone:?}"
+    );
     place.source().upsert(table("leads"), vec![scored(91, 91, "Ana")]);
 
     // Killed while the webhook does not answer: nobody knows whether it took it.
@@ -231,8 +360,8 @@ async fn what_waits_outlives_kills_and_is_tried_until_it_is_taken_with_one_id<P:
     assert!(headers.iter().all(|one| one.head.contains("idempotency-key: ")), "{headers:?}");
     let listed = call(&server, "list_alerts", json!({})).await;
     assert_eq!(
-        (&listed["alerts"][0]["fired"], &listed["targets"]),
-        (&json!(2), &json!(["vendas"])),
+        (&listed["alerts"][0]["fired"], &listed["targets"], &listed["problems"]),
+        (&json!(2), &json!(["vendas"]), &json!([])),
         "{listed}"
     );
     let mut process = server.process;
@@ -308,7 +437,20 @@ async fn a_target_that_takes_nothing_is_told_of_holds_nothing_up_and_gets_nothin
     assert!(!place.dump().await.contains(&id(91)), "no table names whom it erased");
     receiver.answer(400);
     bring(&place, &second, vec![scored(92, 92, "Gil")]).await;
-    tell(&second, "does not take what it was sent").await;
+    tell(&second, "1 of the last week never arrived: it does not take what it was sent").await;
+    let refused = second.inspection.status().await;
+    assert!(refused.problems.iter().all(|one| !one.problem.contains("has taken none")), "{refused:?}");
+    // A week later nothing is left of it, though nothing came since.
+    place
+        .execute("UPDATE sluice_alert_outbox SET fired_at = '2020-01-01T00:00:00Z' WHERE outcome = 'lost'")
+        .await;
+    assert_eq!(status(&second, "quentes").await.problem, None);
+    place
+        .execute(&format!(
+            "UPDATE sluice_alert_outbox SET fired_at = '{}' WHERE outcome = 'lost'",
+            minutes_ago(1)
+        ))
+        .await;
     receiver.answer(200);
     let before = receiver.bodies().len();
     bring(&place, &second, vec![scored(93, 93, "Rui")]).await;
@@ -337,6 +479,8 @@ async fn an_episode_is_told_once_and_once_when_it_is_over<P: Place>() {
         ("calma", AlertRule::Lag { records: 0, minutes: 60 }),
     ];
     for (name, rule) in rules {
+        let trial = engine.alerts.trial(&asked(name, rule.clone())).await.expect("a trial");
+        assert_eq!(trial.would_have_fired, None, "it is not remembered: {name}: {trial:?}");
         engine.alerts.create(asked(name, rule), "ana").await.expect("created");
     }
     let told = || {

@@ -27,6 +27,8 @@ mod index_questions;
 mod index_tantivy;
 mod log_conformance;
 mod log_kafka;
+#[cfg(unix)]
+mod logs;
 mod mcp;
 mod mcp_queries;
 mod mcp_search;

@@ -3,6 +3,7 @@
 use serde_json::json;
 use sluice::{
     engine::{Engine, ScheduleStatus},
+    source::sample::SeenRequest,
     store::{RunOutcome, ScheduledRun},
 };
 
@@ -35,7 +36,7 @@ async fn a_scheduled_sync_runs_at_once_and_makes_up_for_missed_runs_by_one_in_on
         .source
         .set_rows(table("leads"), (1..=20_u8).map(|n| lead(n.into(), 10 * i64::from(n))).collect());
     let engine = pipeline.engine().await;
-    engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
+    engine.schedules.put(&request(table("leads")), 600.0, "ana").await.expect("scheduled");
     let runs = async || pipeline.number("SELECT count(*) FROM sluice_syncs").await;
     assert_eq!(runs().await, 0, "nobody schedules yet");
 
@@ -72,7 +73,7 @@ async fn a_run_that_would_overlap_another_is_skipped_and_says_so() {
     pipeline.source.script([sluice::source::sample::Fault::Hang]);
     let engine = pipeline.engine().await;
     let by_hand = engine.syncs.start(request(table("leads"))).await.expect("a sync");
-    engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
+    engine.schedules.put(&request(table("leads")), 600.0, "ana").await.expect("scheduled");
     engine.schedules.start();
 
     eventually("the run is over", async || schedule(&engine).await.last_run.is_some()).await;
@@ -91,7 +92,7 @@ async fn a_failed_run_is_told_with_its_reason_and_a_claim_that_was_left_behind_r
     let good = pipeline.variables["SUPABASE_KEY"].clone();
     pipeline.set("SUPABASE_KEY", "sb_secret_errada");
     let engine = pipeline.engine().await;
-    engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
+    engine.schedules.put(&request(table("leads")), 600.0, "ana").await.expect("scheduled");
     engine.schedules.start();
     eventually("the run is over", async || schedule(&engine).await.last_run.is_some()).await;
     assert_eq!(last_run(&engine).await.outcome, RunOutcome::Failed);
@@ -127,9 +128,10 @@ async fn a_client_schedules_lists_and_removes_and_the_schedule_outlives_the_serv
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(table("leads"), leads(4));
     let client = Client::of(&pipeline).await;
-    let made =
-        client.answer("schedule_sync", json!({"table": "leads", "every_minutes": 15, "hours_ago": 48})).await;
-    assert_eq!(made["schedules"][0]["every_minutes"], 15, "{made}");
+    let made = client
+        .answer("schedule_sync", json!({"table": "leads", "every_seconds": 900, "hours_ago": 48}))
+        .await;
+    assert_eq!(made["schedules"][0]["every_seconds"], 900.0, "{made}");
     eventually("it ran", async || {
         let status = client.answer("get_pipeline_status", json!({})).await;
         status["schedules"][0]["last_run"]["outcome"] == "succeeded"
@@ -141,21 +143,87 @@ async fn a_client_schedules_lists_and_removes_and_the_schedule_outlives_the_serv
     let status = client.answer("get_pipeline_status", json!({})).await;
     assert_eq!(status["schedules"][0]["table"], "leads", "{status}");
     for (arguments, problem) in [
-        (json!({"table": "leads", "every_minutes": 20_000}), "every_minutes: 20000 is out of range"),
+        (json!({"table": "leads", "every_seconds": 700_000}), "every_seconds: 700000 is out of range"),
         (
-            json!({"table": "leads", "every_minutes": 5, "min_messages": 2}),
+            json!({"table": "leads", "every_seconds": 5, "min_messages": 2}),
             "min_messages: the definition of leads has no such filter",
         ),
-        (json!({"table": "clientes", "every_minutes": 5}), "table"),
+        (json!({"table": "clientes", "every_seconds": 5}), "table"),
     ] {
         let refusal = client.refusal("schedule_sync", arguments).await;
         assert!(refusal.contains(problem), "{refusal}");
     }
-    let removed = client.answer("schedule_sync", json!({"table": "leads", "every_minutes": 0})).await;
+    let removed = client.answer("schedule_sync", json!({"table": "leads", "every_seconds": 0})).await;
     assert_eq!((&removed["outcome"], &removed["schedules"]), (&json!("removed"), &json!([])));
-    let again = client.answer("schedule_sync", json!({"table": "leads", "every_minutes": 0})).await;
+    let again = client.answer("schedule_sync", json!({"table": "leads", "every_seconds": 0})).await;
     assert_eq!(again["outcome"], "unchanged");
     client.close().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_of_seconds_reads_a_change_at_once_and_leaves_the_overlap_to_the_runs() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), (1..=3_u8).map(|n| lead(n.into(), 30)).collect());
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    engine.schedules.put(&request(table("leads")), 0.25, "ana").await.expect("scheduled");
+    engine.schedules.start();
+    let stored = async || pipeline.number("SELECT count(*) FROM leads").await;
+    eventually("the first run's rows are there", async || stored().await == 3).await;
+    let covered = "SELECT count(*) FROM sluice_coverage";
+    let runs = "SELECT count(*) FROM sluice_syncs WHERE NOT request ? 'since'";
+    eventually("the first run ended", async || pipeline.number(covered).await == 1).await;
+
+    // Whole runs come a minute apart.
+    pipeline.source.upsert(table("leads"), vec![lead(4, 0)]);
+    eventually("a new row is there", async || stored().await == 4).await;
+    let mut changed = lead(4, 0);
+    changed.insert("nome".to_owned(), json!("Joana"));
+    pipeline.source.upsert(table("leads"), vec![changed]);
+    let named = "SELECT count(*) FROM leads WHERE nome = 'Joana'";
+    eventually("its change is there", async || pipeline.number(named).await == 1).await;
+    let polls = "SELECT count(*) FROM sluice_syncs WHERE request ? 'since'";
+    assert!(pipeline.number(polls).await >= 2 || pipeline.number(runs).await > 1, "nobody polled");
+
+    // Committed now, by its own word minutes ago: polls don't see it, and must not have covered it either.
+    pipeline.source.upsert(table("leads"), vec![lead(5, 5)]);
+    engine.shut_down().await;
+    let status = schedule(&engine).await;
+    assert_eq!(status.running_on, None, "another process may go on at once: {status:?}");
+    let other = pipeline.engine().await;
+    other.start_drains().await;
+    other.schedules.start();
+    eventually("the next run finds it", async || stored().await == 5).await;
+    assert!(other.schedules.remove(&table("leads").into()).await.expect("removed"));
+    other.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_that_finds_nothing_is_one_small_question() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), (1..=3_u8).map(|n| lead(n.into(), 30)).collect());
+    let engine = pipeline.engine().await;
+    engine.schedules.put(&request(table("leads")), 0.25, "ana").await.expect("scheduled");
+    engine.schedules.start();
+    let is_poll = |request: &SeenRequest| {
+        request.query.iter().any(|(name, value)| name == "order" && value == "updated_at.desc.nullslast")
+    };
+    eventually("it is polled", async || {
+        pipeline.source.take_requests().iter().any(|request| is_poll(request))
+    })
+    .await;
+    let mut seen = Vec::new();
+    eventually("it was polled ten times", async || {
+        seen.extend(pipeline.source.take_requests());
+        seen.len() >= 10
+    })
+    .await;
+    // A whole run may come in between, where the machine is slow.
+    let polls = seen.iter().filter(|request| is_poll(request)).count();
+    assert!(polls * 2 > seen.len(), "{seen:?}");
+    engine.shut_down().await;
     pipeline.clean_up().await;
 }
 
@@ -166,7 +234,7 @@ async fn a_table_with_a_schedule_is_reconciled_once_after_the_hour_of_the_night(
     pipeline.set("SLUICE_RECONCILE_HOUR", chrono::Timelike::hour(&chrono::Utc::now()).to_string());
     pipeline.source.set_rows(table("leads"), leads(20));
     let engine = pipeline.engine().await;
-    engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
+    engine.schedules.put(&request(table("leads")), 600.0, "ana").await.expect("scheduled");
     engine.start_drains().await;
     engine.schedules.start();
     eventually("the first run ended", async || schedule(&engine).await.last_run.is_some()).await;

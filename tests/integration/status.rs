@@ -134,7 +134,7 @@ async fn a_status_call_asks_the_source_once_and_changes_nothing<P: Place>() {
 
 async fn a_schedule_that_nobody_runs_is_overdue<P: Place>() {
     let (place, engine) = with_leads::<P>(3).await;
-    engine.schedules.put(&request(table("leads")), 10, "ana").await.expect("scheduled");
+    engine.schedules.put(&request(table("leads")), 600.0, "ana").await.expect("scheduled");
     let status = engine.inspection.status().await;
     assert!(status.healthy, "{status:?}");
     place.execute("UPDATE sluice_schedules SET next_due_at = '2020-01-01T00:00:00.000000Z'").await;

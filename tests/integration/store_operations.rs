@@ -157,9 +157,9 @@ async fn columns(store: &dyn Store) {
 async fn schedules(store: &dyn Store) {
     let leads = request(table("leads"));
     let name = leads.table.clone();
-    store.put_schedule(&leads, 10, "ana").await.expect("scheduled");
+    store.put_schedule(&leads, Duration::from_mins(10), "ana").await.expect("scheduled");
     let claimed = store.claim_schedule("one", LEASE).await.expect("an answer").expect("it is due");
-    assert_eq!((&claimed.request, claimed.every_minutes), (&leads, 10));
+    assert_eq!((&claimed.request, claimed.every), (&leads, Duration::from_mins(10)));
     assert_eq!(claimed.claimed_by.as_deref(), Some("one"));
     assert!(store.claim_schedule("two", LEASE).await.expect("an answer").is_none(), "it is held");
     assert!(store.renew_schedule(&name, "one", LEASE).await.expect("renewed"));
@@ -183,14 +183,14 @@ async fn schedules(store: &dyn Store) {
     assert!(store.claim_schedule("two", LEASE).await.expect("an answer").is_none(), "it is not due");
 
     // Replaced while it runs: the run that ends does not put the new time off.
-    store.put_schedule(&leads, 5, "ana").await.expect("replaced");
+    store.put_schedule(&leads, Duration::from_millis(250), "ana").await.expect("replaced");
     let claimed = store.claim_schedule("one", LEASE).await.expect("an answer").expect("it is due");
-    store.put_schedule(&leads, 7, "bia").await.expect("replaced");
+    store.put_schedule(&leads, Duration::from_secs(7), "bia").await.expect("replaced");
     let replaced = store.schedules().await.expect("schedules").remove(0);
     let failed = ScheduledRun { outcome: RunOutcome::Failed, ..run };
     store.finish_schedule(&claimed, "one", &failed, Utc::now() + TimeDelta::days(1)).await.expect("finished");
     let after = store.schedules().await.expect("schedules").remove(0);
-    assert_eq!((after.next_due_at, after.every_minutes), (replaced.next_due_at, 7));
+    assert_eq!((after.next_due_at, after.every), (replaced.next_due_at, Duration::from_secs(7)));
     assert!(after.last_success_at.is_some(), "a failure takes no success away");
 
     // A claim that was left behind.

@@ -22,7 +22,7 @@ use crate::{
     config::Settings,
     data_folder::DataFolder,
     domain::{Catalog, Table},
-    engine::{Engine, SyncPhase, SyncStatus, SyncWatcher},
+    engine::{Engine, SyncPhase, SyncStatus},
     parts::{Parts, engine_settings},
     source::sample::SampleSource,
     store::SyncRequest,
@@ -128,9 +128,10 @@ async fn sync(engine: &Engine, table: Table) -> Result<SyncStatus, Failure> {
         resume: false,
         reappend: false,
         reconcile: None,
+        since: None,
     };
     let id = engine.syncs.start(request).await?;
-    let status = engine.syncs.wait_for(id, PATIENCE, &mut Quiet).await?;
+    let status = engine.syncs.wait_for(id, PATIENCE, &mut ()).await?;
     if status.state == SyncPhase::Done {
         return Ok(status);
     }
@@ -188,13 +189,6 @@ fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-struct Quiet;
-
-#[async_trait::async_trait]
-impl SyncWatcher for Quiet {
-    async fn saw(&mut self, _: &SyncStatus) {}
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Looking whether alerts fire.
 
 use std::{
+    collections::BTreeSet,
+    iter,
     sync::Weak,
     time::{Duration, Instant},
 };
@@ -18,7 +20,7 @@ use crate::{
         tables::{Facts, Judged, LastReconciliation},
     },
     fault::Fault,
-    store::{Alert, AlertRule, RowFired, SyncState, Version},
+    store::{Alert, AlertRule, EPISODES, RowFired, SyncState, Version, rows_of},
 };
 
 /// How often the queue is looked at.
@@ -45,7 +47,9 @@ const RECONCILED_WITHIN: TimeDelta = TimeDelta::hours(36);
 /// When something was done last.
 #[derive(Default)]
 struct Done {
-    held: Option<Instant>,
+    asked: Option<Instant>,
+    /// What this process had the right to look at when it asked.
+    held: BTreeSet<String>,
     judged: Option<Instant>,
     tidied: Option<Instant>,
 }
@@ -79,17 +83,24 @@ impl Alerts {
     async fn look(&self, done: &mut Done) -> Result<(), Fault> {
         let store = self.shared.ready_store().await?;
         let alerts = store.alerts(false).await?;
-        if alerts.is_empty() && store.queued_versions(1).await?.is_empty() {
+        if alerts.is_empty() && store.queued_versions(&[], 1).await?.is_empty() {
             return Ok(());
         }
-        if is_due(done.held, RENEW_EVERY) {
+        let known = self.known(&alerts);
+        let wanted = known.iter().map(rows_of).chain(iter::once(EPISODES.to_owned())).collect();
+        if is_due(done.asked, RENEW_EVERY) || done.held != wanted {
             let asked = Instant::now();
-            done.held = store.hold_alerts(&self.shared.settings.owner, LEASE).await?.then_some(asked);
+            done.held = store.hold_alerts(&self.shared.settings.owner, &wanted, LEASE).await?;
+            done.asked = Some(asked);
         }
-        if done.held.is_none() {
+        if done.held.is_empty() {
             return Ok(());
         }
-        self.look_at_rows().await?;
+        let held = known.into_iter().filter(|table| done.held.contains(&rows_of(table)));
+        self.look_at_rows(&held.map(|table| table.0).collect::<Vec<_>>()).await?;
+        if !done.held.contains(EPISODES) {
+            return Ok(());
+        }
         if is_due(done.judged, JUDGE_EVERY) {
             done.judged = Some(Instant::now());
             self.judge(&alerts).await?;
@@ -101,10 +112,26 @@ impl Alerts {
         Ok(())
     }
 
-    async fn look_at_rows(&self) -> Result<(), Fault> {
+    /// The tables whose rows this process can look at: it has their definitions, with every column that an alert asks for.
+    fn known(&self, alerts: &[Alert]) -> BTreeSet<TableName> {
+        let tables: BTreeSet<&TableName> = alerts.iter().filter_map(|alert| alert.rule.table()).collect();
+        let understands = |alert: &Alert| match &alert.rule {
+            AlertRule::Row { table, conditions } => {
+                let defined = self.shared.catalog.get(&table.0);
+                defined.is_some_and(|table| conditions.iter().all(|one| rule::check(table, one).is_ok()))
+            }
+            _ => true,
+        };
+        let known = tables
+            .into_iter()
+            .filter(|table| alerts.iter().filter(|alert| alert.rule.table() == Some(table)).all(understands));
+        known.cloned().collect()
+    }
+
+    async fn look_at_rows(&self, tables: &[String]) -> Result<(), Fault> {
         let store = &self.shared.store;
         loop {
-            let versions = store.queued_versions(PAGE).await?;
+            let versions = store.queued_versions(tables, PAGE).await?;
             if versions.is_empty() {
                 return Ok(());
             }
@@ -118,10 +145,8 @@ impl Alerts {
     }
 
     fn fired_by(&self, version: &Version, alerts: &[Alert]) -> Vec<RowFired> {
-        let Some(table) = self.shared.catalog.get(&version.table.0) else {
-            warn!(table = %version.table, "a row of a table that is not defined here fires no alert");
-            return Vec::new();
-        };
+        // What is not defined here is taken from the queue only where no alert watches it any more.
+        let Some(table) = self.shared.catalog.get(&version.table.0) else { return Vec::new() };
         // Whose event is gone was erased.
         let Some(row) = &version.row else { return Vec::new() };
         let fires = |alert: &&Alert| match &alert.rule {

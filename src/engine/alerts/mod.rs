@@ -6,11 +6,17 @@
 //! here holds the pipeline up: what can't be sent waits in the outbox, bounded, and is told of.
 
 mod look;
+mod request;
 mod rule;
 mod send;
 mod trial;
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -19,13 +25,15 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
+pub use request::{AlertRequest, AlertTerms, When};
 pub use trial::{Trial, TrialFired};
 
 use super::{Drains, EngineError, Letters, Schedules, shared::Shared, table_named};
 use crate::{
+    domain::TableName,
     fault::Fault,
     next_step::{NextStep, Remark},
-    store::{Alert, AlertFired, AlertRule, NewAlert, Outgoing},
+    store::{Alert, AlertFired, AlertRule, EPISODES, NewAlert, Outgoing, rows_of},
 };
 
 /// The longest name of an alert, in characters.
@@ -39,6 +47,9 @@ const RECENT: u32 = 20;
 
 /// How long an alert may wait for anybody to try to send it.
 const UNSENT_AFTER: TimeDelta = TimeDelta::minutes(5);
+
+/// How soon a process that looks takes a new alert up; status and doctor wait this long for it.
+const TAKEN_UP_WITHIN: Duration = Duration::from_secs(4);
 
 /// How alerts leave.
 #[async_trait]
@@ -106,14 +117,6 @@ impl From<Alert> for AlertStatus {
     }
 }
 
-/// What is asked for.
-#[derive(Debug, Clone)]
-pub struct AlertRequest {
-    pub name: String,
-    pub target: Option<String>,
-    pub rule: AlertRule,
-}
-
 /// The alerts, of whatever process.
 pub struct Alerts {
     shared: Arc<Shared>,
@@ -135,7 +138,6 @@ impl Alerts {
 
     /// Looks and sends from now on, until the engine shuts down.
     pub fn start(self: &Arc<Self>, channel: Arc<dyn Channel>) {
-        let targets = channel.targets();
         if self.channel.set(channel.clone()).is_err() {
             return;
         }
@@ -145,8 +147,9 @@ impl Alerts {
             let closing = closing.clone();
             async move { closing.run_until_cancelled(looking).await }
         });
-        if !targets.is_empty() {
-            let sending = send::keep_sending(Arc::downgrade(self), channel, targets);
+        for target in channel.targets() {
+            let closing = closing.clone();
+            let sending = send::keep_sending(Arc::downgrade(self), channel.clone(), target);
             self.shared.tasks.spawn(async move { closing.run_until_cancelled(sending).await });
         }
     }
@@ -243,20 +246,64 @@ impl Alerts {
         let mut problems: Vec<Remark> = Vec::new();
         let ill = alerts.iter().filter_map(|alert| Some((&alert.name, problem(alert, now)?)));
         problems.extend(ill.map(|(name, problem)| format!("the alert '{name}': {problem}").into()));
-        if store.alerts_holder().await?.is_none() {
-            let problem = format!("no process looks at the {} alerts", alerts.len());
-            problems.push(Remark::new(problem, NextStep::StartWorker));
-        }
+        problems.extend(self.unlooked_of(&alerts).await?);
         Ok(problems)
     }
+
+    /// Why alerts do not fire: what no process looks at.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    pub async fn unlooked(&self) -> Result<Vec<Remark>, Fault> {
+        let alerts = self.shared.ready_store().await?.alerts(false).await?;
+        self.unlooked_of(&alerts).await
+    }
+
+    async fn unlooked_of(&self, alerts: &[Alert]) -> Result<Vec<Remark>, Fault> {
+        let Some(newest) = alerts.iter().map(|alert| alert.created_at).max() else { return Ok(Vec::new()) };
+        let asked = Instant::now();
+        loop {
+            let problems = unheld(alerts, &self.shared.store.held_alerts().await?);
+            let age = (Utc::now() - newest).to_std().unwrap_or_default();
+            if problems.is_empty() || age.max(asked.elapsed()) >= TAKEN_UP_WITHIN {
+                return Ok(problems);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// What of the alerts is not among what some process has the right to look at.
+fn unheld(alerts: &[Alert], held: &BTreeSet<String>) -> Vec<Remark> {
+    if !held.contains(EPISODES) {
+        let problem = format!("no process looks at the {} alerts", alerts.len());
+        return vec![Remark::new(problem, NextStep::StartWorker)];
+    }
+    let tables: BTreeSet<&TableName> = alerts.iter().filter_map(|alert| alert.rule.table()).collect();
+    let unheld = tables.into_iter().filter(|table| !held.contains(&rows_of(table)));
+    unheld
+        .map(|table| {
+            Remark::new(
+                format!("no process that looks at the alerts has the definition of {table}, or it lacks a column they ask for: its new rows wait"),
+                "start one with that definition in its SLUICE_TABLES_DIR",
+            )
+        })
+        .collect()
 }
 
 /// Why an alert does not reach its target.
 fn problem(alert: &Alert, now: DateTime<Utc>) -> Option<String> {
     let target = alert.target.as_deref()?;
-    let lost =
-        if alert.lost > 0 { format!("{} of the last week never arrived", alert.lost) } else { String::new() };
-    let failing = if let Some((since, error)) = &alert.failing {
+    // What was refused, or given up, ends a failure as far as this alert goes.
+    let failing = alert.failing_since.zip(alert.last_error.as_ref()).filter(|_| alert.waiting > 0);
+    let lost = match &alert.last_error {
+        _ if alert.lost == 0 => String::new(),
+        Some(error) if failing.is_none() => {
+            format!("{} of the last week never arrived: {error}", alert.lost)
+        }
+        _ => format!("{} of the last week never arrived", alert.lost),
+    };
+    let failing = if let Some((since, error)) = failing {
         format!("'{target}' has taken none since {}: {error}", since.format("%Y-%m-%dT%H:%M:%SZ"))
     } else if let Some(since) = alert.waiting_since.filter(|since| now - *since > UNSENT_AFTER) {
         format!(

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::{
-    domain::{Cell, Column, ColumnKind, Compare, Json, Row, Table, parse_date, parse_instant},
+    domain::{Cell, Column, ColumnKind, Compare, Json, KeyKind, Row, Table, parse_date, parse_instant},
     engine::EngineError,
     source::Condition,
     store::{Alert, Episode, EpisodeFired},
@@ -28,7 +28,8 @@ fn meets(row: &Row<'_>, condition: &Condition) -> bool {
     let given = condition.value.as_str();
     let Some(column) = table.definition().column(&condition.column) else {
         let key = row.key().ok().filter(|_| condition.column == table.key.column);
-        return key.is_some_and(|key| fits(condition.compare, key.as_str().cmp(given)));
+        let ordering = key.and_then(|key| key_order(table.key.kind, key.as_str(), given));
+        return ordering.is_some_and(|ordering| fits(condition.compare, ordering));
     };
     let ordering = match row.get(&column.name) {
         Cell::Null => None,
@@ -45,6 +46,15 @@ fn meets(row: &Row<'_>, condition: &Condition) -> bool {
         Cell::Text(text) | Cell::Json(text) => Some((*text).cmp(given)),
     };
     ordering.is_some_and(|ordering| fits(condition.compare, ordering))
+}
+
+/// As the database orders keys of the kind.
+fn key_order(kind: KeyKind, held: &str, given: &str) -> Option<Ordering> {
+    let given = kind.spelled(given)?;
+    match kind {
+        KeyKind::Bigint => number_order(held, &given),
+        KeyKind::Uuid | KeyKind::Text => Some(held.cmp(&given)),
+    }
 }
 
 /// Numbers of up to 38 digits are compared to the last one.
@@ -72,7 +82,11 @@ pub(super) fn check(table: Table, condition: &Condition) -> Result<(), EngineErr
     let invalid = |problem: String| Err(EngineError::Invalid { field: "where", problem });
     let Some(column) = table.definition().column(name) else {
         if *name == table.key.column {
-            return Ok(());
+            let kind = table.key.kind;
+            return match kind.spelled(value) {
+                Some(_) => Ok(()),
+                None => invalid(format!("the value of '{name}' is none of {}", kind.plural())),
+            };
         }
         let known: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         return invalid(format!("{table} has no column '{name}'; it has {}", known.join(", ")));
@@ -182,6 +196,25 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_compared_as_the_database_orders_them() {
+        for (kind, held, given, expected) in [
+            (KeyKind::Bigint, "99", "100", Some(Ordering::Less)),
+            (KeyKind::Bigint, "9007199254740993", "9007199254740992", Some(Ordering::Greater)),
+            (KeyKind::Bigint, "7", "007", Some(Ordering::Equal)),
+            (KeyKind::Bigint, "7", "abc", None),
+            (
+                KeyKind::Uuid,
+                "0199aaaa-0000-7000-8000-000000000001",
+                "0199AAAA-0000-7000-8000-000000000001",
+                Some(Ordering::Equal),
+            ),
+            (KeyKind::Text, "99", "100", Some(Ordering::Greater)),
+        ] {
+            assert_eq!(key_order(kind, held, given), expected, "{held} and {given}");
+        }
+    }
+
+    #[test]
     fn a_condition_that_could_never_hold_is_refused() {
         for (column, compare, value, told) in [
             ("nota", Compare::Eq, "1", "no column 'nota'; it has nome"),
@@ -189,6 +222,7 @@ mod tests {
             ("created_at", Compare::Gte, "ontem", "none of timestamps"),
             ("interesse", Compare::Gt, "casa", "eq or neq"),
             ("origem", Compare::Eq, " ", "none of texts"),
+            ("id", Compare::Eq, "7", "none of UUIDs"),
         ] {
             let error = check(leads(), &condition(column, compare, value)).expect_err("refused").to_string();
             assert!(error.contains(told), "{error}");
@@ -208,7 +242,8 @@ mod tests {
             created_by: "ana".to_owned(),
             created_at: began,
             episode: Episode::default(),
-            failing: None,
+            failing_since: None,
+            last_error: None,
             fired: 0,
             last_fired_at: None,
             waiting: 0,

@@ -1,12 +1,10 @@
-//! Sending what alerts have to tell, one after the other to each target.
+//! Sending what alerts have to tell, one after the other to each target: none waits for another.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use futures::future::join_all;
 use tracing::{info, warn};
 
 use super::{
@@ -21,21 +19,21 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_min
 /// The longest that a target may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-pub(super) async fn keep_sending(alerts: Weak<Alerts>, channel: Arc<dyn Channel>, targets: Vec<String>) {
-    let mut backoff = Backoff::new(LOOK_EVERY, MAX_PAUSE);
-    let mut pauses: HashMap<String, Backoff> = HashMap::new();
+pub(super) async fn keep_sending(alerts: Weak<Alerts>, channel: Arc<dyn Channel>, target: String) {
+    let mut unasked = Backoff::new(LOOK_EVERY, MAX_PAUSE);
+    let mut untaken = Backoff::new(PAUSES.0, PAUSES.1);
     while let Some(here) = alerts.upgrade() {
-        let sent = caught("sending alerts", here.send_due(&*channel, &targets, &mut pauses)).await;
+        let sent = caught("sending alerts", here.send_due(&*channel, &target, &mut untaken)).await;
         let pause = match sent {
             Ok(sent) => {
-                backoff.reset();
+                unasked.reset();
                 if sent { Duration::ZERO } else { LOOK_EVERY }
             }
             Err(fault) => {
-                if backoff.failures() == 0 {
-                    warn!(error = %fault, "alerts are not sent while the store can't be asked");
+                if unasked.failures() == 0 {
+                    warn!(target, error = %fault, "alerts are not sent while the store can't be asked");
                 }
-                backoff.next_pause(fault.retry_after)
+                unasked.next_pause(fault.retry_after)
             }
         };
         drop(here);
@@ -44,40 +42,37 @@ pub(super) async fn keep_sending(alerts: Weak<Alerts>, channel: Arc<dyn Channel>
 }
 
 impl Alerts {
-    /// Sends the next to each target that is due; whether there was any.
+    /// Sends the next to a target where it is due; whether there was any.
     async fn send_due(
         &self,
         channel: &dyn Channel,
-        targets: &[String],
-        pauses: &mut HashMap<String, Backoff>,
+        target: &str,
+        untaken: &mut Backoff,
     ) -> Result<bool, Fault> {
         let store = self.shared.ready_store().await?;
-        let due = store.take_outgoing(targets).await?;
-        let sent = join_all(due.iter().map(async |one| (one, channel.send(one).await))).await;
+        let Some(one) = store.take_outgoing(target).await? else { return Ok(false) };
+        let delivery = channel.send(&one).await;
         fail_point::pass("alerts.sent");
-        for (one, delivery) in sent {
-            let backoff =
-                pauses.entry(one.target.clone()).or_insert_with(|| Backoff::new(PAUSES.0, PAUSES.1));
-            let attempt = match delivery {
-                Delivery::Taken => {
-                    backoff.reset();
-                    info!(alert = one.alert, target = one.target, id = %one.id, "alert sent");
-                    Attempt::Delivered
+        let attempt = match delivery {
+            Delivery::Taken => {
+                untaken.reset();
+                info!(alert = one.alert, target, id = %one.id, "alert sent");
+                Attempt::Delivered
+            }
+            Delivery::Refused { error } => {
+                untaken.reset();
+                warn!(alert = one.alert, target, id = %one.id, error, "alert refused for good");
+                Attempt::Refused { error }
+            }
+            Delivery::Failed { error, retry_after } => {
+                if untaken.failures() == 0 {
+                    warn!(alert = one.alert, target, id = %one.id, error, "alert not sent, it is tried again");
                 }
-                Delivery::Refused { error } => {
-                    warn!(alert = one.alert, target = one.target, id = %one.id, error, "alert refused for good");
-                    Attempt::Refused { error }
-                }
-                Delivery::Failed { error, retry_after } => {
-                    if backoff.failures() == 0 {
-                        warn!(alert = one.alert, target = one.target, id = %one.id, error, "alert not sent, it is tried again");
-                    }
-                    let retry_after = retry_after.map(|pause| pause.min(MAX_RETRY_AFTER));
-                    Attempt::Failed { error, again_in: backoff.next_pause(retry_after) }
-                }
-            };
-            store.sent(one, &attempt).await?;
-        }
-        Ok(!due.is_empty())
+                let retry_after = retry_after.map(|pause| pause.min(MAX_RETRY_AFTER));
+                Attempt::Failed { error, again_in: untaken.next_pause(retry_after) }
+            }
+        };
+        store.sent(&one, &attempt).await?;
+        Ok(true)
     }
 }

@@ -30,11 +30,10 @@ const MAX_RUNS: u32 = 1_000;
 /// What an alert would have told in the week before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Trial {
-    /// What it would have waited for.
-    pub condition: String,
     pub since: DateTime<Utc>,
-    pub would_have_fired: u64,
-    /// The latest of them.
+    /// Absent where the past does not tell.
+    pub would_have_fired: Option<u64>,
+    /// The latest of them, or runs that failed.
     pub latest: Vec<TrialFired>,
     /// What is wrong now; absent where all is well, and of rows.
     pub now: Option<String>,
@@ -59,7 +58,7 @@ impl Alerts {
         self.check(request)?;
         self.shared.ready_store().await?;
         let since = Utc::now() - LOOKS_BACK;
-        let mut trial = Trial { condition: request.rule.to_string(), since, ..Trial::default() };
+        let mut trial = Trial { since, ..Trial::default() };
         match &request.rule {
             AlertRule::Row { table, conditions } => {
                 let table = table_named(self.shared.catalog, table)?;
@@ -67,7 +66,9 @@ impl Alerts {
             }
             AlertRule::Late { .. } => {
                 self.runs_of_past(&mut trial).await?;
-                trial.note = Some("runs that were late, or mended again soon, are not remembered".to_owned());
+                trial.note = Some(
+                    "only runs that failed are remembered, not which were late, nor for how long".to_owned(),
+                );
             }
             AlertRule::Lag { .. } => {
                 trial.note = Some("how far sinks were behind is not remembered".to_owned());
@@ -100,7 +101,7 @@ impl Alerts {
                     }
                 }
             }
-            trial.would_have_fired = u64::try_from(seen.len()).unwrap_or(u64::MAX);
+            trial.would_have_fired = u64::try_from(seen.len()).ok();
             after = versions.last().and_then(|last| Some((last.stored_at?, last.event)));
             if versions.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
                 return Ok(());
@@ -122,7 +123,6 @@ impl Alerts {
             let table = run.request.table.0;
             let was_failing = failing.insert(table.clone(), is_failed).unwrap_or_default();
             if is_failed && !was_failing {
-                trial.would_have_fired += 1;
                 trial.latest.push(TrialFired { at: run.finished_at.unwrap_or(run.started_at), key: table });
             }
         }

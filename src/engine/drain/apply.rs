@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{
-    LOOK_EVERY, STANDS_BY_AFTER, Session,
+    LOOK_EVERY, LOOK_IDLE_EVERY, STANDS_BY_AFTER, Session,
     batch::{self, Batch, Decoded, Read},
 };
 use crate::{
@@ -68,10 +68,11 @@ impl Session<'_> {
     /// Moves past offsets that no reader is ever given, once nothing else is left: they are no lag. Whether it was found
     /// that nothing is left.
     pub(super) async fn pass_holes(&mut self) -> Result<bool, Fault> {
-        if self.passed.elapsed() < LOOK_EVERY {
+        if self.passed.elapsed() < if self.has_all { LOOK_IDLE_EVERY } else { LOOK_EVERY } {
             return Ok(false);
         }
         self.passed = Instant::now();
+        self.has_all = false;
         let extents = self.drain.log.extents().await?;
         let mut spans = Vec::new();
         let mut has_all = !self.held.is_empty() || self.opened.elapsed() >= STANDS_BY_AFTER;
@@ -94,6 +95,7 @@ impl Session<'_> {
             }
         }
         if spans.is_empty() {
+            self.has_all = has_all;
             return Ok(has_all);
         }
         let batch = SinkBatch { events: Vec::new(), spans };
@@ -111,6 +113,7 @@ impl Session<'_> {
 
     /// The sink stands where these spans end.
     fn moved(&mut self, spans: Vec<Span>) {
+        self.has_all = false;
         for span in spans {
             if let Some(held) = self.held.get_mut(&span.partition) {
                 held.next = span.next;

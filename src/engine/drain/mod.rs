@@ -39,8 +39,10 @@ use crate::{
     store::{Notice, NoticeKind, ParkedEntity, Store},
 };
 
-/// How often it is looked whether log and sink are still those that the drain began with.
+/// How old the knowledge may be that log and sink are those that the drain began with, when a batch is applied; and how
+/// often it is looked while nothing comes.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_IDLE_EVERY: Duration = Duration::from_secs(5);
 
 /// Fewest records a batch is cut down to while a sink keeps failing.
 const MIN_BATCH: usize = 100;
@@ -91,8 +93,9 @@ struct Session<'a> {
     looked: Instant,
     /// When this run began.
     opened: Instant,
-    /// When it was last looked whether nothing but holes is left.
+    /// When it was last looked whether nothing but holes is left, and whether that was so.
     passed: Instant,
+    has_all: bool,
     /// It does not: this run ends, and the next one begins anew.
     replaced: bool,
     /// Pieces that the store has still to remember.
@@ -226,6 +229,7 @@ impl Drain {
             looked: Instant::now(),
             opened: Instant::now(),
             passed: Instant::now(),
+            has_all: false,
             replaced: false,
             reader,
             held: BTreeMap::new(),
@@ -268,7 +272,7 @@ impl Session<'_> {
     }
 
     async fn advance(&mut self, stop: &CancellationToken) -> Result<(), Fault> {
-        self.look().await?;
+        self.look(LOOK_IDLE_EVERY).await?;
         if self.replaced {
             return Ok(());
         }
@@ -297,6 +301,13 @@ impl Session<'_> {
             // It is met again; what was read comes first.
             Err(fault) => debug!(sink = self.drain.sink.name(), error = %fault, "log failed behind a batch"),
         }
+        if let Err(fault) = self.look(LOOK_EVERY).await {
+            self.give_back(batch.partitions().iter().copied(), fault.kind);
+            return Err(fault);
+        }
+        if self.replaced {
+            return Ok(());
+        }
         self.apply(batch).await
     }
 
@@ -322,7 +333,7 @@ impl Session<'_> {
     }
 
     /// Looks whether log and sink are still those that this run began with, and has the store remember them.
-    async fn look(&mut self) -> Result<(), Fault> {
+    async fn look(&mut self, every: Duration) -> Result<(), Fault> {
         if let Some(reading) = self.unmet.take()
             && let Err(fault) = self.drain.meet(&reading).await
         {
@@ -330,7 +341,7 @@ impl Session<'_> {
             debug!(sink = self.drain.sink.name(), error = %fault, "the store could not be told of log and sink");
             self.unmet = Some(reading);
         }
-        if self.looked.elapsed() < LOOK_EVERY {
+        if self.looked.elapsed() < every {
             return Ok(());
         }
         let now = Reading::of(&*self.drain.log, &*self.drain.sink, &self.drain.group).await;

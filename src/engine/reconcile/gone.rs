@@ -285,8 +285,7 @@ impl Reconcile {
             .await?;
         progress.remembered = remembered;
         fail_point::pass("reconcile.removals_remembered");
-        let sample: Vec<&str> = appended.iter().take(3).map(|one| one.entity.as_str()).collect();
-        warn!(sync_id = %self.run.id, %table, count, ?sample, "rows are gone at the source: removed");
+        warn!(sync_id = %self.run.id, %table, count, "rows are gone at the source: removed");
         Ok(())
     }
 

@@ -169,6 +169,7 @@ impl Syncs {
             resume: false,
             reappend: false,
             reconcile: Some(asked),
+            since: None,
         };
         self.start(request).await
     }

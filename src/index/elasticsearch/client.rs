@@ -175,6 +175,11 @@ impl Client {
         self.send(Method::Put, path, JSON, Some(Bytes::from(body.to_string())), doing).await
     }
 
+    /// Puts without a body; whatever is answered is the caller's to judge.
+    pub(super) async fn put_nothing(&self, path: &str, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Put, path, JSON, None, doing).await
+    }
+
     /// Posts without a body; whatever is answered is the caller's to judge.
     pub(super) async fn post_nothing(&self, path: &str, doing: &str) -> Result<Answer, Fault> {
         self.send(Method::Post, path, JSON, None, doing).await
@@ -208,6 +213,11 @@ impl Client {
              items.*.error.reason,items.*.error.caused_by,error,status"
         );
         self.send(Method::Post, &path, NDJSON, Some(body), doing).await
+    }
+
+    /// The same into what is no index of events or entities.
+    pub(super) async fn bulk_into(&self, path: &str, body: Bytes, doing: &str) -> Result<Answer, Fault> {
+        self.send(Method::Post, path, NDJSON, Some(body), doing).await
     }
 
     async fn send(

@@ -35,6 +35,7 @@ mod dsl;
 mod erase;
 mod faults;
 mod identity;
+mod log_stream;
 mod operation;
 mod outcome;
 mod reason;
@@ -60,8 +61,8 @@ use futures::future::try_join_all;
 use serde::Deserialize;
 use uuid::Uuid;
 
-pub(crate) use self::dsl::query as query_dsl;
 use self::{client::Client, operation::Operation, templates::Names};
+pub(crate) use self::{dsl::query as query_dsl, log_stream::LogStream};
 use crate::{
     config::ElasticsearchSettings,
     domain::{Catalog, Table},
@@ -233,7 +234,7 @@ impl Index for EsIndex {
     async fn fields(&self, index: IndexName) -> &'static Fields {
         // Another process may have rebuilt it since. A server that does not answer is told of by whatever is asked next.
         if let Err(fault) = schema::look_at(&self.client, &self.names, index).await {
-            tracing::debug!(%fault, %index, "the mapping is not known");
+            tracing::debug!(error = %fault, %index, "the mapping is not known");
         }
         self.names.fields(index)
     }

@@ -123,6 +123,11 @@ impl fmt::Display for QueryError {
 
 impl std::error::Error for QueryError {}
 
+/// A text as one value or phrase, whatever stands in it.
+pub fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// Reads a query to an index with these fields. `now` is what `now` stands for, and days are those of its zone.
 ///
 /// # Errors

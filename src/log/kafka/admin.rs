@@ -16,7 +16,7 @@ use rdkafka::{
 
 use super::{
     PART,
-    client::{Config, QuietContext},
+    client::{self, Config, QuietContext},
     faults::fault,
 };
 use crate::{
@@ -175,6 +175,7 @@ impl Admin {
         }
         let mut config = self.config.clone();
         config.set("group.id", group).set("enable.auto.commit", "false");
+        client::ask_only(&mut config);
         let client: BaseConsumer<QuietContext> = config
             .create_with_context(config.quiet())
             .map_err(|error| fault(&format!("making a client for group {group}"), &error))?;

@@ -75,6 +75,11 @@ pub(super) fn base_config(settings: &KafkaSettings) -> Config {
     Config { rdkafka: config, refusals: Arc::default() }
 }
 
+/// For a client that asks for the metadata itself, each time: it need not ask by itself too.
+pub(super) fn ask_only(config: &mut Config) {
+    config.set("topic.metadata.refresh.interval.ms", "-1");
+}
+
 /// Sends librdkafka's log to ours.
 #[derive(Debug, Clone)]
 pub(super) struct QuietContext(Arc<Refusals>);

@@ -43,6 +43,7 @@ const ALLOWED_FOR: Duration = Duration::from_mins(1);
 pub struct KafkaLog {
     config: Config,
     timeout: Duration,
+    session_timeout: Duration,
     events: WantedTopic,
     dead_letters: WantedTopic,
     producer: Producer,
@@ -71,6 +72,7 @@ impl KafkaLog {
         };
         Ok(Self {
             timeout: settings.timeout,
+            session_timeout: settings.session_timeout,
             events: topic(&settings.topic, settings.partitions),
             // Dead letters are few and read by people, in order: one partition.
             dead_letters: topic(&settings.dead_letter_topic, 1),
@@ -173,7 +175,9 @@ impl Log for KafkaLog {
     }
 
     async fn reader(&self, group: &str) -> Result<Box<dyn LogReader>, Fault> {
-        let reader = KafkaReader::join(self.config.clone(), &self.events.name, group, self.timeout)?;
+        let topic = &self.events.name;
+        let reader =
+            KafkaReader::join(self.config.clone(), topic, group, self.timeout, self.session_timeout)?;
         Ok(Box::new(reader))
     }
 

@@ -1,6 +1,10 @@
 //! Appending: a batch is enqueued at once and awaited as a whole.
 
-use std::{collections::VecDeque, sync::Mutex, sync::PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
@@ -21,10 +25,19 @@ use crate::{
 
 type Client = FutureProducer<QuietContext>;
 
-/// An idempotent producer that is made anew when it can't go on.
+/// How long a client that nobody appends with is kept. Its thread looks for acknowledgements ten times a second and spins
+/// for the rest of a millisecond each time: most of what an idle process would cost.
+const KEPT_FOR: Duration = Duration::from_secs(10);
+
+/// An idempotent producer that is closed while nobody appends, and made anew when it can't go on.
 pub(super) struct Producer {
     config: Config,
-    client: Mutex<Client>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+struct Kept {
+    client: Option<Arc<Client>>,
+    used: Instant,
 }
 
 impl Producer {
@@ -42,28 +55,60 @@ impl Producer {
             .set("message.max.bytes", settings.max_message_bytes.to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "65536");
-        let client = create(&config)?;
-        Ok(Self { config, client: Mutex::new(client) })
+        let kept = Arc::new(Mutex::new(Kept { client: None, used: Instant::now() }));
+        let producer = Self { config, kept };
+        // Settings that the library refuses are told of at the start.
+        producer.client()?;
+        Ok(producer)
     }
 
     /// Appends records; returns when all are acknowledged by all in-sync replicas.
     pub(super) async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
-        let client = self.lock().clone();
+        let client = self.client()?;
         let result = append_all(&client, topic, &records).await;
+        let mut kept = lock(&self.kept);
+        kept.used = Instant::now();
         if result.is_err() && client.client().fatal_error().is_some() {
             // An idempotent producer that lost its sequence refuses everything from then on.
-            *self.lock() = create(&self.config)?;
+            kept.client = None;
         }
         result
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Client> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    fn client(&self) -> Result<Arc<Client>, Fault> {
+        let mut kept = lock(&self.kept);
+        kept.used = Instant::now();
+        if let Some(client) = &kept.client {
+            return Ok(client.clone());
+        }
+        let client: Client = self
+            .config
+            .create_with_context(self.config.quiet())
+            .map_err(|error| fault("making a producer", &error))?;
+        let client = Arc::new(client);
+        kept.client = Some(client.clone());
+        tokio::spawn(close_unused(Arc::downgrade(&self.kept)));
+        Ok(client)
     }
 }
 
-fn create(config: &Config) -> Result<Client, Fault> {
-    config.create_with_context(config.quiet()).map_err(|error| fault("making a producer", &error))
+fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn close_unused(kept: Weak<Mutex<Kept>>) {
+    loop {
+        tokio::time::sleep(KEPT_FOR).await;
+        let Some(kept) = kept.upgrade() else { return };
+        let mut kept = lock(&kept);
+        let is_in_use = kept.client.as_ref().is_some_and(|client| Arc::strong_count(client) > 1);
+        if !is_in_use && kept.used.elapsed() >= KEPT_FOR {
+            let client = kept.client.take();
+            // Its threads are waited for.
+            tokio::task::spawn_blocking(move || drop(client));
+            return;
+        }
+    }
 }
 
 async fn append_all(client: &Client, topic: &str, records: &[NewRecord]) -> Result<Vec<Position>, Fault> {

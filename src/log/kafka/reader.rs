@@ -3,11 +3,15 @@
 //! No record of a partition is delivered before its [`LogReader::start`] nor after its revocation was reported, and
 //! after a start the first record delivered is at or after the offset asked for. librdkafka drops what was fetched
 //! before a seek; the reader checks that again, because everything above it relies on it.
+//!
+//! A partition that the group gives is accepted at once, so that nobody's rebalance waits for a sink, but is fetched
+//! only once the sink has said from where: that is when it is assigned to the client. (Assigned, paused, sought and
+//! resumed, its fetching began up to a second later: a resumption wakes nobody in librdkafka.)
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -18,15 +22,17 @@ use futures::{FutureExt, StreamExt};
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer},
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers},
+    types::RDKafkaRespErr,
 };
 use tokio::{
     sync::{Notify, mpsc},
+    task::AbortHandle,
     time::{Instant, timeout, timeout_at},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     PART, admin, blocking,
@@ -45,9 +51,22 @@ const LINGER: Duration = Duration::from_millis(5);
 /// A seek is refused until the assignment has reached the fetcher.
 const SEEK_AGAIN: Duration = Duration::from_millis(20);
 
+/// librdkafka goes on with joining a group when anything is asked of it, else when a second is over: so it is asked, as
+/// often and as long as this.
+const HURRY_EVERY: Duration = Duration::from_millis(20);
+const HURRY_FOR: Duration = Duration::from_secs(2);
+
+/// The partitions that the group gave, and whether each is fetched.
+type Given = Arc<Mutex<HashMap<i32, bool>>>;
+
+fn lock(given: &Given) -> MutexGuard<'_, HashMap<i32, bool>> {
+    given.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Tells the reader of every change of its assignment.
 struct GroupContext {
     changes: mpsc::UnboundedSender<Delivery>,
+    given: Given,
     /// Wakes who waits for a record, and would hear of a change only when it came or the wait was over.
     changed: Arc<Notify>,
     refusals: Arc<Refusals>,
@@ -64,22 +83,32 @@ impl ClientContext for GroupContext {
 }
 
 impl ConsumerContext for GroupContext {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(partitions) = rebalance {
-            self.tell(Delivery::Revoked(numbers(partitions)));
-        }
-    }
-
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(partitions) = rebalance {
-            if partitions.count() == 0 {
-                return;
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        change: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let numbers = numbers(partitions);
+        let mut given = lock(&self.given);
+        let outcome = if change == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            given.extend(numbers.iter().map(|&partition| (partition, false)));
+            if !numbers.is_empty() {
+                self.tell(Delivery::Assigned(numbers));
             }
-            // Nothing need be fetched before the sink has said where to begin.
-            if let Err(error) = consumer.pause(partitions) {
-                debug!(%error, "newly assigned partitions could not be paused");
+            consumer.incremental_assign(&TopicPartitionList::new())
+        } else {
+            let mut fetched = TopicPartitionList::new();
+            for element in partitions.elements() {
+                if given.remove(&element.partition()) == Some(true) {
+                    fetched.add_partition(element.topic(), element.partition());
+                }
             }
-            self.tell(Delivery::Assigned(numbers(partitions)));
+            self.tell(Delivery::Revoked(numbers));
+            consumer.incremental_unassign(&fetched)
+        };
+        if let Err(error) = outcome {
+            warn!(%error, "a change of the group's partitions failed");
         }
     }
 }
@@ -89,6 +118,16 @@ impl GroupContext {
         // The receiver is gone only when the reader is being closed.
         self.changes.send(change).ok();
         self.changed.notify_one();
+    }
+}
+
+/// Asks a consumer for its assignment until the group gave it some: the question is what matters.
+async fn hurry(consumer: Weak<StreamConsumer<GroupContext>>, given: Given) {
+    let until = Instant::now() + HURRY_FOR;
+    while Instant::now() < until && lock(&given).is_empty() {
+        tokio::time::sleep(HURRY_EVERY).await;
+        let Some(consumer) = consumer.upgrade() else { return };
+        blocking(move || Ok(consumer.assignment().is_ok())).await.ok();
     }
 }
 
@@ -102,6 +141,8 @@ fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
 
 pub(super) struct KafkaReader {
     consumer: Arc<StreamConsumer<GroupContext>>,
+    given: Given,
+    hurry: AbortHandle,
     topic: String,
     group: String,
     timeout: Duration,
@@ -121,6 +162,7 @@ impl KafkaReader {
         topic: &str,
         group: &str,
         timeout: Duration,
+        session_timeout: Duration,
     ) -> Result<Self, Fault> {
         config
             .set("group.id", group)
@@ -130,23 +172,34 @@ impl KafkaReader {
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
             // A worker that was killed is missed this long; the library beats from a thread of its own.
-            .set("session.timeout.ms", "10000")
-            .set("heartbeat.interval.ms", "2000")
+            .set("session.timeout.ms", session_timeout.as_millis().to_string())
+            .set("heartbeat.interval.ms", (session_timeout / 5).as_millis().to_string())
             .set("max.poll.interval.ms", "300000")
-            .set("fetch.wait.max.ms", "100")
+            // How long a broker holds a fetch back while it has nothing: a record that comes ends it at once, and a
+            // partition that is assigned meanwhile waits that long.
+            .set("fetch.wait.max.ms", "500")
             // Bounds what is fetched ahead of the sink, over all partitions.
             .set("queued.max.messages.kbytes", "32768")
             .set("fetch.max.bytes", "16777216");
         let (sender, rebalances) = mpsc::unbounded_channel();
         let changed = Arc::new(Notify::new());
-        let context =
-            GroupContext { changes: sender, changed: changed.clone(), refusals: config.refusals.clone() };
+        let given = Given::default();
+        let context = GroupContext {
+            changes: sender,
+            given: given.clone(),
+            changed: changed.clone(),
+            refusals: config.refusals.clone(),
+        };
         let what = || format!("joining group {group}");
         let consumer: StreamConsumer<GroupContext> =
             config.create_with_context(context).map_err(|error| fault(&what(), &error))?;
         consumer.subscribe(&[topic]).map_err(|error| fault(&what(), &error))?;
+        let consumer = Arc::new(consumer);
+        let hurry = tokio::spawn(hurry(Arc::downgrade(&consumer), given.clone()));
         Ok(Self {
-            consumer: Arc::new(consumer),
+            consumer,
+            given,
+            hurry: hurry.abort_handle(),
             topic: topic.to_owned(),
             group: group.to_owned(),
             timeout,
@@ -304,13 +357,11 @@ impl LogReader for KafkaReader {
     async fn start(&mut self, at: &[(i32, StartAt)]) -> Result<Vec<Started>, Fault> {
         let consumer = self.consumer.clone();
         let (topic, patience) = (self.topic.clone(), self.timeout);
-        let wanted = at.to_vec();
+        // Changes come while records are waited for, so this is so until the end.
+        let fetched = lock(&self.given).clone();
+        let wanted: Vec<_> =
+            at.iter().copied().filter(|(partition, _)| fetched.contains_key(partition)).collect();
         let asked = blocking(move || {
-            let assigned = consumer.assignment().map_err(|error| fault("reading the assignment", &error))?;
-            let wanted: Vec<_> = wanted
-                .into_iter()
-                .filter(|(partition, _)| assigned.find_partition(&topic, *partition).is_some())
-                .collect();
             let mut list = TopicPartitionList::new();
             for (partition, _) in &wanted {
                 list.add_partition(&topic, *partition);
@@ -347,9 +398,21 @@ impl LogReader for KafkaReader {
         }
         let stopped: Vec<i32> = begin.iter().map(|(partition, _)| *partition).collect();
         self.stash.retain(|record| !stopped.contains(&record.partition));
-        self.seek(&begin).await?;
-        let list = self.list(begin.iter().map(|&(partition, _)| (partition, Offset::Invalid)))?;
-        self.consumer.resume(&list).map_err(|error| fault(&format!("resuming {}", self.topic), &error))?;
+        let (again, first): (Vec<_>, Vec<_>) =
+            begin.iter().copied().partition(|(partition, _)| fetched.get(partition) == Some(&true));
+        if !again.is_empty() {
+            self.seek(&again).await?;
+        }
+        if !first.is_empty() {
+            let list =
+                self.list(first.iter().map(|&(partition, offset)| (partition, Offset::Offset(offset))))?;
+            // A pause outlives a revocation.
+            self.consumer
+                .resume(&list)
+                .and_then(|()| self.consumer.incremental_assign(&list))
+                .map_err(|error| fault(&format!("beginning to read {}", self.topic), &error))?;
+            lock(&self.given).extend(first.iter().map(|&(partition, _)| (partition, true)));
+        }
         self.cut.retain(|partition| !stopped.contains(partition));
         self.started.extend(begin);
         Ok(started)
@@ -401,6 +464,7 @@ impl LogReader for KafkaReader {
     }
 
     async fn close(self: Box<Self>) {
+        self.hurry.abort();
         let consumer = self.consumer;
         // Leaving the group polls until the broker has answered.
         blocking(move || {

@@ -89,6 +89,7 @@ impl TopicId {
         let mut config = self.config.clone();
         config.set("group.id", "sluice.query").set("enable.auto.commit", "false").set("debug", "topic");
         config.set_log_level(RDKafkaLogLevel::Debug);
+        client::ask_only(&mut config);
         let refusals = config.refusals.clone();
         config.create_with_context(Listener { topic: self.topic.clone(), heard: Mutex::default(), refusals })
     }

@@ -121,7 +121,7 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     tell("get_pipeline_status", json!({})).await;
     tell("resume_sink", json!({"sink": "sqlite"})).await;
     tell("restart_service", json!({"service": "sqlite"})).await;
-    tell("schedule_sync", json!({"table": "leads", "every_minutes": 9, "status": "novo"})).await;
+    tell("schedule_sync", json!({"table": "leads", "every_seconds": 540, "status": "novo"})).await;
     let alert = json!({"name": "quentes", "when": "row", "where": ["status_lead=novo"], "try": true});
     let tried = tell("create_alert", alert).await;
     assert!(tried["trial"]["would_have_fired"].as_u64().is_some_and(|fired| fired > 0), "{tried}");

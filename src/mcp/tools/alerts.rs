@@ -6,27 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::operate::operator;
 use crate::{
-    domain::{Compare, TableName},
-    engine::{AlertRequest, AlertStatus, Alerts, Trial},
+    engine::{AlertRequest, AlertStatus, AlertTerms, Alerts, Trial, When},
     fault::Fault,
-    index::{IndexName, ValueCounts},
+    index::ValueCounts,
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
+        next_step::worded,
         schema,
     },
-    source::Condition,
     store::{AlertFired, AlertRule},
 };
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum When {
-    Row,
-    Lag,
-    Late,
-    DeadLetters,
-}
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +53,8 @@ struct DeleteAlertArgs {
 struct AlertAnswer {
     /// created or tried.
     outcome: &'static str,
+    /// What it waits for.
+    condition: String,
     trial: Option<Trial>,
     /// Values there are, where nobody has one that a filter asks for: check the spelling.
     existing: Vec<ValueCounts>,
@@ -79,6 +71,8 @@ struct DeleteAnswer {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::mcp) struct AlertList {
     alerts: Vec<AlertStatus>,
+    /// Why none fires.
+    problems: Vec<String>,
     /// The newest first.
     recent: Vec<AlertFired>,
     /// The webhooks an operator named.
@@ -90,8 +84,9 @@ pub(in crate::mcp) struct AlertList {
 /// # Errors
 /// When the store can't be reached.
 pub(in crate::mcp) async fn listed(alerts: &Alerts) -> Result<AlertList, Fault> {
-    let (listed, recent) = tokio::try_join!(alerts.list(), alerts.recent())?;
-    Ok(AlertList { alerts: listed, recent, targets: alerts.targets().to_vec() })
+    let (listed, recent, unlooked) = tokio::try_join!(alerts.list(), alerts.recent(), alerts.unlooked())?;
+    let problems = unlooked.into_iter().map(|remark| remark.worded(worded)).collect();
+    Ok(AlertList { alerts: listed, problems, recent, targets: alerts.targets().to_vec() })
 }
 
 #[tool_router(router = alert_tools, vis = "pub(in crate::mcp)")]
@@ -109,40 +104,22 @@ impl SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<AlertAnswer>, ToolError> {
         let CreateAlertArgs { name, when, target, table, r#where, above, minutes, r#try } = arguments(given)?;
-        let conditions = r#where.iter().map(|text| {
-            Condition::parse(text).ok_or_else(|| {
-                ToolError::argument(
-                    "where",
-                    format!("{text}: write a column, one of = != > >= < <= and a value"),
-                )
-            })
-        });
-        let conditions: Vec<Condition> = conditions.collect::<Result<_, _>>()?;
-        let is_row = matches!(when, When::Row);
-        if !is_row && (table.is_some() || !conditions.is_empty()) {
-            return Err(ToolError::argument("when", "table and where are for row alone; leave them out"));
-        }
-        let table = TableName(table.unwrap_or_else(|| "leads".to_owned()));
-        let rule = match when {
-            When::Row => AlertRule::Row { table: table.clone(), conditions: conditions.clone() },
-            When::Lag => AlertRule::Lag { records: above.unwrap_or(1_000), minutes: minutes.unwrap_or(5) },
-            When::Late => AlertRule::Late { minutes: minutes.unwrap_or(0) },
-            When::DeadLetters => AlertRule::DeadLetters { above: above.unwrap_or(0) },
-        };
-        let request = AlertRequest { name, target, rule };
+        let rule = AlertTerms { when, table, conditions: r#where, above, minutes }.rule()?;
+        let condition = rule.to_string();
+        let request = AlertRequest { name, target, rule: rule.clone() };
         let (outcome, trial) = if r#try {
             ("tried", Some(self.engine.alerts.trial(&request).await?))
         } else {
             self.engine.alerts.create(request, &operator(&context)).await?;
             ("created", None)
         };
-        let wanted = conditions.iter().filter(|condition| condition.compare == Compare::Eq);
-        let wanted: Vec<_> = wanted.map(|one| (one.column.as_str(), one.value.as_str())).collect();
-        let existing = match self.engine.catalog.get(&table.0).filter(|_| !wanted.is_empty()) {
-            Some(table) => self.existing(IndexName::Entities(table), &wanted).await,
-            None => Vec::new(),
+        let existing = match &rule {
+            AlertRule::Row { table, conditions } => {
+                self.masked(self.engine.questions.existing_beside(table, conditions).await)
+            }
+            _ => Vec::new(),
         };
-        Ok(Answer(AlertAnswer { outcome, trial, existing }))
+        Ok(Answer(AlertAnswer { outcome, condition, trial, existing }))
     }
 
     #[tool(

@@ -272,8 +272,8 @@ impl SluiceServer {
         let behind = self.store_lacks().await;
         let wanted = [("evento", filter.evento.as_deref()), ("categoria", filter.categoria.as_deref())];
         let wanted: Vec<_> = wanted.into_iter().filter_map(|(field, value)| Some((field, value?))).collect();
-        let existing = if events.is_empty() && !wanted.is_empty() {
-            self.existing(IndexName::Eventos, &wanted).await
+        let existing = if events.is_empty() {
+            self.masked(self.engine.questions.existing_instead(IndexName::Eventos, &wanted).await)
         } else {
             Vec::new()
         };

@@ -21,9 +21,9 @@ use crate::{
 struct ScheduleArgs {
     /// A table's name.
     table: String,
-    /// Minutes between two runs, 1 to 10,080; 0 removes the schedule.
-    #[schemars(range(min = 0, max = 10_080))]
-    every_minutes: u32,
+    /// Seconds between two runs, 0.25 to 604,800; 0 removes the schedule.
+    #[schemars(range(min = 0, max = 604_800))]
+    every_seconds: f64,
     /// How far back a run looks at least, in hours. Default 24.
     #[serde(default = "default_hours")]
     #[schemars(range(min = 1, max = 876_600))]
@@ -61,8 +61,8 @@ struct ScheduleAnswer {
 impl SluiceServer {
     #[tool(
         title = "Schedule a sync",
-        description = "Has a table's sync run every N minutes, in any serving or worker process, each run going on where the last stopped; replaces or (0) removes the table's schedule. One run makes up for missed ones. \
-            Example: {\"table\": \"leads\", \"every_minutes\": 15}",
+        description = "Has a table's sync run every N seconds, in any serving or worker process, each run going on where the last stopped; replaces or (0) removes the table's schedule. One run makes up for missed ones. \
+            Example: {\"table\": \"leads\", \"every_seconds\": 900}",
         input_schema = schema::input::<ScheduleArgs>(),
         output_schema = schema::output::<ScheduleAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = true)
@@ -73,8 +73,8 @@ impl SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<Answer<ScheduleAnswer>, ToolError> {
         let args: ScheduleArgs = arguments(given)?;
-        let (table, every) = (TableName(args.table), args.every_minutes);
-        let outcome = if every == 0 {
+        let (table, every) = (TableName(args.table), args.every_seconds);
+        let outcome = if every == 0.0 {
             if self.engine.schedules.remove(&table).await? { "removed" } else { "unchanged" }
         } else {
             let least = args.min_messages.map(|least| least.to_string());
@@ -89,6 +89,7 @@ impl SluiceServer {
                 resume: true,
                 reappend: false,
                 reconcile: None,
+                since: None,
             };
             self.engine.schedules.put(&request, every, &operator(&context)).await?;
             "created_or_replaced"

@@ -13,7 +13,7 @@ use self::{
     page::{Cursor, Detail},
 };
 use crate::{
-    index::{DayCount, IndexName, SearchRequest, Sort, ValueCounts},
+    index::{DayCount, SearchRequest, Sort, ValueCounts},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments, index_named},
@@ -156,24 +156,8 @@ impl SluiceServer {
 }
 
 impl SluiceServer {
-    /// The values that fields of an index have, of those in which nobody has exactly the one that was asked for. Nothing
-    /// where the index can't tell.
-    pub(super) async fn existing(&self, index: IndexName, wanted: &[(&str, &str)]) -> Vec<ValueCounts> {
-        let clauses: Vec<String> = wanted
-            .iter()
-            .map(|(field, value)| filters::exactly(&format!("{field}.keyword"), value))
-            .collect();
-        let request = SearchRequest {
-            index,
-            query: Some(clauses.join(" ")),
-            sort: Sort::Newest,
-            from: 0,
-            size: 0,
-            count_by: Vec::new(),
-            count_by_day: false,
-            zone: self.engine.zone,
-        };
-        let mut existing = self.engine.questions.existing(&request).await.unwrap_or_default();
+    /// Values as they may leave.
+    pub(super) fn masked(&self, mut existing: Vec<ValueCounts>) -> Vec<ValueCounts> {
         for counted in &mut existing {
             page::mask(counted, &self.outgoing);
         }

@@ -17,7 +17,7 @@ use super::waiting::{LONGEST_WAIT, default_wait, patience};
 use crate::{
     domain::{Compare, TableName},
     engine::{SyncPhase, SyncStatus, SyncWatcher, table_named},
-    index::{IndexName, ValueCounts},
+    index::ValueCounts,
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
@@ -271,7 +271,16 @@ impl SluiceServer {
 
 fn request(table: &str, hours_ago: u32, limit: u32, conditions: Vec<Condition>) -> SyncRequest {
     let table = TableName(table.to_owned());
-    SyncRequest { table, hours_ago, limit, conditions, resume: false, reappend: false, reconcile: None }
+    SyncRequest {
+        table,
+        hours_ago,
+        limit,
+        conditions,
+        resume: false,
+        reappend: false,
+        reconcile: None,
+        since: None,
+    }
 }
 
 impl SluiceServer {
@@ -321,12 +330,9 @@ impl SluiceServer {
         };
         let found_none = status.state == SyncPhase::Done && status.rows_read == 0;
         let mut answer = self.answer(status).await;
-        if found_none && let Some(table) = self.engine.catalog.get(&table.0) {
-            let wanted = conditions.iter().filter(|condition| condition.compare == Compare::Eq);
-            let wanted: Vec<_> = wanted.map(|one| (one.column.as_str(), one.value.as_str())).collect();
-            if !wanted.is_empty() {
-                answer.0.existing = self.existing(IndexName::Entities(table), &wanted).await;
-            }
+        if found_none {
+            let existing = self.engine.questions.existing_beside(&table, &conditions).await;
+            answer.0.existing = self.masked(existing);
         }
         Ok(answer)
     }

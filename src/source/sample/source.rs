@@ -15,7 +15,7 @@ use crate::{
     domain::{Catalog, Table},
     fault::Fault,
     source::{
-        Page, PageToken, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
+        LatestChange, Page, PageToken, RowQuery, Source, SourceHealth, SourceWarning, TableOverview,
         description::{Description, Difference},
         supabase::SupabaseSource,
     },
@@ -126,6 +126,15 @@ impl Source for SampleSource {
 
     async fn rows_since(&self, table: Table, at: DateTime<Utc>) -> Result<Option<u64>, Fault> {
         self.reader.rows_since(table, at).await
+    }
+
+    async fn latest_change(
+        &self,
+        table: Table,
+        after: DateTime<Utc>,
+        before: DateTime<Utc>,
+    ) -> Result<Option<LatestChange>, Fault> {
+        self.reader.latest_change(table, after, before).await
     }
 
     async fn health(&self) -> Result<SourceHealth, Fault> {

@@ -32,7 +32,8 @@ use self::{
     query::Parameters,
 };
 use super::{
-    Page, PageToken, Pass, Place, RowQuery, Scope, Source, SourceHealth, SourceWarning, TableOverview,
+    LatestChange, Page, PageToken, Pass, Place, RowQuery, Scope, Source, SourceHealth, SourceWarning,
+    TableOverview,
     description::{Description, Difference, DifferenceKind},
 };
 use crate::{
@@ -360,6 +361,26 @@ impl Source for SupabaseSource {
                 Ok(None)
             }
             Err(refusal) => Err(self.http.fault(&format!("counting {table}"), refusal)),
+        }
+    }
+
+    async fn latest_change(
+        &self,
+        table: Table,
+        after: DateTime<Utc>,
+        before: DateTime<Utc>,
+    ) -> Result<Option<LatestChange>, Fault> {
+        let time = &table.definition().time;
+        let Some(column) = time.modified.as_ref().or(time.created.as_ref()) else { return Ok(None) };
+        let column = table.definition().source_of(column);
+        match self.newest(table, column, Some((after, before))).await {
+            Ok((asked_at, at)) => Ok(Some(LatestChange { at, asked_at })),
+            Err(Refusal::Answer { error, .. })
+                if error.missing_column(table.source_name()) == Some(column) =>
+            {
+                Ok(None)
+            }
+            Err(refusal) => Err(self.http.fault(&format!("looking for changes of {table}"), refusal)),
         }
     }
 

@@ -38,7 +38,7 @@ impl SupabaseSource {
             overview.last_24h =
                 self.unless_missing(table, &mut overview.problem, counted)?.map(|(_, count)| count);
             if overview.last_24h.is_some() {
-                let newest = self.newest(table, column).await;
+                let newest = self.newest(table, column, None).await.map(|(_, newest)| newest);
                 overview.newest_at = self.unless_missing(table, &mut overview.problem, newest)?.flatten();
             }
         }
@@ -125,21 +125,31 @@ impl SupabaseSource {
         self.http.get(&asked, total).await
     }
 
-    async fn newest(&self, table: Table, column: &str) -> Result<Option<DateTime<Utc>>, Refusal> {
+    /// When the server was asked, and the newest of a column, where it is asked after an instant and up to another.
+    pub(super) async fn newest(
+        &self,
+        table: Table,
+        column: &str,
+        within: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    ) -> Result<(DateTime<Utc>, Option<DateTime<Utc>>), Refusal> {
         let named = name(column);
-        let query = [
+        let mut query = vec![
             parameter("select", &named),
             parameter("order", format!("{named}.desc.nullslast")),
             parameter("limit", 1),
         ];
+        query.extend(within.map(|(after, before)| {
+            let [after, before] = [after, before].map(|at| quoted(&spelled(at, table)));
+            parameter("and", format!("({named}.gt.{after},{named}.lte.{before})"))
+        }));
         let schema = table.definition().source.schema.as_deref();
         let what = format!("looking for the newest of {table}");
-        let (_, rows) = self.rows(&what, table.source_name(), schema, &query).await?;
+        let (reply, rows) = self.rows(&what, table.source_name(), schema, &query).await?;
         let newest = rows.first().and_then(Json::members).and_then(|row| {
             let text = json::text(row.get(column)?)?;
             parse_instant(&text, table.zone())
         });
-        Ok(newest)
+        Ok((reply.asked_at, newest))
     }
 
     /// Rows by the values of each of these columns.

@@ -1,6 +1,6 @@
 //! Alerts in Postgres. An alert is made while no batch is under way, so each batch either knows of it or is over.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,8 +25,6 @@ use crate::{
     },
 };
 
-const LEASE: &str = "alerts";
-
 /// A version and the one before it; the row of a removal is none.
 const VERSION: &str = "e.dados::text, (
      SELECT p.dados::text FROM eventos_raw AS p
@@ -34,7 +32,8 @@ const VERSION: &str = "e.dados::text, (
      ORDER BY p.versao DESC LIMIT 1
  ), e.processado_em";
 
-/// Queues the versions of a batch that move a row on, where an alert watches its table.
+/// Queues the versions of a batch that move a row on, where an alert watches its table. What was stored before is no news,
+/// though its row may be gone: a table that somebody dropped is filled anew.
 pub(super) async fn queue(connection: &mut PgConnection, batch: &SinkBatch) -> Result<(), sqlx::Error> {
     let watched: Vec<String> =
         sqlx::query_scalar("SELECT DISTINCT table_name FROM sluice_alerts WHERE table_name IS NOT NULL")
@@ -59,7 +58,7 @@ pub(super) async fn queue(connection: &mut PgConnection, batch: &SinkBatch) -> R
              ) AND NOT EXISTS (
                  SELECT FROM sluice_removed AS r
                  WHERE r.table_name = '{table}' AND r.entity = n.entity AND r.versao > n.versao
-             ) ORDER BY n.place"
+             ) AND NOT EXISTS (SELECT FROM eventos_raw AS x WHERE x.id = n.event) ORDER BY n.place"
         );
         sqlx::query(&statement).bind(&entities).bind(&ids).bind(&versions).execute(&mut *connection).await?;
     }
@@ -84,7 +83,6 @@ fn version(row: &PgRow) -> Result<Version, sqlx::Error> {
 
 fn alert(row: &PgRow) -> Result<Alert, sqlx::Error> {
     let count = |at: usize| row.try_get::<i64, _>(at).map(i64::unsigned_abs);
-    let failing: Option<DateTime<Utc>> = row.try_get(9)?;
     Ok(Alert {
         id: row.try_get(0)?,
         name: row.try_get(1)?,
@@ -94,7 +92,8 @@ fn alert(row: &PgRow) -> Result<Alert, sqlx::Error> {
         created_by: row.try_get(5)?,
         created_at: row.try_get(6)?,
         episode: Episode { since: row.try_get(7)?, told: row.try_get(8)? },
-        failing: failing.zip(row.try_get(10)?),
+        failing_since: row.try_get(9)?,
+        last_error: row.try_get(10)?,
         fired: count(11)?,
         last_fired_at: row.try_get(12)?,
         waiting: count(13)?,
@@ -160,36 +159,48 @@ impl Alerts for PgStore {
         Ok(gone.rows_affected() > 0)
     }
 
-    async fn hold_alerts(&self, owner: &str, lease: Duration) -> Result<bool, Fault> {
-        let held = over!(self, "hold the alerts", connection =>
-            sqlx::query(
-                "INSERT INTO sluice_leases AS l (name, holder, held_until) VALUES ($1, $2, now() + $3)
+    async fn hold_alerts(
+        &self,
+        owner: &str,
+        wanted: &BTreeSet<String>,
+        lease: Duration,
+    ) -> Result<BTreeSet<String>, Fault> {
+        let wanted: Vec<&String> = wanted.iter().collect();
+        let held: Vec<String> = over!(self, "hold the alerts", connection =>
+            sqlx::query_scalar(
+                "INSERT INTO sluice_leases AS l (name, holder, held_until)
+                 SELECT name, $2, now() + $3 FROM unnest($1::text[]) WITH ORDINALITY AS w(name, place) ORDER BY place
                  ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until
-                 WHERE l.holder = excluded.holder OR l.held_until < now()",
+                 WHERE l.holder = excluded.holder OR l.held_until < now()
+                 RETURNING l.name",
             )
-            .bind(LEASE)
+            .bind(wanted)
             .bind(owner)
             .bind(interval(lease))
-            .execute(connection))?;
-        Ok(held.rows_affected() > 0)
+            .fetch_all(connection))?;
+        Ok(held.into_iter().collect())
     }
 
-    async fn alerts_holder(&self) -> Result<Option<String>, Fault> {
-        over!(self, "look who holds the alerts", connection =>
-            sqlx::query_scalar("SELECT holder FROM sluice_leases WHERE name = $1 AND held_until > now()")
-                .bind(LEASE)
-                .fetch_optional(connection))
+    async fn held_alerts(&self) -> Result<BTreeSet<String>, Fault> {
+        let held: Vec<String> = over!(self, "look who holds the alerts", connection =>
+            sqlx::query_scalar("SELECT name FROM sluice_leases WHERE held_until > now()").fetch_all(connection))?;
+        Ok(held.into_iter().collect())
     }
 
-    async fn queued_versions(&self, limit: u32) -> Result<Vec<Version>, Fault> {
+    async fn queued_versions(&self, tables: &[String], limit: u32) -> Result<Vec<Version>, Fault> {
         let sql = format!(
             "SELECT q.position, q.table_name, q.entity, q.event, {VERSION}
-             FROM (SELECT * FROM sluice_alert_queue ORDER BY position LIMIT $1) AS q
+             FROM (
+                 SELECT * FROM sluice_alert_queue AS q
+                 WHERE q.table_name = ANY($2)
+                     OR NOT EXISTS (SELECT FROM sluice_alerts AS a WHERE a.table_name = q.table_name)
+                 ORDER BY position LIMIT $1
+             ) AS q
              LEFT JOIN LATERAL (SELECT * FROM eventos_raw WHERE id = q.event OFFSET 0) AS e ON true
              ORDER BY q.position"
         );
         let rows = over!(self, "read the queue of alerts", connection =>
-            sqlx::query(&sql).bind(i64::from(limit)).fetch_all(connection))?;
+            sqlx::query(&sql).bind(i64::from(limit)).bind(tables).fetch_all(connection))?;
         let versions: Result<Vec<Version>, sqlx::Error> = rows.iter().map(version).collect();
         versions.map_err(|error| super::faults::fault("read the queue of alerts", &error))
     }
@@ -269,13 +280,13 @@ impl Alerts for PgStore {
         over!(self, "move an alert on", connection => move_episode(connection, alert, to, fired))
     }
 
-    async fn take_outgoing(&self, targets: &[String]) -> Result<Vec<Outgoing>, Fault> {
-        let rows = over!(self, "take what is to be sent", connection =>
+    async fn take_outgoing(&self, target: &str) -> Result<Option<Outgoing>, Fault> {
+        let row = over!(self, "take what is to be sent", connection =>
             sqlx::query(
                 "WITH next AS (
-                     SELECT DISTINCT ON (a.target) o.id, o.due_at, a.name, a.rule, a.target
+                     SELECT o.id, o.due_at, a.name, a.rule, a.target
                      FROM sluice_alert_outbox AS o JOIN sluice_alerts AS a ON a.id = o.alert
-                     WHERE o.due_at IS NOT NULL AND a.target = ANY($1) ORDER BY a.target, o.id
+                     WHERE o.due_at IS NOT NULL AND a.target = $1 ORDER BY o.id LIMIT 1
                  ), taken AS (
                      UPDATE sluice_alert_outbox AS o SET attempts = o.attempts + 1, due_at = now() + $2
                      FROM next WHERE o.id = next.id AND o.due_at = next.due_at AND next.due_at <= now()
@@ -285,10 +296,10 @@ impl Alerts for PgStore {
                         t.attempts
                  FROM taken AS t LEFT JOIN eventos_raw AS e ON e.id = t.event",
             )
-            .bind(targets)
+            .bind(target)
             .bind(interval(SENDING_FOR))
-            .fetch_all(connection))?;
-        let taken: Result<Vec<Outgoing>, sqlx::Error> = rows.iter().map(outgoing).collect();
+            .fetch_optional(connection))?;
+        let taken = row.as_ref().map(outgoing).transpose();
         taken.map_err(|error| super::faults::fault("take what is to be sent", &error))
     }
 
@@ -300,10 +311,13 @@ impl Alerts for PgStore {
         };
         over!(self, "keep what was sent", connection =>
             sqlx::query(
-                "WITH sent AS (UPDATE sluice_alert_outbox SET outcome = $2, due_at = now() + $3 WHERE id = $1)
+                "WITH sent AS (
+                     UPDATE sluice_alert_outbox SET outcome = $2, due_at = now() + $3 WHERE id = $1 RETURNING alert
+                 )
                  UPDATE sluice_alerts
-                 SET failing_since = CASE WHEN $4::text IS NOT NULL THEN coalesce(failing_since, now()) END, last_error = $4
-                 WHERE target = $5 AND ($4::text IS NOT NULL OR failing_since IS NOT NULL)",
+                 SET failing_since = CASE WHEN $3 IS NOT NULL THEN coalesce(failing_since, now()) END,
+                     last_error = CASE WHEN $3 IS NOT NULL OR id IN (SELECT alert FROM sent) THEN $4 END
+                 WHERE target = $5 AND ($4::text IS NOT NULL OR last_error IS NOT NULL)",
             )
             .bind(outgoing.id)
             .bind(outcome)

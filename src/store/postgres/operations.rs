@@ -25,7 +25,7 @@ use crate::{
 };
 
 const SCHEDULE: &str =
-    "every_minutes, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at";
+    "every_ms, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at";
 
 /// Runs one call over a connection of the pool.
 macro_rules! over {
@@ -68,7 +68,7 @@ impl From<StoredBeat> for DrainBeat {
 
 #[derive(FromRow)]
 struct StoredSchedule {
-    every_minutes: i32,
+    every_ms: i32,
     request: Json<SyncRequest>,
     created_by: String,
     next_due_at: DateTime<Utc>,
@@ -83,7 +83,7 @@ impl From<StoredSchedule> for Schedule {
         let held = stored.claimed_until.is_some_and(|until| until > Utc::now());
         Self {
             request: stored.request.0,
-            every_minutes: stored.every_minutes.unsigned_abs(),
+            every: Duration::from_millis(stored.every_ms.unsigned_abs().into()),
             created_by: stored.created_by,
             next_due_at: stored.next_due_at,
             claimed_by: stored.claimed_by.filter(|_| held),
@@ -401,16 +401,16 @@ impl Operations for PgStore {
         Ok(rows.into_iter().map(Schedule::from).collect())
     }
 
-    async fn put_schedule(&self, request: &SyncRequest, every_minutes: u32, by: &str) -> Result<(), Fault> {
+    async fn put_schedule(&self, request: &SyncRequest, every: Duration, by: &str) -> Result<(), Fault> {
         over!(self, "write a schedule", connection =>
             sqlx::query(
-                "INSERT INTO sluice_schedules (table_name, every_minutes, request, created_by) VALUES ($1, $2, $3, $4)
+                "INSERT INTO sluice_schedules (table_name, every_ms, request, created_by) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (table_name) DO UPDATE
-                 SET every_minutes = excluded.every_minutes, request = excluded.request,
+                 SET every_ms = excluded.every_ms, request = excluded.request,
                      created_by = excluded.created_by, next_due_at = excluded.next_due_at",
             )
             .bind(&request.table.0)
-            .bind(i32::try_from(every_minutes).unwrap_or(i32::MAX))
+            .bind(i32::try_from(every.as_millis()).unwrap_or(i32::MAX))
             .bind(Json(request))
             .bind(by)
             .execute(connection))?;
@@ -470,6 +470,18 @@ impl Operations for PgStore {
             .bind(run.success_at())
             .bind(claimed.next_due_at)
             .bind(next_due_at)
+            .execute(connection))?;
+        Ok(())
+    }
+
+    async fn forget_polls(&self, table: &TableName) -> Result<(), Fault> {
+        over!(self, "forget polls", connection =>
+            sqlx::query(
+                "DELETE FROM sluice_syncs
+                 WHERE table_name = $1 AND request ? 'since' AND state = 'succeeded'
+                     AND started_at < now() - interval '1 hour'",
+            )
+            .bind(&table.0)
             .execute(connection))?;
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! Alerts in the embedded file. Every change is a transaction of its own, one after the other.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 use uuid::Uuid;
 
 use super::{
@@ -43,7 +43,8 @@ const VERSION: &str = "e.dados, (
      ORDER BY p.versao DESC LIMIT 1
  ), e.processado_em";
 
-/// Queues the versions of a batch that move a row on, where an alert watches its table.
+/// Queues the versions of a batch that move a row on, where an alert watches its table. What was stored before is no news,
+/// though its row may be gone: a table that somebody dropped is filled anew.
 pub(super) fn queue(db: &Transaction<'_>, batch: &SinkBatch) -> rusqlite::Result<()> {
     let watched: Vec<String> = db
         .prepare_cached("SELECT DISTINCT table_name FROM sluice_alerts WHERE table_name IS NOT NULL")?
@@ -58,7 +59,8 @@ pub(super) fn queue(db: &Transaction<'_>, batch: &SinkBatch) -> rusqlite::Result
             "INSERT INTO sluice_alert_queue (table_name, entity, event, versao)
              SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (
                  SELECT 1 FROM \"{table}\" WHERE \"{}\" = ?5 AND (versao > ?4 OR (versao = ?4 AND evento_id = ?3))
-             ) AND NOT EXISTS (SELECT 1 FROM sluice_removed WHERE table_name = ?1 AND entity = ?2 AND versao > ?4)",
+             ) AND NOT EXISTS (SELECT 1 FROM sluice_removed WHERE table_name = ?1 AND entity = ?2 AND versao > ?4)
+             AND NOT EXISTS (SELECT 1 FROM eventos_raw WHERE id = ?3)",
             table.key.column
         ))?
         .execute(params![
@@ -106,7 +108,8 @@ fn alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
         created_by: row.get(5)?,
         created_at: time(row, 6)?,
         episode,
-        failing: optional_time(row, 9)?.zip(row.get(10)?),
+        failing_since: optional_time(row, 9)?,
+        last_error: row.get(10)?,
         fired: row.get(11)?,
         last_fired_at: optional_time(row, 12)?,
         waiting: row.get(13)?,
@@ -209,46 +212,49 @@ impl Alerts for SqliteStore {
             .await
     }
 
-    async fn hold_alerts(&self, owner: &str, lease: Duration) -> Result<bool, Fault> {
+    async fn hold_alerts(
+        &self,
+        owner: &str,
+        wanted: &BTreeSet<String>,
+        lease: Duration,
+    ) -> Result<BTreeSet<String>, Fault> {
         if !self.db.is_writable() {
-            return Ok(false);
+            return Ok(BTreeSet::new());
         }
         // Whoever held them before does not write the file any more.
-        let (owner, until) = (owner.to_owned(), ahead(lease));
+        let (owner, until, wanted) = (owner.to_owned(), ahead(lease), wanted.clone());
         self.db
             .write("holding the alerts", move |db| {
-                db.execute(
-                    "INSERT OR REPLACE INTO sluice_leases VALUES ('alerts', ?, ?)",
-                    params![owner, until],
-                )
-            })
-            .await?;
-        Ok(true)
-    }
-
-    async fn alerts_holder(&self) -> Result<Option<String>, Fault> {
-        let now = instant(Utc::now());
-        self.db
-            .read("looking who holds the alerts", move |db| {
-                db.query_row(
-                    "SELECT holder FROM sluice_leases WHERE name = 'alerts' AND held_until > ?",
-                    [&now],
-                    |row| row.get(0),
-                )
-                .optional()
+                let mut hold = db.prepare_cached("INSERT OR REPLACE INTO sluice_leases VALUES (?, ?, ?)")?;
+                wanted.iter().try_for_each(|name| hold.execute([name, &owner, &until]).map(|_| ()))?;
+                Ok(wanted.clone())
             })
             .await
     }
 
-    async fn queued_versions(&self, limit: u32) -> Result<Vec<Version>, Fault> {
+    async fn held_alerts(&self) -> Result<BTreeSet<String>, Fault> {
+        let now = instant(Utc::now());
+        self.db
+            .read("looking who holds the alerts", move |db| {
+                db.prepare_cached("SELECT name FROM sluice_leases WHERE held_until > ?")?
+                    .query_map([&now], |row| row.get(0))?
+                    .collect()
+            })
+            .await
+    }
+
+    async fn queued_versions(&self, tables: &[String], limit: u32) -> Result<Vec<Version>, Fault> {
+        let tables = json(&tables);
         self.db
             .read("reading the queue of alerts", move |db| {
                 db.prepare_cached(&format!(
                     "SELECT q.position, q.table_name, q.entity, q.event, {VERSION}
                      FROM sluice_alert_queue AS q LEFT JOIN eventos_raw AS e ON e.id = q.event
+                     WHERE q.table_name IN (SELECT value FROM json_each(?))
+                         OR NOT EXISTS (SELECT 1 FROM sluice_alerts AS a WHERE a.table_name = q.table_name)
                      ORDER BY q.position LIMIT ?"
                 ))?
-                .query_map([limit], version)?
+                .query_map(params![tables, limit], version)?
                 .collect()
             })
             .await
@@ -303,37 +309,27 @@ impl Alerts for SqliteStore {
         self.db.write("moving an alert on", move |db| move_episode(db, &alert, to, fired.as_ref())).await
     }
 
-    async fn take_outgoing(&self, targets: &[String]) -> Result<Vec<Outgoing>, Fault> {
-        let targets = targets.to_vec();
+    async fn take_outgoing(&self, target: &str) -> Result<Option<Outgoing>, Fault> {
+        let target = target.to_owned();
         // Looking costs no write.
-        let due: Vec<String> =
-            self.db.read("looking for what is to be sent", move |db| due(db, &targets)).await?;
-        if due.is_empty() || !self.db.is_writable() {
-            return Ok(Vec::new());
-        }
+        let due = self.db.read("looking for what is to be sent", move |db| due(db, &target)).await?;
+        let Some(due) = due.filter(|_| self.db.is_writable()) else { return Ok(None) };
         self.db
             .write("taking what is to be sent", move |db| {
-                let until = ahead(SENDING_FOR);
-                let mut taken = Vec::new();
-                for id in &due {
-                    db.execute(
-                        "UPDATE sluice_alert_outbox SET attempts = attempts + 1, due_at = ? WHERE id = ?",
-                        params![until, id],
-                    )?;
-                    let one = db
-                        .prepare_cached(
-                            "SELECT o.id, a.name, a.rule, a.target, o.state, o.table_name, o.subject, e.dados, o.detail,
-                                    o.fired_at, o.attempts
-                             FROM sluice_alert_outbox AS o JOIN sluice_alerts AS a ON a.id = o.alert
-                             LEFT JOIN eventos_raw AS e ON e.id = o.event
-                             WHERE o.id = ?",
-                        )?
-                        .query_map([id], outgoing)?
-                        .next()
-                        .transpose()?;
-                    taken.extend(one);
-                }
-                Ok(taken)
+                db.execute(
+                    "UPDATE sluice_alert_outbox SET attempts = attempts + 1, due_at = ? WHERE id = ?",
+                    params![ahead(SENDING_FOR), due],
+                )?;
+                db.prepare_cached(
+                    "SELECT o.id, a.name, a.rule, a.target, o.state, o.table_name, o.subject, e.dados, o.detail,
+                            o.fired_at, o.attempts
+                     FROM sluice_alert_outbox AS o JOIN sluice_alerts AS a ON a.id = o.alert
+                     LEFT JOIN eventos_raw AS e ON e.id = o.event
+                     WHERE o.id = ?",
+                )?
+                .query_map([&due], outgoing)?
+                .next()
+                .transpose()
             })
             .await
     }
@@ -353,9 +349,10 @@ impl Alerts for SqliteStore {
                 )?;
                 db.execute(
                     "UPDATE sluice_alerts
-                     SET failing_since = CASE WHEN ?1 IS NOT NULL THEN coalesce(failing_since, ?2) END, last_error = ?1
-                     WHERE target = ?3",
-                    params![error, instant(Utc::now()), outgoing.target],
+                     SET failing_since = CASE WHEN ?2 IS NOT NULL THEN coalesce(failing_since, ?3) END,
+                         last_error = CASE WHEN ?2 IS NOT NULL OR name = ?5 THEN ?1 END
+                     WHERE target = ?4",
+                    params![error, again, instant(Utc::now()), outgoing.target, outgoing.alert],
                 )?;
                 Ok(())
             })
@@ -381,19 +378,15 @@ impl Alerts for SqliteStore {
     }
 }
 
-/// The oldest of what waits for each target, where it is due.
-fn due(db: &Connection, targets: &[String]) -> rusqlite::Result<Vec<String>> {
+/// The oldest of what waits for a target, where it is due.
+fn due(db: &Connection, target: &str) -> rusqlite::Result<Option<String>> {
     let mut oldest = db.prepare_cached(
         "SELECT o.id, o.due_at FROM sluice_alert_outbox AS o JOIN sluice_alerts AS a ON a.id = o.alert
          WHERE o.due_at IS NOT NULL AND a.target = ? ORDER BY o.id LIMIT 1",
     )?;
     let now = instant(Utc::now());
-    let mut due = Vec::new();
-    for target in targets {
-        let first = oldest.query_map([target], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?.next();
-        due.extend(first.transpose()?.filter(|(_, at)| *at <= now).map(|(id, _)| id));
-    }
-    Ok(due)
+    let first = oldest.query_map([target], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?.next();
+    Ok(first.transpose()?.filter(|(_, at)| *at <= now).map(|(id, _)| id))
 }
 
 /// Puts what a version fired into the outbox, unless the version is not in the queue any more.

@@ -27,7 +27,7 @@ use crate::{
 const LITTLE_ROOM: u64 = 1 << 20;
 
 const SCHEDULE: &str =
-    "every_minutes, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at";
+    "every_ms, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at";
 
 /// The first word about a letter stays; another letter at its place is of a new topic.
 const SETTLE: &str = "INSERT INTO sluice_resolved_letters VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -377,17 +377,18 @@ impl Operations for SqliteStore {
             .await
     }
 
-    async fn put_schedule(&self, request: &SyncRequest, every_minutes: u32, by: &str) -> Result<(), Fault> {
+    async fn put_schedule(&self, request: &SyncRequest, every: Duration, by: &str) -> Result<(), Fault> {
         let (request, by) = (request.clone(), by.to_owned());
+        let every_ms = u32::try_from(every.as_millis()).unwrap_or(u32::MAX);
         self.db
             .write("writing a schedule", move |db| {
                 db.execute(
-                    "INSERT INTO sluice_schedules (table_name, every_minutes, request, created_by, next_due_at)
+                    "INSERT INTO sluice_schedules (table_name, every_ms, request, created_by, next_due_at)
                      VALUES (?, ?, ?, ?, ?)
                      ON CONFLICT (table_name) DO UPDATE
-                     SET every_minutes = excluded.every_minutes, request = excluded.request,
+                     SET every_ms = excluded.every_ms, request = excluded.request,
                          created_by = excluded.created_by, next_due_at = excluded.next_due_at",
-                    params![request.table.0, every_minutes, json(&request), by, instant(Utc::now())],
+                    params![request.table.0, every_ms, json(&request), by, instant(Utc::now())],
                 )?;
                 Ok(())
             })
@@ -466,6 +467,21 @@ impl Operations for SqliteStore {
                         instant(claimed.next_due_at),
                         instant(next_due_at)
                     ],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn forget_polls(&self, table: &TableName) -> Result<(), Fault> {
+        let table = table.clone();
+        self.db
+            .write("forgetting polls", move |db| {
+                db.execute(
+                    "DELETE FROM sluice_syncs
+                     WHERE table_name = ? AND json_extract(request, '$.since') IS NOT NULL AND state = 'succeeded'
+                         AND started_at < ?",
+                    params![table.0, instant(Utc::now() - TimeDelta::hours(1))],
                 )?;
                 Ok(())
             })
@@ -553,7 +569,7 @@ fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
     let claimed_by: Option<String> = row.get(4)?;
     let last_run: Option<String> = row.get(6)?;
     Ok(Schedule {
-        every_minutes: row.get(0)?,
+        every: Duration::from_millis(row.get::<_, u32>(0)?.into()),
         request: from_json(row, 1)?,
         created_by: row.get(2)?,
         next_due_at: time(row, 3)?,

@@ -83,7 +83,7 @@ async fn a_second_server_says_once_that_it_only_reads() {
     let (mut told, mut again) = (0, 0);
     while again < 4 {
         let line = lines.next_line().await.expect("a line").expect("the second goes on");
-        let is_loud = line.contains("\"level\":\"WARN\"");
+        let is_loud = line.contains("\"log.level\":\"warn\"");
         told += u32::from(is_loud && line.contains("this one only reads until then"));
         assert!(!is_loud || !line.contains("backs off") || told <= 1, "{line}");
         again += u32::from(line.contains("drain still backs off"));

@@ -78,6 +78,8 @@ impl Corner {
 
     async fn remove(url: Url, prefix: String) -> Result<(), reqwest::Error> {
         let http = reqwest::Client::new();
+        // What the log is kept in, where the server has data streams.
+        http.delete(format!("{url}_data_stream/{prefix}*")).send().await?;
         let list = format!("{url}_cat/indices/{prefix}*?h=index&expand_wildcards=all");
         for index in http.get(list).send().await?.text().await?.split_whitespace() {
             http.delete(format!("{url}{index}")).send().await?;

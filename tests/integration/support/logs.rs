@@ -76,6 +76,7 @@ pub fn settings() -> KafkaSettings {
         sasl_password: None,
         ssl_ca_location: None,
         timeout: Duration::from_secs(20),
+        session_timeout: Duration::from_secs(10),
         max_message_bytes: KafkaSettings::MAX_MESSAGE_BYTES,
         retention_days: None,
     }

@@ -247,6 +247,7 @@ pub fn request(table: Table) -> SyncRequest {
         resume: false,
         reappend: false,
         reconcile: None,
+        since: None,
     }
 }
 

@@ -6,7 +6,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::{
-    index::{Fields, query},
+    index::{
+        Fields,
+        query::{self, quoted},
+    },
     mcp::answer::ToolError,
 };
 
@@ -112,7 +115,7 @@ fn clause(filter: &Filter) -> Result<String, &'static str> {
         None => Err("value is missing"),
     };
     Ok(match filter.op {
-        Op::Eq => exactly(&field, &one()?),
+        Op::Eq => format!("+{field}:{}", quoted(&one()?)),
         Op::Ne => format!("-{field}:{}", quoted(&one()?)),
         Op::Gt => format!("+{field}:>{}", quoted(&one()?)),
         Op::Gte => format!("+{field}:>={}", quoted(&one()?)),
@@ -131,15 +134,6 @@ fn clause(filter: &Filter) -> Result<String, &'static str> {
             _ => return Err("`in` wants a list of at least one value"),
         },
     })
-}
-
-/// A clause that a field has a value.
-pub(super) fn exactly(field: &str, value: &str) -> String {
-    format!("+{field}:{}", quoted(value))
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Every sign stands for itself.

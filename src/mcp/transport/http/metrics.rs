@@ -57,6 +57,8 @@ pub(super) fn text(
     page.one(&told::CONNECTIONS, &[], connections.count() as u64);
     page.one(&told::CONNECTIONS_CUT, &[], cut);
     page.one(&told::CONNECTIONS_REFUSED, &[], refused);
+    let lost = crate::logging::lost();
+    page.many(&told::LOG_LOST, lost.into_iter().map(|(outlet, lines)| ([("outlet", outlet)], lines)));
     page.one(&told::STARTED, &[], began(metrics).timestamp());
     process::write(&mut page);
     page.text()

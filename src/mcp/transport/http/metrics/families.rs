@@ -66,6 +66,10 @@ families! {
     CONNECTIONS = gauge("sluice_http_connections", "", "Connections open now");
     CONNECTIONS_CUT = counter("sluice_http_connections_cut_total", "", "Idle connections cut to make room");
     CONNECTIONS_REFUSED = counter("sluice_http_connections_refused_total", "", "Connections there was no room for");
+    LOG_LOST = counter(
+        "sluice_log_lines_lost_total", "outlet",
+        "Lines of this process's own log that files or elasticsearch could not keep, or stderr while nobody read it"
+    );
     PROCESSOR = counter("process_cpu_seconds_total", "", "Processor time of this process (Linux)");
     RESIDENT = gauge("process_resident_memory_bytes", "", "Memory of this process that is resident (Linux)");
     THREADS = gauge("process_threads", "", "Threads of this process (Linux)");
