@@ -281,6 +281,7 @@ impl Schedules {
                 outcome: match record.state {
                     SyncState::Succeeded => RunOutcome::Succeeded,
                     SyncState::Cancelled => RunOutcome::Cancelled,
+                    SyncState::Interrupted if self.shared.closing.is_cancelled() => RunOutcome::Cancelled,
                     SyncState::Running | SyncState::Failed | SyncState::Interrupted => RunOutcome::Failed,
                 },
                 sync_id: Some(id),
