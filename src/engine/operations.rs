@@ -176,15 +176,14 @@ pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
             let detail = format!("{} minutes ago: {}", last.seconds_ago / 60, last.told());
             findings.push(Finding::ok(PART, &check, detail));
         }
-        // It is among the problems or the warnings.
-        Some(_) => {}
         None if status.synced_seconds_ago.is_some() => findings.push(Finding::warning(
             PART,
             &check,
             "never: rows that are gone, or that no sync sees, are not known of",
             NextStep::Reconcile { table: status.table.clone() },
         )),
-        None => {}
+        // One that failed is among the problems or the warnings.
+        Some(_) | None => {}
     }
     findings
 }

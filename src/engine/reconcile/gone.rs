@@ -71,7 +71,7 @@ impl Reconcile {
         self.is_resumed = reading.earlier.is_some();
         let seen = Shown {
             known: self.known,
-            shown: shown.len(),
+            rows: shown.len(),
             earlier: reading.earlier,
             counted: reading.ended_at.map(|rows| rows.saturating_sub(reading.unkeyed + reading.erased)),
         };

@@ -34,7 +34,7 @@ impl DeleteLimits {
     /// part may go as of what this run asked for. And where the source counts fewer rows at the end than it may lack, it
     /// stopped showing them meanwhile.
     pub(super) fn allowed_by(self, asked: Reconciliation, shown: Shown) -> u64 {
-        let Shown { known, shown, earlier, counted } = shown;
+        let Shown { known, rows: shown, earlier, counted } = shown;
         let whole = self.allowed(asked, known, shown);
         if asked.allow_deletes.is_some() {
             return whole;
@@ -64,7 +64,7 @@ pub(super) struct Shown {
     /// Rows that were appended at some time and not removed since.
     pub(super) known: u64,
     /// Rows with a key that the reading showed.
-    pub(super) shown: u64,
+    pub(super) rows: u64,
     /// Those of them that an earlier run was shown, where its reading was gone on with.
     pub(super) earlier: Option<u64>,
     /// Rows with a key that the source counted after the reading; `None` where it could not.
@@ -148,7 +148,8 @@ mod tests {
     fn a_reading_that_was_gone_on_with_is_judged_by_what_this_run_was_shown() {
         let allowed = |known, shown, earlier, counted| {
             let asked = Reconciliation { resume: true, ..Reconciliation::default() };
-            DeleteLimits { rows: 10, percent: 10 }.allowed_by(asked, Shown { known, shown, earlier, counted })
+            DeleteLimits { rows: 10, percent: 10 }
+                .allowed_by(asked, Shown { known, rows: shown, earlier, counted })
         };
         assert_eq!(allowed(1_000, 950, Some(950), Some(0)), 0, "it shows nothing now");
         assert_eq!(allowed(1_000, 975, Some(950), Some(500)), 0, "it counts half of them now");
@@ -167,7 +168,7 @@ mod tests {
     #[test]
     fn what_somebody_agreed_to_is_allowed_whatever_was_shown() {
         let asked = Reconciliation { allow_deletes: Some(8), resume: true };
-        let shown = Shown { known: 18, shown: 10, earlier: Some(10), counted: Some(0) };
+        let shown = Shown { known: 18, rows: 10, earlier: Some(10), counted: Some(0) };
         assert_eq!(DeleteLimits { rows: 10, percent: 10 }.allowed_by(asked, shown), 8);
         let told = too_many("supabase", "leads", (8, 0, 18), 0, true).to_string();
         assert!(
