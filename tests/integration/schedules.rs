@@ -211,7 +211,7 @@ async fn a_poll_that_finds_nothing_is_one_small_question() {
         request.query.iter().any(|(name, value)| name == "order" && value == "updated_at.desc.nullslast")
     };
     eventually("it is polled", async || {
-        pipeline.source.take_requests().iter().any(|request| is_poll(request))
+        pipeline.source.take_requests().iter().any(is_poll)
     })
     .await;
     let mut seen = Vec::new();
