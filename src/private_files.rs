@@ -181,7 +181,10 @@ pub(crate) fn read_given(path: &Path) -> io::Result<String> {
     if !is_trusted(&named) {
         return Err(refused("is a link that another user made"));
     }
-    let file = File::open(path)?;
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags(rustix::fs::OFlags::empty()));
+    let file = options.read(true).open(path)?;
     let found = file.metadata()?;
     if !found.is_file() {
         return Err(refused("is a link to what is no file"));
@@ -207,8 +210,13 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 #[cfg(unix)]
 fn with_restrictions(options: &mut OpenOptions) {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    options.mode(0o600).custom_flags(no_follow);
+    options.mode(0o600).custom_flags(flags(rustix::fs::OFlags::NOFOLLOW));
+}
+
+/// These, and not to wait for whoever would write into a pipe.
+#[cfg(unix)]
+fn flags(others: rustix::fs::OFlags) -> i32 {
+    i32::try_from((others | rustix::fs::OFlags::NONBLOCK).bits()).unwrap_or_default()
 }
 
 #[cfg(not(unix))]

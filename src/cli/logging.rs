@@ -27,9 +27,11 @@ fn filter(default_level: &str, chosen: Option<&str>) -> EnvFilter {
     })
 }
 
-/// Libraries speak only of what goes wrong.
+/// Libraries speak only of what goes wrong, and of no more than the program itself.
 fn quiet(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("warn,sluice={level},{SETTINGS_TARGET}=info"))
+    let libraries =
+        level.parse().map_or(LevelFilter::WARN, |level: LevelFilter| level.min(LevelFilter::WARN));
+    EnvFilter::new(format!("{libraries},sluice={level},{SETTINGS_TARGET}=info"))
 }
 
 /// Libraries print whole requests, answers and parameters of statements below `warn`: no filter lets them.
@@ -85,6 +87,10 @@ mod tests {
     fn a_level_is_that_of_the_programs_own_lines_and_a_filter_names_others() {
         assert!(!logged(None).contains("a step"));
         assert!(logged(Some("debug")).contains("a step") && !logged(Some("debug")).contains("a broker"));
+        assert!(logged(Some("info")).contains("it went wrong"));
+        for less in ["error", "OFF"] {
+            assert!(!logged(Some(less)).contains("it went wrong"), "{less}");
+        }
         let named = logged(Some("sluice=debug,librdkafka=debug"));
         assert!(named.contains("a step") && named.contains("a broker"), "{named}");
         assert!(!logged(Some("not a filter!=")).contains("a step"));

@@ -53,6 +53,11 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     })
 }
 
+/// The names that stand for settings which may be kept elsewhere.
+pub fn stand_ins() -> impl Iterator<Item = String> {
+    secret::SECRETS.into_iter().flat_map(secret::stand_ins).filter(|name| !names().any(|known| known == name))
+}
+
 /// Whether a setting is called so.
 pub fn is_known(name: &str) -> bool {
     names().any(|known| known == name) || secret::stands_for(name).is_some()
@@ -65,7 +70,8 @@ pub(super) fn mistake(name: &str, value: &str, is_set: impl Fn(&str) -> bool) ->
     if OTHERS.contains(&name) || is_ours && is_of_kubernetes(name, value) {
         return None;
     }
-    if let Some(meant) = names().find(|known| is_slip(name, known) && !is_set(known)) {
+    let all = || names().map(str::to_owned).chain(stand_ins());
+    if let Some(meant) = all().find(|known| is_slip(name, known) && !is_set(known)) {
         let way_out = if is_ours { "" } else { " If another program reads it, set it to nothing for sluice" };
         return Some(format!("is no setting; did you mean {meant}?{way_out}"));
     }
@@ -107,8 +113,12 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
         })
 }
 
-/// Whether a setting's value must not be shown: what is called a secret, and addresses that carry one.
+/// Whether a setting's value must not be shown: what is called a secret, addresses that carry one, and commands, in which
+/// one may stand. The file that one is kept in is none.
 pub fn is_secret(name: &str, value: &str) -> bool {
+    if secret::stands_for(name).is_some() {
+        return name.ends_with(secret::COMMAND);
+    }
     let called_so = name
         .split('_')
         .any(|word| matches!(word, "KEY" | "PASSWORD" | "TARGETS" | "TOKEN" | "TOKENS" | "SECRET"));
@@ -153,6 +163,9 @@ mod tests {
             ("SLUICE_READONLY", "SLUICE_READ_ONLY"),
             ("SLUICE_HTTP_TOKEN", "SLUICE_HTTP_TOKENS"),
             ("SLUICE_LOG_LEVEL", "SLUICE_LOG"),
+            ("DATABASE_URL_FIL", "DATABASE_URL_FILE"),
+            ("DATABASE_URL_COMAND", "DATABASE_URL_COMMAND"),
+            ("SUPABASE_KEY_FLIE", "SUPABASE_KEY_FILE"),
         ] {
             let told = mistaken(name).unwrap_or_else(|| panic!("{name} is left alone"));
             assert!(told.contains(&format!("did you mean {meant}?")), "{name}: {told}");
@@ -214,6 +227,8 @@ mod tests {
             ("KAFKA_SASL_PASSWORD", "x", true),
             ("ELASTICSEARCH_API_KEY", "x", true),
             ("SLUICE_HTTP_TOKENS", "a:full:x", true),
+            ("SUPABASE_KEY_FILE", "/run/secrets/key", false),
+            ("SUPABASE_KEY_COMMAND", "curl -H 'X-Vault-Token: segredo' vault", true),
             ("DATABASE_URL", "postgres://sluice:senha@db/sluice", true),
             ("DATABASE_URL", "postgres://sluice@db/sluice?password=senha", true),
             ("DATABASE_URL", "postgres://sluice@db/sluice?options=-c%20x.key%3Dsenha", true),

@@ -26,7 +26,8 @@ pub use address::ServerUrl;
 pub use alerts::AlertSettings;
 pub use env_file::SyntaxError;
 pub use http::{
-    HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, is_address, parse_address,
+    HostPattern, HttpLimits, HttpSettings, OriginPattern, PublicUrl, Token, TokensFile, is_address,
+    parse_address,
 };
 pub use logs::LogSettings;
 use reader::Reader;
@@ -475,7 +476,12 @@ impl KafkaSettings {
                 .rsplit_once(':')
                 .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
         };
-        if !brokers.is_empty() && !brokers.split(',').all(has_port) {
+        if brokers.contains('@') {
+            read.problem(
+                "KAFKA_BOOTSTRAP_SERVERS",
+                "has a login in it, which nobody sends; set KAFKA_SASL_USERNAME and …_PASSWORD",
+            );
+        } else if !brokers.is_empty() && !brokers.split(',').all(has_port) {
             read.problem("KAFKA_BOOTSTRAP_SERVERS", "must be host:port, several separated by commas");
         }
         if self.security_protocol.starts_with("sasl") {

@@ -6,16 +6,17 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    io::Read as _,
+    io::{self, Read as _},
     path::PathBuf,
-    process::{Command, Stdio},
-    sync::mpsc,
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
 };
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::known;
 use crate::private_files;
 
 /// The settings whose values may be had from elsewhere.
@@ -41,7 +42,7 @@ pub(super) const COMMAND: &str = "_COMMAND";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// No secret is longer.
-const MOST_BYTES: u64 = 64 * 1024;
+const MOST_BYTES: usize = 64 * 1024;
 
 /// The setting that a name such as `SUPABASE_KEY_FILE` stands for.
 pub(super) fn stands_for(name: &str) -> Option<&'static str> {
@@ -88,9 +89,19 @@ impl Place {
             Self::File(path) => private_files::read_given(path).map_err(|error| error.to_string())?,
             Self::Command(command) => printed(command)?,
         };
-        let secret = text.trim();
+        if text.len() > MOST_BYTES {
+            return Err("is longer than any secret".to_owned());
+        }
+        // Some editors leave a mark at the beginning.
+        let secret = text.trim_start_matches('\u{feff}').trim();
         if secret.is_empty() {
             return Err("there is nothing in it".to_owned());
+        }
+        if secret.split_once('=').is_some_and(|(name, _)| known::is_known(name.trim())) {
+            return Err("holds a setting, NAME=value; write the value alone".to_owned());
+        }
+        if secret.starts_with(['"', '\'']) {
+            return Err("begins with a quote; write the value without".to_owned());
         }
         if secret.contains(char::is_control) {
             return Err("holds more than one line".to_owned());
@@ -101,42 +112,83 @@ impl Place {
 
 /// What a command prints. What it says of errors is its own, and may hold what nobody is to read: it is not shown.
 fn printed(command: &str) -> Result<String, String> {
+    const TICK: Duration = Duration::from_millis(5);
+    const LAST_WORDS: Duration = Duration::from_millis(200);
     let mut shell = if cfg!(windows) { Command::new("cmd") } else { Command::new("sh") };
     shell.args([if cfg!(windows) { "/C" } else { "-c" }, command]);
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // Whatever it starts ends with it.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut shell, 0);
     let mut child = shell.spawn().map_err(|error| format!("can't be run: {error}"))?;
     let until = Instant::now() + PATIENCE;
-    let late =
-        format!("did not end within {} s; run it by hand to see what it waits for", PATIENCE.as_secs());
-    let (sender, printed) = mpsc::channel();
-    if let Some(output) = child.stdout.take() {
-        thread::spawn(move || {
-            let mut text = String::new();
-            let read = output.take(MOST_BYTES).read_to_string(&mut text).map(|_| text);
-            sender.send(read).ok();
-        });
-    }
-    let text = printed.recv_timeout(PATIENCE);
+    let parts = child.stdout.take().map(parts_of);
+    let mut text = Vec::new();
+    let mut take_part = |patience| {
+        let part = parts.as_ref().and_then(|parts| parts.recv_timeout(patience).ok());
+        let came = part.is_some();
+        text.extend(part.unwrap_or_default());
+        came
+    };
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < until && text.is_ok() => thread::sleep(Duration::from_millis(5)),
+            Ok(None) if Instant::now() < until => {
+                if !take_part(TICK) {
+                    thread::sleep(TICK);
+                }
+            }
             Ok(None) => {
-                child.kill().ok();
-                child.wait().ok();
-                return Err(late);
+                kill(&mut child);
+                let seconds = PATIENCE.as_secs();
+                return Err(format!(
+                    "did not end within {seconds} s; run it by hand to see what it waits for"
+                ));
             }
             Err(error) => return Err(format!("can't be waited for: {error}")),
         }
     };
+    // A process that it left behind may hold its output open for ever.
+    while take_part(LAST_WORDS) {}
     if !status.success() {
         return Err(format!("failed ({status}); run it by hand to see why"));
     }
-    match text {
-        Ok(Ok(text)) => Ok(text),
-        Ok(Err(_)) => Err("prints what is no text".to_owned()),
-        Err(_) => Err(late),
+    String::from_utf8(text).map_err(|_| "prints what is no text".to_owned())
+}
+
+/// What is printed, as it comes; no more of it than shows that it is too long.
+fn parts_of(mut output: ChildStdout) -> Receiver<Vec<u8>> {
+    let (sender, parts) = mpsc::channel();
+    thread::spawn(move || {
+        let mut sent = 0;
+        while sent <= MOST_BYTES {
+            let mut part = vec![0; 4096];
+            match output.read(&mut part) {
+                Ok(0) => break,
+                Ok(length) => part.truncate(length),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            }
+            sent += part.len();
+            if sender.send(part).is_err() {
+                break;
+            }
+        }
+    });
+    parts
+}
+
+/// Ends a command and whatever it started.
+fn kill(child: &mut Child) {
+    #[cfg(unix)]
+    if let Err(error) = rustix::process::kill_process_group(
+        rustix::process::Pid::from_child(child),
+        rustix::process::Signal::KILL,
+    ) {
+        tracing::warn!(%error, "a command that prints a secret hangs, and what it started may live on");
     }
+    child.kill().ok();
+    child.wait().ok();
 }
 
 /// A secret, and where it can be had anew.
@@ -195,8 +247,26 @@ mod tests {
         assert!(failed.contains("exit status: 3") && !failed.contains("segredo"), "{failed}");
         assert!(read("true").expect_err("nothing").contains("nothing in it"));
         assert!(read("printf 'a\\nb'").expect_err("two lines").contains("one line"));
+        let daemon = "sleep 30 & printf segredo";
+        assert_eq!(read(daemon), Ok("segredo".to_owned()), "what it leaves behind is not waited for");
+        for (text, told) in [("SUPABASE_KEY=x", "the value alone"), ("\"x\"", "a quote")] {
+            assert!(read(&format!("printf '{text}'")).expect_err("no secret").contains(told), "{text}");
+        }
+        assert_eq!(read("printf '\\357\\273\\277segredo'"), Ok("segredo".to_owned()));
         assert!(read("printf '\\377'").expect_err("no text").contains("no text"));
         assert!(read("head -c 200000 /dev/zero").is_err(), "what is too long is cut and is no secret");
+    }
+
+    #[test]
+    fn a_pipe_is_no_file_and_nobody_waits_for_its_writer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
+        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        std::os::unix::fs::symlink(&pipe, &link).expect("a link");
+        for path in [pipe, link] {
+            let told = Place::File(path).read().expect_err("no file");
+            assert!(told.contains("no file"), "{told}");
+        }
     }
 
     #[test]

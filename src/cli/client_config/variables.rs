@@ -16,9 +16,19 @@ impl std::fmt::Debug for Variable {
     }
 }
 
-/// Those of sluice's settings that have a value, in the order they are explained in.
+/// Those of sluice's settings that have a value, in the order they are explained in, and where others of them are kept.
 pub(super) fn set(variables: &Variables) -> Vec<Variable> {
-    known::names().filter_map(|name| variable(name, variables)).collect()
+    let named = known::names().filter_map(|name| variable(name, variables));
+    let kept = known::stand_ins().filter_map(|name| variable(&name, variables)).map(|mut kept| {
+        // The client starts sluice in a folder of its own.
+        if kept.name.ends_with("_FILE")
+            && let Ok(path) = std::path::absolute(&kept.value)
+        {
+            kept.value = path.display().to_string();
+        }
+        kept
+    });
+    named.chain(kept).collect()
 }
 
 /// One variable by its name; none where it has no value.
@@ -49,6 +59,14 @@ mod tests {
         ]));
         let names: Vec<&str> = found.iter().map(|variable| variable.name.as_str()).collect();
         assert_eq!(names, ["SUPABASE_URL", "KAFKA_TOPIC"]);
+    }
+
+    #[test]
+    fn where_a_secret_is_kept_is_handed_on() {
+        let found = set(&variables(&[("DATABASE_URL_FILE", "url"), ("SUPABASE_KEY_COMMAND", "op read x")]));
+        let [command, file] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((&*command.name, &*command.value), ("SUPABASE_KEY_COMMAND", "op read x"));
+        assert!(file.name == "DATABASE_URL_FILE" && std::path::Path::new(&file.value).is_absolute());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 pub use limits::HttpLimits;
 pub use names::{HostPattern, OriginPattern, is_address};
 pub use public_url::PublicUrl;
-pub use tokens::Token;
+pub use tokens::{Token, TokensFile};
 
 use super::reader::{Reader, SettingsError};
 
@@ -26,6 +26,8 @@ pub struct HttpSettings {
     pub address: SocketAddr,
     /// Who may connect; nobody is asked for one when there is none.
     pub tokens: Vec<Token>,
+    /// Where some of them are kept.
+    pub tokens_file: Option<TokensFile>,
     /// Whether a client's token is set, which the server does not read.
     clients_token_is_set: bool,
     pub allowed_hosts: Vec<HostPattern>,
@@ -68,9 +70,11 @@ impl HttpSettings {
             OriginPattern::parse,
         );
         allowed_origins.extend(public_url.as_ref().and_then(|url| OriginPattern::parse(&url.origin())));
+        let (tokens, tokens_file) = tokens::read(read);
         Self {
             address,
-            tokens: tokens::read(read),
+            tokens,
+            tokens_file,
             clients_token_is_set: read.other_is_set(tokens::CLIENTS_TOKEN),
             allowed_hosts,
             allowed_origins,

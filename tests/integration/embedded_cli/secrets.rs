@@ -91,7 +91,7 @@ async fn no_output_of_any_command_holds_a_secret_however_it_is_given() {
         &["sql", "SELECT 1"],
         &["report"],
         &["tables", "check"],
-        &["client-config", "claude", "--with-secrets"],
+        &["client-config", "claude"],
     ];
     let outcomes = join_all(commands.map(|arguments| {
         let mut command = sluice(folder.path(), arguments);
@@ -104,6 +104,8 @@ async fn no_output_of_any_command_holds_a_secret_however_it_is_given() {
             assert!(!outcome.all().contains(secret), "{arguments:?} shows {secret}: {outcome:?}");
         }
         let is_client = arguments[0] == "client-config";
+        let told = ["DATABASE_URL_FILE", "SUPABASE_KEY_FILE", "KAFKA_SASL_PASSWORD_COMMAND"];
+        assert!(!is_client || told.iter().all(|name| outcome.all().contains(name)), "{outcome:?}");
         assert!(
             is_client || outcome.all().contains("127.0.0.1:9"),
             "{arguments:?} tried the parts: {outcome:?}"

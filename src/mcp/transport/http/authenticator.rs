@@ -1,14 +1,19 @@
 //! Makes out who sends a request, by its bearer token where the server has any.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::http::{HeaderMap, HeaderName, header};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tracing::{info, warn};
 
 use crate::{
-    config::HttpSettings,
+    config::{HttpSettings, Token, TokensFile},
     mcp::{
         Access,
         principal::{Principal, canonical},
@@ -30,11 +35,17 @@ pub(super) enum Unknown {
 /// The tokens that open the server. Without any, every program that reaches it has every right, and every page may
 /// read: a page of this machine's is not its operator.
 pub(super) struct Authenticator {
-    tokens: Vec<Known>,
+    tokens: RwLock<Arc<[Known]>>,
+    /// Where tokens are kept that may change.
+    file: Option<TokensFile>,
     pages: Access,
 }
 
+/// How often a file of tokens is read again.
+const REREAD: Duration = Duration::from_secs(5);
+
 /// Digests have one length, so that comparing them tells nothing of a secret's.
+#[derive(PartialEq)]
 struct Known {
     name: Arc<str>,
     access: Access,
@@ -43,13 +54,42 @@ struct Known {
 
 impl Authenticator {
     pub(super) fn new(settings: &HttpSettings) -> Self {
-        let known = settings.tokens.iter().map(|token| Known {
-            name: token.name.as_str().into(),
-            access: if token.read_only { Access::ReadOnly } else { Access::Full },
-            digest: Sha256::digest(token.secret.expose_secret()).into(),
-        });
         let pages = if settings.pages_may_write { Access::Full } else { Access::ReadOnly };
-        Self { tokens: known.collect(), pages }
+        Self { tokens: RwLock::new(known(&settings.tokens)), file: settings.tokens_file.clone(), pages }
+    }
+
+    /// Lets in whom the file of tokens names from now on, and nobody else any more. As long as something is wrong with it,
+    /// those stay in who were named before.
+    pub(super) async fn follow_file(&self) {
+        let Some(file) = &self.file else { return };
+        let mut told = None;
+        loop {
+            tokio::time::sleep(REREAD).await;
+            let file = file.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || file.tokens()).await else { return };
+            let problem = read.as_ref().err().cloned();
+            match read {
+                Ok(tokens) => {
+                    let now = known(&tokens);
+                    if now != self.tokens() {
+                        info!(tokens = now.len(), "the file of tokens was changed and holds from now on");
+                        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = now;
+                    }
+                }
+                Err(problem) if told.as_ref() != Some(&problem) => {
+                    warn!(
+                        problem,
+                        "the file of tokens was changed and can't be used; the tokens before hold on"
+                    );
+                }
+                Err(_) => {}
+            }
+            told = problem;
+        }
+    }
+
+    fn tokens(&self) -> Arc<[Known]> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn authenticate(
@@ -57,7 +97,8 @@ impl Authenticator {
         headers: &HeaderMap,
         peer: IpAddr,
     ) -> Result<(Principal, Access), Unknown> {
-        if self.tokens.is_empty() {
+        let tokens = self.tokens();
+        if tokens.is_empty() {
             let peer = canonical(peer);
             return Ok(if is_of_a_page(headers) {
                 (Principal::Page(peer), self.pages)
@@ -69,13 +110,22 @@ impl Authenticator {
         let digest: [u8; 32] = Sha256::digest(given).into();
         // Every token is compared, whichever matches: time tells nothing.
         let mut found = None;
-        for token in &self.tokens {
+        for token in &*tokens {
             if bool::from(token.digest.ct_eq(&digest)) {
                 found = Some(token);
             }
         }
         found.map(|token| (Principal::Token(token.name.clone()), token.access)).ok_or(Unknown::WrongToken)
     }
+}
+
+fn known(tokens: &[Token]) -> Arc<[Known]> {
+    let known = tokens.iter().map(|token| Known {
+        name: token.name.as_str().into(),
+        access: if token.read_only { Access::ReadOnly } else { Access::Full },
+        digest: Sha256::digest(token.secret.expose_secret()).into(),
+    });
+    known.collect()
 }
 
 fn is_of_a_page(headers: &HeaderMap) -> bool {

@@ -93,6 +93,10 @@ impl Guard {
         Self { settings: settings.clone(), authenticator: Authenticator::new(settings), limiter, base }
     }
 
+    pub(super) async fn follow_tokens(&self) {
+        self.authenticator.follow_file().await;
+    }
+
     /// The sender and its rights; counts the request, let through or not.
     fn admit(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(Principal, Access), Refusal> {
         let admitted = self.authenticator.authenticate(headers, peer);

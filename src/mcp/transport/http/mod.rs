@@ -105,7 +105,7 @@ pub async fn serve_probes(
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let port = Port::open(settings).await?;
-    let guard = Arc::new(Guard::new(settings));
+    let guard = port.guard(settings);
     let probes = Arc::new(Probes::new(engine, guard.clone(), None, &port));
     let numbers = Router::new().route("/metrics", get(probes::metrics).with_state(probes.clone()));
     let app = probes::unguarded(probes).merge(guarded(numbers, &guard)).fallback(async || {
@@ -135,6 +135,14 @@ impl Port {
         let share = (limits.connections_per_client * possible / limits.connections).max(1);
         let connections = Connections::new(possible, share);
         Ok(Self { socket, address, connections, shutdown: Shutdown::default() })
+    }
+
+    /// Who gets through, as long as this is listened at.
+    fn guard(&self, settings: &HttpSettings) -> Arc<Guard> {
+        let guard = Arc::new(Guard::new(settings));
+        let (following, asked) = (guard.clone(), self.shutdown.asked.clone());
+        tokio::spawn(async move { asked.run_until_cancelled(following.follow_tokens()).await });
+        guard
     }
 
     async fn serve(
@@ -169,7 +177,7 @@ fn router<H: ServerHandler + Reveals + Clone>(
     history: Arc<lag::History>,
 ) -> Router {
     let (limits, language) = (&settings.limits, engine.language);
-    let guard = Arc::new(Guard::new(settings));
+    let guard = port.guard(settings);
     let Shutdown { asked, unanswered, closing } = &port.shutdown;
     let sessions = Arc::new(Sessions::new(settings, asked.clone()));
     let calls = Quota::new(limits.calls_per_client);

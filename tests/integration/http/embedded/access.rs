@@ -3,7 +3,10 @@
 use rmcp::model::CallToolRequestParams;
 use serde_json::{Value, json};
 
-use crate::support::http::{Events, HttpServer, call, command, initialize, stateless};
+use crate::support::{
+    eventually,
+    http::{Events, HttpServer, call, command, initialize, stateless},
+};
 use sluice::source::sample::SampleServer;
 
 const TOKENS: &str = "claude:full:segredo-completo-0001,painel:read:segredo-de-leitura-0002";
@@ -31,6 +34,34 @@ async fn without_its_token_nothing_but_the_probes_answers() {
     assert!(!body.expect("a body").contains("problems"), "an unknown caller is told no details");
     let log = server.log();
     assert!(log.contains("request refused") && !log.contains("segredo"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_tokens_that_changes_holds_while_the_server_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tokens");
+    let write = |tokens: &str| {
+        std::fs::write(&path, tokens).expect("written");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("closed");
+        }
+    };
+    write(&format!("claude:full:{FULL}\n"));
+    let server = HttpServer::start(&[("SLUICE_HTTP_TOKENS_FILE", path.to_str().expect("text"))]).await;
+    let answered = async |token: &str| {
+        let asked = reqwest::Client::new().get(format!("{}/lag", server.url)).bearer_auth(token);
+        asked.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!((answered(FULL).await, answered(READ).await), (200, 401));
+    write(&format!("painel:read:{READ}\n"));
+    eventually("the new token is let in", async || answered(READ).await == 200).await;
+    assert_eq!(answered(FULL).await, 401, "the old one is not");
+    write("painel");
+    eventually("it is told", async || server.find("the tokens before hold on").is_some()).await;
+    assert_eq!(answered(READ).await, 200);
+    assert!(!server.log().contains("segredo"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
