@@ -210,10 +210,7 @@ async fn a_poll_that_finds_nothing_is_one_small_question() {
     let is_poll = |request: &SeenRequest| {
         request.query.iter().any(|(name, value)| name == "order" && value == "updated_at.desc.nullslast")
     };
-    eventually("it is polled", async || {
-        pipeline.source.take_requests().iter().any(is_poll)
-    })
-    .await;
+    eventually("it is polled", async || pipeline.source.take_requests().iter().any(is_poll)).await;
     let mut seen = Vec::new();
     eventually("it was polled ten times", async || {
         seen.extend(pipeline.source.take_requests());
