@@ -12,6 +12,7 @@ mod backoff;
 pub mod cli;
 pub mod config;
 pub mod data_folder;
+mod deadline;
 pub mod domain;
 pub mod embedded;
 pub mod engine;

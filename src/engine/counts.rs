@@ -1,18 +1,19 @@
 //! How many rows of each table there are in each place. Counting takes the longer the more there is, so whoever asks gets
-//! what was counted last, with its time, and counting goes on in the background: one at a time, and for a twentieth of
-//! the time at most.
+//! what was counted last, with its time, and counting goes on in the background: one at a time, and as a rule for a
+//! twentieth of the time at most.
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant as TokioInstant};
 
 use super::shared::Shared;
 use crate::{
+    deadline,
     domain::{Table, TableName},
     fault::Fault,
     index::IndexName,
@@ -22,8 +23,16 @@ use crate::{
 /// How long counts hold at least.
 const FRESH_FOR: Duration = Duration::from_secs(5);
 
-/// Counting rests for so many times as long as it took.
+/// Counting rests for so many times as long as it took, but no longer than is said here: it also takes long where a part
+/// is slow in passing.
 const REST: u32 = 20;
+const MAX_REST: Duration = Duration::from_mins(5);
+/// Where something could not be counted, which is told as a problem until it is counted again. It doubles while that stays
+/// so: a table may be too large to be counted in time.
+const MAX_REST_AFTER_FAULT: Duration = Duration::from_secs(30);
+
+/// How long counting a table may take.
+const COUNT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long whoever asks waits for a count that is under way.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,6 +49,13 @@ pub(super) struct Counted {
     pub(super) changed_since: Option<u64>,
 }
 
+impl Counted {
+    /// Whether every place told.
+    fn is_whole(&self) -> bool {
+        self.source.is_ok() && self.store.is_ok() && self.index.is_ok()
+    }
+}
+
 /// The events as they were counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Events {
@@ -54,7 +70,10 @@ pub(super) struct Events {
 #[derive(Debug)]
 struct Latest {
     at: Instant,
-    took: Duration,
+    /// How long it holds at least, whatever is synced meanwhile.
+    rest: Duration,
+    /// How many times in a row something could not be counted.
+    faults: u32,
     clock: DateTime<Utc>,
     tables: Arc<HashMap<Table, Counted>>,
     events: Option<Events>,
@@ -65,11 +84,13 @@ pub(super) struct Counts {
     shared: Arc<Shared>,
     latest: watch::Sender<Option<Latest>>,
     counting: Arc<tokio::sync::Mutex<()>>,
+    /// The parts that did not answer when they were asked last.
+    failing: Mutex<Vec<String>>,
 }
 
 impl Counts {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, latest: watch::Sender::new(None), counting: Arc::default() }
+        Self { shared, latest: watch::Sender::new(None), counting: Arc::default(), failing: Mutex::default() }
     }
 
     /// What was counted last, counted anew where that is old, or a sync ended since. Empty where nothing was counted yet
@@ -80,13 +101,12 @@ impl Counts {
     ) -> Arc<HashMap<Table, Counted>> {
         let mut heard = self.latest.subscribe();
         let is_old = heard.borrow_and_update().as_ref().is_none_or(|latest| {
-            let rest = latest.took * REST;
             let is_before = last_sync_ended.is_some_and(|ended| latest.clock <= ended);
-            latest.at.elapsed() > rest && (is_before || latest.at.elapsed() > FRESH_FOR)
+            latest.at.elapsed() > latest.rest && (is_before || latest.at.elapsed() > FRESH_FOR)
         });
         if is_old && self.shared.closing.is_cancelled() {
             // No task begins any more.
-            tokio::time::timeout(PATIENCE, self.count()).await.ok();
+            tokio::time::timeout(deadline::cut(PATIENCE), self.count()).await.ok();
         } else if is_old {
             if let Ok(turn) = self.counting.clone().try_lock_owned() {
                 let (counts, closing) = (self.clone(), self.shared.closing.clone());
@@ -95,7 +115,7 @@ impl Counts {
                     drop(turn);
                 });
             }
-            tokio::time::timeout(PATIENCE, heard.changed()).await.ok();
+            tokio::time::timeout(deadline::cut(PATIENCE), heard.changed()).await.ok();
         }
         self.latest.borrow().as_ref().map(|latest| latest.tables.clone()).unwrap_or_default()
     }
@@ -103,6 +123,21 @@ impl Counts {
     /// The events as they were counted last, where every part told.
     pub(super) fn events(&self) -> Option<Events> {
         self.latest.borrow().as_ref().and_then(|latest| latest.events)
+    }
+
+    /// Hears which parts fail now. Where one answers again, what could not be counted is counted at the next question.
+    pub(super) fn hear_failing(&self, failing: &[String]) {
+        let mut before = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_back = before.iter().any(|part| !failing.contains(part));
+        failing.clone_into(&mut before);
+        if is_back {
+            self.latest.send_if_modified(|latest| {
+                for latest in latest.iter_mut().filter(|latest| latest.faults > 0) {
+                    (latest.rest, latest.faults) = (Duration::ZERO, 0);
+                }
+                false
+            });
+        }
     }
 
     async fn count(&self) {
@@ -118,10 +153,13 @@ impl Counts {
                 let counted = counts.into_iter().find(|(name, _)| name == table.name());
                 counted.map(|(_, count)| count).unwrap_or_default()
             });
-            tables.insert(table, self.count_table(table, of_index).await);
+            let counted = self.count_table(table, of_index);
+            tables.insert(table, deadline::by(TokioInstant::now() + COUNT_TIMEOUT, counted).await);
         }
-        let latest =
-            Latest { at: Instant::now(), took: began.elapsed(), clock, tables: Arc::new(tables), events };
+        let before = self.latest.borrow().as_ref().map_or(0, |latest| latest.faults);
+        let faults = if tables.values().all(Counted::is_whole) { 0 } else { before.saturating_add(1) };
+        let rest = rest(began.elapsed(), faults);
+        let latest = Latest { at: Instant::now(), rest, faults, clock, tables: Arc::new(tables), events };
         self.latest.send_replace(Some(latest));
     }
 
@@ -162,4 +200,29 @@ impl Counts {
 /// The latest of these syncs that read all it was to read.
 pub(super) fn latest_success<'a>(syncs: impl Iterator<Item = &'a SyncRecord>) -> Option<&'a SyncRecord> {
     syncs.filter(|sync| sync.state == SyncState::Succeeded).max_by_key(|sync| sync.started_at)
+}
+
+/// How long to leave the parts alone after counting.
+fn rest(took: Duration, faults: u32) -> Duration {
+    let longest = match faults {
+        0 => MAX_REST,
+        faults => MAX_REST_AFTER_FAULT.saturating_mul(2_u32.saturating_pow(faults - 1)).min(MAX_REST),
+    };
+    longest.min(took * REST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counting_is_no_lasting_load_and_a_fault_is_looked_at_again_soon() {
+        let seconds = Duration::from_secs;
+        assert_eq!(rest(seconds(3), 0), seconds(60), "a twentieth of the time");
+        assert_eq!(rest(seconds(75), 0), seconds(300), "a part was slow for once");
+        assert_eq!(rest(seconds(75), 1), seconds(30), "the outage may be over");
+        assert_eq!(rest(seconds(1), 1), seconds(20), "what fails is not asked all the time");
+        assert_eq!(rest(seconds(30), 9), seconds(300), "the table is too large");
+        assert_eq!(rest(seconds(30), u32::MAX), seconds(300));
+    }
 }

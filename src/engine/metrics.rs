@@ -20,6 +20,9 @@ use super::{
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct EngineMetrics {
     pub uptime_seconds: u64,
+    /// Taken once: the clock may be set.
+    #[serde(skip)]
+    pub started_at: DateTime<Utc>,
     /// Pages and rows that syncs of this process read.
     pub source: FlowMetrics,
     /// Batches and events that this process appended.

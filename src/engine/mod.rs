@@ -194,6 +194,7 @@ impl Engine {
                 rebuilds: rebuilds.clone(),
                 counts: counts.clone(),
                 started: Instant::now(),
+                started_at: Utc::now(),
             },
             doctor: Doctor {
                 shared: shared.clone(),

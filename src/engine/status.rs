@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::time::Instant as TokioInstant;
 use uuid::Uuid;
 
 use super::{
@@ -21,6 +22,7 @@ use super::{
     tables::{Facts, Judged, SETTLED_AFTER, blindness},
 };
 use crate::{
+    deadline,
     domain::TableName,
     fault::{Fault, FaultKind},
     log::records_in,
@@ -29,8 +31,12 @@ use crate::{
     store::{Notice, PoolUse, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
 };
 
-/// How long one part may take to answer before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a part may take to answer before it counts as failed. A status is no longer in the making: Prometheus waits
+/// for 10 s, and shows nothing at all of one that comes later.
+const PART_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How much longer a part is given to say why it has no answer.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Syncs that a status shows.
 const RECENT_SYNCS: u32 = 5;
@@ -187,6 +193,7 @@ pub struct Inspection {
     pub(super) rebuilds: Arc<Rebuilds>,
     pub(super) counts: Arc<Counts>,
     pub(super) started: Instant,
+    pub(super) started_at: DateTime<Utc>,
 }
 
 impl Inspection {
@@ -199,6 +206,7 @@ impl Inspection {
             .collect();
         EngineMetrics {
             uptime_seconds: self.started.elapsed().as_secs(),
+            started_at: self.started_at,
             source: self.syncs.reads(),
             log: self.appender.report(),
             sinks,
@@ -224,8 +232,13 @@ impl Inspection {
         fewer.into_iter().chain([Remark::new(spot.problem, spot.next_step)]).collect()
     }
 
-    /// Asks every part something cheap, and writes nothing. Never fails: a part that does is in the answer.
+    /// Asks every part something cheap, and writes nothing. Never fails: a part that does is in the answer, as is one that
+    /// does not answer in time.
     pub async fn status(&self) -> PipelineStatus {
+        Box::pin(deadline::by(TokioInstant::now() + PART_TIMEOUT, self.inspect())).await
+    }
+
+    async fn inspect(&self) -> PipelineStatus {
         let Shared { log: log_port, store, sinks: sink_ports, catalog, .. } = &*self.shared;
         let (of_log, of_store) = (log_port.name(), store.name());
         let names: Vec<TableName> = catalog.tables().map(TableName::from).collect();
@@ -305,6 +318,7 @@ impl Inspection {
         let alerts = or_fault(alerts, &mut faults).unwrap_or_default();
         let failing: Vec<String> =
             status.parts().filter(|part| !part.ok).map(|part| part.name.clone()).collect();
+        self.counts.hear_failing(&failing);
         let is_new = |fault: &Fault| failing.iter().all(|part| part != fault.part);
         status.problems.extend(faults.iter().filter(|fault| is_new(fault)).map(Fault::remark));
         status.recent_syncs = recent
@@ -474,14 +488,17 @@ async fn sink_status(sink: &dyn Sink) -> PartStatus {
     }
 }
 
+/// A part's answer, of now or of the deadline that holds already.
 pub(super) async fn within<T>(
     part: &'static str,
     asked: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
-    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+    let deadline = deadline::earlier(TokioInstant::now() + PART_TIMEOUT);
+    let asked = deadline::by(deadline, asked);
+    tokio::time::timeout_at(deadline + GRACE, asked).await.unwrap_or_else(|_| {
         Err(Fault::transient(
             part,
-            format!("no answer within {} s", PATIENCE.as_secs()),
+            format!("no answer within {} s", PART_TIMEOUT.as_secs()),
             "check that the server runs and that nothing on the way drops connections",
         ))
     })

@@ -183,6 +183,25 @@ async function whenNothingIsAnswered(browser, server) {
   await page.context().close();
 }
 
+/** Counts that the server could not take anew are told with their age, in both languages. */
+async function whenCountsAreOld(browser, server) {
+  for (const [locale, age] of [["en-US", "counted 48 s ago"], ["pt-BR", "contagem de há 48 s"]]) {
+    const page = await opened(browser, server.url, { locale });
+    await page.locator("#tables td").first().waitFor();
+    check(!(await page.locator("#tables").innerText()).includes(age.split(" ")[0]), "an age is told of counts of now");
+    await page.route("**/mcp", async (route) => {
+      const response = await route.fetch();
+      const answer = await response.json();
+      for (const row of answer.result?.structuredContent?.tables ?? []) row.counted_seconds_ago = 48;
+      await route.fulfill({ response, json: answer });
+    });
+    await page.locator("#refresh").click();
+    await page.locator("#tables").getByText(age).first().waitFor();
+    await holds(page, `the page with old counts, ${locale}`);
+    await page.context().close();
+  }
+}
+
 async function signingOut(page) {
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByRole("heading", { name: "Sign in" }).waitFor();
@@ -242,6 +261,7 @@ async function main() {
     await open.call("sync_leads_from_supabase", { hours_ago: 8760, limit: 10_000 });
     await open.call("sync_chat_sessions_from_supabase", { hours_ago: 8760, limit: 10_000 });
     await step("without tokens", () => withoutTokens(browser, open));
+    await step("old counts", () => whenCountsAreOld(browser, open));
     const app = new App(browser, accessible);
     await step("the App, of hostile leads", () => app.shows(server, HOSTILE));
     await step("the App where the client passes nothing on", () => app.alone(server));

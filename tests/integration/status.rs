@@ -1,11 +1,15 @@
 //! Status: each table from the source to both sinks, and "healthy" only if nothing is missing.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use sluice::engine::{Engine, PipelineStatus, SyncPhase};
 
 use crate::support::{
+    gate::Gate,
     on_each_adapter,
     place::{Embedded, Place, Real},
     request,
@@ -157,6 +161,32 @@ async fn rows_that_a_sink_lost_are_missed<P: Place>() {
         !status.healthy && says(&status, "has 0 of the 12 rows of leads that were read; reconcile")
     })
     .await;
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_is_over_is_soon_no_longer_told() {
+    let mut place = Embedded::new().await;
+    place.source().set_rows(table("leads"), leads(3));
+    let url = place.source().url();
+    let gate = Gate::to(url.trim_start_matches("http://").trim_end_matches('/')).await;
+    place.set("SUPABASE_URL", &format!("http://{}", gate.address));
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(sync(&engine, request(table("leads"))).await.state, SyncPhase::Done);
+    gate.shut();
+    crate::support::eventually("the rows can't be counted", async || {
+        let status = engine.inspection.status().await;
+        let leads = &status.tables[0];
+        !status.source.ok && leads.counted_seconds_ago.is_some() && leads.source.is_none()
+    })
+    .await;
+    gate.open();
+    let over = Instant::now();
+    crate::support::eventually("all is well again", async || engine.inspection.status().await.healthy).await;
+    // What can't be counted takes seconds for each table, and twenty times that is minutes.
+    assert!(over.elapsed() < Duration::from_secs(45), "{:?}", over.elapsed());
     engine.shut_down().await;
     place.clean_up().await;
 }

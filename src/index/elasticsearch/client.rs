@@ -23,7 +23,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::{PART, faults};
-use crate::{authorities, config::ElasticsearchSettings, fault::Fault, redaction::Redaction};
+use crate::{authorities, config::ElasticsearchSettings, deadline, fault::Fault, redaction::Redaction};
 
 // The client's own types name a version (`compatible-with=9`) that every other server refuses with 406.
 const JSON: &str = "application/json";
@@ -253,7 +253,8 @@ impl Client {
         let fault = |error: elasticsearch::Error| {
             faults::fault_from_transport(&self.origin, doing, &error, error.is_timeout())
         };
-        let sending = current.elasticsearch.send(method, path, headers, None::<&()>, body, None);
+        let timeout = deadline::cut(current.settings.timeout);
+        let sending = current.elasticsearch.send(method, path, headers, None::<&()>, body, Some(timeout));
         // The client's futures are large, and a drain holds several at once.
         let response = Box::pin(sending).await.map_err(fault)?;
         let status = response.status_code().as_u16();

@@ -20,6 +20,7 @@ use super::{
     faults::fault,
 };
 use crate::{
+    deadline,
     fault::Fault,
     log::{Extent, LogFacts, Position},
 };
@@ -98,12 +99,17 @@ impl Admin {
         Self { config, timeout, groups: Mutex::new(HashMap::new()) }
     }
 
+    fn timeout(&self) -> Duration {
+        deadline::cut(self.timeout)
+    }
+
     pub(super) fn cluster_id(&self) -> Result<String, Fault> {
         let client = self.query_client("sluice.query")?;
-        client.client().fetch_cluster_id(self.timeout).ok_or_else(|| {
+        let timeout = self.timeout();
+        client.client().fetch_cluster_id(timeout).ok_or_else(|| {
             Fault::transient(
                 PART,
-                format!("no broker told the cluster's id within {} s", self.timeout.as_secs()),
+                format!("no broker told the cluster's id within {} s", timeout.as_secs_f32().round()),
                 "check that the brokers in KAFKA_BOOTSTRAP_SERVERS run and can be reached from here, and that \
                  KAFKA_SECURITY_PROTOCOL is what they speak",
             )
@@ -112,7 +118,7 @@ impl Admin {
 
     pub(super) fn extents(&self, topic: &str) -> Result<Vec<Extent>, Fault> {
         let client = self.query_client("sluice.query")?;
-        extents(&*client, topic, &self.partitions(&client, topic)?, self.timeout)
+        extents(&*client, topic, &self.partitions(&client, topic)?, self.timeout())
     }
 
     pub(super) fn committed(&self, topic: &str, group: &str) -> Result<Vec<Position>, Fault> {
@@ -122,7 +128,7 @@ impl Admin {
             asked.add_partition(topic, partition);
         }
         let answered = client
-            .committed_offsets(asked, self.timeout)
+            .committed_offsets(asked, self.timeout())
             .map_err(|error| fault(&format!("reading the offsets of group {group}"), &error))?;
         let positions = answered.elements().into_iter().filter_map(|element| match element.offset() {
             Offset::Offset(offset) => Some(Position { partition: element.partition(), offset }),
@@ -134,7 +140,7 @@ impl Admin {
     fn partitions(&self, client: &BaseConsumer<QuietContext>, topic: &str) -> Result<Vec<i32>, Fault> {
         let what = || format!("reading the metadata of {topic}");
         let metadata =
-            client.fetch_metadata(Some(topic), self.timeout).map_err(|error| fault(&what(), &error))?;
+            client.fetch_metadata(Some(topic), self.timeout()).map_err(|error| fault(&what(), &error))?;
         let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
         let mut partitions: Vec<i32> = topic
             .map(|topic| topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect())
@@ -153,7 +159,7 @@ impl Admin {
     pub(super) fn facts(&self, topic: &str) -> Result<LogFacts, Fault> {
         let client = self.query_client("sluice.query")?;
         let metadata = client
-            .fetch_metadata(Some(topic), self.timeout)
+            .fetch_metadata(Some(topic), self.timeout())
             .map_err(|error| fault(&format!("reading the metadata of {topic}"), &error))?;
         let partitions = metadata.topics().first().map(rdkafka::metadata::MetadataTopic::partitions);
         let partitions = partitions.unwrap_or_default();
@@ -187,8 +193,9 @@ impl Admin {
     /// Whether all of these topics exist.
     pub(super) fn exist(&self, topics: &[WantedTopic]) -> Result<bool, Fault> {
         let client = self.query_client("sluice.query")?;
-        let metadata =
-            client.fetch_metadata(None, self.timeout).map_err(|error| fault("listing the topics", &error))?;
+        let metadata = client
+            .fetch_metadata(None, self.timeout())
+            .map_err(|error| fault("listing the topics", &error))?;
         Ok(topics.iter().all(|wanted| metadata.topics().iter().any(|topic| topic.name() == wanted.name)))
     }
 }
@@ -202,7 +209,7 @@ pub(super) async fn topic_limits(
     let client: AdminClient<QuietContext> = config
         .create_with_context(config.quiet())
         .map_err(|error| fault("making an admin client", &error))?;
-    let options = AdminOptions::new().request_timeout(Some(timeout));
+    let options = AdminOptions::new().request_timeout(Some(deadline::cut(timeout)));
     let what = format!("reading the configuration of {topic}");
     let answered = client
         .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)

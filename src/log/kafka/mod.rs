@@ -29,7 +29,7 @@ use self::{
     topic_id::TopicId,
 };
 use super::{Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, Topic};
-use crate::{backoff::Backoff, config::KafkaSettings, fault::Fault, identity::Identity};
+use crate::{backoff::Backoff, config::KafkaSettings, deadline, fault::Fault, identity::Identity};
 
 const PART: &str = "kafka";
 
@@ -244,6 +244,8 @@ impl Log for KafkaLog {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
+    let deadline = deadline::current();
+    let work = move || deadline::blocking_by(deadline, work);
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
         Err(Fault::transient(PART, format!("a question to the log ended badly: {error}"), "report this"))
     })

@@ -24,7 +24,7 @@ use super::{
     faults::fault,
     refusals::Refusals,
 };
-use crate::fault::Fault;
+use crate::{deadline, fault::Fault};
 
 /// What the library calls no id at all.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -58,8 +58,9 @@ impl TopicId {
             Some(client) => client,
             None => held.insert(self.connect().map_err(|error| fault(&what(), &error))?),
         };
-        let metadata =
-            client.fetch_metadata(Some(&self.topic), self.timeout).map_err(|error| fault(&what(), &error))?;
+        let metadata = client
+            .fetch_metadata(Some(&self.topic), deadline::cut(self.timeout))
+            .map_err(|error| fault(&what(), &error))?;
         let is_there = metadata
             .topics()
             .first()

@@ -1,6 +1,9 @@
 // The view: what it was told, section by section. The App and the page differ only in who tells it, and in which sections
 // they show.
 
+/** Counts of this age are told with it: they are taken in the background, and not where a part does not answer. */
+const OLD_COUNTS_S = 30;
+
 /** What the view was told of one thing, and how old that is. `data` stays when a later question fails: it is shown as old. */
 class Told {
     constructor() {
@@ -311,7 +314,9 @@ const SECTIONS = {
                 const reconciled = last === undefined || last === null ? words.say("never")
                     : [words.ago(last.seconds_ago), last.outcome !== "succeeded" && words.say(last.outcome === "failed" ? "failed_state" : last.outcome),
                         last.unexplained > 0 && words.say("unexplained", last.unexplained)].filter(Boolean).join(", ");
-                return [foreign(row.table), ...[row.source, row.store, row.index, row.unread, row.parked].map((count) => words.number(count)),
+                const age = row.counted_seconds_ago;
+                const name = age > OLD_COUNTS_S ? h("span", null, foreign(row.table), h("small", null, words.say("counted", words.ago(age)))) : foreign(row.table);
+                return [name, ...[row.source, row.store, row.index, row.unread, row.parked].map((count) => words.number(count)),
                     words.ago(row.synced_seconds_ago), reconciled];
             });
             const heads = ["table", "at_source", "in_store", "in_index", "unread", "parked", "synced", "reconciled"];

@@ -26,6 +26,7 @@ use crate::{
     authorities,
     backoff::{Backoff, retry_after},
     config::{Secret, SupabaseSettings},
+    deadline,
     fault::{Fault, FaultKind},
     redaction::Redaction,
 };
@@ -38,6 +39,9 @@ const CA_SETTING: &str = "SUPABASE_SSL_CA_LOCATION";
 
 /// First and longest pause between two attempts; `Retry-After` may ask for more.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+
+/// How long is tried again while somebody waits who is to be told why.
+const RETRY_FOR_IN_A_HURRY: Duration = Duration::from_secs(2);
 
 /// A successful answer.
 pub(super) struct Reply {
@@ -199,13 +203,17 @@ impl Http {
         &self.settings.schema
     }
 
-    /// Sends a GET and reads the answer, and again while the answer allows it and the time for retries lasts.
+    /// Sends a GET and reads the answer, and again while the answer allows it and the time for retries lasts. Under a
+    /// deadline that is short, so that the last refusal is told.
     pub(super) async fn get<T>(
         &self,
         request: &Request<'_>,
         read: impl Fn(&Reply) -> Result<T, Unreadable>,
     ) -> Result<(Reply, T), Refusal> {
-        let until = Instant::now() + self.settings.retry_for;
+        let retry_for = self.settings.retry_for;
+        let retry_for =
+            if deadline::current().is_some() { retry_for.min(RETRY_FOR_IN_A_HURRY) } else { retry_for };
+        let until = Instant::now() + retry_for;
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         let mut may_renew = true;
         loop {
@@ -261,6 +269,7 @@ impl Http {
         let response = keyed
             .client
             .get(address)
+            .timeout(deadline::cut(self.settings.timeout))
             .query(request.query)
             .header("Accept", request.accept)
             .header("Accept-Profile", request.schema.unwrap_or(self.schema()))

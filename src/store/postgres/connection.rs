@@ -14,16 +14,19 @@ use std::{
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool, Postgres,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use super::faults::{self, PART};
-use crate::{config::PostgresSettings, fault::Fault, redaction, store::PoolUse};
+use crate::{config::PostgresSettings, deadline, fault::Fault, redaction, store::PoolUse};
 
 /// A call is a handful of statements, each bounded by the server: only a server that fell silent takes longer.
 const STATEMENTS_IN_A_CALL: u32 = 4;
+
+/// How long a server may take to say why it gives no connection.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Idle connections are looked after, so that a network that drops them in silence is noticed.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
@@ -61,12 +64,31 @@ impl Connector {
 
     /// A connection of the pool, for one call.
     pub(super) async fn acquire(&self, attempt: &str) -> Result<Borrowed, Fault> {
-        let named = |error| {
-            let (host, port) = (self.options.get_host(), self.options.get_port());
-            faults::fault(&format!("{attempt} on {host}:{port}"), &error)
+        let patience = deadline::cut(self.timeout);
+        // Somebody who waits for the answer is to be told why there is none.
+        let patience = if deadline::current().is_some() { patience * 2 / 3 } else { patience };
+        let acquired = tokio::time::timeout(patience, self.pool.acquire()).await;
+        let error = match acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            Ok(connection) => return Ok(Borrowed::new(connection)),
+            // The pool waits for a server that refuses connections, and tells of the time alone.
+            Err(sqlx::Error::PoolTimedOut) => self.refusal().await.unwrap_or(sqlx::Error::PoolTimedOut),
+            Err(error) => error,
         };
-        let connection = self.pool.acquire().await.map_err(named)?;
-        Ok(Borrowed::new(connection))
+        let (host, port) = (self.options.get_host(), self.options.get_port());
+        Err(faults::fault(&format!("{attempt} on {host}:{port}"), &error))
+    }
+
+    /// Why the server gives no connection; nothing where it does.
+    async fn refusal(&self) -> Option<sqlx::Error> {
+        let timeout = deadline::cut(REFUSAL_TIMEOUT);
+        match tokio::time::timeout(timeout, self.options.connect()).await {
+            Ok(Ok(connection)) => {
+                connection.close().await.ok();
+                None
+            }
+            Ok(Err(error)) => Some(error),
+            Err(_) => Some(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
     }
 
     /// How connections are made.
@@ -186,7 +208,7 @@ pub(super) async fn bounded<T, E: From<Fault>>(
     attempt: &str,
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    match tokio::time::timeout(timeout * STATEMENTS_IN_A_CALL, call).await {
+    match tokio::time::timeout(deadline::cut(timeout * STATEMENTS_IN_A_CALL), call).await {
         Ok(outcome) => outcome,
         Err(_) => Err(E::from(Fault::transient(
             PART,
@@ -226,6 +248,7 @@ mod tests {
             Connector::new(&settings("postgres://u:s3gredo@127.0.0.1:1/db")).expect("a connector");
         let fault = connector.acquire("apply").await.err().expect("nobody listens there");
         assert_eq!(fault.kind, FaultKind::Transient);
+        assert!(fault.message.contains("Connection refused"), "{fault}");
         assert!(!fault.to_string().contains("s3gredo"), "{fault}");
     }
 }

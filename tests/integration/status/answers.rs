@@ -6,6 +6,8 @@ use sluice::{
     source::sample::keys,
     store::{Reconciliation, SyncState},
 };
+use tokio::net::TcpListener;
+use url::Url;
 
 use super::{problems, told_by_command, with_leads};
 use crate::{
@@ -149,6 +151,29 @@ async fn status_and_doctor_tell_of_the_last_reconciliation<P: Place>() {
     assert!(!status.healthy && super::says(&status, "the last reconciliation of leads failed"), "{status:?}");
     engine.shut_down().await;
     place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_is_named_and_no_part_that_answers() {
+    let mut pipeline = Pipeline::new().await;
+    let made = pipeline.command(&["migrate"]).output().await.expect("it runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let mut url = Url::parse(&pipeline.variables["DATABASE_URL"]).expect("a URL");
+    url.set_host(Some("127.0.0.1")).expect("a host");
+    url.set_port(Some(silent.local_addr().expect("an address").port())).expect("a port");
+    pipeline.set("DATABASE_URL", url);
+    let engine = pipeline.engine().await;
+    let status = engine.inspection.status().await;
+    assert!(status.log.ok && !status.sinks[0].ok && status.sinks[1].ok, "{status:?}");
+    assert_eq!(status.dead_letters, None);
+    let of_others = ["kafka", "elasticsearch", "supabase"];
+    let wrongly =
+        status.problems.iter().find(|one| of_others.iter().any(|part| one.problem.starts_with(part)));
+    assert!(wrongly.is_none(), "{wrongly:?} of {:?}", status.problems);
+    assert!(status.problems.iter().any(|one| one.problem.starts_with("postgres: ")), "{status:?}");
+    drop(engine);
+    pipeline.clean_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

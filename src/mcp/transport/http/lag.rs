@@ -13,12 +13,21 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::engine::{Engine, SinkLag};
+use crate::{
+    engine::{Engine, SinkLag},
+    fault::Fault,
+};
 
 const EVERY: Duration = Duration::from_mins(1);
 /// Parts that were never used before are made within this time, and do not answer until then.
 const FIRST: Duration = Duration::from_secs(5);
 const KEPT: TimeDelta = TimeDelta::days(1);
+
+/// How long a measurement may take: a minute without an answer is one of which nothing is known.
+const LAG_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// From this age on the last measurement tells nothing of now.
+const STALE_AFTER: TimeDelta = TimeDelta::seconds(90);
 
 /// Points that are told: more could not be seen.
 const MAX_POINTS: usize = 288;
@@ -59,14 +68,30 @@ pub(super) async fn measure(engine: Arc<Engine>, history: Arc<History>, ended: C
     let mut minutes = interval_at(Instant::now() + FIRST, EVERY);
     minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while ended.run_until_cancelled(minutes.tick()).await.is_some() {
-        let Some(lag) = ended.run_until_cancelled(engine.drains.lag_as_it_is()).await else { return };
-        let lag = lag.inspect_err(|error| debug!(%error, "the lag is not known")).ok();
+        let Some(lag) = ended.run_until_cancelled(answer(engine.drains.lag_as_it_is(), LAG_TIMEOUT)).await
+        else {
+            return;
+        };
         history.take(Utc::now(), lag.as_deref());
     }
 }
 
+/// The lag, where it is told in time.
+async fn answer(
+    lag: impl Future<Output = Result<Vec<SinkLag>, Fault>>,
+    timeout: Duration,
+) -> Option<Vec<SinkLag>> {
+    match tokio::time::timeout(timeout, lag).await {
+        Ok(lag) => lag.inspect_err(|error| debug!(%error, "the lag is not known")).ok(),
+        Err(_) => {
+            debug!("the lag was not told in time");
+            None
+        }
+    }
+}
+
 pub(super) async fn lag(State(history): State<Arc<History>>) -> Json<Told> {
-    Json(history.told())
+    Json(history.told(Utc::now()))
 }
 
 impl History {
@@ -86,7 +111,7 @@ impl History {
         samples.push_back(Sample { at, sinks, ends });
     }
 
-    fn told(&self) -> Told {
+    fn told(&self, now: DateTime<Utc>) -> Told {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let names = samples.iter().rev().find_map(|sample| sample.sinks.as_ref());
         let names: Vec<String> = names.into_iter().flatten().map(|sink| sink.sink.clone()).collect();
@@ -96,7 +121,10 @@ impl History {
             let of = |name: &String| worst(chunk, name);
             (chunk[chunk.len() - 1].at, names.iter().map(of).collect())
         });
-        let samples = points.collect();
+        let mut samples: Vec<Point> = points.collect();
+        if samples.last().is_some_and(|(last, _)| now - *last > STALE_AFTER) {
+            samples.push((now, vec![None; names.len()]));
+        }
         Told { columns: std::iter::once("at".to_owned()).chain(names).collect(), samples }
     }
 }
@@ -150,8 +178,14 @@ mod tests {
         DateTime::from_timestamp(at * 60, 0).expect("a moment")
     }
 
+    /// As it is told at the last measurement.
+    fn told(history: &History) -> Told {
+        let last = history.samples.lock().expect("no poison").back().map(|sample| sample.at);
+        history.told(last.unwrap_or_default())
+    }
+
     fn of_sink(history: &History) -> Vec<Option<(i64, i64)>> {
-        history.told().samples.into_iter().map(|(_, sinks)| sinks.first().copied().flatten()).collect()
+        told(history).samples.into_iter().map(|(_, sinks)| sinks.first().copied().flatten()).collect()
     }
 
     #[test]
@@ -162,16 +196,30 @@ mod tests {
         }
         let expected = [(0, 0), (4, 0), (4, 60), (3, 0), (0, 0)].map(Some);
         assert_eq!(of_sink(&history), expected);
-        assert_eq!(history.told().columns, ["at", "postgres"]);
+        assert_eq!(told(&history).columns, ["at", "postgres"]);
     }
 
     #[test]
     fn a_minute_without_an_answer_is_told_as_unknown_and_not_as_zero() {
         let history = History::default();
-        assert_eq!(history.told(), Told { columns: vec!["at".to_owned()], samples: Vec::new() });
+        assert_eq!(told(&history), Told { columns: vec!["at".to_owned()], samples: Vec::new() });
         history.take(minute(0), Some(&[lag("postgres", 0, 0)]));
         history.take(minute(1), None);
         assert_eq!(of_sink(&history), [Some((0, 0)), None]);
+    }
+
+    #[test]
+    fn a_lag_that_is_no_longer_measured_is_not_told_as_that_of_now() {
+        let history = History::default();
+        history.take(minute(0), Some(&[lag("postgres", 0, 0)]));
+        let told_after = |seconds| history.told(minute(0) + TimeDelta::seconds(seconds)).samples;
+        assert_eq!(told_after(80), [(minute(0), vec![Some((0, 0))])]);
+        assert_eq!(told_after(120), [(minute(0), vec![Some((0, 0))]), (minute(2), vec![None])]);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_hangs_keeps_no_minute_from_being_told() {
+        assert_eq!(answer(std::future::pending(), Duration::ZERO).await, None);
     }
 
     #[test]
@@ -184,7 +232,7 @@ mod tests {
                 (at != 1000).then(|| [lag("postgres", next, 7)]).as_ref().map(|lags| &lags[..]),
             );
         }
-        let told = history.told();
+        let told = told(&history);
         assert!(told.samples.len() <= MAX_POINTS, "{}", told.samples.len());
         assert!(told.samples[0].0 >= minute(2000 - 1440 - 1));
         assert_eq!(told.samples.last().map(|(at, _)| *at), Some(minute(1999)));

@@ -4,8 +4,6 @@ mod families;
 mod page;
 mod process;
 
-use chrono::{DateTime, Utc};
-
 use self::{
     families::{self as told, COUNTERS, OF_TABLES},
     page::Page,
@@ -59,13 +57,9 @@ pub(super) fn text(
     page.one(&told::CONNECTIONS_REFUSED, &[], refused);
     let lost = crate::logging::lost();
     page.many(&told::LOG_LOST, lost.into_iter().map(|(outlet, lines)| ([("outlet", outlet)], lines)));
-    page.one(&told::STARTED, &[], began(metrics).timestamp());
+    page.one(&told::STARTED, &[], metrics.started_at.timestamp());
     process::write(&mut page);
     page.text()
-}
-
-fn began(metrics: &EngineMetrics) -> DateTime<Utc> {
-    metrics.measured_at - std::time::Duration::from_secs(metrics.uptime_seconds)
 }
 
 fn write_sinks(page: &mut Page, status: &PipelineStatus, metrics: &EngineMetrics) {

@@ -1,7 +1,7 @@
 //! Probes, numbers, and the end.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -39,6 +39,16 @@ async fn a_server_whose_parts_are_down_is_alive_but_not_ready_and_names_them() {
     ] {
         assert!(metrics.lines().any(|written| written == line), "{line} in {metrics}");
     }
+    // Whenever within a second it is asked.
+    let mut began = HashSet::new();
+    for _ in 0..10 {
+        let metrics = get("/metrics").await.text().await.expect("text");
+        began.extend(
+            metrics.lines().find(|line| line.starts_with("process_start_time_seconds ")).map(str::to_owned),
+        );
+        tokio::time::sleep(Duration::from_millis(110)).await;
+    }
+    assert_eq!(began.len(), 1, "{began:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ mod hang_up;
 mod http1;
 mod legacy;
 mod life;
+mod outages;
 mod page;
 mod shares;
 mod streamable;
