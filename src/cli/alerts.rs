@@ -90,7 +90,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
             }
             if let AlertRule::Row { table, conditions } = &rule {
                 let existing = engine.questions.existing_beside(table, conditions).await;
-                existing.iter().for_each(|counted| note_existing(counted, settings));
+                for counted in &existing {
+                    note_existing(counted, settings);
+                }
             }
         }
         Some(Command::Delete { name }) if engine.alerts.delete(name).await? => {
@@ -124,7 +126,9 @@ fn note_existing(counted: &ValueCounts, settings: &Settings) {
     let masking = (!settings.mcp.reveal_pii).then(|| Masking::of(settings.catalog));
     let values = counted.values.iter().map(|value| {
         let mut shown = value.value.clone();
-        masking.iter().for_each(|masking| masking.field(&counted.field, &mut shown));
+        if let Some(masking) = &masking {
+            masking.field(&counted.field, &mut shown);
+        }
         format!("{} ({})", shown.as_str().map_or_else(|| shown.to_string(), str::to_owned), value.count)
     });
     let values: Vec<String> = values.collect();

@@ -62,8 +62,11 @@ fn summary(status: &SyncStatus, resume: bool) -> String {
     };
     let error = status.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     let report = status.reconcile.clone().unwrap_or_default();
+    // Only a reading that came to its end in one run tells what the source has.
+    let is_whole = report.step != ReconcileStep::Reading && report.resumed_from.is_none();
+    let of_source = if is_whole { "at the source" } else { "read" };
     let mut text = format!(
-        "Reconciliation {} of {}: {state}{error}.\n{} rows at the source, {} appended, {} repaired, {} deleted, {} \
+        "Reconciliation {} of {}: {state}{error}.\n{} rows {of_source}, {} appended, {} repaired, {} deleted, {} \
          parked, {} unexplained.",
         status.sync_id,
         status.table,
@@ -79,8 +82,8 @@ fn summary(status: &SyncStatus, resume: bool) -> String {
             let began = began.format("%Y-%m-%dT%H:%M:%SZ");
             let _ = write!(
                 text,
-                "\nIt went on with a reading that began at {began}: this is the table as it was then. What was deleted since, \
-                 or changed without a new time, is not in it."
+                "\nIt went on with a reading that began at {began}: this is the table as it was then. What was inserted, changed \
+                 or deleted since may be lacking: a sync brings those with a new time, a reconciliation without --resume all."
             );
         }
         None if resume => {
@@ -121,7 +124,8 @@ fn summary(status: &SyncStatus, resume: bool) -> String {
 
 /// Whether it stopped because too many rows are gone.
 fn asks(report: &ReconcileReport, state: SyncPhase) -> bool {
-    state == SyncPhase::Failed && report.gone > report.deleted
+    // Of a reading that was gone on with the number is not known.
+    state == SyncPhase::Failed && report.resumed_from.is_none() && report.gone > report.deleted
 }
 
 fn told(problem: DifferenceKind) -> &'static str {

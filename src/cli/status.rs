@@ -16,6 +16,7 @@ use crate::{
     data_folder::DataFolder,
     engine::{PartStatus, PipelineStatus, TableStatus},
     parts,
+    store::SyncState,
 };
 
 #[derive(Debug, Args)]
@@ -143,13 +144,13 @@ fn told(table: &TableStatus) -> String {
     }
     match &table.reconciled {
         Some(last) => {
-            let _ = write!(
-                text,
-                "; reconciled {} ago: {}, {} unexplained",
-                age(last.seconds_ago),
-                last.outcome.as_str(),
-                last.unexplained
-            );
+            let _ = write!(text, "; reconciled {} ago: {}", age(last.seconds_ago), last.told());
+            if last.outcome != SyncState::Succeeded {
+                match last.succeeded_seconds_ago {
+                    Some(seconds) => _ = write!(text, " (the last that succeeded: {} ago)", age(seconds)),
+                    None => text.push_str(" (none succeeded yet)"),
+                }
+            }
         }
         None => text.push_str("; never reconciled"),
     }
@@ -180,6 +181,7 @@ fn print_part(part: &PartStatus) -> Result<(), OutputError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::LastReconciliation;
 
     #[test]
     fn a_table_in_one_line_calls_unknown_what_is_not_known() {
@@ -188,6 +190,19 @@ mod tests {
             told(&table),
             "5 at the source, unknown in the store, unknown in the index, unknown parked, unknown not read yet; synced 5 \
              min ago; never reconciled"
+        );
+        let reconciled = LastReconciliation {
+            outcome: SyncState::Interrupted,
+            seconds_ago: 0,
+            unexplained: None,
+            succeeded_seconds_ago: Some(90_000),
+        };
+        let told = told(&TableStatus { reconciled: Some(reconciled), ..table });
+        assert!(
+            told.ends_with(
+                "reconciled 0 s ago: interrupted, nothing was compared (the last that succeeded: 25 h ago)"
+            ),
+            "{told}"
         );
     }
 }

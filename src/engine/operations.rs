@@ -6,7 +6,7 @@ use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause, tables:
 use crate::{
     fault::Fault,
     next_step::{NextStep, Remark},
-    store::{AccessWarning, Notice, NoticeKind, QuestionAccess, Schedule, StoreFacts, lost_with},
+    store::{AccessWarning, Notice, NoticeKind, QuestionAccess, Schedule, StoreFacts, SyncState, lost_with},
 };
 
 /// What was found replaced, cut or restored lately.
@@ -172,13 +172,8 @@ pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
     findings.extend(warnings.into_iter().chain(unread).map(told(Outcome::Warning)));
     let check = format!("{} reconciled", status.table);
     match status.reconciled {
-        Some(last) => {
-            let detail = format!(
-                "{} minutes ago: {}, {} unexplained",
-                last.seconds_ago / 60,
-                last.outcome.as_str(),
-                last.unexplained
-            );
+        Some(last) if last.outcome == SyncState::Succeeded => {
+            let detail = format!("{} minutes ago: {}", last.seconds_ago / 60, last.told());
             findings.push(Finding::ok(PART, &check, detail));
         }
         None if status.synced_seconds_ago.is_some() => findings.push(Finding::warning(
@@ -187,7 +182,8 @@ pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
             "never: rows that are gone, or that no sync sees, are not known of",
             NextStep::Reconcile { table: status.table.clone() },
         )),
-        None => {}
+        // One that failed is among the problems or the warnings.
+        Some(_) | None => {}
     }
     findings
 }

@@ -84,14 +84,9 @@ impl Seen {
 impl Schedules {
     /// Polls a claimed schedule's table until its next run is due; how a poll ended that did not succeed.
     pub(super) async fn poll(&self, schedule: &Schedule, began: DateTime<Utc>) -> Option<Ended> {
-        match self.shared.catalog.get(&schedule.request.table.0) {
-            Some(table) => match self.poll_table(schedule, table, began).await {
-                Ok(()) => None,
-                Err(ended) => Some(ended),
-            },
-            // The run was told so.
-            None => None,
-        }
+        // Of a table that is not defined here the run was told so.
+        let table = self.shared.catalog.get(&schedule.request.table.0)?;
+        self.poll_table(schedule, table, began).await.err()
     }
 
     async fn poll_table(&self, schedule: &Schedule, table: Table, began: DateTime<Utc>) -> Result<(), Ended> {

@@ -154,8 +154,7 @@ impl Schedules {
                 "{every_seconds} is out of range; give {min} to {max} seconds, or 0 to remove"
             ));
         }
-        // The store keeps milliseconds.
-        let every = Duration::from_millis(Duration::from_secs_f64(every_seconds).as_millis() as u64);
+        let every = Duration::from_secs_f64(every_seconds);
         let table = check(&self.shared, request)?;
         let time = &table.definition().time;
         if every < WHOLE_EVERY && time.modified.is_none() && time.created.is_none() {
@@ -282,6 +281,7 @@ impl Schedules {
                 outcome: match record.state {
                     SyncState::Succeeded => RunOutcome::Succeeded,
                     SyncState::Cancelled => RunOutcome::Cancelled,
+                    SyncState::Interrupted if self.shared.closing.is_cancelled() => RunOutcome::Cancelled,
                     SyncState::Running | SyncState::Failed | SyncState::Interrupted => RunOutcome::Failed,
                 },
                 sync_id: Some(id),

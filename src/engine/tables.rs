@@ -46,8 +46,21 @@ pub struct TableStatus {
 pub struct LastReconciliation {
     pub outcome: SyncState,
     pub seconds_ago: i64,
-    /// Differences that it could neither mend nor explain.
-    pub unexplained: u64,
+    /// Differences that it could neither mend nor explain; absent where nothing was compared.
+    pub unexplained: Option<u64>,
+    /// Since the last one that succeeded; absent where none did.
+    pub succeeded_seconds_ago: Option<i64>,
+}
+
+impl LastReconciliation {
+    /// What came of it, for people.
+    pub(crate) fn told(&self) -> String {
+        let outcome = self.outcome.as_str();
+        match self.unexplained {
+            Some(unexplained) => format!("{outcome}, {unexplained} unexplained"),
+            None => format!("{outcome}, nothing was compared"),
+        }
+    }
 }
 
 /// What is known of a table.
@@ -87,9 +100,8 @@ impl Facts<'_> {
         latest_success(self.syncs())
     }
 
-    fn last_reconciliation(&self) -> Option<&SyncRecord> {
-        let reconciled = self.syncs().filter(|sync| sync.request.reconcile.is_some());
-        reconciled.max_by_key(|sync| sync.started_at)
+    fn reconciliations(&self) -> impl Iterator<Item = &SyncRecord> {
+        self.syncs().filter(|sync| sync.request.reconcile.is_some())
     }
 
     fn seconds_since(&self, at: DateTime<Utc>) -> i64 {
@@ -143,11 +155,16 @@ impl Facts<'_> {
 
     /// What became of the last sync and the last reconciliation.
     fn judge_runs(&self, judged: &mut Judged) {
-        let reconciled = self.last_reconciliation();
+        let reconciled = self.reconciliations().max_by_key(|sync| sync.started_at);
+        let succeeded = latest_success(self.reconciliations());
         judged.status.reconciled = reconciled.map(|sync| LastReconciliation {
             outcome: sync.state,
             seconds_ago: self.seconds_since(true_at(sync)),
-            unexplained: sync.progress.reconcile.as_ref().map_or(0, |report| report.unexplained),
+            unexplained: sync.progress.reconcile.as_ref().and_then(|report| {
+                let is_compared = !report.sinks.is_empty() || report.unexplained > 0;
+                is_compared.then_some(report.unexplained)
+            }),
+            succeeded_seconds_ago: succeeded.map(|sync| self.seconds_since(true_at(sync))),
         });
         let last = self.syncs().max_by_key(|sync| sync.started_at);
         let is_told = |sync: &&SyncRecord| reconciled.is_none_or(|reconciled| reconciled.id != sync.id);
@@ -158,6 +175,11 @@ impl Facts<'_> {
             match run.state {
                 SyncState::Failed => judged.problems.push(problem.into()),
                 SyncState::Interrupted => judged.warnings.push(problem.into()),
+                SyncState::Cancelled if run.request.reconcile.is_some() => {
+                    let problem = format!("the last reconciliation of {} was cancelled", self.table);
+                    let table = self.table.name().to_owned();
+                    judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table }));
+                }
                 SyncState::Running | SyncState::Succeeded | SyncState::Cancelled => {}
             }
         }
@@ -282,6 +304,7 @@ mod tests {
                 resume: false,
                 reappend: false,
                 reconcile,
+                since: None,
             },
             state,
             progress: SyncProgress::default(),
@@ -370,6 +393,23 @@ mod tests {
         };
         let told = judged(&down, &[sync(SyncState::Succeeded, 5, None)]);
         assert_eq!((told.status.index, told.faults.len(), told.problems.len()), (None, 1, 0));
+    }
+
+    #[test]
+    fn a_reconciliation_that_did_not_reach_its_end_proves_nothing_and_the_last_that_did_is_told_beside() {
+        let proven = sync(SyncState::Succeeded, 90, Some(Reconciliation::default()));
+        for state in [SyncState::Cancelled, SyncState::Interrupted] {
+            let last = sync(state, 5, Some(Reconciliation::default()));
+            let told = judged(&counted([50, 50, 50, 50, 0]), &[proven.clone(), last]);
+            let expected = LastReconciliation {
+                outcome: state,
+                seconds_ago: 300,
+                unexplained: None,
+                succeeded_seconds_ago: Some(5_400),
+            };
+            assert_eq!(told.status.reconciled, Some(expected), "{told:?}");
+            assert!(told.warnings.iter().any(|one| one.problem.contains("last reconciliation")), "{told:?}");
+        }
     }
 
     #[test]

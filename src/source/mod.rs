@@ -195,8 +195,9 @@ pub trait Source: Send + Sync {
     /// `supabase`, `sample`: what status and faults call it.
     fn name(&self) -> &'static str;
 
-    /// The project's host, with its port where that is not the usual one.
-    fn host(&self) -> &str;
+    /// Where a table's rows come from, and as whom and with which columns they are read: of another place, or to somebody
+    /// else, they may be others. Holds no key, and is for comparing only.
+    fn origin(&self, table: Table) -> String;
 
     /// The page after `after`, or the first one.
     ///

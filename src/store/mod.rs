@@ -88,7 +88,7 @@ impl SyncState {
 }
 
 /// What an interrupted sync's record says.
-const INTERRUPTED: &str = "its process ended, or lost its connection, before the sync did; what it appended stays and counts as unchanged \
+pub(crate) const INTERRUPTED: &str = "its process ended, or lost its connection, before the sync did; what it appended stays and counts as unchanged \
                            next time: begin it again, which reads all that this one was to read";
 
 /// What was asked of a sync.
@@ -148,11 +148,11 @@ pub enum ReconcileStep {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReconcileReport {
     pub step: ReconcileStep,
-    /// When the reading began that it went on with: what is proven is what the source had then, and what was deleted since,
-    /// or changed without a new time, is not in it.
+    /// When the reading began that it went on with: what is proven is what the source had then. What was inserted, changed or
+    /// deleted since may be lacking; a sync brings what has a new time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_from: Option<DateTime<Utc>>,
-    /// Rows the source showed, each key once.
+    /// Rows read, each key once.
     pub source_rows: u64,
     /// Rows that could not be told apart because they have no usable key; they are dead letters.
     pub unkeyed: u64,

@@ -289,7 +289,7 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault>;
 
-    /// Of each of these tables the latest sync that succeeded, the latest reconciliation that ended and the latest sync
+    /// Of each of these tables the latest sync that succeeded, the latest reconciliation that did, and the latest of each
     /// that ended, whatever became of it; one that is several of these comes once.
     ///
     /// # Errors

@@ -210,10 +210,7 @@ async fn a_poll_that_finds_nothing_is_one_small_question() {
     let is_poll = |request: &SeenRequest| {
         request.query.iter().any(|(name, value)| name == "order" && value == "updated_at.desc.nullslast")
     };
-    eventually("it is polled", async || {
-        pipeline.source.take_requests().iter().any(|request| is_poll(request))
-    })
-    .await;
+    eventually("it is polled", async || pipeline.source.take_requests().iter().any(is_poll)).await;
     let mut seen = Vec::new();
     eventually("it was polled ten times", async || {
         seen.extend(pipeline.source.take_requests());
@@ -259,6 +256,13 @@ async fn a_table_with_a_schedule_is_reconciled_once_after_the_hour_of_the_night(
     eventually("another run ended", async || last_run(&engine).await != first).await;
     let reconciliations = "SELECT count(*) FROM sluice_syncs WHERE request ? 'reconcile'";
     assert_eq!(pipeline.number(reconciliations).await, 1, "once a night");
+    pipeline.execute("UPDATE sluice_syncs SET state = 'interrupted' WHERE request ? 'reconcile'").await;
+    make_due(&pipeline).await;
+    eventually("one that its process did not outlive is made up for", async || {
+        pipeline.number(reconciliations).await == 2
+            && last().await.is_some_and(|one| one.state == sluice::store::SyncState::Succeeded)
+    })
+    .await;
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

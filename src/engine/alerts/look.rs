@@ -17,10 +17,10 @@ use crate::{
     domain::TableName,
     engine::{
         ScheduleStatus,
-        tables::{Facts, Judged},
+        tables::{Facts, Judged, LastReconciliation},
     },
     fault::Fault,
-    store::{Alert, AlertRule, EPISODES, RowFired, Version, rows_of},
+    store::{Alert, AlertRule, EPISODES, RowFired, SyncState, Version, rows_of},
 };
 
 /// How often the queue is looked at.
@@ -235,9 +235,20 @@ impl Alerts {
             let is_nightly = facts.schedule.is_some() && self.shared.settings.reconcile.hour.is_some();
             let Judged { status, problems, .. } = facts.judge();
             told.extend(problems.into_iter().map(|remark| remark.problem));
-            let last = status.reconciled.filter(|_| is_nightly).map(|last| last.seconds_ago);
-            if let Some(seconds) = last.filter(|seconds| *seconds > RECONCILED_WITHIN.num_seconds()) {
-                told.push(format!("{table} was reconciled {} hours ago, not last night", seconds / 3600));
+            match status.reconciled.filter(|_| is_nightly) {
+                Some(LastReconciliation { succeeded_seconds_ago: Some(seconds), .. })
+                    if seconds > RECONCILED_WITHIN.num_seconds() =>
+                {
+                    told.push(format!("{table} was reconciled {} hours ago, not last night", seconds / 3600));
+                }
+                // That it failed is among the problems.
+                Some(last) if last.succeeded_seconds_ago.is_none() && last.outcome != SyncState::Failed => {
+                    told.push(format!(
+                        "no reconciliation of {table} succeeded yet; the last: {}",
+                        last.told()
+                    ));
+                }
+                _ => {}
             }
         }
         Ok(told)

@@ -7,7 +7,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{KEYS, KeySet, RANGE, Reading, Reconcile, Stop, guard, keys_of, report};
+use super::{
+    KEYS, KeySet, RANGE, Reading, Reconcile, Stop,
+    guard::{self, Shown},
+    keys_of, report,
+};
 use crate::{
     domain::{Event, Table, micros, removal_id},
     engine::appender::event_record,
@@ -52,7 +56,7 @@ impl Reconcile {
             self.heed(lease, progress).await?;
         }
         self.known = known.len();
-        if reading.is_resumed && known.len() < shown.len() {
+        if reading.earlier.is_some() && known.len() < shown.len() {
             return Err(Stop::Fault(Fault::transient(
                 self.run.store.name(),
                 format!(
@@ -64,11 +68,18 @@ impl Reconcile {
                 "reconcile again without going on, which reads the whole table anew",
             )));
         }
-        self.allowed = self.settings.deletes.allowed(self.asked, self.known, shown.len());
+        self.is_resumed = reading.earlier.is_some();
+        let seen = Shown {
+            known: self.known,
+            rows: shown.len(),
+            earlier: reading.earlier,
+            counted: reading.ended_at.map(|rows| rows.saturating_sub(reading.unkeyed + reading.erased)),
+        };
+        self.allowed = self.settings.deletes.allowed_by(self.asked, seen);
         // Every row that was shown has been appended, so the others are those that were not shown. Where a reading is gone on
         // with, syncs may have brought some of them meanwhile: they are asked for by key.
         let lacking = known.len().saturating_sub(shown.len());
-        if lacking > self.allowed && !reading.is_resumed {
+        if lacking > self.allowed && !self.is_resumed {
             report(progress).gone = lacking;
             return Err(Stop::Fault(self.too_many(lacking, 0)));
         }
@@ -289,7 +300,7 @@ impl Reconcile {
 
     pub(super) fn too_many(&self, gone: u64, removed: u64) -> Fault {
         let rows = (gone, removed, self.known);
-        guard::too_many(self.run.source.name(), self.run.table.name(), rows, self.allowed)
+        guard::too_many(self.run.source.name(), self.run.table.name(), rows, self.allowed, self.is_resumed)
     }
 }
 

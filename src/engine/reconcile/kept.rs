@@ -1,13 +1,16 @@
 //! A reading that was broken off, kept in the store so that another reconciliation may go on with it when it is asked to.
 //!
-//! What it then proves is the table as it was when the reading began, and the report says so: a row that was deleted since,
-//! or changed without a new time, says so nowhere. So it is not gone on with by itself, nor after a day.
+//! What it then proves is the table as it was when the reading began, and the report says so: of what was read before, a row
+//! that was inserted or changed since comes with a sync, if its time is new, and one that was deleted, or changed without a
+//! new time, says so nowhere. So it is not gone on with by itself, nor after a day; and the source it was read from must be
+//! the same.
 
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tracing::info;
 
 use super::{Reading, Reconcile, keys::KeySet};
@@ -39,14 +42,16 @@ struct Kept {
 /// What a reading was made of. Of anything else it proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Of {
-    host: String,
+    /// A digest of the source's origin, which may name what is nobody's business.
+    origin: String,
     definition: Definition,
     log: String,
 }
 
 impl Of {
-    fn new(host: String, table: Table, log: &str) -> Self {
-        Self { host, definition: table.definition().clone(), log: log.to_owned() }
+    fn new(origin: &str, table: Table, log: &str) -> Self {
+        let origin = STANDARD.encode(Sha256::digest(origin));
+        Self { origin, definition: table.definition().clone(), log: log.to_owned() }
     }
 }
 
@@ -54,7 +59,7 @@ impl Reconcile {
     /// The reading to go on with: a new one, unless another was asked for and may be gone on with.
     pub(super) async fn begin_reading(&self) -> Result<Reading, Fault> {
         let run = &self.run;
-        let of = Of::new(run.source.host().to_owned(), run.table, &run.log_id);
+        let of = Of::new(&run.source.origin(run.table), run.table, &run.log_id);
         if self.asked.resume && run.owed.is_none() {
             let kept = run.store.kept_reading(&run.table.into()).await?;
             if let Some(reading) = kept.and_then(|kept| resumed(&kept, &of, Utc::now())) {
@@ -93,8 +98,11 @@ fn resumed(kept: &str, of: &Of, now: DateTime<Utc>) -> Option<Reading> {
     if kept.of != *of || !is_young {
         return None;
     }
+    let keys = KeySet::from_bytes(&STANDARD.decode(&kept.keys).ok()?)?;
     Some(Reading {
-        keys: KeySet::from_bytes(&STANDARD.decode(&kept.keys).ok()?)?,
+        ended_at: None,
+        earlier: Some(keys.len()),
+        keys,
         of: kept.of,
         began: Some(kept.began),
         counted: kept.counted,
@@ -103,7 +111,6 @@ fn resumed(kept: &str, of: &Of, now: DateTime<Utc>) -> Option<Reading> {
         last: kept.last,
         is_whole: kept.next.is_none(),
         next: kept.next,
-        is_resumed: true,
     })
 }
 
@@ -116,7 +123,7 @@ mod tests {
     fn a_reading_is_gone_on_with_only_of_the_same_and_within_a_day() {
         let leads = Catalog::built_in().get("leads").expect("leads");
         let chats = Catalog::built_in().get("chat_sessions").expect("chats");
-        let of = |host: &str, table, log| Of::new(host.to_owned(), table, log);
+        let of = |origin: &str, table, log| Of::new(origin, table, log);
         let now = Utc::now();
         let kept = Kept {
             of: of("project", leads, "log"),
@@ -131,7 +138,7 @@ mod tests {
         let kept = serde_json::to_string(&kept).expect("json");
         let after = |of: Of, hours| resumed(&kept, &of, now + TimeDelta::hours(hours));
         let reading = after(of("project", leads, "log"), 23).expect("a reading");
-        assert!(reading.is_whole && reading.is_resumed);
+        assert!(reading.is_whole && reading.earlier == Some(0));
         assert_eq!((reading.unkeyed, reading.erased, reading.counted), (1, 2, Some(3)));
         assert!(after(of("project", leads, "log"), 25).is_none(), "too old");
         assert!(after(of("project", leads, "log"), -1).is_none(), "begun in the future");

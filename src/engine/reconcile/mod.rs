@@ -8,7 +8,8 @@
 //! repairs goes through the log, so that both sinks, a rebuild and a replay come to the same.
 //!
 //! What it appended stays when it is cancelled or ends with its process, and counts as unchanged in the next one, which
-//! reads the whole table anew, or goes on where it is asked to: see [`kept`].
+//! reads the whole table anew, or goes on where it is asked to: see [`kept`]. One that ends with its process is interrupted,
+//! not cancelled: nobody decided against it, and the night's is made up for.
 //!
 //! It holds the table's lease like a sync, so neither runs beside the other, and what was appended stands still while it
 //! is compared. What is held in memory is one page, two sets of keys of fixed size, and the keys of at most as many rows
@@ -28,6 +29,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -46,14 +48,14 @@ use super::{
 use crate::{
     domain::{Row, Table, TableName},
     fail_point,
-    fault::Fault,
+    fault::{Fault, FaultKind},
     index::Index,
     log::{Position, Topic},
     sink::Sink,
     source::{Page, PageToken, RowQuery, Scope},
     store::{
-        Control, Coverage, ReconcileReport, ReconcileStep, Reconciliation, SyncEnd, SyncLease, SyncProgress,
-        SyncRequest, SyncState,
+        Control, Coverage, INTERRUPTED, ReconcileReport, ReconcileStep, Reconciliation, SyncEnd, SyncLease,
+        SyncProgress, SyncRequest, SyncState,
     },
 };
 
@@ -93,8 +95,12 @@ pub(super) struct Reconcile {
     pub(super) allowed: u64,
     /// Rows that were appended at some time and not removed since.
     pub(super) known: u64,
+    /// The reading was begun by another run.
+    is_resumed: bool,
     pub(super) misfits: Misfits,
     pub(super) max_record: usize,
+    /// Cancelled when the process is asked to end.
+    closing: CancellationToken,
 }
 
 /// Why it stops before its end.
@@ -125,8 +131,10 @@ struct Reading {
     /// Where to go on.
     next: Option<PageToken>,
     is_whole: bool,
-    /// Another reconciliation began it.
-    is_resumed: bool,
+    /// Rows that the source counted after; `None` where it could not.
+    ended_at: Option<u64>,
+    /// Rows that another reconciliation was shown, whose reading this goes on with.
+    earlier: Option<u64>,
 }
 
 impl Reading {
@@ -141,7 +149,8 @@ impl Reading {
             last: None,
             next: None,
             is_whole: false,
-            is_resumed: false,
+            ended_at: None,
+            earlier: None,
         }
     }
 }
@@ -178,8 +187,10 @@ impl Reconcile {
             settings: shared.settings.reconcile,
             allowed: 0,
             known: 0,
+            is_resumed: false,
             misfits: Misfits::new(),
             max_record: 0,
+            closing: shared.closing.clone(),
         }
     }
 
@@ -197,11 +208,18 @@ impl Reconcile {
         let outcome = self.steps(&mut *lease, &mut progress, &mut coverage).await;
         let (state, error) = match outcome {
             Ok(()) => (SyncState::Succeeded, None),
+            Err(Stop::Cancelled) if self.closing.is_cancelled() => {
+                (SyncState::Interrupted, Some(INTERRUPTED.to_owned()))
+            }
             Err(Stop::Cancelled) => (SyncState::Cancelled, None),
+            // What passes by itself is not waited for once the process is asked to end.
+            Err(Stop::Fault(fault)) if fault.kind == FaultKind::Transient && self.closing.is_cancelled() => {
+                (SyncState::Interrupted, Some(fault.to_string()))
+            }
             Err(Stop::Fault(fault)) => (SyncState::Failed, Some(fault.to_string())),
         };
         if let Some(error) = &error {
-            warn!(sync_id = %id, %table, error, "reconciliation failed");
+            warn!(sync_id = %id, %table, ?state, error, "reconciliation did not reach its end");
         }
         let report = report(&mut progress);
         info!(
@@ -272,7 +290,7 @@ impl Reconcile {
         let table = self.run.table;
         let mut reading = self.begin_reading().await?;
         report(progress).resumed_from = reading.began;
-        if !reading.is_resumed {
+        if reading.earlier.is_none() {
             reading.counted = self.cancellable(self.run.source.row_count(table)).await??;
         }
         let mut is_last = false;
@@ -280,6 +298,7 @@ impl Reconcile {
             self.read_pages(lease, progress, &mut reading).await?;
             self.keep(&reading).await?;
             let after = self.cancellable(self.run.source.row_count(table)).await??;
+            reading.ended_at = after;
             let shown = reading.keys.len() + reading.unkeyed + reading.erased;
             let counted = reading.counted.zip(after).map(|(before, after)| before.min(after));
             let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };

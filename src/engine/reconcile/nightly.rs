@@ -1,4 +1,6 @@
 //! Reconciliations of tables with a schedule: one a day, by the first scheduled run after an hour of the night.
+//!
+//! Due again is one whose process ended under it, a few times a night; not one that failed or that somebody cancelled.
 
 use chrono::{DateTime, Days, NaiveTime, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -9,8 +11,11 @@ use crate::{
     domain::TableName,
     engine::{EngineError, schedules::Schedules, syncs::Syncs, table_named},
     fault::Fault,
-    store::{Reconciliation, Schedule, SyncFilter, SyncRecord},
+    store::{Reconciliation, Schedule, SyncFilter, SyncRecord, SyncState},
 };
+
+/// How often in a night one is begun that its process does not outlive: it may be what ends the process.
+const ATTEMPTS: u8 = 3;
 
 impl Syncs {
     /// The latest reconciliation of a table, however it ended.
@@ -18,13 +23,18 @@ impl Syncs {
     /// # Errors
     /// When the store can't be reached.
     pub async fn last_reconciliation(&self, table: &TableName) -> Result<Option<SyncRecord>, Fault> {
+        Ok(self.reconciliations(table, 1).await?.into_iter().next())
+    }
+
+    /// Reconciliations of a table, newest first.
+    async fn reconciliations(&self, table: &TableName, limit: u8) -> Result<Vec<SyncRecord>, Fault> {
         let filter = SyncFilter {
             table: Some(table.clone()),
             only_reconciliations: true,
-            limit: 1,
+            limit: limit.into(),
             ..SyncFilter::default()
         };
-        Ok(self.shared.ready_store().await?.syncs(&filter).await?.into_iter().next())
+        self.shared.ready_store().await?.syncs(&filter).await
     }
 }
 
@@ -37,13 +47,30 @@ impl Schedules {
         let Some(hour) = self.shared.settings.reconcile.hour else { return Ok(None) };
         let name = &schedule.request.table;
         let table = table_named(self.shared.catalog, name)?;
-        let last = self.syncs.last_reconciliation(name).await?.map(|last| last.started_at);
-        if !is_due(Utc::now(), hour, self.shared.settings.zone, last.or(schedule.last_success_at)) {
+        let latest = self.syncs.reconciliations(name, ATTEMPTS).await?;
+        let last = match last_that_counts(latest.iter().map(|one| (one.state, one.started_at))) {
+            None if latest.is_empty() => schedule.last_success_at,
+            // It is owed since it was begun.
+            last => last.or(Some(DateTime::UNIX_EPOCH)),
+        };
+        if !is_due(Utc::now(), hour, self.shared.settings.zone, last) {
             return Ok(None);
         }
         info!(%table, "the table is due to be reconciled");
         self.syncs.reconcile(name, Reconciliation::default()).await.map(Some)
     }
+}
+
+/// When the reconciliation began that the next is due by, of the latest, newest first.
+fn last_that_counts(latest: impl Iterator<Item = (SyncState, DateTime<Utc>)>) -> Option<DateTime<Utc>> {
+    let mut interrupted = 0;
+    for (state, began) in latest {
+        interrupted += u8::from(state == SyncState::Interrupted);
+        if state != SyncState::Interrupted || interrupted == ATTEMPTS {
+            return Some(began);
+        }
+    }
+    None
 }
 
 /// Whether the hour has come since the table was last reconciled, or its schedule was first seen.
@@ -68,6 +95,26 @@ mod tests {
 
     fn due(now: &str, last: &str) -> bool {
         is_due(at(now), 3, Tz::America__Sao_Paulo, Some(at(last)))
+    }
+
+    #[test]
+    fn one_that_its_process_did_not_outlive_is_made_up_for_a_few_times_a_night_and_no_other_is() {
+        use SyncState::{Cancelled, Failed, Interrupted, Succeeded};
+        let night = |hour| format!("2026-05-02T0{hour}:00:00Z");
+        let due = |latest: &[(SyncState, &str)]| {
+            let last = last_that_counts(latest.iter().map(|(state, began)| (*state, at(began))));
+            is_due(at(&night(9)), 3, Tz::America__Sao_Paulo, last)
+        };
+        let before = (Succeeded, "2026-05-01T06:10:00Z");
+        for state in [Failed, Cancelled, Succeeded] {
+            assert!(!due(&[(state, &night(6)), before]), "{state:?}");
+        }
+        assert!(due(&[(Interrupted, &night(6)), before]));
+        assert!(due(&[(Interrupted, &night(7)), (Interrupted, &night(6)), before]));
+        assert!(!due(&[(Interrupted, &night(8)), (Interrupted, &night(7)), (Interrupted, &night(6))]));
+        let earlier = (Interrupted, "2026-05-01T06:10:00Z");
+        assert!(due(&[(Interrupted, &night(7)), (Interrupted, &night(6)), earlier]), "by the night before");
+        assert!(!due(&[(Interrupted, &night(7)), (Failed, &night(6)), before]), "one reached its end");
     }
 
     #[test]

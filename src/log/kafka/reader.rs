@@ -11,7 +11,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -29,7 +29,6 @@ use rdkafka::{
 };
 use tokio::{
     sync::{Notify, mpsc},
-    task::AbortHandle,
     time::{Instant, timeout, timeout_at},
 };
 use tracing::{debug, warn};
@@ -50,11 +49,6 @@ const LINGER: Duration = Duration::from_millis(5);
 
 /// A seek is refused until the assignment has reached the fetcher.
 const SEEK_AGAIN: Duration = Duration::from_millis(20);
-
-/// librdkafka goes on with joining a group when anything is asked of it, else when a second is over: so it is asked, as
-/// often and as long as this.
-const HURRY_EVERY: Duration = Duration::from_millis(20);
-const HURRY_FOR: Duration = Duration::from_secs(2);
 
 /// The partitions that the group gave, and whether each is fetched.
 type Given = Arc<Mutex<HashMap<i32, bool>>>;
@@ -121,16 +115,6 @@ impl GroupContext {
     }
 }
 
-/// Asks a consumer for its assignment until the group gave it some: the question is what matters.
-async fn hurry(consumer: Weak<StreamConsumer<GroupContext>>, given: Given) {
-    let until = Instant::now() + HURRY_FOR;
-    while Instant::now() < until && lock(&given).is_empty() {
-        tokio::time::sleep(HURRY_EVERY).await;
-        let Some(consumer) = consumer.upgrade() else { return };
-        blocking(move || Ok(consumer.assignment().is_ok())).await.ok();
-    }
-}
-
 fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
     partitions
         .elements()
@@ -142,7 +126,6 @@ fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
 pub(super) struct KafkaReader {
     consumer: Arc<StreamConsumer<GroupContext>>,
     given: Given,
-    hurry: AbortHandle,
     topic: String,
     group: String,
     timeout: Duration,
@@ -194,12 +177,9 @@ impl KafkaReader {
         let consumer: StreamConsumer<GroupContext> =
             config.create_with_context(context).map_err(|error| fault(&what(), &error))?;
         consumer.subscribe(&[topic]).map_err(|error| fault(&what(), &error))?;
-        let consumer = Arc::new(consumer);
-        let hurry = tokio::spawn(hurry(Arc::downgrade(&consumer), given.clone()));
         Ok(Self {
-            consumer,
+            consumer: Arc::new(consumer),
             given,
-            hurry: hurry.abort_handle(),
             topic: topic.to_owned(),
             group: group.to_owned(),
             timeout,
@@ -464,7 +444,6 @@ impl LogReader for KafkaReader {
     }
 
     async fn close(self: Box<Self>) {
-        self.hurry.abort();
         let consumer = self.consumer;
         // Leaving the group polls until the broker has answered.
         blocking(move || {

@@ -144,7 +144,7 @@ fn default_hours() -> u32 {
 pub(super) struct SyncAnswer {
     #[serde(flatten)]
     sync: SyncStatus,
-    /// Why the source may not have shown all of its rows.
+    /// Why not all rows may have been read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
     /// The values that there are instead of one that was asked for and no row has.
@@ -343,6 +343,13 @@ impl SluiceServer {
             let spots = self.engine.inspection.blind_spots(&sync.table).await;
             warnings.extend(spots.into_iter().map(|spot| spot.worded(worded)));
         }
+        if let Some(began) = sync.reconcile.as_ref().and_then(|report| report.resumed_from) {
+            warnings.push(format!(
+                "it went on with a reading of {}: rows inserted, changed or deleted since may be lacking; a sync brings those \
+                 with a new time, a reconciliation without resume all",
+                began.format("%Y-%m-%dT%H:%M:%SZ")
+            ));
+        }
         let next_step = self.next_step(&sync).await;
         Answer(SyncAnswer { sync, warnings, existing: Vec::new(), next_step })
     }
@@ -383,7 +390,8 @@ impl SluiceServer {
 
 /// The report of a reconciliation that stopped because too many rows are gone.
 fn asking(sync: &SyncStatus) -> Option<&ReconcileReport> {
-    sync.reconcile.as_ref().filter(|report| report.gone > report.deleted)
+    // Of a reading that was gone on with the number is not known.
+    sync.reconcile.as_ref().filter(|report| report.resumed_from.is_none() && report.gone > report.deleted)
 }
 
 /// Progress notifications, where the client asked for them.

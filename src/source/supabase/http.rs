@@ -160,6 +160,11 @@ impl Http {
         Ok(Self { settings: settings.clone(), keyed: RwLock::new(Arc::new(keyed)), base, host })
     }
 
+    /// Where what a schema serves is asked for; the settings' own where it names none.
+    pub(super) fn place(&self, schema: Option<&str>) -> String {
+        format!("{} {}", self.base, schema.unwrap_or(&self.settings.schema))
+    }
+
     /// What kind of key is in use.
     pub(super) fn key(&self) -> KeyKind {
         KeyKind::of(self.keyed().key.value())

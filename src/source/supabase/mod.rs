@@ -263,8 +263,9 @@ impl Source for SupabaseSource {
         PART
     }
 
-    fn host(&self) -> &str {
-        &self.http.host
+    fn origin(&self, table: Table) -> String {
+        let place = self.http.place(table.definition().source.schema.as_deref());
+        format!("{place} {} {}", self.http.key().as_str(), self.asked_for.join(","))
     }
 
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {
@@ -456,6 +457,36 @@ fn told(fault: &Fault) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_origin_of_rows_is_another_in_another_schema_below_another_path_and_for_another_kind_of_key() {
+        use crate::source::sample::keys;
+        let leads = Catalog::built_in().get("leads").expect("leads");
+        let origin = |url: &str, schema: &str, key: &str| {
+            let settings = SupabaseSettings {
+                url: url::Url::parse(url).expect("a URL").into(),
+                key: key.into(),
+                ssl_ca_location: None,
+                schema: schema.to_owned(),
+                page_size: SupabaseSettings::PAGE_SIZE,
+                timeout: std::time::Duration::from_secs(1),
+                retry_for: std::time::Duration::from_secs(1),
+                include_columns: Vec::new(),
+            };
+            SupabaseSource::new(&settings, Catalog::built_in()).expect("a client").origin(leads)
+        };
+        let one = origin("https://a.example", "public", keys::SECRET);
+        assert_eq!(one, origin("https://a.example/", "public", keys::SECRET));
+        assert!(!one.contains(keys::SECRET), "{one}");
+        for (url, schema, key) in [
+            ("https://a.example", "vendas", keys::SECRET),
+            ("https://a.example/dois", "public", keys::SECRET),
+            ("http://a.example", "public", keys::SECRET),
+            ("https://a.example", "public", keys::ANON),
+        ] {
+            assert_ne!(one, origin(url, schema, key));
+        }
+    }
 
     #[test]
     fn a_row_in_another_encoding_spoils_no_other_row() {

@@ -114,8 +114,9 @@ pub(super) async fn latest(
             "(SELECT id FROM sluice_syncs WHERE table_name = t.name AND {which} ORDER BY started_at DESC LIMIT 1)"
         )
     };
-    let [succeeded, reconciled, ended] = [
+    let [succeeded, proven, reconciled, ended] = [
         "state = 'succeeded'",
+        "request ? 'reconcile' AND state = 'succeeded'",
         "request ? 'reconcile' AND (state <> 'running' OR id = ANY($1))",
         "(state <> 'running' OR id = ANY($1))",
     ]
@@ -123,7 +124,7 @@ pub(super) async fn latest(
     let stored: Vec<Stored> = sqlx::query_as(&format!(
         "{SHOWN} WHERE id IN (
              SELECT i.id FROM unnest($3::text[]) AS t(name)
-             CROSS JOIN LATERAL ({succeeded} UNION {reconciled} UNION {ended}) AS i
+             CROSS JOIN LATERAL ({succeeded} UNION {proven} UNION {reconciled} UNION {ended}) AS i
          )"
     ))
     .bind(&left)

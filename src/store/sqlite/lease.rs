@@ -153,6 +153,7 @@ pub(super) fn latest(
         let filter = SyncFilter { table: Some(table.clone()), limit: 1, ..SyncFilter::default() };
         let wanted = [
             SyncFilter { state: Some(SyncState::Succeeded), ..filter.clone() },
+            SyncFilter { state: Some(SyncState::Succeeded), only_reconciliations: true, ..filter.clone() },
             SyncFilter { only_reconciliations: true, limit: 2, ..filter.clone() },
             SyncFilter { limit: 2, ..filter },
         ];

@@ -388,7 +388,9 @@ impl Pipeline {
                 SyncPhase::Failed if error.contains("may be removed without asking") && !is_again => {
                     let mut beside = self.lock();
                     beside.model.not_reconciled(since, true);
-                    let (gone, shown) = (beside.model.gone(), beside.model.rows().len());
+                    // Rows without a key tell nothing of those that have one.
+                    let shown = beside.model.rows().len() - beside.model.keyless();
+                    let gone = beside.model.gone();
                     if gone <= 10 && shown > 0 {
                         return Err(format!("it asks, though {gone} rows are gone: {error}"));
                     }

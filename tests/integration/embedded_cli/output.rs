@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     os::fd::OwnedFd,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
@@ -59,6 +59,7 @@ fn calls(lead: &str) -> Vec<(&'static str, Vec<&str>)> {
         ("sql", vec!["sql", "SELECT * FROM leads"]),
         ("export", vec!["export", "leads"]),
         ("dashboards", vec!["dashboards", "grafana"]),
+        ("logs", vec!["logs"]),
         ("migrate", vec!["migrate"]),
         ("bench", vec!["bench", "--events", "10"]),
         ("sample", vec!["sample", "--port", "0"]),
@@ -70,6 +71,14 @@ fn calls(lead: &str) -> Vec<(&'static str, Vec<&str>)> {
 /// Commands whose call leaves rows in the log, or needs one without any: a folder of their own.
 fn in_place_of_its_own(command: &str) -> bool {
     matches!(command, "bench" | "demo")
+}
+
+/// A folder of a kept log with one line.
+fn kept_log(folder: &Path) -> PathBuf {
+    let kept = folder.join("logs");
+    std::fs::create_dir_all(&kept).expect("a folder");
+    std::fs::write(kept.join("cli.20261126T134501.123456Z.jsonl"), "{\"message\":\"x\"}\n").expect("written");
+    kept
 }
 
 /// A pipe that nobody reads any more.
@@ -93,6 +102,7 @@ async fn every_command_ends_quietly_when_nobody_reads_its_output() {
         let place = if in_place_of_its_own(name) { &empty } else { &synced };
         let mut command = sluice(place.path(), &arguments);
         command.stdin(Stdio::null()).stdout(broken_pipe()).stderr(Stdio::piped());
+        command.env("SLUICE_LOG_DIR", kept_log(place.path()));
         let mut process = command.spawn().expect("the program starts");
         let code = ended(&mut process, name).await;
         let told = process.wait_with_output().await.expect("its output").stderr;
@@ -111,6 +121,7 @@ async fn every_command_does_its_work_when_nobody_reads_its_errors() {
         let place = if in_place_of_its_own(name) { &empty } else { &synced };
         let mut command = sluice(place.path(), &arguments);
         command.env("SLUICE_LOG", "debug").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(broken_pipe());
+        command.env("SLUICE_LOG_DIR", kept_log(place.path()));
         let output =
             tokio::time::timeout(PATIENCE, command.output()).await.expect("an end").expect("it runs");
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");

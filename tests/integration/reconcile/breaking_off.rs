@@ -23,6 +23,7 @@ on_each_adapter! {
     a_row_comes_back_though_its_removal_could_not_be_remembered,
     a_reconciliation_appends_nothing_twice_that_a_sync_could_not_remember,
     one_that_was_broken_off_is_gone_on_with_where_that_is_asked_for_and_proves_the_table_as_it_was_then,
+    a_source_that_stopped_showing_rows_while_a_reading_was_broken_off_removes_none_when_it_is_gone_on_with,
     rows_that_a_sync_brought_before_the_place_where_it_goes_on_do_not_count_as_deleted,
 }
 
@@ -128,6 +129,54 @@ async fn rows_that_a_sync_brought_before_the_place_where_it_goes_on_do_not_count
     assert!(is_proven(&resumed) && report(&resumed).resumed_from.is_some(), "{resumed:?}");
     assert_eq!((report(&resumed).gone, resumed.appended), (0, 0), "{resumed:?}");
     assert_eq!((stored(&engine, "SELECT count(*) FROM leads").await, found(&engine, "*").await), (45, 45));
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_source_that_stopped_showing_rows_while_a_reading_was_broken_off_removes_none_when_it_is_gone_on_with<
+    P: Place,
+>() {
+    let mut place = P::new().await;
+    place.set("SUPABASE_PAGE_SIZE", "10");
+    place.source().set_rows(table("leads"), leads(18));
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 18);
+    let well = std::iter::repeat_n(Fault::Delay(Duration::ZERO), 2);
+    let revoked = Failure::new(401, "PGRST301", "JWT expired", None);
+    place.source().script(well.chain([Fault::Refuse(revoked)]));
+    assert_eq!(report(&reconcile(&engine).await).source_rows, 10);
+    let resume = Reconciliation { resume: true, ..Reconciliation::default() };
+    let held = async || (stored(&engine, "SELECT count(*) FROM leads").await, found(&engine, "*").await);
+    // Nothing at all; then only what was shown before, as where a policy came between.
+    for shown in [Vec::new(), leads(10)] {
+        place.source().set_rows(table("leads"), shown);
+        let blind = reconcile_with(&engine, resume).await;
+        let error = blind.error.clone().unwrap_or_default();
+        assert_eq!(blind.state, SyncPhase::Failed, "{blind:?}");
+        assert!(report(&blind).resumed_from.is_some() && report(&blind).deleted == 0, "{blind:?}");
+        assert!(error.contains("8 of 18 rows of leads") && error.contains("0 may be removed"), "{error}");
+        assert_eq!(held().await, (18, 18));
+    }
+    // Seen again, it is read anew where it counts more than was shown.
+    place.source().set_rows(table("leads"), leads(18));
+    let seen = reconcile_with(&engine, resume).await;
+    assert!(is_proven(&seen) && report(&seen).source_rows == 18, "{seen:?}");
+
+    // What was shown of one schema proves nothing of another.
+    let well = std::iter::repeat_n(Fault::Delay(Duration::ZERO), 2);
+    place.source().script(well.chain([Fault::Refuse(Failure::new(401, "PGRST301", "JWT expired", None))]));
+    assert_eq!(report(&reconcile(&engine).await).source_rows, 10);
+    engine.shut_down().await;
+    drop(engine);
+    let rows: Vec<String> =
+        leads(18)[10..].iter().map(|row| serde_json::to_string(row).expect("json")).collect();
+    place.source().create_table("vendas", "leads", Vec::new(), &rows).expect("a table");
+    place.set("SUPABASE_SCHEMA", "vendas");
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let elsewhere = reconcile_with(&engine, resume).await;
+    assert_eq!((report(&elsewhere).resumed_from, report(&elsewhere).source_rows), (None, 8), "{elsewhere:?}");
     engine.shut_down().await;
     place.clean_up().await;
 }

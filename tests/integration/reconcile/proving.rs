@@ -5,7 +5,7 @@ use sluice::{
     engine::{Engine, EngineError, SyncPhase},
     index::IndexName,
     source::sample::{Failure, Fault},
-    store::{DifferenceKind, Reconciliation},
+    store::{DifferenceKind, Reconciliation, SyncState},
 };
 
 use super::{found, is_proven, leads_index, name_of, reconcile, report, stored, with_leads};
@@ -196,6 +196,38 @@ async fn a_reconciliation_runs_alone_is_told_of_by_name_and_can_be_cancelled<P: 
     engine.syncs.cancel(started).await.expect("cancelled");
     let status = finished(&engine, started).await;
     assert_eq!(status.state, SyncPhase::Cancelled);
+    let last = async |engine: &Engine| {
+        let status = engine.inspection.status().await;
+        assert!(status.warnings.iter().any(|one| one.problem.contains("last reconciliation")), "{status:?}");
+        status.tables[0].reconciled.clone().expect("a reconciliation")
+    };
+    let cancelled = last(&engine).await;
+    assert_eq!(
+        (cancelled.outcome, cancelled.unexplained),
+        (SyncState::Cancelled, None),
+        "nothing was compared"
+    );
+
+    // One that ends with its process was not decided against.
+    place.source().take_requests();
+    place.source().script([Fault::Delay(std::time::Duration::ZERO), Fault::Hang]);
+    let cut = begun(&engine).await;
+    let mut asked = 0;
+    eventually("the source hangs again", async || {
+        asked += place.source().take_requests().len();
+        asked >= 2
+    })
+    .await;
+    engine.shut_down().await;
+    drop(engine);
+    let engine = place.engine().await;
+    let interrupted = last(&engine).await;
+    assert_eq!((interrupted.outcome, interrupted.unexplained), (SyncState::Interrupted, None));
+    assert_eq!(interrupted.succeeded_seconds_ago, None);
+    let told = engine.syncs.status(cut).await.expect("a status");
+    assert!(told.error.is_some_and(|error| error.contains("its process ended")));
+    engine.start_drains().await;
+
     let again = reconcile(&engine).await;
     assert!(is_proven(&again), "{again:?}");
     let last = engine.syncs.last_reconciliation(&table("leads").into()).await.expect("an answer");

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use sluice::source::sample::{Failure, Fault};
+
 use super::with_leads;
 use crate::{
     mcp::{answer, call, connect_to, text},
@@ -21,9 +23,10 @@ on_each_adapter! {
 }
 
 async fn the_command_tells_what_it_found_and_how_to_agree<P: Place>() {
-    let (place, engine) = with_leads::<P>(leads(50)).await;
+    let (mut place, engine) = with_leads::<P>(leads(50)).await;
     engine.shut_down().await;
     drop(engine);
+    place.set("SUPABASE_PAGE_SIZE", "10");
     let run = async |arguments: &[&str]| {
         let output = place.command(arguments).output().await.expect("the program runs");
         let told =
@@ -48,6 +51,18 @@ async fn the_command_tells_what_it_found_and_how_to_agree<P: Place>() {
     assert!(told.contains("--allow-deletes 30"), "{told}");
     let (done, told) = run(&["reconcile", "leads", "--wait", "--allow-deletes", "30"]).await;
     assert!(done && told.contains("30 deleted"), "{told}");
+
+    // What was read says nothing of how many there are, nor does a reading that was gone on with.
+    let well = std::iter::repeat_n(Fault::Delay(std::time::Duration::ZERO), 2);
+    place.source().script(well.chain([Fault::Refuse(Failure::new(401, "PGRST301", "JWT expired", None))]));
+    let (done, told) = run(&["reconcile", "leads", "--wait"]).await;
+    assert!(!done && told.contains("10 rows read, ") && !told.contains("at the source,"), "{told}");
+    let mut early = lead(500, 0);
+    early.insert("id".to_owned(), json!("00000000-0000-4000-8000-000000000000"));
+    place.source().upsert(table("leads"), vec![early]);
+    let (done, told) = run(&["reconcile", "leads", "--wait", "--resume"]).await;
+    assert!(done && told.contains("20 rows read, 0 appended"), "{told}");
+    assert!(told.contains("inserted, changed or deleted since may be lacking"), "{told}");
     place.clean_up().await;
 }
 

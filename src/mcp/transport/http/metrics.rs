@@ -97,7 +97,7 @@ fn write_tables(page: &mut Page, status: &PipelineStatus) {
         let of_table = [("table", table.table.as_str())];
         page.many(&told::COUNTED_AGE, table.counted_seconds_ago.map(|age| (of_table, age)));
         let outcome = table.reconciled.as_ref().map(|reconciled| reconciled.outcome);
-        let is_well = outcome.map(|outcome| !matches!(outcome, SyncState::Failed | SyncState::Interrupted));
+        let is_well = outcome.map(|outcome| outcome == SyncState::Succeeded);
         page.many(&told::RECONCILE_OK, is_well.map(|is_well| (of_table, u8::from(is_well))));
     }
 }

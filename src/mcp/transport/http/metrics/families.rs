@@ -53,7 +53,7 @@ families! {
     APPEND = histogram("sluice_append_seconds", "", "How long the log took to acknowledge a batch of events");
     APPENDED = counter("sluice_appended_events_total", "", "Events that this process appended");
     COUNTED_AGE = gauge("sluice_table_counted_age_seconds", "table", "How old the counts of rows are");
-    RECONCILE_OK = gauge("sluice_table_reconcile_ok", "table", "0 where the last reconciliation failed or broke off");
+    RECONCILE_OK = gauge("sluice_table_reconcile_ok", "table", "1 where the last reconciliation succeeded; 0 where it failed, broke off or was cancelled");
     SCHEDULE_FAILING = gauge(
         "sluice_schedule_failing",
         "table",
@@ -132,9 +132,9 @@ pub(super) static OF_TABLES: [(Family, OfTable); 7] = [
         gauge(
             "sluice_table_reconcile_age_seconds",
             "table",
-            "Time since the last reconciliation, whatever its end",
+            "Time since the last reconciliation that succeeded",
         ),
-        |table| Some(table.reconciled.as_ref()?.seconds_ago),
+        |table| table.reconciled.as_ref()?.succeeded_seconds_ago,
     ),
 ];
 
