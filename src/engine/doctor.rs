@@ -117,8 +117,14 @@ impl Doctor {
         );
         for table in self.shared.catalog.tables() {
             let scope = Scope::Changed;
-            let query =
-                RowQuery { table, scope, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 1 };
+            let query = RowQuery {
+                table,
+                scope,
+                since: DateTime::UNIX_EPOCH,
+                created_since: None,
+                conditions: Vec::new(),
+                page_size: 1,
+            };
             let check = format!("{table} readable");
             findings.push(match within(part, self.shared.source.page(&query, None)).await {
                 Ok(_) => Finding::ok(part, &check, "a page was read"),

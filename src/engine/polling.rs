@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::{
     EngineError,
-    schedules::{Ended, LEASE, Schedules},
+    schedules::{Ended, Schedules},
 };
 use crate::{
     domain::Table,
@@ -23,8 +23,10 @@ use crate::{
 /// Schedules are polled that are due more often than their whole overlap is to be read.
 pub(super) const WHOLE_EVERY: Duration = Duration::from_mins(1);
 
-/// How often a claim is renewed, and so how soon it is seen that another process removed the schedule.
+/// How often a claim is renewed, and so how soon it is seen that another process replaced or removed the schedule; and how
+/// long it holds, and so how soon another process goes on with the schedule of one that was killed.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
+const LEASE: Duration = Duration::from_secs(20);
 
 /// How long a sink is waited for until what a poll brought is made visible in it.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
@@ -77,7 +79,10 @@ impl Seen {
             self.to = self.to.max(at.min(latest.asked_at));
             self.last = Some(at);
         }
-        self.settle_at = is_new.then(|| asked + SETTLE_AFTER);
+        // What says that it was changed ahead hides what others change until then.
+        let ahead = latest.at.filter(|at| *at - latest.asked_at > SETTLE_AFTER);
+        let shows = ahead.map_or(asked, |at| asked.max(at + self.clock_ahead));
+        self.settle_at = is_new.then(|| shows + SETTLE_AFTER);
     }
 }
 
@@ -95,7 +100,7 @@ impl Schedules {
         let until = Instant::now() + WHOLE_EVERY;
         let mut replaced = self.replaced.subscribe();
         let mut seen = Seen::from(began);
-        let mut renewed = Instant::now();
+        let mut renewed = Instant::now().checked_sub(RENEW_EVERY).unwrap_or_else(Instant::now);
         let mut ticks = tokio::time::interval(schedule.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         store.forget_polls(&schedule.request.table).await.map_err(|fault| failed(&fault))?;
@@ -206,6 +211,9 @@ mod tests {
         assert!(seen.hear(at(500), ahead).is_some());
         seen.read(at(500), ahead, true);
         assert!(seen.question(at(750)).0 <= at(500), "what is written now is still asked for");
+        assert_eq!(seen.hear(at(1600), answer(Some(2500), 1600)), None);
+        let later = seen.hear(at(4000), answer(Some(2500), 4000));
+        assert!(later.is_some_and(|since| since <= at(500)), "once it is past, what it hid is looked for");
     }
 
     #[test]

@@ -37,13 +37,13 @@ use crate::{
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// Longest pause while the store can't be asked.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long a polled schedule is left alone after a run or a poll that did not succeed.
 const POLL_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(5);
 
 /// How long a claim holds, and how often it is renewed.
-pub(super) const LEASE: Duration = Duration::from_mins(1);
+const LEASE: Duration = Duration::from_mins(1);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 
 /// Whoever runs schedules asks for what is due every few seconds.
@@ -57,7 +57,8 @@ const SECONDS: std::ops::RangeInclusive<f64> = 0.25..=604_800.0;
 pub struct ScheduleStatus {
     pub table: String,
     pub every_seconds: f64,
-    /// How far each run looks back at least, in hours; further where the last run that read everything is longer ago.
+    /// How far the first run looks back, in hours; later ones go on where the last one that read everything began, less an
+    /// overlap.
     pub hours_ago: u32,
     /// New events to append in a run at most.
     pub limit: u32,

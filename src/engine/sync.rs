@@ -183,6 +183,7 @@ impl SyncRun {
                 table: self.table,
                 scope: Scope::Changed,
                 since: reading.window.since,
+                created_since: reading.window.created_since(),
                 conditions: self.request.conditions.clone(),
                 page_size: self.page_size.min(self.request.limit.max(MIN_PAGE)),
             };

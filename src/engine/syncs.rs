@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt as _, future::join_all};
@@ -28,6 +28,10 @@ use crate::{
     fault::Fault,
     store::{Begun, NewSync, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
 };
+
+/// A poll of a schedule takes moments, and the next one comes soon: whoever asks for a sync waits this long for its end.
+const POLLS_END_WITHIN: Duration = Duration::from_secs(5);
+const ASK_AGAIN_EVERY: Duration = Duration::from_millis(20);
 
 /// The furthest a sync may look back.
 pub const MAX_HOURS: u32 = 876_600;
@@ -57,6 +61,22 @@ impl Syncs {
     /// # Errors
     /// When the request is out of range, another sync of the table runs, or a part can't be reached.
     pub async fn start(&self, request: SyncRequest) -> Result<Uuid, EngineError> {
+        let until = Instant::now() + POLLS_END_WITHIN;
+        loop {
+            match self.begin(request.clone()).await {
+                Err(EngineError::Busy(running))
+                    if request.since.is_none()
+                        && running.as_ref().is_none_or(|running| running.request.since.is_some())
+                        && Instant::now() < until =>
+                {
+                    tokio::time::sleep(ASK_AGAIN_EVERY).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn begin(&self, request: SyncRequest) -> Result<Uuid, EngineError> {
         let table = check(&self.shared, &request)?;
         let Shared { source, log, store, settings, .. } = &*self.shared;
         // What a sync needs; an index that is down catches up later.

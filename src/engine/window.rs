@@ -29,6 +29,7 @@ pub struct Window {
     counts: bool,
     /// It begins where what is owed begins, or before.
     owed: bool,
+    polls: bool,
 }
 
 impl Window {
@@ -64,12 +65,25 @@ impl Window {
             }
             _ => start,
         };
-        Self { began: now.min(local), start, since, before, counts, owed: owed.is_some() }
+        Self {
+            began: now.min(local),
+            start,
+            since,
+            before,
+            counts,
+            owed: owed.is_some(),
+            polls: request.since.is_some(),
+        }
     }
 
     /// Reading began here, by another clock: nothing is claimed of what comes before.
     pub fn read_since(&mut self, since: DateTime<Utc>) {
         self.since = self.since.max(since);
+    }
+
+    /// From when on rows are read again each time that don't tell when they were last written; a poll leaves them to the runs.
+    pub fn created_since(&self) -> Option<DateTime<Utc>> {
+        (!self.polls).then(|| self.start.min(self.since))
     }
 
     /// Whether reading to the end settles what was owed.
@@ -135,6 +149,14 @@ mod tests {
 
     fn plan(now: i64, request: &SyncRequest, coverage: Option<Coverage>) -> Window {
         plan_of("leads", now, request, coverage)
+    }
+
+    #[test]
+    fn rows_without_a_time_are_looked_for_as_far_back_as_was_asked_but_by_polls() {
+        let window = plan(100, &request(24), covered(70, 99));
+        assert_eq!((window.created_since(), window.since > at(98)), (Some(at(76)), true));
+        let poll = SyncRequest { since: Some(at(99)), ..request(24) };
+        assert_eq!(plan(100, &poll, covered(70, 99)).created_since(), None);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct RowQuery {
     /// Rows last written at or after this instant. For a table without a modification column: created at or after. Only
     /// where the scope is [`Scope::Changed`].
     pub since: DateTime<Utc>,
+    /// Of rows that don't tell when they were last written: created at or after this instant, or else `since`.
+    pub created_since: Option<DateTime<Utc>>,
     /// All of these must hold.
     pub conditions: Vec<Condition>,
     /// Rows to ask for at a time; the server may return fewer.

@@ -46,7 +46,7 @@ fn source(server: &SampleServer) -> SupabaseSource {
 
 fn query(table: Table, page_size: u32) -> RowQuery {
     let since = Utc::now() - TimeDelta::hours(24);
-    RowQuery { table, scope: Scope::Changed, since, conditions: Vec::new(), page_size }
+    RowQuery { table, scope: Scope::Changed, since, created_since: None, conditions: Vec::new(), page_size }
 }
 
 async fn pages(source: &SupabaseSource, query: &RowQuery) -> Result<Vec<Page>, PartFault> {

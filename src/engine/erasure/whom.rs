@@ -197,7 +197,7 @@ impl Erasures {
         mut each: impl FnMut(&Row<'_>) -> bool,
     ) -> Result<(), Fault> {
         let since = DateTime::UNIX_EPOCH;
-        let query = RowQuery { table, scope, since, conditions: Vec::new(), page_size };
+        let query = RowQuery { table, scope, since, created_since: None, conditions: Vec::new(), page_size };
         let mut after = None;
         loop {
             let page = self.shared.source.page(&query, after.as_ref()).await?;

@@ -165,6 +165,7 @@ impl Reconcile {
             table,
             scope: Scope::Keys(keys.to_vec()),
             since: DateTime::UNIX_EPOCH,
+            created_since: None,
             conditions: Vec::new(),
             page_size: self.run.page_size,
         };
@@ -231,6 +232,7 @@ impl Reconcile {
                     table,
                     scope: Scope::Keys(keys),
                     since: DateTime::UNIX_EPOCH,
+                    created_since: None,
                     conditions: Vec::new(),
                     page_size: self.run.page_size,
                 };

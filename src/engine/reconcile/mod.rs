@@ -332,6 +332,7 @@ impl Reconcile {
             table,
             scope: Scope::Whole,
             since: DateTime::UNIX_EPOCH,
+            created_since: None,
             conditions: Vec::new(),
             page_size: self.run.page_size,
         };

@@ -24,7 +24,7 @@ struct ScheduleArgs {
     /// Seconds between two runs, 0.25 to 604,800; 0 removes the schedule.
     #[schemars(range(min = 0, max = 604_800))]
     every_seconds: f64,
-    /// How far back a run looks at least, in hours. Default 24.
+    /// How far back the first run looks, in hours. Default 24.
     #[serde(default = "default_hours")]
     #[schemars(range(min = 1, max = 876_600))]
     hours_ago: u32,

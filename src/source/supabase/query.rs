@@ -96,7 +96,7 @@ fn recent(query: &RowQuery, columns: &Columns, time: &str) -> String {
 /// A row that was never modified is bounded by its creation, where it tells.
 fn created_recently(query: &RowQuery, columns: &Columns, time: &str) -> Option<String> {
     let created = name(columns.source(query.table.definition().time.created.as_ref())?);
-    let since = quoted(&earliest(query.since, query.table));
+    let since = quoted(&earliest(query.created_since.unwrap_or(query.since), query.table));
     (created != time).then(|| format!("or({created}.gte.{since},{created}.is.null)"))
 }
 
@@ -157,7 +157,14 @@ mod tests {
 
     fn of(table: Table) -> RowQuery {
         let scope = Scope::Changed;
-        RowQuery { table, scope, since: DateTime::UNIX_EPOCH, conditions: Vec::new(), page_size: 10 }
+        RowQuery {
+            table,
+            scope,
+            since: DateTime::UNIX_EPOCH,
+            created_since: None,
+            conditions: Vec::new(),
+            page_size: 10,
+        }
     }
 
     fn asked(query: &RowQuery, pass: Pass, last: Option<(&str, &str)>) -> Parameters {
@@ -185,6 +192,12 @@ mod tests {
 
     #[test]
     fn rows_without_a_time_are_read_by_key() {
+        let further = RowQuery {
+            since: DateTime::<Utc>::MAX_UTC,
+            created_since: Some(DateTime::UNIX_EPOCH),
+            ..query("leads")
+        };
+        assert!(conditions(&further, Pass::Timeless, None).contains("created_at.gte.\"1970-01-01"));
         assert_eq!(
             conditions(&query("leads"), Pass::Timeless, Some(("", "x"))),
             "(updated_at.is.null,or(created_at.gte.\"1970-01-01T00:00:00.000000Z\",created_at.is.null),id.gt.\"x\",id.not.is.null)"

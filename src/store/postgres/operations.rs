@@ -407,7 +407,8 @@ impl Operations for PgStore {
                 "INSERT INTO sluice_schedules (table_name, every_ms, request, created_by) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (table_name) DO UPDATE
                  SET every_ms = excluded.every_ms, request = excluded.request,
-                     created_by = excluded.created_by, next_due_at = excluded.next_due_at",
+                     created_by = excluded.created_by, next_due_at = excluded.next_due_at,
+                     claimed_by = NULL, claimed_until = NULL",
             )
             .bind(&request.table.0)
             .bind(i32::try_from(every.as_millis()).unwrap_or(i32::MAX))

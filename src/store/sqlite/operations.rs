@@ -387,7 +387,8 @@ impl Operations for SqliteStore {
                      VALUES (?, ?, ?, ?, ?)
                      ON CONFLICT (table_name) DO UPDATE
                      SET every_ms = excluded.every_ms, request = excluded.request,
-                         created_by = excluded.created_by, next_due_at = excluded.next_due_at",
+                         created_by = excluded.created_by, next_due_at = excluded.next_due_at,
+                         claimed_by = NULL, claimed_until = NULL",
                     params![request.table.0, every_ms, json(&request), by, instant(Utc::now())],
                 )?;
                 Ok(())
