@@ -105,3 +105,11 @@ need_for_suites() {
     ) 8>"$SUITES/lock"
     export PATH=$SUITES/node_modules/.bin:$SUITES/python/bin:$PATH
 }
+
+# Nothing of the developer's reaches the servers under test.
+forget_settings() {
+    local variable
+    for variable in $(compgen -e | grep -E '^(SUPABASE|KAFKA|DATABASE|ELASTICSEARCH)_|^SLUICE_(HTTP|DATA|GROUP|LOG|SAMPLE|TOOLS|READ|REVEAL|LANGUAGE|TIMEZONE)'); do
+        unset "$variable"
+    done
+}
