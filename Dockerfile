@@ -4,7 +4,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches tests/conformance tests/integration tests/faults && touch src/lib.rs \
     && for main in src/main.rs tests/conformance/main.rs tests/integration/main.rs tests/faults/main.rs \
-        benches/index_bulk.rs benches/mcp_calls.rs benches/store_write.rs; do echo 'fn main() {}' >$main; done \
+        benches/index_bulk.rs benches/mcp_calls.rs benches/poll_latency.rs benches/store_write.rs; do echo 'fn main() {}' >$main; done \
     && cargo build --release --locked
 COPY . .
 # Cargo goes by times, and a file of the repository may be older than the empty program.
