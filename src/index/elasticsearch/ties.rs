@@ -75,8 +75,8 @@ pub(super) async fn replacing(client: &Client, ties: &[Operation]) -> Result<Vec
     Ok(replacing)
 }
 
-/// Whether each event has its document, as far as searches see: a third of the work of getting the documents. What they
-/// don't see yet counts as missing; that they never see a document that an equal version has replaced is why requests
+/// Whether each event has its document, as far as searches see: the inverted index alone tells, and no document is read. What
+/// they don't see yet counts as missing; that they never see a document that an equal version has replaced is why requests
 /// that replace some make it visible (see [`super::bulk`]).
 async fn all_held(client: &Client, index: &str, ties: &[&Operation]) -> Result<bool, Fault> {
     let events: Vec<Uuid> = ties.iter().map(|operation| operation.event).collect();

@@ -169,9 +169,7 @@ async fn every_command_has_a_call_here_and_a_help_of_80_columns() {
     for line in commands.lines().take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("    "))
     {
         let name = line.split_whitespace().next().expect("a name");
-        // Its output has tests of its own.
-        let called =
-            calls("").iter().any(|(called, _)| *called == name) || matches!(name, "worker" | "logs" | "help");
+        let called = calls("").iter().any(|(called, _)| *called == name) || matches!(name, "worker" | "help");
         assert!(called, "{name} is tried by no test of its output");
         let help = run(sluice(folder.path(), &[name, "--help"])).await.stdout;
         let wide = help.lines().find(|line| line.chars().count() > 80);

@@ -65,6 +65,11 @@ async fn no_output_of_any_command_holds_a_secret_however_it_is_given() {
     let (key, database) = (folder.path().join("key"), folder.path().join("database"));
     write(&key, SECRETS[0]);
     write(&database, &format!("postgres://sluice:{}@127.0.0.1:9/sluice", SECRETS[1]));
+    // A command is handed on where secrets may be; what it prints never is.
+    let printing = |name: &str, secret: &str| {
+        write(&folder.path().join(name), secret);
+        format!("cat '{}'", folder.path().join(name).display())
+    };
     let variables = [
         ("SUPABASE_URL", "http://127.0.0.1:9".to_owned()),
         ("SUPABASE_KEY_FILE", key.display().to_string()),
@@ -73,16 +78,16 @@ async fn no_output_of_any_command_holds_a_secret_however_it_is_given() {
         ("KAFKA_SECURITY_PROTOCOL", "sasl_plaintext".to_owned()),
         ("KAFKA_SASL_MECHANISM", "PLAIN".to_owned()),
         ("KAFKA_SASL_USERNAME", "sluice".to_owned()),
-        ("KAFKA_SASL_PASSWORD_COMMAND", format!("echo {}", SECRETS[2])),
+        ("KAFKA_SASL_PASSWORD_COMMAND", printing("kafka", SECRETS[2])),
         ("ELASTICSEARCH_URL", "http://127.0.0.1:9".to_owned()),
         ("ELASTICSEARCH_USERNAME", "sluice".to_owned()),
-        ("ELASTICSEARCH_PASSWORD_COMMAND", format!("echo {}", SECRETS[3])),
+        ("ELASTICSEARCH_PASSWORD_COMMAND", printing("search", SECRETS[3])),
         ("SLUICE_LOG", "trace".to_owned()),
         ("PATH", std::env::var("PATH").unwrap_or_default()),
     ];
     let seconds =
         ["SUPABASE", "DATABASE", "KAFKA", "ELASTICSEARCH"].map(|part| format!("{part}_TIMEOUT_SECONDS"));
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 10] = [
         &["doctor"],
         &["status"],
         &["migrate"],
@@ -92,6 +97,7 @@ async fn no_output_of_any_command_holds_a_secret_however_it_is_given() {
         &["report"],
         &["tables", "check"],
         &["client-config", "claude"],
+        &["client-config", "claude", "--with-secrets"],
     ];
     let outcomes = join_all(commands.map(|arguments| {
         let mut command = sluice(folder.path(), arguments);

@@ -66,7 +66,7 @@ impl Authenticator {
         loop {
             tokio::time::sleep(REREAD).await;
             let file = file.clone();
-            let Ok(read) = tokio::task::spawn_blocking(move || file.tokens()).await else { return };
+            let Ok(read) = tokio::task::spawn_blocking(move || file.tokens()).await else { continue };
             let problem = read.as_ref().err().cloned();
             match read {
                 Ok(tokens) => {

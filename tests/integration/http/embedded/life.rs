@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -55,10 +55,7 @@ async fn a_server_whose_parts_are_down_is_alive_but_not_ready_and_names_them() {
 async fn probes_at_once_ask_the_parts_once() {
     let server = HttpServer::start(&[]).await;
     let url = format!("{}/readyz", server.url);
-    let begun = Instant::now();
     futures::future::join_all((0..20).map(|_| reqwest::get(&url))).await;
-    // An answer is good for a second.
-    let most = 2 + usize::try_from(begun.elapsed().as_secs()).expect("seconds");
     let mut asked: HashMap<_, usize> = HashMap::new();
     for request in server.source().take_requests() {
         *asked.entry((request.path, request.query)).or_default() += 1;
@@ -72,7 +69,7 @@ async fn probes_at_once_ask_the_parts_once() {
     })
     .await;
     // Whether it answers, and how many rows each table has.
-    assert!(!asked.is_empty() && asked.values().all(|times| *times <= most), "for 20 probes: {asked:?}");
+    assert!(!asked.is_empty() && asked.values().all(|times| *times <= 2), "for 20 probes: {asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
