@@ -14,6 +14,7 @@ use crate::{
         Catalog, ErasureLedger, Event, Json, MANUAL, RowError, SourceRow, Table, canonical, json, micros,
     },
     log::{NewRecord, Position, Record},
+    traces::{TRACEPARENT, TraceParent},
 };
 
 /// UUIDv5 namespace of dead letters of log records.
@@ -51,7 +52,8 @@ pub fn from_record(
         let kept = match name.as_str() {
             "sync_id" => "sync_id",
             "schema" => "schema",
-            "traceparent" => "traceparent",
+            // Anybody may have written it.
+            TRACEPARENT if TraceParent::parse(value).is_some() => TRACEPARENT,
             "replayed_from" => "replayed_from",
             _ => continue,
         };
@@ -171,7 +173,7 @@ pub fn as_event(catalog: Catalog, mut record: NewRecord, letter: &Record) -> Res
     let event =
         Event::decode(Some(&record.value)).map_err(|error| format!("it still is no event: {error}"))?;
     event.table(catalog).map_err(|error| error.to_string())?;
-    let kept = ["schema", "sync_id", "traceparent"].into_iter().filter_map(|name| {
+    let kept = ["schema", "sync_id", TRACEPARENT].into_iter().filter_map(|name| {
         let (_, value) = letter.headers.iter().find(|(key, _)| key == name)?;
         Some((name, value.clone()))
     });
