@@ -143,12 +143,7 @@ fn notice(row: &Row<'_>) -> rusqlite::Result<Option<Notice>> {
 }
 
 impl SqliteStore {
-    async fn meet(
-        &self,
-        met: &Identity,
-        kind: NoticeKind,
-        owing: Owing,
-    ) -> Result<Option<String>, Fault> {
+    async fn meet(&self, met: &Identity, kind: NoticeKind, owing: Owing) -> Result<Option<String>, Fault> {
         let place = met.place.clone();
         let before = self.db.read("reading which part this is", move |db| known(db, &place)).await?;
         if before.as_ref() == Some(&met.id) {

@@ -16,14 +16,14 @@ use crate::support::{
 
 on_each_adapter! {
     embedded: Embedded, real: Real;
-    rows_of_another_project_or_another_key_are_read_though_they_changed_before_the_last_sync,
+    rows_of_another_project_or_key_are_read_though_they_changed_before_the_last_sync,
 }
 
 fn read_on() -> SyncRequest {
     SyncRequest { resume: true, ..request(table("leads")) }
 }
 
-async fn rows_of_another_project_or_another_key_are_read_though_they_changed_before_the_last_sync<P: Place>() {
+async fn rows_of_another_project_or_key_are_read_though_they_changed_before_the_last_sync<P: Place>() {
     let mut place = P::new().await;
     let known = vec![lead(1, 600), lead(2, 60)];
     place.source().set_rows(table("leads"), known.clone());
