@@ -23,7 +23,7 @@ pub enum TraceSettings {
     Off,
     /// An endpoint is named and something can't be used: what, and what to do.
     Unusable(String),
-    On(TraceExport),
+    On(Box<TraceExport>),
 }
 
 /// Where spans go.
@@ -40,7 +40,7 @@ impl TraceSettings {
     pub(super) fn read(read: &Reader) -> Self {
         match TraceExport::read(read) {
             Ok(None) => Self::Off,
-            Ok(Some(export)) => Self::On(export),
+            Ok(Some(export)) => Self::On(Box::new(export)),
             Err(problem) => Self::Unusable(problem),
         }
     }
@@ -141,7 +141,7 @@ mod tests {
 
     fn on(pairs: &[(&str, &str)]) -> TraceExport {
         match read(pairs) {
-            TraceSettings::On(export) => export,
+            TraceSettings::On(export) => *export,
             other => panic!("{other:?}"),
         }
     }

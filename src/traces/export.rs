@@ -357,3 +357,35 @@ fn refused(place: &str, status: StatusCode) -> Problem {
     };
     (format!("{place} answers {status}"), advice)
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::{Tracer as _, TracerProvider as _};
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tracing_subscriber::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_told_once_and_nobody_waits() {
+        let counts: &'static Counts = Box::leak(Box::default());
+        let (queue, mut spans) = Queue::new(counts);
+        let tracer = SdkTracerProvider::builder().with_span_processor(queue).build().tracer("test");
+        let told = crate::logging::kept_of(|lines| {
+            let subscriber = tracing_subscriber::registry().with(lines);
+            tracing::subscriber::with_default(subscriber, || {
+                (0..MAX_WAITING + 3).for_each(|_| drop(tracer.start("read leads")));
+            });
+        });
+        assert_eq!(
+            (counts.dropped(Loss::Full), counts.waiting.load(Ordering::Relaxed)),
+            (3, MAX_WAITING as u64)
+        );
+        assert_eq!(told.matches("spans of traces are lost").count(), 1, "{told}");
+        let waiting = std::iter::from_fn(|| spans.try_recv().ok()).count();
+        assert_eq!(waiting, MAX_WAITING);
+        spans.close();
+        drop(tracer.start("read leads"));
+        assert_eq!((counts.dropped(Loss::Ended), counts.dropped(Loss::Full)), (1, 3));
+    }
+}

@@ -149,8 +149,9 @@ async fn one_trace_leads_from_a_page_of_the_source_to_both_embedded_sinks() {
         parents(folder.path()).await.into_iter().map(|parent| parent.expect("one")).collect();
     assert_eq!(borne.len(), 3, "one a page: {borne:?}");
     for page in named(&spans, "read leads").iter().filter(|page| text(page, "sluice.page.rows") != "0") {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let parent = format!("00-{}-{}-01", hex(&page.trace_id), hex(&page.span_id));
+        let trace = u128::from_be_bytes(page.trace_id.clone().try_into().expect("16 bytes"));
+        let span = u64::from_be_bytes(page.span_id.clone().try_into().expect("8 bytes"));
+        let parent = format!("00-{trace:032x}-{span:016x}-01");
         assert!(borne.contains(&parent), "{parent} is not among {borne:?}");
     }
 }
@@ -255,18 +256,18 @@ async fn doctor_tells_whether_a_collector_takes_spans() {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_that_a_stranger_wrote_make_few_spans_and_no_harm() {
     let (collector, folder) = (collector().await, TestFolder::new());
-    let event = |_| {
+    let event = || {
         let (usuario, evento, metadata) = ("ana".into(), "teste".into(), Json::empty_object());
         Event::manual(ManualEvent { id: None, usuario, evento, valor: 1.0, metadata }, Utc::now())
     };
     let hostile = |n: usize| match n {
         0 => "x".repeat(1 << 20),
         1 => String::from("00-\u{0}"),
-        n if n % 2 == 0 => format!("00-{:032x}-{:016x}-01", n, n),
+        n if n.is_multiple_of(2) => format!("00-{n:032x}-{n:016x}-01"),
         n => format!("00-{n}"),
     };
     let record = |n: usize| {
-        let event = event(n);
+        let event = event();
         let headers = vec![("traceparent", hostile(n).into())];
         NewRecord { key: event.entidade.id.clone().into(), value: event.encode(), headers }
     };
