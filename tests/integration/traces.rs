@@ -202,6 +202,7 @@ async fn one_trace_leads_through_kafka_to_the_sinks_of_another_process() {
     .await;
     assert_one_trace(&spans(&collector), 250, &topic, sinks);
     assert_tells_of_nobody(&collector);
+    eventually("the index shows all", async || pipeline.hits("eventos", "*").await == 250).await;
     worker.kill().await.expect("killed");
     pipeline.assert_events(250).await;
     pipeline.clean_up().await;
