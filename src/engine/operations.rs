@@ -42,7 +42,7 @@ pub(super) fn notice_findings(part: &str, notices: Result<Vec<Notice>, Fault>) -
         Ok(notices) => {
             let finding = |notice: &Notice| {
                 let check = notice.kind.as_str().replace('_', " ");
-                Finding::warning(&notice.part, &check, notice.sentence(), next_step(notice.kind))
+                Finding::warning(&notice.part, &check, notice.sentence(), next_step(notice))
             };
             notices.iter().map(finding).collect()
         }
@@ -50,16 +50,17 @@ pub(super) fn notice_findings(part: &str, notices: Result<Vec<Notice>, Fault>) -
     }
 }
 
-fn next_step(kind: NoticeKind) -> &'static str {
-    match kind {
+fn next_step(notice: &Notice) -> &'static str {
+    const ERASE_AGAIN: &str =
+        "erase again whom you erased since the state that was restored; otherwise nothing, once the lag is 0";
+    match notice.kind {
         NoticeKind::RecordsRemoved => {
             "nothing, once the tables were synced again; give the topic a retention.ms of -1"
         }
+        NoticeKind::SinkReplaced if notice.is_of_store() => ERASE_AGAIN,
+        NoticeKind::StoreWentBack => ERASE_AGAIN,
         NoticeKind::LogReplaced | NoticeKind::SinkReplaced | NoticeKind::LogCut => {
             "nothing, once the lag is 0; find out who did it if you did not"
-        }
-        NoticeKind::StoreWentBack => {
-            "erase again whom you erased since the state that was restored; otherwise nothing, once the lag is 0"
         }
         NoticeKind::StoreIsNew => {
             "erase again whom you erased while another store was filled; otherwise nothing, once the lag is 0"
@@ -221,6 +222,28 @@ pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_notice_that_says_to_erase_again_has_a_next_step_that_says_so_too() {
+        for part in ["postgres", "postgres/leads", "sqlite", "sqlite/leads", "http://localhost:9200/leads"] {
+            for kind in NoticeKind::ALL {
+                let notice = Notice {
+                    kind,
+                    part: part.to_owned(),
+                    log: String::new(),
+                    partition: None,
+                    from: 0,
+                    to: 0,
+                    noticed_at: Utc::now(),
+                };
+                let findings = notice_findings("postgres", Ok(vec![notice]));
+                let step = findings[0].next_step.as_ref().expect("a next step").to_string();
+                let says_so = step.contains("erase again") || step.contains("do what it says");
+                let Finding { detail, .. } = &findings[0];
+                assert!(says_so || !detail.contains("erase them again"), "{detail}: {step}");
+            }
+        }
+    }
 
     #[test]
     fn a_store_that_can_not_be_written_fails_and_one_that_is_behind_is_warned_about() {

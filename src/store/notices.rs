@@ -100,7 +100,7 @@ impl Notice {
             NoticeKind::SinkReplaced => format!(
                 "{part} is another than it was (made anew, emptied, restored or copied): it is filled from the beginning \
                  of the log{}",
-                if is_store(part) { FORGOTTEN } else { "" }
+                if self.is_of_store() { FORGOTTEN } else { "" }
             ),
             NoticeKind::RecordsRemoved => format!(
                 "records {from} to {} of partition {partition} were removed from the log before {part} had applied them \
@@ -133,6 +133,11 @@ impl Notice {
         format!("{told} (noticed {})", self.noticed_at.format("%Y-%m-%dT%H:%M:%SZ"))
     }
 
+    /// Whether it is of the store, or one of its tables: indices go by an address or a path.
+    pub fn is_of_store(&self) -> bool {
+        matches!(self.part.split('/').next(), Some("postgres" | "sqlite"))
+    }
+
     /// Whether rows may be missing that only the source still has.
     pub fn owes(&self) -> bool {
         matches!(self.kind, NoticeKind::RecordsRemoved)
@@ -141,11 +146,6 @@ impl Notice {
 
 /// What else a store lost that is not what it was.
 const FORGOTTEN: &str = "; its ledger of erasures may lack those made since, and whoever was erased then comes back: erase them again";
-
-/// Whether it is the store, or one of its tables: indices go by an address or a path.
-fn is_store(part: &str) -> bool {
-    matches!(part.split('/').next(), Some("postgres" | "embedded"))
-}
 
 /// What it means that a table of sluice's own was dropped, and what is to be done.
 pub(crate) fn lost_with(table: &str) -> &'static str {
@@ -263,6 +263,11 @@ mod tests {
                 noticed_at: DateTime::UNIX_EPOCH,
             };
             let sentence = notice.sentence();
+            let of = |part: &str| Notice { part: part.to_owned(), ..notice.clone() };
+            let names_the_erased = |part| of(part).sentence().contains("erase them again");
+            for store in ["postgres/leads", "sqlite", "sqlite/leads"] {
+                assert_eq!(names_the_erased(store), names_the_erased("postgres"), "{kind:?} of {store}");
+            }
             assert!(sentence.contains("postgres") && sentence.contains("1970-01-01"), "{sentence}");
             assert_eq!(NoticeKind::from_name(kind.as_str()), Some(kind));
         }
