@@ -58,6 +58,13 @@ pub(super) fn reaction(status: u16, kind: &str, reason: &str) -> Reaction {
             Misconfigured,
             "create the ingest pipeline that the index names, or remove it from the index's settings",
         ),
+        // The number of shards that a cluster may have is no document's fault, and goes by this type alone: a reason may
+        // quote a row.
+        (400, "validation_exception") if reason.contains("shards open") => Stop(
+            Misconfigured,
+            "the cluster has as many shards as it may: delete indices that nobody needs, add a node, or raise \
+             cluster.max_shards_per_node; it is tried again by itself",
+        ),
         (401, _) => Stop(
             Misconfigured,
             "check ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_API_KEY",
@@ -209,6 +216,7 @@ mod tests {
             (400, "document_parsing_exception", Refused),
             (400, "strict_dynamic_mapping_exception", Refused),
             (400, "illegal_argument_exception", Refused),
+            (400, "validation_exception", Refused),
             (413, "", TooLarge),
             (429, "es_rejected_execution_exception", Again),
             (429, "circuit_breaking_exception", Again),
@@ -237,6 +245,18 @@ mod tests {
                 400,
                 "illegal_argument_exception",
                 "pipeline with id [x] does not exist",
+                FaultKind::Misconfigured,
+            ),
+            (
+                400,
+                "validation_exception",
+                "Validation Failed: 1: this action would add [2] shards, but this cluster currently has [1000]/[1000] maximum normal shards open;",
+                FaultKind::Misconfigured,
+            ),
+            (
+                400,
+                "validation_exception",
+                "Validation Failed: 1: this action would add [2] total shards, but this cluster currently has [1000]/[1000] maximum shards open;",
                 FaultKind::Misconfigured,
             ),
             (401, "", "", FaultKind::Misconfigured),
