@@ -62,10 +62,21 @@ pub(super) fn base(read: &mut Reader, name: &str, example: &str) -> ServerUrl {
 }
 
 /// As [`base`], where credentials are set apart.
-pub(super) fn base_without_user(read: &mut Reader, name: &str, key: &str, example: &str) -> ServerUrl {
+fn base_without_user(read: &mut Reader, name: &str, key: &str, example: &str) -> ServerUrl {
     let url = base(read, name, example);
     if !url.username().is_empty() || url.password().is_some() {
         read.problem(name, format_args!("must name no user and no password; the secret goes into {key}"));
+    }
+    url
+}
+
+/// The root of a project at Supabase. Whether it may be reached would be answered below another path, too, and no table
+/// be found there.
+pub(super) fn project(read: &mut Reader) -> ServerUrl {
+    const NAME: &str = "SUPABASE_URL";
+    let url = base_without_user(read, NAME, "SUPABASE_KEY", "https://abcdefgh.supabase.co");
+    if url.path().contains("/rest/v1") {
+        read.problem(NAME, "must end before /rest/v1, which is put there for each request");
     }
     url
 }
@@ -130,9 +141,15 @@ mod tests {
             assert!(told.starts_with(expected) && !told.contains("segredo"), "{told}");
         }
         let told = problems("SUPABASE_URL", "https://segredo@abc.supabase.co", |read| {
-            base_without_user(read, "SUPABASE_URL", "SUPABASE_KEY", "https://abc.supabase.co");
+            project(read);
         });
         assert!(told.starts_with("SUPABASE_URL: must name no user") && !told.contains("segredo"), "{told}");
+        for path in ["/rest/v1", "/rest/v1/", "/proxy/rest/v1/leads"] {
+            let told = problems("SUPABASE_URL", &format!("https://abc.supabase.co{path}"), |read| {
+                project(read);
+            });
+            assert!(told.starts_with("SUPABASE_URL: must end before /rest/v1"), "{path}: {told}");
+        }
     }
 
     #[test]

@@ -400,12 +400,7 @@ impl SupabaseSettings {
     fn read(read: &mut Reader, catalog: Catalog) -> Self {
         read.required("SUPABASE_KEY", "sb_secret_… (the project's API settings show it)");
         Self {
-            url: address::base_without_user(
-                read,
-                "SUPABASE_URL",
-                "SUPABASE_KEY",
-                "https://abcdefgh.supabase.co",
-            ),
+            url: address::project(read),
             key: read.renewable("SUPABASE_KEY").unwrap_or_else(|| "".into()),
             ssl_ca_location: read.optional("SUPABASE_SSL_CA_LOCATION").map(PathBuf::from),
             schema: read.text("SUPABASE_SCHEMA", "public"),
