@@ -56,9 +56,24 @@ impl Options {
         self.output.as_deref().filter(|path| *path != Path::new("-"))
     }
 
-    fn format(&self) -> Format {
-        let end = self.file().and_then(|path| path.extension()).unwrap_or_default();
-        self.format.unwrap_or(if end == "ndjson" || end == "jsonl" { Format::Ndjson } else { Format::Csv })
+    /// # Errors
+    /// Where a file's name ends in what is not written, or in what only `--format` says.
+    fn format(&self) -> Result<Format, Failure> {
+        let Some(path) = self.file() else { return Ok(self.format.unwrap_or_default()) };
+        let end = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let problem = match (end.as_str(), self.format) {
+            ("xlsx" | "xls", _) => {
+                "workbooks are not written; --format excel with a name in .csv is opened by Excel"
+            }
+            (_, Some(format)) => return Ok(format),
+            ("csv" | "", None) => return Ok(Format::Csv),
+            ("ndjson" | "jsonl", None) => return Ok(Format::Ndjson),
+            ("json", None) => "no list in JSON is written; --format ndjson writes an object a line",
+            (_, None) => {
+                "its name ends in no format that is written (.csv, .ndjson); say which with --format"
+            }
+        };
+        Err(format!("{}: {problem}", path.display()).into())
     }
 
     fn table_name(&self) -> Option<String> {
@@ -95,20 +110,14 @@ impl Options {
 
 /// Writes all rows into a draft and lets it be the file, or the output, once it is whole.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let format = options.format()?;
     if let Some(path) = options.file() {
-        if path.extension().is_some_and(|end| end == "xlsx" || end == "xls") {
-            let name = path.display();
-            return Err(format!(
-                "{name}: workbooks are not written; --format excel with a name in .csv is opened by Excel"
-            )
-            .into());
-        }
         check_target(path, options.force)?;
     }
     let engine = parts::engine(settings).await?;
     let request = ExportRequest {
         of: options.of(settings, &engine)?,
-        format: options.format(),
+        format,
         mask: Arc::new(export_mask(settings.catalog, options.reveal_pii || settings.mcp.reveal_pii)),
         step: STEP,
     };
@@ -193,4 +202,42 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
 
 fn exists(path: &Path) -> Failure {
     format!("{} exists; name another file, or replace it with --force", path.display()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn format(arguments: &[&str]) -> Result<Format, String> {
+        let line = ["export", "leads"].into_iter().chain(arguments.iter().copied());
+        let Line { options } = Line::try_parse_from(line).expect("a command line");
+        options.format().map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn a_name_tells_the_format_or_is_refused() {
+        for (name, expected) in [
+            ("-", Format::Csv),
+            ("leads", Format::Csv),
+            ("a.CSV", Format::Csv),
+            ("a.jsonl", Format::Ndjson),
+            ("a.NDJSON", Format::Ndjson),
+        ] {
+            assert_eq!(format(&["--output", name]), Ok(expected), "{name}");
+        }
+        for name in ["a.json", "a.JSON", "a.parquet", "a.csv.gz", "a.xlsx", "a.XLS"] {
+            let told = format(&["--output", name]).expect_err(name);
+            assert!(told.starts_with(name) && told.contains("--format"), "{told}");
+        }
+        assert_eq!(format(&["--output", "a.json", "--format", "ndjson"]), Ok(Format::Ndjson));
+        assert!(format(&["--output", "a.xlsx", "--format", "excel"]).is_err());
+    }
 }
