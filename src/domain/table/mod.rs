@@ -13,6 +13,7 @@ use std::{
 
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 pub(super) use definition::placeholders;
 pub use definition::{
@@ -152,7 +153,14 @@ impl Catalog {
             definitions.push(Definition::parse(toml).map_err(error)?);
         }
         let mut own: BTreeSet<String> = BTreeSet::new();
-        for file in folder.map(toml_files).transpose()?.unwrap_or_default() {
+        let (files, overlooked) = folder.map(toml_files).transpose()?.unwrap_or_default();
+        for file in overlooked {
+            warn!(
+                file = %file.display(),
+                "a file of the tables' folder is not read, as its name does not end in .toml: rename it, or move it away"
+            );
+        }
+        for file in files {
             let text = std::fs::read_to_string(&file)
                 .map_err(|error| CatalogError::Unreadable { file: file.clone(), error })?;
             let definition = Definition::parse(&text)
@@ -206,21 +214,28 @@ impl Catalog {
     }
 }
 
-fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, CatalogError> {
+/// The definitions of a folder, and what looks like one and is not read: some editors and browsers put `.txt` behind the
+/// name that was typed.
+fn toml_files(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), CatalogError> {
     let error = |error| CatalogError::NoFolder { folder: folder.to_owned(), error };
-    let mut files = Vec::new();
+    let (mut files, mut overlooked) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(error)? {
         let path = entry.map_err(error)?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml")) {
             files.push(path);
+        } else if name.contains(".toml") {
+            overlooked.push(path);
         }
     }
     files.sort();
-    Ok(files)
+    Ok((files, overlooked))
 }
 
 #[cfg(test)]
 mod tests {
+    use tracing_subscriber::prelude::*;
+
     use super::*;
 
     fn own(entity: &str, name: &str) -> String {
@@ -245,6 +260,25 @@ mod tests {
         assert_eq!(catalog.names(), "leads, chat_sessions, mensagens");
         let leads = catalog.get("leads").expect("leads");
         assert_eq!((leads.key.kind, leads.zone()), (KeyKind::Bigint, Tz::America__Sao_Paulo));
+    }
+
+    #[test]
+    fn a_file_whose_name_almost_ends_in_toml_is_read_or_told_of() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in
+            [("a.TOML", own("a", "aves")), ("b.toml.txt", own("b", "bois")), ("c.md", own("c", "cs"))]
+        {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        let told = crate::logging::kept_of(|lines| {
+            let subscriber = tracing_subscriber::Registry::default().with(lines);
+            tracing::subscriber::with_default(subscriber, || {
+                let catalog = Catalog::load(Some(folder.path()), Tz::UTC).expect("a catalog");
+                assert_eq!(catalog.names(), "leads, chat_sessions, aves");
+            });
+        });
+        assert!(told.contains("b.toml.txt") && told.contains("is not read"), "{told}");
+        assert!(!told.contains("a.TOML") && !told.contains("c.md"), "{told}");
     }
 
     #[test]
