@@ -107,12 +107,7 @@ pub(super) async fn followed(
                 return Ok::<_, Failure>(status);
             }
             if wait && let Some(obstacle) = obstacle(engine, &status).await {
-                return Err(format!(
-                    "sync {id} of {}: waiting is no use. What it appended is in the log, and is not in both sinks yet: {}",
-                    status.table,
-                    obstacle.worded(worded)
-                )
-                .into());
+                return Err(given_up(&status, obstacle).into());
             }
         }
     };
@@ -131,6 +126,28 @@ pub(super) async fn followed(
             .into()
         })??),
     }
+}
+
+/// What is told where nobody waits on: what was appended waits, and what a sync that broke off had not read is not there.
+fn given_up(status: &SyncStatus, obstacle: Remark) -> String {
+    let SyncStatus { sync_id, table, rows_read, appended, .. } = status;
+    let broke_off = match status.state {
+        SyncPhase::Failed => "failed",
+        SyncPhase::Cancelled => "was cancelled",
+        SyncPhase::Interrupted => "was interrupted",
+        SyncPhase::Running | SyncPhase::Draining | SyncPhase::Done => "",
+    };
+    let mut text = format!("sync {sync_id} of {table}: waiting is no use. ");
+    if !broke_off.is_empty() {
+        let error = status.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let _ = write!(
+            text,
+            "It {broke_off} after {rows_read} rows and {appended} new events, and what it had not read is not there{error}. "
+        );
+    }
+    let obstacle = obstacle.worded(worded);
+    let _ = write!(text, "What it appended is in the log, and is not in both sinks yet: {obstacle}");
+    text
 }
 
 /// Why nobody need wait for what is left to apply: a sink that is paused, or can't be written, stays so until somebody
@@ -265,5 +282,55 @@ impl SyncWatcher for Bar {
             }
         }
         self.bar.set_message(on_one_line(&message).into_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+
+    use super::*;
+
+    #[test]
+    fn what_a_sync_that_broke_off_did_not_read_is_told_where_nobody_waits_on() {
+        let mut status = SyncStatus {
+            sync_id: Uuid::nil(),
+            table: "leads".to_owned(),
+            state: SyncPhase::Draining,
+            rows_read: 1_000,
+            appended: 900,
+            unchanged: 100,
+            dead_letters: 0,
+            misfits: Vec::new(),
+            ahead: 0,
+            shared_keys: 0,
+            without_key: 0,
+            erased: 0,
+            more: false,
+            reconcile: None,
+            sinks: Vec::new(),
+            started_at: Utc::now(),
+            finished_at: Some(Utc::now()),
+            owner: "o".to_owned(),
+            error: None,
+        };
+        let obstacle = || Remark::from("the disk is full".to_owned());
+        let whole = given_up(&status, obstacle());
+        assert!(
+            whole.ends_with("not in both sinks yet: the disk is full") && !whole.contains("not read"),
+            "{whole}"
+        );
+        status.error = Some("embedded: the disk is full; make room".to_owned());
+        for (state, word) in [
+            (SyncPhase::Failed, "failed"),
+            (SyncPhase::Cancelled, "cancelled"),
+            (SyncPhase::Interrupted, "interrupted"),
+        ] {
+            status.state = state;
+            let told = given_up(&status, obstacle());
+            for part in [word, "after 1000 rows", "had not read", "make room", "not in both sinks yet"] {
+                assert!(told.contains(part), "{part} is missing in {told}");
+            }
+        }
     }
 }
