@@ -31,6 +31,11 @@ pub enum NextStep {
     Reconcile {
         table: String,
     },
+    /// As [`NextStep::Reconcile`], which failed because so many rows are gone that somebody must allow their removal.
+    AllowDeletes {
+        table: String,
+        rows: u64,
+    },
     /// Look for an entity in the store, or sync its table.
     FindEntity {
         table: String,
@@ -69,6 +74,10 @@ pub enum NextStep {
     },
 }
 
+/// Before anybody allows deletions.
+pub(crate) const LOOK_AT_SOURCE: &str =
+    "look at the source: a key that sees only some rows looks the same; if they are really gone";
+
 impl NextStep {
     /// Has a front find its words for it.
     pub fn word(&mut self, words: fn(&Self) -> String) {
@@ -99,6 +108,9 @@ impl fmt::Display for NextStep {
             Self::Sync { table } => write!(f, "sync {table}"),
             Self::Reconcile { table } => {
                 write!(f, "reconcile {table}: that finds what is missing or gone, and mends it")
+            }
+            Self::AllowDeletes { table, rows } => {
+                write!(f, "{LOOK_AT_SOURCE}, reconcile {table} and allow {rows} deletions")
             }
             Self::FindEntity { table } => {
                 write!(f, "check it, look for it in the store, or bring in what is new with a sync of {table}")
@@ -201,6 +213,7 @@ pub(crate) mod testing {
             NextStep::FirstSync { table: table() },
             NextStep::Sync { table: table() },
             NextStep::Reconcile { table: table() },
+            NextStep::AllowDeletes { table: table(), rows: 40 },
             NextStep::FindEntity { table: table() },
             NextStep::SyncWhole { table: table() },
             NextStep::DefineTable { name: table() },
@@ -225,6 +238,7 @@ pub(crate) mod testing {
                 | NextStep::FirstSync { .. }
                 | NextStep::Sync { .. }
                 | NextStep::Reconcile { .. }
+                | NextStep::AllowDeletes { .. }
                 | NextStep::FindEntity { .. }
                 | NextStep::SyncWhole { .. }
                 | NextStep::DefineTable { .. }

@@ -1,7 +1,11 @@
 //! What a person at the command line can do next, in the names of its commands.
 
 use super::Failure;
-use crate::{engine::EngineError, fault::Fault, next_step::NextStep};
+use crate::{
+    engine::EngineError,
+    fault::Fault,
+    next_step::{LOOK_AT_SOURCE, NextStep},
+};
 
 /// A step as a person can take it.
 pub(super) fn worded(step: &NextStep) -> String {
@@ -15,6 +19,9 @@ pub(super) fn worded(step: &NextStep) -> String {
         NextStep::FirstSync { table } => format!("run `sluice sync {table} --full --wait`"),
         NextStep::Sync { table } => format!("run `sluice sync {table}`"),
         NextStep::Reconcile { table } => format!("run `sluice reconcile {table} --wait`"),
+        NextStep::AllowDeletes { table, rows } => {
+            format!("{LOOK_AT_SOURCE}, run `sluice reconcile {table} --wait --allow-deletes {rows}`")
+        }
         NextStep::FindEntity { table } => format!(
             "check it, look for it with `sluice sql`, or bring in what is new with `sluice sync {table}`"
         ),

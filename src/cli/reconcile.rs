@@ -13,7 +13,7 @@ use crate::{
     domain::TableName,
     engine::{SyncPhase, SyncStatus},
     parts,
-    store::{DifferenceKind, ReconcileReport, ReconcileStep, Reconciliation},
+    store::{DifferenceKind, ReconcileStep, Reconciliation},
 };
 
 #[derive(Debug, Args)]
@@ -115,17 +115,10 @@ fn summary(status: &SyncStatus, resume: bool) -> String {
         let problem = told(difference.problem);
         let _ = write!(text, "\n{} in {}: {problem}, {mended}", difference.key, difference.sink);
     }
-    if asks(&report, status.state) {
-        let left = report.gone - report.deleted;
+    if let Some(left) = report.unallowed().filter(|_| status.state == SyncPhase::Failed) {
         let _ = write!(text, "\nTo remove them all the same: --allow-deletes {left}");
     }
     text
-}
-
-/// Whether it stopped because too many rows are gone.
-fn asks(report: &ReconcileReport, state: SyncPhase) -> bool {
-    // Of a reading that was gone on with the number is not known.
-    state == SyncPhase::Failed && report.resumed_from.is_none() && report.gone > report.deleted
 }
 
 fn told(problem: DifferenceKind) -> &'static str {

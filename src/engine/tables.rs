@@ -118,6 +118,22 @@ impl Facts<'_> {
     }
 
     pub(super) fn judge(&self) -> Judged {
+        let mut judged = self.judge_all();
+        let last = self.reconciliations().max_by_key(|sync| sync.started_at);
+        let failed = last.filter(|sync| sync.state == SyncState::Failed);
+        // Whoever reconciled again without it would be refused for ever.
+        if let Some(rows) = failed.and_then(|sync| sync.progress.reconcile.as_ref()?.unallowed()) {
+            let remarks = judged.problems.iter_mut().chain(&mut judged.warnings).chain(&mut judged.unread);
+            for step in remarks.filter_map(|remark| remark.next_step.as_mut()) {
+                if let NextStep::Reconcile { table } = step {
+                    *step = NextStep::AllowDeletes { table: std::mem::take(table), rows };
+                }
+            }
+        }
+        judged
+    }
+
+    fn judge_all(&self) -> Judged {
         let mut judged = Judged::default();
         let name = self.table.name().to_owned();
         judged.status.table.clone_from(&name);
@@ -285,7 +301,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::Catalog,
-        store::{SyncProgress, SyncRequest},
+        store::{ReconcileReport, SyncProgress, SyncRequest},
     };
 
     fn leads() -> Table {
@@ -410,6 +426,26 @@ mod tests {
             assert_eq!(told.status.reconciled, Some(expected), "{told:?}");
             assert!(told.warnings.iter().any(|one| one.problem.contains("last reconciliation")), "{told:?}");
         }
+    }
+
+    #[test]
+    fn a_reconciliation_that_asks_for_deletions_is_advised_with_them_until_one_succeeds() {
+        let report = ReconcileReport { gone: 40, deleted: 10, ..ReconcileReport::default() };
+        let mut asking = sync(SyncState::Failed, 5, Some(Reconciliation::default()));
+        asking.progress.reconcile = Some(report);
+        let advised = |counts, syncs: &[SyncRecord]| {
+            let Judged { problems, warnings, .. } = judged(&counted(counts), syncs);
+            let steps = problems.into_iter().chain(warnings).filter_map(|remark| remark.next_step);
+            steps.collect::<Vec<_>>()
+        };
+        let read = sync(SyncState::Succeeded, 9, None);
+        let allow = NextStep::AllowDeletes { table: "leads".to_owned(), rows: 30 };
+        for counts in [[10, 50, 50, 50, 0], [48, 50, 50, 50, 0], [50, 41, 50, 50, 0]] {
+            assert_eq!(advised(counts, &[read.clone(), asking.clone()]), [allow.clone()], "{counts:?}");
+        }
+        let proven = sync(SyncState::Succeeded, 1, Some(Reconciliation::default()));
+        let plain = NextStep::Reconcile { table: "leads".to_owned() };
+        assert_eq!(advised([10, 50, 50, 50, 0], &[read, asking, proven]), [plain]);
     }
 
     #[test]

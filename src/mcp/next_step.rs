@@ -1,6 +1,6 @@
 //! What a client of this server can do next, in the names of its tools.
 
-use crate::next_step::NextStep;
+use crate::next_step::{LOOK_AT_SOURCE, NextStep};
 
 /// A step as a client can take it; what only an operator can do says so.
 pub(super) fn worded(step: &NextStep) -> String {
@@ -15,6 +15,9 @@ pub(super) fn worded(step: &NextStep) -> String {
         ),
         NextStep::Sync { table } => format!("call sync_table of {table}, or schedule_sync"),
         NextStep::Reconcile { table } => format!("call reconcile_table of {table}"),
+        NextStep::AllowDeletes { table, rows } => format!(
+            "{LOOK_AT_SOURCE}, ask the user, then call reconcile_table of {table} with allow_deletes: {rows}"
+        ),
         NextStep::FindEntity { table } => {
             format!("check it, find it with query_store, or bring in what is new with sync_table of {table}")
         }

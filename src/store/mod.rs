@@ -174,6 +174,15 @@ pub struct ReconcileReport {
     pub sinks: Vec<SinkProof>,
 }
 
+impl ReconcileReport {
+    /// How many removals somebody must allow, where it failed because too many rows are gone.
+    pub fn unallowed(&self) -> Option<u64> {
+        // Of a reading that was gone on with the number is not known.
+        let known = self.resumed_from.is_none();
+        self.gone.checked_sub(self.deleted).filter(|left| known && *left > 0)
+    }
+}
+
 /// How a sink has an entity, when not as it was appended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Difference {

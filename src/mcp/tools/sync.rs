@@ -369,10 +369,13 @@ impl SluiceServer {
                 let stuck: Vec<String> = stuck.into_iter().map(|one| one.worded(worded)).collect();
                 Some(format!("Everything is in the log, and waits there: {}", stuck.join("; ")))
             }
-            SyncPhase::Failed if let Some(report) = asking(sync) => Some(format!(
-                "{gone} rows were not removed. Look at the source: a key that sees only some rows looks the same. If they are really gone, ask the user, then call reconcile_table with allow_deletes: {gone}.",
-                gone = report.gone - report.deleted
-            )),
+            SyncPhase::Failed
+                if let Some(gone) = sync.reconcile.as_ref().and_then(ReconcileReport::unallowed) =>
+            {
+                Some(format!(
+                    "{gone} rows were not removed. Look at the source: a key that sees only some rows looks the same. If they are really gone, ask the user, then call reconcile_table with allow_deletes: {gone}."
+                ))
+            }
             SyncPhase::Done if sync.more => {
                 Some("The source has more: call the same tool again to go on.".to_owned())
             }
@@ -386,12 +389,6 @@ impl SluiceServer {
             }
         }
     }
-}
-
-/// The report of a reconciliation that stopped because too many rows are gone.
-fn asking(sync: &SyncStatus) -> Option<&ReconcileReport> {
-    // Of a reading that was gone on with the number is not known.
-    sync.reconcile.as_ref().filter(|report| report.resumed_from.is_none() && report.gone > report.deleted)
 }
 
 /// Progress notifications, where the client asked for them.
