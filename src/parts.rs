@@ -157,6 +157,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
         zone: settings.zone,
         alert_targets: settings.alerts.targets.keys().cloned().collect(),
         language: settings.language,
+        open_file: settings.open_file.clone(),
         owner: owner(),
     }
 }

@@ -107,6 +107,22 @@ pub(crate) fn close_to_others(_: &Path, _: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether others may read or change a file: anybody, or its group where it is this user's own. What another user gives
+/// this one to read goes by a group.
+#[cfg(unix)]
+pub(crate) fn is_open(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).is_ok_and(|found| {
+        let mode = found.permissions().mode();
+        found.is_file() && (mode & 0o007 != 0 || is_own(&found) && is_open_to_others(mode))
+    })
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_open(_: &Path) -> bool {
+    false
+}
+
 #[cfg(unix)]
 const fn is_open_to_others(mode: u32) -> bool {
     const OTHERS: u32 = 0o077;

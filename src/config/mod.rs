@@ -53,6 +53,8 @@ pub struct Settings {
     pub tables_dir: PathBuf,
     /// Nobody named that folder.
     pub tables_dir_is_default: bool,
+    /// The file of settings, where it holds a secret and others may read or change it.
+    pub open_file: Option<PathBuf>,
     /// How far behind its coverage a scheduled sync reads again: rows are committed after the time they bear.
     pub overlap: TimeDelta,
     pub reconcile: ReconcileLimits,
@@ -214,6 +216,7 @@ impl Settings {
     /// # Errors
     /// As [`Settings::load`].
     pub fn from_variables(variables: Variables) -> Result<Self, SettingsError> {
+        let open_file = variables.open_file();
         let mut read = Reader::new(variables);
         let catalog = catalog(&mut read);
         let data_dir = data_dir(&mut read);
@@ -232,6 +235,7 @@ impl Settings {
             catalog,
             tables_dir: tables_dir(&mut read),
             tables_dir_is_default: read.optional("SLUICE_TABLES_DIR").is_none(),
+            open_file,
             overlap: TimeDelta::minutes(read.number("SLUICE_OVERLAP_MINUTES", 10, 0..=10_080)),
             reconcile: ReconcileLimits::read(&mut read),
             zone: zone(&mut read),

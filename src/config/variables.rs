@@ -20,6 +20,7 @@ use super::{
     reader::{Reader, SettingsError},
     secret,
 };
+use crate::private_files;
 
 /// Names the file; it can't name another.
 pub const ENV_FILE: &str = "SLUICE_ENV_FILE";
@@ -246,6 +247,17 @@ impl Variables {
             );
             (other.to_owned(), problem)
         })
+    }
+
+    /// The file that a secret was taken from, where others than its owner may read or change it.
+    pub(super) fn open_file(&self) -> Option<PathBuf> {
+        let (_, holds_secret) = self.settings.iter().find(|(name, variable)| {
+            variable.origin != Origin::Environment && known::is_secret(name, &variable.value)
+        })?;
+        match &holds_secret.origin {
+            Origin::File(path) if private_files::is_open(path) => Some(path.clone()),
+            Origin::File(_) | Origin::Environment => None,
+        }
     }
 
     /// Where a setting was set, or what stands for it.

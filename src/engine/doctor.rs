@@ -98,6 +98,7 @@ impl Doctor {
         findings.extend(self.examine_lag().await);
         findings.extend(self.examine_operations().await);
         findings.extend(operations::trace_findings().await);
+        findings.extend(self.shared.settings.open_file.as_deref().map(operations::open_file_finding));
         findings
     }
 

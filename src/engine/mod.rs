@@ -45,6 +45,7 @@ mod tables;
 mod window;
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -122,6 +123,8 @@ pub struct EngineSettings {
     pub alert_targets: Vec<String>,
     /// In which titles are.
     pub language: Language,
+    /// The file of settings, where it holds a secret and others may read or change it.
+    pub open_file: Option<PathBuf>,
     /// Names this process to others: host and process id.
     pub owner: String,
 }

@@ -1,5 +1,7 @@
 //! What doctor makes of what it was told of operations: a store fit to be written, pauses, open dead letters, schedules.
 
+use std::path::Path;
+
 use chrono::Utc;
 
 use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause, tables::Judged};
@@ -34,6 +36,16 @@ pub(super) async fn trace_findings() -> Vec<Finding> {
         )
     });
     collector.into_iter().chain(lost).collect()
+}
+
+/// A file of settings that holds a secret and is not its owner's alone.
+pub(super) fn open_file_finding(path: &Path) -> Finding {
+    Finding::warning(
+        "settings",
+        "file",
+        format!("others than its owner may read or change {}, and it holds a secret", path.display()),
+        "run `chmod 600` on it; one that is kept for another user's program to read has that user's group and `chmod 640`",
+    )
 }
 
 /// What was found replaced, cut or restored lately.

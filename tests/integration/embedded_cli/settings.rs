@@ -317,3 +317,24 @@ async fn a_secret_anywhere_in_an_address_is_handed_on_by_its_name() {
         assert!(!outcome.all().contains("redo"), "{value}: {outcome:?}");
     }
 }
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_warns_of_a_file_of_settings_that_others_may_read_as_long_as_a_secret_is_in_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new().await;
+    let file = place.path().join("own.env");
+    let address = format!("SLUICE_DATA_DIR={}\n", place.path().join("data").display());
+    for (mode, text, warns) in [
+        (0o600, place.lines(), false),
+        (0o644, place.lines(), true),
+        (0o640, place.lines(), true),
+        (0o666, address, false),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("permissions");
+        let told = run(place.sluice(&["doctor", "--env-file", &file.display().to_string()])).await;
+        assert_eq!(told.stdout.contains("own.env"), warns, "{mode:o}: {told:?}");
+        assert_eq!(told.stdout.contains("chmod 600"), warns, "{mode:o}: {told:?}");
+    }
+}
