@@ -116,6 +116,8 @@ CREATE TABLE IF NOT EXISTS sluice_alert_queue (
     versao bigint NOT NULL
 );
 
+CREATE INDEX IF NOT EXISTS sluice_alert_queue_entity ON sluice_alert_queue USING hash (entity);
+
 COMMENT ON TABLE sluice_alert_queue IS
     'New versions of rows that no alert was asked about yet; written in the transaction that applies them';
 

@@ -131,8 +131,8 @@ impl Housekeeping {
                 Fault::new(
                     self.shared.store.name(),
                     FaultKind::Invalid,
-                    "another process is removing what is old just now",
-                    "look again in a minute",
+                    "another process is removing what is old just now, or is the one that writes",
+                    "look again in a minute, or leave it to that process",
                 )
             })?
         };
@@ -181,7 +181,7 @@ impl Housekeeping {
     /// One pass of a task, and what it removed; `None` where another process keeps house.
     async fn run(&self, task: Task) -> Result<Option<u64>, Fault> {
         let store = &self.shared.store;
-        if !self.hold().await? {
+        if !self.hold(LEASE).await? {
             return Ok(None);
         }
         let removed = AtomicU64::new(0);
@@ -193,6 +193,7 @@ impl Housekeeping {
         let error = outcome.as_ref().err().map(ToString::to_string);
         info!(task = task.name(), removed, error, "housekeeping");
         store.keep_pass(task.name(), removed, error.as_deref()).await?;
+        self.hold(Duration::ZERO).await?;
         outcome.map(|()| Some(removed))
     }
 
@@ -208,9 +209,10 @@ impl Housekeeping {
         }
     }
 
-    async fn hold(&self) -> Result<bool, Fault> {
+    /// Takes the right to keep house, or holds it on, for so long; whether this process has it.
+    async fn hold(&self, lease: Duration) -> Result<bool, Fault> {
         let wanted = BTreeSet::from([RIGHT.to_owned()]);
-        let held = self.shared.store.hold_leases(&self.shared.settings.owner, &wanted, LEASE).await?;
+        let held = self.shared.store.hold_leases(&self.shared.settings.owner, &wanted, lease).await?;
         Ok(held.contains(RIGHT))
     }
 
@@ -218,7 +220,7 @@ impl Housekeeping {
     async fn lose(&self) -> Fault {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
-            match self.hold().await {
+            match self.hold(LEASE).await {
                 Ok(true) => {}
                 Ok(false) => {
                     return Fault::transient(
