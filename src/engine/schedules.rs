@@ -238,7 +238,8 @@ impl Schedules {
         // A run that was cut short by this process's end stays due.
         let is_cut = self.shared.closing.is_cancelled() && run.outcome == RunOutcome::Cancelled;
         let next = if is_cut || is_polled && run.outcome == RunOutcome::Succeeded {
-            ended_at
+            // At once, also by a store's clock that is a little behind.
+            ended_at - TimeDelta::seconds(10)
         } else if is_polled {
             ended_at + POLL_AGAIN_AFTER
         } else {
@@ -246,7 +247,7 @@ impl Schedules {
         };
         let next = match run.outcome {
             RunOutcome::Skipped => next.min(ended_at + BUSY_AGAIN_AFTER),
-            _ => next.max(ended_at + ended.retry_after.unwrap_or_default()),
+            _ => ended.retry_after.map_or(next, |asked| next.max(ended_at + asked)),
         };
         if let Err(fault) = self.shared.store.finish_schedule(&schedule, &run, next).await {
             error!(%table, error = %fault, "the end of a scheduled sync could not be recorded; it runs again");
