@@ -120,6 +120,8 @@ CREATE TABLE IF NOT EXISTS sluice_alert_queue (
     versao bigint NOT NULL
 );
 
+CREATE INDEX IF NOT EXISTS sluice_alert_queue_entity ON sluice_alert_queue USING hash (entity);
+
 COMMENT ON TABLE sluice_alert_queue IS
     'New versions of rows that no alert was asked about yet; written in the transaction that applies them';
 
@@ -151,3 +153,14 @@ CREATE TABLE IF NOT EXISTS sluice_leases (
 );
 
 COMMENT ON TABLE sluice_leases IS 'Work that one process does at a time, and which';
+
+CREATE TABLE IF NOT EXISTS sluice_housekeeping (
+    task text PRIMARY KEY,
+    ended_at timestamptz,
+    succeeded_at timestamptz,
+    removed bigint NOT NULL DEFAULT 0,
+    removed_in_all bigint NOT NULL DEFAULT 0,
+    error text
+);
+
+COMMENT ON TABLE sluice_housekeeping IS 'What is removed for its age, and what came of the last pass';
