@@ -111,7 +111,7 @@ fn summary(status: &SyncStatus, resume: bool) -> String {
         });
     }
     for difference in &report.differences {
-        let mended = if difference.mended { "what mends it was appended" } else { "left as it is" };
+        let mended = if difference.mended { "mended" } else { "left as it is" };
         let problem = told(difference.problem);
         let _ = write!(text, "\n{} in {}: {problem}, {mended}", difference.key, difference.sink);
     }

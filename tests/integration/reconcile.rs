@@ -20,6 +20,7 @@ mod breaking_off;
 mod deletes;
 mod letters;
 mod proving;
+mod strays;
 mod surface;
 
 on_each_adapter! {

@@ -15,7 +15,7 @@ use super::{KEYS, RANGE, Reconcile, Stop, gone::Removal, parked::explains, repor
 use crate::{
     domain::Table,
     fault::Fault,
-    index::Index,
+    index::{Index, Stray},
     store::{Appended, Difference, DifferenceKind, Entry, SinkProof, SyncFilter, SyncLease, SyncProgress},
 };
 
@@ -27,17 +27,25 @@ struct IndexCursor<'a> {
     index: &'a dyn Index,
     table: Table,
     page: VecDeque<(String, i64)>,
-    last: Option<String>,
+    next: Option<String>,
     ended: bool,
+    /// The first of the stray documents, as many as may be removed.
+    strays: Vec<Stray>,
+    /// How many there are.
+    strays_found: u64,
+    max_strays: usize,
 }
 
 impl IndexCursor<'_> {
     async fn fill(&mut self) -> Result<(), Fault> {
-        if self.page.is_empty() && !self.ended {
-            let page = self.index.versions(self.table, self.last.as_deref(), RANGE).await?;
-            self.ended = page.is_empty();
-            self.last = page.last().map(|(id, _)| id.clone()).or(self.last.take());
-            self.page = page.into();
+        while self.page.is_empty() && !self.ended {
+            let page = self.index.versions(self.table, self.next.as_deref(), RANGE).await?;
+            self.strays_found += page.strays.len() as u64;
+            let room = self.max_strays.saturating_sub(self.strays.len());
+            self.strays.extend(page.strays.into_iter().take(room));
+            self.ended = page.next.is_none();
+            self.next = page.next;
+            self.page = page.entities.into();
         }
         Ok(())
     }
@@ -84,6 +92,8 @@ struct Pass {
     /// How many they are in each sink.
     gone_in: BTreeMap<&'static str, u64>,
     is_too_much_gone: bool,
+    /// Documents of the index to remove that stand for no entity at all.
+    strays: Vec<Stray>,
 }
 
 impl Pass {
@@ -147,6 +157,7 @@ impl Reconcile {
             gone: BTreeMap::new(),
             gone_in: BTreeMap::new(),
             is_too_much_gone: false,
+            strays: Vec::new(),
         };
         report(progress).differences.retain(|difference| difference.mended);
         let searched = self.index.clone();
@@ -154,8 +165,11 @@ impl Reconcile {
             index: &*searched,
             table: self.run.table,
             page: VecDeque::new(),
-            last: None,
+            next: None,
             ended: false,
+            strays: Vec::new(),
+            strays_found: 0,
+            max_strays: usize::try_from(self.allowed).unwrap_or(usize::MAX).max(NAMED),
         };
         let mut after = None;
         while let Some(entries) = self.range(&mut after).await? {
@@ -196,7 +210,33 @@ impl Reconcile {
         }
         self.find_strangers(lease, progress, &mut pass).await?;
         self.resolve(lease, progress, &mut pass, true).await?;
+        self.judge_strays(progress, &mut pass, cursor.strays, cursor.strays_found);
         self.remove_surplus(lease, progress, &mut pass).await.map(|()| pass.different == 0)
+    }
+
+    /// Tells of the index's stray documents, and keeps them to be removed if they are not too many with what else is.
+    fn judge_strays(&self, progress: &mut SyncProgress, pass: &mut Pass, strays: Vec<Stray>, found: u64) {
+        if found == 0 {
+            return;
+        }
+        pass.different += found;
+        if let Some(proof) = pass.proofs.get_mut(pass.index) {
+            proof.entities += found;
+            proof.different += found;
+        }
+        let reported = report(progress);
+        let room = NAMED.saturating_sub(reported.differences.len());
+        reported.differences.extend(strays.iter().take(room).map(|stray| Difference {
+            sink: pass.index.to_owned(),
+            key: stray.id.clone(),
+            problem: DifferenceKind::Surplus,
+            mended: false,
+        }));
+        if pass.repairs {
+            *pass.gone_in.entry(pass.index).or_default() += found;
+            pass.is_too_much_gone |= reported.deleted + pass.gone.len() as u64 + found > self.allowed;
+            pass.strays = strays;
+        }
     }
 
     /// Removes, once the sinks were compared to the end, what they have and the source has not, if that is not too much
@@ -219,8 +259,14 @@ impl Reconcile {
             reported.gone = found;
             return Err(Stop::Fault(self.too_many(found, removed)));
         }
-        if gone.is_empty() {
+        if gone.is_empty() && pass.strays.is_empty() {
             return Ok(());
+        }
+        if !pass.strays.is_empty() {
+            let count = pass.strays.len() as u64;
+            self.index.remove_strays(self.run.table, &pass.strays).await?;
+            warn!(sync_id = %self.run.id, table = %self.run.table, count, "documents that are no entity's are removed");
+            reported.repaired += count;
         }
         reported.gone += gone.len() as u64;
         self.remove_gone(lease, progress, gone.into_values().collect()).await?;

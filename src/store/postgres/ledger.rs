@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{PgStore, operations::over, questions};
 use crate::{
-    domain::Table,
+    domain::{KeyKind, Table},
     fault::Fault,
     log::Position,
     store::{
@@ -41,12 +41,12 @@ impl Ledger for PgStore {
              SELECT p.entity, p.event, p.versao, p.removed, t.versao, e.there IS NOT NULL
              FROM page AS p
              LEFT JOIN LATERAL (
-                 SELECT versao FROM \"{table}\" WHERE \"{column}\" = p.entity::{kind} OFFSET 0
+                 SELECT versao FROM \"{table}\" WHERE \"{column}\" = {key_of} OFFSET 0
              ) AS t ON true
              LEFT JOIN LATERAL (SELECT true AS there FROM eventos_raw WHERE id = p.event OFFSET 0) AS e ON true
              ORDER BY p.entity",
             column = key.column,
-            kind = key_type(key.kind),
+            key_of = key_of(key.kind, "p.entity"),
         );
         let rows: Vec<StoredEntry> = over!(self, "compare entities", connection =>
             sqlx::query_as(&statement)
@@ -173,6 +173,23 @@ impl Ledger for PgStore {
             settled: settled.as_deref().and_then(Settled::named),
         };
         Ok(parked.into_iter().map(letter).collect())
+    }
+}
+
+/// An entity's name as its key's column has it; null where it is no key, on which a cast would fail for all of them.
+fn key_of(kind: KeyKind, entity: &str) -> String {
+    match kind {
+        KeyKind::Text => entity.to_owned(),
+        KeyKind::Uuid => format!(
+            "CASE WHEN {entity} ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$' THEN {entity}::uuid END"
+        ),
+        KeyKind::Bigint => format!(
+            "CASE WHEN {entity} ~ '^-?[0-9]{{1,18}}$' THEN {entity}::bigint
+                  WHEN {entity} ~ '^-?[0-9]{{19}}$' THEN
+                      CASE WHEN {entity}::numeric BETWEEN {least} AND {most} THEN {entity}::bigint END END",
+            least = i64::MIN,
+            most = i64::MAX,
+        ),
     }
 }
 

@@ -196,10 +196,13 @@ impl Ledger for SqliteStore {
     }
 }
 
-/// An entity's name as its key's column has it.
+/// An entity's name as its key's column has it; null where it is no key, of which a cast would make the number 0.
 fn key_of(table: Table, entity: &str) -> String {
     match table.definition().key.kind {
-        KeyKind::Bigint => format!("CAST({entity} AS integer)"),
+        KeyKind::Bigint => {
+            let number = format!("CAST({entity} AS integer)");
+            format!("CASE WHEN CAST({number} AS text) = {entity} THEN {number} END")
+        }
         KeyKind::Uuid | KeyKind::Text => entity.to_owned(),
     }
 }
