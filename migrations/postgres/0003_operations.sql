@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     created_by text NOT NULL,
     next_due_at timestamptz NOT NULL DEFAULT now(),
     claimed_by text,
+    claim uuid,
     claimed_until timestamptz,
     last_run jsonb,
     last_success_at timestamptz

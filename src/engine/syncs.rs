@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -53,6 +53,7 @@ pub struct Syncs {
 struct RunningSync {
     cancel: CancellationToken,
     progress: watch::Receiver<SyncProgress>,
+    retry_after: Arc<OnceLock<Duration>>,
 }
 
 impl Syncs {
@@ -135,8 +136,10 @@ impl Syncs {
             progress: sender,
             reads: self.reads.clone(),
             newer_than: HashMap::new(),
+            retry_after: Arc::default(),
         };
-        self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
+        let retry_after = run.retry_after.clone();
+        self.lock_running().insert(id, RunningSync { cancel, progress: receiver, retry_after });
         let (running, abandoned) = (self.running.clone(), self.shared.abandoned.clone());
         let asked = run.request.reconcile;
         let outcome = match asked {
@@ -257,6 +260,11 @@ impl Syncs {
     /// Hears of the progress of a sync that runs here.
     pub(super) fn progress(&self, id: Uuid) -> Option<watch::Receiver<SyncProgress>> {
         self.lock_running().get(&id).map(|sync| sync.progress.clone())
+    }
+
+    /// How long the source asked to be left alone, where a sync that runs here fails for that.
+    pub(super) fn retry_after(&self, id: Uuid) -> Option<Arc<OnceLock<Duration>>> {
+        self.lock_running().get(&id).map(|sync| sync.retry_after.clone())
     }
 
     /// What syncs of this process read.
