@@ -94,6 +94,8 @@ struct Pass {
     is_too_much_gone: bool,
     /// Documents of the index to remove that stand for no entity at all.
     strays: Vec<Stray>,
+    /// Rows of the store, the same.
+    stray_rows: Vec<String>,
 }
 
 impl Pass {
@@ -158,6 +160,7 @@ impl Reconcile {
             gone_in: BTreeMap::new(),
             is_too_much_gone: false,
             strays: Vec::new(),
+            stray_rows: Vec::new(),
         };
         report(progress).differences.retain(|difference| difference.mended);
         let searched = self.index.clone();
@@ -208,34 +211,47 @@ impl Reconcile {
             pass.differs(index, &id, None, Some(version), DifferenceKind::Surplus);
             self.resolve(lease, progress, &mut pass, false).await?;
         }
-        self.find_strangers(lease, progress, &mut pass).await?;
+        let stray_rows = self.find_strangers(lease, progress, &mut pass, cursor.max_strays).await?;
         self.resolve(lease, progress, &mut pass, true).await?;
-        self.judge_strays(progress, &mut pass, cursor.strays, cursor.strays_found);
+        let documents = cursor.strays.iter().map(|stray| stray.id.as_str());
+        self.judge_strays(progress, &mut pass, index, documents, cursor.strays_found);
+        let (rows, found) = stray_rows;
+        self.judge_strays(progress, &mut pass, store, rows.iter().map(String::as_str), found);
+        if repairs {
+            (pass.strays, pass.stray_rows) = (cursor.strays, rows);
+        }
         self.remove_surplus(lease, progress, &mut pass).await.map(|()| pass.different == 0)
     }
 
-    /// Tells of the index's stray documents, and keeps them to be removed if they are not too many with what else is.
-    fn judge_strays(&self, progress: &mut SyncProgress, pass: &mut Pass, strays: Vec<Stray>, found: u64) {
+    /// Tells of what a sink has that stands for no entity, and whether it is too much to remove with what else is.
+    fn judge_strays<'a>(
+        &self,
+        progress: &mut SyncProgress,
+        pass: &mut Pass,
+        sink: &'static str,
+        strays: impl Iterator<Item = &'a str>,
+        found: u64,
+    ) {
         if found == 0 {
             return;
         }
         pass.different += found;
-        if let Some(proof) = pass.proofs.get_mut(pass.index) {
+        if let Some(proof) = pass.proofs.get_mut(sink) {
             proof.entities += found;
             proof.different += found;
         }
         let reported = report(progress);
         let room = NAMED.saturating_sub(reported.differences.len());
-        reported.differences.extend(strays.iter().take(room).map(|stray| Difference {
-            sink: pass.index.to_owned(),
-            key: stray.id.clone(),
+        reported.differences.extend(strays.take(room).map(|stray| Difference {
+            sink: sink.to_owned(),
+            key: stray.to_owned(),
             problem: DifferenceKind::Surplus,
             mended: false,
         }));
         if pass.repairs {
-            *pass.gone_in.entry(pass.index).or_default() += found;
+            let gone = pass.gone_in.entry(sink).or_default();
+            *gone += found;
             pass.is_too_much_gone |= reported.deleted + pass.gone.len() as u64 + found > self.allowed;
-            pass.strays = strays;
         }
     }
 
@@ -259,14 +275,15 @@ impl Reconcile {
             reported.gone = found;
             return Err(Stop::Fault(self.too_many(found, removed)));
         }
-        if gone.is_empty() && pass.strays.is_empty() {
+        let (table, strays) = (self.run.table, pass.strays.len() + pass.stray_rows.len());
+        if gone.is_empty() && strays == 0 {
             return Ok(());
         }
-        if !pass.strays.is_empty() {
-            let count = pass.strays.len() as u64;
-            self.index.remove_strays(self.run.table, &pass.strays).await?;
-            warn!(sync_id = %self.run.id, table = %self.run.table, count, "documents that are no entity's are removed");
-            reported.repaired += count;
+        if strays > 0 {
+            self.index.remove_strays(table, &pass.strays).await?;
+            self.run.store.remove_strays(table, &pass.stray_rows).await?;
+            warn!(sync_id = %self.run.id, %table, count = strays, "what stood for no entity in a sink is removed");
+            reported.repaired += strays as u64;
         }
         reported.gone += gone.len() as u64;
         self.remove_gone(lease, progress, gone.into_values().collect()).await?;
@@ -274,30 +291,40 @@ impl Reconcile {
         Ok(())
     }
 
-    /// Entities in the store of which nothing was appended: looked for where it has more than were appended.
+    /// Entities in the store of which nothing was appended: looked for where it has more than were appended. Returns rows
+    /// whose key is none, at most `max_strays`, and how many there are.
     async fn find_strangers(
         &mut self,
         lease: &mut dyn SyncLease,
         progress: &mut SyncProgress,
         pass: &mut Pass,
-    ) -> Result<(), Stop> {
+        max_strays: usize,
+    ) -> Result<(Vec<String>, u64), Stop> {
         let (table, store) = (self.run.table, pass.store);
+        let (mut strays, mut found) = (Vec::new(), 0);
         let compared = pass.proofs.get(store).map_or(0, |proof| proof.entities);
         if self.run.store.entity_count(table).await? == compared {
-            return Ok(());
+            return Ok((strays, found));
         }
         let mut after: Option<String> = None;
         loop {
             let log = self.run.log_id.clone();
             let page = self.run.store.strangers(&log, table, after.as_deref(), RANGE).await?;
             for stranger in page.strangers {
+                if !table.key.kind.is_key(&stranger.key) {
+                    found += 1;
+                    if strays.len() < max_strays {
+                        strays.push(stranger.key);
+                    }
+                    continue;
+                }
                 pass.compared(store);
                 let held = Some(stranger.versao);
                 pass.differs(store, &stranger.key, None, held, DifferenceKind::Surplus);
             }
             self.resolve(lease, progress, pass, false).await?;
             self.heed(lease, progress).await?;
-            let Some(last) = page.last else { return Ok(()) };
+            let Some(last) = page.last else { return Ok((strays, found)) };
             after = Some(last);
         }
     }

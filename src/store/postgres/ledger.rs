@@ -74,13 +74,22 @@ impl Ledger for PgStore {
                          WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
                              AND r.letter_id = p.letter_id
                      )),
+                    (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
+                     WHERE p.log = $2 AND p.table_name = $3 AND p.sink IS NULL AND NOT EXISTS (
+                         SELECT FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id AND r.resolution <> 'discarded'
+                     ) AND NOT EXISTS (
+                         SELECT FROM sluice_appended AS a
+                         WHERE a.log = $1 AND a.table_name = $3 AND a.entity = p.entity AND a.versao > 0
+                     )),
                     (SELECT count(*) FROM sluice_erased WHERE table_name = $3)"
         );
-        let (entities, appended, parked, erased): (i64, i64, i64, i64) = over!(self, "count entities", connection =>
+        let (entities, appended, parked, unusable, erased): (i64, i64, i64, i64, i64) = over!(self, "count entities", connection =>
             sqlx::query_as(&statement).bind(log).bind(letters).bind(table.name()).fetch_one(connection))?;
-        let [entities, appended, parked, erased] =
-            [entities, appended, parked, erased].map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, parked, erased })
+        let [entities, appended, parked, unusable, erased] = [entities, appended, parked, unusable, erased]
+            .map(|count| u64::try_from(count).unwrap_or_default());
+        Ok(Tally { entities, appended, parked, unusable, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {
@@ -121,6 +130,14 @@ impl Ledger for PgStore {
         let strangers = rows.into_iter().filter(|(.., is_stranger)| *is_stranger);
         let strangers = strangers.map(|(key, versao, _)| Stranger { key, versao }).collect();
         Ok(StrangerPage { strangers, last })
+    }
+
+    async fn remove_strays(&self, table: Table, keys: &[String]) -> Result<(), Fault> {
+        let statement =
+            format!("DELETE FROM \"{table}\" WHERE \"{}\"::text = ANY($1)", table.definition().key.column);
+        over!(self, "remove rows of no entity", connection =>
+            sqlx::query(&statement).bind(keys).execute(connection))
+        .map(drop)
     }
 
     async fn entity_events(
@@ -184,8 +201,8 @@ fn key_of(kind: KeyKind, entity: &str) -> String {
             "CASE WHEN {entity} ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$' THEN {entity}::uuid END"
         ),
         KeyKind::Bigint => format!(
-            "CASE WHEN {entity} ~ '^-?[0-9]{{1,18}}$' THEN {entity}::bigint
-                  WHEN {entity} ~ '^-?[0-9]{{19}}$' THEN
+            "CASE WHEN {entity} ~ '^(0|-?[1-9][0-9]{{0,17}})$' THEN {entity}::bigint
+                  WHEN {entity} ~ '^-?[1-9][0-9]{{18}}$' THEN
                       CASE WHEN {entity}::numeric BETWEEN {least} AND {most} THEN {entity}::bigint END END",
             least = i64::MIN,
             most = i64::MAX,

@@ -91,3 +91,19 @@ async fn a_removal_that_was_appended_of_no_key_keeps_nothing_from_being_compared
     engine.shut_down().await;
     place.clean_up().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_somebody_wrote_under_no_key_into_the_embedded_store_is_removed() {
+    let (place, engine) = with_leads::<Embedded>(leads(6)).await;
+    place
+        .execute(
+            "INSERT INTO leads (id, nome, metadata, versao, evento_id) VALUES ('zzz', 'Ninguém', '{}', 5, 'zzz')",
+        )
+        .await;
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!((report(&status).repaired, report(&status).deleted, status.appended), (1, 0, 0), "{status:?}");
+    assert_eq!(stored(&engine, "SELECT count(*) FROM leads").await, 6);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
