@@ -17,6 +17,7 @@ use crate::support::{
 };
 
 mod breaking_off;
+mod counting;
 mod deletes;
 mod letters;
 mod proving;
