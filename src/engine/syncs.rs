@@ -31,6 +31,7 @@ use crate::{
     identity::Identity,
     source::Source,
     store::{Begun, NewSync, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
+    traces::{self, Span, SpanBuilder},
 };
 
 /// A poll of a schedule takes moments, and the next one comes soon: whoever asks for a sync waits this long for its end.
@@ -116,6 +117,7 @@ impl Syncs {
         let unremembered = read_back::unremembered(&store.syncs(&earlier).await?, &log_id);
         let cancel = CancellationToken::new();
         let (sender, receiver) = watch::channel(SyncProgress::default());
+        let reached = receiver.clone();
         let run = SyncRun {
             id,
             table,
@@ -146,9 +148,26 @@ impl Syncs {
             Some(asked) => Reconcile::new(&self.shared, run, asked).run(lease).boxed(),
             None => run.run(lease).boxed(),
         };
+        let span = Span::begin(|| {
+            let name = if asked.is_some() { "reconcile" } else { "sync" };
+            let attributes = [traces::TABLE.is(table.to_string()), traces::SYNC.is(id.to_string())];
+            SpanBuilder::from_name(format!("{name} {table}")).with_attributes(attributes)
+        });
         let work = async move {
             // Cut, it drops the lease: the sync shows as interrupted.
-            if let Some(Err(fault)) = abandoned.run_until_cancelled(outcome).await {
+            let ended = abandoned.run_until_cancelled(span.around(outcome)).await;
+            let state = match &ended {
+                Some(Ok(state)) => *state,
+                None | Some(Err(_)) => SyncState::Interrupted,
+            };
+            let reached = reached.borrow().clone();
+            span.note(traces::SYNC_STATE.is(state.as_str()));
+            span.note(traces::ROWS_READ.counts(reached.rows_read));
+            span.note(traces::APPENDED.counts(reached.appended));
+            if state == SyncState::Failed {
+                span.fail("sync");
+            }
+            if let Some(Err(fault)) = ended {
                 error!(sync_id = %id, error = %fault, "the end of a sync could not be recorded");
             }
             running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);

@@ -51,6 +51,7 @@ mod store_sqlite_sql;
 mod support;
 mod sync;
 mod text_keys;
+mod traces;
 mod unknown_table;
 mod untidy_rows;
 mod workers;
