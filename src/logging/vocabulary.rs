@@ -53,7 +53,7 @@ pub(crate) const SEQUENCE: &str = "event.sequence";
 pub(crate) const LABELS: &str = "labels";
 
 /// Those that every line has, or that have a name of the Elastic Common Schema; then sluice's own.
-pub(crate) static FIELDS: [Field; 104] = {
+pub(crate) static FIELDS: [Field; 107] = {
     use Kind::{Date, Keyword, Long, Text};
     [
         field(TIMESTAMP, Date, "when it happened, in UTC"),
@@ -128,6 +128,9 @@ pub(crate) static FIELDS: [Field; 104] = {
         field("limit", Long, "rows that a sync reads at most"),
         field("allow_deletes", Keyword, "removals that were allowed"),
         field("rows", Long, "rows"),
+        field("events", Long, "events"),
+        field("task", Keyword, "the task of housekeeping"),
+        field("removed", Long, "what it removed"),
         field("rows_read", Long, "rows that were read"),
         field("source_rows", Long, "rows at the source"),
         field("records", Long, "records of the log"),

@@ -4,6 +4,7 @@
 mod alerts;
 mod arrivals;
 mod erasures;
+mod housekeeping;
 mod layout;
 mod ledger;
 mod notices;
@@ -23,6 +24,7 @@ pub use alerts::{
 };
 pub use arrivals::{ArrivalCount, ArrivalsQuestion, MAX_COUNTS};
 pub use erasures::{ErasedRows, Erasures};
+pub use housekeeping::{EVENTS, EventName, Housekeeping, HousekeepingPass, TrimCursor, TrimPage};
 pub use ledger::{EntityEvents, Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
@@ -156,6 +158,9 @@ pub struct ReconcileReport {
     pub source_rows: u64,
     /// Rows that could not be told apart because they have no usable key; they are dead letters.
     pub unkeyed: u64,
+    /// Rows read that the source no longer counted at the end: deleted meanwhile, which the next one finds.
+    #[serde(default)]
+    pub deleted_meanwhile: u64,
     /// Rows the source did not show and, asked by key, does not have.
     pub gone: u64,
     /// Removals appended for them.
@@ -189,7 +194,7 @@ pub struct Difference {
     pub sink: String,
     pub key: String,
     pub problem: DifferenceKind,
-    /// What mends it was appended; otherwise nothing was done about it.
+    /// What mends it was appended, or it was removed; otherwise nothing was done about it.
     pub mended: bool,
 }
 
@@ -385,7 +390,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures + Alerts {
+pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures + Alerts + Housekeeping {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///

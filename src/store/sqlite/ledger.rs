@@ -11,6 +11,7 @@ use super::{
     apply::{WINDOW, window},
     lease::{parsed, time},
     questions, rows,
+    trim::COUNTED,
 };
 use crate::{
     domain::{KeyKind, Table},
@@ -73,16 +74,25 @@ impl Ledger for SqliteStore {
                          WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
                              AND r.letter_id = p.letter_id
                      )),
+                    (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
+                     WHERE p.log = ?2 AND p.table_name = ?3 AND p.sink IS NULL AND NOT EXISTS (
+                         SELECT 1 FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id AND r.resolution <> 'discarded'
+                     ) AND NOT EXISTS (
+                         SELECT 1 FROM sluice_appended AS a
+                         WHERE a.log = ?1 AND a.table_name = ?3 AND a.entity = p.entity AND a.versao > 0
+                     )),
                     (SELECT count(*) FROM sluice_erased WHERE table_name = ?3)"
         );
         let counted = self.db.read("counting entities", move |db| {
             db.query_row(&sql, params![log, letters, table.name()], |row| {
-                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?])
+                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
             })
         });
-        let [entities, appended, parked, erased] =
+        let [entities, appended, parked, unusable, erased] =
             counted.await?.map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, parked, erased })
+        Ok(Tally { entities, appended, parked, unusable, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {
@@ -128,6 +138,18 @@ impl Ledger for SqliteStore {
             .await
     }
 
+    async fn remove_strays(&self, table: Table, keys: &[String]) -> Result<(), Fault> {
+        let keys = keys.to_vec();
+        let sql =
+            format!("DELETE FROM \"{table}\" WHERE CAST(\"{}\" AS text) = ?", table.definition().key.column);
+        self.db
+            .write("removing rows of no entity", move |db| {
+                let mut remove = db.prepare_cached(&sql)?;
+                keys.iter().try_for_each(|key| remove.execute([key]).map(drop))
+            })
+            .await
+    }
+
     async fn entity_events(
         &self,
         table: Table,
@@ -151,11 +173,11 @@ impl Ledger for SqliteStore {
                     .collect::<rusqlite::Result<_>>()?;
                 let windows: BTreeSet<DateTime<Utc>> = times.into_iter().map(window).collect();
                 let mut forget = db.prepare_cached("DELETE FROM eventos_agregados WHERE janela_inicio = ?")?;
-                let mut count = db.prepare_cached(
+                let mut count = db.prepare_cached(&format!(
                     "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
-                     SELECT ?1, ?2, categoria, evento, count(*), sum(valor) FROM eventos_raw
-                     WHERE \"timestamp\" >= ?1 AND \"timestamp\" < ?2 GROUP BY categoria, evento",
-                )?;
+                     SELECT ?1, ?2, categoria, evento, sum(total), sum(soma) FROM {COUNTED}
+                     WHERE instante >= ?1 AND instante < ?2 GROUP BY categoria, evento"
+                ))?;
                 for begin in windows {
                     let (begin, end) = (rows::instant(begin), rows::instant(begin + WINDOW));
                     forget.execute([&begin])?;
@@ -196,10 +218,13 @@ impl Ledger for SqliteStore {
     }
 }
 
-/// An entity's name as its key's column has it.
+/// An entity's name as its key's column has it; null where it is no key, of which a cast would make the number 0.
 fn key_of(table: Table, entity: &str) -> String {
     match table.definition().key.kind {
-        KeyKind::Bigint => format!("CAST({entity} AS integer)"),
+        KeyKind::Bigint => {
+            let number = format!("CAST({entity} AS integer)");
+            format!("CASE WHEN CAST({number} AS text) = {entity} THEN {number} END")
+        }
         KeyKind::Uuid | KeyKind::Text => entity.to_owned(),
     }
 }
