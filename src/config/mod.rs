@@ -20,7 +20,6 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
-use secrecy::SecretString;
 
 pub use address::ServerUrl;
 pub use alerts::AlertSettings;
@@ -156,7 +155,7 @@ pub struct KafkaSettings {
     pub security_protocol: String,
     pub sasl_mechanism: Option<String>,
     pub sasl_username: Option<String>,
-    pub sasl_password: Option<SecretString>,
+    pub sasl_password: Option<Secret>,
     pub ssl_ca_location: Option<String>,
     /// Bound on making a batch durable, and on every question to the broker.
     pub timeout: Duration,
@@ -172,9 +171,9 @@ pub struct KafkaSettings {
 #[derive(Debug, Clone)]
 pub struct PostgresSettings {
     /// Holds the password.
-    pub url: SecretString,
+    pub url: Secret,
     /// The same database, or a copy of it, under a login that may only read: questions run there.
-    pub read_url: Option<SecretString>,
+    pub read_url: Option<Secret>,
     /// Where the password of a login made for questions is kept.
     pub data_dir: PathBuf,
     pub max_connections: u32,
@@ -445,7 +444,7 @@ impl KafkaSettings {
             sasl_mechanism: Some(read.text("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"))
                 .filter(|_| security_protocol.starts_with("sasl")),
             sasl_username: read.optional("KAFKA_SASL_USERNAME"),
-            sasl_password: read.secret("KAFKA_SASL_PASSWORD"),
+            sasl_password: read.renewable("KAFKA_SASL_PASSWORD"),
             ssl_ca_location: read.optional("KAFKA_SSL_CA_LOCATION"),
             timeout: read.seconds("KAFKA_TIMEOUT_SECONDS", 30),
             // Brokers allow no less, unless they are told to.
@@ -507,11 +506,14 @@ impl KafkaSettings {
 
 impl PostgresSettings {
     fn read(read: &mut Reader, data_dir: PathBuf) -> Self {
-        let names_another = read.optional("DATABASE_READ_URL").is_some();
-        let read_url = names_another.then(|| address::database(read, "DATABASE_READ_URL").to_string());
+        let read_url = read.renewable("DATABASE_READ_URL");
+        if read_url.is_some() {
+            address::database(read, "DATABASE_READ_URL");
+        }
+        address::database(read, "DATABASE_URL");
         Self {
-            url: SecretString::from(address::database(read, "DATABASE_URL").to_string()),
-            read_url: read_url.map(SecretString::from),
+            url: read.renewable("DATABASE_URL").unwrap_or_else(|| "".into()),
+            read_url,
             data_dir,
             max_connections: read.number("DATABASE_MAX_CONNECTIONS", 8, 3..=1000),
             timeout: read.seconds("DATABASE_TIMEOUT_SECONDS", 30),

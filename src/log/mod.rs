@@ -320,6 +320,11 @@ pub trait LogReader: Send {
     /// When the group refuses (the partition is another's now) or the log can't be reached.
     async fn commit(&mut self, next: &[Position]) -> Result<(), Fault>;
 
+    /// Whether it reads under a login that was changed meanwhile: another reader has to take its place.
+    fn is_outdated(&self) -> bool {
+        false
+    }
+
     /// Leaves the group.
     async fn close(self: Box<Self>);
 }

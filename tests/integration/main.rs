@@ -40,6 +40,8 @@ mod reconcile;
 mod refused_commits;
 mod reports;
 mod requests;
+#[cfg(unix)]
+mod rotation;
 mod schedules;
 mod source_supabase;
 mod status;

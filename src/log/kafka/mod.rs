@@ -6,6 +6,7 @@
 mod admin;
 mod client;
 mod faults;
+mod password;
 mod producer;
 mod ranges;
 mod reader;
@@ -96,7 +97,7 @@ impl KafkaLog {
         question: impl FnOnce(&Admin) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let admin = self.admin.clone();
-        self.told(blocking(move || question(&admin)).await)
+        self.told(blocking(move || question(&admin).inspect_err(|_| admin.listen())).await)
     }
 
     /// With the reason of a fault, where the brokers refuse this client.

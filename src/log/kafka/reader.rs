@@ -37,6 +37,7 @@ use super::{
     PART, admin, blocking,
     client::{self, Config},
     faults::fault,
+    password::{Password, Version},
     refusals::Refusals,
 };
 use crate::{
@@ -129,6 +130,9 @@ pub(super) struct KafkaReader {
     topic: String,
     group: String,
     timeout: Duration,
+    password: Arc<Password>,
+    /// The password's that the consumer was made with.
+    version: Version,
     changes: mpsc::UnboundedReceiver<Delivery>,
     changed: Arc<Notify>,
     /// The lowest offset that may be delivered of each started partition.
@@ -164,6 +168,7 @@ impl KafkaReader {
             // Bounds what is fetched ahead of the sink, over all partitions.
             .set("queued.max.messages.kbytes", "32768")
             .set("fetch.max.bytes", "16777216");
+        let (password, version) = (config.password.clone(), config.password.version());
         let (sender, rebalances) = mpsc::unbounded_channel();
         let changed = Arc::new(Notify::new());
         let given = Given::default();
@@ -183,6 +188,8 @@ impl KafkaReader {
             topic: topic.to_owned(),
             group: group.to_owned(),
             timeout,
+            password,
+            version,
             changes: rebalances,
             changed,
             started: HashMap::new(),
@@ -441,6 +448,10 @@ impl LogReader for KafkaReader {
             Err(error) => Err(fault(&what, &error)),
         })
         .await
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.password.version() != self.version
     }
 
     async fn close(self: Box<Self>) {

@@ -7,6 +7,7 @@
 //! [`session`] and [`readers`] are the three walls between the questions of others and the server.
 
 mod access;
+mod address;
 mod alerts;
 mod apply;
 mod columns;
@@ -88,7 +89,7 @@ impl PgStore {
     /// When the URL is not one of a PostgreSQL server.
     pub fn connect(settings: &PostgresSettings, catalog: Catalog) -> Result<Self, Fault> {
         let connector = Connector::new(settings)?;
-        let logins = Logins::new(settings, connector.options().clone())?;
+        let logins = Logins::new(settings, connector.clone())?;
         Ok(Self {
             connector,
             catalog,
