@@ -105,7 +105,7 @@ mod tests {
         let is_idle = || !password.is_being_read.load(Ordering::Acquire);
         for same in [None, Some("um")] {
             if let Some(text) = same {
-                std::fs::write(&path, text).expect("written");
+                crate::private_files::replace(&path, text.as_bytes()).expect("written");
             }
             password.was_refused();
             while !is_idle() {
@@ -113,7 +113,7 @@ mod tests {
             }
             assert_eq!(password.version(), first, "{same:?}");
         }
-        std::fs::write(&path, "dois").expect("written");
+        crate::private_files::replace(&path, "dois".as_bytes()).expect("written");
         refuse_until(&|| password.version() != first);
         assert_eq!(password.current().expect("one").value().expose_secret(), "dois");
     }

@@ -153,12 +153,12 @@ mod tests {
         let path = folder.path().join("url");
         let secret = crate::config::Secret::in_file("postgres://sluice:um@db", &path);
         let known = Known::new("DATABASE_URL", secret).expect("a URL");
-        std::fs::write(&path, "postgres://sluice:dois@db").expect("written");
+        crate::private_files::replace(&path, "postgres://sluice:dois@db".as_bytes()).expect("written");
         let renewed = known.renewed("DATABASE_URL").await.expect("the same place").expect("another password");
-        std::fs::write(&path, "postgres://outra:dois@db").expect("written");
+        crate::private_files::replace(&path, "postgres://outra:dois@db".as_bytes()).expect("written");
         let told = renewed.renewed("DATABASE_URL").await.err().expect("another database");
         assert!(told.contains("another server or database") && !told.contains("dois"), "{told}");
-        std::fs::write(&path, "nada").expect("written");
+        crate::private_files::replace(&path, "nada".as_bytes()).expect("written");
         assert!(renewed.renewed("DATABASE_URL").await.is_err());
     }
 }
