@@ -147,3 +147,14 @@ CREATE TABLE IF NOT EXISTS sluice_leases (
 );
 
 COMMENT ON TABLE sluice_leases IS 'Work that one process does at a time, and which';
+
+CREATE TABLE IF NOT EXISTS sluice_housekeeping (
+    task text PRIMARY KEY,
+    ended_at timestamptz,
+    succeeded_at timestamptz,
+    removed bigint NOT NULL DEFAULT 0,
+    removed_in_all bigint NOT NULL DEFAULT 0,
+    error text
+);
+
+COMMENT ON TABLE sluice_housekeeping IS 'What is removed for its age, and what came of the last pass';

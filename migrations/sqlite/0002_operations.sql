@@ -107,3 +107,12 @@ CREATE TABLE IF NOT EXISTS sluice_leases (
     holder text NOT NULL,
     held_until text NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS sluice_housekeeping (
+    task text PRIMARY KEY,
+    ended_at text,
+    succeeded_at text,
+    removed integer NOT NULL DEFAULT 0,
+    removed_in_all integer NOT NULL DEFAULT 0,
+    error text
+) WITHOUT ROWID;

@@ -149,7 +149,14 @@ pub(crate) fn lost_with(table: &str) -> &'static str {
             "the salt of the ledger of erasures is gone, so it knows nobody any more, and whoever was erased comes back with \
              what is read, replayed or rebuilt next: restore the table from a backup before that, or erase them again"
         }
-        "eventos_agregados" => "it was added up again from eventos_raw",
+        "eventos_agregados" => "it was added up again from eventos_raw and what trimmed events gave to it",
+        "sluice_trimmed" => {
+            "which events were trimmed is not known any more: one that is delivered again is stored and counted again"
+        }
+        "sluice_trimmed_windows" => {
+            "what trimmed events gave to eventos_agregados is known from that table alone now: do not drop it"
+        }
+        "sluice_housekeeping" => "when old events were trimmed last is not known any more",
         "sluice_offsets" => {
             "the log is read again from its beginning, which changes nothing of what is there"
         }

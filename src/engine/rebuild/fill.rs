@@ -10,10 +10,11 @@ use std::{collections::HashSet, sync::Arc};
 use async_trait::async_trait;
 use serde_json::Value;
 use tracing::info;
+use uuid::Uuid;
 
 use crate::{
     domain::{Entidade, Event, Table},
-    engine::{reading::Reading, shared::Shared},
+    engine::{reading::Reading, shared::Shared, trim},
     fault::Fault,
     identity::Identity,
     index::{Hit, IndexName, Rebuild},
@@ -281,6 +282,8 @@ impl Fill<'_> {
                 }
             }
         }
+        let trimmed = trim::leave_out(&*shared.store, self.sink, &batch.events).await?;
+        batch.events.retain(|sink| !trimmed.contains(&sink.event.id));
         let ledger = shared.erased.ledger().await?;
         if ledger.version() != begun_with {
             batch.events.retain(|event| event.is_erased(&ledger));
@@ -334,6 +337,10 @@ impl Sink for FromTheFirst {
 
     async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
         self.sink.discard(events).await
+    }
+
+    async fn remove_events(&self, ids: &[Uuid]) -> Result<(), Fault> {
+        self.sink.remove_events(ids).await
     }
 
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::{PgStore, UNBOUNDED, faults, operations::over};
+use super::{PgStore, UNBOUNDED, faults, operations::over, trim::COUNTED};
 use crate::{
     domain::{ErasedDigest, ErasureLedger, Table},
     fault::Fault,
@@ -180,18 +180,21 @@ async fn erase_events(
     .bind(keys)
     .fetch_all(&mut *transaction)
     .await?;
+    // What is about the erased is left out from now on, however it is delivered.
+    let trimmed = "DELETE FROM sluice_trimmed WHERE tipo_evento = $1 AND entidade_id = ANY($2)";
+    sqlx::query(trimmed).bind(&table.entity).bind(keys).execute(&mut *transaction).await?;
     let events = u64::try_from(gone.len()).unwrap_or(u64::MAX);
     let windows: BTreeSet<_> = gone.into_iter().collect();
     let begins: Vec<DateTime<Utc>> = windows.iter().map(|(begin, ..)| *begin).collect();
     let categories: Vec<&str> = windows.iter().map(|(_, categoria, _)| categoria.as_str()).collect();
     let kinds: Vec<&str> = windows.iter().map(|(.., evento)| evento.as_str()).collect();
-    sqlx::query(
+    sqlx::query(&format!(
         "WITH contadas AS MATERIALIZED (
              SELECT j.inicio, j.categoria, j.evento, e.total, e.soma
              FROM unnest($1::timestamptz[], $2::text[], $3::text[]) AS j(inicio, categoria, evento)
              CROSS JOIN LATERAL (
-                 SELECT count(*) AS total, coalesce(sum(valor), 0) AS soma FROM eventos_raw AS r
-                 WHERE r.\"timestamp\" >= j.inicio AND r.\"timestamp\" < j.inicio + interval '5 minutes'
+                 SELECT coalesce(sum(total), 0) AS total, coalesce(sum(soma), 0) AS soma FROM {COUNTED} AS r
+                 WHERE r.instante >= j.inicio AND r.instante < j.inicio + interval '5 minutes'
                    AND r.categoria = j.categoria AND r.evento = j.evento
              ) AS e
          ), vazias AS (
@@ -199,8 +202,8 @@ async fn erase_events(
              WHERE (a.janela_inicio, a.categoria, a.evento) = (c.inicio, c.categoria, c.evento) AND c.total = 0
          )
          UPDATE eventos_agregados AS a SET total = c.total, soma_valor = c.soma FROM contadas AS c
-         WHERE (a.janela_inicio, a.categoria, a.evento) = (c.inicio, c.categoria, c.evento) AND c.total > 0",
-    )
+         WHERE (a.janela_inicio, a.categoria, a.evento) = (c.inicio, c.categoria, c.evento) AND c.total > 0"
+    ))
     .bind(&begins)
     .bind(&categories)
     .bind(&kinds)
