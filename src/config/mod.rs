@@ -69,6 +69,12 @@ pub struct Settings {
     pub exports: ExportLimits,
     /// How many days events are kept whose rows have moved on; `None` for ever.
     pub events_retention_days: Option<u32>,
+    /// How many days letters are kept after they were settled; `None` for ever.
+    pub letters_retention_days: Option<u32>,
+    /// How many days it is remembered what became of a sync; `None` for ever.
+    pub syncs_retention_days: Option<u32>,
+    /// How many days the embedded log keeps what every sink has applied; `None` for ever.
+    pub embedded_log_retention_days: Option<u32>,
     pub http: HttpSettings,
     pub alerts: AlertSettings,
     pub logs: LogSettings,
@@ -240,8 +246,10 @@ impl Settings {
                 lifetime: TimeDelta::hours(read.number("SLUICE_EXPORT_HOURS", 24, 1..=720)),
                 max_bytes: read.number("SLUICE_EXPORT_MAX_MIB", 1024_u64, 1..=1_048_576) << 20,
             },
-            events_retention_days: Some(read.number("SLUICE_EVENTS_RETENTION_DAYS", 0, 0..=36_500))
-                .filter(|days| *days > 0),
+            events_retention_days: days(&mut read, "SLUICE_EVENTS_RETENTION_DAYS", 0),
+            letters_retention_days: days(&mut read, "SLUICE_LETTERS_RETENTION_DAYS", 0),
+            syncs_retention_days: days(&mut read, "SLUICE_SYNCS_RETENTION_DAYS", 90),
+            embedded_log_retention_days: embedded_log_days(&mut read),
             http: HttpSettings::read(&mut read),
             alerts: AlertSettings::read(&mut read),
             logs: LogSettings::read(&mut read, has_elasticsearch),
@@ -427,6 +435,21 @@ fn include_columns(read: &mut Reader, catalog: Catalog) -> Vec<String> {
     named.into_iter().map(str::to_owned).collect()
 }
 
+/// Days that something is kept; `None`, spelt 0, for ever.
+fn days(read: &mut Reader, name: &str, default: u32) -> Option<u32> {
+    Some(read.number(name, default, 0..=36_500)).filter(|days| *days > 0)
+}
+
+/// Whoever sets it beside brokers means their topics.
+fn embedded_log_days(read: &mut Reader) -> Option<u32> {
+    const NAME: &str = "SLUICE_EMBEDDED_LOG_RETENTION_DAYS";
+    let days = days(read, NAME, 0);
+    if days.is_some() && read.optional("KAFKA_BOOTSTRAP_SERVERS").is_some() {
+        read.problem(NAME, "is for the embedded log, and KAFKA_BOOTSTRAP_SERVERS is set; set KAFKA_RETENTION_DAYS, or the topic's retention.ms");
+    }
+    days
+}
+
 impl KafkaSettings {
     /// The largest record unless told otherwise, in bytes: a row is stored twice in it, once cut short.
     pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
@@ -458,7 +481,7 @@ impl KafkaSettings {
                 Self::MAX_MESSAGE_BYTES,
                 16_384..=512 << 20,
             ),
-            retention_days: Some(read.number("KAFKA_RETENTION_DAYS", 0, 0..=36_500)).filter(|days| *days > 0),
+            retention_days: days(read, "KAFKA_RETENTION_DAYS", 0),
         };
         settings.check(read);
         settings

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::{info, warn};
 
-use super::{Finding, shared::Shared, trim};
+use super::{Finding, forget, shared::Shared, trim};
 use crate::{
     backoff::Backoff,
     fault::{Fault, FaultKind},
@@ -46,21 +46,39 @@ const RENEW_EVERY: Duration = Duration::from_secs(15);
 enum Task {
     /// Old events whose rows have moved on leave the store and the index.
     Events,
+    /// Letters that were settled long ago leave the log and the store.
+    Letters,
+    /// Syncs of long ago are forgotten.
+    Syncs,
+    /// Old records leave the embedded log.
+    Records,
 }
 
 impl Task {
-    const ALL: [Self; 1] = [Self::Events];
+    const ALL: [Self; 4] = [Self::Events, Self::Letters, Self::Syncs, Self::Records];
 
     fn name(self) -> &'static str {
         match self {
             Self::Events => store::EVENTS,
+            Self::Letters => "letters",
+            Self::Syncs => "syncs",
+            Self::Records => "records of the log",
         }
     }
 
     /// Whether the settings ask for it.
     fn is_wanted(self, shared: &Shared) -> bool {
+        self.kept(shared).is_some()
+    }
+
+    /// How long what it removes is kept; `None` for ever.
+    fn kept(self, shared: &Shared) -> Option<TimeDelta> {
+        let settings = &shared.settings;
         match self {
-            Self::Events => shared.settings.events_retention.is_some(),
+            Self::Events => settings.events_retention,
+            Self::Letters => settings.letters_retention,
+            Self::Syncs => settings.syncs_retention,
+            Self::Records => settings.log_retention,
         }
     }
 }
@@ -197,14 +215,16 @@ impl Housekeeping {
     }
 
     async fn pass(&self, task: Task, removed: &AtomicU64) -> Result<(), Fault> {
+        let Some(kept) = task.kept(&self.shared) else { return Ok(()) };
+        let (shared, before) = (&self.shared, Utc::now() - kept);
+        let told = |count| {
+            removed.fetch_add(count, Ordering::Relaxed);
+        };
         match task {
-            Task::Events => {
-                let Some(kept) = self.shared.settings.events_retention else { return Ok(()) };
-                trim::trim(&self.shared, Utc::now() - kept, |events| {
-                    removed.fetch_add(events, Ordering::Relaxed);
-                })
-                .await
-            }
+            Task::Events => trim::trim(shared, before, told).await,
+            Task::Letters => forget::letters(shared, before, told).await,
+            Task::Syncs => forget::syncs(shared, before, told).await,
+            Task::Records => forget::records(shared, before, told).await,
         }
     }
 

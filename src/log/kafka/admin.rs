@@ -252,6 +252,25 @@ pub(super) async fn topic_limits(
     })
 }
 
+/// Has the records of a partition below an offset deleted.
+pub(super) async fn remove(
+    config: &Config,
+    timeout: Duration,
+    topic: &str,
+    below: Position,
+) -> Result<(), Fault> {
+    let what = format!("removing settled letters of {topic}/{}", below.partition);
+    let client: AdminClient<QuietContext> = config
+        .create_with_context(config.quiet())
+        .map_err(|error| fault("making an admin client", &error))?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, below.partition, Offset::Offset(below.offset))
+        .map_err(|error| fault(&what, &error))?;
+    let options = AdminOptions::new().operation_timeout(Some(timeout)).request_timeout(Some(timeout));
+    let removed = client.delete_records(&list, &options).await.map_err(|error| fault(&what, &error))?;
+    removed.elements().iter().try_for_each(|element| element.error()).map_err(|error| fault(&what, &error))
+}
+
 /// Creates what is missing and leaves what exists alone.
 pub(super) async fn create_topics(
     config: &Config,

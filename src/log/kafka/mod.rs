@@ -229,6 +229,11 @@ impl Log for KafkaLog {
         self.extents_of(&self.dead_letters.name).await
     }
 
+    async fn remove(&self, topic: Topic, below: Position) -> Result<(), Fault> {
+        let topic = self.name_of(topic);
+        self.told(admin::remove(&self.config, self.timeout, topic, below).await)
+    }
+
     async fn facts(&self) -> Result<LogFacts, Fault> {
         let topic = self.events.name.clone();
         let mut facts = self.ask(move |admin| admin.facts(&topic)).await?;

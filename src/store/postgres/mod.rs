@@ -15,6 +15,7 @@ mod connection;
 mod erasures;
 mod faults;
 mod fitness;
+mod forgetting;
 mod health;
 mod identity;
 mod lease;

@@ -60,6 +60,11 @@ families! {
         "1 while the last run of a scheduled sync failed or nobody runs what is due"
     );
     DEAD_LETTERS = gauge("sluice_dead_letters", "", "Open dead letters; left out where that is not known");
+    DEAD_LETTER_AGE = gauge(
+        "sluice_dead_letter_age_seconds",
+        "",
+        "How long the oldest open dead letter waits; left out where there is none"
+    );
     NOTICES = gauge("sluice_notices", "kind", "Times within a week that a part was found replaced, cut or restored");
     POOL = gauge("sluice_store_connections", "state", "Connections of the pool to PostgreSQL: used, idle, and the most there may be");
     SESSIONS = gauge("sluice_mcp_sessions", "transport", "MCP sessions open now");
