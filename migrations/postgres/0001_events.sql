@@ -51,11 +51,17 @@ CREATE TABLE IF NOT EXISTS sluice_trimmed (
     tipo_evento text NOT NULL,
     id uuid NOT NULL,
     below bigint NOT NULL,
+    janela_inicio timestamptz NOT NULL,
+    categoria text NOT NULL,
+    evento text NOT NULL,
+    valor double precision NOT NULL,
     PRIMARY KEY (entidade_id, tipo_evento, id)
 );
 
 COMMENT ON TABLE sluice_trimmed IS
     'Events that were removed from eventos_raw for their age: what is delivered again is neither stored nor counted again';
+COMMENT ON COLUMN sluice_trimmed.valor IS
+    'With janela_inicio, categoria and evento what it gave to eventos_agregados: an erasure takes it away';
 COMMENT ON COLUMN sluice_trimmed.below IS
     'A delivery of a lower versao is of the past; of this one on, the content has come back and is stored again';
 

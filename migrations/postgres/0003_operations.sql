@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     created_by text NOT NULL,
     next_due_at timestamptz NOT NULL DEFAULT now(),
     claimed_by text,
+    claim uuid,
     claimed_until timestamptz,
     last_run jsonb,
     last_success_at timestamptz
@@ -115,6 +116,8 @@ CREATE TABLE IF NOT EXISTS sluice_alert_queue (
     event uuid NOT NULL,
     versao bigint NOT NULL
 );
+
+CREATE INDEX IF NOT EXISTS sluice_alert_queue_entity ON sluice_alert_queue USING hash (entity);
 
 COMMENT ON TABLE sluice_alert_queue IS
     'New versions of rows that no alert was asked about yet; written in the transaction that applies them';

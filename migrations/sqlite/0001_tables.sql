@@ -42,6 +42,10 @@ CREATE TABLE IF NOT EXISTS sluice_trimmed (
     tipo_evento text NOT NULL,
     id text NOT NULL,
     below integer NOT NULL,
+    janela_inicio text NOT NULL,
+    categoria text NOT NULL,
+    evento text NOT NULL,
+    valor real NOT NULL,
     PRIMARY KEY (entidade_id, tipo_evento, id)
 ) WITHOUT ROWID;
 

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     created_by text NOT NULL,
     next_due_at text NOT NULL,
     claimed_by text,
+    claim text,
     claimed_until text,
     last_run text,
     last_success_at text

@@ -17,7 +17,7 @@ use crate::{
     domain::{Table, TableName},
     fault::Fault,
     index::IndexName,
-    store::{SyncRecord, SyncState, Tally},
+    store::{EVENTS, SyncRecord, SyncState, Tally},
 };
 
 /// How long counts hold at least.
@@ -142,11 +142,14 @@ impl Counts {
 
     async fn count(&self) {
         let (began, clock) = (Instant::now(), Utc::now());
+        let trimmed = self.trimmed().await;
         let index = self.shared.index.counts().await;
         let events = match &index {
             Ok(index) => self.count_events(index, clock).await,
             Err(_) => None,
         };
+        // What was trimmed between the two counts is in one of them.
+        let events = if trimmed == self.trimmed().await { events } else { None };
         let mut tables = HashMap::new();
         for table in self.shared.catalog.tables() {
             let of_index = index.clone().map(|counts| {
@@ -171,6 +174,12 @@ impl Counts {
         let (letters, stored) = tokio::try_join!(log.dead_letter_count(), store.counts()).ok()?;
         let (store, index) = (of(&stored, "eventos_raw")?, of(index, IndexName::Eventos.as_str())?);
         Some(Events { at, store, index, letters })
+    }
+
+    /// How many events were trimmed so far; `None` where that can't be told.
+    async fn trimmed(&self) -> Option<u64> {
+        let passes = self.shared.store.passes().await.ok()?;
+        Some(passes.iter().find(|pass| pass.task == EVENTS).map_or(0, |pass| pass.removed_in_all))
     }
 
     async fn count_table(&self, table: Table, index: Result<u64, Fault>) -> Counted {

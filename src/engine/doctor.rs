@@ -7,8 +7,8 @@ use serde::Serialize;
 use std::sync::Arc;
 
 use super::{
-    Alerts, Project, ScheduleStatus, counts::Counts, drains::Drains, forget, letters::Letters, operations,
-    page::TOLERATED_SKEW, questions::index_lacks, shared::Shared, status::within, tables::Facts,
+    Alerts, Project, ScheduleStatus, counts::Counts, drains::Drains, forget, housekeeping, letters::Letters,
+    operations, page::TOLERATED_SKEW, questions::index_lacks, shared::Shared, status::within, tables::Facts,
 };
 use crate::{
     config::KafkaSettings,
@@ -236,13 +236,18 @@ impl Doctor {
             part,
             within(part, store.notices(Utc::now() - TOLD_FOR)).await,
         ));
-        let (letters, pauses, schedules, alerts, elsewhere) = tokio::join!(
+        let (letters, pauses, schedules, alerts, elsewhere, passes) = tokio::join!(
             within(log.name(), self.letters.open_count_as_it_is()),
             within(part, self.drains.known_pauses()),
             within(part, store.schedules()),
             within(part, self.alerts.problems()),
             within(part, self.drains.elsewhere()),
+            within(part, store.passes()),
         );
+        findings.extend(match passes {
+            Ok(passes) => housekeeping::findings(&self.shared, passes),
+            Err(fault) => vec![Finding::failed(part, "retention", fault)],
+        });
         findings.push(operations::letters_finding(log.name(), &settings.dead_letter_topic, letters));
         findings.extend(forget::findings(&self.shared).await);
         findings.extend(operations::pause_findings(part, pauses));

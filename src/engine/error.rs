@@ -1,6 +1,6 @@
 //! Why a request to the engine came to nothing, and what can be done about it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
@@ -44,6 +44,14 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// How long a part asked to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Fault(fault) | Self::Search(SearchError::Fault(fault)) => fault.retry_after,
+            _ => None,
+        }
+    }
+
     /// The argument it is about, where there is one.
     pub fn field(&self) -> Option<&str> {
         match self {

@@ -149,8 +149,8 @@ impl Housekeeping {
                 Fault::new(
                     self.shared.store.name(),
                     FaultKind::Invalid,
-                    "another process is removing what is old just now",
-                    "look again in a minute",
+                    "another process is removing what is old just now, or is the one that writes",
+                    "look again in a minute, or leave it to that process",
                 )
             })?
         };
@@ -199,7 +199,7 @@ impl Housekeeping {
     /// One pass of a task, and what it removed; `None` where another process keeps house.
     async fn run(&self, task: Task) -> Result<Option<u64>, Fault> {
         let store = &self.shared.store;
-        if !self.hold().await? {
+        if !self.hold(LEASE).await? {
             return Ok(None);
         }
         let removed = AtomicU64::new(0);
@@ -211,6 +211,7 @@ impl Housekeeping {
         let error = outcome.as_ref().err().map(ToString::to_string);
         info!(task = task.name(), removed, error, "housekeeping");
         store.keep_pass(task.name(), removed, error.as_deref()).await?;
+        self.hold(Duration::ZERO).await?;
         outcome.map(|()| Some(removed))
     }
 
@@ -228,9 +229,10 @@ impl Housekeeping {
         }
     }
 
-    async fn hold(&self) -> Result<bool, Fault> {
+    /// Takes the right to keep house, or holds it on, for so long; whether this process has it.
+    async fn hold(&self, lease: Duration) -> Result<bool, Fault> {
         let wanted = BTreeSet::from([RIGHT.to_owned()]);
-        let held = self.shared.store.hold_leases(&self.shared.settings.owner, &wanted, LEASE).await?;
+        let held = self.shared.store.hold_leases(&self.shared.settings.owner, &wanted, lease).await?;
         Ok(held.contains(RIGHT))
     }
 
@@ -238,7 +240,7 @@ impl Housekeeping {
     async fn lose(&self) -> Fault {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
-            match self.hold().await {
+            match self.hold(LEASE).await {
                 Ok(true) => {}
                 Ok(false) => {
                     return Fault::transient(
@@ -278,24 +280,42 @@ fn retention(shared: &Shared, passes: Vec<HousekeepingPass>) -> Retention {
 /// What is wrong with tasks that this process's settings ask for.
 pub(super) fn problems(shared: &Shared, passes: &[HousekeepingPass], now: DateTime<Utc>) -> Vec<Remark> {
     let wanted = Task::ALL.into_iter().filter(|task| task.is_wanted(shared));
-    wanted.filter_map(|task| problem(of(passes, task)?, now)).collect()
+    wanted.filter_map(|task| problem(task, of(passes, task)?, now)).collect()
 }
 
-fn problem(last: &HousekeepingPass, now: DateTime<Utc>) -> Option<Remark> {
-    let task = &last.task;
+fn problem(task: Task, last: &HousekeepingPass, now: DateTime<Utc>) -> Option<Remark> {
+    let is_asked_for = task != Task::Syncs;
+    let task = task.name();
     if let Some(error) = &last.error {
         return Some(format!("old {task} are not removed: {error}").into());
+    }
+    if !is_asked_for {
+        // Done unless somebody forbids it: where no process stays, nothing grows either.
+        return None;
     }
     let ended = last.ended_at.filter(|ended| now - *ended > LATE_AFTER)?;
     let problem = format!("old {task} were last removed at {}", ended.format("%Y-%m-%dT%H:%M:%SZ"));
     Some(Remark::new(problem, NextStep::StartWorker))
 }
 
+/// What doctor says of what is removed for its age.
+pub(super) fn findings(shared: &Shared, passes: Vec<HousekeepingPass>) -> Vec<Finding> {
+    let others = Task::ALL.into_iter().filter(|task| *task != Task::Events && task.is_wanted(shared));
+    let failing = others.filter_map(|task| {
+        let Remark { problem, next_step } = problem(task, of(&passes, task)?, Utc::now())?;
+        let step = next_step.unwrap_or_else(|| "mend what it says; it is tried again by itself".into());
+        Some(Finding::warning(shared.store.name(), &format!("retention of {}", task.name()), problem, step))
+    });
+    let mut findings: Vec<Finding> = failing.collect();
+    findings.push(finding(shared, passes));
+    findings
+}
+
 /// What doctor says of the age of events.
-pub(super) fn finding(shared: &Shared, passes: Vec<HousekeepingPass>) -> Finding {
+fn finding(shared: &Shared, passes: Vec<HousekeepingPass>) -> Finding {
     const CHECK: &str = "retention of events";
     let part = shared.store.name();
-    let problem = problems(shared, &passes, Utc::now()).into_iter().next();
+    let problem = of(&passes, Task::Events).and_then(|pass| problem(Task::Events, pass, Utc::now()));
     let Retention { days, trimmed, last_success_at, .. } = retention(shared, passes);
     let gone = if trimmed > 0 { format!("; {trimmed} were removed so far") } else { String::new() };
     let Some(days) = days else { return Finding::ok(part, CHECK, format!("kept for ever{gone}")) };
@@ -348,11 +368,13 @@ mod tests {
     #[test]
     fn a_task_that_fails_or_that_nobody_does_is_a_problem() {
         let now = Utc::now();
-        let told = |pass: &HousekeepingPass| problem(pass, now).map(|remark| remark.problem);
+        let told = |pass: &HousekeepingPass| problem(Task::Events, pass, now).map(|remark| remark.problem);
         let failed = told(&pass(Some(now), Some("elasticsearch: no answer")));
         assert!(failed.is_some_and(|told| told.contains("elasticsearch: no answer")));
         assert!(told(&pass(Some(now - TimeDelta::hours(4)), None)).is_some());
         assert_eq!(told(&pass(Some(now - TimeDelta::hours(2)), None)), None);
         assert_eq!(told(&pass(None, None)), None, "trimmed by hand, and no pass yet");
+        let syncs = |error| problem(Task::Syncs, &pass(Some(now - TimeDelta::hours(9)), error), now);
+        assert!(syncs(None).is_none() && syncs(Some("no answer")).is_some(), "nobody asked for it");
     }
 }

@@ -37,6 +37,9 @@ fn next_step(kind: NoticeKind) -> &'static str {
         NoticeKind::StoreIsNew => {
             "erase again whom you erased while another store was filled; otherwise nothing, once the lag is 0"
         }
+        NoticeKind::SourceReplaced => {
+            "nothing, once it was synced again; rows that are only where it was read from before stay until it is reconciled"
+        }
         NoticeKind::TableDropped => "do what it says, if it says so; find out who dropped it if you did not",
     }
 }

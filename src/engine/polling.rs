@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     domain::Table,
+    fault::Fault,
     source::LatestChange,
     store::{RunOutcome, Schedule, SyncRequest},
 };
@@ -95,7 +96,7 @@ impl Schedules {
     }
 
     async fn poll_table(&self, schedule: &Schedule, table: Table, began: DateTime<Utc>) -> Result<(), Ended> {
-        let failed = |error: &dyn std::fmt::Display| Ended::failed(None, error.to_string());
+        let failed = |fault: &Fault| Ended::failed(None, fault.to_string(), fault.retry_after);
         let store = &self.shared.store;
         let until = Instant::now() + WHOLE_EVERY;
         let mut replaced = self.replaced.subscribe();
@@ -114,27 +115,29 @@ impl Schedules {
                 return Ok(());
             }
             if renewed.elapsed() >= RENEW_EVERY {
-                let owner = &self.shared.settings.owner;
-                let renewal = store.renew_schedule(&schedule.request.table, owner, LEASE).await;
-                if !renewal.map_err(|fault| failed(&fault))? {
-                    return Ok(()); // removed
+                if !store.renew_schedule(schedule, LEASE).await.map_err(|fault| failed(&fault))? {
+                    return Ok(()); // removed, or replaced
                 }
                 renewed = Instant::now();
             }
             let asked = Utc::now();
             let (after, before) = seen.question(asked);
-            let answer = self.shared.source.latest_change(table, after, before);
-            let Some(answer) = self.shared.closing.run_until_cancelled(answer).await else { return Ok(()) };
-            let latest = answer.map_err(|fault| failed(&fault))?.ok_or_else(|| failed(&no_time(table)))?;
+            let latest = tokio::select! {
+                answer = self.shared.source.latest_change(table, after, before) => answer,
+                _ = replaced.changed() => return Ok(()),
+                () = self.shared.closing.cancelled() => return Ok(()),
+            };
+            let latest = latest.map_err(|fault| failed(&fault))?;
+            let latest = latest.ok_or_else(|| Ended::failed(None, no_time(table), None))?;
             let Some(since) = seen.hear(asked, latest) else { continue };
             let request = SyncRequest { since: Some(since), resume: false, ..schedule.request.clone() };
             let id = match self.syncs.start(request).await {
                 Ok(id) => id,
                 // The question is put again.
                 Err(EngineError::Busy(_)) => continue,
-                Err(error) => return Err(failed(&error)),
+                Err(error) => return Err(Ended::failed(None, error.to_string(), error.retry_after())),
             };
-            let ended = self.follow(id, &schedule.request.table).await;
+            let ended = self.follow(id, schedule).await;
             if ended.outcome != RunOutcome::Succeeded || ended.more {
                 return Err(ended);
             }

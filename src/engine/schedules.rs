@@ -39,8 +39,11 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 /// Longest pause while the store can't be asked.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long a polled schedule is left alone after a run or a poll that did not succeed.
+/// How long a polled schedule is left alone after a run or a poll that did not succeed, unless the source asks for more.
 const POLL_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(5);
+
+/// When a run is tried again that another sync of the table was in the way of, if the next one is not due before.
+const BUSY_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(15);
 
 /// How long a claim holds, and how often it is renewed.
 const LEASE: Duration = Duration::from_mins(1);
@@ -198,26 +201,27 @@ impl Schedules {
             ..schedule.request.clone()
         };
         let ended = match self.syncs.start(request).await {
-            Ok(id) => self.follow(id, &table).await,
+            Ok(id) => self.follow(id, &schedule).await,
             Err(EngineError::Busy(running)) => Ended {
                 outcome: RunOutcome::Skipped,
                 sync_id: running.map(|running| running.id),
-                error: Some("another sync of the table was running; the next run makes up for it".to_owned()),
-                more: false,
-                appended: 0,
+                error: Some("another sync of the table was running; it is tried again soon".to_owned()),
+                ..Ended::failed(None, String::new(), None)
             },
-            Err(error) => Ended::failed(None, error.to_string()),
+            Err(error) => Ended::failed(None, error.to_string(), error.retry_after()),
         };
         let ended = if ended.outcome == RunOutcome::Succeeded && !ended.more {
-            self.follow_reconciliation(&schedule, &table).await.unwrap_or(ended)
+            self.follow_reconciliation(&schedule).await.unwrap_or(ended)
         } else {
             ended
         };
         let is_polled = schedule.every < WHOLE_EVERY;
         let is_whole = |ended: &Ended| ended.outcome == RunOutcome::Succeeded && !ended.more;
+        // What went wrong before is over: that is told first, and polling goes on with the next run, which begins at once.
+        let was_well = schedule.last_run.as_ref().is_some_and(|run| run.outcome == RunOutcome::Succeeded);
         let ended = if is_polled && is_whole(&ended) {
             self.show(&ended);
-            self.poll(&schedule, began_at).await.unwrap_or(ended)
+            if was_well { self.poll(&schedule, began_at).await.unwrap_or(ended) } else { ended }
         } else {
             ended
         };
@@ -234,15 +238,17 @@ impl Schedules {
         // A run that was cut short by this process's end stays due.
         let is_cut = self.shared.closing.is_cancelled() && run.outcome == RunOutcome::Cancelled;
         let next = if is_cut || is_polled && run.outcome == RunOutcome::Succeeded {
-            schedule.next_due_at
+            ended_at
         } else if is_polled {
             ended_at + POLL_AGAIN_AFTER
         } else {
             next_due(schedule.next_due_at, schedule.every, ended_at)
         };
-        if let Err(fault) =
-            self.shared.store.finish_schedule(&schedule, &self.shared.settings.owner, &run, next).await
-        {
+        let next = match run.outcome {
+            RunOutcome::Skipped => next.min(ended_at + BUSY_AGAIN_AFTER),
+            _ => next.max(ended_at + ended.retry_after.unwrap_or_default()),
+        };
+        if let Err(fault) = self.shared.store.finish_schedule(&schedule, &run, next).await {
             error!(%table, error = %fault, "the end of a scheduled sync could not be recorded; it runs again");
         }
         if is_polled {
@@ -251,18 +257,19 @@ impl Schedules {
     }
 
     /// Reconciles the table if the night has come; what came of it, unless all is well.
-    async fn follow_reconciliation(&self, schedule: &Schedule, table: &TableName) -> Option<Ended> {
+    async fn follow_reconciliation(&self, schedule: &Schedule) -> Option<Ended> {
         let ended = match self.reconcile_if_due(schedule).await {
             // None is due; or somebody else is at it, and the next run looks again.
             Ok(None) | Err(EngineError::Busy(_)) => return None,
-            Ok(Some(id)) => self.follow(id, table).await,
-            Err(error) => Ended::failed(None, error.to_string()),
+            Ok(Some(id)) => self.follow(id, schedule).await,
+            Err(error) => Ended::failed(None, error.to_string(), error.retry_after()),
         };
         (ended.outcome != RunOutcome::Succeeded).then_some(ended)
     }
 
     /// Holds the claim until a sync of this process has ended.
-    pub(super) async fn follow(&self, id: Uuid, table: &TableName) -> Ended {
+    pub(super) async fn follow(&self, id: Uuid, schedule: &Schedule) -> Ended {
+        let retry_after = self.syncs.retry_after(id);
         if let Some(mut progress) = self.syncs.progress(id) {
             let mut renew = tokio::time::interval(RENEW_EVERY);
             loop {
@@ -270,8 +277,8 @@ impl Schedules {
                     // The sender goes with the sync.
                     changed = progress.changed() => if changed.is_err() { break },
                     _ = renew.tick() => {
-                        if let Err(fault) = self.shared.store.renew_schedule(table, &self.shared.settings.owner, LEASE).await {
-                            warn!(%table, error = %fault, "the claim on a schedule could not be renewed");
+                        if let Err(fault) = self.shared.store.renew_schedule(schedule, LEASE).await {
+                            warn!(table = %schedule.request.table, error = %fault, "the claim on a schedule could not be renewed");
                         }
                     }
                 }
@@ -289,8 +296,9 @@ impl Schedules {
                 error: record.error,
                 more: record.progress.more,
                 appended: record.progress.appended,
+                retry_after: retry_after.and_then(|asked| asked.get().copied()).and_then(pause),
             },
-            Err(error) => Ended::failed(Some(id), error.to_string()),
+            Err(error) => Ended::failed(Some(id), error.to_string(), error.retry_after()),
         }
     }
 }
@@ -302,12 +310,26 @@ pub(super) struct Ended {
     error: Option<String>,
     pub(super) more: bool,
     pub(super) appended: u64,
+    /// How long the source asked to be left alone.
+    retry_after: Option<TimeDelta>,
 }
 
 impl Ended {
-    pub(super) fn failed(sync_id: Option<Uuid>, error: String) -> Self {
-        Self { outcome: RunOutcome::Failed, sync_id, error: Some(error), more: false, appended: 0 }
+    pub(super) fn failed(sync_id: Option<Uuid>, error: String, retry_after: Option<Duration>) -> Self {
+        Self {
+            outcome: RunOutcome::Failed,
+            sync_id,
+            error: Some(error),
+            more: false,
+            appended: 0,
+            retry_after: retry_after.and_then(pause),
+        }
     }
+}
+
+/// As long as somebody may ask for; nobody asks for more than a day in earnest.
+fn pause(asked: Duration) -> Option<TimeDelta> {
+    TimeDelta::from_std(asked.min(Duration::from_hours(24))).ok()
 }
 
 async fn keep_scheduling(schedules: Weak<Schedules>) {

@@ -16,7 +16,7 @@ use super::{
     Alerts, Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
     ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus,
     counts::{Counts, Events},
-    forget,
+    forget, housekeeping,
     shared::Shared,
     standing::{Standing, Standings},
     stats::DrainReport,
@@ -29,7 +29,7 @@ use crate::{
     log::records_in,
     next_step::{NextStep, Remark},
     sink::Sink,
-    store::{Notice, PoolUse, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
+    store::{HousekeepingPass, Notice, PoolUse, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
 };
 
 /// How long a part may take to answer before it counts as failed. A status is no longer in the making: Prometheus waits
@@ -83,6 +83,10 @@ pub struct PipelineStatus {
     pub recent_syncs: Vec<RecentSync>,
     /// Rebuilds of indices that are under way, in whatever process, and those that this process ran.
     pub rebuilds: Vec<RebuildStatus>,
+    /// What became of what is old; doctor tells it to people.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub housekeeping: Vec<HousekeepingPass>,
     pub checked_at: DateTime<Utc>,
 }
 
@@ -261,6 +265,7 @@ impl Inspection {
             notices,
             made,
             rebuilds,
+            housekeeping,
         ) = tokio::join!(
             self.source_status(),
             self.log_status(),
@@ -274,6 +279,7 @@ impl Inspection {
             within(of_store, store.notices(Utc::now() - TOLD_FOR)),
             within(of_store, store.identities()),
             within(self.shared.index.name(), self.rebuilds.judged()),
+            within(of_store, store.passes()),
         );
         let now = Utc::now();
         let mut status = PipelineStatus {
@@ -295,6 +301,7 @@ impl Inspection {
             oldest_dead_letter_at: None,
             recent_syncs: Vec::new(),
             rebuilds: self.rebuilds.latest(),
+            housekeeping: Vec::new(),
             checked_at: now,
         };
         self.judge_parts(&mut status);
@@ -322,6 +329,7 @@ impl Inspection {
         status.schedules = or_fault(schedules, &mut faults).unwrap_or_default();
         status.notices = or_fault(notices, &mut faults).unwrap_or_default();
         let alerts = or_fault(alerts, &mut faults).unwrap_or_default();
+        status.housekeeping = or_fault(housekeeping, &mut faults).unwrap_or_default();
         let failing: Vec<String> =
             status.parts().filter(|part| !part.ok).map(|part| part.name.clone()).collect();
         self.counts.hear_failing(&failing);
@@ -335,6 +343,7 @@ impl Inspection {
         self.judge_tables(&mut status, &standings, latest.as_deref(), is_new).await;
         let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
         status.problems.extend(overdue.chain(alerts));
+        status.problems.extend(housekeeping::problems(&self.shared, &status.housekeeping, now));
         self.judge_letters(&mut status).await;
         status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));
         without_repetition(&mut status.problems);

@@ -8,8 +8,8 @@
 use std::{
     collections::HashMap,
     pin::{Pin, pin},
-    sync::Arc,
-    time::Instant,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -69,6 +69,8 @@ pub(super) struct SyncRun {
     pub(super) reads: Arc<Flow>,
     /// Versions that a sink has of entities, where those are not what was appended: the next ones are larger.
     pub(super) newer_than: HashMap<String, i64>,
+    /// How long the source asked to be left alone, where this failed for that.
+    pub(super) retry_after: Arc<OnceLock<Duration>>,
 }
 
 /// Why reading stopped, when nothing failed.
@@ -109,7 +111,12 @@ impl SyncRun {
                 progress.more = *stopped == Stopped::LimitReached;
                 (SyncState::Succeeded, None)
             }
-            Err(fault) => (SyncState::Failed, Some(fault.to_string())),
+            Err(fault) => {
+                if let Some(asked) = fault.retry_after {
+                    self.retry_after.set(asked).ok();
+                }
+                (SyncState::Failed, Some(fault.to_string()))
+            }
         };
         // What was read before a failure or a cancellation is covered all the same.
         let exhausted = matches!(reading.outcome, Ok(Stopped::Exhausted));

@@ -2,14 +2,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::{FutureExt as _, future::join_all};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error};
+use tracing::{Instrument, error, warn};
 use uuid::Uuid;
 
 use super::{
@@ -26,6 +28,8 @@ use super::{
 use crate::{
     domain::Table,
     fault::Fault,
+    identity::Identity,
+    source::Source,
     store::{Begun, NewSync, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
 };
 
@@ -49,6 +53,7 @@ pub struct Syncs {
 struct RunningSync {
     cancel: CancellationToken,
     progress: watch::Receiver<SyncProgress>,
+    retry_after: Arc<OnceLock<Duration>>,
 }
 
 impl Syncs {
@@ -87,6 +92,10 @@ impl Syncs {
         self.shared.ready_store().await?;
         let identity = log.identity().await?;
         store.meet_log(&identity).await?;
+        // Before the lease, and the debt, are taken.
+        if store.meet_source(&request.table, &origin_of(&**source, table)).await?.is_some() {
+            warn!(%table, "the table is read from elsewhere than before: it is read again from where earlier syncs began");
+        }
         let letters = log.dead_letters_identity().await?.to_string();
         let log_id = identity.to_string();
         let id = Uuid::now_v7();
@@ -127,8 +136,10 @@ impl Syncs {
             progress: sender,
             reads: self.reads.clone(),
             newer_than: HashMap::new(),
+            retry_after: Arc::default(),
         };
-        self.lock_running().insert(id, RunningSync { cancel, progress: receiver });
+        let retry_after = run.retry_after.clone();
+        self.lock_running().insert(id, RunningSync { cancel, progress: receiver, retry_after });
         let (running, abandoned) = (self.running.clone(), self.shared.abandoned.clone());
         let asked = run.request.reconcile;
         let outcome = match asked {
@@ -251,6 +262,11 @@ impl Syncs {
         self.lock_running().get(&id).map(|sync| sync.progress.clone())
     }
 
+    /// How long the source asked to be left alone, where a sync that runs here fails for that.
+    pub(super) fn retry_after(&self, id: Uuid) -> Option<Arc<OnceLock<Duration>>> {
+        self.lock_running().get(&id).map(|sync| sync.retry_after.clone())
+    }
+
     /// What syncs of this process read.
     pub(super) fn reads(&self) -> FlowMetrics {
         self.reads.report()
@@ -284,6 +300,18 @@ pub(super) fn check(shared: &Shared, request: &SyncRequest) -> Result<Table, Eng
     let table = table_named(shared.catalog, &request.table)?;
     check_limits(table, request).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
     Ok(table)
+}
+
+/// Where a table is read from and by which times: of anything else its coverage says nothing. A digest, since an origin
+/// may name what is nobody's business.
+fn origin_of(source: &dyn Source, table: Table) -> Identity {
+    let mut digest = Sha256::new();
+    digest.update(source.origin(table));
+    for time in [&table.time.modified, &table.time.created] {
+        digest.update([0]);
+        digest.update(time.as_deref().unwrap_or_default());
+    }
+    Identity { place: format!("{table} at the source"), id: STANDARD.encode(digest.finalize()) }
 }
 
 /// The limits a request must keep.

@@ -11,14 +11,15 @@ use std::{collections::HashSet, time::Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::shared::Shared;
+use super::{questions::Questions, shared::Shared, status::within};
 use crate::{
-    domain::micros,
+    domain::{Table, micros},
     fail_point,
     fault::Fault,
     index::IndexName,
+    next_step::Remark,
     sink::{Sink, SinkEvent},
-    store::{EventName, Store, TrimPage},
+    store::{EventFilter, EventName, Store, TrimPage},
 };
 
 /// Events are kept for a day at least: one whose version is younger was not trimmed, and nobody need be asked.
@@ -109,4 +110,59 @@ pub(super) async fn leave_out(
     let ids: Vec<Uuid> = trimmed.into_keys().collect();
     sink.remove_events(&ids).await?;
     Ok(ids.into_iter().collect())
+}
+
+/// What answers about events lack because it was trimmed.
+impl Questions {
+    /// Of a question about stored events.
+    pub async fn trimmed(&self, filter: &EventFilter) -> Option<Remark> {
+        let table = filter.tipo_evento.as_deref().and_then(|tipo| self.shared.catalog.of_entity(tipo));
+        match (table, &filter.entidade) {
+            (Some(table), Some(key)) => self.trimmed_of(table, key).await,
+            _ => self.trimmed_between(filter.from, filter.to).await,
+        }
+    }
+
+    /// Of a statement: where it reads them at all.
+    pub async fn trimmed_in(&self, statement: &str) -> Option<Remark> {
+        if !statement.to_ascii_lowercase().contains("eventos_raw") {
+            return None;
+        }
+        self.trimmed_between(None, None).await
+    }
+
+    pub(super) async fn trimmed_between(
+        &self,
+        from: Option<DateTime<Utc>>,
+        to: Option<DateTime<Utc>>,
+    ) -> Option<Remark> {
+        let store = &self.shared.store;
+        let trimmed = within(store.name(), store.trimmed_between(from, to)).await;
+        self.remark(trimmed.map(|trimmed| trimmed.then(|| "some asked for here".to_owned())))
+    }
+
+    /// Of an entity's history.
+    pub(super) async fn trimmed_of(&self, table: Table, key: &str) -> Option<Remark> {
+        let store = &self.shared.store;
+        let trimmed = within(store.name(), store.trimmed_of(table, key)).await;
+        self.remark(trimmed.map(|trimmed| (trimmed > 0).then(|| format!("{trimmed} of this row"))))
+    }
+
+    fn remark(&self, trimmed: Result<Option<String>, Fault>) -> Option<Remark> {
+        let told = match trimmed {
+            Ok(None) => return None,
+            Ok(Some(which)) => {
+                let day = self.shared.settings.events_retention.and_then(|kept| {
+                    (Utc::now() - kept).with_timezone(&self.shared.settings.zone).date_naive().succ_opt()
+                });
+                let before = day.map_or_else(|| "long ago".to_owned(), |day| format!("before {day}"));
+                format!(
+                    "events from {before} were removed for their age, {which} among them: of each row only its newest from then \
+                     is left"
+                )
+            }
+            Err(fault) => format!("whether events were removed for their age could not be told: {fault}"),
+        };
+        Some(told.into())
+    }
 }

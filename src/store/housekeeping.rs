@@ -93,7 +93,7 @@ pub trait Housekeeping: Send + Sync {
     /// When the store can't be reached.
     async fn trimmed(&self, events: &[EventName]) -> Result<HashMap<Uuid, i64>, Fault>;
 
-    /// How many events were trimmed of the windows from an instant of their own time on and before another.
+    /// Whether any event was trimmed of the windows from an instant of their own time on and before another.
     ///
     /// # Errors
     /// When the store can't be reached.
@@ -101,7 +101,7 @@ pub trait Housekeeping: Send + Sync {
         &self,
         from: Option<DateTime<Utc>>,
         to: Option<DateTime<Utc>>,
-    ) -> Result<u64, Fault>;
+    ) -> Result<bool, Fault>;
 
     /// How many events of an entity were trimmed.
     ///

@@ -29,11 +29,13 @@ pub enum NoticeKind {
     StoreIsNew,
     /// A table of sluice's own, not of entities or events, was dropped and is made anew.
     TableDropped,
+    /// A table is read from elsewhere, or as somebody who sees other rows, or by other times than before.
+    SourceReplaced,
 }
 
 impl NoticeKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::LogReplaced,
         Self::SinkReplaced,
         Self::RecordsRemoved,
@@ -41,6 +43,7 @@ impl NoticeKind {
         Self::StoreWentBack,
         Self::StoreIsNew,
         Self::TableDropped,
+        Self::SourceReplaced,
     ];
 
     /// Its name in the table of notices, and in metrics.
@@ -53,6 +56,7 @@ impl NoticeKind {
             Self::StoreWentBack => "store_went_back",
             Self::StoreIsNew => "store_is_new",
             Self::TableDropped => "table_dropped",
+            Self::SourceReplaced => "source_replaced",
         }
     }
 
@@ -120,6 +124,11 @@ impl Notice {
                 let table = part.rsplit_once('/').map_or(part.as_str(), |(_, table)| table);
                 format!("the table {part} was dropped and is made anew: {}", lost_with(table))
             }
+            NoticeKind::SourceReplaced => format!(
+                "{part} is read from another project or table than before, by a key that sees other rows, with other columns or \
+                 by other times: what changed there before the last sync may never have been read, so the next sync reads it \
+                 from where earlier ones began"
+            ),
         };
         format!("{told} (noticed {})", self.noticed_at.format("%Y-%m-%dT%H:%M:%SZ"))
     }
@@ -211,6 +220,12 @@ pub trait Notices: Send + Sync {
     /// # Errors
     /// When the store can't be reached.
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault>;
+
+    /// Remembers where a table is read from; as [`Notices::meet_log`], but this table alone is owed.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn meet_source(&self, table: &TableName, origin: &Identity) -> Result<Option<String>, Fault>;
 
     /// Remembers something noticed; the same again changes nothing. Where it owes, all that was read into this log is
     /// owed, and what was appended to it counts as appended no more.

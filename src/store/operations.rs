@@ -120,6 +120,8 @@ pub struct Schedule {
     pub next_due_at: DateTime<Utc>,
     /// The process that runs it now.
     pub claimed_by: Option<String>,
+    /// Tells one claim from the next, also of the same process: whoever holds an older one holds nothing.
+    pub claim: Option<Uuid>,
     pub last_run: Option<ScheduledRun>,
     /// When the last run that read everything began.
     pub last_success_at: Option<DateTime<Utc>>,
@@ -320,20 +322,19 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn claim_schedule(&self, owner: &str, lease: Duration) -> Result<Option<Schedule>, Fault>;
 
-    /// Holds a claimed schedule on. `false` when it is not held any more.
+    /// Holds a claimed schedule on. `false` when it is not held any more by this claim.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn renew_schedule(&self, table: &TableName, owner: &str, lease: Duration) -> Result<bool, Fault>;
+    async fn renew_schedule(&self, claimed: &Schedule, lease: Duration) -> Result<bool, Fault>;
 
-    /// Gives a claimed schedule back with what became of it. One that was replaced meanwhile keeps its new time.
+    /// Gives a claimed schedule back with what became of it; nothing where it is not held any more by this claim.
     ///
     /// # Errors
     /// When the store can't be reached.
     async fn finish_schedule(
         &self,
         claimed: &Schedule,
-        owner: &str,
         run: &ScheduledRun,
         next_due_at: DateTime<Utc>,
     ) -> Result<(), Fault>;

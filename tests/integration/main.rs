@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used)]
 
 mod advice;
+mod ages;
 mod alerts;
 mod changing_source;
 mod dead_letters;
@@ -53,6 +54,7 @@ mod store_sqlite_sql;
 mod support;
 mod sync;
 mod text_keys;
+mod trimming;
 mod unknown_table;
 mod untidy_rows;
 mod workers;

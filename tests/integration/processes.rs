@@ -100,7 +100,10 @@ async fn a_worker_asked_to_end_while_a_table_is_locked_ends_in_time_and_says_wha
         pipeline.number("SELECT count(*) FROM eventos_raw").await == 300
     })
     .await;
-    eventually("in the index as well", async || pipeline.hits("leads", "*").await == 300).await;
+    eventually("in the index as well", async || {
+        pipeline.hits("leads", "*").await == 300 && pipeline.hits("eventos", "*").await == 300
+    })
+    .await;
     let (took, log) = ended(worker).await;
     println!("nothing hangs: ended after {took:?}");
     assert!(took < END_WITHIN && !log.contains("is cut"), "{took:?}\n{log}");

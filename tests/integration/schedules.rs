@@ -3,7 +3,7 @@
 use serde_json::json;
 use sluice::{
     engine::{Engine, ScheduleStatus},
-    source::sample::SeenRequest,
+    source::sample::{Failure, Fault, SeenRequest},
     store::{RunOutcome, ScheduledRun},
 };
 
@@ -21,6 +21,10 @@ async fn schedule(engine: &Engine) -> ScheduleStatus {
 
 async fn last_run(engine: &Engine) -> ScheduledRun {
     schedule(engine).await.last_run.expect("a run")
+}
+
+fn is_poll(request: &SeenRequest) -> bool {
+    request.query.iter().any(|(name, value)| name == "order" && value == "updated_at.desc.nullslast")
 }
 
 /// As if so many runs of ten minutes had been missed.
@@ -207,9 +211,6 @@ async fn a_poll_that_finds_nothing_is_one_small_question() {
     let engine = pipeline.engine().await;
     engine.schedules.put(&request(table("leads")), 0.25, "ana").await.expect("scheduled");
     engine.schedules.start();
-    let is_poll = |request: &SeenRequest| {
-        request.query.iter().any(|(name, value)| name == "order" && value == "updated_at.desc.nullslast")
-    };
     eventually("it is polled", async || pipeline.source.take_requests().iter().any(is_poll)).await;
     let mut seen = Vec::new();
     eventually("it was polled ten times", async || {
@@ -220,6 +221,54 @@ async fn a_poll_that_finds_nothing_is_one_small_question() {
     // A whole run may come in between, where the machine is slow.
     let polls = seen.iter().filter(|request| is_poll(request)).count();
     assert!(polls * 2 > seen.len(), "{seen:?}");
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_replaced_while_a_poll_waits_for_its_answer_runs_at_once_and_alone() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(3));
+    let engine = pipeline.engine().await;
+    engine.schedules.put(&request(table("leads")), 0.25, "ana").await.expect("scheduled");
+    engine.schedules.start();
+    eventually("it is polled", async || pipeline.source.take_requests().iter().any(is_poll)).await;
+    pipeline.source.script([Fault::Hang]);
+    pipeline.source.take_requests();
+    eventually("a poll hangs", async || pipeline.source.take_requests().iter().any(is_poll)).await;
+
+    engine.schedules.put(&request(table("leads")), 3_600.0, "bia").await.expect("replaced");
+    let next_hour = chrono::Utc::now() + chrono::TimeDelta::minutes(50);
+    eventually("the new one ran", async || schedule(&engine).await.next_due_at > next_hour).await;
+    let status = schedule(&engine).await;
+    assert_eq!(last_run(&engine).await.outcome, RunOutcome::Succeeded, "{status:?}");
+    assert_eq!(status.running_on, None, "the poll that was given up holds nothing");
+    assert!(!pipeline.source.take_requests().iter().any(is_poll), "nobody polls any more");
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_of_seconds_keeps_away_as_long_as_it_is_asked_to_and_tells_at_once_that_all_is_well() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(3));
+    let engine = pipeline.engine().await;
+    let asked = Failure::new(429, "", "slow down", None).with_header("Retry-After", "600");
+    pipeline.source.script([Fault::Refuse(asked)]);
+    engine.schedules.put(&request(table("leads")), 1.0, "ana").await.expect("scheduled");
+    engine.schedules.start();
+    let ran = async |outcome| schedule(&engine).await.last_run.is_some_and(|run| run.outcome == outcome);
+    eventually("it was refused", async || ran(RunOutcome::Failed).await).await;
+    let waits = schedule(&engine).await.next_due_at - last_run(&engine).await.ended_at;
+    assert!((595..=600).contains(&waits.num_seconds()), "{waits}");
+
+    pipeline.execute("UPDATE sluice_schedules SET next_due_at = now()").await;
+    eventually("it works again", async || ran(RunOutcome::Succeeded).await).await;
+    let run = last_run(&engine).await;
+    assert!((run.ended_at - run.began_at).num_seconds() < 50, "it is not told when the polls end: {run:?}");
+    let status = schedule(&engine).await;
+    assert!(status.next_due_at >= run.began_at, "nobody calls it overdue since it was made: {status:?}");
+    eventually("and is polled", async || pipeline.source.take_requests().iter().any(is_poll)).await;
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

@@ -6,7 +6,7 @@ use chrono::{TimeDelta, Utc};
 use sluice::{
     domain::TableName,
     log::Extent,
-    store::{ParkedEntity, Resolution, RunOutcome, ScheduledRun, Settled, Store},
+    store::{ParkedEntity, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, Store},
 };
 use uuid::Uuid;
 
@@ -162,8 +162,9 @@ async fn schedules(store: &dyn Store) {
     assert_eq!((&claimed.request, claimed.every), (&leads, Duration::from_mins(10)));
     assert_eq!(claimed.claimed_by.as_deref(), Some("one"));
     assert!(store.claim_schedule("two", LEASE).await.expect("an answer").is_none(), "it is held");
-    assert!(store.renew_schedule(&name, "one", LEASE).await.expect("renewed"));
-    assert!(!store.renew_schedule(&name, "two", LEASE).await.expect("an answer"));
+    assert!(store.renew_schedule(&claimed, LEASE).await.expect("renewed"));
+    let of_another = Schedule { claim: Some(Uuid::from_u128(1)), ..claimed.clone() };
+    assert!(!store.renew_schedule(&of_another, LEASE).await.expect("an answer"));
 
     let run = ScheduledRun {
         outcome: RunOutcome::Succeeded,
@@ -174,23 +175,30 @@ async fn schedules(store: &dyn Store) {
         error: None,
     };
     let next = "2999-01-01T00:00:00Z".parse().expect("an instant");
-    store.finish_schedule(&claimed, "two", &run, next).await.expect("an answer");
+    store.finish_schedule(&of_another, &run, next).await.expect("an answer");
     assert!(store.schedules().await.expect("schedules")[0].last_run.is_none(), "it is not two's");
-    store.finish_schedule(&claimed, "one", &run, next).await.expect("finished");
+    store.finish_schedule(&claimed, &run, next).await.expect("finished");
     let kept = store.schedules().await.expect("schedules").remove(0);
     assert_eq!((&kept.last_run, kept.next_due_at), (&Some(run.clone()), next));
     assert_eq!((kept.claimed_by, kept.last_success_at), (None, Some(run.began_at)));
     assert!(store.claim_schedule("two", LEASE).await.expect("an answer").is_none(), "it is not due");
 
-    // Replaced while it runs: the run that ends does not put the new time off.
+    // Replaced while it runs: the claim is gone, also for the process that holds the next one.
     store.put_schedule(&leads, Duration::from_millis(250), "ana").await.expect("replaced");
     let claimed = store.claim_schedule("one", LEASE).await.expect("an answer").expect("it is due");
     store.put_schedule(&leads, Duration::from_secs(7), "bia").await.expect("replaced");
     let replaced = store.schedules().await.expect("schedules").remove(0);
-    let failed = ScheduledRun { outcome: RunOutcome::Failed, ..run };
-    store.finish_schedule(&claimed, "one", &failed, Utc::now() + TimeDelta::days(1)).await.expect("finished");
+    let again = store.claim_schedule("one", LEASE).await.expect("an answer").expect("it is due");
+    assert!(!store.renew_schedule(&claimed, LEASE).await.expect("an answer"), "it was replaced");
+    let failed = ScheduledRun { outcome: RunOutcome::Failed, ..run.clone() };
+    let tomorrow = Utc::now() + TimeDelta::days(1);
+    store.finish_schedule(&claimed, &failed, tomorrow).await.expect("finished");
     let after = store.schedules().await.expect("schedules").remove(0);
     assert_eq!((after.next_due_at, after.every), (replaced.next_due_at, Duration::from_secs(7)));
+    assert_eq!((after.claim, after.last_run), (again.claim, Some(run)), "the new claim holds");
+    store.finish_schedule(&again, &failed, Utc::now()).await.expect("finished");
+    let after = store.schedules().await.expect("schedules").remove(0);
+    assert_eq!(after.last_run, Some(failed));
     assert!(after.last_success_at.is_some(), "a failure takes no success away");
 
     // A claim that was left behind.

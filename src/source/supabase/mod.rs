@@ -265,7 +265,16 @@ impl Source for SupabaseSource {
 
     fn origin(&self, table: Table) -> String {
         let place = self.http.place(table.definition().source.schema.as_deref());
-        format!("{place} {} {}", self.http.key().as_str(), self.asked_for.join(","))
+        let key = self.http.key();
+        let seen = if key.sees_everything() { "everything" } else { key.as_str() };
+        let definition = table.definition();
+        let asked_for: Vec<&str> = definition
+            .columns
+            .iter()
+            .filter(|column| column.on_request && self.asked_for.contains(&column.name))
+            .map(|column| column.name.as_str())
+            .collect();
+        format!("{place} {} {seen} {}", definition.source_name(), asked_for.join(","))
     }
 
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {

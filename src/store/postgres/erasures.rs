@@ -15,7 +15,11 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::{PgStore, UNBOUNDED, faults, operations::over, trim::COUNTED};
+use super::{
+    PgStore, UNBOUNDED, faults,
+    operations::over,
+    trim::{self, COUNTED},
+};
 use crate::{
     domain::{ErasedDigest, ErasureLedger, Table},
     fault::Fault,
@@ -133,14 +137,14 @@ async fn erase(
             .execute(&mut *transaction)
             .await?;
     }
-    let events = erase_events(&mut transaction, table, keys).await?;
+    let (events, trimmed) = erase_events(&mut transaction, table, keys).await?;
     let key = &table.definition().key;
     let (column, kind) = (&key.column, key_type(key.kind));
     let entities = format!(
         "DELETE FROM \"{table}\" WHERE \"{column}\" IN (SELECT k::{kind} FROM unnest($1::text[]) AS k)"
     );
     let entities = sqlx::query(&entities).bind(keys).execute(&mut *transaction).await?.rows_affected();
-    let mut marks = 0;
+    let mut marks = trimmed;
     for statement in [
         "DELETE FROM sluice_appended WHERE table_name = $1 AND entity = ANY($2)",
         "DELETE FROM sluice_removed WHERE table_name = $1 AND entity = ANY($2)",
@@ -166,12 +170,13 @@ async fn erase(
     Ok(Some(erased))
 }
 
-/// Removes events, and counts the windows they were in anew: the rollup equals a recount before and after.
+/// Removes events, and what is remembered of those that were trimmed, and counts the windows they were in anew: the rollup
+/// equals a recount before and after.
 async fn erase_events(
     transaction: &mut PgConnection,
     table: Table,
     keys: &[String],
-) -> Result<u64, sqlx::Error> {
+) -> Result<(u64, u64), sqlx::Error> {
     let gone: Vec<(DateTime<Utc>, String, String)> = sqlx::query_as(
         "DELETE FROM eventos_raw WHERE tipo_evento = $1 AND entidade_id = ANY($2)
          RETURNING date_bin('5 minutes', \"timestamp\", 'epoch'), categoria, evento",
@@ -180,11 +185,9 @@ async fn erase_events(
     .bind(keys)
     .fetch_all(&mut *transaction)
     .await?;
-    // What is about the erased is left out from now on, however it is delivered.
-    let trimmed = "DELETE FROM sluice_trimmed WHERE tipo_evento = $1 AND entidade_id = ANY($2)";
-    sqlx::query(trimmed).bind(&table.entity).bind(keys).execute(&mut *transaction).await?;
+    let (trimmed, of_trimmed) = trim::forget(transaction, table, keys).await?;
     let events = u64::try_from(gone.len()).unwrap_or(u64::MAX);
-    let windows: BTreeSet<_> = gone.into_iter().collect();
+    let windows: BTreeSet<_> = gone.into_iter().chain(of_trimmed).collect();
     let begins: Vec<DateTime<Utc>> = windows.iter().map(|(begin, ..)| *begin).collect();
     let categories: Vec<&str> = windows.iter().map(|(_, categoria, _)| categoria.as_str()).collect();
     let kinds: Vec<&str> = windows.iter().map(|(.., evento)| evento.as_str()).collect();
@@ -209,5 +212,5 @@ async fn erase_events(
     .bind(&kinds)
     .execute(transaction)
     .await?;
-    Ok(events)
+    Ok((events, trimmed))
 }

@@ -13,11 +13,20 @@ use crate::{
     store::{Notice, NoticeKind, Notices, Owed},
 };
 
+/// What is owed where a part is another than it was.
+#[derive(Clone, Copy)]
+enum Owing<'a> {
+    Nothing,
+    AllOfTheLog,
+    Table(&'a TableName),
+}
+
 /// One process alone learns of a change: the row is locked until its notice is committed.
 async fn meet(
     connection: &mut PgConnection,
     met: &Identity,
     kind: NoticeKind,
+    owing: Owing<'_>,
 ) -> Result<Option<String>, sqlx::Error> {
     let known: Option<String> = sqlx::query_scalar("SELECT id FROM sluice_parts WHERE place = $1")
         .bind(&met.place)
@@ -47,9 +56,13 @@ async fn meet(
         .await?;
     let notice = Notice::replaced(kind, met);
     insert(&mut transaction, &notice).await?;
-    if kind == NoticeKind::LogReplaced {
-        let old = Identity { place: met.place.clone(), id: before.clone() };
-        owe(&mut transaction, &old.to_string()).await?;
+    match owing {
+        Owing::Nothing => {}
+        Owing::AllOfTheLog => {
+            let old = Identity { place: met.place.clone(), id: before.clone() };
+            owe(&mut transaction, "log", &old.to_string()).await?;
+        }
+        Owing::Table(table) => owe(&mut transaction, "table_name", &table.0).await?,
     }
     transaction.commit().await?;
     Ok(Some(before))
@@ -72,14 +85,15 @@ async fn insert(connection: &mut PgConnection, notice: &Notice) -> Result<bool, 
     Ok(inserted.rows_affected() == 1)
 }
 
-async fn owe(connection: &mut PgConnection, log: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(
+/// What is covered and has this in that column.
+async fn owe(connection: &mut PgConnection, column: &str, value: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(&format!(
         "INSERT INTO sluice_owed AS o (table_name, owed_from)
-         SELECT table_name, covered_from FROM sluice_coverage WHERE log = $1
+         SELECT table_name, min(covered_from) FROM sluice_coverage WHERE {column} = $1 GROUP BY table_name
          ON CONFLICT (table_name) DO UPDATE
          SET owed_from = least(o.owed_from, excluded.owed_from), since = clock_timestamp()",
-    )
-    .bind(log)
+    ))
+    .bind(value)
     .execute(connection)
     .await?;
     Ok(())
@@ -128,7 +142,7 @@ async fn note(connection: &mut PgConnection, notice: &Notice) -> Result<(), sqlx
             .bind(Uuid::nil())
             .execute(&mut *transaction)
             .await?;
-        owe(&mut transaction, &notice.log).await?;
+        owe(&mut transaction, "log", &notice.log).await?;
     }
     transaction.commit().await
 }
@@ -145,11 +159,18 @@ fn notice(stored: Stored) -> Option<Notice> {
 #[async_trait]
 impl Notices for PgStore {
     async fn meet_log(&self, log: &Identity) -> Result<Option<String>, Fault> {
-        over!(self, "remember which log this is", connection => meet(connection, log, NoticeKind::LogReplaced))
+        over!(self, "remember which log this is", connection =>
+            meet(connection, log, NoticeKind::LogReplaced, Owing::AllOfTheLog))
     }
 
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault> {
-        over!(self, "remember which sink this is", connection => meet(connection, piece, NoticeKind::SinkReplaced))
+        over!(self, "remember which sink this is", connection =>
+            meet(connection, piece, NoticeKind::SinkReplaced, Owing::Nothing))
+    }
+
+    async fn meet_source(&self, table: &TableName, origin: &Identity) -> Result<Option<String>, Fault> {
+        over!(self, "remember where a table is read from", connection =>
+            meet(connection, origin, NoticeKind::SourceReplaced, Owing::Table(table)))
     }
 
     async fn note(&self, notice: &Notice) -> Result<(), Fault> {

@@ -25,7 +25,7 @@ use crate::{
 };
 
 const SCHEDULE: &str =
-    "every_ms, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at";
+    "every_ms, request, created_by, next_due_at, claimed_by, claim, claimed_until, last_run, last_success_at";
 
 /// Runs one call over a connection of the pool.
 macro_rules! over {
@@ -73,6 +73,7 @@ struct StoredSchedule {
     created_by: String,
     next_due_at: DateTime<Utc>,
     claimed_by: Option<String>,
+    claim: Option<Uuid>,
     claimed_until: Option<DateTime<Utc>>,
     last_run: Option<Json<ScheduledRun>>,
     last_success_at: Option<DateTime<Utc>>,
@@ -87,6 +88,7 @@ impl From<StoredSchedule> for Schedule {
             created_by: stored.created_by,
             next_due_at: stored.next_due_at,
             claimed_by: stored.claimed_by.filter(|_| held),
+            claim: stored.claim.filter(|_| held),
             last_run: stored.last_run.map(|run| run.0),
             last_success_at: stored.last_success_at,
         }
@@ -408,7 +410,7 @@ impl Operations for PgStore {
                  ON CONFLICT (table_name) DO UPDATE
                  SET every_ms = excluded.every_ms, request = excluded.request,
                      created_by = excluded.created_by, next_due_at = excluded.next_due_at,
-                     claimed_by = NULL, claimed_until = NULL",
+                     claimed_by = NULL, claim = NULL, claimed_until = NULL",
             )
             .bind(&request.table.0)
             .bind(i32::try_from(every.as_millis()).unwrap_or(i32::MAX))
@@ -426,7 +428,7 @@ impl Operations for PgStore {
 
     async fn claim_schedule(&self, owner: &str, lease: Duration) -> Result<Option<Schedule>, Fault> {
         let sql = format!(
-            "UPDATE sluice_schedules SET claimed_by = $1, claimed_until = now() + $2
+            "UPDATE sluice_schedules SET claimed_by = $1, claim = $3, claimed_until = now() + $2
              WHERE table_name = (
                  SELECT table_name FROM sluice_schedules
                  WHERE next_due_at <= now() AND (claimed_until IS NULL OR claimed_until < now())
@@ -434,17 +436,17 @@ impl Operations for PgStore {
              ) RETURNING {SCHEDULE}"
         );
         let claimed: Option<StoredSchedule> = over!(self, "claim a schedule", connection =>
-            sqlx::query_as(&sql).bind(owner).bind(interval(lease)).fetch_optional(connection))?;
+            sqlx::query_as(&sql).bind(owner).bind(interval(lease)).bind(Uuid::now_v7()).fetch_optional(connection))?;
         Ok(claimed.map(Schedule::from))
     }
 
-    async fn renew_schedule(&self, table: &TableName, owner: &str, lease: Duration) -> Result<bool, Fault> {
+    async fn renew_schedule(&self, claimed: &Schedule, lease: Duration) -> Result<bool, Fault> {
         let renewed = over!(self, "renew a schedule", connection =>
             sqlx::query(
-                "UPDATE sluice_schedules SET claimed_until = now() + $3 WHERE table_name = $1 AND claimed_by = $2",
+                "UPDATE sluice_schedules SET claimed_until = now() + $3 WHERE table_name = $1 AND claim = $2",
             )
-            .bind(&table.0)
-            .bind(owner)
+            .bind(&claimed.request.table.0)
+            .bind(claimed.claim)
             .bind(interval(lease))
             .execute(connection))?;
         Ok(renewed.rows_affected() > 0)
@@ -453,23 +455,20 @@ impl Operations for PgStore {
     async fn finish_schedule(
         &self,
         claimed: &Schedule,
-        owner: &str,
         run: &ScheduledRun,
         next_due_at: DateTime<Utc>,
     ) -> Result<(), Fault> {
         over!(self, "finish a scheduled run", connection =>
             sqlx::query(
                 "UPDATE sluice_schedules
-                 SET claimed_by = NULL, claimed_until = NULL, last_run = $3,
-                     last_success_at = coalesce($4, last_success_at),
-                     next_due_at = CASE WHEN next_due_at > $5 THEN next_due_at ELSE $6 END
-                 WHERE table_name = $1 AND claimed_by = $2",
+                 SET claimed_by = NULL, claim = NULL, claimed_until = NULL, last_run = $3,
+                     last_success_at = coalesce($4, last_success_at), next_due_at = $5
+                 WHERE table_name = $1 AND claim = $2",
             )
             .bind(&claimed.request.table.0)
-            .bind(owner)
+            .bind(claimed.claim)
             .bind(Json(run))
             .bind(run.success_at())
-            .bind(claimed.next_due_at)
             .bind(next_due_at)
             .execute(connection))?;
         Ok(())

@@ -59,7 +59,7 @@ fn may_go(catalog: Catalog) -> String {
              WHERE n.entidade_id = p.entidade_id AND n.versao > p.versao AND n.versao < $1
                  AND n.tipo_evento = p.tipo_evento OFFSET 0
          ) AND CASE p.tipo_evento {tables} ELSE false END
-         AND p.entidade_id NOT IN (SELECT entity FROM sluice_alert_queue)
+         AND NOT EXISTS (SELECT FROM sluice_alert_queue AS q WHERE q.entity = p.entidade_id OFFSET 0)
          AND p.id NOT IN (SELECT event FROM sluice_alert_outbox WHERE due_at IS NOT NULL AND event IS NOT NULL)"
     )
 }
@@ -81,23 +81,20 @@ pub(super) fn trim_statement(catalog: Catalog) -> String {
     format!(
         "WITH idos AS (
              DELETE FROM eventos_raw AS p WHERE p.id = ANY($2::uuid[]) AND p.versao < $1 AND {}
-             RETURNING p.id, p.tipo_evento, p.entidade_id, p.\"timestamp\", p.categoria, p.evento, p.valor
+             RETURNING p.id, p.tipo_evento, p.entidade_id, p.categoria, p.evento, p.valor,
+                 date_bin('5 minutes', p.\"timestamp\", 'epoch') AS janela_inicio
          ), lembrados AS (
-             INSERT INTO sluice_trimmed (entidade_id, tipo_evento, id, below)
-             SELECT entidade_id, tipo_evento, id, $1 FROM idos ORDER BY 1, 2, 3
+             INSERT INTO sluice_trimmed (entidade_id, tipo_evento, id, below, janela_inicio, categoria, evento, valor)
+             SELECT entidade_id, tipo_evento, id, $1, janela_inicio, categoria, evento, valor FROM idos ORDER BY 1, 2, 3
              ON CONFLICT (entidade_id, tipo_evento, id) DO UPDATE SET below = excluded.below
          ), janelas AS (
              INSERT INTO sluice_trimmed_windows AS a (janela_inicio, categoria, evento, total, soma_valor)
-             SELECT inicio, categoria, evento, count(*), sum(valor)
-             FROM (
-                 SELECT date_bin('5 minutes', i.\"timestamp\", 'epoch') AS inicio, i.categoria, i.evento, i.valor
-                 FROM idos AS i
-                 WHERE NOT EXISTS (
-                     SELECT FROM sluice_trimmed AS s
-                     WHERE s.entidade_id = i.entidade_id AND s.tipo_evento = i.tipo_evento AND s.id = i.id OFFSET 0
-                 )
-             ) AS eventos
-             GROUP BY inicio, categoria, evento
+             SELECT i.janela_inicio, i.categoria, i.evento, count(*), sum(i.valor) FROM idos AS i
+             WHERE NOT EXISTS (
+                 SELECT FROM sluice_trimmed AS s
+                 WHERE s.entidade_id = i.entidade_id AND s.tipo_evento = i.tipo_evento AND s.id = i.id OFFSET 0
+             )
+             GROUP BY i.janela_inicio, i.categoria, i.evento
              ON CONFLICT (janela_inicio, categoria, evento) DO UPDATE
              SET total = a.total + excluded.total, soma_valor = a.soma_valor + excluded.soma_valor
          )
@@ -161,8 +158,12 @@ impl Housekeeping for PgStore {
     }
 
     async fn trimmed(&self, events: &[EventName]) -> Result<HashMap<Uuid, i64>, Fault> {
-        let events = events.iter().map(|event| (&*event.entidade, &*event.tipo_evento, event.id));
-        let events: Vec<_> = events.collect();
+        // Nothing with such a character was ever stored.
+        let can_be = |event: &&EventName| {
+            ![&event.entidade, &event.tipo_evento].iter().any(|text| text.contains('\0'))
+        };
+        let events = events.iter().filter(can_be);
+        let events: Vec<_> = events.map(|event| (&*event.entidade, &*event.tipo_evento, event.id)).collect();
         over!(self, "look for trimmed events", connection => gone(connection, events))
     }
 
@@ -170,17 +171,18 @@ impl Housekeeping for PgStore {
         &self,
         from: Option<DateTime<Utc>>,
         to: Option<DateTime<Utc>>,
-    ) -> Result<u64, Fault> {
-        let count: i64 = over!(self, "count trimmed events", connection =>
+    ) -> Result<bool, Fault> {
+        over!(self, "look for windows of trimmed events", connection =>
             sqlx::query_scalar(
-                "SELECT coalesce(sum(total), 0)::int8 FROM sluice_trimmed_windows
-                 WHERE ($1::timestamptz IS NULL OR janela_inicio > $1 - interval '5 minutes')
-                     AND ($2::timestamptz IS NULL OR janela_inicio < $2)",
+                "SELECT EXISTS (
+                     SELECT FROM sluice_trimmed_windows
+                     WHERE janela_inicio > coalesce($1::timestamptz - interval '5 minutes', '-infinity')
+                         AND janela_inicio < coalesce($2::timestamptz, 'infinity')
+                 )",
             )
             .bind(from)
             .bind(to)
-            .fetch_one(connection))?;
-        Ok(count.unsigned_abs())
+            .fetch_one(connection))
     }
 
     async fn trimmed_of(&self, table: Table, key: &str) -> Result<u64, Fault> {
@@ -256,4 +258,37 @@ pub(super) async fn known<'e>(
     .fetch_all(connection)
     .await?;
     Ok(known.into_iter().collect())
+}
+
+/// What was trimmed of entities is taken from what the trimmed gave, too. Tells how many events that were, and of which
+/// windows.
+pub(super) async fn forget(
+    transaction: &mut PgConnection,
+    table: Table,
+    keys: &[String],
+) -> Result<(u64, Vec<(DateTime<Utc>, String, String)>), sqlx::Error> {
+    let gone: Vec<(DateTime<Utc>, String, String, i64)> = sqlx::query_as(
+        "WITH idos AS (
+             DELETE FROM sluice_trimmed WHERE tipo_evento = $1 AND entidade_id = ANY($2)
+             RETURNING janela_inicio, categoria, evento, valor
+         ), somas AS (
+             SELECT janela_inicio, categoria, evento, count(*) AS total, sum(valor) AS soma FROM idos GROUP BY 1, 2, 3
+         ), menos AS (
+             UPDATE sluice_trimmed_windows AS w SET total = w.total - s.total, soma_valor = w.soma_valor - s.soma
+             FROM somas AS s
+             WHERE (w.janela_inicio, w.categoria, w.evento) = (s.janela_inicio, s.categoria, s.evento)
+                 AND w.total > s.total
+         ), vazias AS (
+             DELETE FROM sluice_trimmed_windows AS w USING somas AS s
+             WHERE (w.janela_inicio, w.categoria, w.evento) = (s.janela_inicio, s.categoria, s.evento)
+                 AND w.total <= s.total
+         )
+         SELECT janela_inicio, categoria, evento, total FROM somas",
+    )
+    .bind(&table.entity)
+    .bind(keys)
+    .fetch_all(transaction)
+    .await?;
+    let events = gone.iter().map(|(.., total)| total.unsigned_abs()).sum();
+    Ok((events, gone.into_iter().map(|(begin, categoria, evento, _)| (begin, categoria, evento)).collect()))
 }

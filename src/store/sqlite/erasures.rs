@@ -13,7 +13,7 @@ use super::{
     apply::{WINDOW, window},
     lease::{parsed, time},
     rows,
-    trim::COUNTED,
+    trim::{self, COUNTED},
 };
 use crate::{
     domain::{ErasedDigest, ErasureLedger, Table},
@@ -116,9 +116,10 @@ fn erase(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::Resul
             windows.insert(one?);
             erased.events += 1;
         }
-        // What is about the erased is left out from now on, however it is delivered.
-        db.prepare_cached("DELETE FROM sluice_trimmed WHERE tipo_evento = ? AND entidade_id = ?")?
-            .execute(params![table.entity, key])?;
+        for window in trim::forget(db, table, key)? {
+            windows.insert(window);
+            erased.marks += 1;
+        }
         erased.entities += changed(db.execute(&entity, [rows::key(table, key)])?);
         for statement in [
             "DELETE FROM sluice_appended WHERE table_name = ? AND entity = ?",

@@ -19,15 +19,32 @@ fn known(db: &rusqlite::Connection, place: &str) -> rusqlite::Result<Option<Stri
         .optional()
 }
 
-fn meet(db: &Transaction<'_>, met: &Identity, kind: NoticeKind) -> rusqlite::Result<Option<String>> {
+/// What is owed where a part is another than it was.
+#[derive(Clone)]
+enum Owing {
+    Nothing,
+    AllOfTheLog,
+    Table(TableName),
+}
+
+fn meet(
+    db: &Transaction<'_>,
+    met: &Identity,
+    kind: NoticeKind,
+    owing: &Owing,
+) -> rusqlite::Result<Option<String>> {
     let before = known(db, &met.place)?;
     db.execute("INSERT OR REPLACE INTO sluice_parts (place, id) VALUES (?, ?)", params![met.place, met.id])?;
     let Some(before) = before.filter(|before| *before != met.id) else { return Ok(None) };
     let notice = Notice::replaced(kind, met);
     insert(db, &notice)?;
-    if kind == NoticeKind::LogReplaced {
-        let old = Identity { place: met.place.clone(), id: before.clone() };
-        owe(db, &old.to_string())?;
+    match owing {
+        Owing::Nothing => {}
+        Owing::AllOfTheLog => {
+            let old = Identity { place: met.place.clone(), id: before.clone() };
+            owe(db, "log", &old.to_string())?;
+        }
+        Owing::Table(table) => owe(db, "table_name", &table.0)?,
     }
     Ok(Some(before))
 }
@@ -49,12 +66,16 @@ fn insert(db: &Transaction<'_>, notice: &Notice) -> rusqlite::Result<bool> {
     Ok(inserted == 1)
 }
 
-fn owe(db: &Transaction<'_>, log: &str) -> rusqlite::Result<()> {
+/// What is covered and has this in that column.
+fn owe(db: &Transaction<'_>, column: &str, value: &str) -> rusqlite::Result<()> {
     db.execute(
-        "INSERT INTO sluice_owed SELECT table_name, covered_from, ?2 FROM sluice_coverage WHERE log = ?1
-         ON CONFLICT (table_name) DO UPDATE
-         SET owed_from = min(owed_from, excluded.owed_from), since = excluded.since",
-        params![log, instant(Utc::now())],
+        &format!(
+            "INSERT INTO sluice_owed SELECT table_name, min(covered_from), ?2 FROM sluice_coverage
+             WHERE {column} = ?1 GROUP BY table_name
+             ON CONFLICT (table_name) DO UPDATE
+             SET owed_from = min(owed_from, excluded.owed_from), since = excluded.since"
+        ),
+        params![value, instant(Utc::now())],
     )?;
     Ok(())
 }
@@ -128,25 +149,29 @@ fn notice(row: &Row<'_>) -> rusqlite::Result<Option<Notice>> {
 }
 
 impl SqliteStore {
-    async fn meet(&self, met: &Identity, kind: NoticeKind) -> Result<Option<String>, Fault> {
+    async fn meet(&self, met: &Identity, kind: NoticeKind, owing: Owing) -> Result<Option<String>, Fault> {
         let place = met.place.clone();
         let before = self.db.read("reading which part this is", move |db| known(db, &place)).await?;
         if before.as_ref() == Some(&met.id) {
             return Ok(None);
         }
         let met = met.clone();
-        self.db.write("remembering which part this is", move |db| meet(db, &met, kind)).await
+        self.db.write("remembering which part this is", move |db| meet(db, &met, kind, &owing)).await
     }
 }
 
 #[async_trait]
 impl Notices for SqliteStore {
     async fn meet_log(&self, log: &Identity) -> Result<Option<String>, Fault> {
-        self.meet(log, NoticeKind::LogReplaced).await
+        self.meet(log, NoticeKind::LogReplaced, Owing::AllOfTheLog).await
     }
 
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault> {
-        self.meet(piece, NoticeKind::SinkReplaced).await
+        self.meet(piece, NoticeKind::SinkReplaced, Owing::Nothing).await
+    }
+
+    async fn meet_source(&self, table: &TableName, origin: &Identity) -> Result<Option<String>, Fault> {
+        self.meet(origin, NoticeKind::SourceReplaced, Owing::Table(table.clone())).await
     }
 
     async fn note(&self, notice: &Notice) -> Result<(), Fault> {
@@ -159,7 +184,7 @@ impl Notices for SqliteStore {
                         "UPDATE sluice_appended SET event = ?2 WHERE log = ?1",
                         params![notice.log, Uuid::nil().to_string()],
                     )?;
-                    owe(db, &notice.log)?;
+                    owe(db, "log", &notice.log)?;
                 }
                 Ok(())
             })

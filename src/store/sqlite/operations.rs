@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+use uuid::Uuid;
 
 use super::{
     PART, SqliteStore, lease,
@@ -27,7 +28,7 @@ use crate::{
 const LITTLE_ROOM: u64 = 1 << 20;
 
 const SCHEDULE: &str =
-    "every_ms, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at";
+    "every_ms, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at, claim";
 
 /// The first word about a letter stays; another letter at its place is of a new topic.
 const SETTLE: &str = "INSERT INTO sluice_resolved_letters VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -388,7 +389,7 @@ impl Operations for SqliteStore {
                      ON CONFLICT (table_name) DO UPDATE
                      SET every_ms = excluded.every_ms, request = excluded.request,
                          created_by = excluded.created_by, next_due_at = excluded.next_due_at,
-                         claimed_by = NULL, claimed_until = NULL",
+                         claimed_by = NULL, claim = NULL, claimed_until = NULL",
                     params![request.table.0, every_ms, json(&request), by, instant(Utc::now())],
                 )?;
                 Ok(())
@@ -416,14 +417,14 @@ impl Operations for SqliteStore {
                 let now = Utc::now();
                 db.query_row(
                     &format!(
-                        "UPDATE sluice_schedules SET claimed_by = ?1, claimed_until = ?2
+                        "UPDATE sluice_schedules SET claimed_by = ?1, claimed_until = ?2, claim = ?4
                          WHERE table_name = (
                              SELECT table_name FROM sluice_schedules
                              WHERE next_due_at <= ?3 AND (claimed_until IS NULL OR claimed_until < ?3)
                              ORDER BY next_due_at LIMIT 1
                          ) RETURNING {SCHEDULE}"
                     ),
-                    params![owner, instant(now + length(lease)), instant(now)],
+                    params![owner, instant(now + length(lease)), instant(now), Uuid::now_v7().to_string()],
                     schedule,
                 )
                 .optional()
@@ -431,13 +432,17 @@ impl Operations for SqliteStore {
             .await
     }
 
-    async fn renew_schedule(&self, table: &TableName, owner: &str, lease: Duration) -> Result<bool, Fault> {
-        let (table, owner) = (table.clone(), owner.to_owned());
+    async fn renew_schedule(&self, claimed: &Schedule, lease: Duration) -> Result<bool, Fault> {
+        let claimed = claimed.clone();
         self.db
             .write("renewing a schedule", move |db| {
                 let renewed = db.execute(
-                    "UPDATE sluice_schedules SET claimed_until = ? WHERE table_name = ? AND claimed_by = ?",
-                    params![instant(Utc::now() + length(lease)), table.0, owner],
+                    "UPDATE sluice_schedules SET claimed_until = ? WHERE table_name = ? AND claim = ?",
+                    params![
+                        instant(Utc::now() + length(lease)),
+                        claimed.request.table.0,
+                        claimed.claim.map(|claim| claim.to_string())
+                    ],
                 )?;
                 Ok(renewed == 1)
             })
@@ -447,25 +452,22 @@ impl Operations for SqliteStore {
     async fn finish_schedule(
         &self,
         claimed: &Schedule,
-        owner: &str,
         run: &ScheduledRun,
         next_due_at: DateTime<Utc>,
     ) -> Result<(), Fault> {
-        let (claimed, owner, run) = (claimed.clone(), owner.to_owned(), run.clone());
+        let (claimed, run) = (claimed.clone(), run.clone());
         self.db
             .write("finishing a scheduled run", move |db| {
                 db.execute(
                     "UPDATE sluice_schedules
-                     SET claimed_by = NULL, claimed_until = NULL, last_run = ?3,
-                         last_success_at = coalesce(?4, last_success_at),
-                         next_due_at = CASE WHEN next_due_at > ?5 THEN next_due_at ELSE ?6 END
-                     WHERE table_name = ?1 AND claimed_by = ?2",
+                     SET claimed_by = NULL, claim = NULL, claimed_until = NULL, last_run = ?3,
+                         last_success_at = coalesce(?4, last_success_at), next_due_at = ?5
+                     WHERE table_name = ?1 AND claim = ?2",
                     params![
                         claimed.request.table.0,
-                        owner,
+                        claimed.claim.map(|claim| claim.to_string()),
                         json(&run),
                         run.success_at().map(instant),
-                        instant(claimed.next_due_at),
                         instant(next_due_at)
                     ],
                 )?;
@@ -569,12 +571,14 @@ fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
     let held = at(5)?.is_some_and(|until| until > Utc::now());
     let claimed_by: Option<String> = row.get(4)?;
     let last_run: Option<String> = row.get(6)?;
+    let claim = row.get::<_, Option<String>>(8)?.map(|_| parsed(row, 8)).transpose()?;
     Ok(Schedule {
         every: Duration::from_millis(row.get::<_, u32>(0)?.into()),
         request: from_json(row, 1)?,
         created_by: row.get(2)?,
         next_due_at: time(row, 3)?,
         claimed_by: claimed_by.filter(|_| held),
+        claim: claim.filter(|_| held),
         last_run: last_run
             .map(|text| serde_json::from_str(&text).map_err(|error| unreadable(6, error)))
             .transpose()?,

@@ -210,15 +210,15 @@ impl Housekeeping for SqliteStore {
         &self,
         from: Option<DateTime<Utc>>,
         to: Option<DateTime<Utc>>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<bool, Fault> {
+        let (from, to) = (from.map(window).map(instant), to.map(instant));
         self.db
-            .read("counting trimmed events", move |db| {
-                db.query_row(
-                    "SELECT coalesce(sum(total), 0) FROM sluice_trimmed_windows
-                     WHERE (?1 IS NULL OR janela_inicio >= ?1) AND (?2 IS NULL OR janela_inicio < ?2)",
-                    params![from.map(window).map(instant), to.map(instant)],
-                    |row| row.get(0),
-                )
+            .read("looking for windows of trimmed events", move |db| {
+                db.prepare_cached(
+                    "SELECT 1 FROM sluice_trimmed_windows
+                     WHERE janela_inicio >= coalesce(?1, '') AND janela_inicio < coalesce(?2, '~') LIMIT 1",
+                )?
+                .exists(params![from, to])
             })
             .await
     }
@@ -264,9 +264,47 @@ fn trim(db: &Transaction<'_>, catalog: Catalog, id: Uuid, below: i64) -> rusqlit
         .execute(params![instant(window(at)), categoria, evento, valor])?;
     }
     db.prepare_cached(
-        "INSERT INTO sluice_trimmed VALUES (?, ?, ?, ?)
+        "INSERT INTO sluice_trimmed VALUES (?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (entidade_id, tipo_evento, id) DO UPDATE SET below = excluded.below",
     )?
-    .execute(params![old.key, old.tipo_evento, id.to_string(), below])?;
+    .execute(params![
+        old.key,
+        old.tipo_evento,
+        id.to_string(),
+        below,
+        instant(window(at)),
+        categoria,
+        evento,
+        valor
+    ])?;
     Ok(true)
+}
+
+/// What was trimmed of an entity is taken from what the trimmed gave, too. Tells the window of each event.
+pub(super) fn forget(
+    db: &Transaction<'_>,
+    table: Table,
+    key: &str,
+) -> rusqlite::Result<Vec<(DateTime<Utc>, String, String)>> {
+    let mut gone = db.prepare_cached(
+        "DELETE FROM sluice_trimmed WHERE tipo_evento = ? AND entidade_id = ?
+         RETURNING janela_inicio, categoria, evento, valor",
+    )?;
+    let gone: Vec<(DateTime<Utc>, String, String, f64)> = gone
+        .query_map(params![table.entity, key], |row| {
+            Ok((time(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    if gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut less = db.prepare_cached(
+        "UPDATE sluice_trimmed_windows SET total = total - 1, soma_valor = soma_valor - ?4
+         WHERE janela_inicio = ?1 AND categoria = ?2 AND evento = ?3",
+    )?;
+    for (begin, categoria, evento, valor) in &gone {
+        less.execute(params![instant(*begin), categoria, evento, valor])?;
+    }
+    db.execute("DELETE FROM sluice_trimmed_windows WHERE total <= 0", [])?;
+    Ok(gone.into_iter().map(|(begin, categoria, evento, _)| (begin, categoria, evento)).collect())
 }

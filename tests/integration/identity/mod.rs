@@ -4,6 +4,7 @@
 mod embedded;
 mod log;
 mod sinks;
+mod sources;
 
 use sluice::{engine::Engine, store::NoticeKind};
 

@@ -1,0 +1,59 @@
+//! A table that is read from elsewhere, or as somebody else: what lies before its coverage was never seen there.
+
+use sluice::{
+    source::sample::{SampleServer, keys},
+    store::{NoticeKind, SyncRequest},
+};
+
+use super::told;
+use crate::support::{
+    on_each_adapter,
+    place::{Embedded, Place, Real, value},
+    request,
+    rows::lead,
+    sync, table,
+};
+
+on_each_adapter! {
+    embedded: Embedded, real: Real;
+    rows_of_another_project_or_key_are_read_though_they_changed_before_the_last_sync,
+}
+
+fn read_on() -> SyncRequest {
+    SyncRequest { resume: true, ..request(table("leads")) }
+}
+
+async fn rows_of_another_project_or_key_are_read_though_they_changed_before_the_last_sync<P: Place>() {
+    let mut place = P::new().await;
+    let known = vec![lead(1, 600), lead(2, 60)];
+    place.source().set_rows(table("leads"), known.clone());
+    place.source().set_row_level_security(true);
+    place.set("SUPABASE_KEY", keys::PUBLISHABLE);
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(sync(&engine, read_on()).await.rows_read, 0, "row-level security hides them");
+    engine.shut_down().await;
+    drop(engine);
+
+    place.set("SUPABASE_KEY", keys::SECRET);
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    assert_eq!(sync(&engine, read_on()).await.appended, 2, "the key sees what the other one did not");
+    told(&engine, NoticeKind::SourceReplaced).await;
+    assert_eq!(sync(&engine, read_on()).await.rows_read, 0, "and is read on from there");
+    engine.shut_down().await;
+    drop(engine);
+
+    let moved = SampleServer::start(0).await.expect("a free port");
+    moved.set_rows(table("leads"), [known, vec![lead(3, 900)]].concat());
+    place.set("SUPABASE_URL", &moved.url());
+    // A key that sees as much makes no difference.
+    place.set("SUPABASE_KEY", keys::SERVICE_ROLE);
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let moved_on = sync(&engine, read_on()).await;
+    assert_eq!((moved_on.rows_read, moved_on.appended), (3, 1), "what is known is not appended again");
+    assert_eq!(value(&engine, "SELECT count(*) FROM leads").await, 3);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
