@@ -9,8 +9,7 @@ use crate::{
     cluster::{Cluster, Listener},
     suite::{Row, Run},
     support::{
-        Pipeline,
-        finished,
+        Pipeline, finished,
         folder::TestFolder,
         request,
         rows::{lead, leads},

@@ -100,8 +100,7 @@ async fn records_of_the_embedded_log_go_once_both_sinks_have_them_and_nothing_el
     engine.shut_down().await;
     drop(engine);
     let parts = Parts::open(&place.settings()).expect("the parts open");
-    let records =
-        (101..=110).map(|id| event_record(&stores::lead(id, 1, "mais"), Uuid::now_v7())).collect();
+    let records = (101..=110).map(|id| event_record(&stores::lead(id, 1, "mais"), Uuid::now_v7())).collect();
     parts.log.append(Topic::Events, records).await.expect("appended");
     drop(parts);
     place.execute("UPDATE log_records SET appended_at = 0 WHERE topic = 0").await;

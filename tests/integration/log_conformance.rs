@@ -452,7 +452,11 @@ async fn what_is_removed_is_gone_and_every_other_offset_stays<B: LogBench>() {
     remove(Topic::DeadLetters, 0, 3).await;
     let after = log.extents().await.expect("extents");
     assert_eq!((after[0].low, after[0].high), (cut.low + 5, cut.high), "none comes back");
-    assert_eq!((after[1].low, after[1].high), (emptied.high, emptied.high), "an empty one ends where it ended");
+    assert_eq!(
+        (after[1].low, after[1].high),
+        (emptied.high, emptied.high),
+        "an empty one ends where it ended"
+    );
     assert_eq!(after[2], before[2]);
     assert_eq!(log.dead_letter_count().await.expect("a count"), 1);
     let left = log.records(Topic::Events, &[Extent { low: cut.low + 4, high: cut.low + 7, ..cut }]).await;

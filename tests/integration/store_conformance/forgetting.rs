@@ -4,7 +4,7 @@ use chrono::{TimeDelta, Utc};
 use sluice::{
     domain::TableName,
     log::{Extent, Position},
-    store::{NewSync, ParkedEntity, ReconcileRequest, Resolution, Settled, Store, SyncState},
+    store::{NewSync, ParkedEntity, Reconciliation, Resolution, Settled, Store, SyncState},
 };
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ async fn old_syncs_are_forgotten_but_for_those_that_somebody_asks_for<B: StoreBe
     let leads = table("leads");
     let reconciliation = || {
         let mut new = new_sync(leads);
-        new.request.reconcile = Some(ReconcileRequest::default());
+        new.request.reconcile = Some(Reconciliation::default());
         new
     };
     let unneeded = [
