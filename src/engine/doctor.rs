@@ -236,7 +236,7 @@ impl Doctor {
             part,
             within(part, store.notices(Utc::now() - TOLD_FOR)).await,
         ));
-        let (letters, pauses, schedules, alerts, elsewhere, passes) = tokio::join!(
+        let (letters, pauses, schedules, alerts, elsewhere, kept) = tokio::join!(
             within(log.name(), self.letters.open_count_as_it_is()),
             within(part, self.drains.known_pauses()),
             within(part, store.schedules()),
@@ -244,8 +244,8 @@ impl Doctor {
             within(part, self.drains.elsewhere()),
             within(part, store.passes()),
         );
-        findings.extend(match passes {
-            Ok(passes) => housekeeping::findings(&self.shared, passes),
+        findings.extend(match kept {
+            Ok(kept) => housekeeping::findings(&self.shared, kept),
             Err(fault) => vec![Finding::failed(part, "retention", fault)],
         });
         findings.push(operations::letters_finding(log.name(), &settings.dead_letter_topic, letters));

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,6 +14,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::{info, warn};
@@ -168,7 +170,12 @@ impl Housekeeping {
     async fn keep_looking(&self) {
         let mut backoff = Backoff::new(LOOK_EVERY, MAX_PAUSE);
         loop {
-            let pause = match self.look().await {
+            let looked = AssertUnwindSafe(self.look()).catch_unwind().await;
+            let looked = looked.unwrap_or_else(|_| {
+                let part = self.shared.store.name();
+                Err(Fault::transient(part, "removing what is old panicked", "it is tried again; report this"))
+            });
+            let pause = match looked {
                 Ok(()) => {
                     backoff.reset();
                     LOOK_EVERY

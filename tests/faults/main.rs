@@ -137,12 +137,12 @@ fn faults() -> Vec<Fault> {
 /// A fault for each point, on the real parts and on the embedded ones.
 fn between_steps() -> Vec<Fault> {
     macro_rules! both {
-        ($faults:ident, $points:expr, $process:literal, $kill:path, $real:expr, $embedded:expr) => {
+        ($faults:ident, $points:expr, $process:literal, $($kill:ident)::+, $real:expr, $embedded:expr) => {
             for point in &$points {
                 let name = format!("kill of {} at {}", $process, point.name);
-                $faults.push(Fault::new(name.clone(), $real, move |run| $kill::<Real>(run, point)));
+                $faults.push(Fault::new(name.clone(), $real, move |run| $($kill)::+::<Real>(run, point)));
                 let name = format!("{name}, embedded");
-                $faults.push(Fault::new(name, $embedded, move |run| $kill::<Embedded>(run, point)));
+                $faults.push(Fault::new(name, $embedded, move |run| $($kill)::+::<Embedded>(run, point)));
             }
         };
     }

@@ -4,7 +4,7 @@ use serde_json::json;
 use sluice::{
     engine::{Engine, LetterFilter, RebuildPhase, Selection, SyncPhase, event_record},
     index::IndexName,
-    log::{Extent, Log, Position, Topic, records_in},
+    log::{Extent, Position, Topic, records_in},
     parts::Parts,
 };
 use uuid::Uuid;

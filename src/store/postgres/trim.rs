@@ -250,7 +250,8 @@ pub(super) async fn known<'e>(
          CROSS JOIN LATERAL (
              SELECT id, below FROM sluice_trimmed
              WHERE entidade_id = n.entidade_id AND tipo_evento = n.tipo_evento AND id = n.id OFFSET 0
-         ) AS s",
+         ) AS s
+         WHERE EXISTS (SELECT FROM sluice_trimmed)",
     )
     .bind(entities)
     .bind(kinds)
