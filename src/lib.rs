@@ -38,3 +38,4 @@ pub mod store;
 pub mod streaming;
 pub mod tabular;
 mod text;
+mod traces;

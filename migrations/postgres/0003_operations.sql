@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     request jsonb NOT NULL,
     created_by text NOT NULL,
     next_due_at timestamptz NOT NULL DEFAULT now(),
+    decided_at timestamptz NOT NULL DEFAULT now(),
     claimed_by text,
     claim uuid,
     claimed_until timestamptz,
@@ -52,6 +53,8 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     last_success_at timestamptz
 );
 
+COMMENT ON COLUMN sluice_schedules.decided_at IS
+    'When next_due_at was decided: where that is still to come, a clock was ahead then, and the schedule is due';
 COMMENT ON TABLE sluice_schedules IS 'Syncs that run by themselves, each by the process that claims it when it is due';
 
 CREATE TABLE IF NOT EXISTS sluice_drains (

@@ -36,6 +36,8 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     request text NOT NULL,
     created_by text NOT NULL,
     next_due_at text NOT NULL,
+    -- Where that is still to come, a clock was ahead then, and the schedule is due.
+    decided_at text NOT NULL,
     claimed_by text,
     claim text,
     claimed_until text,

@@ -166,7 +166,11 @@ fn run_in(command: Command, name: &str, environment: Environment) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return told(&format!("the runtime could not be started: {error}").into()),
     };
-    let outcome = runtime.block_on(carry_out(command, name, environment));
+    let outcome = runtime.block_on(async {
+        let outcome = carry_out(command, name, environment).await;
+        crate::traces::finish().await;
+        outcome
+    });
     // What still blocks by then, such as a read of stdin, must not hold the process.
     runtime.shutdown_background();
     if let (true, Err(failure)) = (serves, &outcome) {
@@ -180,6 +184,7 @@ async fn carry_out(command: Command, name: &str, environment: Environment) -> Re
     let serves = matches!(command, Command::Serve(_) | Command::Worker(_));
     let keep = |settings: Settings| -> Result<Settings, Failure> {
         crate::logging::keep(&settings, name, serves)?;
+        crate::traces::start(&settings.traces);
         Ok(settings)
     };
     let settings = || keep(Settings::from_variables(environment.variables.clone())?);

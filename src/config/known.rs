@@ -119,11 +119,11 @@ pub fn is_secret(name: &str, value: &str) -> bool {
     if secret::stands_for(name).is_some() {
         return name.ends_with(secret::COMMAND);
     }
-    let called_so = name
-        .split('_')
-        .any(|word| matches!(word, "KEY" | "PASSWORD" | "TARGETS" | "TOKEN" | "TOKENS" | "SECRET"));
+    let called_so = name.split('_').any(|word| {
+        matches!(word, "HEADERS" | "KEY" | "PASSWORD" | "TARGETS" | "TOKEN" | "TOKENS" | "SECRET")
+    });
     called_so
-        || name.ends_with("_URL") && carries_secret(value)
+        || (name.ends_with("_URL") || name.ends_with("_ENDPOINT")) && carries_secret(value)
         || name.ends_with("_SERVERS") && value.contains('@')
 }
 
@@ -245,6 +245,9 @@ mod tests {
             ("ELASTICSEARCH_URL", "ana:segredo@es.example:9200", true),
             ("SUPABASE_URL", "https://abc.supabase.co/?apikey=segredo", true),
             ("SUPABASE_URL", "https://abc.supabase.co", false),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=x", true),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://otel.example/v1/traces?key=segredo", true),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://otel.example:4318", false),
             ("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092", false),
             ("KAFKA_BOOTSTRAP_SERVERS", "ana:segredo@localhost:9092", true),
         ] {

@@ -14,6 +14,7 @@ mod reader;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod variables;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -32,6 +33,7 @@ pub use logs::LogSettings;
 use reader::Reader;
 pub use reader::SettingsError;
 pub use secret::Secret;
+pub use traces::{TraceExport, TraceSettings};
 pub use variables::{ENV_FILE, Taken, Variables};
 
 use crate::{
@@ -78,6 +80,7 @@ pub struct Settings {
     pub http: HttpSettings,
     pub alerts: AlertSettings,
     pub logs: LogSettings,
+    pub traces: TraceSettings,
     pub mcp: McpSettings,
 }
 
@@ -253,6 +256,7 @@ impl Settings {
             http: HttpSettings::read(&mut read),
             alerts: AlertSettings::read(&mut read),
             logs: LogSettings::read(&mut read, has_elasticsearch),
+            traces: TraceSettings::read(&read),
             mcp: McpSettings {
                 read_only: read.flag("SLUICE_READ_ONLY", false),
                 reveal_pii: read.flag("SLUICE_REVEAL_PII", false),

@@ -20,7 +20,7 @@ use super::known;
 use crate::private_files;
 
 /// The settings whose values may be had from elsewhere.
-pub(super) const SECRETS: [&str; 9] = [
+pub(super) const SECRETS: [&str; 10] = [
     "SUPABASE_KEY",
     "KAFKA_SASL_PASSWORD",
     "DATABASE_URL",
@@ -30,6 +30,7 @@ pub(super) const SECRETS: [&str; 9] = [
     "ELASTICSEARCH_API_KEY",
     "SLUICE_HTTP_TOKENS",
     "SLUICE_ALERT_TARGETS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
 ];
 
 /// The one whose file holds a list, and may be there besides: it is read where the list is.

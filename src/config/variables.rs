@@ -25,7 +25,7 @@ use super::{
 pub const ENV_FILE: &str = "SLUICE_ENV_FILE";
 
 /// An address, and what else decides who is sent a secret and how well it is protected.
-const TOGETHER: [(&str, &[&str]); 3] = [
+const TOGETHER: [(&str, &[&str]); 5] = [
     ("SUPABASE_URL", &["SUPABASE_KEY", "SUPABASE_SSL_CA_LOCATION"]),
     (
         "KAFKA_BOOTSTRAP_SERVERS",
@@ -46,6 +46,8 @@ const TOGETHER: [(&str, &[&str]); 3] = [
             "ELASTICSEARCH_SSL_CA_LOCATION",
         ],
     ),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", &["OTEL_EXPORTER_OTLP_HEADERS"]),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &["OTEL_EXPORTER_OTLP_HEADERS"]),
 ];
 
 /// What the client of PostgreSQL takes from the environment where the URL has no password.

@@ -14,6 +14,7 @@ use crate::{
     domain::{ENVELOPE_VERSION, Event, ManualEvent, can_be_added_up},
     fault::Fault,
     log::{Log, NewRecord, Position, Topic},
+    traces::{self, Span, SpanKind, TRACEPARENT, TraceParent},
 };
 
 /// Bytes of records appended in one go: a page of large rows goes in several.
@@ -38,9 +39,10 @@ impl Appender {
         check_manual(&event).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
         self.log.ensure_topics().await?;
         let event = Event::manual(event, Utc::now());
-        // It is its own trace.
+        let mut record = record(&event);
+        bear(&mut record, traces::current(), usize::MAX);
         let mut targets = Vec::new();
-        self.append(vec![record(&event, event.id)], &mut targets).await?;
+        self.append(vec![record], &mut targets).await?;
         let target = targets.pop().ok_or_else(|| {
             Fault::transient("log", "the log told no position of an appended event", "report this")
         })?;
@@ -55,8 +57,14 @@ impl Appender {
         targets: &mut Vec<Position>,
     ) -> Result<(), Fault> {
         let (count, begun) = (records.len() as u64, Instant::now());
+        let span = Span::within(|| {
+            let (builder, mut attributes) = traces::messaging("send", SpanKind::Producer, &*self.log);
+            attributes.push(traces::MESSAGES.counts(count));
+            builder.with_attributes(attributes)
+        });
         for piece in by_bytes(records) {
-            raise_targets(targets, &self.log.append(Topic::Events, piece).await?);
+            let appended = self.log.append(Topic::Events, piece).await;
+            raise_targets(targets, &appended.inspect_err(|fault| span.fail(traces::kind_of(fault)))?);
         }
         self.flow.passed(count, begun.elapsed());
         Ok(())
@@ -89,26 +97,26 @@ fn by_bytes(records: Vec<NewRecord>) -> Vec<Vec<NewRecord>> {
 
 /// The record of an event: keyed by its entity, so that one entity's events keep their order.
 pub fn event_record(event: &Event, sync_id: Uuid) -> NewRecord {
-    let mut record = record(event, sync_id);
+    let mut record = record(event);
     record.headers.push(("sync_id", Bytes::from(sync_id.to_string())));
     record
 }
 
-fn record(event: &Event, trace: Uuid) -> NewRecord {
+fn record(event: &Event) -> NewRecord {
     NewRecord {
         key: Bytes::from(event.entidade.id.clone()),
         value: event.encode(),
-        headers: vec![
-            ("schema", Bytes::from_static(ENVELOPE_VERSION.as_bytes())),
-            ("traceparent", Bytes::from(traceparent(trace, event.id))),
-        ],
+        headers: vec![("schema", Bytes::from_static(ENVELOPE_VERSION.as_bytes()))],
     }
 }
 
-/// W3C Trace Context: the sync is the trace, the event the span.
-fn traceparent(sync_id: Uuid, event_id: Uuid) -> String {
-    let span = event_id.as_u64_pair().1;
-    format!("00-{}-{span:016x}-01", sync_id.simple())
+/// Has a record name the span that made it. None is too large for the log because it is traced.
+pub(super) fn bear(record: &mut NewRecord, parent: Option<TraceParent>, max_record: usize) {
+    let Some(parent) = parent else { return };
+    record.headers.push((TRACEPARENT, Bytes::copy_from_slice(parent.as_bytes())));
+    if record.size() > max_record {
+        record.headers.pop();
+    }
 }
 
 /// Moves each partition's target to the offset after what was appended to it.
@@ -187,9 +195,18 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_has_the_form_of_w3c_trace_context() {
-        let header = traceparent(Uuid::from_u128(1), Uuid::from_u128(2));
-        assert_eq!(header, "00-00000000000000000000000000000001-0000000000000002-01");
+    fn a_record_bears_the_span_that_made_it_unless_it_would_be_too_large_then() {
+        let text = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let record = NewRecord { key: Bytes::new(), value: Bytes::from_static(b"{}"), headers: Vec::new() };
+        let borne = |parent, room: usize| {
+            let mut record = record.clone();
+            bear(&mut record, parent, room);
+            record.headers
+        };
+        let (parent, size) = (TraceParent::parse(text), record.size());
+        assert_eq!(borne(parent, usize::MAX), [(TRACEPARENT, Bytes::from_static(text))]);
+        assert_eq!(borne(parent, size), []);
+        assert_eq!(borne(None, usize::MAX), []);
     }
 
     #[test]

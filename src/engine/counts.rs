@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::{sync::watch, time::Instant as TokioInstant};
 
-use super::shared::Shared;
+use super::{shared::Shared, syncs::origin_of};
 use crate::{
     deadline,
     domain::{Table, TableName},
@@ -47,6 +47,8 @@ pub(super) struct Counted {
     pub(super) index: Result<u64, Fault>,
     /// Of the rows at the source, those that changed since the last sync that succeeded began.
     pub(super) changed_since: Option<u64>,
+    /// It is read from elsewhere, or by another key, than what was read of it so far.
+    pub(super) is_moved: bool,
 }
 
 impl Counted {
@@ -196,7 +198,10 @@ impl Counts {
         } else {
             None
         };
-        Counted { at, source: source_rows, store: tally, index, changed_since }
+        let origin = origin_of(&**source, table);
+        let met = store.met_source(&origin.place).await.ok().flatten();
+        let is_moved = met.is_some_and(|met| met != origin.id);
+        Counted { at, source: source_rows, store: tally, index, changed_since, is_moved }
     }
 
     async fn tally(&self, table: Table) -> Result<Tally, Fault> {

@@ -14,6 +14,7 @@ use crate::{
         Catalog, ErasureLedger, Event, Json, MANUAL, RowError, SourceRow, Table, canonical, json, micros,
     },
     log::{NewRecord, Position, Record},
+    traces::{TRACEPARENT, TraceParent},
 };
 
 /// UUIDv5 namespace of dead letters of log records.
@@ -51,7 +52,8 @@ pub fn from_record(
         let kept = match name.as_str() {
             "sync_id" => "sync_id",
             "schema" => "schema",
-            "traceparent" => "traceparent",
+            // Anybody may have written it.
+            TRACEPARENT if TraceParent::parse(value).is_some() => TRACEPARENT,
             "replayed_from" => "replayed_from",
             _ => continue,
         };
@@ -171,9 +173,10 @@ pub fn as_event(catalog: Catalog, mut record: NewRecord, letter: &Record) -> Res
     let event =
         Event::decode(Some(&record.value)).map_err(|error| format!("it still is no event: {error}"))?;
     event.table(catalog).map_err(|error| error.to_string())?;
-    let kept = ["schema", "sync_id", "traceparent"].into_iter().filter_map(|name| {
+    let kept = ["schema", "sync_id", TRACEPARENT].into_iter().filter_map(|name| {
         let (_, value) = letter.headers.iter().find(|(key, _)| key == name)?;
-        Some((name, value.clone()))
+        let is_good = name != TRACEPARENT || TraceParent::parse(value).is_some();
+        is_good.then(|| (name, value.clone()))
     });
     record.headers.extend(kept);
     Ok(record)
@@ -281,6 +284,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::ManualEvent;
 
     const LIMIT: usize = 100_000;
 
@@ -325,6 +329,34 @@ mod tests {
         match replay(Catalog::built_in(), letter, Utc::now())? {
             Replay::Record(record) => Ok(record),
             Replay::FromLog(position) => Err(format!("{position:?}")),
+        }
+    }
+
+    #[test]
+    fn a_letter_and_its_replay_keep_the_span_of_a_record_where_it_is_one() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let event = ManualEvent {
+            id: None,
+            usuario: "ana".into(),
+            evento: "teste".into(),
+            valor: 1.0,
+            metadata: Json::empty_object(),
+        };
+        let value = Event::manual(event, Utc::now()).encode();
+        for (borne, kept) in
+            [(good.to_owned(), Some(good)), ("x".repeat(1 << 20), None), ("00-".into(), None)]
+        {
+            let mut of = record(&value);
+            of.headers.push((TRACEPARENT.to_owned(), Bytes::from(borne)));
+            let letter = from_record(&of, "c/eventos", "postgres", "refused", LIMIT, Utc::now());
+            assert_eq!(header(&letter, TRACEPARENT).as_deref(), kept);
+            let replay = replayed(&parked(letter.clone())).expect("an event");
+            assert_eq!(header(&replay, TRACEPARENT).as_deref(), kept);
+            // A letter that a stranger wrote.
+            let mut strange = parked(letter);
+            strange.headers.retain(|(name, _)| name != TRACEPARENT);
+            strange.headers.extend(of.headers.pop());
+            assert_eq!(header(&replayed(&strange).expect("an event"), TRACEPARENT).as_deref(), kept);
         }
     }
 

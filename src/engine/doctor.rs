@@ -97,6 +97,7 @@ impl Doctor {
         findings.extend(sinks.into_iter().flatten());
         findings.extend(self.examine_lag().await);
         findings.extend(self.examine_operations().await);
+        findings.extend(operations::trace_findings().await);
         findings
     }
 

@@ -7,7 +7,34 @@ use crate::{
     fault::Fault,
     next_step::{NextStep, Remark},
     store::{AccessWarning, Notice, NoticeKind, QuestionAccess, Schedule, StoreFacts, SyncState, lost_with},
+    traces,
 };
+
+/// Whether spans arrive, where traces are on.
+pub(super) async fn trace_findings() -> Vec<Finding> {
+    const PART: &str = "traces";
+    let collector = traces::examine().await.map(|examined| match examined {
+        Ok(detail) => Finding::ok(PART, "collector", detail),
+        Err((problem, advice)) => Finding::warning(PART, "collector", problem, advice),
+    });
+    let dropped: Vec<_> = traces::counts().into_iter().flat_map(|(_, dropped)| dropped).collect();
+    let lost: u64 = dropped.iter().map(|(_, count)| count).sum();
+    let reasons: Vec<String> = dropped
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(loss, count)| format!("{} {count}", loss.as_str()))
+        .collect();
+    let lost = (lost > 0).then(|| {
+        let detail = format!("{lost} spans were lost since this process began: {}", reasons.join(", "));
+        Finding::warning(
+            PART,
+            "spans",
+            detail,
+            "look at the first line that the log has of it; OTEL_TRACES_SAMPLER makes fewer",
+        )
+    });
+    collector.into_iter().chain(lost).collect()
+}
 
 /// What was found replaced, cut or restored lately.
 pub(super) fn notice_findings(part: &str, notices: Result<Vec<Notice>, Fault>) -> Vec<Finding> {

@@ -8,12 +8,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{appender::event_record, dead_letters};
+use super::{
+    appender::{bear, event_record},
+    dead_letters,
+};
 use crate::{
     domain::{ErasureLedger, Json, Misfit, RowError, SourceRow, Table, TableName, micros},
     log::NewRecord,
     source::Page,
     store::{Appended, ColumnMisfits, ParkedEntity},
+    traces::TraceParent,
 };
 
 /// How far a clock may be from the server's: this machine's before the window is planned anew by the server's, a
@@ -42,6 +46,8 @@ pub(super) struct Asked {
     pub(super) events: u64,
     /// The largest record that the log takes.
     pub(super) max_record: usize,
+    /// The span that the page was read in, where it is to be followed.
+    pub(super) parent: Option<TraceParent>,
 }
 
 /// What of a page is to be appended, in its order.
@@ -166,7 +172,8 @@ impl Outgoing {
         let versao = last.map_or(i64::MIN, |last| last.versao.saturating_add(1)).max(micros(read_at));
         let mut appended = Appended { entity: row.key.clone(), event: row.event_id, versao, removed: false };
         let (event, misfits) = row.event(read_at, versao);
-        let record = event_record(&event, asked.sync_id);
+        let mut record = event_record(&event, asked.sync_id);
+        bear(&mut record, asked.parent, asked.max_record);
         let (size, limit) = (record.size(), asked.max_record);
         let (record, letter) = if size > limit {
             let letter = dead_letters::from_large_row(row, size, limit, asked.sync_id, Utc::now());
@@ -210,7 +217,8 @@ mod tests {
     use super::*;
     use crate::domain::Catalog;
 
-    const ASKED: Asked = Asked { sync_id: Uuid::nil(), reappend: false, events: 10, max_record: 100_000 };
+    const ASKED: Asked =
+        Asked { sync_id: Uuid::nil(), reappend: false, events: 10, max_record: 100_000, parent: None };
 
     fn page(rows: &[serde_json::Value]) -> Page {
         let rows = rows.iter().map(Json::from).collect();

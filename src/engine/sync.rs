@@ -37,6 +37,7 @@ use crate::{
         Appended, Control, Coverage, Owed, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
         SyncRequest, SyncState,
     },
+    traces::{self, Span},
 };
 
 /// Fewest rows worth a round trip, however small the limit.
@@ -198,7 +199,7 @@ impl SyncRun {
             let mut is_first = true;
             let mut fetched = self.fetch(&query, None).await;
             while let Some(page) = fetched {
-                let page = page?;
+                let (page, span) = page?;
                 if is_first {
                     is_first = false;
                     self.remember_columns(known.as_ref()).await?;
@@ -216,7 +217,8 @@ impl SyncRun {
                 let may_be_cut = left <= page.rows.len() as u64;
                 let mut ahead =
                     pin!(OptionFuture::from(next.as_ref().map(|token| self.fetch(&query, Some(token)))));
-                let appending = self.append_page(lease, page, left, limit, progress, &mut misfits);
+                let appending =
+                    span.around(self.append_page(lease, page, left, limit, progress, &mut misfits));
                 // The source answers while the log does, unless its answer may not be wanted.
                 let (appended, came) = if may_be_cut {
                     (appending.await, None)
@@ -245,15 +247,32 @@ impl SyncRun {
         reading
     }
 
-    /// The page after a token; none if the sync was cancelled meanwhile.
-    async fn fetch(&self, query: &RowQuery, after: Option<&PageToken>) -> Option<Result<Page, Fault>> {
-        let asked = Instant::now();
-        let page = self.cancel.run_until_cancelled(self.source.page(query, after)).await?;
+    /// The page after a token, and the span that it was read in; none if the sync was cancelled meanwhile.
+    async fn fetch(
+        &self,
+        query: &RowQuery,
+        after: Option<&PageToken>,
+    ) -> Option<Result<(Page, Span), Fault>> {
+        let reading = self.read_page(query, after);
+        let page = self.cancel.run_until_cancelled(reading).await?;
         fail_point::pass("sync.page_read");
-        if let Ok(page) = &page {
-            self.reads.passed(page.rows.len() as u64, asked.elapsed());
-        }
         Some(page)
+    }
+
+    /// Reads a page in a span of its own, which ends when it is read.
+    pub(super) async fn read_page(
+        &self,
+        query: &RowQuery,
+        after: Option<&PageToken>,
+    ) -> Result<(Page, Span), Fault> {
+        let (span, asked) = (Span::page(self.table), Instant::now());
+        let page = span.around(self.source.page(query, after)).await;
+        let page = page.inspect_err(|fault| span.fail(traces::kind_of(fault)))?;
+        let rows = page.rows.len() as u64;
+        self.reads.passed(rows, asked.elapsed());
+        span.note(traces::PAGE_ROWS.counts(rows));
+        span.end();
+        Ok((page, span))
     }
 
     /// What is selected decides a row's identity, so it must not depend on whether the project told this process of its
@@ -294,8 +313,13 @@ impl SyncRun {
                 last.versao = last.versao.max(*held);
             }
         }
-        let asked =
-            Asked { sync_id: self.id, reappend: self.request.reappend, events: left, max_record: limit };
+        let asked = Asked {
+            sync_id: self.id,
+            reappend: self.request.reappend,
+            events: left,
+            max_record: limit,
+            parent: traces::current(),
+        };
         let taken = rows.take(asked, last);
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;

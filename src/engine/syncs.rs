@@ -31,6 +31,7 @@ use crate::{
     identity::Identity,
     source::Source,
     store::{Begun, NewSync, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
+    traces::{self, Span, SpanBuilder},
 };
 
 /// A poll of a schedule takes moments, and the next one comes soon: whoever asks for a sync waits this long for its end.
@@ -92,8 +93,12 @@ impl Syncs {
         self.shared.ready_store().await?;
         let identity = log.identity().await?;
         store.meet_log(&identity).await?;
-        // Before the lease, and the debt, are taken.
-        if store.meet_source(&request.table, &origin_of(&**source, table)).await?.is_some() {
+        // Before the lease, and the debt, are taken. What is there must answer: a mistyped address is no other project.
+        let origin = origin_of(&**source, table);
+        if store.met_source(&origin.place).await?.is_some_and(|met| met != origin.id) {
+            source.row_count(table).await?;
+        }
+        if store.meet_source(&request.table, &origin).await?.is_some() {
             warn!(%table, "the table is read from elsewhere than before: it is read again from where earlier syncs began");
         }
         let letters = log.dead_letters_identity().await?.to_string();
@@ -116,6 +121,7 @@ impl Syncs {
         let unremembered = read_back::unremembered(&store.syncs(&earlier).await?, &log_id);
         let cancel = CancellationToken::new();
         let (sender, receiver) = watch::channel(SyncProgress::default());
+        let reached = receiver.clone();
         let run = SyncRun {
             id,
             table,
@@ -146,9 +152,26 @@ impl Syncs {
             Some(asked) => Reconcile::new(&self.shared, run, asked).run(lease).boxed(),
             None => run.run(lease).boxed(),
         };
+        let span = Span::begin(|| {
+            let name = if asked.is_some() { "reconcile" } else { "sync" };
+            let attributes = [traces::TABLE.is(table.to_string()), traces::SYNC.is(id.to_string())];
+            SpanBuilder::from_name(format!("{name} {table}")).with_attributes(attributes)
+        });
         let work = async move {
             // Cut, it drops the lease: the sync shows as interrupted.
-            if let Some(Err(fault)) = abandoned.run_until_cancelled(outcome).await {
+            let ended = abandoned.run_until_cancelled(span.around(outcome)).await;
+            let state = match &ended {
+                Some(Ok(state)) => *state,
+                None | Some(Err(_)) => SyncState::Interrupted,
+            };
+            let reached = reached.borrow().clone();
+            span.note(traces::SYNC_STATE.is(state.as_str()));
+            span.note(traces::ROWS_READ.counts(reached.rows_read));
+            span.note(traces::APPENDED.counts(reached.appended));
+            if state == SyncState::Failed {
+                span.fail("sync");
+            }
+            if let Some(Err(fault)) = ended {
                 error!(sync_id = %id, error = %fault, "the end of a sync could not be recorded");
             }
             running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -304,7 +327,7 @@ pub(super) fn check(shared: &Shared, request: &SyncRequest) -> Result<Table, Eng
 
 /// Where a table is read from and by which times: of anything else its coverage says nothing. A digest, since an origin
 /// may name what is nobody's business.
-fn origin_of(source: &dyn Source, table: Table) -> Identity {
+pub(super) fn origin_of(source: &dyn Source, table: Table) -> Identity {
     let mut digest = Sha256::new();
     digest.update(source.origin(table));
     for time in [&table.time.modified, &table.time.created] {

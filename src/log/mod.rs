@@ -184,6 +184,9 @@ pub trait Log: Send + Sync {
     /// `kafka`, `embedded`: what status and faults call it.
     fn name(&self) -> &'static str;
 
+    /// The name of the topic of events.
+    fn topic(&self) -> &str;
+
     /// Which log this is now: cluster and topic by name, and the id the topic got when it was created. Offsets of one
     /// log mean nothing in another, and one made anew under the same name is another.
     ///

@@ -34,7 +34,10 @@ use super::{
     tasks::Tasks,
     transport::http::RequestId,
 };
-use crate::engine::Engine;
+use crate::{
+    engine::Engine,
+    traces::{self, Span, SpanBuilder, SpanKind},
+};
 
 const INSTRUCTIONS: &str = "\
 sluice moves leads and chat sessions from Supabase through Kafka into Postgres and Elasticsearch, once each. \
@@ -123,6 +126,22 @@ impl Clone for SluiceServer {
     }
 }
 
+/// What the span of a call says that came to nothing.
+pub(super) const TOOL_ERROR: &str = "tool_error";
+
+/// The span of a call, below the client's own where it names one.
+pub(super) fn traced(request: &CallToolRequestParams, context: &RequestContext<RoleServer>) -> Span {
+    Span::below(context.meta.get_traceparent(), || {
+        let attributes = [traces::METHOD.is("tools/call"), traces::TOOL.is(request.name.to_string())];
+        let builder = SpanBuilder::from_name(format!("tools/call {}", request.name));
+        builder.with_kind(SpanKind::Server).with_attributes(attributes)
+    })
+}
+
+fn is_error(answer: &CallToolResponse) -> bool {
+    matches!(answer, CallToolResponse::Complete(result) if result.is_error == Some(true))
+}
+
 /// Whether the client speaks the stateless revision.
 pub(super) fn is_stateless(context: &RequestContext<RoleServer>) -> bool {
     context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
@@ -194,6 +213,7 @@ impl ServerHandler for SluiceServer {
         if server.becomes_task(&request, &context) {
             return Ok(span.in_scope(|| server.start_task(request, context)).into());
         }
+        let traced = traced(&request, &context);
         let asking = Asking::new(self.seal.clone(), &request);
         context.extensions.insert(asking.clone());
         let only_reads = self.toolbox.offers(&request.name, Access::ReadOnly);
@@ -201,7 +221,7 @@ impl ServerHandler for SluiceServer {
         let called = server.toolbox.router.call(ToolCallContext::new(&server, request, context));
         let answer = tokio::select! {
             // rmcp never answers a request whose handler panics.
-            answer = AssertUnwindSafe(called.instrument(span)).catch_unwind() => answer.unwrap_or_else(|_| {
+            answer = AssertUnwindSafe(traced.around(called).instrument(span)).catch_unwind() => answer.unwrap_or_else(|_| {
                 Err(ErrorData::internal_error(
                     "the tool broke off; what it began may be done in part, see the log",
                     None,
@@ -212,6 +232,9 @@ impl ServerHandler for SluiceServer {
                 return Err(ErrorData::internal_error("the request was taken back", None));
             }
         };
+        if answer.as_ref().map_or(true, is_error) {
+            traced.fail(TOOL_ERROR);
+        }
         let answer = answer.map_err(|error| server.outgoing.error(error))?;
         if let Some(question) = asking.question() {
             return Ok(question.into());

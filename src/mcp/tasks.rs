@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{SluiceServer, principal::Principal, quota::Share};
+use super::{SluiceServer, principal::Principal, quota::Share, server::traced};
 
 /// How long a task may run; it is remembered as long again once it has ended.
 const LIFETIME: Duration = Duration::from_hours(1);
@@ -141,7 +141,8 @@ impl SluiceServer {
         let cancel = CancellationToken::new();
         context.ct = cancel.clone();
         context.extensions.insert(AsTask(task.clone()));
-        let call = self.toolbox.router.call(ToolCallContext::new(&self, request, context));
+        let traced = traced(&request, &context);
+        let call = traced.around(self.toolbox.router.call(ToolCallContext::new(&self, request, context)));
         let mut call = std::pin::pin!(call);
         let answer = tokio::select! {
             answer = &mut call => answer,

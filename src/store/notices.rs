@@ -126,8 +126,8 @@ impl Notice {
             }
             NoticeKind::SourceReplaced => format!(
                 "{part} is read from another project or table than before, by a key that sees other rows, with other columns or \
-                 by other times: what changed there before the last sync may never have been read, so the next sync reads it \
-                 from where earlier ones began"
+                 by other times: what changed there earlier may never have been read, so the first sync since then reads it \
+                 from where those before began"
             ),
         };
         format!("{told} (noticed {})", self.noticed_at.format("%Y-%m-%dT%H:%M:%SZ"))
@@ -221,7 +221,14 @@ pub trait Notices: Send + Sync {
     /// When the store can't be reached.
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault>;
 
-    /// Remembers where a table is read from; as [`Notices::meet_log`], but this table alone is owed.
+    /// Where a table was read from last, by [`Identity::id`].
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn met_source(&self, place: &str) -> Result<Option<String>, Fault>;
+
+    /// Remembers where a table is read from; as [`Notices::meet_log`], but this table alone is owed, and told of by its latest
+    /// notice alone.
     ///
     /// # Errors
     /// When the store can't be reached.

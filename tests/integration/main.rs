@@ -54,6 +54,7 @@ mod store_sqlite_sql;
 mod support;
 mod sync;
 mod text_keys;
+mod traces;
 mod trimming;
 mod unknown_table;
 mod untidy_rows;

@@ -50,6 +50,9 @@ impl Log for Rebalancing {
     fn name(&self) -> &'static str {
         self.log.name()
     }
+    fn topic(&self) -> &str {
+        self.log.topic()
+    }
     async fn identity(&self) -> Result<Identity, Fault> {
         self.log.identity().await
     }

@@ -21,6 +21,7 @@ use crate::{
     log::{Extent, Position, Record, Topic},
     sink::{Applied, ApplyError, Rejection, SinkBatch, Span},
     store::ParkedEntity,
+    traces::Taken,
 };
 
 impl Session<'_> {
@@ -42,9 +43,14 @@ impl Session<'_> {
         let outcome = match batch.decoded().await {
             Ok((records, decoded)) => {
                 let changed_at: Vec<_> = decoded.iter().filter_map(Decoded::changed_at).collect();
-                self.try_apply(&records, decoded)
-                    .await
-                    .map(|(applied, spans)| (records, changed_at, applied, spans))
+                // What is only read again was traced before.
+                let taken = if self.drain.parks { Taken::up(&records) } else { None };
+                let applied = self.try_apply(&records, decoded).await;
+                if let Some(taken) = taken {
+                    let (log, sink) = (&*self.drain.log, self.drain.sink.name());
+                    taken.ended(log, &self.reading.group, sink, applied.as_ref().err());
+                }
+                applied.map(|(applied, spans)| (records, changed_at, applied, spans))
             }
             Err(fault) => Err(fault),
         };

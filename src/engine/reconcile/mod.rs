@@ -339,7 +339,7 @@ impl Reconcile {
         let (mut is_first, mut kept_at) = (true, None::<Instant>);
         while !reading.is_whole {
             let (asked_at, local) = (Instant::now(), Utc::now());
-            let page = self.cancellable(self.run.source.page(&query, reading.next.as_ref())).await??;
+            let (page, span) = self.cancellable(self.run.read_page(&query, reading.next.as_ref())).await??;
             // By the clock that is behind: one that is ahead would claim rows that are still to be written.
             reading.began.get_or_insert(page.read_at.min(local));
             if std::mem::take(&mut is_first) {
@@ -347,8 +347,7 @@ impl Reconcile {
             }
             let (next, rows, keys) = (page.next.clone(), page.rows.len(), keys_of(table, &page));
             reading.unkeyed += page.without_key.saturating_sub(rows as u64);
-            self.run.reads.passed(rows as u64, asked_at.elapsed());
-            self.append(lease, progress, page).await?;
+            span.around(self.append(lease, progress, page)).await?;
             let ledger = self.run.erased.ledger().await?;
             for key in keys {
                 match key {

@@ -30,6 +30,8 @@ const MAX_RECORD: usize = KafkaSettings::MAX_MESSAGE_BYTES;
 /// As many as show everything that several partitions bring with them.
 const PARTITIONS: i32 = 3;
 
+const EVENTS: &str = "eventos";
+
 /// The log in an embedded file.
 pub struct EmbeddedLog {
     db: Arc<EmbeddedDb>,
@@ -49,6 +51,10 @@ impl EmbeddedLog {
 impl Log for EmbeddedLog {
     fn name(&self) -> &'static str {
         PART
+    }
+
+    fn topic(&self) -> &str {
+        EVENTS
     }
 
     async fn identity(&self) -> Result<Identity, Fault> {

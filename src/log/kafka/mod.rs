@@ -149,6 +149,10 @@ impl Log for KafkaLog {
         PART
     }
 
+    fn topic(&self) -> &str {
+        self.name_of(Topic::Events)
+    }
+
     async fn identity(&self) -> Result<Identity, Fault> {
         self.identity_of(&self.event_topic).await
     }

@@ -165,9 +165,13 @@ impl KafkaReader {
             // How long a broker holds a fetch back while it has nothing: a record that comes ends it at once, and a
             // partition that is assigned meanwhile waits that long.
             .set("fetch.wait.max.ms", "500")
-            // Bounds what is fetched ahead of the sink, over all partitions.
-            .set("queued.max.messages.kbytes", "32768")
-            .set("fetch.max.bytes", "16777216");
+            // Bounds what is fetched ahead of the sink. It is looked at before a fetch, whose answer is compressed: as much as
+            // comes at once is bounded, too, or it takes several times the room once it is unpacked.
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.message.max.bytes", "262144")
+            .set("fetch.max.bytes", "4194304")
+            // A second as delivered: a queue of this size is empty before that.
+            .set("fetch.queue.backoff.ms", "5");
         let (password, version) = (config.password.clone(), config.password.version());
         let (sender, rebalances) = mpsc::unbounded_channel();
         let changed = Arc::new(Notify::new());

@@ -29,6 +29,7 @@ use crate::{
     deadline,
     fault::{Fault, FaultKind},
     redaction::Redaction,
+    traces,
 };
 
 /// The largest answer that is read. A page of a thousand rows is far below.
@@ -247,6 +248,7 @@ impl Http {
                     other => other,
                 });
             }
+            traces::answered(|| [traces::HTTP_RESENDS.counts(backoff.failures())]);
             debug!(what = request.what, ?pause, "supabase refused in passing, asking again");
             tokio::time::sleep(pause).await;
         }
@@ -288,6 +290,9 @@ impl Http {
             Ok(None) => return Err((Refusal::TooLarge, None)),
             Err(error) => return Err(unanswered(error)),
         };
+        traces::answered(|| {
+            [traces::HTTP_STATUS.counts(status.as_u16()), traces::HTTP_BYTES.counts(body.len())]
+        });
         if status.is_success() {
             return Ok(Reply { headers, body, clock, asked_at });
         }

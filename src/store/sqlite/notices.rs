@@ -37,6 +37,9 @@ fn meet(
     db.execute("INSERT OR REPLACE INTO sluice_parts (place, id) VALUES (?, ?)", params![met.place, met.id])?;
     let Some(before) = before.filter(|before| *before != met.id) else { return Ok(None) };
     let notice = Notice::replaced(kind, met);
+    if let Owing::Table(_) = owing {
+        db.execute("DELETE FROM sluice_notices WHERE kind = ? AND part = ?", [kind.as_str(), &met.place])?;
+    }
     insert(db, &notice)?;
     match owing {
         Owing::Nothing => {}
@@ -168,6 +171,11 @@ impl Notices for SqliteStore {
 
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault> {
         self.meet(piece, NoticeKind::SinkReplaced, Owing::Nothing).await
+    }
+
+    async fn met_source(&self, place: &str) -> Result<Option<String>, Fault> {
+        let place = place.to_owned();
+        self.db.read("reading where a table was read from", move |db| known(db, &place)).await
     }
 
     async fn meet_source(&self, table: &TableName, origin: &Identity) -> Result<Option<String>, Fault> {

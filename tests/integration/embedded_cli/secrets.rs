@@ -59,8 +59,13 @@ async fn a_key_that_is_changed_while_sluice_runs_is_used_from_its_first_refusal_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_output_of_any_command_holds_a_secret_however_it_is_given() {
-    const SECRETS: [&str; 4] =
-        ["sb_secret_nunca_visto", "senha-do-banco-nunca", "senha-do-kafka-nunca", "senha-da-busca-nunca"];
+    const SECRETS: [&str; 5] = [
+        "sb_secret_nunca_visto",
+        "senha-do-banco-nunca",
+        "senha-do-kafka-nunca",
+        "senha-da-busca-nunca",
+        "chave-dos-rastros-nunca",
+    ];
     let folder = tempfile::tempdir().expect("a folder");
     let (key, database) = (folder.path().join("key"), folder.path().join("database"));
     write(&key, SECRETS[0]);
@@ -82,6 +87,8 @@ async fn no_output_of_any_command_holds_a_secret_however_it_is_given() {
         ("ELASTICSEARCH_URL", "http://127.0.0.1:9".to_owned()),
         ("ELASTICSEARCH_USERNAME", "sluice".to_owned()),
         ("ELASTICSEARCH_PASSWORD_COMMAND", printing("search", SECRETS[3])),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9".to_owned()),
+        ("OTEL_EXPORTER_OTLP_HEADERS_COMMAND", printing("traces", &format!("x-key={}", SECRETS[4]))),
         ("SLUICE_LOG", "trace".to_owned()),
         ("PATH", std::env::var("PATH").unwrap_or_default()),
     ];

@@ -63,6 +63,11 @@ pub(super) fn text(
     page.one(&told::CONNECTIONS_REFUSED, &[], refused);
     let lost = crate::logging::lost();
     page.many(&told::LOG_LOST, lost.into_iter().map(|(outlet, lines)| ([("outlet", outlet)], lines)));
+    if let Some((sent, dropped)) = crate::traces::counts() {
+        page.one(&told::SPANS_SENT, &[], sent);
+        let dropped = dropped.into_iter().map(|(loss, count)| ([("reason", loss.as_str())], count));
+        page.many(&told::SPANS_DROPPED, dropped);
+    }
     page.one(&told::STARTED, &[], metrics.started_at.timestamp());
     process::write(&mut page);
     page.text()

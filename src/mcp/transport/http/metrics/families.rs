@@ -78,6 +78,12 @@ families! {
         "sluice_log_lines_lost_total", "outlet",
         "Lines of this process's own log that files or elasticsearch could not keep, or stderr while nobody read it"
     );
+    SPANS_SENT = counter("sluice_trace_spans_sent_total", "", "Spans that a collector took; left out where traces are off");
+    SPANS_DROPPED = counter(
+        "sluice_trace_spans_dropped_total", "reason",
+        "Spans that were lost: full (they came faster than they were taken), refused, crowded (a batch of more pages than spans \
+         are made for), ended (the process did)"
+    );
     PROCESSOR = counter("process_cpu_seconds_total", "", "Processor time of this process (Linux)");
     RESIDENT = gauge("process_resident_memory_bytes", "", "Memory of this process that is resident (Linux)");
     THREADS = gauge("process_threads", "", "Threads of this process (Linux)");
