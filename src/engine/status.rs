@@ -265,7 +265,6 @@ impl Inspection {
             notices,
             made,
             rebuilds,
-            housekeeping,
         ) = tokio::join!(
             self.source_status(),
             self.log_status(),
@@ -279,7 +278,6 @@ impl Inspection {
             within(of_store, store.notices(Utc::now() - TOLD_FOR)),
             within(of_store, store.identities()),
             within(self.shared.index.name(), self.rebuilds.judged()),
-            within(of_store, store.passes()),
         );
         let now = Utc::now();
         let mut status = PipelineStatus {
@@ -329,7 +327,6 @@ impl Inspection {
         status.schedules = or_fault(schedules, &mut faults).unwrap_or_default();
         status.notices = or_fault(notices, &mut faults).unwrap_or_default();
         let alerts = or_fault(alerts, &mut faults).unwrap_or_default();
-        status.housekeeping = or_fault(housekeeping, &mut faults).unwrap_or_default();
         let failing: Vec<String> =
             status.parts().filter(|part| !part.ok).map(|part| part.name.clone()).collect();
         self.counts.hear_failing(&failing);
@@ -343,13 +340,21 @@ impl Inspection {
         self.judge_tables(&mut status, &standings, latest.as_deref(), is_new).await;
         let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
         status.problems.extend(overdue.chain(alerts));
-        status.problems.extend(housekeeping::problems(&self.shared, &status.housekeeping, now));
+        self.judge_housekeeping(&mut status).await;
         self.judge_letters(&mut status).await;
         status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));
         without_repetition(&mut status.problems);
         without_repetition(&mut status.warnings);
         status.healthy = status.problems.is_empty();
         status
+    }
+
+    /// What is old and was not removed. A store that does not answer is told of already.
+    async fn judge_housekeeping(&self, status: &mut PipelineStatus) {
+        let store = &self.shared.store;
+        status.housekeeping = within(store.name(), store.passes()).await.unwrap_or_default();
+        let problems = housekeeping::problems(&self.shared, &status.housekeeping, status.checked_at);
+        status.problems.extend(problems);
     }
 
     /// Dead letters that wait.

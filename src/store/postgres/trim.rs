@@ -5,7 +5,7 @@
 //! to the windows of the trimmed. Every statement looks up one row after the other by its key, whatever the server thinks of
 //! tables it has not analyzed.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write as _};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -41,7 +41,9 @@ fn may_go(catalog: Catalog) -> String {
     let mut tables = String::new();
     for table in catalog.tables() {
         let key = &table.definition().key;
-        tables += &format!(
+        // Writing to a string can't fail.
+        let _ = write!(
+            tables,
             "WHEN '{entity}' THEN coalesce(
                  (SELECT t.versao > p.versao AND t.evento_id <> p.id FROM \"{table}\" AS t
                   WHERE t.\"{column}\" = p.entidade_id::{kind} OFFSET 0),
@@ -229,7 +231,9 @@ async fn gone(
             .bind(ids)
             .fetch_all(connection)
             .await?;
-        stored.iter().for_each(|id| _ = known.remove(id));
+        for id in &stored {
+            known.remove(id);
+        }
     }
     Ok(known)
 }
