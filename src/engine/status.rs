@@ -343,8 +343,7 @@ impl Inspection {
         self.judge_housekeeping(&mut status).await;
         self.judge_letters(&mut status).await;
         status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));
-        without_repetition(&mut status.problems);
-        without_repetition(&mut status.warnings);
+        [&mut status.problems, &mut status.warnings].into_iter().for_each(without_repetition);
         status.healthy = status.problems.is_empty();
         status
     }

@@ -268,7 +268,11 @@ pub(super) async fn remove(
         .map_err(|error| fault(&what, &error))?;
     let options = AdminOptions::new().operation_timeout(Some(timeout)).request_timeout(Some(timeout));
     let removed = client.delete_records(&list, &options).await.map_err(|error| fault(&what, &error))?;
-    removed.elements().iter().try_for_each(|element| element.error()).map_err(|error| fault(&what, &error))
+    removed
+        .elements()
+        .iter()
+        .try_for_each(TopicPartitionListElem::error)
+        .map_err(|error| fault(&what, &error))
 }
 
 /// Creates what is missing and leaves what exists alone.
