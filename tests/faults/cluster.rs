@@ -131,12 +131,8 @@ impl Cluster {
 
     /// Gives a user of the brokers another password; what the suite asks from then on is asked with it.
     pub fn change_password(&mut self, user: &str, password: &str) {
-        let properties: String = self
-            .listener
-            .client
-            .iter()
-            .map(|(name, value)| format!("{}\n", java_client(name, value)))
-            .collect();
+        let lines = self.listener.client.iter().map(|(name, value)| java_client(name, value));
+        let properties = lines.collect::<Vec<_>>().join("\n");
         let path = self.folder.path().join("client.properties");
         std::fs::write(&path, properties).expect("written");
         let mut command = java("kafka.admin.ConfigCommand");
