@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used)]
 
 mod advice;
+mod ages;
 mod alerts;
 mod changing_source;
 mod dead_letters;
@@ -40,6 +41,8 @@ mod reconcile;
 mod refused_commits;
 mod reports;
 mod requests;
+#[cfg(unix)]
+mod rotation;
 mod schedules;
 mod source_supabase;
 mod status;
