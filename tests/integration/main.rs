@@ -8,6 +8,7 @@
 
 mod advice;
 mod alerts;
+mod changed_definitions;
 mod changing_source;
 mod dead_letters;
 #[cfg(unix)]

@@ -1,0 +1,89 @@
+//! What becomes of tables and records when definitions change.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::json;
+use sluice::{
+    engine::{Selection, SettleOutcome},
+    index::IndexName,
+    source::sample::SampleColumn,
+};
+
+use crate::support::{
+    folder::TestFolder,
+    on_each_adapter,
+    place::{Embedded, Place, Real, documents, value},
+    request,
+    rows::object,
+    sync,
+};
+
+on_each_adapter! {
+    embedded: Embedded, real: Real;
+    records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_are_in_both_sinks_when_it_is_defined_again,
+}
+
+fn define(tables: &Path, name: &str) {
+    let definition = format!(
+        "name = '{name}'\nabout = 'x'\nentity = '{name}'\nkey = {{ column = 'id', type = 'bigint' }}\n\
+         event = {{ categoria = 'c', evento = 'e' }}\n"
+    );
+    std::fs::write(tables.join(format!("{name}.toml")), definition).expect("written");
+}
+
+async fn records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_are_in_both_sinks_when_it_is_defined_again<
+    P: Place,
+>() {
+    let mut place = P::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let synced = async |name: &str| {
+        let output = place.command(&["sync", name, "--wait"]).output().await.expect("it runs");
+        assert!(output.status.success(), "{name}: {output:?}");
+    };
+    let open = async || {
+        let engine = place.engine().await;
+        let open = engine.letters.open_count().await.expect("a count");
+        engine.shut_down().await;
+        open
+    };
+    let has = |name: &str, rows: &[&str]| {
+        let columns = vec![SampleColumn::key("id", "bigint")];
+        place.source().create_table("public", name, columns, rows).expect("rows");
+    };
+
+    define(tables.path(), "mov");
+    has("mov", &[r#"{"id": 1}"#, r#"{"id": 2}"#]);
+    synced("mov").await;
+    // In the log, and in no sink yet.
+    let engine = place.engine().await;
+    engine.prepare().await.expect("prepared");
+    let mov = engine.catalog.get("mov").expect("mov");
+    place.source().upsert(mov, vec![object(json!({"id": 3}))]);
+    sync(&engine, request(mov)).await;
+    engine.shut_down().await;
+
+    std::fs::remove_file(tables.path().join("mov.toml")).expect("removed");
+    for name in ["x0", "x1"] {
+        define(tables.path(), name);
+        has(name, &[r#"{"id": 1}"#]);
+        synced(name).await;
+        assert_eq!(open().await, 1, "{name}: the one that the store has moved past without taking it");
+    }
+
+    define(tables.path(), "mov");
+    synced("mov").await;
+    let engine = place.engine().await;
+    engine.prepare().await.expect("prepared");
+    let mov = engine.catalog.get("mov").expect("mov");
+    assert_eq!(documents(&engine, IndexName::Entities(mov), None).await.len(), 3, "the index reads it again");
+    engine.start_drains().await;
+    let all = Selection::Open { sink: None, limit: 10 };
+    let SettleOutcome { settled, targets, .. } = engine.letters.replay(&all, "ana").await.expect("replayed");
+    engine.drains.wait_for(&targets, Duration::from_mins(1)).await.expect("drained");
+    assert_eq!((settled.len(), engine.letters.open_count().await.expect("a count")), (1, 0));
+    assert_eq!(value(&engine, "SELECT count(*) FROM mov").await, json!(3));
+    assert_eq!(documents(&engine, IndexName::Entities(mov), None).await.len(), 3);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
