@@ -21,6 +21,7 @@ use crate::support::{
 on_each_adapter! {
     embedded: Embedded, real: Real;
     records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_are_in_both_sinks_when_it_is_defined_again,
+    a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_what_to_do,
 }
 
 fn define(tables: &Path, name: &str) {
@@ -85,5 +86,56 @@ async fn records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_ar
     assert_eq!(value(&engine, "SELECT count(*) FROM mov").await, json!(3));
     assert_eq!(documents(&engine, IndexName::Entities(mov), None).await.len(), 3);
     engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_what_to_do<P: Place>() {
+    let mut place = P::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let define = |key: &str, kind: &str| {
+        let definition = format!(
+            "name = 'mov'\nabout = 'x'\nentity = 'mov'\nkey = {{ column = 'id', type = '{key}' }}\n\
+             event = {{ categoria = 'c', evento = 'e' }}\ncolumns = [{{ name = 'b', type = '{kind}' }}]\n"
+        );
+        std::fs::write(tables.path().join("mov.toml"), definition).expect("written");
+    };
+    let told = async |arguments: &[&str]| {
+        let output = place.command(arguments).output().await.expect("it runs");
+        let told =
+            [output.stdout, output.stderr].map(|told| String::from_utf8_lossy(&told).into_owned()).concat();
+        (output.status.success(), told)
+    };
+    let columns = vec![SampleColumn::key("id", "bigint"), SampleColumn::new("b", "bigint")];
+    place.source().create_table("public", "mov", columns, &[r#"{"id": 1, "b": 2}"#]).expect("rows");
+    define("bigint", "integer");
+    let (fits, checked) = told(&["tables", "check", "mov"]).await;
+    assert!(fits && checked.contains("mov: fits"), "a store that has nothing yet refuses nothing: {checked}");
+    let (done, synced) = told(&["sync", "mov", "--hours", "876600", "--wait"]).await;
+    assert!(done, "{synced}");
+    let (fits, checked) = told(&["tables", "check", "mov"]).await;
+    assert!(fits && checked.contains("mov: fits"), "{checked}");
+
+    for (key, kind, problem) in [
+        ("bigint", "text", "which is not what its definition says (text)"),
+        (
+            "text",
+            "integer",
+            "it was made with the key 'id bigint id' and its definition now says 'id text id'",
+        ),
+    ] {
+        define(key, kind);
+        let (_, refused) = told(&["sync", "mov", "--wait"]).await;
+        let (fits, checked) = told(&["tables", "check", "mov"]).await;
+        let (_, examined) = told(&["doctor"]).await;
+        for (command, told) in [("sync", refused), ("check", checked), ("doctor", examined.clone())] {
+            assert!(
+                told.contains(problem) && told.contains("undo that in the definition"),
+                "{command}: {told}"
+            );
+        }
+        assert!(!fits, "check fails");
+        assert!(!examined.contains("were not run"), "no migration mends it: {examined}");
+    }
     place.clean_up().await;
 }
