@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
+
 use crate::{
     config::{Settings, SupabaseSettings},
     data_folder::DataFolder,
@@ -154,6 +156,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
             lifetime: settings.exports.lifetime,
             max_bytes: settings.exports.max_bytes,
         },
+        events_retention: settings.events_retention_days.map(|days| TimeDelta::days(days.into())),
         zone: settings.zone,
         alert_targets: settings.alerts.targets.keys().cloned().collect(),
         language: settings.language,

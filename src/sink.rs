@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::{
     domain::{ErasureLedger, Event, Table},
@@ -190,6 +191,13 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// When the sink can't be reached.
     async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault>;
+
+    /// Removes events wherever they stand, and not the entities they carried: what a store has trimmed. What is removed is
+    /// visible.
+    ///
+    /// # Errors
+    /// When the sink can't be reached; then some may be gone.
+    async fn remove_events(&self, ids: &[Uuid]) -> Result<(), Fault>;
 
     /// The next offset this sink needs of each partition, where it keeps them itself; `None` when the consumer
     /// group's committed offsets are the truth.

@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     request jsonb NOT NULL,
     created_by text NOT NULL,
     next_due_at timestamptz NOT NULL DEFAULT now(),
+    decided_at timestamptz NOT NULL DEFAULT now(),
     claimed_by text,
     claim uuid,
     claimed_until timestamptz,
@@ -52,6 +53,8 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     last_success_at timestamptz
 );
 
+COMMENT ON COLUMN sluice_schedules.decided_at IS
+    'When next_due_at was decided: where that is still to come, a clock was ahead then, and the schedule is due';
 COMMENT ON TABLE sluice_schedules IS 'Syncs that run by themselves, each by the process that claims it when it is due';
 
 CREATE TABLE IF NOT EXISTS sluice_drains (
@@ -117,6 +120,8 @@ CREATE TABLE IF NOT EXISTS sluice_alert_queue (
     versao bigint NOT NULL
 );
 
+CREATE INDEX IF NOT EXISTS sluice_alert_queue_entity ON sluice_alert_queue USING hash (entity);
+
 COMMENT ON TABLE sluice_alert_queue IS
     'New versions of rows that no alert was asked about yet; written in the transaction that applies them';
 
@@ -148,3 +153,14 @@ CREATE TABLE IF NOT EXISTS sluice_leases (
 );
 
 COMMENT ON TABLE sluice_leases IS 'Work that one process does at a time, and which';
+
+CREATE TABLE IF NOT EXISTS sluice_housekeeping (
+    task text PRIMARY KEY,
+    ended_at timestamptz,
+    succeeded_at timestamptz,
+    removed bigint NOT NULL DEFAULT 0,
+    removed_in_all bigint NOT NULL DEFAULT 0,
+    error text
+);
+
+COMMENT ON TABLE sluice_housekeeping IS 'What is removed for its age, and what came of the last pass';

@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS eventos_raw (
 CREATE INDEX IF NOT EXISTS eventos_raw_timestamp ON eventos_raw ("timestamp");
 CREATE INDEX IF NOT EXISTS eventos_raw_entidade ON eventos_raw (entidade_id, versao);
 CREATE INDEX IF NOT EXISTS eventos_raw_processado_em ON eventos_raw (processado_em);
+CREATE INDEX IF NOT EXISTS eventos_raw_versao ON eventos_raw (versao, id);
 
 CREATE TABLE IF NOT EXISTS eventos_agregados (
     janela_inicio "timestamp text" NOT NULL,
@@ -35,6 +36,27 @@ CREATE TABLE IF NOT EXISTS eventos_agregados (
 ) WITHOUT ROWID;
 
 -- What sluice must remember.
+
+CREATE TABLE IF NOT EXISTS sluice_trimmed (
+    entidade_id text NOT NULL,
+    tipo_evento text NOT NULL,
+    id text NOT NULL,
+    below integer NOT NULL,
+    janela_inicio text NOT NULL,
+    categoria text NOT NULL,
+    evento text NOT NULL,
+    valor real NOT NULL,
+    PRIMARY KEY (entidade_id, tipo_evento, id)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS sluice_trimmed_windows (
+    janela_inicio text NOT NULL,
+    categoria text NOT NULL,
+    evento text NOT NULL,
+    total integer NOT NULL,
+    soma_valor real NOT NULL,
+    PRIMARY KEY (janela_inicio, categoria, evento)
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS sluice_removed (
     table_name text NOT NULL,

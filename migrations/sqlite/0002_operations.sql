@@ -36,6 +36,8 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     request text NOT NULL,
     created_by text NOT NULL,
     next_due_at text NOT NULL,
+    -- Where that is still to come, a clock was ahead then, and the schedule is due.
+    decided_at text NOT NULL,
     claimed_by text,
     claim text,
     claimed_until text,
@@ -107,4 +109,13 @@ CREATE TABLE IF NOT EXISTS sluice_leases (
     name text PRIMARY KEY,
     holder text NOT NULL,
     held_until text NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS sluice_housekeeping (
+    task text PRIMARY KEY,
+    ended_at text,
+    succeeded_at text,
+    removed integer NOT NULL DEFAULT 0,
+    removed_in_all integer NOT NULL DEFAULT 0,
+    error text
 ) WITHOUT ROWID;

@@ -122,7 +122,10 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         output::note(format_args!("warning: {warning}"));
     }
     let lacks = match &request.of {
-        ExportOf::Sql(_) => engine.questions.store_lacks().await,
+        ExportOf::Sql(statement) => {
+            let lacks = engine.questions.store_lacks().await;
+            lacks.into_iter().chain(engine.questions.trimmed_in(statement).await).collect()
+        }
         ExportOf::Search(search) => engine.questions.index_lacks(search.index).await,
     };
     for lack in lacks.into_iter().chain(engine.questions.parked(options.table_name().as_deref()).await) {

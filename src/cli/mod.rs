@@ -28,6 +28,7 @@ mod sql;
 mod status;
 mod sync;
 mod tables;
+mod trim;
 mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -63,6 +64,8 @@ enum Command {
     Reconcile(reconcile::Options),
     /// Erase a person from both sinks and the dead letters, for good, and say what remains where
     Erase(erase::Options),
+    /// Remove the events that are older than they are to be kept, now
+    Trim(trim::Options),
     /// List the tables that are defined, check them, or define others from the project
     Tables(tables::Options),
     /// List the alerts, create or delete one
@@ -198,6 +201,7 @@ async fn carry_out(command: Command, name: &str, environment: Environment) -> Re
         Command::Sync(options) => sync::run(&settings()?, &options).await,
         Command::Reconcile(options) => reconcile::run(&settings()?, &options).await,
         Command::Erase(options) => erase::run(&settings()?, &options).await,
+        Command::Trim(options) => trim::run(&settings()?, &options).await,
         Command::Tables(options) => tables::run(&settings()?, &options).await,
         Command::Status(options) => status::run(&settings()?, &options).await,
         Command::Alerts(options) => alerts::run(&settings()?, &options).await,

@@ -67,6 +67,7 @@ pub(super) async fn run(
         engine.start_drains().await;
     }
     engine.schedules.start();
+    engine.housekeeping.start();
     engine.alerts.start(Arc::new(Webhooks::new(settings)?));
     engine.exports.keep_sweeping();
     // Drains and syncs need not wait for the last answers.

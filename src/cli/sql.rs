@@ -47,7 +47,8 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     if let Some(warning) = &answer.warning {
         output::note(format_args!("warning: {warning}"));
     }
-    for lack in engine.questions.store_lacks().await {
+    let trimmed = engine.questions.trimmed_in(&options.statement).await;
+    for lack in engine.questions.store_lacks().await.into_iter().chain(trimmed) {
         output::note(format_args!("warning: {}", lack.worded(worded)));
     }
     if answer.truncated {

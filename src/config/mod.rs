@@ -70,6 +70,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     pub drain: DrainSettings,
     pub exports: ExportLimits,
+    /// How many days events are kept whose rows have moved on; `None` for ever.
+    pub events_retention_days: Option<u32>,
     pub http: HttpSettings,
     pub alerts: AlertSettings,
     pub logs: LogSettings,
@@ -242,6 +244,8 @@ impl Settings {
                 lifetime: TimeDelta::hours(read.number("SLUICE_EXPORT_HOURS", 24, 1..=720)),
                 max_bytes: read.number("SLUICE_EXPORT_MAX_MIB", 1024_u64, 1..=1_048_576) << 20,
             },
+            events_retention_days: Some(read.number("SLUICE_EVENTS_RETENTION_DAYS", 0, 0..=36_500))
+                .filter(|days| *days > 0),
             http: HttpSettings::read(&mut read),
             alerts: AlertSettings::read(&mut read),
             logs: LogSettings::read(&mut read, has_elasticsearch),

@@ -11,13 +11,13 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::{sync::watch, time::Instant as TokioInstant};
 
-use super::shared::Shared;
+use super::{shared::Shared, syncs::origin_of};
 use crate::{
     deadline,
     domain::{Table, TableName},
     fault::Fault,
     index::IndexName,
-    store::{SyncRecord, SyncState, Tally},
+    store::{EVENTS, SyncRecord, SyncState, Tally},
 };
 
 /// How long counts hold at least.
@@ -47,6 +47,8 @@ pub(super) struct Counted {
     pub(super) index: Result<u64, Fault>,
     /// Of the rows at the source, those that changed since the last sync that succeeded began.
     pub(super) changed_since: Option<u64>,
+    /// It is read from elsewhere, or by another key, than what was read of it so far.
+    pub(super) is_moved: bool,
 }
 
 impl Counted {
@@ -142,11 +144,14 @@ impl Counts {
 
     async fn count(&self) {
         let (began, clock) = (Instant::now(), Utc::now());
+        let trimmed = self.trimmed().await;
         let index = self.shared.index.counts().await;
         let events = match &index {
             Ok(index) => self.count_events(index, clock).await,
             Err(_) => None,
         };
+        // What was trimmed between the two counts is in one of them.
+        let events = if trimmed == self.trimmed().await { events } else { None };
         let mut tables = HashMap::new();
         for table in self.shared.catalog.tables() {
             let of_index = index.clone().map(|counts| {
@@ -173,6 +178,12 @@ impl Counts {
         Some(Events { at, store, index, letters })
     }
 
+    /// How many events were trimmed so far; `None` where that can't be told.
+    async fn trimmed(&self) -> Option<u64> {
+        let passes = self.shared.store.passes().await.ok()?;
+        Some(passes.iter().find(|pass| pass.task == EVENTS).map_or(0, |pass| pass.removed_in_all))
+    }
+
     async fn count_table(&self, table: Table, index: Result<u64, Fault>) -> Counted {
         let at = Utc::now();
         let Shared { source, store, .. } = &*self.shared;
@@ -187,7 +198,10 @@ impl Counts {
         } else {
             None
         };
-        Counted { at, source: source_rows, store: tally, index, changed_since }
+        let origin = origin_of(&**source, table);
+        let met = store.met_source(&origin.place).await.ok().flatten();
+        let is_moved = met.is_some_and(|met| met != origin.id);
+        Counted { at, source: source_rows, store: tally, index, changed_since, is_moved }
     }
 
     async fn tally(&self, table: Table) -> Result<Tally, Fault> {

@@ -7,8 +7,8 @@ use serde::Serialize;
 use std::sync::Arc;
 
 use super::{
-    Alerts, Project, ScheduleStatus, counts::Counts, drains::Drains, letters::Letters, operations,
-    page::TOLERATED_SKEW, questions::index_lacks, shared::Shared, status::within, tables::Facts,
+    Alerts, Project, ScheduleStatus, counts::Counts, drains::Drains, housekeeping, letters::Letters,
+    operations, page::TOLERATED_SKEW, questions::index_lacks, shared::Shared, status::within, tables::Facts,
 };
 use crate::{
     config::KafkaSettings,
@@ -237,13 +237,18 @@ impl Doctor {
             part,
             within(part, store.notices(Utc::now() - TOLD_FOR)).await,
         ));
-        let (letters, pauses, schedules, alerts, elsewhere) = tokio::join!(
+        let (letters, pauses, schedules, alerts, elsewhere, kept) = tokio::join!(
             within(log.name(), self.letters.open_count_as_it_is()),
             within(part, self.drains.known_pauses()),
             within(part, store.schedules()),
             within(part, self.alerts.problems()),
             within(part, self.drains.elsewhere()),
+            within(part, store.passes()),
         );
+        findings.push(match kept {
+            Ok(kept) => housekeeping::finding(&self.shared, kept),
+            Err(fault) => Finding::failed(part, "retention of events", fault),
+        });
         findings.push(operations::letters_finding(log.name(), &settings.dead_letter_topic, letters));
         findings.extend(operations::pause_findings(part, pauses));
         findings.extend(operations::elsewhere_findings(&elsewhere.unwrap_or_default()));

@@ -14,6 +14,7 @@ mod exports;
 mod gaps;
 mod heartbeat;
 mod histogram;
+mod housekeeping;
 mod lag;
 mod letter_pages;
 mod letters;
@@ -42,6 +43,7 @@ mod supervisor;
 mod sync;
 mod syncs;
 mod tables;
+mod trim;
 mod window;
 
 use std::{
@@ -64,6 +66,7 @@ pub use exports::{
 };
 pub use heartbeat::DrainElsewhere;
 pub use histogram::Histogram;
+pub use housekeeping::{Housekeeping, Retention, Trimmed};
 pub use lag::{PartitionLag, SinkLag};
 pub use letter_pages::{parse_letter_id, read_cursor, write_cursor};
 pub use letters::{
@@ -116,6 +119,8 @@ pub struct EngineSettings {
     pub overlap: TimeDelta,
     pub reconcile: ReconcileSettings,
     pub exports: ExportSettings,
+    /// How long events are kept whose rows have moved on; `None` for ever.
+    pub events_retention: Option<TimeDelta>,
     /// Whose days count.
     pub zone: Tz,
     /// The names of the webhooks that alerts may go to.
@@ -148,6 +153,7 @@ pub struct Engine {
     pub rebuilds: Arc<Rebuilds>,
     pub erasures: Erasures,
     pub exports: Arc<Exports>,
+    pub housekeeping: Arc<Housekeeping>,
     pub questions: Questions,
     pub inspection: Inspection,
     pub doctor: Doctor,
@@ -188,6 +194,7 @@ impl Engine {
             questions: Questions::new(shared.clone(), drains.clone()),
             erasures: Erasures::new(shared.clone()),
             exports: Arc::new(Exports::new(shared.clone())),
+            housekeeping: Arc::new(Housekeeping::new(shared.clone())),
             inspection: Inspection {
                 shared: shared.clone(),
                 appender: appender.clone(),

@@ -48,6 +48,8 @@ pub struct EntityHistory {
     pub events: Vec<StoredEvent>,
     /// There are earlier events than these.
     pub more_events: bool,
+    /// What is not there any more of what happened to it.
+    pub trimmed: Option<Remark>,
     /// Entities of other tables that refer to it.
     pub related: Vec<Related>,
     /// Further entities that have the same value in a column that entities are looked up by.
@@ -131,7 +133,13 @@ impl Questions {
             *built = Some((Instant::now(), lacks.unwrap_or_default()));
         }
         let of_index = built.iter().flat_map(|(_, lacks)| lacks).filter(|(of, _)| *of == index);
-        behind.into_iter().chain(of_index.map(|(_, lack)| lack.clone())).collect()
+        let lacks: Vec<Remark> = behind.into_iter().chain(of_index.map(|(_, lack)| lack.clone())).collect();
+        drop(built);
+        let trimmed = match index {
+            IndexName::Eventos => self.trimmed_between(None, None).await,
+            IndexName::Entities(_) => None,
+        };
+        lacks.into_iter().chain(trimmed).collect()
     }
 
     /// Searches the index.
@@ -275,12 +283,14 @@ impl Questions {
                 .map(|(other, column)| self.related(other, column, &entity.key)),
         );
         let page = store.events(&filter, EventOrder::Newest, None, events);
-        let (page, related, (twins, more_twins)) =
-            tokio::try_join!(page, related, self.twins(table, &entity))?;
+        let trimmed = async { Ok(self.trimmed_of(table, &entity.key).await) };
+        let (page, related, (twins, more_twins), trimmed) =
+            tokio::try_join!(page, related, self.twins(table, &entity), trimmed)?;
         Ok(EntityHistory {
             table,
             more_events: page.next.is_some(),
             events: page.events,
+            trimmed,
             related,
             entity,
             twins,

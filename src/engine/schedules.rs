@@ -237,19 +237,20 @@ impl Schedules {
         };
         // A run that was cut short by this process's end stays due.
         let is_cut = self.shared.closing.is_cancelled() && run.outcome == RunOutcome::Cancelled;
-        let next = if is_cut || is_polled && run.outcome == RunOutcome::Succeeded {
-            // At once, also by a store's clock that is a little behind.
-            ended_at - TimeDelta::seconds(10)
+        let next_in = if is_cut || is_polled && run.outcome == RunOutcome::Succeeded {
+            TimeDelta::zero()
         } else if is_polled {
-            ended_at + POLL_AGAIN_AFTER
+            POLL_AGAIN_AFTER
         } else {
-            next_due(schedule.next_due_at, schedule.every, ended_at)
+            next_due(schedule.next_due_at, schedule.every, ended_at) - ended_at
         };
-        let next = match run.outcome {
-            RunOutcome::Skipped => next.min(ended_at + BUSY_AGAIN_AFTER),
-            _ => ended.retry_after.map_or(next, |asked| next.max(ended_at + asked)),
+        let next_in = match run.outcome {
+            RunOutcome::Skipped => next_in.min(BUSY_AGAIN_AFTER),
+            _ => ended.retry_after.map_or(next_in, |asked| next_in.max(asked)),
         };
-        if let Err(fault) = self.shared.store.finish_schedule(&schedule, &run, next).await {
+        if let Err(fault) =
+            self.shared.store.finish_schedule(&schedule, &run, next_in.to_std().unwrap_or_default()).await
+        {
             error!(%table, error = %fault, "the end of a scheduled sync could not be recorded; it runs again");
         }
         if is_polled {

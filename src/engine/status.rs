@@ -16,6 +16,7 @@ use super::{
     Alerts, Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
     ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus,
     counts::{Counts, Events},
+    housekeeping,
     shared::Shared,
     standing::{Standing, Standings},
     stats::DrainReport,
@@ -28,7 +29,7 @@ use crate::{
     log::records_in,
     next_step::{NextStep, Remark},
     sink::Sink,
-    store::{Notice, PoolUse, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
+    store::{HousekeepingPass, Notice, PoolUse, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
 };
 
 /// How long a part may take to answer before it counts as failed. A status is no longer in the making: Prometheus waits
@@ -78,6 +79,10 @@ pub struct PipelineStatus {
     pub recent_syncs: Vec<RecentSync>,
     /// Rebuilds of indices that are under way, in whatever process, and those that this process ran.
     pub rebuilds: Vec<RebuildStatus>,
+    /// What became of what is old; doctor tells it to people.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub housekeeping: Vec<HousekeepingPass>,
     pub checked_at: DateTime<Utc>,
 }
 
@@ -289,6 +294,7 @@ impl Inspection {
             dead_letters: dead_letters.as_ref().ok().copied(),
             recent_syncs: Vec::new(),
             rebuilds: self.rebuilds.latest(),
+            housekeeping: Vec::new(),
             checked_at: now,
         };
         self.judge_parts(&mut status);
@@ -329,12 +335,21 @@ impl Inspection {
         self.judge_tables(&mut status, &standings, latest.as_deref(), is_new).await;
         let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
         status.problems.extend(overdue.chain(alerts));
+        self.judge_housekeeping(&mut status).await;
         self.judge_letters(&mut status).await;
         status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));
         without_repetition(&mut status.problems);
         without_repetition(&mut status.warnings);
         status.healthy = status.problems.is_empty();
         status
+    }
+
+    /// What is old and was not removed. A store that does not answer is told of already.
+    async fn judge_housekeeping(&self, status: &mut PipelineStatus) {
+        let store = &self.shared.store;
+        status.housekeeping = within(store.name(), store.passes()).await.unwrap_or_default();
+        let problems = housekeeping::problems(&self.shared, &status.housekeeping, status.checked_at);
+        status.problems.extend(problems);
     }
 
     /// Dead letters that wait.

@@ -93,8 +93,12 @@ impl Syncs {
         self.shared.ready_store().await?;
         let identity = log.identity().await?;
         store.meet_log(&identity).await?;
-        // Before the lease, and the debt, are taken.
-        if store.meet_source(&request.table, &origin_of(&**source, table)).await?.is_some() {
+        // Before the lease, and the debt, are taken. What is there must answer: a mistyped address is no other project.
+        let origin = origin_of(&**source, table);
+        if store.met_source(&origin.place).await?.is_some_and(|met| met != origin.id) {
+            source.row_count(table).await?;
+        }
+        if store.meet_source(&request.table, &origin).await?.is_some() {
             warn!(%table, "the table is read from elsewhere than before: it is read again from where earlier syncs began");
         }
         let letters = log.dead_letters_identity().await?.to_string();
@@ -323,7 +327,7 @@ pub(super) fn check(shared: &Shared, request: &SyncRequest) -> Result<Table, Eng
 
 /// Where a table is read from and by which times: of anything else its coverage says nothing. A digest, since an origin
 /// may name what is nobody's business.
-fn origin_of(source: &dyn Source, table: Table) -> Identity {
+pub(super) fn origin_of(source: &dyn Source, table: Table) -> Identity {
     let mut digest = Sha256::new();
     digest.update(source.origin(table));
     for time in [&table.time.modified, &table.time.created] {

@@ -97,7 +97,8 @@ impl Facts<'_> {
     }
 
     fn last_success(&self) -> Option<&SyncRecord> {
-        latest_success(self.syncs())
+        let is_past = |sync: &&SyncRecord| true_at(sync) <= self.now + AHEAD;
+        latest_success(self.syncs().filter(is_past)).or_else(|| latest_success(self.syncs()))
     }
 
     fn reconciliations(&self) -> impl Iterator<Item = &SyncRecord> {
@@ -122,7 +123,17 @@ impl Facts<'_> {
         let name = self.table.name().to_owned();
         judged.status.table.clone_from(&name);
         if let Some(sync) = self.last_success() {
-            judged.status.synced_seconds_ago = Some(self.seconds_since(true_at(sync)));
+            let at = true_at(sync);
+            if at > self.now + AHEAD {
+                let at = at.format("%Y-%m-%dT%H:%M:%SZ");
+                let problem = format!(
+                    "the last sync of {name} ended at {at}, which is still to come: a clock was ahead then, or is behind now, and \
+                     nobody knows how old what is here is"
+                );
+                judged.warnings.push(Remark::new(problem, "set the clocks, then sync again"));
+            } else {
+                judged.status.synced_seconds_ago = Some(self.seconds_since(at));
+            }
         }
         self.judge_runs(&mut judged);
         let Some(counted) = self.counted else {
@@ -145,7 +156,13 @@ impl Facts<'_> {
         let Ok(tally) = counted.store else { return judged };
         let status = &mut judged.status;
         (status.store, status.parked) = (Some(tally.entities), Some(tally.parked));
-        if let Some(source) = status.source {
+        if counted.is_moved {
+            let problem = format!(
+                "{name} is read from another project or table, or by another key, than what is here came from, and was not synced \
+                 since: what is not read of it is unknown"
+            );
+            judged.problems.push(Remark::new(problem, NextStep::FirstSync { table: name }));
+        } else if let Some(source) = status.source {
             status.unread = Some(source.saturating_sub(tally.appended));
             self.judge_source(source, tally, counted.changed_since, &mut judged);
         }
@@ -272,6 +289,9 @@ pub(super) fn blindness(table: Table, source: u64, appended: u64, limits: Delete
     })
 }
 
+/// How far clocks may differ.
+const AHEAD: TimeDelta = TimeDelta::minutes(1);
+
 /// When what a run tells of a table was true.
 fn true_at(sync: &SyncRecord) -> DateTime<Utc> {
     let resumed_from = sync.progress.reconcile.as_ref().and_then(|report| report.resumed_from);
@@ -325,6 +345,7 @@ mod tests {
             store: Ok(Tally { entities: store, appended, parked: 0, erased: 0 }),
             index: Ok(index),
             changed_since: Some(changed),
+            is_moved: false,
         }
     }
 
@@ -379,6 +400,23 @@ mod tests {
             let problems = problems(counts);
             assert!(problems.len() == 1 && problems[0].contains(told), "{counts:?}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn of_a_table_that_is_read_from_elsewhere_nothing_is_known_until_it_is_synced() {
+        let moved = Counted { is_moved: true, ..counted([50, 50, 50, 50, 0]) };
+        let told = judged(&moved, &[sync(SyncState::Succeeded, 5, None)]);
+        assert_eq!((told.status.unread, told.problems.len()), (None, 1), "{told:?}");
+    }
+
+    #[test]
+    fn a_sync_of_a_clock_that_was_ahead_is_told_of_until_there_is_another() {
+        let ahead = sync(SyncState::Succeeded, -180, None);
+        let told = judged(&counted([50, 50, 50, 50, 0]), std::slice::from_ref(&ahead));
+        assert_eq!(told.status.synced_seconds_ago, None);
+        assert!(told.warnings.iter().any(|warning| warning.problem.contains("is still to come")), "{told:?}");
+        let told = judged(&counted([50, 50, 50, 50, 0]), &[ahead, sync(SyncState::Succeeded, 5, None)]);
+        assert_eq!((told.status.synced_seconds_ago, told.warnings.len()), (Some(300), 0));
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl EntityAnswer {
             entity,
             events,
             related,
-            behind: Vec::new(),
+            behind: history.trimmed.iter().map(ToString::to_string).collect(),
             timeline: Vec::new(),
             duplicates,
         }

@@ -80,7 +80,7 @@ impl EntityAnswer {
             related: Vec::new(),
             timeline: told,
             duplicates,
-            behind: Vec::new(),
+            behind: history.trimmed.iter().map(ToString::to_string).collect(),
             hint: (!hints.is_empty()).then(|| hints.join("; ")),
         }
     }

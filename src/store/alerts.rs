@@ -239,23 +239,23 @@ pub trait Alerts: Send + Sync {
     /// When the store can't be reached.
     async fn delete_alert(&self, name: &str) -> Result<bool, Fault>;
 
-    /// Takes the right to look at each of these, [`EPISODES`] or [`rows_of`] a table, or holds it on: one process at a time
-    /// has it. Tells of which this one has it.
+    /// Takes the right to each of these, to look at [`EPISODES`] or [`rows_of`] a table or to keep house, or holds it on: one
+    /// process at a time has it. Tells of which this one has it.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn hold_alerts(
+    async fn hold_leases(
         &self,
         owner: &str,
         wanted: &BTreeSet<String>,
         lease: Duration,
     ) -> Result<BTreeSet<String>, Fault>;
 
-    /// What some process has the right to look at.
+    /// What some process has the right to.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn held_alerts(&self) -> Result<BTreeSet<String>, Fault>;
+    async fn held_leases(&self) -> Result<BTreeSet<String>, Fault>;
 
     /// The next versions in the queue: of these tables, and of those that no alert watches any more.
     ///

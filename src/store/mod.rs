@@ -4,6 +4,7 @@
 mod alerts;
 mod arrivals;
 mod erasures;
+mod housekeeping;
 mod layout;
 mod ledger;
 mod notices;
@@ -23,6 +24,7 @@ pub use alerts::{
 };
 pub use arrivals::{ArrivalCount, ArrivalsQuestion, MAX_COUNTS};
 pub use erasures::{ErasedRows, Erasures};
+pub use housekeeping::{EVENTS, EventName, Housekeeping, HousekeepingPass, TrimCursor, TrimPage};
 pub use ledger::{EntityEvents, Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
     AccessWarning, EventCursor, EventFilter, EventOrder, EventPage, QueryAnswer, QueryColumn, QueryLimits,
@@ -376,7 +378,7 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures + Alerts {
+pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures + Alerts + Housekeeping {
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///

@@ -126,8 +126,8 @@ impl Notice {
             }
             NoticeKind::SourceReplaced => format!(
                 "{part} is read from another project or table than before, by a key that sees other rows, with other columns or \
-                 by other times: what changed there before the last sync may never have been read, so the next sync reads it \
-                 from where earlier ones began"
+                 by other times: what changed there earlier may never have been read, so the first sync since then reads it \
+                 from where those before began"
             ),
         };
         format!("{told} (noticed {})", self.noticed_at.format("%Y-%m-%dT%H:%M:%SZ"))
@@ -158,7 +158,14 @@ pub(crate) fn lost_with(table: &str) -> &'static str {
             "the salt of the ledger of erasures is gone, so it knows nobody any more, and whoever was erased comes back with \
              what is read, replayed or rebuilt next: restore the table from a backup before that, or erase them again"
         }
-        "eventos_agregados" => "it was added up again from eventos_raw",
+        "eventos_agregados" => "it was added up again from eventos_raw and what trimmed events gave to it",
+        "sluice_trimmed" => {
+            "which events were trimmed is not known any more: one that is delivered again is stored and counted again"
+        }
+        "sluice_trimmed_windows" => {
+            "what trimmed events gave to eventos_agregados is known from that table alone now: do not drop it"
+        }
+        "sluice_housekeeping" => "when old events were trimmed last is not known any more",
         "sluice_offsets" => {
             "the log is read again from its beginning, which changes nothing of what is there"
         }
@@ -214,7 +221,14 @@ pub trait Notices: Send + Sync {
     /// When the store can't be reached.
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault>;
 
-    /// Remembers where a table is read from; as [`Notices::meet_log`], but this table alone is owed.
+    /// Where a table was read from last, by [`Identity::id`].
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn met_source(&self, place: &str) -> Result<Option<String>, Fault>;
+
+    /// Remembers where a table is read from; as [`Notices::meet_log`], but this table alone is owed, and told of by its latest
+    /// notice alone.
     ///
     /// # Errors
     /// When the store can't be reached.

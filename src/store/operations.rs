@@ -318,7 +318,8 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn remove_schedule(&self, table: &TableName) -> Result<bool, Fault>;
 
-    /// Takes one schedule that is due and that nobody holds, for `lease`.
+    /// Takes one schedule that is due and that nobody holds, for `lease`. Where a clock was ahead when its time was decided,
+    /// it is due.
     ///
     /// # Errors
     /// When the store can't be reached.
@@ -330,7 +331,8 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn renew_schedule(&self, claimed: &Schedule, lease: Duration) -> Result<bool, Fault>;
 
-    /// Gives a claimed schedule back with what became of it; nothing where it is not held any more by this claim.
+    /// Gives a claimed schedule back with what became of it, and says in how long it is due again, by the store's clock;
+    /// nothing where it is not held any more by this claim.
     ///
     /// # Errors
     /// When the store can't be reached.
@@ -338,7 +340,7 @@ pub trait Operations: Send + Sync {
         &self,
         claimed: &Schedule,
         run: &ScheduledRun,
-        next_due_at: DateTime<Utc>,
+        next_in: Duration,
     ) -> Result<(), Fault>;
 
     /// Forgets the polls of a table that succeeded longer than an hour ago: there may be several a second.

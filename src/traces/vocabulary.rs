@@ -32,7 +32,7 @@ macro_rules! attributes {
 
 attributes! {
     TABLE = "sluice.table", "sync, reconcile, read", "the table";
-    SYNC = "sluice.sync.id", "sync, reconcile", "the sync, as get_sync and the log name it";
+    SYNC = "sluice.sync.id", "sync, reconcile", "the sync, as its status and the log name it";
     SYNC_STATE = "sluice.sync.state", "sync, reconcile", "how it ended: succeeded, failed, cancelled or interrupted";
     ROWS_READ = "sluice.sync.rows_read", "sync, reconcile", "rows that were read";
     APPENDED = "sluice.sync.appended", "sync, reconcile", "events that were appended";

@@ -24,6 +24,7 @@ mod soak;
 mod source;
 mod suite;
 mod tls;
+mod trimming;
 mod verify;
 mod workers;
 // What the other tests need of it is not needed here.
@@ -135,27 +136,28 @@ fn faults() -> Vec<Fault> {
 /// A fault for each point, on the real parts and on the embedded ones.
 fn between_steps() -> Vec<Fault> {
     macro_rules! both {
-        ($faults:ident, $points:expr, $process:literal, $kill:ident, $real:expr, $embedded:expr) => {
+        ($faults:ident, $points:expr, $process:literal, $($kill:ident)::+, $real:expr, $embedded:expr) => {
             for point in &$points {
                 let name = format!("kill of {} at {}", $process, point.name);
-                $faults.push(Fault::new(name.clone(), $real, move |run| points::$kill::<Real>(run, point)));
+                $faults.push(Fault::new(name.clone(), $real, move |run| $($kill)::+::<Real>(run, point)));
                 let name = format!("{name}, embedded");
-                $faults.push(Fault::new(name, $embedded, move |run| points::$kill::<Embedded>(run, point)));
+                $faults.push(Fault::new(name, $embedded, move |run| $($kill)::+::<Embedded>(run, point)));
             }
         };
     }
     let mut faults = Vec::new();
-    both!(faults, points::OF_SYNC, "a sync", sync, (0, 6), (1, 12));
+    both!(faults, points::OF_SYNC, "a sync", points::sync, (0, 6), (1, 12));
     faults.push(Fault::new("kill of a sync that reads back", (1, 6), points::read_back::<Real>));
     faults.push(Fault::new(
         "kill of a sync that reads back, embedded",
         (1, 6),
         points::read_back::<Embedded>,
     ));
-    both!(faults, points::OF_DRAIN, "a drain", drain, (0, 8), (1, 16));
-    both!(faults, points::OF_RECONCILE, "a reconciliation", reconcile, (0, 4), (1, 8));
-    both!(faults, points::OF_REBUILD, "a rebuild", rebuild, (0, 4), (0, 8));
-    both!(faults, points::OF_REPLAY, "a replay", replay, (0, 4), (1, 8));
+    both!(faults, points::OF_DRAIN, "a drain", points::drain, (0, 8), (1, 16));
+    both!(faults, points::OF_RECONCILE, "a reconciliation", points::reconcile, (0, 4), (1, 8));
+    both!(faults, points::OF_REBUILD, "a rebuild", points::rebuild, (0, 4), (0, 8));
+    both!(faults, points::OF_REPLAY, "a replay", points::replay, (0, 4), (1, 8));
+    both!(faults, trimming::OF_TRIM, "a trimming", trimming::trim, (0, 4), (1, 8));
     faults
 }
 

@@ -26,7 +26,7 @@ pub struct Point {
     pub passings: u32,
 }
 
-const fn point(name: &'static str, passings: u32) -> Point {
+pub const fn point(name: &'static str, passings: u32) -> Point {
     Point { name, passings }
 }
 
@@ -70,13 +70,13 @@ pub static OF_REBUILD: [Point; 5] = [
 pub static OF_REPLAY: [Point; 2] = [point("replay.appended", 1), point("replay.settled", 1)];
 
 impl Point {
-    fn armed(&self, injection: u32) -> String {
+    pub fn armed(&self, injection: u32) -> String {
         format!("{}:{}", self.name, injection % self.passings + 1)
     }
 }
 
 /// Waits for the end that a point makes.
-async fn fell(process: &mut Child, row: &mut Row, armed: &str) {
+pub async fn fell(process: &mut Child, row: &mut Row, armed: &str) {
     match tokio::time::timeout(PATIENCE, process.wait()).await {
         Ok(status) => {
             let status = status.expect("an end");

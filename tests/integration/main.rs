@@ -53,6 +53,7 @@ mod support;
 mod sync;
 mod text_keys;
 mod traces;
+mod trimming;
 mod unknown_table;
 mod untidy_rows;
 mod workers;

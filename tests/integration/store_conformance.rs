@@ -7,4 +7,5 @@ mod erasing;
 mod leasing;
 mod questions;
 mod tables;
+mod trimming;
 mod verbatim;

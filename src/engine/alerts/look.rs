@@ -90,7 +90,7 @@ impl Alerts {
         let wanted = known.iter().map(rows_of).chain(iter::once(EPISODES.to_owned())).collect();
         if is_due(done.asked, RENEW_EVERY) || done.held != wanted {
             let asked = Instant::now();
-            done.held = store.hold_alerts(&self.shared.settings.owner, &wanted, LEASE).await?;
+            done.held = store.hold_leases(&self.shared.settings.owner, &wanted, LEASE).await?;
             done.asked = Some(asked);
         }
         if done.held.is_empty() {

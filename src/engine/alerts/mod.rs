@@ -263,7 +263,7 @@ impl Alerts {
         let Some(newest) = alerts.iter().map(|alert| alert.created_at).max() else { return Ok(Vec::new()) };
         let asked = Instant::now();
         loop {
-            let problems = unheld(alerts, &self.shared.store.held_alerts().await?);
+            let problems = unheld(alerts, &self.shared.store.held_leases().await?);
             let age = (Utc::now() - newest).to_std().unwrap_or_default();
             if problems.is_empty() || age.max(asked.elapsed()) >= TAKEN_UP_WITHIN {
                 return Ok(problems);

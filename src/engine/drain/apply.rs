@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::TableName,
-    engine::{dead_letters, gaps},
+    engine::{dead_letters, gaps, trim},
     fail_point,
     fault::{Fault, FaultKind},
     log::{Extent, Position, Record, Topic},
@@ -159,6 +159,7 @@ impl Session<'_> {
                         self.drain.sink.discard(&erased).await?;
                         applied.erased += u64::try_from(erased.len()).unwrap_or(u64::MAX);
                     }
+                    trim::leave_out(&*self.drain.store, &*self.drain.sink, &batch.events).await?;
                     return Ok((applied, batch.spans));
                 }
                 Err(ApplyError::Fault(fault)) => return Err(fault),

@@ -8,19 +8,19 @@
 use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
-use serde_json::Value;
 use tracing::info;
+use uuid::Uuid;
 
 use crate::{
     domain::{Entidade, Event, Table},
-    engine::{reading::Reading, shared::Shared},
+    engine::{reading::Reading, shared::Shared, trim},
     fault::Fault,
     identity::Identity,
     index::{Hit, IndexName, Rebuild},
     log::{Extent, Log, Position, StartAt},
     next_step::NextStep,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
-    store::{EventFilter, EventOrder, StoredEvent},
+    store::{EventFilter, EventName, EventOrder, StoredEvent},
 };
 
 /// So many lost documents are counted.
@@ -55,8 +55,8 @@ fn count_of(counts: Vec<(String, u64)>, name: &str) -> u64 {
     counts.into_iter().find(|(counted, _)| counted == name).map(|(_, count)| count).unwrap_or_default()
 }
 
-/// The documents of the index that serves which the one that is built has not, but for those of the erased; not many more
-/// than [`MAX_NAMED`].
+/// The documents of the index that serves which the one that is built has not, but for those of the erased and of what went
+/// for its age; not many more than [`MAX_NAMED`].
 pub(super) async fn lacking(
     shared: &Shared,
     rebuild: &Rebuild,
@@ -67,23 +67,37 @@ pub(super) async fn lacking(
     let ledger = shared.erased.ledger().await?;
     let is_erased = |document: &Hit| match rebuild.index {
         IndexName::Entities(table) => ledger.holds(table, &document.id),
-        IndexName::Eventos => {
-            let table = document.source.get("tipo_evento").and_then(Value::as_str);
-            let table = table.and_then(|entity| shared.catalog.of_entity(entity));
-            let key = document.source.get("entidade").and_then(|entity| entity.get("id")?.as_str());
-            table.zip(key).is_some_and(|(table, key)| ledger.holds(table, key))
-        }
+        IndexName::Eventos => event_of(document).is_some_and(|event| {
+            let table = shared.catalog.of_entity(&event.tipo_evento);
+            table.is_some_and(|table| ledger.holds(table, &event.entidade))
+        }),
     };
     let (mut lacking, mut after) = (HashSet::new(), None);
     loop {
         let page = shared.index.lacking_in(rebuild, after.as_deref()).await?;
-        let left = page.documents.into_iter().filter(|document| !is_erased(document));
-        lacking.extend(left.map(|document| document.id));
+        let mut left = page.documents;
+        left.retain(|document| !is_erased(document));
+        if rebuild.index == IndexName::Eventos {
+            // An index that was restored holds events that went for their age.
+            let names: Vec<EventName> = left.iter().filter_map(event_of).collect();
+            let trimmed = shared.store.trimmed(&names).await?;
+            left.retain(|document| event_of(document).is_none_or(|event| !trimmed.contains_key(&event.id)));
+        }
+        lacking.extend(left.into_iter().map(|document| document.id));
         after = page.next;
         if after.is_none() || lacking.len() >= MAX_NAMED {
             return Ok(lacking);
         }
     }
+}
+
+/// Which event a document of the index of events is.
+fn event_of(document: &Hit) -> Option<EventName> {
+    Some(EventName {
+        tipo_evento: document.source.get("tipo_evento")?.as_str()?.to_owned(),
+        entidade: document.source.get("entidade")?.get("id")?.as_str()?.to_owned(),
+        id: document.id.parse().ok()?,
+    })
 }
 
 /// Why an index is not made anew, and what to do.
@@ -281,6 +295,8 @@ impl Fill<'_> {
                 }
             }
         }
+        let trimmed = trim::leave_out(&*shared.store, self.sink, &batch.events).await?;
+        batch.events.retain(|sink| !trimmed.contains(&sink.event.id));
         let ledger = shared.erased.ledger().await?;
         if ledger.version() != begun_with {
             batch.events.retain(|event| event.is_erased(&ledger));
@@ -334,6 +350,10 @@ impl Sink for FromTheFirst {
 
     async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
         self.sink.discard(events).await
+    }
+
+    async fn remove_events(&self, ids: &[Uuid]) -> Result<(), Fault> {
+        self.sink.remove_events(ids).await
     }
 
     async fn applied(&self, log: &str) -> Result<Option<Vec<Position>>, Fault> {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{PART, client::Client, operation::server_id, rebuild, templates::Names};
 use crate::{
@@ -117,7 +118,7 @@ async fn erase_found(client: &Client, index: &str, query: &Value) -> Result<u64,
             return Ok(erased);
         }
         let documents = found.hits.hits.into_iter().map(|hit| (index.to_owned(), hit.id));
-        erased += delete(client, documents, &doing).await?;
+        erased += delete(client, documents, false, &doing).await?;
     }
 }
 
@@ -130,13 +131,29 @@ pub(super) async fn discard(
 ) -> Result<(), Fault> {
     let documents = documents::brought_by(events)
         .filter_map(|(index, id)| Some((target(index)?, server_id(&id).into_owned())));
-    delete(client, documents, "discarding documents").await.map(drop)
+    delete(client, documents, false, "discarding documents").await.map(drop)
 }
 
-/// Deletes documents, each of an index or alias; those that are not there are not counted.
+/// Deletes events by their ids from whatever index stands behind the alias or is being built.
+pub(super) async fn remove_events(client: &Client, names: &Names, ids: &[Uuid]) -> Result<(), Fault> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let alias = names.alias(IndexName::Eventos);
+    let indices = rebuild::names_of(client, &alias).await?;
+    for index in indices {
+        let documents: Vec<_> = ids.iter().map(|id| (index.clone(), id.to_string())).collect();
+        delete(client, documents.into_iter(), true, "removing old events").await?;
+    }
+    Ok(())
+}
+
+/// Deletes documents, each of an index or alias; those that are not there are not counted. No refresh is waited for unless
+/// it is to be visible `at_once`.
 async fn delete(
     client: &Client,
     documents: impl Iterator<Item = (String, String)>,
+    at_once: bool,
     doing: &str,
 ) -> Result<u64, Fault> {
     #[derive(Deserialize)]
@@ -155,7 +172,7 @@ async fn delete(
     if body.is_empty() {
         return Ok(0);
     }
-    let answer = client.bulk(Bytes::from(body), false, doing).await?;
+    let answer = client.bulk(Bytes::from(body), at_once, doing).await?;
     let answered: Answered = client.parse(answer, doing)?;
     let statuses: Vec<u16> =
         answered.items.iter().flat_map(BTreeMap::values).map(|item| item.status).collect();

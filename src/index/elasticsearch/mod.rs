@@ -177,6 +177,10 @@ impl Sink for EsIndex {
         erase::discard(&self.client, events, |index| Some(self.names.alias(index).into_owned())).await
     }
 
+    async fn remove_events(&self, ids: &[Uuid]) -> Result<(), Fault> {
+        erase::remove_events(&self.client, &self.names, ids).await
+    }
+
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
         Ok(None)
     }

@@ -309,6 +309,10 @@ impl Sink for RebuildSink {
         erase::discard(&self.client, events, |index| (index == self.index).then(|| self.alias.clone())).await
     }
 
+    async fn remove_events(&self, ids: &[Uuid]) -> Result<(), Fault> {
+        erase::remove_events(&self.client, &self.names, ids).await
+    }
+
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
         Ok(None)
     }

@@ -213,9 +213,9 @@ impl Generation {
         Ok(Box::new(BooleanQuery::new(both)))
     }
 
-    /// Removes what any of these queries finds, and rewrites the segments it was in: nothing of it is left on the disk.
-    /// Returns how many documents there were.
-    pub(super) fn erase(&self, queries: Vec<Box<dyn Query>>) -> tantivy::Result<u64> {
+    /// Removes what any of these queries finds; where it `rewrites` the segments that was in, nothing of it is left on the
+    /// disk. Returns how many documents there were.
+    pub(super) fn remove(&self, queries: Vec<Box<dyn Query>>, rewrites: bool) -> tantivy::Result<u64> {
         if queries.is_empty() {
             return Ok(0);
         }
@@ -230,8 +230,8 @@ impl Generation {
         }
         writer.commit()?;
         self.reader.reload()?;
-        let erased = before.saturating_sub(self.reader.searcher().num_docs());
-        if erased > 0 {
+        let removed = before.saturating_sub(self.reader.searcher().num_docs());
+        if removed > 0 && rewrites {
             for segment in self.index.searchable_segment_metas()? {
                 if segment.has_deletes()
                     && let Err(error) = writer.merge(&[segment.id()]).wait()
@@ -244,7 +244,7 @@ impl Generation {
             writer.garbage_collect_files().wait()?;
         }
         *held = Some(writer);
-        Ok(erased)
+        Ok(removed)
     }
 
     /// Looks again whether another process has written.

@@ -372,26 +372,28 @@ impl Shared {
         Ok(applied)
     }
 
-    /// Removes what these queries find from every generation, or from the one of a rebuild.
-    fn erase(
+    /// Removes what these queries find from every generation, or from the one of a rebuild; see [`Generation::remove`].
+    fn remove(
         &self,
         only: Option<&Rebuild>,
+        rewrites: bool,
         queries: impl Fn(IndexName, &Generation) -> tantivy::Result<Vec<Box<dyn tantivy::query::Query>>>,
     ) -> Result<u64, IndexError> {
         self.hold()?;
         let _writing = locked(&self.writing);
-        let (mut erased, mut failed) = (0, None);
-        let mut erase_in = |index, generation: Result<Arc<Generation>, IndexError>| {
-            let erase = |generation: Arc<Generation>| Ok(generation.erase(queries(index, &generation)?)?);
-            match generation.and_then(erase) {
-                Ok(count) => erased += count,
-                // It keeps none of the others from being erased.
+        let (mut removed, mut failed) = (0, None);
+        let mut remove_in = |index, generation: Result<Arc<Generation>, IndexError>| {
+            let remove =
+                |generation: Arc<Generation>| Ok(generation.remove(queries(index, &generation)?, rewrites)?);
+            match generation.and_then(remove) {
+                Ok(count) => removed += count,
+                // It keeps none of the others from being looked at.
                 Err(error) => _ = failed.get_or_insert(error),
             }
         };
         for index in self.indices.names() {
             match only {
-                Some(rebuild) if rebuild.index == index => erase_in(index, self.building(rebuild)),
+                Some(rebuild) if rebuild.index == index => remove_in(index, self.building(rebuild)),
                 Some(_) => {}
                 None => match self.entry(index) {
                     Ok(entry) => {
@@ -399,14 +401,14 @@ impl Shared {
                         let names: BTreeSet<String> =
                             std::iter::once(entry.serving).chain(building).collect();
                         for name in names {
-                            erase_in(index, self.generation(index, &name));
+                            remove_in(index, self.generation(index, &name));
                         }
                     }
-                    Err(error) => erase_in(index, Err(error)),
+                    Err(error) => remove_in(index, Err(error)),
                 },
             }
         }
-        failed.map_or(Ok(erased), Err)
+        failed.map_or(Ok(removed), Err)
     }
 
     fn building(&self, rebuild: &Rebuild) -> Result<Arc<Generation>, IndexError> {
@@ -558,13 +560,27 @@ async fn discard(index: &TantivyIndex, events: &[SinkEvent], only: Option<Rebuil
     let documents: Vec<(IndexName, String)> = documents::brought_by(events).collect();
     index
         .blocking("discarding documents", move |shared| {
-            shared.erase(only.as_ref(), |index, generation| {
+            shared.remove(only.as_ref(), true, |index, generation| {
                 let ids = documents.iter().filter(|(of, _)| *of == index).map(|(_, id)| id.as_str());
                 Ok(ids.map(|id| generation.of_id(id)).collect())
             })
         })
         .await
         .map(drop)
+}
+
+async fn remove_events(index: &TantivyIndex, ids: &[Uuid]) -> Result<(), Fault> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+    let removed = index.blocking("removing old events", move |shared| {
+        shared.remove(None, false, |index, generation| {
+            let ids = ids.iter().filter(|_| index == IndexName::Eventos);
+            Ok(ids.map(|id| generation.of_id(id)).collect())
+        })
+    });
+    removed.await.map(drop)
 }
 
 #[async_trait]
@@ -601,6 +617,10 @@ impl Sink for TantivyIndex {
 
     async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
         discard(self, events, None).await
+    }
+
+    async fn remove_events(&self, ids: &[Uuid]) -> Result<(), Fault> {
+        remove_events(self, ids).await
     }
 
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {
@@ -715,7 +735,7 @@ impl Index for TantivyIndex {
     async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault> {
         let keys = keys.to_vec();
         self.blocking("erasing documents", move |shared| {
-            shared.erase(None, |index, generation| match index {
+            shared.remove(None, true, |index, generation| match index {
                 IndexName::Eventos => {
                     keys.iter().map(|key| generation.of_entity(&table.entity, key)).collect()
                 }
@@ -794,6 +814,10 @@ impl Sink for RebuildSink {
 
     async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
         discard(&self.index, events, Some(self.rebuild.clone())).await
+    }
+
+    async fn remove_events(&self, ids: &[Uuid]) -> Result<(), Fault> {
+        remove_events(&self.index, ids).await
     }
 
     async fn applied(&self, _log: &str) -> Result<Option<Vec<Position>>, Fault> {

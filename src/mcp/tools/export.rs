@@ -126,7 +126,11 @@ impl SluiceServer {
                 let lacks = self.engine.questions.index_lacks(search.index).await;
                 lacks.into_iter().map(|lack| lack.worded(crate::mcp::next_step::worded)).collect()
             }
-            Some(ExportOf::Sql(_)) => self.store_lacks().await,
+            Some(ExportOf::Sql(statement)) => {
+                let trimmed = self.engine.questions.trimmed_in(statement).await;
+                let trimmed = trimmed.map(|lack| lack.worded(crate::mcp::next_step::worded));
+                self.store_lacks().await.into_iter().chain(trimmed).collect()
+            }
             None => Vec::new(),
         };
         let of_table = of.as_ref().and(args.table.as_deref());

@@ -269,7 +269,8 @@ impl SluiceServer {
         let hints: Vec<&str> = more.into_iter().chain(is_cut.then_some(CUT)).collect();
         let hint = (!hints.is_empty()).then(|| hints.join("; "));
         let next_cursor = next.map(EventCursor::encode);
-        let behind = self.store_lacks().await;
+        let mut behind = self.store_lacks().await;
+        behind.extend(self.engine.questions.trimmed(&filter).await.map(|lack| lack.worded(worded)));
         let wanted = [("evento", filter.evento.as_deref()), ("categoria", filter.categoria.as_deref())];
         let wanted: Vec<_> = wanted.into_iter().filter_map(|(field, value)| Some((field, value?))).collect();
         let existing = if events.is_empty() {
@@ -317,13 +318,15 @@ impl SluiceServer {
             .into_iter()
             .map(|column| ColumnView { name: column.name, r#type: column.kind })
             .collect();
+        let mut behind = self.store_lacks().await;
+        behind.extend(self.engine.questions.trimmed_in(&args.sql).await.map(|lack| lack.worded(worded)));
         let content = SqlAnswer {
             store: store.to_owned(),
             columns,
             rows: answer.rows,
             truncated: answer.truncated,
             warning: answer.warning,
-            behind: self.store_lacks().await,
+            behind,
             hint,
         };
         Ok(Answer(content))
@@ -420,12 +423,13 @@ impl SluiceServer {
             }
             found => found?,
         };
-        let answer = if whole {
+        let mut answer = if whole {
             EntityAnswer::in_time(history, &self.outgoing)
         } else {
             EntityAnswer::new(history, &self.outgoing)
         };
-        Ok(Answer(EntityAnswer { behind, ..answer }))
+        answer.behind.extend(behind);
+        Ok(Answer(answer))
     }
 
     /// What answers from the store lack just now.

@@ -58,7 +58,11 @@ pub(super) async fn queue(connection: &mut PgConnection, batch: &SinkBatch) -> R
              ) AND NOT EXISTS (
                  SELECT FROM sluice_removed AS r
                  WHERE r.table_name = '{table}' AND r.entity = n.entity AND r.versao > n.versao
-             ) AND NOT EXISTS (SELECT FROM eventos_raw AS x WHERE x.id = n.event) ORDER BY n.place"
+             ) AND NOT EXISTS (SELECT FROM eventos_raw AS x WHERE x.id = n.event) AND NOT EXISTS (
+                 SELECT FROM sluice_trimmed AS s
+                 WHERE s.entidade_id = n.entity AND s.tipo_evento = '{kind_of_event}' AND s.id = n.event OFFSET 0
+             ) ORDER BY n.place",
+            kind_of_event = table.entity,
         );
         sqlx::query(&statement).bind(&entities).bind(&ids).bind(&versions).execute(&mut *connection).await?;
     }
@@ -159,7 +163,7 @@ impl Alerts for PgStore {
         Ok(gone.rows_affected() > 0)
     }
 
-    async fn hold_alerts(
+    async fn hold_leases(
         &self,
         owner: &str,
         wanted: &BTreeSet<String>,
@@ -181,7 +185,7 @@ impl Alerts for PgStore {
         Ok(held.into_iter().collect())
     }
 
-    async fn held_alerts(&self) -> Result<BTreeSet<String>, Fault> {
+    async fn held_leases(&self) -> Result<BTreeSet<String>, Fault> {
         let held: Vec<String> = over!(self, "look who holds the alerts", connection =>
             sqlx::query_scalar("SELECT name FROM sluice_leases WHERE held_until > now()").fetch_all(connection))?;
         Ok(held.into_iter().collect())

@@ -15,7 +15,11 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::{PgStore, UNBOUNDED, faults, operations::over};
+use super::{
+    PgStore, UNBOUNDED, faults,
+    operations::over,
+    trim::{self, COUNTED},
+};
 use crate::{
     domain::{ErasedDigest, ErasureLedger, Table},
     fault::Fault,
@@ -133,14 +137,14 @@ async fn erase(
             .execute(&mut *transaction)
             .await?;
     }
-    let events = erase_events(&mut transaction, table, keys).await?;
+    let (events, trimmed) = erase_events(&mut transaction, table, keys).await?;
     let key = &table.definition().key;
     let (column, kind) = (&key.column, key_type(key.kind));
     let entities = format!(
         "DELETE FROM \"{table}\" WHERE \"{column}\" IN (SELECT k::{kind} FROM unnest($1::text[]) AS k)"
     );
     let entities = sqlx::query(&entities).bind(keys).execute(&mut *transaction).await?.rows_affected();
-    let mut marks = 0;
+    let mut marks = trimmed;
     for statement in [
         "DELETE FROM sluice_appended WHERE table_name = $1 AND entity = ANY($2)",
         "DELETE FROM sluice_removed WHERE table_name = $1 AND entity = ANY($2)",
@@ -166,12 +170,13 @@ async fn erase(
     Ok(Some(erased))
 }
 
-/// Removes events, and counts the windows they were in anew: the rollup equals a recount before and after.
+/// Removes events, and what is remembered of those that were trimmed, and counts the windows they were in anew: the rollup
+/// equals a recount before and after.
 async fn erase_events(
     transaction: &mut PgConnection,
     table: Table,
     keys: &[String],
-) -> Result<u64, sqlx::Error> {
+) -> Result<(u64, u64), sqlx::Error> {
     let gone: Vec<(DateTime<Utc>, String, String)> = sqlx::query_as(
         "DELETE FROM eventos_raw WHERE tipo_evento = $1 AND entidade_id = ANY($2)
          RETURNING date_bin('5 minutes', \"timestamp\", 'epoch'), categoria, evento",
@@ -180,18 +185,19 @@ async fn erase_events(
     .bind(keys)
     .fetch_all(&mut *transaction)
     .await?;
+    let (trimmed, of_trimmed) = trim::forget(transaction, table, keys).await?;
     let events = u64::try_from(gone.len()).unwrap_or(u64::MAX);
-    let windows: BTreeSet<_> = gone.into_iter().collect();
+    let windows: BTreeSet<_> = gone.into_iter().chain(of_trimmed).collect();
     let begins: Vec<DateTime<Utc>> = windows.iter().map(|(begin, ..)| *begin).collect();
     let categories: Vec<&str> = windows.iter().map(|(_, categoria, _)| categoria.as_str()).collect();
     let kinds: Vec<&str> = windows.iter().map(|(.., evento)| evento.as_str()).collect();
-    sqlx::query(
+    sqlx::query(&format!(
         "WITH contadas AS MATERIALIZED (
              SELECT j.inicio, j.categoria, j.evento, e.total, e.soma
              FROM unnest($1::timestamptz[], $2::text[], $3::text[]) AS j(inicio, categoria, evento)
              CROSS JOIN LATERAL (
-                 SELECT count(*) AS total, coalesce(sum(valor), 0) AS soma FROM eventos_raw AS r
-                 WHERE r.\"timestamp\" >= j.inicio AND r.\"timestamp\" < j.inicio + interval '5 minutes'
+                 SELECT coalesce(sum(total), 0) AS total, coalesce(sum(soma), 0) AS soma FROM {COUNTED} AS r
+                 WHERE r.instante >= j.inicio AND r.instante < j.inicio + interval '5 minutes'
                    AND r.categoria = j.categoria AND r.evento = j.evento
              ) AS e
          ), vazias AS (
@@ -199,12 +205,12 @@ async fn erase_events(
              WHERE (a.janela_inicio, a.categoria, a.evento) = (c.inicio, c.categoria, c.evento) AND c.total = 0
          )
          UPDATE eventos_agregados AS a SET total = c.total, soma_valor = c.soma FROM contadas AS c
-         WHERE (a.janela_inicio, a.categoria, a.evento) = (c.inicio, c.categoria, c.evento) AND c.total > 0",
-    )
+         WHERE (a.janela_inicio, a.categoria, a.evento) = (c.inicio, c.categoria, c.evento) AND c.total > 0"
+    ))
     .bind(&begins)
     .bind(&categories)
     .bind(&kinds)
     .execute(transaction)
     .await?;
-    Ok(events)
+    Ok((events, trimmed))
 }

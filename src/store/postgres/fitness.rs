@@ -9,6 +9,7 @@ use super::{
     faults::{self, PART},
     migrations::{tables_of, up_to},
     notices,
+    trim::COUNTED,
 };
 use crate::fault::Fault;
 
@@ -142,11 +143,12 @@ pub(super) async fn make_dropped_tables(connection: &mut PgConnection) -> Result
             notices::own_table_was_dropped(&mut transaction, table).await?;
         }
         if is_missing("eventos_raw") {
-            // Every event that comes again is counted again.
+            // Every event that comes again is counted again, but for those that were trimmed.
             transaction.execute("TRUNCATE eventos_agregados").await?;
+            transaction.execute(&*add_up()).await?;
             notices::table_was_dropped(&mut transaction, "eventos_raw").await?;
         } else if is_missing("eventos_agregados") {
-            transaction.execute(ADD_UP).await?;
+            transaction.execute(&*add_up()).await?;
         }
         tracing::warn!(tables = ?missing, "tables were dropped and are made anew");
         transaction.commit().await
@@ -154,7 +156,14 @@ pub(super) async fn make_dropped_tables(connection: &mut PgConnection) -> Result
     made.await.map_err(|error: sqlx::Error| faults::fault("make dropped tables anew", &error))
 }
 
-const ADD_UP: &str = "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
-    SELECT inicio, inicio + interval '5 minutes', categoria, evento, count(*), sum(valor)
-    FROM (SELECT date_bin('5 minutes', \"timestamp\", 'epoch') AS inicio, categoria, evento, valor FROM eventos_raw) AS eventos
-    GROUP BY inicio, categoria, evento";
+/// Fills the rollup anew.
+fn add_up() -> String {
+    format!(
+        "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
+         SELECT inicio, inicio + interval '5 minutes', categoria, evento, sum(total), sum(soma)
+         FROM (
+             SELECT date_bin('5 minutes', instante, 'epoch') AS inicio, categoria, evento, total, soma FROM {COUNTED} AS c
+         ) AS eventos
+         GROUP BY inicio, categoria, evento"
+    )
+}

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
-use super::{PgStore, operations::over, questions};
+use super::{PgStore, operations::over, questions, trim::COUNTED};
 use crate::{
     domain::Table,
     fault::Fault,
@@ -182,16 +182,16 @@ async fn recounted(connection: &mut PgConnection, windows: &[DateTime<Utc>]) -> 
     sqlx::query("LOCK TABLE eventos_agregados IN SHARE ROW EXCLUSIVE MODE")
         .execute(&mut *transaction)
         .await?;
-    for statement in [
-        "DELETE FROM eventos_agregados WHERE janela_inicio = ANY($1::timestamptz[])",
+    let count = format!(
         "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
-         SELECT w.inicio, w.inicio + interval '5 minutes', e.categoria, e.evento, count(*), sum(e.valor)
+         SELECT w.inicio, w.inicio + interval '5 minutes', e.categoria, e.evento, sum(e.total), sum(e.soma)
          FROM unnest($1::timestamptz[]) AS w(inicio) CROSS JOIN LATERAL (
-             SELECT categoria, evento, valor FROM eventos_raw
-             WHERE \"timestamp\" >= w.inicio AND \"timestamp\" < w.inicio + interval '5 minutes' OFFSET 0
+             SELECT categoria, evento, total, soma FROM {COUNTED} AS c
+             WHERE instante >= w.inicio AND instante < w.inicio + interval '5 minutes' OFFSET 0
          ) AS e
-         GROUP BY 1, 3, 4",
-    ] {
+         GROUP BY 1, 3, 4"
+    );
+    for statement in ["DELETE FROM eventos_agregados WHERE janela_inicio = ANY($1::timestamptz[])", &count] {
         sqlx::query(statement).bind(windows).execute(&mut *transaction).await?;
     }
     transaction.commit().await

@@ -51,7 +51,15 @@ mod tests {
             }
         }
         let tables: Vec<&str> = up_to(1).flat_map(tables_of).collect();
-        assert_eq!(tables, ["eventos_raw", "eventos_agregados", "sluice_removed", "sluice_tables"]);
+        let expected = [
+            "eventos_raw",
+            "eventos_agregados",
+            "sluice_trimmed",
+            "sluice_trimmed_windows",
+            "sluice_removed",
+            "sluice_tables",
+        ];
+        assert_eq!(tables, expected);
     }
 
     #[test]

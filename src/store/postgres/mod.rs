@@ -34,6 +34,7 @@ mod session;
 mod statement;
 mod stream;
 mod syncs;
+mod trim;
 mod write;
 
 use std::{sync::Arc, time::Duration};
@@ -214,6 +215,11 @@ impl Sink for PgStore {
 
     async fn discard(&self, _: &[SinkEvent]) -> Result<(), Fault> {
         // Nothing of them gets in.
+        Ok(())
+    }
+
+    async fn remove_events(&self, _: &[Uuid]) -> Result<(), Fault> {
+        // What was trimmed does not get in.
         Ok(())
     }
 

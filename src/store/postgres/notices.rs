@@ -21,6 +21,13 @@ enum Owing<'a> {
     Table(&'a TableName),
 }
 
+async fn known(connection: &mut PgConnection, place: &str) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT id FROM sluice_parts WHERE place = $1")
+        .bind(place)
+        .fetch_optional(connection)
+        .await
+}
+
 /// One process alone learns of a change: the row is locked until its notice is committed.
 async fn meet(
     connection: &mut PgConnection,
@@ -28,11 +35,7 @@ async fn meet(
     kind: NoticeKind,
     owing: Owing<'_>,
 ) -> Result<Option<String>, sqlx::Error> {
-    let known: Option<String> = sqlx::query_scalar("SELECT id FROM sluice_parts WHERE place = $1")
-        .bind(&met.place)
-        .fetch_optional(&mut *connection)
-        .await?;
-    if known.as_ref() == Some(&met.id) {
+    if known(connection, &met.place).await?.as_ref() == Some(&met.id) {
         return Ok(None);
     }
     let mut transaction = connection.begin().await?;
@@ -55,6 +58,13 @@ async fn meet(
         .execute(&mut *transaction)
         .await?;
     let notice = Notice::replaced(kind, met);
+    if let Owing::Table(_) = owing {
+        sqlx::query("DELETE FROM sluice_notices WHERE kind = $1 AND part = $2")
+            .bind(kind.as_str())
+            .bind(&met.place)
+            .execute(&mut *transaction)
+            .await?;
+    }
     insert(&mut transaction, &notice).await?;
     match owing {
         Owing::Nothing => {}
@@ -166,6 +176,10 @@ impl Notices for PgStore {
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault> {
         over!(self, "remember which sink this is", connection =>
             meet(connection, piece, NoticeKind::SinkReplaced, Owing::Nothing))
+    }
+
+    async fn met_source(&self, place: &str) -> Result<Option<String>, Fault> {
+        over!(self, "read where a table was read from", connection => known(connection, place))
     }
 
     async fn meet_source(&self, table: &TableName, origin: &Identity) -> Result<Option<String>, Fault> {

@@ -166,7 +166,7 @@ impl Operations for PgStore {
         let beats: Vec<StoredBeat> = over!(self, "read of the drains", connection =>
             sqlx::query_as(
                 "SELECT consumer_group, owner, state, failing_since, last_error, seen_at FROM sluice_drains
-                 WHERE seen_at > now() - $1 ORDER BY consumer_group, owner",
+                 WHERE seen_at > now() - $1 AND seen_at < now() + interval '1 minute' ORDER BY consumer_group, owner",
             )
             .bind(interval(within))
             .fetch_all(connection))?;
@@ -409,7 +409,7 @@ impl Operations for PgStore {
                 "INSERT INTO sluice_schedules (table_name, every_ms, request, created_by) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (table_name) DO UPDATE
                  SET every_ms = excluded.every_ms, request = excluded.request,
-                     created_by = excluded.created_by, next_due_at = excluded.next_due_at,
+                     created_by = excluded.created_by, next_due_at = excluded.next_due_at, decided_at = now(),
                      claimed_by = NULL, claim = NULL, claimed_until = NULL",
             )
             .bind(&request.table.0)
@@ -431,7 +431,8 @@ impl Operations for PgStore {
             "UPDATE sluice_schedules SET claimed_by = $1, claim = $3, claimed_until = now() + $2
              WHERE table_name = (
                  SELECT table_name FROM sluice_schedules
-                 WHERE next_due_at <= now() AND (claimed_until IS NULL OR claimed_until < now())
+                 WHERE (next_due_at <= now() OR decided_at > now() + interval '1 minute')
+                     AND (claimed_until IS NULL OR claimed_until < now() OR claimed_until > now() + $2 + interval '1 minute')
                  ORDER BY next_due_at LIMIT 1 FOR UPDATE SKIP LOCKED
              ) RETURNING {SCHEDULE}"
         );
@@ -456,20 +457,20 @@ impl Operations for PgStore {
         &self,
         claimed: &Schedule,
         run: &ScheduledRun,
-        next_due_at: DateTime<Utc>,
+        next_in: Duration,
     ) -> Result<(), Fault> {
         over!(self, "finish a scheduled run", connection =>
             sqlx::query(
                 "UPDATE sluice_schedules
                  SET claimed_by = NULL, claim = NULL, claimed_until = NULL, last_run = $3,
-                     last_success_at = coalesce($4, last_success_at), next_due_at = $5
+                     last_success_at = coalesce($4, last_success_at), next_due_at = now() + $5, decided_at = now()
                  WHERE table_name = $1 AND claim = $2",
             )
             .bind(&claimed.request.table.0)
             .bind(claimed.claim)
             .bind(Json(run))
             .bind(run.success_at())
-            .bind(next_due_at)
+            .bind(interval(next_in))
             .execute(connection))?;
         Ok(())
     }

@@ -5,9 +5,11 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
+use uuid::Uuid;
+
 use super::columns::{Column, Values};
 use crate::{
-    domain::{Table, json::for_jsonb},
+    domain::{Event, Table, json::for_jsonb},
     log::Position,
     sink::{SinkBatch, SinkEvent},
 };
@@ -32,10 +34,7 @@ pub(super) struct Rows<'a> {
 impl<'a> Rows<'a> {
     pub(super) fn of(batch: &'a SinkBatch) -> Self {
         let all: Vec<Row<'a>> = batch.events.iter().map(Row::of).collect();
-        let mut distinct: Vec<usize> = (0..all.len()).collect();
-        // Stable: of equal ids the first stays, as it would event by event.
-        distinct.sort_by_key(|i| all[*i].source.event.id);
-        distinct.dedup_by_key(|i| all[*i].source.event.id);
+        let distinct = distinct(&all, |_| true);
         Self { all, distinct }
     }
 
@@ -44,9 +43,12 @@ impl<'a> Rows<'a> {
         self.distinct.iter().map(|i| self.all[*i].replaced).sum()
     }
 
-    /// The columns of `eventos_raw`.
-    pub(super) fn event_columns(&self) -> Vec<Column<'_>> {
-        let rows: Vec<&Row<'_>> = self.distinct.iter().map(|i| &self.all[*i]).collect();
+    /// The columns of `eventos_raw`, without the deliveries of `trimmed` events below the version that is told of each.
+    pub(super) fn event_columns(&self, trimmed: &HashMap<Uuid, i64>) -> Vec<Column<'_>> {
+        let is_news =
+            |event: &Event| trimmed.get(&event.id).is_none_or(|below| *below <= event.entidade.versao);
+        let news = if trimmed.is_empty() { &self.distinct } else { &distinct(&self.all, is_news) };
+        let rows: Vec<&Row<'_>> = news.iter().map(|i| &self.all[*i]).collect();
         let events = || rows.iter().map(|row| &row.source.event);
         let text = |of: fn(&SinkEvent) -> &str| {
             Values::Text(rows.iter().map(|row| Some(Cow::Borrowed(of(row.source)))).collect())
@@ -88,6 +90,15 @@ impl<'a> Rows<'a> {
         newest.sort_unstable_by_key(|row| &row.source.event.entidade.id);
         newest
     }
+}
+
+/// Where in `all` each different event that is wanted stands, sorted by its id.
+fn distinct(all: &[Row<'_>], is_wanted: impl Fn(&Event) -> bool) -> Vec<usize> {
+    let mut distinct: Vec<usize> = (0..all.len()).filter(|i| is_wanted(&all[*i].source.event)).collect();
+    // Stable: of equal ids the first stays, as it would event by event.
+    distinct.sort_by_key(|i| all[*i].source.event.id);
+    distinct.dedup_by_key(|i| all[*i].source.event.id);
+    distinct
 }
 
 impl<'a> Row<'a> {

@@ -9,10 +9,12 @@
 //! versions. What the tables and their indexes cost decides, so the way without temporary tables is used.
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::{
     columns::{bind, names, select},
     rows::{Row, Rows, entity_columns},
+    trim,
 };
 use crate::{
     domain::{Catalog, Table},
@@ -39,23 +41,26 @@ pub(super) async fn write(
     Ok(applied)
 }
 
-/// Inserts the events that are new and adds just those to the rollup, in one statement.
+/// Inserts the events that are new and adds just those to the rollup, in one statement. What was trimmed was counted.
 async fn insert_events(connection: &mut PgConnection, rows: &Rows<'_>) -> Result<u64, sqlx::Error> {
     if rows.all.is_empty() {
         return Ok(0);
     }
-    let columns = rows.event_columns();
+    let events = rows.all.iter().map(|row| &row.source.event);
+    let keys = events.map(|event| (&*event.entidade.id, &*event.tipo_evento, event.id));
+    let trimmed = trim::known(connection, keys).await?;
+    let columns = rows.event_columns(&trimmed);
     let statement = format!(
         "WITH inseridos AS (
              INSERT INTO eventos_raw ({names}) {select}
              ON CONFLICT (id) DO NOTHING
-             RETURNING \"timestamp\", categoria, evento, valor
+             RETURNING id, \"timestamp\", categoria, evento, valor
          ), agregados AS (
              INSERT INTO eventos_agregados AS a (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
              SELECT inicio, inicio + interval '5 minutes', categoria, evento, count(*), sum(valor)
              FROM (
                  SELECT date_bin('5 minutes', \"timestamp\", 'epoch') AS inicio, categoria, evento, valor
-                 FROM inseridos
+                 FROM inseridos WHERE id <> ALL(${counted_before}::uuid[])
              ) AS eventos
              GROUP BY inicio, categoria, evento
              ORDER BY inicio, categoria, evento
@@ -65,8 +70,11 @@ async fn insert_events(connection: &mut PgConnection, rows: &Rows<'_>) -> Result
          SELECT count(*) FROM inseridos",
         names = names(&columns),
         select = select(&columns),
+        counted_before = columns.len() + 1,
     );
-    let inserted: i64 = bind(sqlx::query_scalar(&statement), &columns).fetch_one(connection).await?;
+    let counted_before: Vec<Uuid> = trimmed.into_keys().collect();
+    let inserted: i64 =
+        bind(sqlx::query_scalar(&statement), &columns).bind(counted_before).fetch_one(connection).await?;
     Ok(u64::try_from(inserted).unwrap_or_default())
 }
 

@@ -60,7 +60,8 @@ pub(super) fn queue(db: &Transaction<'_>, batch: &SinkBatch) -> rusqlite::Result
              SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (
                  SELECT 1 FROM \"{table}\" WHERE \"{}\" = ?5 AND (versao > ?4 OR (versao = ?4 AND evento_id = ?3))
              ) AND NOT EXISTS (SELECT 1 FROM sluice_removed WHERE table_name = ?1 AND entity = ?2 AND versao > ?4)
-             AND NOT EXISTS (SELECT 1 FROM eventos_raw WHERE id = ?3)",
+             AND NOT EXISTS (SELECT 1 FROM eventos_raw WHERE id = ?3)
+             AND NOT EXISTS (SELECT 1 FROM sluice_trimmed WHERE entidade_id = ?2 AND tipo_evento = ?6 AND id = ?3)",
             table.key.column
         ))?
         .execute(params![
@@ -68,7 +69,8 @@ pub(super) fn queue(db: &Transaction<'_>, batch: &SinkBatch) -> rusqlite::Result
             entity.id,
             event.event.id.to_string(),
             entity.versao,
-            rows::key(table, &entity.id)
+            rows::key(table, &entity.id),
+            table.entity
         ])?;
     }
     Ok(())
@@ -212,7 +214,7 @@ impl Alerts for SqliteStore {
             .await
     }
 
-    async fn hold_alerts(
+    async fn hold_leases(
         &self,
         owner: &str,
         wanted: &BTreeSet<String>,
@@ -232,7 +234,7 @@ impl Alerts for SqliteStore {
             .await
     }
 
-    async fn held_alerts(&self) -> Result<BTreeSet<String>, Fault> {
+    async fn held_leases(&self) -> Result<BTreeSet<String>, Fault> {
         let now = instant(Utc::now());
         self.db
             .read("looking who holds the alerts", move |db| {

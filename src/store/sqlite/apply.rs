@@ -8,6 +8,7 @@ use rusqlite::{ErrorCode, Transaction, params, params_from_iter};
 use super::{
     PART, alerts, erasures, prepare,
     rows::{self, EVENT_COLUMNS},
+    trim,
 };
 use crate::{
     domain::{Catalog, Event, Table},
@@ -62,10 +63,19 @@ pub(super) fn apply(
     alerts::queue(db, batch)?;
     let mut insert = db.prepare_cached(&event_insert())?;
     for sink in &batch.events {
+        let event = &sink.event;
+        let trimmed = trim::known(db, &event.tipo_evento, &event.entidade.id, event.id)?;
+        if trimmed.is_some_and(|below| event.entidade.versao < below) {
+            applied.duplicates += 1;
+            continue;
+        }
         match accepted(insert.execute(params_from_iter(rows::event(sink))))? {
             Some(1) => {
                 applied.inserted += 1;
-                count(db, &sink.event)?;
+                // What was trimmed was counted.
+                if trimmed.is_none() {
+                    count(db, event)?;
+                }
             }
             Some(_) => applied.duplicates += 1,
             None => rejections.push(rejection(sink, REFUSED)),

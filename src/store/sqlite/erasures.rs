@@ -13,6 +13,7 @@ use super::{
     apply::{WINDOW, window},
     lease::{parsed, time},
     rows,
+    trim::{self, COUNTED},
 };
 use crate::{
     domain::{ErasedDigest, ErasureLedger, Table},
@@ -115,6 +116,10 @@ fn erase(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::Resul
             windows.insert(one?);
             erased.events += 1;
         }
+        for window in trim::forget(db, table, key)? {
+            windows.insert(window);
+            erased.marks += 1;
+        }
         erased.entities += changed(db.execute(&entity, [rows::key(table, key)])?);
         for statement in [
             "DELETE FROM sluice_appended WHERE table_name = ? AND entity = ?",
@@ -151,10 +156,10 @@ fn recount(
 ) -> rusqlite::Result<()> {
     let (from, to) = (rows::instant(begin), rows::instant(begin + WINDOW));
     let (total, sum): (i64, f64) = db
-        .prepare_cached(
-            "SELECT count(*), coalesce(sum(valor), 0.0) FROM eventos_raw
-             WHERE \"timestamp\" >= ? AND \"timestamp\" < ? AND categoria = ? AND evento = ?",
-        )?
+        .prepare_cached(&format!(
+            "SELECT coalesce(sum(total), 0), coalesce(sum(soma), 0.0) FROM {COUNTED}
+             WHERE instante >= ? AND instante < ? AND categoria = ? AND evento = ?"
+        ))?
         .query_row(params![from, to, categoria, evento], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let place = "janela_inicio = ?1 AND categoria = ?2 AND evento = ?3";
     if total == 0 {

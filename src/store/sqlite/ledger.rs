@@ -11,6 +11,7 @@ use super::{
     apply::{WINDOW, window},
     lease::{parsed, time},
     questions, rows,
+    trim::COUNTED,
 };
 use crate::{
     domain::{KeyKind, Table},
@@ -151,11 +152,11 @@ impl Ledger for SqliteStore {
                     .collect::<rusqlite::Result<_>>()?;
                 let windows: BTreeSet<DateTime<Utc>> = times.into_iter().map(window).collect();
                 let mut forget = db.prepare_cached("DELETE FROM eventos_agregados WHERE janela_inicio = ?")?;
-                let mut count = db.prepare_cached(
+                let mut count = db.prepare_cached(&format!(
                     "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
-                     SELECT ?1, ?2, categoria, evento, count(*), sum(valor) FROM eventos_raw
-                     WHERE \"timestamp\" >= ?1 AND \"timestamp\" < ?2 GROUP BY categoria, evento",
-                )?;
+                     SELECT ?1, ?2, categoria, evento, sum(total), sum(soma) FROM {COUNTED}
+                     WHERE instante >= ?1 AND instante < ?2 GROUP BY categoria, evento"
+                ))?;
                 for begin in windows {
                     let (begin, end) = (rows::instant(begin), rows::instant(begin + WINDOW));
                     forget.execute([&begin])?;

@@ -11,6 +11,7 @@ mod prepare;
 mod query;
 mod questions;
 mod rows;
+mod trim;
 
 pub(crate) use notices::tables_were_dropped;
 
@@ -160,6 +161,11 @@ impl Sink for SqliteStore {
 
     async fn discard(&self, _: &[SinkEvent]) -> Result<(), Fault> {
         // Nothing of them gets in.
+        Ok(())
+    }
+
+    async fn remove_events(&self, _: &[Uuid]) -> Result<(), Fault> {
+        // What was trimmed does not get in.
         Ok(())
     }
 

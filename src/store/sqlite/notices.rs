@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use uuid::Uuid;
 
-use super::{PART, SqliteStore, lease::time, rows::instant};
+use super::{PART, SqliteStore, lease::time, rows::instant, trim::COUNTED};
 use crate::{
     domain::TableName,
     fault::Fault,
@@ -37,6 +37,9 @@ fn meet(
     db.execute("INSERT OR REPLACE INTO sluice_parts (place, id) VALUES (?, ?)", params![met.place, met.id])?;
     let Some(before) = before.filter(|before| *before != met.id) else { return Ok(None) };
     let notice = Notice::replaced(kind, met);
+    if let Owing::Table(_) = owing {
+        db.execute("DELETE FROM sluice_notices WHERE kind = ? AND part = ?", [kind.as_str(), &met.place])?;
+    }
     insert(db, &notice)?;
     match owing {
         Owing::Nothing => {}
@@ -85,12 +88,13 @@ pub(crate) fn tables_were_dropped(db: &Transaction<'_>, dropped: &[&str]) -> rus
     for table in dropped {
         match *table {
             "eventos_raw" => {
-                // Every event that comes again is counted again.
+                // Every event that comes again is counted again, but for those that were trimmed.
                 db.execute("DELETE FROM eventos_agregados", [])?;
+                db.execute_batch(&add_up())?;
                 table_was_dropped(db, table)?;
                 continue;
             }
-            "eventos_agregados" if !dropped.contains(&"eventos_raw") => db.execute_batch(ADD_UP)?,
+            "eventos_agregados" if !dropped.contains(&"eventos_raw") => db.execute_batch(&add_up())?,
             // What is appended from now on is another log.
             "log_records" => db.execute_batch(
                 "UPDATE log_identity SET id = lower(hex(randomblob(11))); DELETE FROM log_groups;",
@@ -105,13 +109,18 @@ pub(crate) fn tables_were_dropped(db: &Transaction<'_>, dropped: &[&str]) -> rus
     Ok(())
 }
 
-const ADD_UP: &str = "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
-    SELECT strftime('%Y-%m-%dT%H:%M:%S.000000Z', inicio, 'unixepoch'),
-           strftime('%Y-%m-%dT%H:%M:%S.000000Z', inicio + 300, 'unixepoch'), categoria, evento, count(*), sum(valor)
-    FROM (SELECT unixepoch(\"timestamp\") - ((unixepoch(\"timestamp\") % 300) + 300) % 300 AS inicio,
-                 categoria, evento, valor
-          FROM eventos_raw)
-    GROUP BY inicio, categoria, evento";
+/// Fills the rollup anew.
+fn add_up() -> String {
+    format!(
+        "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
+         SELECT strftime('%Y-%m-%dT%H:%M:%S.000000Z', inicio, 'unixepoch'),
+                strftime('%Y-%m-%dT%H:%M:%S.000000Z', inicio + 300, 'unixepoch'), categoria, evento, sum(total), sum(soma)
+         FROM (SELECT unixepoch(instante) - ((unixepoch(instante) % 300) + 300) % 300 AS inicio,
+                      categoria, evento, total, soma
+               FROM {COUNTED})
+         GROUP BY inicio, categoria, evento"
+    )
+}
 
 fn notice_of_table(db: &Transaction<'_>, kind: NoticeKind, table: &str) -> rusqlite::Result<()> {
     db.execute(
@@ -162,6 +171,11 @@ impl Notices for SqliteStore {
 
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault> {
         self.meet(piece, NoticeKind::SinkReplaced, Owing::Nothing).await
+    }
+
+    async fn met_source(&self, place: &str) -> Result<Option<String>, Fault> {
+        let place = place.to_owned();
+        self.db.read("reading where a table was read from", move |db| known(db, &place)).await
     }
 
     async fn meet_source(&self, table: &TableName, origin: &Identity) -> Result<Option<String>, Fault> {

@@ -117,9 +117,9 @@ impl Operations for SqliteStore {
             .read("reading of the drains", move |db| {
                 db.prepare_cached(
                     "SELECT consumer_group, owner, state, failing_since, last_error, seen_at FROM sluice_drains
-                     WHERE seen_at > ? ORDER BY consumer_group, owner",
+                     WHERE seen_at > ? AND seen_at < ? ORDER BY consumer_group, owner",
                 )?
-                .query_map([instant(since)], beat)?
+                .query_map([instant(since), instant(Utc::now() + TimeDelta::minutes(1))], beat)?
                 .collect()
             })
             .await
@@ -384,11 +384,11 @@ impl Operations for SqliteStore {
         self.db
             .write("writing a schedule", move |db| {
                 db.execute(
-                    "INSERT INTO sluice_schedules (table_name, every_ms, request, created_by, next_due_at)
-                     VALUES (?, ?, ?, ?, ?)
+                    "INSERT INTO sluice_schedules (table_name, every_ms, request, created_by, next_due_at, decided_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5)
                      ON CONFLICT (table_name) DO UPDATE
                      SET every_ms = excluded.every_ms, request = excluded.request,
-                         created_by = excluded.created_by, next_due_at = excluded.next_due_at,
+                         created_by = excluded.created_by, next_due_at = excluded.next_due_at, decided_at = excluded.decided_at,
                          claimed_by = NULL, claim = NULL, claimed_until = NULL",
                     params![request.table.0, every_ms, json(&request), by, instant(Utc::now())],
                 )?;
@@ -417,14 +417,21 @@ impl Operations for SqliteStore {
                 let now = Utc::now();
                 db.query_row(
                     &format!(
-                        "UPDATE sluice_schedules SET claimed_by = ?1, claimed_until = ?2, claim = ?4
+                        "UPDATE sluice_schedules SET claimed_by = ?4, claimed_until = ?5, claim = ?6
                          WHERE table_name = (
                              SELECT table_name FROM sluice_schedules
-                             WHERE next_due_at <= ?3 AND (claimed_until IS NULL OR claimed_until < ?3)
+                             WHERE {DUE}
                              ORDER BY next_due_at LIMIT 1
                          ) RETURNING {SCHEDULE}"
                     ),
-                    params![owner, instant(now + length(lease)), instant(now), Uuid::now_v7().to_string()],
+                    params![
+                        instant(now),
+                        instant(now + TimeDelta::minutes(1)),
+                        instant(now + MAX_LEASE),
+                        owner,
+                        instant(now + length(lease)),
+                        Uuid::now_v7().to_string()
+                    ],
                     schedule,
                 )
                 .optional()
@@ -453,22 +460,24 @@ impl Operations for SqliteStore {
         &self,
         claimed: &Schedule,
         run: &ScheduledRun,
-        next_due_at: DateTime<Utc>,
+        next_in: Duration,
     ) -> Result<(), Fault> {
         let (claimed, run) = (claimed.clone(), run.clone());
         self.db
             .write("finishing a scheduled run", move |db| {
+                let now = Utc::now();
                 db.execute(
                     "UPDATE sluice_schedules
                      SET claimed_by = NULL, claim = NULL, claimed_until = NULL, last_run = ?3,
-                         last_success_at = coalesce(?4, last_success_at), next_due_at = ?5
+                         last_success_at = coalesce(?4, last_success_at), next_due_at = ?5, decided_at = ?6
                      WHERE table_name = ?1 AND claim = ?2",
                     params![
                         claimed.request.table.0,
                         claimed.claim.map(|claim| claim.to_string()),
                         json(&run),
                         run.success_at().map(instant),
-                        instant(next_due_at)
+                        instant(now + length(next_in)),
+                        instant(now)
                     ],
                 )?;
                 Ok(())
@@ -519,12 +528,21 @@ impl Operations for SqliteStore {
     }
 }
 
+/// What is due of the schedules, by the time now, that in a minute and that in [`MAX_LEASE`]: also what was decided, or claimed,
+/// while the clock was ahead.
+const DUE: &str = "(next_due_at <= ?1 OR decided_at > ?2)
+    AND (claimed_until IS NULL OR claimed_until < ?1 OR claimed_until > ?3)";
+
+/// No claim is held longer.
+const MAX_LEASE: TimeDelta = TimeDelta::minutes(5);
+
 fn due(db: &Connection) -> rusqlite::Result<bool> {
-    db.prepare_cached(
-        "SELECT 1 FROM sluice_schedules
-         WHERE next_due_at <= ?1 AND (claimed_until IS NULL OR claimed_until < ?1)",
-    )?
-    .exists([instant(Utc::now())])
+    let now = Utc::now();
+    db.prepare_cached(&format!("SELECT 1 FROM sluice_schedules WHERE {DUE}"))?.exists([
+        instant(now),
+        instant(now + TimeDelta::minutes(1)),
+        instant(now + MAX_LEASE),
+    ])
 }
 
 fn length(lease: Duration) -> TimeDelta {

@@ -54,6 +54,10 @@ impl Sink for Late {
         }
         self.index.apply(log, batch).await
     }
+    async fn remove_events(&self, ids: &[Uuid]) -> Result<(), Fault> {
+        self.index.remove_events(ids).await
+    }
+
     async fn discard(&self, events: &[SinkEvent]) -> Result<(), Fault> {
         self.index.discard(events).await
     }

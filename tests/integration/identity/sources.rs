@@ -7,7 +7,7 @@ use sluice::{
 
 use super::told;
 use crate::support::{
-    on_each_adapter,
+    eventually, on_each_adapter,
     place::{Embedded, Place, Real, value},
     request,
     rows::lead,
@@ -35,9 +35,23 @@ async fn rows_of_another_project_or_key_are_read_though_they_changed_before_the_
     engine.shut_down().await;
     drop(engine);
 
+    // A slip is no other project.
+    place.set("SUPABASE_KEY", "sb_secret_errada");
+    let engine = place.engine().await;
+    engine.syncs.start(read_on()).await.expect_err("the key is refused");
+    assert_eq!(engine.inspection.status().await.notices, []);
+    engine.shut_down().await;
+    drop(engine);
+
     place.set("SUPABASE_KEY", keys::SECRET);
     let engine = place.engine().await;
     engine.start_drains().await;
+    eventually("status tells that nobody has read there", async || {
+        let status = engine.inspection.status().await;
+        let is_told = status.problems.iter().any(|problem| problem.problem.contains("by another key"));
+        is_told && status.tables.iter().any(|of| of.table == "leads" && of.unread.is_none())
+    })
+    .await;
     assert_eq!(sync(&engine, read_on()).await.appended, 2, "the key sees what the other one did not");
     told(&engine, NoticeKind::SourceReplaced).await;
     assert_eq!(sync(&engine, read_on()).await.rows_read, 0, "and is read on from there");

@@ -34,6 +34,7 @@ pub(super) fn text(
         ([("table", schedule.table.as_str())], u8::from(schedule.problem(status.checked_at).is_some()))
     });
     page.many(&told::SCHEDULE_FAILING, schedules);
+    write_housekeeping(&mut page, status);
     page.many(&told::DEAD_LETTERS, status.dead_letters.map(|letters| ([], letters)));
     page.many(
         &told::NOTICES,
@@ -90,6 +91,16 @@ fn write_sinks(page: &mut Page, status: &PipelineStatus, metrics: &EngineMetrics
         page.histogram(&told::APPENDED_TO_APPLIED, &labels, &times.appended_to_applied);
         page.histogram(&told::CHANGED_TO_APPLIED, &labels, &times.changed_to_applied);
     }
+}
+
+fn write_housekeeping(page: &mut Page, status: &PipelineStatus) {
+    let passes = || status.housekeeping.iter().map(|pass| ([("task", pass.task.as_str())], pass));
+    page.many(&told::REMOVED, passes().map(|(task, pass)| (task, pass.removed_in_all)));
+    page.many(&told::HOUSEKEEPING_OK, passes().map(|(task, pass)| (task, u8::from(pass.error.is_none()))));
+    let ages = passes().filter_map(|(task, pass)| {
+        Some((task, (status.checked_at - pass.succeeded_at?).num_seconds().max(0)))
+    });
+    page.many(&told::HOUSEKEEPING_AGE, ages);
 }
 
 fn write_tables(page: &mut Page, status: &PipelineStatus) {

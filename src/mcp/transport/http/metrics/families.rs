@@ -59,6 +59,9 @@ families! {
         "table",
         "1 while the last run of a scheduled sync failed or nobody runs what is due"
     );
+    REMOVED = counter("sluice_housekeeping_removed_total", "task", "What was removed for its age, by whatever process");
+    HOUSEKEEPING_OK = gauge("sluice_housekeeping_ok", "task", "1 where the last removal of what is old did all it was to do");
+    HOUSEKEEPING_AGE = gauge("sluice_housekeeping_success_age_seconds", "task", "How long ago all that was old was removed");
     DEAD_LETTERS = gauge("sluice_dead_letters", "", "Open dead letters; left out where that is not known");
     NOTICES = gauge("sluice_notices", "kind", "Times within a week that a part was found replaced, cut or restored");
     POOL = gauge("sluice_store_connections", "state", "Connections of the pool to PostgreSQL: used, idle, and the most there may be");
