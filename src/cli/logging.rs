@@ -34,12 +34,17 @@ fn quiet(level: &str) -> EnvFilter {
     EnvFilter::new(format!("{libraries},sluice={level},{SETTINGS_TARGET}=info"))
 }
 
-/// Libraries print whole requests, answers and parameters of statements below `warn`: no filter lets them.
+/// Warns with what a client sent: the names and addresses it asked for, and its own ids of requests.
+const REPEATING: &str = "rmcp";
+
+/// Libraries print whole requests, answers and parameters of statements below `warn`, one of them in warnings too: no
+/// filter lets them.
 fn holds_no_values(event: &Metadata<'_>) -> bool {
-    let is_own = OWN_TARGETS.iter().any(|own| {
+    let is_of = |own: &str| {
         event.target().strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-    });
-    is_own || *event.level() <= Level::WARN
+    };
+    let least = if is_of(REPEATING) { Level::ERROR } else { Level::WARN };
+    OWN_TARGETS.into_iter().any(is_of) || *event.level() <= least
 }
 
 #[cfg(test)]
@@ -57,7 +62,8 @@ mod tests {
                 tracing::debug!(target: "rmcp::service", "ana@exemplo.com.br");
                 tracing::info!(target: "tokio_postgres::query", "ana@exemplo.com.br");
                 tracing::trace!(target: "hyper", "ana@exemplo.com.br");
-                tracing::warn!(target: "rmcp::service", "it went wrong");
+                tracing::warn!(target: "rmcp::service", "no tool ana@exemplo.com.br");
+                tracing::warn!(target: "hyper", "it went wrong");
                 tracing::debug!(target: "sluice::engine", "a step");
                 tracing::debug!(target: "librdkafka", "a broker");
             });

@@ -77,6 +77,22 @@ fn summary(status: &SyncStatus, resume: bool) -> String {
         report.parked,
         report.unexplained
     );
+    if report.unkeyed > 0 {
+        let _ = write!(
+            text,
+            "\n{} rows without a usable key: no event can be made of them, so they are in no sink; all are dead letters but \
+             for those beyond 100 that have no key at all",
+            report.unkeyed
+        );
+    }
+    if report.deleted_meanwhile > 0 {
+        let _ = write!(
+            text,
+            "\nAt least {} rows were deleted at the source while it was read: they are still here, and the next reconciliation \
+             removes them.",
+            report.deleted_meanwhile
+        );
+    }
     match report.resumed_from {
         Some(began) => {
             let began = began.format("%Y-%m-%dT%H:%M:%SZ");
@@ -111,7 +127,7 @@ fn summary(status: &SyncStatus, resume: bool) -> String {
         });
     }
     for difference in &report.differences {
-        let mended = if difference.mended { "what mends it was appended" } else { "left as it is" };
+        let mended = if difference.mended { "mended" } else { "left as it is" };
         let problem = told(difference.problem);
         let _ = write!(text, "\n{} in {}: {problem}, {mended}", difference.key, difference.sink);
     }

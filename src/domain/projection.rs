@@ -138,6 +138,11 @@ impl KeyKind {
         }
     }
 
+    /// Whether a text is a key, in the one spelling it has everywhere.
+    pub fn is_key(self, text: &str) -> bool {
+        self.spelled(text).is_some_and(|key| key == text)
+    }
+
     /// What its values are called.
     pub fn plural(self) -> &'static str {
         match self {

@@ -1,5 +1,7 @@
 //! What is there of each table, from the source to both sinks, and what of that somebody should know: pure.
 
+use std::fmt::Write as _;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -163,7 +165,7 @@ impl Facts<'_> {
             );
             judged.problems.push(Remark::new(problem, NextStep::FirstSync { table: name }));
         } else if let Some(source) = status.source {
-            status.unread = Some(source.saturating_sub(tally.appended));
+            status.unread = Some(source.saturating_sub(tally.appended + self.unkeyed(tally)));
             self.judge_source(source, tally, counted.changed_since, &mut judged);
         }
         self.judge_sinks(tally, counted, &mut judged);
@@ -202,6 +204,19 @@ impl Facts<'_> {
         }
     }
 
+    /// Rows at the source that no event can be made of, as letters and the last sync tell them: no more than there are.
+    fn refused(&self, tally: Tally) -> u64 {
+        tally.unusable + self.last_success().map_or(0, |sync| sync.progress.without_key)
+    }
+
+    /// Those of them that the last reconciliation saw at the source.
+    fn unkeyed(&self, tally: Tally) -> u64 {
+        let reconciled = latest_success(self.reconciliations());
+        let seen =
+            reconciled.and_then(|sync| sync.progress.reconcile.as_ref()).map_or(0, |report| report.unkeyed);
+        seen.min(self.refused(tally))
+    }
+
     /// What the source has against what was read of it.
     fn judge_source(&self, source: u64, tally: Tally, changed_since: Option<u64>, judged: &mut Judged) {
         let table = self.table.name().to_owned();
@@ -213,7 +228,15 @@ impl Facts<'_> {
                 format!("{gone} rows of {table} that were read before are not at the source any more");
             judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table: table.clone() }));
         }
-        let unread = source.saturating_sub(tally.appended);
+        let (refused, unkeyed) = (self.refused(tally), self.unkeyed(tally));
+        if unkeyed > 0 {
+            let problem = format!(
+                "{unkeyed} rows of {table} have no usable key: no event can be made of them, and they are nowhere but at the \
+                 source and among the dead letters"
+            );
+            judged.warnings.push(Remark::new(problem, NextStep::ListLetters));
+        }
+        let unread = source.saturating_sub(tally.appended + unkeyed);
         if unread == 0 {
             return;
         }
@@ -222,12 +245,20 @@ impl Facts<'_> {
         let is_timed = time.modified.is_some() || time.created.is_some();
         let new = if is_timed { changed_since.unwrap_or_default().min(unread) } else { unread };
         let missed = unread - new;
-        if missed > 0 && missed <= tally.erased {
-            let problem = format!(
-                "{missed} of {source} rows of {table} at the source are not read; {} of the table were erased here: delete them \
-                 at the source, and a reconciliation tells whether others are among them",
-                tally.erased
-            );
+        let refused = refused - unkeyed;
+        if missed > 0 && missed <= tally.erased + refused {
+            let mut problem = format!("{missed} of {source} rows of {table} at the source are not read; ");
+            if tally.erased > 0 {
+                let _ = write!(
+                    problem,
+                    "{} of the table were erased here: delete them at the source; ",
+                    tally.erased
+                );
+            }
+            if refused > 0 {
+                let _ = write!(problem, "{refused} have no usable key, as dead letters tell; ");
+            }
+            problem.push_str("a reconciliation tells whether others are among them");
             judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table: table.clone() }));
             return;
         }
@@ -305,7 +336,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::Catalog,
-        store::{SyncProgress, SyncRequest},
+        store::{ReconcileReport, SyncProgress, SyncRequest},
     };
 
     fn leads() -> Table {
@@ -342,7 +373,7 @@ mod tests {
         Counted {
             at: Utc::now(),
             source: Ok(Some(source)),
-            store: Ok(Tally { entities: store, appended, parked: 0, erased: 0 }),
+            store: Ok(Tally { entities: store, appended, parked: 0, unusable: 0, erased: 0 }),
             index: Ok(index),
             changed_since: Some(changed),
             is_moved: false,
@@ -379,12 +410,41 @@ mod tests {
     fn no_more_unread_rows_than_were_erased_are_a_warning_and_one_more_is_a_problem() {
         for (source, problems, warnings) in [(52, 0, 1), (53, 1, 0)] {
             let mut counted = counted([source, 50, 50, 50, 0]);
-            counted.store = Ok(Tally { entities: 50, appended: 50, parked: 0, erased: 2 });
+            counted.store = Ok(Tally { entities: 50, appended: 50, parked: 0, unusable: 0, erased: 2 });
             let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
             let told = judged.problems.len() + usize::from(judged.unread.is_some());
             assert_eq!((told, judged.warnings.len()), (problems, warnings), "{source}");
             assert_eq!(judged.status.unread, Some(source - 50));
         }
+    }
+
+    #[test]
+    fn rows_without_a_usable_key_are_told_as_what_they_are_and_hide_no_other() {
+        let counted = |source| Counted {
+            store: Ok(Tally { entities: 50, appended: 50, parked: 2, unusable: 1, erased: 0 }),
+            ..counted([source, 50, 50, 50, 0])
+        };
+        let mut read = sync(SyncState::Succeeded, 5, None);
+        read.progress.without_key = 1;
+        let mut proven = sync(SyncState::Succeeded, 3, Some(Reconciliation::default()));
+        proven.progress.without_key = 1;
+        proven.progress.reconcile = Some(ReconcileReport { unkeyed: 2, ..ReconcileReport::default() });
+        let told = |source, syncs: &[SyncRecord]| {
+            let judged = judged(&counted(source), syncs);
+            assert_eq!(judged.warnings.len(), 1, "{judged:?}");
+            (judged.warnings[0].to_string(), judged.unread.is_some(), judged.status.unread)
+        };
+        let (warning, is_problem, unread) = told(52, std::slice::from_ref(&read));
+        assert!(
+            warning.contains("2 have no usable key, as dead letters tell; a reconciliation"),
+            "{warning}"
+        );
+        assert_eq!((is_problem, unread), (false, Some(2)));
+        let both = [read, proven];
+        let (warning, is_problem, unread) = told(52, &both);
+        assert!(warning.contains("2 rows of leads have no usable key: no event can be made"), "{warning}");
+        assert_eq!((is_problem, unread), (false, Some(0)));
+        assert_eq!((told(53, &both).1, told(53, &both).2), (true, Some(1)), "one more is another");
     }
 
     #[test]

@@ -320,6 +320,25 @@ pub struct Lacking {
     pub next: Option<String>,
 }
 
+/// Some of the documents of a table's entities, looked through.
+#[derive(Debug, Default)]
+pub struct EntityPage {
+    /// By key and version, in the order of the bytes of their keys.
+    pub entities: Vec<(String, i64)>,
+    pub strays: Vec<Stray>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// A document that stands where no entity of its table does: without a key, with one that is none of its table, or under
+/// another id than its key's. No event brought it, and none could replace or remove it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    pub id: String,
+    /// What somebody had it placed by instead of its id.
+    pub routing: Option<String>,
+}
+
 /// The index port.
 #[async_trait]
 pub trait Index: Sink {
@@ -342,17 +361,18 @@ pub trait Index: Sink {
     /// index is of another catalog; what its definition says where the index does not answer.
     async fn fields(&self, index: IndexName) -> &'static Fields;
 
-    /// The next `limit` entities of a table that are visible, by id and version, in the order of the bytes of their ids:
-    /// one question a range, whether it is as it should be or not.
+    /// The next `limit` documents of a table's entities that are visible: one question a range, whether it is as it should
+    /// be or not.
     ///
     /// # Errors
     /// When the index can't be reached.
-    async fn versions(
-        &self,
-        table: Table,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<(String, i64)>, Fault>;
+    async fn versions(&self, table: Table, after: Option<&str>, limit: u32) -> Result<EntityPage, Fault>;
+
+    /// Removes stray documents from the index that serves; those that are not there are none.
+    ///
+    /// # Errors
+    /// When the index can't be reached or refuses.
+    async fn remove_strays(&self, table: Table, strays: &[Stray]) -> Result<(), Fault>;
 
     /// Those of these events, at most [`SEARCH_WINDOW`], that are not among the visible ones.
     ///

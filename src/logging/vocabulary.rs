@@ -53,7 +53,7 @@ pub(crate) const SEQUENCE: &str = "event.sequence";
 pub(crate) const LABELS: &str = "labels";
 
 /// Those that every line has, or that have a name of the Elastic Common Schema; then sluice's own.
-pub(crate) static FIELDS: [Field; 104] = {
+pub(crate) static FIELDS: [Field; 107] = {
     use Kind::{Date, Keyword, Long, Text};
     [
         field(TIMESTAMP, Date, "when it happened, in UTC"),

@@ -25,6 +25,8 @@ pub struct Tally {
     pub appended: u64,
     /// With an open dead letter.
     pub parked: u64,
+    /// At the source, with a letter, open or discarded, that tells why no event was ever made of them: their key is unusable.
+    pub unusable: u64,
     /// Erased, and never to be read again: some of them may still stand at the source.
     pub erased: u64,
 }
@@ -105,6 +107,12 @@ pub trait Ledger: Send + Sync {
         after: Option<&str>,
         limit: u32,
     ) -> Result<StrangerPage, Fault>;
+
+    /// Removes rows of a table whose keys, as [`Ledger::strangers`] tells them, are none: no event could do it.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn remove_strays(&self, table: Table, keys: &[String]) -> Result<(), Fault>;
 
     /// The events that carry the next `limit` entities of a table, in the order that suits the store, each with its entity's
     /// version; those that are not stored any more are left out.

@@ -158,6 +158,9 @@ pub struct ReconcileReport {
     pub source_rows: u64,
     /// Rows that could not be told apart because they have no usable key; they are dead letters.
     pub unkeyed: u64,
+    /// Rows read that the source no longer counted at the end: deleted meanwhile, which the next one finds.
+    #[serde(default)]
+    pub deleted_meanwhile: u64,
     /// Rows the source did not show and, asked by key, does not have.
     pub gone: u64,
     /// Removals appended for them.
@@ -182,7 +185,7 @@ pub struct Difference {
     pub sink: String,
     pub key: String,
     pub problem: DifferenceKind,
-    /// What mends it was appended; otherwise nothing was done about it.
+    /// What mends it was appended, or it was removed; otherwise nothing was done about it.
     pub mended: bool,
 }
 

@@ -17,9 +17,11 @@ use crate::support::{
 };
 
 mod breaking_off;
+mod counting;
 mod deletes;
 mod letters;
 mod proving;
+mod strays;
 mod surface;
 
 on_each_adapter! {

@@ -159,6 +159,15 @@ async fn a_row_of_any_text_key_goes_the_whole_way_is_found_changed_proven_and_re
     assert_eq!(value(&engine, "SELECT count(*) FROM pedidos").await, json!(keys.len() - 3));
     assert_eq!(found(&engine, orders, None).await.len(), keys.len() - 3);
     engine.shut_down().await;
+    drop(engine);
+
+    let reconciled = place.command(&["reconcile", "pedidos", "--wait"]).output().await.expect("it runs");
+    let reconciled = String::from_utf8(reconciled.stdout).expect("text");
+    assert!(reconciled.contains("1 rows without a usable key: no event can be made of them"), "{reconciled}");
+    let status = place.command(&["status"]).output().await.expect("it runs");
+    let status = String::from_utf8(status.stdout).expect("text");
+    assert!(status.contains("1 rows of pedidos have no usable key"), "{status}");
+    assert!(!status.contains("read by no sync") && !status.contains("are not read"), "{status}");
 
     let told = place.command(&["sql", "SELECT codigo FROM pedidos"]).output().await.expect("it runs");
     let lines = String::from_utf8(told.stdout).expect("text");

@@ -224,8 +224,7 @@ impl Reconcile {
             let Some(last) = open.last() else { return Ok(()) };
             after = Some(last.clone());
             // A row without a usable key can't be asked for.
-            let is_key = |entity: &String| table.key.kind.spelled(entity).as_ref() == Some(entity);
-            let keys: Vec<String> = open.into_iter().filter(is_key).collect();
+            let keys: Vec<String> = open.into_iter().filter(|entity| table.key.kind.is_key(entity)).collect();
             let mut there = HashSet::new();
             for keys in requests(keys.clone()) {
                 let query = RowQuery {
@@ -291,12 +290,14 @@ impl Reconcile {
         Ok(())
     }
 
-    /// The next range of what was appended.
+    /// The next range of what was appended. What was once under a key that is none of the table, which every sink parked,
+    /// can't be compared and is nowhere.
     pub(super) async fn range(&self, after: &mut Option<String>) -> Result<Option<Vec<Entry>>, Stop> {
-        let log = &self.run.log_id;
-        let entries = self.run.store.entries(log, self.run.table, after.as_deref(), RANGE).await?;
+        let (log, table) = (&self.run.log_id, self.run.table);
+        let mut entries = self.run.store.entries(log, table, after.as_deref(), RANGE).await?;
         let Some(last) = entries.last() else { return Ok(None) };
         *after = Some(last.appended.entity.clone());
+        entries.retain(|entry| table.key.kind.is_key(&entry.appended.entity));
         Ok(Some(entries))
     }
 

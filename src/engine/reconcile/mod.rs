@@ -5,7 +5,8 @@
 //! It promises that nothing is taken for deleted because it was not shown: every row that the reading did not show is
 //! asked for by its key, and again right before its removal is appended; a source that shows fewer rows than it counts
 //! is read again, and then it is an error. That nothing counts as proven that was not compared. And that whatever it
-//! repairs goes through the log, so that both sinks, a rebuild and a replay come to the same.
+//! repairs goes through the log, so that both sinks, a rebuild and a replay come to the same; but for what stands for no
+//! entity at all, which no event could remove, and which is removed from the sink that has it.
 //!
 //! What it appended stays when it is cancelled or ends with its process, and counts as unchanged in the next one, which
 //! reads the whole table anew, or goes on where it is asked to: see [`kept`]. One that ends with its process is interrupted,
@@ -301,7 +302,14 @@ impl Reconcile {
             reading.ended_at = after;
             let shown = reading.keys.len() + reading.unkeyed + reading.erased;
             let counted = reading.counted.zip(after).map(|(before, after)| before.min(after));
-            let Some(counted) = counted.filter(|counted| shown < *counted) else { return Ok(reading) };
+            let Some(counted) = counted.filter(|counted| shown < *counted) else {
+                let gone = after.map_or(0, |after| shown.saturating_sub(after));
+                report(progress).deleted_meanwhile = gone;
+                if gone > 0 {
+                    warn!(sync_id = %self.run.id, %table, rows = gone, "rows were deleted at the source while it was read");
+                }
+                return Ok(reading);
+            };
             if is_last {
                 return Err(Stop::Fault(Fault::transient(
                     self.run.source.name(),

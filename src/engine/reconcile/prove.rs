@@ -15,7 +15,7 @@ use super::{KEYS, RANGE, Reconcile, Stop, gone::Removal, parked::explains, repor
 use crate::{
     domain::Table,
     fault::Fault,
-    index::Index,
+    index::{Index, Stray},
     store::{Appended, Difference, DifferenceKind, Entry, SinkProof, SyncFilter, SyncLease, SyncProgress},
 };
 
@@ -27,17 +27,25 @@ struct IndexCursor<'a> {
     index: &'a dyn Index,
     table: Table,
     page: VecDeque<(String, i64)>,
-    last: Option<String>,
+    next: Option<String>,
     ended: bool,
+    /// The first of the stray documents, as many as may be removed.
+    strays: Vec<Stray>,
+    /// How many there are.
+    strays_found: u64,
+    max_strays: usize,
 }
 
 impl IndexCursor<'_> {
     async fn fill(&mut self) -> Result<(), Fault> {
-        if self.page.is_empty() && !self.ended {
-            let page = self.index.versions(self.table, self.last.as_deref(), RANGE).await?;
-            self.ended = page.is_empty();
-            self.last = page.last().map(|(id, _)| id.clone()).or(self.last.take());
-            self.page = page.into();
+        while self.page.is_empty() && !self.ended {
+            let page = self.index.versions(self.table, self.next.as_deref(), RANGE).await?;
+            self.strays_found += page.strays.len() as u64;
+            let room = self.max_strays.saturating_sub(self.strays.len());
+            self.strays.extend(page.strays.into_iter().take(room));
+            self.ended = page.next.is_none();
+            self.next = page.next;
+            self.page = page.entities.into();
         }
         Ok(())
     }
@@ -84,6 +92,10 @@ struct Pass {
     /// How many they are in each sink.
     gone_in: BTreeMap<&'static str, u64>,
     is_too_much_gone: bool,
+    /// Documents of the index to remove that stand for no entity at all.
+    strays: Vec<Stray>,
+    /// Rows of the store, the same.
+    stray_rows: Vec<String>,
 }
 
 impl Pass {
@@ -147,6 +159,8 @@ impl Reconcile {
             gone: BTreeMap::new(),
             gone_in: BTreeMap::new(),
             is_too_much_gone: false,
+            strays: Vec::new(),
+            stray_rows: Vec::new(),
         };
         report(progress).differences.retain(|difference| difference.mended);
         let searched = self.index.clone();
@@ -154,8 +168,11 @@ impl Reconcile {
             index: &*searched,
             table: self.run.table,
             page: VecDeque::new(),
-            last: None,
+            next: None,
             ended: false,
+            strays: Vec::new(),
+            strays_found: 0,
+            max_strays: usize::try_from(self.allowed).unwrap_or(usize::MAX).max(NAMED),
         };
         let mut after = None;
         while let Some(entries) = self.range(&mut after).await? {
@@ -194,9 +211,48 @@ impl Reconcile {
             pass.differs(index, &id, None, Some(version), DifferenceKind::Surplus);
             self.resolve(lease, progress, &mut pass, false).await?;
         }
-        self.find_strangers(lease, progress, &mut pass).await?;
+        let stray_rows = self.find_strangers(lease, progress, &mut pass, cursor.max_strays).await?;
         self.resolve(lease, progress, &mut pass, true).await?;
+        let documents = cursor.strays.iter().map(|stray| stray.id.as_str());
+        self.judge_strays(progress, &mut pass, index, documents, cursor.strays_found);
+        let (rows, found) = stray_rows;
+        self.judge_strays(progress, &mut pass, store, rows.iter().map(String::as_str), found);
+        if repairs {
+            (pass.strays, pass.stray_rows) = (cursor.strays, rows);
+        }
         self.remove_surplus(lease, progress, &mut pass).await.map(|()| pass.different == 0)
+    }
+
+    /// Tells of what a sink has that stands for no entity, and whether it is too much to remove with what else is.
+    fn judge_strays<'a>(
+        &self,
+        progress: &mut SyncProgress,
+        pass: &mut Pass,
+        sink: &'static str,
+        strays: impl Iterator<Item = &'a str>,
+        found: u64,
+    ) {
+        if found == 0 {
+            return;
+        }
+        pass.different += found;
+        if let Some(proof) = pass.proofs.get_mut(sink) {
+            proof.entities += found;
+            proof.different += found;
+        }
+        let reported = report(progress);
+        let room = NAMED.saturating_sub(reported.differences.len());
+        reported.differences.extend(strays.take(room).map(|stray| Difference {
+            sink: sink.to_owned(),
+            key: stray.to_owned(),
+            problem: DifferenceKind::Surplus,
+            mended: false,
+        }));
+        if pass.repairs {
+            let gone = pass.gone_in.entry(sink).or_default();
+            *gone += found;
+            pass.is_too_much_gone |= reported.deleted + pass.gone.len() as u64 + found > self.allowed;
+        }
     }
 
     /// Removes, once the sinks were compared to the end, what they have and the source has not, if that is not too much
@@ -219,8 +275,15 @@ impl Reconcile {
             reported.gone = found;
             return Err(Stop::Fault(self.too_many(found, removed)));
         }
-        if gone.is_empty() {
+        let (table, strays) = (self.run.table, pass.strays.len() + pass.stray_rows.len());
+        if gone.is_empty() && strays == 0 {
             return Ok(());
+        }
+        if strays > 0 {
+            self.index.remove_strays(table, &pass.strays).await?;
+            self.run.store.remove_strays(table, &pass.stray_rows).await?;
+            warn!(sync_id = %self.run.id, %table, count = strays, "what stood for no entity in a sink is removed");
+            reported.repaired += strays as u64;
         }
         reported.gone += gone.len() as u64;
         self.remove_gone(lease, progress, gone.into_values().collect()).await?;
@@ -228,30 +291,40 @@ impl Reconcile {
         Ok(())
     }
 
-    /// Entities in the store of which nothing was appended: looked for where it has more than were appended.
+    /// Entities in the store of which nothing was appended: looked for where it has more than were appended. Returns rows
+    /// whose key is none, at most `max_strays`, and how many there are.
     async fn find_strangers(
         &mut self,
         lease: &mut dyn SyncLease,
         progress: &mut SyncProgress,
         pass: &mut Pass,
-    ) -> Result<(), Stop> {
+        max_strays: usize,
+    ) -> Result<(Vec<String>, u64), Stop> {
         let (table, store) = (self.run.table, pass.store);
+        let (mut strays, mut found) = (Vec::new(), 0);
         let compared = pass.proofs.get(store).map_or(0, |proof| proof.entities);
         if self.run.store.entity_count(table).await? == compared {
-            return Ok(());
+            return Ok((strays, found));
         }
         let mut after: Option<String> = None;
         loop {
             let log = self.run.log_id.clone();
             let page = self.run.store.strangers(&log, table, after.as_deref(), RANGE).await?;
             for stranger in page.strangers {
+                if !table.key.kind.is_key(&stranger.key) {
+                    found += 1;
+                    if strays.len() < max_strays {
+                        strays.push(stranger.key);
+                    }
+                    continue;
+                }
                 pass.compared(store);
                 let held = Some(stranger.versao);
                 pass.differs(store, &stranger.key, None, held, DifferenceKind::Surplus);
             }
             self.resolve(lease, progress, pass, false).await?;
             self.heed(lease, progress).await?;
-            let Some(last) = page.last else { return Ok(()) };
+            let Some(last) = page.last else { return Ok((strays, found)) };
             after = Some(last);
         }
     }

@@ -13,7 +13,7 @@ use super::{PART, client::Client, operation::server_id, rebuild, templates::Name
 use crate::{
     domain::Table,
     fault::Fault,
-    index::{IndexName, documents, values::quoted},
+    index::{IndexName, Stray, documents, values::quoted},
     sink::SinkEvent,
 };
 
@@ -104,6 +104,8 @@ async fn erase_found(client: &Client, index: &str, query: &Value) -> Result<u64,
     struct Hit {
         #[serde(rename = "_id")]
         id: String,
+        #[serde(default, rename = "_routing")]
+        routing: Option<String>,
     }
     let doing = format!("erasing documents of {index}");
     let search = json!({ "size": DOCUMENTS, "_source": false, "track_total_hits": false, "query": query });
@@ -117,7 +119,7 @@ async fn erase_found(client: &Client, index: &str, query: &Value) -> Result<u64,
         if found.hits.hits.is_empty() {
             return Ok(erased);
         }
-        let documents = found.hits.hits.into_iter().map(|hit| (index.to_owned(), hit.id));
+        let documents = found.hits.hits.into_iter().map(|hit| (index.to_owned(), hit.id, hit.routing));
         erased += delete(client, documents, false, &doing).await?;
     }
 }
@@ -130,7 +132,7 @@ pub(super) async fn discard(
     target: impl Fn(IndexName) -> Option<String>,
 ) -> Result<(), Fault> {
     let documents = documents::brought_by(events)
-        .filter_map(|(index, id)| Some((target(index)?, server_id(&id).into_owned())));
+        .filter_map(|(index, id)| Some((target(index)?, server_id(&id).into_owned(), None)));
     delete(client, documents, false, "discarding documents").await.map(drop)
 }
 
@@ -142,17 +144,32 @@ pub(super) async fn remove_events(client: &Client, names: &Names, ids: &[Uuid]) 
     let alias = names.alias(IndexName::Eventos);
     let indices = rebuild::names_of(client, &alias).await?;
     for index in indices {
-        let documents: Vec<_> = ids.iter().map(|id| (index.clone(), id.to_string())).collect();
+        let documents: Vec<_> = ids.iter().map(|id| (index.clone(), id.to_string(), None)).collect();
         delete(client, documents.into_iter(), true, "removing old events").await?;
     }
     Ok(())
 }
 
-/// Deletes documents, each of an index or alias; those that are not there are not counted. No refresh is waited for unless
-/// it is to be visible `at_once`.
+/// Removes stray documents from the index that serves.
+pub(super) async fn strays(
+    client: &Client,
+    names: &Names,
+    table: Table,
+    strays: &[Stray],
+) -> Result<(), Fault> {
+    let alias = names.alias(IndexName::Entities(table));
+    for strays in strays.chunks(KEYS) {
+        let documents = strays.iter().map(|one| (alias.to_string(), one.id.clone(), one.routing.clone()));
+        delete(client, documents, false, &format!("removing stray documents of {alias}")).await?;
+    }
+    Ok(())
+}
+
+/// Deletes documents, each of an index or alias, by its id and by what it was placed by if that is not its id; those that are
+/// not there are not counted. No refresh is waited for unless it is to be visible `at_once`.
 async fn delete(
     client: &Client,
-    documents: impl Iterator<Item = (String, String)>,
+    documents: impl Iterator<Item = (String, String, Option<String>)>,
     at_once: bool,
     doing: &str,
 ) -> Result<u64, Fault> {
@@ -165,8 +182,9 @@ async fn delete(
     struct Item {
         status: u16,
     }
-    let line = |(index, id): (String, String)| {
-        format!("{{\"delete\":{{\"_index\":\"{index}\",\"_id\":{}}}}}\n", quoted(&id))
+    let line = |(index, id, routing): (String, String, Option<String>)| {
+        let routing = routing.map(|routing| format!(",\"routing\":{}", quoted(&routing))).unwrap_or_default();
+        format!("{{\"delete\":{{\"_index\":\"{index}\",\"_id\":{}{routing}}}}}\n", quoted(&id))
     };
     let body: String = documents.map(line).collect();
     if body.is_empty() {

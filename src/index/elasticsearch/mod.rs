@@ -69,8 +69,8 @@ use crate::{
     fault::Fault,
     identity::Identity,
     index::{
-        Fields, FoundDocuments, Index, IndexName, Lacking, Rebuild, SearchAnswer, SearchError, SearchRequest,
-        claims,
+        EntityPage, Fields, FoundDocuments, Index, IndexName, Lacking, Rebuild, SearchAnswer, SearchError,
+        SearchRequest, Stray, claims,
         documents::{self, Planned},
         fields::Indices,
         unknown_index,
@@ -243,13 +243,12 @@ impl Index for EsIndex {
         self.names.fields(index)
     }
 
-    async fn versions(
-        &self,
-        table: Table,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<(String, i64)>, Fault> {
+    async fn versions(&self, table: Table, after: Option<&str>, limit: u32) -> Result<EntityPage, Fault> {
         versions::page(&self.client, &self.names, table, after, limit).await
+    }
+
+    async fn remove_strays(&self, table: Table, strays: &[Stray]) -> Result<(), Fault> {
+        erase::strays(&self.client, &self.names, table, strays).await
     }
 
     async fn lacking_events(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {

@@ -7,20 +7,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{PART, client::Client, templates::Names};
+use super::{PART, client::Client, operation::server_id, templates::Names};
 use crate::{
     domain::{JsonObject, Table},
     fault::Fault,
-    index::{Hit, IndexName, Lacking, Rebuild},
+    index::{EntityPage, Hit, IndexName, Lacking, Rebuild, Stray},
 };
 
 /// Documents of two indices that are compared at a time.
 const COMPARED: usize = 5_000;
 
-/// Part of an answer would look like documents that are missing, so there is none. Nothing of a document but its id, its
+/// Part of an answer would look like documents that are missing, so there is none. Nothing of a document but its place, its
 /// key, by which it is sorted, and its version.
-const PARTS: &str =
-    "filter_path=timed_out,hits.hits._id,hits.hits.sort,hits.hits._version,hits.hits._source,error,status";
+const PARTS: &str = "filter_path=timed_out,hits.hits._id,hits.hits._routing,hits.hits.sort,hits.hits._version,hits.hits._source,error,status";
 
 #[derive(Deserialize)]
 struct Found {
@@ -40,13 +39,28 @@ struct FoundHits {
 struct FoundHit {
     #[serde(rename = "_id")]
     id: String,
-    /// Of a document that was sorted by its key.
+    /// Of a document that somebody placed otherwise than by its id.
+    #[serde(default, rename = "_routing")]
+    routing: Option<String>,
+    /// Its key first, `null` where it has none, of a document that was sorted by it.
     #[serde(default)]
-    sort: (String,),
+    sort: Vec<Value>,
     #[serde(rename = "_version")]
     version: i64,
     #[serde(default, rename = "_source")]
     source: JsonObject,
+}
+
+impl FoundHit {
+    /// What its document has as its key.
+    fn key(&self) -> Option<&str> {
+        self.sort.first()?.as_str()
+    }
+
+    /// What it is found by as a document: its key, or its id where it has none.
+    fn name(self) -> String {
+        self.key().map(str::to_owned).unwrap_or(self.id)
+    }
 }
 
 /// Through the alias, so that what was removed is none. Keys are keywords, whose order is that of their bytes.
@@ -56,29 +70,47 @@ pub(super) async fn page(
     table: Table,
     after: Option<&str>,
     limit: u32,
-) -> Result<Vec<(String, i64)>, Fault> {
+) -> Result<EntityPage, Fault> {
     let index = IndexName::Entities(table);
-    let found = search(client, &names.alias(index), &next(index, after, limit as usize)).await?;
-    Ok(found.into_iter().map(|hit| (hit.sort.0, hit.version)).collect())
+    let found = search(client, &names.alias(index), &next(index, after, limit as usize)?).await?;
+    let mut page = EntityPage { next: behind(&found, limit as usize), ..EntityPage::default() };
+    for hit in found {
+        let is_entity = |key: &&str| {
+            hit.routing.is_none() && server_id(key) == hit.id && table.definition().key.kind.is_key(key)
+        };
+        match hit.key().filter(is_entity) {
+            Some(key) => page.entities.push((key.to_owned(), hit.version)),
+            None => page.strays.push(Stray { id: hit.id, routing: hit.routing }),
+        }
+    }
+    Ok(page)
 }
 
-/// Asks for the next documents of an index.
-fn next(index: IndexName, after: Option<&str>, limit: usize) -> Value {
+/// Where to go on behind a page that was filled.
+fn behind(found: &[FoundHit], limit: usize) -> Option<String> {
+    found.last().filter(|_| found.len() >= limit).map(|last| json!(last.sort).to_string())
+}
+
+/// Asks for the next documents of an index. Those of one key are told apart by when they were written, so that a page
+/// that ends between them leaves none out; those without a key come last.
+fn next(index: IndexName, after: Option<&str>, limit: usize) -> Result<Value, Fault> {
     let key = match index {
         IndexName::Eventos => "id",
         IndexName::Entities(table) => &table.definition().key.column,
     };
     let mut body = json!({
         "size": limit,
-        "sort": [{ key: { "order": "asc" } }],
+        "sort": [{ key: { "order": "asc" } }, { "_seq_no": { "order": "asc" } }],
         "_source": false,
         "version": true,
         "track_total_hits": false,
     });
     if let Some(after) = after {
-        body["search_after"] = json!([after]);
+        body["search_after"] = serde_json::from_str(after).map_err(|_| {
+            Fault::transient(PART, "comparing documents: no page ends there", "begin with the first page")
+        })?;
     }
-    body
+    Ok(body)
 }
 
 /// Of the next documents that are found through the alias, those that are not in the index that is built; there, the
@@ -90,8 +122,8 @@ pub(super) async fn lacking_in(
     after: Option<&str>,
 ) -> Result<Lacking, Fault> {
     let (index, alias) = (rebuild.index, names.alias(rebuild.index));
-    let mut found = search(client, &alias, &next(index, after, COMPARED)).await?;
-    let next = found.last().filter(|_| found.len() == COMPARED).map(|last| last.sort.0.clone());
+    let mut found = search(client, &alias, &next(index, after, COMPARED)?).await?;
+    let next = behind(&found, COMPARED);
     let by_id = |found: &[FoundHit], source: Value| {
         let ids: Vec<&str> = found.iter().map(|hit| hit.id.as_str()).collect();
         json!({
@@ -111,11 +143,12 @@ pub(super) async fn lacking_in(
     if index == IndexName::Eventos && !found.is_empty() {
         // Whose they are.
         found = search(client, &alias, &by_id(&found, json!(["tipo_evento", "entidade.id"]))).await?;
-        for hit in &mut found {
-            hit.sort.0.clone_from(&hit.id);
-        }
     }
-    let documents = found.into_iter().map(|hit| Hit { id: hit.sort.0, source: hit.source }).collect();
+    let document = |mut hit: FoundHit| {
+        let source = std::mem::take(&mut hit.source);
+        Hit { id: hit.name(), source }
+    };
+    let documents = found.into_iter().map(document).collect();
     Ok(Lacking { documents, next })
 }
 

@@ -41,8 +41,8 @@ use self::{
     refill::Refill,
 };
 use super::{
-    Fields, FoundDocuments, Hit, Index, IndexName, Lacking, Question, Rebuild, SearchAnswer, SearchError,
-    SearchRequest, claims, documents, fields::Indices, unknown_index,
+    EntityPage, Fields, FoundDocuments, Hit, Index, IndexName, Lacking, Question, Rebuild, SearchAnswer,
+    SearchError, SearchRequest, Stray, claims, documents, fields::Indices, unknown_index,
 };
 use crate::{
     domain::{Catalog, Table},
@@ -707,19 +707,33 @@ impl Index for TantivyIndex {
         serving.map_or_else(|_| self.shared.indices.fields(index), |generation| generation.fields)
     }
 
-    async fn versions(
-        &self,
-        table: Table,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<(String, i64)>, Fault> {
+    async fn versions(&self, table: Table, after: Option<&str>, limit: u32) -> Result<EntityPage, Fault> {
         let after = after.map(str::to_owned);
-        self.blocking("comparing documents", move |shared| {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let found = self.blocking("comparing documents", move |shared| {
             let generation = shared.serving(IndexName::Entities(table))?;
             generation.refresh()?;
-            Ok(generation.versions(after.as_deref(), usize::try_from(limit).unwrap_or(usize::MAX))?)
-        })
-        .await
+            Ok(generation.versions(after.as_deref(), limit)?)
+        });
+        let found = found.await?;
+        let next = found.last().filter(|_| found.len() >= limit).map(|(id, _)| id.clone());
+        let (entities, strays): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(id, _)| table.key.kind.is_key(id));
+        let strays = strays.into_iter().map(|(id, _)| Stray { id, routing: None }).collect();
+        Ok(EntityPage { entities, strays, next })
+    }
+
+    async fn remove_strays(&self, table: Table, strays: &[Stray]) -> Result<(), Fault> {
+        let strays = strays.to_vec();
+        let removed = self.blocking("removing stray documents", move |shared| {
+            shared.remove(None, false, |index, generation| match index {
+                IndexName::Entities(of) if of == table => {
+                    Ok(strays.iter().map(|stray| generation.of_id(&stray.id)).collect())
+                }
+                _ => Ok(Vec::new()),
+            })
+        });
+        removed.await.map(drop)
     }
 
     async fn lacking_events(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {

@@ -63,6 +63,8 @@ pub enum Fault {
     CutOff,
     /// Answers with a page for people, with 200.
     WebPage,
+    /// Shows no rows, though it counts them.
+    NoRows,
 }
 
 /// A request as it came, without its keys.
@@ -214,6 +216,11 @@ impl SampleServer {
     /// Sets the silent cap on a page's rows; Supabase's is 1,000.
     pub fn set_max_rows(&self, rows: Option<usize>) {
         self.lock().max_rows = rows;
+    }
+
+    /// Has every count come to so many, whatever is counted, as a proxy does that knows no filter.
+    pub fn set_told_count(&self, rows: Option<usize>) {
+        self.lock().told_count = rows;
     }
 
     /// Whether row-level security hides everything from keys of low privilege.

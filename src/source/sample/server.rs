@@ -33,6 +33,8 @@ pub(super) struct State {
     /// By schema and name.
     pub(super) tables: BTreeMap<(String, String), SampleTable>,
     pub(super) max_rows: Option<usize>,
+    /// What every count comes to, whatever is counted.
+    pub(super) told_count: Option<usize>,
     /// Row-level security, and of how many rows a policy shows keys of low privilege one; none where that is 0.
     pub(super) row_level_security: Option<usize>,
     pub(super) openapi: bool,
@@ -217,6 +219,10 @@ async fn scripted_or(scripted: Option<Fault>, answer: Response<Body>) -> Respons
             let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
             Response::from_parts(parts, Body::from(body.slice(..body.len() / 2)))
         }
+        Some(Fault::NoRows) => {
+            let (parts, _) = answer.into_parts();
+            Response::from_parts(parts, Body::from("[]"))
+        }
         Some(Fault::WebPage) => {
             let mut page = Response::new(Body::from("<!doctype html><title>We will be back soon</title>"));
             page.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
@@ -255,7 +261,7 @@ fn answer(
         0 => "*".to_owned(),
         rows => format!("{}-{}", read.offset, read.offset + rows - 1),
     };
-    let total = if counted { found.total.to_string() } else { "*".to_owned() };
+    let total = if counted { state.told_count.unwrap_or(found.total).to_string() } else { "*".to_owned() };
     let body = format!("[{}]", found.rows.join(", \n "));
     let mut response = response(state, body, "application/json; charset=utf-8");
     *response.status_mut() = if partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };

@@ -1,6 +1,7 @@
 //! What PostgREST's answers mean for the engine, in one table.
 //!
-//! Code, message and hint are PostgREST's own words about the request. `details` may quote rows and is never read.
+//! Message and hint are told where they speak of the request and the schema. What Postgres says of values, and what the
+//! project's own functions say, may quote rows and is not; nor is `details`, which is never read.
 
 use std::fmt::Write as _;
 
@@ -52,6 +53,23 @@ impl ErrorBody {
         of_table.or_else(|| told.split_once('.').map(|(_, name)| name)).or(Some(told))
     }
 
+    /// Whether its message may quote a row, or what a row was asked for by: all but what is known to speak of the schema,
+    /// the connection and the server.
+    fn may_quote_values(&self) -> bool {
+        const SPEAK_OF_NONE: [&str; 11] = ["08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"];
+        // Where it could not be read, the message has the filter with its values.
+        const UNPARSED: &str = "PGRST100";
+        match self.code() {
+            UNPARSED => true,
+            // A gateway's own words.
+            "" => false,
+            code => {
+                !code.starts_with("PGRST")
+                    && !code.get(..2).is_some_and(|class| SPEAK_OF_NONE.contains(&class))
+            }
+        }
+    }
+
     /// The key's role may not read the table; other tables it may.
     pub(super) fn is_forbidden(&self) -> bool {
         self.code() == "42501"
@@ -85,9 +103,14 @@ pub(super) fn verdict(status: u16, code: &str) -> Verdict {
 pub(super) fn refused(what: &str, host: &str, status: u16, error: &ErrorBody) -> Fault {
     let (kind, advice) = meaning(status, error.code());
     let mut message = format!("{what} from {host} failed: HTTP {status}");
-    for (name, value) in
-        [("", &error.code), ("", &error.message), ("hint: ", &error.hint)].map(|(n, v)| (n, v.as_deref()))
-    {
+    let told = if error.may_quote_values() {
+        [None, None]
+    } else {
+        [error.message.as_deref(), error.hint.as_deref()]
+    };
+    let [said, hint] = told;
+    let is_code = |code: &&str| code.len() <= 12 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    for (name, value) in [("", error.code.as_deref().filter(is_code)), ("", said), ("hint: ", hint)] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             let value: String = value.chars().take(300).collect();
             let _ = write!(message, ", {name}{value}");
@@ -118,6 +141,15 @@ fn meaning(status: u16, code: &str) -> (FaultKind, &'static str) {
         (_, "42703") => (
             Misconfigured,
             "the table lacks this column: leave it out of what is asked for, or name it as the project does in `from` of its definition",
+        ),
+        (400 | 406 | 409 | 422, code) if ["22", "23"].iter().any(|class| code.starts_with(class)) => (
+            Invalid,
+            "a value does not fit what it is compared with or made into, in the filters given or in what a view computes; the \
+             project's Postgres logs have the value, which is not repeated here",
+        ),
+        (400, code) if code.starts_with("P0") => (
+            Invalid,
+            "a function of the project raised this; its Postgres logs have the words, which are not repeated here",
         ),
         (_, "57014") => {
             (Transient, "the statement took too long even for a small page: index the time column")
@@ -182,6 +214,29 @@ mod tests {
         let text = permission.to_string();
         assert!(text.contains("42501, permission denied for table leads, hint: ask"), "{text}");
         assert!(text.contains("grant SELECT") && !text.contains("segredo"), "{text}");
+    }
+
+    #[test]
+    fn what_may_quote_a_row_is_told_by_its_code_alone() {
+        let told = |code: &str| {
+            let body = ErrorBody {
+                code: Some(code.to_owned()),
+                message: Some("invalid input: \"Joana, ana@exemplo.com.br\"".to_owned()),
+                hint: Some("Joana has another".to_owned()),
+            };
+            refused("reading leads", "h", 400, &body).to_string()
+        };
+        for code in
+            ["22P02", "22003", "23505", "P0001", "21000", "XX000", "PGRST100", "Joana de Souza", "ça", "2"]
+        {
+            let text = told(code);
+            assert!(!text.contains("Joana") && !text.contains("ana@"), "{text}");
+        }
+        assert!(told("22P02").contains("HTTP 400, 22P02; a value does not fit"), "{}", told("22P02"));
+        assert!(told("P0001").contains("a function of the project raised this"));
+        for code in ["42703", "PGRST205", "57014", "53300", "40001"] {
+            assert!(told(code).contains("Joana"), "{code}");
+        }
     }
 
     #[test]

@@ -209,6 +209,36 @@ impl SupabaseSource {
         }
     }
 
+    /// Sees that there are as many rows without a key as are counted: each of them stands for a row that a reading did not
+    /// show, so a count that is wrong would hide what is missing.
+    async fn show_keyless(
+        &self,
+        query: &RowQuery,
+        columns: &Columns,
+        token: &PageToken,
+        counted: u64,
+    ) -> Result<(), Fault> {
+        let table = query.table;
+        let what = format!("reading {table}");
+        let mut last: Parameters = query::page(query, columns, token, 1, &self.asked_for);
+        last.push(query::parameter("offset", counted.saturating_sub(1)));
+        let schema = table.definition().source.schema.as_deref();
+        match self.rows(&what, table.source_name(), schema, &last).await {
+            Ok((_, rows)) if !rows.is_empty() => Ok(()),
+            Ok(_) | Err(Refusal::Answer { status: 416, .. }) => Err(Fault::transient(
+                PART,
+                format!(
+                    "reading {table} from {}: {counted} rows are counted that have no key, and the last of them is not \
+                     shown, so it can't be told whether rows are missing",
+                    self.http.host
+                ),
+                "try again, and look whether a proxy or cache between here and the project changes Content-Range or cuts \
+                 answers",
+            )),
+            Err(refusal) => Err(self.http.fault(&what, refusal)),
+        }
+    }
+
     /// Whether the first of the tables that is there shows any row, and the server's time. Counts nothing: that takes the
     /// longer the more there is.
     async fn pulse(&self) -> Result<(Option<bool>, Option<DateTime<Utc>>), Fault> {
@@ -284,7 +314,11 @@ impl Source for SupabaseSource {
         let ReadPage { rows, columns, asked_at: read_at, total } = read;
         let without_key = 0;
         if token.pass == Pass::Keyless {
-            let without_key = total.unwrap_or_default().max(rows.len() as u64);
+            let shown = rows.len() as u64;
+            let without_key = total.unwrap_or_default().max(shown);
+            if without_key > shown {
+                self.show_keyless(query, &columns, token, without_key).await?;
+            }
             return Ok(Page { rows, read_at, watermark: None, next: None, without_key });
         }
         let time = columns.time();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{PgStore, operations::over, questions, trim::COUNTED};
 use crate::{
-    domain::Table,
+    domain::{KeyKind, Table},
     fault::Fault,
     log::Position,
     store::{
@@ -41,12 +41,12 @@ impl Ledger for PgStore {
              SELECT p.entity, p.event, p.versao, p.removed, t.versao, e.there IS NOT NULL
              FROM page AS p
              LEFT JOIN LATERAL (
-                 SELECT versao FROM \"{table}\" WHERE \"{column}\" = p.entity::{kind} OFFSET 0
+                 SELECT versao FROM \"{table}\" WHERE \"{column}\" = {key_of} OFFSET 0
              ) AS t ON true
              LEFT JOIN LATERAL (SELECT true AS there FROM eventos_raw WHERE id = p.event OFFSET 0) AS e ON true
              ORDER BY p.entity",
             column = key.column,
-            kind = key_type(key.kind),
+            key_of = key_of(key.kind, "p.entity"),
         );
         let rows: Vec<StoredEntry> = over!(self, "compare entities", connection =>
             sqlx::query_as(&statement)
@@ -74,13 +74,22 @@ impl Ledger for PgStore {
                          WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
                              AND r.letter_id = p.letter_id
                      )),
+                    (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
+                     WHERE p.log = $2 AND p.table_name = $3 AND p.sink IS NULL AND NOT EXISTS (
+                         SELECT FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id AND r.resolution <> 'discarded'
+                     ) AND NOT EXISTS (
+                         SELECT FROM sluice_appended AS a
+                         WHERE a.log = $1 AND a.table_name = $3 AND a.entity = p.entity AND a.versao > 0
+                     )),
                     (SELECT count(*) FROM sluice_erased WHERE table_name = $3)"
         );
-        let (entities, appended, parked, erased): (i64, i64, i64, i64) = over!(self, "count entities", connection =>
+        let (entities, appended, parked, unusable, erased): (i64, i64, i64, i64, i64) = over!(self, "count entities", connection =>
             sqlx::query_as(&statement).bind(log).bind(letters).bind(table.name()).fetch_one(connection))?;
-        let [entities, appended, parked, erased] =
-            [entities, appended, parked, erased].map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, parked, erased })
+        let [entities, appended, parked, unusable, erased] = [entities, appended, parked, unusable, erased]
+            .map(|count| u64::try_from(count).unwrap_or_default());
+        Ok(Tally { entities, appended, parked, unusable, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {
@@ -121,6 +130,14 @@ impl Ledger for PgStore {
         let strangers = rows.into_iter().filter(|(.., is_stranger)| *is_stranger);
         let strangers = strangers.map(|(key, versao, _)| Stranger { key, versao }).collect();
         Ok(StrangerPage { strangers, last })
+    }
+
+    async fn remove_strays(&self, table: Table, keys: &[String]) -> Result<(), Fault> {
+        let statement =
+            format!("DELETE FROM \"{table}\" WHERE \"{}\"::text = ANY($1)", table.definition().key.column);
+        over!(self, "remove rows of no entity", connection =>
+            sqlx::query(&statement).bind(keys).execute(connection))
+        .map(drop)
     }
 
     async fn entity_events(
@@ -173,6 +190,23 @@ impl Ledger for PgStore {
             settled: settled.as_deref().and_then(Settled::named),
         };
         Ok(parked.into_iter().map(letter).collect())
+    }
+}
+
+/// An entity's name as its key's column has it; null where it is no key, on which a cast would fail for all of them.
+fn key_of(kind: KeyKind, entity: &str) -> String {
+    match kind {
+        KeyKind::Text => entity.to_owned(),
+        KeyKind::Uuid => format!(
+            "CASE WHEN {entity} ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$' THEN {entity}::uuid END"
+        ),
+        KeyKind::Bigint => format!(
+            "CASE WHEN {entity} ~ '^(0|-?[1-9][0-9]{{0,17}})$' THEN {entity}::bigint
+                  WHEN {entity} ~ '^-?[1-9][0-9]{{18}}$' THEN
+                      CASE WHEN {entity}::numeric BETWEEN {least} AND {most} THEN {entity}::bigint END END",
+            least = i64::MIN,
+            most = i64::MAX,
+        ),
     }
 }
 

@@ -74,16 +74,25 @@ impl Ledger for SqliteStore {
                          WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
                              AND r.letter_id = p.letter_id
                      )),
+                    (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
+                     WHERE p.log = ?2 AND p.table_name = ?3 AND p.sink IS NULL AND NOT EXISTS (
+                         SELECT 1 FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id AND r.resolution <> 'discarded'
+                     ) AND NOT EXISTS (
+                         SELECT 1 FROM sluice_appended AS a
+                         WHERE a.log = ?1 AND a.table_name = ?3 AND a.entity = p.entity AND a.versao > 0
+                     )),
                     (SELECT count(*) FROM sluice_erased WHERE table_name = ?3)"
         );
         let counted = self.db.read("counting entities", move |db| {
             db.query_row(&sql, params![log, letters, table.name()], |row| {
-                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?])
+                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
             })
         });
-        let [entities, appended, parked, erased] =
+        let [entities, appended, parked, unusable, erased] =
             counted.await?.map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, parked, erased })
+        Ok(Tally { entities, appended, parked, unusable, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {
@@ -125,6 +134,18 @@ impl Ledger for SqliteStore {
                     page.last = Some(key);
                 }
                 Ok(page)
+            })
+            .await
+    }
+
+    async fn remove_strays(&self, table: Table, keys: &[String]) -> Result<(), Fault> {
+        let keys = keys.to_vec();
+        let sql =
+            format!("DELETE FROM \"{table}\" WHERE CAST(\"{}\" AS text) = ?", table.definition().key.column);
+        self.db
+            .write("removing rows of no entity", move |db| {
+                let mut remove = db.prepare_cached(&sql)?;
+                keys.iter().try_for_each(|key| remove.execute([key]).map(drop))
             })
             .await
     }
@@ -197,10 +218,13 @@ impl Ledger for SqliteStore {
     }
 }
 
-/// An entity's name as its key's column has it.
+/// An entity's name as its key's column has it; null where it is no key, of which a cast would make the number 0.
 fn key_of(table: Table, entity: &str) -> String {
     match table.definition().key.kind {
-        KeyKind::Bigint => format!("CAST({entity} AS integer)"),
+        KeyKind::Bigint => {
+            let number = format!("CAST({entity} AS integer)");
+            format!("CASE WHEN CAST({number} AS text) = {entity} THEN {number} END")
+        }
         KeyKind::Uuid | KeyKind::Text => entity.to_owned(),
     }
 }

@@ -263,7 +263,7 @@ async fn nothing_that_strangers_wrote_reaches_the_terminal_as_a_command() {
 
     // Servers have their say in errors, and whoever signs a lock in what is told of it.
     let message = format!("{HOSTILE}\nerror: forged");
-    let refusal = || Fault::Refuse(Failure::new(400, "P0001", &message, Some(HOSTILE)));
+    let refusal = || Fault::Refuse(Failure::new(400, "42883", &message, Some(HOSTILE)));
     for arguments in
         [["sync", "leads"].as_slice(), &["status"], &["status", "--json"], &["doctor"], &["doctor", "--json"]]
     {

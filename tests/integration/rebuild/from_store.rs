@@ -231,7 +231,7 @@ async fn an_index_rebuilt_from_a_log_that_lost_its_beginning_is_as_it_was<P: Pla
 async fn engine_versions<P: Place>(place: &P) -> Vec<(String, i64)> {
     let index = place.index();
     index.make_visible().await.expect("visible");
-    index.versions(table("leads"), None, 1_000).await.expect("versions")
+    index.versions(table("leads"), None, 1_000).await.expect("versions").entities
 }
 
 async fn a_half_filled_rebuild_is_begun_anew_where_somebody_was_erased_since<P: Place>() {

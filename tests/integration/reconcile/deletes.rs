@@ -291,7 +291,7 @@ mod stores_and_indices {
         index.make_visible().await.expect("visible");
         let all = search(index, entities("leads"), "*").await;
         let named = search(index, entities("leads"), "nome:ana").await;
-        let versions = index.versions(table("leads"), None, 100).await.expect("versions");
+        let versions = index.versions(table("leads"), None, 100).await.expect("versions").entities;
         let counts = index.counts().await.expect("counts");
         let counted = counts.iter().find(|(name, _)| name == "leads").map_or(0, |(_, count)| *count);
         (

@@ -207,6 +207,23 @@ async fn keys_of_each_type_keep_their_type_and_their_value<B: StoreBench>() {
             assert_eq!(bench.texts(&sql).await, [*key, *key]);
         }
         assert_eq!(store.entity(table, "não é chave\0").await.expect("it answers"), None);
+        // What was once appended under a key that is none keeps none of the others from being compared.
+        let none = ["zzz", "9223372036854775808", "-9223372036854775809", "00", "5f0c2f6e"];
+        for key in none.iter().chain(&keys) {
+            let (key, event) = (key.replace('\'', "''"), uuid::Uuid::new_v4());
+            bench
+                .execute(&format!(
+                    "INSERT INTO sluice_appended (log, table_name, entity, event, versao)
+                     VALUES ('{LOG}', 'pedidos', '{key}', '{event}', 1)"
+                ))
+                .await;
+        }
+        let entries = store.entries(LOG, table, None, 100).await.expect("entries");
+        assert_eq!(entries.len(), keys.len() + none.len());
+        for entry in entries {
+            let is_there = keys.contains(&&*entry.appended.entity);
+            assert_eq!(entry.held.is_some(), is_there, "{kind} {entry:?}");
+        }
         if let Some(next) = next {
             assert_eq!(
                 bench.number("SELECT max(id) + 1 FROM pedidos").await.to_string(),

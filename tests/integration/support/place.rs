@@ -31,6 +31,8 @@ pub trait Place: Sized {
     fn command(&self, arguments: &[&str]) -> tokio::process::Command;
     /// Deletes every document of an index behind the engine's back, while no engine runs.
     async fn delete_all(&self, index: IndexName);
+    /// Puts documents into the index of the leads that stand for none, while no engine runs; tells how many.
+    async fn add_strays(&self) -> u64;
     /// Deletes the indices as a whole, while no engine runs.
     async fn delete_indices(&self);
     /// Removes all events of the log but the last of each partition, as its retention would, while no engine runs.
@@ -115,6 +117,21 @@ impl Place for Embedded {
         let mut writer = opened.writer::<tantivy::TantivyDocument>(30_000_000).expect("nobody writes");
         writer.delete_all_documents().expect("deleted");
         writer.commit().expect("committed");
+    }
+
+    async fn add_strays(&self) -> u64 {
+        let generation = self.index_folder().join("leads-000001");
+        let opened = tantivy::Index::open_in_dir(generation).expect("the generation opens");
+        opened.tokenizers().register("words", tantivy::tokenizer::SimpleTokenizer::default());
+        let field = |name| opened.schema().get_field(name).expect("a field");
+        let mut stray = tantivy::TantivyDocument::new();
+        stray.add_bytes(field("_id"), b"zzz");
+        stray.add_bytes(field("_source"), br#"{"id":"zzz","nome":"x","versao":1}"#);
+        stray.add_i64(field("_version"), 1);
+        let mut writer = opened.writer::<tantivy::TantivyDocument>(30_000_000).expect("nobody writes");
+        writer.add_document(stray).expect("added");
+        writer.commit().expect("committed");
+        1
     }
 
     async fn delete_indices(&self) {
@@ -273,6 +290,26 @@ impl Place for Real {
             .await
             .expect("an answer");
         assert!(!hits.is_empty() && deleted.status().is_success());
+    }
+
+    async fn add_strays(&self) -> u64 {
+        let key = super::rows::id(1);
+        let strays = [
+            ("zzz", json!({"id": "zzz", "nome": "x", "versao": 1})),
+            ("sem-chave", json!({"nome": "ninguém"})),
+            ("também-sem-chave", json!({"nome": "ninguém"})),
+            ("outra", json!({"id": key, "nome": "duas vezes"})),
+            ("mais-uma", json!({"id": key, "nome": "três vezes"})),
+            ("roteada?routing=longe&", json!({"id": "roteada"})),
+        ];
+        let alias = format!("{}leads", self.0.variables["ELASTICSEARCH_INDEX_PREFIX"]);
+        for (id, source) in &strays {
+            let and = if id.contains('?') { "" } else { "?" };
+            let url = format!("{}/{alias}/_doc/{id}{and}refresh=true", service("ELASTICSEARCH_URL"));
+            let answer = reqwest::Client::new().put(url).json(source).send().await.expect("an answer");
+            assert!(answer.status().is_success(), "{answer:?}");
+        }
+        strays.len() as u64
     }
 
     async fn delete_indices(&self) {
