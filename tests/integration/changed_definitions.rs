@@ -10,12 +10,12 @@ use sluice::{
 };
 
 use crate::support::{
+    eventually,
     folder::TestFolder,
     on_each_adapter,
     place::{Embedded, Place, Real, documents, value},
     request,
     rows::object,
-    sync,
 };
 
 on_each_adapter! {
@@ -61,8 +61,14 @@ async fn records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_ar
     engine.prepare().await.expect("prepared");
     let mov = engine.catalog.get("mov").expect("mov");
     place.source().upsert(mov, vec![object(json!({"id": 3}))]);
-    sync(&engine, request(mov)).await;
+    let id = engine.syncs.start(request(mov)).await.expect("a sync");
+    eventually("the row is appended", async || {
+        engine.syncs.status(id).await.expect("a status").finished_at.is_some()
+    })
+    .await;
     engine.shut_down().await;
+    // It would hold an embedded folder, with definitions that no command has.
+    drop(engine);
 
     std::fs::remove_file(tables.path().join("mov.toml")).expect("removed");
     for name in ["x0", "x1"] {
@@ -109,12 +115,13 @@ async fn a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_w
     let columns = vec![SampleColumn::key("id", "bigint"), SampleColumn::new("b", "bigint")];
     place.source().create_table("public", "mov", columns, &[r#"{"id": 1, "b": 2}"#]).expect("rows");
     define("bigint", "integer");
-    let (fits, checked) = told(&["tables", "check", "mov"]).await;
-    assert!(fits && checked.contains("mov: fits"), "a store that has nothing yet refuses nothing: {checked}");
+    let refusal = |checked: &str| checked.lines().any(|line| line.contains("undo that in the definition"));
+    let (_, checked) = told(&["tables", "check", "mov"]).await;
+    assert!(!refusal(&checked), "a store that has nothing yet refuses nothing: {checked}");
     let (done, synced) = told(&["sync", "mov", "--hours", "876600", "--wait"]).await;
     assert!(done, "{synced}");
-    let (fits, checked) = told(&["tables", "check", "mov"]).await;
-    assert!(fits && checked.contains("mov: fits"), "{checked}");
+    let (_, checked) = told(&["tables", "check", "mov"]).await;
+    assert!(!refusal(&checked), "{checked}");
 
     for (key, kind, problem) in [
         ("bigint", "text", "which is not what its definition says (text)"),
@@ -126,15 +133,13 @@ async fn a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_w
     ] {
         define(key, kind);
         let (_, refused) = told(&["sync", "mov", "--wait"]).await;
-        let (fits, checked) = told(&["tables", "check", "mov"]).await;
+        let (_, checked) = told(&["tables", "check", "mov"]).await;
+        let must_mend = |line: &str| line.starts_with("mov: mend: ") && line.contains(problem);
+        assert!(checked.lines().any(must_mend), "{checked}");
         let (_, examined) = told(&["doctor"]).await;
-        for (command, told) in [("sync", refused), ("check", checked), ("doctor", examined.clone())] {
-            assert!(
-                told.contains(problem) && told.contains("undo that in the definition"),
-                "{command}: {told}"
-            );
+        for (command, told) in [("sync", &refused), ("check", &checked), ("doctor", &examined)] {
+            assert!(told.contains(problem) && refusal(told), "{command}: {told}");
         }
-        assert!(!fits, "check fails");
         assert!(!examined.contains("were not run"), "no migration mends it: {examined}");
     }
     place.clean_up().await;
