@@ -156,12 +156,19 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
             lifetime: settings.exports.lifetime,
             max_bytes: settings.exports.max_bytes,
         },
-        events_retention: settings.events_retention_days.map(|days| TimeDelta::days(days.into())),
+        events_retention: in_days(settings.events_retention_days),
+        letters_retention: in_days(settings.letters_retention_days),
+        syncs_retention: in_days(settings.syncs_retention_days),
+        log_retention: in_days(settings.embedded_log_retention_days),
         zone: settings.zone,
         alert_targets: settings.alerts.targets.keys().cloned().collect(),
         language: settings.language,
         owner: owner(),
     }
+}
+
+fn in_days(days: Option<u32>) -> Option<TimeDelta> {
+    days.map(|days| TimeDelta::days(days.into()))
 }
 
 /// Host and process, for whoever asks who runs a sync.

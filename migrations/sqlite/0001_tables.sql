@@ -103,6 +103,9 @@ CREATE TABLE IF NOT EXISTS sluice_syncs (
     cancel_requested integer NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
+CREATE INDEX IF NOT EXISTS sluice_syncs_of_table ON sluice_syncs (table_name, started_at);
+CREATE INDEX IF NOT EXISTS sluice_syncs_started_at ON sluice_syncs (started_at);
+
 CREATE TABLE IF NOT EXISTS sluice_appended (
     log text NOT NULL,
     table_name text NOT NULL,
@@ -158,6 +161,13 @@ CREATE TABLE IF NOT EXISTS log_records (
     appended_at integer NOT NULL,
     PRIMARY KEY (topic, partition, position)
 );
+
+CREATE TABLE IF NOT EXISTS log_starts (
+    topic integer NOT NULL,
+    partition integer NOT NULL,
+    position integer NOT NULL,
+    PRIMARY KEY (topic, partition)
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS log_groups (
     group_name text NOT NULL,

@@ -21,7 +21,6 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
-use secrecy::SecretString;
 
 pub use address::ServerUrl;
 pub use alerts::AlertSettings;
@@ -72,6 +71,12 @@ pub struct Settings {
     pub exports: ExportLimits,
     /// How many days events are kept whose rows have moved on; `None` for ever.
     pub events_retention_days: Option<u32>,
+    /// How many days letters are kept after they were settled; `None` for ever.
+    pub letters_retention_days: Option<u32>,
+    /// How many days it is remembered what became of a sync; `None` for ever.
+    pub syncs_retention_days: Option<u32>,
+    /// How many days the embedded log keeps what every sink has applied; `None` for ever.
+    pub embedded_log_retention_days: Option<u32>,
     pub http: HttpSettings,
     pub alerts: AlertSettings,
     pub logs: LogSettings,
@@ -161,7 +166,7 @@ pub struct KafkaSettings {
     pub security_protocol: String,
     pub sasl_mechanism: Option<String>,
     pub sasl_username: Option<String>,
-    pub sasl_password: Option<SecretString>,
+    pub sasl_password: Option<Secret>,
     pub ssl_ca_location: Option<String>,
     /// Bound on making a batch durable, and on every question to the broker.
     pub timeout: Duration,
@@ -177,9 +182,9 @@ pub struct KafkaSettings {
 #[derive(Debug, Clone)]
 pub struct PostgresSettings {
     /// Holds the password.
-    pub url: SecretString,
+    pub url: Secret,
     /// The same database, or a copy of it, under a login that may only read: questions run there.
-    pub read_url: Option<SecretString>,
+    pub read_url: Option<Secret>,
     /// Where the password of a login made for questions is kept.
     pub data_dir: PathBuf,
     pub max_connections: u32,
@@ -244,8 +249,10 @@ impl Settings {
                 lifetime: TimeDelta::hours(read.number("SLUICE_EXPORT_HOURS", 24, 1..=720)),
                 max_bytes: read.number("SLUICE_EXPORT_MAX_MIB", 1024_u64, 1..=1_048_576) << 20,
             },
-            events_retention_days: Some(read.number("SLUICE_EVENTS_RETENTION_DAYS", 0, 0..=36_500))
-                .filter(|days| *days > 0),
+            events_retention_days: days(&mut read, "SLUICE_EVENTS_RETENTION_DAYS", 0),
+            letters_retention_days: days(&mut read, "SLUICE_LETTERS_RETENTION_DAYS", 0),
+            syncs_retention_days: days(&mut read, "SLUICE_SYNCS_RETENTION_DAYS", 90),
+            embedded_log_retention_days: embedded_log_days(&mut read),
             http: HttpSettings::read(&mut read),
             alerts: AlertSettings::read(&mut read),
             logs: LogSettings::read(&mut read, has_elasticsearch),
@@ -432,6 +439,21 @@ fn include_columns(read: &mut Reader, catalog: Catalog) -> Vec<String> {
     named.into_iter().map(str::to_owned).collect()
 }
 
+/// Days that something is kept; `None`, spelt 0, for ever.
+fn days(read: &mut Reader, name: &str, default: u32) -> Option<u32> {
+    Some(read.number(name, default, 0..=36_500)).filter(|days| *days > 0)
+}
+
+/// Whoever sets it beside brokers means their topics.
+fn embedded_log_days(read: &mut Reader) -> Option<u32> {
+    const NAME: &str = "SLUICE_EMBEDDED_LOG_RETENTION_DAYS";
+    let days = days(read, NAME, 0);
+    if days.is_some() && read.optional("KAFKA_BOOTSTRAP_SERVERS").is_some() {
+        read.problem(NAME, "is for the embedded log, and KAFKA_BOOTSTRAP_SERVERS is set; set KAFKA_RETENTION_DAYS, or the topic's retention.ms");
+    }
+    days
+}
+
 impl KafkaSettings {
     /// The largest record unless told otherwise, in bytes: a row is stored twice in it, once cut short.
     pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
@@ -453,7 +475,7 @@ impl KafkaSettings {
             sasl_mechanism: Some(read.text("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"))
                 .filter(|_| security_protocol.starts_with("sasl")),
             sasl_username: read.optional("KAFKA_SASL_USERNAME"),
-            sasl_password: read.secret("KAFKA_SASL_PASSWORD"),
+            sasl_password: read.renewable("KAFKA_SASL_PASSWORD"),
             ssl_ca_location: read.optional("KAFKA_SSL_CA_LOCATION"),
             timeout: read.seconds("KAFKA_TIMEOUT_SECONDS", 30),
             // Brokers allow no less, unless they are told to.
@@ -463,7 +485,7 @@ impl KafkaSettings {
                 Self::MAX_MESSAGE_BYTES,
                 16_384..=512 << 20,
             ),
-            retention_days: Some(read.number("KAFKA_RETENTION_DAYS", 0, 0..=36_500)).filter(|days| *days > 0),
+            retention_days: days(read, "KAFKA_RETENTION_DAYS", 0),
         };
         settings.check(read);
         settings
@@ -515,11 +537,14 @@ impl KafkaSettings {
 
 impl PostgresSettings {
     fn read(read: &mut Reader, data_dir: PathBuf) -> Self {
-        let names_another = read.optional("DATABASE_READ_URL").is_some();
-        let read_url = names_another.then(|| address::database(read, "DATABASE_READ_URL").to_string());
+        let read_url = read.renewable("DATABASE_READ_URL");
+        if read_url.is_some() {
+            address::database(read, "DATABASE_READ_URL");
+        }
+        address::database(read, "DATABASE_URL");
         Self {
-            url: SecretString::from(address::database(read, "DATABASE_URL").to_string()),
-            read_url: read_url.map(SecretString::from),
+            url: read.renewable("DATABASE_URL").unwrap_or_else(|| "".into()),
+            read_url,
             data_dir,
             max_connections: read.number("DATABASE_MAX_CONNECTIONS", 8, 3..=1000),
             timeout: read.seconds("DATABASE_TIMEOUT_SECONDS", 30),

@@ -209,11 +209,27 @@ impl Secret {
     /// # Errors
     /// When it can't be read any more.
     pub(crate) async fn changed(&self) -> Result<Option<Self>, String> {
-        let Some(place) = self.place.clone() else { return Ok(None) };
-        let read =
-            tokio::task::spawn_blocking(move || place.read()).await.map_err(|error| error.to_string())??;
-        let is_same = read.expose_secret() == self.value.expose_secret();
-        Ok((!is_same).then(|| Self { value: read, place: self.place.clone() }))
+        if self.place.is_none() {
+            return Ok(None);
+        }
+        let secret = self.clone();
+        tokio::task::spawn_blocking(move || secret.reread()).await.map_err(|error| error.to_string())?
+    }
+
+    /// The same for threads that may wait.
+    ///
+    /// # Errors
+    /// As [`Self::changed`].
+    pub(crate) fn reread(&self) -> Result<Option<Self>, String> {
+        let Some(place) = &self.place else { return Ok(None) };
+        let value = place.read()?;
+        let is_same = value.expose_secret() == self.value.expose_secret();
+        Ok((!is_same).then(|| Self { value, place: self.place.clone() }))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn in_file(value: &str, path: &std::path::Path) -> Self {
+        Self { value: value.into(), place: Some(Place::File(path.to_owned())) }
     }
 
     pub(crate) fn value(&self) -> &SecretString {
@@ -223,6 +239,12 @@ impl Secret {
 
 impl From<&str> for Secret {
     fn from(value: &str) -> Self {
+        Self { value: value.into(), place: None }
+    }
+}
+
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
         Self { value: value.into(), place: None }
     }
 }

@@ -1,13 +1,13 @@
 //! Examines every part as a person setting sluice up would, and says of each finding what to do.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use std::sync::Arc;
 
 use super::{
-    Alerts, Project, ScheduleStatus, counts::Counts, drains::Drains, housekeeping, letters::Letters,
+    Alerts, Project, ScheduleStatus, counts::Counts, drains::Drains, forget, housekeeping, letters::Letters,
     operations, page::TOLERATED_SKEW, questions::index_lacks, shared::Shared, status::within, tables::Facts,
 };
 use crate::{
@@ -166,7 +166,7 @@ impl Doctor {
             Err(fault) => Finding::failed(part, "topic of events", fault),
         });
         match within(part, self.shared.log.facts()).await {
-            Ok(facts) => findings.extend(log_findings(part, facts)),
+            Ok(facts) => findings.extend(log_findings(part, facts, self.shared.settings.log_retention)),
             Err(fault) => findings.push(Finding::failed(part, "how the topic is kept", fault)),
         }
         findings
@@ -245,11 +245,12 @@ impl Doctor {
             within(part, self.drains.elsewhere()),
             within(part, store.passes()),
         );
-        findings.push(match kept {
-            Ok(kept) => housekeeping::finding(&self.shared, kept),
-            Err(fault) => Finding::failed(part, "retention of events", fault),
+        findings.extend(match kept {
+            Ok(kept) => housekeeping::findings(&self.shared, kept),
+            Err(fault) => vec![Finding::failed(part, "retention", fault)],
         });
         findings.push(operations::letters_finding(log.name(), &settings.dead_letter_topic, letters));
+        findings.extend(forget::findings(&self.shared).await);
         findings.extend(operations::pause_findings(part, pauses));
         findings.extend(operations::elsewhere_findings(&elsewhere.unwrap_or_default()));
         findings.extend(operations::schedule_findings(schedules));
@@ -297,8 +298,13 @@ impl Doctor {
     }
 }
 
-fn log_findings(part: &str, facts: LogFacts) -> Vec<Finding> {
+fn log_findings(part: &str, facts: LogFacts, own: Option<TimeDelta>) -> Vec<Finding> {
     let mut findings = vec![match facts.retention {
+        None if let Some(kept) = own => Finding::ok(
+            part,
+            "retention",
+            format!("records are kept for {} days, and until every sink has applied them", kept.num_days()),
+        ),
         None => Finding::ok(part, "retention", "records are kept for ever"),
         Some(kept) => Finding::warning(
             part,
@@ -371,7 +377,6 @@ fn skew(part: &str, theirs: DateTime<Utc>, ours: DateTime<Utc>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeDelta;
 
     use super::*;
 
@@ -396,7 +401,7 @@ mod tests {
                 letters_retention: None,
                 max_message_bytes: None,
             };
-            log_findings("kafka", facts).iter().map(|finding| finding.outcome).collect::<Vec<_>>()
+            log_findings("kafka", facts, None).iter().map(|finding| finding.outcome).collect::<Vec<_>>()
         };
         assert_eq!(kept(Some(3), 0, None), [Outcome::Ok, Outcome::Ok]);
         assert_eq!(kept(Some(3), 1, Some(hour)), [Outcome::Warning, Outcome::Warning]);

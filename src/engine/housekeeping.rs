@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::{info, warn};
 
-use super::{Finding, shared::Shared, trim};
+use super::{Finding, forget, shared::Shared, trim};
 use crate::{
     backoff::Backoff,
     fault::{Fault, FaultKind},
@@ -48,21 +48,39 @@ const RENEW_EVERY: Duration = Duration::from_secs(15);
 enum Task {
     /// Old events whose rows have moved on leave the store and the index.
     Events,
+    /// Letters that were settled long ago leave the log and the store.
+    Letters,
+    /// Syncs of long ago are forgotten.
+    Syncs,
+    /// Old records leave the embedded log.
+    Records,
 }
 
 impl Task {
-    const ALL: [Self; 1] = [Self::Events];
+    const ALL: [Self; 4] = [Self::Events, Self::Letters, Self::Syncs, Self::Records];
 
     fn name(self) -> &'static str {
         match self {
             Self::Events => store::EVENTS,
+            Self::Letters => "letters",
+            Self::Syncs => "syncs",
+            Self::Records => "records of the log",
         }
     }
 
     /// Whether the settings ask for it.
     fn is_wanted(self, shared: &Shared) -> bool {
+        self.kept(shared).is_some()
+    }
+
+    /// How long what it removes is kept; `None` for ever.
+    fn kept(self, shared: &Shared) -> Option<TimeDelta> {
+        let settings = &shared.settings;
         match self {
-            Self::Events => shared.settings.events_retention.is_some(),
+            Self::Events => settings.events_retention,
+            Self::Letters => settings.letters_retention,
+            Self::Syncs => settings.syncs_retention,
+            Self::Records => settings.log_retention,
         }
     }
 }
@@ -205,14 +223,16 @@ impl Housekeeping {
     }
 
     async fn pass(&self, task: Task, removed: &AtomicU64) -> Result<(), Fault> {
+        let Some(kept) = task.kept(&self.shared) else { return Ok(()) };
+        let (shared, before) = (&self.shared, Utc::now() - kept);
+        let told = |count| {
+            removed.fetch_add(count, Ordering::Relaxed);
+        };
         match task {
-            Task::Events => {
-                let Some(kept) = self.shared.settings.events_retention else { return Ok(()) };
-                trim::trim(&self.shared, Utc::now() - kept, |events| {
-                    removed.fetch_add(events, Ordering::Relaxed);
-                })
-                .await
-            }
+            Task::Events => trim::trim(shared, before, told).await,
+            Task::Letters => forget::letters(shared, before, told).await,
+            Task::Syncs => forget::syncs(shared, before, told).await,
+            Task::Records => forget::records(shared, before, told).await,
         }
     }
 
@@ -267,24 +287,42 @@ fn retention(shared: &Shared, passes: Vec<HousekeepingPass>) -> Retention {
 /// What is wrong with tasks that this process's settings ask for.
 pub(super) fn problems(shared: &Shared, passes: &[HousekeepingPass], now: DateTime<Utc>) -> Vec<Remark> {
     let wanted = Task::ALL.into_iter().filter(|task| task.is_wanted(shared));
-    wanted.filter_map(|task| problem(of(passes, task)?, now)).collect()
+    wanted.filter_map(|task| problem(task, of(passes, task)?, now)).collect()
 }
 
-fn problem(last: &HousekeepingPass, now: DateTime<Utc>) -> Option<Remark> {
-    let task = &last.task;
+fn problem(task: Task, last: &HousekeepingPass, now: DateTime<Utc>) -> Option<Remark> {
+    let is_asked_for = task != Task::Syncs;
+    let task = task.name();
     if let Some(error) = &last.error {
         return Some(format!("old {task} are not removed: {error}").into());
+    }
+    if !is_asked_for {
+        // Done unless somebody forbids it: where no process stays, nothing grows either.
+        return None;
     }
     let ended = last.ended_at.filter(|ended| now - *ended > LATE_AFTER)?;
     let problem = format!("old {task} were last removed at {}", ended.format("%Y-%m-%dT%H:%M:%SZ"));
     Some(Remark::new(problem, NextStep::StartWorker))
 }
 
+/// What doctor says of what is removed for its age.
+pub(super) fn findings(shared: &Shared, passes: Vec<HousekeepingPass>) -> Vec<Finding> {
+    let others = Task::ALL.into_iter().filter(|task| *task != Task::Events && task.is_wanted(shared));
+    let failing = others.filter_map(|task| {
+        let Remark { problem, next_step } = problem(task, of(&passes, task)?, Utc::now())?;
+        let step = next_step.unwrap_or_else(|| "mend what it says; it is tried again by itself".into());
+        Some(Finding::warning(shared.store.name(), &format!("retention of {}", task.name()), problem, step))
+    });
+    let mut findings: Vec<Finding> = failing.collect();
+    findings.push(finding(shared, passes));
+    findings
+}
+
 /// What doctor says of the age of events.
-pub(super) fn finding(shared: &Shared, passes: Vec<HousekeepingPass>) -> Finding {
+fn finding(shared: &Shared, passes: Vec<HousekeepingPass>) -> Finding {
     const CHECK: &str = "retention of events";
     let part = shared.store.name();
-    let problem = problems(shared, &passes, Utc::now()).into_iter().next();
+    let problem = of(&passes, Task::Events).and_then(|pass| problem(Task::Events, pass, Utc::now()));
     let Retention { days, trimmed, last_success_at, .. } = retention(shared, passes);
     let gone = if trimmed > 0 { format!("; {trimmed} were removed so far") } else { String::new() };
     let Some(days) = days else { return Finding::ok(part, CHECK, format!("kept for ever{gone}")) };
@@ -337,11 +375,13 @@ mod tests {
     #[test]
     fn a_task_that_fails_or_that_nobody_does_is_a_problem() {
         let now = Utc::now();
-        let told = |pass: &HousekeepingPass| problem(pass, now).map(|remark| remark.problem);
+        let told = |pass: &HousekeepingPass| problem(Task::Events, pass, now).map(|remark| remark.problem);
         let failed = told(&pass(Some(now), Some("elasticsearch: no answer")));
         assert!(failed.is_some_and(|told| told.contains("elasticsearch: no answer")));
         assert!(told(&pass(Some(now - TimeDelta::hours(4)), None)).is_some());
         assert_eq!(told(&pass(Some(now - TimeDelta::hours(2)), None)), None);
         assert_eq!(told(&pass(None, None)), None, "trimmed by hand, and no pass yet");
+        let syncs = |error| problem(Task::Syncs, &pass(Some(now - TimeDelta::hours(9)), error), now);
+        assert!(syncs(None).is_none() && syncs(Some("no answer")).is_some(), "nobody asked for it");
     }
 }

@@ -184,7 +184,7 @@ impl Letters {
             }
             for partition in &mut partitions {
                 while let Some(range) = partition.wanted() {
-                    let read = self.read_letters(&log, &[range]).await?;
+                    let read = read(&self.shared, &log, &[range]).await?;
                     partition.take(range, read);
                 }
             }
@@ -397,36 +397,37 @@ impl Letters {
             .filter(|at| exists(at))
             .map(|at| Extent { partition: at.partition, low: at.offset, high: at.offset + 1 })
             .collect();
-        let letters = self.read_letters(&log, &joined(&ranges)).await?;
+        let letters = read(&self.shared, &log, &joined(&ranges)).await?;
         let placed = letters.into_iter().map(|letter| {
             (Position { partition: letter.record.partition, offset: letter.record.offset }, letter)
         });
         Ok(placed.collect())
     }
+}
 
-    async fn read_letters(&self, log: &str, ranges: &[Extent]) -> Result<Vec<Letter>, Fault> {
-        if ranges.is_empty() {
-            return Ok(Vec::new());
-        }
-        let records = self.shared.log.records(Topic::DeadLetters, ranges).await?;
-        let store = self.shared.ready_store().await?;
-        let mut settled: HashMap<(i32, i64), Resolution> = HashMap::new();
-        for range in ranges {
-            let known = store.settled(log, *range).await?;
-            settled.extend(known.into_iter().map(|one| ((one.partition, one.offset), one)));
-        }
-        let ledger = self.shared.erased.ledger().await?;
-        let letter = |mut record: Record| {
-            let id = dead_letters::letter_id(&record);
-            let known = settled.remove(&(record.partition, record.offset));
-            // Another letter at that place is of a topic that is gone. One that was emptied has lost its id.
-            let resolution = known.filter(|known| record.is_erased() || known.letter == id);
-            let is_erased = resolution.as_ref().is_some_and(|known| known.settled == Settled::Erased);
-            if is_erased || dead_letters::is_about_erased(self.shared.catalog, &record, &ledger) {
-                dead_letters::empty(&mut record);
-            }
-            Letter { record, resolution }
-        };
-        Ok(records.into_iter().map(letter).collect())
+/// The letters of these places, with what was decided about each.
+pub(super) async fn read(shared: &Shared, log: &str, ranges: &[Extent]) -> Result<Vec<Letter>, Fault> {
+    if ranges.is_empty() {
+        return Ok(Vec::new());
     }
+    let records = shared.log.records(Topic::DeadLetters, ranges).await?;
+    let store = shared.ready_store().await?;
+    let mut settled: HashMap<(i32, i64), Resolution> = HashMap::new();
+    for range in ranges {
+        let known = store.settled(log, *range).await?;
+        settled.extend(known.into_iter().map(|one| ((one.partition, one.offset), one)));
+    }
+    let ledger = shared.erased.ledger().await?;
+    let letter = |mut record: Record| {
+        let id = dead_letters::letter_id(&record);
+        let known = settled.remove(&(record.partition, record.offset));
+        // Another letter at that place is of a topic that is gone. One that was emptied has lost its id.
+        let resolution = known.filter(|known| record.is_erased() || known.letter == id);
+        let is_erased = resolution.as_ref().is_some_and(|known| known.settled == Settled::Erased);
+        if is_erased || dead_letters::is_about_erased(shared.catalog, &record, &ledger) {
+            dead_letters::empty(&mut record);
+        }
+        Letter { record, resolution }
+    };
+    Ok(records.into_iter().map(letter).collect())
 }

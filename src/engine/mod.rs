@@ -11,6 +11,7 @@ mod erased;
 mod erasure;
 mod error;
 mod exports;
+mod forget;
 mod gaps;
 mod heartbeat;
 mod histogram;
@@ -121,6 +122,12 @@ pub struct EngineSettings {
     pub exports: ExportSettings,
     /// How long events are kept whose rows have moved on; `None` for ever.
     pub events_retention: Option<TimeDelta>,
+    /// How long letters are kept after they were settled; `None` for ever.
+    pub letters_retention: Option<TimeDelta>,
+    /// How long it is remembered what became of a sync; `None` for ever.
+    pub syncs_retention: Option<TimeDelta>,
+    /// How long a log that forgets nothing by itself keeps what every sink has applied; `None` for ever.
+    pub log_retention: Option<TimeDelta>,
     /// Whose days count.
     pub zone: Tz,
     /// The names of the webhooks that alerts may go to.

@@ -16,7 +16,7 @@ use super::{
     Alerts, Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
     ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus,
     counts::{Counts, Events},
-    housekeeping,
+    forget, housekeeping,
     shared::Shared,
     standing::{Standing, Standings},
     stats::DrainReport,
@@ -75,6 +75,10 @@ pub struct PipelineStatus {
     pub notices: Vec<Notice>,
     /// Dead letters that nobody replayed or discarded yet; absent when log or store could not be asked.
     pub dead_letters: Option<u64>,
+    /// Since when the oldest of them waits; told as a warning.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub oldest_dead_letter_at: Option<DateTime<Utc>>,
     /// The latest syncs, newest first.
     pub recent_syncs: Vec<RecentSync>,
     /// Rebuilds of indices that are under way, in whatever process, and those that this process ran.
@@ -292,6 +296,7 @@ impl Inspection {
             schedules: Vec::new(),
             notices: Vec::new(),
             dead_letters: dead_letters.as_ref().ok().copied(),
+            oldest_dead_letter_at: None,
             recent_syncs: Vec::new(),
             rebuilds: self.rebuilds.latest(),
             housekeeping: Vec::new(),
@@ -338,8 +343,7 @@ impl Inspection {
         self.judge_housekeeping(&mut status).await;
         self.judge_letters(&mut status).await;
         status.warnings.extend(status.notices.iter().map(|notice| Remark::from(notice.sentence())));
-        without_repetition(&mut status.problems);
-        without_repetition(&mut status.warnings);
+        [&mut status.problems, &mut status.warnings].into_iter().for_each(without_repetition);
         status.healthy = status.problems.is_empty();
         status
     }
@@ -356,10 +360,18 @@ impl Inspection {
     async fn judge_letters(&self, status: &mut PipelineStatus) {
         let of_store = self.shared.store.name();
         if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
-            let refusers = within(of_store, self.letters.refusers()).await.unwrap_or_default();
+            let (refusers, oldest) = tokio::join!(
+                within(of_store, self.letters.refusers()),
+                within(self.shared.log.name(), forget::oldest_open(&self.shared)),
+            );
+            status.oldest_dead_letter_at = oldest.ok().flatten().map(|(_, since)| since);
+            let since = status.oldest_dead_letter_at.map_or_else(String::new, |since| {
+                format!(", the oldest since {}", since.format("%Y-%m-%dT%H:%M:%SZ"))
+            });
+            let refusers = refusers.unwrap_or_default();
             let refusers = if refusers.is_empty() { refusers } else { format!(": {refusers}") };
             let problem = format!(
-                "{letters} dead letters wait in {}{refusers}",
+                "{letters} dead letters wait in {}{since}{refusers}",
                 self.shared.settings.dead_letter_topic
             );
             status.warnings.push(Remark::new(problem, NextStep::SettleLetters));

@@ -286,6 +286,21 @@ pub trait Log: Send + Sync {
         Ok(None)
     }
 
+    /// The first offset of each partition of the events topic that was not appended before an instant, of a log that removes
+    /// nothing by itself; nothing of one whose brokers do.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn older(&self, _before: DateTime<Utc>) -> Result<Vec<Position>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// Removes the records of a partition below an offset for good. Its first offset moves there; every other stays what it is.
+    ///
+    /// # Errors
+    /// When the log can't be reached or refuses.
+    async fn remove(&self, topic: Topic, below: Position) -> Result<(), Fault>;
+
     /// How the events topic is kept.
     ///
     /// # Errors
@@ -322,6 +337,11 @@ pub trait LogReader: Send {
     /// # Errors
     /// When the group refuses (the partition is another's now) or the log can't be reached.
     async fn commit(&mut self, next: &[Position]) -> Result<(), Fault>;
+
+    /// Whether it reads under a login that was changed meanwhile: another reader has to take its place.
+    fn is_outdated(&self) -> bool {
+        false
+    }
 
     /// Leaves the group.
     async fn close(self: Box<Self>);

@@ -53,7 +53,7 @@ pub(crate) const SEQUENCE: &str = "event.sequence";
 pub(crate) const LABELS: &str = "labels";
 
 /// Those that every line has, or that have a name of the Elastic Common Schema; then sluice's own.
-pub(crate) static FIELDS: [Field; 107] = {
+pub(crate) static FIELDS: [Field; 108] = {
     use Kind::{Date, Keyword, Long, Text};
     [
         field(TIMESTAMP, Date, "when it happened, in UTC"),
@@ -119,6 +119,7 @@ pub(crate) static FIELDS: [Field; 107] = {
         field("tokens", Long, "tokens that may connect"),
         field("file", Keyword, "a file"),
         field("folder", Keyword, "a folder"),
+        field("setting", Keyword, "a setting, by name"),
         field("settings", Keyword, "settings, by name, that a file gives"),
         field("overridden_by_the_environment", Keyword, "those that the environment has, too"),
         field("not_taken", Keyword, "what is no setting of sluice's"),

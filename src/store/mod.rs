@@ -4,6 +4,7 @@
 mod alerts;
 mod arrivals;
 mod erasures;
+mod forgetting;
 mod housekeeping;
 mod layout;
 mod ledger;
@@ -24,6 +25,7 @@ pub use alerts::{
 };
 pub use arrivals::{ArrivalCount, ArrivalsQuestion, MAX_COUNTS};
 pub use erasures::{ErasedRows, Erasures};
+pub use forgetting::Forgetting;
 pub use housekeeping::{EVENTS, EventName, Housekeeping, HousekeepingPass, TrimCursor, TrimPage};
 pub use ledger::{EntityEvents, Entry, Ledger, ParkedLetter, Stranger, StrangerPage, Tally};
 pub use questions::{
@@ -381,7 +383,9 @@ pub trait SyncLease: Send {
 
 /// The store port.
 #[async_trait]
-pub trait Store: Sink + Questions + Operations + Notices + Ledger + Erasures + Alerts + Housekeeping {
+pub trait Store:
+    Sink + Questions + Operations + Notices + Ledger + Erasures + Alerts + Housekeeping + Forgetting
+{
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///

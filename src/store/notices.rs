@@ -187,7 +187,7 @@ pub(crate) fn lost_with(table: &str) -> &'static str {
         "sluice_appended" | "sluice_coverage" | "sluice_owed" | "sluice_removed" => {
             "what was read of the source is not known any more; `sluice reconcile TABLE` reads the whole of a table and proves it"
         }
-        "log_records" | "log_identity" | "log_groups" => {
+        "log_records" | "log_identity" | "log_starts" | "log_groups" => {
             "the next syncs append all rows again; `sluice reconcile TABLE` reads the whole of a table and proves it"
         }
         _ => "nothing of the stored rows is lost by it",

@@ -129,6 +129,26 @@ impl Cluster {
         client.fetch_metadata(topic, Duration::from_secs(5)).ok()
     }
 
+    /// Gives a user of the brokers another password; what the suite asks from then on is asked with it.
+    pub fn change_password(&mut self, user: &str, password: &str) {
+        let lines = self.listener.client.iter().map(|(name, value)| java_client(name, value));
+        let properties = lines.collect::<Vec<_>>().join("\n");
+        let path = self.folder.path().join("client.properties");
+        std::fs::write(&path, properties).expect("written");
+        let mut command = java("kafka.admin.ConfigCommand");
+        command.args(["--bootstrap-server", &self.bootstrap_servers(), "--command-config"]).arg(path);
+        command.args(["--alter", "--entity-type", "users", "--entity-name", user, "--add-config"]);
+        command.arg(format!("SCRAM-SHA-512=[password={password}]"));
+        let output = command.output().expect("java runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the password is not changed: {said}");
+        for (name, value) in &mut self.listener.client {
+            if *name == "sasl.password" {
+                password.clone_into(value);
+            }
+        }
+    }
+
     fn path(&self, broker: usize, what: &str) -> PathBuf {
         self.folder.path().join(format!("{what}-{}", broker + 1))
     }
@@ -185,6 +205,19 @@ impl Drop for Cluster {
         for broker in 0..self.brokers.len() {
             self.kill(broker);
         }
+    }
+}
+
+/// A setting of librdkafka as Kafka's own tools want it.
+fn java_client(name: &str, value: &str) -> String {
+    match name {
+        "security.protocol" => format!("{name}={}", value.to_uppercase()),
+        "sasl.username" => format!(
+            "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \\\n username=\"{value}\" \\"
+        ),
+        "sasl.password" => format!(" password=\"{value}\";"),
+        "ssl.ca.location" => format!("ssl.truststore.type=PEM\nssl.truststore.location={value}"),
+        other => format!("{other}={value}"),
     }
 }
 

@@ -1,10 +1,21 @@
 //! Every part over TLS, with a password each: one row's whole way, and what each part refuses.
 
+use std::os::unix::fs::PermissionsExt as _;
+
+use sluice::engine::{Engine, SyncPhase};
+
 use crate::{
-    bed::{PATIENCE, run_to_end},
+    bed::{PATIENCE, comes, run_to_end},
     cluster::{Cluster, Listener},
     suite::{Row, Run},
-    support::{Pipeline, rows::leads, servers::Servers, service, table},
+    support::{
+        Pipeline, finished,
+        folder::TestFolder,
+        request,
+        rows::{lead, leads},
+        servers::Servers,
+        service, table,
+    },
     tls::{Certificates, Door},
 };
 
@@ -89,9 +100,9 @@ const WRONGS: [Wrong; 10] = [
 struct Encrypted {
     pipeline: Pipeline,
     certificates: Certificates,
-    _cluster: Cluster,
-    _servers: Servers,
-    _doors: [Door; 2],
+    cluster: Cluster,
+    servers: Servers,
+    doors: [Door; 2],
 }
 
 fn broker(certificates: &Certificates) -> Listener {
@@ -147,7 +158,7 @@ impl Encrypted {
         ] {
             pipeline.set(name, value);
         }
-        Self { pipeline, certificates, _cluster: cluster, _servers: servers, _doors: [search, rest] }
+        Self { pipeline, certificates, cluster, servers, doors: [search, rest] }
     }
 
     /// A command with a setting that is wrong; what is wrong with its answer.
@@ -201,6 +212,70 @@ pub async fn every_part(run: Run) -> Row {
         row.found.other.extend(encrypted.refused(wrong).await);
         row.injections += 1;
     }
+    pipeline.clean_up_indices().await;
+    row
+}
+
+/// Whether a sync brings in all that there is.
+async fn done(engine: &Engine) -> bool {
+    match engine.syncs.start(request(table("leads"))).await {
+        Ok(id) => finished(engine, id).await.state == SyncPhase::Done,
+        Err(_) => false,
+    }
+}
+
+/// Kafka's password is changed and the broker is killed, so that no connection stays: the drains and a sync go on with what
+/// stands in the file.
+pub async fn changed_password(run: Run) -> Row {
+    let mut row = run.row();
+    let Encrypted {
+        mut pipeline,
+        certificates: _certificates,
+        mut cluster,
+        servers: _servers,
+        doors: _doors,
+    } = Encrypted::new().await;
+    let folder = TestFolder::new();
+    let path = folder.path().join("password");
+    let write = |password: &str| {
+        std::fs::write(&path, password).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("permissions");
+    };
+    write(PASSWORD);
+    pipeline.variables.remove("KAFKA_SASL_PASSWORD");
+    pipeline.set("KAFKA_SASL_PASSWORD_FILE", path.display().to_string());
+    pipeline.set("KAFKA_TIMEOUT_SECONDS", "5");
+    pipeline.set("KAFKA_SESSION_TIMEOUT_SECONDS", "6");
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    pipeline.source.set_rows(table("leads"), leads(3));
+    if !done(&engine).await {
+        row.trouble("the first password does not open the log");
+    }
+    for round in 0..run.injections {
+        let password = format!("outro-segredo-{round}");
+        cluster.change_password(USER, &password);
+        cluster.kill(0);
+        cluster.restart(0).await;
+        // Refused before there is another to read, and after.
+        let id = 100 + u128::from(round);
+        pipeline.source.upsert(table("leads"), vec![lead(id, 0)]);
+        if done(&engine).await {
+            row.trouble(format!("round {round}: the earlier password still opens the log"));
+        }
+        write(&password);
+        let expected = i64::from(round) + 4;
+        let came = comes(PATIENCE, async || {
+            done(&engine).await
+                && pipeline.try_number("SELECT count(*) FROM leads").await == Some(expected)
+                && pipeline.try_hits("leads", "*").await == Some(expected)
+        });
+        if !came.await {
+            row.trouble(format!("round {round}: nothing goes on: {:?}", engine.drains.reports()));
+        }
+        row.injections += 1;
+    }
+    engine.shut_down().await;
     pipeline.clean_up_indices().await;
     row
 }

@@ -116,6 +116,7 @@ fn faults() -> Vec<Fault> {
         Fault::new("partitions are added", (0, 6), kafka::partitions_added),
         Fault::new("kill -9 of the leaders of three brokers in turn", (0, 9), brokers::leaders_killed),
         Fault::new("certificates, passwords and keys are wrong", (1, 1), encrypted::every_part),
+        Fault::new("Kafka's password is changed", (1, 3), encrypted::changed_password),
     ]);
     faults.extend([
         Fault::new("the source refuses, hangs, cuts and answers nonsense", (2, 20), source::passing_faults),

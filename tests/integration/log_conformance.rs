@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use sluice::{
     fault::FaultKind,
-    log::{BatchLimits, Delivery, LogReader, NewRecord, Position, StartAt, Topic},
+    log::{BatchLimits, Delivery, Extent, LogReader, NewRecord, Position, StartAt, Topic},
 };
 
 use crate::support::{
@@ -31,6 +31,7 @@ on_each_adapter! {
     an_offset_beyond_the_end_becomes_the_first,
     everything_survives_reopening,
     dead_letters_are_counted_apart_from_events,
+    what_is_removed_is_gone_and_every_other_offset_stays,
 }
 
 /// All partitions of a reader that is alone in its group.
@@ -433,4 +434,45 @@ async fn a_reader_that_waits_for_the_embedded_group_can_commit_nothing() {
     let fault = waiting.commit(&ends(9)).await.expect_err("it is no member");
     assert_eq!(fault.kind, FaultKind::Fenced, "{fault}");
     assert_eq!(log.committed("g").await.expect("offsets"), []);
+}
+
+async fn what_is_removed_is_gone_and_every_other_offset_stays<B: LogBench>() {
+    let bench = B::new().await;
+    let log = bench.open().await;
+    log.append(Topic::Events, records(90)).await.expect("appended");
+    log.append(Topic::DeadLetters, records(4)).await.expect("appended");
+    let before = log.extents().await.expect("extents");
+    let [cut, emptied] = [before[0], before[1]];
+    let remove = async |topic, partition, offset| {
+        log.remove(topic, Position { partition, offset }).await.expect("removed");
+    };
+    remove(Topic::Events, 0, cut.low + 5).await;
+    remove(Topic::Events, 0, cut.low + 2).await;
+    remove(Topic::Events, 1, emptied.high).await;
+    remove(Topic::DeadLetters, 0, 3).await;
+    let after = log.extents().await.expect("extents");
+    assert_eq!((after[0].low, after[0].high), (cut.low + 5, cut.high), "none comes back");
+    assert_eq!(
+        (after[1].low, after[1].high),
+        (emptied.high, emptied.high),
+        "an empty one ends where it ended"
+    );
+    assert_eq!(after[2], before[2]);
+    assert_eq!(log.dead_letter_count().await.expect("a count"), 1);
+    let left = log.records(Topic::Events, &[Extent { low: cut.low + 5, high: cut.low + 7, ..cut }]).await;
+    let left: Vec<i64> = left.expect("records").iter().map(|record| record.offset).collect();
+    assert_eq!(left, [cut.low + 5, cut.low + 6]);
+    drop(log);
+
+    let log = bench.open().await;
+    assert_eq!(log.extents().await.expect("extents"), after, "it survives reopening");
+    let appended = log.append(Topic::Events, records(90)).await.expect("appended");
+    let first = appended.iter().filter(|at| at.partition == 1).map(|at| at.offset).min();
+    assert_eq!(first, Some(emptied.high), "no offset is given twice");
+    let mut reader = log.reader("g").await.expect("a reader");
+    join(&mut *reader, StartAt::Committed).await;
+    let read = read(&mut *reader, 180 - 5 - usize::try_from(emptied.high).expect("a number")).await;
+    assert!(read.iter().all(|record| record.partition != 0 || record.offset >= cut.low + 5));
+    reader.close().await;
+    bench.clean_up().await;
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used)]
 
 mod advice;
+mod ages;
 mod alerts;
 mod changed_definitions;
 mod changing_source;
@@ -41,6 +42,8 @@ mod reconcile;
 mod refused_commits;
 mod reports;
 mod requests;
+#[cfg(unix)]
+mod rotation;
 mod schedules;
 mod source_supabase;
 mod status;

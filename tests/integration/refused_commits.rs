@@ -59,6 +59,9 @@ impl Log for Rebalancing {
     async fn dead_letters_identity(&self) -> Result<Identity, Fault> {
         self.log.dead_letters_identity().await
     }
+    async fn remove(&self, topic: Topic, below: Position) -> Result<(), Fault> {
+        self.log.remove(topic, below).await
+    }
     async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
         self.log.holds_none(range).await
     }

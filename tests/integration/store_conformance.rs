@@ -4,6 +4,7 @@ mod agreement;
 mod applying;
 mod dialect;
 mod erasing;
+mod forgetting;
 mod leasing;
 mod questions;
 mod tables;

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use rand::{RngExt as _, distr::Alphanumeric};
-use secrecy::ExposeSecret;
 use serde_json::json;
 use sluice::{
     domain::{Catalog, Event, TableName},
@@ -136,7 +135,7 @@ async fn schemas_of_one_database_hold_stores_that_know_nothing_of_each_other() {
     let mut held = Vec::new();
     for schema in ["a", "b"] {
         let mut settings = database.settings();
-        let url = format!("{}?options=-c%20search_path%3D{schema},public", settings.url.expose_secret());
+        let url = format!("{}?options=-c%20search_path%3D{schema},public", database.url());
         settings.url = url.into();
         let store = PgStore::connect(&settings, Catalog::built_in()).expect("a store");
         store.prepare().await.expect("its tables are made");

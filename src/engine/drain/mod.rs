@@ -276,6 +276,11 @@ impl Session<'_> {
     }
 
     async fn advance(&mut self, stop: &CancellationToken) -> Result<(), Fault> {
+        if self.reader.is_outdated() {
+            info!(sink = self.drain.sink.name(), "the log's login was changed: beginning anew");
+            self.replaced = true;
+            return Ok(());
+        }
         self.look(LOOK_IDLE_EVERY).await?;
         if self.replaced {
             return Ok(());

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::Utc;
-use rusqlite::params;
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension as _, params};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use self::reader::EmbeddedReader;
@@ -87,7 +87,8 @@ impl Log for EmbeddedLog {
             .db
             .write("appending to the log", move |db| {
                 let mut end = db.prepare_cached(
-                    "SELECT coalesce(max(position) + 1, 0) FROM log_records WHERE topic = ? AND partition = ?",
+                    "SELECT coalesce((SELECT max(position) + 1 FROM log_records WHERE topic = ?1 AND partition = ?2),
+                         (SELECT position FROM log_starts WHERE topic = ?1 AND partition = ?2), 0)",
                 )?;
                 let mut insert = db.prepare_cached(
                     "INSERT INTO log_records (topic, partition, position, key, value, headers, appended_at)
@@ -219,6 +220,41 @@ impl Log for EmbeddedLog {
         Ok(Some(erased))
     }
 
+    async fn older(&self, before: DateTime<Utc>) -> Result<Vec<Position>, Fault> {
+        self.db
+            .read("looking for old records", move |db| {
+                // They stand in the order they came, whatever the clock did meanwhile.
+                let mut first = db.prepare_cached(
+                    "SELECT position FROM log_records
+                     WHERE topic = 0 AND partition = ? AND appended_at >= ? ORDER BY position LIMIT 1",
+                )?;
+                let mut older = Vec::new();
+                for Extent { partition, high, .. } in extents(db, Topic::Events)? {
+                    let kept = params![partition, before.timestamp_millis()];
+                    let offset = first.query_row(kept, |row| row.get(0)).optional()?.unwrap_or(high);
+                    older.push(Position { partition, offset });
+                }
+                Ok(older)
+            })
+            .await
+    }
+
+    async fn remove(&self, topic: Topic, below: Position) -> Result<(), Fault> {
+        self.db
+            .write("removing old records", move |db| {
+                let place = params![number(topic), below.partition, below.offset];
+                db.execute("DELETE FROM log_records WHERE topic = ? AND partition = ? AND position < ?", place)?;
+                db.execute(
+                    "INSERT INTO log_starts (topic, partition, position) VALUES (?, ?, ?)
+                     ON CONFLICT (topic, partition) DO UPDATE SET position = max(position, excluded.position)",
+                    place,
+                )?;
+                Ok(())
+            })
+            .await?;
+        self.db.forget_old_pages().await
+    }
+
     async fn facts(&self) -> Result<LogFacts, Fault> {
         let partitions = usize::try_from(PARTITIONS).unwrap_or_default();
         Ok(LogFacts {
@@ -243,8 +279,9 @@ fn number(topic: Topic) -> i32 {
 fn extents(db: &rusqlite::Connection, topic: Topic) -> rusqlite::Result<Vec<Extent>> {
     // Both in one query would read the whole partition; each alone is a look at an end of the index.
     let mut statement = db.prepare_cached(
-        "SELECT coalesce((SELECT min(position) FROM log_records WHERE topic = ?1 AND partition = ?2), 0),
-                coalesce((SELECT max(position) + 1 FROM log_records WHERE topic = ?1 AND partition = ?2), 0)",
+        "SELECT coalesce((SELECT min(position) FROM log_records WHERE topic = ?1 AND partition = ?2), start, 0),
+                coalesce((SELECT max(position) + 1 FROM log_records WHERE topic = ?1 AND partition = ?2), start, 0)
+         FROM (SELECT (SELECT position FROM log_starts WHERE topic = ?1 AND partition = ?2) AS start)",
     )?;
     (0..PARTITIONS)
         .map(|partition| {

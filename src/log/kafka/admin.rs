@@ -18,6 +18,7 @@ use super::{
     PART,
     client::{self, Config, QuietContext},
     faults::fault,
+    password::Version,
 };
 use crate::{
     deadline,
@@ -91,12 +92,19 @@ pub(super) fn extents<X: ConsumerContext>(
 pub(super) struct Admin {
     config: Config,
     timeout: Duration,
-    groups: Mutex<HashMap<String, Arc<BaseConsumer<QuietContext>>>>,
+    kept: Mutex<Kept>,
+}
+
+/// One client a group, all made with the same password.
+#[derive(Default)]
+struct Kept {
+    version: Version,
+    groups: HashMap<String, Arc<BaseConsumer<QuietContext>>>,
 }
 
 impl Admin {
     pub(super) fn new(config: Config, timeout: Duration) -> Self {
-        Self { config, timeout, groups: Mutex::new(HashMap::new()) }
+        Self { config, timeout, kept: Mutex::default() }
     }
 
     fn timeout(&self) -> Duration {
@@ -175,8 +183,12 @@ impl Admin {
 
     /// A client that may ask for a group's offsets and never joins it.
     fn query_client(&self, group: &str) -> Result<Arc<BaseConsumer<QuietContext>>, Fault> {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = groups.get(group) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = self.config.password.version();
+        if kept.version != version {
+            *kept = Kept { version, groups: HashMap::new() };
+        }
+        if let Some(client) = kept.groups.get(group) {
             return Ok(client.clone());
         }
         let mut config = self.config.clone();
@@ -186,8 +198,14 @@ impl Admin {
             .create_with_context(config.quiet())
             .map_err(|error| fault(&format!("making a client for group {group}"), &error))?;
         let client = Arc::new(client);
-        groups.insert(group.to_owned(), client.clone());
+        kept.groups.insert(group.to_owned(), client.clone());
         Ok(client)
+    }
+
+    /// Hears why questions fail.
+    pub(super) fn listen(&self) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.groups.values().for_each(|consumer| client::listen(consumer));
     }
 
     /// Whether all of these topics exist.
@@ -232,6 +250,29 @@ pub(super) async fn topic_limits(
         retention: value("retention.ms").and_then(|value| value.parse().ok()).map(Duration::from_millis),
         max_message_bytes: value("max.message.bytes").and_then(|value| value.parse().ok()),
     })
+}
+
+/// Has the records of a partition below an offset deleted.
+pub(super) async fn remove(
+    config: &Config,
+    timeout: Duration,
+    topic: &str,
+    below: Position,
+) -> Result<(), Fault> {
+    let what = format!("removing settled letters of {topic}/{}", below.partition);
+    let client: AdminClient<QuietContext> = config
+        .create_with_context(config.quiet())
+        .map_err(|error| fault("making an admin client", &error))?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, below.partition, Offset::Offset(below.offset))
+        .map_err(|error| fault(&what, &error))?;
+    let options = AdminOptions::new().operation_timeout(Some(timeout)).request_timeout(Some(timeout));
+    let removed = client.delete_records(&list, &options).await.map_err(|error| fault(&what, &error))?;
+    removed
+        .elements()
+        .iter()
+        .try_for_each(TopicPartitionListElem::error)
+        .map_err(|error| fault(&what, &error))
 }
 
 /// Creates what is missing and leaves what exists alone.

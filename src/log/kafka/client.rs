@@ -3,17 +3,18 @@
 use std::{
     ops::{Deref, DerefMut},
     sync::Arc,
+    time::Duration,
 };
 
 use rdkafka::{
     ClientContext,
-    config::{ClientConfig, RDKafkaLogLevel},
-    consumer::ConsumerContext,
-    error::KafkaError,
+    config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, ConsumerContext},
+    error::{KafkaError, KafkaResult},
 };
 use secrecy::ExposeSecret;
 
-use super::refusals::Refusals;
+use super::{password::Password, refusals::Refusals};
 use crate::{config::KafkaSettings, redaction};
 
 /// What a client is made with, and where all of them tell why they are refused.
@@ -21,6 +22,7 @@ use crate::{config::KafkaSettings, redaction};
 pub(super) struct Config {
     rdkafka: ClientConfig,
     pub(super) refusals: Arc<Refusals>,
+    pub(super) password: Arc<Password>,
 }
 
 impl Deref for Config {
@@ -38,6 +40,19 @@ impl DerefMut for Config {
 }
 
 impl Config {
+    /// A client that logs in with the password as it is now. Hides the library's own, which knows of none.
+    pub(super) fn create_with_context<C, T>(&self, context: C) -> KafkaResult<T>
+    where
+        C: ClientContext,
+        T: FromClientConfigAndContext<C>,
+    {
+        let mut config = self.rdkafka.clone();
+        if let Some(password) = self.password.current() {
+            config.set("sasl.password", password.value().expose_secret());
+        }
+        config.create_with_context(context)
+    }
+
     /// For clients that only ask or append.
     pub(super) fn quiet(&self) -> QuietContext {
         QuietContext(self.refusals.clone())
@@ -58,21 +73,26 @@ pub(super) fn base_config(settings: &KafkaSettings) -> Config {
         // Reconnect within seconds of a broker's return, not minutes.
         .set("reconnect.backoff.max.ms", "3000")
         .set_log_level(RDKafkaLogLevel::Warning);
-    let secret = settings.sasl_password.as_ref().map(|password| password.expose_secret().to_owned());
-    if let Some(secret) = &secret {
-        redaction::keep(secret);
-    }
     for (key, value) in [
         ("sasl.mechanism", &settings.sasl_mechanism),
         ("sasl.username", &settings.sasl_username),
-        ("sasl.password", &secret),
         ("ssl.ca.location", &settings.ssl_ca_location),
     ] {
         if let Some(value) = value {
             config.set(key, value);
         }
     }
-    Config { rdkafka: config, refusals: Arc::default() }
+    let password = Arc::new(Password::new(settings.sasl_password.clone()));
+    Config { rdkafka: config, refusals: Arc::new(Refusals::new(password.clone())), password }
+}
+
+/// Hears what a client that is only asked has to tell: its log waits until somebody polls.
+pub(super) fn listen(client: &BaseConsumer<impl ConsumerContext>) {
+    /// Errors that came meanwhile stand in between.
+    const EVENTS: usize = 16;
+    for _ in 0..EVENTS {
+        client.poll(Duration::ZERO);
+    }
 }
 
 /// For a client that asks for the metadata itself, each time: it need not ask by itself too.

@@ -58,7 +58,8 @@ fn verdict(code: Code) -> (FaultKind, &'static str) {
         | Code::ClusterAuthorizationFailed
         | Code::GroupAuthorizationFailed => (
             Misconfigured,
-            "grant this user Read, Write, Describe and Create on the topics, and Read on the consumer groups",
+            "grant this user Read, Write, Describe and Create on the topics, Delete too where SLUICE_LETTERS_RETENTION_DAYS is set, \
+             and Read on the consumer groups",
         ),
         Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => (
             Transient,

@@ -6,6 +6,7 @@
 mod admin;
 mod client;
 mod faults;
+mod password;
 mod producer;
 mod ranges;
 mod reader;
@@ -96,7 +97,7 @@ impl KafkaLog {
         question: impl FnOnce(&Admin) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let admin = self.admin.clone();
-        self.told(blocking(move || question(&admin)).await)
+        self.told(blocking(move || question(&admin).inspect_err(|_| admin.listen())).await)
     }
 
     /// With the reason of a fault, where the brokers refuse this client.
@@ -230,6 +231,11 @@ impl Log for KafkaLog {
 
     async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {
         self.extents_of(&self.dead_letters.name).await
+    }
+
+    async fn remove(&self, topic: Topic, below: Position) -> Result<(), Fault> {
+        let topic = self.name_of(topic);
+        self.told(admin::remove(&self.config, self.timeout, topic, below).await)
     }
 
     async fn facts(&self) -> Result<LogFacts, Fault> {

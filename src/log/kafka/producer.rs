@@ -16,6 +16,7 @@ use super::{
     PART,
     client::{Config, QuietContext},
     faults::fault,
+    password::Version,
 };
 use crate::{
     config::KafkaSettings,
@@ -37,6 +38,7 @@ pub(super) struct Producer {
 
 struct Kept {
     client: Option<Arc<Client>>,
+    version: Version,
     used: Instant,
 }
 
@@ -55,7 +57,8 @@ impl Producer {
             .set("message.max.bytes", settings.max_message_bytes.to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "65536");
-        let kept = Arc::new(Mutex::new(Kept { client: None, used: Instant::now() }));
+        let kept =
+            Arc::new(Mutex::new(Kept { client: None, version: Version::default(), used: Instant::now() }));
         let producer = Self { config, kept };
         // Settings that the library refuses are told of at the start.
         producer.client()?;
@@ -78,7 +81,8 @@ impl Producer {
     fn client(&self) -> Result<Arc<Client>, Fault> {
         let mut kept = lock(&self.kept);
         kept.used = Instant::now();
-        if let Some(client) = &kept.client {
+        let version = self.config.password.version();
+        if let Some(client) = kept.client.as_ref().filter(|_| kept.version == version) {
             return Ok(client.clone());
         }
         let client: Client = self
@@ -86,7 +90,12 @@ impl Producer {
             .create_with_context(self.config.quiet())
             .map_err(|error| fault("making a producer", &error))?;
         let client = Arc::new(client);
-        kept.client = Some(client.clone());
+        kept.version = version;
+        // Whoever appends with an earlier one goes on with it.
+        if let Some(before) = kept.client.replace(client.clone()) {
+            tokio::task::spawn_blocking(move || drop(before));
+            return Ok(client);
+        }
         tokio::spawn(close_unused(Arc::downgrade(&self.kept)));
         Ok(client)
     }

@@ -37,6 +37,7 @@ use super::{
     PART, admin, blocking,
     client::{self, Config},
     faults::fault,
+    password::{Password, Version},
     refusals::Refusals,
 };
 use crate::{
@@ -129,6 +130,9 @@ pub(super) struct KafkaReader {
     topic: String,
     group: String,
     timeout: Duration,
+    password: Arc<Password>,
+    /// The password's that the consumer was made with.
+    version: Version,
     changes: mpsc::UnboundedReceiver<Delivery>,
     changed: Arc<Notify>,
     /// The lowest offset that may be delivered of each started partition.
@@ -168,6 +172,7 @@ impl KafkaReader {
             .set("fetch.max.bytes", "4194304")
             // A second as delivered: a queue of this size is empty before that.
             .set("fetch.queue.backoff.ms", "5");
+        let (password, version) = (config.password.clone(), config.password.version());
         let (sender, rebalances) = mpsc::unbounded_channel();
         let changed = Arc::new(Notify::new());
         let given = Given::default();
@@ -187,6 +192,8 @@ impl KafkaReader {
             topic: topic.to_owned(),
             group: group.to_owned(),
             timeout,
+            password,
+            version,
             changes: rebalances,
             changed,
             started: HashMap::new(),
@@ -445,6 +452,10 @@ impl LogReader for KafkaReader {
             Err(error) => Err(fault(&what, &error)),
         })
         .await
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.password.version() != self.version
     }
 
     async fn close(self: Box<Self>) {

@@ -2,13 +2,13 @@
 //! or a password was refused, so that is heard there.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use rdkafka::config::RDKafkaLogLevel;
 
-use super::{PART, client::forward_log};
+use super::{PART, client::forward_log, password::Password};
 use crate::fault::{Fault, FaultKind};
 
 /// How long a refusal explains what fails: the client repeats the same line every 30 seconds at most.
@@ -23,20 +23,30 @@ enum Refusal {
 
 /// The last refusal that was heard of.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<Option<(Instant, Refusal)>>);
+pub(super) struct Refusals {
+    last: Mutex<Option<(Instant, Refusal)>>,
+    password: Arc<Password>,
+}
 
 impl Refusals {
+    pub(super) fn new(password: Arc<Password>) -> Self {
+        Self { last: Mutex::default(), password }
+    }
+
     /// Passes a line of the client's log on.
     pub(super) fn hear(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if let Some(refusal) = Refusal::read(facility, message) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), refusal));
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), refusal));
+            if refusal == Refusal::Credentials {
+                self.password.was_refused();
+            }
         }
         forward_log(level, facility, message);
     }
 
     /// A fault, with the reason for it where a refusal is.
     pub(super) fn explain(&self, fault: Fault) -> Fault {
-        let heard = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match heard {
             Some((at, refusal)) if fault.kind == FaultKind::Transient && at.elapsed() < EXPLAINS_FOR => {
                 let (reason, advice) = refusal.told();

@@ -22,6 +22,7 @@ use rdkafka::{
 use super::{
     client::{self, Config},
     faults::fault,
+    password::Version,
     refusals::Refusals,
 };
 use crate::{deadline, fault::Fault};
@@ -37,7 +38,7 @@ pub(super) struct TopicId {
     config: Config,
     topic: String,
     timeout: Duration,
-    client: Mutex<Option<BaseConsumer<Listener>>>,
+    client: Mutex<Option<(Version, BaseConsumer<Listener>)>>,
 }
 
 impl TopicId {
@@ -54,12 +55,15 @@ impl TopicId {
         let what = || format!("reading the metadata of {}", self.topic);
         // One question at a time: what is heard is about the last.
         let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match &*held {
+        let version = self.config.password.version();
+        held.take_if(|(of, _)| *of != version);
+        let (_, client) = match &*held {
             Some(client) => client,
-            None => held.insert(self.connect().map_err(|error| fault(&what(), &error))?),
+            None => held.insert((version, self.connect().map_err(|error| fault(&what(), &error))?)),
         };
         let metadata = client
             .fetch_metadata(Some(&self.topic), deadline::cut(self.timeout))
+            .inspect_err(|_| client::listen(client))
             .map_err(|error| fault(&what(), &error))?;
         let is_there = metadata
             .topics()

@@ -8,6 +8,7 @@ use std::{
     future::Future,
     ops::{Deref, DerefMut},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,7 +20,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::faults::{self, PART};
+use super::{
+    address::{Address, Known},
+    faults::{self, PART},
+};
 use crate::{config::PostgresSettings, deadline, fault::Fault, redaction, store::PoolUse};
 
 /// A call is a handful of statements, each bounded by the server: only a server that fell silent takes longer.
@@ -35,26 +39,20 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 #[derive(Clone)]
 pub(super) struct Connector {
     pool: PgPool,
-    options: PgConnectOptions,
+    address: Arc<Address>,
     timeout: Duration,
 }
 
 impl Connector {
     /// Prepares the way without going it: the server may be down.
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, Fault> {
-        let parsed = parsed_url("DATABASE_URL", &settings.url)?;
-        let bound = settings.timeout.as_millis().to_string();
-        // A worker that froze inside a transaction would otherwise keep its successor out.
-        let bounds =
-            [("statement_timeout", bound.as_str()), ("idle_in_transaction_session_timeout", bound.as_str())];
-        // The engine reports what is slow; statements in the log would repeat it for every batch.
-        let options = parsed.application_name("sluice").disable_statement_logging();
+        let address = Arc::new(Address::new("DATABASE_URL", &settings.url)?);
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections.max(1))
             .acquire_timeout(settings.timeout)
             .idle_timeout(IDLE_TIMEOUT)
-            .connect_lazy_with(options.clone().options(bounds));
-        Ok(Self { pool, options, timeout: settings.timeout })
+            .connect_lazy_with(pooled(&address.current().options, settings.timeout));
+        Ok(Self { pool, address, timeout: settings.timeout })
     }
 
     pub(super) fn pool_use(&self) -> PoolUse {
@@ -67,21 +65,27 @@ impl Connector {
         let patience = deadline::cut(self.timeout);
         // Somebody who waits for the answer is to be told why there is none.
         let patience = if deadline::current().is_some() { patience * 2 / 3 } else { patience };
-        let acquired = tokio::time::timeout(patience, self.pool.acquire()).await;
+        let used = self.address.current();
+        let mut acquired = tokio::time::timeout(patience, self.pool.acquire()).await;
+        if let Ok(Err(error)) = &acquired
+            && self.renew(&used, error).await
+        {
+            acquired = tokio::time::timeout(patience, self.pool.acquire()).await;
+        }
         let error = match acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(connection) => return Ok(Borrowed::new(connection)),
             // The pool waits for a server that refuses connections, and tells of the time alone.
             Err(sqlx::Error::PoolTimedOut) => self.refusal().await.unwrap_or(sqlx::Error::PoolTimedOut),
             Err(error) => error,
         };
-        let (host, port) = (self.options.get_host(), self.options.get_port());
+        let (host, port) = (used.options.get_host(), used.options.get_port());
         Err(faults::fault(&format!("{attempt} on {host}:{port}"), &error))
     }
 
     /// Why the server gives no connection; nothing where it does.
     async fn refusal(&self) -> Option<sqlx::Error> {
         let timeout = deadline::cut(REFUSAL_TIMEOUT);
-        match tokio::time::timeout(timeout, self.options.connect()).await {
+        match tokio::time::timeout(timeout, self.connect(|options| options)).await {
             Ok(Ok(connection)) => {
                 connection.close().await.ok();
                 None
@@ -91,9 +95,29 @@ impl Connector {
         }
     }
 
-    /// How connections are made.
-    pub(super) fn options(&self) -> &PgConnectOptions {
-        &self.options
+    /// How connections are made now.
+    pub(super) fn address(&self) -> Arc<Known> {
+        self.address.current()
+    }
+
+    /// After an error: whether another login stands in the place of the one that was refused.
+    pub(super) async fn renew(&self, used: &Arc<Known>, error: &sqlx::Error) -> bool {
+        let take = |options: &PgConnectOptions| self.pool.set_connect_options(pooled(options, self.timeout));
+        self.address.renew(used, error, take).await
+    }
+
+    /// A connection of its own.
+    async fn connect(
+        &self,
+        with: impl Fn(PgConnectOptions) -> PgConnectOptions,
+    ) -> Result<PgConnection, sqlx::Error> {
+        let used = self.address.current();
+        match with(used.options.clone()).connect().await {
+            Err(error) if self.renew(&used, &error).await => {
+                with(self.address.current().options.clone()).connect().await
+            }
+            outcome => outcome,
+        }
     }
 
     pub(super) async fn close(&self) {
@@ -114,10 +138,11 @@ impl Connector {
             ("tcp_keepalives_interval", "10"),
             ("tcp_keepalives_count", "3"),
         ];
-        let options = self.options.clone().application_name(name).options(settings);
-        let attempt = format!("connecting to {}:{}", options.get_host(), options.get_port());
+        let known = self.address.current();
+        let attempt = format!("connecting to {}:{}", known.options.get_host(), known.options.get_port());
         self.bounded(&attempt, async {
-            options.connect().await.map_err(|error| faults::fault(&attempt, &error))
+            let connected = self.connect(|options| options.application_name(name).options(settings)).await;
+            connected.map_err(|error| faults::fault(&attempt, &error))
         })
         .await
     }
@@ -134,6 +159,15 @@ impl Connector {
     ) -> Result<T, E> {
         bounded(self.timeout, attempt, call).await
     }
+}
+
+/// How a pool connects.
+fn pooled(options: &PgConnectOptions, timeout: Duration) -> PgConnectOptions {
+    let bound = timeout.as_millis().to_string();
+    // A worker that froze inside a transaction would otherwise keep its successor out.
+    let bounds =
+        [("statement_timeout", bound.as_str()), ("idle_in_transaction_session_timeout", bound.as_str())];
+    options.clone().options(bounds)
 }
 
 /// What a URL says, or that it is none.

@@ -79,6 +79,11 @@ const MEANINGS: &[Meaning] = &[
 /// Classes whose messages speak of the server, not of rows.
 const SPEAKING_CLASSES: &[&str] = &["08", "28", "3D", "3F", "40", "42", "53", "55", "57"];
 
+/// Whether the server took the login, or its password, for none.
+pub(super) fn is_refused_login(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code.starts_with("28"))
+}
+
 /// Turns an error into a fault. `attempt` says what was attempted, on what.
 pub(super) fn fault(attempt: &str, error: &sqlx::Error) -> Fault {
     match error {

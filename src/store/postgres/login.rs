@@ -5,13 +5,18 @@ use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
-use super::{connection::parsed_url, faults::PART};
+use super::{
+    address::{Address, Known},
+    connection::Connector,
+    faults::{self, PART},
+};
 use crate::{config::PostgresSettings, fault::Fault, private_files};
 
 /// Where a login came from, and so what mends it.
@@ -30,6 +35,8 @@ pub(super) enum Origin {
 pub(super) struct Login {
     pub origin: Origin,
     pub options: PgConnectOptions,
+    /// What the server's address, and but for a kept login the password, was read from.
+    known: Arc<Known>,
     /// Tells one password of the data folder from a later one.
     password: Option<SecretString>,
 }
@@ -41,22 +48,23 @@ impl Login {
             let password = login.password.as_ref().map(|password| password.expose_secret().to_owned());
             (login.origin, login.options.get_username().to_owned(), password)
         };
-        key(self) == key(other)
+        key(self) == key(other) && (self.origin == Origin::Kept || Arc::ptr_eq(&self.known, &other.known))
     }
 }
 
 /// Finds the login for questions, anew each time: one made meanwhile, by whatever process, counts at once.
 #[derive(Clone)]
 pub(super) struct Logins {
-    own: PgConnectOptions,
-    named: Option<PgConnectOptions>,
+    own: Connector,
+    named: Option<Arc<Address>>,
     kept: KeptLogins,
 }
 
 impl Logins {
-    pub(super) fn new(settings: &PostgresSettings, own: PgConnectOptions) -> Result<Self, Fault> {
-        let named = settings.read_url.as_ref().map(|url| parsed_url("DATABASE_READ_URL", url)).transpose()?;
-        Ok(Self { own, named, kept: KeptLogins::new(&settings.data_dir) })
+    pub(super) fn new(settings: &PostgresSettings, own: Connector) -> Result<Self, Fault> {
+        let named =
+            settings.read_url.as_ref().map(|url| Address::new("DATABASE_READ_URL", url)).transpose()?;
+        Ok(Self { own, named: named.map(Arc::new), kept: KeptLogins::new(&settings.data_dir) })
     }
 
     /// The login to use now.
@@ -64,35 +72,48 @@ impl Logins {
     /// # Errors
     /// When the data folder's file can't be read or is open to others.
     pub(super) fn current(&self) -> Result<Login, Fault> {
-        if let Some(options) = &self.named {
-            let same = options.get_username() == self.own.get_username();
+        let own = self.own.address();
+        if let Some(named) = &self.named {
+            let named = named.current();
+            let same = named.options.get_username() == own.options.get_username();
             let origin = if same { Origin::Own } else { Origin::Named };
-            return Ok(Login { origin, options: options.clone(), password: None });
+            return Ok(Login { origin, options: named.options.clone(), known: named, password: None });
         }
-        let kept = self.kept.find(&database_key(&self.own))?;
+        let kept = self.kept.find(&database_key(&own.options))?;
         Ok(match kept {
             Some(KeptLogin { login, password }) => Login {
                 origin: Origin::Kept,
-                options: self.own.clone().username(&login).password(&password),
+                options: own.options.clone().username(&login).password(&password),
+                known: own,
                 password: Some(password.into()),
             },
-            None => Login { origin: Origin::Own, options: self.own.clone(), password: None },
+            None => Login { origin: Origin::Own, options: own.options.clone(), known: own, password: None },
         })
     }
 
+    /// After an error: whether another login, or another password of it, stands in the place of one that was refused.
+    pub(super) async fn renew(&self, used: &Login, error: &sqlx::Error) -> bool {
+        match &self.named {
+            Some(named) => named.renew(&used.known, error, |_| ()).await,
+            None if used.origin == Origin::Own => self.own.renew(&used.known, error).await,
+            // The file is read each time.
+            None => faults::is_refused_login(error) && self.current().is_ok_and(|now| !now.is(used)),
+        }
+    }
+
     /// The user that `DATABASE_READ_URL` names.
-    pub(super) fn named_user(&self) -> Option<&str> {
-        self.named.as_ref().map(PgConnectOptions::get_username)
+    pub(super) fn named_user(&self) -> Option<String> {
+        self.named.as_ref().map(|named| named.current().options.get_username().to_owned())
     }
 
     /// The database that `DATABASE_READ_URL` names.
     pub(super) fn named_place(&self) -> Option<String> {
-        self.named.as_ref().map(database_key)
+        self.named.as_ref().map(|named| database_key(&named.current().options))
     }
 
     /// How sluice itself connects.
-    pub(super) fn own(&self) -> &PgConnectOptions {
-        &self.own
+    pub(super) fn own(&self) -> PgConnectOptions {
+        self.own.address().options.clone()
     }
 
     pub(super) fn kept(&self) -> &KeptLogins {
@@ -188,7 +209,7 @@ mod tests {
             max_connections: 3,
             timeout: Duration::from_secs(1),
         };
-        let own = parsed_url("DATABASE_URL", &settings.url).expect("a URL");
+        let own = Connector::new(&settings).expect("a URL");
         Logins::new(&settings, own).expect("logins")
     }
 
@@ -197,8 +218,8 @@ mod tests {
         logins.kept().keep(database, login).expect("it is kept");
     }
 
-    #[test]
-    fn the_login_is_the_named_one_else_the_kept_one_else_sluice_s_own() {
+    #[tokio::test]
+    async fn the_login_is_the_named_one_else_the_kept_one_else_sluice_s_own() {
         let folder = tempfile::tempdir().expect("a folder");
         let data = folder.path().join("new");
         let plain = logins(&data, None);
@@ -220,8 +241,8 @@ mod tests {
     }
 
     #[cfg(unix)]
-    #[test]
-    fn the_file_is_its_owner_s_alone_or_is_refused() {
+    #[tokio::test]
+    async fn the_file_is_its_owner_s_alone_or_is_refused() {
         use std::{
             fs,
             os::unix::fs::{PermissionsExt as _, symlink},

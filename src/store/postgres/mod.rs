@@ -7,6 +7,7 @@
 //! [`session`] and [`readers`] are the three walls between the questions of others and the server.
 
 mod access;
+mod address;
 mod alerts;
 mod apply;
 mod columns;
@@ -14,6 +15,7 @@ mod connection;
 mod erasures;
 mod faults;
 mod fitness;
+mod forgetting;
 mod health;
 mod identity;
 mod lease;
@@ -89,7 +91,7 @@ impl PgStore {
     /// When the URL is not one of a PostgreSQL server.
     pub fn connect(settings: &PostgresSettings, catalog: Catalog) -> Result<Self, Fault> {
         let connector = Connector::new(settings)?;
-        let logins = Logins::new(settings, connector.options().clone())?;
+        let logins = Logins::new(settings, connector.clone())?;
         Ok(Self {
             connector,
             catalog,

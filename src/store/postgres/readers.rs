@@ -84,12 +84,13 @@ pub(super) async fn grant_all(
     if let Some(named) = logins.named_user() {
         let own: String =
             sqlx::query_scalar("SELECT session_user::text").fetch_one(&mut *transaction).await?;
-        let suffix = pooler_suffix(logins.own().get_username(), &own);
+        let user = logins.own().get_username().to_owned();
+        let suffix = pooler_suffix(&user, &own);
         sqlx::query(
             "INSERT INTO sluice_readers (login)
              SELECT rolname FROM pg_roles WHERE rolname = $1 AND rolname <> session_user ON CONFLICT DO NOTHING",
         )
-        .bind(named.strip_suffix(suffix).unwrap_or(named))
+        .bind(named.strip_suffix(suffix).unwrap_or(&named))
         .execute(&mut *transaction)
         .await?;
     }
@@ -192,7 +193,7 @@ impl Target {
             exists,
             database,
             schema,
-            key: database_key(own),
+            key: database_key(&own),
             address: format!("{}:{}", own.get_host(), own.get_port()),
         })
     }

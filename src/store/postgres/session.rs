@@ -8,10 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{
-    ConnectOptions as _, Executor as _, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions as _, Executor as _, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -22,7 +19,10 @@ use super::{
     faults::{self, PART},
     login::{Login, Logins, Origin},
 };
-use crate::fault::{Fault, FaultKind};
+use crate::{
+    backoff::Backoff,
+    fault::{Fault, FaultKind},
+};
 
 /// Questions that run at the same time.
 pub(super) const MAX_QUESTIONS: u32 = 2;
@@ -32,6 +32,9 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the server is asked whether a question that was given up on still runs.
 const STILL_RUNNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest pause between two looks while the server lets nobody look.
+const REFUSED_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How long the server may take over such a look, and over the end of a session.
 const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,7 +60,8 @@ pub(super) struct Session {
 
 /// The server's process behind a session; its number is used again once it has gone.
 struct Backend {
-    options: PgConnectOptions,
+    logins: Logins,
+    login: Login,
     pid: i32,
     began: String,
 }
@@ -104,15 +108,23 @@ impl QuestionSessions {
                 "wait for their answers and ask again; narrower questions end sooner. One that the server can't stop keeps its place until it ends",
             ));
         };
-        let (login, pool) = self.pool().await?;
-        let connection = pool.acquire().await.map_err(|error| connecting(&login, &error))?;
+        let (mut login, pool) = self.pool().await?;
+        let mut acquired = pool.acquire().await;
+        if let Err(error) = &acquired
+            && self.logins.renew(&login, error).await
+        {
+            let renewed = self.pool().await?;
+            login = renewed.0;
+            acquired = renewed.1.acquire().await;
+        }
+        let connection = acquired.map_err(|error| connecting(&login, &error))?;
         let mut connection = Borrowed::new(connection);
         let (identity, pid, began) =
             timeout(HOUSEKEEPING_TIMEOUT, begin(&mut connection, login.origin, limit))
                 .await
                 .map_err(|_| silent("begin a question"))?
                 .map_err(|error| faults::fault("begin a question", &error))?;
-        let backend = Backend { options: login.options.clone(), pid, began };
+        let backend = Backend { logins: self.logins.clone(), login, pid, began };
         Ok(Session { connection, identity, place: Some((place, backend)) })
     }
 
@@ -189,9 +201,11 @@ impl Drop for Session {
 impl Backend {
     /// Waits until the server has ended it. The server is asked as the login it runs under: it may be another server
     /// than sluice's own login is at.
-    async fn gone(&self) {
+    async fn gone(mut self) {
         let mut told = false;
+        let mut refused = Backoff::new(STILL_RUNNING_INTERVAL, REFUSED_INTERVAL);
         loop {
+            let mut pause = STILL_RUNNING_INTERVAL;
             // What asks is a connection of its own: those of the pool may both be what is waited for.
             match timeout(HOUSEKEEPING_TIMEOUT, self.is_running()).await {
                 Ok(Ok(false)) => break,
@@ -203,17 +217,35 @@ impl Backend {
                     );
                 }
                 Ok(Ok(true)) => {}
+                Ok(Err(error)) if faults::is_refused_login(&error) => {
+                    if !self.follow(&error).await {
+                        break;
+                    }
+                    pause = refused.next_pause(None);
+                }
                 Ok(Err(error)) => {
                     tracing::debug!(error = %error, "the server can't be asked whether a question runs");
                 }
                 Err(_) => tracing::debug!("the server does not tell whether a question runs"),
             }
-            tokio::time::sleep(STILL_RUNNING_INTERVAL).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
+    /// After a refusal: takes a password that was changed meanwhile. False where questions run under another user by now: this
+    /// one may never be let in again, and its question ends by its time limit.
+    async fn follow(&mut self, error: &sqlx::Error) -> bool {
+        self.logins.renew(&self.login, error).await;
+        match self.logins.current() {
+            Ok(now) if now.options.get_username() == self.login.options.get_username() => self.login = now,
+            Ok(_) => return false,
+            Err(fault) => tracing::debug!(error = %fault, "no login to ask whether a question runs"),
+        }
+        true
+    }
+
     async fn is_running(&self) -> Result<bool, sqlx::Error> {
-        let options = self.options.clone().application_name("sluice questions' end");
+        let options = self.login.options.clone().application_name("sluice questions' end");
         let mut connection = options.connect().await?;
         // Where the process hears of it at all, it need not wait for its next look at its client.
         let running = sqlx::query_scalar(

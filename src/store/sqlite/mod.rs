@@ -3,6 +3,7 @@
 mod alerts;
 mod apply;
 mod erasures;
+mod forgetting;
 mod lease;
 mod ledger;
 mod notices;

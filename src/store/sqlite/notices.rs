@@ -97,7 +97,7 @@ pub(crate) fn tables_were_dropped(db: &Transaction<'_>, dropped: &[&str]) -> rus
             "eventos_agregados" if !dropped.contains(&"eventos_raw") => db.execute_batch(&add_up())?,
             // What is appended from now on is another log.
             "log_records" => db.execute_batch(
-                "UPDATE log_identity SET id = lower(hex(randomblob(11))); DELETE FROM log_groups;",
+                "UPDATE log_identity SET id = lower(hex(randomblob(11))); DELETE FROM log_groups; DELETE FROM log_starts;",
             )?,
             _ => {}
         }

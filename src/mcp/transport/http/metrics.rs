@@ -36,6 +36,11 @@ pub(super) fn text(
     page.many(&told::SCHEDULE_FAILING, schedules);
     write_housekeeping(&mut page, status);
     page.many(&told::DEAD_LETTERS, status.dead_letters.map(|letters| ([], letters)));
+    let oldest = status.oldest_dead_letter_at.map(|since| {
+        let age = status.checked_at - since;
+        ([], age.num_seconds().max(0))
+    });
+    page.many(&told::DEAD_LETTER_AGE, oldest);
     page.many(
         &told::NOTICES,
         NoticeKind::ALL.into_iter().map(|kind| {

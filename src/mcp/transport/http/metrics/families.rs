@@ -63,6 +63,11 @@ families! {
     HOUSEKEEPING_OK = gauge("sluice_housekeeping_ok", "task", "1 where the last removal of what is old did all it was to do");
     HOUSEKEEPING_AGE = gauge("sluice_housekeeping_success_age_seconds", "task", "How long ago all that was old was removed");
     DEAD_LETTERS = gauge("sluice_dead_letters", "", "Open dead letters; left out where that is not known");
+    DEAD_LETTER_AGE = gauge(
+        "sluice_dead_letter_age_seconds",
+        "",
+        "How long the oldest open dead letter waits; left out where there is none"
+    );
     NOTICES = gauge("sluice_notices", "kind", "Times within a week that a part was found replaced, cut or restored");
     POOL = gauge("sluice_store_connections", "state", "Connections of the pool to PostgreSQL: used, idle, and the most there may be");
     SESSIONS = gauge("sluice_mcp_sessions", "transport", "MCP sessions open now");

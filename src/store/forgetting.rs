@@ -1,0 +1,33 @@
+//! Forgetting what a store remembers of itself: the syncs of long ago, and what was decided about letters that the log holds no
+//! more. What anything else still asks for stays, whatever its age.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use crate::{
+    fault::Fault,
+    log::{Extent, Position},
+};
+
+/// The part of the store port that forgets.
+#[async_trait]
+pub trait Forgetting: Send + Sync {
+    /// Forgets at most `limit` syncs that began before an instant and are over, and tells how many. Of each table stay the last
+    /// that ended, the last that succeeded, the last reconciliation, and the last that proved the table.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn forget_syncs(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, Fault>;
+
+    /// Forgets what was decided about letters below this place of a log; letters there that nobody settled stay noted.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn forget_letters(&self, log: &str, below: Position) -> Result<(), Fault>;
+
+    /// The first letter of a partition that nobody settled.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn first_open(&self, log: &str, extent: Extent) -> Result<Option<i64>, Fault>;
+}

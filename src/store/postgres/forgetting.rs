@@ -1,0 +1,76 @@
+//! Forgetting in Postgres.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::{PgStore, operations::over};
+use crate::{
+    fault::Fault,
+    log::{Extent, Position},
+    store::Forgetting,
+};
+
+/// Each `EXISTS` is a look at the end of an index, and the oldest come first.
+const FORGET_SYNCS: &str = "DELETE FROM sluice_syncs WHERE id = ANY (ARRAY(
+         SELECT s.id FROM sluice_syncs AS s
+         WHERE s.started_at < $1 AND s.state <> 'running'
+             AND EXISTS (SELECT FROM sluice_syncs AS n
+                 WHERE n.table_name = s.table_name AND n.started_at > s.started_at AND n.state <> 'running')
+             AND (s.state <> 'succeeded' OR EXISTS (SELECT FROM sluice_syncs AS n
+                 WHERE n.table_name = s.table_name AND n.started_at > s.started_at AND n.state = 'succeeded'))
+             AND (NOT s.request ? 'reconcile' OR (
+                 EXISTS (SELECT FROM sluice_syncs AS n
+                     WHERE n.table_name = s.table_name AND n.started_at > s.started_at AND n.request ? 'reconcile'
+                         AND n.state <> 'running')
+                 AND (s.state <> 'succeeded' OR EXISTS (SELECT FROM sluice_syncs AS n
+                     WHERE n.table_name = s.table_name AND n.started_at > s.started_at AND n.request ? 'reconcile'
+                         AND n.state = 'succeeded'))))
+         ORDER BY s.started_at LIMIT $2
+     ))";
+
+#[async_trait]
+impl Forgetting for PgStore {
+    async fn forget_syncs(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, Fault> {
+        let forgotten = over!(self, "forget old syncs", connection =>
+            sqlx::query(FORGET_SYNCS).bind(before).bind(i64::from(limit)).execute(connection))?;
+        Ok(forgotten.rows_affected())
+    }
+
+    async fn forget_letters(&self, log: &str, below: Position) -> Result<(), Fault> {
+        over!(self, "forget settled dead letters", connection =>
+            sqlx::query(
+                "WITH settled AS (
+                     DELETE FROM sluice_resolved_letters
+                     WHERE log = $1 AND partition = $2 AND \"offset\" < $3 RETURNING \"offset\", letter_id
+                 )
+                 DELETE FROM sluice_parked_letters AS p USING settled AS s
+                 WHERE p.log = $1 AND p.partition = $2 AND p.\"offset\" = s.\"offset\" AND p.letter_id = s.letter_id",
+            )
+            .bind(log)
+            .bind(below.partition)
+            .bind(below.offset)
+            .execute(connection))?;
+        Ok(())
+    }
+
+    async fn first_open(&self, log: &str, extent: Extent) -> Result<Option<i64>, Fault> {
+        let first: i64 = over!(self, "look for the oldest open dead letter", connection =>
+            sqlx::query_scalar(
+                "SELECT CASE WHEN NOT EXISTS (
+                     SELECT FROM sluice_resolved_letters WHERE log = $1 AND partition = $2 AND \"offset\" = $3
+                 ) THEN $3 ELSE (
+                     SELECT r.\"offset\" + 1 FROM sluice_resolved_letters AS r
+                     WHERE r.log = $1 AND r.partition = $2 AND r.\"offset\" >= $3 AND NOT EXISTS (
+                         SELECT FROM sluice_resolved_letters AS n
+                         WHERE n.log = $1 AND n.partition = $2 AND n.\"offset\" = r.\"offset\" + 1
+                     ) ORDER BY r.\"offset\" LIMIT 1
+                 ) END",
+            )
+            .bind(log)
+            .bind(extent.partition)
+            .bind(extent.low)
+            .fetch_one(connection))?;
+        Ok(Some(first).filter(|first| *first < extent.high))
+    }
+}

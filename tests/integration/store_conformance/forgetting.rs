@@ -1,0 +1,122 @@
+//! What a store forgets by age, and what it keeps for whoever asks.
+
+use chrono::{TimeDelta, Utc};
+use sluice::{
+    domain::TableName,
+    log::{Extent, Position},
+    store::{NewSync, ParkedEntity, Reconciliation, Resolution, Settled, Store, SyncState},
+};
+use uuid::Uuid;
+
+use crate::support::{
+    on_each_adapter,
+    stores::{Embedded, LOG, Postgres, StoreBench, ended, new_sync},
+    table,
+};
+
+on_each_adapter! {
+    embedded: Embedded, postgres: Postgres;
+    old_syncs_are_forgotten_but_for_those_that_somebody_asks_for,
+    settled_letters_are_forgotten_below_a_place_and_open_ones_stay_noted,
+}
+
+async fn ran(store: &dyn Store, new: NewSync, state: SyncState) -> Uuid {
+    let id = new.id;
+    let sluice::store::Begun::Started { lease, .. } = store.begin_sync(new).await.expect("it answers") else {
+        panic!("it is busy");
+    };
+    lease.finish(ended(state)).await.expect("it finishes");
+    id
+}
+
+async fn old_syncs_are_forgotten_but_for_those_that_somebody_asks_for<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = &*bench.open();
+    let leads = table("leads");
+    let reconciliation = || {
+        let mut new = new_sync(leads);
+        new.request.reconcile = Some(Reconciliation::default());
+        new
+    };
+    let unneeded = [
+        ran(store, new_sync(leads), SyncState::Failed).await,
+        ran(store, reconciliation(), SyncState::Succeeded).await,
+        ran(store, reconciliation(), SyncState::Interrupted).await,
+        ran(store, new_sync(leads), SyncState::Succeeded).await,
+    ];
+    let kept = [
+        ran(store, reconciliation(), SyncState::Succeeded).await,
+        ran(store, new_sync(leads), SyncState::Succeeded).await,
+        ran(store, reconciliation(), SyncState::Failed).await,
+        ran(store, new_sync(leads), SyncState::Cancelled).await,
+    ];
+    let of_another_table = ran(store, new_sync(table("chat_sessions")), SyncState::Failed).await;
+    let running = new_sync(leads);
+    let running_id = running.id;
+    let lease = store.begin_sync(running).await.expect("it answers");
+    let names = [TableName::from(leads), TableName::from(table("chat_sessions"))];
+    let latest = async || {
+        let mut ids: Vec<Uuid> =
+            store.latest_syncs(&names).await.expect("the latest").iter().map(|sync| sync.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let before = latest().await;
+
+    let past = Utc::now() - TimeDelta::hours(1);
+    assert_eq!(store.forget_syncs(past, 100).await.expect("an answer"), 0, "they are younger");
+    let later = Utc::now() + TimeDelta::hours(1);
+    assert_eq!(store.forget_syncs(later, 3).await.expect("forgotten"), 3, "no more than it may");
+    assert!(store.sync(unneeded[3]).await.expect("an answer").is_some(), "the oldest go first");
+    assert_eq!(store.forget_syncs(later, 3).await.expect("forgotten"), 1);
+    for id in unneeded {
+        assert!(store.sync(id).await.expect("an answer").is_none());
+    }
+    for id in kept.into_iter().chain([of_another_table, running_id]) {
+        assert!(store.sync(id).await.expect("an answer").is_some(), "{id}");
+    }
+    assert_eq!(latest().await, before);
+    assert_eq!(store.forget_syncs(later, 3).await.expect("an answer"), 0);
+    drop(lease);
+}
+
+async fn settled_letters_are_forgotten_below_a_place_and_open_ones_stay_noted<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = &*bench.open();
+    let leads = TableName::from(table("leads"));
+    let extent = |low, high| Extent { partition: 0, low, high };
+    let first_open = async |low, high| store.first_open(LOG, extent(low, high)).await.expect("an answer");
+    assert_eq!((first_open(0, 0).await, first_open(4, 9).await), (None, Some(4)));
+    let letter = |offset: i64| Uuid::from_u128(u128::from(offset.unsigned_abs()) + 1);
+    let parked = |offset| ParkedEntity {
+        sink: None,
+        table: leads.clone(),
+        entity: format!("e{offset}"),
+        partition: 0,
+        offset,
+        letter: letter(offset),
+    };
+    let settled = |offset| Resolution {
+        partition: 0,
+        offset,
+        letter: letter(offset),
+        settled: Settled::Discarded,
+        by: "ana".to_owned(),
+        at: Utc::now(),
+    };
+    store.note_parked(LOG, &(4..9).map(parked).collect::<Vec<_>>()).await.expect("noted");
+    store.settle(LOG, &[4, 5, 7, 8].map(settled)).await.expect("settled");
+    assert_eq!((first_open(4, 9).await, first_open(7, 9).await), (Some(6), None));
+    assert_eq!(first_open(7, 10).await, Some(9), "behind all that are settled");
+
+    for (log, partition) in [("other", 0), (LOG, 1)] {
+        store.forget_letters(log, Position { partition, offset: 99 }).await.expect("nothing");
+    }
+    assert_eq!(store.settled_count(LOG, &[extent(0, 99)]).await.expect("a count"), 4);
+    store.forget_letters(LOG, Position { partition: 0, offset: 8 }).await.expect("forgotten");
+    let left = store.settled(LOG, extent(0, 99)).await.expect("letters");
+    assert_eq!(left.iter().map(|one| one.offset).collect::<Vec<_>>(), [8]);
+    let open = store.open_entities(LOG, table("leads"), None, 10).await.expect("entities");
+    assert_eq!(open, ["e6"], "its row may come mended");
+    assert_eq!(store.settle_mended(LOG, &leads, &["e6".to_owned()]).await.expect("settled"), 1);
+}
