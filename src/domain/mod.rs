@@ -23,7 +23,8 @@ pub use projection::{Cell, Misfit, Row, RowError};
 pub use source_row::SourceRow;
 pub use table::{
     Catalog, CatalogError, Column, ColumnKind, Compare, Dashboard, Definition, DefinitionError, EventRule,
-    Filter, Key, KeyKind, NamedCount, RESERVED_COLUMNS, Search, SourceTable, Table, TableName, Time,
+    Filter, Key, KeyKind, NamedCount, Search, SourceTable, Table, TableName, Time, is_reserved_column,
+    is_reserved_table,
 };
 pub use time::{day_start, in_zone, parse_date, parse_instant};
 

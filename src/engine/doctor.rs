@@ -196,7 +196,7 @@ impl Doctor {
     async fn examine_definition(&self, table: Table) -> Vec<Finding> {
         let part = self.shared.source.name();
         let check = format!("definition of {table}");
-        match within(part, self.project.check(table)).await {
+        match within(part, self.project.differences(table)).await {
             Ok(differences) => {
                 let mut findings: Vec<Finding> = differences
                     .into_iter()

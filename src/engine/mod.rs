@@ -182,7 +182,12 @@ impl Engine {
     ) -> Self {
         let (zone, language) = (settings.zone, settings.language);
         let shared = Arc::new(Shared::new(catalog, source, log, store, index, settings));
-        let project = Arc::new(Project::new(catalog, shared.source.clone(), shared.index.clone()));
+        let project = Arc::new(Project::new(
+            catalog,
+            shared.source.clone(),
+            shared.index.clone(),
+            shared.store.clone(),
+        ));
         let appender = Arc::new(Appender::new(shared.log.clone()));
         let drains = Arc::new(Drains::new(shared.clone()));
         let syncs = Arc::new(Syncs::new(shared.clone(), drains.clone(), appender.clone()));

@@ -85,7 +85,7 @@ fn next_step(notice: &Notice) -> &'static str {
 }
 
 pub(super) fn store_findings(part: &str, facts: StoreFacts) -> Vec<Finding> {
-    let StoreFacts { unfit, is_fresh, dropped, pending_migrations } = facts;
+    let StoreFacts { unfit, is_fresh, dropped, pending_migrations, refused } = facts;
     let writable = match unfit {
         None => Finding::ok(part, "writable", "this user may write every table"),
         Some(fault) => Finding::failed(part, "writable", fault),
@@ -106,7 +106,9 @@ pub(super) fn store_findings(part: &str, facts: StoreFacts) -> Vec<Finding> {
             NextStep::Migrate,
         ),
     };
-    vec![writable, migrated]
+    let refused =
+        refused.into_iter().map(|(table, fault)| Finding::failed(part, &format!("table {table}"), fault));
+    [writable, migrated].into_iter().chain(refused).collect()
 }
 
 pub(super) fn access_findings(part: &str, access: QuestionAccess) -> Vec<Finding> {

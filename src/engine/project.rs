@@ -13,6 +13,7 @@ use crate::{
         Source, SourceHealth, TableOverview,
         description::{Description, Difference, DifferenceKind, discover},
     },
+    store::Store,
 };
 
 /// The project that is read, and the tables of it that are defined.
@@ -20,11 +21,17 @@ pub struct Project {
     catalog: Catalog,
     source: Arc<dyn Source>,
     index: Arc<dyn Index>,
+    store: Arc<dyn Store>,
 }
 
 impl Project {
-    pub(super) fn new(catalog: Catalog, source: Arc<dyn Source>, index: Arc<dyn Index>) -> Self {
-        Self { catalog, source, index }
+    pub(super) fn new(
+        catalog: Catalog,
+        source: Arc<dyn Source>,
+        index: Arc<dyn Index>,
+        store: Arc<dyn Store>,
+    ) -> Self {
+        Self { catalog, source, index, store }
     }
 
     /// Counts over every table; what the project lacks is told of its table.
@@ -74,11 +81,29 @@ impl Project {
         Ok((definition, description))
     }
 
-    /// How the project's table differs from its definition, and what of it the index of all events has otherwise.
+    /// How project and store differ from a table's definition, and what of it the index of all events has otherwise.
     ///
     /// # Errors
     /// When the source can't be reached or refuses.
     pub async fn check(&self, table: Table) -> Result<Vec<Difference>, Fault> {
+        let mut found = self.differences(table).await?;
+        let told = |kind, fault: Fault| Difference::new(kind, None, fault.message, fault.advice.to_string());
+        match self.store.facts().await {
+            Ok(facts) => {
+                let refused = facts.refused.into_iter().filter(|(refused, _)| *refused == table);
+                found.extend(refused.map(|(_, fault)| told(DifferenceKind::Stored, fault)));
+            }
+            // The source's part of the answer is good without it.
+            Err(mut fault) => {
+                fault.message = format!("whether the store can take it could not be told: {}", fault.message);
+                found.push(told(DifferenceKind::Unknown, fault));
+            }
+        }
+        Ok(found)
+    }
+
+    /// As [`Project::check`], of the project and the index alone.
+    pub(super) async fn differences(&self, table: Table) -> Result<Vec<Difference>, Fault> {
         let mut found = self.source.check(table).await?;
         let events = self.index.fields(IndexName::Eventos).await;
         let own = self.index.fields(IndexName::Entities(table)).await;

@@ -169,8 +169,10 @@ pub struct StoreFacts {
     pub is_fresh: bool,
     /// Tables that somebody dropped.
     pub dropped: Vec<String>,
-    /// Migrations of this release that were not run yet, and tables that are not as their definitions say.
+    /// Migrations of this release that were not run yet, and tables that are not yet as their definitions say.
     pub pending_migrations: usize,
+    /// Tables that can't become what their definitions say, and why.
+    pub refused: Vec<(Table, Fault)>,
 }
 
 /// The part of the store port that operators use. Instants are the store's own.

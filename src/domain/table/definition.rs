@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 /// The longest name of a table or column downstream: Postgres cuts longer ones.
 const MAX_NAME: usize = 63;
 
-/// Names of entity columns that are sluice's own, in the store or in the index.
-pub const RESERVED_COLUMNS: [&str; 10] = [
+/// Names of entity columns that are sluice's own, in the store or in the index; then those that each row of Postgres or of
+/// SQLite has besides.
+const RESERVED_COLUMNS: [&str; 18] = [
     "metadata",
     "dados",
     "versao",
@@ -20,10 +21,19 @@ pub const RESERVED_COLUMNS: [&str; 10] = [
     "valor",
     "timestamp",
     "processado_em",
+    "ctid",
+    "xmin",
+    "xmax",
+    "cmin",
+    "cmax",
+    "tableoid",
+    "rowid",
+    "oid",
 ];
 
-/// Names of tables and indices that are sluice's own.
+/// Names of tables and indices that are sluice's own, and what those of sluice or a database begin with.
 const RESERVED_TABLES: [&str; 4] = ["eventos", "eventos_raw", "eventos_agregados", "manual"];
+const RESERVED_PREFIXES: [&str; 3] = ["sluice_", "pg_", "sqlite_"];
 
 /// Everything about a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -487,13 +497,23 @@ fn plain_name(what: &'static str, name: &str) -> Result<(), DefinitionError> {
     Ok(())
 }
 
+/// Whether a table can't have this name downstream.
+pub fn is_reserved_table(name: &str) -> bool {
+    RESERVED_TABLES.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a column can't have this name downstream.
+pub fn is_reserved_column(name: &str) -> bool {
+    RESERVED_COLUMNS.contains(&name)
+}
+
 fn table_name(what: &'static str, name: &str) -> Result<(), DefinitionError> {
     plain_name(what, name)?;
-    if RESERVED_TABLES.contains(&name) || name.starts_with("sluice_") || name.starts_with("pg_") {
+    if is_reserved_table(name) {
         return invalid(
             what,
             name,
-            "is a name of sluice's own or of Postgres; choose another and set source.table",
+            "is a name of sluice's own, of Postgres or of SQLite; choose another and set source.table",
         );
     }
     Ok(())
@@ -501,11 +521,11 @@ fn table_name(what: &'static str, name: &str) -> Result<(), DefinitionError> {
 
 fn column_name(name: &str) -> Result<(), DefinitionError> {
     plain_name("column", name)?;
-    if RESERVED_COLUMNS.contains(&name) {
+    if is_reserved_column(name) {
         return invalid(
             "column",
             name,
-            "is a name of sluice's own; give the column another and keep this one as `from`",
+            "is a name of sluice's own, of Postgres or of SQLite; give the column another and keep this one as `from`",
         );
     }
     Ok(())
@@ -554,7 +574,10 @@ mod tests {
     fn a_wrong_definition_is_told_by_the_name_at_fault() {
         for (change, told) in [
             (("name = \"mensagens\"", "name = \"sluice_x\""), "'sluice_x'"),
+            (("name = \"mensagens\"", "name = \"sqlite_x\""), "'sqlite_x'"),
             (("name = \"mensagens\"", "name = \"Mensagens\""), "'Mensagens'"),
+            (("name = \"quando\"", "name = \"ctid\""), "'ctid': is a name of sluice's own, of Postgres"),
+            (("column = \"id\"", "column = \"rowid\""), "'rowid': is a name"),
             (("{papel}", "{papeis}"), "'papeis': is used but not listed"),
             (("name = \"quando\"", "name = \"timestamp\""), "'timestamp': is a name of sluice's own"),
             (("name = \"quando\"", "name = \"papel\""), "'papel': stands twice"),

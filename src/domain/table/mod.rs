@@ -18,7 +18,7 @@ use tracing::warn;
 pub(super) use definition::placeholders;
 pub use definition::{
     Column, ColumnKind, Compare, Dashboard, Definition, DefinitionError, EventRule, Filter, Key, KeyKind,
-    NamedCount, RESERVED_COLUMNS, Search, SourceTable, Time,
+    NamedCount, Search, SourceTable, Time, is_reserved_column, is_reserved_table,
 };
 
 /// The definitions in the binary.

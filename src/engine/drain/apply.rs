@@ -141,8 +141,15 @@ impl Session<'_> {
             let extents = self.drain.log.extents().await?;
             self.drain.note_removed(&self.log_id, &gaps::removed(&jumps, &extents)).await?;
         }
-        let Read { mut batch, undecodable, erased } =
+        let Read { mut batch, mut undecodable, undefined, erased } =
             batch::assemble(records, decoded, &self.held, &self.parked, &self.ledger);
+        if self.drain.sink.name() == self.drain.store.name() {
+            undecodable.extend(undefined);
+        } else {
+            // The indices of one definition more are read into from the beginning of the log: parked here, these would be
+            // parked again at each definition. The store never reads them again, so it is where they are parked.
+            self.undefined += undefined.len();
+        }
         self.park(records, undecodable).await?;
         loop {
             match self.drain.sink.apply(&self.log_id, &batch).await {

@@ -30,6 +30,8 @@ pub(super) struct Batch {
 pub(super) enum Decoded {
     Event(SinkEvent),
     Undecodable(Rejection),
+    /// Of a table that is not defined here.
+    Undefined(Rejection),
     /// Its content was erased from the log.
     Empty,
 }
@@ -39,7 +41,7 @@ impl Decoded {
     pub(super) fn changed_at(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::Event(SinkEvent { event, table: Some(_), .. }) => Some(event.timestamp),
-            Self::Event(_) | Self::Undecodable(_) | Self::Empty => None,
+            Self::Event(_) | Self::Undecodable(_) | Self::Undefined(_) | Self::Empty => None,
         }
     }
 }
@@ -91,17 +93,16 @@ fn decode(catalog: Catalog, record: &Record) -> Decoded {
         let reason = "a header of the record has a name that is not UTF-8, so its headers can't be read";
         return Decoded::Undecodable(Rejection { position, reason: reason.to_owned() });
     }
-    let decoded = Event::decode(record.value.as_ref()).map_err(|error| error.to_string());
-    let known = decoded.and_then(|event| match event.table(catalog) {
-        Ok(table) => Ok((event, table)),
-        Err(error) => Err(error.to_string()),
-    });
-    match known {
-        Ok((event, table)) => {
+    let event = match Event::decode(record.value.as_ref()) {
+        Ok(event) => event,
+        Err(error) => return Decoded::Undecodable(Rejection { position, reason: error.to_string() }),
+    };
+    match event.table(catalog) {
+        Ok(table) => {
             let raw = record.value.clone().unwrap_or_default();
             Decoded::Event(SinkEvent { position, event, table, raw })
         }
-        Err(reason) => Decoded::Undecodable(Rejection { position, reason }),
+        Err(error) => Decoded::Undefined(Rejection { position, reason: error.to_string() }),
     }
 }
 
@@ -110,6 +111,8 @@ fn decode(catalog: Catalog, record: &Record) -> Decoded {
 pub(super) struct Read {
     pub(super) batch: SinkBatch,
     pub(super) undecodable: Vec<Rejection>,
+    /// Of tables that are not defined here.
+    pub(super) undefined: Vec<Rejection>,
     /// Of erased entities.
     pub(super) erased: Vec<SinkEvent>,
 }
@@ -135,6 +138,7 @@ pub(super) fn assemble(
             Decoded::Event(event) if event.is_erased(ledger) => read.erased.push(event),
             Decoded::Event(event) => read.batch.events.push(event),
             Decoded::Undecodable(rejection) => read.undecodable.push(rejection),
+            Decoded::Undefined(rejection) => read.undefined.push(rejection),
             Decoded::Empty => {}
         }
     }

@@ -112,6 +112,8 @@ struct Session<'a> {
     owed: Option<(HashSet<i32>, Instant)>,
     /// Records whose dead letter is acknowledged while their batch is not applied yet.
     parked: HashSet<Position>,
+    /// Records of tables not defined here that were passed over and not yet told of.
+    undefined: usize,
     /// What comes after the batch that is being applied.
     ahead: Option<Batch>,
     /// Letters that are acknowledged while the store does not know of them yet.
@@ -144,6 +146,7 @@ impl Drain {
         if !session.replaced {
             session.commit_pending().await.ok();
         }
+        session.tell_undefined();
         session.reader.close().await;
         self.stats.set_partitions(Vec::new());
         self.stats.set_state(DrainState::Stopped);
@@ -238,6 +241,7 @@ impl Drain {
             refused_since: None,
             owed: None,
             parked: HashSet::new(),
+            undefined: 0,
             ahead: None,
             unnoted: Vec::new(),
             backoff: Backoff::new(self.pauses.0, self.pauses.1),
@@ -330,6 +334,7 @@ impl Session<'_> {
                 if self.pass_holes().await? {
                     self.drain.stats.caught_up();
                 }
+                self.tell_undefined();
                 self.succeeded();
             }
             Delivery::Idle | Delivery::Records(_) => {}
@@ -378,6 +383,18 @@ impl Session<'_> {
         if let Err(fault) = self.reader.hold(pause).await {
             debug!(sink = self.drain.sink.name(), error = %fault, "log failed while the drain was waiting");
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn tell_undefined(&mut self) {
+        let records = std::mem::take(&mut self.undefined);
+        if records > 0 {
+            let sink = self.drain.sink.name();
+            warn!(
+                sink,
+                records,
+                "records of tables that are not defined here were passed over; they are read again once defined"
+            );
         }
     }
 

@@ -32,6 +32,8 @@ pub enum DifferenceKind {
     Secret,
     /// A member of `metadata` is of another type in the index of all events than in the table's own.
     Member,
+    /// The store has the table otherwise, and can't make it what the definition says: no row can be synced.
+    Stored,
     /// The project does not describe itself, and there is no row to look at.
     Unknown,
 }

@@ -7,8 +7,8 @@ use super::{
     names::{is_personal, is_secret, singular, slug, words},
 };
 use crate::domain::{
-    Catalog, Column, ColumnKind, Dashboard, Definition, DefinitionError, EventRule, Key, RESERVED_COLUMNS,
-    Search, SourceTable, Time,
+    Catalog, Column, ColumnKind, Dashboard, Definition, DefinitionError, EventRule, Key, Search, SourceTable,
+    Time, is_reserved_column, is_reserved_table,
 };
 
 /// Columns that `metadata` repeats at most.
@@ -202,9 +202,7 @@ fn key_of(description: &Description) -> Result<&DescribedColumn, DiscoverError> 
 /// A name that no other table bears; that of a defined table of the same source stays its own.
 fn table_name(table: &str, catalog: Catalog) -> Option<String> {
     let slug = slug(table);
-    let is_own = |name: &str| name.starts_with("sluice_") || name.starts_with("pg_");
-    let is_reserved = matches!(&*slug, "eventos" | "eventos_raw" | "eventos_agregados" | "manual");
-    let slug = if is_own(&slug) || is_reserved { format!("tabela_{slug}") } else { slug };
+    let slug = if is_reserved_table(&slug) { format!("tabela_{slug}") } else { slug };
     let is_other = catalog.get(&slug).is_some_and(|known| known.source_name() != table);
     let slug = if is_other { format!("{slug}_2") } else { slug };
     (!slug.is_empty()).then_some(slug)
@@ -228,7 +226,7 @@ struct Names(BTreeSet<String>);
 impl Names {
     fn take(&mut self, source: &str) -> Option<String> {
         let slug = slug(source);
-        let slug = if RESERVED_COLUMNS.contains(&slug.as_str()) { format!("{slug}_origem") } else { slug };
+        let slug = if is_reserved_column(&slug) { format!("{slug}_origem") } else { slug };
         if slug.is_empty() {
             return None;
         }

@@ -508,8 +508,8 @@ impl Operations for PgStore {
         let done: Vec<i64> = over!(self, "read the migrations", connection =>
             sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection))?;
         let migrations = MIGRATOR.iter().filter(|one| !done.contains(&one.version)).count();
-        let tables = over!(self, "read the tables' layouts", connection => prepare::pending(connection, self.catalog))?;
-        Ok(StoreFacts { pending_migrations: migrations + tables, ..StoreFacts::default() })
+        let (tables, refused) = over!(self, "read the tables' layouts", connection => prepare::pending(connection, self.catalog))?;
+        Ok(StoreFacts { pending_migrations: migrations + tables, refused, ..StoreFacts::default() })
     }
 }
 

@@ -76,16 +76,27 @@ pub(super) async fn layouts(connection: &mut PgConnection) -> Result<BTreeMap<St
     Ok(rows.into_iter().collect())
 }
 
-/// How many tables are not, or not wholly, what the catalog says.
-pub(super) async fn pending(connection: &mut PgConnection, catalog: Catalog) -> Result<usize, sqlx::Error> {
+/// How many tables are not yet, or not wholly, what the catalog says, and which can't become so.
+pub(super) async fn pending(
+    connection: &mut PgConnection,
+    catalog: Catalog,
+) -> Result<(usize, Vec<(Table, Fault)>), sqlx::Error> {
     let made: Vec<(String, String)> = sqlx::query_as(
         "SELECT table_name, layout FROM sluice_tables WHERE unfilled = '{}'
                AND to_regclass(quote_ident(table_name)) IS NOT NULL",
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     let made: BTreeMap<String, String> = made.into_iter().collect();
-    Ok(catalog.tables().filter(|table| made.get(table.name()) != Some(&layout(*table))).count())
+    let (mut pending, mut refused) = (0, Vec::new());
+    for table in catalog.tables() {
+        let found = find(connection, table).await?;
+        match plan(PART, table, &TYPES, found.as_ref()) {
+            Err(fault) => refused.push((table, fault)),
+            Ok(_) => pending += usize::from(made.get(table.name()) != Some(&layout(table))),
+        }
+    }
+    Ok((pending, refused))
 }
 
 /// The table as it is in the schema that new tables go to.

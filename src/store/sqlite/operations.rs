@@ -520,8 +520,9 @@ impl Operations for SqliteStore {
         let facts = self.db.read("looking for tables", move |db| {
             let dropped = prepare::dropped(db)?;
             // The file is migrated when it is opened.
-            let pending_migrations = if dropped.is_empty() { prepare::pending(db, catalog)? } else { 0 };
-            Ok(StoreFacts { dropped, pending_migrations, ..StoreFacts::default() })
+            let (pending_migrations, refused) =
+                if dropped.is_empty() { prepare::pending(db, catalog)? } else { (0, Vec::new()) };
+            Ok(StoreFacts { dropped, pending_migrations, refused, ..StoreFacts::default() })
         });
         Ok(StoreFacts { unfit, ..facts.await? })
     }

@@ -40,11 +40,18 @@ pub(super) fn check(db: &Connection, tables: &[Table]) -> rusqlite::Result<Resul
     Ok(tables.iter().try_for_each(|table| check_layout(PART, *table, made_with(*table))))
 }
 
-/// How many tables are not, or not wholly, what the catalog says.
-pub(super) fn pending(db: &Connection, catalog: Catalog) -> rusqlite::Result<usize> {
+/// How many tables are not yet, or not wholly, what the catalog says, and which can't become so.
+pub(super) fn pending(db: &Connection, catalog: Catalog) -> rusqlite::Result<(usize, Vec<(Table, Fault)>)> {
     let made = layouts(db)?;
-    let is_made = |table: &Table| made.get(table.name()) == Some(&(layout(*table), String::new()));
-    Ok(catalog.tables().filter(|table| !is_made(table)).count())
+    let (mut pending, mut refused) = (0, Vec::new());
+    for table in catalog.tables() {
+        let is_made = made.get(table.name()) == Some(&(layout(table), String::new()));
+        match plan(PART, table, &TYPES, find(db, table)?.as_ref()) {
+            Err(fault) => refused.push((table, fault)),
+            Ok(_) => pending += usize::from(!is_made),
+        }
+    }
+    Ok((pending, refused))
 }
 
 /// The tables that somebody dropped, of sluice's own and of entities.

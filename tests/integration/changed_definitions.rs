@@ -1,0 +1,146 @@
+//! What becomes of tables and records when definitions change.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::json;
+use sluice::{
+    engine::{Selection, SettleOutcome},
+    index::IndexName,
+    source::sample::SampleColumn,
+};
+
+use crate::support::{
+    eventually,
+    folder::TestFolder,
+    on_each_adapter,
+    place::{Embedded, Place, Real, documents, value},
+    request,
+    rows::object,
+};
+
+on_each_adapter! {
+    embedded: Embedded, real: Real;
+    records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_are_in_both_sinks_when_it_is_defined_again,
+    a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_what_to_do,
+}
+
+fn define(tables: &Path, name: &str) {
+    let definition = format!(
+        "name = '{name}'\nabout = 'x'\nentity = '{name}'\nkey = {{ column = 'id', type = 'bigint' }}\n\
+         event = {{ categoria = 'c', evento = 'e' }}\n"
+    );
+    std::fs::write(tables.join(format!("{name}.toml")), definition).expect("written");
+}
+
+async fn records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_are_in_both_sinks_when_it_is_defined_again<
+    P: Place,
+>() {
+    let mut place = P::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let synced = async |name: &str| {
+        let output = place.command(&["sync", name, "--wait"]).output().await.expect("it runs");
+        assert!(output.status.success(), "{name}: {output:?}");
+    };
+    let open = async || {
+        let engine = place.engine().await;
+        let open = engine.letters.open_count().await.expect("a count");
+        engine.shut_down().await;
+        open
+    };
+    let has = |name: &str, rows: &[&str]| {
+        let columns = vec![SampleColumn::key("id", "bigint")];
+        place.source().create_table("public", name, columns, rows).expect("rows");
+    };
+
+    define(tables.path(), "mov");
+    has("mov", &[r#"{"id": 1}"#, r#"{"id": 2}"#]);
+    synced("mov").await;
+    // In the log, and in no sink yet.
+    let engine = place.engine().await;
+    engine.prepare().await.expect("prepared");
+    let mov = engine.catalog.get("mov").expect("mov");
+    place.source().upsert(mov, vec![object(json!({"id": 3}))]);
+    let id = engine.syncs.start(request(mov)).await.expect("a sync");
+    eventually("the row is appended", async || {
+        engine.syncs.status(id).await.expect("a status").finished_at.is_some()
+    })
+    .await;
+    engine.shut_down().await;
+    // It would hold an embedded folder, with definitions that no command has.
+    drop(engine);
+
+    std::fs::remove_file(tables.path().join("mov.toml")).expect("removed");
+    for name in ["x0", "x1"] {
+        define(tables.path(), name);
+        has(name, &[r#"{"id": 1}"#]);
+        synced(name).await;
+        assert_eq!(open().await, 1, "{name}: the one that the store has moved past without taking it");
+    }
+
+    define(tables.path(), "mov");
+    synced("mov").await;
+    let engine = place.engine().await;
+    engine.prepare().await.expect("prepared");
+    let mov = engine.catalog.get("mov").expect("mov");
+    assert_eq!(documents(&engine, IndexName::Entities(mov), None).await.len(), 3, "the index reads it again");
+    engine.start_drains().await;
+    let all = Selection::Open { sink: None, limit: 10 };
+    let SettleOutcome { settled, targets, .. } = engine.letters.replay(&all, "ana").await.expect("replayed");
+    engine.drains.wait_for(&targets, Duration::from_mins(1)).await.expect("drained");
+    assert_eq!((settled.len(), engine.letters.open_count().await.expect("a count")), (1, 0));
+    assert_eq!(value(&engine, "SELECT count(*) FROM mov").await, json!(3));
+    assert_eq!(documents(&engine, IndexName::Entities(mov), None).await.len(), 3);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_what_to_do<P: Place>() {
+    let mut place = P::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let define = |key: &str, kind: &str| {
+        let definition = format!(
+            "name = 'mov'\nabout = 'x'\nentity = 'mov'\nkey = {{ column = 'id', type = '{key}' }}\n\
+             event = {{ categoria = 'c', evento = 'e' }}\ncolumns = [{{ name = 'b', type = '{kind}' }}]\n"
+        );
+        std::fs::write(tables.path().join("mov.toml"), definition).expect("written");
+    };
+    let told = async |arguments: &[&str]| {
+        let output = place.command(arguments).output().await.expect("it runs");
+        let told =
+            [output.stdout, output.stderr].map(|told| String::from_utf8_lossy(&told).into_owned()).concat();
+        (output.status.success(), told)
+    };
+    let columns = vec![SampleColumn::key("id", "bigint"), SampleColumn::new("b", "bigint")];
+    place.source().create_table("public", "mov", columns, &[r#"{"id": 1, "b": 2}"#]).expect("rows");
+    define("bigint", "integer");
+    let refusal = |checked: &str| checked.lines().any(|line| line.contains("undo that in the definition"));
+    let (_, checked) = told(&["tables", "check", "mov"]).await;
+    assert!(!refusal(&checked), "a store that has nothing yet refuses nothing: {checked}");
+    let (done, synced) = told(&["sync", "mov", "--hours", "876600", "--wait"]).await;
+    assert!(done, "{synced}");
+    let (_, checked) = told(&["tables", "check", "mov"]).await;
+    assert!(!refusal(&checked), "{checked}");
+
+    for (key, kind, problem) in [
+        ("bigint", "text", "which is not what its definition says (text)"),
+        (
+            "text",
+            "integer",
+            "it was made with the key 'id bigint id' and its definition now says 'id text id'",
+        ),
+    ] {
+        define(key, kind);
+        let (_, refused) = told(&["sync", "mov", "--wait"]).await;
+        let (_, checked) = told(&["tables", "check", "mov"]).await;
+        let must_mend = |line: &str| line.starts_with("mov: mend: ") && line.contains(problem);
+        assert!(checked.lines().any(must_mend), "{checked}");
+        let (_, examined) = told(&["doctor"]).await;
+        for (command, told) in [("sync", &refused), ("check", &checked), ("doctor", &examined)] {
+            assert!(told.contains(problem) && refusal(told), "{command}: {told}");
+        }
+        assert!(!examined.contains("were not run"), "no migration mends it: {examined}");
+    }
+    place.clean_up().await;
+}
