@@ -132,11 +132,21 @@ impl Standing {
         if let Some(pause) = &self.pause {
             return Some(pause.remark());
         }
-        let drain = self.here.as_ref()?;
-        let needs_a_person = drain.last_kind == Some(FaultKind::Misconfigured);
-        let patience = if needs_a_person { HOPELESS_AFTER } else { TIRED_AFTER };
-        let has_failed = Utc::now() - drain.failing_since? > patience;
-        has_failed.then(|| Remark::from(drain.problem()))
+        let now = Utc::now();
+        if let Some((drain, since)) = self.here.as_ref().and_then(|drain| Some((drain, drain.failing_since?)))
+        {
+            let needs_a_person = drain.last_kind == Some(FaultKind::Misconfigured);
+            let patience = if needs_a_person { HOPELESS_AFTER } else { TIRED_AFTER };
+            return (now - since > patience).then(|| Remark::from(drain.problem()));
+        }
+        // However well a drain here is, what another's holds is not for it to apply.
+        let moves = |drain: &DrainReport| drain.last_success_at.is_some_and(|at| now - at <= TIRED_AFTER);
+        let is_stuck =
+            |drain: &DrainElsewhere| drain.failing_since.is_some_and(|since| now - since > TIRED_AFTER);
+        if self.here.as_ref().is_some_and(moves) || !self.elsewhere.iter().all(is_stuck) {
+            return None;
+        }
+        self.elsewhere.iter().find_map(DrainElsewhere::problem).map(Remark::from)
     }
 }
 
@@ -277,6 +287,34 @@ mod tests {
         let fault = Fault::transient("postgres", "no connection", "start it");
         let failing = Standing { here: Some(report(Some(&fault))), ..standing(7) };
         assert!(told(failing.stuck()).contains("no connection"), "{}", told(failing.stuck()));
+    }
+
+    #[test]
+    fn a_wait_ends_where_another_s_drain_is_stuck_and_none_here_moves() {
+        let elsewhere = |failing: Option<TimeDelta>| DrainElsewhere {
+            sink: "postgres".to_owned(),
+            owner: "host/7".to_owned(),
+            state: "backing off".to_owned(),
+            failing_since: failing.map(|failing| Utc::now() - failing),
+            last_error: Some("made from another definition".to_owned()),
+            seen_at: Utc::now(),
+        };
+        let stuck = elsewhere(Some(TIRED_AFTER * 2));
+        let idle = Standing { here: Some(report(None)), elsewhere: vec![stuck.clone()], ..standing(7) };
+        let obstacle = told(idle.obstacle());
+        assert!(obstacle.contains("on host/7") && obstacle.contains("another definition"), "{obstacle}");
+        let without = Standing { here: None, ..idle.clone() };
+        assert_eq!(told(without.obstacle()), obstacle);
+
+        let stats = DrainStats::new("postgres");
+        stats.applied(&[], &[], crate::sink::Applied::default(), Duration::ZERO);
+        let moving = Standing { here: Some(stats.report()), ..idle };
+        assert_eq!(told(moving.obstacle()), "");
+        for other in [elsewhere(None), elsewhere(Some(TimeDelta::seconds(1)))] {
+            let both = Standing { elsewhere: vec![stuck.clone(), other], ..standing(7) };
+            assert_eq!(told(both.obstacle()), "");
+        }
+        assert_eq!(told(Standing { here: Some(report(None)), ..standing(7) }.obstacle()), "");
     }
 
     #[test]

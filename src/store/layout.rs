@@ -136,7 +136,7 @@ pub(super) fn check_layout(part: &'static str, table: Table, made_with: Option<&
             "{table} was made from another definition than this process has; they differ in: {}",
             differing.join(", ")
         ),
-        "give every process the same table definitions, then restart this one",
+        "give every process the same table definitions, then restart whatever still runs with the older ones",
     ))
 }
 
