@@ -61,6 +61,7 @@ fn calls(lead: &str) -> Vec<(&'static str, Vec<&str>)> {
         ("dashboards", vec!["dashboards", "grafana"]),
         ("logs", vec!["logs"]),
         ("migrate", vec!["migrate"]),
+        ("trim", vec!["trim", "--dry-run"]),
         ("bench", vec!["bench", "--events", "10"]),
         ("sample", vec!["sample", "--port", "0"]),
         ("client-config", vec!["client-config", "vscode"]),
@@ -102,7 +103,7 @@ async fn every_command_ends_quietly_when_nobody_reads_its_output() {
         let place = if in_place_of_its_own(name) { &empty } else { &synced };
         let mut command = sluice(place.path(), &arguments);
         command.stdin(Stdio::null()).stdout(broken_pipe()).stderr(Stdio::piped());
-        command.env("SLUICE_LOG_DIR", kept_log(place.path()));
+        command.env("SLUICE_LOG_DIR", kept_log(place.path())).env("SLUICE_EVENTS_RETENTION_DAYS", "30");
         let mut process = command.spawn().expect("the program starts");
         let code = ended(&mut process, name).await;
         let told = process.wait_with_output().await.expect("its output").stderr;
@@ -121,7 +122,7 @@ async fn every_command_does_its_work_when_nobody_reads_its_errors() {
         let place = if in_place_of_its_own(name) { &empty } else { &synced };
         let mut command = sluice(place.path(), &arguments);
         command.env("SLUICE_LOG", "debug").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(broken_pipe());
-        command.env("SLUICE_LOG_DIR", kept_log(place.path()));
+        command.env("SLUICE_LOG_DIR", kept_log(place.path())).env("SLUICE_EVENTS_RETENTION_DAYS", "30");
         let output =
             tokio::time::timeout(PATIENCE, command.output()).await.expect("an end").expect("it runs");
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
