@@ -22,7 +22,7 @@ use crate::{
     store::{EventFilter, EventName, Store, TrimPage},
 };
 
-/// Events are kept for a day at least: one whose version is younger was not trimmed, and nobody need be asked.
+/// Events are kept for a day at least: one that was never older than this was not trimmed.
 const NEVER_TRIMMED: TimeDelta = TimeDelta::hours(12);
 
 /// Trims the events of rows that moved on before an instant, page after page; `told` hears how many each time.
@@ -48,10 +48,8 @@ pub(super) async fn trim(
             fail_point::pass("trim.removed_from_index");
             let trimmed = store.trim(&events, below).await?;
             fail_point::pass("trim.trimmed");
-            if is_rebuilt(shared).await? {
-                // It may have been begun, and filled with them, meanwhile.
-                index.remove_events(&events).await?;
-            }
+            // An index that is behind, or that is being built since, may have been given them meanwhile.
+            index.remove_events(&events).await?;
             told(trimmed);
             if trimmed < events.len() as u64 {
                 // Their rows have this content again since the page was read: a reconciliation finds them, too.
@@ -87,20 +85,24 @@ pub(super) async fn count(shared: &Shared, before: DateTime<Utc>) -> Result<u64,
     }
 }
 
-/// Removes from an index those of the events just written that the store has trimmed; tells which. Only of old ones the
-/// store is asked, so an index that is up to date does without it.
+/// Removes from an index those of the events just written that the store has trimmed; tells which. While the store does not
+/// answer, an index that is up to date does without it: what is young was trimmed only where a row was twice what it is not.
 pub(super) async fn leave_out(
     store: &dyn Store,
     sink: &dyn Sink,
     written: &[SinkEvent],
 ) -> Result<HashSet<Uuid>, Fault> {
     let youngest = micros(Utc::now() - NEVER_TRIMMED);
-    let is_old = |sink: &&SinkEvent| sink.event.entidade.versao < youngest;
-    let old: Vec<EventName> = written.iter().filter(is_old).map(EventName::from).collect();
-    if sink.obeys_erasures() || old.is_empty() {
+    let is_old = |sink: &SinkEvent| sink.event.entidade.versao < youngest;
+    if sink.obeys_erasures() || written.is_empty() {
         return Ok(HashSet::new());
     }
-    let mut trimmed = store.trimmed(&old).await?;
+    let names: Vec<EventName> = written.iter().map(EventName::from).collect();
+    let mut trimmed = match store.trimmed(&names).await {
+        Ok(trimmed) => trimmed,
+        Err(fault) if written.iter().any(is_old) => return Err(fault),
+        Err(_) => return Ok(HashSet::new()),
+    };
     // What the row has again is stored again.
     for SinkEvent { event, .. } in written {
         if trimmed.get(&event.id).is_some_and(|below| event.entidade.versao >= *below) {

@@ -194,7 +194,7 @@ impl Ledger for PgStore {
 }
 
 /// An entity's name as its key's column has it; null where it is no key, on which a cast would fail for all of them.
-fn key_of(kind: KeyKind, entity: &str) -> String {
+pub(super) fn key_of(kind: KeyKind, entity: &str) -> String {
     match kind {
         KeyKind::Text => entity.to_owned(),
         KeyKind::Uuid => format!(

@@ -5,21 +5,21 @@
 //! to the windows of the trimmed. Every statement looks up one row after the other by its key, whatever the server thinks of
 //! tables it has not analyzed.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Write as _,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::{PgStore, erasures::LOCK, operations::over};
+use super::{PgStore, erasures::LOCK, ledger::key_of, operations::over};
 use crate::{
     domain::{Catalog, Table},
     fault::Fault,
-    store::{
-        EventName, Housekeeping, HousekeepingPass, TrimCursor, TrimPage, housekeeping::EVENTS,
-        tables::key_type,
-    },
+    store::{EventName, Housekeeping, HousekeepingPass, TrimCursor, TrimPage, housekeeping::EVENTS},
 };
 
 /// Events looked at in one question.
@@ -35,9 +35,8 @@ pub(super) const COUNTED: &str = "(
      UNION ALL SELECT janela_inicio, categoria, evento, total, soma_valor FROM sluice_trimmed_windows
  )";
 
-/// Whether the event `p` may go: its row has moved on, to a version below `$1`, and has this content no more. An event of a
-/// table without a definition here stays, as does what alerts still have to look at or to send.
-fn may_go(catalog: Catalog) -> String {
+/// Something of the row that the event `p` is of, or else of its removal; `NULL` of a table without a definition here.
+fn of_its_row(catalog: Catalog, of_row: &str, of_removal: &str) -> String {
     let mut tables = String::new();
     for table in catalog.tables() {
         let key = &table.definition().key;
@@ -45,22 +44,28 @@ fn may_go(catalog: Catalog) -> String {
         let _ = write!(
             tables,
             "WHEN '{entity}' THEN coalesce(
-                 (SELECT t.versao > p.versao AND t.evento_id <> p.id FROM \"{table}\" AS t
-                  WHERE t.\"{column}\" = p.entidade_id::{kind} OFFSET 0),
-                 (SELECT r.versao > p.versao FROM sluice_removed AS r
-                  WHERE r.table_name = '{table}' AND r.entity = p.entidade_id OFFSET 0),
-                 false) ",
+                 (SELECT {of_row} FROM \"{table}\" AS t WHERE t.\"{column}\" = {key_of} OFFSET 0),
+                 (SELECT {of_removal} FROM sluice_removed AS r
+                  WHERE r.table_name = '{table}' AND r.entity = p.entidade_id OFFSET 0)) ",
             entity = table.entity,
             column = key.column,
-            kind = key_type(key.kind),
+            key_of = key_of(key.kind, "p.entidade_id"),
         );
     }
+    format!("CASE p.tipo_evento {tables} END")
+}
+
+/// Whether the event `p` may go: its row has moved on, to a version below `$1`, and has this content no more. An event of a
+/// table without a definition here stays, as does what alerts still have to look at or to send.
+fn may_go(catalog: Catalog) -> String {
+    let has_moved_on =
+        of_its_row(catalog, "t.versao > p.versao AND t.evento_id <> p.id", "r.versao > p.versao");
     format!(
         "EXISTS (
              SELECT FROM eventos_raw AS n
              WHERE n.entidade_id = p.entidade_id AND n.versao > p.versao AND n.versao < $1
                  AND n.tipo_evento = p.tipo_evento OFFSET 0
-         ) AND CASE p.tipo_evento {tables} ELSE false END
+         ) AND coalesce({has_moved_on}, false)
          AND NOT EXISTS (SELECT FROM sluice_alert_queue AS q WHERE q.entity = p.entidade_id OFFSET 0)
          AND p.id NOT IN (SELECT event FROM sluice_alert_outbox WHERE due_at IS NOT NULL AND event IS NOT NULL)"
     )
@@ -78,16 +83,17 @@ pub(super) fn page_statement(catalog: Catalog) -> String {
     )
 }
 
-/// Removes those of the events `$2` that may go.
+/// Removes those of the events `$2` that may go. Of each it is kept where its row stands now: a later delivery of that version
+/// or beyond says that the row has this content again.
 pub(super) fn trim_statement(catalog: Catalog) -> String {
     format!(
         "WITH idos AS (
              DELETE FROM eventos_raw AS p WHERE p.id = ANY($2::uuid[]) AND p.versao < $1 AND {}
              RETURNING p.id, p.tipo_evento, p.entidade_id, p.categoria, p.evento, p.valor,
-                 date_bin('5 minutes', p.\"timestamp\", 'epoch') AS janela_inicio
+                 date_bin('5 minutes', p.\"timestamp\", 'epoch') AS janela_inicio, {row_stands_at} AS below
          ), lembrados AS (
              INSERT INTO sluice_trimmed (entidade_id, tipo_evento, id, below, janela_inicio, categoria, evento, valor)
-             SELECT entidade_id, tipo_evento, id, $1, janela_inicio, categoria, evento, valor FROM idos ORDER BY 1, 2, 3
+             SELECT entidade_id, tipo_evento, id, below, janela_inicio, categoria, evento, valor FROM idos ORDER BY 1, 2, 3
              ON CONFLICT (entidade_id, tipo_evento, id) DO UPDATE SET below = excluded.below
          ), janelas AS (
              INSERT INTO sluice_trimmed_windows AS a (janela_inicio, categoria, evento, total, soma_valor)
@@ -101,7 +107,8 @@ pub(super) fn trim_statement(catalog: Catalog) -> String {
              SET total = a.total + excluded.total, soma_valor = a.soma_valor + excluded.soma_valor
          )
          SELECT count(*) FROM idos",
-        may_go(catalog)
+        may_go(catalog),
+        row_stands_at = of_its_row(catalog, "t.versao", "r.versao"),
     )
 }
 
@@ -166,6 +173,11 @@ impl Housekeeping for PgStore {
         };
         let events = events.iter().filter(can_be);
         let events: Vec<_> = events.map(|event| (&*event.entidade, &*event.tipo_evento, event.id)).collect();
+        let any: bool = over!(self, "look for trimmed events", connection =>
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM sluice_trimmed)").fetch_one(connection))?;
+        if !any {
+            return Ok(HashMap::new());
+        }
         over!(self, "look for trimmed events", connection => gone(connection, events))
     }
 
@@ -272,28 +284,34 @@ pub(super) async fn forget(
     table: Table,
     keys: &[String],
 ) -> Result<(u64, Vec<(DateTime<Utc>, String, String)>), sqlx::Error> {
-    let gone: Vec<(DateTime<Utc>, String, String, i64)> = sqlx::query_as(
-        "WITH idos AS (
-             DELETE FROM sluice_trimmed WHERE tipo_evento = $1 AND entidade_id = ANY($2)
-             RETURNING janela_inicio, categoria, evento, valor
-         ), somas AS (
-             SELECT janela_inicio, categoria, evento, count(*) AS total, sum(valor) AS soma FROM idos GROUP BY 1, 2, 3
-         ), menos AS (
-             UPDATE sluice_trimmed_windows AS w SET total = w.total - s.total, soma_valor = w.soma_valor - s.soma
-             FROM somas AS s
-             WHERE (w.janela_inicio, w.categoria, w.evento) = (s.janela_inicio, s.categoria, s.evento)
-                 AND w.total > s.total
-         ), vazias AS (
-             DELETE FROM sluice_trimmed_windows AS w USING somas AS s
-             WHERE (w.janela_inicio, w.categoria, w.evento) = (s.janela_inicio, s.categoria, s.evento)
-                 AND w.total <= s.total
-         )
-         SELECT janela_inicio, categoria, evento, total FROM somas",
+    let gone: Vec<(DateTime<Utc>, String, String)> = sqlx::query_as(
+        "DELETE FROM sluice_trimmed WHERE tipo_evento = $1 AND entidade_id = ANY($2)
+         RETURNING janela_inicio, categoria, evento",
     )
     .bind(&table.entity)
     .bind(keys)
-    .fetch_all(transaction)
+    .fetch_all(&mut *transaction)
     .await?;
-    let events = gone.iter().map(|(.., total)| total.unsigned_abs()).sum();
-    Ok((events, gone.into_iter().map(|(begin, categoria, evento, _)| (begin, categoria, evento)).collect()))
+    let events = gone.len() as u64;
+    let windows: Vec<_> = gone.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    // Added up anew: what is taken away from a sum of doubles leaves something of itself behind.
+    for (begin, categoria, evento) in &windows {
+        sqlx::query(
+            "WITH resto AS (
+                 SELECT count(*) AS total, coalesce(sum(valor), 0) AS soma FROM sluice_trimmed
+                 WHERE janela_inicio = $1 AND categoria = $2 AND evento = $3
+             ), vazia AS (
+                 DELETE FROM sluice_trimmed_windows
+                 WHERE janela_inicio = $1 AND categoria = $2 AND evento = $3 AND (SELECT total FROM resto) = 0
+             )
+             UPDATE sluice_trimmed_windows AS w SET total = r.total, soma_valor = r.soma FROM resto AS r
+             WHERE w.janela_inicio = $1 AND w.categoria = $2 AND w.evento = $3 AND r.total > 0",
+        )
+        .bind(begin)
+        .bind(categoria)
+        .bind(evento)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    Ok((events, windows))
 }

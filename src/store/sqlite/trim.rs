@@ -1,7 +1,7 @@
 //! Trimming events in the embedded file. Every change is a transaction of its own, one after the other, so a trimming and a
 //! batch exclude each other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -55,10 +55,10 @@ struct Old {
     versao: i64,
 }
 
-/// Whether an event may go: its row has moved on, to a version below `below`, and has this content no more. An event of a
-/// table without a definition here stays, as does what alerts still have to look at or to send.
-fn may_go(db: &Connection, catalog: Catalog, old: &Old, below: i64) -> rusqlite::Result<bool> {
-    let Some(table) = catalog.of_entity(&old.tipo_evento) else { return Ok(false) };
+/// Where an event's row stands now, if it may go: its row has moved on, to a version below `below`, and has this content no
+/// more. An event of a table without a definition here stays, as does what alerts still have to look at or to send.
+fn may_go(db: &Connection, catalog: Catalog, old: &Old, below: i64) -> rusqlite::Result<Option<i64>> {
+    let Some(table) = catalog.of_entity(&old.tipo_evento) else { return Ok(None) };
     let id = old.id.to_string();
     let is_superseded = db
         .prepare_cached(
@@ -67,33 +67,30 @@ fn may_go(db: &Connection, catalog: Catalog, old: &Old, below: i64) -> rusqlite:
         )?
         .exists(params![old.key, old.versao, below, old.tipo_evento])?;
     if !is_superseded {
-        return Ok(false);
+        return Ok(None);
     }
-    let row = db
+    let row: Option<(i64, String)> = db
         .prepare_cached(&format!(
-            "SELECT versao > ?2 AND evento_id <> ?3 FROM \"{table}\" WHERE \"{}\" = ?1",
+            "SELECT versao, evento_id FROM \"{table}\" WHERE \"{}\" = ?1",
             table.key.column
         ))?
-        .query_row(params![rows::key(table, &old.key), old.versao, id], |row| row.get(0))
+        .query_row(params![rows::key(table, &old.key)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let has_moved_on = match row {
-        Some(has_moved_on) => has_moved_on,
+    let stands_at = match row {
+        Some((versao, event)) => Some(versao).filter(|_| event != id),
         None => db
-            .prepare_cached(
-                "SELECT 1 FROM sluice_removed WHERE table_name = ? AND entity = ? AND versao > ?",
-            )?
-            .exists(params![table.name(), old.key, old.versao])?,
+            .prepare_cached("SELECT versao FROM sluice_removed WHERE table_name = ? AND entity = ?")?
+            .query_row(params![table.name(), old.key], |row| row.get(0))
+            .optional()?,
     };
-    if !has_moved_on {
-        return Ok(false);
-    }
+    let Some(stands_at) = stands_at.filter(|versao| *versao > old.versao) else { return Ok(None) };
     let awaited = db
         .prepare_cached(
             "SELECT 1 FROM sluice_alert_queue WHERE table_name = ?1 AND entity = ?2
              UNION ALL SELECT 1 FROM sluice_alert_outbox WHERE due_at IS NOT NULL AND event = ?3",
         )?
         .exists(params![table.name(), old.key, id])?;
-    Ok(!awaited)
+    Ok(Some(stands_at).filter(|_| !awaited))
 }
 
 #[async_trait]
@@ -160,7 +157,7 @@ impl Housekeeping for SqliteStore {
                 let next = page.last().filter(|_| page.len() == PAGE).map(|last| (last.versao, last.id));
                 let mut events = Vec::new();
                 for old in page {
-                    if may_go(db, catalog, &old, below)? {
+                    if may_go(db, catalog, &old, below)?.is_some() {
                         events.push(old.id);
                     }
                 }
@@ -192,6 +189,9 @@ impl Housekeeping for SqliteStore {
         self.db
             .read("looking for trimmed events", move |db| {
                 let mut trimmed = HashMap::new();
+                if !db.prepare_cached("SELECT 1 FROM sluice_trimmed LIMIT 1")?.exists([])? {
+                    return Ok(trimmed);
+                }
                 let mut stored = db.prepare_cached("SELECT 1 FROM eventos_raw WHERE id = ?")?;
                 for event in &events {
                     let below = known(db, &event.tipo_evento, &event.entidade, event.id)?;
@@ -251,9 +251,7 @@ fn trim(db: &Transaction<'_>, catalog: Catalog, id: Uuid, below: i64) -> rusqlit
         })
         .optional()?;
     let Some((old, at, categoria, evento, valor)) = found else { return Ok(false) };
-    if !may_go(db, catalog, &old, below)? {
-        return Ok(false);
-    }
+    let Some(stands_at) = may_go(db, catalog, &old, below)? else { return Ok(false) };
     db.prepare_cached("DELETE FROM eventos_raw WHERE id = ?")?.execute([id.to_string()])?;
     if known(db, &old.tipo_evento, &old.key, id)?.is_none() {
         db.prepare_cached(
@@ -271,7 +269,8 @@ fn trim(db: &Transaction<'_>, catalog: Catalog, id: Uuid, below: i64) -> rusqlit
         old.key,
         old.tipo_evento,
         id.to_string(),
-        below,
+        // A later delivery of that version or beyond says that the row has this content again.
+        stands_at,
         instant(window(at)),
         categoria,
         evento,
@@ -288,23 +287,24 @@ pub(super) fn forget(
 ) -> rusqlite::Result<Vec<(DateTime<Utc>, String, String)>> {
     let mut gone = db.prepare_cached(
         "DELETE FROM sluice_trimmed WHERE tipo_evento = ? AND entidade_id = ?
-         RETURNING janela_inicio, categoria, evento, valor",
+         RETURNING janela_inicio, categoria, evento",
     )?;
-    let gone: Vec<(DateTime<Utc>, String, String, f64)> = gone
-        .query_map(params![table.entity, key], |row| {
-            Ok((time(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })?
+    let gone: Vec<(DateTime<Utc>, String, String)> = gone
+        .query_map(params![table.entity, key], |row| Ok((time(row, 0)?, row.get(1)?, row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
     if gone.is_empty() {
         return Ok(Vec::new());
     }
-    let mut less = db.prepare_cached(
-        "UPDATE sluice_trimmed_windows SET total = total - 1, soma_valor = soma_valor - ?4
+    // Added up anew: what is taken away from a sum of doubles leaves something of itself behind.
+    let mut anew = db.prepare_cached(
+        "UPDATE sluice_trimmed_windows SET (total, soma_valor) = (
+             SELECT count(*), coalesce(sum(valor), 0.0) FROM sluice_trimmed AS s
+             WHERE s.janela_inicio = ?1 AND s.categoria = ?2 AND s.evento = ?3)
          WHERE janela_inicio = ?1 AND categoria = ?2 AND evento = ?3",
     )?;
-    for (begin, categoria, evento, valor) in &gone {
-        less.execute(params![instant(*begin), categoria, evento, valor])?;
+    for (begin, categoria, evento) in gone.iter().collect::<BTreeSet<_>>() {
+        anew.execute(params![instant(*begin), categoria, evento])?;
     }
     db.execute("DELETE FROM sluice_trimmed_windows WHERE total <= 0", [])?;
-    Ok(gone.into_iter().map(|(begin, categoria, evento, _)| (begin, categoria, evento)).collect())
+    Ok(gone)
 }
