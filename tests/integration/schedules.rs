@@ -1,6 +1,6 @@
 //! Syncs that run by themselves.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use sluice::{
@@ -27,6 +27,17 @@ async fn last_run(engine: &Engine) -> ScheduledRun {
 
 fn is_poll(request: &SeenRequest) -> bool {
     request.query.iter().any(|(name, value)| name == "order" && value == "updated_at.desc.nullslast")
+}
+
+/// Three leads, polled four times a second.
+async fn polled() -> (Pipeline, Arc<Engine>) {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(3));
+    let engine = pipeline.engine().await;
+    engine.schedules.put(&request(table("leads")), 0.25, "ana").await.expect("scheduled");
+    engine.schedules.start();
+    eventually("it is polled", async || pipeline.source.take_requests().iter().any(is_poll)).await;
+    (pipeline, engine)
 }
 
 /// As if so many runs of ten minutes had been missed.
@@ -229,12 +240,7 @@ async fn a_poll_that_finds_nothing_is_one_small_question() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_replaced_while_a_poll_waits_for_its_answer_runs_at_once_and_alone() {
-    let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(table("leads"), leads(3));
-    let engine = pipeline.engine().await;
-    engine.schedules.put(&request(table("leads")), 0.25, "ana").await.expect("scheduled");
-    engine.schedules.start();
-    eventually("it is polled", async || pipeline.source.take_requests().iter().any(is_poll)).await;
+    let (pipeline, engine) = polled().await;
     pipeline.source.script([Fault::Hang]);
     pipeline.source.take_requests();
     eventually("a poll hangs", async || pipeline.source.take_requests().iter().any(is_poll)).await;
@@ -252,12 +258,7 @@ async fn a_schedule_replaced_while_a_poll_waits_for_its_answer_runs_at_once_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_that_a_person_asks_for_while_a_poll_reads_waits_for_it_and_is_not_refused() {
-    let pipeline = Pipeline::new().await;
-    pipeline.source.set_rows(table("leads"), leads(3));
-    let engine = pipeline.engine().await;
-    engine.schedules.put(&request(table("leads")), 0.25, "ana").await.expect("scheduled");
-    engine.schedules.start();
-    eventually("it is polled", async || pipeline.source.take_requests().iter().any(is_poll)).await;
+    let (pipeline, engine) = polled().await;
 
     // The question, and the page that the poll reads.
     pipeline
