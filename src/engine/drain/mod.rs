@@ -393,7 +393,7 @@ impl Session<'_> {
             warn!(
                 sink,
                 records,
-                "records of tables that are not defined here were passed over; they are read again once defined"
+                "records of tables that are not defined here were passed over; once defined they are read again, as far as the log has them"
             );
         }
     }

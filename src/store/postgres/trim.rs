@@ -173,11 +173,6 @@ impl Housekeeping for PgStore {
         };
         let events = events.iter().filter(can_be);
         let events: Vec<_> = events.map(|event| (&*event.entidade, &*event.tipo_evento, event.id)).collect();
-        let any: bool = over!(self, "look for trimmed events", connection =>
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM sluice_trimmed)").fetch_one(connection))?;
-        if !any {
-            return Ok(HashMap::new());
-        }
         over!(self, "look for trimmed events", connection => gone(connection, events))
     }
 
@@ -255,6 +250,12 @@ pub(super) async fn known<'e>(
     connection: &mut PgConnection,
     events: impl Iterator<Item = (&'e str, &'e str, Uuid)>,
 ) -> Result<HashMap<Uuid, i64>, sqlx::Error> {
+    // Where nothing was trimmed, a batch need not be sent a second time to be asked about.
+    let any: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM sluice_trimmed)").fetch_one(&mut *connection).await?;
+    if !any {
+        return Ok(HashMap::new());
+    }
     let (mut entities, mut kinds, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for (entity, kind, id) in events {
         entities.push(entity);
@@ -266,8 +267,7 @@ pub(super) async fn known<'e>(
          CROSS JOIN LATERAL (
              SELECT id, below FROM sluice_trimmed
              WHERE entidade_id = n.entidade_id AND tipo_evento = n.tipo_evento AND id = n.id OFFSET 0
-         ) AS s
-         WHERE EXISTS (SELECT FROM sluice_trimmed)",
+         ) AS s",
     )
     .bind(entities)
     .bind(kinds)
