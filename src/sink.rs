@@ -175,6 +175,11 @@ pub trait Sink: Send + Sync {
     /// the batch counts as applied. A fault of kind [`crate::fault::FaultKind::Fenced`] means a claim was lost.
     async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError>;
 
+    /// How many batches, of partitions of their own, it is worth to apply at the same time.
+    fn lanes(&self) -> usize {
+        1
+    }
+
     /// Whether [`Sink::apply`] itself leaves out what is about erased entities. Where it does not, whoever applies does,
     /// and sees to it with [`Sink::discard`] that nothing came in before it knew of the erasure.
     fn obeys_erasures(&self) -> bool {

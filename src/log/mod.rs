@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{fault::Fault, identity::Identity};
@@ -332,11 +333,11 @@ pub trait LogReader: Send {
     /// A fault of the log; the call may be repeated.
     async fn hold(&mut self, pause: Duration) -> Result<(), Fault>;
 
-    /// Commits the next offset to read of each partition for the group.
+    /// Commits the next offset to read of each partition for the group; the reader may be read from meanwhile.
     ///
     /// # Errors
     /// When the group refuses (the partition is another's now) or the log can't be reached.
-    async fn commit(&mut self, next: &[Position]) -> Result<(), Fault>;
+    fn commit(&self, next: &[Position]) -> BoxFuture<'static, Result<(), Fault>>;
 
     /// Whether it reads under a login that was changed meanwhile: another reader has to take its place.
     fn is_outdated(&self) -> bool {

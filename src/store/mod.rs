@@ -14,6 +14,7 @@ pub mod postgres;
 mod questions;
 mod readable;
 mod refusals;
+mod rollup;
 pub mod sqlite;
 pub mod tables;
 

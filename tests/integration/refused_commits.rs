@@ -1,6 +1,7 @@
 //! A drain whose group refuses commits, as groups do while partitions move.
 
 use std::{
+    future::ready,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::{FutureExt, future::BoxFuture};
 use sluice::{
     domain::Catalog,
     embedded::EmbeddedDb,
@@ -117,11 +119,12 @@ impl LogReader for RebalancingReader {
     async fn hold(&mut self, pause: Duration) -> Result<(), Fault> {
         self.reader.hold(pause).await
     }
-    async fn commit(&mut self, next: &[Position]) -> Result<(), Fault> {
+    fn commit(&self, next: &[Position]) -> BoxFuture<'static, Result<(), Fault>> {
         if self.group.refuses.load(Ordering::Relaxed) {
-            return Err(Fault::new("test", FaultKind::Fenced, "a rebalance is in progress", "wait"));
+            let refused = Fault::new("test", FaultKind::Fenced, "a rebalance is in progress", "wait");
+            return ready(Err(refused)).boxed();
         }
-        self.reader.commit(next).await
+        self.reader.commit(next)
     }
     async fn close(self: Box<Self>) {
         self.reader.close().await;

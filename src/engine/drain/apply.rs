@@ -5,7 +5,8 @@ use std::{
     time::Instant,
 };
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -19,10 +20,20 @@ use crate::{
     fail_point,
     fault::{Fault, FaultKind},
     log::{Extent, Position, Record, Topic},
-    sink::{Applied, ApplyError, Rejection, SinkBatch, Span},
+    sink::{Applied, ApplyError, Rejection, SinkBatch, SinkEvent, Span},
     store::ParkedEntity,
     traces::Taken,
 };
+
+/// Records of a batch that are applied as one, beside others.
+struct Lane {
+    records: Vec<Record>,
+    /// When the rows they are of say that they were changed.
+    changed_at: Vec<DateTime<Utc>>,
+    batch: SinkBatch,
+    /// Of erased entities.
+    erased: Vec<SinkEvent>,
+}
 
 impl Session<'_> {
     pub(super) async fn apply(&mut self, batch: Batch) -> Result<(), Fault> {
@@ -42,25 +53,21 @@ impl Session<'_> {
         }
         let outcome = match batch.decoded().await {
             Ok((records, decoded)) => {
-                let changed_at: Vec<_> = decoded.iter().filter_map(Decoded::changed_at).collect();
                 // What is only read again was traced before.
                 let taken = if self.drain.parks { Taken::up(&records) } else { None };
-                let applied = self.try_apply(&records, decoded).await;
+                let outcome = self.try_apply(records, decoded, begun).await;
                 if let Some(taken) = taken {
                     let (log, sink) = (&*self.drain.log, self.drain.sink.name());
-                    taken.ended(log, &self.reading.group, sink, applied.as_ref().err());
+                    taken.ended(log, &self.reading.group, sink, outcome.as_ref().err());
                 }
-                applied.map(|(applied, spans)| (records, changed_at, applied, spans))
+                outcome
             }
             Err(fault) => Err(fault),
         };
         match outcome {
-            Ok((records, changed_at, applied, spans)) => {
-                fail_point::pass("drain.applied");
-                self.moved(spans);
+            Ok(()) => {
                 self.parked.clear();
                 self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
-                self.drain.stats.applied(&records, &changed_at, applied, begun.elapsed());
                 self.succeeded();
                 Ok(())
             }
@@ -128,12 +135,13 @@ impl Session<'_> {
         }
     }
 
-    /// Applies a batch, parking what the sink refuses until it takes the rest.
+    /// Applies a batch, in as many lanes as the sink takes at a time, parking what it refuses until it takes the rest.
     async fn try_apply(
         &mut self,
-        records: &[Record],
+        records: Vec<Record>,
         decoded: Vec<Decoded>,
-    ) -> Result<(Applied, Vec<Span>), Fault> {
+        begun: Instant,
+    ) -> Result<(), Fault> {
         let positions =
             records.iter().map(|record| Position { partition: record.partition, offset: record.offset });
         let jumps = gaps::jumps(|partition| self.held.get(&partition).map(|held| held.next), positions);
@@ -141,8 +149,43 @@ impl Session<'_> {
             let extents = self.drain.log.extents().await?;
             self.drain.note_removed(&self.log_id, &gaps::removed(&jumps, &extents)).await?;
         }
-        let Read { mut batch, mut undecodable, undefined, erased } =
-            batch::assemble(records, decoded, &self.held, &self.parked, &self.ledger);
+        let mut lanes = Vec::new();
+        for (records, decoded) in batch::lanes(records, decoded, self.drain.sink.lanes()) {
+            lanes.push(self.lane(records, decoded).await?);
+        }
+        while !lanes.is_empty() {
+            let sink = &self.drain.sink;
+            // What is on its way when one fails is waited for: nothing of a batch is written after it was given back.
+            let outcomes = join_all(lanes.iter().map(|lane| sink.apply(&self.log_id, &lane.batch))).await;
+            let (mut refused, mut fault) = (Vec::new(), None);
+            for (lane, outcome) in lanes.drain(..).zip(outcomes) {
+                let applied = match outcome {
+                    Ok(applied) => self.applied(lane, applied, begun).await,
+                    Err(ApplyError::Fault(fault)) => Err(fault),
+                    Err(ApplyError::Rejected(rejections)) => {
+                        refused.push((lane, rejections));
+                        Ok(())
+                    }
+                };
+                if let Err(met) = applied {
+                    fault.get_or_insert(met);
+                }
+            }
+            if let Some(fault) = fault {
+                return Err(fault);
+            }
+            for (lane, rejections) in refused {
+                lanes.push(self.without(lane, rejections).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// What of these records is to be applied; what can't be read is parked.
+    async fn lane(&mut self, records: Vec<Record>, decoded: Vec<Decoded>) -> Result<Lane, Fault> {
+        let changed_at = decoded.iter().filter_map(Decoded::changed_at).collect();
+        let Read { batch, mut undecodable, undefined, erased } =
+            batch::assemble(&records, decoded, &self.held, &self.parked, &self.ledger);
         if self.drain.sink.name() == self.drain.store.name() {
             undecodable.extend(undefined);
         } else {
@@ -150,34 +193,40 @@ impl Session<'_> {
             // parked again at each definition. The store never reads them again, so it is where they are parked.
             self.undefined += undefined.len();
         }
-        self.park(records, undecodable).await?;
-        loop {
-            match self.drain.sink.apply(&self.log_id, &batch).await {
-                Ok(mut applied) => {
-                    if !erased.is_empty() {
-                        // An earlier delivery may have got in before the erasure was known.
-                        self.drain.sink.discard(&erased).await?;
-                        applied.erased += u64::try_from(erased.len()).unwrap_or(u64::MAX);
-                    }
-                    trim::leave_out(&*self.drain.store, &*self.drain.sink, &batch.events).await?;
-                    return Ok((applied, batch.spans));
-                }
-                Err(ApplyError::Fault(fault)) => return Err(fault),
-                Err(ApplyError::Rejected(rejections)) => {
-                    let before = batch.events.len();
-                    let refused: HashSet<Position> = rejections.iter().map(|r| r.position).collect();
-                    self.park(records, rejections).await?;
-                    batch.events.retain(|event| !refused.contains(&event.position));
-                    if batch.events.len() == before {
-                        return Err(Fault::transient(
-                            self.drain.sink.name(),
-                            "the sink refused records that are not in the batch",
-                            "report this: it is a defect of the sink's adapter",
-                        ));
-                    }
-                }
-            }
+        self.park(&records, undecodable).await?;
+        Ok(Lane { records, changed_at, batch, erased })
+    }
+
+    /// The sink has it.
+    async fn applied(&mut self, lane: Lane, mut applied: Applied, begun: Instant) -> Result<(), Fault> {
+        let Lane { records, changed_at, batch, erased } = lane;
+        let (store, sink) = (&*self.drain.store, &*self.drain.sink);
+        if !erased.is_empty() {
+            // An earlier delivery may have got in before the erasure was known.
+            sink.discard(&erased).await?;
+            applied.erased += u64::try_from(erased.len()).unwrap_or(u64::MAX);
         }
+        trim::leave_out(store, sink, &batch.events).await?;
+        fail_point::pass("drain.applied");
+        self.moved(batch.spans);
+        self.drain.stats.applied(&records, &changed_at, applied, begun.elapsed());
+        Ok(())
+    }
+
+    /// The same without what the sink refused of it, which is parked.
+    async fn without(&mut self, mut lane: Lane, rejections: Vec<Rejection>) -> Result<Lane, Fault> {
+        let before = lane.batch.events.len();
+        let refused: HashSet<Position> = rejections.iter().map(|rejection| rejection.position).collect();
+        self.park(&lane.records, rejections).await?;
+        lane.batch.events.retain(|event| !refused.contains(&event.position));
+        if lane.batch.events.len() == before {
+            return Err(Fault::transient(
+                self.drain.sink.name(),
+                "the sink refused records that are not in the batch",
+                "report this: it is a defect of the sink's adapter",
+            ));
+        }
+        Ok(lane)
     }
 
     /// Takes note of erasures; whether it is known for certain that there are no others. What was applied by an older

@@ -4,10 +4,12 @@
 //! is, on who was erased and on what was parked is decided only when the batch is applied.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashSet},
     panic::resume_unwind,
 };
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -106,6 +108,42 @@ fn decode(catalog: Catalog, record: &Record) -> Decoded {
     }
 }
 
+/// Fewest records that are worth a transaction of their own beside another.
+const MIN_LANE: usize = 500;
+
+/// Records and what became of each, shared out over at most so many lanes, which are applied at the same time: each has
+/// partitions of its own, and about as many bytes as the others.
+pub(super) fn lanes(
+    records: Vec<Record>,
+    decoded: Vec<Decoded>,
+    at_most: usize,
+) -> Vec<(Vec<Record>, Vec<Decoded>)> {
+    let mut bytes: BTreeMap<i32, usize> = BTreeMap::new();
+    for record in &records {
+        *bytes.entry(record.partition).or_default() += record.value.as_ref().map_or(0, Bytes::len);
+    }
+    let lanes = at_most.min(bytes.len()).min(records.len() / MIN_LANE);
+    if lanes < 2 {
+        return vec![(records, decoded)];
+    }
+    let mut largest_first: Vec<(i32, usize)> = bytes.into_iter().collect();
+    largest_first.sort_unstable_by_key(|&(partition, bytes)| (Reverse(bytes), partition));
+    let mut filled = vec![0; lanes];
+    let mut lane_of: BTreeMap<i32, usize> = BTreeMap::new();
+    for (partition, bytes) in largest_first {
+        let emptiest = (0..lanes).min_by_key(|lane| filled[*lane]).unwrap_or_default();
+        filled[emptiest] += bytes;
+        lane_of.insert(partition, emptiest);
+    }
+    let mut shared: Vec<(Vec<Record>, Vec<Decoded>)> = (0..lanes).map(|_| Default::default()).collect();
+    for (record, decoded) in records.into_iter().zip(decoded) {
+        let lane = &mut shared[lane_of[&record.partition]];
+        lane.0.push(record);
+        lane.1.push(decoded);
+    }
+    shared
+}
+
 /// What a batch is made of.
 #[derive(Default)]
 pub(super) struct Read {
@@ -148,7 +186,6 @@ pub(super) fn assemble(
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use chrono::DateTime;
 
     use super::*;
@@ -202,6 +239,32 @@ mod tests {
         assert_eq!(offsets, [3, 9]);
         let refused: Vec<Position> = read.undecodable.iter().map(|refused| refused.position).collect();
         assert_eq!(refused, [Position { partition: 1, offset: 5 }]);
+    }
+
+    #[test]
+    fn lanes_have_partitions_of_their_own_in_order_and_about_as_many_bytes() {
+        let value = event();
+        // Half of all is of partition 0.
+        let of = |i: i64| if i % 2 == 0 { 0 } else { i32::try_from(1 + i % 3).expect("small") };
+        let records = || (0..2_000).map(|i| record(of(i), i, &value)).collect::<Vec<_>>();
+        let decoded = || (0..2_000).map(|_| Decoded::Empty).collect::<Vec<_>>();
+        let shared = lanes(records(), decoded(), 2);
+        let sizes: Vec<usize> = shared.iter().map(|(records, _)| records.len()).collect();
+        assert_eq!(sizes, [1_000, 1_000]);
+        for (records, decoded) in &shared {
+            assert_eq!(records.len(), decoded.len());
+            assert!(records.is_sorted_by_key(|record| record.offset));
+        }
+        let partitions: Vec<BTreeSet<i32>> = shared
+            .iter()
+            .map(|(records, _)| records.iter().map(|record| record.partition).collect())
+            .collect();
+        assert_eq!(partitions, [BTreeSet::from([0]), BTreeSet::from([1, 2, 3])]);
+        assert_eq!(lanes(records(), decoded(), 1).len(), 1);
+        let few = records().into_iter().take(2 * MIN_LANE - 1).collect();
+        assert_eq!(lanes(few, decoded(), 2).len(), 1, "it is not worth it");
+        let one = (0..2_000).map(|i| record(7, i, &value)).collect();
+        assert_eq!(lanes(one, decoded(), 2).len(), 1, "a partition is never cut");
     }
 
     #[tokio::test]

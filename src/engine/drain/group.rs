@@ -1,10 +1,12 @@
 //! A drain as a member of its group: what it claims, commits, gives back and forgets.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
+    panic::resume_unwind,
     time::{Duration, Instant},
 };
 
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::{Held, MIN_BATCH, READ_AGAIN_WITHIN, REFUSED_FOR, Session};
@@ -14,6 +16,12 @@ use crate::{
     fault::{Fault, FaultKind},
     log::{Position, StartAt},
 };
+
+/// Offsets on their way to the group.
+pub(super) struct Commit {
+    offsets: BTreeMap<i32, i64>,
+    answer: JoinHandle<Result<(), Fault>>,
+}
 
 impl Session<'_> {
     pub(super) async fn claim_assigned(&mut self) -> Result<(), Fault> {
@@ -56,16 +64,42 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Commits what was applied. The answer is heard the next time, so that the sink need not wait for the group; where
+    /// nothing else is there to do, it is waited for.
     pub(super) async fn commit_pending(&mut self) -> Result<(), Fault> {
-        if self.uncommitted.is_empty() || !self.obey().await || self.uncommitted.is_empty() {
+        if self.ahead.is_none() || self.committing.as_ref().is_some_and(|commit| commit.answer.is_finished())
+        {
+            self.hear_of_commit().await?;
+        }
+        if self.committing.is_some()
+            || self.uncommitted.is_empty()
+            || !self.obey().await
+            || self.uncommitted.is_empty()
+        {
             return Ok(());
         }
+        let offsets = self.uncommitted.clone();
         let next: Vec<Position> =
-            self.uncommitted.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
-        match self.reader.commit(&next).await {
+            offsets.iter().map(|(&partition, &offset)| Position { partition, offset }).collect();
+        self.committing = Some(Commit { offsets, answer: tokio::spawn(self.reader.commit(&next)) });
+        Ok(())
+    }
+
+    /// What became of the commit on its way, where one is.
+    pub(super) async fn hear_of_commit(&mut self) -> Result<(), Fault> {
+        let Some(Commit { offsets, answer }) = self.committing.take() else { return Ok(()) };
+        let answer = answer.await.map_err(|error| match error.try_into_panic() {
+            // As if it had been committed here.
+            Ok(panic) => resume_unwind(panic),
+            Err(error) => {
+                Fault::transient("drain", format!("a commit was cut: {error}"), "it is tried again")
+            }
+        })?;
+        match answer {
             Ok(()) => {
                 fail_point::pass("drain.committed");
-                self.uncommitted.clear();
+                // What was applied meanwhile is not.
+                self.uncommitted.retain(|partition, offset| offsets.get(partition) != Some(offset));
                 self.refused_since = None;
                 Ok(())
             }

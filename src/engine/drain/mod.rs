@@ -24,7 +24,7 @@ use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::batch::Batch;
+use self::{batch::Batch, group::Commit};
 use super::{
     erased::Erased,
     reading::Reading,
@@ -106,6 +106,7 @@ struct Session<'a> {
     unclaimed: HashSet<i32>,
     /// Applied, but the group does not know yet.
     uncommitted: BTreeMap<i32, i64>,
+    committing: Option<Commit>,
     /// Since when the group has refused every commit.
     refused_since: Option<Instant>,
     /// Partitions whose batch failed, and since when it may be read again: that nothing comes before is no success.
@@ -144,8 +145,10 @@ impl Drain {
             session.step(stop).await;
         }
         if !session.replaced {
+            session.hear_of_commit().await.ok();
             session.commit_pending().await.ok();
         }
+        session.hear_of_commit().await.ok();
         session.tell_undefined();
         session.reader.close().await;
         self.stats.set_partitions(Vec::new());
@@ -238,6 +241,7 @@ impl Drain {
             held: BTreeMap::new(),
             unclaimed: HashSet::new(),
             uncommitted: BTreeMap::new(),
+            committing: None,
             refused_since: None,
             owed: None,
             parked: HashSet::new(),

@@ -1,10 +1,11 @@
 //! A member of a consumer group of the embedded log.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::ready, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::DateTime;
+use futures::{FutureExt, future::BoxFuture};
 use rusqlite::params;
 use tokio::{
     sync::{Mutex, OwnedMutexGuard, watch},
@@ -143,18 +144,19 @@ impl LogReader for EmbeddedReader {
         Ok(())
     }
 
-    async fn commit(&mut self, next: &[Position]) -> Result<(), Fault> {
+    fn commit(&self, next: &[Position]) -> BoxFuture<'static, Result<(), Fault>> {
         if self.member.is_none() {
-            return Err(Fault::new(
+            let refused = Fault::new(
                 PART,
                 FaultKind::Fenced,
                 format!("committing offsets of group {} failed: this reader is not its member", self.group),
                 "another reader of the group has the partitions; nothing to do",
-            ));
+            );
+            return ready(Err(refused)).boxed();
         }
-        let (group, next) = (self.group.clone(), next.to_vec());
-        self.db
-            .write("committing offsets", move |db| {
+        let (group, next, db) = (self.group.clone(), next.to_vec(), self.db.clone());
+        let commit = async move {
+            db.write("committing offsets", move |db| {
                 let mut statement = db.prepare_cached(
                     "INSERT INTO log_groups (group_name, partition, next_offset) VALUES (?, ?, ?)
                      ON CONFLICT (group_name, partition) DO UPDATE SET next_offset = excluded.next_offset",
@@ -165,6 +167,8 @@ impl LogReader for EmbeddedReader {
                 Ok(())
             })
             .await
+        };
+        commit.boxed()
     }
 
     async fn close(self: Box<Self>) {}

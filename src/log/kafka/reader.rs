@@ -18,7 +18,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::DateTime;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -443,15 +443,15 @@ impl LogReader for KafkaReader {
         self.consumer.resume(&still).map_err(|error| fault(&format!("resuming {}", self.topic), &error))
     }
 
-    async fn commit(&mut self, next: &[Position]) -> Result<(), Fault> {
-        let list = self.list(next.iter().map(|at| (at.partition, Offset::Offset(at.offset))))?;
+    fn commit(&self, next: &[Position]) -> BoxFuture<'static, Result<(), Fault>> {
+        let list = self.list(next.iter().map(|at| (at.partition, Offset::Offset(at.offset))));
         let consumer = self.consumer.clone();
         let what = format!("committing the offsets of group {}", self.group);
-        blocking(move || match consumer.commit(&list, CommitMode::Sync) {
+        let commit = move || match consumer.commit(&list?, CommitMode::Sync) {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
             Err(error) => Err(fault(&what, &error)),
-        })
-        .await
+        };
+        blocking(commit).boxed()
     }
 
     fn is_outdated(&self) -> bool {

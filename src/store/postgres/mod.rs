@@ -12,7 +12,9 @@ mod alerts;
 mod apply;
 mod columns;
 mod connection;
+mod copying;
 mod erasures;
+mod events;
 mod faults;
 mod fitness;
 mod forgetting;
@@ -202,6 +204,11 @@ impl Sink for PgStore {
             outcome
         };
         self.connector.bounded(ATTEMPT, call).await
+    }
+
+    fn lanes(&self) -> usize {
+        // While one transaction's rows are put together, the server writes those of the other.
+        2
     }
 
     fn obeys_erasures(&self) -> bool {

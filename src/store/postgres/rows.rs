@@ -17,8 +17,8 @@ use crate::{
 /// An event, and its JSON as jsonb can hold it.
 pub(super) struct Row<'a> {
     pub(super) source: &'a SinkEvent,
-    metadata: Cow<'a, str>,
-    dados: Cow<'a, str>,
+    pub(super) metadata: Cow<'a, str>,
+    pub(super) dados: Cow<'a, str>,
     /// Pieces that jsonb can't hold.
     replaced: usize,
 }
@@ -43,38 +43,13 @@ impl<'a> Rows<'a> {
         self.distinct.iter().map(|i| self.all[*i].replaced).sum()
     }
 
-    /// The columns of `eventos_raw`, without the deliveries of `trimmed` events below the version that is told of each.
-    pub(super) fn event_columns(&self, trimmed: &HashMap<Uuid, i64>) -> Vec<Column<'_>> {
+    /// Every different event, sorted by its id, without the deliveries of `trimmed` events below the version that is told of
+    /// each.
+    pub(super) fn not_of_the_past(&self, trimmed: &HashMap<Uuid, i64>) -> Vec<&Row<'a>> {
         let is_news =
             |event: &Event| trimmed.get(&event.id).is_none_or(|below| *below <= event.entidade.versao);
         let news = if trimmed.is_empty() { &self.distinct } else { &distinct(&self.all, is_news) };
-        let rows: Vec<&Row<'_>> = news.iter().map(|i| &self.all[*i]).collect();
-        let events = || rows.iter().map(|row| &row.source.event);
-        let text = |of: fn(&SinkEvent) -> &str| {
-            Values::Text(rows.iter().map(|row| Some(Cow::Borrowed(of(row.source)))).collect())
-        };
-        let json = |of: for<'r> fn(&'r Row<'_>) -> &'r str| {
-            Values::Json(rows.iter().map(|row| Some(Cow::Borrowed(of(row)))).collect())
-        };
-        let positions = || rows.iter().map(|row| row.source.position);
-        vec![
-            Column::new("id", Values::Uuid(events().map(|event| Some(event.id)).collect())),
-            Column::new("tipo_evento", text(|source| &source.event.tipo_evento)),
-            Column::new("usuario", text(|source| &source.event.usuario)),
-            Column::new("evento", text(|source| &source.event.evento)),
-            Column::new("valor", Values::Double(events().map(|event| event.valor).collect())),
-            Column::new("timestamp", Values::Instant(events().map(|event| Some(event.timestamp)).collect())),
-            Column::new("categoria", text(|source| &source.event.categoria)),
-            Column::new("metadata", json(|row| &row.metadata)),
-            Column::new("dados", json(|row| &row.dados)),
-            Column::new("entidade_id", text(|source| &source.event.entidade.id)),
-            Column::new(
-                "versao",
-                Values::Bigint(events().map(|event| Some(event.entidade.versao)).collect()),
-            ),
-            Column::new("particao", Values::Integer(positions().map(|at| at.partition).collect())),
-            Column::new("posicao", Values::Bigint(positions().map(|at| Some(at.offset)).collect())),
-        ]
+        news.iter().map(|i| &self.all[*i]).collect()
     }
 
     /// The newest row of each entity of a table, sorted by the entity.

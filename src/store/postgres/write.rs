@@ -3,18 +3,14 @@
 //! Guarantee: writing the same rows again changes nothing. An event is inserted once and counted once, by the
 //! statement that inserted it; an entity never moves to a lower version.
 //!
-//! Rows travel as one array a column, taken apart by `unnest`. COPY into a temporary table was measured against
-//! it (`benches/store_write.rs`, 100,000 leads in batches of 5,000, one worker, two busy cores): 15 and 13 thousand
-//! new events a second against 15 by COPY, 19 and 21 against 21 delivered again, 11 and 14 against 13 in newer
-//! versions. What the tables and their indexes cost decides, so the way without temporary tables is used.
+//! Entities travel as one array a column, taken apart by `unnest`; how events do, [`events`] tells.
 
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::{
     columns::{bind, names, select},
+    events,
     rows::{Row, Rows, entity_columns},
-    trim,
 };
 use crate::{
     domain::{Catalog, Table},
@@ -36,46 +32,9 @@ pub(super) async fn write(
         applied.stale += stale;
     }
     // Last, because every worker writes the rollup's few newest rows and keeps them locked until it commits.
-    applied.inserted = insert_events(connection, rows).await?;
+    applied.inserted = count(events::insert(connection, rows).await?);
     applied.duplicates = count(rows.all.len()).saturating_sub(applied.inserted);
     Ok(applied)
-}
-
-/// Inserts the events that are new and adds just those to the rollup, in one statement. What was trimmed was counted.
-async fn insert_events(connection: &mut PgConnection, rows: &Rows<'_>) -> Result<u64, sqlx::Error> {
-    if rows.all.is_empty() {
-        return Ok(0);
-    }
-    let events = rows.all.iter().map(|row| &row.source.event);
-    let keys = events.map(|event| (&*event.entidade.id, &*event.tipo_evento, event.id));
-    let trimmed = trim::known(connection, keys).await?;
-    let columns = rows.event_columns(&trimmed);
-    let statement = format!(
-        "WITH inseridos AS (
-             INSERT INTO eventos_raw ({names}) {select}
-             ON CONFLICT (id) DO NOTHING
-             RETURNING id, \"timestamp\", categoria, evento, valor
-         ), agregados AS (
-             INSERT INTO eventos_agregados AS a (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
-             SELECT inicio, inicio + interval '5 minutes', categoria, evento, count(*), sum(valor)
-             FROM (
-                 SELECT date_bin('5 minutes', \"timestamp\", 'epoch') AS inicio, categoria, evento, valor
-                 FROM inseridos WHERE id <> ALL(${counted_before}::uuid[])
-             ) AS eventos
-             GROUP BY inicio, categoria, evento
-             ORDER BY inicio, categoria, evento
-             ON CONFLICT (janela_inicio, categoria, evento) DO UPDATE
-             SET total = a.total + excluded.total, soma_valor = a.soma_valor + excluded.soma_valor
-         )
-         SELECT count(*) FROM inseridos",
-        names = names(&columns),
-        select = select(&columns),
-        counted_before = columns.len() + 1,
-    );
-    let counted_before: Vec<Uuid> = trimmed.into_keys().collect();
-    let inserted: i64 =
-        bind(sqlx::query_scalar(&statement), &columns).bind(counted_before).fetch_one(connection).await?;
-    Ok(u64::try_from(inserted).unwrap_or_default())
 }
 
 /// Creates entities or moves them forward; tells how many it did, and how many stood there already or further.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::Datelike;
 use rusqlite::{ErrorCode, Transaction, params, params_from_iter};
 
 use super::{
@@ -19,12 +19,11 @@ use crate::{
         erasures::without_erased,
         fenced,
         refusals::{Outcome, Streaks},
-        refuses_everything, table_of,
+        refuses_everything,
+        rollup::{Rollup, WINDOW},
+        table_of,
     },
 };
-
-/// What the rollups count together.
-pub(super) const WINDOW: TimeDelta = TimeDelta::minutes(5);
 
 /// The years whose spelling sorts as text, and that SQLite's own functions know.
 const YEARS: std::ops::RangeInclusive<i32> = 0..=9999;
@@ -62,6 +61,7 @@ pub(super) fn apply(
     // Before the rows are written: only a version that moves one on is news.
     alerts::queue(db, batch)?;
     let mut insert = db.prepare_cached(&event_insert())?;
+    let mut rollup = Rollup::default();
     for sink in &batch.events {
         let event = &sink.event;
         let trimmed = trim::known(db, &event.tipo_evento, &event.entidade.id, event.id)?;
@@ -74,13 +74,14 @@ pub(super) fn apply(
                 applied.inserted += 1;
                 // What was trimmed was counted.
                 if trimmed.is_none() {
-                    count(db, event)?;
+                    rollup.add(event);
                 }
             }
             Some(_) => applied.duplicates += 1,
             None => rejections.push(rejection(sink, REFUSED)),
         }
     }
+    count(db, &rollup)?;
     for table in written {
         let mut upsert = db.prepare_cached(&entity_upsert(table))?;
         for sink in batch.newest_of(table) {
@@ -185,29 +186,19 @@ fn remove(db: &Transaction<'_>, table: Table, event: &Event) -> rusqlite::Result
     Ok(kept == 1)
 }
 
-/// Adds one event to its window.
-fn count(db: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
-    let begin = window(event.timestamp);
-    db.prepare_cached(
+/// Adds new events to their windows.
+fn count(db: &Transaction<'_>, rollup: &Rollup<'_>) -> rusqlite::Result<()> {
+    let mut add = db.prepare_cached(
         "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
-         VALUES (?, ?, ?, ?, 1, ?)
+         VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT (janela_inicio, categoria, evento)
-         DO UPDATE SET total = total + 1, soma_valor = soma_valor + excluded.soma_valor",
-    )?
-    .execute(params![
-        rows::instant(begin),
-        rows::instant(begin + WINDOW),
-        event.categoria,
-        event.evento,
-        event.valor
-    ])?;
+         DO UPDATE SET total = total + excluded.total, soma_valor = soma_valor + excluded.soma_valor",
+    )?;
+    for added in rollup.added() {
+        let (begin, end) = (rows::instant(added.begin), rows::instant(added.begin + WINDOW));
+        add.execute(params![begin, end, added.categoria, added.evento, added.total, added.soma])?;
+    }
     Ok(())
-}
-
-/// The beginning of the five minutes an instant lies in, counted from the epoch in both directions.
-pub(super) fn window(instant: DateTime<Utc>) -> DateTime<Utc> {
-    let seconds = instant.timestamp();
-    DateTime::from_timestamp(seconds - seconds.rem_euclid(WINDOW.num_seconds()), 0).unwrap_or(instant)
 }
 
 /// The statement that creates an entity or moves it forward, never back; it returns a row where it did. Of equal

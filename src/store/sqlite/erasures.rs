@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::{
     SqliteStore,
-    apply::{WINDOW, window},
     lease::{parsed, time},
     rows,
     trim::{self, COUNTED},
@@ -18,7 +17,10 @@ use super::{
 use crate::{
     domain::{ErasedDigest, ErasureLedger, Table},
     fault::Fault,
-    store::{ErasedRows, Erasures},
+    store::{
+        ErasedRows, Erasures,
+        rollup::{WINDOW, window},
+    },
 };
 
 /// The ledger, where it is another than the one that is known.

@@ -8,7 +8,6 @@ use rusqlite::{params, types::Value};
 
 use super::{
     SqliteStore,
-    apply::{WINDOW, window},
     lease::{parsed, time},
     questions, rows,
     trim::COUNTED,
@@ -17,7 +16,10 @@ use crate::{
     domain::{KeyKind, Table},
     fault::Fault,
     log::Position,
-    store::{Appended, EntityEvents, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, Tally},
+    store::{
+        Appended, EntityEvents, Entry, Ledger, ParkedLetter, Settled, Stranger, StrangerPage, Tally,
+        rollup::{WINDOW, window},
+    },
 };
 
 #[async_trait]

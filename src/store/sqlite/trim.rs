@@ -10,14 +10,15 @@ use uuid::Uuid;
 
 use super::{
     SqliteStore,
-    apply::window,
     lease::{parsed, time},
     rows::{self, instant},
 };
 use crate::{
     domain::{Catalog, Table},
     fault::Fault,
-    store::{EventName, Housekeeping, HousekeepingPass, TrimCursor, TrimPage, housekeeping::EVENTS},
+    store::{
+        EventName, Housekeeping, HousekeepingPass, TrimCursor, TrimPage, housekeeping::EVENTS, rollup::window,
+    },
 };
 
 /// Events looked at in one question.
