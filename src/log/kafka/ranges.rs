@@ -49,6 +49,7 @@ pub(super) fn each(
     mut take: impl FnMut(Record) -> ControlFlow<()>,
 ) -> Result<(), Fault> {
     let what = || format!("reading {topic}");
+    let mut copies = reader::Copies::default();
     config
         .set("group.id", GROUP)
         .set("enable.auto.commit", "false")
@@ -85,7 +86,7 @@ pub(super) fn each(
                 Some(Ok(message)) if message.offset() >= range.high => break,
                 Some(Ok(message)) => {
                     let is_last = message.offset() + 1 == range.high;
-                    if take(reader::record_of(&message)).is_break() {
+                    if take(reader::record_of(&message, &mut copies)).is_break() {
                         return Ok(());
                     }
                     if is_last {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use rdkafka::{
@@ -141,6 +141,7 @@ pub(super) struct KafkaReader {
     cut: HashSet<i32>,
     /// Records that slipped in while delivery was held back.
     stash: VecDeque<Record>,
+    copies: Copies,
 }
 
 impl KafkaReader {
@@ -199,6 +200,7 @@ impl KafkaReader {
             started: HashMap::new(),
             cut: HashSet::new(),
             stash: VecDeque::new(),
+            copies: Copies::default(),
         })
     }
 
@@ -232,7 +234,7 @@ impl KafkaReader {
             return None;
         }
         *lowest = message.offset() + 1;
-        Some(record_of(message))
+        Some(record_of(message, &mut self.copies))
     }
 
     async fn collect(&mut self, limits: BatchLimits) -> Result<Vec<Record>, Fault> {
@@ -470,27 +472,47 @@ impl LogReader for KafkaReader {
     }
 }
 
-pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Record {
-    let headers = headers_of(message);
+/// Holds what is copied of many records, so that a record does not cost an allocation for each of its parts. What one of
+/// them is kept for keeps the piece that it stands in.
+#[derive(Default)]
+pub(super) struct Copies(BytesMut);
+
+impl Copies {
+    const PIECE: usize = 256 << 10;
+
+    fn of(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.len() > Self::PIECE / 8 {
+            return Bytes::copy_from_slice(bytes);
+        }
+        if self.0.capacity() < bytes.len() {
+            self.0 = BytesMut::with_capacity(Self::PIECE);
+        }
+        self.0.extend_from_slice(bytes);
+        self.0.split().freeze()
+    }
+}
+
+pub(super) fn record_of(message: &BorrowedMessage<'_>, copies: &mut Copies) -> Record {
+    let headers = headers_of(message, copies);
     Record {
         partition: message.partition(),
         offset: message.offset(),
         appended_at: message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis),
-        key: message.key().map(Bytes::copy_from_slice),
-        value: message.payload().map(Bytes::copy_from_slice),
+        key: message.key().map(|key| copies.of(key)),
+        value: message.payload().map(|value| copies.of(value)),
         has_unreadable_headers: headers.is_none(),
         headers: headers.unwrap_or_default(),
     }
 }
 
 /// `None` where a name is not UTF-8. Any producer may write such a name, and the client panics instead of telling.
-fn headers_of(message: &BorrowedMessage<'_>) -> Option<Vec<(String, Bytes)>> {
+fn headers_of(message: &BorrowedMessage<'_>, copies: &mut Copies) -> Option<Vec<(String, Bytes)>> {
     let read = || {
         let headers = message.headers()?.iter();
-        let owned = |header: rdkafka::message::Header<'_, &[u8]>| {
-            (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default()))
+        let mut owned = |header: rdkafka::message::Header<'_, &[u8]>| {
+            (header.key.to_owned(), copies.of(header.value.unwrap_or_default()))
         };
-        Some(headers.map(owned).collect())
+        Some(headers.map(&mut owned).collect())
     };
     catch_unwind(AssertUnwindSafe(read)).ok().map(Option::unwrap_or_default)
 }
