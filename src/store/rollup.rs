@@ -74,7 +74,9 @@ mod tests {
             event("1969-12-31T23:59:59Z", "b", 16.0),
         ];
         let mut rollup = Rollup::default();
-        events.iter().for_each(|event| rollup.add(event));
+        for event in &events {
+            rollup.add(event);
+        }
         let told: Vec<(String, &str, i64, f64)> = rollup
             .added()
             .map(|added| (added.begin.to_rfc3339(), added.evento, added.total, added.soma))

@@ -108,8 +108,8 @@ fn decode(catalog: Catalog, record: &Record) -> Decoded {
     }
 }
 
-/// Fewest records that are worth a transaction of their own beside another.
-const MIN_LANE: usize = 500;
+/// Fewest records that are worth a transaction of their own beside another: what a poll brings is one.
+const MIN_LANE: usize = 5;
 
 /// Records and what became of each, shared out over at most so many lanes, which are applied at the same time: each has
 /// partitions of its own, and about as many bytes as the others.
