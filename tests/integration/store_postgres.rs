@@ -384,6 +384,27 @@ async fn an_event_that_somebody_else_inserts_at_the_same_time_is_there_once_and_
 }
 
 #[tokio::test]
+async fn row_level_security_on_tables_of_another_owner_is_told_with_what_mends_it() {
+    let (database, store) = migrated().await;
+    let whole = batch(claimed(&store).await, vec![lead(1, 0, "Ana")]);
+    let login: String = database.one("SELECT quote_ident(current_user)").await;
+    database
+        .execute_as_admin(&format!(
+            "ALTER TABLE eventos_raw OWNER TO CURRENT_USER; GRANT ALL ON eventos_raw TO {login};
+             ALTER TABLE eventos_raw ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY tudo ON eventos_raw USING (true) WITH CHECK (true)"
+        ))
+        .await;
+    let outcome = store.apply(LOG, &whole).await;
+    let Err(ApplyError::Fault(fault)) = outcome else { panic!("expected a fault, got {outcome:?}") };
+    assert_eq!(fault.kind, FaultKind::Misconfigured);
+    assert!(fault.message.contains("row-level security"), "{fault}");
+    assert!(fault.advice.to_string().contains("let sluice's login own them"), "{fault}");
+    database.execute_as_admin(&format!("ALTER TABLE eventos_raw OWNER TO {login}")).await;
+    assert_eq!(store.apply(LOG, &whole).await.expect("applied").inserted, 1);
+}
+
+#[tokio::test]
 async fn a_store_comes_back_when_the_server_ended_its_sessions() {
     let (database, store) = migrated().await;
     let claim = claimed(&store).await;
