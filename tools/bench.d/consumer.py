@@ -10,7 +10,8 @@ import psycopg
 from elasticsearch import Elasticsearch
 from elasticsearch.helpers import parallel_bulk
 
-from machine import Topic, peak_mib
+from machine import Topic
+from processes import peak_mib
 
 BATCH = 5_000
 EVENTS = ("id", "tipo_evento", "usuario", "evento", "valor", "timestamp", "categoria", "metadata", "dados",

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from machine import peak_mib
+from processes import peak_mib
 
 TABLES = ("eventos_raw", "leads", "eventos_agregados")
 BODY = 5 << 20
