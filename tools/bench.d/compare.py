@@ -143,7 +143,7 @@ class Bench:
         if self.options.spark:
             peers.append(("Spark", [self.options.spark, script("spark", "consume.py")], ("Postgres", "Elasticsearch"), True))
         if self.options.connect:
-            peers.append(("Kafka Connect", [sys.executable, script("connect", "consume.py")], ("Postgres",), True))
+            peers.append(("Kafka Connect", [sys.executable, script("connect", "consume.py")], ("Postgres",), False))
         return jobs + [lambda p=program, c=command, s=sink, w=whole: self.peer(p, c, s, w)
                        for program, command, offered, whole in peers for sink in offered if sink in sinks]
 

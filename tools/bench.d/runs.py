@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import subprocess
+import tempfile
 from dataclasses import asdict, dataclass, field
 
 from processes import PeakOfFamily
@@ -32,22 +33,33 @@ class Run:
 
 
 def measured(command, env, servers, cell, whole_family=False):
-    """Runs a program whose last line is {"events": N, "seconds": S, …}; with it, what it and the servers used."""
+    """Runs a program that prints {"events": N, "seconds": S, …} when all is in; with it, what it and the servers used.
+
+    One whose start is no part of the measurement prints "begun" after it, and tells its own CPU time since.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    served = servers.cpu_seconds()
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    peak = PeakOfFamily(process.pid) if whole_family else None
-    out, err = process.communicate()
-    if process.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed:\n{out[-3000:]}\n{err[-6000:]}")
+    began = ended = servers.cpu_seconds()
+    report = None
+    with tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=err, text=True)
+        peak = PeakOfFamily(process.pid) if whole_family else None
+        for line in process.stdout:
+            if line == "begun\n":
+                began = servers.cpu_seconds()
+            elif line.startswith("{"):
+                ended, report = servers.cpu_seconds(), json.loads(line)
+        process.wait()
+        family_peak = peak.end() if peak else 0
+        if process.returncode != 0 or report is None:
+            err.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed:\n{err.read()[-6000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    report = json.loads(out.splitlines()[-1])
-    server_cpu = {name: seconds - served[name] for name, seconds in servers.cpu_seconds().items()}
     return Run(
         *cell, events=report.pop("events"), seconds=report.pop("seconds"), cpu=report.pop("cpu", cpu),
-        peak_mib=max(report.pop("peak_mib", 0), peak.end() if peak else 0),
-        server_cpu=server_cpu, server_mib=servers.resident_mib(), besides=report)
+        peak_mib=max(report.pop("peak_mib", 0), family_peak),
+        server_cpu={name: seconds - began[name] for name, seconds in ended.items()},
+        server_mib=servers.resident_mib(), besides=report)
 
 
 def save(path, about, runs, small):

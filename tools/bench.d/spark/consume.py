@@ -151,6 +151,7 @@ def main():
     asked = time.monotonic()
     spark = session()
     sink = {"Postgres": Postgres, "Elasticsearch": Search}[name]()
+    print("begun", flush=True)
     began, start_cpu = time.monotonic(), family_cpu_seconds(os.getpid())
     with tempfile.TemporaryDirectory() as checkpoint:
         batches = drain(spark, sink, checkpoint)
