@@ -15,7 +15,7 @@ import uuid
 import floors
 import tell
 from embedded import Embedded
-from machine import Servers, drop_database, drop_indices, forget_offsets, fresh_database, remove_topics, server_versions
+from machine import Servers, drop_database, drop_indices, forget_offsets, fresh_database, remove_groups, remove_topics, server_versions
 from runs import measured, save
 from small import measure_small
 
@@ -83,7 +83,7 @@ class Bench:
         self.runs.append(run)
         served = "   ".join(f"{name} {seconds:.1f} s" for name, seconds in run.server_cpu.items())
         print(
-            f"{run.program:<22} {run.sink:<14} {run.kind:<6} {run.rate:>8.0f} events/s   {run.cpu:>6.1f} s CPU"
+            f"{run.program:<26} {run.sink:<14} {run.kind:<6} {run.rate:>8.0f} events/s   {run.cpu:>6.1f} s CPU"
             f"   {run.peak_mib:>5.0f} MiB   {served}", file=sys.stderr, flush=True)
 
     def sluice(self, label, binary, sink):
@@ -115,7 +115,10 @@ class Bench:
         with Embedded(self.options.folder, binary, self.options.events) as parts:
             for step in ("store", "index"):
                 command = [sys.executable, script("sluice.py"), binary, step, str(self.options.events)]
-                self.note(measured(command, parts.env, self.servers, (label, f"embedded {step}", "new")))
+                run = measured(command, parts.env, self.servers, (label, f"embedded {step}", "new"))
+                # What the servers did meanwhile was not for it.
+                run.server_cpu = {}
+                self.note(run)
 
     def capture(self, label, binary):
         """What sluice makes of the topic, as the floors write it."""
@@ -143,7 +146,7 @@ class Bench:
         if self.options.spark:
             peers.append(("Spark", [self.options.spark, script("spark", "consume.py")], ("Postgres", "Elasticsearch"), True))
         if self.options.connect:
-            peers.append(("Kafka Connect", [sys.executable, script("connect", "consume.py")], ("Postgres",), False))
+            peers.append(("Kafka Connect, events only", [sys.executable, script("connect", "consume.py")], ("Postgres",), False))
         return jobs + [lambda p=program, c=command, s=sink, w=whole: self.peer(p, c, s, w)
                        for program, command, offered, whole in peers for sink in offered if sink in sinks]
 
@@ -174,6 +177,7 @@ class Bench:
         for name in list(self.made):
             self.drop(name)
         remove_topics(*self.topics.values())
+        remove_groups(self.run)
 
 
 def main():

@@ -125,6 +125,15 @@ def remove_topics(*topics):
         removed.exception(30)
 
 
+def remove_groups(prefix):
+    """The groups of whatever drained a setup; Connect's have a word before."""
+    client = AdminClient({"bootstrap.servers": BROKERS})
+    groups = [group.group_id for group in client.list_consumer_groups().result(30).valid
+              if group.group_id.removeprefix("connect-").startswith(prefix)]
+    for removed in client.delete_consumer_groups(groups).values() if groups else ():
+        removed.exception(30)
+
+
 def forget_offsets(name):
     """Has the store forget how far it was read, so that a topic is delivered into it again."""
     base, _ = os.environ["DATABASE_ADMIN_URL"].rsplit("/", 1)

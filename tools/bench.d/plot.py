@@ -19,12 +19,12 @@ STYLE = {
 
 
 def rates_of(groups, sink):
-    """By program, floors first and sluice last: the rates of each kind."""
+    """By program, in the order of the table: the rates of each kind."""
     found = {}
     for (program, at, kind), runs in groups:
         if at == sink:
             found.setdefault(program, {})[kind] = [run.rate for run in runs]
-    return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("floor"), item[0].startswith("sluice"), item[0])))
+    return found
 
 
 def alt_text(groups):
@@ -41,11 +41,13 @@ def draw(groups, path):
     panels = [(sink, rates) for sink in PANELS if (rates := rates_of(groups, sink))]
     with pyplot.rc_context(STYLE):
         tallest = max(len(rates) for _, rates in panels)
-        figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 1.1 + 0.55 * tallest), squeeze=False,
+        figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 1.4 + 0.5 * tallest), squeeze=False,
                                        facecolor=GROUND, layout="constrained")
         for axis, (sink, rates) in zip(axes[0], panels):
             bars(axis, sink, rates)
-        axes[0][-1].legend(loc="lower right", frameon=False)
+        handles = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels())}
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, frameon=False,
+                      title="events a second: median, and a line from the least to the most", title_fontsize=9)
         figure.savefig(path, format="svg", facecolor=GROUND, metadata={"Date": None, "Title": alt_text(groups)})
         pyplot.close(figure)
 
@@ -66,7 +68,8 @@ def bars(axis, sink, rates):
     axis.invert_yaxis()
     axis.set_xlim(0, longest * 1.16)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axis.set_title(f"into {sink}: events a second, median; the line is least to most", fontsize=9, loc="left")
+    axis.set_title(f"into {sink}", fontsize=10, loc="left")
+    axis.locator_params(axis="x", nbins=5)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
 

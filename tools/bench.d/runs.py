@@ -35,7 +35,8 @@ class Run:
 def measured(command, env, servers, cell, whole_family=False):
     """Runs a program that prints {"events": N, "seconds": S, …} when all is in; with it, what it and the servers used.
 
-    One whose start is no part of the measurement prints "begun" after it, and tells its own CPU time since.
+    One whose start is no part of the measurement prints "begun" after it, and tells its own CPU time since; where its clock
+    ran for a share of the events only, the servers' time since then is that share's, too.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = ended = servers.cpu_seconds()
@@ -55,10 +56,11 @@ def measured(command, env, servers, cell, whole_family=False):
             raise SystemExit(f"{' '.join(command)} failed:\n{err.read()[-6000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    share = report.pop("share", 1)
     return Run(
         *cell, events=report.pop("events"), seconds=report.pop("seconds"), cpu=report.pop("cpu", cpu),
         peak_mib=max(report.pop("peak_mib", 0), family_peak),
-        server_cpu={name: seconds - began[name] for name, seconds in ended.items()},
+        server_cpu={name: (seconds - began[name]) / share for name, seconds in ended.items()},
         server_mib=servers.resident_mib(), besides=report)
 
 

@@ -8,7 +8,7 @@ import os
 import statistics
 from itertools import groupby
 
-from runs import load
+from runs import Run, load
 
 BEGIN, END = "<!-- from here tools/bench --into docs writes -->", "<!-- to here -->"
 SERVERS = ("Kafka", "Postgres", "Elasticsearch")
@@ -19,7 +19,7 @@ UNITS = {"ms": "{:,.0f} ms", "s": "{:,.1f} s", "%": "{:.2f} %", "MiB": "{:,.0f} 
 
 def cells(runs):
     """Runs by sink, kind and program, in the order of the table."""
-    order = lambda run: (SINKS.index(run.sink), run.kind != "new", run.program)
+    order = lambda run: (SINKS.index(run.sink), run.kind != "new", not run.program.startswith("floor"), run.program)
     return [(key, list(group)) for key, group in
             groupby(sorted(runs, key=order), key=lambda run: (run.program, run.sink, run.kind))]
 
@@ -38,8 +38,23 @@ def range_of(timing):
     return f"{told} ({least.rsplit(' ', 1)[0]} – {most.rsplit(' ', 1)[0]})"
 
 
+def warm(runs):
+    """Of those that tell their batches, the ones after the first, as runs of their own."""
+    for run in runs:
+        batches = run.besides.get("batches", [])[1:]
+        if batches:
+            events, seconds = (sum(column) for column in zip(*batches))
+            yield Run(f"{run.program}, warm", run.sink, run.kind, events, seconds, cpu=None, peak_mib=run.peak_mib,
+                      server_cpu={}, server_mib={})
+
+
 def table(about, runs):
-    micros = lambda run, seconds: seconds / run.events * 1e6
+    def micros(group, seconds_of):
+        values = [seconds_of(run) for run in group]
+        if None in values:
+            return "–"
+        return f"{statistics.median(seconds / run.events * 1e6 for seconds, run in zip(values, group)):.0f}"
+
     yield (f"{about['events']:,} events of {about['bytes']} bytes, {about['rounds']} rounds, {about['cores']} cores that also ran "
            f"the servers: {about['servers']}. Medians, and in brackets the least and the most; memory is the most of all rounds.")
     yield ""
@@ -47,11 +62,9 @@ def table(about, runs):
     yield "|---|---|---|--:|--:|" + "--:|" * len(SERVERS) + "--:|"
     for (program, sink, kind), group in cells(runs):
         rates = [run.rate for run in group]
-        served = ["–" if sink.startswith("embedded") else f"{middle(group, lambda run: micros(run, run.server_cpu[name])):.0f}"
-                  for name in SERVERS]
+        served = [micros(group, lambda run, name=name: run.server_cpu.get(name)) for name in SERVERS]
         yield (f"| {program} | {sink} | {kind} | {statistics.median(rates):,.0f} ({min(rates):,.0f} – {max(rates):,.0f}) "
-               f"| {middle(group, lambda run: micros(run, run.cpu)):.0f} | {' | '.join(served)} "
-               f"| {max(run.peak_mib for run in group):.0f} |")
+               f"| {micros(group, lambda run: run.cpu)} | {' | '.join(served)} | {max(run.peak_mib for run in group):.0f} |")
 
 
 def remarks(runs):
@@ -61,12 +74,8 @@ def remarks(runs):
         yield (f"{program}'s start comes on top of that and is in none of the columns but memory: "
                f"{middle(group, lambda run: run.besides['start']['seconds']):.1f} s, of which "
                f"{middle(group, lambda run: run.besides['start']['cpu']):.1f} s of CPU.")
-        warm = [(run.sink, rows / seconds) for run in group
-                for rows, seconds in run.besides.get("batches", [])[1:] if run.kind == "new"]
-        if warm:
-            best = {sink: max(rate for other, rate in warm if other == sink) for sink, _ in warm}
-            yield (f"Its batches after the first, when the JVM is warm: at best "
-                   + ", ".join(f"{rate:,.0f} events/s into {sink}" for sink, rate in sorted(best.items(), reverse=True)) + ".")
+    if any(warm(runs)):
+        yield "*Warm* are the batches after a run's first, in which the JVM compiles what it runs; a job that stays has those only."
     for program in sorted({run.program for run in runs if run.sink == "both"}):
         took = {(run.sink): middle([other for other in runs if (other.program, other.sink, other.kind) == (program, run.sink, "new")],
                                    lambda other: other.seconds)
@@ -88,7 +97,7 @@ def small_table(small):
 
 
 def told(about, runs, small):
-    lines = [*table(about, runs), ""]
+    lines = [*table(about, [*runs, *warm(runs)]), ""]
     for remark in remarks(runs):
         lines += [f"- {remark}"]
     if small:
@@ -115,7 +124,7 @@ def main():
     print(text)
     if options.into:
         import plot
-        groups = cells(runs)
+        groups = cells([*runs, *warm(runs)])
         put_into(options.into, text, plot.alt_text(groups))
         plot.draw(groups, os.path.join(options.into, "images", "bench.svg"))
 

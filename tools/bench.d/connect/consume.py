@@ -130,8 +130,8 @@ def drain(folder, events, connection, topic):
             raise SystemExit(f"{rows()} rows were written, of {events}")
         if found > events / 2:
             raise SystemExit(f"{found} of {events} rows were there at the first look: too few events to measure")
-        whole = events / (events - found)
-        return {"events": events, "seconds": seconds * whole, "cpu": cpu * whole,
+        share = (events - found) / events
+        return {"events": events, "seconds": seconds / share, "cpu": cpu / share, "share": share,
                 "peak_mib": memory_kib(worker.pid, "VmHWM") / 1024,
                 "start": {"seconds": began - asked, "cpu": start_cpu}}
     finally:
