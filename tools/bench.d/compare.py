@@ -8,7 +8,6 @@ import argparse
 import os
 import random
 import re
-import subprocess
 import sys
 import uuid
 
@@ -16,7 +15,7 @@ import floors
 import tell
 from embedded import Embedded
 from machine import Servers, drop_database, drop_indices, forget_offsets, fresh_database, remove_groups, remove_topics, server_versions
-from runs import measured, save
+from runs import measured, output_of, save
 from small import measure_small
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -60,7 +59,7 @@ class Bench:
     def migrated(self, topic):
         """A database and indices as sluice makes them, for those who write into them without it."""
         name = self.fresh()
-        subprocess.run([self.first, "migrate"], env=self.env(name, topic), check=True, stdout=subprocess.DEVNULL)
+        output_of([self.first, "migrate"], self.env(name, topic))
         return name
 
     def drop(self, name):
@@ -73,9 +72,7 @@ class Bench:
         topic = f"{self.run}-{label}"
         self.topics[label] = topic
         name = self.fresh()
-        told = subprocess.run(
-            [binary, "bench", "append", "--events", str(self.options.events)],
-            env=self.env(name, topic), check=True, stdout=subprocess.PIPE, text=True).stdout
+        told = output_of([binary, "bench", "append", "--events", str(self.options.events)], self.env(name, topic))
         self.bytes = int(re.search(r"an event's envelope\s+(\d+) bytes", told)[1])
         self.drop(name)
 
@@ -105,7 +102,7 @@ class Bench:
     def floor(self, sink, connections):
         topic = self.topics[self.label]
         name = self.migrated(topic)
-        label = "floor: COPY" if sink == "Postgres" else f"floor: bulk × {connections}"
+        label = f"floor: {'COPY' if sink == 'Postgres' else 'bulk'} × {connections}"
         command = [sys.executable, floors.__file__, sink, str(connections), self.captured, name, str(self.options.events)]
         for kind in ("new", "again") if sink == "Elasticsearch" else ("new",):
             self.note(measured(command, self.env(name, topic), self.servers, (label, sink, kind)))
@@ -128,8 +125,7 @@ class Bench:
         name = self.fresh()
         env = self.env(name, self.topics[label])
         for step in ("store", "index"):
-            subprocess.run([binary, "bench", step, "--events", str(self.options.events)], env=env, check=True,
-                           stdout=subprocess.DEVNULL)
+            output_of([binary, "bench", step, "--events", str(self.options.events)], env)
         floors.capture(env["DATABASE_URL"], name, self.captured)
         self.drop(name)
 
@@ -141,8 +137,7 @@ class Bench:
         peers = []
         if not self.options.no_peers:
             peers.append(("Python consumer", [sys.executable, script("consumer.py")], ("Postgres", "Elasticsearch"), False))
-            jobs += [lambda: self.floor("Postgres", 1)] if "Postgres" in sinks else []
-            jobs += [lambda n=n: self.floor("Elasticsearch", n) for n in (1, 2)] if "Elasticsearch" in sinks else []
+            jobs += [lambda s=s, n=n: self.floor(s, n) for s in sinks if s != "both" for n in (1, 2)]
         if self.options.spark:
             peers.append(("Spark", [self.options.spark, script("spark", "consume.py")], ("Postgres", "Elasticsearch"), True))
         if self.options.connect:

@@ -2,8 +2,9 @@
 
 import os
 import shutil
-import subprocess
 import tempfile
+
+from runs import output_of
 
 SERVICES = ("KAFKA_", "DATABASE_", "ELASTICSEARCH_")
 
@@ -28,7 +29,7 @@ class Embedded:
         self.command = [binary, "bench", "append", "--events", str(events)]
 
     def __enter__(self):
-        subprocess.run(self.command, env=self.env, check=True, stdout=subprocess.DEVNULL)
+        output_of(self.command, self.env)
         return self
 
     def __exit__(self, *_):

@@ -32,6 +32,14 @@ class Run:
         return self.events / self.seconds
 
 
+def output_of(command, env):
+    """What a command prints, which is no part of what is measured; its log is shown only where it fails."""
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
 def measured(command, env, servers, cell, whole_family=False):
     """Runs a program that prints {"events": N, "seconds": S, …} when all is in; with it, what it and the servers used.
 

@@ -5,7 +5,8 @@ import subprocess
 import time
 import uuid
 
-from machine import drop_database, drop_indices, fresh_database, remove_topics
+from machine import drop_database, drop_indices, fresh_database, remove_groups, remove_topics
+from runs import output_of
 
 
 def timing(what, unit, values):
@@ -39,12 +40,10 @@ class Setup:
         drop_database(self.name)
         drop_indices(self.name)
         remove_topics(self.name)
+        remove_groups(self.name)
 
     def run(self, *arguments):
-        done = subprocess.run([self.binary, *arguments], env=self.env, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"sluice {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr[-3000:]}")
-        return done.stdout
+        return output_of([self.binary, *arguments], self.env)
 
     def seconds(self, *arguments):
         """How long a command takes, its start included."""
