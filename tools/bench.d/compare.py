@@ -8,6 +8,7 @@ import argparse
 import os
 import random
 import re
+import signal
 import sys
 import uuid
 
@@ -188,6 +189,8 @@ def main():
     parser.add_argument("--connect", action="store_true")
     parser.add_argument("--folder", required=True)
     bench = Bench(parser.parse_args())
+    # Ended from outside, it takes what it made with it as otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended on request"))
     try:
         bench.measure()
     finally:
