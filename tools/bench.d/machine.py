@@ -31,22 +31,27 @@ def drop_database(name):
 
 
 def drop_indices(name):
-    base = os.environ["ELASTICSEARCH_URL"]
-    with urllib.request.urlopen(f"{base}/_cat/indices/{name}-*?h=index&expand_wildcards=all") as answer:
-        indices = answer.read().decode().split()
-    for index in indices:
-        urllib.request.urlopen(urllib.request.Request(f"{base}/{index}", method="DELETE")).close()
+    """With their templates: each is in the cluster's state, which every change of an index writes."""
+    for path, listed in (("", f"indices/{name}-*?h=index&expand_wildcards=all"), ("/_index_template", f"templates/sluice-{name}-*?h=name")):
+        with search(f"/_cat/{listed}") as answer:
+            found = answer.read().decode().split()
+        for one in found:
+            search(f"{path}/{one}", "DELETE").close()
+
+
+def search(path, method="GET"):
+    return urllib.request.urlopen(urllib.request.Request(f"{os.environ['ELASTICSEARCH_URL']}{path}", method=method))
 
 
 def server_versions():
     with admin() as connection:
         postgres = connection.info.server_version // 10_000
-    with urllib.request.urlopen(os.environ["ELASTICSEARCH_URL"]) as answer:
-        search = json.load(answer)["version"]["number"]
+    with search("/") as answer:
+        elasticsearch = json.load(answer)["version"]["number"]
     here = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(here, "..", "services.d", "kafka", "pom.xml"), encoding="utf-8") as file:
         kafka = re.search(r"<artifactId>kafka_.*?<version>([\d.]+)<", file.read(), re.S)[1]
-    return f"Kafka {kafka}, PostgreSQL {postgres}, Elasticsearch {search}"
+    return f"Kafka {kafka}, PostgreSQL {postgres}, Elasticsearch {elasticsearch}"
 
 
 class Servers:
