@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -50,15 +51,21 @@ def measured(command, env, servers, cell, whole_family=False):
     began = ended = servers.cpu_seconds()
     report = None
     with tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=err, text=True)
+        # In a group of its own, so that it can be ended with all below it.
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=err, text=True, start_new_session=True)
         peak = PeakOfFamily(process.pid) if whole_family else None
-        for line in process.stdout:
-            if line == "begun\n":
-                began = servers.cpu_seconds()
-            elif line.startswith("{"):
-                ended, report = servers.cpu_seconds(), json.loads(line)
-        process.wait()
-        family_peak = peak.end() if peak else 0
+        try:
+            for line in process.stdout:
+                if line == "begun\n":
+                    began = servers.cpu_seconds()
+                elif line.startswith("{"):
+                    ended, report = servers.cpu_seconds(), json.loads(line)
+            process.wait()
+        finally:
+            family_peak = peak.end() if peak else 0
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         if process.returncode != 0 or report is None:
             err.seek(0)
             raise SystemExit(f"{' '.join(command)} failed:\n{err.read()[-6000:]}")
