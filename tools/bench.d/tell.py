@@ -55,10 +55,10 @@ def table(about, runs):
             return "–"
         return f"{statistics.median(seconds / run.events * 1e6 for seconds, run in zip(values, group)):.0f}"
 
-    yield (f"{about['events']:,} events of {about['bytes']} bytes, {about['rounds']} rounds, {about['cores']} cores that also ran "
+    yield (f"{about['events']:,} events of {about['bytes']} bytes, rounds: {about['rounds']}, {about['cores']} cores that also ran "
            f"the servers: {about['servers']}. Medians, and in brackets the least and the most; memory is the most of all rounds.")
     yield ""
-    yield "| program | sink | | events/s | µs CPU an event | " + " | ".join(f"{name}'s µs" for name in SERVERS) + " | MiB |"
+    yield "| program | sink | | events/s | µs CPU an event | " + " | ".join(f"µs of {name}" for name in SERVERS) + " | MiB |"
     yield "|---|---|---|--:|--:|" + "--:|" * len(SERVERS) + "--:|"
     for (program, sink, kind), group in cells(runs):
         rates = [run.rate for run in group]
@@ -71,7 +71,7 @@ def remarks(runs):
     """What the table does not hold: starts, what is warm, both sinks at once, the servers' memory."""
     for program in sorted({run.program for run in runs if "start" in run.besides}):
         group = [run for run in runs if run.program == program]
-        yield (f"{program}'s start comes on top of that and is in none of the columns but memory: "
+        yield (f"The start of {program} comes on top of that and is in none of the columns but memory: "
                f"{middle(group, lambda run: run.besides['start']['seconds']):.1f} s, of which "
                f"{middle(group, lambda run: run.besides['start']['cpu']):.1f} s of CPU.")
     if any(warm(runs)):
