@@ -56,6 +56,36 @@ need_for_services() {
         "ls /usr/lib/postgresql/*/bin/postgres || command -v postgres" postgresql
 }
 
+# Where the services' jars are, and those of what is measured beside sluice.
+LIBS=${SLUICE_SERVICES_DIR:-$ROOT/.services}/libs
+readonly LIBS
+
+# The jars that a pom names, into LIBS/NAME, unless they are there.
+fetch_jars() { # name, pom
+    local libs=$LIBS/$1
+    need 'java -version' default-jre-headless \
+        'mvn --version' maven
+    cmp -s "$2" "$libs/installed-from" && return
+    say "$1: fetching its jars"
+    rm -rf "$libs"
+    mkdir -p "$libs"
+    mvn -q -B -f "$2" dependency:copy-dependencies -DoutputDirectory="$libs" >"$libs/maven.log" 2>&1 \
+        || die "$1: Maven could not fetch the jars named in $2; see $libs/maven.log"
+    cp "$2" "$libs/installed-from"
+}
+
+# A Python environment of its own in SUITES/NAME with what a file of requirements names, unless it is there.
+make_python() { # name, requirements
+    local python=$SUITES/$1
+    need 'python3 -m venv --help' python3-venv
+    cmp -s "$2" "$python/installed-from" && return
+    say "$1: fetching its Python packages"
+    rm -rf "$python"
+    python3 -m venv "$python" || die "no Python environment could be made in $python"
+    "$python/bin/pip" install --quiet --disable-pip-version-check -r "$2" >&2 || die "pip could not install $2"
+    cp "$2" "$python/installed-from"
+}
+
 need_for_build() {
     need 'cc --version' gcc \
         'c++ --version' g++ \

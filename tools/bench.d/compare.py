@@ -1,60 +1,30 @@
-"""Drains one topic by several programs in turn, on the same servers, and tells how fast each was.
+"""Drains one topic by several programs in turn, on the same servers, and keeps what each took.
 
-A cell is a program and a sink; "new" fills an empty sink, "again" brings the same events once more. Every round visits
-every cell, each round in another order, since machines drift. Floors write the very rows or documents that sluice
-wrote, without reading or thinking. Run by tools/bench, which makes the environment.
+Every round visits every cell, each round in another order, since machines drift. Floors write the very rows or documents
+that sluice wrote, without reading or thinking. Run by tools/bench, which makes the environment.
 """
 
 import argparse
-import json
 import os
 import random
-import resource
-import statistics
-import subprocess
+import re
+import signal
 import sys
 import uuid
-from dataclasses import dataclass, field
 
 import floors
-from machine import Servers, TopicCopy, fresh_database, drop_database, drop_indices
+import tell
+from embedded import Embedded
+from machine import Servers, drop_database, drop_indices, forget_offsets, fresh_database, remove_groups, remove_topics, server_versions
+from runs import measured, output_of, save
+from small import measure_small
 
-CONSUMER = os.path.join(os.path.dirname(__file__), "consumer.py")
-
-
-@dataclass
-class Run:
-    events: int
-    seconds: float
-    cpu: float
-    peak_mib: float
-    server_cpu: float
-
-    @property
-    def rate(self):
-        return self.events / self.seconds
+HERE = os.path.dirname(os.path.abspath(__file__))
+STEPS = {"Postgres": "store", "Elasticsearch": "index", "both": "both"}
 
 
-@dataclass
-class Cell:
-    program: str
-    sink: str
-    kind: str
-    runs: list = field(default_factory=list)
-
-
-def measured(command, env, servers):
-    """Runs a program that prints "… (N in S s)" or {"seconds": S}; with it, what it and the servers used."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    served = servers.cpu_seconds()
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out, err = process.communicate()
-    if process.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed:\n{out}\n{err[-3000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    report = json.loads(out.splitlines()[-1])
-    return Run(report["events"], report["seconds"], cpu, report["peak_mib"], servers.cpu_seconds() - served)
+def script(*name):
+    return os.path.join(HERE, *name)
 
 
 class Bench:
@@ -64,7 +34,8 @@ class Bench:
         self.servers = Servers()
         self.made = []
         self.topics = {}
-        self.cells = {}
+        self.runs = []
+        self.small = []
 
     def env(self, name, topic):
         base, _ = os.environ["DATABASE_URL"].rsplit("/", 1)
@@ -81,9 +52,15 @@ class Bench:
         }
 
     def fresh(self):
-        name = f"{self.run}_{len(self.made)}"
+        name = f"{self.run}_{len(self.runs)}_{uuid.uuid4().hex[:4]}"
         fresh_database(name)
         self.made.append(name)
+        return name
+
+    def migrated(self, topic):
+        """A database and indices as sluice makes them, for those who write into them without it."""
+        name = self.fresh()
+        output_of([self.first, "migrate"], self.env(name, topic))
         return name
 
     def drop(self, name):
@@ -92,105 +69,111 @@ class Bench:
         self.made.remove(name)
 
     def fill(self, label, binary):
-        """A topic with the events as this binary writes them, and a copy of it, for the second delivery."""
+        """A topic with the events as this binary writes them."""
         topic = f"{self.run}-{label}"
+        self.topics[label] = topic
         name = self.fresh()
-        subprocess.run(
-            [binary, "bench", "append", "--events", str(self.options.events)],
-            env=self.env(name, topic), check=True, stdout=subprocess.DEVNULL)
+        told = output_of([binary, "bench", "append", "--events", str(self.options.events)], self.env(name, topic))
+        self.bytes = int(re.search(r"an event's envelope\s+(\d+) bytes", told)[1])
         self.drop(name)
-        copy = TopicCopy(topic, f"{topic}-again")
-        copy.make()
-        self.topics[label] = (topic, copy.target, copy.bytes / copy.count)
 
-    def note(self, program, sink, kind, run):
-        cell = self.cells.setdefault((program, sink, kind), Cell(program, sink, kind))
-        cell.runs.append(run)
+    def note(self, run):
+        self.runs.append(run)
+        served = "   ".join(f"{name} {seconds:.1f} s" for name, seconds in run.server_cpu.items())
         print(
-            f"{program:<22} {sink:<14} {kind:<6} {run.rate:>8.0f} events/s   {run.cpu:>6.1f} s CPU"
-            f"   servers {run.server_cpu:>6.1f} s   {run.peak_mib:>5.0f} MiB", file=sys.stderr, flush=True)
+            f"{run.program:<26} {run.sink:<14} {run.kind:<6} {run.rate:>8.0f} events/s   {run.cpu:>6.1f} s CPU"
+            f"   {run.peak_mib:>5.0f} MiB   {served}", file=sys.stderr, flush=True)
 
     def sluice(self, label, binary, sink):
-        step = {"Postgres": "store", "Elasticsearch": "index", "both": "both"}[sink]
-        name = self.fresh()
-        for kind, topic in zip(("new", "again"), self.topics[label][:2]):
-            run = measured(
-                [sys.executable, os.path.join(os.path.dirname(__file__), "sluice.py"), binary, step, str(self.options.events)],
-                self.env(name, topic), self.servers)
-            self.note(label, sink, kind, run)
-        self.drop(name)
+        self.twice(label, [sys.executable, script("sluice.py"), binary, STEPS[sink], str(self.options.events)], label, sink)
 
-    def consumer(self, label, binary, sink):
-        name = self.fresh()
-        subprocess.run([binary, "migrate"], env=self.env(name, self.topics[label][0]), check=True, stdout=subprocess.DEVNULL)
-        for kind, topic in zip(("new", "again"), self.topics[label][:2]):
-            run = measured(
-                [sys.executable, CONSUMER, sink, str(self.options.events)], self.env(name, topic), self.servers)
-            self.note("Python consumer", sink, kind, run)
+    def peer(self, program, command, sink, whole_family):
+        """Another program that drains the topic, into what sluice made."""
+        self.twice(self.label, [*command, sink, str(self.options.events)], program, sink, whole_family)
+
+    def twice(self, label, command, program, sink, whole_family=False):
+        """Into an empty sink, and the same topic into it again."""
+        topic = self.topics[label]
+        name = self.migrated(topic)
+        for kind in ("new", "again"):
+            self.note(measured(command, self.env(name, topic), self.servers, (program, sink, kind), whole_family))
+            forget_offsets(name)
         self.drop(name)
 
     def floor(self, sink, connections):
-        name = self.fresh()
-        topic = next(iter(self.topics.values()))[0]
-        env = self.env(name, topic)
-        subprocess.run([self.first, "migrate"], env=env, check=True, stdout=subprocess.DEVNULL)
-        label = "floor: COPY" if sink == "Postgres" else f"floor: bulk × {connections}"
+        topic = self.topics[self.label]
+        name = self.migrated(topic)
+        label = f"floor: {'COPY' if sink == 'Postgres' else 'bulk'} × {connections}"
+        command = [sys.executable, floors.__file__, sink, str(connections), self.captured, name, str(self.options.events)]
         for kind in ("new", "again") if sink == "Elasticsearch" else ("new",):
-            run = measured(
-                [sys.executable, floors.__file__, sink, str(connections), self.captured, name, str(self.options.events)],
-                env, self.servers)
-            self.note(label, sink, kind, run)
+            self.note(measured(command, self.env(name, topic), self.servers, (label, sink, kind)))
         self.drop(name)
+
+    def embedded(self, label, binary):
+        with Embedded(self.options.folder, binary, self.options.events) as parts:
+            for step in ("store", "index"):
+                command = [sys.executable, script("sluice.py"), binary, step, str(self.options.events)]
+                run = measured(command, parts.env, self.servers, (label, f"embedded {step}", "new"))
+                # What the servers did meanwhile was not for it.
+                run.server_cpu = {}
+                self.note(run)
 
     def capture(self, label, binary):
         """What sluice makes of the topic, as the floors write it."""
-        self.first = binary
+        self.label, self.first = label, binary
         self.captured = os.path.join(self.options.folder, "captured")
         os.makedirs(self.captured, exist_ok=True)
         name = self.fresh()
-        env = self.env(name, self.topics[label][0])
+        env = self.env(name, self.topics[label])
         for step in ("store", "index"):
-            subprocess.run([binary, "bench", step, "--events", str(self.options.events)], env=env, check=True,
-                           stdout=subprocess.DEVNULL)
+            output_of([binary, "bench", step, "--events", str(self.options.events)], env)
         floors.capture(env["DATABASE_URL"], name, self.captured)
         self.drop(name)
+
+    def jobs(self, binaries):
+        sinks = self.options.sinks.split(",")
+        jobs = [lambda s=s, l=l, b=b: self.sluice(l, b, s) for s in sinks for l, b in binaries.items()]
+        if not self.options.no_embedded:
+            jobs += [lambda l=l, b=b: self.embedded(l, b) for l, b in binaries.items()]
+        peers = []
+        if not self.options.no_peers:
+            peers.append(("Python consumer", [sys.executable, script("consumer.py")], ("Postgres", "Elasticsearch"), False))
+            jobs += [lambda s=s, n=n: self.floor(s, n) for s in sinks if s != "both" for n in (1, 2)]
+        if self.options.spark:
+            peers.append(("Spark", [self.options.spark, script("spark", "consume.py")], ("Postgres", "Elasticsearch"), True))
+        if self.options.connect:
+            peers.append(("Kafka Connect, events only", [sys.executable, script("connect", "consume.py")], ("Postgres",), False))
+        return jobs + [lambda p=program, c=command, s=sink, w=whole: self.peer(p, c, s, w)
+                       for program, command, offered, whole in peers for sink in offered if sink in sinks]
 
     def measure(self):
         binaries = dict(pair.split("=", 1) for pair in self.options.binary)
         for label, binary in binaries.items():
             self.fill(label, binary)
-        label, binary = next(iter(binaries.items()))
-        self.capture(label, binary)
-        sinks = self.options.sinks.split(",")
-        jobs = [lambda s=s, l=l, b=b: self.sluice(l, b, s) for s in sinks for l, b in binaries.items()]
-        if not self.options.no_peers:
-            jobs += [lambda s=s: self.consumer(label, binary, s) for s in sinks if s != "both"]
-            jobs += [lambda: self.floor("Postgres", 1)] if "Postgres" in sinks else []
-            jobs += [lambda n=n: self.floor("Elasticsearch", n) for n in (1, 2)] if "Elasticsearch" in sinks else []
+        self.capture(*next(iter(binaries.items())))
+        jobs = self.jobs(binaries)
         for number in range(self.options.rounds):
             print(f"round {number + 1} of {self.options.rounds}", file=sys.stderr, flush=True)
             random.Random(number).shuffle(jobs)
             for job in jobs:
                 job()
-        self.tell()
+                self.save()
+        if not self.options.no_small:
+            for timing in measure_small(self.first, self.run, self.options.folder):
+                self.small.append(timing)
+                print(f"{timing['what']}: {tell.range_of(timing)}", file=sys.stderr, flush=True)
+                self.save()
 
-    def tell(self):
-        size = next(iter(self.topics.values()))[2]
-        print(f"{self.options.events} events of {size:.0f} bytes, {self.options.rounds} rounds; "
-              "medians, and in brackets the least and the most\n")
-        print("| program | sink | | events/s | µs CPU an event | servers' µs an event | MiB |\n|---|---|---|---|---|---|---|")
-        for cell in sorted(self.cells.values(), key=lambda c: (c.sink, c.kind != "new", c.program)):
-            rates = [run.rate for run in cell.runs]
-            micros = lambda value: statistics.median(value(run) / run.events * 1e6 for run in cell.runs)
-            print(f"| {cell.program} | {cell.sink} | {cell.kind} | {statistics.median(rates):,.0f} ({min(rates):,.0f} – {max(rates):,.0f}) "
-                  f"| {micros(lambda run: run.cpu):.0f} | {micros(lambda run: run.server_cpu):.0f} "
-                  f"| {max(run.peak_mib for run in cell.runs):.0f} |")
+    def save(self):
+        about = {"events": self.options.events, "bytes": self.bytes, "rounds": self.options.rounds,
+                 "cores": os.cpu_count(), "servers": server_versions()}
+        save(os.path.join(self.options.folder, "runs.json"), about, self.runs, self.small)
 
     def clean_up(self):
         for name in list(self.made):
             self.drop(name)
-        for topic, copy, _ in self.topics.values():
-            TopicCopy.remove(topic, copy)
+        remove_topics(*self.topics.values())
+        remove_groups(self.run)
 
 
 def main():
@@ -199,9 +182,15 @@ def main():
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sinks", default="Postgres,Elasticsearch,both")
-    parser.add_argument("--no-peers", action="store_true", help="only sluice")
+    parser.add_argument("--no-peers", action="store_true", help="without the floors and the Python consumer")
+    parser.add_argument("--no-embedded", action="store_true")
+    parser.add_argument("--no-small", action="store_true")
+    parser.add_argument("--spark", metavar="PYTHON", help="the Python that has pyspark")
+    parser.add_argument("--connect", action="store_true")
     parser.add_argument("--folder", required=True)
     bench = Bench(parser.parse_args())
+    # Ended from outside, it takes what it made with it as otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended on request"))
     try:
         bench.measure()
     finally:

@@ -5,14 +5,14 @@ import json
 import os
 import queue
 import sys
-import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import psycopg
 
-from machine import peak_mib
+from processes import peak_mib
 
 TABLES = ("eventos_raw", "leads", "eventos_agregados")
 BODY = 5 << 20
@@ -65,12 +65,24 @@ def documents(index):
         page = asked("/_search/scroll", {"scroll": "5m", "scroll_id": page["_scroll_id"]})
 
 
-def into_postgres(folder):
+def into_postgres(folder, connections):
+    """Each table by one COPY; of two connections the events have one to themselves."""
+    shares = [TABLES] if connections == 1 else [TABLES[:1], TABLES[1:]]
+    in_parallel([lambda tables=tables: copy_tables(folder, tables) for tables in shares])
+
+
+def copy_tables(folder, tables):
     with psycopg.connect(os.environ["DATABASE_URL"]) as connection, connection.cursor() as cursor:
-        for table in TABLES:
+        for table in tables:
             with open(f"{folder}/{table}", "rb") as file, cursor.copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
                 while data := file.read(1 << 18):
                     copy.write(data)
+
+
+def in_parallel(works):
+    with ThreadPoolExecutor(len(works)) as pool:
+        for done in [pool.submit(work) for work in works]:
+            done.result()
 
 
 def into_elasticsearch(folder, name, connections):
@@ -96,11 +108,7 @@ def into_elasticsearch(folder, name, connections):
             if answer.status != 200 or wrong:
                 faults.append((answer.status, wrong))
 
-    threads = [threading.Thread(target=send) for _ in range(connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_parallel([send] * connections)
     if faults:
         raise SystemExit(f"bulk: {faults}")
 
@@ -109,7 +117,7 @@ def main():
     sink, connections, folder, name, events = sys.argv[1:]
     began = time.monotonic()
     if sink == "Postgres":
-        into_postgres(folder)
+        into_postgres(folder, int(connections))
     else:
         into_elasticsearch(folder, name, int(connections))
     print(json.dumps({"events": int(events), "seconds": time.monotonic() - began,

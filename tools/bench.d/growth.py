@@ -8,7 +8,7 @@ import subprocess
 import sys
 import uuid
 
-from machine import TopicCopy, drop_database, drop_indices, fresh_database
+from machine import drop_database, drop_indices, fresh_database, remove_groups, remove_topics
 
 binary, events, new_of_ten = sys.argv[1:]
 name = f"growth{uuid.uuid4().hex[:8]}"
@@ -31,4 +31,5 @@ try:
 finally:
     drop_database(name)
     drop_indices(name)
-    TopicCopy.remove(name, f"{name}.dlq")
+    remove_topics(name)
+    remove_groups(name)

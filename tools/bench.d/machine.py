@@ -1,14 +1,17 @@
 """The servers a comparison runs on: databases, indices and topics of its own, and the CPU time they take."""
 
+import json
 import os
+import re
 import urllib.request
 from urllib.parse import urlsplit
 
 import psycopg
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-TICKS = os.sysconf("SC_CLK_TCK")
+from processes import family_cpu_seconds, family_mib, pids
+
 BROKERS = os.environ["KAFKA_BOOTSTRAP_SERVERS"]
 
 
@@ -28,57 +31,56 @@ def drop_database(name):
 
 
 def drop_indices(name):
-    base = os.environ["ELASTICSEARCH_URL"]
-    with urllib.request.urlopen(f"{base}/_cat/indices/{name}-*?h=index&expand_wildcards=all") as answer:
-        indices = answer.read().decode().split()
-    for index in indices:
-        urllib.request.urlopen(urllib.request.Request(f"{base}/{index}", method="DELETE")).close()
+    """With their templates: each is in the cluster's state, which every change of an index writes."""
+    for path, listed in (("", f"indices/{name}-*?h=index&expand_wildcards=all"), ("/_index_template", f"templates/sluice-{name}-*?h=name")):
+        with search(f"/_cat/{listed}") as answer:
+            found = answer.read().decode().split()
+        for one in found:
+            search(f"{path}/{one}", "DELETE").close()
+
+
+def search(path, method="GET"):
+    return urllib.request.urlopen(urllib.request.Request(f"{os.environ['ELASTICSEARCH_URL']}{path}", method=method))
+
+
+def server_versions():
+    with admin() as connection:
+        postgres = connection.info.server_version // 10_000
+    with search("/") as answer:
+        elasticsearch = json.load(answer)["version"]["number"]
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(here, "..", "services.d", "kafka", "pom.xml"), encoding="utf-8") as file:
+        kafka = re.search(r"<artifactId>kafka_.*?<version>([\d.]+)<", file.read(), re.S)[1]
+    return f"Kafka {kafka}, PostgreSQL {postgres}, Elasticsearch {elasticsearch}"
 
 
 class Servers:
     """Whatever listens on the ports of the three servers, with its children."""
 
     def __init__(self):
-        hosts = [BROKERS.split(",")[0]] + [
-            "{0.hostname}:{0.port}".format(urlsplit(os.environ[name])) for name in ("DATABASE_URL", "ELASTICSEARCH_URL")]
-        inodes = listening({int(host.rsplit(":", 1)[1]) for host in hosts})
-        self.roots = [pid for pid in pids() if inodes & sockets(pid)]
+        places = {"Kafka": BROKERS.split(",")[0]} | {
+            name: "{0.hostname}:{0.port}".format(urlsplit(os.environ[setting]))
+            for name, setting in (("Postgres", "DATABASE_URL"), ("Elasticsearch", "ELASTICSEARCH_URL"))}
+        self.roots = {}
+        for name, place in places.items():
+            inodes = listening(int(place.rsplit(":", 1)[1]))
+            self.roots[name] = [pid for pid in pids() if inodes & sockets(pid)]
 
     def cpu_seconds(self):
-        """Of the servers and all their children, ended ones included."""
-        stats = {pid: stat for pid in pids() if (stat := stat_of(pid))}
-        family = {pid for pid in stats if pid in self.roots or int(stats[pid][1]) in self.roots}
-        ticks = sum(int(stats[pid][11]) + int(stats[pid][12]) for pid in family)
-        ticks += sum(int(stats[pid][13]) + int(stats[pid][14]) for pid in self.roots if pid in stats)
-        return ticks / TICKS
+        """Of each server, ended children included."""
+        return {name: family_cpu_seconds(*roots) for name, roots in self.roots.items()}
+
+    def resident_mib(self):
+        return {name: family_mib(*roots) for name, roots in self.roots.items()}
 
 
-def peak_mib():
-    """The most this process ever had resident."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 1024
-
-
-def pids():
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def stat_of(pid):
-    """The fields of /proc/PID/stat after the program's name, which may hold anything."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(") ", 1)[1].split()
-    except OSError:
-        return None
-
-
-def listening(ports):
+def listening(port):
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with open(table) as file:
             for line in list(file)[1:]:
                 columns = line.split()
-                if columns[3] == "0A" and int(columns[1].rsplit(":", 1)[1], 16) in ports:
+                if columns[3] == "0A" and int(columns[1].rsplit(":", 1)[1], 16) == port:
                     inodes.add(columns[9])
     return inodes
 
@@ -122,28 +124,23 @@ class Topic:
         self.consumer.close()
 
 
-class TopicCopy:
-    def __init__(self, source, target):
-        self.source, self.target = source, target
-        self.count = self.bytes = 0
+def remove_topics(*topics):
+    client = AdminClient({"bootstrap.servers": BROKERS})
+    for removed in client.delete_topics([name for topic in topics for name in (topic, f"{topic}.dlq")]).values():
+        removed.exception(30)
 
-    def make(self):
-        topic = Topic(self.source)
-        client = AdminClient({"bootstrap.servers": BROKERS})
-        partitions = len(client.list_topics(self.source, timeout=30).topics[self.source].partitions)
-        for made in client.create_topics([NewTopic(self.target, partitions, 1)]).values():
-            made.result(30)
-        producer = Producer({"bootstrap.servers": BROKERS, "linger.ms": 20, "compression.type": "zstd"})
-        for batch in topic.batches(5_000):
-            for message in batch:
-                self.count += 1
-                self.bytes += len(message.value())
-                producer.produce(self.target, message.value(), message.key(), message.partition(),
-                                 headers=message.headers())
-            producer.flush()
 
-    @staticmethod
-    def remove(*topics):
-        client = AdminClient({"bootstrap.servers": BROKERS})
-        for removed in client.delete_topics(list(topics)).values():
-            removed.exception(30)
+def remove_groups(prefix):
+    """The groups of whatever drained a setup; Connect's have a word before."""
+    client = AdminClient({"bootstrap.servers": BROKERS})
+    groups = [group.group_id for group in client.list_consumer_groups().result(30).valid
+              if group.group_id.removeprefix("connect-").startswith(prefix)]
+    for removed in client.delete_consumer_groups(groups).values() if groups else ():
+        removed.exception(30)
+
+
+def forget_offsets(name):
+    """Has the store forget how far it was read, so that a topic is delivered into it again."""
+    base, _ = os.environ["DATABASE_ADMIN_URL"].rsplit("/", 1)
+    with psycopg.connect(f"{base}/{name}") as connection:
+        connection.execute("DELETE FROM sluice_offsets")
