@@ -2,7 +2,8 @@
 //!
 //! It promises that a record's offset moves only after the sink has made the record durable or the log has
 //! acknowledged its dead letter, that a passing fault is retried without limit, and that one bad record never holds
-//! up its neighbours. It applies one batch at a time, while the next, where it is there already, is decoded; after any
+//! up its neighbours. It applies one batch at a time, in as many lanes of partitions of their own as the sink takes, while
+//! the next, where it is there already, is decoded, and the offsets of the one before are committed; after any
 //! fault it drops what is in hand and reads it again, so there is no state that could disagree with the sink's.
 //!
 //! Nothing of an erased entity is applied. A store sees to that within its transaction. Of a sink that can't, the drain
