@@ -5,11 +5,17 @@ use chrono::{
 };
 use chrono_tz::Tz;
 
+/// In a second.
+const NANOSECONDS: u32 = 1_000_000_000;
+
 /// Reads a timestamp with or without a zone; without one it is in `zone`. Years outside 1 to 9999 are none: no sink
-/// can hold all of them.
+/// can hold all of them. A leap second is the second after it, as every sink has it.
 pub fn parse_instant(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
     let text = text.trim();
     let instant = zoned(text).or_else(|| naive(text).and_then(|naive| in_zone(naive, zone)))?;
+    let nanoseconds = instant.timestamp_subsec_nanos();
+    let seconds = instant.timestamp() + i64::from(nanoseconds / NANOSECONDS);
+    let instant = DateTime::from_timestamp(seconds, nanoseconds % NANOSECONDS)?;
     (1..=9999).contains(&instant.year()).then_some(instant)
 }
 
@@ -75,6 +81,16 @@ mod tests {
         for nothing in ["ontem", "infinity", "0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z", ""] {
             assert_eq!(parse_instant(nothing, Tz::UTC), None, "{nothing}");
         }
+    }
+
+    #[test]
+    fn a_leap_second_is_the_one_after_it() {
+        let next = parse_instant("2017-01-01T00:00:00.25Z", Tz::UTC);
+        assert_eq!(parse_instant("2016-12-31T23:59:60.25Z", Tz::UTC), next);
+        assert_eq!(
+            next.map(|instant| instant.to_rfc3339()).as_deref(),
+            Some("2017-01-01T00:00:00.250+00:00")
+        );
     }
 
     #[test]

@@ -372,7 +372,7 @@ async fn an_event_that_somebody_else_inserts_at_the_same_time_is_there_once_and_
     });
     eventually("the batch waits for the other transaction", || async {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                       AND wait_event_type = 'Lock' AND query LIKE 'COPY eventos_raw%'";
+                       AND wait_event_type = 'Lock' AND query LIKE 'WITH inseridos%'";
         database.one::<i64>(waiting).await == 1
     })
     .await;
@@ -384,24 +384,32 @@ async fn an_event_that_somebody_else_inserts_at_the_same_time_is_there_once_and_
 }
 
 #[tokio::test]
-async fn row_level_security_on_tables_of_another_owner_is_told_with_what_mends_it() {
+async fn what_triggers_policies_and_types_make_of_an_event_is_what_is_counted() {
     let (database, store) = migrated().await;
-    let whole = batch(claimed(&store).await, vec![lead(1, 0, "Ana")]);
-    let login: String = database.one("SELECT quote_ident(current_user)").await;
+    let whole = batch(claimed(&store).await, (1..=4).map(|i| lead(i, 0, "Ana")).collect());
     database
-        .execute_as_admin(&format!(
-            "ALTER TABLE eventos_raw OWNER TO CURRENT_USER; GRANT ALL ON eventos_raw TO {login};
+        .execute(
+            "CREATE FUNCTION muda() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF NEW.entidade_id LIKE '%1' THEN RETURN NULL; END IF;
+                 NEW.valor := NEW.valor + 1.5;
+                 NEW.categoria := 'mudada';
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER muda BEFORE INSERT ON eventos_raw FOR EACH ROW EXECUTE FUNCTION muda();
+             ALTER TABLE eventos_raw ALTER valor TYPE numeric;
+             ALTER TABLE eventos_raw ALTER metadata TYPE text;
              ALTER TABLE eventos_raw ENABLE ROW LEVEL SECURITY;
-             CREATE POLICY tudo ON eventos_raw USING (true) WITH CHECK (true)"
-        ))
+             ALTER TABLE eventos_raw FORCE ROW LEVEL SECURITY;
+             CREATE POLICY tudo ON eventos_raw USING (true) WITH CHECK (true)",
+        )
         .await;
-    let outcome = store.apply(LOG, &whole).await;
-    let Err(ApplyError::Fault(fault)) = outcome else { panic!("expected a fault, got {outcome:?}") };
-    assert_eq!(fault.kind, FaultKind::Misconfigured);
-    assert!(fault.message.contains("row-level security"), "{fault}");
-    assert!(fault.advice.to_string().contains("let sluice's login own them"), "{fault}");
-    database.execute_as_admin(&format!("ALTER TABLE eventos_raw OWNER TO {login}")).await;
-    assert_eq!(store.apply(LOG, &whole).await.expect("applied").inserted, 1);
+    assert_eq!(store.apply(LOG, &whole).await.expect("applied").inserted, 3);
+    let counted = "SELECT concat_ws(' ', sum(total), sum(soma_valor), max(categoria)) FROM eventos_agregados";
+    let there = "SELECT concat_ws(' ', count(*), sum(valor)::float8, max(categoria)) FROM eventos_raw";
+    assert_eq!(database.one::<String>(counted).await, database.one::<String>(there).await);
+    let texts = "SELECT count(*) FROM eventos_raw WHERE metadata LIKE '{%'";
+    assert_eq!(database.one::<i64>(texts).await, 3, "the text is the metadata's");
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ pub(super) enum Values<'a> {
     /// `text[]` in the server's own notation: an array of arrays can't be taken apart by `unnest`.
     List(Vec<Option<String>>),
     Bigint(Vec<Option<i64>>),
+    Integer(Vec<i32>),
+    Double(Vec<f64>),
     Boolean(Vec<Option<bool>>),
     Instant(Vec<Option<DateTime<Utc>>>),
     Date(Vec<Option<NaiveDate>>),
@@ -79,6 +81,8 @@ impl<'a> Values<'a> {
             (Self::Instant(values), _) => values.push(None),
             (Self::Date(values), _) => values.push(None),
             (Self::Uuid(values), _) => values.push(None),
+            // No column of a definition is one of these.
+            (Self::Integer(_) | Self::Double(_), _) => {}
         }
     }
 
@@ -88,6 +92,8 @@ impl<'a> Values<'a> {
             Self::Uuid(_) => "uuid[]",
             Self::Text(_) | Self::Json(_) | Self::Number(_) | Self::List(_) => "text[]",
             Self::Bigint(_) => "int8[]",
+            Self::Integer(_) => "int4[]",
+            Self::Double(_) => "float8[]",
             Self::Boolean(_) => "bool[]",
             Self::Instant(_) => "timestamptz[]",
             Self::Date(_) => "date[]",
@@ -134,6 +140,8 @@ pub(super) fn bind<'q, O>(
             Values::Number(values) => query.bind(values),
             Values::List(values) => query.bind(values),
             Values::Bigint(values) => query.bind(values),
+            Values::Integer(values) => query.bind(values),
+            Values::Double(values) => query.bind(values),
             Values::Boolean(values) => query.bind(values),
             Values::Instant(values) => query.bind(values),
             Values::Date(values) => query.bind(values),

@@ -39,8 +39,7 @@ const MEANINGS: &[Meaning] = &[
     transient("08", "the connection broke; it is made again"),
     misconfigured(
         "0A",
-        "where row-level security is on for sluice's tables, let sluice's login own them (ALTER TABLE … OWNER TO …); else the \
-         server lacks a feature: use PostgreSQL 14 or later, without a transaction pooler",
+        "the server lacks a feature; use PostgreSQL 14 or later, without a transaction pooler",
     ),
     transient(
         "25006",
@@ -78,7 +77,7 @@ const MEANINGS: &[Meaning] = &[
 ];
 
 /// Classes whose messages speak of the server, not of rows.
-const SPEAKING_CLASSES: &[&str] = &["08", "0A", "28", "3D", "3F", "40", "42", "53", "55", "57"];
+const SPEAKING_CLASSES: &[&str] = &["08", "28", "3D", "3F", "40", "42", "53", "55", "57"];
 
 /// Whether the server took the login, or its password, for none.
 pub(super) fn is_refused_login(error: &sqlx::Error) -> bool {

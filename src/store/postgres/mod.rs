@@ -12,7 +12,6 @@ mod alerts;
 mod apply;
 mod columns;
 mod connection;
-mod copying;
 mod erasures;
 mod events;
 mod faults;

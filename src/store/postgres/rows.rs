@@ -17,8 +17,8 @@ use crate::{
 /// An event, and its JSON as jsonb can hold it.
 pub(super) struct Row<'a> {
     pub(super) source: &'a SinkEvent,
-    pub(super) metadata: Cow<'a, str>,
-    pub(super) dados: Cow<'a, str>,
+    metadata: Cow<'a, str>,
+    dados: Cow<'a, str>,
     /// Pieces that jsonb can't hold.
     replaced: usize,
 }
@@ -84,6 +84,33 @@ impl<'a> Row<'a> {
         let replaced = if source.table.is_some() { in_dados } else { in_dados + in_metadata };
         Self { source, metadata, dados, replaced }
     }
+}
+
+/// The columns of `eventos_raw`.
+pub(super) fn event_columns<'r>(rows: &[&'r Row<'_>]) -> Vec<Column<'r>> {
+    let events = || rows.iter().map(|row| &row.source.event);
+    let text = |of: fn(&SinkEvent) -> &str| {
+        Values::Text(rows.iter().map(|row| Some(Cow::Borrowed(of(row.source)))).collect())
+    };
+    let json = |of: for<'c> fn(&'c Row<'_>) -> &'c str| {
+        Values::Json(rows.iter().map(|row| Some(Cow::Borrowed(of(row)))).collect())
+    };
+    let positions = || rows.iter().map(|row| row.source.position);
+    vec![
+        Column::new("id", Values::Uuid(events().map(|event| Some(event.id)).collect())),
+        Column::new("tipo_evento", text(|source| &source.event.tipo_evento)),
+        Column::new("usuario", text(|source| &source.event.usuario)),
+        Column::new("evento", text(|source| &source.event.evento)),
+        Column::new("valor", Values::Double(events().map(|event| event.valor).collect())),
+        Column::new("timestamp", Values::Instant(events().map(|event| Some(event.timestamp)).collect())),
+        Column::new("categoria", text(|source| &source.event.categoria)),
+        Column::new("metadata", json(|row| &row.metadata)),
+        Column::new("dados", json(|row| &row.dados)),
+        Column::new("entidade_id", text(|source| &source.event.entidade.id)),
+        Column::new("versao", Values::Bigint(events().map(|event| Some(event.entidade.versao)).collect())),
+        Column::new("particao", Values::Integer(positions().map(|at| at.partition).collect())),
+        Column::new("posicao", Values::Bigint(positions().map(|at| Some(at.offset)).collect())),
+    ]
 }
 
 /// The columns of a table of entities.

@@ -3,7 +3,8 @@
 //! Guarantee: writing the same rows again changes nothing. An event is inserted once and counted once, by the
 //! statement that inserted it; an entity never moves to a lower version.
 //!
-//! Entities travel as one array a column, taken apart by `unnest`; how events do, [`events`] tells.
+//! Rows travel as one array a column, taken apart by `unnest`. COPY into a temporary table was measured against it and
+//! gained nothing (docs/performance.md).
 
 use sqlx::PgConnection;
 
@@ -32,7 +33,7 @@ pub(super) async fn write(
         applied.stale += stale;
     }
     // Last, because every worker writes the rollup's few newest rows and keeps them locked until it commits.
-    applied.inserted = count(events::insert(connection, rows).await?);
+    applied.inserted = events::insert(connection, rows).await?;
     applied.duplicates = count(rows.all.len()).saturating_sub(applied.inserted);
     Ok(applied)
 }
