@@ -175,7 +175,7 @@ pub trait Sink: Send + Sync {
     /// the batch counts as applied. A fault of kind [`crate::fault::FaultKind::Fenced`] means a claim was lost.
     async fn apply(&self, log: &str, batch: &SinkBatch) -> Result<Applied, ApplyError>;
 
-    /// How many batches, of partitions of their own, it is worth to apply at the same time.
+    /// How many batches, each of partitions of its own, are worth applying at the same time.
     fn lanes(&self) -> usize {
         1
     }

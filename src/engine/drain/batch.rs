@@ -108,7 +108,7 @@ fn decode(catalog: Catalog, record: &Record) -> Decoded {
     }
 }
 
-/// Fewest records that are worth a transaction of their own beside another: what a poll brings is one.
+/// Fewest records for each lane, on average: fewer are applied as one.
 const MIN_LANE: usize = 5;
 
 /// Records and what became of each, shared out over at most so many lanes, which are applied at the same time: each has

@@ -106,6 +106,9 @@ impl Session<'_> {
             // The group is moving partitions and takes nothing from anybody. Those that go are forgotten as they are
             // revoked; those that stay are committed afterwards, since nobody else will do it.
             Err(fault) if fault.kind == FaultKind::Fenced => {
+                if self.uncommitted.is_empty() {
+                    return Ok(()); // all of them went meanwhile
+                }
                 let since = *self.refused_since.get_or_insert_with(Instant::now);
                 debug!(sink = self.drain.sink.name(), error = %fault, "commit refused, repeated later");
                 if self.is_refused_for_long() {

@@ -107,6 +107,7 @@ struct Session<'a> {
     unclaimed: HashSet<i32>,
     /// Applied, but the group does not know yet.
     uncommitted: BTreeMap<i32, i64>,
+    /// What the group was told of last, where its answer is not heard yet.
     committing: Option<Commit>,
     /// Since when the group has refused every commit.
     refused_since: Option<Instant>,

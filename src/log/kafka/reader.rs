@@ -509,10 +509,10 @@ pub(super) fn record_of(message: &BorrowedMessage<'_>, copies: &mut Copies) -> R
 fn headers_of(message: &BorrowedMessage<'_>, copies: &mut Copies) -> Option<Vec<(String, Bytes)>> {
     let read = || {
         let headers = message.headers()?.iter();
-        let mut owned = |header: rdkafka::message::Header<'_, &[u8]>| {
+        let owned = |header: rdkafka::message::Header<'_, &[u8]>| {
             (header.key.to_owned(), copies.of(header.value.unwrap_or_default()))
         };
-        Some(headers.map(&mut owned).collect())
+        Some(headers.map(owned).collect())
     };
     catch_unwind(AssertUnwindSafe(read)).ok().map(Option::unwrap_or_default)
 }
