@@ -432,6 +432,8 @@ impl Run {
         }
         // Taken after the change: whatever went into the old index only lies before it.
         self.read_up_to(drain, log.extents().await?).await?;
+        // Who hears that it is done may search at once.
+        index.make_visible().await?;
         fail_point::pass("rebuild.caught_up");
         index.end_rebuild(&self.rebuild).await?;
         fail_point::pass("rebuild.ended");

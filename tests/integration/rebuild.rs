@@ -153,7 +153,7 @@ async fn a_rebuild_left_behind_after_the_change_is_finished_with_all_that_the_lo
     eventually("the rebuild is taken up", async || engine.rebuilds.latest().iter().any(|r| r.id == begun.id))
         .await;
     done(&engine, &[leads_index()]).await;
-    eventually("all documents are visible", async || total(&engine, leads_index()).await == 100).await;
+    assert_eq!(total(&engine, leads_index()).await, 100, "what is done is visible");
     engine.shut_down().await;
     place.clean_up().await;
 }
