@@ -1,4 +1,4 @@
-//! A drain whose group refuses commits, as groups do while partitions move.
+//! A drain whose group refuses commits, as groups do while partitions move, or answers none for long.
 
 use std::{
     future::ready,
@@ -25,12 +25,13 @@ use sluice::{
     sink::Sink,
     store::{Erasures as _, sqlite::SqliteStore},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::{events, eventually, folder::TestFolder, logs::LIMITS, table};
 
-/// A log whose group refuses commits while partitions move.
+/// A log whose group refuses commits while partitions move, or lets them hang.
 struct Rebalancing {
     log: EmbeddedLog,
     group: Arc<Group>,
@@ -43,6 +44,8 @@ struct RebalancingReader {
 
 struct Group {
     refuses: AtomicBool,
+    /// Whether commits wait, and are not made until it is over.
+    hangs: watch::Sender<bool>,
     /// Whom somebody erases while the first batch of several partitions is on its way, and from which store.
     erases: Mutex<Option<(Arc<SqliteStore>, Uuid)>>,
 }
@@ -124,7 +127,13 @@ impl LogReader for RebalancingReader {
             let refused = Fault::new("test", FaultKind::Fenced, "a rebalance is in progress", "wait");
             return ready(Err(refused)).boxed();
         }
-        self.reader.commit(next)
+        let mut hangs = self.group.hangs.subscribe();
+        let commit = self.reader.commit(next);
+        async move {
+            hangs.wait_for(|hangs| !hangs).await.expect("the test goes on");
+            commit.await
+        }
+        .boxed()
     }
     async fn close(self: Box<Self>) {
         self.reader.close().await;
@@ -146,7 +155,11 @@ impl Bench {
     fn begin(limits: BatchLimits) -> Self {
         let folder = TestFolder::new();
         let db = EmbeddedDb::open(folder.path(), "test").expect("an open folder");
-        let group = Arc::new(Group { refuses: AtomicBool::new(true), erases: Mutex::default() });
+        let group = Arc::new(Group {
+            refuses: AtomicBool::new(true),
+            hangs: watch::channel(false).0,
+            erases: Mutex::default(),
+        });
         let log = Arc::new(Rebalancing { log: EmbeddedLog::new(db.clone()), group });
         let index = TantivyIndex::new(folder.path().join("index"), Catalog::built_in());
         let store = Arc::new(SqliteStore::new(db, Catalog::built_in()));
@@ -231,4 +244,20 @@ async fn an_erasure_while_commits_are_refused_loses_no_record_of_a_partition_wit
         assert!(bench.stats.report().erased > 0);
         bench.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_hangs_holds_up_no_batch_and_what_came_meanwhile_is_committed_after_it() {
+    let bench = Bench::begin(BatchLimits { records: 4, ..LIMITS });
+    bench.log.group.refuses.store(false, Ordering::Relaxed);
+    bench.log.group.hangs.send_replace(true);
+    bench.append(&(1..=40).collect::<Vec<_>>()).await;
+    bench.await_leads(40).await;
+    // Nor does it hold up what comes when there was nothing to do.
+    bench.append(&(41..=50).collect::<Vec<_>>()).await;
+    bench.await_leads(50).await;
+    assert_eq!(bench.committed().await, 0, "none was made");
+    bench.log.group.hangs.send_replace(false);
+    bench.await_commits(50).await;
+    bench.end().await;
 }

@@ -64,11 +64,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Commits what was applied. The answer is heard the next time, so that the sink need not wait for the group; where
-    /// nothing else is there to do, it is waited for.
+    /// Commits what was applied. The answer is heard once it is there: neither the sink nor what comes next waits for the
+    /// group.
     pub(super) async fn commit_pending(&mut self) -> Result<(), Fault> {
-        if self.ahead.is_none() || self.committing.as_ref().is_some_and(|commit| commit.answer.is_finished())
-        {
+        if self.committing.as_ref().is_some_and(|commit| commit.answer.is_finished()) {
             self.hear_of_commit().await?;
         }
         if self.committing.is_some()
