@@ -72,7 +72,7 @@ pub(super) async fn apply(
         Ok(()) => write::write(&mut transaction, catalog, batch, &rows).await,
         Err(error) => Err(error),
     };
-    match written {
+    let written = match written {
         Ok(applied) => {
             // After the writing, which keeps everybody from changing the tables until the transaction ends.
             let layouts = prepare::layouts(&mut transaction).await.map_err(|error| apply_fault(&error))?;
@@ -81,17 +81,29 @@ pub(super) async fn apply(
             for table in written {
                 check_layout(PART, table, layouts.get(table.name()).map(String::as_str))?;
             }
-            transaction.commit().await.map_err(|error| apply_fault(&error))?;
+            // Deferred constraints refuse here.
+            transaction.commit().await.map(|()| applied)
+        }
+        Err(error) if faults::is_refused_content(&error) => {
+            transaction.rollback().await.map_err(|error| apply_fault(&error))?;
+            Err(error)
+        }
+        // It is rolled back as it is dropped; after most of these the connection is gone anyway.
+        Err(error) => {
+            drop(transaction);
+            Err(error)
+        }
+    };
+    match written {
+        Ok(applied) => {
             let taken = batch.events.iter().map(table_of).collect();
             streaks.judge(&Outcome { taken, ..Outcome::default() });
             let erased = u64::try_from(events - batch.events.len()).unwrap_or(u64::MAX);
             Ok(Applied { erased, ..applied })
         }
         Err(error) if faults::is_refused_content(&error) => {
-            transaction.rollback().await.map_err(|error| apply_fault(&error))?;
             Err(find_refused(connection, catalog, log, batch, streaks, Instant::now() + search_for).await)
         }
-        // The transaction is rolled back as it is dropped; after most of these the connection is gone anyway.
         Err(error) => Err(apply_fault(&error).into()),
     }
 }

@@ -172,7 +172,7 @@ impl Ledger for PgStore {
                 "SELECT r.entity, l.sink, l.partition, l.\"offset\", d.resolution
                  FROM unnest($3::text[]) AS r(entity) CROSS JOIN LATERAL (
                      SELECT sink, partition, \"offset\", letter_id FROM sluice_parked_letters
-                     WHERE log = $1 AND table_name = $2 AND entity = r.entity OFFSET 0
+                     WHERE entity = r.entity AND (log, table_name) IS NOT DISTINCT FROM ($1, $2) OFFSET 0
                  ) AS l LEFT JOIN LATERAL (
                      SELECT resolution FROM sluice_resolved_letters
                      WHERE log = $1 AND partition = l.partition AND \"offset\" = l.\"offset\"

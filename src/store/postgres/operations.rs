@@ -271,13 +271,13 @@ impl Operations for PgStore {
 
     async fn settle_mended(&self, log: &str, table: &TableName, entities: &[String]) -> Result<u64, Fault> {
         let settled: i64 = over!(self, "settle letters of mended rows", connection =>
-            // One look-up an entity, whatever the server thinks of the table.
+            // One look-up an entity, whatever the server thinks of the table; by no index of the log, which holds them all.
             sqlx::query_scalar(
                 "WITH mended AS (
                      DELETE FROM sluice_parked_letters AS p WHERE p.ctid = ANY (ARRAY(
                          SELECT l.place FROM unnest($3::text[]) AS r(entity) CROSS JOIN LATERAL (
                              SELECT ctid AS place FROM sluice_parked_letters
-                             WHERE log = $1 AND table_name = $2 AND entity = r.entity OFFSET 0
+                             WHERE entity = r.entity AND (log, table_name) IS NOT DISTINCT FROM ($1, $2) OFFSET 0
                          ) AS l
                      )) RETURNING p.log, p.partition, p.\"offset\", p.letter_id
                  ), settled AS (

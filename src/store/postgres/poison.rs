@@ -93,8 +93,12 @@ async fn try_write(
 ) -> Result<Result<(), sqlx::Error>, sqlx::Error> {
     let part = SinkBatch { events: events.to_vec(), spans: Vec::new() };
     let mut savepoint = connection.begin().await?;
-    match write(&mut savepoint, catalog, &part, &Rows::of(&part)).await {
-        Ok(_) => {
+    let written = match write(&mut savepoint, catalog, &part, &Rows::of(&part)).await {
+        Ok(_) => check_deferred(&mut savepoint).await,
+        Err(error) => Err(error),
+    };
+    match written {
+        Ok(()) => {
             savepoint.commit().await?;
             Ok(Ok(()))
         }
@@ -104,6 +108,14 @@ async fn try_write(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Fails where a deferred constraint refuses what was written, which would otherwise be seen with the commit alone. Rolled
+/// back, so that what is written next may again wait for what comes after it.
+async fn check_deferred(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mut look = connection.begin().await?;
+    sqlx::query("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *look).await?;
+    look.rollback().await
 }
 
 fn problem(row: &Row<'_>) -> Option<&'static str> {
