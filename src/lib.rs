@@ -21,6 +21,7 @@ mod fail_point;
 pub mod fault;
 #[doc(hidden)]
 pub mod fuzzing;
+mod http_client;
 pub mod identity;
 pub mod index;
 pub mod language;

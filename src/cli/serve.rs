@@ -68,7 +68,7 @@ pub(super) async fn run(
     }
     engine.schedules.start();
     engine.housekeeping.start();
-    engine.alerts.start(Arc::new(Webhooks::new(settings)?));
+    engine.alerts.start(Arc::new(Webhooks::new(settings)));
     engine.exports.keep_sweeping();
     // Drains and syncs need not wait for the last answers.
     let stop = {

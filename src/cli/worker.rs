@@ -29,7 +29,7 @@ pub(super) async fn run(
     engine.start_drains().await;
     engine.schedules.start();
     engine.housekeeping.start();
-    engine.alerts.start(Arc::new(Webhooks::new(settings)?));
+    engine.alerts.start(Arc::new(Webhooks::new(settings)));
     let served = match probed {
         Some(probed) => http::serve_probes(engine.clone(), &probed, ending.asked())
             .await

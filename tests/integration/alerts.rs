@@ -122,7 +122,7 @@ async fn engine(place: &impl Place) -> Arc<Engine> {
 }
 
 fn alerting(place: &impl Place, engine: &Engine) {
-    engine.alerts.start(Arc::new(Webhooks::new(&place.settings()).expect("webhooks")));
+    engine.alerts.start(Arc::new(Webhooks::new(&place.settings())));
 }
 
 fn scored(n: u128, score: u32, name: &str) -> JsonObject {

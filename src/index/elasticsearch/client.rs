@@ -23,7 +23,10 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::{PART, faults};
-use crate::{authorities, config::ElasticsearchSettings, deadline, fault::Fault, redaction::Redaction};
+use crate::{
+    authorities, config::ElasticsearchSettings, deadline, fault::Fault, http_client::Lazy,
+    redaction::Redaction,
+};
 
 // The client's own types name a version (`compatible-with=9`) that every other server refuses with 406.
 const JSON: &str = "application/json";
@@ -57,7 +60,7 @@ pub(super) struct Client {
 /// What is made of the credentials.
 struct Current {
     settings: ElasticsearchSettings,
-    elasticsearch: Elasticsearch,
+    elasticsearch: Lazy<Elasticsearch>,
     redaction: Redaction,
 }
 
@@ -72,6 +75,10 @@ fn origin(settings: &ElasticsearchSettings) -> String {
     settings.url.origin().ascii_serialization()
 }
 
+fn unusable(origin: &str, problem: &dyn fmt::Display) -> Fault {
+    Fault::misconfigured(PART, format!("no client for {origin}: {problem}"), "check the server's settings")
+}
+
 impl Current {
     fn new(settings: ElasticsearchSettings) -> Result<Self, Fault> {
         let mut url = (*settings.url).clone();
@@ -81,30 +88,28 @@ impl Current {
         let _ = url.set_password(None);
         url.set_query(None);
         let origin = origin(&settings);
-        let unusable = |error: &dyn fmt::Display| {
-            Fault::misconfigured(
-                PART,
-                format!("no client for {origin}: {error}"),
-                "check the server's settings",
-            )
-        };
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(unusable(&"the URL is neither http nor https"));
+            return Err(unusable(&origin, &"the URL is neither http nor https"));
         }
         let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url))
             .timeout(settings.timeout)
             .enable_meta_header(false);
         if let Some(path) = &settings.ssl_ca_location {
             let pem = authorities::read(PART, "ELASTICSEARCH_SSL_CA_LOCATION", path)?;
-            let authorities = Certificate::from_pem(&pem).map_err(|error| unusable(&error))?;
+            let authorities = Certificate::from_pem(&pem).map_err(|error| unusable(&origin, &error))?;
             builder = builder.cert_validation(CertificateValidation::Full(authorities));
         }
         let redaction = redaction(credentials.as_ref());
         if let Some(credentials) = credentials {
             builder = builder.auth(credentials);
         }
-        let transport = builder.build().map_err(|error| unusable(&error))?;
-        Ok(Self { settings, elasticsearch: Elasticsearch::new(transport), redaction })
+        let elasticsearch =
+            Lazy::new(|| builder.build().map(Elasticsearch::new).map_err(|error| error.to_string()));
+        if settings.ssl_ca_location.is_some() {
+            // Whether the file is of any use is told at once.
+            elasticsearch.get().map_err(|problem| unusable(&origin, &problem))?;
+        }
+        Ok(Self { settings, elasticsearch, redaction })
     }
 
     /// The same with what stands now in the place of the credentials; nothing where they are the same.
@@ -254,7 +259,9 @@ impl Client {
             faults::fault_from_transport(&self.origin, doing, &error, error.is_timeout())
         };
         let timeout = deadline::cut(current.settings.timeout);
-        let sending = current.elasticsearch.send(method, path, headers, None::<&()>, body, Some(timeout));
+        let elasticsearch =
+            current.elasticsearch.get().map_err(|problem| unusable(&self.origin, &problem))?;
+        let sending = elasticsearch.send(method, path, headers, None::<&()>, body, Some(timeout));
         // The client's futures are large, and a drain holds several at once.
         let response = Box::pin(sending).await.map_err(fault)?;
         let status = response.status_code().as_u16();

@@ -26,7 +26,7 @@ use crate::{
     config::Settings,
     domain::Catalog,
     engine::{Channel, Delivery},
-    fault::Fault,
+    http_client::Lazy,
     redaction,
     store::Outgoing,
 };
@@ -38,26 +38,23 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Webhooks {
     targets: BTreeMap<String, SecretString>,
     /// For https, and for http.
-    clients: [(Client, Allowed); 2],
+    clients: [(Lazy<Client>, Allowed); 2],
     leaving: Leaving,
     catalog: Catalog,
 }
 
 impl Webhooks {
-    /// Makes the clients; nothing is sent.
-    ///
-    /// # Errors
-    /// When the HTTP client can't be made.
-    pub fn new(settings: &Settings) -> Result<Self, Fault> {
+    /// Nothing is sent.
+    pub fn new(settings: &Settings) -> Self {
         let catalog = settings.catalog;
         let reveals = settings.mcp.reveal_pii || settings.mcp.reveal_to.contains(ALERTS);
         let over_tls = if settings.alerts.allow_private { Allowed::Any } else { Allowed::Public };
-        Ok(Self {
+        Self {
             targets: settings.alerts.targets.clone(),
-            clients: [client(over_tls)?, client(Allowed::Private)?],
+            clients: [over_tls, Allowed::Private].map(|allowed| (client(allowed), allowed)),
             leaving: Leaving::new((!reveals).then(|| Masking::of(catalog)), catalog),
             catalog,
-        })
+        }
     }
 
     async fn post(&self, url: &SecretString, outgoing: &Outgoing) -> Delivery {
@@ -70,6 +67,10 @@ impl Webhooks {
             return failed(forbidden.to_string());
         }
         let body = body::of(outgoing, self.catalog, &self.leaving);
+        let client = match client.get() {
+            Ok(client) => client,
+            Err(problem) => return failed(problem.to_owned()),
+        };
         let request = client.post(url).header("idempotency-key", outgoing.id.to_string()).json(&body);
         match request.send().await {
             Ok(answer) => {
@@ -97,20 +98,16 @@ impl Channel for Webhooks {
     }
 }
 
-fn client(allowed: Allowed) -> Result<(Client, Allowed), Fault> {
-    let client = Client::builder()
+fn client(allowed: Allowed) -> Lazy<Client> {
+    let builder = Client::builder()
         .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
         .timeout(TIMEOUT)
         // What answers must be what the operator named.
         .redirect(redirect::Policy::none())
         // A proxy would look the name up itself, and reach what this machine must not.
         .no_proxy()
-        .dns_resolver(Resolver(allowed))
-        .build();
-    let refused = |error| {
-        Fault::misconfigured("alerts", format!("the HTTP client could not be made: {error}"), "report this")
-    };
-    Ok((client.map_err(refused)?, allowed))
+        .dns_resolver(Resolver(allowed));
+    Lazy::from(builder)
 }
 
 /// What an answer means. A body that is not liked is not liked the next time either; everything else the operator, or

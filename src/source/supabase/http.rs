@@ -28,6 +28,7 @@ use crate::{
     config::{Secret, SupabaseSettings},
     deadline,
     fault::{Fault, FaultKind},
+    http_client::Lazy,
     redaction::Redaction,
     traces,
 };
@@ -99,7 +100,7 @@ pub(super) struct Http {
 /// What is made of a key.
 struct Keyed {
     key: Secret,
-    client: Client,
+    client: Lazy<Client>,
     redaction: Redaction,
 }
 
@@ -110,6 +111,10 @@ fn is_loopback(url: &Url) -> bool {
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
     }
+}
+
+fn unmade(problem: &str) -> Fault {
+    Fault::misconfigured(PART, problem, "report this")
 }
 
 impl Keyed {
@@ -133,7 +138,7 @@ impl Keyed {
             })?;
             builder = builder.tls_certs_merge(authorities);
         }
-        let client = builder
+        let builder = builder
             // Supabase refuses secret keys to anything that looks like a browser.
             .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
@@ -141,9 +146,12 @@ impl Keyed {
             .timeout(settings.timeout)
             // A key must not follow a redirect to another host.
             .redirect(redirect::Policy::none())
-            .gzip(true)
-            .build()
-            .map_err(|error| refused(format!("the HTTP client could not be made: {error}"), "report this"))?;
+            .gzip(true);
+        let client = Lazy::from(builder);
+        if settings.ssl_ca_location.is_some() {
+            // Whether the file is of any use is told at once.
+            client.get().map_err(unmade)?;
+        }
         let redaction = Redaction::of(key.value().expose_secret());
         Ok(Self { key, client, redaction })
     }
@@ -268,8 +276,8 @@ impl Http {
             (Refusal::Fault(Fault::misconfigured(PART, problem, advice)), None)
         })?;
         let begun = Instant::now();
-        let response = keyed
-            .client
+        let client = keyed.client.get().map_err(|problem| (Refusal::Fault(unmade(problem)), None))?;
+        let response = client
             .get(address)
             .timeout(deadline::cut(self.settings.timeout))
             .query(request.query)
