@@ -6,7 +6,9 @@ use reqwest::{Client, ClientBuilder};
 
 /// A client, or what it is made of. Making one reads all authorities that the machine trusts, which takes tens of
 /// milliseconds: a process that is to answer at once does without until something is sent.
-pub(crate) struct Lazy<T>(LazyLock<Result<T, String>, Box<dyn FnOnce() -> Result<T, String> + Send>>);
+pub(crate) struct Lazy<T>(LazyLock<Result<T, String>, Make<T>>);
+
+type Make<T> = Box<dyn FnOnce() -> Result<T, String> + Send>;
 
 impl<T> Lazy<T> {
     pub(crate) fn new(make: impl FnOnce() -> Result<T, String> + Send + 'static) -> Self {
