@@ -1,6 +1,7 @@
 FROM rust:1.94-bookworm AS build
 WORKDIR /src
 # The dependencies in a layer of their own, which holds as long as they do: what is built here is an empty program.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches tests/conformance tests/integration tests/faults && touch src/lib.rs \
     && for main in src/main.rs tests/conformance/main.rs tests/integration/main.rs tests/faults/main.rs \
