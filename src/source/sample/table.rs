@@ -110,20 +110,29 @@ impl SampleTable {
             return Err(Failure::unknown_column(name, unknown));
         }
         let filters = read.filters.iter().map(|filter| filter.bound(self)).collect::<Result<Vec<_>, _>>()?;
-        let mut matching: Vec<&Row> = self
-            .rows
-            .iter()
-            .filter(|row| filters.iter().all(|filter| filter.holds(row) == Some(true)))
-            .collect();
         let orders: Vec<(&Order, &SampleColumn)> =
             read.order.iter().filter_map(|order| Some((order, self.column(&order.column)?))).collect();
-        matching.sort_by_cached_key(|row| {
-            orders.iter().map(|(order, column)| order.key(column, row)).collect::<Vec<_>>()
-        });
+        // Rows that no order tells apart come as they stand.
+        let mut matching: Vec<(Vec<SortKey>, usize, &Row)> = self
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| filters.iter().all(|filter| filter.holds(row) == Some(true)))
+            .map(|(at, row)| (orders.iter().map(|(order, column)| order.key(column, row)).collect(), at, row))
+            .collect();
         let total = matching.len();
         let limit = read.limit.unwrap_or(usize::MAX).min(most.unwrap_or(usize::MAX));
-        let rows =
-            matching.into_iter().skip(read.offset).take(limit).map(|row| self.shown(row, read)).collect();
+        let end = read.offset.saturating_add(limit);
+        let in_order = |(a, a_at, _): &(Vec<SortKey>, usize, &Row),
+                        (b, b_at, _): &(Vec<SortKey>, usize, &Row)| {
+            (a, a_at).cmp(&(b, b_at))
+        };
+        if end < total {
+            matching.select_nth_unstable_by(end, in_order);
+            matching.truncate(end);
+        }
+        matching.sort_unstable_by(in_order);
+        let rows = matching.into_iter().skip(read.offset).map(|(_, _, row)| self.shown(row, read)).collect();
         Ok(Found { rows, total })
     }
 
