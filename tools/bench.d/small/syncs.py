@@ -1,17 +1,17 @@
 """How long a sync takes: a few changed rows until they can be queried, and a first one beside its two halves.
 
 The halves are what no sync can do without: the pages read by a client that does nothing with them, and the events
-appended by `sluice bench append`. That client asks with gzip and without, as a server may compress or not; sluice itself
-always asks with it, and the sample project's pages come as they are either way, since they say which rows they are.
+appended by `sluice bench append`. The sample project's pages are never compressed, since they say which rows they are; what
+gzip costs and saves is seen through a proxy that compresses them, beside the same proxy when it does not.
 """
 
 import http.client
 import json
 import re
 import time
-import zlib
 from urllib.parse import quote, urlsplit
 
+from small.proxy import Proxy
 from small.setup import Setup, timing
 
 TIMES = 5
@@ -35,21 +35,29 @@ def changed(binary, run, rows):
 
 
 def first_sync(binary, run):
-    whole, plain, packed, appended, ratios = [], [], [], [], []
+    whole, plain, appended, ratios = [], [], [], []
     for seed in range(1, FIRST_TIMES + 1):
         with Setup(binary, run) as setup, setup.sample(FIRST, seed) as sample:
-            seconds, compressed = read_all(sample, "gzip")
-            packed += [seconds] if compressed else []
-            plain.append(read_all(sample, "identity")[0])
+            plain.append(read_all(sample))
             whole.append(setup.seconds("sync", "leads", "--full"))
         appended.append(append(binary, run))
         ratios.append(whole[-1] / (plain[-1] + appended[-1]))
     yield timing(f"first `sync leads --full` of {FIRST:,} rows until they are in the topic, start-up included", "s", whole)
     yield timing("the same rows, their pages read by a bare client", "s", plain)
-    if packed:
-        yield timing("the same rows, their pages read by a bare client, gzip", "s", packed)
     yield timing("as many events appended by `sluice bench append`", "s", appended)
     yield timing("that first sync against reading and appending, one after the other", "×", ratios)
+    bare = [through_proxy(binary, run, seed, compressing=False) for seed in range(1, FIRST_TIMES + 1)]
+    packed = [through_proxy(binary, run, seed, compressing=True) for seed in range(1, FIRST_TIMES + 1)]
+    yield timing("that first sync through a proxy that passes pages on as they are", "s", [seconds for seconds, _ in bare])
+    yield timing("the same through one that compresses them (gzip)", "s", [seconds for seconds, _ in packed])
+    yield timing("what it sends of what the other one sends", "%",
+                 [there / here * 100 for (_, there), (_, here) in zip(packed, bare)])
+
+
+def through_proxy(binary, run, seed, compressing):
+    with Setup(binary, run) as setup, setup.sample(FIRST, seed) as sample, Proxy(sample.url, compressing) as proxy:
+        setup.env["SUPABASE_URL"] = proxy.url
+        return setup.seconds("sync", "leads", "--full"), proxy.sent
 
 
 def append(binary, run):
@@ -58,11 +66,11 @@ def append(binary, run):
         return FIRST / int(re.search(r"appended to the topic\s+(\d+) events/s", told)[1])
 
 
-def read_all(sample, encoding):
-    """Every page, in the order of the key; how long that took, and whether it came compressed."""
+def read_all(sample):
+    """How long reading every page takes, in the order of the key."""
     server = urlsplit(sample.url)
     connection = http.client.HTTPConnection(server.hostname, server.port)
-    headers = {"apikey": sample.setup.env["SUPABASE_KEY"], "Accept-Encoding": encoding}
+    headers = {"apikey": sample.setup.env["SUPABASE_KEY"], "Accept-Encoding": "identity"}
     began, last, rows = time.monotonic(), None, 0
     while True:
         after = f"&id=gt.{quote(last)}" if last else ""
@@ -71,8 +79,7 @@ def read_all(sample, encoding):
         body = answer.read()
         if answer.status not in (200, 206):
             raise SystemExit(f"the sample answered {answer.status}: {body[:300]}")
-        compressed = answer.headers.get("Content-Encoding") == "gzip"
-        page = json.loads(zlib.decompress(body, 31) if compressed else body)
+        page = json.loads(body)
         rows += len(page)
         if len(page) < PAGE:
             break
@@ -80,4 +87,4 @@ def read_all(sample, encoding):
     connection.close()
     if rows != FIRST:
         raise SystemExit(f"{rows} rows were read, of {FIRST}")
-    return time.monotonic() - began, compressed
+    return time.monotonic() - began
