@@ -20,6 +20,10 @@ use crate::{
     fault::Fault,
 };
 
+/// No row was written before this in earnest. Who asks for rows from here on, or from before, asks for all of them, whatever
+/// they are dated: `0001-01-01`, `-infinity`.
+pub const BEGINNING: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
 /// Which rows of a table to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowQuery {

@@ -6,7 +6,7 @@ use chrono::{SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 use sluice::{
     domain::Catalog,
-    engine::{Engine, EngineError, SyncPhase, SyncStatus},
+    engine::{Engine, EngineError, MAX_HOURS, SyncPhase, SyncStatus},
     index::IndexName,
     store::SyncRequest,
 };
@@ -44,6 +44,27 @@ async fn a_first_sync_brings_every_row_to_both_sinks_once() {
                  AND localizacao->>'cidade' = 'São Paulo' AND metadata->>'origem' = 'indicação'";
     assert_eq!(pipeline.number(typed).await, 250);
 
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_of_everything_reads_rows_of_any_date() {
+    let pipeline = Pipeline::new().await;
+    let mut rows = leads(10);
+    let dates = ["-infinity", "0001-01-01T00:00:00+00:00", "1883-11-18T12:03:58+00:00"];
+    for (row, date) in rows.iter_mut().zip(dates) {
+        row.insert("updated_at".to_owned(), json!(date));
+    }
+    pipeline.source.set_rows(table("leads"), rows);
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    let everything = SyncRequest { hours_ago: MAX_HOURS, resume: false, ..request(table("leads")) };
+    let read = sync(&engine, everything.clone()).await;
+    assert_eq!((read.state, read.rows_read), (SyncPhase::Done, 10));
+    assert_eq!(pipeline.number("SELECT count(*) FROM leads").await, 10);
+    assert_eq!(pipeline.hits("leads", "*").await, 10);
+    assert_eq!(sync(&engine, everything).await.appended, 0);
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

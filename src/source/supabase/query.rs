@@ -7,7 +7,7 @@ use chrono::{DateTime, Offset, SecondsFormat, TimeDelta, Utc};
 use super::columns::Columns;
 use crate::{
     domain::Table,
-    source::{Condition, PageToken, Pass, Place, RowQuery, Scope},
+    source::{BEGINNING, Condition, PageToken, Pass, Place, RowQuery, Scope},
 };
 
 /// Rows without a key that are shown, for people to see what they are.
@@ -85,6 +85,9 @@ pub(super) fn condition(table: Table, asked: &Condition) -> String {
 /// Rows of the window. A row that came before it and still goes on, or ended in it, belongs to it where the
 /// definition says so.
 fn recent(query: &RowQuery, columns: &Columns, time: &str) -> String {
+    if query.since <= BEGINNING {
+        return format!("{time}.not.is.null");
+    }
     let since = quoted(&earliest(query.since, query.table));
     let rule = &query.table.definition().time;
     let mut any = vec![format!("{time}.gte.{since}")];
@@ -96,8 +99,10 @@ fn recent(query: &RowQuery, columns: &Columns, time: &str) -> String {
 /// A row that was never modified is bounded by its creation, where it tells.
 fn created_recently(query: &RowQuery, columns: &Columns, time: &str) -> Option<String> {
     let created = name(columns.source(query.table.definition().time.created.as_ref())?);
-    let since = quoted(&earliest(query.created_since.unwrap_or(query.since), query.table));
-    (created != time).then(|| format!("or({created}.gte.{since},{created}.is.null)"))
+    let since = query.created_since.unwrap_or(query.since);
+    let is_bounded = created != time && since > BEGINNING;
+    let since = quoted(&earliest(since, query.table));
+    is_bounded.then(|| format!("or({created}.gte.{since},{created}.is.null)"))
 }
 
 pub(super) fn parameter(name: &str, value: impl ToString) -> (String, String) {
@@ -160,7 +165,7 @@ mod tests {
         RowQuery {
             table,
             scope,
-            since: DateTime::UNIX_EPOCH,
+            since: BEGINNING + TimeDelta::days(1),
             created_since: None,
             conditions: Vec::new(),
             page_size: 10,
@@ -185,7 +190,7 @@ mod tests {
     fn pages_continue_after_the_last_time_and_key() {
         assert_eq!(
             conditions(&query("leads"), Pass::Timed, Some(("2026-05-01T12:00:00+00:00", "x"))),
-            "(updated_at.gte.\"1970-01-01T00:00:00.000000Z\",or(updated_at.gt.\"2026-05-01T12:00:00+00:00\",\
+            "(updated_at.gte.\"1970-01-02T00:00:00.000000Z\",or(updated_at.gt.\"2026-05-01T12:00:00+00:00\",\
              and(updated_at.eq.\"2026-05-01T12:00:00+00:00\",id.gt.\"x\")),id.not.is.null)"
         );
     }
@@ -194,13 +199,13 @@ mod tests {
     fn rows_without_a_time_are_read_by_key() {
         let further = RowQuery {
             since: DateTime::<Utc>::MAX_UTC,
-            created_since: Some(DateTime::UNIX_EPOCH),
+            created_since: Some(BEGINNING + TimeDelta::days(1)),
             ..query("leads")
         };
-        assert!(conditions(&further, Pass::Timeless, None).contains("created_at.gte.\"1970-01-01"));
+        assert!(conditions(&further, Pass::Timeless, None).contains("created_at.gte.\"1970-01-02"));
         assert_eq!(
             conditions(&query("leads"), Pass::Timeless, Some(("", "x"))),
-            "(updated_at.is.null,or(created_at.gte.\"1970-01-01T00:00:00.000000Z\",created_at.is.null),id.gt.\"x\",id.not.is.null)"
+            "(updated_at.is.null,or(created_at.gte.\"1970-01-02T00:00:00.000000Z\",created_at.is.null),id.gt.\"x\",id.not.is.null)"
         );
         assert_eq!(
             conditions(&query("chat_sessions"), Pass::Timeless, None),
@@ -212,9 +217,22 @@ mod tests {
     fn a_row_that_goes_on_or_ended_in_the_window_belongs_to_it() {
         assert_eq!(
             conditions(&query("chat_sessions"), Pass::Timed, None),
-            "(or(started_at.gte.\"1970-01-01T00:00:00.000000Z\",is_active.is.true,\
-             ended_at.gte.\"1970-01-01T00:00:00.000000Z\"),id.not.is.null)"
+            "(or(started_at.gte.\"1970-01-02T00:00:00.000000Z\",is_active.is.true,\
+             ended_at.gte.\"1970-01-02T00:00:00.000000Z\"),id.not.is.null)"
         );
+    }
+
+    #[test]
+    fn from_the_beginning_on_rows_are_read_whatever_they_are_dated() {
+        for table in ["leads", "chat_sessions"] {
+            let all = RowQuery { since: BEGINNING - TimeDelta::days(1), ..query(table) };
+            for pass in [Pass::Timed, Pass::Timeless] {
+                let asked = conditions(&all, pass, None);
+                assert!(!asked.contains(".gte."), "{asked}");
+            }
+        }
+        let all = RowQuery { since: BEGINNING, ..query("leads") };
+        assert_eq!(conditions(&all, Pass::Timed, None), "(updated_at.not.is.null,id.not.is.null)");
     }
 
     #[test]
@@ -281,7 +299,7 @@ mod tests {
         assert_eq!(value(asked(&query, Pass::Timed, last), "order"), "\"changed at\".asc,\"Código\".asc");
         assert_eq!(
             conditions(&query, Pass::Timed, last),
-            "(\"changed at\".gte.\"1969-12-31T21:00:00.000000-03:00\",or(\"changed at\".gt.\"2026-05-01T09:00:00\",\
+            "(\"changed at\".gte.\"1970-01-01T21:00:00.000000-03:00\",or(\"changed at\".gt.\"2026-05-01T09:00:00\",\
              and(\"changed at\".eq.\"2026-05-01T09:00:00\",\"Código\".gt.\"7\\\"a\")),\"Código\".not.is.null,phone.eq.\"a,b(\\\"c\\\")\\\\\")"
         );
         assert_eq!(query.table.zone(), Tz::America__Sao_Paulo);
