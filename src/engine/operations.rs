@@ -85,7 +85,7 @@ fn next_step(notice: &Notice) -> &'static str {
 }
 
 pub(super) fn store_findings(part: &str, facts: StoreFacts) -> Vec<Finding> {
-    let StoreFacts { unfit, is_fresh, dropped, pending_migrations, refused } = facts;
+    let StoreFacts { unfit, is_fresh, dropped, pending_migrations, refused, additions } = facts;
     let writable = match unfit {
         None => Finding::ok(part, "writable", "this user may write every table"),
         Some(fault) => Finding::failed(part, "writable", fault),
@@ -108,7 +108,16 @@ pub(super) fn store_findings(part: &str, facts: StoreFacts) -> Vec<Finding> {
     };
     let refused =
         refused.into_iter().map(|(table, fault)| Finding::failed(part, &format!("table {table}"), fault));
-    [writable, migrated].into_iter().chain(refused).collect()
+    let added = (!additions.is_empty()).then(|| {
+        Finding::warning(
+            part,
+            "additions",
+            format!("somebody added to the tables: {}", additions.join(", ")),
+            "what it skips or changes of what is written shows in no lag: drop it, unless it leaves every row as it is; then \
+             `sluice reconcile leads`, and the other tables, bring what is missing",
+        )
+    });
+    [writable, migrated].into_iter().chain(refused).chain(added).collect()
 }
 
 pub(super) fn access_findings(part: &str, access: QuestionAccess) -> Vec<Finding> {

@@ -173,6 +173,8 @@ pub struct StoreFacts {
     pub pending_migrations: usize,
     /// Tables that can't become what their definitions say, and why.
     pub refused: Vec<(Table, Fault)>,
+    /// Triggers, rules and row-level security that somebody added to its tables, which may keep from them what is written.
+    pub additions: Vec<String>,
 }
 
 /// The part of the store port that operators use. Instants are the store's own.

@@ -317,6 +317,26 @@ async fn a_trigger_that_refuses_everything_parks_nothing() {
 }
 
 #[tokio::test]
+async fn what_somebody_added_to_the_tables_is_told() {
+    let (database, store) = migrated().await;
+    assert!(store.facts().await.expect("facts").additions.is_empty(), "sluice adds none itself");
+    database
+        .execute(
+            "CREATE FUNCTION pula() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+             CREATE TRIGGER pula BEFORE UPDATE ON leads FOR EACH ROW EXECUTE FUNCTION pula();
+             CREATE TRIGGER pausada BEFORE UPDATE ON leads FOR EACH ROW EXECUTE FUNCTION pula();
+             ALTER TABLE leads DISABLE TRIGGER pausada;
+             CREATE RULE nada AS ON DELETE TO chat_sessions DO INSTEAD NOTHING;
+             ALTER TABLE eventos_raw ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+        )
+        .await;
+    assert_eq!(
+        store.facts().await.expect("facts").additions,
+        ["row-level security on eventos_raw", "the rule nada on chat_sessions", "the trigger pula on leads"]
+    );
+}
+
+#[tokio::test]
 async fn a_trigger_may_refuse_a_row_under_a_code_of_its_own() {
     let (database, store) = migrated().await;
     database

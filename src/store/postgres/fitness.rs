@@ -124,6 +124,28 @@ pub(super) async fn dropped(connection: &mut PgConnection) -> Result<Vec<String>
     Ok(dropped)
 }
 
+/// What somebody added to these tables that may skip or change what is written into them.
+pub(super) async fn additions(
+    connection: &mut PgConnection,
+    tables: Vec<&str>,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "WITH own AS (
+             SELECT c.* FROM unnest($1::text[]) AS t(name) JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(t.name))
+         )
+         SELECT format('the trigger %I on %I', t.tgname, own.relname)
+         FROM own JOIN pg_trigger AS t ON t.tgrelid = own.oid WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
+         UNION SELECT format('the rule %I on %I', r.rulename, own.relname)
+         FROM own JOIN pg_rewrite AS r ON r.ev_class = own.oid WHERE r.ev_enabled <> 'D'
+         UNION SELECT format('row-level security on %I', own.relname)
+         FROM own WHERE own.relrowsecurity AND (own.relforcerowsecurity OR NOT pg_has_role(own.relowner, 'USAGE'))
+         ORDER BY 1",
+    )
+    .bind(tables)
+    .fetch_all(connection)
+    .await
+}
+
 /// Makes the dropped ones of sluice's own anew, one process at a time.
 pub(super) async fn make_dropped_tables(connection: &mut PgConnection) -> Result<(), Fault> {
     let made = async {

@@ -509,17 +509,26 @@ impl Operations for PgStore {
             sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection))?;
         let migrations = MIGRATOR.iter().filter(|one| !done.contains(&one.version)).count();
         let (tables, refused) = over!(self, "read the tables' layouts", connection => prepare::pending(connection, self.catalog))?;
-        Ok(StoreFacts { pending_migrations: migrations + tables, refused, ..StoreFacts::default() })
+        let additions = over!(self, "look for what was added to the tables",
+            connection => fitness::additions(connection, self.own_tables()))?;
+        Ok(StoreFacts {
+            pending_migrations: migrations + tables,
+            refused,
+            additions,
+            ..StoreFacts::default()
+        })
     }
 }
 
 impl PgStore {
+    /// Those of entities, and its own.
+    fn own_tables(&self) -> Vec<&'static str> {
+        counted(self.catalog).chain(migrations::up_to(i64::MAX).flat_map(migrations::tables_of)).collect()
+    }
+
     /// Why this user can't write here, and what gives it what it lacks.
     async fn unwritable(&self) -> Result<Option<Fault>, Fault> {
-        let tables: Vec<&str> = counted(self.catalog)
-            .chain(migrations::up_to(i64::MAX).flat_map(migrations::tables_of))
-            .chain(["_sqlx_migrations"])
-            .collect();
+        let tables: Vec<&str> = self.own_tables().into_iter().chain(["_sqlx_migrations"]).collect();
         let found: (bool, bool, String, String, Option<String>, Option<String>) = over!(self, "examine the store", connection =>
             sqlx::query_as(
                 "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', quote_ident(current_user),

@@ -522,7 +522,11 @@ impl Operations for SqliteStore {
             // The file is migrated when it is opened.
             let (pending_migrations, refused) =
                 if dropped.is_empty() { prepare::pending(db, catalog)? } else { (0, Vec::new()) };
-            Ok(StoreFacts { dropped, pending_migrations, refused, ..StoreFacts::default() })
+            let mut triggers = db.prepare(
+                "SELECT 'the trigger ' || name || ' on ' || tbl_name FROM sqlite_master WHERE type = 'trigger' ORDER BY 1",
+            )?;
+            let additions = triggers.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            Ok(StoreFacts { dropped, pending_migrations, refused, additions, ..StoreFacts::default() })
         });
         Ok(StoreFacts { unfit, ..facts.await? })
     }
