@@ -113,8 +113,8 @@ pub(super) fn store_findings(part: &str, facts: StoreFacts) -> Vec<Finding> {
             part,
             "additions",
             format!("somebody added to the tables: {}", additions.join(", ")),
-            "what it skips or changes of what is written shows in no lag: drop it, unless it leaves every row as it is; then \
-             `sluice reconcile leads`, and the other tables, bring what is missing",
+            "what it skips or changes of what is written shows in no lag: drop it, unless it leaves every row as it is; then run \
+             `sluice reconcile` for each table, which mends entities and tells of events that are missing",
         )
     });
     [writable, migrated].into_iter().chain(refused).chain(added).collect()
@@ -278,6 +278,13 @@ mod tests {
         assert_eq!(outcomes(ill), [Outcome::Failed, Outcome::Warning]);
         let fresh = StoreFacts { is_fresh: true, ..StoreFacts::default() };
         assert_eq!(outcomes(fresh), [Outcome::Ok, Outcome::Warning]);
+        let added =
+            StoreFacts { additions: vec!["the trigger pula on leads".to_owned()], ..StoreFacts::default() };
+        let added = store_findings("postgres", added).pop().expect("a finding");
+        assert_eq!(
+            (added.outcome, added.detail.contains("the trigger pula on leads")),
+            (Outcome::Warning, true)
+        );
         let dropped = StoreFacts { dropped: vec!["leads".to_owned()], ..StoreFacts::default() };
         assert_eq!(outcomes(dropped), [Outcome::Ok, Outcome::Failed]);
     }
