@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use chrono::{DateTime, FixedOffset, NaiveDateTime};
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDateTime};
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 
@@ -112,6 +112,13 @@ impl SampleColumn {
 
     /// A value of this type to compare with others; `None` of what is none of its type.
     pub(super) fn typed(&self, text: &str) -> Option<Typed> {
+        let is_of_time = self.format.starts_with("timestamp") || self.format == "date";
+        // https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES
+        match text.trim() {
+            "-infinity" if is_of_time => return Some(Typed::Whole(i128::MIN)),
+            "infinity" if is_of_time => return Some(Typed::Whole(i128::MAX)),
+            _ => {}
+        }
         Some(match self.format.as_str() {
             "smallint" | "integer" | "bigint" => Typed::Whole(text.trim().parse().ok()?),
             "numeric" | "real" | "double precision" => Typed::Number(text.trim().parse().ok()?),
@@ -121,7 +128,7 @@ impl SampleColumn {
             }
             // As Postgres reads it: a zone that stands there is passed over.
             "timestamp without time zone" => Typed::Whole(face(text)?.and_utc().timestamp_micros().into()),
-            "date" => Typed::Text(parse_date(text)?.to_string()),
+            "date" => Typed::Whole(parse_date(text)?.num_days_from_ce().into()),
             "uuid" => Typed::Text(text.to_lowercase()),
             _ => Typed::Text(text.to_owned()),
         })

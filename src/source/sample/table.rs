@@ -288,6 +288,27 @@ mod tests {
     }
 
     #[test]
+    fn times_without_end_lie_before_and_after_all_others() {
+        let columns =
+            vec![SampleColumn::key("id", "bigint"), SampleColumn::new("at", "timestamp with time zone")];
+        let times = ["\"infinity\"", "\"0001-01-01T00:00:00+00:00\"", "\"-infinity\""];
+        let rows = times.iter().zip(1..).map(|(at, id)| format!(r#"{{"id": {id}, "at": {at}}}"#));
+        let table =
+            SampleTable { columns, rows: rows.map(|row| row_of_text(&row).expect("a row")).collect() };
+        let found = |parameters: &[(&str, &str)]| {
+            let parameters: Vec<_> = [("select", "id"), ("order", "at.asc")]
+                .iter()
+                .chain(parameters)
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            table.read("t", &Read::parse(&parameters).expect("readable"), None).expect("rows").rows
+        };
+        assert_eq!(found(&[]), [r#"{"id":3}"#, r#"{"id":2}"#, r#"{"id":1}"#]);
+        assert_eq!(found(&[("at", "gt.-infinity")]), [r#"{"id":2}"#, r#"{"id":1}"#]);
+        assert_eq!(found(&[("at", "gte.infinity")]), [r#"{"id":1}"#]);
+    }
+
+    #[test]
     fn a_value_that_is_none_of_the_columns_type_is_refused() {
         let failure = read(&[("id", "gt.abc")], None).expect_err("a refusal");
         assert!(failure.body.contains("22P02"), "{}", failure.body);
