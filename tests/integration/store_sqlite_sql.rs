@@ -7,8 +7,12 @@ use sluice::{
     fault::{Fault, FaultKind},
     store::{QueryAnswer, QueryLimits, Store},
 };
+use tokio::sync::Mutex;
 
 use crate::support::stores::{Embedded, StoreBench, apply, lead};
+
+/// SQLite's memory is bounded for the process as a whole, so those who take all of it take turns.
+static MEMORY: Mutex<()> = Mutex::const_new(());
 
 const ENDLESS: &str = "WITH RECURSIVE d(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM d) SELECT max(n) FROM d";
 
@@ -100,6 +104,7 @@ fn doubling(depth: usize) -> String {
 
 #[tokio::test]
 async fn statements_that_would_take_much_memory_are_refused() {
+    let _alone = MEMORY.lock().await;
     let bench = Embedded::new().await;
     let store = bench.open();
     let times = |count: usize, what: &str| vec![what; count].join(", ");
@@ -137,6 +142,7 @@ async fn statements_that_would_take_much_memory_are_refused() {
 
 #[tokio::test]
 async fn statements_that_take_all_the_memory_fail_no_write() {
+    let _alone = MEMORY.lock().await;
     let bench = Embedded::new().await;
     let store = bench.open();
     let end = Instant::now() + Duration::from_secs(4);
@@ -167,6 +173,7 @@ async fn statements_that_take_all_the_memory_fail_no_write() {
 
 #[tokio::test]
 async fn a_row_that_does_not_fit_into_the_answer_is_cut_and_said_to_be() {
+    let _alone = MEMORY.lock().await;
     let bench = Embedded::new().await;
     let store = bench.open();
     let sql = "SELECT 1 UNION ALL SELECT printf('%.*c', 4000000, 'x')";
