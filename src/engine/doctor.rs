@@ -17,7 +17,7 @@ use crate::{
     log::{LogFacts, records_in},
     next_step::NextStep,
     sink::Sink,
-    source::{RowQuery, Scope},
+    source::{BEGINNING, RowQuery, Scope},
     store::TOLD_FOR,
 };
 
@@ -122,7 +122,7 @@ impl Doctor {
             let query = RowQuery {
                 table,
                 scope,
-                since: DateTime::UNIX_EPOCH,
+                since: BEGINNING,
                 created_since: None,
                 conditions: Vec::new(),
                 page_size: 1,

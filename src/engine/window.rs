@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::page::TOLERATED_SKEW;
 use crate::{
     domain::Table,
+    source::BEGINNING,
     store::{Coverage, SyncRequest},
 };
 
@@ -45,9 +46,8 @@ impl Window {
         owed: Option<DateTime<Utc>>,
         overlap: TimeDelta,
     ) -> Self {
-        let start = now
-            .checked_sub_signed(TimeDelta::hours(i64::from(request.hours_ago)))
-            .unwrap_or(DateTime::UNIX_EPOCH);
+        let start =
+            now.checked_sub_signed(TimeDelta::hours(i64::from(request.hours_ago))).unwrap_or(BEGINNING);
         // Where a clock was ahead, nobody knows when the earlier sync read: its coverage proves where to begin, no more.
         let is_ahead = |known: &Coverage| known.to > now + TOLERATED_SKEW;
         let is_reread = coverage.as_ref().is_some_and(is_ahead);

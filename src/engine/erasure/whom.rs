@@ -5,15 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use chrono::DateTime;
-
 use super::{ErasureRequest, Erasures, Found, Targets};
 use crate::{
     domain::{Cell, Row, Table},
     engine::{EngineError, EntityKey, questions::referring_to},
     fault::Fault,
     index::{IndexName, SEARCH_WINDOW, SearchRequest, Sort},
-    source::{RowQuery, Scope},
+    source::{BEGINNING, RowQuery, Scope},
 };
 
 /// Rows asked for by key in one request.
@@ -196,8 +194,14 @@ impl Erasures {
         page_size: u32,
         mut each: impl FnMut(&Row<'_>) -> bool,
     ) -> Result<(), Fault> {
-        let since = DateTime::UNIX_EPOCH;
-        let query = RowQuery { table, scope, since, created_since: None, conditions: Vec::new(), page_size };
+        let query = RowQuery {
+            table,
+            scope,
+            since: BEGINNING,
+            created_since: None,
+            conditions: Vec::new(),
+            page_size,
+        };
         let mut after = None;
         loop {
             let page = self.shared.source.page(&query, after.as_ref()).await?;

@@ -17,7 +17,7 @@ use crate::{
     engine::appender::event_record,
     fail_point,
     fault::{Fault, FaultKind},
-    source::{RowQuery, Scope},
+    source::{BEGINNING, RowQuery, Scope},
     store::{Appended, Entry, SyncLease, SyncProgress},
 };
 
@@ -164,7 +164,7 @@ impl Reconcile {
         let query = RowQuery {
             table,
             scope: Scope::Keys(keys.to_vec()),
-            since: DateTime::UNIX_EPOCH,
+            since: BEGINNING,
             created_since: None,
             conditions: Vec::new(),
             page_size: self.run.page_size,
@@ -230,7 +230,7 @@ impl Reconcile {
                 let query = RowQuery {
                     table,
                     scope: Scope::Keys(keys),
-                    since: DateTime::UNIX_EPOCH,
+                    since: BEGINNING,
                     created_since: None,
                     conditions: Vec::new(),
                     page_size: self.run.page_size,

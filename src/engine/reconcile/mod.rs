@@ -53,7 +53,7 @@ use crate::{
     index::Index,
     log::{Position, Topic},
     sink::Sink,
-    source::{Page, PageToken, RowQuery, Scope},
+    source::{BEGINNING, Page, PageToken, RowQuery, Scope},
     store::{
         Control, Coverage, INTERRUPTED, ReconcileReport, ReconcileStep, Reconciliation, SyncEnd, SyncLease,
         SyncProgress, SyncRequest, SyncState,
@@ -339,7 +339,7 @@ impl Reconcile {
         let query = RowQuery {
             table,
             scope: Scope::Whole,
-            since: DateTime::UNIX_EPOCH,
+            since: BEGINNING,
             created_since: None,
             conditions: Vec::new(),
             page_size: self.run.page_size,
@@ -405,7 +405,7 @@ impl Reconcile {
     /// Every row that said it was written before reading began is in the log.
     fn covered(&self, reading: &Reading) -> Option<Coverage> {
         self.run.table.time.modified.as_ref()?;
-        Some(Coverage { from: DateTime::UNIX_EPOCH, to: reading.began? })
+        Some(Coverage { from: BEGINNING, to: reading.began? })
     }
 
     /// Waits until every sink has applied what the log holds now, and shows it.
