@@ -454,6 +454,11 @@ fn table_of(event: &SinkEvent) -> &'static str {
     event.table.map_or("eventos_raw", Table::name)
 }
 
+/// Why a row is refused that the server took, and that is not there.
+fn kept_out(table: &str) -> String {
+    format!("a trigger or a rule that somebody added keeps it out of {table} and says nothing")
+}
+
 /// What a drain learns when somebody's rule refuses whatever a table is given.
 fn refuses_everything(part: &'static str, table: &str, rows: usize, reason: &str) -> Fault {
     Fault::misconfigured(

@@ -214,8 +214,8 @@ impl Client {
     pub(super) async fn bulk(&self, body: Bytes, at_once: bool, doing: &str) -> Result<Answer, Fault> {
         // Without `require_alias` a missing index would be made up on the spot, with a guessed mapping.
         let path = format!(
-            "_bulk?require_alias=true&refresh={at_once}&filter_path=errors,items.*.status,items.*.error.type,\
-             items.*.error.reason,items.*.error.caused_by,error,status"
+            "_bulk?require_alias=true&refresh={at_once}&filter_path=errors,items.*.status,items.*.result,\
+             items.*.error.type,items.*.error.reason,items.*.error.caused_by,error,status"
         );
         self.send(Method::Post, &path, NDJSON, Some(body), doing).await
     }

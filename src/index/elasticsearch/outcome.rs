@@ -108,6 +108,10 @@ struct BulkAnswer<'a> {
     items: Option<&'a RawValue>,
 }
 
+/// What the server calls the result of writing a document that an ingest pipeline dropped, beside a status of success. No
+/// operation of ours is called so for another reason: only updates are.
+const DROPPED: &str = "noop";
+
 /// One item, whose only key is the kind of operation.
 #[derive(Deserialize)]
 enum Item {
@@ -118,6 +122,7 @@ enum Item {
 #[derive(Deserialize)]
 struct ItemResult {
     status: u16,
+    result: Option<String>,
     error: Option<Cause>,
 }
 
@@ -125,13 +130,14 @@ fn decide(origin: &str, operations: &[&Operation], answer: &Answer) -> Result<De
     let malformed = |error: serde_json::Error| faults::fault_from_malformed(origin, WRITING, &error);
     let bulk: BulkAnswer<'_> = serde_json::from_slice(&answer.body).map_err(malformed)?;
     let mut decision = Decision::default();
-    if !bulk.errors {
+    let items = bulk.items.map_or("[]", RawValue::get);
+    if !bulk.errors && !items.contains(DROPPED) {
         for operation in operations {
             decision.written(operation.kind);
         }
         return Ok(decision);
     }
-    let items: Vec<Item> = serde_json::from_str(bulk.items.map_or("[]", RawValue::get)).map_err(malformed)?;
+    let items: Vec<Item> = serde_json::from_str(items).map_err(malformed)?;
     if items.len() != operations.len() {
         return Err(Fault::transient(
             PART,
@@ -145,6 +151,10 @@ fn decide(origin: &str, operations: &[&Operation], answer: &Answer) -> Result<De
     }
     for (i, (Item::Written(item), operation)) in items.into_iter().zip(operations).enumerate() {
         match item.error {
+            None if item.result.as_deref() == Some(DROPPED) => decision.rejected.push(Rejection {
+                position: operation.position,
+                reason: "an ingest pipeline of the index drops the document".to_owned(),
+            }),
             None if (200..300).contains(&item.status) => decision.written(operation.kind),
             error => decide_one(origin, &mut decision, i, operation, item.status, &error.unwrap_or_default()),
         }
@@ -236,6 +246,17 @@ mod tests {
     fn without_errors_everything_is_written_and_the_items_are_not_read() {
         let decision = decided(&[Kind::Event, ENTITY], r#"{"errors":false,"items":[{"x":1}]}"#);
         assert_eq!(decision.applied, Applied { inserted: 1, entities: 1, ..Applied::default() });
+    }
+
+    #[test]
+    fn what_a_pipeline_drops_is_not_written() {
+        let body = r#"{"errors":false,"items":[{"create":{"result":"created","status":201}},
+            {"create":{"result":"noop","status":200}},{"index":{"result":"noop","status":200}}]}"#;
+        let decision = decided(&[Kind::Event, Kind::Event, ENTITY], body);
+        assert_eq!(decision.applied, Applied { inserted: 1, ..Applied::default() });
+        let rejected: Vec<i64> =
+            decision.rejected.iter().map(|rejection| rejection.position.offset).collect();
+        assert_eq!(rejected, [11, 12]);
     }
 
     #[test]

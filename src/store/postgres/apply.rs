@@ -16,7 +16,7 @@ use super::{
     poison::{self, Refused},
     prepare,
     rows::Rows,
-    write,
+    write::{self, Unwritten},
 };
 use crate::{
     domain::Catalog,
@@ -70,7 +70,7 @@ pub(super) async fn apply(
     // Before the rows are written: only a version that moves one on is news.
     let written = match alerts::queue(&mut transaction, batch).await {
         Ok(()) => write::write(&mut transaction, catalog, batch, &rows).await,
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     };
     let written = match written {
         Ok(applied) => {
@@ -82,16 +82,16 @@ pub(super) async fn apply(
                 check_layout(PART, table, layouts.get(table.name()).map(String::as_str))?;
             }
             // Deferred constraints refuse here.
-            transaction.commit().await.map(|()| applied)
-        }
-        Err(error) if faults::is_refused_content(&error) => {
-            transaction.rollback().await.map_err(|error| apply_fault(&error))?;
-            Err(error)
+            transaction.commit().await.map(|()| applied).map_err(Unwritten::from)
         }
         // It is rolled back as it is dropped; after most of these the connection is gone anyway.
-        Err(error) => {
+        Err(Unwritten::Sql(error)) if !faults::is_refused_content(&error) => {
             drop(transaction);
-            Err(error)
+            Err(Unwritten::Sql(error))
+        }
+        Err(refused) => {
+            transaction.rollback().await.map_err(|error| apply_fault(&error))?;
+            Err(refused)
         }
     };
     match written {
@@ -101,10 +101,10 @@ pub(super) async fn apply(
             let erased = u64::try_from(events - batch.events.len()).unwrap_or(u64::MAX);
             Ok(Applied { erased, ..applied })
         }
-        Err(error) if faults::is_refused_content(&error) => {
+        Err(Unwritten::Sql(error)) if !faults::is_refused_content(&error) => Err(apply_fault(&error).into()),
+        Err(_) => {
             Err(find_refused(connection, catalog, log, batch, streaks, Instant::now() + search_for).await)
         }
-        Err(error) => Err(apply_fault(&error).into()),
     }
 }
 

@@ -12,7 +12,7 @@ use sqlx::{Acquire, PgConnection};
 use super::{
     faults,
     rows::{Row, Rows},
-    write::write,
+    write::{Unwritten, write},
 };
 use crate::{
     domain::Catalog,
@@ -66,8 +66,8 @@ pub(super) async fn refused(
             continue;
         };
         if let [event] = events {
-            let reason = faults::refusal(&error);
-            if faults::is_rule(&error) {
+            let reason = error.refusal();
+            if error.is_rule() {
                 outcome.refused.entry(table_of(event)).or_default().insert(event.position);
                 reasons.insert(table_of(event), reason.clone());
             }
@@ -90,11 +90,11 @@ async fn try_write(
     connection: &mut PgConnection,
     catalog: Catalog,
     events: &[SinkEvent],
-) -> Result<Result<(), sqlx::Error>, sqlx::Error> {
+) -> Result<Result<(), Unwritten>, sqlx::Error> {
     let part = SinkBatch { events: events.to_vec(), spans: Vec::new() };
     let mut savepoint = connection.begin().await?;
     let written = match write(&mut savepoint, catalog, &part, &Rows::of(&part)).await {
-        Ok(_) => check_deferred(&mut savepoint).await,
+        Ok(_) => check_deferred(&mut savepoint).await.map_err(Unwritten::from),
         Err(error) => Err(error),
     };
     match written {
@@ -102,11 +102,11 @@ async fn try_write(
             savepoint.commit().await?;
             Ok(Ok(()))
         }
-        Err(error) if faults::is_refused_content(&error) => {
+        Err(Unwritten::Sql(error)) if !faults::is_refused_content(&error) => Err(error),
+        Err(refused) => {
             savepoint.rollback().await?;
-            Ok(Err(error))
+            Ok(Err(refused))
         }
-        Err(error) => Err(error),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use chrono::Datelike;
-use rusqlite::{ErrorCode, Transaction, params, params_from_iter};
+use rusqlite::{ErrorCode, OptionalExtension, Transaction, params, params_from_iter};
 
 use super::{
     PART, alerts, erasures, prepare,
@@ -12,12 +12,13 @@ use super::{
 };
 use crate::{
     domain::{Catalog, Event, Table},
+    fault::Fault,
     log::Position,
     sink::{Applied, ApplyError, Rejection, SinkBatch, SinkEvent, Span},
     store::{
         envelope_problem,
         erasures::without_erased,
-        fenced,
+        fenced, kept_out,
         refusals::{Outcome, Streaks},
         refuses_everything,
         rollup::{Rollup, WINDOW},
@@ -77,11 +78,19 @@ pub(super) fn apply(
                     rollup.add(event);
                 }
             }
-            Some(_) => applied.duplicates += 1,
+            Some(_) if is_there(db, event)? => applied.duplicates += 1,
+            Some(_) => rejections.push(rejection(sink, &kept_out("eventos_raw"))),
             None => rejections.push(rejection(sink, REFUSED)),
         }
     }
-    count(db, &rollup)?;
+    if !count(db, &rollup)? {
+        let fault = Fault::misconfigured(
+            PART,
+            "apply: a trigger that somebody added keeps windows out of eventos_agregados and says nothing",
+            "remove the trigger; nothing is lost, the batch is applied then",
+        );
+        return Ok(Err(fault.into()));
+    }
     for table in written {
         let mut upsert = db.prepare_cached(&entity_upsert(table))?;
         for sink in batch.newest_of(table) {
@@ -94,7 +103,8 @@ pub(super) fn apply(
             };
             match accepted(written)? {
                 Some(true) => applied.entities += 1,
-                Some(false) => applied.stale += 1,
+                Some(false) if stands(db, table, &sink.event)? => applied.stale += 1,
+                Some(false) => rejections.push(rejection(sink, &kept_out(table.name()))),
                 None => rejections.push(rejection(sink, REFUSED)),
             }
         }
@@ -109,7 +119,9 @@ pub(super) fn apply(
         }
     }
     if let Some((table, rows)) = streaks.judge(&outcome) {
-        return Ok(Err(refuses_everything(PART, table, rows, REFUSED).into()));
+        let reason = rejections.iter().find(|rejection| outcome.refused[table].contains(&rejection.position));
+        let reason = reason.map_or(REFUSED, |rejection| &rejection.reason);
+        return Ok(Err(refuses_everything(PART, table, rows, reason).into()));
     }
     if rejections.is_empty() {
         return Ok(Ok(applied));
@@ -151,6 +163,10 @@ fn advance(db: &Transaction<'_>, log: &str, span: &Span) -> rusqlite::Result<boo
     Ok(moved == 1)
 }
 
+fn is_there(db: &Transaction<'_>, event: &Event) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM eventos_raw WHERE id = ?")?.exists([event.id.to_string()])
+}
+
 fn event_insert() -> String {
     format!(
         "INSERT INTO eventos_raw ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -162,6 +178,25 @@ fn event_insert() -> String {
 fn is_removed(db: &Transaction<'_>, table: Table, event: &Event) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM sluice_removed WHERE table_name = ? AND entity = ? AND versao > ?")?
         .exists(params![table.name(), event.entidade.id, event.entidade.versao])
+}
+
+/// Whether the table holds what this event makes of its entity, or something later.
+fn stands(db: &Transaction<'_>, table: Table, event: &Event) -> rusqlite::Result<bool> {
+    let (entity, versao) = (&event.entidade.id, event.entidade.versao);
+    let key = &table.definition().key.column;
+    let held: Option<i64> = db
+        .prepare_cached(&format!("SELECT versao FROM \"{table}\" WHERE \"{key}\" = ?"))?
+        .query_row([rows::key(table, entity)], |row| row.get(0))
+        .optional()?;
+    let gone: Option<i64> = db
+        .prepare_cached("SELECT versao FROM sluice_removed WHERE table_name = ? AND entity = ?")?
+        .query_row(params![table.name(), entity], |row| row.get(0))
+        .optional()?;
+    Ok(if event.entidade.removida {
+        held.map_or_else(|| gone.is_some_and(|gone| gone >= versao), |held| held > versao)
+    } else {
+        held.is_some_and(|held| held >= versao) || gone.is_some_and(|gone| gone > versao)
+    })
 }
 
 /// Removes an entity that is not newer, and remembers at which version it went. `false` when it is newer, or went at
@@ -186,19 +221,21 @@ fn remove(db: &Transaction<'_>, table: Table, event: &Event) -> rusqlite::Result
     Ok(kept == 1)
 }
 
-/// Adds new events to their windows.
-fn count(db: &Transaction<'_>, rollup: &Rollup<'_>) -> rusqlite::Result<()> {
+/// Adds new events to their windows; tells whether every window took them.
+fn count(db: &Transaction<'_>, rollup: &Rollup<'_>) -> rusqlite::Result<bool> {
     let mut add = db.prepare_cached(
         "INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
          VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT (janela_inicio, categoria, evento)
          DO UPDATE SET total = total + excluded.total, soma_valor = soma_valor + excluded.soma_valor",
     )?;
+    let mut taken = true;
     for added in rollup.added() {
         let (begin, end) = (rows::instant(added.begin), rows::instant(added.begin + WINDOW));
-        add.execute(params![begin, end, added.categoria, added.evento, added.total, added.soma])?;
+        taken &=
+            add.execute(params![begin, end, added.categoria, added.evento, added.total, added.soma])? == 1;
     }
-    Ok(())
+    Ok(taken)
 }
 
 /// The statement that creates an entity or moves it forward, never back; it returns a row where it did. Of equal

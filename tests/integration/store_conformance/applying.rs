@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sluice::{
-    domain::Event,
+    domain::{Entidade, Event},
     fault::FaultKind,
     log::{Position, StartAt},
     sink::{Applied, ApplyError, SinkBatch, Span},
@@ -31,6 +31,8 @@ on_each_adapter! {
     an_event_twice_in_a_batch_counts_once,
     what_can_never_be_stored_is_rejected_and_the_rest_is_applied,
     a_row_that_a_trigger_refuses_is_rejected_alone,
+    a_row_that_a_trigger_keeps_out_without_a_word_is_rejected_alone,
+    a_trigger_that_keeps_events_out_of_the_rollup_is_told,
     a_trigger_that_refuses_a_whole_table_parks_none_of_it_and_is_obeyed_no_more_once_it_is_gone,
     rows_refused_one_batch_after_the_other_are_parked_until_it_is_plain_that_the_trigger_is_to_blame,
     of_an_entity_s_events_the_one_read_last_stays,
@@ -228,6 +230,89 @@ async fn a_row_that_a_trigger_refuses_is_rejected_alone<B: StoreBench>() {
     assert_eq!(rejected, [7]);
     assert!(bench.contents().await.is_empty());
     assert_eq!(store.apply(LOG, &without(&whole, &rejected)).await.expect("applied").entities, 19);
+}
+
+async fn a_row_that_a_trigger_keeps_out_without_a_word_is_rejected_alone<B: StoreBench>() {
+    for (when, table, condition) in [
+        ("INSERT", "eventos_raw", "new.valor = 7"),
+        ("INSERT", "leads", "new.nome = 'calada'"),
+        ("UPDATE", "leads", "new.nome = 'calada'"),
+        ("DELETE", "leads", "old.nome = 'Ana' AND old.status_lead = 'calada'"),
+        ("INSERT", "sluice_removed", "new.versao >= 0"),
+    ] {
+        let bench = B::new().await;
+        let store = bench.open();
+        let lead = |id: u128, minutes, nome| {
+            let status = if id == 7 { "calada" } else { "novo" };
+            lead_with(id, minutes, json!({"nome": nome, "score_qualificacao": id, "status_lead": status}))
+        };
+        let before: Vec<Event> = (0..10).map(|id| lead(id, 0, "Ana")).collect();
+        if when != "INSERT" || table == "sluice_removed" {
+            apply(&*store, before.clone()).await;
+        }
+        bench.execute(&B::silent_trigger(when, table, condition)).await;
+        let removal = |event: &Event| {
+            let Entidade { id, versao, .. } = &event.entidade;
+            Event::removal(
+                crate::support::table("leads"),
+                id,
+                event.id,
+                instant("2026-05-02T12:00:00Z"),
+                versao + 1,
+            )
+        };
+        let events = match when {
+            "DELETE" => before.iter().map(removal).collect(),
+            _ if table == "sluice_removed" => {
+                vec![lead(1, 1, "Bia"), lead(2, 1, "Bia"), removal(&before[7])]
+            }
+            _ => (0..10).map(|id| lead(id, 1, if id == 7 { "calada" } else { "Ana" })).collect(),
+        };
+        let whole = batch(claimed(&*store).await, events);
+        let unchanged = bench.contents().await;
+        let outcome = store.apply(LOG, &whole).await;
+        let Err(ApplyError::Rejected(rejections)) = &outcome else {
+            panic!("{when} {table}: expected a rejection, got {outcome:?}")
+        };
+        let kept_out_of = if when == "INSERT" && table == "eventos_raw" { table } else { "leads" };
+        let reason =
+            format!("a trigger or a rule that somebody added keeps it out of {kept_out_of} and says nothing");
+        assert_eq!(rejections[0].reason, reason, "{when} {table}");
+        let rejected = rejected_offsets(outcome);
+        assert_eq!(rejected.len(), 1, "{when} {table}");
+        assert_eq!(bench.contents().await, unchanged, "{when} {table}");
+        let refused =
+            whole.events.iter().find(|event| event.position.offset == rejected[0]).expect("of the batch");
+        assert_eq!(refused.event.entidade.id, before[7].entidade.id, "{when} {table}");
+
+        let others = without(&whole, &rejected);
+        let count = others.events.len() as u64;
+        let applied = store.apply(LOG, &others).await.expect("applied");
+        assert_eq!((applied.entities, applied.stale), (count, 0), "{when} {table}");
+        // What is there already is not asked of the trigger.
+        assert_eq!(
+            apply(&*store, others.events.into_iter().map(|event| event.event).collect()).await.stale,
+            count
+        );
+    }
+}
+
+async fn a_trigger_that_keeps_events_out_of_the_rollup_is_told<B: StoreBench>() {
+    for when in ["INSERT", "UPDATE"] {
+        let bench = B::new().await;
+        let store = bench.open();
+        if when == "UPDATE" {
+            apply(&*store, vec![lead(1, 0, "Ana")]).await;
+        }
+        bench.execute(&B::silent_trigger(when, "eventos_agregados", "new.total > 0")).await;
+        let whole = batch(claimed(&*store).await, (10..20).map(|id| lead(id, 0, "Ana")).collect());
+        let unchanged = bench.contents().await;
+        let outcome = store.apply(LOG, &whole).await;
+        let Err(ApplyError::Fault(fault)) = outcome else { panic!("expected a fault, got {outcome:?}") };
+        assert_eq!(fault.kind, FaultKind::Misconfigured);
+        assert!(fault.message.contains("out of eventos_agregados and says nothing"), "{fault}");
+        assert_eq!(bench.contents().await, unchanged);
+    }
 }
 
 async fn a_trigger_that_refuses_a_whole_table_parks_none_of_it_and_is_obeyed_no_more_once_it_is_gone<

@@ -32,6 +32,7 @@ on_each_adapter! {
     a_table_of_somebody_else_is_left_alone,
     tables_are_made_by_several_processes_at_once,
     a_process_with_another_definition_writes_nothing,
+    a_trigger_that_somebody_added_is_told,
 }
 
 const KINDS: [&str; 8] = ["text", "integer", "number", "boolean", "timestamp", "date", "json", "list"];
@@ -497,6 +498,14 @@ async fn a_process_with_another_definition_writes_nothing<B: StoreBench>() {
     assert_eq!(entity(&*new, wide, "pedidos", "1").await.row["nota"], 1.5);
     let shown: Value = json!(entity(&*new, wide, "pedidos", "1").await.row);
     assert_eq!(shown, json!({"id": 1, "nome": "n1", "nota": 1.5}));
+}
+
+async fn a_trigger_that_somebody_added_is_told<B: StoreBench>() {
+    let bench = B::new().await;
+    let additions = async || bench.open().facts().await.expect("facts").additions;
+    assert!(additions().await.is_empty(), "sluice adds none itself");
+    bench.execute(&B::silent_trigger("UPDATE", "leads", "new.nome = 'calada'")).await;
+    assert_eq!(additions().await, ["the trigger recusa on leads"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,9 @@ pub trait StoreBench: Sized {
     /// Takes it away.
     const DROP_TRIGGER: &'static str;
 
+    /// A trigger that keeps rows out of a table without a word: `when` is `INSERT`, `UPDATE` or `DELETE`.
+    fn silent_trigger(when: &str, table: &str, condition: &str) -> String;
+
     /// A store of the built-in tables, which are made.
     async fn new() -> Self {
         let bench = Self::empty().await;
@@ -95,6 +98,12 @@ impl StoreBench for Embedded {
         BEGIN SELECT RAISE(ABORT, 'proibida não'); END";
     const DROP_TRIGGER: &'static str = "DROP TRIGGER recusa";
 
+    fn silent_trigger(when: &str, table: &str, condition: &str) -> String {
+        format!(
+            "CREATE TRIGGER recusa BEFORE {when} ON {table} WHEN {condition} BEGIN SELECT RAISE(IGNORE); END"
+        )
+    }
+
     async fn empty() -> Self {
         let folder = TestFolder::new();
         let db = EmbeddedDb::open(folder.path(), "test").expect("an open folder");
@@ -131,6 +140,14 @@ impl StoreBench for Postgres {
         CREATE TRIGGER recusa BEFORE INSERT ON leads FOR EACH ROW WHEN (new.nome = 'proibida')
         EXECUTE FUNCTION recusa()";
     const DROP_TRIGGER: &'static str = "DROP TRIGGER recusa ON leads";
+
+    fn silent_trigger(when: &str, table: &str, condition: &str) -> String {
+        format!(
+            "CREATE FUNCTION cala() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+             CREATE TRIGGER recusa BEFORE {when} ON {table} FOR EACH ROW WHEN ({condition})
+             EXECUTE FUNCTION cala()"
+        )
+    }
 
     async fn empty() -> Self {
         Self(TestDatabase::create().await)
