@@ -51,6 +51,7 @@ mod stdio;
 mod store_conformance;
 mod store_operations;
 mod store_postgres;
+mod store_postgres_copies;
 mod store_sqlite_sql;
 mod support;
 mod sync;

@@ -28,7 +28,7 @@ use crate::support::{
     table,
 };
 
-async fn migrated() -> (TestDatabase, PgStore) {
+pub async fn migrated() -> (TestDatabase, PgStore) {
     let database = TestDatabase::create().await;
     let store = PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store");
     store.prepare().await.expect("migrations run");

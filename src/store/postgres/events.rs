@@ -1,24 +1,55 @@
 //! Inserting a batch's events, and adding those that are new to the rollup.
 //!
-//! Guarantee: an event is inserted once and counted once, by the statement that inserted it and as it was inserted, whoever
-//! else writes it at the same time and whatever triggers make of it.
+//! Guarantee: an event is inserted once and counted once, as it was inserted, whoever else writes it at the same time and
+//! whatever triggers make of it.
 //!
 //! Which events are there already is asked by their ids first, so that of what is delivered again nothing but the ids is
-//! sent. COPY in binary would be faster still (docs/performance.md), but tells nothing of what it inserted: a trigger
-//! that skips or changes a row would leave the rollup untrue, and a column whose type somebody changed would be
-//! filled with the bytes of another.
+//! sent. The others are copied in binary, which is the fastest there is (docs/performance.md), but tells nothing of what
+//! became of a row, fills a column whose type somebody changed with the bytes of another, and knows no conflicts. So that is done only
+//! while the table is as sluice made it, which nobody can change before the transaction ends; where it is not, and where
+//! the server refuses the copy, one statement inserts and counts what it inserted.
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::PgConnection;
+use sqlx::{Connection, Executor, PgConnection};
 use uuid::Uuid;
 
 use super::{
     columns::{bind, names, select},
+    copying::Copying,
+    faults,
     rows::{Row, Rows, event_columns},
     trim,
     write::Unwritten,
 };
+use crate::store::rollup::{Rollup, WINDOW};
+
+/// Fewest events worth the further questions that a copy takes.
+const WORTH_A_COPY: usize = 256;
+
+/// The columns that are written, and the types that a copy has them in.
+const COLUMNS: [(&str, &str); 13] = [
+    ("id", "uuid"),
+    ("tipo_evento", "text"),
+    ("usuario", "text"),
+    ("evento", "text"),
+    ("valor", "double precision"),
+    ("timestamp", "timestamp with time zone"),
+    ("categoria", "text"),
+    ("metadata", "jsonb"),
+    ("dados", "jsonb"),
+    ("entidade_id", "text"),
+    ("versao", "bigint"),
+    ("particao", "integer"),
+    ("posicao", "bigint"),
+];
+
+/// What the database has of new events.
+struct Written {
+    inserted: u64,
+    /// Windows of the rollup that did not take what is added to them.
+    uncounted: u64,
+}
 
 /// Inserts the events that are not there and tells how many. What was trimmed was counted.
 ///
@@ -37,7 +68,11 @@ pub(super) async fn insert(connection: &mut PgConnection, rows: &Rows<'_>) -> Re
     if news.is_empty() {
         return Ok(0);
     }
-    let (inserted, uncounted) = insert_and_count(connection, &news, trimmed).await?;
+    let copied = if news.len() < WORTH_A_COPY { None } else { copy(connection, &news, &trimmed).await? };
+    let Written { inserted, uncounted } = match copied {
+        Some(written) => written,
+        None => insert_and_count(connection, &news, trimmed).await?,
+    };
     // Somebody else may have inserted some since they were asked for, or a trigger kept some out.
     if usize::try_from(inserted).is_ok_and(|inserted| inserted < news.len()) {
         let present = present(connection, &news).await?;
@@ -45,7 +80,7 @@ pub(super) async fn insert(connection: &mut PgConnection, rows: &Rows<'_>) -> Re
             return Err(Unwritten::KeptOut("eventos_raw"));
         }
     }
-    if uncounted {
+    if uncounted > 0 {
         return Err(Unwritten::KeptOut("eventos_agregados"));
     }
     Ok(inserted)
@@ -65,12 +100,115 @@ async fn present(connection: &mut PgConnection, rows: &[&Row<'_>]) -> Result<Has
     Ok(present.into_iter().collect())
 }
 
-/// In one statement. Tells how many were inserted, and whether the rollup did not take some of them.
+/// Copies events and counts them; `None`, and nothing done, where the table may make something else of them or the server
+/// refuses them as they are.
+async fn copy(
+    connection: &mut PgConnection,
+    rows: &[&Row<'_>],
+    trimmed: &HashMap<Uuid, i64>,
+) -> Result<Option<Written>, sqlx::Error> {
+    // Nobody adds a trigger or changes a column while this is held.
+    connection.execute("LOCK TABLE eventos_raw IN ROW EXCLUSIVE MODE").await?;
+    if !takes_copies(connection).await? {
+        return Ok(None);
+    }
+    let mut savepoint = connection.begin().await?;
+    let inserted = match send(&mut savepoint, rows).await {
+        Ok(inserted) => inserted,
+        Err(error) if faults::is_refused_content(&error) => {
+            savepoint.rollback().await?;
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    savepoint.commit().await?;
+    let mut rollup = Rollup::default();
+    rows.iter()
+        .map(|row| &row.source.event)
+        .filter(|event| !trimmed.contains_key(&event.id))
+        .for_each(|event| rollup.add(event));
+    Ok(Some(Written { inserted, uncounted: add_up(connection, &rollup).await? }))
+}
+
+/// Whether the table is as sluice made it: columns of these types, and nothing that may skip or change a row.
+async fn takes_copies(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let (names, types): (Vec<&str>, Vec<&str>) = COLUMNS.into_iter().unzip();
+    sqlx::query_scalar(
+        "SELECT c.relkind = 'r' AND NOT c.relrowsecurity
+             AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+             AND NOT EXISTS (SELECT FROM pg_rewrite AS r WHERE r.ev_class = c.oid)
+             AND NOT EXISTS (
+                 SELECT FROM unnest($1::text[], $2::text[]) AS n(name, type)
+                 WHERE NOT EXISTS (
+                     SELECT FROM pg_attribute AS a
+                     WHERE a.attrelid = c.oid AND a.attname = n.name AND format_type(a.atttypid, a.atttypmod) = n.type
+                         AND a.attgenerated = ''
+                 )
+             )
+         FROM pg_class AS c WHERE c.oid = to_regclass('eventos_raw')",
+    )
+    .bind(names)
+    .bind(types)
+    .fetch_one(connection)
+    .await
+}
+
+/// Sends events, and tells how many the server took.
+async fn send(connection: &mut PgConnection, rows: &[&Row<'_>]) -> Result<u64, sqlx::Error> {
+    let names = COLUMNS.map(|(name, _)| format!("\"{name}\"")).join(", ");
+    let statement = format!("COPY eventos_raw ({names}) FROM STDIN (FORMAT binary)");
+    let mut copying = Copying::begin(connection, &statement).await?;
+    for row in rows {
+        let (event, at) = (&row.source.event, row.source.position);
+        let mut tuple = copying.tuple(13);
+        tuple.uuid(event.id);
+        tuple.text(&event.tipo_evento);
+        tuple.text(&event.usuario);
+        tuple.text(&event.evento);
+        tuple.double(event.valor);
+        tuple.instant(event.timestamp);
+        tuple.text(&event.categoria);
+        tuple.json(&row.metadata);
+        tuple.json(&row.dados);
+        tuple.text(&event.entidade.id);
+        tuple.bigint(event.entidade.versao);
+        tuple.integer(at.partition);
+        tuple.bigint(at.offset);
+        copying.pass_on().await?;
+    }
+    copying.finish().await
+}
+
+/// Adds to the windows of the rollup, and tells how many did not take it.
+async fn add_up(connection: &mut PgConnection, rollup: &Rollup<'_>) -> Result<u64, sqlx::Error> {
+    let added = rollup.added();
+    let taken: i64 = sqlx::query_scalar(
+        "WITH agregados AS (
+             INSERT INTO eventos_agregados AS a (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
+             SELECT * FROM unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::text[], $5::int8[], $6::float8[])
+             ON CONFLICT (janela_inicio, categoria, evento) DO UPDATE
+             SET total = a.total + excluded.total, soma_valor = a.soma_valor + excluded.soma_valor
+             RETURNING 1
+         )
+         SELECT count(*) FROM agregados",
+    )
+    .bind(added.clone().map(|added| added.begin).collect::<Vec<_>>())
+    .bind(added.clone().map(|added| added.begin + WINDOW).collect::<Vec<_>>())
+    .bind(added.clone().map(|added| added.categoria).collect::<Vec<_>>())
+    .bind(added.clone().map(|added| added.evento).collect::<Vec<_>>())
+    .bind(added.clone().map(|added| added.total).collect::<Vec<_>>())
+    .bind(added.clone().map(|added| added.soma).collect::<Vec<_>>())
+    .fetch_one(connection)
+    .await?;
+    Ok((added.count() as u64).saturating_sub(u64::try_from(taken).unwrap_or_default()))
+}
+
+/// Inserts events and counts those that it inserted, in one statement.
 async fn insert_and_count(
     connection: &mut PgConnection,
     rows: &[&Row<'_>],
     trimmed: HashMap<Uuid, i64>,
-) -> Result<(u64, bool), sqlx::Error> {
+) -> Result<Written, sqlx::Error> {
     let columns = event_columns(rows);
     let statement = format!(
         "WITH inseridos AS (
@@ -104,5 +242,6 @@ async fn insert_and_count(
     let counted_before: Vec<Uuid> = trimmed.into_keys().collect();
     let [inserted, uncounted]: [i64; 2] =
         bind(sqlx::query_scalar(&statement), &columns).bind(counted_before).fetch_one(connection).await?;
-    Ok((u64::try_from(inserted).unwrap_or_default(), uncounted != 0))
+    let count = |counted: i64| u64::try_from(counted).unwrap_or_default();
+    Ok(Written { inserted: count(inserted), uncounted: count(uncounted) })
 }

@@ -12,6 +12,7 @@ mod alerts;
 mod apply;
 mod columns;
 mod connection;
+mod copying;
 mod erasures;
 mod events;
 mod faults;

@@ -17,8 +17,8 @@ use crate::{
 /// An event, and its JSON as jsonb can hold it.
 pub(super) struct Row<'a> {
     pub(super) source: &'a SinkEvent,
-    metadata: Cow<'a, str>,
-    dados: Cow<'a, str>,
+    pub(super) metadata: Cow<'a, str>,
+    pub(super) dados: Cow<'a, str>,
     /// Pieces that jsonb can't hold.
     replaced: usize,
 }
