@@ -13,7 +13,7 @@ mod operations;
 pub mod postgres;
 mod questions;
 mod readable;
-mod refusals;
+pub(crate) mod refusals;
 mod rollup;
 pub mod sqlite;
 pub mod tables;
@@ -457,6 +457,17 @@ fn table_of(event: &SinkEvent) -> &'static str {
 /// Why a row is refused that the server took, and that is not there.
 fn kept_out(table: &str) -> String {
     format!("a trigger or a rule that somebody added keeps it out of {table} and says nothing")
+}
+
+/// What an erasure learns when it leaves rows behind; none of it was done.
+fn not_erased(part: &'static str, table: &str) -> Fault {
+    Fault::misconfigured(
+        part,
+        format!(
+            "erase: {table} is not as it was left: a trigger, rule or policy that somebody added undoes what is written there"
+        ),
+        "nothing was erased: drop it (doctor names it), then erase again",
+    )
 }
 
 /// What a drain learns when somebody's rule refuses whatever a table is given.

@@ -25,9 +25,7 @@ use crate::{
         Pipeline, connect,
         place::{Embedded, Place, Real},
         rows::{lead, session},
-        service,
-        stores::StoreBench,
-        table,
+        service, table,
     },
 };
 
@@ -367,7 +365,7 @@ pub async fn documents_of(pipeline: &Pipeline, index: &str, columns: &[&str]) ->
 
 impl Bed for Embedded {
     const STORE: &'static str = "sqlite";
-    const DROP_TRIGGER: &'static str = <crate::support::stores::Embedded as StoreBench>::DROP_TRIGGER;
+    const DROP_TRIGGER: &'static str = "DROP TRIGGER recusa";
     const DRAINING: &'static [&'static str] = &["--wait"];
 
     fn helper(&self) -> Option<Child> {

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -16,14 +17,15 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{
-    PgStore, UNBOUNDED, faults,
+    PgStore, UNBOUNDED,
+    faults::{self, PART},
     operations::over,
     trim::{self, COUNTED},
 };
 use crate::{
     domain::{ErasedDigest, ErasureLedger, Table},
     fault::Fault,
-    store::{ErasedRows, Erasures, tables::key_type},
+    store::{ErasedRows, Erasures, not_erased, tables::key_type},
 };
 
 /// One lock for each of the database's schemas, which may each hold a store.
@@ -107,16 +109,17 @@ impl Erasures for PgStore {
         let erased = erase(&mut connection, table, keys, elsewhere).await;
         let erased = erased.map_err(|error| faults::fault("erase", &error))?;
         let _ = connection.close().await;
-        Ok(erased)
+        erased.map_err(|place| not_erased(PART, &place))
     }
 }
 
+/// Erases all of it, or nothing where a table is not as it was left: then it is named.
 async fn erase(
     connection: &mut PgConnection,
     table: Table,
     keys: &[String],
     elsewhere: bool,
-) -> Result<Option<ErasedRows>, sqlx::Error> {
+) -> Result<Result<Option<ErasedRows>, String>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     sqlx::query(&format!("SELECT pg_advisory_xact_lock({LOCK})")).execute(&mut *transaction).await?;
     let salt: Vec<u8> =
@@ -164,10 +167,56 @@ async fn erase(
     let erased = ErasedRows { entities, events, marks, new };
     if !elsewhere && erased.are_strangers(keys.len()) {
         transaction.rollback().await?;
-        return Ok(None);
+        return Ok(Ok(None));
+    }
+    if let Some(place) = left_over(&mut transaction, table, keys, &digests).await? {
+        transaction.rollback().await?;
+        return Ok(Err(place));
     }
     transaction.commit().await?;
-    Ok(Some(erased))
+    Ok(Ok(Some(erased)))
+}
+
+/// A table that still holds something of these, or not the mark that they are erased.
+async fn left_over(
+    connection: &mut PgConnection,
+    table: Table,
+    keys: &[String],
+    digests: &[Vec<u8>],
+) -> Result<Option<String>, sqlx::Error> {
+    let key = &table.definition().key;
+    let mut places = format!(
+        "SELECT 'eventos_raw' AS place
+         WHERE EXISTS (SELECT FROM eventos_raw WHERE tipo_evento = $1 AND entidade_id = ANY($2))
+         UNION ALL SELECT '{table}'
+         WHERE EXISTS (SELECT FROM \"{table}\" WHERE \"{column}\" IN (SELECT k::{kind} FROM unnest($2) AS k))
+         UNION ALL SELECT 'sluice_erased'
+         WHERE EXISTS (
+             SELECT FROM unnest($4::bytea[]) AS d WHERE NOT EXISTS (SELECT FROM sluice_erased WHERE digest = d)
+         )",
+        column = key.column,
+        kind = key_type(key.kind),
+    );
+    for (of_marks, entity) in [
+        ("sluice_appended", "entity"),
+        ("sluice_parked_letters", "entity"),
+        ("sluice_alert_queue", "entity"),
+        ("sluice_alert_outbox", "subject"),
+    ] {
+        // Writing to a string can't fail.
+        let _ = write!(
+            places,
+            " UNION ALL SELECT '{of_marks}'
+             WHERE EXISTS (SELECT FROM {of_marks} WHERE table_name = $3 AND {entity} = ANY($2))"
+        );
+    }
+    sqlx::query_scalar(&format!("{places} LIMIT 1"))
+        .bind(&table.entity)
+        .bind(keys)
+        .bind(table.name())
+        .bind(digests)
+        .fetch_optional(connection)
+        .await
 }
 
 /// Removes events, and what is remembered of those that were trimmed, and counts the windows they were in anew: the rollup

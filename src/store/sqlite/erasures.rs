@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, Transaction, functions::FunctionFlags, params, types::ValueRef};
+use rusqlite::{Connection, ToSql, Transaction, functions::FunctionFlags, params, types::ValueRef};
 use uuid::Uuid;
 
 use super::{
-    SqliteStore,
+    PART, SqliteStore,
     lease::{parsed, time},
     rows,
     trim::{self, COUNTED},
@@ -18,7 +18,7 @@ use crate::{
     domain::{ErasedDigest, ErasureLedger, Table},
     fault::Fault,
     store::{
-        ErasedRows, Erasures,
+        ErasedRows, Erasures, not_erased,
         rollup::{WINDOW, window},
     },
 };
@@ -83,11 +83,19 @@ impl Erasures for SqliteStore {
         self.make_tables().await?;
         let erased = self.db.write_or_abort("erasing", move |db| {
             let erased = erase(db, table, &keys)?;
-            Ok(if !elsewhere && erased.are_strangers(keys.len()) { Err(()) } else { Ok(erased) })
+            if !elsewhere && erased.are_strangers(keys.len()) {
+                return Ok(Err(None));
+            }
+            Ok(left_over(db, table, &keys)?.map_or(Ok(erased), |place| Err(Some(place))))
         });
-        let Ok(erased) = erased.await? else { return Ok(None) };
-        self.db.forget_old_pages().await?;
-        Ok(Some(erased))
+        match erased.await? {
+            Ok(erased) => {
+                self.db.forget_old_pages().await?;
+                Ok(Some(erased))
+            }
+            Err(None) => Ok(None),
+            Err(Some(place)) => Err(not_erased(PART, place)),
+        }
     }
 }
 
@@ -147,6 +155,38 @@ fn erase(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::Resul
         recount(db, begin, &categoria, &evento)?;
     }
     Ok(erased)
+}
+
+/// A table that still holds something of these, or not the mark that they are erased.
+fn left_over(db: &Transaction<'_>, table: Table, keys: &[String]) -> rusqlite::Result<Option<&'static str>> {
+    let salt: Vec<u8> = db.query_row("SELECT salt FROM sluice_erasure", [], |row| row.get(0))?;
+    let holds = |sql: &str, first: &dyn ToSql, second: &dyn ToSql| {
+        db.prepare_cached(&format!("SELECT 1 FROM {sql}"))?.exists([first, second])
+    };
+    let entity = format!("\"{table}\" WHERE \"{}\" = ? AND ? IS NOT NULL", table.definition().key.column);
+    let marked = "sluice_erased WHERE digest = ? AND table_name = ?";
+    for key in keys {
+        if holds("eventos_raw WHERE tipo_evento = ? AND entidade_id = ?", &table.entity, key)? {
+            return Ok(Some("eventos_raw"));
+        }
+        if holds(&entity, &rows::key(table, key), key)? {
+            return Ok(Some(table.name()));
+        }
+        if !holds(marked, &ErasureLedger::digest(&salt, table, key), &table.name())? {
+            return Ok(Some("sluice_erased"));
+        }
+        for (of_marks, entity) in [
+            ("sluice_appended", "entity"),
+            ("sluice_parked_letters", "entity"),
+            ("sluice_alert_queue", "entity"),
+            ("sluice_alert_outbox", "subject"),
+        ] {
+            if holds(&format!("{of_marks} WHERE table_name = ? AND {entity} = ?"), &table.name(), key)? {
+                return Ok(Some(of_marks));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Counts a window anew: the rollup equals a recount before and after.

@@ -330,7 +330,7 @@ async fn a_trigger_that_refuses_a_whole_table_parks_none_of_it_and_is_obeyed_no_
     assert!(fault.message.contains("every row of leads is refused, 20 in sequence"), "{fault}");
     assert!(bench.contents().await.is_empty());
 
-    bench.execute(B::DROP_TRIGGER).await;
+    bench.execute(&B::drop_trigger("leads")).await;
     assert_eq!(store.apply(LOG, &whole).await.expect("applied").inserted, 21);
 }
 

@@ -16,10 +16,35 @@ on_each_adapter! {
     a_key_that_nothing_is_known_of_is_not_erased_unless_it_is_known_elsewhere,
     keys_are_found_by_any_version_s_value_in_any_case,
     an_erasure_amid_many_batches_leaves_nothing,
+    an_erasure_that_a_trigger_undoes_is_told_and_none_of_it_is_done,
 }
 
 fn key(n: u128) -> Vec<String> {
     vec![Uuid::from_u128(n).to_string()]
+}
+
+async fn an_erasure_that_a_trigger_undoes_is_told_and_none_of_it_is_done<B: StoreBench>() {
+    for (when, place, condition) in [
+        ("DELETE", "eventos_raw", "old.versao > 0"),
+        ("DELETE", "leads", "old.nome = 'Zuleica'"),
+        ("INSERT", "sluice_erased", "new.table_name = 'leads'"),
+    ] {
+        let bench = B::new().await;
+        let store = bench.open();
+        apply(&*store, vec![lead(1, 0, "Zuleica"), lead(2, 0, "Beto")]).await;
+        bench.execute(&B::silent_trigger(when, place, condition)).await;
+        let before = bench.contents().await;
+        let fault = store.erase(table("leads"), &key(1), false).await.expect_err(place);
+        assert!(fault.message.contains(&format!("erase: {place} is not as it was left")), "{fault}");
+        assert_eq!(bench.contents().await, before, "{place}");
+        let ledger = store.erasures(None).await.expect("a ledger").expect("the first");
+        assert!(ledger.is_empty(), "{place}");
+
+        bench.execute(&B::drop_trigger(place)).await;
+        let erased = store.erase(table("leads"), &key(1), false).await.expect("erased");
+        assert_eq!(erased, Some(ErasedRows { entities: 1, events: 1, marks: 0, new: 1 }), "{place}");
+        assert!(!bench.contents().await.concat().contains("Zuleica"));
+    }
 }
 
 /// Each window of the rollup beside a recount of it.

@@ -208,7 +208,7 @@ impl Place for Embedded {
     }
 
     async fn refuse_no_name(&self) {
-        self.execute(<super::stores::Embedded as super::stores::StoreBench>::DROP_TRIGGER).await;
+        self.execute(&<super::stores::Embedded as super::stores::StoreBench>::drop_trigger("leads")).await;
     }
 
     async fn contents(&self) -> Vec<String> {
@@ -369,7 +369,7 @@ impl Place for Real {
     }
 
     async fn refuse_no_name(&self) {
-        self.execute(<super::stores::Postgres as super::stores::StoreBench>::DROP_TRIGGER).await;
+        self.execute(&<super::stores::Postgres as super::stores::StoreBench>::drop_trigger("leads")).await;
     }
 
     async fn contents(&self) -> Vec<String> {

@@ -28,8 +28,8 @@ pub const LOG: &str = "cluster/eventos";
 pub trait StoreBench: Sized {
     /// Makes a trigger that refuses a lead of a certain name.
     const REFUSING_TRIGGER: &'static str;
-    /// Takes it away.
-    const DROP_TRIGGER: &'static str;
+    /// Takes a trigger of a table away.
+    fn drop_trigger(table: &str) -> String;
 
     /// A trigger that keeps rows out of a table without a word: `when` is `INSERT`, `UPDATE` or `DELETE`.
     fn silent_trigger(when: &str, table: &str, condition: &str) -> String;
@@ -96,7 +96,10 @@ impl StoreBench for Embedded {
     const REFUSING_TRIGGER: &'static str =
         "CREATE TRIGGER recusa BEFORE INSERT ON leads WHEN new.nome = 'proibida'
         BEGIN SELECT RAISE(ABORT, 'proibida não'); END";
-    const DROP_TRIGGER: &'static str = "DROP TRIGGER recusa";
+
+    fn drop_trigger(_table: &str) -> String {
+        "DROP TRIGGER recusa".to_owned()
+    }
 
     fn silent_trigger(when: &str, table: &str, condition: &str) -> String {
         format!(
@@ -139,7 +142,10 @@ impl StoreBench for Postgres {
         BEGIN RAISE EXCEPTION '% não', new.nome; END $$;
         CREATE TRIGGER recusa BEFORE INSERT ON leads FOR EACH ROW WHEN (new.nome = 'proibida')
         EXECUTE FUNCTION recusa()";
-    const DROP_TRIGGER: &'static str = "DROP TRIGGER recusa ON leads";
+
+    fn drop_trigger(table: &str) -> String {
+        format!("DROP TRIGGER recusa ON {table}")
+    }
 
     fn silent_trigger(when: &str, table: &str, condition: &str) -> String {
         format!(
