@@ -314,6 +314,15 @@ fn log_findings(part: &str, facts: LogFacts, own: Option<TimeDelta>) -> Vec<Find
             "set the topic's retention.ms to -1: what is gone from the log can't be drained, and indices are rebuilt from the store then",
         ),
     }];
+    if facts.is_compacted {
+        findings.push(Finding::new(
+            part,
+            "compaction",
+            Outcome::Failed,
+            "the topic is compacted: of events of one row only the last stays, and sinks never see the others".to_owned(),
+            Some("set the topic's cleanup.policy to delete: until then nothing is appended; then sync all of each table".into()),
+        ));
+    }
     if let Some(bytes) = facts.max_message_bytes.filter(|bytes| *bytes < KafkaSettings::MAX_MESSAGE_BYTES) {
         findings.push(Finding::warning(
             part,
@@ -401,6 +410,7 @@ mod tests {
                 retention,
                 letters_retention: None,
                 max_message_bytes: None,
+                is_compacted: false,
             };
             log_findings("kafka", facts, None).iter().map(|finding| finding.outcome).collect::<Vec<_>>()
         };

@@ -101,6 +101,8 @@ pub struct LogFacts {
     pub letters_retention: Option<Duration>,
     /// The largest record the topic allows; `None` where only the setting bounds it.
     pub max_message_bytes: Option<usize>,
+    /// Of records with one key only the last are kept.
+    pub is_compacted: bool,
 }
 
 /// Where reading of an assigned partition starts.
@@ -243,6 +245,15 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// When the log can't be reached.
     async fn max_record(&self, topic: Topic) -> Result<usize, Fault>;
+
+    /// Whether of events of one row only the last are kept, so that any that is missing may have been there. Nothing is
+    /// appended to such a log.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    async fn is_compacted(&self) -> Result<bool, Fault> {
+        Ok(false)
+    }
 
     /// The records of these offsets, in order within each partition, without a consumer group. Ranges are the
     /// caller's to keep small: all of their records are held at once.

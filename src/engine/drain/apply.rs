@@ -94,7 +94,7 @@ impl Session<'_> {
                 continue;
             };
             let jump = Extent { low: held.next, ..*extent };
-            self.drain.note_removed(&self.log_id, &gaps::removed(&[jump], &extents)).await?;
+            self.drain.note_removed(&self.log_id, vec![jump], &extents).await?;
             let left = Extent { low: held.next.max(extent.low), ..*extent };
             if left.low == left.high || self.drain.log.holds_none(left).await? {
                 spans.push(Span {
@@ -147,7 +147,7 @@ impl Session<'_> {
         let jumps = gaps::jumps(|partition| self.held.get(&partition).map(|held| held.next), positions);
         if !jumps.is_empty() {
             let extents = self.drain.log.extents().await?;
-            self.drain.note_removed(&self.log_id, &gaps::removed(&jumps, &extents)).await?;
+            self.drain.note_removed(&self.log_id, jumps, &extents).await?;
         }
         let mut lanes = Vec::new();
         for (records, decoded) in batch::lanes(records, decoded, self.drain.sink.lanes()) {

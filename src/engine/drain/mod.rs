@@ -28,6 +28,7 @@ use tracing::{debug, info, warn};
 use self::{batch::Batch, group::Commit};
 use super::{
     erased::Erased,
+    gaps,
     reading::Reading,
     stats::{DrainState, DrainStats},
 };
@@ -204,8 +205,11 @@ impl Drain {
         self.store.note(notice).await
     }
 
-    async fn note_removed(&self, log: &str, removed: &[Extent]) -> Result<(), Fault> {
-        for gone in removed {
+    /// Notes what of the offsets that are passed over was there: what is below the beginning of the log, and whatever a
+    /// compaction may have taken.
+    async fn note_removed(&self, log: &str, jumps: Vec<Extent>, extents: &[Extent]) -> Result<(), Fault> {
+        let is_compacted = !jumps.is_empty() && self.log.is_compacted().await?;
+        for gone in if is_compacted { jumps } else { gaps::removed(&jumps, extents) } {
             let notice = Notice {
                 kind: NoticeKind::RecordsRemoved,
                 part: self.sink.name().to_owned(),

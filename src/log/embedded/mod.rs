@@ -264,6 +264,7 @@ impl Log for EmbeddedLog {
             retention: None,
             letters_retention: None,
             max_message_bytes: None,
+            is_compacted: false,
         })
     }
 }

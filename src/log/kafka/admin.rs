@@ -38,11 +38,14 @@ pub(super) struct WantedTopic {
 }
 
 /// What a topic's configuration says of its records.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct TopicLimits {
     /// How long they are kept; `None` for ever.
     pub(super) retention: Option<Duration>,
     /// The largest; `None` where the user may not ask.
     pub(super) max_message_bytes: Option<usize>,
+    /// Of records with one key only the last are kept.
+    pub(super) is_compacted: bool,
 }
 
 /// What these partitions hold: two questions to each broker, however many partitions it leads.
@@ -178,6 +181,7 @@ impl Admin {
             retention: None,
             letters_retention: None,
             max_message_bytes: None,
+            is_compacted: false,
         })
     }
 
@@ -233,14 +237,13 @@ pub(super) async fn topic_limits(
         .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
         .await
         .map_err(|error| fault(&what, &error))?;
-    let untold = TopicLimits { retention: None, max_message_bytes: None };
     let resource = match answered.into_iter().next() {
         Some(Ok(resource)) => resource,
         None
         | Some(Err(
             RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed,
         )) => {
-            return Ok(untold);
+            return Ok(TopicLimits::default());
         }
         Some(Err(code)) => return Err(fault(&what, &rdkafka::error::KafkaError::AdminOp(code))),
     };
@@ -249,6 +252,7 @@ pub(super) async fn topic_limits(
         // A negative one is for ever.
         retention: value("retention.ms").and_then(|value| value.parse().ok()).map(Duration::from_millis),
         max_message_bytes: value("max.message.bytes").and_then(|value| value.parse().ok()),
+        is_compacted: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
     })
 }
 

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use self::{
-    admin::{Admin, WantedTopic},
+    admin::{Admin, TopicLimits, WantedTopic},
     client::Config,
     producer::Producer,
     reader::KafkaReader,
@@ -37,8 +37,23 @@ const PART: &str = "kafka";
 /// What a broker allows where nobody told it otherwise: assumed where a topic's own limit may not be asked.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
-/// How long a topic's limit is taken for what it was: an operator may raise it.
-const ALLOWED_FOR: Duration = Duration::from_mins(1);
+/// How long a topic's configuration is taken for what it was: an operator may change it.
+const TAKEN_FOR: Duration = Duration::from_mins(1);
+
+/// What is appended there may vanish before it is read.
+fn compacted(topic: &str) -> Fault {
+    Fault::misconfigured(
+        PART,
+        format!(
+            "appending to {topic}: the topic is compacted, so of events of one row only the last would stay"
+        ),
+        format!(
+            "set its cleanup.policy to delete (kafka-configs.sh --alter --entity-type topics --entity-name {topic} \
+             --add-config cleanup.policy=delete); within a minute events are appended again, and what the compaction took of a \
+             table comes back with a sync of all of it"
+        ),
+    )
+}
 
 /// The log on a Kafka cluster.
 pub struct KafkaLog {
@@ -53,8 +68,8 @@ pub struct KafkaLog {
     letter_topic: Arc<TopicId>,
     cluster: OnceCell<String>,
     max_message_bytes: usize,
-    /// What each topic allowed when it was last asked.
-    allowed: tokio::sync::Mutex<[Option<(Instant, usize)>; 2]>,
+    /// What each topic's configuration said when it was last asked.
+    limits: tokio::sync::Mutex<[Option<(Instant, TopicLimits)>; 2]>,
 }
 
 impl KafkaLog {
@@ -88,7 +103,7 @@ impl KafkaLog {
             config,
             cluster: OnceCell::new(),
             max_message_bytes: settings.max_message_bytes,
-            allowed: tokio::sync::Mutex::default(),
+            limits: tokio::sync::Mutex::default(),
         })
     }
 
@@ -137,6 +152,17 @@ impl KafkaLog {
         Ok(Identity { place, id: id.replace('/', "_").replace('+', "-") })
     }
 
+    async fn limits_of(&self, topic: Topic) -> Result<TopicLimits, Fault> {
+        let mut limits = self.limits.lock().await;
+        let known = &mut limits[usize::from(topic == Topic::DeadLetters)];
+        if let Some((_, limits)) = known.filter(|(asked, _)| asked.elapsed() < TAKEN_FOR) {
+            return Ok(limits);
+        }
+        let limits = admin::topic_limits(&self.config, self.timeout, self.name_of(topic)).await?;
+        *known = Some((Instant::now(), limits));
+        Ok(limits)
+    }
+
     async fn extents_of(&self, topic: &str) -> Result<Vec<Extent>, Fault> {
         let topic = topic.to_owned();
         self.ask(move |admin| admin.extents(&topic)).await
@@ -176,6 +202,9 @@ impl Log for KafkaLog {
     }
 
     async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
+        if self.limits_of(topic).await?.is_compacted {
+            return Err(compacted(self.name_of(topic)));
+        }
         self.told(self.producer.append(self.name_of(topic), records).await)
     }
 
@@ -196,18 +225,12 @@ impl Log for KafkaLog {
     }
 
     async fn max_record(&self, topic: Topic) -> Result<usize, Fault> {
-        let mut allowed = self.allowed.lock().await;
-        let known = &mut allowed[usize::from(topic == Topic::DeadLetters)];
-        let bytes = match *known {
-            Some((asked, bytes)) if asked.elapsed() < ALLOWED_FOR => bytes,
-            _ => {
-                let bytes = admin::topic_limits(&self.config, self.timeout, self.name_of(topic)).await?;
-                let bytes = bytes.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
-                *known = Some((Instant::now(), bytes));
-                bytes
-            }
-        };
-        Ok(bytes.min(self.max_message_bytes))
+        let limits = self.limits_of(topic).await?;
+        Ok(limits.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES).min(self.max_message_bytes))
+    }
+
+    async fn is_compacted(&self) -> Result<bool, Fault> {
+        Ok(self.limits_of(Topic::Events).await?.is_compacted)
     }
 
     async fn records(&self, topic: Topic, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
@@ -243,6 +266,7 @@ impl Log for KafkaLog {
         let mut facts = self.ask(move |admin| admin.facts(&topic)).await?;
         let limits = admin::topic_limits(&self.config, self.timeout, &self.events.name).await?;
         facts.retention = limits.retention;
+        facts.is_compacted = limits.is_compacted;
         let letters = &self.dead_letters.name;
         facts.letters_retention = admin::topic_limits(&self.config, self.timeout, letters).await?.retention;
         facts.max_message_bytes = limits.max_message_bytes;
