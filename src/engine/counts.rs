@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::{sync::watch, time::Instant as TokioInstant};
 
-use super::{shared::Shared, syncs::origin_of};
+use super::{shared::Shared, syncs::origin_of, tables::SETTLED_AFTER};
 use crate::{
     deadline,
     domain::{Table, TableName},
@@ -207,7 +207,7 @@ impl Counts {
     async fn tally(&self, table: Table) -> Result<Tally, Fault> {
         let Shared { log, store, .. } = &*self.shared;
         let (events, letters) = tokio::try_join!(log.identity(), log.dead_letters_identity())?;
-        store.tally(&events.to_string(), &letters.to_string(), table).await
+        store.tally(&events.to_string(), &letters.to_string(), table, Utc::now() - SETTLED_AFTER).await
     }
 }
 

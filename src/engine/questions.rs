@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::Utc;
 use chrono_tz::Tz;
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -108,7 +109,7 @@ impl Questions {
         let Shared { log, store, .. } = &*self.shared;
         let told = async {
             let (events, letters) = tokio::try_join!(log.identity(), log.dead_letters_identity())?;
-            store.tally(&events.to_string(), &letters.to_string(), table).await
+            store.tally(&events.to_string(), &letters.to_string(), table, Utc::now()).await
         };
         match told.await {
             Ok(tally) if tally.parked == 0 => None,

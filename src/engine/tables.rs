@@ -21,6 +21,9 @@ use crate::{
 /// An index shows what was applied within seconds; until then a count that lacks rows tells nothing.
 pub(super) const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(6);
 
+/// Fewest parked rows that are told as a problem, where they are a tenth of the table or more.
+const MANY_PARKED: u64 = 8;
+
 /// A table, place by place. What is absent is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TableStatus {
@@ -300,12 +303,23 @@ impl Facts<'_> {
         let ended = self.syncs().filter_map(|sync| sync.finished_at).max();
         let is_settled = ended.is_some_and(|ended| counted.at - ended > SETTLED_AFTER);
         for ((sink, held), lag) in self.sinks.into_iter().zip(held).zip(self.lags) {
-            let Some(held) = held.filter(|_| is_settled && lag == Some(0)) else { continue };
+            let Some(held) = held.filter(|_| lag == Some(0)) else { continue };
             let appended = tally.appended;
             let table = self.table.name().to_owned();
-            if held + tally.parked < appended {
-                let problem = format!("{sink} has {held} of the {appended} rows of {table} that were read");
+            // While syncs come one after the other, the rows that none of them brought lately are still to be there.
+            let expected = if is_settled { appended } else { tally.settled };
+            if tally.parked >= MANY_PARKED && tally.parked * 10 >= appended && held < appended {
+                let problem = format!(
+                    "{sink} has {held} of the {appended} rows of {table} that were read: {} are parked as dead letters, too many \
+                     for their own content to be at fault",
+                    tally.parked
+                );
+                judged.problems.push(Remark::new(problem, NextStep::ListLetters));
+            } else if held + tally.parked < expected {
+                let problem = format!("{sink} has {held} of the {expected} rows of {table} that were read");
                 judged.problems.push(Remark::new(problem, NextStep::Reconcile { table }));
+            } else if !is_settled {
+                // What was applied may not be remembered yet.
             } else if sink == self.sinks[1] && held > appended.max(tally.entities) {
                 // An erasure that was not complete, another setup's documents, or what somebody wrote by hand.
                 let surplus = held - appended.max(tally.entities);
@@ -389,7 +403,14 @@ mod tests {
         Counted {
             at: Utc::now(),
             source: Ok(Some(source)),
-            store: Ok(Tally { entities: store, appended, parked: 0, unusable: 0, erased: 0 }),
+            store: Ok(Tally {
+                entities: store,
+                appended,
+                settled: appended,
+                parked: 0,
+                unusable: 0,
+                erased: 0,
+            }),
             index: Ok(index),
             changed_since: Some(changed),
             is_moved: false,
@@ -416,6 +437,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_told_while_syncs_come_one_after_the_other_but_for_what_they_brought_lately() {
+        let just_now = [sync(SyncState::Succeeded, 0, None)];
+        let told = |settled| {
+            let mut counted = counted([50, 40, 50, 50, 0]);
+            counted.store.as_mut().expect("counted").settled = settled;
+            judged(&counted, &just_now).problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(40), Vec::<String>::new());
+        assert!(told(41)[0].starts_with("postgres has 40 of the 41 rows of leads"), "{:?}", told(41));
+    }
+
+    #[test]
+    fn a_sink_that_lacks_much_of_a_table_is_not_well_although_letters_tell_why() {
+        let told = |parked| {
+            let mut counted = counted([100, 100, 100 - parked, 100, 0]);
+            counted.store.as_mut().expect("counted").parked = parked;
+            let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
+            judged.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(9), Vec::<String>::new());
+        assert_eq!(told(10).len(), 1);
+        assert!(
+            told(10)[0]
+                .starts_with("elasticsearch has 90 of the 100 rows of leads that were read: 10 are parked")
+        );
+    }
+
+    #[test]
     fn a_table_of_which_all_is_there_has_no_problem_and_new_rows_are_none() {
         assert_eq!(problems([50, 50, 50, 50, 0]), Vec::<String>::new());
         assert_eq!(problems([55, 50, 50, 50, 7]), Vec::<String>::new(), "they came since the last sync");
@@ -426,7 +475,8 @@ mod tests {
     fn no_more_unread_rows_than_were_erased_are_a_warning_and_one_more_is_a_problem() {
         for (source, problems, warnings) in [(52, 0, 1), (53, 1, 0)] {
             let mut counted = counted([source, 50, 50, 50, 0]);
-            counted.store = Ok(Tally { entities: 50, appended: 50, parked: 0, unusable: 0, erased: 2 });
+            counted.store =
+                Ok(Tally { entities: 50, appended: 50, settled: 50, parked: 0, unusable: 0, erased: 2 });
             let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
             let told = judged.problems.len() + usize::from(judged.unread.is_some());
             assert_eq!((told, judged.warnings.len()), (problems, warnings), "{source}");
@@ -437,7 +487,7 @@ mod tests {
     #[test]
     fn rows_without_a_usable_key_are_told_as_what_they_are_and_hide_no_other() {
         let counted = |source| Counted {
-            store: Ok(Tally { entities: 50, appended: 50, parked: 2, unusable: 1, erased: 0 }),
+            store: Ok(Tally { entities: 50, appended: 50, settled: 50, parked: 2, unusable: 1, erased: 0 }),
             ..counted([source, 50, 50, 50, 0])
         };
         let mut read = sync(SyncState::Succeeded, 5, None);

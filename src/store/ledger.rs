@@ -23,6 +23,8 @@ pub struct Tally {
     pub entities: u64,
     /// Appended to the log, and not removed since.
     pub appended: u64,
+    /// Of those, the ones of which nothing was appended since a while ago.
+    pub settled: u64,
     /// With an open dead letter.
     pub parked: u64,
     /// At the source, with a letter, open or discarded, that tells why no event was ever made of them: their key is unusable.
@@ -87,7 +89,13 @@ pub trait Ledger: Send + Sync {
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn tally(&self, log: &str, letters: &str, table: Table) -> Result<Tally, Fault>;
+    async fn tally(
+        &self,
+        log: &str,
+        letters: &str,
+        table: Table,
+        settled: DateTime<Utc>,
+    ) -> Result<Tally, Fault>;
 
     /// How many entities of a table the store has.
     ///

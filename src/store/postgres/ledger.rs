@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{PgStore, operations::over, questions, trim::COUNTED};
 use crate::{
-    domain::{KeyKind, Table},
+    domain::{KeyKind, Table, micros},
     fault::Fault,
     log::Position,
     store::{
@@ -63,11 +63,19 @@ impl Ledger for PgStore {
         Ok(rows.into_iter().map(entry).collect())
     }
 
-    async fn tally(&self, log: &str, letters: &str, table: Table) -> Result<Tally, Fault> {
+    async fn tally(
+        &self,
+        log: &str,
+        letters: &str,
+        table: Table,
+        settled: DateTime<Utc>,
+    ) -> Result<Tally, Fault> {
         let statement = format!(
             "SELECT (SELECT count(*) FROM \"{table}\"),
                     (SELECT count(*) FROM sluice_appended
                      WHERE log = $1 AND table_name = $3 AND versao > 0 AND NOT removed),
+                    (SELECT count(*) FROM sluice_appended
+                     WHERE log = $1 AND table_name = $3 AND versao > 0 AND NOT removed AND versao <= $4),
                     (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
                      WHERE p.log = $2 AND p.table_name = $3 AND NOT EXISTS (
                          SELECT FROM sluice_resolved_letters AS r
@@ -85,11 +93,12 @@ impl Ledger for PgStore {
                      )),
                     (SELECT count(*) FROM sluice_erased WHERE table_name = $3)"
         );
-        let (entities, appended, parked, unusable, erased): (i64, i64, i64, i64, i64) = over!(self, "count entities", connection =>
-            sqlx::query_as(&statement).bind(log).bind(letters).bind(table.name()).fetch_one(connection))?;
-        let [entities, appended, parked, unusable, erased] = [entities, appended, parked, unusable, erased]
-            .map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, parked, unusable, erased })
+        let (entities, appended, settled, parked, unusable, erased): (i64, i64, i64, i64, i64, i64) = over!(self, "count entities", connection =>
+            sqlx::query_as(&statement).bind(log).bind(letters).bind(table.name()).bind(micros(settled)).fetch_one(connection))?;
+        let [entities, appended, settled, parked, unusable, erased] =
+            [entities, appended, settled, parked, unusable, erased]
+                .map(|count| u64::try_from(count).unwrap_or_default());
+        Ok(Tally { entities, appended, settled, parked, unusable, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {

@@ -13,7 +13,7 @@ use super::{
     trim::COUNTED,
 };
 use crate::{
-    domain::{KeyKind, Table},
+    domain::{KeyKind, Table, micros},
     fault::Fault,
     log::Position,
     store::{
@@ -64,12 +64,20 @@ impl Ledger for SqliteStore {
             .await
     }
 
-    async fn tally(&self, log: &str, letters: &str, table: Table) -> Result<Tally, Fault> {
+    async fn tally(
+        &self,
+        log: &str,
+        letters: &str,
+        table: Table,
+        settled: DateTime<Utc>,
+    ) -> Result<Tally, Fault> {
         let (log, letters) = (log.to_owned(), letters.to_owned());
         let sql = format!(
             "SELECT (SELECT count(*) FROM \"{table}\"),
                     (SELECT count(*) FROM sluice_appended
                      WHERE log = ?1 AND table_name = ?3 AND versao > 0 AND NOT removed),
+                    (SELECT count(*) FROM sluice_appended
+                     WHERE log = ?1 AND table_name = ?3 AND versao > 0 AND NOT removed AND versao <= ?4),
                     (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
                      WHERE p.log = ?2 AND p.table_name = ?3 AND NOT EXISTS (
                          SELECT 1 FROM sluice_resolved_letters AS r
@@ -88,13 +96,13 @@ impl Ledger for SqliteStore {
                     (SELECT count(*) FROM sluice_erased WHERE table_name = ?3)"
         );
         let counted = self.db.read("counting entities", move |db| {
-            db.query_row(&sql, params![log, letters, table.name()], |row| {
-                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
+            db.query_row(&sql, params![log, letters, table.name(), micros(settled)], |row| {
+                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?])
             })
         });
-        let [entities, appended, parked, unusable, erased] =
+        let [entities, appended, settled, parked, unusable, erased] =
             counted.await?.map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, parked, unusable, erased })
+        Ok(Tally { entities, appended, settled, parked, unusable, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {
