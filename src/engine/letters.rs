@@ -245,7 +245,8 @@ impl Letters {
     /// When the selection is out of range, or log or store can't be reached; what was appended by then may be
     /// replayed again without harm.
     pub async fn replay(&self, selection: &Selection, by: &str) -> Result<SettleOutcome, EngineError> {
-        let (letters, mut outcome) = self.selected(selection).await?;
+        // What one sink could not take of a row that came again is still not there: its history lacks it.
+        let (letters, mut outcome) = self.selected(selection, &[Settled::Mended]).await?;
         let (mut good, mut records) = (Vec::new(), Vec::new());
         for letter in letters {
             match self.replay_of(&letter).await? {
@@ -309,7 +310,7 @@ impl Letters {
     /// # Errors
     /// When the selection is out of range, or log or store can't be reached.
     pub async fn discard(&self, selection: &Selection, by: &str) -> Result<SettleOutcome, EngineError> {
-        let (letters, mut outcome) = self.selected(selection).await?;
+        let (letters, mut outcome) = self.selected(selection, &[]).await?;
         self.settle(letters, Settled::Discarded, by, &mut outcome).await?;
         Ok(outcome)
     }
@@ -333,8 +334,13 @@ impl Letters {
         Ok(())
     }
 
-    /// The open letters of a selection; those asked for by id that aren't open are left.
-    async fn selected(&self, selection: &Selection) -> Result<(Vec<Letter>, SettleOutcome), EngineError> {
+    /// The open letters of a selection; of those asked for by id also the ones that were settled in one of these ways. The
+    /// others are left.
+    async fn selected(
+        &self,
+        selection: &Selection,
+        besides: &[Settled],
+    ) -> Result<(Vec<Letter>, SettleOutcome), EngineError> {
         let (field, count) = match selection {
             Selection::These(ids) => ("ids", ids.len()),
             Selection::Open { limit, .. } => ("limit", *limit),
@@ -368,6 +374,7 @@ impl Letters {
                         }
                         Some(letter) => match &letter.resolution {
                             None => open.push(letter),
+                            Some(done) if besides.contains(&done.settled) => open.push(letter),
                             Some(done) => outcome.left.push(left(
                                 format!(
                                     "was {} by {} at {}",

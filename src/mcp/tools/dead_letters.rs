@@ -44,6 +44,7 @@ enum WantedState {
     Open,
     Replayed,
     Discarded,
+    Mended,
     Erased,
     All,
 }
@@ -207,6 +208,7 @@ impl SluiceServer {
             WantedState::Open => Some(LetterState::Open),
             WantedState::Replayed => Some(LetterState::Replayed),
             WantedState::Discarded => Some(LetterState::Discarded),
+            WantedState::Mended => Some(LetterState::Mended),
             WantedState::Erased => Some(LetterState::Erased),
             WantedState::All => None,
         };
@@ -230,7 +232,7 @@ impl SluiceServer {
 
     #[tool(
         title = "Replay dead letters",
-        description = "Appends the events of dead letters again, once their cause is mended; repeating adds nothing twice. One that still makes no event stays open and says why; one refused again becomes a new letter. Examples: {\"ids\": [\"0-17\"]}, {\"all_matching\": true}",
+        description = "Appends the events of dead letters again, once their cause is mended; repeating adds nothing twice. One that still makes no event stays open and says why; one refused again becomes a new letter. Letters whose rows came again (mended) are replayed by their ids alone: a sink lacks that version. Examples: {\"ids\": [\"0-17\"]}, {\"all_matching\": true}",
         input_schema = schema::input::<ReplayArgs>(),
         output_schema = schema::output::<ReplayAnswer>(),
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)

@@ -189,7 +189,7 @@ impl Operations for PgStore {
                  ON CONFLICT (log, partition, \"offset\") DO UPDATE
                  SET letter_id = excluded.letter_id, resolution = excluded.resolution,
                      resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
-                 WHERE l.letter_id <> excluded.letter_id OR excluded.resolution = 'erased'",
+                 WHERE l.letter_id <> excluded.letter_id OR excluded.resolution = 'erased' OR l.resolution = 'mended'",
             )
             .bind(log)
             .bind(&partitions)

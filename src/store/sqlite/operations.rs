@@ -35,7 +35,7 @@ const SETTLE: &str = "INSERT INTO sluice_resolved_letters VALUES (?, ?, ?, ?, ?,
     ON CONFLICT (log, partition, \"offset\") DO UPDATE
     SET letter_id = excluded.letter_id, resolution = excluded.resolution,
         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
-    WHERE letter_id <> excluded.letter_id OR excluded.resolution = 'erased'";
+    WHERE letter_id <> excluded.letter_id OR excluded.resolution = 'erased' OR resolution = 'mended'";
 
 #[async_trait]
 impl Operations for SqliteStore {
