@@ -418,5 +418,15 @@ mod tests {
         assert_eq!(kept(Some(3), 1, Some(hour)), [Outcome::Warning, Outcome::Warning]);
         assert_eq!(kept(Some(1), 0, None), [Outcome::Ok, Outcome::Warning]);
         assert_eq!(kept(None, 0, None), [Outcome::Ok], "a log without brokers");
+        let compacted = LogFacts {
+            partitions: 3,
+            replicas: None,
+            under_replicated: 0,
+            retention: None,
+            letters_retention: None,
+            max_message_bytes: None,
+            is_compacted: true,
+        };
+        assert_eq!(log_findings("kafka", compacted, None)[1].outcome, Outcome::Failed);
     }
 }

@@ -62,6 +62,11 @@ pub(super) struct Planned<'a> {
 }
 
 impl Planned<'_> {
+    /// Where its event stands in the log.
+    pub(super) fn position(&self) -> Position {
+        self.item.position
+    }
+
     /// About the bytes it takes.
     pub(super) fn size(&self) -> usize {
         self.item.raw.len()

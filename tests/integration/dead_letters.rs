@@ -1,7 +1,10 @@
 //! Dead letters that are listed, replayed and discarded.
 
 use serde_json::{Value, json};
-use sluice::engine::{LetterFilter, Selection};
+use sluice::{
+    engine::{LetterFilter, Selection},
+    log::Position,
+};
 
 use crate::support::table;
 use crate::support::{
@@ -63,6 +66,45 @@ async fn a_letter_whose_cause_was_mended_is_replayed_and_a_repeated_replay_adds_
     assert!(sinks.expect("drained").iter().all(|sink| sink.queryable));
     pipeline.assert_events_in_full(10).await;
     assert_eq!(engine.inspection.status().await.dead_letters, Some(0));
+
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_a_later_one_overtook_is_replayed_by_its_letter_s_id() {
+    let pipeline = Pipeline::new().await;
+    let mut rows = leads(10);
+    pipeline.source.set_rows(table("leads"), rows.clone());
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    pipeline.execute("ALTER TABLE leads ADD CONSTRAINT sem_nome CHECK (nome <> 'proibida')").await;
+    for (minutes, nome) in [(3, "proibida"), (1, "Bia")] {
+        rows[4].insert("nome".to_owned(), json!(nome));
+        rows[4].insert("updated_at".to_owned(), json!(minutes_ago(minutes)));
+        pipeline.source.set_rows(table("leads"), rows.clone());
+        sync(&engine, request(table("leads"))).await;
+    }
+    assert_eq!(engine.letters.open_count().await.expect("a count"), 0, "the row came again");
+    assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 11, "of twelve");
+    let page = engine.letters.page(&LetterFilter::default(), None, 10).await.expect("letters");
+    let [letter] = &page.letters[..] else { panic!("{page:?}") };
+
+    pipeline.execute("ALTER TABLE leads DROP CONSTRAINT sem_nome").await;
+    let at = Position { partition: letter.record.partition, offset: letter.record.offset };
+    let outcome = engine.letters.replay(&Selection::These(vec![at]), "ana").await.expect("replayed");
+    assert_eq!(outcome.settled, [letter.id()]);
+    engine.drains.wait_for(&outcome.targets, std::time::Duration::from_mins(1)).await.expect("drained");
+    assert_eq!(pipeline.number("SELECT count(*) FROM eventos_raw").await, 12);
+    assert_eq!(
+        pipeline.number("SELECT count(*) FROM leads WHERE nome = 'Bia'").await,
+        1,
+        "it stays the newest"
+    );
+    assert_eq!(pipeline.number("SELECT sum(total)::int8 FROM eventos_agregados").await, 12);
+    let again = engine.letters.replay(&Selection::These(vec![at]), "ana").await.expect("answered");
+    assert_eq!((again.settled.len(), again.left.len()), (0, 1), "it was replayed");
 
     engine.shut_down().await;
     pipeline.clean_up().await;

@@ -4,6 +4,7 @@ use futures::future::join_all;
 use serde_json::json;
 use sluice::{
     fault::FaultKind,
+    index::{Index, IndexName},
     log::Position,
     sink::{Applied, ApplyError, Sink},
 };
@@ -13,6 +14,7 @@ use crate::support::{
     elasticsearch::Corner,
     events::{LOG, applied, batch, fault, lead, manual},
     fake_http::{FakeHttp, Reply},
+    table,
 };
 
 // --- indices ----------------------------------------------------------------------------------------------------
@@ -62,6 +64,49 @@ async fn an_alias_that_was_moved_to_a_rebuilt_index_is_left_where_it_is() {
     let made = &mapping[format!("{alias}-000002")]["mappings"]["dynamic"];
     assert_eq!(made, "false", "the template made the rebuilt index");
     assert_eq!(applied(&index, vec![lead(1, Uuid::new_v4(), 1, json!({}))]).await.entities, 1);
+}
+
+#[tokio::test]
+async fn an_index_of_other_types_parks_nothing_and_a_rebuild_puts_it_right() {
+    let corner = Corner::new();
+    let leads = corner.alias("leads");
+    // Made by somebody, before sluice had a template.
+    let foreign = json!({
+        "mappings": {"properties": {"nome": {"type": "integer"}, "score_qualificacao": {"type": "boolean"}}},
+        "aliases": {(leads.clone()): {}},
+    });
+    assert_eq!(corner.ask("PUT", &format!("{leads}-000007"), Some(foreign)).await.0, 200);
+    let advised = |told: &sluice::fault::Fault| told.advice.to_string().contains("rebuild the index leads");
+    let told = corner.index().prepare().await.expect_err("a type can't be changed");
+    assert!(told.kind == FaultKind::Misconfigured && advised(&told), "{told}");
+
+    // As for a drain that was prepared before somebody moved the alias.
+    let (made, index) = Corner::prepared().await;
+    let moved = json!({"actions": [
+        {"remove_index": {"index": format!("{}-000001", made.alias("leads"))}},
+        {"add": {"index": format!("{leads}-000007"), "alias": made.alias("leads"), "is_write_index": true}},
+    ]});
+    assert_eq!(made.ask("POST", "_aliases", Some(moved)).await.0, 200);
+    let events = |count: i64| -> Vec<_> {
+        (0..count)
+            .map(|i| lead(i, Uuid::new_v4(), 1, json!({"nome": "Ana", "score_qualificacao": 9})))
+            .collect()
+    };
+    let told = fault(&index, events(20)).await;
+    assert_eq!(told.kind, FaultKind::Misconfigured);
+    assert!(
+        told.message.contains("every document of leads is refused, 20 in sequence") && advised(&told),
+        "{told}"
+    );
+
+    // The advice, from where nothing could be prepared.
+    let index = corner.index();
+    let rebuild = index.begin_rebuild(IndexName::Entities(table("leads")), Uuid::nil()).await.expect("begun");
+    index.serve_rebuilt(&rebuild).await.expect("swapped");
+    index.end_rebuild(&rebuild).await.expect("ended");
+    let index = corner.index();
+    index.prepare().await.expect("prepared");
+    assert_eq!(applied(&index, events(20)).await.entities, 20);
 }
 
 #[tokio::test]

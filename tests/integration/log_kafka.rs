@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     producer::{FutureProducer, FutureRecord},
 };
@@ -49,6 +49,28 @@ async fn topics_are_created_to_keep_their_records_as_long_as_the_setting_says() 
     let facts = bench.open().await.facts().await.expect("facts");
     assert_eq!((facts.retention, facts.letters_retention), (None, None), "for ever unless somebody says so");
     bench.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_appended_to_a_topic_that_somebody_had_compacted() {
+    let settings = settings();
+    let admin: AdminClient<DefaultClientContext> = config().create().expect("an admin client");
+    let compacted =
+        NewTopic::new(&settings.topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact,delete");
+    admin.create_topics(&[compacted], &AdminOptions::new()).await.expect("created");
+    let log = KafkaLog::connect(&settings).expect("a log");
+    log.ensure_topics().await.expect("topics");
+    assert!(log.is_compacted().await.expect("told") && log.facts().await.expect("facts").is_compacted);
+    let fault = log.append(Topic::Events, records(3)).await.expect_err("refused");
+    assert_eq!(fault.kind, FaultKind::Misconfigured);
+    assert!(fault.message.contains("the topic is compacted"), "{fault}");
+    log.append(Topic::DeadLetters, records(1)).await.expect("these are kept");
+
+    let kept = AlterConfig::new(ResourceSpecifier::Topic(&settings.topic)).set("cleanup.policy", "delete");
+    admin.alter_configs(&[kept], &AdminOptions::new()).await.expect("altered");
+    let log = KafkaLog::connect(&settings).expect("a log");
+    log.append(Topic::Events, records(3)).await.expect("appended");
+    Kafka(settings).clean_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

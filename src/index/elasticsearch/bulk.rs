@@ -15,7 +15,7 @@ use super::{
     backoff::Backoff,
     client::Client,
     operation::Operation,
-    outcome::{self, BulkError, Decision, Verdict, WRITING},
+    outcome::{self, BulkError, Decision, Refused, Verdict, WRITING},
     ties,
 };
 use crate::{
@@ -36,21 +36,21 @@ const IN_FLIGHT: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct BulkOutcome {
     pub(super) applied: Applied,
-    pub(super) rejected: Vec<Rejection>,
+    pub(super) rejected: Vec<Refused>,
     ties: Vec<Operation>,
 }
 
 impl BulkOutcome {
     /// What the sink answers; `refused` are the events that were not even sent.
-    pub(super) fn outcome(mut self, refused: Vec<Rejection>) -> Result<Applied, ApplyError> {
-        self.rejected.extend(refused);
-        if self.rejected.is_empty() {
+    pub(super) fn outcome(self, mut refused: Vec<Rejection>) -> Result<Applied, ApplyError> {
+        refused.extend(self.rejected.into_iter().map(|refused| refused.rejection));
+        if refused.is_empty() {
             return Ok(self.applied);
         }
         // An event that is refused by both of its indices is still one event to park.
-        self.rejected.sort_by_key(|rejection| rejection.position);
-        self.rejected.dedup_by_key(|rejection| rejection.position);
-        Err(ApplyError::Rejected(self.rejected))
+        refused.sort_by_key(|rejection| rejection.position);
+        refused.dedup_by_key(|rejection| rejection.position);
+        Err(ApplyError::Rejected(refused))
     }
 
     fn join(&mut self, other: Self) {
@@ -58,7 +58,7 @@ impl BulkOutcome {
         self.ties.extend(other.ties);
     }
 
-    fn absorb(&mut self, applied: Applied, rejected: Vec<Rejection>) {
+    fn absorb(&mut self, applied: Applied, rejected: Vec<Refused>) {
         self.applied.inserted += applied.inserted;
         self.applied.duplicates += applied.duplicates;
         self.applied.entities += applied.entities;

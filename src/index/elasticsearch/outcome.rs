@@ -51,7 +51,7 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Decision {
     pub(super) applied: Applied,
-    pub(super) rejected: Vec<Rejection>,
+    pub(super) rejected: Vec<Refused>,
     /// Indices of the operations to send again.
     pub(super) again: Vec<usize>,
     /// Indices of the entities whose documents are of the same version, of this event or of another.
@@ -76,11 +76,30 @@ impl Decision {
     }
 }
 
+/// A document that the server does not take.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) rejection: Rejection,
+    pub(super) is_entity: bool,
+    /// Whatever it held: the index itself may be what is wrong.
+    pub(super) for_content: bool,
+}
+
+impl Refused {
+    fn new(operation: &Operation, reason: String) -> Self {
+        Self {
+            rejection: Rejection { position: operation.position, reason },
+            is_entity: matches!(operation.kind, Kind::Entity { .. }),
+            for_content: true,
+        }
+    }
+}
+
 /// What the server says when it has no room for a document.
-pub(super) fn too_large(operation: &Operation) -> Rejection {
+pub(super) fn too_large(operation: &Operation) -> Refused {
     let reason =
         format!("document of {} bytes is larger than the server takes in a request", operation.size());
-    Rejection { position: operation.position, reason }
+    Refused { for_content: false, ..Refused::new(operation, reason) }
 }
 
 pub(super) fn judge(origin: &str, operations: &[&Operation], answer: &Answer) -> Verdict {
@@ -151,10 +170,10 @@ fn decide(origin: &str, operations: &[&Operation], answer: &Answer) -> Result<De
     }
     for (i, (Item::Written(item), operation)) in items.into_iter().zip(operations).enumerate() {
         match item.error {
-            None if item.result.as_deref() == Some(DROPPED) => decision.rejected.push(Rejection {
-                position: operation.position,
-                reason: "an ingest pipeline of the index drops the document".to_owned(),
-            }),
+            None if item.result.as_deref() == Some(DROPPED) => {
+                let reason = "an ingest pipeline of the index drops the document".to_owned();
+                decision.rejected.push(Refused::new(operation, reason));
+            }
             None if (200..300).contains(&item.status) => decision.written(operation.kind),
             error => decide_one(origin, &mut decision, i, operation, item.status, &error.unwrap_or_default()),
         }
@@ -180,7 +199,7 @@ fn decide_one(
         Reaction::Again => return decision.again.push(i),
         Reaction::Refused => {
             let reason = reason::of(status, cause);
-            return decision.rejected.push(Rejection { position: operation.position, reason });
+            return decision.rejected.push(Refused::new(operation, reason));
         }
         Reaction::TooLarge => return decision.rejected.push(too_large(operation)),
         Reaction::Prepare => BulkError {
@@ -255,7 +274,7 @@ mod tests {
         let decision = decided(&[Kind::Event, Kind::Event, ENTITY], body);
         assert_eq!(decision.applied, Applied { inserted: 1, ..Applied::default() });
         let rejected: Vec<i64> =
-            decision.rejected.iter().map(|rejection| rejection.position.offset).collect();
+            decision.rejected.iter().map(|refused| refused.rejection.position.offset).collect();
         assert_eq!(rejected, [11, 12]);
     }
 
@@ -278,8 +297,8 @@ mod tests {
         );
         assert_eq!(decision.again, [3, 6]);
         assert_eq!(decision.rejected.len(), 1);
-        assert_eq!(decision.rejected[0].position.offset, 12);
-        assert!(!decision.rejected[0].reason.contains("segredo"));
+        assert_eq!(decision.rejected[0].rejection.position.offset, 12);
+        assert!(!decision.rejected[0].rejection.reason.contains("segredo"));
         assert!(decision.error.is_none());
     }
 

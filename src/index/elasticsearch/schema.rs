@@ -18,7 +18,9 @@ const UNFILLED: &str = "sluice_unfilled";
 
 pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault> {
     for index in names.indices().names() {
-        ensure(client, &names.layout(index)).await?;
+        if let Some(shows_all) = ensure(client, &names.layout(index)).await? {
+            filter_alias(client, &names.layout(index), index, &shows_all).await?;
+        }
         let made = look_at(client, names, index).await?;
         let mut layout = names.serving_layout(index);
         let gained = made.lacks(&layout.mappings["properties"]);
@@ -29,7 +31,7 @@ pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault>
             meta[UNFILLED] = json!([made.unfilled(), gained].concat());
             layout.mappings["_meta"] = meta;
         }
-        put_mapping(client, &layout).await?;
+        put_mapping(client, &layout, index).await?;
     }
     Ok(())
 }
@@ -93,13 +95,14 @@ pub(super) async fn look_at(client: &Client, names: &Names, index: IndexName) ->
     Ok(Made { properties, meta })
 }
 
-/// Template, index and alias, whatever the columns of an index that is there.
-pub(super) async fn ensure(client: &Client, layout: &Layout) -> Result<(), Fault> {
+/// Template, index and alias, whatever the columns of an index that is there. The index, where its alias shows what was
+/// removed.
+pub(super) async fn ensure(client: &Client, layout: &Layout) -> Result<Option<String>, Fault> {
     put_template(client, layout).await?;
     match alias_state(client, layout).await? {
-        AliasState::Missing => create_index(client, layout).await,
-        AliasState::Unfiltered(index) => filter_alias(client, layout, &index).await,
-        AliasState::Ready => Ok(()),
+        AliasState::Missing => create_index(client, layout).await.map(|()| None),
+        AliasState::Unfiltered(index) => Ok(Some(index)),
+        AliasState::Ready => Ok(None),
     }
 }
 
@@ -111,7 +114,7 @@ async fn put_template(client: &Client, layout: &Layout) -> Result<(), Fault> {
 }
 
 /// An index that is there learns the columns that were defined since; those it has stay as they are.
-async fn put_mapping(client: &Client, layout: &Layout) -> Result<(), Fault> {
+async fn put_mapping(client: &Client, layout: &Layout, index: IndexName) -> Result<(), Fault> {
     let doing = format!("updating the mapping of {}", layout.alias);
     if let Some(limit) = layout.field_limit {
         let settings = json!({ "index.mapping.total_fields.limit": limit });
@@ -125,7 +128,7 @@ async fn put_mapping(client: &Client, layout: &Layout) -> Result<(), Fault> {
     }
     let mut fault = faults::fault_from_response(client.origin(), &doing, &answer, true);
     fault.message.push_str("; a column's type has changed since the index was made");
-    fault.advice = NextStep::RebuildIndex { index: layout.alias.clone() };
+    fault.advice = NextStep::RebuildIndex { index: index.to_string() };
     Err(fault)
 }
 
@@ -149,13 +152,13 @@ enum AliasState {
 }
 
 /// An alias that was made by hand, or before entities could be removed, shows what it must not.
-async fn filter_alias(client: &Client, layout: &Layout, index: &str) -> Result<(), Fault> {
+async fn filter_alias(client: &Client, layout: &Layout, of: IndexName, index: &str) -> Result<(), Fault> {
     let doing = format!("letting the alias {} show what is there and nothing else", layout.alias);
     let mut add = layout.alias_properties();
     add["index"] = json!(index);
     add["alias"] = json!(layout.alias);
     // The mapping first: a filter by a field that is not there lets everything pass.
-    put_mapping(client, layout).await?;
+    put_mapping(client, layout, of).await?;
     let answer = client.post_body("_aliases", &json!({ "actions": [{ "add": add }] }), &doing).await?;
     succeeded(client, &answer, &doing)
 }
