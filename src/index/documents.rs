@@ -67,6 +67,11 @@ impl Planned<'_> {
         self.item.position
     }
 
+    /// The key of the row that it is about.
+    pub(super) fn entity(&self) -> &str {
+        &self.item.event.entidade.id
+    }
+
     /// About the bytes it takes.
     pub(super) fn size(&self) -> usize {
         self.item.raw.len()

@@ -13,7 +13,7 @@ mod operations;
 pub mod postgres;
 mod questions;
 mod readable;
-pub(crate) mod refusals;
+mod refusals;
 mod rollup;
 pub mod sqlite;
 pub mod tables;

@@ -13,24 +13,24 @@ use std::{
 use crate::log::Position;
 
 /// Rows refused in sequence that show that no single row is to blame.
-pub(crate) const MANY: usize = 8;
+pub(super) const MANY: usize = 8;
 
 /// What became of a batch's rows, by their tables.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(super) struct Outcome {
     /// Tables of which a row was taken.
-    pub(crate) taken: HashSet<&'static str>,
+    pub(super) taken: HashSet<&'static str>,
     /// Rows that a rule refused.
-    pub(crate) refused: BTreeMap<&'static str, HashSet<Position>>,
+    pub(super) refused: BTreeMap<&'static str, HashSet<Position>>,
 }
 
 /// The rows of each table that were refused since one was taken. By their places, since a batch comes again.
 #[derive(Debug, Default)]
-pub(crate) struct Streaks(Mutex<HashMap<&'static str, HashSet<Position>>>);
+pub(super) struct Streaks(Mutex<HashMap<&'static str, HashSet<Position>>>);
 
 impl Streaks {
     /// The table whose rule refuses everything, and how many rows showed it.
-    pub(crate) fn judge(&self, outcome: &Outcome) -> Option<(&'static str, usize)> {
+    pub(super) fn judge(&self, outcome: &Outcome) -> Option<(&'static str, usize)> {
         let mut streaks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         streaks.retain(|table, _| !outcome.taken.contains(table));
         let suspects = outcome.refused.iter().filter(|(table, _)| !outcome.taken.contains(*table));

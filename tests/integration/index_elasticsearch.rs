@@ -95,9 +95,18 @@ async fn an_index_of_other_types_parks_nothing_and_a_rebuild_puts_it_right() {
     let told = fault(&index, events(20)).await;
     assert_eq!(told.kind, FaultKind::Misconfigured);
     assert!(
-        told.message.contains("every document of leads is refused, 20 in sequence") && advised(&told),
+        told.message.contains("leads takes none of the documents of 20 entities") && advised(&told),
         "{told}"
     );
+
+    // Of fewer, or of one whose versions come one after the other, the rows are to blame.
+    let one = Uuid::new_v4();
+    let versions =
+        (0..20).map(|i| lead(i, one, i, json!({"nome": "Ana", "score_qualificacao": 9}))).collect();
+    for few in [events(7), versions] {
+        let outcome = index.apply(LOG, &batch(few)).await;
+        assert!(matches!(outcome, Err(ApplyError::Rejected(_))), "{outcome:?}");
+    }
 
     // The advice, from where nothing could be prepared.
     let index = corner.index();

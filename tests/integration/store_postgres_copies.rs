@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// More than are written one statement at a time.
-const MANY: u128 = 300;
+const MANY: u32 = 300;
 
 /// Rows of the last batch that were not copied: a copy writes in a transaction within the batch's.
 const STATED: &str = "SELECT count(*) FROM eventos_raw WHERE xmin = (SELECT xmin FROM sluice_offsets)";
@@ -30,24 +30,25 @@ const COUNTED: &str =
 const THERE: &str = "SELECT concat_ws(' ', count(*), sum(valor)::float8, max(categoria)) FROM eventos_raw";
 
 fn many() -> Vec<Event> {
-    (1..=MANY).map(|id| lead(id, 0, "Ana")).collect()
+    (1..=MANY).map(|id| lead(id.into(), 0, "Ana")).collect()
 }
 
 /// Events of every kind, whose values lie at the edges of what their columns hold.
 fn odd() -> Vec<Event> {
     let mut events: Vec<Event> = (0..MANY / 2)
         .map(|id| {
-            let minutes = [0, -200_000_000, 3_000_000_000, 1][(id % 4) as usize];
-            let nome = ["", "a \"b\", {c}\\ \n\t", "São \u{1f680}", "\u{0} nulo"][(id % 4) as usize];
+            let kind = usize::try_from(id % 4).expect("small");
+            let minutes = [0, -200_000_000, 3_000_000_000, 1][kind];
+            let nome = ["", "a \"b\", {c}\\ \n\t", "São \u{1f680}", "\u{0} nulo"][kind];
             let dados = json!({
                 "nome": nome,
                 "score_qualificacao": id, "email": null, "interesse": [["a"], null],
                 "valor": 1e300, "n": 12_345_678_901_234_567_890_u64, "longo": "x".repeat(9_000),
             });
-            lead_with(id, minutes, dados)
+            lead_with(id.into(), minutes, dados)
         })
         .collect();
-    events.extend((MANY / 2..MANY - 2).map(session));
+    events.extend((MANY / 2..MANY - 2).map(|id| session(id.into())));
     events.extend([manual("evento 'à mão'", json!({"a": {"b": [1.50, -0.0]}})), {
         let mut event = manual("antigo", json!({}));
         (event.valor, event.timestamp) = (-1e15, instant("-4711-01-01T00:00:00.000001Z"));
@@ -72,7 +73,7 @@ async fn contents(database: &TestDatabase) -> String {
 async fn many_events_become_what_few_at_a_time_do() {
     let ((copied, many), (stated, few)) = tokio::join!(migrated(), migrated());
     let whole = batch(claimed(&many).await, odd());
-    assert_eq!(many.apply(LOG, &whole).await.expect("applied").inserted, MANY as u64);
+    assert_eq!(many.apply(LOG, &whole).await.expect("applied").inserted, u64::from(MANY));
     assert_eq!(copied.one::<i64>(STATED).await, 0);
     for piece in whole.events.chunks(100) {
         let part = batch(claimed(&few).await, piece.iter().map(|event| event.event.clone()).collect());
@@ -82,7 +83,7 @@ async fn many_events_become_what_few_at_a_time_do() {
     }
     assert_eq!(contents(&copied).await, contents(&stated).await);
     let again = apply(&many, whole.events.into_iter().map(|event| event.event).collect()).await;
-    assert_eq!((again.inserted, again.duplicates), (0, MANY as u64));
+    assert_eq!((again.inserted, again.duplicates), (0, u64::from(MANY)));
     assert_eq!(contents(&copied).await, contents(&stated).await);
 }
 
@@ -108,8 +109,8 @@ async fn what_somebody_made_of_the_table_is_minded() {
         let (database, store) = migrated().await;
         database.execute(change).await;
         let whole = batch(claimed(&store).await, many());
-        assert_eq!(store.apply(LOG, &whole).await.expect(change).inserted, MANY as u64, "{change}");
-        assert_eq!(database.one::<i64>(STATED).await, MANY as i64, "{change}");
+        assert_eq!(store.apply(LOG, &whole).await.expect(change).inserted, u64::from(MANY), "{change}");
+        assert_eq!(database.one::<i64>(STATED).await, i64::from(MANY), "{change}");
         assert_eq!(database.one::<String>(COUNTED).await, database.one::<String>(THERE).await, "{change}");
         let values = "SELECT concat_ws(' ', max(categoria), max(usuario), sum(versao)::int8, max(metadata::jsonb->>'nome'))
                       FROM eventos_raw";
@@ -138,8 +139,8 @@ async fn a_trigger_that_is_made_meanwhile_is_minded() {
     });
     waits_with(&database, "LOCK TABLE eventos_raw%").await;
     other.execute("COMMIT").await.expect("committed");
-    assert_eq!(applying.await.expect("no panic").expect("applied").inserted, MANY as u64);
-    assert_eq!(database.one::<i64>(STATED).await, MANY as i64);
+    assert_eq!(applying.await.expect("no panic").expect("applied").inserted, u64::from(MANY));
+    assert_eq!(database.one::<i64>(STATED).await, i64::from(MANY));
 }
 
 #[tokio::test]
@@ -163,9 +164,12 @@ async fn an_event_that_somebody_else_inserts_meanwhile_is_there_once_and_counted
     waits_with(&database, "COPY eventos_raw%").await;
     other.execute("COMMIT").await.expect("committed");
     let applied = applying.await.expect("no panic").expect("applied");
-    assert_eq!((applied.inserted, applied.duplicates), (MANY as u64 - 1, 1));
-    assert_eq!(database.one::<i64>("SELECT count(*) FROM eventos_raw").await, MANY as i64);
-    assert_eq!(database.one::<i64>("SELECT sum(total)::int8 FROM eventos_agregados").await, MANY as i64 - 1);
+    assert_eq!((applied.inserted, applied.duplicates), (u64::from(MANY) - 1, 1));
+    assert_eq!(database.one::<i64>("SELECT count(*) FROM eventos_raw").await, i64::from(MANY));
+    assert_eq!(
+        database.one::<i64>("SELECT sum(total)::int8 FROM eventos_agregados").await,
+        i64::from(MANY) - 1
+    );
 }
 
 #[tokio::test]
@@ -176,7 +180,7 @@ async fn what_a_constraint_refuses_of_many_is_found_and_the_others_are_copied() 
     let rejected = rejected_offsets(store.apply(LOG, &whole).await);
     assert_eq!(rejected, [0x77 - 1]);
     let applied = store.apply(LOG, &without(&whole, &rejected)).await.expect("applied");
-    assert_eq!(applied.inserted, MANY as u64 - 1);
+    assert_eq!(applied.inserted, u64::from(MANY) - 1);
     assert_eq!(database.one::<i64>(STATED).await, 0, "they are copied");
     assert_eq!(database.one::<String>(COUNTED).await, database.one::<String>(THERE).await);
 }
@@ -212,9 +216,12 @@ async fn what_was_counted_before_it_was_trimmed_is_not_counted_again() {
         database.execute(&trimmed).await;
     }
     let applied = store.apply(LOG, &whole).await.expect("applied");
-    assert_eq!(applied.inserted, MANY as u64 - 10);
+    assert_eq!(applied.inserted, u64::from(MANY) - 10);
     assert_eq!(database.one::<i64>(STATED).await, 0, "they are copied");
-    assert_eq!(database.one::<i64>("SELECT sum(total)::int8 FROM eventos_agregados").await, MANY as i64 - 20);
+    assert_eq!(
+        database.one::<i64>("SELECT sum(total)::int8 FROM eventos_agregados").await,
+        i64::from(MANY) - 20
+    );
 }
 
 async fn waits_with(database: &TestDatabase, statement: &str) {

@@ -4,7 +4,7 @@
 //! written: the server has always something to do. Documents of one batch are of different ids, so their order is free.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Mutex, PoisonError},
 };
 
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::{
+    PART,
     backoff::Backoff,
     client::Client,
     operation::Operation,
@@ -19,7 +20,13 @@ use super::{
     ties,
 };
 use crate::{
-    index::documents::Planned,
+    fault::Fault,
+    index::{
+        IndexName,
+        documents::{Plan, Planned},
+    },
+    log::Position,
+    next_step::NextStep,
     sink::{Applied, ApplyError, Rejection},
 };
 
@@ -31,6 +38,9 @@ const MIN_BODY: usize = 256 * 1024;
 
 /// Requests on their way at a time.
 const IN_FLIGHT: usize = 2;
+
+/// Entities whose documents are refused, with none taken beside them, that show that the index is to blame.
+const MANY: usize = 8;
 
 /// What became of a batch.
 #[derive(Debug, Default)]
@@ -51,6 +61,41 @@ impl BulkOutcome {
         refused.sort_by_key(|rejection| rejection.position);
         refused.dedup_by_key(|rejection| rejection.position);
         Err(ApplyError::Rejected(refused))
+    }
+
+    /// Why nothing of a batch is parked although the server refused some of it: an index took no document at all, and refused
+    /// those of so many entities that none of them is to blame.
+    pub(super) fn takes_nothing(&self, plan: &Plan<'_>) -> Option<Fault> {
+        let refused: HashMap<(Position, bool), &Refused> =
+            self.rejected.iter().map(|one| ((one.rejection.position, one.is_entity), one)).collect();
+        let mut indices: BTreeMap<&str, Option<HashSet<&str>>> = BTreeMap::new();
+        let mut reason = HashMap::new();
+        for planned in &plan.documents {
+            let index = planned.index.as_str();
+            let entities = indices.entry(index).or_insert_with(|| Some(HashSet::new()));
+            match refused.get(&(planned.position(), planned.index != IndexName::Eventos)) {
+                None => *entities = None,
+                Some(refused) if refused.for_content => {
+                    if let Some(entities) = entities {
+                        entities.insert(planned.entity());
+                    }
+                    reason.insert(index, &refused.rejection.reason);
+                }
+                Some(_) => {}
+            }
+        }
+        let refuses_all = |entities: &HashSet<&str>| entities.len() >= MANY;
+        let (index, entities) = indices
+            .into_iter()
+            .find_map(|(index, entities)| Some((index, entities.filter(refuses_all)?.len())))?;
+        Some(Fault::misconfigured(
+            PART,
+            format!(
+                "{WRITING}: {index} takes none of the documents of {entities} entities, so that it is to blame and not one of them: {}",
+                reason.remove(index).map(String::as_str).unwrap_or_default()
+            ),
+            NextStep::RebuildIndex { index: index.to_owned() },
+        ))
     }
 
     fn join(&mut self, other: Self) {

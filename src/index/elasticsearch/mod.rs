@@ -48,7 +48,7 @@ mod ties;
 mod versions;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -61,13 +61,7 @@ use futures::future::try_join_all;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use self::{
-    bulk::BulkOutcome,
-    client::Client,
-    operation::Operation,
-    outcome::{Refused, WRITING},
-    templates::Names,
-};
+use self::{client::Client, operation::Operation, templates::Names};
 pub(crate) use self::{dsl::query as query_dsl, log_stream::LogStream};
 use crate::{
     config::ElasticsearchSettings,
@@ -77,14 +71,12 @@ use crate::{
     index::{
         EntityPage, Fields, FoundDocuments, Index, IndexName, Lacking, Rebuild, SearchAnswer, SearchError,
         SearchRequest, Stray, claims,
-        documents::{self, Plan, Planned},
+        documents::{self, Planned},
         fields::Indices,
         unknown_index,
     },
     log::Position,
-    next_step::NextStep,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
-    store::refusals::{Outcome, Streaks},
 };
 
 /// What faults call this part.
@@ -99,7 +91,6 @@ pub struct EsIndex {
     prepared: AtomicBool,
     /// An alias was missing at the last write: somebody removed it under a running drain.
     prepare_first: AtomicBool,
-    streaks: Streaks,
 }
 
 impl EsIndex {
@@ -113,38 +104,7 @@ impl EsIndex {
             client: Arc::new(Client::new(settings)?),
             prepared: AtomicBool::new(false),
             prepare_first: AtomicBool::new(false),
-            streaks: Streaks::default(),
         })
-    }
-
-    /// Why nothing of a batch is parked although the server refused some of it: an index takes nothing at all.
-    fn takes_nothing(&self, plan: &Plan<'_>, sent: &BulkOutcome) -> Option<Fault> {
-        let refused: HashMap<(Position, bool), &Refused> =
-            sent.rejected.iter().map(|one| ((one.rejection.position, one.is_entity), one)).collect();
-        let (mut outcome, mut reasons) = (Outcome::default(), HashMap::new());
-        for planned in &plan.documents {
-            let index = planned.index.as_str();
-            let position = planned.position();
-            match refused.get(&(position, planned.index != IndexName::Eventos)) {
-                None => {
-                    outcome.taken.insert(index);
-                }
-                Some(refused) if refused.for_content => {
-                    outcome.refused.entry(index).or_default().insert(position);
-                    reasons.insert(index, &refused.rejection.reason);
-                }
-                Some(_) => {}
-            }
-        }
-        let (index, documents) = self.streaks.judge(&outcome)?;
-        let reason = reasons.remove(index).map(String::as_str).unwrap_or_default();
-        Some(Fault::misconfigured(
-            PART,
-            format!(
-                "{WRITING}: every document of {index} is refused, {documents} in sequence by now: {reason}"
-            ),
-            NextStep::RebuildIndex { index: index.to_owned() },
-        ))
     }
 
     async fn count(&self, index: IndexName) -> Result<(String, u64), Fault> {
@@ -206,7 +166,7 @@ impl Sink for EsIndex {
                 return Err(error.fault.into());
             }
         };
-        match self.takes_nothing(&plan, &sent) {
+        match sent.takes_nothing(&plan) {
             Some(fault) => Err(fault.into()),
             None => sent.outcome(plan.refused),
         }

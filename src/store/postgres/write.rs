@@ -3,8 +3,8 @@
 //! Guarantee: writing the same rows again changes nothing. An event is inserted once and counted once, by the
 //! statement that inserted it; an entity never moves to a lower version.
 //!
-//! Rows travel as one array a column, taken apart by `unnest`. COPY into a temporary table was measured against it and
-//! gained nothing (docs/performance.md).
+//! Entities travel as one array a column, taken apart by `unnest`. COPY into a temporary table was measured against it and
+//! gained nothing (docs/performance.md). How events do, [`events`] tells.
 
 use sqlx::PgConnection;
 
