@@ -308,9 +308,9 @@ impl Facts<'_> {
             let table = self.table.name().to_owned();
             // While syncs come one after the other, the rows that none of them brought lately are still to be there.
             let expected = if is_settled { appended } else { tally.settled };
-            if tally.parked >= MANY_PARKED && tally.parked * 10 >= appended && held < appended {
+            if tally.parked >= MANY_PARKED && tally.parked * 10 >= appended && held < expected {
                 let problem = format!(
-                    "{sink} has {held} of the {appended} rows of {table} that were read: {} are parked as dead letters, too many \
+                    "{sink} has {held} of the {expected} rows of {table} that were read: {} are parked as dead letters, too many \
                      for their own content to be at fault",
                     tally.parked
                 );
@@ -462,6 +462,17 @@ mod tests {
             told(10)[0]
                 .starts_with("elasticsearch has 90 of the 100 rows of leads that were read: 10 are parked")
         );
+    }
+
+    #[test]
+    fn a_sink_is_not_blamed_for_what_is_parked_while_rows_are_on_their_way_to_it() {
+        let mut counted = counted([100, 90, 99, 100, 0]);
+        let tally = counted.store.as_mut().expect("counted");
+        (tally.parked, tally.settled) = (10, 99);
+        let judged = judged(&counted, &[sync(SyncState::Succeeded, 0, None)]);
+        let problems: Vec<String> = judged.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("postgres has 90 of the 99 rows"), "{problems:?}");
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //!
 //! Which events are there already is asked by their ids first, so that of what is delivered again nothing but the ids is
 //! sent. The others are copied in binary, which is the fastest there is (docs/performance.md), but tells nothing of what
-//! became of a row, fills a column whose type somebody changed with the bytes of another, and knows no conflicts. So that is done only
-//! while the table is as sluice made it, which nobody can change before the transaction ends; where it is not, and where
-//! the server refuses the copy, one statement inserts and counts what it inserted.
+//! became of a row, fills a column whose type somebody changed with the bytes of another, and knows no conflicts. So events
+//! are copied only while the table is as sluice made it, which nobody can change before the transaction ends; where it is
+//! not, and where the server refuses the copy, one statement inserts and counts what it inserted.
 
 use std::collections::{HashMap, HashSet};
 
