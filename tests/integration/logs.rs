@@ -88,6 +88,9 @@ async fn lines_of_a_killed_worker_are_kept_and_who_follows_sees_those_of_the_nex
     };
     let line = tokio::time::timeout(PATIENCE, following).await.expect("the second drains");
     assert_eq!((&line["sink"], &line["service.node.role"]), (&json!("sqlite"), &json!("worker")), "{line}");
+    // A drain that did not start yet when its worker is asked to end says nothing of itself.
+    eventually("both of its drains", async || kept(folder.path()).matches("\"drain started\"").count() == 4)
+        .await;
     assert!(asked_to_end(second).await);
 
     let all = objects(&run(with_files(folder.path(), &["logs", "--since", "1h", "--format", "json"])).await);
