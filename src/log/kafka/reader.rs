@@ -168,7 +168,7 @@ impl KafkaReader {
             .set("fetch.wait.max.ms", "500")
             // Bounds what is fetched ahead of the sink. It is looked at before a fetch, whose answer is compressed: as much as
             // comes at once is bounded, too, or it takes several times the room once it is unpacked.
-            .set("queued.max.messages.kbytes", "8192")
+            .set("queued.max.messages.kbytes", "2048")
             .set("fetch.message.max.bytes", "262144")
             .set("fetch.max.bytes", "4194304")
             // A second as delivered: a queue of this size is empty before that.
