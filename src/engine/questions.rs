@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use super::{EngineError, drains::Drains, shared::Shared, status::within};
 use crate::{
     domain::{Catalog, Column, Compare, Table, TableName},
-    fault::Fault,
+    fault::{Fault, FaultKind},
     index::{Fields, Index, IndexName, SearchAnswer, SearchRequest, Sort, ValueCounts, query::quoted},
     next_step::{NextStep, Remark},
     source::Condition,
@@ -129,9 +129,13 @@ impl Questions {
         let (behind, mut built) =
             tokio::join!(self.drains.behind(self.shared.index.name()), self.built.lock());
         if built.as_ref().is_none_or(|(at, _)| at.elapsed() > RECENT) {
-            // An index that does not answer is told of by whoever asks it something.
             let lacks = within(self.shared.index.name(), index_lacks(&*self.shared.index)).await;
-            *built = Some((Instant::now(), lacks.unwrap_or_default()));
+            // An index that does not answer is told of by whoever asks it something.
+            let lacks = lacks.unwrap_or_else(|fault| {
+                let is_ill = fault.kind == FaultKind::Misconfigured;
+                is_ill.then(|| (index, fault.remark())).into_iter().collect()
+            });
+            *built = Some((Instant::now(), lacks));
         }
         let of_index = built.iter().flat_map(|(_, lacks)| lacks).filter(|(of, _)| *of == index);
         let lacks: Vec<Remark> = behind.into_iter().chain(of_index.map(|(_, lack)| lack.clone())).collect();

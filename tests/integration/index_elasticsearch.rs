@@ -67,6 +67,42 @@ async fn an_alias_that_was_moved_to_a_rebuilt_index_is_left_where_it_is() {
 }
 
 #[tokio::test]
+async fn an_alias_that_leads_to_several_indices_is_refused_by_name_until_it_leads_to_one() {
+    let (corner, index) = Corner::prepared().await;
+    let (alias, copy) = (corner.alias("leads"), format!("{}-copia", corner.alias("leads")));
+    let written = format!("{alias}-000001");
+    assert_eq!(corner.ask("PUT", &copy, None).await.0, 200);
+    let add = |index: &str, is_written: bool| json!({"add": {"index": index, "alias": alias, "is_write_index": is_written}});
+    for first_is_written in [true, false] {
+        let actions = json!({"actions": [add(&written, false), add(&copy, false)]});
+        assert_eq!(corner.ask("POST", "_aliases", Some(actions)).await.0, 200);
+        let actions = json!({"actions": [add(&written, first_is_written), add(&copy, !first_is_written)]});
+        assert_eq!(corner.ask("POST", "_aliases", Some(actions)).await.0, 200);
+        let met = [
+            corner.index().prepare().await.expect_err("prepared"),
+            index.identities().await.map(drop).expect_err("identified"),
+            index.unfilled().await.map(drop).expect_err("looked at"),
+        ];
+        for fault in met {
+            assert_eq!(fault.kind, FaultKind::Misconfigured, "{fault}");
+            let told = format!("leads to 2 indices, {written}, {copy}");
+            assert!(
+                fault.message.contains(&told) && fault.advice.to_string().contains("POST _aliases"),
+                "{fault}"
+            );
+        }
+    }
+    let advised = json!({"actions": [{"remove": {"index": copy, "alias": alias}}]});
+    assert_eq!(corner.ask("POST", "_aliases", Some(advised)).await.0, 200);
+    let told = corner.index().prepare().await.expect_err("its only index was said not to be written");
+    assert!(told.to_string().contains("is_write_index"), "{told}");
+    let actions = json!({"actions": [add(&written, true)]});
+    assert_eq!(corner.ask("POST", "_aliases", Some(actions)).await.0, 200);
+    corner.index().prepare().await.expect("prepared");
+    assert_eq!(applied(&index, vec![lead(1, Uuid::new_v4(), 1, json!({}))]).await.entities, 1);
+}
+
+#[tokio::test]
 async fn an_index_of_other_types_parks_nothing_and_a_rebuild_puts_it_right() {
     let corner = Corner::new();
     let leads = corner.alias("leads");

@@ -75,17 +75,14 @@ pub(super) async fn of(client: &Client, names: &Names) -> Result<Option<Vec<Iden
         }
         let indices: BTreeMap<String, Behind> = client.parse(answer, DOING)?;
         for alias in aliases {
-            let ids: Vec<String> = indices
-                .values()
-                .filter(|index| index.aliases.contains_key(*alias))
-                .map(|index| {
-                    id_of(&index.settings.index.uuid, index.mappings.meta.sluice_stands_for.as_ref())
-                })
-                .collect();
-            if ids.is_empty() {
-                return Ok(None);
+            let behind = || indices.iter().filter(|(_, index)| index.aliases.contains_key(*alias));
+            let Some((_, index)) = behind().next() else { return Ok(None) };
+            if behind().count() > 1 {
+                let names = behind().map(|(name, _)| name.as_str());
+                return Err(schema::leads_to_several(client.origin(), alias, names));
             }
-            identities.push(Identity { place: format!("{}/{alias}", client.origin()), id: ids.join("+") });
+            let id = id_of(&index.settings.index.uuid, index.mappings.meta.sluice_stands_for.as_ref());
+            identities.push(Identity { place: format!("{}/{alias}", client.origin()), id });
         }
     }
     Ok(Some(identities))

@@ -85,7 +85,9 @@ pub(super) async fn look_at(client: &Client, names: &Names, index: IndexName) ->
     let doing = format!("looking at the mapping of {alias}");
     let path = format!("{alias}/_mapping?filter_path=*.mappings.properties,*.mappings._meta");
     let made: BTreeMap<String, Value> = client.get(&path, &doing).await?;
-    // Behind an alias that somebody has put before several, the last is the newest.
+    if made.len() > 1 {
+        return Err(leads_to_several(client.origin(), &alias, made.keys().map(String::as_str)));
+    }
     let mut made = made.into_values().next_back().unwrap_or_default();
     let mappings = &mut made["mappings"];
     let (properties, meta) = (mappings["properties"].take(), mappings["_meta"].take());
@@ -172,21 +174,44 @@ async fn alias_state(client: &Client, layout: &Layout) -> Result<AliasState, Fau
     succeeded(client, &answer, &doing)?;
     let indices: HashMap<String, AliasedIndex> = serde_json::from_slice(&answer.body)
         .map_err(|error| faults::fault_from_malformed(client.origin(), &doing, &error))?;
-    let is_written = |index: &AliasedIndex| {
-        // An alias of a single index is written through unless it says otherwise.
-        let said = index.aliases.get(&layout.alias).and_then(|alias| alias.is_write_index);
-        said.unwrap_or(indices.len() == 1)
-    };
-    if let Some((name, index)) = indices.iter().find(|(_, index)| is_written(index)) {
-        let is_filtered = index.aliases.get(&layout.alias).is_some_and(|alias| alias.filter.is_some());
-        let is_ready = is_filtered || !layout.is_filtered();
-        return Ok(if is_ready { AliasState::Ready } else { AliasState::Unfiltered(name.clone()) });
+    if indices.len() > 1 {
+        return Err(leads_to_several(client.origin(), &layout.alias, indices.keys().map(String::as_str)));
     }
-    Err(Fault::misconfigured(
+    let Some((name, index)) = indices.into_iter().next() else { return Ok(AliasState::Missing) };
+    let alias = index.aliases.get(&layout.alias);
+    // An alias of a single index is written through unless it says otherwise.
+    if alias.is_some_and(|alias| alias.is_write_index == Some(false)) {
+        return Err(Fault::misconfigured(
+            PART,
+            format!("{doing} on {}: {name} is not its write index", client.origin()),
+            "make the index of the alias its write index (is_write_index)",
+        ));
+    }
+    let is_filtered = alias.is_some_and(|alias| alias.filter.is_some());
+    Ok(if is_filtered || !layout.is_filtered() { AliasState::Ready } else { AliasState::Unfiltered(name) })
+}
+
+/// An alias before several indices: what is written through it is in one of them, and what is read is in all.
+pub(super) fn leads_to_several<'a>(
+    origin: &str,
+    alias: &str,
+    indices: impl Iterator<Item = &'a str>,
+) -> Fault {
+    let mut indices: Vec<&str> = indices.collect();
+    indices.sort_unstable();
+    Fault::misconfigured(
         PART,
-        format!("{doing} on {}: none of its {} indices is its write index", client.origin(), indices.len()),
-        "make one index of the alias its write index (is_write_index)",
-    ))
+        format!(
+            "the alias {alias} on {origin} leads to {} indices, {}: what several of them have counts several times, and nothing is \
+             written",
+            indices.len(),
+            indices.join(", ")
+        ),
+        format!(
+            "take the alias from all but the one that sluice fills: POST _aliases {{\"actions\":[{{\"remove\":{{\"index\":\"THE OTHER\",\
+             \"alias\":\"{alias}\"}}}}]}}"
+        ),
+    )
 }
 
 async fn create_index(client: &Client, layout: &Layout) -> Result<(), Fault> {
