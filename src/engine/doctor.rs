@@ -238,8 +238,9 @@ impl Doctor {
             part,
             within(part, store.notices(Utc::now() - TOLD_FOR)).await,
         ));
-        let (letters, pauses, schedules, alerts, elsewhere, kept) = tokio::join!(
+        let (letters, lost, pauses, schedules, alerts, elsewhere, kept) = tokio::join!(
             within(log.name(), self.letters.open_count_as_it_is()),
+            within(part, self.letters.lost()),
             within(part, self.drains.known_pauses()),
             within(part, store.schedules()),
             within(part, self.alerts.problems()),
@@ -251,6 +252,7 @@ impl Doctor {
             Err(fault) => vec![Finding::failed(part, "retention", fault)],
         });
         findings.push(operations::letters_finding(log.name(), &settings.dead_letter_topic, letters));
+        findings.extend(operations::lost_letter_findings(log.name(), lost.unwrap_or_default()));
         findings.extend(forget::findings(&self.shared).await);
         findings.extend(operations::pause_findings(part, pauses));
         findings.extend(operations::elsewhere_findings(&elsewhere.unwrap_or_default()));
@@ -289,11 +291,12 @@ impl Doctor {
             };
             findings.extend(operations::table_findings(facts.judge()));
         }
-        if let Ok(lacks) = within(self.shared.index.name(), index_lacks(&*self.shared.index)).await {
-            findings.extend(lacks.into_iter().map(|(index, lack)| {
-                let part = self.shared.index.name();
-                Finding::new(part, index.as_str(), Outcome::Warning, lack.problem, lack.next_step)
-            }));
+        let index = self.shared.index.name();
+        match within(index, index_lacks(&*self.shared.index)).await {
+            Ok(lacks) => findings.extend(lacks.into_iter().map(|(of, lack)| {
+                Finding::new(index, of.as_str(), Outcome::Warning, lack.problem, lack.next_step)
+            })),
+            Err(fault) => findings.push(Finding::failed(index, "columns", fault)),
         }
         findings
     }

@@ -18,7 +18,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    domain::{Catalog, Table},
+    domain::{Catalog, Table, TableName},
     fail_point,
     fault::Fault,
     log::{Extent, NewRecord, Position, Record, Topic, records_in},
@@ -237,6 +237,27 @@ impl Letters {
             None => format!("{count} are of rows that made no event"),
         });
         Ok(told.collect::<Vec<_>>().join(", "))
+    }
+
+    /// What to say of letters that were open and that their topic does not hold any more.
+    pub(super) async fn lost(&self) -> Result<Vec<Remark>, Fault> {
+        let log = self.shared.log.dead_letters_identity().await?.to_string();
+        let extents = self.shared.log.dead_letter_extents().await?;
+        let lost = self.shared.store.lost_letters(&log, &extents).await?;
+        let topic = &self.shared.settings.dead_letter_topic;
+        let remark = |(table, count): (TableName, u64)| {
+            let problem = format!(
+                "{count} dead letters of {table} were open and are not in {topic} any more, which was deleted, made anew or cut, or \
+                 is another topic now: a sink lacks what they were about, and nobody can replay them"
+            );
+            let is_defined = self.shared.catalog.get(&table.0).is_some();
+            let name = table.0;
+            Remark::new(
+                problem,
+                if is_defined { NextStep::Reconcile { table: name } } else { NextStep::DefineTable { name } },
+            )
+        };
+        Ok(lost.into_iter().map(remark).collect())
     }
 
     /// Appends the events of dead letters again and settles the letters. One that still makes no event stays open.

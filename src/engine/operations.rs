@@ -150,6 +150,14 @@ pub(super) fn letters_finding(part: &str, topic: &str, open: Result<u64, Fault>)
     }
 }
 
+/// Letters that are gone though nobody settled them.
+pub(super) fn lost_letter_findings(part: &str, lost: Vec<Remark>) -> Vec<Finding> {
+    let finding = |Remark { problem, next_step }: Remark| {
+        Finding::new(part, "lost dead letters", Outcome::Failed, problem, next_step)
+    };
+    lost.into_iter().map(finding).collect()
+}
+
 pub(super) fn pause_findings(part: &str, pauses: Result<Vec<SinkPause>, Fault>) -> Vec<Finding> {
     match pauses {
         Ok(pauses) => pauses

@@ -356,9 +356,10 @@ impl Inspection {
         status.problems.extend(problems);
     }
 
-    /// Dead letters that wait.
+    /// Dead letters that wait, and those that can't wait any more. Whatever keeps them from being told is told already.
     async fn judge_letters(&self, status: &mut PipelineStatus) {
         let of_store = self.shared.store.name();
+        status.problems.extend(within(of_store, self.letters.lost()).await.unwrap_or_default());
         if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
             let (refusers, oldest) = tokio::join!(
                 within(of_store, self.letters.refusers()),

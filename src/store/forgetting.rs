@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::{
+    domain::TableName,
     fault::Fault,
     log::{Extent, Position},
 };
@@ -30,4 +31,22 @@ pub trait Forgetting: Send + Sync {
     /// # Errors
     /// When the store can't be reached.
     async fn first_open(&self, log: &str, extent: Extent) -> Result<Option<i64>, Fault>;
+
+    /// How many letters of each table were open and are in the log no more: those of other logs than this one, and those
+    /// below what it holds of their partition.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn lost_letters(&self, log: &str, extents: &[Extent]) -> Result<Vec<(TableName, u64)>, Fault>;
+
+    /// Forgets a table's letters that [`Forgetting::lost_letters`] counts; tells how many.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn forget_lost_letters(
+        &self,
+        log: &str,
+        extents: &[Extent],
+        table: &TableName,
+    ) -> Result<u64, Fault>;
 }

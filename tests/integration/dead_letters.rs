@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 use sluice::{
-    engine::{LetterFilter, Selection},
+    domain::TableName,
+    engine::{LetterFilter, Outcome, Selection, SyncPhase},
     log::Position,
+    store::Reconciliation,
 };
 
 use crate::support::table;
@@ -11,10 +13,10 @@ use crate::support::{
     Pipeline,
     client::Client,
     events::{manual, only_an_index_takes},
-    eventually,
+    eventually, finished,
     raw_kafka::produce_with_header,
     request,
-    rows::{leads, minutes_ago, object, produce},
+    rows::{delete_topics_for_good, leads, minutes_ago, object, produce},
     sync,
 };
 
@@ -67,6 +69,52 @@ async fn a_letter_whose_cause_was_mended_is_replayed_and_a_repeated_replay_adds_
     pipeline.assert_events_in_full(10).await;
     assert_eq!(engine.inspection.status().await.dead_letters, Some(0));
 
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_letters_whose_topic_is_deleted_are_told_until_their_table_is_reconciled() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(10));
+    let engine = pipeline.engine().await;
+    engine.prepare().await.expect("prepared");
+    pipeline.execute(RULE).await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    pipeline.execute("ALTER TABLE leads DROP CONSTRAINT sem_sete").await;
+    assert_eq!(engine.letters.open_count().await.expect("a count"), 1);
+    engine.shut_down().await;
+    drop(engine);
+
+    delete_topics_for_good(&[&format!("{}.dlq", pipeline.variables["KAFKA_TOPIC"])]).await;
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    eventually("the topic is made anew", async || engine.letters.open_count().await.is_ok()).await;
+    let told = async || {
+        let status = engine.inspection.status().await;
+        assert_eq!(status.dead_letters, Some(0), "{status:?}");
+        let found =
+            status.problems.iter().map(ToString::to_string).find(|one| one.contains("dead letters of"));
+        assert!(found.is_none() || !status.healthy, "{status:?}");
+        let doctor = engine.doctor.examine().await;
+        assert_eq!(
+            doctor.iter().any(|one| one.check == "lost dead letters" && one.outcome == Outcome::Failed),
+            found.is_some(),
+            "{doctor:?}"
+        );
+        found
+    };
+    let problem = told().await.expect("a problem");
+    assert!(problem.starts_with("1 dead letters of leads were open and are not in"), "{problem}");
+    assert!(problem.contains("reconcile leads"), "{problem}");
+    assert_eq!(pipeline.number("SELECT count(*) FROM leads").await, 9);
+
+    let leads = TableName::from(table("leads"));
+    let id = engine.syncs.reconcile(&leads, Reconciliation::default()).await.expect("a reconciliation");
+    assert_eq!(finished(&engine, id).await.state, SyncPhase::Done);
+    assert_eq!(told().await, None);
+    pipeline.assert_events(10).await;
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

@@ -51,7 +51,7 @@ use crate::{
     fail_point,
     fault::{Fault, FaultKind},
     index::Index,
-    log::{Position, Topic},
+    log::{Extent, Position, Topic},
     sink::Sink,
     source::{BEGINNING, Page, PageToken, RowQuery, Scope},
     store::{
@@ -242,6 +242,7 @@ impl Reconcile {
         coverage: &mut Option<Coverage>,
     ) -> Result<(), Stop> {
         let run = &self.run;
+        let letters = patiently(&run.cancel, || run.log.dead_letter_extents()).await?;
         self.max_record = patiently(&run.cancel, || run.log.max_record(Topic::Events)).await?;
         progress.recount_since = self.owed_recount().await?;
         if let Some(from) = self.run.unremembered.clone() {
@@ -268,7 +269,7 @@ impl Reconcile {
             fail_point::pass("reconcile.proved");
             if is_proven {
                 self.run.store.keep_reading(&self.run.table.into(), None).await?;
-                return Ok(());
+                return self.forget_lost_letters(&letters).await;
             }
         }
         let report = report(progress);
@@ -280,6 +281,20 @@ impl Reconcile {
             ),
             "the report names the first of them; look at the sinks' last errors, and report this if there are none",
         )))
+    }
+
+    /// What letters were about that were gone when the run began is proven to be there, as far as no newer event followed it.
+    async fn forget_lost_letters(&self, letters: &[Extent]) -> Result<(), Stop> {
+        let SyncRun { id, table, store, letters: log, .. } = &self.run;
+        let forgotten = store.forget_lost_letters(log, letters, &TableName::from(*table)).await?;
+        if forgotten > 0 {
+            warn!(
+                sync_id = %id, %table, count = forgotten,
+                "dead letters are gone that nobody had settled; of their events those are in no sink that newer ones of \
+                 their row followed"
+            );
+        }
+        Ok(())
     }
 
     /// Reads every row and appends what differs. A source that shows fewer rows than it counts is read again.

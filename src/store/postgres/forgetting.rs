@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 
 use super::{PgStore, operations::over};
 use crate::{
+    domain::TableName,
     fault::Fault,
     log::{Extent, Position},
     store::Forgetting,
@@ -28,6 +29,14 @@ const FORGET_SYNCS: &str = "DELETE FROM sluice_syncs WHERE id = ANY (ARRAY(
                          AND n.state = 'succeeded'))))
          ORDER BY s.started_at LIMIT $2
      ))";
+
+/// Letters that nobody settled and that the log $1 does not hold, of which $2 and $3 are what [`lows`] tells.
+const LOST_LETTERS: &str = "sluice_parked_letters AS p
+    LEFT JOIN unnest($2::int4[], $3::int8[]) AS e(partition, low) ON p.log = $1 AND e.partition = p.partition
+    WHERE (e.low IS NULL OR p.\"offset\" < e.low) AND NOT EXISTS (
+        SELECT FROM sluice_resolved_letters AS r
+        WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
+    )";
 
 #[async_trait]
 impl Forgetting for PgStore {
@@ -73,4 +82,36 @@ impl Forgetting for PgStore {
             .fetch_one(connection))?;
         Ok(Some(first).filter(|first| *first < extent.high))
     }
+
+    async fn lost_letters(&self, log: &str, extents: &[Extent]) -> Result<Vec<(TableName, u64)>, Fault> {
+        let (partitions, lows) = lows(extents);
+        let statement =
+            format!("SELECT p.table_name, count(*) FROM {LOST_LETTERS} GROUP BY p.table_name ORDER BY 1");
+        let lost: Vec<(String, i64)> = over!(self, "count dead letters that are gone", connection =>
+            sqlx::query_as(&statement).bind(log).bind(&partitions).bind(&lows).fetch_all(connection))?;
+        let counted = |(table, count)| (TableName(table), u64::try_from(count).unwrap_or_default());
+        Ok(lost.into_iter().map(counted).collect())
+    }
+
+    async fn forget_lost_letters(
+        &self,
+        log: &str,
+        extents: &[Extent],
+        table: &TableName,
+    ) -> Result<u64, Fault> {
+        let (partitions, lows) = lows(extents);
+        let statement = format!(
+            "DELETE FROM sluice_parked_letters WHERE ctid = ANY (ARRAY(
+                 SELECT p.ctid FROM {LOST_LETTERS} AND p.table_name = $4
+             ))"
+        );
+        let forgotten = over!(self, "forget dead letters that are gone", connection =>
+            sqlx::query(&statement).bind(log).bind(&partitions).bind(&lows).bind(&table.0).execute(connection))?;
+        Ok(forgotten.rows_affected())
+    }
+}
+
+/// The partitions of a log, and the first offset that it holds of each.
+fn lows(extents: &[Extent]) -> (Vec<i32>, Vec<i64>) {
+    extents.iter().map(|extent| (extent.partition, extent.low)).unzip()
 }

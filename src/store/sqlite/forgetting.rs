@@ -1,11 +1,14 @@
 //! Forgetting in the embedded file.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rusqlite::params;
 
-use super::{SqliteStore, rows::instant};
+use super::{SqliteStore, lease::json, rows::instant};
 use crate::{
+    domain::TableName,
     fault::Fault,
     log::{Extent, Position},
     store::Forgetting,
@@ -28,6 +31,13 @@ const FORGET_SYNCS: &str = "DELETE FROM sluice_syncs WHERE id IN (
                          AND json_extract(n.request, '$.reconcile') IS NOT NULL AND n.state = 'succeeded'))))
          ORDER BY s.started_at LIMIT ?2
      )";
+
+/// Whether nobody settled the letter `p`, and the log ?1 does not hold it, of which ?2 is what [`lows`] tells.
+const IS_LOST: &str = "(p.log <> ?1 OR coalesce(p.\"offset\" < ?2 ->> CAST(p.partition AS text), true))
+    AND NOT EXISTS (
+        SELECT 1 FROM sluice_resolved_letters AS r
+        WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
+    )";
 
 #[async_trait]
 impl Forgetting for SqliteStore {
@@ -81,4 +91,40 @@ impl Forgetting for SqliteStore {
             .await?;
         Ok(Some(first).filter(|first| *first < extent.high))
     }
+
+    async fn lost_letters(&self, log: &str, extents: &[Extent]) -> Result<Vec<(TableName, u64)>, Fault> {
+        let (log, lows) = (log.to_owned(), lows(extents));
+        self.db
+            .read("counting dead letters that are gone", move |db| {
+                db.prepare_cached(&format!(
+                    "SELECT table_name, count(*) FROM sluice_parked_letters AS p
+                     WHERE {IS_LOST} GROUP BY table_name ORDER BY 1"
+                ))?
+                .query_map(params![log, lows], |row| Ok((TableName(row.get(0)?), row.get(1)?)))?
+                .collect()
+            })
+            .await
+    }
+
+    async fn forget_lost_letters(
+        &self,
+        log: &str,
+        extents: &[Extent],
+        table: &TableName,
+    ) -> Result<u64, Fault> {
+        let (log, lows, table) = (log.to_owned(), lows(extents), table.0.clone());
+        let forgotten = self.db.write("forgetting dead letters that are gone", move |db| {
+            db.execute(
+                &format!("DELETE FROM sluice_parked_letters AS p WHERE table_name = ?3 AND {IS_LOST}"),
+                params![log, lows, table],
+            )
+        });
+        Ok(u64::try_from(forgotten.await?).unwrap_or(u64::MAX))
+    }
+}
+
+/// The first offset that the log holds of each partition, as an object by partition.
+fn lows(extents: &[Extent]) -> String {
+    let lows: BTreeMap<i32, i64> = extents.iter().map(|extent| (extent.partition, extent.low)).collect();
+    json(&lows)
 }

@@ -18,6 +18,7 @@ on_each_adapter! {
     embedded: Embedded, postgres: Postgres;
     old_syncs_are_forgotten_but_for_those_that_somebody_asks_for,
     settled_letters_are_forgotten_below_a_place_and_open_ones_stay_noted,
+    open_letters_that_the_log_does_not_hold_are_counted_until_their_table_is_proven,
 }
 
 async fn ran(store: &dyn Store, new: NewSync, state: SyncState) -> Uuid {
@@ -119,4 +120,50 @@ async fn settled_letters_are_forgotten_below_a_place_and_open_ones_stay_noted<B:
     let open = store.open_entities(LOG, table("leads"), None, 10).await.expect("entities");
     assert_eq!(open, ["e6"], "its row may come mended");
     assert_eq!(store.settle_mended(LOG, &leads, &["e6".to_owned()]).await.expect("settled"), 1);
+}
+
+async fn open_letters_that_the_log_does_not_hold_are_counted_until_their_table_is_proven<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = &*bench.open();
+    let parked = |name: &str, partition, offset: i64| ParkedEntity {
+        sink: Some("postgres".to_owned()),
+        table: TableName(name.to_owned()),
+        entity: format!("e{offset}"),
+        partition,
+        offset,
+        letter: Uuid::from_u128(u128::from(offset.unsigned_abs())),
+    };
+    // In another log; below what the log holds, there, in a partition that it has not, of another table, and settled.
+    store.note_parked("before", &[parked("leads", 0, 7), parked("leads", 0, 8)]).await.expect("noted");
+    let here = [
+        parked("leads", 0, 4),
+        parked("leads", 0, 5),
+        parked("leads", 11, 4),
+        parked("pedidos", 1, 4),
+        parked("pedidos", 0, 3),
+    ];
+    store.note_parked(LOG, &here).await.expect("noted");
+    let settled = Resolution {
+        partition: 0,
+        offset: 3,
+        letter: Uuid::from_u128(3),
+        settled: Settled::Discarded,
+        by: "ana".to_owned(),
+        at: Utc::now(),
+    };
+    store.settle(LOG, &[settled]).await.expect("settled");
+    let extents = [0, 1, 10].map(|partition| Extent { partition, low: 5, high: 9 });
+    let lost = async || {
+        let lost = store.lost_letters(LOG, &extents).await.expect("a count");
+        lost.into_iter().map(|(table, count)| (table.0, count)).collect::<Vec<_>>()
+    };
+    let named = |name: &str, count: u64| (name.to_owned(), count);
+    assert_eq!(lost().await, [named("leads", 4), named("pedidos", 1)]);
+
+    let leads = TableName::from(table("leads"));
+    assert_eq!(store.forget_lost_letters(LOG, &extents, &leads).await.expect("forgotten"), 4);
+    assert_eq!(lost().await, [named("pedidos", 1)]);
+    let open = store.open_entities(LOG, table("leads"), None, 10).await.expect("entities");
+    assert_eq!(open, ["e5"], "what the log holds is open still");
+    assert_eq!(store.settled_count(LOG, &[Extent { partition: 0, low: 0, high: 9 }]).await.expect("one"), 1);
 }
