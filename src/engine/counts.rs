@@ -11,12 +11,15 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::{sync::watch, time::Instant as TokioInstant};
 
-use super::{shared::Shared, syncs::origin_of, tables::SETTLED_AFTER};
+use super::{drains::Drains, shared::Shared, syncs::origin_of, tables::SETTLED_AFTER};
 use crate::{
     deadline,
     domain::{Table, TableName},
     fault::Fault,
     index::IndexName,
+    log::Extent,
+    next_step::{NextStep, Remark},
+    sink::Sink,
     store::{EVENTS, SyncRecord, SyncState, Tally},
 };
 
@@ -45,6 +48,8 @@ pub(super) struct Counted {
     pub(super) source: Result<Option<u64>, Fault>,
     pub(super) store: Result<Tally, Fault>,
     pub(super) index: Result<u64, Fault>,
+    /// Whether the store and the index had all of the log when they were counted.
+    pub(super) is_level: [bool; 2],
     /// Of the rows at the source, those that changed since the last sync that succeeded began.
     pub(super) changed_since: Option<u64>,
     /// It is read from elsewhere, or by another key, than what was read of it so far.
@@ -58,14 +63,39 @@ impl Counted {
     }
 }
 
-/// The events as they were counted.
+/// The events as they were counted while both sinks had all of the log and nothing was appended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Events {
-    pub(super) at: DateTime<Utc>,
-    pub(super) store: u64,
-    pub(super) index: u64,
-    /// Letters there ever were: what the store refused, the index may have.
-    pub(super) letters: u64,
+    at: DateTime<Utc>,
+    store: u64,
+    index: u64,
+    /// Letters there ever were: what one sink refused, the other may have.
+    letters: u64,
+}
+
+impl Events {
+    /// What one of the `sinks` has and the other has not, though no letter explains it. `last_end`: when the last sync ended.
+    pub(super) fn judge(self, last_end: Option<DateTime<Utc>>, sinks: &[&str; 2]) -> Option<Remark> {
+        if last_end.is_none_or(|ended| self.at - ended <= SETTLED_AFTER) {
+            return None;
+        }
+        let [store, index] = *sinks;
+        if self.index > self.store + self.letters {
+            let surplus = self.index - self.store - self.letters;
+            let problem = format!("{index} has {surplus} events that {store} has not");
+            let advice = "where an erasure was not complete, make it again; otherwise make the index of the events anew: what is \
+                          in neither the log nor the store is named then";
+            return Some(Remark::new(problem, advice));
+        }
+        let lacking = self.store.checked_sub(self.index + self.letters).filter(|lacking| *lacking > 0)?;
+        let problem = format!("{index} lacks {lacking} events that {store} has");
+        Some(Remark::new(problem, NextStep::FillIndex { index: IndexName::Eventos.to_string() }))
+    }
+
+    /// Whether it is the index that has more.
+    pub(super) fn is_surplus(self) -> bool {
+        self.index > self.store
+    }
 }
 
 /// All tables as they were counted.
@@ -84,6 +114,7 @@ struct Latest {
 /// Counts, and remembers.
 pub(super) struct Counts {
     shared: Arc<Shared>,
+    drains: Arc<Drains>,
     latest: watch::Sender<Option<Latest>>,
     counting: Arc<tokio::sync::Mutex<()>>,
     /// The parts that did not answer when they were asked last.
@@ -91,8 +122,9 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, latest: watch::Sender::new(None), counting: Arc::default(), failing: Mutex::default() }
+    pub(super) fn new(shared: Arc<Shared>, drains: Arc<Drains>) -> Self {
+        let latest = watch::Sender::new(None);
+        Self { shared, drains, latest, counting: Arc::default(), failing: Mutex::default() }
     }
 
     /// What was counted last, counted anew where that is old, or a sync ended since. Empty where nothing was counted yet
@@ -144,21 +176,23 @@ impl Counts {
 
     async fn count(&self) {
         let (began, clock) = (Instant::now(), Utc::now());
-        let trimmed = self.trimmed().await;
+        let (trimmed, extents) = tokio::join!(self.trimmed(), self.extents());
+        let is_level = self.is_level(extents.as_deref()).await;
         let index = self.shared.index.counts().await;
         let events = match &index {
-            Ok(index) => self.count_events(index, clock).await,
-            Err(_) => None,
+            Ok(index) if is_level == [true; 2] => self.count_events(index, clock).await,
+            _ => None,
         };
-        // What was trimmed between the two counts is in one of them.
-        let events = if trimmed == self.trimmed().await { events } else { None };
+        // What was trimmed, or applied, between the two counts is in one of them.
+        let is_same = (trimmed, extents) == tokio::join!(self.trimmed(), self.extents());
+        let events = events.filter(|_| is_same);
         let mut tables = HashMap::new();
         for table in self.shared.catalog.tables() {
             let of_index = index.clone().map(|counts| {
                 let counted = counts.into_iter().find(|(name, _)| name == table.name());
                 counted.map(|(_, count)| count).unwrap_or_default()
             });
-            let counted = self.count_table(table, of_index);
+            let counted = self.count_table(table, of_index, is_level, clock);
             tables.insert(table, deadline::by(TokioInstant::now() + COUNT_TIMEOUT, counted).await);
         }
         let before = self.latest.borrow().as_ref().map_or(0, |latest| latest.faults);
@@ -178,16 +212,36 @@ impl Counts {
         Some(Events { at, store, index, letters })
     }
 
+    async fn extents(&self) -> Option<Vec<Extent>> {
+        self.shared.log.extents().await.ok()
+    }
+
+    /// Whether each sink has all that the log holds in these offsets.
+    async fn is_level(&self, extents: Option<&[Extent]>) -> [bool; 2] {
+        let Some(extents) = extents else { return [false; 2] };
+        let is_level = async |sink: &Arc<dyn Sink>| {
+            self.drains.lag_into(&**sink, extents).await.is_ok_and(|lag| lag.total == 0)
+        };
+        let [store, index] = &self.shared.sinks;
+        tokio::join!(is_level(store), is_level(index)).into()
+    }
+
     /// How many events were trimmed so far; `None` where that can't be told.
     async fn trimmed(&self) -> Option<u64> {
         let passes = self.shared.store.passes().await.ok()?;
         Some(passes.iter().find(|pass| pass.task == EVENTS).map_or(0, |pass| pass.removed_in_all))
     }
 
-    async fn count_table(&self, table: Table, index: Result<u64, Fault>) -> Counted {
-        let at = Utc::now();
+    /// `at`: when the index was counted, and before that `is_level` found out.
+    async fn count_table(
+        &self,
+        table: Table,
+        index: Result<u64, Fault>,
+        is_level: [bool; 2],
+        at: DateTime<Utc>,
+    ) -> Counted {
         let Shared { source, store, .. } = &*self.shared;
-        let (source_rows, tally) = tokio::join!(source.row_count(table), self.tally(table));
+        let (source_rows, tally) = tokio::join!(source.row_count(table), self.tally(table, at));
         let is_more = matches!((&source_rows, &tally), (Ok(Some(rows)), Ok(tally)) if *rows > tally.appended);
         let changed_since = if is_more {
             let latest = store.latest_syncs(&[TableName::from(table)]).await.unwrap_or_default();
@@ -201,13 +255,13 @@ impl Counts {
         let origin = origin_of(&**source, table);
         let met = store.met_source(&origin.place).await.ok().flatten();
         let is_moved = met.is_some_and(|met| met != origin.id);
-        Counted { at, source: source_rows, store: tally, index, changed_since, is_moved }
+        Counted { at, source: source_rows, store: tally, index, is_level, changed_since, is_moved }
     }
 
-    async fn tally(&self, table: Table) -> Result<Tally, Fault> {
+    async fn tally(&self, table: Table, at: DateTime<Utc>) -> Result<Tally, Fault> {
         let Shared { log, store, .. } = &*self.shared;
         let (events, letters) = tokio::try_join!(log.identity(), log.dead_letters_identity())?;
-        store.tally(&events.to_string(), &letters.to_string(), table, Utc::now() - SETTLED_AFTER).await
+        store.tally(&events.to_string(), &letters.to_string(), table, at - SETTLED_AFTER).await
     }
 }
 
@@ -228,6 +282,27 @@ fn rest(took: Duration, faults: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_that_one_sink_lacks_are_told_unless_letters_or_a_sync_explain_them() {
+        let at = Utc::now();
+        let told = |store, index, letters, seconds: i64| {
+            let ended = at - chrono::TimeDelta::seconds(seconds);
+            let events = Events { at, store, index, letters };
+            events.judge(Some(ended), &["postgres", "elasticsearch"]).map(|remark| remark.problem)
+        };
+        assert_eq!(told(100, 40, 0, 60).as_deref(), Some("elasticsearch lacks 60 events that postgres has"));
+        assert_eq!(told(100, 40, 59, 60).as_deref(), Some("elasticsearch lacks 1 events that postgres has"));
+        assert_eq!(
+            told(40, 100, 0, 60).as_deref(),
+            Some("elasticsearch has 60 events that postgres has not")
+        );
+        for (store, index, letters, seconds) in
+            [(40, 40, 0, 60), (40, 100, 60, 60), (100, 40, 60, 60), (100, 40, 0, 3)]
+        {
+            assert_eq!(told(store, index, letters, seconds), None, "{store} {index} {letters} {seconds}");
+        }
+    }
 
     #[test]
     fn counting_is_no_lasting_load_and_a_fault_is_looked_at_again_soon() {

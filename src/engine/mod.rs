@@ -196,7 +196,7 @@ impl Engine {
         let alerts = Alerts::new(shared.clone(), drains.clone(), schedules.clone(), letters.clone());
         let alerts = Arc::new(alerts);
         let rebuilds = Arc::new(Rebuilds::new(shared.clone()));
-        let counts = Arc::new(Counts::new(shared.clone()));
+        let counts = Arc::new(Counts::new(shared.clone(), drains.clone()));
         Self {
             catalog,
             zone,

@@ -15,12 +15,12 @@ use uuid::Uuid;
 use super::{
     Alerts, Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
     ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus,
-    counts::{Counts, Events},
+    counts::Counts,
     forget, housekeeping,
     shared::Shared,
     standing::{Standing, Standings},
     stats::DrainReport,
-    tables::{Facts, Judged, SETTLED_AFTER, blindness},
+    tables::{Facts, Judged, blindness},
 };
 use crate::{
     deadline,
@@ -390,14 +390,14 @@ impl Inspection {
         let last_end = latest.iter().flat_map(|syncs| syncs.iter()).filter_map(|sync| sync.finished_at).max();
         let counted = self.counts.latest(last_end).await;
         let now = status.checked_at;
-        let is_behind = standings.sinks.iter().any(|sink| sink.summary().total != Some(0));
-        if let Some(events) = self.counts.events().filter(|_| !is_behind) {
+        let is_syncing = status.recent_syncs.iter().any(|sync| sync.state == SyncPhase::Running);
+        if let Some(events) = self.counts.events().filter(|_| !is_syncing) {
             let is_erased =
                 counted.values().any(|table| table.store.as_ref().is_ok_and(|tally| tally.erased > 0));
-            match judge_events(events, last_end, &self.shared.sinks.each_ref().map(|sink| sink.name())) {
+            match events.judge(last_end, &self.shared.sinks.each_ref().map(|sink| sink.name())) {
                 // Somebody may be left there who was erased.
-                Some(surplus) if is_erased => status.problems.push(surplus),
-                surplus => status.warnings.extend(surplus),
+                Some(surplus) if events.is_surplus() && !is_erased => status.warnings.push(surplus),
+                told => status.problems.extend(told),
             }
         }
         for table in self.shared.catalog.tables() {
@@ -489,18 +489,6 @@ fn judge_sinks(status: &mut PipelineStatus, standings: &Standings) {
             (_, None) => {}
         }
     }
-}
-
-/// Events that the index has and the store has not, although all is applied and no letter explains them.
-fn judge_events(events: Events, last_end: Option<DateTime<Utc>>, sinks: &[&str; 2]) -> Option<Remark> {
-    if last_end.is_none_or(|ended| events.at - ended <= SETTLED_AFTER) {
-        return None;
-    }
-    let surplus = events.index.checked_sub(events.store + events.letters).filter(|surplus| *surplus > 0)?;
-    let problem = format!("{} has {surplus} events that {} has not", sinks[1], sinks[0]);
-    let advice = "where an erasure was not complete, make it again; otherwise make the index of the events anew: what is in neither \
-                  the log nor the store is named then";
-    Some(Remark::new(problem, advice))
 }
 
 async fn sink_status(sink: &dyn Sink) -> PartStatus {

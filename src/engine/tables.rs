@@ -302,8 +302,9 @@ impl Facts<'_> {
         let held = [Some(tally.entities), counted.index.as_ref().ok().copied()];
         let ended = self.syncs().filter_map(|sync| sync.finished_at).max();
         let is_settled = ended.is_some_and(|ended| counted.at - ended > SETTLED_AFTER);
-        for ((sink, held), lag) in self.sinks.into_iter().zip(held).zip(self.lags) {
-            let Some(held) = held.filter(|_| lag == Some(0)) else { continue };
+        let is_level = counted.is_level.into_iter().zip(self.lags).map(|(then, now)| then && now == Some(0));
+        for ((sink, held), is_level) in self.sinks.into_iter().zip(held).zip(is_level) {
+            let Some(held) = held.filter(|_| is_level) else { continue };
             let appended = tally.appended;
             let table = self.table.name().to_owned();
             // While syncs come one after the other, the rows that none of them brought lately are still to be there.
@@ -412,6 +413,7 @@ mod tests {
                 erased: 0,
             }),
             index: Ok(index),
+            is_level: [true; 2],
             changed_since: Some(changed),
             is_moved: false,
         }

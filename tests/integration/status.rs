@@ -6,7 +6,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sluice::engine::{Engine, PipelineStatus, SyncPhase};
+use sluice::{
+    engine::{Engine, PipelineStatus, SyncPhase},
+    index::IndexName,
+};
 
 use crate::support::{
     gate::Gate,
@@ -26,6 +29,7 @@ on_each_adapter! {
     a_status_call_asks_the_source_once_and_changes_nothing,
     a_schedule_that_nobody_runs_is_overdue,
     rows_that_a_sink_lost_are_missed,
+    events_that_the_index_lost_are_missed,
 }
 
 /// What `sluice status` tells, and whether it exits with 0.
@@ -161,6 +165,24 @@ async fn rows_that_a_sink_lost_are_missed<P: Place>() {
         !status.healthy && says(&status, "has 0 of the 12 rows of leads that were read; reconcile")
     })
     .await;
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn events_that_the_index_lost_are_missed<P: Place>() {
+    let (place, engine) = with_leads::<P>(12).await;
+    engine.shut_down().await;
+    drop(engine);
+    place.delete_all(IndexName::Eventos).await;
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    crate::support::eventually("the index's loss is told", async || {
+        let status = engine.inspection.status().await;
+        !status.healthy && says(&status, "lacks 12 events that")
+    })
+    .await;
+    engine.rebuilds.begin(&[IndexName::Eventos]).await.expect("as it is advised");
+    crate::support::eventually("nothing is lacking", async || engine.inspection.status().await.healthy).await;
     engine.shut_down().await;
     place.clean_up().await;
 }
