@@ -183,6 +183,23 @@ impl Bench {
         Self { log, index, store, stats, stop, running, _folder: folder }
     }
 
+    /// A drain of the same log into the store, which is its own truth of what was applied.
+    fn drain_into_store(&self) -> tokio::task::JoinHandle<Result<(), Fault>> {
+        let drain = Drain {
+            catalog: Catalog::built_in(),
+            log: self.log.clone(),
+            sink: self.store.clone(),
+            store: self.store.clone(),
+            group: "g".to_owned(),
+            limits: LIMITS,
+            pauses: (Duration::from_millis(10), Duration::from_millis(100)),
+            stats: Arc::new(DrainStats::new("sqlite")),
+            parks: true,
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move { drain.run(&stop).await })
+    }
+
     async fn append(&self, ids: &[u128]) -> Vec<i32> {
         let records = ids.iter().map(|n| {
             let event = events::lead(0, Uuid::from_u128(*n), 1, serde_json::json!({})).event;
@@ -201,7 +218,11 @@ impl Bench {
     }
 
     async fn committed(&self) -> i64 {
-        let ids = self.index.identities().await.expect("ids");
+        self.committed_for(&self.index).await
+    }
+
+    async fn committed_for(&self, sink: &dyn Sink) -> i64 {
+        let ids = sink.identities().await.expect("ids");
         let group = group_name("g", &self.log.identity().await.expect("an id"), &ids);
         self.log.committed(&group).await.expect("offsets").iter().map(|at| at.offset).sum()
     }
@@ -260,4 +281,29 @@ async fn a_commit_that_hangs_holds_up_no_batch_and_what_came_meanwhile_is_commit
     bench.log.group.hangs.send_replace(false);
     bench.await_commits(50).await;
     bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_applied_and_not_committed_when_a_drain_ended_is_committed_by_the_next_though_nothing_comes()
+{
+    let bench = Bench::begin(LIMITS);
+    bench.append(&(1..=30).collect::<Vec<_>>()).await;
+    let killed = bench.drain_into_store();
+    eventually("the store has it", async || {
+        let counts = bench.store.counts().await.unwrap_or_default();
+        counts.iter().any(|(name, found)| name == "leads" && *found == 30)
+    })
+    .await;
+    killed.abort();
+    assert!(killed.await.is_err_and(|ended| ended.is_cancelled()));
+    assert_eq!(bench.committed_for(&*bench.store).await, 0, "the group refused it");
+
+    bench.log.group.refuses.store(false, Ordering::Relaxed);
+    let next = bench.drain_into_store();
+    eventually("the group knows how far the store is", async || {
+        bench.committed_for(&*bench.store).await == 30
+    })
+    .await;
+    bench.end().await;
+    next.await.expect("no panic").expect("a clean end");
 }

@@ -54,6 +54,10 @@ impl Session<'_> {
                 StartAt::Beginning | StartAt::Committed | StartAt::NotBeyond(_) => 0,
             };
             self.held.insert(claim.partition, Held { epoch: claim.epoch, next });
+            // Whoever applied it was killed before it committed, or could not, and nothing more may come.
+            if claim.start == StartAt::Offset(at.offset) && at.committed.unwrap_or_default() < at.offset {
+                self.uncommitted.insert(claim.partition, at.offset);
+            }
             // What is read again is committed again.
             if self.uncommitted.get(&claim.partition).is_some_and(|&offset| at.offset < offset) {
                 self.uncommitted.remove(&claim.partition);
