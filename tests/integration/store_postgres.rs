@@ -415,25 +415,12 @@ async fn an_event_that_somebody_else_inserts_at_the_same_time_is_there_once_and_
     let (database, store) = migrated().await;
     let events = vec![lead(1, 0, "Ana"), lead(2, 0, "Bia")];
     let whole = batch(claimed(&store).await, events.clone());
-    let mut other = database.connection().await;
-    let insertion = format!(
-        "BEGIN;
-         INSERT INTO eventos_raw (id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, dados,
-                                  entidade_id, versao, particao, posicao)
-         VALUES ('{}', 'lead', 'x', 'x', 0, now(), 'x', '{{}}', '{{}}', '1', 1, 9, 9)",
-        events[0].id
-    );
-    other.execute(sqlx::raw_sql(&insertion)).await.expect("inserted, and not committed");
+    let mut other = database.inserting(events[0].id).await;
     let applying = tokio::spawn({
         let store = store.clone();
         async move { store.apply(LOG, &whole).await }
     });
-    eventually("the batch waits for the other transaction", || async {
-        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                       AND wait_event_type = 'Lock' AND query LIKE 'WITH inseridos%'";
-        database.one::<i64>(waiting).await == 1
-    })
-    .await;
+    database.waits_with("WITH inseridos%").await;
     other.execute("COMMIT").await.expect("committed");
     let applied = applying.await.expect("no panic").expect("applied");
     assert_eq!((applied.inserted, applied.duplicates, applied.entities), (1, 1, 2));

@@ -11,7 +11,6 @@ use sqlx::Executor;
 use crate::{
     store_postgres::migrated,
     support::{
-        eventually,
         postgres::TestDatabase,
         stores::{
             LOG, apply, batch, claimed, instant, lead, lead_with, manual, rejected_offsets, session, without,
@@ -137,7 +136,7 @@ async fn a_trigger_that_is_made_meanwhile_is_minded() {
         let store = store.clone();
         async move { store.apply(LOG, &whole).await }
     });
-    waits_with(&database, "LOCK TABLE eventos_raw%").await;
+    database.waits_with("LOCK TABLE eventos_raw%").await;
     other.execute("COMMIT").await.expect("committed");
     assert_eq!(applying.await.expect("no panic").expect("applied").inserted, u64::from(MANY));
     assert_eq!(database.one::<i64>(STATED).await, i64::from(MANY));
@@ -148,20 +147,12 @@ async fn an_event_that_somebody_else_inserts_meanwhile_is_there_once_and_counted
     let (database, store) = migrated().await;
     let events = many();
     let whole = batch(claimed(&store).await, events.clone());
-    let mut other = database.connection().await;
-    let insertion = format!(
-        "BEGIN;
-         INSERT INTO eventos_raw (id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, dados,
-                                  entidade_id, versao, particao, posicao)
-         VALUES ('{}', 'lead', 'x', 'x', 0, now(), 'x', '{{}}', '{{}}', '1', 1, 9, 9)",
-        events[7].id
-    );
-    other.execute(sqlx::raw_sql(&insertion)).await.expect("inserted, and not committed");
+    let mut other = database.inserting(events[7].id).await;
     let applying = tokio::spawn({
         let store = store.clone();
         async move { store.apply(LOG, &whole).await }
     });
-    waits_with(&database, "COPY eventos_raw%").await;
+    database.waits_with("COPY eventos_raw%").await;
     other.execute("COMMIT").await.expect("committed");
     let applied = applying.await.expect("no panic").expect("applied");
     assert_eq!((applied.inserted, applied.duplicates), (u64::from(MANY) - 1, 1));
@@ -222,15 +213,4 @@ async fn what_was_counted_before_it_was_trimmed_is_not_counted_again() {
         database.one::<i64>("SELECT sum(total)::int8 FROM eventos_agregados").await,
         i64::from(MANY) - 20
     );
-}
-
-async fn waits_with(database: &TestDatabase, statement: &str) {
-    let waiting = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-         AND query LIKE '{statement}'"
-    );
-    eventually("the batch waits for the other transaction", || async {
-        database.one::<i64>(&waiting).await == 1
-    })
-    .await;
 }

@@ -12,8 +12,9 @@ use sqlx::{
     ConnectOptions, Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgRow},
 };
+use uuid::Uuid;
 
-use super::{folder::TestFolder, service};
+use super::{eventually, folder::TestFolder, service};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -72,6 +73,31 @@ impl TestDatabase {
     /// A connection of the test's own.
     pub async fn connection(&self) -> PgConnection {
         PgConnection::connect(&self.url).await.expect("the test's database answers")
+    }
+
+    /// A connection that has inserted an event of this id, and has not committed.
+    pub async fn inserting(&self, event: Uuid) -> PgConnection {
+        let mut connection = self.connection().await;
+        let insertion = format!(
+            "BEGIN;
+             INSERT INTO eventos_raw (id, tipo_evento, usuario, evento, valor, \"timestamp\", categoria, metadata, dados,
+                                      entidade_id, versao, particao, posicao)
+             VALUES ('{event}', 'lead', 'x', 'x', 0, now(), 'x', '{{}}', '{{}}', '1', 1, 9, 9)"
+        );
+        connection.execute(sqlx::raw_sql(&insertion)).await.expect("inserted, and not committed");
+        connection
+    }
+
+    /// Returns once a statement that is like this waits for another transaction.
+    pub async fn waits_with(&self, statement: &str) {
+        let waiting = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+             AND query LIKE '{statement}'"
+        );
+        eventually("a statement waits for another transaction", || async {
+            self.one::<i64>(&waiting).await == 1
+        })
+        .await;
     }
 
     /// Settings of another login for the same database.
