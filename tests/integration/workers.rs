@@ -181,3 +181,50 @@ async fn a_broker_and_a_store_that_are_killed_under_way_lose_nothing_and_repeat_
     engine.shut_down().await;
     pipeline.clean_up_indices().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_fails_beside_others_of_its_batch_is_written_once_like_them() {
+    const EVENTS: i64 = 1_500;
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), (1..=EVENTS as u128).map(|n| lead(n, 5)).collect());
+    let engine = pipeline.engine().await;
+    engine.prepare().await.expect("prepared");
+    // A fault that passes, as a deadlock does; a rule of a column leaves the table one that is copied into.
+    pipeline
+        .execute(
+            "CREATE TABLE falha (particao integer);
+             CREATE FUNCTION passa(p integer) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                 IF EXISTS (SELECT FROM falha WHERE particao = p) THEN
+                     RAISE EXCEPTION 'agora não' USING ERRCODE = 'deadlock_detected';
+                 END IF;
+                 RETURN true;
+             END $$;
+             INSERT INTO falha VALUES (1);
+             ALTER TABLE eventos_raw ADD CHECK (passa(particao))",
+        )
+        .await;
+    let id = engine.syncs.start(request(table("leads"))).await.expect("a sync");
+    eventually("everything is in the log", async || {
+        engine.drains.lag().await.expect("the lag").iter().all(|lag| lag.total == EVENTS)
+    })
+    .await;
+    engine.start_drains().await;
+    let of_partition = async |is_one: bool| {
+        let is = if is_one { "=" } else { "<>" };
+        pipeline.number(&format!("SELECT count(*) FROM eventos_raw WHERE particao {is} 1")).await
+    };
+    eventually("the others are written, and it was tried more than once", async || {
+        let report = engine.drains.reports().into_iter().find(|drain| drain.sink == "postgres");
+        report.is_some_and(|report| report.retries >= 2) && of_partition(false).await > 256
+    })
+    .await;
+    assert_eq!(of_partition(true).await, 0);
+    assert!(!engine.inspection.status().await.healthy);
+
+    pipeline.execute("DELETE FROM falha").await;
+    assert_eq!(finished(&engine, id).await.state, SyncPhase::Done);
+    pipeline.assert_events_in_full(EVENTS).await;
+    assert!(of_partition(true).await > 256, "it was copied, too");
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
