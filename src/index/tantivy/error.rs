@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tantivy::TantivyError;
+use tantivy::{TantivyError, directory::error::LockError};
 use uuid::Uuid;
 
 use super::PART;
@@ -65,6 +65,11 @@ impl IndexError {
                 FaultKind::Misconfigured,
                 format!("the index {index} lacks columns that were defined since it was made"),
                 "restart the process that writes it: it brings the index up to date when it starts".into(),
+            ),
+            Self::Tantivy(TantivyError::LockFailure(LockError::IoError(error), _)) => (
+                FaultKind::Transient,
+                format!("its lock can't be taken: {error}"),
+                "check the disk's room and the folder's permissions".into(),
             ),
             Self::Tantivy(TantivyError::LockFailure(error, _)) => (
                 FaultKind::Misconfigured,
