@@ -113,8 +113,9 @@ pub(super) fn store_findings(part: &str, facts: StoreFacts) -> Vec<Finding> {
             part,
             "additions",
             format!("somebody added to the tables: {}", additions.join(", ")),
-            "rows that it keeps out are parked as dead letters, and what it changes of rows shows in no lag: drop it, unless it \
-             leaves every row as it is; then replay the dead letters, by their ids also those that count as mended, and run \
+            "rows of events and entities that it keeps out are parked as dead letters, what it keeps out of sluice's own tables or the \
+             rollup stops the drain, and what it changes of rows shows in no lag: drop it, unless it leaves every row as it is; then \
+             replay the dead letters, by their ids also those that count as mended, and run \
              `sluice reconcile` for each table, which mends entities and tells of events that are missing",
         )
     });
