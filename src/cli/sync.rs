@@ -15,7 +15,7 @@ use crate::{
     config::Settings,
     domain::{Table, TableName},
     engine::{Engine, MAX_HOURS, SinkProgress, SyncPhase, SyncStatus, SyncWatcher, table_named},
-    next_step::Remark,
+    next_step::{NextStep, Remark},
     parts,
     source::{Condition, description::KEY_FOR_ALL},
     store::{ReconcileStep, SyncRequest},
@@ -207,6 +207,14 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
         status.unchanged,
         status.dead_letters
     );
+    if let Some(parked @ 1..) = status.parked {
+        let step = worded(&NextStep::SettleLetters);
+        let _ = write!(
+            text,
+            "\n{parked} rows of {} are parked as dead letters, what a sink could not take among them: {step}",
+            status.table
+        );
+    }
     for misfit in &status.misfits {
         let _ = write!(
             text,
@@ -292,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_sync_that_broke_off_did_not_read_is_told_where_nobody_waits_on() {
+    fn what_is_not_there_when_a_sync_ends_is_told() {
         let mut status = SyncStatus {
             sync_id: Uuid::nil(),
             table: "leads".to_owned(),
@@ -301,6 +309,7 @@ mod tests {
             appended: 900,
             unchanged: 100,
             dead_letters: 0,
+            parked: None,
             misfits: Vec::new(),
             ahead: 0,
             shared_keys: 0,
@@ -332,5 +341,10 @@ mod tests {
                 assert!(told.contains(part), "{part} is missing in {told}");
             }
         }
+        (status.state, status.error, status.parked) = (SyncPhase::Done, None, Some(3));
+        let told = summary(&status, true);
+        assert!(told.contains("0 dead letters.\n3 rows of leads are parked as dead letters"), "{told}");
+        status.parked = Some(0);
+        assert!(!summary(&status, true).contains("parked"));
     }
 }

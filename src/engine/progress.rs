@@ -54,6 +54,10 @@ pub struct SyncStatus {
     pub unchanged: u64,
     /// Rows that could not become an event and were parked.
     pub dead_letters: u64,
+    /// Rows of the table whose dead letters are open once it is done, those that a sink could not take among them. Absent
+    /// until then, in lists, and where the store did not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked: Option<u64>,
     /// Values that did not fit their columns: null there, kept in `dados`.
     pub misfits: Vec<ColumnMisfits>,
     /// Rows that say they were changed later than the server's time: they are read at every sync.
@@ -112,6 +116,7 @@ impl SyncStatus {
             appended: record.progress.appended,
             unchanged: record.progress.unchanged,
             dead_letters: record.progress.dead_letters,
+            parked: None,
             misfits: record.progress.misfits,
             ahead: record.progress.ahead,
             shared_keys: record.progress.shared_keys,

@@ -15,7 +15,7 @@ use tracing::{Instrument, error, warn};
 use uuid::Uuid;
 
 use super::{
-    EngineError, SyncStatus, SyncWatcher,
+    EngineError, SyncPhase, SyncStatus, SyncWatcher,
     appender::Appender,
     drains::{Drains, LOOK_EVERY},
     error::table_named,
@@ -26,7 +26,7 @@ use super::{
     sync::SyncRun,
 };
 use crate::{
-    domain::Table,
+    domain::{Table, TableName},
     fault::Fault,
     identity::Identity,
     source::Source,
@@ -212,7 +212,17 @@ impl Syncs {
     /// When it is unknown or the store can't be reached.
     pub async fn status(&self, id: Uuid) -> Result<SyncStatus, EngineError> {
         let record = self.known(id).await?;
-        Ok(self.status_of(record).await)
+        let mut status = self.status_of(record).await;
+        if status.state == SyncPhase::Done {
+            // A sink parks what it can't take before it counts it as applied.
+            status.parked = self.parked(&status.table).await.ok();
+        }
+        Ok(status)
+    }
+
+    async fn parked(&self, table: &str) -> Result<u64, Fault> {
+        let log = self.shared.log.dead_letters_identity().await?.to_string();
+        self.shared.store.parked_count(&log, &TableName(table.to_owned())).await
     }
 
     /// The latest syncs, newest first.

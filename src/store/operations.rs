@@ -265,6 +265,12 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn open_by_sink(&self, log: &str, extents: &[Extent]) -> Result<Vec<(Option<String>, u64)>, Fault>;
 
+    /// How many entities of a table have open letters in a log.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn parked_count(&self, log: &str, table: &TableName) -> Result<u64, Fault>;
+
     /// What the columns of a table were when the project last told, by their names there.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ use crate::{
         next_step::worded,
         schema, tasks,
     },
+    next_step::NextStep,
     source::Condition,
     store::{ReconcileReport, SyncRequest},
 };
@@ -343,6 +344,12 @@ impl SluiceServer {
             let spots = self.engine.inspection.blind_spots(&sync.table).await;
             warnings.extend(spots.into_iter().map(|spot| spot.worded(worded)));
         }
+        if let Some(parked @ 1..) = sync.parked {
+            warnings.push(format!(
+                "{parked} rows of {} are parked as dead letters, what a sink could not take among them",
+                sync.table
+            ));
+        }
         if let Some(began) = sync.reconcile.as_ref().and_then(|report| report.resumed_from) {
             warnings.push(format!(
                 "it went on with a reading of {}: rows inserted, changed or deleted since may be lacking; a sync brings those \
@@ -378,6 +385,9 @@ impl SluiceServer {
             }
             SyncPhase::Done if sync.more => {
                 Some("The source has more: call the same tool again to go on.".to_owned())
+            }
+            SyncPhase::Done if sync.parked.is_some_and(|parked| parked > 0) => {
+                Some(worded(&NextStep::SettleLetters))
             }
             SyncPhase::Done => None,
             SyncPhase::Failed => Some(

@@ -72,10 +72,7 @@ impl Ledger for PgStore {
     ) -> Result<Tally, Fault> {
         let statement = format!(
             "SELECT (SELECT count(*) FROM \"{table}\"),
-                    (SELECT count(*) FROM sluice_appended
-                     WHERE log = $1 AND table_name = $3 AND versao > 0 AND NOT removed),
-                    (SELECT count(*) FROM sluice_appended
-                     WHERE log = $1 AND table_name = $3 AND versao > 0 AND NOT removed AND versao <= $4),
+                    l.appended, l.settled,
                     (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
                      WHERE p.log = $2 AND p.table_name = $3 AND NOT EXISTS (
                          SELECT FROM sluice_resolved_letters AS r
@@ -91,7 +88,11 @@ impl Ledger for PgStore {
                          SELECT FROM sluice_appended AS a
                          WHERE a.log = $1 AND a.table_name = $3 AND a.entity = p.entity AND a.versao > 0
                      )),
-                    (SELECT count(*) FROM sluice_erased WHERE table_name = $3)"
+                    (SELECT count(*) FROM sluice_erased WHERE table_name = $3)
+             FROM (
+                 SELECT count(*) AS appended, count(*) FILTER (WHERE versao <= $4) AS settled FROM sluice_appended
+                 WHERE log = $1 AND table_name = $3 AND versao > 0 AND NOT removed
+             ) AS l"
         );
         let (entities, appended, settled, parked, unusable, erased): (i64, i64, i64, i64, i64, i64) = over!(self, "count entities", connection =>
             sqlx::query_as(&statement).bind(log).bind(letters).bind(table.name()).bind(micros(settled)).fetch_one(connection))?;

@@ -324,6 +324,22 @@ impl Operations for PgStore {
             .fetch_all(connection))
     }
 
+    async fn parked_count(&self, log: &str, table: &TableName) -> Result<u64, Fault> {
+        let count: i64 = over!(self, "count parked rows", connection =>
+            sqlx::query_scalar(
+                "SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
+                 WHERE p.log = $1 AND p.table_name = $2 AND NOT EXISTS (
+                     SELECT FROM sluice_resolved_letters AS r
+                     WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                         AND r.letter_id = p.letter_id
+                 )",
+            )
+            .bind(log)
+            .bind(&table.0)
+            .fetch_one(connection))?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
     async fn open_by_sink(&self, log: &str, extents: &[Extent]) -> Result<Vec<(Option<String>, u64)>, Fault> {
         let partitions: Vec<i32> = extents.iter().map(|extent| extent.partition).collect();
         let lows: Vec<i64> = extents.iter().map(|extent| extent.low).collect();

@@ -74,10 +74,7 @@ impl Ledger for SqliteStore {
         let (log, letters) = (log.to_owned(), letters.to_owned());
         let sql = format!(
             "SELECT (SELECT count(*) FROM \"{table}\"),
-                    (SELECT count(*) FROM sluice_appended
-                     WHERE log = ?1 AND table_name = ?3 AND versao > 0 AND NOT removed),
-                    (SELECT count(*) FROM sluice_appended
-                     WHERE log = ?1 AND table_name = ?3 AND versao > 0 AND NOT removed AND versao <= ?4),
+                    l.appended, l.settled,
                     (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
                      WHERE p.log = ?2 AND p.table_name = ?3 AND NOT EXISTS (
                          SELECT 1 FROM sluice_resolved_letters AS r
@@ -93,7 +90,11 @@ impl Ledger for SqliteStore {
                          SELECT 1 FROM sluice_appended AS a
                          WHERE a.log = ?1 AND a.table_name = ?3 AND a.entity = p.entity AND a.versao > 0
                      )),
-                    (SELECT count(*) FROM sluice_erased WHERE table_name = ?3)"
+                    (SELECT count(*) FROM sluice_erased WHERE table_name = ?3)
+             FROM (
+                 SELECT count(*) AS appended, count(*) FILTER (WHERE versao <= ?4) AS settled FROM sluice_appended
+                 WHERE log = ?1 AND table_name = ?3 AND versao > 0 AND NOT removed
+             ) AS l"
         );
         let counted = self.db.read("counting entities", move |db| {
             db.query_row(&sql, params![log, letters, table.name(), micros(settled)], |row| {

@@ -279,6 +279,23 @@ impl Operations for SqliteStore {
             .await
     }
 
+    async fn parked_count(&self, log: &str, table: &TableName) -> Result<u64, Fault> {
+        let (log, table) = (log.to_owned(), table.0.clone());
+        self.db
+            .read("counting parked rows", move |db| {
+                db.prepare_cached(
+                    "SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
+                     WHERE p.log = ?1 AND p.table_name = ?2 AND NOT EXISTS (
+                         SELECT 1 FROM sluice_resolved_letters AS r
+                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                             AND r.letter_id = p.letter_id
+                     )",
+                )?
+                .query_row(params![log, table], |row| row.get(0))
+            })
+            .await
+    }
+
     async fn open_by_sink(&self, log: &str, extents: &[Extent]) -> Result<Vec<(Option<String>, u64)>, Fault> {
         let (log, extents) = (log.to_owned(), extents.to_vec());
         self.db

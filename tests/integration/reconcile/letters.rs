@@ -25,7 +25,8 @@ async fn a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open<P: 
     let mut refused = lead(9, 2);
     refused.insert("nome".to_owned(), json!("proibida"));
     place.source().upsert(table("leads"), vec![refused]);
-    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 1);
+    let status = sync(&engine, request(table("leads"))).await;
+    assert_eq!((status.appended, status.dead_letters, status.parked), (1, 0, Some(1)), "{status:?}");
     engine.shut_down().await;
     drop(engine);
     place.delete_all(leads_index()).await;

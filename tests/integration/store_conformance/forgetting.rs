@@ -152,6 +152,10 @@ async fn open_letters_that_the_log_does_not_hold_are_counted_until_their_table_i
         at: Utc::now(),
     };
     store.settle(LOG, &[settled]).await.expect("settled");
+    for (name, entities) in [("leads", 2), ("pedidos", 1), ("chat_sessions", 0)] {
+        let parked = store.parked_count(LOG, &TableName(name.to_owned())).await.expect("a count");
+        assert_eq!(parked, entities, "{name}");
+    }
     let extents = [0, 1, 10].map(|partition| Extent { partition, low: 5, high: 9 });
     let lost = async || {
         let lost = store.lost_letters(LOG, &extents).await.expect("a count");
