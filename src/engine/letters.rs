@@ -241,8 +241,13 @@ impl Letters {
 
     /// What to say of letters that were open and that their topic does not hold any more.
     pub(super) async fn lost(&self) -> Result<Vec<Remark>, Fault> {
-        let log = self.shared.log.dead_letters_identity().await?.to_string();
-        let extents = self.shared.log.dead_letter_extents().await?;
+        let log = &self.shared.log;
+        let (log, extents) = match tokio::try_join!(log.dead_letters_identity(), log.dead_letter_extents()) {
+            Ok((identity, extents)) => (identity.to_string(), extents),
+            // There is no topic now.
+            Err(fault) if fault.advice == NextStep::Migrate => (String::new(), Vec::new()),
+            Err(fault) => return Err(fault),
+        };
         let lost = self.shared.store.lost_letters(&log, &extents).await?;
         let topic = &self.shared.settings.dead_letter_topic;
         let remark = |(table, count): (TableName, u64)| {
