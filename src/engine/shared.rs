@@ -17,6 +17,7 @@ use crate::{
     identity::group_name,
     index::Index,
     log::Log,
+    next_step::NextStep,
     sink::Sink,
     source::Source,
     store::Store,
@@ -107,7 +108,7 @@ impl Shared {
     }
 
     /// Which log a sink is drained from now, and which sink it is. Of one that does not answer, as it was last; one that
-    /// is still to be made has read nothing.
+    /// is still to be made has read nothing, and one that needs a person says what it needs.
     pub(super) async fn reading(&self, sink: &dyn Sink) -> Result<Reading, Fault> {
         let now = Reading::of(&*self.log, sink, &self.group_of(sink)).await;
         let fault = match now {
@@ -118,11 +119,12 @@ impl Shared {
             Err(fault) if fault.part == sink.name() => fault,
             Err(fault) => return Err(fault),
         };
-        if fault.kind == FaultKind::Misconfigured {
+        if fault.kind == FaultKind::Misconfigured && fault.advice == NextStep::Migrate {
             let log = self.log.identity().await?;
             return Ok(Reading { group: group_name(&self.group_of(sink), &log, &[]), log, sink: Vec::new() });
         }
-        self.lock_met().get(sink.name()).cloned().ok_or(fault)
+        let met = self.lock_met().get(sink.name()).cloned();
+        met.filter(|_| fault.kind != FaultKind::Misconfigured).ok_or(fault)
     }
 
     fn lock_met(&self) -> MutexGuard<'_, HashMap<&'static str, Reading>> {
