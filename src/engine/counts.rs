@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{sync::watch, time::Instant as TokioInstant};
 
-use super::{drains::Drains, shared::Shared, syncs::origin_of, tables::SETTLED_AFTER};
+use super::{drains::Drains, shared::Shared, syncs::origin_of};
 use crate::{
     deadline,
     domain::{Table, TableName},
@@ -20,8 +20,11 @@ use crate::{
     log::Extent,
     next_step::{NextStep, Remark},
     sink::Sink,
-    store::{EVENTS, SyncRecord, SyncState, Tally},
+    store::{EVENTS, Settled, SyncRecord, SyncState, Tally},
 };
+
+/// Of rows that were appended later than this before counting began, nothing is known while others are being appended.
+const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(6);
 
 /// How long counts hold at least.
 const FRESH_FOR: Duration = Duration::from_secs(5);
@@ -48,8 +51,10 @@ pub(super) struct Counted {
     pub(super) source: Result<Option<u64>, Fault>,
     pub(super) store: Result<Tally, Fault>,
     pub(super) index: Result<u64, Fault>,
-    /// Whether the store and the index had all of the log when they were counted.
+    /// Whether the store and the index had all of the log when counting began.
     pub(super) is_level: [bool; 2],
+    /// Nothing was appended to the log while it was counted.
+    pub(super) is_quiet: bool,
     /// Of the rows at the source, those that changed since the last sync that succeeded began.
     pub(super) changed_since: Option<u64>,
     /// It is read from elsewhere, or by another key, than what was read of it so far.
@@ -66,25 +71,23 @@ impl Counted {
 /// The events as they were counted while both sinks had all of the log and nothing was appended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Events {
-    at: DateTime<Utc>,
     store: u64,
     index: u64,
-    /// Letters there ever were: what one sink refused, the other may have.
+    /// Letters that were not replayed: what one sink refused, the other may have.
     letters: u64,
 }
 
 impl Events {
-    /// What one of the `sinks` has and the other has not, though no letter explains it. `last_end`: when the last sync ended.
-    pub(super) fn judge(self, last_end: Option<DateTime<Utc>>, sinks: &[&str; 2]) -> Option<Remark> {
-        if last_end.is_none_or(|ended| self.at - ended <= SETTLED_AFTER) {
-            return None;
-        }
+    /// What one of the `sinks` has and the other has not, though no letter explains it.
+    pub(super) fn judge(self, sinks: &[&str; 2]) -> Option<Remark> {
         let [store, index] = *sinks;
         if self.index > self.store + self.letters {
             let surplus = self.index - self.store - self.letters;
             let problem = format!("{index} has {surplus} events that {store} has not");
-            let advice = "where an erasure was not complete, make it again; otherwise make the index of the events anew: what is \
-                          in neither the log nor the store is named then";
+            let advice = "where an erasure was not complete, make it again; where the store refused them once and their letters are \
+                          gone, end its drains, delete the rows of sluice_offsets and start them again: the log is read from its \
+                          beginning; otherwise make the index of the events anew: what is in neither the log nor the store is \
+                          named then";
             return Some(Remark::new(problem, advice));
         }
         let lacking = self.store.checked_sub(self.index + self.letters).filter(|lacking| *lacking > 0)?;
@@ -178,14 +181,17 @@ impl Counts {
         let (began, clock) = (Instant::now(), Utc::now());
         let (trimmed, extents) = tokio::join!(self.trimmed(), self.extents());
         let is_level = self.is_level(extents.as_deref()).await;
+        if is_level[1] {
+            // What was applied a moment ago is not counted before. Where this fails, counting does.
+            self.shared.index.make_visible().await.ok();
+        }
         let index = self.shared.index.counts().await;
         let events = match &index {
-            Ok(index) if is_level == [true; 2] => self.count_events(index, clock).await,
+            Ok(index) if is_level == [true; 2] => self.count_events(index).await,
             _ => None,
         };
-        // What was trimmed, or applied, between the two counts is in one of them.
-        let is_same = (trimmed, extents) == tokio::join!(self.trimmed(), self.extents());
-        let events = events.filter(|_| is_same);
+        // What was trimmed between the two counts is in one of them.
+        let events = if trimmed == self.trimmed().await { events } else { None };
         let mut tables = HashMap::new();
         for table in self.shared.catalog.tables() {
             let of_index = index.clone().map(|counts| {
@@ -195,6 +201,10 @@ impl Counts {
             let counted = self.count_table(table, of_index, is_level, clock);
             tables.insert(table, deadline::by(TokioInstant::now() + COUNT_TIMEOUT, counted).await);
         }
+        // What is appended meanwhile is in some of the counts.
+        let is_quiet = extents.is_some() && extents == self.extents().await;
+        tables.values_mut().for_each(|table| table.is_quiet = is_quiet);
+        let events = events.filter(|_| is_quiet);
         let before = self.latest.borrow().as_ref().map_or(0, |latest| latest.faults);
         let faults = if tables.values().all(Counted::is_whole) { 0 } else { before.saturating_add(1) };
         let rest = rest(began.elapsed(), faults);
@@ -202,14 +212,30 @@ impl Counts {
         self.latest.send_replace(Some(latest));
     }
 
-    async fn count_events(&self, index: &[(String, u64)], at: DateTime<Utc>) -> Option<Events> {
+    async fn count_events(&self, index: &[(String, u64)]) -> Option<Events> {
         let of = |counts: &[(String, u64)], name: &str| {
             counts.iter().find(|(counted, _)| counted == name).map(|(_, count)| *count)
         };
-        let Shared { log, store, .. } = &*self.shared;
-        let (letters, stored) = tokio::try_join!(log.dead_letter_count(), store.counts()).ok()?;
+        let stored = self.shared.store.counts().await.ok()?;
         let (store, index) = (of(&stored, "eventos_raw")?, of(index, IndexName::Eventos.as_str())?);
-        Some(Events { at, store, index, letters })
+        let letters = if store == index { 0 } else { self.unreplayed().await.ok()? };
+        Some(Events { store, index, letters })
+    }
+
+    /// Letters there ever were, but for those that were replayed: one that was refused again is another letter.
+    async fn unreplayed(&self) -> Result<u64, Fault> {
+        let Shared { log, store, .. } = &*self.shared;
+        let (identity, extents, mut letters) = tokio::try_join!(
+            log.dead_letters_identity(),
+            log.dead_letter_extents(),
+            log.dead_letter_count()
+        )?;
+        for extent in extents {
+            let settled = store.settled(&identity.to_string(), extent).await?;
+            let replayed = settled.iter().filter(|letter| letter.settled == Settled::Replayed).count();
+            letters = letters.saturating_sub(replayed as u64);
+        }
+        Ok(letters)
     }
 
     async fn extents(&self) -> Option<Vec<Extent>> {
@@ -255,7 +281,8 @@ impl Counts {
         let origin = origin_of(&**source, table);
         let met = store.met_source(&origin.place).await.ok().flatten();
         let is_moved = met.is_some_and(|met| met != origin.id);
-        Counted { at, source: source_rows, store: tally, index, is_level, changed_since, is_moved }
+        let is_quiet = false;
+        Counted { at, source: source_rows, store: tally, index, is_level, is_quiet, changed_since, is_moved }
     }
 
     async fn tally(&self, table: Table, at: DateTime<Utc>) -> Result<Tally, Fault> {
@@ -284,23 +311,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_that_one_sink_lacks_are_told_unless_letters_or_a_sync_explain_them() {
-        let at = Utc::now();
-        let told = |store, index, letters, seconds: i64| {
-            let ended = at - chrono::TimeDelta::seconds(seconds);
-            let events = Events { at, store, index, letters };
-            events.judge(Some(ended), &["postgres", "elasticsearch"]).map(|remark| remark.problem)
+    fn events_that_one_sink_lacks_are_told_unless_letters_explain_them() {
+        let told = |store, index, letters| {
+            let events = Events { store, index, letters };
+            events.judge(&["postgres", "elasticsearch"]).map(|remark| remark.problem)
         };
-        assert_eq!(told(100, 40, 0, 60).as_deref(), Some("elasticsearch lacks 60 events that postgres has"));
-        assert_eq!(told(100, 40, 59, 60).as_deref(), Some("elasticsearch lacks 1 events that postgres has"));
-        assert_eq!(
-            told(40, 100, 0, 60).as_deref(),
-            Some("elasticsearch has 60 events that postgres has not")
-        );
-        for (store, index, letters, seconds) in
-            [(40, 40, 0, 60), (40, 100, 60, 60), (100, 40, 60, 60), (100, 40, 0, 3)]
-        {
-            assert_eq!(told(store, index, letters, seconds), None, "{store} {index} {letters} {seconds}");
+        assert_eq!(told(100, 40, 0).as_deref(), Some("elasticsearch lacks 60 events that postgres has"));
+        assert_eq!(told(100, 40, 59).as_deref(), Some("elasticsearch lacks 1 events that postgres has"));
+        assert_eq!(told(40, 100, 0).as_deref(), Some("elasticsearch has 60 events that postgres has not"));
+        for (store, index, letters) in [(40, 40, 0), (40, 100, 60), (100, 40, 60)] {
+            assert_eq!(told(store, index, letters), None, "{store} {index} {letters}");
         }
     }
 

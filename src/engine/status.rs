@@ -390,11 +390,10 @@ impl Inspection {
         let last_end = latest.iter().flat_map(|syncs| syncs.iter()).filter_map(|sync| sync.finished_at).max();
         let counted = self.counts.latest(last_end).await;
         let now = status.checked_at;
-        let is_syncing = status.recent_syncs.iter().any(|sync| sync.state == SyncPhase::Running);
-        if let Some(events) = self.counts.events().filter(|_| !is_syncing) {
+        if let Some(events) = self.counts.events() {
             let is_erased =
                 counted.values().any(|table| table.store.as_ref().is_ok_and(|tally| tally.erased > 0));
-            match events.judge(last_end, &self.shared.sinks.each_ref().map(|sink| sink.name())) {
+            match events.judge(&self.shared.sinks.each_ref().map(|sink| sink.name())) {
                 // Somebody may be left there who was erased.
                 Some(surplus) if events.is_surplus() && !is_erased => status.warnings.push(surplus),
                 told => status.problems.extend(told),

@@ -18,11 +18,8 @@ use crate::{
     store::{Reconciliation, SyncRecord, SyncState, Tally},
 };
 
-/// An index shows what was applied within seconds; until then a count that lacks rows tells nothing.
-pub(super) const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(6);
-
-/// Fewest parked rows that are told as a problem, where they are a tenth of the table or more.
-const MANY_PARKED: u64 = 8;
+/// Fewest rows that a sink could not take that are told as a problem, where they are a tenth of the table or more.
+const MANY_REFUSED: u64 = 8;
 
 /// A table, place by place. What is absent is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -300,26 +297,26 @@ impl Facts<'_> {
     /// What the sinks have against what they were given.
     fn judge_sinks(&self, tally: Tally, counted: &Counted, judged: &mut Judged) {
         let held = [Some(tally.entities), counted.index.as_ref().ok().copied()];
-        let ended = self.syncs().filter_map(|sync| sync.finished_at).max();
-        let is_settled = ended.is_some_and(|ended| counted.at - ended > SETTLED_AFTER);
+        let (appended, refused) = (tally.appended, tally.refused);
+        let are_many_refused = refused >= MANY_REFUSED && refused * 10 >= appended;
+        let mut is_lacking = false;
         let is_level = counted.is_level.into_iter().zip(self.lags).map(|(then, now)| then && now == Some(0));
         for ((sink, held), is_level) in self.sinks.into_iter().zip(held).zip(is_level) {
             let Some(held) = held.filter(|_| is_level) else { continue };
-            let appended = tally.appended;
             let table = self.table.name().to_owned();
-            // While syncs come one after the other, the rows that none of them brought lately are still to be there.
-            let expected = if is_settled { appended } else { tally.settled };
-            if tally.parked >= MANY_PARKED && tally.parked * 10 >= appended && held < expected {
+            // While rows are appended, those of which none was lately are still to be there.
+            let expected = if counted.is_quiet { appended } else { tally.settled };
+            if are_many_refused && held < expected {
+                is_lacking = true;
                 let problem = format!(
-                    "{sink} has {held} of the {expected} rows of {table} that were read: {} are parked as dead letters, too many \
-                     for their own content to be at fault",
-                    tally.parked
+                    "{sink} has {held} of the {expected} rows of {table} that were read: {refused} are parked as dead letters, too \
+                     many for their own content to be at fault"
                 );
                 judged.problems.push(Remark::new(problem, NextStep::ListLetters));
             } else if held + tally.parked < expected {
                 let problem = format!("{sink} has {held} of the {expected} rows of {table} that were read");
                 judged.problems.push(Remark::new(problem, NextStep::Reconcile { table }));
-            } else if !is_settled {
+            } else if !counted.is_quiet {
                 // What was applied may not be remembered yet.
             } else if sink == self.sinks[1] && held > appended.max(tally.entities) {
                 // An erasure that was not complete, another setup's documents, or what somebody wrote by hand.
@@ -332,6 +329,14 @@ impl Facts<'_> {
                 let problem = format!("{sink} has {surplus} rows of {table} that no sync read");
                 judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table }));
             }
+        }
+        if are_many_refused && !is_lacking {
+            let problem = format!(
+                "{refused} of the {appended} rows of {} that were read are parked as dead letters, so that a sink has older \
+                 versions of them at best: too many for their own content to be at fault",
+                self.table
+            );
+            judged.problems.push(Remark::new(problem, NextStep::ListLetters));
         }
     }
 }
@@ -409,11 +414,13 @@ mod tests {
                 appended,
                 settled: appended,
                 parked: 0,
+                refused: 0,
                 unusable: 0,
                 erased: 0,
             }),
             index: Ok(index),
             is_level: [true; 2],
+            is_quiet: true,
             changed_since: Some(changed),
             is_moved: false,
         }
@@ -444,6 +451,7 @@ mod tests {
         let told = |settled| {
             let mut counted = counted([50, 40, 50, 50, 0]);
             counted.store.as_mut().expect("counted").settled = settled;
+            counted.is_quiet = false;
             judged(&counted, &just_now).problems.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(told(40), Vec::<String>::new());
@@ -454,7 +462,8 @@ mod tests {
     fn a_sink_that_lacks_much_of_a_table_is_not_well_although_letters_tell_why() {
         let told = |parked| {
             let mut counted = counted([100, 100, 100 - parked, 100, 0]);
-            counted.store.as_mut().expect("counted").parked = parked;
+            let tally = counted.store.as_mut().expect("counted");
+            (tally.parked, tally.refused) = (parked, parked);
             let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
             judged.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -469,12 +478,27 @@ mod tests {
     #[test]
     fn a_sink_is_not_blamed_for_what_is_parked_while_rows_are_on_their_way_to_it() {
         let mut counted = counted([100, 90, 99, 100, 0]);
+        counted.is_quiet = false;
         let tally = counted.store.as_mut().expect("counted");
-        (tally.parked, tally.settled) = (10, 99);
+        (tally.parked, tally.refused, tally.settled) = (10, 10, 99);
         let judged = judged(&counted, &[sync(SyncState::Succeeded, 0, None)]);
         let problems: Vec<String> = judged.problems.iter().map(ToString::to_string).collect();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].starts_with("postgres has 90 of the 99 rows"), "{problems:?}");
+    }
+
+    #[test]
+    fn many_rows_whose_new_versions_a_sink_refused_are_a_problem_although_it_has_older_ones() {
+        let told = |refused, parked| {
+            let mut counted = counted([100, 100, 100, 100, 0]);
+            let tally = counted.store.as_mut().expect("counted");
+            (tally.parked, tally.refused) = (parked, refused);
+            let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
+            judged.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(9, 9), Vec::<String>::new());
+        assert_eq!(told(0, 40), Vec::<String>::new(), "rows that became no event are told elsewhere");
+        assert!(told(10, 10)[0].starts_with("10 of the 100 rows of leads that were read are parked"));
     }
 
     #[test]
@@ -488,8 +512,15 @@ mod tests {
     fn no_more_unread_rows_than_were_erased_are_a_warning_and_one_more_is_a_problem() {
         for (source, problems, warnings) in [(52, 0, 1), (53, 1, 0)] {
             let mut counted = counted([source, 50, 50, 50, 0]);
-            counted.store =
-                Ok(Tally { entities: 50, appended: 50, settled: 50, parked: 0, unusable: 0, erased: 2 });
+            counted.store = Ok(Tally {
+                entities: 50,
+                appended: 50,
+                settled: 50,
+                parked: 0,
+                refused: 0,
+                unusable: 0,
+                erased: 2,
+            });
             let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
             let told = judged.problems.len() + usize::from(judged.unread.is_some());
             assert_eq!((told, judged.warnings.len()), (problems, warnings), "{source}");
@@ -500,7 +531,15 @@ mod tests {
     #[test]
     fn rows_without_a_usable_key_are_told_as_what_they_are_and_hide_no_other() {
         let counted = |source| Counted {
-            store: Ok(Tally { entities: 50, appended: 50, settled: 50, parked: 2, unusable: 1, erased: 0 }),
+            store: Ok(Tally {
+                entities: 50,
+                appended: 50,
+                settled: 50,
+                parked: 2,
+                refused: 0,
+                unusable: 1,
+                erased: 0,
+            }),
             ..counted([source, 50, 50, 50, 0])
         };
         let mut read = sync(SyncState::Succeeded, 5, None);

@@ -27,6 +27,8 @@ pub struct Tally {
     pub settled: u64,
     /// With an open dead letter.
     pub parked: u64,
+    /// Of those, the ones that a sink could not take.
+    pub refused: u64,
     /// At the source, with a letter, open or discarded, that tells why no event was ever made of them: their key is unusable.
     pub unusable: u64,
     /// Erased, and never to be read again: some of them may still stand at the source.

@@ -89,6 +89,8 @@ async fn open_letters_whose_topic_is_deleted_are_told_until_their_table_is_recon
 
     delete_topics_for_good(&[&format!("{}.dlq", pipeline.variables["KAFKA_TOPIC"])]).await;
     let engine = pipeline.engine().await;
+    let lost = async || engine.doctor.examine().await.iter().any(|one| one.check == "lost dead letters");
+    assert!(lost().await, "also before anybody makes the topic anew");
     engine.start_drains().await;
     eventually("the topic is made anew", async || engine.letters.open_count().await.is_ok()).await;
     let told = async || {
@@ -154,6 +156,48 @@ async fn a_version_that_a_later_one_overtook_is_replayed_by_its_letter_s_id() {
     let again = engine.letters.replay(&Selection::These(vec![at]), "ana").await.expect("answered");
     assert_eq!((again.settled.len(), again.left.len()), (0, 1), "it was replayed");
 
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_letter_is_gone_comes_when_the_log_is_read_again_as_it_is_advised() {
+    let pipeline = Pipeline::new().await;
+    let mut rows = leads(10);
+    pipeline.source.set_rows(table("leads"), rows.clone());
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    pipeline.execute("ALTER TABLE leads ADD CONSTRAINT sem_nome CHECK (nome <> 'proibida')").await;
+    for (minutes, nome) in [(3, "proibida"), (1, "Bia")] {
+        rows[4].insert("nome".to_owned(), json!(nome));
+        rows[4].insert("updated_at".to_owned(), json!(minutes_ago(minutes)));
+        pipeline.source.set_rows(table("leads"), rows.clone());
+        sync(&engine, request(table("leads"))).await;
+    }
+    engine.shut_down().await;
+    drop(engine);
+    delete_topics_for_good(&[&format!("{}.dlq", pipeline.variables["KAFKA_TOPIC"])]).await;
+    pipeline.execute("ALTER TABLE leads DROP CONSTRAINT sem_nome").await;
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    eventually("it is told", async || {
+        let status = engine.inspection.status().await;
+        let told = status.warnings.iter().map(ToString::to_string);
+        told.into_iter().any(|told| {
+            told.contains("has 1 events that postgres has not") && told.contains("sluice_offsets")
+        })
+    })
+    .await;
+    engine.shut_down().await;
+    drop(engine);
+
+    pipeline.execute("DELETE FROM sluice_offsets").await;
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    eventually("it is there", async || pipeline.number("SELECT count(*) FROM eventos_raw").await == 12).await;
+    pipeline.assert_events(12).await;
+    assert_eq!(pipeline.number("SELECT count(*) FROM leads WHERE nome = 'Bia'").await, 1);
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

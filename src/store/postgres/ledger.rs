@@ -72,13 +72,7 @@ impl Ledger for PgStore {
     ) -> Result<Tally, Fault> {
         let statement = format!(
             "SELECT (SELECT count(*) FROM \"{table}\"),
-                    l.appended, l.settled,
-                    (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
-                     WHERE p.log = $2 AND p.table_name = $3 AND NOT EXISTS (
-                         SELECT FROM sluice_resolved_letters AS r
-                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
-                             AND r.letter_id = p.letter_id
-                     )),
+                    l.appended, l.settled, o.parked, o.refused,
                     (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
                      WHERE p.log = $2 AND p.table_name = $3 AND p.sink IS NULL AND NOT EXISTS (
                          SELECT FROM sluice_resolved_letters AS r
@@ -92,14 +86,31 @@ impl Ledger for PgStore {
              FROM (
                  SELECT count(*) AS appended, count(*) FILTER (WHERE versao <= $4) AS settled FROM sluice_appended
                  WHERE log = $1 AND table_name = $3 AND versao > 0 AND NOT removed
-             ) AS l"
+             ) AS l, (
+                 SELECT count(DISTINCT p.entity) AS parked,
+                     count(DISTINCT p.entity) FILTER (WHERE p.sink IS NOT NULL) AS refused
+                 FROM sluice_parked_letters AS p
+                 WHERE p.log = $2 AND p.table_name = $3 AND NOT EXISTS (
+                     SELECT FROM sluice_resolved_letters AS r
+                     WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                         AND r.letter_id = p.letter_id
+                 )
+             ) AS o"
         );
-        let (entities, appended, settled, parked, unusable, erased): (i64, i64, i64, i64, i64, i64) = over!(self, "count entities", connection =>
+        let (entities, appended, settled, parked, refused, unusable, erased): (
+            i64,
+            i64,
+            i64,
+            i64,
+            i64,
+            i64,
+            i64,
+        ) = over!(self, "count entities", connection =>
             sqlx::query_as(&statement).bind(log).bind(letters).bind(table.name()).bind(micros(settled)).fetch_one(connection))?;
-        let [entities, appended, settled, parked, unusable, erased] =
-            [entities, appended, settled, parked, unusable, erased]
+        let [entities, appended, settled, parked, refused, unusable, erased] =
+            [entities, appended, settled, parked, refused, unusable, erased]
                 .map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, settled, parked, unusable, erased })
+        Ok(Tally { entities, appended, settled, parked, refused, unusable, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {

@@ -74,13 +74,7 @@ impl Ledger for SqliteStore {
         let (log, letters) = (log.to_owned(), letters.to_owned());
         let sql = format!(
             "SELECT (SELECT count(*) FROM \"{table}\"),
-                    l.appended, l.settled,
-                    (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
-                     WHERE p.log = ?2 AND p.table_name = ?3 AND NOT EXISTS (
-                         SELECT 1 FROM sluice_resolved_letters AS r
-                         WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
-                             AND r.letter_id = p.letter_id
-                     )),
+                    l.appended, l.settled, o.parked, o.refused,
                     (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
                      WHERE p.log = ?2 AND p.table_name = ?3 AND p.sink IS NULL AND NOT EXISTS (
                          SELECT 1 FROM sluice_resolved_letters AS r
@@ -94,16 +88,33 @@ impl Ledger for SqliteStore {
              FROM (
                  SELECT count(*) AS appended, count(*) FILTER (WHERE versao <= ?4) AS settled FROM sluice_appended
                  WHERE log = ?1 AND table_name = ?3 AND versao > 0 AND NOT removed
-             ) AS l"
+             ) AS l, (
+                 SELECT count(DISTINCT p.entity) AS parked,
+                     count(DISTINCT p.entity) FILTER (WHERE p.sink IS NOT NULL) AS refused
+                 FROM sluice_parked_letters AS p
+                 WHERE p.log = ?2 AND p.table_name = ?3 AND NOT EXISTS (
+                     SELECT 1 FROM sluice_resolved_letters AS r
+                     WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
+                         AND r.letter_id = p.letter_id
+                 )
+             ) AS o"
         );
         let counted = self.db.read("counting entities", move |db| {
             db.query_row(&sql, params![log, letters, table.name(), micros(settled)], |row| {
-                Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?])
+                Ok([
+                    row.get::<_, i64>(0)?,
+                    row.get(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get(4)?,
+                    row.get(5)?,
+                    row.get(6)?,
+                ])
             })
         });
-        let [entities, appended, settled, parked, unusable, erased] =
+        let [entities, appended, settled, parked, refused, unusable, erased] =
             counted.await?.map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, settled, parked, unusable, erased })
+        Ok(Tally { entities, appended, settled, parked, refused, unusable, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {
