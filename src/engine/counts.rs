@@ -203,7 +203,9 @@ impl Counts {
         }
         // What is appended meanwhile is in some of the counts.
         let is_quiet = extents.is_some() && extents == self.extents().await;
-        tables.values_mut().for_each(|table| table.is_quiet = is_quiet);
+        for table in tables.values_mut() {
+            table.is_quiet = is_quiet;
+        }
         let events = events.filter(|_| is_quiet);
         let before = self.latest.borrow().as_ref().map_or(0, |latest| latest.faults);
         let faults = if tables.values().all(Counted::is_whole) { 0 } else { before.saturating_add(1) };
