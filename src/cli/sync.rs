@@ -207,6 +207,9 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
         status.unchanged,
         status.dead_letters
     );
+    if status.state == SyncPhase::Done && status.parked.is_none() {
+        let _ = write!(text, "\nHow many rows of {} are parked could not be told.", status.table);
+    }
     if let Some(parked @ 1..) = status.parked {
         let step = worded(&NextStep::SettleLetters);
         let _ = write!(
@@ -346,5 +349,7 @@ mod tests {
         assert!(told.contains("0 dead letters.\n3 rows of leads are parked as dead letters"), "{told}");
         status.parked = Some(0);
         assert!(!summary(&status, true).contains("parked"));
+        status.parked = None;
+        assert!(summary(&status, true).contains("are parked could not be told"));
     }
 }

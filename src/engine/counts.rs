@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Of rows that were appended later than this before counting began, nothing is known while others are being appended.
-const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(6);
+pub(super) const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(6);
 
 /// How long counts hold at least.
 const FRESH_FOR: Duration = Duration::from_secs(5);
@@ -182,7 +182,7 @@ impl Counts {
         let (trimmed, extents) = tokio::join!(self.trimmed(), self.extents());
         let is_level = self.is_level(extents.as_deref()).await;
         if is_level[1] {
-            // What was applied a moment ago is not counted before. Where this fails, counting does.
+            // What was applied a moment ago is not counted before; whoever may only read counts it some seconds later.
             self.shared.index.make_visible().await.ok();
         }
         let index = self.shared.index.counts().await;

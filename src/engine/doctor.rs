@@ -252,7 +252,7 @@ impl Doctor {
             Err(fault) => vec![Finding::failed(part, "retention", fault)],
         });
         findings.push(operations::letters_finding(log.name(), &settings.dead_letter_topic, letters));
-        findings.extend(operations::lost_letter_findings(log.name(), lost.unwrap_or_default()));
+        findings.extend(operations::lost_letter_findings(log.name(), lost));
         findings.extend(forget::findings(&self.shared).await);
         findings.extend(operations::pause_findings(part, pauses));
         findings.extend(operations::elsewhere_findings(&elsewhere.unwrap_or_default()));

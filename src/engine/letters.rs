@@ -253,7 +253,7 @@ impl Letters {
         let remark = |(table, count): (TableName, u64)| {
             let problem = format!(
                 "{count} dead letters of {table} were open and are not in {topic} any more, which was deleted, made anew or cut, or \
-                 is another topic now: a sink lacks what they were about, and nobody can replay them"
+                 is another topic now: a sink lacks what they were about unless it came since, and nobody can replay them"
             );
             let is_defined = self.shared.catalog.get(&table.0).is_some();
             let name = table.0;

@@ -152,11 +152,15 @@ pub(super) fn letters_finding(part: &str, topic: &str, open: Result<u64, Fault>)
 }
 
 /// Letters that are gone though nobody settled them.
-pub(super) fn lost_letter_findings(part: &str, lost: Vec<Remark>) -> Vec<Finding> {
+pub(super) fn lost_letter_findings(part: &str, lost: Result<Vec<Remark>, Fault>) -> Vec<Finding> {
+    const CHECK: &str = "lost dead letters";
     let finding = |Remark { problem, next_step }: Remark| {
-        Finding::new(part, "lost dead letters", Outcome::Failed, problem, next_step)
+        Finding::new(part, CHECK, Outcome::Failed, problem, next_step)
     };
-    lost.into_iter().map(finding).collect()
+    match lost {
+        Ok(lost) => lost.into_iter().map(finding).collect(),
+        Err(fault) => vec![Finding::failed(part, CHECK, fault)],
+    }
 }
 
 pub(super) fn pause_findings(part: &str, pauses: Result<Vec<SinkPause>, Fault>) -> Vec<Finding> {

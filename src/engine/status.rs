@@ -356,10 +356,15 @@ impl Inspection {
         status.problems.extend(problems);
     }
 
-    /// Dead letters that wait, and those that can't wait any more. Whatever keeps them from being told is told already.
+    /// Dead letters that wait, and those that can't wait any more.
     async fn judge_letters(&self, status: &mut PipelineStatus) {
         let of_store = self.shared.store.name();
-        status.problems.extend(within(of_store, self.letters.lost()).await.unwrap_or_default());
+        match within(of_store, self.letters.lost()).await {
+            Ok(lost) => status.problems.extend(lost),
+            // Nobody knows: that alone is not well. Beside what keeps it from being told it would blame another part.
+            Err(fault) if status.problems.is_empty() => status.problems.push(fault.remark()),
+            Err(_) => {}
+        }
         if let Some(letters) = status.dead_letters.filter(|letters| *letters > 0) {
             let (refusers, oldest) = tokio::join!(
                 within(of_store, self.letters.refusers()),
@@ -390,7 +395,7 @@ impl Inspection {
         let last_end = latest.iter().flat_map(|syncs| syncs.iter()).filter_map(|sync| sync.finished_at).max();
         let counted = self.counts.latest(last_end).await;
         let now = status.checked_at;
-        if let Some(events) = self.counts.events() {
+        if let Some(events) = self.counts.events().filter(|_| last_end.is_some()) {
             let is_erased =
                 counted.values().any(|table| table.store.as_ref().is_ok_and(|tally| tally.erased > 0));
             match events.judge(&self.shared.sinks.each_ref().map(|sink| sink.name())) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     ScheduleStatus,
-    counts::{Counted, latest_success},
+    counts::{Counted, SETTLED_AFTER, latest_success},
     reconcile::DeleteLimits,
 };
 use crate::{
@@ -299,6 +299,8 @@ impl Facts<'_> {
         let held = [Some(tally.entities), counted.index.as_ref().ok().copied()];
         let (appended, refused) = (tally.appended, tally.refused);
         let are_many_refused = refused >= MANY_REFUSED && refused * 10 >= appended;
+        let ended = self.syncs().filter_map(|sync| sync.finished_at).max();
+        let is_settled = counted.is_quiet && ended.is_some_and(|ended| counted.at - ended > SETTLED_AFTER);
         let mut is_lacking = false;
         let is_level = counted.is_level.into_iter().zip(self.lags).map(|(then, now)| then && now == Some(0));
         for ((sink, held), is_level) in self.sinks.into_iter().zip(held).zip(is_level) {
@@ -316,7 +318,7 @@ impl Facts<'_> {
             } else if held + tally.parked < expected {
                 let problem = format!("{sink} has {held} of the {expected} rows of {table} that were read");
                 judged.problems.push(Remark::new(problem, NextStep::Reconcile { table }));
-            } else if !counted.is_quiet {
+            } else if !is_settled {
                 // What was applied may not be remembered yet.
             } else if sink == self.sinks[1] && held > appended.max(tally.entities) {
                 // An erasure that was not complete, another setup's documents, or what somebody wrote by hand.

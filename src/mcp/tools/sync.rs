@@ -344,6 +344,9 @@ impl SluiceServer {
             let spots = self.engine.inspection.blind_spots(&sync.table).await;
             warnings.extend(spots.into_iter().map(|spot| spot.worded(worded)));
         }
+        if sync.state == SyncPhase::Done && sync.parked.is_none() {
+            warnings.push(format!("how many rows of {} are parked could not be told", sync.table));
+        }
         if let Some(parked @ 1..) = sync.parked {
             warnings.push(format!(
                 "{parked} rows of {} are parked as dead letters, what a sink could not take among them",
