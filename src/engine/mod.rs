@@ -23,6 +23,7 @@ mod metrics;
 mod operations;
 mod owed;
 mod page;
+mod pages;
 mod patience;
 mod polling;
 mod progress;

@@ -223,7 +223,7 @@ mod tests {
     fn page(rows: &[serde_json::Value]) -> Page {
         let rows = rows.iter().map(Json::from).collect();
         let read_at = DateTime::UNIX_EPOCH + TimeDelta::days(1);
-        Page { rows, read_at, watermark: None, next: None, without_key: 0 }
+        Page { rows, read_at, watermark: None, tells_changes: true, next: None, without_key: 0 }
     }
 
     fn taken(page: &Page, asked: Asked, last: HashMap<String, Appended>) -> Taken {

@@ -7,36 +7,27 @@
 
 use std::{
     collections::HashMap,
-    pin::{Pin, pin},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::future::OptionFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
-    appender::Appender,
-    erased::Erased,
-    metrics::Flow,
-    page::{self, Asked, Misfits, Rows, TOLERATED_SKEW},
-    patience::patiently,
+    appender::Appender, erased::Erased, metrics::Flow, page::TOLERATED_SKEW, patience::patiently,
     window::Window,
 };
 use crate::{
-    domain::{ErasureLedger, Table, TableName},
+    domain::Table,
     fail_point,
-    fault::Fault,
-    log::{Extent, Log, NewRecord, Position, Topic},
+    fault::{Fault, FaultKind},
+    log::{Extent, Log, Position, Topic},
     source::{Page, PageToken, RowQuery, Scope, Source},
-    store::{
-        Appended, Control, Coverage, Owed, ParkedEntity, Store, SyncEnd, SyncLease, SyncProgress,
-        SyncRequest, SyncState,
-    },
+    store::{Coverage, Owed, Store, SyncEnd, SyncLease, SyncProgress, SyncRequest, SyncState},
     traces::{self, Span},
 };
 
@@ -76,7 +67,7 @@ pub(super) struct SyncRun {
 
 /// Why reading stopped, when nothing failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stopped {
+pub(super) enum Stopped {
     Exhausted,
     LimitReached,
     Cancelled,
@@ -111,6 +102,10 @@ impl SyncRun {
             Ok(stopped) => {
                 progress.more = *stopped == Stopped::LimitReached;
                 (SyncState::Succeeded, None)
+            }
+            // Nothing was waited for that passes by itself.
+            Err(fault) if fault.kind == FaultKind::Transient && self.cancel.is_cancelled() => {
+                (SyncState::Cancelled, Some(fault.to_string()))
             }
             Err(fault) => {
                 if let Some(asked) = fault.retry_after {
@@ -195,60 +190,30 @@ impl SyncRun {
                 conditions: self.request.conditions.clone(),
                 page_size: self.page_size.min(self.request.limit.max(MIN_PAGE)),
             };
-            let mut misfits = Misfits::new();
-            let mut is_first = true;
             let mut fetched = self.fetch(&query, None).await;
-            while let Some(page) = fetched {
-                let (page, span) = page?;
-                if is_first {
-                    is_first = false;
-                    self.remember_columns(known.as_ref()).await?;
-                    let is_off = (page.read_at - Utc::now()).abs() > TOLERATED_SKEW;
-                    reading.window = plan(page.read_at, began);
-                    if is_off && reading.window.since != query.since {
-                        query.since = reading.window.since;
-                        fetched = self.fetch(&query, None).await;
-                        continue;
-                    }
-                    reading.window.read_since(query.since);
+            if let Some(Ok((page, _))) = &fetched {
+                self.remember_columns(known.as_ref()).await?;
+                let is_off = (page.read_at - Utc::now()).abs() > TOLERATED_SKEW;
+                reading.window = plan(page.read_at, began);
+                if self.table.time.modified.is_some() && !page.tells_changes {
+                    reading.window.read_by_creation();
                 }
-                let (next, watermark) = (page.next.clone(), page.watermark);
-                let left = u64::from(self.request.limit).saturating_sub(progress.appended);
-                let may_be_cut = left <= page.rows.len() as u64;
-                let mut ahead =
-                    pin!(OptionFuture::from(next.as_ref().map(|token| self.fetch(&query, Some(token)))));
-                let appending =
-                    span.around(self.append_page(lease, page, left, limit, progress, &mut misfits));
-                // The source answers while the log does, unless its answer may not be wanted.
-                let (appended, came) = if may_be_cut {
-                    (appending.await, None)
-                } else {
-                    beside(appending, ahead.as_mut()).await
-                };
-                let (last_taken, cut) = appended?;
-                // A page that was cut proves only what was taken of it.
-                reading.read_up_to = reading.read_up_to.max(if cut { last_taken } else { watermark });
-                if cut {
-                    return Ok(Stopped::LimitReached);
+                let is_off = is_off || !page.tells_changes;
+                if is_off && reading.window.since != query.since {
+                    query.since = reading.window.since;
+                    fetched = self.fetch(&query, None).await;
                 }
-                if next.is_some() && self.cancel.is_cancelled() {
-                    break;
-                }
-                let following = match came {
-                    Some(following) => following,
-                    None => ahead.await,
-                };
-                let Some(following) = following else { return Ok(Stopped::Exhausted) };
-                fetched = following;
+                reading.window.read_since(query.since);
             }
-            Ok(Stopped::Cancelled)
+            let Some(first) = fetched.transpose()? else { return Ok(Stopped::Cancelled) };
+            self.append_pages(lease, &query, first, limit, progress, &mut reading.read_up_to).await
         }
         .await;
         reading
     }
 
     /// The page after a token, and the span that it was read in; none if the sync was cancelled meanwhile.
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         query: &RowQuery,
         after: Option<&PageToken>,
@@ -294,112 +259,6 @@ impl SyncRun {
         }
     }
 
-    /// Appends what is new of a page, up to `left` events. Returns the modification time of the last row that is
-    /// in the log now, and whether rows were left out.
-    pub(super) async fn append_page(
-        &self,
-        lease: &mut dyn SyncLease,
-        page: Page,
-        left: u64,
-        limit: usize,
-        progress: &mut SyncProgress,
-        misfits: &mut Misfits,
-    ) -> Result<(Option<DateTime<Utc>>, bool), Fault> {
-        let ledger = self.erased.ledger().await?;
-        let rows = Rows::read(self.table, &page, &ledger);
-        let mut last = lease.last_appended(&rows.entities()).await?;
-        for (entity, held) in &self.newer_than {
-            if let Some(last) = last.get_mut(entity) {
-                last.versao = last.versao.max(*held);
-            }
-        }
-        let asked = Asked {
-            sync_id: self.id,
-            reappend: self.request.reappend,
-            events: left,
-            max_record: limit,
-            parent: traces::current(),
-        };
-        let taken = rows.take(asked, last);
-        let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
-        self.park(taken.letters).await?;
-        let remembered = self.append(lease, taken.events, progress).await?;
-        self.check_log().await?;
-        for (column, values) in taken.misfits {
-            *misfits.entry(column).or_default() += values;
-        }
-        progress.pages += 1;
-        progress.rows_read += page.rows.len() as u64;
-        progress.without_key += page.without_key;
-        progress.appended += appended;
-        progress.unchanged += taken.unchanged;
-        progress.dead_letters += parked;
-        progress.ahead += taken.ahead;
-        progress.shared_keys += taken.shared_keys;
-        progress.erased += taken.erased;
-        progress.misfits = page::named(misfits);
-        let appended_now: Vec<Appended> = taken.appended.into_values().collect();
-        let checkpointed = SyncProgress { remembered, ..progress.clone() };
-        if lease.checkpoint(&checkpointed, &appended_now).await? == Control::Cancel {
-            self.cancel.cancel();
-        }
-        progress.remembered = checkpointed.remembered;
-        fail_point::pass("sync.remembered");
-        self.forget_erased(&ledger, &appended_now).await?;
-        if appended > 0 {
-            let entities: Vec<String> = taken.mended.into_iter().collect();
-            let table = TableName::from(self.table);
-            let mended = self.store.settle_mended(&self.letters, &table, &entities).await?;
-            if mended > 0 {
-                info!(sync_id = %self.id, table = %self.table, mended, "dead letters settled: their rows came again, mended");
-            }
-        }
-        self.progress.send_replace(progress.clone());
-        Ok((taken.last_modified, taken.cut))
-    }
-
-    /// An erasure that was made while a page was appended found no mark of it.
-    async fn forget_erased(&self, before: &ErasureLedger, appended: &[Appended]) -> Result<(), Fault> {
-        let now = self.erased.ledger().await?;
-        if now.version() == before.version() {
-            return Ok(());
-        }
-        let erased = appended.iter().map(|one| one.entity.clone()).filter(|key| now.holds(self.table, key));
-        let erased: Vec<String> = erased.collect();
-        if !erased.is_empty() {
-            self.store.erase(self.table, &erased, true).await?;
-        }
-        Ok(())
-    }
-
-    /// Appends events. Returns where the log ends once they are remembered, too; until then it is read back from where it
-    /// ended before.
-    pub(super) async fn append(
-        &self,
-        lease: &mut dyn SyncLease,
-        events: Vec<NewRecord>,
-        progress: &mut SyncProgress,
-    ) -> Result<Vec<Position>, Fault> {
-        let mut remembered = progress.remembered.clone();
-        if events.is_empty() {
-            return Ok(remembered);
-        }
-        if remembered.is_empty() || self.unremembered.as_ref() == Some(&remembered) {
-            let end = |extent: &Extent| Position { partition: extent.partition, offset: extent.high };
-            remembered = self.extents().await?.iter().map(end).collect();
-            progress.remembered.clone_from(&remembered);
-            lease.checkpoint(progress, &[]).await?;
-            fail_point::pass("sync.ends_remembered");
-        }
-        let mut ends = Vec::new();
-        let appending = self.appender.append(events, &mut ends).await;
-        raise(&mut progress.targets, &ends);
-        raise(&mut remembered, &ends);
-        appending?;
-        fail_point::pass("sync.appended");
-        Ok(remembered)
-    }
-
     pub(super) async fn extents(&self) -> Result<Vec<Extent>, Fault> {
         patiently(&self.cancel, || self.log.extents()).await
     }
@@ -416,44 +275,10 @@ impl SyncRun {
             "start the sync again: it appends everything to the new topic",
         ))
     }
-
-    /// Returns once the log has acknowledged every letter.
-    async fn park(&self, letters: Vec<(NewRecord, Option<ParkedEntity>)>) -> Result<(), Fault> {
-        if letters.is_empty() {
-            return Ok(());
-        }
-        let (records, parked): (Vec<NewRecord>, Vec<Option<ParkedEntity>>) = letters.into_iter().unzip();
-        let count = records.len();
-        let positions = self.log.append(Topic::DeadLetters, records).await?;
-        fail_point::pass("sync.letters_appended");
-        warn!(sync_id = %self.id, table = %self.table, count, "source rows parked as dead letters");
-        let noted: Vec<ParkedEntity> = parked
-            .into_iter()
-            .zip(positions)
-            .filter_map(|(parked, at)| {
-                Some(ParkedEntity { partition: at.partition, offset: at.offset, ..parked? })
-            })
-            .collect();
-        self.store.note_parked(&self.letters, &noted).await
-    }
-}
-
-/// Runs `main` to its end, and `other` as long; what `other` came to if it ended first.
-async fn beside<A, B>(
-    main: impl Future<Output = A>,
-    mut other: Pin<&mut impl Future<Output = B>>,
-) -> (A, Option<B>) {
-    let (mut main, mut came) = (pin!(main), None);
-    loop {
-        tokio::select! {
-            ended = &mut main => return (ended, came),
-            other = &mut other, if came.is_none() => came = Some(other),
-        }
-    }
 }
 
 /// Moves positions on to those of the same partitions.
-fn raise(positions: &mut Vec<Position>, to: &[Position]) {
+pub(super) fn raise(positions: &mut Vec<Position>, to: &[Position]) {
     for at in to {
         match positions.iter_mut().find(|known| known.partition == at.partition) {
             Some(known) => known.offset = known.offset.max(at.offset),

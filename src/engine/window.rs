@@ -81,6 +81,15 @@ impl Window {
         self.since = self.since.max(since);
     }
 
+    /// The project, unlike the definition, has no column that tells when rows were modified: what was covered does not say where
+    /// to read on, nothing is covered, and what is owed is somewhere in the whole table.
+    pub fn read_by_creation(&mut self) {
+        (self.counts, self.before) = (false, None);
+        if !self.polls {
+            self.since = if self.owed { BEGINNING } else { self.since.min(self.start) };
+        }
+    }
+
     /// From when on rows are read again each time that don't tell when they were last written; a poll leaves them to the runs.
     pub fn created_since(&self) -> Option<DateTime<Utc>> {
         (!self.polls).then(|| self.start.min(self.since))
@@ -186,6 +195,23 @@ mod tests {
             covered(50, 60),
             "a part is proven as far as it was read"
         );
+    }
+
+    #[test]
+    fn where_the_project_does_not_tell_changes_all_that_was_asked_for_is_read_and_nothing_covered() {
+        let resumed = SyncRequest { resume: true, ..request(24) };
+        let mut window = plan(100, &resumed, covered(10, 99));
+        assert!(window.since > at(98));
+        window.read_by_creation();
+        assert_eq!((window.since, window.covered(None, true)), (at(76), None));
+        let leads = Catalog::built_in().get("leads").expect("leads");
+        let mut owing =
+            Window::plan(at(100), at(100), leads, &resumed, covered(10, 99), Some(at(50)), OVERLAP);
+        owing.read_by_creation();
+        assert_eq!((owing.since, owing.reaches_owed()), (BEGINNING, true));
+        let mut poll = plan(100, &SyncRequest { since: Some(at(99)), ..request(24) }, None);
+        poll.read_by_creation();
+        assert_eq!(poll.since, at(99));
     }
 
     #[test]

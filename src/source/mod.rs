@@ -127,6 +127,8 @@ pub struct Page {
     /// The modification time of the last row: every row changed before it has been shown. `None` where the table
     /// has no modification time or the page shows rows that were never modified.
     pub watermark: Option<DateTime<Utc>>,
+    /// Whether the project tells when rows were modified: otherwise what was read before may have been changed since.
+    pub tells_changes: bool,
     /// `None` after the last page.
     pub next: Option<PageToken>,
     /// On the last page: how many rows have no key. Only some of them are shown.

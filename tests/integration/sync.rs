@@ -189,6 +189,39 @@ async fn a_bad_row_is_parked_once_and_its_neighbours_are_applied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_by_creation_covers_no_changes() {
+    let pipeline = Pipeline::new().await;
+    let leads = table("leads");
+    let named = |nome: &str| {
+        let mut row = lead(1, 60);
+        row.insert("nome".to_owned(), json!(nome));
+        row
+    };
+    pipeline.source.set_rows(leads, vec![named("Ana")]);
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    let resumed = SyncRequest { resume: true, ..request(leads) };
+    let read = async |nome: &str, has_times: bool| {
+        pipeline.source.set_rows(leads, vec![named(nome)]);
+        if !has_times {
+            pipeline.source.drop_column(leads, "updated_at");
+        }
+        sync(&engine, resumed.clone()).await.appended
+    };
+    // The project has got no column of changes yet; then it gets one, with the time of each change so far.
+    assert_eq!(read("Ana", false).await, 1);
+    assert_eq!(read("Bia", false).await, 1, "an hour after it was created");
+    let coverage = "SELECT count(*) FROM sluice_coverage";
+    assert_eq!(pipeline.number(coverage).await, 0);
+    assert_eq!(read("Cida", true).await, 1, "changed an hour ago");
+    assert_eq!(pipeline.number(coverage).await, 1);
+    // And it goes again.
+    assert_eq!(read("Dora", false).await, 1);
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn calls_with_a_limit_go_on_where_the_last_one_stopped() {
     let mut pipeline = Pipeline::new().await;
     pipeline.set("SUPABASE_PAGE_SIZE", "7");

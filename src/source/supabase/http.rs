@@ -27,6 +27,7 @@ use crate::{
     backoff::{Backoff, retry_after},
     config::{Secret, SupabaseSettings},
     deadline,
+    domain::Table,
     fault::{Fault, FaultKind},
     http_client::Lazy,
     redaction::Redaction,
@@ -65,6 +66,13 @@ pub(super) enum Refusal {
     /// The answer is larger than what is read.
     TooLarge,
     Fault(Fault),
+}
+
+impl Refusal {
+    /// Whether the table has no such column.
+    pub(super) fn is_without(&self, table: Table, column: &str) -> bool {
+        matches!(self, Self::Answer { error, .. } if error.missing_column(table.source_name()) == Some(column))
+    }
 }
 
 /// Why an answer of the right status is none.

@@ -312,14 +312,14 @@ impl Source for SupabaseSource {
         let token = after.unwrap_or(&start);
         let read = self.read(query, token, after.is_none()).await?;
         let ReadPage { rows, columns, asked_at: read_at, total } = read;
-        let without_key = 0;
+        let (without_key, tells_changes) = (0, columns.has_modification_time());
         if token.pass == Pass::Keyless {
             let shown = rows.len() as u64;
             let without_key = total.unwrap_or_default().max(shown);
             if without_key > shown {
                 self.show_keyless(query, &columns, token, without_key).await?;
             }
-            return Ok(Page { rows, read_at, watermark: None, next: None, without_key });
+            return Ok(Page { rows, read_at, watermark: None, tells_changes, next: None, without_key });
         }
         let time = columns.time();
         if rows.is_empty() {
@@ -329,7 +329,7 @@ impl Source for SupabaseSource {
                 _ => Some(Pass::Keyless),
             };
             let next = next.map(|pass| PageToken { pass, last: None });
-            return Ok(Page { rows, read_at, watermark: None, next, without_key });
+            return Ok(Page { rows, read_at, watermark: None, tells_changes, next, without_key });
         }
         let last = last_place(query.table, &rows, time, token);
         let last = last.ok_or_else(|| stuck(query.table, &self.http.host))?;
@@ -340,7 +340,7 @@ impl Source for SupabaseSource {
         // All that were asked for: there can't be more.
         let is_last = matches!(&query.scope, Scope::Keys(keys) if rows.len() >= keys.len());
         let next = (!is_last).then_some(PageToken { pass: token.pass, last: Some(last) });
-        Ok(Page { rows, read_at, watermark, next, without_key })
+        Ok(Page { rows, read_at, watermark, tells_changes, next, without_key })
     }
 
     async fn overview(&self, table: Table) -> Result<TableOverview, Fault> {
@@ -392,19 +392,15 @@ impl Source for SupabaseSource {
     }
 
     async fn rows_since(&self, table: Table, at: DateTime<Utc>) -> Result<Option<u64>, Fault> {
-        let time = &table.definition().time;
-        let Some(column) = time.modified.as_ref().or(time.created.as_ref()) else { return Ok(None) };
-        let column = table.definition().source_of(column);
-        let later = format!("{}.gt.{}", query::name(column), query::quoted(&query::spelled(at, table)));
-        match self.counted(table, Some(later)).await {
-            Ok((_, count)) => Ok(Some(count)),
-            Err(Refusal::Answer { error, .. })
-                if error.missing_column(table.source_name()) == Some(column) =>
-            {
-                Ok(None)
+        for column in times(table) {
+            let later = format!("{}.gt.{}", query::name(column), query::quoted(&query::spelled(at, table)));
+            match self.counted(table, Some(later)).await {
+                Ok((_, count)) => return Ok(Some(count)),
+                Err(refusal) if refusal.is_without(table, column) => {}
+                Err(refusal) => return Err(self.http.fault(&format!("counting {table}"), refusal)),
             }
-            Err(refusal) => Err(self.http.fault(&format!("counting {table}"), refusal)),
         }
+        Ok(None)
     }
 
     async fn latest_change(
@@ -413,18 +409,16 @@ impl Source for SupabaseSource {
         after: DateTime<Utc>,
         before: DateTime<Utc>,
     ) -> Result<Option<LatestChange>, Fault> {
-        let time = &table.definition().time;
-        let Some(column) = time.modified.as_ref().or(time.created.as_ref()) else { return Ok(None) };
-        let column = table.definition().source_of(column);
-        match self.newest(table, column, Some((after, before))).await {
-            Ok((asked_at, at)) => Ok(Some(LatestChange { at, asked_at })),
-            Err(Refusal::Answer { error, .. })
-                if error.missing_column(table.source_name()) == Some(column) =>
-            {
-                Ok(None)
+        for column in times(table) {
+            match self.newest(table, column, Some((after, before))).await {
+                Ok((asked_at, at)) => return Ok(Some(LatestChange { at, asked_at })),
+                Err(refusal) if refusal.is_without(table, column) => {}
+                Err(refusal) => {
+                    return Err(self.http.fault(&format!("looking for changes of {table}"), refusal));
+                }
             }
-            Err(refusal) => Err(self.http.fault(&format!("looking for changes of {table}"), refusal)),
         }
+        Ok(None)
     }
 
     async fn health(&self) -> Result<SourceHealth, Fault> {
@@ -453,6 +447,13 @@ impl Source for SupabaseSource {
             next_step: "if there should be more rows, use a secret key in SUPABASE_KEY, or add a policy for this one",
         })
     }
+}
+
+/// The columns that tell when a row was changed, by their names in the project: where it has not the first, rows are read by
+/// the second.
+fn times(table: Table) -> impl Iterator<Item = &'static str> {
+    let (definition, time) = (table.definition(), &table.definition().time);
+    [&time.modified, &time.created].into_iter().flatten().map(|column| definition.source_of(column))
 }
 
 /// Where the last row stands that tells; `None` where none does, since the server did not answer what was asked.

@@ -93,7 +93,11 @@ fn recent(query: &RowQuery, columns: &Columns, time: &str) -> String {
     let mut any = vec![format!("{time}.gte.{since}")];
     any.extend(columns.source(rule.active.as_ref()).map(|active| format!("{}.is.true", name(active))));
     any.extend(columns.source(rule.ended.as_ref()).map(|ended| format!("{}.gte.{since}", name(ended))));
-    if let [only] = &any[..] { only.clone() } else { format!("or({})", any.join(",")) }
+    match &any[..] {
+        [only] => only.clone(),
+        // One without a time was shown before, and can't be read on from.
+        _ => format!("{time}.not.is.null,or({})", any.join(",")),
+    }
 }
 
 /// A row that was never modified is bounded by its creation, where it tells.
@@ -217,7 +221,7 @@ mod tests {
     fn a_row_that_goes_on_or_ended_in_the_window_belongs_to_it() {
         assert_eq!(
             conditions(&query("chat_sessions"), Pass::Timed, None),
-            "(or(started_at.gte.\"1970-01-02T00:00:00.000000Z\",is_active.is.true,\
+            "(started_at.not.is.null,or(started_at.gte.\"1970-01-02T00:00:00.000000Z\",is_active.is.true,\
              ended_at.gte.\"1970-01-02T00:00:00.000000Z\"),id.not.is.null)"
         );
     }

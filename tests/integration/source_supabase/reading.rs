@@ -248,6 +248,14 @@ async fn the_window_and_the_conditions_hold() {
         RowQuery { conditions: vec![condition(sessions, "min_messages", "3")], ..query(sessions, 2) };
     let seen = ids(&read(&source, &talkative).await.expect("rows"));
     assert_eq!(seen, [id(1), id(3), id(4)].into(), "still active, just ended, or new");
+
+    // Nothing else belongs to the window, and one that goes on bears no time.
+    let mut undated = session(6, 0, 9);
+    undated.insert("started_at".to_owned(), Value::Null);
+    let mut over = session(7, 60 * 30, 9);
+    over.insert("is_active".to_owned(), json!(false));
+    server.set_rows(sessions, vec![undated, over]);
+    assert_eq!(ids(&read(&source, &query(sessions, 10)).await.expect("rows")), [id(6)].into());
 }
 
 #[tokio::test]
@@ -336,5 +344,25 @@ async fn rows_dated_ahead_are_counted() {
     let ahead = async |name: &str| source.rows_since(table(name), Utc::now()).await.expect("a count");
     assert_eq!((ahead("leads").await, ahead("chat_sessions").await), (Some(2), Some(0)));
     server.drop_column(table("leads"), "updated_at");
+    assert_eq!(ahead("leads").await, Some(0), "none was created then");
+    server.drop_column(table("leads"), "created_at");
     assert_eq!(ahead("leads").await, None);
+}
+
+#[tokio::test]
+async fn a_project_without_the_time_of_modification_is_polled_by_the_one_of_creation_as_it_is_read() {
+    let server = server().await;
+    server.set_rows(table("leads"), vec![lead(1, 10)]);
+    server.drop_column(table("leads"), "updated_at");
+    let source = source(&server);
+    let latest = async || {
+        let after = Utc::now() - TimeDelta::hours(1);
+        source.latest_change(table("leads"), after, Utc::now()).await.expect("an answer")
+    };
+    let created = latest().await.and_then(|latest| latest.at).expect("a time");
+    assert!((Utc::now() - created - TimeDelta::minutes(11)).abs() < TimeDelta::minutes(1), "{created}");
+    let read = pages(&source, &query(table("leads"), 10)).await.expect("pages");
+    assert!(read.iter().all(|page| !page.tells_changes && page.watermark.is_none()), "{read:?}");
+    server.drop_column(table("leads"), "created_at");
+    assert!(latest().await.is_none());
 }
