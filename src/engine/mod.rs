@@ -107,6 +107,9 @@ use shared::Shared;
 /// How long ending may take: what is under way then is cut.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// How long what was cut may take to give back what it holds, so that the next process need not wait until it lapses.
+const GIVE_BACK: Duration = Duration::from_millis(500);
+
 /// How the engine is to work.
 #[derive(Debug, Clone)]
 pub struct EngineSettings {
@@ -263,7 +266,7 @@ impl Engine {
         owed::keep_settling(&self.shared, &self.syncs);
     }
 
-    /// Ends within [`SHUTDOWN_TIMEOUT`]; see [`Engine::shut_down_by`].
+    /// Ends soon after [`SHUTDOWN_TIMEOUT`] at the latest; see [`Engine::shut_down_by`].
     pub async fn shut_down(&self) {
         self.shut_down_by(tokio::time::Instant::now() + SHUTDOWN_TIMEOUT).await;
     }
@@ -271,12 +274,11 @@ impl Engine {
     /// Asks syncs to end between two pages and drains after the batch in hand; [`Engine::shut_down_by`] waits for it.
     pub fn begin_shut_down(&self) {
         self.shared.closing.cancel();
-        self.syncs.cancel_all();
         self.drains.begin_stop();
     }
 
     /// Cancels the syncs of this process between two pages, lets the drains finish what they hold, and ends. What
-    /// has not ended by `deadline` is cut. Returns what that left behind, for people.
+    /// has not ended by `deadline` is cut, and has [`GIVE_BACK`] to give back what it holds. Returns what that left behind, for people.
     pub async fn shut_down_by(&self, deadline: tokio::time::Instant) -> Vec<String> {
         self.begin_shut_down();
         self.shared.tasks.close();
@@ -295,6 +297,7 @@ impl Engine {
                 "something in the background had not ended and is cut; it is taken up again by the next process".to_owned(),
             );
         }
+        tokio::time::timeout(GIVE_BACK, self.shared.tasks.wait()).await.ok();
         left
     }
 }

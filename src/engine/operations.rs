@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use chrono::Utc;
-
 use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause, tables::Judged};
 use crate::{
     fault::Fault,
@@ -213,7 +211,7 @@ pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<
         Ok(schedules) => schedules
             .into_iter()
             .map(ScheduleStatus::from)
-            .map(|schedule| match schedule.problem(Utc::now()) {
+            .map(|schedule| match schedule.problem() {
                 Some(Remark { problem, next_step }) => {
                     let mend = || "mend the cause; the next run makes up for it".into();
                     let step = Some(next_step.unwrap_or_else(mend));
@@ -258,6 +256,8 @@ pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Utc;
+
     use super::*;
 
     #[test]

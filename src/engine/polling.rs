@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
@@ -23,11 +24,6 @@ use crate::{
 
 /// Schedules are polled that are due more often than their whole overlap is to be read.
 pub(super) const WHOLE_EVERY: Duration = Duration::from_mins(1);
-
-/// How often a claim is renewed, and so how soon it is seen that another process replaced or removed the schedule; and how
-/// long it holds, and so how soon another process goes on with the schedule of one that was killed.
-const RENEW_EVERY: Duration = Duration::from_secs(5);
-const LEASE: Duration = Duration::from_secs(20);
 
 /// How long a sink is waited for until what a poll brought is made visible in it.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(5);
@@ -88,20 +84,31 @@ impl Seen {
 }
 
 impl Schedules {
-    /// Polls a claimed schedule's table until its next run is due; how a poll ended that did not succeed.
-    pub(super) async fn poll(&self, schedule: &Schedule, began: DateTime<Utc>) -> Option<Ended> {
+    /// Polls a claimed schedule's table until its next run is due or the claim is `lost`; how a poll ended that did not
+    /// succeed.
+    pub(super) async fn poll(
+        &self,
+        schedule: &Schedule,
+        began: DateTime<Utc>,
+        lost: &CancellationToken,
+    ) -> Option<Ended> {
         // Of a table that is not defined here the run was told so.
         let table = self.shared.catalog.get(&schedule.request.table.0)?;
-        self.poll_table(schedule, table, began).await.err()
+        self.poll_table(schedule, table, began, lost).await.err()
     }
 
-    async fn poll_table(&self, schedule: &Schedule, table: Table, began: DateTime<Utc>) -> Result<(), Ended> {
+    async fn poll_table(
+        &self,
+        schedule: &Schedule,
+        table: Table,
+        began: DateTime<Utc>,
+        lost: &CancellationToken,
+    ) -> Result<(), Ended> {
         let failed = |fault: &Fault| Ended::failed(None, fault.to_string(), fault.retry_after);
         let store = &self.shared.store;
         let until = Instant::now() + WHOLE_EVERY;
         let mut replaced = self.replaced.subscribe();
         let mut seen = Seen::from(began);
-        let mut renewed = Instant::now().checked_sub(RENEW_EVERY).unwrap_or_else(Instant::now);
         let mut ticks = tokio::time::interval(schedule.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         store.forget_polls(&schedule.request.table).await.map_err(|fault| failed(&fault))?;
@@ -109,22 +116,18 @@ impl Schedules {
             tokio::select! {
                 _ = ticks.tick() => {}
                 _ = replaced.changed() => return Ok(()),
+                () = lost.cancelled() => return Ok(()),
                 () = self.shared.closing.cancelled() => return Ok(()),
             }
             if Instant::now() >= until {
                 return Ok(());
-            }
-            if renewed.elapsed() >= RENEW_EVERY {
-                if !store.renew_schedule(schedule, LEASE).await.map_err(|fault| failed(&fault))? {
-                    return Ok(()); // removed, or replaced
-                }
-                renewed = Instant::now();
             }
             let asked = Utc::now();
             let (after, before) = seen.question(asked);
             let latest = tokio::select! {
                 answer = self.shared.source.latest_change(table, after, before) => answer,
                 _ = replaced.changed() => return Ok(()),
+                () = lost.cancelled() => return Ok(()),
                 () = self.shared.closing.cancelled() => return Ok(()),
             };
             let latest = latest.map_err(|fault| failed(&fault))?;
@@ -137,7 +140,7 @@ impl Schedules {
                 Err(EngineError::Busy(_)) => continue,
                 Err(error) => return Err(Ended::failed(None, error.to_string(), error.retry_after())),
             };
-            let ended = self.follow(id, schedule).await;
+            let ended = self.follow(id).await;
             if ended.outcome != RunOutcome::Succeeded || ended.more {
                 return Err(ended);
             }

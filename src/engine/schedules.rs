@@ -1,12 +1,13 @@
 //! Syncs that run by themselves.
 //!
 //! A schedule belongs to nobody: whichever process sees it due first claims it in the store, holds the claim while
-//! its sync runs, and gives it back with what became of it. A process that dies loses its claim within a minute, and
+//! its sync runs, and gives it back with what became of it. A process that dies loses its claim within [`LEASE`], and
 //! the run is made up for elsewhere. However many runs were missed, one makes up for all of them, since it reads on
 //! from where the last one stopped. Who claims a schedule of seconds polls the source until the next run: see
 //! [`super::polling`].
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -45,9 +47,10 @@ const POLL_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(5);
 /// When a run is tried again that another sync of the table was in the way of, if the next one is not due before.
 const BUSY_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(15);
 
-/// How long a claim holds, and how often it is renewed.
-const LEASE: Duration = Duration::from_mins(1);
-const RENEW_EVERY: Duration = Duration::from_secs(15);
+/// How long a claim holds, and so how soon another process goes on with the schedule of one that was killed; and how often
+/// it is renewed, and so how soon it is seen that another process replaced or removed the schedule.
+const LEASE: Duration = Duration::from_secs(20);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// Whoever runs schedules asks for what is due every few seconds.
 const OVERDUE_MINUTES: i64 = 2;
@@ -74,16 +77,19 @@ pub struct ScheduleStatus {
     pub last_run: Option<ScheduledRun>,
     /// When the last run that read everything began.
     pub last_success_at: Option<DateTime<Utc>>,
+    /// How long it has been due, by the store's clock.
+    #[serde(skip)]
+    late: TimeDelta,
 }
 
 impl ScheduleStatus {
     /// What is wrong with it: its last run failed, or nobody runs what is due.
-    pub fn problem(&self, now: DateTime<Utc>) -> Option<Remark> {
+    pub fn problem(&self) -> Option<Remark> {
         if let Some(run) = self.last_run.as_ref().filter(|run| run.outcome == RunOutcome::Failed) {
             let error = run.error.as_deref().unwrap_or("the sync tells why");
             return Some(format!("the scheduled sync of {} failed: {error}", self.table).into());
         }
-        let late = (now - self.next_due_at).num_minutes();
+        let late = self.late.num_minutes();
         (self.running_on.is_none() && late >= OVERDUE_MINUTES).then(|| {
             let problem = format!("the scheduled sync of {} is overdue by {late} minutes", self.table);
             Remark::new(problem, NextStep::StartWorker)
@@ -104,6 +110,7 @@ impl From<Schedule> for ScheduleStatus {
             running_on: schedule.claimed_by,
             last_run: schedule.last_run,
             last_success_at: schedule.last_success_at,
+            late: schedule.late,
         }
     }
 }
@@ -125,9 +132,9 @@ impl Schedules {
 
     /// Runs what is due from now on, until the engine shuts down.
     pub fn start(self: &Arc<Self>) {
-        let (schedules, closing) = (Arc::downgrade(self), self.shared.closing.clone());
+        let (schedules, shared) = (Arc::downgrade(self), self.shared.clone());
         self.shared.tasks.spawn(async move {
-            closing.run_until_cancelled(keep_scheduling(schedules)).await;
+            shared.closing.run_until_cancelled(keep_scheduling(schedules, &shared.tasks)).await;
         });
     }
 
@@ -193,38 +200,13 @@ impl Schedules {
     }
 
     async fn run(&self, schedule: Schedule) {
-        let began_at = Utc::now();
-        let table = schedule.request.table.clone();
-        let request = SyncRequest {
-            hours_ago: reach(schedule.request.hours_ago, schedule.last_success_at, began_at),
-            resume: true,
-            ..schedule.request.clone()
-        };
-        let ended = match self.syncs.start(request).await {
-            Ok(id) => self.follow(id, &schedule).await,
-            Err(EngineError::Busy(running)) => Ended {
-                outcome: RunOutcome::Skipped,
-                sync_id: running.map(|running| running.id),
-                error: Some("another sync of the table was running; it is tried again soon".to_owned()),
-                ..Ended::failed(None, String::new(), None)
-            },
-            Err(error) => Ended::failed(None, error.to_string(), error.retry_after()),
-        };
-        let ended = if ended.outcome == RunOutcome::Succeeded && !ended.more {
-            self.follow_reconciliation(&schedule).await.unwrap_or(ended)
-        } else {
-            ended
+        let (began_at, table) = (Utc::now(), schedule.request.table.clone());
+        let lost = CancellationToken::new();
+        let ended = tokio::select! {
+            ended = self.work(&schedule, began_at, &lost) => ended,
+            never = self.hold(&schedule, &lost) => match never {},
         };
         let is_polled = schedule.every < WHOLE_EVERY;
-        let is_whole = |ended: &Ended| ended.outcome == RunOutcome::Succeeded && !ended.more;
-        // What went wrong before is over: that is told first, and polling goes on with the next run, which begins at once.
-        let was_well = schedule.last_run.as_ref().is_some_and(|run| run.outcome == RunOutcome::Succeeded);
-        let ended = if is_polled && is_whole(&ended) {
-            self.show(&ended);
-            if was_well { self.poll(&schedule, began_at).await.unwrap_or(ended) } else { ended }
-        } else {
-            ended
-        };
         let ended_at = Utc::now();
         info!(%table, outcome = ?ended.outcome, sync_id = ?ended.sync_id, "scheduled sync ended");
         let run = ScheduledRun {
@@ -248,14 +230,69 @@ impl Schedules {
             RunOutcome::Skipped => next_in.min(BUSY_AGAIN_AFTER),
             _ => ended.retry_after.map_or(next_in, |asked| next_in.max(asked)),
         };
-        if let Err(fault) =
-            self.shared.store.finish_schedule(&schedule, &run, next_in.to_std().unwrap_or_default()).await
-        {
-            error!(%table, error = %fault, "the end of a scheduled sync could not be recorded; it runs again");
+        let finishing =
+            self.shared.store.finish_schedule(&schedule, &run, next_in.to_std().unwrap_or_default());
+        match finishing.await {
+            Ok(true) => {}
+            Ok(false) => {
+                info!(%table, "the schedule was replaced or removed, or went to another process, while its sync ran: its end is not recorded");
+            }
+            Err(fault) => {
+                error!(%table, error = %fault, "the end of a scheduled sync could not be recorded; it runs again");
+            }
         }
         if is_polled {
             self.due.notify_one();
         }
+    }
+
+    /// Holds the claim on for as long as it is awaited; says so where it is `lost`.
+    async fn hold(&self, schedule: &Schedule, lost: &CancellationToken) -> Infallible {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            match self.shared.store.renew_schedule(schedule, LEASE).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    lost.cancel();
+                    return std::future::pending().await;
+                }
+                Err(fault) => {
+                    warn!(table = %schedule.request.table, error = %fault, "the claim on a schedule could not be renewed");
+                }
+            }
+        }
+    }
+
+    /// The sync, the reconciliation if it is due, and what is polled until the next run.
+    async fn work(&self, schedule: &Schedule, began_at: DateTime<Utc>, lost: &CancellationToken) -> Ended {
+        let request = SyncRequest {
+            hours_ago: reach(schedule.request.hours_ago, schedule.last_success_at, began_at),
+            resume: true,
+            ..schedule.request.clone()
+        };
+        let ended = match self.syncs.start(request).await {
+            Ok(id) => self.follow(id).await,
+            Err(EngineError::Busy(running)) => Ended {
+                outcome: RunOutcome::Skipped,
+                sync_id: running.map(|running| running.id),
+                error: Some("another sync of the table was running; it is tried again soon".to_owned()),
+                ..Ended::failed(None, String::new(), None)
+            },
+            Err(error) => Ended::failed(None, error.to_string(), error.retry_after()),
+        };
+        let is_whole = |ended: &Ended| ended.outcome == RunOutcome::Succeeded && !ended.more;
+        let ended = if is_whole(&ended) {
+            self.follow_reconciliation(schedule).await.unwrap_or(ended)
+        } else {
+            ended
+        };
+        if schedule.every >= WHOLE_EVERY || !is_whole(&ended) {
+            return ended;
+        }
+        self.show(&ended);
+        // What went wrong before is over: that is told first, and polling goes on with the next run, which begins at once.
+        let was_well = schedule.last_run.as_ref().is_some_and(|run| run.outcome == RunOutcome::Succeeded);
+        if was_well { self.poll(schedule, began_at, lost).await.unwrap_or(ended) } else { ended }
     }
 
     /// Reconciles the table if the night has come; what came of it, unless all is well.
@@ -263,35 +300,27 @@ impl Schedules {
         let ended = match self.reconcile_if_due(schedule).await {
             // None is due; or somebody else is at it, and the next run looks again.
             Ok(None) | Err(EngineError::Busy(_)) => return None,
-            Ok(Some(id)) => self.follow(id, schedule).await,
+            Ok(Some(id)) => self.follow(id).await,
             Err(error) => Ended::failed(None, error.to_string(), error.retry_after()),
         };
         (ended.outcome != RunOutcome::Succeeded).then_some(ended)
     }
 
-    /// Holds the claim until a sync of this process has ended.
-    pub(super) async fn follow(&self, id: Uuid, schedule: &Schedule) -> Ended {
+    /// How a sync of this process ended.
+    pub(super) async fn follow(&self, id: Uuid) -> Ended {
         let retry_after = self.syncs.retry_after(id);
         if let Some(mut progress) = self.syncs.progress(id) {
-            let mut renew = tokio::time::interval(RENEW_EVERY);
-            loop {
-                tokio::select! {
-                    // The sender goes with the sync.
-                    changed = progress.changed() => if changed.is_err() { break },
-                    _ = renew.tick() => {
-                        if let Err(fault) = self.shared.store.renew_schedule(schedule, LEASE).await {
-                            warn!(table = %schedule.request.table, error = %fault, "the claim on a schedule could not be renewed");
-                        }
-                    }
-                }
-            }
+            // The sender goes with the sync.
+            while progress.changed().await.is_ok() {}
         }
+        let is_closing = self.shared.closing.is_cancelled();
         match self.syncs.known(id).await {
             Ok(record) => Ended {
                 outcome: match record.state {
                     SyncState::Succeeded => RunOutcome::Succeeded,
                     SyncState::Cancelled => RunOutcome::Cancelled,
-                    SyncState::Interrupted if self.shared.closing.is_cancelled() => RunOutcome::Cancelled,
+                    // Cut, it may still show as running: the store has not heard of it yet.
+                    SyncState::Interrupted | SyncState::Running if is_closing => RunOutcome::Cancelled,
                     SyncState::Running | SyncState::Failed | SyncState::Interrupted => RunOutcome::Failed,
                 },
                 sync_id: Some(id),
@@ -334,12 +363,13 @@ fn pause(asked: Duration) -> Option<TimeDelta> {
     TimeDelta::from_std(asked.min(Duration::from_hours(24))).ok()
 }
 
-async fn keep_scheduling(schedules: Weak<Schedules>) {
+async fn keep_scheduling(schedules: Weak<Schedules>, tasks: &TaskTracker) {
     let mut backoff = Backoff::new(ASK_EVERY, MAX_PAUSE);
     while let Some(schedules) = schedules.upgrade() {
         let due = schedules.due.clone();
-        // A task of its own, so that a panic ends one look and not the scheduler.
-        let outcome = tokio::spawn(schedules.run_due()).await.unwrap_or_else(|panic| {
+        // A task of its own, so that a panic ends one look and not the scheduler; and waited for at the end, since what it is
+        // about to claim would be held by a process that is gone.
+        let outcome = tasks.spawn(schedules.run_due()).await.unwrap_or_else(|panic| {
             Err(Fault::transient(
                 "scheduler",
                 format!("looking for what is due panicked: {panic}"),

@@ -338,7 +338,7 @@ impl Inspection {
             .map(|record| RecentSync::of(record, &standings.sinks))
             .collect();
         self.judge_tables(&mut status, &standings, latest.as_deref(), is_new).await;
-        let overdue = status.schedules.iter().filter_map(|schedule| schedule.problem(now));
+        let overdue = status.schedules.iter().filter_map(ScheduleStatus::problem);
         status.problems.extend(overdue.chain(alerts));
         self.judge_housekeeping(&mut status).await;
         self.judge_letters(&mut status).await;

@@ -119,7 +119,8 @@ impl Syncs {
         };
         // Dropped on a fault, the lease is given back.
         let unremembered = read_back::unremembered(&store.syncs(&earlier).await?, &log_id);
-        let cancel = CancellationToken::new();
+        // Also of a sync that begins while the process ends.
+        let cancel = self.shared.closing.child_token();
         let (sender, receiver) = watch::channel(SyncProgress::default());
         let reached = receiver.clone();
         let run = SyncRun {
@@ -192,13 +193,6 @@ impl Syncs {
             sync.cancel.cancel();
         }
         Ok(asked)
-    }
-
-    /// Asks every sync of this process to stop before its next page.
-    pub(super) fn cancel_all(&self) {
-        for sync in self.lock_running().values() {
-            sync.cancel.cancel();
-        }
     }
 
     /// The syncs of this process that have not ended.

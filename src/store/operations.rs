@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -118,6 +118,8 @@ pub struct Schedule {
     pub every: Duration,
     pub created_by: String,
     pub next_due_at: DateTime<Utc>,
+    /// How long it has been due, by the store's clock; less than nothing where it is not due.
+    pub late: TimeDelta,
     /// The process that runs it now.
     pub claimed_by: Option<String>,
     /// Tells one claim from the next, also of the same process: whoever holds an older one holds nothing.
@@ -339,8 +341,8 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn renew_schedule(&self, claimed: &Schedule, lease: Duration) -> Result<bool, Fault>;
 
-    /// Gives a claimed schedule back with what became of it, and says in how long it is due again, by the store's clock;
-    /// nothing where it is not held any more by this claim.
+    /// Gives a claimed schedule back with what became of it, and says in how long it is due again, by the store's clock.
+    /// `false`, and nothing is written, when it is not held any more by this claim.
     ///
     /// # Errors
     /// When the store can't be reached.
@@ -349,7 +351,7 @@ pub trait Operations: Send + Sync {
         claimed: &Schedule,
         run: &ScheduledRun,
         next_in: Duration,
-    ) -> Result<(), Fault>;
+    ) -> Result<bool, Fault>;
 
     /// Forgets the polls of a table that succeeded longer than an hour ago: there may be several a second.
     ///

@@ -141,6 +141,30 @@ async fn a_failed_run_is_told_with_its_reason_and_a_claim_that_was_left_behind_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_takes_longer_to_begin_than_a_claim_holds_is_still_one_run_and_its_failure_is_told() {
+    let mut pipeline = Pipeline::new().await;
+    pipeline.set("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
+    pipeline.set("KAFKA_TIMEOUT_SECONDS", "24");
+    let engine = pipeline.engine().await;
+    engine.schedules.put(&request(table("leads")), 600.0, "ana").await.expect("scheduled");
+    engine.schedules.start();
+    eventually("it is held", async || schedule(&engine).await.running_on.is_some()).await;
+    let claim = || pipeline.text("SELECT coalesce(claim::text, '') FROM sluice_schedules");
+    let first = claim().await;
+    let mut claims = vec![first.clone()];
+    eventually("its failure is told", async || {
+        if schedule(&engine).await.running_on.is_some() {
+            claims.push(claim().await);
+        }
+        schedule(&engine).await.last_run.is_some_and(|run| run.outcome == RunOutcome::Failed)
+    })
+    .await;
+    assert!(claims.iter().all(|claim| *claim == first || claim.is_empty()), "{claims:?}");
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_schedules_lists_and_removes_and_the_schedule_outlives_the_server() {
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(table("leads"), leads(4));
@@ -175,6 +199,30 @@ async fn a_client_schedules_lists_and_removes_and_the_schedule_outlives_the_serv
     let again = client.answer("schedule_sync", json!({"table": "leads", "every_seconds": 0})).await;
     assert_eq!(again["outcome"], "unchanged");
     client.close().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_before_or_amid_a_run_leaves_neither_a_claim_nor_an_interrupted_sync() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(2000));
+    for wait in [0, 5, 10, 20, 30, 50, 80, 120, 200] {
+        let client = Client::of(&pipeline).await;
+        client.answer("schedule_sync", json!({"table": "leads", "every_seconds": 2})).await;
+        // Whichever step of the run the end meets.
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        client.close().await;
+        let claims =
+            pipeline.number("SELECT count(*) FROM sluice_schedules WHERE claimed_until > now()").await;
+        assert_eq!(claims, 0, "ended {wait} ms after the call");
+        let due = pipeline
+            .number("SELECT count(*) FROM sluice_schedules WHERE next_due_at < now() + interval '3 s'")
+            .await;
+        assert_eq!(due, 1, "ended {wait} ms after the call");
+    }
+    let left =
+        pipeline.number("SELECT count(*) FROM sluice_syncs WHERE state IN ('running', 'interrupted')").await;
+    assert_eq!(left, 0);
     pipeline.clean_up().await;
 }
 

@@ -215,11 +215,8 @@ impl Alerts {
         let (store, now) = (&self.shared.store, Utc::now());
         let names: Vec<TableName> = self.shared.catalog.tables().map(TableName::from).collect();
         let (schedules, latest) = tokio::try_join!(self.schedules.known(), store.latest_syncs(&names))?;
-        let mut told: Vec<String> = schedules
-            .iter()
-            .filter_map(|schedule| schedule.problem(now))
-            .map(|remark| remark.problem)
-            .collect();
+        let mut told: Vec<String> =
+            schedules.iter().filter_map(ScheduleStatus::problem).map(|remark| remark.problem).collect();
         for table in self.shared.catalog.tables() {
             let of_table = |schedule: &&ScheduleStatus| schedule.table == table.name();
             let facts = Facts {

@@ -24,8 +24,12 @@ use crate::{
     },
 };
 
+/// A schedule's columns. Who holds it, and how late it is, is told by the server's clock: by this machine's, one that is ahead
+/// would take its own claim for lapsed.
 const SCHEDULE: &str =
-    "every_ms, request, created_by, next_due_at, claimed_by, claim, claimed_until, last_run, last_success_at";
+    "every_ms, request, created_by, next_due_at, now() AS read_at, last_run, last_success_at,
+    CASE WHEN claimed_until > now() THEN claimed_by END AS claimed_by,
+    CASE WHEN claimed_until > now() THEN claim END AS claim";
 
 /// Runs one call over a connection of the pool.
 macro_rules! over {
@@ -74,21 +78,21 @@ struct StoredSchedule {
     next_due_at: DateTime<Utc>,
     claimed_by: Option<String>,
     claim: Option<Uuid>,
-    claimed_until: Option<DateTime<Utc>>,
+    read_at: DateTime<Utc>,
     last_run: Option<Json<ScheduledRun>>,
     last_success_at: Option<DateTime<Utc>>,
 }
 
 impl From<StoredSchedule> for Schedule {
     fn from(stored: StoredSchedule) -> Self {
-        let held = stored.claimed_until.is_some_and(|until| until > Utc::now());
         Self {
             request: stored.request.0,
             every: Duration::from_millis(stored.every_ms.unsigned_abs().into()),
             created_by: stored.created_by,
             next_due_at: stored.next_due_at,
-            claimed_by: stored.claimed_by.filter(|_| held),
-            claim: stored.claim.filter(|_| held),
+            late: stored.read_at - stored.next_due_at,
+            claimed_by: stored.claimed_by,
+            claim: stored.claim,
             last_run: stored.last_run.map(|run| run.0),
             last_success_at: stored.last_success_at,
         }
@@ -452,9 +456,11 @@ impl Operations for PgStore {
                  ORDER BY next_due_at LIMIT 1 FOR UPDATE SKIP LOCKED
              ) RETURNING {SCHEDULE}"
         );
+        let claim = Uuid::now_v7();
         let claimed: Option<StoredSchedule> = over!(self, "claim a schedule", connection =>
-            sqlx::query_as(&sql).bind(owner).bind(interval(lease)).bind(Uuid::now_v7()).fetch_optional(connection))?;
-        Ok(claimed.map(Schedule::from))
+            sqlx::query_as(&sql).bind(owner).bind(interval(lease)).bind(claim).fetch_optional(connection))?;
+        // Whatever has become of it since, this is what it is held by.
+        Ok(claimed.map(|claimed| Schedule { claim: Some(claim), ..Schedule::from(claimed) }))
     }
 
     async fn renew_schedule(&self, claimed: &Schedule, lease: Duration) -> Result<bool, Fault> {
@@ -474,8 +480,8 @@ impl Operations for PgStore {
         claimed: &Schedule,
         run: &ScheduledRun,
         next_in: Duration,
-    ) -> Result<(), Fault> {
-        over!(self, "finish a scheduled run", connection =>
+    ) -> Result<bool, Fault> {
+        let finished = over!(self, "finish a scheduled run", connection =>
             sqlx::query(
                 "UPDATE sluice_schedules
                  SET claimed_by = NULL, claim = NULL, claimed_until = NULL, last_run = $3,
@@ -488,7 +494,7 @@ impl Operations for PgStore {
             .bind(run.success_at())
             .bind(interval(next_in))
             .execute(connection))?;
-        Ok(())
+        Ok(finished.rows_affected() > 0)
     }
 
     async fn forget_polls(&self, table: &TableName) -> Result<(), Fault> {

@@ -431,7 +431,7 @@ impl Operations for SqliteStore {
         }
         self.db
             .write("claiming a schedule", move |db| {
-                let now = Utc::now();
+                let (now, claim) = (Utc::now(), Uuid::now_v7());
                 db.query_row(
                     &format!(
                         "UPDATE sluice_schedules SET claimed_by = ?4, claimed_until = ?5, claim = ?6
@@ -447,9 +447,10 @@ impl Operations for SqliteStore {
                         instant(now + MAX_LEASE),
                         owner,
                         instant(now + length(lease)),
-                        Uuid::now_v7().to_string()
+                        claim.to_string()
                     ],
-                    schedule,
+                    // Whatever has become of it since, this is what it is held by.
+                    |row| Ok(Schedule { claim: Some(claim), ..schedule(row)? }),
                 )
                 .optional()
             })
@@ -478,12 +479,12 @@ impl Operations for SqliteStore {
         claimed: &Schedule,
         run: &ScheduledRun,
         next_in: Duration,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let (claimed, run) = (claimed.clone(), run.clone());
         self.db
             .write("finishing a scheduled run", move |db| {
                 let now = Utc::now();
-                db.execute(
+                let finished = db.execute(
                     "UPDATE sluice_schedules
                      SET claimed_by = NULL, claim = NULL, claimed_until = NULL, last_run = ?3,
                          last_success_at = coalesce(?4, last_success_at), next_due_at = ?5, decided_at = ?6
@@ -497,7 +498,7 @@ impl Operations for SqliteStore {
                         instant(now)
                     ],
                 )?;
-                Ok(())
+                Ok(finished == 1)
             })
             .await
     }
@@ -608,7 +609,8 @@ fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
         let text: Option<String> = row.get(column)?;
         text.map(|_| time(row, column)).transpose()
     };
-    let held = at(5)?.is_some_and(|until| until > Utc::now());
+    let (now, next_due_at) = (Utc::now(), time(row, 3)?);
+    let held = at(5)?.is_some_and(|until| until > now);
     let claimed_by: Option<String> = row.get(4)?;
     let last_run: Option<String> = row.get(6)?;
     let claim = row.get::<_, Option<String>>(8)?.map(|_| parsed(row, 8)).transpose()?;
@@ -616,7 +618,8 @@ fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
         every: Duration::from_millis(row.get::<_, u32>(0)?.into()),
         request: from_json(row, 1)?,
         created_by: row.get(2)?,
-        next_due_at: time(row, 3)?,
+        next_due_at,
+        late: now - next_due_at,
         claimed_by: claimed_by.filter(|_| held),
         claim: claim.filter(|_| held),
         last_run: last_run

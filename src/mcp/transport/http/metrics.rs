@@ -30,9 +30,10 @@ pub(super) fn text(
     page.many(&told::PART_UP, status.parts().map(|part| ([("part", part.name.as_str())], u8::from(part.ok))));
     write_sinks(&mut page, status, metrics);
     write_tables(&mut page, status);
-    let schedules = status.schedules.iter().map(|schedule| {
-        ([("table", schedule.table.as_str())], u8::from(schedule.problem(status.checked_at).is_some()))
-    });
+    let schedules = status
+        .schedules
+        .iter()
+        .map(|schedule| ([("table", schedule.table.as_str())], u8::from(schedule.problem().is_some())));
     page.many(&told::SCHEDULE_FAILING, schedules);
     write_housekeeping(&mut page, status);
     page.many(&told::DEAD_LETTERS, status.dead_letters.map(|letters| ([], letters)));
