@@ -302,9 +302,9 @@ impl Facts<'_> {
         let ended = self.syncs().filter_map(|sync| sync.finished_at).max();
         let is_settled = counted.is_quiet && ended.is_some_and(|ended| counted.at - ended > SETTLED_AFTER);
         let mut is_lacking = false;
-        let is_level = counted.is_level.into_iter().zip(self.lags).map(|(then, now)| then && now == Some(0));
-        for ((sink, held), is_level) in self.sinks.into_iter().zip(held).zip(is_level) {
-            let Some(held) = held.filter(|_| is_level) else { continue };
+        let is_level = [0, 1].map(|sink: usize| counted.is_level[sink] && self.lags[sink] == Some(0));
+        for ((sink, held), is_sink_level) in self.sinks.into_iter().zip(held).zip(is_level) {
+            let Some(held) = held.filter(|_| is_sink_level) else { continue };
             let table = self.table.name().to_owned();
             // While rows are appended, those of which none was lately are still to be there.
             let expected = if counted.is_quiet { appended } else { tally.settled };
@@ -320,8 +320,8 @@ impl Facts<'_> {
                 judged.problems.push(Remark::new(problem, NextStep::Reconcile { table }));
             } else if !is_settled {
                 // What was applied may not be remembered yet.
-            } else if sink == self.sinks[1] && held > appended.max(tally.entities) {
-                // An erasure that was not complete, another setup's documents, or what somebody wrote by hand.
+            } else if sink == self.sinks[1] && is_level[0] && held > appended.max(tally.entities) {
+                // While the store is filled anew it can't tell. An erasure that was not complete, another setup's documents, or what somebody wrote by hand.
                 let surplus = held - appended.max(tally.entities);
                 let problem =
                     format!("{sink} has {surplus} rows of {table} that nobody read, or that were erased");
@@ -580,6 +580,14 @@ mod tests {
             let problems = problems(counts);
             assert!(problems.len() == 1 && problems[0].contains(told), "{counts:?}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn while_the_store_is_filled_anew_the_index_has_nothing_that_nobody_read() {
+        let refilled = Counted { is_level: [false, true], ..counted([20, 0, 20, 0, 0]) };
+        let told = judged(&refilled, &[sync(SyncState::Succeeded, 5, None)]);
+        assert_eq!(told.problems, [], "{told:?}");
+        assert!(told.warnings.iter().any(|one| one.problem.contains("that no sync read")), "{told:?}");
     }
 
     #[test]
