@@ -17,6 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{Finding, forget, shared::Shared, trim};
@@ -42,6 +43,10 @@ const LATE_AFTER: TimeDelta = TimeDelta::hours(3);
 const RIGHT: &str = "housekeeping";
 const LEASE: Duration = Duration::from_mins(1);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
+
+/// How far this machine's clock, by which age is told, may be ahead of others', and how long those are waited for.
+const TOLERATED_SKEW: TimeDelta = TimeDelta::minutes(10);
+const CLOCKS_TELL_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is done by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +149,7 @@ impl Housekeeping {
         self.shared.ready_store().await?;
         let before = Utc::now() - kept;
         let events = if dry_run {
+            self.check_clock().await?;
             trim::count(&self.shared, before).await?
         } else {
             let removed = self.run(Task::Events).await?;
@@ -210,8 +216,12 @@ impl Housekeeping {
             return Ok(None);
         }
         let removed = AtomicU64::new(0);
+        let passing = async {
+            self.check_clock().await?;
+            self.pass(task, &removed).await
+        };
         let outcome = tokio::select! {
-            outcome = self.pass(task, &removed) => outcome,
+            outcome = passing => outcome,
             fault = self.lose() => Err(fault),
         };
         let removed = removed.into_inner();
@@ -220,6 +230,30 @@ impl Housekeeping {
         store.keep_pass(task.name(), removed, error.as_deref()).await?;
         self.hold(Duration::ZERO).await?;
         outcome.map(|()| Some(removed))
+    }
+
+    /// Sees that this machine's clock is not ahead of the store's and the source's, as far as they tell: what is young would be
+    /// removed for good.
+    async fn check_clock(&self) -> Result<(), Fault> {
+        let Shared { store, source, .. } = &*self.shared;
+        let (of_store, of_source) = tokio::join!(
+            timeout(CLOCKS_TELL_WITHIN, store.health()),
+            timeout(CLOCKS_TELL_WITHIN, source.health())
+        );
+        let of_store = of_store.ok().and_then(Result::ok).and_then(|health| health.clock);
+        let of_source = of_source.ok().and_then(Result::ok).and_then(|health| health.clock);
+        let now = Utc::now();
+        for (part, clock) in [(store.name(), of_store), (source.name(), of_source)] {
+            let Some(ahead) = clock.map(|clock| now - clock).filter(|ahead| *ahead > TOLERATED_SKEW) else {
+                continue;
+            };
+            let problem = format!(
+                "nothing is removed for its age: this machine's clock is {} minutes ahead of that of {part}",
+                ahead.num_minutes()
+            );
+            return Err(Fault::misconfigured(part, problem, "set both machines' clocks by NTP"));
+        }
+        Ok(())
     }
 
     async fn pass(&self, task: Task, removed: &AtomicU64) -> Result<(), Fault> {

@@ -103,6 +103,13 @@ async fn old_events_leave_both_sinks_and_nothing_that_reads_the_log_again_brings
     let engine = place.engine().await;
     engine.start_drains().await;
     settled(&engine, 20).await;
+    place.source().set_clock(TimeDelta::days(-1));
+    for dry_run in [true, false] {
+        let fault = engine.housekeeping.trim(dry_run).await.expect_err("this clock may be a day ahead");
+        assert!(fault.to_string().contains("minutes ahead of that of supabase"), "{fault}");
+    }
+    settled(&engine, 20).await;
+    place.source().set_clock(TimeDelta::zero());
     assert_eq!(engine.housekeeping.trim(false).await.expect("trimmed").events, 10);
     settled(&engine, 10).await;
     assert_eq!(engine.housekeeping.trim(false).await.expect("trimmed").events, 0);
