@@ -27,6 +27,9 @@ use crate::{
     traces::{self, Span},
 };
 
+/// Bytes of a page's rows behind which the next page is not read before it is compared.
+const MAX_AHEAD: usize = 8 << 20;
+
 /// A lease that pages take turns at.
 pub(super) type SharedLease<'a> = Mutex<&'a mut dyn SyncLease>;
 
@@ -74,8 +77,8 @@ impl SyncRun {
         tokio::join!(reading, comparing, appending).2
     }
 
-    /// Reads on from a page, one page ahead of what is compared, unless its answer may not be wanted: behind `left` rows,
-    /// each page waits for what comes of the one before.
+    /// Reads on from a page, one page ahead of what is compared, unless its answer may not be wanted, behind `left` rows, or is
+    /// likely to take much memory: then each page waits until the one before is compared.
     async fn read_on(
         &self,
         query: &RowQuery,
@@ -87,14 +90,16 @@ impl SyncRun {
         let (mut fetched, mut count, mut rows) = (Some(Ok(first)), 0, 0);
         while let Some(page) = fetched {
             let next = page.as_ref().ok().and_then(|(page, _)| page.next.clone());
-            rows += page.as_ref().map_or(0, |(page, _)| page.rows.len() as u64);
+            let told = page.as_ref().map_or(&[][..], |(page, _)| &page.rows);
+            rows += told.len() as u64;
+            let is_large = told.iter().map(|row| row.as_str().len()).sum::<usize>() > MAX_AHEAD;
             count += 1;
             if pages.send(page).await.is_err() {
                 return;
             }
             let Some(next) = next else { return };
-            let may_be_cut = rows >= left;
-            if may_be_cut && compared.wait_for(|compared| *compared == count).await.is_err() {
+            let waits = rows >= left || is_large;
+            if waits && compared.wait_for(|compared| *compared == count).await.is_err() {
                 return;
             }
             let Ok(room) = pages.reserve().await else { return };
@@ -216,7 +221,12 @@ impl SyncRun {
         progress: &mut SyncProgress,
         misfits: &mut Misfits,
     ) -> Result<Option<DateTime<Utc>>, Fault> {
-        let Compared { taken, ledger, .. } = page;
+        let Compared { mut taken, mut ledger, .. } = page;
+        let now = self.erased.ledger().await?;
+        if now.version() != ledger.version() {
+            taken.leave_out(self.table, &now);
+            ledger = now;
+        }
         let (appended, parked) = (taken.events.len() as u64, taken.letters.len() as u64);
         self.park(taken.letters).await?;
         let remembered = self.append(lease, taken.events, progress).await?;

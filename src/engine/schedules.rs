@@ -189,9 +189,11 @@ impl Schedules {
 
     /// Claims and starts everything that is due.
     async fn run_due(self: Arc<Self>) -> Result<(), Fault> {
-        while !self.shared.closing.is_cancelled() {
-            let due =
-                self.shared.ready_store().await?.claim_schedule(&self.shared.settings.owner, LEASE).await?;
+        loop {
+            // A store that does not answer holds up no end; what is claimed is waited for.
+            let ready = self.shared.closing.run_until_cancelled(self.shared.ready_store()).await;
+            let Some(store) = ready.filter(|_| !self.shared.closing.is_cancelled()) else { return Ok(()) };
+            let due = store?.claim_schedule(&self.shared.settings.owner, LEASE).await?;
             let Some(schedule) = due else { break };
             let schedules = self.clone();
             self.shared.tasks.spawn(async move { schedules.run(schedule).await });

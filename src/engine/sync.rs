@@ -103,9 +103,9 @@ impl SyncRun {
                 progress.more = *stopped == Stopped::LimitReached;
                 (SyncState::Succeeded, None)
             }
-            // Nothing was waited for that passes by itself.
+            // What passes by itself was not waited for. What was appended may not be remembered: the next sync looks for it.
             Err(fault) if fault.kind == FaultKind::Transient && self.cancel.is_cancelled() => {
-                (SyncState::Cancelled, Some(fault.to_string()))
+                (SyncState::Interrupted, Some(fault.to_string()))
             }
             Err(fault) => {
                 if let Some(asked) = fault.retry_after {
@@ -194,14 +194,19 @@ impl SyncRun {
             if let Some(Ok((page, _))) = &fetched {
                 self.remember_columns(known.as_ref()).await?;
                 let is_off = (page.read_at - Utc::now()).abs() > TOLERATED_SKEW;
+                let mut by_creation = self.goes_by_creation(page);
                 reading.window = plan(page.read_at, began);
-                if self.table.time.modified.is_some() && !page.tells_changes {
+                if by_creation {
                     reading.window.read_by_creation();
                 }
-                let is_off = is_off || !page.tells_changes;
-                if is_off && reading.window.since != query.since {
-                    query.since = reading.window.since;
+                let since = reading.window.since;
+                if since != query.since && is_off || since < query.since && by_creation {
+                    query.since = since;
                     fetched = self.fetch(&query, None).await;
+                    by_creation = matches!(&fetched, Some(Ok((page, _))) if self.goes_by_creation(page));
+                }
+                if by_creation {
+                    reading.window.read_by_creation();
                 }
                 reading.window.read_since(query.since);
             }
@@ -210,6 +215,11 @@ impl SyncRun {
         }
         .await;
         reading
+    }
+
+    /// Whether a page is not in the order that the definition asks for.
+    fn goes_by_creation(&self, page: &Page) -> bool {
+        self.table.time.modified.is_some() && !page.tells_changes
     }
 
     /// The page after a token, and the span that it was read in; none if the sync was cancelled meanwhile.

@@ -1,6 +1,12 @@
 //! A row's whole way, and what a second look at it does.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -8,6 +14,7 @@ use sluice::{
     domain::Catalog,
     engine::{Engine, EngineError, MAX_HOURS, SyncPhase, SyncStatus},
     index::IndexName,
+    source::sample::SampleServer,
     store::SyncRequest,
 };
 
@@ -184,6 +191,41 @@ async fn a_bad_row_is_parked_once_and_its_neighbours_are_applied() {
     assert_eq!((again.appended, again.dead_letters), (0, 0), "parked once");
     assert_eq!(engine.inspection.status().await.dead_letters, Some(2));
 
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_changes_from_page_to_page_is_of_another_version_each_time() {
+    const TIMES: usize = 12;
+    let mut pipeline = Pipeline::new().await;
+    pipeline.set("SUPABASE_PAGE_SIZE", "1");
+    let leads = table("leads");
+    let source = Arc::new(SampleServer::start(0).await.expect("a free port"));
+    pipeline.set("SUPABASE_URL", source.url());
+    source.set_rows(leads, vec![lead(1, 1)]);
+    let (changing, asked) = (Arc::downgrade(&source), AtomicUsize::new(0));
+    source.before_each_answer(move |request| {
+        let is_timed =
+            request.query.iter().any(|(name, value)| name == "order" && value.contains("updated_at"));
+        let time = asked.fetch_add(usize::from(is_timed), Ordering::Relaxed);
+        if let Some(source) = changing.upgrade()
+            && is_timed
+            && (1..TIMES).contains(&time)
+        {
+            source.change(leads, &json!(id(1)), json!({"nome": format!("Ana {time}")}));
+        }
+    });
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    let read = sync(&engine, request(leads)).await;
+    assert_eq!((read.state, read.appended), (SyncPhase::Done, TIMES as u64), "{read:?}");
+    // Pages of one second of the server's clock, which tells full ones, are among them.
+    let versions = "SELECT count(DISTINCT versao) FROM eventos_raw";
+    assert_eq!(pipeline.number(versions).await, TIMES as i64);
+    assert_eq!(pipeline.text("SELECT nome FROM leads").await, format!("Ana {}", TIMES - 1));
+    let again = sync(&engine, request(leads)).await;
+    assert_eq!((again.appended, again.unchanged), (0, 1), "the last one is remembered");
     engine.shut_down().await;
     pipeline.clean_up().await;
 }
