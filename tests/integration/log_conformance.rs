@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use sluice::{
     fault::FaultKind,
-    log::{BatchLimits, Delivery, Extent, LogReader, NewRecord, Position, StartAt, Topic},
+    log::{BatchLimits, Delivery, Extent, LogReader, NewRecord, Position, Record, StartAt, Topic},
 };
 
 use crate::support::{
@@ -99,8 +99,7 @@ async fn keys_values_and_headers_come_back_byte_by_byte<B: LogBench>() {
     join(&mut *reader, StartAt::Beginning).await;
     let got = read(&mut *reader, 3).await;
     for (position, sent) in positions.iter().zip(&sent) {
-        let same =
-            |at: &&sluice::log::Record| (at.partition, at.offset) == (position.partition, position.offset);
+        let same = |at: &&Record| (at.partition, at.offset) == (position.partition, position.offset);
         let record = got.iter().find(same).expect("the record");
         assert_eq!((record.key.as_ref(), record.value.as_ref()), (Some(&sent.key), Some(&sent.value)));
         let headers: Vec<_> =
@@ -460,8 +459,15 @@ async fn what_is_removed_is_gone_and_every_other_offset_stays<B: LogBench>() {
     assert_eq!(after[2], before[2]);
     assert_eq!(log.dead_letter_count().await.expect("a count"), 1);
     let left = log.records(Topic::Events, &[Extent { low: cut.low + 5, high: cut.low + 7, ..cut }]).await;
-    let left: Vec<i64> = left.expect("records").iter().map(|record| record.offset).collect();
-    assert_eq!(left, [cut.low + 5, cut.low + 6]);
+    let offsets = |records: Vec<Record>| records.iter().map(|record| record.offset).collect::<Vec<i64>>();
+    assert_eq!(offsets(left.expect("records")), [cut.low + 5, cut.low + 6]);
+    // As who asked how far it reaches before that: what comes after is there all the same.
+    let as_it_was = Extent { high: cut.low + 7, ..cut };
+    let left = log.records(Topic::Events, &[as_it_was, Extent { high: 2, ..before[2] }]).await;
+    assert_eq!(offsets(left.expect("records")), [cut.low + 5, cut.low + 6, 0, 1]);
+    assert!(!log.holds_none(as_it_was).await.expect("an answer"));
+    assert!(log.holds_none(Extent { high: cut.low + 5, ..cut }).await.expect("an answer"));
+    assert!(log.holds_none(emptied).await.expect("an answer"), "all of it went");
     drop(log);
 
     let log = bench.open().await;

@@ -95,14 +95,16 @@ impl Session<'_> {
             };
             let jump = Extent { low: held.next, ..*extent };
             self.drain.note_removed(&self.log_id, vec![jump], &extents).await?;
-            let left = Extent { low: held.next.max(extent.low), ..*extent };
-            if left.low == left.high || self.drain.log.holds_none(left).await? {
-                spans.push(Span {
-                    partition: extent.partition,
-                    epoch: held.epoch,
-                    first: held.next,
-                    next: extent.high,
-                });
+            let (epoch, next) = (held.epoch, held.next);
+            let left = Extent { low: next.max(extent.low), ..*extent };
+            let mut is_passed = left.low == left.high;
+            if !is_passed && self.drain.log.holds_none(left).await? {
+                // Retention may have taken it since the extents were asked for.
+                self.drain.note_removed(&self.log_id, vec![left], &self.drain.log.extents().await?).await?;
+                is_passed = true;
+            }
+            if is_passed {
+                spans.push(Span { partition: extent.partition, epoch, first: next, next: extent.high });
             } else {
                 has_all = false;
             }

@@ -8,11 +8,11 @@ use std::{
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::{
-    PART,
+    PART, admin,
     client::{Config, QuietContext},
     faults::fault,
     reader,
@@ -62,12 +62,16 @@ pub(super) fn each(
         .map_err(|error| fault("making a client that reads records", &error))?;
     let until = Instant::now() + timeout;
     let mut passing = None;
-    for range in ranges.iter().filter(|range| range.low < range.high) {
+    let begin = |partition, offset| {
         let mut place = TopicPartitionList::new();
         place
-            .add_partition_offset(topic, range.partition, Offset::Offset(range.low))
+            .add_partition_offset(topic, partition, Offset::Offset(offset))
             .and_then(|()| consumer.assign(&place))
-            .map_err(|error| fault(&what(), &error))?;
+            .map_err(|error| fault(&what(), &error))
+    };
+    for range in ranges.iter().filter(|range| range.low < range.high) {
+        let mut next = range.low;
+        begin(range.partition, next)?;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -81,26 +85,30 @@ pub(super) fn each(
             }
             match consumer.poll(left) {
                 // Of the range before: it was fetched before the assignment changed.
-                Some(Ok(message))
-                    if message.partition() != range.partition || message.offset() < range.low => {}
+                Some(Ok(message)) if message.partition() != range.partition || message.offset() < next => {}
                 Some(Ok(message)) if message.offset() >= range.high => break,
                 Some(Ok(message)) => {
-                    let is_last = message.offset() + 1 == range.high;
+                    next = message.offset() + 1;
                     if take(reader::record_of(&message, &mut copies)).is_break() {
                         return Ok(());
                     }
-                    if is_last {
+                    if next == range.high {
                         break;
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) if partition == range.partition => break,
                 Some(Err(KafkaError::PartitionEOF(_))) | None => {}
-                // Retention may take the oldest between two questions.
-                Some(Err(error))
-                    if error.rdkafka_error_code()
-                        == Some(rdkafka::error::RDKafkaErrorCode::AutoOffsetReset) =>
-                {
-                    break;
+                // There is no such offset: retention may take the oldest between two questions, and what comes after them is
+                // there all the same.
+                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    let there = admin::extents(&consumer, topic, &[range.partition], left)?;
+                    let Some(there) = there.first().filter(|there| next < there.high) else { break };
+                    next = next.max(there.low);
+                    if next >= range.high {
+                        break;
+                    }
+                    begin(range.partition, next)?;
                 }
                 // The client finds another broker by itself: what lasts is told when the time is over.
                 Some(Err(error)) => match fault(&what(), &error) {
