@@ -35,6 +35,7 @@ mod mcp;
 mod mcp_queries;
 mod mcp_search;
 mod operations;
+mod parked_once;
 mod processes;
 mod questions_postgres;
 mod rebuild;

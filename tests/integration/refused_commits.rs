@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use sluice::{
     domain::Catalog,
@@ -265,6 +266,24 @@ async fn an_erasure_while_commits_are_refused_loses_no_record_of_a_partition_wit
         assert!(bench.stats.report().erased > 0);
         bench.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_read_again_after_an_erasure_is_not_parked_again() {
+    let bench = Bench::begin(LIMITS);
+    let bad =
+        NewRecord { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"{"), headers: Vec::new() };
+    bench.log.append(Topic::Events, vec![bad]).await.expect("appended");
+    bench.append(&(1..=20).collect::<Vec<_>>()).await;
+    bench.await_leads(20).await;
+    eventually("it is parked", async || bench.log.dead_letter_count().await.is_ok_and(|count| count == 1))
+        .await;
+    bench.store.erase(table("leads"), &[Uuid::from_u128(1).to_string()], true).await.expect("erased");
+    // None of it is committed, so that all of it is read again.
+    bench.await_leads(19).await;
+    bench.await_commits(21).await;
+    assert_eq!(bench.log.dead_letter_count().await.expect("a count"), 1);
+    bench.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use crate::{
     domain::TableName,
     engine::{dead_letters, gaps, trim},
     fail_point,
-    fault::{Fault, FaultKind},
+    fault::Fault,
     log::{Extent, Position, Record, Topic},
     sink::{Applied, ApplyError, Rejection, SinkBatch, SinkEvent, Span},
     store::ParkedEntity,
@@ -48,7 +48,7 @@ impl Session<'_> {
             // An erasure was made since: they are read again with those before them. The reader is past all of them, also
             // those of partitions of which nothing was to be read again.
             let owed = self.owed.take().map(|(partitions, _)| partitions).unwrap_or_default();
-            self.give_back(owed.into_iter().chain(partitions), FaultKind::Transient);
+            self.give_back(owed.into_iter().chain(partitions));
             return Ok(());
         }
         let outcome = match batch.decoded().await {
@@ -66,13 +66,12 @@ impl Session<'_> {
         };
         match outcome {
             Ok(()) => {
-                self.parked.clear();
                 self.batch_records = (self.batch_records * 2).min(self.drain.limits.records);
                 self.succeeded();
                 Ok(())
             }
             Err(fault) => {
-                self.give_back(partitions.into_iter(), fault.kind);
+                self.give_back(partitions.into_iter());
                 Err(fault)
             }
         }
@@ -117,7 +116,7 @@ impl Session<'_> {
         match self.drain.sink.apply(&self.log_id, &batch).await {
             Ok(_) => self.moved(batch.spans),
             Err(ApplyError::Fault(fault)) => {
-                self.give_back(batch.spans.iter().map(|span| span.partition), fault.kind);
+                self.give_back(batch.spans.iter().map(|span| span.partition));
                 return Err(fault);
             }
             // Nothing to reject.
@@ -243,7 +242,7 @@ impl Session<'_> {
                     self.ledger = ledger;
                     let again: Vec<i32> = std::mem::take(&mut self.uncommitted).into_keys().collect();
                     if !again.is_empty() {
-                        self.give_back(again.into_iter(), FaultKind::Transient);
+                        self.give_back(again.into_iter());
                     }
                 }
                 true

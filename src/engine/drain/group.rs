@@ -137,6 +137,12 @@ impl Session<'_> {
             fault.part,
             format!("{}, for {} s by now", fault.message, refused_for.as_secs()),
             "it is tried again, and what was applied is not lost; if it stays, look at the group's members and the brokers' logs",
+                // What is passed for good. Before, it may be read again, and is not to become a second letter.
+                let (held, parked) = (&self.held, &mut self.parked);
+                parked.retain(|at| {
+                    let is_passed = held.get(&at.partition).is_some_and(|held| at.offset < held.next);
+                    !is_passed || offsets.get(&at.partition).is_none_or(|committed| at.offset >= *committed)
+                });
         );
         if self.drain.stats.report().failing_since.is_none() {
             warn!(sink = self.drain.sink.name(), error = %told, "the group takes no commit");
@@ -145,13 +151,10 @@ impl Session<'_> {
     }
 
     /// After a fault: the partitions of the batch will be read again, from where the sink stands.
-    pub(super) fn give_back(&mut self, partitions: impl Iterator<Item = i32>, kind: FaultKind) {
+    pub(super) fn give_back(&mut self, partitions: impl Iterator<Item = i32>) {
         let ahead = self.ahead.take();
         let ahead = ahead.iter().flat_map(|batch| batch.partitions().iter().copied());
         let partitions: HashSet<i32> = partitions.chain(ahead).collect();
-        if kind == FaultKind::Fenced {
-            self.parked.clear();
-        }
         self.batch_records = (self.batch_records / 2).max(MIN_BATCH.min(self.drain.limits.records));
         self.owed = Some((partitions.clone(), Instant::now()));
         // A claim tells where to read on, and takes the partition back from a worker that is gone.

@@ -114,7 +114,8 @@ struct Session<'a> {
     refused_since: Option<Instant>,
     /// Partitions whose batch failed, and since when it may be read again: that nothing comes before is no success.
     owed: Option<(HashSet<i32>, Instant)>,
-    /// Records whose dead letter is acknowledged while their batch is not applied yet.
+    /// Records whose dead letter is acknowledged and that may be read again: their batch is not applied, or its offsets are
+    /// not committed.
     parked: HashSet<Position>,
     /// Records of tables not defined here that were passed over and not yet told of.
     undefined: usize,
@@ -321,7 +322,7 @@ impl Session<'_> {
             Err(fault) => debug!(sink = self.drain.sink.name(), error = %fault, "log failed behind a batch"),
         }
         if let Err(fault) = self.look(LOOK_EVERY).await {
-            self.give_back(batch.partitions().iter().copied(), fault.kind);
+            self.give_back(batch.partitions().iter().copied());
             return Err(fault);
         }
         if self.replaced {
