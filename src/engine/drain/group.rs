@@ -9,12 +9,12 @@ use std::{
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use super::{Held, MIN_BATCH, READ_AGAIN_WITHIN, REFUSED_FOR, Session};
+use super::{Held, LOOK_IDLE_EVERY, MIN_BATCH, READ_AGAIN_WITHIN, REFUSED_FOR, Session};
 use crate::{
     engine::gaps,
     fail_point,
     fault::{Fault, FaultKind},
-    log::{Position, StartAt},
+    log::{Position, StartAt, Started},
 };
 
 /// Offsets on their way to the group.
@@ -24,6 +24,32 @@ pub(super) struct Commit {
 }
 
 impl Session<'_> {
+    /// Gives back what the sink has not as far as it had: it lost its last commits and is the same all the while (a failover
+    /// to a standby that was behind, a restore at its place). Only a batch would meet that, and none may come.
+    pub(super) async fn look_for_lost_commits(&mut self) -> Result<(), Fault> {
+        if self.compared.elapsed() < LOOK_IDLE_EVERY {
+            return Ok(());
+        }
+        self.compared = Instant::now();
+        let Some(applied) = self.drain.sink.applied(&self.log_id).await? else { return Ok(()) };
+        let stored =
+            |partition| applied.iter().find(|at| at.partition == partition).map_or(0, |at| at.offset);
+        // One that is further than it was here is another worker's by now, and its revocation on its way.
+        let behind: Vec<(i32, i64)> = self
+            .held
+            .iter()
+            .map(|(partition, held)| (*partition, held.next))
+            .filter(|at| stored(at.0) < at.1)
+            .collect();
+        if !behind.is_empty() {
+            let sink = self.drain.sink.name();
+            warn!(sink, had = ?behind, "the sink is behind what it had applied: reading again from where it stands");
+            self.reached.extend(behind.iter().copied());
+            self.give_back(behind.into_iter().map(|(partition, _)| partition));
+        }
+        Ok(())
+    }
+
     pub(super) async fn claim_assigned(&mut self) -> Result<(), Fault> {
         if self.unclaimed.is_empty() {
             return Ok(());
@@ -43,8 +69,16 @@ impl Session<'_> {
                 StartAt::Offset(stored) | StartAt::NotBeyond(stored) => Some(stored),
                 StartAt::Beginning | StartAt::Committed => None,
             };
-            for notice in gaps::notices_of_start(self.drain.sink.name(), &self.log_id, stored, at) {
+            // The group may not know yet how far it was.
+            let reached = self.reached.get(&claim.partition).copied();
+            let known = Started { committed: at.committed.max(reached), ..*at };
+            for notice in gaps::notices_of_start(self.drain.sink.name(), &self.log_id, stored, &known) {
                 self.drain.note(&notice).await?;
+            }
+            self.reached.remove(&claim.partition);
+            if at.cut().is_some() {
+                // Other records are at these offsets now.
+                self.parked.retain(|position| position.partition != claim.partition);
             }
             let next = match claim.start {
                 // The sink compares with what it stored, even where the log made reading begin elsewhere.
@@ -103,6 +137,12 @@ impl Session<'_> {
                 fail_point::pass("drain.committed");
                 // What was applied meanwhile is not.
                 self.uncommitted.retain(|partition, offset| offsets.get(partition) != Some(offset));
+                // What is passed for good. Before, it may be read again, and is not to become a second letter.
+                let (held, parked) = (&self.held, &mut self.parked);
+                parked.retain(|at| {
+                    let is_passed = held.get(&at.partition).is_some_and(|held| at.offset < held.next);
+                    !is_passed || offsets.get(&at.partition).is_none_or(|committed| at.offset >= *committed)
+                });
                 self.refused_since = None;
                 Ok(())
             }
@@ -137,12 +177,6 @@ impl Session<'_> {
             fault.part,
             format!("{}, for {} s by now", fault.message, refused_for.as_secs()),
             "it is tried again, and what was applied is not lost; if it stays, look at the group's members and the brokers' logs",
-                // What is passed for good. Before, it may be read again, and is not to become a second letter.
-                let (held, parked) = (&self.held, &mut self.parked);
-                parked.retain(|at| {
-                    let is_passed = held.get(&at.partition).is_some_and(|held| at.offset < held.next);
-                    !is_passed || offsets.get(&at.partition).is_none_or(|committed| at.offset >= *committed)
-                });
         );
         if self.drain.stats.report().failing_since.is_none() {
             warn!(sink = self.drain.sink.name(), error = %told, "the group takes no commit");
@@ -169,6 +203,7 @@ impl Session<'_> {
     pub(super) fn forget(&mut self, partitions: &[i32]) {
         for partition in partitions {
             self.held.remove(partition);
+            self.reached.remove(partition);
             self.unclaimed.remove(partition);
             self.uncommitted.remove(partition);
         }

@@ -4,7 +4,8 @@
 //! acknowledged its dead letter, that a passing fault is retried without limit, and that one bad record never holds
 //! up its neighbours. It applies one batch at a time, in as many lanes of partitions of their own as the sink takes, while
 //! the next, where it is there already, is decoded, and the offsets of the one before are committed; after any
-//! fault it drops what is in hand and reads it again, so there is no state that could disagree with the sink's.
+//! fault it drops what is in hand and reads it again, so there is no state that could disagree with the sink's. Where it
+//! stands in the sink is compared with the sink's own offsets every few seconds, since one that lost commits says nothing.
 //!
 //! Nothing of an erased entity is applied. A store sees to that within its transaction. Of a sink that can't, the drain
 //! leaves such records out by the ledger as it was before the batch, removes what earlier deliveries of them brought, and
@@ -100,10 +101,14 @@ struct Session<'a> {
     has_all: bool,
     /// It does not: this run ends, and the next one begins anew.
     replaced: bool,
+    /// When it was last looked whether the sink is as far as it was.
+    compared: Instant,
     /// Pieces that the store has still to remember.
     unmet: Option<Reading>,
     reader: Box<dyn LogReader>,
     held: BTreeMap<i32, Held>,
+    /// Where the sink stood in partitions of which it lost commits and that are not claimed again.
+    reached: BTreeMap<i32, i64>,
     /// Assigned, but the claim failed so far.
     unclaimed: HashSet<i32>,
     /// Applied, but the group does not know yet.
@@ -244,8 +249,10 @@ impl Drain {
             passed: Instant::now(),
             has_all: false,
             replaced: false,
+            compared: Instant::now(),
             reader,
             held: BTreeMap::new(),
+            reached: BTreeMap::new(),
             unclaimed: HashSet::new(),
             uncommitted: BTreeMap::new(),
             committing: None,
@@ -296,6 +303,7 @@ impl Session<'_> {
         if self.replaced {
             return Ok(());
         }
+        self.look_for_lost_commits().await?;
         // In this order: a sink without offsets of its own is read on from the group's.
         self.note_parked().await?;
         self.commit_pending().await?;

@@ -287,3 +287,34 @@ async fn offsets_set_back_in_a_store_are_told_of_and_everything_counts_once() {
     engine.shut_down().await;
     pipeline.clean_up().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_a_store_loses_under_an_idle_drain_are_told_of_and_made_again_though_nothing_comes() {
+    let pipeline = Pipeline::new().await;
+    pipeline.source.set_rows(table("leads"), leads(60));
+    let engine = pipeline.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    healed(&pipeline, &engine, 60).await;
+    // As a standby that was behind has it, or a server that lost its last commits in a crash.
+    pipeline
+        .execute(
+            "BEGIN;
+             DELETE FROM leads WHERE id IN (SELECT entidade_id::uuid FROM eventos_raw WHERE posicao > 1);
+             DELETE FROM eventos_agregados;
+             INSERT INTO eventos_agregados (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
+             SELECT inicio, inicio + interval '5 minutes', categoria, evento, count(*), sum(valor)
+             FROM (SELECT date_bin('5 minutes', \"timestamp\", 'epoch') AS inicio, * FROM eventos_raw WHERE posicao <= 1) AS e
+             GROUP BY inicio, categoria, evento;
+             DELETE FROM eventos_raw WHERE posicao > 1;
+             UPDATE sluice_offsets SET next_offset = 2 WHERE next_offset > 2;
+             COMMIT",
+        )
+        .await;
+    healed(&pipeline, &engine, 60).await;
+    told(&engine, NoticeKind::StoreWentBack).await;
+    let lost = engine.notices().await.expect("the notices");
+    assert!(lost.iter().all(|notice| notice.kind == NoticeKind::StoreWentBack && notice.to == 2), "{lost:?}");
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
