@@ -11,16 +11,17 @@ use sluice::{
     log::{Extent, StartAt},
     sink::{ApplyError, Sink},
     store::{
-        EventFilter, EventOrder, Ledger as _, Operations, QueryLimits, Questions, SyncProgress, SyncState,
-        postgres::PgStore, tables::StoreTable,
+        EventFilter, EventOrder, Ledger as _, Operations, QueryLimits, Questions, Store as _, SyncProgress,
+        SyncState, postgres::PgStore, tables::StoreTable,
     },
 };
 use sqlx::Executor;
 use uuid::Uuid;
 
 use crate::support::{
-    eventually,
+    connect, eventually,
     postgres::TestDatabase,
+    service,
     stores::{
         LOG, apply, batch, begun, claimed, ended, from_row, lead, lead_with, manual, rejected_offsets,
         session, state, verbatim, without,
@@ -479,6 +480,43 @@ async fn a_store_comes_back_when_the_server_ended_its_sessions() {
     };
     assert_eq!(outcome.expect("applied").inserted, 1);
     assert_eq!(database.one::<Uuid>("SELECT id FROM leads").await, Uuid::from_u128(1));
+}
+
+#[tokio::test]
+async fn connections_that_lead_to_a_server_that_only_reads_are_replaced_by_those_that_lead_to_another() {
+    let (database, store) = migrated().await;
+    let name = database.one::<String>("SELECT current_database()::text").await;
+    let mut admin = connect(&service("DATABASE_ADMIN_URL")).await;
+    for applies in [false, true] {
+        // Sessions that begin before the switch only read, as those with a primary that became a standby.
+        let setting = "default_transaction_read_only";
+        admin.execute(&*format!("ALTER DATABASE {name} SET {setting} = on")).await.expect("set");
+        let after_failover = PgStore::connect(&database.settings(), Catalog::built_in()).expect("a store");
+        let read = async || after_failover.health().await.expect("reading goes on");
+        tokio::join!(read(), read(), read(), read());
+        let open = after_failover.pool().expect("a pool").open;
+        assert!(open > 1, "more than the one that is met: {open}");
+        let write = async || {
+            if applies {
+                let events = batch(claimed(&store).await, vec![lead(1, 0, "Ana")]);
+                match after_failover.apply(LOG, &events).await {
+                    Ok(_) => Ok(()),
+                    Err(ApplyError::Fault(fault)) => Err(fault),
+                    Err(ApplyError::Rejected(rejected)) => panic!("{rejected:?}"),
+                }
+            } else {
+                after_failover.claim(LOG, &[0]).await.map(drop)
+            }
+        };
+        let refused = write().await.expect_err("it only reads");
+        assert!(refused.message.contains("(SQLSTATE 25006)"), "{refused}");
+        assert_eq!(refused.kind, FaultKind::Transient);
+
+        admin.execute(&*format!("ALTER DATABASE {name} RESET {setting}")).await.expect("reset");
+        write().await.expect("another connection is made");
+        after_failover.close().await;
+    }
+    assert_eq!(database.one::<i64>("SELECT count(*) FROM leads").await, 1);
 }
 
 #[tokio::test]

@@ -2,14 +2,15 @@
 //!
 //! Guarantee: nothing but a migration waits for ever. The server ends a statement, or a transaction left idle, after the
 //! configured timeout; the client gives up on a server that does not answer at all a little later, and then
-//! throws the connection away.
+//! throws the connection away. Nor is a connection kept whose server takes no writes any more: after a failover another
+//! stands at the same address, and only a new connection reaches it.
 
 use std::{
     future::Future,
     ops::{Deref, DerefMut},
     str::FromStr,
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use percent_encoding::percent_decode_str;
@@ -41,18 +42,25 @@ pub(super) struct Connector {
     pool: PgPool,
     address: Arc<Address>,
     timeout: Duration,
+    demoted: Demoted,
 }
 
 impl Connector {
     /// Prepares the way without going it: the server may be down.
     pub(super) fn new(settings: &PostgresSettings) -> Result<Self, Fault> {
         let address = Arc::new(Address::new("DATABASE_URL", &settings.url)?);
+        let demoted = Demoted::default();
+        let known = demoted.clone();
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections.max(1))
             .acquire_timeout(settings.timeout)
             .idle_timeout(IDLE_TIMEOUT)
+            .before_acquire(move |_, connection| {
+                let is_kept = !known.has_met(connection.age);
+                Box::pin(async move { Ok(is_kept) })
+            })
             .connect_lazy_with(pooled(&address.current().options, settings.timeout));
-        Ok(Self { pool, address, timeout: settings.timeout })
+        Ok(Self { pool, address, timeout: settings.timeout, demoted })
     }
 
     pub(super) fn pool_use(&self) -> PoolUse {
@@ -73,7 +81,9 @@ impl Connector {
             acquired = tokio::time::timeout(patience, self.pool.acquire()).await;
         }
         let error = match acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-            Ok(connection) => return Ok(Borrowed::new(connection)),
+            Ok(connection) => {
+                return Ok(Borrowed { connection, settled: false, demoted: self.demoted.clone() });
+            }
             // The pool waits for a server that refuses connections, and tells of the time alone.
             Err(sqlx::Error::PoolTimedOut) => self.refusal().await.unwrap_or(sqlx::Error::PoolTimedOut),
             Err(error) => error,
@@ -161,6 +171,21 @@ impl Connector {
     }
 }
 
+/// When a server that connections lead to took no write: all that were there by then may lead to it.
+#[derive(Clone, Default)]
+struct Demoted(Arc<Mutex<Option<Instant>>>);
+
+impl Demoted {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a connection of this age was there when it was noted last.
+    fn has_met(&self, age: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < age)
+    }
+}
+
 /// How a pool connects.
 fn pooled(options: &PgConnectOptions, timeout: Duration) -> PgConnectOptions {
     let bound = timeout.as_millis().to_string();
@@ -195,11 +220,12 @@ pub(super) fn parsed_url(variable: &str, url: &SecretString) -> Result<PgConnect
 pub(super) struct Borrowed {
     connection: PoolConnection<Postgres>,
     settled: bool,
+    demoted: Demoted,
 }
 
 impl Borrowed {
     pub(super) fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self { connection, settled: false }
+        Self { connection, settled: false, demoted: Demoted::default() }
     }
 
     /// No reply is outstanding: it may go back to the pool.
@@ -207,10 +233,23 @@ impl Borrowed {
         self.settled = true;
     }
 
+    /// The same after a fault, unless another connection may reach a server that does what this one does not.
+    pub(super) fn settled_after(&mut self, fault: &Fault) {
+        match faults::sqlstate(fault) {
+            Some(faults::READ_ONLY) => self.demoted.note(),
+            Some(code) if code.starts_with("57P") => {}
+            _ => self.settled(),
+        }
+    }
+
     /// Gives the connection back to the pool and names what failed, if anything did.
     pub(super) fn settle<T>(mut self, attempt: &str, outcome: Result<T, sqlx::Error>) -> Result<T, Fault> {
-        self.settled();
-        outcome.map_err(|error| faults::fault(attempt, &error))
+        let outcome = outcome.map_err(|error| faults::fault(attempt, &error));
+        match &outcome {
+            Ok(_) => self.settled(),
+            Err(fault) => self.settled_after(fault),
+        }
+        outcome
     }
 }
 

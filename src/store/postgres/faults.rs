@@ -42,7 +42,7 @@ const MEANINGS: &[Meaning] = &[
         "the server lacks a feature; use PostgreSQL 14 or later, without a transaction pooler",
     ),
     transient(
-        "25006",
+        READ_ONLY,
         "the server is a standby or read-only, as during a failover: let DATABASE_URL lead to the primary, or where there is \
          none any more run SELECT pg_promote() here as a superuser; nothing is lost, and it is tried again by itself",
     ),
@@ -78,6 +78,18 @@ const MEANINGS: &[Meaning] = &[
 
 /// Classes whose messages speak of the server, not of rows.
 const SPEAKING_CLASSES: &[&str] = &["08", "28", "3D", "3F", "40", "42", "53", "55", "57"];
+
+/// What the server answers to a write where it is a standby, or read-only.
+pub(super) const READ_ONLY: &str = "25006";
+
+/// What the server answers where a lock was waited for as long as `lock_timeout` allows.
+pub(super) const LOCK_TIMEOUT: &str = "55P03";
+
+/// The SQLSTATE that a fault made here tells of, where it is the server's.
+pub(super) fn sqlstate(fault: &Fault) -> Option<&str> {
+    let (_, code) = fault.message.strip_suffix(')')?.rsplit_once("(SQLSTATE ")?;
+    Some(code).filter(|code| code.len() == 5)
+}
 
 /// Whether the server took the login, or its password, for none.
 pub(super) fn is_refused_login(error: &sqlx::Error) -> bool {
@@ -268,6 +280,14 @@ mod tests {
         let fault = fault("sync", &broken);
         assert_eq!(fault.kind, FaultKind::Misconfigured);
         assert!(!fault.to_string().contains("segredo"), "{fault}");
+    }
+
+    #[test]
+    fn a_fault_tells_the_code_it_was_made_from() {
+        let refused = sqlx::Error::Database(Box::new(Told("unsupported startup parameter (SQLSTATE 55P03)")));
+        assert_eq!(sqlstate(&fault("apply", &refused)), Some("08P01"));
+        let lost = sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert_eq!(sqlstate(&fault("apply", &lost)), None);
     }
 
     #[derive(Debug)]

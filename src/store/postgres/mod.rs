@@ -200,7 +200,10 @@ impl Sink for PgStore {
                 search_for: self.connector.timeout(),
             };
             let outcome = apply::apply(&mut connection, log, batch, &knows).await;
-            connection.settled();
+            match &outcome {
+                Err(ApplyError::Fault(fault)) => connection.settled_after(fault),
+                Ok(_) | Err(ApplyError::Rejected(_)) => connection.settled(),
+            }
             outcome
         };
         self.connector.bounded(ATTEMPT, call).await
