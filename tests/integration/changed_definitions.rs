@@ -4,13 +4,14 @@ use std::{path::Path, time::Duration};
 
 use serde_json::json;
 use sluice::{
-    engine::{Selection, SettleOutcome},
+    engine::{DrainState, Selection, SettleOutcome},
     index::IndexName,
     source::sample::SampleColumn,
 };
 
 use crate::support::{
-    eventually,
+    cli::run,
+    connect, eventually,
     folder::TestFolder,
     on_each_adapter,
     place::{Embedded, Place, Real, documents, value},
@@ -142,5 +143,53 @@ async fn a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_w
         }
         assert!(!examined.contains("were not run"), "no migration mends it: {examined}");
     }
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_does_not_end_is_named_holds_nobody_else_up_and_once_it_ends_the_drain_goes_on() {
+    let mut place = Real::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    define(tables.path(), "mov");
+    let columns = vec![SampleColumn::key("id", "bigint"), SampleColumn::new("cor", "text")];
+    place.source().create_table("public", "mov", columns, &[r#"{"id": 1, "cor": "azul"}"#]).expect("rows");
+    let synced = run(place.command(&["sync", "mov", "--wait"])).await;
+    assert_eq!(synced.code, Some(0), "{synced:?}");
+    let definition = tables.path().join("mov.toml");
+    let with_column = format!(
+        "{}columns = [{{ name = 'cor', type = 'text' }}]\n",
+        std::fs::read_to_string(&definition).expect("it is there")
+    );
+    std::fs::write(definition, with_column).expect("written");
+
+    let mut reader = connect(&place.0.variables["DATABASE_URL"]).await;
+    let reading = "SET application_name = 'painel'; BEGIN; SELECT 1 FROM mov";
+    sqlx::raw_sql(reading).execute(&mut reader).await.expect("it reads");
+    let process: i32 =
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut reader).await.expect("its number");
+    let names = format!("process {process} (painel, idle in transaction) has the lock");
+    let migrated = run(place.command(&["migrate"])).await;
+    assert_eq!(migrated.code, Some(1), "{migrated:?}");
+    assert!(migrated.all().contains(&names), "{migrated:?}");
+    assert!(migrated.all().contains(&format!("pg_terminate_backend({process})")), "{migrated:?}");
+
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    eventually("status names who has the lock", async || {
+        // Whoever reads stands behind the drain, for as long as that waits.
+        let read = tokio::time::timeout(Duration::from_secs(15), place.0.number("SELECT count(*) FROM mov"));
+        assert_eq!(read.await.expect("nobody waits for ever"), 1);
+        let problems = engine.inspection.status().await.problems;
+        problems.iter().any(|problem| problem.problem.contains(&names))
+    })
+    .await;
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("it ends");
+    eventually("the drain goes on", async || {
+        engine.drains.reports().iter().all(|drain| drain.state == DrainState::Running && drain.is_well())
+    })
+    .await;
+    assert_eq!(place.0.text("SELECT cor FROM mov").await, "azul", "filled from its event");
+    engine.shut_down().await;
     place.clean_up().await;
 }

@@ -22,6 +22,7 @@ mod health;
 mod identity;
 mod lease;
 mod ledger;
+mod locks;
 mod login;
 mod migrations;
 mod notices;
@@ -118,13 +119,28 @@ impl PgStore {
     /// When it may not be made, with the statements for somebody who may; when it was made elsewhere and
     /// `new_password` does not allow to change its password.
     pub async fn create_reader(&self, new_password: bool) -> Result<CreatedReader, Fault> {
-        let mut connection = self.connector.dedicated("sluice migrate", self.connector.timeout()).await?;
+        let mut connection = self.connector.dedicated(locks::PREPARING, self.connector.timeout()).await?;
         let logins = self.sessions.logins();
         let created = readers::create(&mut connection, logins, &self.readable, new_password).await?;
         let _ = connection.close().await;
         // Made is not yet usable: the server may let it in from nowhere.
         self.sessions.begin(self.connector.timeout()).await?.end().await?;
         Ok(created)
+    }
+
+    /// Makes every table, one process at a time.
+    async fn make_tables(&self, connection: &mut PgConnection) -> Result<(), Fault> {
+        locks::take_turn(connection).await?;
+        fitness::make_dropped_tables(connection).await?;
+        MIGRATOR.run_direct(&mut *connection).await.map_err(|error| faults::from_migration(&error))?;
+        prepare::tables(connection, self.catalog).await?;
+        let logins = self.sessions.logins();
+        if let Err(error) = readers::grant_all(connection, logins, &self.readable).await {
+            // Only questions miss it, and they say so.
+            let fault = faults::fault("grant the logins for questions what they may read", &error);
+            tracing::warn!(error = %fault, "a login for questions may lack a table");
+        }
+        Ok(())
     }
 
     /// What of the database, or of the way to it, keeps sluice from working. `session` is one of its own.
@@ -160,20 +176,13 @@ impl Sink for PgStore {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        let mut connection = self.connector.dedicated("sluice migrate", UNBOUNDED).await?;
+        let mut connection = self.connector.dedicated(locks::PREPARING, UNBOUNDED).await?;
         if let Some(problem) = self.unfitness(&mut connection).await? {
             return Err(problem);
         }
-        fitness::make_dropped_tables(&mut connection).await?;
-        // Waits for its turn: another process may be at it.
-        MIGRATOR.run_direct(&mut connection).await.map_err(|error| faults::from_migration(&error))?;
-        prepare::tables(&mut connection, self.catalog).await?;
-        let logins = self.sessions.logins();
-        if let Err(error) = readers::grant_all(&mut connection, logins, &self.readable).await {
-            // Only questions miss it, and they say so.
-            let fault = faults::fault("grant the logins for questions what they may read", &error);
-            tracing::warn!(error = %fault, "a login for questions may lack a table");
-        }
+        let to_fault = |error| faults::fault("prepare the tables", &error);
+        let process = fitness::backend(&mut connection).await.map_err(to_fault)?;
+        locks::watched(&self.connector, process, self.make_tables(&mut connection)).await?;
         // A courtesy to the server.
         let _ = connection.close().await;
         Ok(())

@@ -2,7 +2,8 @@
 //!
 //! Guarantee: however many processes begin at once, and wherever one of them ends, each table is made once and no row
 //! is lost. What a table is made with and what is remembered of it change in one transaction; columns that are filled
-//! from the stored events stay marked until every row was. See [`layout`](crate::store::layout) for what is decided.
+//! from the stored events stay marked until every row was. Locks are waited for as [`locks`] says, and whoever gave up on
+//! one begins anew. See [`layout`](crate::store::layout) for what is decided.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,7 +14,7 @@ use uuid::Uuid;
 use super::{
     columns::{self, Values},
     faults::{self, PART},
-    notices,
+    locks, notices,
 };
 use crate::{
     domain::{Catalog, Cell, Column, Row, Table},
@@ -33,13 +34,8 @@ const MAX_NAME: usize = 63;
 const FILL_ROWS: i64 = 1_000;
 const FILL_BYTES: i64 = 8 << 20;
 
-/// Makes every table of the catalog, one process at a time. The lock ends with the session.
+/// Makes every table of the catalog, for whoever has the turn.
 pub(super) async fn tables(connection: &mut PgConnection, catalog: Catalog) -> Result<(), Fault> {
-    let to_fault = |error| faults::fault("make the tables of entities", &error);
-    sqlx::query("SELECT pg_advisory_lock(hashtextextended('sluice tables ' || current_schema(), 0))")
-        .execute(&mut *connection)
-        .await
-        .map_err(to_fault)?;
     for table in catalog.tables() {
         let attempt = format!("make the table {table}");
         let to_fault = |error| faults::fault(&attempt, &error);
@@ -300,6 +296,8 @@ async fn fill_columns(
     table: Table,
     fill: &[&'static Column],
 ) -> Result<(), sqlx::Error> {
+    // Only rows are locked, which keeps nobody from reading, and to begin anew costs more than to wait.
+    locks::wait_at_most(connection, locks::TURN_TIMEOUT).await?;
     // Nothing is known yet of a table that is filled, and every statement goes by keys.
     run(connection, "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
         .await?;
@@ -321,6 +319,7 @@ async fn fill_columns(
         .execute(&mut *connection)
         .await?;
     run(connection, "RESET enable_seqscan; RESET enable_hashjoin; RESET enable_mergejoin").await?;
+    locks::wait_at_most(connection, locks::TABLE_TIMEOUT).await?;
     report_filled(PART, table, fill, filled, without_event);
     Ok(())
 }
