@@ -520,6 +520,25 @@ async fn connections_that_lead_to_a_server_that_only_reads_are_replaced_by_those
 }
 
 #[tokio::test]
+async fn windows_are_locked_in_one_order_whatever_order_the_database_has() {
+    let (database, store) = migrated().await;
+    database
+        .execute(
+            "ALTER TABLE eventos_raw ALTER COLUMN evento TYPE text COLLATE \"und-x-icu\";
+             CREATE TABLE ordem (n serial, evento text);
+             CREATE FUNCTION anota() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO ordem (evento) VALUES (new.evento); RETURN new; END $$;
+             CREATE TRIGGER anota BEFORE INSERT ON eventos_agregados FOR EACH ROW EXECUTE FUNCTION anota()",
+        )
+        .await;
+    assert!(database.one::<bool>("SELECT 'a' < 'B' COLLATE \"und-x-icu\"").await, "an order of its own");
+    apply(&store, ["b", "a", "B", "A"].map(|evento| manual(evento, json!({}))).into()).await;
+    // As those are that a copy adds: by their bytes.
+    let locked = database.one::<String>("SELECT string_agg(evento, ' ' ORDER BY n) FROM ordem").await;
+    assert_eq!(locked, "A B a b");
+}
+
+#[tokio::test]
 async fn a_lease_whose_session_ended_says_so_and_can_write_nothing() {
     let (database, store) = migrated().await;
     let (first, mut lease, _) = begun(&store, table("leads")).await;

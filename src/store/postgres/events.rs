@@ -226,7 +226,7 @@ async fn insert_and_count(
              INSERT INTO eventos_agregados AS a (janela_inicio, janela_fim, categoria, evento, total, soma_valor)
              SELECT inicio, inicio + interval '5 minutes', categoria, evento, total, soma_valor
              FROM somados
-             ORDER BY inicio, categoria, evento
+             ORDER BY inicio, categoria COLLATE \"C\", evento COLLATE \"C\"
              ON CONFLICT (janela_inicio, categoria, evento) DO UPDATE
              SET total = a.total + excluded.total, soma_valor = a.soma_valor + excluded.soma_valor
              RETURNING 1
