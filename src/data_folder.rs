@@ -9,15 +9,25 @@ use std::{
 
 use chrono::Utc;
 
-use crate::{fault::Fault, lock_file, private_files};
+use crate::{
+    fault::Fault,
+    lock_file,
+    private_files::{self, FileId},
+};
 
 /// The folder, and the lock on it once this process has it.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
     owner: String,
+    lock: Mutex<Option<Lock>>,
+}
+
+#[derive(Debug)]
+struct Lock {
     /// Unlocked by the system when the process ends, however it ends.
-    lock: Mutex<Option<File>>,
+    _file: File,
+    id: FileId,
 }
 
 impl DataFolder {
@@ -71,8 +81,11 @@ impl DataFolder {
         }
         match self.try_lock().map_err(|error| unusable(&self.path, "locking", &error))? {
             Ok(mut file) => {
-                self.sign(&mut file).map_err(|error| unusable(&self.path, "signing the lock of", &error))?;
-                *lock = Some(file);
+                let id = self
+                    .sign(&mut file)
+                    .and_then(|()| Ok(FileId::of(&file.metadata()?)))
+                    .map_err(|error| unusable(&self.path, "signing the lock of", &error))?;
+                *lock = Some(Lock { _file: file, id });
                 Ok(())
             }
             Err(holder) => Err(self.held_by(&holder, what)),
@@ -88,6 +101,23 @@ impl DataFolder {
             return Ok(None);
         }
         Ok(self.try_lock()?.err())
+    }
+
+    /// Whether the lock of this process, if it has one, is still the one that others find. Where the file was deleted, or
+    /// the folder replaced, it keeps nobody from writing any more.
+    ///
+    /// # Errors
+    /// When the folder can't be asked.
+    pub fn is_in_place(&self) -> io::Result<bool> {
+        match &*self.lock.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(lock) => Ok(FileId::at(&self.path.join(Self::LOCK))? == Some(lock.id)),
+            None => Ok(true),
+        }
+    }
+
+    /// Gives the right to write back.
+    pub fn release(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn sign(&self, file: &mut File) -> io::Result<()> {
@@ -132,5 +162,20 @@ mod tests {
         drop(first);
         second.hold("writing").expect("free again");
         assert_eq!(second.holder().expect("an answer"), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_whose_file_was_deleted_or_made_anew_is_not_in_place() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = DataFolder::open(place.path(), "host, process 1").expect("a folder");
+        assert!(folder.is_in_place().expect("an answer"), "it holds nothing");
+        folder.hold("writing").expect("free");
+        assert!(folder.is_in_place().expect("an answer"));
+        std::fs::remove_file(place.path().join(DataFolder::LOCK)).expect("deleted");
+        assert!(!folder.is_in_place().expect("an answer"));
+        let other = DataFolder::open(place.path(), "host, process 2").expect("the folder");
+        other.hold("writing").expect("nobody holds the new file");
+        assert!(other.is_in_place().expect("an answer") && !folder.is_in_place().expect("an answer"));
     }
 }

@@ -1,10 +1,13 @@
 //! The one SQLite file that the embedded log and the embedded store share.
 //!
 //! Every change is a transaction that is on disk when the call returns. One process may write: it holds the folder,
-//! and any other that opens it can read, is told who writes, and takes over when that process has ended.
+//! and any other that opens it can read, is told who writes, and takes over when that process has ended. Where the folder
+//! is deleted or replaced under a process, that process writes and reads no more until it is started again: SQLite would go
+//! on in a file that no name leads to any more, and all of it would be gone with the process.
 
 use std::{
     convert::Infallible,
+    io,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -23,7 +26,8 @@ use crate::{
     domain::parse_instant,
     fault::{Fault, FaultKind},
     next_step::NextStep,
-    private_files, store,
+    private_files::{self, FileId},
+    store,
 };
 
 /// What faults call this part.
@@ -57,6 +61,10 @@ pub struct EmbeddedDb {
     readers: Arc<Mutex<Vec<Connection>>>,
     /// Once this process holds the folder.
     writer: Mutex<Option<Arc<Mutex<Connection>>>>,
+    /// Which file was opened.
+    file: FileId,
+    /// Another is in its place, or none.
+    replaced: AtomicBool,
     pressure: Arc<MemoryPressure>,
     /// A table was made anew that somebody dropped under this process: whoever drains begins anew.
     remade: Arc<AtomicBool>,
@@ -112,10 +120,15 @@ impl EmbeddedDb {
             Ok(None) | Err(_) => Some(writer(&folder, "opening sluice.db")?),
         };
         let reader = made(folder.path()).map_err(|error| fault("opening sluice.db for reading", &error))?;
+        let file = FileId::at(&folder.path().join(FILE))
+            .map_err(|error| unseen(folder.path(), &error))?
+            .ok_or_else(|| replaced(folder.path()))?;
         Ok(Arc::new(Self {
             folder,
             readers: Arc::new(Mutex::new(vec![reader])),
             writer: Mutex::new(writer),
+            file,
+            replaced: AtomicBool::new(false),
             pressure: Arc::default(),
             remade: Arc::default(),
         }))
@@ -133,10 +146,47 @@ impl EmbeddedDb {
 
     fn writer(&self, what: &str) -> Result<Arc<Mutex<Connection>>, Fault> {
         let mut held = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(fault) = self.look() {
+            *held = None;
+            return Err(fault);
+        }
         if let Some(connection) = &*held {
             return Ok(connection.clone());
         }
         Ok(held.insert(writer(&self.folder, what)?).clone())
+    }
+
+    /// Refuses once the folder was deleted or replaced under this process. What is open of it is closed then: neither is
+    /// written into files that nobody finds any more, nor are they read beside those that are there now.
+    ///
+    /// # Errors
+    /// That it was; or that it can't be told.
+    pub fn check_place(&self) -> Result<(), Fault> {
+        self.look().inspect_err(|_| {
+            if self.replaced.load(Ordering::Relaxed) {
+                self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+        })
+    }
+
+    /// Once replaced, it stays so: what this process remembers is of the files that it opened.
+    fn look(&self) -> Result<(), Fault> {
+        if !self.replaced.load(Ordering::Relaxed) {
+            let path = self.folder.path();
+            let is_in_place = self
+                .folder
+                .is_in_place()
+                .and_then(|is_held| Ok(is_held && FileId::at(&path.join(FILE))? == Some(self.file)))
+                .map_err(|error| unseen(path, &error))?;
+            if is_in_place {
+                return Ok(());
+            }
+            self.replaced.store(true, Ordering::Relaxed);
+            tracing::error!(folder = %path.display(), "the data folder was deleted or replaced under this process");
+            self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.folder.release();
+        }
+        Err(replaced(self.folder.path()))
     }
 
     /// Runs a change as one durable transaction; nothing of it stays when `work` fails.
@@ -214,6 +264,7 @@ impl EmbeddedDb {
         what: &'static str,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Fault> {
+        self.check_place()?;
         let (readers, folder, pressure) = (self.readers.clone(), self.folder.clone(), self.pressure.clone());
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let remade = self.remade.clone();
@@ -277,6 +328,24 @@ fn writer(folder: &DataFolder, what: &str) -> Result<Arc<Mutex<Connection>>, Fau
     opened
         .map(|connection| Arc::new(Mutex::new(connection)))
         .map_err(|error| fault("opening and migrating sluice.db", &error))
+}
+
+/// That the files this process has open are not those that are there.
+fn replaced(folder: &Path) -> Fault {
+    Fault::misconfigured(
+        PART,
+        format!("the data folder {} was deleted or replaced under this process", folder.display()),
+        "restart this process, which writes nothing until then: it goes on with what is there now, and the next syncs read what \
+         that lacks; or end it, put the folder back that was there, and start it again",
+    )
+}
+
+fn unseen(folder: &Path, error: &io::Error) -> Fault {
+    Fault::transient(
+        PART,
+        format!("looking for {FILE} in {} failed: {error}", folder.display()),
+        "check the disk and the folder's permissions; it is tried again",
+    )
 }
 
 async fn blocking<T: Send + 'static>(

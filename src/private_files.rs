@@ -238,6 +238,49 @@ fn flags(others: rustix::fs::OFlags) -> i32 {
 #[cfg(not(unix))]
 fn with_restrictions(_: &mut OpenOptions) {}
 
+/// Which file it is, whatever its name: another where one was deleted and made anew, or moved away and replaced.
+/// Where the system does not number files (Windows), one can't be told from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    #[cfg(unix)]
+    device: u64,
+    #[cfg(unix)]
+    inode: u64,
+}
+
+impl FileId {
+    #[cfg(unix)]
+    pub(crate) fn of(found: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self { device: found.dev(), inode: found.ino() }
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) const fn of(_: &Metadata) -> Self {
+        Self {}
+    }
+
+    /// Which file a name leads to now; `None` where there is none. It opens nothing.
+    ///
+    /// # Errors
+    /// When the folder can't be asked.
+    #[cfg(unix)]
+    pub(crate) fn at(path: &Path) -> io::Result<Option<Self>> {
+        match fs::symlink_metadata(path) {
+            Ok(found) => Ok(Some(Self::of(&found))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn at(_: &Path) -> io::Result<Option<Self>> {
+        Ok(Some(Self {}))
+    }
+}
+
 /// Replaces a file as a whole; on disk when it returns. No reader sees half of it.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use sluice::{
     fault::{Fault, FaultKind},
     log::{Log, StartAt, Topic, embedded::EmbeddedLog},
     sink::Sink,
-    store::{EventFilter, EventOrder, Questions, Store, sqlite::SqliteStore},
+    store::{EventFilter, EventOrder, Operations, QueryLimits, Questions, Store, sqlite::SqliteStore},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -31,6 +31,9 @@ use crate::support::{
     logs::{join, read, records},
     stores::{LOG, apply, batch, claimed, lead, new_sync},
 };
+
+const LIMITS: QueryLimits =
+    QueryLimits { rows: 10, bytes: 10_000, timeout: Duration::from_secs(10), verbatim: false };
 
 /// The folder a second process is to open.
 const FOLDER: &str = "SLUICE_TEST_FOLDER";
@@ -150,6 +153,76 @@ async fn the_second_process_of_an_embedded_folder() {
     tokio::io::AsyncBufReadExt::read_line(&mut BufReader::new(tokio::io::stdin()), &mut line)
         .await
         .expect("a line");
+}
+
+/// What is done to a folder while processes have it open.
+#[cfg(unix)]
+type Change = fn(folder: &Path, copy: &Path);
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_replaced_under_a_process_is_not_used_by_it_until_that_is_started_again() {
+    let changes: [(&str, Change); 3] = [
+        ("an older copy in its place", |folder, copy| {
+            std::fs::rename(folder, folder.with_extension("moved")).expect("moved away");
+            std::fs::rename(copy, folder).expect("put in its place");
+        }),
+        ("its database deleted", |folder, _| {
+            for name in ["sluice.db", "sluice.db-wal", "sluice.db-shm"] {
+                std::fs::remove_file(folder.join(name)).expect("deleted");
+            }
+        }),
+        ("its lock deleted", |folder, _| {
+            std::fs::remove_file(folder.join("sluice.lock")).expect("deleted");
+        }),
+    ];
+    for (change, make) in changes {
+        let place = TestFolder::new();
+        let (folder, copy) = (place.path().join("data"), place.path().join("copy"));
+        let (log, store) = parts(&folder, "before the copy");
+        log.append(Topic::Events, records(10)).await.expect("appended");
+        drop((log, store));
+        std::fs::create_dir(&copy).expect("a folder");
+        std::fs::copy(folder.join("sluice.db"), copy.join("sluice.db")).expect("copied");
+
+        let (log, store) = parts(&folder, "host-a, process 7");
+        log.append(Topic::Events, records(20)).await.expect("appended");
+        apply(&store, vec![lead(1, 0, "Ana")]).await;
+        assert!(store.facts().await.expect("facts").unfit.is_none());
+        let (reading_log, reading_store) = parts(&folder, "host-b, process 8");
+        reading_log.extents().await.expect("it reads");
+        make(&folder, &copy);
+
+        let mut refused = vec![
+            log.append(Topic::Events, records(1)).await.expect_err("refused"),
+            log.identity().await.expect_err("refused"),
+            store.counts().await.expect_err("refused"),
+            store.query("SELECT count(*) FROM leads", LIMITS).await.expect_err("refused"),
+            store.facts().await.expect("facts").unfit.expect("unfit"),
+        ];
+        // It remembers nothing of the lock, which its successor will make anew.
+        if change != "its lock deleted" {
+            refused.push(reading_log.extents().await.expect_err("refused"));
+            refused.push(reading_store.facts().await.expect("facts").unfit.expect("unfit"));
+        }
+        for fault in refused {
+            let told = fault.to_string();
+            assert_eq!(fault.kind, FaultKind::Misconfigured, "{change}: {told}");
+            assert!(told.contains("was deleted or replaced under this process"), "{change}: {told}");
+            assert!(fault.advice.to_string().contains("restart this process"), "{change}: {told}");
+        }
+
+        let (new_log, _new_store) = parts(&folder, "host-c, process 9");
+        new_log.append(Topic::Events, records(1)).await.expect("nobody holds it");
+        let there: i64 = new_log.extents().await.expect("extents").iter().map(|extent| extent.high).sum();
+        let expected = match change {
+            "an older copy in its place" => 11,
+            "its database deleted" => 1,
+            _ => 31,
+        };
+        assert_eq!(there, expected, "{change}");
+        log.append(Topic::Events, records(1)).await.expect_err("still refused");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

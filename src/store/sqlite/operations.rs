@@ -519,6 +519,9 @@ impl Operations for SqliteStore {
     }
 
     async fn facts(&self) -> Result<StoreFacts, Fault> {
+        if let Err(fault) = self.db.check_place() {
+            return Ok(StoreFacts { unfit: Some(fault), ..StoreFacts::default() });
+        }
         let unfit = (!self.db.is_writable()).then(|| {
             Fault::misconfigured(
                 PART,

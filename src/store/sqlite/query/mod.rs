@@ -285,6 +285,7 @@ impl Question {
                 ));
             }
         };
+        db.check_place()?;
         let answered = db.reader().and_then(|mut connection| {
             let _ = opened.send(connection.get_interrupt_handle());
             guard::restrict(&mut connection, &self.readable, self.deadline.clone())?;
