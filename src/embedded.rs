@@ -56,7 +56,6 @@ const IDLE_READERS: usize = 4;
 
 /// An open file.
 pub struct EmbeddedDb {
-    folder: Arc<DataFolder>,
     /// Readers wait neither for the writer nor for each other.
     readers: Arc<Mutex<Vec<Connection>>>,
     /// Once this process holds the folder.
@@ -68,6 +67,8 @@ pub struct EmbeddedDb {
     pressure: Arc<MemoryPressure>,
     /// A table was made anew that somebody dropped under this process: whoever drains begins anew.
     remade: Arc<AtomicBool>,
+    /// The last to go: nobody else takes the folder before the connections are closed.
+    folder: Arc<DataFolder>,
 }
 
 /// SQLite's memory is limited for the whole process, and one statement of somebody else's can take it all. So a call
@@ -312,8 +313,8 @@ impl EmbeddedDb {
 /// Takes the folder, and opens and migrates its file.
 fn writer(folder: &DataFolder, what: &str) -> Result<Arc<Mutex<Connection>>, Fault> {
     folder.hold(what)?;
-    // SQLite would make it for whomever the umask lets in.
-    private_files::open(&folder.path().join(FILE)).map_err(|error| {
+    // SQLite would make it for whomever the umask lets in. Readers of this process may have it open: see there.
+    private_files::make(&folder.path().join(FILE)).map_err(|error| {
         Fault::misconfigured(
             PART,
             format!("{what} failed: {FILE} in {} can't be opened: {error}", folder.path().display()),

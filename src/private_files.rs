@@ -223,6 +223,23 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Makes a file where it is missing, and has one that is there be its owner's alone. That one is not opened: closing any
+/// descriptor of a file ends all locks that the process has on it by way of others (POSIX), SQLite's among them.
+///
+/// # Errors
+/// When it is a link, has other names or is no file, or can't be made.
+pub(crate) fn make(path: &Path) -> io::Result<()> {
+    match create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.map(drop),
+    }
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_file() && !found.is_symlink() {
+        return Err(refused("is no file"));
+    }
+    tighten(path)
+}
+
 #[cfg(unix)]
 fn with_restrictions(options: &mut OpenOptions) {
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -398,13 +415,32 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_made_for_its_owner_alone_and_one_that_is_there_is_closed_to_others() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (path, link) = (place.path().join("a"), place.path().join("link"));
+        make(&path).expect("made");
+        assert_eq!(mode(&path), 0o600);
+        fs::write(&path, "content").expect("written");
+        set_mode(&path, 0o666);
+        make(&path).expect("closed");
+        assert_eq!((mode(&path), fs::read_to_string(&path).expect("the file").as_str()), (0o600, "content"));
+        for target in [&path, &place.path().join("target")] {
+            symlink(target, &link).expect("a link");
+            assert!(make(&link).is_err());
+            fs::remove_file(&link).expect("removed");
+        }
+        assert!(make(place.path()).is_err(), "a folder");
+    }
+
+    #[test]
     fn a_file_with_a_second_name_is_left_as_it_is() {
         let place = tempfile::tempdir().expect("a folder");
         let (victim, link) = (place.path().join("victim"), place.path().join("sluice.lock"));
         fs::write(&victim, "theirs").expect("a file");
         set_mode(&victim, 0o644);
         fs::hard_link(&victim, &link).expect("a link");
-        for refusal in [open(&link).expect_err("a link"), tighten(&link).expect_err("a link")] {
+        for refused in [open(&link).map(drop), tighten(&link), make(&link)] {
+            let refusal = refused.expect_err("a link");
             assert!(refusal.to_string().contains("hard link"), "{refusal}");
         }
         assert_eq!(

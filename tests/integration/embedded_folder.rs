@@ -21,8 +21,8 @@ use sluice::{
     store::{EventFilter, EventOrder, Operations, QueryLimits, Questions, Store, sqlite::SqliteStore},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::Command,
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
 };
 
 use crate::support::table;
@@ -91,32 +91,39 @@ async fn a_second_opening_of_an_embedded_folder_reads_everything_and_is_told_who
     assert!(fault.message.contains("held by host-b, process 8"), "{fault}");
 }
 
+/// This program, running one of its ignored tests in that folder.
+fn second_process(test: &str, folder: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", &format!("embedded_folder::{test}"), "--nocapture", "--ignored"]);
+    command.env(FOLDER, folder).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    command.spawn().expect("it starts")
+}
+
+fn lines(process: &mut Child) -> Lines<BufReader<ChildStdout>> {
+    BufReader::new(process.stdout.take().expect("stdout")).lines()
+}
+
+/// What it says next; the harness says things of its own.
+async fn opened(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
+    loop {
+        let line = lines.next_line().await.expect("a line").expect("an answer before the end");
+        if let Some((_, line)) = line.split_once("opened: ") {
+            return line.to_owned();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_that_open_an_embedded_folder_at_once_are_one_writer_and_one_reader() {
     let folder = TestFolder::new();
     let mut processes = Vec::new();
     for _ in 0..2 {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args([
-            "--exact",
-            "embedded_folder::the_second_process_of_an_embedded_folder",
-            "--nocapture",
-            "--ignored",
-        ]);
-        command.env(FOLDER, folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        processes.push(command.spawn().expect("it starts"));
+        processes.push(second_process("the_second_process_of_an_embedded_folder", folder.path()));
     }
     let mut said = Vec::new();
     for process in &mut processes {
-        let mut lines = BufReader::new(process.stdout.take().expect("stdout")).lines();
-        // The harness says things of its own.
-        let line = loop {
-            let line = lines.next_line().await.expect("a line").expect("an answer before the end");
-            if let Some((_, line)) = line.split_once("opened: ") {
-                break line.to_owned();
-            }
-        };
-        said.push((line, lines));
+        let mut lines = lines(process);
+        said.push((opened(&mut lines).await, lines));
     }
     let mut roles: Vec<&str> = said.iter().map(|(role, _)| role.as_str()).collect();
     roles.sort_unstable();
@@ -153,6 +160,51 @@ async fn the_second_process_of_an_embedded_folder() {
     tokio::io::AsyncBufReadExt::read_line(&mut BufReader::new(tokio::io::stdin()), &mut line)
         .await
         .expect("a line");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_took_a_folder_over_keeps_its_journal_whoever_else_opens_and_closes_the_file() {
+    let folder = TestFolder::new();
+    let (log, store) = parts(folder.path(), "the first");
+    log.append(Topic::Events, records(10)).await.expect("appended");
+    let mut child = second_process("the_process_that_takes_an_embedded_folder_over", folder.path());
+    let (mut said, mut stdin) = (lines(&mut child), child.stdin.take().expect("stdin"));
+    assert_eq!(opened(&mut said).await, "reader");
+    drop((log, store));
+    stdin.write_all(b"append\n").await.expect("told to append");
+    assert_eq!(opened(&mut said).await, "writer");
+
+    // Whoever looks into the file with a program of their own.
+    let other = rusqlite::Connection::open(folder.path().join("sluice.db")).expect("opened");
+    let seen: i64 =
+        other.query_row("SELECT count(*) FROM log_records", [], |row| row.get(0)).expect("a count");
+    assert_eq!(seen, 20);
+    drop(other);
+    assert!(folder.path().join("sluice.db-wal").is_file(), "the journal that the process writes into is gone");
+
+    stdin.write_all(b"append\n").await.expect("told to append");
+    assert_eq!(opened(&mut said).await, "writer");
+    // SIGKILL: nothing is finished.
+    child.kill().await.expect("killed");
+    let (log, _store) = parts(folder.path(), "the last");
+    let there: i64 = log.extents().await.expect("extents").iter().map(|extent| extent.high).sum();
+    assert_eq!(there, 30, "what was acknowledged is there");
+}
+
+/// Not a test of its own: appends ten records for each line that it is given.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs as the second process of another test"]
+async fn the_process_that_takes_an_embedded_folder_over() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let (log, store) = parts(Path::new(&folder), "the second");
+    log.append(Topic::Events, records(1)).await.expect_err("it is held");
+    store.recent_syncs(1).await.expect("it reads");
+    println!("opened: reader");
+    let mut asked = BufReader::new(tokio::io::stdin()).lines();
+    while asked.next_line().await.expect("a line").is_some() {
+        log.append(Topic::Events, records(10)).await.expect("taken over, and appended");
+        println!("opened: writer");
+    }
 }
 
 /// What is done to a folder while processes have it open.
