@@ -3,7 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     thread::available_parallelism,
 };
@@ -35,6 +35,7 @@ use crate::{
         query::Query as Asked,
         words,
     },
+    private_files,
     sink::Applied,
 };
 
@@ -48,6 +49,7 @@ pub(super) struct Generation {
     /// What can be asked of it.
     pub(super) fields: &'static Fields,
     layout: Layout,
+    folder: PathBuf,
     index: Index,
     reader: IndexReader,
     /// Made by the first write, so that who only reads locks nobody out.
@@ -74,11 +76,21 @@ impl Generation {
             }
         } else {
             let layout = Layout::of(fields);
-            (Index::create(directory, layout.schema.clone(), IndexSettings::default())?, fields, layout)
+            let made = Index::create(directory, layout.schema.clone(), IndexSettings::default())?;
+            private_files::sync_folder(folder)?;
+            (made, fields, layout)
         };
         made.tokenizers().register(WORDS, words::analyzer());
         let reader = made.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        Ok(Self { fields, layout, index: made, reader, writer: Mutex::new(None) })
+        let folder = folder.to_owned();
+        Ok(Self { fields, layout, folder, index: made, reader, writer: Mutex::new(None) })
+    }
+
+    /// Returns when everything committed is on disk: tantivy syncs the folder before it renames the new `meta.json` into it,
+    /// and not after. What says elsewhere that the documents are there (offsets, which generation serves) could otherwise
+    /// outlast a power cut that takes them.
+    fn sync(&self) -> tantivy::Result<()> {
+        Ok(private_files::sync_folder(&self.folder)?)
     }
 
     /// Takes over every document of a generation that was made with other fields, under this one's, and in the place of
@@ -112,6 +124,7 @@ impl Generation {
             }
         }
         writer.commit()?;
+        self.sync()?;
         self.reader.reload()?;
         *held = Some(writer);
         Ok(())
@@ -126,6 +139,8 @@ impl Generation {
             None => self.new_writer()?,
         };
         let applied = self.write_with(&mut writer, documents)?;
+        // Also where nothing was written: who committed what is there may have ended, or failed, before this.
+        self.sync()?;
         *held = Some(writer);
         Ok(applied)
     }
@@ -229,6 +244,7 @@ impl Generation {
             writer.delete_query(query)?;
         }
         writer.commit()?;
+        self.sync()?;
         self.reader.reload()?;
         let removed = before.saturating_sub(self.reader.searcher().num_docs());
         if removed > 0 && rewrites {
@@ -242,6 +258,8 @@ impl Generation {
             }
             self.reader.reload()?;
             writer.garbage_collect_files().wait()?;
+            // Erased is what is gone from the disk.
+            self.sync()?;
         }
         *held = Some(writer);
         Ok(removed)
