@@ -9,11 +9,12 @@ use uuid::Uuid;
 use super::{
     EngineError,
     metrics::{Flow, FlowMetrics},
+    shared::Shared,
 };
 use crate::{
     domain::{ENVELOPE_VERSION, Event, ManualEvent, can_be_added_up},
     fault::Fault,
-    log::{Log, NewRecord, Position, Topic},
+    log::{NewRecord, Position, Topic},
     traces::{self, Span, SpanKind, TRACEPARENT, TraceParent},
 };
 
@@ -22,13 +23,13 @@ const MAX_APPEND_BYTES: usize = 32 << 20;
 
 /// Appends events.
 pub struct Appender {
-    log: Arc<dyn Log>,
+    shared: Arc<Shared>,
     flow: Flow,
 }
 
 impl Appender {
-    pub(super) fn new(log: Arc<dyn Log>) -> Self {
-        Self { log, flow: Flow::new() }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, flow: Flow::new() }
     }
 
     /// Appends a hand-made event and returns where it stands in the log.
@@ -37,7 +38,7 @@ impl Appender {
     /// When the event is out of range or the log can't be reached.
     pub async fn inject(&self, event: ManualEvent) -> Result<(Event, Position), EngineError> {
         check_manual(&event).map_err(|(field, problem)| EngineError::Invalid { field, problem })?;
-        self.log.ensure_topics().await?;
+        self.shared.log.ensure_topics().await?;
         let event = Event::manual(event, Utc::now());
         let mut record = record(&event);
         bear(&mut record, traces::current(), usize::MAX);
@@ -56,14 +57,15 @@ impl Appender {
         records: Vec<NewRecord>,
         targets: &mut Vec<Position>,
     ) -> Result<(), Fault> {
+        self.shared.meet_end_of_log().await?;
         let (count, begun) = (records.len() as u64, Instant::now());
         let span = Span::within(|| {
-            let (builder, mut attributes) = traces::messaging("send", SpanKind::Producer, &*self.log);
+            let (builder, mut attributes) = traces::messaging("send", SpanKind::Producer, &*self.shared.log);
             attributes.push(traces::MESSAGES.counts(count));
             builder.with_attributes(attributes)
         });
         for piece in by_bytes(records) {
-            let appended = self.log.append(Topic::Events, piece).await;
+            let appended = self.shared.log.append(Topic::Events, piece).await;
             raise_targets(targets, &appended.inspect_err(|fault| span.fail(traces::kind_of(fault)))?);
         }
         self.flow.passed(count, begun.elapsed());

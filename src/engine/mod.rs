@@ -192,7 +192,7 @@ impl Engine {
             shared.index.clone(),
             shared.store.clone(),
         ));
-        let appender = Arc::new(Appender::new(shared.log.clone()));
+        let appender = Arc::new(Appender::new(shared.clone()));
         let drains = Arc::new(Drains::new(shared.clone()));
         let syncs = Arc::new(Syncs::new(shared.clone(), drains.clone(), appender.clone()));
         let schedules = Arc::new(Schedules::new(shared.clone(), syncs.clone()));

@@ -8,6 +8,7 @@ use std::{
 use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
 
 use super::{EngineError, EngineSettings, erased::Erased, reading::Reading};
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     fault::{Fault, FaultKind},
     identity::group_name,
     index::Index,
-    log::Log,
+    log::{Log, Position},
     next_step::NextStep,
     sink::Sink,
     source::Source,
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) abandoned: CancellationToken,
     store_ready: OnceCell<()>,
     log_ready: OnceCell<()>,
+    /// Set once the log was seen to have all that the store has of it.
+    log_goes_on: OnceCell<()>,
     /// Each sink's reading as it was last.
     met: Mutex<HashMap<&'static str, Reading>>,
 }
@@ -70,6 +73,7 @@ impl Shared {
             abandoned: CancellationToken::new(),
             store_ready: OnceCell::new(),
             log_ready: OnceCell::new(),
+            log_goes_on: OnceCell::new(),
             met: Mutex::default(),
         }
     }
@@ -94,6 +98,33 @@ impl Shared {
     pub(super) async fn ready_store(&self) -> Result<&dyn Store, Fault> {
         self.store_ready.get_or_try_init(|| self.store.prepare()).await?;
         Ok(&*self.store)
+    }
+
+    /// Before this process appends anything: a log that was restored from an older copy would give out offsets again that the
+    /// store has, and the store would pass over what gets them. Where the log ends before the store, it becomes another.
+    pub(super) async fn meet_end_of_log(&self) -> Result<(), Fault> {
+        if !self.log.may_go_back() {
+            return Ok(());
+        }
+        let met = self.log_goes_on.get_or_try_init(async || {
+            let log = self.log.identity().await?;
+            let applied = self.ready_store().await?.applied(&log.to_string()).await?.unwrap_or_default();
+            let extents = self.log.extents().await?;
+            let is_beyond = |at: &&Position| {
+                extents.iter().any(|extent| extent.partition == at.partition && extent.high < at.offset)
+            };
+            if let Some(at) = applied.iter().find(is_beyond) {
+                warn!(
+                    log = %log,
+                    partition = at.partition,
+                    store_has = at.offset,
+                    "the log ends before what the store has of it: it was restored from an older copy, and is another log from now on"
+                );
+                self.log.renew().await?;
+            }
+            Ok(())
+        });
+        met.await.copied()
     }
 
     /// A sink by its name, which `field` of a request gave.

@@ -91,6 +91,7 @@ impl Syncs {
             log.ensure_topics().await?;
         }
         self.shared.ready_store().await?;
+        self.shared.meet_end_of_log().await?;
         let identity = log.identity().await?;
         store.meet_log(&identity).await?;
         // Before the lease, and the debt, are taken. What is there must answer: a mistyped address is no other project.

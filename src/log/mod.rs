@@ -313,6 +313,21 @@ pub trait Log: Send + Sync {
     /// When the log can't be reached or refuses.
     async fn remove(&self, topic: Topic, below: Position) -> Result<(), Fault>;
 
+    /// Whether it is files that somebody may restore from an older copy, so that it gives out offsets a second time and no
+    /// reader can tell. What brokers keep is cut or made anew, which its readers tell.
+    fn may_go_back(&self) -> bool {
+        false
+    }
+
+    /// Has a log that may go back be another from now on, with the records that it holds: what anybody remembers of its
+    /// offsets counts for nothing.
+    ///
+    /// # Errors
+    /// When the log can't be reached or refuses.
+    async fn renew(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// How the events topic is kept.
     ///
     /// # Errors

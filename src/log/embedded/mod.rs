@@ -32,6 +32,10 @@ const PARTITIONS: i32 = 3;
 
 const EVENTS: &str = "eventos";
 
+/// What is appended from now on is another log; its groups go by the id.
+pub(crate) const RENEW: &str =
+    "UPDATE log_identity SET id = lower(hex(randomblob(11))); DELETE FROM log_groups;";
+
 /// The log in an embedded file.
 pub struct EmbeddedLog {
     db: Arc<EmbeddedDb>,
@@ -253,6 +257,14 @@ impl Log for EmbeddedLog {
             })
             .await?;
         self.db.forget_old_pages().await
+    }
+
+    fn may_go_back(&self) -> bool {
+        true
+    }
+
+    async fn renew(&self) -> Result<(), Fault> {
+        self.db.write("giving the log another id", |db| db.execute_batch(RENEW)).await
     }
 
     async fn facts(&self) -> Result<LogFacts, Fault> {

@@ -10,6 +10,7 @@ use crate::{
     domain::TableName,
     fault::Fault,
     identity::Identity,
+    log::embedded::RENEW,
     store::{Notice, NoticeKind, Notices, Owed},
 };
 
@@ -95,10 +96,7 @@ pub(crate) fn tables_were_dropped(db: &Transaction<'_>, dropped: &[&str]) -> rus
                 continue;
             }
             "eventos_agregados" if !dropped.contains(&"eventos_raw") => db.execute_batch(&add_up())?,
-            // What is appended from now on is another log.
-            "log_records" => db.execute_batch(
-                "UPDATE log_identity SET id = lower(hex(randomblob(11))); DELETE FROM log_groups; DELETE FROM log_starts;",
-            )?,
+            "log_records" => db.execute_batch(&format!("{RENEW} DELETE FROM log_starts;"))?,
             _ => {}
         }
         notice_of_table(db, NoticeKind::TableDropped, table)?;

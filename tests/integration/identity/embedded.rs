@@ -14,18 +14,31 @@ use sluice::{
 };
 
 use super::told;
-use crate::support::{eventually, folder::TestFolder, place::value, request, rows::leads, sync, table};
+use crate::support::{
+    eventually, folder::TestFolder, place::value, postgres::TestDatabase, request, rows::leads, sync, table,
+};
 
 async fn engine(source: &SampleServer, folder: &Path) -> std::sync::Arc<Engine> {
+    let engine = idle_engine(source, folder, None).await;
+    engine.start_drains().await;
+    engine
+}
+
+/// Without drains; its store is in the database, if one is given.
+async fn idle_engine(
+    source: &SampleServer,
+    folder: &Path,
+    database: Option<&TestDatabase>,
+) -> std::sync::Arc<Engine> {
     let variables = [
         ("SUPABASE_URL", source.url()),
         ("SUPABASE_KEY", keys::SECRET.to_owned()),
         ("SLUICE_DATA_DIR", folder.display().to_string()),
     ];
-    let variables = variables.map(|(name, value)| (name.to_owned(), value));
-    let engine = parts::engine(&Settings::load(variables).expect("settings")).await.expect("an engine");
-    engine.start_drains().await;
-    engine
+    let database = database.map(|database| ("DATABASE_URL", database.url().to_owned()));
+    let variables =
+        variables.into_iter().chain(database).map(|(name, value)| (name.to_owned(), value));
+    parts::engine(&Settings::load(variables).expect("settings")).await.expect("an engine")
 }
 
 /// Everything the source has is in both sinks, once, and nothing is left to apply.
@@ -121,6 +134,53 @@ async fn a_file_of_log_and_store_restored_from_an_older_copy_is_filled_by_the_ne
     let engine = engine(&source, folder.path()).await;
     assert_eq!(sync(&engine, request(table("leads"))).await.appended, 100, "what the copy does not know");
     healed(&engine, 150).await;
+    engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_restored_from_an_older_copy_gives_the_database_all_that_it_appends_from_then_on() {
+    let source = SampleServer::start(0).await.expect("a free port");
+    let (database, rows) = (TestDatabase::create().await, leads(250));
+    let (folder, copy) = (TestFolder::new(), TestFolder::new());
+    for so_many in [50, 100] {
+        source.set_rows(table("leads"), rows[..so_many].to_vec());
+        let engine = idle_engine(&source, folder.path(), Some(&database)).await;
+        engine.start_drains().await;
+        assert_eq!(sync(&engine, request(table("leads"))).await.state, SyncPhase::Done);
+        engine.shut_down().await;
+        drop(engine);
+        for file in ["sluice.db", "sluice.db-wal"] {
+            if so_many == 50 {
+                std::fs::copy(folder.path().join(file), copy.path().join(file)).ok();
+            } else {
+                std::fs::remove_file(folder.path().join(file)).ok();
+                std::fs::copy(copy.path().join(file), folder.path().join(file)).ok();
+            }
+        }
+    }
+
+    // It outgrows what the database has of it before anything reads it.
+    source.set_rows(table("leads"), rows);
+    let appending = idle_engine(&source, folder.path(), Some(&database)).await;
+    let id = appending.syncs.start(request(table("leads"))).await.expect("a sync");
+    eventually("all is appended", async || {
+        appending.syncs.status(id).await.expect("a status").state == SyncPhase::Draining
+    })
+    .await;
+    appending.shut_down().await;
+    drop(appending);
+
+    let engine = idle_engine(&source, folder.path(), Some(&database)).await;
+    engine.start_drains().await;
+    eventually("nothing is left to apply", async || {
+        engine.drains.lag().await.is_ok_and(|lag| lag.iter().all(|lag| lag.total == 0))
+    })
+    .await;
+    assert_eq!(value(&engine, "SELECT count(*) FROM leads").await, json!(250));
+    assert_eq!(value(&engine, "SELECT count(*) FROM eventos_raw").await, json!(250));
+    told(&engine, NoticeKind::LogReplaced).await;
+    let again = sync(&engine, request(table("leads"))).await;
+    assert_eq!((again.state, again.appended), (SyncPhase::Done, 0), "{again:?}");
     engine.shut_down().await;
 }
 
