@@ -7,7 +7,7 @@
 
 use std::{
     convert::Infallible,
-    io,
+    fs, io,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,7 +18,8 @@ use std::{
 
 use chrono_tz::Tz;
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, functions::FunctionFlags,
+    Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, config::DbConfig,
+    functions::FunctionFlags,
 };
 
 use crate::{
@@ -35,6 +36,16 @@ pub const PART: &str = "embedded";
 
 /// The file in the data folder.
 const FILE: &str = "sluice.db";
+
+/// What was written and is not in it yet. Closing the file ends it, so it stays only behind a process that was killed, or
+/// while another one reads.
+const JOURNAL: &str = "sluice.db-wal";
+
+/// How long to look for damage before opening; what is larger is looked at as far as that goes.
+const EXAMINED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Steps of SQLite between two looks at the clock.
+const STEPS: i32 = 10_000;
 
 /// Numbered migrations; a file's place is its number.
 const MIGRATIONS: [&str; 2] = [
@@ -321,14 +332,47 @@ fn writer(folder: &DataFolder, what: &str) -> Result<Arc<Mutex<Connection>>, Fau
             "check that it is a file that can be written, or set SLUICE_DATA_DIR to another folder",
         )
     })?;
+    let has_journal = fs::metadata(folder.path().join(JOURNAL)).is_ok_and(|found| found.len() > 0);
     let opened = connect(folder.path(), OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
         .and_then(|mut connection| {
+            if has_journal {
+                examine(&mut connection, EXAMINED_WITHIN)?;
+            }
             migrate(&mut connection)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
             Ok(connection)
         });
     opened
         .map(|connection| Arc::new(Mutex::new(connection)))
         .map_err(|error| fault("opening and migrating sluice.db", &error))
+}
+
+/// Looks whether file and journal belong together: whoever lays an older copy over a file, and leaves the journal beside it,
+/// has SQLite write pages of one into the other. Whether all of it was looked at.
+fn examine(connection: &mut Connection, within: Duration) -> rusqlite::Result<bool> {
+    let began = Instant::now();
+    connection.progress_handler(STEPS, Some(move || began.elapsed() >= within))?;
+    let found = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection.progress_handler(STEPS, None::<fn() -> bool>)?;
+    match found {
+        Ok(found) if found == "ok" => Ok(true),
+        Ok(found) => {
+            // Its first line only names the database.
+            let found = found.lines().last().unwrap_or_default();
+            Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+                Some(format!("{FILE} and {JOURNAL} do not belong together, or the disk lost some of them: {found}")),
+            ))
+        }
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            tracing::warn!(
+                seconds = within.as_secs(),
+                "sluice.db was left by a process that was killed, and is too large to look at all of it for damage"
+            );
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// That the files this process has open are not those that are there.
@@ -390,7 +434,8 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
             FaultKind::Misconfigured,
-            "sluice.db is damaged: move it away and sync again, or restore a copy of it",
+            "sluice.db is damaged: end sluice, move sluice.db, sluice.db-wal and sluice.db-shm away, and sync again, or put a copy \
+             of it in their place",
         ),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => (
             FaultKind::Misconfigured,
@@ -410,6 +455,10 @@ fn fault(what: &str, error: &rusqlite::Error) -> Fault {
 fn connect(folder: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(folder.join(FILE), flags)?;
+    if flags.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        // Until it is known to be sound: closing would write the journal into the file, whatever that does to it.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    }
     connection.busy_timeout(Duration::from_secs(10))?;
     let computes = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("local_day", 2, computes, |context| {
@@ -499,5 +548,19 @@ mod tests {
         let connection = Connection::open_in_memory().expect("a database");
         let missing = connection.prepare("SELECT 1 FROM leads").expect_err("no such table");
         assert_eq!(fault("counting", &missing).advice, NextStep::Migrate);
+    }
+
+    #[test]
+    fn a_file_too_large_to_look_at_in_time_is_opened_all_the_same() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        connection
+            .execute_batch(
+                "CREATE TABLE t (a TEXT);
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+                 INSERT INTO t SELECT hex(randomblob(20)) FROM n;",
+            )
+            .expect("filled");
+        assert!(!examine(&mut connection, Duration::ZERO).expect("no damage is known"));
+        assert!(examine(&mut connection, Duration::from_mins(5)).expect("no damage"));
     }
 }

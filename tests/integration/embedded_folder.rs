@@ -207,6 +207,48 @@ async fn the_process_that_takes_an_embedded_folder_over() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_laid_over_the_journal_of_a_process_that_was_killed_is_refused_and_not_made_worse() {
+    let place = TestFolder::new();
+    let (folder, mixed) = (place.path().join("data"), place.path().join("mixed"));
+    std::fs::create_dir(&mixed).expect("a folder");
+    let (log, store) = parts(&folder, "before the copy");
+    log.append(Topic::Events, records(2_000)).await.expect("appended");
+    drop((log, store));
+    let copy = std::fs::read(folder.join("sluice.db")).expect("the copy");
+    let (log, store) = parts(&folder, "after the copy");
+    log.append(Topic::Events, records(20_000)).await.expect("appended");
+    drop((log, store));
+    let (log, store) = parts(&folder, "the one that is killed");
+    log.append(Topic::Events, records(200)).await.expect("appended");
+    // As it stands there when nothing is finished.
+    std::fs::copy(folder.join("sluice.db-wal"), mixed.join("sluice.db-wal")).expect("the journal");
+    std::fs::copy(folder.join("sluice.db"), mixed.join("sluice.db")).expect("the file");
+    drop((log, store));
+    let whole = place.path().join("whole");
+    std::fs::create_dir(&whole).expect("a folder");
+    for name in ["sluice.db", "sluice.db-wal"] {
+        std::fs::copy(mixed.join(name), whole.join(name)).expect("copied");
+    }
+    let (log, _store) = parts(&whole, "after a kill");
+    let there: i64 = log.extents().await.expect("extents").iter().map(|extent| extent.high).sum();
+    assert_eq!(there, 22_200, "what belongs together is sound");
+
+    std::fs::write(mixed.join("sluice.db"), &copy).expect("laid over it");
+    for attempt in ["the first", "the second"] {
+        let fault = EmbeddedDb::open(&mixed, attempt).err().expect("refused");
+        assert_eq!(fault.kind, FaultKind::Misconfigured, "{attempt}: {fault}");
+        assert!(fault.advice.to_string().contains("sluice.db is damaged"), "{attempt}: {fault}");
+        assert!(std::fs::metadata(mixed.join("sluice.db-wal")).is_ok_and(|found| found.len() > 0));
+        assert!(std::fs::read(mixed.join("sluice.db")).expect("the file") == copy, "the copy is as it was");
+    }
+    // What the advice says.
+    std::fs::remove_file(mixed.join("sluice.db-wal")).expect("moved away");
+    let (log, _store) = parts(&mixed, "the copy alone");
+    let there: i64 = log.extents().await.expect("extents").iter().map(|extent| extent.high).sum();
+    assert_eq!(there, 2_000);
+}
+
 /// What is done to a folder while processes have it open.
 #[cfg(unix)]
 type Change = fn(folder: &Path, copy: &Path);
