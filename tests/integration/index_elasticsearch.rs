@@ -211,6 +211,42 @@ async fn a_full_disk_is_no_poison_and_passes_by_itself() {
     assert!(told.advice.to_string().contains("disk"), "{told}");
 }
 
+#[tokio::test]
+async fn documents_leave_an_index_of_any_name_that_somebody_put_behind_the_alias() {
+    let (corner, index) = Corner::prepared().await;
+    for table in ["eventos", "leads"] {
+        let (alias, first) = (corner.alias(table), format!("{}-000001", corner.alias(table)));
+        let copy = format!("{alias}-copia");
+        assert_eq!(corner.ask("PUT", &copy, None).await.0, 200);
+        let moved = json!({"actions": [
+            {"remove_index": {"index": first}},
+            {"add": {"index": copy, "alias": alias, "is_write_index": true}},
+        ]});
+        assert_eq!(corner.ask("POST", "_aliases", Some(moved)).await.0, 200);
+    }
+    index.prepare().await.expect("prepared");
+    let events = [lead(1, Uuid::new_v4(), 1, json!({})), lead(2, Uuid::new_v4(), 1, json!({}))];
+    assert_eq!(applied(&index, events.to_vec()).await.entities, 2);
+    let left = async || {
+        index.make_visible().await.expect("visible");
+        [corner.search("eventos", "*").await.len(), corner.search("leads", "*").await.len()]
+    };
+    assert_eq!(left().await, [2, 2]);
+    index.remove_events(&[events[0].event.id]).await.expect("removed");
+    assert_eq!(left().await, [1, 2], "an event that went for its age");
+    let keys = events.map(|event| event.event.entidade.id);
+    assert_eq!(index.erase(table("leads"), &keys).await.expect("erased"), 3);
+    assert_eq!(left().await, [0, 0]);
+
+    // Where there is nothing of that name, nobody can tell that nothing is left.
+    assert_eq!(corner.ask("DELETE", &format!("{}-copia", corner.alias("leads")), None).await.0, 200);
+    let told = index.erase(table("leads"), &keys).await.expect_err("there is no index of the leads");
+    assert!(told.message.contains("neither an index nor its alias is there"), "{told}");
+    assert_eq!(corner.ask("DELETE", &format!("{}-copia", corner.alias("eventos")), None).await.0, 200);
+    let told = index.remove_events(&[Uuid::new_v4()]).await.expect_err("nor of the events");
+    assert!(told.message.contains("neither an index nor its alias is there"), "{told}");
+}
+
 // --- documents --------------------------------------------------------------------------------------------------
 
 #[tokio::test]

@@ -4,7 +4,10 @@
 //! on with it, and nothing else is ever taken for one. The alias moves in one step; `_meta` says until the end what
 //! the new index replaces.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -29,6 +32,7 @@ use crate::{
         documents::{self, Planned},
     },
     log::Position,
+    next_step::NextStep,
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
 };
 
@@ -100,9 +104,25 @@ impl IndexState {
     }
 }
 
-/// The names of what stands behind an alias or beside it.
-pub(super) async fn names_of(client: &Client, alias: &str) -> Result<Vec<String>, Fault> {
-    Ok(states(client, alias).await?.into_keys().collect())
+/// The names of what stands behind an alias, whatever it is called, or beside it.
+///
+/// # Errors
+/// Also where there is neither: whoever removes documents must not take that for having removed them.
+pub(super) async fn names_of(client: &Client, alias: &str) -> Result<BTreeSet<String>, Fault> {
+    // Those beside it first: what takes the alias over meanwhile is one of them.
+    let mut names: BTreeSet<String> = states(client, alias).await?.into_keys().collect();
+    names.extend(schema::behind(client, alias).await?);
+    if names.is_empty() {
+        return Err(Fault::misconfigured(
+            PART,
+            format!(
+                "looking for the indices of {alias} on {}: neither an index nor its alias is there",
+                client.origin()
+            ),
+            NextStep::Migrate,
+        ));
+    }
+    Ok(names)
 }
 
 async fn states(client: &Client, alias: &str) -> Result<BTreeMap<String, IndexState>, Fault> {

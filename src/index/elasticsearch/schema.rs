@@ -165,15 +165,28 @@ async fn filter_alias(client: &Client, layout: &Layout, of: IndexName, index: &s
     succeeded(client, &answer, &doing)
 }
 
-async fn alias_state(client: &Client, layout: &Layout) -> Result<AliasState, Fault> {
-    let doing = format!("looking for the alias {}", layout.alias);
-    let answer = client.look(&format!("_alias/{}", layout.alias), &doing).await?;
+/// The names of the indices behind an alias; none where it is missing.
+pub(super) async fn behind(client: &Client, alias: &str) -> Result<Vec<String>, Fault> {
+    Ok(aliased(client, alias, &looking_for(alias)).await?.into_keys().collect())
+}
+
+async fn aliased(client: &Client, alias: &str, doing: &str) -> Result<HashMap<String, AliasedIndex>, Fault> {
+    let answer = client.look(&format!("_alias/{alias}"), doing).await?;
     if answer.status == 404 {
-        return Ok(AliasState::Missing);
+        return Ok(HashMap::new());
     }
-    succeeded(client, &answer, &doing)?;
-    let indices: HashMap<String, AliasedIndex> = serde_json::from_slice(&answer.body)
-        .map_err(|error| faults::fault_from_malformed(client.origin(), &doing, &error))?;
+    succeeded(client, &answer, doing)?;
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| faults::fault_from_malformed(client.origin(), doing, &error))
+}
+
+fn looking_for(alias: &str) -> String {
+    format!("looking for the alias {alias}")
+}
+
+async fn alias_state(client: &Client, layout: &Layout) -> Result<AliasState, Fault> {
+    let doing = looking_for(&layout.alias);
+    let indices = aliased(client, &layout.alias, &doing).await?;
     if indices.len() > 1 {
         return Err(leads_to_several(client.origin(), &layout.alias, indices.keys().map(String::as_str)));
     }
