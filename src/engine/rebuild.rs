@@ -13,7 +13,7 @@ mod fill;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -38,6 +38,12 @@ use crate::{
 
 /// How often it is looked how far a rebuild is.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How often it is looked whether another process has ended it.
+const LOOK_FOR_END: Duration = Duration::from_secs(5);
+
+/// Who begins a rebuild anew has ended it before, for a moment.
+const BEGUN_ANEW_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a process says that it runs a rebuild, and for how long that is believed.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -347,11 +353,7 @@ impl Run {
                     Ok(Step::Done) => Ok(None),
                     Ok(Step::BeginAnew) => self.begin_anew().await.map(Some),
                     Ok(Step::Refuse(lost)) => self.refuse(lost).await.map(|()| None),
-                    // Another process that ran it too was faster, or began it anew.
-                    Err(fault) if fault.kind == FaultKind::Invalid => {
-                        let rebuilds = self.shared.index.rebuilds().await?;
-                        Ok(rebuilds.into_iter().find(|one| one.index == index && one.id != self.rebuild.id))
-                    }
+                    Err(fault) if fault.kind == FaultKind::Invalid => self.ended_elsewhere(fault).await,
                     Err(fault) => Err(fault),
                 }
             };
@@ -375,13 +377,43 @@ impl Run {
     async fn refuse(&self, lost: usize) -> Result<(), Fault> {
         let fault = fill::refusal(&self.shared, self.rebuild.index, lost).await?;
         self.shared.index.end_rebuild(&self.rebuild).await?;
+        self.tell_refused(&fault);
+        Ok(())
+    }
+
+    fn tell_refused(&self, fault: &Fault) {
         warn!(index = %self.rebuild.index, rebuild = %self.rebuild.id, error = %fault, "rebuild is refused");
         self.status.send_modify(|status| {
             status.phase = RebuildPhase::Refused;
             status.pending = None;
+            status.failing_since = None;
             status.last_error = Some(fault.to_string());
         });
-        Ok(())
+    }
+
+    /// What became of a rebuild that is over, as `met` says: another process that ran it too was faster, began it anew, or
+    /// gave it up. The rebuild to go on with, where there is one.
+    async fn ended_elsewhere(&self, met: Fault) -> Result<Option<Rebuild>, Fault> {
+        let (index, until) = (&*self.shared.index, Instant::now() + BEGUN_ANEW_WITHIN);
+        loop {
+            let mut under_way = index.rebuilds().await?.into_iter();
+            match under_way.find(|one| one.index == self.rebuild.index) {
+                Some(same) if same.id == self.rebuild.id => return Err(met),
+                Some(next) => return Ok(Some(next)),
+                None if index.serves_what_was_built(&self.rebuild).await? => return Ok(None),
+                None if Instant::now() < until => tokio::time::sleep(LOOK).await,
+                None => break,
+            }
+        }
+        self.tell_refused(&Fault::misconfigured(
+            index.name(),
+            format!(
+                "another process ended the rebuild {} of {}, and the index that serves is not the one it built",
+                self.rebuild.id, self.rebuild.index
+            ),
+            "look at the status and the log of that process, which say why; then begin another",
+        ));
+        Ok(None)
     }
 
     fn lock_failed(&self) -> MutexGuard<'_, Option<(DateTime<Utc>, String)>> {
@@ -399,14 +431,7 @@ impl Run {
         let Shared { log, index, .. } = &*self.shared;
         fail_point::pass("rebuild.begun");
         if self.status.borrow().phase == RebuildPhase::Building {
-            if !index.rebuilds().await?.iter().any(|one| one.id == self.rebuild.id) {
-                return Err(Fault::new(
-                    index.name(),
-                    FaultKind::Invalid,
-                    "the rebuild is over",
-                    "begin another",
-                ));
-            }
+            self.check_under_way().await?;
             // Twice: what came while the bulk was read is little, and little is missing when the change comes.
             self.read_up_to(drain, log.extents().await?).await?;
             let stored = fill::stored(&self.shared, self.rebuild.index).await?;
@@ -440,6 +465,16 @@ impl Run {
         Ok(Step::Done)
     }
 
+    /// # Errors
+    /// Of kind [`FaultKind::Invalid`] when it is over; else when the index can't be reached.
+    async fn check_under_way(&self) -> Result<(), Fault> {
+        let index = &*self.shared.index;
+        if index.rebuilds().await?.iter().any(|one| one.id == self.rebuild.id) {
+            return Ok(());
+        }
+        Err(Fault::new(index.name(), FaultKind::Invalid, "the rebuild is over", "begin another"))
+    }
+
     /// What the old index has and the new one has not, though it has read the log to its end.
     async fn lost(&self, drain: &Drain) -> Result<HashSet<String>, Fault> {
         let before = fill::lacking(&self.shared, &self.rebuild, &*drain.sink).await?;
@@ -460,6 +495,7 @@ impl Run {
 
     async fn read_up_to(&self, drain: &Drain, ends: Vec<Extent>) -> Result<(), Fault> {
         let log = &*self.shared.log;
+        let mut looked = Instant::now();
         loop {
             let reading = Reading::of(log, &*drain.sink, &drain.group).await?;
             // A topic that was made anew meanwhile may never reach what it had.
@@ -474,6 +510,15 @@ impl Run {
             });
             if pending == 0 {
                 return Ok(());
+            }
+            if looked.elapsed() >= LOOK_FOR_END {
+                looked = Instant::now();
+                match self.check_under_way().await {
+                    // With the rebuild went what it writes into: the drain would fail for ever.
+                    Err(fault) if fault.kind == FaultKind::Invalid => return Err(fault),
+                    // An index that does not answer is told of by the drain.
+                    _ => {}
+                }
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -423,8 +423,14 @@ pub trait Index: Sink {
     /// When the index can't be reached or refuses.
     async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault>;
 
-    /// Removes the index that does not serve, the old one or one half-built, and forgets the rebuild. Repeating it
-    /// changes nothing.
+    /// Whether the index that serves is the one that this rebuild built, also once the rebuild is over.
+    ///
+    /// # Errors
+    /// When the index can't be reached.
+    async fn serves_what_was_built(&self, rebuild: &Rebuild) -> Result<bool, Fault>;
+
+    /// Removes the index that does not serve, the old one or one half-built, and forgets the rebuild, but for which of them
+    /// built what serves. Repeating it changes nothing.
     ///
     /// # Errors
     /// When the index can't be reached or refuses.

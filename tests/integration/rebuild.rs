@@ -192,6 +192,78 @@ async fn following_the_rebuild_of_another_process_needs_no_consent_again() {
     place.clean_up().await;
 }
 
+/// A rebuild of the leads that a process has taken up and can't go on with, as nothing can be written into what it builds;
+/// and a hand in it, as of another process that runs it, too.
+async fn with_a_rebuild_held_up() -> (Real, Arc<Engine>, Arc<dyn sluice::index::Index>, sluice::index::Rebuild)
+{
+    let place: Real = with_leads_deleted(20).await;
+    let index = place.index();
+    let begun = index.begin_rebuild(leads_index(), uuid::Uuid::nil()).await.expect("a rebuild");
+    set_built(&place, json!({"index.blocks.write": true})).await;
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    eventually("it is taken up, and held up", async || {
+        let latest = engine.rebuilds.latest();
+        latest.iter().any(|status| status.id == begun.id && status.failing_since.is_some())
+    })
+    .await;
+    (place, engine, index, begun)
+}
+
+/// Changes the settings of the index that is built, or was, first.
+async fn set_built(place: &Real, settings: serde_json::Value) {
+    let url = format!(
+        "{}/{}leads-000002/_settings",
+        crate::support::service("ELASTICSEARCH_URL"),
+        place.0.variables["ELASTICSEARCH_INDEX_PREFIX"]
+    );
+    let answer = reqwest::Client::new().put(url).json(&settings).send().await.expect("an answer");
+    assert!(answer.status().is_success(), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_another_process_gave_up_ends_and_does_not_pass_for_done() {
+    let (place, engine, index, begun) = with_a_rebuild_held_up().await;
+    index.end_rebuild(&begun).await.expect("given up");
+    let ended = engine.rebuilds.wait_for(&[leads_index()], PATIENCE).await.pop().expect("a rebuild");
+    assert_eq!((ended.phase, ended.failing_since), (RebuildPhase::Refused, None), "{ended:?}");
+    let told = ended.last_error.expect("why");
+    assert!(told.contains("another process ended the rebuild") && told.contains("say why"), "{told}");
+    let problems = engine.inspection.status().await.problems;
+    assert!(problems.iter().any(|problem| problem.to_string().contains(&told)), "{problems:?}");
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_another_process_finished_ends_as_done_with_no_word_of_failure() {
+    let (place, engine, index, begun) = with_a_rebuild_held_up().await;
+    index.serve_rebuilt(&begun).await.expect("changed");
+    index.end_rebuild(&begun).await.expect("ended");
+    set_built(&place, json!({"index.blocks.write": null})).await;
+    let ended = engine.rebuilds.wait_for(&[leads_index()], PATIENCE).await.pop().expect("a rebuild");
+    assert_eq!((ended.phase, ended.failing_since), (RebuildPhase::Done, None), "{ended:?}");
+    assert_eq!(place.index().rebuilds().await.expect("rebuilds"), []);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_another_process_begins_anew_is_gone_on_with() {
+    let (place, engine, index, begun) = with_a_rebuild_held_up().await;
+    index.end_rebuild(&begun).await.expect("given up");
+    let anew = index.begin_rebuild(leads_index(), uuid::Uuid::nil()).await.expect("another");
+    assert_ne!(anew.id, begun.id);
+    eventually("the other is done", async || {
+        let latest = engine.rebuilds.latest();
+        latest.iter().any(|status| status.id == anew.id && status.phase == RebuildPhase::Done)
+    })
+    .await;
+    assert_eq!(total(&engine, leads_index()).await, 20);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_record_is_passed_over_and_not_parked_twice() {
     let place: Real = with_leads_deleted(10).await;

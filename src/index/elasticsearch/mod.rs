@@ -295,6 +295,10 @@ impl Index for EsIndex {
         Ok(())
     }
 
+    async fn serves_what_was_built(&self, rebuild: &Rebuild) -> Result<bool, Fault> {
+        rebuild::serves_what_was_built(&self.client, &self.names, rebuild).await
+    }
+
     async fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), Fault> {
         rebuild::end(&self.client, &self.names, rebuild).await
     }

@@ -2,7 +2,7 @@
 //!
 //! The new index remembers in its mapping's `_meta` that it is one being rebuilt, so whichever process looks can go
 //! on with it, and nothing else is ever taken for one. The alias moves in one step; `_meta` says until the end what
-//! the new index replaces.
+//! the new index replaces, and from then on which rebuild made it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,6 +73,9 @@ struct Meta {
     stands_for: Option<StandsFor>,
     #[serde(rename = "sluice_log")]
     log: Option<String>,
+    /// The rebuild that made it, once that is over.
+    #[serde(rename = "sluice_rebuilt_by")]
+    rebuilt_by: Option<Uuid>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -248,6 +251,19 @@ pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> 
     Err(faults::fault_from_response(client.origin(), &doing, &answer, true))
 }
 
+pub(super) async fn serves_what_was_built(
+    client: &Client,
+    names: &Names,
+    rebuild: &Rebuild,
+) -> Result<bool, Fault> {
+    let alias = &*names.alias(rebuild.index);
+    let is_built = |index: &IndexState| {
+        let building = index.mark().is_some_and(|mark| mark.id == rebuild.id);
+        building || index.mappings.meta.rebuilt_by == Some(rebuild.id)
+    };
+    Ok(states(client, alias).await?.values().any(|index| index.serves(alias) && is_built(index)))
+}
+
 pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Result<(), Fault> {
     let alias = &*names.alias(rebuild.index);
     let Some((name, index)) = index_of(client, alias, rebuild.id).await? else { return Ok(()) };
@@ -268,7 +284,7 @@ pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Re
         schema::succeeded(client, &answer, &doing)?;
     }
     let Meta { stands_for, log, .. } = &index.mappings.meta;
-    let meta = json!({ "sluice_stands_for": stands_for, "sluice_log": log });
+    let meta = json!({ "sluice_stands_for": stands_for, "sluice_log": log, "sluice_rebuilt_by": rebuild.id });
     let answer = client.put(&format!("{name}/_mapping"), &json!({ "_meta": meta }), &doing).await?;
     schema::succeeded(client, &answer, &doing)
 }

@@ -27,6 +27,9 @@ pub(super) struct Entry {
     /// Columns that documents of the serving generation lack, because they were there before them and their events are not.
     #[serde(default)]
     pub(super) unfilled: Vec<String>,
+    /// The rebuild that made the serving generation, once that is over.
+    #[serde(default)]
+    pub(super) rebuilt_by: Option<Uuid>,
 }
 
 /// A generation that is being built, until what it replaces is gone.
@@ -51,7 +54,13 @@ pub(super) struct Offsets {
 
 impl Entry {
     pub(super) fn first(index: IndexName) -> Self {
-        Self { serving: generation_name(index, 1), building: None, id: Uuid::now_v7(), unfilled: Vec::new() }
+        Self {
+            serving: generation_name(index, 1),
+            building: None,
+            id: Uuid::now_v7(),
+            unfilled: Vec::new(),
+            rebuilt_by: None,
+        }
     }
 
     /// The name of the generation after those that there are.

@@ -452,10 +452,8 @@ impl Shared {
     fn rebuilds(&self) -> Result<Vec<Rebuild>, IndexError> {
         let mut rebuilds = Vec::new();
         for index in self.indices.names() {
-            if let Some(entry) = directory::read(&self.folder, index)?
-                && let Some(building) = &entry.building
-            {
-                rebuilds.push(rebuild_of(index, &entry, building));
+            if let Some(entry) = directory::read(&self.folder, index)? {
+                rebuilds.extend(rebuild_in(index, &entry));
             }
         }
         Ok(rebuilds)
@@ -495,6 +493,13 @@ impl Shared {
         Ok(())
     }
 
+    fn serves_what_was_built(&self, rebuild: &Rebuild) -> Result<bool, IndexError> {
+        let entry = self.entry(rebuild.index)?;
+        let is_served =
+            rebuild_in(rebuild.index, &entry).is_some_and(|one| one.id == rebuild.id && one.serves);
+        Ok(is_served || entry.rebuilt_by == Some(rebuild.id))
+    }
+
     /// Forgets a rebuild and removes what does not serve.
     fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), IndexError> {
         let is_over =
@@ -507,6 +512,9 @@ impl Shared {
         let mut entry = self.entry(rebuild.index)?;
         if is_over(&entry) {
             return Ok(());
+        }
+        if rebuild_in(rebuild.index, &entry).is_some_and(|rebuild| rebuild.serves) {
+            entry.rebuilt_by = Some(rebuild.id);
         }
         entry.building = None;
         directory::write(&self.folder, rebuild.index, &entry)?;
@@ -521,6 +529,11 @@ impl Shared {
         directory::tidy(&self.folder, rebuild.index, &entry)?;
         Ok(())
     }
+}
+
+/// The rebuild that is under way.
+fn rebuild_in(index: IndexName, entry: &Entry) -> Option<Rebuild> {
+    Some(rebuild_of(index, entry, entry.building.as_ref()?))
 }
 
 fn rebuild_of(index: IndexName, entry: &Entry, building: &Building) -> Rebuild {
@@ -789,6 +802,12 @@ impl Index for TantivyIndex {
     async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault> {
         let rebuild = rebuild.clone();
         self.blocking("letting the new index serve", move |shared| shared.serve_rebuilt(&rebuild)).await
+    }
+
+    async fn serves_what_was_built(&self, rebuild: &Rebuild) -> Result<bool, Fault> {
+        let rebuild = rebuild.clone();
+        self.blocking("asking what a rebuild built", move |shared| shared.serves_what_was_built(&rebuild))
+            .await
     }
 
     async fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), Fault> {

@@ -27,7 +27,9 @@ async fn a_rebuild_serves_only_when_it_is_told_to_and_leaves_nothing_behind<B: I
     assert_eq!(outcome, Applied { entities: 1, ..NEVER }, "only what is rebuilt is written");
     assert_eq!(hits(&*index, entities("leads"), "*").await, 3, "the old one serves");
 
+    assert!(!index.serves_what_was_built(&rebuild).await.expect("an answer"));
     index.serve_rebuilt(&rebuild).await.expect("swapped");
+    assert!(index.serves_what_was_built(&rebuild).await.expect("an answer"));
     index.serve_rebuilt(&rebuild).await.expect("swapped already");
     assert!(index.rebuilds().await.expect("rebuilds")[0].serves);
     assert_eq!(hits(&*index, entities("leads"), "*").await, 1, "the new one serves");
@@ -42,8 +44,12 @@ async fn a_rebuild_serves_only_when_it_is_told_to_and_leaves_nothing_behind<B: I
     drop((index, sink));
     let again = bench.prepared().await;
     assert_eq!(hits(&*again, entities("leads"), "*").await, 3);
+    assert!(again.serves_what_was_built(&rebuild).await.expect("an answer"), "also once it is over");
     let next = again.begin_rebuild(entities("leads"), uuid::Uuid::nil()).await.expect("another");
     assert_ne!(next.id, rebuild.id);
+    again.end_rebuild(&next).await.expect("given up");
+    assert!(!again.serves_what_was_built(&next).await.expect("an answer"), "what was given up never serves");
+    assert!(again.serves_what_was_built(&rebuild).await.expect("an answer"));
 }
 
 async fn a_rebuild_is_joined_by_whoever_begins_it_again_and_can_be_given_up<B: IndexBench>() {
