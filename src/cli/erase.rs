@@ -67,7 +67,7 @@ fn summary(report: &ErasureReport) -> String {
     lines.push("What remains:".to_owned());
     lines.extend(report.remains.iter().map(|one| format!("- {}: {}", one.place, one.what)));
     if !report.complete {
-        lines.push("Erase again by the key once every part answers.".to_owned());
+        lines.push("Erase again by the key once what is named above is mended.".to_owned());
     }
     lines.join("\n")
 }

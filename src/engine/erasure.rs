@@ -3,8 +3,9 @@
 //! The ledger comes first, in one transaction with what the store holds: from then on no sync appends what is about the
 //! person, no drain of any process applies it, no replay brings it back, and a rebuild leaves it out. What drains had in
 //! hand at that moment is removed by themselves before they commit it; see [`super::drain`]. Every step may be repeated, so
-//! what a part that was down still holds is removed by erasing again. No key and no value of the person reaches the log of
-//! this process.
+//! what a part that was down still holds is removed by erasing again. Of the documents, what refers to the
+//! person goes first, and nothing more once something failed: when it is erased again, they tell what is left. No key and no
+//! value of the person reaches the log of this process.
 
 mod whom;
 
@@ -87,8 +88,12 @@ struct Found {
     left: u64,
     /// Rows that still stand at the source; `None` where it could not be asked.
     at_source: Result<u64, Fault>,
+    /// A table of which the source could not be asked what refers to them.
+    referring_unasked: Option<(Table, Fault)>,
     /// The index could not be asked who is meant.
     index_unasked: Option<String>,
+    /// What the store has not applied yet may tell of more.
+    unapplied: Option<String>,
     letters: Vec<Resolution>,
 }
 
@@ -108,7 +113,9 @@ impl Erasures {
         self.shared.ready_log().await?;
         let found = self.find(request, by).await?;
         let keys = found.targets.first().map(|(_, keys)| keys.clone()).unwrap_or_default();
-        let mut is_known = !found.letters.is_empty() || found.at_source.as_ref().is_ok_and(|rows| *rows > 0);
+        let mut is_known = !found.letters.is_empty()
+            || found.targets.len() > 1
+            || found.at_source.as_ref().is_ok_and(|rows| *rows > 0);
         let mut rows = 0;
         for (table, keys) in &found.targets {
             let Some(erased) = store.erase(*table, keys, is_known).await? else {
@@ -119,11 +126,13 @@ impl Erasures {
             store.keep_reading(&(*table).into(), None).await?;
             rows += erased.entities + erased.events + erased.marks;
         }
-        let mut removed = vec![RemovedFrom { place: store.name().to_owned(), count: rows, error: None }];
-        removed.push(self.remove_documents(&found).await);
-        removed.push(self.settle_letters(&found).await);
+        let from_store =
+            RemovedFrom { place: store.name().to_owned(), count: rows, error: found.unapplied.clone() };
+        let letters = self.settle_letters(&found).await;
         let from_log = self.empty_records(&found).await;
         let keeps_records = from_log.is_none();
+        let is_left = letters.error.is_some() || from_log.as_ref().is_some_and(|log| log.error.is_some());
+        let mut removed = vec![from_store, self.remove_documents(&found, is_left).await, letters];
         removed.extend(from_log);
         removed.extend(self.remove_exports());
         let complete = removed.iter().all(|place| place.error.is_none());
@@ -149,13 +158,23 @@ impl Erasures {
         Some(RemovedFrom { place: "exports".to_owned(), count, error })
     }
 
-    async fn remove_documents(&self, found: &Found) -> RemovedFrom {
+    /// What refers to an entity goes before it, and nothing goes where something `is_left` elsewhere: whoever erases again
+    /// learns from the documents whom that was about.
+    async fn remove_documents(&self, found: &Found, is_left: bool) -> RemovedFrom {
         let (place, error) = (self.shared.index.name().to_owned(), found.index_unasked.clone());
         let mut removed = RemovedFrom { place, count: 0, error };
-        for (table, keys) in &found.targets {
+        if is_left {
+            let waits = || "it tells what is left elsewhere, so nothing was removed; erase again".to_owned();
+            removed.error.get_or_insert_with(waits);
+            return removed;
+        }
+        for (table, keys) in found.targets.iter().rev() {
             match self.shared.index.erase(*table, keys).await {
                 Ok(count) => removed.count += count,
-                Err(fault) => removed.error = Some(fault.to_string()),
+                Err(fault) => {
+                    removed.error = Some(fault.to_string());
+                    break;
+                }
             }
         }
         removed
@@ -238,6 +257,15 @@ impl Erasures {
                     "it could not be asked whether the rows still stand there ({fault}); look, and delete them"
                 ),
             ),
+        }
+        if let Some((other, fault)) = &found.referring_unasked {
+            remain(
+                source.name(),
+                format!(
+                    "it could not be asked which rows of {other} refer to them ({fault}); look, and delete them: those that were \
+                     never read come with the next sync"
+                ),
+            );
         }
         if found.left > 0 {
             remain(

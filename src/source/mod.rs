@@ -53,6 +53,8 @@ pub enum Scope {
     /// Rows whose column, by its name downstream, holds this text somewhere, in whatever case, in the order of keys. Others
     /// may be among them: whoever asks compares.
     Holding { column: String, text: String },
+    /// Rows whose column, by its name downstream, has one of these values, at most a hundred, in the order of keys.
+    Having { column: String, values: Vec<String> },
 }
 
 /// What a row's column must be.

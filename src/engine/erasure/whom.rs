@@ -1,16 +1,22 @@
 //! Who is meant by an erasure: every entity that has a value, wherever it is known, however many there are.
 //!
 //! All places compare alike: without the white space around a value, and in any case. What can't be asked is told, so that
-//! an erasure that could not look everywhere never passes for a complete one.
+//! an erasure that could not look everywhere never passes for a complete one. What refers to them is looked for in the same
+//! places: after an erasure that could not reach the index the store knows nothing of it any more, and the index alone does.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
 
 use super::{ErasureRequest, Erasures, Found, Targets};
 use crate::{
-    domain::{Cell, Row, Table},
-    engine::{EngineError, EntityKey, questions::referring_to},
-    fault::Fault,
-    index::{IndexName, SEARCH_WINDOW, SearchRequest, Sort},
+    domain::{Cell, Row, Search, Table, json},
+    engine::{EngineError, EntityKey, lag, questions::referring_to, shared::Shared},
+    fault::{Fault, FaultKind},
+    index::{IndexName, SEARCH_WINDOW, SearchRequest, Sort, query::quoted},
     source::{BEGINNING, RowQuery, Scope},
 };
 
@@ -22,6 +28,10 @@ const PAGE: u32 = 1_000;
 
 /// Entities that one value may name.
 const MAX_ENTITIES: usize = SEARCH_WINDOW as usize;
+
+/// How long the store may take to apply what stood in the log, and how often it is looked.
+const APPLIED_WITHIN: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The keys of those who have a value.
 struct Named {
@@ -35,6 +45,8 @@ impl Erasures {
     pub(super) async fn find(&self, request: &ErasureRequest, by: &str) -> Result<Found, EngineError> {
         let ErasureRequest { table, who, related } = request;
         let unknown = || EngineError::UnknownEntity { table: *table, key: who.clone() };
+        // Before anybody is asked: what it is waited for is found.
+        let unapplied = self.unapplied(request).await?;
         let (mut at_source, mut index_unasked) = (None, None);
         let (keys, value) = match who {
             EntityKey::Key(key) => {
@@ -71,13 +83,38 @@ impl Erasures {
                 return Err(unknown());
             }
             let at_source = at_source.map_or(Ok(0), Err);
-            return Ok(Found { targets: vec![(*table, keys)], left: 0, at_source, index_unasked, letters });
+            return Ok(Found {
+                targets: vec![(*table, keys)],
+                left: 0,
+                at_source,
+                referring_unasked: None,
+                index_unasked,
+                unapplied,
+                letters,
+            });
         }
-        let (mut targets, mut left) = (vec![(*table, keys.clone())], 0);
+        let (mut targets, mut left, mut referring_unasked) = (vec![(*table, keys.clone())], 0, None);
         for (other, column) in referring_to(self.shared.catalog, *table) {
             let mut referring = BTreeSet::new();
             for key in &keys {
                 referring.extend(self.shared.store.keys_with(other, column, key).await?);
+            }
+            if *related {
+                let indexed = self.documents_referring(*table, &keys, other, column, &mut referring).await;
+                let unasked = |problem| {
+                    format!("it could not be asked what of {other} refers to them ({problem}); erase again")
+                };
+                index_unasked = index_unasked.or(indexed.err().map(unasked));
+                let asked = match &at_source {
+                    Some(fault) => Err(fault.clone()),
+                    None => self.rows_referring(&keys, other, column, &mut referring).await,
+                };
+                if let Err(fault) = asked {
+                    // It is not waited for once more.
+                    at_source =
+                        at_source.or_else(|| (fault.kind == FaultKind::Transient).then(|| fault.clone()));
+                    referring_unasked = Some((other, fault));
+                }
             }
             if *related && !referring.is_empty() {
                 targets.push((other, referring.into_iter().collect()));
@@ -90,7 +127,127 @@ impl Erasures {
             None => self.count_at_source(&targets).await,
         };
         let letters = self.letters_about(&targets, value, by).await?;
-        Ok(Found { targets, left, at_source, index_unasked, letters })
+        Ok(Found { targets, left, at_source, referring_unasked, index_unasked, unapplied, letters })
+    }
+
+    /// What the store lacks of the log, though it was waited for, where that may tell who is meant.
+    async fn unapplied(&self, request: &ErasureRequest) -> Result<Option<String>, Fault> {
+        let Shared { log, store, .. } = &*self.shared;
+        let is_sought = matches!(request.who, EntityKey::Lookup { .. })
+            || (request.related && referring_to(self.shared.catalog, request.table).next().is_some());
+        if !is_sought {
+            return Ok(None);
+        }
+        let (log_id, group) = (log.identity().await?.to_string(), self.shared.group_of(&**store));
+        let (extents, until) = (log.extents().await?, Instant::now() + APPLIED_WITHIN);
+        loop {
+            let standing = lag::standing(&**log, &log_id, &**store, &group).await?;
+            let left = lag::lag_of(store.name(), &log_id, &group, &standing, &extents).total;
+            if left == 0 {
+                return Ok(None);
+            }
+            if Instant::now() >= until {
+                return Ok(Some(format!(
+                    "{left} records that it has not applied yet may tell of more that is to be erased; erase again once it has"
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Adds the keys of rows at the source that refer to these entities.
+    async fn rows_referring(
+        &self,
+        keys: &[String],
+        other: Table,
+        column: &str,
+        referring: &mut BTreeSet<String>,
+    ) -> Result<(), Fault> {
+        let sought = folded(keys);
+        for values in keys.chunks(KEYS) {
+            let scope = Scope::Having { column: column.to_owned(), values: values.to_vec() };
+            let asked = self.rows(other, scope, PAGE, |row| {
+                let text = row.get(column).to_text();
+                if text.is_some_and(|text| sought.contains(&text.trim().to_lowercase())) {
+                    referring.extend(row.key().ok());
+                }
+                true
+            });
+            asked.await?;
+        }
+        Ok(())
+    }
+
+    /// Adds the keys of documents that refer to these entities: of what is there, and where they were erased before also of
+    /// what was removed meanwhile, whose events alone tell.
+    async fn documents_referring(
+        &self,
+        table: Table,
+        keys: &[String],
+        other: Table,
+        column: &str,
+        referring: &mut BTreeSet<String>,
+    ) -> Result<(), String> {
+        let sought = folded(keys);
+        let ledger = self.shared.erased.ledger().await.map_err(|fault| fault.to_string())?;
+        let definition = other.definition();
+        let is_sought =
+            |value: &Value| text_of(value).is_some_and(|text| sought.contains(&text.trim().to_lowercase()));
+        let is_searched = definition.column(column).is_some_and(|column| column.search() != Search::None);
+        let queries: Vec<Option<String>> = if is_searched {
+            keys.iter().map(|key| Some(format!("{column}:{}", quoted(key)))).collect()
+        } else {
+            vec![None]
+        };
+        self.shared.index.make_visible().await.map_err(|fault| fault.to_string())?;
+        for query in queries {
+            let entity = |document: &Value| {
+                text_of(&document[&definition.key.column]).filter(|_| is_sought(&document[column]))
+            };
+            self.scan(IndexName::Entities(other), query, entity, referring).await?;
+        }
+        if keys.iter().any(|key| ledger.holds(table, key)) {
+            let query = format!("tipo_evento.keyword:{}", quoted(&other.entity));
+            let source = definition.source_of(column);
+            let entity = |document: &Value| {
+                // A row that no server takes as JSON is held as its text.
+                let of_text = document["dados"].as_str().map(json::to_value);
+                let row = of_text.as_ref().unwrap_or(&document["dados"]);
+                text_of(&document["entidade"]["id"]).filter(|_| is_sought(&row[source]))
+            };
+            self.scan(IndexName::Eventos, Some(query), entity, referring).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds what `key` takes of each document that a search finds.
+    async fn scan(
+        &self,
+        index: IndexName,
+        query: Option<String>,
+        key: impl Fn(&Value) -> Option<String>,
+        keys: &mut BTreeSet<String>,
+    ) -> Result<(), String> {
+        let request = self.everything(index, query);
+        let mut found = self.shared.index.scan(&request).await.map_err(|error| error.to_string())?.documents;
+        while let Some(document) = found.next().await.map_err(|fault| fault.to_string())? {
+            keys.extend(key(&json::to_value(&document)));
+        }
+        Ok(())
+    }
+
+    /// A search for whatever matches.
+    fn everything(&self, index: IndexName, query: Option<String>) -> SearchRequest {
+        SearchRequest {
+            index,
+            query,
+            sort: Sort::Newest,
+            from: 0,
+            size: PAGE,
+            count_by: Vec::new(),
+            count_by_day: false,
+            zone: self.shared.settings.zone,
+        }
     }
 
     /// The keys of entities that have this value in a column, in the store, in the index and at the source.
@@ -139,19 +296,10 @@ impl Erasures {
         value: &str,
         keys: &mut BTreeSet<String>,
     ) -> Result<u64, String> {
-        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
         let sought = value.to_lowercase();
-        let mut request = SearchRequest {
-            index: IndexName::Entities(table),
-            // By its words, which have no case; whether it is the whole value is compared here.
-            query: Some(format!("{column}:\"{escaped}\"")),
-            sort: Sort::Newest,
-            from: 0,
-            size: PAGE,
-            count_by: Vec::new(),
-            count_by_day: false,
-            zone: self.shared.settings.zone,
-        };
+        // By its words, which have no case; whether it is the whole value is compared here.
+        let query = format!("{column}:{}", quoted(value));
+        let mut request = self.everything(IndexName::Entities(table), Some(query));
         // What was appended to the index and is not visible yet counts as well.
         self.shared.index.make_visible().await.map_err(|fault| fault.to_string())?;
         loop {
@@ -213,6 +361,20 @@ impl Erasures {
             let Some(next) = page.next else { return Ok(()) };
             after = Some(next);
         }
+    }
+}
+
+/// As they are compared.
+fn folded(keys: &[String]) -> HashSet<String> {
+    keys.iter().map(|key| key.trim().to_lowercase()).collect()
+}
+
+/// A key as a document has it.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     }
 }
 

@@ -24,7 +24,8 @@ const KEYS: usize = 1_000;
 const DOCUMENTS: u32 = 1_000;
 
 /// From every index of the aliases, also those that are being built. What was written before is found: each is refreshed
-/// first. What fails keeps none of the others from being erased.
+/// first. What fails keeps none of the others of its alias from being erased, but the entities stay until their events are
+/// gone: nothing else tells whose those are.
 pub(super) async fn erase(
     client: &Client,
     names: &Names,
@@ -33,6 +34,9 @@ pub(super) async fn erase(
 ) -> Result<u64, Fault> {
     let (mut erased, mut failed) = (0, None);
     for index in [IndexName::Eventos, IndexName::Entities(table)] {
+        if failed.is_some() {
+            break;
+        }
         let alias = names.alias(index);
         let mut done = HashSet::new();
         // A rebuild makes and removes indices meanwhile: until there is none that was not looked at.

@@ -373,6 +373,7 @@ impl Shared {
     }
 
     /// Removes what these queries find from every generation, or from the one of a rebuild; see [`Generation::remove`].
+    /// Entities stay until their events are gone: nothing else tells whose those are.
     fn remove(
         &self,
         only: Option<&Rebuild>,
@@ -382,30 +383,31 @@ impl Shared {
         self.hold()?;
         let _writing = locked(&self.writing);
         let (mut removed, mut failed) = (0, None);
-        let mut remove_in = |index, generation: Result<Arc<Generation>, IndexError>| {
-            let remove =
-                |generation: Arc<Generation>| Ok(generation.remove(queries(index, &generation)?, rewrites)?);
-            match generation.and_then(remove) {
-                Ok(count) => removed += count,
-                // It keeps none of the others from being looked at.
-                Err(error) => _ = failed.get_or_insert(error),
-            }
-        };
         for index in self.indices.names() {
-            match only {
-                Some(rebuild) if rebuild.index == index => remove_in(index, self.building(rebuild)),
-                Some(_) => {}
+            let generations = match only {
+                Some(rebuild) if rebuild.index == index => vec![self.building(rebuild)],
+                Some(_) => Vec::new(),
                 None => match self.entry(index) {
                     Ok(entry) => {
                         let building = entry.building.map(|building| building.generation);
                         let names: BTreeSet<String> =
                             std::iter::once(entry.serving).chain(building).collect();
-                        for name in names {
-                            remove_in(index, self.generation(index, &name));
-                        }
+                        names.iter().map(|name| self.generation(index, name)).collect()
                     }
-                    Err(error) => remove_in(index, Err(error)),
+                    Err(error) => vec![Err(error)],
                 },
+            };
+            let remove =
+                |generation: Arc<Generation>| Ok(generation.remove(queries(index, &generation)?, rewrites)?);
+            for generation in generations {
+                match generation.and_then(remove) {
+                    Ok(count) => removed += count,
+                    // It keeps none of the others from being looked at.
+                    Err(error) => _ = failed.get_or_insert(error),
+                }
+            }
+            if index == IndexName::Eventos && failed.is_some() {
+                break;
             }
         }
         failed.map_or(Ok(removed), Err)

@@ -59,9 +59,9 @@ pub(super) fn page(
         format!("{key}.not.is.null")
     });
     match &query.scope {
-        Scope::Keys(keys) => {
-            let keys: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
-            conditions.push(format!("{key}.in.({})", keys.join(",")));
+        Scope::Keys(keys) => conditions.push(one_of(&key, keys)),
+        Scope::Having { column, values } => {
+            conditions.push(one_of(&name(query.table.definition().source_of(column)), values));
         }
         Scope::Holding { column, text } => {
             let column = name(query.table.definition().source_of(column));
@@ -74,6 +74,12 @@ pub(super) fn page(
         parameters.push(parameter("and", format!("({})", conditions.join(","))));
     }
     parameters
+}
+
+/// A condition that a column, by its name in a parameter, is one of these values.
+fn one_of(column: &str, values: &[String]) -> String {
+    let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+    format!("{column}.in.({})", values.join(","))
 }
 
 /// A condition inside a logic tree, by the column's name in the project.
@@ -253,6 +259,12 @@ mod tests {
         );
         let keys = RowQuery { scope: Scope::Keys(vec!["a".into(), "b,\"c".into()]), ..query("leads") };
         assert_eq!(conditions(&keys, Pass::Timeless, None), "(id.not.is.null,id.in.(\"a\",\"b,\\\"c\"))");
+        let scope = Scope::Having { column: "lead_id".into(), values: vec!["a".into(), "b".into()] };
+        let referring = RowQuery { scope, ..query("chat_sessions") };
+        assert_eq!(
+            conditions(&referring, Pass::Timeless, Some(("", "x"))),
+            "(id.gt.\"x\",id.not.is.null,lead_id.in.(\"a\",\"b\"))"
+        );
     }
 
     #[test]
