@@ -138,19 +138,28 @@ pub struct Rebuilds {
     shared: Arc<Shared>,
     /// The latest of each index that this process runs or ran.
     latest: Mutex<HashMap<IndexName, watch::Receiver<RebuildStatus>>>,
+    /// Why this process does not take up the rebuild of the events that was under way when it started.
+    unfit: Mutex<Option<(Uuid, Fault)>>,
 }
 
 impl Rebuilds {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, latest: Mutex::default() }
+        Self { shared, latest: Mutex::default(), unfit: Mutex::default() }
     }
 
     /// Begins to build indices anew, or joins the rebuilds that are under way.
     ///
     /// # Errors
-    /// When store or index can't be reached or refuse.
+    /// When store or index can't be reached or refuse; when events of tables are to be built that are not defined here: then
+    /// none was begun.
     pub async fn begin(&self, indices: &[IndexName]) -> Result<Vec<RebuildStatus>, EngineError> {
         self.shared.ready_store().await?;
+        if indices.contains(&IndexName::Eventos)
+            && !self.runs(IndexName::Eventos)
+            && let Some(lack) = self.lacks_definitions().await?
+        {
+            return Err(lack.into());
+        }
         let ledger = self.shared.erased.ledger().await?;
         let mut begun = Vec::new();
         for index in indices {
@@ -158,6 +167,31 @@ impl Rebuilds {
             begun.push(self.follow(rebuild));
         }
         Ok(begun)
+    }
+
+    /// Whether this process runs a rebuild of an index.
+    fn runs(&self, index: IndexName) -> bool {
+        self.lock_latest().get(&index).is_some_and(|status| !status.borrow().phase.is_over())
+    }
+
+    /// An index of events holds those of every table, and who builds it must know them all: what they have to be searched by
+    /// is in their definitions.
+    async fn lacks_definitions(&self) -> Result<Option<Fault>, Fault> {
+        let Shared { index, store, .. } = &*self.shared;
+        let undefined = store.undefined_kinds().await?;
+        let lack = || {
+            Fault::misconfigured(
+                index.name(),
+                format!(
+                    "making the index {} anew: {} has events of tables that are not defined here: {}",
+                    IndexName::Eventos,
+                    store.name(),
+                    undefined.join(", ")
+                ),
+                "rebuild it with a process that has the definitions of all tables (SLUICE_TABLES_DIR)",
+            )
+        };
+        Ok((!undefined.is_empty()).then(lack))
     }
 
     /// The rebuilds that this process runs or ran, the latest of each index.
@@ -183,10 +217,13 @@ impl Rebuilds {
         let beats = if others.is_empty() { Vec::new() } else { store.drain_beats(BELIEVED_FOR).await? };
         let now = Utc::now();
         let mut problems = Vec::new();
+        let unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for mut status in others {
             let group = beat_of(status.id);
             let beat = beats.iter().find(|beat| beat.consumer_group == group);
-            problems.extend(status.hear(beat, now));
+            let unfit = unfit.as_ref().filter(|(id, _)| *id == status.id && beat.is_none());
+            let lies = status.hear(beat, now);
+            problems.extend(unfit.map(|(_, fault)| fault.remark()).or(lies));
             all.push(status);
         }
         problems.extend(all.iter().filter_map(|status| status.problem(now)));
@@ -215,16 +252,11 @@ impl Rebuilds {
     pub(super) fn resume(self: &Arc<Self>) {
         let rebuilds = self.clone();
         self.shared.tasks.spawn(async move {
-            let Shared { index, settings, closing, .. } = &*rebuilds.shared;
+            let Shared { settings, closing, .. } = &*rebuilds.shared;
             let mut backoff = Backoff::new(settings.pauses.0, settings.pauses.1);
-            while let Some(found) = closing.run_until_cancelled(index.rebuilds()).await {
+            while let Some(found) = closing.run_until_cancelled(rebuilds.take_up()).await {
                 match found {
-                    Ok(found) => {
-                        for rebuild in found {
-                            rebuilds.follow(rebuild);
-                        }
-                        return;
-                    }
+                    Ok(()) => return,
                     Err(fault) => {
                         let pause = backoff.next_pause(fault.retry_after);
                         closing.run_until_cancelled(tokio::time::sleep(pause)).await;
@@ -232,6 +264,21 @@ impl Rebuilds {
                 }
             }
         });
+    }
+
+    async fn take_up(&self) -> Result<(), Fault> {
+        for rebuild in self.shared.index.rebuilds().await? {
+            if rebuild.index == IndexName::Eventos {
+                self.shared.ready_store().await?;
+                if let Some(lack) = self.lacks_definitions().await? {
+                    warn!(index = %rebuild.index, rebuild = %rebuild.id, error = %lack, "rebuild is left to others");
+                    *self.unfit.lock().unwrap_or_else(PoisonError::into_inner) = Some((rebuild.id, lack));
+                    continue;
+                }
+            }
+            self.follow(rebuild);
+        }
+        Ok(())
     }
 
     /// Runs a rebuild, unless this process does already.

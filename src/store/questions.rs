@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{ArrivalCount, ArrivalsQuestion};
 use crate::{
-    domain::{Catalog, Json, JsonObject, Table, json::to_value},
+    domain::{Catalog, Json, JsonObject, MANUAL, Table, json::to_value},
     fault::Fault,
     streaming::Streamed,
 };
@@ -206,6 +206,12 @@ pub trait Questions: Send + Sync {
         limit: u32,
     ) -> Result<EventPage, Fault>;
 
+    /// Which `tipo_evento` stored events have that are of none of the tables that this process has definitions of.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn undefined_kinds(&self) -> Result<Vec<String>, Fault>;
+
     /// The current row of an entity; `None` also where the key is not of the table's type.
     ///
     /// # Errors
@@ -252,6 +258,11 @@ pub trait Questions: Send + Sync {
     /// # Errors
     /// As [`Questions::query`].
     async fn stream(&self, statement: &str, limits: QueryLimits) -> Result<StreamedRows, Fault>;
+}
+
+/// Which `tipo_evento` events have that a process with these definitions knows.
+pub(super) fn defined_kinds(catalog: Catalog) -> Vec<String> {
+    catalog.tables().map(|table| table.entity.clone()).chain([MANUAL.to_owned()]).collect()
 }
 
 /// A value a condition compares with.

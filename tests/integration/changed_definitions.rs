@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use serde_json::json;
 use sluice::{
-    engine::{DrainState, Selection, SettleOutcome},
+    engine::{DrainState, RebuildPhase, Selection, SettleOutcome},
     index::IndexName,
     source::sample::SampleColumn,
 };
@@ -22,6 +22,7 @@ use crate::support::{
 on_each_adapter! {
     embedded: Embedded, real: Real;
     records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_are_in_both_sinks_when_it_is_defined_again,
+    an_index_of_events_is_built_anew_only_where_the_tables_of_all_events_are_defined,
     a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_what_to_do,
 }
 
@@ -92,6 +93,56 @@ async fn records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_ar
     assert_eq!((settled.len(), engine.letters.open_count().await.expect("a count")), (1, 0));
     assert_eq!(value(&engine, "SELECT count(*) FROM mov").await, json!(3));
     assert_eq!(documents(&engine, IndexName::Entities(mov), None).await.len(), 3);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+/// An index of events is built by who knows the tables of all of them, and by nobody else.
+async fn an_index_of_events_is_built_anew_only_where_the_tables_of_all_events_are_defined<P: Place>() {
+    let mut place = P::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    define(tables.path(), "mov");
+    let columns = vec![SampleColumn::key("id", "bigint")];
+    place.source().create_table("public", "mov", columns, &[r#"{"id": 1}"#, r#"{"id": 2}"#]).expect("rows");
+    let output = place.command(&["sync", "mov", "--wait"]).output().await.expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+
+    std::fs::remove_file(tables.path().join("mov.toml")).expect("removed");
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let told =
+        engine.rebuilds.begin(&[IndexName::Eventos]).await.expect_err("mov is not defined").to_string();
+    for part in ["events of tables that are not defined here: mov", "SLUICE_TABLES_DIR"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(place.index().rebuilds().await.expect("rebuilds"), []);
+    engine.shut_down().await;
+    drop(engine);
+
+    // Nor does it take up the rebuild of another process.
+    let begun = place.index().begin_rebuild(IndexName::Eventos, uuid::Uuid::nil()).await.expect("begun");
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    eventually("it is told", async || {
+        let problems = engine.inspection.status().await.problems;
+        problems.iter().any(|problem| problem.to_string().contains("not defined here: mov"))
+    })
+    .await;
+    assert_eq!(engine.rebuilds.latest(), []);
+    engine.shut_down().await;
+    drop(engine);
+
+    define(tables.path(), "mov");
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    eventually("it is taken up and done", async || {
+        let latest = engine.rebuilds.latest();
+        latest.iter().any(|one| one.id == begun.id && one.phase == RebuildPhase::Done)
+    })
+    .await;
+    let events = documents(&engine, IndexName::Eventos, Some("tipo_evento:mov")).await;
+    assert_eq!(events.len(), 2);
     engine.shut_down().await;
     place.clean_up().await;
 }

@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
+use sqlx::{Connection, PgConnection, Postgres, QueryBuilder, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    PgStore, access,
+    PgStore, UNBOUNDED, access,
     columns::storable,
     faults::{self, PART},
     query, readers, same_database,
@@ -24,7 +24,7 @@ use crate::{
         QueryAnswer, QueryLimits, QuestionAccess, Questions, StoredChange, StoredEntity, StoredEvent,
         StreamedRows,
         arrivals::{Bound, Sql, counted},
-        questions::{Operand, spelled},
+        questions::{Operand, defined_kinds, spelled},
         refused_statement,
         tables::key_type,
     },
@@ -79,6 +79,20 @@ impl Questions for PgStore {
             connection.settle(ATTEMPT, outcome)
         };
         self.connector.bounded(ATTEMPT, call).await
+    }
+
+    async fn undefined_kinds(&self) -> Result<Vec<String>, Fault> {
+        // Every event is looked at, which takes what it takes.
+        let mut connection = self.connector.dedicated("sluice rebuild", UNBOUNDED).await?;
+        let kinds = sqlx::query_scalar(
+            "SELECT DISTINCT tipo_evento FROM eventos_raw WHERE tipo_evento <> ALL($1) ORDER BY 1",
+        )
+        .bind(defined_kinds(self.catalog))
+        .fetch_all(&mut connection)
+        .await
+        .map_err(|error| faults::fault("look for events of tables that are not defined here", &error))?;
+        let _ = connection.close().await;
+        Ok(kinds)
     }
 
     async fn entity(&self, table: Table, key: &str) -> Result<Option<StoredEntity>, Fault> {

@@ -21,7 +21,7 @@ use crate::{
         ArrivalCount, ArrivalsQuestion, EntityEvents, EventCursor, EventFilter, EventOrder, EventPage,
         QueryAnswer, QueryLimits, Questions, StoredChange, StoredEntity, StoredEvent, StreamedRows,
         arrivals::{Bound, Sql, counted},
-        questions::{Operand, spelled},
+        questions::{Operand, defined_kinds, spelled},
     },
 };
 
@@ -48,6 +48,16 @@ impl Questions for SqliteStore {
             statement.query_map(params_from_iter(&values), event)?.collect::<rusqlite::Result<Vec<_>>>()
         });
         Ok(EventPage::of(read.await?, order, limit))
+    }
+
+    async fn undefined_kinds(&self) -> Result<Vec<String>, Fault> {
+        let defined = defined_kinds(self.catalog);
+        let read = self.db.read("looking for events of tables that are not defined here", |db| {
+            db.prepare_cached("SELECT DISTINCT tipo_evento FROM eventos_raw ORDER BY 1")?
+                .query_map([], |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<String>>>()
+        });
+        Ok(read.await?.into_iter().filter(|kind| !defined.contains(kind)).collect())
     }
 
     async fn entity(&self, table: Table, key: &str) -> Result<Option<StoredEntity>, Fault> {

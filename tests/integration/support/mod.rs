@@ -218,12 +218,12 @@ impl Pipeline {
     /// Gives back what is on the shared search server, where the rest is on servers that end with the test.
     pub async fn clean_up_indices(&self) {
         let (client, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
-        for index in ["eventos", "leads", "chat_sessions"] {
-            let name = format!("t-{}-{index}", self.id);
-            let rebuilt = (1..=3).map(|number| format!("{name}-00000{number}"));
-            for path in rebuilt.chain([format!("_index_template/sluice-{name}")]) {
-                client.delete(format!("{base}/{path}")).send().await.expect("an answer");
-            }
+        let prefix = format!("t-{}-", self.id);
+        let list = format!("{base}/_cat/indices/{prefix}*?h=index&expand_wildcards=all");
+        let indices = client.get(list).send().await.expect("an answer").text().await.expect("names");
+        let indices = indices.split_whitespace().map(str::to_owned);
+        for path in indices.chain([format!("_index_template/sluice-{prefix}*")]) {
+            client.delete(format!("{base}/{path}")).send().await.expect("an answer");
         }
     }
 }
