@@ -47,7 +47,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     for line in summary(&status, options.resume).lines() {
         output::line(line)?;
     }
-    let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
+    let failed = !matches!(status.state, SyncPhase::Done | SyncPhase::Draining);
     ending.told(failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -55,7 +55,8 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
 fn summary(status: &SyncStatus, resume: bool) -> String {
     let state = match status.state {
         SyncPhase::Done | SyncPhase::Draining => "done",
-        SyncPhase::Running => "going on",
+        // Nobody waits any more.
+        SyncPhase::Running => "ended on request",
         SyncPhase::Failed => "failed",
         SyncPhase::Cancelled => "cancelled",
         SyncPhase::Interrupted => "interrupted",

@@ -83,9 +83,14 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     for spot in ending.in_time(engine.inspection.blind_spots(&status.table)).await.unwrap_or_default() {
         output::note(spot.worded(worded));
     }
-    let failed = matches!(status.state, SyncPhase::Failed | SyncPhase::Cancelled | SyncPhase::Interrupted);
+    let failed = !is_there(status.state, options.wait);
     ending.told(failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Whether what was asked for is done: all is in the log, or in both sinks where that is waited for.
+fn is_there(state: SyncPhase, wait: bool) -> bool {
+    state == SyncPhase::Done || (state == SyncPhase::Draining && !wait)
 }
 
 /// How a sync stands once it has ended, or once all is in the log where its end is not waited for. Asked to end, it
@@ -192,7 +197,9 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             "in the log; a worker drains it, and the source has more: run it again"
         }
         SyncPhase::Draining if !waited => "in the log; a worker drains it",
-        SyncPhase::Running | SyncPhase::Draining => "going on",
+        // Nobody waits any more.
+        SyncPhase::Running => "ended on request while it was reading",
+        SyncPhase::Draining => "ended on request; what was appended is in the log and not in both sinks yet",
         SyncPhase::Failed => "failed",
         SyncPhase::Cancelled => "cancelled",
         SyncPhase::Interrupted => "interrupted",
@@ -344,7 +351,11 @@ mod tests {
                 assert!(told.contains(part), "{part} is missing in {told}");
             }
         }
-        (status.state, status.error, status.parked) = (SyncPhase::Done, None, Some(3));
+        (status.state, status.error) = (SyncPhase::Draining, None);
+        let told = summary(&status, true);
+        assert!(told.contains("ended on request; what was appended is in the log and not in both"), "{told}");
+        assert!(summary(&status, false).contains("a worker drains it"));
+        (status.state, status.parked) = (SyncPhase::Done, Some(3));
         let told = summary(&status, true);
         assert!(told.contains("0 dead letters.\n3 rows of leads are parked as dead letters"), "{told}");
         status.parked = Some(0);

@@ -19,7 +19,9 @@ use sluice::{
 };
 
 use crate::support::{
-    Deaf, Pipeline, condition, eventually, finished, on_each_adapter,
+    Deaf, Pipeline, condition, eventually,
+    fake_http::{FakeHttp, Reply},
+    finished, on_each_adapter,
     place::{Embedded, Place, Real, documents, value},
     request,
     rows::{id, lead, leads, minutes_ago, object, session},
@@ -441,4 +443,35 @@ async fn a_server_whose_clock_was_ahead_costs_no_row<P: Place>() {
     assert_eq!(sync(&engine, resumed).await.appended, 1, "written since, by a clock that was right");
     engine.shut_down().await;
     place.clean_up().await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_is_ended_while_it_is_waited_for_did_not_bring_what_it_was_to_bring() {
+    let mut pipeline = Pipeline::new().await;
+    let server: url::Url = pipeline.variables["ELASTICSEARCH_URL"].parse().expect("a URL");
+    // Whatever is written there gets no answer.
+    let index = FakeHttp::start(move |_, request| {
+        if request.path.starts_with("/_bulk") { Reply::Hang } else { Reply::Forward(server.clone()) }
+    })
+    .await;
+    pipeline.set("ELASTICSEARCH_URL", index.url.as_str());
+    pipeline.source.set_rows(table("leads"), leads(10));
+    let mut command = pipeline.command(&["sync", "leads", "--wait"]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let process = command.spawn().expect("it runs");
+    eventually("all is in the log, and the index is being written", async || {
+        let read = "SELECT count(*) FROM sluice_syncs WHERE state = 'succeeded'";
+        pipeline.try_number(read).await == Some(1)
+            && index.requests().iter().any(|request| request.path.starts_with("/_bulk"))
+    })
+    .await;
+    let id = rustix::process::Pid::from_raw(process.id().expect("it runs").cast_signed()).expect("an id");
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("told to end");
+    let output = process.wait_with_output().await.expect("it ends");
+    let told =
+        [output.stdout, output.stderr].map(|told| String::from_utf8_lossy(&told).into_owned()).concat();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("is in the log and not in both sinks yet"), "{told}");
+    pipeline.clean_up().await;
 }
