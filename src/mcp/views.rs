@@ -71,6 +71,20 @@ impl EventView {
         Self::beside(event, with_row, &no_row, outgoing)
     }
 
+    /// An event, and what became of `column` in it, as the project names it, where its changes were asked for.
+    pub(super) fn changed(
+        mut event: StoredEvent,
+        column: Option<&str>,
+        with_row: bool,
+        outgoing: &Outgoing,
+    ) -> Self {
+        let change = event.change.take().zip(column).map(|(change, column)| ChangeView {
+            before: shown(column, &change.before, outgoing),
+            after: shown(column, &change.after, outgoing),
+        });
+        Self { change, ..Self::new(event, with_row, outgoing) }
+    }
+
     /// An event beside a row: its metadata says only what that row does not.
     pub(super) fn beside(event: StoredEvent, with_row: bool, row: &JsonObject, outgoing: &Outgoing) -> Self {
         let mut metadata = members(&event.metadata);
@@ -100,10 +114,7 @@ impl EventView {
             particao: event.particao,
             posicao: event.posicao,
             processado_em: event.processado_em,
-            change: event.change.map(|change| ChangeView {
-                before: shown(&change.before, outgoing),
-                after: shown(&change.after, outgoing),
-            }),
+            change: None,
             is_cut,
         }
     }
@@ -163,10 +174,10 @@ fn object(object: JsonObject, room: usize, outgoing: &Outgoing, is_cut: &mut boo
     value
 }
 
-/// A value as it may stand in a line.
-fn shown(json: &str, outgoing: &Outgoing) -> Value {
+/// A value of a column as it may stand in a line: no name stands beside it, so it is masked by its column's.
+fn shown(column: &str, json: &str, outgoing: &Outgoing) -> Value {
     let mut value = value_of(json, 0);
-    outgoing.value(&mut value);
+    outgoing.field(column, &mut value);
     shorten(&mut value, LONGEST_TEXT);
     value
 }

@@ -4,6 +4,7 @@ use rmcp::model::{CompletionContext, GetPromptRequestParams, ReadResourceRequest
 use serde_json::json;
 
 use super::{facts::beside, *};
+use crate::source::sample::{Beginning, SampleProject, SampleServer, keys};
 
 const LEAD: &str = "00000000-0000-4000-8000-000000000001";
 
@@ -140,6 +141,92 @@ async fn no_contact_leaves_by_any_way_unless_the_operator_wants_it_seen() {
         seen += usize::from(some);
     }
     assert!(seen > 20);
+    bench.engine.shut_down().await;
+}
+
+/// A table whose masked columns look like nothing.
+const RECORDS: &str = r#"
+    name = "fichas"
+    about = "records"
+    entity = "ficha"
+    [key]
+    column = "id"
+    type = "bigint"
+    [time]
+    created = "created_at"
+    modified = "updated_at"
+    [event]
+    categoria = "fichas"
+    evento = "ficha"
+    [[columns]]
+    name = "documento"
+    from = "doc_cliente"
+    type = "text"
+    masked = true
+    [[columns]]
+    name = "salario"
+    type = "number"
+    masked = true
+    [[columns]]
+    name = "cor"
+    type = "text"
+    [[columns]]
+    name = "created_at"
+    type = "timestamp"
+    [[columns]]
+    name = "updated_at"
+    type = "timestamp"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_masked_column_held_before_and_after_a_change_is_masked() {
+    let tables = tempfile::tempdir().expect("a folder");
+    std::fs::write(tables.path().join("fichas.toml"), RECORDS).expect("written");
+    let source = SampleServer::start(0).await.expect("a source");
+    source.set_project(SampleProject::new(Beginning::now(1, 60, 20)));
+    let settings = [
+        ("SUPABASE_URL", source.url()),
+        ("SUPABASE_KEY", keys::SECRET.to_owned()),
+        ("SLUICE_TABLES_DIR", tables.path().display().to_string()),
+    ];
+    let bench = Bench::with(settings.map(|(name, value)| (name.to_owned(), value))).await;
+    bench.engine.start_drains().await;
+    let [leads, records] =
+        ["leads", "fichas"].map(|name| bench.engine.catalog.get(name).expect("a defined table"));
+    let now = chrono::Utc::now().to_rfc3339();
+    let record = json!({
+        "id": 7, "doc_cliente": "AB-1234", "salario": 5151, "cor": "azul", "created_at": now, "updated_at": now,
+    });
+    source.upsert(leads, vec![lead()]);
+    source.upsert(records, vec![record.as_object().cloned().expect("an object")]);
+    let masking = connect(bench.server(&Offer::default()), Client::default(), Era::Sessions).await;
+    let sync = async || {
+        for table in ["leads", "fichas"] {
+            let done = call(&masking, "sync_table", json!({"table": table, "hours_ago": 10_000})).await;
+            assert_ne!(done.is_error, Some(true), "{}", text(&done));
+        }
+    };
+    sync().await;
+    source.change(leads, &json!(LEAD), json!({"telefone": "3123-9999", "email": "bia@interno"}));
+    source.change(records, &json!(7), json!({"doc_cliente": "CD-5678", "salario": 6262, "cor": "verde"}));
+    sync().await;
+    let revealing = Offer { reveal_pii: true, ..Offer::default() };
+    let revealing = connect(bench.server(&revealing), Client::default(), Era::Sessions).await;
+    for (asked, before, after) in [
+        (json!({"changed": "telefone"}), "3123-5678", "3123-9999"),
+        (json!({"tipo_evento": "lead", "changed": "email"}), "ana@interno", "bia@interno"),
+        (json!({"changed": "documento"}), "AB-1234", "CD-5678"),
+        (json!({"tipo_evento": "ficha", "changed": "salario"}), "5151", "6262"),
+    ] {
+        let told = |result: &CallToolResult| serde_json::to_string(result).expect("JSON");
+        let shown = told(&call(&revealing, "query_raw_events", asked.clone()).await);
+        assert!(shown.contains(before) && shown.contains(after), "{asked} has nothing to mask: {shown}");
+        let masked = told(&call(&masking, "query_raw_events", asked.clone()).await);
+        assert!(!masked.contains(before) && !masked.contains(after), "{asked}: {masked}");
+        assert!(masked.contains("\"before\":") && masked.contains("***"), "{asked}: {masked}");
+    }
+    let seen = call(&masking, "query_raw_events", json!({"tipo_evento": "ficha", "changed": "cor"})).await;
+    assert!(text(&seen).contains("azul") && text(&seen).contains("verde"), "{}", text(&seen));
     bench.engine.shut_down().await;
 }
 

@@ -255,7 +255,10 @@ impl SluiceServer {
         let views: Vec<EventView> = page
             .events
             .into_iter()
-            .map(|event| EventView::new(event, args.include_dados, &self.outgoing))
+            .map(|event| {
+                let column = filter.changed.as_deref();
+                EventView::changed(event, column, args.include_dados, &self.outgoing)
+            })
             .collect();
         let events = fitting(views, &mut (LARGEST_ANSWER - AROUND));
         // What did not fit is the beginning of the next page.
