@@ -172,6 +172,35 @@ async fn statements_that_take_all_the_memory_fail_no_write() {
 }
 
 #[tokio::test]
+async fn an_error_of_a_row_tells_nothing_of_what_is_in_it() {
+    let bench = Embedded::new().await;
+    let store = bench.open();
+    apply(&*store, vec![lead(1, 0, "3123-5678")]).await;
+    for (sql, told) in [
+        ("SELECT json_extract('{}', nome) FROM leads", "bad JSON path"),
+        ("SELECT json_set('{}', nome, 1) FROM leads", "bad JSON path"),
+        ("SELECT j.value FROM leads, json_each('{}', nome) AS j", "bad JSON path"),
+        ("SELECT json(nome) FROM leads", "malformed JSON"),
+        ("SELECT date_trunc(nome, now()) FROM leads", "date_trunc knows"),
+    ] {
+        let asked = store.query(sql, limits(Duration::from_secs(9))).await.expect_err(sql).to_string();
+        assert!(asked.contains(told) && !asked.contains("3123"), "{sql}: {asked}");
+        // An export is told before its rows or among them.
+        let told_so = match store.stream(sql, limits(Duration::from_secs(9))).await {
+            Ok(mut streamed) => loop {
+                match streamed.rows.next().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("{sql}: no error"),
+                    Err(fault) => break fault.to_string(),
+                }
+            },
+            Err(fault) => fault.to_string(),
+        };
+        assert!(told_so.contains(told) && !told_so.contains("3123"), "{sql}: {told_so}");
+    }
+}
+
+#[tokio::test]
 async fn a_row_that_does_not_fit_into_the_answer_is_cut_and_said_to_be() {
     let _alone = MEMORY.lock().await;
     let bench = Embedded::new().await;

@@ -81,7 +81,7 @@ pub(super) fn answer(
     let mut bytes = size_of_names(&columns);
     let mut answer = QueryAnswer { columns, rows: Vec::new(), truncated: false, warning: None };
     let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
+    while let Some(row) = rows.next().map_err(without_value)? {
         let value = |(i, column)| value(row, i, column, limits.verbatim);
         let Some(values) = values(row, &answer.columns, limits.bytes - bytes, value)? else {
             answer.truncated = true;
@@ -115,7 +115,7 @@ pub(super) fn stream(
         return Err(interrupted());
     }
     let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
+    while let Some(row) = rows.next().map_err(without_value)? {
         let Some(values) = values(row, &columns, limits.bytes, |(i, column)| streamed(row, i, column))?
         else {
             let problem = format!("a row is larger than {} bytes; select fewer columns", limits.bytes);
@@ -127,6 +127,19 @@ pub(super) fn stream(
         deadline.begin_anew(limits.timeout);
     }
     Ok(Ok(()))
+}
+
+/// An error of a row without what it quotes: a path into JSON, say, is whatever the row has there. Before rows are read
+/// SQLite knows of no value, and quotes the statement alone.
+fn without_value(error: Error) -> Error {
+    match error {
+        Error::SqliteFailure(code, Some(words)) => {
+            let end = words.find(['\'', '"']).unwrap_or(words.len());
+            let words = words[..end].trim_end_matches([' ', ':', '(', '[']).to_owned();
+            Error::SqliteFailure(code, (!words.is_empty()).then_some(words))
+        }
+        error => error,
+    }
 }
 
 /// The row's values, or none if they can't fit; nothing is copied then.
@@ -201,4 +214,28 @@ fn streamed(row: &Row<'_>, i: usize, column: &QueryColumn) -> rusqlite::Result<S
         _ => None,
     };
     Ok(StreamedValue { shown, exact })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_row_is_told_without_what_it_quotes() {
+        let connection = Connection::open_in_memory().expect("a connection");
+        for (sql, told) in [
+            ("SELECT json_extract('{}', ?1)", "bad JSON path"),
+            ("SELECT json_set('{}', ?1, 1)", "bad JSON path"),
+            ("SELECT j.value FROM json_each('{}', ?1) AS j", "bad JSON path"),
+            ("SELECT json(?1)", "malformed JSON"),
+        ] {
+            let mut statement = connection.prepare(sql).expect("SQL");
+            let mut rows = statement.query(["3123-5678"]).expect("a query");
+            let error = rows.next().map(|row| row.is_some()).expect_err("an error of a row");
+            match without_value(error) {
+                Error::SqliteFailure(_, Some(words)) => assert_eq!(words, told, "{sql}"),
+                other => panic!("{sql}: {other}"),
+            }
+        }
+    }
 }
