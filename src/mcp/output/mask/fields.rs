@@ -99,7 +99,12 @@ impl Masking {
         if name.len() > MAX_NAME {
             return None;
         }
-        if let Some(rule) = self.fields.get(&name.to_lowercase()) {
+        // Behind its object, as `cliente.data de nascimento`, and before what an index adds to it.
+        let small = name.to_lowercase();
+        let inner = small.strip_suffix(".keyword").unwrap_or(&small);
+        let behind_a_dot = inner.match_indices('.').map(|(at, _)| &inner[at + 1..]);
+        let spelled = [small.as_str(), inner].into_iter().chain(behind_a_dot);
+        if let Some(rule) = spelled.filter_map(|name| self.fields.get(name)).max() {
             return Some(*rule);
         }
         let words = words(name);
@@ -109,7 +114,9 @@ impl Masking {
             return words.iter().any(is_known).then_some(Rule::IfPersonal);
         }
         let last = words.iter().rev().find(|word| !ADDED.contains(&word.as_str()));
-        if let Some(rule) = self.fields.get(&words.join("_")).or_else(|| self.fields.get(last?)) {
+        let last = self.fields.get(&words.join("_")).or_else(|| self.fields.get(last?));
+        // `cliente_endereco` holds what `endereco` does, where that is a field itself.
+        if let Some(rule) = last.or_else(|| self.fields.get(words.last()?)) {
             return Some(*rule);
         }
         // `email_enviado` is no address, but `email_2` may be one.

@@ -29,8 +29,11 @@ const MASK: &str = "***";
 pub(in crate::mcp) enum Rule {
     /// Where it looks like an e-mail address, a phone number or an IP address.
     IfPersonal,
-    /// Whatever text it is. Numbers by the name of a contact may count something.
+    /// Whatever text it is; beside other values its looks tell it apart. Numbers by the name of a contact may count
+    /// something.
     Always,
+    /// Whatever text it is: a definition says that it is personal, and its looks tell nothing.
+    Declared,
     /// Whatever it is: a definition says that it is personal.
     Hidden,
 }
@@ -68,19 +71,37 @@ impl Masking {
             let definition = table.definition();
             for column in definition.columns.iter().filter(|column| column.masked) {
                 let is_text = matches!(column.kind, ColumnKind::Text | ColumnKind::List);
-                let rule = if is_text { Rule::Always } else { Rule::Hidden };
                 let is_contact = masking.rule(&column.name).is_some();
+                let is_known_by_looks = masking.rule(&column.name) == Some(Rule::Always);
+                let rule = match (is_text, is_known_by_looks) {
+                    (true, true) => Rule::Always,
+                    (true, false) => Rule::Declared,
+                    (false, _) => Rule::Hidden,
+                };
                 let repeated = definition.event.metadata.iter().filter(|(_, of)| **of == column.name);
                 let names =
                     std::iter::once(&column.name).chain(&column.from).chain(repeated.map(|(name, _)| name));
-                masking.fields.extend(names.map(|name| (name.to_lowercase(), rule)));
+                for name in names {
+                    masking.add(name, rule);
+                }
                 // A contact is known by its looks, and the name that stands for a missing one may be seen.
                 if !is_contact && definition.event.usuario.contains(&column.name) {
-                    masking.fields.insert("usuario".to_owned(), rule);
+                    masking.add("usuario", rule);
                 }
             }
         }
         masking
+    }
+
+    /// A field of this name is masked so, or as another table's of that name is where that hides more.
+    fn add(&mut self, name: &str, rule: Rule) {
+        let known = self.fields.entry(name.to_lowercase()).or_insert(rule);
+        *known = rule.max(*known);
+    }
+
+    /// What hides whichever of the fields it is.
+    fn strictest(&self) -> Rule {
+        self.fields.values().copied().max().unwrap_or(Rule::Always).max(Rule::Always)
     }
 
     /// Masks the value of a field in place.
@@ -384,8 +405,29 @@ mod tests {
         let sql = "SELECT salario AS s, upper(apelido) AS a FROM fichas";
         masking.rows(sql, Dialect::Sqlite, std::iter::empty(), &["s".to_owned(), "a".to_owned()], &mut rows);
         assert_eq!(rows[0], [json!("***"), json!("***")]);
+        let either = "SELECT coalesce(apelido, cor) AS a FROM fichas";
+        let mut rows = [vec![json!("Zeca")]];
+        masking.rows(either, Dialect::Sqlite, std::iter::empty(), &["a".to_owned()], &mut rows);
+        assert_eq!(rows[0], [json!("***")], "its looks tell nothing");
         let built_in = Masking::of(Catalog::built_in());
         assert_eq!(built_in.rule("usuario"), Some(Rule::IfPersonal), "a lead's name may be seen");
+    }
+
+    #[test]
+    fn a_field_is_known_behind_its_object_and_with_what_an_index_adds() {
+        let declared = ["data de nascimento", "endereco", "data_nascimento"];
+        let masking = Masking::new(declared.map(|name| (name.to_owned(), Rule::Declared)));
+        for name in [
+            "Data de Nascimento",
+            "dados.Data de Nascimento",
+            "metadata.data_nascimento",
+            "data_nascimento.keyword",
+            "metadata.endereco.keyword",
+            "cliente_endereco",
+        ] {
+            assert_eq!(masking.rule(name), Some(Rule::Declared), "{name}");
+        }
+        assert_eq!(masking.rule("data de cadastro"), None);
     }
 
     #[test]

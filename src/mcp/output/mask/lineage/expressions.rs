@@ -3,27 +3,61 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName,
-    Subscript, Value as Literal, Visit, Visitor,
+    AccessExpr, Array, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, ObjectName, Subscript, Value as Literal, Visit, Visitor,
 };
 
 use super::{Source, functions, names::Names};
+
+/// What is taken of the value that stands left in a chain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Whole,
+    /// Values whose names are not known.
+    Values,
+    /// A column of a row.
+    Column,
+    /// What a path names: JSON below it has names of its own.
+    Named,
+}
+
+impl Taken {
+    const fn of(self, source: Source) -> Source {
+        match (self, source) {
+            (Self::Values, Source::Row) => Source::Values,
+            (Self::Column, Source::Row) | (Self::Named, Source::Row | Source::Values) => Source::Plain,
+            (_, source) => source,
+        }
+    }
+}
+
+/// What a path into JSON tells of what it takes.
+enum Path {
+    Named(Source),
+    /// A place in a list, or the whole: neither has a name.
+    Unnamed,
+    Computed,
+}
 
 impl Names<'_> {
     /// What may be in the value of an expression. What stands on the left goes on in the loop: long chains lean there.
     pub(super) fn expr(&self, mut expr: &Expr) -> Source {
         let mut worst = Source::Plain;
-        // Whether a path has named what is taken of the rest: JSON below it has names of its own.
-        let mut by_name = false;
+        let mut taken = Taken::Whole;
+        // Whether it is read as JSON, be it text that somebody put together.
+        let mut is_json = false;
         loop {
-            let of = |source| if by_name { named_in(source) } else { source };
+            let of = move |source| if is_json { as_keys(taken.of(source)) } else { taken.of(source) };
             expr = match expr {
                 Expr::Identifier(name) => return worst.max(of(self.of(&name.value))),
                 Expr::CompoundIdentifier(names) => {
                     return worst.max(of(names.last().map_or(Source::Plain, |name| self.of(&name.value))));
                 }
-                Expr::Cast { expr, .. }
-                | Expr::Collate { expr, .. }
+                Expr::Cast { expr, data_type, .. } => {
+                    is_json |= matches!(data_type, DataType::JSON | DataType::JSONB);
+                    expr
+                }
+                Expr::Collate { expr, .. }
                 | Expr::UnaryOp { expr, .. }
                 | Expr::AtTimeZone { timestamp: expr, .. }
                 | Expr::Nested(expr) => expr,
@@ -34,42 +68,47 @@ impl Names<'_> {
                         left
                     }
                     Flow::Path => {
-                        if let Some(named) = self.path(right) {
-                            worst = worst.max(named);
-                            by_name = true;
-                        }
+                        is_json = true;
+                        self.follow(right, &mut taken, &mut worst);
                         left
                     }
                 },
                 Expr::Substring { expr, .. } => {
-                    return worst.max(of(functions::result("substring", 2, self.expr(expr))));
+                    return worst.max(of(self.result("substring", 2, self.expr(expr))));
                 }
                 Expr::Trim { expr, trim_what, .. } => {
                     let arguments = 1 + usize::from(trim_what.is_some());
-                    return worst.max(of(functions::result("trim", arguments, self.expr(expr))));
+                    return worst.max(of(self.result("trim", arguments, self.expr(expr))));
                 }
                 Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => return worst.max(of(Source::Row)),
-                Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
-                    // A column of a row, or a function of a value.
-                    Some(AccessExpr::Dot(Expr::Identifier(name))) => {
-                        worst = worst.max(of(self.of(&name.value)));
-                        by_name = true;
-                        root
-                    }
-                    Some(AccessExpr::Subscript(Subscript::Index { index })) => {
-                        if let Some(named) = self.path(index) {
-                            worst = worst.max(named);
-                            by_name = true;
+                Expr::CompoundFieldAccess { root, access_chain } => {
+                    for access in access_chain.iter().rev() {
+                        match access {
+                            // A column of a row, or a function of a value.
+                            AccessExpr::Dot(Expr::Identifier(name)) => {
+                                worst = worst.max(taken.of(self.of(&name.value)));
+                                taken = taken.max_of(Taken::Column);
+                            }
+                            AccessExpr::Subscript(Subscript::Index { index }) => {
+                                self.follow(index, &mut taken, &mut worst);
+                            }
+                            _ => {}
                         }
-                        root
                     }
-                    _ => root,
-                },
+                    root
+                }
                 Expr::Case { conditions, else_result, .. } => {
                     let results = conditions.iter().map(|when| &when.result).chain(else_result.as_deref());
                     return worst.max(of(self.one_of(results)));
                 }
+                Expr::Function(function) if builds_json(function) => {
+                    return worst.max(taken.of(self.function(function)));
+                }
                 Expr::Function(function) => return worst.max(of(self.function(function))),
+                Expr::Array(Array { elem: parts, .. }) | Expr::Tuple(parts) => {
+                    let parts = parts.iter().map(|part| self.expr(part));
+                    return worst.max(of(parts.max().unwrap_or(Source::Plain)));
+                }
                 Expr::Subquery(query) => return worst.max(of(self.query(query).worst())),
                 Expr::Value(_)
                 | Expr::TypedString(_)
@@ -100,16 +139,33 @@ impl Names<'_> {
         }
     }
 
-    /// What a path into JSON names; `None` where it is computed.
-    fn path(&self, path: &Expr) -> Option<Source> {
-        let Expr::Value(literal) = path else { return None };
-        Some(match &literal.value {
-            Literal::SingleQuotedString(text) | Literal::EscapedStringLiteral(text) => {
-                // Every member whatever its name, or a name that is not spelled out.
-                if text.contains(".*") || text.contains('\\') { Source::Field } else { self.in_words(text) }
+    /// Goes along a path: what it names counts, and of what stands left of it only that is taken.
+    fn follow(&self, path: &Expr, taken: &mut Taken, worst: &mut Source) {
+        match self.path(path) {
+            Path::Named(named) => {
+                *worst = named.max(*worst);
+                *taken = Taken::Named;
             }
-            _ => Source::Plain,
-        })
+            Path::Unnamed | Path::Computed => *taken = taken.max_of(Taken::Values),
+        }
+    }
+
+    /// What a path into JSON names, whichever way its text is written.
+    fn path(&self, path: &Expr) -> Path {
+        let Expr::Value(literal) = path else { return Path::Computed };
+        let text = match &literal.value {
+            Literal::SingleQuotedString(text)
+            | Literal::EscapedStringLiteral(text)
+            | Literal::UnicodeStringLiteral(text)
+            | Literal::NationalStringLiteral(text) => text,
+            Literal::DollarQuotedString(text) => &text.value,
+            Literal::Number(..) => return Path::Unnamed,
+            _ => return Path::Computed,
+        };
+        if takes_every_member(text) {
+            return Path::Named(self.anything());
+        }
+        if text.contains(char::is_alphabetic) { Path::Named(self.in_words(text)) } else { Path::Unnamed }
     }
 
     /// One of several values: where a field as it is stands beside what is no address, only addresses need be hidden.
@@ -130,7 +186,7 @@ impl Names<'_> {
 
     fn function(&self, function: &Function) -> Source {
         let arguments = match &function.args {
-            FunctionArguments::List(list) => self.call(&last_name(&function.name).to_lowercase(), &list.args),
+            FunctionArguments::List(list) => self.call(&last_name(&function.name), &list.args),
             FunctionArguments::Subquery(query) => self.query(query).worst(),
             FunctionArguments::None => Source::Plain,
         };
@@ -140,6 +196,7 @@ impl Names<'_> {
     }
 
     pub(super) fn call(&self, name: &str, list: &[FunctionArg]) -> Source {
+        let name = &*name.to_lowercase();
         if functions::tells_nothing(name) {
             return Source::Plain;
         }
@@ -147,29 +204,100 @@ impl Names<'_> {
             return self.one_of(list.iter().filter_map(plain_argument));
         }
         if functions::is_path(name)
-            && let Some((json, paths)) = list.split_first()
-            && let Some(json) = plain_argument(json)
-            && let Some(named) =
-                paths.iter().map(|path| self.path(plain_argument(path)?)).collect::<Option<Vec<_>>>()
+            && let Some(taken) = self.taken_by_path(name, list)
         {
-            return named.into_iter().max().unwrap_or(Source::Plain).max(named_in(self.expr(json)));
+            return taken;
         }
-        let of = |argument: &FunctionArg| match argument {
+        let is_name = |at: usize, argument: &FunctionArg| match argument {
+            FunctionArg::Named { name: key, .. } => {
+                functions::makes_objects(name).then(|| self.of(&key.value))
+            }
+            FunctionArg::ExprNamed { name: key, .. } => {
+                functions::makes_objects(name).then(|| self.expr(key))
+            }
+            FunctionArg::Unnamed(_) => functions::is_name(name, at).then(|| self.argument(argument)),
+        };
+        let names = list.iter().enumerate().filter_map(|(at, argument)| is_name(at, argument)).max();
+        if names >= Some(Source::Row) {
+            return Source::Keys;
+        }
+        let of = |(at, argument): (usize, &FunctionArg)| match plain_argument(argument) {
+            Some(expr) if at == 0 && functions::reads_json(name) => self.json(expr),
+            _ => self.argument(argument),
+        };
+        let worst = list.iter().enumerate().map(of).max().unwrap_or(Source::Plain);
+        if functions::tells_names(name) {
+            return if worst == Source::Keys { Source::Keys } else { Source::Plain };
+        }
+        self.result(name, list.len(), worst)
+    }
+
+    /// What a function takes of the JSON that is its first argument; `None` where a path is computed.
+    fn taken_by_path(&self, name: &str, list: &[FunctionArg]) -> Option<Source> {
+        let (json, paths) = list.split_first()?;
+        let json = self.json(plain_argument(json)?);
+        // Of a query the one path is followed by values for its variables.
+        let (paths, beside) = paths.split_at(if name.contains("_path_query") { 1 } else { paths.len() });
+        let (mut taken, mut worst) = (Taken::Whole, Source::Plain);
+        for path in paths {
+            let path = plain_argument(path)?;
+            if matches!(self.path(path), Path::Computed) {
+                return None;
+            }
+            self.follow(path, &mut taken, &mut worst);
+        }
+        let beside = beside.iter().map(|argument| self.argument(argument)).max().unwrap_or(Source::Plain);
+        Some(worst.max(beside).max(taken.of(json)))
+    }
+
+    fn argument(&self, argument: &FunctionArg) -> Source {
+        match argument {
             FunctionArg::Named { arg, .. }
             | FunctionArg::ExprNamed { arg, .. }
             | FunctionArg::Unnamed(arg) => match arg {
                 FunctionArgExpr::Expr(expr) => self.expr(expr),
                 _ => Source::Row,
             },
-        };
-        let worst = list.iter().map(of).max().unwrap_or(Source::Plain);
-        functions::result(name, list.len(), worst)
+        }
+    }
+
+    /// What is in a value that is read as JSON: text that holds a field may have been put together with it as a name.
+    fn json(&self, expr: &Expr) -> Source {
+        let source = self.expr(expr);
+        match expr {
+            Expr::Function(function) if builds_json(function) => source,
+            _ => as_keys(source),
+        }
+    }
+
+    /// What a function's result may carry. Of what was a row, or values out of one, nobody knows which it was.
+    fn result(&self, name: &str, arguments: usize, worst: Source) -> Source {
+        match functions::result(name, arguments, worst) {
+            Source::Field if matches!(worst, Source::Row | Source::Values) => self.anything(),
+            source => source,
+        }
     }
 }
 
-/// What a path that names it takes of a value.
-const fn named_in(source: Source) -> Source {
-    if matches!(source, Source::Row | Source::Values) { Source::Plain } else { source }
+impl Taken {
+    /// What is named further right counts.
+    fn max_of(self, left: Self) -> Self {
+        if self == Self::Named { self } else { left }
+    }
+}
+
+/// Whether a path may take a member whatever its name, or one whose name is not spelled out.
+fn takes_every_member(path: &str) -> bool {
+    let path: String = path.chars().filter(|character| !character.is_whitespace()).collect();
+    path.contains('\\') || path.to_lowercase().contains("keyvalue") || path.replace("[*]", "").contains('*')
+}
+
+fn builds_json(function: &Function) -> bool {
+    functions::builds_json(&last_name(&function.name).to_lowercase())
+}
+
+fn as_keys(source: Source) -> Source {
+    if source >= Source::Field { Source::Keys } else { source }
 }
 
 /// A name without what stands before it, and without quotes.

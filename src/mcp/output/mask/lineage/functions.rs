@@ -3,7 +3,7 @@
 use super::Source;
 
 /// Functions whose results say nothing of what is in their arguments.
-const TELLS_NOTHING: [&str; 26] = [
+const TELLS_NOTHING: [&str; 24] = [
     "array_length",
     "ascii",
     "bit_length",
@@ -16,12 +16,10 @@ const TELLS_NOTHING: [&str; 26] = [
     "every",
     "instr",
     "json_array_length",
-    "json_object_keys",
     "json_type",
     "json_typeof",
     "json_valid",
     "jsonb_array_length",
-    "jsonb_object_keys",
     "jsonb_typeof",
     "length",
     "octet_length",
@@ -33,12 +31,13 @@ const TELLS_NOTHING: [&str; 26] = [
 ];
 
 /// Functions that take a value out of the JSON that is their first argument.
-const PATHS: [&str; 10] = [
+const PATHS: [&str; 11] = [
     "json_extract",
     "json_extract_path",
     "json_extract_path_text",
     "json_query",
     "json_value",
+    "jsonb_extract",
     "jsonb_extract_path",
     "jsonb_extract_path_text",
     "jsonb_path_query",
@@ -109,6 +108,71 @@ const KEEPS_WHOLE: [&str; 33] = [
 /// Functions that take JSON apart into names and values.
 const TAKES_APART: [&str; 6] =
     ["json_each", "json_each_text", "json_tree", "jsonb_each", "jsonb_each_text", "jsonb_tree"];
+
+/// Functions that read their first argument as JSON, be it text.
+const READS_JSON: [&str; 20] = [
+    "json",
+    "json_array_elements",
+    "json_array_elements_text",
+    "json_array_insert",
+    "json_insert",
+    "json_object_keys",
+    "json_patch",
+    "json_pretty",
+    "json_remove",
+    "json_replace",
+    "json_set",
+    "jsonb",
+    "jsonb_array_insert",
+    "jsonb_insert",
+    "jsonb_object_keys",
+    "jsonb_patch",
+    "jsonb_pretty",
+    "jsonb_remove",
+    "jsonb_replace",
+    "jsonb_set",
+];
+
+/// Functions that put a value where a path says, and make the members that it names.
+const PUTS: [&str; 7] = [
+    "json_insert",
+    "json_replace",
+    "json_set",
+    "jsonb_insert",
+    "jsonb_replace",
+    "jsonb_set",
+    "jsonb_set_lax",
+];
+
+/// Whether the function reads its first argument as JSON.
+pub(super) fn reads_json(name: &str) -> bool {
+    READS_JSON.contains(&name) || is_path(name) || takes_apart(name)
+}
+
+/// Whether the function makes JSON of values, so that no text of its arguments is read as JSON.
+pub(super) fn builds_json(name: &str) -> bool {
+    name.starts_with("json") || ["to_json", "to_jsonb", "row_to_json", "array_to_json"].contains(&name)
+}
+
+pub(super) fn takes_apart(name: &str) -> bool {
+    TAKES_APART.contains(&name)
+}
+
+/// Whether the function answers with the names of members and nothing else.
+pub(super) fn tells_names(name: &str) -> bool {
+    ["json_object_keys", "jsonb_object_keys"].contains(&name)
+}
+
+/// Whether the function makes objects of names and values: `json_object`, `jsonb_object_agg` and all others that are
+/// called so.
+pub(super) fn makes_objects(name: &str) -> bool {
+    name.contains("object") && !tells_names(name)
+}
+
+/// Whether the argument at this place becomes the name of a member.
+pub(super) fn is_name(name: &str, at: usize) -> bool {
+    if makes_objects(name) { at % 2 == 0 } else { PUTS.contains(&name) && at % 2 == 1 }
+}
 
 pub(super) fn tells_nothing(name: &str) -> bool {
     TELLS_NOTHING.contains(&name)

@@ -15,7 +15,7 @@ mod tests;
 use serde_json::Value;
 
 use self::names::Names;
-use super::{Masking, Rule, Tree, fields};
+use super::{MASK, Masking, Rule, Tree, fields};
 
 /// How a store reads statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +36,12 @@ enum Source {
     Values,
     /// A masked field, or something made of it.
     Field,
+    /// One whose looks don't tell it apart from what is none.
+    Declared,
     /// One of which numbers are masked, too.
     Hidden,
+    /// Any of these, or JSON that has them for names of its members.
+    Keys,
 }
 
 impl From<Option<Rule>> for Source {
@@ -46,7 +50,22 @@ impl From<Option<Rule>> for Source {
             None => Self::Plain,
             Some(Rule::IfPersonal) => Self::Sometimes,
             Some(Rule::Always) => Self::Field,
+            Some(Rule::Declared) => Self::Declared,
             Some(Rule::Hidden) => Self::Hidden,
+        }
+    }
+}
+
+impl Masking {
+    /// How a value of such a column is masked; `None` where the value or the names in it tell.
+    fn rule_of(&self, source: Source) -> Option<Rule> {
+        match source {
+            Source::Plain | Source::Row | Source::Values => None,
+            Source::Sometimes => Some(Rule::IfPersonal),
+            Source::Field => Some(Rule::Always),
+            Source::Declared => Some(Rule::Declared),
+            Source::Hidden => Some(Rule::Hidden),
+            Source::Keys => Some(self.strictest()),
         }
     }
 }
@@ -71,7 +90,7 @@ impl Masking {
             let tells = naming.iter().filter_map(name_in).max();
             let is_key = naming.iter().any(|at| fields::is_key(&columns[*at]) && name_in(at).is_some());
             for (at, cell) in row.iter_mut().enumerate() {
-                let source = sources.get(at).copied().unwrap_or(Source::Field);
+                let source = sources.get(at).copied().unwrap_or(Source::Keys);
                 match tells.filter(|_| columns.get(at).is_some_and(|name| fields::is_named_by_another(name)))
                 {
                     // The name of JSON's member stands in the cell beside its value.
@@ -85,26 +104,27 @@ impl Masking {
     }
 
     fn by_source(&self, cell: &mut Value, source: Source) {
-        let rule = match source {
-            Source::Hidden => Some(Rule::Hidden),
-            Source::Field => Some(Rule::Always),
-            Source::Row | Source::Values if is_loose(cell) => Some(Rule::Always),
-            Source::Sometimes => Some(Rule::IfPersonal),
-            Source::Row | Source::Values | Source::Plain => None,
-        };
-        self.by_rule(cell, rule);
+        match source {
+            Source::Keys if matches!(cell, Value::Object(_) | Value::Array(_)) => *cell = MASK.into(),
+            Source::Row if is_loose(cell, false) => self.by_rule(cell, Some(self.strictest())),
+            Source::Values if is_loose(cell, self.strictest() == Rule::Hidden) => {
+                self.by_rule(cell, Some(self.strictest()));
+            }
+            source => self.by_rule(cell, self.rule_of(source)),
+        }
     }
 }
 
-/// A text of a row, or texts in a list, beside which no names are left.
-fn is_loose(cell: &Value) -> bool {
+/// A text of a row, or texts in a list, beside which no names are left; where `numbers` may be personal, these, too.
+fn is_loose(cell: &Value, numbers: bool) -> bool {
     match cell {
         Value::String(text) => match Tree::read(text).and_then(|_| serde_json::from_str(text).ok()) {
-            Some(list @ Value::Array(_)) => is_loose(&list),
+            Some(list @ Value::Array(_)) => is_loose(&list, numbers),
             Some(_) => false,
             None => !text.is_empty() && !Tree::is_json(text),
         },
-        Value::Array(items) => items.iter().any(is_loose),
+        Value::Array(items) => items.iter().any(|item| is_loose(item, numbers)),
+        Value::Number(_) | Value::Bool(_) => numbers,
         _ => false,
     }
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use sqlparser::{
-    ast::{Query, Select, SelectItem, SetExpr, Statement, TableAlias, TableFactor, Visit, Visitor},
+    ast::{
+        Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias,
+        TableFactor, TableWithJoins, Visit, Visitor,
+    },
     dialect::{PostgreSqlDialect, SQLiteDialect},
     parser::Parser,
 };
@@ -14,9 +17,9 @@ use sqlparser::{
 use super::{
     Dialect, Masking, Rule, Source,
     expressions::{implied_name, last_name},
+    functions,
     shape::Shape,
 };
-use crate::mcp::output::mask::fields;
 
 /// Longer statements are not followed; what they answer is masked as a whole.
 pub(super) const MAX_LENGTH: usize = 20_000;
@@ -27,30 +30,40 @@ const MAX_ROUNDS: usize = 20;
 /// The names in a statement, and what each may carry.
 pub(super) struct Names<'a> {
     masking: &'a Masking,
+    /// Names of fields that are no single words: `data de nascimento`.
+    phrases: Vec<(&'a str, Rule)>,
     /// What columns carry.
     known: HashMap<String, Source>,
     /// Tables and what stands for them: named as a value, each is a whole row.
     relations: HashSet<String>,
+    /// What `WITH` names: it may stand for something else elsewhere.
+    ctes: HashSet<String>,
     /// Something was there that is not followed.
     lost: bool,
+    /// Columns without a name of their own may carry anything.
+    is_anything: bool,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(masking: &'a Masking, json: impl Iterator<Item = &'static str>) -> Self {
         let known = json.map(|name| (name.to_owned(), Source::Row)).collect();
-        Self { masking, known, relations: HashSet::new(), lost: false }
+        let phrases = masking.fields.iter().filter(|(name, _)| name.contains(is_between_words));
+        Self {
+            masking,
+            phrases: phrases.map(|(name, rule)| (name.as_str(), *rule)).collect(),
+            known,
+            relations: HashSet::new(),
+            ctes: HashSet::new(),
+            lost: false,
+            is_anything: false,
+        }
     }
 
     /// What is masked in JSON of this statement: the fields by their names, and by those it gave them.
     pub(super) fn fields(&self) -> BTreeMap<String, Rule> {
         let mut fields = self.masking.fields.clone();
         for (name, source) in &self.known {
-            let rule = match source {
-                Source::Hidden => Rule::Hidden,
-                Source::Field => Rule::Always,
-                Source::Sometimes => Rule::IfPersonal,
-                Source::Values | Source::Row | Source::Plain => continue,
-            };
+            let Some(rule) = self.masking.rule_of(*source) else { continue };
             let known = fields.entry(name.clone()).or_insert(rule);
             *known = rule.max(*known);
         }
@@ -69,7 +82,7 @@ impl<'a> Names<'a> {
         };
         let by_name = |names: &Self| columns.iter().map(|name| names.column(name)).collect::<Vec<_>>();
         let Some([Statement::Query(query)]) = parsed.as_deref() else {
-            return vec![Source::Field; columns.len()];
+            return vec![Source::Keys; columns.len()];
         };
         let mut rounds = 0;
         loop {
@@ -84,6 +97,9 @@ impl<'a> Names<'a> {
                 break;
             }
         }
+        if self.is_anything {
+            return vec![Source::Keys; columns.len()];
+        }
         if self.lost {
             return self.unless_named(sql, by_name(self));
         }
@@ -95,18 +111,30 @@ impl<'a> Names<'a> {
         sources
     }
 
-    /// Everything, where a statement that was not wholly understood names a masked field.
+    /// Everything, where a statement that was not wholly understood names a masked field, or what may hold one.
     fn unless_named(&self, sql: &str, by_name: Vec<Source>) -> Vec<Source> {
-        match self.in_words(sql) {
-            Source::Plain => by_name,
-            _ => vec![Source::Field; by_name.len()],
+        let written = sql.replace("''", "'").replace("\"\"", "\"");
+        let names_a_row = sql.split(is_between_words).any(|word| self.of(word) >= Source::Row);
+        // Behind a backslash any letter may stand.
+        if names_a_row || sql.contains('\\') || self.in_words(&written) > Source::Plain {
+            vec![Source::Keys; by_name.len()]
+        } else {
+            by_name
         }
     }
 
-    /// The worst of the fields that a text names.
+    /// The worst of the fields that a text names, as words of it or, where their names are no single words, as a part.
     pub(super) fn in_words(&self, text: &str) -> Source {
-        let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-        words.map(|word| self.masking.rule(word).into()).max().unwrap_or(Source::Plain)
+        let words = text.split(is_between_words).map(|word| self.masking.rule(word));
+        let small = text.to_lowercase();
+        let phrases =
+            self.phrases.iter().filter(|(name, _)| small.contains(name)).map(|(_, rule)| Some(*rule));
+        words.chain(phrases).max().flatten().into()
+    }
+
+    /// Whatever the fields are that are masked.
+    pub(super) fn anything(&self) -> Source {
+        Some(self.masking.strictest()).into()
     }
 
     /// What a name among expressions stands for.
@@ -116,7 +144,13 @@ impl<'a> Names<'a> {
     }
 
     fn column(&self, name: &str) -> Source {
-        let known = self.known.get(&name.to_lowercase()).copied().unwrap_or(Source::Plain);
+        let small = name.to_lowercase();
+        let known = self.known.get(&small).copied().unwrap_or_else(|| {
+            // SQLite gives a column without an alias its expression for a name: `upper(x)`.
+            let parts = small.split(is_between_words).filter_map(|part| self.known.get(part));
+            let fields = parts.filter(|known| **known >= Source::Field);
+            fields.copied().max().unwrap_or(Source::Plain)
+        });
         known.max(self.masking.rule(name).into())
     }
 
@@ -149,6 +183,10 @@ impl<'a> Names<'a> {
                 });
                 rows.reduce(Shape::or).unwrap_or_else(|| Shape::exactly(Vec::new()))
             }
+            SetExpr::Table(table) => match &table.table_name {
+                Some(name) => self.all_of(&name.to_string()),
+                None => Shape::unknown(),
+            },
             _ => Shape::unknown(),
         };
         for right in rights {
@@ -158,6 +196,17 @@ impl<'a> Names<'a> {
     }
 
     fn select(&self, select: &Select) -> Shape {
+        if let [
+            SelectItem::Wildcard(_)
+            | SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(_), _),
+        ] = select.projection.as_slice()
+            && let [TableWithJoins { relation: TableFactor::Table { name, alias, args: None, .. }, joins }] =
+                select.from.as_slice()
+            && joins.is_empty()
+            && alias.as_ref().is_none_or(|alias| alias.columns.is_empty())
+        {
+            return self.all_of(&name.to_string());
+        }
         let mut shape = Shape::exactly(Vec::new());
         for item in &select.projection {
             match item {
@@ -165,35 +214,57 @@ impl<'a> Names<'a> {
                 SelectItem::ExprWithAlias { expr, alias } => {
                     shape.push(self.expr(expr), Some(alias.value.clone()));
                 }
-                SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => shape.star(),
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
+                    let source = self.expr(expr);
+                    shape.star(if source > Source::Row { source } else { Source::Plain });
+                }
+                SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => shape.star(Source::Plain),
                 SelectItem::ExprWithAliases { .. } => return Shape::unknown(),
             }
         }
         shape
     }
 
+    /// All columns of what has this name.
+    fn all_of(&self, name: &str) -> Shape {
+        let name = name.to_lowercase();
+        if self.ctes.contains(&name) {
+            let mut shape = Shape::exactly(Vec::new());
+            shape.star(Source::Plain);
+            return shape;
+        }
+        Shape::of_table(name)
+    }
+
     /// Takes the names that a list after a table's alias gives to the columns of `shape`.
     fn rename(&mut self, alias: Option<&TableAlias>, shape: &Shape) {
         let columns = alias.map(|alias| alias.columns.as_slice()).unwrap_or_default();
         for (at, column) in columns.iter().enumerate() {
-            self.learn(&column.name.value, shape.at(at, columns.len()));
+            self.learn(&column.name.value, shape.renamed(at));
         }
     }
 
     /// A function in FROM: its column has the alias's name, and JSON is taken apart into keys and values.
     fn table_function(&mut self, name: Option<&str>, alias: Option<&TableAlias>, source: Source) {
-        let shape = Shape::all(source);
-        for name in ["value", "atom"] {
+        let has_keys = name.is_some_and(|name| functions::takes_apart(&name.to_lowercase()));
+        let keys = if source == Source::Keys { source } else { Source::Plain };
+        for name in ["value", "atom", "json"] {
             self.learn(name, source);
+        }
+        for name in ["key", "fullkey", "path"] {
+            self.learn(name, keys);
         }
         if let Some(name) = alias.map(|alias| alias.name.value.as_str()).or(name) {
             self.learn(name, source);
         }
-        let columns = alias.map(|alias| alias.columns.as_slice()).unwrap_or_default();
-        if !columns.iter().any(|column| fields::names_another(&column.name.value.to_lowercase())) {
-            self.rename(alias, &shape);
+        for (at, column) in alias.iter().flat_map(|alias| &alias.columns).enumerate() {
+            self.learn(&column.name.value, if has_keys && at == 0 { keys } else { source });
         }
     }
+}
+
+fn is_between_words(c: char) -> bool {
+    !c.is_alphanumeric() && c != '_'
 }
 
 /// Learns what the statement's own names carry.
@@ -205,9 +276,12 @@ impl Visitor for Names<'_> {
             let shape = self.query(&cte.query);
             self.rename(Some(&cte.alias), &shape);
             self.relations.insert(cte.alias.name.value.to_lowercase());
+            self.ctes.insert(cte.alias.name.to_string().to_lowercase());
         }
         // What a query's columns carry is theirs by whatever name the query gives them.
-        for (source, name) in self.query(query).named() {
+        let shape = self.query(query);
+        self.is_anything |= shape.is_lost();
+        for (source, name) in shape.named() {
             match name {
                 Some(name) => self.learn(&name, source),
                 None => self.lost |= source > Source::Plain,
@@ -246,11 +320,12 @@ impl Visitor for Names<'_> {
                 let source = array_exprs.iter().map(|expr| self.expr(expr)).max().unwrap_or(Source::Plain);
                 self.table_function(Some("unnest"), alias.as_ref(), source);
             }
-            TableFactor::NestedJoin { .. } => {}
+            TableFactor::NestedJoin { alias, .. } => self.rename(alias.as_ref(), &Shape::unknown()),
             _ => self.lost = true,
         }
         if let TableFactor::Table { alias: Some(alias), args: None, .. }
-        | TableFactor::Derived { alias: Some(alias), .. } = table
+        | TableFactor::Derived { alias: Some(alias), .. }
+        | TableFactor::NestedJoin { alias: Some(alias), .. } = table
         {
             self.relations.insert(alias.name.value.to_lowercase());
         }

@@ -10,29 +10,32 @@ pub(super) struct Shape {
     tail: Vec<(Source, Option<String>)>,
     /// What the columns between them may carry beside what their names say; `None` where there are none.
     star: Option<Source>,
+    /// The table of which the query is all columns and nothing else.
+    table: Option<String>,
 }
 
 impl Shape {
     pub(super) fn exactly(columns: Vec<(Source, Option<String>)>) -> Self {
-        Self { head: columns, middle: Vec::new(), tail: Vec::new(), star: None }
-    }
-
-    /// Any number of columns that carry this.
-    pub(super) fn all(source: Source) -> Self {
-        Self { star: Some(source), ..Self::exactly(Vec::new()) }
+        Self { head: columns, middle: Vec::new(), tail: Vec::new(), star: None, table: None }
     }
 
     pub(super) fn unknown() -> Self {
-        Self::all(Source::Field)
+        Self { star: Some(Source::Keys), ..Self::exactly(Vec::new()) }
+    }
+
+    /// All columns of a table, and nothing else.
+    pub(super) fn of_table(name: String) -> Self {
+        Self { star: Some(Source::Plain), table: Some(name), ..Self::exactly(Vec::new()) }
     }
 
     pub(super) fn push(&mut self, source: Source, name: Option<String>) {
         if self.star.is_some() { &mut self.tail } else { &mut self.head }.push((source, name));
     }
 
-    pub(super) fn star(&mut self) {
+    /// Columns that are known by their names, and may carry `source` beside what those say.
+    pub(super) fn star(&mut self, source: Source) {
         self.middle.append(&mut self.tail);
-        self.star = self.star.max(Some(Source::Plain));
+        self.star = self.star.max(Some(source));
     }
 
     pub(super) fn at(&self, at: usize, columns: usize) -> Source {
@@ -43,6 +46,20 @@ impl Shape {
         }
     }
 
+    /// What a column carries that gets another name. Of those that a `*` stands for its own name would have told.
+    pub(super) fn renamed(&self, at: usize) -> Source {
+        match (self.head.get(at), self.star) {
+            (Some((source, _)), _) => *source,
+            (None, Some(_)) => Source::Keys,
+            (None, None) => Source::Plain,
+        }
+    }
+
+    /// Columns that are known neither by their places nor by their names may carry something.
+    pub(super) fn is_lost(&self) -> bool {
+        self.star > Some(Source::Plain)
+    }
+
     pub(super) fn worst(&self) -> Source {
         let columns = self.columns();
         // A `*` in one value's place is a row.
@@ -50,7 +67,7 @@ impl Shape {
     }
 
     pub(super) fn named(self) -> impl Iterator<Item = (Source, Option<String>)> {
-        self.head.into_iter().chain(self.middle).chain(self.tail).chain(self.star.map(|star| (star, None)))
+        self.head.into_iter().chain(self.middle).chain(self.tail)
     }
 
     fn columns(&self) -> impl Iterator<Item = Source> {
@@ -65,8 +82,14 @@ impl Shape {
             }
             return self;
         }
-        // Which columns of the two meet is not known where one has a `*`.
-        let worst = other.columns().chain(other.star).max().unwrap_or(Source::Plain);
+        // All of a table beside all of the same table: the columns meet that have the same names.
+        if self.table.is_some() && self.table == other.table {
+            return self;
+        }
+        // Which columns of the two meet is not known where one has a `*`, and the other's names are gone.
+        let star = other.star.map(|_| Source::Keys);
+        let worst = other.columns().chain(star).max().unwrap_or(Source::Plain);
+        self.table = None;
         for (source, _) in self.head.iter_mut().chain(&mut self.middle).chain(&mut self.tail) {
             *source = (*source).max(worst);
         }

@@ -4,21 +4,22 @@ use super::*;
 
 /// What a row of these columns and cells is after the statement.
 fn masked(sql: &str, columns: &[&str], cells: Value) -> Value {
+    masked_by(&Masking::default(), sql, columns, cells)
+}
+
+/// The same, where these fields are masked.
+fn masked_by(masking: &Masking, sql: &str, columns: &[&str], cells: Value) -> Value {
     let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
     let cells = cells.as_array().cloned().expect("cells");
     let of = |dialect| {
         let mut rows = [cells.clone()];
-        Masking::default().rows(
-            sql,
-            dialect,
-            ["metadata", "dados", "localizacao"].into_iter(),
-            &columns,
-            &mut rows,
-        );
+        masking.rows(sql, dialect, ["metadata", "dados", "localizacao"].into_iter(), &columns, &mut rows);
         json!(rows[0])
     };
     let postgres = of(Dialect::Postgres);
-    if !sql.contains("::") && !sql.contains("LATERAL") && !sql.contains("unnest") && !sql.contains("WITHIN") {
+    // What SQLite's dialect has not.
+    let of_postgres = ["::", "LATERAL", "unnest", "WITHIN", "$$", "U&", "['", "JSON_OBJECT"];
+    if !of_postgres.iter().any(|part| sql.contains(part)) {
         assert_eq!(of(Dialect::Sqlite), postgres, "{sql}");
     }
     postgres
@@ -27,6 +28,20 @@ fn masked(sql: &str, columns: &[&str], cells: Value) -> Value {
 /// A statement of one column whose value is hidden whatever it looks like.
 fn hides(sql: &str, column: &str) {
     assert_eq!(masked(sql, &[column], json!(["so secreto"])), json!(["***"]), "{sql}");
+}
+
+/// Fields as definitions have them: named as people write, and one of numbers.
+fn declared() -> Masking {
+    let fields = [
+        ("data de nascimento", Rule::Declared),
+        ("cpf/cnpj", Rule::Declared),
+        ("cpf-do-cliente", Rule::Declared),
+        ("número d'água", Rule::Declared),
+        ("apelido", Rule::Declared),
+        ("email", Rule::Always),
+        ("salario", Rule::Hidden),
+    ];
+    Masking::new(fields.map(|(name, rule)| (name.to_owned(), rule)))
 }
 
 #[test]
@@ -85,6 +100,156 @@ fn a_field_is_masked_by_whatever_name_it_has() {
     ] {
         hides(sql, column);
     }
+}
+
+#[test]
+fn a_path_is_known_by_whatever_spelling_it_names_a_field() {
+    for sql in [
+        "SELECT dados->>$$telefone$$ AS a FROM eventos_raw",
+        "SELECT dados->>$x$telefone$x$ AS a FROM eventos_raw WHERE '$$' = '$$'",
+        "SELECT dados->>U&'telefone' AS a FROM eventos_raw",
+        "SELECT dados->>U&'\\0074elefone' AS a FROM eventos_raw",
+        "SELECT dados->>E'\\x74elefone' AS a FROM eventos_raw WHERE '$$' = '$$'",
+        "SELECT dados[$$telefone$$] AS a FROM eventos_raw",
+        "SELECT dados['telefone'] AS a FROM eventos_raw",
+        "SELECT dados['telefone']['numero'] AS a FROM eventos_raw",
+        "SELECT dados['telefone'][0] AS a FROM eventos_raw",
+        "SELECT jsonb_path_query(dados, '$.keyvalue().value') AS a FROM eventos_raw",
+        "SELECT jsonb_path_query(dados, '$ . * ') AS a FROM eventos_raw",
+        "SELECT (SELECT json_agg(e.value) FROM json_each(dados) e)->>0 AS a FROM eventos_raw",
+        "SELECT substr(json_extract(dados, '$'), 9, 9) AS a FROM eventos_raw",
+        "SELECT (jsonb_each_text(dados)).value AS a FROM eventos_raw WHERE '$$' = '$$'",
+        "SELECT v AS a FROM leads, LATERAL jsonb_each_text(metadata) AS e(chave, v)",
+        "SELECT id AS a FROM leads, unnest(ARRAY[telefone]) AS t(id)",
+    ] {
+        hides(sql, "a");
+    }
+    let masking = declared();
+    for sql in [
+        "SELECT dados->>'Data de Nascimento' AS a FROM eventos_raw",
+        "SELECT dados#>>'{pessoa,Data de Nascimento}' AS a FROM eventos_raw",
+        "SELECT json_extract(dados, '$.\"Data de Nascimento\"') AS a FROM eventos_raw",
+        "SELECT json_extract(dados, '$.Data de Nascimento') AS a FROM eventos_raw",
+        "SELECT dados->>'CPF/CNPJ' AS a FROM eventos_raw",
+        "SELECT dados->>'CPF-do-cliente' AS a FROM eventos_raw",
+        "SELECT dados->>'Número d''Água' AS a FROM eventos_raw",
+        "SELECT dados['Data de Nascimento'] AS a FROM eventos_raw",
+        "SELECT \"Data de Nascimento\" AS a FROM clientes",
+    ] {
+        let told = masked_by(&masking, sql, &["a"], json!(["so secreto"]));
+        assert_eq!(told, json!(["***"]), "{sql}");
+    }
+    for sql in [
+        "SELECT dados->lower('SALARIO') AS a FROM eventos_raw",
+        "SELECT jsonb_path_query(dados, '$.*') AS a FROM eventos_raw",
+        "SELECT value AS a FROM json_each((SELECT dados FROM eventos_raw))",
+        "SELECT ARRAY[dados->'salario'] AS a FROM eventos_raw WHERE '$$' = '$$'",
+        "SELECT s AS a FROM fichas AS f(x, s)",
+    ] {
+        assert_eq!(masked_by(&masking, sql, &["a"], json!([5000])), json!(["***"]), "{sql}");
+    }
+    for (sql, cell) in [
+        ("SELECT dados->>'Data de cadastro' AS a FROM eventos_raw", json!("ontem")),
+        ("SELECT json_extract(dados, '$') AS a FROM eventos_raw", json!({"cor": "azul", "n": 7})),
+        ("SELECT jsonb_path_query(dados, '$.cor', '{}', true) AS a FROM eventos_raw", json!("azul")),
+        ("SELECT jsonb_path_query_array(dados, '$.cores[*]') AS a FROM eventos_raw", json!(["azul"])),
+        ("SELECT dados->'cores'->>0 AS a FROM eventos_raw", json!("azul")),
+        ("SELECT json_extract_path_text(dados, 'itens', '0', 'cor') AS a FROM eventos_raw", json!("azul")),
+        ("SELECT count(*) AS leads FROM leads", json!(7)),
+    ] {
+        let cells = json!([cell]);
+        assert_eq!(masked_by(&masking, sql, &["a"], cells.clone()), cells, "{sql}");
+    }
+}
+
+#[test]
+fn a_field_known_by_its_looks_alone_gives_way_to_what_stands_beside_it() {
+    let masking = declared();
+    for (sql, cell, told) in [
+        ("SELECT coalesce(apelido, cor) AS a FROM fichas", "Zeca", "***"),
+        ("SELECT CASE WHEN true THEN apelido ELSE cor END AS a FROM fichas", "Zeca", "***"),
+        ("SELECT coalesce(email, apelido, cor) AS a FROM fichas", "Zeca", "***"),
+        ("SELECT coalesce(email, cor) AS a FROM fichas", "azul", "azul"),
+        ("SELECT coalesce(email, cor) AS a FROM fichas", "ana@localhost", "a***@***"),
+    ] {
+        assert_eq!(masked_by(&masking, sql, &["a"], json!([cell])), json!([told]), "{sql}");
+    }
+}
+
+#[test]
+fn columns_behind_a_star_that_get_other_names_are_masked() {
+    for (sql, column) in [
+        ("SELECT d FROM (SELECT * FROM leads) AS x(a, b, c, d)", "d"),
+        ("SELECT c FROM (SELECT *, 1 FROM leads) AS x(a, b, c)", "c"),
+        ("WITH p(a, b) AS (SELECT * FROM (SELECT nome, telefone FROM leads) q) SELECT b FROM p", "b"),
+        (
+            "SELECT * FROM (SELECT origem AS rotulo, utm_source AS dado FROM leads) a
+             UNION ALL SELECT * FROM (SELECT nome, telefone FROM leads) b",
+            "dado",
+        ),
+        (
+            "SELECT * FROM (SELECT origem AS a, utm_source AS dado FROM leads) a UNION ALL SELECT * FROM b",
+            "dado",
+        ),
+        ("SELECT dado FROM (SELECT origem AS a, nome AS dado FROM leads UNION SELECT * FROM b) x", "dado"),
+        (
+            "WITH t AS (SELECT 1) SELECT * FROM t UNION SELECT * FROM (WITH t AS (SELECT email) SELECT * FROM t)",
+            "x",
+        ),
+        ("SELECT c FROM (leads CROSS JOIN chat_sessions) AS j(a, b, c)", "c"),
+        ("SELECT (jsonb_each_text(dados)).* FROM eventos_raw", "value"),
+        ("SELECT column1 AS a FROM (VALUES ((SELECT substr(dados, 9, 9) FROM eventos_raw)))", "a"),
+        ("SELECT * FROM (SELECT upper(x) FROM (SELECT telefone AS x FROM leads))", "upper(x)"),
+    ] {
+        hides(sql, column);
+    }
+    for sql in [
+        "SELECT * FROM leads WHERE origem = 'a' UNION ALL SELECT * FROM leads WHERE origem = 'b'",
+        "SELECT a FROM (SELECT nome, * FROM leads) AS x(a)",
+        "WITH t AS (SELECT * FROM leads) SELECT nome AS a FROM t",
+        "SELECT a FROM generate_series(1, 9) AS g(a)",
+    ] {
+        assert_eq!(masked(sql, &["a"], json!(["casa"])), json!(["casa"]), "{sql}");
+    }
+}
+
+#[test]
+fn names_of_members_that_are_made_of_a_field_are_masked() {
+    for sql in [
+        "SELECT jsonb_object_agg(telefone, id) AS j FROM leads",
+        "SELECT json_object_agg(telefone, score_qualificacao) AS j FROM leads",
+        "SELECT json_build_object(telefone, id) AS j FROM leads",
+        "SELECT json_build_object('x', 1, telefone, id) AS j FROM leads",
+        "SELECT json_group_object(telefone, id) AS j FROM leads",
+        "SELECT json_object(telefone, id) AS j FROM leads",
+        "SELECT JSON_OBJECT(telefone : id) AS j FROM leads",
+        "SELECT j FROM (SELECT jsonb_object_agg(telefone, id) AS j FROM leads) t",
+        "SELECT jsonb_object_agg(e.value, 1) AS j FROM leads, LATERAL jsonb_each_text(metadata) AS e",
+        "SELECT jsonb_set('{}', ARRAY[telefone], '1') AS j FROM leads",
+        "SELECT json_set('{}', '$.' || telefone, 1) AS j FROM leads",
+        "SELECT json('{\"' || telefone || '\": 1}') AS j FROM leads",
+        "SELECT ('{\"' || telefone || '\": 1}')::jsonb AS j FROM leads",
+        "SELECT '{\"a\": {\"' || telefone || '\": 1}}' -> 'a' AS j FROM leads",
+        "SELECT json_extract(x, '$.a') AS j FROM (SELECT '{\"a\": {\"' || telefone || '\": 1}}' AS x FROM leads)",
+    ] {
+        assert_eq!(masked(sql, &["j"], json!([{"3123-5678": "7"}])), json!(["***"]), "{sql}");
+    }
+    for sql in [
+        "SELECT jsonb_object_keys(jsonb_object_agg(telefone, id)) AS k FROM leads",
+        "SELECT json_object_keys(('{\"' || telefone || '\": 1}')::json) AS k FROM leads",
+        "SELECT key AS k FROM json_each((SELECT json_group_object(telefone, id) FROM leads))",
+        "SELECT e.c AS k FROM leads, LATERAL jsonb_each((SELECT jsonb_object_agg(telefone, 1))) AS e(c, v)",
+    ] {
+        hides(sql, "k");
+    }
+    let readable = "SELECT json_build_object('x', telefone, 'n', id) AS j FROM leads";
+    assert_eq!(
+        masked(readable, &["j"], json!([{"x": "3123-5678", "n": 7}])),
+        json!([{"x": "***78", "n": 7}]),
+        "names that the statement gives stay"
+    );
+    let named = "SELECT jsonb_object_agg(origem, telefone) AS j FROM leads";
+    assert_eq!(masked(named, &["j"], json!([{"site": "3123-5678"}])), json!([{"site": "***78"}]));
 }
 
 #[test]
