@@ -361,7 +361,9 @@ fn examine(connection: &mut Connection, within: Duration) -> rusqlite::Result<bo
             let found = found.lines().last().unwrap_or_default();
             Err(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-                Some(format!("{FILE} and {JOURNAL} do not belong together, or the disk lost some of them: {found}")),
+                Some(format!(
+                    "{FILE} and {JOURNAL} do not belong together, or the disk lost some of them: {found}"
+                )),
             ))
         }
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {

@@ -115,9 +115,10 @@ impl Shared {
             };
             if let Some(at) = applied.iter().find(is_beyond) {
                 warn!(
-                    log = %log,
+                    place = log.place,
+                    id = log.id,
                     partition = at.partition,
-                    store_has = at.offset,
+                    offset = at.offset,
                     "the log ends before what the store has of it: it was restored from an older copy, and is another log from now on"
                 );
                 self.log.renew().await?;

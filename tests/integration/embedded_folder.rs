@@ -180,7 +180,10 @@ async fn a_process_that_took_a_folder_over_keeps_its_journal_whoever_else_opens_
         other.query_row("SELECT count(*) FROM log_records", [], |row| row.get(0)).expect("a count");
     assert_eq!(seen, 20);
     drop(other);
-    assert!(folder.path().join("sluice.db-wal").is_file(), "the journal that the process writes into is gone");
+    assert!(
+        folder.path().join("sluice.db-wal").is_file(),
+        "the journal that the process writes into is gone"
+    );
 
     stdin.write_all(b"append\n").await.expect("told to append");
     assert_eq!(opened(&mut said).await, "writer");

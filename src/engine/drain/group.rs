@@ -43,7 +43,7 @@ impl Session<'_> {
             .collect();
         if !behind.is_empty() {
             let sink = self.drain.sink.name();
-            warn!(sink, had = ?behind, "the sink is behind what it had applied: reading again from where it stands");
+            warn!(sink, partitions = ?behind, "the sink is behind what it had applied: reading again from where it stands");
             self.reached.extend(behind.iter().copied());
             self.give_back(behind.into_iter().map(|(partition, _)| partition));
         }

@@ -215,7 +215,8 @@ async fn what_a_masked_column_held_before_and_after_a_change_is_masked() {
     for (asked, before, after) in [
         (json!({"changed": "telefone"}), "3123-5678", "3123-9999"),
         (json!({"tipo_evento": "lead", "changed": "email"}), "ana@interno", "bia@interno"),
-        (json!({"changed": "documento"}), "AB-1234", "CD-5678"),
+        (json!({"tipo_evento": "ficha", "changed": "documento"}), "AB-1234", "CD-5678"),
+        (json!({"changed": "doc_cliente"}), "AB-1234", "CD-5678"),
         (json!({"tipo_evento": "ficha", "changed": "salario"}), "5151", "6262"),
     ] {
         let told = |result: &CallToolResult| serde_json::to_string(result).expect("JSON");

@@ -36,8 +36,7 @@ async fn idle_engine(
         ("SLUICE_DATA_DIR", folder.display().to_string()),
     ];
     let database = database.map(|database| ("DATABASE_URL", database.url().to_owned()));
-    let variables =
-        variables.into_iter().chain(database).map(|(name, value)| (name.to_owned(), value));
+    let variables = variables.into_iter().chain(database).map(|(name, value)| (name.to_owned(), value));
     parts::engine(&Settings::load(variables).expect("settings")).await.expect("an engine")
 }
 
