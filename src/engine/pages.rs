@@ -123,14 +123,16 @@ impl SyncRun {
             let Some(page) = pages.recv().await else { return };
             let compared = match page {
                 Ok((page, span)) => {
-                    let compared = span.around(self.compare(lease, &page, left, max_record, before)).await;
+                    let compared = span
+                        .around(self.compare(lease, &page, left, max_record, std::mem::take(&mut before)))
+                        .await;
                     compared.map(|compared| (compared, span))
                 }
                 Err(fault) => Err(fault),
             };
             let Ok((Compared { taken, .. }, _)) = &compared else { return room.send(compared) };
             left = left.saturating_sub(taken.events.len() as u64);
-            before = taken.appended.clone();
+            before.clone_from(&taken.appended);
             let is_cut = taken.cut;
             room.send(compared);
             if is_cut {

@@ -135,6 +135,8 @@ pub struct Model {
     /// How far the source's clock is ahead of this machine's.
     pub ahead: TimeDelta,
     pub cap: u8,
+    /// How many rows a sync asks for at a time.
+    page_size: u8,
     overlap: TimeDelta,
     changes: u64,
     /// Coverage reaches no further than this.
@@ -153,7 +155,7 @@ pub struct Model {
 const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(31);
 
 impl Model {
-    pub fn new(overlap: TimeDelta, ahead: TimeDelta, cap: u8) -> Self {
+    pub fn new(overlap: TimeDelta, ahead: TimeDelta, cap: u8, page_size: u8) -> Self {
         Self {
             entities: BTreeMap::new(),
             keyless: Vec::new(),
@@ -161,6 +163,7 @@ impl Model {
             parked: 0,
             ahead,
             cap,
+            page_size,
             overlap,
             changes: 0,
             covered_at_most: None,
@@ -183,6 +186,11 @@ impl Model {
 
     pub fn keyless(&self) -> usize {
         self.keyless.len()
+    }
+
+    /// Of so many rows without a key, those that become dead letters: one page is shown of them.
+    pub fn shown(&self, keyless: usize) -> usize {
+        keyless.min(self.cap.min(self.page_size).into())
     }
 
     /// Rows that were shown once and are not now.
@@ -322,7 +330,8 @@ impl Model {
         let is_read = |one: &Keyless| !asked.resume || was_put_back || one.changed > self.broke_off;
         let promised =
             |one: &&Keyless| one.changed <= since && is_read(one) && is_promised(&one.row, one.covered);
-        self.parked = self.parked.max(self.keyless.iter().filter(promised).count());
+        let promised = self.keyless.iter().filter(promised).count();
+        self.parked = self.parked.max(self.shown(promised));
     }
 
     /// A reconciliation that began after so many changes has succeeded.
@@ -333,7 +342,8 @@ impl Model {
         for entity in self.entities.values_mut().filter(|entity| entity.changed <= since) {
             entity.floor = entity.shown.len() - 1;
         }
-        self.parked = self.parked.max(self.keyless.iter().filter(|one| one.changed <= since).count());
+        let promised = self.keyless.iter().filter(|one| one.changed <= since).count();
+        self.parked = self.parked.max(self.shown(promised));
         let is_whole = left_off.is_none();
         self.covered_at_least = is_whole.then(|| began - TimeDelta::seconds(2));
     }

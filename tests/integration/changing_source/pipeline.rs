@@ -139,7 +139,7 @@ impl Pipeline {
         let (sender, due) = channel();
         let (overlap, ahead) =
             (TimeDelta::minutes(case.overlap_minutes.into()), TimeDelta::seconds(case.ahead.into()));
-        let model = Model::new(overlap, ahead, case.cap);
+        let model = Model::new(overlap, ahead, case.cap, case.page_size);
         show(&model, &source);
         let beside = Beside { model, run: None, requests: 0, has_begun: false, due: sender };
         let beside = Arc::new(Mutex::new(beside));
@@ -236,12 +236,12 @@ impl Pipeline {
         }
         let shown = self.lock().model.rows();
         let keyed = shown.iter().filter(|row| !row["id"].is_null()).count();
-        let (held, parked, keyless) = {
+        let (held, parked, keyless, promised) = {
             let held = self.held()?;
-            let beside = self.lock();
-            (held.len(), beside.model.parked, beside.model.keyless())
+            let Beside { model, .. } = &*self.lock();
+            (held.len(), model.parked, model.keyless(), model.shown(model.keyless()))
         };
-        if (held, parked) != (keyed, keyless) {
+        if held != keyed || parked < promised {
             return Err(format!(
                 "{held} entities and {parked} letters of {keyed} rows and {keyless} without a key"
             ));

@@ -171,7 +171,7 @@ pub(super) fn makes_objects(name: &str) -> bool {
 
 /// Whether the argument at this place becomes the name of a member.
 pub(super) fn is_name(name: &str, at: usize) -> bool {
-    if makes_objects(name) { at % 2 == 0 } else { PUTS.contains(&name) && at % 2 == 1 }
+    if makes_objects(name) { at.is_multiple_of(2) } else { PUTS.contains(&name) && !at.is_multiple_of(2) }
 }
 
 pub(super) fn tells_nothing(name: &str) -> bool {
