@@ -488,6 +488,7 @@ async fn connections_that_lead_to_a_server_that_only_reads_are_replaced_by_those
     let name = database.one::<String>("SELECT current_database()::text").await;
     let mut admin = connect(&service("DATABASE_ADMIN_URL")).await;
     for applies in [false, true] {
+        let claim = claimed(&store).await;
         // Sessions that begin before the switch only read, as those with a primary that became a standby.
         let setting = "default_transaction_read_only";
         admin.execute(&*format!("ALTER DATABASE {name} SET {setting} = on")).await.expect("set");
@@ -498,7 +499,7 @@ async fn connections_that_lead_to_a_server_that_only_reads_are_replaced_by_those
         assert!(open > 1, "more than the one that is met: {open}");
         let write = async || {
             if applies {
-                let events = batch(claimed(&store).await, vec![lead(1, 0, "Ana")]);
+                let events = batch(claim, vec![lead(1, 0, "Ana")]);
                 match after_failover.apply(LOG, &events).await {
                     Ok(_) => Ok(()),
                     Err(ApplyError::Fault(fault)) => Err(fault),
