@@ -224,7 +224,7 @@ async fn a_row_that_changes_from_page_to_page_is_of_another_version_each_time() 
     assert_eq!((read.state, read.appended), (SyncPhase::Done, TIMES as u64), "{read:?}");
     // Pages of one second of the server's clock, which tells full ones, are among them.
     let versions = "SELECT count(DISTINCT versao) FROM eventos_raw";
-    assert_eq!(pipeline.number(versions).await, TIMES as i64);
+    assert_eq!(usize::try_from(pipeline.number(versions).await), Ok(TIMES));
     assert_eq!(pipeline.text("SELECT nome FROM leads").await, format!("Ana {}", TIMES - 1));
     let again = sync(&engine, request(leads)).await;
     assert_eq!((again.appended, again.unchanged), (0, 1), "the last one is remembered");

@@ -105,8 +105,7 @@ impl Moment {
 
     /// An instant's time in the zone, or the instant of a time in the zone.
     pub(super) fn at_time_zone(self, zone: &str) -> Result<Self, Unfit> {
-        const NO_ZONE: Unfit =
-            "a time zone is no name of the IANA; write America/Sao_Paulo, say, or UTC";
+        const NO_ZONE: Unfit = "a time zone is no name of the IANA; write America/Sao_Paulo, say, or UTC";
         // The short names mean other things in PostgreSQL than in the IANA's list.
         if !zone.contains('/') && !["UTC", "GMT"].contains(&zone) {
             return Err(NO_ZONE);
