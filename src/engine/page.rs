@@ -71,27 +71,6 @@ pub(super) struct Taken {
     pub(super) cut: bool,
 }
 
-impl Taken {
-    /// Leaves out who was erased since it was compared.
-    pub(super) fn leave_out(&mut self, table: Table, ledger: &ErasureLedger) {
-        let before = self.events.len() + self.letters.len();
-        let holds = |key: &str| ledger.holds(table, key);
-        self.events.retain(|event| !std::str::from_utf8(&event.key).is_ok_and(holds));
-        let appended = &mut self.appended;
-        self.letters.retain(|(_, parked)| {
-            let Some(parked) = parked else { return true };
-            let is_erased = table.key.kind.spelled(&parked.entity).is_some_and(|key| holds(&key));
-            if is_erased {
-                appended.remove(&parked.letter.to_string());
-            }
-            !is_erased
-        });
-        appended.retain(|entity, _| !holds(entity));
-        self.mended.retain(|entity| !holds(entity));
-        self.erased += (before - self.events.len() - self.letters.len()) as u64;
-    }
-}
-
 /// A row that will be appended.
 struct Outgoing {
     record: NewRecord,
@@ -274,24 +253,6 @@ mod tests {
         assert!(taken.appended.contains_key(&Uuid::from_u128(2).to_string()));
         let large = Asked { max_record: 0, ..ASKED };
         assert_eq!(Rows::read(table, &page, &ledger).take(large, HashMap::new()).letters.len(), 1);
-    }
-
-    #[test]
-    fn who_is_erased_between_comparing_and_appending_is_left_out() {
-        let (table, key) = (Catalog::built_in().get("leads").expect("leads"), Uuid::from_u128(1).to_string());
-        let erased = ErasureLedger::digest(b"s", table, &key);
-        let ledger = ErasureLedger::new(Uuid::nil(), b"s".to_vec(), [erased].into());
-        let other = Uuid::from_u128(2).to_string();
-        let page = page(&[json!({"id": key, "nome": "x".repeat(2_000)}), json!({"id": other})]);
-        for (max_record, events, letters) in [(100_000, 2, 0), (1_000, 1, 1)] {
-            let mut taken = taken(&page, Asked { max_record, ..ASKED }, HashMap::new());
-            assert_eq!((taken.events.len(), taken.letters.len()), (events, letters));
-            taken.leave_out(table, &ledger);
-            assert_eq!((taken.events.len(), taken.letters.len(), taken.erased), (1, 0, 1));
-            assert_eq!(taken.events[0].key, other);
-            assert_eq!(taken.appended.keys().collect::<Vec<_>>(), [&other]);
-            assert_eq!(taken.mended, [other.clone()].into());
-        }
     }
 
     #[test]

@@ -20,8 +20,8 @@ use sluice::{
     fault::Fault,
     identity::Identity,
     log::{
-        BatchLimits, Delivery, Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, StartAt,
-        Started, Topic, embedded::EmbeddedLog,
+        BatchLimits, Delivery, Extent, Log as _, LogReader, Position, Record, StartAt, Started,
+        embedded::EmbeddedLog,
     },
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth},
     store::sqlite::SqliteStore,
@@ -29,68 +29,10 @@ use sluice::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{events, eventually, folder::TestFolder, logs::LIMITS};
+use crate::support::{events, eventually, folder::TestFolder, logs::LIMITS, read_log::ReadLog};
 
-/// The embedded log, whose reader delivers what a test wrote down.
-struct Scripted {
-    log: EmbeddedLog,
-    deliveries: Mutex<VecDeque<Delivery>>,
-}
-
+/// A reader that delivers what a test wrote down.
 struct ScriptedReader(VecDeque<Delivery>);
-
-#[async_trait]
-impl Log for Scripted {
-    fn name(&self) -> &'static str {
-        self.log.name()
-    }
-    fn topic(&self) -> &str {
-        self.log.topic()
-    }
-    async fn identity(&self) -> Result<Identity, Fault> {
-        self.log.identity().await
-    }
-    async fn dead_letters_identity(&self) -> Result<Identity, Fault> {
-        self.log.dead_letters_identity().await
-    }
-    async fn is_made(&self) -> Result<bool, Fault> {
-        self.log.is_made().await
-    }
-    async fn ensure_topics(&self) -> Result<(), Fault> {
-        self.log.ensure_topics().await
-    }
-    async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
-        self.log.append(topic, records).await
-    }
-    async fn reader(&self, _group: &str) -> Result<Box<dyn LogReader>, Fault> {
-        let deliveries = std::mem::take(&mut *self.deliveries.lock().expect("a lock"));
-        Ok(Box::new(ScriptedReader(deliveries)))
-    }
-    async fn extents(&self) -> Result<Vec<Extent>, Fault> {
-        self.log.extents().await
-    }
-    async fn committed(&self, group: &str) -> Result<Vec<Position>, Fault> {
-        self.log.committed(group).await
-    }
-    async fn max_record(&self, topic: Topic) -> Result<usize, Fault> {
-        self.log.max_record(topic).await
-    }
-    async fn records(&self, topic: Topic, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
-        self.log.records(topic, ranges).await
-    }
-    async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
-        self.log.holds_none(range).await
-    }
-    async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {
-        self.log.dead_letter_extents().await
-    }
-    async fn remove(&self, topic: Topic, below: Position) -> Result<(), Fault> {
-        self.log.remove(topic, below).await
-    }
-    async fn facts(&self) -> Result<LogFacts, Fault> {
-        self.log.facts().await
-    }
-}
 
 #[async_trait]
 impl LogReader for ScriptedReader {
@@ -216,8 +158,10 @@ async fn a_record_whose_batch_failed_is_parked_once_though_another_partition_s_b
     ];
     let folder = TestFolder::new();
     let db = EmbeddedDb::open(folder.path(), "test").expect("an open folder");
-    let log =
-        Arc::new(Scripted { log: EmbeddedLog::new(db.clone()), deliveries: Mutex::new(deliveries.into()) });
+    let deliveries = Mutex::new(VecDeque::from(deliveries));
+    let log = Arc::new(ReadLog::new(EmbeddedLog::new(db.clone()), move |_| {
+        Box::new(ScriptedReader(std::mem::take(&mut *deliveries.lock().expect("a lock"))))
+    }));
     let sink = Arc::new(FailsOnce { has_failed: AtomicBool::new(false), next: Mutex::default() });
     let store = Arc::new(SqliteStore::new(db, Catalog::built_in()));
     store.prepare().await.expect("prepared");

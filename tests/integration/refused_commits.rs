@@ -20,8 +20,8 @@ use sluice::{
     identity::{Identity, group_name},
     index::tantivy::TantivyIndex,
     log::{
-        BatchLimits, Delivery, Extent, Log, LogFacts, LogReader, NewRecord, Position, Record, StartAt,
-        Started, Topic, embedded::EmbeddedLog,
+        BatchLimits, Delivery, Log as _, LogReader, NewRecord, Position, StartAt, Started, Topic,
+        embedded::EmbeddedLog,
     },
     sink::Sink,
     store::{Erasures as _, sqlite::SqliteStore},
@@ -30,14 +30,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{events, eventually, folder::TestFolder, logs::LIMITS, table};
+use crate::support::{events, eventually, folder::TestFolder, logs::LIMITS, read_log::ReadLog, table};
 
-/// A log whose group refuses commits while partitions move, or lets them hang.
-struct Rebalancing {
-    log: EmbeddedLog,
-    group: Arc<Group>,
-}
-
+/// A reader of a group that refuses commits while partitions move, or lets them hang.
 struct RebalancingReader {
     reader: Box<dyn LogReader>,
     group: Arc<Group>,
@@ -49,60 +44,6 @@ struct Group {
     hangs: watch::Sender<bool>,
     /// Whom somebody erases while the first batch of several partitions is on its way, and from which store.
     erases: Mutex<Option<(Arc<SqliteStore>, Uuid)>>,
-}
-
-#[async_trait]
-impl Log for Rebalancing {
-    fn name(&self) -> &'static str {
-        self.log.name()
-    }
-    fn topic(&self) -> &str {
-        self.log.topic()
-    }
-    async fn identity(&self) -> Result<Identity, Fault> {
-        self.log.identity().await
-    }
-    async fn dead_letters_identity(&self) -> Result<Identity, Fault> {
-        self.log.dead_letters_identity().await
-    }
-    async fn remove(&self, topic: Topic, below: Position) -> Result<(), Fault> {
-        self.log.remove(topic, below).await
-    }
-    async fn holds_none(&self, range: Extent) -> Result<bool, Fault> {
-        self.log.holds_none(range).await
-    }
-    async fn is_made(&self) -> Result<bool, Fault> {
-        self.log.is_made().await
-    }
-
-    async fn ensure_topics(&self) -> Result<(), Fault> {
-        self.log.ensure_topics().await
-    }
-    async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, Fault> {
-        self.log.append(topic, records).await
-    }
-    async fn reader(&self, group: &str) -> Result<Box<dyn LogReader>, Fault> {
-        let reader = self.log.reader(group).await?;
-        Ok(Box::new(RebalancingReader { reader, group: self.group.clone() }))
-    }
-    async fn extents(&self) -> Result<Vec<Extent>, Fault> {
-        self.log.extents().await
-    }
-    async fn committed(&self, group: &str) -> Result<Vec<Position>, Fault> {
-        self.log.committed(group).await
-    }
-    async fn max_record(&self, topic: Topic) -> Result<usize, Fault> {
-        self.log.max_record(topic).await
-    }
-    async fn records(&self, topic: Topic, ranges: &[Extent]) -> Result<Vec<Record>, Fault> {
-        self.log.records(topic, ranges).await
-    }
-    async fn dead_letter_extents(&self) -> Result<Vec<Extent>, Fault> {
-        self.log.dead_letter_extents().await
-    }
-    async fn facts(&self) -> Result<LogFacts, Fault> {
-        self.log.facts().await
-    }
 }
 
 #[async_trait]
@@ -143,7 +84,8 @@ impl LogReader for RebalancingReader {
 
 /// A drain of an embedded log into an index, in a group that refuses commits.
 struct Bench {
-    log: Arc<Rebalancing>,
+    log: Arc<ReadLog>,
+    group: Arc<Group>,
     index: TantivyIndex,
     store: Arc<SqliteStore>,
     stats: Arc<DrainStats>,
@@ -161,7 +103,10 @@ impl Bench {
             hangs: watch::channel(false).0,
             erases: Mutex::default(),
         });
-        let log = Arc::new(Rebalancing { log: EmbeddedLog::new(db.clone()), group });
+        let log = Arc::new(ReadLog::new(EmbeddedLog::new(db.clone()), {
+            let group = group.clone();
+            move |reader| Box::new(RebalancingReader { reader, group: group.clone() })
+        }));
         let index = TantivyIndex::new(folder.path().join("index"), Catalog::built_in());
         let store = Arc::new(SqliteStore::new(db, Catalog::built_in()));
         let stats = Arc::new(DrainStats::new("tantivy"));
@@ -181,7 +126,7 @@ impl Bench {
             let stop = stop.clone();
             async move { drain.run(&stop).await }
         });
-        Self { log, index, store, stats, stop, running, _folder: folder }
+        Self { log, group, index, store, stats, stop, running, _folder: folder }
     }
 
     /// A drain of the same log into the store, which is its own truth of what was applied.
@@ -229,7 +174,7 @@ impl Bench {
     }
 
     async fn await_commits(&self, count: i64) {
-        self.log.group.refuses.store(false, Ordering::Relaxed);
+        self.group.refuses.store(false, Ordering::Relaxed);
         eventually("the group knows how far the sink is", async || self.committed().await == count).await;
     }
 
@@ -257,12 +202,12 @@ async fn an_erasure_while_commits_are_refused_loses_no_record_of_a_partition_wit
         let first = bench.append(&[1]).await[0];
         bench.await_leads(1).await;
         // What is on its way is of the partition that is not committed, and of others that have nothing to commit.
-        *bench.log.group.erases.lock().expect("a lock") = Some((bench.store.clone(), Uuid::from_u128(2)));
+        *bench.group.erases.lock().expect("a lock") = Some((bench.store.clone(), Uuid::from_u128(2)));
         let partitions = bench.append(&(2..=40).collect::<Vec<_>>()).await;
         assert!(partitions.contains(&first) && partitions.iter().any(|partition| *partition != first));
         bench.await_leads(39).await;
         bench.await_commits(40).await;
-        assert!(bench.log.group.erases.lock().expect("a lock").is_none(), "somebody was erased");
+        assert!(bench.group.erases.lock().expect("a lock").is_none(), "somebody was erased");
         assert!(bench.stats.report().erased > 0);
         bench.end().await;
     }
@@ -289,15 +234,15 @@ async fn a_record_that_is_read_again_after_an_erasure_is_not_parked_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_hangs_holds_up_no_batch_and_what_came_meanwhile_is_committed_after_it() {
     let bench = Bench::begin(BatchLimits { records: 4, ..LIMITS });
-    bench.log.group.refuses.store(false, Ordering::Relaxed);
-    bench.log.group.hangs.send_replace(true);
+    bench.group.refuses.store(false, Ordering::Relaxed);
+    bench.group.hangs.send_replace(true);
     bench.append(&(1..=40).collect::<Vec<_>>()).await;
     bench.await_leads(40).await;
     // Nor does it hold up what comes when there was nothing to do.
     bench.append(&(41..=50).collect::<Vec<_>>()).await;
     bench.await_leads(50).await;
     assert_eq!(bench.committed().await, 0, "none was made");
-    bench.log.group.hangs.send_replace(false);
+    bench.group.hangs.send_replace(false);
     bench.await_commits(50).await;
     bench.end().await;
 }
@@ -317,7 +262,7 @@ async fn what_was_applied_and_not_committed_when_a_drain_ended_is_committed_by_t
     assert!(killed.await.is_err_and(|ended| ended.is_cancelled()));
     assert_eq!(bench.committed_for(&*bench.store).await, 0, "the group refused it");
 
-    bench.log.group.refuses.store(false, Ordering::Relaxed);
+    bench.group.refuses.store(false, Ordering::Relaxed);
     let next = bench.drain_into_store();
     eventually("the group knows how far the store is", async || {
         bench.committed_for(&*bench.store).await == 30

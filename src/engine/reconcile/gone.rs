@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::sync::Mutex;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -278,7 +277,7 @@ impl Reconcile {
             appended.push(Appended { entity: key, event: id, versao, removed: true });
         }
         let count = records.len() as u64;
-        let remembered = self.run.append(&Mutex::new(&mut *lease), records, progress).await?;
+        let remembered = self.run.append(lease, records, progress).await?;
         self.run.check_log().await?;
         fail_point::pass("reconcile.removals_appended");
         progress.appended += count;

@@ -25,13 +25,11 @@ mod parked;
 mod prove;
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -415,9 +413,8 @@ impl Reconcile {
         progress: &mut SyncProgress,
         page: Page,
     ) -> Result<(), Fault> {
-        let lease = Mutex::new(lease);
-        let compared = self.run.compare(&lease, &page, u64::MAX, self.max_record, HashMap::new()).await?;
-        self.run.append_page(&lease, compared, progress, &mut self.misfits).await.map(drop)
+        let limit = self.max_record;
+        self.run.append_page(lease, &page, u64::MAX, limit, progress, &mut self.misfits).await.map(drop)
     }
 
     /// Every row that said it was written before reading began is in the log.

@@ -16,6 +16,7 @@ pub mod pooler;
 pub mod postgres;
 pub mod raw_http;
 pub mod raw_kafka;
+pub mod read_log;
 pub mod rows;
 pub mod servers;
 pub mod stores;
