@@ -38,6 +38,9 @@ impl DataFolder {
     pub const FILES: [&'static str; 6] =
         ["sluice.db", "sluice.db-wal", "sluice.db-shm", Self::LOCK, "sample.json", "index"];
 
+    /// The name of a file that stands where a demonstration made the others, and nothing but its rows came since.
+    pub const DEMONSTRATION: &'static str = "demonstration";
+
     /// Makes the folder where it is missing, and has it and the parts' files in it be their owner's alone. `owner`
     /// names this process to others.
     ///
@@ -112,6 +115,24 @@ impl DataFolder {
         match &*self.lock.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(lock) => Ok(FileId::at(&self.path.join(Self::LOCK))? == Some(lock.id)),
             None => Ok(true),
+        }
+    }
+
+    /// Has no demonstration take the folder for one of its own any more.
+    ///
+    /// # Errors
+    /// When the folder can't be written.
+    pub fn keep_from_demonstrations(&self) -> Result<(), Fault> {
+        let mark = self.path.join(Self::DEMONSTRATION);
+        // Looked at first: whoever only reads may be in a folder that can't be written.
+        if !mark.exists() {
+            return Ok(());
+        }
+        match std::fs::remove_file(mark) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(unusable(&self.path, "removing the mark of the demonstration in", &error))
+            }
+            _ => Ok(()),
         }
     }
 

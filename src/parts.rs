@@ -72,6 +72,9 @@ impl Embedded<'_> {
             return Ok(folder.clone());
         }
         let folder = DataFolder::open(&self.settings.data_dir, &owner())?;
+        if self.settings.supabase.is_some() {
+            folder.keep_from_demonstrations()?;
+        }
         Ok(self.folder.insert(folder).clone())
     }
 

@@ -125,6 +125,11 @@ async fn the_demonstration_shows_the_whole_way_and_can_be_repeated() {
             assert!(shown.contains(part), "{part} is missing in {shown}");
         }
     }
+    // As a command with a project of somebody's leaves it.
+    std::fs::remove_file(place.join("demonstration")).expect("the mark");
+    let (done, _, errors) = output(&folder, &arguments).await;
+    assert!(!done && errors.contains("which no demonstration made"), "{errors}");
+    assert!(place.join("sluice.db").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ use crate::{
     domain::{Catalog, Table},
     engine::{Engine, SyncPhase, SyncStatus},
     parts::{Parts, engine_settings},
+    private_files,
     source::sample::SampleSource,
     store::SyncRequest,
 };
@@ -36,7 +37,7 @@ const HURRIED: u64 = 40;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Where the demonstration keeps its files; emptied first. Default: demo in sluice's data folder
+    /// Where the demonstration keeps its files; what an earlier one left is removed. Default: demo in sluice's data folder
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }
@@ -87,15 +88,22 @@ pub(super) async fn run(settings: Settings, options: &Options) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Removes what an earlier demonstration left, and only that.
+/// Removes what an earlier demonstration left, and only that: a folder that is in use for anything else holds files of
+/// the same names.
 fn empty(folder: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| -> Failure {
         format!("emptying {} failed: {error}; name another with --folder", folder.display()).into()
     };
+    let mark = folder.join(DataFolder::DEMONSTRATION);
+    let is_demonstration = mark.is_file();
+    let is_ours = |name: &str| {
+        name == DataFolder::LOCK
+            || is_demonstration && (name == DataFolder::DEMONSTRATION || DataFolder::FILES.contains(&name))
+    };
     if let Ok(mut entries) = folder.read_dir()
         && let Some(foreign) = entries.find_map(|entry| {
             let name = entry.ok()?.file_name().to_string_lossy().into_owned();
-            (!DataFolder::FILES.contains(&name.as_str())).then_some(name)
+            (!is_ours(&name)).then_some(name)
         })
     {
         return Err(format!(
@@ -116,6 +124,11 @@ fn empty(folder: &Path) -> Result<(), Failure> {
             _ => {}
         }
     }
+    private_files::replace(
+        &mark,
+        b"The files beside this one are a demonstration's; the next one removes them.\n",
+    )
+    .map_err(failed)?;
     Ok(())
 }
 
@@ -198,6 +211,7 @@ mod tests {
     #[test]
     fn only_what_a_demonstration_made_is_removed() {
         let folder = tempfile::tempdir().expect("a folder");
+        empty(folder.path()).expect("nothing is there");
         std::fs::create_dir(folder.path().join("index")).expect("made");
         std::fs::write(folder.path().join("sample.json"), "{}").expect("written");
         empty(folder.path()).expect("emptied");
@@ -209,6 +223,36 @@ mod tests {
         let refusal = empty(folder.path()).expect_err("somebody else's folder").to_string();
         assert!(refusal.contains("tese.txt"), "{refusal}");
         assert!(folder.path().join("sample.json").exists(), "nothing was touched");
+    }
+
+    #[test]
+    fn a_data_folder_that_no_demonstration_made_is_left_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(DataFolder::LOCK), "").expect("written");
+        std::fs::write(folder.path().join("sluice.db"), "important").expect("written");
+        let refusal = empty(folder.path()).expect_err("somebody's data").to_string();
+        assert!(refusal.contains("sluice.db"), "{refusal}");
+        assert!(folder.path().join("sluice.db").exists());
+    }
+
+    #[test]
+    fn a_demonstration_that_a_project_was_synced_into_since_is_left_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        empty(folder.path()).expect("nothing is there");
+        let settings = |address: &[(&str, &str)]| {
+            let own = [("SLUICE_DATA_DIR", folder.path().to_str().expect("text"))];
+            let pairs =
+                own.iter().chain(address).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Settings::load(pairs.collect::<Vec<_>>()).expect("settings")
+        };
+        drop(Parts::open(&settings(&[])).expect("the parts"));
+        empty(folder.path()).expect("of generated rows only");
+        let project = [("SUPABASE_URL", "https://abc.supabase.co"), ("SUPABASE_KEY", "sb_secret_x")];
+        drop(Parts::open(&settings(&project)).expect("the parts"));
+        std::fs::write(folder.path().join("sluice.db"), "important").expect("written");
+        let refusal = empty(folder.path()).expect_err("a project's data").to_string();
+        assert!(refusal.contains("which no demonstration made"), "{refusal}");
+        assert!(folder.path().join("sluice.db").exists());
     }
 
     #[test]
