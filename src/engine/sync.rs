@@ -26,7 +26,7 @@ use crate::{
     fail_point,
     fault::{Fault, FaultKind},
     log::{Extent, Log, Position, Topic},
-    source::{Page, PageToken, RowQuery, Scope, Source},
+    source::{Page, PageToken, RowQuery, Scope, Source, description::hides_nothing},
     store::{Coverage, Owed, Store, SyncEnd, SyncLease, SyncProgress, SyncRequest, SyncState},
     traces::{self, Span},
 };
@@ -193,6 +193,7 @@ impl SyncRun {
             let mut fetched = self.fetch(&query, None).await;
             if let Some(Ok((page, _))) = &fetched {
                 self.remember_columns(known.as_ref()).await?;
+                self.warn_of_names_that_hide_nothing();
                 let is_off = (page.read_at - Utc::now()).abs() > TOLERATED_SKEW;
                 let mut by_creation = self.goes_by_creation(page);
                 reading.window = plan(page.read_at, began);
@@ -266,6 +267,22 @@ impl SyncRun {
                 self.store.remember_columns(&self.table.into(), &columns).await
             }
             _ => Ok(()),
+        }
+    }
+
+    fn warn_of_names_that_hide_nothing(&self) {
+        // A poll follows a run that told.
+        let Some(columns) = self.source.columns(self.table).filter(|_| self.request.since.is_none()) else {
+            return;
+        };
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        for (name, column) in hides_nothing(self.table, &columns) {
+            if let Some(column) = column {
+                warn!(
+                    sync_id = %self.id, table = %self.table, name, column,
+                    "a name in never_read is no column's, and one that is nearly called so is read: write it as the project has it"
+                );
+            }
         }
     }
 

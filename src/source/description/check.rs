@@ -30,6 +30,8 @@ pub enum DifferenceKind {
     Unlisted,
     /// A column that is read looks like a credential.
     Secret,
+    /// A column that must never be read is not there. As a hint: no other is nearly called so.
+    NeverRead,
     /// A member of `metadata` is of another type in the index of all events than in the table's own.
     Member,
     /// The store has the table otherwise, and can't make it what the definition says: no row can be synced.
@@ -78,6 +80,7 @@ pub fn differences(table: Table, description: &Description) -> Vec<Difference> {
     time(table, description, &mut found);
     zone(table, description, &mut found);
     unlisted(table, description, &mut found);
+    never_read(table, description, &mut found);
     found
 }
 
@@ -86,11 +89,13 @@ fn key(table: Table, description: &Description, found: &mut Vec<Difference>) {
     let source = table.definition().key_source();
     let Some(described) = description.column(source) else {
         let primary = description.columns.iter().find(|column| column.is_key);
-        let next_step =
-            match primary.map(|column| column.name.as_str()).or_else(|| close_to(source, description)) {
-                Some(other) => format!("name it in the definition's key: from = \"{other}\""),
-                None => "name the column that tells rows apart in the definition's key".to_owned(),
-            };
+        let next_step = match primary
+            .map(|column| column.name.as_str())
+            .or_else(|| close_to(source, description.names()))
+        {
+            Some(other) => format!("name it in the definition's key: from = \"{other}\""),
+            None => "name the column that tells rows apart in the definition's key".to_owned(),
+        };
         let problem = format!("the project's table has no column {source}, which is the key");
         return found.push(Difference::new(DifferenceKind::Key, Some(source), problem, next_step));
     };
@@ -143,14 +148,18 @@ fn columns(table: Table, description: &Description, found: &mut Vec<Difference>)
     for column in &table.definition().columns {
         let source = column.source();
         let Some(described) = description.column(source) else {
-            let next_step = match close_to(source, description).filter(|other| !table.lists_source(other)) {
+            let other = close_to(source, description.names()).filter(|other| !table.lists_source(other));
+            let next_step = match other {
                 Some(other) => {
                     format!("if it is called {other} there, write from = \"{other}\" for this column")
                 }
                 None => "leave it so if the project has no such thing: it stays empty".to_owned(),
             };
             let problem = format!("the project's table has no column {source}");
-            found.push(Difference::new(DifferenceKind::MissingColumn, Some(source), problem, next_step));
+            let difference = Difference::new(DifferenceKind::MissingColumn, Some(source), problem, next_step);
+            // What was to be read only on request may be read without one.
+            let is_hint = !(column.on_request && other.is_some());
+            found.push(Difference { is_hint, ..difference });
             continue;
         };
         let Some(kind) = described.kind.filter(|kind| !holds(column.kind, *kind)) else { continue };
@@ -257,6 +266,35 @@ fn unlisted(table: Table, description: &Description, found: &mut Vec<Difference>
     }
 }
 
+fn never_read(table: Table, description: &Description, found: &mut Vec<Difference>) {
+    // Rows show only what was asked for.
+    if description.basis != Basis::Described {
+        return;
+    }
+    for (name, other) in hides_nothing(table, &description.names()) {
+        let problem = format!("never_read names {name}, and the project's table has no such column");
+        let next_step = match other {
+            Some(other) => format!(
+                "if {other} is meant, write that instead: it is read, and what was read of it stays in the topic and in \
+                 both sinks; else remove the name"
+            ),
+            None => "remove the name if the column is gone; else write it as the project has it".to_owned(),
+        };
+        let difference = Difference::new(DifferenceKind::NeverRead, Some(name), problem, next_step);
+        // A column that was dropped leaves a name, too, and nothing is wrong then.
+        found.push(Difference { is_hint: other.is_none(), ..difference });
+    }
+}
+
+/// The names in `never_read` that no column has, so that they hide nothing, each with the column that is nearly called so
+/// and is read.
+pub fn hides_nothing<'a>(table: Table, columns: &[&'a str]) -> Vec<(&'static str, Option<&'a str>)> {
+    let hidden = &table.definition().never_read;
+    let is_read = |column: &&str| !hidden.iter().any(|name| name == *column);
+    let named = hidden.iter().map(String::as_str).filter(|name| !columns.contains(name));
+    named.map(|name| (name, close_to(name, columns.iter().copied()).filter(is_read))).collect()
+}
+
 /// Whether a column of the one kind holds what the project has.
 fn holds(defined: ColumnKind, described: ColumnKind) -> bool {
     use ColumnKind::{Boolean, Date, Integer, Json, List, Number, Text, Timestamp};
@@ -283,10 +321,9 @@ fn named(kind: ColumnKind) -> &'static str {
     }
 }
 
-fn close_to<'a>(name: &str, description: &'a Description) -> Option<&'a str> {
+fn close_to<'a>(name: &str, columns: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |column: &&str| strsim::damerau_levenshtein(&name.to_lowercase(), &column.to_lowercase());
-    let names = description.columns.iter().map(|column| column.name.as_str());
-    names.min_by_key(distance).filter(|closest| distance(closest) <= 2.max(name.len() / 4))
+    columns.into_iter().min_by_key(distance).filter(|closest| distance(closest) <= 2.max(name.len() / 4))
 }
 
 #[cfg(test)]
@@ -340,6 +377,34 @@ mod tests {
             (column.name.as_str(), format)
         }));
         assert_eq!(found(&columns), []);
+    }
+
+    #[test]
+    fn a_name_in_never_read_that_hides_nothing_is_told_and_is_a_hint_where_no_column_is_nearly_called_so() {
+        let sessions = Catalog::built_in().get("chat_sessions").expect("chat_sessions");
+        let told = |columns: &[(&str, &str)]| {
+            let of_hidden = |difference: &Difference| difference.kind == DifferenceKind::NeverRead;
+            differences(sessions, &described(columns)).into_iter().find(of_hidden)
+        };
+        assert_eq!(told(&[("id", "uuid"), ("session_token", "text")]), None);
+        let gone = told(&[("id", "uuid"), ("canal", "text")]).expect("told");
+        assert!(gone.is_hint && gone.next_step.contains("if the column is gone"), "{gone}");
+        let misspelt = told(&[("id", "uuid"), ("Session_Token", "text")]).expect("told");
+        assert!(!misspelt.is_hint && misspelt.next_step.contains("if Session_Token is meant"), "{misspelt}");
+        let seen = Description { basis: Basis::Rows(1), ..described(&[("id", "uuid")]) };
+        let kinds: Vec<_> = differences(sessions, &seen).iter().map(|difference| difference.kind).collect();
+        assert!(!kinds.contains(&DifferenceKind::NeverRead), "rows do not show it: {kinds:?}");
+    }
+
+    #[test]
+    fn a_column_to_be_read_on_request_that_may_have_another_name_is_no_hint() {
+        let sessions = Catalog::built_in().get("chat_sessions").expect("chat_sessions");
+        for (column, is_hint) in [("ip_addres", false), ("canal", true)] {
+            let told = differences(sessions, &described(&[("id", "uuid"), (column, "text")]));
+            let address =
+                told.iter().find(|told| told.column.as_deref() == Some("ip_address")).expect("told");
+            assert_eq!(address.is_hint, is_hint, "{address}");
+        }
     }
 
     #[test]

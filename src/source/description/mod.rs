@@ -16,7 +16,7 @@ pub const UNIQUE_KEY: &str = "make sure that it is unique and never null: of row
 pub const KEY_FOR_ALL: &str = "name a column that tells rows apart, and is never null, as the key in the table's definition, or fill it at the source";
 
 pub use self::{
-    check::{Difference, DifferenceKind, differences},
+    check::{Difference, DifferenceKind, differences, hides_nothing},
     discover::{DiscoverError, discover},
 };
 use crate::domain::{ColumnKind, Json, KeyKind, parse_date, parse_instant};
@@ -62,6 +62,11 @@ impl Description {
     /// The column of that name.
     pub fn column(&self, name: &str) -> Option<&DescribedColumn> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// What its columns are called.
+    pub fn names(&self) -> Vec<&str> {
+        self.columns.iter().map(|column| column.name.as_str()).collect()
     }
 
     /// Why a column may not tell rows apart, though it is taken as the key; `None` where the project says that it does.

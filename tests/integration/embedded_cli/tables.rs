@@ -138,6 +138,28 @@ async fn a_key_of_another_type_is_mended_by_another_name_for_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_misspelt_name_in_never_read_is_told_before_and_while_its_column_is_read() {
+    let place = Place::new().await;
+    let columns = vec![SampleColumn::key("id", "bigint"), SampleColumn::new("cpf", "text")];
+    place.has("pessoas", columns, &[r#"{"id": 1, "cpf": "segredo"}"#]);
+    let define = |hidden: &str| {
+        let text = format!(
+            "name = 'pessoas'\nabout = 'x'\nentity = 'pessoa'\nnever_read = ['{hidden}']\n\
+             key = {{ column = 'id', type = 'bigint' }}\nevent = {{ categoria = 'c', evento = 'e' }}\n"
+        );
+        place.define("pessoas", &text);
+    };
+    for (hidden, is_told) in [("CPF", true), ("cpf", false)] {
+        define(hidden);
+        let checked = run(place.command(&["tables", "check", "pessoas"])).await;
+        assert_eq!(checked.stdout.contains("if cpf is meant, write that instead"), is_told, "{checked:?}");
+        assert_eq!(checked.stdout.contains("mend: never_read names CPF"), is_told, "{checked:?}");
+        let synced = place.runs(&["sync", "pessoas", "--wait"]).await;
+        assert_eq!(synced.stderr.contains("a name in never_read is no column's"), is_told, "{synced:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tables_folder_that_is_not_there_is_said_to_be_not_there() {
     let place = Place::new().await;
     let folder = place.folder.path().join("nada");
