@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    domain::{Table, TableName},
+    domain::{Catalog, Table, TableName},
     engine::{Engine, MAX_HOURS, SinkProgress, SyncPhase, SyncStatus, SyncWatcher, table_named},
     next_step::{NextStep, Remark},
     parts,
@@ -30,9 +30,9 @@ pub(super) struct Options {
     /// How far back to look, in hours
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_HOURS)))]
     hours: u32,
-    /// New events to append at most; assistants bring 100 unless they ask for more, as somebody waits for their answer
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    limit: u32,
+    /// New events to append at most. Default: all there are; assistants bring 100 unless they ask for more, as somebody waits for their answer
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: Option<u32>,
     /// Only leads with this status_lead
     #[arg(long)]
     status: Option<String>,
@@ -59,18 +59,7 @@ pub(super) struct Options {
 /// Runs one sync and says what became of it.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
     let engine = parts::engine(settings).await?;
-    // Typed with a dash, as everything else on a command line.
-    let name = TableName(options.table.replace('-', "_"));
-    let request = SyncRequest {
-        conditions: conditions(table_named(engine.catalog, &name)?, options)?,
-        table: name,
-        hours_ago: if options.full || options.rebuild_log { MAX_HOURS } else { options.hours },
-        limit: options.limit,
-        resume: options.resume,
-        reappend: options.rebuild_log,
-        reconcile: None,
-        since: None,
-    };
+    let request = request(engine.catalog, options)?;
     let ending = Ending::new(ending::signals());
     let id = tokio::select! {
         id = engine.syncs.start(request) => id?,
@@ -86,6 +75,21 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     let failed = !is_there(status.state, options.wait);
     ending.told(failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn request(catalog: Catalog, options: &Options) -> Result<SyncRequest, Failure> {
+    // Typed with a dash, as everything else on a command line.
+    let name = TableName(options.table.replace('-', "_"));
+    Ok(SyncRequest {
+        conditions: conditions(table_named(catalog, &name)?, options)?,
+        table: name,
+        hours_ago: if options.full || options.rebuild_log { MAX_HOURS } else { options.hours },
+        limit: options.limit.unwrap_or(SyncRequest::NO_LIMIT),
+        resume: options.resume,
+        reappend: options.rebuild_log,
+        reconcile: None,
+        since: None,
+    })
 }
 
 /// Whether what was asked for is done: all is in the log, or in both sinks where that is waited for.
@@ -306,8 +310,28 @@ impl SyncWatcher for Bar {
 #[cfg(test)]
 mod tests {
     use chrono::Utc;
+    use clap::Parser;
 
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn a_sync_ends_before_the_source_does_only_where_a_limit_was_typed() {
+        let asked = |arguments: &[&str]| {
+            let line = Line::try_parse_from(["sync"].iter().chain(arguments)).expect("arguments");
+            request(Catalog::built_in(), &line.options).expect("a request")
+        };
+        for arguments in [&["leads", "--full", "--wait"][..], &["leads", "--rebuild-log"], &["chat-sessions"]]
+        {
+            assert_eq!(asked(arguments).limit, SyncRequest::NO_LIMIT, "{arguments:?}");
+        }
+        assert_eq!(asked(&["leads", "--limit", "20"]).limit, 20);
+    }
 
     #[test]
     fn what_is_not_there_when_a_sync_ends_is_told() {

@@ -351,7 +351,7 @@ fn check_limits(table: Table, request: &SyncRequest) -> Result<(), (&'static str
             format!("{} is out of range; give 1 to {MAX_HOURS} hours", request.hours_ago),
         ));
     }
-    if request.limit == 0 || request.limit > MAX_EVENTS {
+    if request.limit == 0 || request.limit > MAX_EVENTS && request.limit != SyncRequest::NO_LIMIT {
         return Err(("limit", format!("{} is out of range; give 1 to {MAX_EVENTS} events", request.limit)));
     }
     for condition in &request.conditions {
@@ -392,6 +392,12 @@ mod tests {
         assert_eq!(field, "hours_ago");
         assert!(problem.contains("1 to"), "{problem}");
         request.hours_ago = 1;
+        for (limit, is_fine) in
+            [(0, false), (1_000_000, true), (1_000_001, false), (SyncRequest::NO_LIMIT, true)]
+        {
+            request.limit = limit;
+            assert_eq!(check_limits(leads, &request).is_ok(), is_fine, "{limit}");
+        }
         request.conditions.push(crate::source::Condition {
             column: "statuss".into(),
             compare: crate::domain::Compare::Eq,

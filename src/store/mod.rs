@@ -102,7 +102,7 @@ pub struct SyncRequest {
     pub table: TableName,
     /// How far back to look, in hours.
     pub hours_ago: u32,
-    /// New events to append at most; rows that were appended before do not count.
+    /// New events to append at most; rows that were appended before do not count. [`Self::NO_LIMIT`] for all there are.
     pub limit: u32,
     /// Only rows that meet all of these.
     #[serde(default)]
@@ -120,6 +120,11 @@ pub struct SyncRequest {
     /// A poll between two runs of a schedule: it reads what changed since then, whatever the window, and covers nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
+}
+
+impl SyncRequest {
+    /// The limit of a sync that ends only once the source has no more.
+    pub const NO_LIMIT: u32 = u32::MAX;
 }
 
 /// What was asked of a reconciliation.
