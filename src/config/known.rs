@@ -10,6 +10,9 @@ const EXPLAINED: &str = include_str!("../../.env.example");
 /// What all of sluice's own names begin with.
 const PREFIX: &str = "SLUICE_";
 
+/// Followed by a column's name: whether it is read that a definition reads only on request. One of them is explained.
+pub const INCLUDE: &str = "SUPABASE_INCLUDE_";
+
 /// Names with the prefix that are no settings: this repository's scripts read them, or examples name a client's token so.
 const OTHERS: [&str; 12] = [
     "SLUICE_BENCH_BINARY",
@@ -55,12 +58,16 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// The names that stand for settings which may be kept elsewhere.
 pub fn stand_ins() -> impl Iterator<Item = String> {
-    secret::SECRETS.into_iter().flat_map(secret::stand_ins).filter(|name| !names().any(|known| known == name))
+    secret::SECRETS.into_iter().flat_map(secret::stand_ins).filter(|name| !is_explained(name))
+}
+
+fn is_explained(name: &str) -> bool {
+    names().any(|known| known == name)
 }
 
 /// Whether a setting is called so.
 pub fn is_known(name: &str) -> bool {
-    names().any(|known| known == name) || secret::stands_for(name).is_some()
+    is_explained(name) || secret::stands_for(name).is_some() || name.starts_with(INCLUDE)
 }
 
 /// Why a variable that is no setting can't be left alone: it has a name of sluice's, or is a typing mistake away from

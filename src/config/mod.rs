@@ -430,12 +430,28 @@ impl SupabaseSettings {
 /// `SUPABASE_INCLUDE_<COLUMN>`, for each column that a definition reads only on request.
 fn include_columns(read: &mut Reader, catalog: Catalog) -> Vec<String> {
     let columns = catalog.tables().flat_map(|table| table.definition().columns.iter());
-    let mut named: Vec<&str> =
+    let columns: BTreeSet<&str> =
         columns.filter(|column| column.on_request).map(|column| column.name.as_str()).collect();
-    named.sort_unstable();
-    named.dedup();
-    named.retain(|name| read.flag(&format!("SUPABASE_INCLUDE_{}", name.to_uppercase()), false));
-    named.into_iter().map(str::to_owned).collect()
+    let mut included = Vec::new();
+    for setting in read.beginning_with(known::INCLUDE) {
+        let name = setting[known::INCLUDE.len()..].to_lowercase();
+        if columns.contains(name.as_str()) {
+            if read.flag(&setting, false) {
+                included.push(name);
+            }
+        // Where the definitions can't be read, that is the problem.
+        } else if !read.has_problem("SLUICE_TABLES_DIR") {
+            let there_are: Vec<&str> = columns.iter().copied().collect();
+            read.problem(
+                &setting,
+                format_args!(
+                    "names no column that a definition reads only on request (on_request = true); those there are: {}",
+                    there_are.join(", ")
+                ),
+            );
+        }
+    }
+    included
 }
 
 /// Days that something is kept; `None`, spelt 0, for ever.
@@ -524,9 +540,19 @@ impl KafkaSettings {
             if self.sasl_password.is_none() {
                 read.problem("KAFKA_SASL_PASSWORD", "is needed by KAFKA_SECURITY_PROTOCOL=sasl_…");
             }
-        } else if self.sasl_username.is_some() || self.sasl_password.is_some() {
+        } else if self.sasl_username.is_some()
+            || self.sasl_password.is_some()
+            || read.optional("KAFKA_SASL_MECHANISM").is_some()
+        {
             let problem = format!(
                 "is {}, which logs in nobody; set it to sasl_ssl, or remove KAFKA_SASL_…",
+                self.security_protocol
+            );
+            read.problem("KAFKA_SECURITY_PROTOCOL", problem);
+        }
+        if self.ssl_ca_location.is_some() && !self.security_protocol.ends_with("ssl") {
+            let problem = format!(
+                "is {}, which encrypts nothing; set it to ssl or sasl_ssl, or remove KAFKA_SSL_CA_LOCATION",
                 self.security_protocol
             );
             read.problem("KAFKA_SECURITY_PROTOCOL", problem);

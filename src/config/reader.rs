@@ -127,6 +127,11 @@ impl Reader {
         false
     }
 
+    /// The settings that are set and whose names begin so, in their order.
+    pub(super) fn beginning_with(&self, prefix: &str) -> Vec<String> {
+        self.variables.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
     pub(super) fn optional(&self, name: &str) -> Option<String> {
         debug_assert!(known::is_known(name), "{name} is read and .env.example does not explain it");
         self.variables.get(name).cloned()

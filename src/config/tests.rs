@@ -34,6 +34,29 @@ fn four_addresses_and_a_key_are_enough() {
 }
 
 #[test]
+fn every_column_that_a_definition_reads_on_request_has_a_setting_and_no_other_has() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let definition = "name = 'pessoas'\nabout = 'x'\nentity = 'pessoa'\nkey = { column = 'id', type = 'bigint' }\n\
+                      event = { categoria = 'c', evento = 'e' }\n\
+                      columns = [{ name = 'cpf', type = 'text', on_request = true }, { name = 'nome', type = 'text' }]";
+    std::fs::write(folder.path().join("pessoas.toml"), definition).expect("written");
+    let own = ("SLUICE_TABLES_DIR", folder.path().to_str().expect("text"));
+    let included =
+        |changes: &[(&str, &str)]| load(changes).map(|read| read.supabase.expect("named").include_columns);
+    let set = [own, ("SUPABASE_INCLUDE_CPF", "true"), ("SUPABASE_INCLUDE_IP_ADDRESS", "false")];
+    assert_eq!(included(&set), Ok(vec!["cpf".to_owned()]));
+    for name in ["SUPABASE_INCLUDE_CPFS", "SUPABASE_INCLUDE_NOME"] {
+        let text = problems(&[own, (name, "true")]);
+        assert!(
+            text.contains(&format!("{name}: names no column")) && text.contains("cpf, ip_address"),
+            "{text}"
+        );
+    }
+    let text = problems(&[("SLUICE_TABLES_DIR", "/nada/nada"), ("SUPABASE_INCLUDE_CPF", "true")]);
+    assert!(!text.contains("SUPABASE_INCLUDE_CPF"), "what there is nobody knows: {text}");
+}
+
+#[test]
 fn what_is_not_named_is_embedded() {
     let settings = Settings::load([("SLUICE_DATA_DIR".to_owned(), "/data".to_owned())]).expect("valid");
     assert!(settings.supabase.is_none() && settings.kafka.is_none());
@@ -157,6 +180,16 @@ fn sasl_needs_its_credentials() {
     assert!(text.contains("KAFKA_SASL_USERNAME") && text.contains("KAFKA_SASL_PASSWORD"), "{text}");
     let text = problems(&[("KAFKA_SASL_USERNAME", "ana")]);
     assert!(text.contains("KAFKA_SECURITY_PROTOCOL: is plaintext, which logs in nobody"), "{text}");
+    let text = problems(&[("KAFKA_SASL_MECHANISM", "PLAIN")]);
+    assert!(text.contains("KAFKA_SECURITY_PROTOCOL: is plaintext, which logs in nobody"), "{text}");
+}
+
+#[test]
+fn authorities_for_brokers_that_are_not_asked_for_a_certificate_are_refused() {
+    let authorities = ("KAFKA_SSL_CA_LOCATION", "/ca.pem");
+    let text = problems(&[authorities]);
+    assert!(text.contains("KAFKA_SECURITY_PROTOCOL: is plaintext, which encrypts nothing"), "{text}");
+    assert!(load(&[authorities, ("KAFKA_SECURITY_PROTOCOL", "ssl")]).is_ok());
 }
 
 #[test]

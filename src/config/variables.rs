@@ -209,6 +209,11 @@ impl Variables {
         Some(&found.value)
     }
 
+    /// The names of the settings that are set, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.settings.keys().map(String::as_str)
+    }
+
     /// Checks names and places, for those who need no settings.
     ///
     /// # Errors
