@@ -43,7 +43,7 @@ pub(super) fn merge(
         let server = file.get(configuration.section)?.get(name)?;
         Some(server.clone())
     });
-    if there.as_ref() == Some(&configuration.entry) {
+    if there.as_ref().is_some_and(|there| filled(there) == filled(&configuration.entry)) {
         return Ok(Merged::Unchanged);
     }
     if there.is_some() && !force {
@@ -61,11 +61,17 @@ pub(super) fn merge(
     Ok(Merged::Changed(format!("{mark}{text}")))
 }
 
+/// The members that are written: a table with nothing in it says what none says.
+fn filled(entry: &Value) -> Vec<(&String, &Value)> {
+    let members = entry.as_object().into_iter().flatten();
+    members.filter(|(_, member)| **member != json!({})).collect()
+}
+
 fn item(entry: &Value) -> Item {
     match entry {
-        Value::Object(members) => {
+        Value::Object(_) => {
             let mut table = Table::new();
-            for (name, member) in members.iter().filter(|(_, member)| **member != json!({})) {
+            for (name, member) in filled(entry) {
                 table.insert(name, item(member));
             }
             Item::Table(table)
@@ -113,6 +119,18 @@ mod tests {
             "{text}"
         );
         assert_eq!(server(&text), sluice().entry);
+    }
+
+    #[test]
+    fn a_server_without_variables_is_known_again() {
+        let mut sluice = sluice();
+        sluice.entry["env"] = json!({});
+        let text = whole(&sluice, "sluice").expect("TOML");
+        assert_eq!(merge(&text, &sluice, "sluice", false), Ok(Merged::Unchanged));
+        let text = format!("{text}\n[mcp_servers.sluice.env]\n");
+        assert_eq!(merge(&text, &sluice, "sluice", false), Ok(Merged::Unchanged));
+        let text = format!("{text}A = 'x'\n");
+        assert_eq!(merge(&text, &sluice, "sluice", false), Err(MergeError::Taken("sluice".to_owned())));
     }
 
     #[test]

@@ -18,17 +18,22 @@ impl std::fmt::Debug for Variable {
 
 /// Those of sluice's settings that have a value, in the order they are explained in, and where others of them are kept.
 pub(super) fn set(variables: &Variables) -> Vec<Variable> {
-    let named = known::names().filter_map(|name| variable(name, variables));
-    let kept = known::stand_ins().filter_map(|name| variable(&name, variables)).map(|mut kept| {
-        // The client starts sluice in a folder of its own.
-        if kept.name.ends_with("_FILE")
-            && let Ok(path) = std::path::absolute(&kept.value)
-        {
-            kept.value = path.display().to_string();
-        }
-        kept
-    });
-    named.chain(kept).collect()
+    let explained = || known::names().map(str::to_owned).chain(known::stand_ins());
+    let included = variables.names().filter(|name| name.starts_with(known::INCLUDE)).map(str::to_owned);
+    let included = included.filter(|name| explained().all(|explained| explained != *name));
+    let set = explained().chain(included).filter_map(|name| variable(&name, variables));
+    set.map(|variable| Variable { value: from_anywhere(&variable), ..variable }).collect()
+}
+
+/// The value that means the same in whatever folder the client starts sluice in.
+fn from_anywhere(variable: &Variable) -> String {
+    let names_a_place = ["_DIR", "_FILE", "_LOCATION"].iter().any(|end| variable.name.ends_with(end));
+    // librdkafka looks for the system's authorities itself where it is told so.
+    if !names_a_place || variable.name == "KAFKA_SSL_CA_LOCATION" && variable.value == "probe" {
+        return variable.value.clone();
+    }
+    std::path::absolute(&variable.value)
+        .map_or_else(|_| variable.value.clone(), |path| path.display().to_string())
 }
 
 /// One variable by its name; none where it has no value.
@@ -67,6 +72,36 @@ mod tests {
         let [command, file] = &found[..] else { panic!("{found:?}") };
         assert_eq!((&*command.name, &*command.value), ("SUPABASE_KEY_COMMAND", "op read x"));
         assert!(file.name == "DATABASE_URL_FILE" && std::path::Path::new(&file.value).is_absolute());
+    }
+
+    #[test]
+    fn a_place_is_handed_on_as_it_is_found_from_anywhere() {
+        let places = [
+            "SUPABASE_SSL_CA_LOCATION",
+            "KAFKA_SSL_CA_LOCATION",
+            "ELASTICSEARCH_SSL_CA_LOCATION",
+            "SLUICE_DATA_DIR",
+            "SLUICE_TABLES_DIR",
+            "SLUICE_LOG_DIR",
+            "SLUICE_HTTP_TOKENS_FILE",
+        ];
+        let found = set(&variables(&places.map(|name| (name, "./here"))));
+        assert_eq!(found.iter().map(|variable| variable.name.as_str()).collect::<Vec<_>>(), places);
+        for variable in &found {
+            let path = std::path::Path::new(&variable.value);
+            assert!(path.is_absolute() && path.ends_with("here"), "{}", variable.name);
+        }
+        let found = set(&variables(&[("KAFKA_SSL_CA_LOCATION", "probe"), ("KAFKA_TOPIC", "./here")]));
+        let values: Vec<&str> = found.iter().map(|variable| variable.value.as_str()).collect();
+        assert_eq!(values, ["./here", "probe"]);
+    }
+
+    #[test]
+    fn the_columns_to_include_are_handed_on() {
+        let found =
+            set(&variables(&[("SUPABASE_INCLUDE_CPF", "true"), ("SUPABASE_INCLUDE_IP_ADDRESS", "true")]));
+        let names: Vec<&str> = found.iter().map(|variable| variable.name.as_str()).collect();
+        assert_eq!(names, ["SUPABASE_INCLUDE_IP_ADDRESS", "SUPABASE_INCLUDE_CPF"]);
     }
 
     #[test]
