@@ -119,8 +119,8 @@ fn csv(cell: &Cell) -> String {
     match cell {
         Cell::Missing => String::new(),
         Cell::Text("") => "\"\"".to_owned(),
-        Cell::Text(text) => quoted(&inert(&visible(&text.replace("\r\n", "\n")))),
-        Cell::Literal(json) => quoted(&inert_json(&json_visible(json))),
+        Cell::Text(text) => quoted(&inert(&visible(&text.replace("\r\n", "\n")), CELLS_END)),
+        Cell::Literal(json) => quoted(&inert_json(&json_visible(json), CELLS_END)),
     }
 }
 
@@ -129,16 +129,20 @@ pub(crate) fn quoted(text: &str) -> String {
     if text.contains(needs) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
-/// What ends a cell where a spreadsheet separates them otherwise.
-const CELLS_END: [char; 3] = [';', '\t', '\n'];
+/// What ends a cell where a spreadsheet separates them otherwise than by the commas of CSV.
+pub(crate) const CELLS_END: &[char] = &[';', '\t', '\n'];
+
+/// The same of cells that are separated by semicolons.
+pub(crate) const CELLS_END_OR_COMMA: &[char] = &[',', ';', '\t', '\n'];
 
 /// What formulas begin with.
 const FORMULAS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
 /// The text with an apostrophe before whatever a spreadsheet would compute. A spreadsheet of another country separates
-/// cells by `;` or tabs and ends rows at line breaks though they stand between quotes, so a cell may begin behind each.
-pub(crate) fn inert(text: &str) -> Cow<'_, str> {
-    let pieces = || text.split_inclusive(CELLS_END);
+/// cells otherwise and ends rows at line breaks though they stand between quotes, so a cell may begin behind each of
+/// `cells_end`.
+pub(crate) fn inert<'a>(text: &'a str, cells_end: &[char]) -> Cow<'a, str> {
+    let pieces = || text.split_inclusive(cells_end);
     if !pieces().any(computes) {
         return Cow::Borrowed(text);
     }
@@ -146,7 +150,7 @@ pub(crate) fn inert(text: &str) -> Cow<'_, str> {
 }
 
 /// The same of JSON, which stays what it says: escapes stand for the characters that would begin a formula.
-pub(crate) fn inert_json(json: &str) -> String {
+pub(crate) fn inert_json(json: &str, cells_end: &[char]) -> String {
     let mut inert = String::with_capacity(json.len());
     let (mut in_text, mut escaped, mut begins) = (false, false, false);
     for c in json.chars() {
@@ -155,11 +159,11 @@ pub(crate) fn inert_json(json: &str) -> String {
                 // Writing to a string can't fail.
                 let _ = write!(inert, "\\u{:04x}", u32::from(c));
             }
-            // Between values any blank is like another, and none of these ends a cell.
+            // Between values any blank is like another, and a space ends no cell.
             '\t' | '\n' | '\r' if !in_text => inert.push(' '),
             c => inert.push(c),
         }
-        begins = c == ';' || (begins && (is_left_out(c) || c == '\\'));
+        begins = cells_end.contains(&c) || (begins && (is_left_out(c) || c == '\\'));
         in_text ^= c == '"' && !escaped;
         escaped = in_text && c == '\\' && !escaped;
     }
@@ -251,7 +255,7 @@ mod tests {
         fn json_without_formulas_says_the_same(text in r#"[;=+@"'\\ \t\na-]{0,12}"#) {
             let value = json!({"k": [text.clone(), -5], text: null});
             let spaced = serde_json::to_string_pretty(&value).expect("JSON");
-            let inert = inert_json(&spaced);
+            let inert = inert_json(&spaced, CELLS_END);
             prop_assert_eq!(serde_json::from_str::<Value>(&inert).expect("JSON"), value);
             prop_assert!(!inert.split([';', '\n', '\t']).skip(1).any(computes), "{}", inert);
         }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     domain::parse_instant,
     store::StreamedValue,
-    tabular::{inert, inert_json, quoted},
+    tabular::{CELLS_END, CELLS_END_OR_COMMA, inert, inert_json, quoted},
 };
 
 /// How rows are written.
@@ -116,7 +116,7 @@ impl Encoder {
         if self.format == Format::Excel {
             out.extend_from_slice("\u{feff}".as_bytes());
         }
-        self.line(out, self.columns.iter().map(|column| text_cell(&column.name)));
+        self.line(out, self.columns.iter().map(|column| self.text_cell(&column.name)));
     }
 
     /// One row, in the order of the columns.
@@ -165,9 +165,21 @@ impl Encoder {
             (Value::Number(digits), _) => number(&digits.to_string()),
             (Value::String(text), None) => match self.local(text, column) {
                 Some(local) => local,
-                None => text_cell(text),
+                None => self.text_cell(text),
             },
-            _ => quoted(&inert_json(&json(value))),
+            _ => quoted(&inert_json(&json(value), self.cells_end())),
+        }
+    }
+
+    fn text_cell(&self, text: &str) -> String {
+        if text.is_empty() { "\"\"".to_owned() } else { quoted(&inert(text, self.cells_end())) }
+    }
+
+    /// What a spreadsheet may take for the end of a cell though it stands between quotes.
+    fn cells_end(&self) -> &'static [char] {
+        match self.format {
+            Format::Excel => CELLS_END_OR_COMMA,
+            Format::Csv | Format::Ndjson => CELLS_END,
         }
     }
 
@@ -189,10 +201,6 @@ impl Encoder {
 
 fn json(value: &StreamedValue) -> String {
     value.exact.clone().unwrap_or_else(|| value.shown.to_string())
-}
-
-fn text_cell(text: &str) -> String {
-    if text.is_empty() { "\"\"".to_owned() } else { quoted(&inert(text)) }
 }
 
 #[cfg(test)]
@@ -293,6 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn a_comma_begins_no_formula_where_a_spreadsheet_separates_cells_by_it_and_not_by_semicolons() {
+        let row = [
+            text("oi,=1+1,"),
+            text("a, \"@SUM(1)"),
+            text("1,5"),
+            StreamedValue::of_json(r#"["x","=1,+2",-5]"#),
+        ];
+        assert_eq!(
+            written(Format::Excel, &["=a,=b", "n", "v", "l"], &[row.to_vec()]),
+            "\u{feff}\"'=a,'=b\";n;v;l\r\n\
+             \"oi,'=1+1,\";\"a,' \"\"@SUM(1)\";\"1,5\";\"[\"\"x\"\",\"\"\\u003d1,\\u002b2\"\",-5]\"\r\n"
+        );
+        assert_eq!(written(Format::Csv, &["n"], &[row[..1].to_vec()]), "n\r\n\"oi,=1+1,\"\r\n");
+    }
+
+    #[test]
     fn a_time_without_a_zone_stays_as_it_is_and_a_lone_null_is_a_row() {
         let row = ["2026-11-26T00:00:00", "2026-11-26T02:30:00.5Z", "2026-11-26T02:30:00+00:00"].map(text);
         assert_eq!(
@@ -341,7 +365,7 @@ mod tests {
             let rows = read(&written(Format::Csv, &names, &[row]));
             prop_assert_eq!(rows.len(), 2);
             for (cell, given) in rows[1].iter().zip(&texts) {
-                prop_assert_eq!(cell, &*inert(given));
+                prop_assert_eq!(cell, &*inert(given, CELLS_END));
             }
         }
     }
