@@ -61,10 +61,19 @@ enum Step {
 
 /// Appends generated events to the topic and drains them.
 pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCode, Failure> {
+    let appends = matches!(options.step, None | Some(Step::Append));
+    // A topic that is empty still may be the project's all the same.
+    if appends && settings.supabase.is_some() {
+        return Err(
+            "SUPABASE_URL names a project, and generated events must not end up among its own; set SLUICE_SAMPLE=true \
+             instead, or run tools/bench, which sets everything apart"
+                .into(),
+        );
+    }
     let Parts { log, store, index } = Parts::open(settings)?;
     let (into_store, into_index): (Arc<dyn Sink>, Arc<dyn Sink>) = (store.clone(), index);
     log.ensure_topics().await?;
-    if matches!(options.step, None | Some(Step::Append)) {
+    if appends {
         append(&*log, settings, options).await?;
     }
     let rounds = match options.step {

@@ -46,9 +46,10 @@ class Bench:
             "ELASTICSEARCH_INDEX_PREFIX": f"{name}-",
             "SLUICE_GROUP_PREFIX": f"{name}-{uuid.uuid4().hex[:6]}",
             "SLUICE_LOG": "error",
-            # Nothing is read from there.
-            "SUPABASE_URL": "http://127.0.0.1:9",
-            "SUPABASE_KEY": "sb_secret_sample",
+            # What is drained is generated.
+            "SUPABASE_URL": "",
+            "SUPABASE_KEY": "",
+            "SLUICE_SAMPLE": "true",
         }
 
     def fresh(self):

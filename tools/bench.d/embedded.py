@@ -14,9 +14,10 @@ def embedded_env(folder):
     return env | {
         "SLUICE_DATA_DIR": folder,
         "SLUICE_LOG": "error",
-        # Nothing is read from there.
-        "SUPABASE_URL": "http://127.0.0.1:9",
-        "SUPABASE_KEY": "sb_secret_sample",
+        # What is drained is generated.
+        "SUPABASE_URL": "",
+        "SUPABASE_KEY": "",
+        "SLUICE_SAMPLE": "true",
     }
 
 

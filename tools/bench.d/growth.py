@@ -19,9 +19,10 @@ env = os.environ | {
     "ELASTICSEARCH_INDEX_PREFIX": f"{name}-",
     "SLUICE_GROUP_PREFIX": name,
     "SLUICE_LOG": "error",
-    # Nothing is read from there.
-    "SUPABASE_URL": "http://127.0.0.1:9",
-    "SUPABASE_KEY": "sb_secret_sample",
+    # What is drained is generated.
+    "SUPABASE_URL": "",
+    "SUPABASE_KEY": "",
+    "SLUICE_SAMPLE": "true",
 }
 fresh_database(name)
 try:

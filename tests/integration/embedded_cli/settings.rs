@@ -240,6 +240,9 @@ async fn generated_rows_are_kept_out_of_real_parts() {
     command.env("SLUICE_SAMPLE", "true").env("ELASTICSEARCH_URL", "http://127.0.0.1:9");
     let outcome = run(command).await;
     assert!(outcome.stdout.contains("sample") && outcome.stdout.contains("127.0.0.1:9"), "{outcome:?}");
+    let mut command = place.sluice(&["bench", "--events", "10"]);
+    command.env("SUPABASE_URL", place.source.url()).env("SUPABASE_KEY", keys::SECRET);
+    refused(&run(command).await, &["SUPABASE_URL names a project", "SLUICE_SAMPLE=true"]);
     // A demonstration is of generated rows, and goes nowhere else.
     let mut command = place.sluice(&["demo"]);
     command.env("DATABASE_URL", "postgres://sluice@127.0.0.1:9/sluice");

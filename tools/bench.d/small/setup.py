@@ -45,6 +45,11 @@ class Setup:
     def run(self, *arguments):
         return output_of([self.binary, *arguments], self.env)
 
+    def append(self, events):
+        """Appends so many generated events, which go into no project's topic."""
+        generated = {"SUPABASE_URL": "", "SUPABASE_KEY": "", "SLUICE_SAMPLE": "true"}
+        return output_of([self.binary, "bench", "append", "--events", str(events)], self.env | generated)
+
     def seconds(self, *arguments):
         """How long a command takes, its start included."""
         began = time.monotonic()

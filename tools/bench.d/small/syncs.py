@@ -62,7 +62,7 @@ def through_proxy(binary, run, seed, compressing):
 
 def append(binary, run):
     with Setup(binary, run) as setup:
-        told = setup.run("bench", "append", "--events", str(FIRST))
+        told = setup.append(FIRST)
         return FIRST / int(re.search(r"appended to the topic\s+(\d+) events/s", told)[1])
 
 

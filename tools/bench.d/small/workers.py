@@ -24,7 +24,7 @@ def measure(binary, run, _):
     waits, idle, resident = [], [], []
     for _ in range(TIMES):
         with Setup(binary, run) as setup:
-            setup.run("bench", "append", "--events", str(EVENTS))
+            setup.append(EVENTS)
             waited, cpu, mib = killed(setup)
             waits.append(waited)
             idle.append(cpu)
