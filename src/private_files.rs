@@ -112,10 +112,18 @@ pub(crate) fn close_to_others(_: &Path, _: &Metadata) -> io::Result<()> {
 #[cfg(unix)]
 pub(crate) fn is_open(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::metadata(path).is_ok_and(|found| {
-        let mode = found.permissions().mode();
-        found.is_file() && (mode & 0o007 != 0 || is_own(&found) && is_open_to_others(mode))
-    })
+    fs::metadata(path)
+        .is_ok_and(|found| found.is_file() && gives_others(path, found.permissions().mode(), is_own(&found)))
+}
+
+#[cfg(unix)]
+fn gives_others(path: &Path, mode: u32, is_own: bool) -> bool {
+    // Where containers have their secrets only their own users are. Who reads a file outside is decided by the folder that
+    // it has there.
+    if path.starts_with("/run/secrets") {
+        return mode & 0o022 != 0;
+    }
+    mode & 0o007 != 0 || is_own && is_open_to_others(mode)
 }
 
 #[cfg(not(unix))]
@@ -371,6 +379,22 @@ mod tests {
         let link = place.path().join("link");
         symlink(&made, &link).expect("a link");
         assert_eq!(folder(&link).expect("the user's own link"), made.canonicalize().expect("a path"));
+    }
+
+    #[test]
+    fn a_secret_of_a_container_is_open_only_where_others_may_change_it() {
+        let (secret, file) = (Path::new("/run/secrets/sluice.env"), Path::new("/etc/sluice.env"));
+        for (path, mode, is_own, is_open) in [
+            (secret, 0o100_444, false, false),
+            (secret, 0o100_444, true, false),
+            (secret, 0o100_446, false, true),
+            (file, 0o100_444, false, true),
+            (file, 0o100_640, true, true),
+            (file, 0o100_640, false, false),
+            (file, 0o100_600, true, false),
+        ] {
+            assert_eq!(gives_others(path, mode, is_own), is_open, "{} {mode:o} {is_own}", path.display());
+        }
     }
 
     #[test]
