@@ -318,13 +318,7 @@ impl Schedules {
         let is_closing = self.shared.closing.is_cancelled();
         match self.syncs.known(id).await {
             Ok(record) => Ended {
-                outcome: match record.state {
-                    SyncState::Succeeded => RunOutcome::Succeeded,
-                    SyncState::Cancelled => RunOutcome::Cancelled,
-                    // Cut, it may still show as running: the store has not heard of it yet.
-                    SyncState::Interrupted | SyncState::Running if is_closing => RunOutcome::Cancelled,
-                    SyncState::Running | SyncState::Failed | SyncState::Interrupted => RunOutcome::Failed,
-                },
+                outcome: outcome_of(record.state, is_closing),
                 sync_id: Some(id),
                 error: record.error,
                 more: record.progress.more,
@@ -336,7 +330,18 @@ impl Schedules {
     }
 }
 
-/// How a run ended.
+/// How a run ended, by what the store says of its sync.
+fn outcome_of(state: SyncState, is_closing: bool) -> RunOutcome {
+    match state {
+        SyncState::Succeeded => RunOutcome::Succeeded,
+        SyncState::Cancelled => RunOutcome::Cancelled,
+        // Cut, it may still show as running: the store has not heard of it yet.
+        SyncState::Interrupted | SyncState::Running if is_closing => RunOutcome::Cancelled,
+        SyncState::Running | SyncState::Failed | SyncState::Interrupted => RunOutcome::Failed,
+    }
+}
+
+/// What is told of a run's end.
 pub(super) struct Ended {
     pub(super) outcome: RunOutcome,
     pub(super) sync_id: Option<Uuid>,
@@ -414,6 +419,16 @@ fn next_due(due: DateTime<Utc>, every: Duration, now: DateTime<Utc>) -> DateTime
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sync_that_was_cut_by_the_end_of_its_process_did_not_fail_though_the_store_shows_it_running() {
+        for state in [SyncState::Running, SyncState::Interrupted] {
+            assert_eq!(outcome_of(state, true), RunOutcome::Cancelled, "{state:?}");
+            assert_eq!(outcome_of(state, false), RunOutcome::Failed, "{state:?}");
+        }
+        assert_eq!(outcome_of(SyncState::Failed, true), RunOutcome::Failed);
+        assert_eq!(outcome_of(SyncState::Succeeded, true), RunOutcome::Succeeded);
+    }
 
     fn at(minute: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::minutes(minute)
