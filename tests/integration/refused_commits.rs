@@ -17,7 +17,7 @@ use sluice::{
     embedded::EmbeddedDb,
     engine::{Drain, DrainStats},
     fault::{Fault, FaultKind},
-    identity::{Identity, group_name},
+    identity::group_name,
     index::tantivy::TantivyIndex,
     log::{
         BatchLimits, Delivery, Log as _, LogReader, NewRecord, Position, StartAt, Started, Topic,
