@@ -22,6 +22,7 @@ pub(super) fn of(outgoing: &Outgoing, catalog: Catalog, leaving: &Leaving) -> Va
     let table = outgoing.table.as_ref().and_then(|table| catalog.get(&table.0));
     let row = table.zip(outgoing.row.as_ref()).and_then(|(table, row)| Row::of(table, row.as_str()));
     let columns = row.as_ref().map(|row| columns(row, leaving)).unwrap_or_default();
+    let key = key(outgoing, table, leaving);
     let mut condition = outgoing.rule.to_string();
     leaving.text(&mut condition);
     let mut body = json!({
@@ -37,9 +38,9 @@ pub(super) fn of(outgoing: &Outgoing, catalog: Catalog, leaving: &Leaving) -> Va
     });
     let mut text = format!("{}: {}", outgoing.alert, if outgoing.is_over { "over. " } else { "" });
     if let Some(table) = &outgoing.table {
-        text.push_str(&sentence(outgoing, row.as_ref().map(|row| row.table), &columns));
+        text.push_str(&sentence(outgoing, row.as_ref().map(|row| row.table), &key, &columns));
         body["table"] = table.0.clone().into();
-        body["key"] = outgoing.subject.clone().into();
+        body["key"] = key.into();
         body["row"] = columns.into();
     } else {
         let mut detail = outgoing.detail.clone().unwrap_or_default();
@@ -51,6 +52,16 @@ pub(super) fn of(outgoing: &Outgoing, catalog: Catalog, leaving: &Leaving) -> Va
     body
 }
 
+/// The row's key, as it may leave.
+fn key(outgoing: &Outgoing, table: Option<Table>, leaving: &Leaving) -> String {
+    let mut key = Value::from(outgoing.subject.as_str());
+    match table {
+        Some(table) => leaving.field(&table.key.column, &mut key),
+        None => leaving.value(&mut key),
+    }
+    key.as_str().map_or_else(|| key.to_string(), str::to_owned)
+}
+
 /// The columns that have a value, as they may leave.
 fn columns(row: &Row<'_>, leaving: &Leaving) -> Map<String, Value> {
     let told = row.cells().filter_map(|(column, cell)| {
@@ -60,24 +71,34 @@ fn columns(row: &Row<'_>, leaving: &Leaving) -> Map<String, Value> {
             Cell::Number(digits) => to_value(digits),
             Cell::Integer(number) => number.into(),
             Cell::Boolean(value) => value.into(),
-            Cell::List(items) => items.iter().map(|item| cut(item)).collect::<Vec<_>>().into(),
-            text => cut(&text.to_text()?).into(),
+            Cell::List(items) => items.into(),
+            text => text.to_text()?.into(),
         };
+        // What is to be masked is found only where it is whole.
         leaving.field(&column.name, &mut value);
+        match &mut value {
+            Value::String(text) => cut(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| {
+                if let Value::String(text) = item {
+                    cut(text);
+                }
+            }),
+            _ => {}
+        }
         (value.to_string().len() <= 4 * MAX_TEXT).then(|| (column.name.clone(), value))
     });
     told.collect()
 }
 
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_TEXT) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+fn cut(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(MAX_TEXT) {
+        text.truncate(end);
+        text.push('…');
     }
 }
 
 /// Whom it is about, and what of it was asked for.
-fn sentence(outgoing: &Outgoing, table: Option<Table>, columns: &Map<String, Value>) -> String {
+fn sentence(outgoing: &Outgoing, table: Option<Table>, key: &str, columns: &Map<String, Value>) -> String {
     let shown = |name: &String| {
         let value = columns.get(name)?;
         Some(quoted(value.as_str().map_or_else(|| value.to_string(), str::to_owned).as_str()))
@@ -95,7 +116,7 @@ fn sentence(outgoing: &Outgoing, table: Option<Table>, columns: &Map<String, Val
         told.extend(conditions.iter().take(MAX_TOLD).filter_map(|condition| of(&condition.column)));
     }
     let name = outgoing.table.as_ref().map(|table| table.0.as_str()).unwrap_or_default();
-    told.push(format!("{name} {}", quoted(&outgoing.subject)));
+    told.push(format!("{name} {}", quoted(key)));
     told.join(", ")
 }
 
@@ -124,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{Compare, Json, TableName},
+        domain::{Compare, Definition, Json, TableName},
         mcp::output::Masking,
         source::Condition,
     };
@@ -181,6 +202,42 @@ mod tests {
         let revealed = body(Some(&row), None);
         assert_eq!(revealed["row"]["email"], "ana@exemplo.com.br");
         assert_eq!(revealed["row"]["telefone"], "(11) 98765-4321");
+    }
+
+    #[test]
+    fn a_key_that_is_a_contact_is_masked_wherever_it_is_told() {
+        let toml = "name = \"assinantes\"\nabout = \"x\"\nentity = \"assinante\"\n\
+                    key = { column = \"email\", type = \"text\" }\nevent = { categoria = \"c\", evento = \"e\" }\n";
+        let definition = Definition::parse(toml).expect("a definition");
+        let catalog = Catalog::of(vec![definition], chrono_tz::Tz::UTC);
+        let outgoing = |table: &str, subject: &str| Outgoing {
+            table: Some(TableName(table.to_owned())),
+            subject: subject.to_owned(),
+            ..fired(None)
+        };
+        let masked = Leaving::new(Some(Masking::of(catalog)), catalog);
+        for (table, subject, key) in [
+            ("assinantes", "ana@exemplo.com.br", "a***@***"),
+            ("assinantes", "sem arroba", "***"),
+            ("desconhecida", "ana@exemplo.com.br", "a***@***"),
+        ] {
+            let body = of(&outgoing(table, subject), catalog, &masked);
+            assert_eq!(body["key"], key, "{body}");
+            assert_eq!(body["text"], format!("quentes: {table} «{key}»"), "{body}");
+        }
+        let body = of(&outgoing("assinantes", "ana@exemplo.com.br"), catalog, &Leaving::new(None, catalog));
+        assert_eq!(body["key"], "ana@exemplo.com.br");
+    }
+
+    #[test]
+    fn a_contact_is_masked_before_a_text_is_cut_amid_it() {
+        let text = format!("{} ana@exemplo.com.br", "x".repeat(MAX_TEXT - 8));
+        let row = json!({"nome": text, "interesse": [text]});
+        let body = body(Some(&row), Some(Masking::of(Catalog::built_in())));
+        assert!(!body.to_string().contains("ana@"), "{body}");
+        for told in [&body["row"]["nome"], &body["row"]["interesse"][0]] {
+            assert!(told.as_str().is_some_and(|told| told.ends_with('…')), "{body}");
+        }
     }
 
     #[test]
