@@ -27,10 +27,13 @@ use crate::{
 };
 
 /// Letters looked at in one call: a filter that fits none of them must end.
-const MOST_LOOKED_AT: usize = 2_000;
+const MOST_LOOKED_AT: usize = if cfg!(test) { 20 } else { 2_000 };
 
 /// Letters settled by one call: all of them are held at once.
 pub const MOST_SETTLED: usize = 200;
+
+/// Letters that one call passes by since they can't be replayed: each is told.
+const MOST_PASSED: usize = 100;
 
 /// A dead letter with what was decided about it.
 #[derive(Debug, Clone)]
@@ -73,9 +76,10 @@ pub struct LetterPage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
     These(Vec<Position>),
-    /// The newest open ones.
+    /// The newest open ones, from the end of the log or from where a call before stopped.
     Open {
         sink: Option<String>,
+        from: Option<Vec<Position>>,
         limit: usize,
     },
 }
@@ -96,8 +100,8 @@ pub struct SettleOutcome {
     pub left: Vec<LeftLetter>,
     /// The offsets after the appended events.
     pub targets: Vec<Position>,
-    /// More letters fit the selection than one call settles.
-    pub more: bool,
+    /// Where to go on, where more letters fit the selection, or may.
+    pub next: Option<Vec<Position>>,
 }
 
 impl Letter {
@@ -164,42 +168,47 @@ impl Letters {
         from: Option<&[Position]>,
         limit: usize,
     ) -> Result<LetterPage, EngineError> {
+        let mut walk = self.walk(filter, from).await?;
+        let mut letters = Vec::new();
+        while letters.len() < limit
+            && let Some(letter) = self.next(&mut walk, filter).await?
+        {
+            letters.push(letter);
+        }
+        Ok(LetterPage { letters, next: walk.place() })
+    }
+
+    async fn walk(&self, filter: &LetterFilter, from: Option<&[Position]>) -> Result<Walk, EngineError> {
         if let Some(sink) = &filter.sink {
             self.shared.sink("sink", sink)?;
         }
         self.shared.ready_log().await?;
         let log = self.shared.log.dead_letters_identity().await?.to_string();
         let extents = self.shared.log.dead_letter_extents().await?;
-        let mut partitions: Vec<Backwards> = extents
-            .into_iter()
-            .map(|extent| {
-                let from = from.into_iter().flatten().find(|at| at.partition == extent.partition);
-                Backwards::new(extent, from.map_or(extent.high, |at| at.offset))
-            })
-            .collect();
-        let mut letters = Vec::new();
-        for _ in 0..MOST_LOOKED_AT {
-            if letters.len() == limit {
-                break;
-            }
-            for partition in &mut partitions {
+        let partitions = extents.into_iter().map(|extent| {
+            let from = from.into_iter().flatten().find(|at| at.partition == extent.partition);
+            Backwards::new(extent, from.map_or(extent.high, |at| at.offset))
+        });
+        Ok(Walk { log, partitions: partitions.collect(), looks: MOST_LOOKED_AT })
+    }
+
+    /// The newest letter that fits and was not met yet; nothing at the end, or where enough was looked at.
+    async fn next(&self, walk: &mut Walk, filter: &LetterFilter) -> Result<Option<Letter>, Fault> {
+        while walk.looks > 0 {
+            for partition in &mut walk.partitions {
                 while let Some(range) = partition.wanted() {
-                    let read = read(&self.shared, &log, &[range]).await?;
+                    let read = read(&self.shared, &walk.log, &[range]).await?;
                     partition.take(range, read);
                 }
             }
-            let Some(newest) = partitions.iter_mut().max_by_key(|partition| partition.newest()) else {
-                break;
-            };
-            match newest.pop() {
-                Some(letter) if letter.fits(filter) => letters.push(letter),
-                Some(_) => {}
-                None => break,
+            let newest = walk.partitions.iter_mut().max_by_key(|partition| partition.newest());
+            let Some(letter) = newest.and_then(Backwards::pop) else { break };
+            walk.looks -= 1;
+            if letter.fits(filter) {
+                return Ok(Some(letter));
             }
         }
-        let is_over = partitions.iter().all(Backwards::is_over);
-        let next = (!is_over).then(|| partitions.iter().map(Backwards::position).collect());
-        Ok(LetterPage { letters, next })
+        Ok(None)
     }
 
     /// One dead letter, where there is one at that place.
@@ -265,25 +274,24 @@ impl Letters {
         Ok(lost.into_iter().map(remark).collect())
     }
 
-    /// Appends the events of dead letters again and settles the letters. One that still makes no event stays open.
+    /// Appends the events of dead letters again and settles the letters. One that still makes no event stays open; of open
+    /// ones it takes no other's place.
     ///
     /// # Errors
     /// When the selection is out of range, or log or store can't be reached; what was appended by then may be
     /// replayed again without harm.
     pub async fn replay(&self, selection: &Selection, by: &str) -> Result<SettleOutcome, EngineError> {
-        // What one sink could not take of a row that came again is still not there: its history lacks it.
-        let (letters, mut outcome) = self.selected(selection, &[Settled::Mended]).await?;
-        let (mut good, mut records) = (Vec::new(), Vec::new());
-        for letter in letters {
-            match self.replay_of(&letter).await? {
-                Ok(mut record) => {
-                    dead_letters::mark_replayed(&mut record, &letter.id(), Utc::now());
-                    records.push(record);
-                    good.push(letter);
-                }
-                Err(reason) => outcome.left.push(LeftLetter { id: letter.id(), reason: reason.into() }),
+        check_count(selection)?;
+        let mut outcome = SettleOutcome::default();
+        let taken = match selection {
+            Selection::These(ids) => self.replayable_of(ids, &mut outcome).await?,
+            Selection::Open { sink, from, limit } => {
+                let filter = LetterFilter { sink: sink.clone(), state: Some(LetterState::Open) };
+                let walk = self.walk(&filter, from.as_deref()).await?;
+                self.replayable(walk, &filter, *limit, &mut outcome).await?
             }
-        }
+        };
+        let (good, records): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         if !records.is_empty() {
             self.shared.log.ensure_topics().await?;
             self.appender.append(records, &mut outcome.targets).await?;
@@ -294,8 +302,60 @@ impl Letters {
         Ok(outcome)
     }
 
+    /// Those of the letters that can be replayed, with their records; the others are left.
+    async fn replayable_of(
+        &self,
+        ids: &[Position],
+        outcome: &mut SettleOutcome,
+    ) -> Result<Vec<(Letter, NewRecord)>, Fault> {
+        let mut taken = Vec::new();
+        // What one sink could not take of a row that came again is still not there: its history lacks it.
+        for letter in self.unsettled(ids, &[Settled::Mended], outcome).await? {
+            match self.replay_of(&letter).await? {
+                Ok(record) => taken.push((letter, record)),
+                Err(left) => outcome.left.push(left),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// So many letters that can be replayed, with their records. Those that can't are passed by, or whoever calls again would
+    /// come no further.
+    async fn replayable(
+        &self,
+        mut walk: Walk,
+        filter: &LetterFilter,
+        limit: usize,
+        outcome: &mut SettleOutcome,
+    ) -> Result<Vec<(Letter, NewRecord)>, Fault> {
+        let mut taken = Vec::new();
+        while outcome.left.len() < MOST_PASSED {
+            let place = walk.place();
+            let Some(letter) = self.next(&mut walk, filter).await? else { break };
+            match self.replay_of(&letter).await? {
+                Ok(_) if taken.len() == limit => {
+                    outcome.next = place;
+                    return Ok(taken);
+                }
+                Ok(record) => taken.push((letter, record)),
+                Err(left) => outcome.left.push(left),
+            }
+        }
+        outcome.next = walk.place();
+        Ok(taken)
+    }
+
     /// The record that gives a letter's event to the log again, or why there is none.
-    async fn replay_of(&self, letter: &Letter) -> Result<Result<NewRecord, String>, Fault> {
+    async fn replay_of(&self, letter: &Letter) -> Result<Result<NewRecord, LeftLetter>, Fault> {
+        let left = |reason: String| LeftLetter { id: letter.id(), reason: reason.into() };
+        let record = self.unmarked_replay_of(letter).await?.map_err(left);
+        Ok(record.map(|mut record| {
+            dead_letters::mark_replayed(&mut record, &letter.id(), Utc::now());
+            record
+        }))
+    }
+
+    async fn unmarked_replay_of(&self, letter: &Letter) -> Result<Result<NewRecord, String>, Fault> {
         const ERASED: &str = "what it was about was erased";
         if letter.record.is_erased() {
             return Ok(Err(ERASED.to_owned()));
@@ -336,7 +396,17 @@ impl Letters {
     /// # Errors
     /// When the selection is out of range, or log or store can't be reached.
     pub async fn discard(&self, selection: &Selection, by: &str) -> Result<SettleOutcome, EngineError> {
-        let (letters, mut outcome) = self.selected(selection, &[]).await?;
+        check_count(selection)?;
+        let mut outcome = SettleOutcome::default();
+        let letters = match selection {
+            Selection::These(ids) => self.unsettled(ids, &[], &mut outcome).await?,
+            Selection::Open { sink, from, limit } => {
+                let filter = LetterFilter { sink: sink.clone(), state: Some(LetterState::Open) };
+                let page = self.page(&filter, from.as_deref(), *limit).await?;
+                outcome.next = page.next;
+                page.letters
+            }
+        };
         self.settle(letters, Settled::Discarded, by, &mut outcome).await?;
         Ok(outcome)
     }
@@ -360,62 +430,41 @@ impl Letters {
         Ok(())
     }
 
-    /// The open letters of a selection; of those asked for by id also the ones that were settled in one of these ways. The
-    /// others are left.
-    async fn selected(
+    /// Those of the letters that are open, or were settled in one of these ways. The others are left.
+    async fn unsettled(
         &self,
-        selection: &Selection,
+        ids: &[Position],
         besides: &[Settled],
-    ) -> Result<(Vec<Letter>, SettleOutcome), EngineError> {
-        let (field, count) = match selection {
-            Selection::These(ids) => ("ids", ids.len()),
-            Selection::Open { limit, .. } => ("limit", *limit),
-        };
-        if count == 0 || count > MOST_SETTLED {
-            let problem = format!("{count} is out of range; give 1 to {MOST_SETTLED} letters at a time");
-            return Err(EngineError::Invalid { field, problem });
-        }
-        let mut outcome = SettleOutcome::default();
-        match selection {
-            Selection::Open { sink, limit } => {
-                let filter = LetterFilter { sink: sink.clone(), state: Some(LetterState::Open) };
-                let page = self.page(&filter, None, *limit).await?;
-                outcome.more = page.next.is_some();
-                Ok((page.letters, outcome))
-            }
-            Selection::These(ids) => {
-                let mut ids = ids.clone();
-                ids.sort_unstable();
-                ids.dedup();
-                let mut found = self.letters_at(&ids).await?;
-                let mut open = Vec::new();
-                for id in ids {
-                    let name = format!("{}-{}", id.partition, id.offset);
-                    let left = |reason: Remark| LeftLetter { id: name.clone(), reason };
-                    match found.remove(&id) {
-                        None => {
-                            outcome
-                                .left
-                                .push(left(Remark::new("there is no such letter", NextStep::ListLetters)));
-                        }
-                        Some(letter) => match &letter.resolution {
-                            None => open.push(letter),
-                            Some(done) if besides.contains(&done.settled) => open.push(letter),
-                            Some(done) => outcome.left.push(left(
-                                format!(
-                                    "was {} by {} at {}",
-                                    done.settled.as_str(),
-                                    done.by,
-                                    done.at.format("%Y-%m-%dT%H:%M:%SZ")
-                                )
-                                .into(),
-                            )),
-                        },
-                    }
+        outcome: &mut SettleOutcome,
+    ) -> Result<Vec<Letter>, Fault> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut found = self.letters_at(&ids).await?;
+        let mut open = Vec::new();
+        for id in ids {
+            let name = format!("{}-{}", id.partition, id.offset);
+            let left = |reason: Remark| LeftLetter { id: name.clone(), reason };
+            match found.remove(&id) {
+                None => {
+                    outcome.left.push(left(Remark::new("there is no such letter", NextStep::ListLetters)));
                 }
-                Ok((open, outcome))
+                Some(letter) => match &letter.resolution {
+                    None => open.push(letter),
+                    Some(done) if besides.contains(&done.settled) => open.push(letter),
+                    Some(done) => outcome.left.push(left(
+                        format!(
+                            "was {} by {} at {}",
+                            done.settled.as_str(),
+                            done.by,
+                            done.at.format("%Y-%m-%dT%H:%M:%SZ")
+                        )
+                        .into(),
+                    )),
+                },
             }
         }
+        Ok(open)
     }
 
     async fn letters_at(&self, ids: &[Position]) -> Result<HashMap<Position, Letter>, Fault> {
@@ -436,6 +485,34 @@ impl Letters {
         });
         Ok(placed.collect())
     }
+}
+
+/// A way through the letters, from the newest on.
+struct Walk {
+    log: String,
+    partitions: Vec<Backwards>,
+    /// Letters that may still be looked at.
+    looks: usize,
+}
+
+impl Walk {
+    /// Where to go on; `None` at the end.
+    fn place(&self) -> Option<Vec<Position>> {
+        let is_over = self.partitions.iter().all(Backwards::is_over);
+        (!is_over).then(|| self.partitions.iter().map(Backwards::position).collect())
+    }
+}
+
+fn check_count(selection: &Selection) -> Result<(), EngineError> {
+    let (field, count) = match selection {
+        Selection::These(ids) => ("ids", ids.len()),
+        Selection::Open { limit, .. } => ("limit", *limit),
+    };
+    if count == 0 || count > MOST_SETTLED {
+        let problem = format!("{count} is out of range; give 1 to {MOST_SETTLED} letters at a time");
+        return Err(EngineError::Invalid { field, problem });
+    }
+    Ok(())
 }
 
 /// The letters of these places, with what was decided about each.

@@ -527,7 +527,7 @@ async fn an_episode_is_told_once_and_once_when_it_is_over<P: Place>() {
     .await;
 
     engine.drains.resume(sink).await.expect("resumed");
-    let all = Selection::Open { sink: None, limit: 100 };
+    let all = Selection::Open { sink: None, from: None, limit: 100 };
     eventually("the letters are settled", async || {
         engine.letters.discard(&all, "ana").await.expect("settled");
         engine.letters.open_count().await.expect("a count") == 0

@@ -87,7 +87,7 @@ async fn records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_ar
     let mov = engine.catalog.get("mov").expect("mov");
     assert_eq!(documents(&engine, IndexName::Entities(mov), None).await.len(), 3, "the index reads it again");
     engine.start_drains().await;
-    let all = Selection::Open { sink: None, limit: 10 };
+    let all = Selection::Open { sink: None, from: None, limit: 10 };
     let SettleOutcome { settled, targets, .. } = engine.letters.replay(&all, "ana").await.expect("replayed");
     engine.drains.wait_for(&targets, Duration::from_mins(1)).await.expect("drained");
     assert_eq!((settled.len(), engine.letters.open_count().await.expect("a count")), (1, 0));

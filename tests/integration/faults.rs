@@ -239,7 +239,7 @@ async fn a_foreign_record_too_large_to_be_copied_is_parked_by_reference_and_hold
     }
     let replayed = engine
         .letters
-        .replay(&sluice::engine::Selection::Open { sink: None, limit: 10 }, "teste")
+        .replay(&sluice::engine::Selection::Open { sink: None, from: None, limit: 10 }, "teste")
         .await
         .expect("an outcome");
     assert!(replayed.left.iter().all(|left| left.reason.problem.contains("no event")), "{replayed:?}");

@@ -234,7 +234,7 @@ async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero(
         status.healthy && status.drains_elsewhere.len() == 2
     })
     .await;
-    let parked = Selection::Open { sink: Some("postgres".to_owned()), limit: 30 };
+    let parked = Selection::Open { sink: Some("postgres".to_owned()), from: None, limit: 30 };
     eventually("everything is applied", async || {
         // Of a few rows that were read alone there are letters.
         engine.letters.replay(&parked, "ana").await.expect("replayed");

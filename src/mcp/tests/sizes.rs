@@ -4,7 +4,10 @@ use rmcp::model::{CompletionContext, ReadResourceRequestParams};
 use serde_json::json;
 
 use super::{facts::beside, *};
-use crate::mcp::bounded::LARGEST_ANSWER;
+use crate::{
+    mcp::bounded::LARGEST_ANSWER,
+    source::sample::{Beginning, SampleProject},
+};
 
 fn id(n: u32) -> String {
     format!("00000000-0000-4000-8000-{n:012}")
@@ -65,6 +68,38 @@ async fn a_huge_row_is_cut_to_an_answer_and_paged_past() {
     )
     .await;
     assert_eq!(all.structured_content.expect("rows")["rows"][0][0], seen);
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replaying_all_letters_goes_past_the_settled_and_the_hopeless_and_ends() {
+    let (bench, source) = beside(Vec::new()).await;
+    source.set_project(SampleProject::new(Beginning::now(1, 60, 20).with_broken(25)));
+    let connection = connect(bench.server(&Offer::default()), Client::default(), Era::Sessions).await;
+    call(&connection, "sync_leads_from_supabase", json!({"hours_ago": 10_000, "limit": 1000})).await;
+    let calls = async |expected: &str| {
+        let (mut calls, mut left, mut cursor) = (0, Vec::new(), Value::Null);
+        loop {
+            let arguments = json!({"all_matching": true, "limit": 1, "cursor": cursor});
+            let result = call(&connection, "replay_dead_letters", arguments).await;
+            let answer = result.structured_content.clone().unwrap_or_else(|| panic!("{}", text(&result)));
+            assert_eq!(answer["replayed"], json!([]), "{answer}");
+            assert_eq!(answer["more"], answer["next_cursor"].is_string(), "{answer}");
+            left.extend(answer["left"].as_array().expect("left").iter().map(|one| one["id"].clone()));
+            calls += 1;
+            cursor = answer["next_cursor"].clone();
+            if cursor.is_null() {
+                return (calls, left);
+            }
+            assert!(calls < 10, "{expected}");
+        }
+    };
+    // More than one call looks at.
+    let (first, left) = calls("rows without a key make no event").await;
+    assert_eq!((first, left.len()), (2, 25), "{left:?}");
+    let discarded = call(&connection, "discard_dead_letters", json!({"ids": left, "confirm": true})).await;
+    assert_eq!(discarded.structured_content.expect("an answer")["open"], 0);
+    assert_eq!(calls("all are settled").await, (2, Vec::new()));
     bench.engine.shut_down().await;
 }
 

@@ -84,12 +84,15 @@ struct ReplayArgs {
     /// Ids from list_dead_letters, 200 at most; or all_matching.
     #[serde(default)]
     ids: Option<Vec<String>>,
-    /// Replay the newest open letters, up to limit. Give this or ids.
+    /// Replay the newest open letters that can be, up to limit. Give this or ids.
     #[serde(default)]
     all_matching: bool,
     /// With all_matching: only letters that this sink refused.
     #[serde(default)]
     sink: Option<String>,
+    /// With all_matching: the next_cursor of the call before.
+    #[serde(default)]
+    cursor: Option<String>,
     /// With all_matching: letters at most. Default 100.
     #[serde(default = "default_replay")]
     #[schemars(range(min = 1, max = 200))]
@@ -168,10 +171,12 @@ struct ReplayAnswer {
     left: Vec<LeftLetter>,
     /// Every sink has dealt with the replayed events. One that still is refused is a new dead letter.
     drained: bool,
-    /// More open letters match.
+    /// More open letters match, or may.
     more: bool,
+    /// Give it as cursor; absent at the end.
+    next_cursor: Option<String>,
     /// Open letters now.
-    open: u64,
+    open: Option<u64>,
     /// What to call next, if anything.
     next_step: Option<&'static str>,
 }
@@ -183,7 +188,7 @@ struct DiscardAnswer {
     /// Letters left as they were, and why.
     left: Vec<LeftLetter>,
     /// Open letters now.
-    open: u64,
+    open: Option<u64>,
 }
 
 #[tool_router(router = dead_letter_tools, vis = "pub(in crate::mcp)")]
@@ -245,21 +250,27 @@ impl SluiceServer {
         let args: ReplayArgs = arguments(given)?;
         let selection = match (args.ids, args.all_matching) {
             (Some(given), false) => Selection::These(ids(&given)?),
-            (None, true) => Selection::Open { sink: args.sink, limit: args.limit },
+            (None, true) => {
+                let from = args.cursor.as_deref().map(cursor).transpose()?;
+                Selection::Open { sink: args.sink, from, limit: args.limit }
+            }
             _ => return Err(ToolError::argument("ids", "give either ids or all_matching: true")),
         };
         let outcome = self.engine.letters.replay(&selection, &operator(&context)).await?;
+        // What was done is answered, whatever can't be told after it.
         let drained = outcome.targets.is_empty() || {
-            let sinks = self.engine.drains.wait_for(&outcome.targets, patience(args.wait)).await?;
-            sinks.iter().all(|sink| sink.queryable)
+            let sinks = self.engine.drains.wait_for(&outcome.targets, patience(args.wait)).await;
+            sinks.is_ok_and(|sinks| sinks.iter().all(|sink| sink.queryable))
         };
-        let open = self.engine.letters.open_count().await?;
-        let SettleOutcome { settled: replayed, mut left, more, .. } = outcome;
+        let open = self.engine.letters.open_count().await.ok();
+        let SettleOutcome { settled: replayed, mut left, next, .. } = outcome;
         for letter in &mut left {
             letter.reason.word(worded);
         }
-        let next_step = more.then_some("more letters match: call again");
-        Ok(Answer(ReplayAnswer { replayed, left, drained, more, open, next_step }))
+        let next_cursor = next.as_deref().map(write_cursor);
+        let more = next_cursor.is_some();
+        let next_step = more.then_some("more letters match, or may: call again with next_cursor as cursor");
+        Ok(Answer(ReplayAnswer { replayed, left, drained, more, next_cursor, open, next_step }))
     }
 
     #[tool(
@@ -283,7 +294,7 @@ impl SluiceServer {
         };
         consent::ask(&context, args.confirm, &what).await?;
         let outcome = self.engine.letters.discard(&selection, &operator(&context)).await?;
-        let open = self.engine.letters.open_count().await?;
+        let open = self.engine.letters.open_count().await.ok();
         let SettleOutcome { settled: discarded, mut left, .. } = outcome;
         for letter in &mut left {
             letter.reason.word(worded);

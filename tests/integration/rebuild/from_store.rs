@@ -94,7 +94,7 @@ async fn a_refusal_names_the_dead_letters_where_the_store_parked_the_rows<P: Pla
     assert!(refusal.contains("dead letters") && !refusal.contains("reconcile"), "{refusal}");
     // What it says helps.
     place.refuse_no_name().await;
-    let all = sluice::engine::Selection::Open { sink: None, limit: 10 };
+    let all = sluice::engine::Selection::Open { sink: None, from: None, limit: 10 };
     let outcome = engine.letters.replay(&all, "a test").await.expect("replayed");
     assert_eq!(outcome.settled.len(), 1, "{outcome:?}");
     engine.drains.wait_for(&outcome.targets, PATIENCE).await.expect("drained");

@@ -43,7 +43,7 @@ async fn a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open<P: 
     })
     .await;
 
-    let every = Selection::Open { sink: None, limit: 10 };
+    let every = Selection::Open { sink: None, from: None, limit: 10 };
     engine.letters.discard(&every, "ana").await.expect("discarded");
     let status = reconcile(&engine).await;
     assert!(is_proven(&status), "{status:?}");
