@@ -138,13 +138,15 @@ pub struct Rebuilds {
     shared: Arc<Shared>,
     /// The latest of each index that this process runs or ran.
     latest: Mutex<HashMap<IndexName, watch::Receiver<RebuildStatus>>>,
+    /// Indices whose rebuild somebody waited for in vain: who asks again wants to hear how it ended.
+    awaited: Mutex<HashSet<IndexName>>,
     /// Why this process does not take up the rebuild of the events that was under way when it started.
     unfit: Mutex<Option<(Uuid, Fault)>>,
 }
 
 impl Rebuilds {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, latest: Mutex::default(), unfit: Mutex::default() }
+        Self { shared, latest: Mutex::default(), awaited: Mutex::default(), unfit: Mutex::default() }
     }
 
     /// Begins to build indices anew, or joins the rebuilds that are under way.
@@ -230,7 +232,14 @@ impl Rebuilds {
         Ok((all, problems))
     }
 
-    /// Waits until the rebuilds of these indices are done, for at most `patience`.
+    /// Those of these indices of which somebody waited for the latest rebuild and has not heard yet how it ended.
+    pub fn awaited(&self, indices: &[IndexName]) -> Vec<IndexName> {
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        indices.iter().filter(|index| awaited.contains(index)).copied().collect()
+    }
+
+    /// Waits until the rebuilds of these indices are done, for at most `patience`. Until all are over, none of them is done
+    /// with: see [`Rebuilds::awaited`].
     pub async fn wait_for(&self, indices: &[IndexName], patience: Duration) -> Vec<RebuildStatus> {
         let watched: Vec<_> = self
             .lock_latest()
@@ -245,7 +254,17 @@ impl Rebuilds {
             }
         };
         tokio::time::timeout(patience, all_done).await.ok();
-        watched.iter().map(|status| status.borrow().clone()).collect()
+        let rebuilds: Vec<RebuildStatus> = watched.iter().map(|status| status.borrow().clone()).collect();
+        let are_over = rebuilds.iter().all(|rebuild| rebuild.phase.is_over());
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        for RebuildStatus { index, .. } in &rebuilds {
+            if are_over {
+                awaited.remove(index);
+            } else {
+                awaited.insert(*index);
+            }
+        }
+        rebuilds
     }
 
     /// Takes up what a process that is gone has begun.

@@ -41,10 +41,10 @@ impl SluiceServer {
     #[tool(
         title = "Rebuild a search index",
         description = "Builds an index anew from log and store while the old one serves, then puts it in its place. For when documents or a \
-            mapping were changed by hand. Waits 20 s at most; the rebuild goes on, and calling again follows it. Example: {\"index\": \"leads\", \"confirm\": true}",
+            mapping were changed by hand. Waits 20 s at most; the rebuild goes on, and calling again tells how it ended. Example: {\"index\": \"leads\", \"confirm\": true}",
         input_schema = schema::input::<RebuildArgs>(),
         output_schema = schema::output::<RebuildAnswer>(),
-        annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = false, open_world_hint = false)
     )]
     async fn rebuild_index(
         &self,
@@ -57,23 +57,36 @@ impl SluiceServer {
             Some(name) => vec![index_named(catalog, "index", &name)?],
             None => IndexName::all(catalog).collect(),
         };
+        // Who was told to call again hears how it ended, and begins no other.
+        let awaited = self.engine.rebuilds.awaited(&indices);
+        let others: Vec<IndexName> =
+            indices.iter().filter(|index| !awaited.contains(index)).copied().collect();
         // Following what was agreed to, here or in another process, needs no consent again.
         let under_way = self.engine.rebuilds.under_way().await?;
-        if !indices.iter().all(|index| under_way.contains(index)) {
-            let names: Vec<&str> = indices.iter().map(|index| index.as_str()).collect();
+        if !others.iter().all(|index| under_way.contains(index)) {
+            let names: Vec<&str> = others.iter().map(|index| index.as_str()).collect();
             let what = format!(
                 "builds {} anew and then removes what serves now; searches go on meanwhile",
                 names.join(", ")
             );
             consent::ask(&context, args.confirm, &what).await?;
         }
-        self.engine.rebuilds.begin(&indices).await?;
+        if !others.is_empty() {
+            self.engine.rebuilds.begin(&others).await?;
+        }
         let rebuilds = self.engine.rebuilds.wait_for(&indices, LONGEST_WAIT).await;
         let done = rebuilds.iter().all(|rebuild| rebuild.phase == RebuildPhase::Done);
         let refused = rebuilds.iter().find(|rebuild| rebuild.phase == RebuildPhase::Refused);
         let next_step = refused.map(|refused| refused.last_error.clone().unwrap_or_default());
         let next_step = next_step.or_else(|| {
-            (!done).then(|| "it goes on in the background: get_pipeline_status shows how far it is, and calling rebuild_index again waits for it".to_owned())
+            let told = if !done {
+                "it goes on in the background: get_pipeline_status shows how far it is, and calling rebuild_index again waits for it"
+            } else if !awaited.is_empty() {
+                "this is how what was begun before ended; calling rebuild_index again begins another"
+            } else {
+                return None;
+            };
+            Some(told.to_owned())
         });
         Ok(Answer(RebuildAnswer { done, rebuilds, next_step }))
     }
