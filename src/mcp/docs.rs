@@ -85,6 +85,8 @@ fn effect(tool: &Tool) -> String {
     let mut effect = match (hints.read_only_hint, hints.destructive_hint) {
         (Some(true), _) => return "*Reads only.*".to_owned(),
         (_, Some(false)) => "*Writes".to_owned(),
+        // A few rows that are gone it removes without a word.
+        _ if tool.name == "reconcile_table" => "*Destroys, and asks before it removes many rows".to_owned(),
         _ => "*Destroys, and asks first".to_owned(),
     };
     if hints.idempotent_hint == Some(true) {

@@ -184,7 +184,7 @@ async def operate(desk):
     await desk.answer("create_alert", **hot)
     listed = await desk.answer("list_alerts")
     check([one["name"] for one in listed["alerts"]] == ["hot"], f"not listed: {listed}")
-    deleted = await desk.answer("delete_alert", name="hot")
+    deleted = await desk.answer("delete_alert", name="hot", confirm=True)
     check(deleted["deleted"], f"not deleted: {deleted}")
 
 

@@ -43,7 +43,7 @@ fn lead(n: u32, name: &str) -> serde_json::Map<String, Value> {
 /// The sample project with a stranger's lead and some that make no event, synced into the embedded parts.
 async fn synced() -> (Bench, SampleServer, Connection) {
     let (bench, source) = beside(vec![lead(1, HOSTILE), lead(2, "Zoé «de» Souza\r\n")]).await;
-    let client = able([yes(), yes(), yes()]);
+    let client = able([yes(), yes(), yes(), yes()]);
     let connection = connect(bench.server(&Offer::default()), client, Era::Stateless).await;
     (bench, source, connection)
 }
@@ -127,7 +127,7 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     assert!(tried["trial"]["would_have_fired"].as_u64().is_some_and(|fired| fired > 0), "{tried}");
     tell("create_alert", json!({"name": "cartas", "when": "dead_letters"})).await;
     tell("list_alerts", json!({})).await;
-    tell("delete_alert", json!({"name": "cartas"})).await;
+    tell("delete_alert", json!({"name": "cartas", "confirm": true})).await;
     tell("reconcile_table", json!({"table": "leads"})).await;
     tell("erase_entity", json!({"table": "leads", "key": "00000000-0000-4000-8000-000000000002", "related": true, "confirm": true})).await;
     tell("rebuild_index", json!({"index": "leads", "confirm": true})).await;

@@ -12,7 +12,9 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
+        consent,
         next_step::worded,
+        output::fence::quoted,
         schema,
     },
     store::{AlertFired, AlertRule},
@@ -46,6 +48,9 @@ struct CreateAlertArgs {
 #[serde(deny_unknown_fields)]
 struct DeleteAlertArgs {
     name: String,
+    /// The user agreed; needed where this client can't ask.
+    #[serde(default)]
+    confirm: Option<bool>,
 }
 
 /// What became of a request.
@@ -139,8 +144,14 @@ impl SluiceServer {
         output_schema = schema::output::<DeleteAnswer>(),
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
-    async fn delete_alert(&self, given: JsonObject) -> Result<Answer<DeleteAnswer>, ToolError> {
-        let DeleteAlertArgs { name } = arguments(given)?;
+    async fn delete_alert(
+        &self,
+        given: JsonObject,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Answer<DeleteAnswer>, ToolError> {
+        let DeleteAlertArgs { name, confirm } = arguments(given)?;
+        let what = format!("deletes the alert {}; what it has not sent yet is never sent", quoted(&name));
+        consent::ask(&context, confirm, &what).await?;
         Ok(Answer(DeleteAnswer { deleted: self.engine.alerts.delete(&name).await? }))
     }
 }
