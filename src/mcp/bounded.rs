@@ -16,6 +16,9 @@ pub(super) const AROUND: usize = 4_000;
 pub(super) const LONGEST_TEXT: usize = 1_000;
 const LONGEST_LIST: usize = 50;
 
+/// Characters of a value that stands for all rows with it.
+pub(super) const LONGEST_VALUE: usize = 200;
+
 /// How to see what [`shorten`] cut.
 pub(super) const CUT: &str =
     "long texts and lists are cut where their length stands behind them; query_store reads them in parts";

@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    domain::{Period, TableName},
-    engine::{Report, ReportCount, ReportRequest, table_named},
+    domain::{Period, Table, TableName},
+    engine::{Report, ReportCount, ReportGroup, ReportRequest, table_named},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
+        bounded::{AROUND, LARGEST_ANSWER, LONGEST_VALUE, fitting, shorten},
+        output::Outgoing,
         schema,
     },
 };
@@ -99,20 +101,16 @@ impl SluiceServer {
             zone,
         };
         let report = self.engine.questions.report(&request).await?;
-        let is_masked = |name: &&str| table.definition().column(name).is_some_and(|column| column.masked);
-        let groups = report.groups.iter().map(|group| {
-            let named = report.columns.iter().zip(&group.values).map(|(name, value)| {
-                let value = match value {
-                    Some(value) => value.as_str().into(),
-                    None if is_masked(name) => Value::Null,
-                    None => MISSING.into(),
-                };
-                ((*name).to_owned(), value)
-            });
-            named.chain(counted(&report, &group.count)).collect()
-        });
+        let groups = groups(&report, table, &self.outgoing);
         let before = request.compare.then(|| report.period.before());
         let mut hints = Vec::new();
+        if groups.len() < report.groups.len() {
+            hints.push(format!(
+                "only {} of {} groups fit, of days the latest: ask for a shorter period or fewer columns, or query_store for all",
+                groups.len(),
+                report.groups.len()
+            ));
+        }
         if report.left_out > 0 {
             let told = if report.others.is_some() { "are in others" } else { "are left out" };
             hints.push(format!(
@@ -120,7 +118,7 @@ impl SluiceServer {
                 report.left_out
             ));
         }
-        if report.columns.iter().any(is_masked) {
+        if report.columns.iter().any(|name| is_masked(table, name)) {
             hints.push("null is missing; values that are masked may look alike".to_owned());
         }
         Ok(Answer(ReportAnswer {
@@ -131,12 +129,44 @@ impl SluiceServer {
             compared_from: before.map(|before| before.first),
             compared_to: before.map(Period::last),
             total: counted(&report, &report.total).collect(),
-            groups: groups.collect(),
+            groups,
             others: report.others.as_ref().map(|others| counted(&report, others).collect()),
             behind: self.store_lacks().await,
             hint: (!hints.is_empty()).then(|| hints.join(". ")),
         }))
     }
+}
+
+/// As many groups as fit; of days the latest.
+fn groups(report: &Report, table: Table, outgoing: &Outgoing) -> Vec<JsonObject> {
+    let are_days = report.columns.first().copied() == table.time.created.as_deref();
+    let group = |group: &ReportGroup| {
+        let named = report.columns.iter().zip(&group.values).map(|(name, value)| {
+            let mut value = match value {
+                Some(value) => value.as_str().into(),
+                None if is_masked(table, name) => Value::Null,
+                None => MISSING.into(),
+            };
+            // What is to be masked is found only where it is whole.
+            outgoing.field(name, &mut value);
+            shorten(&mut value, LONGEST_VALUE);
+            ((*name).to_owned(), value)
+        });
+        named.chain(counted(report, &group.count)).collect()
+    };
+    let mut groups: Vec<JsonObject> = report.groups.iter().map(group).collect();
+    if are_days {
+        groups.reverse();
+    }
+    let mut shown = fitting(groups, &mut (LARGEST_ANSWER - AROUND));
+    if are_days {
+        shown.reverse();
+    }
+    shown
+}
+
+fn is_masked(table: Table, name: &str) -> bool {
+    table.definition().column(name).is_some_and(|column| column.masked)
 }
 
 /// A count's members, by their names.
@@ -191,5 +221,62 @@ pub(super) fn period(
         }
         (None, None, Some(_)) => Err(ToolError::argument("from", "is missing beside to")),
         (Some(_), ..) => Err(ToolError::argument("period", "give period, or from and to, not both")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::Catalog,
+        mcp::{bounded::size, output::Masking},
+    };
+
+    fn shown(columns: &[&'static str], values: impl Iterator<Item = Vec<String>>) -> Vec<JsonObject> {
+        let catalog = Catalog::built_in();
+        let group = |values: Vec<String>| ReportGroup {
+            values: values.into_iter().map(Some).collect(),
+            count: ReportCount { rows: 1, met: vec![1], before: Some(1) },
+        };
+        let report = Report {
+            period: today(Tz::UTC),
+            zone: Tz::UTC,
+            total: ReportCount::default(),
+            before_by_now: None,
+            columns: columns.to_vec(),
+            groups: values.map(group).collect(),
+            left_out: 0,
+            others: None,
+            counts: vec!["qualified"],
+            undated: 0,
+        };
+        let outgoing = Outgoing::new(Some(Masking::of(catalog)), catalog);
+        groups(&report, catalog.get("leads").expect("leads"), &outgoing)
+    }
+
+    #[test]
+    fn of_more_days_than_fit_the_latest_are_told_in_their_order() {
+        let day = |n: u64| (NaiveDate::MIN + chrono::Days::new(n)).to_string();
+        let days = (0..3_650).flat_map(|n| ["google", "site"].map(|origin| vec![day(n), origin.to_owned()]));
+        let groups = shown(&["created_at", "origem"], days);
+        assert!(size(&groups) < LARGEST_ANSWER && groups.len() > 100, "{} groups", groups.len());
+        let told = |group: &JsonObject| (group["created_at"].clone(), group["origem"].clone());
+        assert_eq!(groups.last().map(told), Some((day(3_649).into(), "site".into())));
+        let next_to_last = &groups[groups.len() - 2];
+        assert_eq!(told(next_to_last), (day(3_649).into(), "google".into()));
+    }
+
+    #[test]
+    fn long_values_are_masked_and_cut_and_the_most_frequent_are_told() {
+        let values = (0..50).map(|n| {
+            let long =
+                format!("{n} {} ana@exemplo.com.br {}", "é".repeat(LONGEST_VALUE - 8), "é".repeat(1_000));
+            vec![long.clone(), long]
+        });
+        let groups = shown(&["origem", "utm_campaign"], values);
+        assert!(size(&groups) < LARGEST_ANSWER, "{} bytes", size(&groups));
+        let first = groups[0]["origem"].as_str().expect("a value");
+        assert!(first.starts_with("0 ") && first.ends_with(" characters)"), "{first}");
+        assert!(groups.iter().all(|group| !group["origem"].to_string().contains("ana@")), "{first}");
     }
 }

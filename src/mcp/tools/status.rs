@@ -4,13 +4,16 @@ use chrono::{DateTime, Utc};
 use rmcp::{tool, tool_router};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     engine::{Count, PipelineStatus, SinkLag},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError},
+        bounded::{LONGEST_VALUE, shorten},
         next_step::worded,
+        output::Outgoing,
         schema,
     },
     source::{Breakdown, TableOverview},
@@ -90,7 +93,7 @@ impl SluiceServer {
         let dashboard = Dashboard {
             project: health.host,
             key: health.key.to_owned(),
-            tables: overview.into_iter().map(table_counts).collect(),
+            tables: overview.into_iter().map(|table| table_counts(table, &self.outgoing)).collect(),
             checked_at: Utc::now(),
             behind: self
                 .engine
@@ -129,13 +132,13 @@ impl SluiceServer {
     }
 }
 
-fn table_counts(overview: TableOverview) -> TableCounts {
+fn table_counts(overview: TableOverview, outgoing: &Outgoing) -> TableCounts {
     let total = overview.total;
     let named =
         |(name, count)| NamedCount { name, count, percent: percent(count, total.unwrap_or_default()) };
     let column = |breakdown: Breakdown| ColumnCounts {
         partial: total.is_some_and(|total| breakdown.rows < total),
-        values: shortened(breakdown.values),
+        values: shortened(&breakdown.column, breakdown.values, outgoing),
         column: breakdown.column,
     };
     TableCounts {
@@ -154,10 +157,16 @@ fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { (part as f64 * 1000.0 / whole as f64).round() / 10.0 }
 }
 
-fn shortened(counts: Vec<(String, u64)>) -> Vec<Count> {
+fn shortened(column: &str, counts: Vec<(String, u64)>, outgoing: &Outgoing) -> Vec<Count> {
     let rest: u64 = counts.iter().skip(SHOWN).map(|(_, count)| count).sum();
-    let mut shown: Vec<Count> =
-        counts.into_iter().take(SHOWN).map(|(name, count)| Count { name, count }).collect();
+    let shown = counts.into_iter().take(SHOWN).map(|(name, count)| {
+        let mut value = Value::from(name);
+        // What is to be masked is found only where it is whole.
+        outgoing.field(column, &mut value);
+        shorten(&mut value, LONGEST_VALUE);
+        Count { name: value.as_str().unwrap_or_default().to_owned(), count }
+    });
+    let mut shown: Vec<Count> = shown.collect();
     if rest > 0 {
         shown.push(Count { name: "(outros)".to_owned(), count: rest });
     }
@@ -167,6 +176,22 @@ fn shortened(counts: Vec<(String, u64)>) -> Vec<Count> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{domain::Catalog, mcp::output::Masking};
+
+    fn told(overview: TableOverview) -> TableCounts {
+        let catalog = Catalog::built_in();
+        table_counts(overview, &Outgoing::new(Some(Masking::of(catalog)), catalog))
+    }
+
+    #[test]
+    fn a_long_value_is_masked_and_cut() {
+        let long = format!("{} ana@exemplo.com.br {}", "é".repeat(LONGEST_VALUE - 8), "é".repeat(60_000));
+        let breakdown = Breakdown { column: "origem".into(), values: vec![(long, 2)], rows: 2 };
+        let counts = told(TableOverview { breakdowns: vec![breakdown], ..TableOverview::default() });
+        let name = &counts.breakdowns[0].values[0].name;
+        assert!(name.ends_with(" characters)") && !name.contains("ana@"), "{name}");
+        assert!(name.len() < 3 * LONGEST_VALUE, "{} bytes", name.len());
+    }
 
     #[test]
     fn an_empty_table_has_a_rate_of_zero_and_a_long_tail_is_summed_up() {
@@ -181,7 +206,7 @@ mod tests {
             }],
             ..TableOverview::default()
         };
-        let counts = table_counts(overview);
+        let counts = told(overview);
         assert!(counts.counts[0].percent.abs() < f64::EPSILON && !counts.breakdowns[0].partial);
         let values = &counts.breakdowns[0].values;
         assert_eq!(values.len(), 21);

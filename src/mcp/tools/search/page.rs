@@ -11,7 +11,7 @@ use crate::{
     index::{Hit, IndexName, SEARCH_WINDOW, SearchAnswer, SearchRequest, Sort, ValueCounts},
     mcp::{
         answer::ToolError,
-        bounded::{AROUND, LARGEST_ANSWER, shorten, shorten_to, size, without_repeats},
+        bounded::{AROUND, LARGEST_ANSWER, LONGEST_VALUE, shorten, shorten_to, size, without_repeats},
         output::Outgoing,
     },
 };
@@ -132,7 +132,7 @@ pub(super) fn fit(
 pub(super) fn mask(counted: &mut ValueCounts, outgoing: &Outgoing) {
     for value in &mut counted.values {
         outgoing.field(&counted.field, &mut value.value);
-        shorten(&mut value.value, 200);
+        shorten(&mut value.value, LONGEST_VALUE);
     }
 }
 
