@@ -9,11 +9,12 @@ use uuid::Uuid;
 use super::waiting::{default_wait, patience};
 use crate::{
     domain::{Json, ManualEvent, TableName},
-    engine::{EngineMetrics, SinkPause, SinkProgress, SyncStatus},
+    engine::{EngineError, EngineMetrics, SinkPause, SinkProgress, SyncStatus},
     log::Position,
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
+        bounded::{AROUND, LARGEST_ANSWER, fitting},
         schema,
     },
     store::{SyncFilter, SyncState},
@@ -105,6 +106,18 @@ struct SyncList {
     hint: Option<&'static str>,
 }
 
+impl SyncList {
+    /// As many of the syncs as fit; `next` is where those behind them begin.
+    fn of(syncs: Vec<SyncStatus>, next: Option<Uuid>) -> Self {
+        let found = syncs.len();
+        let syncs = fitting(syncs, &mut (LARGEST_ANSWER - AROUND));
+        let last = syncs.last().map(|sync| sync.sync_id);
+        let next_cursor = if syncs.len() < found { last } else { next };
+        let hint = next_cursor.map(|_| "there are older ones: pass next_cursor as cursor");
+        Self { syncs, next_cursor, hint }
+    }
+}
+
 /// A sink's pause.
 #[derive(Debug, Serialize, JsonSchema)]
 struct PauseAnswer {
@@ -172,8 +185,7 @@ impl SluiceServer {
             limit: args.limit,
         };
         let (syncs, next_cursor) = self.engine.syncs.list(filter).await?;
-        let hint = next_cursor.map(|_| "there are older ones: pass next_cursor as cursor");
-        Ok(Answer(SyncList { syncs, next_cursor, hint }))
+        Ok(Answer(SyncList::of(syncs, next_cursor)))
     }
 
     #[tool(
@@ -186,20 +198,30 @@ impl SluiceServer {
     )]
     async fn inject_event(&self, given: JsonObject) -> Result<Answer<InjectAnswer>, ToolError> {
         let args: InjectArgs = arguments(given)?;
+        // Known before it is appended: what seems to have failed may be in the log.
+        let id = args.id.unwrap_or_else(Uuid::now_v7);
         let event = ManualEvent {
-            id: args.id,
+            id: Some(id),
             usuario: args.usuario,
             evento: args.evento,
             valor: args.valor,
             metadata: Json::from(&args.metadata),
         };
-        let (event, at) = self.engine.appender.inject(event).await?;
+        let injected = self.engine.appender.inject(event).await;
+        let (_, at) = injected.map_err(|error| {
+            let again =
+                format!("it may be in the log: give id {id} when you call again, so that it is there once");
+            let causes = if matches!(error, EngineError::Fault(_)) { &[again][..] } else { &[] };
+            ToolError::from(error).with_causes(causes)
+        })?;
         let target = Position { offset: at.offset + 1, ..at };
-        let sinks = self.engine.drains.wait_for(&[target], patience(args.wait)).await?;
-        let queryable = sinks.iter().all(|sink| sink.queryable);
+        // It is in the log, whatever can't be told after that.
+        let waited = self.engine.drains.wait_for(&[target], patience(args.wait)).await;
+        let queryable = waited.as_ref().is_ok_and(|sinks| sinks.iter().all(|sink| sink.queryable));
+        let sinks = waited.unwrap_or_default();
         let next_step = (!queryable).then_some("it is in the log; check_kafka_lag shows the sinks catch up");
         let (partition, offset) = (at.partition, at.offset);
-        Ok(Answer(InjectAnswer { id: event.id, partition, offset, queryable, sinks, next_step }))
+        Ok(Answer(InjectAnswer { id, partition, offset, queryable, sinks, next_step }))
     }
 
     #[tool(
@@ -273,9 +295,44 @@ pub(super) fn operator(context: &RequestContext<RoleServer>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Utc;
     use serde_json::json;
 
     use super::*;
+    use crate::{engine::SyncPhase, mcp::bounded::size};
+
+    #[test]
+    fn more_syncs_than_fit_are_gone_on_with_behind_the_last_that_does() {
+        let sync = |n: u128| SyncStatus {
+            sync_id: Uuid::from_u128(n),
+            table: "leads".to_owned(),
+            state: SyncPhase::Failed,
+            rows_read: 1_000,
+            appended: 900,
+            unchanged: 100,
+            dead_letters: 0,
+            parked: None,
+            misfits: Vec::new(),
+            ahead: 0,
+            shared_keys: 0,
+            without_key: 0,
+            erased: 0,
+            more: false,
+            reconcile: None,
+            sinks: Vec::new(),
+            started_at: Utc::now(),
+            finished_at: Some(Utc::now()),
+            owner: "o".to_owned(),
+            error: Some("x".repeat(1_000)),
+        };
+        let next = Some(Uuid::from_u128(100));
+        let list = SyncList::of((0..100).map(sync).collect(), next);
+        assert!(size(&list) < LARGEST_ANSWER && list.syncs.len() < 100, "{} syncs", list.syncs.len());
+        assert_eq!(list.next_cursor, list.syncs.last().map(|sync| sync.sync_id));
+        assert!(list.next_cursor.is_some() && list.hint.is_some());
+        assert_eq!(SyncList::of((0..3).map(sync).collect(), next).next_cursor, next);
+        assert_eq!(SyncList::of((0..3).map(sync).collect(), None).next_cursor, None);
+    }
 
     #[test]
     fn a_number_that_would_be_stored_as_another_is_refused() {

@@ -1,14 +1,12 @@
 //! The tool that compares a whole table with both sinks, and mends what differs.
 
-use std::time::Duration;
-
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext, tool, tool_router};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    sync::{Progress, SyncAnswer, SyncBegun},
-    waiting::{LONGEST_WAIT, default_wait},
+    sync::{SyncAnswer, SyncBegun},
+    waiting::default_wait,
 };
 use crate::{
     domain::TableName,
@@ -16,7 +14,7 @@ use crate::{
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
-        consent, schema, tasks,
+        consent, schema,
     },
     store::Reconciliation,
 };
@@ -68,17 +66,7 @@ impl SluiceServer {
         }
         let asked = Reconciliation { allow_deletes: args.allow_deletes, resume: args.resume };
         let id = self.engine.syncs.reconcile(&table, asked).await?;
-        let patience = if args.wait { tasks::patience(&context, LONGEST_WAIT) } else { Duration::ZERO };
-        let mut progress = Progress::of(&context);
-        let waiting = self.engine.syncs.wait_for(id, patience, &mut progress);
-        let status = match context.ct.run_until_cancelled(waiting).await {
-            Some(status) => status?,
-            None => {
-                // The client took its request back: stop the work it asked for, too.
-                self.engine.syncs.cancel(id).await?;
-                self.engine.syncs.status(id).await?
-            }
-        };
+        let status = self.begun(id, args.wait, &context).await?;
         Ok(self.answer(status).await)
     }
 }

@@ -54,7 +54,7 @@ struct ScheduleAnswer {
     /// created_or_replaced, removed, or unchanged where there was none to remove.
     outcome: &'static str,
     /// Every schedule, by table.
-    schedules: Vec<ScheduleStatus>,
+    schedules: Option<Vec<ScheduleStatus>>,
 }
 
 #[tool_router(router = schedule_tools, vis = "pub(in crate::mcp)")]
@@ -94,7 +94,7 @@ impl SluiceServer {
             self.engine.schedules.put(&request, every, &operator(&context)).await?;
             "created_or_replaced"
         };
-        let schedules = self.engine.schedules.list().await?;
+        let schedules = self.engine.schedules.list().await.ok();
         Ok(Answer(ScheduleAnswer { outcome, schedules }))
     }
 }

@@ -318,17 +318,7 @@ impl SluiceServer {
     ) -> Result<Answer<SyncAnswer>, ToolError> {
         let (table, conditions) = (request.table.clone(), request.conditions.clone());
         let id = self.engine.syncs.start(request).await?;
-        let patience = if wait { tasks::patience(context, LONGEST_WAIT) } else { Duration::ZERO };
-        let mut progress = Progress::of(context);
-        let waiting = self.engine.syncs.wait_for(id, patience, &mut progress);
-        let status = match context.ct.run_until_cancelled(waiting).await {
-            Some(status) => status?,
-            None => {
-                // The client took its request back: stop the work it asked for, too.
-                self.engine.syncs.cancel(id).await?;
-                self.engine.syncs.status(id).await?
-            }
-        };
+        let status = self.begun(id, wait, context).await?;
         let found_none = status.state == SyncPhase::Done && status.rows_read == 0;
         let mut answer = self.answer(status).await;
         if found_none {
@@ -336,6 +326,29 @@ impl SluiceServer {
             answer.0.existing = self.masked(existing);
         }
         Ok(answer)
+    }
+
+    /// How a sync is that a call began, once it has ended or the call waits no longer.
+    pub(super) async fn begun(
+        &self,
+        id: Uuid,
+        wait: bool,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<SyncStatus, ToolError> {
+        let syncs = &self.engine.syncs;
+        let patience = if wait { tasks::patience(context, LONGEST_WAIT) } else { Duration::ZERO };
+        let mut progress = Progress::of(context);
+        let waiting = syncs.wait_for(id, patience, &mut progress);
+        let status = match context.ct.run_until_cancelled(waiting).await {
+            Some(status) => status,
+            // The client took its request back: stop the work it asked for, too.
+            None => match syncs.cancel(id).await {
+                Ok(_) => syncs.status(id).await,
+                Err(error) => Err(error),
+            },
+        };
+        let whose = || [format!("it is about the sync {id}, which was begun: follow it with get_sync")];
+        status.map_err(|error| ToolError::from(error).with_causes(&whose()))
     }
 
     pub(super) async fn answer(&self, sync: SyncStatus) -> Answer<SyncAnswer> {
