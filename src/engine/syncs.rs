@@ -188,12 +188,10 @@ impl Syncs {
     /// # Errors
     /// When the sync is unknown or the store can't be reached.
     pub async fn cancel(&self, id: Uuid) -> Result<bool, EngineError> {
+        // What runs here stops also where the store does not answer.
+        let ran_here = self.lock_running().get(&id).map(|sync| sync.cancel.cancel()).is_some();
         self.known(id).await?;
-        let asked = self.shared.store.request_cancel(id).await?;
-        if let Some(sync) = self.lock_running().get(&id) {
-            sync.cancel.cancel();
-        }
-        Ok(asked)
+        Ok(self.shared.store.request_cancel(id).await? || ran_here)
     }
 
     /// The syncs of this process that have not ended.

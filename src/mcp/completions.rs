@@ -15,8 +15,8 @@ use crate::{
 /// Events looked through for leads to offer.
 const LATEST_LEADS: u32 = 100;
 
-/// Leads looked at where the beginning of an id was typed.
-const MOST_LEADS: usize = 1_000;
+/// Keys or values looked at for those that begin with what was typed.
+const MOST_LOOKED_AT: usize = 1_000;
 
 /// How long the store may look for them, while somebody types.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -70,13 +70,9 @@ impl SluiceServer {
         let key = &table.key.column;
         // Bounds, not a pattern: those an index can find.
         let statement = format!(
-            "SELECT {key} FROM {table} WHERE {key} BETWEEN '{lowest}' AND '{highest}' ORDER BY {key} LIMIT {MOST_LEADS}"
+            "SELECT {key} FROM {table} WHERE {key} BETWEEN '{lowest}' AND '{highest}' ORDER BY {key} LIMIT {MOST_LOOKED_AT}"
         );
-        let limits =
-            QueryLimits { rows: MOST_LEADS, bytes: LARGEST_ANSWER, timeout: PATIENCE, verbatim: false };
-        let answer = self.engine.questions.sql(&statement, limits).await;
-        let rows = answer.map(|(_, answer)| answer.rows).unwrap_or_default();
-        rows.iter().filter_map(|row| row.first()?.as_str().map(str::to_owned)).collect()
+        self.first_column(&statement).await
     }
 
     async fn latest_keys(&self, table: Table) -> Vec<String> {
@@ -92,13 +88,20 @@ impl SluiceServer {
         keys
     }
 
-    /// The values of a column that the dashboard breaks its table down by.
+    /// The values of a column, the most frequent first.
     async fn values_of(&self, table: &str, column: &str) -> Vec<String> {
-        let overview = self.engine.project.overview().await.map(|(_, tables)| tables).unwrap_or_default();
-        let mut breakdowns =
-            overview.into_iter().filter(|one| one.table == table).flat_map(|one| one.breakdowns);
-        let values = breakdowns.find(|one| one.column == column).map(|one| one.values).unwrap_or_default();
-        values.into_iter().map(|(name, _)| name).collect()
+        let statement = format!(
+            "SELECT {column} FROM {table} WHERE {column} IS NOT NULL GROUP BY {column} ORDER BY count(*) DESC, {column} LIMIT {MOST_LOOKED_AT}"
+        );
+        self.first_column(&statement).await
+    }
+
+    async fn first_column(&self, statement: &str) -> Vec<String> {
+        let limits =
+            QueryLimits { rows: MOST_LOOKED_AT, bytes: LARGEST_ANSWER, timeout: PATIENCE, verbatim: false };
+        let answer = self.engine.questions.sql(statement, limits).await;
+        let rows = answer.map(|(_, answer)| answer.rows).unwrap_or_default();
+        rows.iter().filter_map(|row| row.first()?.as_str().map(str::to_owned)).collect()
     }
 }
 
@@ -123,7 +126,7 @@ fn matching(known: Vec<String>, typed: &str) -> CompletionInfo {
     let mut info = CompletionInfo::default();
     info.values = values;
     // More may match than were looked at.
-    info.total = u32::try_from(total).ok().filter(|_| total < MOST_LEADS);
+    info.total = u32::try_from(total).ok().filter(|_| total < MOST_LOOKED_AT);
     info.has_more = Some(more);
     info
 }

@@ -12,7 +12,7 @@ use std::{
 use rmcp::{
     RoleServer,
     handler::server::tool::ToolCallContext,
-    model::{CallToolRequestParams, CallToolResponse, CallToolResult, CreateTaskResult, Task},
+    model::{CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateTaskResult, Task},
     service::RequestContext,
     task_manager::{TaskContext, TaskExit, TaskFuture, TaskManager, TaskOptions},
 };
@@ -34,6 +34,9 @@ const MAX_TASKS_PER_CLIENT: usize = if cfg!(test) { 2 } else { 50 };
 
 /// How often a client should look.
 const LOOK_EVERY_MS: u64 = 1000;
+
+/// What a call answers whose request was taken back, where there is nothing else to answer.
+pub(super) const TAKEN_BACK: &str = "the request was taken back";
 
 /// Tools that may take longer than a client waits for an answer.
 const LONG: [&str; 4] =
@@ -152,7 +155,10 @@ impl SluiceServer {
             }
         };
         match answer {
-            _ if task.is_cancel_requested() => Err(TaskExit::Cancelled),
+            // An error says that the work may go on.
+            Ok(CallToolResponse::Complete(result)) if task.is_cancel_requested() && !has_failed(&result) => {
+                Err(TaskExit::Cancelled)
+            }
             Ok(CallToolResponse::Complete(result)) => Ok(self.outgoing.result(result)),
             Ok(_) => Err(TaskExit::Error(rmcp::ErrorData::internal_error(
                 "a task can't be answered by another task or a question",
@@ -161,4 +167,11 @@ impl SluiceServer {
             Err(error) => Err(TaskExit::Error(self.outgoing.error(error))),
         }
     }
+}
+
+/// Whether a call that was cancelled answered an error, other than that it was cancelled.
+fn has_failed(result: &CallToolResult) -> bool {
+    let is_taken_back =
+        |block: &ContentBlock| block.as_text().is_some_and(|text| text.text.ends_with(TAKEN_BACK));
+    result.is_error == Some(true) && !result.content.iter().any(is_taken_back)
 }

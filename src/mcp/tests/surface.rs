@@ -8,7 +8,11 @@ use rmcp::service::PeerRequestOptions;
 use serde_json::json;
 
 use super::*;
-use crate::mcp::{ClientLog, principal::Principal, resources::Uri};
+use crate::{
+    engine::RebuildPhase,
+    index::IndexName,
+    mcp::{ClientLog, answer::ToolError, principal::Principal, resources::Uri, tasks::TAKEN_BACK},
+};
 
 async fn read(connection: &Connection, uri: &str) -> Value {
     let result = connection.read_resource(ReadResourceRequestParams::new(uri)).await.expect("a resource");
@@ -167,17 +171,94 @@ async fn prompts_and_their_arguments_are_completed() {
     let prompt =
         connection.get_prompt(GetPromptRequestParams::new("daily_lead_report")).await.expect("a prompt");
     assert_eq!(prompt.messages.len(), 1);
-    let statuses = connection
-        .complete_prompt_argument("daily_lead_report", "status", "Nov", None::<CompletionContext>)
-        .await
-        .expect("values");
-    assert_eq!(statuses.values, ["novo"], "from the source itself");
+    let statuses = async || {
+        let found = connection.complete_prompt_argument(
+            "daily_lead_report",
+            "status",
+            "Nov",
+            None::<CompletionContext>,
+        );
+        found.await.expect("values").values
+    };
+    assert_eq!(statuses().await, [""; 0], "the source is not asked while somebody types");
+    first_lead(&bench, &connection).await;
+    let stored = async {
+        while statuses().await != ["novo"] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), stored).await.expect("those of the leads in the store");
     let tables =
         connection.complete_resource_simple("sluice://schema/{table}", "table", "eve").await.expect("values");
     assert_eq!(tables, ["eventos_raw", "eventos_agregados"]);
     let groups =
         connection.complete_resource_simple("sluice://tools/{group}", "group", "").await.expect("values");
     assert!(groups.contains(&"sync".to_owned()));
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_tool_that_destroys_asks_first() {
+    let (bench, _source) = super::facts::beside(Vec::new()).await;
+    let connection = connect(bench.server(&Offer::default()), Client::default(), Era::Sessions).await;
+    call(&connection, "sync_leads_from_supabase", json!({"hours_ago": 10_000, "limit": 10})).await;
+    let mut asking = Vec::new();
+    for tool in connection.list_all_tools().await.expect("tools") {
+        let hints = tool.annotations.unwrap_or_default();
+        if hints.read_only_hint == Some(true) || hints.destructive_hint == Some(false) {
+            continue;
+        }
+        let arguments = match &*tool.name {
+            "delete_alert" => json!({"name": "quentes"}),
+            "discard_dead_letters" => json!({"ids": ["0-0"]}),
+            "erase_entity" => json!({"table": "leads", "key": "00000000-0000-4000-8000-000000000001"}),
+            "rebuild_index" => json!({"index": "leads"}),
+            "reconcile_table" => json!({"table": "leads", "allow_deletes": 1}),
+            other => panic!("what does {other} ask?"),
+        };
+        let refused = call(&connection, &tool.name, arguments).await;
+        let told = text(&refused);
+        assert_eq!(refused.is_error, Some(true), "{}: {told}", tool.name);
+        assert!(told.starts_with("confirm: this "), "{}: {told}", tool.name);
+        asking.push(tool.name);
+    }
+    assert_eq!(asking.len(), 5, "{asking:?}");
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_may_be_in_the_log_is_told_by_the_id_that_makes_repeating_harmless() {
+    let bench = Bench::new().await;
+    let connection = connect(bench.server(&Offer::default()), Client::default(), Era::Sessions).await;
+    let event = json!({"evento": "teste", "wait": false});
+    let injected = call(&connection, "inject_event", event.clone()).await;
+    assert_ne!(injected.is_error, Some(true), "{}", text(&injected));
+    // What follows can't be written any more.
+    std::fs::remove_dir_all(bench._folder.path()).expect("deleted");
+    let failed = text(&call(&connection, "inject_event", event).await);
+    assert!(failed.contains("give id ") && failed.contains("when you call again"), "{failed}");
+    let invalid = text(&call(&connection, "inject_event", json!({"evento": ""})).await);
+    assert!(!invalid.contains("give id "), "{invalid}");
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_rebuild_hears_how_it_ended_and_begins_no_other() {
+    let (bench, _source) = super::facts::beside(Vec::new()).await;
+    let connection = connect(bench.server(&Offer::default()), Client::default(), Era::Sessions).await;
+    call(&connection, "sync_leads_from_supabase", json!({"hours_ago": 10_000, "limit": 1000})).await;
+    let leads = [IndexName::Entities(bench.engine.catalog.get("leads").expect("leads"))];
+    let rebuilds = &bench.engine.rebuilds;
+    let begun = rebuilds.begin(&leads).await.expect("begun")[0].id;
+    let waited = rebuilds.wait_for(&leads, Duration::ZERO).await;
+    assert_eq!(waited[0].phase, RebuildPhase::Building, "a call that waited no longer");
+    eventually("it is done", || rebuilds.latest()[0].phase == RebuildPhase::Done).await;
+    let followed = call(&connection, "rebuild_index", json!({"index": "leads"})).await;
+    let told = followed.structured_content.clone().unwrap_or_else(|| panic!("{}", text(&followed)));
+    assert_eq!((&told["done"], &told["rebuilds"][0]["id"]), (&json!(true), &json!(begun)), "{told}");
+    let another = call(&connection, "rebuild_index", json!({"index": "leads"})).await;
+    assert!(text(&another).starts_with("confirm: this builds leads anew"), "{}", text(&another));
+    bench.engine.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,6 +337,52 @@ async fn a_long_call_is_a_task_for_clients_that_know_them_and_cancelling_it_ends
     // Not waited for, it is no task.
     let quick = call(&connection, "sync_chat_sessions_from_supabase", json!({"wait": false})).await;
     assert_eq!(quick.is_error, Some(false), "{}", text(&quick));
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_work_could_not_be_cancelled_is_not_told_as_cancelled() {
+    use rmcp::handler::server::{
+        router::tool::ToolRoute,
+        tool::{IntoCallToolResult, ToolCallContext},
+    };
+
+    let bench = Bench::new().await;
+    for (answered, expected) in
+        [("the store does not answer", TaskStatus::Completed), (TAKEN_BACK, TaskStatus::Cancelled)]
+    {
+        let mut server = bench.server(&Offer::default());
+        let tool = rmcp::model::Tool::new("sync_table", "syncs", Arc::default());
+        let route = ToolRoute::new_dyn(tool, move |call: ToolCallContext<'_, SluiceServer>| {
+            Box::pin(async move {
+                call.request_context.ct.cancelled().await;
+                ToolError::argument("table", answered).into_call_tool_result()
+            })
+        });
+        Arc::get_mut(&mut server.toolbox).expect("a new server").router.add_route(route);
+        let client = Client {
+            capabilities: ClientCapabilities::builder().enable_tasks().build(),
+            ..Client::default()
+        };
+        let connection = connect(server, client, Era::Stateless).await;
+        let task = match connection.call_tool_once(CallToolRequestParams::new("sync_table")).await {
+            Ok(CallToolResponse::Task(created)) => created.task,
+            other => panic!("{other:?}"),
+        };
+        let cancel = rmcp::model::CancelTaskParams::new(task.task_id.clone());
+        connection.cancel_task(cancel).await.expect("asked for");
+        let ended = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                let task =
+                    connection.get_task(GetTaskParams::new(task.task_id.clone())).await.expect("a task");
+                match task.task.task.status {
+                    TaskStatus::Working => tokio::time::sleep(Duration::from_millis(20)).await,
+                    status => return status,
+                }
+            }
+        });
+        assert_eq!(ended.await.expect("the task ends"), expected, "{answered}");
+    }
     bench.engine.shut_down().await;
 }
 

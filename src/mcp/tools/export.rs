@@ -117,7 +117,7 @@ impl SluiceServer {
             .ct
             .run_until_cancelled(self.export_state(id, &reader, &context))
             .await
-            .unwrap_or_else(|| Err(ToolError::argument("id", "the request was taken back")))?;
+            .unwrap_or_else(|| Err(ToolError::argument("id", tasks::TAKEN_BACK)))?;
         if let Some(guard) = guard {
             guard.disarm();
         }
