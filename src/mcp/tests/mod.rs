@@ -30,7 +30,7 @@ use crate::{config::Settings, engine::Engine, parts};
 /// A folder and an engine on it; the folder goes with it.
 struct Bench {
     engine: Arc<Engine>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Bench {
@@ -44,7 +44,7 @@ impl Bench {
         let data = ("SLUICE_DATA_DIR".to_owned(), folder.path().display().to_string());
         let variables = settings.into_iter().chain([data]);
         let settings = Settings::load(variables).expect("settings");
-        Self { engine: parts::engine(&settings).await.expect("an engine"), _folder: folder }
+        Self { engine: parts::engine(&settings).await.expect("an engine"), folder }
     }
 
     fn server(&self, offer: &Offer) -> SluiceServer {

@@ -234,7 +234,7 @@ async fn an_event_that_may_be_in_the_log_is_told_by_the_id_that_makes_repeating_
     let injected = call(&connection, "inject_event", event.clone()).await;
     assert_ne!(injected.is_error, Some(true), "{}", text(&injected));
     // What follows can't be written any more.
-    std::fs::remove_dir_all(bench._folder.path()).expect("deleted");
+    std::fs::remove_dir_all(bench.folder.path()).expect("deleted");
     let failed = text(&call(&connection, "inject_event", event).await);
     assert!(failed.contains("give id ") && failed.contains("when you call again"), "{failed}");
     let invalid = text(&call(&connection, "inject_event", json!({"evento": ""})).await);
