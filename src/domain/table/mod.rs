@@ -3,7 +3,7 @@
 mod definition;
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt,
     hash::{Hash, Hasher},
     ops::Deref,
@@ -152,7 +152,7 @@ impl Catalog {
             let error = |error| CatalogError::Invalid { file: PathBuf::from(file), error };
             definitions.push(Definition::parse(toml).map_err(error)?);
         }
-        let mut own: BTreeSet<String> = BTreeSet::new();
+        let mut own: BTreeMap<String, PathBuf> = BTreeMap::new();
         let (files, overlooked) = folder.map(toml_files).transpose()?.unwrap_or_default();
         for file in overlooked {
             warn!(
@@ -165,7 +165,7 @@ impl Catalog {
                 .map_err(|error| CatalogError::Unreadable { file: file.clone(), error })?;
             let definition = Definition::parse(&text)
                 .map_err(|error| CatalogError::Invalid { file: file.clone(), error })?;
-            if !own.insert(definition.name.clone()) {
+            if own.insert(definition.name.clone(), file.clone()).is_some() {
                 let problem = format!("another file defines the table '{}', too", definition.name);
                 return Err(CatalogError::Clash { file, problem });
             }
@@ -178,6 +178,22 @@ impl Catalog {
             match definitions.iter_mut().find(|known| known.name == definition.name) {
                 Some(known) => *known = definition,
                 None => definitions.push(definition),
+            }
+        }
+        let is_defined = |name: &String| definitions.iter().any(|known| known.name == *name);
+        for definition in &definitions {
+            let leads_nowhere =
+                |column: &&Column| column.refers_to.as_ref().is_some_and(|to| !is_defined(to));
+            if let Some(column) = definition.columns.iter().find(leads_nowhere) {
+                let problem = format!(
+                    "its column '{}' refers_to '{}', and no table has that name here; give the name of the one whose key it \
+                     holds, or leave refers_to out",
+                    column.name,
+                    column.refers_to.as_deref().unwrap_or_default()
+                );
+                // Tables of the binary refer to each other only.
+                let file = own.remove(&definition.name).unwrap_or_default();
+                return Err(CatalogError::Clash { file, problem });
             }
         }
         Ok(Self::of(definitions, zone))
@@ -295,5 +311,22 @@ mod tests {
         let error =
             Catalog::load(Some(folder.path()), Tz::UTC).expect_err("one entity, two tables").to_string();
         assert!(error.contains("a.toml") && error.contains("'lead'"), "{error}");
+    }
+
+    #[test]
+    fn a_column_that_refers_to_no_table_is_refused_by_its_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let refers_to = |table: &str| {
+            let column = format!("columns = [{{ name = 'de', type = 'integer', refers_to = '{table}' }}]\n");
+            std::fs::write(folder.path().join("a.toml"), own("a", "aves") + &column).expect("a file");
+            Catalog::load(Some(folder.path()), Tz::UTC)
+        };
+        let error = refers_to("lead").expect_err("the entity is no table").to_string();
+        assert!(error.contains("a.toml") && error.contains("'de' refers_to 'lead'"), "{error}");
+        // Also one that is read later, and itself.
+        std::fs::write(folder.path().join("b.toml"), own("b", "bois")).expect("a file");
+        for table in ["leads", "bois", "aves"] {
+            refers_to(table).expect("a catalog");
+        }
     }
 }
