@@ -29,7 +29,7 @@ impl Erased {
         let now = match self.store.erasures(known).await {
             // The first question to a new store may come before anybody has made its tables.
             Err(fault) if fault.kind == FaultKind::Misconfigured && last.is_none() => {
-                self.store.prepare().await?;
+                self.store.make_missing().await?;
                 self.store.erasures(known).await?
             }
             now => now?,

@@ -94,9 +94,10 @@ impl Shared {
         Ok(&*self.log)
     }
 
-    /// The first question to a new database may come before a drain has made its tables.
+    /// The first question to a new database may come before a drain has made its tables. Those that are there stay as they
+    /// are: only who writes them makes them as its definitions say.
     pub(super) async fn ready_store(&self) -> Result<&dyn Store, Fault> {
-        self.store_ready.get_or_try_init(|| self.store.prepare()).await?;
+        self.store_ready.get_or_try_init(|| self.store.make_missing()).await?;
         Ok(&*self.store)
     }
 

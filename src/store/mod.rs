@@ -401,6 +401,15 @@ pub trait SyncLease: Send {
 pub trait Store:
     Sink + Questions + Operations + Notices + Ledger + Erasures + Alerts + Housekeeping + Forgetting
 {
+    /// As [`Sink::prepare`], but tables of entities that are there stay as they are, for whoever does not write them: other
+    /// processes may, by definitions that this one lacks. Where only one process at a time can write, they may be changed.
+    ///
+    /// # Errors
+    /// When the store can't be reached, or what is there can't become what the definitions say.
+    async fn make_missing(&self) -> Result<(), Fault> {
+        self.prepare().await
+    }
+
     /// Takes the table's lease, or tells who has it. A sync of the table that still counts as running although
     /// nobody holds the lease is marked interrupted.
     ///

@@ -198,6 +198,35 @@ async fn a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_only_asks_leaves_the_tables_as_others_made_them() {
+    let mut place = Real::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let define = |column: &str| {
+        define(tables.path(), "mov");
+        let definition = tables.path().join("mov.toml");
+        let text = std::fs::read_to_string(&definition).expect("it is there");
+        std::fs::write(definition, format!("{text}columns = [{column}]\n")).expect("written");
+    };
+    define("{ name = 'cor', type = 'text' }");
+    let columns = vec![SampleColumn::key("id", "bigint"), SampleColumn::new("cor", "text")];
+    place.source().create_table("public", "mov", columns, &[r#"{"id": 1, "cor": "azul"}"#]).expect("rows");
+    let synced = run(place.command(&["sync", "mov", "--wait"])).await;
+    assert_eq!(synced.code, Some(0), "{synced:?}");
+    let layout = "SELECT layout FROM sluice_tables WHERE table_name = 'mov'";
+    let made_with = place.0.text(layout).await;
+
+    // Its event has nothing of that name.
+    define("{ name = 'cor', from = 'tom', type = 'text' }");
+    for arguments in [["sql", "SELECT id, cor FROM mov"], ["export", "mov"]] {
+        let told = run(place.command(&arguments)).await;
+        assert!(told.code == Some(0) && told.stdout.contains("azul"), "{arguments:?}: {told:?}");
+        assert_eq!(place.0.text(layout).await, made_with, "{arguments:?}");
+    }
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_does_not_end_is_named_holds_nobody_else_up_and_once_it_ends_the_drain_goes_on() {
     let mut place = Real::new().await;
     let tables = TestFolder::new();

@@ -128,12 +128,30 @@ impl PgStore {
         Ok(created)
     }
 
+    async fn prepare_tables(&self, of_entities: prepare::Existing) -> Result<(), Fault> {
+        let mut connection = self.connector.dedicated(locks::PREPARING, UNBOUNDED).await?;
+        if let Some(problem) = self.unfitness(&mut connection).await? {
+            return Err(problem);
+        }
+        let to_fault = |error| faults::fault("prepare the tables", &error);
+        let process = fitness::backend(&mut connection).await.map_err(to_fault)?;
+        let making = self.make_tables(&mut connection, of_entities);
+        locks::watched(&self.connector, process, making).await?;
+        // A courtesy to the server.
+        let _ = connection.close().await;
+        Ok(())
+    }
+
     /// Makes every table, one process at a time.
-    async fn make_tables(&self, connection: &mut PgConnection) -> Result<(), Fault> {
+    async fn make_tables(
+        &self,
+        connection: &mut PgConnection,
+        of_entities: prepare::Existing,
+    ) -> Result<(), Fault> {
         locks::take_turn(connection).await?;
         fitness::make_dropped_tables(connection).await?;
         MIGRATOR.run_direct(&mut *connection).await.map_err(|error| faults::from_migration(&error))?;
-        prepare::tables(connection, self.catalog).await?;
+        prepare::tables(connection, self.catalog, of_entities).await?;
         let logins = self.sessions.logins();
         if let Err(error) = readers::grant_all(connection, logins, &self.readable).await {
             // Only questions miss it, and they say so.
@@ -176,16 +194,7 @@ impl Sink for PgStore {
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
-        let mut connection = self.connector.dedicated(locks::PREPARING, UNBOUNDED).await?;
-        if let Some(problem) = self.unfitness(&mut connection).await? {
-            return Err(problem);
-        }
-        let to_fault = |error| faults::fault("prepare the tables", &error);
-        let process = fitness::backend(&mut connection).await.map_err(to_fault)?;
-        locks::watched(&self.connector, process, self.make_tables(&mut connection)).await?;
-        // A courtesy to the server.
-        let _ = connection.close().await;
-        Ok(())
+        self.prepare_tables(prepare::Existing::Changed).await
     }
 
     async fn claim(&self, log: &str, partitions: &[i32]) -> Result<Vec<Claim>, Fault> {
@@ -282,6 +291,10 @@ impl Sink for PgStore {
 
 #[async_trait]
 impl Store for PgStore {
+    async fn make_missing(&self) -> Result<(), Fault> {
+        self.prepare_tables(prepare::Existing::Kept).await
+    }
+
     fn pool(&self) -> Option<PoolUse> {
         Some(self.connector.pool_use())
     }

@@ -34,8 +34,19 @@ const MAX_NAME: usize = 63;
 const FILL_ROWS: i64 = 1_000;
 const FILL_BYTES: i64 = 8 << 20;
 
+/// What becomes of tables that are there, where they may become what their definitions say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Existing {
+    Changed,
+    Kept,
+}
+
 /// Makes every table of the catalog, for whoever has the turn.
-pub(super) async fn tables(connection: &mut PgConnection, catalog: Catalog) -> Result<(), Fault> {
+pub(super) async fn tables(
+    connection: &mut PgConnection,
+    catalog: Catalog,
+    existing: Existing,
+) -> Result<(), Fault> {
     for table in catalog.tables() {
         let attempt = format!("make the table {table}");
         let to_fault = |error| faults::fault(&attempt, &error);
@@ -45,6 +56,7 @@ pub(super) async fn tables(connection: &mut PgConnection, catalog: Catalog) -> R
                 make(connection, table).await.map_err(to_fault)?;
                 Vec::new()
             }
+            Plan::Change { .. } if existing == Existing::Kept => continue,
             Plan::Change { add, fill } => {
                 let made = found.and_then(|found| found.made);
                 change(connection, table, made.as_ref(), &add, &fill).await.map_err(to_fault)?;
