@@ -17,7 +17,11 @@ mod tests;
 mod traces;
 mod variables;
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
@@ -338,7 +342,11 @@ fn check_log(read: &mut Reader) {
 fn catalog(read: &mut Reader) -> Catalog {
     let zone = zone_named(read, "SUPABASE_TIMEZONE").unwrap_or(Tz::UTC);
     let named = read.optional("SLUICE_TABLES_DIR").is_some();
-    let folder = Some(tables_dir(read)).filter(|folder| named || folder.is_dir());
+    // One that can't be looked at may hold definitions: without them the tables of others would be taken for other ones.
+    let is_there = |folder: &Path| {
+        !folder.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    let folder = Some(tables_dir(read)).filter(|folder| named || is_there(folder));
     Catalog::load(folder.as_deref(), zone).unwrap_or_else(|error| {
         match &error {
             CatalogError::NoFolder { folder, error } if error.kind() == std::io::ErrorKind::NotFound => {

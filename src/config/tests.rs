@@ -269,3 +269,14 @@ fn a_file_of_settings_runs_no_command_and_leads_no_secret_elsewhere() {
     let apart = of(&[("SUPABASE_KEY_FILE", "/run/key")], "SUPABASE_URL=https://evil.example\n");
     assert!(apart.expect_err("two places").contains("set both in one place"));
 }
+
+#[test]
+fn a_folder_of_tables_that_can_t_be_read_is_told_though_nobody_named_it() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data_dir = data.path().display().to_string();
+    let of_data = [("SLUICE_DATA_DIR", data_dir.as_str())];
+    load(&of_data).expect("no folder of tables is needed");
+    std::fs::write(data.path().join("tables"), "").expect("a file in its place");
+    let told = problems(&of_data);
+    assert!(told.contains("SLUICE_TABLES_DIR: is no folder that can be read"), "{told}");
+}
