@@ -49,7 +49,10 @@ pub(super) struct Types {
     pub(super) has_client: bool,
 }
 
-/// A line a column: its name, its type, and what in the project it is read from. The key is the first.
+/// Begins the line that tells whose events fill the table; no column can have such a name.
+const ENTITY: &str = "(entity)";
+
+/// A line a column: its name, its type, and what in the project it is read from. The key is the first, the entity the last.
 pub(super) fn layout(table: Table) -> String {
     let definition = table.definition();
     let key = format!("{} {:?} {}", definition.key.column, definition.key.kind, definition.key_source());
@@ -58,7 +61,8 @@ pub(super) fn layout(table: Table) -> String {
             if column.kind == ColumnKind::Timestamp { format!(" {}", table.zone()) } else { String::new() };
         format!("{} {:?} {}{zone}", column.name, column.kind, column.source())
     });
-    std::iter::once(key).chain(listed).collect::<Vec<_>>().join("\n").to_lowercase()
+    let entity = format!("{ENTITY} {}", definition.entity);
+    std::iter::once(key).chain(listed).chain([entity]).collect::<Vec<_>>().join("\n").to_lowercase()
 }
 
 /// Decides what to do about a table.
@@ -91,6 +95,10 @@ pub(super) fn plan(
         let had = made.layout.lines().next().unwrap_or_default();
         return Err(other_key(part, table, had, types.has_client));
     }
+    // Where none is remembered, an earlier build made the table.
+    if let Some(had) = made_with.get(ENTITY).filter(|had| **had != definition.entity) {
+        return Err(other_entity(part, table, had));
+    }
     let (mut add, mut fill) = (Vec::new(), Vec::new());
     for column in &definition.columns {
         let name = column.name.as_str();
@@ -119,16 +127,18 @@ pub(super) fn check_layout(part: &'static str, table: Table, made_with: Option<&
             NextStep::Migrate,
         ));
     };
-    if made_with == wanted {
-        return Ok(());
-    }
-    let (wanted, made_with) = (lines(&wanted), lines(made_with));
+    let (wanted, mut made_with) = (lines(&wanted), lines(made_with));
+    // An earlier build remembers none.
+    made_with.entry(ENTITY).or_insert(&table.definition().entity);
     let mut differing: Vec<&str> = wanted
         .iter()
         .filter(|(name, rest)| made_with.get(*name) != Some(rest))
         .map(|(name, _)| *name)
         .collect();
     differing.extend(made_with.keys().filter(|name| !wanted.contains_key(*name)));
+    if differing.is_empty() {
+        return Ok(());
+    }
     differing.truncate(10);
     Err(Fault::misconfigured(
         part,
@@ -194,6 +204,20 @@ fn other_key(part: &'static str, table: Table, had: &str, has_client: bool) -> F
         .to_lowercase(),
         format!(
             "undo that in the definition, or give the table another name there and write source = {{ table = \"{}\" }}{anew}",
+            table.source_name()
+        ),
+    )
+}
+
+fn other_entity(part: &'static str, table: Table, had: &str) -> Fault {
+    Fault::misconfigured(
+        part,
+        format!(
+            "{table}: its stored events are those of the entity '{had}', and its definition now says '{}'",
+            table.entity
+        ),
+        format!(
+            "undo that in the definition, or give the table another name there and write source = {{ table = \"{}\" }}",
             table.source_name()
         ),
     )
@@ -266,7 +290,7 @@ mod tests {
         let text = layout(table(
             "{ name = 'nome', type = 'text', from = 'name' }, { name = 'em', type = 'timestamp' }",
         ));
-        assert_eq!(text, "id bigint id\nnome text name\nem timestamp em utc");
+        assert_eq!(text, "id bigint id\nnome text name\nem timestamp em utc\n(entity) pedido");
     }
 
     #[test]
@@ -300,6 +324,10 @@ mod tests {
         assert!(text.contains("pedidos.nota is bigint here") && text.contains("DROP COLUMN nota"), "{text}");
         let text = refused(old, &found(&[("id", "uuid"), ("nota", "bigint")], Some(old)));
         assert!(text.contains("the key 'id bigint id'") && text.contains("DROP TABLE pedidos"), "{text}");
+        let mut renamed = old.definition().clone();
+        renamed.entity = "encomenda".to_owned();
+        let text = refused(Table::new(renamed), &found(&[("id", "bigint"), ("nota", "bigint")], Some(old)));
+        assert!(text.contains("entity 'pedido'") && text.contains("says 'encomenda'"), "{text}");
         let text = refused(old, &found(&[("id", "bigint"), ("nota", "bigint")], None));
         assert!(
             text.contains("sluice did not make it") && text.contains("source = { table = \"pedidos\" }"),
@@ -314,5 +342,18 @@ mod tests {
         let fault = check_layout("postgres", one, Some(&layout(two))).expect_err("another").to_string();
         assert!(fault.contains("differ in: a, b;"), "{fault}");
         assert!(check_layout("postgres", one, None).is_err());
+        let renamed = layout(one).replace("(entity) pedido", "(entity) encomenda");
+        let fault = check_layout("postgres", one, Some(&renamed)).expect_err("another").to_string();
+        assert!(fault.contains("differ in: (entity);"), "{fault}");
+    }
+
+    #[test]
+    fn a_table_whose_entity_an_earlier_build_did_not_remember_is_taken_as_it_is_defined() {
+        let one = table("{ name = 'a', type = 'text' }");
+        let earlier = layout(one).replace("\n(entity) pedido", "");
+        assert!(check_layout("postgres", one, Some(&earlier)).is_ok());
+        let mut there = found(&[("id", "bigint"), ("a", "text")], Some(one));
+        there.made.as_mut().expect("it was made").layout = earlier;
+        assert_eq!(changed(one, &there), (vec![], vec![]));
     }
 }

@@ -29,6 +29,7 @@ on_each_adapter! {
     a_fill_that_was_interrupted_is_done_by_the_next_to_begin,
     a_changed_type_is_refused_and_each_way_out_works,
     a_changed_key_is_refused_and_each_way_out_works,
+    a_changed_entity_is_refused_also_to_who_does_not_write,
     a_table_of_somebody_else_is_left_alone,
     tables_are_made_by_several_processes_at_once,
     a_process_with_another_definition_writes_nothing,
@@ -432,6 +433,23 @@ async fn a_changed_key_is_refused_and_each_way_out_works<B: StoreBench>() {
     let applied = apply_of(new, &*store, vec![event]).await;
     assert_eq!((applied.duplicates, applied.entities), (1, 1));
     assert_eq!(entity(&*store, new, "pedidos", "1").await.row["id"], "1");
+}
+
+/// An erasure would look for events of the new one, and leave those of the old.
+async fn a_changed_entity_is_refused_also_to_who_does_not_write<B: StoreBench>() {
+    let bench = B::empty().await;
+    let old = catalog(&[&pedidos(NOME)]);
+    let new = catalog(&[&pedidos(NOME).replace("entity = 'pedido'", "entity = 'encomenda'")]);
+    bench.open_with(old).prepare().await.expect("the table is made");
+    let fault = refused(&*bench.open_with(new)).await;
+    assert!(fault.message.contains("those of the entity 'pedido'"), "{fault}");
+    assert!(fault.advice.to_string().contains("undo that in the definition"), "{fault}");
+    let asked = bench.open_with(new).make_missing().await.expect_err("an erasure is refused as well");
+    assert_eq!(asked.message, fault.message);
+    // An earlier build remembered none: it is the one that is defined, and remembered from then on.
+    bench.execute("UPDATE sluice_tables SET layout = replace(layout, '(entity) pedido', '')").await;
+    bench.open_with(old).prepare().await.expect("it goes on");
+    refused(&*bench.open_with(new)).await;
 }
 
 async fn a_table_of_somebody_else_is_left_alone<B: StoreBench>() {
