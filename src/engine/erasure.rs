@@ -82,15 +82,15 @@ type Targets = Vec<(Table, Vec<String>)>;
 
 /// Who is meant, and what is known of them besides what the sinks hold.
 struct Found {
-    /// The table that was asked for first, then those that refer to it.
+    /// Those of the table that was asked for first, then those that refer to what stands before them.
     targets: Targets,
     /// Those that refer to it and are not to be erased.
     left: u64,
     /// Rows that still stand at the source; `None` where it could not be asked.
     at_source: Result<u64, Fault>,
-    /// A table of which the source could not be asked what refers to them.
-    referring_unasked: Option<(Table, Fault)>,
-    /// The index could not be asked who is meant.
+    /// Tables of which the source could not be asked what refers to them.
+    referring_unasked: Vec<(Table, Fault)>,
+    /// Why the index could not be asked who is meant, or what refers to them.
     index_unasked: Option<String>,
     /// What the store has not applied yet may tell of more.
     unapplied: Option<String>,
@@ -113,15 +113,15 @@ impl Erasures {
         self.shared.ready_log().await?;
         let found = self.find(request, by).await?;
         let keys = found.targets.first().map(|(_, keys)| keys.clone()).unwrap_or_default();
-        let mut is_known = !found.letters.is_empty()
+        let is_known = !found.letters.is_empty()
             || found.targets.len() > 1
             || found.at_source.as_ref().is_ok_and(|rows| *rows > 0);
         let mut rows = 0;
-        for (table, keys) in &found.targets {
+        // What refers to an entity goes before it: where that fails, it is found again.
+        for (table, keys) in found.targets.iter().rev() {
             let Some(erased) = store.erase(*table, keys, is_known).await? else {
                 return Err(EngineError::UnknownEntity { table: *table, key: request.who.clone() });
             };
-            is_known = true;
             // It names the last key that was read.
             store.keep_reading(&(*table).into(), None).await?;
             rows += erased.entities + erased.events + erased.marks;
@@ -158,12 +158,12 @@ impl Erasures {
         Some(RemovedFrom { place: "exports".to_owned(), count, error })
     }
 
-    /// What refers to an entity goes before it, and nothing goes where something `is_left` elsewhere: whoever erases again
-    /// learns from the documents whom that was about.
+    /// What refers to an entity goes before it, and nothing goes where something `is_left` elsewhere or the documents could not
+    /// be asked: whoever erases again learns from them whom that was about.
     async fn remove_documents(&self, found: &Found, is_left: bool) -> RemovedFrom {
         let (place, error) = (self.shared.index.name().to_owned(), found.index_unasked.clone());
         let mut removed = RemovedFrom { place, count: 0, error };
-        if is_left {
+        if is_left || removed.error.is_some() {
             let waits = || "it tells what is left elsewhere, so nothing was removed; erase again".to_owned();
             removed.error.get_or_insert_with(waits);
             return removed;
@@ -258,7 +258,7 @@ impl Erasures {
                 ),
             ),
         }
-        if let Some((other, fault)) = &found.referring_unasked {
+        for (other, fault) in &found.referring_unasked {
             remain(
                 source.name(),
                 format!(

@@ -296,7 +296,7 @@ impl Questions {
             more_events: page.next.is_some(),
             events: page.events,
             trimmed,
-            related,
+            related: by_table(related),
             entity,
             twins,
             more_twins,
@@ -329,12 +329,30 @@ impl Questions {
     }
 }
 
-/// The tables with a column that holds keys of this one, and that column.
+/// What refers by several columns of a table as one, each entity once.
+fn by_table(found: Vec<Related>) -> Vec<Related> {
+    let mut related: Vec<Related> = Vec::new();
+    for one in found {
+        let Some(known) = related.iter_mut().find(|known| known.table == one.table) else {
+            related.push(one);
+            continue;
+        };
+        known.more |= one.more;
+        let entities = one.entities.into_iter();
+        let new: Vec<_> =
+            entities.filter(|new| known.entities.iter().all(|had| had.key != new.key)).collect();
+        known.entities.extend(new);
+        known.entities.sort_by_key(|entity| std::cmp::Reverse(entity.versao));
+    }
+    related
+}
+
+/// The tables with columns that hold keys of this one, and each such column.
 pub(super) fn referring_to(catalog: Catalog, table: Table) -> impl Iterator<Item = (Table, &'static str)> {
-    catalog.tables().filter_map(move |other| {
-        let refers = |column: &&Column| column.refers_to.as_deref() == Some(table.name());
-        let column = other.definition().columns.iter().find(refers)?;
-        Some((other, column.name.as_str()))
+    catalog.tables().flat_map(move |other| {
+        let refers = move |column: &&Column| column.refers_to.as_deref() == Some(table.name());
+        let referring = other.definition().columns.iter().filter(refers);
+        referring.map(move |column| (other, column.name.as_str()))
     })
 }
 

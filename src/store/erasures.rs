@@ -41,12 +41,12 @@ pub trait Erasures: Send + Sync {
     /// When the store can't be reached or is not migrated.
     async fn erasures(&self, known: Option<Uuid>) -> Result<Option<ErasureLedger>, Fault>;
 
-    /// The keys of a table's entities of which any version that is stored holds this text in a column, in any case and
-    /// whatever white space is around it.
+    /// The keys of a table's entities of which any version that is stored holds one of these texts in a column, in any case
+    /// and whatever white space is around it.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn keys_with(&self, table: Table, column: &str, value: &str) -> Result<Vec<String>, Fault>;
+    async fn keys_with(&self, table: Table, column: &str, values: &[String]) -> Result<Vec<String>, Fault>;
 
     /// Writes keys, each in its one spelling, into the ledger and removes whatever the store has of their entities:
     /// rows, events, marks. The rollup is counted anew where events were in it. Repeating it changes nothing. `None` where

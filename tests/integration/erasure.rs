@@ -27,6 +27,7 @@ mod again;
 mod by_email;
 mod in_flight;
 mod ledger;
+mod related;
 
 on_each_adapter! {
     embedded: Embedded, real: Real;
@@ -63,7 +64,10 @@ fn by_email(email: &str) -> ErasureRequest {
 
 /// Ten leads, of whom each has a chat session, and Zuleica with hers.
 async fn with_zuleica<P: Place>() -> (P, Arc<Engine>) {
-    let place = P::new().await;
+    with_zuleica_in(P::new().await).await
+}
+
+async fn with_zuleica_in<P: Place>(place: P) -> (P, Arc<Engine>) {
     let mut before = zuleica();
     before.insert("email".to_owned(), json!(OLD_EMAIL));
     place.source().set_rows(table("leads"), leads(10));

@@ -29,6 +29,9 @@ const PAGE: u32 = 1_000;
 /// Entities that one value may name.
 const MAX_ENTITIES: usize = SEARCH_WINDOW as usize;
 
+/// Entities that one erasure takes, with whatever refers to them.
+const MAX_RELATED: usize = 100_000;
+
 /// How long the store may take to apply what stood in the log, and how often it is looked.
 const APPLIED_WITHIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
@@ -45,6 +48,9 @@ impl Erasures {
     pub(super) async fn find(&self, request: &ErasureRequest, by: &str) -> Result<Found, EngineError> {
         let ErasureRequest { table, who, related } = request;
         let unknown = || EngineError::UnknownEntity { table: *table, key: who.clone() };
+        if *related {
+            self.refuse_undefined().await?;
+        }
         // Before anybody is asked: what it is waited for is found.
         let unapplied = self.unapplied(request).await?;
         let (mut at_source, mut index_unasked) = (None, None);
@@ -76,58 +82,103 @@ impl Erasures {
                 (named.keys.into_iter().collect(), Some(value))
             }
         };
-        if keys.is_empty() {
-            // A letter without a key may still be about them.
-            let letters = self.letters_about(&[(*table, Vec::new())], value, by).await?;
-            if letters.is_empty() {
-                return Err(unknown());
-            }
-            let at_source = at_source.map_or(Ok(0), Err);
-            return Ok(Found {
-                targets: vec![(*table, keys)],
-                left: 0,
-                at_source,
-                referring_unasked: None,
-                index_unasked,
-                unapplied,
-                letters,
-            });
+        let mut found = Found {
+            targets: vec![(*table, keys)],
+            left: 0,
+            at_source: at_source.map_or(Ok(0), Err),
+            referring_unasked: Vec::new(),
+            index_unasked,
+            unapplied,
+            letters: Vec::new(),
+        };
+        self.follow(&mut found, *related).await?;
+        if found.at_source.is_ok() {
+            found.at_source = self.count_at_source(&found.targets).await;
         }
-        let (mut targets, mut left, mut referring_unasked) = (vec![(*table, keys.clone())], 0, None);
-        for (other, column) in referring_to(self.shared.catalog, *table) {
-            let mut referring = BTreeSet::new();
-            for key in &keys {
-                referring.extend(self.shared.store.keys_with(other, column, key).await?);
-            }
-            if *related {
-                let indexed = self.documents_referring(*table, &keys, other, column, &mut referring).await;
-                let unasked = |problem| {
-                    format!("it could not be asked what of {other} refers to them ({problem}); erase again")
-                };
-                index_unasked = index_unasked.or(indexed.err().map(unasked));
-                let asked = match &at_source {
-                    Some(fault) => Err(fault.clone()),
-                    None => self.rows_referring(&keys, other, column, &mut referring).await,
-                };
-                if let Err(fault) = asked {
-                    // It is not waited for once more.
-                    at_source =
-                        at_source.or_else(|| (fault.kind == FaultKind::Transient).then(|| fault.clone()));
-                    referring_unasked = Some((other, fault));
+        found.letters = self.letters_about(&found.targets, value, by).await?;
+        // A letter without a key may still be about them.
+        let is_known = !found.letters.is_empty() || found.targets.iter().any(|(_, keys)| !keys.is_empty());
+        if is_known { Ok(found) } else { Err(unknown()) }
+    }
+
+    /// Adds what refers to the targets, what refers to that, and so on; where it is not to be erased, it is counted.
+    async fn follow(&self, found: &mut Found, related: bool) -> Result<(), EngineError> {
+        let of = |(table, keys): &(Table, Vec<String>)| {
+            keys.iter().map(|key| (*table, key.clone())).collect::<Vec<_>>()
+        };
+        let mut known: HashSet<(Table, String)> = found.targets.iter().flat_map(of).collect();
+        let mut followed = 0;
+        while let Some((to, keys)) = found.targets.get(followed).cloned().filter(|(_, keys)| !keys.is_empty())
+        {
+            followed += 1;
+            for (other, column) in referring_to(self.shared.catalog, to) {
+                let mut referring: BTreeSet<String> =
+                    self.shared.store.keys_with(other, column, &keys).await?.into_iter().collect();
+                if related {
+                    self.look_elsewhere(found, (to, &keys), (other, column), &mut referring).await;
+                }
+                referring.retain(|key| known.insert((other, key.clone())));
+                if known.len() > MAX_RELATED {
+                    let problem = format!(
+                        "leads from {to} to more than {MAX_RELATED} entities, and no more are erased at once: nothing was \
+                         erased; erase those of {other} by key first"
+                    );
+                    return Err(EngineError::Invalid { field: "related", problem });
+                }
+                if !related {
+                    found.left += referring.len() as u64;
+                } else if !referring.is_empty() {
+                    found.targets.push((other, referring.into_iter().collect()));
                 }
             }
-            if *related && !referring.is_empty() {
-                targets.push((other, referring.into_iter().collect()));
-            } else {
-                left += referring.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Adds the keys of what refers to entities in the index and at the source, and notes which of them could not be asked.
+    async fn look_elsewhere(
+        &self,
+        found: &mut Found,
+        (to, keys): (Table, &[String]),
+        (other, column): (Table, &'static str),
+        referring: &mut BTreeSet<String>,
+    ) {
+        if let Err(problem) = self.documents_referring(to, keys, other, column, referring).await {
+            found.index_unasked.get_or_insert_with(|| {
+                format!("it could not be asked what of {other} refers to them ({problem}); erase again")
+            });
+        }
+        let asked = match &found.at_source {
+            Err(fault) => Err(fault.clone()),
+            Ok(_) => self.rows_referring(keys, other, column, referring).await,
+        };
+        if let Err(fault) = asked {
+            if fault.kind == FaultKind::Transient {
+                // It is not waited for once more.
+                found.at_source = Err(fault.clone());
+            }
+            if found.referring_unasked.iter().all(|(of, _)| *of != other) {
+                found.referring_unasked.push((other, fault));
             }
         }
-        let at_source = match at_source {
-            Some(fault) => Err(fault),
-            None => self.count_at_source(&targets).await,
-        };
-        let letters = self.letters_about(&targets, value, by).await?;
-        Ok(Found { targets, left, at_source, referring_unasked, index_unasked, unapplied, letters })
+    }
+
+    /// What refers to somebody is known by the definitions of its tables alone. Without one, what that refers through would be
+    /// erased, and it could be found by nobody any more.
+    async fn refuse_undefined(&self) -> Result<(), Fault> {
+        let store = &self.shared.store;
+        let undefined = store.undefined_kinds().await?;
+        if undefined.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::misconfigured(
+            store.name(),
+            format!(
+                "erasing what refers to them: it has events of tables that are not defined here, which may: {}",
+                undefined.join(", ")
+            ),
+            "nothing was erased; erase with a process that has the definitions of all tables (SLUICE_TABLES_DIR)",
+        ))
     }
 
     /// What the store lacks of the log, though it was waited for, where that may tell who is meant.
@@ -259,7 +310,7 @@ impl Erasures {
         value: &str,
     ) -> Result<Named, EngineError> {
         let mut keys: BTreeSet<String> =
-            self.shared.store.keys_with(table, column, value).await?.into_iter().collect();
+            self.shared.store.keys_with(table, column, &[value.to_owned()]).await?.into_iter().collect();
         let too_many = |count: String| EngineError::Invalid {
             field,
             problem: format!(

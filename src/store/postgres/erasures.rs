@@ -75,21 +75,23 @@ impl Erasures for PgStore {
         over!(self, "read the ledger of erasures", connection => ledger(connection, known))
     }
 
-    async fn keys_with(&self, table: Table, column: &str, value: &str) -> Result<Vec<String>, Fault> {
+    async fn keys_with(&self, table: Table, column: &str, values: &[String]) -> Result<Vec<String>, Fault> {
         let definition = table.definition();
         let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
         let statement = format!(
-            r#"SELECT "{key}"::text FROM "{table}" WHERE lower(btrim("{name}"::text, E' \t\n\r')) = lower($1)
+            r#"WITH procurados AS MATERIALIZED (SELECT lower(v) AS v FROM unnest($1::text[]) AS v)
+             SELECT "{key}"::text FROM "{table}"
+             WHERE lower(btrim("{name}"::text, E' \t\n\r')) IN (SELECT v FROM procurados)
              UNION
              SELECT entidade_id FROM eventos_raw
-             WHERE tipo_evento = $2 AND lower(btrim(dados ->> $3, E' \t\n\r')) = lower($1)"#,
+             WHERE tipo_evento = $2 AND lower(btrim(dados ->> $3, E' \t\n\r')) IN (SELECT v FROM procurados)"#,
             key = definition.key.column,
             name = column.name,
         );
         // Every event is looked at, which takes what it takes.
         let mut connection = self.connector.dedicated("sluice erase", UNBOUNDED).await?;
         let keys = sqlx::query_scalar(&statement)
-            .bind(value.trim().replace('\0', ""))
+            .bind(values.iter().map(|value| value.trim().replace('\0', "")).collect::<Vec<_>>())
             .bind(&table.entity)
             .bind(column.source())
             .fetch_all(&mut connection)

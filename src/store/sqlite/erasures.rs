@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, ToSql, Transaction, functions::FunctionFlags, params, types::ValueRef};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -44,15 +45,16 @@ impl Erasures for SqliteStore {
         self.db.read("reading the ledger of erasures", move |db| ledger(db, known)).await
     }
 
-    async fn keys_with(&self, table: Table, column: &str, value: &str) -> Result<Vec<String>, Fault> {
+    async fn keys_with(&self, table: Table, column: &str, values: &[String]) -> Result<Vec<String>, Fault> {
         let definition = table.definition();
         let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
-        let (path, value) = (format!("$.\"{}\"", column.source()), folded(value));
+        let path = format!("$.\"{}\"", column.source());
+        let values = json!(values.iter().map(|value| folded(value)).collect::<Vec<_>>()).to_string();
         let sql = format!(
-            "SELECT CAST(\"{key}\" AS text) FROM \"{table}\" WHERE folded(\"{name}\") = ?1
+            "SELECT CAST(\"{key}\" AS text) FROM \"{table}\" WHERE folded(\"{name}\") IN (SELECT value FROM json_each(?1))
              UNION
              SELECT entidade_id FROM eventos_raw WHERE tipo_evento = ?2 AND
-                 CASE WHEN json_valid(dados) THEN folded(json_extract(dados, ?3)) END = ?1",
+                 CASE WHEN json_valid(dados) THEN folded(json_extract(dados, ?3)) END IN (SELECT value FROM json_each(?1))",
             key = definition.key.column,
             name = column.name,
         );
@@ -67,7 +69,7 @@ impl Erasures for SqliteStore {
                     })
                 })?;
                 db.prepare_cached(&sql)?
-                    .query_map(params![value, table.entity, path], |row| row.get(0))?
+                    .query_map(params![values, table.entity, path], |row| row.get(0))?
                     .collect()
             })
             .await
