@@ -79,12 +79,12 @@ impl Erasures for PgStore {
         let definition = table.definition();
         let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
         let statement = format!(
-            r#"WITH procurados AS MATERIALIZED (SELECT lower(v) AS v FROM unnest($1::text[]) AS v)
+            r#"WITH wanted AS MATERIALIZED (SELECT lower(v) AS v FROM unnest($1::text[]) AS v)
              SELECT "{key}"::text FROM "{table}"
-             WHERE lower(btrim("{name}"::text, E' \t\n\r')) IN (SELECT v FROM procurados)
+             WHERE lower(btrim("{name}"::text, E' \t\n\r')) IN (SELECT v FROM wanted)
              UNION
              SELECT entidade_id FROM eventos_raw
-             WHERE tipo_evento = $2 AND lower(btrim(dados ->> $3, E' \t\n\r')) IN (SELECT v FROM procurados)"#,
+             WHERE tipo_evento = $2 AND lower(btrim(dados ->> $3, E' \t\n\r')) IN (SELECT v FROM wanted)"#,
             key = definition.key.column,
             name = column.name,
         );
