@@ -146,8 +146,9 @@ async fn notice_of_table(
 async fn note(connection: &mut PgConnection, notice: &Notice) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     if insert(&mut transaction, notice).await? && notice.owes() {
-        // The versions stay: the next ones must be larger.
-        sqlx::query("UPDATE sluice_appended SET event = $2 WHERE log = $1")
+        // The versions stay: the next ones must be larger. So does what a removal is called: no row's event is, and it is
+        // appended again by that name.
+        sqlx::query("UPDATE sluice_appended SET event = $2 WHERE log = $1 AND NOT removed")
             .bind(&notice.log)
             .bind(Uuid::nil())
             .execute(&mut *transaction)

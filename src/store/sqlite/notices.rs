@@ -185,9 +185,10 @@ impl Notices for SqliteStore {
         self.db
             .write("remembering a notice", move |db| {
                 if insert(db, &notice)? && notice.owes() {
-                    // The versions stay: the next ones must be larger.
+                    // The versions stay: the next ones must be larger. So does what a removal is called: no row's event is, and
+                    // it is appended again by that name.
                     db.execute(
-                        "UPDATE sluice_appended SET event = ?2 WHERE log = ?1",
+                        "UPDATE sluice_appended SET event = ?2 WHERE log = ?1 AND NOT removed",
                         params![notice.log, Uuid::nil().to_string()],
                     )?;
                     owe(db, "log", &notice.log)?;

@@ -1,6 +1,9 @@
 //! Stores and indices: made anew, emptied, restored, two of a name.
 
-use sluice::{engine::SyncPhase, store::NoticeKind};
+use sluice::{
+    engine::{Engine, SyncPhase},
+    store::{NoticeKind, Reconciliation},
+};
 
 use super::{healed, log::remove_everything, told};
 use crate::support::{
@@ -187,6 +190,35 @@ async fn indices_made_anew_after_retention_took_their_records_are_filled_from_th
     engine.start_drains().await;
     told(&engine, NoticeKind::RecordsRemoved).await;
     healed(&place.0, &engine, 60).await;
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removals_whose_records_retention_took_are_appended_again_each_as_the_event_it_was() {
+    let place = Real::new().await;
+    place.source().set_rows(table("leads"), leads(20));
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    sync(&engine, request(table("leads"))).await;
+    let reconcile = async |engine: &Engine| {
+        let begun = engine.syncs.reconcile(&table("leads").into(), Reconciliation::default()).await;
+        assert_eq!(finished(engine, begun.expect("it begins")).await.state, SyncPhase::Done);
+    };
+    place.source().set_rows(table("leads"), leads(17));
+    reconcile(&engine).await;
+    engine.shut_down().await;
+    drop(engine);
+    remove_everything(&place.0.variables["KAFKA_TOPIC"], 3).await;
+    place.delete_indices().await;
+
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    told(&engine, NoticeKind::RecordsRemoved).await;
+    reconcile(&engine).await;
+    let removals = "SELECT count(*) FROM eventos_raw WHERE evento = 'lead_removido'";
+    assert_eq!(place.0.number(removals).await, 3);
+    assert_eq!(place.0.hits("eventos", "evento:lead_removido").await, 3);
     engine.shut_down().await;
     place.clean_up().await;
 }
