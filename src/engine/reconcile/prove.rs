@@ -14,9 +14,13 @@ use uuid::Uuid;
 use super::{KEYS, RANGE, Reconcile, Stop, gone::Removal, parked::explains, report};
 use crate::{
     domain::Table,
+    engine::read_back::LOOK_BACK,
     fault::Fault,
     index::{Index, Stray},
-    store::{Appended, Difference, DifferenceKind, Entry, SinkProof, SyncFilter, SyncLease, SyncProgress},
+    store::{
+        Appended, Difference, DifferenceKind, Entry, SinkProof, SyncFilter, SyncLease, SyncProgress,
+        SyncState,
+    },
 };
 
 /// Differences that a report names.
@@ -476,17 +480,19 @@ impl Reconcile {
         Ok(())
     }
 
-    /// Since when events were appended again whose rollups an earlier reconciliation did not come to count anew.
+    /// Since when events were appended again whose rollups no reconciliation since the last that succeeded came to count
+    /// anew: what one of them owed, the next may have been ended before it took over.
     pub(super) async fn owed_recount(&self) -> Result<Option<DateTime<Utc>>, Fault> {
         let earlier = SyncFilter {
             table: Some(self.run.table.into()),
             only_reconciliations: true,
             before: Some(self.run.id),
-            limit: 1,
+            limit: LOOK_BACK,
             ..SyncFilter::default()
         };
-        let last = self.run.store.syncs(&earlier).await?.into_iter().next();
-        Ok(last.and_then(|last| last.progress.recount_since))
+        let earlier = self.run.store.syncs(&earlier).await?.into_iter();
+        let mut unproven = earlier.take_while(|one| one.state != SyncState::Succeeded);
+        Ok(unproven.find_map(|one| one.progress.recount_since))
     }
 
     fn conclude(&self, progress: &mut SyncProgress, pass: &Pass) {

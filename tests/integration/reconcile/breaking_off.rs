@@ -5,13 +5,15 @@ use std::time::Duration;
 use serde_json::json;
 use sluice::{
     engine::SyncPhase,
+    parts::Parts,
     source::sample::{Failure, Fault},
-    store::Reconciliation,
+    store::{Begun, NewSync, Reconciliation, SyncRequest},
 };
+use uuid::Uuid;
 
 use super::{found, is_proven, reconcile, reconcile_with, report, stored, with_leads};
 use crate::support::{
-    on_each_adapter,
+    eventually, on_each_adapter,
     place::{Embedded, Place, Real},
     request,
     rows::{id, lead, leads},
@@ -22,6 +24,7 @@ on_each_adapter! {
     embedded: Embedded, real: Real;
     a_row_comes_back_though_its_removal_could_not_be_remembered,
     a_reconciliation_appends_nothing_twice_that_a_sync_could_not_remember,
+    a_rollup_is_counted_anew_though_two_reconciliations_were_broken_off_before_one_did,
     one_that_was_broken_off_is_gone_on_with_where_that_is_asked_for_and_proves_the_table_as_it_was_then,
     a_source_that_stopped_showing_rows_while_a_reading_was_broken_off_removes_none_when_it_is_gone_on_with,
     rows_that_a_sync_brought_before_the_place_where_it_goes_on_do_not_count_as_deleted,
@@ -52,6 +55,36 @@ async fn a_reconciliation_appends_nothing_twice_that_a_sync_could_not_remember<P
     assert!(is_proven(&status), "{status:?}");
     assert_eq!((status.appended, report(&status).repaired), (0, 0), "{status:?}");
     assert_eq!(stored(&engine, "SELECT count(*) FROM leads").await, 20);
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_rollup_is_counted_anew_though_two_reconciliations_were_broken_off_before_one_did<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(20)).await;
+    place.execute(&format!("DELETE FROM eventos_raw WHERE entidade_id <> '{}'", id(1))).await;
+    place.execute(P::FORGETTING_TRIGGER).await;
+    assert_eq!(reconcile(&engine).await.state, SyncPhase::Failed);
+    place.execute(P::DROP_FORGETTING_TRIGGER).await;
+    eventually("what it appended is counted a second time", async || {
+        stored(&engine, "SELECT sum(total) FROM eventos_agregados").await == 39
+    })
+    .await;
+    engine.shut_down().await;
+    drop(engine);
+    // The next is killed before it remembers anything.
+    let parts = Parts::open(&place.settings()).expect("the parts open");
+    let asked = SyncRequest { reconcile: Some(Reconciliation::default()), ..request(table("leads")) };
+    let log = parts.log.identity().await.expect("its identity").to_string();
+    let new = NewSync { id: Uuid::now_v7(), request: asked, log, owner: "killed".to_owned() };
+    let begun = parts.store.begin_sync(new).await.expect("it answers");
+    assert!(matches!(begun, Begun::Started { .. }));
+    drop((begun, parts));
+
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let status = reconcile(&engine).await;
+    assert!(is_proven(&status), "{status:?}");
+    assert_eq!(stored(&engine, "SELECT sum(total) FROM eventos_agregados").await, 20);
     engine.shut_down().await;
     place.clean_up().await;
 }
