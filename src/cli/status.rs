@@ -144,7 +144,9 @@ fn told(table: &TableStatus) -> String {
     }
     match &table.reconciled {
         Some(last) => {
-            let _ = write!(text, "; reconciled {} ago: {}", age(last.seconds_ago), last.told());
+            let ago = last.seconds_ago.map(|seconds| format!("{} ago", age(seconds)));
+            let ago = ago.unwrap_or_else(|| "at a time that is still to come".to_owned());
+            let _ = write!(text, "; reconciled {ago}: {}", last.told());
             if last.outcome != SyncState::Succeeded {
                 match last.succeeded_seconds_ago {
                     Some(seconds) => _ = write!(text, " (the last that succeeded: {} ago)", age(seconds)),
@@ -193,7 +195,7 @@ mod tests {
         );
         let reconciled = LastReconciliation {
             outcome: SyncState::Interrupted,
-            seconds_ago: 0,
+            seconds_ago: Some(0),
             unexplained: None,
             succeeded_seconds_ago: Some(90_000),
         };

@@ -239,7 +239,9 @@ pub(super) fn table_findings(judged: Judged) -> Vec<Finding> {
     let check = format!("{} reconciled", status.table);
     match status.reconciled {
         Some(last) if last.outcome == SyncState::Succeeded => {
-            let detail = format!("{} minutes ago: {}", last.seconds_ago / 60, last.told());
+            let ago = last.seconds_ago.map(|seconds| format!("{} minutes ago", seconds / 60));
+            let ago = ago.unwrap_or_else(|| "at a time that is still to come".to_owned());
+            let detail = format!("{ago}: {}", last.told());
             findings.push(Finding::ok(PART, &check, detail));
         }
         None if status.synced_seconds_ago.is_some() => findings.push(Finding::warning(

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     ScheduleStatus,
-    counts::{Counted, SETTLED_AFTER, latest_success},
+    counts::{Counted, SETTLED_AFTER},
     reconcile::DeleteLimits,
 };
 use crate::{
@@ -47,10 +47,11 @@ pub struct TableStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LastReconciliation {
     pub outcome: SyncState,
-    pub seconds_ago: i64,
+    /// Absent where its time is still to come: a clock was ahead then.
+    pub seconds_ago: Option<i64>,
     /// Differences that it could neither mend nor explain; absent where nothing was compared.
     pub unexplained: Option<u64>,
-    /// Since the last one that succeeded; absent where none did.
+    /// Since the last one that succeeded; absent where none did, or where its time is still to come.
     pub succeeded_seconds_ago: Option<i64>,
 }
 
@@ -98,17 +99,32 @@ impl Facts<'_> {
         self.syncs.into_iter().flatten().filter(move |sync| sync.request.table.0 == name)
     }
 
+    /// The latest of these; one whose time is still to come only where there is no other.
+    fn latest<'a>(&self, syncs: impl Iterator<Item = &'a SyncRecord>) -> Option<&'a SyncRecord> {
+        syncs.max_by_key(|sync| (true_at(sync) <= self.now + AHEAD, sync.started_at))
+    }
+
     fn last_success(&self) -> Option<&SyncRecord> {
-        let is_past = |sync: &&SyncRecord| true_at(sync) <= self.now + AHEAD;
-        latest_success(self.syncs().filter(is_past)).or_else(|| latest_success(self.syncs()))
+        self.latest(self.syncs().filter(|sync| sync.state == SyncState::Succeeded))
     }
 
     fn reconciliations(&self) -> impl Iterator<Item = &SyncRecord> {
         self.syncs().filter(|sync| sync.request.reconcile.is_some())
     }
 
+    /// The latest reconciliation that succeeded.
+    fn last_proof(&self) -> Option<&SyncRecord> {
+        self.latest(self.reconciliations().filter(|sync| sync.state == SyncState::Succeeded))
+    }
+
     fn seconds_since(&self, at: DateTime<Utc>) -> i64 {
         (self.now - at).num_seconds().max(0)
+    }
+
+    /// How long ago it was that what a run tells was true; `None` where that is still to come.
+    fn age(&self, sync: &SyncRecord) -> Option<i64> {
+        let at = true_at(sync);
+        (at <= self.now + AHEAD).then(|| self.seconds_since(at))
     }
 
     /// Whether whoever syncs the table wants all of its rows.
@@ -122,7 +138,7 @@ impl Facts<'_> {
 
     pub(super) fn judge(&self) -> Judged {
         let mut judged = self.judge_all();
-        let last = self.reconciliations().max_by_key(|sync| sync.started_at);
+        let last = self.latest(self.reconciliations());
         let failed = last.filter(|sync| sync.state == SyncState::Failed);
         // Whoever reconciled again without it would be refused for ever.
         if let Some(rows) = failed.and_then(|sync| sync.progress.reconcile.as_ref()?.unallowed()) {
@@ -140,19 +156,7 @@ impl Facts<'_> {
         let mut judged = Judged::default();
         let name = self.table.name().to_owned();
         judged.status.table.clone_from(&name);
-        if let Some(sync) = self.last_success() {
-            let at = true_at(sync);
-            if at > self.now + AHEAD {
-                let at = at.format("%Y-%m-%dT%H:%M:%SZ");
-                let problem = format!(
-                    "the last sync of {name} ended at {at}, which is still to come: a clock was ahead then, or is behind now, and \
-                     nobody knows how old what is here is"
-                );
-                judged.warnings.push(Remark::new(problem, "set the clocks, then sync again"));
-            } else {
-                judged.status.synced_seconds_ago = Some(self.seconds_since(at));
-            }
-        }
+        judged.status.synced_seconds_ago = self.last_success().and_then(|sync| self.age(sync));
         self.judge_runs(&mut judged);
         let Some(counted) = self.counted else {
             judged.warnings.push(format!("the rows of {name} are not counted yet").into());
@@ -190,18 +194,27 @@ impl Facts<'_> {
 
     /// What became of the last sync and the last reconciliation.
     fn judge_runs(&self, judged: &mut Judged) {
-        let reconciled = self.reconciliations().max_by_key(|sync| sync.started_at);
-        let succeeded = latest_success(self.reconciliations());
+        let reconciled = self.latest(self.reconciliations());
         judged.status.reconciled = reconciled.map(|sync| LastReconciliation {
             outcome: sync.state,
-            seconds_ago: self.seconds_since(true_at(sync)),
+            seconds_ago: self.age(sync),
             unexplained: sync.progress.reconcile.as_ref().and_then(|report| {
                 let is_compared = !report.sinks.is_empty() || report.unexplained > 0;
                 is_compared.then_some(report.unexplained)
             }),
-            succeeded_seconds_ago: succeeded.map(|sync| self.seconds_since(true_at(sync))),
+            succeeded_seconds_ago: self.last_proof().and_then(|sync| self.age(sync)),
         });
-        let last = self.syncs().max_by_key(|sync| sync.started_at);
+        for (what, run) in [("sync", self.last_success()), ("reconciliation", reconciled)] {
+            let Some(run) = run.filter(|run| self.age(run).is_none()) else { continue };
+            let at = true_at(run).format("%Y-%m-%dT%H:%M:%SZ");
+            let problem = format!(
+                "the last {what} of {table} ended at {at}, which is still to come: a clock was ahead then, or is behind now, and \
+                 nobody knows how old what is here is",
+                table = self.table
+            );
+            judged.warnings.push(Remark::new(problem, format!("set the clocks, then make another {what}")));
+        }
+        let last = self.latest(self.syncs());
         let is_told = |sync: &&SyncRecord| reconciled.is_none_or(|reconciled| reconciled.id != sync.id);
         let runs = [("reconciliation", reconciled), ("sync", last.filter(is_told))];
         for (what, run) in runs.into_iter().filter_map(|(what, run)| Some((what, run?))) {
@@ -227,9 +240,9 @@ impl Facts<'_> {
 
     /// Those of them that the last reconciliation saw at the source.
     fn unkeyed(&self, tally: Tally) -> u64 {
-        let reconciled = latest_success(self.reconciliations());
-        let seen =
-            reconciled.and_then(|sync| sync.progress.reconcile.as_ref()).map_or(0, |report| report.unkeyed);
+        let seen = self
+            .last_proof()
+            .and_then(|sync| sync.progress.reconcile.as_ref()).map_or(0, |report| report.unkeyed);
         seen.min(self.refused(tally))
     }
 
@@ -359,7 +372,7 @@ pub(super) fn blindness(table: Table, source: u64, appended: u64, limits: Delete
 }
 
 /// How far clocks may differ.
-const AHEAD: TimeDelta = TimeDelta::minutes(1);
+pub(super) const AHEAD: TimeDelta = TimeDelta::minutes(1);
 
 /// When what a run tells of a table was true.
 fn true_at(sync: &SyncRecord) -> DateTime<Utc> {
@@ -608,6 +621,25 @@ mod tests {
     }
 
     #[test]
+    fn a_reconciliation_of_a_clock_that_was_ahead_has_no_age_and_hides_none_that_came_after_it() {
+        let ahead = sync(SyncState::Succeeded, -180, Some(Reconciliation::default()));
+        let all_there = counted([50, 50, 50, 50, 0]);
+        let told = judged(&all_there, std::slice::from_ref(&ahead));
+        let last = told.status.reconciled.expect("a reconciliation");
+        assert_eq!((last.seconds_ago, last.succeeded_seconds_ago), (None, None));
+        let is_told =
+            |warning: &Remark| warning.problem.contains("the last reconciliation of leads ended at");
+        assert!(told.warnings.iter().any(is_told), "{:?}", told.warnings);
+
+        let failed = sync(SyncState::Failed, 5, Some(Reconciliation::default()));
+        let told = judged(&all_there, &[ahead, failed]);
+        let last = told.status.reconciled.expect("a reconciliation");
+        assert_eq!((last.outcome, last.seconds_ago), (SyncState::Failed, Some(300)));
+        assert_eq!(last.succeeded_seconds_ago, None, "nobody knows when");
+        assert_eq!(told.problems.len(), 1, "{:?}", told.problems);
+    }
+
+    #[test]
     fn what_can_not_be_counted_is_unknown_and_told() {
         let uncounted = Counted { source: Ok(None), ..counted([1, 50, 50, 50, 0]) };
         let told = judged(&uncounted, &[sync(SyncState::Succeeded, 5, None)]);
@@ -629,7 +661,7 @@ mod tests {
             let told = judged(&counted([50, 50, 50, 50, 0]), &[proven.clone(), last]);
             let expected = LastReconciliation {
                 outcome: state,
-                seconds_ago: 300,
+                seconds_ago: Some(300),
                 unexplained: None,
                 succeeded_seconds_ago: Some(5_400),
             };

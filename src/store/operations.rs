@@ -107,6 +107,8 @@ pub struct SyncFilter {
     pub only_reconciliations: bool,
     /// Only those that started before this one.
     pub before: Option<Uuid>,
+    /// Only those that started no later.
+    pub until: Option<DateTime<Utc>>,
     pub limit: u32,
 }
 
@@ -304,7 +306,8 @@ pub trait Operations: Send + Sync {
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault>;
 
     /// Of each of these tables the latest sync that succeeded, the latest reconciliation that did, and the latest of each
-    /// that ended, whatever became of it; one that is several of these comes once.
+    /// that ended, whatever became of it; one that is several of these comes once. What a clock that was ahead says started
+    /// later than now is the latest only where there is no other.
     ///
     /// # Errors
     /// When the store can't be reached.

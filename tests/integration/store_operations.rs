@@ -6,13 +6,16 @@ use chrono::{TimeDelta, Utc};
 use sluice::{
     domain::TableName,
     log::Extent,
-    store::{DrainBeat, ParkedEntity, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, Store},
+    store::{
+        DrainBeat, ParkedEntity, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, Store, SyncFilter,
+        SyncState,
+    },
 };
 use uuid::Uuid;
 
 use crate::support::{
     request,
-    stores::{Embedded, Postgres, StoreBench, catalog},
+    stores::{Embedded, Postgres, StoreBench, begun, catalog, ended},
     table,
 };
 
@@ -83,6 +86,28 @@ async fn a_clock_that_was_ahead<B: StoreBench>(bench: &B) {
     assert_eq!(store.drain_beats(LEASE).await.expect("an answer").len(), 1);
     bench.execute("UPDATE sluice_drains SET seen_at = '2999-01-01T00:00:00.000000Z'").await;
     assert_eq!(store.drain_beats(LEASE).await.expect("an answer").len(), 0, "it may be long gone");
+
+    let ran = async |state| {
+        let (id, lease, _) = begun(store, table("leads")).await;
+        lease.finish(ended(state)).await.expect("it finishes");
+        id
+    };
+    let latest = async || {
+        let latest = store.latest_syncs(std::slice::from_ref(&leads.table)).await.expect("an answer");
+        latest.into_iter().map(|sync| sync.id).collect::<Vec<_>>()
+    };
+    let ahead = ran(SyncState::Succeeded).await;
+    bench.execute("UPDATE sluice_syncs SET started_at = '2999-01-01T00:00:00.000000Z'").await;
+    assert_eq!(latest().await, [ahead], "there is no other");
+    let failed = ran(SyncState::Failed).await;
+    let mut both = latest().await;
+    both.sort_unstable();
+    assert_eq!(both, [ahead, failed], "the last that ended, and the only one that succeeded");
+    let right = ran(SyncState::Succeeded).await;
+    assert_eq!(latest().await, [right]);
+    let filter = SyncFilter { until: Some(Utc::now() + TimeDelta::minutes(1)), limit: 9, ..SyncFilter::default() };
+    let listed = store.syncs(&filter).await.expect("an answer");
+    assert_eq!(listed.iter().map(|sync| sync.id).collect::<Vec<_>>(), [right, failed]);
 }
 
 async fn pauses(store: &dyn Store) {

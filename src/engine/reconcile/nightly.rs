@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::TableName,
-    engine::{EngineError, schedules::Schedules, syncs::Syncs, table_named},
+    engine::{EngineError, schedules::Schedules, syncs::Syncs, table_named, tables::AHEAD},
     fault::Fault,
     store::{Reconciliation, Schedule, SyncFilter, SyncRecord, SyncState},
 };
@@ -26,11 +26,12 @@ impl Syncs {
         Ok(self.reconciliations(table, 1).await?.into_iter().next())
     }
 
-    /// Reconciliations of a table, newest first.
+    /// Reconciliations of a table, newest first, without those that a clock that was ahead says are still to come.
     async fn reconciliations(&self, table: &TableName, limit: u8) -> Result<Vec<SyncRecord>, Fault> {
         let filter = SyncFilter {
             table: Some(table.clone()),
             only_reconciliations: true,
+            until: Some(Utc::now() + AHEAD),
             limit: limit.into(),
             ..SyncFilter::default()
         };
@@ -82,7 +83,8 @@ fn is_due(now: DateTime<Utc>, hour: u32, zone: Tz, last: Option<DateTime<Utc>>) 
     let hours =
         days.into_iter().flatten().filter_map(|day| zone.from_local_datetime(&day.and_time(time)).earliest());
     let latest = hours.map(|hour| hour.to_utc()).find(|hour| *hour <= now);
-    latest.is_some_and(|hour| last < hour)
+    // A time to come was told by a clock that was put right since.
+    last > now + AHEAD || latest.is_some_and(|hour| last < hour)
 }
 
 #[cfg(test)]
@@ -125,5 +127,7 @@ mod tests {
         assert!(!due("2026-05-02T06:15:00Z", "2026-05-02T06:00:00Z"), "it was");
         assert!(due("2026-05-04T12:00:00Z", "2026-05-02T06:00:00Z"), "missed nights are made up for by one");
         assert!(!is_due(at("2026-05-02T06:00:00Z"), 3, Tz::UTC, None), "not before its schedule ran once");
+        assert!(!due("2026-05-02T06:15:00Z", "2026-05-02T06:15:30Z"), "clocks may differ a little");
+        assert!(due("2026-05-02T06:15:00Z", "2026-05-09T06:00:00Z"), "a clock that was ahead puts none off");
     }
 }

@@ -312,7 +312,7 @@ const SECTIONS = {
             const rows = (status.tables ?? []).map((row) => {
                 const last = row.reconciled;
                 const reconciled = last === undefined || last === null ? words.say("never")
-                    : [words.ago(last.seconds_ago), last.outcome !== "succeeded" && words.say(last.outcome === "failed" ? "failed_state" : last.outcome),
+                    : [typeof last.seconds_ago === "number" ? words.ago(last.seconds_ago) : words.say("unknown"), last.outcome !== "succeeded" && words.say(last.outcome === "failed" ? "failed_state" : last.outcome),
                         last.unexplained > 0 && words.say("unexplained", last.unexplained)].filter(Boolean).join(", ");
                 const age = row.counted_seconds_ago;
                 const name = age > OLD_COUNTS_S ? h("span", null, foreign(row.table), h("small", null, words.say("counted", words.ago(age)))) : foreign(row.table);

@@ -182,6 +182,7 @@ impl SluiceServer {
             table: args.table.map(TableName),
             state: args.state,
             before: args.cursor,
+            until: None,
             limit: args.limit,
         };
         let (syncs, next_cursor) = self.engine.syncs.list(filter).await?;

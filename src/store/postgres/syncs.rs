@@ -89,6 +89,7 @@ pub(super) async fn listed(
              AND ($4::uuid IS NULL
                   OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = $4))
              AND (NOT $5 OR request ? 'reconcile')
+             AND ($8::timestamptz IS NULL OR started_at <= $8)
          ) AS s WHERE $6::text IS NULL OR state = $6
          ORDER BY started_at DESC, id DESC LIMIT $7"
     ))
@@ -99,6 +100,7 @@ pub(super) async fn listed(
     .bind(filter.only_reconciliations)
     .bind(filter.state.map(SyncState::as_str))
     .bind(i64::from(filter.limit))
+    .bind(filter.until)
     .fetch_all(connection)
     .await?;
     stored.into_iter().map(SyncRecord::try_from).collect()
@@ -110,8 +112,16 @@ pub(super) async fn latest(
 ) -> Result<Vec<SyncRecord>, sqlx::Error> {
     let left = left_running(connection).await?;
     let latest = |which: &str| {
+        let of = |until: &str| {
+            format!(
+                "(SELECT id FROM sluice_syncs WHERE table_name = t.name AND {which}{until} ORDER BY started_at DESC LIMIT 1)"
+            )
+        };
+        // In two, so that each is one look into an index.
         format!(
-            "(SELECT id FROM sluice_syncs WHERE table_name = t.name AND {which} ORDER BY started_at DESC LIMIT 1)"
+            "SELECT coalesce({}, {}) AS id",
+            of(" AND started_at <= now() + interval '1 minute'"),
+            of("")
         )
     };
     let [succeeded, proven, reconciled, ended] = [

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
@@ -158,9 +158,15 @@ pub(super) fn latest(
             SyncFilter { limit: 2, ..filter },
         ];
         for filter in &wanted {
-            // At most one of a table runs.
-            let ended = |record: &SyncRecord| record.state != SyncState::Running;
-            let found = listed(db, leases, filter)?.into_iter().find(ended);
+            let find = |until| -> rusqlite::Result<Option<SyncRecord>> {
+                let found = listed(db, leases, &SyncFilter { until, ..filter.clone() })?;
+                // At most one of a table runs.
+                Ok(found.into_iter().find(|record| record.state != SyncState::Running))
+            };
+            let found = match find(Some(Utc::now() + TimeDelta::minutes(1)))? {
+                None => find(None)?,
+                found => found,
+            };
             latest.extend(found.filter(|found| latest.iter().all(|known| known.id != found.id)));
         }
     }
@@ -186,6 +192,7 @@ pub(super) fn listed(
              AND (?3 IS NULL
                   OR (started_at, id) < (SELECT c.started_at, c.id FROM sluice_syncs AS c WHERE c.id = ?3))
              AND (NOT ?5 OR json_extract(request, '$.reconcile') IS NOT NULL)
+             AND (?7 IS NULL OR started_at <= ?7)
          ORDER BY started_at DESC, id DESC LIMIT ?4"
     );
     let state = filter.state.map(SyncState::as_str);
@@ -198,7 +205,8 @@ pub(super) fn listed(
             before,
             filter.limit,
             filter.only_reconciliations,
-            json(&left)
+            json(&left),
+            filter.until.map(instant)
         ],
         record,
     )?;
