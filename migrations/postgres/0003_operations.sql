@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     every_ms integer NOT NULL CHECK (every_ms > 0),
     request jsonb NOT NULL,
     created_by text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
     next_due_at timestamptz NOT NULL DEFAULT now(),
     decided_at timestamptz NOT NULL DEFAULT now(),
     claimed_by text,
@@ -53,6 +54,7 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     last_success_at timestamptz
 );
 
+COMMENT ON COLUMN sluice_schedules.created_at IS 'When it was made, or last replaced';
 COMMENT ON COLUMN sluice_schedules.decided_at IS
     'When next_due_at was decided: where that is still to come, a clock was ahead then, and the schedule is due';
 COMMENT ON TABLE sluice_schedules IS 'Syncs that run by themselves, each by the process that claims it when it is due';

@@ -35,6 +35,8 @@ CREATE TABLE IF NOT EXISTS sluice_schedules (
     every_ms integer NOT NULL,
     request text NOT NULL,
     created_by text NOT NULL,
+    -- When it was made, or last replaced.
+    created_at text NOT NULL,
     next_due_at text NOT NULL,
     -- Where that is still to come, a clock was ahead then, and the schedule is due.
     decided_at text NOT NULL,

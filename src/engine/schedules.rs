@@ -55,6 +55,10 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// Whoever runs schedules asks for what is due every few seconds.
 const OVERDUE_MINUTES: i64 = 2;
 
+/// How many runs in a row may be skipped, and for how long in any case, before it counts as a problem.
+const SKIPPED_RUNS: f64 = 10.0;
+const SKIPPED_AT_LEAST: TimeDelta = TimeDelta::minutes(15);
+
 /// Seconds between two runs at least and at most: a week.
 const SECONDS: std::ops::RangeInclusive<f64> = 0.25..=604_800.0;
 
@@ -80,19 +84,51 @@ pub struct ScheduleStatus {
     /// How long it has been due, by the store's clock.
     #[serde(skip)]
     late: TimeDelta,
+    /// How long ago it was made or last replaced, by the store's clock.
+    #[serde(skip)]
+    pub(super) age: TimeDelta,
 }
 
 impl ScheduleStatus {
-    /// What is wrong with it: its last run failed, or nobody runs what is due.
+    /// Whether it brings all rows of its table. Only then is that reconciled at night, which appends every row.
+    pub fn is_of_all_rows(&self) -> bool {
+        self.conditions.is_empty()
+    }
+
+    /// What is wrong with it: its last run failed, other syncs leave it no room, or nobody runs what is due.
     pub fn problem(&self) -> Option<Remark> {
         if let Some(run) = self.last_run.as_ref().filter(|run| run.outcome == RunOutcome::Failed) {
             let error = run.error.as_deref().unwrap_or("the sync tells why");
             return Some(format!("the scheduled sync of {} failed: {error}", self.table).into());
         }
+        if let Some(problem) = self.starved() {
+            return Some(problem);
+        }
         let late = self.late.num_minutes();
         (self.running_on.is_none() && late >= OVERDUE_MINUTES).then(|| {
             let problem = format!("the scheduled sync of {} is overdue by {late} minutes", self.table);
             Remark::new(problem, NextStep::StartWorker)
+        })
+    }
+
+    /// That its runs have been skipped for long, where they have.
+    fn starved(&self) -> Option<Remark> {
+        let run = self.last_run.as_ref().filter(|run| run.outcome == RunOutcome::Skipped)?;
+        let since_success = self.last_success_at.map_or(self.age, |at| self.age.min(Utc::now() - at));
+        let tolerated = Duration::try_from_secs_f64(self.every_seconds * SKIPPED_RUNS).ok()?;
+        if since_success < SKIPPED_AT_LEAST.max(TimeDelta::from_std(tolerated).ok()?) {
+            return None;
+        }
+        let (table, minutes) = (&self.table, since_success.num_minutes());
+        let problem = format!("the scheduled sync of {table} has not run for {minutes} minutes");
+        Some(match run.sync_id {
+            Some(id) => {
+                Remark::new(format!("{problem}: sync {id} of the table runs"), NextStep::FollowSync(id))
+            }
+            None => Remark::new(
+                format!("{problem}: another sync of the table runs each time"),
+                NextStep::ListSyncs,
+            ),
         })
     }
 }
@@ -111,6 +147,7 @@ impl From<Schedule> for ScheduleStatus {
             last_run: schedule.last_run,
             last_success_at: schedule.last_success_at,
             late: schedule.late,
+            age: schedule.age,
         }
     }
 }
@@ -441,6 +478,45 @@ mod tests {
         assert_eq!(next_due(at(0), every, at(10)), at(20));
         assert_eq!(next_due(at(0), every, at(57)), at(60));
         assert_eq!(next_due(at(30), every, at(29)), at(40), "clocks may differ a little");
+    }
+
+    #[test]
+    fn a_schedule_whose_runs_are_all_skipped_is_a_problem_after_ten_of_them_and_a_quarter_of_an_hour() {
+        let skipped = |every_seconds, success: Option<i64>, age| {
+            let run = ScheduledRun {
+                outcome: RunOutcome::Skipped,
+                sync_id: Some(Uuid::from_u128(7)),
+                began_at: Utc::now(),
+                ended_at: Utc::now(),
+                more: false,
+                error: None,
+            };
+            let status = ScheduleStatus {
+                table: "leads".to_owned(),
+                every_seconds,
+                hours_ago: 24,
+                limit: 100,
+                conditions: Vec::new(),
+                created_by: "ana".to_owned(),
+                next_due_at: Utc::now(),
+                running_on: None,
+                last_run: Some(run),
+                last_success_at: success.map(|minutes| Utc::now() - TimeDelta::minutes(minutes)),
+                late: TimeDelta::zero(),
+                age: TimeDelta::minutes(age),
+            };
+            status.problem().map(|remark| remark.to_string())
+        };
+        assert_eq!(skipped(60.0, Some(14), 500), None);
+        let told = skipped(60.0, Some(16), 500).expect("a problem");
+        assert!(
+            told.starts_with("the scheduled sync of leads has not run for 16 minutes: sync 0000"),
+            "{told}"
+        );
+        assert_eq!(skipped(600.0, Some(99), 500), None);
+        assert!(skipped(600.0, Some(101), 500).is_some());
+        assert!(skipped(60.0, None, 16).is_some(), "none ever ran");
+        assert_eq!(skipped(60.0, Some(500), 14), None, "it was replaced since");
     }
 
     #[test]

@@ -242,7 +242,8 @@ impl Facts<'_> {
     fn unkeyed(&self, tally: Tally) -> u64 {
         let seen = self
             .last_proof()
-            .and_then(|sync| sync.progress.reconcile.as_ref()).map_or(0, |report| report.unkeyed);
+            .and_then(|sync| sync.progress.reconcile.as_ref())
+            .map_or(0, |report| report.unkeyed);
         seen.min(self.refused(tally))
     }
 

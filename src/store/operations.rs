@@ -119,6 +119,8 @@ pub struct Schedule {
     pub request: SyncRequest,
     pub every: Duration,
     pub created_by: String,
+    /// How long ago it was made or last replaced, by the store's clock.
+    pub age: TimeDelta,
     pub next_due_at: DateTime<Utc>,
     /// How long it has been due, by the store's clock; less than nothing where it is not due.
     pub late: TimeDelta,

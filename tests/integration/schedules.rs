@@ -6,14 +6,14 @@ use serde_json::json;
 use sluice::{
     engine::{Engine, ScheduleStatus},
     source::sample::{Failure, Fault, SeenRequest},
-    store::{RunOutcome, ScheduledRun},
+    store::{RunOutcome, ScheduledRun, SyncRequest},
 };
 
 use crate::support::table;
 use crate::support::{
     Pipeline,
     client::Client,
-    eventually, request,
+    condition, eventually, request,
     rows::{lead, leads},
 };
 
@@ -389,6 +389,26 @@ async fn a_table_with_a_schedule_is_reconciled_once_after_the_hour_of_the_night(
             && last().await.is_some_and(|one| one.state == sluice::store::SyncState::Succeeded)
     })
     .await;
+
+    // A schedule of some rows is to bring no others.
+    eventually("nothing runs", async || schedule(&engine).await.running_on.is_none()).await;
+    let before = last_run(&engine).await;
+    let some = SyncRequest {
+        conditions: vec![condition(table("leads"), "status", "novo")],
+        ..request(table("leads"))
+    };
+    engine.schedules.put(&some, 600.0, "ana").await.expect("scheduled");
+    eventually("it ran", async || last_run(&engine).await != before).await;
+    let before = last_run(&engine).await;
+    pipeline
+        .execute(
+            "UPDATE sluice_syncs SET started_at = now() - interval '25 hours' WHERE request ? 'reconcile';
+             UPDATE sluice_schedules SET last_success_at = now() - interval '25 hours', next_due_at = now() - interval '1 minute'",
+        )
+        .await;
+    eventually("it ran again", async || last_run(&engine).await != before).await;
+    assert_eq!(last_run(&engine).await.outcome, RunOutcome::Succeeded);
+    assert_eq!(pipeline.number(reconciliations).await, 2, "none was due");
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

@@ -105,7 +105,8 @@ async fn a_clock_that_was_ahead<B: StoreBench>(bench: &B) {
     assert_eq!(both, [ahead, failed], "the last that ended, and the only one that succeeded");
     let right = ran(SyncState::Succeeded).await;
     assert_eq!(latest().await, [right]);
-    let filter = SyncFilter { until: Some(Utc::now() + TimeDelta::minutes(1)), limit: 9, ..SyncFilter::default() };
+    let filter =
+        SyncFilter { until: Some(Utc::now() + TimeDelta::minutes(1)), limit: 9, ..SyncFilter::default() };
     let listed = store.syncs(&filter).await.expect("an answer");
     assert_eq!(listed.iter().map(|sync| sync.id).collect::<Vec<_>>(), [right, failed]);
 }

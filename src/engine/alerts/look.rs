@@ -41,7 +41,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// Versions looked at together.
 const PAGE: u32 = 500;
 
-/// A table with a schedule is reconciled each night.
+/// A table with a schedule of all its rows is reconciled each night.
 const RECONCILED_WITHIN: TimeDelta = TimeDelta::hours(36);
 
 /// When something was done last.
@@ -229,25 +229,52 @@ impl Alerts {
                 limits: self.shared.settings.reconcile.deletes,
                 now,
             };
-            let is_nightly = facts.schedule.is_some() && self.shared.settings.reconcile.hour.is_some();
+            let schedule = facts.schedule.filter(|schedule| schedule.is_of_all_rows());
             let Judged { status, problems, .. } = facts.judge();
             told.extend(problems.into_iter().map(|remark| remark.problem));
-            match status.reconciled.filter(|_| is_nightly) {
-                Some(LastReconciliation { succeeded_seconds_ago: Some(seconds), .. })
-                    if seconds > RECONCILED_WITHIN.num_seconds() =>
-                {
-                    told.push(format!("{table} was reconciled {} hours ago, not last night", seconds / 3600));
-                }
-                // That it failed is among the problems.
-                Some(last) if last.succeeded_seconds_ago.is_none() && last.outcome != SyncState::Failed => {
-                    told.push(format!(
-                        "no reconciliation of {table} succeeded yet; the last: {}",
-                        last.told()
-                    ));
-                }
-                _ => {}
+            if let Some(schedule) = schedule.filter(|_| self.shared.settings.reconcile.hour.is_some()) {
+                told.extend(unreconciled(&schedule.table, schedule.age, status.reconciled.as_ref()));
             }
         }
         Ok(told)
+    }
+}
+
+/// That a table was not reconciled lately, of which all rows are synced by a schedule of this `age`.
+fn unreconciled(table: &str, age: TimeDelta, last: Option<&LastReconciliation>) -> Option<String> {
+    match last {
+        None => (age > RECONCILED_WITHIN).then(|| {
+            format!("{table} has had a schedule for {} hours and was never reconciled", age.num_hours())
+        }),
+        Some(LastReconciliation { succeeded_seconds_ago: Some(seconds), .. }) => (*seconds
+            > RECONCILED_WITHIN.num_seconds())
+        .then(|| format!("{table} was reconciled {} hours ago, not last night", seconds / 3600)),
+        // That it failed is among the problems; one whose time is still to come succeeded.
+        Some(LastReconciliation { outcome: SyncState::Failed | SyncState::Succeeded, .. }) => None,
+        Some(last) => Some(format!("no reconciliation of {table} succeeded yet; the last: {}", last.told())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_no_night_reconciled_is_told_of_once_its_schedule_is_old_enough() {
+        let told = |hours, last: Option<(SyncState, Option<i64>)>| {
+            let last = last.map(|(outcome, succeeded)| LastReconciliation {
+                outcome,
+                seconds_ago: Some(60),
+                unexplained: None,
+                succeeded_seconds_ago: succeeded.map(|hours| hours * 3600),
+            });
+            unreconciled("leads", TimeDelta::hours(hours), last.as_ref()).is_some()
+        };
+        assert!(told(37, None) && !told(36, None));
+        let succeeded = |hours| Some((SyncState::Succeeded, Some(hours)));
+        assert!(told(99, succeeded(37)) && !told(99, succeeded(35)));
+        assert!(told(1, Some((SyncState::Interrupted, None))));
+        assert!(!told(99, Some((SyncState::Failed, None))), "it is among the problems");
+        assert!(!told(99, Some((SyncState::Succeeded, None))), "its clock was ahead");
     }
 }

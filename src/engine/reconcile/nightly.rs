@@ -1,4 +1,5 @@
-//! Reconciliations of tables with a schedule: one a day, by the first scheduled run after an hour of the night.
+//! Reconciliations of tables with a schedule: one a day, by the first scheduled run after an hour of the night. None of a
+//! table whose schedule has conditions: it would bring all the rows that nobody asked for.
 //!
 //! Due again is one whose process ended under it, a few times a night; not one that failed or that somebody cancelled.
 
@@ -46,6 +47,9 @@ impl Schedules {
         schedule: &Schedule,
     ) -> Result<Option<Uuid>, EngineError> {
         let Some(hour) = self.shared.settings.reconcile.hour else { return Ok(None) };
+        if !schedule.request.conditions.is_empty() {
+            return Ok(None);
+        }
         let name = &schedule.request.table;
         let table = table_named(self.shared.catalog, name)?;
         let latest = self.syncs.reconciliations(name, ATTEMPTS).await?;

@@ -62,6 +62,7 @@ impl SluiceServer {
     #[tool(
         title = "Schedule a sync",
         description = "Has a table's sync run every N seconds, in any serving or worker process, each run going on where the last stopped; replaces or (0) removes the table's schedule. One run makes up for missed ones. \
+            Without conditions the table is also reconciled each night. \
             Example: {\"table\": \"leads\", \"every_seconds\": 900}",
         input_schema = schema::input::<ScheduleArgs>(),
         output_schema = schema::output::<ScheduleAnswer>(),

@@ -27,7 +27,7 @@ use crate::{
 /// A schedule's columns. Who holds it, and how late it is, is told by the server's clock: by this machine's, one that is ahead
 /// would take its own claim for lapsed.
 const SCHEDULE: &str =
-    "every_ms, request, created_by, next_due_at, now() AS read_at, last_run, last_success_at,
+    "every_ms, request, created_by, created_at, next_due_at, now() AS read_at, last_run, last_success_at,
     CASE WHEN claimed_until > now() THEN claimed_by END AS claimed_by,
     CASE WHEN claimed_until > now() THEN claim END AS claim";
 
@@ -75,6 +75,7 @@ struct StoredSchedule {
     every_ms: i32,
     request: Json<SyncRequest>,
     created_by: String,
+    created_at: DateTime<Utc>,
     next_due_at: DateTime<Utc>,
     claimed_by: Option<String>,
     claim: Option<Uuid>,
@@ -89,6 +90,7 @@ impl From<StoredSchedule> for Schedule {
             request: stored.request.0,
             every: Duration::from_millis(stored.every_ms.unsigned_abs().into()),
             created_by: stored.created_by,
+            age: stored.read_at - stored.created_at,
             next_due_at: stored.next_due_at,
             late: stored.read_at - stored.next_due_at,
             claimed_by: stored.claimed_by,
@@ -429,7 +431,8 @@ impl Operations for PgStore {
                 "INSERT INTO sluice_schedules (table_name, every_ms, request, created_by) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (table_name) DO UPDATE
                  SET every_ms = excluded.every_ms, request = excluded.request,
-                     created_by = excluded.created_by, next_due_at = excluded.next_due_at, decided_at = now(),
+                     created_by = excluded.created_by, created_at = excluded.created_at,
+                     next_due_at = excluded.next_due_at, decided_at = now(),
                      claimed_by = NULL, claim = NULL, claimed_until = NULL",
             )
             .bind(&request.table.0)

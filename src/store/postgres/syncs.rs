@@ -118,11 +118,7 @@ pub(super) async fn latest(
             )
         };
         // In two, so that each is one look into an index.
-        format!(
-            "SELECT coalesce({}, {}) AS id",
-            of(" AND started_at <= now() + interval '1 minute'"),
-            of("")
-        )
+        format!("SELECT coalesce({}, {}) AS id", of(" AND started_at <= now() + interval '1 minute'"), of(""))
     };
     let [succeeded, proven, reconciled, ended] = [
         "state = 'succeeded'",

@@ -27,8 +27,7 @@ use crate::{
 /// Less is no room: a batch and the journal take more.
 const LITTLE_ROOM: u64 = 1 << 20;
 
-const SCHEDULE: &str =
-    "every_ms, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at, claim";
+const SCHEDULE: &str = "every_ms, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at, claim, created_at";
 
 /// The first word about a letter stays; another letter at its place is of a new topic.
 const SETTLE: &str = "INSERT INTO sluice_resolved_letters VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -401,11 +400,12 @@ impl Operations for SqliteStore {
         self.db
             .write("writing a schedule", move |db| {
                 db.execute(
-                    "INSERT INTO sluice_schedules (table_name, every_ms, request, created_by, next_due_at, decided_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?5)
+                    "INSERT INTO sluice_schedules (table_name, every_ms, request, created_by, created_at, next_due_at, decided_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?5)
                      ON CONFLICT (table_name) DO UPDATE
                      SET every_ms = excluded.every_ms, request = excluded.request,
-                         created_by = excluded.created_by, next_due_at = excluded.next_due_at, decided_at = excluded.decided_at,
+                         created_by = excluded.created_by, created_at = excluded.created_at,
+                         next_due_at = excluded.next_due_at, decided_at = excluded.decided_at,
                          claimed_by = NULL, claim = NULL, claimed_until = NULL",
                     params![request.table.0, every_ms, json(&request), by, instant(Utc::now())],
                 )?;
@@ -621,6 +621,7 @@ fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
         every: Duration::from_millis(row.get::<_, u32>(0)?.into()),
         request: from_json(row, 1)?,
         created_by: row.get(2)?,
+        age: now - time(row, 9)?,
         next_due_at,
         late: now - next_due_at,
         claimed_by: claimed_by.filter(|_| held),

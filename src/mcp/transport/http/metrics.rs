@@ -35,6 +35,11 @@ pub(super) fn text(
         .iter()
         .map(|schedule| ([("table", schedule.table.as_str())], u8::from(schedule.problem().is_some())));
     page.many(&told::SCHEDULE_FAILING, schedules);
+    let whole = status
+        .schedules
+        .iter()
+        .map(|schedule| ([("table", schedule.table.as_str())], u8::from(schedule.is_of_all_rows())));
+    page.many(&told::SCHEDULE_WHOLE, whole);
     write_housekeeping(&mut page, status);
     page.many(&told::DEAD_LETTERS, status.dead_letters.map(|letters| ([], letters)));
     let oldest = status.oldest_dead_letter_at.map(|since| {

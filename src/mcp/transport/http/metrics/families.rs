@@ -57,7 +57,12 @@ families! {
     SCHEDULE_FAILING = gauge(
         "sluice_schedule_failing",
         "table",
-        "1 while the last run of a scheduled sync failed or nobody runs what is due"
+        "1 while the last run of a scheduled sync failed, runs are skipped for long, or nobody runs what is due"
+    );
+    SCHEDULE_WHOLE = gauge(
+        "sluice_schedule_whole",
+        "table",
+        "1 where a schedule has no conditions: only then is its table reconciled at night"
     );
     REMOVED = counter("sluice_housekeeping_removed_total", "task", "What was removed for its age, by whatever process");
     HOUSEKEEPING_OK = gauge("sluice_housekeeping_ok", "task", "1 where the last removal of what is old did all it was to do");
