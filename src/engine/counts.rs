@@ -17,10 +17,10 @@ use crate::{
     domain::{Table, TableName},
     fault::Fault,
     index::IndexName,
-    log::Extent,
+    log::{Extent, records_in},
     next_step::{NextStep, Remark},
     sink::Sink,
-    store::{EVENTS, Settled, SyncRecord, SyncState, Tally},
+    store::{EVENTS, Resolution, Settled, SyncRecord, SyncState, Tally},
 };
 
 /// Of rows that were appended later than this before counting began, nothing is known while others are being appended.
@@ -224,18 +224,13 @@ impl Counts {
         Some(Events { store, index, letters })
     }
 
-    /// Letters there ever were, but for those that were replayed: one that was refused again is another letter.
     async fn unreplayed(&self) -> Result<u64, Fault> {
         let Shared { log, store, .. } = &*self.shared;
-        let (identity, extents, mut letters) = tokio::try_join!(
-            log.dead_letters_identity(),
-            log.dead_letter_extents(),
-            log.dead_letter_count()
-        )?;
+        let (identity, extents) = tokio::try_join!(log.dead_letters_identity(), log.dead_letter_extents())?;
+        let mut letters = 0;
         for extent in extents {
-            let settled = store.settled(&identity.to_string(), extent).await?;
-            let replayed = settled.iter().filter(|letter| letter.settled == Settled::Replayed).count();
-            letters = letters.saturating_sub(replayed as u64);
+            let ever = Extent { low: 0, ..extent };
+            letters += unreplayed(ever, &store.settled(&identity.to_string(), ever).await?);
         }
         Ok(letters)
     }
@@ -290,8 +285,16 @@ impl Counts {
     async fn tally(&self, table: Table, at: DateTime<Utc>) -> Result<Tally, Fault> {
         let Shared { log, store, .. } = &*self.shared;
         let (events, letters) = tokio::try_join!(log.identity(), log.dead_letters_identity())?;
-        store.tally(&events.to_string(), &letters.to_string(), table, at - SETTLED_AFTER).await
+        let sinks = self.shared.sink_names();
+        store.tally(&events.to_string(), &letters.to_string(), table, sinks, at - SETTLED_AFTER).await
     }
+}
+
+/// Letters there were in these offsets, also those that were removed since, but for those that are known to have been
+/// replayed: one that was refused again is another letter.
+fn unreplayed(extent: Extent, settled: &[Resolution]) -> u64 {
+    let replayed = settled.iter().filter(|letter| letter.settled == Settled::Replayed).count() as u64;
+    records_in(&[extent]).saturating_sub(replayed)
 }
 
 /// The latest of these syncs that read all it was to read.
@@ -324,6 +327,21 @@ mod tests {
         for (store, index, letters) in [(40, 40, 0), (40, 100, 60), (100, 40, 60)] {
             assert_eq!(told(store, index, letters), None, "{store} {index} {letters}");
         }
+    }
+
+    #[test]
+    fn letters_that_were_removed_since_explain_what_they_did_and_replayed_ones_nothing() {
+        let settled = |offset, settled| Resolution {
+            partition: 0,
+            offset,
+            letter: uuid::Uuid::from_u128(1),
+            settled,
+            by: "ana".to_owned(),
+            at: Utc::now(),
+        };
+        let extent = Extent { partition: 0, low: 0, high: 45 };
+        let known = [settled(42, Settled::Discarded), settled(43, Settled::Replayed)];
+        assert_eq!(unreplayed(extent, &known), 44);
     }
 
     #[test]

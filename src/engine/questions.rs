@@ -109,7 +109,8 @@ impl Questions {
         let Shared { log, store, .. } = &*self.shared;
         let told = async {
             let (events, letters) = tokio::try_join!(log.identity(), log.dead_letters_identity())?;
-            store.tally(&events.to_string(), &letters.to_string(), table, Utc::now()).await
+            let sinks = self.shared.sink_names();
+            store.tally(&events.to_string(), &letters.to_string(), table, sinks, Utc::now()).await
         };
         match told.await {
             Ok(tally) if tally.parked == 0 => None,

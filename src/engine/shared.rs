@@ -132,7 +132,7 @@ impl Shared {
     /// A sink by its name, which `field` of a request gave.
     pub(super) fn sink(&self, field: &'static str, name: &str) -> Result<&dyn Sink, EngineError> {
         self.sinks.iter().map(|sink| &**sink).find(|sink| sink.name() == name).ok_or_else(|| {
-            let names = self.sinks.each_ref().map(|sink| sink.name());
+            let names = self.sink_names();
             EngineError::Invalid {
                 field,
                 problem: format!("{name:?} is no sink; give {}", names.join(" or ")),
@@ -162,6 +162,11 @@ impl Shared {
 
     fn lock_met(&self) -> MutexGuard<'_, HashMap<&'static str, Reading>> {
         self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The names of the store and of the index.
+    pub(super) fn sink_names(&self) -> [&'static str; 2] {
+        self.sinks.each_ref().map(|sink| sink.name())
     }
 
     /// What the names of a sink's consumer groups begin with: its pauses hold for all of them.

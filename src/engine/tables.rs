@@ -317,7 +317,8 @@ impl Facts<'_> {
         let is_settled = counted.is_quiet && ended.is_some_and(|ended| counted.at - ended > SETTLED_AFTER);
         let mut is_lacking = false;
         let is_level = [0, 1].map(|sink: usize| counted.is_level[sink] && self.lags[sink] == Some(0));
-        for ((sink, held), is_sink_level) in self.sinks.into_iter().zip(held).zip(is_level) {
+        let sinks = self.sinks.into_iter().zip(held).zip(is_level).zip(tally.explained);
+        for (((sink, held), is_sink_level), explained) in sinks {
             let Some(held) = held.filter(|_| is_sink_level) else { continue };
             let table = self.table.name().to_owned();
             // While rows are appended, those of which none was lately are still to be there.
@@ -329,7 +330,7 @@ impl Facts<'_> {
                      many for their own content to be at fault"
                 );
                 judged.problems.push(Remark::new(problem, NextStep::ListLetters));
-            } else if held + tally.parked < expected {
+            } else if held + explained < expected {
                 let problem = format!("{sink} has {held} of the {expected} rows of {table} that were read");
                 judged.problems.push(Remark::new(problem, NextStep::Reconcile { table }));
             } else if !is_settled {
@@ -431,6 +432,7 @@ mod tests {
                 settled: appended,
                 parked: 0,
                 refused: 0,
+                explained: [0; 2],
                 unusable: 0,
                 erased: 0,
             }),
@@ -479,7 +481,7 @@ mod tests {
         let told = |parked| {
             let mut counted = counted([100, 100, 100 - parked, 100, 0]);
             let tally = counted.store.as_mut().expect("counted");
-            (tally.parked, tally.refused) = (parked, parked);
+            (tally.parked, tally.refused, tally.explained) = (parked, parked, [0, parked]);
             let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
             judged.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -489,6 +491,19 @@ mod tests {
             told(10)[0]
                 .starts_with("elasticsearch has 90 of the 100 rows of leads that were read: 10 are parked")
         );
+    }
+
+    #[test]
+    fn a_letter_of_one_sink_explains_nothing_that_the_other_lacks() {
+        let told = |explained| {
+            let mut counted = counted([100, 97, 100, 100, 0]);
+            let tally = counted.store.as_mut().expect("counted");
+            (tally.parked, tally.refused, tally.explained) = (3, 3, explained);
+            let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
+            judged.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told([3, 0]), Vec::<String>::new());
+        assert!(told([0, 3])[0].starts_with("postgres has 97 of the 100 rows"), "{:?}", told([0, 3]));
     }
 
     #[test]
@@ -534,6 +549,7 @@ mod tests {
                 settled: 50,
                 parked: 0,
                 refused: 0,
+                explained: [0; 2],
                 unusable: 0,
                 erased: 2,
             });
@@ -553,6 +569,7 @@ mod tests {
                 settled: 50,
                 parked: 2,
                 refused: 0,
+                explained: [0; 2],
                 unusable: 1,
                 erased: 0,
             }),

@@ -29,6 +29,9 @@ pub struct Tally {
     pub parked: u64,
     /// Of those, the ones that a sink could not take.
     pub refused: u64,
+    /// Those that each of the sinks may lack since a letter explains it: an open one of that sink, or one of a row that made
+    /// no event, for as long as that row is the newest, also where the letter was discarded.
+    pub explained: [u64; 2],
     /// At the source, with a letter, open or discarded, that tells why no event was ever made of them: their key is unusable.
     pub unusable: u64,
     /// Erased, and never to be read again: some of them may still stand at the source.
@@ -86,8 +89,8 @@ pub trait Ledger: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Entry>, Fault>;
 
-    /// How many entities of a table the store has, how many were appended to a log, and how many have an open letter among
-    /// `letters`: in one question.
+    /// How many entities of a table the store has, how many were appended to a log, how many have an open letter among
+    /// `letters`, and how many of them each of the `sinks` may lack: in one question.
     ///
     /// # Errors
     /// When the store can't be reached.
@@ -96,6 +99,7 @@ pub trait Ledger: Send + Sync {
         log: &str,
         letters: &str,
         table: Table,
+        sinks: [&str; 2],
         settled: DateTime<Utc>,
     ) -> Result<Tally, Fault>;
 

@@ -7,8 +7,8 @@ use sluice::{
     domain::TableName,
     log::Extent,
     store::{
-        DrainBeat, ParkedEntity, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, Store, SyncFilter,
-        SyncState,
+        Appended, DrainBeat, ParkedEntity, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, Store,
+        SyncFilter, SyncProgress, SyncState,
     },
 };
 use uuid::Uuid;
@@ -48,6 +48,7 @@ async fn keeps_its_promises<B: StoreBench>(bench: &B) {
     pauses(store).await;
     letters(store).await;
     mended(store).await;
+    explained(store).await;
     columns(store).await;
     schedules(store).await;
     a_clock_that_was_ahead(bench).await;
@@ -198,6 +199,58 @@ async fn mended(store: &dyn Store) {
     // A letter of a new topic at a settled place.
     store.note_parked(LOG, &[parked("a", 12, 99)]).await.expect("noted");
     assert_eq!(store.settle_mended(LOG, &leads, &mended).await.expect("settled"), 1);
+}
+
+/// What each of two sinks may lack since a letter explains it.
+async fn explained(store: &dyn Store) {
+    const LETTERS: &str = "cluster/eventos.dlq";
+    let leads = table("leads");
+    let parked = |entity: &str, sink: Option<&str>, offset| ParkedEntity {
+        sink: sink.map(str::to_owned),
+        table: leads.into(),
+        entity: entity.to_owned(),
+        partition: 0,
+        offset,
+        letter: Uuid::from_u128(u128::try_from(offset).expect("an offset")),
+    };
+    let letters = [
+        parked("first", Some("one"), 1),
+        parked("second", Some("two"), 2),
+        parked("third", Some("two"), 3),
+        parked("unmade", None, 4),
+        parked("made since", None, 5),
+    ];
+    store.note_parked(LETTERS, &letters).await.expect("noted");
+    let (_, mut lease, _) = begun(store, leads).await;
+    let appended = |entity: &str, event| Appended {
+        entity: entity.to_owned(),
+        event: Uuid::from_u128(event),
+        versao: 7,
+        removed: false,
+    };
+    let appended = [appended("unmade", 4), appended("made since", 99)];
+    lease.checkpoint(&SyncProgress::default(), &appended).await.expect("remembered");
+    lease.finish(ended(SyncState::Succeeded)).await.expect("it finishes");
+
+    let explained = async || {
+        let tally = store.tally(LOG, LETTERS, leads, ["one", "two"], Utc::now()).await.expect("a tally");
+        (tally.parked, tally.refused, tally.explained)
+    };
+    assert_eq!(explained().await, (5, 3, [2, 3]));
+    let settle = async |offset, settled| {
+        let resolution = Resolution {
+            partition: 0,
+            offset,
+            letter: Uuid::from_u128(u128::try_from(offset).expect("an offset")),
+            settled,
+            by: "ana".to_owned(),
+            at: Utc::now(),
+        };
+        store.settle(LETTERS, &[resolution]).await.expect("settled");
+    };
+    settle(2, Settled::Discarded).await;
+    settle(4, Settled::Discarded).await;
+    assert_eq!(explained().await, (3, 2, [2, 2]), "no event was made of that row");
 }
 
 async fn columns(store: &dyn Store) {

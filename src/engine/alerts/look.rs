@@ -225,7 +225,7 @@ impl Alerts {
                 syncs: Some(&latest),
                 schedule: schedules.iter().find(of_table),
                 lags: [None, None],
-                sinks: self.shared.sinks.each_ref().map(|sink| sink.name()),
+                sinks: self.shared.sink_names(),
                 limits: self.shared.settings.reconcile.deletes,
                 now,
             };

@@ -107,7 +107,12 @@ pub(super) async fn refusal(shared: &Shared, index: IndexName, lost: usize) -> R
     let mut parked = 0;
     if let IndexName::Entities(table) = index {
         let (log, letters) = tokio::try_join!(shared.log.identity(), shared.log.dead_letters_identity())?;
-        parked = shared.store.tally(&log.to_string(), &letters.to_string(), table, Utc::now()).await?.parked;
+        let sinks = shared.sink_names();
+        parked = shared
+            .store
+            .tally(&log.to_string(), &letters.to_string(), table, sinks, Utc::now())
+            .await?
+            .parked;
     }
     let more = if lost >= MAX_NAMED { " or more" } else { "" };
     let mut problem = format!(

@@ -19,6 +19,8 @@ use crate::{
 
 type StoredEntry = (String, Uuid, i64, bool, Option<i64>, bool);
 
+type TallyRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64);
+
 type StoredLetter = (String, Option<String>, i32, i64, Option<String>);
 
 #[async_trait]
@@ -68,11 +70,12 @@ impl Ledger for PgStore {
         log: &str,
         letters: &str,
         table: Table,
+        sinks: [&str; 2],
         settled: DateTime<Utc>,
     ) -> Result<Tally, Fault> {
         let statement = format!(
             "SELECT (SELECT count(*) FROM \"{table}\"),
-                    l.appended, l.settled, o.parked, o.refused,
+                    l.appended, l.settled, o.parked, o.refused, o.of_first, o.of_second,
                     (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
                      WHERE p.log = $2 AND p.table_name = $3 AND p.sink IS NULL AND NOT EXISTS (
                          SELECT FROM sluice_resolved_letters AS r
@@ -87,30 +90,39 @@ impl Ledger for PgStore {
                  SELECT count(*) AS appended, count(*) FILTER (WHERE versao <= $4) AS settled FROM sluice_appended
                  WHERE log = $1 AND table_name = $3 AND versao > 0 AND NOT removed
              ) AS l, (
-                 SELECT count(DISTINCT p.entity) AS parked,
-                     count(DISTINCT p.entity) FILTER (WHERE p.sink IS NOT NULL) AS refused
-                 FROM sluice_parked_letters AS p
-                 WHERE p.log = $2 AND p.table_name = $3 AND NOT EXISTS (
-                     SELECT FROM sluice_resolved_letters AS r
-                     WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
-                         AND r.letter_id = p.letter_id
-                 )
+                 SELECT count(DISTINCT entity) FILTER (WHERE resolution IS NULL) AS parked,
+                     count(DISTINCT entity) FILTER (WHERE resolution IS NULL AND sink IS NOT NULL) AS refused,
+                     count(DISTINCT entity) FILTER (WHERE is_unmade OR resolution IS NULL AND sink = $5) AS of_first,
+                     count(DISTINCT entity) FILTER (WHERE is_unmade OR resolution IS NULL AND sink = $6) AS of_second
+                 FROM (
+                     SELECT p.entity, p.sink, r.resolution,
+                         p.sink IS NULL AND (r.resolution IS NULL OR r.resolution = 'discarded') AND EXISTS (
+                             SELECT FROM sluice_appended AS a
+                             WHERE a.log = $1 AND a.table_name = $3 AND a.entity = p.entity AND a.event = p.letter_id
+                                 AND a.versao > 0
+                         ) AS is_unmade
+                     FROM sluice_parked_letters AS p
+                     LEFT JOIN sluice_resolved_letters AS r ON r.log = p.log AND r.partition = p.partition
+                         AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
+                     WHERE p.log = $2 AND p.table_name = $3
+                 ) AS e
              ) AS o"
         );
-        let (entities, appended, settled, parked, refused, unusable, erased): (
-            i64,
-            i64,
-            i64,
-            i64,
-            i64,
-            i64,
-            i64,
-        ) = over!(self, "count entities", connection =>
-            sqlx::query_as(&statement).bind(log).bind(letters).bind(table.name()).bind(micros(settled)).fetch_one(connection))?;
-        let [entities, appended, settled, parked, refused, unusable, erased] =
-            [entities, appended, settled, parked, refused, unusable, erased]
+        let counted: TallyRow = over!(self, "count entities", connection =>
+            sqlx::query_as(&statement)
+                .bind(log)
+                .bind(letters)
+                .bind(table.name())
+                .bind(micros(settled))
+                .bind(sinks[0])
+                .bind(sinks[1])
+                .fetch_one(connection))?;
+        let (entities, appended, settled, parked, refused, first, second, unusable, erased) = counted;
+        let [entities, appended, settled, parked, refused, first, second, unusable, erased] =
+            [entities, appended, settled, parked, refused, first, second, unusable, erased]
                 .map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, settled, parked, refused, unusable, erased })
+        let explained = [first, second];
+        Ok(Tally { entities, appended, settled, parked, refused, explained, unusable, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {

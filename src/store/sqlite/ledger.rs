@@ -69,12 +69,13 @@ impl Ledger for SqliteStore {
         log: &str,
         letters: &str,
         table: Table,
+        sinks: [&str; 2],
         settled: DateTime<Utc>,
     ) -> Result<Tally, Fault> {
-        let (log, letters) = (log.to_owned(), letters.to_owned());
+        let (log, letters, sinks) = (log.to_owned(), letters.to_owned(), sinks.map(str::to_owned));
         let sql = format!(
             "SELECT (SELECT count(*) FROM \"{table}\"),
-                    l.appended, l.settled, o.parked, o.refused,
+                    l.appended, l.settled, o.parked, o.refused, o.of_first, o.of_second,
                     (SELECT count(DISTINCT p.entity) FROM sluice_parked_letters AS p
                      WHERE p.log = ?2 AND p.table_name = ?3 AND p.sink IS NULL AND NOT EXISTS (
                          SELECT 1 FROM sluice_resolved_letters AS r
@@ -89,32 +90,39 @@ impl Ledger for SqliteStore {
                  SELECT count(*) AS appended, count(*) FILTER (WHERE versao <= ?4) AS settled FROM sluice_appended
                  WHERE log = ?1 AND table_name = ?3 AND versao > 0 AND NOT removed
              ) AS l, (
-                 SELECT count(DISTINCT p.entity) AS parked,
-                     count(DISTINCT p.entity) FILTER (WHERE p.sink IS NOT NULL) AS refused
-                 FROM sluice_parked_letters AS p
-                 WHERE p.log = ?2 AND p.table_name = ?3 AND NOT EXISTS (
-                     SELECT 1 FROM sluice_resolved_letters AS r
-                     WHERE r.log = p.log AND r.partition = p.partition AND r.\"offset\" = p.\"offset\"
-                         AND r.letter_id = p.letter_id
-                 )
+                 SELECT count(DISTINCT entity) FILTER (WHERE resolution IS NULL) AS parked,
+                     count(DISTINCT entity) FILTER (WHERE resolution IS NULL AND sink IS NOT NULL) AS refused,
+                     count(DISTINCT entity) FILTER (WHERE is_unmade OR resolution IS NULL AND sink = ?5) AS of_first,
+                     count(DISTINCT entity) FILTER (WHERE is_unmade OR resolution IS NULL AND sink = ?6) AS of_second
+                 FROM (
+                     SELECT p.entity, p.sink, r.resolution,
+                         p.sink IS NULL AND (r.resolution IS NULL OR r.resolution = 'discarded') AND EXISTS (
+                             SELECT 1 FROM sluice_appended AS a
+                             WHERE a.log = ?1 AND a.table_name = ?3 AND a.entity = p.entity AND a.event = p.letter_id
+                                 AND a.versao > 0
+                         ) AS is_unmade
+                     FROM sluice_parked_letters AS p
+                     LEFT JOIN sluice_resolved_letters AS r ON r.log = p.log AND r.partition = p.partition
+                         AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
+                     WHERE p.log = ?2 AND p.table_name = ?3
+                 ) AS e
              ) AS o"
         );
         let counted = self.db.read("counting entities", move |db| {
-            db.query_row(&sql, params![log, letters, table.name(), micros(settled)], |row| {
-                Ok([
-                    row.get::<_, i64>(0)?,
-                    row.get(1)?,
-                    row.get(2)?,
-                    row.get(3)?,
-                    row.get(4)?,
-                    row.get(5)?,
-                    row.get(6)?,
-                ])
+            let [first, second] = &sinks;
+            let params = params![log, letters, table.name(), micros(settled), first, second];
+            db.query_row(&sql, params, |row| {
+                let mut counts = [0_i64; 9];
+                for (column, count) in counts.iter_mut().enumerate() {
+                    *count = row.get(column)?;
+                }
+                Ok(counts)
             })
         });
-        let [entities, appended, settled, parked, refused, unusable, erased] =
+        let [entities, appended, settled, parked, refused, first, second, unusable, erased] =
             counted.await?.map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Tally { entities, appended, settled, parked, refused, unusable, erased })
+        let explained = [first, second];
+        Ok(Tally { entities, appended, settled, parked, refused, explained, unusable, erased })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {

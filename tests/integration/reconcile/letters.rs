@@ -17,6 +17,7 @@ on_each_adapter! {
     a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open,
     letters_of_a_row_that_is_gone_are_settled_by_a_reconciliation_that_finds_it_gone,
     a_letter_of_a_row_that_no_guard_counts_stays_open_when_the_row_is_not_shown,
+    a_discarded_letter_of_a_row_that_made_no_event_leaves_its_table_healthy,
 }
 
 async fn a_letter_explains_its_own_sink_alone_and_only_as_long_as_it_is_open<P: Place>() {
@@ -110,6 +111,24 @@ async fn a_letter_of_a_row_that_no_guard_counts_stays_open_when_the_row_is_not_s
     let status = reconcile(&engine).await;
     assert!(is_proven(&status), "{status:?}");
     assert_eq!(open().await, 1, "all that tells of the row is its letter");
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_discarded_letter_of_a_row_that_made_no_event_leaves_its_table_healthy<P: Place>() {
+    let (place, engine) = with_leads::<P>(leads(5)).await;
+    let mut too_large = lead(10, 2);
+    too_large.insert("nome".to_owned(), json!("x".repeat(9 << 20)));
+    place.source().upsert(table("leads"), vec![too_large]);
+    sync(&engine, request(table("leads"))).await;
+    let all = Selection::Open { sink: None, limit: 10 };
+    let discarded = engine.letters.discard(&all, "ana").await.expect("discarded");
+    assert_eq!(discarded.settled.len(), 1, "{discarded:?}");
+    eventually("nothing is wrong, as a reconciliation would say", async || {
+        let status = engine.inspection.status().await;
+        status.healthy && (status.tables[0].source, status.tables[0].parked) == (Some(6), Some(0))
+    })
+    .await;
     engine.shut_down().await;
     place.clean_up().await;
 }
