@@ -7,15 +7,16 @@ use serde::Serialize;
 use std::sync::Arc;
 
 use super::{
-    Alerts, Project, ScheduleStatus, counts::Counts, drains::Drains, forget, housekeeping, letters::Letters,
-    operations, page::TOLERATED_SKEW, questions::index_lacks, shared::Shared, status::within, tables::Facts,
+    Alerts, Project, Rebuilds, ScheduleStatus, counts::Counts, drains::Drains, forget, housekeeping,
+    letters::Letters, operations, page::TOLERATED_SKEW, questions::index_lacks, shared::Shared,
+    status::within, tables::Facts,
 };
 use crate::{
     config::KafkaSettings,
     domain::{Table, TableName},
     fault::Fault,
     log::{LogFacts, records_in},
-    next_step::NextStep,
+    next_step::{NextStep, Remark},
     sink::Sink,
     source::{BEGINNING, RowQuery, Scope},
     store::TOLD_FOR,
@@ -79,6 +80,7 @@ pub struct Doctor {
     pub(super) shared: Arc<Shared>,
     pub(super) project: Arc<Project>,
     pub(super) drains: Arc<Drains>,
+    pub(super) rebuilds: Arc<Rebuilds>,
     pub(super) letters: Arc<Letters>,
     pub(super) alerts: Arc<Alerts>,
     pub(super) counts: Arc<Counts>,
@@ -96,6 +98,9 @@ impl Doctor {
         findings.extend(log);
         findings.extend(sinks.into_iter().flatten());
         findings.extend(self.examine_lag().await);
+        if self.drains.started() {
+            findings.extend(operations::drain_findings(&self.drains.reports()));
+        }
         findings.extend(self.examine_operations().await);
         findings.extend(operations::trace_findings().await);
         findings.extend(self.shared.settings.open_file.as_deref().map(operations::open_file_finding));
@@ -267,17 +272,23 @@ impl Doctor {
     async fn examine_tables(&self) -> Vec<Finding> {
         let Shared { store, catalog, .. } = &*self.shared;
         let names: Vec<TableName> = catalog.tables().map(TableName::from).collect();
-        let (latest, standings, schedules) = tokio::join!(
+        let index = self.shared.index.name();
+        let (latest, standings, schedules, rebuilds) = tokio::join!(
             within(store.name(), store.latest_syncs(&names)),
             self.drains.standings(),
             within(store.name(), store.schedules()),
+            within(index, self.rebuilds.judged()),
         );
+        let mut findings = operations::unattended_findings(&standings);
         // Whatever kept them from being told is a finding already.
-        let Ok(latest) = latest else { return Vec::new() };
+        let (_, problems) = rebuilds.unwrap_or_default();
+        findings.extend(problems.into_iter().map(|Remark { problem, next_step }| {
+            Finding::new(index, "rebuilds", Outcome::Failed, problem, next_step)
+        }));
+        let Ok(latest) = latest else { return findings };
         let schedules: Vec<ScheduleStatus> =
             schedules.unwrap_or_default().into_iter().map(ScheduleStatus::from).collect();
         let counted = self.counts.latest(Some(Utc::now())).await;
-        let mut findings = Vec::new();
         for table in catalog.tables() {
             let facts = Facts {
                 table,
@@ -285,13 +296,12 @@ impl Doctor {
                 syncs: Some(&latest),
                 schedule: schedules.iter().find(|schedule| schedule.table == table.name()),
                 lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
-                sinks: self.shared.sinks.each_ref().map(|sink| sink.name()),
+                sinks: self.shared.sink_names(),
                 limits: self.shared.settings.reconcile.deletes,
                 now: Utc::now(),
             };
             findings.extend(operations::table_findings(facts.judge()));
         }
-        let index = self.shared.index.name();
         match within(index, index_lacks(&*self.shared.index)).await {
             Ok(lacks) => findings.extend(lacks.into_iter().map(|(of, lack)| {
                 Finding::new(index, of.as_str(), Outcome::Warning, lack.problem, lack.next_step)

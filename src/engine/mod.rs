@@ -226,6 +226,7 @@ impl Engine {
                 shared: shared.clone(),
                 project: project.clone(),
                 drains: drains.clone(),
+                rebuilds: rebuilds.clone(),
                 letters: letters.clone(),
                 alerts: alerts.clone(),
                 counts,

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use super::{DrainElsewhere, Finding, Outcome, ScheduleStatus, SinkPause, tables::Judged};
+use super::{
+    DrainElsewhere, DrainReport, Finding, Outcome, ScheduleStatus, SinkPause,
+    standing::{Standing, Standings},
+    tables::Judged,
+};
 use crate::{
     fault::Fault,
     next_step::{NextStep, Remark},
@@ -175,10 +179,31 @@ pub(super) fn pause_findings(part: &str, pauses: Result<Vec<SinkPause>, Fault>) 
     }
 }
 
+/// What a person does about a drain that fails.
+const MEND: &str = "mend what the error names; the drain tries again by itself";
+
+/// Drains of this process that do not do their work.
+pub(super) fn drain_findings(drains: &[DrainReport]) -> Vec<Finding> {
+    let ill = drains.iter().filter(|drain| !drain.is_well());
+    ill.map(|drain| {
+        Finding::new(&drain.sink, "drained here", Outcome::Failed, drain.problem(), Some(MEND.into()))
+    })
+    .collect()
+}
+
+/// Sinks that are behind and that no drain brings further.
+pub(super) fn unattended_findings(standings: &Standings) -> Vec<Finding> {
+    let finding = |sink: &Standing| {
+        let Remark { problem, next_step } = sink.unattended()?;
+        Some(Finding::new(sink.sink, "up to date", Outcome::Failed, problem, next_step))
+    };
+    standings.sinks.iter().filter_map(finding).collect()
+}
+
 /// Drains of other processes that fail.
 pub(super) fn elsewhere_findings(drains: &[DrainElsewhere]) -> Vec<Finding> {
     let finding = |drain: &DrainElsewhere| {
-        let next_step = "mend what the error names; the drain tries again by itself".into();
+        let next_step = MEND.into();
         Some(Finding::new(
             &drain.sink,
             "drained elsewhere",
@@ -282,6 +307,18 @@ mod tests {
                 assert!(says_so || !detail.contains("erase them again"), "{detail}: {step}");
             }
         }
+    }
+
+    #[test]
+    fn a_drain_of_this_process_that_fails_is_a_failure_and_one_that_works_is_none() {
+        let stats = crate::engine::stats::DrainStats::new("postgres");
+        stats.failed(&Fault::transient("postgres", "no connection", "start it"));
+        let found = drain_findings(&[stats.report()]);
+        assert_eq!((found.len(), found[0].outcome), (1, Outcome::Failed), "{found:?}");
+        assert!(found[0].detail.contains("no connection") && found[0].next_step.is_some(), "{found:?}");
+        let well = crate::engine::stats::DrainStats::new("postgres");
+        well.set_state(crate::engine::stats::DrainState::Running);
+        assert_eq!(drain_findings(&[well.report()]), []);
     }
 
     #[test]

@@ -127,6 +127,11 @@ impl Standing {
         self.behind()
     }
 
+    /// As [`Standing::stuck`], where no drain tells of it.
+    pub(super) fn unattended(&self) -> Option<Remark> {
+        self.stuck().filter(|_| self.pause.is_some() || !self.is_drained())
+    }
+
     /// Why it is no use to wait here for what is left to apply.
     fn obstacle(&self) -> Option<Remark> {
         if let Some(pause) = &self.pause {

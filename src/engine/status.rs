@@ -398,7 +398,7 @@ impl Inspection {
         if let Some(events) = self.counts.events().filter(|_| last_end.is_some()) {
             let is_erased =
                 counted.values().any(|table| table.store.as_ref().is_ok_and(|tally| tally.erased > 0));
-            match events.judge(&self.shared.sinks.each_ref().map(|sink| sink.name())) {
+            match events.judge(&self.shared.sink_names()) {
                 // Somebody may be left there who was erased.
                 Some(surplus) if events.is_surplus() && !is_erased => status.warnings.push(surplus),
                 told => status.problems.extend(told),
@@ -412,7 +412,7 @@ impl Inspection {
                 syncs: latest,
                 schedule: status.schedules.iter().find(of_table),
                 lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
-                sinks: self.shared.sinks.each_ref().map(|sink| sink.name()),
+                sinks: self.shared.sink_names(),
                 limits: self.shared.settings.reconcile.deletes,
                 now,
             };
@@ -486,11 +486,10 @@ fn judge_sinks(status: &mut PipelineStatus, standings: &Standings) {
     let elsewhere = standings.elsewhere.iter().filter_map(DrainElsewhere::problem);
     status.problems.extend(elsewhere.map(Remark::from));
     for sink in &standings.sinks {
-        match (sink.stuck(), &sink.pause) {
-            // A drain that fails is told of already.
-            (Some(stuck), pause) if pause.is_some() || !sink.is_drained() => status.problems.push(stuck),
-            (_, Some(pause)) => status.warnings.push(pause.remark()),
-            (_, None) => {}
+        match (sink.unattended(), &sink.pause) {
+            (Some(stuck), _) => status.problems.push(stuck),
+            (None, Some(pause)) => status.warnings.push(pause.remark()),
+            (None, None) => {}
         }
     }
 }

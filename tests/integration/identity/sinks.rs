@@ -1,7 +1,7 @@
 //! Stores and indices: made anew, emptied, restored, two of a name.
 
 use sluice::{
-    engine::{Engine, SyncPhase},
+    engine::{Engine, Finding, SyncPhase},
     store::{NoticeKind, Reconciliation},
 };
 
@@ -102,6 +102,10 @@ async fn an_index_that_is_filled_from_another_log_is_not_written_into_and_that_i
             problems.iter().any(|problem| told(&problem.to_string()))
         })
         .await;
+        let findings = two.doctor.examine().await;
+        let is_told =
+            |one: &Finding| one.check == "drained here" && one.detail.contains("filled from the log");
+        assert!(findings.iter().any(is_told), "{findings:?}");
         two.shut_down().await;
         assert_eq!(first.hits("leads", "*").await, 20);
         // An index that took its place is no other setup's either.
