@@ -1,8 +1,12 @@
 //! Puts an engine together from the settings: each part the real one where it is named, else the embedded one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use chrono::TimeDelta;
+use uuid::Uuid;
 
 use crate::{
     config::{Settings, SupabaseSettings},
@@ -175,9 +179,12 @@ fn in_days(days: Option<u32>) -> Option<TimeDelta> {
     days.map(|days| TimeDelta::days(days.into()))
 }
 
-/// Host and process, for whoever asks who runs a sync.
+/// Host and process, for whoever asks who runs a sync; and a little of chance, since containers that are called the same
+/// have the same processes.
 fn owner() -> String {
-    format!("{}, process {}", host(), std::process::id())
+    static CHANCE: LazyLock<[u8; 16]> = LazyLock::new(|| Uuid::now_v7().into_bytes());
+    let [.., first, second] = *CHANCE;
+    format!("{}, process {} ({first:02x}{second:02x})", host(), std::process::id())
 }
 
 /// What this machine is called.
@@ -188,4 +195,18 @@ pub(crate) fn host() -> String {
         .filter(|name| !name.is_empty())
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_else(|| "unknown-host".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_one_name_which_another_of_its_host_and_number_has_not() {
+        let name = owner();
+        assert_eq!(name, owner());
+        let (_, chance) = name.split_once(&format!(", process {} (", std::process::id())).expect("a number");
+        let chance = chance.strip_suffix(')').expect("an end");
+        assert!(chance.len() == 4 && chance.chars().all(|one| one.is_ascii_hexdigit()), "{name}");
+    }
 }

@@ -102,7 +102,7 @@ pub async fn two_on_a_folder(run: Run) -> Row {
         let worker = quietly(bed.command(&["worker"]));
         tokio::time::sleep(dice.moment(1_500)).await;
         let held_by = async |process: &Child| {
-            let holder = format!("process {},", process.id().expect("it runs"));
+            let holder = format!("process {} (", process.id().expect("it runs"));
             let refused = run_to_end(bed.command(&["sync", "leads", "--wait"]), "a sync").await;
             refused.is_some_and(|text| text.contains(&holder))
         };

@@ -90,7 +90,7 @@ async fn zombie(run: Run, points: &[&str]) -> Row {
         let before = print(&bed).await;
         let woken = bed.0.text("SELECT now()::text").await;
         signal(&zombie, Signal::CONT);
-        let owner = format!("%process {}", zombie.id().expect("it runs"));
+        let owner = format!("%process {} (%", zombie.id().expect("it runs"));
         let said = format!(
             "SELECT count(*) FROM sluice_drains WHERE owner LIKE '{owner}' AND seen_at > '{woken}' AND state = 'running'"
         );
