@@ -97,6 +97,7 @@ async fn a_clock_that_was_ahead<B: StoreBench>(bench: &B) {
         let latest = store.latest_syncs(std::slice::from_ref(&leads.table)).await.expect("an answer");
         latest.into_iter().map(|sync| sync.id).collect::<Vec<_>>()
     };
+    bench.execute("DELETE FROM sluice_syncs").await;
     let ahead = ran(SyncState::Succeeded).await;
     bench.execute("UPDATE sluice_syncs SET started_at = '2999-01-01T00:00:00.000000Z'").await;
     assert_eq!(latest().await, [ahead], "there is no other");

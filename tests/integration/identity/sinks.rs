@@ -102,10 +102,12 @@ async fn an_index_that_is_filled_from_another_log_is_not_written_into_and_that_i
             problems.iter().any(|problem| told(&problem.to_string()))
         })
         .await;
-        let findings = two.doctor.examine().await;
-        let is_told =
-            |one: &Finding| one.check == "drained here" && one.detail.contains("filled from the log");
-        assert!(findings.iter().any(is_told), "{findings:?}");
+        eventually("doctor tells it, too", async || {
+            let is_told =
+                |one: &Finding| one.check == "drained here" && one.detail.contains("is filled from the log");
+            two.doctor.examine().await.iter().any(is_told)
+        })
+        .await;
         two.shut_down().await;
         assert_eq!(first.hits("leads", "*").await, 20);
         // An index that took its place is no other setup's either.
