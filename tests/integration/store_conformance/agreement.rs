@@ -173,6 +173,10 @@ const ANSWERED: &[&str] = &[
     "SELECT CAST(score_qualificacao AS integer), score_qualificacao::int, CAST(2.5 AS integer), CAST('7' AS int) FROM leads ORDER BY id",
     "SELECT (2.5::float8)::int, (3.5::float8)::int, 2.5::numeric::int, (-2.5::numeric)::int",
     "SELECT CAST(created_at AS text), CAST(is_active AS text) FROM leads, chat_sessions ORDER BY leads.id, chat_sessions.id",
+    // Letters' case.
+    "SELECT nome LIKE '%são%', nome LIKE 'Jos%', nome LIKE 'jos%', nome LIKE 'Á%', nome NOT LIKE 'z%' FROM leads ORDER BY id",
+    "SELECT count(*) FROM leads WHERE nome ILIKE 'áurea' AND nome NOT LIKE 'áurea'",
+    "SELECT 'a\\b' LIKE 'a' || '\\\\b', 'a%b' LIKE 'a\\%' || 'b', 'axb' LIKE 'a\\%' || 'b'",
 ];
 
 /// What Postgres answers or refuses and the embedded store refuses: an answer would be another.

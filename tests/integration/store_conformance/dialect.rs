@@ -367,6 +367,7 @@ async fn texts_are_matched_without_regard_to_case_or_by_pattern<B: StoreBench>()
         ("nome ILIKE '%10\\%\\_X'", "3"),
         ("nome ILIKE '%1_!%%' ESCAPE '!'", "3"),
         ("nome LIKE '%10\\%%'", "3"),
+        ("nome LIKE '%são%' OR nome LIKE 'josé%'", "3"),
         ("lower(nome) LIKE '%são%'", "23"),
         ("upper(nome) = 'JOSÉ DA SILVA'", "1"),
         ("nome ~ '^J.*a$'", "1"),

@@ -57,6 +57,8 @@ pub(super) fn restrict(
     // On disk, sorting and recursion could fill it; in memory the limit of the heap ends them.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "query_only", true)?;
+    // As in PostgreSQL; ILIKE is made of it and of letters in lower case.
+    connection.pragma_update(None, "case_sensitive_like", true)?;
     functions::register(connection)?;
     // The catalogue is read in the transaction that the question is asked in.
     connection.execute_batch("BEGIN")?;

@@ -328,7 +328,7 @@ impl VisitorMut for Translation<'_> {
                 };
             }
             Expr::Like { any: false, pattern, escape_char: escape @ None, .. }
-                if literal(pattern).is_some_and(|pattern| pattern.contains('\\')) =>
+                if literal(pattern).is_none_or(|pattern| pattern.contains('\\')) =>
             {
                 *escape = Some(Box::new(quoted("\\")));
             }
