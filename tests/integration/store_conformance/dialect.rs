@@ -608,6 +608,11 @@ async fn the_embedded_store_refuses_what_has_no_counterpart_with_its_own_spellin
         ("SELECT unnest(interesse), unnest(interesse) FROM leads", "json_each"),
         ("SELECT stddev(score_qualificacao) FROM leads", "count(x) - 1"),
         ("SELECT * FROM leads WHERE nome = \"Ana\"", "no such column"),
+        ("SELECT id FROM leads WHERE metadata -> 'nota' > 5", "(x ->> 'key')::numeric"),
+        ("SELECT id FROM leads WHERE metadata ->> 'ativo' = true", "x = 'true'"),
+        ("SELECT id FROM leads ORDER BY metadata -> 'nota'", "(x ->> 'key')::numeric"),
+        ("SELECT metadata - 'nota' FROM leads", "json_remove"),
+        ("SELECT id FROM leads WHERE interesse ? 'casa'", "= ANY(x)"),
     ] {
         match store.query(sql, LIMITS).await {
             Ok(answer) => panic!("{sql}: {:?}", answer.rows),

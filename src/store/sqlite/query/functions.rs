@@ -137,6 +137,9 @@ pub(super) fn register(connection: &Connection) -> rusqlite::Result<()> {
     for (name, arguments, call) in postgres::FUNCTIONS {
         connection.create_scalar_function(name, arguments, COMPUTES, move |context| call(context))?;
     }
+    // PostgreSQL's: from 0 to less than 1. SQLite's own is any whole number.
+    let varies = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
+    connection.create_scalar_function("random", 0, varies, |_| Ok(rand::random::<f64>()))?;
     // One instant for the whole statement.
     let now = Moment::Instant(Utc::now()).write();
     connection.create_scalar_function("now", 0, COMPUTES, move |_| Ok(now.clone()))?;

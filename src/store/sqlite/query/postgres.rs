@@ -23,7 +23,7 @@ const MAX_REGEX: usize = 1 << 20;
 type Call = fn(&Context<'_>) -> rusqlite::Result<Value>;
 
 /// Name, number of arguments and what it does.
-pub(super) const FUNCTIONS: [(&str, i32, Call); 51] = [
+pub(super) const FUNCTIONS: [(&str, i32, Call); 53] = [
     ("ceil", 1, |context| number(context, f64::ceil)),
     ("ceiling", 1, |context| number(context, f64::ceil)),
     ("date_part", 2, |context| of_time(context, 1, |at| at.part(&argument(context, 0)?).map(Short))),
@@ -51,6 +51,7 @@ pub(super) const FUNCTIONS: [(&str, i32, Call); 51] = [
     ("pg_interval_times", 2, |context| {
         of_interval(context, |interval| Ok(interval.times(real(context, 1)?)?.write()))
     }),
+    ("pg_json_has", 2, json_has),
     ("pg_json_text", 1, |context| json(context, false)),
     ("pg_jsonb_text", 1, |context| json(context, true)),
     ("pg_lower", 1, |context| of_text(context, |text| Ok(text.to_lowercase()))),
@@ -62,6 +63,7 @@ pub(super) const FUNCTIONS: [(&str, i32, Call); 51] = [
     ("pg_plus", 2, |context| of_time(context, 0, |at| at.plus(interval(context, 1)?))),
     ("pg_regexp", 2, |context| matches(context, false)),
     ("pg_regexp_i", 2, |context| matches(context, true)),
+    ("pg_round", 2, round),
     ("pg_substr", 2, substr),
     ("pg_substr", 3, substr),
     ("pg_time_text", 1, |context| of_time(context, 0, |at| Ok(at.write_as_postgres()))),
@@ -118,6 +120,12 @@ impl Answer for Short {
         } else {
             Value::Real(self.0)
         }
+    }
+}
+
+impl Answer for Value {
+    fn value(self) -> Value {
+        self
     }
 }
 
@@ -214,17 +222,48 @@ fn power(context: &Context<'_>) -> rusqlite::Result<Value> {
     })
 }
 
+const ZERO: Unfit = "it divides by zero; use nullif(divisor, 0)";
+
+/// What a division leaves of whole numbers, or of decimal ones: of doubles, `1 % 0.1` would leave nearly 0.1.
 fn modulo(context: &Context<'_>) -> rusqlite::Result<Value> {
     strict(context, || {
-        integer(context, 0)?
-            .checked_rem(integer(context, 1)?)
-            .ok_or("it divides by zero; use nullif(divisor, 0)")
+        if let (ValueRef::Integer(a), ValueRef::Integer(b)) = (context.get_raw(0), context.get_raw(1)) {
+            return if b == 0 { Err(ZERO) } else { Ok(Value::Integer(a.wrapping_rem(b))) };
+        }
+        let (a, b) = (real(context, 0)?, real(context, 1)?);
+        if b == 0.0 {
+            return Err(ZERO);
+        }
+        let places = places(a).max(places(b));
+        moved(moved(a, places)? % moved(b, places)?, -places).map(Value::Real)
     })
+}
+
+/// To so many places, or to tens and hundreds where they are fewer than none; a half goes away from zero.
+fn round(context: &Context<'_>) -> rusqlite::Result<Value> {
+    strict(context, || {
+        // No double has a digit further from its point.
+        let (number, places) = (real(context, 0)?, integer(context, 1)?.clamp(-400, 400));
+        let whole = moved(number, places)?;
+        // Minus zero is zero.
+        if whole.is_finite() { Ok(moved(whole.round(), -places)? + 0.0) } else { Ok(number) }
+    })
+}
+
+/// The number with its point further right, its digits the same: 2.345 times 100 is 234.49999999999997.
+fn moved(number: f64, places: i64) -> Result<f64, Unfit> {
+    format!("{number}e{places}").parse().map_err(|_| "a number is out of the function's range")
+}
+
+/// How many digits stand behind the point.
+fn places(number: f64) -> i64 {
+    let digits = number.to_string();
+    let behind = digits.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    i64::try_from(behind).unwrap_or(i64::MAX)
 }
 
 /// A divisor.
 fn nonzero(context: &Context<'_>) -> rusqlite::Result<Value> {
-    const ZERO: Unfit = "it divides by zero; use nullif(divisor, 0)";
     match context.get_raw(0) {
         ValueRef::Integer(0) | ValueRef::Real(0.0) => Err(unfit(ZERO)),
         _ => context.get(0),
@@ -249,6 +288,19 @@ fn json(context: &Context<'_>, whole: bool) -> rusqlite::Result<Value> {
             write_jsonb(&value, &mut written);
             Value::Text(written)
         }
+    })
+}
+
+/// Whether JSON is an object with the key, a list with the text, or the text itself.
+fn json_has(context: &Context<'_>) -> rusqlite::Result<Value> {
+    of_text(context, |text| {
+        let key = argument(context, 1)?;
+        let is_key = |value: &serde_json::Value| value.as_str() == Some(key.as_str());
+        Ok(i64::from(match serde_json::from_str(text).map_err(|_| "a value is no JSON")? {
+            serde_json::Value::Object(fields) => fields.contains_key(&key),
+            serde_json::Value::Array(values) => values.iter().any(is_key),
+            value => is_key(&value),
+        }))
     })
 }
 

@@ -37,7 +37,7 @@ impl Translation<'_> {
                 ExactNumberInfo::None => made("pg_number(_0)"),
                 ExactNumberInfo::Precision(_) => made("round(pg_number(_0))"),
                 ExactNumberInfo::PrecisionAndScale(_, scale) => {
-                    made(&format!("round(pg_number(_0), {scale})"))
+                    made(&format!("pg_round(pg_number(_0), {scale})"))
                 }
             },
             DataType::Real
@@ -126,7 +126,7 @@ fn is_plain_number(expr: &Expr) -> bool {
     match unnested(expr) {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => true,
         Expr::Function(call) => match function_name(&call.name).as_str() {
-            "floor" | "ceil" | "ceiling" => true,
+            "floor" | "ceil" | "ceiling" | "pg_even" => true,
             "round" | "trunc" => plain_arguments(&call.args).len() == 1,
             "date_part" => plain_arguments(&call.args)
                 .first()

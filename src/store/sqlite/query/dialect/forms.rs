@@ -138,7 +138,13 @@ pub(super) fn any_of(left: &Expr, right: &Expr, negated: bool) -> Expr {
             negated,
             global: false,
         },
-        list => template(&format!("({not}_0 IN (SELECT value FROM json_each(_1)))"), &[left, list]),
+        // A list that is NULL has no rows, and nothing would be among them.
+        list => template(
+            &format!(
+                "CASE WHEN _1 IS NULL THEN NULL ELSE ({not}_0 IN (SELECT value FROM json_each(_1))) END"
+            ),
+            &[left, &nested(list)],
+        ),
     }
 }
 
@@ -171,8 +177,4 @@ pub(super) fn json_path(text: &str) -> Option<String> {
         }
     };
     Some(std::iter::once("$".to_owned()).chain(inner.split(',').map(step)).collect())
-}
-
-pub(super) fn json_key(key: &str) -> String {
-    format!("$.\"{key}\"")
 }

@@ -3,12 +3,14 @@
 pub(super) const ANY: &str = "x IN (SELECT …) for = ANY, x NOT IN (SELECT …) for <> ALL, x >= (SELECT max(y) FROM t) for >= ALL, \
                               x > (SELECT min(y) FROM t) for > ANY";
 pub(super) const JSON_CONCAT: &str = "json_set(x, '$.key', 'value') for an object with one more key";
+pub(super) const LIST_HAS: &str = "'a' = ANY(x)";
 pub(super) const LIST_AS_TEXT: &str = "(SELECT group_concat(value, ', ') FROM json_each(x))";
 pub(super) const NUMBER_AS_TEXT: &str = "x::integer::text, or the number by itself, in a column of its own";
 pub(super) const SAME_CAST: &str = "the same cast on both sides, such as x::date";
 pub(super) const SPREAD: &str = "SELECT sqrt(avg((x - m) * (x - m))) FROM t, (SELECT avg(x) AS m FROM t) for stddev_pop; the sum of the squares \
                                  divided by count(x) - 1 for stddev and variance";
 pub(super) const SUBSTRING: &str = "substring(x, 2, 3) for characters by their places, x ~ 'pattern' to test";
+pub(super) const TEXT_AS_BOOLEAN: &str = "x = 'true', or (x ->> 'key')::boolean";
 pub(super) const TEXT_AS_NUMBER: &str = "x::numeric, or (x ->> 'key')::numeric";
 pub(super) const TIME: &str = "'2026-05-01' or '2026-05-01T12:00:00Z', or now() - interval '7 days'";
 pub(super) const CAST: &str = "CAST(x AS INTEGER), CAST(x AS REAL) or CAST(x AS TEXT)";
@@ -20,7 +22,12 @@ pub(super) const ELEMENT: &str = "x ->> 0 for the first element";
 pub(super) const INTERVAL: &str = "now() - interval '7 days', or datetime('now', '-7 days')";
 pub(super) const JSON_CONTAINS: &str =
     "x ->> 'key' = 'value', or EXISTS (SELECT 1 FROM json_each(x) WHERE value = 'a')";
+pub(super) const JSON_ORDER: &str = "(x ->> 'key')::numeric to sort by a number, x ->> 'key' by a text";
 pub(super) const JSON_PATH: &str = "x ->> '$.a.b'";
+pub(super) const JSON_REMOVE: &str =
+    "json_remove(x, '$.key') for an object with one key less, or (x ->> 'key')::numeric";
+pub(super) const JSON_VALUE: &str =
+    "(x ->> 'key')::numeric for a number, (x ->> 'key')::boolean, or x ->> 'key' for a text";
 pub(super) const LATERAL: &str = "a subquery in SELECT, or json_each(t.x) in FROM";
 pub(super) const PERCENTILE: &str = "SELECT x FROM t WHERE x IS NOT NULL ORDER BY x LIMIT 1 OFFSET (SELECT (count(x) - 1) / 2 FROM t) for the median";
 pub(super) const ROLLUP: &str = "one GROUP BY and UNION ALL for each total";
@@ -30,7 +37,7 @@ const FUNCTIONS: [(&str, &str); 41] = [
     ("age", DIFFERENCE),
     ("array_agg", "json_group_array(x)"),
     ("array_length", "nullif(json_array_length(x), 0)"),
-    ("array_position", "(SELECT key FROM json_each(x) WHERE value = 'a')"),
+    ("array_position", "(SELECT min(key) + 1 FROM json_each(x) WHERE value = 'a')"),
     ("array_to_string", "(SELECT group_concat(value, ', ') FROM json_each(x))"),
     ("bool_and", "min(x)"),
     ("bool_or", "max(x)"),

@@ -228,6 +228,24 @@ impl<'a> Kinds<'a> {
         }
     }
 
+    /// Of what an ORDER BY sorts by: a column of the answer, by its place or its name, or any value.
+    pub(super) fn of_ordered(&self, expr: &Expr) -> Option<Kind> {
+        let answered = self.frames.last().map(|frame| frame.aliases.as_slice()).unwrap_or_default();
+        let column = match unnested(expr) {
+            Expr::Value(value) => match &value.value {
+                Value::Number(place, _) => {
+                    place.parse().ok().and_then(|place: usize| answered.get(place.checked_sub(1)?))
+                }
+                _ => None,
+            },
+            Expr::Identifier(name) => {
+                answered.iter().find(|(column, _)| column.eq_ignore_ascii_case(&name.value))
+            }
+            _ => None,
+        };
+        column.map_or_else(|| self.of_expr(expr), |(_, kind)| *kind)
+    }
+
     fn of_name(&self, source: Option<&Ident>, name: &Ident) -> Option<Kind> {
         let name = name.value.to_lowercase();
         let of =
@@ -311,7 +329,7 @@ impl<'a> Kinds<'a> {
                 kind => kind,
             },
             "pg_at_time_zone" => self.in_zone(arguments.first()?),
-            "pg_boolean" | "bool_and" | "bool_or" | "every" => Some(Kind::Boolean),
+            "pg_boolean" | "pg_json_has" | "bool_and" | "bool_or" | "every" => Some(Kind::Boolean),
             "count" | "row_number" | "rank" | "dense_rank" | "pg_bigint" => Some(Kind::Whole),
             // Of whole numbers it is one, too, but of large ones.
             "sum" => Some(match first() {
@@ -320,15 +338,16 @@ impl<'a> Kinds<'a> {
                 _ => Kind::Whole,
             }),
             "avg" => Some(if first() == Some(Kind::Double) { Kind::Double } else { Kind::Number }),
-            "round" | "floor" | "ceil" | "ceiling" | "trunc" | "sqrt" | "power" | "pow" | "exp" | "ln"
-            | "log" | "log10" => {
+            "round" | "pg_round" | "floor" | "ceil" | "ceiling" | "trunc" | "sqrt" | "power" | "pow"
+            | "exp" | "ln" | "log" | "log10" => {
                 Some(if first() == Some(Kind::Double) { Kind::Double } else { Kind::Number })
             }
             "pg_number" | "pg_part" | "pg_part_between" | "pg_epoch" => Some(Kind::Number),
-            "pg_double" | "date_part" => Some(Kind::Double),
+            "pg_double" | "pg_even" | "date_part" | "random" => Some(Kind::Double),
             "pg_json_text" | "pg_lower" | "pg_upper" | "lower" | "upper" | "pg_time_text" | "pg_substr" => {
                 Some(Kind::Text)
             }
+            "mod" => widest(&[self.of_expr(arguments.first()?), self.of_expr(arguments.get(1)?)]),
             "min" | "max" | "coalesce" | "nullif" | "greatest" | "least" | "lag" | "lead" | "first_value"
             | "last_value" | "nth_value" | "ifnull" | "pg_nonzero" | "abs" => first(),
             _ => None,
@@ -360,14 +379,18 @@ impl<'a> Kinds<'a> {
             _ if !arithmetic => match op {
                 Op::Arrow | Op::HashArrow => Some(Kind::Json),
                 Op::LongArrow | Op::HashLongArrow | Op::StringConcat => Some(Kind::Text),
-                Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq | Op::And | Op::Or => {
-                    Some(Kind::Boolean)
-                }
+                Op::Eq
+                | Op::NotEq
+                | Op::Lt
+                | Op::LtEq
+                | Op::Gt
+                | Op::GtEq
+                | Op::And
+                | Op::Or
+                | Op::Question => Some(Kind::Boolean),
                 _ => None,
             },
-            (_, a, b) => [Kind::Double, Kind::Number, Kind::Whole]
-                .into_iter()
-                .find(|kind| [a, b].contains(&Some(*kind))),
+            (_, a, b) => widest(&[a, b]),
         }
     }
 
@@ -395,6 +418,11 @@ impl<'a> Kinds<'a> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Of what is reckoned of numbers of these kinds.
+fn widest(kinds: &[Option<Kind>]) -> Option<Kind> {
+    [Kind::Double, Kind::Number, Kind::Whole].into_iter().find(|kind| kinds.contains(&Some(*kind)))
 }
 
 /// The names behind an alias in the place of the first own ones.

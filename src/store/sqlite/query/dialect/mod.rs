@@ -194,6 +194,9 @@ impl VisitorMut for Translation<'_> {
 
     /// In PostgreSQL NULL is larger than everything else, in SQLite smaller.
     fn pre_visit_order_by_expr(&mut self, order: &mut OrderByExpr) -> ControlFlow<Foreign> {
+        if self.kinds.of_ordered(&order.expr) == Some(Kind::Json) {
+            return foreign("an order by JSON", hints::JSON_ORDER);
+        }
         let descending = order.options.sort == Some(OrderBySort::Desc);
         order.options.nulls_first.get_or_insert(descending);
         ControlFlow::Continue(())
@@ -404,10 +407,17 @@ impl Translation<'_> {
                     self.show(argument)?;
                 }
             }
-            "sum" | "avg" => {
-                let mut arguments = plain_arguments(&call.args).into_iter();
-                if arguments.any(|argument| self.kinds.of_expr(argument) == Some(Kind::Text)) {
-                    return foreign(format!("{name} of a text"), hints::TEXT_AS_NUMBER);
+            "sum" | "avg" | "min" | "max" => {
+                for argument in plain_arguments(&call.args) {
+                    match self.kinds.of_expr(argument) {
+                        Some(Kind::Json) => {
+                            return foreign(format!("{name} of JSON"), hints::JSON_VALUE);
+                        }
+                        Some(Kind::Text) if matches!(name.as_str(), "sum" | "avg") => {
+                            return foreign(format!("{name} of a text"), hints::TEXT_AS_NUMBER);
+                        }
+                        _ => {}
+                    }
                 }
             }
             _ => {}
@@ -428,6 +438,9 @@ impl Translation<'_> {
             ("lower", [_]) => renamed(call, "pg_lower"),
             ("upper", [_]) => renamed(call, "pg_upper"),
             ("char_length" | "character_length", [_]) => renamed(call, "length"),
+            // A half goes to the even number.
+            ("round", [of]) if self.kinds.of_expr(of) == Some(Kind::Double) => renamed(call, "pg_even"),
+            ("round", [_, _]) => renamed(call, "pg_round"),
             ("strpos", [_, _]) => renamed(call, "instr"),
             ("btrim", [of]) => *expr = trimmed(of, None, None),
             ("btrim", [of, what]) => *expr = trimmed(of, Some(what), None),

@@ -6,10 +6,7 @@ use sqlparser::ast::{BinaryOperator, Expr, InTarget, Interval, Value};
 
 use super::{
     Foreign, Translation, foreign,
-    forms::{
-        bind, interval_text, json_key, json_path, json_text, literal, nested, quoted, template, timed,
-        unnested,
-    },
+    forms::{bind, interval_text, json_path, json_text, literal, nested, quoted, template, timed, unnested},
     hints,
     kinds::Kind,
 };
@@ -27,6 +24,7 @@ impl Translation<'_> {
         use BinaryOperator as Op;
         let (a, b) = (self.kinds.of_expr(left), self.kinds.of_expr(right));
         let made = |sql: &str, parts: &[&Expr]| ControlFlow::Continue(Some(template(sql, parts)));
+        reckonable(op, (left, a), (right, b))?;
         match op {
             Op::LongArrow => return ControlFlow::Continue(Some(json_text(left, right))),
             Op::Arrow => {
@@ -45,16 +43,12 @@ impl Translation<'_> {
                 }
                 return ControlFlow::Continue(None);
             }
-            Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo
-                if [a, b].contains(&Some(Kind::Text)) && ![a, b].contains(&Some(Kind::Interval)) =>
-            {
-                return foreign("reckoning with a text", hints::TEXT_AS_NUMBER);
-            }
+            Op::Modulo => return made("mod(_0, _1)", &[left, right]),
             _ => {}
         }
-        if matches!(op, Op::Divide | Op::Modulo) && ![a, b].contains(&Some(Kind::Interval)) {
+        if *op == Op::Divide && ![a, b].contains(&Some(Kind::Interval)) {
             // SQLite would cut what is left of two whole numbers.
-            if *op == Op::Divide && [a, b].into_iter().flatten().any(Kind::is_fractional) {
+            if [a, b].into_iter().flatten().any(Kind::is_fractional) {
                 *left = template("CAST(_0 AS REAL)", &[left]);
             }
             // And would answer with NULL.
@@ -111,8 +105,11 @@ impl Translation<'_> {
                 }
                 ControlFlow::Continue(Some(json_text(left, &path)))
             }
+            (Op::Question, ..) if self.kinds.of_expr(left) == Some(Kind::List) => {
+                foreign("? of a list", hints::LIST_HAS)
+            }
             (Op::Question, ..) => match literal(right) {
-                Some(key) => made("(json_type(_0, _1) IS NOT NULL)", &[left, &quoted(json_key(key))]),
+                Some(_) => made("pg_json_has(_0, _1)", &[left, right]),
                 None => foreign("? with something else than a text", hints::JSON_CONTAINS),
             },
             _ => ControlFlow::Continue(None),
@@ -152,15 +149,15 @@ impl Translation<'_> {
                 *other = template("pg_timestamptz(_0)", &[other]);
             }
             (Kind::Local, Some(Kind::Day)) => *other = template("pg_timestamp(_0)", &[other]),
-            (Kind::Text, Some(Kind::Number | Kind::Double | Kind::Whole)) => {
-                return foreign("comparing a text with a number", hints::TEXT_AS_NUMBER);
-            }
-            (Kind::Text, _) if is_number(other) => {
-                return foreign("comparing a text with a number", hints::TEXT_AS_NUMBER);
-            }
-            _ => {}
+            _ => return self.comparable(kind, other),
         }
         CONTINUE
+    }
+
+    /// Breaks where PostgreSQL compares no values of the two types.
+    fn comparable(&self, kind: Kind, other: &Expr) -> ControlFlow<Foreign> {
+        let of_number = || is_number(other).then_some(Kind::Number);
+        self.kinds.of_expr(other).or_else(of_number).map_or(CONTINUE, |of_other| comparable(kind, of_other))
     }
 
     /// Makes the literals among values that become one, as those of `coalesce`, of the kind of the others.
@@ -168,8 +165,9 @@ impl Translation<'_> {
         let values: Vec<&mut Expr> = values.into_iter().collect();
         let Some(kind) = values.iter().find_map(|value| self.kinds.of_expr(value)) else { return CONTINUE };
         for value in values {
-            if let Some(text) = literal(value) {
-                *value = literal_as(kind, text)?.unwrap_or_else(|| value.clone());
+            match literal(value) {
+                Some(text) => *value = literal_as(kind, text)?.unwrap_or_else(|| value.clone()),
+                None => self.comparable(kind, value)?,
             }
         }
         CONTINUE
@@ -188,11 +186,59 @@ impl Translation<'_> {
                     (Some(a), Some(b)) if a != b && (a.is_reckoned() || b.is_reckoned()) => {
                         foreign("IN with values of another type", hints::SAME_CAST)
                     }
+                    (Some(a), Some(b)) => comparable(a, b),
                     _ => CONTINUE,
                 }
             }
             _ => CONTINUE,
         }
+    }
+}
+
+/// Breaks where PostgreSQL finds no numbers to reckon with, or no order.
+fn reckonable(
+    op: &BinaryOperator,
+    (left, a): (&Expr, Option<Kind>),
+    (right, b): (&Expr, Option<Kind>),
+) -> ControlFlow<Foreign> {
+    use BinaryOperator as Op;
+    let is = |kind| [a, b].contains(&Some(kind));
+    match op {
+        Op::Minus if a == Some(Kind::Json) => foreign("JSON and what is taken from it", hints::JSON_REMOVE),
+        Op::Lt | Op::LtEq | Op::Gt | Op::GtEq if is(Kind::Json) => {
+            foreign("JSON that is larger or smaller", hints::JSON_VALUE)
+        }
+        Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo => {
+            let timely = is(Kind::Interval) || [a, b].into_iter().flatten().any(Kind::is_time);
+            if is(Kind::Json) {
+                foreign("reckoning with JSON", hints::JSON_VALUE)
+            } else if is(Kind::Text) && !is(Kind::Interval)
+                || !timely && (is_no_number(left) || is_no_number(right))
+            {
+                foreign("reckoning with a text", hints::TEXT_AS_NUMBER)
+            } else {
+                CONTINUE
+            }
+        }
+        _ => CONTINUE,
+    }
+}
+
+/// SQLite compares any two values: each number is less than each text.
+fn comparable(a: Kind, b: Kind) -> ControlFlow<Foreign> {
+    match (a, b) {
+        (Kind::Json, Kind::Json) => CONTINUE,
+        (Kind::Json, _) | (_, Kind::Json) => {
+            foreign("JSON beside a value of another type", hints::JSON_VALUE)
+        }
+        (Kind::Text, Kind::Number | Kind::Double | Kind::Whole)
+        | (Kind::Number | Kind::Double | Kind::Whole, Kind::Text) => {
+            foreign("comparing a text with a number", hints::TEXT_AS_NUMBER)
+        }
+        (Kind::Text, Kind::Boolean) | (Kind::Boolean, Kind::Text) => {
+            foreign("comparing a text with a boolean", hints::TEXT_AS_BOOLEAN)
+        }
+        _ => CONTINUE,
     }
 }
 
@@ -260,6 +306,11 @@ fn is_number(expr: &Expr) -> bool {
         Expr::UnaryOp { expr, .. } => is_number(expr),
         _ => false,
     }
+}
+
+/// A text in which PostgreSQL finds no number; SQLite takes it for zero.
+fn is_no_number(expr: &Expr) -> bool {
+    literal(expr).is_some_and(|text| text.trim().parse::<f64>().is_err())
 }
 
 fn is_other_than_zero(expr: &Expr) -> bool {
