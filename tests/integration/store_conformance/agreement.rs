@@ -190,6 +190,21 @@ const ANSWERED: &[&str] = &[
     "SELECT nome LIKE '%são%', nome LIKE 'Jos%', nome LIKE 'jos%', nome LIKE 'Á%', nome NOT LIKE 'z%' FROM leads ORDER BY id",
     "SELECT count(*) FROM leads WHERE nome ILIKE 'áurea' AND nome NOT LIKE 'áurea'",
     "SELECT 'a\\b' LIKE 'a' || '\\\\b', 'a%b' LIKE 'a\\%' || 'b', 'axb' LIKE 'a\\%' || 'b'",
+    // Columns beside aggregates.
+    "SELECT nome, leads.origem, count(*) FROM leads GROUP BY id ORDER BY id",
+    "SELECT l.nome, l.id || '', count(c.id) FROM leads l LEFT JOIN chat_sessions c ON c.lead_id = l.id::text GROUP BY l.id ORDER BY l.id",
+    "SELECT janela_fim, total, max(soma_valor) FROM eventos_agregados GROUP BY janela_inicio, evento, categoria ORDER BY janela_inicio, evento",
+    "SELECT upper(origem) AS o, upper(leads.origem) || '!', count(*) FROM leads GROUP BY o ORDER BY o",
+    "SELECT date_trunc('day', leads.created_at), count(*) FROM leads GROUP BY date_trunc('day', created_at) ORDER BY 1",
+    "SELECT created_at::date, date(created_at), count(*) FROM leads GROUP BY CAST(created_at AS date) ORDER BY 1",
+    "SELECT origem, sum(count(*)) OVER (), rank() OVER (ORDER BY count(*) DESC) FROM leads GROUP BY origem ORDER BY origem",
+    "SELECT lower(origem), count(*) FROM leads GROUP BY origem HAVING count(*) > 1 ORDER BY max(score_qualificacao), origem",
+    "SELECT origem, (SELECT count(*) FROM leads AS b WHERE b.origem = leads.origem) FROM leads GROUP BY origem ORDER BY origem",
+    "SELECT max(score_qualificacao) AS nome, 1 AS um, now() IS NULL FROM leads GROUP BY origem ORDER BY nome",
+    "SELECT x.a, x.b, count(*) FROM (SELECT origem AS a, score_qualificacao AS b FROM leads) AS x GROUP BY b, a ORDER BY b",
+    "SELECT * FROM (SELECT origem FROM leads) AS x GROUP BY origem ORDER BY 1",
+    "SELECT (SELECT max(c.id || l.origem) FROM chat_sessions c WHERE c.total_messages > 5) FROM leads l ORDER BY l.id",
+    "SELECT i || '!', count(*) FROM leads, unnest(interesse) AS i GROUP BY i ORDER BY 1",
 ];
 
 /// What Postgres answers or refuses and the embedded store refuses: an answer would be another.
@@ -240,6 +255,20 @@ const REFUSED: &[&str] = &[
     "SELECT id, metadata -> 'nota' FROM leads ORDER BY 2",
     "SELECT 5.5 % 0",
     "SELECT mod(5.5, 0)",
+    "SELECT origem, nome, count(*) FROM leads GROUP BY origem",
+    "SELECT nome, count(*) FROM leads",
+    "SELECT upper(nome) || max(origem) FROM leads",
+    "SELECT leads.*, count(*) FROM leads GROUP BY origem",
+    "SELECT *, count(*) FROM leads",
+    "SELECT total, count(*) FROM eventos_agregados GROUP BY janela_inicio, evento",
+    "SELECT nome FROM (SELECT * FROM leads) AS x GROUP BY id",
+    "SELECT date_trunc('day', created_at), count(*) FROM leads GROUP BY date_trunc('month', created_at)",
+    "SELECT origem FROM leads GROUP BY origem HAVING nome > 'a'",
+    "SELECT origem FROM leads GROUP BY origem ORDER BY nome",
+    "SELECT count(*), sum(total_messages) OVER () FROM chat_sessions",
+    "SELECT origem, (SELECT count(*) FROM chat_sessions AS c WHERE c.lead_id = leads.nome) FROM leads GROUP BY origem",
+    "SELECT 1 UNION SELECT versao + count(*) FROM leads",
+    "SELECT sum(total_messages) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW EXCLUDE CURRENT ROW) / 2 FROM chat_sessions",
 ];
 
 #[tokio::test]

@@ -613,6 +613,11 @@ async fn the_embedded_store_refuses_what_has_no_counterpart_with_its_own_spellin
         ("SELECT id FROM leads ORDER BY metadata -> 'nota'", "(x ->> 'key')::numeric"),
         ("SELECT metadata - 'nota' FROM leads", "json_remove"),
         ("SELECT id FROM leads WHERE interesse ? 'casa'", "= ANY(x)"),
+        ("SELECT origem, nome, count(*) FROM leads GROUP BY origem", "max(x)"),
+        (
+            "SELECT sum(total_messages) OVER (ORDER BY id ROWS 1 PRECEDING EXCLUDE TIES) FROM chat_sessions",
+            "without EXCLUDE",
+        ),
     ] {
         match store.query(sql, LIMITS).await {
             Ok(answer) => panic!("{sql}: {:?}", answer.rows),
@@ -644,7 +649,7 @@ async fn sqlite_s_own_forms_are_answered_by_the_embedded_store() {
     )
     .await;
     let answer = store
-        .query("SELECT created_at::date, count(*), upper(nome) FROM leads", LIMITS)
+        .query("SELECT created_at::date, count(*), upper(nome) FROM leads GROUP BY 1, 3", LIMITS)
         .await
         .expect("an answer");
     let names: Vec<&str> = answer.columns.iter().map(|column| column.name.as_str()).collect();

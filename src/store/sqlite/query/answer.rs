@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::{
     Deadline, PART,
     dialect::{Kind, Translated},
+    foreign,
 };
 use crate::{
     domain::{Catalog, json::to_value},
@@ -47,6 +48,13 @@ fn prepared<'c>(
     }
     if statement.column_count() > MAX_COLUMNS {
         return refused(format!("it has {} columns; select {MAX_COLUMNS} at most", statement.column_count()));
+    }
+    if translated.unread {
+        // Nothing tells what the two stores would answer differently.
+        return Ok(Err(foreign(
+            "it has a form that this store can't compare with PostgreSQL's",
+            "it in plainer ones: a frame of OVER without EXCLUDE, for one",
+        )));
     }
     let columns = columns(&statement, &translated.kinds);
     if size_of_names(&columns) > limits.bytes {

@@ -83,6 +83,14 @@ impl Readable {
         found.map(|(_, columns)| columns.clone()).unwrap_or_default()
     }
 
+    /// The primary key, on which all columns of a row depend.
+    fn key(&self, table: &str) -> Vec<String> {
+        if table.eq_ignore_ascii_case("eventos_agregados") {
+            return ["janela_inicio", "categoria", "evento"].map(str::to_owned).to_vec();
+        }
+        self.columns(table).iter().take(1).map(|(name, _)| name.clone()).collect()
+    }
+
     fn has(&self, table: &str) -> bool {
         self.tables.iter().any(|name| name.eq_ignore_ascii_case(table))
     }

@@ -2,6 +2,7 @@
 
 pub(super) const ANY: &str = "x IN (SELECT …) for = ANY, x NOT IN (SELECT …) for <> ALL, x >= (SELECT max(y) FROM t) for >= ALL, \
                               x > (SELECT min(y) FROM t) for > ANY";
+pub(super) const BARE_COLUMN: &str = "it in GROUP BY, too, or max(x) for one value of each group";
 pub(super) const JSON_CONCAT: &str = "json_set(x, '$.key', 'value') for an object with one more key";
 pub(super) const LIST_HAS: &str = "'a' = ANY(x)";
 pub(super) const LIST_AS_TEXT: &str = "(SELECT group_concat(value, ', ') FROM json_each(x))";

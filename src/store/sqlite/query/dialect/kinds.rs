@@ -6,8 +6,8 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
-    SetExpr, TableAlias, TableFactor, TableWithJoins, TimezoneInfo, Value,
+    BinaryOperator, DataType, Expr, Ident, ObjectName, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins, TimezoneInfo, Value,
 };
 
 use super::{
@@ -194,7 +194,7 @@ impl<'a> Kinds<'a> {
         Arc::new(columns)
     }
 
-    fn sources(&self, table: &TableWithJoins) -> Vec<(String, Columns)> {
+    pub(super) fn sources(&self, table: &TableWithJoins) -> Vec<(String, Columns)> {
         let joined = table.joins.iter().map(|join| &join.relation);
         std::iter::once(&table.relation).chain(joined).flat_map(|factor| self.source(factor)).collect()
     }
@@ -221,11 +221,29 @@ impl<'a> Kinds<'a> {
     }
 
     fn table(&self, name: &str, with_schema: bool) -> Columns {
+        self.query_of_with(name, with_schema).unwrap_or_else(|| self.readable.columns(name))
+    }
+
+    fn query_of_with(&self, name: &str, with_schema: bool) -> Option<Columns> {
         let mut queries = self.frames.iter().rev().flat_map(|frame| frame.queries.iter().rev());
-        match queries.find(|(known, _)| !with_schema && known == name) {
-            Some((_, columns)) => columns.clone(),
-            None => self.readable.columns(name),
+        let found = queries.find(|(known, _)| !with_schema && known == name);
+        found.map(|(_, columns)| columns.clone())
+    }
+
+    /// The primary key of the table that a name stands for; empty where it stands for something else.
+    pub(super) fn key_of(&self, name: &ObjectName) -> Vec<String> {
+        let (table, with_schema) = (function_name(name), name.0.len() > 1);
+        match self.query_of_with(&table, with_schema) {
+            Some(_) => Vec::new(),
+            None => self.readable.key(&table),
         }
+    }
+
+    /// Whether a query around the innermost may have a column of that name.
+    pub(super) fn is_known_around(&self, name: &str) -> bool {
+        let around = self.frames.split_last().map(|(_, around)| around).unwrap_or_default();
+        let mut columns = around.iter().flat_map(|frame| &frame.sources).map(|(_, columns)| columns);
+        columns.any(|columns| columns.is_empty() || columns.iter().any(|(column, _)| column == name))
     }
 
     /// Of what an ORDER BY sorts by: a column of the answer, by its place or its name, or any value.

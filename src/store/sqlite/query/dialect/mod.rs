@@ -8,6 +8,7 @@
 
 mod casts;
 mod forms;
+mod grouping;
 mod hints;
 mod kinds;
 mod leftover;
@@ -52,6 +53,8 @@ pub(super) type Foreign = (String, Cow<'static, str>);
 pub(super) struct Translated<'a> {
     pub(super) sql: Cow<'a, str>,
     pub(super) kinds: Vec<Option<Kind>>,
+    /// It could not be read here, and came as it is.
+    pub(super) unread: bool,
 }
 
 /// The statement as SQLite reads it.
@@ -65,8 +68,8 @@ pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Transla
                 "a part of it in a WITH of its own, or fewer operators".into(),
             ));
         }
-        // SQLite says what is wrong with it, or knows a form that the library does not.
-        return Ok(Translated { sql: sql.into(), kinds: Vec::new() });
+        // SQLite says what is wrong with it.
+        return Ok(Translated { sql: sql.into(), kinds: Vec::new(), unread: true });
     };
     let came = statement.clone();
     let kinds = match rewrite(&mut statement, readable) {
@@ -74,7 +77,7 @@ pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Transla
         ControlFlow::Break(foreign) => return Err(foreign),
     };
     if statement == came {
-        return Ok(Translated { sql: sql.into(), kinds });
+        return Ok(Translated { sql: sql.into(), kinds, unread: false });
     }
     let written = statement.to_string();
     match read(&PostgreSqlDialect {}, &written) {
@@ -82,7 +85,9 @@ pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Transla
             "so deep an expression of PostgreSQL's".to_owned(),
             "a part of it in a WITH of its own".into(),
         )),
-        Some(again) if again.to_string() == written => Ok(Translated { sql: written.into(), kinds }),
+        Some(again) if again.to_string() == written => {
+            Ok(Translated { sql: written.into(), kinds, unread: false })
+        }
         // The library writes some quotes in texts and names so that the text would end earlier.
         Some(_) => Err((
             "a quote beside a backslash or another quote, in a text".to_owned(),
@@ -189,6 +194,7 @@ impl VisitorMut for Translation<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Foreign> {
         self.kinds.enter_query(query);
+        grouping::check(&self.kinds, query)?;
         self.kinds.joined(&query.body)
     }
 

@@ -1,0 +1,392 @@
+//! Columns beside aggregates: PostgreSQL refuses one whose value differs among the rows of a group, SQLite takes that of
+//! some row.
+//!
+//! What is refused here, PostgreSQL refuses, too; a form that can't be told is left to SQLite.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    CastKind, Expr, GroupByExpr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, Value, Visit, Visitor,
+    visit_expressions_mut,
+};
+
+use super::{
+    Foreign, foreign,
+    forms::{function_name, plain_arguments, take, template, unnested},
+    hints,
+    kinds::{Columns, Kinds},
+    lists::own_name,
+};
+
+const CONTINUE: ControlFlow<Foreign> = ControlFlow::Continue(());
+
+/// Functions that make one value of the rows of a group.
+const AGGREGATES: [&str; 12] = [
+    "avg",
+    "count",
+    "group_concat",
+    "json_group_array",
+    "json_group_object",
+    "jsonb_group_array",
+    "jsonb_group_object",
+    "max",
+    "min",
+    "string_agg",
+    "sum",
+    "total",
+];
+
+/// Breaks where a SELECT of the query, which was entered, answers with or sorts by a column that is neither grouped nor
+/// aggregated.
+pub(super) fn check(kinds: &Kinds<'_>, query: &Query) -> ControlFlow<Foreign> {
+    let order = match &query.order_by {
+        Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) => order.as_slice(),
+        _ => &[],
+    };
+    check_body(kinds, &query.body, order)
+}
+
+fn check_body(kinds: &Kinds<'_>, body: &SetExpr, order: &[OrderByExpr]) -> ControlFlow<Foreign> {
+    match body {
+        SetExpr::Select(select) => check_select(kinds, select, order),
+        SetExpr::SetOperation { left, right, .. } => {
+            check_body(kinds, left, &[])?;
+            check_body(kinds, right, &[])
+        }
+        // A query inside is visited by itself.
+        _ => CONTINUE,
+    }
+}
+
+fn check_select(kinds: &Kinds<'_>, select: &Select, order: &[OrderByExpr]) -> ControlFlow<Foreign> {
+    let GroupByExpr::Expressions(by, _) = &select.group_by else { return CONTINUE };
+    let is_grouped = !by.is_empty()
+        || select.having.is_some()
+        || has_aggregate(&select.projection)
+        || order.iter().any(has_aggregate);
+    let Some(mut group) = is_grouped.then(|| Group::of(kinds, select, by)).flatten() else {
+        return CONTINUE;
+    };
+    for item in &select.projection {
+        match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                expr.visit(&mut group)?;
+            }
+            SelectItem::Wildcard(_) => group.all_columns(None)?,
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                group.all_columns(Some(&function_name(name)))?;
+            }
+            _ => {}
+        }
+    }
+    select.having.visit(&mut group)?;
+    select.named_window.visit(&mut group)?;
+    for by in order {
+        // A column of the answer by its name.
+        let named =
+            matches!(&by.expr, Expr::Identifier(name) if group.given.contains(&name.value.to_lowercase()));
+        if !named {
+            by.expr.visit(&mut group)?;
+        }
+    }
+    CONTINUE
+}
+
+/// A column's name, and that of its table where it was written.
+type Column = (Option<String>, String);
+
+fn column(expr: &Expr) -> Option<Column> {
+    match unnested(expr) {
+        Expr::Identifier(name) => Some((None, name.value.to_lowercase())),
+        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [.., table, name] => Some((Some(table.value.to_lowercase()), name.value.to_lowercase())),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What has one value in all the rows of a group.
+struct Group<'a> {
+    kinds: &'a Kinds<'a>,
+    sources: Vec<(String, Columns)>,
+    /// Names that the SELECT gives.
+    given: Vec<String>,
+    columns: Vec<Column>,
+    /// Other grouped values, see [`Self::spelled`].
+    values: Vec<String>,
+    /// Tables whose primary keys are grouped.
+    whole: Vec<String>,
+    /// How many expressions around have one value.
+    inside: usize,
+    /// The tables of the queries inside the SELECT that are being looked at.
+    inner: Vec<Vec<String>>,
+}
+
+impl<'a> Group<'a> {
+    /// None where it can't be told what is grouped.
+    fn of(kinds: &'a Kinds<'a>, select: &Select, by: &[Expr]) -> Option<Self> {
+        let given = select.projection.iter().filter_map(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.to_lowercase()),
+            _ => None,
+        });
+        let mut group = Self {
+            kinds,
+            sources: select.from.iter().flat_map(|table| kinds.sources(table)).collect(),
+            given: given.collect(),
+            columns: Vec::new(),
+            values: Vec::new(),
+            whole: Vec::new(),
+            inside: 0,
+            inner: Vec::new(),
+        };
+        for expr in by {
+            group.add(select, expr)?;
+        }
+        for table in select.from.iter().flat_map(factors) {
+            if let (TableFactor::Table { name, args: None, .. }, Some(own)) = (table, own_name(table)) {
+                let (own, key) = (own.value.to_lowercase(), kinds.key_of(name));
+                if !key.is_empty() && key.into_iter().all(|name| group.has_column(&(Some(own.clone()), name)))
+                {
+                    group.whole.push(own);
+                }
+            }
+        }
+        Some(group)
+    }
+
+    fn add(&mut self, select: &Select, by: &Expr) -> Option<()> {
+        match unnested(by) {
+            Expr::Tuple(parts) => return parts.iter().try_for_each(|part| self.add(select, part)),
+            Expr::Value(value) => {
+                let Value::Number(place, _) = &value.value else { return Some(()) };
+                let before = select.projection.get(..place.parse().ok()?)?;
+                let is_plain = |item: &SelectItem| {
+                    matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })
+                };
+                if !before.iter().all(is_plain) {
+                    return None;
+                }
+                if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } =
+                    before.last()?
+                {
+                    self.add_value(expr);
+                }
+            }
+            Expr::Identifier(name) => {
+                self.add_value(by);
+                if !self.is_of_sources(&name.value.to_lowercase()) {
+                    for item in &select.projection {
+                        if let SelectItem::ExprWithAlias { expr, alias } = item
+                            && alias.value.eq_ignore_ascii_case(&name.value)
+                        {
+                            self.add_value(expr);
+                        }
+                    }
+                }
+            }
+            Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_) => return None,
+            expr => self.add_value(expr),
+        }
+        Some(())
+    }
+
+    fn add_value(&mut self, expr: &Expr) {
+        match column(expr) {
+            Some(column) => self.columns.push(column),
+            None => self.values.push(self.spelled(expr)),
+        }
+    }
+
+    fn is_of_sources(&self, name: &str) -> bool {
+        self.sources.iter().any(|(_, columns)| columns.iter().any(|(column, _)| column == name))
+    }
+
+    /// A table that was not written may be any.
+    fn has_column(&self, (table, name): &Column) -> bool {
+        self.columns
+            .iter()
+            .any(|(other, column)| column == name && (table.is_none() || other.is_none() || other == table))
+    }
+
+    fn is_one(&self, column: &Column) -> bool {
+        let (table, name) = column;
+        self.has_column(column)
+            || self.whole.iter().any(|whole| match table {
+                Some(table) => whole == table,
+                None => self.sources.iter().any(|(source, columns)| {
+                    source == whole && columns.iter().any(|(column, _)| column == name)
+                }),
+            })
+    }
+
+    /// Whether the expression has one value, whatever it is made of.
+    fn covers(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Function(call) if hints::of_function(&function_name(&call.name)).is_some() => true,
+            expr if is_aggregate(expr) => true,
+            expr => match column(expr) {
+                Some(column) => self.is_one(&column),
+                None => !self.values.is_empty() && self.values.contains(&self.spelled(expr)),
+            },
+        }
+    }
+
+    /// One text for what PostgreSQL reads as the same value.
+    fn spelled(&self, expr: &Expr) -> String {
+        let mut expr = expr.clone();
+        let _ = visit_expressions_mut(&mut expr, |expr| {
+            match expr {
+                Expr::Nested(inner) => *expr = take(inner),
+                Expr::Identifier(name) => name.quote_style = None,
+                Expr::CompoundIdentifier(parts) => {
+                    if let Some(name) = parts.last().map(|name| name.value.clone())
+                        && self.is_of_one_source(&name)
+                    {
+                        *expr = Expr::Identifier(Ident::new(name));
+                    }
+                }
+                Expr::Cast { kind, .. } => *kind = CastKind::Cast,
+                Expr::Function(call) if function_name(&call.name) == "date" => {
+                    if let [of] = plain_arguments(&call.args).as_slice() {
+                        *expr = template("CAST(_0 AS date)", &[of]);
+                    }
+                }
+                _ => {}
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        expr.to_string().to_lowercase()
+    }
+
+    fn is_of_one_source(&self, name: &str) -> bool {
+        let has = |columns: &Columns| columns.iter().any(|(column, _)| column.eq_ignore_ascii_case(name));
+        self.sources.iter().filter(|(_, columns)| has(columns)).count() < 2
+    }
+
+    /// Whether it is a column of what the SELECT reads, and not of a query around it or inside.
+    fn is_own(&self, (table, name): &Column) -> bool {
+        match table {
+            Some(table) => {
+                self.sources.iter().any(|(source, _)| source == table)
+                    && !self.inner.iter().flatten().any(|inner| inner == table)
+            }
+            None if !self.inner.is_empty() => false,
+            None => {
+                self.is_of_sources(name) || !(self.given.contains(name) || self.kinds.is_known_around(name))
+            }
+        }
+    }
+
+    fn all_columns(&self, of: Option<&str>) -> ControlFlow<Foreign> {
+        let sources = self.sources.iter().filter(|(source, _)| of.is_none_or(|of| of == source));
+        for (source, columns) in sources {
+            for (name, _) in columns.iter() {
+                if !self.is_one(&(Some(source.clone()), name.clone())) {
+                    return bare(name);
+                }
+            }
+        }
+        CONTINUE
+    }
+}
+
+fn bare(name: &str) -> ControlFlow<Foreign> {
+    foreign(format!("the column {name}, neither grouped nor aggregated"), hints::BARE_COLUMN)
+}
+
+impl Visitor for Group<'_> {
+    type Break = Foreign;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Foreign> {
+        let mut tables = Vec::new();
+        name_tables(self.kinds, &query.body, &mut tables);
+        self.inner.push(tables);
+        CONTINUE
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<Foreign> {
+        self.inner.pop();
+        CONTINUE
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Foreign> {
+        if self.covers(expr) {
+            self.inside += 1;
+        } else if self.inside == 0
+            && let Some(column) = column(expr)
+            && self.is_own(&column)
+        {
+            return bare(&column.1);
+        }
+        CONTINUE
+    }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Foreign> {
+        if self.covers(expr) {
+            self.inside -= 1;
+        }
+        CONTINUE
+    }
+}
+
+/// The names of the tables that a query itself reads.
+fn name_tables(kinds: &Kinds<'_>, body: &SetExpr, tables: &mut Vec<String>) {
+    match body {
+        SetExpr::Select(select) => {
+            let sources = select.from.iter().flat_map(|table| kinds.sources(table));
+            tables.extend(sources.map(|(name, _)| name));
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            name_tables(kinds, left, tables);
+            name_tables(kinds, right, tables);
+        }
+        _ => {}
+    }
+}
+
+fn factors(table: &TableWithJoins) -> Vec<&TableFactor> {
+    let joined = table.joins.iter().map(|join| &join.relation);
+    let all = std::iter::once(&table.relation).chain(joined);
+    all.flat_map(|factor| match factor {
+        TableFactor::NestedJoin { table_with_joins, alias: None } => factors(table_with_joins),
+        factor => vec![factor],
+    })
+    .collect()
+}
+
+fn is_aggregate(expr: &Expr) -> bool {
+    let Expr::Function(call) = expr else { return false };
+    let name = function_name(&call.name);
+    // Of several values, SQLite's `max` is a function like others.
+    let of_rows = !matches!(name.as_str(), "max" | "min") || plain_arguments(&call.args).len() < 2;
+    call.over.is_none() && (!call.within_group.is_empty() || of_rows && AGGREGATES.contains(&name.as_str()))
+}
+
+/// Whether there is an aggregate, but for those of queries inside.
+fn has_aggregate(node: &impl Visit) -> bool {
+    node.visit(&mut Aggregates { depth: 0 }).is_break()
+}
+
+struct Aggregates {
+    depth: usize,
+}
+
+impl Visitor for Aggregates {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if self.depth == 0 && is_aggregate(expr) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
