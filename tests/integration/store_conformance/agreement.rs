@@ -184,6 +184,7 @@ const ANSWERED: &[&str] = &[
     "SELECT round(score_qualificacao, -1), round(2.345, 2), round(-1250, -2), round(2.5), round(-2.5), round(1.005, 2) FROM leads ORDER BY id",
     "SELECT round(15, -(1 + 1)), round(score_qualificacao + 0.449, 1) FROM leads ORDER BY id",
     "SELECT round(2.5::float8), round(3.5::float8), round(valor + 0.5) FROM eventos_raw ORDER BY id",
+    "SELECT round(extract(second FROM t)), round(date_part('second', t)), extract(second FROM t)::int FROM (SELECT timestamptz '2026-10-01 12:00:02.5Z' AS t) AS x",
     "SELECT 85.5 % 10, 10 % 0.5, 1 % 0.1, -7.5 % 2, mod(7.5, 2), 7 % -4, (score_qualificacao + 0.5) % 10 FROM leads ORDER BY id",
     "SELECT count(*) FROM leads WHERE random() < 0 OR random() >= 1",
     // Letters' case.

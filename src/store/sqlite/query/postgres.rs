@@ -23,7 +23,7 @@ const MAX_REGEX: usize = 1 << 20;
 type Call = fn(&Context<'_>) -> rusqlite::Result<Value>;
 
 /// Name, number of arguments and what it does.
-pub(super) const FUNCTIONS: [(&str, i32, Call); 53] = [
+pub(super) const FUNCTIONS: [(&str, i32, Call); 54] = [
     ("ceil", 1, |context| number(context, f64::ceil)),
     ("ceiling", 1, |context| number(context, f64::ceil)),
     ("date_part", 2, |context| of_time(context, 1, |at| at.part(&argument(context, 0)?).map(Short))),
@@ -59,6 +59,7 @@ pub(super) const FUNCTIONS: [(&str, i32, Call); 53] = [
     ("pg_nonzero", 1, nonzero),
     ("pg_number", 1, |context| of_text(context, |_| real(context, 0))),
     ("pg_number_text", 1, |context| of_text(context, |_| Ok(real(context, 0)?.to_string()))),
+    ("pg_part", 2, |context| of_time(context, 1, |at| at.part(&argument(context, 0)?).map(Short))),
     ("pg_part_between", 3, |context| of_times(context, 1, |a, b| a.part_since(b, &argument(context, 0)?))),
     ("pg_plus", 2, |context| of_time(context, 0, |at| at.plus(interval(context, 1)?))),
     ("pg_regexp", 2, |context| matches(context, false)),

@@ -106,8 +106,8 @@ impl Translation<'_> {
         ControlFlow::Continue(())
     }
 
-    /// A part of a time, or of the time between two.
-    pub(super) fn part(&self, field: &str, of: &Expr) -> Expr {
+    /// A part of a time, or of the time between two: a `numeric` by `pg_part`, a `double precision` by `date_part`.
+    pub(super) fn part(&self, function: &str, field: &str, of: &Expr) -> Expr {
         let field = quoted(field);
         if let Some((later, earlier)) = self.kinds.difference(of) {
             return template("pg_part_between(_0, _1, _2)", &[&field, later, earlier]);
@@ -116,7 +116,7 @@ impl Translation<'_> {
             Expr::Interval(interval) if literal(&field) == Some("epoch") => {
                 template("pg_epoch(_0)", &[&interval_text(interval)])
             }
-            _ => template("date_part(_0, _1)", &[&field, of]),
+            _ => template(&format!("{function}(_0, _1)"), &[&field, of]),
         }
     }
 }
@@ -128,7 +128,7 @@ fn is_plain_number(expr: &Expr) -> bool {
         Expr::Function(call) => match function_name(&call.name).as_str() {
             "floor" | "ceil" | "ceiling" | "pg_even" => true,
             "round" | "trunc" => plain_arguments(&call.args).len() == 1,
-            "date_part" => plain_arguments(&call.args)
+            "date_part" | "pg_part" => plain_arguments(&call.args)
                 .first()
                 .and_then(|field| literal(field))
                 .is_some_and(|field| !["epoch", "second", "milliseconds"].contains(&field)),

@@ -351,7 +351,7 @@ impl VisitorMut for Translation<'_> {
             }
             Expr::Extract { field, expr: of, .. } => {
                 let field = field.to_string().to_lowercase();
-                *expr = self.part(&field, of);
+                *expr = self.part("pg_part", &field, of);
             }
             Expr::Position { expr: part, r#in } => *expr = template("instr(_1, _0)", &[part, r#in]),
             Expr::Substring { expr: of, substring_from: from, substring_for: length, .. } => {
@@ -459,7 +459,7 @@ impl Translation<'_> {
             ("jsonb_build_array" | "json_build_array", _) => renamed(call, "json_array"),
             ("date_part", [field, of]) => {
                 if let Some(field) = literal(field) {
-                    *expr = self.part(field, of);
+                    *expr = self.part("date_part", field, of);
                 }
             }
             ("date_trunc", [_, of] | [_, of, _]) if self.kinds.of_expr(of) == Some(Kind::Interval) => {
