@@ -177,7 +177,11 @@ impl PgStore {
     async fn begin_question(&self, sql: &str, limits: &QueryLimits) -> Result<(Session, Checked), Fault> {
         const ATTEMPT: &str = "answer a statement";
         let schema = self.connector.bounded(ATTEMPT, self.schema()).await?;
-        let checked = statement::checked(sql, &self.readable, schema)
+        let (given, readable, named) = (sql.to_owned(), self.readable.clone(), schema.to_owned());
+        let check = move || statement::checked(&given, &readable, &named);
+        let checked = tokio::task::spawn_blocking(check)
+            .await
+            .unwrap_or_else(|_| Err(statement::CRASHED.to_owned()))
             .map_err(|problem| refused_statement(PART, self.catalog, problem))?;
         let session = self.sessions.begin(limits.timeout).await?;
         Ok((self.in_own_database(session, schema).await?, checked))

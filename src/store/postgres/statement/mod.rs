@@ -37,7 +37,7 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 const HOLDS_NUL: &str = "it holds a character NUL, which no text of PostgreSQL has";
 
 /// What is told where the parser itself failed.
-const CRASHED: &str = "it can't be read";
+pub(super) const CRASHED: &str = "it can't be read";
 
 /// A statement that may run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -336,26 +336,29 @@ impl NamedQueries {
                     SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last(),
                     _ => None,
                 }));
-                for item in &select.projection {
-                    let of = match item {
-                        SelectItem::Wildcard(_) => None,
+                // Of everything, or of one source.
+                let taken: BTreeSet<Option<String>> = select
+                    .projection
+                    .iter()
+                    .filter_map(|item| match item {
+                        SelectItem::Wildcard(_) => Some(None),
                         SelectItem::QualifiedWildcard(
                             SelectItemQualifiedWildcardKind::ObjectName(name),
                             _,
-                        ) => last(name),
-                        _ => continue,
-                    };
-                    let tables = select.from.iter().flat_map(|table| {
-                        std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation))
-                    });
-                    for table in tables {
-                        if let TableFactor::Table { name, alias, args: None, .. } = table
-                            && let called =
-                                alias.as_ref().map(|alias| alias.name.clone()).or_else(|| last(name))
-                            && of.as_ref().is_none_or(|of| called.as_ref().map(folded) == Some(folded(of)))
-                        {
-                            columns.extend(renamed(alias.as_ref(), || self.columns_of_table(readable, name)));
-                        }
+                        ) => Some(last(name).as_ref().map(folded)),
+                        _ => None,
+                    })
+                    .collect();
+                let tables = select.from.iter().flat_map(|table| {
+                    std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation))
+                });
+                for table in tables {
+                    if let TableFactor::Table { name, alias, args: None, .. } = table
+                        && let called = alias.as_ref().map(|alias| alias.name.clone()).or_else(|| last(name))
+                        && (taken.contains(&None)
+                            || called.is_some_and(|called| taken.contains(&Some(folded(&called)))))
+                    {
+                        columns.extend(renamed(alias.as_ref(), || self.columns_of_table(readable, name)));
                     }
                 }
                 columns

@@ -6,10 +6,10 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, Cte, DataType, Distinct, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgOperator, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident,
-    InTarget, Join, JoinConstraint, JoinOperator, LimitClause, NamedWindowExpr, ObjectName, OrderBy,
-    OrderByExpr, OrderByKind, OrderBySort, Query, Select, SelectFlavor, SelectItem,
+    AccessExpr, BinaryOperator, CastKind, Cte, CteAsMaterialized, DataType, Distinct, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentClause, FunctionArguments,
+    GroupByExpr, Ident, InTarget, Join, JoinConstraint, JoinOperator, LimitClause, NamedWindowExpr,
+    ObjectName, OrderBy, OrderByExpr, OrderByKind, OrderBySort, Query, Select, SelectFlavor, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, SetQuantifier, TableAlias, TableFactor, TableWithJoins,
     UnaryOperator, Value, ValueWithSpan, Visitor, WildcardAdditionalOptions, With,
 };
@@ -54,8 +54,12 @@ impl Visitor for Vocabulary {
             return foreign("a clause after the query");
         }
         for cte in with.iter().flat_map(|With { cte_tables, .. }| cte_tables) {
-            let Cte { alias, query: _, from, materialized: _, closing_paren_token: _ } = cte;
+            let Cte { alias, query: _, from, materialized, closing_paren_token: _ } = cte;
             known_alias(alias)?;
+            if *materialized == Some(CteAsMaterialized::NotMaterialized) {
+                // PostgreSQL would write it out as often as it is read.
+                return refuse("NOT MATERIALIZED can't be checked; leave it out");
+            }
             if from.is_some() {
                 return foreign("FROM after a query of WITH");
             }

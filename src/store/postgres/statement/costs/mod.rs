@@ -7,22 +7,23 @@
 //! These are bounds for what people write, not a proof; [`super::super::session`] keeps the place of a question that the
 //! server goes on with.
 
+mod known;
 mod made;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod written;
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::{collections::HashMap, ops::ControlFlow};
 
-use sqlparser::ast::{
-    BinaryOperator, DataType, Expr, ObjectName, Query, SelectItem, SetExpr, TableFactor, Visit, Visitor,
-};
+use sqlparser::ast::{BinaryOperator, Expr, ObjectName, Query, TableFactor, Visit, Visitor};
 
 use self::{
-    made::{Made, column},
+    known::{JOINING, Known, MAX_NEEDLE_BYTES},
+    made::Made,
     written::{
         arguments, by_place, growth, growth_of_matches, has_width, is_like, is_written, joined, literal,
-        text, times,
+        times,
     },
 };
 use super::{folded, folded_names, refuse};
@@ -31,9 +32,6 @@ use crate::store::Readable;
 type Flow = ControlFlow<String>;
 
 const FINE: Flow = ControlFlow::Continue(());
-
-/// Longer texts are looked for by nobody.
-const MAX_NEEDLE_BYTES: usize = 1_000;
 
 /// How many times as long as what is stored all of a statement's calls together may make a text.
 const MAX_GROWTH: f64 = 100.0;
@@ -72,162 +70,24 @@ const NEEDLES: [(&str, &[usize]); 19] = [
 const GATHERING: [&str; 7] =
     ["array", "array_agg", "json_agg", "json_object_agg", "jsonb_agg", "jsonb_object_agg", "string_agg"];
 
-/// Functions whose value is no longer than what they are given.
-const SHORTENING: [&str; 16] = [
-    "btrim",
-    "chr",
-    "coalesce",
-    "date_part",
-    "date_trunc",
-    "initcap",
-    "left",
-    "lower",
-    "ltrim",
-    "nullif",
-    "reverse",
-    "right",
-    "rtrim",
-    "split_part",
-    "to_char",
-    "upper",
-];
-
-/// Functions that put their arguments behind one another.
-const JOINING: [&str; 7] = [
-    "array_cat",
-    "concat",
-    "concat_ws",
-    "json_build_array",
-    "json_build_object",
-    "jsonb_build_array",
-    "jsonb_build_object",
-];
-
-/// Functions whose value is a list.
-const LISTS: [&str; 10] = [
-    "array",
-    "array_agg",
-    "array_append",
-    "array_cat",
-    "array_positions",
-    "array_prepend",
-    "array_remove",
-    "array_replace",
-    "regexp_split_to_array",
-    "string_to_array",
-];
-
 /// Breaks with what would take the server too long in one step, or too much of its memory.
 pub(super) fn bounded(statement: &impl Visit, readable: &Readable) -> Flow {
+    sizes::bounded(statement, readable)?;
     let mut made = Made::default();
     let _ = statement.visit(&mut made);
-    statement.visit(&mut Costs { readable, made: &made, growth: 1.0, gathered: 0 })
+    let known = Known::of(&made, readable);
+    statement.visit(&mut Costs { known: &known, growth: 1.0, gathered: 0, is_repeated: false })
 }
 
 struct Costs<'a> {
-    readable: &'a Readable,
-    made: &'a Made,
+    known: &'a Known<'a>,
     growth: f64,
     gathered: usize,
+    /// Whether this is the look at a query that reads itself, which is not repeated for those inside of it.
+    is_repeated: bool,
 }
 
 impl Costs<'_> {
-    /// Whether it is short for certain: written in the statement, kept in a table's column, or made of such without
-    /// becoming longer.
-    fn is_short(&self, expr: &Expr) -> bool {
-        self.is_short_of(expr, &BTreeSet::new(), true)
-    }
-
-    /// `follow`: whether a name that the statement gives may be what is short. It may not where the value is put behind
-    /// another: each name could be twice as long as the one before.
-    fn is_short_of(&self, expr: &Expr, seen: &BTreeSet<String>, follow: bool) -> bool {
-        let short = |expr: &Expr| self.is_short_of(expr, seen, follow);
-        match expr {
-            Expr::Value(value) => text(&value.value).is_none_or(|text| text.len() <= MAX_NEEDLE_BYTES),
-            Expr::Nested(inner)
-            | Expr::Cast { expr: inner, .. }
-            | Expr::Collate { expr: inner, .. }
-            | Expr::UnaryOp { expr: inner, .. }
-            | Expr::Extract { expr: inner, .. }
-            | Expr::Substring { expr: inner, .. }
-            | Expr::Trim { expr: inner, .. } => short(inner),
-            Expr::Array(array) => array.elem.iter().all(short),
-            Expr::BinaryOp {
-                left,
-                op:
-                    BinaryOperator::Arrow
-                    | BinaryOperator::LongArrow
-                    | BinaryOperator::HashArrow
-                    | BinaryOperator::HashLongArrow
-                    | BinaryOperator::Plus
-                    | BinaryOperator::Minus,
-                right,
-            } => short(left) && short(right),
-            Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
-                self.is_short_of(left, seen, false) && self.is_short_of(right, seen, false)
-            }
-            Expr::Function(call) => {
-                let name = folded_names(&call.name).pop().unwrap_or_default();
-                (SHORTENING.contains(&name.as_str()) || name == "length")
-                    && arguments(call)
-                        .is_some_and(|arguments| name == "length" || arguments.into_iter().all(short))
-            }
-            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
-                let Some(name) = column(expr).map(folded) else { return false };
-                match self.made.0.get(&name) {
-                    Some(made) if !seen.contains(&name) => {
-                        let mut seen = seen.clone();
-                        seen.insert(name);
-                        follow
-                            && made.iter().all(|expr| {
-                                expr.as_ref().is_some_and(|expr| self.is_short_of(expr, &seen, follow))
-                            })
-                    }
-                    _ => self.readable.is_column(&name),
-                }
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether it may be a list that the statement makes.
-    fn is_made_list(&self, expr: &Expr, seen: &BTreeSet<String>) -> bool {
-        match expr {
-            Expr::Nested(inner) => self.is_made_list(inner, seen),
-            Expr::Cast { expr: inner, data_type, .. } => {
-                matches!(data_type, DataType::Array(_)) || self.is_made_list(inner, seen)
-            }
-            Expr::Array(_) => true,
-            Expr::Function(call) => {
-                let name = folded_names(&call.name).pop().unwrap_or_default();
-                let given = arguments(call).unwrap_or_default();
-                LISTS.contains(&name.as_str())
-                    || ["coalesce", "max", "min", "any_value"].contains(&name.as_str())
-                        && given.iter().any(|expr| self.is_made_list(expr, seen))
-            }
-            Expr::Subquery(query) => match &*query.body {
-                SetExpr::Select(select) => select.projection.iter().any(|item| match item {
-                    SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                        self.is_made_list(expr, seen)
-                    }
-                    _ => false,
-                }),
-                _ => false,
-            },
-            Expr::Case { conditions, else_result, .. } => conditions
-                .iter()
-                .map(|when| &when.result)
-                .chain(else_result.as_deref())
-                .any(|expr| self.is_made_list(expr, seen)),
-            _ => column(expr).map(folded).is_some_and(|name| {
-                let made = self.made.0.get(&name).filter(|_| !seen.contains(&name));
-                let mut seen = seen.clone();
-                seen.insert(name);
-                made.is_some_and(|made| made.iter().flatten().any(|expr| self.is_made_list(expr, &seen)))
-            }),
-        }
-    }
-
     fn grow(&mut self, factor: f64) -> Flow {
         self.growth *= factor.max(1.0);
         if self.growth <= MAX_GROWTH {
@@ -289,7 +149,7 @@ impl Costs<'_> {
     }
 
     fn needle(&self, what: &str, needle: &Expr) -> Flow {
-        if self.is_short(needle) {
+        if self.known.is_short(needle) {
             return FINE;
         }
         refuse(format!(
@@ -300,12 +160,11 @@ impl Costs<'_> {
 
     /// What is put behind itself.
     fn join(&mut self, parts: &[&Expr]) -> Flow {
-        let mut most = 1_u32;
+        let mut times: HashMap<&Expr, u32> = HashMap::new();
         for part in parts.iter().filter(|part| literal(part).is_none()) {
-            let same = parts.iter().filter(|other| *other == part).count();
-            most = most.max(u32::try_from(same).unwrap_or(u32::MAX));
+            *times.entry(part).or_default() += 1;
         }
-        self.grow(most.into())
+        self.grow(times.into_values().max().unwrap_or(1).into())
     }
 }
 
@@ -313,10 +172,13 @@ impl Visitor for Costs<'_> {
     type Break = String;
 
     fn pre_visit_query(&mut self, query: &Query) -> Flow {
+        if self.is_repeated {
+            return FINE;
+        }
         for cte in query.with.iter().filter(|with| with.recursive).flat_map(|with| &with.cte_tables) {
-            let mut inside = Costs { readable: self.readable, made: self.made, growth: 1.0, gathered: 0 };
+            let mut inside = Costs { known: self.known, growth: 1.0, gathered: 0, is_repeated: true };
             cte.query.visit(&mut inside)?;
-            if inside.growth > 1.0 {
+            if inside.growth > 1.0 || self.known.doubles(&cte.query, &folded(&cte.alias.name)) {
                 return refuse(format!(
                     "the query {} of WITH RECURSIVE makes texts longer each time it is repeated; do that in the SELECT that reads it",
                     cte.alias.name
@@ -360,13 +222,13 @@ impl Visitor for Costs<'_> {
                     | BinaryOperator::ArrowAt
                     | BinaryOperator::QuestionAnd
                     | BinaryOperator::QuestionPipe => true,
-                    BinaryOperator::Minus => self.is_made_list(right, &BTreeSet::new()),
+                    BinaryOperator::Minus => self.known.is_made_list(right),
                     _ => false,
                 };
                 let fine = !each_with_each
                     || is_written(left)
                     || is_written(right)
-                    || self.is_short(left) && self.is_short(right);
+                    || self.known.is_short(left) && self.known.is_short(right);
                 if fine {
                     return FINE;
                 }
