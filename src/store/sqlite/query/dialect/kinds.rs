@@ -72,6 +72,9 @@ impl Kind {
     }
 }
 
+/// What SQLite answers with at most. Where each query of `WITH` takes the columns before it twice, they double.
+const MAX_COLUMNS: usize = 2_000;
+
 /// The columns of something that is read, in their order.
 pub(in crate::store::sqlite::query) type Columns = Arc<Vec<(String, Option<Kind>)>>;
 
@@ -172,6 +175,7 @@ impl<'a> Kinds<'a> {
     fn items(&self, select: &Select) -> Columns {
         let mut columns = Vec::new();
         let sources = || self.frames.last().map(|frame| frame.sources.as_slice()).unwrap_or_default();
+        let room = |columns: &Vec<_>| MAX_COLUMNS.saturating_sub(columns.len());
         for item in &select.projection {
             match item {
                 SelectItem::UnnamedExpr(expr) => {
@@ -181,12 +185,14 @@ impl<'a> Kinds<'a> {
                     columns.push((alias.value.to_lowercase(), self.of_expr(expr)));
                 }
                 SelectItem::Wildcard(_) => {
-                    columns.extend(sources().iter().flat_map(|(_, columns)| columns.iter().cloned()));
+                    let all = sources().iter().flat_map(|(_, columns)| columns.iter().cloned());
+                    columns.extend(all.take(room(&columns)));
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                     let name = function_name(name);
                     let named = sources().iter().filter(|(source, _)| *source == name);
-                    columns.extend(named.flat_map(|(_, columns)| columns.iter().cloned()));
+                    let all = named.flat_map(|(_, columns)| columns.iter().cloned());
+                    columns.extend(all.take(room(&columns)));
                 }
                 _ => {}
             }
@@ -476,5 +482,22 @@ fn of_type(data_type: &DataType) -> Option<Kind> {
         }
         DataType::JSON | DataType::JSONB => Some(Kind::Json),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{super::translate, *};
+
+    #[test]
+    fn columns_that_double_with_each_step_are_not_all_kept() {
+        let steps: Vec<String> =
+            (1..=12).map(|i| format!(", a{i} AS (SELECT *, * FROM a{})", i - 1)).collect();
+        let sql = format!("WITH a0 AS (SELECT 1 AS n){} SELECT * FROM a12", steps.concat());
+        let readable = Readable { tables: Vec::new(), columns: HashMap::new() };
+        let kinds = translate(&sql, &readable).ok().map(|translated| translated.kinds.len());
+        assert_eq!(kinds, Some(MAX_COLUMNS));
     }
 }
