@@ -15,6 +15,7 @@ mod rows;
 mod trim;
 
 pub(crate) use notices::tables_were_dropped;
+pub(crate) use query::readings;
 
 use std::{
     collections::BTreeSet,

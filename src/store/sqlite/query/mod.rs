@@ -29,6 +29,7 @@ use tokio::{
     time::timeout,
 };
 
+pub(crate) use self::dialect::readings;
 use self::dialect::{Columns, Kind, Translated};
 use super::PART;
 use crate::{

@@ -203,29 +203,32 @@ impl Names<'_> {
         if name == "coalesce" {
             return self.one_of(list.iter().filter_map(plain_argument));
         }
+        // Each is looked at once: calls inside one another would double it with each level.
+        let of = |(at, argument): (usize, &FunctionArg)| match plain_argument(argument) {
+            Some(expr) if at == 0 && functions::reads_json(name) => self.json(expr),
+            _ => self.argument(argument),
+        };
+        let sources: Vec<Source> = list.iter().enumerate().map(of).collect();
         if functions::is_path(name)
-            && let Some(taken) = self.taken_by_path(name, list)
+            && let Some(taken) = self.taken_by_path(name, list, &sources)
         {
             return taken;
         }
-        let is_name = |at: usize, argument: &FunctionArg| match argument {
+        let is_name = |at: usize, argument: &FunctionArg, source: Source| match argument {
             FunctionArg::Named { name: key, .. } => {
                 functions::makes_objects(name).then(|| self.of(&key.value))
             }
             FunctionArg::ExprNamed { name: key, .. } => {
                 functions::makes_objects(name).then(|| self.expr(key))
             }
-            FunctionArg::Unnamed(_) => functions::is_name(name, at).then(|| self.argument(argument)),
+            FunctionArg::Unnamed(_) => functions::is_name(name, at).then_some(source),
         };
-        let names = list.iter().enumerate().filter_map(|(at, argument)| is_name(at, argument)).max();
+        let names = list.iter().zip(&sources).enumerate();
+        let names = names.filter_map(|(at, (argument, source))| is_name(at, argument, *source)).max();
         if names >= Some(Source::Row) {
             return Source::Keys;
         }
-        let of = |(at, argument): (usize, &FunctionArg)| match plain_argument(argument) {
-            Some(expr) if at == 0 && functions::reads_json(name) => self.json(expr),
-            _ => self.argument(argument),
-        };
-        let worst = list.iter().enumerate().map(of).max().unwrap_or(Source::Plain);
+        let worst = sources.into_iter().max().unwrap_or(Source::Plain);
         if functions::tells_names(name) {
             return if worst == Source::Keys { Source::Keys } else { Source::Plain };
         }
@@ -233,21 +236,21 @@ impl Names<'_> {
     }
 
     /// What a function takes of the JSON that is its first argument; `None` where a path is computed.
-    fn taken_by_path(&self, name: &str, list: &[FunctionArg]) -> Option<Source> {
-        let (json, paths) = list.split_first()?;
-        let json = self.json(plain_argument(json)?);
+    fn taken_by_path(&self, name: &str, list: &[FunctionArg], sources: &[Source]) -> Option<Source> {
+        let ([json, paths @ ..], [of_json, beside @ ..]) = (list, sources) else { return None };
+        plain_argument(json)?;
         // Of a query the one path is followed by values for its variables.
-        let (paths, beside) = paths.split_at(if name.contains("_path_query") { 1 } else { paths.len() });
+        let count = if name.contains("_path_query") { 1 } else { paths.len() };
         let (mut taken, mut worst) = (Taken::Whole, Source::Plain);
-        for path in paths {
+        for path in paths.iter().take(count) {
             let path = plain_argument(path)?;
             if matches!(self.path(path), Path::Computed) {
                 return None;
             }
             self.follow(path, &mut taken, &mut worst);
         }
-        let beside = beside.iter().map(|argument| self.argument(argument)).max().unwrap_or(Source::Plain);
-        Some(worst.max(beside).max(taken.of(json)))
+        let beside = beside.iter().skip(count).copied().max().unwrap_or(Source::Plain);
+        Some(worst.max(beside).max(taken.of(*of_json)))
     }
 
     fn argument(&self, argument: &FunctionArg) -> Source {

@@ -10,7 +10,7 @@ use sqlparser::{
         Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias,
         TableFactor, TableWithJoins, Visit, Visitor,
     },
-    dialect::{PostgreSqlDialect, SQLiteDialect},
+    dialect::PostgreSqlDialect,
     parser::Parser,
 };
 
@@ -20,6 +20,7 @@ use super::{
     functions,
     shape::Shape,
 };
+use crate::store::sqlite;
 
 /// Longer statements are not followed; what they answer is masked as a whole.
 pub(super) const MAX_LENGTH: usize = 20_000;
@@ -71,23 +72,17 @@ impl<'a> Names<'a> {
     }
 
     pub(super) fn sources(&mut self, sql: &str, dialect: Dialect, columns: &[String]) -> Vec<Source> {
-        let parsed = if sql.len() > MAX_LENGTH {
-            None
-        } else {
-            match dialect {
-                Dialect::Postgres => Parser::parse_sql(&PostgreSqlDialect {}, sql),
-                Dialect::Sqlite => Parser::parse_sql(&SQLiteDialect {}, sql),
-            }
-            .ok()
-        };
+        let queries = if sql.len() > MAX_LENGTH { Vec::new() } else { readings(sql, dialect) };
         let by_name = |names: &Self| columns.iter().map(|name| names.column(name)).collect::<Vec<_>>();
-        let Some([Statement::Query(query)]) = parsed.as_deref() else {
+        if queries.is_empty() {
             return vec![Source::Keys; columns.len()];
-        };
+        }
         let mut rounds = 0;
         loop {
             let before = (self.known.clone(), self.relations.len());
-            let _ = query.visit(self);
+            for query in &queries {
+                let _ = query.visit(self);
+            }
             if before == (self.known.clone(), self.relations.len()) {
                 break;
             }
@@ -103,10 +98,11 @@ impl<'a> Names<'a> {
         if self.lost {
             return self.unless_named(sql, by_name(self));
         }
-        let shape = self.query(query);
         let mut sources = by_name(self);
-        for (at, source) in sources.iter_mut().enumerate() {
-            *source = (*source).max(shape.at(at, columns.len()));
+        for shape in queries.iter().map(|query| self.query(query)) {
+            for (at, source) in sources.iter_mut().enumerate() {
+                *source = (*source).max(shape.at(at, columns.len()));
+            }
         }
         sources
     }
@@ -260,6 +256,18 @@ impl<'a> Names<'a> {
         for (at, column) in alias.iter().flat_map(|alias| &alias.columns).enumerate() {
             self.learn(&column.name.value, if has_keys && at == 0 { keys } else { source });
         }
+    }
+}
+
+/// The statement as its store reads it, in each way that the store may; none where it is not understood.
+fn readings(sql: &str, dialect: Dialect) -> Vec<Query> {
+    let statements = match dialect {
+        Dialect::Postgres => Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap_or_default(),
+        Dialect::Sqlite => return sqlite::readings(sql),
+    };
+    match <[Statement; 1]>::try_from(statements) {
+        Ok([Statement::Query(query)]) => vec![*query],
+        _ => Vec::new(),
     }
 }
 

@@ -38,7 +38,12 @@ impl Shape {
         self.star = self.star.max(Some(source));
     }
 
+    /// What a column of an answer of so many may carry: anything, where the statement tells of another number.
     pub(super) fn at(&self, at: usize, columns: usize) -> Source {
+        let told = self.head.len() + self.tail.len();
+        if columns < told || self.star.is_none() && columns > told {
+            return Source::Keys;
+        }
         let from_end = (at + self.tail.len()).checked_sub(columns);
         match (self.head.get(at), from_end.and_then(|at| self.tail.get(at)), self.star) {
             (Some((source, _)), ..) | (None, Some((source, _)), _) => *source,

@@ -9,20 +9,21 @@ fn masked(sql: &str, columns: &[&str], cells: Value) -> Value {
 
 /// The same, where these fields are masked.
 fn masked_by(masking: &Masking, sql: &str, columns: &[&str], cells: Value) -> Value {
-    let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
-    let cells = cells.as_array().cloned().expect("cells");
-    let of = |dialect| {
-        let mut rows = [cells.clone()];
-        masking.rows(sql, dialect, ["metadata", "dados", "localizacao"].into_iter(), &columns, &mut rows);
-        json!(rows[0])
-    };
-    let postgres = of(Dialect::Postgres);
-    // What SQLite's dialect has not.
+    let postgres = masked_in(Dialect::Postgres, masking, sql, columns, &cells);
+    // What SQLite's dialect reads otherwise, if at all.
     let of_postgres = ["::", "LATERAL", "unnest", "WITHIN", "$$", "U&", "['", "JSON_OBJECT"];
     if !of_postgres.iter().any(|part| sql.contains(part)) {
-        assert_eq!(of(Dialect::Sqlite), postgres, "{sql}");
+        assert_eq!(masked_in(Dialect::Sqlite, masking, sql, columns, &cells), postgres, "{sql}");
     }
     postgres
+}
+
+/// The same, where a store of this dialect answered.
+fn masked_in(dialect: Dialect, masking: &Masking, sql: &str, columns: &[&str], cells: &Value) -> Value {
+    let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+    let mut rows = [cells.as_array().cloned().expect("cells")];
+    masking.rows(sql, dialect, ["metadata", "dados", "localizacao"].into_iter(), &columns, &mut rows);
+    json!(rows[0])
 }
 
 /// A statement of one column whose value is hidden whatever it looks like.
@@ -342,8 +343,14 @@ fn a_statement_that_is_not_understood_is_masked_as_a_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_longest_statements_do_not_exhaust_a_worker_s_stack() {
+    // The embedded store refuses most of them.
+    let long = |sql: &str| {
+        for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+            masked_in(dialect, &Masking::default(), sql, &["x"], &json!(["a"]));
+        }
+    };
     // On a worker, whose stack is what a server has.
-    let done = tokio::spawn(async {
+    let done = tokio::spawn(async move {
         for piece in [
             "||email",
             "+1",
@@ -355,15 +362,67 @@ async fn the_longest_statements_do_not_exhaust_a_worker_s_stack() {
             " COLLATE x",
             "[1]",
         ] {
-            let sql = format!("SELECT email{}", piece.repeat((names::MAX_LENGTH - 20) / piece.len()));
-            masked(&sql, &["x"], json!(["a"]));
+            long(&format!("SELECT email{}", piece.repeat((names::MAX_LENGTH - 20) / piece.len())));
         }
         for (open, close) in
             [("(", ")"), ("lower(", ")"), ("(SELECT ", ")"), ("NOT ", ""), ("- ", ""), ("CASE WHEN ", "")]
         {
             let deep = names::MAX_LENGTH / (open.len() + close.len() + 1);
-            masked(&format!("SELECT {}email{}", open.repeat(deep), close.repeat(deep)), &["x"], json!(["a"]));
+            long(&format!("SELECT {}email{}", open.repeat(deep), close.repeat(deep)));
         }
     });
     done.await.expect("no panic");
+}
+
+#[test]
+fn calls_inside_one_another_are_looked_at_once() {
+    for (open, close) in [
+        ("jsonb_extract_path(", ", origem)"),
+        ("json_extract(", ", origem)"),
+        ("json_build_object(", ", 1)"),
+        ("jsonb_set('{}', ", ", '1')"),
+    ] {
+        let sql = format!("SELECT {}telefone{} AS a FROM leads", open.repeat(40), close.repeat(40));
+        assert_eq!(
+            masked_in(Dialect::Postgres, &Masking::default(), &sql, &["a"], &json!(["x"])),
+            json!(["***"])
+        );
+    }
+    let steps: Vec<String> =
+        (1..=40).map(|i| format!(", a{i} AS (SELECT n{0} || n{0} AS n{i} FROM a{0})", i - 1)).collect();
+    hides(
+        &format!("WITH a0 AS (SELECT telefone AS n0 FROM leads){} SELECT n40 FROM a40", steps.concat()),
+        "n40",
+    );
+    assert_eq!(
+        masked("SELECT jsonb_path_query(nome) AS a FROM leads", &["a"], json!(["x"])),
+        json!(["x"]),
+        "no path"
+    );
+}
+
+#[test]
+fn a_statement_is_read_as_the_embedded_store_reads_it() {
+    let masked = |sql: &str, columns: &[&str], cells: Value| {
+        masked_in(Dialect::Sqlite, &Masking::default(), sql, columns, &cells)
+    };
+    for sql in [
+        "SELECT nome FROM leads WHERE metadata ? 'empresa'",
+        r"SELECT nome FROM leads WHERE nome <> E'd\'Ávila'",
+        "SELECT nome FROM leads WHERE nome <> $$d'Ávila$$",
+        "SELECT nome FROM leads WHERE nome MATCH 'Ana'",
+    ] {
+        assert_eq!(masked(sql, &["nome"], json!(["Ana"])), json!(["Ana"]), "{sql}");
+    }
+    let quoted = r"SELECT E'\'' AS a, hex(email) AS origem, ' FROM leads --' AS b FROM leads";
+    assert_eq!(masked(quoted, &["a", "origem", "b"], json!(["'", "616E61", "x"]))[1], json!("***"));
+    // PostgreSQL's comments end where SQLite's go on, and the other way round.
+    let nested = "SELECT nome AS a, /* /* */ hex(email) AS origem --*/ origem\n FROM leads";
+    assert_eq!(masked(nested, &["a", "origem"], json!(["Ana", "616E61"])), json!(["Ana", "***"]));
+}
+
+#[test]
+fn an_answer_of_another_number_of_columns_than_the_statement_is_masked() {
+    assert_eq!(masked("SELECT nome AS n FROM leads", &["n", "m"], json!(["a", "b"])), json!(["***", "***"]));
+    assert_eq!(masked("SELECT nome, *, origem FROM leads", &["nome"], json!(["a"])), json!(["***"]));
 }

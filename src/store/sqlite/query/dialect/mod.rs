@@ -59,8 +59,7 @@ pub(super) struct Translated<'a> {
 
 /// The statement as SQLite reads it.
 pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Translated<'a>, Foreign> {
-    let Some(mut statement) = parse(&PostgreSqlDialect {}, sql).or_else(|| parse(&SQLiteDialect {}, sql))
-    else {
+    let Some(mut statement) = parsed(sql).next().map(Statement::Query) else {
         // Nothing would tell what the two stores answer differently.
         if is_readable(&PostgreSqlDialect {}, sql) == Some(false) {
             return Err((
@@ -132,6 +131,21 @@ const MAX_DEPTH: i32 = 24;
 
 /// More operators and keywords are no question of people or assistants.
 const MAX_OPERATORS: usize = 1_000;
+
+/// The statement in each way that the library reads it, the one that is translated first. Where that has nothing to
+/// replace, SQLite reads the text by itself: a comment inside a comment ends elsewhere then.
+fn parsed(sql: &str) -> impl Iterator<Item = Box<Query>> {
+    let dialects: [&dyn Dialect; 2] = [&PostgreSqlDialect {}, &SQLiteDialect {}];
+    dialects.into_iter().filter_map(move |dialect| match parse(dialect, sql)? {
+        Statement::Query(query) => Some(query),
+        _ => None,
+    })
+}
+
+/// See [`parsed`].
+pub(crate) fn readings(sql: &str) -> Vec<Query> {
+    parsed(sql).map(|query| *query).collect()
+}
 
 fn parse(dialect: &dyn Dialect, sql: &str) -> Option<Statement> {
     if is_readable(dialect, sql)? { read(dialect, sql) } else { None }
