@@ -191,11 +191,12 @@ pub(super) fn drain_findings(drains: &[DrainReport]) -> Vec<Finding> {
     .collect()
 }
 
-/// Sinks that are behind and that no drain brings further.
+/// Sinks that are behind and that no drain brings further. No part is broken by that: somebody paused a sink, or workers were
+/// stopped to be replaced.
 pub(super) fn unattended_findings(standings: &Standings) -> Vec<Finding> {
     let finding = |sink: &Standing| {
         let Remark { problem, next_step } = sink.unattended()?;
-        Some(Finding::new(sink.sink, "up to date", Outcome::Failed, problem, next_step))
+        Some(Finding::new(sink.sink, "up to date", Outcome::Warning, problem, next_step))
     };
     standings.sinks.iter().filter_map(finding).collect()
 }

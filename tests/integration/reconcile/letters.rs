@@ -121,7 +121,7 @@ async fn a_discarded_letter_of_a_row_that_made_no_event_leaves_its_table_healthy
     too_large.insert("nome".to_owned(), json!("x".repeat(9 << 20)));
     place.source().upsert(table("leads"), vec![too_large]);
     sync(&engine, request(table("leads"))).await;
-    let all = Selection::Open { sink: None, limit: 10 };
+    let all = Selection::Open { sink: None, from: None, limit: 10 };
     let discarded = engine.letters.discard(&all, "ana").await.expect("discarded");
     assert_eq!(discarded.settled.len(), 1, "{discarded:?}");
     eventually("nothing is wrong, as a reconciliation would say", async || {
