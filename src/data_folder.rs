@@ -4,16 +4,23 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use chrono::Utc;
+use tempfile::TempDir;
 
 use crate::{
     fault::Fault,
     lock_file,
-    private_files::{self, FileId},
+    private_files::{self, FileId, OpenFolder},
 };
+
+/// What faults call this part.
+const PART: &str = "embedded";
 
 /// The folder, and the lock on it once this process has it.
 #[derive(Debug)]
@@ -21,6 +28,10 @@ pub struct DataFolder {
     path: PathBuf,
     owner: String,
     lock: Mutex<Option<Lock>>,
+    /// Which folder was opened.
+    opened: OpenFolder,
+    /// Another is in its place, or none.
+    replaced: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -51,7 +62,23 @@ impl DataFolder {
         for name in Self::FILES {
             private_files::tighten(&path.join(name)).map_err(|error| unusable(&path, "securing", &error))?;
         }
-        Ok(Arc::new(Self { path, owner: owner.to_owned(), lock: Mutex::new(None) }))
+        let opened = OpenFolder::open(&path).map_err(|error| unusable(&path, "opening", &error))?;
+        let (lock, replaced) = (Mutex::new(None), AtomicBool::new(false));
+        Ok(Arc::new(Self { path, owner: owner.to_owned(), lock, opened, replaced }))
+    }
+
+    /// A folder that is empty, in the place of one that is not there yet, or has nothing in it: made where that would be, so
+    /// that what keeps one from being made there is told. Removed when dropped.
+    ///
+    /// # Errors
+    /// When none can be made there.
+    pub fn stand_in(path: &Path) -> Result<TempDir, Fault> {
+        let path = std::path::absolute(path).map_err(|error| unusable(path, "looking for", &error))?;
+        let there = path.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(&path);
+        tempfile::Builder::new()
+            .prefix(".sluice-")
+            .tempdir_in(there)
+            .map_err(|error| unusable(&path, "making", &error))
     }
 
     pub fn path(&self) -> &Path {
@@ -106,12 +133,53 @@ impl DataFolder {
         Ok(self.try_lock()?.err())
     }
 
-    /// Whether the lock of this process, if it has one, is still the one that others find. Where the file was deleted, or
-    /// the folder replaced, it keeps nobody from writing any more.
+    /// Refuses once the folder was deleted or replaced under this process.
     ///
     /// # Errors
-    /// When the folder can't be asked.
-    pub fn is_in_place(&self) -> io::Result<bool> {
+    /// That it was; or that it can't be told.
+    pub fn check_place(&self) -> Result<(), Fault> {
+        if self.is_replaced() || !self.is_in_place().map_err(|error| self.unseen(&error))? {
+            return Err(self.give_up());
+        }
+        Ok(())
+    }
+
+    /// Whether this process was seen to have lost the folder. Once replaced, it stays so: what this process remembers is of
+    /// the files that it opened.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    /// Has no part use the folder any more, since files that this process has open are not those that are there; that is told.
+    pub fn give_up(&self) -> Fault {
+        let folder = self.path.display();
+        if !self.replaced.swap(true, Ordering::Relaxed) {
+            tracing::error!(%folder, "the data folder was deleted or replaced under this process");
+            self.release();
+        }
+        Fault::misconfigured(
+            PART,
+            format!("the data folder {folder} was deleted or replaced under this process"),
+            "restart this process, which writes nothing until then: it goes on with what is there now, and the next syncs read what \
+             that lacks; or end it, put the folder back that was there, and start it again",
+        )
+    }
+
+    /// That it can't be told whether files of the folder are in place.
+    pub fn unseen(&self, error: &io::Error) -> Fault {
+        Fault::transient(
+            PART,
+            format!("looking at the data folder {} failed: {error}", self.path.display()),
+            "check the disk and the folder's permissions; it is tried again",
+        )
+    }
+
+    /// Whether the folder, and the lock of this process, if it has one, are still those that others find. Where the file was
+    /// deleted, or the folder replaced, the lock keeps nobody from writing any more.
+    fn is_in_place(&self) -> io::Result<bool> {
+        if !self.opened.is_at(&self.path)? {
+            return Ok(false);
+        }
         match &*self.lock.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(lock) => Ok(FileId::at(&self.path.join(Self::LOCK))? == Some(lock.id)),
             None => Ok(true),
@@ -151,7 +219,7 @@ impl DataFolder {
 
     fn held_by(&self, holder: &str, what: &str) -> Fault {
         Fault::misconfigured(
-            "embedded",
+            PART,
             format!("{what} failed: {} is held by {holder}", self.path.display()),
             "use that process's tools if it has any (its `--tools` offers more than the usual ones: `default,alerts`, or `all`), wait for its end, or stop it: this one only reads until then, and then takes over; or set SLUICE_DATA_DIR to another folder",
         )
@@ -160,7 +228,7 @@ impl DataFolder {
 
 fn unusable(path: &Path, what: &str, error: &io::Error) -> Fault {
     Fault::misconfigured(
-        "embedded",
+        PART,
         format!("{what} the data folder {} failed: {error}", path.display()),
         "check that the folder is this user's and can be written, or set SLUICE_DATA_DIR to another",
     )
@@ -198,5 +266,34 @@ mod tests {
         let other = DataFolder::open(place.path(), "host, process 2").expect("the folder");
         other.hold("writing").expect("nobody holds the new file");
         assert!(other.is_in_place().expect("an answer") && !folder.is_in_place().expect("an answer"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_was_replaced_stays_given_up_also_where_it_is_put_back() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (path, moved) = (place.path().join("data"), place.path().join("moved"));
+        let folder = DataFolder::open(&path, "host, process 1").expect("a folder");
+        folder.check_place().expect("in place");
+        std::fs::rename(&path, &moved).expect("moved away");
+        let told = folder.check_place().expect_err("it is gone").to_string();
+        assert!(told.contains("was deleted or replaced under this process"), "{told}");
+        std::fs::rename(&moved, &path).expect("put back");
+        folder.check_place().expect_err("given up");
+        DataFolder::open(&path, "host, process 2").expect("a folder").check_place().expect("in place");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_empty_folder_is_made_where_the_one_that_it_stands_for_would_be() {
+        let place = tempfile::tempdir().expect("a folder");
+        let missing = place.path().join("a/b");
+        let empty = DataFolder::stand_in(&missing).expect("a folder");
+        assert_eq!(empty.path().parent(), Some(place.path()));
+        drop(empty);
+        assert!(std::fs::read_dir(place.path()).expect("a folder").next().is_none());
+        std::fs::write(place.path().join("a"), "").expect("a file");
+        let told = DataFolder::stand_in(&missing).expect_err("a file is there").to_string();
+        assert!(told.contains("making the data folder") && told.contains("a/b"), "{told}");
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{
     convert::Infallible,
-    fs, io,
+    fs,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -73,8 +73,6 @@ pub struct EmbeddedDb {
     writer: Mutex<Option<Arc<Mutex<Connection>>>>,
     /// Which file was opened.
     file: FileId,
-    /// Another is in its place, or none.
-    replaced: AtomicBool,
     pressure: Arc<MemoryPressure>,
     /// A table was made anew that somebody dropped under this process: whoever drains begins anew.
     remade: Arc<AtomicBool>,
@@ -133,14 +131,13 @@ impl EmbeddedDb {
         };
         let reader = made(folder.path()).map_err(|error| fault("opening sluice.db for reading", &error))?;
         let file = FileId::at(&folder.path().join(FILE))
-            .map_err(|error| unseen(folder.path(), &error))?
-            .ok_or_else(|| replaced(folder.path()))?;
+            .map_err(|error| folder.unseen(&error))?
+            .ok_or_else(|| folder.give_up())?;
         Ok(Arc::new(Self {
             folder,
             readers: Arc::new(Mutex::new(vec![reader])),
             writer: Mutex::new(writer),
             file,
-            replaced: AtomicBool::new(false),
             pressure: Arc::default(),
             remade: Arc::default(),
         }))
@@ -175,30 +172,21 @@ impl EmbeddedDb {
     /// That it was; or that it can't be told.
     pub fn check_place(&self) -> Result<(), Fault> {
         self.look().inspect_err(|_| {
-            if self.replaced.load(Ordering::Relaxed) {
+            if self.folder.is_replaced() {
                 self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
             }
         })
     }
 
-    /// Once replaced, it stays so: what this process remembers is of the files that it opened.
     fn look(&self) -> Result<(), Fault> {
-        if !self.replaced.load(Ordering::Relaxed) {
-            let path = self.folder.path();
-            let is_in_place = self
-                .folder
-                .is_in_place()
-                .and_then(|is_held| Ok(is_held && FileId::at(&path.join(FILE))? == Some(self.file)))
-                .map_err(|error| unseen(path, &error))?;
-            if is_in_place {
-                return Ok(());
-            }
-            self.replaced.store(true, Ordering::Relaxed);
-            tracing::error!(folder = %path.display(), "the data folder was deleted or replaced under this process");
+        let in_place = self.folder.check_place().and_then(|()| {
+            let found = FileId::at(&self.folder().join(FILE)).map_err(|error| self.folder.unseen(&error))?;
+            if found == Some(self.file) { Ok(()) } else { Err(self.folder.give_up()) }
+        });
+        if self.folder.is_replaced() {
             self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            self.folder.release();
         }
-        Err(replaced(self.folder.path()))
+        in_place
     }
 
     /// Runs a change as one durable transaction; nothing of it stays when `work` fails.
@@ -375,24 +363,6 @@ fn examine(connection: &mut Connection, within: Duration) -> rusqlite::Result<bo
         }
         Err(error) => Err(error),
     }
-}
-
-/// That the files this process has open are not those that are there.
-fn replaced(folder: &Path) -> Fault {
-    Fault::misconfigured(
-        PART,
-        format!("the data folder {} was deleted or replaced under this process", folder.display()),
-        "restart this process, which writes nothing until then: it goes on with what is there now, and the next syncs read what \
-         that lacks; or end it, put the folder back that was there, and start it again",
-    )
-}
-
-fn unseen(folder: &Path, error: &io::Error) -> Fault {
-    Fault::transient(
-        PART,
-        format!("looking for {FILE} in {} failed: {error}", folder.display()),
-        "check the disk and the folder's permissions; it is tried again",
-    )
 }
 
 async fn blocking<T: Send + 'static>(

@@ -43,7 +43,11 @@ impl Parts {
     /// # Errors
     /// When a client refuses its settings or the data folder can't be used.
     pub fn open(settings: &Settings) -> Result<Self, Fault> {
-        let mut embedded = Embedded { settings, folder: None, db: None };
+        Self::beside(&mut Embedded::of(settings))
+    }
+
+    fn beside(embedded: &mut Embedded<'_>) -> Result<Self, Fault> {
+        let settings = embedded.settings;
         Ok(Self {
             log: match &settings.kafka {
                 Some(kafka) => Arc::new(KafkaLog::connect(kafka)?),
@@ -55,9 +59,7 @@ impl Parts {
             },
             index: match &settings.elasticsearch {
                 Some(elasticsearch) => Arc::new(EsIndex::connect(elasticsearch, settings.catalog)?),
-                None => {
-                    Arc::new(TantivyIndex::new(embedded.folder()?.path().join("index"), settings.catalog))
-                }
+                None => Arc::new(TantivyIndex::in_folder(embedded.folder()?, settings.catalog)),
             },
         })
     }
@@ -70,7 +72,11 @@ struct Embedded<'a> {
     db: Option<Arc<EmbeddedDb>>,
 }
 
-impl Embedded<'_> {
+impl<'a> Embedded<'a> {
+    fn of(settings: &'a Settings) -> Self {
+        Self { settings, folder: None, db: None }
+    }
+
     fn folder(&mut self) -> Result<Arc<DataFolder>, Fault> {
         if let Some(folder) = &self.folder {
             return Ok(folder.clone());
@@ -103,15 +109,11 @@ pub async fn engine(settings: &Settings) -> Result<Arc<Engine>, Fault> {
             Arc::new(SampleSource::start(folder.path(), settings.catalog).await?)
         }
     };
-    let parts = Parts::open(settings)?;
-    Ok(Arc::new(Engine::new(
-        settings.catalog,
-        source,
-        parts.log,
-        parts.store,
-        parts.index,
-        engine_settings(settings),
-    )))
+    let mut embedded = Embedded::of(settings);
+    let parts = Parts::beside(&mut embedded)?;
+    let mut working = engine_settings(settings);
+    working.exports.data_folder = embedded.folder;
+    Ok(Arc::new(Engine::new(settings.catalog, source, parts.log, parts.store, parts.index, working)))
 }
 
 /// Makes the login that questions to Postgres run under.
@@ -160,6 +162,7 @@ pub fn engine_settings(settings: &Settings) -> EngineSettings {
         },
         exports: ExportSettings {
             folder: settings.data_dir.join("exports"),
+            data_folder: None,
             lifetime: settings.exports.lifetime,
             max_bytes: settings.exports.max_bytes,
         },

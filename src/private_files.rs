@@ -27,7 +27,11 @@ pub(crate) fn folder(path: &Path) -> io::Result<PathBuf> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(path)?;
+    builder.recursive(true).create(path).map_err(|error| match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => refused("is a link that leads to no folder"),
+        Ok(found) if !found.is_dir() => refused("is no folder"),
+        _ => error,
+    })?;
     let path = path.canonicalize()?;
     secure_folder(&path, &fs::metadata(&path)?)?;
     Ok(path)
@@ -306,6 +310,37 @@ impl FileId {
     }
 }
 
+/// A folder that is held open: as long as it is, its number is no other folder's, also where it was deleted.
+#[derive(Debug)]
+pub(crate) struct OpenFolder {
+    #[cfg(unix)]
+    _folder: File,
+    id: FileId,
+}
+
+impl OpenFolder {
+    /// # Errors
+    /// When there is none, or it can't be opened.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            let folder = File::open(path)?;
+            Ok(Self { id: FileId::of(&folder.metadata()?), _folder: folder })
+        }
+        #[cfg(not(unix))]
+        Ok(Self { id: FileId::of(&fs::metadata(path)?) })
+    }
+
+    /// Whether this is the folder that a name leads to now.
+    ///
+    /// # Errors
+    /// When that can't be asked.
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        // Where folders have no number, only that there is none can be told.
+        Ok((cfg!(unix) || path.is_dir()) && FileId::at(path)? == Some(self.id))
+    }
+}
+
 /// Replaces a file as a whole; on disk when it returns. No reader sees half of it.
 ///
 /// # Errors
@@ -379,6 +414,20 @@ mod tests {
         let link = place.path().join("link");
         symlink(&made, &link).expect("a link");
         assert_eq!(folder(&link).expect("the user's own link"), made.canonicalize().expect("a path"));
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_folder_is_named() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (file, link) = (place.path().join("file"), place.path().join("link"));
+        fs::write(&file, "").expect("a file");
+        symlink(place.path().join("nothing"), &link).expect("a link");
+        for (path, named) in [(&file, "it is no folder"), (&link, "it is a link that leads to no folder")] {
+            assert_eq!(folder(path).expect_err("refused").to_string(), named);
+        }
+        fs::remove_file(&link).expect("removed");
+        symlink(&file, &link).expect("a link");
+        assert!(folder(&link).expect_err("refused").to_string().contains("leads to no folder"));
     }
 
     #[test]

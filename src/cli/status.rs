@@ -62,7 +62,7 @@ impl EmptyFolder {
             // One that can't be used is told of as ever.
             DataFolder::open(&settings.data_dir, "status")?;
         }
-        let folder = TempDir::new().map_err(|error| format!("an empty folder could not be made: {error}"))?;
+        let folder = DataFolder::stand_in(&settings.data_dir)?;
         // As the parts spell it.
         let data_dir = folder.path().canonicalize().map_err(|error| error.to_string())?;
         Ok(Some(Self { settings: Settings { data_dir, ..settings.clone() }, _folder: folder }))

@@ -344,7 +344,8 @@ fn catalog(read: &mut Reader) -> Catalog {
     let named = read.optional("SLUICE_TABLES_DIR").is_some();
     // One that can't be looked at may hold definitions: without them the tables of others would be taken for other ones.
     let is_there = |folder: &Path| {
-        !folder.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        let nothing = [std::io::ErrorKind::NotFound, std::io::ErrorKind::NotADirectory];
+        !folder.symlink_metadata().is_err_and(|error| nothing.contains(&error.kind()))
     };
     let folder = Some(tables_dir(read)).filter(|folder| named || is_there(folder));
     Catalog::load(folder.as_deref(), zone).unwrap_or_else(|error| {

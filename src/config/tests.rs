@@ -279,4 +279,7 @@ fn a_folder_of_tables_that_can_t_be_read_is_told_though_nobody_named_it() {
     std::fs::write(data.path().join("tables"), "").expect("a file in its place");
     let told = problems(&of_data);
     assert!(told.contains("SLUICE_TABLES_DIR: is no folder that can be read"), "{told}");
+    // What the data folder is, is told by whoever opens it.
+    let file = data.path().join("tables").display().to_string();
+    load(&[("SLUICE_DATA_DIR", file.as_str())]).expect("no folder of tables is in a file");
 }

@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use super::{EngineError, shared::Shared};
 use crate::{
+    data_folder::DataFolder,
     domain::{Members, json},
     export::{Column, Encoder, Format, KeptExport, KeptExports, Reader, Times, Writer},
     fault::{Fault, FaultKind},
@@ -66,6 +67,8 @@ const OWN_COLUMNS: [&str; 3] = ["versao", "evento_id", "processado_em"];
 #[derive(Debug, Clone)]
 pub struct ExportSettings {
     pub folder: PathBuf,
+    /// What the folder is in, where this process has it open: nothing is made in one that replaced it.
+    pub data_folder: Option<Arc<DataFolder>>,
     pub lifetime: TimeDelta,
     pub max_bytes: u64,
 }
@@ -319,6 +322,9 @@ impl Exports {
         seen: &watch::Sender<u64>,
     ) -> Result<KeptExport, EngineError> {
         let kept_exports = &self.shared.exports;
+        if let Some(folder) = &self.shared.settings.exports.data_folder {
+            folder.check_place()?;
+        }
         let draft = kept_exports.draft(id).map_err(|error| unusable(&error))?;
         let written = self.write(request, draft, seen).await?;
         let made_at = Utc::now();

@@ -13,9 +13,11 @@ use std::{
 };
 
 use sluice::{
+    data_folder::DataFolder,
     domain::Catalog,
     embedded::EmbeddedDb,
     fault::{Fault, FaultKind},
+    index::tantivy::TantivyIndex,
     log::{Log, StartAt, Topic, embedded::EmbeddedLog},
     sink::Sink,
     store::{EventFilter, EventOrder, Operations, QueryLimits, Questions, Store, sqlite::SqliteStore},
@@ -320,6 +322,38 @@ async fn a_folder_replaced_under_a_process_is_not_used_by_it_until_that_is_start
         assert_eq!(there, expected, "{change}");
         log.append(Topic::Events, records(1)).await.expect_err("still refused");
     }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_a_folder_that_was_replaced_is_neither_read_nor_written() {
+    let place = TestFolder::new();
+    let path = place.path().join("data");
+    let open = |owner| {
+        let folder = DataFolder::open(&path, owner).expect("a folder");
+        TantivyIndex::in_folder(folder, Catalog::built_in())
+    };
+    let index = open("host-a, process 7");
+    index.prepare().await.expect("prepared");
+    index.make_visible().await.expect("it reads");
+    std::fs::rename(&path, path.with_extension("moved")).expect("moved away");
+    let refused = async |when: &str| {
+        for fault in [
+            index.counts().await.expect_err(when),
+            index.identities().await.expect_err(when),
+            index.health().await.expect_err(when),
+            index.prepare().await.expect_err(when),
+        ] {
+            assert_eq!(fault.kind, FaultKind::Misconfigured, "{when}: {fault}");
+            assert!(fault.message.contains("was deleted or replaced under this process"), "{when}: {fault}");
+        }
+    };
+    refused("moved away").await;
+    assert!(!path.exists(), "nothing was made in its place");
+    let new = open("host-b, process 8");
+    new.prepare().await.expect("another is made");
+    refused("replaced").await;
+    new.counts().await.expect("it reads what is there");
 }
 
 #[tokio::test(flavor = "multi_thread")]

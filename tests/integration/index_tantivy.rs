@@ -14,7 +14,7 @@ mod embedded {
 
     use crate::support::{
         events::{applied, event, fault, lead, manual},
-        indices::{Embedded, IndexBench, entities, search},
+        indices::{Embedded, IndexBench, entities, request, search},
     };
 
     #[tokio::test]
@@ -40,6 +40,36 @@ mod embedded {
         assert!(
             told.message.contains("not made yet") && told.advice.to_string().contains("run the migrations"),
             "{told}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_folder_that_was_deleted_is_told_and_one_in_its_place_is_read_and_written() {
+        let bench = Embedded::new();
+        let index = bench.prepared().await;
+        let ana = |n| vec![lead(n, Uuid::new_v4(), 1, json!({"nome": "Ana"}))];
+        applied(&*index, ana(1)).await;
+        assert_eq!(search(&*index, entities("leads"), "nome:ana").await.total, 1);
+        std::fs::remove_dir_all(bench.0.path().join("index")).expect("deleted");
+        let told = index.search(&request(entities("leads"), "*")).await.expect_err("deleted").to_string();
+        assert!(told.contains("was deleted"), "{told}");
+        let told = index.identities().await.expect_err("deleted");
+        assert_eq!(told.kind, FaultKind::Misconfigured, "whoever drains makes it anew: {told}");
+
+        let other = bench.prepared().await;
+        for n in 2..=4 {
+            applied(&*other, ana(n)).await;
+        }
+        drop(other);
+        assert_eq!(search(&*index, entities("leads"), "nome:ana").await.total, 3, "what is there now");
+        assert_eq!(applied(&*index, ana(5)).await.inserted, 1);
+        let other = bench.open();
+        assert_eq!(search(&*other, entities("leads"), "nome:ana").await.total, 4, "others find it");
+        assert_eq!(
+            fault(&*other, ana(6)).await.kind,
+            FaultKind::Misconfigured,
+            "it holds the lock that is there"
         );
     }
 

@@ -103,7 +103,10 @@ impl IndexError {
                 "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder".into(),
             ),
             Self::NotMade(index) => {
-                (FaultKind::Transient, format!("the index {index} is not made yet"), NextStep::Migrate)
+                let problem = format!(
+                    "the index {index} is not made yet, or was deleted; a process that drains into it makes and fills it"
+                );
+                (FaultKind::Transient, problem, NextStep::Migrate)
             }
             Self::NoRebuild(id) => {
                 (FaultKind::Invalid, format!("the rebuild {id} is over"), "begin another where it is wanted".into())

@@ -45,12 +45,13 @@ use super::{
     SearchError, SearchRequest, Stray, claims, documents, fields::Indices, unknown_index,
 };
 use crate::{
+    data_folder::DataFolder,
     domain::{Catalog, Table},
-    fault::Fault,
+    fault::{Fault, FaultKind},
     identity::Identity,
     log::{Position, StartAt},
     next_step::NextStep,
-    private_files,
+    private_files::{self, OpenFolder},
     sink::{Applied, ApplyError, Claim, Sink, SinkBatch, SinkEvent, SinkHealth, Span},
     streaming,
 };
@@ -69,6 +70,10 @@ pub struct TantivyIndex {
 
 struct Shared {
     folder: PathBuf,
+    /// What the folder is in, where other parts keep their files there, too.
+    data_folder: Option<Arc<DataFolder>>,
+    /// Which folder that is of which something is open; nothing before it was made.
+    place: Mutex<Option<OpenFolder>>,
     indices: Indices,
     /// The lock of the one who writes.
     lock: Mutex<Option<File>>,
@@ -80,8 +85,19 @@ struct Shared {
 impl TantivyIndex {
     /// An index in a folder, which is made by [`Sink::prepare`]; nothing is touched yet.
     pub fn new(folder: impl Into<PathBuf>, catalog: Catalog) -> Self {
+        Self::open(folder.into(), None, catalog)
+    }
+
+    /// As [`TantivyIndex::new`], in the data folder; nothing is answered or written once that was replaced.
+    pub fn in_folder(data_folder: Arc<DataFolder>, catalog: Catalog) -> Self {
+        Self::open(data_folder.path().join("index"), Some(data_folder), catalog)
+    }
+
+    fn open(folder: PathBuf, data_folder: Option<Arc<DataFolder>>, catalog: Catalog) -> Self {
         let shared = Shared {
-            folder: folder.into(),
+            folder,
+            data_folder,
+            place: Mutex::default(),
             indices: Indices::of(catalog),
             lock: Mutex::default(),
             open: Mutex::default(),
@@ -116,6 +132,7 @@ impl TantivyIndex {
     ) -> Result<T, Fault> {
         let shared = self.shared.clone();
         let outcome = tokio::task::spawn_blocking(move || {
+            shared.check_place()?;
             work(&shared).map_err(|error| error.into_fault(doing, &shared.folder))
         });
         outcome.await.unwrap_or_else(|panic| {
@@ -129,6 +146,29 @@ impl TantivyIndex {
 }
 
 impl Shared {
+    /// Refuses once the data folder was replaced, and forgets what is open of an index folder that was, so that what is
+    /// answered and written is in the files that are there now.
+    fn check_place(&self) -> Result<(), Fault> {
+        let checked = self.data_folder.as_ref().map_or(Ok(()), |folder| folder.check_place());
+        let mut place = locked(&self.place);
+        let is_other = match &*place {
+            Some(opened) => !opened.is_at(&self.folder).map_err(|error| {
+                IndexError::from(error).into_fault("looking whether the index is in place", &self.folder)
+            })?,
+            None => false,
+        };
+        if is_other || self.data_folder.as_ref().is_some_and(|folder| folder.is_replaced()) {
+            *locked(&self.lock) = None;
+            locked(&self.open).clear();
+            *place = None;
+        }
+        checked?;
+        if place.is_none() {
+            *place = OpenFolder::open(&self.folder).ok();
+        }
+        Ok(())
+    }
+
     fn entry(&self, index: IndexName) -> Result<Entry, IndexError> {
         directory::read(&self.folder, index)?.ok_or(IndexError::NotMade(index))
     }
@@ -239,6 +279,12 @@ impl Shared {
         if lock.is_none() {
             private_files::folder(&self.folder)?;
             *lock = Some(directory::hold(&self.folder)?.map_err(IndexError::Held)?);
+            drop(lock);
+            // Not with the lock in hand: who looks at the place takes them in the other order.
+            let mut place = locked(&self.place);
+            if place.is_none() {
+                *place = Some(OpenFolder::open(&self.folder)?);
+            }
         }
         Ok(())
     }
@@ -246,11 +292,6 @@ impl Shared {
     /// Makes what is missing. A definition that has other columns than its index, but none of another type, is
     /// followed: the documents move into a generation that has them, filled from the events.
     fn prepare(&self) -> Result<(), IndexError> {
-        if !self.folder.is_dir() {
-            // Deleted under this process: what it holds of it is in no folder any more.
-            *locked(&self.lock) = None;
-            locked(&self.open).clear();
-        }
         for index in self.indices.names() {
             let Some(mut entry) = directory::read(&self.folder, index)? else {
                 self.hold()?;
@@ -605,7 +646,12 @@ impl Sink for TantivyIndex {
     }
 
     async fn identities(&self) -> Result<Vec<Identity>, Fault> {
-        self.blocking("asking which indices these are", Shared::identities).await
+        let found = self.blocking("asking which indices these are", Shared::identities).await;
+        // Whoever drains begins anew where one is missing, which makes it.
+        found.map_err(|fault| match fault.advice {
+            NextStep::Migrate => Fault { kind: FaultKind::Misconfigured, ..fault },
+            _ => fault,
+        })
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
@@ -658,6 +704,7 @@ impl Sink for TantivyIndex {
     }
 
     async fn health(&self) -> Result<SinkHealth, Fault> {
+        self.blocking("looking whether the index is in place", |_| Ok(())).await?;
         let version = format!("tantivy in {}", self.shared.folder.display());
         Ok(SinkHealth { version, clock: None })
     }

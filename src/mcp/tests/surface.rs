@@ -237,6 +237,9 @@ async fn an_event_that_may_be_in_the_log_is_told_by_the_id_that_makes_repeating_
     std::fs::remove_dir_all(bench.folder.path()).expect("deleted");
     let failed = text(&call(&connection, "inject_event", event).await);
     assert!(failed.contains("give id ") && failed.contains("when you call again"), "{failed}");
+    let export = text(&call(&connection, "export", json!({"table": "leads"})).await);
+    assert!(export.contains("was deleted or replaced"), "{export}");
+    assert!(!bench.folder.path().exists(), "nothing was made in its place");
     let invalid = text(&call(&connection, "inject_event", json!({"evento": ""})).await);
     assert!(!invalid.contains("give id "), "{invalid}");
     bench.engine.shut_down().await;

@@ -129,6 +129,34 @@ async fn a_folder_that_all_users_share_is_no_data_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_that_can_t_be_made_is_told_by_status_and_no_other_setting_is_blamed() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    let status = async |path: &Path| {
+        let mut command = sluice(folder.path(), &["status"]);
+        command.env("SLUICE_DATA_DIR", path);
+        run(command).await
+    };
+    fs::write(&data, "").expect("a file");
+    let mut refused = vec![
+        (status(&data).await, "failed: it is no folder"),
+        (status(&data.join("below")).await, "making the data folder"),
+    ];
+    if cfg!(target_os = "linux") {
+        refused.push((status(Path::new("/proc/x")).await, "making the data folder /proc/x failed"));
+    }
+    fs::remove_file(&data).expect("removed");
+    symlink(folder.path().join("nothing"), &data).expect("a link");
+    refused.push((status(&data).await, "failed: it is a link that leads to no folder"));
+    for (outcome, told) in refused {
+        assert_eq!(outcome.code, Some(1), "{told}: {outcome:?}");
+        assert!(outcome.stderr.contains(told) && outcome.stdout.is_empty(), "{told}: {outcome:?}");
+        assert!(!outcome.stderr.contains("SLUICE_TABLES_DIR"), "{outcome:?}");
+    }
+    assert_eq!(all(folder.path()).len(), 2, "nothing was made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_of_another_user_is_no_data_folder() {
     if !rustix::process::geteuid().is_root() {
         // Only root can give a folder away; what is done then is the same for all.
