@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use chrono::Utc;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
@@ -12,9 +13,10 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    domain::{ENVELOPE_VERSION, Event, ManualEvent, can_be_added_up},
+    domain::{ENVELOPE_VERSION, Event, Json, MANUAL, ManualEvent, can_be_added_up, json::for_jsonb},
     fault::Fault,
     log::{NewRecord, Position, Topic},
+    store::{EventFilter, EventOrder, StoredEvent},
     traces::{self, Span, SpanKind, TRACEPARENT, TraceParent},
 };
 
@@ -30,6 +32,27 @@ pub struct Appender {
 impl Appender {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, flow: Flow::new() }
+    }
+
+    /// Refuses an event whose id a stored one has that says something else: sinks take an id once, and would pass over it.
+    ///
+    /// # Errors
+    /// That it is taken; or when the store can't be asked.
+    pub async fn check_id(&self, event: &ManualEvent) -> Result<(), EngineError> {
+        let filter = EventFilter { id: event.id, ..EventFilter::default() };
+        let store = self.shared.ready_store().await?;
+        let found = match event.id {
+            Some(_) => store.events(&filter, EventOrder::Newest, None, 1).await?.events,
+            None => Vec::new(),
+        };
+        match found.first() {
+            Some(stored) if !says_the_same(stored, event) => Err(EngineError::Invalid {
+                field: "id",
+                problem: "is taken by an event that says something else, so no sink takes this one; give another, or none"
+                    .to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Appends a hand-made event and returns where it stands in the log.
@@ -131,6 +154,14 @@ fn raise_targets(targets: &mut Vec<Position>, appended: &[Position]) {
         }
     }
     targets.sort_unstable();
+}
+
+fn says_the_same(stored: &StoredEvent, event: &ManualEvent) -> bool {
+    // As every store keeps it, whatever the order of its members.
+    let value = |json: &Json| serde_json::from_str::<Value>(&for_jsonb(json.as_str()).0).ok();
+    let told = (&*stored.tipo_evento, &stored.usuario, &stored.evento, stored.valor);
+    told == (MANUAL, &event.usuario, &event.evento, event.valor)
+        && value(&stored.metadata) == value(&event.metadata)
 }
 
 /// The limits a hand-made event must keep.

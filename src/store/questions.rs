@@ -24,6 +24,7 @@ pub fn readable(catalog: Catalog) -> Vec<&'static str> {
 /// Which events; what is `None` is not asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventFilter {
+    pub id: Option<Uuid>,
     pub tipo_evento: Option<String>,
     pub evento: Option<String>,
     pub categoria: Option<String>,
@@ -268,6 +269,7 @@ pub(super) fn defined_kinds(catalog: Catalog) -> Vec<String> {
 /// A value a condition compares with.
 pub(super) enum Operand<'a> {
     Text(&'a str),
+    Id(Uuid),
     Instant(DateTime<Utc>),
     Number(f64),
 }
@@ -290,6 +292,7 @@ impl EventFilter {
         ];
         let texts = texts.into_iter().map(|(column, text)| (column, "=", text.as_deref().map(Operand::Text)));
         let others = [
+            ("id", "=", self.id.map(Operand::Id)),
             ("timestamp", ">=", self.from.map(Operand::Instant)),
             ("timestamp", "<", self.to.map(Operand::Instant)),
             ("valor", ">=", self.min_valor.map(Operand::Number)),

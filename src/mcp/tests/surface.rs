@@ -237,11 +237,46 @@ async fn an_event_that_may_be_in_the_log_is_told_by_the_id_that_makes_repeating_
     std::fs::remove_dir_all(bench.folder.path()).expect("deleted");
     let failed = text(&call(&connection, "inject_event", event).await);
     assert!(failed.contains("give id ") && failed.contains("when you call again"), "{failed}");
+    let repeated = json!({"evento": "teste", "wait": false, "id": uuid::Uuid::now_v7()});
+    let unknown = text(&call(&connection, "inject_event", repeated).await);
+    assert!(unknown.contains("nothing was appended"), "{unknown}");
     let export = text(&call(&connection, "export", json!({"table": "leads"})).await);
     assert!(export.contains("was deleted or replaced"), "{export}");
     assert!(!bench.folder.path().exists(), "nothing was made in its place");
     let invalid = text(&call(&connection, "inject_event", json!({"evento": ""})).await);
     assert!(!invalid.contains("give id "), "{invalid}");
+    bench.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_taken_is_refused_to_an_event_that_says_something_else() {
+    let (bench, _source) = super::facts::beside(Vec::new()).await;
+    let connection = connect(bench.server(&Offer::default()), Client::default(), Era::Sessions).await;
+    call(&connection, "sync_leads_from_supabase", json!({"hours_ago": 10_000, "limit": 10})).await;
+    let page = call(&connection, "query_raw_events", json!({"limit": 1})).await;
+    let of_lead = page.structured_content.expect("events")["events"][0]["id"].take();
+    let [known, on_its_way] = [1, 2].map(|n| json!(uuid::Uuid::from_u128(n)));
+    let event = |evento: &str, id: &Value, wait: bool| json!({"evento": evento, "valor": 1.5, "metadata": {"b": [1, 2.5], "a": "x"}, "id": id, "wait": wait});
+    for _ in 0..2 {
+        let injected = call(&connection, "inject_event", event("um", &known, true)).await;
+        let told = text(&injected);
+        assert_eq!(injected.structured_content.expect("an answer")["queryable"], true, "{told}");
+    }
+    for (evento, id) in [("dois", &known), ("um", &of_lead)] {
+        let refused = call(&connection, "inject_event", event(evento, id, true)).await;
+        assert_eq!(refused.is_error, Some(true), "{evento}");
+        assert!(text(&refused).starts_with("id: is taken"), "{}", text(&refused));
+    }
+
+    // The first of them is not in the store yet when the second is given.
+    call(&connection, "pause_sink", json!({"sink": "sqlite"})).await;
+    let first = call(&connection, "inject_event", event("um", &on_its_way, false)).await;
+    assert_ne!(first.is_error, Some(true), "{}", text(&first));
+    let (second, _) = tokio::join!(
+        call(&connection, "inject_event", event("dois", &on_its_way, true)),
+        call(&connection, "resume_sink", json!({"sink": "sqlite"})),
+    );
+    assert!(text(&second).starts_with("id: is taken"), "{}", text(&second));
     bench.engine.shut_down().await;
 }
 

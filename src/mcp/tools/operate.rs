@@ -70,7 +70,7 @@ struct InjectArgs {
     /// Anything more, up to 16 KiB as JSON.
     #[serde(default)]
     metadata: JsonObject,
-    /// The event's id. Give one to make repeating the call harmless.
+    /// The event's id. Give one to make repeating the call harmless; another event's is refused.
     #[serde(default)]
     id: Option<Uuid>,
     /// Wait (20 s at most) until the event can be queried in every sink. Default true.
@@ -208,7 +208,14 @@ impl SluiceServer {
             valor: args.valor,
             metadata: Json::from(&args.metadata),
         };
-        let injected = self.engine.appender.inject(event).await;
+        if args.id.is_some() {
+            self.engine.appender.check_id(&event).await.map_err(|error| {
+                let unknown = "nothing was appended: whether the id is taken can't be told".to_owned();
+                let causes = if matches!(error, EngineError::Fault(_)) { &[unknown][..] } else { &[] };
+                ToolError::from(error).with_causes(causes)
+            })?;
+        }
+        let injected = self.engine.appender.inject(event.clone()).await;
         let (_, at) = injected.map_err(|error| {
             let again =
                 format!("it may be in the log: give id {id} when you call again, so that it is there once");
@@ -218,6 +225,12 @@ impl SluiceServer {
         let target = Position { offset: at.offset + 1, ..at };
         // It is in the log, whatever can't be told after that.
         let waited = self.engine.drains.wait_for(&[target], patience(args.wait)).await;
+        // Another of this id may have been on its way to the store.
+        if args.id.is_some()
+            && let Err(taken @ EngineError::Invalid { .. }) = self.engine.appender.check_id(&event).await
+        {
+            return Err(taken.into());
+        }
         let queryable = waited.as_ref().is_ok_and(|sinks| sinks.iter().all(|sink| sink.queryable));
         let sinks = waited.unwrap_or_default();
         let next_step = (!queryable).then_some("it is in the log; check_kafka_lag shows the sinks catch up");

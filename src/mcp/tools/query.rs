@@ -230,6 +230,7 @@ impl SluiceServer {
         let mut tipo_evento = args.tipo_evento.map(|tipo| self.known_tipo(tipo)).transpose()?;
         let changed = args.changed.as_deref().map(|name| self.changed(name, &mut tipo_evento)).transpose()?;
         let filter = EventFilter {
+            id: None,
             changed,
             tipo_evento,
             evento: args.evento,

@@ -315,6 +315,7 @@ async fn events(
             // No stored text holds a NUL.
             Operand::Text(text) if text.contains('\0') => query.push("NULL"),
             Operand::Text(text) => query.push_bind(text),
+            Operand::Id(id) => query.push_bind(id),
             Operand::Instant(at) => query.push_bind(at),
             Operand::Number(number) => query.push_bind(number),
         };

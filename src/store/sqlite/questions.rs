@@ -149,6 +149,7 @@ fn event_query(
         wheres.push(format!("\"{}\" {} ?", condition.column, condition.operator));
         values.push(match condition.value {
             Operand::Text(text) => SqlValue::Text(text.to_owned()),
+            Operand::Id(id) => SqlValue::Text(id.to_string()),
             Operand::Instant(at) => SqlValue::Text(instant(at)),
             Operand::Number(number) => SqlValue::Real(number),
         });

@@ -81,6 +81,15 @@ async fn events_are_found_by_every_filter<B: StoreBench>() {
     assert_eq!(found(store, EventFilter::default()).await.len(), 7);
     assert_eq!(found(store, only(|f| f.tipo_evento = text("lead"))).await, [1, 2, 3, 1]);
     assert_eq!(found(store, only(|f| f.evento = text("lead_novo"))).await, [2]);
+    let [of_two] = &store
+        .events(&only(|f| f.evento = text("lead_novo")), EventOrder::Oldest, None, 9)
+        .await
+        .expect("events")
+        .events[..]
+    else {
+        panic!("one event")
+    };
+    assert_eq!(found(store, only(|f| f.id = Some(of_two.id))).await, [2]);
     assert_eq!(found(store, only(|f| f.categoria = text("engajamento"))).await, [10, 11]);
     assert_eq!(found(store, only(|f| f.usuario = text("OUTRA@exemplo.com.br"))).await, [3]);
     assert_eq!(found(store, only(|f| f.entidade = Some(key(1)))).await, [1, 1]);
