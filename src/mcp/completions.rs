@@ -2,10 +2,19 @@
 
 use std::time::Duration;
 
-use rmcp::model::{CompleteRequestParams, CompletionInfo, Reference};
+use rmcp::{
+    ErrorData,
+    model::{CompleteRequestParams, CompletionInfo, Reference},
+};
 use uuid::Uuid;
 
-use super::{SluiceServer, bounded::LARGEST_ANSWER, tools::GROUPS};
+use super::{
+    SluiceServer,
+    bounded::LARGEST_ANSWER,
+    prompts,
+    resources::{Uri, templates},
+    tools::GROUPS,
+};
 use crate::{
     domain::{KeyKind, Table},
     engine::{Letter, LetterFilter},
@@ -26,17 +35,33 @@ const LATEST_LETTERS: usize = 50;
 
 impl SluiceServer {
     /// The values that begin with what was typed. A part that does not answer has none to offer: completing is a
-    /// courtesy and no place for errors.
-    pub(super) async fn completions(&self, request: &CompleteRequestParams) -> CompletionInfo {
+    /// courtesy and no place for its errors.
+    ///
+    /// # Errors
+    /// When there is no such prompt, or argument of it, or resource.
+    pub(super) async fn completions(
+        &self,
+        request: &CompleteRequestParams,
+    ) -> Result<CompletionInfo, ErrorData> {
+        match &request.r#ref {
+            Reference::Prompt(prompt) => prompts::check_argument(&prompt.name, &request.argument.name)?,
+            Reference::Resource(resource) => {
+                let catalog = self.engine.catalog;
+                if !templates(catalog).iter().any(|template| template.uri_template == resource.uri) {
+                    Uri::parse(catalog, &resource.uri)?;
+                }
+            }
+            _ => {}
+        }
         let known = match (&request.r#ref, request.argument.name.as_str()) {
             (Reference::Prompt(_), "hours") => ["24", "48", "168", "720"].map(str::to_owned).into(),
             (Reference::Prompt(_), "status") => self.values_of("leads", "status_lead").await,
             (Reference::Prompt(_), "origin") => self.values_of("leads", "origem").await,
-            (_, "sync_id") => {
+            (Reference::Prompt(_), "sync_id") => {
                 let syncs = self.engine.syncs.recent(20).await.unwrap_or_default();
                 syncs.iter().map(|sync| sync.sync_id.to_string()).collect()
             }
-            (_, "lead_id") => self.keys("leads", &request.argument.value).await,
+            (Reference::Prompt(_), "lead_id") => self.keys("leads", &request.argument.value).await,
             (Reference::Resource(letter), "id") if letter.uri.starts_with("sluice://dead-letters/") => {
                 let page = self.engine.letters.page(&LetterFilter::default(), None, LATEST_LETTERS).await;
                 page.map(|page| page.letters).unwrap_or_default().iter().map(Letter::id).collect()
@@ -57,7 +82,7 @@ impl SluiceServer {
             self.outgoing.text(&mut shown);
             shown == *value
         };
-        matching(known.into_iter().filter(may_leave).collect(), &request.argument.value)
+        Ok(matching(known.into_iter().filter(may_leave).collect(), &request.argument.value))
     }
 
     /// The keys of a table's entities that begin so; those stored last, where nothing was typed yet.

@@ -166,6 +166,21 @@ pub(super) fn list() -> Vec<Prompt> {
         .collect()
 }
 
+fn plan(name: &str) -> Result<&'static Plan, ErrorData> {
+    PLANS.iter().find(|plan| plan.name == name).ok_or_else(|| {
+        let known: Vec<&str> = PLANS.iter().map(|plan| plan.name).collect();
+        let meant = arguments::nearest(name, known.iter().copied());
+        let meant = meant.map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+        refused(format!("there is no prompt `{name}`; {meant}there are {}", known.join(", ")))
+    })
+}
+
+/// # Errors
+/// When there is no such prompt, or it has no such argument.
+pub(super) fn check_argument(prompt: &str, argument: &str) -> Result<(), ErrorData> {
+    plan(prompt)?.check_argument(argument)
+}
+
 /// A prompt with its arguments filled in, for the tools that a client with these rights may call.
 ///
 /// # Errors
@@ -176,12 +191,7 @@ pub(super) fn get(
     toolbox: &Toolbox,
     access: Access,
 ) -> Result<GetPromptResult, ErrorData> {
-    let Some(plan) = PLANS.iter().find(|plan| plan.name == name) else {
-        let known: Vec<&str> = PLANS.iter().map(|plan| plan.name).collect();
-        let meant = arguments::nearest(name, known.iter().copied());
-        let meant = meant.map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
-        return Err(refused(format!("there is no prompt `{name}`; {meant}there are {}", known.join(", "))));
-    };
+    let plan = plan(name)?;
     let values = plan.values(given)?;
     let filled = |text: &str| filled(text, &values);
     let steps: Vec<String> = plan
@@ -214,12 +224,16 @@ fn filled(text: &str, values: &[(&'static str, String)]) -> String {
 }
 
 impl Plan {
-    fn values(&self, given: Option<&JsonObject>) -> Result<Vec<(&'static str, String)>, ErrorData> {
-        let known = |name: &str| self.arguments.iter().any(|argument| argument.name == name);
-        if let Some(unknown) = given.into_iter().flat_map(JsonObject::keys).find(|name| !known(name)) {
-            let names: Vec<&str> = self.arguments.iter().map(|argument| argument.name).collect();
-            return Err(refused(format!("{unknown}: {}", arguments::unknown(unknown, &names))));
+    fn check_argument(&self, name: &str) -> Result<(), ErrorData> {
+        let names: Vec<&str> = self.arguments.iter().map(|argument| argument.name).collect();
+        if names.contains(&name) {
+            return Ok(());
         }
+        Err(refused(format!("{name}: {}", arguments::unknown(name, &names))))
+    }
+
+    fn values(&self, given: Option<&JsonObject>) -> Result<Vec<(&'static str, String)>, ErrorData> {
+        given.into_iter().flat_map(JsonObject::keys).try_for_each(|name| self.check_argument(name))?;
         self.arguments
             .iter()
             .map(|argument| {

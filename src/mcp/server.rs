@@ -386,7 +386,7 @@ impl ServerHandler for SluiceServer {
         request: CompleteRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        Ok(CompleteResult::new(self.completions(&request).await))
+        self.completions(&request).await.map(CompleteResult::new).map_err(|error| self.outgoing.error(error))
     }
 
     /// Also requests of known methods whose parameters rmcp could not read.

@@ -11,11 +11,11 @@ mod variables;
 use std::{path::PathBuf, process::ExitCode};
 
 use chrono::Utc;
-use clap::Args;
+use clap::{Args, CommandFactory as _, FromArgMatches as _};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Failure, environment::Environment, output};
+use super::{Arguments, Command, Failure, environment::Environment, output, takes_negative_numbers};
 use crate::config::Variables;
 use clients::{Client, Configuration, Places, Server};
 use file::ConfigFile;
@@ -99,9 +99,26 @@ fn configuration(options: &Options, environment: &Variables) -> Result<Configura
         .ok_or("the path of this program is not UTF-8; move it to one that is and try again")?;
     let arguments: Vec<String> =
         std::iter::once("serve".to_owned()).chain(options.arguments.iter().cloned()).collect();
+    check(&arguments)?;
     let variables = variables::set(environment);
     let server = Server::Stdio { command, arguments: &arguments, variables: &variables };
     Ok(options.client.configuration(&server, options.with_secrets)?)
+}
+
+/// A client does not show why a server ended that it started.
+fn check(arguments: &[String]) -> Result<(), Failure> {
+    let typed = std::iter::once("sluice").chain(arguments.iter().map(String::as_str));
+    let parsed = takes_negative_numbers(Arguments::command())
+        .try_get_matches_from(typed)
+        .and_then(|matches| Arguments::from_arg_matches(&matches))
+        .map_err(|error| {
+            let told = error.to_string();
+            format!("no server would start with what is behind --: {}", told.trim_start_matches("error: "))
+        })?;
+    match parsed.command {
+        Some(Command::Serve(options)) if options.is_over_stdio() => Ok(()),
+        _ => Err("with what is behind -- no server would speak to the client over stdin and stdout; to lead it to one that runs, give --http URL before --".into()),
+    }
 }
 
 /// A token is secret whatever its variable is called, and only its value has to be there.
@@ -170,5 +187,29 @@ fn places() -> Places {
         app_data: folder("APPDATA"),
         config_home: folder("XDG_CONFIG_HOME"),
         codex_home: folder("CODEX_HOME"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_no_server_over_stdio_starts_with_are_refused() {
+        let check = |arguments: &[&str]| {
+            let arguments: Vec<String> =
+                std::iter::once("serve").chain(arguments.iter().copied()).map(str::to_owned).collect();
+            check(&arguments).map_err(|error| error.to_string())
+        };
+        check(&["--without-drains", "--tools", "all", "--read-only"]).expect("they are taken");
+        for (refused, named) in [
+            (["--tools", "al"], "'al'"),
+            (["--tool", "all"], "--tool"),
+            (["--http", "127.0.0.1:1"], "--http URL"),
+            (["--read-only", "--list-tools"], "over stdin and stdout"),
+        ] {
+            let told = check(&refused).expect_err("refused");
+            assert!(told.contains(named), "{refused:?}: {told}");
+        }
     }
 }

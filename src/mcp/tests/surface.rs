@@ -194,6 +194,13 @@ async fn prompts_and_their_arguments_are_completed() {
     let groups =
         connection.complete_resource_simple("sluice://tools/{group}", "group", "").await.expect("values");
     assert!(groups.contains(&"sync".to_owned()));
+    for (prompt, argument) in [("nope", "lead_id"), ("daily_lead_report", "lead_id")] {
+        let refused =
+            connection.complete_prompt_argument(prompt, argument, "", None::<CompletionContext>).await;
+        let told = refused.expect_err("there is none").to_string();
+        assert!(told.contains(prompt) || told.contains(argument), "{told}");
+    }
+    connection.complete_resource_simple("sluice://nope/{id}", "id", "").await.expect_err("there is none");
     bench.engine.shut_down().await;
 }
 
