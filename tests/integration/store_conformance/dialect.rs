@@ -618,6 +618,15 @@ async fn the_embedded_store_refuses_what_has_no_counterpart_with_its_own_spellin
             "SELECT sum(total_messages) OVER (ORDER BY id ROWS 1 PRECEDING EXCLUDE TIES) FROM chat_sessions",
             "without EXCLUDE",
         ),
+        ("SELECT string_agg(DISTINCT origem, ',' ORDER BY origem) FROM leads", "SELECT DISTINCT x"),
+        ("SELECT log(2, 8)", "ln(x) / ln(2)"),
+        ("SELECT trunc(score_qualificacao, 2) FROM leads", "trunc(x * 100)"),
+        ("SELECT chr(65)", "char(65)"),
+        ("SELECT ascii('a')", "unicode(x)"),
+        ("SELECT repeat('ab', 5)", "printf("),
+        ("SELECT a FROM (SELECT 1, 2) AS t(a, b)", "WITH t(a, b)"),
+        ("SELECT a FROM (VALUES (1, 2)) AS t(a, b)", "WITH t(a, b)"),
+        ("EXPLAIN SELECT 1", "ask one SELECT"),
     ] {
         match store.query(sql, LIMITS).await {
             Ok(answer) => panic!("{sql}: {:?}", answer.rows),

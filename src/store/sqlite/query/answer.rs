@@ -40,6 +40,9 @@ fn prepared<'c>(
     if !matches!(statements.next(), Ok(None)) {
         return refused("there is more than one statement".to_owned());
     }
+    if statement.is_explain() != 0 {
+        return refused("it asks how a statement is run".to_owned());
+    }
     if !statement.readonly() || statement.column_count() == 0 {
         return refused("it does not read".to_owned());
     }

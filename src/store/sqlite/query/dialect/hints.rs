@@ -19,6 +19,8 @@ pub(super) const DIFFERENCE: &str =
     "extract(epoch FROM a - b) for seconds, or (julianday(a) - julianday(b)) for days";
 pub(super) const DISTINCT_ON: &str =
     "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY a ORDER BY b DESC) AS n FROM t) WHERE n = 1";
+pub(super) const DISTINCT_TEXTS: &str =
+    "(SELECT string_agg(x, ', ' ORDER BY x) FROM (SELECT DISTINCT x FROM t))";
 pub(super) const ELEMENT: &str = "x ->> 0 for the first element";
 pub(super) const INTERVAL: &str = "now() - interval '7 days', or datetime('now', '-7 days')";
 pub(super) const JSON_CONTAINS: &str =
@@ -34,15 +36,18 @@ pub(super) const PERCENTILE: &str = "SELECT x FROM t WHERE x IS NOT NULL ORDER B
 pub(super) const ROLLUP: &str = "one GROUP BY and UNION ALL for each total";
 pub(super) const UNNEST: &str = "FROM leads, json_each(leads.interesse) AS i, with i.value for the element";
 
-const FUNCTIONS: [(&str, &str); 41] = [
+const FUNCTIONS: [(&str, &str); 47] = [
     ("age", DIFFERENCE),
     ("array_agg", "json_group_array(x)"),
     ("array_length", "nullif(json_array_length(x), 0)"),
     ("array_position", "(SELECT min(key) + 1 FROM json_each(x) WHERE value = 'a')"),
     ("array_to_string", "(SELECT group_concat(value, ', ') FROM json_each(x))"),
+    ("ascii", "unicode(x)"),
     ("bool_and", "min(x)"),
     ("bool_or", "max(x)"),
     ("cardinality", "json_array_length(x)"),
+    ("cbrt", "power(x, 1.0 / 3)"),
+    ("chr", "char(65)"),
     ("corr", "avg(x * y) - avg(x) * avg(y) and the deviations by hand"),
     ("date_bin", "datetime(unixepoch(x) / 900 * 900, 'unixepoch')"),
     ("every", "min(x)"),
@@ -72,14 +77,17 @@ const FUNCTIONS: [(&str, &str); 41] = [
         "regexp_replace",
         "replace(x, 'old', 'new') for each text that is replaced; by a pattern nothing can be",
     ),
+    ("repeat", "replace(printf('%5s', ''), ' ', x) for x five times"),
     ("reverse", "the text as it is: nothing turns it round here"),
     ("rpad", "printf('%-5s', x)"),
+    ("starts_with", "x LIKE 'a%'"),
     ("stddev", SPREAD),
     ("stddev_pop", SPREAD),
     ("string_to_array", "split_part(x, ',', n) for the nth part"),
     ("to_date", "date(x)"),
     ("to_json", "json_quote(x)"),
     ("to_jsonb", "json_quote(x)"),
+    ("translate", "replace(replace(x, 'a', 'b'), 'c', 'd')"),
     ("variance", SPREAD),
     ("width_bucket", "CASE WHEN x < 50 THEN 1 ELSE 2 END"),
 ];

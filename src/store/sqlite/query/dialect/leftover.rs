@@ -38,6 +38,12 @@ impl Visitor for Leftover<'_> {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Foreign> {
         match factor {
             TableFactor::Derived { lateral: true, .. } => foreign("LATERAL", hints::LATERAL),
+            TableFactor::Derived { alias: Some(alias), .. }
+            | TableFactor::Table { alias: Some(alias), args: None, .. }
+                if !alias.columns.is_empty() =>
+            {
+                foreign("names of columns behind a table's", "WITH t(a, b) AS (SELECT …) SELECT a FROM t")
+            }
             TableFactor::UNNEST { .. } => {
                 foreign("unnest with numbers", "json_each(x), whose column key is the number")
             }

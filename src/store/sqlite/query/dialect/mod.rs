@@ -20,10 +20,10 @@ use std::{borrow::Cow, ops::ControlFlow};
 
 use sqlparser::{
     ast::{
-        BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-        Ident, ObjectName, OrderByExpr, OrderBySort, Query, Select, SelectItem, SetExpr, Statement,
-        TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, Visit, VisitMut, VisitorMut,
-        visit_expressions_mut,
+        BinaryOperator, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
+        FunctionArguments, Ident, ObjectName, OrderByExpr, OrderBySort, Query, Select, SelectItem, SetExpr,
+        Statement, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, Visit, VisitMut,
+        VisitorMut, visit_expressions_mut,
     },
     dialect::{Dialect, PostgreSqlDialect, SQLiteDialect},
     keywords::Keyword,
@@ -75,7 +75,9 @@ pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Transla
         ControlFlow::Continue(kinds) => kinds,
         ControlFlow::Break(foreign) => return Err(foreign),
     };
-    if statement == came {
+    // SQLite would end a comment that has another one inside at the end of that.
+    let comments = sql.matches("/*").count() > 1 && parse(&PostgreSqlDialect {}, sql).is_some();
+    if statement == came && !comments {
         return Ok(Translated { sql: sql.into(), kinds, unread: false });
     }
     let written = statement.to_string();
@@ -469,6 +471,13 @@ impl Translation<'_> {
                 *expr = self.substring(of, from, Some(length))?;
             }
             ("jsonb_array_length", [_]) => renamed(call, "json_array_length"),
+            ("log", [_, _]) => return foreign("log of two numbers", "ln(x) / ln(2)"),
+            ("trunc", [_, _]) => {
+                return foreign("trunc to so many places", "trunc(x * 100) / 100.0 for two places");
+            }
+            ("string_agg" | "group_concat", [_, _]) if is_distinct(call) => {
+                return foreign(format!("{name}(DISTINCT …) with a separator"), hints::DISTINCT_TEXTS);
+            }
             ("jsonb_build_object" | "json_build_object", _) => renamed(call, "json_object"),
             ("jsonb_build_array" | "json_build_array", _) => renamed(call, "json_array"),
             ("date_part", [field, of]) => {
@@ -537,6 +546,11 @@ impl Translation<'_> {
 fn arguments_mut(call: &mut Function) -> impl Iterator<Item = &mut Expr> {
     let list = match &mut call.args {
         FunctionArguments::List(list) => list.args.as_mut_slice(),
+fn is_distinct(call: &Function) -> bool {
+    let FunctionArguments::List(list) = &call.args else { return false };
+    list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
+}
+
         _ => &mut [],
     };
     list.iter_mut().filter_map(|argument| match argument {
