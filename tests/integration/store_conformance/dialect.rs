@@ -652,6 +652,10 @@ async fn sqlite_s_own_forms_are_answered_by_the_embedded_store() {
             ("SELECT CAST(2.9 AS INTEGER), typeof(1.0), iif(1, 'a', 'b')", json!([[3, "real", "a"]])),
             ("SELECT i.value FROM leads, json_each(leads.interesse) AS i WHERE leads.id LIKE '%1' ORDER BY 1", json!([["casa"], ["lote"]])),
             ("SELECT round((julianday(ended_at) - julianday(started_at)) * 24, 2) FROM chat_sessions ORDER BY id", json!([[0.76], [27.0]])),
+            (
+                "WITH RECURSIVE d(day) AS (SELECT '2026-05-01' UNION ALL SELECT date(day, '+1 day') FROM d WHERE day < '2026-05-03') SELECT count(*) FROM d",
+                json!([[3]]),
+            ),
             ("SELECT group_concat(origem, '|') FROM leads", json!([["google|meta|google"]])),
             ("SELECT `nome` FROM [leads] WHERE id IS '00000000-0000-0000-0000-000000000001'", json!([["José da Silva"]])),
         ],

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{CharacterLength, DataType, ExactNumberInfo, Expr, Interval, TimezoneInfo};
+use sqlparser::ast::{CharacterLength, DataType, ExactNumberInfo, Expr, Interval, TimezoneInfo, Value};
 
 use super::{
     Foreign, Translation, foreign,
@@ -100,7 +100,8 @@ impl Translation<'_> {
     /// Where a value becomes a part of a text, what SQLite would write otherwise.
     pub(super) fn show(&self, expr: &mut Expr) -> ControlFlow<Foreign> {
         match self.kinds.of_expr(expr) {
-            None | Some(Kind::Text | Kind::Whole | Kind::Day | Kind::Interval) => {}
+            None
+            | Some(Kind::Text | Kind::Whole | Kind::Integer | Kind::Day | Kind::Interval | Kind::Uuid) => {}
             Some(_) => *expr = self.as_text(expr)?,
         }
         ControlFlow::Continue(())
@@ -121,12 +122,19 @@ impl Translation<'_> {
     }
 }
 
-/// A column, or a number that is whole.
+/// A column, a number that is whole, or one that is written as both write it.
 fn is_plain_number(expr: &Expr) -> bool {
     match unnested(expr) {
-        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => true,
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Ceil { .. } | Expr::Floor { .. } => true,
+        Expr::UnaryOp { expr, .. } => is_plain_number(expr),
+        Expr::Value(value) => match &value.value {
+            Value::Number(written, _) => {
+                written.parse().is_ok_and(|number: f64| number.to_string() == *written)
+            }
+            _ => false,
+        },
         Expr::Function(call) => match function_name(&call.name).as_str() {
-            "floor" | "ceil" | "ceiling" | "pg_even" => true,
+            "floor" | "ceil" | "ceiling" | "sign" | "pg_even" => true,
             "round" | "trunc" => plain_arguments(&call.args).len() == 1,
             "date_part" | "pg_part" => plain_arguments(&call.args)
                 .first()

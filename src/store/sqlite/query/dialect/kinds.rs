@@ -33,11 +33,14 @@ pub(in crate::store::sqlite::query) enum Kind {
     Double,
     /// `bigint`, whose sum is a `numeric`
     Whole,
+    /// `integer`, whose sum is a `bigint`
+    Integer,
     /// `text` of which it is certain
     Text,
     /// `text[]`, kept as JSON
     List,
     Json,
+    Uuid,
 }
 
 impl Kind {
@@ -53,12 +56,17 @@ impl Kind {
             "text" => Some(Self::Text),
             "text[]" => Some(Self::List),
             "jsonb" => Some(Self::Json),
+            "uuid" => Some(Self::Uuid),
             _ => None,
         }
     }
 
     pub(super) fn is_time(self) -> bool {
         matches!(self, Self::Instant | Self::Local | Self::Day)
+    }
+
+    pub(super) fn is_number(self) -> bool {
+        matches!(self, Self::Number | Self::Double | Self::Whole | Self::Integer)
     }
 
     /// Whether dividing it keeps what is left.
@@ -159,14 +167,18 @@ impl<'a> Kinds<'a> {
                 let (left, right) = (self.columns_of_body(left), self.columns_of_body(right));
                 let both = left.iter().enumerate().map(|(i, (name, kind))| {
                     let other = right.get(i).and_then(|(_, kind)| *kind);
-                    (name.clone(), kind.filter(|kind| other == Some(*kind)))
+                    let numbers = [*kind, other].iter().all(|kind| kind.is_some_and(Kind::is_number));
+                    let same = numbers || *kind == other;
+                    (name.clone(), common([*kind, other]).filter(|_| same))
                 });
                 Arc::new(both.collect())
             }
             SetExpr::Values(values) => {
                 let first = values.rows.first().map(|row| row.content.iter().enumerate());
+                let of =
+                    |i: usize| common(values.rows.iter().map(|row| self.of_answered(row.content.get(i)?)));
                 let named = first.into_iter().flatten();
-                Arc::new(named.map(|(i, expr)| (format!("column{}", i + 1), self.of_expr(expr))).collect())
+                Arc::new(named.map(|(i, _)| (format!("column{}", i + 1), of(i))).collect())
             }
             _ => Columns::default(),
         }
@@ -179,10 +191,10 @@ impl<'a> Kinds<'a> {
         for item in &select.projection {
             match item {
                 SelectItem::UnnamedExpr(expr) => {
-                    columns.push((column_name(expr).to_lowercase(), self.of_expr(expr)));
+                    columns.push((column_name(expr).to_lowercase(), self.of_answered(expr)));
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
-                    columns.push((alias.value.to_lowercase(), self.of_expr(expr)));
+                    columns.push((alias.value.to_lowercase(), self.of_answered(expr)));
                 }
                 SelectItem::Wildcard(_) => {
                     let all = sources().iter().flat_map(|(_, columns)| columns.iter().cloned());
@@ -293,6 +305,16 @@ impl<'a> Kinds<'a> {
         None
     }
 
+    /// Of a column of an answer: a literal, elsewhere of the type that its place asks for, is a text there.
+    fn of_answered(&self, expr: &Expr) -> Option<Kind> {
+        self.of_expr(expr).or_else(|| literal(expr).map(|_| Kind::Text))
+    }
+
+    /// Of what becomes one value, as the results of a CASE.
+    pub(super) fn of_all<'e>(&self, values: impl IntoIterator<Item = &'e Expr>) -> Option<Kind> {
+        common(values.into_iter().map(|value| self.of_expr(value)))
+    }
+
     pub(super) fn of_expr(&self, expr: &Expr) -> Option<Kind> {
         match expr {
             Expr::Identifier(name) => self.of_name(None, name),
@@ -301,26 +323,39 @@ impl<'a> Kinds<'a> {
                 _ => None,
             },
             Expr::Nested(inner) => self.of_expr(inner),
-            Expr::UnaryOp { expr, .. } => self.of_expr(expr),
+            Expr::UnaryOp { expr, .. } | Expr::Collate { expr, .. } => self.of_expr(expr),
             Expr::Cast { data_type, .. } => of_type(data_type),
             Expr::TypedString(typed) => of_type(&typed.data_type),
             Expr::Interval(_) => Some(Kind::Interval),
             Expr::AtTimeZone { timestamp, .. } => self.in_zone(timestamp),
             Expr::Extract { .. } => Some(Kind::Number),
+            Expr::Ceil { expr, .. } | Expr::Floor { expr, .. } => Some(fractional(self.of_expr(expr))),
+            Expr::Position { .. } => Some(Kind::Integer),
+            Expr::Substring { .. } | Expr::Trim { .. } => Some(Kind::Text),
             Expr::Case { conditions, else_result, .. } => {
-                let mut results = conditions.iter().map(|when| &when.result).chain(else_result.as_deref());
-                results.find_map(|result| self.of_expr(result))
+                self.of_all(conditions.iter().map(|when| &when.result).chain(else_result.as_deref()))
             }
             Expr::Subquery(query) => self.columns_of(query).first().and_then(|(_, kind)| *kind),
             Expr::BinaryOp { left, op, right } => self.of_operation(left, op, right),
-            Expr::Value(value) => match value.value {
+            Expr::Value(value) => match &value.value {
                 Value::Boolean(_) => Some(Kind::Boolean),
+                Value::Number(number, _) => Some(of_number(number)),
                 _ => None,
             },
             Expr::Exists { .. }
             | Expr::In { .. }
             | Expr::IsNull(_)
             | Expr::IsNotNull(_)
+            | Expr::IsTrue(_)
+            | Expr::IsNotTrue(_)
+            | Expr::IsFalse(_)
+            | Expr::IsNotFalse(_)
+            | Expr::IsUnknown(_)
+            | Expr::IsNotUnknown(_)
+            | Expr::IsDistinctFrom(..)
+            | Expr::IsNotDistinctFrom(..)
+            | Expr::AnyOp { .. }
+            | Expr::AllOp { .. }
             | Expr::Like { .. }
             | Expr::ILike { .. }
             | Expr::Between { .. } => Some(Kind::Boolean),
@@ -333,7 +368,7 @@ impl<'a> Kinds<'a> {
     }
 
     fn of_call(&self, name: &str, arguments: &[&Expr]) -> Option<Kind> {
-        let first = || arguments.iter().find_map(|argument| self.of_expr(argument));
+        let first = || self.of_expr(arguments.first()?);
         match name {
             "now"
             | "current_timestamp"
@@ -353,8 +388,13 @@ impl<'a> Kinds<'a> {
                 kind => kind,
             },
             "pg_at_time_zone" => self.in_zone(arguments.first()?),
-            "pg_boolean" | "pg_json_has" | "bool_and" | "bool_or" | "every" => Some(Kind::Boolean),
+            "pg_boolean" | "pg_json_has" | "pg_regexp" | "pg_regexp_i" | "bool_and" | "bool_or" | "every" => {
+                Some(Kind::Boolean)
+            }
             "count" | "row_number" | "rank" | "dense_rank" | "pg_bigint" => Some(Kind::Whole),
+            "length" | "char_length" | "character_length" | "octet_length" | "instr" | "strpos"
+            | "position" | "json_array_length" | "jsonb_array_length" | "ntile" | "unicode" | "unixepoch"
+            | "pg_days_between" | "pg_integer" => Some(Kind::Integer),
             // Of whole numbers it is one, too, but of large ones.
             "sum" => Some(match first() {
                 Some(Kind::Double) => Kind::Double,
@@ -362,18 +402,25 @@ impl<'a> Kinds<'a> {
                 _ => Kind::Whole,
             }),
             "avg" => Some(if first() == Some(Kind::Double) { Kind::Double } else { Kind::Number }),
-            "round" | "pg_round" | "floor" | "ceil" | "ceiling" | "trunc" | "sqrt" | "power" | "pow"
-            | "exp" | "ln" | "log" | "log10" => {
-                Some(if first() == Some(Kind::Double) { Kind::Double } else { Kind::Number })
+            "round" | "pg_round" | "floor" | "ceil" | "ceiling" | "trunc" | "sign" | "sqrt" | "power"
+            | "pow" | "exp" | "ln" | "log" | "log10" => Some(fractional(first())),
+            "pg_number" | "pg_part" | "pg_part_between" | "pg_epoch" | "pg_interval_seconds" => {
+                Some(Kind::Number)
             }
-            "pg_number" | "pg_part" | "pg_part_between" | "pg_epoch" => Some(Kind::Number),
-            "pg_double" | "pg_even" | "date_part" | "random" => Some(Kind::Double),
-            "pg_json_text" | "pg_lower" | "pg_upper" | "lower" | "upper" | "pg_time_text" | "pg_substr" => {
-                Some(Kind::Text)
-            }
+            "pg_double" | "pg_even" | "date_part" | "random" | "total" | "julianday" | "percent_rank"
+            | "cume_dist" => Some(Kind::Double),
+            "lower" | "upper" | "substr" | "substring" | "replace" | "trim" | "ltrim" | "rtrim" | "btrim"
+            | "left" | "right" | "split_part" | "concat" | "concat_ws" | "string_agg" | "group_concat"
+            | "to_char" | "pg_lower" | "pg_upper" | "pg_substr" | "pg_json_text" | "pg_jsonb_text"
+            | "pg_number_text" | "pg_time_text" => Some(Kind::Text),
             "mod" => widest(&[self.of_expr(arguments.first()?), self.of_expr(arguments.get(1)?)]),
-            "min" | "max" | "coalesce" | "nullif" | "greatest" | "least" | "lag" | "lead" | "first_value"
-            | "last_value" | "nth_value" | "ifnull" | "pg_nonzero" | "abs" => first(),
+            "min" | "max" | "coalesce" | "greatest" | "least" | "ifnull" => {
+                self.of_all(arguments.iter().copied())
+            }
+            "if" | "iif" => self.of_all(arguments.iter().copied().skip(1)),
+            "nullif" | "lag" | "lead" | "first_value" | "last_value" | "nth_value" | "pg_nonzero" | "abs" => {
+                first()
+            }
             _ => None,
         }
     }
@@ -396,11 +443,11 @@ impl<'a> Kinds<'a> {
             {
                 Some(moved(kind))
             }
-            (Op::Minus, Some(Kind::Day), Some(Kind::Day)) => None,
+            (Op::Minus, Some(Kind::Day), Some(Kind::Day)) => Some(Kind::Integer),
             (Op::Minus, Some(a), Some(b)) if a.is_time() && b.is_time() => Some(Kind::Interval),
             (Op::Minus, Some(a), None) if a.is_time() && literal(right).is_some() => Some(Kind::Interval),
-            (Op::Plus | Op::Minus, Some(Kind::Day), _) => Some(Kind::Day),
-            _ if !arithmetic => match op {
+            (Op::Plus | Op::Minus, Some(Kind::Day), _) | (Op::Plus, _, Some(Kind::Day)) => Some(Kind::Day),
+            (_, a, b) if !arithmetic => match op {
                 Op::Arrow | Op::HashArrow => Some(Kind::Json),
                 Op::LongArrow | Op::HashLongArrow | Op::StringConcat => Some(Kind::Text),
                 Op::Eq
@@ -411,7 +458,15 @@ impl<'a> Kinds<'a> {
                 | Op::GtEq
                 | Op::And
                 | Op::Or
-                | Op::Question => Some(Kind::Boolean),
+                | Op::Question
+                | Op::PGRegexMatch
+                | Op::PGRegexIMatch
+                | Op::PGRegexNotMatch
+                | Op::PGRegexNotIMatch => Some(Kind::Boolean),
+                Op::PGExp => Some(fractional(a)),
+                Op::BitwiseAnd | Op::BitwiseOr | Op::PGBitwiseShiftLeft | Op::PGBitwiseShiftRight => {
+                    widest(&[a, b])
+                }
                 _ => None,
             },
             (_, a, b) => widest(&[a, b]),
@@ -436,6 +491,8 @@ impl<'a> Kinds<'a> {
             if let (Some(a), Some(b)) = (a, b)
                 && a != b
                 && (a.is_time() || b.is_time())
+                // A literal, say, from which a series of days begins.
+                && ![a, b].contains(&&Kind::Text)
             {
                 return foreign("a set of times of different types", hints::SAME_CAST);
             }
@@ -446,7 +503,31 @@ impl<'a> Kinds<'a> {
 
 /// Of what is reckoned of numbers of these kinds.
 fn widest(kinds: &[Option<Kind>]) -> Option<Kind> {
-    [Kind::Double, Kind::Number, Kind::Whole].into_iter().find(|kind| kinds.contains(&Some(*kind)))
+    [Kind::Double, Kind::Number, Kind::Whole, Kind::Integer]
+        .into_iter()
+        .find(|kind| kinds.contains(&Some(*kind)))
+}
+
+/// Of a column or a value that all of these become.
+fn common(kinds: impl IntoIterator<Item = Option<Kind>>) -> Option<Kind> {
+    let both = |a: Kind, b| if a.is_number() { widest(&[Some(a), Some(b)]).unwrap_or(a) } else { a };
+    kinds.into_iter().flatten().reduce(both)
+}
+
+/// Of what rounds a number, or takes its root.
+fn fractional(kind: Option<Kind>) -> Kind {
+    if kind == Some(Kind::Double) { Kind::Double } else { Kind::Number }
+}
+
+/// As PostgreSQL types a number by how it is written.
+fn of_number(written: &str) -> Kind {
+    if written.parse::<i32>().is_ok() {
+        Kind::Integer
+    } else if written.parse::<i64>().is_ok() {
+        Kind::Whole
+    } else {
+        Kind::Number
+    }
 }
 
 /// The names behind an alias in the place of the first own ones.
@@ -477,6 +558,12 @@ fn of_type(data_type: &DataType) -> Option<Kind> {
         | DataType::Double(_)
         | DataType::DoublePrecision => Some(Kind::Double),
         DataType::BigInt(_) | DataType::Int8(_) => Some(Kind::Whole),
+        DataType::SmallInt(_)
+        | DataType::Int2(_)
+        | DataType::Int(_)
+        | DataType::Int4(_)
+        | DataType::Integer(_) => Some(Kind::Integer),
+        DataType::Uuid => Some(Kind::Uuid),
         DataType::Text | DataType::Varchar(_) | DataType::CharacterVarying(_) | DataType::CharVarying(_) => {
             Some(Kind::Text)
         }
@@ -490,6 +577,81 @@ mod tests {
     use std::collections::HashMap;
 
     use super::{super::translate, *};
+
+    /// Over a table with a uuid, a time, a list and a number.
+    fn translated(sql: &str) -> Result<(String, Vec<Option<Kind>>), String> {
+        let columns = [("id", "uuid"), ("moment", "timestamptz"), ("tags", "text[]"), ("score", "numeric")];
+        let columns = columns.map(|(name, kind)| (name.to_owned(), Kind::of_column(kind)));
+        let columns = HashMap::from([("leads", Columns::new(columns.to_vec()))]);
+        let readable = Readable { tables: vec!["leads"], columns };
+        let translated = translate(sql, &readable).map_err(|(what, _)| what)?;
+        Ok((translated.sql.into_owned(), translated.kinds))
+    }
+
+    #[test]
+    fn a_text_beside_a_computed_number_is_read_as_a_number() {
+        for number in [
+            "5",
+            "-5",
+            "length('a')",
+            "char_length('a')",
+            "octet_length('a')",
+            "strpos('a', 'a')",
+            "position('a' IN 'a')",
+            "jsonb_array_length('[]')",
+            "floor(score / 10)",
+            "ceil(score)",
+            "sign(score)",
+            "score::int",
+            "score ^ 2",
+            "coalesce(length('a'), 0)",
+            "coalesce(0, score)",
+            "max(length('a'))",
+            "CASE WHEN score > 1 THEN 1 ELSE 0 END",
+            "moment::date - moment::date",
+            "(SELECT length('a'))",
+            "(SELECT 1 UNION SELECT 2.5)",
+            "(SELECT column1 FROM (VALUES (1), (2.5)) AS t)",
+        ] {
+            let (sql, _) = translated(&format!("SELECT {number} = '7' FROM leads")).expect(number);
+            assert!(sql.contains("= 7 AS"), "{number}: {sql}");
+            let refused = translated(&format!("SELECT {number} = 'x' FROM leads")).expect_err(number);
+            assert!(refused.contains("no number"), "{number}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_number_beside_what_is_none_is_refused() {
+        for other in [
+            "id",
+            "moment",
+            "moment::date",
+            "tags",
+            "to_char(moment, 'MM')",
+            "left('a', 1)",
+            "(SELECT '5')",
+            "trim('5')",
+        ] {
+            let refused = translated(&format!("SELECT {other} > 5 FROM leads")).expect_err(other);
+            assert!(refused.contains("with a number"), "{other}: {refused}");
+        }
+    }
+
+    #[test]
+    fn tests_answer_with_booleans() {
+        for test in
+            ["1 = ANY(ARRAY[1, 2])", "'a' <> ALL(tags)", "'a' ~ 'a'", "'a' !~* 'a'", "1 IS DISTINCT FROM 2"]
+        {
+            let (_, kinds) = translated(&format!("SELECT {test} FROM leads")).expect(test);
+            assert_eq!(kinds, [Some(Kind::Boolean)], "{test}");
+        }
+    }
+
+    #[test]
+    fn a_comment_inside_a_comment_ends_where_postgresql_ends_it() {
+        let (sql, _) = translated("SELECT 1 /* a /* nested */ b */").expect("a statement");
+        assert_eq!(sql, "SELECT 1");
+    }
 
     #[test]
     fn columns_that_double_with_each_step_are_not_all_kept() {

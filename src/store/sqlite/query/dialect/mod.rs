@@ -38,6 +38,7 @@ use self::{
     kinds::Kinds,
     leftover::Leftover,
     lists::{Qualified, elements_of, is_unnest, name_element, own_name},
+    operators::comparable,
     relations::Relations,
 };
 pub(super) use self::{
@@ -470,7 +471,6 @@ impl Translation<'_> {
             ("substr" | "substring", [of, from, length]) => {
                 *expr = self.substring(of, from, Some(length))?;
             }
-            ("jsonb_array_length", [_]) => renamed(call, "json_array_length"),
             ("log", [_, _]) => return foreign("log of two numbers", "ln(x) / ln(2)"),
             ("trunc", [_, _]) => {
                 return foreign("trunc to so many places", "trunc(x * 100) / 100.0 for two places");
@@ -478,6 +478,7 @@ impl Translation<'_> {
             ("string_agg" | "group_concat", [_, _]) if is_distinct(call) => {
                 return foreign(format!("{name}(DISTINCT …) with a separator"), hints::DISTINCT_TEXTS);
             }
+            ("jsonb_array_length", [_]) => renamed(call, "json_array_length"),
             ("jsonb_build_object" | "json_build_object", _) => renamed(call, "json_object"),
             ("jsonb_build_array" | "json_build_array", _) => renamed(call, "json_array"),
             ("date_part", [field, of]) => {
@@ -518,6 +519,9 @@ impl Translation<'_> {
 
     /// `x = ANY(…)`, or `x <> ALL(…)`.
     fn any(&self, left: &Expr, right: &Expr, negated: bool) -> ControlFlow<Foreign, Expr> {
+        if let (Some(kind), Some(Kind::List)) = (self.kinds.of_expr(left), self.kinds.of_expr(right)) {
+            comparable(kind, Kind::Text)?;
+        }
         let mut made = any_of(left, right, negated);
         if let Expr::In { expr: at, target, .. } = &mut made {
             self.among(at, target)?;
@@ -542,15 +546,15 @@ impl Translation<'_> {
     }
 }
 
-/// The arguments of a call that are plain.
-fn arguments_mut(call: &mut Function) -> impl Iterator<Item = &mut Expr> {
-    let list = match &mut call.args {
-        FunctionArguments::List(list) => list.args.as_mut_slice(),
 fn is_distinct(call: &Function) -> bool {
     let FunctionArguments::List(list) = &call.args else { return false };
     list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
 }
 
+/// The arguments of a call that are plain.
+fn arguments_mut(call: &mut Function) -> impl Iterator<Item = &mut Expr> {
+    let list = match &mut call.args {
+        FunctionArguments::List(list) => list.args.as_mut_slice(),
         _ => &mut [],
     };
     list.iter_mut().filter_map(|argument| match argument {

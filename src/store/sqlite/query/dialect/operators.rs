@@ -149,25 +149,21 @@ impl Translation<'_> {
                 *other = template("pg_timestamptz(_0)", &[other]);
             }
             (Kind::Local, Some(Kind::Day)) => *other = template("pg_timestamp(_0)", &[other]),
-            _ => return self.comparable(kind, other),
+            (_, Some(of_other)) => return comparable(kind, of_other),
+            _ => {}
         }
         CONTINUE
-    }
-
-    /// Breaks where PostgreSQL compares no values of the two types.
-    fn comparable(&self, kind: Kind, other: &Expr) -> ControlFlow<Foreign> {
-        let of_number = || is_number(other).then_some(Kind::Number);
-        self.kinds.of_expr(other).or_else(of_number).map_or(CONTINUE, |of_other| comparable(kind, of_other))
     }
 
     /// Makes the literals among values that become one, as those of `coalesce`, of the kind of the others.
     pub(super) fn alike<'e>(&self, values: impl IntoIterator<Item = &'e mut Expr>) -> ControlFlow<Foreign> {
         let values: Vec<&mut Expr> = values.into_iter().collect();
-        let Some(kind) = values.iter().find_map(|value| self.kinds.of_expr(value)) else { return CONTINUE };
+        let Some(kind) = self.kinds.of_all(values.iter().map(|value| &**value)) else { return CONTINUE };
         for value in values {
-            match literal(value) {
-                Some(text) => *value = literal_as(kind, text)?.unwrap_or_else(|| value.clone()),
-                None => self.comparable(kind, value)?,
+            if let Some(text) = literal(value) {
+                *value = literal_as(kind, text)?.unwrap_or_else(|| value.clone());
+            } else if let Some(of_value) = self.kinds.of_expr(value) {
+                comparable(kind, of_value)?;
             }
         }
         CONTINUE
@@ -225,16 +221,19 @@ fn reckonable(
 }
 
 /// SQLite compares any two values: each number is less than each text.
-fn comparable(a: Kind, b: Kind) -> ControlFlow<Foreign> {
+pub(super) fn comparable(a: Kind, b: Kind) -> ControlFlow<Foreign> {
     match (a, b) {
         (Kind::Json, Kind::Json) => CONTINUE,
         (Kind::Json, _) | (_, Kind::Json) => {
             foreign("JSON beside a value of another type", hints::JSON_VALUE)
         }
-        (Kind::Text, Kind::Number | Kind::Double | Kind::Whole)
-        | (Kind::Number | Kind::Double | Kind::Whole, Kind::Text) => {
-            foreign("comparing a text with a number", hints::TEXT_AS_NUMBER)
-        }
+        (other, number) | (number, other) if number.is_number() && !other.is_number() => match other {
+            Kind::Text => foreign("comparing a text with a number", hints::TEXT_AS_NUMBER),
+            Kind::Uuid => foreign("comparing a uuid with a number", "the uuid in quotes"),
+            Kind::List => foreign("comparing a list with a number", "json_array_length(x)"),
+            time if time.is_time() => foreign("comparing a time with a number", hints::TIME),
+            _ => CONTINUE,
+        },
         (Kind::Text, Kind::Boolean) | (Kind::Boolean, Kind::Text) => {
             foreign("comparing a text with a boolean", hints::TEXT_AS_BOOLEAN)
         }
@@ -251,7 +250,7 @@ fn literal_as(kind: Kind, text: &str) -> ControlFlow<Foreign, Option<Expr>> {
             "f" | "false" | "n" | "no" | "off" | "0" => made(Expr::Value(Value::Boolean(false).into())),
             _ => foreign("a text that is neither true nor false beside a boolean", "true or false"),
         },
-        Kind::Number | Kind::Double | Kind::Whole => {
+        Kind::Number | Kind::Double | Kind::Whole | Kind::Integer => {
             let text = text.trim();
             if text.parse::<i64>().is_ok() {
                 return made(Expr::Value(
@@ -259,7 +258,7 @@ fn literal_as(kind: Kind, text: &str) -> ControlFlow<Foreign, Option<Expr>> {
                 ));
             }
             match text.parse::<f64>() {
-                Ok(number) if number.is_finite() && kind != Kind::Whole => {
+                Ok(number) if number.is_finite() && kind.is_fractional() => {
                     made(template("pg_number(_0)", &[&quoted(text)]))
                 }
                 _ => foreign("a text that is no number beside one", "the number without quotes"),
@@ -286,7 +285,7 @@ fn literal_as(kind: Kind, text: &str) -> ControlFlow<Foreign, Option<Expr>> {
         Kind::List => foreign("a list written as a text", hints::UNNEST),
         Kind::Json if ["{}", "[]"].contains(&text) => ControlFlow::Continue(None),
         Kind::Json => foreign("JSON compared with a written one", hints::JSON_CONTAINS),
-        Kind::Text | Kind::Interval => ControlFlow::Continue(None),
+        Kind::Text | Kind::Interval | Kind::Uuid => ControlFlow::Continue(None),
     }
 }
 
@@ -297,14 +296,6 @@ fn is_beginning(text: &str) -> bool {
     match text.split_once('-') {
         None => digits(text, 4),
         Some((year, month)) => digits(year, 4) && digits(month, 2),
-    }
-}
-
-fn is_number(expr: &Expr) -> bool {
-    match unnested(expr) {
-        Expr::Value(value) => matches!(value.value, Value::Number(..)),
-        Expr::UnaryOp { expr, .. } => is_number(expr),
-        _ => false,
     }
 }
 
