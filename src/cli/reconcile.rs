@@ -6,7 +6,7 @@ use super::{
     Failure,
     ending::{self, Ending},
     output,
-    sync::{Bar, erased, followed},
+    sync::{Bar, erased, followed, shared_keys},
 };
 use crate::{
     config::Settings,
@@ -110,6 +110,9 @@ fn summary(status: &SyncStatus, resume: bool) -> String {
     }
     if status.erased > 0 {
         let _ = write!(text, "\n{}", erased(status.erased));
+    }
+    if status.shared_keys > 0 {
+        let _ = write!(text, "\n{}", shared_keys(status));
     }
     for sink in &report.sinks {
         let proven = if sink.proven { "as they were appended" } else { "not all as they were appended" };

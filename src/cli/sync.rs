@@ -247,12 +247,7 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
         let _ = write!(text, "\n{}", erased(status.erased));
     }
     if status.shared_keys > 0 {
-        let _ = write!(
-            text,
-            "\n{} rows have the key of another row: it is not unique, so of such rows only one is kept, and some may never \
-             be read; name a column that is unique as the key of {}'s definition",
-            status.shared_keys, status.table
-        );
+        let _ = write!(text, "\n{}", shared_keys(status));
     }
     if status.without_key > 0 {
         let _ = write!(
@@ -262,6 +257,15 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
         );
     }
     text
+}
+
+/// What is told of rows that share a key.
+pub(super) fn shared_keys(status: &SyncStatus) -> String {
+    format!(
+        "{} rows have the key of another row: it is not unique, so of such rows only one is kept, and some may never be \
+         read; name a column that is unique as the key of {}'s definition",
+        status.shared_keys, status.table
+    )
 }
 
 /// What is told of rows whose entity was erased.

@@ -3,7 +3,7 @@
 //! An entity's version is given here: the server's time at reading, or one more than its last version if that is
 //! larger. No clock that a client writes decides order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -63,8 +63,8 @@ pub(super) struct Taken {
     pub(super) unchanged: u64,
     pub(super) ahead: u64,
     pub(super) erased: u64,
-    /// Rows whose key an earlier row of the page has, with other content. A page is one statement's answer, so no row
-    /// changed in between: the key is not unique.
+    /// Rows whose key an earlier row of the page has. A page is one statement's answer, so no row changed in between: the
+    /// key is not unique.
     pub(super) shared_keys: u64,
     pub(super) last_modified: Option<DateTime<Utc>>,
     /// The limit was reached before the page's end.
@@ -113,9 +113,9 @@ impl<'a> Rows<'a> {
     pub(super) fn take(self, asked: Asked, mut last: HashMap<String, Appended>) -> Taken {
         let (table, read_at) = (self.table, self.read_at);
         let mut taken = Taken { erased: self.erased, ..Taken::default() };
-        let mut seen: HashMap<String, Uuid> = HashMap::new();
+        let mut seen: HashSet<String> = HashSet::new();
         for (row, json) in self.each {
-            let content = row.as_ref().ok().map(|row| (row.key.clone(), row.event_id));
+            let key = row.as_ref().ok().map(|row| row.key.clone());
             let modified = row.as_ref().ok().and_then(|row| row.modified);
             let mut outgoing = match row {
                 Ok(row) => Outgoing::event(&row, last.get(&row.key), read_at, asked),
@@ -152,10 +152,7 @@ impl<'a> Rows<'a> {
                 taken.cut = true;
                 break;
             }
-            if let Some((key, event)) = content {
-                let other = seen.insert(key, event).is_some_and(|earlier| earlier != event);
-                taken.shared_keys += u64::from(other);
-            }
+            taken.shared_keys += u64::from(key.is_some_and(|key| !seen.insert(key)));
             taken.ahead += u64::from(modified.is_some_and(|at| at > read_at + TOLERATED_SKEW));
             taken.last_modified = taken.last_modified.max(outgoing.modified);
             if !is_unchanged {
@@ -256,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_one_page_that_share_a_key_are_counted_where_they_differ() {
+    fn rows_of_one_page_that_share_a_key_are_counted_whatever_they_hold() {
         let row = |id, nome| json!({"id": Uuid::from_u128(id), "nome": nome});
         let page =
             page(&[row(1, "Ana"), row(1, "Bia"), row(2, "Ana"), row(2, "Ana"), row(3, "Ana"), row(1, "Bia")]);
         let first = taken(&page, ASKED, HashMap::new());
-        assert_eq!(first.shared_keys, 1);
-        assert_eq!(taken(&page, ASKED, first.appended).shared_keys, 1, "at every sync");
+        assert_eq!(first.shared_keys, 3);
+        assert_eq!(taken(&page, ASKED, first.appended).shared_keys, 3, "at every sync");
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub struct SyncStatus {
     pub misfits: Vec<ColumnMisfits>,
     /// Rows that say they were changed later than the server's time: they are read at every sync.
     pub ahead: u64,
-    /// Rows whose key another row of the same answer has, with other content: the key is not unique, of such rows only
-    /// one is kept, and some may never be read.
+    /// Rows whose key another row of the same answer has: the key is not unique, of such rows only one is kept, and some
+    /// may never be read.
     pub shared_keys: u64,
     /// Rows that have no key: no event can be made of them. Some are parked as dead letters; name another column as the
     /// key in the table's definition, or fill it at the source.

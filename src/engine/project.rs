@@ -11,7 +11,7 @@ use crate::{
     index::{Index, IndexName},
     source::{
         Source, SourceHealth, TableOverview,
-        description::{Description, Difference, DifferenceKind, discover},
+        description::{Description, Difference, DifferenceKind, UNIQUE_KEY, discover},
     },
     store::Store,
 };
@@ -98,6 +98,15 @@ impl Project {
                 fault.message = format!("whether the store can take it could not be told: {}", fault.message);
                 found.push(told(DifferenceKind::Unknown, fault));
             }
+        }
+        // A store that does not answer is told of already.
+        let runs = self.store.latest_syncs(&[table.into()]).await.unwrap_or_default();
+        let shared = runs.iter().map(|sync| sync.progress.shared_keys).max().unwrap_or_default();
+        if shared > 0 {
+            let key = table.key_source();
+            let problem = format!("{shared} rows had the {key} of another row when the table was read last");
+            let difference = Difference::new(DifferenceKind::Key, Some(key), problem, UNIQUE_KEY);
+            found.push(Difference { is_hint: true, ..difference });
         }
         Ok(found)
     }

@@ -10,12 +10,13 @@ use super::{
     ScheduleStatus,
     counts::{Counted, SETTLED_AFTER},
     reconcile::DeleteLimits,
+    syncs::MAX_HOURS,
 };
 use crate::{
     domain::Table,
     fault::Fault,
     next_step::{NextStep, Remark},
-    store::{Reconciliation, SyncRecord, SyncState, Tally},
+    store::{Reconciliation, SyncProgress, SyncRecord, SyncState, Tally},
 };
 
 /// Fewest rows that a sink could not take that are told as a problem, where they are a tenth of the table or more.
@@ -33,7 +34,7 @@ pub struct TableStatus {
     pub index: Option<u64>,
     /// Rows with an open dead letter.
     pub parked: Option<u64>,
-    /// Rows at the source that no sync has read yet.
+    /// Rows at the source that no sync has read yet, as far as is known: those that were read and made no event are none.
     pub unread: Option<u64>,
     /// How old these counts are.
     pub counted_seconds_ago: Option<i64>,
@@ -185,7 +186,6 @@ impl Facts<'_> {
             );
             judged.problems.push(Remark::new(problem, NextStep::FirstSync { table: name }));
         } else if let Some(source) = status.source {
-            status.unread = Some(source.saturating_sub(tally.appended + self.unkeyed(tally)));
             self.judge_source(source, tally, counted.changed_since, &mut judged);
         }
         self.judge_sinks(tally, counted, &mut judged);
@@ -247,6 +247,21 @@ impl Facts<'_> {
         seen.min(self.refused(tally))
     }
 
+    /// The most that the latest runs counted at the source of what they leave out.
+    fn left_out(&self, counted: impl Fn(&SyncProgress) -> u64) -> u64 {
+        let runs = self.last_success().into_iter().chain(self.last_proof());
+        runs.map(|sync| counted(&sync.progress)).max().unwrap_or_default()
+    }
+
+    /// Whether the last sync was to read every row, and did.
+    fn was_read_whole(&self) -> bool {
+        self.last_success().is_some_and(|sync| {
+            let request = &sync.request;
+            let is_whole = request.hours_ago >= MAX_HOURS && request.conditions.is_empty();
+            is_whole && request.reconcile.is_none() && request.since.is_none() && !sync.progress.more
+        })
+    }
+
     /// What the source has against what was read of it.
     fn judge_source(&self, source: u64, tally: Tally, changed_since: Option<u64>, judged: &mut Judged) {
         let table = self.table.name().to_owned();
@@ -266,24 +281,44 @@ impl Facts<'_> {
             );
             judged.warnings.push(Remark::new(problem, NextStep::ListLetters));
         }
-        let unread = source.saturating_sub(tally.appended + unkeyed);
+        let left = source.saturating_sub(tally.appended + unkeyed);
+        let shared = self.left_out(|progress| progress.shared_keys).min(left);
+        if shared > 0 {
+            let problem = format!(
+                "{shared} rows of {table} at the source have the key of another row: {} is not unique there, and of such rows \
+                 only one is kept",
+                self.table.key_source()
+            );
+            let advice = "give each row a key of its own at the source, or name a column that is unique as the key of the table's \
+                          definition";
+            judged.warnings.push(Remark::new(problem, advice));
+        }
+        let left = left - shared;
+        let erased = self.left_out(|progress| progress.erased).min(tally.erased).min(left);
+        if erased > 0 {
+            let problem =
+                format!("{erased} rows of {table} at the source are of erased entities and were left out");
+            judged.warnings.push(Remark::new(problem, "delete them at the source"));
+        }
+        let (unread, refused, erased) = (left - erased, refused - unkeyed, tally.erased - erased);
+        judged.status.unread = Some(unread.saturating_sub(refused));
         if unread == 0 {
             return;
         }
-        // A table without a time of change is read whole each time: what is unread has come since.
+        // A table without a time of change is read whole each time: what made no event has come since, or a letter tells of it.
         let time = &self.table.definition().time;
         let is_timed = time.modified.is_some() || time.created.is_some();
-        let new = if is_timed { changed_since.unwrap_or_default().min(unread) } else { unread };
+        let new = if is_timed {
+            changed_since.unwrap_or_default().min(unread)
+        } else {
+            unread.saturating_sub(refused)
+        };
         let missed = unread - new;
-        let refused = refused - unkeyed;
-        if missed > 0 && missed <= tally.erased + refused {
-            let mut problem = format!("{missed} of {source} rows of {table} at the source are not read; ");
-            if tally.erased > 0 {
-                let _ = write!(
-                    problem,
-                    "{} of the table were erased here: delete them at the source; ",
-                    tally.erased
-                );
+        if missed > 0 && missed <= erased + refused {
+            let mut problem = format!("{missed} of {source} rows of {table} at the source made no event; ");
+            if erased > 0 {
+                let _ =
+                    write!(problem, "{erased} of the table were erased here: delete them at the source; ");
             }
             if refused > 0 {
                 let _ = write!(problem, "{refused} have no usable key, as dead letters tell; ");
@@ -299,6 +334,12 @@ impl Facts<'_> {
         } else if !self.is_wanted_whole() {
             let problem = format!("{unread} of {source} rows of {table} at the source are not read");
             judged.warnings.push(Remark::new(problem, whole()));
+        } else if missed > 0 && self.was_read_whole() {
+            let problem = format!(
+                "{missed} of {source} rows of {table} at the source made no event, although its last sync read the whole table: \
+                 they came since with an older time, or have keys of other rows"
+            );
+            judged.unread = Some(Remark::new(problem, NextStep::Reconcile { table: table.clone() }));
         } else if missed > 0 {
             let problem = format!("{missed} of {source} rows of {table} at the source were read by no sync");
             judged.unread = Some(Remark::new(problem, whole()));
@@ -388,8 +429,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::Catalog,
-        store::{ReconcileReport, SyncProgress, SyncRequest},
+        domain::{Catalog, Definition},
+        store::{ReconcileReport, SyncRequest},
     };
 
     fn leads() -> Table {
@@ -444,7 +485,7 @@ mod tests {
         }
     }
 
-    fn judged(counted: &Counted, syncs: &[SyncRecord]) -> Judged {
+    fn facts<'a>(counted: &'a Counted, syncs: &'a [SyncRecord]) -> Facts<'a> {
         Facts {
             table: leads(),
             counted: Some(counted),
@@ -455,7 +496,10 @@ mod tests {
             limits: DeleteLimits { rows: 10, percent: 10 },
             now: Utc::now(),
         }
-        .judge()
+    }
+
+    fn judged(counted: &Counted, syncs: &[SyncRecord]) -> Judged {
+        facts(counted, syncs).judge()
     }
 
     fn problems(counts: [u64; 5]) -> Vec<String> {
@@ -590,12 +634,72 @@ mod tests {
             warning.contains("2 have no usable key, as dead letters tell; a reconciliation"),
             "{warning}"
         );
-        assert_eq!((is_problem, unread), (false, Some(2)));
+        assert_eq!((is_problem, unread), (false, Some(0)));
         let both = [read, proven];
         let (warning, is_problem, unread) = told(52, &both);
         assert!(warning.contains("2 rows of leads have no usable key: no event can be made"), "{warning}");
         assert_eq!((is_problem, unread), (false, Some(0)));
         assert_eq!((told(53, &both).1, told(53, &both).2), (true, Some(1)), "one more is another");
+    }
+
+    #[test]
+    fn rows_that_share_a_key_or_were_erased_are_told_as_that_and_hide_no_other() {
+        let mut proven = sync(SyncState::Succeeded, 9, Some(Reconciliation::default()));
+        (proven.progress.shared_keys, proven.progress.erased) = (1, 4);
+        let told = |source, erased| {
+            let mut counted = counted([source, 50, 50, 50, 0]);
+            counted.store.as_mut().expect("counted").erased = erased;
+            let syncs = [proven.clone(), sync(SyncState::Succeeded, 5, None)];
+            let judged = judged(&counted, &syncs);
+            let warnings: Vec<String> = judged.warnings.iter().map(ToString::to_string).collect();
+            (warnings.join("\n"), judged.unread.is_some(), judged.status.unread)
+        };
+        let (warnings, is_problem, unread) = told(55, 4);
+        assert!(
+            warnings.contains("1 rows of leads at the source have the key of another row: id is"),
+            "{warnings}"
+        );
+        assert!(warnings.contains("4 rows of leads at the source are of erased entities"), "{warnings}");
+        assert_eq!((is_problem, unread), (false, Some(0)));
+        assert_eq!((told(56, 4).1, told(56, 4).2), (true, Some(1)), "one more is another");
+        assert_eq!(told(50, 4), (String::new(), false, Some(0)), "they were deleted since");
+        assert_eq!((told(55, 0).1, told(55, 0).2), (true, Some(4)), "nobody is erased any more");
+    }
+
+    #[test]
+    fn rows_that_a_sync_of_the_whole_table_missed_are_found_by_a_reconciliation() {
+        let mut whole = sync(SyncState::Succeeded, 5, None);
+        whole.request.hours_ago = MAX_HOURS;
+        let step = |whole: &SyncRecord| {
+            let judged = judged(&counted([51, 50, 50, 50, 0]), std::slice::from_ref(whole));
+            judged.unread.and_then(|remark| remark.next_step)
+        };
+        assert_eq!(step(&whole), Some(NextStep::Reconcile { table: "leads".to_owned() }));
+        whole.progress.more = true;
+        assert_eq!(step(&whole), Some(NextStep::SyncWhole { table: "leads".to_owned() }));
+    }
+
+    #[test]
+    fn a_row_of_a_table_without_times_that_a_letter_tells_of_did_not_come_since() {
+        let text = "name = 'so_id'\nabout = 'x'\nentity = 'so_id'\nkey = { column = 'id', type = 'text' }\n\
+                    event = { categoria = 'c', evento = 'e' }\n";
+        let definition = Definition::parse(text).expect("a definition");
+        let catalog = Catalog::of(vec![definition], chrono_tz::Tz::UTC);
+        let table = catalog.get("so_id").expect("so_id");
+        let mut read = sync(SyncState::Succeeded, 5, None);
+        read.request.table = table.into();
+        let told = |source| {
+            let mut counted = counted([source, 2, 2, 2, 0]);
+            let tally = counted.store.as_mut().expect("counted");
+            (tally.parked, tally.unusable) = (1, 1);
+            let judged = Facts { table, ..facts(&counted, std::slice::from_ref(&read)) }.judge();
+            let warnings: Vec<String> = judged.warnings.iter().map(ToString::to_string).collect();
+            (judged.status.unread, warnings.join("\n"))
+        };
+        let (unread, warnings) = told(3);
+        assert_eq!(unread, Some(0));
+        assert!(warnings.contains("1 have no usable key") && !warnings.contains("came since"), "{warnings}");
+        assert_eq!(told(4).0, Some(1));
     }
 
     #[test]

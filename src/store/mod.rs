@@ -251,7 +251,7 @@ pub struct SyncProgress {
     /// Rows that say they were changed later than the server's time: they are read each time.
     #[serde(default)]
     pub ahead: u64,
-    /// Rows whose key another row of the same answer has, with other content: the key is not unique.
+    /// Rows whose key another row of the same answer has: the key is not unique.
     #[serde(default)]
     pub shared_keys: u64,
     /// Rows that have no key: some are parked, all are counted.

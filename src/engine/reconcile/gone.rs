@@ -73,7 +73,7 @@ impl Reconcile {
             known: self.known,
             rows: shown.len(),
             earlier: reading.earlier,
-            counted: reading.ended_at.map(|rows| rows.saturating_sub(reading.unkeyed + reading.erased)),
+            counted: reading.ended_at.map(|rows| rows.saturating_sub(reading.without_entity())),
         };
         self.allowed = self.settings.deletes.allowed_by(self.asked, seen);
         // Every row that was shown has been appended, so the others are those that were not shown. Where a reading is gone on

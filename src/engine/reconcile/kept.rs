@@ -35,6 +35,7 @@ struct Kept {
     keys: String,
     unkeyed: u64,
     erased: u64,
+    repeated: u64,
     last: Option<String>,
     next: Option<PageToken>,
 }
@@ -81,6 +82,7 @@ impl Reconcile {
             keys: STANDARD.encode(reading.keys.to_bytes()),
             unkeyed: reading.unkeyed,
             erased: reading.erased,
+            repeated: reading.repeated,
             last: reading.last.clone(),
             next: reading.next.clone(),
         };
@@ -108,6 +110,7 @@ fn resumed(kept: &str, of: &Of, now: DateTime<Utc>) -> Option<Reading> {
         counted: kept.counted,
         unkeyed: kept.unkeyed,
         erased: kept.erased,
+        repeated: kept.repeated,
         last: kept.last,
         is_whole: kept.next.is_none(),
         next: kept.next,
@@ -132,6 +135,7 @@ mod tests {
             keys: STANDARD.encode(KeySet::new().to_bytes()),
             unkeyed: 1,
             erased: 2,
+            repeated: 3,
             last: Some("key".to_owned()),
             next: None,
         };
@@ -139,7 +143,7 @@ mod tests {
         let after = |of: Of, hours| resumed(&kept, &of, now + TimeDelta::hours(hours));
         let reading = after(of("project", leads, "log"), 23).expect("a reading");
         assert!(reading.is_whole && reading.earlier == Some(0));
-        assert_eq!((reading.unkeyed, reading.erased, reading.counted), (1, 2, Some(3)));
+        assert_eq!((reading.unkeyed, reading.erased, reading.repeated, reading.counted), (1, 2, 3, Some(3)));
         assert!(after(of("project", leads, "log"), 25).is_none(), "too old");
         assert!(after(of("project", leads, "log"), -1).is_none(), "begun in the future");
         assert!(after(of("another", leads, "log"), 1).is_none());

@@ -123,6 +123,8 @@ struct Reading {
     unkeyed: u64,
     /// Rows of erased entities, which are nowhere else.
     erased: u64,
+    /// Rows whose key the row before them has.
+    repeated: u64,
     /// When reading began, by the server's clock or by this machine's, whichever is behind.
     began: Option<DateTime<Utc>>,
     /// Rows that the source counted before.
@@ -145,6 +147,7 @@ impl Reading {
             keys: KeySet::new(),
             unkeyed: 0,
             erased: 0,
+            repeated: 0,
             began: None,
             counted: None,
             last: None,
@@ -153,6 +156,17 @@ impl Reading {
             ended_at: None,
             earlier: None,
         }
+    }
+
+    /// Rows that were shown and are no entities of their own.
+    fn without_entity(&self) -> u64 {
+        self.unkeyed + self.erased + self.repeated
+    }
+
+    fn tell(&self, progress: &mut SyncProgress) {
+        (progress.shared_keys, progress.erased) = (self.repeated, self.erased);
+        let reported = report(progress);
+        (reported.source_rows, reported.unkeyed) = (self.keys.len(), self.unkeyed);
     }
 }
 
@@ -315,7 +329,7 @@ impl Reconcile {
             self.keep(&reading).await?;
             let after = self.cancellable(self.run.source.row_count(table)).await??;
             reading.ended_at = after;
-            let shown = reading.keys.len() + reading.unkeyed + reading.erased;
+            let shown = reading.keys.len() + reading.without_entity();
             let counted = reading.counted.zip(after).map(|(before, after)| before.min(after));
             let Some(counted) = counted.filter(|counted| shown < *counted) else {
                 let gone = after.map_or(0, |after| shown.saturating_sub(after));
@@ -374,8 +388,8 @@ impl Reconcile {
             let ledger = self.run.erased.ledger().await?;
             for key in keys {
                 match key {
-                    // In the order of keys a row that stands twice stands beside itself.
-                    Some(key) if reading.last.as_ref() == Some(&key) => {}
+                    // In the order of keys those that share one stand beside each other.
+                    Some(key) if reading.last.as_ref() == Some(&key) => reading.repeated += 1,
                     Some(key) if ledger.holds(table, &key) => {
                         reading.erased += 1;
                         reading.last = Some(key);
@@ -387,8 +401,7 @@ impl Reconcile {
                     None => reading.unkeyed += 1,
                 }
             }
-            let reported = report(progress);
-            (reported.source_rows, reported.unkeyed) = (reading.keys.len(), reading.unkeyed);
+            reading.tell(progress);
             (reading.is_whole, reading.next) = (next.is_none(), next);
             let is_due = kept_at.is_none_or(|at| at.elapsed() > kept::KEEP_EVERY);
             if is_due || self.run.cancel.is_cancelled() {
@@ -401,8 +414,7 @@ impl Reconcile {
                 self.pace(rows, asked_at).await?;
             }
         }
-        let reported = report(progress);
-        (reported.source_rows, reported.unkeyed) = (reading.keys.len(), reading.unkeyed);
+        reading.tell(progress);
         Ok(())
     }
 
@@ -414,7 +426,11 @@ impl Reconcile {
         page: Page,
     ) -> Result<(), Fault> {
         let limit = self.max_record;
-        self.run.append_page(lease, &page, u64::MAX, limit, progress, &mut self.misfits).await.map(drop)
+        // Rows that are asked for again were counted as the table was read.
+        let counted = (progress.shared_keys, progress.erased);
+        let appended = self.run.append_page(lease, &page, u64::MAX, limit, progress, &mut self.misfits).await;
+        (progress.shared_keys, progress.erased) = counted;
+        appended.map(drop)
     }
 
     /// Every row that said it was written before reading began is in the log.

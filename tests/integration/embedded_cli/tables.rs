@@ -58,7 +58,17 @@ async fn a_table_without_a_primary_key_is_told_and_so_are_the_rows_that_share_a_
     assert!(checked.stdout.contains("hint: a/b?c#d has no primary key"), "{checked:?}");
     let synced = place.runs(&["sync", "a_b_c_d", "--wait"]).await;
     assert!(synced.stdout.contains("done. 4 rows read, 3 new events"), "{synced:?}");
-    assert!(synced.stdout.contains("1 rows have the key of another row"), "{synced:?}");
+    assert!(synced.stdout.contains("2 rows have the key of another row"), "{synced:?}");
+    let told = run(place.command(&["status"])).await;
+    assert!(told.stdout.contains("2 rows of a_b_c_d at the source have the key of another row"), "{told:?}");
+    assert!(
+        told.stdout.contains("4 at the source, 2 in the store, 2 in the index, 0 parked, 0 not read yet"),
+        "{told:?}"
+    );
+    let checked = run(place.command(&["tables", "check", "a_b_c_d"])).await;
+    assert!(checked.stdout.contains("hint: 2 rows had the id of another row"), "{checked:?}");
+    let proven = place.runs(&["reconcile", "a_b_c_d", "--wait"]).await;
+    assert!(proven.stdout.contains("2 rows have the key of another row"), "{proven:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
