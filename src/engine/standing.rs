@@ -48,6 +48,9 @@ pub(super) struct Standing {
     /// Where this process drains it.
     here: Option<DrainReport>,
     elsewhere: Vec<DrainElsewhere>,
+    /// Of an index that has nothing and that nobody fills: what the store has events of that is not defined here. With those
+    /// definitions it is another index, which may have all of the log.
+    undefined: Vec<String>,
 }
 
 /// Every sink as it stands, and what of it could not be told.
@@ -93,6 +96,15 @@ impl Standing {
     pub(super) fn behind(&self) -> Option<Remark> {
         let sink = self.sink;
         match &self.lag {
+            Ok(_) if !self.undefined.is_empty() => {
+                let problem = format!(
+                    "the store has events of tables that are not defined here: {}; without their definitions it can't be told \
+                     what {sink} has",
+                    self.undefined.join(", ")
+                );
+                let advice = "put their definitions back where this process reads them (SLUICE_TABLES_DIR)";
+                Some(Remark::new(problem, advice))
+            }
             Ok(lag) if lag.removed() > 0 => {
                 let removed = lag.removed();
                 let problem = format!(
@@ -132,6 +144,12 @@ impl Standing {
         self.stuck().filter(|_| self.pause.is_some() || !self.is_drained())
     }
 
+    /// Whether it never applied a record, and nobody is about to.
+    fn is_abandoned(&self) -> bool {
+        let never = |lag: &SinkLag| lag.partitions.iter().all(|partition| partition.next_offset.is_none());
+        self.unattended().is_some() && self.pause.is_none() && self.lag.as_ref().is_ok_and(never)
+    }
+
     /// Why it is no use to wait here for what is left to apply.
     fn obstacle(&self) -> Option<Remark> {
         if let Some(pause) = &self.pause {
@@ -158,7 +176,13 @@ impl Standing {
 impl Drains {
     /// Every sink as it stands, one independent of the other.
     pub(super) async fn standings(&self) -> Standings {
-        self.standings_of(None).await
+        let Shared { store, index, .. } = &*self.shared;
+        let mut standings = self.standings_of(None).await;
+        let of_index = standings.sinks.iter_mut().find(|standing| standing.sink == index.name());
+        if let Some(standing) = of_index.filter(|standing| standing.is_abandoned()) {
+            standing.undefined = within(store.name(), store.undefined_kinds()).await.unwrap_or_default();
+        }
+        standings
     }
 
     /// Of one sink, or of all.
@@ -190,6 +214,7 @@ impl Drains {
                 pause: pauses.iter().find(|pause| pause.sink == name).cloned(),
                 here: reports.iter().find(|report| report.sink == name).cloned(),
                 elsewhere: elsewhere.iter().filter(|drain| drain.sink == name).cloned().collect(),
+                undefined: Vec::new(),
             }
         };
         let sinks = asked.clone().zip(lags).map(standing).collect();
@@ -258,7 +283,14 @@ mod tests {
             total,
             partitions: Vec::<PartitionLag>::new(),
         };
-        Standing { sink: "postgres", lag: Ok(lag), pause: None, here: None, elsewhere: Vec::new() }
+        Standing {
+            sink: "postgres",
+            lag: Ok(lag),
+            pause: None,
+            here: None,
+            elsewhere: Vec::new(),
+            undefined: Vec::new(),
+        }
     }
 
     fn report(failing: Option<&Fault>) -> DrainReport {
@@ -289,6 +321,10 @@ mod tests {
         let pause = SinkPause { sink: "postgres".to_owned(), paused_by: "ana".to_owned(), since: Utc::now() };
         let paused = Standing { pause: Some(pause), here: Some(report(None)), ..standing(7) };
         assert!(told(paused.stuck()).contains("paused by ana"), "{}", told(paused.stuck()));
+        let undefined = Standing { undefined: vec!["pedido".to_owned()], ..standing(7) };
+        let told_of_it = told(undefined.unattended());
+        assert!(told_of_it.contains("not defined here: pedido"), "{told_of_it}");
+        assert!(!told_of_it.contains("no process drains"), "{told_of_it}");
         let fault = Fault::transient("postgres", "no connection", "start it");
         let failing = Standing { here: Some(report(Some(&fault))), ..standing(7) };
         assert!(told(failing.stuck()).contains("no connection"), "{}", told(failing.stuck()));

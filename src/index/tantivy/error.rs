@@ -33,6 +33,8 @@ pub(super) enum IndexError {
         fields: &'static Fields,
         /// What of it is new.
         gained: Vec<String>,
+        /// It has all that it should have, and more.
+        is_surplus: bool,
     },
     /// Who holds the right to write.
     Held(String),
@@ -60,6 +62,13 @@ impl IndexError {
                 FaultKind::Misconfigured,
                 format!("the index {index} was made when {field} had another type"),
                 NextStep::RebuildIndex { index: index.to_string() },
+            ),
+            Self::Extended { index, is_surplus: true, .. } => (
+                FaultKind::Misconfigured,
+                format!("the index {index} has columns that no definition here has"),
+                "put the definitions back that had them; where they were given up, restart the process that writes it: it \
+                 brings the index up to date when it starts"
+                    .into(),
             ),
             Self::Extended { index, .. } => (
                 FaultKind::Misconfigured,

@@ -70,7 +70,8 @@ impl Generation {
             match layout.fit(&schema) {
                 Fit::Same => (made, fields, layout),
                 Fit::Extended => {
-                    return Err(IndexError::Extended { index, fields, gained: layout.gained(&schema) });
+                    let (gained, is_surplus) = (layout.gained(&schema), layout.is_within(&schema));
+                    return Err(IndexError::Extended { index, fields, gained, is_surplus });
                 }
                 Fit::Changed(field) => return Err(IndexError::Outdated { index, changed: field }),
             }

@@ -105,6 +105,11 @@ impl Layout {
         }
     }
 
+    /// Whether an index that was made with this schema has every field.
+    pub(super) fn is_within(&self, made: &Schema) -> bool {
+        self.schema.fields().all(|(_, entry)| made.get_field(entry.name()).is_ok())
+    }
+
     /// The columns that an index which was made with this schema lacks.
     pub(super) fn gained(&self, made: &Schema) -> Vec<String> {
         let is_new = |field: &Field| made.get_field(&column_name(&field.path)).is_err();

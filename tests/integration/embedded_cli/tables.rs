@@ -72,6 +72,24 @@ async fn a_table_without_a_primary_key_is_told_and_so_are_the_rows_that_share_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_definition_was_taken_away_is_what_status_names() {
+    let place = Place::new().await;
+    let columns = vec![SampleColumn::key("id", "bigint"), SampleColumn::new("nota", "text")];
+    place.has("pedidos", columns, &[r#"{"id": 1, "nota": "a"}"#]);
+    place.define(
+        "pedidos",
+        "name = 'pedidos'\nabout = 'x'\nentity = 'pedido'\nkey = { column = 'id', type = 'bigint' }\n\
+         columns = [{ name = 'nota', type = 'text' }]\n\
+         event = { categoria = 'c', evento = 'e', metadata = { nota = 'nota' } }\n",
+    );
+    place.runs(&["sync", "pedidos", "--wait"]).await;
+    std::fs::remove_file(place.folder.path().join("tables/pedidos.toml")).expect("removed");
+    let told = run(place.command(&["status"])).await;
+    assert!(told.stdout.contains("events of tables that are not defined here: pedido;"), "{told:?}");
+    assert!(!told.stdout.contains("no process drains") && !told.stdout.contains("lacks columns"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_column_of_another_type_is_mended_as_check_says_and_the_store_too() {
     let place = Place::new().await;
     let has_type = |format: &str, rows: &[&str]| {
