@@ -24,11 +24,12 @@ use super::{
 };
 use crate::{
     deadline,
-    domain::TableName,
+    domain::{Table, TableName},
     fault::{Fault, FaultKind},
     log::records_in,
     next_step::{NextStep, Remark},
     sink::Sink,
+    source::description::named_in_vain,
     store::{HousekeepingPass, Notice, PoolUse, SyncFilter, SyncRecord, SyncState, TOLD_FOR},
 };
 
@@ -421,7 +422,27 @@ impl Inspection {
             status.problems.extend(problems.into_iter().chain(unread));
             status.problems.extend(faults.iter().filter(|fault| is_new(fault)).map(Fault::remark));
             status.warnings.extend(warnings);
+            status.warnings.extend(self.read_in_spite(table).await);
         }
+    }
+
+    /// Names in `never_read` that are nearly a column's which is read, as far as the project told of its columns.
+    async fn read_in_spite(&self, table: Table) -> Vec<Remark> {
+        let Shared { source, store, .. } = &*self.shared;
+        if table.never_read.is_empty() {
+            return Vec::new();
+        }
+        let columns = match source.columns(table) {
+            Some(columns) => columns,
+            // A store that does not answer is told of already.
+            None => {
+                let known = within(store.name(), store.known_columns(&table.into())).await;
+                known.ok().flatten().unwrap_or_default()
+            }
+        };
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let read = named_in_vain(table, &columns).into_iter().filter(|difference| !difference.is_hint);
+        read.map(|one| Remark::new(format!("{table}: {}", one.problem), one.next_step)).collect()
     }
 
     /// What keeps a part or a drain from its work.

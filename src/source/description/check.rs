@@ -271,7 +271,12 @@ fn never_read(table: Table, description: &Description, found: &mut Vec<Differenc
     if description.basis != Basis::Described {
         return;
     }
-    for (name, other) in hides_nothing(table, &description.names()) {
+    found.extend(named_in_vain(table, &description.names()));
+}
+
+/// As [`hides_nothing`], each with what to do.
+pub fn named_in_vain(table: Table, columns: &[&str]) -> Vec<Difference> {
+    let difference = |(name, other): (&str, Option<&str>)| {
         let problem = format!("never_read names {name}, and the project's table has no such column");
         let next_step = match other {
             Some(other) => format!(
@@ -282,8 +287,9 @@ fn never_read(table: Table, description: &Description, found: &mut Vec<Differenc
         };
         let difference = Difference::new(DifferenceKind::NeverRead, Some(name), problem, next_step);
         // A column that was dropped leaves a name, too, and nothing is wrong then.
-        found.push(Difference { is_hint: other.is_none(), ..difference });
-    }
+        Difference { is_hint: other.is_none(), ..difference }
+    };
+    hides_nothing(table, columns).into_iter().map(difference).collect()
 }
 
 /// The names in `never_read` that no column has, so that they hide nothing, each with the column that is nearly called so

@@ -16,7 +16,7 @@ pub const UNIQUE_KEY: &str = "make sure that it is unique and never null: of row
 pub const KEY_FOR_ALL: &str = "name a column that tells rows apart, and is never null, as the key in the table's definition, or fill it at the source";
 
 pub use self::{
-    check::{Difference, DifferenceKind, differences, hides_nothing},
+    check::{Difference, DifferenceKind, differences, hides_nothing, named_in_vain},
     discover::{DiscoverError, discover},
 };
 use crate::domain::{ColumnKind, Json, KeyKind, parse_date, parse_instant};

@@ -184,6 +184,8 @@ async fn a_misspelt_name_in_never_read_is_told_before_and_while_its_column_is_re
         assert_eq!(checked.stdout.contains("mend: never_read names CPF"), is_told, "{checked:?}");
         let synced = place.runs(&["sync", "pessoas", "--wait"]).await;
         assert_eq!(synced.stderr.contains("a name in never_read is no column's"), is_told, "{synced:?}");
+        let told = run(place.command(&["status"])).await;
+        assert_eq!(told.stdout.contains("pessoas: never_read names CPF"), is_told, "{told:?}");
     }
 }
 
