@@ -1,7 +1,6 @@
 //! The folder the embedded parts keep their files in. Any process may read it; one at a time may write.
 
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     fault::Fault,
-    lock_file,
+    lock_file::{self, Held},
     private_files::{self, FileId, OpenFolder},
 };
 
@@ -37,7 +36,7 @@ pub struct DataFolder {
 #[derive(Debug)]
 struct Lock {
     /// Unlocked by the system when the process ends, however it ends.
-    _file: File,
+    _held: Held,
     id: FileId,
 }
 
@@ -110,12 +109,12 @@ impl DataFolder {
             return Ok(());
         }
         match self.try_lock().map_err(|error| unusable(&self.path, "locking", &error))? {
-            Ok(mut file) => {
+            Ok(held) => {
                 let id = self
-                    .sign(&mut file)
-                    .and_then(|()| Ok(FileId::of(&file.metadata()?)))
+                    .sign(&held)
+                    .and_then(|()| Ok(FileId::of(&held.metadata()?)))
                     .map_err(|error| unusable(&self.path, "signing the lock of", &error))?;
-                *lock = Some(Lock { _file: file, id });
+                *lock = Some(Lock { _held: held, id });
                 Ok(())
             }
             Err(holder) => Err(self.held_by(&holder, what)),
@@ -209,11 +208,11 @@ impl DataFolder {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    fn sign(&self, file: &mut File) -> io::Result<()> {
-        lock_file::sign(file, &format!("{}, since {}", self.owner, Utc::now().format("%Y-%m-%dT%H:%M:%SZ")))
+    fn sign(&self, held: &Held) -> io::Result<()> {
+        lock_file::sign(held, &format!("{}, since {}", self.owner, Utc::now().format("%Y-%m-%dT%H:%M:%SZ")))
     }
 
-    fn try_lock(&self) -> io::Result<Result<File, String>> {
+    fn try_lock(&self) -> io::Result<Result<Held, String>> {
         lock_file::try_lock(&self.path.join(Self::LOCK))
     }
 

@@ -39,7 +39,7 @@ pub(super) struct Files {
     folder: PathBuf,
     writer: String,
     /// Unlocked by the system when the process ends, however it ends.
-    _lock: File,
+    _lock: lock_file::Held,
     limits: Limits,
     current: Option<Current>,
 }

@@ -1,8 +1,7 @@
 //! The folder of all indices: which generation of each serves, which one is being built, and who may write.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +9,12 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{index::IndexName, lock_file, log::Position, private_files};
+use crate::{
+    index::IndexName,
+    lock_file::{self, Held},
+    log::Position,
+    private_files,
+};
 
 /// No index is named so: names have no dot.
 const OFFSETS: &str = "applied.offsets";
@@ -127,11 +131,11 @@ pub(super) fn tidy(folder: &Path, index: IndexName, entry: &Entry) -> io::Result
 }
 
 /// The right to write, or who has it. The system gives it back when the process ends, however it ends.
-pub(super) fn hold(folder: &Path) -> io::Result<Result<File, String>> {
-    let mut taken = lock_file::try_lock(&folder.join("writer.lock"))?;
-    if let Ok(file) = &mut taken {
+pub(super) fn hold(folder: &Path) -> io::Result<Result<Held, String>> {
+    let taken = lock_file::try_lock(&folder.join("writer.lock"))?;
+    if let Ok(held) = &taken {
         let now = Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
-        lock_file::sign(file, &format!("process {} since {now}", std::process::id()))?;
+        lock_file::sign(held, &format!("process {} since {now}", std::process::id()))?;
     }
     Ok(taken)
 }

@@ -25,7 +25,6 @@ mod translate;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fmt,
-    fs::File,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -49,6 +48,7 @@ use crate::{
     domain::{Catalog, Table},
     fault::{Fault, FaultKind},
     identity::Identity,
+    lock_file::Held,
     log::{Position, StartAt},
     next_step::NextStep,
     private_files::{self, OpenFolder},
@@ -76,7 +76,7 @@ struct Shared {
     place: Mutex<Option<OpenFolder>>,
     indices: Indices,
     /// The lock of the one who writes.
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Held>>,
     open: Mutex<HashMap<String, Arc<Generation>>>,
     /// Held while it is decided which generation is written, and while it is written: a swap waits for it.
     writing: Mutex<()>,

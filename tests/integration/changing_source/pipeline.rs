@@ -29,12 +29,16 @@ use super::{
 use crate::support::{
     Deaf,
     folder::TestFolder,
-    place::{documents, rows},
+    place::{all_of, documents, rows},
     request, table,
 };
 
 /// Longest wait for anything; reached only when something is broken.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+fn leads() -> IndexName {
+    IndexName::Entities(table("leads"))
+}
 
 /// What is the case while a sync runs; the server's answers wait for it.
 struct Beside {
@@ -435,7 +439,8 @@ impl Pipeline {
         loop {
             // An engine that has just been started may still make its index.
             let lags = runtime.block_on(engine.drains.lag());
-            if lags.as_ref().is_ok_and(|lags| lags.iter().all(|lag| lag.total == 0)) {
+            let is_made = runtime.block_on(engine.questions.search(&all_of(leads()))).is_ok();
+            if is_made && lags.as_ref().is_ok_and(|lags| lags.iter().all(|lag| lag.total == 0)) {
                 return Ok(());
             }
             if Instant::now() > until {
@@ -467,7 +472,7 @@ impl Pipeline {
 
     fn look_at_index(&self, held: &BTreeMap<String, (i64, Value)>) -> Result<(), String> {
         let Running { runtime, engine } = self.running();
-        let leads = runtime.block_on(documents(engine, IndexName::Entities(table("leads")), None));
+        let leads = runtime.block_on(documents(engine, leads(), None));
         let told = |key: &Value, version: &Value, name: &Value| format!("{key} {version} {name}");
         let mut found: Vec<String> =
             leads.iter().map(|lead| told(&lead["id"], &lead["versao"], &lead["nome"])).collect();

@@ -437,18 +437,23 @@ pub async fn value(engine: &Engine, sql: &str) -> Value {
     rows(engine, sql).await.pop().and_then(|mut row| row.pop()).unwrap_or_else(|| panic!("{sql}: no row"))
 }
 
-/// The documents of an index that match, at most 100.
-pub async fn documents(engine: &Engine, index: IndexName, query: Option<&str>) -> Vec<Value> {
-    let request = SearchRequest {
+/// Asks for all documents of an index, but at most 100.
+pub fn all_of(index: IndexName) -> SearchRequest {
+    SearchRequest {
         index,
-        query: query.map(str::to_owned),
+        query: None,
         sort: Sort::Newest,
         from: 0,
         size: 100,
         count_by: Vec::new(),
         count_by_day: false,
         zone: chrono_tz::Tz::UTC,
-    };
+    }
+}
+
+/// The documents of an index that match, at most 100.
+pub async fn documents(engine: &Engine, index: IndexName, query: Option<&str>) -> Vec<Value> {
+    let request = SearchRequest { query: query.map(str::to_owned), ..all_of(index) };
     let answer = engine.questions.search(&request).await.expect("an answer");
     answer.hits.into_iter().map(|hit| Value::Object(hit.source)).collect()
 }
