@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ use crate::{
     domain::Table,
     fault::Fault,
     next_step::{NextStep, Remark},
-    store::{Reconciliation, SyncProgress, SyncRecord, SyncState, Tally},
+    store::{AHEAD, Reconciliation, SyncProgress, SyncRecord, SyncState, Tally},
 };
 
 /// Fewest rows that a sink could not take that are told as a problem, where they are a tenth of the table or more.
@@ -414,9 +414,6 @@ pub(super) fn blindness(table: Table, source: u64, appended: u64, limits: Delete
     })
 }
 
-/// How far clocks may differ.
-pub(super) const AHEAD: TimeDelta = TimeDelta::minutes(1);
-
 /// When what a run tells of a table was true.
 fn true_at(sync: &SyncRecord) -> DateTime<Utc> {
     let resumed_from = sync.progress.reconcile.as_ref().and_then(|report| report.resumed_from);
@@ -426,6 +423,8 @@ fn true_at(sync: &SyncRecord) -> DateTime<Utc> {
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
+
+    use chrono::TimeDelta;
 
     use super::*;
     use crate::{

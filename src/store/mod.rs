@@ -37,7 +37,7 @@ pub use questions::{
 pub use readable::Readable;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -121,6 +121,9 @@ pub struct SyncRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
 }
+
+/// How far clocks may differ: a sync that is dated later than that from now was begun by one that was ahead.
+pub const AHEAD: TimeDelta = TimeDelta::minutes(1);
 
 impl SyncRequest {
     /// The limit of a sync that ends only once the source has no more.

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use crate::{
     domain::TableName,
-    engine::{EngineError, schedules::Schedules, syncs::Syncs, table_named, tables::AHEAD},
+    engine::{EngineError, schedules::Schedules, syncs::Syncs, table_named},
     fault::Fault,
-    store::{Reconciliation, Schedule, SyncFilter, SyncRecord, SyncState},
+    store::{AHEAD, Reconciliation, Schedule, SyncFilter, SyncRecord, SyncState},
 };
 
 /// How often in a night one is begun that its process does not outlive: it may be what ends the process.

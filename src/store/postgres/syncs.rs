@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::TableName,
-    store::{Coverage, INTERRUPTED, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
+    store::{AHEAD, Coverage, INTERRUPTED, SyncFilter, SyncProgress, SyncRecord, SyncRequest, SyncState},
 };
 
 /// The advisory lock that is a table's lease, given an expression for the table's name: one for each of the database's
@@ -118,7 +118,8 @@ pub(super) async fn latest(
             )
         };
         // In two, so that each is one look into an index.
-        format!("SELECT coalesce({}, {}) AS id", of(" AND started_at <= now() + interval '1 minute'"), of(""))
+        let past = format!(" AND started_at <= now() + interval '{} seconds'", AHEAD.num_seconds());
+        format!("SELECT coalesce({}, {}) AS id", of(&past), of(""))
     };
     let [succeeded, proven, reconciled, ended] = [
         "state = 'succeeded'",

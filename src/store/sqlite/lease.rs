@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
@@ -20,8 +20,8 @@ use crate::{
     embedded::EmbeddedDb,
     fault::Fault,
     store::{
-        Appended, Control, Coverage, INTERRUPTED, NewSync, SyncEnd, SyncFilter, SyncLease, SyncProgress,
-        SyncRecord, SyncState, lost_lease,
+        AHEAD, Appended, Control, Coverage, INTERRUPTED, NewSync, SyncEnd, SyncFilter, SyncLease,
+        SyncProgress, SyncRecord, SyncState, lost_lease,
     },
 };
 
@@ -163,7 +163,7 @@ pub(super) fn latest(
                 // At most one of a table runs.
                 Ok(found.into_iter().find(|record| record.state != SyncState::Running))
             };
-            let found = match find(Some(Utc::now() + TimeDelta::minutes(1)))? {
+            let found = match find(Some(Utc::now() + AHEAD))? {
                 None => find(None)?,
                 found => found,
             };
