@@ -1,6 +1,9 @@
 //! The real program over pipes, driven by hand: what a client must never do, and what it is told when it does.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use sluice::source::sample::{Fault, SampleServer, keys};
@@ -307,19 +310,21 @@ async fn a_call_under_way_when_stdin_ends_is_answered_before_the_program_ends() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_under_way_when_a_signal_comes_is_cancelled_and_answered_before_the_program_ends() {
-    // A machine that is too busy to cancel it within two seconds is told of as well, and another is tried.
-    let mut cut = 0;
+    let mut tried_again = false;
     loop {
         let (program, _source) = with_a_call_under_way().await;
+        let asked = Instant::now();
         program.signal("-TERM");
         let (answers, _) = program.ended().await;
         assert_eq!(answers.len(), 1, "{answers:?}");
-        assert_eq!(answers[0]["id"], 5, "{answers:?}");
-        if answers[0]["error"]["code"] == -32000 && cut < 9 {
-            cut += 1;
+        // Only a machine that is too busy for two seconds cuts the call, which is told; it is tried once more.
+        let is_cut = answers[0]["error"]["code"] == -32000;
+        if is_cut && asked.elapsed() >= Duration::from_secs(2) && !tried_again {
+            tried_again = true;
             continue;
         }
-        assert_eq!(answers[0]["result"]["structuredContent"]["state"], "cancelled", "{answers:?}");
+        let state = &answers[0]["result"]["structuredContent"]["state"];
+        assert_eq!((&answers[0]["id"], state), (&json!(5), &json!("cancelled")), "{answers:?}");
         return;
     }
 }
