@@ -15,7 +15,7 @@ use sluice::{
     store::NoticeKind,
 };
 
-use super::{healed, told};
+use super::{after_its_own, healed, told};
 use crate::support::{
     Pipeline, eventually, finished, request,
     rows::{config, delete_topics_for_good, leads},
@@ -40,7 +40,7 @@ async fn a_topic_made_anew_while_nothing_runs_is_filled_from_the_source_and_read
     engine.start_drains().await;
     healed(&pipeline, &engine, 250).await;
     told(&engine, NoticeKind::LogReplaced).await;
-    let again = sync(&engine, request(table("leads"))).await;
+    let again = after_its_own(&engine, async || engine.syncs.start(request(table("leads"))).await).await;
     assert_eq!((again.state, again.appended), (SyncPhase::Done, 0), "{again:?}");
     engine.shut_down().await;
     pipeline.clean_up().await;
@@ -132,7 +132,8 @@ async fn an_offset_beyond_the_logs_end_is_told_and_the_log_read_from_its_beginni
     pipeline.source.set_rows(table("leads"), rows);
     let engine = pipeline.engine().await;
     engine.start_drains().await;
-    assert_eq!(sync(&engine, request(table("leads"))).await.state, SyncPhase::Done);
+    let read = after_its_own(&engine, async || engine.syncs.start(request(table("leads"))).await).await;
+    assert_eq!(read.state, SyncPhase::Done);
     healed(&pipeline, &engine, 90).await;
     told(&engine, NoticeKind::LogCut).await;
     engine.shut_down().await;

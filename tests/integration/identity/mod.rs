@@ -6,9 +6,13 @@ mod log;
 mod sinks;
 mod sources;
 
-use sluice::{engine::Engine, store::NoticeKind};
+use sluice::{
+    engine::{Engine, EngineError, SyncStatus},
+    store::NoticeKind,
+};
+use uuid::Uuid;
 
-use crate::support::{Pipeline, eventually};
+use crate::support::{Pipeline, eventually, finished};
 
 /// Everything the source has is in both sinks, once, and nothing is left to apply.
 async fn healed(pipeline: &Pipeline, engine: &Engine, rows: i64) {
@@ -34,4 +38,18 @@ async fn told(engine: &Engine, kind: NoticeKind) {
     .await;
     let check = kind.as_str().replace('_', " ");
     assert!(engine.doctor.examine().await.iter().any(|finding| finding.check == check), "doctor tells of it");
+}
+
+/// Runs a sync as soon as the pipeline's own, which reads again what was lost, leaves the table.
+async fn after_its_own(engine: &Engine, begin: impl AsyncFn() -> Result<Uuid, EngineError>) -> SyncStatus {
+    let mut begun = None;
+    eventually("the table is left", async || {
+        begun = match begin().await {
+            Err(EngineError::Busy(_)) => None,
+            other => Some(other.expect("a sync")),
+        };
+        begun.is_some()
+    })
+    .await;
+    finished(engine, begun.expect("it began")).await
 }
