@@ -76,6 +76,16 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     if appends {
         append(&*log, settings, options).await?;
     }
+    let held: i64 = log.extents().await?.iter().map(|extent| extent.high - extent.low).sum();
+    if usize::try_from(held).unwrap_or_default() < options.events {
+        return Err(format!(
+            "the log {} holds {held} records, and {} are to be drained; give fewer --events, or append them first: \
+             sluice bench append",
+            log.identity().await?,
+            options.events
+        )
+        .into());
+    }
     let rounds = match options.step {
         None => vec![vec![into_store], vec![into_index]],
         Some(Step::Append) => Vec::new(),

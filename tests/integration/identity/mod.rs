@@ -42,14 +42,14 @@ async fn told(engine: &Engine, kind: NoticeKind) {
 
 /// Runs a sync as soon as the pipeline's own, which reads again what was lost, leaves the table.
 async fn after_its_own(engine: &Engine, begin: impl AsyncFn() -> Result<Uuid, EngineError>) -> SyncStatus {
-    let mut begun = None;
+    let mut id = None;
     eventually("the table is left", async || {
-        begun = match begin().await {
+        id = match begin().await {
             Err(EngineError::Busy(_)) => None,
             other => Some(other.expect("a sync")),
         };
-        begun.is_some()
+        id.is_some()
     })
     .await;
-    finished(engine, begun.expect("it began")).await
+    finished(engine, id.expect("it began")).await
 }
