@@ -127,7 +127,7 @@ impl Clone for SluiceServer {
 }
 
 /// What the span of a call says that came to nothing.
-pub(super) const TOOL_ERROR: &str = "tool_error";
+const TOOL_ERROR: &str = "tool_error";
 
 /// The span of a call, below the client's own where it names one.
 pub(super) fn traced(request: &CallToolRequestParams, context: &RequestContext<RoleServer>) -> Span {
@@ -136,6 +136,24 @@ pub(super) fn traced(request: &CallToolRequestParams, context: &RequestContext<R
         let builder = SpanBuilder::from_name(format!("tools/call {}", request.name));
         builder.with_kind(SpanKind::Server).with_attributes(attributes)
     })
+}
+
+/// The answer of a tool, within the span of its call. One that panics answers, too: rmcp would leave its request without an
+/// answer, and its task at work for ever.
+pub(super) async fn answer_of(
+    traced: &Span,
+    call: impl Future<Output = Result<CallToolResponse, ErrorData>>,
+) -> Result<CallToolResponse, ErrorData> {
+    let answer = AssertUnwindSafe(traced.around(call)).catch_unwind().await.unwrap_or_else(|_| {
+        Err(ErrorData::internal_error(
+            "the tool broke off; what it began may be done in part, see the log",
+            None,
+        ))
+    });
+    if answer.as_ref().map_or(true, is_error) {
+        traced.fail(TOOL_ERROR);
+    }
+    answer
 }
 
 fn is_error(answer: &CallToolResponse) -> bool {
@@ -220,21 +238,12 @@ impl ServerHandler for SluiceServer {
         let taken_back = context.ct.clone();
         let called = server.toolbox.router.call(ToolCallContext::new(&server, request, context));
         let answer = tokio::select! {
-            // rmcp never answers a request whose handler panics.
-            answer = AssertUnwindSafe(traced.around(called).instrument(span)).catch_unwind() => answer.unwrap_or_else(|_| {
-                Err(ErrorData::internal_error(
-                    "the tool broke off; what it began may be done in part, see the log",
-                    None,
-                ))
-            }),
+            answer = answer_of(&traced, called).instrument(span) => answer,
             // What only reads has nothing to bring to an end, and nobody waits for it any more.
             () = taken_back.cancelled(), if only_reads => {
                 return Err(ErrorData::internal_error("the request was taken back", None));
             }
         };
-        if answer.as_ref().map_or(true, is_error) {
-            traced.fail(TOOL_ERROR);
-        }
         let answer = answer.map_err(|error| server.outgoing.error(error))?;
         if let Some(question) = asking.question() {
             return Ok(question.into());

@@ -20,7 +20,12 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{SluiceServer, principal::Principal, quota::Share, server::traced};
+use super::{
+    SluiceServer,
+    principal::Principal,
+    quota::Share,
+    server::{answer_of, traced},
+};
 
 /// How long a task may run; it is remembered as long again once it has ended.
 const LIFETIME: Duration = Duration::from_hours(1);
@@ -145,8 +150,8 @@ impl SluiceServer {
         context.ct = cancel.clone();
         context.extensions.insert(AsTask(task.clone()));
         let traced = traced(&request, &context);
-        let call = traced.around(self.toolbox.router.call(ToolCallContext::new(&self, request, context)));
-        let mut call = std::pin::pin!(call);
+        let call = self.toolbox.router.call(ToolCallContext::new(&self, request, context));
+        let mut call = std::pin::pin!(answer_of(&traced, call));
         let answer = tokio::select! {
             answer = &mut call => answer,
             () = task.cancelled() => {

@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 use rmcp::model::{CallToolRequestParams, RequestMetaObject};
+use serde_json::json;
 use sluice::{
     domain::{Event, Json, ManualEvent},
     embedded::EmbeddedDb,
@@ -23,7 +24,7 @@ use crate::support::{
     eventually,
     fake_http::{FakeHttp, Reply},
     folder::TestFolder,
-    http::HttpServer,
+    http::{HttpServer, stateless},
     rows::{id, leads},
     table,
 };
@@ -310,6 +311,20 @@ async fn a_call_of_a_tool_is_a_span_below_the_clients_own_and_above_the_sync_tha
     assert_eq!((call.kind(), text(call, "mcp.method.name")), (SpanKind::Server, "tools/call".to_owned()));
     assert_eq!((&sync.parent_span_id, &sync.trace_id), (&call.span_id, &call.trace_id));
     assert_eq!(call.trace_id, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes());
+    // One that is answered with a task is traced as any other.
+    let mut failing = stateless(1, "tools/call", json!({"name": "export", "arguments": {}}));
+    failing["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] =
+        json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+    let request = server.post(&failing).header("mcp-protocol-version", "2026-07-28");
+    let request = request.header("mcp-method", "tools/call").header("mcp-name", "export");
+    let answer = request.send().await.expect("an answer").text().await.expect("text");
+    assert!(answer.contains("taskId"), "{answer}");
+    eventually("the task was sent", async || {
+        !named(&self::spans(&collector), "tools/call export").is_empty()
+    })
+    .await;
+    let spans = self::spans(&collector);
+    assert_eq!(text(named(&spans, "tools/call export")[0], "error.type"), "tool_error");
     let metrics =
         reqwest::get(format!("{}/metrics", server.url)).await.expect("an answer").text().await.expect("text");
     assert!(metrics.contains("sluice_trace_spans_dropped_total{reason=\"full\"} 0"), "{metrics}");

@@ -386,21 +386,24 @@ async fn a_long_call_is_a_task_for_clients_that_know_them_and_cancelling_it_ends
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_whose_work_could_not_be_cancelled_is_not_told_as_cancelled() {
+async fn a_task_is_told_as_cancelled_only_where_its_work_was_and_as_failed_where_it_panicked() {
     use rmcp::handler::server::{
         router::tool::ToolRoute,
         tool::{IntoCallToolResult, ToolCallContext},
     };
 
     let bench = Bench::new().await;
-    for (answered, expected) in
-        [("the store does not answer", TaskStatus::Completed), (TAKEN_BACK, TaskStatus::Cancelled)]
-    {
+    for (answered, expected) in [
+        (Some("the store does not answer"), TaskStatus::Completed),
+        (Some(TAKEN_BACK), TaskStatus::Cancelled),
+        (None, TaskStatus::Failed),
+    ] {
         let mut server = bench.server(&Offer::default());
         let tool = rmcp::model::Tool::new("sync_table", "syncs", Arc::default());
         let route = ToolRoute::new_dyn(tool, move |call: ToolCallContext<'_, SluiceServer>| {
             Box::pin(async move {
                 call.request_context.ct.cancelled().await;
+                let answered = answered.expect("the tool panics");
                 ToolError::argument("table", answered).into_call_tool_result()
             })
         });
@@ -426,7 +429,7 @@ async fn a_task_whose_work_could_not_be_cancelled_is_not_told_as_cancelled() {
                 }
             }
         });
-        assert_eq!(ended.await.expect("the task ends"), expected, "{answered}");
+        assert_eq!(ended.await.expect("the task ends"), expected, "{answered:?}");
     }
     bench.engine.shut_down().await;
 }
