@@ -18,8 +18,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 DOCKER = r"""#!/bin/bash
 echo "$DEPLOY_IMAGE $*" >>"$PLAYED/asked"
+[ "${SIGNALS:-}" != "$DEPLOY_IMAGE $*" ] || kill -TERM $PPID
+if [ "${HANGS_UP:-}" = "$DEPLOY_IMAGE $*" ]; then
+    until [ -s "$PLAYED/reader" ]; do sleep 0.01; done
+    kill "$(cat "$PLAYED/reader")"
+    while kill -0 "$(cat "$PLAYED/reader")" 2>/dev/null; do sleep 0.01; done
+    echo "to nobody" >&2
+fi
 [ "${FAILS:-}" != "$DEPLOY_IMAGE $*" ] || { echo "it was told to fail" >&2 && exit 1; }
 case "$*" in
+    *"ps -q worker"*) seq "${RUNNING:-1}" ;;
     *"config --format"*) echo '{"services": {}, "secrets": {"token": {"file": "'"$PLAYED"'/secrets/prometheus_token"}}}' ;;
     *"ps --services"*) printf '%s\n' kafka postgres elasticsearch serve ;;
     *doctor*) echo '[{"part": "kafka", "check": "reachable", "outcome": "'"${FOUND:-ok}"'", "detail": "", "next_step": null}]' ;;
@@ -75,21 +83,21 @@ def preflight(binary, here):
     with socket.create_server(("127.0.0.1", port)):
         # Its server takes no connection and answers nothing.
         look("a port that a stranger has", 1, "FAILED   machine", "ss -ltnp")
-    server = serve(binary, here, port)
+    server = serve(binary, here, f"127.0.0.1:{port}")
     try:
         look("a port that the sluice before has", 0, "taken by a sluice that answers")
     finally:
         stop(server)
 
 
-def serve(binary, here, port, **environment):
+def serve(binary, here, address, options=(), **environment):
     with open(here / "serve.log", "w") as log:
-        server = subprocess.Popen([binary, "serve", "--http", f"127.0.0.1:{port}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=here,
+        server = subprocess.Popen([binary, "serve", *(options or ["--http", address])], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=here,
                                   env={**os.environ, "SLUICE_ENV_FILE": "", "SLUICE_DATA_DIR": str(here / "served"), **environment})
     deadline = time.monotonic() + 60
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
+            with urllib.request.urlopen(f"http://{address}/readyz", timeout=10):
                 return server
         except OSError as error:
             if server.poll() is not None or time.monotonic() > deadline:
@@ -104,11 +112,22 @@ def stop(server):
 
 def health(binary, here):
     check, port = ROOT / "packaging/docker/health", free_port()
-    server = serve(binary, here, port)
     environment = {"PATH": f"{here}:{os.environ['PATH']}", "SLUICE_DATA_DIR": str(here / "served")}
+    # Another address than the usual one, and another port: in the file of settings, and in one word with the option.
+    settings, elsewhere = here / "sluice.env", f"127.0.0.2:{port}"
+    settings.write_text(f"# SLUICE_HTTP_ADDRESS=127.0.0.3:1\nexport SLUICE_HTTP_ADDRESS = '{elsewhere}'\n")
+    for options, of_file in ((["--http"], {"SLUICE_ENV_FILE": str(settings)}), ([f"--http={elsewhere}"], {})):
+        server = serve(binary, here, elsewhere, options, **of_file)
+        try:
+            expect(f"a server by {options}", run("bash", str(check), str(server.pid), **environment, **of_file), 0)
+        finally:
+            stop(server)
+    server = serve(binary, here, f"127.0.0.1:{port}")
     (here / "sluice").symlink_to(binary)
     try:
         expect("a server that answers", run("bash", str(check), str(server.pid), **environment), 0)
+        expect("another question", run("bash", str(check), str(server.pid), **environment, HEALTH_PATH="/readyz"), 0)
+        expect("a question that is refused", run("bash", str(check), str(server.pid), **environment, HEALTH_PATH="/nothing"), 1)
         os.kill(server.pid, 19)
         hung = subprocess.Popen(["bash", str(check), str(server.pid)])
         try:
@@ -136,12 +155,12 @@ def deploy(binary, here):
     (here / "docker-compose.yml").touch()
     asked = here / "asked"
 
-    def attempt(name, status, *texts, runs="old", options=(), **environment):
-        (here / ".env").write_text("COMPOSE_PROFILES=core\nDEPLOY_IMAGE=old\n")
+    def attempt(name, status, *texts, runs="old", options=(), through=(), settings="", **environment):
+        (here / ".env").write_text(f"COMPOSE_PROFILES=core\nDEPLOY_IMAGE=old\n{settings}")
         asked.write_text("")
-        answer = run(str(ROOT / "tools/deploy"), *options, "new:2", **{
+        answer = run(*through, str(ROOT / "tools/deploy"), *options, "new:2", **{
             "PATH": f"{here}:{os.environ['PATH']}", "PLAYED": str(here), "DEPLOY_ROOT": str(here), "COMPOSE_PROFILES": "core",
-            "SMOKE_URL": f"http://127.0.0.1:{port}", "SMOKE_SECONDS": "60", **environment})
+            "SMOKE_URL": f"http://127.0.0.1:{port}", "SMOKE_SECONDS": "60", "SMOKE_TIMES": "2", **environment})
         expect(name, answer, status, *texts)
         if f"DEPLOY_IMAGE={runs}" not in (here / ".env").read_text().split() or "COMPOSE_PROFILES=core" not in (here / ".env").read_text().split():
             raise Wrong(f"{name}: .env does not say that {runs} runs")
@@ -154,16 +173,18 @@ def deploy(binary, here):
         if replaced(calls, "new:2"):
             raise Wrong(f"{name}: the old image was replaced all the same:\n{calls}")
 
-    up = "new:2 compose up -d --wait --no-build"
-    server = serve(binary, here, port, SLUICE_HTTP_TOKENS=f"prometheus:read:{token}")
+    servers, up = "new:2 compose up -d --wait --no-build kafka", "new:2 compose up -d --wait --wait-timeout 900 --no-build"
+    of_worker = "exec -e HEALTH_PATH=/readyz 1 sluice-health"
+    server = serve(binary, here, f"127.0.0.1:{port}", SLUICE_HTTP_TOKENS=f"prometheus:read:{token}")
     try:
         calls = attempt("a good image", 0, "the way back is tools/deploy old", runs="new:2")
-        order = [calls.index(text) for text in (f"{up} kafka", "run --rm -T migrate\n", f"{up}\n")]
+        order = [calls.index(text) for text in (servers, "run --rm -T migrate\n", f"{up}\n", f"new:2 {of_worker}\n")]
         if order != sorted(order):
             raise Wrong(f"a good image: not in order:\n{calls}")
         for name, text, how in (
-            ("servers that don't stand", "sluice was not touched", {"FAILS": f"{up} kafka postgres elasticsearch"}),
+            ("servers that don't stand", "sluice was not touched", {"FAILS": f"{servers} postgres elasticsearch"}),
             ("a failed migration", "migrating failed", {"FAILS": "new:2 compose run --rm -T migrate"}),
+            ("workers of which one would be left", "put WORKERS=3 into .env; nothing was changed", {"RUNNING": "3"}),
             ("a doctor that fails", "nothing was changed", {"FOUND": "failed"}),
             ("a doctor that warns", "the doctor of new:2 objects", {"FOUND": "warning"}),
         ):
@@ -174,6 +195,18 @@ def deploy(binary, here):
         calls = attempt("an image that stays unhealthy", 1, "going back to old", "old runs", FAILS=up)
         if not replaced(calls, "old"):
             raise Wrong(f"the old image was not put back:\n{calls}")
+        attempt("workers by their number", 0, runs="new:2", RUNNING="3", settings="WORKERS=3\n")
+        # One that nobody hears any more has its output read by a process that ends in between.
+        heard = ("bash", "-c", '"$@" 2>&1 | (echo $BASHPID >"$PLAYED/reader" && exec cat); exit ${PIPESTATUS[0]}', "bash")
+        for name, texts, how in (
+            ("a worker that drains nothing", ("not ready: /readyz of the worker 1", "going back to old"),
+             {"FAILS": f"new:2 {of_worker}", "SMOKE_SECONDS": "1"}),
+            ("a deploy that is ended", ("it was interrupted", "going back to old", "old runs"), {"SIGNALS": up}),
+            ("a deploy that nobody hears any more", (), {"HANGS_UP": up, "through": heard}),
+        ):
+            calls = attempt(name, 1, *texts, **how)
+            if not calls.endswith(f"old {of_worker}\n"):
+                raise Wrong(f"{name}: the old image was not put back and asked:\n{calls}")
         (here / "secrets/prometheus_token").write_text("f" * 32)
         calls = attempt("a server that knows no client", 1, "does not answer initialize", "going back to old")
     finally:
