@@ -372,7 +372,11 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(fault(what, &error)),
-        Err(error) => Err(Fault::transient(PART, format!("{what} ended badly: {error}"), "report this")),
+        Err(_) => Err(Fault::transient(
+            PART,
+            format!("{what} ended badly"),
+            "report this with the log lines before it",
+        )),
     }
 }
 

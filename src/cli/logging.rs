@@ -10,8 +10,9 @@ pub(super) const SETTINGS_TARGET: &str = "sluice::settings";
 /// What writes its own lines and no more: sluice, and the client of Kafka whose lines it repeats.
 const OWN_TARGETS: [&str; 2] = ["sluice", "librdkafka"];
 
-/// Logs go to stderr as JSON lines: stdout belongs to the protocol, or to a command's answer.
+/// Logs go to stderr as JSON lines, panics included: stdout belongs to the protocol, or to a command's answer.
 pub(super) fn start(default_level: &str, chosen: Option<&str>) {
+    logging::hear_panics();
     let events = tracing_subscriber::registry().with(filter_fn(holds_no_values));
     events.with(filter(default_level, chosen)).with(logging::lines()).with(ClientLog).init();
 }

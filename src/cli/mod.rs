@@ -166,6 +166,7 @@ fn run_in(command: Command, name: &str, environment: Environment) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return told(&format!("the runtime could not be started: {error}").into()),
     };
+    let _last_lines = WrittenInPanics;
     let outcome = runtime.block_on(async {
         let outcome = carry_out(command, name, environment).await;
         crate::traces::finish().await;
@@ -178,6 +179,17 @@ fn run_in(command: Command, name: &str, environment: Environment) -> ExitCode {
     }
     crate::logging::finish();
     outcome.unwrap_or_else(|failure| told(&failure))
+}
+
+/// Has the lines that tell of a panic written before it ends the process.
+struct WrittenInPanics;
+
+impl Drop for WrittenInPanics {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            crate::logging::finish();
+        }
+    }
 }
 
 async fn carry_out(command: Command, name: &str, environment: Environment) -> Result<ExitCode, Failure> {

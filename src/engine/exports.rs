@@ -250,10 +250,10 @@ impl Exports {
                 }
                 Ok(writer)
             });
-            writer = written.await.map_err(|error| broken(&error))?.map_err(unwritten)?;
+            writer = written.await.map_err(|_| broken())?.map_err(unwritten)?;
             seen.send_replace(writer.rows());
         }
-        let finished = spawn_blocking(|| writer.finish()).await.map_err(|error| broken(&error))?;
+        let finished = spawn_blocking(|| writer.finish()).await.map_err(|_| broken())?;
         let (file, rows, bytes) = finished.map_err(unwritten)?;
         if let Some(total) = total.filter(|total| *total != rows) {
             let problem = format!("the index told of {total} documents and gave {rows}");
@@ -521,8 +521,8 @@ fn stopped(why: &str) -> EngineError {
     Fault::transient(PART, format!("it was stopped: {why}"), "export again").into()
 }
 
-fn broken(error: &tokio::task::JoinError) -> EngineError {
-    Fault::transient(PART, format!("writing ended badly: {error}"), "report this").into()
+fn broken() -> EngineError {
+    Fault::transient(PART, "writing ended badly", "report this with the log lines before it").into()
 }
 
 fn unwritten(error: crate::export::WriteError) -> EngineError {

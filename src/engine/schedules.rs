@@ -413,11 +413,11 @@ async fn keep_scheduling(schedules: Weak<Schedules>, tasks: &TaskTracker) {
         let due = schedules.due.clone();
         // A task of its own, so that a panic ends one look and not the scheduler; and waited for at the end, since what it is
         // about to claim would be held by a process that is gone.
-        let outcome = tasks.spawn(schedules.run_due()).await.unwrap_or_else(|panic| {
+        let outcome = tasks.spawn(schedules.run_due()).await.unwrap_or_else(|_| {
             Err(Fault::transient(
                 "scheduler",
-                format!("looking for what is due panicked: {panic}"),
-                "report this",
+                "looking for what is due panicked",
+                "report this with the log lines before it",
             ))
         });
         let pause = match outcome {

@@ -10,6 +10,7 @@ mod folder;
 mod hub;
 mod line;
 mod outlet;
+mod panics;
 mod queue;
 mod read;
 mod stream;
@@ -32,6 +33,7 @@ use self::{
 };
 pub(crate) use self::{
     line::Lines,
+    panics::expecting_panics,
     read::{Filter, FolderReader, LEVELS, LogLine},
     vocabulary::{FIELDS, Field, HOST, Kind, LABELS, LEVEL, PID, SEQUENCE, TIMESTAMP, name_of},
 };
@@ -64,6 +66,11 @@ pub(crate) enum LogError {
 /// The layer that makes lines of events.
 pub(crate) fn lines() -> Lines {
     Lines(HUB.clone())
+}
+
+/// Has panics told as lines, instead of as Rust does.
+pub(crate) fn hear_panics() {
+    panics::hear(HUB.clone());
 }
 
 /// Has a thread write stderr: the client of a process that serves may not read it.

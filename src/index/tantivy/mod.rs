@@ -135,11 +135,11 @@ impl TantivyIndex {
             shared.check_place()?;
             work(&shared).map_err(|error| error.into_fault(doing, &shared.folder))
         });
-        outcome.await.unwrap_or_else(|panic| {
+        outcome.await.unwrap_or_else(|_| {
             Err(Fault::transient(
                 PART,
-                format!("{doing} panicked: {panic}"),
-                "it is tried again; report this",
+                format!("{doing} panicked"),
+                "it is tried again; report this with the log lines before it",
             ))
         })
     }

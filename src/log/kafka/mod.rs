@@ -280,7 +280,11 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Fault> {
     let deadline = deadline::current();
     let work = move || deadline::blocking_by(deadline, work);
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Fault::transient(PART, format!("a question to the log ended badly: {error}"), "report this"))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        Err(Fault::transient(
+            PART,
+            "a question to the log ended badly",
+            "report this with the log lines before it",
+        ))
     })
 }

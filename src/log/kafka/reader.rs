@@ -10,7 +10,6 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -43,6 +42,7 @@ use super::{
 use crate::{
     fault::Fault,
     log::{BatchLimits, Delivery, LogReader, Position, Record, StartAt, Started},
+    logging::expecting_panics,
 };
 
 /// How long to wait for one more record once a batch has begun: a fetch arrives in bursts.
@@ -514,7 +514,7 @@ fn headers_of(message: &BorrowedMessage<'_>, copies: &mut Copies) -> Option<Vec<
         };
         Some(headers.map(owned).collect())
     };
-    catch_unwind(AssertUnwindSafe(read)).ok().map(Option::unwrap_or_default)
+    expecting_panics(read).map(Option::unwrap_or_default)
 }
 
 fn size(record: &Record) -> usize {
