@@ -3,7 +3,8 @@
 //! Guarantee: no two processes write one file, for each has a lock on the name it writes under; a file that is full, or of
 //! yesterday, is followed by a new one; what is older or more than was asked for is deleted, and nothing that is not named as
 //! these files are. A line is written whole or not at all: what a full disk took of it is cut off again, and what a process
-//! that was killed had begun stays a line of its own. A file that somebody deletes is begun anew.
+//! that was killed had begun stays a line of its own. A file that somebody deletes is begun anew, and under a name of its own
+//! where the lock was deleted, too.
 
 use std::{
     fs::{self, File},
@@ -19,7 +20,10 @@ use super::{
     folder::{LogFile, files, writer_of},
     outlet::{Outlet, Problem, Written},
 };
-use crate::{lock_file, private_files};
+use crate::{
+    lock_file,
+    private_files::{self, FileId},
+};
 
 /// Processes of one role that write in one folder at most.
 const MAX_WRITERS: u32 = 100;
@@ -37,9 +41,10 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) struct Files {
     folder: PathBuf,
+    role: String,
     writer: String,
     /// Unlocked by the system when the process ends, however it ends.
-    _lock: lock_file::Held,
+    lock: lock_file::Held,
     limits: Limits,
     current: Option<Current>,
 }
@@ -60,29 +65,32 @@ impl Files {
     pub(super) fn open(folder: &Path, role: &str, limits: Limits) -> io::Result<Self> {
         leave_others_alone(folder)?;
         let folder = private_files::folder(folder)?;
-        let role = writer_of(role);
-        for number in 1..=MAX_WRITERS {
-            let writer = if number == 1 { role.to_owned() } else { format!("{role}-{number}") };
-            if let Ok(lock) = lock_file::try_lock(&lock_path(&folder, &writer))? {
-                let mut files = Self { folder, writer, _lock: lock, limits, current: None };
-                // An empty file tells nothing; that it can be made tells that lines can be kept.
-                files.probe()?;
-                return Ok(files);
-            }
-        }
-        Err(io::Error::other(format!("{MAX_WRITERS} processes write there already")))
+        let role = writer_of(role).to_owned();
+        let (writer, lock) = free_name(&folder, &role)?;
+        // An empty file tells nothing; that it can be made tells that lines can be kept.
+        tempfile::Builder::new().prefix(".probe").tempfile_in(&folder)?;
+        Ok(Self { folder, role, writer, lock, limits, current: None })
     }
 
-    fn probe(&mut self) -> io::Result<()> {
-        tempfile::Builder::new().prefix(".probe").tempfile_in(&self.folder).map(drop)
+    /// Takes a name again where the lock's file was deleted: whoever makes another has the name, and the files.
+    fn keep_name(&mut self) -> io::Result<()> {
+        let at_path = FileId::at(&lock_path(&self.folder, &self.writer))?;
+        if at_path != Some(FileId::of(&self.lock.metadata()?)) {
+            (self.writer, self.lock) = free_name(&self.folder, &self.role)?;
+            self.current = None;
+        }
+        Ok(())
     }
 
     /// The file to write so many bytes to.
     fn current(&mut self, bytes: u64, now: DateTime<Utc>) -> io::Result<&mut Current> {
+        self.keep_name()?;
         let limit = self.limits.bytes;
         let goes_on = |current: &Current| {
             let has_room = current.size == 0 || current.size + bytes <= limit;
-            has_room && current.named.begins.date_naive() == now.date_naive() && current.path.exists()
+            // A clock that was ahead and was put right begins no file for each line until its time has come.
+            let is_of_today = current.named.begins.date_naive() >= now.date_naive();
+            has_room && is_of_today && current.path.exists()
         };
         if !self.current.as_ref().is_some_and(goes_on) {
             let last = match &self.current {
@@ -182,6 +190,17 @@ impl Outlet for Files {
 /// What to do about a folder that can't be written.
 pub(super) const ADVICE: &str =
     "make room on its disk, have the folder be this user's, or set SLUICE_LOG_DIR to another";
+
+/// A name that no other process writes under.
+fn free_name(folder: &Path, role: &str) -> io::Result<(String, lock_file::Held)> {
+    for number in 1..=MAX_WRITERS {
+        let writer = if number == 1 { role.to_owned() } else { format!("{role}-{number}") };
+        if let Ok(lock) = lock_file::try_lock(&lock_path(folder, &writer))? {
+            return Ok((writer, lock));
+        }
+    }
+    Err(io::Error::other(format!("{MAX_WRITERS} processes write there already")))
+}
 
 fn lock_path(folder: &Path, writer: &str) -> PathBuf {
     folder.join(format!(".{writer}.lock"))
@@ -288,6 +307,38 @@ mod tests {
         third.write_at(&lines(&["three"]), now()).expect("written");
         assert_eq!(contents(folder.path(), "worker"), ["one\n{half\nthree\n"]);
         assert_eq!(contents(folder.path(), "worker-2"), ["two\n"]);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_and_is_put_right_costs_no_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut files = Files::open(folder.path(), "worker", LIMITS).expect("opened");
+        files.write_at(&lines(&["ahead"]), now() + TimeDelta::days(1)).expect("written");
+        for _ in 0..30 {
+            files.write_at(&lines(&["right"]), now()).expect("written");
+        }
+        let contents = contents(folder.path(), "worker");
+        assert_eq!(contents.len(), 2, "{contents:?}");
+        assert_eq!(contents.concat().lines().count(), 31);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_process_whose_lock_was_deleted_leaves_its_files_to_whoever_has_the_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lock = lock_path(folder.path(), "worker");
+        let mut first = Files::open(folder.path(), "worker", LIMITS).expect("opened");
+        first.write_at(&lines(&["one"]), now()).expect("written");
+        fs::remove_file(&lock).expect("deleted");
+        first.write_at(&lines(&["still one"]), now()).expect("written");
+        assert_eq!(contents(folder.path(), "worker"), ["one\nstill one\n"]);
+        fs::remove_file(&lock).expect("deleted");
+        let mut second = Files::open(folder.path(), "worker", LIMITS).expect("opened");
+        second.write_at(&lines(&["two"]), now()).expect("written");
+        first.write_at(&lines(&["one again"]), now()).expect("written");
+        second.write_at(&lines(&["two again"]), now()).expect("written");
+        assert_eq!(contents(folder.path(), "worker"), ["one\nstill one\ntwo\ntwo again\n"]);
+        assert_eq!(contents(folder.path(), "worker-2"), ["one again\n"]);
     }
 
     #[test]
