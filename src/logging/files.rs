@@ -182,6 +182,7 @@ impl Outlet for Files {
     fn write(&mut self, lines: &[Arc<str>]) -> Result<Written, Problem> {
         self.write_at(lines, Utc::now()).map(|()| Written::default()).map_err(|error| Problem {
             text: format!("{} can't be written: {error}; {ADVICE}", self.folder.display()),
+            written: 0,
             pause: None,
         })
     }

@@ -97,7 +97,7 @@ impl Hub {
     /// Has stderr be written by a thread of its own: whoever started this process may not read it.
     pub(super) fn leave_stderr(self: &Arc<Self>) -> io::Result<()> {
         let feed = Arc::new(Feed { name: STDERR, queue: Queue::new(MAX_WAITING_FOR_STDERR) });
-        outlet::start(feed.clone(), || Box::new(Stderr), self.clone())?;
+        outlet::start(feed.clone(), || Box::new(Stderr { to: io::stderr(), is_cut: false }), self.clone())?;
         self.stderr.set(feed).ok();
         Ok(())
     }
@@ -165,13 +165,97 @@ impl Hub {
 
 pub(super) const STDERR: &str = "stderr";
 
-/// stderr, which may be a terminal, or gone: that nobody reads it is no failure.
-struct Stderr;
+/// stderr, which may be a terminal, a file, or gone: that nobody reads it is no failure.
+struct Stderr<W> {
+    to: W,
+    /// Whether a line was begun and not ended.
+    is_cut: bool,
+}
 
-impl Outlet for Stderr {
+impl<W: io::Write> Stderr<W> {
+    fn write_whole(&mut self, mut text: &[u8]) -> io::Result<()> {
+        while !text.is_empty() {
+            match self.to.write(text) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    text = &text[taken..];
+                    self.is_cut = !text.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a line, behind the end of one that was cut.
+    fn write_line(&mut self, line: &str) -> io::Result<()> {
+        if self.is_cut {
+            self.write_whole(b"\n")?;
+        }
+        self.write_whole(line.as_bytes())
+    }
+}
+
+impl<W: io::Write + Send + 'static> Outlet for Stderr<W> {
     fn write(&mut self, lines: &[Arc<str>]) -> Result<Written, Problem> {
-        let mut stderr = io::stderr().lock();
-        let _ = lines.iter().try_for_each(|line| stderr.write_all(line.as_bytes()));
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WouldBlock};
+        for (written, line) in lines.iter().enumerate() {
+            match self.write_line(line) {
+                // There may be room later.
+                Err(error)
+                    if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | WouldBlock) =>
+                {
+                    let text = format!("stderr can't be written: {error}; make room where it goes to");
+                    return Err(Problem { text, written, pause: None });
+                }
+                Err(_) => break,
+                Ok(()) => {}
+            }
+        }
         Ok(Written::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has room for so many bytes.
+    struct Disk {
+        room: usize,
+        full: io::ErrorKind,
+        taken: String,
+    }
+
+    impl io::Write for Disk {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            let taken = text.len().min(self.room);
+            if taken == 0 {
+                return Err(self.full.into());
+            }
+            self.room -= taken;
+            self.taken.push_str(std::str::from_utf8(&text[..taken]).expect("text"));
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn stderr_on_a_full_disk_gets_every_line_once_there_is_room_and_one_that_nobody_reads_does_not_fail() {
+        let lines: Vec<Arc<str>> = ["first\n", "second\n", "third\n"].map(Into::into).to_vec();
+        let disk = Disk { room: 9, full: io::ErrorKind::StorageFull, taken: String::new() };
+        let mut stderr = Stderr { to: disk, is_cut: false };
+        let problem = stderr.write(&lines).expect_err("no room");
+        assert_eq!((problem.written, &*stderr.to.taken), (1, "first\nsec"));
+        assert_eq!(stderr.write(&lines[1..]).expect_err("no room").written, 0);
+        stderr.to.room = 100;
+        stderr.write(&lines[1..]).expect("written");
+        assert_eq!(stderr.to.taken, "first\nsec\nsecond\nthird\n");
+        (stderr.to.room, stderr.to.full) = (0, io::ErrorKind::BrokenPipe);
+        stderr.write(&lines).expect("nobody reads it");
     }
 }

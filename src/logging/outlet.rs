@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{SecondsFormat, Utc};
 use tracing::Level;
 
 use super::{hub::Hub, line::Entry, queue::Queue};
@@ -27,7 +26,7 @@ pub(super) trait Outlet: Send + 'static {
     /// Writes all of them, but for those that are refused for good.
     ///
     /// # Errors
-    /// When none was written; they are handed over again.
+    /// When they were not all written; the others are handed over again.
     fn write(&mut self, lines: &[Arc<str>]) -> Result<Written, Problem>;
 }
 
@@ -45,6 +44,8 @@ pub(super) struct Written {
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) text: String,
+    /// The first so many lines are written, and not handed over again.
+    pub(super) written: usize,
     /// How long the outlet asked to be left alone.
     pub(super) pause: Option<Duration>,
 }
@@ -78,8 +79,8 @@ struct Writer {
     feed: Arc<Feed>,
     hub: Arc<Hub>,
     backoff: Backoff,
-    /// When lines could first not be written.
-    failing_since: Option<String>,
+    /// Whether it was told that lines can't be written.
+    told_failing: bool,
     /// Of the lost lines, those that were told of.
     told_lost: u64,
     told_at: Option<Instant>,
@@ -89,7 +90,7 @@ struct Writer {
 impl Writer {
     fn new(feed: Arc<Feed>, hub: Arc<Hub>) -> Self {
         let backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
-        Self { feed, hub, backoff, failing_since: None, told_lost: 0, told_at: None, why: None }
+        Self { feed, hub, backoff, told_failing: false, told_lost: 0, told_at: None, why: None }
     }
 
     fn run(mut self, outlet: &mut dyn Outlet) {
@@ -106,19 +107,20 @@ impl Writer {
     }
 
     /// Writes the lines, however long that takes; gives them up only where the process ends.
-    fn write(&mut self, outlet: &mut dyn Outlet, lines: &[Arc<str>]) {
+    fn write(&mut self, outlet: &mut dyn Outlet, mut lines: &[Arc<str>]) {
         loop {
             match outlet.write(lines) {
                 Ok(Written { refused }) => {
                     self.backoff.reset();
-                    self.failing_since = None;
+                    self.told_failing = false;
                     if let Some((count, why)) = refused {
                         self.feed.queue.lose(count);
                         self.why = Some(why);
                     }
                     return;
                 }
-                Err(Problem { text, pause }) => {
+                Err(Problem { text, written, pause }) => {
+                    lines = &lines[written..];
                     self.tell_failing(text);
                     if self.feed.queue.pause(self.backoff.next_pause(pause)) {
                         self.feed.queue.lose(lines.len() as u64);
@@ -138,16 +140,15 @@ impl Writer {
     }
 
     fn tell_failing(&mut self, why: String) {
-        if self.failing_since.is_none() {
-            self.failing_since = Some(Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true));
-            if self.may_tell() {
-                let entry = Entry::own(
-                    Level::WARN,
-                    "lines of the log can't be written there now; it is tried again, and what finds no room until then is counted",
-                );
-                let entry = entry.with("outlet", self.feed.name).with("error", why.clone());
-                self.hub.hear(entry, Some(self.feed.name));
-            }
+        // Where something else was told just before, it is told at a later try.
+        if !self.told_failing && self.may_tell() {
+            self.told_failing = true;
+            let entry = Entry::own(
+                Level::WARN,
+                "lines of the log can't be written there now; it is tried again, and what finds no room until then is counted",
+            );
+            let entry = entry.with("outlet", self.feed.name).with("error", why.clone());
+            self.hub.hear(entry, Some(self.feed.name));
         }
         self.why = Some(why);
     }
@@ -198,7 +199,7 @@ mod tests {
     }
 
     fn failing() -> Result<Written, Problem> {
-        Err(Problem { text: "no room".to_owned(), pause: None })
+        Err(Problem { text: "no room".to_owned(), written: 0, pause: None })
     }
 
     fn say(hub: &Hub, text: &str) {
@@ -240,6 +241,24 @@ mod tests {
         hub.finish(Duration::from_mins(1));
         let wrote = wrote.lock().expect("no poison");
         assert!(wrote.len() == 1 && wrote[0].contains("last"), "{wrote:?}");
+    }
+
+    #[test]
+    fn an_outage_that_begins_soon_after_a_notice_is_told_once_something_may_be_told_again() {
+        let hub = Arc::new(Hub::new());
+        let (other, wrote) = scripted(Vec::new());
+        hub.keep("worker", "um", vec![("files", other)]).expect("a thread");
+        let feed = Arc::new(Feed { name: "elasticsearch", queue: Queue::new(1) });
+        let mut writer = Writer::new(feed, hub.clone());
+        writer.told_at = Some(Instant::now());
+        writer.tell_failing("too soon".to_owned());
+        for _ in 0..2 {
+            writer.told_at = None;
+            writer.tell_failing("no room".to_owned());
+        }
+        hub.finish(Duration::from_mins(1));
+        let wrote = wrote.lock().expect("no poison");
+        assert!(wrote.len() == 1 && wrote[0].contains("no room"), "{wrote:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Stream {
 
 impl Outlet for Stream {
     fn write(&mut self, lines: &[Arc<str>]) -> Result<Written, Problem> {
-        let failed = |text: String, pause: Option<Duration>| Problem { text, pause };
+        let failed = |text: String, pause: Option<Duration>| Problem { text, written: 0, pause };
         let runtime = match self.runtime.take() {
             Some(runtime) => runtime,
             None => Builder::new_current_thread()
