@@ -7,8 +7,8 @@
 //! or deletions that may be repeated, so any number of writers may do it at once.
 //!
 //! The mapping is closed: a field that is no word of the vocabulary stays in `_source`, and a value that does not fit its field
-//! is left out of the index instead of refusing the line. A line's id is its writer's, so a line that is sent again because an
-//! answer was lost is there once.
+//! is left out of the index instead of refusing the line. A line's id is its writer's and its own number, so a line that is sent
+//! again, because an answer was lost or others beside it were refused, is there once.
 
 use std::{
     collections::BTreeMap,
@@ -53,7 +53,6 @@ pub(crate) struct LogStream {
     fields: &'static [Field],
     /// What the ids of this process's lines begin with.
     writer: Uuid,
-    sent: u64,
     /// Whether the server has no data streams.
     is_alias: bool,
     /// When old indices were looked for last.
@@ -85,7 +84,6 @@ impl LogStream {
             retention,
             fields,
             writer: Uuid::new_v4(),
-            sent: 0,
             is_alias: false,
             tidied: None,
         })
@@ -95,20 +93,15 @@ impl LogStream {
         self.client.origin()
     }
 
-    /// Writes lines. After a failure the same lines are to be handed over again, as the next ones.
+    /// Writes lines.
     ///
     /// # Errors
-    /// When none was decided about.
+    /// When it was not decided about all. They may all be handed over again.
     pub(crate) async fn write(&mut self, lines: &[Arc<str>]) -> Result<Outcome, Fault> {
         if self.tidied.is_none_or(|at| at.elapsed() >= TIDY_EVERY) {
             self.prepare().await?;
             self.tidy().await?;
             self.tidied = Some(Instant::now());
-        }
-        let mut body = String::with_capacity(lines.iter().map(|line| line.len() + 80).sum());
-        for (line, number) in lines.iter().zip(self.sent..) {
-            let _ =
-                writeln!(body, "{{\"create\":{{\"_id\":\"{}-{number}\"}}}}\n{line}", self.writer.simple());
         }
         // An index of that name would be made up on the spot, with a guessed mapping.
         let guard = if self.is_alias { "&require_alias=true" } else { "" };
@@ -116,7 +109,7 @@ impl LogStream {
             "{}/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason{guard}",
             self.name
         );
-        let answer = self.client.bulk_into(&path, body.into(), WRITING).await?;
+        let answer = self.client.bulk_into(&path, self.body(lines).into(), WRITING).await?;
         if answer.status == 413 && lines.len() > 1 {
             let (one, other) = lines.split_at(lines.len() / 2);
             let mut outcome = Box::pin(self.write(one)).await?;
@@ -126,9 +119,21 @@ impl LogStream {
             return Ok(outcome);
         }
         let answer: BulkAnswer = self.client.parse(answer, WRITING)?;
-        let outcome = self.judge(lines.len(), answer)?;
-        self.sent += lines.len() as u64;
-        Ok(outcome)
+        self.judge(lines.len(), answer)
+    }
+
+    fn body(&self, lines: &[Arc<str>]) -> String {
+        let mut body = String::with_capacity(lines.iter().map(|line| line.len() + 80).sum());
+        for line in lines {
+            let _ = match serde_json::from_str(line) {
+                Ok(Numbered { sequence }) => {
+                    let writer = self.writer.simple();
+                    writeln!(body, "{{\"create\":{{\"_id\":\"{writer}-{sequence}\"}}}}\n{line}")
+                }
+                Err(_) => writeln!(body, "{{\"create\":{{}}}}\n{line}"),
+            };
+        }
+        body
     }
 
     /// What the server says of each line.
@@ -349,6 +354,13 @@ fn outlived<'a>(begun: &[(i64, &'a str)], then: DateTime<Utc>) -> Vec<&'a str> {
     begun.windows(2).filter_map(ended).collect()
 }
 
+/// A line, by its number in its process.
+#[derive(Deserialize)]
+struct Numbered {
+    #[serde(rename = "event.sequence")]
+    sequence: u64,
+}
+
 #[derive(Deserialize)]
 struct BulkAnswer {
     errors: bool,
@@ -464,6 +476,16 @@ mod tests {
             let fault = judged(&json!([item])).expect_err("nothing is decided");
             assert!(fault.to_string().contains(&status.to_string()), "{fault}");
         }
+    }
+
+    #[test]
+    fn a_line_has_the_same_id_whatever_it_is_sent_with() {
+        let line =
+            |number: u64| -> Arc<str> { json!({ "message": "x", SEQUENCE: number }).to_string().into() };
+        let stream = stream();
+        let (first, second) = (stream.body(&[line(7)]), stream.body(&[line(8)]));
+        assert_ne!(first.lines().next(), second.lines().next());
+        assert_eq!(stream.body(&[line(7), line(8)]), first + &second);
     }
 
     #[test]
