@@ -1,7 +1,7 @@
 //! `sluice logs`: the log that is kept, in the order of time.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     fmt::Write as _,
     path::Path,
     process::ExitCode,
@@ -15,8 +15,10 @@ use serde_json::Value;
 
 use super::{Failure, output};
 use crate::{
+    backoff::Backoff,
     config::Settings,
     domain::day_start,
+    fault::Fault,
     index::elasticsearch::LogStream,
     logging::{self, Filter, FolderReader, LEVELS, LogLine},
 };
@@ -35,6 +37,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How often the server is asked for more, and for how long a line may have been on its way.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 const ON_ITS_WAY: TimeDelta = TimeDelta::seconds(60);
+
+/// How often lines are looked for that come late, and how late.
+const LOOK_BACK_EVERY: TimeDelta = TimeDelta::minutes(1);
+const LATE: TimeDelta = TimeDelta::minutes(15);
+
+/// How long a server that does not answer is left alone at most.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -189,41 +198,90 @@ async fn from_stream(
     follow: bool,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let mut seen = HashSet::new();
-    // Before the first line that is shown none is, however late it comes.
-    let mut first = None;
-    let mut show = |(id, line): (String, LogLine)| -> Result<(), Failure> {
-        let at = *first.get_or_insert(line.at.unwrap_or_else(Utc::now));
-        if line.at.is_none_or(|own| own >= at) && seen.insert(id) {
-            printer.print(&line)?;
-        }
-        Ok(())
-    };
+    let first = (lines == Some(0)).then(Utc::now);
+    let mut shown = Shown { printer, first, ids: HashMap::new() };
     match lines {
-        Some(most) => stream.last(filter, most).await?.into_iter().try_for_each(&mut show)?,
-        None => all(stream, filter, &mut show).await?,
+        Some(most) => {
+            stream.last(filter, most).await?.into_iter().try_for_each(|found| shown.show(found))?;
+        }
+        None => all(stream, filter, &mut shown).await?,
     }
     if !follow {
         return Ok(());
     }
+    let (mut look_backs, mut backoff, mut pause) =
+        (LookBacks::default(), Backoff::new(ASK_EVERY, MAX_PAUSE), ASK_EVERY);
     loop {
-        tokio::time::sleep(ASK_EVERY).await;
-        let since = filter.since.max(Some(Utc::now() - ON_ITS_WAY));
-        all(stream, &Filter { since, ..filter.clone() }, &mut show).await?;
+        tokio::time::sleep(pause).await;
+        let now = Utc::now();
+        let looks_back = look_backs.are_due(now);
+        let since = if looks_back { look_backs.since(now) } else { now - ON_ITS_WAY };
+        let filter = Filter { since: filter.since.max(Some(since)), ..filter.clone() };
+        if let Err(failure) = all(stream, &filter, &mut shown).await {
+            let fault = failure.downcast::<Fault>()?;
+            if backoff.failures() == 0 {
+                output::note(format_args!("{fault}; until it answers it is asked again"));
+            }
+            pause = backoff.next_pause(fault.retry_after);
+            continue;
+        }
+        backoff.reset();
+        pause = ASK_EVERY;
+        if looks_back {
+            look_backs.done(now);
+            shown.ids.retain(|_, at| *at >= since);
+        }
     }
 }
 
-async fn all(
-    stream: &LogStream,
-    filter: &Filter,
-    show: &mut impl FnMut((String, LogLine)) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+async fn all(stream: &LogStream, filter: &Filter, shown: &mut Shown) -> Result<(), Failure> {
     let mut after = None;
     while let Some((page, next)) = stream.page(filter, after.take(), true).await? {
-        page.into_iter().try_for_each(&mut *show)?;
+        page.into_iter().try_for_each(|found| shown.show(found))?;
         after = Some(next);
     }
     Ok(())
+}
+
+/// Shows each line once.
+struct Shown {
+    printer: Printer,
+    /// Before the first line that is shown none is, however late it comes.
+    first: Option<DateTime<Utc>>,
+    ids: HashMap<String, DateTime<Utc>>,
+}
+
+impl Shown {
+    fn show(&mut self, (id, line): (String, LogLine)) -> Result<(), Failure> {
+        let at = line.at.unwrap_or_else(Utc::now);
+        if at >= *self.first.get_or_insert(at) && self.ids.insert(id, at).is_none() {
+            self.printer.print(&line)?;
+        }
+        Ok(())
+    }
+}
+
+/// When late lines were looked for: what a writer kept while it did not reach the server comes with the times it had.
+#[derive(Debug, Default)]
+struct LookBacks(VecDeque<DateTime<Utc>>);
+
+impl LookBacks {
+    fn are_due(&self, now: DateTime<Utc>) -> bool {
+        self.0.back().is_none_or(|last| now - last >= LOOK_BACK_EVERY)
+    }
+
+    /// From when on lines may still come: of an outage those from its beginning, until writers had time to send them.
+    fn since(&mut self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let late = now - LATE;
+        while self.0.get(1).is_some_and(|second| *second <= late) {
+            self.0.pop_front();
+        }
+        self.0.front().map_or(late, |first| late.min(*first)) - ON_ITS_WAY
+    }
+
+    fn done(&mut self, now: DateTime<Utc>) {
+        self.0.push_back(now);
+    }
 }
 
 /// An instant, or how long ago.
@@ -290,6 +348,24 @@ impl Printer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn late_lines_are_looked_for_each_minute_and_those_of_an_outage_from_its_beginning() {
+        let at = |minutes: i64| DateTime::UNIX_EPOCH + TimeDelta::minutes(1000 + minutes);
+        let mut look_backs = LookBacks::default();
+        for minute in 0..30 {
+            assert!(look_backs.are_due(at(minute)));
+            assert_eq!(look_backs.since(at(minute)), at(minute - 16));
+            look_backs.done(at(minute));
+        }
+        assert!(!look_backs.are_due(at(29) + TimeDelta::seconds(59)));
+        // The server does not answer for hours, and writers take their time to notice that it does again.
+        for minute in [300, 301, 314] {
+            assert_eq!(look_backs.since(at(minute)), at(28), "{minute}");
+            look_backs.done(at(minute));
+        }
+        assert_eq!(look_backs.since(at(316)), at(300));
+    }
 
     #[test]
     fn a_time_is_how_long_ago_a_day_or_an_instant() {

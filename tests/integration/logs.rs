@@ -160,6 +160,38 @@ async fn a_client_that_does_not_read_stderr_holds_up_nothing() {
     assert_eq!(kept(folder.path()).matches("\"drain stopped\"").count(), 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_the_stream_is_told_of_an_outage_and_sees_what_was_written_meanwhile() {
+    const NOTHING: &str = r#"{"hits":{"hits":[]}}"#;
+    let at = chrono::Utc::now() - chrono::TimeDelta::minutes(5);
+    let line = json!({"@timestamp": at.to_rfc3339(), "message": "late", "log.level": "info"});
+    let late = &*json!({"hits": {"hits": [{"_id": "1", "_source": line, "sort": [1]}]}}).to_string().leak();
+    let server = FakeHttp::start(move |number, request| match number {
+        0 => Reply::Answer(200, NOTHING),
+        1 => Reply::Answer(503, "{}"),
+        _ if String::from_utf8_lossy(&request.body).contains("search_after") => Reply::Answer(200, NOTHING),
+        _ => Reply::Answer(200, late),
+    })
+    .await;
+    let folder = TestFolder::new();
+    let mut follower = sluice(folder.path(), &["logs", "--follow", "--format", "json"]);
+    follower.env("SLUICE_LOG_ELASTICSEARCH", "true").env("ELASTICSEARCH_URL", server.url.as_str());
+    follower.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+    let mut follower = follower.spawn().expect("it runs");
+    let mut lines = BufReader::new(follower.stdout.take().expect("stdout")).lines();
+    let mut notes = BufReader::new(follower.stderr.take().expect("stderr")).lines();
+    let following = async {
+        let mut note = String::new();
+        while !note.contains("it is asked again") {
+            note = notes.next_line().await.expect("a note").expect("it goes on");
+        }
+        (note, lines.next_line().await.expect("a line").expect("it goes on"))
+    };
+    let (note, line) = tokio::time::timeout(PATIENCE, following).await.expect("both come");
+    assert!(note.contains("503"), "{note}");
+    assert!(line.contains("\"late\""), "{line}");
+}
+
 /// A command whose index and log stream are in a corner of the real server, and all else embedded.
 fn with_stream(folder: &Path, corner: &Corner, url: &str, arguments: &[&str]) -> Command {
     let mut command = sluice(folder, arguments);
