@@ -6,7 +6,7 @@
 
 use std::{
     process,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, mpsc},
     thread,
     time::Duration,
 };
@@ -94,9 +94,10 @@ impl Ending {
                 thread::sleep(within.saturating_sub(LAST_WORD));
                 let (note, code) = last_word(told.get().copied(), within);
                 if let Some(note) = note {
-                    output::note(note);
+                    crate::logging::keep_failure(&note);
+                    at_most(LAST_WORD / 2, move || output::note(note));
                 }
-                crate::logging::finish_within(LAST_WORD / 2);
+                at_most(LAST_WORD / 2, || crate::logging::finish_within(LAST_WORD / 2));
                 process::exit(code);
             });
             if let Err(error) = last {
@@ -104,6 +105,18 @@ impl Ending {
             }
             Instant::now()
         })
+    }
+}
+
+/// Does what may have to wait for a reader of stderr, and leaves it to itself after that time.
+fn at_most(time: Duration, work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    let started = thread::Builder::new().spawn(move || {
+        work();
+        done.send(()).ok();
+    });
+    if started.is_ok() {
+        is_done.recv_timeout(time).ok();
     }
 }
 
@@ -162,6 +175,16 @@ fn ignores_hangups() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_last_word_that_nobody_reads_is_waited_for_no_longer_than_that() {
+        let (reader, unread) = mpsc::channel::<()>();
+        at_most(Duration::from_millis(1), move || _ = unread.recv());
+        let (said, heard) = mpsc::channel();
+        at_most(Duration::from_mins(1), move || said.send(()).expect("heard"));
+        assert_eq!(heard.try_recv(), Ok(()));
+        drop(reader);
+    }
 
     #[test]
     fn what_closes_slowly_after_all_was_said_changes_nothing_of_how_it_ended() {
