@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 
-use super::EngineError;
+use super::{EngineError, tables::has_read_whole};
 use crate::{
     domain::{Catalog, Definition, Table},
     fault::Fault,
@@ -101,7 +101,10 @@ impl Project {
         }
         // A store that does not answer is told of already.
         let runs = self.store.latest_syncs(&[table.into()]).await.unwrap_or_default();
-        let shared = runs.iter().map(|sync| sync.progress.shared_keys).max().unwrap_or_default();
+        // What was counted before the whole table was read may have been mended since.
+        let whole = runs.iter().filter(|sync| has_read_whole(sync)).map(|sync| sync.started_at).max();
+        let since = runs.iter().filter(|sync| Some(sync.started_at) >= whole);
+        let shared = since.map(|sync| sync.progress.shared_keys).max().unwrap_or_default();
         if shared > 0 {
             let key = table.key_source();
             let problem = format!("{shared} rows had the {key} of another row when the table was read last");

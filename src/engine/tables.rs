@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -21,6 +21,9 @@ use crate::{
 
 /// Fewest rows that a sink could not take that are told as a problem, where they are a tenth of the table or more.
 const MANY_REFUSED: u64 = 8;
+
+/// A table with a schedule of all its rows is reconciled each night. What runs before that counted may be so no more.
+pub(super) const RECONCILED_WITHIN: TimeDelta = TimeDelta::hours(36);
 
 /// A table, place by place. What is absent is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -126,6 +129,10 @@ impl Facts<'_> {
     fn age(&self, sync: &SyncRecord) -> Option<i64> {
         let at = true_at(sync);
         (at <= self.now + AHEAD).then(|| self.seconds_since(at))
+    }
+
+    fn is_recent(&self, sync: &SyncRecord) -> bool {
+        self.age(sync).is_some_and(|age| age < RECONCILED_WITHIN.num_seconds())
     }
 
     /// Whether whoever syncs the table wants all of its rows.
@@ -242,24 +249,32 @@ impl Facts<'_> {
     fn unkeyed(&self, tally: Tally) -> u64 {
         let seen = self
             .last_proof()
+            .filter(|proof| self.is_recent(proof))
             .and_then(|sync| sync.progress.reconcile.as_ref())
             .map_or(0, |report| report.unkeyed);
         seen.min(self.refused(tally))
     }
 
-    /// The most that the latest runs counted at the source of what they leave out.
+    /// The most that the latest runs counted at the source of what they leave out. Of a run that is long ago, rows that came
+    /// since would pass for what it counted.
     fn left_out(&self, counted: impl Fn(&SyncProgress) -> u64) -> u64 {
         let runs = self.last_success().into_iter().chain(self.last_proof());
+        let runs = runs.filter(|run| self.is_recent(run));
         runs.map(|sync| counted(&sync.progress)).max().unwrap_or_default()
     }
 
-    /// Whether the last sync was to read every row, and did.
+    /// Of the erased entities those that may stand at the source although no run counted them there: a reconciliation that
+    /// began since the last erasure counted all that do.
+    fn uncounted_erasures(&self, tally: Tally) -> u64 {
+        let began = self.last_proof().map(|proof| proof.started_at.min(true_at(proof)));
+        if began > tally.last_erasure { 0 } else { tally.erased }
+    }
+
+    /// Whether a sync of the whole table would bring nothing more: the last one was that, or rows are left out each time.
     fn was_read_whole(&self) -> bool {
-        self.last_success().is_some_and(|sync| {
-            let request = &sync.request;
-            let is_whole = request.hours_ago >= MAX_HOURS && request.conditions.is_empty();
-            is_whole && request.reconcile.is_none() && request.since.is_none() && !sync.progress.more
-        })
+        let leaves_out = |proof: &SyncRecord| proof.progress.shared_keys + proof.progress.erased > 0;
+        self.last_success().is_some_and(|sync| sync.request.reconcile.is_none() && has_read_whole(sync))
+            || self.last_proof().is_some_and(leaves_out)
     }
 
     /// What the source has against what was read of it.
@@ -289,8 +304,8 @@ impl Facts<'_> {
                  only one is kept",
                 self.table.key_source()
             );
-            let advice = "give each row a key of its own at the source, or name a column that is unique as the key of the table's \
-                          definition";
+            let advice = "give each row a key of its own at the source and reconcile the table then, or name a column that is \
+                          unique as the key of the table's definition";
             judged.warnings.push(Remark::new(problem, advice));
         }
         let left = left - shared;
@@ -298,9 +313,10 @@ impl Facts<'_> {
         if erased > 0 {
             let problem =
                 format!("{erased} rows of {table} at the source are of erased entities and were left out");
-            judged.warnings.push(Remark::new(problem, "delete them at the source"));
+            judged.warnings.push(Remark::new(problem, "delete them at the source, then reconcile the table"));
         }
-        let (unread, refused, erased) = (left - erased, refused - unkeyed, tally.erased - erased);
+        let (unread, refused) = (left - erased, refused - unkeyed);
+        let erased = self.uncounted_erasures(tally).saturating_sub(erased);
         judged.status.unread = Some(unread.saturating_sub(refused));
         if unread == 0 {
             return;
@@ -336,8 +352,8 @@ impl Facts<'_> {
             judged.warnings.push(Remark::new(problem, whole()));
         } else if missed > 0 && self.was_read_whole() {
             let problem = format!(
-                "{missed} of {source} rows of {table} at the source made no event, although its last sync read the whole table: \
-                 they came since with an older time, or have keys of other rows"
+                "{missed} of {source} rows of {table} at the source made no event, although the whole table was read: they came \
+                 since with an older time, have keys of other rows, or are of erased entities"
             );
             judged.unread = Some(Remark::new(problem, NextStep::Reconcile { table: table.clone() }));
         } else if missed > 0 {
@@ -414,6 +430,13 @@ pub(super) fn blindness(table: Table, source: u64, appended: u64, limits: Delete
     })
 }
 
+/// Whether a run read every row of its table.
+pub(super) fn has_read_whole(sync: &SyncRecord) -> bool {
+    let request = &sync.request;
+    let is_whole = request.hours_ago >= MAX_HOURS && request.conditions.is_empty() && request.since.is_none();
+    sync.state == SyncState::Succeeded && (request.reconcile.is_some() || is_whole && !sync.progress.more)
+}
+
 /// When what a run tells of a table was true.
 fn true_at(sync: &SyncRecord) -> DateTime<Utc> {
     let resumed_from = sync.progress.reconcile.as_ref().and_then(|report| report.resumed_from);
@@ -423,8 +446,6 @@ fn true_at(sync: &SyncRecord) -> DateTime<Utc> {
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
-
-    use chrono::TimeDelta;
 
     use super::*;
     use crate::{
@@ -475,6 +496,7 @@ mod tests {
                 explained: [0; 2],
                 unusable: 0,
                 erased: 0,
+                last_erasure: None,
             }),
             index: Ok(index),
             is_level: [true; 2],
@@ -595,6 +617,7 @@ mod tests {
                 explained: [0; 2],
                 unusable: 0,
                 erased: 2,
+                last_erasure: None,
             });
             let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
             let told = judged.problems.len() + usize::from(judged.unread.is_some());
@@ -615,6 +638,7 @@ mod tests {
                 explained: [0; 2],
                 unusable: 1,
                 erased: 0,
+                last_erasure: None,
             }),
             ..counted([source, 50, 50, 50, 0])
         };
@@ -663,6 +687,37 @@ mod tests {
         assert_eq!((told(56, 4).1, told(56, 4).2), (true, Some(1)), "one more is another");
         assert_eq!(told(50, 4), (String::new(), false, Some(0)), "they were deleted since");
         assert_eq!((told(55, 0).1, told(55, 0).2), (true, Some(4)), "nobody is erased any more");
+    }
+
+    #[test]
+    fn what_a_reconciliation_counted_long_ago_hides_no_row_that_came_since() {
+        let told = |hours: i64| {
+            let mut proven = sync(SyncState::Succeeded, hours * 60, Some(Reconciliation::default()));
+            (proven.progress.shared_keys, proven.progress.erased) = (3, 2);
+            proven.progress.reconcile = Some(ReconcileReport { unkeyed: 1, ..ReconcileReport::default() });
+            let mut counted = counted([56, 50, 50, 50, 0]);
+            let tally = counted.store.as_mut().expect("counted");
+            (tally.erased, tally.unusable) = (2, 1);
+            let judged = judged(&counted, &[proven, sync(SyncState::Succeeded, 5, None)]);
+            (judged.status.unread, judged.unread.and_then(|remark| remark.next_step))
+        };
+        assert_eq!(told(35), (Some(0), None));
+        let reconcile = NextStep::Reconcile { table: "leads".to_owned() };
+        assert_eq!(told(37), (Some(5), Some(reconcile)), "a sync of the whole table counts fewer of them");
+    }
+
+    #[test]
+    fn erasures_that_a_reconciliation_did_not_meet_at_the_source_explain_no_row_there() {
+        let told = |minutes_ago| {
+            let mut counted = counted([52, 50, 50, 50, 0]);
+            let tally = counted.store.as_mut().expect("counted");
+            tally.erased = 2;
+            tally.last_erasure = Some(Utc::now() - TimeDelta::minutes(minutes_ago));
+            let proven = sync(SyncState::Succeeded, 60, Some(Reconciliation::default()));
+            judged(&counted, &[proven, sync(SyncState::Succeeded, 5, None)]).unread.is_some()
+        };
+        assert!(!told(59), "the reconciliation may have begun before");
+        assert!(told(61));
     }
 
     #[test]

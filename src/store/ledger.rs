@@ -30,12 +30,15 @@ pub struct Tally {
     /// Of those, the ones that a sink could not take.
     pub refused: u64,
     /// Those that each of the sinks may lack since a letter explains it: an open one of that sink, or one of a row that made
-    /// no event, for as long as that row is the newest, also where the letter was discarded.
+    /// no event, for as long as that row is the newest, also where the letter was discarded. The first sink is the store,
+    /// which knows what it lacks: an entity that it has in any version is not counted.
     pub explained: [u64; 2],
     /// At the source, with a letter, open or discarded, that tells why no event was ever made of them: their key is unusable.
     pub unusable: u64,
     /// Erased, and never to be read again: some of them may still stand at the source.
     pub erased: u64,
+    /// When the last of them was erased, if any was.
+    pub last_erasure: Option<DateTime<Utc>>,
 }
 
 /// An entity in the store of which nothing was ever appended to this log.
@@ -90,7 +93,7 @@ pub trait Ledger: Send + Sync {
     ) -> Result<Vec<Entry>, Fault>;
 
     /// How many entities of a table the store has, how many were appended to a log, how many have an open letter among
-    /// `letters`, and how many of them each of the `sinks` may lack: in one question.
+    /// `letters`, and how many of them each of the `sinks` may lack, the store before the index: in one question.
     ///
     /// # Errors
     /// When the store can't be reached.

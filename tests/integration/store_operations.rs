@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::support::{
     request,
-    stores::{Embedded, Postgres, StoreBench, begun, catalog, ended},
+    stores::{Embedded, Postgres, StoreBench, apply, begun, catalog, ended, lead},
     table,
 };
 
@@ -252,6 +252,13 @@ async fn explained(store: &dyn Store) {
     settle(2, Settled::Discarded).await;
     settle(4, Settled::Discarded).await;
     assert_eq!(explained().await, (3, 2, [2, 2]), "no event was made of that row");
+
+    let held = lead(1, 0, "Ana");
+    let newer = [parked(&held.entidade.id, Some("one"), 6), parked(&held.entidade.id, Some("two"), 7)];
+    apply(store, vec![held]).await;
+    store.note_parked(LETTERS, &newer).await.expect("noted");
+    let told = "the store has an older version of it, and knows; whether the index has one it does not";
+    assert_eq!(explained().await, (4, 3, [2, 3]), "{told}");
 }
 
 async fn columns(store: &dyn Store) {

@@ -17,7 +17,7 @@ use crate::{
     domain::TableName,
     engine::{
         ScheduleStatus,
-        tables::{Facts, Judged, LastReconciliation},
+        tables::{Facts, Judged, LastReconciliation, RECONCILED_WITHIN},
     },
     fault::Fault,
     store::{Alert, AlertRule, EPISODES, RowFired, SyncState, Version, rows_of},
@@ -40,9 +40,6 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// Versions looked at together.
 const PAGE: u32 = 500;
-
-/// A table with a schedule of all its rows is reconciled each night.
-const RECONCILED_WITHIN: TimeDelta = TimeDelta::hours(36);
 
 /// When something was done last.
 #[derive(Default)]

@@ -85,14 +85,17 @@ impl Ledger for SqliteStore {
                          SELECT 1 FROM sluice_appended AS a
                          WHERE a.log = ?1 AND a.table_name = ?3 AND a.entity = p.entity AND a.versao > 0
                      )),
-                    (SELECT count(*) FROM sluice_erased WHERE table_name = ?3)
+                    (SELECT count(*) FROM sluice_erased WHERE table_name = ?3),
+                    (SELECT max(erased_at) FROM sluice_erased WHERE table_name = ?3)
              FROM (
                  SELECT count(*) AS appended, count(*) FILTER (WHERE versao <= ?4) AS settled FROM sluice_appended
                  WHERE log = ?1 AND table_name = ?3 AND versao > 0 AND NOT removed
              ) AS l, (
                  SELECT count(DISTINCT entity) FILTER (WHERE resolution IS NULL) AS parked,
                      count(DISTINCT entity) FILTER (WHERE resolution IS NULL AND sink IS NOT NULL) AS refused,
-                     count(DISTINCT entity) FILTER (WHERE is_unmade OR resolution IS NULL AND sink = ?5) AS of_first,
+                     count(DISTINCT entity) FILTER (
+                         WHERE NOT is_held AND (is_unmade OR resolution IS NULL AND sink = ?5)
+                     ) AS of_first,
                      count(DISTINCT entity) FILTER (WHERE is_unmade OR resolution IS NULL AND sink = ?6) AS of_second
                  FROM (
                      SELECT p.entity, p.sink, r.resolution,
@@ -100,13 +103,16 @@ impl Ledger for SqliteStore {
                              SELECT 1 FROM sluice_appended AS a
                              WHERE a.log = ?1 AND a.table_name = ?3 AND a.entity = p.entity AND a.event = p.letter_id
                                  AND a.versao > 0
-                         ) AS is_unmade
+                         ) AS is_unmade,
+                         EXISTS (SELECT 1 FROM \"{table}\" AS t WHERE t.\"{key}\" = {key_of}) AS is_held
                      FROM sluice_parked_letters AS p
                      LEFT JOIN sluice_resolved_letters AS r ON r.log = p.log AND r.partition = p.partition
                          AND r.\"offset\" = p.\"offset\" AND r.letter_id = p.letter_id
                      WHERE p.log = ?2 AND p.table_name = ?3
                  ) AS e
-             ) AS o"
+             ) AS o",
+            key = table.definition().key.column,
+            key_of = key_of(table, "p.entity"),
         );
         let counted = self.db.read("counting entities", move |db| {
             let [first, second] = &sinks;
@@ -116,13 +122,15 @@ impl Ledger for SqliteStore {
                 for (column, count) in counts.iter_mut().enumerate() {
                     *count = row.get(column)?;
                 }
-                Ok(counts)
+                let last_erasure = row.get::<_, Option<String>>(9)?.map(|_| time(row, 9)).transpose()?;
+                Ok((counts, last_erasure))
             })
         });
+        let (counts, last_erasure) = counted.await?;
         let [entities, appended, settled, parked, refused, first, second, unusable, erased] =
-            counted.await?.map(|count| u64::try_from(count).unwrap_or_default());
+            counts.map(|count| u64::try_from(count).unwrap_or_default());
         let explained = [first, second];
-        Ok(Tally { entities, appended, settled, parked, refused, explained, unusable, erased })
+        Ok(Tally { entities, appended, settled, parked, refused, explained, unusable, erased, last_erasure })
     }
 
     async fn entity_count(&self, table: Table) -> Result<u64, Fault> {

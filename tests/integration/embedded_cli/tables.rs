@@ -43,14 +43,14 @@ impl Place {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_without_a_primary_key_is_told_and_so_are_the_rows_that_share_a_key() {
     let place = Place::new().await;
-    let columns = vec![SampleColumn::new("id", "bigint"), SampleColumn::new("nota", "text")];
+    let columns = || vec![SampleColumn::new("id", "bigint"), SampleColumn::new("nota", "text")];
     let rows = [
         r#"{"id": 1, "nota": "a"}"#,
         r#"{"id": 1, "nota": "b"}"#,
         r#"{"id": 2, "nota": "c"}"#,
         r#"{"id": 2, "nota": "c"}"#,
     ];
-    place.has("a/b?c#d", columns, &rows);
+    place.has("a/b?c#d", columns(), &rows);
     let found = place.runs(&["tables", "discover", "a/b?c#d"]).await;
     assert!(found.stderr.contains("a/b?c#d has no primary key: id is taken as its key"), "{found:?}");
     assert!(found.stderr.contains("unique and never null"), "{found:?}");
@@ -69,6 +69,10 @@ async fn a_table_without_a_primary_key_is_told_and_so_are_the_rows_that_share_a_
     assert!(checked.stdout.contains("hint: 2 rows had the id of another row"), "{checked:?}");
     let proven = place.runs(&["reconcile", "a_b_c_d", "--wait"]).await;
     assert!(proven.stdout.contains("2 rows have the key of another row"), "{proven:?}");
+    place.has("a/b?c#d", columns(), &[rows[0], rows[2]]);
+    place.runs(&["reconcile", "a_b_c_d", "--wait"]).await;
+    let checked = run(place.command(&["tables", "check", "a_b_c_d"])).await;
+    assert!(!checked.stdout.contains("had the id of another row"), "the sync before that: {checked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
