@@ -161,7 +161,24 @@ fn says_the_same(stored: &StoredEvent, event: &ManualEvent) -> bool {
     let value = |json: &Json| serde_json::from_str::<Value>(&for_jsonb(json.as_str()).0).ok();
     let told = (&*stored.tipo_evento, &stored.usuario, &stored.evento, stored.valor);
     told == (MANUAL, &event.usuario, &event.evento, event.valor)
-        && value(&stored.metadata) == value(&event.metadata)
+        && match (value(&stored.metadata), value(&event.metadata)) {
+            (Some(stored), Some(given)) => is_same(&stored, &given),
+            _ => false,
+        }
+}
+
+/// Whether two values are one in a store that keeps numbers by their value: jsonb has 1e17 and 100000000000000000 be the same.
+fn is_same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| is_same(a, b)))
+        }
+        _ => a == b,
+    }
 }
 
 /// The limits a hand-made event must keep.
@@ -216,6 +233,30 @@ mod tests {
         assert_eq!(refused(|event| event.valor = f64::NAN), "valor");
         let long = Json::from(&json!({"a": "a".repeat(20_000)}));
         assert_eq!(refused(|event| event.metadata = long), "metadata");
+    }
+
+    #[test]
+    fn what_a_store_keeps_says_the_same_however_it_writes_numbers() {
+        let is_same = |a: &str, b: &str| {
+            let value = |text| serde_json::from_str::<Value>(text).expect("JSON");
+            is_same(&value(a), &value(b))
+        };
+        for (given, kept) in [
+            (r#"{"n": 1e17, "a": [{"b": -0.0}]}"#, r#"{"a": [{"b": 0.0}], "n": 100000000000000000}"#),
+            ("[12345678901234567.0, -1e16]", "[12345678901234568, -10000000000000000]"),
+            ("[1e20, 1.5, 7, -0]", "[100000000000000000000, 1.50, 7, 0]"),
+        ] {
+            assert!(is_same(given, kept) && is_same(kept, given), "{given}");
+        }
+        for (given, kept) in [
+            (r#"{"n": 1e17}"#, r#"{"n": 100000000000000016}"#),
+            ("[9007199254740993]", "[9007199254740992]"),
+            ("[1]", "[1, 2]"),
+            (r#"{"a": null}"#, r#"{"b": null}"#),
+            ("[1]", r#"["1"]"#),
+        ] {
+            assert!(!is_same(given, kept) && !is_same(kept, given), "{given}");
+        }
     }
 
     #[test]
