@@ -65,6 +65,12 @@ impl Parts {
     }
 }
 
+/// Whether any part is embedded, and keeps its files in the data folder.
+pub fn use_folder(settings: &Settings) -> bool {
+    let Settings { supabase, kafka, postgres, elasticsearch, .. } = settings;
+    supabase.is_none() || kafka.is_none() || postgres.is_none() || elasticsearch.is_none()
+}
+
 /// What the embedded parts share: the folder, and log and store one file in it. Opened once, where needed.
 struct Embedded<'a> {
     settings: &'a Settings,

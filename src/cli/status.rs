@@ -53,9 +53,11 @@ struct EmptyFolder {
 }
 
 impl EmptyFolder {
-    /// `None` where there is something to look at.
+    /// `None` where there is something to look at, and where no part keeps anything in a folder.
     fn in_place_of(settings: &Settings) -> Result<Option<Self>, Failure> {
-        if DataFolder::FILES.iter().any(|name| settings.data_dir.join(name).exists()) {
+        if !parts::use_folder(settings)
+            || DataFolder::FILES.iter().any(|name| settings.data_dir.join(name).exists())
+        {
             return Ok(None);
         }
         if std::fs::symlink_metadata(&settings.data_dir).is_ok() {
@@ -184,6 +186,28 @@ fn print_part(part: &PartStatus) -> Result<(), OutputError> {
 mod tests {
     use super::*;
     use crate::engine::LastReconciliation;
+
+    #[test]
+    fn a_folder_that_no_part_uses_is_not_asked_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("file"), "").expect("a file");
+        let data_dir = folder.path().join("file/data").display().to_string();
+        let named = [
+            ("SLUICE_DATA_DIR", data_dir.as_str()),
+            ("SUPABASE_URL", "https://abc.supabase.co"),
+            ("SUPABASE_KEY", "sb_secret_segredo"),
+            ("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"),
+            ("DATABASE_URL", "postgres://sluice:senha@localhost/sluice"),
+            ("ELASTICSEARCH_URL", "http://localhost:9200"),
+        ];
+        let looked = |named: &[(&str, &str)]| {
+            let variables = named.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let settings = Settings::load(variables).expect("valid settings");
+            EmptyFolder::in_place_of(&settings).map(|empty| empty.is_some())
+        };
+        assert!(matches!(looked(&named), Ok(false)));
+        assert!(looked(&named[..5]).is_err(), "none can be made below a file");
+    }
 
     #[test]
     fn a_table_in_one_line_calls_unknown_what_is_not_known() {
