@@ -75,6 +75,8 @@ const ANSWERED: &[&str] = &[
     "WITH a AS (SELECT count(*) AS n FROM leads), leads AS (SELECT 1 AS x) SELECT n FROM a",
     "WITH a AS (SELECT 1 AS x), leads AS (SELECT * FROM public.leads WHERE origem = 'google') SELECT count(*) FROM leads, a",
     "WITH RECURSIVE leads AS (SELECT id FROM public.leads) SELECT count(*) FROM leads",
+    "WITH RECURSIVE d(day) AS (SELECT date '2026-09-29' UNION ALL SELECT day + 1 FROM d WHERE day < date '2026-10-02') \
+     SELECT day, count(leads.id) FROM d LEFT JOIN leads ON created_at::date = day GROUP BY day ORDER BY day",
     "WITH leads AS (WITH leads AS (SELECT 1 AS a) SELECT * FROM leads) SELECT count(*) FROM leads",
     "WITH \"Leads\" AS (SELECT 1 AS a) SELECT count(*) FROM leads",
     "WITH leads AS (SELECT 1 AS a) SELECT (SELECT count(*) FROM leads), (SELECT count(*) FROM public.leads)",

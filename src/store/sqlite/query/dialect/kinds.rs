@@ -6,7 +6,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Ident, ObjectName, Query, Select, SelectItem,
+    BinaryOperator, Cte, DataType, Expr, Ident, ObjectName, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins, TimezoneInfo, Value,
 };
 
@@ -117,12 +117,29 @@ impl<'a> Kinds<'a> {
             if recursive && let Some(frame) = self.frames.last_mut() {
                 frame.queries.push((name.clone(), Columns::default()));
             }
-            let columns = renamed(self.columns_of(&cte.query), Some(&cte.alias));
+            let columns = if recursive { self.recursive(cte) } else { self.columns_of(&cte.query) };
+            let columns = renamed(columns, Some(&cte.alias));
             if let Some(frame) = self.frames.last_mut() {
                 frame.queries.retain(|(known, _)| *known != name);
                 frame.queries.push((name, columns));
             }
         }
+    }
+
+    /// The columns of a query that may read its own name, which PostgreSQL types by the first branch.
+    fn recursive(&self, cte: &Cte) -> Columns {
+        let mut inside = self.clone();
+        inside.enter_query(&cte.query);
+        let SetExpr::SetOperation { left, right, .. } = &*cte.query.body else {
+            return inside.columns_of_body(&cte.query.body);
+        };
+        let left = inside.columns_of_body(left);
+        if let Some(frame) = inside.frames.last_mut() {
+            let own = (cte.alias.name.value.to_lowercase(), renamed(left.clone(), Some(&cte.alias)));
+            // Behind the queries of its own `WITH`, which are looked up before it.
+            frame.queries.insert(0, own);
+        }
+        united(&left, &inside.columns_of_body(right))
     }
 
     pub(super) fn leave_query(&mut self) {
@@ -164,14 +181,7 @@ impl<'a> Kinds<'a> {
             }
             SetExpr::Query(query) => self.columns_of(query),
             SetExpr::SetOperation { left, right, .. } => {
-                let (left, right) = (self.columns_of_body(left), self.columns_of_body(right));
-                let both = left.iter().enumerate().map(|(i, (name, kind))| {
-                    let other = right.get(i).and_then(|(_, kind)| *kind);
-                    let numbers = [*kind, other].iter().all(|kind| kind.is_some_and(Kind::is_number));
-                    let same = numbers || *kind == other;
-                    (name.clone(), common([*kind, other]).filter(|_| same))
-                });
-                Arc::new(both.collect())
+                united(&self.columns_of_body(left), &self.columns_of_body(right))
             }
             SetExpr::Values(values) => {
                 let first = values.rows.first().map(|row| row.content.iter().enumerate());
@@ -501,6 +511,17 @@ impl<'a> Kinds<'a> {
     }
 }
 
+/// The columns of two branches below one another.
+fn united(left: &Columns, right: &Columns) -> Columns {
+    let both = left.iter().enumerate().map(|(i, (name, kind))| {
+        let other = right.get(i).and_then(|(_, kind)| *kind);
+        let numbers = [*kind, other].iter().all(|kind| kind.is_some_and(Kind::is_number));
+        let same = numbers || *kind == other;
+        (name.clone(), common([*kind, other]).filter(|_| same))
+    });
+    Arc::new(both.collect())
+}
+
 /// Of what is reckoned of numbers of these kinds.
 fn widest(kinds: &[Option<Kind>]) -> Option<Kind> {
     [Kind::Double, Kind::Number, Kind::Whole, Kind::Integer]
@@ -644,6 +665,22 @@ mod tests {
         {
             let (_, kinds) = translated(&format!("SELECT {test} FROM leads")).expect(test);
             assert_eq!(kinds, [Some(Kind::Boolean)], "{test}");
+        }
+    }
+
+    #[test]
+    fn a_series_is_of_the_kind_of_its_first_branch() {
+        for (series, kind) in [
+            ("SELECT date '2026-05-01' UNION ALL SELECT v + 1 FROM d WHERE v < date '2026-05-31'", Kind::Day),
+            (
+                "SELECT timestamp '2026-05-01' UNION ALL SELECT v + interval '1 day' FROM d WHERE v < '2026-05-31'",
+                Kind::Local,
+            ),
+            ("SELECT 1 UNION ALL SELECT v + 1 FROM d WHERE v < 5", Kind::Integer),
+        ] {
+            let (sql, kinds) =
+                translated(&format!("WITH RECURSIVE d(v) AS ({series}) SELECT v FROM d")).expect(series);
+            assert_eq!(kinds, [Some(kind)], "{sql}");
         }
     }
 
