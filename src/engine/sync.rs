@@ -151,11 +151,18 @@ impl SyncRun {
         fail_point::pass("sync.read");
         lease.finish(SyncEnd { state, progress, error, coverage }).await?;
         fail_point::pass("sync.finished");
-        if let Some(owed) = self.owed.as_ref().filter(|_| exhausted && reading.window.reaches_owed()) {
-            self.store.settle_owed(owed).await?;
-            info!(sync_id = %self.id, %table, from = %owed.from, "what a log had lost is read again");
+        if exhausted && reading.window.reaches_owed() {
+            self.settle_owed().await?;
         }
         Ok(state)
+    }
+
+    /// What was owed when this began was read to its end.
+    pub(super) async fn settle_owed(&self) -> Result<(), Fault> {
+        let Some(owed) = &self.owed else { return Ok(()) };
+        self.store.settle_owed(owed).await?;
+        info!(sync_id = %self.id, table = %self.table, from = %owed.from, "what a log had lost is read again");
+        Ok(())
     }
 
     /// Rows that were appended before are no more in a sink than those that are appended now, so the sync is done only

@@ -53,9 +53,11 @@ impl Window {
         let is_reread = coverage.as_ref().is_some_and(is_ahead);
         let to = |known: &Coverage| if is_ahead(known) { known.from.min(now) } else { known.to.min(now) };
         let before = coverage.map(|known| Coverage { from: known.from.min(now), to: to(&known) });
-        let counts = table.time.modified.is_some() && request.conditions.is_empty();
-        let counts = counts && request.since.is_none();
-        let owed = owed.filter(|_| counts);
+        let is_whole = request.conditions.is_empty() && request.since.is_none();
+        let tells_changes = table.time.modified.is_some();
+        let counts = is_whole && tells_changes;
+        // Where rows don't tell when they were modified, what is owed is somewhere in the whole table.
+        let owed = owed.filter(|_| is_whole).map(|from| if tells_changes { from } else { BEGINNING });
         let since = match before {
             _ if let Some(since) = request.since => since,
             _ if owed.is_some() => owed.unwrap_or(start).min(start),
@@ -280,6 +282,23 @@ mod tests {
         let window = plan_of("chat_sessions", 101, &request(24), covered(76, 99));
         assert_eq!(window.since, at(77));
         assert_eq!(window.covered(None, true), None);
+    }
+
+    #[test]
+    fn what_is_owed_of_a_table_without_modification_times_is_read_and_settled_by_reading_all_of_it() {
+        let table = Catalog::built_in().get("chat_sessions").expect("a table");
+        let plan = |request: &SyncRequest| {
+            Window::plan(at(101), at(101), table, request, covered(76, 99), Some(at(50)), OVERLAP)
+        };
+        let window = plan(&request(24));
+        assert_eq!((window.since, window.created_since()), (BEGINNING, Some(BEGINNING)));
+        assert_eq!((window.reaches_owed(), window.covered(None, true)), (true, None));
+        let condition =
+            Condition { column: "total_messages".into(), compare: Compare::Eq, value: "2".into() };
+        let filtered = plan(&SyncRequest { conditions: vec![condition], ..request(24) });
+        assert_eq!((filtered.since, filtered.reaches_owed()), (at(77), false));
+        let poll = plan(&SyncRequest { since: Some(at(100)), ..request(24) });
+        assert_eq!((poll.since, poll.reaches_owed()), (at(100), false));
     }
 
     #[test]

@@ -246,6 +246,10 @@ impl Reconcile {
             report.step = ReconcileStep::Ended;
         }
         lease.finish(SyncEnd { state, progress, error, coverage }).await?;
+        // A reading that another run began may be older than the debt.
+        if state == SyncState::Succeeded && !self.is_resumed {
+            self.run.settle_owed().await?;
+        }
         Ok(state)
     }
 
