@@ -95,7 +95,8 @@ impl Notice {
         let told = match self.kind {
             NoticeKind::LogReplaced => format!(
                 "the topic {part} was deleted and made anew: both sinks read the new one from its beginning, and the \
-                 next syncs read the tables again from where earlier ones began"
+                 next syncs read the tables again from where earlier ones began, and whole where rows don't tell when \
+                 they were changed"
             ),
             NoticeKind::SinkReplaced => format!(
                 "{part} is another than it was (made anew, emptied, restored or copied): it is filled from the beginning \
@@ -127,7 +128,7 @@ impl Notice {
             NoticeKind::SourceReplaced => format!(
                 "{part} is read from another project or table than before, by a key that sees other rows, with other columns or \
                  by other times: what changed there earlier may never have been read, so the first sync since then reads it \
-                 from where those before began"
+                 from where those before began, and whole where rows don't tell when they were changed"
             ),
         };
         format!("{told} (noticed {})", self.noticed_at.format("%Y-%m-%dT%H:%M:%SZ"))

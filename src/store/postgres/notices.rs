@@ -10,6 +10,7 @@ use crate::{
     domain::TableName,
     fault::Fault,
     identity::Identity,
+    source::BEGINNING,
     store::{Notice, NoticeKind, Notices, Owed},
 };
 
@@ -95,15 +96,25 @@ async fn insert(connection: &mut PgConnection, notice: &Notice) -> Result<bool, 
     Ok(inserted.rows_affected() == 1)
 }
 
-/// What is covered and has this in that column.
+/// What is covered and has this in that column; and from its beginning what nothing is covered of, though it was read as
+/// tables are that don't tell of changes. What was only read by conditions is not owed: that would bring all its rows.
 async fn owe(connection: &mut PgConnection, column: &str, value: &str) -> Result<(), sqlx::Error> {
     sqlx::query(&format!(
         "INSERT INTO sluice_owed AS o (table_name, owed_from)
-         SELECT table_name, min(covered_from) FROM sluice_coverage WHERE {column} = $1 GROUP BY table_name
+         SELECT table_name, min(covered_from) FROM (
+             SELECT table_name, covered_from FROM sluice_coverage WHERE {column} = $1
+             UNION ALL
+             SELECT s.table_name, $2 FROM sluice_syncs AS s
+             WHERE s.{column} = $1 AND s.state = 'succeeded' AND NOT s.request ? 'since'
+                 AND coalesce(jsonb_array_length(s.request -> 'conditions'), 0) = 0
+                 AND NOT EXISTS (SELECT FROM sluice_coverage AS c WHERE c.log = s.log AND c.table_name = s.table_name)
+         ) AS lost
+         GROUP BY table_name
          ON CONFLICT (table_name) DO UPDATE
          SET owed_from = least(o.owed_from, excluded.owed_from), since = clock_timestamp()",
     ))
     .bind(value)
+    .bind(BEGINNING)
     .execute(connection)
     .await?;
     Ok(())

@@ -11,6 +11,7 @@ use crate::{
     fault::Fault,
     identity::Identity,
     log::embedded::RENEW,
+    source::BEGINNING,
     store::{Notice, NoticeKind, Notices, Owed},
 };
 
@@ -70,16 +71,26 @@ fn insert(db: &Transaction<'_>, notice: &Notice) -> rusqlite::Result<bool> {
     Ok(inserted == 1)
 }
 
-/// What is covered and has this in that column.
+/// What is covered and has this in that column; and from its beginning what nothing is covered of, though it was read as
+/// tables are that don't tell of changes. What was only read by conditions is not owed: that would bring all its rows.
 fn owe(db: &Transaction<'_>, column: &str, value: &str) -> rusqlite::Result<()> {
     db.execute(
         &format!(
-            "INSERT INTO sluice_owed SELECT table_name, min(covered_from), ?2 FROM sluice_coverage
-             WHERE {column} = ?1 GROUP BY table_name
+            "INSERT INTO sluice_owed SELECT table_name, min(covered_from), ?2 FROM (
+                 SELECT table_name, covered_from FROM sluice_coverage WHERE {column} = ?1
+                 UNION ALL
+                 SELECT s.table_name, ?3 FROM sluice_syncs AS s
+                 WHERE s.{column} = ?1 AND s.state = 'succeeded' AND json_extract(s.request, '$.since') IS NULL
+                     AND coalesce(json_array_length(s.request, '$.conditions'), 0) = 0
+                     AND NOT EXISTS (
+                         SELECT 1 FROM sluice_coverage AS c WHERE c.log = s.log AND c.table_name = s.table_name
+                     )
+             ) AS lost
+             GROUP BY table_name
              ON CONFLICT (table_name) DO UPDATE
              SET owed_from = min(owed_from, excluded.owed_from), since = excluded.since"
         ),
-        params![value, instant(Utc::now())],
+        params![value, instant(Utc::now()), instant(BEGINNING)],
     )?;
     Ok(())
 }

@@ -5,15 +5,18 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use sluice::{
     domain::{Table, TableName},
     fault::FaultKind,
+    identity::Identity,
     log::Position,
+    source::BEGINNING,
     store::{
-        Appended, Begun, Control, Coverage, NewSync, Store, SyncEnd, SyncLease, SyncProgress, SyncState,
+        Appended, Begun, Control, Coverage, NewSync, Notice, NoticeKind, Store, SyncEnd, SyncLease,
+        SyncProgress, SyncState,
     },
 };
 use uuid::Uuid;
 
 use crate::support::{
-    on_each_adapter,
+    condition, on_each_adapter,
     stores::{Embedded, LOG, Postgres, StoreBench, begun, ended, instant, new_sync, state},
     table,
 };
@@ -30,6 +33,7 @@ on_each_adapter! {
     what_was_appended_last_of_each_entity_is_remembered,
     a_table_that_nobody_here_defines_has_a_lease_too,
     an_id_that_was_used_before_is_refused_and_the_lease_is_free_again,
+    whatever_was_read_is_owed_but_what_was_read_by_conditions_alone,
 }
 
 async fn begun_soon(store: &dyn Store, table: Table) -> (Uuid, Box<dyn SyncLease>) {
@@ -238,4 +242,55 @@ async fn an_id_that_was_used_before_is_refused_and_the_lease_is_free_again<B: St
     assert_eq!(outcome.err().map(|fault| fault.kind), Some(FaultKind::Invalid));
     assert_eq!(state(&*store, id).await, SyncState::Succeeded, "the earlier one is left alone");
     begun_soon(&*store, table("leads")).await;
+}
+
+async fn whatever_was_read_is_owed_but_what_was_read_by_conditions_alone<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = &*bench.open();
+    let of = |name: &str| {
+        let mut new = new_sync(table("leads"));
+        new.request.table = TableName(name.to_owned());
+        new
+    };
+    let ran = async |new: NewSync, end: SyncEnd| {
+        begun_with(store, new).await.finish(end).await.expect("it finishes");
+    };
+    let from = instant("2026-05-01T00:00:00Z");
+    let coverage = Some(Coverage { from, to: instant("2026-05-02T00:00:00Z") });
+    ran(of("leads"), SyncEnd { coverage, ..ended(SyncState::Succeeded) }).await;
+    // Its rows don't tell when they were changed, so nothing is covered.
+    ran(of("chat_sessions"), ended(SyncState::Succeeded)).await;
+    let mut filtered = of("filtrada");
+    filtered.request.conditions = vec![condition(table("leads"), "status", "novo")];
+    ran(filtered, ended(SyncState::Succeeded)).await;
+    let mut poll = of("perguntada");
+    poll.request.since = Some(from);
+    ran(poll, ended(SyncState::Succeeded)).await;
+    ran(of("proibida"), ended(SyncState::Failed)).await;
+
+    let owed = async || store.owed().await.expect("the debts");
+    let told = async || -> Vec<_> { owed().await.into_iter().map(|one| (one.table.0, one.from)).collect() };
+    let notice = Notice {
+        kind: NoticeKind::RecordsRemoved,
+        part: "postgres".to_owned(),
+        log: LOG.to_owned(),
+        partition: Some(0),
+        from: 1,
+        to: 5,
+        noticed_at: from,
+    };
+    store.note(&Notice { log: "cluster/outro".to_owned(), ..notice.clone() }).await.expect("noted");
+    assert_eq!(told().await, [], "nothing was read into that one");
+    store.note(&notice).await.expect("noted");
+    let chats = || ("chat_sessions".to_owned(), BEGINNING);
+    assert_eq!(told().await, [chats(), ("leads".to_owned(), from)]);
+
+    for owed in owed().await {
+        store.settle_owed(&owed).await.expect("settled");
+    }
+    for (name, id) in [("chat_sessions", "a"), ("filtrada", "a"), ("chat_sessions", "b"), ("filtrada", "b")] {
+        let origin = Identity { place: format!("supabase/{name}"), id: id.to_owned() };
+        store.meet_source(&TableName(name.to_owned()), &origin).await.expect("met");
+    }
+    assert_eq!(told().await, [chats()], "it is read from elsewhere");
 }
