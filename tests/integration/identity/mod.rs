@@ -3,6 +3,7 @@
 
 mod embedded;
 mod log;
+mod owed;
 mod sinks;
 mod sources;
 
