@@ -311,13 +311,7 @@ impl Schedules {
         };
         let ended = match self.syncs.start(request).await {
             Ok(id) => self.follow(id).await,
-            Err(EngineError::Busy(running)) => Ended {
-                outcome: RunOutcome::Skipped,
-                sync_id: running.map(|running| running.id),
-                error: Some("another sync of the table was running; it is tried again soon".to_owned()),
-                ..Ended::failed(None, String::new(), None)
-            },
-            Err(error) => Ended::failed(None, error.to_string(), error.retry_after()),
+            Err(error) => Ended::not_begun(error),
         };
         let is_whole = |ended: &Ended| ended.outcome == RunOutcome::Succeeded && !ended.more;
         let ended = if is_whole(&ended) {
@@ -334,13 +328,13 @@ impl Schedules {
         if was_well { self.poll(schedule, began_at, lost).await.unwrap_or(ended) } else { ended }
     }
 
-    /// Reconciles the table if the night has come; what came of it, unless all is well.
+    /// Reconciles the table if the night has come; what came of it, unless all is well. Where another sync is in its way the
+    /// run counts as skipped, since the next one may be a day away.
     async fn follow_reconciliation(&self, schedule: &Schedule) -> Option<Ended> {
         let ended = match self.reconcile_if_due(schedule).await {
-            // None is due; or somebody else is at it, and the next run looks again.
-            Ok(None) | Err(EngineError::Busy(_)) => return None,
+            Ok(None) => return None,
             Ok(Some(id)) => self.follow(id).await,
-            Err(error) => Ended::failed(None, error.to_string(), error.retry_after()),
+            Err(error) => Ended::not_begun(error),
         };
         (ended.outcome != RunOutcome::Succeeded).then_some(ended)
     }
@@ -390,6 +384,19 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// What was to run could not be started.
+    fn not_begun(error: EngineError) -> Self {
+        let EngineError::Busy(running) = error else {
+            return Self::failed(None, error.to_string(), error.retry_after());
+        };
+        Self {
+            outcome: RunOutcome::Skipped,
+            sync_id: running.map(|running| running.id),
+            error: Some("another sync of the table was running; it is tried again soon".to_owned()),
+            ..Self::failed(None, String::new(), None)
+        }
+    }
+
     pub(super) fn failed(sync_id: Option<Uuid>, error: String, retry_after: Option<Duration>) -> Self {
         Self {
             outcome: RunOutcome::Failed,

@@ -13,7 +13,7 @@ use crate::support::table;
 use crate::support::{
     Pipeline,
     client::Client,
-    condition, eventually, request,
+    condition, connect, eventually, request,
     rows::{lead, leads},
 };
 
@@ -409,6 +409,57 @@ async fn a_table_with_a_schedule_is_reconciled_once_after_the_hour_of_the_night(
     eventually("it ran again", async || last_run(&engine).await != before).await;
     assert_eq!(last_run(&engine).await.outcome, RunOutcome::Succeeded);
     assert_eq!(pipeline.number(reconciliations).await, 2, "none was due");
+    engine.shut_down().await;
+    pipeline.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nightly_reconciliation_that_another_sync_is_in_the_way_of_is_tried_again_soon() {
+    let mut pipeline = Pipeline::new().await;
+    pipeline.set("SLUICE_RECONCILE_HOUR", chrono::Timelike::hour(&chrono::Utc::now()).to_string());
+    pipeline.source.set_rows(table("leads"), leads(3));
+    let engine = pipeline.engine().await;
+    engine.schedules.put(&request(table("leads")), 86_400.0, "ana").await.expect("scheduled");
+    engine.start_drains().await;
+    engine.schedules.start();
+    eventually("the first run ended", async || schedule(&engine).await.last_run.is_some()).await;
+
+    // Another session stands in line for the table's lease while the night's sync has it, and so gets it next.
+    let url = &pipeline.variables["DATABASE_URL"];
+    let (mut holding, mut other) = (connect(url).await, connect(url).await);
+    let locked = "BEGIN; LOCK TABLE sluice_appended IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(locked).execute(&mut holding).await.expect("locked");
+    pipeline
+        .execute(
+            "UPDATE sluice_schedules SET last_success_at = now() - interval '25 hours', next_due_at = now() - interval '1 minute'",
+        )
+        .await;
+    let running = "SELECT count(*) FROM sluice_syncs WHERE state = 'running'";
+    eventually("the sync runs", async || pipeline.number(running).await == 1).await;
+    let lease = "hashtextextended('sluice sync ' || current_schema() || ' leads', 0)";
+    let waiting = tokio::spawn(async move {
+        let lock = format!("SELECT pg_advisory_lock({lease})");
+        sqlx::query(&lock).execute(&mut other).await.expect("locked");
+        other
+    });
+    let in_line = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    eventually("it stands in line", async || pipeline.number(in_line).await == 1).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut holding).await.expect("unlocked");
+
+    let run = async || last_run(&engine).await;
+    eventually("the run is skipped", async || run().await.outcome == RunOutcome::Skipped).await;
+    let name = table("leads").into();
+    let last = async || engine.syncs.last_reconciliation(&name).await.expect("an answer");
+    assert_eq!(last().await, None);
+    let waits = schedule(&engine).await.next_due_at - run().await.ended_at;
+    assert!(waits.num_seconds() <= 15, "{waits}");
+    sqlx::Connection::close(waiting.await.expect("it has the lease")).await.expect("closed");
+    pipeline.execute("UPDATE sluice_schedules SET next_due_at = now()").await;
+    eventually("it is reconciled", async || {
+        last().await.is_some_and(|one| one.state == sluice::store::SyncState::Succeeded)
+    })
+    .await;
     engine.shut_down().await;
     pipeline.clean_up().await;
 }
