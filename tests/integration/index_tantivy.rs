@@ -1,6 +1,8 @@
 //! The embedded index: what is its own, beside what every index promises.
 
 mod embedded {
+    use std::path::Path;
+
     use bytes::Bytes;
     use serde_json::json;
     use sluice::{
@@ -14,7 +16,9 @@ mod embedded {
 
     use crate::support::{
         events::{applied, event, fault, lead, manual},
+        folder::copy_folder,
         indices::{Embedded, IndexBench, entities, request, search},
+        table,
     };
 
     #[tokio::test]
@@ -147,5 +151,26 @@ mod embedded {
         assert_eq!((&new["telefone"], &new["metadata"]), (&old["fone"], &old["metadata"]));
         assert_eq!(new["processado_em"], old["processado_em"]);
         assert!(!new.contains_key("fone"), "as a rebuild from the log would have it");
+    }
+
+    /// What is in the folder is one lead of the sample project and its event, as sluice wrote them while it kept words as automata.
+    #[tokio::test]
+    async fn an_index_of_an_earlier_build_is_brought_up_to_date_with_its_documents() {
+        let earlier =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/index_of_an_earlier_build");
+        let bench = Embedded::new();
+        copy_folder(&earlier, &bench.0.path().join("index"));
+        let index = bench.prepared().await;
+        for name in [IndexName::Eventos, entities("leads")] {
+            assert_eq!(search(&*index, name, "*").await.total, 1, "{name}");
+        }
+        assert_eq!(search(&*index, entities("leads"), "nome:ana").await.total, 1);
+        let lead_2 = |n, nome| vec![lead(n, Uuid::from_u128(2), n, json!({"nome": nome}))];
+        assert_eq!(applied(&*index, lead_2(1, "Rui")).await.entities, 1);
+        let versions = index.versions(table("leads"), None, 10).await.expect("the versions");
+        assert_eq!(versions.entities.len(), 2);
+        let generations = std::fs::read_dir(bench.0.path().join("index")).expect("a folder");
+        let generations = generations.filter(|found| found.as_ref().is_ok_and(|found| found.path().is_dir()));
+        assert_eq!(generations.count(), 3, "the old generations are gone");
     }
 }

@@ -26,12 +26,12 @@ pub(super) enum IndexError {
         index: IndexName,
         changed: String,
     },
-    /// Columns came or went since the index was made.
+    /// Columns came or went since the index was made, or an earlier build made it.
     Extended {
         index: IndexName,
         /// What it should have.
         fields: &'static Fields,
-        /// What of it is new.
+        /// What of it is new; nothing where only the build is another.
         gained: Vec<String>,
         /// It has all that it should have, and more.
         is_surplus: bool,
@@ -70,9 +70,13 @@ impl IndexError {
                  brings the index up to date when it starts"
                     .into(),
             ),
-            Self::Extended { index, .. } => (
+            Self::Extended { index, gained, .. } => (
                 FaultKind::Misconfigured,
-                format!("the index {index} lacks columns that were defined since it was made"),
+                if gained.is_empty() {
+                    format!("the index {index} was made by an earlier sluice, which kept words otherwise")
+                } else {
+                    format!("the index {index} lacks columns that were defined since it was made")
+                },
                 "restart the process that writes it: it brings the index up to date when it starts".into(),
             ),
             Self::Tantivy(TantivyError::LockFailure(LockError::IoError(error), _)) => (

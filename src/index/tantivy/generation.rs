@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     thread::available_parallelism,
@@ -58,7 +59,7 @@ pub(super) struct Generation {
 
 impl Generation {
     /// Opens what is in the folder, or makes it. Members of `metadata` stay as it was made with them; it fails when it was
-    /// made with other fields besides.
+    /// made with other fields besides, or by a build that kept words otherwise.
     pub(super) fn open(folder: &Path, index: IndexName, fields: &'static Fields) -> Result<Self, IndexError> {
         std::fs::create_dir_all(folder)?;
         let directory = MmapDirectory::open(folder).map_err(TantivyError::from)?;
@@ -82,7 +83,10 @@ impl Generation {
             (made, fields, layout)
         };
         made.tokenizers().register(WORDS, words::analyzer());
-        let reader = made.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        let reader: IndexReader = made.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        if keeps_words_otherwise(&reader, &layout)? {
+            return Err(IndexError::Extended { index, fields, gained: Vec::new(), is_surplus: false });
+        }
         let folder = folder.to_owned();
         Ok(Self { fields, layout, folder, index: made, reader, writer: Mutex::new(None) })
     }
@@ -474,6 +478,18 @@ fn found(
             found.into_iter().map(|(_, at)| at).collect()
         }
     })
+}
+
+/// Whether the words are kept as this build can't read them: as automata, which earlier ones made.
+fn keeps_words_otherwise(reader: &IndexReader, layout: &Layout) -> tantivy::Result<bool> {
+    for segment in reader.searcher().segment_readers() {
+        match segment.inverted_index(layout.id) {
+            // What the system refuses is of another kind.
+            Err(TantivyError::IoError(error)) if error.kind() == ErrorKind::Other => return Ok(true),
+            read => read.map(drop)?,
+        }
+    }
+    Ok(false)
 }
 
 /// The versions of what is there.

@@ -290,7 +290,7 @@ impl Shared {
     }
 
     /// Makes what is missing. A definition that has other columns than its index, but none of another type, is
-    /// followed: the documents move into a generation that has them, filled from the events.
+    /// followed: the documents move into a generation that has them, filled from the events. So do those of an earlier build.
     fn prepare(&self) -> Result<(), IndexError> {
         for index in self.indices.names() {
             let Some(mut entry) = directory::read(&self.folder, index)? else {
@@ -342,7 +342,7 @@ impl Shared {
         }
     }
 
-    /// Whether a generation had to be replaced because fields came or went.
+    /// Whether a generation had to be replaced because fields came or went, or an earlier build made it.
     fn extended(
         &self,
         index: IndexName,
@@ -361,12 +361,12 @@ impl Shared {
         // What a process left that ended before it was named is no beginning.
         directory::tidy(&self.folder, index, entry)?;
         let mut refill = match index {
-            IndexName::Entities(table) => {
+            IndexName::Entities(table) if !gained.is_empty() => {
                 let events = self.serving(IndexName::Eventos)?;
                 events.refresh()?;
                 Some(Refill::new(table, events, fields))
             }
-            IndexName::Eventos => None,
+            IndexName::Entities(_) | IndexName::Eventos => None,
         };
         self.make(index, &new, fields)?.copy_from(&self.folder.join(&old), |document| {
             refill.as_mut().map_or(Ok(None), |refill| refill.document(document))

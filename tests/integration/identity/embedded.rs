@@ -15,7 +15,13 @@ use sluice::{
 
 use super::{after_its_own, told};
 use crate::support::{
-    eventually, folder::TestFolder, place::value, postgres::TestDatabase, request, rows::leads, sync, table,
+    eventually,
+    folder::{TestFolder, copy_folder},
+    place::value,
+    postgres::TestDatabase,
+    request,
+    rows::leads,
+    sync, table,
 };
 
 async fn engine(source: &SampleServer, folder: &Path) -> std::sync::Arc<Engine> {
@@ -199,17 +205,4 @@ async fn an_index_folder_restored_from_an_older_copy_is_told_of_and_filled_again
     told(&engine, NoticeKind::StoreWentBack).await;
     healed(&engine, 100).await;
     engine.shut_down().await;
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("made");
-    for entry in std::fs::read_dir(from).expect("listed") {
-        let entry = entry.expect("an entry");
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).expect("copied");
-        }
-    }
 }
