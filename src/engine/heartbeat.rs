@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Drains, stats::DrainReport};
-use crate::{fault::Fault, store::DrainBeat};
+use crate::{fault::Fault, next_step::NextStep, store::DrainBeat};
 
 /// How often it is looked whether something changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -88,6 +88,16 @@ impl Drains {
         Ok(of_sink.collect())
     }
 
+    /// Makes tables only where the word finds no place: a store that refuses a table of entities takes it all the same.
+    async fn tell(&self, beats: &[DrainBeat]) -> Result<(), Fault> {
+        match self.shared.store.report_drains(beats).await {
+            Err(fault) if fault.advice == NextStep::Migrate => {
+                self.shared.ready_store().await?.report_drains(beats).await
+            }
+            told => told,
+        }
+    }
+
     fn beats(&self) -> Vec<DrainBeat> {
         let beat = |report: DrainReport| {
             let sink = self.shared.sinks.iter().find(|sink| sink.name() == report.sink)?;
@@ -110,8 +120,7 @@ async fn keep_telling(drains: Weak<Drains>) {
         let beats = here.beats();
         let is_news = told.as_ref().is_none_or(|(last, at)| *last != beats || at.elapsed() >= REPEAT_EVERY);
         if is_news {
-            let telling = async { here.shared.ready_store().await?.report_drains(&beats).await };
-            match telling.await {
+            match here.tell(&beats).await {
                 Ok(()) => told = Some((beats, Instant::now())),
                 Err(fault) => debug!(error = %fault, "how the drains are could not be told"),
             }

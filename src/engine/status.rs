@@ -305,7 +305,7 @@ impl Inspection {
         };
         self.judge_parts(&mut status);
         status.ready = status.problems.is_empty();
-        judge_sinks(&mut status, &standings);
+        self.judge_sinks(&mut status, &standings).await;
         let records = status.log.counts.first().map_or(0, |records| records.count);
         let is_unmade = made.is_err_and(|fault| fault.kind == FaultKind::Misconfigured);
         let was_synced = recent.as_ref().is_ok_and(|recent| !recent.is_empty());
@@ -347,6 +347,24 @@ impl Inspection {
         [&mut status.problems, &mut status.warnings].into_iter().for_each(without_repetition);
         status.healthy = status.problems.is_empty();
         status
+    }
+
+    /// What is wrong with a sink although it answers: tables that the store can't hold as they are defined, drains of other
+    /// processes that fail, records that nobody applies.
+    async fn judge_sinks(&self, status: &mut PipelineStatus, standings: &Standings) {
+        let store = &self.shared.store;
+        // Whatever keeps the store from telling is told of by what else it is asked.
+        let refused = within(store.name(), store.refused_tables()).await.unwrap_or_default();
+        status.problems.extend(refused.iter().map(|(_, fault)| fault.remark()));
+        let elsewhere = standings.elsewhere.iter().filter_map(DrainElsewhere::problem);
+        status.problems.extend(elsewhere.map(Remark::from));
+        for sink in &standings.sinks {
+            match (sink.unattended(), &sink.pause) {
+                (Some(stuck), _) => status.problems.push(stuck),
+                (None, Some(pause)) => status.warnings.push(pause.remark()),
+                (None, None) => {}
+            }
+        }
     }
 
     /// What is old and was not removed. A store that does not answer is told of already.
@@ -498,19 +516,6 @@ impl Inspection {
                 error: None,
             },
             Err(fault) => PartStatus::failed(name, &fault),
-        }
-    }
-}
-
-/// What is wrong with a sink although it answers: drains of other processes that fail, records that nobody applies.
-fn judge_sinks(status: &mut PipelineStatus, standings: &Standings) {
-    let elsewhere = standings.elsewhere.iter().filter_map(DrainElsewhere::problem);
-    status.problems.extend(elsewhere.map(Remark::from));
-    for sink in &standings.sinks {
-        match (sink.unattended(), &sink.pause) {
-            (Some(stuck), _) => status.problems.push(stuck),
-            (None, Some(pause)) => status.warnings.push(pause.remark()),
-            (None, None) => {}
         }
     }
 }

@@ -364,6 +364,12 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn forget_polls(&self, table: &TableName) -> Result<(), Fault>;
 
+    /// The tables that can't become what their definitions say, and why: the cheap part of [`Operations::facts`].
+    ///
+    /// # Errors
+    /// When the store can't be reached or is not migrated.
+    async fn refused_tables(&self) -> Result<Vec<(Table, Fault)>, Fault>;
+
     /// Whether the store can be written and is migrated.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ on_each_adapter! {
     embedded: Embedded, real: Real;
     records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_are_in_both_sinks_when_it_is_defined_again,
     an_index_of_events_is_built_anew_only_where_the_tables_of_all_events_are_defined,
-    a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_what_to_do,
+    a_type_or_key_that_the_store_refuses_is_told_by_check_status_and_doctor_with_what_to_do,
 }
 
 fn define(tables: &Path, name: &str) {
@@ -147,7 +147,7 @@ async fn an_index_of_events_is_built_anew_only_where_the_tables_of_all_events_ar
     place.clean_up().await;
 }
 
-async fn a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_what_to_do<P: Place>() {
+async fn a_type_or_key_that_the_store_refuses_is_told_by_check_status_and_doctor_with_what_to_do<P: Place>() {
     let mut place = P::new().await;
     let tables = TestFolder::new();
     place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
@@ -189,7 +189,10 @@ async fn a_type_or_key_that_the_store_refuses_is_told_by_check_and_doctor_with_w
         let must_mend = |line: &str| line.starts_with("mov: mend: ") && line.contains(problem);
         assert!(checked.lines().any(must_mend), "{checked}");
         let (_, examined) = told(&["doctor"]).await;
-        for (command, told) in [("sync", &refused), ("check", &checked), ("doctor", &examined)] {
+        let (is_healthy, status) = told(&["status"]).await;
+        assert!(!is_healthy, "{status}");
+        let told = [("sync", &refused), ("check", &checked), ("doctor", &examined), ("status", &status)];
+        for (command, told) in told {
             assert!(told.contains(problem) && refusal(told), "{command}: {told}");
         }
         assert!(!examined.contains("were not run"), "no migration mends it: {examined}");

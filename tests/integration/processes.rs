@@ -247,6 +247,22 @@ async fn a_drain_that_fails_in_another_process_is_a_problem_and_no_exit_of_zero(
     tokio::process::Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs");
     worker.wait().await.expect("an end");
     assert_eq!(pipeline.number("SELECT count(*) FROM sluice_drains").await, 0, "it took back its word");
+
+    pipeline.execute("ALTER TABLE leads ALTER COLUMN score_qualificacao TYPE integer").await;
+    let refused = "leads.score_qualificacao is integer here";
+    let status = engine.inspection.status().await;
+    let is_told = status.problems.iter().any(|problem| problem.to_string().contains(refused));
+    assert!(is_told && !status.healthy && status.drains_elsewhere.is_empty(), "{status:?}");
+    let mut worker = pipeline.command(&["worker"]).stderr(Stdio::null()).spawn().expect("a worker");
+    eventually("a worker whose store refuses a table tells of its drain all the same", async || {
+        let status = engine.inspection.status().await;
+        status.drains_elsewhere.iter().any(|drain| {
+            let error = drain.last_error.as_deref().unwrap_or_default();
+            drain.sink == "postgres" && drain.failing_since.is_some() && error.contains(refused)
+        })
+    })
+    .await;
+    worker.kill().await.expect("killed");
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

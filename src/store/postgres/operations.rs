@@ -512,6 +512,11 @@ impl Operations for PgStore {
         Ok(())
     }
 
+    async fn refused_tables(&self) -> Result<Vec<(Table, Fault)>, Fault> {
+        let (_, refused) = over!(self, "read the tables' layouts", connection => prepare::pending(connection, self.catalog))?;
+        Ok(refused)
+    }
+
     async fn facts(&self) -> Result<StoreFacts, Fault> {
         let mut session = self.connector.dedicated("sluice", self.connector.timeout()).await?;
         let unfit = self.unfitness(&mut session).await?;

@@ -50,7 +50,7 @@ pub(super) async fn tables(
     for table in catalog.tables() {
         let attempt = format!("make the table {table}");
         let to_fault = |error| faults::fault(&attempt, &error);
-        let found = find(connection, table).await.map_err(to_fault)?;
+        let found = find(connection, &[table]).await.map_err(to_fault)?.remove(table.name());
         let fill = match plan(PART, table, &TYPES, found.as_ref())? {
             Plan::Make => {
                 make(connection, table).await.map_err(to_fault)?;
@@ -89,45 +89,53 @@ pub(super) async fn pending(
     connection: &mut PgConnection,
     catalog: Catalog,
 ) -> Result<(usize, Vec<(Table, Fault)>), sqlx::Error> {
-    let made: Vec<(String, String)> = sqlx::query_as(
-        "SELECT table_name, layout FROM sluice_tables WHERE unfilled = '{}'
-               AND to_regclass(quote_ident(table_name)) IS NOT NULL",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let made: BTreeMap<String, String> = made.into_iter().collect();
+    let tables: Vec<Table> = catalog.tables().collect();
+    let found = find(connection, &tables).await?;
     let (mut pending, mut refused) = (0, Vec::new());
-    for table in catalog.tables() {
-        let found = find(connection, table).await?;
-        match plan(PART, table, &TYPES, found.as_ref()) {
+    for table in tables {
+        let found = found.get(table.name());
+        match plan(PART, table, &TYPES, found) {
             Err(fault) => refused.push((table, fault)),
-            Ok(_) => pending += usize::from(made.get(table.name()) != Some(&layout(table))),
+            Ok(_) => {
+                let wanted = Made { layout: layout(table), unfilled: Vec::new() };
+                pending += usize::from(found.and_then(|found| found.made.as_ref()) != Some(&wanted));
+            }
         }
     }
     Ok((pending, refused))
 }
 
-/// The table as it is in the schema that new tables go to.
-async fn find(connection: &mut PgConnection, table: Table) -> Result<Option<Found>, sqlx::Error> {
-    let columns: Vec<(String, String)> = sqlx::query_as(
-        "SELECT a.attname::text,
+/// Those of the tables that are in the schema that new tables go to, as they are.
+async fn find(
+    connection: &mut PgConnection,
+    tables: &[Table],
+) -> Result<BTreeMap<String, Found>, sqlx::Error> {
+    let names: Vec<&str> = tables.iter().map(|table| table.name()).collect();
+    let columns: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT c.relname::text, a.attname::text,
                 replace(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone', 'timestamptz')
          FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-         WHERE c.relname = $1 AND c.relnamespace = current_schema()::regnamespace",
+         WHERE c.relname = ANY($1) AND c.relnamespace = current_schema()::regnamespace",
     )
-    .bind(table.name())
+    .bind(&names)
     .fetch_all(&mut *connection)
     .await?;
-    if columns.is_empty() {
-        return Ok(None);
-    }
-    let made: Option<(String, Vec<String>)> =
-        sqlx::query_as("SELECT layout, unfilled FROM sluice_tables WHERE table_name = $1")
-            .bind(table.name())
-            .fetch_optional(connection)
+    let made: Vec<(String, String, Vec<String>)> =
+        sqlx::query_as("SELECT table_name, layout, unfilled FROM sluice_tables WHERE table_name = ANY($1)")
+            .bind(&names)
+            .fetch_all(connection)
             .await?;
-    let made = made.map(|(layout, unfilled)| Made { layout, unfilled });
-    Ok(Some(Found { columns: columns.into_iter().collect(), made }))
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    for (table, column, kind) in columns {
+        let found = found.entry(table).or_insert_with(|| Found { columns: BTreeMap::new(), made: None });
+        found.columns.insert(column, kind);
+    }
+    for (table, layout, unfilled) in made {
+        if let Some(found) = found.get_mut(&table) {
+            found.made = Some(Made { layout, unfilled });
+        }
+    }
+    Ok(found)
 }
 
 /// Room for updates in place. Neither e-mail addresses nor anything else but the key is unique downstream.

@@ -518,6 +518,13 @@ impl Operations for SqliteStore {
             .await
     }
 
+    async fn refused_tables(&self) -> Result<Vec<(Table, Fault)>, Fault> {
+        let catalog = self.catalog;
+        let pending =
+            self.db.read("reading the tables' layouts", move |db| prepare::pending(db, catalog)).await?;
+        Ok(pending.1)
+    }
+
     async fn facts(&self) -> Result<StoreFacts, Fault> {
         if let Err(fault) = self.db.check_place() {
             return Ok(StoreFacts { unfit: Some(fault), ..StoreFacts::default() });

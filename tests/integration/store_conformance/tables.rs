@@ -391,6 +391,9 @@ async fn a_changed_type_is_refused_and_each_way_out_works<B: StoreBench>() {
 
     let fault = refused(&*bench.open_with(new)).await;
     assert!(fault.message.contains("pedidos.nota is text here"), "{fault}");
+    let told = async |catalog| bench.open_with(catalog).refused_tables().await.expect("an answer");
+    assert!(matches!(&*told(new).await, [(_, told)] if told.message == fault.message));
+    assert!(told(old).await.is_empty());
     assert_eq!(entity(&*store, old, "pedidos", "1").await.row["nota"], "0.50", "nothing was touched");
     let outcome =
         bench.open_with(new).apply(LOG, &batch_of(new, claimed(&*store).await, vec![event.clone()])).await;
