@@ -25,17 +25,22 @@ CREATE TABLE IF NOT EXISTS sluice_syncs (
     started_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
     error text,
-    cancel_requested boolean NOT NULL DEFAULT false
+    cancel_requested boolean NOT NULL DEFAULT false,
+    drained boolean NOT NULL DEFAULT false
 );
 
 COMMENT ON TABLE sluice_syncs IS
     'Every sync; one that runs holds an advisory lock on its table, and without that lock it counts as interrupted';
+
+COMMENT ON COLUMN sluice_syncs.drained IS
+    'Every sink was seen to have what it appended: once the log is gone, nobody could tell any more';
 
 CREATE INDEX IF NOT EXISTS sluice_syncs_started_at ON sluice_syncs (started_at DESC);
 CREATE INDEX IF NOT EXISTS sluice_syncs_reconciled ON sluice_syncs (table_name, started_at DESC) WHERE request ? 'reconcile';
 CREATE INDEX IF NOT EXISTS sluice_syncs_polls ON sluice_syncs (table_name, started_at) WHERE request ? 'since';
 CREATE INDEX IF NOT EXISTS sluice_syncs_succeeded ON sluice_syncs (table_name, started_at DESC) WHERE state = 'succeeded';
 CREATE INDEX IF NOT EXISTS sluice_syncs_of_table ON sluice_syncs (table_name, started_at DESC);
+CREATE INDEX IF NOT EXISTS sluice_syncs_undrained ON sluice_syncs (log, started_at DESC) WHERE state <> 'running' AND NOT drained;
 CREATE INDEX IF NOT EXISTS sluice_syncs_running ON sluice_syncs (table_name) WHERE state = 'running';
 
 CREATE TABLE IF NOT EXISTS sluice_appended (

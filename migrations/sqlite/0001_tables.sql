@@ -100,11 +100,14 @@ CREATE TABLE IF NOT EXISTS sluice_syncs (
     started_at text NOT NULL,
     finished_at text,
     error text,
-    cancel_requested integer NOT NULL DEFAULT 0
+    cancel_requested integer NOT NULL DEFAULT 0,
+    -- Every sink was seen to have what it appended: once the log is gone, nobody could tell any more.
+    drained integer NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 CREATE INDEX IF NOT EXISTS sluice_syncs_of_table ON sluice_syncs (table_name, started_at);
 CREATE INDEX IF NOT EXISTS sluice_syncs_started_at ON sluice_syncs (started_at);
+CREATE INDEX IF NOT EXISTS sluice_syncs_undrained ON sluice_syncs (log, started_at) WHERE state <> 'running' AND NOT drained;
 
 CREATE TABLE IF NOT EXISTS sluice_appended (
     log text NOT NULL,

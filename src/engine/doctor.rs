@@ -295,6 +295,7 @@ impl Doctor {
                 counted: counted.get(&table),
                 syncs: Some(&latest),
                 schedule: schedules.iter().find(|schedule| schedule.table == table.name()),
+                log: standings.log(),
                 lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
                 sinks: self.shared.sink_names(),
                 limits: self.shared.settings.reconcile.deletes,

@@ -41,7 +41,7 @@ const GONE: &str = "the topic it appended to was deleted and made anew since; wh
                     from the source again";
 
 /// Whether a record below one of these targets was removed before the sink had applied it.
-fn removes(notice: &Notice, sink: &str, log: &str, targets: &[Position]) -> bool {
+pub(super) fn removes(notice: &Notice, sink: &str, log: &str, targets: &[Position]) -> bool {
     notice.kind == NoticeKind::RecordsRemoved
         && notice.part == sink
         && notice.log == log

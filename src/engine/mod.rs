@@ -6,6 +6,7 @@ mod counts;
 mod dead_letters;
 mod doctor;
 mod drain;
+mod drained;
 mod drains;
 mod erased;
 mod erasure;
@@ -265,6 +266,7 @@ impl Engine {
         self.drains.start_heartbeat();
         self.rebuilds.resume();
         owed::keep_settling(&self.shared, &self.syncs);
+        drained::keep_noting(&self.drains);
     }
 
     /// Ends soon after [`SHUTDOWN_TIMEOUT`] at the latest; see [`Engine::shut_down_by`].

@@ -97,7 +97,13 @@ impl SyncStatus {
         }
     }
 
-    pub(super) fn new(record: SyncRecord, sinks: Vec<SinkProgress>) -> Self {
+    pub(super) fn new(record: SyncRecord, mut sinks: Vec<SinkProgress>) -> Self {
+        for sink in sinks.iter_mut().filter(|sink| record.drained && sink.lost) {
+            // It went from the log after every sink had it.
+            let sink_name = std::mem::take(&mut sink.sink);
+            *sink =
+                SinkProgress { sink: sink_name, pending: Some(0), queryable: true, lost: false, error: None };
+        }
         let state = match record.state {
             SyncState::Running => SyncPhase::Running,
             SyncState::Succeeded if sinks.iter().all(|sink| sink.queryable) => SyncPhase::Done,
@@ -143,4 +149,53 @@ pub trait SyncWatcher: Send {
 #[async_trait]
 impl SyncWatcher for () {
     async fn saw(&mut self, _: &SyncStatus) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::TableName,
+        store::{SyncProgress, SyncRequest},
+    };
+
+    #[test]
+    fn a_sync_whose_log_is_gone_is_done_where_every_sink_had_it_and_failed_elsewhere() {
+        let told = |drained| {
+            let request = SyncRequest {
+                table: TableName("leads".to_owned()),
+                hours_ago: 24,
+                limit: 100,
+                conditions: Vec::new(),
+                resume: false,
+                reappend: false,
+                reconcile: None,
+                since: None,
+            };
+            let record = SyncRecord {
+                id: Uuid::nil(),
+                request,
+                state: SyncState::Succeeded,
+                progress: SyncProgress::default(),
+                log: "l".to_owned(),
+                owner: "o".to_owned(),
+                started_at: Utc::now(),
+                finished_at: Some(Utc::now()),
+                error: None,
+                cancel_requested: false,
+                drained,
+            };
+            let sink = |pending, queryable, lost| SinkProgress {
+                sink: "s".to_owned(),
+                pending,
+                queryable,
+                lost,
+                error: lost.then(|| "gone".to_owned()),
+            };
+            let status = SyncStatus::new(record, vec![sink(Some(0), true, false), sink(None, false, true)]);
+            (status.state, status.error, status.sinks[1].queryable)
+        };
+        assert_eq!(told(true), (SyncPhase::Done, None, true));
+        assert_eq!(told(false), (SyncPhase::Failed, Some("gone".to_owned()), false));
+    }
 }

@@ -156,6 +156,7 @@ mod tests {
             finished_at: None,
             error: None,
             cancel_requested: false,
+            drained: false,
         }
     }
 

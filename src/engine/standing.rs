@@ -63,6 +63,13 @@ pub(super) struct Standings {
     pub(super) untold: Option<Fault>,
 }
 
+impl Standings {
+    /// The log that the sinks are behind, where it is known.
+    pub(super) fn log(&self) -> Option<&str> {
+        self.sinks.iter().find_map(|sink| Some(sink.lag.as_ref().ok()?.log.as_str()))
+    }
+}
+
 impl Standing {
     pub(super) fn summary(&self) -> LagSummary {
         LagSummary { sink: self.sink.to_owned(), total: self.lag.as_ref().ok().map(|lag| lag.total) }

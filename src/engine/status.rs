@@ -110,9 +110,9 @@ pub struct RecentSync {
 
 impl RecentSync {
     fn of(record: SyncRecord, sinks: &[Standing]) -> Self {
-        let of_sink = |sink: &Standing| {
-            let lag = sink.lag.as_ref().ok().filter(|lag| lag.log == record.log)?;
-            Some(lag.pending(&record.progress.targets))
+        let of_sink = |sink: &Standing| match sink.lag.as_ref().ok()? {
+            lag if lag.log == record.log => Some(lag.pending(&record.progress.targets)),
+            _ => record.drained.then_some(0),
         };
         let pending: Option<Vec<i64>> = sinks.iter().map(of_sink).collect();
         let pending = pending.map(|each| each.into_iter().max().unwrap_or_default());
@@ -430,6 +430,7 @@ impl Inspection {
                 counted: counted.get(&table),
                 syncs: latest,
                 schedule: status.schedules.iter().find(of_table),
+                log: standings.log(),
                 lags: [0, 1].map(|sink| standings.sinks.get(sink)?.summary().total),
                 sinks: self.shared.sink_names(),
                 limits: self.shared.settings.reconcile.deletes,

@@ -11,7 +11,7 @@ use futures::{FutureExt as _, future::join_all};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, warn};
+use tracing::{Instrument, debug, error, warn};
 use uuid::Uuid;
 
 use super::{
@@ -205,7 +205,15 @@ impl Syncs {
     /// When it is unknown or the store can't be reached.
     pub async fn status(&self, id: Uuid) -> Result<SyncStatus, EngineError> {
         let record = self.known(id).await?;
+        let is_noted = record.drained;
         let mut status = self.status_of(record).await;
+        let is_drained = status.sinks.iter().all(|sink| sink.queryable);
+        if is_drained
+            && !is_noted
+            && let Err(fault) = self.shared.store.note_drained(&[id]).await
+        {
+            debug!(error = %fault, "that a sync is in every sink could not be remembered");
+        }
         if status.state == SyncPhase::Done {
             // A sink parks what it can't take before it counts it as applied.
             status.parked = self.parked(&status.table).await.ok();

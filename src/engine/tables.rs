@@ -77,6 +77,8 @@ pub(super) struct Facts<'a> {
     /// Its latest syncs, as the store's `latest_syncs` tells them; `None` where it did not.
     pub(super) syncs: Option<&'a [SyncRecord]>,
     pub(super) schedule: Option<&'a ScheduleStatus>,
+    /// The log as it is now, where it is known.
+    pub(super) log: Option<&'a str>,
     /// The lags of the store and of the index, as far as they are known.
     pub(super) lags: [Option<i64>; 2],
     /// The sinks' names.
@@ -272,9 +274,24 @@ impl Facts<'_> {
 
     /// Whether a sync of the whole table would bring nothing more: the last one was that, or rows are left out each time.
     fn was_read_whole(&self) -> bool {
-        let leaves_out = |proof: &SyncRecord| proof.progress.shared_keys + proof.progress.erased > 0;
-        self.last_success().is_some_and(|sync| sync.request.reconcile.is_none() && has_read_whole(sync))
-            || self.last_proof().is_some_and(leaves_out)
+        let leaves_out = |proof: &SyncRecord| {
+            proof.progress.shared_keys + proof.progress.erased > 0 && !self.is_of_old_log(proof)
+        };
+        let has_read = |sync: &SyncRecord| {
+            sync.request.reconcile.is_none() && has_read_whole(sync) && !self.is_of_old_log(sync)
+        };
+        self.last_success().is_some_and(has_read) || self.last_proof().is_some_and(leaves_out)
+    }
+
+    /// Whether another log stands in the place of the one that it appended to: what was read then counts as not read.
+    fn is_of_old_log(&self, sync: &SyncRecord) -> bool {
+        self.log.is_some_and(|log| log != sync.log)
+    }
+
+    /// Since when rows are counted as read, where that is not for ever.
+    fn read_since(&self) -> &'static str {
+        let is_old = self.last_success().is_some_and(|sync| self.is_of_old_log(sync));
+        if is_old { " since the log was made anew" } else { "" }
     }
 
     /// What the source has against what was read of it.
@@ -357,7 +374,9 @@ impl Facts<'_> {
             );
             judged.unread = Some(Remark::new(problem, NextStep::Reconcile { table: table.clone() }));
         } else if missed > 0 {
-            let problem = format!("{missed} of {source} rows of {table} at the source were read by no sync");
+            let since = self.read_since();
+            let problem =
+                format!("{missed} of {source} rows of {table} at the source were read by no sync{since}");
             judged.unread = Some(Remark::new(problem, whole()));
         } else if self.schedule.is_none() {
             let problem = format!("{new} rows of {table} came since its last sync, and it has no schedule");
@@ -400,7 +419,8 @@ impl Facts<'_> {
                 judged.problems.push(Remark::new(problem, NextStep::Reconcile { table }));
             } else if held > appended {
                 let surplus = held - appended;
-                let problem = format!("{sink} has {surplus} rows of {table} that no sync read");
+                let since = self.read_since();
+                let problem = format!("{sink} has {surplus} rows of {table} that no sync read{since}");
                 judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table }));
             }
         }
@@ -479,6 +499,7 @@ mod tests {
             finished_at: Some(started_at),
             error: (state == SyncState::Failed).then(|| "supabase: no".to_owned()),
             cancel_requested: false,
+            drained: false,
         }
     }
 
@@ -512,6 +533,7 @@ mod tests {
             counted: Some(counted),
             syncs: Some(syncs),
             schedule: None,
+            log: Some("l"),
             lags: [Some(0), Some(0)],
             sinks: ["postgres", "elasticsearch"],
             limits: DeleteLimits { rows: 10, percent: 10 },
@@ -754,6 +776,24 @@ mod tests {
         assert_eq!(unread, Some(0));
         assert!(warnings.contains("1 have no usable key") && !warnings.contains("came since"), "{warnings}");
         assert_eq!(told(4).0, Some(1));
+    }
+
+    #[test]
+    fn a_sync_into_a_log_that_is_gone_read_nothing_for_the_log_of_now() {
+        let counted = counted([60, 60, 60, 50, 0]);
+        let mut sync = sync(SyncState::Succeeded, 60, None);
+        sync.request.hours_ago = MAX_HOURS;
+        let told = |log| {
+            let judged = Facts { log, ..facts(&counted, std::slice::from_ref(&sync)) }.judge();
+            let remarks = judged.unread.into_iter().chain(judged.warnings);
+            remarks.map(|remark| remark.problem).collect::<Vec<_>>().join("\n")
+        };
+        let same = told(Some("l"));
+        assert!(same.contains("although its last sync read the whole table"), "{same}");
+        assert!(!same.contains("made anew"), "{same}");
+        let other = told(Some("m"));
+        assert!(other.contains("were read by no sync since the log was made anew"), "{other}");
+        assert!(other.contains("that no sync read since the log was made anew"), "{other}");
     }
 
     #[test]

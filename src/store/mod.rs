@@ -305,6 +305,8 @@ pub struct SyncRecord {
     /// Why it failed, what on, and what to do next.
     pub error: Option<String>,
     pub cancel_requested: bool,
+    /// It ended, and every sink was seen to have what it appended, whatever became of its log since.
+    pub drained: bool,
 }
 
 /// The connections of a pool.

@@ -307,6 +307,18 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault>;
 
+    /// The latest syncs that ended, appended to this log, and are not known to be in every sink; newest first.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn undrained_syncs(&self, log: &str, limit: u32) -> Result<Vec<SyncRecord>, Fault>;
+
+    /// Remembers that every sink has what these syncs appended.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn note_drained(&self, syncs: &[Uuid]) -> Result<(), Fault>;
+
     /// Of each of these tables the latest sync that succeeded, the latest reconciliation that did, and the latest of each
     /// that ended, whatever became of it; one that is several of these comes once. What a clock that was ahead says started
     /// later than now is the latest only where there is no other.

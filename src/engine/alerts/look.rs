@@ -221,6 +221,7 @@ impl Alerts {
                 counted: None,
                 syncs: Some(&latest),
                 schedule: schedules.iter().find(of_table),
+                log: None,
                 lags: [None, None],
                 sinks: self.shared.sink_names(),
                 limits: self.shared.settings.reconcile.deletes,

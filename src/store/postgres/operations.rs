@@ -413,6 +413,16 @@ impl Operations for PgStore {
         over!(self, "list syncs", connection => syncs::listed(connection, filter))
     }
 
+    async fn undrained_syncs(&self, log: &str, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
+        over!(self, "look for syncs on their way", connection => syncs::undrained(connection, log, limit))
+    }
+
+    async fn note_drained(&self, syncs: &[Uuid]) -> Result<(), Fault> {
+        over!(self, "note which syncs are in every sink", connection =>
+            sqlx::query("UPDATE sluice_syncs SET drained = true WHERE id = ANY($1)").bind(syncs).execute(connection))?;
+        Ok(())
+    }
+
     async fn latest_syncs(&self, tables: &[TableName]) -> Result<Vec<SyncRecord>, Fault> {
         let tables: Vec<&str> = tables.iter().map(|table| table.0.as_str()).collect();
         over!(self, "look for the latest syncs", connection => syncs::latest(connection, &tables))

@@ -21,7 +21,7 @@ pub(super) fn lease_lock(table: &str) -> String {
 }
 
 const RECORD: &str = "SELECT id, request, state, progress, log, owner, started_at, finished_at, error, \
-                      cancel_requested FROM sluice_syncs";
+                      cancel_requested, drained FROM sluice_syncs";
 
 #[derive(FromRow)]
 struct Stored {
@@ -35,6 +35,7 @@ struct Stored {
     finished_at: Option<DateTime<Utc>>,
     error: Option<String>,
     cancel_requested: bool,
+    drained: bool,
 }
 
 impl TryFrom<Stored> for SyncRecord {
@@ -54,6 +55,7 @@ impl TryFrom<Stored> for SyncRecord {
             finished_at: stored.finished_at,
             error: stored.error,
             cancel_requested: stored.cancel_requested,
+            drained: stored.drained,
         })
     }
 }
@@ -61,7 +63,7 @@ impl TryFrom<Stored> for SyncRecord {
 /// As [`RECORD`], with the state of a sync that nobody holds the lease of; takes the ids of those as the first parameter.
 const SHOWN: &str = "SELECT id, request, CASE WHEN state = 'running' AND id = ANY($1) THEN 'interrupted' ELSE state END AS state, \
                      progress, log, owner, started_at, finished_at, \
-                     CASE WHEN state = 'running' AND id = ANY($1) THEN $2 ELSE error END AS error, cancel_requested \
+                     CASE WHEN state = 'running' AND id = ANY($1) THEN $2 ELSE error END AS error, cancel_requested, drained \
                      FROM sluice_syncs";
 
 pub(super) async fn by_id(
@@ -101,6 +103,21 @@ pub(super) async fn listed(
     .bind(filter.state.map(SyncState::as_str))
     .bind(i64::from(filter.limit))
     .bind(filter.until)
+    .fetch_all(connection)
+    .await?;
+    stored.into_iter().map(SyncRecord::try_from).collect()
+}
+
+pub(super) async fn undrained(
+    connection: &mut PgConnection,
+    log: &str,
+    limit: u32,
+) -> Result<Vec<SyncRecord>, sqlx::Error> {
+    let stored: Vec<Stored> = sqlx::query_as(&format!(
+        "{RECORD} WHERE log = $1 AND state <> 'running' AND NOT drained ORDER BY started_at DESC LIMIT $2"
+    ))
+    .bind(log)
+    .bind(i64::from(limit))
     .fetch_all(connection)
     .await?;
     stored.into_iter().map(SyncRecord::try_from).collect()

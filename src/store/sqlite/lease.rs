@@ -26,7 +26,7 @@ use crate::{
 };
 
 const COLUMNS: &str =
-    "id, request, state, progress, log, owner, started_at, finished_at, error, cancel_requested";
+    "id, request, state, progress, log, owner, started_at, finished_at, error, cancel_requested, drained";
 
 /// The sync that has each table's lease. Entered before the sync's row is written and left after the row says how
 /// it ended, so a running row of a sync that is not here belongs to nobody.
@@ -213,6 +213,14 @@ pub(super) fn listed(
     read.map(|read| Ok(shown(read?, &left))).collect()
 }
 
+pub(super) fn undrained(db: &Connection, log: &str, limit: u32) -> rusqlite::Result<Vec<SyncRecord>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM sluice_syncs WHERE log = ? AND state <> 'running' AND NOT drained
+         ORDER BY started_at DESC LIMIT ?"
+    );
+    db.prepare_cached(&sql)?.query_map(params![log, limit], record)?.collect()
+}
+
 pub(super) fn coverage(db: &Connection, table: &str, log: &str) -> rusqlite::Result<Option<Coverage>> {
     db.query_row(
         "SELECT covered_from, covered_to FROM sluice_coverage WHERE log = ? AND table_name = ?",
@@ -330,6 +338,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<SyncRecord> {
         finished_at: finished_at.map(|_| time(row, 7)).transpose()?,
         error: row.get(8)?,
         cancel_requested: row.get(9)?,
+        drained: row.get(10)?,
     })
 }
 

@@ -377,6 +377,24 @@ impl Operations for SqliteStore {
         self.db.read("listing syncs", move |db| lease::listed(db, leases.as_ref(), &filter)).await
     }
 
+    async fn undrained_syncs(&self, log: &str, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
+        let log = log.to_owned();
+        self.db.read("looking for syncs on their way", move |db| lease::undrained(db, &log, limit)).await
+    }
+
+    async fn note_drained(&self, syncs: &[Uuid]) -> Result<(), Fault> {
+        let syncs = json(&syncs);
+        self.db
+            .write("noting which syncs are in every sink", move |db| {
+                db.execute(
+                    "UPDATE sluice_syncs SET drained = 1 WHERE id IN (SELECT value FROM json_each(?))",
+                    [&syncs],
+                )
+            })
+            .await?;
+        Ok(())
+    }
+
     async fn latest_syncs(&self, tables: &[TableName]) -> Result<Vec<SyncRecord>, Fault> {
         let (leases, tables) = (self.known_leases(), tables.to_vec());
         self.db

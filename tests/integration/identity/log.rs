@@ -12,7 +12,7 @@ use sluice::{
     domain::{Catalog, Event, Json, ManualEvent},
     engine::{RebuildPhase, SyncPhase},
     index::IndexName,
-    store::NoticeKind,
+    store::{NoticeKind, SyncFilter},
 };
 
 use super::{after_its_own, healed, told};
@@ -30,7 +30,13 @@ async fn a_topic_made_anew_while_nothing_runs_is_filled_from_the_source_and_read
     pipeline.source.set_rows(table("leads"), rows[..150].to_vec());
     let engine = pipeline.engine().await;
     engine.start_drains().await;
-    assert_eq!(sync(&engine, request(table("leads"))).await.appended, 150);
+    let waited_for = sync(&engine, request(table("leads"))).await;
+    assert_eq!(waited_for.appended, 150);
+    let left_alone = engine.syncs.start(request(table("leads"))).await.expect("a sync");
+    eventually("that both are in every sink is remembered", async || {
+        pipeline.number("SELECT count(*) FROM sluice_syncs WHERE drained").await == 2
+    })
+    .await;
     engine.shut_down().await;
     drop(engine);
 
@@ -40,6 +46,15 @@ async fn a_topic_made_anew_while_nothing_runs_is_filled_from_the_source_and_read
     engine.start_drains().await;
     healed(&pipeline, &engine, 250).await;
     told(&engine, NoticeKind::LogReplaced).await;
+    let filter = SyncFilter { limit: 100, ..SyncFilter::default() };
+    let (listed, _) = engine.syncs.list(filter).await.expect("syncs");
+    let recent = engine.inspection.status().await.recent_syncs;
+    for id in [waited_for.sync_id, left_alone] {
+        let told = listed.iter().find(|sync| sync.sync_id == id).expect("it is listed");
+        assert_eq!((told.state, &told.error), (SyncPhase::Done, &None), "what was done stays done");
+        let told = recent.iter().find(|sync| sync.sync_id == id).expect("it is recent");
+        assert_eq!(told.state, SyncPhase::Done, "{told:?}");
+    }
     let again = after_its_own(&engine, async || engine.syncs.start(request(table("leads"))).await).await;
     assert_eq!((again.state, again.appended), (SyncPhase::Done, 0), "{again:?}");
     engine.shut_down().await;

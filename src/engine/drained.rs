@@ -1,0 +1,57 @@
+//! Which syncs are in every sink is remembered soon after they are: once their log is gone, nobody can tell any more.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tracing::debug;
+use uuid::Uuid;
+
+use super::drains::{Drains, removes};
+use crate::{
+    fault::Fault,
+    store::{Notice, SyncRecord},
+};
+
+/// How often it is looked whether a sync arrived.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Syncs that are looked at each time.
+const MAX_SYNCS: u32 = 200;
+
+/// Remembers it of syncs of any process, until the engine shuts down.
+pub(super) fn keep_noting(drains: &Arc<Drains>) {
+    let (weak, closing) = (Arc::downgrade(drains), drains.shared.closing.clone());
+    drains.shared.tasks.spawn(async move { closing.run_until_cancelled(note_for_ever(weak)).await });
+}
+
+async fn note_for_ever(drains: Weak<Drains>) {
+    while let Some(drains) = drains.upgrade() {
+        // A part that is down, or not made yet, is told of elsewhere.
+        if let Err(fault) = note(&drains).await {
+            debug!(error = %fault, "which syncs are in every sink could not be remembered");
+        }
+        drop(drains);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn note(drains: &Drains) -> Result<(), Fault> {
+    let log = drains.shared.log.identity().await?.to_string();
+    let store = &drains.shared.store;
+    let syncs = store.undrained_syncs(&log, MAX_SYNCS).await?;
+    let Some(first) = syncs.iter().map(|sync| sync.started_at).min() else { return Ok(()) };
+    let (lags, notices) = tokio::try_join!(drains.lag_as_it_is(), store.notices(first))?;
+    let is_drained = |sync: &&SyncRecord| {
+        let targets = &sync.progress.targets;
+        lags.iter().all(|lag| {
+            let is_lost = |notice: &Notice| {
+                notice.noticed_at >= sync.started_at && removes(notice, &lag.sink, &log, targets)
+            };
+            lag.log == log && lag.pending(targets) == 0 && !notices.iter().any(is_lost)
+        })
+    };
+    let drained: Vec<Uuid> = syncs.iter().filter(is_drained).map(|sync| sync.id).collect();
+    if drained.is_empty() { Ok(()) } else { store.note_drained(&drained).await }
+}
