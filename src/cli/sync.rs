@@ -72,7 +72,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     for spot in ending.in_time(engine.inspection.blind_spots(&status.table)).await.unwrap_or_default() {
         output::note(spot.worded(worded));
     }
-    let failed = !is_there(status.state, options.wait);
+    let failed = !is_there(&status, options.wait);
     ending.told(failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -92,9 +92,15 @@ fn request(catalog: Catalog, options: &Options) -> Result<SyncRequest, Failure> 
     })
 }
 
-/// Whether what was asked for is done: all is in the log, or in both sinks where that is waited for.
-fn is_there(state: SyncPhase, wait: bool) -> bool {
-    state == SyncPhase::Done || (state == SyncPhase::Draining && !wait)
+/// Whether what was asked for is done: all is in the log, or in both sinks where that is waited for. What is parked is in
+/// neither, or in one of them.
+fn is_there(status: &SyncStatus, wait: bool) -> bool {
+    let is_parked = status.dead_letters > 0 || status.parked != Some(0);
+    match status.state {
+        SyncPhase::Done => !wait || !is_parked,
+        SyncPhase::Draining => !wait,
+        _ => false,
+    }
 }
 
 /// How a sync stands once it has ended, or once all is in the log where its end is not waited for. Asked to end, it
@@ -384,9 +390,11 @@ mod tests {
         assert!(told.contains("ended on request; what was appended is in the log and not in both"), "{told}");
         assert!(summary(&status, false).contains("a worker drains it"));
         (status.state, status.parked) = (SyncPhase::Done, Some(3));
+        assert!(is_there(&status, false) && !is_there(&status, true), "what is parked is not in both sinks");
         let told = summary(&status, true);
         assert!(told.contains("0 dead letters.\n3 rows of leads are parked as dead letters"), "{told}");
         status.parked = Some(0);
+        assert!(is_there(&status, true));
         assert!(!summary(&status, true).contains("parked"));
         status.parked = None;
         assert!(summary(&status, true).contains("are parked could not be told"));

@@ -19,7 +19,7 @@ use crate::{
     store::{AHEAD, Reconciliation, SyncProgress, SyncRecord, SyncState, Tally},
 };
 
-/// Fewest rows that a sink could not take that are told as a problem, where they are a tenth of the table or more.
+/// Fewest rows that could not be taken that are told as a problem, where they are a tenth of the table or more.
 const MANY_REFUSED: u64 = 8;
 
 /// A table with a schedule of all its rows is reconciled each night. What runs before that counted may be so no more.
@@ -306,7 +306,14 @@ impl Facts<'_> {
             judged.warnings.push(Remark::new(problem, NextStep::Reconcile { table: table.clone() }));
         }
         let (refused, unkeyed) = (self.refused(tally), self.unkeyed(tally));
-        if unkeyed > 0 {
+        // Letters that were discarded were looked at.
+        let unusable = refused.saturating_sub(tally.unusable.saturating_sub(tally.parked));
+        if are_many(unusable, source) {
+            let problem = format!(
+                "{unusable} rows of {table} have no usable key, of {source} at the source: no event can be made of them, and they                  are too many for their own content to be at fault; look whether the key in the table's definition is the                  project's, and of its type"
+            );
+            judged.problems.push(Remark::new(problem, NextStep::ListLetters));
+        } else if unkeyed > 0 {
             let problem = format!(
                 "{unkeyed} rows of {table} have no usable key: no event can be made of them, and they are nowhere but at the \
                  source and among the dead letters"
@@ -388,7 +395,7 @@ impl Facts<'_> {
     fn judge_sinks(&self, tally: Tally, counted: &Counted, judged: &mut Judged) {
         let held = [Some(tally.entities), counted.index.as_ref().ok().copied()];
         let (appended, refused) = (tally.appended, tally.refused);
-        let are_many_refused = refused >= MANY_REFUSED && refused * 10 >= appended;
+        let are_many_refused = are_many(refused, appended);
         let ended = self.syncs().filter_map(|sync| sync.finished_at).max();
         let is_settled = counted.is_quiet && ended.is_some_and(|ended| counted.at - ended > SETTLED_AFTER);
         let mut is_lacking = false;
@@ -455,6 +462,10 @@ pub(super) fn has_read_whole(sync: &SyncRecord) -> bool {
     let request = &sync.request;
     let is_whole = request.hours_ago >= MAX_HOURS && request.conditions.is_empty() && request.since.is_none();
     sync.state == SyncState::Succeeded && (request.reconcile.is_some() || is_whole && !sync.progress.more)
+}
+
+fn are_many(refused: u64, rows: u64) -> bool {
+    refused >= MANY_REFUSED && refused * 10 >= rows
 }
 
 /// When what a run tells of a table was true.
@@ -743,6 +754,20 @@ mod tests {
     }
 
     #[test]
+    fn many_rows_without_a_usable_key_are_a_problem_though_the_sinks_hold_as_many_of_other_keys() {
+        let told = |unusable, parked| {
+            let mut counted = counted([20, 20, 20, 20, 0]);
+            let tally = counted.store.as_mut().expect("counted");
+            (tally.unusable, tally.parked) = (unusable, parked);
+            let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
+            judged.problems.iter().any(|remark| remark.problem.contains("no usable key"))
+        };
+        assert!(told(20, 20) && told(8, 9));
+        assert!(!told(7, 7), "each may be at fault itself");
+        assert!(!told(20, 0), "somebody discarded the letters");
+    }
+
+    #[test]
     fn rows_that_a_sync_of_the_whole_table_missed_are_found_by_a_reconciliation() {
         let mut whole = sync(SyncState::Succeeded, 5, None);
         whole.request.hours_ago = MAX_HOURS;
@@ -789,7 +814,7 @@ mod tests {
             remarks.map(|remark| remark.problem).collect::<Vec<_>>().join("\n")
         };
         let same = told(Some("l"));
-        assert!(same.contains("although its last sync read the whole table"), "{same}");
+        assert!(same.contains("although the whole table was read"), "{same}");
         assert!(!same.contains("made anew"), "{same}");
         let other = told(Some("m"));
         assert!(other.contains("were read by no sync since the log was made anew"), "{other}");
