@@ -99,6 +99,12 @@ impl<'a> Row<'a> {
         self.table.definition().columns.iter().filter_map(|column| self.cell(column).err())
     }
 
+    /// The numbers that no double holds: each is null where the column holds doubles.
+    pub fn beyond_doubles(&self) -> impl Iterator<Item = &'static str> {
+        let numbers = self.cells().filter(|(_, cell)| matches!(cell, Cell::Number(_)));
+        numbers.filter(|(_, cell)| cell.to_double().is_none()).map(|(column, _)| column.name.as_str())
+    }
+
     /// The row's key in the one spelling it has everywhere.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use super::{
     dead_letters,
 };
 use crate::{
-    domain::{ErasureLedger, Json, Misfit, RowError, SourceRow, Table, TableName, micros},
+    domain::{ErasureLedger, Json, RowError, SourceRow, Table, TableName, micros},
     log::NewRecord,
     source::Page,
     store::{Appended, ColumnMisfits, ParkedEntity},
@@ -23,6 +23,9 @@ use crate::{
 /// How far a clock may be from the server's: this machine's before the window is planned anew by the server's, a
 /// client's before its row counts as dated ahead.
 pub(super) const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(30);
+
+/// What a number is not that no double holds.
+const DOUBLES: &str = "numbers up to 1.8e308, the largest that the store holds";
 
 /// Values that did not fit, by column and what they are not.
 pub(super) type Misfits = BTreeMap<(&'static str, &'static str), u64>;
@@ -46,6 +49,8 @@ pub(super) struct Asked {
     pub(super) events: u64,
     /// The largest record that the log takes.
     pub(super) max_record: usize,
+    /// The store holds numbers as doubles.
+    pub(super) doubles: bool,
     /// The span that the page was read in, where it is to be followed.
     pub(super) parent: Option<TraceParent>,
 }
@@ -77,7 +82,8 @@ struct Outgoing {
     /// What to remember of it.
     appended: Appended,
     modified: Option<DateTime<Utc>>,
-    misfits: Vec<Misfit>,
+    /// By column and what they are not.
+    misfits: Vec<(&'static str, &'static str)>,
     /// The letter's id where it goes to the dead letters.
     letter: Option<Uuid>,
 }
@@ -141,7 +147,7 @@ impl<'a> Rows<'a> {
                 taken.mended.remove(&outgoing.appended.entity);
             } else if (taken.events.len() as u64) < asked.events {
                 for misfit in outgoing.misfits.drain(..) {
-                    *taken.misfits.entry((misfit.column, misfit.expected())).or_default() += 1;
+                    *taken.misfits.entry(misfit).or_default() += 1;
                 }
                 taken.events.push(outgoing.record);
                 // What is appended as it was before mends no letter.
@@ -169,6 +175,10 @@ impl Outgoing {
         let versao = last.map_or(i64::MIN, |last| last.versao.saturating_add(1)).max(micros(read_at));
         let mut appended = Appended { entity: row.key.clone(), event: row.event_id, versao, removed: false };
         let (event, misfits) = row.event(read_at, versao);
+        let mut misfits: Vec<_> = misfits.iter().map(|misfit| (misfit.column, misfit.expected())).collect();
+        if asked.doubles {
+            misfits.extend(event.row(row.table).beyond_doubles().map(|column| (column, DOUBLES)));
+        }
         let mut record = event_record(&event, asked.sync_id);
         bear(&mut record, asked.parent, asked.max_record);
         let (size, limit) = (record.size(), asked.max_record);
@@ -214,8 +224,14 @@ mod tests {
     use super::*;
     use crate::domain::Catalog;
 
-    const ASKED: Asked =
-        Asked { sync_id: Uuid::nil(), reappend: false, events: 10, max_record: 100_000, parent: None };
+    const ASKED: Asked = Asked {
+        sync_id: Uuid::nil(),
+        reappend: false,
+        events: 10,
+        max_record: 100_000,
+        doubles: false,
+        parent: None,
+    };
 
     fn page(rows: &[serde_json::Value]) -> Page {
         let rows = rows.iter().map(Json::from).collect();
@@ -260,6 +276,18 @@ mod tests {
         let first = taken(&page, ASKED, HashMap::new());
         assert_eq!(first.shared_keys, 3);
         assert_eq!(taken(&page, ASKED, first.appended).shared_keys, 3, "at every sync");
+    }
+
+    #[test]
+    fn a_number_that_no_double_holds_is_a_misfit_where_the_store_holds_doubles() {
+        let row = format!(r#"{{"id":"{}","score_qualificacao":1e400}}"#, Uuid::from_u128(1));
+        let page = Page { rows: vec![Json::try_from(bytes::Bytes::from(row)).expect("JSON")], ..page(&[]) };
+        let named = |doubles| {
+            let taken = taken(&page, Asked { doubles, ..ASKED }, HashMap::new());
+            taken.misfits.into_keys().map(|(column, _)| column).collect::<Vec<_>>()
+        };
+        assert_eq!(named(false), ["valor"], "it can't be added up");
+        assert_eq!(named(true), ["score_qualificacao", "valor"]);
     }
 
     #[test]

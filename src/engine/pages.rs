@@ -105,6 +105,7 @@ impl SyncRun {
             reappend: self.request.reappend,
             events: left,
             max_record,
+            doubles: self.store.holds_doubles(),
             parent: traces::current(),
         };
         let taken = rows.take(asked, last);

@@ -441,6 +441,11 @@ pub trait Store:
         None
     }
 
+    /// Whether a column of numbers holds doubles only: what is none is null there.
+    fn holds_doubles(&self) -> bool {
+        false
+    }
+
     /// Asks a running sync, in whatever process, to stop before its next page. `false` when it does not run.
     ///
     /// # Errors

@@ -232,7 +232,7 @@ pub enum ColumnKind {
     Text,
     /// A whole number of 64 bits.
     Integer,
-    /// A number of any size and precision.
+    /// A number of any size and precision; where there are doubles only, the nearest of them.
     Number,
     Boolean,
     Timestamp,

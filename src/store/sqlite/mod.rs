@@ -220,6 +220,10 @@ impl Sink for SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn holds_doubles(&self) -> bool {
+        true
+    }
+
     async fn begin_sync(&self, new: NewSync) -> Result<Begun, Fault> {
         let (table, log) = (new.request.table.clone(), new.log.clone());
         let Some(lease) = SqliteLease::take(self.db.clone(), &self.leases, &new) else {

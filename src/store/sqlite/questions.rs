@@ -269,7 +269,7 @@ fn entity(table: Table, row: &Row<'_>) -> rusqlite::Result<StoredEntity> {
     let sent = dados.as_deref().and_then(|dados| crate::domain::Row::of(table, dados));
     for (i, column) in definition.columns.iter().enumerate() {
         let digits = match sent.as_ref().map(|sent| sent.get(&column.name)) {
-            Some(Cell::Number(digits)) => Some(to_value(digits)),
+            Some(cell @ Cell::Number(digits)) if cell.to_double().is_some() => Some(to_value(digits)),
             _ => None,
         };
         columns.insert(column.name.clone(), digits.map_or_else(|| value(row, i + 1, column), Ok)?);
