@@ -384,6 +384,22 @@ impl Definition {
         for name in &self.event.timestamp {
             wants(&Some(name.clone()), &instants, "the event's timestamp")?;
         }
+        self.check_masks()
+    }
+
+    /// What of an event is shown to whoever may ask must not be made of what is masked.
+    fn check_masks(&self) -> Result<(), DefinitionError> {
+        let times = [&self.time.created, &self.time.modified].into_iter().flatten();
+        let times = times.chain(&self.event.timestamp).map(|name| (name.as_str(), "timestamp"));
+        let shown = placeholders(&self.event.evento).map(|name| (name, "evento")).chain(times);
+        for (name, part) in shown {
+            if self.column(name).is_some_and(|column| column.masked) {
+                let problem = format!(
+                    "is masked and makes the event's {part}, which is shown as it is; use another column there, or none"
+                );
+                return invalid("column", name, &problem);
+            }
+        }
         Ok(())
     }
 
@@ -571,6 +587,28 @@ mod tests {
     }
 
     #[test]
+    fn a_masked_column_makes_no_time_that_is_shown() {
+        let masked = SMALL.replace("type = \"timestamp\"", "type = \"timestamp\", masked = true");
+        Definition::parse(&masked).expect("it makes none");
+        for rule in [
+            "time = { created = \"quando\" }",
+            "time = { modified = \"quando\" }",
+            "event = { categoria = \"x\", evento = \"x\", timestamp = [\"quando\"] }",
+        ] {
+            let text = match rule.strip_prefix("event") {
+                Some(_) => masked
+                    .replace("event = { categoria = \"engajamento\", evento = \"mensagem_{papel}\" }", rule),
+                None => format!("{rule}\n{masked}"),
+            };
+            let problem = Definition::parse(&text).expect_err("a problem").to_string();
+            assert!(
+                problem.contains("'quando': is masked and makes the event's timestamp"),
+                "{rule}: {problem}"
+            );
+        }
+    }
+
+    #[test]
     fn a_wrong_definition_is_told_by_the_name_at_fault() {
         for (change, told) in [
             (("name = \"mensagens\"", "name = \"sluice_x\""), "'sluice_x'"),
@@ -583,6 +621,10 @@ mod tests {
             (("name = \"quando\"", "name = \"papel\""), "'papel': stands twice"),
             (("about =", "abuot ="), "abuot"),
             (("type = \"bigint\"", "type = \"int\""), "int"),
+            (
+                ("type = \"text\"", "type = \"text\", masked = true"),
+                "'papel': is masked and makes the event's evento",
+            ),
         ] {
             let problem = problem(change);
             assert!(problem.contains(told), "{change:?}: {problem}");

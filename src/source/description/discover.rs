@@ -125,6 +125,8 @@ pub fn discover(description: &Description, catalog: Catalog) -> Result<Definitio
     let entity = entity_name(&name, catalog);
     let status = named(&columns, &STATUS, |kind| kind == ColumnKind::Text);
     let status = status.or_else(|| columns.iter().find(|column| column.name.starts_with("status_")));
+    // What events are called is shown as it is.
+    let status = status.filter(|column| !column.masked);
     let definition = Definition {
         about: description.comment.clone().unwrap_or_else(|| match description.basis {
             Basis::Described => format!("rows of the project's {}", description.table),
