@@ -48,9 +48,10 @@ const EXAMINED_WITHIN: Duration = Duration::from_secs(5);
 const STEPS: i32 = 10_000;
 
 /// Numbered migrations; a file's place is its number.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/sqlite/0001_tables.sql"),
     include_str!("../migrations/sqlite/0002_operations.sql"),
+    include_str!("../migrations/sqlite/0003_columns.sql"),
 ];
 
 /// How long to wait for another process to have made the file it holds.

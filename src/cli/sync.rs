@@ -242,6 +242,15 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
             misfit.column, misfit.values, misfit.expected
         );
     }
+    if !status.lost_columns.is_empty() {
+        let _ = write!(
+            text,
+            "\n{}: rows have no such columns any more, and what changed since is empty there; `sluice tables check {}` tells \
+             what to do",
+            status.lost_columns.join(", "),
+            status.table
+        );
+    }
     if status.ahead > 0 {
         let _ = write!(
             text,
@@ -355,6 +364,7 @@ mod tests {
             dead_letters: 0,
             parked: None,
             misfits: Vec::new(),
+            lost_columns: Vec::new(),
             ahead: 0,
             shared_keys: 0,
             without_key: 0,
@@ -389,6 +399,8 @@ mod tests {
         let told = summary(&status, true);
         assert!(told.contains("ended on request; what was appended is in the log and not in both"), "{told}");
         assert!(summary(&status, false).contains("a worker drains it"));
+        status.lost_columns = vec!["obs".to_owned()];
+        assert!(summary(&status, true).contains("\nobs: rows have no such columns any more"));
         (status.state, status.parked) = (SyncPhase::Done, Some(3));
         assert!(is_there(&status, false) && !is_there(&status, true), "what is parked is not in both sinks");
         let told = summary(&status, true);

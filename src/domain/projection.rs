@@ -79,8 +79,18 @@ impl<'a> Row<'a> {
     /// # Errors
     /// The misfit; the column is null then.
     pub fn cell(&self, column: &'static Column) -> Result<Cell<'a>, Misfit> {
-        let Some(value) = self.members.get(column.source()) else { return Ok(Cell::Null) };
+        let Some(value) = self.value(column) else { return Ok(Cell::Null) };
         cell(value, column.kind, self.table.zone()).ok_or(Misfit { column: &column.name, kind: column.kind })
+    }
+
+    /// The column's value as JSON text, in a row of old under a name that the column had then.
+    fn value(&self, column: &Column) -> Option<&'a str> {
+        let is_there = |name: &str| self.members.iter().any(|member| member.name == name);
+        let name = match column.formerly.iter().find(|former| is_there(former)) {
+            Some(former) if !is_there(column.source()) => former,
+            _ => column.source(),
+        };
+        self.members.get(name)
     }
 
     /// The value of the column of that name; null where it does not fit or there is none.

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod appender;
+mod columns;
 mod counts;
 mod dead_letters;
 mod doctor;

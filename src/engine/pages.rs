@@ -92,6 +92,7 @@ impl SyncRun {
         progress: &mut SyncProgress,
         misfits: &mut Misfits,
     ) -> Result<(Option<DateTime<Utc>>, bool), Fault> {
+        progress.lost_columns = self.meet_columns(page, progress.pages == 0).await?;
         let ledger = self.erased.ledger().await?;
         let rows = Rows::read(self.table, page, &ledger);
         let mut last = lease.last_appended(&rows.entities()).await?;

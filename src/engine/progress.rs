@@ -60,6 +60,9 @@ pub struct SyncStatus {
     pub parked: Option<u64>,
     /// Values that did not fit their columns: null there, kept in `dados`.
     pub misfits: Vec<ColumnMisfits>,
+    /// Columns of the definition that earlier rows had and rows have no more, by their names at the source: what changed
+    /// since is empty there. Where one has another name now, the definition's `from` and `formerly` say so.
+    pub lost_columns: Vec<String>,
     /// Rows that say they were changed later than the server's time: they are read at every sync.
     pub ahead: u64,
     /// Rows whose key another row of the same answer has: the key is not unique, of such rows only one is kept, and some
@@ -124,6 +127,7 @@ impl SyncStatus {
             dead_letters: record.progress.dead_letters,
             parked: None,
             misfits: record.progress.misfits,
+            lost_columns: record.progress.lost_columns,
             ahead: record.progress.ahead,
             shared_keys: record.progress.shared_keys,
             without_key: record.progress.without_key,

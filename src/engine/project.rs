@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 
-use super::{EngineError, tables::has_read_whole};
+use super::{EngineError, columns, tables::has_read_whole};
 use crate::{
     domain::{Catalog, Definition, Table},
     fault::Fault,
@@ -114,9 +114,15 @@ impl Project {
         Ok(found)
     }
 
-    /// As [`Project::check`], of the project and the index alone.
+    /// As [`Project::check`], without what the store has otherwise.
     pub(super) async fn differences(&self, table: Table) -> Result<Vec<Difference>, Fault> {
         let mut found = self.source.check(table).await?;
+        // A store that does not answer is told of already.
+        if let Ok(known) = self.store.row_columns(&table.into()).await {
+            for difference in &mut found {
+                columns::judge(table, &known, difference);
+            }
+        }
         let events = self.index.fields(IndexName::Eventos).await;
         let own = self.index.fields(IndexName::Entities(table)).await;
         found.extend(own.members_unlike(events).map(|(name, here, there)| {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Alerts, Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
-    ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus,
+    ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus, columns,
     counts::Counts,
     forget, housekeeping,
     shared::Shared,
@@ -442,6 +442,7 @@ impl Inspection {
             status.problems.extend(faults.iter().filter(|fault| is_new(fault)).map(Fault::remark));
             status.warnings.extend(warnings);
             status.warnings.extend(self.read_in_spite(table).await);
+            status.warnings.extend(self.lost_columns(table).await);
         }
     }
 
@@ -462,6 +463,14 @@ impl Inspection {
         let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
         let read = named_in_vain(table, &columns).into_iter().filter(|difference| !difference.is_hint);
         read.map(|one| Remark::new(format!("{table}: {}", one.problem), one.next_step)).collect()
+    }
+
+    /// Columns that the rows of a table had and have no more.
+    async fn lost_columns(&self, table: Table) -> Option<Remark> {
+        let store = &self.shared.store;
+        // A store that does not answer is told of already.
+        let known = within(store.name(), store.row_columns(&table.into())).await.ok()?;
+        columns::remark(table, &known)
     }
 
     /// What keeps a part or a drain from its work.

@@ -18,7 +18,7 @@ mod rollup;
 pub mod sqlite;
 pub mod tables;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 pub use alerts::{
     Alert, AlertFired, AlertRule, Alerts, Attempt, EPISODES, Episode, EpisodeFired, MAX_WAITING, NewAlert,
@@ -251,6 +251,9 @@ pub struct SyncProgress {
     /// Values of appended rows that did not fit their columns and are null there, by column.
     #[serde(default)]
     pub misfits: Vec<ColumnMisfits>,
+    /// Columns of the definition that earlier rows had and rows have no more, by their names at the source.
+    #[serde(default)]
+    pub lost_columns: Vec<String>,
     /// Rows that say they were changed later than the server's time: they are read each time.
     #[serde(default)]
     pub ahead: u64,
@@ -278,6 +281,22 @@ pub struct SyncProgress {
     /// Of a reconciliation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<ReconcileReport>,
+}
+
+/// The columns that the rows of a table have, by their names at the source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowColumns {
+    /// Those of the rows that were read last.
+    pub now: BTreeSet<String>,
+    /// Those that earlier rows had, and these have not.
+    pub gone: BTreeSet<String>,
+}
+
+impl RowColumns {
+    /// Whether any row had the column.
+    pub fn had(&self, source: &str) -> bool {
+        self.now.contains(source) || self.gone.contains(source)
+    }
 }
 
 /// Values that did not fit a column.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{SyncRecord, SyncRequest, SyncState};
+use super::{RowColumns, SyncRecord, SyncRequest, SyncState};
 use crate::{
     domain::{Table, TableName},
     fault::Fault,
@@ -288,6 +288,18 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// When the store can't be reached.
     async fn remember_columns(&self, table: &TableName, columns: &[String]) -> Result<(), Fault>;
+
+    /// Which columns the rows of a table had; none where none were read.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn row_columns(&self, table: &TableName) -> Result<RowColumns, Fault>;
+
+    /// Remembers which columns the rows of a table have.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn remember_row_columns(&self, table: &TableName, columns: &RowColumns) -> Result<(), Fault>;
 
     /// The reading of a table that a reconciliation kept last, as it wrote it.
     ///

@@ -7,8 +7,8 @@ use sluice::{
     domain::TableName,
     log::Extent,
     store::{
-        Appended, DrainBeat, ParkedEntity, Resolution, RunOutcome, Schedule, ScheduledRun, Settled, Store,
-        SyncFilter, SyncProgress, SyncState,
+        Appended, DrainBeat, ParkedEntity, Resolution, RowColumns, RunOutcome, Schedule, ScheduledRun,
+        Settled, Store, SyncFilter, SyncProgress, SyncState,
     },
 };
 use uuid::Uuid;
@@ -269,6 +269,14 @@ async fn columns(store: &dyn Store) {
         assert_eq!(store.known_columns(&leads).await.expect("it answers"), Some(columns));
     }
     assert_eq!(store.known_columns(&TableName("outra".to_owned())).await.expect("it answers"), None);
+
+    assert_eq!(store.row_columns(&leads).await.expect("it answers"), RowColumns::default());
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    for (now, gone) in [(&["id", "Número \"x\""][..], &[][..]), (&["id"], &["Número \"x\""])] {
+        let columns = RowColumns { now: names(now), gone: names(gone) };
+        store.remember_row_columns(&leads, &columns).await.expect("remembered");
+        assert_eq!(store.row_columns(&leads).await.expect("it answers"), columns);
+    }
 }
 
 async fn schedules(store: &dyn Store) {

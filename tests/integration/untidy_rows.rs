@@ -30,6 +30,7 @@ on_each_adapter! {
     digits_that_no_double_has_are_shown_and_a_valor_that_no_sum_holds_is_named,
     a_row_nested_deeper_than_postgres_takes_is_in_both_sinks,
     a_table_or_column_that_the_project_lacks_fails_nothing_else,
+    a_column_that_goes_is_told_and_a_personal_one_that_may_have_another_name_is_not_read,
     the_same_bad_row_is_parked_once,
 }
 
@@ -312,6 +313,42 @@ async fn a_table_or_column_that_the_project_lacks_fails_nothing_else<P: Place>()
     assert_eq!(broken_down, ["origem"]);
     assert_eq!(of("chat_sessions").total, None);
     assert!(of("chat_sessions").problem.is_some());
+    engine.shut_down().await;
+    place.clean_up().await;
+}
+
+async fn a_column_that_goes_is_told_and_a_personal_one_that_may_have_another_name_is_not_read<P: Place>() {
+    let place = P::new().await;
+    let leads_table = table("leads");
+    place.source().set_rows(leads_table, leads(2));
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    let first = sync(&engine, request(leads_table)).await;
+    assert_eq!((first.state, first.appended, first.lost_columns.len()), (SyncPhase::Done, 2, 0));
+
+    place.source().drop_column(leads_table, "origem");
+    let synced = sync(&engine, request(leads_table)).await;
+    assert_eq!((synced.state, synced.appended), (SyncPhase::Done, 2), "they are other rows now");
+    assert_eq!(synced.lost_columns, ["origem"]);
+    let status = engine.inspection.status().await;
+    let is_told =
+        status.warnings.iter().any(|one| one.problem.contains("rows of leads have no origem any more"));
+    assert!(is_told, "{:?}", status.warnings);
+    let findings = engine.doctor.examine().await;
+    let named = findings.iter().find(|finding| finding.detail.contains("no column origem any more"));
+    assert!(named.and_then(|finding| finding.next_step.as_ref()).is_some(), "{findings:?}");
+
+    place.source().drop_column(leads_table, "telefone");
+    let mut renamed = lead(1, 0);
+    renamed.remove("origem");
+    renamed.insert("celular".into(), json!("falar com Ana"));
+    place.source().upsert(leads_table, vec![renamed]);
+    for _ in 0..2 {
+        let refused = sync(&engine, request(leads_table)).await;
+        assert_eq!((refused.state, refused.appended), (SyncPhase::Failed, 0));
+        let error = refused.error.expect("it says why");
+        assert!(error.contains("no telefone any more") && error.contains("have celular,"), "{error}");
+    }
     engine.shut_down().await;
     place.clean_up().await;
 }

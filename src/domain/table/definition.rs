@@ -201,6 +201,9 @@ pub struct Column {
     /// Its name in the project, where it is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// Names that it had in the project before: stored events have it under them, masked where it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub formerly: Vec<String>,
     #[serde(rename = "type")]
     pub kind: ColumnKind,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -308,9 +311,9 @@ impl Definition {
         self.column(name).map_or(name, Column::source)
     }
 
-    /// Whether a column of the project has a type here; the key has.
+    /// Whether a column of the project has a type here, or had by an earlier name; the key has.
     pub fn lists_source(&self, source: &str) -> bool {
-        source == self.key_source() || self.columns.iter().any(|column| column.source() == source)
+        source == self.key_source() || self.columns.iter().any(|column| column.is_source(source))
     }
 
     /// The event of a row that is gone.
@@ -332,7 +335,7 @@ impl Definition {
                     "stands twice; give the second another name and `from`",
                 );
             }
-            if self.never_read.iter().any(|hidden| hidden == column.source()) {
+            if self.never_read.iter().any(|hidden| column.is_source(hidden)) {
                 return invalid(
                     "column",
                     &column.name,
@@ -441,6 +444,11 @@ impl Column {
     /// Its name in the project.
     pub fn source(&self) -> &str {
         self.from.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Whether that is its name in the project, or was.
+    pub fn is_source(&self, name: &str) -> bool {
+        self.source() == name || self.formerly.iter().any(|former| former == name)
     }
 
     /// How the index searches it.

@@ -327,6 +327,7 @@ mod tests {
             dead_letters: 0,
             parked: None,
             misfits: Vec::new(),
+            lost_columns: Vec::new(),
             ahead: 0,
             shared_keys: 0,
             without_key: 0,

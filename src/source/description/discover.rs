@@ -253,6 +253,7 @@ fn column_of(column: &DescribedColumn, name: String, catalog: Catalog) -> Column
     let is_text = kind == ColumnKind::Text;
     Column {
         from: (column.name != name).then(|| column.name.clone()),
+        formerly: Vec::new(),
         kind,
         meaning,
         masked: is_personal(&column.name) || is_address,

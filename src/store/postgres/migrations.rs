@@ -5,11 +5,12 @@ use std::sync::LazyLock;
 use sqlx_core::migrate::{Migration, MigrationType, Migrator};
 
 /// Numbered migrations; a file's place is its number.
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     ("events", include_str!("../../../migrations/postgres/0001_events.sql")),
     ("progress", include_str!("../../../migrations/postgres/0002_progress.sql")),
     ("operations", include_str!("../../../migrations/postgres/0003_operations.sql")),
     ("readers", include_str!("../../../migrations/postgres/0004_readers.sql")),
+    ("columns", include_str!("../../../migrations/postgres/0005_columns.sql")),
 ];
 
 /// The migrations up to a version, each as it was run.

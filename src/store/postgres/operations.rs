@@ -19,8 +19,8 @@ use crate::{
     fault::Fault,
     log::Extent,
     store::{
-        DrainBeat, Operations, ParkedEntity, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts,
-        SyncFilter, SyncRecord, SyncRequest, counted, operations::MENDED_BY,
+        DrainBeat, Operations, ParkedEntity, Pause, Resolution, RowColumns, Schedule, ScheduledRun, Settled,
+        StoreFacts, SyncFilter, SyncRecord, SyncRequest, counted, operations::MENDED_BY,
     },
 };
 
@@ -385,6 +385,30 @@ impl Operations for PgStore {
             )
             .bind(&table.0)
             .bind(columns)
+            .execute(connection))?;
+        Ok(())
+    }
+
+    async fn row_columns(&self, table: &TableName) -> Result<RowColumns, Fault> {
+        let row: Option<(Vec<String>, Vec<String>)> = over!(self, "read the columns of a table's rows", connection =>
+            sqlx::query_as("SELECT columns, gone FROM sluice_row_columns WHERE table_name = $1")
+                .bind(&table.0)
+                .fetch_optional(connection))?;
+        let (now, gone) = row.unwrap_or_default();
+        Ok(RowColumns { now: now.into_iter().collect(), gone: gone.into_iter().collect() })
+    }
+
+    async fn remember_row_columns(&self, table: &TableName, columns: &RowColumns) -> Result<(), Fault> {
+        let [now, gone]: [Vec<&str>; 2] =
+            [&columns.now, &columns.gone].map(|names| names.iter().map(String::as_str).collect());
+        over!(self, "remember the columns of a table's rows", connection =>
+            sqlx::query(
+                "INSERT INTO sluice_row_columns (table_name, columns, gone) VALUES ($1, $2, $3)
+                 ON CONFLICT (table_name) DO UPDATE SET columns = excluded.columns, gone = excluded.gone",
+            )
+            .bind(&table.0)
+            .bind(&now)
+            .bind(&gone)
             .execute(connection))?;
         Ok(())
     }

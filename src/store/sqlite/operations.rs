@@ -19,8 +19,8 @@ use crate::{
     fault::Fault,
     log::Extent,
     store::{
-        DrainBeat, Operations, ParkedEntity, Pause, Resolution, Schedule, ScheduledRun, Settled, StoreFacts,
-        SyncFilter, SyncRecord, SyncRequest, operations::MENDED_BY,
+        DrainBeat, Operations, ParkedEntity, Pause, Resolution, RowColumns, Schedule, ScheduledRun, Settled,
+        StoreFacts, SyncFilter, SyncRecord, SyncRequest, operations::MENDED_BY,
     },
 };
 
@@ -338,6 +338,34 @@ impl Operations for SqliteStore {
                     "INSERT INTO sluice_source_columns (table_name, columns) VALUES (?, ?)
                      ON CONFLICT (table_name) DO UPDATE SET columns = excluded.columns",
                     params![table.0, columns],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn row_columns(&self, table: &TableName) -> Result<RowColumns, Fault> {
+        let table = table.clone();
+        self.db
+            .read("reading the columns of a table's rows", move |db| {
+                db.prepare_cached("SELECT columns, gone FROM sluice_row_columns WHERE table_name = ?")?
+                    .query_row([&table.0], |row| {
+                        Ok(RowColumns { now: from_json(row, 0)?, gone: from_json(row, 1)? })
+                    })
+                    .optional()
+            })
+            .await
+            .map(Option::unwrap_or_default)
+    }
+
+    async fn remember_row_columns(&self, table: &TableName, columns: &RowColumns) -> Result<(), Fault> {
+        let (table, now, gone) = (table.clone(), json(&columns.now), json(&columns.gone));
+        self.db
+            .write("remembering the columns of a table's rows", move |db| {
+                db.execute(
+                    "INSERT INTO sluice_row_columns (table_name, columns, gone) VALUES (?, ?, ?)
+                     ON CONFLICT (table_name) DO UPDATE SET columns = excluded.columns, gone = excluded.gone",
+                    params![table.0, now, gone],
                 )?;
                 Ok(())
             })

@@ -79,10 +79,12 @@ impl Masking {
                     (false, _) => Rule::Hidden,
                 };
                 let repeated = definition.event.metadata.iter().filter(|(_, of)| **of == column.name);
-                let names =
-                    std::iter::once(&column.name).chain(&column.from).chain(repeated.map(|(name, _)| name));
-                for name in names {
+                let names = std::iter::once(&column.name).chain(&column.from).chain(&column.formerly);
+                for name in names.chain(repeated.map(|(name, _)| name)) {
                     masking.add(name, rule);
+                }
+                if definition.event.valor.as_ref() == Some(&column.name) {
+                    masking.add("valor", rule);
                 }
                 // A contact is known by its looks, and the name that stands for a missing one may be seen.
                 if !is_contact && definition.event.usuario.contains(&column.name) {
@@ -374,11 +376,13 @@ mod tests {
             categoria = "fichas"
             evento = "ficha"
             usuario = ["apelido"]
+            valor = "salario"
             [event.metadata]
             alcunha = "apelido"
             [[columns]]
             name = "apelido"
             from = "nickname"
+            formerly = ["tratamento"]
             type = "text"
             masked = true
             [[columns]]
@@ -393,12 +397,14 @@ mod tests {
         let masking = Masking::of(Catalog::of(vec![definition], chrono_tz::Tz::UTC));
         let mut given = json!({
             "row": {"apelido": "Zeca", "salario": 5000, "cor": "azul"}, "dados": {"nickname": "Zeca"},
-            "metadata": {"alcunha": "Zeca"}, "usuario": "Zeca", "email": "sem arroba",
+            "metadata": {"alcunha": "Zeca"}, "usuario": "Zeca", "email": "sem arroba", "tratamento": "Zeca",
+            "valor": 5000.0, "soma_valor": 5000.0,
         });
         masking.value(&mut given);
         let masked = json!({
             "row": {"apelido": "***", "salario": "***", "cor": "azul"}, "dados": {"nickname": "***"},
-            "metadata": {"alcunha": "***"}, "usuario": "***", "email": "***",
+            "metadata": {"alcunha": "***"}, "usuario": "***", "email": "***", "tratamento": "***",
+            "valor": "***", "soma_valor": "***",
         });
         assert_eq!(given, masked);
         let mut rows = [vec![json!(5000), json!("Zeca")]];
