@@ -40,7 +40,7 @@ CREATE INDEX IF NOT EXISTS sluice_syncs_reconciled ON sluice_syncs (table_name, 
 CREATE INDEX IF NOT EXISTS sluice_syncs_polls ON sluice_syncs (table_name, started_at) WHERE request ? 'since';
 CREATE INDEX IF NOT EXISTS sluice_syncs_succeeded ON sluice_syncs (table_name, started_at DESC) WHERE state = 'succeeded';
 CREATE INDEX IF NOT EXISTS sluice_syncs_of_table ON sluice_syncs (table_name, started_at DESC);
-CREATE INDEX IF NOT EXISTS sluice_syncs_undrained ON sluice_syncs (log, started_at DESC) WHERE state <> 'running' AND NOT drained;
+CREATE INDEX IF NOT EXISTS sluice_syncs_undrained ON sluice_syncs (started_at DESC) WHERE state <> 'running' AND NOT drained;
 CREATE INDEX IF NOT EXISTS sluice_syncs_running ON sluice_syncs (table_name) WHERE state = 'running';
 
 CREATE TABLE IF NOT EXISTS sluice_appended (

@@ -107,7 +107,7 @@ CREATE TABLE IF NOT EXISTS sluice_syncs (
 
 CREATE INDEX IF NOT EXISTS sluice_syncs_of_table ON sluice_syncs (table_name, started_at);
 CREATE INDEX IF NOT EXISTS sluice_syncs_started_at ON sluice_syncs (started_at);
-CREATE INDEX IF NOT EXISTS sluice_syncs_undrained ON sluice_syncs (log, started_at) WHERE state <> 'running' AND NOT drained;
+CREATE INDEX IF NOT EXISTS sluice_syncs_undrained ON sluice_syncs (started_at) WHERE state <> 'running' AND NOT drained;
 
 CREATE TABLE IF NOT EXISTS sluice_appended (
     log text NOT NULL,

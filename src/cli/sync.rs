@@ -116,6 +116,13 @@ pub(super) async fn followed(
         engine.start_drains().await;
     }
     let following = async {
+        if !wait {
+            engine.syncs.ended_here(id).await;
+            let status = engine.syncs.status(id).await?;
+            if status.state != SyncPhase::Running {
+                return Ok(status);
+            }
+        }
         loop {
             let status = engine.syncs.wait_for(id, Duration::from_secs(1), &mut bar).await?;
             if status.is_final() || (status.state != SyncPhase::Running && !wait) {

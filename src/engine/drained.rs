@@ -38,9 +38,13 @@ async fn note_for_ever(drains: Weak<Drains>) {
 }
 
 async fn note(drains: &Drains) -> Result<(), Fault> {
-    let log = drains.shared.log.identity().await?.to_string();
     let store = &drains.shared.store;
-    let syncs = store.undrained_syncs(&log, MAX_SYNCS).await?;
+    let mut syncs = store.undrained_syncs(MAX_SYNCS).await?;
+    if syncs.is_empty() {
+        return Ok(());
+    }
+    let log = drains.shared.log.identity().await?.to_string();
+    syncs.retain(|sync| sync.log == log);
     let Some(first) = syncs.iter().map(|sync| sync.started_at).min() else { return Ok(()) };
     let (lags, notices) = tokio::try_join!(drains.lag_as_it_is(), store.notices(first))?;
     let is_drained = |sync: &&SyncRecord| {

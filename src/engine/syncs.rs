@@ -205,11 +205,12 @@ impl Syncs {
     /// When it is unknown or the store can't be reached.
     pub async fn status(&self, id: Uuid) -> Result<SyncStatus, EngineError> {
         let record = self.known(id).await?;
-        let is_noted = record.drained;
+        // One that runs may go on to append.
+        let is_to_be_noted = !record.drained && record.state != SyncState::Running;
         let mut status = self.status_of(record).await;
         let is_drained = status.sinks.iter().all(|sink| sink.queryable);
         if is_drained
-            && !is_noted
+            && is_to_be_noted
             && let Err(fault) = self.shared.store.note_drained(&[id]).await
         {
             debug!(error = %fault, "that a sync is in every sink could not be remembered");
@@ -284,6 +285,14 @@ impl Syncs {
             }
             last = Some(status);
             self.look_again(id).await;
+        }
+    }
+
+    /// Returns once a sync of this process has ended, whatever is still to be drained; at once where none such runs.
+    pub async fn ended_here(&self, id: Uuid) {
+        if let Some(mut progress) = self.progress(id) {
+            // Its sender goes with it.
+            while progress.changed().await.is_ok() {}
         }
     }
 

@@ -319,11 +319,11 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn syncs(&self, filter: &SyncFilter) -> Result<Vec<SyncRecord>, Fault>;
 
-    /// The latest syncs that ended, appended to this log, and are not known to be in every sink; newest first.
+    /// The latest syncs that ended and are not known to be in every sink, of any log; newest first.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn undrained_syncs(&self, log: &str, limit: u32) -> Result<Vec<SyncRecord>, Fault>;
+    async fn undrained_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault>;
 
     /// Remembers that every sink has what these syncs appended.
     ///

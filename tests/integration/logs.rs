@@ -176,6 +176,7 @@ async fn who_follows_the_stream_is_told_of_an_outage_and_sees_what_was_written_m
     let folder = TestFolder::new();
     let mut follower = sluice(folder.path(), &["logs", "--follow", "--format", "json"]);
     follower.env("SLUICE_LOG_ELASTICSEARCH", "true").env("ELASTICSEARCH_URL", server.url.as_str());
+    follower.env("SLUICE_SAMPLE", "true");
     follower.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
     let mut follower = follower.spawn().expect("it runs");
     let mut lines = BufReader::new(follower.stdout.take().expect("stdout")).lines();

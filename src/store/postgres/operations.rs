@@ -437,8 +437,8 @@ impl Operations for PgStore {
         over!(self, "list syncs", connection => syncs::listed(connection, filter))
     }
 
-    async fn undrained_syncs(&self, log: &str, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
-        over!(self, "look for syncs on their way", connection => syncs::undrained(connection, log, limit))
+    async fn undrained_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
+        over!(self, "look for syncs on their way", connection => syncs::undrained(connection, limit))
     }
 
     async fn note_drained(&self, syncs: &[Uuid]) -> Result<(), Fault> {

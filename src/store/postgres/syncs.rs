@@ -110,13 +110,11 @@ pub(super) async fn listed(
 
 pub(super) async fn undrained(
     connection: &mut PgConnection,
-    log: &str,
     limit: u32,
 ) -> Result<Vec<SyncRecord>, sqlx::Error> {
     let stored: Vec<Stored> = sqlx::query_as(&format!(
-        "{RECORD} WHERE log = $1 AND state <> 'running' AND NOT drained ORDER BY started_at DESC LIMIT $2"
+        "{RECORD} WHERE state <> 'running' AND NOT drained ORDER BY started_at DESC LIMIT $1"
     ))
-    .bind(log)
     .bind(i64::from(limit))
     .fetch_all(connection)
     .await?;

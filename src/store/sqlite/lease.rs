@@ -213,12 +213,12 @@ pub(super) fn listed(
     read.map(|read| Ok(shown(read?, &left))).collect()
 }
 
-pub(super) fn undrained(db: &Connection, log: &str, limit: u32) -> rusqlite::Result<Vec<SyncRecord>> {
+pub(super) fn undrained(db: &Connection, limit: u32) -> rusqlite::Result<Vec<SyncRecord>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM sluice_syncs WHERE log = ? AND state <> 'running' AND NOT drained
+        "SELECT {COLUMNS} FROM sluice_syncs WHERE state <> 'running' AND NOT drained
          ORDER BY started_at DESC LIMIT ?"
     );
-    db.prepare_cached(&sql)?.query_map(params![log, limit], record)?.collect()
+    db.prepare_cached(&sql)?.query_map([limit], record)?.collect()
 }
 
 pub(super) fn coverage(db: &Connection, table: &str, log: &str) -> rusqlite::Result<Option<Coverage>> {

@@ -405,9 +405,8 @@ impl Operations for SqliteStore {
         self.db.read("listing syncs", move |db| lease::listed(db, leases.as_ref(), &filter)).await
     }
 
-    async fn undrained_syncs(&self, log: &str, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
-        let log = log.to_owned();
-        self.db.read("looking for syncs on their way", move |db| lease::undrained(db, &log, limit)).await
+    async fn undrained_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault> {
+        self.db.read("looking for syncs on their way", move |db| lease::undrained(db, limit)).await
     }
 
     async fn note_drained(&self, syncs: &[Uuid]) -> Result<(), Fault> {
