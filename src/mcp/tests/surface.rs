@@ -181,7 +181,7 @@ async fn prompts_and_their_arguments_are_completed() {
         found.await.expect("values").values
     };
     assert_eq!(statuses().await, [""; 0], "the source is not asked while somebody types");
-    first_lead(&bench, &connection).await;
+    first_leads(&bench, &connection).await;
     let stored = async {
         while statuses().await != ["novo"] {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -459,15 +459,17 @@ async fn progress_is_told_and_a_request_taken_back_ends_its_work_in_both_eras() 
 }
 
 /// Syncs the sample project's leads into the embedded store, where its first event then is.
-async fn first_lead(bench: &Bench, connection: &Connection) -> String {
+async fn first_leads(bench: &Bench, connection: &Connection) -> Vec<String> {
     bench.engine.start_drains().await;
     let synced = call(connection, "sync_leads_from_supabase", json!({"limit": 500, "wait": false})).await;
     assert_eq!(synced.is_error, Some(false), "{}", text(&synced));
     loop {
         let page = call(connection, "query_raw_events", json!({"limit": 200, "order": "oldest"})).await;
         let events = page.structured_content.expect("events")["events"].take();
-        if let Some(id) = events[0]["entidade_id"].as_str() {
-            return id.to_owned();
+        let ids = events.as_array().into_iter().flatten().filter_map(|event| event["entidade_id"].as_str());
+        let ids: Vec<String> = ids.map(str::to_owned).collect();
+        if !ids.is_empty() {
+            return ids;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -480,9 +482,16 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let known = Bench::new().await;
     let revealing = Offer { reveal_pii: true, ..Offer::default() };
     let connection = connect(known.server(&revealing), Client::default(), Era::Stateless).await;
-    let id = first_lead(&known, &connection).await;
-    let uri = format!("sluice://leads/{id}");
-    let plain = read(&connection, &uri).await.to_string();
+    let mut leads = first_leads(&known, &connection).await.into_iter();
+    // Not every lead of the sample project has a contact.
+    let (id, uri) = loop {
+        let id = leads.next().expect("there is something to mask");
+        let uri = format!("sluice://leads/{id}");
+        let plain = read(&connection, &uri).await.to_string();
+        if plain.contains("exemplo.com.br") || plain.contains("+55") {
+            break (id, uri);
+        }
+    };
     known.engine.shut_down().await;
 
     let bench = Bench::new().await;
@@ -494,17 +503,13 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
     let address = Uri::parse(bench.engine.catalog, &uri).expect("an address");
     let looked = server.watches.watch(&Principal::Process, &uri, address).expect("room");
     eventually("a first look, to compare others with", || looked.changes.borrow().is_some()).await;
-    first_lead(&bench, &session).await;
+    first_leads(&bench, &session).await;
     let updated = client.updated.clone();
     eventually("the lead's coming is told", || updated.lock().expect("no poison").contains(&uri)).await;
     let lead = read(&session, &uri).await;
     assert_eq!(lead["entity"]["row"]["id"], json!(id));
     assert!(!lead.to_string().contains('@') || lead.to_string().contains("***@***"), "{lead}");
     assert!(!lead.to_string().contains("exemplo.com.br") && !lead.to_string().contains("+55"), "{lead}");
-    assert!(
-        plain.contains("exemplo.com.br") || plain.contains("+55"),
-        "there was something to mask: {plain}"
-    );
     let ids = session.complete_resource_simple("sluice://leads/{id}", "id", &id[..8]).await.expect("values");
     assert!(ids.iter().all(|found| found.starts_with(&id[..8])));
     bench.engine.shut_down().await;
