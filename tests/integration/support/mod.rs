@@ -81,6 +81,8 @@ pub struct Pipeline {
     pub variables: BTreeMap<String, String>,
     id: String,
     admin_url: String,
+    /// The data folder: the user's own is shared by whatever else runs.
+    _folder: folder::TestFolder,
 }
 
 impl Pipeline {
@@ -94,6 +96,7 @@ impl Pipeline {
         let id = Uuid::new_v4().simple().to_string()[..12].to_owned();
         let source = SampleServer::start(0).await.expect("a free port");
         let mut admin = connect(&admin_url).await;
+        let folder = folder::TestFolder::new();
         let name = format!("t_{id}");
         let statement = owned_database(&name, own_url);
         sqlx::query(&statement).execute(&mut admin).await.expect("a new database");
@@ -110,9 +113,10 @@ impl Pipeline {
             ("DATABASE_MAX_CONNECTIONS", "4".to_owned()),
             ("ELASTICSEARCH_URL", service("ELASTICSEARCH_URL")),
             ("ELASTICSEARCH_INDEX_PREFIX", format!("t-{id}-")),
+            ("SLUICE_DATA_DIR", folder.path().display().to_string()),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
-        Self { source, variables, id, admin_url }
+        Self { source, variables, id, admin_url, _folder: folder }
     }
 
     /// Changes a setting for engines and processes made from here on.
