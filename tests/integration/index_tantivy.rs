@@ -151,6 +151,18 @@ mod embedded {
         assert_eq!((&new["telefone"], &new["metadata"]), (&old["fone"], &old["metadata"]));
         assert_eq!(new["processado_em"], old["processado_em"]);
         assert!(!new.contains_key("fone"), "as a rebuild from the log would have it");
+
+        drop(index);
+        let without = catalog(
+            r#"{ name = "nota", type = "text" }, { name = "telefone", type = "text", from = "fone" },
+               { name = "peso", type = "number" }"#,
+        );
+        let index = bench.prepared_with(without).await;
+        let last = search(&*index, coisas(without), "codigo:1").await.hits[0].source.clone();
+        assert!(
+            new.contains_key("cor") && !last.contains_key("cor"),
+            "nor has it what was taken out: {last:?}"
+        );
     }
 
     /// What is in the folder is one lead of the sample project and its event, as sluice wrote them while it kept words as automata.

@@ -16,6 +16,9 @@ use crate::{
 const FULL: &str =
     "free some room on the data folder's disk; nothing is lost, and it is tried again by itself";
 
+/// What an index needs that is not as this process has it.
+const UP_TO_DATE: &str = "restart the process that writes it: it brings the index up to date when it starts";
+
 /// What can go wrong in the folder.
 #[derive(Debug)]
 pub(super) enum IndexError {
@@ -26,15 +29,21 @@ pub(super) enum IndexError {
         index: IndexName,
         changed: String,
     },
-    /// Columns came or went since the index was made, or an earlier build made it.
+    /// Columns came or went since the index was made.
     Extended {
         index: IndexName,
         /// What it should have.
         fields: &'static Fields,
-        /// What of it is new; nothing where only the build is another.
+        /// What of it is new.
         gained: Vec<String>,
         /// It has all that it should have, and more.
         is_surplus: bool,
+    },
+    /// An earlier build made the index, and kept words as this one can't read them.
+    Earlier {
+        index: IndexName,
+        /// What it has.
+        fields: &'static Fields,
     },
     /// Who holds the right to write.
     Held(String),
@@ -70,14 +79,15 @@ impl IndexError {
                  brings the index up to date when it starts"
                     .into(),
             ),
-            Self::Extended { index, gained, .. } => (
+            Self::Earlier { index, .. } => (
                 FaultKind::Misconfigured,
-                if gained.is_empty() {
-                    format!("the index {index} was made by an earlier sluice, which kept words otherwise")
-                } else {
-                    format!("the index {index} lacks columns that were defined since it was made")
-                },
-                "restart the process that writes it: it brings the index up to date when it starts".into(),
+                format!("the index {index} was made by an earlier sluice, which kept words otherwise"),
+                UP_TO_DATE.into(),
+            ),
+            Self::Extended { index, .. } => (
+                FaultKind::Misconfigured,
+                format!("the index {index} lacks columns that were defined since it was made"),
+                UP_TO_DATE.into(),
             ),
             Self::Tantivy(TantivyError::LockFailure(LockError::IoError(error), _)) => (
                 FaultKind::Transient,

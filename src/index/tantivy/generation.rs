@@ -85,7 +85,7 @@ impl Generation {
         made.tokenizers().register(WORDS, words::analyzer());
         let reader: IndexReader = made.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         if keeps_words_otherwise(&reader, &layout)? {
-            return Err(IndexError::Extended { index, fields, gained: Vec::new(), is_surplus: false });
+            return Err(IndexError::Earlier { index, fields });
         }
         let folder = folder.to_owned();
         Ok(Self { fields, layout, folder, index: made, reader, writer: Mutex::new(None) })

@@ -324,8 +324,8 @@ impl Shared {
 
     /// The generation that serves, for who only reads: where it lacks columns and nobody writes, it is brought up to date.
     fn searched(&self, index: IndexName) -> Result<Arc<Generation>, IndexError> {
-        let extended = match self.serving(index) {
-            Err(extended @ IndexError::Extended { .. }) => extended,
+        let outdated = match self.serving(index) {
+            Err(other @ (IndexError::Extended { .. } | IndexError::Earlier { .. })) => other,
             found => return found,
         };
         let was_held = locked(&self.lock).is_some();
@@ -337,7 +337,7 @@ impl Shared {
         }
         match prepared {
             Ok(()) => self.serving(index),
-            Err(IndexError::Held(_)) => Err(extended),
+            Err(IndexError::Held(_)) => Err(outdated),
             Err(error) => Err(error),
         }
     }
@@ -350,9 +350,10 @@ impl Shared {
         named: impl Fn(&mut Entry) -> &mut String,
     ) -> Result<bool, IndexError> {
         let old = named(entry).clone();
-        let (fields, gained) = match self.generation(index, &old) {
+        let (fields, gained, refills) = match self.generation(index, &old) {
             Ok(_) => return Ok(false),
-            Err(IndexError::Extended { fields, gained, .. }) => (fields, gained),
+            Err(IndexError::Extended { fields, gained, .. }) => (fields, gained, true),
+            Err(IndexError::Earlier { fields, .. }) => (fields, Vec::new(), false),
             Err(error) => return Err(error),
         };
         self.hold()?;
@@ -361,7 +362,7 @@ impl Shared {
         // What a process left that ended before it was named is no beginning.
         directory::tidy(&self.folder, index, entry)?;
         let mut refill = match index {
-            IndexName::Entities(table) if !gained.is_empty() => {
+            IndexName::Entities(table) if refills => {
                 let events = self.serving(IndexName::Eventos)?;
                 events.refresh()?;
                 Some(Refill::new(table, events, fields))
