@@ -46,16 +46,26 @@ async fn note(drains: &Drains) -> Result<(), Fault> {
     let log = drains.shared.log.identity().await?.to_string();
     syncs.retain(|sync| sync.log == log);
     let Some(first) = syncs.iter().map(|sync| sync.started_at).min() else { return Ok(()) };
-    let (lags, notices) = tokio::try_join!(drains.lag_as_it_is(), store.notices(first))?;
+    // What a sink will never have is not waited for.
+    let notices = store.notices(first).await?;
+    syncs.retain(|sync| !is_lost(drains, sync, &notices));
+    if syncs.is_empty() {
+        return Ok(());
+    }
+    let lags = drains.lag_as_it_is().await?;
+    // Read after the lags: a sink tells of what it passes over before it does.
+    let notices = store.notices(first).await?;
     let is_drained = |sync: &&SyncRecord| {
-        let targets = &sync.progress.targets;
-        lags.iter().all(|lag| {
-            let is_lost = |notice: &Notice| {
-                notice.noticed_at >= sync.started_at && removes(notice, &lag.sink, &log, targets)
-            };
-            lag.log == log && lag.pending(targets) == 0 && !notices.iter().any(is_lost)
-        })
+        let has_it = lags.iter().all(|lag| lag.log == log && lag.pending(&sync.progress.targets) == 0);
+        has_it && !is_lost(drains, sync, &notices)
     };
     let drained: Vec<Uuid> = syncs.iter().filter(is_drained).map(|sync| sync.id).collect();
     if drained.is_empty() { Ok(()) } else { store.note_drained(&drained).await }
+}
+
+/// Whether records of a sync were removed from the log before a sink had them.
+fn is_lost(drains: &Drains, sync: &SyncRecord, notices: &[Notice]) -> bool {
+    let mut since = notices.iter().filter(|notice| notice.noticed_at >= sync.started_at);
+    let sinks = drains.shared.sink_names();
+    since.any(|notice| sinks.iter().any(|sink| removes(notice, sink, &sync.log, &sync.progress.targets)))
 }

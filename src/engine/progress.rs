@@ -103,9 +103,7 @@ impl SyncStatus {
     pub(super) fn new(record: SyncRecord, mut sinks: Vec<SinkProgress>) -> Self {
         for sink in sinks.iter_mut().filter(|sink| record.drained && sink.lost) {
             // It went from the log after every sink had it.
-            let sink_name = std::mem::take(&mut sink.sink);
-            *sink =
-                SinkProgress { sink: sink_name, pending: Some(0), queryable: true, lost: false, error: None };
+            (sink.pending, sink.queryable, sink.lost, sink.error) = (Some(0), true, false, None);
         }
         let state = match record.state {
             SyncState::Running => SyncPhase::Running,
