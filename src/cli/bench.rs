@@ -75,16 +75,8 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     log.ensure_topics().await?;
     if appends {
         append(&*log, settings, options).await?;
-    }
-    let held: i64 = log.extents().await?.iter().map(|extent| extent.high - extent.low).sum();
-    if usize::try_from(held).unwrap_or_default() < options.events {
-        return Err(format!(
-            "the log {} holds {held} records, and {} are to be drained; give fewer --events, or append them first: \
-             sluice bench append",
-            log.identity().await?,
-            options.events
-        )
-        .into());
+    } else {
+        check_held(&*log, options.events).await?;
     }
     let rounds = match options.step {
         None => vec![vec![into_store], vec![into_index]],
@@ -106,6 +98,20 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
         output::line(format_args!("{:<28} {:>9} MiB", "peak memory of this process", peak / 1024))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to wait for events that the log does not hold.
+async fn check_held(log: &dyn Log, events: usize) -> Result<(), Failure> {
+    let held: i64 = log.extents().await?.iter().map(|extent| extent.high - extent.low).sum();
+    if usize::try_from(held).unwrap_or_default() >= events {
+        return Ok(());
+    }
+    Err(format!(
+        "the log {} holds {held} records, and {events} are to be drained; give fewer --events, or append them first: sluice \
+         bench append",
+        log.identity().await?
+    )
+    .into())
 }
 
 async fn append(log: &dyn Log, settings: &Settings, options: &Options) -> Result<(), Failure> {
