@@ -1,7 +1,8 @@
 //! Columns of a definition that the source had and has no more: they would be empty in both sinks without a word.
 //!
-//! Guarantee: where a personal column, or one that is not to be read, is gone and one that nobody knows came in its place, no row is read until the definition says what became of it: under a new name nothing would mask it. That goes by
-//! the columns of the rows themselves, since not every project lists them.
+//! Guarantee: where a personal column, or one that is not to be read, is gone and one that nobody knows came in its place, no
+//! row is read until the definition says what became of it: under a new name nothing would mask it. That goes by the columns
+//! of the rows themselves, since not every project lists them.
 
 use std::collections::BTreeSet;
 

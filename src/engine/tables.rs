@@ -310,7 +310,9 @@ impl Facts<'_> {
         let unusable = refused.saturating_sub(tally.unusable.saturating_sub(tally.parked));
         if are_many(unusable, source) {
             let problem = format!(
-                "{unusable} rows of {table} have no usable key, of {source} at the source: no event can be made of them, and they                  are too many for their own content to be at fault; look whether the key in the table's definition is the                  project's, and of its type"
+                "{unusable} rows of {table} have no usable key, of {source} at the source: no event can be made of them, and they \
+                 are too many for their own content to be at fault; look whether the key in the table's definition is the \
+                 project's, and of its type"
             );
             judged.problems.push(Remark::new(problem, NextStep::ListLetters));
         } else if unkeyed > 0 {
@@ -760,6 +762,7 @@ mod tests {
             let tally = counted.store.as_mut().expect("counted");
             (tally.unusable, tally.parked) = (unusable, parked);
             let judged = judged(&counted, &[sync(SyncState::Succeeded, 5, None)]);
+            assert!(judged.problems.iter().all(|remark| !remark.problem.contains("  ")), "one line");
             judged.problems.iter().any(|remark| remark.problem.contains("no usable key"))
         };
         assert!(told(20, 20) && told(8, 9));
