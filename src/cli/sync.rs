@@ -117,8 +117,7 @@ pub(super) async fn followed(
     }
     let following = async {
         if !wait {
-            engine.syncs.ended_here(id).await;
-            let status = engine.syncs.status(id).await?;
+            let status = engine.syncs.ended(id).await?;
             if status.state != SyncPhase::Running {
                 return Ok(status);
             }

@@ -40,6 +40,13 @@ pub struct SinkProgress {
     pub error: Option<String>,
 }
 
+impl SinkProgress {
+    /// Of a sink that nobody asked: nothing counts as there.
+    pub(super) fn unasked(sink: &str) -> Self {
+        Self { sink: sink.to_owned(), pending: None, queryable: false, lost: false, error: None }
+    }
+}
+
 /// A sync and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SyncStatus {

@@ -20,6 +20,7 @@ use super::{
     drains::{Drains, LOOK_EVERY},
     error::table_named,
     metrics::{Flow, FlowMetrics},
+    progress::SinkProgress,
     read_back,
     reconcile::Reconcile,
     shared::Shared,
@@ -85,6 +86,7 @@ impl Syncs {
     async fn begin(&self, request: SyncRequest) -> Result<Uuid, EngineError> {
         let table = check(&self.shared, &request)?;
         let Shared { source, log, store, settings, .. } = &*self.shared;
+        source.get_ready();
         // What a sync needs; an index that is down catches up later.
         if request.since.is_none() {
             // A poll follows a run that made sure of them.
@@ -288,8 +290,23 @@ impl Syncs {
         }
     }
 
+    /// How a sync of this process ended, once it has. No sink is asked where it appended something: that counts as not
+    /// drained yet. Of one that does not run here, as [`Syncs::status`].
+    ///
+    /// # Errors
+    /// When it is unknown or the store can't be reached.
+    pub async fn ended(&self, id: Uuid) -> Result<SyncStatus, EngineError> {
+        self.ended_here(id).await;
+        let record = self.known(id).await?;
+        if record.progress.appended == 0 || record.state == SyncState::Running {
+            return self.status(id).await;
+        }
+        let sinks = self.shared.sinks.iter().map(|sink| SinkProgress::unasked(sink.name()));
+        Ok(SyncStatus::new(record, sinks.collect()))
+    }
+
     /// Returns once a sync of this process has ended, whatever is still to be drained; at once where none such runs.
-    pub async fn ended_here(&self, id: Uuid) {
+    pub(super) async fn ended_here(&self, id: Uuid) {
         if let Some(mut progress) = self.progress(id) {
             // Its sender goes with it.
             while progress.changed().await.is_ok() {}

@@ -209,6 +209,9 @@ pub trait Source: Send + Sync {
     /// else, they may be others. Holds no key, and is for comparing only.
     fn origin(&self, table: Table) -> String;
 
+    /// Begins what the first request would wait for, and returns at once.
+    fn get_ready(&self) {}
+
     /// The page after `after`, or the first one.
     ///
     /// # Errors

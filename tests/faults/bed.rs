@@ -252,7 +252,9 @@ async fn sync_both<B: Bed>(bed: &B, more: &[&str]) -> Vec<String> {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 // Which rows those are is judged by [`judge`], letter by letter.
-                Some(text) if text.contains(": done.") && text.contains("are parked as dead letters") => break,
+                Some(text) if text.contains(": done.") && text.contains("are parked as dead letters") => {
+                    break;
+                }
                 trouble => break troubles.extend(trouble),
             }
         }

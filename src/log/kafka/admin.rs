@@ -98,11 +98,11 @@ pub(super) struct Admin {
     kept: Mutex<Kept>,
 }
 
-/// One client a group, all made with the same password.
+/// One client a group and one without, all made with the same password.
 #[derive(Default)]
 struct Kept {
     version: Version,
-    groups: HashMap<String, Arc<BaseConsumer<QuietContext>>>,
+    clients: HashMap<Option<String>, Arc<BaseConsumer<QuietContext>>>,
 }
 
 impl Admin {
@@ -115,7 +115,7 @@ impl Admin {
     }
 
     pub(super) fn cluster_id(&self) -> Result<String, Fault> {
-        let client = self.query_client("sluice.query")?;
+        let client = self.query_client(None)?;
         let timeout = self.timeout();
         client.client().fetch_cluster_id(timeout).ok_or_else(|| {
             Fault::transient(
@@ -128,12 +128,12 @@ impl Admin {
     }
 
     pub(super) fn extents(&self, topic: &str) -> Result<Vec<Extent>, Fault> {
-        let client = self.query_client("sluice.query")?;
+        let client = self.query_client(None)?;
         extents(&*client, topic, &self.partitions(&client, topic)?, self.timeout())
     }
 
     pub(super) fn committed(&self, topic: &str, group: &str) -> Result<Vec<Position>, Fault> {
-        let client = self.query_client(group)?;
+        let client = self.query_client(Some(group))?;
         let mut asked = TopicPartitionList::new();
         for partition in self.partitions(&client, topic)? {
             asked.add_partition(topic, partition);
@@ -168,7 +168,7 @@ impl Admin {
 
     /// How a topic's partitions are spread; what only its configuration tells is left out.
     pub(super) fn facts(&self, topic: &str) -> Result<LogFacts, Fault> {
-        let client = self.query_client("sluice.query")?;
+        let client = self.query_client(None)?;
         let metadata = client
             .fetch_metadata(Some(topic), self.timeout())
             .map_err(|error| fault(&format!("reading the metadata of {topic}"), &error))?;
@@ -185,36 +185,40 @@ impl Admin {
         })
     }
 
-    /// A client that may ask for a group's offsets and never joins it.
-    fn query_client(&self, group: &str) -> Result<Arc<BaseConsumer<QuietContext>>, Fault> {
+    /// A client that may ask for a group's offsets, where one is named, and never joins it. The library takes a tenth of a
+    /// second to close one that has a group.
+    fn query_client(&self, group: Option<&str>) -> Result<Arc<BaseConsumer<QuietContext>>, Fault> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.config.password.version();
         if kept.version != version {
-            *kept = Kept { version, groups: HashMap::new() };
+            *kept = Kept { version, clients: HashMap::new() };
         }
-        if let Some(client) = kept.groups.get(group) {
+        let group = group.map(str::to_owned);
+        if let Some(client) = kept.clients.get(&group) {
             return Ok(client.clone());
         }
         let mut config = self.config.clone();
-        config.set("group.id", group).set("enable.auto.commit", "false");
+        if let Some(group) = &group {
+            config.set("group.id", group).set("enable.auto.commit", "false");
+        }
         client::ask_only(&mut config);
         let client: BaseConsumer<QuietContext> = config
             .create_with_context(config.quiet())
-            .map_err(|error| fault(&format!("making a client for group {group}"), &error))?;
+            .map_err(|error| fault("making a client that asks", &error))?;
         let client = Arc::new(client);
-        kept.groups.insert(group.to_owned(), client.clone());
+        kept.clients.insert(group, client.clone());
         Ok(client)
     }
 
     /// Hears why questions fail.
     pub(super) fn listen(&self) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.groups.values().for_each(|consumer| client::listen(consumer));
+        kept.clients.values().for_each(|consumer| client::listen(consumer));
     }
 
     /// Whether all of these topics exist.
     pub(super) fn exist(&self, topics: &[WantedTopic]) -> Result<bool, Fault> {
-        let client = self.query_client("sluice.query")?;
+        let client = self.query_client(None)?;
         let metadata = client
             .fetch_metadata(None, self.timeout())
             .map_err(|error| fault("listing the topics", &error))?;

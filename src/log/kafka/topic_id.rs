@@ -92,7 +92,7 @@ impl TopicId {
 
     fn connect(&self) -> Result<BaseConsumer<Listener>, KafkaError> {
         let mut config = self.config.clone();
-        config.set("group.id", "sluice.query").set("enable.auto.commit", "false").set("debug", "topic");
+        config.set("debug", "topic");
         config.set_log_level(RDKafkaLogLevel::Debug);
         client::ask_only(&mut config);
         let refusals = config.refusals.clone();

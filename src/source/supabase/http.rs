@@ -182,6 +182,12 @@ impl Http {
         format!("{} {}", self.base, schema.unwrap_or(&self.settings.schema))
     }
 
+    /// Has the client made while somebody does something else.
+    pub(super) fn get_ready(&self) {
+        let keyed = self.keyed();
+        tokio::task::spawn_blocking(move || keyed.client.get().is_ok());
+    }
+
     /// What kind of key is in use.
     pub(super) fn key(&self) -> KeyKind {
         KeyKind::of(self.keyed().key.value())

@@ -293,6 +293,10 @@ impl Source for SupabaseSource {
         PART
     }
 
+    fn get_ready(&self) {
+        self.http.get_ready();
+    }
+
     fn origin(&self, table: Table) -> String {
         let place = self.http.place(table.definition().source.schema.as_deref());
         let key = self.http.key();
