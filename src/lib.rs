@@ -35,6 +35,7 @@ mod private_files;
 mod redaction;
 pub mod sink;
 pub mod source;
+mod sql_walk;
 pub mod store;
 pub mod streaming;
 pub mod tabular;

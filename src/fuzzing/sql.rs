@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, ops::ControlFlow};
 
 use sqlparser::{
-    ast::{ValueWithSpan, Visit, Visitor},
+    ast::{ValueWithSpan, Visitor},
     dialect::PostgreSqlDialect,
     parser::Parser,
 };
 
 use crate::{
     domain::Catalog,
+    sql_walk::walk,
     store::{Readable, postgres},
 };
 
@@ -46,7 +47,7 @@ pub fn passed_sql(text: &str, readable: &Readable) -> Option<PassedSql> {
     }
     let mut texts = Texts::default();
     for statement in Parser::parse_sql(&PostgreSqlDialect {}, &checked.sql).unwrap_or_default() {
-        let _ = statement.visit(&mut texts);
+        let _ = walk(&statement, &mut texts);
     }
     Some(PassedSql { sql: checked.sql, attributes: checked.attributes, texts: texts.0 })
 }

@@ -15,7 +15,7 @@ mod ways;
 use std::{collections::BTreeSet, ops::ControlFlow};
 
 use sqlparser::{
-    ast::{Ident, ObjectName, ObjectNamePart, Statement, Visit, VisitMut},
+    ast::{Ident, ObjectName, ObjectNamePart, Statement},
     dialect::PostgreSqlDialect,
     parser::Parser,
 };
@@ -25,7 +25,10 @@ use self::{
     names::{Names, Sources},
     vocabulary::Vocabulary,
 };
-use crate::store::Readable;
+use crate::{
+    sql_walk::{walk, walk_mut},
+    store::Readable,
+};
 
 /// Longer statements are not people's or assistants' questions.
 const MAX_STATEMENT_BYTES: usize = 20_000;
@@ -76,13 +79,13 @@ fn check(sql: &str, readable: &Readable, schema: &str) -> Result<Checked, String
     }
     let sources = Sources::of(&statement, readable);
     let mut names = Names::new(readable, schema, sources);
-    if let ControlFlow::Break(problem) = statement.visit(&mut Vocabulary) {
+    if let ControlFlow::Break(problem) = walk(&statement, &mut Vocabulary) {
         return Err(problem);
     }
     if let ControlFlow::Break(problem) = costs::bounded(&statement, readable) {
         return Err(problem);
     }
-    if let ControlFlow::Break(problem) = VisitMut::visit(&mut statement, &mut names) {
+    if let ControlFlow::Break(problem) = walk_mut(&mut statement, &mut names) {
         return Err(problem);
     }
     // The library writes some quotes in names so that the name would end earlier.

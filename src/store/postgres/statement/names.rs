@@ -16,8 +16,7 @@ use std::{
 use sqlparser::ast::{
     AccessExpr, DollarQuotedString, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
     ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    TableAlias, TableFactor, TableFunctionArgs, Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
-    With,
+    TableAlias, TableFactor, TableFunctionArgs, Value, ValueWithSpan, Visit, Visitor, VisitorMut, With,
 };
 
 use super::{
@@ -25,7 +24,10 @@ use super::{
     functions::{is_allowed_function, is_allowed_type},
     refuse,
 };
-use crate::store::Readable;
+use crate::{
+    sql_walk::{walk, walk_mut},
+    store::Readable,
+};
 
 type Flow = ControlFlow<String>;
 
@@ -176,7 +178,7 @@ impl VisitorMut for Names<'_> {
         let (known, later) = if recursive { (named.into(), VecDeque::new()) } else { (Vec::new(), named) };
         self.scopes.push(Scope { with: None, known, later });
         for cte in with.iter_mut().flat_map(|with| &mut with.cte_tables) {
-            VisitMut::visit(&mut cte.query, self)?;
+            walk_mut(&mut cte.query, self)?;
             if let Some(scope) = self.scopes.last_mut() {
                 scope.known.extend(scope.later.pop_front());
             }
@@ -275,14 +277,14 @@ impl Sources {
         let mut named = NamedQueries::default();
         for first in [true, false, false, false] {
             let mut again = Naming { readable, known: named, found: NamedQueries::default() };
-            let _ = statement.visit(&mut again);
+            let _ = walk(statement, &mut again);
             named = again.found;
             if first {
                 named.0.values_mut().for_each(BTreeSet::clear);
             }
         }
         let mut collect = Collect { readable, named, sources: Self::default() };
-        let _ = statement.visit(&mut collect);
+        let _ = walk(statement, &mut collect);
         collect.sources
     }
 

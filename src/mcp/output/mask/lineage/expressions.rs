@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, ObjectName, Subscript, Value as Literal, Visit, Visitor,
+    FunctionArguments, ObjectName, Subscript, Value as Literal, Visitor,
 };
 
 use super::{Source, functions, names::Names};
+use crate::sql_walk::walk;
 
 /// What is taken of the value that stands left in a chain.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -132,7 +133,7 @@ impl Names<'_> {
                 | Expr::Position { .. } => return worst,
                 other => {
                     let mut all = Everything { names: self, worst: Source::Plain };
-                    let _ = other.visit(&mut all);
+                    let _ = walk(other, &mut all);
                     return worst.max(of(all.worst));
                 }
             }

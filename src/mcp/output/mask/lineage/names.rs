@@ -8,7 +8,7 @@ use std::{
 use sqlparser::{
     ast::{
         Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias,
-        TableFactor, TableWithJoins, Visit, Visitor,
+        TableFactor, TableWithJoins, Visitor,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
@@ -20,7 +20,7 @@ use super::{
     functions,
     shape::Shape,
 };
-use crate::store::sqlite;
+use crate::{sql_walk::walk, store::sqlite};
 
 /// Longer statements are not followed; what they answer is masked as a whole.
 pub(super) const MAX_LENGTH: usize = 20_000;
@@ -81,7 +81,7 @@ impl<'a> Names<'a> {
         loop {
             let before = (self.known.clone(), self.relations.len());
             for query in &queries {
-                let _ = query.visit(self);
+                let _ = walk(query, self);
             }
             if before == (self.known.clone(), self.relations.len()) {
                 break;

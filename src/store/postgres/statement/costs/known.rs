@@ -5,14 +5,14 @@
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
-use sqlparser::ast::{BinaryOperator, DataType, Expr, Query, SelectItem, SetExpr, Visit, Visitor};
+use sqlparser::ast::{BinaryOperator, DataType, Expr, Query, SelectItem, SetExpr, Visitor};
 
 use super::{
     super::{folded, folded_names},
     made::{Made, column},
     written::{arguments, text},
 };
-use crate::store::Readable;
+use crate::{sql_walk::walk, store::Readable};
 
 /// Longer texts are looked for by nobody.
 pub(super) const MAX_NEEDLE_BYTES: usize = 1_000;
@@ -198,13 +198,13 @@ impl<'a> Known<'a> {
 
     /// Whether its value is put together of others, or one that is.
     fn is_joined(&self, expr: &Expr) -> bool {
-        expr.visit(&mut Joined { known: self }).is_break()
+        walk(expr, &mut Joined { known: self }).is_break()
     }
 
     /// Whether a query that reads itself may make a value of two that it made before, and so one that is twice as long
     /// each time. Of a path, `path || id`, only one is.
     pub(super) fn doubles(&self, query: &Query, own_name: &str) -> bool {
-        query.visit(&mut Doubling { known: self, own_name }).is_break()
+        walk(query, &mut Doubling { known: self, own_name }).is_break()
     }
 }
 
@@ -248,7 +248,7 @@ impl Visitor for Doubling<'_> {
             return ControlFlow::Continue(());
         }
         let mut parts = Parts { known: self.known, own_name: self.own_name, joined: 0 };
-        let _ = expr.visit(&mut parts);
+        let _ = walk(expr, &mut parts);
         if parts.joined > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

@@ -27,7 +27,7 @@ use self::{
     },
 };
 use super::{folded, folded_names, refuse};
-use crate::store::Readable;
+use crate::{sql_walk::walk, store::Readable};
 
 type Flow = ControlFlow<String>;
 
@@ -74,9 +74,9 @@ const GATHERING: [&str; 7] =
 pub(super) fn bounded(statement: &impl Visit, readable: &Readable) -> Flow {
     sizes::bounded(statement, readable)?;
     let mut made = Made::default();
-    let _ = statement.visit(&mut made);
+    let _ = walk(statement, &mut made);
     let known = Known::of(&made, readable);
-    statement.visit(&mut Costs { known: &known, growth: 1.0, gathered: 0, is_repeated: false })
+    walk(statement, &mut Costs { known: &known, growth: 1.0, gathered: 0, is_repeated: false })
 }
 
 struct Costs<'a> {
@@ -177,7 +177,7 @@ impl Visitor for Costs<'_> {
         }
         for cte in query.with.iter().filter(|with| with.recursive).flat_map(|with| &with.cte_tables) {
             let mut inside = Costs { known: self.known, growth: 1.0, gathered: 0, is_repeated: true };
-            cte.query.visit(&mut inside)?;
+            walk(&cte.query, &mut inside)?;
             if inside.growth > 1.0 || self.known.doubles(&cte.query, &folded(&cte.alias.name)) {
                 return refuse(format!(
                     "the query {} of WITH RECURSIVE makes texts longer each time it is repeated; do that in the SELECT that reads it",

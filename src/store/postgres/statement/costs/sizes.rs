@@ -18,7 +18,7 @@ use super::{
     Flow,
     made::{column, expr_of, names_of, selects},
 };
-use crate::store::Readable;
+use crate::{sql_walk::walk, store::Readable};
 
 /// Names and values, once all names are written out. No statement of people or assistants comes near it.
 const MAX_WRITTEN_OUT: u64 = 100_000;
@@ -33,7 +33,7 @@ pub(super) fn bounded(statement: &impl Visit, readable: &Readable) -> Flow {
         least: 1,
         queries: Vec::new(),
     };
-    let _ = statement.visit(&mut sizes);
+    let _ = walk(statement, &mut sizes);
     if sizes.of(statement) <= MAX_WRITTEN_OUT {
         return ControlFlow::Continue(());
     }
@@ -69,7 +69,7 @@ struct Around {
 impl Sizes<'_> {
     fn of(&self, part: &impl Visit) -> u64 {
         let mut names = WrittenOut { sizes: self, total: 0 };
-        let _ = part.visit(&mut names);
+        let _ = walk(part, &mut names);
         names.total
     }
 

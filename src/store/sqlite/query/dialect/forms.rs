@@ -1,15 +1,15 @@
 //! Expressions taken apart and put together.
 
-use std::ops::ControlFlow;
-
 use sqlparser::{
     ast::{
         BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, InTarget, Interval,
-        ObjectName, TrimWhereField, Value, visit_expressions_mut,
+        ObjectName, TrimWhereField, Value,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
 };
+
+use crate::sql_walk::change_expressions;
 
 /// A text literal's content.
 pub(super) fn literal(expr: &Expr) -> Option<&str> {
@@ -32,14 +32,13 @@ pub(super) fn template(sql: &str, parts: &[&Expr]) -> Expr {
     let parsed =
         Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_expr());
     let Ok(mut made) = parsed else { return quoted(sql) };
-    let _ = visit_expressions_mut(&mut made, |expr| {
+    change_expressions(&mut made, |expr| {
         if let Expr::Identifier(name) = expr
             && let Some(part) = name.value.strip_prefix('_').and_then(|n| n.parse::<usize>().ok())
             && let Some(part) = parts.get(part)
         {
             *expr = (*part).clone();
         }
-        ControlFlow::<()>::Continue(())
     });
     made
 }

@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     CastKind, Expr, GroupByExpr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, Value, Visit, Visitor,
-    visit_expressions_mut,
 };
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
     kinds::{Columns, Kinds},
     lists::own_name,
 };
+use crate::sql_walk::{change_expressions, walk};
 
 const CONTINUE: ControlFlow<Foreign> = ControlFlow::Continue(());
 
@@ -71,7 +71,7 @@ fn check_select(kinds: &Kinds<'_>, select: &Select, order: &[OrderByExpr]) -> Co
     for item in &select.projection {
         match item {
             SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                expr.visit(&mut group)?;
+                walk(expr, &mut group)?;
             }
             SelectItem::Wildcard(_) => group.all_columns(None)?,
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
@@ -80,14 +80,14 @@ fn check_select(kinds: &Kinds<'_>, select: &Select, order: &[OrderByExpr]) -> Co
             _ => {}
         }
     }
-    select.having.visit(&mut group)?;
-    select.named_window.visit(&mut group)?;
+    walk(&select.having, &mut group)?;
+    walk(&select.named_window, &mut group)?;
     for by in order {
         // A column of the answer by its name.
         let named =
             matches!(&by.expr, Expr::Identifier(name) if group.given.contains(&name.value.to_lowercase()));
         if !named {
-            by.expr.visit(&mut group)?;
+            walk(&by.expr, &mut group)?;
         }
     }
     CONTINUE
@@ -236,26 +236,23 @@ impl<'a> Group<'a> {
     /// One text for what PostgreSQL reads as the same value.
     fn spelled(&self, expr: &Expr) -> String {
         let mut expr = expr.clone();
-        let _ = visit_expressions_mut(&mut expr, |expr| {
-            match expr {
-                Expr::Nested(inner) => *expr = take(inner),
-                Expr::Identifier(name) => name.quote_style = None,
-                Expr::CompoundIdentifier(parts) => {
-                    if let Some(name) = parts.last().map(|name| name.value.clone())
-                        && self.is_of_one_source(&name)
-                    {
-                        *expr = Expr::Identifier(Ident::new(name));
-                    }
+        change_expressions(&mut expr, |expr| match expr {
+            Expr::Nested(inner) => *expr = take(inner),
+            Expr::Identifier(name) => name.quote_style = None,
+            Expr::CompoundIdentifier(parts) => {
+                if let Some(name) = parts.last().map(|name| name.value.clone())
+                    && self.is_of_one_source(&name)
+                {
+                    *expr = Expr::Identifier(Ident::new(name));
                 }
-                Expr::Cast { kind, .. } => *kind = CastKind::Cast,
-                Expr::Function(call) if function_name(&call.name) == "date" => {
-                    if let [of] = plain_arguments(&call.args).as_slice() {
-                        *expr = template("CAST(_0 AS date)", &[of]);
-                    }
-                }
-                _ => {}
             }
-            ControlFlow::<()>::Continue(())
+            Expr::Cast { kind, .. } => *kind = CastKind::Cast,
+            Expr::Function(call) if function_name(&call.name) == "date" => {
+                if let [of] = plain_arguments(&call.args).as_slice() {
+                    *expr = template("CAST(_0 AS date)", &[of]);
+                }
+            }
+            _ => {}
         });
         expr.to_string().to_lowercase()
     }
@@ -366,7 +363,7 @@ fn is_aggregate(expr: &Expr) -> bool {
 
 /// Whether there is an aggregate, but for those of queries inside.
 fn has_aggregate(node: &impl Visit) -> bool {
-    node.visit(&mut Aggregates { depth: 0 }).is_break()
+    walk(node, &mut Aggregates { depth: 0 }).is_break()
 }
 
 struct Aggregates {

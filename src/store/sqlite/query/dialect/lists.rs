@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 
 use sqlparser::{
-    ast::{Expr, Ident, Query, SetExpr, Statement, TableFactor, VisitorMut, visit_expressions_mut},
+    ast::{Expr, Ident, Query, SetExpr, Statement, TableFactor, VisitorMut},
     dialect::PostgreSqlDialect,
 };
 
 use super::parse;
+use crate::sql_walk::change_expressions;
 
 pub(super) fn is_unnest(function: &str) -> bool {
     [
@@ -29,12 +30,10 @@ pub(super) fn elements_of(list: Expr, alias: &str) -> TableFactor {
         Some(select.from.pop()?.relation)
     });
     let mut factor = made.unwrap_or_else(|| TableFactor::TableFunction { expr: list.clone(), alias: None });
-    let _ = visit_expressions_mut(&mut factor, |expr| {
+    change_expressions(&mut factor, |expr| {
         if matches!(expr, Expr::Identifier(_)) {
             *expr = list.clone();
-            return ControlFlow::Break(());
         }
-        ControlFlow::Continue(())
     });
     factor
 }

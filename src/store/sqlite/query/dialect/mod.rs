@@ -22,8 +22,7 @@ use sqlparser::{
     ast::{
         BinaryOperator, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
         FunctionArguments, Ident, ObjectName, OrderByExpr, OrderBySort, Query, Select, SelectItem, SetExpr,
-        Statement, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, Visit, VisitMut,
-        VisitorMut, visit_expressions_mut,
+        Statement, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, VisitorMut,
     },
     dialect::{Dialect, PostgreSqlDialect, SQLiteDialect},
     keywords::Keyword,
@@ -46,6 +45,7 @@ pub(super) use self::{
     kinds::{Columns, Kind},
 };
 use super::Readable;
+use crate::sql_walk::{change_expressions, walk, walk_mut};
 
 /// What a statement has that this store does not, and how SQLite spells it.
 pub(super) type Foreign = (String, Cow<'static, str>);
@@ -100,7 +100,7 @@ pub(super) fn translate<'a>(sql: &'a str, readable: &Readable) -> Result<Transla
 
 /// Replaces what only PostgreSQL has, and tells the kinds of the columns.
 fn rewrite(statement: &mut Statement, readable: &Readable) -> ControlFlow<Foreign, Vec<Option<Kind>>> {
-    VisitMut::visit(statement, &mut Relations::default())?;
+    walk_mut(statement, &mut Relations::default())?;
     let kinds = Kinds::new(readable);
     let answered = match &*statement {
         Statement::Query(query) => kinds.columns_of(query).iter().map(|(_, kind)| *kind).collect(),
@@ -108,8 +108,8 @@ fn rewrite(statement: &mut Statement, readable: &Readable) -> ControlFlow<Foreig
     };
     let mut translation =
         Translation { kinds: kinds.clone(), selects: Vec::new(), elements: Vec::new(), first: None };
-    VisitMut::visit(statement, &mut translation)?;
-    Visit::visit(statement, &mut Leftover { kinds })?;
+    walk_mut(statement, &mut translation)?;
+    walk(statement, &mut Leftover { kinds })?;
     ControlFlow::Continue(answered)
 }
 
@@ -236,19 +236,14 @@ impl VisitorMut for Translation<'_> {
         let lists = scope.unnested.is_some() || !scope.elements.is_empty();
         self.first = None;
         if lists && let Some(first) = select.from.first().and_then(|from| own_name(&from.relation)) {
-            let _ = VisitMut::visit(
-                select,
-                &mut Qualified { by: first.clone(), elements: &scope.elements, depth: 0 },
-            );
+            let _ =
+                walk_mut(select, &mut Qualified { by: first.clone(), elements: &scope.elements, depth: 0 });
             self.first = Some(first);
         }
         if let Some(list) = scope.unnested {
             select.from.push(TableWithJoins { relation: elements_of(list, "unnested"), joins: Vec::new() });
         }
-        let _ = visit_expressions_mut(select, |expr| {
-            name_element(expr, &scope.elements);
-            ControlFlow::<()>::Continue(())
-        });
+        change_expressions(select, |expr| name_element(expr, &scope.elements));
         for (item, came) in select.projection.iter_mut().zip(&scope.came) {
             if let (SelectItem::UnnamedExpr(expr), SelectItem::UnnamedExpr(before)) = (&mut *item, came)
                 && expr != before
@@ -271,12 +266,9 @@ impl VisitorMut for Translation<'_> {
                 });
                 let elements: Vec<_> = self.elements.iter().cloned().chain(named).collect();
                 let mut qualified = Qualified { by, elements: &elements, depth: 0 };
-                let _ = VisitMut::visit(&mut query.order_by, &mut qualified);
+                let _ = walk_mut(&mut query.order_by, &mut qualified);
             }
-            let _ = visit_expressions_mut(&mut query.order_by, |expr| {
-                name_element(expr, &self.elements);
-                ControlFlow::<()>::Continue(())
-            });
+            change_expressions(&mut query.order_by, |expr| name_element(expr, &self.elements));
         }
         ControlFlow::Continue(())
     }

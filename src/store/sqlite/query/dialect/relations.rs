@@ -8,10 +8,11 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Expr, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SelectItemQualifiedWildcardKind, TableFactor,
-    VisitMut, VisitorMut, With,
+    VisitorMut, With,
 };
 
 use super::{Foreign, foreign};
+use crate::sql_walk::walk_mut;
 
 /// The schema people write by habit.
 const HABITUAL_SCHEMA: &str = "public";
@@ -75,7 +76,7 @@ impl VisitorMut for Relations {
         let (known, later) = if recursive { (named, Vec::new()) } else { (Vec::new(), named) };
         self.scopes.push(Scope { with: None, known, later });
         for cte in with.iter_mut().flat_map(|with| &mut with.cte_tables) {
-            VisitMut::visit(&mut cte.query, self)?;
+            walk_mut(&mut cte.query, self)?;
             if let Some(scope) = self.scopes.last_mut()
                 && !scope.later.is_empty()
             {
