@@ -86,7 +86,17 @@ pub(super) fn hidden(table: Table, asked_for: &[String]) -> Vec<&'static str> {
     let definition = table.definition();
     let unasked =
         definition.columns.iter().filter(|column| column.on_request && !asked_for.contains(&column.name));
-    definition.never_read.iter().map(String::as_str).chain(unasked.map(Column::source)).collect()
+    let is_taken = |name: &&str| definition.columns.iter().any(|column| column.source() == *name);
+    let former = unasked.clone().flat_map(|column| &column.formerly).map(String::as_str);
+    // Rows may still have a column under a name of before, unless that is another one's now.
+    let former = former.filter(|name| !is_taken(name));
+    definition
+        .never_read
+        .iter()
+        .map(String::as_str)
+        .chain(unasked.map(Column::source))
+        .chain(former)
+        .collect()
 }
 
 fn named_source(definition: &'static Definition, named: Option<&String>) -> Option<&'static str> {
@@ -118,6 +128,26 @@ mod tests {
                 && !expected.contains("session_token")
                 && !expected.contains("ip_address")
         );
+    }
+
+    #[test]
+    fn a_column_to_be_read_on_request_is_not_selected_under_a_former_name_either() {
+        let toml = r#"
+            name = "pess"
+            about = "people"
+            entity = "pessoa"
+            key = { column = "id", type = "bigint" }
+            event = { categoria = "x", evento = "pessoa" }
+            columns = [
+                { name = "ip", from = "ip_novo", formerly = ["ip", "canal"], type = "text", on_request = true },
+                { name = "canal", type = "text" },
+            ]"#;
+        let definition = Definition::parse(toml).expect("a definition");
+        let pess = Catalog::of(vec![definition], chrono_tz::Tz::UTC).get("pess").expect("pess");
+        let names = ["id", "ip", "canal", "cor"].map(str::to_owned);
+        let columns = Columns::named(pess, names.to_vec()).expect("columns");
+        assert_eq!(columns.selection(&[]), "canal,cor,id", "what has the name now is read");
+        assert_eq!(columns.selection(&["ip".to_owned()]), "canal,cor,id,ip");
     }
 
     #[test]
