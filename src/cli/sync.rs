@@ -251,7 +251,7 @@ fn summary(status: &SyncStatus, waited: bool) -> String {
     if !status.lost_columns.is_empty() {
         let _ = write!(
             text,
-            "\n{}: rows have no such columns any more, and what changed since is empty there; `sluice tables check {}` tells \
+            "\n{}: rows have no such columns any more, and what is read now is empty there; `sluice tables check {}` tells \
              what to do",
             status.lost_columns.join(", "),
             status.table

@@ -2,10 +2,13 @@
 //!
 //! Guarantee: where a personal column, or one that is not to be read, is gone and one that nobody knows came in its place, no
 //! row is read until the definition says what became of it: under a new name nothing would mask it. That goes by the columns
-//! of the rows themselves, since not every project lists them.
+//! of the rows themselves, since not every project lists them, and by those that they had beside the one that is gone: a process
+//! with another definition may have read rows since.
 
 use std::collections::BTreeSet;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
 use super::sync::SyncRun;
@@ -14,20 +17,30 @@ use crate::{
     fault::Fault,
     next_step::Remark,
     source::{
-        Page,
+        Page, Source,
         description::{Difference, DifferenceKind},
     },
-    store::RowColumns,
+    store::{RowColumns, Store},
 };
+
+/// The columns of a table's rows as they were last read from this project: another one may never have had them.
+pub(super) async fn known(store: &dyn Store, source: &dyn Source, table: Table) -> Result<RowColumns, Fault> {
+    store.row_columns(&table.into(), &project_of(source)).await
+}
+
+/// A digest, since an address is nobody's business.
+fn project_of(source: &dyn Source) -> String {
+    STANDARD.encode(Sha256::digest(source.project()))
+}
 
 impl SyncRun {
     /// Compares a page's columns with those of earlier rows, and remembers them. Returns those that are lost, by their names
     /// at the source.
     pub(super) async fn meet_columns(&self, page: &Page, is_first: bool) -> Result<Vec<String>, Fault> {
-        let (table, name) = (self.table, self.table.into());
-        let known = self.store.row_columns(&name).await?;
+        let table = self.table;
+        let known = known(&*self.store, &*self.source, table).await?;
         let met = met(table, &known, page, self.source.columns(table));
-        if let Some(problem) = met.as_ref().and_then(|met| unmasked(table, &known, met)) {
+        if let Some(problem) = met.as_ref().and_then(|met| unmasked(table, met)) {
             return Err(Fault::misconfigured(
                 self.source.name(),
                 format!("reading {table}: {}", problem.problem),
@@ -38,7 +51,7 @@ impl SyncRun {
         let known = met.unwrap_or(known);
         // Before any of the page's rows is there, so that no sync that breaks off takes the loss for what always was.
         if is_new {
-            self.store.remember_row_columns(&name, &known).await?;
+            self.store.remember_row_columns(&table.into(), &project_of(&*self.source), &known).await?;
         }
         let is_poll = self.request.since.is_some();
         if let Some(Remark { problem, next_step }) = remark(table, &known)
@@ -60,7 +73,7 @@ fn met(table: Table, known: &RowColumns, page: &Page, listed: Option<Vec<String>
     let mut rows = page.rows.iter().filter_map(names);
     let mut now = rows.next()?;
     // Rows have these only where they are asked for, so the project tells, or nobody does.
-    let on_request = table.columns.iter().filter(|column| column.on_request).map(Column::source);
+    let on_request = table.columns.iter().filter(|column| column.on_request).flat_map(Column::sources);
     let never = table.never_read.iter().map(String::as_str);
     let is_there = |source: &&str| match &listed {
         Some(listed) => listed.iter().any(|name| name == source),
@@ -71,17 +84,24 @@ fn met(table: Table, known: &RowColumns, page: &Page, listed: Option<Vec<String>
     if !known.now.is_subset(&now) {
         now.extend(rows.flatten());
     }
-    let gone = known.now.union(&known.gone).filter(|name| !now.contains(*name)).cloned().collect();
+    let mut gone = known.gone.clone();
+    gone.extend(known.now.iter().map(|name| (name.clone(), known.now.clone())));
+    gone.retain(|name, _| !now.contains(name));
     Some(RowColumns { now, gone })
 }
 
-/// The columns of the definition that rows had and have no more, but for those of which the definition says so.
+/// The columns of the definition that rows had and have no more under any name, but for those of which the definition says so.
 fn lost(table: Table, known: &RowColumns) -> impl Iterator<Item = &'static Column> {
     let is_lost = |column: &&Column| {
-        let is_gone = known.gone.iter().any(|name| column.is_source(name));
-        is_gone && !is_given_up(column) && !known.now.contains(column.source())
+        let is_gone = column.sources().any(|name| known.gone.contains_key(name));
+        is_gone && !is_given_up(column) && !is_there(column, known)
     };
     table.definition().columns.iter().filter(is_lost)
+}
+
+/// Whether rows have the column: where they lack its name, what they have under a former one is read.
+fn is_there(column: &Column, known: &RowColumns) -> bool {
+    column.sources().any(|name| known.now.contains(name))
 }
 
 /// Whether the definition says that the project has the column no more.
@@ -97,15 +117,27 @@ fn unlisted(table: Table, known: &RowColumns) -> impl Iterator<Item = &str> {
 }
 
 /// Why rows may not be read: what is personal in them may stand under a name that nothing masks.
-fn unmasked(table: Table, before: &RowColumns, now: &RowColumns) -> Option<Remark> {
-    let hidden = lost(table, now).filter(|column| column.masked || column.on_request);
-    let unread = table.definition().never_read.iter().filter(|name| now.gone.contains(*name));
-    let hidden: Vec<&str> = hidden.map(Column::source).chain(unread.map(String::as_str)).collect();
-    let new: Vec<&str> = unlisted(table, now).filter(|name| !before.had(name)).collect();
-    if hidden.is_empty() || new.is_empty() {
+fn unmasked(table: Table, known: &RowColumns) -> Option<Remark> {
+    let of_columns = lost(table, known).filter(|column| column.masked || column.on_request);
+    let of_columns = of_columns.map(|column| (column.source(), column.sources().collect::<Vec<_>>()));
+    let unread = table.definition().never_read.iter().filter(|name| known.gone.contains_key(*name));
+    let unread = unread.map(|name| (name.as_str(), vec![name.as_str()]));
+    let (mut hidden, mut new) = (Vec::new(), BTreeSet::new());
+    for (name, sources) in of_columns.chain(unread) {
+        let beside: Vec<&BTreeSet<String>> =
+            sources.iter().filter_map(|source| known.gone.get(*source)).collect();
+        let mut came = unlisted(table, known)
+            .filter(|name| !beside.iter().any(|columns| columns.contains(*name)))
+            .peekable();
+        if came.peek().is_some() {
+            hidden.push(name);
+            new.extend(came);
+        }
+    }
+    if hidden.is_empty() {
         return None;
     }
-    let (hidden, new) = (hidden.join(", "), new.join(", "));
+    let (hidden, new) = (hidden.join(", "), new.into_iter().collect::<Vec<_>>().join(", "));
     let problem = format!(
         "rows have no {hidden} any more, which is personal or not to be read, and have {new}, which the definition does \
          not know: under a new name it would be shown to everybody, so nothing was read"
@@ -122,7 +154,7 @@ pub(super) fn remark(table: Table, known: &RowColumns) -> Option<Remark> {
     let lost: Vec<&str> = lost(table, known).map(Column::source).collect();
     (!lost.is_empty()).then(|| {
         let problem = format!(
-            "the rows of {table} have no {} any more: what changed since is empty there in both sinks",
+            "the rows of {table} have no {} any more: what is read now is empty there in both sinks",
             lost.join(", ")
         );
         Remark::new(problem, remedy(table, known))
@@ -134,10 +166,11 @@ pub(super) fn judge(table: Table, known: &RowColumns, difference: &mut Differenc
     let of_column = |column: &&Column| difference.column.as_deref() == Some(column.source());
     let Some(column) = table.definition().columns.iter().find(of_column) else { return };
     let is_known = known.had(column.source()) || column.formerly.iter().any(|former| known.had(former));
-    if difference.kind == DifferenceKind::MissingColumn && is_known && !is_given_up(column) {
+    let is_former = column.formerly.iter().any(|former| known.now.contains(former));
+    if difference.kind == DifferenceKind::MissingColumn && is_known && !is_former && !is_given_up(column) {
         difference.is_hint = false;
         difference.problem = format!(
-            "the project's table has no column {} any more, and rows had it: what changes is empty there in both sinks",
+            "the project's table has no column {} any more, and rows had it: what is read now is empty there in both sinks",
             column.source()
         );
         difference.next_step = remedy(table, known);
@@ -153,8 +186,9 @@ fn remedy(table: Table, known: &RowColumns) -> String {
     };
     format!(
         "where a column has another name there now, write from = \"its new name\" and formerly = [\"its old name\"] for it in \
-         the table's definition{others}, then sync the whole table; where it is gone for good, write its name as formerly, \
-         which keeps what is stored of it as it is"
+         the table's definition{others}, then sync the whole table; where it is gone for good, copy elsewhere what is needed \
+         of it, since the next reading of the whole table empties it, then write its name as formerly: nobody is told of it any \
+         more, and in older events it stays masked where it is"
     )
 }
 
@@ -200,7 +234,7 @@ mod tests {
     /// What becomes known, or the columns that may not be read.
     fn meet(table: Table, known: &RowColumns, row: &Value) -> Result<RowColumns, String> {
         let met = met(table, known, &page(row), None).expect("a row");
-        unmasked(table, known, &met).map_or(Ok(met), |refused| Err(refused.to_string()))
+        unmasked(table, &met).map_or(Ok(met), |refused| Err(refused.to_string()))
     }
 
     fn named(table: Table, known: &RowColumns) -> Vec<&'static str> {
@@ -217,10 +251,9 @@ mod tests {
         let renamed = renamed.expect("it is not personal");
         assert_eq!(named(table, &renamed), ["obs"]);
         let told = remark(table, &renamed).expect("told").to_string();
-        assert!(
-            told.contains("no obs any more") && told.contains("does not know observacao, which"),
-            "{told}"
-        );
+        for part in ["no obs any more", "does not know observacao, which", "empties it"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
         let again = meet(table, &renamed, &json!({"id": 1, "observacao": null, "X1": "a"})).expect("read");
         assert_eq!(again, renamed, "it is told until the definition is put right");
         let back = meet(table, &again, &json!({"id": 1, "obs": null, "X1": "a"})).expect("read");
@@ -242,12 +275,41 @@ mod tests {
         ] {
             let read = meet(pess(right), &known, &row).expect(right);
             assert_eq!(named(pess(right), &read), [""; 0], "{right}");
+            let elsewhere = meet(table, &read, &row).expect_err("refused");
+            assert!(
+                elsewhere.contains("have documento,"),
+                "by a process with the old definition: {elsewhere}"
+            );
         }
         let misspelt = pess(r#"from = "docmento", formerly = ["X1"]"#);
         assert!(meet(misspelt, &known, &row).is_err(), "it has still no name");
         let dropped = meet(table, &known, &json!({"id": 1, "cor": "azul"})).expect("nothing came for it");
         assert_eq!(named(table, &dropped), ["X1"]);
         assert!(meet(table, &dropped, &row).is_err(), "also where it comes later");
+    }
+
+    #[test]
+    fn a_column_that_rows_have_under_a_former_name_is_not_lost_and_a_rename_that_was_undone_is_no_excuse() {
+        let (old, mended) = (pess(r#"from = "X1""#), pess(r#"from = "documento", formerly = ["X1"]"#));
+        let [before, after] = ["X1", "documento"].map(|name| json!({"id": 1, name: "a"}));
+        let known = meet(mended, &RowColumns::default(), &before).expect("it is prepared");
+        assert_eq!(named(mended, &known), [""; 0]);
+        let renamed = meet(mended, &known, &after).expect("it is known");
+        let undone = meet(mended, &renamed, &before).expect("it has the former name");
+        assert_eq!((named(mended, &undone), remark(mended, &undone)), (vec![], None));
+        let undone = meet(old, &undone, &before).expect("as it was");
+        assert!(meet(old, &undone, &after).is_err(), "rows had documento once, but not beside X1");
+    }
+
+    #[test]
+    fn a_column_that_came_before_another_went_is_not_taken_for_it() {
+        let table = pess(r#"from = "X1""#);
+        let mut known = RowColumns::default();
+        for row in [json!({"id": 1, "obs": "a", "X1": "a"}), json!({"id": 1, "X1": "a", "cor": "azul"})] {
+            known = meet(table, &known, &row).expect("X1 is there");
+        }
+        let known = meet(table, &known, &json!({"id": 1, "cor": "azul"})).expect("nothing came for X1");
+        assert_eq!(named(table, &known), ["obs", "X1"]);
     }
 
     #[test]
@@ -263,15 +325,14 @@ mod tests {
             let known = met(table, &RowColumns::default(), &row, listed(before)).expect("a row");
             let row = page(&json!({"id": 1, after: "x"}));
             let renamed = met(table, &known, &row, listed(after)).expect("a row");
-            let refused = unmasked(table, &known, &renamed).expect("refused").to_string();
+            let refused = unmasked(table, &renamed).expect("refused").to_string();
             assert!(refused.contains(&format!("no {before} any more")), "{refused}");
         }
     }
 
     #[test]
     fn a_missing_column_is_more_than_a_hint_where_rows_had_it() {
-        let had =
-            RowColumns { now: BTreeSet::from(["X1".to_owned(), "cor".to_owned()]), gone: BTreeSet::new() };
+        let had = RowColumns { now: ["X1", "cor"].map(str::to_owned).into(), ..RowColumns::default() };
         let told = |table: Table, column: &str| {
             let mut difference =
                 Difference::new(DifferenceKind::MissingColumn, Some(column), "missing", "leave it so");
@@ -282,6 +343,10 @@ mod tests {
         let lost = told(table, "X1");
         assert!(!lost.is_hint && lost.next_step.contains("does not know cor"), "{lost}");
         assert!(told(table, "nunca").is_hint, "it never was there");
+        assert!(
+            told(pess(r#"from = "documento", formerly = ["X1"]"#), "documento").is_hint,
+            "it is read from X1"
+        );
         assert!(told(pess(r#"from = "X1", formerly = ["X1"]"#), "X1").is_hint, "it is known to be gone");
     }
 }

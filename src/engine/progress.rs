@@ -67,8 +67,8 @@ pub struct SyncStatus {
     pub parked: Option<u64>,
     /// Values that did not fit their columns: null there, kept in `dados`.
     pub misfits: Vec<ColumnMisfits>,
-    /// Columns of the definition that earlier rows had and rows have no more, by their names at the source: what changed
-    /// since is empty there. Where one has another name now, the definition's `from` and `formerly` say so.
+    /// Columns of the definition that earlier rows had and rows have no more, by their names at the source: in rows
+    /// that are read since, it is empty. Where one has another name now, the definition's `from` and `formerly` say so.
     pub lost_columns: Vec<String>,
     /// Rows that say they were changed later than the server's time: they are read at every sync.
     pub ahead: u64,

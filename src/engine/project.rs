@@ -118,7 +118,7 @@ impl Project {
     pub(super) async fn differences(&self, table: Table) -> Result<Vec<Difference>, Fault> {
         let mut found = self.source.check(table).await?;
         // A store that does not answer is told of already.
-        if let Ok(known) = self.store.row_columns(&table.into()).await {
+        if let Ok(known) = columns::known(&*self.store, &*self.source, table).await {
             for difference in &mut found {
                 columns::judge(table, &known, difference);
             }

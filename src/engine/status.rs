@@ -469,7 +469,8 @@ impl Inspection {
     async fn lost_columns(&self, table: Table) -> Option<Remark> {
         let store = &self.shared.store;
         // A store that does not answer is told of already.
-        let known = within(store.name(), store.row_columns(&table.into())).await.ok()?;
+        let known = columns::known(&**store, &*self.shared.source, table);
+        let known = within(store.name(), known).await.ok()?;
         columns::remark(table, &known)
     }
 

@@ -205,6 +205,9 @@ pub trait Source: Send + Sync {
     /// `supabase`, `sample`: what status and faults call it.
     fn name(&self) -> &'static str;
 
+    /// The project that is read, whichever table, key or columns of it. For comparing only.
+    fn project(&self) -> String;
+
     /// Where a table's rows come from, and as whom and with which columns they are read: of another place, or to somebody
     /// else, they may be others. Holds no key, and is for comparing only.
     fn origin(&self, table: Table) -> String;

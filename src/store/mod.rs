@@ -18,7 +18,7 @@ mod rollup;
 pub mod sqlite;
 pub mod tables;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use alerts::{
     Alert, AlertFired, AlertRule, Alerts, Attempt, EPISODES, Episode, EpisodeFired, MAX_WAITING, NewAlert,
@@ -288,14 +288,14 @@ pub struct SyncProgress {
 pub struct RowColumns {
     /// Those of the rows that were read last.
     pub now: BTreeSet<String>,
-    /// Those that earlier rows had, and these have not.
-    pub gone: BTreeSet<String>,
+    /// Those that earlier rows had, and these have not, each with the columns of the last rows that had it.
+    pub gone: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl RowColumns {
     /// Whether any row had the column.
     pub fn had(&self, source: &str) -> bool {
-        self.now.contains(source) || self.gone.contains(source)
+        self.now.contains(source) || self.gone.contains_key(source)
     }
 }
 

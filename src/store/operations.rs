@@ -289,17 +289,22 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn remember_columns(&self, table: &TableName, columns: &[String]) -> Result<(), Fault>;
 
-    /// Which columns the rows of a table had; none where none were read.
+    /// Which columns the rows of a table had in a project; none where none were read there.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn row_columns(&self, table: &TableName) -> Result<RowColumns, Fault>;
+    async fn row_columns(&self, table: &TableName, project: &str) -> Result<RowColumns, Fault>;
 
-    /// Remembers which columns the rows of a table have.
+    /// Remembers which columns the rows of a table have in a project.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn remember_row_columns(&self, table: &TableName, columns: &RowColumns) -> Result<(), Fault>;
+    async fn remember_row_columns(
+        &self,
+        table: &TableName,
+        project: &str,
+        columns: &RowColumns,
+    ) -> Result<(), Fault>;
 
     /// The reading of a table that a reconciliation kept last, as it wrote it.
     ///

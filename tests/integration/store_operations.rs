@@ -270,13 +270,17 @@ async fn columns(store: &dyn Store) {
     }
     assert_eq!(store.known_columns(&TableName("outra".to_owned())).await.expect("it answers"), None);
 
-    assert_eq!(store.row_columns(&leads).await.expect("it answers"), RowColumns::default());
+    let read = async |project| store.row_columns(&leads, project).await.expect("it answers");
+    assert_eq!(read("a").await, RowColumns::default());
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    for (now, gone) in [(&["id", "Número \"x\""][..], &[][..]), (&["id"], &["Número \"x\""])] {
-        let columns = RowColumns { now: names(now), gone: names(gone) };
-        store.remember_row_columns(&leads, &columns).await.expect("remembered");
-        assert_eq!(store.row_columns(&leads).await.expect("it answers"), columns);
+    let number = "Número \"x\"";
+    let had = RowColumns { now: names(&["id", number]), ..RowColumns::default() };
+    let gone = [(number.to_owned(), had.now.clone())].into();
+    for columns in [had, RowColumns { now: names(&["id"]), gone }] {
+        store.remember_row_columns(&leads, "a", &columns).await.expect("remembered");
+        assert_eq!(read("a").await, columns);
     }
+    assert_eq!(read("b").await, RowColumns::default(), "another project may never have had them");
 }
 
 async fn schedules(store: &dyn Store) {

@@ -446,9 +446,14 @@ impl Column {
         self.from.as_deref().unwrap_or(&self.name)
     }
 
+    /// Its name in the project, and those that it had there before.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.source()).chain(self.formerly.iter().map(String::as_str))
+    }
+
     /// Whether that is its name in the project, or was.
     pub fn is_source(&self, name: &str) -> bool {
-        self.source() == name || self.formerly.iter().any(|former| former == name)
+        self.sources().any(|source| source == name)
     }
 
     /// How the index searches it.

@@ -147,7 +147,7 @@ fn key(table: Table, description: &Description, found: &mut Vec<Difference>) {
 fn columns(table: Table, description: &Description, found: &mut Vec<Difference>) {
     for column in &table.definition().columns {
         let source = column.source();
-        let Some(described) = description.column(source) else {
+        let Some(described) = column.sources().find_map(|name| description.column(name)) else {
             let other = close_to(source, description.names()).filter(|other| !table.lists_source(other));
             let next_step = match other {
                 Some(other) => {
@@ -410,6 +410,24 @@ mod tests {
             let address =
                 told.iter().find(|told| told.column.as_deref() == Some("ip_address")).expect("told");
             assert_eq!(address.is_hint, is_hint, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_the_project_has_under_a_former_name_is_not_missing() {
+        let toml = r#"
+            name = "pess"
+            about = "people"
+            entity = "pessoa"
+            key = { column = "id", type = "uuid" }
+            event = { categoria = "x", evento = "pessoa" }
+            columns = [{ name = "segredo", from = "documento", formerly = ["X1"], type = "text", masked = true }]"#;
+        let definition = crate::domain::Definition::parse(toml).expect("a definition");
+        let pess = Catalog::of(vec![definition], chrono_tz::Tz::UTC).get("pess").expect("pess");
+        for (name, is_missing) in [("documento", false), ("X1", false), ("cor", true)] {
+            let told = differences(pess, &described(&[("id", "uuid"), (name, "text")]));
+            let missing = told.iter().find(|told| told.kind == DifferenceKind::MissingColumn);
+            assert_eq!(missing.is_some(), is_missing, "{name}");
         }
     }
 

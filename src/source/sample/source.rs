@@ -87,9 +87,13 @@ impl Source for SampleSource {
         PART
     }
 
-    fn origin(&self, _table: Table) -> String {
+    fn project(&self) -> String {
         // It listens on another port each time.
         PART.to_owned()
+    }
+
+    fn origin(&self, _table: Table) -> String {
+        self.project()
     }
 
     async fn page(&self, query: &RowQuery, after: Option<&PageToken>) -> Result<Page, Fault> {

@@ -177,6 +177,10 @@ impl Http {
         Ok(Self { settings: settings.clone(), keyed: RwLock::new(Arc::new(keyed)), base, host })
     }
 
+    pub(super) fn project(&self) -> &str {
+        self.base.as_str()
+    }
+
     /// Where what a schema serves is asked for; the settings' own where it names none.
     pub(super) fn place(&self, schema: Option<&str>) -> String {
         format!("{} {}", self.base, schema.unwrap_or(&self.settings.schema))

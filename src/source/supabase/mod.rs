@@ -297,6 +297,10 @@ impl Source for SupabaseSource {
         self.http.get_ready();
     }
 
+    fn project(&self) -> String {
+        self.http.project().to_owned()
+    }
+
     fn origin(&self, table: Table) -> String {
         let place = self.http.place(table.definition().source.schema.as_deref());
         let key = self.http.key();

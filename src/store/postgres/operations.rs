@@ -389,26 +389,32 @@ impl Operations for PgStore {
         Ok(())
     }
 
-    async fn row_columns(&self, table: &TableName) -> Result<RowColumns, Fault> {
-        let row: Option<(Vec<String>, Vec<String>)> = over!(self, "read the columns of a table's rows", connection =>
-            sqlx::query_as("SELECT columns, gone FROM sluice_row_columns WHERE table_name = $1")
+    async fn row_columns(&self, table: &TableName, project: &str) -> Result<RowColumns, Fault> {
+        let row: Option<(Vec<String>, Json<_>)> = over!(self, "read the columns of a table's rows", connection =>
+            sqlx::query_as("SELECT columns, gone FROM sluice_row_columns WHERE table_name = $1 AND project = $2")
                 .bind(&table.0)
+                .bind(project)
                 .fetch_optional(connection))?;
-        let (now, gone) = row.unwrap_or_default();
-        Ok(RowColumns { now: now.into_iter().collect(), gone: gone.into_iter().collect() })
+        let (now, Json(gone)) = row.unwrap_or_default();
+        Ok(RowColumns { now: now.into_iter().collect(), gone })
     }
 
-    async fn remember_row_columns(&self, table: &TableName, columns: &RowColumns) -> Result<(), Fault> {
-        let [now, gone]: [Vec<&str>; 2] =
-            [&columns.now, &columns.gone].map(|names| names.iter().map(String::as_str).collect());
+    async fn remember_row_columns(
+        &self,
+        table: &TableName,
+        project: &str,
+        columns: &RowColumns,
+    ) -> Result<(), Fault> {
+        let now: Vec<&str> = columns.now.iter().map(String::as_str).collect();
         over!(self, "remember the columns of a table's rows", connection =>
             sqlx::query(
-                "INSERT INTO sluice_row_columns (table_name, columns, gone) VALUES ($1, $2, $3)
-                 ON CONFLICT (table_name) DO UPDATE SET columns = excluded.columns, gone = excluded.gone",
+                "INSERT INTO sluice_row_columns (table_name, project, columns, gone) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (table_name, project) DO UPDATE SET columns = excluded.columns, gone = excluded.gone",
             )
             .bind(&table.0)
+            .bind(project)
             .bind(&now)
-            .bind(&gone)
+            .bind(Json(&columns.gone))
             .execute(connection))?;
         Ok(())
     }

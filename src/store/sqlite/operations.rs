@@ -344,28 +344,36 @@ impl Operations for SqliteStore {
             .await
     }
 
-    async fn row_columns(&self, table: &TableName) -> Result<RowColumns, Fault> {
-        let table = table.clone();
+    async fn row_columns(&self, table: &TableName, project: &str) -> Result<RowColumns, Fault> {
+        let (table, project) = (table.clone(), project.to_owned());
         self.db
             .read("reading the columns of a table's rows", move |db| {
-                db.prepare_cached("SELECT columns, gone FROM sluice_row_columns WHERE table_name = ?")?
-                    .query_row([&table.0], |row| {
-                        Ok(RowColumns { now: from_json(row, 0)?, gone: from_json(row, 1)? })
-                    })
-                    .optional()
+                db.prepare_cached(
+                    "SELECT columns, gone FROM sluice_row_columns WHERE table_name = ? AND project = ?",
+                )?
+                .query_row([&table.0, &project], |row| {
+                    Ok(RowColumns { now: from_json(row, 0)?, gone: from_json(row, 1)? })
+                })
+                .optional()
             })
             .await
             .map(Option::unwrap_or_default)
     }
 
-    async fn remember_row_columns(&self, table: &TableName, columns: &RowColumns) -> Result<(), Fault> {
-        let (table, now, gone) = (table.clone(), json(&columns.now), json(&columns.gone));
+    async fn remember_row_columns(
+        &self,
+        table: &TableName,
+        project: &str,
+        columns: &RowColumns,
+    ) -> Result<(), Fault> {
+        let (table, project) = (table.clone(), project.to_owned());
+        let (now, gone) = (json(&columns.now), json(&columns.gone));
         self.db
             .write("remembering the columns of a table's rows", move |db| {
                 db.execute(
-                    "INSERT INTO sluice_row_columns (table_name, columns, gone) VALUES (?, ?, ?)
-                     ON CONFLICT (table_name) DO UPDATE SET columns = excluded.columns, gone = excluded.gone",
-                    params![table.0, now, gone],
+                    "INSERT INTO sluice_row_columns (table_name, project, columns, gone) VALUES (?, ?, ?, ?)
+                     ON CONFLICT (table_name, project) DO UPDATE SET columns = excluded.columns, gone = excluded.gone",
+                    params![table.0, project, now, gone],
                 )?;
                 Ok(())
             })

@@ -1,6 +1,8 @@
 //! A table that is read from elsewhere, or as somebody else: what lies before its coverage was never seen there.
 
+use serde_json::json;
 use sluice::{
+    engine::SyncPhase,
     source::sample::{SampleServer, keys},
     store::{NoticeKind, SyncRequest},
 };
@@ -10,7 +12,7 @@ use crate::support::{
     eventually, on_each_adapter,
     place::{Embedded, Place, Real, value},
     request,
-    rows::lead,
+    rows::{lead, session},
     sync, table,
 };
 
@@ -55,6 +57,9 @@ async fn rows_of_another_project_or_key_are_read_though_they_changed_before_the_
     assert_eq!(sync(&engine, read_on()).await.appended, 2, "the key sees what the other one did not");
     told(&engine, NoticeKind::SourceReplaced).await;
     assert_eq!(sync(&engine, read_on()).await.rows_read, 0, "and is read on from there");
+    let chats = table("chat_sessions");
+    place.source().set_rows(chats, vec![session(1, 60, 3)]);
+    assert_eq!(sync(&engine, request(chats)).await.state, SyncPhase::Done);
     engine.shut_down().await;
     drop(engine);
 
@@ -68,6 +73,15 @@ async fn rows_of_another_project_or_key_are_read_though_they_changed_before_the_
     let moved_on = sync(&engine, read_on()).await;
     assert_eq!((moved_on.rows_read, moved_on.appended), (3, 1), "what is known is not appended again");
     assert_eq!(value(&engine, "SELECT count(*) FROM leads").await, 3);
+
+    let mut chat = session(1, 60, 3);
+    chat.remove("ip_address");
+    chat.insert("company_id".into(), json!(7));
+    moved.set_rows(chats, vec![chat]);
+    moved.drop_column(chats, "ip_address");
+    let read = sync(&engine, request(chats)).await;
+    let told = "what this project never had is not lost, nor took company_id its place";
+    assert_eq!((read.state, read.lost_columns.len(), read.error), (SyncPhase::Done, 0, None), "{told}");
     engine.shut_down().await;
     place.clean_up().await;
 }
