@@ -52,15 +52,11 @@ pub(super) struct Types {
 /// Begins the line that tells whose events fill the table; no column can have such a name.
 const ENTITY: &str = "(entity)";
 
-/// A line a column: its name, its type, and what in the project it is read from. The key is the first, the entity the last.
+/// A line a column: its name and what its values are made of. The key is the first, the entity the last.
 pub(super) fn layout(table: Table) -> String {
     let definition = table.definition();
     let key = format!("{} {:?} {}", definition.key.column, definition.key.kind, definition.key_source());
-    let listed = definition.columns.iter().map(|column| {
-        let zone =
-            if column.kind == ColumnKind::Timestamp { format!(" {}", table.zone()) } else { String::new() };
-        format!("{} {:?} {}{zone}", column.name, column.kind, column.source())
-    });
+    let listed = definition.columns.iter().map(|column| format!("{} {}", column.name, table.made_of(column)));
     let entity = format!("{ENTITY} {}", definition.entity);
     std::iter::once(key).chain(listed).chain([entity]).collect::<Vec<_>>().join("\n").to_lowercase()
 }
@@ -288,9 +284,9 @@ mod tests {
     #[test]
     fn a_layout_tells_every_column_its_type_and_where_it_is_read_from() {
         let text = layout(table(
-            "{ name = 'nome', type = 'text', from = 'name' }, { name = 'em', type = 'timestamp' }",
+            "{ name = 'nome', type = 'text', from = 'name', formerly = ['nom', 'name'] }, { name = 'em', type = 'timestamp' }",
         ));
-        assert_eq!(text, "id bigint id\nnome text name\nem timestamp em utc\n(entity) pedido");
+        assert_eq!(text, "id bigint id\nnome text name, nom\nem timestamp em utc\n(entity) pedido");
     }
 
     #[test]
@@ -302,6 +298,8 @@ mod tests {
         assert_eq!(changed(gained, &found(&there, Some(old))), (vec!["preco"], vec!["preco"]));
         let moved = table("{ name = 'nome', type = 'text', from = 'name' }");
         assert_eq!(changed(moved, &found(&there, Some(old))), (vec![], vec!["nome"]));
+        let formerly = table("{ name = 'nome', type = 'text', from = 'name', formerly = ['nome'] }");
+        assert_eq!(changed(formerly, &found(&there, Some(moved))), (vec![], vec!["nome"]));
         // Left out for a while, its values are old.
         assert_eq!(changed(old, &found(&there, Some(moved))), (vec![], vec!["nome", "nota"]));
         let mut half = found(&there, Some(old));

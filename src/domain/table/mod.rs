@@ -51,6 +51,16 @@ impl Table {
     pub fn zone(self) -> Tz {
         self.0.time.zone.unwrap_or(Tz::UTC)
     }
+
+    /// What the values of a column are made of: its type, the names that rows have it under, the first that is there, and
+    /// the zone. Where that changes, what was made before may hold others.
+    pub fn made_of(self, column: &Column) -> String {
+        let former = column.formerly.iter().map(String::as_str).filter(|former| *former != column.source());
+        let names: Vec<&str> = std::iter::once(column.source()).chain(former).collect();
+        let zone =
+            if column.kind == ColumnKind::Timestamp { format!(" {}", self.zone()) } else { String::new() };
+        format!("{:?} {}{zone}", column.kind, names.join(", "))
+    }
 }
 
 impl Deref for Table {

@@ -151,7 +151,10 @@ fn columns(table: Table, description: &Description, found: &mut Vec<Difference>)
             let other = close_to(source, description.names()).filter(|other| !table.lists_source(other));
             let next_step = match other {
                 Some(other) => {
-                    format!("if it is called {other} there, write from = \"{other}\" for this column")
+                    format!(
+                        "if it is called {other} there, write from = \"{other}\" for this column, and formerly = [\"{source}\"] \
+                         if rows had it as {source} before"
+                    )
                 }
                 None => "leave it so if the project has no such thing: it stays empty".to_owned(),
             };
