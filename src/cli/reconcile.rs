@@ -6,7 +6,7 @@ use super::{
     Failure,
     ending::{self, Ending},
     output,
-    sync::{Bar, erased, followed, shared_keys},
+    sync::{Bar, erased, followed, note_unfilled, shared_keys},
 };
 use crate::{
     config::Settings,
@@ -46,6 +46,9 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     let status = followed(&engine, id, options.wait, Bar::new(false), &ending).await?;
     for line in summary(&status, options.resume).lines() {
         output::line(line)?;
+    }
+    if status.state == SyncPhase::Done {
+        note_unfilled(&engine, &status, &ending).await;
     }
     let failed = !matches!(status.state, SyncPhase::Done | SyncPhase::Draining);
     ending.told(failed);

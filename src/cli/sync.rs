@@ -72,9 +72,19 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
     for spot in ending.in_time(engine.inspection.blind_spots(&status.table)).await.unwrap_or_default() {
         output::note(spot.worded(worded));
     }
+    if options.wait && status.state == SyncPhase::Done {
+        note_unfilled(&engine, &status, &ending).await;
+    }
     let failed = !is_there(&status, options.wait);
     ending.told(failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Says so where documents of the table stay as an earlier definition made them.
+pub(super) async fn note_unfilled(engine: &Engine, status: &SyncStatus, ending: &Ending) {
+    if let Some(lack) = ending.in_time(engine.inspection.unfilled(&status.table)).await.flatten() {
+        output::note(format_args!("warning: {}", lack.worded(worded)));
+    }
 }
 
 fn request(catalog: Catalog, options: &Options) -> Result<SyncRequest, Failure> {

@@ -357,20 +357,26 @@ pub(super) fn referring_to(catalog: Catalog, table: Table) -> impl Iterator<Item
     })
 }
 
-/// What each index lacks because of how it was built: columns that were added later, and what a rebuild will change.
-pub(super) async fn index_lacks(index: &dyn Index) -> Result<Lacks, Fault> {
-    let (unfilled, rebuilds) = tokio::try_join!(index.unfilled(), index.rebuilds())?;
-    let unfilled = unfilled.into_iter().map(|(name, columns)| {
+/// What documents of each index lack because they were there before columns were defined as they are.
+pub(super) async fn unfilled(index: &dyn Index) -> Result<Lacks, Fault> {
+    let unfilled = index.unfilled().await?.into_iter().map(|(name, columns)| {
         let problem = format!(
-            "documents that were in the index {name} before its columns {} were added have no value in them",
+            "documents that were in the index {name} before its columns {} were defined as they are have no value in them, or an \
+             earlier one",
             columns.join(", ")
         );
         (name, Remark::new(problem, NextStep::FillIndex { index: name.to_string() }))
     });
+    Ok(unfilled.collect())
+}
+
+/// What each index lacks because of how it was built: columns that were defined later, and what a rebuild will change.
+pub(super) async fn index_lacks(index: &dyn Index) -> Result<Lacks, Fault> {
+    let (unfilled, rebuilds) = tokio::try_join!(unfilled(index), index.rebuilds())?;
     let rebuilds = rebuilds.into_iter().filter(|rebuild| !rebuild.serves).map(|rebuild| {
         let problem =
             format!("the index {} is being rebuilt; the one before it answers until then", rebuild.index);
         (rebuild.index, problem.into())
     });
-    Ok(unfilled.chain(rebuilds).collect())
+    Ok(unfilled.into_iter().chain(rebuilds).collect())
 }

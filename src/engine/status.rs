@@ -17,6 +17,7 @@ use super::{
     ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus, columns,
     counts::Counts,
     forget, housekeeping,
+    questions::unfilled,
     shared::Shared,
     standing::{Standing, Standings},
     stats::DrainReport,
@@ -242,6 +243,21 @@ impl Inspection {
         fewer.into_iter().chain([Remark::new(spot.problem, spot.next_step)]).collect()
     }
 
+    /// What documents of a table have as an earlier definition made it: a sync brings no row anew that did not change.
+    pub async fn unfilled(&self, table: &str) -> Option<Remark> {
+        let index = &*self.shared.index;
+        let told = async {
+            // A sync that brings nothing is over before a drain of this process has come so far.
+            if self.drains.started() {
+                index.prepare().await?;
+            }
+            unfilled(index).await
+        };
+        // An index that does not answer is told of by whoever asks it something.
+        let unfilled = within(index.name(), told).await.ok()?;
+        unfilled.into_iter().find(|(of, _)| of.as_str() == table).map(|(_, lack)| lack)
+    }
+
     /// Asks every part something cheap, and writes nothing. Never fails: a part that does is in the answer, as is one that
     /// does not answer in time.
     pub async fn status(&self) -> PipelineStatus {
@@ -349,13 +365,17 @@ impl Inspection {
         status
     }
 
-    /// What is wrong with a sink although it answers: tables that the store can't hold as they are defined, drains of other
-    /// processes that fail, records that nobody applies.
+    /// What is wrong with a sink although it answers: tables that the store can't hold as they are defined, columns that the
+    /// index has not as they are, drains of other processes that fail, records that nobody applies.
     async fn judge_sinks(&self, status: &mut PipelineStatus, standings: &Standings) {
-        let store = &self.shared.store;
-        // Whatever keeps the store from telling is told of by what else it is asked.
-        let refused = within(store.name(), store.refused_tables()).await.unwrap_or_default();
-        status.problems.extend(refused.iter().map(|(_, fault)| fault.remark()));
+        let Shared { store, index, .. } = &*self.shared;
+        let (refused, unfilled) = tokio::join!(
+            within(store.name(), store.refused_tables()),
+            within(index.name(), unfilled(&**index)),
+        );
+        // Whatever keeps them from telling is told of by what else they are asked.
+        status.problems.extend(refused.unwrap_or_default().iter().map(|(_, fault)| fault.remark()));
+        status.warnings.extend(unfilled.unwrap_or_default().into_iter().map(|(_, lack)| lack));
         let elsewhere = standings.elsewhere.iter().filter_map(DrainElsewhere::problem);
         status.problems.extend(elsewhere.map(Remark::from));
         for sink in &standings.sinks {

@@ -8,7 +8,12 @@ pub mod tantivy;
 mod values;
 pub(crate) mod words;
 
-use std::{cmp::Ordering, collections::HashSet, fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -31,8 +36,18 @@ use crate::{
     streaming::Streamed,
 };
 
+/// The columns that documents have otherwise than they would be made now, or not at all. Where nobody remembers what they
+/// were made of, an earlier build made them, and they are taken as they are.
+fn made_otherwise(made: Option<&Columns>, now: &Columns) -> Vec<String> {
+    let Some(made) = made else { return Vec::new() };
+    now.iter().filter(|(name, of)| made.get(*name) != Some(*of)).map(|(name, _)| name.clone()).collect()
+}
+
 /// Furthest a search may page, as the search servers' `index.max_result_window` has it.
 pub const SEARCH_WINDOW: u32 = 10_000;
+
+/// What the columns of an index's documents are made of, by name.
+type Columns = BTreeMap<String, String>;
 
 /// What can be searched: every event, or the newest state of a table's entities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,6 +92,17 @@ impl IndexName {
                 std::iter::once(table.definition().key.column.as_str())
                     .chain(brief.map(|column| column.name.as_str()))
                     .collect()
+            }
+        }
+    }
+
+    /// What its documents' columns are made of; of events there are none, they are as they stand in the log.
+    fn columns(self) -> Columns {
+        match self {
+            Self::Eventos => Columns::new(),
+            Self::Entities(table) => {
+                let columns = table.definition().columns.iter();
+                columns.map(|column| (column.name.clone(), table.made_of(column))).collect()
             }
         }
     }
@@ -387,8 +413,8 @@ pub trait Index: Sink {
     /// When the index can't be reached or refuses.
     async fn erase(&self, table: Table, keys: &[String]) -> Result<u64, Fault>;
 
-    /// The columns of each index that were added after documents were in it, and that those have no value in until it is
-    /// rebuilt.
+    /// The columns of each index that came or were defined otherwise after documents were in it: those have no value there,
+    /// or an earlier one, until it is rebuilt.
     ///
     /// # Errors
     /// When the index can't be reached.
@@ -435,4 +461,21 @@ pub trait Index: Sink {
     /// # Errors
     /// When the index can't be reached or refuses.
     async fn end_rebuild(&self, rebuild: &Rebuild) -> Result<(), Fault>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_an_earlier_build_are_taken_as_they_are_and_others_as_they_were_made() {
+        let of = |columns: &[(&str, &str)]| -> Columns {
+            columns.iter().map(|(name, of)| ((*name).to_owned(), (*of).to_owned())).collect()
+        };
+        let now = of(&[("cor", "Text tom, cor"), ("nota", "Text nota"), ("peso", "Number peso")]);
+        assert!(made_otherwise(None, &now).is_empty());
+        assert!(made_otherwise(Some(&now), &now).is_empty());
+        let made = of(&[("cor", "Text tom"), ("nota", "Text nota"), ("mais", "Text mais")]);
+        assert_eq!(made_otherwise(Some(&made), &now), ["cor", "peso"]);
+    }
 }

@@ -24,6 +24,7 @@ on_each_adapter! {
     records_of_an_undefined_table_are_parked_once_by_the_store_alone_and_are_in_both_sinks_when_it_is_defined_again,
     an_index_of_events_is_built_anew_only_where_the_tables_of_all_events_are_defined,
     a_type_or_key_that_the_store_refuses_is_told_by_check_status_and_doctor_with_what_to_do,
+    a_column_with_another_name_at_the_source_is_filled_in_both_sinks_or_told_until_the_index_is_rebuilt,
 }
 
 fn define(tables: &Path, name: &str) {
@@ -197,6 +198,63 @@ async fn a_type_or_key_that_the_store_refuses_is_told_by_check_status_and_doctor
         }
         assert!(!examined.contains("were not run"), "no migration mends it: {examined}");
     }
+    place.clean_up().await;
+}
+
+async fn a_column_with_another_name_at_the_source_is_filled_in_both_sinks_or_told_until_the_index_is_rebuilt<
+    P: Place,
+>() {
+    let mut place = P::new().await;
+    let tables = TestFolder::new();
+    place.set("SLUICE_TABLES_DIR", &tables.path().display().to_string());
+    let define = |column: &str| {
+        define(tables.path(), "mov");
+        let definition = tables.path().join("mov.toml");
+        let text = std::fs::read_to_string(&definition).expect("it is there");
+        std::fs::write(definition, format!("{text}columns = [{column}]\n")).expect("written");
+    };
+    let has = |column: &str| {
+        let columns = vec![SampleColumn::key("id", "bigint"), SampleColumn::new(column, "text")];
+        let row = format!(r#"{{"id": 1, "{column}": "azul"}}"#);
+        place.source().create_table("public", "mov", columns, &[row]).expect("rows");
+    };
+    let done = async |arguments: &[&str]| {
+        let outcome = run(place.command(arguments)).await;
+        assert_eq!(outcome.code, Some(0), "{arguments:?}: {outcome:?}");
+        outcome.all()
+    };
+    define("{ name = 'cor', type = 'text' }");
+    has("cor");
+    done(&["sync", "mov", "--wait"]).await;
+    // Read before the definition says what the new name is.
+    has("tom");
+    done(&["sync", "mov", "--wait"]).await;
+    define("{ name = 'cor', from = 'tom', formerly = ['cor'], type = 'text' }");
+    let synced = done(&["sync", "mov", "--full", "--wait"]).await;
+    assert!(synced.contains("0 new events"), "{synced}");
+    let reconciled = done(&["reconcile", "mov", "--wait"]).await;
+
+    let engine = place.engine().await;
+    engine.start_drains().await;
+    eventually("the store has it", async || value(&engine, "SELECT cor FROM mov").await == "azul").await;
+    let index = IndexName::Entities(engine.catalog.get("mov").expect("mov"));
+    let lack = "before its columns cor were defined as they are";
+    let is_told = async || {
+        let warnings = engine.inspection.status().await.warnings;
+        warnings.iter().any(|warning| warning.to_string().contains(lack))
+    };
+    let is_filled = async || documents(&engine, index, None).await[0]["cor"] == "azul";
+    if !is_filled().await {
+        assert!(synced.contains(lack) && reconciled.contains(lack), "{synced}{reconciled}");
+        assert!(is_told().await);
+        engine.rebuilds.begin(&[index]).await.expect("a rebuild");
+        eventually("the index is rebuilt", async || {
+            engine.rebuilds.latest().iter().all(|rebuild| rebuild.phase == RebuildPhase::Done)
+        })
+        .await;
+    }
+    assert!(is_filled().await && !is_told().await);
+    engine.shut_down().await;
     place.clean_up().await;
 }
 

@@ -163,6 +163,17 @@ mod embedded {
             new.contains_key("cor") && !last.contains_key("cor"),
             "nor has it what was taken out: {last:?}"
         );
+
+        drop(index);
+        let otherwise = catalog(
+            r#"{ name = "nota", type = "text", from = "tom", formerly = ["cor"] },
+               { name = "telefone", type = "text", from = "fone" }, { name = "peso", type = "number" }"#,
+        );
+        let index = bench.prepared_with(otherwise).await;
+        for (query, expected) in [("nota:azul", 2), ("nota:a", 0), ("telefone:12", 1), ("*", 2)] {
+            assert_eq!(search(&*index, coisas(otherwise), query).await.total, expected, "{query}");
+        }
+        assert_eq!(index.unfilled().await.expect("an answer"), []);
     }
 
     /// What is in the folder is one lead of the sample project and its event, as sluice wrote them while it kept words as automata.

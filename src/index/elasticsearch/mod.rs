@@ -22,8 +22,9 @@
 //!
 //! Mappings are made from the tables' definitions, explicit and closed. What has no mapping stays in `_source`, so an
 //! unknown column can neither clash with another nor fill the cluster's state. A column that is added to a definition
-//! is added to the index, and the documents there are have no value in it until the index is rebuilt: its mapping's `_meta`
-//! remembers that. One whose type changed is refused until then. A member of `metadata`, which tables share, keeps its type.
+//! is added to the index, and the documents there are have no value in it until the index is rebuilt, as they have an earlier
+//! one in a column that is read otherwise since (another `from` or `formerly`, another zone): its mapping's `_meta`
+//! remembers what columns are made of, and which of them documents have otherwise. One whose type changed is refused until then. A member of `metadata`, which tables share, keeps its type.
 //!
 //! `refresh_interval` is 5 s: refreshing each second, the default, costs a backfill dearly, and whoever can't wait
 //! calls [`Sink::make_visible`].
@@ -291,6 +292,8 @@ impl Index for EsIndex {
 
     async fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), Fault> {
         rebuild::serve(&self.client, &self.names, rebuild).await?;
+        // It may have been begun by another definition than this process has.
+        self.prepared.store(false, Ordering::Relaxed);
         schema::look_at(&self.client, &self.names, rebuild.index).await?;
         Ok(())
     }

@@ -28,7 +28,7 @@ use crate::{
     fault::Fault,
     identity::Identity,
     index::{
-        IndexName, REMOVED, Rebuild, claims,
+        Columns, IndexName, REMOVED, Rebuild, claims,
         documents::{self, Planned},
     },
     log::Position,
@@ -73,6 +73,10 @@ struct Meta {
     stands_for: Option<StandsFor>,
     #[serde(rename = "sluice_log")]
     log: Option<String>,
+    #[serde(rename = "sluice_columns")]
+    columns: Option<Columns>,
+    #[serde(rename = "sluice_unfilled")]
+    unfilled: Option<Vec<String>>,
     /// The rebuild that made it, once that is over.
     #[serde(rename = "sluice_rebuilt_by")]
     rebuilt_by: Option<Uuid>,
@@ -189,9 +193,11 @@ pub(super) async fn begin(
     let name = format!("{alias}-{:06}", highest + 1);
     let rebuild = Rebuild { id: Uuid::now_v7(), index, started_at: Utc::now(), serves: false, erasures };
     let mark = Mark { id: rebuild.id, started_at: rebuild.started_at, replaces: replaces.clone(), erasures };
-    let body = names
-        .layout(index)
-        .rebuilt_index(&json!({ "sluice_rebuild": mark, "sluice_log": serving.mappings.meta.log }));
+    let layout = names.layout(index);
+    let log = &serving.mappings.meta.log;
+    let body = layout.rebuilt_index(
+        &json!({ "sluice_rebuild": mark, "sluice_log": log, "sluice_columns": layout.columns }),
+    );
     let doing = format!("creating the index {name}");
     let answer = client.put(&name, &body, &doing).await?;
     if answer.is_success() {
@@ -225,8 +231,10 @@ pub(super) async fn serve(client: &Client, names: &Names, rebuild: &Rebuild) -> 
         // Before it serves: nobody shall take it for an index that was made anew by hand.
         let taken = StandsFor { id: replaced.id(), uuid: index.settings.index.uuid.clone() };
         let log = &replaced.mappings.meta.log;
-        let meta =
-            json!({ "_meta": { "sluice_rebuild": mark, "sluice_stands_for": taken, "sluice_log": log } });
+        let columns = &index.mappings.meta.columns;
+        let meta = json!({ "_meta": {
+            "sluice_rebuild": mark, "sluice_stands_for": taken, "sluice_log": log, "sluice_columns": columns,
+        } });
         let answer = client.put(&format!("{name}/_mapping"), &meta, &doing).await?;
         schema::succeeded(client, &answer, &doing)?;
     }
@@ -283,8 +291,11 @@ pub(super) async fn end(client: &Client, names: &Names, rebuild: &Rebuild) -> Re
     if answer.status != 404 {
         schema::succeeded(client, &answer, &doing)?;
     }
-    let Meta { stands_for, log, .. } = &index.mappings.meta;
-    let meta = json!({ "sluice_stands_for": stands_for, "sluice_log": log, "sluice_rebuilt_by": rebuild.id });
+    let Meta { stands_for, log, columns, unfilled, .. } = &index.mappings.meta;
+    let meta = json!({
+        "sluice_stands_for": stands_for, "sluice_log": log, "sluice_columns": columns, "sluice_unfilled": unfilled,
+        "sluice_rebuilt_by": rebuild.id,
+    });
     let answer = client.put(&format!("{name}/_mapping"), &json!({ "_meta": meta }), &doing).await?;
     schema::succeeded(client, &answer, &doing)
 }

@@ -1,6 +1,6 @@
 //! Brings templates, indices and aliases up to date; any number of processes may do so at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -9,11 +9,15 @@ use super::{
     PART,
     client::{Answer, Client},
     faults,
-    templates::{Layout, Names, kind_of},
+    templates::{COLUMNS, Layout, Names, kind_of},
 };
-use crate::{fault::Fault, index::IndexName, next_step::NextStep};
+use crate::{
+    fault::Fault,
+    index::{Columns, IndexName, made_otherwise},
+    next_step::NextStep,
+};
 
-/// The member of a mapping's `_meta` that names the columns which documents lack that were there before them.
+/// The member of a mapping's `_meta` that names the columns which documents lack, or have as an earlier definition made them.
 const UNFILLED: &str = "sluice_unfilled";
 
 pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault> {
@@ -23,12 +27,19 @@ pub(super) async fn prepare(client: &Client, names: &Names) -> Result<(), Fault>
         }
         let made = look_at(client, names, index).await?;
         let mut layout = names.serving_layout(index);
-        let gained = made.lacks(&layout.mappings["properties"]);
-        if !gained.is_empty() && holds_documents(client, &layout.alias).await? {
+        let mut unfilled: BTreeSet<String> = made.lacks(&layout.mappings["properties"]).into_iter().collect();
+        unfilled.extend(made_otherwise(made.columns().as_ref(), &layout.columns));
+        let mut meta = made.meta.clone();
+        meta[COLUMNS] = json!(layout.columns);
+        if !unfilled.is_empty() && holds_documents(client, &layout.alias).await? {
             let advice = NextStep::FillIndex { index: index.to_string() };
-            tracing::warn!(%index, columns = gained.join(", "), %advice, "the documents there are have no value in columns that were added");
-            let mut meta = made.meta.clone();
-            meta[UNFILLED] = json!([made.unfilled(), gained].concat());
+            let columns = unfilled.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            tracing::warn!(%index, columns, %advice, "the documents there are have no value, or an earlier one, in columns that were defined since");
+            unfilled.extend(made.unfilled());
+            meta[UNFILLED] = json!(unfilled);
+        }
+        // It is replaced as a whole, and others write theirs.
+        if meta != made.meta {
             layout.mappings["_meta"] = meta;
         }
         put_mapping(client, &layout, index).await?;
@@ -58,7 +69,12 @@ impl Made {
         self.meta
     }
 
-    /// The columns that documents lack which were there before them.
+    /// What the columns of its documents are made of; `None` where an earlier build made them.
+    fn columns(&self) -> Option<Columns> {
+        serde_json::from_value(self.meta[COLUMNS].clone()).unwrap_or_default()
+    }
+
+    /// The columns that documents lack, or have as an earlier definition made them.
     pub(super) fn unfilled(&self) -> Vec<String> {
         let columns = self.meta[UNFILLED].as_array().into_iter().flatten();
         columns.filter_map(Value::as_str).map(str::to_owned).collect()

@@ -11,10 +11,13 @@ use serde_json::{Map, Value, json};
 use super::PART;
 use crate::{
     fault::Fault,
-    index::{FieldKind, Fields, IndexName, MAX_KEYWORD, REMOVED, fields::Indices},
+    index::{Columns, FieldKind, Fields, IndexName, MAX_KEYWORD, REMOVED, fields::Indices},
 };
 
 const SETTINGS: &str = include_str!("settings.json");
+
+/// The member of a mapping's `_meta` that says what the columns of the documents are made of.
+pub(super) const COLUMNS: &str = "sluice_columns";
 
 /// Fields that a server lets an index have unless told otherwise.
 const DEFAULT_FIELDS: usize = 1000;
@@ -85,6 +88,7 @@ impl Names {
         Layout {
             alias: self.alias(index).into_owned(),
             mappings: layout_mapping(index, fields),
+            columns: index.columns(),
             hides_removed: matches!(index, IndexName::Entities(_)),
             field_limit: Some(fields.iter().count() + 100).filter(|fields| *fields > DEFAULT_FIELDS),
             // `a-leads-*` lies within `a-*`: of two prefixes' templates the longer must win.
@@ -98,6 +102,7 @@ impl Names {
 pub(super) struct Layout {
     pub(super) alias: String,
     pub(super) mappings: Value,
+    pub(super) columns: Columns,
     /// Where a server's own limit is too low for the tables there are.
     pub(super) field_limit: Option<usize>,
     priority: usize,
@@ -138,10 +143,12 @@ impl Layout {
     /// The first index. It spells its mapping out: somebody else's template of a higher priority must not win.
     pub(super) fn index(&self) -> Value {
         let alias = &self.alias;
+        let mut mappings = self.mappings.clone();
+        mappings["_meta"] = json!({ COLUMNS: self.columns });
         json!({
             "aliases": { alias: self.alias_properties() },
             "settings": self.settings(),
-            "mappings": self.mappings,
+            "mappings": mappings,
         })
     }
 

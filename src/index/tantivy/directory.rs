@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
-    index::IndexName,
+    index::{Columns, IndexName},
     lock_file::{self, Held},
     log::Position,
     private_files,
@@ -28,7 +28,11 @@ pub(super) struct Entry {
     /// Another where the index was made anew; generations that a rebuild makes keep it.
     #[serde(default)]
     pub(super) id: Uuid,
-    /// Columns that documents of the serving generation lack, because they were there before them and their events are not.
+    /// What the columns of the serving generation's documents are made of; `None` where an earlier build made them.
+    #[serde(default)]
+    pub(super) columns: Option<Columns>,
+    /// Columns that documents of the serving generation lack, or have as an earlier definition made them, because their
+    /// events are not there.
     #[serde(default)]
     pub(super) unfilled: Vec<String>,
     /// The rebuild that made the serving generation, once that is over.
@@ -44,6 +48,9 @@ pub(super) struct Building {
     pub(super) started_at: DateTime<Utc>,
     #[serde(default)]
     pub(super) erasures: Uuid,
+    /// As the definition had them when it was begun.
+    #[serde(default)]
+    pub(super) columns: Option<Columns>,
 }
 
 /// Where the indices stand in a log.
@@ -62,6 +69,7 @@ impl Entry {
             serving: generation_name(index, 1),
             building: None,
             id: Uuid::now_v7(),
+            columns: Some(index.columns()),
             unfilled: Vec::new(),
             rebuilt_by: None,
         }

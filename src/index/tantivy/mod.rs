@@ -41,7 +41,7 @@ use self::{
 };
 use super::{
     EntityPage, Fields, FoundDocuments, Hit, Index, IndexName, Lacking, Question, Rebuild, SearchAnswer,
-    SearchError, SearchRequest, Stray, claims, documents, fields::Indices, unknown_index,
+    SearchError, SearchRequest, Stray, claims, documents, fields::Indices, made_otherwise, unknown_index,
 };
 use crate::{
     data_folder::DataFolder,
@@ -289,8 +289,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes what is missing. A definition that has other columns than its index, but none of another type, is
-    /// followed: the documents move into a generation that has them, filled from the events. So do those of an earlier build.
+    /// Makes what is missing. A definition that has other columns than its index, or makes them of something else, but none
+    /// of another type, is followed: the documents move into a generation that has them, filled from the events. So do those
+    /// of an earlier build.
     fn prepare(&self) -> Result<(), IndexError> {
         for index in self.indices.names() {
             let Some(mut entry) = directory::read(&self.folder, index)? else {
@@ -318,8 +319,24 @@ impl Shared {
             if moved {
                 directory::tidy(&self.folder, index, &entry)?;
             }
+            // An earlier build made them, or the definition lost some that no field is of.
+            if entry.building.is_none() && entry.columns.as_ref() != Some(&index.columns()) {
+                self.remember_columns(index)?;
+            }
         }
         Ok(())
+    }
+
+    /// Takes the documents there are for what they would be made now, unless another process writes, and does so itself.
+    fn remember_columns(&self, index: IndexName) -> Result<(), IndexError> {
+        match self.hold() {
+            Err(IndexError::Held(_)) => return Ok(()),
+            held => held?,
+        }
+        let _writing = locked(&self.writing);
+        let mut entry = self.entry(index)?;
+        entry.columns = Some(index.columns());
+        Ok(directory::write(&self.folder, index, &entry)?)
     }
 
     /// The generation that serves, for who only reads: where it lacks columns and nobody writes, it is brought up to date.
@@ -342,7 +359,8 @@ impl Shared {
         }
     }
 
-    /// Whether a generation had to be replaced because fields came or went, or an earlier build made it.
+    /// Whether a generation had to be replaced because fields came or went, documents of the one that serves would be made
+    /// otherwise now, or an earlier build made it.
     fn extended(
         &self,
         index: IndexName,
@@ -350,10 +368,15 @@ impl Shared {
         named: impl Fn(&mut Entry) -> &mut String,
     ) -> Result<bool, IndexError> {
         let old = named(entry).clone();
+        let (is_serving, columns) = (old == entry.serving, index.columns());
+        // Once a rebuild is over: until then what it makes is written into what it was begun with.
+        let made = entry.columns.as_ref().filter(|_| is_serving && entry.building.is_none());
+        let mut changed = made_otherwise(made, &columns);
         let (fields, gained, refills) = match self.generation(index, &old) {
-            Ok(_) => return Ok(false),
+            Ok(_) if changed.is_empty() => return Ok(false),
+            Ok(generation) => (generation.fields, Vec::new(), true),
             Err(IndexError::Extended { fields, gained, .. }) => (fields, gained, true),
-            Err(IndexError::Earlier { fields, .. }) => (fields, Vec::new(), false),
+            Err(IndexError::Earlier { fields, .. }) => (fields, Vec::new(), !changed.is_empty()),
             Err(error) => return Err(error),
         };
         self.hold()?;
@@ -374,13 +397,23 @@ impl Shared {
         })?;
         if let Some(lacking) = refill.map(|refill| refill.lacking).filter(|lacking| *lacking > 0) {
             let advice = NextStep::FillIndex { index: index.to_string() };
-            tracing::warn!(%index, documents = lacking, %advice, "documents without their event have no value in new columns");
-            if old == entry.serving {
-                entry.unfilled.extend(gained);
+            tracing::warn!(%index, documents = lacking, %advice, "documents without their event have no value, or an earlier one, in columns that were defined since");
+            if is_serving {
+                changed.extend(gained);
+                changed.retain(|column| !entry.unfilled.contains(column));
+                changed.sort_unstable();
+                changed.dedup();
+                entry.unfilled.extend(changed);
             }
+        }
+        if is_serving && refills {
+            entry.columns = Some(columns);
         }
         *named(entry) = new;
         directory::write(&self.folder, index, entry)?;
+        if let Some(replaced) = locked(&self.open).remove(&old) {
+            replaced.close();
+        }
         Ok(true)
     }
 
@@ -473,6 +506,7 @@ impl Shared {
                 generation: entry.next_generation(index),
                 started_at: Utc::now(),
                 erasures,
+                columns: Some(index.columns()),
             };
             self.make(index, &building.generation, self.indices.fields(index))?;
             entry.building = Some(building.clone());
@@ -531,7 +565,9 @@ impl Shared {
         let _writing = locked(&self.writing);
         let mut entry = self.entry(rebuild.index)?;
         let building = entry.building.clone().filter(|building| building.id == rebuild.id);
-        entry.serving = building.ok_or(IndexError::NoRebuild(rebuild.id))?.generation;
+        let building = building.ok_or(IndexError::NoRebuild(rebuild.id))?;
+        entry.serving = building.generation;
+        entry.columns = building.columns;
         entry.unfilled.clear();
         directory::write(&self.folder, rebuild.index, &entry)?;
         Ok(())

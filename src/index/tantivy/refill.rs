@@ -1,4 +1,4 @@
-//! Entities' documents made anew from their events, where a definition gained columns.
+//! Entities' documents made anew from their events, where a definition gained columns or makes them of something else.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub(super) struct Refill {
     table: Table,
     events: Arc<Generation>,
     fields: &'static Fields,
-    /// Documents whose event is not there: they have no value in what was gained.
+    /// Documents whose event is not there: they stay as they were made.
     pub(super) lacking: u64,
 }
 

@@ -357,6 +357,10 @@ impl SluiceServer {
             let spots = self.engine.inspection.blind_spots(&sync.table).await;
             warnings.extend(spots.into_iter().map(|spot| spot.worded(worded)));
         }
+        if sync.state == SyncPhase::Done {
+            let lack = self.engine.inspection.unfilled(&sync.table).await;
+            warnings.extend(lack.map(|lack| lack.worded(worded)));
+        }
         if sync.state == SyncPhase::Done && sync.parked.is_none() {
             warnings.push(format!("how many rows of {} are parked could not be told", sync.table));
         }

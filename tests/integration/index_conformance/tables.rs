@@ -252,6 +252,15 @@ async fn a_column_that_documents_lack_is_told_until_the_index_is_rebuilt<B: Inde
     index.end_rebuild(&rebuild).await.expect("ended");
     assert_eq!(hits(&*index, of, "cor:azul").await, 1);
     assert_eq!(index.unfilled().await.expect("an answer"), []);
+    drop(index);
+    let index = bench.prepared_with(then).await;
+    assert_eq!(index.unfilled().await.expect("an answer"), [], "it was built by this definition");
+    drop(index);
+
+    let other = r#", { name = "cor", type = "text", from = "tom", formerly = ["cor"] }"#;
+    let (last, _) = catalog_of(vec![defined("coisas", "bigint", &columns(other))]);
+    let index = bench.prepared_with(last).await;
+    assert_eq!(index.unfilled().await.expect("an answer"), [(of, vec!["cor".to_owned()])]);
 }
 
 async fn a_column_of_another_type_is_refused_until_the_index_is_rebuilt<B: IndexBench>() {
