@@ -6,6 +6,7 @@
 //! is done. There are two places, so questions never take the machine from the drains and syncs.
 
 mod answer;
+mod decimals;
 mod dialect;
 mod functions;
 mod guard;

@@ -12,6 +12,7 @@ use rusqlite::{
 };
 
 use super::{
+    decimals,
     functions::{text, unfit},
     times::{Interval, Moment, Unfit},
     to_char::to_char,
@@ -23,7 +24,7 @@ const MAX_REGEX: usize = 1 << 20;
 type Call = fn(&Context<'_>) -> rusqlite::Result<Value>;
 
 /// Name, number of arguments and what it does.
-pub(super) const FUNCTIONS: [(&str, i32, Call); 54] = [
+pub(super) const FUNCTIONS: [(&str, i32, Call); 58] = [
     ("ceil", 1, |context| number(context, f64::ceil)),
     ("ceiling", 1, |context| number(context, f64::ceil)),
     ("date_part", 2, |context| of_time(context, 1, |at| at.part(&argument(context, 0)?).map(Short))),
@@ -37,12 +38,14 @@ pub(super) const FUNCTIONS: [(&str, i32, Call); 54] = [
     ("ln", 1, |context| number(context, f64::ln)),
     ("log", 1, |context| number(context, f64::log10)),
     ("log10", 1, |context| number(context, f64::log10)),
+    ("pg_add", 2, |context| reckon(context, i64::checked_add, decimals::add)),
     ("pg_add_days", 2, |context| of_time(context, 0, |at| at.plus_days(integer(context, 1)?))),
     ("pg_at_time_zone", 2, |context| of_time(context, 0, |at| at.at_time_zone(&argument(context, 1)?))),
     ("pg_bigint", 1, whole),
     ("pg_boolean", 1, boolean),
     ("pg_date", 1, |context| of_time(context, 0, |at| Ok(at.to_day()))),
     ("pg_days_between", 2, |context| of_times(context, 0, |a, b| Ok(a.days_since(b)))),
+    ("pg_divide", 2, divide),
     ("pg_double", 1, |context| of_text(context, |_| real(context, 0))),
     ("pg_epoch", 1, |context| of_interval(context, |interval| Ok(interval.seconds(true)))),
     ("pg_even", 1, |context| of_text(context, |_| Ok(real(context, 0)?.round_ties_even()))),
@@ -56,6 +59,7 @@ pub(super) const FUNCTIONS: [(&str, i32, Call); 54] = [
     ("pg_jsonb_text", 1, |context| json(context, true)),
     ("pg_lower", 1, |context| of_text(context, |text| Ok(text.to_lowercase()))),
     ("pg_minus", 2, |context| of_time(context, 0, |at| at.plus(interval(context, 1)?.times(-1.0)?))),
+    ("pg_multiply", 2, |context| reckon(context, i64::checked_mul, decimals::multiply)),
     ("pg_nonzero", 1, nonzero),
     ("pg_number", 1, |context| of_text(context, |_| real(context, 0))),
     ("pg_number_text", 1, |context| of_text(context, |_| Ok(real(context, 0)?.to_string()))),
@@ -67,6 +71,7 @@ pub(super) const FUNCTIONS: [(&str, i32, Call); 54] = [
     ("pg_round", 2, round),
     ("pg_substr", 2, substr),
     ("pg_substr", 3, substr),
+    ("pg_subtract", 2, |context| reckon(context, i64::checked_sub, decimals::subtract)),
     ("pg_time_text", 1, |context| of_time(context, 0, |at| Ok(at.write_as_postgres()))),
     ("pg_timestamp", 1, |context| of_time(context, 0, |at| Ok(at.to_local()))),
     ("pg_timestamptz", 1, |context| of_time(context, 0, |at| Ok(at.to_instant()))),
@@ -193,13 +198,14 @@ fn truncate_in_zone(context: &Context<'_>, at: Moment) -> Result<Moment, Unfit> 
     at.to_instant().at_time_zone(&zone)?.truncate(&argument(context, 0)?)?.at_time_zone(&zone)
 }
 
+#[expect(clippy::cast_precision_loss, reason = "the nearest double, as of SQLite's own cast")]
 fn real(context: &Context<'_>, i: usize) -> Result<f64, Unfit> {
-    argument(context, i)?
-        .trim()
-        .parse()
-        .ok()
-        .filter(|number: &f64| number.is_finite())
-        .ok_or("a value is no number")
+    let number = match context.get_raw(i) {
+        ValueRef::Integer(number) => Some(number as f64),
+        ValueRef::Real(number) => Some(number),
+        _ => argument(context, i)?.trim().parse().ok(),
+    };
+    number.filter(|number| number.is_finite()).ok_or("a value is no number")
 }
 
 fn integer(context: &Context<'_>, i: usize) -> Result<i64, Unfit> {
@@ -220,6 +226,30 @@ fn power(context: &Context<'_>) -> rusqlite::Result<Value> {
     strict(context, || {
         let number = real(context, 0)?.powf(real(context, 1)?);
         if number.is_finite() { Ok(number) } else { Err("a number is out of the function's range") }
+    })
+}
+
+/// Of two whole numbers a whole one, of others what their digits make.
+fn reckon(
+    context: &Context<'_>,
+    whole: fn(i64, i64) -> Option<i64>,
+    decimal: fn(f64, f64) -> f64,
+) -> rusqlite::Result<Value> {
+    strict(context, || {
+        if let (ValueRef::Integer(a), ValueRef::Integer(b)) = (context.get_raw(0), context.get_raw(1))
+            && let Some(number) = whole(a, b)
+        {
+            return Ok(Value::Integer(number));
+        }
+        let number = decimal(real(context, 0)?, real(context, 1)?);
+        if number.is_finite() { Ok(Value::Real(number)) } else { Err("a number is too large") }
+    })
+}
+
+fn divide(context: &Context<'_>) -> rusqlite::Result<Value> {
+    strict(context, || match real(context, 1)? {
+        0.0 => Err(ZERO),
+        divisor => Ok(decimals::divide(real(context, 0)?, divisor)),
     })
 }
 

@@ -107,6 +107,18 @@ impl Translation<'_> {
         ControlFlow::Continue(())
     }
 
+    /// Where a value becomes a part of JSON, what SQLite would write as a number or as a text.
+    pub(super) fn embed(&self, expr: &mut Expr) {
+        match self.kinds.of_expr(expr) {
+            Some(Kind::Boolean) => {
+                let of = nested(expr);
+                *expr = template("json(CASE WHEN _0 THEN 'true' WHEN NOT _0 THEN 'false' END)", &[&of]);
+            }
+            Some(Kind::Json | Kind::List) => *expr = template("json(_0)", &[expr]),
+            _ => {}
+        }
+    }
+
     /// A part of a time, or of the time between two: a `numeric` by `pg_part`, a `double precision` by `date_part`.
     pub(super) fn part(&self, function: &str, field: &str, of: &Expr) -> Expr {
         let field = quoted(field);

@@ -3,8 +3,11 @@
 pub(super) const ANY: &str = "x IN (SELECT …) for = ANY, x NOT IN (SELECT …) for <> ALL, x >= (SELECT max(y) FROM t) for >= ALL, \
                               x > (SELECT min(y) FROM t) for > ANY";
 pub(super) const BARE_COLUMN: &str = "it in GROUP BY, too, or max(x) for one value of each group";
+pub(super) const CONDITION: &str = "x IS NOT NULL, x <> 0, x = 'value', or (x ->> 'key')::boolean";
 pub(super) const JSON_CONCAT: &str = "json_set(x, '$.key', 'value') for an object with one more key";
 pub(super) const LIST_HAS: &str = "'a' = ANY(x)";
+pub(super) const LIST_ORDER: &str =
+    "json_array_length(x), or (SELECT group_concat(value, ', ') FROM json_each(x)) for a text";
 pub(super) const LIST_AS_TEXT: &str = "(SELECT group_concat(value, ', ') FROM json_each(x))";
 pub(super) const NUMBER_AS_TEXT: &str = "x::integer::text, or the number by itself, in a column of its own";
 pub(super) const SAME_CAST: &str = "the same cast on both sides, such as x::date";
@@ -35,6 +38,8 @@ pub(super) const LATERAL: &str = "a subquery in SELECT, or json_each(t.x) in FRO
 pub(super) const PERCENTILE: &str = "SELECT x FROM t WHERE x IS NOT NULL ORDER BY x LIMIT 1 OFFSET (SELECT (count(x) - 1) / 2 FROM t) for the median";
 pub(super) const ROLLUP: &str = "one GROUP BY and UNION ALL for each total";
 pub(super) const UNNEST: &str = "FROM leads, json_each(leads.interesse) AS i, with i.value for the element";
+pub(super) const UUID: &str =
+    "all of it, such as '0e984725-c51c-4bf4-9960-e1c80e27aba0', or x::text LIKE '0e98%'";
 
 const FUNCTIONS: [(&str, &str); 47] = [
     ("age", DIFFERENCE),

@@ -412,10 +412,22 @@ impl<'a> Kinds<'a> {
                 _ => Kind::Whole,
             }),
             "avg" => Some(if first() == Some(Kind::Double) { Kind::Double } else { Kind::Number }),
-            "round" | "pg_round" | "floor" | "ceil" | "ceiling" | "trunc" | "sign" | "sqrt" | "power"
-            | "pow" | "exp" | "ln" | "log" | "log10" => Some(fractional(first())),
-            "pg_number" | "pg_part" | "pg_part_between" | "pg_epoch" | "pg_interval_seconds" => {
-                Some(Kind::Number)
+            "round" if arguments.len() > 1 => Some(Kind::Number),
+            "round" | "floor" | "ceil" | "ceiling" | "trunc" | "sign" | "sqrt" | "exp" | "ln" | "log"
+            | "log10" => Some(fractional(first())),
+            "power" | "pow" => Some(fractional(widest(&[first(), self.of_expr(arguments.get(1)?)]))),
+            "pg_add"
+            | "pg_subtract"
+            | "pg_multiply"
+            | "pg_divide"
+            | "pg_round"
+            | "pg_number"
+            | "pg_part"
+            | "pg_part_between"
+            | "pg_epoch"
+            | "pg_interval_seconds" => Some(Kind::Number),
+            "json_build_object" | "json_build_array" | "jsonb_build_object" | "jsonb_build_array" => {
+                Some(Kind::Json)
             }
             "pg_double" | "pg_even" | "date_part" | "random" | "total" | "julianday" | "percent_rank"
             | "cume_dist" => Some(Kind::Double),
@@ -473,7 +485,7 @@ impl<'a> Kinds<'a> {
                 | Op::PGRegexIMatch
                 | Op::PGRegexNotMatch
                 | Op::PGRegexNotIMatch => Some(Kind::Boolean),
-                Op::PGExp => Some(fractional(a)),
+                Op::PGExp => Some(fractional(widest(&[a, b]))),
                 Op::BitwiseAnd | Op::BitwiseOr | Op::PGBitwiseShiftLeft | Op::PGBitwiseShiftRight => {
                     widest(&[a, b])
                 }
@@ -535,9 +547,12 @@ fn common(kinds: impl IntoIterator<Item = Option<Kind>>) -> Option<Kind> {
     kinds.into_iter().flatten().reduce(both)
 }
 
-/// Of what rounds a number, or takes its root.
+/// Of what rounds a number, or takes its root: PostgreSQL makes a double of a whole one before.
 fn fractional(kind: Option<Kind>) -> Kind {
-    if kind == Some(Kind::Double) { Kind::Double } else { Kind::Number }
+    match kind {
+        Some(Kind::Double | Kind::Whole | Kind::Integer) => Kind::Double,
+        _ => Kind::Number,
+    }
 }
 
 /// As PostgreSQL types a number by how it is written.

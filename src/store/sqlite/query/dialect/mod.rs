@@ -217,8 +217,10 @@ impl VisitorMut for Translation<'_> {
 
     /// In PostgreSQL NULL is larger than everything else, in SQLite smaller.
     fn pre_visit_order_by_expr(&mut self, order: &mut OrderByExpr) -> ControlFlow<Foreign> {
-        if self.kinds.of_ordered(&order.expr) == Some(Kind::Json) {
-            return foreign("an order by JSON", hints::JSON_ORDER);
+        match self.kinds.of_ordered(&order.expr) {
+            Some(Kind::Json) => return foreign("an order by JSON", hints::JSON_ORDER),
+            Some(Kind::List) => return foreign("an order by lists", hints::LIST_ORDER),
+            _ => {}
         }
         let descending = order.options.sort == Some(OrderBySort::Desc);
         order.options.nulls_first.get_or_insert(descending);
@@ -228,7 +230,7 @@ impl VisitorMut for Translation<'_> {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Foreign> {
         self.kinds.enter_select(select);
         self.selects.push(Scope { came: select.projection.clone(), ..Scope::default() });
-        ControlFlow::Continue(())
+        self.conditions(select)
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Foreign> {
@@ -307,7 +309,7 @@ impl VisitorMut for Translation<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Foreign> {
         sign_first(expr);
-        ControlFlow::Continue(())
+        self.conditions_of(expr)
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Foreign> {
@@ -422,12 +424,17 @@ impl Translation<'_> {
                     self.show(argument)?;
                 }
             }
+            "json_build_object" | "json_build_array" | "jsonb_build_object" | "jsonb_build_array"
+            | "json_object" | "json_array" | "json_group_object" | "json_group_array" | "json_quote" => {
+                arguments_mut(call).for_each(|argument| self.embed(argument));
+            }
             "sum" | "avg" | "min" | "max" => {
                 for argument in plain_arguments(&call.args) {
                     match self.kinds.of_expr(argument) {
                         Some(Kind::Json) => {
                             return foreign(format!("{name} of JSON"), hints::JSON_VALUE);
                         }
+                        Some(Kind::List) => return foreign(format!("{name} of lists"), hints::LIST_ORDER),
                         Some(Kind::Text) if matches!(name.as_str(), "sum" | "avg") => {
                             return foreign(format!("{name} of a text"), hints::TEXT_AS_NUMBER);
                         }

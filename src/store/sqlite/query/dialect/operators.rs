@@ -2,7 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{BinaryOperator, Expr, InTarget, Interval, Value};
+use sqlparser::ast::{
+    BinaryOperator, Expr, Function, InTarget, Interval, JoinConstraint, JoinOperator, Select, UnaryOperator,
+    Value,
+};
+use uuid::Uuid;
 
 use super::{
     Foreign, Translation, foreign,
@@ -44,12 +48,22 @@ impl Translation<'_> {
                 return ControlFlow::Continue(None);
             }
             Op::Modulo => return made("mod(_0, _1)", &[left, right]),
+            Op::Plus | Op::Minus | Op::Multiply | Op::Divide if is_decimal(a, b) => {
+                let name = match op {
+                    Op::Plus => "pg_add",
+                    Op::Minus => "pg_subtract",
+                    Op::Multiply => "pg_multiply",
+                    _ => "pg_divide",
+                };
+                return made(&format!("{name}(_0, _1)"), &[left, right]);
+            }
             _ => {}
         }
         if *op == Op::Divide && ![a, b].contains(&Some(Kind::Interval)) {
             // SQLite would cut what is left of two whole numbers.
             if [a, b].into_iter().flatten().any(Kind::is_fractional) {
-                *left = template("CAST(_0 AS REAL)", &[left]);
+                // Not by a cast, which would make a double of a `numeric`, whose halves are rounded otherwise.
+                *left = template("(_0) * 1.0", &[left]);
             }
             // And would answer with NULL.
             if !is_other_than_zero(right) {
@@ -113,6 +127,58 @@ impl Translation<'_> {
                 None => foreign("? with something else than a text", hints::JSON_CONTAINS),
             },
             _ => ControlFlow::Continue(None),
+        }
+    }
+
+    /// What rows are chosen and joined by.
+    pub(super) fn conditions(&self, select: &mut Select) -> ControlFlow<Foreign> {
+        for join in select.from.iter_mut().flat_map(|table| &mut table.joins) {
+            if let JoinOperator::Join(JoinConstraint::On(on))
+            | JoinOperator::Inner(JoinConstraint::On(on))
+            | JoinOperator::Left(JoinConstraint::On(on))
+            | JoinOperator::LeftOuter(JoinConstraint::On(on))
+            | JoinOperator::Right(JoinConstraint::On(on))
+            | JoinOperator::RightOuter(JoinConstraint::On(on))
+            | JoinOperator::FullOuter(JoinConstraint::On(on)) = &mut join.join_operator
+            {
+                self.condition(on)?;
+            }
+        }
+        [&mut select.selection, &mut select.having]
+            .into_iter()
+            .flatten()
+            .try_for_each(|condition| self.condition(condition))
+    }
+
+    /// The conditions that an expression itself has.
+    pub(super) fn conditions_of(&self, expr: &mut Expr) -> ControlFlow<Foreign> {
+        match expr {
+            Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
+                self.condition(left)?;
+                self.condition(right)
+            }
+            Expr::UnaryOp { op: UnaryOperator::Not, expr }
+            | Expr::IsTrue(expr)
+            | Expr::IsNotTrue(expr)
+            | Expr::IsFalse(expr)
+            | Expr::IsNotFalse(expr) => self.condition(expr),
+            Expr::Case { operand: None, conditions, .. } => {
+                conditions.iter_mut().try_for_each(|when| self.condition(&mut when.condition))
+            }
+            Expr::Function(Function { filter: Some(filter), .. }) => self.condition(filter),
+            _ => CONTINUE,
+        }
+    }
+
+    /// PostgreSQL takes nothing but a boolean for a condition; SQLite takes most texts for false.
+    fn condition(&self, expr: &mut Expr) -> ControlFlow<Foreign> {
+        if let Some(text) = literal(expr) {
+            *expr = literal_as(Kind::Boolean, text)?.unwrap_or_else(|| expr.clone());
+            return CONTINUE;
+        }
+        match self.kinds.of_expr(expr) {
+            None | Some(Kind::Boolean) => CONTINUE,
+            Some(_) => foreign("a condition that is no boolean", hints::CONDITION),
         }
     }
 
@@ -191,6 +257,12 @@ impl Translation<'_> {
     }
 }
 
+/// Whether PostgreSQL reckons with both as with a `numeric`. A value that nothing is known of may be a double.
+fn is_decimal(a: Option<Kind>, b: Option<Kind>) -> bool {
+    let is_exact = |kind: Option<Kind>| kind.is_some_and(|kind| kind.is_number() && kind != Kind::Double);
+    is_exact(a) && is_exact(b) && [a, b].contains(&Some(Kind::Number))
+}
+
 /// Breaks where PostgreSQL finds no numbers to reckon with, or no order.
 fn reckonable(
     op: &BinaryOperator,
@@ -266,10 +338,6 @@ fn literal_as(kind: Kind, text: &str) -> ControlFlow<Foreign, Option<Expr>> {
         }
         Kind::Instant | Kind::Local | Kind::Day => {
             let Ok(moment) = Moment::parse(text) else {
-                // The beginning of a time is no time to PostgreSQL, and here stands before all that begin so.
-                if is_beginning(text) {
-                    return ControlFlow::Continue(None);
-                }
                 return foreign("a time that is written so", hints::TIME);
             };
             made(quoted(
@@ -285,17 +353,11 @@ fn literal_as(kind: Kind, text: &str) -> ControlFlow<Foreign, Option<Expr>> {
         Kind::List => foreign("a list written as a text", hints::UNNEST),
         Kind::Json if ["{}", "[]"].contains(&text) => ControlFlow::Continue(None),
         Kind::Json => foreign("JSON compared with a written one", hints::JSON_CONTAINS),
-        Kind::Text | Kind::Interval | Kind::Uuid => ControlFlow::Continue(None),
-    }
-}
-
-/// A year, or a year and a month.
-fn is_beginning(text: &str) -> bool {
-    let digits =
-        |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.split_once('-') {
-        None => digits(text, 4),
-        Some((year, month)) => digits(year, 4) && digits(month, 2),
+        Kind::Uuid => match Uuid::parse_str(text.trim()) {
+            Ok(uuid) => made(quoted(uuid.to_string())),
+            Err(_) => foreign("a text that is no uuid beside one", hints::UUID),
+        },
+        Kind::Text | Kind::Interval => ControlFlow::Continue(None),
     }
 }
 
@@ -324,4 +386,158 @@ fn scaled(interval: &Expr, factor: &Expr) -> ControlFlow<Foreign, Option<Expr>> 
         last_field: None,
         fractional_seconds_precision: None,
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use rusqlite::{Connection, types::Value};
+
+    use crate::store::sqlite::query::{
+        Readable,
+        dialect::{Columns, Kind, translate},
+        functions,
+    };
+
+    fn readable() -> Readable {
+        let columns = [
+            ("id", "uuid"),
+            ("moment", "timestamptz"),
+            ("origem", "text"),
+            ("score", "numeric"),
+            ("ativo", "boolean"),
+            ("tags", "text[]"),
+        ];
+        let columns = columns.map(|(name, kind)| (name.to_owned(), Kind::of_column(kind)));
+        Readable {
+            tables: vec!["leads"],
+            columns: HashMap::from([("leads", Columns::new(columns.to_vec()))]),
+        }
+    }
+
+    /// What a statement answers with over one lead.
+    fn answered(sql: &str) -> Value {
+        let readable = readable();
+        let translated = translate(sql, &readable).map_err(|(what, _)| what).expect(sql);
+        let connection = Connection::open_in_memory().expect("a connection");
+        functions::register(&connection).expect("functions");
+        connection
+            .execute_batch(
+                "CREATE TABLE leads (id TEXT, moment TEXT, origem TEXT, score REAL, ativo INTEGER, tags TEXT);
+                 INSERT INTO leads VALUES
+                     ('0e984725-c51c-4bf4-9960-e1c80e27aba0', '2026-11-28T00:00:00Z', 'meta', 50, 1, '[\"casa\"]')",
+            )
+            .expect("a table");
+        connection.query_row(&translated.sql, [], |row| row.get(0)).expect(sql)
+    }
+
+    #[test]
+    fn a_half_goes_to_the_even_number_of_doubles_alone() {
+        for (half, rounded) in [
+            ("score / 20", 3.0),
+            ("-score / 20", -3.0),
+            ("5 / 2.0", 3.0),
+            ("5::numeric / 2", 3.0),
+            ("('{\"a\": 5}' ->> 'a')::numeric / 2", 3.0),
+            ("score / 50 + 1.5", 3.0),
+            ("score * 0.05", 3.0),
+            ("avg(score) / 20", 3.0),
+            ("5::float8 / 2", 2.0),
+            ("score / 20::float8", 2.0),
+            ("score * 0.05::float8", 2.0),
+            ("power(2, -1) * 5", 2.0),
+            ("floor(5) / 2", 2.0),
+            ("floor(5.0) / 2", 3.0),
+        ] {
+            for call in [
+                format!("round({half})"),
+                format!("({half})::int"),
+                format!("cast({half} AS integer)"),
+                format!("({half})::bigint"),
+            ] {
+                let number = match answered(&format!("SELECT {call} FROM leads")) {
+                    Value::Integer(number) => number.to_string().parse().ok(),
+                    Value::Real(number) => Some(number),
+                    _ => None,
+                };
+                assert_eq!(number, Some(rounded), "{call}");
+            }
+        }
+    }
+
+    #[test]
+    fn decimals_are_compared_and_rounded_by_their_digits() {
+        for condition in [
+            "0.1 + 0.2 = 0.3",
+            "0.3 - 0.1 = 0.2",
+            "score * 0.006 = 0.3",
+            "0.3 / 0.1 = 3",
+            "round(1.255 * 100) / 100 = 1.26",
+            "round((score - 47) * 1.005, 2) = 3.02",
+            "floor(score / 10) * 10 = 50",
+            "2 / 3.0 * 3 = 2",
+            "NOT 0.1::float8 + 0.2::float8 = 0.3::float8",
+        ] {
+            assert_eq!(answered(&format!("SELECT {condition} FROM leads")), Value::Integer(1), "{condition}");
+        }
+    }
+
+    #[test]
+    fn truths_lists_and_json_are_themselves_inside_of_json() {
+        for (sql, json) in [
+            (
+                "SELECT json_build_object('a', ativo, 'b', score > 60, 'c', NULL::boolean) FROM leads",
+                r#"{"a":true,"b":false,"c":null}"#,
+            ),
+            ("SELECT jsonb_build_array(NOT ativo, tags, 1, 'x') FROM leads", r#"[false,["casa"],1,"x"]"#),
+            (
+                "SELECT json_build_object('a', json_build_object('b', ativo)) FROM leads",
+                r#"{"a":{"b":true}}"#,
+            ),
+            (
+                "SELECT json_build_object('a', j) FROM (SELECT json_build_array(ativo) AS j FROM leads) AS t",
+                r#"{"a":[true]}"#,
+            ),
+            ("SELECT json_group_array(ativo) FROM leads", "[true]"),
+        ] {
+            assert_eq!(answered(sql), Value::Text(json.to_owned()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_condition_is_a_boolean() {
+        for condition in [
+            "'true'",
+            "ativo",
+            "NOT 'f'",
+            "score > 5 AND ('t' OR ativo)",
+            "coalesce(ativo, false)",
+            "CASE WHEN 'yes' THEN true END",
+            "id = '0E984725-C51C-4BF4-9960-E1C80E27ABA0'",
+        ] {
+            let sql = format!("SELECT count(*) FROM leads WHERE {condition}");
+            assert_eq!(answered(&sql), Value::Integer(1), "{condition}");
+        }
+        for sql in [
+            "SELECT 1 FROM leads WHERE origem",
+            "SELECT 1 FROM leads WHERE score",
+            "SELECT 1 FROM leads WHERE NOT origem",
+            "SELECT 1 FROM leads WHERE ativo AND score",
+            "SELECT 1 FROM leads WHERE 'talvez'",
+            "SELECT 1 FROM leads WHERE 1",
+            "SELECT 1 FROM leads WHERE origem IS TRUE",
+            "SELECT 1 FROM leads GROUP BY origem HAVING count(*)",
+            "SELECT 1 FROM leads AS a JOIN leads AS b ON a.score",
+            "SELECT count(*) FILTER (WHERE origem) FROM leads",
+            "SELECT CASE WHEN score THEN 1 END FROM leads",
+            "SELECT 1 FROM leads WHERE moment >= '2026-11'",
+            "SELECT 1 FROM leads WHERE moment >= '2026'",
+            "SELECT 1 FROM leads WHERE id = 'x'",
+            "SELECT max(tags) FROM leads",
+            "SELECT origem FROM leads ORDER BY tags",
+        ] {
+            assert!(translate(sql, &readable()).is_err(), "{sql}");
+        }
+    }
 }
