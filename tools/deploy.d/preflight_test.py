@@ -28,6 +28,7 @@ fi
 [ "${FAILS:-}" != "$DEPLOY_IMAGE $*" ] || { echo "it was told to fail" >&2 && exit 1; }
 case "$*" in
     *"ps -q worker"*) seq "${RUNNING:-1}" ;;
+    *"config --format json worker") . ./.env && echo '{"services": {"worker": {"scale": '"${WORKERS:-1}"'}}}' ;;
     *"config --format"*) echo '{"services": {}, "secrets": {"token": {"file": "'"$PLAYED"'/secrets/prometheus_token"}}}' ;;
     *"ps --services"*) printf '%s\n' kafka postgres elasticsearch serve ;;
     *doctor*) echo '[{"part": "kafka", "check": "reachable", "outcome": "'"${FOUND:-ok}"'", "detail": "", "next_step": null}]' ;;
@@ -116,7 +117,10 @@ def health(binary, here):
     # Another address than the usual one, and another port: in the file of settings, and in one word with the option.
     settings, elsewhere = here / "sluice.env", f"127.0.0.2:{port}"
     settings.write_text(f"# SLUICE_HTTP_ADDRESS=127.0.0.3:1\nexport SLUICE_HTTP_ADDRESS = '{elsewhere}'\n")
-    for options, of_file in ((["--http"], {"SLUICE_ENV_FILE": str(settings)}), ([f"--http={elsewhere}"], {})):
+    for options, of_file in (
+        (["--http"], {"SLUICE_ENV_FILE": str(settings)}), ([f"--http={elsewhere}"], {}),
+        (["--http", "--env-file", str(settings)], {"SLUICE_ENV_FILE": "/dev/null"}), (["--http", f"--env-file={settings}"], {}),
+    ):
         server = serve(binary, here, elsewhere, options, **of_file)
         try:
             expect(f"a server by {options}", run("bash", str(check), str(server.pid), **environment, **of_file), 0)
@@ -144,6 +148,12 @@ def health(binary, here):
     expect("a worker with its parts", run("bash", str(check), str(os.getpid()), **environment), 0)
     lost = environment | {"DATABASE_URL": f"postgres://a:b@127.0.0.1:{free_port()}/c", "SLUICE_SAMPLE": "true", "DATABASE_TIMEOUT_SECONDS": "2"}
     expect("a worker without its store", run("bash", str(check), str(os.getpid()), **lost), 1)
+    settings.write_text("".join(f"{name}={lost[name]}\n" for name in ("DATABASE_URL", "SLUICE_SAMPLE", "DATABASE_TIMEOUT_SECONDS")))
+    worker = subprocess.Popen([sys.executable, "-c", "input()", "--env-file", str(settings)], stdin=subprocess.PIPE)
+    try:
+        expect("a worker without the store of its file", run("bash", str(check), str(worker.pid), **environment), 1)
+    finally:
+        worker.communicate(b"\n")
 
 
 def deploy(binary, here):
@@ -184,7 +194,8 @@ def deploy(binary, here):
         for name, text, how in (
             ("servers that don't stand", "sluice was not touched", {"FAILS": f"{servers} postgres elasticsearch"}),
             ("a failed migration", "migrating failed", {"FAILS": "new:2 compose run --rm -T migrate"}),
-            ("workers of which one would be left", "put WORKERS=3 into .env; nothing was changed", {"RUNNING": "3"}),
+            ("workers of which one would be left", "put WORKERS=3 into .env", {"RUNNING": "3"}),
+            ("workers of which two would be left", "2 would be left: put WORKERS=3 into .env", {"RUNNING": "3", "settings": "WORKERS=2\n"}),
             ("a doctor that fails", "nothing was changed", {"FOUND": "failed"}),
             ("a doctor that warns", "the doctor of new:2 objects", {"FOUND": "warning"}),
         ):
@@ -201,6 +212,8 @@ def deploy(binary, here):
         for name, texts, how in (
             ("a worker that drains nothing", ("not ready: /readyz of the worker 1", "going back to old"),
              {"FAILS": f"new:2 {of_worker}", "SMOKE_SECONDS": "1"}),
+            ("a worker that is not there", ("not ready: fewer than 2 workers", "going back to old"),
+             {"settings": "WORKERS=2\n", "SMOKE_SECONDS": "1"}),
             ("a deploy that is ended", ("it was interrupted", "going back to old", "old runs"), {"SIGNALS": up}),
             ("a deploy that nobody hears any more", (), {"HANGS_UP": up, "through": heard}),
         ):
