@@ -108,6 +108,25 @@ impl SluiceServer {
             other => other,
         }
     }
+
+    /// The answer of a tool as it may leave, within the span of its call.
+    pub(super) async fn answer_of(
+        &self,
+        traced: &Span,
+        call: impl Future<Output = Result<CallToolResponse, ErrorData>>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let leaving = async {
+            match traced.around(call).await {
+                Ok(answer) => Ok(self.leaving(answer)),
+                Err(error) => Err(self.outgoing.error(error)),
+            }
+        };
+        let answer = answered(leaving).await;
+        if answer.as_ref().map_or(true, is_error) {
+            traced.fail(TOOL_ERROR);
+        }
+        answer
+    }
 }
 
 /// The same server for another client.
@@ -138,22 +157,15 @@ pub(super) fn traced(request: &CallToolRequestParams, context: &RequestContext<R
     })
 }
 
-/// The answer of a tool, within the span of its call. One that panics answers, too: rmcp would leave its request without an
-/// answer, and its task at work for ever.
-pub(super) async fn answer_of(
-    traced: &Span,
-    call: impl Future<Output = Result<CallToolResponse, ErrorData>>,
-) -> Result<CallToolResponse, ErrorData> {
-    let answer = AssertUnwindSafe(traced.around(call)).catch_unwind().await.unwrap_or_else(|_| {
+/// What answers a request, also where that panics: rmcp would leave the request without an answer, and its task at work
+/// for ever.
+async fn answered<T>(answer: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         Err(ErrorData::internal_error(
-            "the tool broke off; what it began may be done in part, see the log",
+            "the request broke off; what it began may be done in part, see the log",
             None,
         ))
-    });
-    if answer.as_ref().map_or(true, is_error) {
-        traced.fail(TOOL_ERROR);
-    }
-    answer
+    })
 }
 
 fn is_error(answer: &CallToolResponse) -> bool {
@@ -219,13 +231,19 @@ impl ServerHandler for SluiceServer {
         // logged, events in here are the client's.
         let request_id = RequestId::behind(&context.extensions);
         let span = error_span!(logs::CALL, tool = %request.name, request_id, session = self.session.id());
-        if let Some(unknown) = self.toolbox.unknown(&request.name, access) {
-            return Err(self.outgoing.error(unknown));
-        }
         // A tool that needs nothing of the context lets go of it before it begins.
         let _counted = Share::of(&context.extensions);
-        if let Err(problem) = self.toolbox.coerce(&mut request, &context.extensions) {
-            return problem.into_call_tool_result().map(|refusal| self.leaving(refusal));
+        let refused = async {
+            if let Some(unknown) = self.toolbox.unknown(&request.name, access) {
+                return Err(self.outgoing.error(unknown));
+            }
+            match self.toolbox.coerce(&mut request, &context.extensions) {
+                Ok(()) => Ok(None),
+                Err(problem) => problem.into_call_tool_result().map(|refusal| Some(self.leaving(refusal))),
+            }
+        };
+        if let Some(refusal) = answered(refused).await? {
+            return Ok(refusal);
         }
         let server = self.for_whom(Some(&request.name), &context.extensions);
         if server.becomes_task(&request, &context) {
@@ -238,17 +256,16 @@ impl ServerHandler for SluiceServer {
         let taken_back = context.ct.clone();
         let called = server.toolbox.router.call(ToolCallContext::new(&server, request, context));
         let answer = tokio::select! {
-            answer = answer_of(&traced, called).instrument(span) => answer,
+            answer = server.answer_of(&traced, called).instrument(span) => answer?,
             // What only reads has nothing to bring to an end, and nobody waits for it any more.
             () = taken_back.cancelled(), if only_reads => {
                 return Err(ErrorData::internal_error("the request was taken back", None));
             }
         };
-        let answer = answer.map_err(|error| server.outgoing.error(error))?;
         if let Some(question) = asking.question() {
             return Ok(question.into());
         }
-        Ok(server.leaving(answer))
+        Ok(answer)
     }
 
     async fn get_task(
@@ -303,17 +320,20 @@ impl ServerHandler for SluiceServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let uri = Uri::parse(self.engine.catalog, &request.uri);
-        let uri = uri.map_err(|error| self.outgoing.error(error))?;
-        if let Uri::Export(id, part) = uri {
-            let server = self.for_whom(Some(export::TOOL), &context.extensions);
-            let principal = Principal::of(&context.extensions);
-            return server.read_export(&request.uri, id, part, &principal).await.map(Into::into);
-        }
-        let server = self.for_whom(None, &context.extensions);
-        let result = server.read(&request.uri, &uri, Access::of(&context.extensions)).await;
-        let result = result.map_err(|error| server.outgoing.error(error))?;
-        Ok(if uri.is_fixed() { kept!(result, context) } else { result }.into())
+        let read = async {
+            let uri = Uri::parse(self.engine.catalog, &request.uri);
+            let uri = uri.map_err(|error| self.outgoing.error(error))?;
+            if let Uri::Export(id, part) = uri {
+                let server = self.for_whom(Some(export::TOOL), &context.extensions);
+                let principal = Principal::of(&context.extensions);
+                return server.read_export(&request.uri, id, part, &principal).await.map(Into::into);
+            }
+            let server = self.for_whom(None, &context.extensions);
+            let result = server.read(&request.uri, &uri, Access::of(&context.extensions)).await;
+            let result = result.map_err(|error| server.outgoing.error(error))?;
+            Ok(if uri.is_fixed() { kept!(result, context) } else { result }.into())
+        };
+        answered(read).await
     }
 
     #[allow(deprecated)] // how older clients subscribe
@@ -323,9 +343,12 @@ impl ServerHandler for SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let principal = Principal::of(&context.extensions);
-        let watched = Uri::parse(self.engine.catalog, &request.uri)
-            .and_then(|uri| self.watches.watch(&principal, &request.uri, uri));
-        let changes = watched.map_err(|error| self.outgoing.error(error))?;
+        let watched = async {
+            Uri::parse(self.engine.catalog, &request.uri)
+                .and_then(|uri| self.watches.watch(&principal, &request.uri, uri))
+                .map_err(|error| self.outgoing.error(error))
+        };
+        let changes = answered(watched).await?;
         self.session.subscribe(request.uri, changes, context.peer);
         Ok(())
     }
@@ -385,9 +408,12 @@ impl ServerHandler for SluiceServer {
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
         let access = Access::of(&context.extensions);
-        prompts::get(&request.name, request.arguments.as_ref(), &self.toolbox, access)
-            .map(|prompt| self.outgoing.prompt(prompt).into())
-            .map_err(|error| self.outgoing.error(error))
+        let prompt = async {
+            prompts::get(&request.name, request.arguments.as_ref(), &self.toolbox, access)
+                .map(|prompt| self.outgoing.prompt(prompt).into())
+                .map_err(|error| self.outgoing.error(error))
+        };
+        answered(prompt).await
     }
 
     async fn complete(
@@ -395,7 +421,11 @@ impl ServerHandler for SluiceServer {
         request: CompleteRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        self.completions(&request).await.map(CompleteResult::new).map_err(|error| self.outgoing.error(error))
+        let values = async {
+            let values = self.completions(&request).await;
+            values.map(CompleteResult::new).map_err(|error| self.outgoing.error(error))
+        };
+        answered(values).await
     }
 
     /// Also requests of known methods whose parameters rmcp could not read.
@@ -405,7 +435,7 @@ impl ServerHandler for SluiceServer {
         request: CustomRequest,
         mut context: RequestContext<RoleServer>,
     ) -> BoxFuture<'_, Result<CustomResult, ErrorData>> {
-        Box::pin(async move {
+        Box::pin(answered(async move {
             let request = match reread(&request) {
                 Reread::As(request) => request,
                 Reread::Misplaced(request, misplaced) => {
@@ -418,7 +448,7 @@ impl ServerHandler for SluiceServer {
             let result = serde_json::to_value(result)
                 .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
             Ok(CustomResult::new(result))
-        })
+        }))
     }
 
     #[allow(deprecated)] // the stateless revision has no such request

@@ -20,12 +20,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{
-    SluiceServer,
-    principal::Principal,
-    quota::Share,
-    server::{answer_of, traced},
-};
+use super::{SluiceServer, principal::Principal, quota::Share, server::traced};
 
 /// How long a task may run; it is remembered as long again once it has ended.
 const LIFETIME: Duration = Duration::from_hours(1);
@@ -151,7 +146,7 @@ impl SluiceServer {
         context.extensions.insert(AsTask(task.clone()));
         let traced = traced(&request, &context);
         let call = self.toolbox.router.call(ToolCallContext::new(&self, request, context));
-        let mut call = std::pin::pin!(answer_of(&traced, call));
+        let mut call = std::pin::pin!(self.answer_of(&traced, call));
         let answer = tokio::select! {
             answer = &mut call => answer,
             () = task.cancelled() => {
@@ -164,12 +159,12 @@ impl SluiceServer {
             Ok(CallToolResponse::Complete(result)) if task.is_cancel_requested() && !has_failed(&result) => {
                 Err(TaskExit::Cancelled)
             }
-            Ok(CallToolResponse::Complete(result)) => Ok(self.outgoing.result(result)),
+            Ok(CallToolResponse::Complete(result)) => Ok(result),
             Ok(_) => Err(TaskExit::Error(rmcp::ErrorData::internal_error(
                 "a task can't be answered by another task or a question",
                 None,
             ))),
-            Err(error) => Err(TaskExit::Error(self.outgoing.error(error))),
+            Err(error) => Err(TaskExit::Error(error)),
         }
     }
 }

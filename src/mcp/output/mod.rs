@@ -17,6 +17,10 @@ pub(crate) use mask::Masking;
 
 use crate::{domain::Catalog, store::QueryAnswer};
 
+/// A text in a test that stands for a defect of what masks.
+#[cfg(test)]
+pub(in crate::mcp) const BREAKS_MASKING: &str = "breaks_masking";
+
 /// How answers leave.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
@@ -94,6 +98,8 @@ impl Outgoing {
 
     /// Text as it may leave.
     pub(super) fn text(&self, text: &mut String) {
+        #[cfg(test)]
+        assert!(!text.contains(BREAKS_MASKING), "as the test wants it");
         if let Some(clean) = fence::neutral(text) {
             *text = clean;
         }

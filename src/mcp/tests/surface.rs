@@ -11,7 +11,10 @@ use super::*;
 use crate::{
     engine::RebuildPhase,
     index::IndexName,
-    mcp::{ClientLog, answer::ToolError, principal::Principal, resources::Uri, tasks::TAKEN_BACK},
+    mcp::{
+        ClientLog, answer::ToolError, output::BREAKS_MASKING, principal::Principal, resources::Uri,
+        tasks::TAKEN_BACK,
+    },
 };
 
 async fn read(connection: &Connection, uri: &str) -> Value {
@@ -396,6 +399,7 @@ async fn a_task_is_told_as_cancelled_only_where_its_work_was_and_as_failed_where
     for (answered, expected) in [
         (Some("the store does not answer"), TaskStatus::Completed),
         (Some(TAKEN_BACK), TaskStatus::Cancelled),
+        (Some(BREAKS_MASKING), TaskStatus::Failed),
         (None, TaskStatus::Failed),
     ] {
         let mut server = bench.server(&Offer::default());
@@ -516,7 +520,7 @@ async fn a_lead_is_read_masked_and_its_coming_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tool_that_panics_is_answered_by_an_error_and_the_next_call_is_served() {
+async fn a_request_that_panics_is_answered_by_an_error_and_the_next_one_is_served() {
     use rmcp::handler::server::{router::tool::ToolRoute, tool::ToolCallContext};
 
     let bench = Bench::new().await;
@@ -528,10 +532,30 @@ async fn a_tool_that_panics_is_answered_by_an_error_and_the_next_call_is_served(
     Arc::get_mut(&mut server.toolbox).expect("a new server").router.add_route(route);
     for era in [Era::Sessions, Era::Stateless] {
         let connection = connect(server.clone(), Client::default(), era).await;
-        let broken = connection.call_tool(CallToolRequestParams::new("break"));
-        let broken = tokio::time::timeout(Duration::from_secs(30), broken).await.expect("an answer");
-        let error = broken.expect_err("an error").to_string();
-        assert!(error.contains("broke off") && !error.contains("this test"), "{error}");
+        let query = |field: &str| {
+            let arguments = json!({ field: BREAKS_MASKING }).as_object().cloned().expect("an object");
+            CallToolRequestParams::new("query_raw_events").with_arguments(arguments)
+        };
+        let broken = async {
+            [
+                connection.call_tool(CallToolRequestParams::new("break")).await.err(),
+                connection.call_tool(CallToolRequestParams::new(BREAKS_MASKING)).await.err(),
+                // The tool refuses it, or it is refused before, with a text that can't be masked.
+                connection.call_tool(query("tipo_evento")).await.err(),
+                connection.call_tool(query(BREAKS_MASKING)).await.err(),
+                connection.read_resource(ReadResourceRequestParams::new(BREAKS_MASKING)).await.err(),
+                connection.get_prompt(GetPromptRequestParams::new(BREAKS_MASKING)).await.err(),
+                connection
+                    .complete_prompt_argument(BREAKS_MASKING, "hours", "", None::<CompletionContext>)
+                    .await
+                    .err(),
+            ]
+        };
+        let broken = tokio::time::timeout(Duration::from_secs(30), broken).await.expect("answers");
+        for error in broken {
+            let error = error.expect("an error").to_string();
+            assert!(error.contains("broke off") && !error.contains("test wants"), "{error}");
+        }
         assert_ne!(call(&connection, "list_syncs", json!({})).await.is_error, Some(true));
     }
 }
