@@ -230,6 +230,15 @@ async fn what_a_masked_column_held_before_and_after_a_change_is_masked() {
     }
     let seen = call(&masking, "query_raw_events", json!({"tipo_evento": "ficha", "changed": "cor"})).await;
     assert!(text(&seen).contains("azul") && text(&seen).contains("verde"), "{}", text(&seen));
+    // Both tables have it, and either alone would be half of an answer.
+    let refused = call(&masking, "query_raw_events", json!({"changed": "updated_at"})).await;
+    assert!(
+        refused.is_error == Some(true)
+            && text(&refused).contains("tipo_evento")
+            && text(&refused).contains("ficha"),
+        "{}",
+        text(&refused)
+    );
     bench.engine.shut_down().await;
 }
 

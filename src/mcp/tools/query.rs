@@ -393,14 +393,23 @@ impl SluiceServer {
             let of_type = tipo_evento.as_deref().is_none_or(|tipo| tipo == table.entity);
             of_type && table.definition().column(name).is_some()
         };
-        let Some(table) = self.engine.catalog.tables().find(has) else {
-            return Err(ToolError::argument(
-                "changed",
-                format!("no table has a column '{name}'; sluice://schema/leads lists those of leads"),
-            ));
+        let having: Vec<Table> = self.engine.catalog.tables().filter(has).collect();
+        let problem = match having[..] {
+            [table] => {
+                *tipo_evento = Some(table.entity.clone());
+                return Ok(table.definition().source_of(name).to_owned());
+            }
+            [] => format!("no table has a column '{name}'; sluice://schema/leads lists those of leads"),
+            _ => {
+                let entities: Vec<&str> =
+                    having.iter().map(|table| table.definition().entity.as_str()).collect();
+                format!(
+                    "several tables have a column '{name}'; say with tipo_evento whose changes: {}",
+                    entities.join(", ")
+                )
+            }
         };
-        *tipo_evento = Some(table.entity.clone());
-        Ok(table.definition().source_of(name).to_owned())
+        Err(ToolError::argument("changed", problem))
     }
 
     async fn entity(
