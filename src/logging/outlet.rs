@@ -1,8 +1,8 @@
 //! Writes what a queue holds, on a thread of its own.
 //!
-//! Guarantee: an outlet that fails is asked again until the process ends, what it can't take is counted, and that is told once
-//! an outage, to the other outlets when it begins and to all once it is over. An outlet is never handed a line about its own
-//! failure, and at most one a minute about what it lost: no failure feeds on itself.
+//! Guarantee: an outlet that fails or panics is asked again until the process ends, what it can't take is counted, and that is
+//! told once an outage, to the other outlets when it begins and to all once it is over. An outlet is never handed a line about
+//! its own failure, and at most one a minute about what it lost: no failure feeds on itself.
 
 use std::{
     sync::Arc,
@@ -12,7 +12,12 @@ use std::{
 
 use tracing::Level;
 
-use super::{hub::Hub, line::Entry, queue::Queue};
+use super::{
+    hub::Hub,
+    line::Entry,
+    panics::{expected_at, expecting_panics},
+    queue::Queue,
+};
 use crate::backoff::Backoff;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -109,7 +114,12 @@ impl Writer {
     /// Writes the lines, however long that takes; gives them up only where the process ends.
     fn write(&mut self, outlet: &mut dyn Outlet, mut lines: &[Arc<str>]) {
         loop {
-            match outlet.write(lines) {
+            // The line that tells of any other panic would be handed to this outlet, too, at each try.
+            let outcome = expecting_panics(|| outlet.write(lines)).unwrap_or_else(|| {
+                let place = expected_at().unwrap_or_default();
+                Err(Problem { text: format!("it panicked at {place}; report this"), written: 0, pause: None })
+            });
+            match outcome {
                 Ok(Written { refused }) => {
                     self.backoff.reset();
                     self.told_failing = false;
@@ -224,6 +234,29 @@ mod tests {
         assert_eq!(told.len(), 1, "{works:?}");
         assert!(told[0].contains("no room") && told[0].contains("\"outlet\":\"elasticsearch\""), "{told:?}");
         assert_eq!(hub.lost(), [("elasticsearch", 0), ("files", 0)]);
+    }
+
+    #[test]
+    fn an_outlet_that_panics_is_one_that_failed() {
+        struct Panics;
+
+        impl Outlet for Panics {
+            fn write(&mut self, _: &[Arc<str>]) -> Result<Written, Problem> {
+                panic!("as the test wants it")
+            }
+        }
+
+        let hub = Arc::new(Hub::new());
+        let (other, told) = scripted(Vec::new());
+        hub.keep("worker", "um", vec![("files", other)]).expect("a thread");
+        let feed = Arc::new(Feed { name: "elasticsearch", queue: Queue::new(1) });
+        // What is closed is not tried again.
+        feed.queue.close();
+        Writer::new(feed.clone(), hub.clone()).write(&mut Panics, &["first".into()]);
+        hub.finish(Duration::from_mins(1));
+        let told = told.lock().expect("no poison");
+        assert!(told.len() == 1 && told[0].contains("it panicked at"), "{told:?}");
+        assert_eq!(feed.queue.lost(), 1);
     }
 
     #[test]

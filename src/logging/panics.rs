@@ -16,12 +16,16 @@ use super::{hub::Hub, line::Entry};
 
 thread_local! {
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
+    /// Where the last expected panic was.
+    static PLACE: Cell<Option<String>> = const { Cell::new(None) };
 }
 
 /// Has every panic told from now on. Past `tracing`, which may be what panicked, and silent on some threads.
 pub(super) fn hear(hub: Arc<Hub>) {
     panic::set_hook(Box::new(move |panic| {
-        if !EXPECTED.get() {
+        if EXPECTED.get() {
+            PLACE.set(panic.location().map(ToString::to_string));
+        } else {
             hub.hear(entry(panic.payload(), panic.location()), None);
         }
     }));
@@ -33,6 +37,11 @@ pub(crate) fn expecting_panics<T>(work: impl FnOnce() -> T) -> Option<T> {
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
     EXPECTED.set(false);
     outcome.ok()
+}
+
+/// Where it was that the last such work panicked on this thread.
+pub(super) fn expected_at() -> Option<String> {
+    PLACE.take()
 }
 
 fn entry(payload: &dyn Any, place: Option<&Location<'_>>) -> Entry {
@@ -61,6 +70,7 @@ mod tests {
             let expected = expecting_panics(|| panic!("as others return an error"));
             panic::set_hook(before);
             assert!(literal.is_err() && quoting.is_err() && expected.is_none_or(|()| false));
+            assert!(expected_at().is_some_and(|place| place.contains("panics.rs:")));
         });
         let own: Vec<_> = told.lines().filter(|line| line.contains("panics.rs:")).collect();
         assert_eq!(own.len(), 2, "{told}");
