@@ -168,7 +168,7 @@ fn run_in(command: Command, name: &str, environment: Environment) -> ExitCode {
     };
     let _last_lines = WrittenInPanics;
     let outcome = runtime.block_on(async {
-        let outcome = carry_out(command, name, environment).await;
+        let outcome = Box::pin(carry_out(command, name, environment)).await;
         crate::traces::finish().await;
         outcome
     });

@@ -147,7 +147,7 @@ mod tests {
         let names = ["id", "ip", "canal", "cor"].map(str::to_owned);
         let columns = Columns::named(pess, names.to_vec()).expect("columns");
         assert_eq!(columns.selection(&[]), "canal,cor,id", "what has the name now is read");
-        assert_eq!(columns.selection(&["ip".to_owned()]), "canal,cor,id,ip");
+        assert_eq!(columns.selection(&["ip".to_owned()]), "*", "nothing is hidden where it is asked for");
     }
 
     #[test]
