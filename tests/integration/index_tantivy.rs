@@ -176,13 +176,18 @@ mod embedded {
         assert_eq!(index.unfilled().await.expect("an answer"), []);
     }
 
-    /// What is in the folder is one lead of the sample project and its event, as sluice wrote them while it kept words as automata.
-    #[tokio::test]
-    async fn an_index_of_an_earlier_build_is_brought_up_to_date_with_its_documents() {
+    /// One lead of the sample project and its event, as sluice wrote them while it kept words as automata.
+    fn of_an_earlier_build() -> Embedded {
         let earlier =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/index_of_an_earlier_build");
         let bench = Embedded::new();
         copy_folder(&earlier, &bench.0.path().join("index"));
+        bench
+    }
+
+    #[tokio::test]
+    async fn an_index_of_an_earlier_build_is_brought_up_to_date_with_its_documents() {
+        let bench = of_an_earlier_build();
         let index = bench.prepared().await;
         for name in [IndexName::Eventos, entities("leads")] {
             assert_eq!(search(&*index, name, "*").await.total, 1, "{name}");
@@ -195,5 +200,41 @@ mod embedded {
         let generations = std::fs::read_dir(bench.0.path().join("index")).expect("a folder");
         let generations = generations.filter(|found| found.as_ref().is_ok_and(|found| found.path().is_dir()));
         assert_eq!(generations.count(), 3, "the old generations are gone");
+    }
+
+    #[tokio::test]
+    async fn searches_while_an_index_is_brought_up_to_date_leave_what_was_just_made() {
+        for _ in 0..3 {
+            let bench = of_an_earlier_build();
+            let index = bench.open();
+            let before = index.identities().await.expect("the identities");
+            let (prepared, again, leads, eventos) = tokio::join!(
+                index.prepare(),
+                index.prepare(),
+                search(&*index, entities("leads"), "nome:ana"),
+                search(&*index, IndexName::Eventos, "*"),
+            );
+            prepared.and(again).expect("prepared");
+            assert_eq!((leads.total, eventos.total), (1, 1));
+            let there = bench.open();
+            assert_eq!(there.identities().await.expect("the identities"), before, "none was made anew");
+            for name in [IndexName::Eventos, entities("leads")] {
+                assert_eq!(search(&*there, name, "*").await.total, 1, "{name}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn erasing_as_the_first_command_of_a_new_build_brings_the_index_up_to_date() {
+        let other = of_an_earlier_build();
+        let versions = other.prepared().await.versions(table("leads"), None, 10).await.expect("the versions");
+        let [(key, _)] = &versions.entities[..] else { panic!("{versions:?}") };
+        let bench = of_an_earlier_build();
+        let index = bench.open();
+        let erased = index.erase(table("leads"), std::slice::from_ref(key)).await.expect("erased");
+        assert_eq!(erased, 2, "the lead and its event");
+        for name in [IndexName::Eventos, entities("leads")] {
+            assert_eq!(search(&*index, name, "*").await.total, 0, "{name}");
+        }
     }
 }

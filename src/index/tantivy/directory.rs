@@ -1,7 +1,7 @@
 //! The folder of all indices: which generation of each serves, which one is being built, and who may write.
 
 use std::{
-    fs, io,
+    fs, io, iter,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
-    index::{Columns, IndexName},
+    index::{Columns, IndexName, made_otherwise},
     lock_file::{self, Held},
     log::Position,
     private_files,
@@ -77,15 +77,35 @@ impl Entry {
 
     /// The name of the generation after those that there are.
     pub(super) fn next_generation(&self, index: IndexName) -> String {
-        let building = self.building.as_ref().map(|building| building.generation.as_str());
-        let names = [Some(self.serving.as_str()), building];
         let number = |name: &str| name.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
-        generation_name(index, names.into_iter().flatten().filter_map(number).max().unwrap_or(1) + 1)
+        generation_name(index, self.generations().filter_map(number).max().unwrap_or(1) + 1)
     }
 
-    fn names(&self, generation: &str) -> bool {
-        self.serving == generation
-            || self.building.as_ref().is_some_and(|building| building.generation == generation)
+    /// The one that serves and the one that is built, once where they are the same.
+    pub(super) fn generations(&self) -> impl Iterator<Item = &str> {
+        let building = self.building.as_ref().map(|building| building.generation.as_str());
+        let building = building.filter(|building| *building != self.serving);
+        iter::once(self.serving.as_str()).chain(building)
+    }
+
+    pub(super) fn names(&self, generation: &str) -> bool {
+        self.generations().any(|name| name == generation)
+    }
+
+    /// The columns that documents have otherwise than they would be made now. None while an index is rebuilt: what it makes
+    /// is written into what it was begun with.
+    pub(super) fn made_otherwise(&self, index: IndexName) -> Vec<String> {
+        made_otherwise(self.columns.as_ref().filter(|_| self.building.is_none()), &index.columns())
+    }
+
+    /// Names another generation wherever it named this one.
+    pub(super) fn replace(&mut self, old: &str, new: &str) {
+        let building = self.building.as_mut().map(|building| &mut building.generation);
+        for name in iter::once(&mut self.serving).chain(building) {
+            if name == old {
+                new.clone_into(name);
+            }
+        }
     }
 }
 

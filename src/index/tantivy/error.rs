@@ -17,7 +17,7 @@ const FULL: &str =
     "free some room on the data folder's disk; nothing is lost, and it is tried again by itself";
 
 /// What an index needs that is not as this process has it.
-const UP_TO_DATE: &str = "restart the process that writes it: it brings the index up to date when it starts";
+const UP_TO_DATE: &str = "restart the process that writes it, or run the migrations where none does: either brings the index up to date";
 
 /// What can go wrong in the folder.
 #[derive(Debug)]
@@ -75,9 +75,7 @@ impl IndexError {
             Self::Extended { index, is_surplus: true, .. } => (
                 FaultKind::Misconfigured,
                 format!("the index {index} has columns that no definition here has"),
-                "put the definitions back that had them; where they were given up, restart the process that writes it: it \
-                 brings the index up to date when it starts"
-                    .into(),
+                format!("put the definitions back that had them; where they were given up, {UP_TO_DATE}").into(),
             ),
             Self::Earlier { index, .. } => (
                 FaultKind::Misconfigured,

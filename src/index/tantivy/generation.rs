@@ -58,30 +58,32 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    /// Opens what is in the folder, or makes it. Members of `metadata` stay as it was made with them; it fails when it was
-    /// made with other fields besides, or by a build that kept words otherwise.
-    pub(super) fn open(folder: &Path, index: IndexName, fields: &'static Fields) -> Result<Self, IndexError> {
+    /// Opens what is in the folder, made with these fields where nothing is.
+    pub(super) fn make(folder: &Path, index: IndexName, fields: &'static Fields) -> Result<Self, IndexError> {
         std::fs::create_dir_all(folder)?;
         let directory = MmapDirectory::open(folder).map_err(TantivyError::from)?;
-        let (made, fields, layout) = if Index::exists(&directory).map_err(TantivyError::from)? {
-            let made = Index::open(directory)?;
-            let schema = made.schema();
-            let fields = fields.keeping(|path| kind_in(&schema, path));
-            let layout = Layout::of(fields);
-            match layout.fit(&schema) {
-                Fit::Same => (made, fields, layout),
-                Fit::Extended => {
-                    let (gained, is_surplus) = (layout.gained(&schema), layout.is_within(&schema));
-                    return Err(IndexError::Extended { index, fields, gained, is_surplus });
-                }
-                Fit::Changed(field) => return Err(IndexError::Outdated { index, changed: field }),
-            }
-        } else {
-            let layout = Layout::of(fields);
-            let made = Index::create(directory, layout.schema.clone(), IndexSettings::default())?;
+        if !Index::exists(&directory).map_err(TantivyError::from)? {
+            Index::create(directory, Layout::of(fields).schema, IndexSettings::default())?;
             private_files::sync_folder(folder)?;
-            (made, fields, layout)
-        };
+        }
+        Self::open(folder, index, fields)
+    }
+
+    /// Opens what is in the folder. Members of `metadata` stay as it was made with them; it fails when it was made with other
+    /// fields besides, or by a build that kept words otherwise.
+    pub(super) fn open(folder: &Path, index: IndexName, fields: &'static Fields) -> Result<Self, IndexError> {
+        let made = Index::open_in_dir(folder)?;
+        let schema = made.schema();
+        let fields = fields.keeping(|path| kind_in(&schema, path));
+        let layout = Layout::of(fields);
+        match layout.fit(&schema) {
+            Fit::Same => {}
+            Fit::Extended => {
+                let (gained, is_surplus) = (layout.gained(&schema), layout.is_within(&schema));
+                return Err(IndexError::Extended { index, fields, gained, is_surplus });
+            }
+            Fit::Changed(field) => return Err(IndexError::Outdated { index, changed: field }),
+        }
         made.tokenizers().register(WORDS, words::analyzer());
         let reader: IndexReader = made.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         if keeps_words_otherwise(&reader, &layout)? {
@@ -581,7 +583,7 @@ mod tests {
     fn a_document_replaced_first_after_a_kill_amid_a_merge_stands_once() {
         let folder = std::env::temp_dir().join(format!("sluice-{}", uuid::Uuid::new_v4().simple()));
         let fields = Indices::of(Catalog::built_in()).fields(leads());
-        leave_unmerged(&folder, &Generation::open(&folder, leads(), fields).expect("an index").layout);
+        leave_unmerged(&folder, &Generation::make(&folder, leads(), fields).expect("an index").layout);
 
         let generation = Generation::open(&folder, leads(), fields).expect("an index");
         generation.write(&[lead("changed", 2)]).expect("written");

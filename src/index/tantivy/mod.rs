@@ -18,14 +18,15 @@ mod counts;
 mod directory;
 mod error;
 mod generation;
+mod prepare;
 mod refill;
 mod schema;
 mod translate;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -37,11 +38,10 @@ use self::{
     directory::{Building, Entry, Offsets},
     error::IndexError,
     generation::Generation,
-    refill::Refill,
 };
 use super::{
     EntityPage, Fields, FoundDocuments, Hit, Index, IndexName, Lacking, Question, Rebuild, SearchAnswer,
-    SearchError, SearchRequest, Stray, claims, documents, fields::Indices, made_otherwise, unknown_index,
+    SearchError, SearchRequest, Stray, claims, documents, fields::Indices, unknown_index,
 };
 use crate::{
     data_folder::DataFolder,
@@ -177,11 +177,11 @@ impl Shared {
         let mut entry = self.entry(index)?;
         loop {
             match self.generation(index, &entry.serving) {
-                // A rebuild may have taken over between the two looks.
-                Err(IndexError::NotMade(_)) => {
+                // Another may have taken over between the two looks, and this one be removed while it is opened.
+                Err(error) => {
                     let now = self.entry(index)?;
                     if now.serving == entry.serving {
-                        return Err(IndexError::NotMade(index));
+                        return Err(error);
                     }
                     entry = now;
                 }
@@ -193,11 +193,11 @@ impl Shared {
     /// A generation that is there. Whoever only reads must not make one up that was deleted: it would be empty, and
     /// pass for the one that was filled.
     fn generation(&self, index: IndexName, name: &str) -> Result<Arc<Generation>, IndexError> {
-        if self.is_there(name) {
-            self.make(index, name, self.indices.fields(index))
-        } else {
-            Err(IndexError::NotMade(index))
+        if !self.is_there(name) {
+            return Err(IndexError::NotMade(index));
         }
+        let fields = self.indices.fields(index);
+        self.opened(name, |folder| Generation::open(folder, index, fields))
     }
 
     /// What can be asked of an index as it is; before it is made, what its definition says.
@@ -226,11 +226,19 @@ impl Shared {
         name: &str,
         fields: &'static Fields,
     ) -> Result<Arc<Generation>, IndexError> {
+        self.opened(name, |folder| Generation::make(folder, index, fields))
+    }
+
+    fn opened(
+        &self,
+        name: &str,
+        opening: impl FnOnce(&Path) -> Result<Generation, IndexError>,
+    ) -> Result<Arc<Generation>, IndexError> {
         let mut open = locked(&self.open);
         if let Some(generation) = open.get(name) {
             return Ok(generation.clone());
         }
-        let generation = Arc::new(Generation::open(&self.folder.join(name), index, fields)?);
+        let generation = Arc::new(opening(&self.folder.join(name))?);
         open.insert(name.to_owned(), generation.clone());
         Ok(generation)
     }
@@ -273,6 +281,14 @@ impl Shared {
         Ok(directory::keep_offsets(&self.folder, &offsets)?)
     }
 
+    /// Takes the right to write, and keeps the other threads of this process from writing: them first, so that a search that
+    /// gives the right back takes it from none that writes.
+    fn write_lock(&self) -> Result<MutexGuard<'_, ()>, IndexError> {
+        let writing = locked(&self.writing);
+        self.hold()?;
+        Ok(writing)
+    }
+
     /// Takes the right to write, for as long as this process lives.
     fn hold(&self) -> Result<(), IndexError> {
         let mut lock = locked(&self.lock);
@@ -289,132 +305,17 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes what is missing. A definition that has other columns than its index, or makes them of something else, but none
-    /// of another type, is followed: the documents move into a generation that has them, filled from the events. So do those
-    /// of an earlier build.
-    fn prepare(&self) -> Result<(), IndexError> {
-        for index in self.indices.names() {
-            let Some(mut entry) = directory::read(&self.folder, index)? else {
-                self.hold()?;
-                let entry = Entry::first(index);
-                self.make(index, &entry.serving, self.indices.fields(index))?;
-                directory::write(&self.folder, index, &entry)?;
-                continue;
-            };
-            if !self.is_there(&entry.serving) {
-                self.hold()?;
-                locked(&self.open).remove(&entry.serving);
-                // Another identity first: a process that ends here begins at this again.
-                entry.id = Uuid::now_v7();
-                directory::write(&self.folder, index, &entry)?;
-                self.make(index, &entry.serving, self.indices.fields(index))?;
+    /// Forgets and removes the generations that nothing names.
+    fn tidy(&self, index: IndexName, entry: &Entry) -> Result<(), IndexError> {
+        let prefix = format!("{index}-");
+        locked(&self.open).retain(|name, generation| {
+            let stays = !name.starts_with(&prefix) || entry.names(name);
+            if !stays {
+                generation.close();
             }
-            let mut moved = self.extended(index, &mut entry, |entry| &mut entry.serving)?;
-            if entry.building.is_some() {
-                moved |= self.extended(index, &mut entry, |entry| match &mut entry.building {
-                    Some(building) => &mut building.generation,
-                    None => &mut entry.serving,
-                })?;
-            }
-            if moved {
-                directory::tidy(&self.folder, index, &entry)?;
-            }
-            // An earlier build made them, or the definition lost some that no field is of.
-            if entry.building.is_none() && entry.columns.as_ref() != Some(&index.columns()) {
-                self.remember_columns(index)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the documents there are for what they would be made now, unless another process writes, and does so itself.
-    fn remember_columns(&self, index: IndexName) -> Result<(), IndexError> {
-        match self.hold() {
-            Err(IndexError::Held(_)) => return Ok(()),
-            held => held?,
-        }
-        let _writing = locked(&self.writing);
-        let mut entry = self.entry(index)?;
-        entry.columns = Some(index.columns());
-        Ok(directory::write(&self.folder, index, &entry)?)
-    }
-
-    /// The generation that serves, for who only reads: where it lacks columns and nobody writes, it is brought up to date.
-    fn searched(&self, index: IndexName) -> Result<Arc<Generation>, IndexError> {
-        let outdated = match self.serving(index) {
-            Err(other @ (IndexError::Extended { .. } | IndexError::Earlier { .. })) => other,
-            found => return found,
-        };
-        let was_held = locked(&self.lock).is_some();
-        let prepared = self.prepare();
-        if !was_held {
-            // Given back: whoever only reads keeps nobody from writing.
-            locked(&self.open).values().for_each(|generation| generation.close());
-            *locked(&self.lock) = None;
-        }
-        match prepared {
-            Ok(()) => self.serving(index),
-            Err(IndexError::Held(_)) => Err(outdated),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether a generation had to be replaced because fields came or went, documents of the one that serves would be made
-    /// otherwise now, or an earlier build made it.
-    fn extended(
-        &self,
-        index: IndexName,
-        entry: &mut Entry,
-        named: impl Fn(&mut Entry) -> &mut String,
-    ) -> Result<bool, IndexError> {
-        let old = named(entry).clone();
-        let (is_serving, columns) = (old == entry.serving, index.columns());
-        // Once a rebuild is over: until then what it makes is written into what it was begun with.
-        let made = entry.columns.as_ref().filter(|_| is_serving && entry.building.is_none());
-        let mut changed = made_otherwise(made, &columns);
-        let (fields, gained, refills) = match self.generation(index, &old) {
-            Ok(_) if changed.is_empty() => return Ok(false),
-            Ok(generation) => (generation.fields, Vec::new(), true),
-            Err(IndexError::Extended { fields, gained, .. }) => (fields, gained, true),
-            Err(IndexError::Earlier { fields, .. }) => (fields, Vec::new(), !changed.is_empty()),
-            Err(error) => return Err(error),
-        };
-        self.hold()?;
-        let _writing = locked(&self.writing);
-        let new = entry.next_generation(index);
-        // What a process left that ended before it was named is no beginning.
-        directory::tidy(&self.folder, index, entry)?;
-        let mut refill = match index {
-            IndexName::Entities(table) if refills => {
-                let events = self.serving(IndexName::Eventos)?;
-                events.refresh()?;
-                Some(Refill::new(table, events, fields))
-            }
-            IndexName::Entities(_) | IndexName::Eventos => None,
-        };
-        self.make(index, &new, fields)?.copy_from(&self.folder.join(&old), |document| {
-            refill.as_mut().map_or(Ok(None), |refill| refill.document(document))
-        })?;
-        if let Some(lacking) = refill.map(|refill| refill.lacking).filter(|lacking| *lacking > 0) {
-            let advice = NextStep::FillIndex { index: index.to_string() };
-            tracing::warn!(%index, documents = lacking, %advice, "documents without their event have no value, or an earlier one, in columns that were defined since");
-            if is_serving {
-                changed.extend(gained);
-                changed.retain(|column| !entry.unfilled.contains(column));
-                changed.sort_unstable();
-                changed.dedup();
-                entry.unfilled.extend(changed);
-            }
-        }
-        if is_serving && refills {
-            entry.columns = Some(columns);
-        }
-        *named(entry) = new;
-        directory::write(&self.folder, index, entry)?;
-        if let Some(replaced) = locked(&self.open).remove(&old) {
-            replaced.close();
-        }
-        Ok(true)
+            stays
+        });
+        Ok(directory::tidy(&self.folder, index, entry)?)
     }
 
     /// Writes documents into the serving generations, or all into the one of a rebuild.
@@ -423,8 +324,7 @@ impl Shared {
         mut documents: Vec<documents::Document>,
         only: Option<&Rebuild>,
     ) -> Result<Applied, IndexError> {
-        self.hold()?;
-        let _writing = locked(&self.writing);
+        let _writing = self.write_lock()?;
         let mut indices: Vec<IndexName> = match only {
             Some(rebuild) => vec![rebuild.index],
             None => documents.iter().map(|document| document.index).collect(),
@@ -448,27 +348,28 @@ impl Shared {
     }
 
     /// Removes what these queries find from every generation, or from the one of a rebuild; see [`Generation::remove`].
-    /// Entities stay until their events are gone: nothing else tells whose those are.
+    /// Entities stay until their events are gone: nothing else tells whose those are. What is not up to date is brought there
+    /// first: nobody may have drained or searched since.
     fn remove(
         &self,
         only: Option<&Rebuild>,
         rewrites: bool,
         queries: impl Fn(IndexName, &Generation) -> tantivy::Result<Vec<Box<dyn tantivy::query::Query>>>,
     ) -> Result<u64, IndexError> {
-        self.hold()?;
-        let _writing = locked(&self.writing);
+        let _writing = self.write_lock()?;
         let (mut removed, mut failed) = (0, None);
         for index in self.indices.names() {
+            if only.is_none()
+                && let Err(error) = self.bring_up_to_date(index)
+            {
+                // The generations that can be opened are looked at all the same.
+                _ = failed.get_or_insert(error);
+            }
             let generations = match only {
                 Some(rebuild) if rebuild.index == index => vec![self.building(rebuild)],
                 Some(_) => Vec::new(),
                 None => match self.entry(index) {
-                    Ok(entry) => {
-                        let building = entry.building.map(|building| building.generation);
-                        let names: BTreeSet<String> =
-                            std::iter::once(entry.serving).chain(building).collect();
-                        names.iter().map(|name| self.generation(index, name)).collect()
-                    }
+                    Ok(entry) => entry.generations().map(|name| self.generation(index, name)).collect(),
                     Err(error) => vec![Err(error)],
                 },
             };
@@ -494,13 +395,12 @@ impl Shared {
     }
 
     fn begin_rebuild(&self, index: IndexName, erasures: Uuid) -> Result<Rebuild, IndexError> {
-        self.hold()?;
-        let _writing = locked(&self.writing);
+        let _writing = self.write_lock()?;
         let mut entry = self.entry(index)?;
         let building = if let Some(building) = &entry.building {
             building.clone()
         } else {
-            directory::tidy(&self.folder, index, &entry)?;
+            self.tidy(index, &entry)?;
             let building = Building {
                 id: Uuid::now_v7(),
                 generation: entry.next_generation(index),
@@ -561,8 +461,7 @@ impl Shared {
     fn serve_rebuilt(&self, rebuild: &Rebuild) -> Result<(), IndexError> {
         // Before it is asked who may write: to somebody who only looks on, a rebuild that is over is over.
         self.building(rebuild)?;
-        self.hold()?;
-        let _writing = locked(&self.writing);
+        let _writing = self.write_lock()?;
         let mut entry = self.entry(rebuild.index)?;
         let building = entry.building.clone().filter(|building| building.id == rebuild.id);
         let building = building.ok_or(IndexError::NoRebuild(rebuild.id))?;
@@ -587,8 +486,7 @@ impl Shared {
         if is_over(&self.entry(rebuild.index)?) {
             return Ok(());
         }
-        self.hold()?;
-        let _writing = locked(&self.writing);
+        let _writing = self.write_lock()?;
         let mut entry = self.entry(rebuild.index)?;
         if is_over(&entry) {
             return Ok(());
@@ -598,16 +496,7 @@ impl Shared {
         }
         entry.building = None;
         directory::write(&self.folder, rebuild.index, &entry)?;
-        let prefix = format!("{}-", rebuild.index);
-        locked(&self.open).retain(|name, generation| {
-            let stays = !name.starts_with(&prefix) || *name == entry.serving;
-            if !stays {
-                generation.close();
-            }
-            stays
-        });
-        directory::tidy(&self.folder, rebuild.index, &entry)?;
-        Ok(())
+        self.tidy(rebuild.index, &entry)
     }
 }
 
