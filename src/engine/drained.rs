@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::drains::{Drains, removes};
 use crate::{
     fault::Fault,
-    store::{Notice, SyncRecord},
+    store::{Notice, NoticeKind, SyncRecord},
 };
 
 /// How often it is looked whether a sync arrived.
@@ -47,14 +47,14 @@ async fn note(drains: &Drains) -> Result<(), Fault> {
     syncs.retain(|sync| sync.log == log);
     let Some(first) = syncs.iter().map(|sync| sync.started_at).min() else { return Ok(()) };
     // What a sink will never have is not waited for.
-    let notices = store.notices(first).await?;
+    let notices = store.every_notice(&[NoticeKind::RecordsRemoved], first).await?;
     syncs.retain(|sync| !is_lost(drains, sync, &notices));
     if syncs.is_empty() {
         return Ok(());
     }
     let lags = drains.lag_as_it_is().await?;
     // Read after the lags: a sink tells of what it passes over before it does.
-    let notices = store.notices(first).await?;
+    let notices = store.every_notice(&[NoticeKind::RecordsRemoved], first).await?;
     let is_drained = |sync: &&SyncRecord| {
         let has_it = lags.iter().all(|lag| lag.log == log && lag.pending(&sync.progress.targets) == 0);
         has_it && !is_lost(drains, sync, &notices)

@@ -165,7 +165,7 @@ impl Drains {
         let until = tokio::time::Instant::now() + patience;
         let asked_at = Utc::now();
         loop {
-            let sinks = self.progress_to(&log_id, targets, asked_at, true).await;
+            let sinks = self.progress_to(&log_id, targets, asked_at, true, false).await;
             let done = sinks.iter().all(|sink| sink.queryable);
             if done || tokio::time::Instant::now() + LOOK_EVERY > until {
                 return Ok(sinks);
@@ -174,17 +174,18 @@ impl Drains {
         }
     }
 
-    /// How far each sink is from having everything below `targets`, which are all there will be when `ended`. What was
-    /// removed before `since` is made up for by what was appended since.
+    /// How far each sink is from having everything below `targets`, which are all there will be when `ended`, and which
+    /// each was seen to have when `drained`. What was removed before `since` is made up for by what was appended since.
     pub(super) async fn progress_to(
         &self,
         log_id: &str,
         targets: &[Position],
         since: DateTime<Utc>,
         ended: bool,
+        drained: bool,
     ) -> Vec<SinkProgress> {
         let sinks = self.shared.sinks.iter();
-        join_all(sinks.map(|sink| self.sink_progress(&**sink, log_id, targets, since, ended))).await
+        join_all(sinks.map(|sink| self.sink_progress(&**sink, log_id, targets, since, ended, drained))).await
     }
 
     async fn sink_progress(
@@ -194,26 +195,31 @@ impl Drains {
         targets: &[Position],
         since: DateTime<Utc>,
         ended: bool,
+        drained: bool,
     ) -> SinkProgress {
         let asked = async {
             let reading = self.shared.reading(sink).await?;
             let is_gone = log_id != reading.log.to_string();
+            // What is not there, or not all of it, is made anew and has nothing then, whatever it keeps of offsets.
+            let is_made = !reading.sink.is_empty();
+            if is_gone && drained && is_made {
+                // It went from the log after the sink had it.
+                return Ok((Some(0), None));
+            }
             let standing = lag::standing(&*self.shared.log, log_id, sink, &reading.group).await?;
             if is_gone && !standing.from_store {
                 // The group's offsets went with the topic.
                 return Ok((None, ended.then(|| GONE.to_owned())));
             }
-            // What is not there, or not all of it, is made anew and has nothing then, whatever it keeps of offsets.
-            let is_made = !reading.sink.is_empty();
             let next = if is_made { standing.next } else { Vec::new() };
             let pending = lag::pending(&lag::Standing { next, ..standing }, targets);
             if ended && pending > 0 && is_gone {
                 return Ok((Some(pending), Some(GONE.to_owned())));
             }
             if ended && pending == 0 && !targets.is_empty() {
-                let notices = self.shared.store.notices(since).await?;
+                let removals = self.shared.store.every_notice(&[NoticeKind::RecordsRemoved], since).await?;
                 if let Some(removed) =
-                    notices.iter().find(|notice| removes(notice, sink.name(), log_id, targets))
+                    removals.iter().find(|notice| removes(notice, sink.name(), log_id, targets))
                 {
                     return Ok((Some(0), Some(removed.sentence())));
                 }

@@ -107,11 +107,7 @@ impl SyncStatus {
         }
     }
 
-    pub(super) fn new(record: SyncRecord, mut sinks: Vec<SinkProgress>) -> Self {
-        for sink in sinks.iter_mut().filter(|sink| record.drained && sink.lost) {
-            // It went from the log after every sink had it.
-            (sink.pending, sink.queryable, sink.lost, sink.error) = (Some(0), true, false, None);
-        }
+    pub(super) fn new(record: SyncRecord, sinks: Vec<SinkProgress>) -> Self {
         let state = match record.state {
             SyncState::Running => SyncPhase::Running,
             SyncState::Succeeded if sinks.iter().all(|sink| sink.queryable) => SyncPhase::Done,
@@ -169,8 +165,8 @@ mod tests {
     };
 
     #[test]
-    fn a_sync_whose_log_is_gone_is_done_where_every_sink_had_it_and_failed_elsewhere() {
-        let told = |drained| {
+    fn a_sync_whose_records_a_sink_lost_is_failed_also_where_every_sink_had_it_before() {
+        let told = |drained, lost| {
             let request = SyncRequest {
                 table: TableName("leads".to_owned()),
                 hours_ago: 24,
@@ -194,17 +190,19 @@ mod tests {
                 cancel_requested: false,
                 drained,
             };
-            let sink = |pending, queryable, lost| SinkProgress {
+            let sink = |lost: bool| SinkProgress {
                 sink: "s".to_owned(),
-                pending,
-                queryable,
+                pending: Some(0),
+                queryable: !lost,
                 lost,
-                error: lost.then(|| "gone".to_owned()),
+                error: lost.then(|| "removed".to_owned()),
             };
-            let status = SyncStatus::new(record, vec![sink(Some(0), true, false), sink(None, false, true)]);
+            let status = SyncStatus::new(record, vec![sink(false), sink(lost)]);
             (status.state, status.error, status.sinks[1].queryable)
         };
-        assert_eq!(told(true), (SyncPhase::Done, None, true));
-        assert_eq!(told(false), (SyncPhase::Failed, Some("gone".to_owned()), false));
+        for drained in [true, false] {
+            assert_eq!(told(drained, false), (SyncPhase::Done, None, true));
+            assert_eq!(told(drained, true), (SyncPhase::Failed, Some("removed".to_owned()), false));
+        }
     }
 }

@@ -555,8 +555,8 @@ impl Run {
 
     /// Whether the log is known to be another than the one that store and index were first filled from.
     async fn was_log_replaced(&self) -> Result<bool, Fault> {
-        let noticed = self.shared.store.notices(DateTime::UNIX_EPOCH).await?;
-        Ok(noticed.iter().any(|notice| matches!(notice.kind, NoticeKind::LogReplaced | NoticeKind::LogCut)))
+        let kinds = [NoticeKind::LogReplaced, NoticeKind::LogCut];
+        Ok(!self.shared.store.every_notice(&kinds, DateTime::UNIX_EPOCH).await?.is_empty())
     }
 
     async fn read_up_to(&self, drain: &Drain, ends: Vec<Extent>) -> Result<(), Fault> {

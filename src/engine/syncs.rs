@@ -345,8 +345,8 @@ impl Syncs {
 
     async fn status_of(&self, record: SyncRecord) -> SyncStatus {
         let has_ended = record.state != SyncState::Running;
-        let SyncRecord { log, progress, started_at, .. } = &record;
-        let sinks = self.drains.progress_to(log, &progress.targets, *started_at, has_ended).await;
+        let SyncRecord { log, progress, started_at, drained, .. } = &record;
+        let sinks = self.drains.progress_to(log, &progress.targets, *started_at, has_ended, *drained).await;
         SyncStatus::new(record, sinks)
     }
 

@@ -11,6 +11,9 @@ use crate::{domain::TableName, fault::Fault, identity::Identity};
 /// How long an operator is told of a notice.
 pub const TOLD_FOR: TimeDelta = TimeDelta::days(7);
 
+/// Notices that people are shown at most.
+pub(super) const MAX_SHOWN: u32 = 200;
+
 /// What was noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -216,7 +219,8 @@ pub trait Notices: Send + Sync {
     /// When the store can't be reached.
     async fn meet_log(&self, log: &Identity) -> Result<Option<String>, Fault>;
 
-    /// Remembers a sink's piece as it is; as [`Notices::meet_log`], but the log owes nothing for it.
+    /// Remembers a sink's piece as it is; as [`Notices::meet_log`], but the log owes nothing for it. Where it replaced
+    /// another, no sync counts as drained any more.
     ///
     /// # Errors
     /// When the store can't be reached.
@@ -242,11 +246,17 @@ pub trait Notices: Send + Sync {
     /// When the store can't be reached.
     async fn note(&self, notice: &Notice) -> Result<(), Fault>;
 
-    /// What was noticed since then, the latest first.
+    /// What was noticed since then, the latest first, as far as people read.
     ///
     /// # Errors
     /// When the store can't be reached.
     async fn notices(&self, since: DateTime<Utc>) -> Result<Vec<Notice>, Fault>;
+
+    /// Everything of these kinds that was noticed since then, for what depends on there being none.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn every_notice(&self, kinds: &[NoticeKind], since: DateTime<Utc>) -> Result<Vec<Notice>, Fault>;
 
     /// The tables that are owed.
     ///

@@ -330,7 +330,7 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn undrained_syncs(&self, limit: u32) -> Result<Vec<SyncRecord>, Fault>;
 
-    /// Remembers that every sink has what these syncs appended.
+    /// Remembers that every sink has what these syncs appended, until one is replaced.
     ///
     /// # Errors
     /// When the store can't be reached.

@@ -11,12 +11,13 @@ use crate::{
     fault::Fault,
     identity::Identity,
     source::BEGINNING,
-    store::{Notice, NoticeKind, Notices, Owed},
+    store::{Notice, NoticeKind, Notices, Owed, notices::MAX_SHOWN},
 };
 
 /// What is owed where a part is another than it was.
 #[derive(Clone, Copy)]
 enum Owing<'a> {
+    /// Of a sink: the log has it.
     Nothing,
     AllOfTheLog,
     Table(&'a TableName),
@@ -68,7 +69,7 @@ async fn meet(
     }
     insert(&mut transaction, &notice).await?;
     match owing {
-        Owing::Nothing => {}
+        Owing::Nothing => forget_drained(&mut transaction).await?,
         Owing::AllOfTheLog => {
             let old = Identity { place: met.place.clone(), id: before.clone() };
             owe(&mut transaction, "log", &old.to_string()).await?;
@@ -120,9 +121,16 @@ async fn owe(connection: &mut PgConnection, column: &str, value: &str) -> Result
     Ok(())
 }
 
+/// A sink that is not what it was has nothing of what it had.
+async fn forget_drained(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE sluice_syncs SET drained = false WHERE drained").execute(connection).await?;
+    Ok(())
+}
+
 /// A table that sluice had made is not there: the log is read again from its beginning, whoever reads it now.
 pub(super) async fn table_was_dropped(connection: &mut PgConnection, table: &str) -> Result<(), sqlx::Error> {
     notice_of_table(connection, NoticeKind::SinkReplaced, table).await?;
+    forget_drained(connection).await?;
     sqlx::query("UPDATE sluice_offsets SET next_offset = NULL, epoch = epoch + 1, updated_at = now()")
         .execute(connection)
         .await?;
@@ -178,6 +186,27 @@ fn notice(stored: Stored) -> Option<Notice> {
     Some(Notice { kind, part, log, partition, from, to, noticed_at })
 }
 
+impl PgStore {
+    async fn noticed(
+        &self,
+        kinds: &[NoticeKind],
+        since: DateTime<Utc>,
+        limit: Option<u32>,
+    ) -> Result<Vec<Notice>, Fault> {
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+        let stored: Vec<Stored> = over!(self, "read the notices", connection =>
+            sqlx::query_as(
+                "SELECT kind, part, log, partition, from_offset, to_offset, noticed_at FROM sluice_notices
+                 WHERE kind = ANY($1) AND noticed_at >= $2 ORDER BY noticed_at DESC, part, partition LIMIT $3",
+            )
+            .bind(&kinds)
+            .bind(since)
+            .bind(limit.map(i64::from))
+            .fetch_all(connection))?;
+        Ok(stored.into_iter().filter_map(notice).collect())
+    }
+}
+
 #[async_trait]
 impl Notices for PgStore {
     async fn meet_log(&self, log: &Identity) -> Result<Option<String>, Fault> {
@@ -204,14 +233,11 @@ impl Notices for PgStore {
     }
 
     async fn notices(&self, since: DateTime<Utc>) -> Result<Vec<Notice>, Fault> {
-        let stored: Vec<Stored> = over!(self, "read the notices", connection =>
-            sqlx::query_as(
-                "SELECT kind, part, log, partition, from_offset, to_offset, noticed_at FROM sluice_notices
-                 WHERE noticed_at >= $1 ORDER BY noticed_at DESC, part, partition LIMIT 200",
-            )
-            .bind(since)
-            .fetch_all(connection))?;
-        Ok(stored.into_iter().filter_map(notice).collect())
+        self.noticed(&NoticeKind::ALL, since, Some(MAX_SHOWN)).await
+    }
+
+    async fn every_notice(&self, kinds: &[NoticeKind], since: DateTime<Utc>) -> Result<Vec<Notice>, Fault> {
+        self.noticed(kinds, since, None).await
     }
 
     async fn owed(&self) -> Result<Vec<Owed>, Fault> {

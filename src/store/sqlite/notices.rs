@@ -5,14 +5,19 @@ use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use uuid::Uuid;
 
-use super::{PART, SqliteStore, lease::time, rows::instant, trim::COUNTED};
+use super::{
+    PART, SqliteStore,
+    lease::{json, time},
+    rows::instant,
+    trim::COUNTED,
+};
 use crate::{
     domain::TableName,
     fault::Fault,
     identity::Identity,
     log::embedded::RENEW,
     source::BEGINNING,
-    store::{Notice, NoticeKind, Notices, Owed},
+    store::{Notice, NoticeKind, Notices, Owed, notices::MAX_SHOWN},
 };
 
 fn known(db: &rusqlite::Connection, place: &str) -> rusqlite::Result<Option<String>> {
@@ -24,6 +29,7 @@ fn known(db: &rusqlite::Connection, place: &str) -> rusqlite::Result<Option<Stri
 /// What is owed where a part is another than it was.
 #[derive(Clone)]
 enum Owing {
+    /// Of a sink: the log has it.
     Nothing,
     AllOfTheLog,
     Table(TableName),
@@ -44,7 +50,7 @@ fn meet(
     }
     insert(db, &notice)?;
     match owing {
-        Owing::Nothing => {}
+        Owing::Nothing => forget_drained(db)?,
         Owing::AllOfTheLog => {
             let old = Identity { place: met.place.clone(), id: before.clone() };
             owe(db, "log", &old.to_string())?;
@@ -139,9 +145,16 @@ fn notice_of_table(db: &Transaction<'_>, kind: NoticeKind, table: &str) -> rusql
     Ok(())
 }
 
+/// A sink that is not what it was has nothing of what it had.
+fn forget_drained(db: &Transaction<'_>) -> rusqlite::Result<()> {
+    db.execute("UPDATE sluice_syncs SET drained = 0 WHERE drained", [])?;
+    Ok(())
+}
+
 /// A table that sluice had made is not there: the log is read again from its beginning, whoever reads it now.
 pub(super) fn table_was_dropped(db: &Transaction<'_>, table: &str) -> rusqlite::Result<()> {
     notice_of_table(db, NoticeKind::SinkReplaced, table)?;
+    forget_drained(db)?;
     db.execute("UPDATE sluice_offsets SET next_offset = NULL, epoch = epoch + 1", [])?;
     Ok(())
 }
@@ -169,6 +182,31 @@ impl SqliteStore {
         }
         let met = met.clone();
         self.db.write("remembering which part this is", move |db| meet(db, &met, kind, &owing)).await
+    }
+
+    async fn noticed(
+        &self,
+        kinds: &[NoticeKind],
+        since: DateTime<Utc>,
+        limit: Option<u32>,
+    ) -> Result<Vec<Notice>, Fault> {
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+        let kinds = json(&kinds);
+        self.db
+            .read("reading the notices", move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT kind, part, log, partition, from_offset, to_offset, noticed_at FROM sluice_notices
+                     WHERE kind IN (SELECT value FROM json_each(?)) AND noticed_at >= ?
+                     ORDER BY noticed_at DESC, part, partition LIMIT ?",
+                )?;
+                let limit = limit.map_or(-1, i64::from);
+                let mut notices = Vec::new();
+                for found in statement.query_map(params![kinds, instant(since), limit], notice)? {
+                    notices.extend(found?);
+                }
+                Ok(notices)
+            })
+            .await
     }
 }
 
@@ -210,19 +248,11 @@ impl Notices for SqliteStore {
     }
 
     async fn notices(&self, since: DateTime<Utc>) -> Result<Vec<Notice>, Fault> {
-        self.db
-            .read("reading the notices", move |db| {
-                let mut statement = db.prepare_cached(
-                    "SELECT kind, part, log, partition, from_offset, to_offset, noticed_at FROM sluice_notices
-                     WHERE noticed_at >= ? ORDER BY noticed_at DESC, part, partition LIMIT 200",
-                )?;
-                let mut notices = Vec::new();
-                for found in statement.query_map([instant(since)], notice)? {
-                    notices.extend(found?);
-                }
-                Ok(notices)
-            })
-            .await
+        self.noticed(&NoticeKind::ALL, since, Some(MAX_SHOWN)).await
+    }
+
+    async fn every_notice(&self, kinds: &[NoticeKind], since: DateTime<Utc>) -> Result<Vec<Notice>, Fault> {
+        self.noticed(kinds, since, None).await
     }
 
     async fn owed(&self) -> Result<Vec<Owed>, Fault> {

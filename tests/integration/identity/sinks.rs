@@ -186,7 +186,8 @@ async fn indices_made_anew_after_retention_took_their_records_are_filled_from_th
     place.source().set_rows(table("leads"), leads(60));
     let engine = place.engine().await;
     engine.start_drains().await;
-    sync(&engine, request(table("leads"))).await;
+    let before = sync(&engine, request(table("leads"))).await;
+    assert_eq!(before.state, SyncPhase::Done);
     engine.shut_down().await;
     drop(engine);
     remove_everything(&place.0.variables["KAFKA_TOPIC"], 3).await;
@@ -196,6 +197,9 @@ async fn indices_made_anew_after_retention_took_their_records_are_filled_from_th
     engine.start_drains().await;
     told(&engine, NoticeKind::RecordsRemoved).await;
     healed(&place.0, &engine, 60).await;
+    let lost = engine.syncs.status(before.sync_id).await.expect("a status");
+    assert_eq!(lost.state, SyncPhase::Failed, "it was in the indices that are gone: {lost:?}");
+    assert!(lost.error.is_some_and(|error| error.contains("removed from the log before elasticsearch")));
     engine.shut_down().await;
     place.clean_up().await;
 }
@@ -244,6 +248,7 @@ async fn migrate_makes_a_dropped_table_anew_says_so_and_the_next_drain_fills_it(
     let migrated = pipeline.command(&["migrate"]).output().await.expect("it runs");
     let text = String::from_utf8_lossy(&migrated.stdout);
     assert!(migrated.status.success() && text.contains("postgres/leads is another than it was"), "{text}");
+    assert_eq!(pipeline.number("SELECT count(*) FROM sluice_syncs WHERE drained").await, 0);
     let again = pipeline.command(&["migrate"]).output().await.expect("it runs");
     assert!(!String::from_utf8_lossy(&again.stdout).contains("postgres/leads"), "it is told once");
     let engine = pipeline.engine().await;

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use sluice::{
     domain::{Table, TableName},
     fault::FaultKind,
@@ -33,6 +34,7 @@ on_each_adapter! {
     what_was_appended_last_of_each_entity_is_remembered,
     a_table_that_nobody_here_defines_has_a_lease_too,
     an_id_that_was_used_before_is_refused_and_the_lease_is_free_again,
+    a_notice_is_found_by_its_kind_however_many_came_since,
     whatever_was_read_is_owed_but_what_was_read_by_conditions_alone,
 }
 
@@ -106,7 +108,13 @@ async fn a_sync_remembers_its_progress_and_its_end<B: StoreBench>() {
     assert_eq!((undrained.as_slice(), record.drained), (std::slice::from_ref(record), false));
     store.note_drained(&[id]).await.expect("noted");
     assert_eq!(store.undrained_syncs(10).await.expect("it answers"), []);
-    assert!(store.sync(id).await.expect("it answers").is_some_and(|record| record.drained));
+    let meet = async |piece: &str| {
+        let piece = Identity { place: "elasticsearch/leads".to_owned(), id: piece.to_owned() };
+        store.meet_sink(&piece).await.expect("met");
+        store.sync(id).await.expect("it answers").is_some_and(|record| record.drained)
+    };
+    assert!(meet("a").await && meet("a").await, "it is the index that had it");
+    assert!(!meet("b").await, "the index in its place has nothing");
     assert_eq!(store.sync(Uuid::now_v7()).await.expect("it answers"), None);
 }
 
@@ -247,6 +255,31 @@ async fn an_id_that_was_used_before_is_refused_and_the_lease_is_free_again<B: St
     assert_eq!(outcome.err().map(|fault| fault.kind), Some(FaultKind::Invalid));
     assert_eq!(state(&*store, id).await, SyncState::Succeeded, "the earlier one is left alone");
     begun_soon(&*store, table("leads")).await;
+}
+
+async fn a_notice_is_found_by_its_kind_however_many_came_since<B: StoreBench>() {
+    let bench = B::new().await;
+    let store = bench.open();
+    let noticed_at = instant("2026-05-01T00:00:00Z");
+    let removed = Notice {
+        kind: NoticeKind::RecordsRemoved,
+        part: "postgres".to_owned(),
+        log: LOG.to_owned(),
+        partition: Some(0),
+        from: 1,
+        to: 5,
+        noticed_at,
+    };
+    store.note(&removed).await.expect("noted");
+    for from in 0..200 {
+        let cut = Notice { kind: NoticeKind::LogCut, from, noticed_at: Utc::now(), ..removed.clone() };
+        store.note(&cut).await.expect("noted");
+    }
+    let since = DateTime::UNIX_EPOCH;
+    assert_eq!(store.notices(since).await.expect("the notices").len(), 200, "people read no more");
+    let found = store.every_notice(&[NoticeKind::RecordsRemoved], since).await.expect("the notices");
+    assert!(matches!(&found[..], [one] if (one.kind, one.to) == (removed.kind, 5)), "{found:?}");
+    assert_eq!(store.every_notice(&NoticeKind::ALL, since).await.expect("the notices").len(), 201);
 }
 
 async fn whatever_was_read_is_owed_but_what_was_read_by_conditions_alone<B: StoreBench>() {
