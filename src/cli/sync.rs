@@ -18,7 +18,7 @@ use crate::{
     next_step::{NextStep, Remark},
     parts,
     source::{Condition, description::KEY_FOR_ALL},
-    store::{ReconcileStep, SyncRequest},
+    store::{ReconcileReport, ReconcileStep, SyncProgress, SyncRequest},
     text::on_one_line,
 };
 
@@ -127,7 +127,7 @@ pub(super) async fn followed(
     }
     let following = async {
         if !wait {
-            let status = engine.syncs.ended(id).await?;
+            let status = engine.syncs.ended(id, |progress| bar.hear(progress)).await?;
             if status.state != SyncPhase::Running {
                 return Ok(status);
             }
@@ -323,22 +323,37 @@ impl Bar {
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }
+
+    /// Of a sync whose sinks nobody asks.
+    fn hear(&self, progress: &SyncProgress) {
+        self.show(read(progress.rows_read, progress.appended, progress.reconcile.as_ref()));
+    }
+
+    fn show(&self, message: String) {
+        self.bar.set_message(on_one_line(&message).into_owned());
+    }
+}
+
+/// What was read and found so far.
+fn read(rows_read: u64, appended: u64, reconcile: Option<&ReconcileReport>) -> String {
+    let mut message = format!("{rows_read} rows read, {appended} new events");
+    if let Some(report) = reconcile {
+        let _ = write!(message, ", {} gone, {} repaired", report.gone, report.repaired);
+    }
+    message
 }
 
 #[async_trait]
 impl SyncWatcher for Bar {
     async fn saw(&mut self, status: &SyncStatus) {
-        let mut message = format!("{} rows read, {} new events", status.rows_read, status.appended);
-        if let Some(report) = &status.reconcile {
-            let _ = write!(message, ", {} gone, {} repaired", report.gone, report.repaired);
-        }
+        let mut message = read(status.rows_read, status.appended, status.reconcile.as_ref());
         if self.wait {
             for sink in &status.sinks {
                 let pending = sink.pending.map_or_else(|| "?".to_owned(), |pending| pending.to_string());
                 let _ = write!(message, ", {}: {pending} to apply", sink.sink);
             }
         }
-        self.bar.set_message(on_one_line(&message).into_owned());
+        self.show(message);
     }
 }
 
@@ -366,6 +381,19 @@ mod tests {
             assert_eq!(asked(arguments).limit, SyncRequest::NO_LIMIT, "{arguments:?}");
         }
         assert_eq!(asked(&["leads", "--limit", "20"]).limit, 20);
+    }
+
+    #[test]
+    fn the_bar_shows_the_progress_of_a_sync_whose_sinks_nobody_asks() {
+        let bar = Bar::new(false);
+        let progress = SyncProgress { rows_read: 2_000, appended: 900, ..SyncProgress::default() };
+        bar.hear(&progress);
+        assert_eq!(bar.bar.message(), "2000 rows read, 900 new events");
+        bar.hear(&SyncProgress {
+            reconcile: Some(ReconcileReport { gone: 3, ..Default::default() }),
+            ..progress
+        });
+        assert!(bar.bar.message().ends_with("new events, 3 gone, 0 repaired"));
     }
 
     #[test]

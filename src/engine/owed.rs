@@ -78,7 +78,7 @@ async fn settle(shared: &Shared, syncs: &Syncs, owed: &Owed) -> Result<bool, Eng
         Err(error) => return Err(error),
     };
     info!(sync_id = %id, table = %owed.table, from = %owed.from, "what a log lost is read again");
-    syncs.ended_here(id).await;
+    syncs.ended_here(id, |_| ()).await;
     let ended = syncs.known(id).await?;
     if let Some(error) = ended.error {
         return Err(Fault::transient(shared.source.name(), error, "it is tried again").into());

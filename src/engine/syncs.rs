@@ -290,13 +290,17 @@ impl Syncs {
         }
     }
 
-    /// How a sync of this process ended, once it has. No sink is asked where it appended something: that counts as not
-    /// drained yet. Of one that does not run here, as [`Syncs::status`].
+    /// How a sync of this process ended, once it has; `hear` is told of its progress until then. No sink is asked where it
+    /// appended something: that counts as not drained yet. Of one that does not run here, as [`Syncs::status`].
     ///
     /// # Errors
     /// When it is unknown or the store can't be reached.
-    pub async fn ended(&self, id: Uuid) -> Result<SyncStatus, EngineError> {
-        self.ended_here(id).await;
+    pub async fn ended(
+        &self,
+        id: Uuid,
+        hear: impl FnMut(&SyncProgress) + Send,
+    ) -> Result<SyncStatus, EngineError> {
+        self.ended_here(id, hear).await;
         let record = self.known(id).await?;
         if record.progress.appended == 0 || record.state == SyncState::Running {
             return self.status(id).await;
@@ -306,10 +310,12 @@ impl Syncs {
     }
 
     /// Returns once a sync of this process has ended, whatever is still to be drained; at once where none such runs.
-    pub(super) async fn ended_here(&self, id: Uuid) {
+    pub(super) async fn ended_here(&self, id: Uuid, mut hear: impl FnMut(&SyncProgress) + Send) {
         if let Some(mut progress) = self.progress(id) {
             // Its sender goes with it.
-            while progress.changed().await.is_ok() {}
+            while progress.changed().await.is_ok() {
+                hear(&progress.borrow_and_update());
+            }
         }
     }
 

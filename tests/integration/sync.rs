@@ -14,7 +14,7 @@ use sluice::{
     domain::Catalog,
     engine::{Engine, EngineError, MAX_HOURS, SyncPhase, SyncStatus},
     index::IndexName,
-    source::sample::SampleServer,
+    source::sample::{Fault, SampleServer},
     store::SyncRequest,
 };
 
@@ -320,7 +320,7 @@ async fn filters_take_what_they_name_and_leave_the_watermark_alone() {
 async fn one_sync_of_a_table_runs_at_a_time_and_the_second_caller_is_told_who_runs() {
     let pipeline = Pipeline::new().await;
     pipeline.source.set_rows(table("leads"), leads(3));
-    pipeline.source.script([sluice::source::sample::Fault::Hang]);
+    pipeline.source.script([Fault::Hang]);
     let (engine, other) = (pipeline.engine().await, pipeline.engine().await);
     let running = engine.syncs.start(request(table("leads"))).await.expect("a sync");
 
@@ -367,7 +367,13 @@ async fn a_sync_of_unchanged_rows_is_done_only_when_both_sinks_have_them<P: Plac
     let place = P::new().await;
     place.source().set_rows(table("leads"), leads(30));
     let engine = place.engine().await;
-    assert_eq!(read(&engine).await.appended, 30);
+    // It is listened to before it has read anything.
+    place.source().script([Fault::Delay(Duration::from_millis(200))]);
+    let id = engine.syncs.start(request(table("leads"))).await.expect("a sync");
+    let mut heard = Vec::new();
+    let ended = engine.syncs.ended(id, |progress| heard.push((progress.rows_read, progress.appended))).await;
+    let ended = ended.expect("a status");
+    assert_eq!((ended.state, heard.last()), (SyncPhase::Draining, Some(&(30, 30))));
 
     let again = read(&engine).await;
     assert_eq!((again.state, again.unchanged), (SyncPhase::Draining, 30));
