@@ -75,19 +75,34 @@ pub(super) struct Events {
     index: u64,
     /// Letters that were not replayed: what one sink refused, the other may have.
     letters: u64,
+    /// Those that were settled without a replay, and whose topic is gone.
+    gone: u64,
 }
 
 impl Events {
     /// What one of the `sinks` has and the other has not, though no letter explains it.
     pub(super) fn judge(self, sinks: &[&str; 2]) -> Option<Remark> {
         let [store, index] = *sinks;
-        if self.index > self.store + self.letters {
-            let surplus = self.index - self.store - self.letters;
+        if self.is_superseded() {
+            let (surplus, gone) = (self.index - self.store - self.letters, self.gone);
+            let problem = format!(
+                "{index} has {surplus} events that {store} has not: {gone} dead letters that were settled without a replay went with \
+                 their topic, and these are most likely the versions of rows that they were about"
+            );
+            let advice = format!(
+                "nothing needs to be done, since the rows as they are now are counted by themselves; to have these versions in {store} \
+                 too, where the log is older than they are, end its drains, delete the rows of sluice_offsets and start them \
+                 again: the log is read from its beginning"
+            );
+            return Some(Remark::new(problem, advice));
+        }
+        if self.is_surplus() {
+            let surplus = self.index - self.store - self.letters - self.gone;
             let problem = format!("{index} has {surplus} events that {store} has not");
             let advice = "where an erasure was not complete, make it again; where the store refused them once and their letters are \
                           gone, end its drains, delete the rows of sluice_offsets and start them again: the log is read from its \
-                          beginning; otherwise make the index of the events anew: what is in neither the log nor the store is \
-                          named then";
+                          beginning, as far as it is still there; otherwise make the index of the events anew: what is in neither \
+                          the log nor the store is named then, and goes once you delete that index before";
             return Some(Remark::new(problem, advice));
         }
         let lacking = self.store.checked_sub(self.index + self.letters).filter(|lacking| *lacking > 0)?;
@@ -97,7 +112,12 @@ impl Events {
 
     /// Whether it is the index that has more.
     pub(super) fn is_surplus(self) -> bool {
-        self.index > self.store
+        self.index > self.store + self.letters
+    }
+
+    /// Whether what the index has more is no more than letters tell whose topic is gone.
+    pub(super) fn is_superseded(self) -> bool {
+        self.is_surplus() && self.index <= self.store + self.letters + self.gone
     }
 }
 
@@ -220,19 +240,21 @@ impl Counts {
         };
         let stored = self.shared.store.counts().await.ok()?;
         let (store, index) = (of(&stored, "eventos_raw")?, of(index, IndexName::Eventos.as_str())?);
-        let letters = if store == index { 0 } else { self.unreplayed().await.ok()? };
-        Some(Events { store, index, letters })
+        let (letters, gone) = if store == index { (0, 0) } else { self.unreplayed().await.ok()? };
+        Some(Events { store, index, letters, gone })
     }
 
-    async fn unreplayed(&self) -> Result<u64, Fault> {
+    /// The letters that were not replayed: those of the topic that is there, and those of topics that are gone.
+    async fn unreplayed(&self) -> Result<(u64, u64), Fault> {
         let Shared { log, store, .. } = &*self.shared;
         let (identity, extents) = tokio::try_join!(log.dead_letters_identity(), log.dead_letter_extents())?;
+        let gone = store.settled_elsewhere(&identity.to_string()).await?;
         let mut letters = 0;
         for extent in extents {
             let ever = Extent { low: 0, ..extent };
             letters += unreplayed(ever, &store.settled(&identity.to_string(), ever).await?);
         }
-        Ok(letters)
+        Ok((letters, gone))
     }
 
     async fn extents(&self) -> Option<Vec<Extent>> {
@@ -318,7 +340,7 @@ mod tests {
     #[test]
     fn events_that_one_sink_lacks_are_told_unless_letters_explain_them() {
         let told = |store, index, letters| {
-            let events = Events { store, index, letters };
+            let events = Events { store, index, letters, gone: 0 };
             events.judge(&["postgres", "elasticsearch"]).map(|remark| remark.problem)
         };
         assert_eq!(told(100, 40, 0).as_deref(), Some("elasticsearch lacks 60 events that postgres has"));
@@ -327,6 +349,22 @@ mod tests {
         for (store, index, letters) in [(40, 40, 0), (40, 100, 60), (100, 40, 60)] {
             assert_eq!(told(store, index, letters), None, "{store} {index} {letters}");
         }
+    }
+
+    #[test]
+    fn events_of_letters_that_went_with_their_topic_are_told_apart_from_those_that_nothing_explains() {
+        let told = |index, gone| {
+            let events = Events { store: 40, index, letters: 2, gone };
+            let told = events.judge(&["postgres", "elasticsearch"]).map(|remark| remark.to_string());
+            (told.unwrap_or_default(), events.is_superseded())
+        };
+        let (superseded, is_superseded) = told(46, 4);
+        assert!(superseded.starts_with("elasticsearch has 4 events that postgres has not: 4 dead letters"));
+        assert!(is_superseded && superseded.contains("nothing needs to be done"), "{superseded}");
+        let (more, is_superseded) = told(47, 4);
+        assert!(more.starts_with("elasticsearch has 1 events that postgres has not; "), "{more}");
+        assert!(!is_superseded);
+        assert_eq!(told(42, 4), (String::new(), false));
     }
 
     #[test]

@@ -438,6 +438,7 @@ impl Inspection {
             let is_erased =
                 counted.values().any(|table| table.store.as_ref().is_ok_and(|tally| tally.erased > 0));
             match events.judge(&self.shared.sink_names()) {
+                Some(surplus) if events.is_superseded() => status.warnings.push(surplus),
                 // Somebody may be left there who was erased.
                 Some(surplus) if events.is_surplus() && !is_erased => status.warnings.push(surplus),
                 told => status.problems.extend(told),

@@ -39,11 +39,11 @@ pub trait Forgetting: Send + Sync {
     /// When the store can't be reached.
     async fn lost_letters(&self, log: &str, extents: &[Extent]) -> Result<Vec<(TableName, u64)>, Fault>;
 
-    /// Forgets a table's letters that [`Forgetting::lost_letters`] counts; tells how many.
+    /// Settles, as mended, a table's letters that [`Forgetting::lost_letters`] counts; tells how many.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn forget_lost_letters(
+    async fn settle_lost_letters(
         &self,
         log: &str,
         extents: &[Extent],

@@ -287,7 +287,7 @@ impl Reconcile {
             fail_point::pass("reconcile.proved");
             if is_proven {
                 self.run.store.keep_reading(&self.run.table.into(), None).await?;
-                return self.forget_lost_letters(&letters).await;
+                return self.settle_lost_letters(&letters).await;
             }
         }
         let report = report(progress);
@@ -302,12 +302,12 @@ impl Reconcile {
     }
 
     /// What letters were about that were gone when the run began is proven to be there, as far as no newer event followed it.
-    async fn forget_lost_letters(&self, letters: &[Extent]) -> Result<(), Stop> {
+    async fn settle_lost_letters(&self, letters: &[Extent]) -> Result<(), Stop> {
         let SyncRun { id, table, store, letters: log, .. } = &self.run;
-        let forgotten = store.forget_lost_letters(log, letters, &TableName::from(*table)).await?;
-        if forgotten > 0 {
+        let settled = store.settle_lost_letters(log, letters, &TableName::from(*table)).await?;
+        if settled > 0 {
             warn!(
-                sync_id = %id, %table, count = forgotten,
+                sync_id = %id, %table, count = settled,
                 "dead letters are gone that nobody had settled; of their events those are in no sink that newer ones of \
                  their row followed"
             );

@@ -9,7 +9,7 @@ use crate::{
     domain::TableName,
     fault::Fault,
     log::{Extent, Position},
-    store::Forgetting,
+    store::{Forgetting, Settled, operations::MENDED_BY},
 };
 
 /// Each `EXISTS` is a look at the end of an index, and the oldest come first.
@@ -93,7 +93,7 @@ impl Forgetting for PgStore {
         Ok(lost.into_iter().map(counted).collect())
     }
 
-    async fn forget_lost_letters(
+    async fn settle_lost_letters(
         &self,
         log: &str,
         extents: &[Extent],
@@ -101,13 +101,22 @@ impl Forgetting for PgStore {
     ) -> Result<u64, Fault> {
         let (partitions, lows) = lows(extents);
         let statement = format!(
-            "DELETE FROM sluice_parked_letters WHERE ctid = ANY (ARRAY(
-                 SELECT p.ctid FROM {LOST_LETTERS} AND p.table_name = $4
-             ))"
+            "WITH lost AS (
+                 DELETE FROM sluice_parked_letters AS l WHERE l.ctid = ANY (ARRAY(
+                     SELECT p.ctid FROM {LOST_LETTERS} AND p.table_name = $4
+                 )) RETURNING l.log, l.partition, l.\"offset\", l.letter_id
+             )
+             INSERT INTO sluice_resolved_letters AS l
+                 (log, partition, \"offset\", letter_id, resolution, resolved_by)
+             SELECT log, partition, \"offset\", letter_id, $5, $6 FROM lost
+             ON CONFLICT (log, partition, \"offset\") DO UPDATE
+             SET letter_id = excluded.letter_id, resolution = excluded.resolution,
+                 resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at"
         );
-        let forgotten = over!(self, "forget dead letters that are gone", connection =>
-            sqlx::query(&statement).bind(log).bind(&partitions).bind(&lows).bind(&table.0).execute(connection))?;
-        Ok(forgotten.rows_affected())
+        let settled = over!(self, "settle dead letters that are gone", connection =>
+            sqlx::query(&statement).bind(log).bind(&partitions).bind(&lows).bind(&table.0)
+                .bind(Settled::Mended.as_str()).bind(MENDED_BY).execute(connection))?;
+        Ok(settled.rows_affected())
     }
 }
 

@@ -243,6 +243,17 @@ impl Operations for PgStore {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
+    async fn settled_elsewhere(&self, log: &str) -> Result<u64, Fault> {
+        let count: i64 = over!(self, "count settled dead letters", connection =>
+            sqlx::query_scalar(
+                "SELECT count(*) FROM sluice_resolved_letters
+                 WHERE log <> $1 AND resolution IN ('discarded', 'mended')",
+            )
+            .bind(log)
+            .fetch_one(connection))?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
     async fn note_parked(&self, log: &str, letters: &[ParkedEntity]) -> Result<(), Fault> {
         // No row comes with such a key.
         let letters: Vec<&ParkedEntity> = letters

@@ -11,7 +11,7 @@ use crate::{
     domain::TableName,
     fault::Fault,
     log::{Extent, Position},
-    store::Forgetting,
+    store::{Forgetting, Settled, operations::MENDED_BY},
 };
 
 /// Each `EXISTS` is a look into an index, and the oldest come first.
@@ -106,20 +106,36 @@ impl Forgetting for SqliteStore {
             .await
     }
 
-    async fn forget_lost_letters(
+    async fn settle_lost_letters(
         &self,
         log: &str,
         extents: &[Extent],
         table: &TableName,
     ) -> Result<u64, Fault> {
         let (log, lows, table) = (log.to_owned(), lows(extents), table.0.clone());
-        let forgotten = self.db.write("forgetting dead letters that are gone", move |db| {
-            db.execute(
-                &format!("DELETE FROM sluice_parked_letters AS p WHERE table_name = ?3 AND {IS_LOST}"),
-                params![log, lows, table],
-            )
+        let settled = self.db.write("settling dead letters that are gone", move |db| {
+            let take = format!(
+                "DELETE FROM sluice_parked_letters AS p WHERE table_name = ?3 AND {IS_LOST}
+                 RETURNING log, partition, \"offset\", letter_id"
+            );
+            let lost: Vec<(String, i32, i64, String)> = db
+                .prepare_cached(&take)?
+                .query_map(params![log, lows, table], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            let mut settle = db.prepare_cached(
+                "INSERT OR REPLACE INTO sluice_resolved_letters
+                     (log, partition, \"offset\", letter_id, resolution, resolved_by, resolved_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )?;
+            for (log, partition, offset, letter) in &lost {
+                let (how, now) = (Settled::Mended.as_str(), instant(Utc::now()));
+                settle.execute(params![log, partition, offset, letter, how, MENDED_BY, now])?;
+            }
+            Ok(lost.len())
         });
-        Ok(u64::try_from(forgotten.await?).unwrap_or(u64::MAX))
+        Ok(u64::try_from(settled.await?).unwrap_or(u64::MAX))
     }
 }
 

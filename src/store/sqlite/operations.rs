@@ -181,6 +181,19 @@ impl Operations for SqliteStore {
             .await
     }
 
+    async fn settled_elsewhere(&self, log: &str) -> Result<u64, Fault> {
+        let log = log.to_owned();
+        self.db
+            .read("counting settled dead letters", move |db| {
+                db.prepare_cached(
+                    "SELECT count(*) FROM sluice_resolved_letters
+                     WHERE log <> ? AND resolution IN ('discarded', 'mended')",
+                )?
+                .query_row([&log], |row| row.get(0))
+            })
+            .await
+    }
+
     async fn note_parked(&self, log: &str, letters: &[ParkedEntity]) -> Result<(), Fault> {
         let (log, letters) = (log.to_owned(), letters.to_vec());
         self.db

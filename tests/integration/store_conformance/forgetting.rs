@@ -151,7 +151,7 @@ async fn open_letters_that_the_log_does_not_hold_are_counted_until_their_table_i
         by: "ana".to_owned(),
         at: Utc::now(),
     };
-    store.settle(LOG, &[settled]).await.expect("settled");
+    store.settle(LOG, std::slice::from_ref(&settled)).await.expect("settled");
     for (name, entities) in [("leads", 2), ("pedidos", 1), ("chat_sessions", 0)] {
         let parked = store.parked_count(LOG, &TableName(name.to_owned())).await.expect("a count");
         assert_eq!(parked, entities, "{name}");
@@ -165,9 +165,14 @@ async fn open_letters_that_the_log_does_not_hold_are_counted_until_their_table_i
     assert_eq!(lost().await, [named("leads", 4), named("pedidos", 1)]);
 
     let leads = TableName::from(table("leads"));
-    assert_eq!(store.forget_lost_letters(LOG, &extents, &leads).await.expect("forgotten"), 4);
+    assert_eq!(store.settle_lost_letters(LOG, &extents, &leads).await.expect("settled"), 4);
     assert_eq!(lost().await, [named("pedidos", 1)]);
     let open = store.open_entities(LOG, table("leads"), None, 10).await.expect("entities");
     assert_eq!(open, ["e5"], "what the log holds is open still");
-    assert_eq!(store.settled_count(LOG, &[Extent { partition: 0, low: 0, high: 9 }]).await.expect("one"), 1);
+    assert_eq!(store.settled_count(LOG, &[Extent { partition: 0, low: 0, high: 9 }]).await.expect("two"), 2);
+    for (offset, how) in [(20, Settled::Discarded), (21, Settled::Replayed), (22, Settled::Erased)] {
+        let letter = Resolution { offset, settled: how, ..settled.clone() };
+        store.settle("before", &[letter]).await.expect("settled");
+    }
+    assert_eq!(store.settled_elsewhere(LOG).await.expect("a count"), 3, "its event went unread");
 }
