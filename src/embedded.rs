@@ -63,6 +63,12 @@ const MAX_HEAP: i64 = 256 << 20;
 /// A statement looks at the clock often, but not within one step.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
+/// Less is no room: a batch and the journal take more.
+const LITTLE_ROOM: u64 = 1 << 20;
+
+/// How long a refused write counts that none followed: drains and schedules write more often while they are refused.
+const REFUSED_FOR: Duration = Duration::from_mins(1);
+
 /// Connections kept for the next question: as many as ask at once in an idle server.
 const IDLE_READERS: usize = 4;
 
@@ -77,6 +83,8 @@ pub struct EmbeddedDb {
     pressure: Arc<MemoryPressure>,
     /// A table was made anew that somebody dropped under this process: whoever drains begins anew.
     remade: Arc<AtomicBool>,
+    /// When the disk refused a write, and what that was told as; the next write that it takes ends it.
+    refused: Arc<Mutex<Option<(Instant, Fault)>>>,
     /// The last to go: nobody else takes the folder before the connections are closed.
     folder: Arc<DataFolder>,
 }
@@ -141,12 +149,27 @@ impl EmbeddedDb {
             file,
             pressure: Arc::default(),
             remade: Arc::default(),
+            refused: Arc::default(),
         }))
     }
 
     /// The folder of the file.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What keeps the disk from taking anything, as far as its room and the last write tell.
+    pub fn shortage(&self) -> Option<Fault> {
+        let folder = self.folder();
+        if let Some(room) = DataFolder::room(folder).filter(|room| *room < LITTLE_ROOM) {
+            return Some(Fault::misconfigured(
+                PART,
+                format!("the disk of {} is full: {} KiB are left", folder.display(), room / 1024),
+                "free some room on it; nothing is lost, and what waits goes on by itself",
+            ));
+        }
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_ref().filter(|(at, _)| at.elapsed() < REFUSED_FOR).map(|(_, fault)| fault.clone())
     }
 
     /// Whether this process may write; asking takes over a folder that has become free.
@@ -214,10 +237,11 @@ impl EmbeddedDb {
         work: impl Fn(&Transaction<'_>) -> rusqlite::Result<Result<T, E>> + Send + 'static,
     ) -> Result<Result<T, E>, Fault> {
         let (connection, pressure, remade) = (self.writer(what)?, self.pressure.clone(), self.remade.clone());
+        let refused = self.refused.clone();
         blocking(what, move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let mut is_made = false;
-            loop {
+            let outcome = loop {
                 let attempt = pressure.outlasted(|| {
                     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                     let outcome = work(&transaction)?;
@@ -232,11 +256,15 @@ impl EmbeddedDb {
                         remade.store(true, Ordering::Relaxed);
                         is_made = true;
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => break Err(error),
                     // Whether a commit that failed is on disk is not known, so it is not tried again here.
-                    Ok((outcome, committed)) => return committed.map(|()| outcome),
+                    Ok((outcome, committed)) => break committed.map(|()| outcome),
                 }
-            }
+            };
+            let of_disk = outcome.as_ref().err().filter(|error| is_of_disk(error));
+            *refused.lock().unwrap_or_else(PoisonError::into_inner) =
+                of_disk.map(|error| (Instant::now(), fault(what, error)));
+            outcome
         })
         .await
     }
@@ -389,6 +417,12 @@ fn lacks_table(error: &rusqlite::Error) -> bool {
     }
 }
 
+/// Whether the disk refused, whatever was to be written.
+fn is_of_disk(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{CannotOpen, DiskFull, ReadOnly, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure | ReadOnly | CannotOpen))
+}
+
 /// Whether an error passes by itself, and what to do about it.
 fn fault(what: &str, error: &rusqlite::Error) -> Fault {
     // SQLite's own messages name tables and columns; those of conversions quote values.
@@ -525,6 +559,25 @@ mod tests {
         let connection = Connection::open_in_memory().expect("a database");
         let missing = connection.prepare("SELECT 1 FROM leads").expect_err("no such table");
         assert_eq!(fault("counting", &missing).advice, NextStep::Migrate);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_the_disk_refused_is_told_until_it_takes_one() {
+        let place = tempfile::tempdir().expect("a folder");
+        let db = EmbeddedDb::open(place.path(), "host, process 1").expect("an open folder");
+        let write = async |code: Option<i32>| {
+            let refusal = move || code.map(|code| Error::SqliteFailure(ffi::Error::new(code), None));
+            db.write("adding", move |_| refusal().map_or(Ok(()), Err)).await
+        };
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR, ffi::SQLITE_READONLY] {
+            write(Some(code)).await.expect_err("refused");
+            let told = db.shortage().expect("it is told").to_string();
+            assert!(told.starts_with("embedded: adding failed: "), "{told}");
+            write(None).await.expect("taken");
+            assert!(db.shortage().is_none(), "it takes what is written");
+        }
+        write(Some(ffi::SQLITE_CONSTRAINT)).await.expect_err("refused");
+        assert!(db.shortage().is_none(), "what was written is at fault");
     }
 
     #[test]

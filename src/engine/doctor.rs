@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 use super::{
-    Alerts, Project, Rebuilds, ScheduleStatus, counts::Counts, drains::Drains, forget, housekeeping,
+    Alerts, Project, Rebuilds, Schedules, counts::Counts, drains::Drains, forget, housekeeping,
     letters::Letters, operations, page::TOLERATED_SKEW, questions::index_lacks, shared::Shared,
     status::within, tables::Facts,
 };
@@ -82,6 +82,7 @@ pub struct Doctor {
     pub(super) drains: Arc<Drains>,
     pub(super) rebuilds: Arc<Rebuilds>,
     pub(super) letters: Arc<Letters>,
+    pub(super) schedules: Arc<Schedules>,
     pub(super) alerts: Arc<Alerts>,
     pub(super) counts: Arc<Counts>,
 }
@@ -247,7 +248,7 @@ impl Doctor {
             within(log.name(), self.letters.open_count_as_it_is()),
             within(part, self.letters.lost()),
             within(part, self.drains.known_pauses()),
-            within(part, store.schedules()),
+            within(part, self.schedules.known()),
             within(part, self.alerts.problems()),
             within(part, self.drains.elsewhere()),
             within(part, store.passes()),
@@ -276,7 +277,7 @@ impl Doctor {
         let (latest, standings, schedules, rebuilds) = tokio::join!(
             within(store.name(), store.latest_syncs(&names)),
             self.drains.standings(),
-            within(store.name(), store.schedules()),
+            within(store.name(), self.schedules.known()),
             within(index, self.rebuilds.judged()),
         );
         let mut findings = operations::unattended_findings(&standings);
@@ -286,8 +287,7 @@ impl Doctor {
             Finding::new(index, "rebuilds", Outcome::Failed, problem, next_step)
         }));
         let Ok(latest) = latest else { return findings };
-        let schedules: Vec<ScheduleStatus> =
-            schedules.unwrap_or_default().into_iter().map(ScheduleStatus::from).collect();
+        let schedules = schedules.unwrap_or_default();
         let counted = self.counts.latest(Some(Utc::now())).await;
         for table in catalog.tables() {
             let facts = Facts {

@@ -230,6 +230,7 @@ impl Engine {
                 drains: drains.clone(),
                 rebuilds: rebuilds.clone(),
                 letters: letters.clone(),
+                schedules: schedules.clone(),
                 alerts: alerts.clone(),
                 counts,
             },

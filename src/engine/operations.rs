@@ -10,7 +10,7 @@ use super::{
 use crate::{
     fault::Fault,
     next_step::{NextStep, Remark},
-    store::{AccessWarning, Notice, NoticeKind, QuestionAccess, Schedule, StoreFacts, SyncState, lost_with},
+    store::{AccessWarning, Notice, NoticeKind, QuestionAccess, StoreFacts, SyncState, lost_with},
     traces,
 };
 
@@ -230,13 +230,12 @@ pub(super) fn alert_findings(problems: Result<Vec<Remark>, Fault>) -> Vec<Findin
     }
 }
 
-pub(super) fn schedule_findings(schedules: Result<Vec<Schedule>, Fault>) -> Vec<Finding> {
+pub(super) fn schedule_findings(schedules: Result<Vec<ScheduleStatus>, Fault>) -> Vec<Finding> {
     const PART: &str = "schedules";
     match schedules {
         Err(fault) => vec![Finding::failed(PART, "last runs", fault)],
         Ok(schedules) => schedules
             .into_iter()
-            .map(ScheduleStatus::from)
             .map(|schedule| match schedule.problem() {
                 Some(Remark { problem, next_step }) => {
                     let mend = || "mend the cause; the next run makes up for it".into();

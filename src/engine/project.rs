@@ -90,7 +90,7 @@ impl Project {
         let told = |kind, fault: Fault| Difference::new(kind, None, fault.message, fault.advice.to_string());
         match self.store.facts().await {
             Ok(facts) => {
-                let refused = facts.refused.into_iter().filter(|(refused, _)| *refused == table);
+                let refused = facts.refused.into_iter().filter(|(refused, _)| *refused == table.name());
                 found.extend(refused.map(|(_, fault)| told(DifferenceKind::Stored, fault)));
             }
             // The source's part of the answer is good without it.

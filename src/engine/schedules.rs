@@ -8,7 +8,7 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -87,6 +87,9 @@ pub struct ScheduleStatus {
     /// How long ago it was made or last replaced, by the store's clock.
     #[serde(skip)]
     pub(super) age: TimeDelta,
+    /// What keeps this process from running what is due.
+    #[serde(skip)]
+    hindrance: Option<Remark>,
 }
 
 impl ScheduleStatus {
@@ -107,7 +110,12 @@ impl ScheduleStatus {
         let late = self.late.num_minutes();
         (self.running_on.is_none() && late >= OVERDUE_MINUTES).then(|| {
             let problem = format!("the scheduled sync of {} is overdue by {late} minutes", self.table);
-            Remark::new(problem, NextStep::StartWorker)
+            match self.hindrance.clone() {
+                Some(Remark { problem: cause, next_step }) => {
+                    Remark { problem: format!("{problem}: {cause}"), next_step }
+                }
+                None => Remark::new(problem, NextStep::StartWorker),
+            }
         })
     }
 
@@ -148,6 +156,7 @@ impl From<Schedule> for ScheduleStatus {
             last_success_at: schedule.last_success_at,
             late: schedule.late,
             age: schedule.age,
+            hindrance: None,
         }
     }
 }
@@ -158,13 +167,21 @@ pub struct Schedules {
     pub(super) syncs: Arc<Syncs>,
     /// Wakes who looks for what is due.
     due: Arc<Notify>,
+    /// Why it could not be done when this process last looked for what is due.
+    hindrance: Mutex<Option<Fault>>,
     /// Tells who polls that a schedule is another now.
     pub(super) replaced: watch::Sender<()>,
 }
 
 impl Schedules {
     pub(super) fn new(shared: Arc<Shared>, syncs: Arc<Syncs>) -> Self {
-        Self { shared, syncs, due: Arc::default(), replaced: watch::Sender::new(()) }
+        Self {
+            shared,
+            syncs,
+            due: Arc::default(),
+            hindrance: Mutex::default(),
+            replaced: watch::Sender::new(()),
+        }
     }
 
     /// Runs what is due from now on, until the engine shuts down.
@@ -187,7 +204,15 @@ impl Schedules {
     /// As [`Schedules::list`], of a store that may not be migrated yet.
     pub(super) async fn known(&self) -> Result<Vec<ScheduleStatus>, Fault> {
         let schedules = self.shared.store.schedules().await?;
-        Ok(schedules.into_iter().map(ScheduleStatus::from).collect())
+        let hindrance = self.hindrance().map(|fault| fault.remark());
+        let known = schedules.into_iter().map(ScheduleStatus::from);
+        Ok(known.map(|schedule| ScheduleStatus { hindrance: hindrance.clone(), ..schedule }).collect())
+    }
+
+    /// What keeps this process from running what is due.
+    fn hindrance(&self) -> Option<Fault> {
+        let met = || self.hindrance.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.shared.store.shortage().or_else(met)
     }
 
     /// Creates or replaces a table's schedule; its first run is due at once.
@@ -420,13 +445,15 @@ async fn keep_scheduling(schedules: Weak<Schedules>, tasks: &TaskTracker) {
         let due = schedules.due.clone();
         // A task of its own, so that a panic ends one look and not the scheduler; and waited for at the end, since what it is
         // about to claim would be held by a process that is gone.
-        let outcome = tasks.spawn(schedules.run_due()).await.unwrap_or_else(|_| {
+        let outcome = tasks.spawn(schedules.clone().run_due()).await.unwrap_or_else(|_| {
             Err(Fault::transient(
                 "scheduler",
                 "looking for what is due panicked",
                 "report this with the log lines before it",
             ))
         });
+        *schedules.hindrance.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().cloned();
+        drop(schedules);
         let pause = match outcome {
             Ok(()) => {
                 backoff.reset();
@@ -511,6 +538,7 @@ mod tests {
                 last_success_at: success.map(|minutes| Utc::now() - TimeDelta::minutes(minutes)),
                 late: TimeDelta::zero(),
                 age: TimeDelta::minutes(age),
+                hindrance: None,
             };
             status.problem().map(|remark| remark.to_string())
         };
@@ -524,6 +552,34 @@ mod tests {
         assert!(skipped(600.0, Some(101), 500).is_some());
         assert!(skipped(60.0, None, 16).is_some(), "none ever ran");
         assert_eq!(skipped(60.0, Some(500), 14), None, "it was replaced since");
+    }
+
+    #[test]
+    fn a_schedule_that_is_overdue_names_what_keeps_this_process_from_running_it() {
+        let overdue = |hindrance: Option<Remark>| {
+            let status = ScheduleStatus {
+                table: "leads".to_owned(),
+                every_seconds: 60.0,
+                hours_ago: 24,
+                limit: 100,
+                conditions: Vec::new(),
+                created_by: "ana".to_owned(),
+                next_due_at: Utc::now(),
+                running_on: None,
+                last_run: None,
+                last_success_at: None,
+                late: TimeDelta::minutes(3),
+                age: TimeDelta::minutes(10),
+                hindrance,
+            };
+            status.problem().expect("it is overdue")
+        };
+        assert_eq!(overdue(None).next_step, Some(NextStep::StartWorker));
+        let full = Fault::transient("embedded", "the disk is full", "free some room");
+        assert_eq!(
+            overdue(Some(full.remark())).to_string(),
+            "the scheduled sync of leads is overdue by 3 minutes: embedded: the disk is full; free some room"
+        );
     }
 
     #[test]

@@ -177,8 +177,8 @@ pub struct StoreFacts {
     pub dropped: Vec<String>,
     /// Migrations of this release that were not run yet, and tables that are not yet as their definitions say.
     pub pending_migrations: usize,
-    /// Tables that can't become what their definitions say, and why.
-    pub refused: Vec<(Table, Fault)>,
+    /// Tables that can't become what their definitions say, or take no row as they are, and why.
+    pub refused: Vec<(&'static str, Fault)>,
     /// Triggers, rules and row-level security that somebody added to its tables, which may keep from them what is written.
     pub additions: Vec<String>,
 }
@@ -399,11 +399,17 @@ pub trait Operations: Send + Sync {
     /// When the store can't be reached.
     async fn forget_polls(&self, table: &TableName) -> Result<(), Fault>;
 
-    /// The tables that can't become what their definitions say, and why: the cheap part of [`Operations::facts`].
+    /// Why nothing can be written although questions are answered, where that can be told without writing.
+    fn shortage(&self) -> Option<Fault> {
+        None
+    }
+
+    /// The tables that can't become what their definitions say, or take no row as they are, and why: the cheap part of
+    /// [`Operations::facts`].
     ///
     /// # Errors
     /// When the store can't be reached or is not migrated.
-    async fn refused_tables(&self) -> Result<Vec<(Table, Fault)>, Fault>;
+    async fn refused_tables(&self) -> Result<Vec<(&'static str, Fault)>, Fault>;
 
     /// Whether the store can be written and is migrated.
     ///

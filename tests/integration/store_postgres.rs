@@ -338,6 +338,49 @@ async fn what_somebody_added_to_the_tables_is_told() {
 }
 
 #[tokio::test]
+async fn a_table_that_somebody_gave_a_column_which_must_be_filled_is_told_as_taking_no_row() {
+    let (database, store) = migrated().await;
+    let told = async || {
+        let told = store.refused_tables().await.expect("tables");
+        assert_eq!(store.facts().await.expect("facts").refused.len(), told.len(), "doctor tells the same");
+        told.into_iter().map(|(table, fault)| (table, fault.to_string())).collect::<Vec<_>>()
+    };
+    database
+        .execute(
+            "ALTER TABLE chat_sessions ADD COLUMN vazia int, ADD COLUMN cheia int NOT NULL DEFAULT 1,
+                 ADD COLUMN numero int GENERATED ALWAYS AS IDENTITY;
+             ALTER TABLE leads ALTER COLUMN nome SET NOT NULL",
+        )
+        .await;
+    assert_eq!(told().await, [], "these take rows");
+    database
+        .execute("ALTER TABLE leads ADD COLUMN \"Fk dba\" int NOT NULL; ALTER TABLE eventos_raw ADD COLUMN fk int NOT NULL")
+        .await;
+    let [(leads, of_leads), ("eventos_raw", of_events)] = &told().await[..] else { panic!("two tables") };
+    assert!(
+        *leads == "leads" && of_leads.contains("takes no row: somebody added Fk dba to it"),
+        "{of_leads}"
+    );
+    assert!(of_leads.contains("run ALTER TABLE leads ALTER COLUMN \"Fk dba\" DROP NOT NULL,"), "{of_leads}");
+    assert!(of_events.contains("ALTER COLUMN \"fk\" DROP NOT NULL"), "{of_events}");
+    database.execute("ALTER TABLE eventos_raw DROP COLUMN fk").await;
+    let whole = batch(claimed(&store).await, vec![lead(1, 0, "Ana")]);
+    let Err(ApplyError::Rejected(rejections)) = store.apply(LOG, &whole).await else {
+        panic!("it is refused")
+    };
+    assert!(rejections[0].reason.ends_with("(SQLSTATE 23502, column Fk dba of leads)"), "{rejections:?}");
+    // What fills it may be a trigger.
+    database
+        .execute(
+            "CREATE FUNCTION preenche() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.\"Fk dba\" := 1; RETURN NEW; END $$;
+             CREATE TRIGGER preenche BEFORE INSERT ON leads FOR EACH ROW EXECUTE FUNCTION preenche()",
+        )
+        .await;
+    assert_eq!(told().await, []);
+    store.apply(LOG, &whole).await.expect("applied");
+}
+
+#[tokio::test]
 async fn a_trigger_may_refuse_a_row_under_a_code_of_its_own() {
     let (database, store) = migrated().await;
     database

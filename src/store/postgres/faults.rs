@@ -3,7 +3,7 @@
 //! Guarantee: no fault made here carries a row's values or the password. Postgres quotes values in the messages
 //! and details of data errors, so only the messages of classes that speak of the server itself are repeated.
 
-use sqlx::error::DatabaseError;
+use sqlx::{error::DatabaseError, postgres::PgDatabaseError};
 use sqlx_core::migrate::MigrateError;
 
 use super::fitness::POOLER;
@@ -200,13 +200,19 @@ pub(super) fn refusal(error: &sqlx::Error) -> String {
         code if breaks_a_rule(code) => "a trigger refuses it",
         _ => "a value can't be stored",
     };
-    let on = match (database.table(), database.constraint()) {
-        (Some(table), Some(constraint)) => format!(", constraint {constraint} of {table}"),
-        (Some(table), None) => format!(", table {table}"),
-        (None, Some(constraint)) => format!(", constraint {constraint}"),
-        (None, None) => String::new(),
-    };
+    let column = database.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::column);
+    let on = place(database.table(), column, database.constraint());
     format!("{what} (SQLSTATE {code}{on})")
+}
+
+/// Where a row was refused, as far as the server names it.
+fn place(table: Option<&str>, column: Option<&str>, constraint: Option<&str>) -> String {
+    match (constraint.map(|name| ("constraint", name)).or(column.map(|name| ("column", name))), table) {
+        (Some((what, name)), Some(table)) => format!(", {what} {name} of {table}"),
+        (Some((what, name)), None) => format!(", {what} {name}"),
+        (None, Some(table)) => format!(", table {table}"),
+        (None, None) => String::new(),
+    }
 }
 
 fn from_database(attempt: &str, error: &dyn DatabaseError) -> Fault {
@@ -262,6 +268,17 @@ mod tests {
         for code in ["40001", "53100", "42P01", "57014", "54023", "XX000", "25006", "28000", ""] {
             assert!(!refuses_content(code), "{code}");
         }
+    }
+
+    #[test]
+    fn a_refusal_names_the_constraint_or_the_column_that_is_at_fault() {
+        let (leads, column) = (Some("leads"), Some("fk_dba"));
+        assert_eq!(place(leads, column, None), ", column fk_dba of leads");
+        assert_eq!(place(leads, column, Some("dba")), ", constraint dba of leads");
+        assert_eq!(
+            (place(leads, None, None), place(None, None, None)),
+            (", table leads".into(), String::new())
+        );
     }
 
     #[test]

@@ -11,7 +11,11 @@ use super::{
     notices,
     trim::COUNTED,
 };
-use crate::fault::Fault;
+use crate::{
+    domain::Catalog,
+    fault::Fault,
+    store::tables::{StoreTable, tables},
+};
 
 /// What doctor and migrate say of a pooler.
 pub(super) const POOLER: &str = "a pooler hands sessions around between here and the server (PgBouncer in transaction mode, port 6543 of Supabase): let \
@@ -144,6 +148,53 @@ pub(super) async fn additions(
     .bind(tables)
     .fetch_all(connection)
     .await
+}
+
+/// Tables that take no row, because of columns that somebody added to them and that sluice knows nothing to write into.
+/// Where a trigger sees each row first, it may fill them.
+pub(super) async fn closed(
+    connection: &mut PgConnection,
+    catalog: Catalog,
+) -> Result<Vec<(&'static str, Fault)>, sqlx::Error> {
+    let own = tables(catalog);
+    let required: Vec<(String, String)> = sqlx::query_as(
+        "SELECT c.relname::text, a.attname::text
+         FROM unnest($1::text[]) AS t(name) JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(t.name))
+         JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND NOT EXISTS (
+             SELECT FROM pg_trigger AS g
+             WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 7 = 7
+         )
+         ORDER BY a.attnum",
+    )
+    .bind(own.iter().map(|table| table.table).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(own.iter().filter_map(|table| Some((table.table, closed_by(table, &required)?))).collect())
+}
+
+/// What is said of a table that lets no row in without a value for columns that are not sluice's.
+fn closed_by(table: &StoreTable, required: &[(String, String)]) -> Option<Fault> {
+    let name = table.table;
+    let is_own = |column: &str| table.columns.iter().any(|own| own.name == column);
+    let of_table = required.iter().filter(|(table, column)| table == name && !is_own(column));
+    let foreign: Vec<&str> = of_table.map(|(_, column)| column.as_str()).collect();
+    let quoted = |column: &&str| format!("ALTER COLUMN \"{}\" DROP NOT NULL", column.replace('"', "\"\""));
+    let mend: Vec<String> = foreign.iter().map(quoted).collect();
+    (!foreign.is_empty()).then(|| {
+        Fault::misconfigured(
+            PART,
+            format!(
+                "{name} takes no row: somebody added {} to it, NOT NULL and without a default, and sluice writes nothing there",
+                foreign.join(", ")
+            ),
+            format!(
+                "run ALTER TABLE {name} {}, or give each a default; then replay the dead letters, by their ids also those that \
+                 count as mended",
+                mend.join(", ")
+            ),
+        )
+    })
 }
 
 /// Makes the dropped ones of sluice's own anew, one process at a time.

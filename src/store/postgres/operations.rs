@@ -563,7 +563,7 @@ impl Operations for PgStore {
         Ok(())
     }
 
-    async fn refused_tables(&self) -> Result<Vec<(Table, Fault)>, Fault> {
+    async fn refused_tables(&self) -> Result<Vec<(&'static str, Fault)>, Fault> {
         let (_, refused) = over!(self, "read the tables' layouts", connection => prepare::pending(connection, self.catalog))?;
         Ok(refused)
     }

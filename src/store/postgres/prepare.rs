@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     columns::{self, Values},
     faults::{self, PART},
-    locks, notices,
+    fitness, locks, notices,
 };
 use crate::{
     domain::{Catalog, Cell, Column, Row, Table},
@@ -84,18 +84,18 @@ pub(super) async fn layouts(connection: &mut PgConnection) -> Result<BTreeMap<St
     Ok(rows.into_iter().collect())
 }
 
-/// How many tables are not yet, or not wholly, what the catalog says, and which can't become so.
+/// How many tables are not yet, or not wholly, what the catalog says, and which can't become so or take no row.
 pub(super) async fn pending(
     connection: &mut PgConnection,
     catalog: Catalog,
-) -> Result<(usize, Vec<(Table, Fault)>), sqlx::Error> {
+) -> Result<(usize, Vec<(&'static str, Fault)>), sqlx::Error> {
     let tables: Vec<Table> = catalog.tables().collect();
     let found = find(connection, &tables).await?;
-    let (mut pending, mut refused) = (0, Vec::new());
+    let (mut pending, mut refused) = (0, fitness::closed(connection, catalog).await?);
     for table in tables {
         let found = found.get(table.name());
         match plan(PART, table, &TYPES, found) {
-            Err(fault) => refused.push((table, fault)),
+            Err(fault) => refused.push((table.name(), fault)),
             Ok(_) => {
                 let wanted = Made { layout: layout(table), unfilled: Vec::new() };
                 pending += usize::from(found.and_then(|found| found.made.as_ref()) != Some(&wanted));

@@ -14,7 +14,6 @@ use super::{
     rows::instant,
 };
 use crate::{
-    data_folder::DataFolder,
     domain::{Table, TableName},
     fault::Fault,
     log::Extent,
@@ -23,9 +22,6 @@ use crate::{
         StoreFacts, SyncFilter, SyncRecord, SyncRequest, operations::MENDED_BY,
     },
 };
-
-/// Less is no room: a batch and the journal take more.
-const LITTLE_ROOM: u64 = 1 << 20;
 
 const SCHEDULE: &str = "every_ms, request, created_by, next_due_at, claimed_by, claimed_until, last_run, last_success_at, claim, created_at";
 
@@ -584,7 +580,11 @@ impl Operations for SqliteStore {
             .await
     }
 
-    async fn refused_tables(&self) -> Result<Vec<(Table, Fault)>, Fault> {
+    fn shortage(&self) -> Option<Fault> {
+        self.db.shortage()
+    }
+
+    async fn refused_tables(&self) -> Result<Vec<(&'static str, Fault)>, Fault> {
         let catalog = self.catalog;
         let pending =
             self.db.read("reading the tables' layouts", move |db| prepare::pending(db, catalog)).await?;
@@ -602,14 +602,7 @@ impl Operations for SqliteStore {
                 "stop that process, use its tools, or set SLUICE_DATA_DIR to another folder",
             )
         });
-        let room = DataFolder::room(self.db.folder()).filter(|room| *room < LITTLE_ROOM);
-        let unfit = unfit.or(room.map(|room| {
-            Fault::misconfigured(
-                PART,
-                format!("the disk of {} is full: {} KiB are left", self.db.folder().display(), room / 1024),
-                "free some room on it; nothing is lost, and what waits goes on by itself",
-            )
-        }));
+        let unfit = unfit.or_else(|| self.db.shortage());
         let catalog = self.catalog;
         let facts = self.db.read("looking for tables", move |db| {
             let dropped = prepare::dropped(db)?;

@@ -41,13 +41,16 @@ pub(super) fn check(db: &Connection, tables: &[Table]) -> rusqlite::Result<Resul
 }
 
 /// How many tables are not yet, or not wholly, what the catalog says, and which can't become so.
-pub(super) fn pending(db: &Connection, catalog: Catalog) -> rusqlite::Result<(usize, Vec<(Table, Fault)>)> {
+pub(super) fn pending(
+    db: &Connection,
+    catalog: Catalog,
+) -> rusqlite::Result<(usize, Vec<(&'static str, Fault)>)> {
     let made = layouts(db)?;
     let (mut pending, mut refused) = (0, Vec::new());
     for table in catalog.tables() {
         let is_made = made.get(table.name()) == Some(&(layout(table), String::new()));
         match plan(PART, table, &TYPES, find(db, table)?.as_ref()) {
-            Err(fault) => refused.push((table, fault)),
+            Err(fault) => refused.push((table.name(), fault)),
             Ok(_) => pending += usize::from(!is_made),
         }
     }

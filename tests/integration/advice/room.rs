@@ -74,6 +74,9 @@ async fn a_full_disk_under_the_embedded_folder_is_told_loses_nothing_and_passes_
     disk.fill();
     let said = format!("{:?}", engine.doctor.examine().await);
     assert!(said.contains("is full") && said.contains("free some room"), "doctor: {said}");
+    let status = engine.inspection.status().await;
+    let said = format!("{:?}", status.problems);
+    assert!(!status.healthy && !status.ready && said.contains("is full"), "status: {said}");
     source.upsert(table("leads"), (501..=700).map(|n| rows::lead(n, 0)).collect());
     let refused = match engine.syncs.start(request(table("leads"))).await {
         Ok(id) => crate::support::finished(&engine, id).await.error.unwrap_or_default(),
@@ -96,6 +99,8 @@ async fn a_full_disk_under_the_embedded_folder_is_told_loses_nothing_and_passes_
     })
     .await;
     assert_eq!(sync(&engine, request(table("leads"))).await.state, SyncPhase::Done);
+    let status = engine.inspection.status().await;
+    assert!(status.ready && !format!("{:?}", status.problems).contains("is full"), "{status:?}");
     for count in ["SELECT count(*) FROM leads", "SELECT count(*) FROM eventos_raw"] {
         assert_eq!(value(&engine, count).await, 400, "{count}");
     }
