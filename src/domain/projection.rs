@@ -86,11 +86,7 @@ impl<'a> Row<'a> {
     /// The column's value as JSON text, in a row of old under a name that the column had then.
     fn value(&self, column: &Column) -> Option<&'a str> {
         let is_there = |name: &str| self.members.iter().any(|member| member.name == name);
-        let name = match column.formerly.iter().find(|former| is_there(former)) {
-            Some(former) if !is_there(column.source()) => former,
-            _ => column.source(),
-        };
-        self.members.get(name)
+        self.members.get(column.source_in(is_there))
     }
 
     /// The value of the column of that name; null where it does not fit or there is none.

@@ -446,9 +446,17 @@ impl Column {
         self.from.as_deref().unwrap_or(&self.name)
     }
 
-    /// Its name in the project, and those that it had there before.
+    /// Its names in the project, the one of now first.
     pub fn sources(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.source()).chain(self.formerly.iter().map(String::as_str))
+    }
+
+    /// Its name in a row, which in one of old is the one that it had then.
+    pub fn source_in(&self, is_there: impl Fn(&str) -> bool) -> &str {
+        match self.formerly.iter().find(|former| is_there(former)) {
+            Some(former) if !is_there(self.source()) => former,
+            _ => self.source(),
+        }
     }
 
     /// Whether that is its name in the project, or was.

@@ -244,7 +244,8 @@ impl Erasures {
         let definition = other.definition();
         let is_sought =
             |value: &Value| text_of(value).is_some_and(|text| sought.contains(&text.trim().to_lowercase()));
-        let is_searched = definition.column(column).is_some_and(|column| column.search() != Search::None);
+        let defined = definition.column(column);
+        let is_searched = defined.is_some_and(|column| column.search() != Search::None);
         let queries: Vec<Option<String>> = if is_searched {
             keys.iter().map(|key| Some(format!("{column}:{}", quoted(key)))).collect()
         } else {
@@ -259,11 +260,12 @@ impl Erasures {
         }
         if keys.iter().any(|key| ledger.holds(table, key)) {
             let query = format!("tipo_evento.keyword:{}", quoted(&other.entity));
-            let source = definition.source_of(column);
             let entity = |document: &Value| {
                 // A row that no server takes as JSON is held as its text.
                 let of_text = document["dados"].as_str().map(json::to_value);
                 let row = of_text.as_ref().unwrap_or(&document["dados"]);
+                let source =
+                    defined.map_or(column, |column| column.source_in(|name| row.get(name).is_some()));
                 text_of(&document["entidade"]["id"]).filter(|_| is_sought(&row[source]))
             };
             self.scan(IndexName::Eventos, Some(query), entity, referring).await?;

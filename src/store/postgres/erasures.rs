@@ -84,7 +84,9 @@ impl Erasures for PgStore {
              WHERE lower(btrim("{name}"::text, E' \t\n\r')) IN (SELECT v FROM wanted)
              UNION
              SELECT entidade_id FROM eventos_raw
-             WHERE tipo_evento = $2 AND lower(btrim(dados ->> $3, E' \t\n\r')) IN (SELECT v FROM wanted)"#,
+             WHERE tipo_evento = $2 AND lower(btrim(dados ->> (
+                 SELECT n FROM unnest($3::text[]) WITH ORDINALITY AS u(n, i) WHERE dados ? n ORDER BY i LIMIT 1
+             ), E' \t\n\r')) IN (SELECT v FROM wanted)"#,
             key = definition.key.column,
             name = column.name,
         );
@@ -93,7 +95,7 @@ impl Erasures for PgStore {
         let keys = sqlx::query_scalar(&statement)
             .bind(values.iter().map(|value| value.trim().replace('\0', "")).collect::<Vec<_>>())
             .bind(&table.entity)
-            .bind(column.source())
+            .bind(column.sources().collect::<Vec<_>>())
             .fetch_all(&mut connection)
             .await
             .map_err(|error| faults::fault("look for whom to erase", &error))?;

@@ -48,13 +48,16 @@ impl Erasures for SqliteStore {
     async fn keys_with(&self, table: Table, column: &str, values: &[String]) -> Result<Vec<String>, Fault> {
         let definition = table.definition();
         let Some(column) = definition.column(column) else { return Ok(Vec::new()) };
-        let path = format!("$.\"{}\"", column.source());
+        let paths: Vec<String> = column.sources().map(|source| format!("$.\"{source}\"")).collect();
+        let paths = json!(paths).to_string();
         let values = json!(values.iter().map(|value| folded(value)).collect::<Vec<_>>()).to_string();
         let sql = format!(
             "SELECT CAST(\"{key}\" AS text) FROM \"{table}\" WHERE folded(\"{name}\") IN (SELECT value FROM json_each(?1))
              UNION
              SELECT entidade_id FROM eventos_raw WHERE tipo_evento = ?2 AND
-                 CASE WHEN json_valid(dados) THEN folded(json_extract(dados, ?3)) END IN (SELECT value FROM json_each(?1))",
+                 CASE WHEN json_valid(dados) THEN folded(json_extract(dados, (
+                     SELECT n.value FROM json_each(?3) AS n WHERE json_type(dados, n.value) IS NOT NULL ORDER BY n.key LIMIT 1
+                 ))) END IN (SELECT value FROM json_each(?1))",
             key = definition.key.column,
             name = column.name,
         );
@@ -69,7 +72,7 @@ impl Erasures for SqliteStore {
                     })
                 })?;
                 db.prepare_cached(&sql)?
-                    .query_map(params![values, table.entity, path], |row| row.get(0))?
+                    .query_map(params![values, table.entity, paths], |row| row.get(0))?
                     .collect()
             })
             .await

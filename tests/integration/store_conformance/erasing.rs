@@ -6,7 +6,10 @@ use uuid::Uuid;
 
 use crate::support::{
     on_each_adapter,
-    stores::{Embedded, Postgres, StoreBench, apply, lead, lead_with, session},
+    stores::{
+        Embedded, Postgres, StoreBench, apply, apply_of, catalog, from_row, lead, lead_with, session,
+        verbatim,
+    },
     table,
 };
 
@@ -15,6 +18,7 @@ on_each_adapter! {
     what_is_about_an_erased_entity_is_removed_and_left_out_by_whoever_applies_it,
     a_key_that_nothing_is_known_of_is_not_erased_unless_it_is_known_elsewhere,
     keys_are_found_by_any_version_s_value_in_any_case,
+    keys_are_found_by_a_value_of_a_version_that_has_the_column_under_a_former_name,
     an_erasure_amid_many_batches_leaves_nothing,
     an_erasure_that_a_trigger_undoes_is_told_and_none_of_it_is_done,
 }
@@ -119,6 +123,36 @@ async fn keys_are_found_by_any_version_s_value_in_any_case<B: StoreBench>() {
     assert_eq!(found(&["nova@x.example"]).await, [key(1), key(2)].concat());
     assert_eq!(found(&["nova@x.exampl", "antiga@x.example"]).await, key(1));
     assert_eq!(found(&["nova@x.exampl"]).await, Vec::<String>::new());
+}
+
+async fn keys_are_found_by_a_value_of_a_version_that_has_the_column_under_a_former_name<B: StoreBench>() {
+    let bench = B::empty().await;
+    let catalog = catalog(&[r#"
+        name = "pess"
+        about = "people"
+        entity = "pess"
+        key = { column = "id", type = "bigint" }
+        event = { categoria = "c", evento = "e" }
+        columns = [
+            { name = "email", from = "correio", formerly = ["mail", "email"], type = "text", lookup = true },
+        ]
+    "#]);
+    let store = &*bench.open_with(catalog);
+    store.prepare().await.expect("the table is made");
+    let people = catalog.get("pess").expect("the table");
+    let row = |text: &str, versao| from_row(people, &verbatim(text), versao);
+    let rows = vec![
+        row(r#"{"id": 1, "mail": "Antiga@x.example"}"#, 1),
+        row(r#"{"id": 1, "email": " velha@x.example"}"#, 2),
+        row(r#"{"id": 1, "correio": "nova@x.example"}"#, 3),
+        // The project has another column of that name by now.
+        row(r#"{"id": 2, "correio": "outra@x.example", "email": "velha@x.example"}"#, 1),
+    ];
+    apply_of(catalog, store, rows).await;
+    for email in ["antiga@x.example", "VELHA@x.example", "nova@x.example"] {
+        let found = store.keys_with(people, "email", &[email.to_owned()]).await.expect("keys");
+        assert_eq!(found, ["1"], "{email}");
+    }
 }
 
 async fn an_erasure_amid_many_batches_leaves_nothing<B: StoreBench>() {
