@@ -64,7 +64,12 @@ fn terms_phrases_and_patterns_are_read_as_their_fields_are_indexed() {
     let part = |text: &str| Part::Text(text.into());
     for (query, expected) in [
         ("metadata.nome:Conceição", words("metadata.nome", "Conceição", &["conceicao"])),
-        ("usuario:joao@exemplo.com", words("usuario", "joao@exemplo.com", &["joao", "exemplo.com"])),
+        ("evento:a,b", words("evento", "a,b", &["a", "b"])),
+        (
+            "usuario:joao@exemplo.com",
+            field("usuario", Test::Phrase(written("joao@exemplo.com", &["joao", "exemplo.com"]), 0)),
+        ),
+        ("usuario.keyword:joao@exemplo.com", field("usuario.keyword", Test::Is("joao@exemplo.com".into()))),
         ("categoria.keyword:Vendas", field("categoria.keyword", Test::Is("Vendas".into()))),
         (
             "metadata.nome:\"João da Silva\"~2",
@@ -91,6 +96,9 @@ fn terms_phrases_and_patterns_are_read_as_their_fields_are_indexed() {
     }
     let Query::Any(anywhere) = read("joao") else { panic!("one field was chosen") };
     assert_eq!(anywhere.len(), of("eventos").searched_by_default().count());
+    let Query::Any(anywhere) = read("joao@exemplo.com") else { panic!("one field was chosen") };
+    let is_phrase = |query: &Query| matches!(query, Query::Field(_, Test::Phrase(_, 0)));
+    assert!(anywhere.iter().all(is_phrase), "{anywhere:?}");
     let Query::Any(members) = read("_exists_:metadata") else { panic!("an object has many members") };
     assert_eq!(members.len(), 15);
 }
