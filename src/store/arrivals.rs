@@ -98,6 +98,11 @@ impl ArrivalsQuestion {
                     let _ = write!(joins, " LEFT JOIN json_each({name}) AS items{i}");
                     format!("items{i}.value")
                 }
+                // 50 and 50.0 are one number.
+                (ColumnKind::Number, Sql::Postgres) => format!("trim_scale({name})::text"),
+                (ColumnKind::Number, Sql::Sqlite) => format!(
+                    "CAST(CASE WHEN {name} = CAST({name} AS integer) THEN CAST({name} AS integer) ELSE {name} END AS text)"
+                ),
                 (_, Sql::Postgres) => format!("{name}::text"),
                 (ColumnKind::Boolean, Sql::Sqlite) => {
                     format!("CASE {name} WHEN 1 THEN 'true' WHEN 0 THEN 'false' END")

@@ -53,7 +53,10 @@ async fn of_however_many_values_the_period_before_is_told_and_how_many_are_left_
         let campaign = json!({"utm_campaign": format!("c{n:05}"), "interesse": []});
         [arrived(10_000 + n, 1, campaign.clone()), arrived(20_000 + n, 8, campaign)]
     });
-    let interests = |n: u128| json!({"utm_campaign": "top", "interesse": [format!("i{n}"), format!("j{n}")]});
+    let interests = |n: u128| {
+        let score = if n.is_multiple_of(2) { json!(777) } else { json!(777.0) };
+        json!({"utm_campaign": "top", "interesse": [format!("i{n}"), format!("j{n}")], "score_qualificacao": score})
+    };
     let top = (0..30_u128).map(|n| arrived(30_000 + n, 2, interests(n)));
     let before = [arrived(40_000, 9, json!({"utm_campaign": "top", "interesse": []}))];
     place.source().set_rows(table("leads"), rare.chain(top).chain(before).collect());
@@ -73,6 +76,12 @@ async fn of_however_many_values_the_period_before_is_told_and_how_many_are_left_
 
     let interests = report(&engine, "interesse").await;
     assert_eq!((interests.groups.len(), interests.left_out, interests.others), (50, 61 - 50, None));
+
+    let scores = report(&engine, "score_qualificacao").await.groups;
+    let of_top =
+        scores.iter().filter(|group| group.values[0].as_ref().is_some_and(|one| one.starts_with("777")));
+    let of_top: Vec<_> = of_top.map(|group| (group.values[0].as_deref(), group.count.rows)).collect();
+    assert_eq!(of_top, [(Some("777"), 30)], "however the number is written");
     engine.shut_down().await;
     place.clean_up().await;
 }
