@@ -104,7 +104,14 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     ] {
         tell("query_store", json!({"sql": sql, "max_rows": 50})).await;
     }
-    tell("export", json!({"table": "leads"})).await;
+    let has_novo = |told: &Value| {
+        let values = told["existing"][0]["values"].as_array();
+        values.is_some_and(|values| values.iter().any(|one| one["value"] == "novo"))
+    };
+    let all = tell("export", json!({"table": "leads"})).await;
+    assert!(all["existing"].is_null(), "{all}");
+    let none = tell("export", json!({"table": "leads", "query": "status_lead.keyword:Novo"})).await;
+    assert!(none["rows"] == 0 && has_novo(&none), "{none}");
     for arguments in [
         json!({"index": "leads", "limit": 100, "count_by": ["origem", "telefone"], "count_by_day": true}),
         json!({"detail": "detailed", "limit": 5}),
@@ -121,7 +128,12 @@ async fn every_tool_tells_the_same_facts_as_text_and_as_structured_content() {
     tell("get_pipeline_status", json!({})).await;
     tell("resume_sink", json!({"sink": "sqlite"})).await;
     tell("restart_service", json!({"service": "sqlite"})).await;
-    tell("schedule_sync", json!({"table": "leads", "every_seconds": 540, "status": "novo"})).await;
+    let misspelt =
+        tell("schedule_sync", json!({"table": "leads", "every_seconds": 540, "status": "Novo"})).await;
+    assert!(has_novo(&misspelt), "{misspelt}");
+    let known =
+        tell("schedule_sync", json!({"table": "leads", "every_seconds": 540, "status": "novo"})).await;
+    assert!(known["existing"].is_null(), "{known}");
     let alert = json!({"name": "quentes", "when": "row", "where": ["status_lead=novo"], "try": true});
     let tried = tell("create_alert", alert).await;
     assert!(tried["trial"]["would_have_fired"].as_u64().is_some_and(|fired| fired > 0), "{tried}");

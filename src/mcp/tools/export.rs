@@ -14,7 +14,7 @@ use super::{query::LONGEST_STATEMENT, sync::Progress, waiting::LONGEST_WAIT};
 use crate::{
     engine::{ExportOf, ExportRequest, ExportState, ExportWatcher},
     export::{Format, KeptExport, Reader},
-    index::{SearchRequest, Sort},
+    index::{SearchRequest, Sort, ValueCounts},
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments, index_named},
@@ -73,6 +73,9 @@ struct ExportAnswer {
     /// Where it is fetched, over HTTP, with the same token.
     link: Option<String>,
     expires_at: Option<DateTime<Utc>>,
+    /// The values that a field has instead of one that was asked for and nobody has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    existing: Vec<ValueCounts>,
     /// What the rows may lack and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     behind: Vec<String>,
@@ -147,10 +150,20 @@ impl SluiceServer {
                 path: None,
                 link: None,
                 expires_at: None,
+                existing: Vec::new(),
                 behind,
                 next_step: Some("It is not complete: call export with this id until it is."),
             },
-            ExportState::Done(kept) => self.told(&kept, behind, &context),
+            ExportState::Done(kept) => {
+                let existing = match &of {
+                    // The file is there whether or not the index still answers.
+                    Some(ExportOf::Search(search)) if kept.rows == 0 => {
+                        self.engine.questions.existing(search).await.unwrap_or_default()
+                    }
+                    _ => Vec::new(),
+                };
+                ExportAnswer { existing: self.masked(existing), ..self.told(&kept, behind, &context) }
+            }
         }))
     }
 }
@@ -212,6 +225,7 @@ impl SluiceServer {
             path: self.export_path(kept, &context.extensions),
             link: export::link(&context.extensions, kept.id),
             expires_at: Some(kept.expires_at),
+            existing: Vec::new(),
             behind,
             next_step: matches!(Principal::of(&context.extensions), Principal::Token(_)).then_some(
                 "The link answers to this client's token alone, as a Bearer header; whoever has none reads uri.",

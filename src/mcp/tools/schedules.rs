@@ -8,6 +8,7 @@ use super::operate::operator;
 use crate::{
     domain::TableName,
     engine::ScheduleStatus,
+    index::ValueCounts,
     mcp::{
         SluiceServer,
         answer::{Answer, ToolError, arguments},
@@ -55,6 +56,9 @@ struct ScheduleAnswer {
     outcome: &'static str,
     /// Every schedule, by table.
     schedules: Option<Vec<ScheduleStatus>>,
+    /// Values there are, where no row has the one that is asked for: check the spelling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    existing: Vec<ValueCounts>,
 }
 
 #[tool_router(router = schedule_tools, vis = "pub(in crate::mcp)")]
@@ -75,6 +79,7 @@ impl SluiceServer {
     ) -> Result<Answer<ScheduleAnswer>, ToolError> {
         let args: ScheduleArgs = arguments(given)?;
         let (table, every) = (TableName(args.table), args.every_seconds);
+        let mut existing = Vec::new();
         let outcome = if every == 0.0 {
             if self.engine.schedules.remove(&table).await? { "removed" } else { "unchanged" }
         } else {
@@ -93,9 +98,10 @@ impl SluiceServer {
                 since: None,
             };
             self.engine.schedules.put(&request, every, &operator(&context)).await?;
+            existing = self.masked(self.engine.questions.existing_beside(&table, &request.conditions).await);
             "created_or_replaced"
         };
         let schedules = self.engine.schedules.list().await.ok();
-        Ok(Answer(ScheduleAnswer { outcome, schedules }))
+        Ok(Answer(ScheduleAnswer { outcome, schedules, existing }))
     }
 }
