@@ -121,26 +121,30 @@ impl<'a> Row<'a> {
         let value = self.members.get(self.table.definition().key_source());
         let value = value.ok_or_else(|| error("missing; a row needs its key"))?;
         let text = json::text(value).unwrap_or(Cow::Borrowed(value));
-        match key.kind {
-            KeyKind::Uuid => Uuid::parse_str(text.trim())
-                .map(|id| id.to_string())
-                .map_err(|_| error("expected a uuid; is the key's type in the table's definition right?")),
-            KeyKind::Bigint => integer(&text).map(|id| id.to_string()).ok_or_else(|| {
-                error(
-                    "expected a whole number of 64 bits; is the key's type in the table's definition right?",
-                )
-            }),
-            KeyKind::Text if value.starts_with(['{', '[']) => {
-                Err(error("expected a text, got an object or a list"))
-            }
-            KeyKind::Text => {
-                text_key_problem(&text).map_or_else(|| Ok(text.into_owned()), |it| Err(error(it)))
-            }
+        if key.kind == KeyKind::Text && value.starts_with(['{', '[']) {
+            return Err(error("expected a text, got an object or a list"));
         }
+        key.kind.read(&text).map_err(error)
     }
 }
 
 impl KeyKind {
+    /// The key that a row has by what stands in its key's column.
+    ///
+    /// # Errors
+    /// Says why that is none.
+    pub fn read(self, sent: &str) -> Result<String, &'static str> {
+        match self {
+            Self::Uuid => Uuid::parse_str(sent.trim())
+                .map(|id| id.to_string())
+                .map_err(|_| "expected a uuid; is the key's type in the table's definition right?"),
+            Self::Bigint => integer(sent).map(|id| id.to_string()).ok_or(
+                "expected a whole number of 64 bits; is the key's type in the table's definition right?",
+            ),
+            Self::Text => text_key_problem(sent).map_or_else(|| Ok(sent.to_owned()), Err),
+        }
+    }
+
     /// A text as a key in the one spelling it has everywhere; `None` where it is not of the kind.
     pub fn spelled(self, text: &str) -> Option<String> {
         match self {

@@ -312,13 +312,13 @@ impl Facts<'_> {
             let problem = format!(
                 "{unusable} rows of {table} have no usable key, of {source} at the source: no event can be made of them, and they \
                  are too many for their own content to be at fault; look whether the key in the table's definition is the \
-                 project's, and of its type"
+                 project's, and of its type; of those that are mended there a reconciliation settles the letters"
             );
             judged.problems.push(Remark::new(problem, NextStep::ListLetters));
         } else if unkeyed > 0 {
             let problem = format!(
                 "{unkeyed} rows of {table} have no usable key: no event can be made of them, and they are nowhere but at the \
-                 source and among the dead letters"
+                 source and among the dead letters, which a reconciliation settles once they are mended there"
             );
             judged.warnings.push(Remark::new(problem, NextStep::ListLetters));
         }

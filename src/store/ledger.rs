@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{Appended, Settled, StoredEvent};
 use crate::{domain::Table, fault::Fault, log::Position};
@@ -52,6 +53,7 @@ pub struct Stranger {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedLetter {
     pub entity: String,
+    pub letter: Uuid,
     /// The sink that could not take it; `None` where the row never became an event.
     pub sink: Option<String>,
     /// Where the letter is.

@@ -146,7 +146,7 @@ async fn a_row_of_any_text_key_goes_the_whole_way_is_found_changed_proven_and_re
     // The empty one, a long one and one with a line break go; the others are proven.
     let gone = ["", "a\nb", &longest('a')];
     all.retain(|row| !gone.contains(&row["codigo"].as_str().expect("a text")));
-    place.source().set_rows(orders, all);
+    place.source().set_rows(orders, all.clone());
     let asked = Reconciliation { allow_deletes: Some(3), ..Reconciliation::default() };
     let id = engine.syncs.reconcile(&TableName::from(orders), asked).await.expect("a reconciliation");
     let status = finished(&engine, id).await;
@@ -168,6 +168,19 @@ async fn a_row_of_any_text_key_goes_the_whole_way_is_found_changed_proven_and_re
     let status = String::from_utf8(status.stdout).expect("text");
     assert!(status.contains("1 rows of pedidos have no usable key"), "{status}");
     assert!(!status.contains("read by no sync") && !status.contains("are not read"), "{status}");
+
+    // The row without a usable key goes: a reconciliation settles its letter. It comes back as it was: it is parked again.
+    let with_it = all.clone();
+    all.retain(|row| row["codigo"] != too_long.as_str());
+    place.source().set_rows(orders, all);
+    let reconciled = place.command(&["reconcile", "pedidos", "--wait"]).output().await.expect("it runs");
+    assert!(reconciled.status.success(), "{reconciled:?}");
+    let status = place.command(&["status"]).output().await.expect("it runs");
+    let status = String::from_utf8(status.stdout).expect("text");
+    assert!(!status.contains("usable key") && status.contains("dead letters   0"), "{status}");
+    place.source().set_rows(orders, with_it);
+    let synced = place.command(&["sync", "pedidos", "--full", "--wait"]).output().await.expect("it runs");
+    assert_eq!(synced.status.code(), Some(1), "a row is parked: {synced:?}");
 
     let told = place.command(&["sql", "SELECT codigo FROM pedidos"]).output().await.expect("it runs");
     let lines = String::from_utf8(told.stdout).expect("text");

@@ -18,7 +18,7 @@ use crate::{
     fail_point,
     fault::{Fault, FaultKind},
     source::{BEGINNING, RowQuery, Scope},
-    store::{Appended, Entry, SyncLease, SyncProgress},
+    store::{Appended, Entry, ParkedLetter, SyncLease, SyncProgress},
 };
 
 /// A row to remove.
@@ -209,12 +209,13 @@ impl Reconcile {
         Ok(())
     }
 
-    /// Settles the open letters of entities that were removed because the source does not have them any more: there is
-    /// nothing to mend.
+    /// Settles the open letters of entities that were removed because the source does not have them any more, and of rows
+    /// without a usable key that the reading did not show: there is nothing to mend.
     pub(super) async fn settle_gone(
         &self,
         lease: &mut dyn SyncLease,
         progress: &mut SyncProgress,
+        reading: &Reading,
     ) -> Result<(), Stop> {
         let (table, store, letters) = (self.run.table, &*self.run.store, &self.run.letters);
         let mut after: Option<String> = None;
@@ -223,7 +224,14 @@ impl Reconcile {
             let open = store.open_entities(letters, table, after.as_deref(), limit).await?;
             let Some(last) = open.last() else { return Ok(()) };
             after = Some(last.clone());
-            // A row without a usable key can't be asked for.
+            // A row without a usable key can't be asked for: only a whole reading tells whether it is there.
+            if !self.is_resumed {
+                let is_gone = |sent: &&String| {
+                    table.key.kind.read(sent).is_err() && !reading.unusable.contains(sent.as_str())
+                };
+                let gone = open.iter().filter(is_gone).cloned().collect();
+                self.settle_unusable(lease, progress, gone).await?;
+            }
             let keys: Vec<String> = open.into_iter().filter(|entity| table.key.kind.is_key(entity)).collect();
             let mut there = HashSet::new();
             for keys in requests(keys.clone()) {
@@ -256,6 +264,36 @@ impl Reconcile {
             }
             self.heed(lease, progress).await?;
         }
+    }
+
+    /// Settles the letters of rows without a usable key that are gone, and forgets that they were parked: one that comes back
+    /// is parked again.
+    async fn settle_unusable(
+        &self,
+        lease: &mut dyn SyncLease,
+        progress: &SyncProgress,
+        mut gone: Vec<String>,
+    ) -> Result<(), Stop> {
+        let (table, store, log) = (self.run.table, &*self.run.store, &self.run.letters);
+        let letters = store.parked(log, table, &gone).await?;
+        // Of an event that a sink could not take its letter is all that tells.
+        let tells = |letter: &ParkedLetter| letter.sink.is_some() && letter.settled.is_none();
+        gone.retain(|sent| !letters.iter().any(|letter| letter.entity == *sent && tells(letter)));
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let forgotten = |letter: &ParkedLetter| Appended {
+            entity: letter.letter.to_string(),
+            event: Uuid::nil(),
+            versao: 0,
+            removed: true,
+        };
+        let forgotten: Vec<Appended> =
+            letters.iter().filter(|letter| gone.contains(&letter.entity)).map(forgotten).collect();
+        lease.checkpoint(progress, &forgotten).await?;
+        let settled = store.settle_mended(log, &table.into(), &gone).await?;
+        info!(sync_id = %self.run.id, %table, settled, "letters of rows that are gone and had no usable key are settled");
+        Ok(())
     }
 
     /// Appends the removals of rows that are known to be gone, and remembers them once the log has acknowledged them.

@@ -5,7 +5,7 @@
 //! new time, says so nowhere. So it is not gone on with by itself, nor after a day; and the source it was read from must be
 //! the same.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -111,6 +111,7 @@ fn resumed(kept: &str, of: &Of, now: DateTime<Utc>) -> Option<Reading> {
         unkeyed: kept.unkeyed,
         erased: kept.erased,
         repeated: kept.repeated,
+        unusable: HashSet::new(),
         last: kept.last,
         is_whole: kept.next.is_none(),
         next: kept.next,

@@ -13,8 +13,8 @@
 //! not cancelled: nobody decided against it, and the night's is made up for.
 //!
 //! It holds the table's lease like a sync, so neither runs beside the other, and what was appended stands still while it
-//! is compared. What is held in memory is one page, two sets of keys of fixed size, and the keys of at most as many rows
-//! as may be removed.
+//! is compared. What is held in memory is one page, two sets of keys of fixed size, the keys of at most as many rows as may
+//! be removed, and what rows without a usable key have as one, of which each is a dead letter.
 
 mod gone;
 mod guard;
@@ -25,6 +25,7 @@ mod parked;
 mod prove;
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,7 +39,7 @@ pub use guard::DeleteLimits;
 use keys::KeySet;
 
 use super::{
-    EngineError, lag,
+    EngineError, dead_letters, lag,
     page::Misfits,
     patience::patiently,
     reading,
@@ -121,6 +122,8 @@ struct Reading {
     of: kept::Of,
     keys: KeySet,
     unkeyed: u64,
+    /// What they have as a key, as their letters name them; of a reading that is gone on with not all of it.
+    unusable: HashSet<String>,
     /// Rows of erased entities, which are nowhere else.
     erased: u64,
     /// Rows whose key the row before them has.
@@ -146,6 +149,7 @@ impl Reading {
             of,
             keys: KeySet::new(),
             unkeyed: 0,
+            unusable: HashSet::new(),
             erased: 0,
             repeated: 0,
             began: None,
@@ -273,7 +277,7 @@ impl Reconcile {
         let gone = self.find_gone(lease, progress, &reading).await?;
         fail_point::pass("reconcile.gone_found");
         self.remove_gone(lease, progress, gone).await?;
-        self.settle_gone(lease, progress).await?;
+        self.settle_gone(lease, progress, &reading).await?;
         for pass in 1..=PASSES {
             self.enter(ReconcileStep::Waiting, lease, progress).await?;
             self.wait_applied(lease, progress).await?;
@@ -388,6 +392,8 @@ impl Reconcile {
             }
             let (next, rows, keys) = (page.next.clone(), page.rows.len(), keys_of(table, &page));
             reading.unkeyed += page.without_key.saturating_sub(rows as u64);
+            let without_key = page.rows.iter().zip(&keys).filter(|(_, key)| key.is_none());
+            reading.unusable.extend(without_key.filter_map(|(row, _)| dead_letters::key_as_sent(table, row)));
             span.around(self.append(lease, progress, page)).await?;
             let ledger = self.run.erased.ledger().await?;
             for key in keys {

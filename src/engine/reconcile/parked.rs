@@ -21,6 +21,8 @@ pub(super) fn explains(letter: &ParkedLetter, sink: &str, letters: &[Extent]) ->
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::log::Position;
 
@@ -29,6 +31,7 @@ mod tests {
         let extents = [Extent { partition: 0, low: 5, high: 9 }];
         let letter = |sink: Option<&str>, offset, settled| ParkedLetter {
             entity: "1".to_owned(),
+            letter: Uuid::nil(),
             sink: sink.map(str::to_owned),
             at: Position { partition: 0, offset },
             settled,

@@ -159,8 +159,8 @@ struct LetterList {
 }
 
 /// How open letters are mended.
-const MEND: &str = "mend what error says: a row at the source, then sync it, which settles its letter; anything else, then \
-                    replay_dead_letters. discard_dead_letters gives up";
+const MEND: &str = "mend what error says: a row at the source, then sync it (reconcile_table, where it was its key), \
+                    which settles its letter; anything else, then replay_dead_letters. discard_dead_letters gives up";
 
 /// What replaying came to.
 #[derive(Debug, Serialize, JsonSchema)]

@@ -21,7 +21,7 @@ type StoredEntry = (String, Uuid, i64, bool, Option<i64>, bool);
 
 type TallyRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64, Option<DateTime<Utc>>);
 
-type StoredLetter = (String, Option<String>, i32, i64, Option<String>);
+type StoredLetter = (String, Uuid, Option<String>, i32, i64, Option<String>);
 
 #[async_trait]
 impl Ledger for PgStore {
@@ -209,7 +209,7 @@ impl Ledger for PgStore {
     async fn parked(&self, log: &str, table: Table, keys: &[String]) -> Result<Vec<ParkedLetter>, Fault> {
         let parked: Vec<StoredLetter> = over!(self, "look for letters of entities", connection =>
             sqlx::query_as(
-                "SELECT r.entity, l.sink, l.partition, l.\"offset\", d.resolution
+                "SELECT r.entity, l.letter_id, l.sink, l.partition, l.\"offset\", d.resolution
                  FROM unnest($3::text[]) AS r(entity) CROSS JOIN LATERAL (
                      SELECT sink, partition, \"offset\", letter_id FROM sluice_parked_letters
                      WHERE entity = r.entity AND (log, table_name) IS NOT DISTINCT FROM ($1, $2) OFFSET 0
@@ -223,8 +223,9 @@ impl Ledger for PgStore {
             .bind(table.name())
             .bind(keys)
             .fetch_all(connection))?;
-        let letter = |(entity, sink, partition, offset, settled): StoredLetter| ParkedLetter {
+        let letter = |(entity, letter, sink, partition, offset, settled): StoredLetter| ParkedLetter {
             entity,
+            letter,
             sink,
             at: Position { partition, offset },
             settled: settled.as_deref().and_then(Settled::named),

@@ -231,7 +231,7 @@ impl Ledger for SqliteStore {
         self.db
             .read("looking for letters of entities", move |db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT l.sink, l.partition, l.\"offset\", d.resolution FROM sluice_parked_letters AS l
+                    "SELECT l.sink, l.partition, l.\"offset\", d.resolution, l.letter_id FROM sluice_parked_letters AS l
                      LEFT JOIN sluice_resolved_letters AS d
                          ON d.log = l.log AND d.partition = l.partition AND d.\"offset\" = l.\"offset\"
                          AND d.letter_id = l.letter_id
@@ -244,6 +244,7 @@ impl Ledger for SqliteStore {
                         let settled: Option<String> = row.get(3)?;
                         parked.push(ParkedLetter {
                             entity: key.clone(),
+                            letter: parsed(row, 4)?,
                             sink: row.get(0)?,
                             at: Position { partition: row.get(1)?, offset: row.get(2)? },
                             settled: settled.as_deref().and_then(Settled::named),
