@@ -50,7 +50,7 @@ async fn of_however_many_values_the_period_before_is_told_and_how_many_are_left_
     let place = P::new().await;
     // More counts than an answer has, each of two spans.
     let rare = (0..5_100_u128).flat_map(|n| {
-        let campaign = json!({"utm_campaign": format!("c{n:05}"), "interesse": []});
+        let campaign = json!({"utm_campaign": format!("c{n:05}"), "interesse": [], "score_qualificacao": 1});
         [arrived(10_000 + n, 1, campaign.clone()), arrived(20_000 + n, 8, campaign)]
     });
     let interests = |n: u128| {
