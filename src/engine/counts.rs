@@ -90,9 +90,9 @@ impl Events {
                  their topic, and these are most likely the versions of rows that they were about"
             );
             let advice = format!(
-                "nothing needs to be done, since the rows as they are now are counted by themselves; to have these versions in {store} \
-                 too, where the log is older than they are, end its drains, delete the rows of sluice_offsets and start them \
-                 again: the log is read from its beginning"
+                "where an erasure was not complete, make it again; otherwise nothing needs to be done, since the rows as they are now \
+                 are counted by themselves; to have these versions in {store} too, where the log is older than they are, end its \
+                 drains, delete the rows of sluice_offsets and start them again: the log is read from its beginning"
             );
             return Some(Remark::new(problem, advice));
         }
@@ -360,7 +360,7 @@ mod tests {
         };
         let (superseded, is_superseded) = told(46, 4);
         assert!(superseded.starts_with("elasticsearch has 4 events that postgres has not: 4 dead letters"));
-        assert!(is_superseded && superseded.contains("nothing needs to be done"), "{superseded}");
+        assert!(is_superseded && superseded.contains("otherwise nothing needs to be done"), "{superseded}");
         let (more, is_superseded) = told(47, 4);
         assert!(more.starts_with("elasticsearch has 1 events that postgres has not; "), "{more}");
         assert!(!is_superseded);
