@@ -82,7 +82,7 @@ pub(super) async fn run(settings: &Settings, options: &Options) -> Result<ExitCo
 
 /// Says so where documents of the table stay as an earlier definition made them.
 pub(super) async fn note_unfilled(engine: &Engine, status: &SyncStatus, ending: &Ending) {
-    if let Some(lack) = ending.in_time(engine.inspection.unfilled(&status.table)).await.flatten() {
+    if let Some(lack) = ending.in_time(engine.inspection.unfilled(status)).await.flatten() {
         output::note(format_args!("warning: {}", lack.worded(worded)));
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Alerts, Appender, DrainElsewhere, Drains, EngineMetrics, LagSummary, Letters, RebuildStatus, Rebuilds,
-    ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, Syncs, TableStatus, columns,
+    ScheduleStatus, Schedules, SinkMetrics, SinkPause, SyncPhase, SyncStatus, Syncs, TableStatus, columns,
     counts::Counts,
     forget, housekeeping,
     questions::unfilled,
@@ -243,19 +243,19 @@ impl Inspection {
         fewer.into_iter().chain([Remark::new(spot.problem, spot.next_step)]).collect()
     }
 
-    /// What documents of a table have as an earlier definition made it: a sync brings no row anew that did not change.
-    pub async fn unfilled(&self, table: &str) -> Option<Remark> {
+    /// What documents of a sync's table have as an earlier definition made it: a sync brings no row anew that did not change.
+    pub async fn unfilled(&self, sync: &SyncStatus) -> Option<Remark> {
         let index = &*self.shared.index;
         let told = async {
             // A sync that brings nothing is over before a drain of this process has come so far.
-            if self.drains.started() {
+            if sync.appended == 0 && self.drains.started() {
                 index.prepare().await?;
             }
             unfilled(index).await
         };
         // An index that does not answer is told of by whoever asks it something.
         let unfilled = within(index.name(), told).await.ok()?;
-        unfilled.into_iter().find(|(of, _)| of.as_str() == table).map(|(_, lack)| lack)
+        unfilled.into_iter().find(|(of, _)| of.as_str() == sync.table).map(|(_, lack)| lack)
     }
 
     /// Asks every part something cheap, and writes nothing. Never fails: a part that does is in the answer, as is one that

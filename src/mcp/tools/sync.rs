@@ -358,7 +358,7 @@ impl SluiceServer {
             warnings.extend(spots.into_iter().map(|spot| spot.worded(worded)));
         }
         if sync.state == SyncPhase::Done {
-            let lack = self.engine.inspection.unfilled(&sync.table).await;
+            let lack = self.engine.inspection.unfilled(&sync).await;
             warnings.extend(lack.map(|lack| lack.worded(worded)));
         }
         if sync.state == SyncPhase::Done && sync.parked.is_none() {
