@@ -25,6 +25,7 @@ pub mod terminal;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use reqwest::Method;
 use serde_json::Value;
 use sluice::{
     config::Settings,
@@ -170,9 +171,9 @@ impl Pipeline {
 
     /// What the index answers to a query in Lucene's syntax, as Kibana would put it.
     pub async fn search(&self, index: &str, query: &str) -> Value {
-        let url = format!("{}/t-{}-{index}/_search", service("ELASTICSEARCH_URL"), self.id);
-        let request = reqwest::Client::new().get(url).query(&[("q", query), ("track_total_hits", "true")]);
-        request.send().await.expect("an answer").json().await.expect("JSON")
+        let path = format!("t-{}-{index}/_search", self.id);
+        let query = [("q", query), ("track_total_hits", "true")];
+        serde_json::from_str(&ask_index(Method::GET, &path, &query).await).expect("JSON")
     }
 
     /// How many documents match.
@@ -188,8 +189,8 @@ impl Pipeline {
 
     /// A document by its id.
     pub async fn document(&self, index: &str, id: &str) -> Value {
-        let url = format!("{}/t-{}-{index}/_doc/{id}", service("ELASTICSEARCH_URL"), self.id);
-        reqwest::get(url).await.expect("an answer").json().await.expect("JSON")
+        let path = format!("t-{}-{index}/_doc/{id}", self.id);
+        serde_json::from_str(&ask_index(Method::GET, &path, &[]).await).expect("JSON")
     }
 
     /// Rows of the events table, of the rollup, and of both event stores must agree.
@@ -222,15 +223,31 @@ impl Pipeline {
 
     /// Gives back what is on the shared search server, where the rest is on servers that end with the test.
     pub async fn clean_up_indices(&self) {
-        let (client, base) = (reqwest::Client::new(), service("ELASTICSEARCH_URL"));
         let prefix = format!("t-{}-", self.id);
-        let list = format!("{base}/_cat/indices/{prefix}*?h=index&expand_wildcards=all");
-        let indices = client.get(list).send().await.expect("an answer").text().await.expect("names");
+        let list = format!("_cat/indices/{prefix}*");
+        let query = [("h", "index"), ("expand_wildcards", "all")];
+        let indices = ask_index(Method::GET, &list, &query).await;
         let indices = indices.split_whitespace().map(str::to_owned);
         for path in indices.chain([format!("_index_template/sluice-{prefix}*")]) {
-            client.delete(format!("{base}/{path}")).send().await.expect("an answer");
+            ask_index(Method::DELETE, &path, &[]).await;
         }
     }
+}
+
+/// What the index answers at last: a server with much to do breaks a connection off now and then, which is no test's matter.
+async fn ask_index(method: Method, path: &str, query: &[(&str, &str)]) -> String {
+    let url = format!("{}/{path}", service("ELASTICSEARCH_URL"));
+    let mut answer = None;
+    eventually("the index answers", async || {
+        let sent = reqwest::Client::new().request(method.clone(), &url).query(query).send().await;
+        match sent {
+            Ok(sent) => answer = sent.text().await.ok(),
+            Err(error) => println!("{method} {path}: {error:?}"),
+        }
+        answer.is_some()
+    })
+    .await;
+    answer.unwrap_or_default()
 }
 
 pub async fn connect(url: &str) -> PgConnection {
