@@ -12,7 +12,7 @@ use super::{
     sync::{Stopped, SyncRun, raise},
 };
 use crate::{
-    domain::{ErasureLedger, TableName},
+    domain::{ErasureLedger, Json, TableName},
     fail_point,
     fault::Fault,
     log::{Extent, NewRecord, Position, Topic},
@@ -51,7 +51,7 @@ impl SyncRun {
                 ));
             }
             let left = u64::from(self.request.limit).saturating_sub(progress.appended);
-            let bytes: usize = page.rows.iter().map(|row| row.as_str().len()).sum();
+            let bytes: usize = page.rows.iter().map(Json::size).sum();
             let mut ahead =
                 pin!(OptionFuture::from(page.next.as_ref().map(|token| self.fetch(query, Some(token)))));
             let appending =

@@ -148,7 +148,7 @@ fn refusal(item: &SinkEvent) -> Option<&'static str> {
 
 fn event_body(item: &SinkEvent, fields: &Fields, now: &str) -> Bytes {
     let event = &item.event;
-    let mut body = Body::with_capacity(512 + event.metadata.as_str().len() + event.dados.as_str().len());
+    let mut body = Body::with_capacity(512 + event.metadata.size() + event.dados.size());
     body.value("id", &event.id);
     body.value("tipo_evento", &event.tipo_evento);
     body.said(event);
@@ -162,7 +162,7 @@ fn event_body(item: &SinkEvent, fields: &Fields, now: &str) -> Bytes {
 pub(super) fn entity_body(table: Table, item: &SinkEvent, fields: &Fields, now: &str) -> Bytes {
     let event = &item.event;
     let key = &table.definition().key;
-    let mut body = Body::with_capacity(1024 + event.dados.as_str().len());
+    let mut body = Body::with_capacity(1024 + event.dados.size());
     match key.kind {
         KeyKind::Bigint => body.json(&key.column, &event.entidade.id),
         KeyKind::Uuid | KeyKind::Text => body.value(&key.column, &event.entidade.id),
@@ -224,7 +224,7 @@ fn metadata<'m>(metadata: &'m Json, fields: &Fields, zone: Tz) -> Cow<'m, str> {
             written[at] = Some((Cow::Owned(renamed), kept(value, MAX_METADATA_DEPTH)));
         }
     }
-    let mut out = String::with_capacity(metadata.as_str().len() + 2);
+    let mut out = String::with_capacity(metadata.size() + 2);
     out.push('{');
     for (name, value) in written.into_iter().flatten() {
         if out.len() > 1 {
@@ -288,11 +288,13 @@ impl Body {
 
     fn json(&mut self, name: &str, json: &str) {
         self.name(name);
-        if json.contains(['\n', '\r']) {
+        let json = json.as_bytes();
+        // Looked for one after the other, each many bytes at a time.
+        if json.contains(&b'\n') || json.contains(&b'\r') {
             // Within a text they are escaped, so these only lay it out.
-            self.0.extend(json.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+            self.0.extend(json.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
         } else {
-            self.0.extend_from_slice(json.as_bytes());
+            self.0.extend_from_slice(json);
         }
     }
 

@@ -44,6 +44,9 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 fn is_taken(json: &str, max_depth: usize) -> bool {
+    if !json.starts_with(['{', '[']) && json.len() <= MAX_NUMBER {
+        return true;
+    }
     // The names of each object that is open; `None` for a list.
     let mut open: Vec<Option<Vec<Cow<'_, str>>>> = Vec::new();
     let mut previous = "";

@@ -56,6 +56,11 @@ impl Json {
         std::str::from_utf8(&self.0).unwrap_or("null")
     }
 
+    /// How many bytes the text has.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
     /// The members of the object this is, in its order; `None` where it is no object.
     pub fn members(&self) -> Option<Members<'_>> {
         Members::of(self.as_str())
