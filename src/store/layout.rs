@@ -52,13 +52,18 @@ pub(super) struct Types {
 /// Begins the line that tells whose events fill the table; no column can have such a name.
 const ENTITY: &str = "(entity)";
 
-/// A line a column: its name and what its values are made of. The key is the first, the entity the last.
+/// A line a column: its name and what its values are made of. The key is the first, the entity the last. A column's names
+/// at the source are kept as they are written, because rows may have `createdAt` and no `createdat`; how the key is called
+/// there changes no stored key.
 pub(super) fn layout(table: Table) -> String {
     let definition = table.definition();
     let key = format!("{} {:?} {}", definition.key.column, definition.key.kind, definition.key_source());
-    let listed = definition.columns.iter().map(|column| format!("{} {}", column.name, table.made_of(column)));
+    let listed = definition.columns.iter().map(|column| {
+        let (kind, names, zone) = table.parts_of(column);
+        format!("{} {} {names}{}", column.name, kind.to_lowercase(), zone.to_lowercase())
+    });
     let entity = format!("{ENTITY} {}", definition.entity);
-    std::iter::once(key).chain(listed).chain([entity]).collect::<Vec<_>>().join("\n").to_lowercase()
+    std::iter::once(key.to_lowercase()).chain(listed).chain([entity]).collect::<Vec<_>>().join("\n")
 }
 
 /// Decides what to do about a table.
@@ -284,9 +289,9 @@ mod tests {
     #[test]
     fn a_layout_tells_every_column_its_type_and_where_it_is_read_from() {
         let text = layout(table(
-            "{ name = 'nome', type = 'text', from = 'name', formerly = ['nom', 'name'] }, { name = 'em', type = 'timestamp' }",
+            "{ name = 'nome', type = 'text', from = 'name', formerly = ['Nom', 'name'] }, { name = 'em', type = 'timestamp' }",
         ));
-        assert_eq!(text, "id bigint id\nnome text name, nom\nem timestamp em utc\n(entity) pedido");
+        assert_eq!(text, "id bigint id\nnome text name, Nom\nem timestamp em utc\n(entity) pedido");
     }
 
     #[test]
@@ -300,6 +305,9 @@ mod tests {
         assert_eq!(changed(moved, &found(&there, Some(old))), (vec![], vec!["nome"]));
         let formerly = table("{ name = 'nome', type = 'text', from = 'name', formerly = ['nome'] }");
         assert_eq!(changed(formerly, &found(&there, Some(moved))), (vec![], vec!["nome"]));
+        let in_capitals = table("{ name = 'nome', type = 'text', from = 'Name' }");
+        assert_eq!(changed(in_capitals, &found(&there, Some(moved))), (vec![], vec!["nome"]));
+        assert!(check_layout("postgres", in_capitals, Some(&layout(moved))).is_err());
         // Left out for a while, its values are old.
         assert_eq!(changed(old, &found(&there, Some(moved))), (vec![], vec!["nome", "nota"]));
         let mut half = found(&there, Some(old));

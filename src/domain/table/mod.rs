@@ -55,11 +55,17 @@ impl Table {
     /// What the values of a column are made of: its type, the names that rows have it under, the first that is there, and
     /// the zone. Where that changes, what was made before may hold others.
     pub fn made_of(self, column: &Column) -> String {
+        let (kind, names, zone) = self.parts_of(column);
+        format!("{kind} {names}{zone}")
+    }
+
+    /// As [`Table::made_of`]: the type, the names and the zone, which is empty or begins with a space.
+    pub fn parts_of(self, column: &Column) -> (String, String, String) {
         let former = column.formerly.iter().map(String::as_str).filter(|former| *former != column.source());
         let names: Vec<&str> = std::iter::once(column.source()).chain(former).collect();
         let zone =
             if column.kind == ColumnKind::Timestamp { format!(" {}", self.zone()) } else { String::new() };
-        format!("{:?} {}{zone}", column.kind, names.join(", "))
+        (format!("{:?}", column.kind), names.join(", "), zone)
     }
 }
 
