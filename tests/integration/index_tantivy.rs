@@ -6,7 +6,7 @@ mod embedded {
     use bytes::Bytes;
     use serde_json::json;
     use sluice::{
-        domain::{Catalog, Definition, Event, Json},
+        domain::{Catalog, Definition, Event, Json, Table},
         fault::FaultKind,
         index::IndexName,
         log::Position,
@@ -96,35 +96,46 @@ mod embedded {
         assert_eq!(generations.count(), 3, "the old generation is gone");
     }
 
-    #[tokio::test]
-    async fn columns_that_were_added_or_renamed_are_filled_from_the_events_there_are() {
-        let catalog = |columns: &str| {
+    /// Tables by their names and columns.
+    fn catalog(tables: &[(&str, &str)]) -> Catalog {
+        let defined = tables.iter().map(|(name, columns)| {
             let toml = format!(
-                "name = \"coisas\"\nabout = \"x\"\nentity = \"coisa\"\nkey = {{ column = \"codigo\", type = \"bigint\" }}\n\
+                "name = \"{name}\"\nabout = \"x\"\nentity = \"de_{name}\"\nkey = {{ column = \"codigo\", type = \"bigint\" }}\n\
                  event = {{ categoria = \"c\", evento = \"e\", metadata = {{ nota = \"nota\" }} }}\ncolumns = [{columns}]\n"
             );
-            Catalog::of(vec![Definition::parse(&toml).expect("a definition")], chrono_tz::Tz::UTC)
-        };
+            Definition::parse(&toml).expect("a definition")
+        });
+        Catalog::of(defined.collect(), chrono_tz::Tz::UTC)
+    }
+
+    /// A row as it was read the `n`th time.
+    fn row(table: Table, n: i64, json: &str) -> SinkEvent {
+        let json = Json::try_from(Bytes::copy_from_slice(json.as_bytes())).expect("JSON");
+        let mut event = event(table, &json, n);
+        event.timestamp += chrono::TimeDelta::seconds(n);
+        let position = Position { partition: 0, offset: n };
+        SinkEvent { position, raw: event.encode(), event, table: Some(table) }
+    }
+
+    #[tokio::test]
+    async fn columns_that_were_added_or_renamed_are_filled_from_the_events_there_are() {
+        let catalog = |columns: &str| catalog(&[("coisas", columns)]);
         let before = catalog(r#"{ name = "nota", type = "text" }, { name = "fone", type = "text" }"#);
         let bench = Embedded::new();
         let index = bench.prepared_with(before).await;
         let table = before.get("coisas").expect("coisas");
-        let row = |n: i64, row: &str| {
-            let row = Json::try_from(Bytes::copy_from_slice(row.as_bytes())).expect("JSON");
-            let event = event(table, &row, n);
-            SinkEvent {
-                position: Position { partition: 0, offset: n },
-                raw: event.encode(),
-                event,
-                table: Some(table),
-            }
-        };
+        let row = |n: i64, json: &str| row(table, n, json);
         // No server takes the second row's JSON: the events' index holds it as a text.
+        let first = r#"{"codigo":1,"nota":"a","fone":"11 99","cor":"azul","peso":7.50}"#;
         let rows = vec![
-            row(1, r#"{"codigo":1,"nota":"a","fone":"11 99","cor":"azul","peso":7.50}"#),
+            row(1, first),
             row(2, r#"{"codigo":2,"nota":"b","fone":"12 88","cor":"azul","peso":8,"x":{"a":1,"a":2}}"#),
         ];
         applied(&*index, rows).await;
+        // The first row was another meanwhile: its event is the one that is there, and its version is not.
+        applied(&*index, vec![row(4, r#"{"codigo":1,"nota":"outra","cor":"azul"}"#)]).await;
+        let again = applied(&*index, vec![row(5, first)]).await;
+        assert_eq!((again.duplicates, again.entities), (1, 1));
         let event = Event::removal(table, "3", Uuid::from_u128(3), chrono::DateTime::UNIX_EPOCH, 9);
         let position = Position { partition: 0, offset: 3 };
         applied(&*index, vec![SinkEvent { position, raw: event.encode(), event, table: Some(table) }]).await;
@@ -149,7 +160,10 @@ mod embedded {
         }
         let new = search(&*index, coisas(after), "codigo:1").await.hits[0].source.clone();
         assert_eq!((&new["telefone"], &new["metadata"]), (&old["fone"], &old["metadata"]));
-        assert_eq!(new["processado_em"], old["processado_em"]);
+        for same in ["versao", "timestamp", "processado_em"] {
+            assert_eq!(new[same], old[same], "{same}");
+        }
+        assert_eq!(new["versao"], 5);
         assert!(!new.contains_key("fone"), "as a rebuild from the log would have it");
 
         drop(index);
@@ -174,6 +188,74 @@ mod embedded {
             assert_eq!(search(&*index, coisas(otherwise), query).await.total, expected, "{query}");
         }
         assert_eq!(index.unfilled().await.expect("an answer"), []);
+    }
+
+    #[tokio::test]
+    async fn erasing_after_a_definition_changed_leaves_no_column_unfilled() {
+        let coisas =
+            |more: &str| catalog(&[("coisas", &format!(r#"{{ name = "nota", type = "text" }}{more}"#))]);
+        let of = |catalog: Catalog| catalog.get("coisas").expect("coisas");
+        let bench = Embedded::new();
+        let before = coisas("");
+        let index = bench.prepared_with(before).await;
+        let rows =
+            (1..=2).map(|n| row(of(before), n, &format!(r#"{{"codigo":{n},"nota":"a","cor":"azul"}}"#)));
+        applied(&*index, rows.collect()).await;
+        drop(index);
+
+        let after = coisas(r#", { name = "cor", type = "text" }"#);
+        let index = bench.open_with(after);
+        assert_eq!(index.erase(of(after), &["1".to_owned()]).await.expect("erased"), 2, "it and its event");
+        assert_eq!(index.unfilled().await.expect("an answer"), []);
+        assert_eq!(search(&*index, IndexName::Entities(of(after)), "cor:azul").await.total, 1);
+
+        // Nor does one that is made anew lack what the one before it lacked.
+        let emptied = index.begin_rebuild(IndexName::Eventos, Uuid::nil()).await.expect("a rebuild");
+        index.serve_rebuilt(&emptied).await.expect("swapped");
+        index.end_rebuild(&emptied).await.expect("ended");
+        drop(index);
+        let last = coisas(r#", { name = "cor", type = "text", from = "tom", formerly = ["cor"] }"#);
+        let index = bench.prepared_with(last).await;
+        assert_eq!(index.unfilled().await.expect("an answer").len(), 1);
+        drop(index);
+        for found in std::fs::read_dir(bench.0.path().join("index")).expect("a folder") {
+            let path = found.expect("found").path();
+            if path.is_dir() && path.to_string_lossy().contains("coisas-") {
+                std::fs::remove_dir_all(path).expect("deleted");
+            }
+        }
+        let index = bench.prepared_with(last).await;
+        assert_eq!(index.unfilled().await.expect("an answer"), []);
+    }
+
+    #[tokio::test]
+    async fn a_table_is_brought_up_to_date_though_another_can_t_be() {
+        let both = |kind: &str, more: &str| {
+            let nota = format!(r#"{{ name = "nota", type = "{kind}" }}"#);
+            catalog(&[
+                ("antigas", &nota),
+                ("coisas", &format!(r#"{{ name = "nota", type = "text" }}{more}"#)),
+            ])
+        };
+        let of = |catalog: Catalog, name: &str| catalog.get(name).expect("a table");
+        let bench = Embedded::new();
+        let before = both("text", "");
+        let index = bench.prepared_with(before).await;
+        applied(&*index, vec![row(of(before, "coisas"), 1, r#"{"codigo":1,"cor":"azul","tom":"claro"}"#)])
+            .await;
+        drop(index);
+
+        let cor = r#", { name = "cor", type = "text" }"#;
+        let after = both("number", cor);
+        let index = bench.open_with(after);
+        assert_eq!(search(&*index, IndexName::Entities(of(after, "coisas")), "cor:azul").await.total, 1);
+        drop(index);
+
+        let last = both("number", &format!(r#"{cor}, {{ name = "tom", type = "text" }}"#));
+        let index = bench.open_with(last);
+        let told = index.prepare().await.expect_err("another type").to_string();
+        assert!(told.contains("antigas"), "{told}");
+        assert_eq!(index.versions(of(last, "coisas"), None, 10).await.expect("versions").entities.len(), 1);
     }
 
     /// One lead of the sample project and its event, as sluice wrote them while it kept words as automata.

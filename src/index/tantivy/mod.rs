@@ -38,6 +38,7 @@ use self::{
     directory::{Building, Entry, Offsets},
     error::IndexError,
     generation::Generation,
+    prepare::each,
 };
 use super::{
     EntityPage, Fields, FoundDocuments, Hit, Index, IndexName, Lacking, Question, Rebuild, SearchAnswer,
@@ -349,7 +350,7 @@ impl Shared {
 
     /// Removes what these queries find from every generation, or from the one of a rebuild; see [`Generation::remove`].
     /// Entities stay until their events are gone: nothing else tells whose those are. What is not up to date is brought there
-    /// first: nobody may have drained or searched since.
+    /// first, because nobody may have drained or searched since, and all of it while the events are there that it is made of.
     fn remove(
         &self,
         only: Option<&Rebuild>,
@@ -357,14 +358,13 @@ impl Shared {
         queries: impl Fn(IndexName, &Generation) -> tantivy::Result<Vec<Box<dyn tantivy::query::Query>>>,
     ) -> Result<u64, IndexError> {
         let _writing = self.write_lock()?;
+        let outdated = match only {
+            // The generations that can be opened are looked at all the same.
+            None => each(self.indices.names(), |index| self.bring_up_to_date(index)).err(),
+            Some(_) => None,
+        };
         let (mut removed, mut failed) = (0, None);
         for index in self.indices.names() {
-            if only.is_none()
-                && let Err(error) = self.bring_up_to_date(index)
-            {
-                // The generations that can be opened are looked at all the same.
-                _ = failed.get_or_insert(error);
-            }
             let generations = match only {
                 Some(rebuild) if rebuild.index == index => vec![self.building(rebuild)],
                 Some(_) => Vec::new(),
@@ -386,7 +386,7 @@ impl Shared {
                 break;
             }
         }
-        failed.map_or(Ok(removed), Err)
+        outdated.or(failed).map_or(Ok(removed), Err)
     }
 
     fn building(&self, rebuild: &Rebuild) -> Result<Arc<Generation>, IndexError> {

@@ -14,24 +14,31 @@ use super::{
 };
 use crate::{index::IndexName, next_step::NextStep};
 
+/// Goes on with the others where something fails of one; the first error is returned.
+pub(super) fn each(
+    indices: impl IntoIterator<Item = IndexName>,
+    mut work: impl FnMut(IndexName) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    let failed = indices.into_iter().filter_map(|index| work(index).err());
+    // To the end: no index keeps the others from it.
+    failed.fold(None, |first, error| first.or(Some(error))).map_or(Ok(()), Err)
+}
+
 impl Shared {
     /// Makes what is missing, and brings up to date what is not.
     pub(super) fn prepare(&self) -> Result<(), IndexError> {
         let _writing = locked(&self.writing);
-        self.prepare_alone()
+        each(self.indices.names(), |index| self.prepare_alone(index))
     }
 
-    /// As [`Shared::prepare`], for who keeps the others of this process from writing.
-    fn prepare_alone(&self) -> Result<(), IndexError> {
-        for index in self.indices.names() {
-            if !self.is_up_to_date(index)? {
-                self.hold()?;
-                self.make_missing(index)?;
-                self.bring_up_to_date(index)?;
-            }
-            self.remember_columns(index)?;
+    /// As [`Shared::prepare`], of one index, for who keeps the others of this process from writing.
+    fn prepare_alone(&self, index: IndexName) -> Result<(), IndexError> {
+        if !self.is_up_to_date(index)? {
+            self.hold()?;
+            self.make_missing(index)?;
+            self.bring_up_to_date(index)?;
         }
-        Ok(())
+        self.remember_columns(index)
     }
 
     /// For who alone writes: what was looked at before may have been replaced by another process.
@@ -46,6 +53,8 @@ impl Shared {
                 locked(&self.open).remove(&entry.serving);
                 // Another identity first: a process that ends here begins at this again.
                 entry.id = Uuid::now_v7();
+                entry.columns = Some(index.columns());
+                entry.unfilled.clear();
                 directory::write(&self.folder, index, &entry)?;
                 self.make(index, &entry.serving, self.indices.fields(index))?;
             }
@@ -82,7 +91,8 @@ impl Shared {
         };
         let writing = locked(&self.writing);
         let was_held = locked(&self.lock).is_some();
-        let prepared = self.prepare_alone();
+        // Its documents are made anew from the events.
+        let prepared = each([IndexName::Eventos, index], |index| self.prepare_alone(index));
         if !was_held {
             // Given back: whoever only reads keeps nobody from writing.
             locked(&self.open).values().for_each(|generation| generation.close());

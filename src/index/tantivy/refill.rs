@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::generation::Generation;
 use crate::{
-    domain::{Event, Json, Members, Table, json},
+    domain::{Event, Members, Table, json},
     index::{Fields, REMOVED, documents},
     log::Position,
     sink::SinkEvent,
@@ -39,15 +39,12 @@ impl Refill {
             Some(id) => self.events.source(id)?,
             None => None,
         };
-        let Some(mut event) = event.as_deref().and_then(event_of) else {
+        let Some(mut event) = event.as_deref().and_then(|event| event_of(event, &members)) else {
             self.lacking += 1;
             return Ok(None);
         };
-        // The events' index may have put members aside that fit here.
-        if let Some(metadata) = value("metadata")
-            && let Ok(metadata) = Json::try_from(Bytes::copy_from_slice(metadata.as_bytes()))
-        {
-            event.metadata = metadata;
+        if let Some(versao) = value("versao").and_then(|versao| versao.parse().ok()) {
+            event.entidade.versao = versao;
         }
         let written_at = value("processado_em").and_then(json::text).unwrap_or_default();
         let item = SinkEvent {
@@ -60,8 +57,13 @@ impl Refill {
     }
 }
 
-/// An event as its document has it, in which a row that no server takes as JSON is a text.
-fn event_of(document: &[u8]) -> Option<Event> {
+/// What an entity's document has of the event besides its row. It may be of a later one: a row that is again as it was has
+/// the id of its first event, which the events' index holds alone. That may also have put members of `metadata` aside that
+/// fit here.
+const OF_EVENT: [&str; 6] = ["usuario", "evento", "valor", "timestamp", "categoria", "metadata"];
+
+/// The event of an entity's document as its own document has it, in which a row that no server takes as JSON is a text.
+fn event_of(document: &[u8], entity: &Members<'_>) -> Option<Event> {
     let members = Members::of(std::str::from_utf8(document).ok()?)?;
     let mut envelope = String::with_capacity(document.len());
     for member in &members {
@@ -69,9 +71,10 @@ fn event_of(document: &[u8]) -> Option<Event> {
         envelope.push_str(&serde_json::to_string(&*member.name).ok()?);
         envelope.push(':');
         let is_text = member.name == "dados" && member.value.starts_with('"');
+        let value = entity.get(&member.name).filter(|_| OF_EVENT.contains(&&*member.name));
         match json::text(member.value).filter(|_| is_text) {
             Some(row) => envelope.push_str(&row),
-            None => envelope.push_str(member.value),
+            None => envelope.push_str(value.unwrap_or(member.value)),
         }
     }
     envelope.push('}');
