@@ -11,6 +11,9 @@ use crate::{domain::TableName, fault::Fault, identity::Identity};
 /// How long an operator is told of a notice.
 pub const TOLD_FOR: TimeDelta = TimeDelta::days(7);
 
+/// Where it is remembered which index is filled; no piece has a place of that name.
+pub(super) const INDEX: &str = "the index";
+
 /// Notices that people are shown at most.
 pub(super) const MAX_SHOWN: u32 = 200;
 
@@ -225,6 +228,13 @@ pub trait Notices: Send + Sync {
     /// # Errors
     /// When the store can't be reached.
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault>;
+
+    /// Remembers which index is filled, by the [`Identity::id`] of the piece that each has. Where that is another than
+    /// before, be it at another place, no sync counts as drained any more; a place that is new is nothing to be told of.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn meet_index(&self, id: &str) -> Result<(), Fault>;
 
     /// Where a table was read from last, by [`Identity::id`].
     ///

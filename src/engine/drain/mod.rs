@@ -181,6 +181,12 @@ impl Drain {
                 warn!(place = piece.place, id = piece.id, "it was made anew since it was last met");
             }
         }
+        // The first is the index of all events, whichever tables are defined.
+        if self.sink.name() != self.store.name()
+            && let Some(piece) = reading.sink.first()
+        {
+            self.store.meet_index(&piece.id).await?;
+        }
         Ok(())
     }
 

@@ -11,7 +11,10 @@ use crate::{
     fault::Fault,
     identity::Identity,
     source::BEGINNING,
-    store::{Notice, NoticeKind, Notices, Owed, notices::MAX_SHOWN},
+    store::{
+        Notice, NoticeKind, Notices, Owed,
+        notices::{INDEX, MAX_SHOWN},
+    },
 };
 
 /// What is owed where a part is another than it was.
@@ -30,11 +33,11 @@ async fn known(connection: &mut PgConnection, place: &str) -> Result<Option<Stri
         .await
 }
 
-/// One process alone learns of a change: the row is locked until its notice is committed.
+/// One process alone learns of a change: the row is locked until its notice is committed. Without a kind none is made.
 async fn meet(
     connection: &mut PgConnection,
     met: &Identity,
-    kind: NoticeKind,
+    kind: Option<NoticeKind>,
     owing: Owing<'_>,
 ) -> Result<Option<String>, sqlx::Error> {
     if known(connection, &met.place).await?.as_ref() == Some(&met.id) {
@@ -59,15 +62,16 @@ async fn meet(
         .bind(&met.id)
         .execute(&mut *transaction)
         .await?;
-    let notice = Notice::replaced(kind, met);
-    if let Owing::Table(_) = owing {
-        sqlx::query("DELETE FROM sluice_notices WHERE kind = $1 AND part = $2")
-            .bind(kind.as_str())
-            .bind(&met.place)
-            .execute(&mut *transaction)
-            .await?;
+    if let Some(kind) = kind {
+        if let Owing::Table(_) = owing {
+            sqlx::query("DELETE FROM sluice_notices WHERE kind = $1 AND part = $2")
+                .bind(kind.as_str())
+                .bind(&met.place)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        insert(&mut transaction, &Notice::replaced(kind, met)).await?;
     }
-    insert(&mut transaction, &notice).await?;
     match owing {
         Owing::Nothing => forget_drained(&mut transaction).await?,
         Owing::AllOfTheLog => {
@@ -211,12 +215,18 @@ impl PgStore {
 impl Notices for PgStore {
     async fn meet_log(&self, log: &Identity) -> Result<Option<String>, Fault> {
         over!(self, "remember which log this is", connection =>
-            meet(connection, log, NoticeKind::LogReplaced, Owing::AllOfTheLog))
+            meet(connection, log, Some(NoticeKind::LogReplaced), Owing::AllOfTheLog))
     }
 
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault> {
         over!(self, "remember which sink this is", connection =>
-            meet(connection, piece, NoticeKind::SinkReplaced, Owing::Nothing))
+            meet(connection, piece, Some(NoticeKind::SinkReplaced), Owing::Nothing))
+    }
+
+    async fn meet_index(&self, id: &str) -> Result<(), Fault> {
+        let met = Identity { place: INDEX.to_owned(), id: id.to_owned() };
+        over!(self, "remember which index is filled", connection => meet(connection, &met, None, Owing::Nothing))?;
+        Ok(())
     }
 
     async fn met_source(&self, place: &str) -> Result<Option<String>, Fault> {
@@ -225,7 +235,7 @@ impl Notices for PgStore {
 
     async fn meet_source(&self, table: &TableName, origin: &Identity) -> Result<Option<String>, Fault> {
         over!(self, "remember where a table is read from", connection =>
-            meet(connection, origin, NoticeKind::SourceReplaced, Owing::Table(table)))
+            meet(connection, origin, Some(NoticeKind::SourceReplaced), Owing::Table(table)))
     }
 
     async fn note(&self, notice: &Notice) -> Result<(), Fault> {

@@ -17,7 +17,10 @@ use crate::{
     identity::Identity,
     log::embedded::RENEW,
     source::BEGINNING,
-    store::{Notice, NoticeKind, Notices, Owed, notices::MAX_SHOWN},
+    store::{
+        Notice, NoticeKind, Notices, Owed,
+        notices::{INDEX, MAX_SHOWN},
+    },
 };
 
 fn known(db: &rusqlite::Connection, place: &str) -> rusqlite::Result<Option<String>> {
@@ -35,20 +38,25 @@ enum Owing {
     Table(TableName),
 }
 
+/// Without a kind no notice is made.
 fn meet(
     db: &Transaction<'_>,
     met: &Identity,
-    kind: NoticeKind,
+    kind: Option<NoticeKind>,
     owing: &Owing,
 ) -> rusqlite::Result<Option<String>> {
     let before = known(db, &met.place)?;
     db.execute("INSERT OR REPLACE INTO sluice_parts (place, id) VALUES (?, ?)", params![met.place, met.id])?;
     let Some(before) = before.filter(|before| *before != met.id) else { return Ok(None) };
-    let notice = Notice::replaced(kind, met);
-    if let Owing::Table(_) = owing {
-        db.execute("DELETE FROM sluice_notices WHERE kind = ? AND part = ?", [kind.as_str(), &met.place])?;
+    if let Some(kind) = kind {
+        if let Owing::Table(_) = owing {
+            db.execute(
+                "DELETE FROM sluice_notices WHERE kind = ? AND part = ?",
+                [kind.as_str(), &met.place],
+            )?;
+        }
+        insert(db, &Notice::replaced(kind, met))?;
     }
-    insert(db, &notice)?;
     match owing {
         Owing::Nothing => forget_drained(db)?,
         Owing::AllOfTheLog => {
@@ -174,7 +182,12 @@ fn notice(row: &Row<'_>) -> rusqlite::Result<Option<Notice>> {
 }
 
 impl SqliteStore {
-    async fn meet(&self, met: &Identity, kind: NoticeKind, owing: Owing) -> Result<Option<String>, Fault> {
+    async fn meet(
+        &self,
+        met: &Identity,
+        kind: Option<NoticeKind>,
+        owing: Owing,
+    ) -> Result<Option<String>, Fault> {
         let place = met.place.clone();
         let before = self.db.read("reading which part this is", move |db| known(db, &place)).await?;
         if before.as_ref() == Some(&met.id) {
@@ -213,11 +226,16 @@ impl SqliteStore {
 #[async_trait]
 impl Notices for SqliteStore {
     async fn meet_log(&self, log: &Identity) -> Result<Option<String>, Fault> {
-        self.meet(log, NoticeKind::LogReplaced, Owing::AllOfTheLog).await
+        self.meet(log, Some(NoticeKind::LogReplaced), Owing::AllOfTheLog).await
     }
 
     async fn meet_sink(&self, piece: &Identity) -> Result<Option<String>, Fault> {
-        self.meet(piece, NoticeKind::SinkReplaced, Owing::Nothing).await
+        self.meet(piece, Some(NoticeKind::SinkReplaced), Owing::Nothing).await
+    }
+
+    async fn meet_index(&self, id: &str) -> Result<(), Fault> {
+        let met = Identity { place: INDEX.to_owned(), id: id.to_owned() };
+        self.meet(&met, None, Owing::Nothing).await.map(drop)
     }
 
     async fn met_source(&self, place: &str) -> Result<Option<String>, Fault> {
@@ -226,7 +244,7 @@ impl Notices for SqliteStore {
     }
 
     async fn meet_source(&self, table: &TableName, origin: &Identity) -> Result<Option<String>, Fault> {
-        self.meet(origin, NoticeKind::SourceReplaced, Owing::Table(table.clone())).await
+        self.meet(origin, Some(NoticeKind::SourceReplaced), Owing::Table(table.clone())).await
     }
 
     async fn note(&self, notice: &Notice) -> Result<(), Fault> {

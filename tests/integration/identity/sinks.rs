@@ -254,6 +254,8 @@ async fn migrate_makes_a_dropped_table_anew_says_so_and_the_next_drain_fills_it(
     let engine = pipeline.engine().await;
     engine.start_drains().await;
     healed(&pipeline, &engine, 40).await;
+    let known = "SELECT count(*) FROM sluice_parts WHERE place = 'the index'";
+    assert_eq!(pipeline.number(known).await, 1, "one at another place would be known as another");
     engine.shut_down().await;
     pipeline.clean_up().await;
 }

@@ -115,6 +115,15 @@ async fn a_sync_remembers_its_progress_and_its_end<B: StoreBench>() {
     };
     assert!(meet("a").await && meet("a").await, "it is the index that had it");
     assert!(!meet("b").await, "the index in its place has nothing");
+    store.note_drained(&[id]).await.expect("noted");
+    let fill = async |index: &str| {
+        store.meet_index(index).await.expect("met");
+        store.sync(id).await.expect("it answers").is_some_and(|record| record.drained)
+    };
+    assert!(fill("b").await && fill("b").await, "it is the index that had it");
+    assert!(!fill("c").await, "the index at another place has nothing");
+    let notices = store.notices(DateTime::UNIX_EPOCH).await.expect("the notices");
+    assert!(notices.iter().all(|notice| notice.part == "elasticsearch/leads"), "{notices:?}");
     assert_eq!(store.sync(Uuid::now_v7()).await.expect("it answers"), None);
 }
 
