@@ -86,6 +86,8 @@ struct Found {
     targets: Targets,
     /// Those that refer to it and are not to be erased.
     left: u64,
+    /// Others that share what entities are looked up by, by its column, where it was not what was asked for.
+    namesakes: Vec<(&'static str, u64)>,
     /// Rows that still stand at the source; `None` where it could not be asked.
     at_source: Result<u64, Fault>,
     /// Tables of which the source could not be asked what refers to them.
@@ -273,6 +275,15 @@ impl Erasures {
                 format!(
                     "{} entities of other tables refer to what was erased, and were left as asked",
                     found.left
+                ),
+            );
+        }
+        for (column, count) in &found.namesakes {
+            remain(
+                store.name(),
+                format!(
+                    "{count} others have, or had, the same {column}, and were left: look whether they are the same person, also \
+                     under a key of before the table's key was replaced, and erase by {column}, or each by its key"
                 ),
             );
         }

@@ -13,11 +13,12 @@ use serde_json::Value;
 
 use super::{ErasureRequest, Erasures, Found, Targets};
 use crate::{
-    domain::{Cell, Row, Search, Table, json},
+    domain::{Cell, ColumnKind, KeyKind, Row, Search, Table, json},
     engine::{EngineError, EntityKey, lag, questions::referring_to, shared::Shared},
     fault::{Fault, FaultKind},
     index::{IndexName, SEARCH_WINDOW, SearchRequest, Sort, query::quoted},
     source::{BEGINNING, RowQuery, Scope},
+    store::{EventFilter, EventOrder, StoredEvent},
 };
 
 /// Rows asked for by key in one request.
@@ -25,6 +26,9 @@ const KEYS: usize = 100;
 
 /// Rows and documents read at a time while looking for a value.
 const PAGE: u32 = 1_000;
+
+/// The latest events of an entity that are looked through for what it is looked up by.
+const EVENTS: u32 = 500;
 
 /// Entities that one value may name.
 const MAX_ENTITIES: usize = SEARCH_WINDOW as usize;
@@ -56,7 +60,12 @@ impl Erasures {
         let (mut at_source, mut index_unasked) = (None, None);
         let (keys, value) = match who {
             EntityKey::Key(key) => {
-                let key = table.key.kind.spelled(key).ok_or_else(|| EngineError::Invalid {
+                let spelled = match table.key.kind.spelled(key) {
+                    Some(spelled) if spelled == *key => Some(spelled),
+                    _ if self.has_events(*table, key).await? => Some(key.clone()),
+                    spelled => spelled,
+                };
+                let key = spelled.ok_or_else(|| EngineError::Invalid {
                     field: "key",
                     problem: format!("is no key of {table}, whose keys are of the type {:?}", table.key.kind)
                         .to_lowercase(),
@@ -82,9 +91,14 @@ impl Erasures {
                 (named.keys.into_iter().collect(), Some(value))
             }
         };
+        let namesakes = match value {
+            None => self.namesakes(*table, &keys).await?,
+            Some(_) => Vec::new(),
+        };
         let mut found = Found {
             targets: vec![(*table, keys)],
             left: 0,
+            namesakes,
             at_source: at_source.map_or(Ok(0), Err),
             referring_unasked: Vec::new(),
             index_unasked,
@@ -99,6 +113,52 @@ impl Erasures {
         // A letter without a key may still be about them.
         let is_known = !found.letters.is_empty() || found.targets.iter().any(|(_, keys)| !keys.is_empty());
         if is_known { Ok(found) } else { Err(unknown()) }
+    }
+
+    /// Whether events are stored under a key exactly as it is given, or were until they were erased: they may be of before the
+    /// table had keys of the type it has now.
+    async fn has_events(&self, table: Table, key: &str) -> Result<bool, Fault> {
+        if !KeyKind::Text.is_key(key) {
+            return Ok(false);
+        }
+        let is_erased = self.shared.erased.ledger().await?.holds(table, key);
+        Ok(is_erased || !self.events_of(table, key, 1).await?.is_empty())
+    }
+
+    async fn events_of(&self, table: Table, key: &str, limit: u32) -> Result<Vec<StoredEvent>, Fault> {
+        let filter = EventFilter {
+            tipo_evento: Some(table.entity.clone()),
+            entidade: Some(key.to_owned()),
+            ..EventFilter::default()
+        };
+        Ok(self.shared.store.events(&filter, EventOrder::Newest, None, limit).await?.events)
+    }
+
+    /// By each column that entities are looked up by, how many others have a value of it that these have or had. They may be
+    /// the same person, as where the table's key was replaced since.
+    async fn namesakes(&self, table: Table, keys: &[String]) -> Result<Vec<(&'static str, u64)>, Fault> {
+        let columns = || table.definition().columns.iter().filter(|column| column.lookup);
+        if columns().next().is_none() {
+            return Ok(Vec::new());
+        }
+        let mut events = Vec::new();
+        for key in keys {
+            events.extend(self.events_of(table, key, EVENTS).await?);
+        }
+        let mut namesakes = Vec::new();
+        for column in columns() {
+            let value =
+                |event: &StoredEvent| Row::of(table, event.dados.as_str())?.get(&column.name).to_text();
+            let values: BTreeSet<String> = events.iter().filter_map(value).collect();
+            let values: Vec<String> = values.into_iter().filter(|value| !value.trim().is_empty()).collect();
+            if !values.is_empty() {
+                let mut found = self.shared.store.keys_with(table, &column.name, &values).await?;
+                found.retain(|key| !keys.contains(key));
+                namesakes.push((column.name.as_str(), found.len() as u64));
+            }
+        }
+        namesakes.retain(|(_, count)| *count > 0);
+        Ok(namesakes)
     }
 
     /// Adds what refers to the targets, what refers to that, and so on; where it is not to be erased, it is counted.
@@ -150,7 +210,7 @@ impl Erasures {
         }
         let asked = match &found.at_source {
             Err(fault) => Err(fault.clone()),
-            Ok(_) => self.rows_referring(keys, other, column, referring).await,
+            Ok(_) => self.rows_referring((to, keys), (other, column), referring).await,
         };
         if let Err(fault) = asked {
             if fault.kind == FaultKind::Transient {
@@ -209,14 +269,18 @@ impl Erasures {
     /// Adds the keys of rows at the source that refer to these entities.
     async fn rows_referring(
         &self,
-        keys: &[String],
-        other: Table,
-        column: &str,
+        (to, keys): (Table, &[String]),
+        (other, column): (Table, &str),
         referring: &mut BTreeSet<String>,
     ) -> Result<(), Fault> {
         let sought = folded(keys);
-        for values in keys.chunks(KEYS) {
-            let scope = Scope::Having { column: column.to_owned(), values: values.to_vec() };
+        let (keys, earlier): (Vec<&String>, Vec<&String>) =
+            keys.iter().partition(|key| to.key.kind.is_key(key));
+        let requests = keys.chunks(KEYS).map(|values| (values, false));
+        // One by one: none is too long for a request, so what is refused is the value.
+        for (values, are_earlier) in requests.chain(earlier.chunks(1).map(|values| (values, true))) {
+            let values = values.iter().map(|value| (*value).clone()).collect();
+            let scope = Scope::Having { column: column.to_owned(), values };
             let asked = self.rows(other, scope, PAGE, |row| {
                 let text = row.get(column).to_text();
                 if text.is_some_and(|text| sought.contains(&text.trim().to_lowercase())) {
@@ -224,7 +288,11 @@ impl Erasures {
                 }
                 true
             });
-            asked.await?;
+            match asked.await {
+                // Its column has the type that keys have now, and nothing in it is of another.
+                Err(fault) if are_earlier && fault.kind == FaultKind::Invalid => {}
+                asked => asked?,
+            }
         }
         Ok(())
     }
@@ -246,8 +314,11 @@ impl Erasures {
             |value: &Value| text_of(value).is_some_and(|text| sought.contains(&text.trim().to_lowercase()));
         let defined = definition.column(column);
         let is_searched = defined.is_some_and(|column| column.search() != Search::None);
+        // A column of numbers can't be asked for the texts that keys were earlier.
+        let is_number = defined.is_some_and(|column| column.kind == ColumnKind::Integer);
+        let is_held = |key: &&String| !is_number || KeyKind::Bigint.is_key(key);
         let queries: Vec<Option<String>> = if is_searched {
-            keys.iter().map(|key| Some(format!("{column}:{}", quoted(key)))).collect()
+            keys.iter().filter(is_held).map(|key| Some(format!("{column}:{}", quoted(key)))).collect()
         } else {
             vec![None]
         };
@@ -375,6 +446,8 @@ impl Erasures {
     async fn count_at_source(&self, targets: &Targets) -> Result<u64, Fault> {
         let mut count = 0;
         for (table, keys) in targets {
+            // No row has a key of a type that the table's keys had earlier.
+            let keys: Vec<String> = keys.iter().filter(|key| table.key.kind.is_key(key)).cloned().collect();
             for keys in keys.chunks(KEYS) {
                 let page_size = u32::try_from(KEYS).unwrap_or(u32::MAX);
                 let counted = self.rows(*table, Scope::Keys(keys.to_vec()), page_size, |_| {

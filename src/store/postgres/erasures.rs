@@ -19,13 +19,14 @@ use uuid::Uuid;
 use super::{
     PgStore, UNBOUNDED,
     faults::{self, PART},
+    ledger::key_of,
     operations::over,
     trim::{self, COUNTED},
 };
 use crate::{
     domain::{ErasedDigest, ErasureLedger, Table},
     fault::Fault,
-    store::{ErasedRows, Erasures, not_erased, tables::key_type},
+    store::{ErasedRows, Erasures, not_erased},
 };
 
 /// One lock for each of the database's schemas, which may each hold a store.
@@ -146,9 +147,11 @@ async fn erase(
     }
     let (events, trimmed) = erase_events(&mut transaction, table, keys).await?;
     let key = &table.definition().key;
-    let (column, kind) = (&key.column, key_type(key.kind));
+    // Some may be of a type that the table's keys had earlier.
     let entities = format!(
-        "DELETE FROM \"{table}\" WHERE \"{column}\" IN (SELECT k::{kind} FROM unnest($1::text[]) AS k)"
+        "DELETE FROM \"{table}\" WHERE \"{column}\" IN (SELECT {key_of} FROM unnest($1::text[]) AS k)",
+        column = key.column,
+        key_of = key_of(key.kind, "k"),
     );
     let entities = sqlx::query(&entities).bind(keys).execute(&mut *transaction).await?.rows_affected();
     let mut marks = trimmed;
@@ -193,13 +196,13 @@ async fn left_over(
         "SELECT 'eventos_raw' AS place
          WHERE EXISTS (SELECT FROM eventos_raw WHERE tipo_evento = $1 AND entidade_id = ANY($2))
          UNION ALL SELECT '{table}'
-         WHERE EXISTS (SELECT FROM \"{table}\" WHERE \"{column}\" IN (SELECT k::{kind} FROM unnest($2) AS k))
+         WHERE EXISTS (SELECT FROM \"{table}\" WHERE \"{column}\" IN (SELECT {key_of} FROM unnest($2) AS k))
          UNION ALL SELECT 'sluice_erased'
          WHERE EXISTS (
              SELECT FROM unnest($4::bytea[]) AS d WHERE NOT EXISTS (SELECT FROM sluice_erased WHERE digest = d)
          )",
         column = key.column,
-        kind = key_type(key.kind),
+        key_of = key_of(key.kind, "k"),
     );
     for (of_marks, entity) in [
         ("sluice_appended", "entity"),

@@ -77,9 +77,10 @@ pub(super) fn entity_columns(table: Table) -> Vec<&'static str> {
     columns
 }
 
-/// A key as its column has it.
+/// A key as its column has it; null where it is none, which might be another's as a number.
 pub(super) fn key(table: Table, key: &str) -> Value {
     match table.definition().key.kind {
+        KeyKind::Bigint if !KeyKind::Bigint.is_key(key) => Value::Null,
         KeyKind::Bigint => key.parse().map_or(Value::Null, Value::Integer),
         KeyKind::Uuid | KeyKind::Text => text(key),
     }

@@ -1,7 +1,7 @@
 //! Erasing entities, and what becomes of their events afterwards.
 
 use serde_json::json;
-use sluice::{sink::Applied, store::ErasedRows};
+use sluice::{domain::Catalog, sink::Applied, store::ErasedRows};
 use uuid::Uuid;
 
 use crate::support::{
@@ -19,6 +19,7 @@ on_each_adapter! {
     a_key_that_nothing_is_known_of_is_not_erased_unless_it_is_known_elsewhere,
     keys_are_found_by_any_version_s_value_in_any_case,
     keys_are_found_by_a_value_of_a_version_that_has_the_column_under_a_former_name,
+    a_key_of_an_earlier_type_is_erased_with_its_events_and_no_row_of_another,
     an_erasure_amid_many_batches_leaves_nothing,
     an_erasure_that_a_trigger_undoes_is_told_and_none_of_it_is_done,
 }
@@ -152,6 +153,36 @@ async fn keys_are_found_by_a_value_of_a_version_that_has_the_column_under_a_form
     for email in ["antiga@x.example", "VELHA@x.example", "nova@x.example"] {
         let found = store.keys_with(people, "email", &[email.to_owned()]).await.expect("keys");
         assert_eq!(found, ["1"], "{email}");
+    }
+}
+
+async fn a_key_of_an_earlier_type_is_erased_with_its_events_and_no_row_of_another<B: StoreBench>() {
+    let bench = B::empty().await;
+    let of = |column: &str, kind: &str| {
+        catalog(&[&format!(
+            "name = \"pess\"\nabout = \"people\"\nentity = \"pess\"\n\
+             key = {{ column = \"{column}\", type = \"{kind}\" }}\nevent = {{ categoria = \"c\", evento = \"e\" }}\n"
+        )])
+    };
+    let apply_row = async |catalog: Catalog, row: &str| {
+        let store = bench.open_with(catalog);
+        store.prepare().await.expect("the table is made");
+        let people = catalog.get("pess").expect("the table");
+        apply_of(catalog, &*store, vec![from_row(people, &verbatim(row), 1)]).await
+    };
+    apply_row(of("codigo", "text"), r#"{"codigo": "007"}"#).await;
+    for (column, kind, row, earlier) in [
+        ("id", "bigint", r#"{"id": 7}"#, "007"),
+        ("pid", "uuid", r#"{"pid": "00000000-0000-0000-0000-000000000007"}"#, "7"),
+    ] {
+        bench.execute("DROP TABLE pess").await;
+        let catalog = of(column, kind);
+        apply_row(catalog, row).await;
+        let people = catalog.get("pess").expect("the table");
+        let store = bench.open_with(catalog);
+        let erased = store.erase(people, &[earlier.to_owned()], false).await.expect(kind);
+        assert_eq!(erased, Some(ErasedRows { entities: 0, events: 1, marks: 0, new: 1 }), "{kind}");
+        assert_eq!(bench.number("SELECT count(*) FROM pess").await, 1, "{kind}: the row of another key");
     }
 }
 
