@@ -1,6 +1,9 @@
 //! The Elasticsearch index against a server that misbehaves on cue.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use serde_json::json;
 use sluice::{
@@ -15,7 +18,7 @@ use uuid::Uuid;
 use crate::support::{
     elasticsearch::{Corner, settings},
     events::{LOG, applied, batch, fault, lead, manual},
-    fake_http::{FakeHttp, Reply},
+    fake_http::{FakeHttp, Reply, Request},
 };
 
 const ALL_WRITTEN: &str = r#"{"errors":false,"items":[]}"#;
@@ -251,4 +254,53 @@ async fn an_index_that_goes_while_somebody_is_erased_keeps_none_of_the_others_fr
     let bodies: String =
         server.requests().iter().flat_map(crate::support::fake_http::Request::lines).collect();
     assert!(bodies.contains("eventos-000002") && bodies.contains("leads-000001"), "{bodies}");
+}
+
+#[tokio::test]
+async fn indices_that_were_put_back_are_prepared_again() {
+    static RESTORED: AtomicBool = AtomicBool::new(false);
+    let server = FakeHttp::start(|_, request| {
+        let (uuid, meta) = if RESTORED.load(Ordering::Relaxed) {
+            // Of before columns were defined.
+            ("b", json!({ "sluice_columns": { "nome": "Text nome_de_antes" } }))
+        } else {
+            ("a", json!({}))
+        };
+        let of = |alias: &str| format!("{alias}-000001");
+        let alias = |path: &str| path.split(['/', '?']).next().unwrap_or_default().to_owned();
+        let answer = match (request.method.as_str(), request.path.trim_start_matches('/')) {
+            ("GET", path) if path.contains("settings.index.uuid") => ["eventos", "leads", "chat_sessions"]
+                .map(|alias| {
+                    let index =
+                        json!({ "aliases": { alias: {} }, "settings": { "index": { "uuid": uuid } } });
+                    (of(alias), index)
+                })
+                .into_iter()
+                .collect(),
+            ("GET", path) if path.starts_with("_alias/") => {
+                let alias = alias(&path["_alias/".len()..]);
+                json!({ of(&alias): { "aliases": { alias: { "filter": {} } } } })
+            }
+            ("GET", path) if path.contains("/_mapping") => {
+                json!({ of(&alias(path)): { "mappings": { "_meta": meta } } })
+            }
+            ("GET", path) if path.contains("/_count") => json!({ "count": 0 }),
+            _ => json!({}),
+        };
+        Reply::Answer(200, answer.to_string().leak())
+    })
+    .await;
+    let index = EsIndex::connect(&settings(&server.url, ""), Catalog::built_in()).expect("settings");
+    let mapped = || {
+        let is_mapping = |request: &Request| request.method == "PUT" && request.path.contains("/_mapping");
+        server.requests().iter().filter(|request| is_mapping(request)).count()
+    };
+    for (restored, expected) in [(false, 3), (true, 6)] {
+        RESTORED.store(restored, Ordering::Relaxed);
+        for _ in 0..2 {
+            index.identities().await.expect("identities");
+            index.prepare().await.expect("prepared");
+            assert_eq!(mapped(), expected, "once for each index");
+        }
+    }
 }

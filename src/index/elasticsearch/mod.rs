@@ -51,7 +51,7 @@ mod versions;
 use std::{
     collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -90,6 +90,8 @@ pub struct EsIndex {
     names: Arc<Names>,
     /// Remembered: whoever starts a sync prepares, and must not need the index for it each time.
     prepared: AtomicBool,
+    /// The indices as they were asked for last: others are not prepared.
+    met: Mutex<Option<Vec<Identity>>>,
     /// An alias was missing at the last write: somebody removed it under a running drain.
     prepare_first: AtomicBool,
 }
@@ -104,6 +106,7 @@ impl EsIndex {
             names: Arc::new(Names::new(&settings.index_prefix, Indices::of(catalog))?),
             client: Arc::new(Client::new(settings)?),
             prepared: AtomicBool::new(false),
+            met: Mutex::default(),
             prepare_first: AtomicBool::new(false),
         })
     }
@@ -126,12 +129,17 @@ impl Sink for EsIndex {
     }
 
     async fn identities(&self) -> Result<Vec<Identity>, Fault> {
-        let found = identity::of(&self.client, &self.names).await?;
-        found.ok_or_else(|| {
+        let Some(found) = identity::of(&self.client, &self.names).await? else {
             // Whoever asked begins anew, and makes what is missing.
             self.prepared.store(false, Ordering::Relaxed);
-            identity::missing(self.client.origin())
-        })
+            return Err(identity::missing(self.client.origin()));
+        };
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner).replace(found.clone());
+        if met.is_some_and(|met| met != found) {
+            // What is put back may be of before a column was defined.
+            self.prepared.store(false, Ordering::Relaxed);
+        }
+        Ok(found)
     }
 
     async fn prepare(&self) -> Result<(), Fault> {
