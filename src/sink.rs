@@ -34,6 +34,17 @@ impl SinkEvent {
     pub fn is_erased(&self, ledger: &ErasureLedger) -> bool {
         self.table.is_some_and(|table| ledger.holds(table, &self.event.entidade.id))
     }
+
+    /// Whether it is an event of no table, or has a key of the type that its table's keys have now.
+    pub fn has_key(&self) -> bool {
+        self.table.is_none_or(|table| table.key.kind.is_key(&self.event.entidade.id))
+    }
+
+    /// Why no sink takes its key. An event of before the table's key was replaced is taken, and makes no entity.
+    pub fn key_problem(&self) -> Option<&'static str> {
+        let is_taken = self.has_key() || self.table.is_some_and(|table| self.event.is_of_row(table));
+        (!is_taken).then_some("entidade.id is no key of its table in the one spelling it has everywhere")
+    }
 }
 
 /// A run of consecutive offsets of one partition that a batch covers, dead letters and holes included.
@@ -58,13 +69,14 @@ pub struct SinkBatch {
 }
 
 impl SinkBatch {
-    /// The newest event of every entity of a table in this batch, in the order of their offsets.
+    /// The newest event of every entity of a table in this batch, in the order of their offsets; of before the table's key was
+    /// replaced there is none.
     ///
     /// One statement can't upsert the same row twice, and a version that a later one replaces need not be written.
     pub fn newest_of(&self, table: Table) -> Vec<&SinkEvent> {
         let mut newest: HashMap<&str, usize> = HashMap::new();
         for (i, candidate) in self.events.iter().enumerate() {
-            if candidate.table != Some(table) {
+            if candidate.table != Some(table) || !candidate.has_key() {
                 continue;
             }
             newest

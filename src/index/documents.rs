@@ -137,13 +137,11 @@ pub(super) fn brought_by(events: &[SinkEvent]) -> impl Iterator<Item = (IndexNam
 
 /// What would spoil a whole request, or what the stores refuse, too.
 fn refusal(item: &SinkEvent) -> Option<&'static str> {
-    let entity = &item.event.entidade;
-    let key = item.table?.key.kind;
-    if entity.versao < 0 {
+    item.table?;
+    if item.event.entidade.versao < 0 {
         return Some("entidade.versao is negative, which no external version may be");
     }
-    (key.spelled(&entity.id).as_ref() != Some(&entity.id))
-        .then_some("entidade.id is no key of its table in the one spelling it has everywhere")
+    item.key_problem()
 }
 
 fn event_body(item: &SinkEvent, fields: &Fields, now: &str) -> Bytes {
@@ -444,6 +442,31 @@ mod tests {
         let plan = planned(vec![negative, unnamed, long, lead(10, &row(12), 1)]);
         assert_eq!(plan.refused.iter().map(|r| r.position.offset).collect::<Vec<_>>(), [7, 8, 9]);
         assert_eq!(plan.documents.len(), 2);
+    }
+
+    #[test]
+    fn an_event_of_before_the_table_had_another_key_makes_no_entity() {
+        let before = "name = \"leads\"\nabout = \"x\"\nentity = \"lead\"\nkey = { column = \"numero\", type = \"bigint\" }\n\
+                      event = { categoria = \"c\", evento = \"e\" }\n";
+        let before = Table::new(crate::domain::Definition::parse(before).expect("a definition"));
+        let now = Catalog::built_in().get("leads").expect("leads");
+        let row = Json::from(&json!({ "numero": 7, "nome": "Ana" }));
+        let (event, _) = SourceRow::read(before, row).expect("a row").event(DateTime::UNIX_EPOCH, 1);
+        let removal =
+            Event::removal(before, "7", crate::domain::removal_id(before, "7", 1), DateTime::UNIX_EPOCH, 2);
+        let mut foreign = event.clone();
+        foreign.entidade.id = "8".to_owned();
+        let item = |(offset, event): (i64, Event)| SinkEvent {
+            position: Position { partition: 0, offset },
+            raw: event.encode(),
+            event,
+            table: Some(now),
+        };
+        let plan = planned((0..).zip([event, removal, foreign]).map(item).collect());
+        let written: Vec<IndexName> = plan.documents.iter().map(|document| document.index).collect();
+        assert_eq!(written, [IndexName::Eventos; 2]);
+        let refused: Vec<i64> = plan.refused.iter().map(|refused| refused.position.offset).collect();
+        assert_eq!(refused, [2], "nothing says that a row had this key");
     }
 
     #[test]

@@ -533,9 +533,7 @@ fn envelope_problem(source: &SinkEvent) -> Option<&'static str> {
     if !can_be_added_up(event.valor) {
         return Some("valor is not a number that can be added up");
     }
-    let id = &event.entidade.id;
-    let is_key = source.table.is_none_or(|table| table.key.kind.spelled(id).as_ref() == Some(id));
-    (!is_key).then_some("entidade.id is no key of its table in the one spelling it has everywhere")
+    source.key_problem()
 }
 
 /// What a worker learns whose claim is gone.

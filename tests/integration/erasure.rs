@@ -25,6 +25,7 @@ use crate::{
 
 mod again;
 mod by_email;
+mod earlier_key;
 mod in_flight;
 mod ledger;
 mod related;

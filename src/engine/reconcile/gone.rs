@@ -49,9 +49,13 @@ impl Reconcile {
         let shown = &reading.keys;
         let mut known = KeySet::new();
         let mut after = None;
-        while let Some(entries) = self.range(&mut after).await? {
+        while let Some((entries, earlier)) = self.range_with_earlier(&mut after).await? {
             for entry in entries.iter().filter(|entry| !entry.appended.removed) {
                 known.add(&entry.appended.entity);
+            }
+            if !earlier.is_empty() {
+                // Whatever row that was, the reading has shown it by the key it has now, if it is there.
+                lease.checkpoint(progress, &earlier).await?;
             }
             self.heed(lease, progress).await?;
         }
@@ -232,7 +236,8 @@ impl Reconcile {
                 let gone = open.iter().filter(is_gone).cloned().collect();
                 self.settle_unusable(lease, progress, gone).await?;
             }
-            let keys: Vec<String> = open.into_iter().filter(|entity| table.key.kind.is_key(entity)).collect();
+            let (keys, earlier): (Vec<String>, Vec<String>) =
+                open.into_iter().partition(|entity| table.key.kind.is_key(entity));
             let mut there = HashSet::new();
             for keys in requests(keys.clone()) {
                 let query = RowQuery {
@@ -253,7 +258,8 @@ impl Reconcile {
                     }
                 }
             }
-            let mut gone: Vec<String> = keys.into_iter().filter(|key| !there.contains(key)).collect();
+            let mut gone: Vec<String> =
+                keys.into_iter().filter(|key| !there.contains(key)).chain(earlier).collect();
             // Only what was removed, which is guarded against a source that shows too little, and is read as new if it comes
             // back: of any other row the letter is all that tells of it.
             let last = lease.last_appended(&gone).await?;
@@ -328,15 +334,25 @@ impl Reconcile {
         Ok(())
     }
 
-    /// The next range of what was appended. What was once under a key that is none of the table, which every sink parked,
-    /// can't be compared and is nowhere.
+    /// The next range of what was appended. What was once under a key that is none of the table by now can't be compared and
+    /// is no entity.
     pub(super) async fn range(&self, after: &mut Option<String>) -> Result<Option<Vec<Entry>>, Stop> {
+        Ok(self.range_with_earlier(after).await?.map(|(entries, _)| entries))
+    }
+
+    /// As [`Self::range`], and what of it is under a key of before the table's key was replaced, as to be removed.
+    async fn range_with_earlier(
+        &self,
+        after: &mut Option<String>,
+    ) -> Result<Option<(Vec<Entry>, Vec<Appended>)>, Stop> {
         let (log, table) = (&self.run.log_id, self.run.table);
-        let mut entries = self.run.store.entries(log, table, after.as_deref(), RANGE).await?;
+        let entries = self.run.store.entries(log, table, after.as_deref(), RANGE).await?;
         let Some(last) = entries.last() else { return Ok(None) };
         *after = Some(last.appended.entity.clone());
-        entries.retain(|entry| table.key.kind.is_key(&entry.appended.entity));
-        Ok(Some(entries))
+        let (entries, earlier): (Vec<Entry>, Vec<Entry>) =
+            entries.into_iter().partition(|entry| table.key.kind.is_key(&entry.appended.entity));
+        let earlier = earlier.into_iter().map(|entry| entry.appended).filter(|one| !one.removed);
+        Ok(Some((entries, earlier.map(|one| Appended { removed: true, ..one }).collect())))
     }
 
     pub(super) fn too_many(&self, gone: u64, removed: u64) -> Fault {

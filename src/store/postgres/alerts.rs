@@ -42,7 +42,8 @@ pub(super) async fn queue(connection: &mut PgConnection, batch: &SinkBatch) -> R
     for name in watched {
         let events =
             batch.events.iter().filter(|event| event.table.is_some_and(|table| table.name() == name));
-        let events: Vec<_> = events.filter(|event| !event.event.entidade.removida).collect();
+        let events: Vec<_> =
+            events.filter(|event| !event.event.entidade.removida && event.has_key()).collect();
         let Some(table) = events.first().and_then(|event| event.table) else { continue };
         let entities: Vec<&str> = events.iter().map(|event| event.event.entidade.id.as_str()).collect();
         let ids: Vec<Uuid> = events.iter().map(|event| event.event.id).collect();

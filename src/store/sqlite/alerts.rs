@@ -50,7 +50,7 @@ pub(super) fn queue(db: &Transaction<'_>, batch: &SinkBatch) -> rusqlite::Result
         .prepare_cached("SELECT DISTINCT table_name FROM sluice_alerts WHERE table_name IS NOT NULL")?
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    for event in batch.events.iter().filter(|event| !event.event.entidade.removida) {
+    for event in batch.events.iter().filter(|event| !event.event.entidade.removida && event.has_key()) {
         let Some(table) = event.table.filter(|table| watched.iter().any(|name| name == table.name())) else {
             continue;
         };
