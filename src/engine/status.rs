@@ -437,11 +437,11 @@ impl Inspection {
         if let Some(events) = self.counts.events().filter(|_| last_end.is_some()) {
             let is_erased =
                 counted.values().any(|table| table.store.as_ref().is_ok_and(|tally| tally.erased > 0));
-            match events.judge(&self.shared.sink_names()) {
-                Some(surplus) if events.is_superseded() => status.warnings.push(surplus),
-                // Somebody may be left there who was erased.
-                Some(surplus) if events.is_surplus() && !is_erased => status.warnings.push(surplus),
-                told => status.problems.extend(told),
+            let told = events.judge(&self.shared.sink_names(), is_erased);
+            if events.is_problem(is_erased) {
+                status.problems.extend(told);
+            } else {
+                status.warnings.extend(told);
             }
         }
         for table in self.shared.catalog.tables() {

@@ -104,14 +104,14 @@ impl Forgetting for PgStore {
             "WITH lost AS (
                  DELETE FROM sluice_parked_letters AS l WHERE l.ctid = ANY (ARRAY(
                      SELECT p.ctid FROM {LOST_LETTERS} AND p.table_name = $4
-                 )) RETURNING l.log, l.partition, l.\"offset\", l.letter_id
+                 )) RETURNING l.log, l.partition, l.\"offset\", l.letter_id, l.sink
              )
              INSERT INTO sluice_resolved_letters AS l
-                 (log, partition, \"offset\", letter_id, resolution, resolved_by)
-             SELECT log, partition, \"offset\", letter_id, $5, $6 FROM lost
+                 (log, partition, \"offset\", letter_id, resolution, resolved_by, sink)
+             SELECT log, partition, \"offset\", letter_id, $5, $6, sink FROM lost
              ON CONFLICT (log, partition, \"offset\") DO UPDATE
              SET letter_id = excluded.letter_id, resolution = excluded.resolution,
-                 resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at"
+                 resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, sink = excluded.sink"
         );
         let settled = over!(self, "settle dead letters that are gone", connection =>
             sqlx::query(&statement).bind(log).bind(&partitions).bind(&lows).bind(&table.0)

@@ -116,22 +116,22 @@ impl Forgetting for SqliteStore {
         let settled = self.db.write("settling dead letters that are gone", move |db| {
             let take = format!(
                 "DELETE FROM sluice_parked_letters AS p WHERE table_name = ?3 AND {IS_LOST}
-                 RETURNING log, partition, \"offset\", letter_id"
+                 RETURNING log, partition, \"offset\", letter_id, sink"
             );
-            let lost: Vec<(String, i32, i64, String)> = db
+            let lost: Vec<(String, i32, i64, String, Option<String>)> = db
                 .prepare_cached(&take)?
                 .query_map(params![log, lows, table], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
                 })?
                 .collect::<rusqlite::Result<_>>()?;
             let mut settle = db.prepare_cached(
                 "INSERT OR REPLACE INTO sluice_resolved_letters
-                     (log, partition, \"offset\", letter_id, resolution, resolved_by, resolved_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+                     (log, partition, \"offset\", letter_id, resolution, resolved_by, resolved_at, sink)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )?;
-            for (log, partition, offset, letter) in &lost {
+            for (log, partition, offset, letter, sink) in &lost {
                 let (how, now) = (Settled::Mended.as_str(), instant(Utc::now()));
-                settle.execute(params![log, partition, offset, letter, how, MENDED_BY, now])?;
+                settle.execute(params![log, partition, offset, letter, how, MENDED_BY, now, sink])?;
             }
             Ok(lost.len())
         });

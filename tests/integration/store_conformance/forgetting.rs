@@ -170,9 +170,29 @@ async fn open_letters_that_the_log_does_not_hold_are_counted_until_their_table_i
     let open = store.open_entities(LOG, table("leads"), None, 10).await.expect("entities");
     assert_eq!(open, ["e5"], "what the log holds is open still");
     assert_eq!(store.settled_count(LOG, &[Extent { partition: 0, low: 0, high: 9 }]).await.expect("two"), 2);
-    for (offset, how) in [(20, Settled::Discarded), (21, Settled::Replayed), (22, Settled::Erased)] {
-        let letter = Resolution { offset, settled: how, ..settled.clone() };
+    let refused_by = |sink: Option<&str>, offset| ParkedEntity {
+        sink: sink.map(str::to_owned),
+        ..parked("leads", 0, offset)
+    };
+    let mut noted: Vec<_> = (20..24).map(|offset| refused_by(Some("postgres"), offset)).collect();
+    noted.extend([refused_by(None, 24), refused_by(Some("elasticsearch"), 25)]);
+    store.note_parked("before", &noted).await.expect("noted");
+    // What came mended first is settled by somebody, too.
+    assert_eq!(store.settle_mended("before", &leads, &["e23".to_owned()]).await.expect("settled"), 1);
+    for (offset, how) in [
+        (20, Settled::Discarded),
+        (21, Settled::Replayed),
+        (22, Settled::Erased),
+        (23, Settled::Discarded),
+        (24, Settled::Discarded),
+        (25, Settled::Discarded),
+        (26, Settled::Discarded),
+    ] {
+        let letter =
+            Resolution { offset, letter: parked("leads", 0, offset).letter, settled: how, ..settled.clone() };
         store.settle("before", &[letter]).await.expect("settled");
     }
-    assert_eq!(store.settled_elsewhere(LOG).await.expect("a count"), 3, "its event went unread");
+    let elsewhere = async |sink: &str| store.settled_elsewhere(LOG, sink).await.expect("a count");
+    assert_eq!(elsewhere("postgres").await, 4, "its event went unread");
+    assert_eq!(elsewhere("elasticsearch").await, 1);
 }
