@@ -50,7 +50,8 @@ pub struct PipelineStatus {
     /// Nothing in `problems`: every part answers, every drain and schedule does its work, and as far as can be counted
     /// all rows that syncs are to read are in both sinks or on their way.
     pub healthy: bool,
-    /// Every part answers, the store has room to write, and every drain of this process runs, whatever the tables and schedules are like.
+    /// Every part answers, the store and the log have room to write, and every drain of this process runs, whatever the tables
+    /// and schedules are like.
     #[serde(skip)]
     pub ready: bool,
     /// What is wrong and what to do about it; empty when all is well.
@@ -499,7 +500,7 @@ impl Inspection {
     fn judge_parts(&self, status: &mut PipelineStatus) {
         let failing = status.parts().filter_map(|part| Some(part.error.clone()?.into()));
         let mut problems: Vec<Remark> = failing.collect();
-        problems.extend(self.shared.store.shortage().map(|fault| fault.remark()));
+        problems.extend(self.shared.shortage().map(|fault| fault.remark()));
         if self.drains.started() {
             let ill = status.drains.iter().filter(|drain| !drain.is_well());
             problems.extend(ill.map(|drain| Remark::from(drain.problem())));
