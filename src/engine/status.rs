@@ -247,16 +247,12 @@ impl Inspection {
     /// What documents of a sync's table have as an earlier definition made it: a sync brings no row anew that did not change.
     pub async fn unfilled(&self, sync: &SyncStatus) -> Option<Remark> {
         let index = &*self.shared.index;
-        let told = async {
-            // A sync that brings nothing is over before a drain of this process has come so far.
-            if sync.appended == 0 && self.drains.started() {
-                index.prepare().await?;
+        match within(index.name(), unfilled(index)).await {
+            Ok(unfilled) => {
+                unfilled.into_iter().find(|(of, _)| of.as_str() == sync.table).map(|(_, lack)| lack)
             }
-            unfilled(index).await
-        };
-        // An index that does not answer is told of by whoever asks it something.
-        let unfilled = within(index.name(), told).await.ok()?;
-        unfilled.into_iter().find(|(of, _)| of.as_str() == sync.table).map(|(_, lack)| lack)
+            Err(fault) => Some(fault.remark()),
+        }
     }
 
     /// Asks every part something cheap, and writes nothing. Never fails: a part that does is in the answer, as is one that
