@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::{
     domain::{Column, ColumnKind, KeyKind, Table},
     fault::{Fault, FaultKind},
-    next_step::NextStep,
+    next_step::{NextStep, SAME_DEFINITIONS},
     store::tables::ENTITY_COLUMNS,
 };
 
@@ -147,7 +147,7 @@ pub(super) fn check_layout(part: &'static str, table: Table, made_with: Option<&
             "{table} was made from another definition than this process has; they differ in: {}",
             differing.join(", ")
         ),
-        "give every process the same table definitions, then restart whatever still runs with the older ones",
+        SAME_DEFINITIONS,
     ))
 }
 
