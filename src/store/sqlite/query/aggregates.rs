@@ -13,8 +13,10 @@ use super::{
     postgres::real,
 };
 
+type Of = fn(&Rows) -> Value;
+
 /// Name, and what it makes of the rows.
-pub(super) const AGGREGATES: [(&str, fn(&Rows) -> Value); 2] = [
+pub(super) const AGGREGATES: [(&str, Of); 2] = [
     ("pg_avg", |rows| Value::Real(decimals::divide(rows.sum.total(), rows.count))),
     ("pg_sum", |rows| rows.sum.whole().map_or_else(|| Value::Real(rows.sum.total()), Value::Integer)),
 ];
@@ -39,7 +41,7 @@ impl Rows {
     }
 }
 
-struct OfRows(fn(&Rows) -> Value);
+struct OfRows(Of);
 
 impl Aggregate<Rows, Value> for OfRows {
     fn init(&self, _: &mut Context<'_>) -> Result<Rows> {

@@ -164,7 +164,9 @@ mod tests {
     fn a_sum_over_rows_has_the_digits_of_all_that_are_in_it() {
         let total = |numbers: &[f64]| {
             let mut sum = Sum::default();
-            numbers.iter().for_each(|number| sum.add(*number));
+            for number in numbers {
+                sum.add(*number);
+            }
             sum.total()
         };
         assert_eq!(total(&[]), 0.0);

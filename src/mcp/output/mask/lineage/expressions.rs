@@ -448,7 +448,7 @@ const TYPES: [(&str, &str); 14] = [
 pub(super) fn implied_name(expr: &Expr) -> Name {
     match expr {
         Expr::Function(function) => Name::Known(last_name(&function.name).to_lowercase()),
-        expr => bare(expr).map_or_else(|| Name::Implied(implied_names(expr)), Name::Known),
+        expr => bare(expr).map_or_else(|| Name::Implied(implied_names(expr)), Name::Same),
     }
 }
 

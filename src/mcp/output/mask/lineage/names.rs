@@ -226,6 +226,10 @@ impl<'a> Names<'a> {
 
     fn learn(&mut self, name: &str, source: Source) {
         self.called.insert(name.to_lowercase());
+        self.carry(name, source);
+    }
+
+    fn carry(&mut self, name: &str, source: Source) {
         if source > Source::Plain {
             let known = self.known.entry(name.to_lowercase()).or_insert(source);
             *known = (*known).max(source);
@@ -382,6 +386,8 @@ impl Visitor for Names<'_> {
         for (source, name) in shape.named() {
             match name {
                 Name::Known(name) => self.learn(&name, source),
+                // What is called so is elsewhere.
+                Name::Same(name) => self.carry(&name, source),
                 // Nothing refers to it, unless a table is made of the query.
                 Name::Implied(_) => {}
                 Name::Unknown => self.lost |= source > Source::Plain,

@@ -5,6 +5,8 @@ use super::Source;
 /// What a column is called.
 pub(super) enum Name {
     Known(String),
+    /// That of another column, which it is.
+    Same(String),
     /// The server makes it one, such as one of these.
     Implied(Vec<String>),
     /// Known by its place alone.
@@ -70,7 +72,7 @@ impl Shape {
         let columns = self.head.iter().skip(behind).chain(&self.middle).chain(&self.tail);
         columns.filter_map(|(source, name)| match name {
             Name::Implied(names) => Some((*source, names.as_slice())),
-            Name::Known(_) | Name::Unknown => None,
+            Name::Known(_) | Name::Same(_) | Name::Unknown => None,
         })
     }
 
