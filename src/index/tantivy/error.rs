@@ -44,7 +44,7 @@ pub(super) enum IndexError {
         index: IndexName,
         columns: Vec<String>,
     },
-    /// An earlier build made the index, and kept words as this one can't read them.
+    /// An earlier build made the index, and cut words otherwise, or kept them as this one can't read them.
     Earlier {
         index: IndexName,
         /// What it has.
