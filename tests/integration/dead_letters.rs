@@ -16,7 +16,6 @@ use crate::support::{
     client::Client,
     events::{manual, only_an_index_takes},
     eventually, finished,
-    place::{Embedded, Place as _},
     raw_kafka::produce_with_header,
     request,
     rows::{delete_topics_for_good, lead, leads, minutes_ago, object, produce},
@@ -139,26 +138,36 @@ async fn open_letters_whose_topic_is_deleted_are_told_until_their_table_is_recon
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_letter_is_parked_in_a_topic_that_was_made_anew_while_a_sync_read() {
-    let place = Embedded::new().await;
+    let pipeline = Pipeline::new().await;
     let mut keyless = lead(1, 2);
     keyless.insert("id".to_owned(), json!("A-17"));
-    place.source().set_rows(table("leads"), vec![keyless]);
-    let engine = place.engine().await;
+    pipeline.source.set_rows(table("leads"), vec![keyless]);
+    let engine = pipeline.engine().await;
     engine.prepare().await.expect("prepared");
-    let file = Mutex::new(place.file());
-    place.source().before_each_answer(move |_| {
-        let file = file.lock().expect("a lock");
-        file.execute("UPDATE log_identity SET id = id || '1'", []).expect("another log");
+    let (asked, mut is_asked) = tokio::sync::mpsc::unbounded_channel();
+    let (answer, may_answer) = std::sync::mpsc::channel::<()>();
+    let may_answer = Mutex::new(may_answer);
+    pipeline.source.before_each_answer(move |_| {
+        _ = asked.send(());
+        // From when the sender is gone on, at once.
+        _ = may_answer.lock().expect("a lock").recv();
     });
-    let status = sync(&engine, request(table("leads"))).await;
+    let reading = tokio::spawn({
+        let engine = Arc::clone(&engine);
+        async move { sync(&engine, request(table("leads"))).await }
+    });
+    is_asked.recv().await.expect("the source is asked");
+    delete_topics_for_good(&[&format!("{}.dlq", pipeline.variables["KAFKA_TOPIC"])]).await;
+    pipeline.engine().await.prepare().await.expect("made anew");
+    drop(answer);
+    let status = reading.await.expect("it ends");
     let error = status.error.as_deref().unwrap_or_default();
     assert!(error.contains("the dead letters' topic was deleted and made anew"), "{status:?}");
     assert_eq!(engine.letters.open_count().await.expect("a count"), 0, "it would be noted where it is not");
 
-    place.source().before_each_answer(|_| {});
     assert_eq!(sync(&engine, request(table("leads"))).await.dead_letters, 1);
     engine.shut_down().await;
-    place.clean_up().await;
+    pipeline.clean_up().await;
 }
 
 /// Ten leads; the store refused one version of a lead, which a later one followed.

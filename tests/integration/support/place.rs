@@ -76,13 +76,6 @@ impl Embedded {
     fn index_folder(&self) -> PathBuf {
         self.folder.path().join("index")
     }
-
-    /// The file of store and log, to change behind the engine's back.
-    pub fn file(&self) -> rusqlite::Connection {
-        let file = rusqlite::Connection::open(self.folder.path().join("sluice.db")).expect("the file opens");
-        file.busy_timeout(Duration::from_secs(20)).expect("a timeout");
-        file
-    }
 }
 
 impl Place for Embedded {
@@ -154,7 +147,9 @@ impl Place for Embedded {
     }
 
     async fn execute(&self, sql: &str) {
-        self.file().execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let store = rusqlite::Connection::open(self.folder.path().join("sluice.db")).expect("the file opens");
+        store.busy_timeout(Duration::from_secs(20)).expect("a timeout");
+        store.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     async fn dump(&self) -> String {
