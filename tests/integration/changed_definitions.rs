@@ -178,11 +178,7 @@ async fn a_type_or_key_that_the_store_refuses_is_told_by_check_status_and_doctor
 
     for (key, kind, problem) in [
         ("bigint", "text", "which is not what its definition says (text)"),
-        (
-            "text",
-            "integer",
-            "it was made with the key 'id bigint id' and its definition now says 'id text id'",
-        ),
+        ("text", "integer", "it was made with the key 'id bigint' and its definition now says 'id text'"),
     ] {
         define(key, kind);
         let (_, refused) = told(&["sync", "mov", "--wait"]).await;
